@@ -16,9 +16,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,6 +32,7 @@ from benchmarks.engine_cost import (
     EXACT,
     EXACT_OTHER,
     EXACT_PLAIN,
+    FRACTIONAL_8,
     IN_PLACE,
     MODELS,
     SCRIPT,
@@ -41,6 +43,9 @@ from benchmarks.engine_cost import (
 from benchmarks.engine_report import plot, print_results, ratios, speed_of_the_other_build
 from service.contract.graph_io import Float32Array
 from service.runtime.onnx import operator_status
+
+if TYPE_CHECKING:
+    from hetsyn_model.network import Network
 
 RECORDINGS = Path(__file__).parents[1] / "docs" / "recordings"
 LOOP_STEPS = 640  # steps times streams of a loop that are enough for one timing
@@ -155,7 +160,7 @@ def _implementations(workload: CostWorkload, other: Path | None) -> tuple[dict[s
     from export.network_graph import network_graph
     from export.parity import Streams, initial_row, run_graph
     from export.torchscript import load_torchscript, torchscript
-    from hetsyn_model.state import initial_state
+    from hetsyn_model.state import DECISION_SCORE_LOW, initial_state
     from hetsyn_model.training.checkpoint import Checkpoint
     from service.contract.artifact import Artifact
     from service.runtime.onnx import load_graph
@@ -202,7 +207,8 @@ def _implementations(workload: CostWorkload, other: Path | None) -> tuple[dict[s
         return state
 
     step_session = load_graph(step_graph(network))
-    stepped = [tensor.name for tensor in layout]
+    step_layout = [tensor for tensor in layout if tensor.name != DECISION_SCORE_LOW]  # as benchmarks.step_graph
+    stepped = [tensor.name for tensor in step_layout]
 
     def advance_step(state: Any, x: torch.Tensor, _: int) -> Any:
         dense_steps = x.numpy()
@@ -214,7 +220,7 @@ def _implementations(workload: CostWorkload, other: Path | None) -> tuple[dict[s
         return state
 
     def zeros(batch: int) -> dict[str, Any]:
-        return {f"state.{t.name}": np.zeros((batch, *t.shape), t.dtype) for t in layout}
+        return {f"state.{t.name}": np.zeros((batch, *t.shape), t.dtype) for t in step_layout}
 
     def graph(content: bytes, form: Any, use_operators: bool, operators: Path | None = None) -> Side:
         loaded = load_graph(content, use_operators=use_operators, operators=operators)
@@ -267,7 +273,20 @@ def _implementations(workload: CostWorkload, other: Path | None) -> tuple[dict[s
     if workload.model == "shd-size":  # what the sketch in docs/explanation/timescale-bank.md ran
         network.fit_banks(size=8)
         sides[BANK_8] = graph(network_graph(network.compile("bank")), "bank", use_operators=True)
+        sides[FRACTIONAL_8] = graph(network_graph(_fractional(network).compile("bank")), "bank", use_operators=True)
     return sides, rates | {"bank": float(sizes["hidden1"])}
+
+
+def _fractional(network: Network) -> Network:
+    """The same weights and time constants with kernels of order 0.9, one bank of 8 a layer, and the same reset."""
+    from hetsyn_model.network import Network
+    from hetsyn_model.spec import KernelSpec
+
+    kernel = KernelSpec("fractional", order_init=(0.9, 0.9), order_range=(0.9, 0.9))
+    other = Network(replace(network.spec, kernel=kernel))
+    other.load_state_dict(network.state_dict(), strict=False)
+    other.fit_banks(size=8)
+    return other.eval()
 
 
 def _feed(spikes: Float32Array) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import prod
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from export.decision_graph import class_probabilities, decide
 from export.input_drive import event_drive, padded_values, values_drive
 from hetsyn_model.bank import BankWeights
 from hetsyn_model.compiled import Compiled, LayerWeights
-from hetsyn_model.spec import NetworkSpec, Reset, decay_of
+from hetsyn_model.spec import MEMBRANE_RESETS, NetworkSpec, decay_of
 from hetsyn_model.state import DECISION_SCORE, state_name
 from hetsyn_model.synapse import ExactWeights, SynapsePath
 from service.contract.graph_io import (
@@ -70,9 +70,9 @@ def network_graph(compiled: Compiled) -> bytes:
         "per_synapse": int(compiled.form == "exact" and spec.neuron.per_synapse),
         "filtered": int(spec.neuron.is_filtered),
         "membrane": int(spec.neuron.is_membrane),
-        "reset": get_args(Reset).index(spec.neuron.reset),
+        "reset": MEMBRANE_RESETS.index(spec.neuron.membrane_reset),
         "own_thresholds": int(shared is None),
-        "recurrent": int(spec.recurrent),
+        "recurrent": int(spec.has_own_synapses),
         "biased": int(any(name.endswith("bias_in") for name in weights)),
         "threshold": float(spec.neuron.threshold) if shared is None else shared,
         "adaptive": int(spec.neuron.adaptive),
@@ -357,9 +357,9 @@ def _spikes(
 def _left(body: GraphBuilder, spec: NetworkSpec, name: str, membrane: str, spikes: str, taken: str) -> str:
     """What decay and reset leave of a membrane, as ``hetsyn_model/spike.py`` computes it."""
     kappa = f"{name}.kappa"
-    if spec.neuron.reset == "subtract_at_once":
+    if spec.neuron.membrane_reset == "subtract_at_once":
         return str(body.node("Mul", kappa, body.node("Sub", membrane, taken)))
     decayed = body.node("Mul", kappa, membrane)
-    if spec.neuron.reset == "zero":
+    if spec.neuron.membrane_reset == "zero":
         return str(body.node("Mul", decayed, body.node("Sub", body.constant(1.0, "float32"), spikes)))
     return str(body.node("Sub", decayed, taken))

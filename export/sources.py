@@ -24,7 +24,7 @@ from hetsyn_model.events import Events
 from hetsyn_model.level_crossing import LevelCrossingSpec
 from hetsyn_model.network import Network
 from hetsyn_model.spec import DecisionSpec, NetworkSpec, NeuronSpec
-from hetsyn_model.state import state_bytes
+from hetsyn_model.state import Form, state_bytes
 from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.config import Config, ConfigError, config_from, load_config
 from hetsyn_model.training.data import DataError
@@ -131,7 +131,8 @@ def _experiment(saved: Checkpoint, run: RunSpec, out: Path, data: Path | None) -
         saved.experiment,
     )
     test = task.test()
-    moved = state_bytes(saved.network.compile("exact").layout) * max(int(batch.steps.max()) for batch in test)
+    form: Form = "exact" if saved.network.spec.has_exact_form else "bank"
+    moved = state_bytes(saved.network.compile(form).layout) * max(int(batch.steps.max()) for batch in test)
     batches = first_streams(test, min(VERIFIED_STREAMS, max(24, VERIFIED_BYTES // moved)))
     streams = [
         stream[:steps]

@@ -15,14 +15,23 @@ from numpy.typing import NDArray
 
 from export.encoders import ENCODER_FILE, EncoderParts, encoder_parts
 from export.evaluation import Evaluation
-from export.folder import GOLDEN, assemble_manifest, check_absent, check_labels, check_name, golden_file, write_folder
+from export.folder import (
+    GOLDEN,
+    ExportError,
+    assemble_manifest,
+    check_absent,
+    check_labels,
+    check_name,
+    golden_file,
+    write_folder,
+)
 from export.network_graph import network_graph
 from export.parity import Difference, ParityError, Streams, run_torch, verify_encoder, verify_form
 from export.torchscript import torchscript
 from hetsyn_model.compiled import Compiled
 from hetsyn_model.level_crossing import AnyEncoderSpec
 from hetsyn_model.network import Network
-from hetsyn_model.spec import ERROR_BOUND
+from hetsyn_model.spec import ERROR_BOUND, NetworkSpec
 from hetsyn_model.state import FORMS, Form, state_bytes
 from hetsyn_model.training.checkpoint import Checkpoint
 from service.contract import manifest as contract
@@ -139,7 +148,7 @@ def write_artifact(
         whole_range: whether the banks are those of all decays that training may reach, see
             :meth:`hetsyn_model.network.Network.fit_banks`.
         forms: what the artifact gets: both, or one. With both, a session gets the bank form by default if its state
-            is the smaller one.
+            is the smaller one. Kernels that are not exponential have the bank form alone.
         audio: float32 [stream, whole steps], or values [stream, steps, channels], to verify the encoder with; noise
             and silence, or random values, where there is none.
         on_progress: called with what begins: one of a handful of stages, and a detail, which may be empty.
@@ -150,13 +159,14 @@ def write_artifact(
     Raises:
         ParityError: implementations disagree, or a kernel is off by more than the bound. Nothing is written.
         BankError: no bank meets the bound.
-        ExportError: the labels do not fit the outputs.
+        ExportError: the labels do not fit the outputs, or no form that is asked for can be served.
         ArtifactPathError: a name or version that no server reads.
         FileExistsError: there is something at ``out``.
     """
     check_name(source.name, source.version)
     check_absent(out)
     check_labels(source.labels, source.network.spec.outputs, source.network.spec.decision.rule)
+    forms = _servable(source.network.spec, forms)
     network = copy.deepcopy(source.network).float().eval()
     errors = dict.fromkeys(network.spec.layer_names, 0.0)
     if "bank" in forms:
@@ -219,6 +229,26 @@ def write_artifact(
     on_progress(f"write {out}", "")
     write_folder(out, manifest, files)
     return reports
+
+
+def _servable(spec: NetworkSpec, forms: Sequence[Form]) -> tuple[Form, ...]:
+    """The forms of these that an artifact can have.
+
+    Raises:
+        ExportError: none.
+    """
+    found = tuple(form for form in forms if form == "bank" or spec.kernel.is_exponential)
+    if not found:
+        raise ExportError(f"kernels of shape {spec.kernel.shape!r} are served in the bank form: choose form bank")
+    return found
+
+
+def _kernel_provenance(spec: NetworkSpec) -> dict[str, str | int | float | bool | None]:
+    """What the manifest says of kernels that are not exponential."""
+    if spec.kernel.is_exponential:
+        return {}
+    window = {"kernel_window_steps": spec.kernel.window_steps} if spec.kernel.shape == "fractional" else {}
+    return {"kernel": spec.kernel.shape, **window}
 
 
 def _verify_encoder(encoder: EncoderParts, inputs: torch.Tensor | None) -> None:
@@ -355,5 +385,5 @@ def _manifest(
         forms=forms,
         default_form=min(forms, key=lambda form: (forms[form].state_bytes, form == "bank")),
         files=files,
-        provenance=source.provenance,
+        provenance=_kernel_provenance(spec) | source.provenance,
     )

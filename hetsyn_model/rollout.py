@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from hetsyn_model.bank import sum_bank
 from hetsyn_model.compiled import Compiled, LayerWeights
 from hetsyn_model.events import Events, pointer
 from hetsyn_model.readout import decide, probabilities
-from hetsyn_model.spec import DecisionSpec, NetworkSpec, Reset, decay_of
+from hetsyn_model.spec import MEMBRANE_RESETS, DecisionSpec, NetworkSpec, decay_of
 from hetsyn_model.spike import spike_step, surrogate_derivative
 from hetsyn_model.state import initial_state, state_name
 from hetsyn_model.step import step
@@ -201,7 +201,7 @@ class _LayerRollout(torch.autograd.Function):
             threshold is not None,
             weight_rec is not None,
             neuron.is_membrane,
-            get_args(Reset).index(neuron.reset),
+            MEMBRANE_RESETS.index(neuron.membrane_reset),
             decay_of(neuron.adaptation_tau_steps),
             neuron.adaptation_strength,
         )

@@ -105,8 +105,8 @@ def spike_step(
 
 def _left(membrane: Tensor, spikes: Tensor, kappa: Tensor, threshold: Tensor, neuron: NeuronSpec) -> Tensor:
     """What decay and reset leave of a membrane for the next step, [b, j]."""
-    if neuron.reset == "zero":
+    if neuron.membrane_reset == "zero":
         return kappa * membrane * (1 - spikes)
-    if neuron.reset == "subtract_at_once":
+    if neuron.membrane_reset == "subtract_at_once":
         return kappa * (membrane - threshold * spikes)
     return kappa * membrane - threshold * spikes

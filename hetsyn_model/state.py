@@ -75,10 +75,14 @@ def state_layout(spec: NetworkSpec, form: Form, bank_sizes: Mapping[str, int] | 
         if form == "bank":
             layout.append(StateTensor(state_name(layer, "bank_current"), (sizes[layer], n)))
         elif spec.neuron.is_filtered:
-            per_synapse = spec.neuron.per_synapse
-            layout.append(StateTensor(state_name(layer, "input_current"), (n, fan_in[index] if per_synapse else 1)))
-            if hidden and spec.recurrent:
-                layout.append(StateTensor(state_name(layer, "recurrent_current"), (n, n if per_synapse else 1)))
+            per_synapse, currents = spec.neuron.per_synapse, spec.kernel.currents
+            layout.append(
+                StateTensor(state_name(layer, "input_current"), (n, currents * (fan_in[index] if per_synapse else 1)))
+            )
+            if hidden and spec.has_own_synapses:
+                layout.append(
+                    StateTensor(state_name(layer, "recurrent_current"), (n, currents * (n if per_synapse else 1)))
+                )
         if spec.neuron.is_membrane:
             layout.append(StateTensor(state_name(layer, "membrane"), (n,)))
         if hidden or spec.decision.counts_spikes:

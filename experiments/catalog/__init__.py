@@ -8,6 +8,7 @@ from functools import partial
 from experiments.catalog.banks import bank_size
 from experiments.catalog.grey import sequential_mnist
 from experiments.catalog.images import vision_pixels, vision_rows
+from experiments.catalog.kernels import fractional, pairs
 from experiments.catalog.paper_tasks import delayed_match, pattern_generation
 from experiments.catalog.small import smoke
 from experiments.catalog.streams import mnist1d, motion
@@ -28,4 +29,6 @@ EXPERIMENTS: dict[str, Callable[[], Experiment]] = {
     "shd-recorded": shd_recorded,
     "motion": motion,
     "mnist1d": mnist1d,
+    "fractional": fractional,
+    "pairs": pairs,
 }

@@ -64,6 +64,12 @@ SCALED = {
     "of 100, three seeds. Every fifth speaker is in the test file only. The seed selects a sixth of the other "
     "speakers; these choose the update. These networks were trained through banks of 4 decays, not of 8.",
     "bank-size": BANK_SIZE_SCALED,
+    "fractional": "Not in the paper: fractional kernels of fixed and of learned order on Fashion-MNIST in rows, with "
+    "HetNeu's synapses, a reset through the neuron's own synapse, banks of 10. Order 1, the control, is HetNeu with "
+    "its time constant searched; every order has the same search. An order wins or loses where the 95% interval of its "
+    "difference from order 1 over the same seeds excludes 0.",
+    "pairs": "Not in the paper: each of HetSyn's synapses as an excitatory-inhibitory pair, on the same task, with the "
+    "same search. `pair` has fewer neurons, and about the parameters of the base; the verdict is on it.",
     "shd-recorded": "The Spiking Heidelberg Digits themselves (`--data DIR` with `shd_train.h5` and `shd_test.h5`), "
     "with the same plan and ten epochs. `paper-settings` is the paper's experiment for a hundred epochs "
     "([If you have the data](guides/paper-data.md)). `shd` and `shd-recorded` each refuse the other's files.",

@@ -12,5 +12,7 @@ EXPERIMENT_NAMES = (
     "shd-recorded",
     "motion",
     "mnist1d",
+    "fractional",
+    "pairs",
 )
 NAMES = {"hetsyn": "HetSyn", "hetneu": "HetNeu", "alif": "ALIF", "homneu": "LIF", "lstm": "LSTM"}

@@ -101,6 +101,7 @@ class Condition:
         analysed: whether trained networks are analysed, for the first of the architectures.
         training: instead of the experiment's.
         fixed_tau_steps: time constant of LIF and ALIF instead of that of ``settings``.
+        kernel: of the synapses of every model, see :func:`experiments.tasks.kernels.with_kernel`.
     """
 
     name: str
@@ -114,6 +115,7 @@ class Condition:
     analysed: bool = False
     training: Training | None = None
     fixed_tau_steps: float | None = None
+    kernel: str = ""
 
     @property
     def searched_on(self) -> str | None:
@@ -193,6 +195,7 @@ def search_runs(experiment: Experiment, cell: Cell, condition: str = BASE) -> li
             learning_rate=rate,
             tau_steps=tau,
             training=training,
+            kernel=base.kernel,
         )
         for seed in search.seeds
         for rate, tau in pairs
@@ -306,6 +309,7 @@ def final_run(
         tau_steps=tau_steps,
         training=training,
         masked_share=condition.masked_share,
+        kernel=condition.kernel,
     )
 
 
@@ -352,7 +356,13 @@ def belongs(experiment: Experiment, run: Mapping[str, Any]) -> bool:
             return False
         if refinement is not None and refinement.chooses(condition, described):
             training = replace(training, decay_rate_factor=described.training.decay_rate_factor)
-        planned = replace(described, task_spec=condition.task_spec, training=training, masked_share=masked)
+        planned = replace(
+            described,
+            task_spec=condition.task_spec,
+            training=training,
+            masked_share=masked,
+            kernel=condition.kernel,
+        )
         if condition.settings is not None and not described.searching:
             # else a seed would count twice, with the settings of before and of now
             rate, tau = settings_of(condition, condition.settings, described.model)

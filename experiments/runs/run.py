@@ -12,6 +12,7 @@ import torch
 
 from experiments.tasks.delayed_match import DelayedMatch, DelayedMatchSpec
 from experiments.tasks.grey_images import GreyImages, GreyImageSpec
+from experiments.tasks.kernels import with_kernel
 from experiments.tasks.lstm import SequenceLSTM
 from experiments.tasks.mnist1d import Mnist1d, Mnist1dSpec
 from experiments.tasks.motion import Motion, MotionSpec
@@ -112,6 +113,7 @@ class RunSpec:
         tau_steps: time constant, see :func:`experiments.tasks.neurons.network_spec`.
         training: the rest of the training's settings.
         masked_share: share of the decays that training does not change.
+        kernel: of the synapses, see :func:`experiments.tasks.kernels.with_kernel`.
     """
 
     experiment: str
@@ -125,6 +127,7 @@ class RunSpec:
     tau_steps: float
     training: Training
     masked_share: float = 0.0
+    kernel: str = field(default="", metadata=LATER)
 
     @property
     def name(self) -> str:
@@ -146,6 +149,8 @@ class RunSpec:
             for each in fields(part):
                 if each.metadata.get("later") and getattr(part, each.name) == each.default:
                     del values[name][each.name]
+        if not self.kernel:
+            del values["kernel"]
         return values
 
     @staticmethod
@@ -210,6 +215,7 @@ def build(run: RunSpec, task: Task) -> Network | SequenceLSTM:
             raise RunError(f"the LSTM takes values, but {run.task} has spikes from the start: leave it out")
         return SequenceLSTM.of(task.shape, seed=run.seed)
     spec = network_spec(task.shape, run.model, recurrent=run.recurrent, tau_steps=run.tau_steps)
+    spec = with_kernel(spec, run.kernel)
     return build_network(task.shape, spec, tau_steps=run.tau_steps, seed=run.seed)
 
 

@@ -19,7 +19,7 @@ from typing import Any, Literal, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from hetsyn_model.encoder import EncoderSpec
-from hetsyn_model.spec import DecisionSpec, NeuronSpec, SpecError, SurrogateSpec
+from hetsyn_model.spec import DecisionSpec, KernelSpec, NeuronSpec, SpecError, SurrogateSpec
 from hetsyn_model.training.augment import AugmentSpec
 from hetsyn_model.training.examples import Kind
 from hetsyn_model.training.front import SpikesAugmentSpec, ValuesAugmentSpec
@@ -219,6 +219,7 @@ class Config:
         seed: of weights, batches and variation; ``split`` has its own.
         network: sizes.
         neuron: the neuron model.
+        kernel: of the synapses.
         surrogate: derivative of the threshold in training.
         decision: how the readout becomes a decision.
         encoder: what makes the spikes.
@@ -233,6 +234,7 @@ class Config:
     seed: int = 0
     network: NetworkConfig = field(default_factory=NetworkConfig)
     neuron: NeuronSpec = field(default_factory=NeuronSpec)
+    kernel: KernelSpec = field(default_factory=KernelSpec)
     surrogate: SurrogateSpec = field(default_factory=SurrogateSpec)
     decision: DecisionSpec = field(default_factory=DecisionSpec)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
@@ -244,6 +246,8 @@ class Config:
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:
             raise SpecError(f"seed: {self.seed} is not from 0 to {2**32 - 1}")
+        if self.training.tied and not self.kernel.is_exponential:
+            raise SpecError("training.tied: the kernels of a tied layer are exponential: set it to false")
 
     def to_dict(self) -> dict[str, Any]:
         """As :func:`config_from` takes it, with lists for tuples."""

@@ -9,6 +9,7 @@ from itertools import chain
 import pytest
 
 from experiments.catalog import EXPERIMENTS, smoke
+from experiments.tasks.kernels import with_kernel
 from experiments.tasks.neurons import bank_state_bytes, exact_state_bytes, network_spec, parameter_count
 from experiments.runs.plan import (
     BASE,
@@ -17,6 +18,7 @@ from experiments.runs.plan import (
     SEARCH_SEED,
     Cell,
     ChosenSettings,
+    Condition,
     belongs,
     cells,
     final_run,
@@ -29,16 +31,19 @@ from experiments.runs.plan import (
 )
 from experiments.runs.run import RunSpec, open_task
 from experiments.runs.runner import Selection
+from experiments.tasks.vision import ImageSpec
 from hetsyn_model.run_folder import RunError
+from hetsyn_model.spec import NetworkSpec, variant
 
 BEST = ChosenSettings(1e-3, 10.0)
+ONE_MODEL = {"fractional": ("hetneu",), "pairs": ("hetsyn",)}  # whose kernels are compared, each with its search
 
 
 @pytest.mark.parametrize("name", [name for name, make in EXPERIMENTS.items() if make().search.learning_rates])
 def test_every_model_gets_the_same_search(name: str) -> None:
     experiment = EXPERIMENTS[name]()
     candidates = {cell: search_runs(experiment, cell) for cell in cells(experiment)}
-    assert {cell.model for cell in candidates} >= set(NEURONS)
+    assert {cell.model for cell in candidates} >= set(ONE_MODEL.get(name, NEURONS))
     assert len({len(runs) for runs in candidates.values()}) == 1
     assert len({run.training for runs in candidates.values() for run in runs}) == 1
     assert all({run.seed for run in runs} == set(experiment.search.seeds) for runs in candidates.values())
@@ -175,3 +180,46 @@ def test_a_run_with_other_settings_than_the_paper_s_is_not_in_the_plan() -> None
     assert belongs(experiment, run.to_dict())
     for changes in ({"learning_rate": 1e-3}, {"tau_steps": 12.5}):
         assert not belongs(experiment, replace(run, **changes).to_dict())  # type: ignore[arg-type]
+
+
+def _channels(condition: Condition) -> int:
+    assert isinstance(condition.task_spec, ImageSpec)
+    return condition.task_spec.channels
+
+
+def test_a_pair_s_network_has_the_parameters_of_single_exponentials() -> None:
+    experiment = EXPERIMENTS["pairs"]()
+    base, fewer = (experiment.condition(name) for name in (BASE, "pair"))
+    counts = [
+        parameter_count(with_kernel(NetworkSpec(_channels(c), c.task_spec.hidden, 10), c.kernel)) for c in (base, fewer)
+    ]
+    assert 0.9 * counts[0] <= counts[1] <= counts[0]
+
+
+def test_kernels_by_their_names() -> None:
+    spec = NetworkSpec(4, (3,), 2, neuron=variant("hetneu", reset_tau_steps=20.0))
+    assert with_kernel(spec, "") == spec
+    assert with_kernel(spec, "pair").kernel.shape == "pair"
+    fixed = with_kernel(spec, "order-0.5")
+    assert fixed.kernel.order_range == (0.5, 0.5)
+    assert fixed.neuron.reset == "same_kernel"
+    assert with_kernel(spec, "order-learned").kernel.order_range == (0.1, 1.0)
+    for unknown in ("box", "order-", "pair-2", "order-x"):
+        with pytest.raises(RunError, match="give pair, order-learned, or an order such as order-0"):
+            with_kernel(spec, unknown)
+
+
+def test_every_order_of_the_fractional_plan_has_its_own_search_and_its_own_description() -> None:
+    experiment = EXPERIMENTS["fractional"]()
+    cell = Cell("hetneu", True)
+    assert len(searches(experiment, cell)) == len(experiment.conditions) == 6
+    chosen = {search.name: ChosenSettings(5e-3, 12.5) for search in searches(experiment, cell)}
+    runs = final_runs(experiment, cell, chosen)
+    assert {run.kernel for run in runs} == {f"order-{order}" for order in ("1", "0.9", "0.7", "0.5", "0.3", "learned")}
+    for run in runs:
+        assert belongs(experiment, run.to_dict())
+        assert RunSpec.from_dict(run.to_dict()) == run
+    assert not belongs(experiment, replace(runs[0], kernel="").to_dict())
+    candidates = search_runs(experiment, cell, "order-0.5")
+    assert {run.kernel for run in candidates} == {"order-0.5"}
+    assert "kernel" not in replace(runs[0], kernel="").to_dict()
