@@ -93,11 +93,18 @@ class Network(nn.Module):
             if name in ("r_in", "r_rec") and parameter.requires_grad
         }
 
+    def resonances(self) -> dict[str, nn.Parameter]:
+        """What resonant neurons learn, by the name of the parameter; none where there are no such neurons."""
+        return {name: parameter for name, parameter in self.named_parameters() if ".resonance." in name}
+
     @torch.no_grad()
     def clamp_decays_(self) -> None:
-        """Bring every learned decay back into its range; call it after each optimiser step."""
+        """Bring every learned decay and resonance back into its range; call it after each optimiser step."""
         for decay in self.decays().values():
             decay.clamp_(*self.spec.neuron.decay_range)
+        for layer in self.named_layers().values():
+            if layer.resonance is not None:
+                layer.resonance.clamp_()
 
     def fit_banks(
         self,
@@ -212,7 +219,7 @@ class Network(nn.Module):
             if form == "bank":
                 takes_values = self.spec.takes_values and not layers
                 synapses = compile_bank(banks[name], layer.exact(), takes_values=takes_values)
-            layers.append(LayerWeights(name, synapses, layer.kappas(), layer.thresholds()))
+            layers.append(LayerWeights(name, synapses, layer.kappas(), layer.thresholds(), layer.recovery()))
         sizes = {name: bank.size for name, bank in banks.items()}
         return Compiled(self.spec, form, tuple(layers), state_layout(self.spec, form, sizes))
 

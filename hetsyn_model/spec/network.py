@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 from hetsyn_model.spec.decision import DecisionSpec
 from hetsyn_model.spec.errors import SpecError, require
 from hetsyn_model.spec.neuron import NeuronSpec
+from hetsyn_model.spec.resonance import ResonanceSpec
 from hetsyn_model.spec.surrogate import SurrogateSpec
 
 InputKind = Literal["spikes", "values"]
@@ -70,7 +71,10 @@ class NetworkSpec:
         return (*(f"hidden{index + 1}" for index in range(len(self.hidden))), "readout")
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        values = asdict(self)
+        if self.neuron.resonance is None:  # an older hetsyn, which does not know it, can then read it
+            del values["neuron"]["resonance"]
+        return values
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> NetworkSpec:
@@ -84,6 +88,9 @@ class NetworkSpec:
             neuron = dict(parts.pop("neuron"))
             for pair in ("tau_init_steps", "decay_range"):
                 neuron[pair] = tuple(neuron[pair])
+            if neuron.get("resonance") is not None:
+                resonance = {k: tuple(v) if isinstance(v, list) else v for k, v in neuron["resonance"].items()}
+                neuron["resonance"] = ResonanceSpec(**resonance)
             return NetworkSpec(
                 neuron=NeuronSpec(**neuron),
                 surrogate=SurrogateSpec(**parts.pop("surrogate")),
