@@ -103,7 +103,7 @@ def resonance_step(
     Returns:
         Membrane, spikes and recovery current, each [b, j] at this step.
     """
-    beta, of_membrane, of_spike = weights
+    beta, of_membrane, of_spike = weights.unbind(0)
     left = kappa * membrane * (1 - spikes_before.detach())
     membrane = left + (currents - recovery)
     spikes = fire(membrane, threshold, threshold, surrogate)

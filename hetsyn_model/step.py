@@ -3,7 +3,8 @@
     step(compiled, state, spikes) -> (state, output)
 
 Of each layer: the currents (equation 8 of arXiv 2508.11644, ``synapse.py`` and ``bank.py``), then reset, potential and
-spikes (equations 9, 5 and 4, ``spike.py``; of resonant neurons ``resonance.py``). The readout then updates the decision (``readout.py``).
+spikes (equations 9, 5 and 4, ``spike.py``; of resonant neurons, ``resonance.py``). The readout then updates the
+decision (``readout.py``).
 """
 
 from __future__ import annotations
