@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from benchmarks.engine_cost import (
     EXACT_PLAIN,
     IN_PLACE,
     MODELS,
+    RESONANT,
     SCRIPT,
     STEP,
     CostWorkload,
@@ -155,6 +157,8 @@ def _implementations(workload: CostWorkload, other: Path | None) -> tuple[dict[s
     from export.network_graph import network_graph
     from export.parity import Streams, initial_row, run_graph
     from export.torchscript import load_torchscript, torchscript
+    from hetsyn_model.network import Network
+    from hetsyn_model.spec import se_adlif
     from hetsyn_model.state import initial_state
     from hetsyn_model.training.checkpoint import Checkpoint
     from service.contract.artifact import Artifact
@@ -216,10 +220,12 @@ def _implementations(workload: CostWorkload, other: Path | None) -> tuple[dict[s
     def zeros(batch: int) -> dict[str, Any]:
         return {f"state.{t.name}": np.zeros((batch, *t.shape), t.dtype) for t in layout}
 
-    def graph(content: bytes, form: Any, use_operators: bool, operators: Path | None = None) -> Side:
+    def graph(
+        content: bytes, form: Any, use_operators: bool, operators: Path | None = None, of: Network = network
+    ) -> Side:
         loaded = load_graph(content, use_operators=use_operators, operators=operators)
         outputs = ["next.state", "next.step", "scores", "probabilities"]
-        row = network.compile(form).layout
+        row = of.compile(form).layout
 
         def side(batch: int, steps: int) -> tuple[Call, int]:
             feeds = cycle([_feed(x) for _, x in zip(range(32), dense(batch, steps), strict=False)])
@@ -267,6 +273,8 @@ def _implementations(workload: CostWorkload, other: Path | None) -> tuple[dict[s
     if workload.model == "shd-size":  # what the sketch in docs/explanation/timescale-bank.md ran
         network.fit_banks(size=8)
         sides[BANK_8] = graph(network_graph(network.compile("bank")), "bank", use_operators=True)
+        resonant = Network(replace(network.spec, neuron=se_adlif())).eval()  # untrained; about half the spikes
+        sides[RESONANT] = graph(network_graph(resonant.compile("bank")), "bank", use_operators=True, of=resonant)
     return sides, rates | {"bank": float(sizes["hidden1"])}
 
 

@@ -20,13 +20,14 @@ from benchmarks.engine_cost import (
     EXACT_OTHER,
     EXACT_PLAIN,
     IN_PLACE,
+    RESONANT,
     SCRIPT,
     STEP,
 )
 from benchmarks.plots import pyplot, save
 
 COLOURS = dict(
-    zip((EAGER, IN_PLACE, SCRIPT, STEP, EXACT_PLAIN, EXACT, BANK_PLAIN, BANK, BANK_8), range(9), strict=True)
+    zip((EAGER, IN_PLACE, SCRIPT, STEP, EXACT_PLAIN, EXACT, BANK_PLAIN, BANK, BANK_8, RESONANT), range(10), strict=True)
 )
 
 
