@@ -12,5 +12,15 @@ EXPERIMENT_NAMES = (
     "shd-recorded",
     "motion",
     "mnist1d",
+    "resonance-voices",
+    "resonance-rows",
 )
-NAMES = {"hetsyn": "HetSyn", "hetneu": "HetNeu", "alif": "ALIF", "homneu": "LIF", "lstm": "LSTM"}
+NAMES = {
+    "hetsyn": "HetSyn",
+    "hetneu": "HetNeu",
+    "alif": "ALIF",
+    "homneu": "LIF",
+    "lstm": "LSTM",
+    "se-adlif": "SE-adLIF",
+    "hetsyn-resonance": "HetSyn resonance",
+}

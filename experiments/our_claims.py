@@ -18,6 +18,7 @@ from experiments.measures import (
 )
 from experiments.paper_claims import NOISE_HZ
 from experiments.plan import BASE, PAPER
+from experiments.resonance_claims import RESONANCE_CLAIMS
 from experiments.rules import (
     OTHERS,
     SAME_FACTOR,
@@ -187,4 +188,5 @@ OUR_CLAIMS: tuple[Claim, ...] = (
         for experiment in (DM, ROWS, SPEECH, VOICES)
     ),
     *STREAM_CLAIMS,
+    *RESONANCE_CLAIMS,
 )

@@ -24,6 +24,7 @@ from experiments.names import NAMES
 from experiments.paper_section import paper_section
 from experiments.pictures import Pictures
 from experiments.plan import Cell, Condition, Experiment, belongs, cells, run_count, searches
+from experiments.resonance_claims import ABOUT_RESONANCE
 from experiments.results import RunResult, read_folder
 from experiments.run import is_search, open_task_shape
 from experiments.runner import chosen_by_search
@@ -67,6 +68,7 @@ SCALED = {
     "shd-recorded": "The Spiking Heidelberg Digits themselves (`--data DIR` with `shd_train.h5` and `shd_test.h5`), "
     "with the same plan and ten epochs. `paper-settings` is the paper's experiment for a hundred epochs "
     "([If you have the data](guides/paper-data.md)). `shd` and `shd-recorded` each refuse the other's files.",
+    **ABOUT_RESONANCE,
 } | ABOUT
 INTRODUCTION = """# The paper's experiments
 

@@ -15,6 +15,7 @@ from experiments.grey_images import GreyImages, GreyImageSpec
 from experiments.lstm import SequenceLSTM
 from experiments.mnist1d import Mnist1d, Mnist1dSpec
 from experiments.motion import Motion, MotionSpec
+from experiments.neurons import NeuronModel as NeuronModel
 from experiments.neurons import build_network, network_spec
 from experiments.pattern_generation import PatternGeneration, PatternGenerationSpec
 from experiments.shd import Shd, ShdSpec
@@ -30,7 +31,6 @@ from hetsyn_model.training.history import ValidationResult
 
 EXACT_BATCH = 25  # streams at a time in the exact form: a current a synapse and stream must fit the cache
 REFINED = "-refined"  # ends the name of a search's second stage
-NeuronModel = Literal["hetsyn", "hetneu", "homneu", "alif", "lstm"]
 TaskSpec = (
     PatternGenerationSpec
     | DelayedMatchSpec

@@ -9,6 +9,7 @@ from experiments.catalog.banks import bank_size
 from experiments.catalog.grey import sequential_mnist
 from experiments.catalog.images import vision_pixels, vision_rows
 from experiments.catalog.paper_tasks import delayed_match, pattern_generation
+from experiments.catalog.resonance import resonance_rows, resonance_voices
 from experiments.catalog.small import smoke
 from experiments.catalog.streams import mnist1d, motion
 from experiments.catalog.voices import shd, shd_recorded, speech
@@ -28,4 +29,6 @@ EXPERIMENTS: dict[str, Callable[[], Experiment]] = {
     "shd-recorded": shd_recorded,
     "motion": motion,
     "mnist1d": mnist1d,
+    "resonance-voices": resonance_voices,
+    "resonance-rows": resonance_rows,
 }

@@ -89,8 +89,9 @@ class NetworkSpec:
             for pair in ("tau_init_steps", "decay_range"):
                 neuron[pair] = tuple(neuron[pair])
             if neuron.get("resonance") is not None:
-                resonance = {k: tuple(v) if isinstance(v, list) else v for k, v in neuron["resonance"].items()}
-                neuron["resonance"] = ResonanceSpec(**resonance)
+                resonance: dict[str, Any] = dict(neuron["resonance"])
+                bounds = {name: tuple(value) for name, value in resonance.items() if name.endswith("tau_steps")}
+                neuron["resonance"] = ResonanceSpec(**resonance | bounds)
             return NetworkSpec(
                 neuron=NeuronSpec(**neuron),
                 surrogate=SurrogateSpec(**parts.pop("surrogate")),

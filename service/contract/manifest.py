@@ -304,7 +304,8 @@ class Manifest(_Part):
     def to_json(self) -> str:
         """As a server of its format reads it."""
         later = {"exactness", "lookahead_steps"} if self.format_version <= COMMON_VERSION else set()
-        return self.model_dump_json(indent=1, exclude={"forms": dict.fromkeys(self.forms, later)}) + "\n"
+        of_forms: dict[str, Any] = dict.fromkeys(self.forms, later)
+        return self.model_dump_json(indent=1, exclude={"forms": of_forms}) + "\n"
 
     @property
     def total_bytes(self) -> int:

@@ -66,7 +66,7 @@ class _Paper:
         if self.layer.w_rec is not None:
             arriving = arriving + self.z @ self.layer.w_rec.T
         u = self.alpha * self.u + (1 - self.alpha) * (arriving - self.w)
-        self.z = _Fire.apply(u - 1.0)
+        self.z = _Fire.apply(u - 1.0)  # type: ignore[no-untyped-call]
         self.u = u * (1 - self.z.detach())
         self.w = self.beta * self.w + (1 - self.beta) * self.q * (self.a * self.u + self.b * self.z)
         return self.z
