@@ -13,7 +13,7 @@ from experiments.catalog.resonance import resonance_rows, resonance_voices
 from experiments.catalog.small import smoke
 from experiments.catalog.streams import mnist1d, motion
 from experiments.catalog.voices import shd, shd_recorded, speech
-from experiments.plan import Experiment
+from experiments.runs.plan import Experiment
 
 __all__ = ["EXPERIMENTS", "smoke"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from experiments.catalog.matched import matched_hidden, untrained
-from experiments.neurons import NeuronModel, parameter_count
-from experiments.plan import BASE, Condition, Experiment, Refinement, SearchPlan
-from experiments.run import TaskSpec, Training
-from experiments.shd import ShdSpec
-from experiments.vision import ImageSpec
+from experiments.runs.plan import BASE, Condition, Experiment, Refinement, SearchPlan
+from experiments.runs.run import TaskSpec, Training
+from experiments.tasks.neurons import NeuronModel, parameter_count
+from experiments.tasks.shd import ShdSpec
+from experiments.tasks.vision import ImageSpec
 
 SEEDS = 8
 # with the same layers, within 1% of each other's trained values; those with a decay a synapse have twice as many, and

@@ -9,13 +9,13 @@ import pytest
 
 from experiments.catalog import EXPERIMENTS
 from experiments.catalog.matched import untrained
-from experiments.neurons import parameter_count
-from experiments.plan import Cell, ChosenSettings, final_run
-from experiments.resonance_claims import RESONANCE, RESONANCE_CLAIMS
-from experiments.rules import groups_of
-from experiments.run import RunSpec, build, open_task
-from experiments.shd import ShdSpec
-from experiments.train import load_best, train
+from experiments.claims.resonance_claims import RESONANCE, RESONANCE_CLAIMS
+from experiments.claims.rules import groups_of
+from experiments.runs.plan import Cell, ChosenSettings, final_run
+from experiments.runs.run import RunSpec, build, open_task
+from experiments.runs.train import load_best, train
+from experiments.tasks.neurons import parameter_count
+from experiments.tasks.shd import ShdSpec
 from hetsyn_model import Network
 
 
