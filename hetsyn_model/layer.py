@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -81,8 +82,9 @@ class Layer(nn.Module):
         decay = torch.exp(-1.0 / tau) if neuron.is_filtered else torch.zeros(shape)
         # a current of time constant tau adds up some tau/2 squared weights of each input that fires; at one
         # input in twenty this brings potentials to two thirds of the threshold, so that some neurons fire at first
-        first = neuron.first_effect**2
-        scale = neuron.threshold / (1.5 * math.sqrt(first + inputs * 0.05 * neuron.memory_steps / 2))
+        driven = neuron if self.spiking else replace(neuron, resonance=None)  # a readout's membrane does not swing
+        first = driven.first_effect**2
+        scale = neuron.threshold / (1.5 * math.sqrt(first + inputs * 0.05 * driven.memory_steps / 2))
         weight = scale * torch.randn(self.neurons, inputs, generator=generator, dtype=torch.float64)
         bias_shape = (self.neurons, inputs) if neuron.per_synapse else (self.neurons, 1)
         bias = nn.Parameter(torch.zeros(bias_shape)) if self.spec.bias else None

@@ -9,7 +9,6 @@ from itertools import chain
 import pytest
 
 from experiments.catalog import EXPERIMENTS, smoke
-from experiments.tasks.neurons import bank_state_bytes, exact_state_bytes, network_spec, parameter_count
 from experiments.runs.plan import (
     BASE,
     NEURONS,
@@ -29,6 +28,7 @@ from experiments.runs.plan import (
 )
 from experiments.runs.run import RunSpec, open_task
 from experiments.runs.runner import Selection
+from experiments.tasks.neurons import bank_state_bytes, exact_state_bytes, network_spec, parameter_count
 from hetsyn_model.run_folder import RunError
 
 BEST = ChosenSettings(1e-3, 10.0)
