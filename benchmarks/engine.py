@@ -159,7 +159,7 @@ def _implementations(workload: CostWorkload, other: Path | None) -> tuple[dict[s
     from export.torchscript import load_torchscript, torchscript
     from hetsyn_model.network import Network
     from hetsyn_model.spec import se_adlif
-    from hetsyn_model.state import initial_state
+    from hetsyn_model.state import DECISION_SCORE_LOW, initial_state
     from hetsyn_model.training.checkpoint import Checkpoint
     from service.contract.artifact import Artifact
     from service.runtime.onnx import load_graph
@@ -206,19 +206,19 @@ def _implementations(workload: CostWorkload, other: Path | None) -> tuple[dict[s
         return state
 
     step_session = load_graph(step_graph(network))
-    stepped = [tensor.name for tensor in layout]
+    stepped = [tensor for tensor in layout if tensor.name != DECISION_SCORE_LOW]  # see benchmarks/step_graph.py
 
     def advance_step(state: Any, x: torch.Tensor, _: int) -> Any:
         dense_steps = x.numpy()
         for t in range(x.shape[1]):
             got = step_session.run(
-                {"spikes": dense_steps[:, t], **state}, ["probabilities", *(f"next.{name}" for name in stepped)]
+                {"spikes": dense_steps[:, t], **state}, ["probabilities", *(f"next.{t.name}" for t in stepped)]
             )
-            state = {f"state.{name}": got[f"next.{name}"] for name in stepped}
+            state = {f"state.{t.name}": got[f"next.{t.name}"] for t in stepped}
         return state
 
     def zeros(batch: int) -> dict[str, Any]:
-        return {f"state.{t.name}": np.zeros((batch, *t.shape), t.dtype) for t in layout}
+        return {f"state.{t.name}": np.zeros((batch, *t.shape), t.dtype) for t in stepped}
 
     def graph(
         content: bytes, form: Any, use_operators: bool, operators: Path | None = None, of: Network = network
