@@ -124,7 +124,10 @@ def altered(form: Form, **attributes: Any) -> bytes:
     model = onnx.load_from_string(network_graph(NETWORK.compile(form)))
     (call,) = (node for node in model.graph.node if node.op_type == OPERATOR)
     for name, value in attributes.items():
-        (old,) = (attribute for attribute in call.attribute if attribute.name == name)
+        old = next((attribute for attribute in call.attribute if attribute.name == name), None)
+        if old is None:  # one that only some graphs say
+            old = call.attribute.add()
+            model.functions[0].attribute.append(name)
         old.CopyFrom(onnx.helper.make_attribute(name, value))
     return bytes(model.SerializeToString())
 
