@@ -35,6 +35,7 @@ from benchmarks.engine_cost import (
     FRACTIONAL_8,
     IN_PLACE,
     MODELS,
+    RESONANT,
     SCRIPT,
     STEP,
     CostWorkload,
@@ -160,6 +161,8 @@ def _implementations(workload: CostWorkload, other: Path | None) -> tuple[dict[s
     from export.network_graph import network_graph
     from export.parity import Streams, initial_row, run_graph
     from export.torchscript import load_torchscript, torchscript
+    from hetsyn_model.network import Network
+    from hetsyn_model.spec import se_adlif
     from hetsyn_model.state import DECISION_SCORE_LOW, initial_state
     from hetsyn_model.training.checkpoint import Checkpoint
     from service.contract.artifact import Artifact
@@ -207,25 +210,26 @@ def _implementations(workload: CostWorkload, other: Path | None) -> tuple[dict[s
         return state
 
     step_session = load_graph(step_graph(network))
-    step_layout = [tensor for tensor in layout if tensor.name != DECISION_SCORE_LOW]  # as benchmarks.step_graph
-    stepped = [tensor.name for tensor in step_layout]
+    stepped = [tensor for tensor in layout if tensor.name != DECISION_SCORE_LOW]  # see benchmarks/step_graph.py
 
     def advance_step(state: Any, x: torch.Tensor, _: int) -> Any:
         dense_steps = x.numpy()
         for t in range(x.shape[1]):
             got = step_session.run(
-                {"spikes": dense_steps[:, t], **state}, ["probabilities", *(f"next.{name}" for name in stepped)]
+                {"spikes": dense_steps[:, t], **state}, ["probabilities", *(f"next.{t.name}" for t in stepped)]
             )
-            state = {f"state.{name}": got[f"next.{name}"] for name in stepped}
+            state = {f"state.{t.name}": got[f"next.{t.name}"] for t in stepped}
         return state
 
     def zeros(batch: int) -> dict[str, Any]:
-        return {f"state.{t.name}": np.zeros((batch, *t.shape), t.dtype) for t in step_layout}
+        return {f"state.{t.name}": np.zeros((batch, *t.shape), t.dtype) for t in stepped}
 
-    def graph(content: bytes, form: Any, use_operators: bool, operators: Path | None = None) -> Side:
+    def graph(
+        content: bytes, form: Any, use_operators: bool, operators: Path | None = None, of: Network = network
+    ) -> Side:
         loaded = load_graph(content, use_operators=use_operators, operators=operators)
         outputs = ["next.state", "next.step", "scores", "probabilities"]
-        row = network.compile(form).layout
+        row = of.compile(form).layout
 
         def side(batch: int, steps: int) -> tuple[Call, int]:
             feeds = cycle([_feed(x) for _, x in zip(range(32), dense(batch, steps), strict=False)])
@@ -274,6 +278,8 @@ def _implementations(workload: CostWorkload, other: Path | None) -> tuple[dict[s
         network.fit_banks(size=8)
         sides[BANK_8] = graph(network_graph(network.compile("bank")), "bank", use_operators=True)
         sides[FRACTIONAL_8] = graph(network_graph(_fractional(network).compile("bank")), "bank", use_operators=True)
+        resonant = Network(replace(network.spec, neuron=se_adlif())).eval()  # untrained; about half the spikes
+        sides[RESONANT] = graph(network_graph(resonant.compile("bank")), "bank", use_operators=True, of=resonant)
     return sides, rates | {"bank": float(sizes["hidden1"])}
 
 

@@ -21,6 +21,7 @@ from benchmarks.engine_cost import (
     EXACT_PLAIN,
     FRACTIONAL_8,
     IN_PLACE,
+    RESONANT,
     SCRIPT,
     STEP,
 )
@@ -28,8 +29,8 @@ from benchmarks.plots import pyplot, save
 
 COLOURS = dict(
     zip(
-        (EAGER, IN_PLACE, SCRIPT, STEP, EXACT_PLAIN, EXACT, BANK_PLAIN, BANK, BANK_8, FRACTIONAL_8),
-        range(10),
+        (EAGER, IN_PLACE, SCRIPT, STEP, EXACT_PLAIN, EXACT, BANK_PLAIN, BANK, BANK_8, FRACTIONAL_8, RESONANT),
+        range(11),
         strict=True,
     )
 )

@@ -34,7 +34,10 @@ def run(
     name: Annotated[str, typer.Argument(help=f"One of {', '.join(EXPERIMENT_NAMES)}; or 'all'.")],
     model: Annotated[
         list[str] | None,
-        typer.Option(help="hetsyn, hetneu, homneu (LIF), alif or lstm; may be repeated. Default: all."),
+        typer.Option(
+            help="hetsyn, hetneu, homneu (LIF), alif, lstm, se-adlif or hetsyn-resonance; may be repeated. "
+            "Default: all."
+        ),
     ] = None,
     seed: Annotated[
         list[int] | None, typer.Option(help="Seed of the final runs; may be repeated. Default: all.")

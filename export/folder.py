@@ -154,7 +154,9 @@ def assemble_manifest(
     }
     try:
         return contract.Manifest(
-            format_version=contract.FORMAT_VERSION,
+            format_version=contract.FORMAT_VERSION
+            if any(form.exactness for form in forms.values())
+            else contract.COMMON_VERSION,
             name=name,
             version=version,
             description=description,
@@ -204,7 +206,7 @@ def _write(out: Path, manifest: contract.Manifest, files: Mapping[str, bytes]) -
     try:
         for name, content in files.items():
             (scratch / name).write_bytes(content)
-        (scratch / contract.MANIFEST).write_bytes((manifest.model_dump_json(indent=1) + "\n").encode())
+        (scratch / contract.MANIFEST).write_bytes(manifest.to_json().encode())
         scratch.chmod(0o755)
         scratch.rename(out)
     except BaseException:

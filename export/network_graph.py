@@ -24,6 +24,7 @@ from torch import Tensor
 from export.build import GraphBuilder
 from export.decision_graph import class_probabilities, decide
 from export.input_drive import event_drive, padded_values, values_drive
+from export.resonance_graph import RESONANCE, resonate
 from hetsyn_model.bank import BankWeights
 from hetsyn_model.compiled import Compiled, LayerWeights
 from hetsyn_model.spec import MEMBRANE_RESETS, NetworkSpec, decay_of
@@ -82,6 +83,8 @@ def network_graph(compiled: Compiled) -> bytes:
         "skip_steps": spec.decision.skip_steps,
         "score_words": 2 if spec.decision.adds_up else 1,
     }
+    if spec.neuron.resonance is not None:
+        attributes["resonant"] = 1
     body = _chunk_body(compiled, weights)
     operator = VALUES_OPERATOR if spec.takes_values else OPERATOR
     function = body.function(operator, [*inputs, *weights], list(outputs), list(attributes))
@@ -115,6 +118,7 @@ def _weights(layer: LayerWeights, own_thresholds: bool) -> dict[str, Numbers]:
                 tensors |= _path_weights(suffix, path, synapses)
     tensors["kappa"] = layer.kappa
     tensors["threshold"] = layer.threshold if own_thresholds else None
+    tensors[RESONANCE] = layer.recovery
     return {
         f"{layer.name}.{name}": tensor.detach().to("cpu").contiguous().numpy()
         for name, tensor in tensors.items()
@@ -225,7 +229,10 @@ def _step_graph(
                 potential = after[membrane] = body.node("Add", left, potential)
             continue
         threshold = f"{layer.name}.threshold" if shared is None else body.constant(shared, "float32")
-        potential, fired = _spikes(body, spec, layer.name, threshold, before, after, potential)
+        if layer.recovery is not None:
+            potential, fired = resonate(body, layer.name, threshold, before, after, potential)
+        else:
+            potential, fired = _spikes(body, spec, layer.name, threshold, before, after, potential)
         x = fired
         if layer.name != "readout":
             outputs[spikes_name(layer.name)] = fired

@@ -194,6 +194,7 @@ def write_artifact(
         described = contract.FormDescription(
             file=f"{form}.onnx",
             torchscript=script,
+            exactness=None if network.spec.neuron.resonance is None else "B",
             state=tuple(
                 contract.TensorDescription(name=t.name, shape=t.shape, dtype=t.dtype, initial=t.initial)
                 for t in compiled.layout

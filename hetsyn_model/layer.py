@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from hetsyn_model.kernels import Fractional, Pair, Shape, map_parts, mixture, parts
+from hetsyn_model.resonance import Resonance
 from hetsyn_model.spec import NetworkSpec, decay_of
 from hetsyn_model.synapse import ExactWeights, SynapsePath
 
@@ -39,8 +41,9 @@ class Layer(nn.Module):
             synapses. A layer has those that its kernel has.
         threshold: float64 [j], theta; None for a layer that does not spike. The description's number at first; set
             other values in place. float64 whatever the network's type, so that none is rounded twice.
-        kappa: float64 [j], decay a step of the reset current or the membrane, likewise; None where it is tied, and
-            where the layer has neither.
+        kappa: float64 [j], decay a step of the reset current or the membrane, likewise; None where it is tied or
+            learned (``resonance``), and where the layer has neither.
+        resonance: what resonant neurons learn; None for others.
     """
 
     def __init__(
@@ -59,7 +62,8 @@ class Layer(nn.Module):
         self.threshold: Tensor | None
         self.kappa: Tensor | None
         self.register_buffer("threshold", _constant(neurons, neuron.threshold) if spiking else None)
-        has_kappa = neuron.potential == "membrane" or (spiking and neuron.has_own_reset)
+        resonance = neuron.resonance if spiking else None
+        has_kappa = resonance is None and (neuron.potential == "membrane" or (spiking and neuron.has_own_reset))
         self.register_buffer("kappa", _constant(neurons, decay_of(neuron.tau_reset_steps)) if has_kappa else None)
         self.w_in, self.r_in, self.b_in = self._path(inputs, generator)
         self.w_rec: nn.Parameter | None = None
@@ -72,6 +76,7 @@ class Layer(nn.Module):
                 self.w_rec.mul_(0.5)  # recurrence starts weaker than the input, or activity runs away
                 if not spec.self_recurrent:
                     self.w_rec.fill_diagonal_(0.0)
+        self.resonance = None if resonance is None else Resonance(resonance, neurons, generator)
         self._make_kernels(generator)
 
     def _make_kernels(self, generator: torch.Generator) -> None:
@@ -137,7 +142,9 @@ class Layer(nn.Module):
         decay = torch.exp(-1.0 / tau) if neuron.is_filtered else torch.zeros(shape)
         # a current of time constant tau adds up some tau/2 squared weights of each input that fires; at one
         # input in twenty this brings potentials to two thirds of the threshold, so that some neurons fire at first
-        scale = neuron.threshold / (1.5 * math.sqrt(1.0 + inputs * 0.05 * neuron.memory_steps / 2))
+        driven = neuron if self.spiking else replace(neuron, resonance=None)  # a readout's membrane does not swing
+        first = driven.first_effect**2
+        scale = neuron.threshold / (1.5 * math.sqrt(first + inputs * 0.05 * driven.memory_steps / 2))
         weight = scale * torch.randn(self.neurons, inputs, generator=generator, dtype=torch.float64)
         bias_shape = (self.neurons, inputs) if neuron.per_synapse else (self.neurons, 1)
         bias = nn.Parameter(torch.zeros(bias_shape)) if self.spec.bias else None
@@ -148,9 +155,9 @@ class Layer(nn.Module):
         )
 
     def exact(self) -> ExactWeights:
-        """The synapses in the exact form, differentiable."""
+        """The synapses in the exact form, differentiable; those of resonant neurons with their factor 1 - alpha."""
         neuron, weight, threshold = self.spec.neuron, self.w_rec, self.thresholds()
-        path = SynapsePath(self.w_in, self.r_in, self.b_in, self._shape("in"))
+        path = self._driving(SynapsePath(self.w_in, self.r_in, self.b_in, self._shape("in")))
         rows: Tensor | None = weight
         if weight is not None and not self.spec.self_recurrent:
             rows = weight * (1 - torch.eye(self.neurons, dtype=weight.dtype, device=weight.device))
@@ -160,11 +167,23 @@ class Layer(nn.Module):
         if rows is not None:
             decay, shape = (path.decay, path.shape) if self.r_rec is None else (self.r_rec, self._shape("rec"))
             bias = self.w_in.new_zeros(self.neurons, 1) if self.spec.bias and weight is None else self.b_rec
-            recurrent = SynapsePath(rows, decay, bias, shape)
+            recurrent = self._driving(SynapsePath(rows, decay, bias, shape))
         return ExactWeights(neuron.per_synapse, path, recurrent, filtered=neuron.is_filtered)
+
+    def _driving(self, path: SynapsePath) -> SynapsePath:
+        if self.resonance is None:
+            return path
+        factor = (1 - self.resonance.decay()).unsqueeze(-1)
+        return replace(path, weight=factor * path.weight, bias=None if path.bias is None else factor * path.bias)
+
+    def recovery(self) -> Tensor | None:
+        """Decay of each recovery current, and what membrane and spike add to it, [3, j]; None without resonance."""
+        return None if self.resonance is None else self.resonance.recovery()
 
     def kappas(self) -> Tensor | None:
         """kappa in the network's type, [j]; None for a layer that neither spikes nor has a membrane."""
+        if self.resonance is not None:
+            return self.resonance.decay()
         if self.kappa is not None:
             return self.kappa.to(self.w_in.dtype)
         if self.spec.neuron.resets_by_synapse:

@@ -94,13 +94,19 @@ class Network(nn.Module):
             if parameter.requires_grad
         }
 
+    def resonances(self) -> dict[str, nn.Parameter]:
+        """What resonant neurons learn, by the name of the parameter; none where there are no such neurons."""
+        return {name: parameter for name, parameter in self.named_parameters() if ".resonance." in name}
+
     @torch.no_grad()
     def clamp_decays_(self) -> None:
-        """Bring every learned decay back into its range; call it after each optimiser step."""
+        """Bring every learned decay, kernel and resonance back into its range; call it after each optimiser step."""
         for layer in self.named_layers().values():
             for name, parameter in layer.kernel_parameters().items():
                 if parameter.requires_grad:
                     parameter.clamp_(*layer.part_range(name.partition("_")[0]))
+            if layer.resonance is not None:
+                layer.resonance.clamp_()
 
     def fit_banks(
         self,
@@ -217,7 +223,7 @@ class Network(nn.Module):
             if form == "bank":
                 takes_values = self.spec.takes_values and not layers
                 synapses = compile_bank(banks[name], layer.exact(), takes_values=takes_values)
-            layers.append(LayerWeights(name, synapses, layer.kappas(), layer.thresholds()))
+            layers.append(LayerWeights(name, synapses, layer.kappas(), layer.thresholds(), layer.recovery()))
         sizes = {name: bank.size for name, bank in banks.items()}
         return Compiled(self.spec, form, tuple(layers), state_layout(self.spec, form, sizes))
 

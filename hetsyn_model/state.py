@@ -19,7 +19,14 @@ Form = Literal["exact", "bank"]
 FORMS: tuple[Form, ...] = get_args(Form)
 State = dict[str, Tensor]  # by the name of the state tensor
 LayerTensor = Literal[
-    "input_current", "recurrent_current", "bank_current", "reset_current", "membrane", "spikes", "adaptation_current"
+    "input_current",
+    "recurrent_current",
+    "bank_current",
+    "reset_current",
+    "membrane",
+    "spikes",
+    "adaptation_current",
+    "recovery",
 ]
 DECISION_SCORE_LOW, DECISION_SCORE, DECISION_STEP = "decision.score_low", "decision.score", "decision.step"
 
@@ -91,6 +98,8 @@ def state_layout(spec: NetworkSpec, form: Form, bank_sizes: Mapping[str, int] | 
             layout.append(StateTensor(state_name(layer, "spikes"), (n,)))
             if spec.neuron.adaptive:
                 layout.append(StateTensor(state_name(layer, "adaptation_current"), (n,)))
+            if spec.neuron.resonance is not None:
+                layout.append(StateTensor(state_name(layer, "recovery"), (n,)))
     if spec.decision.adds_up:
         layout.append(StateTensor(DECISION_SCORE_LOW, (spec.outputs,)))
     layout.append(StateTensor(DECISION_SCORE, (spec.outputs,)))

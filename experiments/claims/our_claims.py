@@ -17,6 +17,7 @@ from experiments.claims.measures import (
     weight_figure,
 )
 from experiments.claims.paper_claims import NOISE_HZ
+from experiments.claims.resonance_claims import RESONANCE_CLAIMS
 from experiments.claims.rules import (
     OTHERS,
     SAME_FACTOR,
@@ -187,4 +188,5 @@ OUR_CLAIMS: tuple[Claim, ...] = (
         for experiment in (DM, ROWS, SPEECH, VOICES)
     ),
     *STREAM_CLAIMS,
+    *RESONANCE_CLAIMS,
 )

@@ -21,7 +21,15 @@ from experiments.runs.results import RunResult
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-COLOURS = {"hetsyn": "#c1272d", "hetneu": "#0000a7", "alif": "#008176", "homneu": "#777777", "lstm": "#eecc16"}
+COLOURS = {
+    "hetsyn": "#c1272d",
+    "hetneu": "#0000a7",
+    "alif": "#008176",
+    "homneu": "#777777",
+    "lstm": "#eecc16",
+    "se-adlif": "#7b3294",
+    "hetsyn-resonance": "#e66101",
+}
 
 
 def curves(

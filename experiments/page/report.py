@@ -16,6 +16,7 @@ from textwrap import fill
 from experiments.catalog import EXPERIMENTS
 from experiments.claims.by_epoch import by_epoch_table
 from experiments.claims.measures import plan_of
+from experiments.claims.resonance_claims import ABOUT_RESONANCE
 from experiments.claims.tables import table
 from experiments.claims.wording import number, spread
 from experiments.page import figures
@@ -73,6 +74,7 @@ SCALED = {
     "shd-recorded": "The Spiking Heidelberg Digits themselves (`--data DIR` with `shd_train.h5` and `shd_test.h5`), "
     "with the same plan and ten epochs. `paper-settings` is the paper's experiment for a hundred epochs "
     "([If you have the data](guides/paper-data.md)). `shd` and `shd-recorded` each refuse the other's files.",
+    **ABOUT_RESONANCE,
 } | ABOUT
 INTRODUCTION = """# The paper's experiments
 

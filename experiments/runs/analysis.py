@@ -15,11 +15,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from experiments.runs.precision import bank_against_exact, weight_formats
+from experiments.runs.run import EXACT_BATCH, RunSpec, evaluate, run_batch
 from experiments.tasks.lstm import SequenceLSTM
 from experiments.tasks.motion import Motion, as_it_evolves
 from experiments.tasks.neurons import build_network, time_constants
-from experiments.runs.precision import bank_against_exact, weight_formats
-from experiments.runs.run import EXACT_BATCH, RunSpec, evaluate, run_batch
 from experiments.tasks.task import Task, first_streams, in_batches
 from hetsyn_model.events import Events
 from hetsyn_model.network import Network

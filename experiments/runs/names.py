@@ -14,5 +14,15 @@ EXPERIMENT_NAMES = (
     "mnist1d",
     "fractional",
     "pairs",
+    "resonance-voices",
+    "resonance-rows",
 )
-NAMES = {"hetsyn": "HetSyn", "hetneu": "HetNeu", "alif": "ALIF", "homneu": "LIF", "lstm": "LSTM"}
+NAMES = {
+    "hetsyn": "HetSyn",
+    "hetneu": "HetNeu",
+    "alif": "ALIF",
+    "homneu": "LIF",
+    "lstm": "LSTM",
+    "se-adlif": "SE-adLIF",
+    "hetsyn-resonance": "HetSyn resonance",
+}

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from experiments.runs.analysis import time_constant_change
+from experiments.runs.run import RunSpec, evaluate, run_batch
 from experiments.tasks.delayed_match import DelayedMatch
 from experiments.tasks.neurons import build_network
 from experiments.tasks.pattern_generation import PatternGeneration, PatternGenerationSpec
-from experiments.runs.run import RunSpec, evaluate, run_batch
 from experiments.tasks.task import Task, first_streams
 from hetsyn_model.network import Network
 from hetsyn_model.spec import decay_of

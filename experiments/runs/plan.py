@@ -171,7 +171,7 @@ class Cell:
 
     @property
     def trains_decays(self) -> bool:
-        return self.model in ("hetsyn", "hetneu")
+        return self.model in ("hetsyn", "hetneu", "hetsyn-resonance")
 
 
 def search_runs(experiment: Experiment, cell: Cell, condition: str = BASE) -> list[RunSpec]:

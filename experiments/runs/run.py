@@ -16,6 +16,7 @@ from experiments.tasks.kernels import with_kernel
 from experiments.tasks.lstm import SequenceLSTM
 from experiments.tasks.mnist1d import Mnist1d, Mnist1dSpec
 from experiments.tasks.motion import Motion, MotionSpec
+from experiments.tasks.neurons import NeuronModel as NeuronModel
 from experiments.tasks.neurons import build_network, network_spec
 from experiments.tasks.pattern_generation import PatternGeneration, PatternGenerationSpec
 from experiments.tasks.shd import Shd, ShdSpec
@@ -31,7 +32,6 @@ from hetsyn_model.training.history import ValidationResult
 
 EXACT_BATCH = 25  # streams at a time in the exact form: a current a synapse and stream must fit the cache
 REFINED = "-refined"  # ends the name of a search's second stage
-NeuronModel = Literal["hetsyn", "hetneu", "homneu", "alif", "lstm"]
 TaskSpec = (
     PatternGenerationSpec
     | DelayedMatchSpec

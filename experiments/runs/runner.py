@@ -12,7 +12,6 @@ import torch
 
 from experiments.runs import results
 from experiments.runs.analysis import analyse
-from experiments.tasks.lstm import SequenceLSTM
 from experiments.runs.paper_figures import EXACT_STREAMS, paper_figures
 from experiments.runs.plan import (
     BASE,
@@ -31,8 +30,9 @@ from experiments.runs.plan import (
 )
 from experiments.runs.results import RunResult, read_result, write_result
 from experiments.runs.run import RunSpec, evaluate, open_task
-from experiments.tasks.task import Task
 from experiments.runs.train import learning_curve, load_best, tested_curve, train
+from experiments.tasks.lstm import SequenceLSTM
+from experiments.tasks.task import Task
 from hetsyn_model.network import Network
 from hetsyn_model.run_folder import record_configuration
 from hetsyn_model.state import FORMS, state_bytes

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.tasks.lstm import SequenceLSTM
 from experiments.runs.run import RunSpec, build, evaluate, run_batch
+from experiments.tasks.lstm import SequenceLSTM
 from experiments.tasks.task import Task, better
 from hetsyn_model.network import Network
 from hetsyn_model.rollout import Rollout

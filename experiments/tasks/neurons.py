@@ -3,37 +3,51 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from experiments.tasks.task import Shape
 from hetsyn_model.network import Network
-from hetsyn_model.spec import NetworkSpec, Variant, decay_of, variant
+from hetsyn_model.spec import NetworkSpec, NeuronSpec, ResonanceSpec, decay_of, se_adlif, variant
 from hetsyn_model.state import state_bytes, state_layout
 
+NeuronModel = Literal["hetsyn", "hetneu", "homneu", "alif", "lstm", "se-adlif", "hetsyn-resonance"]
 LONGEST_TAU_STEPS = 2000.0  # the decays' upper end: longer than any trial but one, and within reach of a bank
 
 
-def network_spec(shape: Shape, model: Variant, *, recurrent: bool, tau_steps: float) -> NetworkSpec:
+def network_spec(shape: Shape, model: NeuronModel, *, recurrent: bool, tau_steps: float) -> NetworkSpec:
     """A network of one neuron model for a task.
 
     Args:
         shape: of the task's network.
         model: the neuron model.
         recurrent: whether hidden layers are recurrent.
-        tau_steps: the fixed time constant (LIF, ALIF), or the mean of the initial ones.
+        tau_steps: the fixed time constant (LIF, ALIF), or the mean of the initial ones: of the synapses, and of the
+            membranes of resonant neurons, whose recovery currents are twelve times as slow, as in their paper.
+
+    Raises:
+        ValueError: an LSTM has no such description.
     """
     half = min(math.sqrt(3.0) * shape.tau_spread, 0.95) * tau_steps  # of a uniform range with that deviation
-    neuron = variant(
-        model,
-        tau_steps=shape.tau_reset_steps if model == "hetsyn" else tau_steps,
-        tau_init_steps=(tau_steps - half, tau_steps + half),
-        adaptation_tau_steps=shape.adaptation_tau_steps,
-        adaptation_strength=shape.adaptation_strength,
-        reset_tau_steps=shape.tau_reset_steps if shape.fixed_reset else None,
-    )
-    if neuron.learn_decays:
+    if model == "lstm":
+        raise ValueError("an LSTM is none of our networks: see SequenceLSTM")
+    if model == "se-adlif":
+        neuron = _resonant(shape.tau_reset_steps, tau_steps, None)
+    elif model == "hetsyn-resonance":
+        neuron = _resonant(shape.tau_reset_steps, tau_steps, (tau_steps - half, tau_steps + half))
+    else:
+        neuron = variant(
+            model,
+            tau_steps=shape.tau_reset_steps if model == "hetsyn" else tau_steps,
+            tau_init_steps=(tau_steps - half, tau_steps + half),
+            adaptation_tau_steps=shape.adaptation_tau_steps,
+            adaptation_strength=shape.adaptation_strength,
+            reset_tau_steps=shape.tau_reset_steps if shape.fixed_reset else None,
+        )
+    if neuron.learn_decays and neuron.is_filtered:
         neuron = type(neuron)(**(vars(neuron) | {"decay_range": (0.0, decay_of(LONGEST_TAU_STEPS))}))
     return NetworkSpec(
         channels=shape.channels,
@@ -47,6 +61,26 @@ def network_spec(shape: Shape, model: Variant, *, recurrent: bool, tau_steps: fl
         decision=shape.decision,
         input_kind=shape.input_kind,
     )
+
+
+def _resonant(readout_tau_steps: float, tau_steps: float, synapses: tuple[float, float] | None) -> NeuronSpec:
+    """SE-adLIF with membranes around a time constant, all in the proportions of its paper (5 to 25 around 15 steps).
+
+    Args:
+        readout_tau_steps: of the readout.
+        tau_steps: mean of the membranes' initial time constants.
+        synapses: range of the synapses' initial ones, one a synapse; None for synapses without.
+    """
+    paper, scale = ResonanceSpec(), tau_steps / 15.0
+    resonance = replace(
+        paper,
+        tau_steps=(scale * paper.tau_steps[0], scale * paper.tau_steps[1]),
+        recovery_tau_steps=(scale * paper.recovery_tau_steps[0], scale * paper.recovery_tau_steps[1]),
+    )
+    neuron = replace(se_adlif(readout_tau_steps), resonance=resonance)
+    if synapses is None:
+        return neuron
+    return replace(neuron, decays="synapse", tau_init_steps=synapses, decay_range=(0.0, 1.0))
 
 
 def build_network(shape: Shape, spec: NetworkSpec, *, tau_steps: float, seed: int) -> Network:

@@ -10,6 +10,7 @@ from hetsyn_model.spec.decision import DecisionSpec
 from hetsyn_model.spec.errors import SpecError, require
 from hetsyn_model.spec.kernel import FRACTIONAL_DECAYS, KernelSpec
 from hetsyn_model.spec.neuron import NeuronSpec
+from hetsyn_model.spec.resonance import ResonanceSpec
 from hetsyn_model.spec.surrogate import SurrogateSpec
 
 InputKind = Literal["spikes", "values"]
@@ -122,6 +123,8 @@ class NetworkSpec:
         values = asdict(self)
         if self.kernel == KernelSpec():  # as before there were other kernels, so that older versions read it
             del values["kernel"]
+        if self.neuron.resonance is None:  # an older hetsyn, which does not know it, can then read it
+            del values["neuron"]["resonance"]
         return values
 
     @staticmethod
@@ -136,6 +139,10 @@ class NetworkSpec:
             neuron = dict(parts.pop("neuron"))
             for pair in ("tau_init_steps", "decay_range"):
                 neuron[pair] = tuple(neuron[pair])
+            if neuron.get("resonance") is not None:
+                resonance: dict[str, Any] = dict(neuron["resonance"])
+                bounds = {name: tuple(value) for name, value in resonance.items() if name.endswith("tau_steps")}
+                neuron["resonance"] = ResonanceSpec(**resonance | bounds)
             return NetworkSpec(
                 neuron=NeuronSpec(**neuron),
                 surrogate=SurrogateSpec(**parts.pop("surrogate")),

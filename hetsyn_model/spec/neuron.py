@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from hetsyn_model.spec.errors import SpecError, require
+from hetsyn_model.spec.resonance import ResonanceSpec
 
 Decays = Literal["synapse", "neuron", "shared"]
 Potential = Literal["currents", "membrane"]
@@ -48,6 +50,8 @@ class NeuronSpec:
         adaptation_strength: a spike raises the threshold by this much (ALIF); 0 means no adaptation and no state
             for it.
         adaptation_tau_steps: time constant with which that rise decays.
+        resonance: a recovery current that makes the membrane swing (SE-adLIF); None: there is none. Its neurons
+            have time constants of their own, so ``tau_reset_steps`` is the readout's alone.
     """
 
     decays: Decays = "synapse"
@@ -62,6 +66,7 @@ class NeuronSpec:
     decay_range: tuple[float, float] = (0.0, 1.0)
     adaptation_strength: float = 0.0
     adaptation_tau_steps: float = 100.0
+    resonance: ResonanceSpec | None = None
 
     def __post_init__(self) -> None:
         require(self.decays in get_args(Decays), f"neuron.decays: {self.decays!r} is none of {get_args(Decays)}")
@@ -101,6 +106,14 @@ class NeuronSpec:
         require(self.adaptation_strength >= 0, f"neuron.adaptation_strength: {self.adaptation_strength} is below 0")
         require(
             self.adaptation_tau_steps > 0, f"neuron.adaptation_tau_steps: {self.adaptation_tau_steps} is not above 0"
+        )
+        require(
+            self.resonance is None or (self.is_membrane and self.reset == "zero"),
+            "neuron.resonance: needs potential 'membrane' and reset 'zero'",
+        )
+        require(
+            self.resonance is None or not self.adaptive,
+            "neuron.adaptation_strength: a resonance adapts already: leave it 0",
         )
 
     @property
@@ -147,8 +160,42 @@ class NeuronSpec:
         synaptic = (low + high) / 2
         if self.potential == "currents":
             return synaptic if self.is_filtered else 0.0
+        if self.resonance is not None:
+            return 2 * sum(response**2 for response in self._resonant_response())
         membrane = self.tau_reset_steps
         return (synaptic * membrane) ** 2 / (synaptic + membrane) if self.is_filtered else membrane
+
+    @property
+    def first_effect(self) -> float:
+        """What a spike of weight 1 adds to a potential in its own step, from the initial constants."""
+        return 1.0 if self.resonance is None else 1.0 - decay_of(sum(self.resonance.tau_steps) / 2)
+
+    def _resonant_response(self) -> Iterator[float]:
+        """Membrane of a resonant neuron with the mean constants, step by step after a spike of weight 1."""
+        resonance = self.resonance or ResonanceSpec()
+        alpha, beta = (decay_of(sum(taus) / 2) for taus in (resonance.tau_steps, resonance.recovery_tau_steps))
+        synaptic = decay_of(sum(self.tau_init_steps) / 2) if self.is_filtered else 0.0
+        membrane, recovery, current = 0.0, 0.0, 1.0
+        for _ in range(round(10 * sum(resonance.recovery_tau_steps))):
+            membrane = alpha * membrane + (1 - alpha) * (current - recovery)
+            recovery = beta * recovery + (1 - beta) * resonance.gain * resonance.largest_a / 2 * membrane
+            current *= synaptic
+            yield membrane
+
+
+def se_adlif(readout_tau_steps: float = 15.0) -> NeuronSpec:
+    """SE-adLIF with its paper's settings (arXiv 2408.07517), for steps of 4 ms: no synaptic decay, a leaky readout.
+
+    Its surrogate is ``SurrogateSpec("exponential", width=0.2)``.
+    """
+    return NeuronSpec(
+        decays="shared",
+        potential="membrane",
+        reset="zero",
+        tau_reset_steps=readout_tau_steps,
+        decay_range=(0.0, 0.0),
+        resonance=ResonanceSpec(),
+    )
 
 
 def variant(

@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -346,10 +346,12 @@ def _check_keys(values: Mapping[str, Any], of: Any, where: str, prefix: str = ""
         numbers = value if isinstance(value, list | tuple) else [value]
         if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
             raise ConfigError(f"{where}: {prefix}{key}: {value} is not finite: give a number")
-        if is_dataclass(types[key]):
+        # a section, or one that may be left out
+        section = next((each for each in (types[key], *get_args(types[key])) if is_dataclass(each)), None)
+        if section is not None and not (value is None and section is not types[key]):
             if not isinstance(value, Mapping):
                 raise ConfigError(f"{where}: {prefix}{key} is a section: write [{prefix}{key}] and its keys below it")
-            _check_keys(value, types[key], where, f"{prefix}{key}.")
+            _check_keys(value, section, where, f"{prefix}{key}.")
 
 
 def to_toml(config: Config) -> str:

@@ -20,14 +20,17 @@ from pydantic_core import from_json
 from service.contract.endpointing import Endpointing as Endpointing
 from service.errors import ArtifactError
 
-FORMAT_VERSION: Final = 4
-READABLE_VERSIONS = (2, 3, FORMAT_VERSION)  # in format 2 a score that adds up is one float32; format 4 has values
+FORMAT_VERSION: Final = 5
+COMMON_VERSION: Final = 4  # of networks that a server of that format runs too
+# in format 2 a score that adds up is one float32; format 4 has values; format 5 states exactness and look-ahead
+READABLE_VERSIONS = (2, 3, COMMON_VERSION, FORMAT_VERSION)
 # the names of the last state tensors of a form: the decision's own state
 DECISION_SCORE_LOW, DECISION_SCORE, DECISION_STEP = "decision.score_low", "decision.score", "decision.step"
 MANIFEST = "manifest.json"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 Name = Annotated[str, Field(pattern=NAME)]
 FormName = Literal["exact", "bank"]
+Exactness = Literal["A", "B", "C"]
 MAX_MANIFEST_BYTES = 2**20  # a shipped one has 5 kB
 MAX_MANIFEST_VALUES = 10_000  # each may be wrong, and costs a hundred times its length then; a shipped one has 250
 MAX_STATE_BYTES = 2**28  # of the tensors of one stream
@@ -164,6 +167,10 @@ class FormDescription(_Part):
         torchscript: TorchScript of one step; None where the model came as ONNX.
         tolerance: a stream's state and outputs differ by at most so much, relative to values above 1, from those that
             it would have alone or in other chunks. 0: they are the same, bit for bit.
+        exactness: how its numbers come about, from format 5 on. ``A``: sums of whole numbers, a product and a sum for
+            each state variable; ``B``: other operations that IEEE 754 rounds correctly, in a fixed order. Both give the
+            same bits everywhere. ``C``: within ``tolerance``.
+        lookahead_steps: steps of input that an output waits for, from format 5 on.
         state: float32 tensors, the last of them ``decision.score``, then ``decision.step``, int64. Before
             ``decision.score`` stands ``decision.score_low`` if the score is a sum, from format 3 on: what the float32
             additions to it have lost.
@@ -178,6 +185,8 @@ class FormDescription(_Part):
     file: str
     torchscript: str | None
     tolerance: float = Field(default=0.0, ge=0, le=1)
+    exactness: Exactness | None = None
+    lookahead_steps: Count = 0
     state: tuple[TensorDescription, ...] = Field(min_length=2)
     state_bytes: int
     bank_sizes: dict[str, int]
@@ -225,7 +234,7 @@ class Manifest(_Part):
     ``endpointing``: how utterances are found in a stream; None where nobody has chosen it.
     """
 
-    format_version: Literal[2, 3, 4]
+    format_version: Literal[2, 3, 4, 5]
     name: Name
     version: Name
     description: str
@@ -247,6 +256,10 @@ class Manifest(_Part):
             raise ValueError(f"{len(self.labels)} labels for {self.outputs} outputs")
         two_words = self.format_version > 2 and self.decision.adds_up
         for form in self.forms.values():
+            if (form.exactness is None) == (self.format_version > COMMON_VERSION):
+                raise ValueError(f"in format {self.format_version}, exactness is {form.exactness}")
+            if form.exactness is not None and (form.exactness == "C") != (form.tolerance > 0):
+                raise ValueError(f"exactness is {form.exactness}, but tolerance {form.tolerance:g}")
             if form.has_score_low != two_words:
                 has = "has" if two_words else "does not have"
                 raise ValueError(
@@ -278,6 +291,21 @@ class Manifest(_Part):
         takes_values = encoder == "values" or self.input.kind == "values"
         audio, values = ("audio",) * (encoder == "audio"), ("values",) * takes_values
         return (*audio, *values, "events", "dense")
+
+    def exactness(self, form: FormName) -> Exactness:
+        """Of a form, which a manifest before format 5 does not state."""
+        described = self.forms[form]
+        if described.exactness is not None:
+            return described.exactness
+        if described.tolerance:
+            return "C"
+        return "A" if described.bank_sizes and self.input.kind == "spikes" else "B"
+
+    def to_json(self) -> str:
+        """As a server of its format reads it."""
+        later = {"exactness", "lookahead_steps"} if self.format_version <= COMMON_VERSION else set()
+        of_forms: dict[str, Any] = dict.fromkeys(self.forms, later)
+        return self.model_dump_json(indent=1, exclude={"forms": of_forms}) + "\n"
 
     @property
     def total_bytes(self) -> int:

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from experiments.runs.analysis import delete_spikes, lesioned, tau_groups, time_constant_change, warp_time
-from experiments.tasks.delayed_match import DelayedMatch, DelayedMatchSpec
-from experiments.tasks.neurons import build_network, network_spec, time_constants
-from experiments.tasks.pattern_generation import PatternGeneration
 from experiments.runs.plan import NEURONS
 from experiments.runs.precision import bank_against_exact, rounded, weight_bytes, weight_formats
 from experiments.runs.run import RunSpec, Training, build
-from experiments.tasks.task import first_streams
 from experiments.runs.train import masks
+from experiments.tasks.delayed_match import DelayedMatch, DelayedMatchSpec
+from experiments.tasks.neurons import build_network, network_spec, time_constants
+from experiments.tasks.pattern_generation import PatternGeneration
+from experiments.tasks.task import first_streams
 from experiments.tasks.vision import ImageSpec, SequentialImages
 from hetsyn_model.network import Network
 from hetsyn_model.spec import Variant

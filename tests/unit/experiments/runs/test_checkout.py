@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from experiments.runs import checkout
-from experiments.page import report
-from experiments.runs.checkout import PAGE, RESULTS, CheckoutError, in_checkout
 from experiments.commands import experiment as command
+from experiments.page import report
+from experiments.runs import checkout
+from experiments.runs.checkout import PAGE, RESULTS, CheckoutError, in_checkout
 from tests.support.paths import ROOT
 
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from experiments.tasks.delayed_match import DelayedMatchSpec
 from experiments.claims.measures import LONG_RESET, LONG_SHARE, NORMALISED_DISTANCE, OUTPUT_IN_GAPS
-from experiments.tasks.neurons import time_constants
 from experiments.runs.paper_figures import in_gaps, normalised_distance, paper_figures, without_long
-from experiments.tasks.pattern_generation import PatternGeneration, PatternGenerationSpec
 from experiments.runs.run import RunSpec, TaskSpec, Training, build, open_task
+from experiments.tasks.delayed_match import DelayedMatchSpec
+from experiments.tasks.neurons import time_constants
+from experiments.tasks.pattern_generation import PatternGeneration, PatternGenerationSpec
 from hetsyn_model.network import Network
 from tests.support.made_up_results import made_up
 

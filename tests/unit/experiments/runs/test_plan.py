@@ -9,8 +9,6 @@ from itertools import chain
 import pytest
 
 from experiments.catalog import EXPERIMENTS, smoke
-from experiments.tasks.kernels import with_kernel
-from experiments.tasks.neurons import bank_state_bytes, exact_state_bytes, network_spec, parameter_count
 from experiments.runs.plan import (
     BASE,
     NEURONS,
@@ -31,6 +29,8 @@ from experiments.runs.plan import (
 )
 from experiments.runs.run import RunSpec, open_task
 from experiments.runs.runner import Selection
+from experiments.tasks.kernels import with_kernel
+from experiments.tasks.neurons import bank_state_bytes, exact_state_bytes, network_spec, parameter_count
 from experiments.tasks.vision import ImageSpec
 from hetsyn_model.run_folder import RunError
 from hetsyn_model.spec import NetworkSpec, variant

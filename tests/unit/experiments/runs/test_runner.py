@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from experiments.runs import runner
 from experiments.catalog import EXPERIMENTS
+from experiments.runs import runner
 from experiments.runs.plan import PAPER
 from experiments.runs.results import RunResult, add_to_file, read_file, read_result
 from experiments.runs.run import RunSpec

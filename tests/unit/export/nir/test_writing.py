@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tests.support.kernels import kernel_network
+from tests.support.networks import small_network
 from tests.support.tools import NO_NIR
 
 pytest.importorskip("nir", reason=NO_NIR)
@@ -195,3 +196,11 @@ def test_kernels_and_resets_that_nir_cannot_hold_are_refused(kind: str, message:
     with pytest.raises(NirError, match=message):
         export_nir(kernel_network(kind), out=tmp_path / "network.nir")
     assert not (tmp_path / "network.nir").exists()
+
+
+@pytest.mark.parametrize("as_lif", [False, True])
+def test_resonance_is_refused(as_lif: bool, tmp_path: Path) -> None:
+    made = small_network("se-adlif", "last")
+    with pytest.raises(NirError, match="NIR has no neuron that resonates: serve the network as it is"):
+        export_nir(made, out=tmp_path / "network.nir", as_lif=as_lif)
+    assert not list(tmp_path.iterdir())

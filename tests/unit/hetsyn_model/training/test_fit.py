@@ -88,6 +88,21 @@ def test_tied_layers_have_exponential_kernels() -> None:
         load_config(settings, "audio")
 
 
+def test_resonant_neurons_are_trained_by_a_configuration() -> None:
+    spikes, labels = spike_arrays(90)
+    neuron = {"decays": "shared", "potential": "membrane", "reset": "zero", "decay_range": [0.0, 0.0]}
+    resonance = {"tau_steps": [2.0, 8.0], "recovery_tau_steps": [10.0, 40.0], "gain": 20.0}
+    longer = {"training": SETTINGS["training"] | {"epochs": 12}}
+    fitted = fit(spikes, labels, config=SETTINGS | longer | {"neuron": neuron | {"resonance": resonance}})
+    fresh, truth = spike_arrays(30, seed=9)
+    rolled = fitted.network.rollout(torch.from_numpy(fresh).float())
+    assert (rolled.scores.argmax(-1).numpy() == truth).mean() > 0.9
+    untrained = Network(fitted.network.spec).resonances()
+    for name, values in fitted.network.resonances().items():
+        assert bool((values != untrained[name]).all()), name
+        assert 0 <= float(values.detach().min()) <= float(values.detach().max()) <= (2 if name.endswith(".b") else 1)
+
+
 def test_spikes_of_other_lengths_and_tensors() -> None:
     spikes, labels = spike_arrays(36)
     cut = [torch.from_numpy(each[: 15 + index % 9]) for index, each in enumerate(spikes)]

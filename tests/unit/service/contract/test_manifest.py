@@ -101,8 +101,8 @@ def test_a_manifest_is_read(written: Json) -> None:
         (lambda manifest: manifest["input"].update(step_s=1e300), "input.step_s: "),
         (lambda manifest: bank(manifest).update(state=[{}] * 10_000), "has more than 10,000 values"),
         (lambda manifest: manifest.update({str(n): 0 for n in range(10_000)}), "has more than 10,000 values"),
-        (lambda manifest: manifest.update(format_version=1), "manifest format 1, but this server reads 2 to 4: "),
-        (lambda manifest: manifest.pop("format_version"), "manifest format None, but this server reads 2 to 4: "),
+        (lambda manifest: manifest.update(format_version=1), "manifest format 1, but this server reads 2 to 5: "),
+        (lambda manifest: manifest.pop("format_version"), "manifest format None, but this server reads 2 to 5: "),
         (lambda manifest: bank(manifest)["state"][0].update(shape=[-3, -1]), "forms.bank.state.0.shape.0: "),
         (lambda manifest: bank(manifest)["state"][0].update(shape=[2**62]), "forms.bank.state.0.shape.0: "),
         (lambda manifest: bank(manifest)["state"][0].update(shape=[1] * 9), "forms.bank.state.0.shape: "),
@@ -198,5 +198,25 @@ def test_a_network_of_values_may_take_samples_as_they_are(written: Json) -> None
 def test_encoder_and_network_fit_each_other(written: Json, encoder: Json, network: Json, sentence: str) -> None:
     written["encoder"] |= encoder
     written["input"] |= network
+    with pytest.raises(ArtifactError, match=sentence):
+        parse_manifest(json.dumps(written), Path("manifest.json"))
+
+
+@pytest.mark.parametrize(
+    ("version", "form", "sentence"),
+    [
+        (5, {}, "in format 5, exactness is None"),
+        (4, {"exactness": "A"}, "in format 4, exactness is A"),
+        (5, {"exactness": "C"}, "exactness is C, but tolerance 0"),
+        (5, {"exactness": "B", "tolerance": 1e-5}, "exactness is B, but tolerance 1e-05"),
+        (5, {"exactness": "D"}, "forms.exact.exactness"),
+        (5, {"exactness": "B", "lookahead_steps": -1}, "forms.exact.lookahead_steps"),
+    ],
+)
+def test_exactness_is_stated_from_format_5_on(written: Json, version: int, form: Json, sentence: str) -> None:
+    with_two_words(written, 3)
+    written["format_version"] = version
+    for described in written["forms"].values():
+        described |= form
     with pytest.raises(ArtifactError, match=sentence):
         parse_manifest(json.dumps(written), Path("manifest.json"))
