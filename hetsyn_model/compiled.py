@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hetsyn_model.bank import BankWeights
+from hetsyn_model.path import Delays
 from hetsyn_model.spec import NetworkSpec
 from hetsyn_model.state import Form, StateTensor
 from hetsyn_model.synapse import ExactWeights
@@ -25,12 +26,16 @@ class LayerWeights:
         synapses: the synapses, exact or through a bank.
         kappa: decay a step of the reset current or of the membrane, [j]; None for a layer that has neither.
         threshold: theta, [j]; None for a layer that does not spike.
+        input_delays: of the spikes from the layer before; None without delays.
+        recurrent_delays: of the layer's own spikes, likewise.
     """
 
     name: str
     synapses: ExactWeights | BankWeights
     kappa: Tensor | None
     threshold: Tensor | None
+    input_delays: Delays | None = None
+    recurrent_delays: Delays | None = None
 
     @property
     def bank(self) -> BankWeights:
@@ -62,8 +67,21 @@ class LayerWeights:
     def is_spiking(self) -> bool:
         return self.threshold is not None
 
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether the layer has synapses from its own neurons."""
+        synapses = self.synapses
+        return (synapses.weight_rec if isinstance(synapses, BankWeights) else synapses.recurrent) is not None
+
     def detach(self) -> LayerWeights:
-        return LayerWeights(self.name, self.synapses.detach(), _detached(self.kappa), _detached(self.threshold))
+        return LayerWeights(
+            self.name,
+            self.synapses.detach(),
+            _detached(self.kappa),
+            _detached(self.threshold),
+            None if self.input_delays is None else self.input_delays.detach(),
+            None if self.recurrent_delays is None else self.recurrent_delays.detach(),
+        )
 
 
 @dataclass(frozen=True)

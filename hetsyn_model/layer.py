@@ -8,7 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from hetsyn_model.spec import NetworkSpec, decay_of
+from hetsyn_model.path import Delays, triangle
+from hetsyn_model.spec import NetworkSpec, PathSpec, decay_of
 from hetsyn_model.synapse import ExactWeights, SynapsePath
 
 NEURON_BUFFERS = ("threshold", "kappa")  # files from before 2026-12 lack them
@@ -19,19 +20,21 @@ class Layer(nn.Module):
 
     Args:
         spec: of the network.
-        inputs: number of synapses a neuron from the layer before.
+        inputs: number of units in the layer before.
         neurons: number of neurons.
         recurrent: whether the layer has recurrent synapses.
         spiking: whether its neurons spike; those of the readout need not.
         generator: of the initial weights.
 
     Attributes:
-        w_in: weights of the input synapses, [j, i].
+        w_in: weights of the input synapses, [j, i]; with several taps a unit, i is the row, tap * units + unit.
         r_in: their decays a step, [j, i], [j, 1] or [1, 1].
         b_in: their constant drive, [j, i] or [j, 1]; None without.
         w_rec: the same of the recurrent synapses, [j, j]; None without recurrence.
         r_rec: None where the decays are tied to ``r_in``.
         b_rec: as ``b_in``.
+        delay_in: delays of the input path in steps, [taps, units], whole when served; None without delays.
+        delay_rec: likewise of the recurrent path.
         threshold: float64 [j], theta; None for a layer that does not spike. The description's number at first; set
             other values in place. float64 whatever the network's type, so that none is rounded twice.
         kappa: float64 [j], decay a step of the reset current or the membrane, likewise; None where it is tied, and
@@ -56,17 +59,19 @@ class Layer(nn.Module):
         self.register_buffer("threshold", _constant(neurons, neuron.threshold) if spiking else None)
         has_kappa = neuron.is_membrane or (spiking and neuron.has_own_reset)
         self.register_buffer("kappa", _constant(neurons, decay_of(neuron.tau_reset_steps)) if has_kappa else None)
-        self.w_in, self.r_in, self.b_in = self._path(inputs, generator)
+        self.w_in, self.r_in, self.b_in = self._path(inputs * spec.input_path.taps, generator)
         self.w_rec: nn.Parameter | None = None
         self.r_rec: nn.Parameter | None = None
         self.b_rec: nn.Parameter | None = None
         if recurrent:
-            self.w_rec, r_rec, self.b_rec = self._path(neurons, generator)
+            self.w_rec, r_rec, self.b_rec = self._path(neurons * spec.recurrent_path.taps, generator)
             self.r_rec = None if spec.neuron.tied else r_rec
             with torch.no_grad():
                 self.w_rec.mul_(0.5)  # recurrence starts weaker than the input, or activity runs away
                 if not spec.self_recurrent:
-                    self.w_rec.fill_diagonal_(0.0)
+                    self.w_rec.mul_(self._others(self.w_rec))
+        self.delay_in = _delays(spec.input_path, inputs, generator)
+        self.delay_rec = _delays(spec.recurrent_path, neurons, generator) if recurrent else None
 
     def _path(self, inputs: int, generator: torch.Generator) -> tuple[nn.Parameter, nn.Parameter, nn.Parameter | None]:
         neuron = self.spec.neuron
@@ -93,11 +98,24 @@ class Layer(nn.Module):
         if self.w_rec is not None:
             weight: Tensor = self.w_rec
             if not self.spec.self_recurrent:
-                weight = weight * (1 - torch.eye(self.neurons, dtype=weight.dtype, device=weight.device))
+                weight = weight * self._others(weight)
             recurrent = SynapsePath(weight, self.r_in if self.r_rec is None else self.r_rec, self.b_rec)
         neuron = self.spec.neuron
         path = SynapsePath(self.w_in, self.r_in, self.b_in)
         return ExactWeights(neuron.per_synapse, path, recurrent, filtered=neuron.is_filtered)
+
+    def _others(self, weight: Tensor) -> Tensor:
+        """1 for a synapse from another neuron, 0 for one from the neuron itself, [j, row]."""
+        itself = torch.eye(self.neurons, dtype=weight.dtype, device=weight.device)
+        return (1 - itself).repeat(1, self.spec.recurrent_path.taps)
+
+    def input_delays(self, spread: float | None) -> Delays | None:
+        """The delays of the input path, whole or with a spread; None without."""
+        return _compiled_delays(self.spec.input_path, self.delay_in, spread)
+
+    def recurrent_delays(self, spread: float | None) -> Delays | None:
+        """The delays of the recurrent path, likewise."""
+        return _compiled_delays(self.spec.recurrent_path, self.delay_rec, spread)
 
     def kappas(self) -> Tensor | None:
         """kappa in the network's type, [j]; None for a layer that neither spikes nor has a membrane."""
@@ -124,3 +142,22 @@ class Layer(nn.Module):
 
 def _constant(neurons: int, value: float) -> Tensor:
     return torch.full((neurons,), value, dtype=torch.float64)
+
+
+def _delays(path: PathSpec, units: int, generator: torch.Generator) -> nn.Parameter | None:
+    if not path.is_delayed:
+        return None
+    if path.initial == "even":
+        delays = torch.linspace(0.0, path.max_delay_steps, path.taps).round().unsqueeze(-1).repeat(1, units)
+    else:
+        delays = path.max_delay_steps * torch.rand(path.taps, units, generator=generator)
+        delays = delays if path.learn_delays else delays.round()
+    return nn.Parameter(delays, requires_grad=path.learn_delays)
+
+
+def _compiled_delays(path: PathSpec, delays: Tensor | None, spread: float | None) -> Delays | None:
+    if delays is None:
+        return None
+    whole = delays.detach().round().long().clamp(0, path.max_delay_steps)
+    shares = None if spread is None or not path.learn_delays else triangle(delays, path.max_delay_steps, spread)
+    return Delays(path, whole, shares)

@@ -19,7 +19,7 @@ from hetsyn_model.compiled import Compiled, LayerWeights
 from hetsyn_model.events import Events
 from hetsyn_model.layer import NEURON_BUFFERS, Layer
 from hetsyn_model.rollout import Rollout, rollout
-from hetsyn_model.spec import ERROR_BOUND, NetworkSpec
+from hetsyn_model.spec import ERROR_BOUND, NetworkSpec, PathSpec
 from hetsyn_model.state import FORMS, Form, state_layout
 from hetsyn_model.synapse import ExactWeights
 
@@ -56,12 +56,15 @@ class Network(nn.Module):
         spec: what the network is.
         banks: the bank of each layer by name, as :meth:`fit_banks` left them or :meth:`compile` renewed them; empty
             before.
+        delay_spread: in training mode, steps over which a spike is spread around the delay that it learns; None, and
+            always outside training mode: delays are whole steps, as served, and do not learn.
     """
 
     def __init__(self, spec: NetworkSpec, *, seed: int = 0) -> None:
         super().__init__()
         self.spec = spec
         self.banks: dict[str, Bank] = {}
+        self.delay_spread: float | None = None
         self._fit = _Fit()
         generator = torch.Generator().manual_seed(seed)
         sizes = (spec.channels, *spec.hidden, spec.outputs)
@@ -93,11 +96,26 @@ class Network(nn.Module):
             if name in ("r_in", "r_rec") and parameter.requires_grad
         }
 
+    def delays(self) -> dict[str, nn.Parameter]:
+        """The learned delays by the name of their parameter."""
+        return {
+            f"layers.{index}.{name}": parameter
+            for index, layer in enumerate(self.layers)
+            for name, parameter in layer.named_parameters()
+            if name in ("delay_in", "delay_rec") and parameter.requires_grad
+        }
+
     @torch.no_grad()
     def clamp_decays_(self) -> None:
-        """Bring every learned decay back into its range; call it after each optimiser step."""
+        """Bring every learned decay, and delay, back into its range; call it after each optimiser step."""
         for decay in self.decays().values():
             decay.clamp_(*self.spec.neuron.decay_range)
+        for name, delay in self.delays().items():
+            delay.clamp_(0.0, self.path_of(name).max_delay_steps)
+
+    def path_of(self, delay: str) -> PathSpec:
+        """The description of the path of a delay, by the name of its parameter."""
+        return self.spec.input_path if delay.endswith("delay_in") else self.spec.recurrent_path
 
     def fit_banks(
         self,
@@ -207,12 +225,14 @@ class Network(nn.Module):
                 self._follow_decays()
             banks = self.banks or self._fitted(None, ERROR_BOUND)
         layers: list[LayerWeights] = []
+        spread = self.delay_spread if self.training else None
         for name, layer in self.named_layers().items():
             synapses: ExactWeights | BankWeights = layer.exact()
             if form == "bank":
                 takes_values = self.spec.takes_values and not layers
                 synapses = compile_bank(banks[name], layer.exact(), takes_values=takes_values)
-            layers.append(LayerWeights(name, synapses, layer.kappas(), layer.thresholds()))
+            delays = layer.input_delays(spread), layer.recurrent_delays(spread)
+            layers.append(LayerWeights(name, synapses, layer.kappas(), layer.thresholds(), *delays))
         sizes = {name: bank.size for name, bank in banks.items()}
         return Compiled(self.spec, form, tuple(layers), state_layout(self.spec, form, sizes))
 

@@ -18,11 +18,12 @@ from hetsyn_model import native
 from hetsyn_model.bank import sum_bank
 from hetsyn_model.compiled import Compiled, LayerWeights
 from hetsyn_model.events import Events, pointer
+from hetsyn_model.path import Delays, shares_grad
 from hetsyn_model.readout import decide, probabilities
 from hetsyn_model.spec import DecisionSpec, NetworkSpec, Reset, decay_of
 from hetsyn_model.spike import spike_step, surrogate_derivative
 from hetsyn_model.state import initial_state, state_name
-from hetsyn_model.step import step
+from hetsyn_model.step import Sources, step
 
 
 @dataclass(frozen=True)
@@ -100,9 +101,10 @@ def _by_step(compiled: Compiled, spikes: Tensor | Events, dropout: float) -> Lay
     readout_at: list[Tensor] = []
     fired_at: list[Tensor] = []
     hidden_at: list[list[Tensor]] = [[] for _ in spec.hidden]
+    sources: Sources = {}
     for t in range(dense.shape[1]):
         surrogate = spec.surrogate if torch.is_grad_enabled() else None
-        state, output = step(compiled, state, dense[:, t], surrogate, dropout)
+        state, output = step(compiled, state, dense[:, t], surrogate, dropout, sources)
         readout_at.append(output.readout)
         if spec.decision.counts_spikes:
             fired_at.append(state[state_name("readout", "spikes")])
@@ -123,6 +125,8 @@ def _by_layer(compiled: Compiled, spikes: Tensor | Events, dropout: float) -> La
     hidden: list[Tensor] = []
     fired = potential = torch.empty(0, device=compiled.device)
     for layer in compiled.layers:
+        if layer.input_delays is not None:
+            x = layer.input_delays.of_stream(x.dense(compiled.dtype) if isinstance(x, Events) else x)
         fired, potential = layer_rollout(spec, layer, layer.bank.input_drive(x))
         if layer.name != "readout":
             hidden.append(fired)
@@ -144,10 +148,14 @@ def layer_rollout(spec: NetworkSpec, layer: LayerWeights, drive: Tensor) -> tupl
     Raises:
         ValueError: the layer is in the exact form.
     """
-    synapses = layer.bank
+    synapses, delays = layer.bank, layer.recurrent_delays
     if native.runs(drive):
+        shares = None if delays is None else delays.shares
+        if delays is not None and shares is None:
+            shares = delays.whole_shares(drive.dtype)
         spikes, potential = _LayerRollout.apply(
-            drive, synapses.weight_rec, layer.kappa, layer.threshold, synapses.decays, spec
+            *(drive, synapses.weight_rec, layer.kappa, layer.threshold, shares),
+            *(synapses.decays, spec, None if delays is None else delays.detach()),
         )
         return spikes, potential
     bank = synapses.decays.shape[0]
@@ -158,10 +166,13 @@ def layer_rollout(spec: NetworkSpec, layer: LayerWeights, drive: Tensor) -> tupl
     adaptation = drive.new_zeros(batch, neurons) if spec.neuron.adaptive else None
     spikes_at: list[Tensor] = []
     potential_at: list[Tensor] = []
+    sources: list[Tensor] = []
     for t in range(steps):
         arriving = drive[:, t]
         if synapses.weight_rec is not None:
-            arriving = arriving + fired @ synapses.weight_rec
+            sources.append(fired)
+            own = fired if delays is None else delays.of_sources(sources)
+            arriving = arriving + own @ synapses.weight_rec
         current = synapses.decays.unsqueeze(-1) * current + arriving.view(current.shape)
         total = sum_bank(current)
         if layer.threshold is not None and layer.kappa is not None:
@@ -184,14 +195,17 @@ class _LayerRollout(torch.autograd.Function):
         weight_rec: Tensor | None,
         kappa: Tensor | None,
         threshold: Tensor | None,
+        shares: Tensor | None,
         decays: Tensor,
         spec: NetworkSpec,
+        delays: Delays | None,
     ) -> tuple[Tensor, Tensor]:
         library = native.required()
         drive, bank = drive.contiguous(), decays.shape[0]
         batch, steps, neurons = drive.shape[0], drive.shape[1], drive.shape[2] // bank
         weight_rec = None if weight_rec is None else weight_rec.contiguous()
         kappa, threshold = (None if part is None else part.to(drive.dtype).contiguous() for part in (kappa, threshold))
+        shares = None if shares is None else shares.contiguous()
         neuron = spec.neuron
         struct = native.LayerStruct(
             batch,
@@ -202,6 +216,8 @@ class _LayerRollout(torch.autograd.Function):
             weight_rec is not None,
             neuron.is_membrane,
             get_args(Reset).index(neuron.reset),
+            1 if delays is None else delays.path.taps,
+            1 if shares is None else shares.shape[0],
             decay_of(neuron.adaptation_tau_steps),
             neuron.adaptation_strength,
         )
@@ -210,18 +226,18 @@ class _LayerRollout(torch.autograd.Function):
         risen = torch.empty_like(spikes) if neuron.adaptive else None  # A(t), from the spikes before t
         library.function("layer_forward", drive)(
             ctypes.byref(struct),
-            *map(pointer, (drive, weight_rec, decays, kappa, threshold, spikes, potential, risen)),
+            *map(pointer, (drive, weight_rec, decays, kappa, threshold, shares, spikes, potential, risen)),
             torch.get_num_threads(),
         )
-        ctx.save_for_backward(weight_rec, kappa, threshold, decays, spikes, potential, risen)
-        ctx.struct, ctx.spec, ctx.drive_shape = struct, spec, drive.shape
+        ctx.save_for_backward(weight_rec, kappa, threshold, shares, decays, spikes, potential, risen)
+        ctx.struct, ctx.spec, ctx.drive_shape, ctx.delays = struct, spec, drive.shape, delays
         ctx.set_materialize_grads(True)
         return spikes, potential
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         library = native.required()
-        weight_rec, kappa, threshold, decays, spikes, potential, risen = ctx.saved_tensors
+        weight_rec, kappa, threshold, shares, decays, spikes, potential, risen = ctx.saved_tensors
         surrogate = None
         if threshold is not None:
             u = potential - threshold
@@ -230,6 +246,9 @@ class _LayerRollout(torch.autograd.Function):
             surrogate = surrogate_derivative(u, ctx.spec.surrogate, threshold).contiguous()
         grad_drive = torch.empty(ctx.drive_shape, dtype=spikes.dtype)
         grad_rec = None if weight_rec is None else torch.zeros_like(weight_rec)
+        arrival_grad = None
+        if shares is not None:  # nothing arrives in the first step
+            arrival_grad = torch.zeros(*spikes.shape[:2], shares.shape[1], dtype=spikes.dtype)
         wants_decay = kappa is not None and ctx.needs_input_grad[2]
         grad_kappa = torch.zeros(spikes.shape[0], spikes.shape[2], dtype=spikes.dtype) if wants_decay else None
         grad_spikes, grad_potential = (grad.contiguous() for grad in grads)
@@ -247,11 +266,29 @@ class _LayerRollout(torch.autograd.Function):
                     decays,
                     kappa,
                     threshold,
+                    shares,
                     grad_drive,
                     grad_rec,
+                    arrival_grad,
                     grad_kappa,
                 ),
             ),
             torch.get_num_threads(),
         )
-        return grad_drive, grad_rec, None if grad_kappa is None else grad_kappa.sum(0), None, None, None
+        grad_shares = None
+        if arrival_grad is not None and shares is not None:
+            earlier = torch.nn.functional.pad(spikes, (0, 0, 1, 0))[:, :-1]  # of the step before
+            arrivals = ctx.delays.of_stream(earlier)
+            grad_rec = arrivals.flatten(0, 1).T @ grad_drive.flatten(0, 1)
+            if ctx.needs_input_grad[4]:
+                grad_shares = shares_grad(arrival_grad, earlier, shares.shape[0])
+        return (
+            grad_drive,
+            grad_rec,
+            None if grad_kappa is None else grad_kappa.sum(0),
+            None,
+            grad_shares,
+            None,
+            None,
+            None,
+        )

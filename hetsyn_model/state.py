@@ -19,7 +19,15 @@ Form = Literal["exact", "bank"]
 FORMS: tuple[Form, ...] = get_args(Form)
 State = dict[str, Tensor]  # by the name of the state tensor
 LayerTensor = Literal[
-    "input_current", "recurrent_current", "bank_current", "reset_current", "membrane", "spikes", "adaptation_current"
+    "input_current",
+    "recurrent_current",
+    "bank_current",
+    "reset_current",
+    "membrane",
+    "spikes",
+    "adaptation_current",
+    "input_history",
+    "recurrent_history",
 ]
 DECISION_SCORE_LOW, DECISION_SCORE, DECISION_STEP = "decision.score_low", "decision.score", "decision.step"
 
@@ -76,9 +84,11 @@ def state_layout(spec: NetworkSpec, form: Form, bank_sizes: Mapping[str, int] | 
             layout.append(StateTensor(state_name(layer, "bank_current"), (sizes[layer], n)))
         elif spec.neuron.is_filtered:
             per_synapse = spec.neuron.per_synapse
-            layout.append(StateTensor(state_name(layer, "input_current"), (n, fan_in[index] if per_synapse else 1)))
+            rows = spec.input_path.taps * fan_in[index] if per_synapse else 1
+            layout.append(StateTensor(state_name(layer, "input_current"), (n, rows)))
             if hidden and spec.recurrent:
-                layout.append(StateTensor(state_name(layer, "recurrent_current"), (n, n if per_synapse else 1)))
+                rows = spec.recurrent_path.taps * n if per_synapse else 1
+                layout.append(StateTensor(state_name(layer, "recurrent_current"), (n, rows)))
         if spec.neuron.is_membrane:
             layout.append(StateTensor(state_name(layer, "membrane"), (n,)))
         if hidden or spec.decision.counts_spikes:
@@ -87,6 +97,11 @@ def state_layout(spec: NetworkSpec, form: Form, bank_sizes: Mapping[str, int] | 
             layout.append(StateTensor(state_name(layer, "spikes"), (n,)))
             if spec.neuron.adaptive:
                 layout.append(StateTensor(state_name(layer, "adaptation_current"), (n,)))
+        if spec.input_path.is_delayed:
+            shape = (spec.input_path.registers, fan_in[index])
+            layout.append(StateTensor(state_name(layer, "input_history"), shape))
+        if hidden and spec.recurrent_path.is_delayed:
+            layout.append(StateTensor(state_name(layer, "recurrent_history"), (spec.recurrent_path.registers, n)))
     if spec.decision.adds_up:
         layout.append(StateTensor(DECISION_SCORE_LOW, (spec.outputs,)))
     layout.append(StateTensor(DECISION_SCORE, (spec.outputs,)))

@@ -11,6 +11,7 @@ from hetsyn_model.spec.decision import DecisionSpec, Rule
 from hetsyn_model.spec.errors import SpecError
 from hetsyn_model.spec.network import InputKind, NetworkSpec
 from hetsyn_model.spec.neuron import Decays, NeuronSpec, Potential, Reset, Variant, decay_of, variant
+from hetsyn_model.spec.path import PathSpec
 from hetsyn_model.spec.surrogate import SurrogateKind, SurrogateSpec
 
 ERROR_BOUND = 1e-3  # relative L2 error of a bank's worst kernel, where the bank has no set size
@@ -22,6 +23,7 @@ __all__ = [
     "InputKind",
     "NetworkSpec",
     "NeuronSpec",
+    "PathSpec",
     "Potential",
     "Reset",
     "Rule",

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 from hetsyn_model.spec.decision import DecisionSpec
 from hetsyn_model.spec.errors import SpecError, require
 from hetsyn_model.spec.neuron import NeuronSpec
+from hetsyn_model.spec.path import PathSpec
 from hetsyn_model.spec.surrogate import SurrogateSpec
 
 InputKind = Literal["spikes", "values"]
@@ -31,6 +32,8 @@ class NetworkSpec:
         surrogate: derivative of the threshold in training.
         decision: how the readout becomes a decision.
         input_kind: ``spikes``, 0 or 1; or ``values``, real numbers x_i(t) that drive the synapses as w_ji x_i(t).
+        input_path: delays of the spikes that come into each layer, hidden or readout, from the one before.
+        recurrent_path: delays of a hidden layer's own spikes, beyond the one step that they always take.
     """
 
     channels: int
@@ -45,6 +48,8 @@ class NetworkSpec:
     surrogate: SurrogateSpec = field(default_factory=SurrogateSpec)
     decision: DecisionSpec = field(default_factory=DecisionSpec)
     input_kind: InputKind = "spikes"
+    input_path: PathSpec = field(default_factory=PathSpec)
+    recurrent_path: PathSpec = field(default_factory=PathSpec)
 
     def __post_init__(self) -> None:
         for name, value in (("channels", self.channels), ("outputs", self.outputs)):
@@ -58,6 +63,14 @@ class NetworkSpec:
         require(
             self.input_kind in get_args(InputKind), f"input_kind: {self.input_kind!r} is none of {get_args(InputKind)}"
         )
+        require(
+            not (self.takes_values and self.input_path.is_delayed),
+            "input_path: only spikes have delays: take input_kind 'spikes', or leave max_delay_steps at 0",
+        )
+        require(
+            self.recurrent or not self.recurrent_path.is_delayed,
+            "recurrent_path: without recurrent synapses there is nothing to delay: leave max_delay_steps at 0",
+        )
 
     @property
     def takes_values(self) -> bool:
@@ -70,7 +83,12 @@ class NetworkSpec:
         return (*(f"hidden{index + 1}" for index in range(len(self.hidden))), "readout")
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """The description as plain values. A path without delays is left out: versions without paths read it too."""
+        values = asdict(self)
+        for name in ("input_path", "recurrent_path"):
+            if values[name] == asdict(PathSpec()):
+                del values[name]
+        return values
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> NetworkSpec:
@@ -89,6 +107,8 @@ class NetworkSpec:
                 surrogate=SurrogateSpec(**parts.pop("surrogate")),
                 decision=DecisionSpec(**parts.pop("decision")),
                 hidden=tuple(parts.pop("hidden")),
+                input_path=PathSpec(**parts.pop("input_path", {})),
+                recurrent_path=PathSpec(**parts.pop("recurrent_path", {})),
                 **parts,
             )
         except (KeyError, TypeError) as error:
