@@ -2,8 +2,9 @@
 
     step(compiled, state, spikes) -> (state, output)
 
-Of each layer: what arrives now (``path.py``), the currents (equation 8 of arXiv 2508.11644, ``synapse.py`` and ``bank.py``), then reset, potential and
-spikes (equations 9, 5 and 4, ``spike.py``). The readout then updates the decision (``readout.py``).
+Of each layer: what arrives now (``path.py``), the currents (equation 8 of arXiv 2508.11644, ``synapse.py`` and
+``bank.py``), then reset, potential and spikes (equations 9, 5 and 4, ``spike.py``). The readout then updates the
+decision (``readout.py``).
 """
 
 from __future__ import annotations

@@ -24,9 +24,31 @@ constexpr int kFormat = 4;
 enum class Reset { subtract, subtract_at_once, zero };
 enum class Rule { sum_softmax, spike_count, last, trace };
 
+constexpr int32_t kRegisterSteps = 24;  // steps of a unit's past that a float32 holds exactly, a bit each
+
+// A number of a history as its bits; what no history has counts as silence.
+HETSYN_BOTH uint32_t register_of(float value) {
+    const bool legal = value >= 0.0f && value < static_cast<float>(1 << kRegisterSteps);
+    return static_cast<uint32_t>(static_cast<int32_t>(legal ? value : 0.0f));
+}
+
+// The delays of the spikes on a path (hetsyn_model/path.py): row tap * units + unit arrives steps[row] steps later.
+struct DelayPath {
+    const int16_t* steps = nullptr;  // [rows]; null: no delays
+    int32_t units = 0, taps = 1, longest = 0;
+
+    HETSYN_BOTH bool is_delayed() const { return steps != nullptr; }
+    HETSYN_BOTH int32_t rows() const { return units * taps; }
+    HETSYN_BOTH int32_t registers() const { return (longest + kRegisterSteps - 1) / kRegisterSteps; }
+    // float32 numbers of a stream's history, [registers, units]
+    HETSYN_BOTH int64_t words() const { return is_delayed() ? static_cast<int64_t>(registers()) * units : 0; }
+    // a constant of a graph is not believed: it may be on a device, where nobody has checked it
+    HETSYN_BOTH int32_t clamped(int32_t delay) const { return delay < 0 ? 0 : delay > longest ? longest : delay; }
+};
+
 // The equations' letters are in docs/model.md. A null pointer is a part that the layer lacks.
 struct Layer {
-    int64_t inputs = 0, neurons = 0;
+    int64_t inputs = 0, neurons = 0;     // with delays, inputs are rows: a unit has one for each tap
     bool spiking = false;                // a threshold and a reset; a readout that is read as a potential has neither
     const float* kappa = nullptr;        // [neurons] decay of the reset current or of the membrane
     const float* threshold = nullptr;    // [neurons]; null where all layers have the network's
@@ -42,12 +64,15 @@ struct Layer {
     const float *rows_in = nullptr, *rows_rec = nullptr;  // a synapse: weights [neurons, inputs], on the CPU
     const float *decay_in = nullptr, *decay_rec = nullptr;
     const float *bias_in = nullptr, *bias_rec = nullptr;
+    DelayPath input_delays, own_delays;  // of the spikes of the layer before, and of its own
 
+    HETSYN_BOTH int64_t own_inputs() const { return own_delays.is_delayed() ? own_delays.rows() : neurons; }
+    HETSYN_BOTH int64_t history_words() const { return input_delays.words() + own_delays.words(); }
     HETSYN_BOTH bool recurrent() const { return weight_rec != nullptr || bank_rec != nullptr; }
     HETSYN_BOTH int64_t current_words() const {
         if (bank) return bank * neurons;
         if (!filtered) return 0;
-        return neurons * (per_synapse ? inputs : 1) + (recurrent() ? neurons * (per_synapse ? neurons : 1) : 0);
+        return neurons * (per_synapse ? inputs : 1) + (recurrent() ? neurons * (per_synapse ? own_inputs() : 1) : 0);
     }
 };
 
@@ -66,7 +91,7 @@ struct Parameters {
     // float32 values of a stream's state in one layer
     HETSYN_BOTH int64_t layer_words(const Layer& layer) const {
         const int64_t a_neuron = layer.spiking ? (adaptive ? 3 : 2) : membrane ? 1 : 0;
-        return layer.current_words() + layer.neurons * a_neuron;
+        return layer.current_words() + layer.neurons * a_neuron + layer.history_words();
     }
     HETSYN_BOTH float threshold_of(const Layer& layer, int64_t n) const {
         return layer.threshold ? layer.threshold[n] : threshold;
@@ -83,7 +108,10 @@ struct Parameters {
 struct Network : Parameters {
     std::vector<Layer> layers;  // hidden layers, then the readout
 
-    int64_t channels() const { return layers.front().inputs; }
+    int64_t channels() const {
+        const Layer& first = layers.front();
+        return first.input_delays.is_delayed() ? first.input_delays.units : first.inputs;
+    }
     int64_t outputs() const { return layers.back().neurons; }
     // float32 values of a stream's state, in the order of the manifest
     int64_t words() const {

@@ -13,13 +13,12 @@
 #include <vector>
 
 #include "decision.hpp"
+#include "delays.hpp"
 #include "description.hpp"
 #include "neurons.hpp"
+#include "spike_train.hpp"
 #include "summation.hpp"
 #include "values.hpp"
-
-// Keeps the registers of a long loop to itself: GCC stored its sums in memory when code elsewhere in the caller changed.
-#define HETSYN_APART static __attribute__((noinline))
 
 namespace hetsyn {
 
@@ -34,33 +33,6 @@ struct Chunk {
     std::vector<float*> spikes;     // a hidden layer each: [steps, neurons]
 };
 
-// Some units, one after the other.
-struct Units {
-    const int32_t *first, *last;
-
-    const int32_t* begin() const { return first; }
-    const int32_t* end() const { return last; }
-};
-
-// The units that spike in each step of a chunk: those of step t are units[ends[t]] to units[ends[t + 1]].
-struct SpikeTrain {
-    std::vector<int32_t> units;
-    std::vector<int64_t> ends;
-
-    // Space for ``steps`` steps and ``spikes`` spikes, and for one more step: a step is written before it is counted.
-    void fit(int64_t steps, int64_t spikes, int64_t neurons) {
-        ends.resize(static_cast<size_t>(steps) + 1);
-        ends[0] = 0;
-        if (static_cast<int64_t>(units.size()) < spikes + neurons) units.resize(static_cast<size_t>(spikes + neurons));
-    }
-    int32_t* at(int64_t t) { return units.data() + ends[static_cast<size_t>(t)]; }
-    void close(int64_t t, int64_t count) { ends[static_cast<size_t>(t) + 1] = ends[static_cast<size_t>(t)] + count; }
-    Units of(int64_t t) const {
-        const size_t step = static_cast<size_t>(t);
-        return {units.data() + ends[step], units.data() + ends[step + 1]};
-    }
-};
-
 // Working memory of a thread, for all streams of its share of a call.
 struct Scratch {
     std::vector<int32_t> arriving;     // [bank * neurons] of the largest bank: a step's input, in steps of its scale
@@ -73,6 +45,8 @@ struct Scratch {
     std::vector<int32_t> fired;        // [neurons] of the widest layer: the units that spiked in the step before
     std::vector<int32_t> spike_masks;  // of an exact layer: [steps of a stride, inputs]
     SpikeTrain input_spikes, output_spikes;
+    SpikeTrain delayed_spikes;  // what arrives of the input
+    DelayLine input_line, own_line;
 
     explicit Scratch(const Network& network) {
         size_t columns = 0;
@@ -249,15 +223,15 @@ HETSYN_APART void synapses_input(const Layer& layer, const SpikeTrain& input_spi
     }
 }
 
-// Its recurrent path, one step: state [neurons, neurons]
+// Its recurrent path, one step: state [neurons, own_inputs]
 HETSYN_APART void synapses_recurrent(const Layer& layer, const Units& previous, std::vector<int32_t>& masks,
                                      float* current, float* total) {
-    const int64_t N = layer.neurons;
-    masks.assign(static_cast<size_t>(N), 0);
+    const int64_t N = layer.neurons, I = layer.own_inputs();
+    masks.assign(static_cast<size_t>(I), 0);
     mark(previous, masks.data());
     for (int64_t n = 0; n < N; ++n)
-        total[n] += synapse_row(N, layer.rows_rec + n * N, layer.decay_rec + n * N,
-                                layer.bias_rec ? layer.bias_rec + n * N : nullptr, masks.data(), current + n * N);
+        total[n] += synapse_row(I, layer.rows_rec + n * I, layer.decay_rec + n * I,
+                                layer.bias_rec ? layer.bias_rec + n * I : nullptr, masks.data(), current + n * I);
 }
 
 // The same with a current a neuron: state [neurons], none without decays. drive [neurons] is working memory.
@@ -287,6 +261,13 @@ HETSYN_INLINE void neurons_step(const Layer& layer, const Units& input, const fl
     if (layer.recurrent())
         neuron_step(layer.neurons, layer.weight_rec, layer.decay_rec, layer.bias_rec, previous,
                     layer.filtered ? current + layer.neurons : nullptr, total, true, drive);
+}
+
+// The rows of a layer's own spikes that arrive in a step with delays, in order where a sum of floats depends on it.
+HETSYN_APART Units own_step(const Layer& layer, const Units& previous, Scratch& scratch) {
+    const Units arrived = delay_step(layer.own_delays, previous, scratch.own_line);
+    if (!layer.bank) std::sort(arrived.first, arrived.last);
+    return arrived;
 }
 
 // The neurons that spike, into ``fired``; their number. 64 neurons become the bits of a mask, so a branch is foreseen
@@ -335,18 +316,28 @@ HETSYN_INLINE void run_stream(const Network& network, const Chunk& chunk, float*
         Units previous{fired, fired + (layer.spiking ? list_spikes(spikes, N, fired) : 0)};
         const bool synapses = !layer.bank && layer.per_synapse;
         const float* const values = l == 0 ? chunk.values : nullptr;
+        const DelayPath &input_delays = layer.input_delays, &own_delays = layer.own_delays;
+        float* const history = part + network.layer_words(layer) - layer.history_words();
+        if (input_delays.is_delayed())
+            delay_train(input_delays, input_spikes, chunk.steps, !layer.bank, scratch.input_line,
+                        scratch.delayed_spikes, history);
+        float* const own_history = history + input_delays.words();
+        if (own_delays.is_delayed()) begin_delays(own_delays, own_history, chunk.steps, scratch.own_line);
+        const SpikeTrain& arriving = input_delays.is_delayed() ? scratch.delayed_spikes : input_spikes;
+        const Units before = previous;
         if (values) scratch.fit_values(layer);
         if (synapses && !values)
-            synapses_input(layer, input_spikes, chunk.steps, scratch.spike_masks, part, scratch.total.data());
+            synapses_input(layer, arriving, chunk.steps, scratch.spike_masks, part, scratch.total.data());
         output_spikes.fit(chunk.steps, layer.spiking ? chunk.steps * N : 0, N);
         for (int64_t t = 0; t < chunk.steps; ++t) {
             float* total = scratch.total.data() + (synapses ? t * N : 0);
+            const Units own = own_delays.is_delayed() ? own_step(layer, previous, scratch) : previous;
             if (layer.bank) {
                 const int64_t columns = layer.bank * N;
                 scratch.rows.clear();
-                for (const int32_t i : input_spikes.of(t)) scratch.rows.push_back(layer.bank_in + i * columns);
+                for (const int32_t i : arriving.of(t)) scratch.rows.push_back(layer.bank_in + i * columns);
                 if (layer.recurrent())
-                    for (const int32_t i : previous) scratch.rows.push_back(layer.bank_rec + i * columns);
+                    for (const int32_t i : own) scratch.rows.push_back(layer.bank_rec + i * columns);
                 sum_rows(scratch.arriving.data(), scratch.rows.data(), scratch.rows.size(), columns);
                 if (values) {
                     values_bank_drive(layer, values + t * layer.inputs, scratch.value_sums.data(),
@@ -357,12 +348,12 @@ HETSYN_INLINE void run_stream(const Network& network, const Chunk& chunk, float*
                     bank_step(layer, scratch.arriving.data(), part, total);
                 }
             } else if (!synapses) {
-                neurons_step(layer, input_spikes.of(t), values ? values + t * layer.inputs : nullptr, previous, part,
-                             total, scratch.drive.data());
+                neurons_step(layer, arriving.of(t), values ? values + t * layer.inputs : nullptr, own, part, total,
+                              scratch.drive.data());
             } else {
                 if (values) values_synapses(layer, values + t * layer.inputs, part, total);
                 if (layer.recurrent())
-                    synapses_recurrent(layer, previous, scratch.spike_masks, part + N * layer.inputs, total);
+                    synapses_recurrent(layer, own, scratch.spike_masks, part + N * layer.inputs, total);
             }
             if (layer.spiking) {
                 spike_step(network, layer, neuron_state, total);
@@ -379,6 +370,10 @@ HETSYN_INLINE void run_stream(const Network& network, const Chunk& chunk, float*
                        scratch.powers.data(), score);
             }
         }
+        if (own_delays.is_delayed())
+            end_delays(
+                own_delays, chunk.steps, [&](int64_t t) { return t ? output_spikes.of(t - 1) : before; },
+                scratch.own_line, own_history);
         std::swap(input_spikes, output_spikes);
         part += network.layer_words(layer);
     }
