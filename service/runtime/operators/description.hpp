@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <vector>
 
 #if defined(__CUDACC__)
@@ -26,10 +27,15 @@ enum class Rule { sum_softmax, spike_count, last, trace };
 
 constexpr int32_t kRegisterSteps = 24;  // steps of a unit's past that a float32 holds exactly, a bit each
 
-// A number of a history as its bits; what no history has counts as silence.
+// A number of a history as its bits; what no history has, a NaN too, counts as silence. By whole numbers: compilers make
+// no vectors of a comparison of floats that may trap.
 HETSYN_BOTH uint32_t register_of(float value) {
-    const bool legal = value >= 0.0f && value < static_cast<float>(1 << kRegisterSteps);
-    return static_cast<uint32_t>(static_cast<int32_t>(legal ? value : 0.0f));
+    constexpr uint32_t end = 0x4b800000u;  // 2^24 as a float32
+    uint32_t bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    bits = bits < end ? bits : 0u;
+    std::memcpy(&value, &bits, sizeof value);
+    return static_cast<uint32_t>(static_cast<int32_t>(value));
 }
 
 // The delays of the spikes on a path (hetsyn_model/path.py): row tap * units + unit arrives steps[row] steps later.

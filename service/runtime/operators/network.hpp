@@ -263,13 +263,6 @@ HETSYN_INLINE void neurons_step(const Layer& layer, const Units& input, const fl
                     layer.filtered ? current + layer.neurons : nullptr, total, true, drive);
 }
 
-// The rows of a layer's own spikes that arrive in a step with delays, in order where a sum of floats depends on it.
-HETSYN_APART Units own_step(const Layer& layer, const Units& previous, Scratch& scratch) {
-    const Units arrived = delay_step(layer.own_delays, previous, scratch.own_line);
-    if (!layer.bank) std::sort(arrived.first, arrived.last);
-    return arrived;
-}
-
 // The neurons that spike, into ``fired``; their number. 64 neurons become the bits of a mask, so a branch is foreseen
 // wrongly about once in 64 neurons, and not at each spike.
 HETSYN_INLINE int64_t list_spikes(const float* __restrict spikes, int64_t neurons, int32_t* __restrict fired) {
@@ -278,13 +271,8 @@ HETSYN_INLINE int64_t list_spikes(const float* __restrict spikes, int64_t neuron
         const int64_t size = std::min<int64_t>(64, neurons - first);
         uint8_t flags[64] = {};
         for (int64_t n = 0; n < size; ++n) flags[n] = spikes[first + n] != 0.0f;
-        uint64_t mask = 0;
-        for (int byte = 0; byte < 8; ++byte) {
-            uint64_t eight;
-            std::memcpy(&eight, flags + 8 * byte, sizeof eight);
-            mask |= (eight * 0x0102040810204080 >> 56) << 8 * byte;  // the product's highest byte has the eight flags
-        }
-        for (; mask; mask &= mask - 1) fired[count++] = static_cast<int32_t>(first + __builtin_ctzll(mask));
+        for (uint64_t mask = mask_of(flags); mask; mask &= mask - 1)
+            fired[count++] = static_cast<int32_t>(first + __builtin_ctzll(mask));
     }
     return count;
 }
@@ -319,19 +307,19 @@ HETSYN_INLINE void run_stream(const Network& network, const Chunk& chunk, float*
         const DelayPath &input_delays = layer.input_delays, &own_delays = layer.own_delays;
         float* const history = part + network.layer_words(layer) - layer.history_words();
         if (input_delays.is_delayed())
-            delay_train(input_delays, input_spikes, chunk.steps, !layer.bank, scratch.input_line,
-                        scratch.delayed_spikes, history);
+            delay_train(input_delays, input_spikes, chunk.steps, scratch.input_line, scratch.delayed_spikes, history);
         float* const own_history = history + input_delays.words();
-        if (own_delays.is_delayed()) begin_delays(own_delays, own_history, chunk.steps, scratch.own_line);
+        if (own_delays.is_delayed()) begin_own(own_delays, own_history, scratch.own_line);
         const SpikeTrain& arriving = input_delays.is_delayed() ? scratch.delayed_spikes : input_spikes;
-        const Units before = previous;
         if (values) scratch.fit_values(layer);
         if (synapses && !values)
             synapses_input(layer, arriving, chunk.steps, scratch.spike_masks, part, scratch.total.data());
         output_spikes.fit(chunk.steps, layer.spiking ? chunk.steps * N : 0, N);
         for (int64_t t = 0; t < chunk.steps; ++t) {
             float* total = scratch.total.data() + (synapses ? t * N : 0);
-            const Units own = own_delays.is_delayed() ? own_step(layer, previous, scratch) : previous;
+            const Units own = own_delays.is_delayed()
+                                  ? own_step(own_delays, t, previous, !layer.bank, scratch.own_line)
+                                  : previous;
             if (layer.bank) {
                 const int64_t columns = layer.bank * N;
                 scratch.rows.clear();
@@ -370,10 +358,7 @@ HETSYN_INLINE void run_stream(const Network& network, const Chunk& chunk, float*
                        scratch.powers.data(), score);
             }
         }
-        if (own_delays.is_delayed())
-            end_delays(
-                own_delays, chunk.steps, [&](int64_t t) { return t ? output_spikes.of(t - 1) : before; },
-                scratch.own_line, own_history);
+        if (own_delays.is_delayed()) end_own(own_delays, chunk.steps, scratch.own_line, own_history);
         std::swap(input_spikes, output_spikes);
         part += network.layer_words(layer);
     }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <vector>
 
 namespace hetsyn {
@@ -34,5 +35,16 @@ struct SpikeTrain {
         return {all + ends[step], all + ends[step + 1]};
     }
 };
+
+// The bits of 64 flags, each 0 or 1.
+static inline __attribute__((always_inline)) uint64_t mask_of(const uint8_t* flags) {
+    uint64_t mask = 0;
+    for (int byte = 0; byte < 8; ++byte) {
+        uint64_t eight;
+        std::memcpy(&eight, flags + 8 * byte, sizeof eight);
+        mask |= (eight * 0x0102040810204080 >> 56) << 8 * byte;  // the product's highest byte has the eight flags
+    }
+    return mask;
+}
 
 }  // namespace hetsyn
