@@ -255,7 +255,7 @@ class RunOptions:
     device: torch.device | str = "cpu"
     about: About = field(default_factory=About)
     callbacks: Callbacks | None = None
-    delays: DelayTraining = DelayTraining()
+    delays: DelayTraining = field(default_factory=DelayTraining)
 
 
 def train_labelled(

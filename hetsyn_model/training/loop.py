@@ -12,7 +12,7 @@ import json
 import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -117,7 +117,7 @@ class Optimisation:
     decay_weight_decay: float = 0.0
     clip: float | None = 5.0
     average: float | None = None
-    delays: DelayTraining = DelayTraining()
+    delays: DelayTraining = field(default_factory=DelayTraining)
 
 
 @dataclass(frozen=True)
