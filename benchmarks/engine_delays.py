@@ -15,10 +15,15 @@ LONGEST_STEPS = 24  # of a delay: one number of history a unit
 
 def with_delays(network: Network, paths: Sequence[str]) -> Network:
     """The network with a random delay for each unit of these paths, ``input_path`` or ``recurrent_path``."""
-    path = PathSpec(LONGEST_STEPS)
-    made = Network(replace(network.spec, **dict.fromkeys(paths, path)), seed=1).eval()
+    late, ordinary = PathSpec(LONGEST_STEPS), PathSpec()
+    spec = replace(
+        network.spec,
+        input_path=late if "input_path" in paths else ordinary,
+        recurrent_path=late if "recurrent_path" in paths else ordinary,
+    )
+    made = Network(spec, seed=1).eval()
     made.load_state_dict(network.state_dict(), strict=False)
-    made.fit_banks(size=None)
+    made.fit_banks()
     return made
 
 

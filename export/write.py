@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -184,6 +184,7 @@ def write_artifact(
         described = contract.FormDescription(
             file=f"{form}.onnx",
             torchscript=script,
+            exactness=_exactness(compiled),
             state=tuple(
                 contract.TensorDescription(name=t.name, shape=t.shape, dtype=t.dtype, initial=t.initial)
                 for t in compiled.layout
@@ -262,6 +263,15 @@ def _verified_form(compiled: Compiled, evaluation: Evaluation, on_progress: OnPr
 
 def _on_run(on_progress: OnProgress, stage: str, of: str, implementation: str) -> None:
     on_progress(stage, f"{implementation}, {of}")
+
+
+def _exactness(compiled: Compiled) -> Literal["A", "B", "C"]:
+    """The class that the manifest states (``service/contract/manifest.py``)."""
+    if compiled.form == "exact":
+        return "C"
+    spec = compiled.spec
+    is_late = spec.input_path.is_delayed or spec.recurrent_path.is_delayed
+    return "B" if is_late or spec.takes_values else "A"
 
 
 def _mismatch(reference: list[Float32Array], other: list[Float32Array]) -> float:

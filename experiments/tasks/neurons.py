@@ -9,7 +9,7 @@ from torch import Tensor
 
 from experiments.tasks.task import Shape
 from hetsyn_model.network import Network
-from hetsyn_model.spec import NetworkSpec, Variant, decay_of, variant
+from hetsyn_model.spec import NetworkSpec, PathSpec, Variant, decay_of, variant
 from hetsyn_model.state import state_bytes, state_layout
 
 LONGEST_TAU_STEPS = 2000.0  # the decays' upper end: longer than any trial but one, and within reach of a bank
@@ -46,6 +46,8 @@ def network_spec(shape: Shape, model: Variant, *, recurrent: bool, tau_steps: fl
         surrogate=shape.surrogate,
         decision=shape.decision,
         input_kind=shape.input_kind,
+        input_path=shape.input_path,
+        recurrent_path=shape.recurrent_path if recurrent else PathSpec(),
     )
 
 

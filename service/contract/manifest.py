@@ -164,6 +164,9 @@ class FormDescription(_Part):
         torchscript: TorchScript of one step; None where the model came as ONNX.
         tolerance: a stream's state and outputs differ by at most so much, relative to values above 1, from those that
             it would have alone or in other chunks. 0: they are the same, bit for bit.
+        exactness: how torch, TorchScript, plain ONNX and the operators agree on potentials and spikes, if it is said.
+            A: sums of whole numbers, the same bits; B: also single operations of IEEE 754 in a fixed order, the same
+            bits; C: sums whose order may differ, so a spike at its threshold may too.
         state: float32 tensors, the last of them ``decision.score``, then ``decision.step``, int64. Before
             ``decision.score`` stands ``decision.score_low`` if the score is a sum, from format 3 on: what the float32
             additions to it have lost.
@@ -178,6 +181,7 @@ class FormDescription(_Part):
     file: str
     torchscript: str | None
     tolerance: float = Field(default=0.0, ge=0, le=1)
+    exactness: Literal["A", "B", "C"] | None = None
     state: tuple[TensorDescription, ...] = Field(min_length=2)
     state_bytes: int
     bank_sizes: dict[str, int]
@@ -222,7 +226,8 @@ class FormDescription(_Part):
 class Manifest(_Part):
     """Everything that a server knows about a model.
 
-    ``endpointing``: how utterances are found in a stream; None where nobody has chosen it.
+    ``endpointing``: how utterances are found in a stream; None where nobody has chosen it. ``lookahead_steps``: steps
+    of input after its own that a step's result needs; there is no network yet that needs any.
     """
 
     format_version: Literal[2, 3, 4]
@@ -236,6 +241,7 @@ class Manifest(_Part):
     outputs: Positive
     decision: Decision
     endpointing: Endpointing | None = None
+    lookahead_steps: Literal[0] = 0
     default_form: FormName
     forms: dict[FormName, FormDescription]
     files: dict[str, FileEntry]

@@ -30,6 +30,7 @@ def summary(manifest: Manifest) -> dict[str, Any]:
         "outputs": manifest.outputs,
         "decision": manifest.decision.model_dump(mode="json"),
         "endpointing": manifest.endpointing and manifest.endpointing.model_dump(mode="json"),
+        "lookahead_steps": manifest.lookahead_steps,
         "default_form": manifest.default_form,
         "forms": {
             name: {
@@ -37,6 +38,7 @@ def summary(manifest: Manifest) -> dict[str, Any]:
                 "file_bytes": manifest.files[form.file].bytes,
                 "torchscript_bytes": manifest.files[form.torchscript].bytes if form.torchscript else 0,
                 "tolerance": form.tolerance,
+                "exactness": form.exactness,
                 "bank_sizes": form.bank_sizes,
                 "kernel_error": form.kernel_error,
                 "accuracy": form.accuracy,

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.support.delays import delayed_network
 from tests.support.tools import NO_NIR
 
 pytest.importorskip("nir", reason=NO_NIR)
@@ -181,3 +182,8 @@ def test_a_checkpoint_and_a_saved_network_are_opened(tmp_path: Path) -> None:
         export_nir(tmp_path / "missing.pt", out=tmp_path / "other.nir")
     with pytest.raises(FileExistsError, match="files are never overwritten, choose another name"):
         export_nir(made, out=tmp_path / "best.pt.nir")
+
+
+def test_delays_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(NirError, match="delays of spikes are not written to NIR"):
+        export_nir(delayed_network("recurrent"), out=tmp_path / "late.nir")
