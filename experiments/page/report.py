@@ -69,9 +69,9 @@ SCALED = {
     "([If you have the data](guides/paper-data.md)). `shd` and `shd-recorded` each refuse the other's files.",
     "delays": "Not in the paper: the set, the network and the training of `shd`, whose figures say nothing about SHD. "
     "In each condition but the base, every unit of one path has one delay of up to 24 steps (96 ms), learned or fixed "
-    "at random: of the spikes into each layer, or of each hidden layer's own. Every condition is searched apart, with as "
-    "many candidates. A delay a unit adds 0.1 or 0.4% to HetSyn's trained values. The rules of its claims stood before "
-    "its runs.",
+    "at random: of the spikes into each layer, or of each hidden layer's own. Every condition is searched apart, with "
+    "as many candidates. A delay a unit adds 0.1 or 0.4% to HetSyn's trained values. The rules of its claims stood "
+    "before its runs.",
 } | ABOUT
 INTRODUCTION = """# The paper's experiments
 
