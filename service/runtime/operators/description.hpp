@@ -119,6 +119,11 @@ struct Network : Parameters {
         return first.input_delays.is_delayed() ? first.input_delays.units : first.inputs;
     }
     int64_t outputs() const { return layers.back().neurons; }
+    bool has_delays() const {
+        for (const Layer& layer : layers)
+            if (layer.history_words()) return true;
+        return false;
+    }
     // float32 values of a stream's state, in the order of the manifest
     int64_t words() const {
         int64_t sum = score_words * outputs();

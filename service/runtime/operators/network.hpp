@@ -10,6 +10,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <vector>
 
 #include "decision.hpp"
@@ -33,6 +34,12 @@ struct Chunk {
     std::vector<float*> spikes;     // a hidden layer each: [steps, neurons]
 };
 
+// Working memory of delays.
+struct Late {
+    SpikeTrain spikes;  // what arrives of the input
+    DelayLine input_line, own_line;
+};
+
 // Working memory of a thread, for all streams of its share of a call.
 struct Scratch {
     std::vector<int32_t> arriving;     // [bank * neurons] of the largest bank: a step's input, in steps of its scale
@@ -45,8 +52,7 @@ struct Scratch {
     std::vector<int32_t> fired;        // [neurons] of the widest layer: the units that spiked in the step before
     std::vector<int32_t> spike_masks;  // of an exact layer: [steps of a stride, inputs]
     SpikeTrain input_spikes, output_spikes;
-    SpikeTrain delayed_spikes;  // what arrives of the input
-    DelayLine input_line, own_line;
+    std::unique_ptr<Late> late;  // of a network with delays
 
     explicit Scratch(const Network& network) {
         size_t columns = 0;
@@ -58,6 +64,7 @@ struct Scratch {
         fired.resize(widest_);
         drive.resize(widest_);
         powers.resize(static_cast<size_t>(network.outputs()));
+        if (network.has_delays()) late = std::make_unique<Late>();
     }
     void fit_values(const Layer& first) {
         value_sums.resize(static_cast<size_t>(first.bank * first.neurons));
@@ -277,7 +284,9 @@ HETSYN_INLINE int64_t list_spikes(const float* __restrict spikes, int64_t neuron
     return count;
 }
 
-// All steps of the chunk, layer by layer; ``state`` [network.words()] and ``step`` are changed in place.
+// All steps of the chunk, layer by layer; ``state`` [network.words()] and ``step`` are changed in place. Networks without
+// delays have a loop of their own, which knows nothing of them.
+template <bool has_delays>
 HETSYN_INLINE void run_stream(const Network& network, const Chunk& chunk, float* state, int64_t& step,
                               Scratch& scratch) {
     scratch.fit(chunk.steps);
@@ -305,21 +314,23 @@ HETSYN_INLINE void run_stream(const Network& network, const Chunk& chunk, float*
         const bool synapses = !layer.bank && layer.per_synapse;
         const float* const values = l == 0 ? chunk.values : nullptr;
         const DelayPath &input_delays = layer.input_delays, &own_delays = layer.own_delays;
+        const bool input_late = has_delays && input_delays.is_delayed();
+        const bool own_late = has_delays && own_delays.is_delayed();
         float* const history = part + network.layer_words(layer) - layer.history_words();
-        if (input_delays.is_delayed())
-            delay_train(input_delays, input_spikes, chunk.steps, scratch.input_line, scratch.delayed_spikes, history);
+        if (input_late)
+            delay_train(input_delays, input_spikes, chunk.steps, scratch.late->input_line, scratch.late->spikes,
+                        history);
         float* const own_history = history + input_delays.words();
-        if (own_delays.is_delayed()) begin_own(own_delays, own_history, scratch.own_line);
-        const SpikeTrain& arriving = input_delays.is_delayed() ? scratch.delayed_spikes : input_spikes;
+        if (own_late) begin_own(own_delays, own_history, scratch.late->own_line);
+        const SpikeTrain& arriving = input_late ? scratch.late->spikes : input_spikes;
         if (values) scratch.fit_values(layer);
         if (synapses && !values)
             synapses_input(layer, arriving, chunk.steps, scratch.spike_masks, part, scratch.total.data());
         output_spikes.fit(chunk.steps, layer.spiking ? chunk.steps * N : 0, N);
         for (int64_t t = 0; t < chunk.steps; ++t) {
             float* total = scratch.total.data() + (synapses ? t * N : 0);
-            const Units own = own_delays.is_delayed()
-                                  ? own_step(own_delays, t, previous, !layer.bank, scratch.own_line)
-                                  : previous;
+            const Units own =
+                own_late ? own_step(own_delays, t, previous, !layer.bank, scratch.late->own_line) : previous;
             if (layer.bank) {
                 const int64_t columns = layer.bank * N;
                 scratch.rows.clear();
@@ -358,7 +369,7 @@ HETSYN_INLINE void run_stream(const Network& network, const Chunk& chunk, float*
                        scratch.powers.data(), score);
             }
         }
-        if (own_delays.is_delayed()) end_own(own_delays, chunk.steps, scratch.own_line, own_history);
+        if (own_late) end_own(own_delays, chunk.steps, scratch.late->own_line, own_history);
         std::swap(input_spikes, output_spikes);
         part += network.layer_words(layer);
     }
