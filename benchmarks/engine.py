@@ -28,6 +28,7 @@ from benchmarks.engine_cost import (
     BANK_8,
     BANK_OTHER,
     BANK_PLAIN,
+    DELAYED,
     EAGER,
     EXACT,
     EXACT_OTHER,
@@ -41,6 +42,7 @@ from benchmarks.engine_cost import (
     CostWorkload,
     costs,
 )  # fmt: skip
+from benchmarks.engine_delays import cost_of_delays, with_delays
 from benchmarks.engine_report import plot, print_results, ratios, speed_of_the_other_build
 from service.contract.graph_io import Float32Array
 from service.runtime.onnx import operator_status
@@ -60,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="measure only the installed operators and this other build of them (python -m build_support OUTPUT)",
     )
+    parser.add_argument("--delays", action="store_true", help="measure only the bank, without delays and with them")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -70,6 +73,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "MALLOC_TRIM_THRESHOLD_": "4294967296",
     }
     command = [sys.executable, "-m", "benchmarks.engine", str(int(arguments.quick)), str(arguments.seconds)]
+    command.append("delays" if arguments.delays else "")
     if arguments.operators is not None:
         command.append(str(arguments.operators))
     process = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
@@ -80,7 +84,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     return results
 
 
-def _measure(quick: bool, seconds: float, other: Path | None) -> dict[str, Any]:
+def _measure(quick: bool, seconds: float, delays: bool, other: Path | None) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(1)
@@ -91,7 +95,7 @@ def _measure(quick: bool, seconds: float, other: Path | None) -> dict[str, Any]:
     machine = {"bandwidth_bytes_per_s": _bandwidth(), "peak_flop_per_s": _peak()}
     cells: list[dict[str, Any]] = []
     for workload in _workloads(quick):
-        sides, rates = _implementations(workload, other)
+        sides, rates = _implementations(workload, delays, other)
         limits = costs(workload, rates)
         for batch in batches:
             for length in lengths:
@@ -111,8 +115,10 @@ def _measure(quick: bool, seconds: float, other: Path | None) -> dict[str, Any]:
                         }
                     )
     results = {"threads": 1, "limits_of_the_machine": machine, "cells": cells}
+    if delays:
+        return results | {"kernel": operator_status().kernel, "cost_of_delays": cost_of_delays(cells)}
     if other is None:
-        return results | {"ratios": ratios(cells)}
+        return results | {"ratios": ratios(cells), "cost_of_delays": cost_of_delays(cells)}
     return results | {"kernel": operator_status().kernel, "speed_of_the_other_build": speed_of_the_other_build(cells)}
 
 
@@ -147,11 +153,14 @@ Call = Callable[[], None]
 Side = Callable[[int, int], tuple[Call, int]]  # (batch, steps) -> a call, and its steps times streams
 
 
-def _implementations(workload: CostWorkload, other: Path | None) -> tuple[dict[str, Side], dict[str, float]]:
+def _implementations(
+    workload: CostWorkload, delays: bool, other: Path | None
+) -> tuple[dict[str, Side], dict[str, float]]:
     """Each implementation, and the spikes a step of each hidden layer of the exact form.
 
     Args:
         workload: the network and its input.
+        delays: whether only the bank is measured, without delays and with them.
         other: another build of the operators. If given, only the operators are measured.
     """
     import torch
@@ -261,6 +270,12 @@ def _implementations(workload: CostWorkload, other: Path | None) -> tuple[dict[s
             BANK_OTHER: graph(bank, "bank", use_operators=True, operators=other),
         }
         return pairs, rates | {"bank": float(sizes["hidden1"])}
+    with_and_without = {BANK: graph(bank, "bank", use_operators=True)}
+    for name, paths in DELAYED.items():
+        late = with_delays(network, paths)
+        with_and_without[name] = graph(network_graph(late.compile("bank")), "bank", use_operators=True, of=late)
+    if delays:
+        return with_and_without, rates | {"bank": float(sizes["hidden1"])}
     readout = eager.run(torch.from_numpy(spikes[:, :50]), eager.initial(len(spikes)), 0)[1].numpy()
     apart = float(np.abs(readout - traces.readout[:, :50]).mean() / np.abs(readout).mean())
     assert apart < 0.05, f"the eager loop's readout differs from the graph's by {apart:.1%}"
@@ -272,7 +287,7 @@ def _implementations(workload: CostWorkload, other: Path | None) -> tuple[dict[s
         EXACT_PLAIN: graph(exact, "exact", use_operators=False),
         EXACT: graph(exact, "exact", use_operators=True),
         BANK_PLAIN: graph(bank, "bank", use_operators=False),
-        BANK: graph(bank, "bank", use_operators=True),
+        **with_and_without,
     }
     if workload.model == "shd-size":  # what the sketch in docs/explanation/timescale-bank.md ran
         network.fit_banks(size=8)
@@ -343,5 +358,5 @@ def _timed(call: Callable[[], Any]) -> float:
 
 
 if __name__ == "__main__":
-    other_build = Path(sys.argv[3]) if len(sys.argv) > 3 else None
-    print(json.dumps(_measure(sys.argv[1] == "1", float(sys.argv[2]), other_build)))
+    other_build = Path(sys.argv[4]) if len(sys.argv) > 4 else None
+    print(json.dumps(_measure(sys.argv[1] == "1", float(sys.argv[2]), sys.argv[3] == "delays", other_build)))

@@ -23,10 +23,12 @@ from torch import Tensor
 
 from export.build import GraphBuilder
 from export.decision_graph import class_probabilities, decide
+from export.delay_graph import arrive, read_tables
 from export.input_drive import event_drive, padded_values, values_drive
 from export.resonance_graph import RESONANCE, resonate
 from hetsyn_model.bank import BankWeights
 from hetsyn_model.compiled import Compiled, LayerWeights
+from hetsyn_model.path import Delays
 from hetsyn_model.spec import MEMBRANE_RESETS, NetworkSpec, decay_of
 from hetsyn_model.state import DECISION_SCORE, state_name
 from hetsyn_model.synapse import ExactWeights, SynapsePath
@@ -85,6 +87,9 @@ def network_graph(compiled: Compiled) -> bytes:
     }
     if spec.neuron.resonance is not None:
         attributes["resonant"] = 1
+    for name, path in (("input", spec.input_path), ("recurrent", spec.recurrent_path)):
+        if path.is_delayed:  # other networks say nothing of it, so that earlier versions run them too
+            attributes |= {f"{name}_taps": path.taps, f"{name}_delay": path.max_delay_steps}
     body = _chunk_body(compiled, weights)
     operator = VALUES_OPERATOR if spec.takes_values else OPERATOR
     function = body.function(operator, [*inputs, *weights], list(outputs), list(attributes))
@@ -119,11 +124,19 @@ def _weights(layer: LayerWeights, own_thresholds: bool) -> dict[str, Numbers]:
     tensors["kappa"] = layer.kappa
     tensors["threshold"] = layer.threshold if own_thresholds else None
     tensors[RESONANCE] = layer.recovery
+    for suffix, delays in _delays_of(layer).items():
+        tensors[f"delay_{suffix}"] = delays.steps.flatten().to(torch.int16)
     return {
         f"{layer.name}.{name}": tensor.detach().to("cpu").contiguous().numpy()
         for name, tensor in tensors.items()
         if tensor is not None
     }
+
+
+def _delays_of(layer: LayerWeights) -> dict[str, Delays]:
+    """The delays of a layer's paths that have some, by the suffix of their weights."""
+    paths = {"in": layer.input_delays, "rec": layer.recurrent_delays}
+    return {suffix: delays for suffix, delays in paths.items() if delays is not None}
 
 
 def _path_weights(suffix: str, path: SynapsePath, synapses: ExactWeights) -> dict[str, Tensor | None]:
@@ -161,11 +174,15 @@ def _chunk_body(compiled: Compiled, weights: Mapping[str, Numbers]) -> GraphBuil
         graph.unsqueeze(STEPS, 1),
     )
     for name, array in weights.items():
-        if array.dtype == np.int16:
+        if array.dtype == np.int16 and "delay" not in name:
             scale = f"{name.rsplit('.', 1)[0]}.scale"
             graph.bind(_wide(name), graph.node("Mul", graph.cast(name, "float32"), scale))
+    for layer in layers:
+        for suffix, delays in _delays_of(layer).items():
+            read_tables(graph, delays, f"{layer.name}.delay_{suffix}")
     first, bias = f"{layers[0].name}.weight_in", f"{layers[0].name}.bias_in"
-    is_bank = isinstance(layers[0].synapses, BankWeights)
+    # spikes with delays reach the bank step by step
+    is_bank = isinstance(layers[0].synapses, BankWeights) and layers[0].input_delays is None
     width = weights[first].shape[1] if is_bank else spec.channels
     if spec.takes_values:
         drive = padded_values(graph, spec.channels, longest, scanned)
@@ -219,8 +236,9 @@ def _step_graph(
     shared = _shared_threshold(compiled.layers)
     potential = fired = ""
     for position, layer in enumerate(compiled.layers):
+        x, own = _arriving(body, layer, before, after, x)
         potential = _currents(
-            body, layer, weights, before, after, x, driven=position == 0, takes_values=spec.takes_values
+            body, layer, weights, before, after, x, own, driven=position == 0, takes_values=spec.takes_values
         )
         if layer.threshold is None:
             if layer.kappa is not None:
@@ -247,6 +265,19 @@ def _step_graph(
     return body
 
 
+def _arriving(
+    body: GraphBuilder, layer: LayerWeights, before: dict[str, str], after: dict[str, str], x: str
+) -> tuple[str, str]:
+    """Spikes that arrive from the layer before and, empty without recurrence, from the layer itself."""
+    own = before[state_name(layer.name, "spikes")] if layer.is_recurrent else ""
+    for suffix, delays in _delays_of(layer).items():
+        history = state_name(layer.name, "input_history" if suffix == "in" else "recurrent_history")
+        source = x if suffix == "in" else own
+        arrived, after[history] = arrive(body, delays, f"{layer.name}.delay_{suffix}", before[history], source)
+        x, own = (arrived, own) if suffix == "in" else (x, arrived)
+    return x, own
+
+
 def _currents(
     body: GraphBuilder,
     layer: LayerWeights,
@@ -254,6 +285,7 @@ def _currents(
     before: dict[str, str],
     after: dict[str, str],
     x: str,
+    own: str,
     *,
     driven: bool,
     takes_values: bool,
@@ -262,9 +294,10 @@ def _currents(
     name = layer.name
     if isinstance(layer.synapses, BankWeights):
         # the first layer's product was made for the whole chunk, and that of values has the bias
-        arriving = x if driven else body.node("MatMul", x, _wide(f"{name}.weight_in"))
+        is_made = driven and layer.input_delays is None
+        arriving = x if is_made else body.node("MatMul", x, _wide(f"{name}.weight_in"))
         if f"{name}.weight_rec" in weights:
-            recurrent = body.node("MatMul", before[state_name(name, "spikes")], _wide(f"{name}.weight_rec"))
+            recurrent = body.node("MatMul", own, _wide(f"{name}.weight_rec"))
             arriving = body.node("Add", arriving, recurrent)
         if f"{name}.bias_in" in weights and not (driven and takes_values):
             arriving = body.node("Add", arriving, body.reshape(f"{name}.bias_in", [-1]))
@@ -283,8 +316,9 @@ def _currents(
     real = driven and takes_values
     sums = [_exact_path(body, name, "input", x, layer.synapses, weights, before, after, takes_values=real)]
     if f"{name}.weight_rec" in weights:
-        x = before[state_name(name, "spikes")]
-        sums.append(_exact_path(body, name, "recurrent", x, layer.synapses, weights, before, after, takes_values=False))
+        sums.append(
+            _exact_path(body, name, "recurrent", own, layer.synapses, weights, before, after, takes_values=False)
+        )
     return sums[0] if len(sums) == 1 else str(body.node("Add", *sums))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -194,7 +194,7 @@ def write_artifact(
         described = contract.FormDescription(
             file=f"{form}.onnx",
             torchscript=script,
-            exactness=None if network.spec.neuron.resonance is None else "B",
+            exactness=_exactness(network.spec),
             state=tuple(
                 contract.TensorDescription(name=t.name, shape=t.shape, dtype=t.dtype, initial=t.initial)
                 for t in compiled.layout
@@ -293,6 +293,12 @@ def _verified_form(compiled: Compiled, evaluation: Evaluation, on_progress: OnPr
 
 def _on_run(on_progress: OnProgress, stage: str, of: str, implementation: str) -> None:
     on_progress(stage, f"{implementation}, {of}")
+
+
+def _exactness(spec: NetworkSpec) -> Literal["B"] | None:
+    """The class of a network that older servers do not know (format 5); None for the others, which state none."""
+    is_late = spec.input_path.is_delayed or spec.recurrent_path.is_delayed
+    return "B" if is_late or spec.neuron.resonance is not None else None
 
 
 def _mismatch(reference: list[Float32Array], other: list[Float32Array]) -> float:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hetsyn_model.import_reference import CheckpointError, from_reference
     from hetsyn_model.network import Network
     from hetsyn_model.rollout import Rollout
-    from hetsyn_model.spec import DecisionSpec, NetworkSpec, NeuronSpec, SpecError, SurrogateSpec, variant
+    from hetsyn_model.spec import DecisionSpec, NetworkSpec, NeuronSpec, PathSpec, SpecError, SurrogateSpec, variant
     from hetsyn_model.state import StateTensor, initial_state, state_bytes
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "Network",
     "NetworkSpec",
     "NeuronSpec",
+    "PathSpec",
     "Rollout",
     "SpecError",
     "StateTensor",
@@ -49,7 +50,7 @@ _MODULES = {
     ".import_reference": ("CheckpointError", "from_reference"),
     ".network": ("Network",),
     ".rollout": ("Rollout",),
-    ".spec": ("DecisionSpec", "NetworkSpec", "NeuronSpec", "SpecError", "SurrogateSpec", "variant"),
+    ".spec": ("DecisionSpec", "NetworkSpec", "NeuronSpec", "PathSpec", "SpecError", "SurrogateSpec", "variant"),
     ".state": ("StateTensor", "initial_state", "state_bytes"),
 }
 __getattr__, __dir__ = lazy_names(__name__, _MODULES)

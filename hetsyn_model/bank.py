@@ -176,22 +176,22 @@ class BankWeights:
             self.value_channels,
         )
 
-    def step(self, layer: str, state: State, x: Tensor) -> tuple[State, Tensor]:
+    def step(self, layer: str, state: State, x: Tensor, own: Tensor | None) -> tuple[State, Tensor]:
         """One step of the layer's currents, ``U_k(t) = alpha_k U_k(t-1) + sum_i (w_ji c_k(r_ji)) x_i(t)``.
 
         Args:
             layer: the layer's name.
-            state: holds ``{layer}.bank_current`` [b, K, j] and, with recurrence, ``{layer}.spikes`` [b, j] of the
-                step before.
+            state: holds ``{layer}.bank_current`` [b, K, j].
             x: [b, i], input spikes or values.
+            own: [b, j], the layer's own spikes that arrive in this step; None without recurrence.
 
         Returns:
             The new current tensor, and its sum a neuron [b, j] (the first term of equation 5).
         """
         before = state[state_name(layer, "bank_current")]
         arriving = self.input_drive(x)
-        if self.weight_rec is not None:
-            arriving = arriving + state[state_name(layer, "spikes")] @ self.weight_rec
+        if self.weight_rec is not None and own is not None:
+            arriving = arriving + own @ self.weight_rec
         current = self.decays.unsqueeze(-1) * before + arriving.view(before.shape)
         return {state_name(layer, "bank_current"): current}, sum_bank(current)
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hetsyn_model.bank import BankWeights
+from hetsyn_model.path import Delays
 from hetsyn_model.spec import NetworkSpec
 from hetsyn_model.state import Form, StateTensor
 from hetsyn_model.synapse import ExactWeights
@@ -26,6 +27,8 @@ class LayerWeights:
         kappa: decay a step of the reset current or of the membrane, [j]; None for a layer that has neither.
         threshold: theta, [j]; None for a layer that does not spike.
         recovery: of resonant neurons, decay of the recovery current and what membrane and spike add to it, [3, j].
+        input_delays: of the spikes from the layer before; None without delays.
+        recurrent_delays: of the layer's own spikes, likewise.
     """
 
     name: str
@@ -33,6 +36,8 @@ class LayerWeights:
     kappa: Tensor | None
     threshold: Tensor | None
     recovery: Tensor | None = None
+    input_delays: Delays | None = None
+    recurrent_delays: Delays | None = None
 
     @property
     def bank(self) -> BankWeights:
@@ -64,9 +69,23 @@ class LayerWeights:
     def is_spiking(self) -> bool:
         return self.threshold is not None
 
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether the layer has synapses from its own neurons."""
+        synapses = self.synapses
+        return (synapses.weight_rec if isinstance(synapses, BankWeights) else synapses.recurrent) is not None
+
     def detach(self) -> LayerWeights:
-        own = (_detached(tensor) for tensor in (self.kappa, self.threshold, self.recovery))
-        return LayerWeights(self.name, self.synapses.detach(), *own)
+        inputs, recurrent = self.input_delays, self.recurrent_delays
+        return LayerWeights(
+            self.name,
+            self.synapses.detach(),
+            _detached(self.kappa),
+            _detached(self.threshold),
+            _detached(self.recovery),
+            None if inputs is None else inputs.detach(),
+            None if recurrent is None else recurrent.detach(),
+        )
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from hetsyn_model.kernels import Fractional, Pair, Shape, map_parts, mixture, parts
+from hetsyn_model.path import Delays, triangle
 from hetsyn_model.resonance import Resonance
-from hetsyn_model.spec import NetworkSpec, decay_of
+from hetsyn_model.spec import NetworkSpec, PathSpec, decay_of
 from hetsyn_model.synapse import ExactWeights, SynapsePath
 
 KERNEL_PARTS = {"exponential": (), "pair": ("fast", "factor"), "fractional": ("order",)}  # beside the decays r
@@ -23,14 +24,14 @@ class Layer(nn.Module):
 
     Args:
         spec: of the network.
-        inputs: number of synapses a neuron from the layer before.
+        inputs: number of units in the layer before.
         neurons: number of neurons.
         recurrent: whether the layer has recurrent synapses.
         spiking: whether its neurons spike; those of the readout need not.
         generator: of the initial weights.
 
     Attributes:
-        w_in: weights of the input synapses, [j, i].
+        w_in: weights of the input synapses, [j, i]; with several taps a unit, i is the row, tap * units + unit.
         r_in: their decays a step, [j, i], [j, 1] or [1, 1].
         b_in: their constant drive, [j, i] or [j, 1]; None without.
         w_rec: the same of the recurrent synapses, [j, j]; None without recurrence.
@@ -39,6 +40,8 @@ class Layer(nn.Module):
         fast_in: of kernels that are pairs, the decays of their second currents, shaped as ``r_in``; ``factor_in``,
             their weights g; ``order_in``, the orders of fractional kernels; ``fast_rec`` and so on, of the recurrent
             synapses. A layer has those that its kernel has.
+        delay_in: delays of the input path in steps, [taps, units], whole when served; None without delays.
+        delay_rec: likewise of the recurrent path.
         threshold: float64 [j], theta; None for a layer that does not spike. The description's number at first; set
             other values in place. float64 whatever the network's type, so that none is rounded twice.
         kappa: float64 [j], decay a step of the reset current or the membrane, likewise; None where it is tied or
@@ -65,17 +68,19 @@ class Layer(nn.Module):
         resonance = neuron.resonance if spiking else None
         has_kappa = resonance is None and (neuron.potential == "membrane" or (spiking and neuron.has_own_reset))
         self.register_buffer("kappa", _constant(neurons, decay_of(neuron.tau_reset_steps)) if has_kappa else None)
-        self.w_in, self.r_in, self.b_in = self._path(inputs, generator)
+        self.w_in, self.r_in, self.b_in = self._path(inputs * spec.input_path.taps, generator)
         self.w_rec: nn.Parameter | None = None
         self.r_rec: nn.Parameter | None = None
         self.b_rec: nn.Parameter | None = None
         if recurrent:
-            self.w_rec, r_rec, self.b_rec = self._path(neurons, generator)
+            self.w_rec, r_rec, self.b_rec = self._path(neurons * spec.recurrent_path.taps, generator)
             self.r_rec = None if spec.neuron.tied else r_rec
             with torch.no_grad():
                 self.w_rec.mul_(0.5)  # recurrence starts weaker than the input, or activity runs away
                 if not spec.self_recurrent:
-                    self.w_rec.fill_diagonal_(0.0)
+                    self.w_rec.mul_(self._others(self.w_rec))
+        self.delay_in = _delays(spec.input_path, inputs, generator)
+        self.delay_rec = _delays(spec.recurrent_path, neurons, generator) if recurrent else None
         self.resonance = None if resonance is None else Resonance(resonance, neurons, generator)
         self._make_kernels(generator)
 
@@ -160,7 +165,7 @@ class Layer(nn.Module):
         path = self._driving(SynapsePath(self.w_in, self.r_in, self.b_in, self._shape("in")))
         rows: Tensor | None = weight
         if weight is not None and not self.spec.self_recurrent:
-            rows = weight * (1 - torch.eye(self.neurons, dtype=weight.dtype, device=weight.device))
+            rows = weight * self._others(weight)
         if neuron.resets_by_synapse and threshold is not None:
             rows = -torch.diag(threshold) if rows is None else rows - torch.diag(threshold)
         recurrent = None
@@ -179,6 +184,19 @@ class Layer(nn.Module):
     def recovery(self) -> Tensor | None:
         """Decay of each recovery current, and what membrane and spike add to it, [3, j]; None without resonance."""
         return None if self.resonance is None else self.resonance.recovery()
+
+    def _others(self, weight: Tensor) -> Tensor:
+        """1 for a synapse from another neuron, 0 for one from the neuron itself, [j, row]."""
+        itself = torch.eye(self.neurons, dtype=weight.dtype, device=weight.device)
+        return (1 - itself).repeat(1, self.spec.recurrent_path.taps)
+
+    def input_delays(self, spread: float | None) -> Delays | None:
+        """The delays of the input path, whole or with a spread; None without."""
+        return _compiled_delays(self.spec.input_path, self.delay_in, spread)
+
+    def recurrent_delays(self, spread: float | None) -> Delays | None:
+        """The delays of the recurrent path, likewise."""
+        return _compiled_delays(self.spec.recurrent_path, self.delay_rec, spread)
 
     def kappas(self) -> Tensor | None:
         """kappa in the network's type, [j]; None for a layer that neither spikes nor has a membrane."""
@@ -216,3 +234,22 @@ class Layer(nn.Module):
 
 def _constant(neurons: int, value: float) -> Tensor:
     return torch.full((neurons,), value, dtype=torch.float64)
+
+
+def _delays(path: PathSpec, units: int, generator: torch.Generator) -> nn.Parameter | None:
+    if not path.is_delayed:
+        return None
+    if path.initial == "even":
+        delays = torch.linspace(0.0, path.max_delay_steps, path.taps).round().unsqueeze(-1).repeat(1, units)
+    else:
+        delays = path.max_delay_steps * torch.rand(path.taps, units, generator=generator)
+        delays = delays if path.learn_delays else delays.round()
+    return nn.Parameter(delays, requires_grad=path.learn_delays)
+
+
+def _compiled_delays(path: PathSpec, delays: Tensor | None, spread: float | None) -> Delays | None:
+    if delays is None:
+        return None
+    whole = delays.detach().round().long().clamp(0, path.max_delay_steps)
+    shares = None if spread is None or not path.learn_delays else triangle(delays, path.max_delay_steps, spread)
+    return Delays(path, whole, shares)

@@ -20,7 +20,7 @@ from hetsyn_model.kernel_fit import fit_kernels, kernels_error, lattice
 from hetsyn_model.kernels import parts
 from hetsyn_model.layer import NEURON_BUFFERS, Layer
 from hetsyn_model.rollout import Rollout, rollout
-from hetsyn_model.spec import ERROR_BOUND, NetworkSpec
+from hetsyn_model.spec import ERROR_BOUND, NetworkSpec, PathSpec
 from hetsyn_model.state import FORMS, Form, state_layout
 from hetsyn_model.synapse import ExactWeights
 
@@ -57,12 +57,15 @@ class Network(nn.Module):
         spec: what the network is.
         banks: the bank of each layer by name, as :meth:`fit_banks` left them or :meth:`compile` renewed them; empty
             before.
+        delay_spread: in training mode, steps over which a spike is spread around the delay that it learns; None, and
+            always outside training mode: delays are whole steps, as served, and do not learn.
     """
 
     def __init__(self, spec: NetworkSpec, *, seed: int = 0) -> None:
         super().__init__()
         self.spec = spec
         self.banks: dict[str, Bank] = {}
+        self.delay_spread: float | None = None
         self._fit = _Fit()
         generator = torch.Generator().manual_seed(seed)
         sizes = (spec.channels, *spec.hidden, spec.outputs)
@@ -94,19 +97,34 @@ class Network(nn.Module):
             if parameter.requires_grad
         }
 
+    def delays(self) -> dict[str, nn.Parameter]:
+        """The learned delays by the name of their parameter."""
+        return {
+            f"layers.{index}.{name}": parameter
+            for index, layer in enumerate(self.layers)
+            for name, parameter in layer.named_parameters()
+            if name in ("delay_in", "delay_rec") and parameter.requires_grad
+        }
+
     def resonances(self) -> dict[str, nn.Parameter]:
         """What resonant neurons learn, by the name of the parameter; none where there are no such neurons."""
         return {name: parameter for name, parameter in self.named_parameters() if ".resonance." in name}
 
     @torch.no_grad()
     def clamp_decays_(self) -> None:
-        """Bring every learned decay, kernel and resonance back into its range; call it after each optimiser step."""
+        """Bring decays, kernels, resonance and delays back into their ranges; call it after each optimiser step."""
         for layer in self.named_layers().values():
             for name, parameter in layer.kernel_parameters().items():
                 if parameter.requires_grad:
                     parameter.clamp_(*layer.part_range(name.partition("_")[0]))
             if layer.resonance is not None:
                 layer.resonance.clamp_()
+        for name, delay in self.delays().items():
+            delay.clamp_(0.0, self.path_of(name).max_delay_steps)
+
+    def path_of(self, delay: str) -> PathSpec:
+        """The description of the path of a delay, by the name of its parameter."""
+        return self.spec.input_path if delay.endswith("delay_in") else self.spec.recurrent_path
 
     def fit_banks(
         self,
@@ -218,12 +236,15 @@ class Network(nn.Module):
                 self._follow_decays()
             banks = self.banks or self._fitted(None, ERROR_BOUND)
         layers: list[LayerWeights] = []
+        spread = self.delay_spread if self.training else None
         for name, layer in self.named_layers().items():
             synapses: ExactWeights | BankWeights = layer.exact()
             if form == "bank":
                 takes_values = self.spec.takes_values and not layers
                 synapses = compile_bank(banks[name], layer.exact(), takes_values=takes_values)
-            layers.append(LayerWeights(name, synapses, layer.kappas(), layer.thresholds(), layer.recovery()))
+            own = layer.kappas(), layer.thresholds(), layer.recovery()
+            delays = layer.input_delays(spread), layer.recurrent_delays(spread)
+            layers.append(LayerWeights(name, synapses, *own, *delays))
         sizes = {name: bank.size for name, bank in banks.items()}
         return Compiled(self.spec, form, tuple(layers), state_layout(self.spec, form, sizes))
 

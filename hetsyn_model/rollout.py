@@ -18,12 +18,13 @@ from hetsyn_model import native
 from hetsyn_model.bank import sum_bank
 from hetsyn_model.compiled import Compiled, LayerWeights
 from hetsyn_model.events import Events, pointer
+from hetsyn_model.path import Delays, shares_grad
 from hetsyn_model.readout import decide, probabilities
 from hetsyn_model.resonance import resonance_step
 from hetsyn_model.spec import MEMBRANE_RESETS, DecisionSpec, NetworkSpec, decay_of
 from hetsyn_model.spike import spike_step, surrogate_derivative
 from hetsyn_model.state import initial_state, state_name
-from hetsyn_model.step import step
+from hetsyn_model.step import Sources, step
 
 
 @dataclass(frozen=True)
@@ -101,9 +102,10 @@ def _by_step(compiled: Compiled, spikes: Tensor | Events, dropout: float) -> Lay
     readout_at: list[Tensor] = []
     fired_at: list[Tensor] = []
     hidden_at: list[list[Tensor]] = [[] for _ in spec.hidden]
+    sources: Sources = {}
     for t in range(dense.shape[1]):
         surrogate = spec.surrogate if torch.is_grad_enabled() else None
-        state, output = step(compiled, state, dense[:, t], surrogate, dropout)
+        state, output = step(compiled, state, dense[:, t], surrogate, dropout, sources)
         readout_at.append(output.readout)
         if spec.decision.counts_spikes:
             fired_at.append(state[state_name("readout", "spikes")])
@@ -124,6 +126,8 @@ def _by_layer(compiled: Compiled, spikes: Tensor | Events, dropout: float) -> La
     hidden: list[Tensor] = []
     fired = potential = torch.empty(0, device=compiled.device)
     for layer in compiled.layers:
+        if layer.input_delays is not None:
+            x = layer.input_delays.of_stream(x.dense(compiled.dtype) if isinstance(x, Events) else x)
         fired, potential = layer_rollout(spec, layer, layer.bank.input_drive(x))
         if layer.name != "readout":
             hidden.append(fired)
@@ -145,10 +149,14 @@ def layer_rollout(spec: NetworkSpec, layer: LayerWeights, drive: Tensor) -> tupl
     Raises:
         ValueError: the layer is in the exact form.
     """
-    synapses = layer.bank
+    synapses, delays = layer.bank, layer.recurrent_delays
     if native.runs(drive):
+        shares = None if delays is None else delays.shares
+        if delays is not None and shares is None:
+            shares = delays.whole_shares(drive.dtype)
         spikes, potential = _LayerRollout.apply(
-            drive, synapses.weight_rec, layer.kappa, layer.threshold, layer.recovery, synapses.decays, spec
+            *(drive, synapses.weight_rec, layer.kappa, layer.threshold, layer.recovery, shares),
+            *(synapses.decays, spec, None if delays is None else delays.detach()),
         )
         return spikes, potential
     bank = synapses.decays.shape[0]
@@ -159,10 +167,13 @@ def layer_rollout(spec: NetworkSpec, layer: LayerWeights, drive: Tensor) -> tupl
     adaptation = drive.new_zeros(batch, neurons) if spec.neuron.adaptive else None
     spikes_at: list[Tensor] = []
     potential_at: list[Tensor] = []
+    sources: list[Tensor] = []
     for t in range(steps):
         arriving = drive[:, t]
         if synapses.weight_rec is not None:
-            arriving = arriving + fired @ synapses.weight_rec
+            sources.append(fired)
+            own = fired if delays is None else delays.of_sources(sources)
+            arriving = arriving + own @ synapses.weight_rec
         current = synapses.decays.unsqueeze(-1) * current + arriving.view(current.shape)
         total = sum_bank(current)
         if layer.threshold is not None and layer.kappa is not None and layer.recovery is not None:
@@ -191,8 +202,10 @@ class _LayerRollout(torch.autograd.Function):
         kappa: Tensor | None,
         threshold: Tensor | None,
         recovery: Tensor | None,
+        shares: Tensor | None,
         decays: Tensor,
         spec: NetworkSpec,
+        delays: Delays | None,
     ) -> tuple[Tensor, Tensor]:
         library = native.required()
         drive, bank = drive.contiguous(), decays.shape[0]
@@ -201,6 +214,7 @@ class _LayerRollout(torch.autograd.Function):
         kappa, threshold, recovery = (
             None if part is None else part.to(drive.dtype).contiguous() for part in (kappa, threshold, recovery)
         )
+        shares = None if shares is None else shares.contiguous()
         neuron = spec.neuron
         struct = native.LayerStruct(
             batch,
@@ -211,6 +225,8 @@ class _LayerRollout(torch.autograd.Function):
             weight_rec is not None,
             neuron.is_membrane,
             MEMBRANE_RESETS.index(neuron.membrane_reset),
+            1 if delays is None else delays.path.taps,
+            1 if shares is None else shares.shape[0],
             decay_of(neuron.adaptation_tau_steps),
             neuron.adaptation_strength,
         )
@@ -220,18 +236,18 @@ class _LayerRollout(torch.autograd.Function):
         risen = torch.empty_like(spikes) if neuron.adaptive or recovery is not None else None
         library.function("layer_forward", drive)(
             ctypes.byref(struct),
-            *map(pointer, (drive, weight_rec, decays, kappa, threshold, recovery, spikes, potential, risen)),
+            *map(pointer, (drive, weight_rec, decays, kappa, threshold, recovery, shares, spikes, potential, risen)),
             torch.get_num_threads(),
         )
-        ctx.save_for_backward(weight_rec, kappa, threshold, recovery, decays, spikes, potential, risen)
-        ctx.struct, ctx.spec, ctx.drive_shape = struct, spec, drive.shape
+        ctx.save_for_backward(weight_rec, kappa, threshold, recovery, shares, decays, spikes, potential, risen)
+        ctx.struct, ctx.spec, ctx.drive_shape, ctx.delays = struct, spec, drive.shape, delays
         ctx.set_materialize_grads(True)
         return spikes, potential
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         library = native.required()
-        weight_rec, kappa, threshold, recovery, decays, spikes, potential, risen = ctx.saved_tensors
+        weight_rec, kappa, threshold, recovery, shares, decays, spikes, potential, risen = ctx.saved_tensors
         surrogate = None
         if threshold is not None:
             u = potential - threshold
@@ -240,6 +256,9 @@ class _LayerRollout(torch.autograd.Function):
             surrogate = surrogate_derivative(u, ctx.spec.surrogate, threshold).contiguous()
         grad_drive = torch.empty(ctx.drive_shape, dtype=spikes.dtype)
         grad_rec = None if weight_rec is None else torch.zeros_like(weight_rec)
+        arrival_grad = None
+        if shares is not None:  # nothing arrives in the first step
+            arrival_grad = torch.zeros(*spikes.shape[:2], shares.shape[1], dtype=spikes.dtype)
         wants_decay = kappa is not None and ctx.needs_input_grad[2]
         grad_kappa = torch.zeros(spikes.shape[0], spikes.shape[2], dtype=spikes.dtype) if wants_decay else None
         grad_recovery = None if recovery is None else spikes.new_zeros(spikes.shape[0], *recovery.shape)
@@ -260,8 +279,10 @@ class _LayerRollout(torch.autograd.Function):
                     threshold,
                     recovery,
                     risen,
+                    shares,
                     grad_drive,
                     grad_rec,
+                    arrival_grad,
                     grad_kappa,
                     grad_recovery,
                 ),
@@ -269,4 +290,21 @@ class _LayerRollout(torch.autograd.Function):
             torch.get_num_threads(),
         )
         of_kappa, of_recovery = (None if grad is None else grad.sum(0) for grad in (grad_kappa, grad_recovery))
-        return grad_drive, grad_rec, of_kappa, None, of_recovery, None, None
+        grad_shares = None
+        if arrival_grad is not None and shares is not None:
+            earlier = torch.nn.functional.pad(spikes, (0, 0, 1, 0))[:, :-1]  # of the step before
+            arrivals = ctx.delays.of_stream(earlier)
+            grad_rec = arrivals.flatten(0, 1).T @ grad_drive.flatten(0, 1)
+            if ctx.needs_input_grad[5]:
+                grad_shares = shares_grad(arrival_grad, earlier, shares.shape[0])
+        return (
+            grad_drive,
+            grad_rec,
+            of_kappa,
+            None,
+            of_recovery,
+            grad_shares,
+            None,
+            None,
+            None,
+        )

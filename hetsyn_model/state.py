@@ -27,6 +27,8 @@ LayerTensor = Literal[
     "spikes",
     "adaptation_current",
     "recovery",
+    "input_history",
+    "recurrent_history",
 ]
 DECISION_SCORE_LOW, DECISION_SCORE, DECISION_STEP = "decision.score_low", "decision.score", "decision.step"
 
@@ -83,13 +85,11 @@ def state_layout(spec: NetworkSpec, form: Form, bank_sizes: Mapping[str, int] | 
             layout.append(StateTensor(state_name(layer, "bank_current"), (sizes[layer], n)))
         elif spec.neuron.is_filtered:
             per_synapse, currents = spec.neuron.per_synapse, spec.kernel.currents
-            layout.append(
-                StateTensor(state_name(layer, "input_current"), (n, currents * (fan_in[index] if per_synapse else 1)))
-            )
+            rows = spec.input_path.taps * fan_in[index] if per_synapse else 1
+            layout.append(StateTensor(state_name(layer, "input_current"), (n, currents * rows)))
             if hidden and spec.has_own_synapses:
-                layout.append(
-                    StateTensor(state_name(layer, "recurrent_current"), (n, currents * (n if per_synapse else 1)))
-                )
+                rows = spec.recurrent_path.taps * n if per_synapse else 1
+                layout.append(StateTensor(state_name(layer, "recurrent_current"), (n, currents * rows)))
         if spec.neuron.is_membrane:
             layout.append(StateTensor(state_name(layer, "membrane"), (n,)))
         if hidden or spec.decision.counts_spikes:
@@ -100,6 +100,11 @@ def state_layout(spec: NetworkSpec, form: Form, bank_sizes: Mapping[str, int] | 
                 layout.append(StateTensor(state_name(layer, "adaptation_current"), (n,)))
             if spec.neuron.resonance is not None:
                 layout.append(StateTensor(state_name(layer, "recovery"), (n,)))
+        if spec.input_path.is_delayed:
+            shape = (spec.input_path.registers, fan_in[index])
+            layout.append(StateTensor(state_name(layer, "input_history"), shape))
+        if hidden and spec.recurrent_path.is_delayed:
+            layout.append(StateTensor(state_name(layer, "recurrent_history"), (spec.recurrent_path.registers, n)))
     if spec.decision.adds_up:
         layout.append(StateTensor(DECISION_SCORE_LOW, (spec.outputs,)))
     layout.append(StateTensor(DECISION_SCORE, (spec.outputs,)))

@@ -2,8 +2,9 @@
 
     step(compiled, state, spikes) -> (state, output)
 
-Of each layer: the currents (equation 8 of arXiv 2508.11644, ``synapse.py`` and ``bank.py``), then reset, potential and
-spikes (equations 9, 5 and 4, ``spike.py``; of resonant neurons, ``resonance.py``). The readout then updates the
+Of each layer: what arrives now (``path.py``), the currents (equation 8 of arXiv 2508.11644, ``synapse.py`` and
+``bank.py``), then reset, potential and spikes (equations 9, 5 and 4, ``spike.py``; of resonant neurons,
+``resonance.py``). The readout then updates the
 decision (``readout.py``).
 """
 
@@ -14,12 +15,15 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn.functional import dropout as drop
 
-from hetsyn_model.compiled import Compiled
+from hetsyn_model.compiled import Compiled, LayerWeights
+from hetsyn_model.path import Delays, push
 from hetsyn_model.readout import decision_step
 from hetsyn_model.resonance import resonance_step
 from hetsyn_model.spec import SurrogateSpec
 from hetsyn_model.spike import spike_step
 from hetsyn_model.state import State, state_name
+
+Sources = dict[str, list[Tensor]]  # what went into a path with delays, [b, units] of each step, by its history's name
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ def step(
     spikes: Tensor,
     surrogate: SurrogateSpec | None = None,
     dropout: float = 0.0,
+    sources: Sources | None = None,
 ) -> tuple[State, StepOutput]:
     """One step of all layers.
 
@@ -50,6 +55,8 @@ def step(
         spikes: [b, channels], the input of this step.
         surrogate: derivative of the threshold in training; None outside training.
         dropout: probability with which a spike does not reach the next layer, in training.
+        sources: of training, which this step's are added to. With them delays are differentiable, and the histories in
+            the state are left alone.
 
     Returns:
         The state after the step, and its output.
@@ -59,7 +66,8 @@ def step(
     hidden: list[Tensor] = []
     x, potential, fired = spikes, spikes, spikes
     for layer in compiled.layers:
-        currents, potential = layer.synapses.step(layer.name, state, x)
+        x, own = _arriving(layer, state, after, x, sources)
+        currents, potential = layer.synapses.step(layer.name, state, x, own)
         after.update(currents)
         if layer.kappa is None:
             continue
@@ -100,3 +108,25 @@ def step(
             hidden.append(fired)
     after |= decision_step(spec.decision, state, fired if spec.decision.counts_spikes else potential)
     return after, StepOutput(potential, hidden)
+
+
+def _arriving(
+    layer: LayerWeights, state: State, after: State, x: Tensor, sources: Sources | None
+) -> tuple[Tensor, Tensor | None]:
+    """Spikes that arrive from the layer before, and from the layer itself; the histories after this step."""
+    own = state[state_name(layer.name, "spikes")] if layer.is_recurrent else None
+    if layer.input_delays is not None:
+        x = _delayed(layer.input_delays, state_name(layer.name, "input_history"), state, after, x, sources)
+    if layer.recurrent_delays is not None and own is not None:
+        name = state_name(layer.name, "recurrent_history")
+        own = _delayed(layer.recurrent_delays, name, state, after, own, sources)
+    return x, own
+
+
+def _delayed(delays: Delays, name: str, state: State, after: State, x: Tensor, sources: Sources | None) -> Tensor:
+    if sources is not None:
+        after[name] = state[name]
+        sources.setdefault(name, []).append(x)
+        return delays.of_sources(sources[name])
+    after[name] = push(state[name], x)
+    return delays.arrivals(state[name], x)

@@ -70,28 +70,29 @@ class ExactWeights:
         recurrent = None if self.recurrent is None else self.recurrent.detach()
         return ExactWeights(self.per_synapse, self.input.detach(), recurrent, self.filtered)
 
-    def step(self, layer: str, state: State, x: Tensor) -> tuple[State, Tensor]:
+    def step(self, layer: str, state: State, x: Tensor, own: Tensor | None) -> tuple[State, Tensor]:
         """One step of the layer's currents.
 
         Args:
             layer: the layer's name.
-            state: holds ``{layer}.input_current`` and, with recurrence, ``{layer}.recurrent_current`` and
-                ``{layer}.spikes`` of the step before; without filters the spikes alone.
+            state: holds ``{layer}.input_current`` and, with recurrence, ``{layer}.recurrent_current``; without
+                filters neither.
             x: [b, i], input spikes.
+            own: [b, j], the layer's own spikes that arrive in this step; None without recurrence.
 
         Returns:
             The new current tensors, and their sum a neuron [b, j] (the first term of equation 5).
         """
         if not self.filtered:
             arriving = _arriving(x, self.input)
-            if self.recurrent is not None:
-                arriving = arriving + _arriving(state[state_name(layer, "spikes")], self.recurrent)
+            if self.recurrent is not None and own is not None:
+                arriving = arriving + _arriving(own, self.recurrent)
             return {}, arriving
         name = state_name(layer, "input_current")
         after = {name: self._current(state[name], x, self.input)}
-        if self.recurrent is not None:
+        if self.recurrent is not None and own is not None:
             name = state_name(layer, "recurrent_current")
-            after[name] = self._current(state[name], state[state_name(layer, "spikes")], self.recurrent)
+            after[name] = self._current(state[name], own, self.recurrent)
         sums = [sum_currents(current) for current in after.values()]
         return after, sums[0] if len(sums) == 1 else sums[0] + sums[1]
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from experiments.catalog.banks import bank_size
+from experiments.catalog.delays import delays
 from experiments.catalog.grey import sequential_mnist
 from experiments.catalog.images import vision_pixels, vision_rows
 from experiments.catalog.kernels import fractional, pairs
@@ -28,6 +29,7 @@ EXPERIMENTS: dict[str, Callable[[], Experiment]] = {
     "speech": speech,
     "shd": partial(shd, "shd", "synthesised", updates=300),
     "shd-recorded": shd_recorded,
+    "delays": delays,
     "motion": motion,
     "mnist1d": mnist1d,
     "fractional": fractional,

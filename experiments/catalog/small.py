@@ -36,7 +36,8 @@ def smoke(experiment: Experiment, *, has_data: bool = False) -> Experiment:
     elif isinstance(spec, SpeechSpec):
         small |= {"augmented": False}
     elif isinstance(spec, ShdSpec):
-        small |= {"bins_a_step": 5} | ({} if has_data else {"data_set": "drawn"})
+        delays = [condition.task_spec.delays for condition in experiment.conditions]  # type: ignore[union-attr]
+        small |= {"bins_a_step": 5, "delays": delays[-1]} | ({} if has_data else {"data_set": "drawn"})
     elif isinstance(spec, MotionSpec):
         small |= {"window_s": 1.0, "skip_s": 0.2}
     elif isinstance(spec, Mnist1dSpec):

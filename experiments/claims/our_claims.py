@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from experiments.claims.bank_claims import bank_claims
+from experiments.claims.delay_claims import DELAY_CLAIMS
 from experiments.claims.measures import (
     CUE_OVER_NOISE,
     DELETION_LOSS,
@@ -189,4 +190,5 @@ OUR_CLAIMS: tuple[Claim, ...] = (
     ),
     *STREAM_CLAIMS,
     *RESONANCE_CLAIMS,
+    *DELAY_CLAIMS,
 )

@@ -10,6 +10,7 @@ EXPERIMENT_NAMES = (
     "speech",
     "shd",
     "shd-recorded",
+    "delays",
     "motion",
     "mnist1d",
     "fractional",

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from experiments.tasks.task import Shape
 from hetsyn_model.network import Network
-from hetsyn_model.spec import NetworkSpec, NeuronSpec, ResonanceSpec, decay_of, se_adlif, variant
+from hetsyn_model.spec import NetworkSpec, NeuronSpec, PathSpec, ResonanceSpec, decay_of, se_adlif, variant
 from hetsyn_model.state import state_bytes, state_layout
 
 NeuronModel = Literal["hetsyn", "hetneu", "homneu", "alif", "lstm", "se-adlif", "hetsyn-resonance"]
@@ -60,6 +60,8 @@ def network_spec(shape: Shape, model: NeuronModel, *, recurrent: bool, tau_steps
         surrogate=shape.surrogate,
         decision=shape.decision,
         input_kind=shape.input_kind,
+        input_path=shape.input_path,
+        recurrent_path=shape.recurrent_path if recurrent else PathSpec(),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hetsyn_model.level_crossing import AnyEncoderSpec
 from hetsyn_model.rollout import Rollout
-from hetsyn_model.spec import DecisionSpec, InputKind, SurrogateSpec
+from hetsyn_model.spec import DecisionSpec, InputKind, PathSpec, SurrogateSpec
 from hetsyn_model.training.batch import Batch
 
 Figure = Literal["accuracy", "mse"]
@@ -53,6 +53,8 @@ class Shape:
         input_kind: spikes, or values.
         features: values of a step before their encoding in spikes, for an LSTM; 0 where there are none.
         lstm_hidden: cells of each LSTM layer; empty for as many as the hidden layers have neurons.
+        input_path: delays of the spikes into each layer.
+        recurrent_path: delays of a hidden layer's own spikes; for recurrent networks alone.
     """
 
     channels: int
@@ -73,6 +75,8 @@ class Shape:
     input_kind: InputKind = "spikes"
     features: int = 0
     lstm_hidden: tuple[int, ...] = ()
+    input_path: PathSpec = field(default_factory=PathSpec)
+    recurrent_path: PathSpec = field(default_factory=PathSpec)
 
 
 class Task(Protocol):

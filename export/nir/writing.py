@@ -114,6 +114,8 @@ def to_nir(
             "the reset 'same_kernel' is a synapse, for which NIR has no node: export an artifact (hetsyn export)"
         )
     per_synapse = spec.neuron.per_synapse
+    if spec.input_path.is_delayed or spec.recurrent_path.is_delayed:
+        raise NirError("delays of spikes are not written to NIR: export the network as an artifact (hetsyn export)")
     if per_synapse and form == "exact":
         raise NirError(
             "each synapse has a decay of its own, for which NIR has no node: use the bank form (--form bank)"

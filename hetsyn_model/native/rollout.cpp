@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "coefficients.hpp"
+#include "delays.hpp"
 #include "parallel.hpp"
 #include "resonance.hpp"
 
@@ -126,6 +127,7 @@ enum Reset : int { subtract, subtract_at_once, zero };  // of a membrane, spec.p
 struct Layer {
     int64_t batch, steps, bank, neurons;
     int spiking, recurrent, membrane, reset;
+    int64_t taps, slots;  // of the recurrent path with delays; slots: the longest and one
     double adaptation_decay, adaptation_strength;
 };
 
@@ -141,11 +143,14 @@ inline T left(int reset, T kappa, T threshold, T membrane, T spike) {
 // resonant neurons, which have weights of the recovery, it is the recovery current.
 template <typename T>
 void layer_forward(const Layer& layer, const T* drive, const T* recurrent_weight, const T* decay, const T* kappa,
-                   const T* threshold, const T* recovery, T* spikes, T* potential, T* risen, int threads) {
+                   const T* threshold, const T* recovery, const T* shares, T* spikes, T* potential, T* risen,
+                   int threads) {
     const int64_t N = layer.neurons, K = layer.bank, KN = K * N;
     const T adaptation_decay = static_cast<T>(layer.adaptation_decay);
     const T adaptation_strength = static_cast<T>(layer.adaptation_strength);
-    parallel_over(layer.batch, threads, [=](int64_t begin, int64_t end) {
+    const Shares<T> delayed(shares, N, layer.taps, layer.slots);
+    parallel_over(layer.batch, threads, [=, &delayed](int64_t begin, int64_t end) {
+        DelayLine<T> line(delayed);
         std::vector<T> current(KN), arriving(KN), kept(N), adaptation(N);  // kept: the reset current or the membrane
         const std::vector<T> silence(N);
         std::vector<int32_t> fired;
@@ -155,17 +160,23 @@ void layer_forward(const Layer& layer, const T* drive, const T* recurrent_weight
             std::fill(kept.begin(), kept.end(), T(0));
             std::fill(adaptation.begin(), adaptation.end(), T(0));
             fired.clear();
+            line.empty();
             const T* before = nullptr;
             for (int64_t t = 0; t < layer.steps; ++t) {
                 const int64_t row = b * layer.steps + t;
                 const T* input = drive + row * KN;
-                if (layer.recurrent && !fired.empty()) {
+                if (layer.recurrent && (shares || !fired.empty())) {
                     // first their own sum, which is exact, then the input: a drive of values rounds once, as elsewhere
                     T* sum = arriving.data();
-                    std::memset(sum, 0, sizeof(T) * KN);
-                    for (const int32_t unit : fired) {
-                        const T* source = recurrent_weight + static_cast<int64_t>(unit) * KN;
-                        for (int64_t c = 0; c < KN; ++c) sum[c] += source[c];
+                    if (shares) {
+                        line.send(t, fired);
+                        line.arrive(t, recurrent_weight, KN, sum);
+                    } else {
+                        std::memset(sum, 0, sizeof(T) * KN);
+                        for (const int32_t unit : fired) {
+                            const T* source = recurrent_weight + static_cast<int64_t>(unit) * KN;
+                            for (int64_t c = 0; c < KN; ++c) sum[c] += source[c];
+                        }
                     }
                     for (int64_t c = 0; c < KN; ++c) sum[c] = input[c] + sum[c];
                     input = sum;
@@ -213,20 +224,24 @@ void layer_forward(const Layer& layer, const T* drive, const T* recurrent_weight
 }
 
 // Adjoint of layer_forward. surrogate is dz/du of every spike; grad_spikes and grad_potential come from
-// outside the layer. Writes grad_drive; adds to grad_recurrent, grad_kappa and grad_recovery.
+// outside the layer. Writes grad_drive; adds to grad_recurrent, grad_kappa and grad_recovery. With delays it writes
+// arrival_grad [batch, steps, rows] instead of grad_recurrent: of what arrives of the layer's own spikes in each step.
 template <typename T>
 void layer_backward(const Layer& layer, const T* spikes, const T* potential, const T* surrogate, const T* grad_spikes,
                     const T* grad_potential, const T* recurrent_weight, const T* decay, const T* kappa,
-                    const T* threshold, const T* recovery, const T* recovered, T* grad_drive, T* grad_recurrent,
-                    T* grad_kappa, T* grad_recovery, int threads) {
+                    const T* threshold, const T* recovery, const T* recovered, const T* shares, T* grad_drive,
+                    T* grad_recurrent, T* arrival_grad, T* grad_kappa, T* grad_recovery, int threads) {
     const int64_t N = layer.neurons, K = layer.bank, KN = K * N, S = layer.steps;
     const T adaptation_decay = static_cast<T>(layer.adaptation_decay);
     const T adaptation_strength = static_cast<T>(layer.adaptation_strength);
     constexpr int64_t block = 4;  // streams that share one pass over the recurrent weights
-    const int64_t P = padded(N);
-    const auto weights = layer.recurrent && layer.batch > 1 ? by_lanes(recurrent_weight, N, KN) : std::vector<T>();
-    parallel_over((layer.batch + block - 1) / block, threads, [=, &weights](int64_t begin, int64_t end) {
+    const Shares<T> delayed(shares, N, layer.taps, layer.slots);
+    const int64_t P = padded(N), R = delayed.rows, PR = padded(R);
+    const bool in_lanes = layer.recurrent && (layer.batch > 1 || shares);
+    const auto weights = in_lanes ? by_lanes(recurrent_weight, R, KN) : std::vector<T>();
+    parallel_over((layer.batch + block - 1) / block, threads, [=, &weights, &delayed](int64_t begin, int64_t end) {
         std::vector<T> kept_grad(block * N), adaptation_grad(block * N), spike_grad(block * P);
+        std::vector<T> rows_grad(shares ? block * PR : 0);
         std::vector<int32_t> felt;
         felt.reserve(N);
         std::vector<T> resets(grad_kappa && !layer.membrane ? block * S * N : 0);
@@ -239,7 +254,7 @@ void layer_backward(const Layer& layer, const T* spikes, const T* potential, con
                 const bool later = t + 1 < S;
                 if (layer.spiking && layer.recurrent && later) {
                     // a batch of one stream, or the last of an odd batch: no work for the block's rest
-                    if (width == 1) {
+                    if (width == 1 && !shares) {
                         const T* alone = grad_drive + (first * S + t + 1) * KN;
                         const T* sigma = surrogate + (first * S + t) * N;
                         felt.clear();
@@ -250,7 +265,16 @@ void layer_backward(const Layer& layer, const T* spikes, const T* potential, con
                         const T* next[block];
                         for (int64_t s = 0; s < block; ++s)
                             next[s] = grad_drive + ((first + std::min(s, width - 1)) * S + t + 1) * KN;
-                        products_of_four(weights.data(), N, KN, next, spike_grad.data(), P);
+                        if (!shares) {
+                            products_of_four(weights.data(), N, KN, next, spike_grad.data(), P);
+                        } else {
+                            products_of_four(weights.data(), R, KN, next, rows_grad.data(), PR);
+                            for (int64_t s = 0; s < width; ++s) {
+                                T* const own = arrival_grad + (first + s) * S * R;
+                                std::copy_n(rows_grad.data() + s * PR, R, own + (t + 1) * R);
+                                gather_grad(delayed, t, S, own, spike_grad.data() + s * P);
+                            }
+                        }
                     }
                 }
                 for (int64_t s = 0; s < width; ++s) {
@@ -323,7 +347,7 @@ void layer_backward(const Layer& layer, const T* spikes, const T* potential, con
             }
         }
     });
-    if (layer.recurrent)
+    if (layer.recurrent && !shares)
         parallel_over(KN, threads, [=](int64_t begin, int64_t end) {
             for (int64_t b = 0; b < layer.batch; ++b)
                 for (int64_t t = 1; t < S; ++t) {
@@ -360,18 +384,18 @@ void layer_backward(const Layer& layer, const T* spikes, const T* potential, con
     }                                                                                                                 \
     HETSYN_FUNCTION(layer_forward, T)                                                                                 \
     (const Layer* layer, const T* drive, const T* recurrent, const T* decay, const T* kappa, const T* threshold,      \
-     const T* recovery, T* spikes, T* potential, T* risen, int threads) {                                             \
-        layer_forward<T>(*layer, drive, recurrent, decay, kappa, threshold, recovery, spikes, potential, risen,       \
-                         threads);                                                                                    \
+     const T* recovery, const T* shares, T* spikes, T* potential, T* risen, int threads) {                            \
+        layer_forward<T>(*layer, drive, recurrent, decay, kappa, threshold, recovery, shares, spikes, potential,      \
+                         risen, threads);                                                                             \
     }                                                                                                                 \
     HETSYN_FUNCTION(layer_backward, T)                                                                                \
     (const Layer* layer, const T* spikes, const T* potential, const T* surrogate, const T* grad_spikes,               \
      const T* grad_potential, const T* recurrent, const T* decay, const T* kappa, const T* threshold,                 \
-     const T* recovery, const T* recovered, T* grad_drive, T* grad_recurrent, T* grad_kappa, T* grad_recovery,        \
-     int threads) {                                                                                                   \
+     const T* recovery, const T* recovered, const T* shares, T* grad_drive, T* grad_recurrent, T* arrival_grad,       \
+     T* grad_kappa, T* grad_recovery, int threads) {                                                                  \
         layer_backward<T>(*layer, spikes, potential, surrogate, grad_spikes, grad_potential, recurrent, decay, kappa, \
-                          threshold, recovery, recovered, grad_drive, grad_recurrent, grad_kappa, grad_recovery,      \
-                          threads);                                                                                   \
+                          threshold, recovery, recovered, shares, grad_drive, grad_recurrent, arrival_grad,           \
+                          grad_kappa, grad_recovery, threads);                                                        \
     }
 
 HETSYN_FUNCTIONS(float)

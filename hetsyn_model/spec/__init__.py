@@ -22,6 +22,7 @@ from hetsyn_model.spec.neuron import (
     se_adlif,
     variant,
 )
+from hetsyn_model.spec.path import PathSpec
 from hetsyn_model.spec.resonance import ResonanceSpec
 from hetsyn_model.spec.surrogate import SurrogateKind, SurrogateSpec
 
@@ -38,6 +39,7 @@ __all__ = [
     "KernelUnit",
     "NetworkSpec",
     "NeuronSpec",
+    "PathSpec",
     "Potential",
     "Reset",
     "ResonanceSpec",

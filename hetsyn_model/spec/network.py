@@ -10,6 +10,7 @@ from hetsyn_model.spec.decision import DecisionSpec
 from hetsyn_model.spec.errors import SpecError, require
 from hetsyn_model.spec.kernel import FRACTIONAL_DECAYS, KernelSpec
 from hetsyn_model.spec.neuron import NeuronSpec
+from hetsyn_model.spec.path import PathSpec
 from hetsyn_model.spec.resonance import ResonanceSpec
 from hetsyn_model.spec.surrogate import SurrogateSpec
 
@@ -34,6 +35,8 @@ class NetworkSpec:
         decision: how the readout becomes a decision.
         input_kind: ``spikes``, 0 or 1; or ``values``, real numbers x_i(t) that drive the synapses as w_ji x_i(t).
         kernel: shape of the synapses' kernels.
+        input_path: delays of the spikes that come into each layer, hidden or readout, from the one before.
+        recurrent_path: delays of a hidden layer's own spikes, beyond the one step that they always take.
     """
 
     channels: int
@@ -49,6 +52,8 @@ class NetworkSpec:
     decision: DecisionSpec = field(default_factory=DecisionSpec)
     input_kind: InputKind = "spikes"
     kernel: KernelSpec = field(default_factory=KernelSpec)
+    input_path: PathSpec = field(default_factory=PathSpec)
+    recurrent_path: PathSpec = field(default_factory=PathSpec)
 
     def __post_init__(self) -> None:
         for name, value in (("channels", self.channels), ("outputs", self.outputs)):
@@ -61,6 +66,14 @@ class NetworkSpec:
         require(self.step_s > 0, f"step_s: {self.step_s} is not above 0")
         require(
             self.input_kind in get_args(InputKind), f"input_kind: {self.input_kind!r} is none of {get_args(InputKind)}"
+        )
+        require(
+            not (self.takes_values and self.input_path.is_delayed),
+            "input_path: only spikes have delays: take input_kind 'spikes', or leave max_delay_steps at 0",
+        )
+        require(
+            self.recurrent or not self.recurrent_path.is_delayed,
+            "recurrent_path: without recurrent synapses there is nothing to delay: leave max_delay_steps at 0",
         )
         self._check_kernel()
 
@@ -89,6 +102,11 @@ class NetworkSpec:
                 self.recurrent or neuron.decays != "synapse",
                 "neuron.reset: 'same_kernel' needs recurrent synapses, or decays 'neuron' or 'shared': there is no one "
                 "kernel of a neuron else",
+            )
+            require(
+                not self.recurrent_path.is_delayed,
+                "neuron.reset: 'same_kernel' is a synapse, which a recurrent_path with delays would delay too: choose "
+                "another reset, or leave its max_delay_steps at 0",
             )
 
     @property
@@ -120,7 +138,11 @@ class NetworkSpec:
         return (*(f"hidden{index + 1}" for index in range(len(self.hidden))), "readout")
 
     def to_dict(self) -> dict[str, Any]:
+        """The description as plain values. A path without delays is left out: versions without paths read it too."""
         values = asdict(self)
+        for name in ("input_path", "recurrent_path"):
+            if values[name] == asdict(PathSpec()):
+                del values[name]
         if self.kernel == KernelSpec():  # as before there were other kernels, so that older versions read it
             del values["kernel"]
         if self.neuron.resonance is None:  # an older hetsyn, which does not know it, can then read it
@@ -149,6 +171,8 @@ class NetworkSpec:
                 decision=DecisionSpec(**parts.pop("decision")),
                 kernel=KernelSpec.from_dict(parts.pop("kernel", {})),
                 hidden=tuple(parts.pop("hidden")),
+                input_path=PathSpec(**parts.pop("input_path", {})),
+                recurrent_path=PathSpec(**parts.pop("recurrent_path", {})),
                 **parts,
             )
         except (KeyError, TypeError) as error:

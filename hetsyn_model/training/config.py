@@ -19,10 +19,11 @@ from typing import Any, Literal, get_args, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from hetsyn_model.encoder import EncoderSpec
-from hetsyn_model.spec import DecisionSpec, KernelSpec, NeuronSpec, SpecError, SurrogateSpec
+from hetsyn_model.spec import DecisionSpec, KernelSpec, NeuronSpec, PathSpec, SpecError, SurrogateSpec
 from hetsyn_model.training.augment import AugmentSpec
 from hetsyn_model.training.examples import Kind
 from hetsyn_model.training.front import SpikesAugmentSpec, ValuesAugmentSpec
+from hetsyn_model.training.schedule import DelayTraining
 from hetsyn_model.training.split import SplitSpec
 
 SHIPPED = Path(__file__).with_name("configs")
@@ -41,6 +42,21 @@ class NetworkConfig:
     self_recurrent: bool = True
     bias: bool = False
     dropout: float = 0.1
+
+
+@dataclass(frozen=True)
+class DelaysConfig:
+    """Delays of spikes; a path without ``max_delay_steps`` has none.
+
+    Attributes:
+        input: path into each layer from the one before.
+        recurrent: path of a hidden layer's own spikes.
+        training: how delays are learned.
+    """
+
+    input: PathSpec = field(default_factory=PathSpec)
+    recurrent: PathSpec = field(default_factory=PathSpec)
+    training: DelayTraining = field(default_factory=DelayTraining)
 
 
 @dataclass(frozen=True)
@@ -220,6 +236,7 @@ class Config:
         network: sizes.
         neuron: the neuron model.
         kernel: of the synapses.
+        delays: of the spikes.
         surrogate: derivative of the threshold in training.
         decision: how the readout becomes a decision.
         encoder: what makes the spikes.
@@ -235,6 +252,7 @@ class Config:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     neuron: NeuronSpec = field(default_factory=NeuronSpec)
     kernel: KernelSpec = field(default_factory=KernelSpec)
+    delays: DelaysConfig = field(default_factory=DelaysConfig)
     surrogate: SurrogateSpec = field(default_factory=SurrogateSpec)
     decision: DecisionSpec = field(default_factory=DecisionSpec)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)

@@ -137,6 +137,7 @@ def train_prepared(
         target,
         About(prepared.names, prepared.description, config.to_dict()),
         replace(shown, on_evaluation=on_evaluation),
+        config.delays.training,
     )
     history = train_labelled(out, network or prepared.spec, prepared.front, config.training, prepared.data, options)
     _keep(prepared, out)  # a kill may have come before

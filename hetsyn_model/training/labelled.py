@@ -26,7 +26,7 @@ from hetsyn_model.training.front import Front
 from hetsyn_model.training.history import History, ValidationResult
 from hetsyn_model.training.loop import Callbacks, Optimisation, train
 from hetsyn_model.training.loss import distillation_loss, late_loss, score_loss
-from hetsyn_model.training.schedule import cosine_factor
+from hetsyn_model.training.schedule import DelayTraining, cosine_factor
 from hetsyn_model.training.tied_layer import level_changes, tie, tied_network, untie
 
 
@@ -246,6 +246,7 @@ class RunOptions:
         device: to train on.
         about: for the checkpoints.
         callbacks: called as training goes on; an epoch ends with each evaluation.
+        delays: how delays are learned, where the network has some.
     """
 
     augmentation: dict[str, Any] = field(default_factory=dict)
@@ -254,6 +255,7 @@ class RunOptions:
     device: torch.device | str = "cpu"
     about: About = field(default_factory=About)
     callbacks: Callbacks | None = None
+    delays: DelayTraining = field(default_factory=DelayTraining)
 
 
 def train_labelled(
@@ -286,6 +288,7 @@ def train_labelled(
     labelled = LabelledData(
         front, how, data, seed=options.seed, teachers=options.teachers, device=options.device, about=options.about
     )
+    has_delays = spec.input_path.is_delayed or spec.recurrent_path.is_delayed
     updates = how.epochs * labelled.updates_per_epoch
     started_from = {"started_from": _fingerprint(network)} if isinstance(network, Network) else {}
     if isinstance(network, Network) and how.tied:
@@ -303,6 +306,7 @@ def train_labelled(
             "recordings": [digest_of(data.real), digest_of(data.extra), digest_of(data.validation)],
             "teachers": [_fingerprint(teacher) for teacher in options.teachers],
         }
+        | ({"delays": asdict(options.delays)} if has_delays else {})
         | ({"labels": list(options.about.labels)} if options.about.labels else {})
         | started_from,
         network,
@@ -317,6 +321,7 @@ def train_labelled(
             weight_decay=how.weight_decay,
             clip=how.clip,
             average=how.average,
+            delays=options.delays,
         ),
         callbacks=options.callbacks,
         device=options.device,

@@ -12,7 +12,7 @@ import json
 import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -24,6 +24,7 @@ from hetsyn_model.rollout import Rollout
 from hetsyn_model.run_folder import RunError, record_configuration, replace_file, save_tensors
 from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.history import History, ValidationResult
+from hetsyn_model.training.schedule import DelayTraining
 
 CHECKPOINT, BEST, METRICS = "checkpoint.pt", "best.pt", "metrics.json"
 
@@ -102,6 +103,7 @@ class Optimisation:
         decay_weight_decay: of the synapses' decays: AdamW pulls them towards 0, a time constant of 0.
         clip: largest norm of the gradient; None: any.
         average: decay of the running mean of the weights, which is then evaluated and kept; None: no mean.
+        delays: how delays are learned, where the network has some. Evaluations always run whole delays.
     """
 
     updates: int
@@ -115,6 +117,7 @@ class Optimisation:
     decay_weight_decay: float = 0.0
     clip: float | None = 5.0
     average: float | None = None
+    delays: DelayTraining = field(default_factory=DelayTraining)
 
 
 @dataclass(frozen=True)
@@ -186,6 +189,8 @@ def train(
         measured: dict[str, list[Tensor]] = {}
         for update, batch in enumerate(data.batches(completed, last), completed):
             batch = batch.to(device)
+            if isinstance(model, Network):
+                model.delay_spread = how.delays.spread(update / how.updates)
             rolled = data.forward(model, batch)
             loss = data.loss(rolled, batch)
             _update(model, optimiser, loss, how.learning_rate, how.schedule(update), how.clip, frozen)
@@ -238,18 +243,21 @@ def _fit_banks(model: Trainee, how: Optimisation) -> None:
 
 
 def _optimiser(model: Trainee, how: Optimisation) -> torch.optim.AdamW:
-    """AdamW over weights and learned decays, each group with its factor on the learning rate."""
+    """AdamW over weights, learned decays and learned delays, each group with its factor on the learning rate."""
     decays = model.decays() if isinstance(model, Network) else {}
     resonances = model.resonances() if isinstance(model, Network) else {}
-    own = decays | resonances
-    weights = [p for name, p in model.named_parameters() if p.requires_grad and name not in own]
+    delays = model.delays() if isinstance(model, Network) else {}
+    apart = decays | resonances | delays
+    weights = [p for name, p in model.named_parameters() if p.requires_grad and name not in apart]
     rate = how.learning_rate
     groups: list[dict[str, Any]] = [{"params": weights, "lr": rate, "weight_decay": how.weight_decay, "factor": 1.0}]
-    if decays:
-        decaying = {"weight_decay": how.decay_weight_decay, "factor": how.decay_rate_factor}
-        groups.append({"params": list(decays.values()), "lr": rate} | decaying)
-    if resonances:
-        groups.append({"params": list(resonances.values()), "lr": rate, "weight_decay": 0.0, "factor": 1.0})
+    for own, weight_decay, factor in (
+        (decays, how.decay_weight_decay, how.decay_rate_factor),
+        (resonances, 0.0, 1.0),
+        (delays, 0.0, how.delays.rate / rate),
+    ):
+        if own:
+            groups.append({"params": list(own.values()), "lr": rate, "weight_decay": weight_decay, "factor": factor})
     return torch.optim.AdamW(groups)
 
 

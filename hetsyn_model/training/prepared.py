@@ -144,10 +144,14 @@ def _spec(examples: Examples, config: Config, front: Front[Any], own: NetworkSpe
             kernel=config.kernel,
             surrogate=config.surrogate,
             decision=config.decision,
+            input_path=config.delays.input,
+            recurrent_path=config.delays.recurrent,
             **asdict(config.network),
         )
     if own.decision.rule == "trace":
         raise ConfigError("decision.rule: a trace gives no class: use sum_softmax, spike_count or last")
+    if config.training.tied and own.input_path.is_delayed:
+        raise ConfigError("training.tied: the synapses of a tied layer have no delays: leave delays.input out")
     if own.channels != front.channels:
         raise ConfigError(f"the network takes {own.channels} channels, but {examples.source} gives {front.channels}")
     if own.outputs != len(examples.labels):

@@ -13,10 +13,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 
 from benchmarks.server_process import free_port
 from benchmarks.valkey import ValkeyServer
+from export import export_network
+from tests.support.delays import delayed_network
 from tests.support.json_input import Json
 from tests.support.paths import ROOT
 from tests.support.recording_stream import TIMEOUT_S, persist, pieces, send, stream
@@ -60,6 +63,38 @@ def test_a_killed_server_loses_no_acknowledged_chunk_and_applies_none_twice(stor
         again = persist(lambda: send(replica.url, "shaken", len(chunks) - 1, chunks))
         assert again == expected[-1]
         assert again["label"] == "seven"
+    finally:
+        replica.stop()
+
+
+def test_a_server_that_is_killed_in_mid_delay_goes_on(tmp_path: Path) -> None:
+    # delays of 9 steps into each layer and of 27 back to it, and a chunk has 10: spikes are under way at the kills
+    made = delayed_network("both", longest_everywhere=True)
+    export_network(made, out=tmp_path / "models" / "late" / "1", labels=list("abcde"))
+    rng = np.random.default_rng(0)
+    chunks = [(rng.random((10, made.spec.channels)) < 0.15).astype(int).tolist() for _ in range(8)]
+    replica = RestartableServer("--models", str(tmp_path / "models"), "--store", f"file://{tmp_path}/sessions.db")
+
+    def reply(session: str, number: int) -> Json:
+        body = {
+            "session": session,
+            "seq": number,
+            "end": number == 7,
+            "input": {"kind": "dense", "spikes": chunks[number]},
+        }
+        return persist(lambda: httpx.post(f"{replica.url}/infer", json=body, timeout=20)) | {"session": ""}
+
+    try:
+        replica.ready()
+        calm = [reply("calm", number) for number in range(8)]
+        shaken = []
+        for number in range(8):
+            if number in (4, 6):
+                replica.kill()
+                replica.restart()
+            shaken.append(reply("shaken", number))
+        assert shaken == calm
+        assert len({json.dumps(each["probabilities"]) for each in calm[3:]}) == 5
     finally:
         replica.stop()
 

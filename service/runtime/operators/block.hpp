@@ -14,6 +14,7 @@
 #include <cstdint>
 
 #include "block_call.hpp"
+#include "block_memory.hpp"
 #include "decision.hpp"
 #include "description.hpp"
 #include "resonance.hpp"
@@ -30,66 +31,6 @@
 
 namespace hetsyn {
 
-// A Network without its vector, to be handed to a kernel by value.
-struct BlockNetwork : Parameters {
-    Layer layers[kMaxLayers];
-    int count = 0;
-    int64_t words = 0, channels = 0, outputs = 0, widest = 0, neurons = 0;
-    bool needs_sums = false;  // a layer has a current a synapse
-};
-
-inline BlockNetwork block_network(const Network& network) {
-    BlockNetwork made;
-    static_cast<Parameters&>(made) = network;
-    made.count = static_cast<int>(network.layers.size());
-    made.words = network.words();
-    made.channels = network.channels();
-    made.outputs = network.outputs();
-    for (int l = 0; l < made.count && l < kMaxLayers; ++l) {
-        const Layer& layer = made.layers[l] = network.layers[static_cast<size_t>(l)];
-        made.widest = layer.neurons > made.widest ? layer.neurons : made.widest;
-        made.neurons += layer.neurons;
-        made.needs_sums = made.needs_sums || (!layer.bank && layer.per_synapse);
-    }
-    return made;
-}
-
-// A block's shared memory.
-struct SharedMemory {
-    double* sums;                // [warps, kPartialSums] where needed
-    float* total;                // [widest] currents, then potentials, of the layer at hand
-    float* powers;               // [outputs] of a softmax
-    float* state;                // [words] where it fits, else null
-    int32_t* fired;              // [neurons] indices of the units that spike, one layer after the other
-    int32_t* fired_count;        // [kMaxLayers]
-    int32_t* warp_count;         // [warps]
-    unsigned char* input_flags;  // [channels] 1 where a channel has an event in the step, where needed
-
-    HETSYN_BOTH static size_t bytes(const BlockNetwork& network, int warps, bool with_state) {
-        SharedMemory shared;
-        return static_cast<size_t>(shared.lay_out(nullptr, network, warps, with_state));
-    }
-    // Points into memory at ``base``; the bytes that it took.
-    HETSYN_BOTH int64_t lay_out(unsigned char* base, const BlockNetwork& network, int warps, bool with_state) {
-        int64_t used = 0;
-        const auto take = [&](int64_t count, int64_t size) {
-            unsigned char* at = base + used;
-            used += count * size;
-            return at;
-        };
-        sums = reinterpret_cast<double*>(take(network.needs_sums ? warps * kPartialSums : 0, 8));
-        total = reinterpret_cast<float*>(take(network.widest, 4));
-        powers = reinterpret_cast<float*>(take(network.outputs, 4));
-        state = reinterpret_cast<float*>(take(with_state ? network.words : 0, 4));
-        if (!with_state) state = nullptr;
-        fired = reinterpret_cast<int32_t*>(take(network.neurons, 4));
-        fired_count = reinterpret_cast<int32_t*>(take(kMaxLayers, 4));
-        warp_count = reinterpret_cast<int32_t*>(take(warps, 4));
-        input_flags = take(network.needs_sums ? network.channels : 0, 1);
-        return used;
-    }
-};
-
 HETSYN_BOTH int ones(unsigned bits) {
 #if defined(__CUDA_ARCH__)
     return __popc(bits);
@@ -98,14 +39,14 @@ HETSYN_BOTH int ones(unsigned bits) {
 #endif
 }
 
-// The neurons whose spike is not 0, ascending. Thread n % threads must have written spikes[n]. Ends in step.
-template <class Block>
-HETSYN_BOTH void list_fired(const Block& block, const SharedMemory& shared, const float* spikes, int64_t neurons,
-                            int32_t* fired, int32_t* count) {
+// The numbers below ``size`` that are chosen, ascending; number n by thread n % threads. Ends in step.
+template <class Block, class Chosen>
+HETSYN_BOTH void list_chosen(const Block& block, const SharedMemory& shared, int64_t size, const Chosen& chosen,
+                             int32_t* fired, int32_t* count) {
     int32_t listed = 0;
-    for (int64_t base = 0; base < neurons; base += block.threads()) {
+    for (int64_t base = 0; base < size; base += block.threads()) {
         const int64_t n = base + block.thread();
-        const bool fires = n < neurons && spikes[n] != 0.0f;
+        const bool fires = n < size && chosen(n);
         const unsigned bits = block.ballot(fires);
         if (block.lane() == 0) shared.warp_count[block.warp()] = ones(bits);
         block.sync();
@@ -120,6 +61,39 @@ HETSYN_BOTH void list_fired(const Block& block, const SharedMemory& shared, cons
         if (block.thread() == 0) *count = listed;
         block.sync();
     }
+}
+
+// The neurons whose spike is not 0, ascending. Thread n % threads must have written spikes[n]. Ends in step.
+template <class Block>
+HETSYN_BOTH void list_fired(const Block& block, const SharedMemory& shared, const float* spikes, int64_t neurons,
+                            int32_t* fired, int32_t* count) {
+    list_chosen(block, shared, neurons, [=](int64_t n) { return spikes[n] != 0.0f; }, fired, count);
+}
+
+// What arrives of a path with delays in a step, whose spikes are not 0 in ``spikes`` [units]; every thread must see
+// them. The history [registers, units] then has this step too. Ends in step.
+template <class Block, class Flag>
+HETSYN_BOTH void arrive(const Block& block, const SharedMemory& shared, const DelayPath& path, const Flag* spikes,
+                        float* history, bool with_flags, const Arrivals& arrivals) {
+    const int32_t units = path.units;
+    const auto arrives = [&](int64_t r) {
+        const int32_t row = static_cast<int32_t>(r), unit = row % units, age = path.clamped(path.steps[row]) - 1;
+        const bool here = age < 0 ? spikes[unit] != Flag(0)
+                                  : register_of(history[age / kRegisterSteps * units + unit]) >> age % kRegisterSteps & 1u;
+        if (with_flags) arrivals.flags[r] = here;
+        return here;
+    };
+    list_chosen(block, shared, path.rows(), arrives, arrivals.rows, arrivals.count);
+    for (int32_t i = block.thread(); i < units; i += block.threads()) {
+        uint32_t newest = spikes[i] != Flag(0);
+        for (int32_t k = 0; k < path.registers(); ++k) {
+            float* const at = history + static_cast<int64_t>(k) * units + i;
+            const uint32_t before = register_of(*at);
+            *at = static_cast<float>(static_cast<int32_t>((before << 1 | newest) & ((1u << kRegisterSteps) - 1u)));
+            newest = before >> (kRegisterSteps - 1);
+        }
+    }
+    block.sync();
 }
 
 // total = sum over the decays of u, with u = decay * u + the rows of the units that spike: input, and previous, the
@@ -257,7 +231,7 @@ HETSYN_BOTH void run_block(const Block& block, const BlockNetwork& network, cons
     float* const next = call.next_state + b * words;
     float* const state = shared.state ? shared.state : next;
     for (int64_t w = block.thread(); w < words; w += block.threads()) state[w] = call.state[b * words + w];
-    if (network.needs_sums)
+    if (network.needs_flags)
         for (int64_t i = block.thread(); i < network.channels; i += block.threads()) shared.input_flags[i] = 0;
     block.sync();
 
@@ -281,7 +255,7 @@ HETSYN_BOTH void run_block(const Block& block, const BlockNetwork& network, cons
         const int32_t begin = call.split[row];
         const int32_t event_count = call.split[row + 1] - begin;
         const int32_t* const events = call.unit + begin;
-        if (network.needs_sums) {
+        if (network.needs_flags) {
             for (int32_t e = block.thread(); e < event_count; e += block.threads()) shared.input_flags[events[e]] = 1;
             block.sync();
         }
@@ -297,17 +271,42 @@ HETSYN_BOTH void run_block(const Block& block, const BlockNetwork& network, cons
             float* const neuron_state = part + layer.current_words();
             float* const spikes = neuron_state + N;
             const float* const values = l == 0 ? input_spikes : nullptr;
-            const int32_t previous_count = layer.spiking ? shared.fired_count[l] : 0;
-            if (layer.bank) {
-                bank_currents(block, layer, input, input_count, values, fired, previous_count, part, shared.total);
-            } else if (layer.per_synapse) {
+            const int32_t* own = fired;
+            int32_t own_count = layer.spiking ? shared.fired_count[l] : 0;
+            const bool flags = !layer.bank && layer.per_synapse;
+            float* const history = part + network.layer_words(layer) - layer.history_words();
+            if (layer.input_delays.is_delayed()) {
                 if (input_spikes)
+                    arrive(block, shared, layer.input_delays, input_spikes, history, flags, shared.arrivals);
+                else
+                    arrive(block, shared, layer.input_delays, static_cast<const unsigned char*>(shared.input_flags),
+                           history, flags, shared.arrivals);
+                input = shared.arrivals.rows;
+                input_count = *shared.arrivals.count;
+            }
+            if (layer.own_delays.is_delayed()) {
+                arrive(block, shared, layer.own_delays, static_cast<const float*>(spikes),
+                       history + layer.input_delays.words(), flags, shared.own_arrivals);
+                own = shared.own_arrivals.rows;
+                own_count = *shared.own_arrivals.count;
+            }
+            if (layer.bank) {
+                bank_currents(block, layer, input, input_count, values, own, own_count, part, shared.total);
+            } else if (layer.per_synapse) {
+                if (layer.input_delays.is_delayed())
+                    synapse_currents(block, shared, N, I, layer.weight_in, layer.decay_in, layer.bias_in,
+                                     static_cast<const unsigned char*>(shared.arrivals.flags), part, false);
+                else if (input_spikes)
                     synapse_currents(block, shared, N, I, layer.weight_in, layer.decay_in, layer.bias_in, input_spikes,
                                      part, false);
                 else
                     synapse_currents(block, shared, N, I, layer.weight_in, layer.decay_in, layer.bias_in,
                                      static_cast<const unsigned char*>(shared.input_flags), part, false);
-                if (layer.recurrent())
+                if (layer.own_delays.is_delayed())
+                    synapse_currents(block, shared, N, layer.own_inputs(), layer.weight_rec, layer.decay_rec,
+                                     layer.bias_rec, static_cast<const unsigned char*>(shared.own_arrivals.flags),
+                                     part + N * I, true);
+                else if (layer.recurrent())
                     synapse_currents(block, shared, N, N, layer.weight_rec, layer.decay_rec, layer.bias_rec,
                                      static_cast<const float*>(spikes), part + N * I, true);
                 block.sync();  // threads go on with sums that warps wrote
@@ -315,7 +314,7 @@ HETSYN_BOTH void run_block(const Block& block, const BlockNetwork& network, cons
                 neuron_currents(block, N, layer.weight_in, layer.decay_in, layer.bias_in, input, input_count,
                                 values, I, part, shared.total, false);
                 if (layer.recurrent())
-                    neuron_currents(block, N, layer.weight_rec, layer.decay_rec, layer.bias_rec, fired, previous_count,
+                    neuron_currents(block, N, layer.weight_rec, layer.decay_rec, layer.bias_rec, own, own_count,
                                     nullptr, 0, part + N, shared.total, true);
             }
             if (layer.spiking) {
@@ -337,7 +336,7 @@ HETSYN_BOTH void run_block(const Block& block, const BlockNetwork& network, cons
             call.readout[row * outputs + n] = shared.total[n];
         // after the last layer input_spikes are the readout's where it spikes
         decide(block, network, outputs, step, shared.total, input_spikes, shared.powers, score);
-        if (network.needs_sums)
+        if (network.needs_flags)
             for (int32_t e = block.thread(); e < event_count; e += block.threads()) shared.input_flags[events[e]] = 0;
         block.sync();
     }

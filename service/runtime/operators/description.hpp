@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <vector>
 
 #if defined(__CUDACC__)
@@ -24,9 +25,36 @@ constexpr int kFormat = 5;
 enum class Reset { subtract, subtract_at_once, zero };
 enum class Rule { sum_softmax, spike_count, last, trace };
 
+constexpr int32_t kRegisterSteps = 24;  // steps of a unit's past that a float32 holds exactly, a bit each
+
+// A number of a history as its bits; what no history has, a NaN too, counts as silence. By whole numbers: compilers make
+// no vectors of a comparison of floats that may trap.
+HETSYN_BOTH uint32_t register_of(float value) {
+    constexpr uint32_t end = 0x4b800000u;  // 2^24 as a float32
+    uint32_t bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    bits = bits < end ? bits : 0u;
+    std::memcpy(&value, &bits, sizeof value);
+    return static_cast<uint32_t>(static_cast<int32_t>(value));
+}
+
+// The delays of the spikes on a path (hetsyn_model/path.py): row tap * units + unit arrives steps[row] steps later.
+struct DelayPath {
+    const int16_t* steps = nullptr;  // [rows]; null: no delays
+    int32_t units = 0, taps = 1, longest = 0;
+
+    HETSYN_BOTH bool is_delayed() const { return steps != nullptr; }
+    HETSYN_BOTH int32_t rows() const { return units * taps; }
+    HETSYN_BOTH int32_t registers() const { return (longest + kRegisterSteps - 1) / kRegisterSteps; }
+    // float32 numbers of a stream's history, [registers, units]
+    HETSYN_BOTH int64_t words() const { return is_delayed() ? static_cast<int64_t>(registers()) * units : 0; }
+    // a constant of a graph is not believed: it may be on a device, where nobody has checked it
+    HETSYN_BOTH int32_t clamped(int32_t delay) const { return delay < 0 ? 0 : delay > longest ? longest : delay; }
+};
+
 // The equations' letters are in docs/model.md. A null pointer is a part that the layer lacks.
 struct Layer {
-    int64_t inputs = 0, neurons = 0;
+    int64_t inputs = 0, neurons = 0;     // with delays, inputs are rows: a unit has one for each tap
     bool spiking = false;                // a threshold and a reset; a readout that is read as a potential has neither
     const float* kappa = nullptr;        // [neurons] decay of the reset current or of the membrane
     const float* threshold = nullptr;    // [neurons]; null where all layers have the network's
@@ -43,12 +71,15 @@ struct Layer {
     const float *rows_in = nullptr, *rows_rec = nullptr;  // a synapse: weights [neurons, inputs], on the CPU
     const float *decay_in = nullptr, *decay_rec = nullptr;
     const float *bias_in = nullptr, *bias_rec = nullptr;
+    DelayPath input_delays, own_delays;  // of the spikes of the layer before, and of its own
 
+    HETSYN_BOTH int64_t own_inputs() const { return own_delays.is_delayed() ? own_delays.rows() : neurons; }
+    HETSYN_BOTH int64_t history_words() const { return input_delays.words() + own_delays.words(); }
     HETSYN_BOTH bool recurrent() const { return weight_rec != nullptr || bank_rec != nullptr; }
     HETSYN_BOTH int64_t current_words() const {
         if (bank) return bank * neurons;
         if (!filtered) return 0;
-        return neurons * (per_synapse ? inputs : 1) + (recurrent() ? neurons * (per_synapse ? neurons : 1) : 0);
+        return neurons * (per_synapse ? inputs : 1) + (recurrent() ? neurons * (per_synapse ? own_inputs() : 1) : 0);
     }
 };
 
@@ -68,7 +99,7 @@ struct Parameters {
     // float32 values of a stream's state in one layer
     HETSYN_BOTH int64_t layer_words(const Layer& layer) const {
         const int64_t a_neuron = layer.spiking ? (adaptive || resonant ? 3 : 2) : membrane ? 1 : 0;
-        return layer.current_words() + layer.neurons * a_neuron;
+        return layer.current_words() + layer.neurons * a_neuron + layer.history_words();
     }
     HETSYN_BOTH float threshold_of(const Layer& layer, int64_t n) const {
         return layer.threshold ? layer.threshold[n] : threshold;
@@ -85,8 +116,16 @@ struct Parameters {
 struct Network : Parameters {
     std::vector<Layer> layers;  // hidden layers, then the readout
 
-    int64_t channels() const { return layers.front().inputs; }
+    int64_t channels() const {
+        const Layer& first = layers.front();
+        return first.input_delays.is_delayed() ? first.input_delays.units : first.inputs;
+    }
     int64_t outputs() const { return layers.back().neurons; }
+    bool has_delays() const {
+        for (const Layer& layer : layers)
+            if (layer.history_words()) return true;
+        return false;
+    }
     // float32 values of a stream's state, in the order of the manifest
     int64_t words() const {
         int64_t sum = score_words * outputs();

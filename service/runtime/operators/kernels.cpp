@@ -16,6 +16,10 @@
 namespace hetsyn {
 namespace {
 
+HETSYN_APART void run_late(const Network& network, const Chunk& chunk, float* state, int64_t& step, Scratch& scratch) {
+    run_stream<true>(network, chunk, state, step, scratch);
+}
+
 void run_one(const Network& network, const Batch& batch, int64_t b, Scratch& scratch) {
     const int64_t first_row = b * batch.longest;
     const int64_t* begin = std::lower_bound(batch.row, batch.row + batch.events, first_row);
@@ -36,7 +40,10 @@ void run_one(const Network& network, const Batch& batch, int64_t b, Scratch& scr
     for (size_t l = 0; l < batch.spikes.size(); ++l)
         chunk.spikes.push_back(batch.spikes[l] + first_row * network.layers[l].neurons);
     int64_t step = batch.step[b];
-    run_stream(network, chunk, next_state, step, scratch);
+    if (scratch.late)
+        run_late(network, chunk, next_state, step, scratch);
+    else
+        run_stream<false>(network, chunk, next_state, step, scratch);
     batch.next_step[b] = step;
 }
 

@@ -10,16 +10,16 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <vector>
 
 #include "decision.hpp"
+#include "delays.hpp"
 #include "description.hpp"
 #include "neurons.hpp"
+#include "spike_train.hpp"
 #include "summation.hpp"
 #include "values.hpp"
-
-// Keeps the registers of a long loop to itself: GCC stored its sums in memory when code elsewhere in the caller changed.
-#define HETSYN_APART static __attribute__((noinline))
 
 namespace hetsyn {
 
@@ -34,31 +34,10 @@ struct Chunk {
     std::vector<float*> spikes;     // a hidden layer each: [steps, neurons]
 };
 
-// Some units, one after the other.
-struct Units {
-    const int32_t *first, *last;
-
-    const int32_t* begin() const { return first; }
-    const int32_t* end() const { return last; }
-};
-
-// The units that spike in each step of a chunk: those of step t are units[ends[t]] to units[ends[t + 1]].
-struct SpikeTrain {
-    std::vector<int32_t> units;
-    std::vector<int64_t> ends;
-
-    // Space for ``steps`` steps and ``spikes`` spikes, and for one more step: a step is written before it is counted.
-    void fit(int64_t steps, int64_t spikes, int64_t neurons) {
-        ends.resize(static_cast<size_t>(steps) + 1);
-        ends[0] = 0;
-        if (static_cast<int64_t>(units.size()) < spikes + neurons) units.resize(static_cast<size_t>(spikes + neurons));
-    }
-    int32_t* at(int64_t t) { return units.data() + ends[static_cast<size_t>(t)]; }
-    void close(int64_t t, int64_t count) { ends[static_cast<size_t>(t) + 1] = ends[static_cast<size_t>(t)] + count; }
-    Units of(int64_t t) const {
-        const size_t step = static_cast<size_t>(t);
-        return {units.data() + ends[step], units.data() + ends[step + 1]};
-    }
+// Working memory of delays.
+struct Late {
+    SpikeTrain spikes;  // what arrives of the input
+    DelayLine input_line, own_line;
 };
 
 // Working memory of a thread, for all streams of its share of a call.
@@ -73,6 +52,7 @@ struct Scratch {
     std::vector<int32_t> fired;        // [neurons] of the widest layer: the units that spiked in the step before
     std::vector<int32_t> spike_masks;  // of an exact layer: [steps of a stride, inputs]
     SpikeTrain input_spikes, output_spikes;
+    std::unique_ptr<Late> late;  // of a network with delays
 
     explicit Scratch(const Network& network) {
         size_t columns = 0;
@@ -84,6 +64,7 @@ struct Scratch {
         fired.resize(widest_);
         drive.resize(widest_);
         powers.resize(static_cast<size_t>(network.outputs()));
+        if (network.has_delays()) late = std::make_unique<Late>();
     }
     void fit_values(const Layer& first) {
         value_sums.resize(static_cast<size_t>(first.bank * first.neurons));
@@ -249,15 +230,15 @@ HETSYN_APART void synapses_input(const Layer& layer, const SpikeTrain& input_spi
     }
 }
 
-// Its recurrent path, one step: state [neurons, neurons]
+// Its recurrent path, one step: state [neurons, own_inputs]
 HETSYN_APART void synapses_recurrent(const Layer& layer, const Units& previous, std::vector<int32_t>& masks,
                                      float* current, float* total) {
-    const int64_t N = layer.neurons;
-    masks.assign(static_cast<size_t>(N), 0);
+    const int64_t N = layer.neurons, I = layer.own_inputs();
+    masks.assign(static_cast<size_t>(I), 0);
     mark(previous, masks.data());
     for (int64_t n = 0; n < N; ++n)
-        total[n] += synapse_row(N, layer.rows_rec + n * N, layer.decay_rec + n * N,
-                                layer.bias_rec ? layer.bias_rec + n * N : nullptr, masks.data(), current + n * N);
+        total[n] += synapse_row(I, layer.rows_rec + n * I, layer.decay_rec + n * I,
+                                layer.bias_rec ? layer.bias_rec + n * I : nullptr, masks.data(), current + n * I);
 }
 
 // The same with a current a neuron: state [neurons], none without decays. drive [neurons] is working memory.
@@ -297,18 +278,15 @@ HETSYN_INLINE int64_t list_spikes(const float* __restrict spikes, int64_t neuron
         const int64_t size = std::min<int64_t>(64, neurons - first);
         uint8_t flags[64] = {};
         for (int64_t n = 0; n < size; ++n) flags[n] = spikes[first + n] != 0.0f;
-        uint64_t mask = 0;
-        for (int byte = 0; byte < 8; ++byte) {
-            uint64_t eight;
-            std::memcpy(&eight, flags + 8 * byte, sizeof eight);
-            mask |= (eight * 0x0102040810204080 >> 56) << 8 * byte;  // the product's highest byte has the eight flags
-        }
-        for (; mask; mask &= mask - 1) fired[count++] = static_cast<int32_t>(first + __builtin_ctzll(mask));
+        for (uint64_t mask = mask_of(flags); mask; mask &= mask - 1)
+            fired[count++] = static_cast<int32_t>(first + __builtin_ctzll(mask));
     }
     return count;
 }
 
-// All steps of the chunk, layer by layer; ``state`` [network.words()] and ``step`` are changed in place.
+// All steps of the chunk, layer by layer; ``state`` [network.words()] and ``step`` are changed in place. Networks without
+// delays have a loop of their own, which knows nothing of them.
+template <bool has_delays>
 HETSYN_INLINE void run_stream(const Network& network, const Chunk& chunk, float* state, int64_t& step,
                               Scratch& scratch) {
     scratch.fit(chunk.steps);
@@ -335,18 +313,30 @@ HETSYN_INLINE void run_stream(const Network& network, const Chunk& chunk, float*
         Units previous{fired, fired + (layer.spiking ? list_spikes(spikes, N, fired) : 0)};
         const bool synapses = !layer.bank && layer.per_synapse;
         const float* const values = l == 0 ? chunk.values : nullptr;
+        const DelayPath &input_delays = layer.input_delays, &own_delays = layer.own_delays;
+        const bool input_late = has_delays && input_delays.is_delayed();
+        const bool own_late = has_delays && own_delays.is_delayed();
+        float* const history = part + network.layer_words(layer) - layer.history_words();
+        if (input_late)
+            delay_train(input_delays, input_spikes, chunk.steps, scratch.late->input_line, scratch.late->spikes,
+                        history);
+        float* const own_history = history + input_delays.words();
+        if (own_late) begin_own(own_delays, own_history, scratch.late->own_line);
+        const SpikeTrain& arriving = input_late ? scratch.late->spikes : input_spikes;
         if (values) scratch.fit_values(layer);
         if (synapses && !values)
-            synapses_input(layer, input_spikes, chunk.steps, scratch.spike_masks, part, scratch.total.data());
+            synapses_input(layer, arriving, chunk.steps, scratch.spike_masks, part, scratch.total.data());
         output_spikes.fit(chunk.steps, layer.spiking ? chunk.steps * N : 0, N);
         for (int64_t t = 0; t < chunk.steps; ++t) {
             float* total = scratch.total.data() + (synapses ? t * N : 0);
+            const Units own =
+                own_late ? own_step(own_delays, t, previous, !layer.bank, scratch.late->own_line) : previous;
             if (layer.bank) {
                 const int64_t columns = layer.bank * N;
                 scratch.rows.clear();
-                for (const int32_t i : input_spikes.of(t)) scratch.rows.push_back(layer.bank_in + i * columns);
+                for (const int32_t i : arriving.of(t)) scratch.rows.push_back(layer.bank_in + i * columns);
                 if (layer.recurrent())
-                    for (const int32_t i : previous) scratch.rows.push_back(layer.bank_rec + i * columns);
+                    for (const int32_t i : own) scratch.rows.push_back(layer.bank_rec + i * columns);
                 sum_rows(scratch.arriving.data(), scratch.rows.data(), scratch.rows.size(), columns);
                 if (values) {
                     values_bank_drive(layer, values + t * layer.inputs, scratch.value_sums.data(),
@@ -357,12 +347,12 @@ HETSYN_INLINE void run_stream(const Network& network, const Chunk& chunk, float*
                     bank_step(layer, scratch.arriving.data(), part, total);
                 }
             } else if (!synapses) {
-                neurons_step(layer, input_spikes.of(t), values ? values + t * layer.inputs : nullptr, previous, part,
-                             total, scratch.drive.data());
+                neurons_step(layer, arriving.of(t), values ? values + t * layer.inputs : nullptr, own, part, total,
+                              scratch.drive.data());
             } else {
                 if (values) values_synapses(layer, values + t * layer.inputs, part, total);
                 if (layer.recurrent())
-                    synapses_recurrent(layer, previous, scratch.spike_masks, part + N * layer.inputs, total);
+                    synapses_recurrent(layer, own, scratch.spike_masks, part + N * layer.inputs, total);
             }
             if (layer.spiking) {
                 spike_step(network, layer, neuron_state, total);
@@ -379,6 +369,7 @@ HETSYN_INLINE void run_stream(const Network& network, const Chunk& chunk, float*
                        scratch.powers.data(), score);
             }
         }
+        if (own_late) end_own(own_delays, chunk.steps, scratch.late->own_line, own_history);
         std::swap(input_spikes, output_spikes);
         part += network.layer_words(layer);
     }

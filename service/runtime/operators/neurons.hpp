@@ -8,6 +8,8 @@
 #include "resonance.hpp"
 
 #define HETSYN_INLINE static inline __attribute__((always_inline))
+// Keeps the registers of a long loop to itself: GCC stored its sums in memory when code elsewhere in the caller changed.
+#define HETSYN_APART static __attribute__((noinline))
 
 namespace hetsyn {
 

@@ -43,6 +43,8 @@ inline Reset reset_of(int64_t number) {
 
 constexpr int64_t kMost = std::numeric_limits<int32_t>::max();  // of any attribute, and of a chunk's steps
 
+constexpr int64_t kMostDelay = 240, kMostTaps = 64;  // hetsyn_model/spec/path.py
+
 // a * b, both at least 0
 inline int64_t product(int64_t a, int64_t b) {
     int64_t result = 0;
@@ -116,6 +118,24 @@ class Weights {
     size_t count_, at_;
 };
 
+// What a graph says of the delays of its paths, without units; longest is 0 where there are none.
+inline DelayPath read_path(const Attributes& attributes, const std::string& name) {
+    DelayPath path;
+    path.longest = static_cast<int32_t>(attributes.whole_or((name + "_delay").c_str(), 0, 0, kMostDelay));
+    path.taps = static_cast<int32_t>(attributes.whole_or((name + "_taps").c_str(), 1, 1, kMostTaps));
+    if (path.taps > 1 && !path.longest) fail(name + "_taps is above 1, but there are no delays");
+    return path;
+}
+
+// One layer's.
+inline DelayPath path_of(DelayPath path, int64_t units, Weights& weights) {
+    const int64_t rows = product(units, path.taps);
+    if (rows > kMost) fail("its sizes are too large");
+    path.units = static_cast<int32_t>(units);
+    path.steps = weights.steps(rows);
+    return path;
+}
+
 inline Network read_network(const ort::Node& node, bool takes_values, const Locate& locate) {
     const Attributes attributes(node);
     const auto neurons = attributes.all_whole("neurons", 1);
@@ -141,27 +161,31 @@ inline Network read_network(const ort::Node& node, bool takes_values, const Loca
     const bool recurrent = attributes.flag("recurrent"), biased = attributes.flag("biased");
     const bool per_synapse = attributes.flag("per_synapse");
     if (per_synapse && !filtered) fail("a synapse without decay has no current of its own");
+    // graphs without delays do not say these
+    const DelayPath input_delays = read_path(attributes, "input"), own_delays = read_path(attributes, "recurrent");
+    if (takes_values && input_delays.longest) fail("values have no delays");
+    if (!recurrent && own_delays.longest) fail("without recurrence there is nothing to delay");
     Weights weights(node, locate, places(takes_values).weights);
     int64_t inputs = attributes.whole("channels", 1);
     for (size_t l = 0; l < neurons.size(); ++l) {
         const bool hidden = l + 1 < neurons.size();
         Layer layer;
-        layer.inputs = inputs;
+        layer.inputs = product(inputs, input_delays.taps);
         layer.neurons = neurons[l];
         layer.bank = banks[l];
         layer.spiking = hidden || network.rule == Rule::spike_count;
         layer.per_synapse = per_synapse;
         layer.filtered = filtered;
-        const int64_t N = layer.neurons, I = layer.inputs;
+        const int64_t N = layer.neurons, I = layer.inputs, rows = product(N, own_delays.taps);
         if (layer.bank) {
             const int64_t columns = product(layer.bank, N);
             layer.bank_in = weights.steps(product(I, columns));
-            if (recurrent && hidden) layer.bank_rec = weights.steps(product(N, columns));
+            if (recurrent && hidden) layer.bank_rec = weights.steps(product(rows, columns));
             layer.scale = weights.floats(columns);
             if (biased) layer.bias_in = weights.floats(columns);
             layer.decay_in = weights.floats(layer.bank);
         } else {
-            const int64_t synapses = product(N, I), own = product(N, N);
+            const int64_t synapses = product(N, I), own = product(N, rows);
             layer.weight_in = weights.floats(synapses);
             if (filtered) layer.decay_in = weights.floats(layer.per_synapse ? synapses : N);
             if (biased) layer.bias_in = weights.floats(layer.per_synapse ? synapses : N);
@@ -174,6 +198,8 @@ inline Network read_network(const ort::Node& node, bool takes_values, const Loca
         if (layer.spiking || network.membrane) layer.kappa = weights.floats(N);
         if (layer.spiking && own_thresholds) layer.threshold = weights.floats(N);
         if (layer.spiking && network.resonant) layer.resonance = weights.floats(product(3, N));
+        if (input_delays.longest) layer.input_delays = path_of(input_delays, inputs, weights);
+        if (own_delays.longest && hidden) layer.own_delays = path_of(own_delays, N, weights);
         network.layers.push_back(layer);
         inputs = N;
     }

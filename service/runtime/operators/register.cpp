@@ -8,6 +8,7 @@
 //              of each layer:
 //              bank    weight_in int16, weight_rec? int16, scale, bias?, decays, kappa?, threshold?
 //              exact   weight_in, decay_in?, bias_in?, weight_rec?, decay_rec?, bias_rec?, kappa?, threshold?
+//              and where the path has delays, delay_in? int16, delay_rec? int16
 //     outputs  next.state, next.step, scores, probabilities, readout, spikes of each hidden layer
 
 #include <atomic>
@@ -31,7 +32,7 @@ class Kernel {
         for (hetsyn::Layer& layer : network_.layers) {
             if (layer.bank || !layer.per_synapse) continue;
             layer.rows_in = by_neuron(layer.weight_in, layer.inputs, layer.neurons);
-            if (layer.recurrent()) layer.rows_rec = by_neuron(layer.weight_rec, layer.neurons, layer.neurons);
+            if (layer.recurrent()) layer.rows_rec = by_neuron(layer.weight_rec, layer.own_inputs(), layer.neurons);
         }
     }
 

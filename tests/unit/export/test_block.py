@@ -39,6 +39,7 @@ from service.errors import ArtifactError
 from service.runtime import operators
 from service.runtime.onnx import Array, Graph, load_graph
 from service.runtime.operators import library
+from tests.support.delays import PATHS, delayed_network
 from tests.support.networks import CASES, small_network
 from tests.support.paths import GOLDEN, ROOT, SUPPORT
 from tests.support.tools import NO_COMPILER, NO_CUDA_COMPILER, NO_OPERATOR, cpp_compiler
@@ -101,6 +102,16 @@ def test_a_block_gives_the_operators_bits(
 ) -> None:
     # more channels than an exact neuron has partial sums, more neurons than a block has threads
     made = small_network(name, rule, channels=70, hidden=(37, 9), recurrent=rule != "trace", bias=rule == "last")
+    assert_same_bits(emulation, monkeypatch, made, form)
+
+
+@pytest.mark.parametrize(("name", "rule"), [("hetsyn", "sum_softmax"), ("hetneu", "spike_count"), ("lif-zero", "last")])
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("form", FORMS)
+def test_a_block_gives_the_operators_bits_with_delays(
+    emulation: Path, monkeypatch: pytest.MonkeyPatch, path: str, name: str, rule: Rule, form: Form
+) -> None:
+    made = delayed_network(path, name, rule, channels=70, hidden=(37, 9), bias=rule == "last")
     assert_same_bits(emulation, monkeypatch, made, form)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.support.delays import delayed_network
 from tests.support.kernels import kernel_network
 from tests.support.networks import small_network
 from tests.support.tools import NO_NIR
@@ -204,3 +205,8 @@ def test_resonance_is_refused(as_lif: bool, tmp_path: Path) -> None:
     with pytest.raises(NirError, match="NIR has no neuron that resonates: serve the network as it is"):
         export_nir(made, out=tmp_path / "network.nir", as_lif=as_lif)
     assert not list(tmp_path.iterdir())
+
+
+def test_delays_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(NirError, match="delays of spikes are not written to NIR"):
+        export_nir(delayed_network("recurrent"), out=tmp_path / "late.nir")

@@ -1,8 +1,4 @@
-"""Networks of other papers as values of our description, with the settings that the papers have.
-
-Each function gives the parts of a :class:`hetsyn_model.spec.NetworkSpec` that make the family; sizes and decision are
-the caller's: ``NetworkSpec(700, (128, 64), 20, **f_lif())``. ``docs/model.md`` says what is the same, and what is not.
-"""
+"""Families with other kernels. Sizes and decision are the caller's: ``NetworkSpec(700, (128, 64), 20, **f_lif())``."""
 
 from __future__ import annotations
 

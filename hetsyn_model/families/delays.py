@@ -1,0 +1,68 @@
+"""Networks whose spikes have delays, after three papers.
+
+"Like": delays and neurons are the papers', the batch normalisation between their layers is not there, and thresholds
+are strict. Nothing is said of their accuracy.
+"""
+
+from __future__ import annotations
+
+import math
+
+from hetsyn_model.spec import NetworkSpec, NeuronSpec, PathSpec
+
+
+def _leaky(tau_steps: float) -> NeuronSpec:
+    """A leaky integrator that keeps 1 - 1 / tau of its potential a step, and that a spike empties."""
+    kept = 1.0 - 1.0 / tau_steps
+    return NeuronSpec(potential="membrane", reset="zero", decay_range=(0.0, 0.0), tau_reset_steps=-1.0 / math.log(kept))
+
+
+def dcls_like(channels: int, hidden: tuple[int, ...], outputs: int, *, taps: int = 1) -> NetworkSpec:
+    """Delays of 0 to 240 ms before every layer, no recurrence, next to no other memory (arXiv 2306.17670, SHD).
+
+    The paper learns a delay for each synapse; here a unit has ``taps`` delays, each with weights of its own.
+
+    Args:
+        channels: of the input; the paper's 140, of which more than one spike a step counts once here.
+        hidden: neurons of each hidden layer; the paper's (256, 256).
+        outputs: classes.
+        taps: delays a unit.
+    """
+    return NetworkSpec(
+        channels,
+        hidden,
+        outputs,
+        recurrent=False,
+        dropout=0.4,
+        step_s=0.01,
+        neuron=_leaky(1.005),
+        input_path=PathSpec(24, taps),
+    )
+
+
+def delrec_like(channels: int, hidden: tuple[int, ...], outputs: int) -> NetworkSpec:
+    """One delay a neuron of up to 0.48 s on its way back to its layer (arXiv 2509.24852, SHD).
+
+    Args:
+        channels: of the input.
+        hidden: neurons of each hidden layer; the paper's (256, 256), of which only the second is recurrent.
+        outputs: classes.
+    """
+    return NetworkSpec(
+        channels, hidden, outputs, dropout=0.4, step_s=0.01, neuron=_leaky(1.05), recurrent_path=PathSpec(48)
+    )
+
+
+def filtered_input(channels: int, hidden: tuple[int, ...], outputs: int) -> NetworkSpec:
+    """Five fixed taps of each unit, of this step and the four before: a causal filter (arXiv 2210.05241, STSC).
+
+    The paper's filter looks two steps ahead and has one coefficient a channel and tap; here each synapse has one. The
+    paper filters the input alone, this network the spikes into every layer. The paper's gate is left out.
+
+    Args:
+        channels: of the input.
+        hidden: neurons of each hidden layer; the paper's (128, 128).
+        outputs: classes.
+    """
+    path = PathSpec(4, 5, learn_delays=False, initial="even")
+    return NetworkSpec(channels, hidden, outputs, recurrent=False, step_s=0.06, neuron=_leaky(10.0), input_path=path)

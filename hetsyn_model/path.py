@@ -1,0 +1,149 @@
+"""Delays of spikes: what arrives of each unit's past, and that past as whole numbers in float32 registers.
+
+Tap m of unit i has a delay of d steps, so its row of weights sees a_mi(t) = x_i(t - d); row ``m * units + i``. The
+history before step t is a shift register a unit: bit 0 of the first of its numbers is x(t - 1), bit 23 is x(t - 24),
+and the next number goes on. With h_0, h_1, … and every operation exact in float32,
+
+    read    x(t - d) = floor(h_k 2^-b) - 2 floor(floor(h_k 2^-b) / 2)      k = (d - 1) // 24, b = (d - 1) mod 24
+    write   h_k <- 2 (h_k - 2^23 floor(h_k / 2^23)) + the bit that the number before lost; the first gets x(t)
+
+Training learns a delay d that need not be whole (DelRec, arXiv 2509.24852): a spike is spread over neighbouring delays
+by a triangle, and its share that arrives after tau steps is m(tau) = max(0, 1 + s - |tau - d|) / (1 + s)^2. The
+spread s falls during training; at its end delays are whole steps, as served.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hetsyn_model.spec.path import REGISTER_STEPS, PathSpec
+
+_TOP = 2.0 ** (REGISTER_STEPS - 1)
+
+
+@dataclass(frozen=True)
+class Delays:
+    """The delays of one layer's path.
+
+    Attributes:
+        path: longest delay and number of taps.
+        steps: int64 [taps, units], whole delays, as served.
+        shares: [longest + 1, taps * units], share of a spike that arrives after so many steps, differentiable; None
+            where all of it arrives after ``steps``.
+    """
+
+    path: PathSpec
+    steps: Tensor
+    shares: Tensor | None = None
+
+    @property
+    def units(self) -> int:
+        return self.steps.shape[1]
+
+    def detach(self) -> Delays:
+        return Delays(self.path, self.steps, None if self.shares is None else self.shares.detach())
+
+    def arrivals(self, history: Tensor, x: Tensor) -> Tensor:
+        """What arrives in a step after whole delays, [b, taps * units], each 0 or 1.
+
+        Args:
+            history: [b, registers, units], of the steps before.
+            x: [b, units], the spikes of this step.
+        """
+        index, scale = self.read_index(), self.read_scale(x.dtype)
+        known = torch.cat([x, history.flatten(1)], 1)
+        shifted = torch.floor(known.index_select(1, index) * scale)
+        return shifted - 2.0 * torch.floor(shifted * 0.5)
+
+    def read_index(self) -> Tensor:
+        """int64 [taps * units]: where each row reads among the step's spikes and, after them, the registers."""
+        register = (self.steps + (REGISTER_STEPS - 1)) // REGISTER_STEPS  # 0 is the step's spikes
+        return (register * self.units + torch.arange(self.units, device=self.steps.device)).flatten()
+
+    def read_scale(self, dtype: torch.dtype) -> Tensor:
+        """[taps * units]: the power of two that brings each row's bit to the lowest place."""
+        bit = torch.where(self.steps > 0, (self.steps - 1) % REGISTER_STEPS, 0)
+        return torch.exp2(-bit.to(dtype)).flatten()
+
+    def whole_shares(self, dtype: torch.dtype) -> Tensor:
+        """``shares`` where there are none: 1 at each row's whole delay, [longest + 1, taps * units]."""
+        one_hot = torch.nn.functional.one_hot(self.steps.flatten(), self.path.max_delay_steps + 1)
+        return one_hot.T.to(dtype)
+
+    def of_sources(self, sources: Sequence[Tensor]) -> Tensor:
+        """What arrives in the step of the last of the sources, differentiable, [b, taps * units].
+
+        Args:
+            sources: [b, units] of each step from the first.
+        """
+        recent = torch.stack(list(sources[: -self.path.max_delay_steps - 2 : -1]), 1)
+        shares = self.whole_shares(recent.dtype) if self.shares is None else self.shares
+        return (recent.repeat(1, 1, self.path.taps) * shares[: recent.shape[1]]).sum(1)
+
+    def of_stream(self, x: Tensor) -> Tensor:
+        """What arrives in every step of whole streams, differentiable, [b, t, taps * units].
+
+        Args:
+            x: [b, t, units].
+        """
+        batch, steps, units = x.shape
+        if not steps:
+            return x.new_zeros(batch, 0, self.path.taps * units)
+        if self.shares is None:
+            source = torch.arange(steps, device=x.device).unsqueeze(-1) - self.steps.flatten()  # [t, row]
+            index = source.clamp_min(0).expand(batch, -1, -1)
+            return x.repeat(1, 1, self.path.taps).gather(1, index) * (source >= 0)
+        padded = torch.nn.functional.pad(x.transpose(1, 2), (self.path.max_delay_steps, 0))
+        kernels = self.shares.flip(0).T.unsqueeze(1).chunk(self.path.taps)  # of each tap, [unit, 1, longest + 1]
+        taps = [torch.nn.functional.conv1d(padded, kernel, groups=units) for kernel in kernels]
+        return torch.cat(taps, 1).transpose(1, 2)
+
+
+def push(history: Tensor, x: Tensor) -> Tensor:
+    """The history after a step.
+
+    Args:
+        history: [b, registers, units] before it.
+        x: [b, units], its spikes.
+    """
+    lost = torch.floor(history * (1.0 / _TOP))
+    gained = torch.cat([x.unsqueeze(1), lost[:, :-1]], 1)
+    return 2.0 * (history - _TOP * lost) + gained
+
+
+def triangle(delays: Tensor, longest: int, spread: float) -> Tensor:
+    """Shares of a spike by the steps after which they arrive, differentiable.
+
+    Args:
+        delays: [taps, units].
+        longest: delay.
+        spread: s; 0 divides a spike between the two whole delays around its own.
+
+    Returns:
+        [longest + 1, taps * units]; what would arrive outside 0 to ``longest`` does not.
+    """
+    tau = torch.arange(longest + 1, device=delays.device, dtype=delays.dtype).unsqueeze(-1)
+    return (1.0 + spread - (tau - delays.flatten()).abs()).clamp_min(0.0) / (1.0 + spread) ** 2
+
+
+def shares_grad(arrival_grad: Tensor, sources: Tensor, slots: int) -> Tensor:
+    """The gradient of the shares.
+
+    Args:
+        arrival_grad: [b, t, taps * units], of what arrives in each step.
+        sources: [b, t, units], what went into the path.
+        slots: the longest delay and one.
+
+    Returns:
+        [slots, taps * units].
+    """
+    steps, rows = arrival_grad.shape[1:]
+    repeated = sources.repeat(1, 1, rows // sources.shape[2])
+    grad = arrival_grad.new_zeros(slots, rows)
+    for tau in range(min(slots, steps)):
+        grad[tau] = (arrival_grad[:, tau:] * repeated[:, : steps - tau]).sum((0, 1))
+    return grad

@@ -1,0 +1,168 @@
+"""Networks with delays: every implementation, any chunks, any company, to the bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from export.network_graph import network_graph
+from export.parity import Streams, chunk_feed, initial_row, run_graph, run_torch, verify_form
+from export.torchscript import torchscript
+from export.write import graphs_by_runtime
+from hetsyn_model import Network
+from hetsyn_model.spec import Rule
+from hetsyn_model.state import Form
+from service.contract.graph_io import NEXT_STATE, NEXT_STEP, READOUT, STATE, STEP, STEPS
+from service.runtime.onnx import Graph, load_graph
+from service.runtime.operators import library
+from tests.support.delays import PATHS, delayed_network
+from tests.support.tools import NO_OPERATOR
+
+FORMS: tuple[Form, ...] = ("exact", "bank")
+CHANNELS = 30
+
+
+@pytest.fixture(scope="module", params=["operator", "plain ONNX"])
+def runtime(request: pytest.FixtureRequest) -> str:
+    if request.param == "operator" and library() is None:
+        pytest.skip(NO_OPERATOR)
+    return str(request.param)
+
+
+def graph_of(made: Network, form: Form, runtime: str) -> Graph:
+    return graphs_by_runtime(network_graph(made.compile(form)))[runtime]
+
+
+def streams(count: int = 5, steps: int = 110) -> Streams:
+    spikes = (torch.rand(count, steps, CHANNELS, generator=torch.Generator().manual_seed(0)) < 0.1).float()
+    return Streams(spikes, torch.tensor([steps, 3, steps // 2, 1, steps][:count]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "rule"),
+    [
+        ("hetsyn", "sum_softmax"),
+        ("hetneu", "spike_count"),
+        ("alif", "last"),
+        ("lif-zero", "trace"),
+        ("hetsyn-membrane", "spike_count"),
+        ("hetsyn-own", "sum_softmax"),
+    ],
+)
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("form", FORMS)
+def test_implementations_agree_to_the_bit(path: str, kind: str, rule: Rule, form: Form) -> None:
+    made = delayed_network(path, kind, rule, bias=rule == "last")
+    compiled = made.compile(form)
+    graphs = graphs_by_runtime(network_graph(compiled))
+    differences = verify_form(compiled, graphs, torchscript(compiled), streams())
+    assert run_torch(compiled, streams()).hidden[1].any()
+    assert [(d.labels, d.spikes, d.readout) for d in differences] == [(0, 0, 0.0)] * (3 * len(graphs) + 1)
+    assert max(d.probabilities for d in differences) < 1e-6
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("form", FORMS)
+def test_chunks_as_long_as_the_delays_give_the_same_bits(runtime: str, path: str, form: Form) -> None:
+    made = delayed_network(path, longest_everywhere=True)
+    graph, layout = graph_of(made, form, runtime), made.compile(form).layout
+    whole = run_graph(graph, layout, streams(), 2, [1 << 30])
+    longest = max(part.max_delay_steps for part in PATHS[path])
+    for cut in (1, longest - 1, longest, longest + 1):
+        parts = run_graph(graph, layout, streams(), 2, [cut])
+        assert np.array_equal(whole.readout, parts.readout), cut
+        for a, b in zip(whole.hidden, parts.hidden, strict=True):
+            assert np.array_equal(a, b), cut
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("form", FORMS)
+def test_the_state_is_the_same_after_any_chunks_and_runtime(path: str, form: Form) -> None:
+    made = delayed_network(path)
+    spikes = streams(4, 70).spikes.numpy()
+    ends = []
+    for graph in graphs_by_runtime(network_graph(made.compile(form))).values():
+        for cuts in ([70], [1] * 70, [24, 25, 21], [50, 0, 20]):
+            state, start = initial_row(made.compile(form).layout, 4), 0
+            for cut in cuts:
+                feed = chunk_feed(spikes[:, start : start + cut], np.full(4, cut, np.int64)) | state
+                out = graph.run(feed, [NEXT_STATE, NEXT_STEP])
+                state, start = {STATE: out[NEXT_STATE], STEP: out[NEXT_STEP]}, start + cut
+            ends.append(state[STATE])
+    score = made.spec.outputs * 2  # of class C, as it is without delays
+    for end in ends[1:]:
+        assert np.array_equal(end[:, :-score], ends[0][:, :-score])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_batch_mates_of_other_ages_change_nothing(runtime: str, form: Form) -> None:
+    made = delayed_network("both")
+    graph = graph_of(made, form, runtime)
+    spikes = streams(2, 60).spikes.numpy()
+    row = initial_row(made.compile(form).layout, 1)
+
+    def run(x: np.ndarray, state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return graph.run(chunk_feed(x, np.full(len(x), x.shape[1], np.int64)) | state, [NEXT_STATE, NEXT_STEP, READOUT])
+
+    older = run(spikes[:1, :33], row)
+    alone = run(spikes[:1, 33:], {STATE: older[NEXT_STATE], STEP: older[NEXT_STEP]})
+    mates = {
+        STATE: np.concatenate([older[NEXT_STATE], row[STATE]]),
+        STEP: np.concatenate([older[NEXT_STEP], row[STEP]]),
+    }
+    together = run(np.concatenate([spikes[:1, 33:], spikes[1:, :27]]), mates)
+    assert np.array_equal(together[READOUT][0], alone[READOUT][0])
+    assert np.array_equal(together[NEXT_STATE][0], alone[NEXT_STATE][0])
+    assert np.array_equal(together[READOUT][1], run(spikes[1:, :27], row)[READOUT][0])
+
+
+@pytest.mark.parametrize("runtime", ["operator"])
+def test_silence_of_a_hundred_thousand_steps_leaves_the_first_state(runtime: str) -> None:
+    if library() is None:
+        pytest.skip(NO_OPERATOR)
+    made = delayed_network("both", rule="last")
+    graph = graph_of(made, "bank", runtime)
+    first = initial_row(made.compile("bank").layout, 1)
+    out = graph.run(chunk_feed(streams(1, 60).spikes.numpy(), np.array([60])) | first, list(graph.outputs))
+    for _ in range(10):
+        state = {STATE: out[NEXT_STATE], STEP: out[NEXT_STEP]}
+        silence = chunk_feed(np.zeros((1, 10_000, CHANNELS), np.float32), np.array([10_000]))
+        out = graph.run(silence | state, list(graph.outputs))
+    assert out[NEXT_STEP][0] == 100_060
+    assert np.array_equal(out[NEXT_STATE], first[STATE])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_values_have_delays_on_the_recurrent_path_alone(form: Form) -> None:
+    made = delayed_network("recurrent-50-taps-2", input_kind="values")
+    compiled = made.compile(form)
+    values = torch.randn(3, 70, CHANNELS, generator=torch.Generator().manual_seed(1)) * 0.3
+    parts = Streams(values, torch.tensor([70, 33, 70]))
+    differences = verify_form(compiled, graphs_by_runtime(network_graph(compiled)), torchscript(compiled), parts)
+    assert run_torch(compiled, parts).hidden[0].any()
+    assert all((d.labels, d.spikes) == (0, 0) for d in differences)
+
+
+def test_a_state_that_no_history_has_counts_as_silence() -> None:
+    if library() is None:
+        pytest.skip(NO_OPERATOR)
+    made = delayed_network("both", rule="last")
+    graph, state = graph_of(made, "bank", "operator"), initial_row(made.compile("bank").layout, 1)
+    wild = state[STATE].copy()
+    wild[0, ::2], wild[0, 1::2] = np.nan, 1e30
+    feed = {**chunk_feed(np.zeros((1, 30, CHANNELS), np.float32), np.array([30])), STEP: state[STEP], STATE: wild}
+    assert graph.run(feed, [NEXT_STATE])[NEXT_STATE].shape == wild.shape
+    assert feed[STEPS].tolist() == [30]
+
+
+def test_the_operator_refuses_a_graph_that_says_wrong_things_of_its_delays(caplog: pytest.LogCaptureFixture) -> None:
+    if library() is None:
+        pytest.skip(NO_OPERATOR)
+    model = onnx.load_from_string(network_graph(delayed_network("both").compile("bank")))
+    for attribute in model.graph.node[-1].attribute:
+        if attribute.name == "input_delay":
+            attribute.i = 100_000
+    load_graph(model.SerializeToString())
+    assert "input_delay is 100000, not from 0 to 240" in caplog.text

@@ -1,0 +1,247 @@
+"""Delays: shift registers, the reduction to a network without them, chunks, gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from hetsyn_model import Network, NetworkSpec, PathSpec, initial_state, native
+from hetsyn_model.path import Delays, push, triangle
+from hetsyn_model.spec import SpecError
+from hetsyn_model.state import Form, State
+from hetsyn_model.step import step
+from tests.support.delays import PATHS, delayed_network, without_delays
+from tests.support.tools import NO_ROLLOUT
+
+FORMS: tuple[Form, ...] = ("exact", "bank")
+CHANNELS = 30
+
+
+@pytest.fixture
+def plain_torch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("HETSYN_NATIVE", "0")
+    native.library.cache_clear()
+    yield
+    native.library.cache_clear()
+
+
+def spikes(batch: int = 3, steps: int = 60, *, seed: int = 0) -> Tensor:
+    return (torch.rand(batch, steps, CHANNELS, generator=torch.Generator().manual_seed(seed)) < 0.12).float()
+
+
+def run(made: Network, form: Form, x: Tensor, state: State | None = None) -> tuple[State, Tensor]:
+    """Steps through the registers: the last state, and the readout of every step."""
+    compiled = made.compile(form).detach()
+    state = initial_state(compiled.layout, x.shape[0]) if state is None else state
+    readout = []
+    for t in range(x.shape[1]):
+        state, output = step(compiled, state, x[:, t])
+        readout.append(output.readout)
+    return state, torch.stack(readout, 1)
+
+
+@given(
+    longest=st.sampled_from([1, 7, 23, 24, 25, 47, 48, 49, 72]),
+    taps=st.integers(1, 3),
+    seed=st.integers(0, 2**16),
+    density=st.sampled_from([0.05, 0.5, 1.0]),
+)
+@settings(deadline=None, max_examples=40)
+def test_registers_are_the_past_itself(longest: int, taps: int, seed: int, density: float) -> None:
+    drawn = torch.Generator().manual_seed(seed)
+    path = PathSpec(longest, taps)
+    delays = Delays(path, torch.randint(0, longest + 1, (taps, 4), generator=drawn))
+    x = (torch.rand(2, 3 * longest + 5, 4, generator=drawn) < density).float()
+    history, arrived = torch.zeros(2, path.registers, 4), []
+    for t in range(x.shape[1]):
+        arrived.append(delays.arrivals(history, x[:, t]))
+        history = push(history, x[:, t])
+    expected = torch.zeros(2, x.shape[1], taps * 4)
+    for row, d in enumerate(delays.steps.flatten().tolist()):
+        expected[:, d:, row] = x[:, : x.shape[1] - d, row % 4]
+    assert torch.equal(torch.stack(arrived, 1), expected)
+    assert torch.equal(delays.of_stream(x), expected)
+    assert torch.equal(delays.of_sources(list(x.unbind(1))), expected[:, -1])
+    spread = Delays(path, delays.steps, triangle(delays.steps.double(), longest, 0.0))
+    assert torch.equal(spread.of_stream(x.double()).float(), expected)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@torch.no_grad()
+def test_delays_of_zero_are_the_network_without_them(form: Form) -> None:
+    made = delayed_network("both")
+    plain = Network(without_delays(made), seed=3).eval()
+    one_tap = Network(replace(made.spec, input_path=PathSpec(9), recurrent_path=PathSpec(27))).eval()
+    for name, value in plain.state_dict().items():
+        one_tap.state_dict()[name].copy_(value * (3.0 if name.endswith("w_in") else 1.0))
+        value.copy_(one_tap.state_dict()[name])
+    for delay in one_tap.delays().values():
+        delay.zero_()
+    for network in (plain, one_tap):
+        network.fit_banks()
+    got, wanted = one_tap.rollout(spikes(), form), plain.rollout(spikes(), form)
+    assert bool(wanted.hidden_spikes[1].any())
+    assert torch.equal(got.readout, wanted.readout)
+    state, readout = run(one_tap, form, spikes())
+    plain_state, plain_readout = run(plain, form, spikes())
+    assert torch.equal(readout, plain_readout)
+    for name, value in plain_state.items():
+        assert torch.equal(state[name], value), name
+
+
+@pytest.mark.parametrize("kind", ["hetsyn", "hetneu", "lif-zero", "alif"])
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("form", FORMS)
+@torch.no_grad()
+def test_steps_are_the_rollout(form: Form, path: str, kind: str) -> None:
+    made = delayed_network(path, kind, bias=True)
+    rolled = made.rollout(spikes(), form)
+    assert bool(rolled.hidden_spikes[1].any())
+    assert torch.equal(run(made, form, spikes())[1], rolled.readout)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_state_in_mid_delay_goes_on(path: str) -> None:
+    made = delayed_network(path)
+    whole = run(made, "bank", spikes())[1]
+    half, first = run(made, "bank", spikes()[:, :31])
+    saved = {name: value.numpy().tobytes() for name, value in half.items()}
+    read = {
+        name: torch.frombuffer(bytearray(saved[name]), dtype=value.dtype).view(value.shape)
+        for name, value in half.items()
+    }
+    assert torch.equal(torch.cat([first, run(made, "bank", spikes()[:, 31:], read)[1]], 1), whole)
+
+
+@pytest.mark.parametrize("path", ["both", "recurrent-50-taps-2"])
+@pytest.mark.parametrize("spread", [None, 0.0, 2.5])
+@pytest.mark.parametrize("steps", [3, 60])
+def test_compiled_is_plain_torch(path: str, spread: float | None, steps: int, request: pytest.FixtureRequest) -> None:
+    if native.library() is None:
+        pytest.skip(NO_ROLLOUT)
+    made = delayed_network(path).double().train()
+    made.delay_spread = spread
+    got: list[Tensor] = []
+    wanted: list[Tensor] = []
+    for into in (got, wanted):
+        rolled = made.rollout(spikes(5, steps).double(), "bank")
+        made.zero_grad()
+        (rolled.readout * torch.arange(5)).sum().backward()
+        into += [rolled.readout.detach(), *(p.grad for p in made.parameters() if p.grad is not None)]
+        if into is got:
+            request.getfixturevalue("plain_torch")
+    assert len(got) == len(wanted)
+    assert any(bool(grad.any()) for grad in got[1:])
+    for a, b in zip(got, wanted, strict=True):
+        assert torch.allclose(a, b, rtol=1e-9, atol=1e-12)
+
+
+def test_a_delay_learns_only_while_it_is_spread() -> None:
+    made = delayed_network("both")
+    for training, spread in ((True, 3.0), (True, None), (False, 3.0)):
+        made.train(training)
+        made.delay_spread = spread
+        made.zero_grad()
+        made.rollout(spikes(), "bank").readout.square().sum().backward()
+        learns = training and spread is not None
+        for delay in made.delays().values():
+            assert (delay.grad is not None and bool(delay.grad.any())) == learns
+
+
+def test_the_gradient_finds_the_delay() -> None:
+    # one spike; its weight should arrive seven steps later than it does at first
+    spec = NetworkSpec(1, (1,), 1, recurrent=False, input_path=PathSpec(20))
+    made = Network(spec, seed=0).train()
+    path = made.layer("hidden1")
+    assert path.delay_in is not None
+    wanted = torch.zeros(1, 40, 1)
+    wanted[0, 15] = 1.0
+    x = torch.zeros(1, 40, 1)
+    x[0, 3] = 1.0
+    optimiser = torch.optim.Adam([path.delay_in], lr=0.2)
+    with torch.no_grad():
+        path.delay_in.fill_(5.0)
+    for update in range(300):
+        delays = path.input_delays(10.0 * (1 - update / 300))
+        assert delays is not None
+        arrived = delays.of_stream(x)
+        loss = -(arrived * wanted).sum()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        made.clamp_decays_()
+    assert int(path.delay_in.detach().round()) == 12
+
+
+@torch.no_grad()
+def test_silence_of_a_hundred_thousand_steps_leaves_nothing() -> None:
+    delays = Delays(PathSpec(49, 2), torch.tensor([[0, 24], [25, 49]]))
+    history = torch.zeros(1, 3, 2)
+    for _ in range(100):
+        history = push(history, torch.ones(1, 2))
+    assert history.max() == 2**24 - 1
+    for _ in range(100_000):
+        history = push(history, torch.zeros(1, 2))
+    assert not history.any()
+    assert not delays.arrivals(history, torch.zeros(1, 2)).any()
+
+
+def test_a_description_keeps_its_paths_and_an_old_one_has_none() -> None:
+    spec = delayed_network("both").spec
+    assert NetworkSpec.from_dict(spec.to_dict()) == spec
+    plain = without_delays(delayed_network("both"))
+    assert not {"input_path", "recurrent_path"} & plain.to_dict().keys()
+    assert NetworkSpec.from_dict(plain.to_dict()) == plain
+    made = delayed_network("input-26-taps-2")
+    again = Network.load(made.save())
+    assert torch.equal(made.rollout(spikes(), "bank").readout, again.rollout(spikes(), "bank").readout)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"input_path": PathSpec(3), "input_kind": "values"}, "only spikes have delays"),
+        ({"recurrent_path": PathSpec(3), "recurrent": False}, "nothing to delay"),
+    ],
+)
+def test_a_network_refuses_delays_that_it_cannot_have(change: dict[str, object], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        NetworkSpec(4, (3,), 2, **change)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((-1,), "not from 0 to 240"),
+        ((241,), "not from 0 to 240"),
+        ((3, 0), "not from 1 to 64"),
+        ((0, 2), "need a max_delay_steps above 0"),
+        ((3, 1, True, "odd"), "is none of"),
+    ],
+)
+def test_a_path_refuses(arguments: tuple[object, ...], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        PathSpec(*arguments)  # type: ignore[arg-type]
+
+
+def test_taps_that_are_even_are_every_delay() -> None:
+    made = Network(NetworkSpec(3, (2,), 2, input_path=PathSpec(4, 5, learn_delays=False, initial="even")))
+    delays = made.layer("hidden1").input_delays(None)
+    assert delays is not None
+    assert delays.steps.tolist() == [[d, d, d] for d in range(5)]
+    assert not made.delays()
+
+
+def test_nobody_is_their_own_presynaptic_neuron_through_any_tap() -> None:
+    spec = NetworkSpec(3, (4,), 2, self_recurrent=False, recurrent_path=PathSpec(6, 3))
+    exact = Network(spec, seed=1).layer("hidden1").exact()
+    assert exact.recurrent is not None
+    for tap in exact.recurrent.weight.split(4, 1):
+        assert not tap.diagonal().any()
+        assert int((tap != 0).sum()) == 12
