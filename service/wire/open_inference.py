@@ -134,10 +134,12 @@ def infer_request(request: ModelRequest, manifest: Manifest) -> InferRequest:
         if name not in known:
             raise InputError(f"no output {name[:64]!r}: ask for {', '.join(known)}")
     session, seq, start = _sequence_id(given.get("sequence_id")), given.get(SEQ), _flag(given, "sequence_start")
+    if seq is not None and type(seq) is not int:
+        raise InputError(f"{SEQ}: send a whole number")
     if session is None and seq is not None:
         raise InputError(f"{SEQ} numbers the chunks of a sequence: send a sequence_id too")
     if start and seq:
-        raise InputError(f"sequence_start goes with {SEQ} 0, not {seq!r:.40}")
+        raise InputError(f"sequence_start goes with {SEQ} 0: leave one of them out")
     fields = {
         "session": session, "model": request.model, "version": request.version or None, "form": given.get("form"),
         "seq": seq, "end": session is None or _flag(given, "sequence_end"), "timing": True,
