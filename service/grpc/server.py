@@ -121,9 +121,15 @@ class _InTime(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             return handler
 
         async def answer(_: Any, context: Any) -> None:
-            request = await self._read(context)
-            if request is not grpc.aio.EOF:
-                await context.write(await handler.unary_unary(request, context))
+            try:
+                if handler.unary_unary is None:
+                    raise NotImplementedError
+                request = await self._read(context)
+                if request is not grpc.aio.EOF:
+                    await context.write(await handler.unary_unary(request, context))
+            except NotImplementedError:  # of a servicer that lacks the method
+                text = "this server lacks the method: ServerMetadata lists its extensions"
+                await context.abort(grpc.StatusCode.UNIMPLEMENTED, text)
 
         return grpc.stream_stream_rpc_method_handler(answer, handler.request_deserializer, handler.response_serializer)
 

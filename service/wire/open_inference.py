@@ -271,7 +271,7 @@ def _packed(data: Sequence[Any], shape: tuple[int, ...], name: str, dtype: np.dt
     if len(numbers) != prod(shape):
         raise InputError(f"input {name!r} has {len(numbers)} numbers and the shape {list(shape)}: send as many as that")
     with np.errstate(all="ignore"):
-        packed = numbers.astype(dtype)
+        packed = numbers.astype(bool if dtype.kind == "u" else dtype)
     if dtype.kind != "f" and not np.array_equal(packed, numbers):
-        raise InputError(f"input {name!r} has numbers that its datatype cannot hold: send {dtype.name}, or FP32")
+        raise InputError(f"input {name!r} has numbers that its datatype cannot hold: send such as it can, or FP32")
     return packed.tobytes()

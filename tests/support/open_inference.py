@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from service.app import create_app
 from service.models.catalog import ModelCatalog
+from service.runtime.onnx import GraphLoader
 from service.settings import GrpcSettings
 from service.store.base import StateStore
 from tests.support.artifact import write_artifact
@@ -33,7 +34,9 @@ class Live(NamedTuple):
 
 
 @contextmanager
-def live_server(folder: Path, store: StateStore | None = None, **settings: Any) -> Iterator[Live]:
+def live_server(
+    folder: Path, store: StateStore | None = None, load: GraphLoader = load_fake, **settings: Any
+) -> Iterator[Live]:
     """A server of fake models: ``digits`` (sound, spikes), ``sensor`` (values) and ``tracer`` (a readout)."""
     write_artifact(folder)
     write_artifact(folder, "sensor", takes="values")
@@ -41,7 +44,7 @@ def live_server(folder: Path, store: StateStore | None = None, **settings: Any) 
     write_artifact(folder, "tracer", rule="trace", takes_audio=False)
     grpc = settings.pop("grpc", GrpcSettings(0))
     made = make_settings(folder, client_share=1.0, grpc=grpc, **settings)
-    app = create_app(made, ModelCatalog(folder, "digits", load=load_fake), store=store)
+    app = create_app(made, ModelCatalog(folder, "digits", load=load), store=store)
     with serving(app) as url:
         yield Live(url, url.removeprefix("http://"), f"127.0.0.1:{app.state.server.grpc.port}", app)
 
