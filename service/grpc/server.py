@@ -20,7 +20,7 @@ from service.admission.permits import Admission
 from service.admission.uploads import Upload, Uploads
 from service.errors import HetsynError
 from service.grpc.messages import code_of
-from service.grpc.servicer import Health, Servicer, client_of
+from service.grpc.servicer import Health, Servicer, client_of, next_message
 from service.observe.counters import Counters
 from service.open_inference.service import OpenInference
 from service.settings import GrpcSettings, Limits
@@ -137,7 +137,7 @@ class _InTime(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         with Upload(self._uploads, client_of(context)) as upload:
             try:
                 async with self._uploads.begin(upload):
-                    return await context.read()
+                    return await next_message(context)
             except TimeoutError:
                 late = self._uploads.late(upload)
                 await context.abort(code_of(late), str(late))

@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 from google.protobuf.json_format import ParseDict
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
@@ -36,6 +37,14 @@ def client_of(context: Any) -> str:
     """The address at the other end, without its port, as ``fair_share.client_of`` has it."""
     kind, _, address = context.peer().partition(":")
     return address.rpartition(":")[0].replace("%5B", "").replace("%5D", "").strip("[]") if kind != "unix" else ""
+
+
+async def next_message(context: Any) -> Any:
+    """The next message of a call, or ``grpc.aio.EOF``. Other bytes end the call."""
+    try:
+        return await context.read()
+    except DecodeError:
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the bytes are no message of this call: send one")
 
 
 class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
@@ -101,7 +110,7 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
             while True:
                 try:
                     async with asyncio.timeout(self._idle_timeout_s):
-                        request = await context.read()
+                        request = await next_message(context)
                 except TimeoutError:
                     text = f"nothing came for {self._idle_timeout_s:g} s: begin another stream"
                     await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, text)

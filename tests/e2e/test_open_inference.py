@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from benchmarks.server_process import free_port
+from tests.support.paths import MODELS
 from tests.support.server_process import RestartableServer
 from tests.support.tools import NO_PERF_ANALYZER, NO_TRITONCLIENT
 
@@ -56,7 +57,8 @@ def test_perf_analyzer(server: GrpcServer, tmp_path: Path, way: str) -> None:
             PERF_ANALYZER, "-m", MODEL, *WAYS[way], "-u", address, "--sequence-length", "5",
             "--sequence-id-range", "100:170", "--shape", f"spikes:{STEPS},{CHANNELS}", "--input-data", "zero",
             "--concurrency-range", "1:64:63", "--measurement-mode", "count_windows",
-            "--measurement-request-count", "60", "--stability-percentage", "999", "--max-trials", "3", "-f", str(report),
+            "--measurement-request-count", "60", "--stability-percentage", "999", "--max-trials", "3",
+            "-f", str(report),
         ],
         capture_output=True,
         text=True,
@@ -83,7 +85,8 @@ def test_a_sequence_survives_the_server(tmp_path: Path) -> None:
     import tritonclient.grpc as grpc
     import tritonclient.http as http
 
-    server = GrpcServer("--store", f"file://{tmp_path}/sessions.db")
+    shutil.copytree(MODELS / MODEL, tmp_path / "models" / MODEL)
+    server = GrpcServer("--models", str(tmp_path / "models"), "--store", f"file://{tmp_path}/sessions.db")
     try:
         server.ready()
 
