@@ -120,29 +120,30 @@ class _InTime(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         if handler is None or handler.request_streaming:
             return handler
 
-        async def answer(_: Any, context: Any) -> None:
+        async def answer(_: Any, context: Any) -> Any:
             try:
                 if handler.unary_unary is None:
                     raise NotImplementedError
-                request = await self._read(context)
-                if request is not grpc.aio.EOF:
-                    await context.write(await handler.unary_unary(request, context))
+                return await handler.unary_unary(await self._read(context), context)
             except NotImplementedError:  # of a servicer that lacks the method
                 text = "this server lacks the method: ServerMetadata lists its extensions"
                 await context.abort(grpc.StatusCode.UNIMPLEMENTED, text)
 
-        return grpc.stream_stream_rpc_method_handler(answer, handler.request_deserializer, handler.response_serializer)
+        return grpc.stream_unary_rpc_method_handler(answer, handler.request_deserializer, handler.response_serializer)
 
     async def _read(self, context: Any) -> Any:
         with Upload(self._uploads, client_of(context)) as upload:
             try:
                 async with self._uploads.begin(upload):
-                    return await next_message(context)
+                    request = await next_message(context)
             except TimeoutError:
                 late = self._uploads.late(upload)
                 await context.abort(code_of(late), str(late))
             finally:
                 self._uploads.end(upload)
+        if request is grpc.aio.EOF:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the call has no message: send one")
+        return request
 
 
 def _read(path: Path) -> bytes:

@@ -240,7 +240,8 @@ def _chunk(tensor: Tensor, rate_hz: Any) -> Chunk | None:
     rows = np.frombuffer(data, dtype).reshape(shape)
     if dtype.kind == "f":  # any byte of BOOL but 0 is true, as perf_analyzer sends them
         _check_bits(rows)
-    step, unit = rows.nonzero()
+    # ``rows.nonzero()`` takes five times as long
+    step, unit = np.divmod(np.flatnonzero(rows.view(bool) if dtype.itemsize == 1 else rows), shape[1])
     return SpikeChunk(shape[0], step, unit, shape[1])
 
 
