@@ -3,7 +3,8 @@
 Triton runs our bank graph in its Python backend, with ONNX Runtime and the sequence batcher. First tritonclient sends
 the same sequences to both, by the same code: the answers must agree. Then perf_analyzer loads each in turn, over HTTP
 and gRPC, with the same spikes (25 steps of 700 channels a chunk, as BOOL tensors) in sequences of ten chunks.
-``ratios`` has our inferences a second over Triton's.
+``ratios`` has our inferences a second over Triton's, ``cpu_ratios`` Triton's CPU time an inference over ours: where
+other programs take CPU time, a server of more processes gets a larger share of the rest.
 """
 
 from __future__ import annotations
@@ -109,19 +110,27 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
                     for server, ports in servers.items():
                         label = f"{server} {protocol} {concurrency}"
                         console.print(f"round {repeat + 1} of {repeats}: {label}", highlight=False)
-                        before = Used.now(processes.values())
+                        before, cpu_s, count = Used.now(processes.values()), processes[server].cpu_s(), inferred(ports)
                         figures = analyzed(analyzer, ports.address(protocol), protocol, concurrency, seconds, folder)
                         figures["others_cores"] = Used.now(processes.values()).others_cores(before)
+                        used_s = processes[server].cpu_s() - cpu_s
+                        figures["cpu_ms"] = 1_000 * used_s / (inferred(ports) - count)
                         runs.setdefault(label, []).append(figures)
-    results: dict[str, Any] = {"differs_from_ours": differs, "runs": runs, "figures": {}, "ratios": {}}
+    results: dict[str, Any] = {
+        "differs_from_ours": differs,
+        "runs": runs,
+        "figures": {},
+        "ratios": {},
+        "cpu_ratios": {},
+    }
     for label, taken in runs.items():
         results["figures"][label] = {key: statistics.median(one[key] for one in taken) for key in taken[0]}
     for protocol in PROTOCOLS:
         for concurrency in CONCURRENCIES:
-            ours_per_s, triton_per_s = (
-                results["figures"][f"{server} {protocol} {concurrency}"]["inferences_per_s"] for server in servers
-            )
-            results["ratios"][f"{protocol} {concurrency}"] = ours_per_s / triton_per_s
+            case = f"{protocol} {concurrency}"
+            mine, others = (results["figures"][f"{server} {case}"] for server in servers)
+            results["ratios"][case] = mine["inferences_per_s"] / others["inferences_per_s"]
+            results["cpu_ratios"][case] = others["cpu_ms"] / mine["cpu_ms"]
     _print(results)
     return results
 
@@ -165,6 +174,12 @@ def missing(ports: Ports) -> str | None:
         return str(error)
     finally:
         client.close()
+
+
+def inferred(ports: Ports) -> int:
+    """Inferences of a server since it started, by its own statistics."""
+    with import_module("tritonclient.http").InferenceServerClient(ports.address("http")) as client:
+        return int(client.get_inference_statistics(NAME)["model_stats"][0]["inference_count"])
 
 
 def answers(protocol: str, address: str, chunks: NDArray[np.bool_], sequence_id: int) -> NDArray[np.float32]:
@@ -231,7 +246,7 @@ def analyzed(
 
 
 def _print(results: dict[str, Any]) -> None:
-    table = Table("server", "protocol", "concurrency", "inferences/s", "p50 ms", "p99 ms", "ours / Triton")
+    table = Table("server", "protocol", "concurrency", "inferences/s", "p50 ms", "p99 ms", "CPU ms", "ours / Triton")
     for label, figures in results["figures"].items():
         server, protocol, concurrency = label.split()
         ratio = f"{results['ratios'][f'{protocol} {concurrency}']:.2f}" if server == "ours" else ""
@@ -242,6 +257,7 @@ def _print(results: dict[str, Any]) -> None:
             f"{figures['inferences_per_s']:,.0f}",
             f"{figures['p50_ms']:.2f}",
             f"{figures['p99_ms']:.2f}",
+            f"{figures['cpu_ms']:.2f}",
             ratio,
         )
     Console().print(table)

@@ -9,7 +9,6 @@ import zlib
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
-from urllib.parse import unquote
 
 from pydantic_core import from_json
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -180,7 +179,7 @@ class OpenInferenceEndpoint:
                 headers[HEADER_LENGTH.encode()] = scope["query_string"]
             is_compressed = _encoding(headers) != "identity"
             with self._admission.permit(client) as permit:
-                decode = partial(self._decode, unquote(name), version, headers, body)
+                decode = partial(self._decode, name, version, headers, body)
                 if len(body) <= (IN_LOOP_COMPRESSED_BYTES if is_compressed else IN_LOOP_BYTES):
                     request, decoded, inner = decode()
                 else:

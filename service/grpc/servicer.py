@@ -19,6 +19,7 @@ from tritonclient.grpc import service_pb2_grpc
 from service.admission.permits import Admission
 from service.admission.uploads import FREE_BYTES, Upload, Uploads
 from service.errors import ArtifactError, HetsynError, NotFound
+from service.grpc.gathering import Gathering
 from service.grpc.messages import code_of, message_of, request_of
 from service.observe.counters import Counters
 from service.open_inference.service import OpenInference
@@ -75,6 +76,7 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
         self._idle_timeout_s = idle_timeout_s
         self._max_streams = max_streams
         self._streams: Counter[str] = Counter()
+        self._gathering = Gathering()
 
     async def ModelInfer(self, request: Any, context: Any) -> Any:
         return await _answered(context, lambda: self._infer(request, client_of(context)))
@@ -122,12 +124,17 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
     async def _infer(self, message: Any, client: str) -> Any:
         try:
             self._admission.check(client)
-            with Upload(self._uploads, client) as upload, self._admission.permit(client) as permit:
+            with (
+                Upload(self._uploads, client) as upload,
+                self._admission.permit(client) as permit,
+                self._gathering,
+            ):
                 request = request_of(message)
                 decoded = self._service.decode(request)
                 taken = message.ByteSize() + (0 if decoded.chunk is None else chunk_bytes(decoded.chunk))
                 if taken > FREE_BYTES:
                     self._uploads.take(upload, taken)
+                await self._gathering.others()
                 reply = await self._service.infer(request, decoded, permit)
                 return message_of(reply, request.parameters.get(FINAL) is True)
         except HetsynError as error:
