@@ -88,7 +88,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     repeats, seconds = (1, 1.0) if arguments.quick else (arguments.repeats, arguments.seconds)
     analyzer = shutil.which("perf_analyzer", path=str(Path(sys.executable).parent)) or shutil.which("perf_analyzer")
     if analyzer is None:
-        raise SystemExit("perf_analyzer is missing: pip install perf-analyzer (x86-64, glibc 2.38)")
+        raise SystemExit("perf_analyzer is missing: pip install perf-analyzer (it needs glibc 2.38)")
     python = arguments.peers_python or environment()
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="hetsyn-oip-") as name, ExitStack() as stack:

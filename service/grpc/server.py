@@ -18,7 +18,7 @@ from tritonclient.grpc import service_pb2_grpc
 
 from service.admission.permits import Admission
 from service.admission.uploads import Upload, Uploads
-from service.errors import HetsynError
+from service.errors import HetsynError, InputError
 from service.grpc.messages import code_of
 from service.grpc.servicer import Health, Servicer, client_of, next_message
 from service.observe.counters import Counters
@@ -125,6 +125,8 @@ class _InTime(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                 if handler.unary_unary is None:
                     raise NotImplementedError
                 return await handler.unary_unary(await self._read(context), context)
+            except HetsynError as error:  # of reading; the servicer has answers to all others
+                await context.abort(code_of(error), str(error))
             except NotImplementedError:  # of a servicer that lacks the method
                 text = "this server lacks the method: ServerMetadata lists its extensions"
                 await context.abort(grpc.StatusCode.UNIMPLEMENTED, text)
@@ -137,12 +139,11 @@ class _InTime(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                 async with self._uploads.begin(upload):
                     request = await next_message(context)
             except TimeoutError:
-                late = self._uploads.late(upload)
-                await context.abort(code_of(late), str(late))
+                raise self._uploads.late(upload) from None
             finally:
                 self._uploads.end(upload)
         if request is grpc.aio.EOF:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the call has no message: send one")
+            raise InputError("the call has no message: send one")
         return request
 
 

@@ -18,7 +18,7 @@ from tritonclient.grpc import service_pb2_grpc
 
 from service.admission.permits import Admission
 from service.admission.uploads import FREE_BYTES, Upload, Uploads
-from service.errors import ArtifactError, HetsynError, NotFound
+from service.errors import ArtifactError, HetsynError, InputError, NotFound, TooSlow
 from service.grpc.gathering import Gathering
 from service.grpc.messages import code_of, message_of, request_of
 from service.observe.counters import Counters
@@ -41,11 +41,15 @@ def client_of(context: Any) -> str:
 
 
 async def next_message(context: Any) -> Any:
-    """The next message of a call, or ``grpc.aio.EOF``. Other bytes end the call."""
+    """The next message of a call, or ``grpc.aio.EOF``.
+
+    Raises:
+        InputError: the bytes are something else.
+    """
     try:
         return await context.read()
     except DecodeError:
-        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the bytes are no message of this call: send one")
+        raise InputError("the bytes are no message of this call: send one") from None
 
 
 class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
@@ -108,18 +112,22 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
             async with writing:
                 await context.write(response)
 
+        refusal: HetsynError | None = None
         async with asyncio.TaskGroup() as tasks:
-            while True:
+            while refusal is None:
                 try:
                     async with asyncio.timeout(self._idle_timeout_s):
                         request = await next_message(context)
                 except TimeoutError:
-                    text = f"nothing came for {self._idle_timeout_s:g} s: begin another stream"
-                    await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, text)
-                if request is grpc.aio.EOF:
-                    return
-                await free.acquire()
-                tasks.create_task(answer(request))  # they begin in this order, so a sequence keeps its own
+                    refusal = TooSlow(f"nothing came for {self._idle_timeout_s:g} s: begin another stream")
+                except InputError as error:
+                    refusal = error
+                else:
+                    if request is grpc.aio.EOF:
+                        return
+                    await free.acquire()
+                    tasks.create_task(answer(request))  # they begin in this order, so a sequence keeps its own
+        await context.abort(*_refusal(refusal))
 
     async def _infer(self, message: Any, client: str) -> Any:
         try:
