@@ -209,7 +209,8 @@ class OpenInferenceEndpoint:
         length = headers.get(HEADER_LENGTH.encode(), b"")
         manifest = self._service.manifest(name, version)
         request = parse_request(name, version, inner, length, manifest)
-        return request, self._service.decode(request), inner
+        decoded = self._service.decode(request)
+        return request._replace(inputs=()), decoded, inner  # whose data would stay in memory beside the chunk
 
 
 def _encoding(headers: Mapping[bytes, bytes]) -> str:

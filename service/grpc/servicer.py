@@ -83,7 +83,9 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
         self._gathering = Gathering()
 
     async def ModelInfer(self, request: Any, context: Any) -> Any:
-        return await _answered(context, lambda: self._infer(request, client_of(context)))
+        message = [request]
+        del request  # the library keeps this frame for a while if the call fails
+        return await _answered(context, lambda: self._infer(message.pop(), client_of(context)))
 
     async def ModelStreamInfer(self, requests: Any, context: Any) -> None:  # noqa: ARG002
         client = client_of(context)
@@ -142,6 +144,8 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
                 taken = message.ByteSize() + (0 if decoded.chunk is None else chunk_bytes(decoded.chunk))
                 if taken > FREE_BYTES:
                     self._uploads.take(upload, taken)
+                request = request._replace(inputs=())  # their data would stay in memory beside the chunk
+                del message
                 await self._gathering.others()
                 reply = await self._service.infer(request, decoded, permit)
                 return message_of(reply, request.parameters.get(FINAL) is True)
@@ -213,7 +217,9 @@ async def _answered(context: Any, answer: Callable[[], Any]) -> Any:
         value = answer()
         return await value if isawaitable(value) else value
     except Exception as error:
-        await context.abort(*_refusal(error))
+        refusal = _refusal(error)
+    # not within ``except``: the library keeps what ``abort`` raises for a while, and so all frames of the error
+    return await context.abort(*refusal)
 
 
 def _refusal(error: Exception) -> tuple[grpc.StatusCode, str]:

@@ -42,7 +42,7 @@ PARAMETERS = (
     "binary_data_output", "triton_enable_empty_final_response",
 )  # fmt: skip
 LARGEST_ID = 2**64 - 1
-LARGEST_BOOL_BYTES = 4 * 1024 * 1024  # a spike takes 16 bytes in memory, and one here
+LARGEST_BOOL_BYTES = 1024 * 1024  # a spike takes 16 bytes in memory, and one here
 
 
 class Tensor(NamedTuple):

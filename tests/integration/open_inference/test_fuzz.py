@@ -17,7 +17,7 @@ from service.models.catalog import ModelCatalog
 from tests.support.artifact import write_artifact
 from tests.support.fake_graph import load_fake
 from tests.support.json_input import events
-from tests.support.open_inference import Live, infer, live_server
+from tests.support.open_inference import Live, infer, live_server, rss_mib
 from tests.support.tools import NO_TRITONCLIENT
 
 if TYPE_CHECKING or (find_spec("tritonclient") and find_spec("grpc_health")):
@@ -57,7 +57,7 @@ class Witness:
     def __init__(self, live: Live) -> None:
         self._live = live
         self._replies = [infer(live, session="witness-of-the-run", seq=seq, input=events(20, seq)) for seq in range(3)]
-        self._rss_mib = _rss_mib()
+        self._rss_mib = rss_mib()
 
     def check(self) -> None:
         live, server = self._live, self._live.app.state.server
@@ -65,12 +65,7 @@ class Witness:
         again = [infer(live, session="witness-again", seq=seq, end=seq == 3, input=events(20, seq)) for seq in range(4)]
         assert [{**one, "session": ""} for one in (*self._replies, last)] == [{**one, "session": ""} for one in again]
         assert server.uploads.bytes == server.uploads.under_way == server.admission.in_flight == 0
-        assert _rss_mib() - self._rss_mib < MOST_MIB
-
-
-def _rss_mib() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1]) if Path("/proc/self/statm").exists() else 0
-    return pages * 4096 / 2**20
+        assert rss_mib() - self._rss_mib < MOST_MIB
 
 
 @lengths

@@ -15,7 +15,7 @@ from service.errors import HetsynError
 from service.settings import GrpcSettings, Limits
 from tests.support.fake_graph import CHANNELS
 from tests.support.gate import Gate
-from tests.support.open_inference import Chunk, Live, assert_same, by_grpc, infer, inputs, live_server
+from tests.support.open_inference import Chunk, Live, assert_same, by_grpc, infer, inputs, live_server, rss_mib
 
 ROWS = np.eye(4, CHANNELS, dtype=bool)
 
@@ -173,6 +173,19 @@ def test_defaults_bound_the_memory_of_all_messages() -> None:
 
     limits = Limits()
     assert limits.max_upload_bytes // MOST_MESSAGE_BYTES * MOST_MESSAGE_BYTES <= limits.max_upload_bytes
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="it reads /proc: run it on Linux")
+async def test_refused_chunks_leave_nothing_in_memory(tmp_path: Path) -> None:
+    """A chunk has 16 times the bytes of its message; the library keeps the frames of failed calls for a while."""
+    rows = np.ones((170_000, CHANNELS), bool)
+    with live_server(tmp_path) as live:
+        before_mib = rss_mib()
+        for _ in range(60):
+            with pytest.raises(Exception, match="steps"):
+                await by_grpc(live, "spiking", "spikes", [Chunk(rows)])
+        assert rss_mib() - before_mib < 300
+        assert live.app.state.server.uploads.bytes == 0
 
 
 async def test_a_call_that_is_cancelled_is_not_applied(tmp_path: Path) -> None:
