@@ -34,7 +34,7 @@ format: install
 
 # Write docs/experiments.md from the results in the repository.
 report: install
-	$(BIN)/python -m experiments.report
+	$(BIN)/python -m experiments.page.report
 
 # One wheel for each processor, for every Python and any Linux with glibc 2.17, in dist/. zig compiles both here.
 wheel: | $(BIN)/python

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 
-from experiments.run import RunSpec, open_task
-from experiments.task import first_streams
+from experiments.runs.run import RunSpec, open_task
+from experiments.tasks.task import first_streams
 from export.encoders import encoder_parts
 from export.evaluation import Evaluation, evaluation_of, padded, read_examples, seeded_streams
 from export.folder import ExportError

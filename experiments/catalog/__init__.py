@@ -12,7 +12,7 @@ from experiments.catalog.paper_tasks import delayed_match, pattern_generation
 from experiments.catalog.small import smoke
 from experiments.catalog.streams import mnist1d, motion
 from experiments.catalog.voices import shd, shd_recorded, speech
-from experiments.plan import Experiment
+from experiments.runs.plan import Experiment
 
 __all__ = ["EXPERIMENTS", "smoke"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from experiments.neurons import bank_state_bytes, exact_state_bytes, network_spec, parameter_count
-from experiments.plan import Condition
-from experiments.run import RunSpec, TaskSpec, Training, open_task
+from experiments.runs.plan import Condition
+from experiments.runs.run import RunSpec, TaskSpec, Training, open_task
+from experiments.tasks.neurons import bank_state_bytes, exact_state_bytes, network_spec, parameter_count
 from hetsyn_model.spec import NetworkSpec, Variant
 
 

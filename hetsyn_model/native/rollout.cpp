@@ -11,25 +11,12 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <thread>
 #include <vector>
 
-namespace {
+#include "coefficients.hpp"
+#include "parallel.hpp"
 
-template <typename F>
-void parallel_over(int64_t count, int threads, F&& work) {
-    threads = static_cast<int>(std::min<int64_t>(std::max(threads, 1), std::max<int64_t>(count, 1)));
-    if (threads == 1) {
-        work(int64_t{0}, count);
-        return;
-    }
-    std::vector<std::thread> pool;
-    for (int index = 0; index < threads; ++index) {
-        const int64_t begin = count * index / threads, end = count * (index + 1) / threads;
-        pool.emplace_back([&work, begin, end] { work(begin, end); });
-    }
-    for (auto& thread : pool) thread.join();
-}
+namespace {
 
 // out[row, :] = sum over the row's events of value * weight[unit, :]
 template <typename T>
@@ -111,6 +98,25 @@ void products_of_four(const T* weights, int64_t neurons, int64_t columns, const 
             sums[2 * stride + i + v] = a2[v];
             sums[3 * stride + i + v] = a3[v];
         }
+    }
+}
+
+// sums[i] = weights[i, :] . stream for the given rows alone, four side by side: one sum would wait for itself
+template <typename T>
+void products_of_rows(const T* weights, const std::vector<int32_t>& rows, int64_t columns, const T* stream, T* sums) {
+    for (size_t first = 0; first < rows.size(); first += 4) {
+        const T* w[4];
+        for (size_t r = 0; r < 4; ++r) w[r] = weights + rows[std::min(first + r, rows.size() - 1)] * columns;
+        T a0 = 0, a1 = 0, a2 = 0, a3 = 0;
+#pragma omp simd reduction(+ : a0, a1, a2, a3)
+        for (int64_t c = 0; c < columns; ++c) {
+            a0 = fused(w[0][c], stream[c], a0);
+            a1 = fused(w[1][c], stream[c], a1);
+            a2 = fused(w[2][c], stream[c], a2);
+            a3 = fused(w[3][c], stream[c], a3);
+        }
+        const T found[4] = {a0, a1, a2, a3};
+        for (size_t r = 0; r < 4 && first + r < rows.size(); ++r) sums[rows[first + r]] = found[r];
     }
 }
 
@@ -215,6 +221,8 @@ void layer_backward(const Layer& layer, const T* spikes, const T* potential, con
     const auto weights = layer.recurrent && layer.batch > 1 ? by_lanes(recurrent_weight, N, KN) : std::vector<T>();
     parallel_over((layer.batch + block - 1) / block, threads, [=, &weights](int64_t begin, int64_t end) {
         std::vector<T> kept_grad(block * N), adaptation_grad(block * N), spike_grad(block * P);
+        std::vector<int32_t> felt;
+        felt.reserve(N);
         std::vector<T> resets(grad_kappa && !layer.membrane ? block * S * N : 0);
         for (int64_t group = begin; group < end; ++group) {
             const int64_t first = group * block, width = std::min(block, layer.batch - first);
@@ -228,14 +236,10 @@ void layer_backward(const Layer& layer, const T* spikes, const T* potential, con
                     if (width == 1) {
                         const T* alone = grad_drive + (first * S + t + 1) * KN;
                         const T* sigma = surrogate + (first * S + t) * N;
-                        for (int64_t i = 0; i < N; ++i) {
-                            if (sigma[i] == T(0)) continue;  // nothing goes through this spike
-                            const T* w = recurrent_weight + i * KN;
-                            T sum = 0;
-#pragma omp simd reduction(+ : sum)
-                            for (int64_t c = 0; c < KN; ++c) sum = fused(w[c], alone[c], sum);
-                            spike_grad[i] = sum;
-                        }
+                        felt.clear();
+                        for (int64_t i = 0; i < N; ++i)
+                            if (sigma[i] != T(0)) felt.push_back(static_cast<int32_t>(i));  // the others take nothing
+                        products_of_rows(recurrent_weight, felt, KN, alone, spike_grad.data());
                     } else {
                         const T* next[block];
                         for (int64_t s = 0; s < block; ++s)
@@ -355,3 +359,9 @@ void layer_backward(const Layer& layer, const T* spikes, const T* potential, con
 
 HETSYN_FUNCTIONS(float)
 HETSYN_FUNCTIONS(double)
+
+HETSYN_FUNCTION(coefficients, double)
+(const double* r, const double* decay, const double* gamma, double* c, double* slope, int64_t count, int64_t bank,
+ int threads) {
+    coefficients(r, decay, gamma, c, slope, count, bank, threads);
+}

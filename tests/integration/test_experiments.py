@@ -10,16 +10,17 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from experiments import images as image_data
-from experiments import mnist1d, runner
 from experiments.catalog import EXPERIMENTS, smoke
 from experiments.commands import experiment as command
-from experiments.delayed_match import DelayedMatchSpec
-from experiments.plan import BASE, PAPER, ChosenSettings, run_count
-from experiments.results import read_folder
-from experiments.run import RunSpec, Training, build, open_task
-from experiments.runner import Selection, run_experiment
-from experiments.train import load_best, masks, train
+from experiments.runs import runner
+from experiments.runs.plan import BASE, PAPER, ChosenSettings, run_count
+from experiments.runs.results import read_folder
+from experiments.runs.run import RunSpec, Training, build, open_task
+from experiments.runs.runner import Selection, run_experiment
+from experiments.runs.train import load_best, masks, train
+from experiments.tasks import images as image_data
+from experiments.tasks import mnist1d
+from experiments.tasks.delayed_match import DelayedMatchSpec
 from export.commands import export
 from hetsyn_model.network import Network
 from hetsyn_model.run_folder import RunError

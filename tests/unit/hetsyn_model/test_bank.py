@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hetsyn_model.bank import Bank, BankError, dyadic
+from hetsyn_model import native
+from hetsyn_model.bank import Bank, BankError, _compiled, _leaky, dyadic
 from hetsyn_model.bank_fit import evenly_apart, fit_bank, kernel_error
 
 TAU = torch.linspace(3.0, 200.0, 300, dtype=torch.float64)
@@ -167,3 +168,24 @@ def test_what_no_bank_can_hold_is_refused() -> None:
         fit_bank(torch.tensor([0.5, 0.9, 1.0]), size=1)
     with pytest.raises(BankError, match="no decays"):
         fit_bank(torch.zeros(0))
+
+
+@pytest.mark.skipif(native.library() is None, reason="the compiled library is not built")
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.floats(0, 0.9999), min_size=1, max_size=12, unique_by=lambda alpha: int(12 * alpha)),
+    st.lists(st.floats(0, 1), min_size=1, max_size=19),
+)
+def test_compiled_coefficients_are_those_of_torch(decays: list[float], more: list[float]) -> None:
+    leaky = sorted(decays)
+    plain = torch.tensor([*leaky, *more], dtype=torch.float64, requires_grad=True)  # on the grid and beside it
+    compiled = plain.detach().clone().requires_grad_()
+    a, b = _leaky(plain, leaky), _compiled(compiled, leaky)
+    assert torch.equal(a, b)
+    weights = torch.cos(torch.arange(a.numel(), dtype=torch.float64)).view(a.shape)
+    (a * weights).sum().backward()
+    (b * weights).sum().backward()
+    assert plain.grad is not None
+    assert compiled.grad is not None
+    largest = float(a.detach().abs().max()) + float(plain.grad.abs().max())
+    assert torch.allclose(plain.grad, compiled.grad, rtol=1e-9, atol=1e-9 * largest)

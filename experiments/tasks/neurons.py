@@ -1,0 +1,97 @@
+"""Networks for a task: the four neuron models with the same layers, initial weights and time constants."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from experiments.tasks.task import Shape
+from hetsyn_model.network import Network
+from hetsyn_model.spec import NetworkSpec, Variant, decay_of, variant
+from hetsyn_model.state import state_bytes, state_layout
+
+LONGEST_TAU_STEPS = 2000.0  # the decays' upper end: longer than any trial but one, and within reach of a bank
+
+
+def network_spec(shape: Shape, model: Variant, *, recurrent: bool, tau_steps: float) -> NetworkSpec:
+    """A network of one neuron model for a task.
+
+    Args:
+        shape: of the task's network.
+        model: the neuron model.
+        recurrent: whether hidden layers are recurrent.
+        tau_steps: the fixed time constant (LIF, ALIF), or the mean of the initial ones.
+    """
+    half = min(math.sqrt(3.0) * shape.tau_spread, 0.95) * tau_steps  # of a uniform range with that deviation
+    neuron = variant(
+        model,
+        tau_steps=shape.tau_reset_steps if model == "hetsyn" else tau_steps,
+        tau_init_steps=(tau_steps - half, tau_steps + half),
+        adaptation_tau_steps=shape.adaptation_tau_steps,
+        adaptation_strength=shape.adaptation_strength,
+        reset_tau_steps=shape.tau_reset_steps if shape.fixed_reset else None,
+    )
+    if neuron.learn_decays:
+        neuron = type(neuron)(**(vars(neuron) | {"decay_range": (0.0, decay_of(LONGEST_TAU_STEPS))}))
+    return NetworkSpec(
+        channels=shape.channels,
+        hidden=shape.hidden,
+        outputs=shape.outputs,
+        recurrent=recurrent,
+        dropout=shape.dropout,
+        step_s=shape.step_s,
+        neuron=neuron,
+        surrogate=shape.surrogate,
+        decision=shape.decision,
+        input_kind=shape.input_kind,
+    )
+
+
+def build_network(shape: Shape, spec: NetworkSpec, *, tau_steps: float, seed: int) -> Network:
+    """The untrained network of a seed, with the task's distribution of initial time constants.
+
+    A network's own initial weights keep the *fluctuation* of n inputs of rate f in check, of variance n f tau / 2.
+    Where activity is steady its mean counts too, n (f tau)^2 over random weights, and with long time constants it is
+    the larger: half the neurons would fire as fast as they can, and the readout be sure of one class from the start.
+    """
+    network = Network(spec, seed=seed)
+    generator = torch.Generator().manual_seed(seed + 1_000_003)
+    of_weights = torch.Generator().manual_seed(seed + 3_000_017)
+    with torch.no_grad():
+        for layer in network.named_layers().values():
+            for weight in (layer.w_in, layer.w_rec):
+                if weight is not None and shape.weights == "fan-in":
+                    normal = torch.randn(weight.shape, generator=of_weights, dtype=torch.float64)
+                    weight.copy_(normal / math.sqrt(weight.shape[1]))
+                elif weight is not None:
+                    fluctuation = 1.0 + weight.shape[1] * 0.05 * tau_steps / 2
+                    mean = weight.shape[1] * (shape.steady_rate * tau_steps) ** 2
+                    weight.mul_(math.sqrt(fluctuation / (fluctuation + mean)))
+            for decay in (layer.r_in, layer.r_rec):
+                if shape.tau_normal and decay is not None and spec.neuron.learn_decays:
+                    normal = torch.randn(decay.shape, generator=generator, dtype=torch.float64)
+                    tau = (tau_steps * (1 + shape.tau_spread * normal)).clamp_min(1.0)
+                    decay.copy_(torch.exp(-1.0 / tau))
+    return network
+
+
+def time_constants(decay: Tensor) -> Tensor:
+    """Time constants tau = -1 / ln r in steps, float64, shaped as the decays; 0 for r = 0, infinite for r = 1."""
+    return -1.0 / torch.log(decay.detach().double())
+
+
+def parameter_count(spec: NetworkSpec) -> int:
+    """Values that training changes."""
+    return sum(p.numel() for p in Network(spec).parameters() if p.requires_grad)
+
+
+def exact_state_bytes(spec: NetworkSpec) -> int:
+    """Bytes of one stream's state in the exact form."""
+    return state_bytes(state_layout(spec, "exact"))
+
+
+def bank_state_bytes(spec: NetworkSpec, bank_size: int) -> int:
+    """Bytes of one stream's state in the bank form, with banks of one size."""
+    return state_bytes(state_layout(spec, "bank", dict.fromkeys(spec.layer_names, bank_size)))
