@@ -140,10 +140,12 @@ SUBCOMMANDS = {
 }
 OPTIONAL = (
     *("torch", "h5py", "matplotlib", "onnx", "onnxscript"),
-    *("onnxruntime", "hdrh", "redis", "cryptography"),
+    *("onnxruntime", "hdrh", "redis", "cryptography", "grpc", "grpc_health", "tritonclient"),
 )
 # of a dependency that the subcommand needs only for some of its options
-OWN_EXTRA = {"redis": "redis", "cryptography": "carried"}
+OWN_EXTRA = {
+    "redis": "redis", "cryptography": "carried", "grpc": "grpc", "grpc_health": "grpc", "tritonclient": "grpc",
+}  # fmt: skip
 
 app = typer.Typer(
     add_completion=False,

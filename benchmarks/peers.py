@@ -65,6 +65,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--patience", type=float, default=15.0, help="seconds to wait for other programs before each closed loop"
     )
     parser.add_argument("--only", nargs="+", metavar="SERVER", help="these servers alone (and ours, the reference)")
+    peers_python_option(parser)
+    parser.add_argument("--plot", type=Path, help="where a PNG of the result goes")
+
+
+def peers_python_option(parser: argparse.ArgumentParser) -> None:
+    """The option for the environment of the peers."""
     parser.add_argument(
         "--peers-python",
         type=Path,
@@ -72,7 +78,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"Python of an environment with {REQUIREMENTS.relative_to(ROOT)}; by default ${PEERS_PYTHON}, "
         "else one is made under build/",
     )
-    parser.add_argument("--plot", type=Path, help="where a PNG of the result goes")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -88,7 +93,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         contenders = [ours("exact"), ours("bank"), empty(), dict_server(step_graph)]
         missing: dict[str, str] = {}
         try:
-            python = arguments.peers_python or _environment()
+            python = arguments.peers_python or environment()
         except PeersMissing as error:
             python = Path("python")
             missing = {peer.name: f"not installed: {error}" for peer in peers(python, step_graph, folder)}
@@ -125,7 +130,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     return results
 
 
-def _environment() -> Path:
+def environment() -> Path:
     """The Python of an environment with the peers, which is made again when the requirements change.
 
     Raises:

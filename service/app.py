@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from service.admission.permits import Admission
 from service.admission.uploads import Uploads
@@ -25,10 +25,11 @@ from service.carried.keys import CarryKeys
 from service.carried.sessions import CarriedSessions
 from service.carried.token import Tokens
 from service.engine.engine import Engine
-from service.errors import StoreUnusable
+from service.errors import HetsynError
 from service.models.catalog import ModelCatalog
 from service.observe.clock import Clock
 from service.observe.counters import Counters
+from service.open_inference.service import OpenInference
 from service.registry.begun import BegunSessions
 from service.registry.local import LocalSessions
 from service.registry.registry import SessionRegistry
@@ -51,6 +52,9 @@ from service.store.url import open_store
 from service.workers.place import Place
 from service.workers.siblings import Siblings
 
+if TYPE_CHECKING:
+    from service.grpc.server import GrpcServer
+
 log = logging.getLogger("hetsyn.app")
 
 
@@ -69,6 +73,8 @@ class Server:
         transfer: exports and imports them.
         carried: sessions that the clients carry.
         reloader: of the catalog.
+        open_inference: the Open Inference Protocol on these.
+        grpc: its port; None where there is none.
         siblings: workers of the same server; None is this process alone.
     """
 
@@ -84,23 +90,30 @@ class Server:
     carried: CarriedSessions
     reloader: Reloader
     operator: OperatorStatus
+    open_inference: OpenInference
+    grpc: GrpcServer | None = None
     siblings: Siblings | None = None
 
     async def start(self) -> None:
-        """Open the session store. A second call does nothing.
+        """Open the session store and the port of gRPC. A second call does nothing.
 
         Raises:
-            StoreUnusable: the store would lose sessions, as it is configured. The server is closed then.
+            HetsynError: the store would lose sessions, as it is configured, or the port cannot be used. The server is
+                closed then.
         """
         try:
             await self.registry.sessions.start()
-        except StoreUnusable:
+            if self.grpc is not None:
+                await self.grpc.start()
+        except HetsynError:
             await self.close()
             raise
 
     async def close(self) -> None:
         """Finish and commit the requests in flight, end the threads and close the store."""
         await self.admission.finish()
+        if self.grpc is not None:
+            await self.grpc.close()
         self.uploads.close()
         await self.batcher.close()
         await self.registry.sessions.close()
@@ -215,6 +228,12 @@ def build_server(
     registry = SessionRegistry(sessions, advance, counters)
     if siblings is not None:
         registry.new_id = siblings.routing.new_id
+    open_inference = OpenInference(catalog, registry, reloader, limits, retention, settings.model_control)
+    grpc: GrpcServer | None = None
+    if settings.grpc.port is not None:
+        from service.grpc.server import GrpcServer  # an extra brings what it needs
+
+        grpc = GrpcServer(settings.grpc, settings.host, open_inference, admission, uploads, counters, limits)
     streams = Streams(registry, admission, uploads, counters, limits, siblings, settings.cors_origins)
     many = ManyStreams(streams, limits, PlainRows(streams, batcher, rows))
     return Server(
@@ -230,6 +249,8 @@ def build_server(
         carried=CarriedSessions(tokens, advance, counters, wall),
         reloader=reloader,
         operator=operator_status(),
+        open_inference=open_inference,
+        grpc=grpc,
         siblings=siblings,
     )
 
@@ -271,6 +292,7 @@ def create_app(
         batcher=server.batcher,
         counters=server.counters,
         operator=server.operator,
+        open_inference=server.open_inference,
         lifespan=lifespan,
         siblings=server.siblings,
         cors_origins=settings.cors_origins,

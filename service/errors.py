@@ -8,6 +8,7 @@ HetsynError
 │   └── TooSlow            its body did not come in time
 ├── UnsupportedInput       a content type or an input kind that the server or the model does not take
 ├── OriginRefused          a page of another origin opens a stream
+├── ModelControlOff        clients may not load and unload models
 ├── NotFound               no such model, version or session
 ├── SessionError           the session cannot take this chunk; it is unchanged
 │   ├── OutOfOrder         another chunk number is expected
@@ -76,6 +77,10 @@ class UnsupportedInput(HetsynError):
 
 
 class OriginRefused(HetsynError):
+    pass
+
+
+class ModelControlOff(HetsynError):
     pass
 
 

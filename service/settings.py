@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 StateDtype = Literal["float32", "float16"]
 FormsChoice = Literal["any", "default"]
+ModelControl = Literal["none", "explicit"]
 
 _MAY_BE_ZERO = ("port", "watch_s", "drain_s", "finish_s", "inline_s")
 
@@ -147,6 +148,27 @@ class StoreSettings(_Checked):
 
 
 @dataclass(frozen=True)
+class GrpcSettings(_Checked):
+    """The gRPC port.
+
+    Attributes:
+        port: on which the server speaks the Open Inference Protocol; 0 takes a free one, None is none.
+        tls_cert: certificate chain in PEM; None speaks without TLS.
+        tls_key: its private key.
+    """
+
+    port: int | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_port(self.port or 0)
+        if (self.tls_cert is None) is not (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key go together")
+
+
+@dataclass(frozen=True)
 class Settings(_Checked):
     """Everything that an operator decides.
 
@@ -166,6 +188,8 @@ class Settings(_Checked):
             else the CPU).
         forms: of a model that a client may choose: ``any``, or ``default`` for the default form only. The exact form
             takes sixty times the memory of the bank.
+        model_control: whether clients of the Open Inference Protocol may load and unload models: ``explicit``,
+            or ``none``.
         drain_s: time for which a server that got SIGTERM still serves while ``/health/ready`` says 503, so that
             balancers notice; longer than the interval of their checks.
         finish_s: time after that for the requests in flight; those that are not finished then are refused.
@@ -173,6 +197,7 @@ class Settings(_Checked):
         retention: how long sessions live.
         batching: how chunks are computed.
         store: where sessions are stored.
+        grpc: a second port, for gRPC.
     """
 
     models: Path
@@ -185,22 +210,24 @@ class Settings(_Checked):
     port: int = 8000
     device: DeviceChoice = "auto"
     forms: FormsChoice = "any"
+    model_control: ModelControl = "none"
     drain_s: float = 0.0
     finish_s: float = 20.0
     limits: Limits = field(default_factory=Limits)
     retention: Retention = field(default_factory=Retention)
     batching: Batching = field(default_factory=Batching)
     store: StoreSettings = field(default_factory=StoreSettings)
+    grpc: GrpcSettings = field(default_factory=GrpcSettings)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.port <= 65_535:
-            raise ValueError(f"port: {self.port} is not within 0-65535")
+        _check_port(self.port)
         for origin in self.cors_origins:
             if not is_origin(origin):
                 raise ValueError(f"cors_origins: {origin!r} is no origin: write such as https://example.org")
         _check_choice("device", self.device, get_args(DeviceChoice))
         _check_choice("forms", self.forms, get_args(FormsChoice))
+        _check_choice("model_control", self.model_control, get_args(ModelControl))
 
 
 USUAL_PORTS = {"http": 80, "https": 443}
@@ -219,6 +246,11 @@ def is_origin(text: str) -> bool:
         return False
     has_host_alone = re.fullmatch(r"[\w.\[\]:-]+", parts.netloc, re.ASCII) is not None
     return has_host_alone and text == f"{parts.scheme}://{parts.netloc}"
+
+
+def _check_port(port: int) -> None:
+    if port > 65_535:
+        raise ValueError(f"port: {port} is not within 0-65535")
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 CONFIG = """
 backend: "python"
 max_batch_size: {candidates}
-input [{{ name: "chunk", data_type: TYPE_UINT8, dims: [-1], allow_ragged_batch: true }}]
+input [{{ {input}, allow_ragged_batch: true }}]
 output [{{ name: "probabilities", data_type: TYPE_FP32, dims: [-1] }}]
 instance_group [{{ kind: KIND_CPU, count: {instances} }}]
 parameters [
@@ -42,14 +42,23 @@ sequence_batching {{
 """
 
 
-def write_repository(folder: Path, form: str, graph: Path, sequences: int) -> None:
-    """A model repository with one model, named after its form."""
-    version = folder / form / "1"
+INPUTS = {
+    "chunk": 'name: "chunk", data_type: TYPE_UINT8, dims: [-1]',
+    "spikes": 'name: "spikes", data_type: TYPE_BOOL, dims: [-1, -1]',
+}
+"""Packed events as bytes, or a tensor [steps, channels]."""
+
+
+def write_repository(folder: Path, name: str, form: str, graph: Path, sequences: int, tensor: str) -> None:
+    """A model repository with one model."""
+    version = folder / name / "1"
     version.mkdir(parents=True)
     instances = os.cpu_count() or 1
     candidates = ceil(sequences / instances)
-    config = CONFIG.format(form=form, graph=graph.resolve(), instances=instances, candidates=candidates)
-    (folder / form / "config.pbtxt").write_text(f'name: "{form}"{config}')
+    config = CONFIG.format(
+        form=form, graph=graph.resolve(), instances=instances, candidates=candidates, input=INPUTS[tensor]
+    )
+    (folder / name / "config.pbtxt").write_text(f'name: "{name}"{config}')
     shutil.copy(Path(__file__).with_name("triton_model.py"), version / "model.py")
 
 
@@ -65,6 +74,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--form", choices=("exact", "bank"), required=True)
     parser.add_argument("--graph", type=Path, required=True, help="of this form: the exact step, or our bank graph")
+    parser.add_argument("--name", help="of the model; by default its form")
+    parser.add_argument("--input", choices=INPUTS, default="chunk", help="packed events, or a tensor of spikes")
+    parser.add_argument("--grpc-port", type=int, help="by default there is none")
     parser.add_argument("--sequences", type=int, default=16, help="that are open at a time")
     parser.add_argument("--folder", type=Path, required=True, help="where the model repository is written")
     arguments = parser.parse_args()
@@ -75,7 +87,8 @@ def main() -> None:
         raise SystemExit("nvidia-pytriton is not installed")
     package = Path(spec.submodule_search_locations[0])
     folder = Path(tempfile.mkdtemp(dir=arguments.folder))
-    write_repository(folder / "models", arguments.form, arguments.graph, arguments.sequences)
+    name = arguments.name or arguments.form
+    write_repository(folder / "models", name, arguments.form, arguments.graph, arguments.sequences, arguments.input)
     write_backends(folder / "backends", package)
     libraries = [sysconfig.get_config_var("LIBDIR"), str(package.parent / "nvidia_pytriton.libs")]
     environment = os.environ | {
@@ -90,7 +103,11 @@ def main() -> None:
         f"--backend-directory={folder / 'backends'}",
         "--http-address=127.0.0.1",
         f"--http-port={arguments.port}",
-        "--allow-grpc=false",
+        *(
+            ("--allow-grpc=false",)
+            if arguments.grpc_port is None
+            else ("--grpc-address=127.0.0.1", f"--grpc-port={arguments.grpc_port}")
+        ),
         "--allow-metrics=false",
         "--log-info=false",
         "--exit-timeout-secs=0",

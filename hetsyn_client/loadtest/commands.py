@@ -33,6 +33,8 @@ class Transport(StrEnum):
     infer = "infer"
     stream = "stream"
     streams = "streams"
+    v2 = "v2"
+    grpc = "grpc"
 
 
 @bench.command()
@@ -92,9 +94,13 @@ def bench_server(
     transport: Annotated[
         Transport,
         typer.Option(
-            help="infer: a request a chunk. stream: WS /stream, a connection a session. streams: WS /streams."
+            help="infer: a request a chunk. stream: WS /stream, a connection a session. streams: WS /streams. "
+            "v2, grpc: the Open Inference Protocol."
         ),
     ] = Transport.infer,
+    grpc_port: Annotated[
+        int, typer.Option(min=1, max=65_535, help="--transport grpc: the server's port for gRPC.")
+    ] = 8001,
     connections: Annotated[
         int, typer.Option(min=1, help="The most connections; for --transport streams at most 4. stream has one each.")
     ] = 256,
@@ -127,7 +133,7 @@ def bench_server(
     from hetsyn_client.loadtest.run import ClosedLoop, OpenLoop, RunSettings, Stop, measure, run_loop, saturate
     from hetsyn_client.loadtest.served_model import fetch_model
     from hetsyn_client.loadtest.target import Address
-    from hetsyn_client.loadtest.transports import TARGETS
+    from hetsyn_client.loadtest.transports import target_type
     from hetsyn_client.loadtest.view import View, verdict
 
     address = Address.parse(server_url(server, url))
@@ -135,7 +141,8 @@ def bench_server(
     load = choose_load(
         served, chunk_ms / 1000, recordings=recordings, density=density, default_density=DENSITY, seed=seed
     )
-    target = TARGETS[transport](address, load.content_type, served.name, served.version, served.form)
+    target = target_type(transport)(address, load.content_type, served.name, served.version, served.form)
+    target.channels, target.grpc_port = served.channels, grpc_port
     settings = RunSettings(
         duration_s=duration_s or (TRIAL_S if ramp else DURATION_S),
         warmup_s=warmup_s,

@@ -132,7 +132,12 @@ class HetsynTarget:
 
     Attributes:
         address, content_type, model, version, form: see above.
+        channels: of the model's spikes; for transports that send a tensor.
+        grpc_port: of the same host; for transports that need it.
     """
+
+    channels = 0
+    grpc_port = 0
 
     def __init__(self, address: Address, content_type: str, model: str, version: str, form: str) -> None:
         self.address = address

@@ -18,6 +18,8 @@ from service.api import asyncapi, docs, health, infer_openapi, metrics, models, 
 from service.api.connection import Connections
 from service.api.infer import PATH as INFER_PATH
 from service.api.infer import InferEndpoint
+from service.api.open_inference import PREFIX as OPEN_INFERENCE
+from service.api.open_inference import OpenInferenceEndpoint
 from service.api.parts import Parts
 from service.api.passed_on import PassedOn
 from service.api.request_id import RequestIdEcho
@@ -25,6 +27,7 @@ from service.batching.batcher import Batcher
 from service.carried.sessions import CarriedSessions
 from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
+from service.open_inference.service import OpenInference
 from service.registry.registry import SessionRegistry
 from service.registry.transfer import SessionTransfer
 from service.runtime.operators import OperatorStatus
@@ -34,22 +37,24 @@ from service.workers.siblings import Siblings
 
 
 class Application:
-    """The HTTP interface as an ASGI application: two branches, and middleware around both.
+    """The HTTP interface as an ASGI application: three branches, and middleware around both.
 
-    ``POST /infer`` goes straight to its endpoint, all else to FastAPI. FastAPI's router, its dependencies and its own
-    middleware cost 54 us a request, the endpoint 10 us (docs/explanation/performance.md).
+    ``POST /infer`` goes straight to its endpoint, ``/v2`` to its own, all else to FastAPI. FastAPI's router, its
+    dependencies and its own middleware cost 54 us a request, the endpoint 10 us (docs/explanation/performance.md).
 
     Args:
         infer: the endpoint.
+        open_inference: the endpoint of all paths below ``/v2``.
         rest: FastAPI, with a route for every path.
 
     Attributes:
         rest: see above.
     """
 
-    def __init__(self, infer: ASGIApp, rest: FastAPI) -> None:
+    def __init__(self, infer: ASGIApp, open_inference: ASGIApp, rest: FastAPI) -> None:
         self.rest = rest
         self._infer = infer
+        self._open_inference = open_inference
         self._outermost: ASGIApp = self._dispatch
 
     @property
@@ -74,12 +79,12 @@ class Application:
         await self._outermost(scope, receive, send)
 
     def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        if (
-            scope["type"] == "http"
-            and scope["method"] == "POST"
-            and scope["path"].removeprefix(scope.get("root_path", "")) == INFER_PATH
-        ):
-            return self._infer(scope, receive, send)
+        if scope["type"] == "http":
+            path = scope["path"].removeprefix(scope.get("root_path", ""))
+            if scope["method"] == "POST" and path == INFER_PATH:
+                return self._infer(scope, receive, send)
+            if path.startswith(OPEN_INFERENCE) and path[len(OPEN_INFERENCE) :][:1] in ("", "/"):
+                return self._open_inference(scope, receive, send)
         return self.rest(scope, receive, send)
 
 
@@ -96,6 +101,7 @@ def create_application(
     batcher: Batcher,
     counters: Counters,
     operator: OperatorStatus,
+    open_inference: OpenInference,
     lifespan: Callable[[Any], AbstractAsyncContextManager[None]],
     siblings: Siblings | None = None,
     cors_origins: Sequence[str] = (),
@@ -114,6 +120,7 @@ def create_application(
         batcher: for ``/metrics``.
         counters: for ``/metrics``.
         operator: what runs the networks, for ``/metrics`` and ``/models``.
+        open_inference: what answers below ``/v2``.
         lifespan: entered when the application starts, left when it stops.
         siblings: workers of the same server; None is this process alone.
         cors_origins: whose pages may send requests.
@@ -149,7 +156,8 @@ def create_application(
     page.install(rest)
     asyncapi.install(rest, connections.many.streams)
     rest.openapi = lambda: _document(rest)  # type: ignore[method-assign]  # as FastAPI documents it
-    app = Application(infer, rest)
+    v2 = OpenInferenceEndpoint(open_inference, admission, uploads, counters, limits, rest, siblings)
+    app = Application(infer, v2, rest)
     if siblings is not None:
         parts, max_bytes = Parts(connections.many), limits.max_body_bytes
         app.add_middleware(PassedOn, siblings=siblings, parts=parts, uploads=uploads, max_body_bytes=max_bytes)

@@ -49,6 +49,7 @@ PROBLEMS: Mapping[type[errors.HetsynError], Problem] = {
     errors.TooSlow: Problem(408, "too-slow", "The input came too slowly"),
     errors.UnsupportedInput: Problem(415, "unsupported-input", "This kind of input is not accepted"),
     errors.OriginRefused: Problem(403, "foreign-origin", "A page of another origin"),
+    errors.ModelControlOff: Problem(403, "model-control-off", "Clients may not load models"),
     errors.NotFound: Problem(404, "not-found", "Not found"),
     errors.OutOfOrder: Problem(409, "out-of-order", "Another chunk is expected"),
     errors.ConflictingChunk: Problem(409, "conflicting-chunk", "The chunk number was used for other content"),

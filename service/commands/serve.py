@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from service.commands import MODELS
-from service.settings import Batching, Limits, Retention, Settings, StoreSettings, is_origin
+from service.settings import Batching, GrpcSettings, Limits, Retention, Settings, StoreSettings, is_origin
 
 serve = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 # headings of the help
@@ -36,6 +36,11 @@ class DeviceName(StrEnum):
 class Forms(StrEnum):
     any = "any"
     default = "default"
+
+
+class ModelControl(StrEnum):
+    none = "none"
+    explicit = "explicit"
 
 
 class StoreDtype(StrEnum):
@@ -85,6 +90,17 @@ def serve_models(
     forms: Annotated[
         Forms, typer.Option(help="Forms that clients may choose; default is each model's default form only.")
     ] = Forms.any,
+    model_control: Annotated[
+        ModelControl, typer.Option(help="Whether clients of the Open Inference Protocol may load and unload models.")
+    ] = ModelControl.none,
+    grpc_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65_535, help="Port for the Open Inference Protocol over gRPC; 0 takes a free one."),
+    ] = None,
+    grpc_tls_cert: Annotated[
+        Path | None, typer.Option(help="Certificate chain of that port, in PEM. Default: no TLS.")
+    ] = None,
+    grpc_tls_key: Annotated[Path | None, typer.Option(help="Private key of the certificate, in PEM.")] = None,
     workers: Annotated[
         int, typer.Option(min=1, envvar="HETSYN_WORKERS", help="Processes that serve the port, about one a CPU core.")
     ] = 1,
@@ -260,6 +276,8 @@ def serve_models(
 
     if max_upload_bytes < max_body_bytes:
         raise typer.BadParameter(f"--max-upload-bytes {max_upload_bytes} is less than --max-body-bytes")
+    if (grpc_tls_cert is None) is not (grpc_tls_key is None) or (grpc_tls_cert is not None and grpc_port is None):
+        raise typer.BadParameter("--grpc-tls-cert and --grpc-tls-key go together, with --grpc-port: give all three")
     settings = Settings(
         models=models,
         default_model=default_model,
@@ -271,6 +289,7 @@ def serve_models(
         cors_origins=tuple(cors_origins or ()),
         device=device.value,
         forms=forms.value,
+        model_control=model_control.value,
         drain_s=drain_s,
         finish_s=finish_s,
         limits=Limits(
@@ -301,6 +320,7 @@ def serve_models(
         ),
         batching=Batching(engine_threads=engine_threads, max_batch=max_batch, inline_s=inline_s),
         store=StoreSettings(url=store, timeout_s=store_timeout_s, dtype="float16" if store_half else store_dtype.value),
+        grpc=GrpcSettings(grpc_port, grpc_tls_cert, grpc_tls_key),
     )
     place = place_of_worker()
     if workers > 1 and place is None:

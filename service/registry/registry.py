@@ -84,7 +84,7 @@ class SessionRegistry:
             envelope.session or self.new_id(),
             permit.client,
             is_one_shot=envelope.end and not envelope.seq,
-            is_new_id=envelope.session is None,
+            is_new_id=envelope.session is None or request.begins is True,
         )
         try:
             async with entry.turn(permit.due_s):
@@ -230,7 +230,7 @@ class SessionRegistry:
             if attempt:  # another process has changed the session: decide again on its latest snapshot
                 snapshot, authoritative = await sessions.latest(entry), True
             else:
-                may_be_first = envelope.session is None or envelope.seq == 0
+                may_be_first = envelope.session is None or envelope.seq == 0 or request.begins is True
                 snapshot, authoritative = await sessions.current(entry, may_be_first=may_be_first)
             decision = self._decide(entry, snapshot, request, authoritative)
             if isinstance(decision, Replay):
@@ -243,6 +243,8 @@ class SessionRegistry:
                 committing = self._commit(entry, snapshot, after.session)
                 if await (committing if watch is None else watch.stored(committing)):
                     self._advance.count(after)
+                    if request.begins:
+                        sessions.release_id(entry.id)
                     return extended(after.reply, envelope, after.spikes, watch) if envelope.asks_more else after.reply
         raise contended(entry.id)
 
@@ -269,6 +271,11 @@ class SessionRegistry:
                 raise snapshot.damage
             envelope, session, known = request.envelope, snapshot.session, snapshot.known
             now_s, lifetimes = self.sessions.clock(), self.sessions.decision_lifetimes
+            if request.begins is not None:
+                if request.begins:
+                    return self._advance.plan(self._advance.begin(envelope, now_s), 0, request)
+                if status(known, now_s, lifetimes) == "none":
+                    raise NotFound(f"no session {entry.id!r} to go on with: begin it first")
             is_missing = authoritative and entry.seen_before and session is None
             if is_missing:
                 entry.seen_before = False  # one reply reports the loss; then the id may begin again

@@ -105,6 +105,8 @@ def _plan_reload(
         return ReloadPlan(before, refused=(Refused(catalog.folder, str(error)),))
     models, opened, refused = [], [], []
     for path in paths:
+        if path.parent.name in catalog.withdrawn:
+            continue
         known = catalog.find(path.parent.name, path.name)
         is_offered = path.name in before.models.get(path.parent.name, {})
         try:
@@ -214,6 +216,20 @@ class Reloader:
             plan = await self.plan()
             self.publish(plan)
         return plan
+
+    async def offer(self, name: str) -> ReloadPlan:
+        """``reload``, with a model that may have been withdrawn."""
+        self._catalog.withdrawn.discard(name)
+        return await self.reload()
+
+    async def withdraw(self, name: str) -> None:
+        """Offer a model no more, until ``offer``. Its sessions go on.
+
+        Raises:
+            NotFound: there is no such model.
+        """
+        async with self._reloading:
+            self._catalog.withdraw(name)
 
     async def plan(self) -> ReloadPlan:
         """Open and test the folder's new versions on a thread. Changes nothing."""

@@ -51,7 +51,7 @@ def decode_json(body: bytes, max_rows: float = inf, limit: SoundLimit = NO_LIMIT
     token = None if parsed.token is None else _decode_token(parsed.token)
     if chunk is None and parsed.input is not None:
         chunk = parsed.input.decode(limit) if isinstance(parsed.input, AudioInput) else parsed.input.chunk()
-    return _request(envelope, chunk, token)
+    return make_request(envelope, chunk, token)
 
 
 def decode_raw(
@@ -74,7 +74,7 @@ def decode_raw(
         return _decode_frame(query, body, limit)
     decode = _raw_decoder(content_type)
     envelope = decode_query(query)
-    return _request(envelope, decode(body, limit) if body else None)
+    return make_request(envelope, decode(body, limit) if body else None)
 
 
 def _decode_frame(query: Iterable[tuple[str, str]], body: bytes, limit: SoundLimit) -> InferRequest:
@@ -82,7 +82,7 @@ def _decode_frame(query: Iterable[tuple[str, str]], body: bytes, limit: SoundLim
     token, content_type, inner = frames.unpack_frame(body)
     envelope = decode_query(query)
     chunk = _raw_decoder(content_type)(inner, limit) if inner else None
-    return _request(envelope, chunk, token or None)._replace(carry=True)
+    return make_request(envelope, chunk, token or None)._replace(carry=True)
 
 
 def _decode_token(text: str) -> bytes:
@@ -134,7 +134,17 @@ def _raw_decoder(content_type: str) -> Callable[[bytes, SoundLimit], Chunk]:
     return lambda body, limit: decode_sound(sound, body, limit)
 
 
-def _request(envelope: Envelope, chunk: Chunk | None, token: bytes | None = None) -> InferRequest:
+def make_request(envelope: Envelope, chunk: Chunk | None, token: bytes | None = None) -> InferRequest:
+    """A request of its decoded parts.
+
+    Args:
+        envelope: its parameters.
+        chunk: its input; None if there is none.
+        token: of a carried session.
+
+    Raises:
+        InputError: there is no input, and the request does not end its session.
+    """
     if chunk is not None and not (len(chunk.samples) if isinstance(chunk, AudioChunk) else chunk.steps):
         chunk = None
     if chunk is None and not envelope.end:

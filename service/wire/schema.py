@@ -265,6 +265,8 @@ class InferRequest(NamedTuple):
         carry: whether the client carries the session.
         token: the carried session; None if it begins, or is not carried.
         came_s: when it came, in seconds of ``time.perf_counter``, if that was before it was decoded.
+        begins: whether the chunk begins its session anew, whatever was there (True), or goes on with one that there has
+            to be (False); None leaves it to the chunk's number.
     """
 
     envelope: Envelope
@@ -273,6 +275,7 @@ class InferRequest(NamedTuple):
     carry: bool = False
     token: bytes | None = None
     came_s: float | None = None
+    begins: bool | None = None
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ def check_workers(settings: Settings, count: int) -> str:
     """What is wrong with a number of workers; empty if nothing is."""
     if count > MOST_WORKERS:
         return f"--workers {count} is above {MOST_WORKERS}: take about as many as the machine has cores"
+    if settings.grpc.port is not None or settings.model_control == "explicit":
+        return "--grpc-port and --model-control explicit are for one process: leave them out, or leave out --workers"
     return check_limits(settings.limits, count)
 
 

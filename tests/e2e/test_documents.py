@@ -46,6 +46,7 @@ NOT_RUN = {
     r"arecord |ffmpeg ": "needs a microphone: tests/e2e/test_listening.py, and examples/speak.py in the tutorial",
     r"make operators-cuda|hetsyn serve --device cuda|python -m benchmarks gpu ": "needs nvcc or a GPU",
     r"python -m benchmarks ": "takes minutes: tests/integration/test_bench.py and tests/e2e run them shortened",
+    r"perf_analyzer |hetsyn bench \S+ --transport grpc": "needs a port for gRPC: tests/e2e/test_open_inference.py",
     r"hetsyn bench \S+ --ramp": "takes minutes: tests/unit/hetsyn_client/loadtest/test_ramp.py",
     r"hetsyn export shd-size ": "takes a minute: tests/contract has what it writes",
     r"hetsyn train voices |digits=|for seed in|\$digits ": "needs speech engines and recordings, and takes an hour",

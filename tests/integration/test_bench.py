@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import signal
+from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
 import pytest
 from typer.testing import CliRunner
 
+from benchmarks.server_process import free_port
+from hetsyn_client.errors import ServiceUnreachable
 from hetsyn_client.loadtest.commands import bench
 from tests.support.artifact import write_artifact
+from tests.support.fake_graph import load_fake
 from tests.support.gate import Gate
+from tests.support.open_inference import live_server
 from tests.support.running_server import running
+from tests.support.tools import NO_TRITONCLIENT
 
 
 def run(url: str, *arguments: str, code: int = 0) -> str:
@@ -62,6 +68,36 @@ def test_live_transports_answer_every_chunk_and_leave_no_session(
     if mode == "--streams":
         assert measurement["answered"] == 5 * 12
     assert 'hetsyn_chunks_total{outcome="replayed"} 0.0' in chunks
+
+
+@pytest.mark.parametrize("transport", ["v2", "grpc"])
+@pytest.mark.parametrize("model", ["digits", "spiking", "sensor"])
+def test_the_open_inference_protocol_answers_every_chunk(tmp_path: Path, transport: str, model: str) -> None:
+    if find_spec("tritonclient") is None or find_spec("grpc_health") is None:
+        pytest.skip(NO_TRITONCLIENT)
+    with live_server(tmp_path / "models") as live:
+        run(
+            live.url,
+            *("--model", model, "--streams", "5", "--transport", transport, "--duration-s", "0.6", "--chunk-ms", "50"),
+            *("--session-chunks", "4", "--json", str(tmp_path / "x.json"), "--grpc-port", live.grpc.partition(":")[2]),
+        )
+        metrics = httpx.get(f"{live.url}/metrics").text
+        assert live.app.state.server.registry.sessions.open == 0
+    written = json.loads((tmp_path / "x.json").read_text())
+    assert written["settings"]["transport"] == transport
+    assert written["measurement"]["errors"] == {}
+    assert written["measurement"]["answered"] == 5 * 12
+    assert 'hetsyn_chunks_total{outcome="replayed"} 0.0' in metrics
+
+
+def test_a_server_without_grpc_is_named(tmp_path: Path) -> None:
+    if find_spec("tritonclient") is None:
+        pytest.skip(NO_TRITONCLIENT)
+    write_artifact(tmp_path)
+    with running(tmp_path, load_fake) as url:
+        result = CliRunner().invoke(bench, [url, "--transport", "grpc", "--grpc-port", str(free_port())])
+    assert isinstance(result.exception, ServiceUnreachable)
+    assert "start 'hetsyn serve' with --grpc-port" in str(result.exception)
 
 
 @pytest.mark.parametrize("transport", ["stream", "streams"])

@@ -5,17 +5,13 @@ The long run: ``pytest tests/integration/test_decoders.py --fuzz-inputs 100000``
 
 from __future__ import annotations
 
-import random
-import time
-from collections.abc import Iterator, Sequence
-
 import pytest
 
-from service.errors import HetsynError
 from service.models.catalog import ModelCatalog
 from tests.support.artifact import Takes, write_artifact
 from tests.support.decoders import Decoder, decoders
 from tests.support.fake_graph import load_fake
+from tests.support.mutation import try_inputs
 
 NAMES = (
     "JSON body",
@@ -38,8 +34,6 @@ NAMES = (
     "token",
     "resealed token",
 )
-LONGEST_SENTENCE = 1_000
-LONGEST_CPU_S = 1.0  # an input has some hundred bytes
 
 
 @pytest.fixture(scope="module")
@@ -50,37 +44,6 @@ def all_decoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Decoder]
     for takes in kinds:
         write_artifact(folder, takes, takes=takes)
     return decoders(ModelCatalog(folder, "digits", load=load_fake))
-
-
-def inputs(decoder: Decoder, seed: str, count: int) -> Iterator[bytes]:
-    """Valid inputs after up to five changes, and one in ten any bytes. Hypothesis takes a hundred times as long."""
-    rng = random.Random(seed)
-    for _ in range(count):
-        if rng.random() < 0.1:
-            yield rng.randbytes(rng.randrange(200))
-            continue
-        content = rng.choice(decoder.seeds)
-        for _ in range(rng.randrange(6)):
-            content = changed(content, rng, decoder.snippets)
-        yield content
-
-
-def changed(content: bytes, rng: random.Random, snippets: Sequence[bytes]) -> bytes:
-    at, length = rng.randrange(len(content) + 1), rng.randrange(40)
-    snippet = rng.choice(snippets) if rng.random() < 0.7 else rng.randbytes(rng.randrange(8))
-    match rng.randrange(5):
-        case 0:  # insert
-            return content[:at] + snippet + content[at:]
-        case 1:  # overwrite
-            return content[:at] + snippet + content[at + len(snippet) :]
-        case 2:  # repeat a piece
-            return content[: at + length] + content[at:]
-        case 3:  # cut a piece out
-            return content[:at] + content[at + length :]
-        case _:  # flip a bit
-            return (
-                content[:at] + bytes(byte ^ 1 << rng.randrange(8) for byte in content[at : at + 1]) + content[at + 1 :]
-            )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -95,22 +58,4 @@ def test_valid_inputs_are_decoded(all_decoders: dict[str, Decoder], name: str) -
 def test_any_input_is_decoded_or_refused(
     all_decoders: dict[str, Decoder], name: str, pytestconfig: pytest.Config
 ) -> None:
-    decoder, decoded, refused = all_decoders[name], 0, 0
-    for content in inputs(decoder, name, pytestconfig.getoption("--fuzz-inputs")):
-        began_s = time.thread_time()
-        try:
-            try:
-                value = decoder.decode(content)
-            except HetsynError as error:
-                refused += 1
-                sentence = str(error)
-                assert 10 <= len(sentence) <= LONGEST_SENTENCE, sentence
-            else:
-                decoded += 1
-                decoder.check(value)
-            assert time.thread_time() - began_s < LONGEST_CPU_S
-        except BaseException as error:
-            error.add_note(f"the input was {content!r}")
-            raise
-    assert decoded > 0
-    assert refused > 0
+    try_inputs(all_decoders[name], name, pytestconfig.getoption("--fuzz-inputs"))

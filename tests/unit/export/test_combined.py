@@ -45,10 +45,10 @@ def test_every_implementation_has_torch_s_bits(name: str, tmp_path: Path) -> Non
 @pytest.mark.skipif(native.library() is None, reason="the compiled library is not built")
 @pytest.mark.parametrize("name", COMBINED)
 def test_the_compiled_rollout_has_the_gradients_of_torch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    network = delayed(name)
+    network = delayed(name).double()  # shares of a spike are no whole numbers: float32 would round them apart
     network.fit_banks(size=4)
     network.delay_spread = 2.0
-    spikes = (torch.rand(3, 40, 20, generator=torch.Generator().manual_seed(1)) < 0.2).float()
+    spikes = (torch.rand(3, 40, 20, generator=torch.Generator().manual_seed(1)) < 0.2).double()
 
     def rolled() -> tuple[Rollout, dict[str, torch.Tensor]]:
         network.zero_grad()
@@ -59,11 +59,11 @@ def test_the_compiled_rollout_has_the_gradients_of_torch(name: str, monkeypatch:
     compiled, gradients = rolled()
     monkeypatch.setattr(native, "library", lambda: None)
     plain, expected = rolled()
-    assert torch.equal(compiled.readout, plain.readout)
+    torch.testing.assert_close(compiled.readout, plain.readout)
     assert gradients.keys() == expected.keys()
     assert any(name.startswith("layers.0.delay") for name in expected)
     for parameter, gradient in expected.items():
-        torch.testing.assert_close(gradients[parameter], gradient, rtol=1e-3, atol=1e-5 * float(gradient.abs().max()))
+        torch.testing.assert_close(gradients[parameter], gradient, rtol=1e-6, atol=1e-9 * float(gradient.abs().max()))
 
 
 def test_a_reset_by_synapse_takes_no_recurrent_delay() -> None:

@@ -9,10 +9,10 @@ import typer
 from typer.testing import CliRunner
 
 from service.commands.serve import serve
-from service.settings import Batching, Limits, Retention, Settings, StoreSettings
+from service.settings import Batching, GrpcSettings, Limits, Retention, Settings, StoreSettings
 from tests.support.product import make_settings
 
-GROUPS = (Settings, Limits, Retention, Batching, StoreSettings)
+GROUPS = (Settings, Limits, Retention, Batching, StoreSettings, GrpcSettings)
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -30,7 +30,8 @@ def test_every_field_is_an_option_of_hetsyn_serve_with_the_same_default() -> Non
     for group in GROUPS:
         for field in fields(group):
             if field.type not in GROUP_NAMES:
-                option = options[spelled.get(field.name, field.name)]
+                prefix = "grpc_" if group is GrpcSettings else ""
+                option = options[spelled.get(field.name, prefix + field.name)]
                 if field.name != "models":  # a folder has to be named in a program
                     default = () if option.multiple and option.default is None else option.default
                     assert default == field.default, field.name
@@ -54,6 +55,28 @@ def test_a_port_is_16_bits() -> None:
     assert Settings(models=Path("models"), port=0).port == 0
     with pytest.raises(ValueError, match="port"):
         Settings(models=Path("models"), port=70_000)
+    with pytest.raises(ValueError, match="port: 70000 is not within"):
+        GrpcSettings(70_000)
+
+
+def test_a_certificate_goes_with_its_key() -> None:
+    with pytest.raises(ValueError, match="tls_cert and tls_key go together"):
+        GrpcSettings(0, tls_cert=Path("cert.pem"))
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--grpc-port", "0", "--grpc-tls-key", "key.pem"), "give all three"),
+        (("--grpc-tls-cert", "cert.pem", "--grpc-tls-key", "key.pem"), "give all three"),
+        (("--grpc-port", "0", "--workers", "2"), "leave out --workers"),
+        (("--model-control", "explicit", "--workers", "2"), "leave out --workers"),
+    ],
+)
+def test_options_of_grpc_that_do_not_go_together(options: tuple[str, ...], sentence: str) -> None:
+    result = CliRunner().invoke(serve, [*options], env={"COLUMNS": "200"})
+    assert result.exit_code == 2
+    assert sentence in result.output
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,263 @@
+"""perf_analyzer on `hetsyn serve` and on Triton: one network, one command, in turn.
+
+Triton runs our bank graph in its Python backend, with ONNX Runtime and the sequence batcher. First tritonclient sends
+the same sequences to both, by the same code: the answers must agree. Then perf_analyzer loads each in turn, over HTTP
+and gRPC, with the same spikes (25 steps of 700 channels a chunk, as BOOL tensors) in sequences of ten chunks.
+``ratios`` has our inferences a second over Triton's, ``cpu_ratios`` Triton's CPU time an inference over ours: where
+other programs take CPU time, a server of more processes gets a larger share of the rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import csv
+import json
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from contextlib import ExitStack
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.contenders import DENSITY, ENVIRONMENT, HERE, MODEL, ROOT, STEPS
+from benchmarks.peers import environment, peers_python_option
+from benchmarks.server_process import CLOCK_TICKS, ServerProcess, free_port
+
+NAME, CHANNELS, SEQUENCE = MODEL.parent.name, 700, 10
+CONCURRENCIES = (1, 16, 64)
+PROTOCOLS = ("http", "grpc")
+TOLERANCE = 1e-5  # of a probability: one graph, in two versions of ONNX Runtime
+TITLES = {"ours": "hetsyn serve", "triton": "Triton, Python backend"}
+
+
+class WrongAnswersError(Exception):
+    """A server's answers differ from ours."""
+
+
+class Ports(NamedTuple):
+    """Of a server, by protocol."""
+
+    http: int
+    grpc: int
+
+    def address(self, protocol: str) -> str:
+        return f"127.0.0.1:{getattr(self, protocol)}"
+
+
+class Used(NamedTuple):
+    """Seconds of CPU time, and of the clock."""
+
+    busy_s: float
+    ours_s: float
+    clock_s: float
+
+    @staticmethod
+    def now(servers: Iterable[ServerProcess]) -> Used:
+        line = Path("/proc/stat").read_text().partition("\n")[0]
+        user, nice, system, _, _, *more = map(int, line.split()[1:8])
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        ours_s = children.ru_utime + children.ru_stime + time.process_time() + sum(each.cpu_s() for each in servers)
+        return Used((user + nice + system + sum(more)) / CLOCK_TICKS, ours_s, time.monotonic())
+
+    def others_cores(self, before: Used) -> float:
+        """Cores that other programs than the servers and perf_analyzer kept busy."""
+        used_s = (self.busy_s - before.busy_s) - (self.ours_s - before.ours_s)
+        return max(0.0, used_s / (self.clock_s - before.clock_s))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--repeats", type=int, default=3, help="rounds over both servers; medians are reported")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each window of perf_analyzer")
+    peers_python_option(parser)
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    repeats, seconds = (1, 1.0) if arguments.quick else (arguments.repeats, arguments.seconds)
+    analyzer = shutil.which("perf_analyzer", path=str(Path(sys.executable).parent)) or shutil.which("perf_analyzer")
+    if analyzer is None:
+        raise SystemExit("perf_analyzer is missing: pip install perf-analyzer (it needs glibc 2.38)")
+    python = arguments.peers_python or environment()
+    console = Console(stderr=True)
+    with tempfile.TemporaryDirectory(prefix="hetsyn-oip-") as name, ExitStack() as stack:
+        folder = Path(name)
+        chunks = spikes()
+        write_input(folder / "input.json", chunks)
+        servers = {"ours": Ports(free_port(), free_port()), "triton": Ports(free_port(), free_port())}
+        processes = {}
+        for server, ports in servers.items():
+            command = ours(ports) if server == "ours" else triton(python, ports, folder)
+            ready = partial(missing, ports)
+            process = ServerProcess(command, ENVIRONMENT, ready, folder / f"{server}.log")
+            processes[server] = stack.enter_context(process)
+        differs = compared(servers, chunks)
+        runs: dict[str, list[dict[str, float]]] = {}
+        for repeat in range(repeats):
+            for protocol in PROTOCOLS:
+                for concurrency in CONCURRENCIES:
+                    for server, ports in servers.items():
+                        label = f"{server} {protocol} {concurrency}"
+                        console.print(f"round {repeat + 1} of {repeats}: {label}", highlight=False)
+                        before, cpu_s, count = Used.now(processes.values()), processes[server].cpu_s(), inferred(ports)
+                        figures = analyzed(analyzer, ports.address(protocol), protocol, concurrency, seconds, folder)
+                        figures["others_cores"] = Used.now(processes.values()).others_cores(before)
+                        used_s = processes[server].cpu_s() - cpu_s
+                        figures["cpu_ms"] = 1_000 * used_s / (inferred(ports) - count)
+                        runs.setdefault(label, []).append(figures)
+    results: dict[str, Any] = {
+        "differs_from_ours": differs,
+        "runs": runs,
+        "figures": {},
+        "ratios": {},
+        "cpu_ratios": {},
+    }
+    for label, taken in runs.items():
+        results["figures"][label] = {key: statistics.median(one[key] for one in taken) for key in taken[0]}
+    for protocol in PROTOCOLS:
+        for concurrency in CONCURRENCIES:
+            case = f"{protocol} {concurrency}"
+            mine, others = (results["figures"][f"{server} {case}"] for server in servers)
+            results["ratios"][case] = mine["inferences_per_s"] / others["inferences_per_s"]
+            results["cpu_ratios"][case] = others["cpu_ms"] / mine["cpu_ms"]
+    _print(results)
+    return results
+
+
+def ours(ports: Ports) -> list[str]:
+    return [
+        *HERE, "hetsyn", "serve", "--models", str(ROOT / "models"), "--log-level", "warning",
+        "--port", str(ports.http), "--grpc-port", str(ports.grpc), "--client-share", "1",
+    ]  # fmt: skip
+
+
+def triton(python: Path, ports: Ports, folder: Path) -> list[str]:
+    return [
+        str(python), "-m", "benchmarks.servers.triton", "--port", str(ports.http), "--grpc-port", str(ports.grpc),
+        "--form", "bank", "--graph", str(MODEL / "bank.onnx"), "--name", NAME, "--input", "spikes",
+        "--sequences", str(max(CONCURRENCIES)), "--folder", str(folder),
+    ]  # fmt: skip
+
+
+def spikes() -> NDArray[np.bool_]:
+    """Chunks as busy as SHD, [chunks, steps, channels]."""
+    return np.random.default_rng(0).random((SEQUENCE, STEPS, CHANNELS)) < DENSITY
+
+
+def write_input(path: Path, chunks: NDArray[np.bool_]) -> None:
+    """The chunks as perf_analyzer reads them: one sequence."""
+    rows = [
+        {"spikes": {"content": {"b64": base64.b64encode(chunk.tobytes()).decode()}, "shape": [STEPS, CHANNELS]}}
+        for chunk in chunks
+    ]
+    path.write_text(json.dumps({"data": [rows]}))
+
+
+def missing(ports: Ports) -> str | None:
+    """What a server lacks to be ready, as a client sees it."""
+    triton_http = import_module("tritonclient.http")
+    client = triton_http.InferenceServerClient(ports.address("http"))
+    try:
+        return None if client.is_model_ready(NAME) else "the model is not ready"
+    except (OSError, triton_http.InferenceServerException) as error:
+        return str(error)
+    finally:
+        client.close()
+
+
+def inferred(ports: Ports) -> int:
+    """Inferences of a server since it started, by its own statistics."""
+    with import_module("tritonclient.http").InferenceServerClient(ports.address("http")) as client:
+        return int(client.get_inference_statistics(NAME)["model_stats"][0]["inference_count"])
+
+
+def answers(protocol: str, address: str, chunks: NDArray[np.bool_], sequence_id: int) -> NDArray[np.float32]:
+    """A server's probabilities for a sequence, [chunks, outputs], by code that knows neither server."""
+    module = import_module(f"tritonclient.{protocol}")
+    with module.InferenceServerClient(address) as client:
+        config = client.get_model_config(NAME, **({"as_json": True} if protocol == "grpc" else {}))
+        has_batches = int(config.get("config", config).get("max_batch_size", 0)) > 0
+        rows = []
+        for n, chunk in enumerate(chunks):
+            values = chunk[None] if has_batches else chunk
+            tensor = module.InferInput("spikes", list(values.shape), "BOOL")
+            tensor.set_data_from_numpy(values)
+            found = client.infer(
+                NAME,
+                [tensor],
+                outputs=[module.InferRequestedOutput("probabilities")],
+                sequence_id=sequence_id,
+                sequence_start=n == 0,
+                sequence_end=n == len(chunks) - 1,
+            )
+            rows.append(found.as_numpy("probabilities").reshape(-1))
+    return np.array(rows, np.float32)
+
+
+def compared(servers: dict[str, Ports], chunks: NDArray[np.bool_]) -> float:
+    """The largest difference of a probability between all servers and protocols.
+
+    The last chunk is left out: at the end ours adds the network's tail of silence.
+
+    Raises:
+        WrongAnswersError: it is more than rounding.
+    """
+    found = [
+        answers(protocol, ports.address(protocol), chunks, 1_000 + index)[:-1]
+        for index, (ports, protocol) in enumerate((ports, one) for ports in servers.values() for one in PROTOCOLS)
+    ]
+    largest = max(float(np.abs(one - found[0]).max()) for one in found)
+    if not largest <= TOLERANCE:
+        raise WrongAnswersError(f"the servers' probabilities differ by {largest:.1e}")
+    return largest
+
+
+def analyzed(
+    analyzer: str, address: str, protocol: str, concurrency: int, seconds: float, folder: Path
+) -> dict[str, float]:
+    """perf_analyzer's figures of one load."""
+    report = folder / "report.csv"
+    command = [
+        analyzer, "-m", NAME, "-i", protocol, "-u", address, "--concurrency-range", str(concurrency),
+        "--input-data", str(folder / "input.json"), "--sequence-length", str(SEQUENCE),
+        "--sequence-length-variation", "0", "--sequence-id-range", "1:100000", "-f", str(report),
+        "-p", str(int(1_000 * seconds)), "--stability-percentage", "999", "--max-trials", "3",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"perf_analyzer: {done.stdout[-600:]} {done.stderr[-600:]}")
+    (row,) = csv.DictReader(report.read_text().splitlines())
+    return {
+        "inferences_per_s": float(row["Inferences/Second"]),
+        "p50_ms": float(row["p50 latency"]) / 1_000,
+        "p99_ms": float(row["p99 latency"]) / 1_000,
+    }
+
+
+def _print(results: dict[str, Any]) -> None:
+    table = Table("server", "protocol", "concurrency", "inferences/s", "p50 ms", "p99 ms", "CPU ms", "ours / Triton")
+    for label, figures in results["figures"].items():
+        server, protocol, concurrency = label.split()
+        ratio = f"{results['ratios'][f'{protocol} {concurrency}']:.2f}" if server == "ours" else ""
+        table.add_row(
+            TITLES[server],
+            protocol,
+            concurrency,
+            f"{figures['inferences_per_s']:,.0f}",
+            f"{figures['p50_ms']:.2f}",
+            f"{figures['p99_ms']:.2f}",
+            f"{figures['cpu_ms']:.2f}",
+            ratio,
+        )
+    Console().print(table)

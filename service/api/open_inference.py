@@ -1,0 +1,255 @@
+"""``/v2``: the Open Inference Protocol over HTTP, as Triton's clients speak it."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import zlib
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from pydantic_core import from_json
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.admission.body import ClientDisconnect, read_body
+from service.admission.fair_share import client_of
+from service.admission.permits import Admission
+from service.admission.presence import presence_of
+from service.admission.turns import Turns
+from service.admission.uploads import FREE_BYTES, Upload, Uploads
+from service.api import problems
+from service.errors import HetsynError, InputError, NotFound, TooLarge, UnsupportedInput
+from service.observe.counters import Counters
+from service.open_inference.json_body import parse_request, reply_body
+from service.open_inference.service import OpenInference
+from service.settings import Limits
+from service.wire.chunk import chunk_bytes
+from service.wire.content_types import JSON_TYPE
+from service.wire.open_inference import ModelRequest
+from service.wire.schema import InferRequest
+from service.workers.messages import Call, Reply
+from service.workers.siblings import PASSED_ON, Siblings
+
+PREFIX = "/v2"
+READY = "/v2/health/ready"
+HEADER_LENGTH = "inference-header-content-length"
+IN_LOOP_BYTES, IN_LOOP_COMPRESSED_BYTES = (
+    FREE_BYTES,
+    1024,
+)  # as much is decoded without a thread: deflate's most is 1:1032
+LARGE_DECODES = 2  # at the same time
+SHORTEST_COMPRESSED = 1024  # a shorter reply would be no packet less
+LONGEST_CONTROL = 64 * 1024  # the body of any other request
+
+Answer = Reply | dict[str, Any] | list[Any] | None
+"""The last three are JSON values, or an empty body."""
+
+
+class OpenInferenceEndpoint:
+    """See above; an ASGI application for the paths that begin with ``PREFIX``.
+
+    Args:
+        service: what answers.
+        admission: permits for requests in flight.
+        uploads: bodies under way.
+        counters: count refused chunks.
+        limits: of a body.
+        rest: has ``/health/ready``.
+        siblings: workers of the same server; None is this process alone.
+    """
+
+    def __init__(
+        self,
+        service: OpenInference,
+        admission: Admission,
+        uploads: Uploads,
+        counters: Counters,
+        limits: Limits,
+        rest: ASGIApp,
+        siblings: Siblings | None = None,
+    ) -> None:
+        self._service = service
+        self._admission = admission
+        self._uploads = uploads
+        self._counters = counters
+        self._max_bytes = limits.max_body_bytes
+        self._rest = rest
+        self._siblings = siblings
+        self._large_decodes = Turns(LARGE_DECODES)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        if path == READY and scope["method"] in ("GET", "HEAD"):
+            inner = READY.removeprefix(PREFIX)
+            await self._rest(
+                {**scope, "path": scope.get("root_path", "") + inner, "raw_path": inner.encode()}, receive, send
+            )
+            return
+        try:
+            answer = await self._answer(scope, path, receive)
+        except HetsynError as error:
+            if path.endswith("/infer"):
+                self._counters.refused(error)
+            await problems.from_domain_error(error)(scope, receive, send)
+        except ClientDisconnect:
+            self._counters.chunks_abandoned += 1  # nobody would read a response; nothing was applied
+        except Exception as error:
+            await problems.from_unexpected(f"{scope['method']} {path}", error)(scope, receive, send)
+        else:
+            if not isinstance(answer, Reply):
+                body = b"" if answer is None else json.dumps(answer).encode()
+                answer = Reply(
+                    200, [(b"content-type", JSON_TYPE.encode()), (b"content-length", b"%d" % len(body))], body
+                )
+            await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+            await send({"type": "http.response.body", "body": answer.body})
+
+    async def _answer(self, scope: Scope, path: str, receive: Receive) -> Answer:
+        parts = path.removeprefix(PREFIX).strip("/").split("/")
+        method, headers = scope["method"], dict(scope["headers"])
+        match (method, *parts):
+            case ("POST", "models", name, "infer"):
+                return await self._infer(name, None, scope, headers, receive)
+            case ("POST", "models", name, "versions", version, "infer"):
+                return await self._infer(name, version, scope, headers, receive)
+            case ("GET" | "HEAD", "health", "live"):
+                return None
+            case ("GET", ""):
+                return self._service.server()
+            case ("GET", "models", "stats"):
+                return self._service.statistics()
+            case ("GET", "models", name, *rest) if (about := self._about(name, rest)) is not None:
+                return about()
+            case ("POST", "repository", "index"):
+                return self._service.index((await self._control(scope, headers, receive)).get("ready") is True)
+            case ("POST", "repository", "models", name, "load"):
+                body = await self._control(scope, headers, receive)
+                await self._service.load(name, body.get("parameters") or {})
+                return None
+            case ("POST", "repository", "models", name, "unload"):
+                await self._control(scope, headers, receive)
+                await self._service.unload(name)
+                return None
+        raise NotFound(
+            f"there is nothing for {method} at {path[:200]}: GET {PREFIX} lists the extensions of this server"
+        )
+
+    def _about(self, name: str, rest: list[str]) -> Callable[[], Answer] | None:
+        """What answers a question about a model."""
+        version = None
+        if rest[:1] == ["versions"] and len(rest) > 1:
+            version, rest = rest[1], rest[2:]
+        service = self._service
+        match rest:
+            case []:
+                return partial(service.model, name, version)
+            case ["config"]:
+                return partial(service.config, name, version)
+            case ["stats"]:
+                return partial(service.statistics, name, version)
+            case ["ready"]:
+                return partial(service.check_model, name, version)
+        return None
+
+    async def _control(self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive) -> dict[str, Any]:
+        """The JSON object of a request that is no chunk."""
+        client = client_of(scope["client"])
+        self._admission.check(client)
+        with Upload(self._uploads, client) as upload:
+            body = await read_body(receive, headers.get(b"content-length", b""), LONGEST_CONTROL, upload)
+            with self._admission.permit(client):
+                try:
+                    value = from_json(_inflated(body, headers, LONGEST_CONTROL)) if body else {}
+                except ValueError as error:
+                    raise InputError(f"the body is not JSON ({error}): send one object") from error
+                if not isinstance(value, dict):
+                    raise InputError("the body is no JSON object: send one")
+                return value
+
+    async def _infer(
+        self, name: str, version: str | None, scope: Scope, headers: dict[bytes, bytes], receive: Receive
+    ) -> Reply:
+        client, siblings, presence = client_of(scope["client"]), self._siblings, presence_of(scope)
+        self._admission.check(client)
+        with Upload(self._uploads, client) as upload:
+            body = await read_body(receive, headers.get(b"content-length", b""), self._max_bytes, upload)
+            if PASSED_ON in scope:  # the other worker has inflated it
+                headers[HEADER_LENGTH.encode()] = scope["query_string"]
+            is_compressed = _encoding(headers) != "identity"
+            with self._admission.permit(client) as permit:
+                decode = partial(self._decode, name, version, headers, body)
+                if len(body) <= (IN_LOOP_COMPRESSED_BYTES if is_compressed else IN_LOOP_BYTES):
+                    request, decoded, inner = decode()
+                else:
+                    async with self._large_decodes.turn(client, permit.due_s):
+                        presence.check()
+                        request, decoded, inner = await asyncio.to_thread(decode)
+                taken = len(inner) + (0 if decoded.chunk is None else chunk_bytes(decoded.chunk))
+                if taken > max(FREE_BYTES, 2 * len(body)):
+                    self._uploads.take(upload, taken - len(body))
+                if siblings is not None and (index := siblings.other(decoded.envelope.session, scope)) is not None:
+                    length = headers.get(HEADER_LENGTH.encode(), b"")
+                    call = Call("POST", scope["path"], length, b"", scope["client"])
+                    with presence:
+                        reply = await siblings.call(index, call, inner)
+                    if reply is not None:
+                        return reply
+                del body, inner, decode  # frees its memory while the chunk waits for its turn
+                with presence:
+                    answer = await self._service.infer(request, decoded, permit)
+        return await _reply(*reply_body(answer, request), headers.get(b"accept-encoding", b""))
+
+    def _decode(
+        self, name: str, version: str | None, headers: Mapping[bytes, bytes], body: bytes
+    ) -> tuple[ModelRequest, InferRequest, bytes]:
+        """The request, the same as ``/infer`` would have it, and its body uncompressed."""
+        inner = _inflated(body, headers, self._max_bytes)
+        length = headers.get(HEADER_LENGTH.encode(), b"")
+        manifest = self._service.manifest(name, version)
+        request = parse_request(name, version, inner, length, manifest)
+        decoded = self._service.decode(request)
+        return request._replace(inputs=()), decoded, inner  # whose data would stay in memory beside the chunk
+
+
+def _encoding(headers: Mapping[bytes, bytes]) -> str:
+    return headers.get(b"content-encoding", b"identity").decode("latin-1").lower().strip() or "identity"
+
+
+def _inflated(body: bytes, headers: Mapping[bytes, bytes], max_bytes: int) -> bytes:
+    """A body without its compression.
+
+    Raises:
+        UnsupportedInput: there is no such compression.
+        InputError: it is damaged.
+        TooLarge: it is longer than ``max_bytes``; no more than those are inflated.
+    """
+    encoding = _encoding(headers)
+    if encoding == "identity":
+        return body
+    if encoding not in ("gzip", "deflate"):
+        raise UnsupportedInput(f"content encoding {encoding[:100]!r} is not accepted: send gzip, deflate, or neither")
+    inflating = zlib.decompressobj(wbits=zlib.MAX_WBITS | (16 if encoding == "gzip" else 0))
+    try:
+        inner = inflating.decompress(body, max_bytes + 1)
+    except zlib.error as error:
+        raise InputError(f"the body is not {encoding} ({error}): compress all of it") from error
+    if len(inner) > max_bytes:
+        raise TooLarge(f"the body is longer than {max_bytes} bytes: cut the input into several chunks")
+    if not inflating.eof or inflating.unused_data:
+        raise InputError(f"the body is not one whole {encoding} stream: compress all of it once")
+    return inner
+
+
+async def _reply(header_length: int | None, content: bytes, accepted: bytes) -> Reply:
+    """A response, compressed if the client takes gzip and it is long."""
+    kind = JSON_TYPE if header_length is None else "application/octet-stream"
+    headers = [(b"content-type", kind.encode())]
+    if header_length is not None:
+        headers.append((HEADER_LENGTH.encode(), b"%d" % header_length))
+    if len(content) >= SHORTEST_COMPRESSED and b"gzip" in accepted.lower():
+        compress: Callable[[], bytes] = partial(gzip.compress, content, 1, mtime=0)
+        content = compress() if len(content) <= FREE_BYTES else await asyncio.to_thread(compress)
+        headers.append((b"content-encoding", b"gzip"))
+    return Reply(200, [*headers, (b"content-length", b"%d" % len(content))], content)

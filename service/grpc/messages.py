@@ -1,0 +1,102 @@
+"""Between tritonclient's messages and the values of ``service.wire.open_inference``; errors as status codes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import grpc
+from tritonclient.grpc import service_pb2 as pb
+
+from service import errors
+from service.open_inference.service import ModelReply
+from service.wire.open_inference import ModelRequest, Tensor
+
+CONTENTS = {"BOOL": "bool_contents", "INT16": "int_contents", "FP32": "fp32_contents"}
+# UNAVAILABLE says that nothing was applied, since clients send such a request again by themselves
+CODES: Mapping[type[errors.HetsynError], grpc.StatusCode] = {
+    errors.HetsynError: grpc.StatusCode.UNKNOWN,
+    errors.InputError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.UnsupportedInput: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.TooSlow: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.ModelControlOff: grpc.StatusCode.PERMISSION_DENIED,
+    errors.NotFound: grpc.StatusCode.NOT_FOUND,
+    errors.SessionError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.SessionGone: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.StateError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.ModelAbsent: grpc.StatusCode.UNAVAILABLE,
+    errors.ArtifactError: grpc.StatusCode.INTERNAL,
+    errors.RuntimeUnavailable: grpc.StatusCode.INTERNAL,
+    errors.StoreError: grpc.StatusCode.UNKNOWN,
+    errors.StoreFull: grpc.StatusCode.UNAVAILABLE,
+    errors.Overloaded: grpc.StatusCode.UNAVAILABLE,
+}
+
+
+def code_of(error: errors.HetsynError) -> grpc.StatusCode:
+    """The status code of an error: of its class, or of the nearest base class."""
+    return next(CODES[kind] for kind in type(error).__mro__ if kind in CODES)
+
+
+def parameters_of(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters as values.
+
+    Raises:
+        InputError: one has none.
+    """
+    found = {}
+    for name, parameter in fields.items():
+        choice = parameter.WhichOneof("parameter_choice")
+        if choice is None:
+            raise errors.InputError(f"parameter {name[:64]!r} has no value: send one")
+        found[name] = getattr(parameter, choice)
+    return found
+
+
+def request_of(message: Any) -> ModelRequest:
+    """A ``ModelInferRequest`` as a value.
+
+    Raises:
+        InputError: its tensors are not as the protocol has them.
+    """
+    raw = message.raw_input_contents
+    if raw and len(raw) != len(message.inputs):
+        raise errors.InputError(f"{len(raw)} raw contents for {len(message.inputs)} inputs: send one each, or none")
+    inputs = []
+    for index, tensor in enumerate(message.inputs):
+        data: bytes | Sequence[Any]
+        if raw:
+            data = raw[index]
+        else:
+            data = getattr(tensor.contents, CONTENTS.get(tensor.datatype, "bytes_contents"))
+        inputs.append(Tensor(tensor.name, tensor.datatype, tuple(tensor.shape), data))
+    outputs = dict.fromkeys((output.name for output in message.outputs), True)
+    parameters = parameters_of(message.parameters)
+    return ModelRequest(message.model_name, message.model_version or None, message.id, parameters, inputs, outputs)
+
+
+def message_of(reply: ModelReply, is_final: bool) -> Any:
+    """A reply as a ``ModelInferResponse``.
+
+    Args:
+        reply: to a request.
+        is_final: whether to say that no more responses follow, as clients of decoupled models ask.
+    """
+    parameters = {**reply.parameters, **({"triton_final_response": True} if is_final else {})}
+    tensor = pb.ModelInferResponse.InferOutputTensor
+    return pb.ModelInferResponse(
+        model_name=reply.model,
+        model_version=reply.version,
+        id=reply.id,
+        parameters={name: _parameter(value) for name, value in parameters.items()},
+        outputs=[tensor(name=one.name, datatype=one.datatype, shape=one.shape) for one in reply.outputs],
+        raw_output_contents=[one.packed() for one in reply.outputs],
+    )
+
+
+def _parameter(value: Any) -> Any:
+    if isinstance(value, bool):
+        return pb.InferParameter(bool_param=value)
+    if isinstance(value, str):
+        return pb.InferParameter(string_param=value)
+    return pb.InferParameter(int64_param=value) if value < 2**63 else pb.InferParameter(uint64_param=value)

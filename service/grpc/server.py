@@ -1,0 +1,156 @@
+"""The gRPC port of a server, on the event loop of the rest.
+
+The library reads a whole message before anybody can count it. So a message has at most ``MOST_MESSAGE_BYTES``, and
+there are as many calls at a time as all bodies together may take; one more is refused unread. A message that does not
+come in time, or is one too many, ends as a body does.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2_grpc
+from tritonclient.grpc import service_pb2_grpc
+
+from service.admission.permits import Admission
+from service.admission.uploads import Upload, Uploads
+from service.errors import HetsynError, InputError
+from service.grpc.messages import code_of
+from service.grpc.servicer import Health, Servicer, client_of, next_message
+from service.observe.counters import Counters
+from service.open_inference.service import OpenInference
+from service.settings import GrpcSettings, Limits
+
+MOST_MESSAGE_BYTES = 1024 * 1024
+CLOSING_S = 2.0  # time for clients to read their responses
+
+log = logging.getLogger("hetsyn.grpc")
+
+
+class GrpcServer:
+    """See above.
+
+    Args:
+        settings: port and certificate.
+        host: address on which it listens.
+        service: what answers.
+        admission: permits for requests in flight.
+        uploads: messages under way.
+        counters: count refused chunks.
+        limits: of messages and streams.
+    """
+
+    def __init__(
+        self,
+        settings: GrpcSettings,
+        host: str,
+        service: OpenInference,
+        admission: Admission,
+        uploads: Uploads,
+        counters: Counters,
+        limits: Limits,
+    ) -> None:
+        self._settings = settings
+        self._host = host
+        self._uploads = uploads
+        self._calls = max(1, limits.max_upload_bytes // MOST_MESSAGE_BYTES)
+        self._max_bytes = min(limits.max_body_bytes, MOST_MESSAGE_BYTES)
+        streams = max(1, int(self._calls * limits.client_share))
+        self._servicer = Servicer(service, admission, uploads, counters, limits.idle_timeout_s, streams)
+        self._server: Any = None
+        self.port = 0
+
+    async def start(self) -> None:
+        """Listen. A second call does nothing.
+
+        Raises:
+            HetsynError: the certificate or the port cannot be used.
+        """
+        if self._server is not None:
+            return
+        settings = self._settings
+        server = self._server = grpc.aio.server(
+            interceptors=[_InTime(self._uploads)],
+            maximum_concurrent_rpcs=self._calls,
+            options=[
+                ("grpc.max_receive_message_length", self._max_bytes),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.max_concurrent_streams", self._calls),
+                ("grpc.so_reuseport", 0),
+            ],
+        )
+        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self._servicer, server)
+        health_pb2_grpc.add_HealthServicer_to_server(Health(self._servicer), server)
+        address = f"{f'[{self._host}]' if ':' in self._host else self._host}:{settings.port}"
+        try:
+            if settings.tls_cert is None or settings.tls_key is None:
+                self.port = server.add_insecure_port(address)
+            else:
+                pair = _read(settings.tls_key), _read(settings.tls_cert)
+                self.port = server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
+        except RuntimeError as error:
+            raise HetsynError(
+                f"gRPC cannot listen on {address}: choose another port with --grpc-port (0 takes a free one), end the "
+                "program that uses this one, or check the files of --grpc-tls-cert and --grpc-tls-key"
+            ) from error
+        await server.start()
+        log.info("gRPC on %s", f"{address.rpartition(':')[0]}:{self.port}")
+
+    async def close(self) -> None:
+        """Take no more calls, and let clients read the answers of the others."""
+        if self._server is not None:
+            await self._server.stop(CLOSING_S)
+
+
+class _InTime(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+    """Reads the only message of a call as a body is read: in time, and one of so many.
+
+    The library would read it before anything of ours runs, and wait for ever.
+    """
+
+    def __init__(self, uploads: Uploads) -> None:
+        self._uploads = uploads
+
+    async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
+        handler = await continuation(details)
+        if handler is None or handler.request_streaming:
+            return handler
+
+        async def answer(_: Any, context: Any) -> Any:
+            try:
+                if handler.unary_unary is None:
+                    raise NotImplementedError
+                return await handler.unary_unary(await self._read(context), context)
+            except HetsynError as error:  # of reading; the servicer has answers to all others
+                await context.abort(code_of(error), str(error))
+            except NotImplementedError:  # of a servicer that lacks the method
+                text = "this server lacks the method: ServerMetadata lists its extensions"
+                await context.abort(grpc.StatusCode.UNIMPLEMENTED, text)
+
+        return grpc.stream_unary_rpc_method_handler(answer, handler.request_deserializer, handler.response_serializer)
+
+    async def _read(self, context: Any) -> Any:
+        with Upload(self._uploads, client_of(context)) as upload:
+            try:
+                async with self._uploads.begin(upload):
+                    request = await next_message(context)
+            except TimeoutError:
+                raise self._uploads.late(upload) from None
+            finally:
+                self._uploads.end(upload)
+        if request is grpc.aio.EOF:
+            raise InputError("the call has no message: send one")
+        return request
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise HetsynError(
+            f"{path}: {error.strerror}: name a file in PEM with --grpc-tls-cert and --grpc-tls-key"
+        ) from error

@@ -1,0 +1,232 @@
+"""The calls of the Open Inference Protocol over gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+from inspect import isawaitable
+from typing import Any
+
+import grpc
+from google.protobuf.json_format import ParseDict
+from google.protobuf.message import DecodeError
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tritonclient.grpc import service_pb2 as pb
+from tritonclient.grpc import service_pb2_grpc
+
+from service.admission.permits import Admission
+from service.admission.uploads import FREE_BYTES, Upload, Uploads
+from service.errors import ArtifactError, HetsynError, InputError, NotFound, TooSlow
+from service.grpc.gathering import Gathering
+from service.grpc.messages import code_of, message_of, request_of
+from service.observe.counters import Counters
+from service.open_inference.service import OpenInference
+from service.wire.chunk import chunk_bytes
+
+SERVICES = ("", "inference.GRPCInferenceService")  # of which the health is asked
+FINAL = "triton_enable_empty_final_response"
+IN_FLIGHT = 64  # requests of one stream that are worked on at the same time
+LONGEST = 1_000  # characters of an error
+DEFECT = "the server failed on this request: its session is unchanged; the server's log has the details"
+
+log = logging.getLogger("hetsyn.grpc")
+
+
+def client_of(context: Any) -> str:
+    """The address at the other end, without its port, as ``fair_share.client_of`` has it."""
+    kind, _, address = context.peer().partition(":")
+    return address.rpartition(":")[0].replace("%5B", "").replace("%5D", "").strip("[]") if kind != "unix" else ""
+
+
+async def next_message(context: Any) -> Any:
+    """The next message of a call, or ``grpc.aio.EOF``.
+
+    Raises:
+        InputError: the bytes are something else.
+    """
+    try:
+        return await context.read()
+    except DecodeError:
+        raise InputError("the bytes are no message of this call: send one") from None
+
+
+class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
+    """See above.
+
+    Args:
+        service: what answers.
+        admission: permits for requests in flight.
+        uploads: bytes of messages.
+        counters: count refused chunks.
+        idle_timeout_s: time for which a stream may wait for its next message.
+        max_streams: of one client.
+    """
+
+    def __init__(
+        self,
+        service: OpenInference,
+        admission: Admission,
+        uploads: Uploads,
+        counters: Counters,
+        idle_timeout_s: float,
+        max_streams: int,
+    ) -> None:
+        self._service = service
+        self._admission = admission
+        self._uploads = uploads
+        self._counters = counters
+        self._idle_timeout_s = idle_timeout_s
+        self._max_streams = max_streams
+        self._streams: Counter[str] = Counter()
+        self._gathering = Gathering()
+
+    async def ModelInfer(self, request: Any, context: Any) -> Any:
+        message = [request]
+        del request  # the library keeps this frame for a while if the call fails
+        return await _answered(context, lambda: self._infer(message.pop(), client_of(context)))
+
+    async def ModelStreamInfer(self, requests: Any, context: Any) -> None:  # noqa: ARG002
+        client = client_of(context)
+        if self._streams[client] >= self._max_streams:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{self._max_streams} streams are open: end some")
+        self._streams[client] += 1
+        try:
+            await self._stream(context, client)
+        finally:
+            self._streams[client] -= 1
+            if not self._streams[client]:
+                del self._streams[client]
+
+    async def _stream(self, context: Any, client: str) -> None:
+        free, writing = asyncio.Semaphore(IN_FLIGHT), asyncio.Lock()
+
+        async def answer(request: Any) -> None:
+            try:
+                response = pb.ModelStreamInferResponse(infer_response=await self._infer(request, client))
+            except Exception as error:  # the stream goes on
+                text = _refusal(error)[1]
+                empty = pb.ModelInferResponse(id=request.id)
+                response = pb.ModelStreamInferResponse(error_message=text, infer_response=empty)
+            finally:
+                free.release()
+            async with writing:
+                await context.write(response)
+
+        refusal: HetsynError | None = None
+        async with asyncio.TaskGroup() as tasks:
+            while refusal is None:
+                try:
+                    async with asyncio.timeout(self._idle_timeout_s):
+                        request = await next_message(context)
+                except TimeoutError:
+                    refusal = TooSlow(f"nothing came for {self._idle_timeout_s:g} s: begin another stream")
+                except InputError as error:
+                    refusal = error
+                else:
+                    if request is grpc.aio.EOF:
+                        return
+                    await free.acquire()
+                    tasks.create_task(answer(request))  # they begin in this order, so a sequence keeps its own
+        await context.abort(*_refusal(refusal))
+
+    async def _infer(self, message: Any, client: str) -> Any:
+        try:
+            self._admission.check(client)
+            with (
+                Upload(self._uploads, client) as upload,
+                self._admission.permit(client) as permit,
+                self._gathering,
+            ):
+                request = request_of(message)
+                decoded = self._service.decode(request)
+                taken = message.ByteSize() + (0 if decoded.chunk is None else chunk_bytes(decoded.chunk))
+                if taken > FREE_BYTES:
+                    self._uploads.take(upload, taken)
+                request = request._replace(inputs=())  # their data would stay in memory beside the chunk
+                del message
+                await self._gathering.others()
+                reply = await self._service.infer(request, decoded, permit)
+                return message_of(reply, request.parameters.get(FINAL) is True)
+        except HetsynError as error:
+            self._counters.refused(error)
+            raise
+
+    async def ServerLive(self, request: Any, context: Any) -> Any:  # noqa: ARG002
+        return pb.ServerLiveResponse(live=True)
+
+    async def ServerReady(self, request: Any, context: Any) -> Any:  # noqa: ARG002
+        return pb.ServerReadyResponse(ready=await self.is_ready())
+
+    async def is_ready(self) -> bool:
+        """Whether clients should send requests to this server."""
+        return self._admission.is_ready and await self._service.is_ready()
+
+    async def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: ARG002
+        try:
+            self._service.check_model(request.name, request.version)
+        except NotFound:
+            return pb.ModelReadyResponse(ready=False)
+        return pb.ModelReadyResponse(ready=True)
+
+    async def ServerMetadata(self, request: Any, context: Any) -> Any:  # noqa: ARG002
+        return ParseDict(self._service.server(), pb.ServerMetadataResponse())
+
+    async def ModelMetadata(self, request: Any, context: Any) -> Any:
+        model = await _answered(context, lambda: self._service.model(request.name, request.version))
+        return ParseDict(model, pb.ModelMetadataResponse())
+
+    async def ModelConfig(self, request: Any, context: Any) -> Any:
+        config = await _answered(context, lambda: self._service.config(request.name, request.version))
+        return ParseDict({"config": config}, pb.ModelConfigResponse())
+
+    async def ModelStatistics(self, request: Any, context: Any) -> Any:
+        statistics = lambda: self._service.statistics(request.name or None, request.version)  # noqa: E731
+        return ParseDict(await _answered(context, statistics), pb.ModelStatisticsResponse())
+
+    async def RepositoryIndex(self, request: Any, context: Any) -> Any:  # noqa: ARG002
+        return ParseDict({"models": self._service.index(request.ready)}, pb.RepositoryIndexResponse())
+
+    async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:
+        names = dict.fromkeys(request.parameters)
+        await _answered(context, lambda: self._service.load(request.model_name, names))
+        return pb.RepositoryModelLoadResponse()
+
+    async def RepositoryModelUnload(self, request: Any, context: Any) -> Any:
+        await _answered(context, lambda: self._service.unload(request.model_name))
+        return pb.RepositoryModelUnloadResponse()
+
+
+class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
+    """The health service. It has no ``Watch``, which would take a place for as long as it watches: clients then ask."""
+
+    def __init__(self, servicer: Servicer) -> None:
+        self._servicer = servicer
+
+    async def Check(self, request: Any, context: Any) -> Any:
+        if request.service not in SERVICES:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"no such service: ask for {SERVICES[1]}, or for none")
+        status = health_pb2.HealthCheckResponse
+        return status(status=status.SERVING if await self._servicer.is_ready() else status.NOT_SERVING)
+
+
+async def _answered(context: Any, answer: Callable[[], Any]) -> Any:
+    """A call's answer; an error ends the call with its code."""
+    try:
+        value = answer()
+        return await value if isawaitable(value) else value
+    except Exception as error:
+        refusal = _refusal(error)
+    # not within ``except``: the library keeps what ``abort`` raises for a while, and so all frames of the error
+    return await context.abort(*refusal)
+
+
+def _refusal(error: Exception) -> tuple[grpc.StatusCode, str]:
+    """Code and sentence of an error; logged if an operator has to solve it."""
+    if not isinstance(error, HetsynError):
+        log.error("a call failed", exc_info=error)
+        return grpc.StatusCode.INTERNAL, DEFECT
+    if isinstance(error, ArtifactError):
+        log.error("%s", error, exc_info=error)
+    return code_of(error), str(error)[:LONGEST]

@@ -1,0 +1,261 @@
+"""The Open Inference Protocol on the sessions of a server, for HTTP and gRPC alike. Answers are JSON values."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from importlib import metadata
+from typing import Any, NamedTuple
+
+from pydantic_core import from_json
+
+from service.admission.permits import Permit
+from service.contract.manifest import Manifest
+from service.errors import ArtifactError, HetsynError, ModelControlOff, NotFound
+from service.models.catalog import ModelCatalog
+from service.open_inference.statistics import Statistics
+from service.registry.registry import SessionRegistry
+from service.reload.reload import Reloader
+from service.settings import Limits, ModelControl, Retention
+from service.wire.open_inference import (
+    SEQ,
+    ModelRequest,
+    OutputTensor,
+    infer_request,
+    input_of,
+    output_tensors,
+    outputs_of,
+    timeout_s,
+)
+from service.wire.schema import InferRequest
+
+NAME = PLATFORM = "hetsyn"
+EXTENSIONS = (
+    "sequence", "sequence(string_id)", "statistics", "binary_tensor_data", "model_configuration", "model_repository",
+    "parameters",
+)  # fmt: skip
+
+
+class ModelReply(NamedTuple):
+    """The answer to a ``ModelRequest``. ``parameters`` has the chunk's number where it belongs to a sequence."""
+
+    model: str
+    version: str
+    id: str
+    parameters: Mapping[str, Any]
+    outputs: list[OutputTensor]
+
+
+class OpenInference:
+    """See above. Used from one event loop.
+
+    Args:
+        catalog: of the models.
+        registry: of the sessions: a sequence is one.
+        reloader: of the catalog.
+        limits: of sessions.
+        retention: of sessions.
+        model_control: whether clients may load and unload models.
+    """
+
+    def __init__(
+        self,
+        catalog: ModelCatalog,
+        registry: SessionRegistry,
+        reloader: Reloader,
+        limits: Limits,
+        retention: Retention,
+        model_control: ModelControl,
+    ) -> None:
+        self._catalog = catalog
+        self._registry = registry
+        self._reloader = reloader
+        self._limits = limits
+        self._retention = retention
+        self._model_control = model_control
+        self._statistics: dict[tuple[str, str], Statistics] = {}
+
+    def decode(self, request: ModelRequest) -> InferRequest:
+        """The request as ``/infer`` would have it.
+
+        Raises:
+            HetsynError: it cannot be used.
+        """
+        return infer_request(request, self.manifest(request.model, request.version))
+
+    async def infer(self, request: ModelRequest, decoded: InferRequest, permit: Permit) -> ModelReply:
+        """Apply a chunk. If the caller is cancelled: as ``SessionRegistry.infer``.
+
+        Raises:
+            HetsynError: it was not applied; StoreUnavailable, it may have been.
+        """
+        began_ns = time.perf_counter_ns()
+        if (limit_s := timeout_s(request.parameters)) is not None:
+            permit.due_s = min(permit.due_s, time.monotonic() + limit_s)
+        try:
+            reply = from_json(await self._registry.infer(decoded, permit))
+        except HetsynError:
+            with suppress(NotFound):
+                failed = self._of(request.model, self.manifest(request.model, request.version).version)
+                failed.failed(time.perf_counter_ns() - began_ns)
+            raise
+        self._of(reply["model"], reply["version"]).answered(time.perf_counter_ns() - began_ns, reply["timing"])
+        parameters: dict[str, Any] = {}
+        if decoded.envelope.session is not None:
+            sequence_id = request.parameters["sequence_id"]
+            parameters = {"sequence_id": sequence_id, "sequence_end": reply["end"], SEQ: reply["seq"]}
+        outputs = output_tensors(reply, request.outputs)
+        return ModelReply(reply["model"], reply["version"], request.id, parameters, outputs)
+
+    def manifest(self, name: str, version: str | None) -> Manifest:
+        """The manifest of a model that is offered, or on which sessions still run.
+
+        Raises:
+            NotFound: there is none.
+        """
+        try:
+            return self._catalog.get(name, version or None).manifest
+        except NotFound:
+            for model in reversed(self._catalog.models()):
+                if model.name == name and version in (None, "", model.version):
+                    return model.manifest
+            raise
+
+    async def is_ready(self) -> bool:
+        """Whether sessions can be kept now."""
+        try:
+            await self._registry.sessions.check()
+        except HetsynError:
+            return False
+        return self._registry.sessions.trouble is None
+
+    def server(self) -> dict[str, Any]:
+        """The server's metadata."""
+        try:
+            version = metadata.version(NAME)
+        except metadata.PackageNotFoundError:
+            version = "unknown"
+        return {"name": NAME, "version": version, "extensions": list(EXTENSIONS)}
+
+    def model(self, name: str, version: str | None) -> dict[str, Any]:
+        """A model's metadata.
+
+        Raises:
+            NotFound: there is no such model.
+        """
+        manifest = self._catalog.get(name, version or None).manifest
+        return {
+            "name": name,
+            "versions": self._catalog.versions(name),
+            "platform": PLATFORM,
+            "inputs": [dict(zip(("name", "datatype", "shape"), input_of(manifest), strict=True))],
+            "outputs": [dict(zip(("name", "datatype", "shape"), one, strict=True)) for one in outputs_of(manifest)],
+        }
+
+    def check_model(self, name: str, version: str | None) -> None:
+        """Check that a sequence can begin on a model.
+
+        Raises:
+            NotFound: there is no such model.
+        """
+        self._catalog.get(name, version or None)
+
+    def config(self, name: str, version: str | None) -> dict[str, Any]:
+        """A model's configuration. By ``sequence_batching`` clients know that it has state.
+
+        Raises:
+            NotFound: there is no such model.
+        """
+        manifest = self._catalog.get(name, version or None).manifest
+        return {
+            "name": name,
+            "platform": PLATFORM,
+            "backend": PLATFORM,
+            "version_policy": {"latest": {"num_versions": 1}},
+            "max_batch_size": 0,  # a tensor has no dimension of the batch: the server makes batches of its own
+            "input": [_configured(input_of(manifest))],
+            "output": [_configured(output) for output in outputs_of(manifest)],
+            "sequence_batching": {
+                "max_sequence_idle_microseconds": int(self._retention.session_idle_s * 1e6),
+                "oldest": {"max_candidate_sequences": self._limits.max_sessions},
+            },
+            "model_transaction_policy": {"decoupled": False},
+        }
+
+    def statistics(self, name: str | None = None, version: str | None = None) -> dict[str, Any]:
+        """What was inferred by this protocol since the process started, of one model or of all.
+
+        Raises:
+            NotFound: there is no such model.
+        """
+        if name is None:
+            keys = [(model.name, model.version) for model in self._catalog.models()]
+        else:
+            versions = [version] if version else self._catalog.versions(name)
+            keys = [(name, self._catalog.get(name, one).version) for one in versions]
+        return {"model_stats": [{"name": key[0], "version": key[1], **self._of(*key).as_json()} for key in keys]}
+
+    def index(self, ready: bool) -> list[dict[str, str]]:
+        """The models of the repository.
+
+        Args:
+            ready: those alone that new sequences can begin on.
+        """
+        offered = self._catalog.snapshot.by_key()
+        entries = [_entry(name, version, "READY", "") for name, version in offered]
+        if ready:
+            return entries
+        for model in self._catalog.models():
+            if (model.name, model.version) not in offered:
+                entries.append(_entry(model.name, model.version, "UNAVAILABLE", "its sequences go on"))
+        names = {entry["name"] for entry in entries}
+        return entries + [_entry(name, "", "UNAVAILABLE", "unloaded") for name in self._catalog.withdrawn - names]
+
+    async def load(self, name: str, parameters: Mapping[str, Any]) -> None:
+        """Read the server's folder of models again, and offer a model of it.
+
+        Raises:
+            ModelControlOff: clients may not do so, or not so.
+            NotFound: there is no such model.
+            ArtifactError: a version of it cannot be used.
+        """
+        self._check_control()
+        if parameters:
+            raise ModelControlOff("models come from the server's folder: send no config and no files with load")
+        plan = await self._reloader.offer(name)
+        reasons = [refused.reason for refused in plan.refused if name in refused.where.parts]
+        if reasons:
+            raise ArtifactError(reasons[0])
+        self._catalog.versions(name)
+
+    async def unload(self, name: str) -> None:
+        """Let no more sequences begin on a model. Those that have begun go on.
+
+        Raises:
+            ModelControlOff: clients may not do so.
+            NotFound: there is no such model.
+        """
+        self._check_control()
+        await self._reloader.withdraw(name)
+
+    def _check_control(self) -> None:
+        if self._model_control != "explicit":
+            raise ModelControlOff(
+                "clients may not load or unload models of this server: start it with --model-control explicit"
+            )
+
+    def _of(self, name: str, version: str) -> Statistics:
+        found = self._statistics.get((name, version))
+        if found is None:
+            found = self._statistics[name, version] = Statistics()
+        return found
+
+
+def _configured(tensor: tuple[str, str, list[int]]) -> dict[str, Any]:
+    name, datatype, dims = tensor
+    return {"name": name, "data_type": f"TYPE_{'STRING' if datatype == 'BYTES' else datatype}", "dims": dims}
+
+
+def _entry(name: str, version: str, state: str, reason: str) -> dict[str, str]:
+    return {"name": name, "version": version, "state": state, "reason": reason}

@@ -1,0 +1,278 @@
+"""Requests and replies of the Open Inference Protocol as values, whichever way they travel.
+
+A tensor's data are raw bytes (little endian, row major), or numbers as JSON and protobuf give them: flat, or nested
+once.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import chain
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from service.contract.manifest import Manifest
+from service.errors import InputError, TooLarge
+from service.wire.chunk import AudioChunk, Chunk, SpikeChunk
+from service.wire.decode import make_request
+from service.wire.explain import explain_invalid
+from service.wire.pcm import check_rate, decode_samples
+from service.wire.schema import Envelope, InferRequest
+from service.wire.values import unpack_values
+
+SEQ = "seq"
+"""The parameter that numbers a chunk, which makes a retry harmless."""
+
+INPUTS: Mapping[str, Mapping[str, str]] = {
+    "audio": {"FP32": "<f4", "INT16": "<i2"},
+    "spikes": {"BOOL": "|u1", "FP32": "<f4"},
+    "values": {"FP32": "<f4"},
+}
+"""The numpy type of each datatype that an input may have; the first is the one in the metadata."""
+
+OUTPUTS = ("probabilities", "label", "total_steps", "readout")
+PARAMETERS = (
+    "sequence_id", "sequence_start", "sequence_end", SEQ, "form", "sample_rate", "timeout", "priority",
+    "binary_data_output", "triton_enable_empty_final_response",
+)  # fmt: skip
+LARGEST_ID = 2**64 - 1
+LARGEST_BOOL_BYTES = 1024 * 1024  # a spike takes 16 bytes in memory, and one here
+
+
+class Tensor(NamedTuple):
+    """An input.
+
+    Attributes:
+        name: one of ``INPUTS``.
+        datatype: of the protocol.
+        shape: of the data.
+        data: see above.
+    """
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    data: bytes | memoryview | Sequence[Any]
+
+
+class ModelRequest(NamedTuple):
+    """A request to a model.
+
+    Attributes:
+        model: its name.
+        version: None or empty takes the newest, or the session's.
+        id: that the reply repeats.
+        parameters: by name.
+        inputs: one, or none where the request only ends its sequence.
+        outputs: those that the reply is to have, by name, and whether as raw bytes; empty for all.
+    """
+
+    model: str
+    version: str | None
+    id: str
+    parameters: Mapping[str, Any]
+    inputs: Sequence[Tensor]
+    outputs: Mapping[str, bool | None]
+
+
+class OutputTensor(NamedTuple):
+    """An output. ``values``: flat numbers, or texts for BYTES."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    values: Sequence[Any]
+
+    def packed(self) -> bytes:
+        """The values as raw bytes."""
+        if self.datatype == "BYTES":
+            encoded = [text.encode() for text in self.values]
+            return b"".join(struct.pack("<I", len(text)) + text for text in encoded)
+        return np.asarray(self.values, "<f4" if self.datatype == "FP32" else "<i8").tobytes()
+
+
+def input_of(manifest: Manifest) -> tuple[str, str, list[int]]:
+    """Name, datatype and shape of the input that a model's metadata names."""
+    name = {"events": "spikes"}.get(manifest.inputs[0], manifest.inputs[0])
+    encoder, channels = manifest.encoder, manifest.input.channels
+    if encoder is not None and encoder.kind == "values":
+        channels = encoder.channels
+    return name, next(iter(INPUTS[name])), [-1] if name == "audio" else [-1, channels]
+
+
+def outputs_of(manifest: Manifest) -> list[tuple[str, str, list[int]]]:
+    """Name, datatype and shape of a model's outputs: the classification so far at the chunk's end, or a row a step."""
+    steps = ("total_steps", "INT64", [1])
+    if manifest.decision.rule == "trace":
+        return [("readout", "FP32", [-1, manifest.outputs]), steps]
+    return [("probabilities", "FP32", [manifest.outputs]), ("label", "BYTES", [1]), steps]
+
+
+def infer_request(request: ModelRequest, manifest: Manifest) -> InferRequest:
+    """The request as ``/infer`` would have it.
+
+    Args:
+        request: of a client.
+        manifest: of a version of the model that it names.
+
+    Raises:
+        InputError: a parameter or the input is wrong.
+        UnsupportedInput: there is no such form.
+    """
+    given = request.parameters
+    for name in given:
+        if name not in PARAMETERS:
+            raise InputError(f"parameter {name[:64]!r} is not one of this server: send any of {', '.join(PARAMETERS)}")
+    known = [name for name, _, _ in outputs_of(manifest)]
+    for name in request.outputs:
+        if name not in known:
+            raise InputError(f"no output {name[:64]!r}: ask for {', '.join(known)}")
+    session, seq, start = _sequence_id(given.get("sequence_id")), given.get(SEQ), _flag(given, "sequence_start")
+    if seq is not None and type(seq) is not int:
+        raise InputError(f"{SEQ}: send a whole number")
+    if session is None and seq is not None:
+        raise InputError(f"{SEQ} numbers the chunks of a sequence: send a sequence_id too")
+    if start and seq:
+        raise InputError(f"sequence_start goes with {SEQ} 0: leave one of them out")
+    fields = {
+        "session": session, "model": request.model, "version": request.version or None, "form": given.get("form"),
+        "seq": seq, "end": session is None or _flag(given, "sequence_end"), "timing": True,
+    }  # fmt: skip
+    try:
+        envelope = Envelope.model_validate(fields)
+    except ValidationError as error:
+        raise explain_invalid(error, "the parameters", "a parameter of this server") from error
+    if len(request.inputs) > 1:
+        raise InputError(f"{len(request.inputs)} inputs: send one of {', '.join(INPUTS)}")
+    rate_hz = given.get("sample_rate", manifest.encoder.sample_rate_hz if manifest.encoder else 0)
+    chunk = _chunk(request.inputs[0], rate_hz) if request.inputs else None
+    begins = None if session is None or seq is not None else start
+    return make_request(envelope, chunk)._replace(begins=begins)
+
+
+def timeout_s(parameters: Mapping[str, Any]) -> float | None:
+    """The time that the client gives the work to begin; None for the server's own."""
+    value = parameters.get("timeout", 0)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= LARGEST_ID:
+        raise InputError("timeout: send a whole number of microseconds")
+    return value / 1e6 or None
+
+
+def output_tensors(reply: Mapping[str, Any], wanted: Collection[str]) -> list[OutputTensor]:
+    """The outputs in a reply of ``/infer``.
+
+    Args:
+        reply: as JSON values.
+        wanted: their names; empty for all.
+    """
+    tensors = []
+    if "readout" in reply:
+        rows = reply["readout"]
+        shape = (len(rows), len(rows[0]) if rows else 0)
+        tensors.append(OutputTensor("readout", "FP32", shape, list(chain.from_iterable(rows))))
+    else:
+        shares = reply["probabilities"] or ()
+        tensors.append(OutputTensor("probabilities", "FP32", (len(shares),), shares))
+        tensors.append(OutputTensor("label", "BYTES", (1,), (reply["label"] or "",)))
+    tensors.append(OutputTensor("total_steps", "INT64", (1,), (reply["total_steps"],)))
+    return [tensor for tensor in tensors if not wanted or tensor.name in wanted]
+
+
+def _sequence_id(value: Any) -> str | None:
+    if value is None or value == "" or (value == 0 and not isinstance(value, bool)):
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise InputError("sequence_id: send a whole number or a string")
+    if isinstance(value, int) and not 0 < value <= LARGEST_ID:
+        raise InputError(f"sequence_id: send a whole number up to {LARGEST_ID}, or a string")
+    return str(value)
+
+
+def _flag(parameters: Mapping[str, Any], name: str) -> bool:
+    value = parameters.get(name, False)
+    if not isinstance(value, bool):
+        raise InputError(f"{name}: send true or false")
+    return value
+
+
+def _chunk(tensor: Tensor, rate_hz: Any) -> Chunk | None:
+    """The chunk of an input; None if it is empty.
+
+    Raises:
+        InputError: its name, datatype, shape or data are wrong.
+        TooLarge: it would take much more memory than it has bytes.
+    """
+    name, datatype, shape = tensor.name, tensor.datatype, tensor.shape
+    if name not in INPUTS:
+        raise InputError(f"no input {name[:64]!r}: send {', '.join(INPUTS)}")
+    if datatype not in INPUTS[name]:
+        raise InputError(f"input {name!r} has datatype {datatype[:16]!r}: send {' or '.join(INPUTS[name])}")
+    expected = "[samples]" if name == "audio" else "[steps, channels]"
+    if len(shape) != (1 if name == "audio" else 2) or any(not 0 <= length < 2**31 for length in shape):
+        raise InputError(f"input {name!r} has shape {list(shape[:8])}: send {expected}")
+    dtype = np.dtype(INPUTS[name][datatype])
+    count = prod(shape)
+    data = tensor.data
+    if not isinstance(data, bytes | memoryview):
+        data = _packed(data, shape, name, dtype)
+    if len(data) != count * dtype.itemsize:
+        raise InputError(
+            f"input {name!r} of shape {list(shape)} and datatype {datatype} takes {count * dtype.itemsize} bytes, "
+            f"{len(data)} came: send all of it"
+        )
+    if not count:
+        return None
+    if name == "audio":
+        if isinstance(rate_hz, bool) or not isinstance(rate_hz, int) or not rate_hz:
+            raise InputError("sample_rate: send a whole number of Hz")
+        samples = decode_samples(bytes(data), "pcm_s16le" if dtype.kind == "i" else "pcm_f32le")
+        return AudioChunk(samples, check_rate(rate_hz))
+    if name == "values":
+        return unpack_values(bytes(data), {"channels": str(shape[1])})
+    if dtype.itemsize == 1 and len(data) > LARGEST_BOOL_BYTES:
+        raise TooLarge(f"the spikes have more than {LARGEST_BOOL_BYTES} bytes: cut them into several chunks")
+    rows = np.frombuffer(data, dtype).reshape(shape)
+    if dtype.kind == "f":  # any byte of BOOL but 0 is true, as perf_analyzer sends them
+        _check_bits(rows)
+    # ``rows.nonzero()`` takes five times as long
+    step, unit = np.divmod(np.flatnonzero(rows.view(bool) if dtype.itemsize == 1 else rows), shape[1])
+    return SpikeChunk(shape[0], step, unit, shape[1])
+
+
+def _check_bits(rows: NDArray[Any]) -> None:
+    wrong = (rows != 0) & (rows != 1)
+    if wrong.any():
+        t, i = (int(index) for index in np.argwhere(wrong)[0])
+        raise InputError(f"spikes[{t}][{i}] is {rows[t, i]:g}: send 0 or 1 for each channel and step")
+
+
+def _packed(data: Sequence[Any], shape: tuple[int, ...], name: str, dtype: np.dtype[Any]) -> bytes:
+    """Numbers as raw bytes.
+
+    Raises:
+        InputError: they do not fit the shape or the type.
+    """
+    flat: Iterable[Any] = data
+    if len(shape) == 2 and data and isinstance(data[0], list):
+        if any(not isinstance(row, list) or len(row) != shape[1] for row in data):
+            raise InputError(f"input {name!r} has rows of other lengths than its shape says: send {list(shape)}")
+        flat = chain.from_iterable(data)
+    try:
+        numbers = np.frombuffer(array("d", flat), np.float64)
+    except (TypeError, OverflowError):
+        raise InputError(
+            f"input {name!r} has data that are no numbers: send them flat, or a list for each row"
+        ) from None
+    if len(numbers) != prod(shape):
+        raise InputError(f"input {name!r} has {len(numbers)} numbers and the shape {list(shape)}: send as many as that")
+    with np.errstate(all="ignore"):
+        packed = numbers.astype(bool if dtype.kind == "u" else dtype)
+    if dtype.kind != "f" and not np.array_equal(packed, numbers):
+        raise InputError(f"input {name!r} has numbers that its datatype cannot hold: send such as it can, or FP32")
+    return packed.tobytes()

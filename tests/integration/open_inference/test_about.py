@@ -1,0 +1,157 @@
+"""What a server says of itself and of its models, and the control of its models: the same over HTTP and gRPC."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from service.open_inference.service import EXTENSIONS
+from tests.support.fake_graph import CHANNELS, OUTPUTS
+from tests.support.open_inference import Chunk, Live, by_grpc, by_http, live_server
+
+ROWS = np.eye(4, CHANNELS, dtype=bool)
+
+
+@pytest.fixture(params=["http", "grpc"])
+def triton(request: pytest.FixtureRequest, live: Live) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """A client of Triton, and what makes its answers JSON."""
+    if request.param == "http":
+        import tritonclient.http as http
+
+        with http.InferenceServerClient(live.http) as client:
+            yield client, {}
+    else:
+        import tritonclient.grpc as grpc
+
+        with grpc.InferenceServerClient(live.grpc) as client:
+            yield client, {"as_json": True}
+
+
+def test_health(triton: tuple[Any, dict[str, Any]]) -> None:
+    client, _ = triton
+    assert client.is_server_live()
+    assert client.is_server_ready()
+    assert client.is_model_ready("digits")
+    assert client.is_model_ready("digits", "1")
+    assert not client.is_model_ready("digits", "2")
+    assert not client.is_model_ready("nothing")
+
+
+def test_metadata(triton: tuple[Any, dict[str, Any]]) -> None:
+    client, json = triton
+    server = client.get_server_metadata(**json)
+    assert (server["name"], tuple(server["extensions"])) == ("hetsyn", EXTENSIONS)
+    for model, name, datatype, shape in (
+        ("digits", "audio", "FP32", [-1]),
+        ("spiking", "spikes", "BOOL", [-1, CHANNELS]),
+        ("sensor", "values", "FP32", [-1, CHANNELS]),
+    ):
+        described = client.get_model_metadata(model, **json)
+        (tensor,) = described["inputs"]
+        assert (described["name"], described["versions"], described["platform"]) == (model, ["1"], "hetsyn")
+        assert (tensor["name"], tensor["datatype"], list(map(int, tensor["shape"]))) == (name, datatype, shape)
+        assert [output["name"] for output in described["outputs"]] == ["probabilities", "label", "total_steps"]
+        assert list(map(int, described["outputs"][0]["shape"])) == [OUTPUTS]
+    outputs = client.get_model_metadata("tracer", "1", **json)["outputs"]
+    assert [(output["name"], list(map(int, output["shape"]))) for output in outputs] == [
+        ("readout", [-1, OUTPUTS]), ("total_steps", [1]),
+    ]  # fmt: skip
+
+
+def test_config(triton: tuple[Any, dict[str, Any]]) -> None:
+    client, json = triton
+    config = client.get_model_config("digits", **json)
+    config = config.get("config", config)
+    assert config["name"] == "digits"
+    assert config["input"][0]["data_type"] == "TYPE_FP32"
+    assert [output["data_type"] for output in config["output"]] == ["TYPE_FP32", "TYPE_STRING", "TYPE_INT64"]
+    assert int(config["sequence_batching"]["max_sequence_idle_microseconds"]) == 600_000_000
+
+
+async def test_statistics(live: Live, triton: tuple[Any, dict[str, Any]]) -> None:
+    client, json = triton
+
+    def statistics() -> dict[str, Any]:
+        (found,) = client.get_inference_statistics("spiking", "1", **json)["model_stats"]
+        return dict(found)
+
+    def count(found: dict[str, Any], kind: str) -> int:
+        return int(found["inference_stats"].get(kind, {}).get("count", 0))
+
+    before = statistics()
+    await by_http(live, "spiking", "spikes", [Chunk(ROWS), Chunk(ROWS)])
+    await by_grpc(live, "spiking", "spikes", [Chunk(ROWS)])
+    with pytest.raises(Exception, match="begin it first"):
+        await by_http(live, "spiking", "spikes", [Chunk(ROWS, {"sequence_id": 77})])
+    after = statistics()
+    assert int(after["inference_count"]) - int(before.get("inference_count", 0)) == 3
+    assert [count(after, kind) - count(before, kind) for kind in ("success", "fail", "queue", "compute_infer")] == [
+        3, 1, 3, 3,
+    ]  # fmt: skip
+    assert count(after, "cache_hit") == count(after, "cache_miss") == 0
+    assert int(after["inference_stats"]["success"]["ns"]) >= int(after["inference_stats"]["compute_infer"]["ns"]) > 0
+    assert int(after["last_inference"]) > 0
+    everything = client.get_inference_statistics(**json)["model_stats"]
+    assert {found["name"] for found in everything} == {"digits", "sensor", "spiking", "tracer"}
+
+
+def names(client: Any, json: dict[str, Any]) -> dict[str, str]:
+    index = client.get_model_repository_index(**json)
+    entries = index["models"] if json else index
+    return {entry["name"]: entry["state"] for entry in entries}
+
+
+async def test_models_are_unloaded_and_loaded(live: Live, triton: tuple[Any, dict[str, Any]]) -> None:
+    client, json = triton
+    from tritonclient.utils import InferenceServerException
+
+    begun = {"sequence_id": "begun", "sequence_start": True}
+    await by_http(live, "sensor", "values", [Chunk(np.ones((2, CHANNELS), np.float32), begun)])
+    client.unload_model("sensor")
+    assert not client.is_model_ready("sensor")
+    assert names(client, json)["sensor"] == "UNAVAILABLE"
+    httpx.post(f"{live.url}/v2/repository/models/digits/load").raise_for_status()  # of another one
+    assert not client.is_model_ready("sensor")
+    go_on = {"sequence_id": "begun", "sequence_end": True}
+    (answer,) = await by_grpc(live, "sensor", "values", [Chunk(np.ones((2, CHANNELS), np.float32), go_on)])
+    assert answer["total_steps"] >= 4
+    with pytest.raises(InferenceServerException, match="no model 'sensor'"):
+        await by_http(live, "sensor", "values", [Chunk(np.ones((2, CHANNELS), np.float32))])
+    client.load_model("sensor")
+    assert names(client, json)["sensor"] == "READY"
+    for act, name in ((client.load_model, "nothing"), (client.unload_model, "nothing")):
+        with pytest.raises(InferenceServerException, match="no model 'nothing'"):
+            act(name)
+    with pytest.raises(InferenceServerException, match="send no config and no files"):
+        client.load_model("sensor", config='{"parameters": {}}')
+
+
+def test_clients_change_no_models_unless_the_operator_lets_them(tmp_path: Path) -> None:
+    import tritonclient.grpc as grpc
+
+    with live_server(tmp_path) as live:
+        for call in ("load", "unload"):
+            response = httpx.post(f"{live.url}/v2/repository/models/digits/{call}", json={})
+            assert response.status_code == 403
+            assert "--model-control explicit" in response.json()["error"]
+        client = grpc.InferenceServerClient(live.grpc)
+        with pytest.raises(grpc.InferenceServerException, match="--model-control explicit") as caught:
+            client.unload_model("digits")
+        assert caught.value.status() == "StatusCode.PERMISSION_DENIED"
+        client.close()
+        index = httpx.post(f"{live.url}/v2/repository/index", json={"ready": True}).json()
+        assert {entry["state"] for entry in index} == {"READY"}
+
+
+def test_a_damaged_version_is_said_when_it_is_loaded(tmp_path: Path) -> None:
+    with live_server(tmp_path, model_control="explicit") as live:
+        (tmp_path / "digits/2").mkdir()
+        (tmp_path / "digits/2/manifest.json").write_text("{}")
+        response = httpx.post(f"{live.url}/v2/repository/models/digits/load")
+        assert response.status_code == 500
+        assert "manifest format" in response.json()["error"]

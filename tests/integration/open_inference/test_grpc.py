@@ -1,0 +1,212 @@
+"""The gRPC port: TLS, health, limits, and clients that come too slowly or leave."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import socket
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from service.errors import HetsynError
+from service.settings import GrpcSettings, Limits
+from tests.support.fake_graph import CHANNELS
+from tests.support.gate import Gate
+from tests.support.open_inference import Chunk, Live, assert_same, by_grpc, infer, inputs, live_server, rss_mib
+
+ROWS = np.eye(4, CHANNELS, dtype=bool)
+
+
+async def test_health(live: Live) -> None:
+    import grpc
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    async with grpc.aio.insecure_channel(live.grpc) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        for name in ("", "inference.GRPCInferenceService"):
+            answer = await health.Check(health_pb2.HealthCheckRequest(service=name))
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        live.app.state.server.admission._is_ready = False
+        answer = await health.Check(health_pb2.HealthCheckRequest())
+        live.app.state.server.admission._is_ready = True
+        assert answer.status == health_pb2.HealthCheckResponse.NOT_SERVING
+        for call, code in (
+            (health.Check(health_pb2.HealthCheckRequest(service="x")), grpc.StatusCode.NOT_FOUND),
+            (health.Watch(health_pb2.HealthCheckRequest()).read(), grpc.StatusCode.UNIMPLEMENTED),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await call
+            assert caught.value.code() == code
+
+
+async def test_what_is_not_built_is_said(live: Live) -> None:
+    import tritonclient.grpc.aio as triton
+
+    async with triton.InferenceServerClient(live.grpc) as client:
+        for call in (client.get_trace_settings(), client.get_system_shared_memory_status()):
+            with pytest.raises(triton.InferenceServerException) as caught:
+                await call
+            assert caught.value.status() == "StatusCode.UNIMPLEMENTED"
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate for the loopback that has signed itself, and its key."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (folder / "key.pem").write_bytes(private)
+    return folder / "cert.pem", folder / "key.pem"
+
+
+async def test_tls(tmp_path: Path) -> None:
+    import tritonclient.grpc as triton
+
+    cert, key = certificate(tmp_path)
+    with live_server(tmp_path / "models", grpc=GrpcSettings(0, cert, key)) as live:
+        address = live.grpc.replace("127.0.0.1", "localhost")
+        with triton.InferenceServerClient(address, ssl=True, root_certificates=str(cert)) as client:
+            found = client.infer("spiking", inputs(triton, "spikes", ROWS))
+        body = {"kind": "dense", "spikes": ROWS.astype(int).tolist()}
+        answer = {name: found.as_numpy(name) for name in ("probabilities", "label", "total_steps")}
+        assert_same(answer, infer(live, model="spiking", end=True, input=body))
+        with triton.InferenceServerClient(live.grpc) as plain, pytest.raises(triton.InferenceServerException):
+            plain.get_server_metadata(client_timeout=2)
+
+
+@pytest.mark.parametrize("wrong", ["port", "missing", "damaged"])
+def test_a_server_that_cannot_listen_says_so(tmp_path: Path, wrong: str) -> None:
+    cert, key = certificate(tmp_path)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        settings = GrpcSettings(taken.getsockname()[1])
+        sentence = "choose another port with --grpc-port"
+        if wrong == "missing":
+            settings, sentence = GrpcSettings(0, tmp_path / "none.pem", key), "name a file in PEM"
+        if wrong == "damaged":
+            key.write_text("no key")
+            settings = GrpcSettings(0, cert, key)
+        server = make_grpc_server(tmp_path, settings)
+        with pytest.raises(HetsynError, match=sentence):
+            asyncio.run(server.start())
+
+
+def make_grpc_server(folder: Path, settings: GrpcSettings) -> Any:
+    from service.models.catalog import ModelCatalog
+    from tests.support.artifact import write_artifact
+    from tests.support.product import make_server
+
+    write_artifact(folder / "models")
+    return make_server(ModelCatalog(folder / "models", load=Gate().load), models=folder / "models", grpc=settings)
+
+
+async def test_messages_too_long_or_too_slow(tmp_path: Path) -> None:
+    import grpc
+    from tritonclient.grpc import service_pb2_grpc
+
+    with live_server(tmp_path, body_timeout_s=0.3, idle_timeout_s=0.3, max_chunk_steps=500_000) as live:
+        with pytest.raises(Exception, match="larger than max") as caught:
+            await by_grpc(live, "spiking", "spikes", [Chunk(np.zeros((200_000, CHANNELS), bool))])
+        assert caught.value.status() == "StatusCode.RESOURCE_EXHAUSTED"  # type: ignore[attr-defined]
+        async with grpc.aio.insecure_channel(live.grpc) as channel:
+            name = "/inference.GRPCInferenceService/ModelInfer"
+            unary = channel.stream_unary(name)()  # it never sends its message
+            with pytest.raises(grpc.aio.AioRpcError, match="was not complete after") as late:
+                await unary
+            assert late.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+            stream = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelStreamInfer()
+            with pytest.raises(grpc.aio.AioRpcError, match="nothing came for"):
+                await stream.read()
+        assert live.app.state.server.uploads.under_way == 0
+
+
+async def test_calls_and_streams_are_bounded(tmp_path: Path) -> None:
+    import grpc
+    from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+    with live_server(tmp_path, max_body_bytes=2**20, max_upload_bytes=3 * 2**20) as live:
+        assert live.app.state.server.grpc._calls == 3
+        async with grpc.aio.insecure_channel(live.grpc, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+            stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+            streams = [stub.ModelStreamInfer() for _ in range(3)]
+            request = service_pb2.ModelInferRequest(model_name="none")
+            for stream in streams:
+                await stream.write(request)
+                assert "no model 'none'" in (await stream.read()).error_message
+            async with grpc.aio.insecure_channel(live.grpc, options=[("grpc.use_local_subchannel_pool", 1)]) as other:
+                live_call = service_pb2_grpc.GRPCInferenceServiceStub(other).ServerLive(service_pb2.ServerLiveRequest())
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await live_call
+                assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+            for stream in streams:
+                await stream.done_writing()
+                assert await stream.read() is grpc.aio.EOF
+            answer = await stub.ServerLive(service_pb2.ServerLiveRequest())
+            assert answer.live
+
+
+def test_defaults_bound_the_memory_of_all_messages() -> None:
+    from service.grpc.server import MOST_MESSAGE_BYTES
+
+    limits = Limits()
+    assert limits.max_upload_bytes // MOST_MESSAGE_BYTES * MOST_MESSAGE_BYTES <= limits.max_upload_bytes
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="it reads /proc: run it on Linux")
+async def test_refused_chunks_leave_nothing_in_memory(tmp_path: Path) -> None:
+    """A chunk has 16 times the bytes of its message; the library keeps the frames of failed calls for a while."""
+    rows = np.ones((170_000, CHANNELS), bool)
+    with live_server(tmp_path) as live:
+        before_mib = rss_mib()
+        for _ in range(60):
+            with pytest.raises(Exception, match="steps"):
+                await by_grpc(live, "spiking", "spikes", [Chunk(rows)])
+        assert rss_mib() - before_mib < 300
+        assert live.app.state.server.uploads.bytes == 0
+
+
+async def test_a_call_that_is_cancelled_is_not_applied(tmp_path: Path) -> None:
+    import tritonclient.grpc.aio as triton
+
+    gate = Gate()
+    with live_server(tmp_path, load=gate.load, inline_s=0.0) as live:
+        await by_grpc(live, "spiking", "spikes", [Chunk(ROWS, {"sequence_id": "c", "sequence_start": True})])
+        gate.opened.clear()
+        while gate.entered.acquire(blocking=False):
+            pass
+        async with triton.InferenceServerClient(live.grpc) as client:
+            call = asyncio.ensure_future(client.infer("spiking", inputs(triton, "spikes", ROWS), sequence_id="c"))
+            assert await asyncio.to_thread(gate.entered.acquire, timeout=10)
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+            admission = live.app.state.server.admission
+            async with asyncio.timeout(10):
+                while admission.in_flight:
+                    await asyncio.sleep(0.01)
+        gate.opened.set()
+        (answer,) = await by_grpc(live, "spiking", "spikes", [Chunk(ROWS, {"sequence_id": "c"})])
+        assert answer["total_steps"].tolist() == [8]

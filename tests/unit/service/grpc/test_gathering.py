@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from service.grpc.gathering import MOST_S, Gathering
+
+
+class Calls:
+    """Calls whose chunks are computed when the test says so."""
+
+    def __init__(self) -> None:
+        self.gathering = Gathering()
+        self.went_on: list[int] = []
+        self.computed = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def arrive(self, *numbers: int) -> None:
+        self._tasks += [asyncio.create_task(self._call(number)) for number in numbers]
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    async def finish(self) -> None:
+        self.computed.set()
+        await asyncio.gather(*self._tasks)
+        self.computed.clear()
+        self._tasks.clear()
+
+    async def _call(self, number: int) -> None:
+        with self.gathering:
+            await self.gathering.others()
+            self.went_on.append(number)
+            await self.computed.wait()
+
+
+async def test_a_client_that_is_alone_waits_for_nobody() -> None:
+    calls = Calls()
+    for number in range(3):
+        await calls.arrive(number)
+        assert calls.went_on == list(range(number + 1))
+        await calls.finish()
+
+
+async def test_as_many_go_on_together_as_were_in_flight() -> None:
+    calls = Calls()
+    await calls.arrive(0)
+    await calls.arrive(1, 2)  # while the first is computed: three are in flight
+    assert calls.went_on == [0]
+    await asyncio.sleep(2 * MOST_S)  # nobody else comes
+    assert calls.went_on == [0, 1, 2]
+    await calls.finish()
+    await calls.arrive(3)
+    assert calls.went_on == [0, 1, 2]
+    await calls.arrive(4)
+    assert calls.went_on == [0, 1, 2, 3, 4]
+    await calls.finish()
+
+
+async def test_whoever_leaves_keeps_nobody_waiting() -> None:
+    calls = Calls()
+    await calls.arrive(0)
+    leaving = asyncio.create_task(calls._call(1))
+    await calls.arrive(2)
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    await asyncio.sleep(2 * MOST_S)
+    assert calls.went_on == [0, 2]
+    await calls.finish()
