@@ -101,8 +101,8 @@ def check_labels(labels: tuple[str, ...], outputs: int, rule: str) -> None:
         raise ExportError(f"label {twice[0]!r} stands for two outputs: give each output a label of its own")
 
 
-def golden_file(arrays: Mapping[str, NDArray[np.generic]]) -> bytes:
-    """The streams that a reader checks itself against, as the content of ``golden.npz``."""
+def arrays_file(arrays: Mapping[str, NDArray[np.generic]]) -> bytes:
+    """Arrays by name as the content of an ``.npz`` file, such as ``golden.npz``."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()
@@ -124,6 +124,7 @@ def assemble_manifest(
     files: Mapping[str, bytes],
     provenance: Provenance,
     endpointing: contract.Endpointing | None = None,
+    initial_file: str | None = None,
 ) -> contract.Manifest:
     """The manifest of these files, with what they were made with.
 
@@ -142,6 +143,7 @@ def assemble_manifest(
         files: content of every file but the manifest, by name.
         provenance: further entries.
         endpointing: how utterances are found in a stream; None where nobody has chosen it.
+        initial_file: values that the states begin with; None where each tensor has one.
 
     Raises:
         ExportError: the parts do not fit together.
@@ -154,7 +156,7 @@ def assemble_manifest(
     }
     try:
         return contract.Manifest(
-            format_version=contract.FORMAT_VERSION,
+            format_version=contract.FORMAT_VERSION if initial_file is None else contract.FORMAT_WITH_INITIAL,
             name=name,
             version=version,
             description=description,
@@ -167,6 +169,7 @@ def assemble_manifest(
             endpointing=endpointing,
             default_form=default_form,
             forms=dict(forms),
+            initial_file=initial_file,
             files={
                 file: contract.FileEntry(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
                 for file, content in files.items()
@@ -204,7 +207,9 @@ def _write(out: Path, manifest: contract.Manifest, files: Mapping[str, bytes]) -
     try:
         for name, content in files.items():
             (scratch / name).write_bytes(content)
-        (scratch / contract.MANIFEST).write_bytes((manifest.model_dump_json(indent=1) + "\n").encode())
+        unset = {"initial_file"} if manifest.initial_file is None else set()  # servers of format 4 do not know it
+        text = manifest.model_dump_json(indent=1, exclude=unset)
+        (scratch / contract.MANIFEST).write_bytes((text + "\n").encode())
         scratch.chmod(0o755)
         scratch.rename(out)
     except BaseException:

@@ -19,6 +19,7 @@ from typing import Any, Literal, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from hetsyn_model.encoder import EncoderSpec
+from hetsyn_model.quiet import quiet_steps
 from hetsyn_model.spec import DecisionSpec, NeuronSpec, SpecError, SurrogateSpec
 from hetsyn_model.training.augment import AugmentSpec
 from hetsyn_model.training.examples import Kind
@@ -117,6 +118,7 @@ class TrainSpec:
         extra_per_real: extra examples (synthesised voices) for each other one, redrawn every epoch.
         tail_steps: silence after an example in training.
         served_tail_steps: silence after an example in validation, and at the end of a session.
+        quiet_s: a stream, also a served one, begins in the state that so much silence leaves behind, in seconds.
         bank_size: decays of each bank in training.
         smoothing: of the labels.
         average: decay of the running mean of the weights that is evaluated.
@@ -149,6 +151,7 @@ class TrainSpec:
     distillation: float = 0.5
     tied: bool = False
     choose: Literal["accuracy", "loss"] = "accuracy"
+    quiet_s: float = 0.0
 
     def __post_init__(self) -> None:
         for name, lowest in (
@@ -169,6 +172,7 @@ class TrainSpec:
         for name in ("warmup", "final", "smoothing", "average", "distillation"):
             if not 0 <= getattr(self, name) <= 1:
                 raise SpecError(f"{name}: {getattr(self, name)} is not in [0, 1]")
+        quiet_steps(self.quiet_s, 1.0)
         if self.warmup + self.final >= 1:
             raise SpecError(f"warmup {self.warmup} and final {self.final} leave no steps between them")
 

@@ -146,7 +146,11 @@ def train_prepared(
 
 def _teacher(path: Path, prepared: Prepared) -> Network:
     checkpoint = Checkpoint.load(path)
-    if checkpoint.network.spec != prepared.spec or checkpoint.encoder != prepared.front.spec:
+    if (
+        checkpoint.network.spec != prepared.spec
+        or checkpoint.encoder != prepared.front.spec
+        or (checkpoint.quiet_steps != prepared.front.quiet_steps)
+    ):
         raise CheckpointFileError(f"{path}: was trained with other settings, so it cannot be a teacher")
     if checkpoint.config is not None and checkpoint.config["split"] != prepared.config.to_dict()["split"]:
         raise CheckpointFileError(
@@ -172,8 +176,8 @@ def _keep(prepared: Prepared, out: Path) -> None:
         "row_splits": events.row_splits,
         "units": events.units,
         "channels": events.channels,
+        "quiet_steps": prepared.front.quiet_steps,
     }
-
     save_tensors(out / VALIDATION, saved)
 
 

@@ -21,7 +21,9 @@ from service.contract.endpointing import Endpointing as Endpointing
 from service.errors import ArtifactError
 
 FORMAT_VERSION: Final = 4
-READABLE_VERSIONS = (2, 3, FORMAT_VERSION)  # in format 2 a score that adds up is one float32; format 4 has values
+FORMAT_WITH_INITIAL: Final = 5  # of a manifest with ``initial_file``, which an older server would begin without
+READABLE_VERSIONS = (2, 3, FORMAT_VERSION, FORMAT_WITH_INITIAL)  # in format 2 a score that adds up is one float32;
+# format 4 has values
 # the names of the last state tensors of a form: the decision's own state
 DECISION_SCORE_LOW, DECISION_SCORE, DECISION_STEP = "decision.score_low", "decision.score", "decision.step"
 MANIFEST = "manifest.json"
@@ -53,7 +55,7 @@ class TensorDescription(_Part):
     """A state tensor of one stream.
 
     Attributes:
-        initial: every value of it before the first step.
+        initial: every value of it before the first step, if the manifest's ``initial_file`` has no others.
     """
 
     name: str = Field(min_length=1, max_length=256)
@@ -222,10 +224,11 @@ class FormDescription(_Part):
 class Manifest(_Part):
     """Everything that a server knows about a model.
 
-    ``endpointing``: how utterances are found in a stream; None where nobody has chosen it.
+    ``endpointing``: how utterances are found in a stream; None where nobody has chosen it. ``initial_file``: values of
+    state tensors before the first step (``contract.initial``); None where each has one value, from format 5 on.
     """
 
-    format_version: Literal[2, 3, 4]
+    format_version: Literal[2, 3, 4, 5]
     name: Name
     version: Name
     description: str
@@ -238,6 +241,7 @@ class Manifest(_Part):
     endpointing: Endpointing | None = None
     default_form: FormName
     forms: dict[FormName, FormDescription]
+    initial_file: str | None = None
     files: dict[str, FileEntry]
     provenance: dict[str, str | int | float | bool | None]
 
@@ -245,6 +249,9 @@ class Manifest(_Part):
     def _consistent(self) -> Manifest:
         if self.decision.rule != "trace" and len(self.labels) != self.outputs:
             raise ValueError(f"{len(self.labels)} labels for {self.outputs} outputs")
+        if (self.format_version >= FORMAT_WITH_INITIAL) != (self.initial_file is not None):
+            has = "has none" if self.initial_file is None else f"is {self.initial_file!r}"
+            raise ValueError(f"initial_file {has} in format {self.format_version}")
         two_words = self.format_version > 2 and self.decision.adds_up
         for form in self.forms.values():
             if form.has_score_low != two_words:
@@ -263,7 +270,7 @@ class Manifest(_Part):
         if encoder and encoder.file is None and taken != ("values", encoder.samples_per_step):
             raise ValueError("samples go straight to the network, which does not take a step of them as values")
         used = [file for form in self.forms.values() for file in (form.file, form.torchscript)]
-        used += [self.encoder.file] if self.encoder else []
+        used += [self.encoder.file if self.encoder else None, self.initial_file]
         for file in [*filter(None, used), *self.files]:
             if file not in self.files:
                 raise ValueError(f"file {file!r} is used but not listed under files")
@@ -301,7 +308,7 @@ def parse_manifest(text: str | bytes, where: Path) -> Manifest:
     if version not in READABLE_VERSIONS:
         raise ArtifactError(
             f"{where}: has manifest format {version!r:.40}, but this server reads "
-            f"{READABLE_VERSIONS[0]} to {FORMAT_VERSION}: "
+            f"{READABLE_VERSIONS[0]} to {READABLE_VERSIONS[-1]}: "
             "export the model again with a matching hetsyn"
         )
     if _count(raw) > MAX_MANIFEST_VALUES:
