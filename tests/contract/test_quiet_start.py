@@ -136,11 +136,11 @@ def test_a_session_may_be_cut_anywhere(quiet: Model, form: Form, data: st.DataOb
 @pytest.mark.parametrize("form", FORMS)
 def test_the_operator_and_plain_onnx_begin_alike(folder: Path, quiet: Model, form: Form) -> None:
     plain = ModelCatalog(folder, None, lambda content: load_graph(content, use_operators=False)).get()
-    answers = [
+    operator, onnx = (
         run(model, form, initial_stream(model, form), pieces(sound(), 800), end=True).result.scores
         for model in (quiet, plain)
-    ]
-    assert np.allclose(*answers, atol=1e-5)
+    )
+    assert np.allclose(operator, onnx, atol=1e-5)
 
 
 @pytest.mark.parametrize("form", FORMS)

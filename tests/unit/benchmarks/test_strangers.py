@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,9 @@ def arguments(folder: Path, *more: str) -> argparse.Namespace:
 def test_each_speaker_is_judged_in_each_condition(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = run(arguments(trained))
     assert list(results["speakers"]) == ["ann", "bob"]
+    for speaker, loss in results["validation_loss"].items():
+        history = json.loads((trained / f"runs/without-{speaker}/metrics.json").read_text())
+        assert loss == pytest.approx(history["validation_loss"][0], rel=0.02), "but for the bank"
     assert all(set(each) == set(CONDITIONS) for each in results["speakers"].values())
     for name, matrix in results["confusion"].items():
         counts = np.array(matrix)
