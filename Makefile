@@ -34,7 +34,7 @@ format: install
 
 # Write docs/experiments.md from the results in the repository.
 report: install
-	$(BIN)/python -m experiments.report
+	$(BIN)/python -m experiments.page.report
 
 # One wheel for each processor, for every Python and any Linux with glibc 2.17, in dist/. zig compiles both here.
 wheel: | $(BIN)/python
@@ -63,7 +63,7 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "cannot make a virtual environment: apt-get install python3-venv"; exit 1; }
 
-NATIVE := $(wildcard build_support/*.py build_support/*.hpp hetsyn_model/native/*.cpp service/runtime/operators/*.cpp service/runtime/operators/*.hpp)
+NATIVE := $(wildcard build_support/*.py build_support/*.hpp hetsyn_model/native/*.cpp hetsyn_model/native/*.hpp service/runtime/operators/*.cpp service/runtime/operators/*.hpp)
 
 # Changes when the build would: another compiler, or none
 .venv/.build: FORCE | $(BIN)/python

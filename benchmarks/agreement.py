@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from experiments.speech import LABELS
+from experiments.tasks.speech import LABELS
 from export.evaluation import padded
 from export.parity import Difference, Streams, run_torch, verify_form
 from export.write import CHECKPOINT, graphs_by_runtime

@@ -16,9 +16,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,8 +32,10 @@ from benchmarks.engine_cost import (
     EXACT,
     EXACT_OTHER,
     EXACT_PLAIN,
+    FRACTIONAL_8,
     IN_PLACE,
     MODELS,
+    RESONANT,
     SCRIPT,
     STEP,
     CostWorkload,
@@ -41,6 +44,9 @@ from benchmarks.engine_cost import (
 from benchmarks.engine_report import plot, print_results, ratios, speed_of_the_other_build
 from service.contract.graph_io import Float32Array
 from service.runtime.onnx import operator_status
+
+if TYPE_CHECKING:
+    from hetsyn_model.network import Network
 
 RECORDINGS = Path(__file__).parents[1] / "docs" / "recordings"
 LOOP_STEPS = 640  # steps times streams of a loop that are enough for one timing
@@ -155,7 +161,9 @@ def _implementations(workload: CostWorkload, other: Path | None) -> tuple[dict[s
     from export.network_graph import network_graph
     from export.parity import Streams, initial_row, run_graph
     from export.torchscript import load_torchscript, torchscript
-    from hetsyn_model.state import initial_state
+    from hetsyn_model.network import Network
+    from hetsyn_model.spec import se_adlif
+    from hetsyn_model.state import DECISION_SCORE_LOW, initial_state
     from hetsyn_model.training.checkpoint import Checkpoint
     from service.contract.artifact import Artifact
     from service.runtime.onnx import load_graph
@@ -202,24 +210,26 @@ def _implementations(workload: CostWorkload, other: Path | None) -> tuple[dict[s
         return state
 
     step_session = load_graph(step_graph(network))
-    stepped = [tensor.name for tensor in layout]
+    stepped = [tensor for tensor in layout if tensor.name != DECISION_SCORE_LOW]  # see benchmarks/step_graph.py
 
     def advance_step(state: Any, x: torch.Tensor, _: int) -> Any:
         dense_steps = x.numpy()
         for t in range(x.shape[1]):
             got = step_session.run(
-                {"spikes": dense_steps[:, t], **state}, ["probabilities", *(f"next.{name}" for name in stepped)]
+                {"spikes": dense_steps[:, t], **state}, ["probabilities", *(f"next.{t.name}" for t in stepped)]
             )
-            state = {f"state.{name}": got[f"next.{name}"] for name in stepped}
+            state = {f"state.{t.name}": got[f"next.{t.name}"] for t in stepped}
         return state
 
     def zeros(batch: int) -> dict[str, Any]:
-        return {f"state.{t.name}": np.zeros((batch, *t.shape), t.dtype) for t in layout}
+        return {f"state.{t.name}": np.zeros((batch, *t.shape), t.dtype) for t in stepped}
 
-    def graph(content: bytes, form: Any, use_operators: bool, operators: Path | None = None) -> Side:
+    def graph(
+        content: bytes, form: Any, use_operators: bool, operators: Path | None = None, of: Network = network
+    ) -> Side:
         loaded = load_graph(content, use_operators=use_operators, operators=operators)
         outputs = ["next.state", "next.step", "scores", "probabilities"]
-        row = network.compile(form).layout
+        row = of.compile(form).layout
 
         def side(batch: int, steps: int) -> tuple[Call, int]:
             feeds = cycle([_feed(x) for _, x in zip(range(32), dense(batch, steps), strict=False)])
@@ -267,7 +277,22 @@ def _implementations(workload: CostWorkload, other: Path | None) -> tuple[dict[s
     if workload.model == "shd-size":  # what the sketch in docs/explanation/timescale-bank.md ran
         network.fit_banks(size=8)
         sides[BANK_8] = graph(network_graph(network.compile("bank")), "bank", use_operators=True)
+        sides[FRACTIONAL_8] = graph(network_graph(_fractional(network).compile("bank")), "bank", use_operators=True)
+        resonant = Network(replace(network.spec, neuron=se_adlif())).eval()  # untrained; about half the spikes
+        sides[RESONANT] = graph(network_graph(resonant.compile("bank")), "bank", use_operators=True, of=resonant)
     return sides, rates | {"bank": float(sizes["hidden1"])}
+
+
+def _fractional(network: Network) -> Network:
+    """The same weights and time constants with kernels of order 0.9, one bank of 8 a layer, and the same reset."""
+    from hetsyn_model.network import Network
+    from hetsyn_model.spec import KernelSpec
+
+    kernel = KernelSpec("fractional", order_init=(0.9, 0.9), order_range=(0.9, 0.9))
+    other = Network(replace(network.spec, kernel=kernel))
+    other.load_state_dict(network.state_dict(), strict=False)
+    other.fit_banks(size=8)
+    return other.eval()
 
 
 def _feed(spikes: Float32Array) -> dict[str, Any]:

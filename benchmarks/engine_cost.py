@@ -18,6 +18,8 @@ EXACT = "exact, operator"
 BANK_PLAIN = "bank, plain ONNX, chunk"
 BANK = "bank, operator"
 BANK_8 = "bank of 8 decays, operator"
+FRACTIONAL_8 = "fractional kernels, bank of 8, operator"
+RESONANT = "resonant neurons, no synaptic decay, operator"
 EXACT_OTHER = "exact, operator of the other build"
 BANK_OTHER = "bank, operator of the other build"
 
@@ -90,4 +92,11 @@ def costs(workload: CostWorkload, rates: dict[str, float]) -> dict[str, Cost]:
     exact = Cost(4 * (synapses + 2 * sum(manifest.hidden)), 12 * synapses, 3 * synapses)
     by_name = dict.fromkeys((EAGER, IN_PLACE, SCRIPT, STEP, EXACT_PLAIN, EXACT, EXACT_OTHER), exact)
     by_name |= dict.fromkeys((BANK, BANK_PLAIN, BANK_OTHER), bank(rates["bank"]))
-    return by_name | {BANK_8: bank(8.0)}
+    # a bank of one decay, and a recovery current for each hidden neuron
+    one, recoveries = bank(1.0), sum(manifest.hidden)
+    resonant = Cost(
+        one.state_bytes + 4 * (recoveries + manifest.outputs),
+        one.moved_bytes + 8 * recoveries,
+        one.operations + 5 * recoveries,
+    )
+    return by_name | {BANK_8: bank(8.0), FRACTIONAL_8: bank(8.0), RESONANT: resonant}

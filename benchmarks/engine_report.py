@@ -19,14 +19,20 @@ from benchmarks.engine_cost import (
     EXACT,
     EXACT_OTHER,
     EXACT_PLAIN,
+    FRACTIONAL_8,
     IN_PLACE,
+    RESONANT,
     SCRIPT,
     STEP,
 )
 from benchmarks.plots import pyplot, save
 
 COLOURS = dict(
-    zip((EAGER, IN_PLACE, SCRIPT, STEP, EXACT_PLAIN, EXACT, BANK_PLAIN, BANK, BANK_8), range(9), strict=True)
+    zip(
+        (EAGER, IN_PLACE, SCRIPT, STEP, EXACT_PLAIN, EXACT, BANK_PLAIN, BANK, BANK_8, FRACTIONAL_8, RESONANT),
+        range(11),
+        strict=True,
+    )
 )
 
 

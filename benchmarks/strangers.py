@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from experiments.statistics import t_interval
+from experiments.claims.statistics import t_interval
 from hetsyn_model.encoder import EncoderSpec
 from hetsyn_model.quiet import quiet_steps
 from hetsyn_model.training.checkpoint import Checkpoint

@@ -14,13 +14,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 from rich.table import Table
 
-from experiments.checkout import RESULTS, CheckoutError, in_checkout
-from experiments.names import EXPERIMENT_NAMES
+from experiments.runs.checkout import RESULTS, CheckoutError, in_checkout
+from experiments.runs.names import EXPERIMENT_NAMES
 
 if TYPE_CHECKING:
-    from experiments.results import RunResult
-    from experiments.run import RunSpec
-    from experiments.runner import Listener
+    from experiments.runs.results import RunResult
+    from experiments.runs.run import RunSpec
+    from experiments.runs.runner import Listener
     from hetsyn_model.training.history import History
 
 experiment = typer.Typer(
@@ -34,7 +34,10 @@ def run(
     name: Annotated[str, typer.Argument(help=f"One of {', '.join(EXPERIMENT_NAMES)}; or 'all'.")],
     model: Annotated[
         list[str] | None,
-        typer.Option(help="hetsyn, hetneu, homneu (LIF), alif or lstm; may be repeated. Default: all."),
+        typer.Option(
+            help="hetsyn, hetneu, homneu (LIF), alif, lstm, se-adlif or hetsyn-resonance; may be repeated. "
+            "Default: all."
+        ),
     ] = None,
     seed: Annotated[
         list[int] | None, typer.Option(help="Seed of the final runs; may be repeated. Default: all.")
@@ -67,9 +70,9 @@ def run(
     import torch
 
     from experiments.catalog import EXPERIMENTS, smoke
-    from experiments.plan import run_count
-    from experiments.runner import Selection, run_experiment
-    from experiments.task import MissingData
+    from experiments.runs.plan import run_count
+    from experiments.runs.runner import Selection, run_experiment
+    from experiments.tasks.task import MissingData
     from hetsyn_model.run_folder import RunError
 
     torch.set_num_threads(threads)
@@ -160,7 +163,7 @@ def _denormals_as_zero() -> Iterator[None]:
 
 
 def _shown(bars: Bars) -> Listener:
-    from experiments.runner import Listener
+    from experiments.runs.runner import Listener
 
     task = bars.add_task("")
 

@@ -91,7 +91,7 @@ def export_checkpoint(
     seed: Annotated[int, typer.Option(help=f"Seed of the {SHD_SIZE} weights.")] = 0,
 ) -> None:
     """Verify and write an artifact. If the implementations disagree, nothing is written."""
-    from experiments.task import MissingData
+    from experiments.tasks.task import MissingData
     from export.folder import ExportError
     from export.own_network import forms_of
     from export.parity import ParityError

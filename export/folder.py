@@ -154,9 +154,15 @@ def assemble_manifest(
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
+    is_new = initial_file is not None or any(form.exactness for form in forms.values())
+    if is_new:
+        forms = {
+            name: form.model_copy(update={"exactness": form.exactness or contract.usual_exactness(form, input.kind)})
+            for name, form in forms.items()
+        }
     try:
         return contract.Manifest(
-            format_version=contract.FORMAT_VERSION if initial_file is None else contract.FORMAT_WITH_INITIAL,
+            format_version=contract.FORMAT_VERSION if is_new else contract.COMMON_VERSION,
             name=name,
             version=version,
             description=description,
@@ -207,9 +213,7 @@ def _write(out: Path, manifest: contract.Manifest, files: Mapping[str, bytes]) -
     try:
         for name, content in files.items():
             (scratch / name).write_bytes(content)
-        unset = {"initial_file"} if manifest.initial_file is None else set()  # servers of format 4 do not know it
-        text = manifest.model_dump_json(indent=1, exclude=unset)
-        (scratch / contract.MANIFEST).write_bytes((text + "\n").encode())
+        (scratch / contract.MANIFEST).write_bytes(manifest.to_json().encode())
         scratch.chmod(0o755)
         scratch.rename(out)
     except BaseException:

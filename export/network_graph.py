@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import prod
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,9 +24,10 @@ from torch import Tensor
 from export.build import GraphBuilder
 from export.decision_graph import class_probabilities, decide
 from export.input_drive import event_drive, padded_values, values_drive
+from export.resonance_graph import RESONANCE, resonate
 from hetsyn_model.bank import BankWeights
 from hetsyn_model.compiled import Compiled, LayerWeights
-from hetsyn_model.spec import NetworkSpec, Reset, decay_of
+from hetsyn_model.spec import MEMBRANE_RESETS, NetworkSpec, decay_of
 from hetsyn_model.state import DECISION_SCORE, state_name
 from hetsyn_model.synapse import ExactWeights, SynapsePath
 from service.contract.graph_io import (
@@ -70,9 +71,9 @@ def network_graph(compiled: Compiled) -> bytes:
         "per_synapse": int(compiled.form == "exact" and spec.neuron.per_synapse),
         "filtered": int(spec.neuron.is_filtered),
         "membrane": int(spec.neuron.is_membrane),
-        "reset": get_args(Reset).index(spec.neuron.reset),
+        "reset": MEMBRANE_RESETS.index(spec.neuron.membrane_reset),
         "own_thresholds": int(shared is None),
-        "recurrent": int(spec.recurrent),
+        "recurrent": int(spec.has_own_synapses),
         "biased": int(any(name.endswith("bias_in") for name in weights)),
         "threshold": float(spec.neuron.threshold) if shared is None else shared,
         "adaptive": int(spec.neuron.adaptive),
@@ -82,6 +83,8 @@ def network_graph(compiled: Compiled) -> bytes:
         "skip_steps": spec.decision.skip_steps,
         "score_words": 2 if spec.decision.adds_up else 1,
     }
+    if spec.neuron.resonance is not None:
+        attributes["resonant"] = 1
     body = _chunk_body(compiled, weights)
     operator = VALUES_OPERATOR if spec.takes_values else OPERATOR
     function = body.function(operator, [*inputs, *weights], list(outputs), list(attributes))
@@ -115,6 +118,7 @@ def _weights(layer: LayerWeights, own_thresholds: bool) -> dict[str, Numbers]:
                 tensors |= _path_weights(suffix, path, synapses)
     tensors["kappa"] = layer.kappa
     tensors["threshold"] = layer.threshold if own_thresholds else None
+    tensors[RESONANCE] = layer.recovery
     return {
         f"{layer.name}.{name}": tensor.detach().to("cpu").contiguous().numpy()
         for name, tensor in tensors.items()
@@ -225,7 +229,10 @@ def _step_graph(
                 potential = after[membrane] = body.node("Add", left, potential)
             continue
         threshold = f"{layer.name}.threshold" if shared is None else body.constant(shared, "float32")
-        potential, fired = _spikes(body, spec, layer.name, threshold, before, after, potential)
+        if layer.recovery is not None:
+            potential, fired = resonate(body, layer.name, threshold, before, after, potential)
+        else:
+            potential, fired = _spikes(body, spec, layer.name, threshold, before, after, potential)
         x = fired
         if layer.name != "readout":
             outputs[spikes_name(layer.name)] = fired
@@ -357,9 +364,9 @@ def _spikes(
 def _left(body: GraphBuilder, spec: NetworkSpec, name: str, membrane: str, spikes: str, taken: str) -> str:
     """What decay and reset leave of a membrane, as ``hetsyn_model/spike.py`` computes it."""
     kappa = f"{name}.kappa"
-    if spec.neuron.reset == "subtract_at_once":
+    if spec.neuron.membrane_reset == "subtract_at_once":
         return str(body.node("Mul", kappa, body.node("Sub", membrane, taken)))
     decayed = body.node("Mul", kappa, membrane)
-    if spec.neuron.reset == "zero":
+    if spec.neuron.membrane_reset == "zero":
         return str(body.node("Mul", decayed, body.node("Sub", body.constant(1.0, "float32"), spikes)))
     return str(body.node("Sub", decayed, taken))

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 
-from experiments.run import RunSpec, open_task
-from experiments.task import first_streams
+from experiments.runs.run import RunSpec, open_task
+from experiments.tasks.task import first_streams
 from export.encoders import encoder_parts
 from export.evaluation import Evaluation, evaluation_of, padded, read_examples, seeded_streams
 from export.folder import ExportError
@@ -25,7 +25,7 @@ from hetsyn_model.level_crossing import LevelCrossingSpec
 from hetsyn_model.network import Network
 from hetsyn_model.quiet import quiet_steps
 from hetsyn_model.spec import DecisionSpec, NetworkSpec, NeuronSpec
-from hetsyn_model.state import state_bytes
+from hetsyn_model.state import Form, state_bytes
 from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.config import Config, ConfigError, config_from, load_config
 from hetsyn_model.training.data import DataError
@@ -137,7 +137,8 @@ def _experiment(saved: Checkpoint, run: RunSpec, out: Path, data: Path | None) -
         quiet_steps=saved.quiet_steps,
     )
     test = task.test()
-    moved = state_bytes(saved.network.compile("exact").layout) * max(int(batch.steps.max()) for batch in test)
+    form: Form = "exact" if saved.network.spec.has_exact_form else "bank"
+    moved = state_bytes(saved.network.compile(form).layout) * max(int(batch.steps.max()) for batch in test)
     batches = first_streams(test, min(VERIFIED_STREAMS, max(24, VERIFIED_BYTES // moved)))
     streams = [
         stream[:steps]

@@ -46,3 +46,8 @@ def stream_start(quiet_steps: int, encoder: EncoderParts | None, channels: int) 
         raise ExportError("rows of values have no silence that a stream could begin after: leave --quiet-s out")
     quiet = QuietStart.of(encoder.reference, quiet_steps)
     return StreamStart(quiet.events, quiet, encoder_arrays(quiet))
+
+
+def quiet_provenance(quiet_steps: int, step_s: float) -> dict[str, float]:
+    """What the manifest says of a quiet start."""
+    return {"quiet_s": quiet_steps * step_s} if quiet_steps else {}

@@ -26,7 +26,8 @@ from export.folder import (
 )
 from export.network_graph import network_graph
 from export.parity import Difference, ParityError, Streams, run_torch, started_layout, verify_encoder, verify_form
-from export.stream_start import stream_start
+from export.served_kernels import kernel_provenance, servable_forms
+from export.stream_start import quiet_provenance, stream_start
 from export.torchscript import torchscript
 from hetsyn_model.compiled import Compiled
 from hetsyn_model.level_crossing import AnyEncoderSpec
@@ -154,7 +155,7 @@ def write_artifact(
         whole_range: whether the banks are those of all decays that training may reach, see
             :meth:`hetsyn_model.network.Network.fit_banks`.
         forms: what the artifact gets: both, or one. With both, a session gets the bank form by default if its state
-            is the smaller one.
+            is the smaller one. Kernels that are not exponential have the bank form alone.
         audio: float32 [stream, whole steps], or values [stream, steps, channels], to verify the encoder with; noise
             and silence, or random values, where there is none.
         on_progress: called with what begins: one of a handful of stages, and a detail, which may be empty.
@@ -165,13 +166,15 @@ def write_artifact(
     Raises:
         ParityError: implementations disagree, or a kernel is off by more than the bound. Nothing is written.
         BankError: no bank meets the bound.
-        ExportError: the labels do not fit the outputs, or nothing is silence to the encoder.
+        ExportError: the labels do not fit the outputs, no form that is asked for can be served, or nothing is silence
+            to the encoder.
         ArtifactPathError: a name or version that no server reads.
         FileExistsError: there is something at ``out``.
     """
     check_name(source.name, source.version)
     check_absent(out)
     check_labels(source.labels, source.network.spec.outputs, source.network.spec.decision.rule)
+    forms = servable_forms(source.network.spec, forms)
     network = copy.deepcopy(source.network).float().eval()
     errors = dict.fromkeys(network.spec.layer_names, 0.0)
     if "bank" in forms:
@@ -202,6 +205,7 @@ def write_artifact(
         described = contract.FormDescription(
             file=f"{form}.onnx",
             torchscript=script,
+            exactness=None if network.spec.neuron.resonance is None else "B",
             state=tuple(
                 contract.TensorDescription(name=t.name, shape=t.shape, dtype=t.dtype, initial=t.initial)
                 for t in compiled.layout
@@ -384,6 +388,6 @@ def _manifest(
         forms=forms,
         default_form=min(forms, key=lambda form: (forms[form].state_bytes, form == "bank")),
         files=files,
-        provenance=source.provenance | ({"quiet_s": source.quiet_steps * spec.step_s} if source.quiet_steps else {}),
+        provenance=kernel_provenance(spec) | source.provenance | quiet_provenance(source.quiet_steps, spec.step_s),
         initial_file=INITIAL_FILE if INITIAL_FILE in files else None,
     )

@@ -37,6 +37,7 @@ from torch import Tensor
 
 from hetsyn_model import native
 from hetsyn_model.events import Events, event_product, pointer
+from hetsyn_model.kernels import coefficients
 from hetsyn_model.state import State, state_name
 from hetsyn_model.synapse import ExactWeights, SynapsePath
 from hetsyn_model.values import values_product
@@ -232,7 +233,7 @@ def compile_bank(bank: Bank, exact: ExactWeights, *, takes_values: bool = False)
     # input rows last: autograd adds up the gradients of a shared decay in the reverse order of these operations, and
     # another order rounds differently
     recurrent = None if exact.recurrent is None else _weight_rows(bank, exact.recurrent)
-    drives = [_bias_row(bank, path.bias, path.decay) for path in paths if path.bias is not None]
+    drives = [_bias_row(bank, path, path.bias) for path in paths if path.bias is not None]
     rows = {"input": _weight_rows(bank, exact.input)}
     if recurrent is not None:
         rows["recurrent"] = recurrent
@@ -251,13 +252,13 @@ def compile_bank(bank: Bank, exact: ExactWeights, *, takes_values: bool = False)
 
 def _weight_rows(bank: Bank, path: SynapsePath) -> Tensor:
     """[i, K * j]: w_ji * c_k(r_ji)."""
-    c = bank.coefficients(path.decay).to(path.weight.dtype)  # [j | 1, i | 1, K]
+    c = coefficients(bank, path.decay, path.shape).to(path.weight.dtype)  # [j | 1, i | 1, K]
     return (path.weight.unsqueeze(-1) * c).permute(1, 2, 0).reshape(path.weight.shape[1], -1)
 
 
-def _bias_row(bank: Bank, bias: Tensor, decay: Tensor) -> Tensor:
+def _bias_row(bank: Bank, path: SynapsePath, bias: Tensor) -> Tensor:
     """[1, K * j]: the constant drives of all synapses of a neuron."""
-    c = bank.coefficients(decay).to(bias.dtype)
+    c = coefficients(bank, path.decay, path.shape).to(bias.dtype)
     return (bias.unsqueeze(-1) * c).sum(1).T.reshape(1, -1)
 
 

@@ -199,6 +199,11 @@ def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.1%}"
 
 
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if len(known) == len(values) else None
+
+
 def _show_test(result: TestResult | None) -> None:
     if result is None:
         console.print("no test examples: the figures above are those of the validation examples, which chose the epoch")
@@ -206,7 +211,7 @@ def _show_test(result: TestResult | None) -> None:
     worst = min(result.by_class, key=lambda name: result.by_class[name])
     console.print(
         f"test, {result.examples} examples: {_share(result.bank)} in the bank form, "
-        f"{result.exact:.1%} in the exact form; worst class {worst}: {result.by_class[worst]:.1%}",
+        f"{_share(result.exact)} in the exact form; worst class {worst}: {result.by_class[worst]:.1%}",
         highlight=False,
         markup=False,
     )
@@ -218,12 +223,11 @@ def _report(out: Path, results: dict[str, TestResult]) -> None:
     table = Table("left out", "examples", "accuracy, bank", "accuracy, exact", "epoch")
     for group, result in results.items():
         table.add_row(
-            escape(group), str(result.examples), _share(result.bank), f"{result.exact:.1%}", str(result.epoch + 1)
+            escape(group), str(result.examples), _share(result.bank), _share(result.exact), str(result.epoch + 1)
         )
-    banks = [result.bank for result in results.values() if result.bank is not None]
     mean = {
-        "bank": sum(banks) / len(banks) if len(banks) == len(results) else None,
-        "exact": sum(result.exact for result in results.values()) / len(results),
+        "bank": _mean([result.bank for result in results.values()]),
+        "exact": _mean([result.exact for result in results.values()]),
     }
     table.add_row("mean", "", _share(mean["bank"]), _share(mean["exact"]), "", style="bold")
     console.print(table)

@@ -25,12 +25,14 @@ class LayerWeights:
         synapses: the synapses, exact or through a bank.
         kappa: decay a step of the reset current or of the membrane, [j]; None for a layer that has neither.
         threshold: theta, [j]; None for a layer that does not spike.
+        recovery: of resonant neurons, decay of the recovery current and what membrane and spike add to it, [3, j].
     """
 
     name: str
     synapses: ExactWeights | BankWeights
     kappa: Tensor | None
     threshold: Tensor | None
+    recovery: Tensor | None = None
 
     @property
     def bank(self) -> BankWeights:
@@ -63,7 +65,8 @@ class LayerWeights:
         return self.threshold is not None
 
     def detach(self) -> LayerWeights:
-        return LayerWeights(self.name, self.synapses.detach(), _detached(self.kappa), _detached(self.threshold))
+        own = (_detached(tensor) for tensor in (self.kappa, self.threshold, self.recovery))
+        return LayerWeights(self.name, self.synapses.detach(), *own)
 
 
 @dataclass(frozen=True)

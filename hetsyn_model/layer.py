@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
+from hetsyn_model.kernels import Fractional, Pair, Shape, map_parts, mixture, parts
+from hetsyn_model.resonance import Resonance
 from hetsyn_model.spec import NetworkSpec, decay_of
 from hetsyn_model.synapse import ExactWeights, SynapsePath
 
+KERNEL_PARTS = {"exponential": (), "pair": ("fast", "factor"), "fractional": ("order",)}  # beside the decays r
 NEURON_BUFFERS = ("threshold", "kappa")  # files from before 2026-12 lack them
 
 
@@ -32,10 +36,14 @@ class Layer(nn.Module):
         w_rec: the same of the recurrent synapses, [j, j]; None without recurrence.
         r_rec: None where the decays are tied to ``r_in``.
         b_rec: as ``b_in``.
+        fast_in: of kernels that are pairs, the decays of their second currents, shaped as ``r_in``; ``factor_in``,
+            their weights g; ``order_in``, the orders of fractional kernels; ``fast_rec`` and so on, of the recurrent
+            synapses. A layer has those that its kernel has.
         threshold: float64 [j], theta; None for a layer that does not spike. The description's number at first; set
             other values in place. float64 whatever the network's type, so that none is rounded twice.
-        kappa: float64 [j], decay a step of the reset current or the membrane, likewise; None where it is tied, and
-            where the layer has neither.
+        kappa: float64 [j], decay a step of the reset current or the membrane, likewise; None where it is tied or
+            learned (``resonance``), and where the layer has neither.
+        resonance: what resonant neurons learn; None for others.
     """
 
     def __init__(
@@ -54,7 +62,8 @@ class Layer(nn.Module):
         self.threshold: Tensor | None
         self.kappa: Tensor | None
         self.register_buffer("threshold", _constant(neurons, neuron.threshold) if spiking else None)
-        has_kappa = neuron.is_membrane or (spiking and neuron.has_own_reset)
+        resonance = neuron.resonance if spiking else None
+        has_kappa = resonance is None and (neuron.potential == "membrane" or (spiking and neuron.has_own_reset))
         self.register_buffer("kappa", _constant(neurons, decay_of(neuron.tau_reset_steps)) if has_kappa else None)
         self.w_in, self.r_in, self.b_in = self._path(inputs, generator)
         self.w_rec: nn.Parameter | None = None
@@ -67,6 +76,62 @@ class Layer(nn.Module):
                 self.w_rec.mul_(0.5)  # recurrence starts weaker than the input, or activity runs away
                 if not spec.self_recurrent:
                     self.w_rec.fill_diagonal_(0.0)
+        self.resonance = None if resonance is None else Resonance(resonance, neurons, generator)
+        self._make_kernels(generator)
+
+    def _make_kernels(self, generator: torch.Generator) -> None:
+        """The parameters that a kernel has beside its decays, and input weights that make up for its size."""
+        kernel = self.spec.kernel
+        if kernel.is_exponential:
+            return
+        for suffix, decay in (("in", self.r_in), ("rec", self.r_rec)):
+            for name in KERNEL_PARTS[kernel.shape]:
+                if decay is None:
+                    continue
+                low, high = kernel.tau_fast_init_steps if name == "fast" else getattr(kernel, f"{name}_init")
+                values = low + (high - low) * torch.rand(decay.shape, generator=generator, dtype=torch.float64)
+                values = torch.exp(-1.0 / values) if name == "fast" else values
+                self.register_parameter(f"{name}_{suffix}", nn.Parameter(values.float(), self._is_learned(name)))
+        with torch.no_grad():
+            for name, parameter in self.kernel_parameters().items():
+                parameter.clamp_(*self.part_range(name.partition("_")[0]))
+            # a neuron adds up the same variance as with r^n
+            typical = self.r_in.double().mean()
+            norm = mixture(typical, map_parts(self._shape("in"), torch.mean)).squared_norm()
+            for weight in (self.w_in, self.w_rec):
+                if weight is not None:
+                    weight.mul_((1.0 / (1.0 - typical**2) / norm.clamp_min(1e-3)).sqrt())
+
+    def _is_learned(self, part: str) -> bool:
+        low, high = self.part_range(part)
+        return self.spec.neuron.learn_decays and low < high
+
+    def part_range(self, part: str) -> tuple[float, float]:
+        """Where training may bring a value of the kernels.
+
+        Args:
+            part: ``r``, ``fast``, ``factor`` or ``order``.
+        """
+        found: tuple[float, float] = (
+            self.spec.decay_range if part in ("r", "fast") else getattr(self.spec.kernel, f"{part}_range")
+        )
+        return found
+
+    def kernel_parameters(self) -> dict[str, nn.Parameter]:
+        """Decays and all else that the kernels have, by the name of the parameter."""
+        stems = ("r", *KERNEL_PARTS[self.spec.kernel.shape])
+        found = {
+            name: getattr(self, name, None) for suffix in ("in", "rec") for name in (f"{s}_{suffix}" for s in stems)
+        }
+        return {name: parameter for name, parameter in found.items() if parameter is not None}
+
+    def _shape(self, suffix: str) -> Shape:
+        kernel = self.spec.kernel
+        if kernel.shape == "pair":
+            return Pair(self.get_parameter(f"fast_{suffix}"), self.get_parameter(f"factor_{suffix}"))
+        if kernel.shape == "fractional":
+            return Fractional(self.get_parameter(f"order_{suffix}"), kernel.unit, kernel.window_steps)
+        return None
 
     def _path(self, inputs: int, generator: torch.Generator) -> tuple[nn.Parameter, nn.Parameter, nn.Parameter | None]:
         neuron = self.spec.neuron
@@ -77,7 +142,9 @@ class Layer(nn.Module):
         decay = torch.exp(-1.0 / tau) if neuron.is_filtered else torch.zeros(shape)
         # a current of time constant tau adds up some tau/2 squared weights of each input that fires; at one
         # input in twenty this brings potentials to two thirds of the threshold, so that some neurons fire at first
-        scale = neuron.threshold / (1.5 * math.sqrt(1.0 + inputs * 0.05 * neuron.memory_steps / 2))
+        driven = neuron if self.spiking else replace(neuron, resonance=None)  # a readout's membrane does not swing
+        first = driven.first_effect**2
+        scale = neuron.threshold / (1.5 * math.sqrt(first + inputs * 0.05 * driven.memory_steps / 2))
         weight = scale * torch.randn(self.neurons, inputs, generator=generator, dtype=torch.float64)
         bias_shape = (self.neurons, inputs) if neuron.per_synapse else (self.neurons, 1)
         bias = nn.Parameter(torch.zeros(bias_shape)) if self.spec.bias else None
@@ -88,21 +155,39 @@ class Layer(nn.Module):
         )
 
     def exact(self) -> ExactWeights:
-        """The synapses in the exact form, differentiable."""
+        """The synapses in the exact form, differentiable; those of resonant neurons with their factor 1 - alpha."""
+        neuron, weight, threshold = self.spec.neuron, self.w_rec, self.thresholds()
+        path = self._driving(SynapsePath(self.w_in, self.r_in, self.b_in, self._shape("in")))
+        rows: Tensor | None = weight
+        if weight is not None and not self.spec.self_recurrent:
+            rows = weight * (1 - torch.eye(self.neurons, dtype=weight.dtype, device=weight.device))
+        if neuron.resets_by_synapse and threshold is not None:
+            rows = -torch.diag(threshold) if rows is None else rows - torch.diag(threshold)
         recurrent = None
-        if self.w_rec is not None:
-            weight: Tensor = self.w_rec
-            if not self.spec.self_recurrent:
-                weight = weight * (1 - torch.eye(self.neurons, dtype=weight.dtype, device=weight.device))
-            recurrent = SynapsePath(weight, self.r_in if self.r_rec is None else self.r_rec, self.b_rec)
-        neuron = self.spec.neuron
-        path = SynapsePath(self.w_in, self.r_in, self.b_in)
+        if rows is not None:
+            decay, shape = (path.decay, path.shape) if self.r_rec is None else (self.r_rec, self._shape("rec"))
+            bias = self.w_in.new_zeros(self.neurons, 1) if self.spec.bias and weight is None else self.b_rec
+            recurrent = self._driving(SynapsePath(rows, decay, bias, shape))
         return ExactWeights(neuron.per_synapse, path, recurrent, filtered=neuron.is_filtered)
+
+    def _driving(self, path: SynapsePath) -> SynapsePath:
+        if self.resonance is None:
+            return path
+        factor = (1 - self.resonance.decay()).unsqueeze(-1)
+        return replace(path, weight=factor * path.weight, bias=None if path.bias is None else factor * path.bias)
+
+    def recovery(self) -> Tensor | None:
+        """Decay of each recovery current, and what membrane and spike add to it, [3, j]; None without resonance."""
+        return None if self.resonance is None else self.resonance.recovery()
 
     def kappas(self) -> Tensor | None:
         """kappa in the network's type, [j]; None for a layer that neither spikes nor has a membrane."""
+        if self.resonance is not None:
+            return self.resonance.decay()
         if self.kappa is not None:
             return self.kappa.to(self.w_in.dtype)
+        if self.spec.neuron.resets_by_synapse:
+            return self.w_in.new_zeros(self.neurons)
         return self.r_in[:, 0].expand(self.neurons) if self.spiking else None
 
     def thresholds(self) -> Tensor | None:
@@ -112,6 +197,13 @@ class Layer(nn.Module):
     def decay_values(self) -> Tensor:
         """Every decay of the layer's synapses, [count]."""
         return torch.cat([r.detach().flatten() for r in (self.r_in, self.r_rec) if r is not None])
+
+    def kernel_values(self) -> tuple[Tensor, Shape]:
+        """Every kernel of the layer's synapses: decays r [count], and what the kernels have beside them."""
+        suffixes = ("in",) if self.r_rec is None else ("in", "rec")
+        shapes = [map_parts(self._shape(suffix), lambda part: part.detach().flatten()) for suffix in suffixes]
+        together = iter([torch.cat(of) for of in zip(*map(parts, shapes), strict=True)])
+        return self.decay_values(), map_parts(shapes[0], lambda _: next(together))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Layer:
         before = {name: getattr(self, name) for name in NEURON_BUFFERS}

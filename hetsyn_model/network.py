@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from hetsyn_model.bank import Bank, BankWeights, compile_bank
-from hetsyn_model.bank_fit import evenly_apart, fit_bank, kernel_error
 from hetsyn_model.compiled import Compiled, LayerWeights
 from hetsyn_model.events import Events
+from hetsyn_model.kernel_fit import fit_kernels, kernels_error, lattice
+from hetsyn_model.kernels import parts
 from hetsyn_model.layer import NEURON_BUFFERS, Layer
 from hetsyn_model.rollout import Rollout, rollout
 from hetsyn_model.spec import ERROR_BOUND, NetworkSpec
@@ -85,19 +86,27 @@ class Network(nn.Module):
         return self.named_layers()[name]
 
     def decays(self) -> dict[str, nn.Parameter]:
-        """The learned decays by the name of their parameter; none where the description fixes them."""
+        """The learned decays, and what else kernels have, by parameter; none where the description fixes them."""
         return {
             f"layers.{index}.{name}": parameter
-            for index, layer in enumerate(self.layers)
-            for name, parameter in layer.named_parameters()
-            if name in ("r_in", "r_rec") and parameter.requires_grad
+            for index, layer in enumerate(self.named_layers().values())
+            for name, parameter in layer.kernel_parameters().items()
+            if parameter.requires_grad
         }
+
+    def resonances(self) -> dict[str, nn.Parameter]:
+        """What resonant neurons learn, by the name of the parameter; none where there are no such neurons."""
+        return {name: parameter for name, parameter in self.named_parameters() if ".resonance." in name}
 
     @torch.no_grad()
     def clamp_decays_(self) -> None:
-        """Bring every learned decay back into its range; call it after each optimiser step."""
-        for decay in self.decays().values():
-            decay.clamp_(*self.spec.neuron.decay_range)
+        """Bring every learned decay, kernel and resonance back into its range; call it after each optimiser step."""
+        for layer in self.named_layers().values():
+            for name, parameter in layer.kernel_parameters().items():
+                if parameter.requires_grad:
+                    parameter.clamp_(*layer.part_range(name.partition("_")[0]))
+            if layer.resonance is not None:
+                layer.resonance.clamp_()
 
     def fit_banks(
         self,
@@ -157,12 +166,12 @@ class Network(nn.Module):
             now = _fingerprint(layer)
             if seen.get(name) == now:
                 continue
-            error = kernel_error(self.banks[name], layer.decay_values())
+            error = kernels_error(self.banks[name], *layer.kernel_values())
             if error > allowed.get(name, math.inf):
                 size = self.banks[name].size if fit.size is None and fit.error_bound is None else fit.size
-                bank = fit_bank(layer.decay_values(), size=size, error_bound=fit.error_bound or ERROR_BOUND)
+                bank = fit_kernels(*layer.kernel_values(), size=size, error_bound=fit.error_bound or ERROR_BOUND)
                 self.banks[name] = bank
-                error = kernel_error(bank, layer.decay_values())
+                error = kernels_error(bank, *layer.kernel_values())
                 del allowed[name]
             # only a new bank sets what is allowed, or many small steps would raise it without end
             allowed.setdefault(name, self._allowed(error, fit.size, fit.error_bound))
@@ -170,16 +179,16 @@ class Network(nn.Module):
         self._fit = replace(fit, seen=seen, allowed=allowed)
 
     def _fitted(self, size: int | None, error_bound: float, whole_range: bool = False) -> dict[str, Bank]:
-        neuron = self.spec.neuron
-        allowed = evenly_apart(neuron.decay_range) if whole_range and neuron.learn_decays else None
-        return {
-            name: fit_bank(layer.decay_values() if allowed is None else allowed, size=size, error_bound=error_bound)
-            for name, layer in self.named_layers().items()
-        }
+        banks: dict[str, Bank] = {}
+        for name, layer in self.named_layers().items():
+            kernels = layer.kernel_values()
+            allowed = lattice(self.spec, *kernels) if whole_range else kernels
+            banks[name] = fit_kernels(*allowed, size=size, error_bound=error_bound)
+        return banks
 
     def kernel_errors(self) -> dict[str, float]:
         """Relative L2 error of the worst kernel of each layer's bank, for the decays as they are now."""
-        return {name: kernel_error(bank, self.layer(name).decay_values()) for name, bank in self.banks.items()}
+        return {name: kernels_error(bank, *self.layer(name).kernel_values()) for name, bank in self.banks.items()}
 
     # torch's Module.compile compiles forward(), which a Network does not have
     def compile(self, form: Form) -> Compiled:  # type: ignore[override]
@@ -201,6 +210,8 @@ class Network(nn.Module):
         """
         if form not in FORMS:
             raise ValueError(f"form {form!r} is neither 'exact' nor 'bank'")
+        if form == "exact" and not self.spec.has_exact_form:
+            raise ValueError("fractional kernels have no finite state, and so no exact form: use the bank form")
         banks: dict[str, Bank] = {}
         if form == "bank":
             if self.banks:
@@ -212,7 +223,7 @@ class Network(nn.Module):
             if form == "bank":
                 takes_values = self.spec.takes_values and not layers
                 synapses = compile_bank(banks[name], layer.exact(), takes_values=takes_values)
-            layers.append(LayerWeights(name, synapses, layer.kappas(), layer.thresholds()))
+            layers.append(LayerWeights(name, synapses, layer.kappas(), layer.thresholds(), layer.recovery()))
         sizes = {name: bank.size for name, bank in banks.items()}
         return Compiled(self.spec, form, tuple(layers), state_layout(self.spec, form, sizes))
 
@@ -295,5 +306,6 @@ def _parts(saved: Mapping[str, object]) -> tuple[Mapping[str, Any], Mapping[str,
 @torch.no_grad()
 def _fingerprint(layer: Layer) -> tuple[float, float]:
     """Two sums over a layer's decays, which differ where the decays do."""
-    decays = layer.decay_values().double()
-    return float(decays.sum()), float(decays.dot(decays))
+    decay, shape = layer.kernel_values()
+    values = torch.cat([decay, *parts(shape)]).double()
+    return float(values.sum()), float(values.dot(values))

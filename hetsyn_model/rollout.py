@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +19,8 @@ from hetsyn_model.bank import sum_bank
 from hetsyn_model.compiled import Compiled, LayerWeights
 from hetsyn_model.events import Events, pointer
 from hetsyn_model.readout import decide, probabilities
-from hetsyn_model.spec import DecisionSpec, NetworkSpec, Reset, decay_of
+from hetsyn_model.resonance import resonance_step
+from hetsyn_model.spec import MEMBRANE_RESETS, DecisionSpec, NetworkSpec, decay_of
 from hetsyn_model.spike import spike_step, surrogate_derivative
 from hetsyn_model.state import initial_state, state_name
 from hetsyn_model.step import step
@@ -157,14 +158,14 @@ def layer_rollout(spec: NetworkSpec, layer: LayerWeights, drive: Tensor) -> tupl
     synapses = layer.bank
     if native.runs(drive):
         spikes, potential = _LayerRollout.apply(
-            drive, synapses.weight_rec, layer.kappa, layer.threshold, synapses.decays, spec
+            drive, synapses.weight_rec, layer.kappa, layer.threshold, layer.recovery, synapses.decays, spec
         )
         return spikes, potential
     bank = synapses.decays.shape[0]
     batch, steps, neurons = drive.shape[0], drive.shape[1], drive.shape[2] // bank
     surrogate = spec.surrogate if torch.is_grad_enabled() else None
     current = drive.new_zeros(batch, bank, neurons)
-    fired = kept = drive.new_zeros(batch, neurons)
+    fired = kept = recovery = drive.new_zeros(batch, neurons)
     adaptation = drive.new_zeros(batch, neurons) if spec.neuron.adaptive else None
     spikes_at: list[Tensor] = []
     potential_at: list[Tensor] = []
@@ -174,7 +175,12 @@ def layer_rollout(spec: NetworkSpec, layer: LayerWeights, drive: Tensor) -> tupl
             arriving = arriving + fired @ synapses.weight_rec
         current = synapses.decays.unsqueeze(-1) * current + arriving.view(current.shape)
         total = sum_bank(current)
-        if layer.threshold is not None and layer.kappa is not None:
+        if layer.threshold is not None and layer.kappa is not None and layer.recovery is not None:
+            total, fired, recovery = resonance_step(
+                total, fired, kept, recovery, layer.kappa, layer.recovery, layer.threshold, surrogate
+            )
+            kept = total
+        elif layer.threshold is not None and layer.kappa is not None:
             total, fired, kept, adaptation = spike_step(
                 total, fired, kept, adaptation, layer.kappa, layer.threshold, spec.neuron, surrogate
             )
@@ -194,6 +200,7 @@ class _LayerRollout(torch.autograd.Function):
         weight_rec: Tensor | None,
         kappa: Tensor | None,
         threshold: Tensor | None,
+        recovery: Tensor | None,
         decays: Tensor,
         spec: NetworkSpec,
     ) -> tuple[Tensor, Tensor]:
@@ -201,7 +208,9 @@ class _LayerRollout(torch.autograd.Function):
         drive, bank = drive.contiguous(), decays.shape[0]
         batch, steps, neurons = drive.shape[0], drive.shape[1], drive.shape[2] // bank
         weight_rec = None if weight_rec is None else weight_rec.contiguous()
-        kappa, threshold = (None if part is None else part.to(drive.dtype).contiguous() for part in (kappa, threshold))
+        kappa, threshold, recovery = (
+            None if part is None else part.to(drive.dtype).contiguous() for part in (kappa, threshold, recovery)
+        )
         neuron = spec.neuron
         struct = native.LayerStruct(
             batch,
@@ -211,19 +220,20 @@ class _LayerRollout(torch.autograd.Function):
             threshold is not None,
             weight_rec is not None,
             neuron.is_membrane,
-            get_args(Reset).index(neuron.reset),
+            MEMBRANE_RESETS.index(neuron.membrane_reset),
             decay_of(neuron.adaptation_tau_steps),
             neuron.adaptation_strength,
         )
         spikes = torch.zeros(batch, steps, neurons, dtype=drive.dtype)
         potential = torch.empty_like(spikes)
-        risen = torch.empty_like(spikes) if neuron.adaptive else None  # A(t), from the spikes before t
+        # A(t), from the spikes before t; of resonant neurons R(t)
+        risen = torch.empty_like(spikes) if neuron.adaptive or recovery is not None else None
         library.function("layer_forward", drive)(
             ctypes.byref(struct),
-            *map(pointer, (drive, weight_rec, decays, kappa, threshold, spikes, potential, risen)),
+            *map(pointer, (drive, weight_rec, decays, kappa, threshold, recovery, spikes, potential, risen)),
             torch.get_num_threads(),
         )
-        ctx.save_for_backward(weight_rec, kappa, threshold, decays, spikes, potential, risen)
+        ctx.save_for_backward(weight_rec, kappa, threshold, recovery, decays, spikes, potential, risen)
         ctx.struct, ctx.spec, ctx.drive_shape = struct, spec, drive.shape
         ctx.set_materialize_grads(True)
         return spikes, potential
@@ -231,17 +241,18 @@ class _LayerRollout(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         library = native.required()
-        weight_rec, kappa, threshold, decays, spikes, potential, risen = ctx.saved_tensors
+        weight_rec, kappa, threshold, recovery, decays, spikes, potential, risen = ctx.saved_tensors
         surrogate = None
         if threshold is not None:
             u = potential - threshold
-            if risen is not None:
+            if risen is not None and recovery is None:
                 u = u - risen
             surrogate = surrogate_derivative(u, ctx.spec.surrogate, threshold).contiguous()
         grad_drive = torch.empty(ctx.drive_shape, dtype=spikes.dtype)
         grad_rec = None if weight_rec is None else torch.zeros_like(weight_rec)
         wants_decay = kappa is not None and ctx.needs_input_grad[2]
         grad_kappa = torch.zeros(spikes.shape[0], spikes.shape[2], dtype=spikes.dtype) if wants_decay else None
+        grad_recovery = None if recovery is None else spikes.new_zeros(spikes.shape[0], *recovery.shape)
         grad_spikes, grad_potential = (grad.contiguous() for grad in grads)
         library.function("layer_backward", spikes)(
             ctypes.byref(ctx.struct),
@@ -257,11 +268,15 @@ class _LayerRollout(torch.autograd.Function):
                     decays,
                     kappa,
                     threshold,
+                    recovery,
+                    risen,
                     grad_drive,
                     grad_rec,
                     grad_kappa,
+                    grad_recovery,
                 ),
             ),
             torch.get_num_threads(),
         )
-        return grad_drive, grad_rec, None if grad_kappa is None else grad_kappa.sum(0), None, None, None
+        of_kappa, of_recovery = (None if grad is None else grad.sum(0) for grad in (grad_kappa, grad_recovery))
+        return grad_drive, grad_rec, of_kappa, None, of_recovery, None, None

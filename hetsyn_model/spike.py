@@ -31,17 +31,20 @@ def surrogate_derivative(u: Tensor, spec: SurrogateSpec, threshold: Tensor | flo
     ``gaussian`` is ``gain * 0.5 * (1.15 N(u; 0, 0.5) - 0.15 N(u; 0.5, 3) - 0.15 N(u; -0.5, 3))``, 0.4391 at 0 with
     gain 1: the paper's multi-Gaussian for speech (appendix D). ``triangular`` is
     ``gain * max(0, 1 - |u| / (width * threshold))``, with gamma and zeta of appendix B as gain and width.
+    ``exponential`` is ``gain * exp(-|u| / (width * threshold))``.
 
     Args:
         u: any shape.
         spec: kind and scale of the derivative.
-        threshold: of the potential; only ``triangular`` depends on it.
+        threshold: of the potential; ``gaussian`` does not depend on it.
 
     Returns:
         The derivative, shaped as ``u``.
     """
     if spec.kind == "triangular":
         return spec.gain * (1 - u.abs() / (spec.width * threshold)).clamp_min(0)
+    if spec.kind == "exponential":
+        return spec.gain * torch.exp(-u.abs() / (spec.width * threshold))
 
     def normal(mean: float, deviation: float) -> Tensor:
         return torch.exp(-0.5 * ((u - mean) / deviation) ** 2) / (deviation * math.sqrt(2 * math.pi))
@@ -97,16 +100,21 @@ def spike_step(
     if adaptation is not None:
         adaptation = decay_of(neuron.adaptation_tau_steps) * adaptation + neuron.adaptation_strength * spikes_before
         level = threshold + adaptation
+    return potential, fire(potential, level, threshold, surrogate), kept, adaptation
+
+
+def fire(potential: Tensor, level: Tensor, threshold: Tensor, surrogate: SurrogateSpec | None) -> Tensor:
+    """Spikes, [b, j]: 1 where the potential is above its level, strictly; arguments as of :func:`spike_step`."""
     if surrogate is None:
-        return potential, (potential > level).to(currents.dtype), kept, adaptation
+        return (potential > level).to(potential.dtype)
     spikes: Tensor = _Threshold.apply(potential - level, surrogate, threshold)
-    return potential, spikes, kept, adaptation
+    return spikes
 
 
 def _left(membrane: Tensor, spikes: Tensor, kappa: Tensor, threshold: Tensor, neuron: NeuronSpec) -> Tensor:
     """What decay and reset leave of a membrane for the next step, [b, j]."""
-    if neuron.reset == "zero":
+    if neuron.membrane_reset == "zero":
         return kappa * membrane * (1 - spikes)
-    if neuron.reset == "subtract_at_once":
+    if neuron.membrane_reset == "subtract_at_once":
         return kappa * (membrane - threshold * spikes)
     return kappa * membrane - threshold * spikes

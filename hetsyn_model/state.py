@@ -19,7 +19,14 @@ Form = Literal["exact", "bank"]
 FORMS: tuple[Form, ...] = get_args(Form)
 State = dict[str, Tensor]  # by the name of the state tensor
 LayerTensor = Literal[
-    "input_current", "recurrent_current", "bank_current", "reset_current", "membrane", "spikes", "adaptation_current"
+    "input_current",
+    "recurrent_current",
+    "bank_current",
+    "reset_current",
+    "membrane",
+    "spikes",
+    "adaptation_current",
+    "recovery",
 ]
 DECISION_SCORE_LOW, DECISION_SCORE, DECISION_STEP = "decision.score_low", "decision.score", "decision.step"
 
@@ -81,10 +88,14 @@ def state_layout(spec: NetworkSpec, form: Form, bank_sizes: Mapping[str, int] | 
         if form == "bank":
             layout.append(StateTensor(state_name(layer, "bank_current"), (sizes[layer], n)))
         elif spec.neuron.is_filtered:
-            per_synapse = spec.neuron.per_synapse
-            layout.append(StateTensor(state_name(layer, "input_current"), (n, fan_in[index] if per_synapse else 1)))
-            if hidden and spec.recurrent:
-                layout.append(StateTensor(state_name(layer, "recurrent_current"), (n, n if per_synapse else 1)))
+            per_synapse, currents = spec.neuron.per_synapse, spec.kernel.currents
+            layout.append(
+                StateTensor(state_name(layer, "input_current"), (n, currents * (fan_in[index] if per_synapse else 1)))
+            )
+            if hidden and spec.has_own_synapses:
+                layout.append(
+                    StateTensor(state_name(layer, "recurrent_current"), (n, currents * (n if per_synapse else 1)))
+                )
         if spec.neuron.is_membrane:
             layout.append(StateTensor(state_name(layer, "membrane"), (n,)))
         if hidden or spec.decision.counts_spikes:
@@ -93,6 +104,8 @@ def state_layout(spec: NetworkSpec, form: Form, bank_sizes: Mapping[str, int] | 
             layout.append(StateTensor(state_name(layer, "spikes"), (n,)))
             if spec.neuron.adaptive:
                 layout.append(StateTensor(state_name(layer, "adaptation_current"), (n,)))
+            if spec.neuron.resonance is not None:
+                layout.append(StateTensor(state_name(layer, "recovery"), (n,)))
     if spec.decision.adds_up:
         layout.append(StateTensor(DECISION_SCORE_LOW, (spec.outputs,)))
     layout.append(StateTensor(DECISION_SCORE, (spec.outputs,)))

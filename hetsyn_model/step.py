@@ -3,7 +3,8 @@
     step(compiled, state, spikes) -> (state, output)
 
 Of each layer: the currents (equation 8 of arXiv 2508.11644, ``synapse.py`` and ``bank.py``), then reset, potential and
-spikes (equations 9, 5 and 4, ``spike.py``). The readout then updates the decision (``readout.py``).
+spikes (equations 9, 5 and 4, ``spike.py``; of resonant neurons, ``resonance.py``). The readout then updates the
+decision (``readout.py``).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch.nn.functional import dropout as drop
 
 from hetsyn_model.compiled import Compiled
 from hetsyn_model.readout import decision_step
+from hetsyn_model.resonance import resonance_step
 from hetsyn_model.spec import SurrogateSpec
 from hetsyn_model.spike import spike_step
 from hetsyn_model.state import State, state_name
@@ -65,16 +67,31 @@ def step(
         if layer.threshold is None:  # a readout's membrane
             potential = after[kept] = layer.kappa * state[kept] + potential
             continue
-        potential, fired, after[kept], adaptation = spike_step(
-            potential,
-            state[state_name(layer.name, "spikes")],
-            state[kept],
-            state.get(state_name(layer.name, "adaptation_current")),
-            layer.kappa,
-            layer.threshold,
-            spec.neuron,
-            surrogate,
-        )
+        adaptation = None
+        if layer.recovery is not None:
+            recovery = state_name(layer.name, "recovery")
+            potential, fired, after[recovery] = resonance_step(
+                potential,
+                state[state_name(layer.name, "spikes")],
+                state[kept],
+                state[recovery],
+                layer.kappa,
+                layer.recovery,
+                layer.threshold,
+                surrogate,
+            )
+            after[kept] = potential
+        else:
+            potential, fired, after[kept], adaptation = spike_step(
+                potential,
+                state[state_name(layer.name, "spikes")],
+                state[kept],
+                state.get(state_name(layer.name, "adaptation_current")),
+                layer.kappa,
+                layer.threshold,
+                spec.neuron,
+                surrogate,
+            )
         after[state_name(layer.name, "spikes")] = fired
         if adaptation is not None:
             after[state_name(layer.name, "adaptation_current")] = adaptation

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hetsyn_model.kernels import Pair, Shape, map_parts
 from hetsyn_model.state import State, state_name
 
 
@@ -24,15 +25,17 @@ class SynapsePath:
         weight: w, [j, i].
         decay: r a step, [j, i], [j, 1] or [1, 1].
         bias: b, constant drive a step, [j, i] or [j, 1], shaped as the currents; None without.
+        shape: what the kernels have beside the decay, shaped as it; None where they are exponential.
     """
 
     weight: Tensor
     decay: Tensor
     bias: Tensor | None
+    shape: Shape = None
 
     def detach(self) -> SynapsePath:
         bias = None if self.bias is None else self.bias.detach()
-        return SynapsePath(self.weight.detach(), self.decay.detach(), bias)
+        return SynapsePath(self.weight.detach(), self.decay.detach(), bias, map_parts(self.shape, Tensor.detach))
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,18 @@ class ExactWeights:
 
     def _current(self, before: Tensor, x: Tensor, path: SynapsePath) -> Tensor:
         drive = path.weight * x.unsqueeze(-2) if self.per_synapse else exact_product(x, path.weight).unsqueeze(-1)
+        if isinstance(path.shape, Pair):
+            return _pair_step(before, drive, path, path.shape)
         return current_step(before, drive, path.decay, path.bias)
+
+
+def _pair_step(current: Tensor, drive: Tensor, path: SynapsePath, pair: Pair) -> Tensor:
+    """One step of a path's pairs: the first currents of all synapses, then the second ones, [b, j, 2 * i]."""
+    shape = drive.shape[1:]
+    factor = pair.factor.expand(shape)
+    decays = torch.cat([path.decay.expand(shape), pair.fast.expand(shape)], -1)
+    bias = None if path.bias is None else torch.cat([path.bias, -factor * path.bias], -1)
+    return current_step(current, torch.cat([drive, -factor * drive], -1), decays, bias)
 
 
 def _arriving(x: Tensor, path: SynapsePath) -> Tensor:

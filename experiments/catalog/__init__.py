@@ -8,11 +8,13 @@ from functools import partial
 from experiments.catalog.banks import bank_size
 from experiments.catalog.grey import sequential_mnist
 from experiments.catalog.images import vision_pixels, vision_rows
+from experiments.catalog.kernels import fractional, pairs
 from experiments.catalog.paper_tasks import delayed_match, pattern_generation
+from experiments.catalog.resonance import resonance_rows, resonance_voices
 from experiments.catalog.small import smoke
 from experiments.catalog.streams import mnist1d, motion
 from experiments.catalog.voices import shd, shd_recorded, speech
-from experiments.plan import Experiment
+from experiments.runs.plan import Experiment
 
 __all__ = ["EXPERIMENTS", "smoke"]
 
@@ -28,4 +30,8 @@ EXPERIMENTS: dict[str, Callable[[], Experiment]] = {
     "shd-recorded": shd_recorded,
     "motion": motion,
     "mnist1d": mnist1d,
+    "fractional": fractional,
+    "pairs": pairs,
+    "resonance-voices": resonance_voices,
+    "resonance-rows": resonance_rows,
 }

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from experiments.plan import NO_SEARCH, ChosenSettings, Condition, Experiment
-from experiments.run import Training
-from experiments.vision import ImageSpec
+from experiments.runs.plan import NO_SEARCH, ChosenSettings, Condition, Experiment
+from experiments.runs.run import Training
+from experiments.tasks.vision import ImageSpec
 
 TRAINED_SIZES = (2, 4, 6, 8, 12, 0)  # 0: the exact form
 DECAY_FACTORS = (0.4, 2.0)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from experiments.grey_images import GreyImageSpec
-from experiments.plan import BASE, NO_SEARCH, ChosenSettings, Condition, Experiment
-from experiments.run import Training
+from experiments.runs.plan import BASE, NO_SEARCH, ChosenSettings, Condition, Experiment
+from experiments.runs.run import Training
+from experiments.tasks.grey_images import GreyImageSpec
 
 PAPER_SETTINGS = ChosenSettings(learning_rate=1e-3, tau_steps=12.5)  # U(5, 20)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from experiments.catalog.matched import matched
-from experiments.plan import BASE, NEURONS, Condition, Experiment, Refinement, SearchPlan
-from experiments.run import Training
-from experiments.vision import ImageSpec
+from experiments.runs.plan import BASE, NEURONS, Condition, Experiment, Refinement, SearchPlan
+from experiments.runs.run import Training
+from experiments.tasks.vision import ImageSpec
 
 
 def vision_rows() -> Experiment:

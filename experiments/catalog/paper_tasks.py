@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from experiments.catalog.matched import matched
-from experiments.delayed_match import DelayedMatchSpec
-from experiments.pattern_generation import PatternGenerationSpec
-from experiments.plan import BASE, NEURONS, PAPER, ChosenSettings, Condition, Experiment, SearchPlan
-from experiments.run import Training
+from experiments.runs.plan import BASE, NEURONS, PAPER, ChosenSettings, Condition, Experiment, SearchPlan
+from experiments.runs.run import Training
+from experiments.tasks.delayed_match import DelayedMatchSpec
+from experiments.tasks.pattern_generation import PatternGenerationSpec
 
 BOTH, RECURRENT, FEEDFORWARD = (True, False), (True,), (False,)
 PG_RATE, PG_TAU_STEPS = 1e-3, 20.0  # 20 ms

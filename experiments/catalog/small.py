@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from experiments.delayed_match import DelayedMatchSpec
-from experiments.grey_images import GreyImageSpec
-from experiments.mnist1d import Mnist1dSpec
-from experiments.motion import MotionSpec
-from experiments.pattern_generation import PatternGenerationSpec
-from experiments.plan import BASE, Experiment, Refinement
-from experiments.shd import ShdSpec
-from experiments.speech import SpeechSpec
-from experiments.vision import ImageSpec
+from experiments.runs.plan import BASE, Experiment, Refinement
+from experiments.tasks.delayed_match import DelayedMatchSpec
+from experiments.tasks.grey_images import GreyImageSpec
+from experiments.tasks.mnist1d import Mnist1dSpec
+from experiments.tasks.motion import MotionSpec
+from experiments.tasks.pattern_generation import PatternGenerationSpec
+from experiments.tasks.shd import ShdSpec
+from experiments.tasks.speech import SpeechSpec
+from experiments.tasks.vision import ImageSpec
 
 
 def smoke(experiment: Experiment, *, has_data: bool = False) -> Experiment:

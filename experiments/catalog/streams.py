@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from experiments.mnist1d import Mnist1dSpec
-from experiments.motion import PEOPLE, MotionSpec
-from experiments.plan import BASE, NEURONS, SEARCH_SEED, Condition, Experiment, SearchPlan
-from experiments.run import Training
+from experiments.runs.plan import BASE, NEURONS, SEARCH_SEED, Condition, Experiment, SearchPlan
+from experiments.runs.run import Training
+from experiments.tasks.mnist1d import Mnist1dSpec
+from experiments.tasks.motion import PEOPLE, MotionSpec
 
 
 def motion() -> Experiment:
-    # the seed is the person left out; the search of a seed has not heard that person (experiments/motion.py)
+    # the seed is the person left out; the search of a seed has not heard that person (experiments/tasks/motion.py)
     spec = MotionSpec()
     training = Training(300, 32, "cosine", 1.0, 4e-3, evaluate_every=50, bank_size=8)
     return Experiment(

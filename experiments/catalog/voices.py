@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from experiments.plan import BASE, NEURONS, PAPER, WHOLE, ChosenSettings, Condition, Experiment, Refinement, SearchPlan
-from experiments.run import Training
-from experiments.shd import ShdSource, ShdSpec
-from experiments.speech import SpeechSpec
+from experiments.runs.plan import (
+    BASE,
+    NEURONS,
+    PAPER,
+    WHOLE,
+    ChosenSettings,
+    Condition,
+    Experiment,
+    Refinement,
+    SearchPlan,
+)
+from experiments.runs.run import Training
+from experiments.tasks.shd import ShdSource, ShdSpec
+from experiments.tasks.speech import SpeechSpec
 
 
 def _refinement(updates: int) -> Refinement:

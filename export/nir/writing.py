@@ -105,6 +105,14 @@ def to_nir(
         NirError: NIR cannot hold the network so; the message says what to do.
     """
     spec = network.spec
+    if not spec.kernel.is_exponential:
+        raise NirError(
+            f"kernels of shape {spec.kernel.shape!r} have no node in NIR: export them as an artifact (hetsyn export)"
+        )
+    if spec.neuron.resets_by_synapse:
+        raise NirError(
+            "the reset 'same_kernel' is a synapse, for which NIR has no node: export an artifact (hetsyn export)"
+        )
     per_synapse = spec.neuron.per_synapse
     if per_synapse and form == "exact":
         raise NirError(

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 BUILD = "install hetsyn again, in a checkout with pip install -e (without g++, pip downloads a compiler)"
-FORMAT = 5  # of ``hetsyn_rollout_format`` in level.cpp
+FORMAT = 6  # of ``hetsyn_rollout_format`` in level.cpp
 _BUILT = Path(__file__).with_name("_rollout.so")
 _log = logging.getLogger(__name__)
 

@@ -15,6 +15,7 @@
 
 #include "coefficients.hpp"
 #include "parallel.hpp"
+#include "resonance.hpp"
 
 namespace {
 
@@ -136,10 +137,11 @@ inline T left(int reset, T kappa, T threshold, T membrane, T spike) {
     return kappa * membrane - threshold * spike;
 }
 
-// Writes spikes and potential, and the rise of each threshold where there is room for it: the surrogate needs it.
+// Writes spikes and potential, and the rise of each threshold where there is room for it: the surrogate needs it. Of
+// resonant neurons, which have weights of the recovery, it is the recovery current.
 template <typename T>
 void layer_forward(const Layer& layer, const T* drive, const T* recurrent_weight, const T* decay, const T* kappa,
-                   const T* threshold, T* spikes, T* potential, T* risen, int threads) {
+                   const T* threshold, const T* recovery, T* spikes, T* potential, T* risen, int threads) {
     const int64_t N = layer.neurons, K = layer.bank, KN = K * N;
     const T adaptation_decay = static_cast<T>(layer.adaptation_decay);
     const T adaptation_strength = static_cast<T>(layer.adaptation_strength);
@@ -184,8 +186,10 @@ void layer_forward(const Layer& layer, const T* drive, const T* recurrent_weight
                     continue;
                 }
                 T* z = spikes + row * N;
-                if (layer.membrane) {
-                    const T* earlier = before ? before : silence.data();
+                const T* earlier = before ? before : silence.data();
+                if (recovery) {
+                    resonate(N, recovery, kappa, threshold, earlier, v, kept.data(), adaptation.data(), z);
+                } else if (layer.membrane) {
                     for (int64_t n = 0; n < N; ++n)
                         v[n] = kept[n] = left(layer.reset, kappa[n], threshold[n], kept[n], earlier[n]) + v[n];
                 } else {
@@ -193,12 +197,13 @@ void layer_forward(const Layer& layer, const T* drive, const T* recurrent_weight
                         for (int64_t n = 0; n < N; ++n) kept[n] = kappa[n] * kept[n] + threshold[n] * before[n];
                     for (int64_t n = 0; n < N; ++n) v[n] -= kept[n];
                 }
-                if (before)
+                if (before && !recovery)
                     for (int64_t n = 0; n < N; ++n)
                         adaptation[n] = adaptation_decay * adaptation[n] + adaptation_strength * before[n];
                 if (risen) std::copy(adaptation.begin(), adaptation.end(), risen + row * N);
                 fired.clear();
-                for (int64_t n = 0; n < N; ++n) z[n] = v[n] > threshold[n] + adaptation[n] ? T(1) : T(0);
+                if (!recovery)
+                    for (int64_t n = 0; n < N; ++n) z[n] = v[n] > threshold[n] + adaptation[n] ? T(1) : T(0);
                 for (int64_t n = 0; n < N; ++n)
                     if (z[n] != T(0)) fired.push_back(static_cast<int32_t>(n));
                 before = z;
@@ -208,11 +213,12 @@ void layer_forward(const Layer& layer, const T* drive, const T* recurrent_weight
 }
 
 // Adjoint of layer_forward. surrogate is dz/du of every spike; grad_spikes and grad_potential come from
-// outside the layer. Writes grad_drive; adds to grad_recurrent and grad_kappa.
+// outside the layer. Writes grad_drive; adds to grad_recurrent, grad_kappa and grad_recovery.
 template <typename T>
 void layer_backward(const Layer& layer, const T* spikes, const T* potential, const T* surrogate, const T* grad_spikes,
                     const T* grad_potential, const T* recurrent_weight, const T* decay, const T* kappa,
-                    const T* threshold, T* grad_drive, T* grad_recurrent, T* grad_kappa, int threads) {
+                    const T* threshold, const T* recovery, const T* recovered, T* grad_drive, T* grad_recurrent,
+                    T* grad_kappa, T* grad_recovery, int threads) {
     const int64_t N = layer.neurons, K = layer.bank, KN = K * N, S = layer.steps;
     const T adaptation_decay = static_cast<T>(layer.adaptation_decay);
     const T adaptation_strength = static_cast<T>(layer.adaptation_strength);
@@ -253,7 +259,15 @@ void layer_backward(const Layer& layer, const T* spikes, const T* potential, con
                     T* gj = kept_grad.data() + s * N;  // of the reset current, or of the membrane
                     T* ga = adaptation_grad.data() + s * N;
                     T* gu = grad_drive + row * KN;
-                    if (layer.spiking && layer.membrane) {
+                    if (layer.spiking && recovery) {
+                        const T *z = spikes + row * N, *v = potential + row * N, *r = recovered + row * N;
+                        resonate_backward(N, recovery, kappa, z, surrogate + row * N, grad_spikes + row * N,
+                                          grad_potential + row * N, gz, gj, ga);
+                        const int64_t back = t ? N : 0;
+                        resonance_weights_backward(N, v, z, v - back, z - back, r - back, t == 0, gj, ga,
+                                                   grad_kappa ? grad_kappa + (first + s) * N : nullptr,
+                                                   grad_recovery + (first + s) * 3 * N);
+                    } else if (layer.spiking && layer.membrane) {
                         const T *sigma = surrogate + row * N, *z = spikes + row * N, *v = potential + row * N;
                         for (int64_t n = 0; n < N; ++n) {
                             const T reaches = layer.reset == zero ? kappa[n] * (T(1) - z[n]) : kappa[n];
@@ -346,15 +360,18 @@ void layer_backward(const Layer& layer, const T* spikes, const T* potential, con
     }                                                                                                                 \
     HETSYN_FUNCTION(layer_forward, T)                                                                                 \
     (const Layer* layer, const T* drive, const T* recurrent, const T* decay, const T* kappa, const T* threshold,      \
-     T* spikes, T* potential, T* risen, int threads) {                                                                \
-        layer_forward<T>(*layer, drive, recurrent, decay, kappa, threshold, spikes, potential, risen, threads);       \
+     const T* recovery, T* spikes, T* potential, T* risen, int threads) {                                             \
+        layer_forward<T>(*layer, drive, recurrent, decay, kappa, threshold, recovery, spikes, potential, risen,       \
+                         threads);                                                                                    \
     }                                                                                                                 \
     HETSYN_FUNCTION(layer_backward, T)                                                                                \
     (const Layer* layer, const T* spikes, const T* potential, const T* surrogate, const T* grad_spikes,               \
-     const T* grad_potential, const T* recurrent, const T* decay, const T* kappa, const T* threshold, T* grad_drive,  \
-     T* grad_recurrent, T* grad_kappa, int threads) {                                                                 \
+     const T* grad_potential, const T* recurrent, const T* decay, const T* kappa, const T* threshold,                 \
+     const T* recovery, const T* recovered, T* grad_drive, T* grad_recurrent, T* grad_kappa, T* grad_recovery,        \
+     int threads) {                                                                                                   \
         layer_backward<T>(*layer, spikes, potential, surrogate, grad_spikes, grad_potential, recurrent, decay, kappa, \
-                          threshold, grad_drive, grad_recurrent, grad_kappa, threads);                                \
+                          threshold, recovery, recovered, grad_drive, grad_recurrent, grad_kappa, grad_recovery,      \
+                          threads);                                                                                   \
     }
 
 HETSYN_FUNCTIONS(float)

@@ -9,26 +9,44 @@ The four neuron models of the paper are values of one description, not classes
 
 from hetsyn_model.spec.decision import DecisionSpec, Rule
 from hetsyn_model.spec.errors import SpecError
+from hetsyn_model.spec.kernel import KernelShape, KernelSpec, KernelUnit
 from hetsyn_model.spec.network import InputKind, NetworkSpec
-from hetsyn_model.spec.neuron import Decays, NeuronSpec, Potential, Reset, Variant, decay_of, variant
+from hetsyn_model.spec.neuron import (
+    MEMBRANE_RESETS,
+    Decays,
+    NeuronSpec,
+    Potential,
+    Reset,
+    Variant,
+    decay_of,
+    se_adlif,
+    variant,
+)
+from hetsyn_model.spec.resonance import ResonanceSpec
 from hetsyn_model.spec.surrogate import SurrogateKind, SurrogateSpec
 
 ERROR_BOUND = 1e-3  # relative L2 error of a bank's worst kernel, where the bank has no set size
 
 __all__ = [
     "ERROR_BOUND",
+    "MEMBRANE_RESETS",
     "Decays",
     "DecisionSpec",
     "InputKind",
+    "KernelShape",
+    "KernelSpec",
+    "KernelUnit",
     "NetworkSpec",
     "NeuronSpec",
     "Potential",
     "Reset",
+    "ResonanceSpec",
     "Rule",
     "SpecError",
     "SurrogateKind",
     "SurrogateSpec",
     "Variant",
     "decay_of",
+    "se_adlif",
     "variant",
 ]

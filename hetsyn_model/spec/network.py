@@ -8,7 +8,9 @@ from typing import Any, Literal, get_args
 
 from hetsyn_model.spec.decision import DecisionSpec
 from hetsyn_model.spec.errors import SpecError, require
+from hetsyn_model.spec.kernel import FRACTIONAL_DECAYS, KernelSpec
 from hetsyn_model.spec.neuron import NeuronSpec
+from hetsyn_model.spec.resonance import ResonanceSpec
 from hetsyn_model.spec.surrogate import SurrogateSpec
 
 InputKind = Literal["spikes", "values"]
@@ -31,6 +33,7 @@ class NetworkSpec:
         surrogate: derivative of the threshold in training.
         decision: how the readout becomes a decision.
         input_kind: ``spikes``, 0 or 1; or ``values``, real numbers x_i(t) that drive the synapses as w_ji x_i(t).
+        kernel: shape of the synapses' kernels.
     """
 
     channels: int
@@ -45,6 +48,7 @@ class NetworkSpec:
     surrogate: SurrogateSpec = field(default_factory=SurrogateSpec)
     decision: DecisionSpec = field(default_factory=DecisionSpec)
     input_kind: InputKind = "spikes"
+    kernel: KernelSpec = field(default_factory=KernelSpec)
 
     def __post_init__(self) -> None:
         for name, value in (("channels", self.channels), ("outputs", self.outputs)):
@@ -58,6 +62,34 @@ class NetworkSpec:
         require(
             self.input_kind in get_args(InputKind), f"input_kind: {self.input_kind!r} is none of {get_args(InputKind)}"
         )
+        self._check_kernel()
+
+    def _check_kernel(self) -> None:
+        neuron = self.neuron
+        if not self.kernel.is_exponential:
+            shape = self.kernel.shape
+            require(neuron.is_filtered, f"kernel.shape: {shape!r} needs synapses with decays: give another decay_range")
+            require(
+                not neuron.tied or not neuron.tied_reset or neuron.resets_by_synapse,
+                f"neuron.tied_reset: a reset current has one decay, and a kernel of shape {shape!r} has more: "
+                "set tied_reset to false, or reset to 'same_kernel'",
+            )
+            low, high = self.decay_range
+            require(low <= high, f"neuron.decay_range: {neuron.decay_range} has no part in {FRACTIONAL_DECAYS}")
+        if neuron.resets_by_synapse:
+            require(
+                neuron.is_filtered, "neuron.reset: 'same_kernel' needs synapses with decays: give another decay_range"
+            )
+            require(
+                not self.decision.counts_spikes,
+                "neuron.reset: 'same_kernel' is of hidden layers, and 'spike_count' makes the outputs spike: choose "
+                "another decision.rule or reset",
+            )
+            require(
+                self.recurrent or neuron.decays != "synapse",
+                "neuron.reset: 'same_kernel' needs recurrent synapses, or decays 'neuron' or 'shared': there is no one "
+                "kernel of a neuron else",
+            )
 
     @property
     def takes_values(self) -> bool:
@@ -65,12 +97,35 @@ class NetworkSpec:
         return self.input_kind == "values"
 
     @property
+    def has_exact_form(self) -> bool:
+        """Whether finitely many currents are enough; fractional kernels have a bank only."""
+        return self.kernel.shape != "fractional"
+
+    @property
+    def has_own_synapses(self) -> bool:
+        """Whether neurons of hidden layers have synapses from their layer, if only those that reset them."""
+        return self.recurrent or self.neuron.resets_by_synapse
+
+    @property
+    def decay_range(self) -> tuple[float, float]:
+        """Where ``Network.clamp_decays_`` brings the decays r: the neuron's range, as far as the kernel allows it."""
+        low, high = self.neuron.decay_range
+        if self.kernel.shape != "fractional":
+            return low, high
+        return max(low, FRACTIONAL_DECAYS[0]), min(high, FRACTIONAL_DECAYS[1])
+
+    @property
     def layer_names(self) -> tuple[str, ...]:
         """``hidden1``, ``hidden2``, …, ``readout``: in the order in which a step runs through them."""
         return (*(f"hidden{index + 1}" for index in range(len(self.hidden))), "readout")
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        values = asdict(self)
+        if self.kernel == KernelSpec():  # as before there were other kernels, so that older versions read it
+            del values["kernel"]
+        if self.neuron.resonance is None:  # an older hetsyn, which does not know it, can then read it
+            del values["neuron"]["resonance"]
+        return values
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> NetworkSpec:
@@ -84,10 +139,15 @@ class NetworkSpec:
             neuron = dict(parts.pop("neuron"))
             for pair in ("tau_init_steps", "decay_range"):
                 neuron[pair] = tuple(neuron[pair])
+            if neuron.get("resonance") is not None:
+                resonance: dict[str, Any] = dict(neuron["resonance"])
+                bounds = {name: tuple(value) for name, value in resonance.items() if name.endswith("tau_steps")}
+                neuron["resonance"] = ResonanceSpec(**resonance | bounds)
             return NetworkSpec(
                 neuron=NeuronSpec(**neuron),
                 surrogate=SurrogateSpec(**parts.pop("surrogate")),
                 decision=DecisionSpec(**parts.pop("decision")),
+                kernel=KernelSpec.from_dict(parts.pop("kernel", {})),
                 hidden=tuple(parts.pop("hidden")),
                 **parts,
             )

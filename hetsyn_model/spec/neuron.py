@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from hetsyn_model.spec.errors import SpecError, require
+from hetsyn_model.spec.resonance import ResonanceSpec
 
 Decays = Literal["synapse", "neuron", "shared"]
 Potential = Literal["currents", "membrane"]
-Reset = Literal["subtract", "subtract_at_once", "zero"]
+Reset = Literal["subtract", "subtract_at_once", "zero", "same_kernel"]
+MEMBRANE_RESETS: tuple[Reset, ...] = ("subtract", "subtract_at_once", "zero")  # in the order of the operators' numbers
 Variant = Literal["hetsyn", "hetneu", "homneu", "alif"]
 
 
@@ -33,7 +36,9 @@ class NeuronSpec:
             libraries). In a network of membranes the readout has one too.
         reset: what a spike does to a membrane: ``subtract`` takes the threshold off in the next step, after the decay
             (snnTorch); ``subtract_at_once`` in the spike's own step, so it decays with the rest (Norse, SpikingJelly,
-            Sinabs); ``zero`` empties it. The potential of currents knows ``subtract`` alone.
+            Sinabs); ``zero`` empties it. The potential of currents knows ``subtract``, by a current of its own, and
+            ``same_kernel``: the neuron's synapse to itself, of weight -threshold and with the kernel of its recurrent
+            synapses, or, without those, of its input synapses.
         tied: input, recurrent and reset path of a neuron share one decay (needs ``neuron`` or ``shared``).
         tied_reset: whether that decay is the reset's too; if not, the reset has ``tau_reset_steps``.
         learn_decays: whether training changes the decays.
@@ -45,6 +50,8 @@ class NeuronSpec:
         adaptation_strength: a spike raises the threshold by this much (ALIF); 0 means no adaptation and no state
             for it.
         adaptation_tau_steps: time constant with which that rise decays.
+        resonance: a recovery current that makes the membrane swing (SE-adLIF); None: there is none. Its neurons
+            have time constants of their own, so ``tau_reset_steps`` is the readout's alone.
     """
 
     decays: Decays = "synapse"
@@ -59,6 +66,7 @@ class NeuronSpec:
     decay_range: tuple[float, float] = (0.0, 1.0)
     adaptation_strength: float = 0.0
     adaptation_tau_steps: float = 100.0
+    resonance: ResonanceSpec | None = None
 
     def __post_init__(self) -> None:
         require(self.decays in get_args(Decays), f"neuron.decays: {self.decays!r} is none of {get_args(Decays)}")
@@ -72,11 +80,16 @@ class NeuronSpec:
         )
         require(self.reset in get_args(Reset), f"neuron.reset: {self.reset!r} is none of {get_args(Reset)}")
         require(
-            self.is_membrane or self.reset == "subtract",
-            f"neuron.reset: {self.reset!r} needs potential 'membrane': currents know 'subtract' alone",
+            self.potential == "membrane" or self.reset in ("subtract", "same_kernel"),
+            f"neuron.reset: {self.reset!r} needs potential 'membrane': currents know 'subtract' and 'same_kernel'",
         )
         require(
-            not (self.tied and self.is_membrane),
+            self.potential == "currents" or self.reset != "same_kernel",
+            "neuron.reset: 'same_kernel' needs potential 'currents': a membrane knows 'subtract', 'subtract_at_once' "
+            "and 'zero'",
+        )
+        require(
+            not (self.tied and self.potential == "membrane"),
             "neuron.tied: a membrane's decay is its own: leave tied out, or take potential 'currents'",
         )
         require(self.threshold > 0, f"neuron.threshold: {self.threshold} is not above 0")
@@ -94,6 +107,14 @@ class NeuronSpec:
         require(
             self.adaptation_tau_steps > 0, f"neuron.adaptation_tau_steps: {self.adaptation_tau_steps} is not above 0"
         )
+        require(
+            self.resonance is None or (self.is_membrane and self.reset == "zero"),
+            "neuron.resonance: needs potential 'membrane' and reset 'zero'",
+        )
+        require(
+            self.resonance is None or not self.adaptive,
+            "neuron.adaptation_strength: a resonance adapts already: leave it 0",
+        )
 
     @property
     def adaptive(self) -> bool:
@@ -106,7 +127,21 @@ class NeuronSpec:
 
     @property
     def is_membrane(self) -> bool:
-        return self.potential == "membrane"
+        """Whether the state keeps the potential, and no reset current.
+
+        With ``same_kernel`` it does so with a kappa of 0: the recurrent weights hold the reset, and nothing is left of
+        the potential for the next step.
+        """
+        return self.potential == "membrane" or self.resets_by_synapse
+
+    @property
+    def resets_by_synapse(self) -> bool:
+        return self.reset == "same_kernel"
+
+    @property
+    def membrane_reset(self) -> Reset:
+        """What a spike does to the potential that the state keeps."""
+        return "subtract_at_once" if self.resets_by_synapse else self.reset
 
     @property
     def is_filtered(self) -> bool:
@@ -123,10 +158,44 @@ class NeuronSpec:
         """Twice the steps over which a neuron adds up the squared effect of a spike, from the initial constants."""
         low, high = self.tau_init_steps
         synaptic = (low + high) / 2
-        if not self.is_membrane:
+        if self.potential == "currents":
             return synaptic if self.is_filtered else 0.0
+        if self.resonance is not None:
+            return 2 * sum(response**2 for response in self._resonant_response())
         membrane = self.tau_reset_steps
         return (synaptic * membrane) ** 2 / (synaptic + membrane) if self.is_filtered else membrane
+
+    @property
+    def first_effect(self) -> float:
+        """What a spike of weight 1 adds to a potential in its own step, from the initial constants."""
+        return 1.0 if self.resonance is None else 1.0 - decay_of(sum(self.resonance.tau_steps) / 2)
+
+    def _resonant_response(self) -> Iterator[float]:
+        """Membrane of a resonant neuron with the mean constants, step by step after a spike of weight 1."""
+        resonance = self.resonance or ResonanceSpec()
+        alpha, beta = (decay_of(sum(taus) / 2) for taus in (resonance.tau_steps, resonance.recovery_tau_steps))
+        synaptic = decay_of(sum(self.tau_init_steps) / 2) if self.is_filtered else 0.0
+        membrane, recovery, current = 0.0, 0.0, 1.0
+        for _ in range(round(10 * sum(resonance.recovery_tau_steps))):
+            membrane = alpha * membrane + (1 - alpha) * (current - recovery)
+            recovery = beta * recovery + (1 - beta) * resonance.gain * resonance.largest_a / 2 * membrane
+            current *= synaptic
+            yield membrane
+
+
+def se_adlif(readout_tau_steps: float = 15.0) -> NeuronSpec:
+    """SE-adLIF with its paper's settings (arXiv 2408.07517), for steps of 4 ms: no synaptic decay, a leaky readout.
+
+    Its surrogate is ``SurrogateSpec("exponential", width=0.2)``.
+    """
+    return NeuronSpec(
+        decays="shared",
+        potential="membrane",
+        reset="zero",
+        tau_reset_steps=readout_tau_steps,
+        decay_range=(0.0, 0.0),
+        resonance=ResonanceSpec(),
+    )
 
 
 def variant(

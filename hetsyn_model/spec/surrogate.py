@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from hetsyn_model.spec.errors import require
 
-SurrogateKind = Literal["gaussian", "triangular"]
+SurrogateKind = Literal["gaussian", "triangular", "exponential"]
 
 
 @dataclass(frozen=True)
@@ -15,9 +15,11 @@ class SurrogateSpec:
     """Derivative that stands in for that of the spike threshold, see :func:`hetsyn_model.spike.surrogate_derivative`.
 
     Attributes:
-        kind: ``gaussian``, the paper's shape for speech, or ``triangular``, its shape for the other tasks.
+        kind: ``gaussian``, the paper's shape for speech; ``triangular``, its shape for the other tasks; or
+            ``exponential``, SLAYER's, which SE-adLIF has with a width of 0.2.
         gain: factor on the derivative.
-        width: half-width of ``triangular``, as a factor on the threshold.
+        width: half-width of ``triangular``, or the distance in which ``exponential`` falls to 1/e, as a factor on the
+            threshold.
     """
 
     kind: SurrogateKind = "gaussian"

@@ -14,13 +14,13 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
 from hetsyn_model.encoder import EncoderSpec
 from hetsyn_model.quiet import quiet_steps
-from hetsyn_model.spec import DecisionSpec, NeuronSpec, SpecError, SurrogateSpec
+from hetsyn_model.spec import DecisionSpec, KernelSpec, NeuronSpec, SpecError, SurrogateSpec
 from hetsyn_model.training.augment import AugmentSpec
 from hetsyn_model.training.examples import Kind
 from hetsyn_model.training.front import SpikesAugmentSpec, ValuesAugmentSpec
@@ -223,6 +223,7 @@ class Config:
         seed: of weights, batches and variation; ``split`` has its own.
         network: sizes.
         neuron: the neuron model.
+        kernel: of the synapses.
         surrogate: derivative of the threshold in training.
         decision: how the readout becomes a decision.
         encoder: what makes the spikes.
@@ -237,6 +238,7 @@ class Config:
     seed: int = 0
     network: NetworkConfig = field(default_factory=NetworkConfig)
     neuron: NeuronSpec = field(default_factory=NeuronSpec)
+    kernel: KernelSpec = field(default_factory=KernelSpec)
     surrogate: SurrogateSpec = field(default_factory=SurrogateSpec)
     decision: DecisionSpec = field(default_factory=DecisionSpec)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
@@ -248,6 +250,8 @@ class Config:
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:
             raise SpecError(f"seed: {self.seed} is not from 0 to {2**32 - 1}")
+        if self.training.tied and not self.kernel.is_exponential:
+            raise SpecError("training.tied: the kernels of a tied layer are exponential: set it to false")
 
     def to_dict(self) -> dict[str, Any]:
         """As :func:`config_from` takes it, with lists for tuples."""
@@ -346,10 +350,12 @@ def _check_keys(values: Mapping[str, Any], of: Any, where: str, prefix: str = ""
         numbers = value if isinstance(value, list | tuple) else [value]
         if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
             raise ConfigError(f"{where}: {prefix}{key}: {value} is not finite: give a number")
-        if is_dataclass(types[key]):
+        # a section, or one that may be left out
+        section = next((each for each in (types[key], *get_args(types[key])) if is_dataclass(each)), None)
+        if section is not None and not (value is None and section is not types[key]):
             if not isinstance(value, Mapping):
                 raise ConfigError(f"{where}: {prefix}{key} is a section: write [{prefix}{key}] and its keys below it")
-            _check_keys(value, types[key], where, f"{prefix}{key}.")
+            _check_keys(value, section, where, f"{prefix}{key}.")
 
 
 def to_toml(config: Config) -> str:

@@ -64,8 +64,8 @@ class TestResult:
     Attributes:
         examples: number of them.
         bank: accuracy in the bank form, with the bank of an export; None where no bank is exact enough.
-        exact: accuracy in the exact form.
-        by_class: accuracy in the exact form of each class that the examples have, by its name.
+        exact: accuracy in the exact form; None where the kernels have none.
+        by_class: accuracy in the exact form, or else the bank's, of each class that the examples have, by its name.
         epoch: of the chosen network, from 0.
     """
 
@@ -73,7 +73,7 @@ class TestResult:
 
     examples: int
     bank: float | None
-    exact: float
+    exact: float | None
     by_class: dict[str, float]
     epoch: int
 
@@ -216,9 +216,9 @@ def _tested(prepared: Prepared, checkpoint: Checkpoint, out: Path, device: torch
     network = checkpoint.network.to(device)
     try:
         network.fit_banks()  # as an export does: the bank of the artifact, not the smaller one of the training
-        forms: tuple[Form, ...] = ("bank", "exact")
+        forms: tuple[Form, ...] = ("bank", "exact") if network.spec.has_exact_form else ("bank",)
     except BankError:
-        forms = ("exact",)
+        forms = ("exact",) if network.spec.has_exact_form else ("bank",)  # through the bank of the training
     figures: dict[str, float] = {}
     for form in forms:
         found, _ = classify(
@@ -232,7 +232,7 @@ def _tested(prepared: Prepared, checkpoint: Checkpoint, out: Path, device: torch
         if bool((truth == label).any())
     }
     network.to("cpu")
-    result = TestResult(len(prepared.test), figures.get("bank"), figures["exact"], by_class, checkpoint.epoch or 0)
+    result = TestResult(len(prepared.test), figures.get("bank"), figures.get("exact"), by_class, checkpoint.epoch or 0)
     replace_file(path, (json.dumps(asdict(result) | {"data": data}, indent=1, ensure_ascii=False) + "\n").encode())
     return result
 

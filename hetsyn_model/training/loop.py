@@ -240,12 +240,16 @@ def _fit_banks(model: Trainee, how: Optimisation) -> None:
 def _optimiser(model: Trainee, how: Optimisation) -> torch.optim.AdamW:
     """AdamW over weights and learned decays, each group with its factor on the learning rate."""
     decays = model.decays() if isinstance(model, Network) else {}
-    weights = [p for name, p in model.named_parameters() if p.requires_grad and name not in decays]
+    resonances = model.resonances() if isinstance(model, Network) else {}
+    own = decays | resonances
+    weights = [p for name, p in model.named_parameters() if p.requires_grad and name not in own]
     rate = how.learning_rate
     groups: list[dict[str, Any]] = [{"params": weights, "lr": rate, "weight_decay": how.weight_decay, "factor": 1.0}]
     if decays:
-        own = {"weight_decay": how.decay_weight_decay, "factor": how.decay_rate_factor}
-        groups.append({"params": list(decays.values()), "lr": rate} | own)
+        decaying = {"weight_decay": how.decay_weight_decay, "factor": how.decay_rate_factor}
+        groups.append({"params": list(decays.values()), "lr": rate} | decaying)
+    if resonances:
+        groups.append({"params": list(resonances.values()), "lr": rate, "weight_decay": 0.0, "factor": 1.0})
     return torch.optim.AdamW(groups)
 
 

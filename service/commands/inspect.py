@@ -116,7 +116,7 @@ def _forms(model: dict[str, Any]) -> Table:
             f"{name} (default)" if is_default else name,
             f"{form['state_bytes']:,}",
             f"{form['file_bytes']:,}",
-            f"within {form['tolerance']:g}" if form["tolerance"] else "same bits",
+            f"within {form['tolerance']:g}" if form["tolerance"] else f"same bits ({form['exactness']})",
             f"{max(form['kernel_error'].values(), default=0.0):.2g}",
             "-" if form["spike_mismatch"] is None else f"{form['spike_mismatch']:.2%}",
             "-" if form["accuracy"] is None else f"{form['accuracy']:.2%}",

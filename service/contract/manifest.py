@@ -20,16 +20,17 @@ from pydantic_core import from_json
 from service.contract.endpointing import Endpointing as Endpointing
 from service.errors import ArtifactError
 
-FORMAT_VERSION: Final = 4
-FORMAT_WITH_INITIAL: Final = 5  # of a manifest with ``initial_file``, which an older server would begin without
-READABLE_VERSIONS = (2, 3, FORMAT_VERSION, FORMAT_WITH_INITIAL)  # in format 2 a score that adds up is one float32;
-# format 4 has values
+FORMAT_VERSION: Final = 5
+COMMON_VERSION: Final = 4  # of networks that a server of that format runs too
+# in format 2 a score that adds up is one float32; format 4 has values; format 5 states exactness and look-ahead
+READABLE_VERSIONS = (2, 3, COMMON_VERSION, FORMAT_VERSION)
 # the names of the last state tensors of a form: the decision's own state
 DECISION_SCORE_LOW, DECISION_SCORE, DECISION_STEP = "decision.score_low", "decision.score", "decision.step"
 MANIFEST = "manifest.json"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 Name = Annotated[str, Field(pattern=NAME)]
 FormName = Literal["exact", "bank"]
+Exactness = Literal["A", "B", "C"]
 MAX_MANIFEST_BYTES = 2**20  # a shipped one has 5 kB
 MAX_MANIFEST_VALUES = 10_000  # each may be wrong, and costs a hundred times its length then; a shipped one has 250
 MAX_STATE_BYTES = 2**28  # of the tensors of one stream
@@ -166,6 +167,10 @@ class FormDescription(_Part):
         torchscript: TorchScript of one step; None where the model came as ONNX.
         tolerance: a stream's state and outputs differ by at most so much, relative to values above 1, from those that
             it would have alone or in other chunks. 0: they are the same, bit for bit.
+        exactness: how its numbers come about, from format 5 on. ``A``: sums of whole numbers, a product and a sum for
+            each state variable; ``B``: other operations that IEEE 754 rounds correctly, in a fixed order. Both give the
+            same bits everywhere. ``C``: within ``tolerance``.
+        lookahead_steps: steps of input that an output waits for, from format 5 on.
         state: float32 tensors, the last of them ``decision.score``, then ``decision.step``, int64. Before
             ``decision.score`` stands ``decision.score_low`` if the score is a sum, from format 3 on: what the float32
             additions to it have lost.
@@ -180,6 +185,8 @@ class FormDescription(_Part):
     file: str
     torchscript: str | None
     tolerance: float = Field(default=0.0, ge=0, le=1)
+    exactness: Exactness | None = None
+    lookahead_steps: Count = 0
     state: tuple[TensorDescription, ...] = Field(min_length=2)
     state_bytes: int
     bank_sizes: dict[str, int]
@@ -249,11 +256,14 @@ class Manifest(_Part):
     def _consistent(self) -> Manifest:
         if self.decision.rule != "trace" and len(self.labels) != self.outputs:
             raise ValueError(f"{len(self.labels)} labels for {self.outputs} outputs")
-        if (self.format_version >= FORMAT_WITH_INITIAL) != (self.initial_file is not None):
-            has = "has none" if self.initial_file is None else f"is {self.initial_file!r}"
-            raise ValueError(f"initial_file {has} in format {self.format_version}")
+        if self.initial_file is not None and self.format_version <= COMMON_VERSION:
+            raise ValueError(f"in format {self.format_version}, initial_file is {self.initial_file!r}")
         two_words = self.format_version > 2 and self.decision.adds_up
         for form in self.forms.values():
+            if (form.exactness is None) == (self.format_version > COMMON_VERSION):
+                raise ValueError(f"in format {self.format_version}, exactness is {form.exactness}")
+            if form.exactness is not None and (form.exactness == "C") != (form.tolerance > 0):
+                raise ValueError(f"exactness is {form.exactness}, but tolerance {form.tolerance:g}")
             if form.has_score_low != two_words:
                 has = "has" if two_words else "does not have"
                 raise ValueError(
@@ -286,12 +296,33 @@ class Manifest(_Part):
         audio, values = ("audio",) * (encoder == "audio"), ("values",) * takes_values
         return (*audio, *values, "events", "dense")
 
+    def exactness(self, form: FormName) -> Exactness:
+        """Of a form, which a manifest before format 5 does not state."""
+        described = self.forms[form]
+        if described.exactness is not None:
+            return described.exactness
+        return usual_exactness(described, self.input.kind)
+
+    def to_json(self) -> str:
+        """As a server of its format reads it."""
+        if self.format_version > COMMON_VERSION:
+            return self.model_dump_json(indent=1) + "\n"
+        of_forms: dict[str, Any] = {name: {"exactness", "lookahead_steps"} for name in self.forms}
+        return self.model_dump_json(indent=1, exclude={"forms": of_forms, "initial_file": True}) + "\n"
+
     @property
     def total_bytes(self) -> int:
         """Of all files, and of the state of one stream in each form."""
         states = sum(form.state_bytes for form in self.forms.values())
         encoder = self.encoder.state_bytes if self.encoder else 0
         return sum(entry.bytes for entry in self.files.values()) + states + encoder
+
+
+def usual_exactness(form: FormDescription, kind: Literal["spikes", "values"]) -> Exactness:
+    """Of a form that states none, of a network that takes spikes or values."""
+    if form.tolerance:
+        return "C"
+    return "A" if form.bank_sizes and kind == "spikes" else "B"
 
 
 def parse_manifest(text: str | bytes, where: Path) -> Manifest:

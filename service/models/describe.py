@@ -37,6 +37,8 @@ def summary(manifest: Manifest) -> dict[str, Any]:
                 "file_bytes": manifest.files[form.file].bytes,
                 "torchscript_bytes": manifest.files[form.torchscript].bytes if form.torchscript else 0,
                 "tolerance": form.tolerance,
+                "exactness": manifest.exactness(name),
+                "lookahead_steps": form.lookahead_steps,
                 "bank_sizes": form.bank_sizes,
                 "kernel_error": form.kernel_error,
                 "accuracy": form.accuracy,

@@ -52,7 +52,7 @@ NOT_RUN = {
     r"hetsyn export runs/speech-digits/": "exports what the hour before it trained",
     r"hetsyn train data/ssc |hetsyn train data/mnist --config ": "takes half a minute; what reads it is tested in "
     "tests/unit/hetsyn_model/training/test_data_sets.py",
-    r"hetsyn experiment shd-recorded ": "needs SHD itself, and takes hours: tests/unit/experiments/test_shd.py",
+    r"hetsyn experiment shd-recorded ": "needs SHD itself, and takes hours: tests/unit/experiments/tasks/test_shd.py",
 }
 RUN = (
     r"make demo$|hetsyn (serve|reload|train|experiment|export|import-nir|inspect|stream|record|run|bench)\b|"

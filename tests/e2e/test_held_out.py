@@ -18,14 +18,14 @@ import httpx
 import numpy as np
 import pytest
 
-from experiments.checkout import RESULTS
-from experiments.images import CLOTHES, read_fashion_mnist
-from experiments.results import RunResult, read_file
-from experiments.run import RunSpec, open_task
-from experiments.shd import ShdSpec
-from experiments.speech import LABELS, VALIDATION_EVERY
-from experiments.task import MissingData
-from experiments.vision import ImageSpec, encode
+from experiments.runs.checkout import RESULTS
+from experiments.runs.results import RunResult, read_file
+from experiments.runs.run import RunSpec, open_task
+from experiments.tasks.images import CLOTHES, read_fashion_mnist
+from experiments.tasks.shd import ShdSpec
+from experiments.tasks.speech import LABELS, VALIDATION_EVERY
+from experiments.tasks.task import MissingData
+from experiments.tasks.vision import ImageSpec, encode
 from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.data import SHD_CHANNELS, read_folder, split_takes

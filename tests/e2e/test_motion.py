@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from examples.motion import RECORDING, recognise
-from experiments.task import MissingData
-from experiments.watch import EXERCISES, STEP_S, read_watch, windows
+from experiments.tasks.task import MissingData
+from experiments.tasks.watch import EXERCISES, STEP_S, read_watch, windows
 from hetsyn_client import StreamingClient
 from tests.support.paths import ROOT
 from tests.support.tools import NO_WATCH

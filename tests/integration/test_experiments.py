@@ -10,16 +10,17 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from experiments import images as image_data
-from experiments import mnist1d, runner
 from experiments.catalog import EXPERIMENTS, smoke
 from experiments.commands import experiment as command
-from experiments.delayed_match import DelayedMatchSpec
-from experiments.plan import BASE, PAPER, ChosenSettings, run_count
-from experiments.results import read_folder
-from experiments.run import RunSpec, Training, build, open_task
-from experiments.runner import Selection, run_experiment
-from experiments.train import load_best, masks, train
+from experiments.runs import runner
+from experiments.runs.plan import BASE, PAPER, ChosenSettings, run_count
+from experiments.runs.results import read_folder
+from experiments.runs.run import RunSpec, Training, build, open_task
+from experiments.runs.runner import Selection, run_experiment
+from experiments.runs.train import load_best, masks, train
+from experiments.tasks import images as image_data
+from experiments.tasks import mnist1d
+from experiments.tasks.delayed_match import DelayedMatchSpec
 from export.commands import export
 from hetsyn_model.network import Network
 from hetsyn_model.run_folder import RunError
@@ -163,6 +164,10 @@ def test_the_smoke_version_of_every_experiment(name: str, tmp_path: Path) -> Non
         "mnist1d": ("hetsyn", "lstm"),
         "bank-size": ("hetsyn",),
         "sequential-mnist": ("hetsyn",),
+        "fractional": ("hetneu",),
+        "pairs": ("hetsyn",),
+        "resonance-voices": ("se-adlif", "alif"),
+        "resonance-rows": ("se-adlif",),
     }.get(name, ("hetsyn", "alif"))
     results_file = tmp_path / "results" / f"{name}.json"
     results = run_experiment(planned, tmp_path, results_file, Selection(models), data)
@@ -170,12 +175,16 @@ def test_the_smoke_version_of_every_experiment(name: str, tmp_path: Path) -> Non
     for result in results:
         assert np.isfinite(result.figure)
         assert result.curve
-    hetsyn = next(result for result in results if result.run["model"] == "hetsyn")
-    of_changed_spikes = {"deletion", "warp", "weights", "lesion"} if planned.changed_streams else set()
-    assert {"bank", "time_constants"} | of_changed_spikes <= set(hetsyn.analysis)
-    assert hetsyn.exact.get("streams", 0) > 0 or "exact" in hetsyn.analysis["forms"]
-    if planned.search.refinement is not None:  # its only candidate
-        assert (hetsyn.run["training"]["decay_rate_factor"],) == planned.search.refinement.decay_factors
+    model = {"fractional": "hetneu", "resonance-voices": "se-adlif", "resonance-rows": "se-adlif"}.get(name, "hetsyn")
+    first = next(result for result in results if result.run["model"] == model)
+    if model != "se-adlif":
+        has_exact = name != "fractional"
+        of_changed = {"deletion", "warp"} | ({"weights", "lesion"} if has_exact else set())
+        of_changed_spikes = of_changed if planned.changed_streams else set()
+        assert {"time_constants", *(("bank",) if has_exact else ())} | of_changed_spikes <= set(first.analysis)
+        assert not has_exact or first.exact.get("streams", 0) > 0 or "exact" in first.analysis["forms"]
+    if model != "se-adlif" and planned.search.refinement is not None:  # its only candidate
+        assert (first.run["training"]["decay_rate_factor"],) == planned.search.refinement.decay_factors
     again = run_experiment(planned, tmp_path, results_file, Selection(models), data)
     assert [result.seconds for result in again] == [result.seconds for result in results]  # nothing was done again
     searches, finals = run_count(planned)
@@ -187,7 +196,7 @@ def test_the_smoke_version_of_every_experiment(name: str, tmp_path: Path) -> Non
     assert not (tmp_path / "elsewhere").exists()
 
     out = tmp_path / "models" / name / "1"
-    best = tmp_path / name / planned.conditions[0].name / "hetsyn-recurrent/seed-0/best.pt"
+    best = tmp_path / name / planned.conditions[0].name / f"{model}-recurrent/seed-0/best.pt"
     done = CliRunner().invoke(
         export, [str(best), "--out", str(out), *(["--data", str(data)] if data else [])], catch_exceptions=False
     )

@@ -12,13 +12,13 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from experiments import images as image_data
-from experiments.delayed_match import DelayedMatchSpec
-from experiments.grey_images import GreyImageSpec, grey_values
-from experiments.pattern_generation import PatternGenerationSpec
-from experiments.run import RunSpec, TaskSpec, Training, open_task, run_batch
-from experiments.train import load_best, train
-from experiments.vision import ImageSpec, image_events
+from experiments.runs.run import RunSpec, TaskSpec, Training, open_task, run_batch
+from experiments.runs.train import load_best, train
+from experiments.tasks import images as image_data
+from experiments.tasks.delayed_match import DelayedMatchSpec
+from experiments.tasks.grey_images import GreyImageSpec, grey_values
+from experiments.tasks.pattern_generation import PatternGenerationSpec
+from experiments.tasks.vision import ImageSpec, image_events
 from export.commands import export
 from hetsyn_model.network import Network
 from service.app import create_app

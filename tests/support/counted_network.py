@@ -165,7 +165,7 @@ class CountedNetwork:
     def _neurons(self, layer: str, sums: list[float], before: list[int]) -> tuple[list[float], list[int]]:
         tally, tensors = self.tally, self.tensors
         membrane, reset, spikes = f"{layer}.membrane", f"{layer}.reset_current", f"{layer}.spikes"
-        fired = []
+        fired, recovery = [], f"{layer}.recovery"
         for n, total in enumerate(sums):
             own = tensors.get(f"{layer}.threshold")
             threshold = self.threshold
@@ -173,6 +173,8 @@ class CountedNetwork:
                 threshold = tally.constant(own, n)
             if membrane in self.state:
                 left = self._left(layer, self._load(membrane, n), n in before, threshold, n)
+                recovered = self._load(recovery, n) if recovery in self.state else 0.0
+                total = tally.add(total, -recovered) if recovery in self.state else total
                 sums[n] = tally.add(left, total)
                 self._store(membrane, sums[n], n)
             elif reset in self.state:
@@ -188,6 +190,12 @@ class CountedNetwork:
                 raised = tally.add(raised, self.adaptation[1]) if n in before else raised
                 self._store(adaptation, raised, n)
                 level = tally.add(threshold, raised)
+            if recovery in self.state:
+                weights = tensors[f"{layer}.resonance"]
+                beta, of_membrane, of_spike = (tally.constant(weights, row, n) for row in range(3))
+                kept = 0.0 if sums[n] > level else sums[n]
+                recovered = tally.add(tally.multiply(beta, recovered), tally.multiply(of_membrane, kept))
+                self._store(recovery, tally.add(recovered, of_spike) if sums[n] > level else recovered, n)
             self._store(spikes, float(sums[n] > level), n)
             if sums[n] > level:
                 fired.append(n)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from experiments.measures import plan_of
-from experiments.plan import BASE, Cell, ChosenSettings, final_run, final_runs, searches
-from experiments.results import RunResult
-from experiments.rules import Group
+from experiments.claims.measures import plan_of
+from experiments.claims.rules import Group
+from experiments.runs.plan import BASE, Cell, ChosenSettings, final_run, final_runs, searches
+from experiments.runs.results import RunResult
 
 ANALYSIS: dict[str, Any] = {
     "deletion": [[0.0, 0.9], [0.32, 0.8], [0.64, 0.7]],

@@ -7,7 +7,7 @@ from typing import get_args
 import torch
 
 from hetsyn_model import Network, NetworkSpec, NeuronSpec, variant
-from hetsyn_model.spec import DecisionSpec, InputKind, Rule, Variant
+from hetsyn_model.spec import DecisionSpec, InputKind, ResonanceSpec, Rule, Variant, se_adlif
 
 UNFILTERED = (0.0, 0.0)
 NEURONS: dict[str, NeuronSpec] = {
@@ -27,6 +27,14 @@ NEURONS: dict[str, NeuronSpec] = {
     "hetsyn-membrane": NeuronSpec(potential="membrane", reset="subtract_at_once", tau_reset_steps=5.0),
     "alif-zero": NeuronSpec(
         potential="membrane", reset="zero", decay_range=UNFILTERED, adaptation_strength=0.1, adaptation_tau_steps=30.0
+    ),
+    "se-adlif": se_adlif(),
+    # a bank before it, and constants with which it swings within a test's steps
+    "hetsyn-resonance": NeuronSpec(
+        potential="membrane",
+        reset="zero",
+        tau_init_steps=(1.0, 5.0),
+        resonance=ResonanceSpec((2.0, 6.0), (5.0, 20.0), largest_b=1.0, gain=20.0),
     ),
 }
 # the same, with thresholds and kappas that differ by neuron

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.watch import FILE
+from experiments.tasks.watch import FILE
 
 
 def write_watch(folder: Path, steps: int = 320, people: int = 10) -> Path:

@@ -28,7 +28,8 @@ FLOAT32_BYTES = 4
 # it)", ISSCC 2014, pages 10-14
 ADDITION_PJ, MULTIPLICATION_PJ = 0.9, 3.7
 CURRENTS = ("input_current", "recurrent_current", "bank_current")  # state of synapses
-NEURON_STATE = ("reset_current", "membrane", "adaptation_current")
+# state of neurons, and the multiplications of a step that it costs: its decay, and what a membrane adds to a recovery
+NEURON_STATE = {"reset_current": 1, "membrane": 1, "adaptation_current": 1, "recovery": 2}
 
 
 class Fanout(NamedTuple):
@@ -52,7 +53,7 @@ class Source:
     Attributes:
         name: ``input``, or the layer's.
         fanouts: to the next layer, and to its own where that is recurrent.
-        resets: additions that a spike causes in its own neuron: of the reset, and of the adaptation.
+        resets: additions that a spike causes in its own neuron: of the reset, and of the adaptation or recovery.
         is_binary: whether the activations are spikes, and not values.
     """
 
@@ -69,7 +70,7 @@ class Work:
     Attributes:
         sources: of spikes.
         synaptic_decays: currents of synapses, each multiplied by its decay and added to a potential in every step.
-        neuron_decays: reset and adaptation currents and membranes, likewise.
+        neuron_decays: reset and adaptation currents and membranes, likewise; recovery currents count twice.
         biases: constant drives, added in every step.
         scalings: sums of 16-bit weights that are multiplied by a power of two in every step, and then added to their
             current.
@@ -97,7 +98,8 @@ class Operations:
         effective_macs: NeuroBench's ``Effective_MACs``.
         effective_acs: NeuroBench's ``Effective_ACs``.
         synaptic_decays: multiplications by the decays of synapses or of a bank.
-        neuron_decays: multiplications by the decays of resets, membranes and adaptations.
+        neuron_decays: multiplications by the decays of resets, membranes, adaptations and recoveries, and of a
+            membrane into its recovery.
         multiplications: all of them: decays and MACs.
         additions: all of them: ACs, MACs, a decayed value into its potential, scaled sums, resets and biases.
         scalings: multiplications by a power of two, which are none of the above.
@@ -200,7 +202,9 @@ def work_of_form(
     return Work(
         sources=tuple(sources),
         synaptic_decays=sum(count for parts in words.values() for part, count in parts.items() if part in CURRENTS),
-        neuron_decays=sum(count for parts in words.values() for part, count in parts.items() if part in NEURON_STATE),
+        neuron_decays=sum(
+            count * NEURON_STATE.get(part, 0) for parts in words.values() for part, count in parts.items()
+        ),
         biases=sum(array.size for name, array in of_layers if name.startswith("bias_")),
         scalings=sum(array.size for name, array in of_layers if name == "scale"),
         macs=0,

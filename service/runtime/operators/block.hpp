@@ -16,6 +16,7 @@
 #include "block_call.hpp"
 #include "decision.hpp"
 #include "description.hpp"
+#include "resonance.hpp"
 #include "summation.hpp"
 #include "values.hpp"
 
@@ -211,7 +212,7 @@ HETSYN_BOTH void neuron_currents(const Block& block, int64_t neurons, const floa
     }
 }
 
-// Threshold and reset: state [reset or membrane | spikes | adaptation], each [neurons]; of a readout [membrane]
+// Threshold and reset: state [reset or membrane | spikes | adaptation or recovery], each [neurons]; of a readout [membrane]
 template <class Block>
 HETSYN_BOTH void spike(const Block& block, const Parameters& network, const Layer& layer, float* state,
                        float* potential) {
@@ -222,6 +223,11 @@ HETSYN_BOTH void spike(const Block& block, const Parameters& network, const Laye
             continue;
         }
         const float before = state[N + n], threshold = network.threshold_of(layer, n);
+        if (network.resonant) {
+            resonate(layer, n, threshold, potential[n], state[n], state[N + n], state[2 * N + n]);
+            potential[n] = state[n];
+            continue;
+        }
         float value = potential[n];
         if (network.membrane) {
             value = network.left(layer, n, state[n], before) + value;

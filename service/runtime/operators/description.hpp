@@ -18,7 +18,7 @@ namespace hetsyn {
 
 // The newest format of artifacts whose graphs these sources run, FORMAT_VERSION of service/contract/manifest.py. A library
 // of another one is not used: it may take a graph and fail in the first chunk.
-constexpr int kFormat = 4;
+constexpr int kFormat = 5;
 
 // What a spike does to a membrane: hetsyn_model/spike.py has the equations.
 enum class Reset { subtract, subtract_at_once, zero };
@@ -30,6 +30,7 @@ struct Layer {
     bool spiking = false;                // a threshold and a reset; a readout that is read as a potential has neither
     const float* kappa = nullptr;        // [neurons] decay of the reset current or of the membrane
     const float* threshold = nullptr;    // [neurons]; null where all layers have the network's
+    const float* resonance = nullptr;    // [3, neurons] decay of the recovery current, and what adds to it
 
     // bank: weights [inputs, bank * neurons] in steps of their column's scale, decays [bank], bias [bank * neurons]
     // exact: weights [inputs, neurons]; decays and biases [neurons, inputs] a synapse, [neurons] a neuron
@@ -57,6 +58,7 @@ struct Parameters {
     bool membrane = false;  // the potential adds up by itself, and there is no reset current
     Reset reset = Reset::subtract;
     bool adaptive = false;
+    bool resonant = false;  // spiking neurons have a recovery current (resonance.hpp)
     float adaptation_decay = 0.0f, adaptation_strength = 0.0f;
     Rule rule = Rule::sum_softmax;
     int64_t skip_steps = 0;   // the first steps of a stream, which the decision leaves out
@@ -65,7 +67,7 @@ struct Parameters {
     HETSYN_BOTH bool adds_up() const { return rule == Rule::sum_softmax || rule == Rule::spike_count; }
     // float32 values of a stream's state in one layer
     HETSYN_BOTH int64_t layer_words(const Layer& layer) const {
-        const int64_t a_neuron = layer.spiking ? (adaptive ? 3 : 2) : membrane ? 1 : 0;
+        const int64_t a_neuron = layer.spiking ? (adaptive || resonant ? 3 : 2) : membrane ? 1 : 0;
         return layer.current_words() + layer.neurons * a_neuron;
     }
     HETSYN_BOTH float threshold_of(const Layer& layer, int64_t n) const {

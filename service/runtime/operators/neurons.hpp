@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "description.hpp"
+#include "resonance.hpp"
 
 #define HETSYN_INLINE static inline __attribute__((always_inline))
 
@@ -37,7 +38,9 @@ HETSYN_INLINE void spikes_of(const Parameters& network, const Layer& layer, cons
 }
 
 HETSYN_INLINE void spike_step(const Parameters& network, const Layer& layer, float* state, float* potential) {
-    if (const float* const own = layer.threshold)
+    if (layer.resonance)
+        resonance_step(network, layer, state, potential);
+    else if (const float* const own = layer.threshold)
         spikes_of(network, layer, [own](int64_t n) { return own[n]; }, state, potential);
     else
         spikes_of(network, layer, [all = network.threshold](int64_t) { return all; }, state, potential);

@@ -129,6 +129,9 @@ inline Network read_network(const ort::Node& node, bool takes_values, const Loca
     const bool filtered = attributes.whole_or("filtered", 1, 0, 1) != 0;
     const bool own_thresholds = attributes.whole_or("own_thresholds", 0, 0, 1) != 0;
     network.adaptive = attributes.flag("adaptive");
+    network.resonant = attributes.whole_or("resonant", 0, 0, 1) != 0;
+    if (network.resonant && (!network.membrane || network.reset != Reset::zero || network.adaptive))
+        fail("a resonance needs a membrane that a spike empties, and no adaptation");
     network.adaptation_decay = attributes.finite("adaptation_decay");
     network.adaptation_strength = attributes.finite("adaptation_strength");
     network.rule = rule_of(node.text("rule"));
@@ -170,6 +173,7 @@ inline Network read_network(const ort::Node& node, bool takes_values, const Loca
         }
         if (layer.spiking || network.membrane) layer.kappa = weights.floats(N);
         if (layer.spiking && own_thresholds) layer.threshold = weights.floats(N);
+        if (layer.spiking && network.resonant) layer.resonance = weights.floats(product(3, N));
         network.layers.push_back(layer);
         inputs = N;
     }

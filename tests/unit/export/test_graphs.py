@@ -53,7 +53,9 @@ def runtime(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(scope="module", params=[(name, form) for name in ("hetsyn", "lif-zero-own") for form in FORMS])
+@pytest.fixture(
+    scope="module", params=[(name, form) for name in ("hetsyn", "lif-zero-own", "hetsyn-resonance") for form in FORMS]
+)
 def form_graph(request: pytest.FixtureRequest, runtime: str) -> tuple[Compiled, Graph]:
     name, form = request.param
     compiled = network(name).compile(form)

@@ -124,7 +124,10 @@ def altered(form: Form, **attributes: Any) -> bytes:
     model = onnx.load_from_string(network_graph(NETWORK.compile(form)))
     (call,) = (node for node in model.graph.node if node.op_type == OPERATOR)
     for name, value in attributes.items():
-        (old,) = (attribute for attribute in call.attribute if attribute.name == name)
+        old = next((attribute for attribute in call.attribute if attribute.name == name), None)
+        if old is None:  # one that only some graphs say
+            old = call.attribute.add()
+            model.functions[0].attribute.append(name)
         old.CopyFrom(onnx.helper.make_attribute(name, value))
     return bytes(model.SerializeToString())
 
@@ -161,6 +164,8 @@ HUGE = 1 << 57  # times an eighth of a channel count it wraps to nothing
         ("own_thresholds", 2, "own_thresholds is 2, not from 0 to 1"),
         ("own_thresholds", 1, "weight 1[0-9] does not have|a weight is missing"),
         ("membrane", 1, "a weight is missing"),
+        ("resonant", 2, "resonant is 2, not from 0 to 1"),
+        ("resonant", 1, "a resonance needs a membrane that a spike empties, and no adaptation"),
         ("rule", "guess", "unknown decision rule guess"),
         ("score_words", 0, "score_words is 0, not from 1 to 2"),
         ("score_words", 3, "score_words is 3, not from 1 to 2"),

@@ -31,7 +31,9 @@ class _Equations:
         self.theta = None if theta is None else _array(theta)
         self.neuron = layer.spec.neuron
         self.I = np.zeros_like(self.w)
-        self.J = self.A = self.z = self.v = np.zeros(n)
+        recovery = layer.recovery()
+        self.recovery = None if recovery is None else _array(recovery)
+        self.J = self.A = self.z = self.v = self.R = np.zeros(n)
 
     def step(self, x: Array) -> Array:
         """Potential at this step; ``z`` has the spikes."""
@@ -53,8 +55,11 @@ class _Equations:
         elif neuron.reset == "subtract_at_once":
             self.v = self.kappa * (self.v - self.theta * self.z) + S
         else:
-            self.v = self.kappa * self.v * (1 - self.z) + S
+            self.v = self.kappa * self.v * (1 - self.z) + (S - self.R)
         self.z = (self.v > self.theta + self.A).astype(np.float64)
+        if self.recovery is not None:
+            beta, of_membrane, of_spike = self.recovery
+            self.R = beta * self.R + of_membrane * self.v * (1 - self.z) + of_spike * self.z
         return self.v
 
 

@@ -141,6 +141,7 @@ def test_one_call_trains_and_tests_as_the_data_say(
 ) -> None:
     fitted = fit(write(tmp_path / "data"), config=QUICK | {"base": kind}, out=tmp_path / "run")
     assert fitted.test is not None
+    assert fitted.test.exact is not None
     assert fitted.test.exact >= goal
     assert fitted.test.examples == {"spikes": 18, "values": 20}[kind]
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from export import export_network
 from hetsyn_model import DecisionSpec, Network, NetworkSpec, NeuronSpec, SpecError
 from hetsyn_model.run_folder import RunError
 from hetsyn_model.training import Config, ConfigError, DataError, fit, load_config
@@ -47,6 +48,59 @@ def test_ten_lines_from_arrays_to_a_network() -> None:
     assert (rolled.scores.argmax(-1).numpy() == truth).mean() > 0.9
     assert len(history.loss) == 6
     assert history.loss[-1] < history.loss[0]
+
+
+@pytest.mark.parametrize("shape", ["fractional", "pair"])
+def test_a_configuration_chooses_the_kernels(shape: str, tmp_path: Path) -> None:
+    (tmp_path / "kernels.toml").write_text(
+        f"""
+base = "spikes"
+[network]
+hidden = [8]
+[neuron]
+decays = "neuron"
+[kernel]
+shape = "{shape}"
+order_range = [0.4, 0.9]
+window_steps = 50
+[training]
+epochs = 2
+batch = 8
+learning_rate = 1e-2
+"""
+    )
+    spikes, labels = spike_arrays(60)
+    fitted = fit(spikes, labels, config=tmp_path / "kernels.toml", out=tmp_path / "run")
+    assert fitted.network.spec.kernel.shape == shape
+    assert fitted.test is not None
+    assert fitted.test.bank is not None
+    assert (fitted.test.exact is None) == (shape == "fractional")
+    learned = "order_in" if shape == "fractional" else "factor_in"
+    moved = fitted.network.layer("hidden1").get_parameter(learned).detach()
+    assert float(moved.std()) > 0  # all began alike, or were moved apart
+    reports = export_network(fitted.network, out=tmp_path / "models/kernels/1", labels=["a", "b", "c"], bank_size=8)
+    assert [report.form for report in reports] == ["bank"]
+
+
+def test_tied_layers_have_exponential_kernels() -> None:
+    settings = {"base": "audio", "kernel": {"shape": "pair"}, "training": {"tied": True}}
+    with pytest.raises(ConfigError, match=r"training\.tied: the kernels of a tied layer are exponential"):
+        load_config(settings, "audio")
+
+
+def test_resonant_neurons_are_trained_by_a_configuration() -> None:
+    spikes, labels = spike_arrays(90)
+    neuron = {"decays": "shared", "potential": "membrane", "reset": "zero", "decay_range": [0.0, 0.0]}
+    resonance = {"tau_steps": [2.0, 8.0], "recovery_tau_steps": [10.0, 40.0], "gain": 20.0}
+    longer = {"training": SETTINGS["training"] | {"epochs": 12}}
+    fitted = fit(spikes, labels, config=SETTINGS | longer | {"neuron": neuron | {"resonance": resonance}})
+    fresh, truth = spike_arrays(30, seed=9)
+    rolled = fitted.network.rollout(torch.from_numpy(fresh).float())
+    assert (rolled.scores.argmax(-1).numpy() == truth).mean() > 0.9
+    untrained = Network(fitted.network.spec).resonances()
+    for name, values in fitted.network.resonances().items():
+        assert bool((values != untrained[name]).all()), name
+        assert 0 <= float(values.detach().min()) <= float(values.detach().max()) <= (2 if name.endswith(".b") else 1)
 
 
 def test_spikes_of_other_lengths_and_tensors() -> None:
@@ -89,6 +143,7 @@ def test_values_become_spikes_by_an_encoder_that_is_kept(tmp_path: Path) -> None
     series, labels = series_arrays(90)
     fitted = fit(series, [CLASSES[label] for label in labels], config=SETTINGS, out=tmp_path / "run")
     assert fitted.test is not None
+    assert fitted.test.exact is not None
     assert fitted.test.exact > 0.85
     assert set(fitted.test.by_class) == set(CLASSES)
     kept = Checkpoint.load(tmp_path / "run/best.pt")

@@ -200,3 +200,23 @@ def test_encoder_and_network_fit_each_other(written: Json, encoder: Json, networ
     written["input"] |= network
     with pytest.raises(ArtifactError, match=sentence):
         parse_manifest(json.dumps(written), Path("manifest.json"))
+
+
+@pytest.mark.parametrize(
+    ("version", "form", "sentence"),
+    [
+        (5, {}, "in format 5, exactness is None"),
+        (4, {"exactness": "A"}, "in format 4, exactness is A"),
+        (5, {"exactness": "C"}, "exactness is C, but tolerance 0"),
+        (5, {"exactness": "B", "tolerance": 1e-5}, "exactness is B, but tolerance 1e-05"),
+        (5, {"exactness": "D"}, "forms.exact.exactness"),
+        (5, {"exactness": "B", "lookahead_steps": -1}, "forms.exact.lookahead_steps"),
+    ],
+)
+def test_exactness_is_stated_from_format_5_on(written: Json, version: int, form: Json, sentence: str) -> None:
+    with_two_words(written, 3)
+    written["format_version"] = version
+    for described in written["forms"].values():
+        described |= form
+    with pytest.raises(ArtifactError, match=sentence):
+        parse_manifest(json.dumps(written), Path("manifest.json"))

@@ -1,0 +1,1 @@
+"""Claims, their measures and rules, and the verdicts."""

@@ -1,0 +1,111 @@
+"""Neurons that resonate: SE-adLIF (arXiv 2408.07517), a membrane and a recovery current in symplectic Euler form.
+
+With S(t), the sum of currents(t), the paper has, for one neuron,
+
+    u(t)  = alpha u(t-1) + (1 - alpha) (S(t) - w(t-1))      potential
+    z(t)  = 1 where u(t) > threshold, else 0
+    u(t) <- u(t) (1 - z(t))                                 a spike empties it; the gradient takes this z as given
+    w(t)  = beta w(t-1) + (1 - beta) q (a u(t) + b z(t))    recovery, from the new u and z
+
+Here the synapses' weights have the factor 1 - alpha, and so has the recovery, R = (1 - alpha) w, which leaves
+
+    v(t)  = alpha v(t-1) (1 - z(t-1)) + (S(t) - R(t-1))                       as a membrane with reset ``zero``
+    R(t)  = beta R(t-1) + (A v(t) (1 - z(t)) + B z(t))
+    A     = (1 - alpha) (1 - beta) q a,   B = (1 - alpha) (1 - beta) q b
+
+With a = b = 0 the recovery stays 0, and the neuron is that membrane, bit for bit. Below the threshold the eigenvalues
+of (u, w) have the product alpha beta: where they are complex, their magnitude is sqrt(alpha beta) whatever a is.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from hetsyn_model.spec import ResonanceSpec, SurrogateSpec
+from hetsyn_model.spike import fire
+
+
+class Resonance(nn.Module):
+    """What the resonant neurons of a layer learn.
+
+    Args:
+        spec: bounds of the values.
+        neurons: number of neurons.
+        generator: of the initial values.
+
+    Attributes:
+        tau: [j], where in ``spec.tau_steps`` the membrane's time constant lies, from 0 to 1.
+        recovery_tau: [j], the same of the recovery current.
+        a: [j], what the membrane adds to the recovery current.
+        b: [j], what a spike adds to it.
+    """
+
+    def __init__(self, spec: ResonanceSpec, neurons: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.spec = spec
+
+        def drawn(largest: float) -> nn.Parameter:
+            return nn.Parameter((largest * torch.rand(neurons, generator=generator, dtype=torch.float64)).float())
+
+        self.tau, self.recovery_tau = drawn(1.0), drawn(1.0)
+        self.a, self.b = drawn(spec.largest_a), drawn(spec.largest_b)
+
+    def decay(self) -> Tensor:
+        """alpha a step of each membrane, [j]."""
+        return _decay(self.tau, self.spec.tau_steps)
+
+    def recovery(self) -> Tensor:
+        """beta, A and B of each neuron, [3, j]; see the equations of this file."""
+        beta = _decay(self.recovery_tau, self.spec.recovery_tau_steps)
+        gain = (1 - self.decay()) * (1 - beta) * self.spec.gain
+        return torch.stack([beta, gain * self.a, gain * self.b])
+
+    @torch.no_grad()
+    def clamp_(self) -> None:
+        """Bring every value back within its bounds."""
+        for values, largest in (
+            (self.tau, 1.0),
+            (self.recovery_tau, 1.0),
+            (self.a, self.spec.largest_a),
+            (self.b, self.spec.largest_b),
+        ):
+            values.clamp_(0.0, largest)
+
+
+def _decay(position: Tensor, bounds: tuple[float, float]) -> Tensor:
+    low, high = bounds
+    return torch.exp(-1.0 / (low + (high - low) * position))
+
+
+def resonance_step(
+    currents: Tensor,
+    spikes_before: Tensor,
+    membrane: Tensor,
+    recovery: Tensor,
+    kappa: Tensor,
+    weights: Tensor,
+    threshold: Tensor,
+    surrogate: SurrogateSpec | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One step of the resonant neurons of a layer.
+
+    Args:
+        currents: S, [b, j], sum of all synaptic currents of this step.
+        spikes_before: z, [b, j] at the step before.
+        membrane: v, [b, j] at the step before.
+        recovery: R, [b, j] at the step before.
+        kappa: alpha, [j].
+        weights: beta, A and B, [3, j].
+        threshold: theta, [j].
+        surrogate: derivative of the threshold in training; None outside training.
+
+    Returns:
+        Membrane, spikes and recovery current, each [b, j] at this step.
+    """
+    beta, of_membrane, of_spike = weights.unbind(0)
+    left = kappa * membrane * (1 - spikes_before.detach())
+    membrane = left + (currents - recovery)
+    spikes = fire(membrane, threshold, threshold, surrogate)
+    kept = membrane * (1 - spikes.detach())
+    return membrane, spikes, beta * recovery + (of_membrane * kept + of_spike * spikes)

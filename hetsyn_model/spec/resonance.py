@@ -1,0 +1,36 @@
+"""Neurons that resonate: a recovery current pulls the membrane back, and the two swing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hetsyn_model.spec.errors import require
+
+
+@dataclass(frozen=True)
+class ResonanceSpec:
+    """Adaptive neurons in the symplectic Euler form (SE-adLIF, arXiv 2408.07517), whose settings are the defaults.
+
+    ``hetsyn_model/resonance.py`` has the equations. Each neuron learns its two time constants, ``a`` and ``b``, within
+    these bounds, from uniform initial values.
+
+    Attributes:
+        tau_steps: least and largest time constant of a membrane.
+        recovery_tau_steps: the same of a recovery current.
+        largest_a: of what the membrane adds to the recovery current; the smallest is 0.
+        largest_b: of what a spike adds to it; the smallest is 0.
+        gain: factor q on both.
+    """
+
+    tau_steps: tuple[float, float] = (5.0, 25.0)
+    recovery_tau_steps: tuple[float, float] = (60.0, 300.0)
+    largest_a: float = 1.0
+    largest_b: float = 2.0
+    gain: float = 120.0
+
+    def __post_init__(self) -> None:
+        for name in ("tau_steps", "recovery_tau_steps"):
+            low, high = getattr(self, name)
+            require(0 < low <= high, f"neuron.resonance.{name}: {(low, high)} is not 0 < low <= high")
+        for name in ("largest_a", "largest_b", "gain"):
+            require(getattr(self, name) >= 0, f"neuron.resonance.{name}: {getattr(self, name)} is below 0")

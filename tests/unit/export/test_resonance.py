@@ -1,0 +1,89 @@
+"""Resonant neurons as they are served: any cuts, silence without end, what an artifact says of them."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from export import export_network
+from export.network_graph import network_graph
+from export.parity import chunk_feed, initial_row
+from export.write import graphs_by_runtime
+from hetsyn_model.state import FORMS, Form
+from service.contract.artifact import Artifact
+from service.contract.graph_io import NEXT_STATE, NEXT_STEP, READOUT, STATE, STEP, spikes_name
+from service.models.describe import summary
+from service.runtime.onnx import Array, Graph
+from tests.support.networks import small_network
+
+KINDS = ("se-adlif", "hetsyn-resonance")
+CHANNELS, STEPS = 30, 60
+
+
+def run(graph: Graph, spikes: Array, state: dict[str, Array]) -> tuple[dict[str, Array], Array]:
+    """A chunk of every stream, [stream, steps, channels]; the state after it, and the readout."""
+    steps = np.full(len(spikes), spikes.shape[1], np.int64)
+    out = graph.run(chunk_feed(spikes, steps) | state, [NEXT_STATE, NEXT_STEP, READOUT, spikes_name("hidden1")])
+    assert out[spikes_name("hidden1")].any() or not spikes.any()
+    return {STATE: out[NEXT_STATE], STEP: out[NEXT_STEP]}, out[READOUT]
+
+
+def some_spikes(streams: int = 3, rate: float = 0.3) -> Array:
+    return (np.random.default_rng(2).random((streams, STEPS, CHANNELS)) < rate).astype(np.float32)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_cut_leaves_the_same_state(kind: str, form: Form) -> None:
+    compiled = small_network(kind, "last", bias=True).compile(form)
+    graphs = graphs_by_runtime(network_graph(compiled))
+    start = initial_row(compiled.layout, 3)
+    wanted, readout = run(graphs["plain ONNX"], some_spikes(), start)
+
+    @given(st.sets(st.integers(1, STEPS - 1), max_size=6), st.sampled_from(sorted(graphs)))
+    @settings(max_examples=10, deadline=None)
+    def check(cuts: set[int], runtime: str) -> None:
+        state, pieces = start, []
+        for begin, end in pairwise((0, *sorted(cuts), STEPS)):
+            state, piece = run(graphs[runtime], some_spikes()[:, begin:end], state)
+            pieces.append(piece)
+        assert state[STATE].tobytes() == wanted[STATE].tobytes()
+        assert np.concatenate(pieces, 1).tobytes() == readout.tobytes()
+
+    check()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("form", FORMS)
+def test_a_hundred_thousand_steps_of_silence_end_in_rest(kind: str, form: Form) -> None:
+    compiled = small_network(kind, "last").compile(form)
+    for runtime, graph in graphs_by_runtime(network_graph(compiled)).items():
+        if runtime == "plain ONNX":
+            continue  # the same numbers, at a hundred times the time
+        state, _ = run(graph, some_spikes(1), initial_row(compiled.layout, 1))
+        state, readout = run(graph, np.zeros((1, 100_000, CHANNELS), np.float32), state)
+        assert np.isfinite(readout).all()
+        assert np.abs(state[STATE]).max() < 1e-30
+        assert state[STEP].tolist() == [STEPS + 100_000]
+
+
+def test_an_artifact_states_format_exactness_and_lookahead(tmp_path: Path) -> None:
+    names = ("se-adlif", "lif-zero")
+    for name in names:
+        examples = torch.from_numpy(some_spikes())
+        export_network(small_network(name, "last"), out=tmp_path / name / "1", labels=list("abcde"), examples=examples)
+    resonant, plain = (json.loads((tmp_path / name / "1" / "manifest.json").read_text()) for name in names)
+    assert (resonant["format_version"], plain["format_version"]) == (5, 4)
+    for form in FORMS:
+        stated = {key: resonant["forms"][form][key] for key in ("exactness", "lookahead_steps")}
+        assert stated == {"exactness": "B", "lookahead_steps": 0}
+        assert not {"exactness", "lookahead_steps"} & plain["forms"][form].keys()
+    described = summary(Artifact.open(tmp_path / "lif-zero" / "1").manifest)["forms"]
+    assert {form: described[form]["exactness"] for form in FORMS} == {"bank": "A", "exact": "B"}

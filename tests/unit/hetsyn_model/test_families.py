@@ -1,0 +1,50 @@
+"""The families' values: what the papers' settings are in ours."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from hetsyn_model import Network, NetworkSpec
+from hetsyn_model.families import dynap_pair, f_lif
+from hetsyn_model.spec import DecisionSpec
+from tests.support.kernels import gruenwald_letnikov
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("order", "tau", "step"), [(0.5, 2.0, 1.0), (0.8, 2.0, 0.5), (1.0, 4.0, 1.0)])
+def test_an_f_lif_neuron_follows_the_solver_of_its_equation(order: float, tau: float, step: float) -> None:
+    """``tau D^p v = u - v`` by the implicit Gruenwald-Letnikov step, and a spike that takes theta off the drive."""
+    network = Network(NetworkSpec(1, (1,), 1, recurrent=False, **f_lif(order=order, tau=tau, step=step))).double()
+    network.layer("hidden1").w_in.fill_(3.0)
+    network.fit_banks(error_bound=2e-4)
+    steps, rate = 80, step**order / tau
+    b = np.cumprod(np.concatenate([[1.0], 1.0 - (1.0 + order) / np.arange(1, steps)]))
+    x = (np.arange(steps) % 3 == 0).astype(float)
+    v, z = np.zeros(steps), np.zeros(steps)
+    for t in range(steps):
+        drive = 3.0 * x[t] - (z[t - 1] if t else 0.0)
+        v[t] = (rate * drive - np.dot(b[1 : t + 1], v[:t][::-1])) / (1.0 + rate)
+        z[t] = v[t] > 1.0
+    rolled = network.rollout(torch.from_numpy(x).view(1, steps, 1))
+    assert z.sum() >= 3
+    assert rolled.hidden_spikes[0].flatten().tolist() == z.tolist()
+
+
+def test_a_learned_f_lif_layer_has_one_order_and_one_rate() -> None:
+    network = Network(NetworkSpec(5, (4, 3), 2, **f_lif(learned=True)))
+    assert set(network.decays()) == {f"layers.{k}.{part}_in" for k in range(3) for part in ("r", "order")}
+    assert all(value.numel() == 1 for value in network.decays().values())
+    assert not Network(NetworkSpec(5, (4, 3), 2, **f_lif())).decays()
+
+
+def test_a_pair_of_dynamic_synapses_answers_late() -> None:
+    network = Network(NetworkSpec(1, (1,), 1, recurrent=False, decision=DecisionSpec("trace"), **dynap_pair(spread=0)))
+    layer = network.layer("hidden1")
+    n = np.arange(200)
+    response = np.exp(-n / 35.5) - np.exp(-n / 14.2)
+    slow, fast = (float(layer.get_parameter(name).detach()) for name in ("r_in", "fast_in"))
+    np.testing.assert_allclose(slow**n - fast**n, response, atol=1e-5)
+    assert 15 <= response.argmax() <= 30
+    assert gruenwald_letnikov(1.0, slow, 10)[0] == pytest.approx(1 - slow)

@@ -1,0 +1,267 @@
+"""Kernels that are not exponential: their sums over decays, coefficients, banks, gradients, and neutral values."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from hetsyn_model import Network, NetworkSpec, NeuronSpec, SpecError
+from hetsyn_model.bank import Bank, BankError
+from hetsyn_model.kernel_fit import fit_kernels, kernels_error, step_error
+from hetsyn_model.kernels import Fractional, Mixture, Pair, coefficients, mixture
+from hetsyn_model.spec import DecisionSpec, KernelSpec
+from tests.support.kernels import KERNELS, gruenwald_letnikov, kernel_network, spikes
+
+GRID = Bank(tuple(math.exp(-1 / tau) for tau in (0.4, 1, 2.5, 6, 15, 40, 100, 300, 1000, 4000)))
+FOREVER = 10**6  # a window that no test reaches
+
+
+def tensor(*values: float) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def fractional(*orders: float, window_steps: int = FOREVER) -> Fractional:
+    return Fractional(tensor(*orders), "first", window_steps)
+
+
+@pytest.mark.parametrize("order", [0.1, 0.3, 0.5, 0.8, 0.97, 1.0])
+@pytest.mark.parametrize("decay", [0.5, 0.95])
+def test_a_fractional_kernel_is_the_recursions(order: float, decay: float) -> None:
+    expected = gruenwald_letnikov(order, decay, 400)
+    found = mixture(tensor(decay), Fractional(tensor(order), "sum", FOREVER)).response(torch.arange(400))[0].numpy()
+    assert np.linalg.norm(found - expected) < 1e-6 * np.linalg.norm(expected)
+    first = mixture(tensor(decay), fractional(order)).response(torch.arange(400))[0].numpy()
+    np.testing.assert_allclose(first, expected / expected[0], atol=1e-6)
+    assert first[0] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_the_coefficients_are_those_of_least_squares() -> None:
+    """Against numeric least squares of what the sum over decays says, over all steps of any weight."""
+    r, shape = tensor(0.9, 0.6, 0.8), fractional(0.5, 0.8, 0.3, window_steps=50)
+    pair = Pair(tensor(0.5, 0.59, 0.0), tensor(1.0, 0.9, 2.0))
+    n = torch.arange(40_000)
+    few = Bank(GRID.decays[1:8:2])
+    basis = (tensor(*few.decays) ** n.double().unsqueeze(-1)).numpy()
+    for kind in (shape, pair):
+        of = mixture(r, kind)
+        for k in range(3):
+            target = Mixture(of.decays[k], of.masses[k]).response(n).numpy()
+            expected = np.linalg.lstsq(basis, target, rcond=None)[0]
+            np.testing.assert_allclose(coefficients(few, r, kind)[k].numpy(), expected, atol=1e-6)
+
+
+def test_many_fractional_kernels_are_interpolated_to_a_millionth() -> None:
+    generator = torch.Generator().manual_seed(0)
+    order = (0.1 + 0.9 * torch.rand(2500, generator=generator, dtype=torch.float64)).requires_grad_()
+    r = (0.5 + 0.45 * torch.rand(2500, generator=generator, dtype=torch.float64)).requires_grad_()
+    wanted = torch.randn(2500, GRID.size, generator=generator, dtype=torch.float64)
+    many = coefficients(GRID, r, Fractional(order, "first", 1000))
+    (many * wanted).sum().backward()
+    assert order.grad is not None
+    assert r.grad is not None
+    part = slice(0, 50)
+    few_r, few_order = r[part].detach().requires_grad_(), order[part].detach().requires_grad_()
+    few = coefficients(GRID, few_r, Fractional(few_order, "first", 1000))
+    (few * wanted[part]).sum().backward()
+    assert float((many[part] - few).detach().abs().max()) < 3e-6
+    assert few_r.grad is not None
+    assert few_order.grad is not None
+    torch.testing.assert_close(r.grad[part], few_r.grad, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(order.grad[part], few_order.grad, rtol=1e-3, atol=1e-3)
+
+
+@given(
+    slow=st.floats(0.05, 0.99),
+    fast=st.floats(0.05, 0.99),
+    factor=st.floats(0.0, 2.0),
+    order=st.floats(0.15, 0.97),
+    r=st.floats(0.3, 0.97),
+)
+@settings(max_examples=15, deadline=None)
+def test_coefficients_have_the_numeric_gradients(
+    slow: float, fast: float, factor: float, order: float, r: float
+) -> None:
+    def of_pair(*values: Tensor) -> Tensor:
+        return coefficients(GRID, values[0], Pair(values[1], values[2]))
+
+    def of_order(*values: Tensor) -> Tensor:
+        return coefficients(GRID, values[0], Fractional(values[1], "first", 100))
+
+    pair = [tensor(value).requires_grad_() for value in (slow, fast, factor)]
+    assert torch.autograd.gradcheck(of_pair, pair, eps=1e-7, atol=1e-4, rtol=1e-4)
+    one = [tensor(value).requires_grad_() for value in (r, order)]
+    assert torch.autograd.gradcheck(of_order, one, eps=1e-6, atol=1e-4, rtol=1e-4)
+
+
+def test_an_order_of_1_can_leave_it() -> None:
+    order = tensor(1.0).requires_grad_()
+    coefficients(GRID, tensor(0.9), Fractional(order, "first", 1000))[0, 4].backward()
+    at = [float(coefficients(GRID, tensor(0.9), fractional(value, window_steps=1000))[0, 4]) for value in (0.9999, 1.0)]
+    assert order.grad is not None
+    assert float(order.grad) == pytest.approx((at[1] - at[0]) / 1e-4, rel=0.05)
+
+
+@pytest.mark.parametrize("shape", ["pair", "fractional"])
+def test_the_error_of_a_bank_is_that_of_its_responses(shape: str) -> None:
+    """The closed form of the error against sums over steps."""
+    r = tensor(0.9, 0.7, 0.8)
+    window = 60
+    kind = (
+        Pair(tensor(0.8, 0.2, 0.79), tensor(1.0, 0.3, 1.0))
+        if shape == "pair"
+        else fractional(0.4, 0.7, 1.0, window_steps=window)
+    )
+    bank = Bank(GRID.decays[1:7])
+    n = torch.arange(window if shape == "fractional" else 20_000)
+    basis = tensor(*bank.decays) ** n.double().unsqueeze(-1)
+    held = coefficients(bank, r, kind) @ basis.T
+    exact = mixture(r, kind if isinstance(kind, Pair) else fractional(0.4, 0.7, 1.0)).response(n)
+    expected = ((held - exact).norm(dim=-1) / exact.norm(dim=-1)).max()
+    assert kernels_error(bank, r, kind) == pytest.approx(float(expected), rel=1e-4)
+
+
+@pytest.mark.parametrize("apart", [1e-1, 1e-3, 1e-5])
+def test_pairs_that_nearly_cancel_are_within_the_bound_of_their_own_norm(apart: float) -> None:
+    r = tensor(0.9, 0.7, 0.95)
+    pair = Pair(r - apart, tensor(1.0, 1.0, 1.0))
+    bank = fit_kernels(r, pair, error_bound=1e-3)
+    assert kernels_error(bank, r, pair) <= 1e-3
+    n = torch.arange(2000)
+    held = coefficients(bank, r, pair) @ (tensor(*bank.decays) ** n.double().unsqueeze(-1)).T
+    exact = mixture(r, pair).response(n)
+    assert float(((held - exact).norm(dim=-1) / exact.norm(dim=-1)).max()) <= 1.1e-3
+
+
+def test_a_pair_that_cancels_is_no_kernel_and_no_error() -> None:
+    r = tensor(0.9, 0.5)
+    pair = Pair(tensor(0.9, 0.3), tensor(1.0, 1.0))
+    bank = fit_kernels(r, pair)
+    assert kernels_error(bank, r, pair) <= 1e-3
+    assert not coefficients(bank, r, pair)[0].any()
+
+
+def test_a_fractional_bank_of_ten_holds_the_window_and_levels_off_beyond() -> None:
+    cases = list(itertools.product((0.3, 0.5, 0.7, 0.9), (0.05, 0.2, 0.5)))
+    r = tensor(*(1 / (1 + rate) for _, rate in cases))
+    shape = fractional(*(order for order, _ in cases), window_steps=1000)
+    bank = fit_kernels(r, shape, size=10)
+    assert bank.size == 10
+    assert kernels_error(bank, r, shape) < 2e-3
+    assert step_error(bank, r, shape, 1000) < 0.02
+    # a constant input for 10^5 steps: bounded, and below what the kernel reaches
+    at = torch.tensor([10**5])
+    c = coefficients(bank, r, shape)
+    alpha = tensor(*bank.decays)
+    reached = (c * (1 - alpha**at) / (1 - alpha)).sum(-1) * (1 - r)
+    of = mixture(r, replace(shape, window_steps=FOREVER))
+    exact = (of.masses * (1 - of.decays**at) / (1 - of.decays)).sum(-1) * (1 - r)
+    assert bool((reached < exact + 3e-3).all())
+    assert bool((reached > 0.3).all())
+    assert step_error(bank, r, shape, 10**5) == pytest.approx(float((1 - reached / exact).max()), rel=0.05)
+    # near order 1 nothing is lost
+    last = torch.tensor([order >= 0.9 and rate >= 0.2 for order, rate in cases])
+    assert float((1 - reached / exact)[last].max()) < 0.02
+
+
+def test_a_larger_window_needs_a_larger_bank() -> None:
+    r = tensor(0.9)
+    sizes = [fit_kernels(r, fractional(0.5, window_steps=window)).size for window in (30, 1000)]
+    assert sizes[0] < sizes[1] <= 10
+
+
+def test_what_no_bank_can_be() -> None:
+    with pytest.raises(BankError, match="a bank of 0 decays is empty"):
+        fit_kernels(tensor(0.9), fractional(0.5), size=0)
+    with pytest.raises(BankError, match="raise the bound, or give the size"):
+        fit_kernels(tensor(0.9), fractional(0.5, window_steps=10), error_bound=1e-9)
+
+
+@pytest.mark.parametrize("kind", KERNELS)
+def test_a_description_and_a_saved_network_come_back(kind: str) -> None:
+    network = kernel_network(kind)
+    network.fit_banks(size=6)
+    assert NetworkSpec.from_dict(network.spec.to_dict()) == network.spec
+    again = Network.load(network.save())
+    assert again.banks == network.banks
+    assert torch.equal(again.rollout(spikes()).scores, network.rollout(spikes()).scores)
+
+
+def test_a_network_of_exponentials_is_described_as_before() -> None:
+    described = NetworkSpec(3, (2,), 2).to_dict()
+    assert "kernel" not in described
+    assert NetworkSpec.from_dict(described).kernel == KernelSpec()
+
+
+@torch.no_grad()
+def test_banks_follow_the_orders() -> None:
+    network = kernel_network("fractional-layer")
+    network.fit_banks(size=4)
+    before = network.banks["hidden1"]
+    order = network.layer("hidden1").get_parameter("order_in")
+    order.fill_(0.95)
+    network.rollout(spikes())
+    assert network.banks["hidden1"] != before
+    assert network.kernel_errors()["hidden1"] < 0.01
+    network.fit_banks(size=5, whole_range=True)
+    held = network.banks["hidden1"]
+    order.fill_(0.3)
+    network.fit_banks(size=5, whole_range=True)
+    assert network.banks["hidden1"] == held
+
+
+def _network(neuron: NeuronSpec | None = None, kernel: KernelSpec | None = None, **more: object) -> NetworkSpec:
+    return NetworkSpec(3, (2,), 2, neuron=neuron or NeuronSpec(), kernel=kernel or KernelSpec(), **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: KernelSpec("box"), "kernel.shape: 'box' is none of"),  # type: ignore[arg-type]
+        (lambda: KernelSpec("pair", factor_init=(0.5, 3.0)), r"kernel.factor_init: \(0.5, 3.0\) is not"),
+        (lambda: KernelSpec("pair", tau_fast_init_steps=(0, 3)), "kernel.tau_fast_init_steps"),
+        (lambda: KernelSpec("fractional", order_range=(0.05, 1.0)), "kernel.order_range: .* is not 0.1 <= low"),
+        (lambda: KernelSpec("fractional", order_init=(0.7, 1.1)), "kernel.order_init"),
+        (lambda: KernelSpec("pair", unit="sum"), "kernel.unit: 'sum' needs shape 'fractional'"),
+        (lambda: KernelSpec("fractional", unit="half"), "kernel.unit: 'half' is none of"),  # type: ignore[arg-type]
+        (lambda: KernelSpec("fractional", window_steps=0), "kernel.window_steps: 0 is not from 1"),
+        (
+            lambda: _network(NeuronSpec(decay_range=(0, 0)), KernelSpec("pair")),
+            "kernel.shape: 'pair' needs synapses with decays",
+        ),
+        (
+            lambda: _network(NeuronSpec(decays="neuron", tied=True), KernelSpec("fractional")),
+            "neuron.tied_reset: a reset current has one decay",
+        ),
+        (
+            lambda: _network(NeuronSpec(decay_range=(0.0, 0.001)), KernelSpec("fractional")),
+            "neuron.decay_range: .* has no part in",
+        ),
+        (lambda: _network(NeuronSpec(reset="same_kernel"), recurrent=False), "'same_kernel' needs recurrent synapses"),
+        (
+            lambda: _network(NeuronSpec(reset="same_kernel"), decision=DecisionSpec("spike_count")),
+            "'same_kernel' is of hidden layers",
+        ),
+        (
+            lambda: NeuronSpec(potential="membrane", reset="same_kernel"),
+            "neuron.reset: 'same_kernel' needs potential 'currents'",
+        ),
+        (lambda: _network(NeuronSpec(reset="same_kernel", decay_range=(0, 0))), "'same_kernel' needs synapses with"),
+    ],
+)
+def test_what_cannot_be_is_refused(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        make()
+
+
+def test_a_fractional_network_has_no_exact_form() -> None:
+    with pytest.raises(ValueError, match="no finite state, and so no exact form: use the bank form"):
+        kernel_network("fractional").compile("exact")
