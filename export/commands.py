@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import StrEnum, auto
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +15,7 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from hetsyn_model.spec import ERROR_BOUND
+from hetsyn_model.spec import ERROR_BOUND, SpecError
 from service.errors import HetsynError
 
 if TYPE_CHECKING:
@@ -80,6 +81,13 @@ def export_checkpoint(
     ] = None,
     description: Annotated[str, typer.Option(help="One line about a network of yours, for people.")] = "",
     input_description: Annotated[str, typer.Option(help="What its channels are, for people.")] = "",
+    quiet_s: Annotated[
+        float | None,
+        typer.Option(
+            help="A stream begins in the state that so many seconds of silence leave behind. Default: as trained, "
+            "else 0."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help=f"Seed of the {SHD_SIZE} weights.")] = 0,
 ) -> None:
     """Verify and write an artifact. If the implementations disagree, nothing is written."""
@@ -90,6 +98,7 @@ def export_checkpoint(
     from export.sources import from_checkpoint, from_saved_network, shd_size
     from export.write import write_artifact
     from hetsyn_model.bank import BankError
+    from hetsyn_model.quiet import quiet_steps
     from hetsyn_model.run_folder import RunError
     from hetsyn_model.training.checkpoint import CheckpointFileError
     from hetsyn_model.training.config import ConfigError
@@ -103,14 +112,17 @@ def export_checkpoint(
         elif own := from_saved_network(Path(checkpoint), out, labels, examples, description, input_description):
             exported = own
         else:
-            exported = from_checkpoint(Path(checkpoint), out, data)
+            exported = from_checkpoint(Path(checkpoint), out, data, quiet_s)
             if as_trained:
                 bank_size = exported.bank_size
+        source = exported.source
+        if quiet_s is not None:
+            source = replace(source, quiet_steps=quiet_steps(quiet_s, source.network.spec.step_s))
         if exported.needs_data:
             _note_without_data()
         with _progress() as on_progress:
             reports = write_artifact(
-                exported.source,
+                source,
                 exported.evaluation,
                 out,
                 bank_size=bank_size,
@@ -130,6 +142,7 @@ def export_checkpoint(
         HetsynError,
         MissingData,
         RunError,
+        SpecError,
         FileExistsError,
     ) as error:
         console.print(f"[red]{escape(str(error))}[/red]")

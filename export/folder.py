@@ -101,8 +101,8 @@ def check_labels(labels: tuple[str, ...], outputs: int, rule: str) -> None:
         raise ExportError(f"label {twice[0]!r} stands for two outputs: give each output a label of its own")
 
 
-def golden_file(arrays: Mapping[str, NDArray[np.generic]]) -> bytes:
-    """The streams that a reader checks itself against, as the content of ``golden.npz``."""
+def arrays_file(arrays: Mapping[str, NDArray[np.generic]]) -> bytes:
+    """Arrays by name as the content of an ``.npz`` file, such as ``golden.npz``."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()
@@ -124,6 +124,7 @@ def assemble_manifest(
     files: Mapping[str, bytes],
     provenance: Provenance,
     endpointing: contract.Endpointing | None = None,
+    initial_file: str | None = None,
 ) -> contract.Manifest:
     """The manifest of these files, with what they were made with.
 
@@ -142,6 +143,7 @@ def assemble_manifest(
         files: content of every file but the manifest, by name.
         provenance: further entries.
         endpointing: how utterances are found in a stream; None where nobody has chosen it.
+        initial_file: values that the states begin with; None where each tensor has one.
 
     Raises:
         ExportError: the parts do not fit together.
@@ -152,11 +154,15 @@ def assemble_manifest(
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
+    is_new = initial_file is not None or any(form.exactness for form in forms.values())
+    if is_new:
+        forms = {
+            name: form.model_copy(update={"exactness": form.exactness or contract.usual_exactness(form, input.kind)})
+            for name, form in forms.items()
+        }
     try:
         return contract.Manifest(
-            format_version=contract.FORMAT_VERSION
-            if any(form.exactness for form in forms.values())
-            else contract.COMMON_VERSION,
+            format_version=contract.FORMAT_VERSION if is_new else contract.COMMON_VERSION,
             name=name,
             version=version,
             description=description,
@@ -169,6 +175,7 @@ def assemble_manifest(
             endpointing=endpointing,
             default_form=default_form,
             forms=dict(forms),
+            initial_file=initial_file,
             files={
                 file: contract.FileEntry(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
                 for file, content in files.items()

@@ -25,11 +25,12 @@ from export.build import GraphBuilder
 from export.decision_graph import class_probabilities, decide
 from export.delay_graph import arrive, read_tables
 from export.input_drive import event_drive, padded_values, values_drive
+from export.neuron_graph import fire
 from export.resonance_graph import RESONANCE, resonate
 from hetsyn_model.bank import BankWeights
 from hetsyn_model.compiled import Compiled, LayerWeights
 from hetsyn_model.path import Delays
-from hetsyn_model.spec import MEMBRANE_RESETS, NetworkSpec, decay_of
+from hetsyn_model.spec import MEMBRANE_RESETS, decay_of
 from hetsyn_model.state import DECISION_SCORE, state_name
 from hetsyn_model.synapse import ExactWeights, SynapsePath
 from service.contract.graph_io import (
@@ -250,7 +251,7 @@ def _step_graph(
         if layer.recovery is not None:
             potential, fired = resonate(body, layer.name, threshold, before, after, potential)
         else:
-            potential, fired = _spikes(body, spec, layer.name, threshold, before, after, potential)
+            potential, fired = fire(body, spec, layer.name, threshold, before, after, potential)
         x = fired
         if layer.name != "readout":
             outputs[spikes_name(layer.name)] = fired
@@ -354,53 +355,3 @@ def _exact_path(
     after[name] = current
     total = body.node("ReduceSum", body.cast(current, "float64"), body.constant([-1], "int64"), keepdims=0)
     return body.cast(total, "float32")
-
-
-def _spikes(
-    body: GraphBuilder,
-    spec: NetworkSpec,
-    name: str,
-    threshold: str,
-    before: dict[str, str],
-    after: dict[str, str],
-    currents: str,
-) -> tuple[str, str]:
-    """Threshold and reset of one layer into ``after``; potential and spikes, [batch, neurons]."""
-    neuron = spec.neuron
-
-    def scalar(value: float) -> Any:
-        return body.constant(value, "float32")
-
-    earlier = before[state_name(name, "spikes")]
-    taken = body.node("Mul", threshold, earlier)
-    if neuron.is_membrane:
-        kept = state_name(name, "membrane")
-        potential = after[kept] = body.node("Add", _left(body, spec, name, before[kept], earlier, taken), currents)
-    else:
-        kept = state_name(name, "reset_current")
-        after[kept] = body.node("Add", body.node("Mul", f"{name}.kappa", before[kept]), taken)
-        potential = body.node("Sub", currents, after[kept])
-    level = threshold
-    if neuron.adaptive:
-        adaptation_name = state_name(name, "adaptation_current")
-        adaptation = body.node(
-            "Add",
-            body.node("Mul", scalar(decay_of(neuron.adaptation_tau_steps)), before[adaptation_name]),
-            body.node("Mul", scalar(neuron.adaptation_strength), earlier),
-        )
-        after[adaptation_name] = adaptation
-        level = body.node("Add", level, adaptation)
-    spikes = body.cast(body.node("Greater", potential, level), "float32")
-    after[state_name(name, "spikes")] = spikes
-    return potential, spikes
-
-
-def _left(body: GraphBuilder, spec: NetworkSpec, name: str, membrane: str, spikes: str, taken: str) -> str:
-    """What decay and reset leave of a membrane, as ``hetsyn_model/spike.py`` computes it."""
-    kappa = f"{name}.kappa"
-    if spec.neuron.membrane_reset == "subtract_at_once":
-        return str(body.node("Mul", kappa, body.node("Sub", membrane, taken)))
-    decayed = body.node("Mul", kappa, membrane)
-    if spec.neuron.membrane_reset == "zero":
-        return str(body.node("Mul", decayed, body.node("Sub", body.constant(1.0, "float32"), spikes)))
-    return str(body.node("Sub", decayed, taken))

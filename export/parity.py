@@ -20,7 +20,9 @@ from torch import Tensor
 from export.torchscript import load_torchscript
 from hetsyn_model.compiled import Compiled
 from hetsyn_model.encoder import Encoder
+from hetsyn_model.events import Events
 from hetsyn_model.level_crossing import LevelCrossing
+from hetsyn_model.quiet import QuietStart, layout_after
 from hetsyn_model.readout import probabilities
 from hetsyn_model.rollout import rollout
 from hetsyn_model.spec import InputKind
@@ -56,10 +58,12 @@ class Streams:
     Attributes:
         spikes: float32 [stream, longest, channels]; values where the network takes those.
         steps: int64 [stream], length of each.
+        before: one stream, which each of them hears before its first step; None for nothing.
     """
 
     spikes: Tensor
     steps: Tensor
+    before: Events | None = None
 
 
 @dataclass(frozen=True)
@@ -101,10 +105,31 @@ def initial_arrays(layout: Sequence[TensorDescription], batch: int) -> dict[str,
     return {t.name: np.full((batch, *t.shape), t.initial, t.dtype) for t in layout}
 
 
+def encoder_arrays(quiet: QuietStart) -> dict[str, Array]:
+    """An encoder's state after silence, by tensor, of one stream."""
+    after = quiet.after
+    return {
+        "encoder.history": after.history[0].numpy().astype(np.float32),
+        "encoder.gain_db": after.gain_db[0].numpy(),
+        "encoder.level_db": after.level_db[0].numpy(),
+    }
+
+
+def started_layout(compiled: Compiled, streams: Streams) -> tuple[StateTensor, ...]:
+    """The layout of a network's state with the values that the streams begin with."""
+    return compiled.layout if streams.before is None else layout_after(compiled, streams.before)
+
+
 def initial_row(layout: Sequence[StateTensor], batch: int) -> dict[str, Array]:
     """The same as a network's graph takes it: ``state`` float32 [batch, words] and ``step`` int64 [batch]."""
-    row = np.concatenate([np.full(prod(t.shape), t.initial, np.float32) for t in layout if t.dtype == "float32"])
+    row = np.concatenate([_start(t) for t in layout if t.dtype == "float32"])
     return {STATE: np.tile(row, (batch, 1)), STEP: np.zeros(batch, np.int64)}
+
+
+def _start(tensor: StateTensor) -> NDArray[np.float32]:
+    if tensor.start is None:
+        return np.full(prod(tensor.shape), tensor.initial, np.float32)
+    return tensor.start.numpy().reshape(-1)
 
 
 def chunk_feed(
@@ -174,7 +199,7 @@ def _silence(trace: Array, lengths: NDArray[np.int64]) -> NDArray[np.float32]:
 @torch.no_grad()
 def run_torch(compiled: Compiled, streams: Streams) -> Traces:
     """Streams through torch's rollout: the reference."""
-    rolled = rollout(compiled, streams.spikes, streams.steps)
+    rolled = rollout(compiled, streams.spikes, streams.steps, before=streams.before)
     lengths = streams.steps.numpy()
     return Traces(
         _silence(rolled.readout.numpy(), lengths),
@@ -193,7 +218,7 @@ def run_script(content: bytes, compiled: Compiled, streams: Streams) -> Traces:
         streams: what to run.
     """
     script = load_torchscript(content)
-    layout = compiled.layout
+    layout = started_layout(compiled, streams)
     state = list(initial_state(layout, len(streams.steps)).values())
     hidden_count = len(compiled.spec.hidden)
     outputs: list[list[Tensor]] = [[] for _ in range(1 + hidden_count)]
@@ -240,7 +265,8 @@ def verify_form(
     Raises:
         ParityError: one differs in a label or by more than the tolerance.
     """
-    form, layout, hidden = compiled.form, compiled.layout, len(compiled.spec.hidden)
+    form, hidden = compiled.form, len(compiled.spec.hidden)
+    layout = started_layout(compiled, streams)
     on_run(f"{form}: torch")
     reference = run_torch(compiled, streams)
     cuttings = {"whole": [1 << 30], "chunks": [7, 1, 13], "steps": [1]}
@@ -267,7 +293,11 @@ def verify_form(
 
 
 def verify_encoder(
-    encoder: Encoder | LevelCrossing, graph: Graph, layout: Sequence[TensorDescription], inputs: Tensor
+    encoder: Encoder | LevelCrossing,
+    graph: Graph,
+    layout: Sequence[TensorDescription],
+    inputs: Tensor,
+    quiet: QuietStart | None = None,
 ) -> None:
     """An encoder's graph against torch, whole and in chunks.
 
@@ -276,16 +306,20 @@ def verify_encoder(
         graph: of the encoder.
         layout: of its state.
         inputs: float32 audio [stream, whole steps], or values [stream, steps, channels].
+        quiet: what the audio begins with; None for nothing.
 
     Raises:
         ParityError: a spike differs.
     """
     batch = inputs.shape[0]
     # each encoder takes its own state back
-    expected = encoder.step(inputs, encoder.initial_state(batch))[0].numpy()  # type: ignore[arg-type]
+    before = encoder.initial_state(batch) if quiet is None else quiet.encoder_state(batch)
+    expected = encoder.step(inputs, before)[0].numpy()  # type: ignore[arg-type]
     name, hop = (AUDIO, encoder.spec.step_samples) if isinstance(encoder, Encoder) else (VALUES, 1)
     for cut in (expected.shape[1], 3, 1):
         state = initial_arrays(layout, batch)
+        if quiet is not None:
+            state = {tensor: np.stack([array] * batch) for tensor, array in encoder_arrays(quiet).items()}
         for start in range(0, expected.shape[1], cut):
             width = min(cut, expected.shape[1] - start)
             feed = {

@@ -23,6 +23,7 @@ from hetsyn_model.encoder import EncoderSpec
 from hetsyn_model.events import Events
 from hetsyn_model.level_crossing import LevelCrossingSpec
 from hetsyn_model.network import Network
+from hetsyn_model.quiet import quiet_steps
 from hetsyn_model.spec import DecisionSpec, NetworkSpec, NeuronSpec
 from hetsyn_model.state import Form, state_bytes
 from hetsyn_model.training.checkpoint import Checkpoint
@@ -60,20 +61,24 @@ class Exported:
     needs_data: bool = False
 
 
-def from_checkpoint(path: Path, out: Path, data: Path | None) -> Exported:
+def from_checkpoint(path: Path, out: Path, data: Path | None, quiet_s: float | None = None) -> Exported:
     """The network of ``best.pt``.
 
     Args:
         path: of the checkpoint.
         out: folder of the artifact, NAME/VERSION.
         data: recordings, or the data of an experiment; None where there is none.
+        quiet_s: silence in whose state a stream begins; None for that of the training.
 
     Raises:
         CheckpointFileError: the file is no checkpoint.
+        SpecError: the silence has no such length.
         DataError: the network takes no audio, or ``data`` has no usable recordings.
         MissingData: the data of the experiment is not on this machine.
     """
     saved = Checkpoint.load(path)
+    if quiet_s is not None:
+        saved = replace(saved, quiet_steps=quiet_steps(quiet_s, saved.network.spec.step_s))
     if saved.experiment is None:
         return _trained(path, saved, out, data)
     return _experiment(saved, RunSpec.from_dict(saved.experiment), out, data)
@@ -129,6 +134,7 @@ def _experiment(saved: Checkpoint, run: RunSpec, out: Path, data: Path | None) -
             "epoch": saved.epoch,
         },
         saved.experiment,
+        quiet_steps=saved.quiet_steps,
     )
     test = task.test()
     form: Form = "exact" if saved.network.spec.has_exact_form else "bank"
@@ -169,6 +175,7 @@ def _trained(checkpoint: Path, saved: Checkpoint, out: Path, data: Path | None) 
         {"epoch": saved.epoch},
         config=saved.config,
         endpointing=_endpointing(config),
+        quiet_steps=saved.quiet_steps,
     )
     if data is not None:
         return _on_data(source, saved, config, data)
@@ -205,6 +212,8 @@ def _kept(path: Path, saved: Checkpoint) -> Evaluation:
         )
         if events.channels != saved.network.spec.channels:
             raise ValueError(f"of {events.channels} channels")
+        if kept.get("quiet_steps", 0) != saved.quiet_steps and saved.encoder is not None:
+            raise ValueError(f"they begin after {kept.get('quiet_steps', 0)} steps of silence")
         return Evaluation(Streams(events.dense(), steps), kept["target"])
     except (OSError, KeyError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise DataError(f"{path}: not the validation streams of this run ({error}): give --data") from error
@@ -241,7 +250,7 @@ def _on_data(source: Source, saved: Checkpoint, config: Config, data: Path) -> E
 
 def _front(saved: Checkpoint, config: Config) -> tuple[Front[Any], Kind]:
     if isinstance(saved.encoder, EncoderSpec):
-        return AudioFront(saved.encoder, config.augmentation.audio), "audio"
+        return AudioFront(saved.encoder, config.augmentation.audio, saved.quiet_steps), "audio"
     if isinstance(saved.encoder, LevelCrossingSpec):
         return ValuesFront(saved.encoder, config.augmentation.values), "values"
     spec = saved.network.spec

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
-from export.folder import ExportError, assemble_manifest, check_absent, check_labels, check_name, golden_file
+from export.folder import ExportError, arrays_file, assemble_manifest, check_absent, check_labels, check_name
 from export.folder import write_folder as write
 from export.step_graph import InputKind, StepGraph, chunk_graph, step_layout
 from export.step_parity import (
@@ -136,7 +136,7 @@ def write_step(
     content = chunk_graph(step, decision, kind)
     evidence = gather_evidence(load_graph(content), step, decision, kind, streams, reference)
     check_evidence(evidence, description.tolerance)
-    files = {GRAPH_FILE: content, GOLDEN_FILE: golden_file(_golden(kind, streams, evidence.truth))}
+    files = {GRAPH_FILE: content, GOLDEN_FILE: arrays_file(_golden(kind, streams, evidence.truth))}
     differences, problem = list(evidence.differences), None if make_script else "the model came as ONNX"
     if make_script is not None:
         try:

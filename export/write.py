@@ -17,29 +17,32 @@ from export.encoders import ENCODER_FILE, EncoderParts, encoder_parts
 from export.evaluation import Evaluation
 from export.folder import (
     GOLDEN,
-    ExportError,
+    arrays_file,
     assemble_manifest,
     check_absent,
     check_labels,
     check_name,
-    golden_file,
     write_folder,
 )
 from export.network_graph import network_graph
-from export.parity import Difference, ParityError, Streams, run_torch, verify_encoder, verify_form
+from export.parity import Difference, ParityError, Streams, run_torch, started_layout, verify_encoder, verify_form
+from export.served_kernels import kernel_provenance, servable_forms
+from export.stream_start import quiet_provenance, stream_start
 from export.torchscript import torchscript
 from hetsyn_model.compiled import Compiled
 from hetsyn_model.level_crossing import AnyEncoderSpec
 from hetsyn_model.network import Network
+from hetsyn_model.quiet import QuietStart
 from hetsyn_model.spec import ERROR_BOUND, NetworkSpec
 from hetsyn_model.state import FORMS, Form, state_bytes
 from hetsyn_model.training.checkpoint import Checkpoint
 from service.contract import manifest as contract
 from service.contract.graph_io import Float32Array
+from service.contract.initial import ENCODER, array_name
 from service.runtime.onnx import Graph, load_graph, operators_problem
 from service.runtime.operators import library
 
-CHECKPOINT = "network.pt"
+CHECKPOINT, INITIAL_FILE = "network.pt", "initial.npz"
 SEGMENT = 32  # streams that a verification holds in memory at once, in the exact form
 
 OnProgress = Callable[[str, str], None]
@@ -62,6 +65,7 @@ class Source:
         experiment: the run that made the network, for the checkpoint's copy; None without.
         config: of its training, for the same; None without.
         endpointing: how utterances are found in a stream; None where nobody has chosen it.
+        quiet_steps: silence in whose state a stream begins.
     """
 
     network: Network
@@ -76,6 +80,7 @@ class Source:
     experiment: dict[str, Any] | None = None
     config: dict[str, Any] | None = None
     endpointing: contract.Endpointing | None = None
+    quiet_steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -115,6 +120,7 @@ class _Verified:
         confusion: streams by their class and by the one that torch finds, int64 [outputs, outputs]; None where the
             evaluation has no labels.
         golden: a few streams and their traces.
+        initial: values that the state begins with, by tensor; empty where each tensor has one.
     """
 
     graph: bytes
@@ -123,6 +129,7 @@ class _Verified:
     hidden: list[Float32Array]
     confusion: NDArray[np.int64] | None
     golden: dict[str, NDArray[np.generic]]
+    initial: dict[str, Float32Array]
 
 
 def write_artifact(
@@ -159,14 +166,15 @@ def write_artifact(
     Raises:
         ParityError: implementations disagree, or a kernel is off by more than the bound. Nothing is written.
         BankError: no bank meets the bound.
-        ExportError: the labels do not fit the outputs, or no form that is asked for can be served.
+        ExportError: the labels do not fit the outputs, no form that is asked for can be served, or nothing is silence
+            to the encoder.
         ArtifactPathError: a name or version that no server reads.
         FileExistsError: there is something at ``out``.
     """
     check_name(source.name, source.version)
     check_absent(out)
     check_labels(source.labels, source.network.spec.outputs, source.network.spec.decision.rule)
-    forms = _servable(source.network.spec, forms)
+    forms = servable_forms(source.network.spec, forms)
     network = copy.deepcopy(source.network).float().eval()
     errors = dict.fromkeys(network.spec.layer_names, 0.0)
     if "bank" in forms:
@@ -177,10 +185,13 @@ def write_artifact(
 
     files: dict[str, bytes] = {}
     encoder = None if source.encoder is None else encoder_parts(source.encoder)
+    start = stream_start(source.quiet_steps, encoder, network.spec.channels)
+    evaluation = replace(evaluation, streams=replace(evaluation.streams, before=start.before))
     if encoder is not None:
         on_progress("verify the encoder", "")
-        _verify_encoder(encoder, audio)
+        _verify_encoder(encoder, audio, start.quiet)
         files[ENCODER_FILE] = encoder.graph
+    initial: dict[str, NDArray[Any]] = {array_name(ENCODER, name): array for name, array in start.arrays.items()}
     described_forms: dict[contract.FormName, contract.FormDescription] = {}
     reports: list[FormReport] = []
     golden: dict[str, NDArray[np.generic]] = {}
@@ -209,11 +220,14 @@ def write_artifact(
         )
         files[described.file], files[script] = verified.graph, verified.script
         golden |= verified.golden
+        initial |= {array_name(form, name): array for name, array in verified.initial.items()}
         if verified.confusion is not None:
             golden[f"{form}.confusion"] = verified.confusion
         described_forms[form] = described
         reports.append(_report(form, described, verified))
-    files[GOLDEN] = golden_file(golden)
+    files[GOLDEN] = arrays_file(golden)
+    if initial:
+        files[INITIAL_FILE] = arrays_file(initial)
     epoch = source.provenance.get("epoch")
     checkpoint = Checkpoint(
         network,
@@ -224,6 +238,7 @@ def write_artifact(
         source.labels,
         source.description,
         source.config,
+        source.quiet_steps,
     )
     files[CHECKPOINT] = checkpoint.to_bytes()
     manifest = _manifest(source, None if encoder is None else encoder.description, described_forms, files)
@@ -232,34 +247,15 @@ def write_artifact(
     return reports
 
 
-def _servable(spec: NetworkSpec, forms: Sequence[Form]) -> tuple[Form, ...]:
-    """The forms of these that an artifact can have.
-
-    Raises:
-        ExportError: none.
-    """
-    found = tuple(form for form in forms if form == "bank" or spec.kernel.is_exponential)
-    if not found:
-        raise ExportError(f"kernels of shape {spec.kernel.shape!r} are served in the bank form: choose form bank")
-    return found
-
-
-def _kernel_provenance(spec: NetworkSpec) -> dict[str, str | int | float | bool | None]:
-    """What the manifest says of kernels that are not exponential."""
-    if spec.kernel.is_exponential:
-        return {}
-    window = {"kernel_window_steps": spec.kernel.window_steps} if spec.kernel.shape == "fractional" else {}
-    return {"kernel": spec.kernel.shape, **window}
-
-
-def _verify_encoder(encoder: EncoderParts, inputs: torch.Tensor | None) -> None:
+def _verify_encoder(encoder: EncoderParts, inputs: torch.Tensor | None, quiet: QuietStart | None) -> None:
     """The encoder's graph gives torch's spikes.
 
     Raises:
         ParityError: it does not.
     """
     for graph in graphs_by_runtime(encoder.graph).values():
-        verify_encoder(encoder.reference, graph, encoder.description.state, encoder.probe if inputs is None else inputs)
+        probe = encoder.probe if inputs is None else inputs
+        verify_encoder(encoder.reference, graph, encoder.description.state, probe, quiet)
 
 
 def _verified_form(compiled: Compiled, evaluation: Evaluation, on_progress: OnProgress) -> _Verified:
@@ -287,8 +283,11 @@ def _verified_form(compiled: Compiled, evaluation: Evaluation, on_progress: OnPr
         if truth is not None and confusion is not None:
             np.add.at(confusion, (truth.numpy(), traces.probabilities.argmax(-1)), 1)
         if not golden:
-            golden = _golden(compiled, Streams(part.spikes[:4, : int(part.steps[:4].max())], part.steps[:4]))
-    return _Verified(content, script, differences, hidden, confusion, golden)
+            few = Streams(part.spikes[:4, : int(part.steps[:4].max())], part.steps[:4], part.before)
+            golden = _golden(compiled, few)
+    layout = started_layout(compiled, evaluation.streams)
+    initial = {tensor.name: tensor.start.numpy() for tensor in layout if tensor.start is not None}
+    return _Verified(content, script, differences, hidden, confusion, golden, initial)
 
 
 def _on_run(on_progress: OnProgress, stage: str, of: str, implementation: str) -> None:
@@ -333,7 +332,10 @@ def _segments(evaluation: Evaluation) -> list[tuple[Streams, torch.Tensor | None
         chosen = slice(start, start + SEGMENT)
         steps = streams.steps[chosen]
         parts.append(
-            (Streams(streams.spikes[chosen, : int(steps.max())], steps), None if labels is None else labels[chosen])
+            (
+                Streams(streams.spikes[chosen, : int(steps.max())], steps, streams.before),
+                None if labels is None else labels[chosen],
+            )
         )
     return parts
 
@@ -392,5 +394,6 @@ def _manifest(
         forms=forms,
         default_form=min(forms, key=lambda form: (forms[form].state_bytes, form == "bank")),
         files=files,
-        provenance=_kernel_provenance(spec) | source.provenance,
+        provenance=kernel_provenance(spec) | source.provenance | quiet_provenance(source.quiet_steps, spec.step_s),
+        initial_file=INITIAL_FILE if INITIAL_FILE in files else None,
     )

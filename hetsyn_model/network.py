@@ -256,13 +256,20 @@ class Network(nn.Module):
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
-    def rollout(self, spikes: Tensor | Events, form: Form = "bank", steps: Tensor | None = None) -> Rollout:
+    def rollout(
+        self,
+        spikes: Tensor | Events,
+        form: Form = "bank",
+        steps: Tensor | None = None,
+        before: Events | None = None,
+    ) -> Rollout:
         """Run whole streams from their initial state; differentiable, with dropout in training mode.
 
         Args:
             spikes: float [batch, steps, channels], or the same as events; values where the network takes those.
             form: ``exact``, a current a synapse, or ``bank``, K shared decays a layer.
             steps: int64 [batch], length of each stream where they differ.
+            before: one stream, which each of them hears before its first step; the result has nothing of it.
 
         Returns:
             Readout, hidden spikes and scores.
@@ -271,7 +278,8 @@ class Network(nn.Module):
             ValueError: the form or the input's shape is not the network's.
             BankError: form ``bank`` before :meth:`fit_banks`, and no bank meets ERROR_BOUND.
         """
-        return rollout(self.compile(form), spikes, steps, dropout=self.spec.dropout if self.training else 0.0)
+        dropout = self.spec.dropout if self.training else 0.0
+        return rollout(self.compile(form), spikes, steps, before=before, dropout=dropout)
 
     def save(self) -> Mapping[str, object]:
         """All that :meth:`load` needs, as plain values and tensors."""

@@ -52,7 +52,12 @@ class Rollout:
 
 
 def rollout(
-    compiled: Compiled, spikes: Tensor | Events, steps: Tensor | None = None, *, dropout: float = 0.0
+    compiled: Compiled,
+    spikes: Tensor | Events,
+    steps: Tensor | None = None,
+    *,
+    before: Events | None = None,
+    dropout: float = 0.0,
 ) -> Rollout:
     """Run whole streams from their initial state; differentiable.
 
@@ -60,6 +65,7 @@ def rollout(
         compiled: the network in one form.
         spikes: float [batch, steps, channels], or the same as events; values where the network takes those.
         steps: int64 [batch], length of each stream where they differ; the score ends there.
+        before: one stream, which each of them hears before its first step; the result has nothing of it.
         dropout: probability with which a spike does not reach the next layer, in training.
 
     Returns:
@@ -87,7 +93,11 @@ def rollout(
     if steps is None:
         steps = torch.full((batch,), longest, dtype=torch.int64, device=compiled.device)
     by_form = _by_step if compiled.form == "exact" else _by_layer
+    if before is not None and before.steps:
+        spikes = (spikes if isinstance(spikes, Events) else Events.of(spikes)).after(before)
     readout, hidden, output = by_form(compiled, spikes, dropout)
+    if before is not None and before.steps:
+        readout, output, *hidden = (trace[:, before.steps :] for trace in (readout, output, *hidden))
     return Rollout(readout, hidden, decide(spec.decision, output, steps), steps, spec.decision)
 
 

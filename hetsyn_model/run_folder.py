@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+CONFIGURATION = "run.json"
+
 
 class RunError(ValueError):
     """The run folder belongs to another configuration, or is not a run; the message says which field."""
@@ -24,7 +26,7 @@ def record_configuration(folder: Path, config: dict[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise RunError(f"{folder}: a file is in the way: name another folder for the run") from error
-    path, text = folder / "run.json", json.dumps(config, indent=1)
+    path, text = folder / CONFIGURATION, json.dumps(config, indent=1)
     if not path.exists():
         replace_file(path, text.encode())
         return

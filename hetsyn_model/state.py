@@ -6,7 +6,7 @@ Everything else reads the state from here: the rollout, the exported graphs, the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Literal, get_args
 
@@ -47,16 +47,22 @@ class StateTensor:
         shape: of one stream.
         dtype: of the served network.
         initial: value of every element before the first step.
+        start: the values before the first step, [*shape], where they differ; None where all are ``initial``.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: Literal["float32", "int64"] = "float32"
     initial: float = 0.0
+    start: Tensor | None = field(default=None, compare=False)
 
     @property
     def bytes(self) -> int:
         return prod(self.shape) * (4 if self.dtype == "float32" else 8)
+
+    @property
+    def is_decision(self) -> bool:
+        return self.name in (DECISION_SCORE_LOW, DECISION_SCORE, DECISION_STEP)
 
 
 def state_layout(spec: NetworkSpec, form: Form, bank_sizes: Mapping[str, int] | None = None) -> tuple[StateTensor, ...]:
@@ -124,12 +130,13 @@ def initial_state(
     device: torch.device | str | None = None,
 ) -> State:
     """State of ``batch`` streams before their first step; float tensors get ``dtype``."""
-    return {
-        tensor.name: torch.full(
-            (batch, *tensor.shape),
-            tensor.initial,
-            dtype=torch.int64 if tensor.dtype == "int64" else dtype,
-            device=device,
+    state: State = {}
+    for tensor in layout:
+        kind = torch.int64 if tensor.dtype == "int64" else dtype
+        shape = (batch, *tensor.shape)
+        state[tensor.name] = (
+            torch.full(shape, tensor.initial, dtype=kind, device=device)
+            if tensor.start is None
+            else tensor.start.to(device=device, dtype=kind).expand(shape).clone()
         )
-        for tensor in layout
-    }
+    return state

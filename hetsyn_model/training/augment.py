@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hetsyn_model.encoder import Encoder, EncoderSpec
 from hetsyn_model.events import Events
+from hetsyn_model.quiet import QuietStart
 from hetsyn_model.spec import SpecError
 from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.batch_encoder import BatchEncoding, Levels, power_spectrum, thinned
@@ -109,27 +110,50 @@ def check_not_negative(spec: object, *names: str) -> None:
             raise SpecError(f"{name}: {value} is {'below 0' if value < 0 else 'above 1'}")
 
 
-def encode_batch(encoder: Encoder, recordings: Sequence[Recording], tail_steps: int) -> Batch:
-    """Recordings as the server encodes them: unchanged, then ``tail_steps`` of silence."""
+def encode_batch(
+    encoder: Encoder, recordings: Sequence[Recording], tail_steps: int, quiet: QuietStart | None = None
+) -> Batch:
+    """Recordings as the server encodes them: unchanged, then ``tail_steps`` of silence.
+
+    Args:
+        encoder: of the audio.
+        recordings: to encode.
+        tail_steps: silence after each.
+        quiet: what each begins with; None for nothing.
+    """
     hop = encoder.spec.step_samples
     lengths = [-(-recording.audio.size // hop) + tail_steps for recording in recordings]
     audio = np.zeros((len(recordings), max(lengths) * hop))
     for row, recording in zip(audio, recordings, strict=True):
         row[: recording.audio.size] = recording.audio
-    spikes, _ = encoder.step(torch.from_numpy(audio), encoder.initial_state(len(recordings)))
-    return _batch(spikes, lengths, recordings)
+    start = encoder.initial_state(len(recordings)) if quiet is None else quiet.encoder_state(len(recordings))
+    spikes, _ = encoder.step(torch.from_numpy(audio), start)
+    batch = _batch(spikes, lengths, recordings)
+    return batch if quiet is None else replace(batch, before=quiet.events)
 
 
 def augment_batch(
-    encoder: Encoder, recordings: Sequence[Recording], tail_steps: int, augment: AugmentSpec, rng: np.random.Generator
+    encoder: Encoder,
+    recordings: Sequence[Recording],
+    tail_steps: int,
+    augment: AugmentSpec,
+    rng: np.random.Generator,
+    quiet_steps: int = 0,
 ) -> Batch:
-    """Recordings, each changed at random, then ``tail_steps`` of silence."""
-    levels_db, lengths = augment_levels(encoder.spec, recordings, tail_steps, augment, rng)
-    return Batch(
-        augment_events(BatchEncoding.of(encoder.spec, levels_db), lengths, augment, rng),
-        torch.from_numpy(lengths),
-        labels_of(recordings),
-    )
+    """Recordings, each changed at random, then ``tail_steps`` of silence; so many steps of silence before."""
+    spec = encoder.spec
+    levels_db, lengths = augment_levels(spec, recordings, tail_steps, augment, rng)
+    before = None
+    if quiet_steps:
+        quiet_db = np.tile(_quiet_db(spec, augment), (1, quiet_steps, 1))
+        before = BatchEncoding.of(spec, quiet_db).events()
+        # from its second step on, silence changes nothing: one step leaves the levels of all of them
+        levels_db = np.concatenate([np.tile(quiet_db[:, :1], (len(recordings), 1, 1)), levels_db], 1)
+    encoding = BatchEncoding.of(spec, levels_db)
+    if quiet_steps:
+        encoding = replace(encoding, threshold=encoding.threshold[:, 1:])
+    events = augment_events(encoding, lengths, augment, rng)
+    return Batch(events, torch.from_numpy(lengths), labels_of(recordings), before=before)
 
 
 def augment_levels(
@@ -167,7 +191,7 @@ def augment_levels(
         start += length
     levels = (10.0 * torch.log10(energy + 10.0 ** (spec.floor_db / 10.0))).numpy()
     emphasis_db = spec.emphasis_db() + augment.brighten_db_per_octave * spec.octaves()
-    quiet_db = (spec.floor_db + emphasis_db).astype(np.float32)
+    quiet_db = _quiet_db(spec, augment)
     stacked = np.tile(quiet_db, (len(recordings), int(lengths.max()), 1))
     bands, knots = np.linspace(-1.0, 1.0, spec.bands), np.linspace(-1.0, 1.0, 6)
     start = 0
@@ -182,6 +206,12 @@ def augment_levels(
         np.maximum(levels[start : start + length] + colour_db.astype(np.float32), quiet_db, out=row[:length])
         start += length
     return stacked, lengths
+
+
+def _quiet_db(spec: EncoderSpec, augment: AugmentSpec) -> Levels:
+    """[bands], the levels of silence."""
+    emphasis_db = spec.emphasis_db() + augment.brighten_db_per_octave * spec.octaves()
+    return np.asarray(spec.floor_db + emphasis_db, np.float32)
 
 
 def augment_events(

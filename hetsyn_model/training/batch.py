@@ -24,12 +24,14 @@ class Batch:
         target: classes int64 [b], or a trace float32 [b, t, outputs].
         analog: float32 [b, t, features], the same streams before their encoding in spikes; None where there is no
             such thing.
+        before: one stream, which each of the others hears before its first step; None for nothing.
     """
 
     events: Events
     steps: Tensor
     target: Tensor
     analog: Tensor | None = None
+    before: Events | None = None
 
     @staticmethod
     def of(spikes: Spikes, target: Tensor, analog: Tensor | None = None) -> Batch:
@@ -44,9 +46,10 @@ class Batch:
         """The streams from the first up to, not with, the last."""
         part = slice(first, last)
         analog = None if self.analog is None else self.analog[part]
-        return Batch(self.events.streams(first, last), self.steps[part], self.target[part], analog)
+        return Batch(self.events.streams(first, last), self.steps[part], self.target[part], analog, self.before)
 
     def to(self, device: torch.device | str) -> Batch:
         """The same streams in a device's memory."""
         analog = None if self.analog is None else self.analog.to(device)
-        return Batch(self.events.to(device), self.steps.to(device), self.target.to(device), analog)
+        before = None if self.before is None else self.before.to(device)
+        return Batch(self.events.to(device), self.steps.to(device), self.target.to(device), analog, before)

@@ -32,6 +32,7 @@ class Checkpoint:
         labels: names of the outputs; empty in checkpoints from before they were kept.
         description: one line for people.
         config: of its training, :meth:`hetsyn_model.training.config.Config.to_dict`; None without.
+        quiet_steps: silence in whose state a stream begins (``hetsyn_model/quiet.py``).
     """
 
     network: Network
@@ -42,6 +43,7 @@ class Checkpoint:
     labels: tuple[str, ...] = ()
     description: str = ""
     config: dict[str, Any] | None = None
+    quiet_steps: int = 0
 
     def to_bytes(self) -> bytes:
         buffer = BytesIO()
@@ -57,6 +59,7 @@ class Checkpoint:
             "labels": list(self.labels),
             "description": self.description,
             "config": self.config,
+            "quiet_steps": self.quiet_steps,
         }
         torch.save(values | {name: value for name, value in further.items() if value}, buffer)
         return buffer.getvalue()
@@ -79,6 +82,7 @@ class Checkpoint:
                 tuple(saved.get("labels", ())),
                 saved.get("description", ""),
                 saved.get("config"),
+                int(saved.get("quiet_steps", 0)),
             )
         except OSError as error:
             raise CheckpointFileError(f"{path}: the checkpoint cannot be read ({error.strerror})") from error

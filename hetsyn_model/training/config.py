@@ -19,8 +19,10 @@ from typing import Any, Literal, get_args, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from hetsyn_model.encoder import EncoderSpec
+from hetsyn_model.quiet import quiet_steps
 from hetsyn_model.spec import DecisionSpec, KernelSpec, NeuronSpec, PathSpec, SpecError, SurrogateSpec
 from hetsyn_model.training.augment import AugmentSpec
+from hetsyn_model.training.endpointing import EndpointingConfig
 from hetsyn_model.training.examples import Kind
 from hetsyn_model.training.front import SpikesAugmentSpec, ValuesAugmentSpec
 from hetsyn_model.training.schedule import DelayTraining
@@ -133,6 +135,7 @@ class TrainSpec:
         extra_per_real: extra examples (synthesised voices) for each other one, redrawn every epoch.
         tail_steps: silence after an example in training.
         served_tail_steps: silence after an example in validation, and at the end of a session.
+        quiet_s: a stream, also a served one, begins in the state that so much silence leaves behind, in seconds.
         bank_size: decays of each bank in training.
         smoothing: of the labels.
         average: decay of the running mean of the weights that is evaluated.
@@ -165,6 +168,7 @@ class TrainSpec:
     distillation: float = 0.5
     tied: bool = False
     choose: Literal["accuracy", "loss"] = "accuracy"
+    quiet_s: float = 0.0
 
     def __post_init__(self) -> None:
         for name, lowest in (
@@ -185,44 +189,9 @@ class TrainSpec:
         for name in ("warmup", "final", "smoothing", "average", "distillation"):
             if not 0 <= getattr(self, name) <= 1:
                 raise SpecError(f"{name}: {getattr(self, name)} is not in [0, 1]")
+        quiet_steps(self.quiet_s, 1.0)
         if self.warmup + self.final >= 1:
             raise SpecError(f"warmup {self.warmup} and final {self.final} leave no steps between them")
-
-
-@dataclass(frozen=True)
-class EndpointingConfig:
-    """How a server finds utterances in a stream of the model's input.
-
-    Attributes:
-        threshold: rise above the background that is speech: of sound in dB, of other input in spikes a step; 0: nothing
-            is said of it, so that a server finds utterances only where a client asks for it.
-        release: share of it below which speech is silence again.
-        onset_s: an utterance begins when speech has lasted so long.
-        preroll_s: an utterance takes so much of what came before.
-        silence_s: an utterance ends when silence has lasted so long.
-        no_speech_s: without speech for so long, the answer is that nothing was heard; 0 for never.
-        max_s: the longest utterance.
-    """
-
-    threshold: float = 0.0
-    release: float = 0.5
-    onset_s: float = 0.03
-    preroll_s: float = 0.2
-    silence_s: float = 0.5
-    no_speech_s: float = 2.4
-    max_s: float = 20.0
-
-    def __post_init__(self) -> None:
-        for name in ("threshold", "onset_s", "preroll_s", "no_speech_s"):
-            if getattr(self, name) < 0:
-                raise SpecError(f"{name}: {getattr(self, name)} is below 0")
-        for name in ("silence_s", "max_s"):
-            if getattr(self, name) < 0.05:
-                raise SpecError(f"{name}: {getattr(self, name)} is below 0.05")
-        if not 0 < self.release <= 1:
-            raise SpecError(f"release: {self.release} is not above 0 and at most 1")
-        if max(self.onset_s, self.preroll_s) > 1:
-            raise SpecError(f"onset_s, preroll_s: {self.onset_s}, {self.preroll_s} are not at most 1")
 
 
 @dataclass(frozen=True)

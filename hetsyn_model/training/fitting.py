@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hetsyn_model.bank import BankError
 from hetsyn_model.network import Network
-from hetsyn_model.run_folder import replace_file, save_tensors
+from hetsyn_model.run_folder import CONFIGURATION, replace_file, save_tensors
 from hetsyn_model.spec import NetworkSpec
 from hetsyn_model.state import Form
 from hetsyn_model.training.checkpoint import Checkpoint, CheckpointFileError
@@ -147,14 +147,40 @@ def train_prepared(
 
 def _teacher(path: Path, prepared: Prepared) -> Network:
     checkpoint = Checkpoint.load(path)
-    if checkpoint.network.spec != prepared.spec or checkpoint.encoder != prepared.front.spec:
+    if (
+        checkpoint.network.spec != prepared.spec
+        or checkpoint.encoder != prepared.front.spec
+        or (checkpoint.quiet_steps != prepared.front.quiet_steps)
+    ):
         raise CheckpointFileError(f"{path}: was trained with other settings, so it cannot be a teacher")
     if checkpoint.config is not None and checkpoint.config["split"] != prepared.config.to_dict()["split"]:
         raise CheckpointFileError(
             f"{path}: was trained with another split, so it may have learned from examples that test its student: "
             "train it with the same split"
         )
+    _check_examples(path, prepared)
     return checkpoint.network
+
+
+def _check_examples(teacher: Path, prepared: Prepared) -> None:
+    """Check that a teacher has learned from the examples of its student, where its run is still beside it.
+
+    Raises:
+        CheckpointFileError: it has not.
+    """
+    run = teacher.with_name(CONFIGURATION)
+    if not run.exists():
+        return
+    try:
+        learned, _, validated = json.loads(run.read_text())["recordings"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointFileError(f"{run}: does not say what the teacher has learned from: train it again") from error
+    data = prepared.data
+    if [learned, validated] != [digest_of(data.real), digest_of(data.validation)]:
+        raise CheckpointFileError(
+            f"{teacher}: was trained on other examples ({learned}), so it may have learned from examples that test its "
+            f"student: train it on the same ({digest_of(data.real)})"
+        )
 
 
 def _keep(prepared: Prepared, out: Path) -> None:
@@ -173,8 +199,8 @@ def _keep(prepared: Prepared, out: Path) -> None:
         "row_splits": events.row_splits,
         "units": events.units,
         "channels": events.channels,
+        "quiet_steps": prepared.front.quiet_steps,
     }
-
     save_tensors(out / VALIDATION, saved)
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from hetsyn_model.encoder import Encoder, EncoderSpec
 from hetsyn_model.events import Events
 from hetsyn_model.level_crossing import AnyEncoderSpec, LevelCrossing, LevelCrossingSpec
+from hetsyn_model.quiet import QuietStart, empty_steps
 from hetsyn_model.training.augment import (
     AugmentSpec,
     augment_batch,
@@ -74,11 +75,13 @@ class Front(Protocol[T_contra]):
         spec: of the encoder; None where the data are spikes.
         channels: of the spikes.
         step_s: duration of a step, in seconds.
+        quiet_steps: silence that each stream begins after.
     """
 
     spec: AnyEncoderSpec | None
     channels: int
     step_s: float
+    quiet_steps: int
 
     def encode(self, items: Sequence[T_contra], tail_steps: int) -> Batch:
         """Examples as the server encodes them, then so many steps of silence."""
@@ -95,18 +98,20 @@ class AudioFront:
     Args:
         spec: of the encoder.
         augment: how recordings are varied.
+        quiet_steps: silence that each begins after.
     """
 
-    def __init__(self, spec: EncoderSpec, augment: AugmentSpec) -> None:
+    def __init__(self, spec: EncoderSpec, augment: AugmentSpec, quiet_steps: int = 0) -> None:
         self.spec: AnyEncoderSpec | None = spec
-        self.channels, self.step_s = spec.channels, spec.step_s
+        self.channels, self.step_s, self.quiet_steps = spec.channels, spec.step_s, quiet_steps
         self._encoder, self._augment = Encoder(spec), augment
+        self._quiet = QuietStart.of(self._encoder, quiet_steps) if quiet_steps else None
 
     def encode(self, items: Sequence[Recording], tail_steps: int) -> Batch:
-        return encode_batch(self._encoder, items, tail_steps)
+        return encode_batch(self._encoder, items, tail_steps, self._quiet)
 
     def vary(self, items: Sequence[Recording], tail_steps: int, rng: np.random.Generator) -> Batch:
-        return augment_batch(self._encoder, items, tail_steps, self._augment, rng)
+        return augment_batch(self._encoder, items, tail_steps, self._augment, rng, self.quiet_steps)
 
 
 class SpikesFront:
@@ -116,15 +121,18 @@ class SpikesFront:
         channels: of the spikes.
         step_s: duration of a step, in seconds.
         augment: how streams are varied.
+        quiet_steps: without a spike, that each stream begins after.
     """
 
-    def __init__(self, channels: int, step_s: float, augment: SpikesAugmentSpec) -> None:
+    def __init__(self, channels: int, step_s: float, augment: SpikesAugmentSpec, quiet_steps: int = 0) -> None:
         self.spec: AnyEncoderSpec | None = None
-        self.channels, self.step_s, self._augment = channels, step_s, augment
+        self.channels, self.step_s, self._augment, self.quiet_steps = channels, step_s, augment, quiet_steps
+        self._quiet = empty_steps(quiet_steps, channels) if quiet_steps else None
 
     def encode(self, items: Sequence[SpikeStream], tail_steps: int) -> Batch:
         lengths = np.array([item.length for item in items], np.int64) + tail_steps
-        return _batch(items, collate(items, self.channels, int(lengths.max())), lengths)
+        batch = _batch(items, collate(items, self.channels, int(lengths.max())), lengths)
+        return replace(batch, before=self._quiet)
 
     def vary(self, items: Sequence[SpikeStream], tail_steps: int, rng: np.random.Generator) -> Batch:
         how, varied = self._augment, []
@@ -147,7 +155,7 @@ class ValuesFront:
 
     def __init__(self, spec: LevelCrossingSpec, augment: ValuesAugmentSpec) -> None:
         self.spec: AnyEncoderSpec | None = spec
-        self.channels, self.step_s = spec.channels, spec.step_s
+        self.channels, self.step_s, self.quiet_steps = spec.channels, spec.step_s, 0
         self._encoder, self._augment = LevelCrossing(spec), augment
         self._offset, scale = np.array(spec.offset), np.array(spec.scale)
         self._unit = np.divide(1.0, scale, out=np.zeros_like(scale), where=scale > 0)

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from hetsyn_model.encoder import EncoderSpec
-from hetsyn_model.events import Events
 from hetsyn_model.network import Network
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import NetworkSpec
@@ -54,7 +53,7 @@ def classify(
     for start in range(0, len(order), batch):
         chosen = order[start : start + batch]
         encoded = front.encode([items[index] for index in chosen], tail_steps).to(network.device)
-        rolled = network.rollout(encoded.events, form, encoded.steps)
+        rolled = network.rollout(encoded.events, form, encoded.steps, encoded.before)
         labels[chosen] = rolled.scores.argmax(-1).cpu()
         probabilities[chosen] = rolled.probabilities.float().cpu()
     return labels, probabilities
@@ -155,7 +154,11 @@ class LabelledData(Generic[T]):
         torch.manual_seed(self.seed * 100_003 + epoch)
         for items in self._drawn(rng):
             batch = self.front.vary(items, self.how.tail_steps, rng)
-            yield replace(batch, events=level_changes(batch.events, self._bands)) if self.how.tied else batch
+            yield self._tied(batch) if self.how.tied else batch
+
+    def _tied(self, batch: Batch) -> Batch:
+        before = None if batch.before is None else level_changes(batch.before, self._bands)
+        return replace(batch, events=level_changes(batch.events, self._bands), before=before)
 
     def _drawn(self, rng: np.random.Generator) -> list[list[T]]:
         data, size = self.data, self.how.batch
@@ -166,7 +169,7 @@ class LabelledData(Generic[T]):
         return [batches[int(index)] for index in rng.permutation(len(batches))]
 
     def forward(self, model: Network, batch: Batch) -> Rollout:
-        return model.rollout(batch.events, "bank", batch.steps)
+        return model.rollout(batch.events, "bank", batch.steps, batch.before)
 
     def loss(self, rolled: Rollout, batch: Batch) -> Tensor:
         how = self.how
@@ -174,15 +177,15 @@ class LabelledData(Generic[T]):
         if how.late:
             loss = loss + how.late * late_loss(rolled, batch.target, how.smoothing)
         if self.teachers:
-            distilled = distillation_loss(rolled, self._teach(batch.events, batch.steps))
+            distilled = distillation_loss(rolled, self._teach(batch))
             loss = (1.0 - how.distillation) * loss + 2.0 * how.distillation * distilled
         return loss
 
     @torch.no_grad()
-    def _teach(self, events: Events, steps: Tensor) -> Tensor:
+    def _teach(self, batch: Batch) -> Tensor:
         """Mean class probabilities of the teachers, [batch, longest, outputs]."""
-        each = [torch.softmax(teacher.rollout(events, "bank", steps).readout, -1) for teacher in self.teachers]
-        return torch.stack(each).mean(0)
+        rolled = [teacher.rollout(batch.events, "bank", batch.steps, batch.before) for teacher in self.teachers]
+        return torch.stack([torch.softmax(each.readout, -1) for each in rolled]).mean(0)
 
     def measure(self, rolled: Rollout, batch: Batch) -> dict[str, Tensor]:
         """``train_accuracy`` [b] on the varied examples; ``firing_rate`` [1], spikes a neuron and step."""
@@ -215,6 +218,7 @@ class LabelledData(Generic[T]):
             labels=about.labels,
             description=about.description,
             config=about.config,
+            quiet_steps=self.front.quiet_steps,
         ).to_bytes()
 
     def earlier_history(self, saved: Mapping[str, Any]) -> History:
@@ -301,7 +305,7 @@ def train_labelled(
         {
             "network": spec.to_dict(),
             "encoder": None if front.spec is None else front.spec.to_dict(),
-            "train": asdict(how) | {"augment": options.augmentation},
+            "train": _settings(how) | {"augment": options.augmentation},
             "seed": options.seed,
             "recordings": [digest_of(data.real), digest_of(data.extra), digest_of(data.validation)],
             "teachers": [_fingerprint(teacher) for teacher in options.teachers],
@@ -326,6 +330,11 @@ def train_labelled(
         callbacks=options.callbacks,
         device=options.device,
     )
+
+
+def _settings(how: TrainSpec) -> dict[str, Any]:
+    """As ``run.json`` has them: without a quiet start, as before there was one, so that such a run goes on."""
+    return {name: value for name, value in asdict(how).items() if name != "quiet_s" or value}
 
 
 def _fingerprint(network: Network) -> str:

@@ -5,6 +5,7 @@ models/NAME/VERSION/
     exact.onnx        network, one current a synapse
     bank.onnx         network, K shared decays a layer
     encoder.onnx      audio to spikes, if the model takes audio
+    initial.npz       the state that a stream begins in, if it is not one number a tensor (``contract.initial``)
     exact.pt bank.pt  TorchScript of one step
     golden.npz        inputs, and the outputs that each form gives for them
     network.pt        the torch checkpoint that the other files were made from; the server does not read it

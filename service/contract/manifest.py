@@ -56,7 +56,7 @@ class TensorDescription(_Part):
     """A state tensor of one stream.
 
     Attributes:
-        initial: every value of it before the first step.
+        initial: every value of it before the first step, if the manifest's ``initial_file`` has no others.
     """
 
     name: str = Field(min_length=1, max_length=256)
@@ -231,7 +231,8 @@ class FormDescription(_Part):
 class Manifest(_Part):
     """Everything that a server knows about a model.
 
-    ``endpointing``: how utterances are found in a stream; None where nobody has chosen it.
+    ``endpointing``: how utterances are found in a stream; None where nobody has chosen it. ``initial_file``: values of
+    state tensors before the first step (``contract.initial``); None where each has one value, from format 5 on.
     """
 
     format_version: Literal[2, 3, 4, 5]
@@ -247,6 +248,7 @@ class Manifest(_Part):
     endpointing: Endpointing | None = None
     default_form: FormName
     forms: dict[FormName, FormDescription]
+    initial_file: str | None = None
     files: dict[str, FileEntry]
     provenance: dict[str, str | int | float | bool | None]
 
@@ -254,6 +256,8 @@ class Manifest(_Part):
     def _consistent(self) -> Manifest:
         if self.decision.rule != "trace" and len(self.labels) != self.outputs:
             raise ValueError(f"{len(self.labels)} labels for {self.outputs} outputs")
+        if self.initial_file is not None and self.format_version <= COMMON_VERSION:
+            raise ValueError(f"in format {self.format_version}, initial_file is {self.initial_file!r}")
         two_words = self.format_version > 2 and self.decision.adds_up
         for form in self.forms.values():
             if (form.exactness is None) == (self.format_version > COMMON_VERSION):
@@ -276,7 +280,7 @@ class Manifest(_Part):
         if encoder and encoder.file is None and taken != ("values", encoder.samples_per_step):
             raise ValueError("samples go straight to the network, which does not take a step of them as values")
         used = [file for form in self.forms.values() for file in (form.file, form.torchscript)]
-        used += [self.encoder.file] if self.encoder else []
+        used += [self.encoder.file if self.encoder else None, self.initial_file]
         for file in [*filter(None, used), *self.files]:
             if file not in self.files:
                 raise ValueError(f"file {file!r} is used but not listed under files")
@@ -297,15 +301,14 @@ class Manifest(_Part):
         described = self.forms[form]
         if described.exactness is not None:
             return described.exactness
-        if described.tolerance:
-            return "C"
-        return "A" if described.bank_sizes and self.input.kind == "spikes" else "B"
+        return usual_exactness(described, self.input.kind)
 
     def to_json(self) -> str:
         """As a server of its format reads it."""
-        later = {"exactness", "lookahead_steps"} if self.format_version <= COMMON_VERSION else set()
-        of_forms: dict[str, Any] = dict.fromkeys(self.forms, later)
-        return self.model_dump_json(indent=1, exclude={"forms": of_forms}) + "\n"
+        if self.format_version > COMMON_VERSION:
+            return self.model_dump_json(indent=1) + "\n"
+        of_forms: dict[str, Any] = {name: {"exactness", "lookahead_steps"} for name in self.forms}
+        return self.model_dump_json(indent=1, exclude={"forms": of_forms, "initial_file": True}) + "\n"
 
     @property
     def total_bytes(self) -> int:
@@ -313,6 +316,13 @@ class Manifest(_Part):
         states = sum(form.state_bytes for form in self.forms.values())
         encoder = self.encoder.state_bytes if self.encoder else 0
         return sum(entry.bytes for entry in self.files.values()) + states + encoder
+
+
+def usual_exactness(form: FormDescription, kind: Literal["spikes", "values"]) -> Exactness:
+    """Of a form that states none, of a network that takes spikes or values."""
+    if form.tolerance:
+        return "C"
+    return "A" if form.bank_sizes and kind == "spikes" else "B"
 
 
 def parse_manifest(text: str | bytes, where: Path) -> Manifest:
@@ -329,7 +339,7 @@ def parse_manifest(text: str | bytes, where: Path) -> Manifest:
     if version not in READABLE_VERSIONS:
         raise ArtifactError(
             f"{where}: has manifest format {version!r:.40}, but this server reads "
-            f"{READABLE_VERSIONS[0]} to {FORMAT_VERSION}: "
+            f"{READABLE_VERSIONS[0]} to {READABLE_VERSIONS[-1]}: "
             "export the model again with a matching hetsyn"
         )
     if _count(raw) > MAX_MANIFEST_VALUES:

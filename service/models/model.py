@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from math import prod
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,8 @@ from numpy.typing import NDArray
 
 from service.contract.artifact import Artifact
 from service.contract.graph_io import encoder_inputs, encoder_outputs, network_inputs, network_outputs, spikes_name
-from service.contract.manifest import EncoderDescription, FormName, Manifest, TensorDescription
+from service.contract.initial import InitialState
+from service.contract.manifest import EncoderDescription, FormName, Manifest
 from service.errors import ArtifactError, NotFound, UnsupportedInput, listing
 from service.runtime.device import Device
 from service.runtime.device_memory import DeviceMemory
@@ -48,6 +48,8 @@ class Model:
         self._hidden_layers: dict[FormName, Mapping[str, int]] = {}
         manifest = artifact.manifest
         encoder = manifest.encoder
+        self._initial = InitialState(artifact)
+        self._initial_encoder = self._initial.encoder()
         self._audio = encoder if encoder is not None and encoder.kind == "audio" else None
         values = manifest.input.channels if manifest.input.kind == "values" else 0
         self.takes_values_only = values > 0
@@ -142,8 +144,7 @@ class Model:
 
     def initial_state(self, form: FormName) -> NDArray[np.float32]:
         """The network's state before the first step, float32 [words]."""
-        row = self.manifest.forms[form].state[:-1]
-        return np.concatenate([np.full(prod(tensor.shape), tensor.initial, np.float32) for tensor in row])
+        return self._initial.network(form)
 
     def initial_row(self, form: FormName) -> Row:
         """``initial_state`` as a row of ``states``. All streams of the form begin with it."""
@@ -151,8 +152,7 @@ class Model:
 
     def initial_encoder_state(self) -> Arrays:
         """The encoder's state before the first step, by name; empty without an encoder."""
-        tensors: Sequence[TensorDescription] = self.manifest.encoder.state if self.manifest.encoder else ()
-        return {tensor.name: np.full(tensor.shape, tensor.initial, dtype=tensor.dtype) for tensor in tensors}
+        return {name: array.copy() for name, array in self._initial_encoder.items()}
 
     def takes_no(self, kind: str) -> UnsupportedInput:
         """The error for an input of a kind that the model does not take."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 from zipfile import BadZipFile
 
@@ -16,6 +15,7 @@ from service.commands.inspection.layers import sizes
 from service.commands.inspection.operations import Numbers
 from service.contract.artifact import GOLDEN, Artifact
 from service.contract.graph_io import EVENT_ROW, EVENT_UNIT, SCORES, STATE, STEP, STEPS, VALUES, spikes_name
+from service.contract.initial import InitialState
 from service.contract.manifest import FormName
 from service.errors import ArtifactError, RuntimeUnavailable
 from service.runtime.onnx import load_graph
@@ -68,9 +68,12 @@ def _rates(
     artifact: Artifact, form: FormName, inputs: NDArray[Any], steps: NDArray[np.int64], inside: NDArray[np.bool_]
 ) -> dict[str, Numbers]:
     manifest = artifact.manifest
-    layout = manifest.forms[form].state[:-1]
-    row = np.concatenate([np.full(prod(tensor.shape), tensor.initial, np.float32) for tensor in layout])
-    feed = {STEPS: steps, STATE: np.tile(row, (len(steps), 1)), STEP: np.zeros(len(steps), np.int64)}
+    row = InitialState(artifact).network(form)
+    feed: dict[str, NDArray[Any]] = {
+        STEPS: steps,
+        STATE: np.tile(row, (len(steps), 1)),
+        STEP: np.zeros(len(steps), np.int64),
+    }
     feed |= _values(inputs) if manifest.input.kind == "values" else _events(inputs)
     hidden = {name: spikes_name(name) for name in sizes(manifest) if name != "readout"}
     out = load_graph(artifact.read(manifest.forms[form].file)).run(feed, [*hidden.values(), SCORES])

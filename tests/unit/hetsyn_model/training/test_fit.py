@@ -291,6 +291,22 @@ def test_a_teacher_must_be_of_the_same_configuration(tmp_path: Path) -> None:
         fit(spikes, labels, config=ONE_EPOCH | {"split": {"seed": 1}}, teachers=[best])
 
 
+def test_a_teacher_must_have_learned_from_the_same_examples(tmp_path: Path) -> None:
+    spikes, labels = spike_arrays(36)
+    fit(spikes, labels, config=ONE_EPOCH, out=tmp_path / "teacher")
+    best, others = tmp_path / "teacher/best.pt", spikes[:, ::-1].copy()
+    sentence = r"was trained on other examples \(.*\), so it may have learned .* test its student: train it on the same"
+    with pytest.raises(CheckpointFileError, match=sentence):
+        fit(others, labels, config=ONE_EPOCH, teachers=[best])
+    (tmp_path / "teacher/run.json").write_text("{}")
+    with pytest.raises(
+        CheckpointFileError, match=r"run\.json: does not say what the teacher has learned from: train it"
+    ):
+        fit(spikes, labels, config=ONE_EPOCH, teachers=[best])
+    (tmp_path / "teacher/run.json").unlink()
+    fit(others, labels, config=ONE_EPOCH, teachers=[best])  # a file of its own says nothing of its examples
+
+
 SPIKES, LABELS = spike_arrays(36)
 SERIES, SPEEDS = series_arrays(36)
 

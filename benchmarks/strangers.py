@@ -1,0 +1,169 @@
+"""How well does a speech network hear speakers that it has never heard: clean, in noise and over a telephone?
+
+Each network comes from a run of ``hetsyn train DATA --config speech-digits --leave-one-out`` and hears the recordings
+of the speaker that it was trained without, in the bank form of an export. White noise is added to a recording, at a
+level below the mean power of the word; the silence that ends a session follows without it. The telephone passes 300 to
+3,400 Hz and nothing else. The interval is Student's, 95%, over the speakers. To choose a setting, look at the
+validation loss: the mean of -log p over validation takes of the speakers that a network was trained on.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from experiments.claims.statistics import t_interval
+from hetsyn_model.encoder import EncoderSpec
+from hetsyn_model.quiet import quiet_steps
+from hetsyn_model.training.checkpoint import Checkpoint
+from hetsyn_model.training.config import load_config
+from hetsyn_model.training.data import Recording
+from hetsyn_model.training.front import AudioFront
+from hetsyn_model.training.labelled import classify
+from hetsyn_model.training.prepared import prepare
+from hetsyn_model.training.readers import read
+
+TELEPHONE_HZ = (300.0, 3_400.0)
+NOISE_DB = (20, 10, 5)
+QUICK_TAKES = 5
+PREFIX = "without-"
+
+Audio = NDArray[np.float32]
+Change = Callable[[Audio, int, np.random.Generator], Audio]  # of samples at a rate
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--data", type=Path, required=True, help="folder of digit_speaker_take.wav")
+    command.add_argument("--runs", type=Path, required=True, help="of `hetsyn train DATA --leave-one-out`")
+    command.add_argument("--quiet-s", type=float, help="a stream begins after so much silence; default: as trained")
+    command.add_argument("--conditions", nargs="+", choices=list(CONDITIONS), help="default: all")
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    torch.set_num_threads(1)
+    config = load_config("speech-digits")
+    examples = read(arguments.data, config)
+    chosen = arguments.conditions or list(CONDITIONS)
+    speakers: dict[str, dict[str, float]] = {}
+    losses: dict[str, float] = {}
+    confusion = {name: np.zeros((len(examples.labels),) * 2, np.int64) for name in chosen}
+    folders = sorted(arguments.runs.glob(f"{PREFIX}*/best.pt"))
+    if not folders:
+        raise SystemExit(f"{arguments.runs}: has no {PREFIX}SPEAKER/best.pt: give the --out of --leave-one-out")
+    for path in folders:
+        speaker = path.parent.name.removeprefix(PREFIX)
+        items = [item for item in examples.items if isinstance(item, Recording) and item.group == speaker]
+        if arguments.quick:
+            items = [item for item in items if item.take < QUICK_TAKES]
+        if not items:
+            raise SystemExit(f"{arguments.data}: has no recordings of {speaker}: give the data of the runs")
+        saved = Checkpoint.load(path)
+        if not isinstance(saved.encoder, EncoderSpec):
+            raise SystemExit(f"{path}: is no network of sound: give runs of a speech configuration")
+        steps = saved.quiet_steps
+        if arguments.quiet_s is not None:
+            steps = quiet_steps(arguments.quiet_s, saved.encoder.step_s)
+        front = AudioFront(saved.encoder, config.augmentation.audio, steps)
+        saved.network.fit_banks()  # as an export does
+        known = prepare(examples, config, leave_out=[speaker]).data.validation
+        losses[speaker] = _loss(saved, front, known)
+        truth = np.array([item.label for item in items])
+        speakers[speaker] = {}
+        for name in chosen:
+            changed = _changed(items, CONDITIONS[name], saved.encoder.sample_rate_hz)
+            labels, _ = classify(saved.network, front, changed, saved.tail_steps)
+            np.add.at(confusion[name], (truth, labels.numpy()), 1)
+            speakers[speaker][name] = float((labels.numpy() == truth).mean())
+    results = {
+        "speakers": speakers,
+        "conditions": {name: _summary([each[name] for each in speakers.values()]) for name in chosen},
+        "validation_loss": losses,
+        "labels": list(examples.labels),
+        "confusion": {name: matrix.tolist() for name, matrix in confusion.items()},
+    }
+    _print(results)
+    return results
+
+
+def _loss(saved: Checkpoint, front: AudioFront, items: Sequence[Recording]) -> float:
+    """Mean of -log p of the right class."""
+    _, probabilities = classify(saved.network, front, items, saved.tail_steps)
+    truth = torch.tensor([item.label for item in items])
+    return float(-probabilities[range(len(items)), truth].clamp_min(1e-6).log().mean())
+
+
+def _changed(items: Sequence[Recording], change: Change, rate_hz: int) -> list[Recording]:
+    """The recordings as a condition has them; the same noise for every network."""
+    rng = np.random.default_rng(0)
+    return [replace(item, audio=change(item.audio, rate_hz, rng)) for item in items]
+
+
+def _summary(accuracies: Sequence[float]) -> dict[str, float]:
+    if len(accuracies) < 2:
+        return {"mean": accuracies[0], "worst": accuracies[0]}
+    interval = t_interval(accuracies)
+    return {
+        "mean": float(np.mean(accuracies)), "worst": min(accuracies), "low": interval.low,
+        "high": min(1.0, interval.high),
+    }  # fmt: skip
+
+
+def _clean(audio: Audio, rate_hz: int, rng: np.random.Generator) -> Audio:  # noqa: ARG001
+    return audio
+
+
+def _noise(decibels: int) -> Change:
+    """White noise below the mean power of the word."""
+
+    def change(audio: Audio, rate_hz: int, rng: np.random.Generator) -> Audio:  # noqa: ARG001
+        power = float(np.square(audio.astype(np.float64)).mean())
+        noise = rng.normal(0.0, np.sqrt(power * 10 ** (-decibels / 10)), audio.size)
+        return np.clip(audio + noise, -1.0, 1.0).astype(np.float32)
+
+    return change
+
+
+def telephone(audio: Audio, rate_hz: int, rng: np.random.Generator) -> Audio:  # noqa: ARG001
+    """The band of a telephone line."""
+    spectrum = np.fft.rfft(audio.astype(np.float64))
+    hz = np.fft.rfftfreq(audio.size, 1 / rate_hz)
+    spectrum[(hz < TELEPHONE_HZ[0]) | (hz > TELEPHONE_HZ[1])] = 0.0
+    return np.fft.irfft(spectrum, audio.size).astype(np.float32)
+
+
+CONDITIONS: dict[str, Change] = {
+    "clean": _clean,
+    **{f"noise, {decibels} dB": _noise(decibels) for decibels in NOISE_DB},
+    "telephone": telephone,
+}
+
+
+def _print(results: dict[str, Any]) -> None:
+    speakers, conditions = results["speakers"], results["conditions"]
+    losses = results["validation_loss"]
+    table = Table("left out", *conditions, "validation loss")
+    for speaker, accuracies in speakers.items():
+        table.add_row(speaker, *(f"{accuracies[name]:.1%}" for name in conditions), f"{losses[speaker]:.3f}")
+    means = [f"{each['mean']:.1%}" for each in conditions.values()]
+    table.add_row("mean", *means, f"{np.mean(list(losses.values())):.3f}", style="bold")
+    intervals = [f"{each['low']:.1%} to {each['high']:.1%}" if "low" in each else "-" for each in conditions.values()]
+    table.add_row("95%", *intervals)
+    console = Console()
+    console.print(table)
+    labels = results["labels"]
+    for name, rows in results["confusion"].items():
+        matrix = np.array(rows)
+        np.fill_diagonal(matrix, 0)
+        worst = np.argsort(-matrix, axis=None)[:5]
+        said = [(labels[index // len(labels)], labels[index % len(labels)], matrix.flat[index]) for index in worst]
+        text = ", ".join(f"{truth} as {heard} ({count})" for truth, heard, count in said if count)
+        console.print(f"{name}: {text or 'no errors'}", highlight=False)

@@ -1,0 +1,113 @@
+"""The state before a stream's first step: a value for all of a tensor, or the values in an artifact's ``initial_file``.
+
+``initial_file`` is an ``.npz`` file with an array for each tensor that begins with more than one value, by
+``FORM/TENSOR`` or ``encoder/TENSOR``, of the shape and type that the manifest gives it. The decision begins with one
+value always.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.contract.artifact import Artifact
+from service.contract.manifest import DECISION_SCORE, DECISION_SCORE_LOW, DECISION_STEP, FormName, TensorDescription
+from service.errors import ArtifactError
+
+ENCODER: Final = "encoder"
+DECISION = (DECISION_SCORE_LOW, DECISION_SCORE, DECISION_STEP)
+HEAD_BYTES = 1_024  # more than an array's header in the file has
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def array_name(part: str, tensor: str) -> str:
+    """The name of a tensor's array in the file.
+
+    Args:
+        part: a form, or ``encoder``.
+        tensor: of the part's state.
+    """
+    return f"{part}/{tensor}"
+
+
+class InitialState:
+    """The state before the first step of an artifact's streams.
+
+    Args:
+        artifact: of the network.
+
+    Raises:
+        ArtifactError: the artifact's ``initial_file`` is damaged, or does not fit the manifest.
+    """
+
+    def __init__(self, artifact: Artifact) -> None:
+        self._manifest = artifact.manifest
+        self._given = _read(artifact)
+
+    def network(self, form: FormName) -> NDArray[np.float32]:
+        """Of a form, float32 [words]; step 0 comes beside it."""
+        arrays = self._arrays(form, self._manifest.forms[form].state[:-1])
+        return np.concatenate([array.reshape(-1) for array in arrays.values()])
+
+    def encoder(self) -> Arrays:
+        """Of the encoder, by tensor; empty without an encoder."""
+        return self._arrays(ENCODER, self._manifest.encoder.state if self._manifest.encoder else ())
+
+    def _arrays(self, part: str, state: Sequence[TensorDescription]) -> Arrays:
+        return {
+            tensor.name: np.array(given)
+            if (given := self._given.get(array_name(part, tensor.name))) is not None
+            else np.full(tensor.shape, tensor.initial, dtype=tensor.dtype)
+            for tensor in state
+        }
+
+
+def _read(artifact: Artifact) -> Mapping[str, NDArray[Any]]:
+    """The arrays of the artifact's file, by name, checked."""
+    name = artifact.manifest.initial_file
+    if name is None:
+        return {}
+    manifest, content = artifact.manifest, artifact.read(name)
+    parts: dict[str, Sequence[TensorDescription]] = {form: each.state for form, each in manifest.forms.items()}
+    if manifest.encoder:
+        parts[ENCODER] = manifest.encoder.state
+    described = {
+        array_name(part, tensor.name): tensor
+        for part, state in parts.items()
+        for tensor in state
+        if tensor.name not in DECISION
+    }
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            sizes = {info.filename.removesuffix(".npy"): info.file_size for info in archive.infolist()}
+        if unknown := sorted(sizes.keys() - described.keys()):
+            raise ValueError(f"{unknown[0]:.100} is no state tensor that may begin with values of its own")
+        if larger := [each for each, size in sizes.items() if size > described[each].bytes + HEAD_BYTES]:
+            raise ValueError(f"{larger[0]:.100} is larger than its tensor")
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            arrays = {each: file[each] for each in file.files}
+        for each, array in arrays.items():
+            _check(each, array, described[each])
+    except Exception as error:  # a damaged file may raise anything
+        raise ArtifactError(
+            f"{artifact.folder / name}: has no state to begin with ({error!s:.300}): export the model again"
+        ) from error
+    return arrays
+
+
+def _check(name: str, array: NDArray[Any], tensor: TensorDescription) -> None:
+    """Check that an array is of its tensor.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if (array.shape, array.dtype) != (tensor.shape, np.dtype(tensor.dtype)):
+        raise ValueError(f"{name} is {array.dtype} {list(array.shape)}, its tensor {tensor.dtype} {list(tensor.shape)}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} has numbers that are not finite")

@@ -1,0 +1,208 @@
+"""A stream of an artifact that was exported with a quiet start begins in the state that silence leaves behind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from export.evaluation import Evaluation, seeded_streams
+from export.folder import ExportError
+from export.write import Source, write_artifact
+from hetsyn_model import Network
+from hetsyn_model.encoder import Encoder, EncoderSpec
+from hetsyn_model.events import Events
+from hetsyn_model.level_crossing import LevelCrossingSpec
+from hetsyn_model.state import FORMS, Form
+from hetsyn_model.training.checkpoint import Checkpoint
+from service.contract.initial import InitialState
+from service.engine.endpointing_choice import with_manual_ends
+from service.engine.engine import Engine
+from service.engine.stream import StreamState, initial_stream
+from service.engine.work import Outcome, Work
+from service.models.catalog import ModelCatalog
+from service.models.model import Model
+from service.reload.golden_test import golden_test
+from service.runtime.onnx import load_graph
+from service.session.protocol import Answered, Known, Progress
+from service.session.session import Session
+from service.store.record import Packing, read
+from service.wire.chunk import AudioChunk, Chunk
+from service.wire.schema import Reply
+
+QUIET_STEPS = 30
+HOP = 80
+ENGINE = Engine(10_000, 64)
+
+
+def source_of(network: Network, encoder: EncoderSpec | LevelCrossingSpec | None, quiet_steps: int) -> Source:
+    labels = ("a", "b", "c")
+    return Source(network, "words", "1", "three words", labels, "bands", encoder, 7, quiet_steps=quiet_steps)
+
+
+@pytest.fixture(scope="module")
+def folder(network: Network, encoder_spec: EncoderSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of models with a quiet start."""
+    models = tmp_path_factory.mktemp("quiet")
+    evaluation = Evaluation(seeded_streams(encoder_spec.channels, 0.05, streams=4, steps=20))
+    write_artifact(source_of(network, encoder_spec, QUIET_STEPS), evaluation, models / "words/1")
+    return models
+
+
+@pytest.fixture(scope="module")
+def quiet(folder: Path) -> Model:
+    return ModelCatalog(folder, None).get()
+
+
+def sound(samples: int = 3333) -> np.ndarray:
+    rng = np.random.default_rng(1)
+    n = np.arange(samples)
+    return (0.4 * np.sin(2 * np.pi * (300 + 0.2 * n) * n / 8000) + 0.01 * rng.normal(size=samples)).astype(np.float32)
+
+
+def run(model: Model, form: Form, stream: StreamState, chunks: Sequence[Chunk | None], *, end: bool) -> Outcome:
+    outcome = None
+    for index, chunk in enumerate(chunks):
+        (outcome,) = ENGINE.run(model, form, [Work(stream, chunk, end and index + 1 == len(chunks))])
+        stream = outcome.stream
+    assert outcome is not None
+    return outcome
+
+
+def pieces(audio: np.ndarray, cut: int) -> list[Chunk]:
+    return [AudioChunk(audio[start : start + cut], 8000) for start in range(0, audio.size, cut)]
+
+
+def bits(model: Model, form: Form, outcome: Outcome) -> tuple[bytes, ...]:
+    row = model.states(form).to_host(outcome.stream.network)
+    return row.tobytes(), outcome.result.scores.tobytes(), outcome.result.probabilities.tobytes()
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("cut", [56, 800, 100_000])
+def test_a_session_gives_torchs_answer_after_silence(
+    quiet: Model, network: Network, encoder_spec: EncoderSpec, form: Form, cut: int
+) -> None:
+    audio, encoder = sound(), Encoder(encoder_spec)
+    steps = -(-audio.size // HOP) + 7
+    whole = torch.zeros(1, (QUIET_STEPS + steps) * HOP)
+    whole[0, QUIET_STEPS * HOP :][: audio.size] = torch.from_numpy(audio)
+    spikes = encoder.step(whole, encoder.initial_state(1))[0].float()
+    silence, heard = spikes[:, :QUIET_STEPS], spikes[:, QUIET_STEPS:]
+    with torch.no_grad():
+        expected = network.rollout(heard, form, before=Events.of(silence))
+        cold = network.rollout(heard, form)
+    assert silence.any()
+    assert not torch.equal(expected.scores, cold.scores)
+    last = run(quiet, form, initial_stream(quiet, form), pieces(audio, cut), end=True)
+    assert np.allclose(last.result.scores, expected.scores[0], atol=1e-5)
+    assert last.stream.step == steps
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_it_is_the_state_of_the_same_network_that_has_heard_silence(models: Path, quiet: Model, form: Form) -> None:
+    cold = ModelCatalog(models, None).get()
+    silence: list[Chunk] = [AudioChunk(np.zeros(QUIET_STEPS * HOP, np.float32), 8000)]
+    heard = run(cold, form, initial_stream(cold, form), silence, end=False).stream
+    decision = 2 * quiet.manifest.outputs
+    row, begun = heard.network, initial_stream(quiet, form)
+    assert isinstance(row, np.ndarray)
+    np.testing.assert_allclose(quiet.initial_state(form)[:-decision], row[:-decision], rtol=1e-6, atol=1e-7)
+    assert not quiet.initial_state(form)[-decision:].any()
+    assert begun.step == 0
+    for name, array in heard.encoder.items():
+        np.testing.assert_allclose(begun.encoder[name], array, rtol=1e-12)
+
+
+@settings(max_examples=25)
+@given(data=st.data())
+@pytest.mark.parametrize("form", FORMS)
+def test_a_session_may_be_cut_anywhere(quiet: Model, form: Form, data: st.DataObject) -> None:
+    audio = sound(1600)
+    cuts = data.draw(st.lists(st.integers(1, audio.size - 1), max_size=4, unique=True))
+    parts: list[Chunk] = [AudioChunk(part, 8000) for part in np.split(audio, sorted(cuts))]
+    found = run(quiet, form, initial_stream(quiet, form), parts, end=True)
+    assert bits(quiet, form, found) == bits(
+        quiet, form, run(quiet, form, initial_stream(quiet, form), pieces(audio, audio.size), end=True)
+    )
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_operator_and_plain_onnx_begin_alike(folder: Path, quiet: Model, form: Form) -> None:
+    plain = ModelCatalog(folder, None, lambda content: load_graph(content, use_operators=False)).get()
+    operator, onnx = (
+        run(model, form, initial_stream(model, form), pieces(sound(), 800), end=True).result.scores
+        for model in (quiet, plain)
+    )
+    assert np.allclose(operator, onnx, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("heard", [10, 810])
+def test_a_session_goes_on_from_its_record(quiet: Model, form: Form, heard: int) -> None:
+    """Also one that has filled no step yet."""
+    audio, packing = sound(1600), Packing()
+    before = run(quiet, form, initial_stream(quiet, form), [AudioChunk(audio[:heard], 8000)], end=False)
+    steps = before.stream.step
+    reply = Reply(
+        session="abc", model="words", version="1", form=form, seq=0, steps=steps, total_steps=steps, label="a",
+        labels=("a", "b", "c"), probabilities=(1.0, 0.0, 0.0), end=False,
+    )  # fmt: skip
+    known = Known(Progress(1, steps, False, Answered(0, b"d" * 16, reply.to_json())), 1.0, 1.0)
+    record = packing.pack("abc", Session(quiet, form, known, before.stream))
+    kept = packing.unpack(read(record), quiet).stream
+    assert kept is not None
+    found = run(quiet, form, kept, [AudioChunk(audio[heard:], 8000)], end=True)
+    expected = run(quiet, form, initial_stream(quiet, form), [AudioChunk(audio, 8000)], end=True)
+    assert bits(quiet, form, found) == bits(quiet, form, expected)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_each_utterance_begins_after_silence(quiet: Model, form: Form) -> None:
+    chunk = AudioChunk(sound(1600), 8000)
+    stream, answers = with_manual_ends(quiet, initial_stream(quiet, form)), []
+    for _ in range(2):
+        (outcome,) = ENGINE.run(quiet, form, [Work(stream, chunk, False, finalize=True)])
+        stream = outcome.stream
+        answers += [heard["probabilities"] for heard in outcome.result.heard if heard["type"] == "UtteranceEnd"]
+    alone = run(quiet, form, initial_stream(quiet, form), [chunk], end=True).result.probabilities.tolist()
+    assert answers == [alone, alone]
+
+
+def test_the_golden_streams_begin_after_silence(quiet: Model) -> None:
+    golden_test(quiet, ENGINE)
+
+
+def test_sessions_that_have_heard_nothing_share_one_row(quiet: Model) -> None:
+    assert initial_stream(quiet, "bank").network is initial_stream(quiet, "bank").network
+
+
+def test_only_an_artifact_with_a_quiet_start_has_the_new_format(folder: Path, models: Path) -> None:
+    old, new = (json.loads((path / "words/1/manifest.json").read_text()) for path in (models, folder))
+    assert (old["format_version"], "initial_file" in old) == (4, False)
+    assert (new["format_version"], new["initial_file"]) == (5, "initial.npz")
+    assert new["provenance"]["quiet_s"] == 0.3
+    assert "initial.npz" in new["files"]
+    assert Checkpoint.load(folder / "words/1/network.pt").quiet_steps == QUIET_STEPS
+
+
+def test_a_network_of_spikes_begins_after_steps_without_a_spike(network: Network, tmp_path: Path) -> None:
+    evaluation = Evaluation(seeded_streams(network.spec.channels, 0.05, streams=2, steps=20))
+    write_artifact(source_of(network, None, QUIET_STEPS), evaluation, tmp_path / "words/1", forms=["bank"])
+    model = ModelCatalog(tmp_path, None).get()
+    # without biases, such steps leave a network that has heard nothing as it is
+    assert not InitialState(model.artifact).network("bank").any()
+
+
+def test_rows_of_values_have_no_silence(tmp_path: Path, network: Network) -> None:
+    encoder = LevelCrossingSpec(24, 0.01, (0.0,) * 4, (1.0,) * 4)
+    evaluation = Evaluation(seeded_streams(network.spec.channels, 0.05, streams=2, steps=20))
+    with pytest.raises(ExportError, match=r"values have no silence .* leave --quiet-s out"):
+        write_artifact(source_of(network, encoder, QUIET_STEPS), evaluation, tmp_path / "words/1")
+    assert not (tmp_path / "words").exists()

@@ -1,0 +1,95 @@
+"""The benchmark of unseen speakers, on made-up words."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.strangers import CONDITIONS, add_arguments, run
+from hetsyn_model.training.fitting import fit
+from tests.support.words import write_words
+
+SPEAKERS = ("ann", "bob", "cas")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with recordings, and the runs of a leave-one-out training on them."""
+    folder = tmp_path_factory.mktemp("strangers")
+    data = write_words(folder / "data", SPEAKERS)
+    config = {
+        "base": "speech-digits",
+        "network": {"hidden": [8]},
+        "training": {"epochs": 1, "quiet_s": 0.1},
+        "encoder": {"audio": {"bands": 8, "levels": 4}},
+    }
+    for speaker in SPEAKERS[:2]:
+        fit(data, config=config, leave_out=[speaker], out=folder / f"runs/without-{speaker}")
+    return folder
+
+
+def arguments(folder: Path, *more: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--quick", action="store_true")
+    add_arguments(parser)
+    return parser.parse_args(["--data", str(folder / "data"), "--runs", str(folder / "runs"), *more])
+
+
+def test_each_speaker_is_judged_in_each_condition(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = run(arguments(trained))
+    assert list(results["speakers"]) == ["ann", "bob"]
+    for speaker, loss in results["validation_loss"].items():
+        history = json.loads((trained / f"runs/without-{speaker}/metrics.json").read_text())
+        assert loss == pytest.approx(history["validation_loss"][0], rel=0.02), "but for the bank"
+    assert all(set(each) == set(CONDITIONS) for each in results["speakers"].values())
+    for name, matrix in results["confusion"].items():
+        counts = np.array(matrix)
+        assert counts.sum() == 40
+        mean = np.mean([each[name] for each in results["speakers"].values()])
+        assert counts.trace() / 40 == pytest.approx(mean)
+        assert results["conditions"][name]["mean"] == pytest.approx(mean)
+    assert "ann" in capsys.readouterr().out
+
+
+def test_the_first_run_tells_as_much_as_its_own_test(trained: Path) -> None:
+    own = fit(
+        trained / "data",
+        config=(trained / "runs/without-ann/config.toml"),
+        leave_out=["ann"],
+        out=trained / "runs/without-ann",
+    ).test
+    assert own is not None
+    found = run(arguments(trained, "--conditions", "clean"))["speakers"]
+    assert found["ann"]["clean"] == own.bank
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [({"runs": Path("none")}, r"none: has no without-SPEAKER/best\.pt: give"), ({}, "has no recordings of ann: give")],
+)
+def test_wrong_folders_are_refused(trained: Path, tmp_path: Path, change: dict[str, Path], sentence: str) -> None:
+    given = arguments(trained)
+    given.data = write_words(tmp_path / "data", ("zoe",))
+    for name, value in change.items():
+        setattr(given, name, value)
+    with pytest.raises(SystemExit, match=sentence):
+        run(given)
+
+
+@pytest.mark.parametrize("decibels", [20, 10, 5])
+def test_noise_is_as_loud_as_it_says(decibels: int) -> None:
+    word = (0.1 * np.sin(np.arange(8_000) / 3)).astype(np.float32)
+    noisy = CONDITIONS[f"noise, {decibels} dB"](word, 8_000, np.random.default_rng(0))
+    ratio = np.square(word, dtype=np.float64).mean() / np.square(noisy - word, dtype=np.float64).mean()
+    assert 10 * np.log10(ratio) == pytest.approx(decibels, abs=0.3)
+
+
+def test_a_telephone_passes_its_band_alone() -> None:
+    seconds = np.arange(8_000) / 8_000
+    low, middle, high = (np.sin(2 * np.pi * hz * seconds) for hz in (100, 1_000, 3_700))
+    heard = CONDITIONS["telephone"]((low + middle + high).astype(np.float32), 8_000, np.random.default_rng(0))
+    np.testing.assert_allclose(heard, middle, atol=1e-4)
