@@ -102,33 +102,32 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
     async def _stream(self, context: Any, client: str) -> None:
         free, writing = asyncio.Semaphore(IN_FLIGHT), asyncio.Lock()
 
-        async def answer(request: Any) -> None:
+        async def answer(message: list[Any]) -> None:
+            id_ = message[0].id[:LONGEST]
             try:
-                response = pb.ModelStreamInferResponse(infer_response=await self._infer(request, client))
+                response = pb.ModelStreamInferResponse(infer_response=await self._infer(message.pop(), client))
             except Exception as error:  # the stream goes on
-                text = _refusal(error)[1]
-                empty = pb.ModelInferResponse(id=request.id)
-                response = pb.ModelStreamInferResponse(error_message=text, infer_response=empty)
-            finally:
-                free.release()
+                empty = pb.ModelInferResponse(id=id_)
+                response = pb.ModelStreamInferResponse(error_message=_refusal(error)[1], infer_response=empty)
             async with writing:
                 await context.write(response)
+            free.release()  # not before: a client that reads no answers is not read either
 
         refusal: HetsynError | None = None
         async with asyncio.TaskGroup() as tasks:
             while refusal is None:
+                await free.acquire()
                 try:
                     async with asyncio.timeout(self._idle_timeout_s):
-                        request = await next_message(context)
+                        message = [await next_message(context)]
                 except TimeoutError:
                     refusal = TooSlow(f"nothing came for {self._idle_timeout_s:g} s: begin another stream")
                 except InputError as error:
                     refusal = error
                 else:
-                    if request is grpc.aio.EOF:
+                    if message[0] is grpc.aio.EOF:
                         return
-                    await free.acquire()
-                    tasks.create_task(answer(request))  # they begin in this order, so a sequence keeps its own
+                    tasks.create_task(answer(message))  # they begin in this order, so a sequence keeps its own
         await context.abort(*_refusal(refusal))
 
     async def _infer(self, message: Any, client: str) -> Any:

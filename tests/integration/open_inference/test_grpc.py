@@ -188,6 +188,47 @@ async def test_refused_chunks_leave_nothing_in_memory(tmp_path: Path) -> None:
         assert live.app.state.server.uploads.bytes == 0
 
 
+class Unread:
+    """The server's end of a stream whose client sends 500 requests, and reads nothing before ``reads`` is set."""
+
+    def __init__(self) -> None:
+        from tritonclient.grpc import service_pb2
+
+        self.request = service_pb2.ModelInferRequest(model_name="none", id="x" * 5000)
+        self.reads = asyncio.Event()
+        self.sent = 0
+        self.answers: list[Any] = []
+
+    def peer(self) -> str:
+        return "ipv4:127.0.0.1:1"
+
+    async def read(self) -> Any:
+        import grpc
+
+        await asyncio.sleep(0)
+        self.sent += 1
+        return self.request if self.sent <= 500 else grpc.aio.EOF
+
+    async def write(self, answer: Any) -> None:
+        await self.reads.wait()
+        self.answers.append(answer)
+
+
+async def test_a_client_that_reads_no_answers_is_not_read_either(live: Live) -> None:
+    """Else the server would keep an answer, and once its request too, for each message of such a client."""
+    from service.grpc.servicer import IN_FLIGHT
+
+    context = Unread()
+    stream = asyncio.ensure_future(live.app.state.server.grpc._servicer.ModelStreamInfer(None, context))
+    for _ in range(5000):
+        await asyncio.sleep(0)
+    assert context.sent == IN_FLIGHT
+    context.reads.set()
+    await stream
+    assert len(context.answers) == 500
+    assert {len(answer.infer_response.id) for answer in context.answers} == {1000}
+
+
 async def test_a_call_that_is_cancelled_is_not_applied(tmp_path: Path) -> None:
     import tritonclient.grpc.aio as triton
 
