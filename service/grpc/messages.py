@@ -10,7 +10,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from service import errors
 from service.open_inference.service import ModelReply
-from service.wire.open_inference import ModelRequest, Tensor
+from service.wire.open_inference import ModelRequest, Tensor, check_tensor_parameters
 
 CONTENTS = {"BOOL": "bool_contents", "INT16": "int_contents", "FP32": "fp32_contents"}
 # UNAVAILABLE says that nothing was applied, since clients send such a request again by themselves
@@ -62,6 +62,12 @@ def request_of(message: Any) -> ModelRequest:
     raw = message.raw_input_contents
     if raw and len(raw) != len(message.inputs):
         raise errors.InputError(f"{len(raw)} raw contents for {len(message.inputs)} inputs: send one each, or none")
+    for where, tensors, known in (
+        ("inputs", message.inputs, "binary_data_size"),
+        ("outputs", message.outputs, "binary_data"),
+    ):
+        for index, tensor in enumerate(tensors):
+            check_tensor_parameters(f"{where}[{index}]", tensor.parameters, known)
     inputs = []
     for index, tensor in enumerate(message.inputs):
         data: bytes | Sequence[Any]

@@ -10,7 +10,7 @@ from pydantic_core import from_json
 from service.contract.manifest import Manifest
 from service.errors import InputError, TooLarge
 from service.open_inference.service import ModelReply
-from service.wire.open_inference import INPUTS, ModelRequest, Tensor, input_of
+from service.wire.open_inference import INPUTS, ModelRequest, Tensor, check_tensor_parameters, input_of
 
 MAX_JSON_BYTES = 1024 * 1024  # it takes up to 60 times its length in memory
 MOST_TENSORS, MOST_DIMENSIONS = 16, 8
@@ -58,6 +58,7 @@ def parse_request(
     for index, item in enumerate(_few(content.get("outputs") or [], "outputs")):
         output = _typed(item, dict, f"outputs[{index}]", "an object")
         own = _typed(output.get("parameters") or {}, dict, f"outputs[{index}].parameters", "an object")
+        check_tensor_parameters(f"outputs[{index}]", own, "binary_data")
         outputs[_typed(output.get("name"), str, f"outputs[{index}].name", "a string")] = own.get("binary_data")
     id_ = _typed(content.get("id") or "", str, "id", "a string")
     return ModelRequest(name, version, id_, parameters, inputs, outputs)
@@ -107,6 +108,7 @@ def _tensor(item: dict[str, Any], where: str, body: bytes, at: int) -> tuple[Ten
     if len(shape) > MOST_DIMENSIONS or any(type(length) is not int for length in shape):
         raise InputError(f"{where}.shape: send whole numbers, one a dimension")
     own = _typed(item.get("parameters") or {}, dict, f"{where}.parameters", "an object")
+    check_tensor_parameters(where, own, BINARY)
     data: Any = item.get("data")
     if BINARY in own:
         size = own[BINARY]

@@ -42,6 +42,7 @@ PARAMETERS = (
     "binary_data_output", "triton_enable_empty_final_response",
 )  # fmt: skip
 LARGEST_ID = 2**64 - 1
+LONGEST_ID = 1_000  # characters of a request's own id, which the reply repeats
 LARGEST_BOOL_BYTES = 1024 * 1024  # a spike takes 16 bytes in memory, and one here
 
 
@@ -126,6 +127,8 @@ def infer_request(request: ModelRequest, manifest: Manifest) -> InferRequest:
         UnsupportedInput: there is no such form.
     """
     given = request.parameters
+    if len(request.id) > LONGEST_ID:
+        raise InputError(f"id: send at most {LONGEST_ID} characters")
     for name in given:
         if name not in PARAMETERS:
             raise InputError(f"parameter {name[:64]!r} is not one of this server: send any of {', '.join(PARAMETERS)}")
@@ -151,9 +154,22 @@ def infer_request(request: ModelRequest, manifest: Manifest) -> InferRequest:
     if len(request.inputs) > 1:
         raise InputError(f"{len(request.inputs)} inputs: send one of {', '.join(INPUTS)}")
     rate_hz = given.get("sample_rate", manifest.encoder.sample_rate_hz if manifest.encoder else 0)
+    if request.inputs and request.inputs[0].name == "audio" and not rate_hz:
+        raise InputError(f"model {request.model!r} takes no audio: send {input_of(manifest)[0]}")
     chunk = _chunk(request.inputs[0], rate_hz) if request.inputs else None
     begins = None if session is None or seq is not None else start
     return make_request(envelope, chunk)._replace(begins=begins)
+
+
+def check_tensor_parameters(where: str, given: Iterable[str], known: str) -> None:
+    """Check the parameters of one input or output: what a server ignores, a client would believe in.
+
+    Raises:
+        InputError: one is another than the known.
+    """
+    for name in given:
+        if name != known:
+            raise InputError(f"{where}: parameter {name[:64]!r} is not one of this server: send {known}, or none")
 
 
 def timeout_s(parameters: Mapping[str, Any]) -> float | None:

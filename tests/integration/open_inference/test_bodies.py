@@ -200,3 +200,23 @@ async def test_many_spikes_count_with_the_memory_that_they_take(serve: ServeHttp
     assert response.status_code == 503
     assert "bytes of bodies are under way" in response.json()["error"]
     assert server.app.state.server.uploads.bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("part", "sentence"),
+    [
+        (
+            {"outputs": [{"name": "label", "parameters": {"classification": 3}}]},
+            "outputs[0]: parameter 'classification'",
+        ),
+        (
+            {"inputs": [{**SPIKES, "data": [], "parameters": {"shared_memory_region": "x"}}]},
+            "inputs[0]: parameter 'shared",
+        ),
+        ({"id": "x" * 1001}, "id: send at most 1000 characters"),
+    ],
+)
+async def test_what_would_be_ignored_is_refused(client: httpx.AsyncClient, part: Any, sentence: str) -> None:
+    response = await client.post(URL, json=JSON | part)
+    assert response.status_code == 422
+    assert sentence in response.json()["error"]

@@ -52,6 +52,17 @@ async def test_what_is_not_built_is_said(live: Live) -> None:
             assert caught.value.status() == "StatusCode.UNIMPLEMENTED"
 
 
+async def test_parameters_of_tensors_that_would_be_ignored_are_refused(live: Live) -> None:
+    import tritonclient.grpc.aio as triton
+
+    async with triton.InferenceServerClient(live.grpc) as client:
+        given = triton.InferInput("spikes", list(ROWS.shape), "BOOL")
+        given.set_data_from_numpy(ROWS)
+        top = [triton.InferRequestedOutput("probabilities", class_count=2)]
+        with pytest.raises(triton.InferenceServerException, match=r"outputs\[0\]: parameter 'classification'"):
+            await client.infer("digits", [given], outputs=top)
+
+
 def certificate(folder: Path) -> tuple[Path, Path]:
     """A certificate for the loopback that has signed itself, and its key."""
     from cryptography import x509
