@@ -51,7 +51,9 @@ class KernelSpec:
     def __post_init__(self) -> None:
         require(self.shape in get_args(KernelShape), f"kernel.shape: {self.shape!r} is none of {get_args(KernelShape)}")
         low, high = self.tau_fast_init_steps
-        require(0 < low <= high < math.inf, f"kernel.tau_fast_init_steps: {self.tau_fast_init_steps} is not 0 < low <= high")
+        require(
+            0 < low <= high < math.inf, f"kernel.tau_fast_init_steps: {self.tau_fast_init_steps} is not 0 < low <= high"
+        )
         _check_within("factor", self.factor_init, self.factor_range, (0.0, 1e3))
         _check_within("order", self.order_init, self.order_range, (LOWEST_ORDER, 1.0))
         require(self.unit in get_args(KernelUnit), f"kernel.unit: {self.unit!r} is none of {get_args(KernelUnit)}")
@@ -88,6 +90,4 @@ def _check_within(name: str, initial: Range, allowed: Range, ends: Range) -> Non
         ends[0] <= low <= high <= ends[1],
         f"kernel.{name}_range: {allowed} is not {ends[0]} <= low <= high <= {ends[1]}",
     )
-    require(
-        low <= first <= last <= high, f"kernel.{name}_init: {initial} is not low <= high within {allowed}"
-    )
+    require(low <= first <= last <= high, f"kernel.{name}_init: {initial} is not low <= high within {allowed}")

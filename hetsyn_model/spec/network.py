@@ -177,5 +177,5 @@ class NetworkSpec:
             )
         except SpecError:
             raise
-        except (AttributeError, LookupError, TypeError, ValueError) as error:  # another type, or a range of other length
+        except (AttributeError, LookupError, TypeError, ValueError) as error:  # another type, or not two ends
             raise SpecError(f"not a network description: {error}") from error
