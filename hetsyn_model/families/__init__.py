@@ -6,5 +6,6 @@ Each function gives the parts of a :class:`hetsyn_model.spec.NetworkSpec` that m
 
 from hetsyn_model.families.delays import dcls_like, delrec_like, filtered_input
 from hetsyn_model.families.kernels import dynap_pair, f_lif
+from hetsyn_model.spec.neuron import se_adlif
 
-__all__ = ["dcls_like", "delrec_like", "dynap_pair", "f_lif", "filtered_input"]
+__all__ = ["dcls_like", "delrec_like", "dynap_pair", "f_lif", "filtered_input", "se_adlif"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
@@ -50,7 +51,9 @@ class KernelSpec:
     def __post_init__(self) -> None:
         require(self.shape in get_args(KernelShape), f"kernel.shape: {self.shape!r} is none of {get_args(KernelShape)}")
         low, high = self.tau_fast_init_steps
-        require(0 < low <= high, f"kernel.tau_fast_init_steps: {self.tau_fast_init_steps} is not 0 < low <= high")
+        require(
+            0 < low <= high < math.inf, f"kernel.tau_fast_init_steps: {self.tau_fast_init_steps} is not 0 < low <= high"
+        )
         _check_within("factor", self.factor_init, self.factor_range, (0.0, 1e3))
         _check_within("order", self.order_init, self.order_range, (LOWEST_ORDER, 1.0))
         require(self.unit in get_args(KernelUnit), f"kernel.unit: {self.unit!r} is none of {get_args(KernelUnit)}")
@@ -59,8 +62,8 @@ class KernelSpec:
             f"kernel.unit: {self.unit!r} needs shape 'fractional': leave it out",
         )
         require(
-            1 <= self.window_steps <= 1_000_000,
-            f"kernel.window_steps: {self.window_steps} is not from 1 to 1000000",
+            isinstance(self.window_steps, int) and 1 <= self.window_steps <= 1_000_000,
+            f"kernel.window_steps: {self.window_steps} is not a whole number from 1 to 1000000",
         )
 
     @property
@@ -82,10 +85,9 @@ class KernelSpec:
 
 def _check_within(name: str, initial: Range, allowed: Range, ends: Range) -> None:
     low, high = allowed
+    first, last = initial
     require(
         ends[0] <= low <= high <= ends[1],
         f"kernel.{name}_range: {allowed} is not {ends[0]} <= low <= high <= {ends[1]}",
     )
-    require(
-        low <= initial[0] <= initial[1] <= high, f"kernel.{name}_init: {initial} is not low <= high within {allowed}"
-    )
+    require(low <= first <= last <= high, f"kernel.{name}_init: {initial} is not low <= high within {allowed}")

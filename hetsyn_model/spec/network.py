@@ -175,5 +175,7 @@ class NetworkSpec:
                 recurrent_path=PathSpec(**parts.pop("recurrent_path", {})),
                 **parts,
             )
-        except (KeyError, TypeError) as error:
+        except SpecError:
+            raise
+        except (AttributeError, LookupError, TypeError, ValueError) as error:  # another type, or not two ends
             raise SpecError(f"not a network description: {error}") from error

@@ -34,6 +34,8 @@ class PathSpec:
     initial: Spread = "random"
 
     def __post_init__(self) -> None:
+        for name in ("max_delay_steps", "taps"):
+            require(isinstance(getattr(self, name), int), f"{name}: {getattr(self, name)!r} is not a whole number")
         require(
             0 <= self.max_delay_steps <= MOST_DELAY_STEPS,
             f"max_delay_steps: {self.max_delay_steps} is not from 0 to {MOST_DELAY_STEPS}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from hetsyn_model.spec.errors import require
@@ -31,6 +32,7 @@ class ResonanceSpec:
     def __post_init__(self) -> None:
         for name in ("tau_steps", "recovery_tau_steps"):
             low, high = getattr(self, name)
-            require(0 < low <= high, f"neuron.resonance.{name}: {(low, high)} is not 0 < low <= high")
+            require(0 < low <= high < math.inf, f"neuron.resonance.{name}: {(low, high)} is not 0 < low <= high")
         for name in ("largest_a", "largest_b", "gain"):
-            require(getattr(self, name) >= 0, f"neuron.resonance.{name}: {getattr(self, name)} is below 0")
+            value = getattr(self, name)
+            require(0 <= value < math.inf, f"neuron.resonance.{name}: {value} is below 0, or not finite")

@@ -53,6 +53,7 @@ class Layer:
         inputs: from the layer before.
         neurons: in it.
         is_recurrent: its neurons have synapses on each other.
+        synapses: on its neurons; with delays, one for each tap of a unit.
         decays: a step, of synapses by their kind, ``input`` or ``recurrent``; empty without an exact form.
         reset_decay: of the reset or the membrane, of each neuron; empty without.
         bank: its decays a step, fastest first; empty without a bank form.
@@ -64,15 +65,12 @@ class Layer:
     inputs: int
     neurons: int
     is_recurrent: bool
+    synapses: int
     decays: dict[str, Numbers]
     reset_decay: Numbers
     bank: Numbers
     kernels: list[Kernel] = field(default_factory=list)
     weights: dict[str, Numbers] = field(default_factory=dict)
-
-    @property
-    def synapses(self) -> int:
-        return self.neurons * (self.inputs + (self.neurons if self.is_recurrent else 0))
 
 
 def read_layers(artifact: Artifact) -> list[Layer]:
@@ -132,7 +130,9 @@ def _layer(name: str, inputs: int, neurons: int, exact: Mapping[str, Numbers], b
         basis = wide.reshape(wide.shape[0], len(bank_decays), neurons)
     kernels = _kernels(decays["input"], weights["input"], basis) if "input" in decays else []
     is_recurrent = f"{name}.weight_rec" in either
-    return Layer(name, inputs, neurons, is_recurrent, decays, reset, bank_decays, kernels, weights)
+    rows = sum(len(either[f"{name}.weight_{suffix}"]) for suffix in suffixes.values()
+               if f"{name}.weight_{suffix}" in either)  # fmt: skip
+    return Layer(name, inputs, neurons, is_recurrent, neurons * rows, decays, reset, bank_decays, kernels, weights)
 
 
 def _kernels(decay: Numbers, weight: Numbers, basis: Numbers | None) -> list[Kernel]:

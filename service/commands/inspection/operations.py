@@ -33,7 +33,7 @@ NEURON_STATE = {"reset_current": 1, "membrane": 1, "adaptation_current": 1, "rec
 
 
 class Fanout(NamedTuple):
-    """Connections of each unit of a source to one layer.
+    """Connections of each unit of a source to one layer; through all taps, where its path has delays.
 
     Attributes:
         of_unit: [units], those whose weight is not 0.
@@ -214,11 +214,12 @@ def work_of_form(
 
 
 def _fanout(tensors: Mapping[str, NDArray[Any]], name: str, units: int) -> Fanout:
-    weights = tensors.get(name)
-    if weights is None or weights.ndim != 2 or weights.shape[0] != units:
+    weights, delays = tensors.get(name), tensors.get(name.replace("weight", "delay"))
+    taps = 1 if delays is None else delays.size // units
+    if weights is None or weights.ndim != 2 or weights.shape[0] != taps * units:
         raise ValueError(f"{name} is not there, or not of {units} units")
-    connections = np.count_nonzero(weights, axis=1).astype(np.float64)
-    return Fanout(connections, weights.size, weights.shape[1] * weights.itemsize)
+    connections = np.count_nonzero(weights.reshape(taps, units, -1), axis=(0, 2)).astype(np.float64)
+    return Fanout(connections, weights.size, taps * weights.shape[1] * weights.itemsize)
 
 
 def all_connected(channels: int, sizes: Mapping[str, int], recurrent: bool, *, is_binary: bool = True) -> Work:

@@ -31,7 +31,8 @@ struct DelayLine {
     std::vector<uint32_t> sent;            // [units] the stride's spikes
     std::vector<uint64_t> known;           // [registers, units] 64 bits from bit 24 k on
     std::vector<uint32_t> arrives;         // [rows], to whole 64; bit 31 - t: the row arrives in step t
-    std::vector<int32_t> waiting, counts;  // [33, rows], [33]: own spikes of the stride by the step that they arrive in
+    // [33, rows + 1], [33]: own spikes of the stride by the step that they arrive in; of a step, all rows at most
+    std::vector<int32_t> waiting, counts;
     std::vector<int32_t> arrived;          // [rows] of a step, and places to spare
 };
 
@@ -164,14 +165,14 @@ HETSYN_APART void delay_train(const DelayPath& path, const SpikeTrain& sent, int
 // Of a layer's own spikes, whose step t is known only when it comes.
 HETSYN_APART void begin_own(const DelayPath& path, const float* history, DelayLine& line) {
     load_history(path, history, line);
-    line.waiting.resize(static_cast<size_t>(kDelayStride + 1) * static_cast<size_t>(path.rows()));
+    line.waiting.resize(static_cast<size_t>(kDelayStride + 1) * static_cast<size_t>(path.rows() + 1));
     line.counts.assign(static_cast<size_t>(kDelayStride + 1), 0);
 }
 
 // The rows that arrive in step t of the chunk, into which the units of the step before go: from the histories, ascending,
 // then of the stride itself. Valid until the next call.
 HETSYN_APART Units own_step(const DelayPath& path, int64_t t, const Units& source, bool ascending, DelayLine& line) {
-    const int64_t rows = path.rows(), now = t % kDelayStride;
+    const int64_t rows = path.rows(), places = rows + 1, now = t % kDelayStride;
     if (now == 0) {
         if (t) {
             gather_known(path, line);
@@ -186,11 +187,11 @@ HETSYN_APART Units own_step(const DelayPath& path, int64_t t, const Units& sourc
             // what arrives after the stride waits in the last place, where nobody looks: the history knows of it
             const int64_t at = std::min<int64_t>(now + path.clamped(path.steps[row]), kDelayStride);
             int32_t& count = line.counts[static_cast<size_t>(at)];
-            line.waiting[static_cast<size_t>(at * rows + count)] = static_cast<int32_t>(row);
-            count = count + 1 < rows ? count + 1 : 0;  // only the last place gets so many
+            line.waiting[static_cast<size_t>(at * places + count)] = static_cast<int32_t>(row);
+            count = count < rows ? count + 1 : 0;  // only the last place gets more than all rows
         }
     int64_t count = list_arrivals(line, now, line.arrived.data());
-    const int32_t* const waited = line.waiting.data() + now * rows;
+    const int32_t* const waited = line.waiting.data() + now * places;
     const int64_t more = std::min<int64_t>(line.counts[static_cast<size_t>(now)], rows - count);
     std::copy(waited, waited + more, line.arrived.data() + count);
     count += more;

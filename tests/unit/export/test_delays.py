@@ -11,7 +11,7 @@ from export.network_graph import network_graph
 from export.parity import Streams, chunk_feed, initial_row, run_graph, run_torch, verify_form
 from export.torchscript import torchscript
 from export.write import graphs_by_runtime
-from hetsyn_model import Network
+from hetsyn_model import Network, NetworkSpec, NeuronSpec, PathSpec
 from hetsyn_model.spec import Rule
 from hetsyn_model.state import Form
 from service.contract.graph_io import NEXT_STATE, NEXT_STEP, READOUT, STATE, STEP, STEPS
@@ -61,6 +61,26 @@ def test_implementations_agree_to_the_bit(path: str, kind: str, rule: Rule, form
     assert run_torch(compiled, streams()).hidden[1].any()
     assert [(d.labels, d.spikes, d.readout) for d in differences] == [(0, 0, 0.0)] * (3 * len(graphs) + 1)
     assert max(d.probabilities for d in differences) < 1e-6
+
+
+@pytest.mark.parametrize(("neurons", "taps", "delay"), [(1, 1, 3), (1, 2, 0), (12, 1, 3), (12, 2, 26)])
+@pytest.mark.parametrize("form", FORMS)
+def test_all_neurons_that_fire_at_once_arrive_at_once(form: Form, neurons: int, taps: int, delay: int) -> None:
+    neuron = NeuronSpec(decays="shared")
+    spec = NetworkSpec(CHANNELS, (neurons,), 3, neuron=neuron, recurrent_path=PathSpec(30, taps))
+    made = Network(spec, seed=1).eval()
+    with torch.no_grad():
+        made.layer("hidden1").get_parameter("w_in").fill_(0.15)
+        made.layer("hidden1").get_parameter("w_rec").fill_(-1.0 / neurons)
+        for delays in made.delays().values():
+            delays.fill_(delay)
+    made.fit_banks()
+    compiled = made.compile(form)
+    fired = run_torch(compiled, streams()).hidden[0]
+    assert fired.any()
+    assert (fired == fired[..., :1]).all()
+    differences = verify_form(compiled, graphs_by_runtime(network_graph(compiled)), torchscript(compiled), streams())
+    assert all((d.labels, d.spikes, d.readout) == (0, 0, 0.0) for d in differences)
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from hetsyn_model import Network, NetworkSpec
-from hetsyn_model.families import dynap_pair, f_lif
+from hetsyn_model.families import dcls_like, delrec_like, dynap_pair, f_lif, filtered_input, se_adlif
 from hetsyn_model.spec import DecisionSpec
+from hetsyn_model.state import state_bytes
 from tests.support.kernels import gruenwald_letnikov
+from tests.support.paths import ROOT
 
 
 @torch.no_grad()
@@ -48,3 +50,20 @@ def test_a_pair_of_dynamic_synapses_answers_late() -> None:
     np.testing.assert_allclose(slow**n - fast**n, response, atol=1e-5)
     assert 15 <= response.argmax() <= 30
     assert gruenwald_letnikov(1.0, slow, 10)[0] == pytest.approx(1 - slow)
+
+
+def test_the_page_of_related_systems_has_the_bytes_of_each_family() -> None:
+    text = (ROOT / "docs/explanation/related-systems.md").read_text()
+    sizes = (700, (128, 64), 20)
+    for name, spec, form in (
+        ("`dcls_like`, `delrec_like` | B |", dcls_like(*sizes), "exact"),
+        ("| 5,352 B;", delrec_like(*sizes), "exact"),
+        ("`filtered_input`; `examples/temporal_filter.py` | B; C |", filtered_input(*sizes), "exact"),
+        ("`se_adlif()` | B |", NetworkSpec(*sizes, neuron=se_adlif()), "exact"),
+        ("`f_lif()` | A |", NetworkSpec(*sizes, **f_lif()), "bank"),
+        ("`dynap_pair()` | A |", NetworkSpec(*sizes, **dynap_pair()), "bank"),
+    ):
+        network = Network(spec)
+        network.fit_banks()
+        compiled = network.compile("exact" if form == "exact" else "bank")
+        assert f"{name} {state_bytes(compiled.layout):,} B" in text, name

@@ -232,7 +232,7 @@ def _network(neuron: NeuronSpec | None = None, kernel: KernelSpec | None = None,
         (lambda: KernelSpec("fractional", order_init=(0.7, 1.1)), "kernel.order_init"),
         (lambda: KernelSpec("pair", unit="sum"), "kernel.unit: 'sum' needs shape 'fractional'"),
         (lambda: KernelSpec("fractional", unit="half"), "kernel.unit: 'half' is none of"),  # type: ignore[arg-type]
-        (lambda: KernelSpec("fractional", window_steps=0), "kernel.window_steps: 0 is not from 1"),
+        (lambda: KernelSpec("fractional", window_steps=0), "kernel.window_steps: 0 is not a whole number from 1"),
         (
             lambda: _network(NeuronSpec(decay_range=(0, 0)), KernelSpec("pair")),
             "kernel.shape: 'pair' needs synapses with decays",

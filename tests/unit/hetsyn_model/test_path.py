@@ -223,6 +223,8 @@ def test_a_network_refuses_delays_that_it_cannot_have(change: dict[str, object],
         ((3, 0), "not from 1 to 64"),
         ((0, 2), "need a max_delay_steps above 0"),
         ((3, 1, True, "odd"), "is none of"),
+        ((24.5,), "max_delay_steps: 24.5 is not a whole number"),
+        ((24, 2.0), "taps: 2.0 is not a whole number"),
     ],
 )
 def test_a_path_refuses(arguments: tuple[object, ...], message: str) -> None:

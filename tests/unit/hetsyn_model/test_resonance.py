@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -215,6 +216,8 @@ def test_a_session_keeps_three_numbers_a_neuron() -> None:
         (lambda: ResonanceSpec(tau_steps=(0.0, 3.0)), "neuron.resonance.tau_steps: .* is not 0 < low <= high"),
         (lambda: ResonanceSpec(recovery_tau_steps=(9.0, 3.0)), "neuron.resonance.recovery_tau_steps: "),
         (lambda: ResonanceSpec(gain=-1.0), "neuron.resonance.gain: -1.0 is below 0"),
+        (lambda: ResonanceSpec(gain=math.inf), "neuron.resonance.gain: inf is below 0, or not finite"),
+        (lambda: ResonanceSpec(tau_steps=(5.0, math.inf)), "neuron.resonance.tau_steps: .* is not 0 < low <= high"),
     ],
 )
 def test_what_cannot_be_is_refused(make: Callable[[], object], message: str) -> None:

@@ -57,7 +57,23 @@ def test_a_description_survives_json() -> None:
     assert NetworkSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
 
 
-@pytest.mark.parametrize("change", [{"layers": 3}, {"neuron": {"decay": 1}}, {"hidden": None}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"layers": 3},
+        {"neuron": {"decay": 1}},
+        {"hidden": None},
+        {"input_path": None},
+        {"input_path": {"max_delay_steps": 2.5}},
+        {"kernel": None},
+        {"kernel": {"factor_init": []}},
+        {"kernel": {"factor_init": [0.5, 1.0, 1.0]}},
+        {"kernel": {"window_steps": 2.5}},
+        {"kernel": {"tau_fast_init_steps": [2.0, math.inf]}},
+        {"neuron": NetworkSpec(3, (2,), 2).to_dict()["neuron"] | {"resonance": "x"}},
+        {"neuron": NetworkSpec(3, (2,), 2).to_dict()["neuron"] | {"resonance": {"tau_steps": [1.0, 2.0, 3.0]}}},
+    ],
+)
 def test_a_foreign_description_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(SpecError):
         NetworkSpec.from_dict(NetworkSpec(channels=7, hidden=(5,), outputs=3).to_dict() | change)

@@ -36,6 +36,15 @@ def test_the_example_of_neurobench() -> None:
     assert (counted.multiplications, counted.additions) == (0, 4)
 
 
+def test_a_unit_s_spike_arrives_once_a_tap() -> None:
+    weights = np.array([[1, 0], [2, 3], [0, 0], [4, 5], [6, 0], [7, 8]], np.int16)  # tap 0 of three units, then tap 1
+    tensors = {"readout.weight_in": weights, "readout.delay_in": np.zeros(6, np.int16)}
+    of_taps = work_of_form(tensors, (), {"readout": 2}, 3)
+    counted = count(of_taps, {"input": np.array([1.0, 0.0, 1.0])})
+    assert (counted.effective_acs, counted.dense) == (3 + 2, 12)
+    assert counted.weight_bytes_read == 2 * 2 * 2 * weights.itemsize + 6 * 2
+
+
 def test_an_lstm_as_neurobench_counts_it() -> None:
     """``single_layer_MACs`` of neurobench 2.3.0 for cells 20-8-4, a linear readout of 3 and 7 of 20 inputs active."""
     active = np.arange(20) < 7
