@@ -49,7 +49,8 @@ NOT_RUN = {
     r"perf_analyzer |hetsyn bench \S+ --transport grpc": "needs a port for gRPC: tests/e2e/test_open_inference.py",
     r"hetsyn bench \S+ --ramp": "takes minutes: tests/unit/hetsyn_client/loadtest/test_ramp.py",
     r"hetsyn export shd-size ": "takes a minute: tests/contract has what it writes",
-    r"hetsyn train voices |digits=|for seed in|\$digits ": "needs speech engines and recordings, and takes an hour",
+    r"hetsyn train voices |digits=|for seed in|\$digits |hetsyn train recordings .*--extra voices|for silence in|"
+    r"\(echo 'base = \"speech-digits\"'": "needs speech engines and recordings, and takes an hour",
     r"hetsyn export runs/speech-digits/": "exports what the hour before it trained",
     r"hetsyn train data/ssc |hetsyn train data/mnist --config ": "takes half a minute; what reads it is tested in "
     "tests/unit/hetsyn_model/training/test_data_sets.py",
@@ -57,7 +58,7 @@ NOT_RUN = {
 }
 RUN = (
     r"make demo$|hetsyn (serve|reload|train|experiment|export|import-nir|inspect|stream|record|run|bench)\b|"
-    r"python (-P )?-m (service\.runtime\.operators$|experiments\.watch )|python examples/|"
+    r"python (-P )?-m (service\.runtime\.operators$|experiments\.tasks\.watch )|python examples/|"
     r"(curl|head|tail|printf|openssl|cp|kill) |(type|url)="
 )
 SHORTER = {
@@ -70,7 +71,7 @@ SHORTER = {
 # what a command needs, and what to say where it is missing
 NEEDS = {
     r"\bcurl ": (shutil.which("curl"), "no curl: apt-get install curl"),
-    r"experiments\.watch |watch\.npz|runs/watch/": (find_spec("seglearn"), NO_WATCH),
+    r"experiments\.tasks\.watch |watch\.npz|runs/watch/": (find_spec("seglearn"), NO_WATCH),
     r"\bopenssl ": (shutil.which("openssl"), "no openssl: apt-get install openssl"),
     r"valkey://": (BINARY, MISSING),
     r"--carry-keys": (find_spec("cryptography"), f"no cryptography: {install_command('carried')}"),
