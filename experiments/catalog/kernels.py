@@ -1,18 +1,8 @@
 """Kernels: fractional orders against tuned time constants, and pairs against single exponentials.
 
-Rules, stated before any run:
-
-- *Fractional*: on Fashion-MNIST in rows, each order's network (HetNeu's synapses, whose time constants are learned, and
-  the reset through the neuron's own synapse) has a search of its own over the same rates and time constants as order 1,
-  which is the control: HetNeu with its time constant tuned. An order **wins** if the 95% interval of its mean
-  difference from order 1, over the same seeds, is above 0; it **loses** if the interval is below; else it is open,
-  and the interval says what could have been missed.
-- *Pair*: on the same task, HetSyn's synapses as pairs against single exponentials, each with its own search. At equal
-  neurons a pair has twice the parameters, so the verdict is that of ``pair``, with fewer neurons and about the
-  parameters of ``base``; ``pair-same-neurons`` is reported beside it.
-- Noise is read from the changed inputs of the trained networks (deletion, jitter), which the report draws for every
-  condition that is analysed: the claim that fractional neurons forget a disturbance is **kept** if the loss at 20 and
-  40% deleted spikes is smaller than that of order 1, by the same interval.
+Order 1 is the control: HetNeu with its time constant searched. Every order has a search of its own over the same rates
+and time constants. At equal neurons a pair has twice the parameters, so the verdict is on ``pair``, with fewer neurons;
+``pair-same-neurons`` is reported beside it. ``experiments/claims/kernel_claims.py`` has the rules.
 """
 
 from __future__ import annotations

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from experiments.catalog.images import ROWS, ROWS_TRAINING
 from experiments.catalog.matched import matched_hidden, untrained
 from experiments.runs.plan import BASE, Condition, Experiment, Refinement, SearchPlan
 from experiments.runs.run import TaskSpec, Training
 from experiments.tasks.neurons import NeuronModel, parameter_count
 from experiments.tasks.shd import ShdSpec
-from experiments.tasks.vision import ImageSpec
 
 SEEDS = 8
 # with the same layers, within 1% of each other's trained values; those with a decay a synapse have twice as many, and
@@ -24,16 +24,7 @@ def resonance_voices() -> Experiment:
 
 
 def resonance_rows() -> Experiment:
-    spec = ImageSpec(
-        *("fashion", "row", "crossings"),
-        levels=4,
-        hidden=(128, 64),
-        dropout=0.1,
-        rows_skipped=14,
-        validation_images=2500,
-    )
-    training = Training(856, 256, "cosine", 1.0, 4e-3, evaluate_every=107, bank_size=8)
-    return _experiment("resonance-rows", "vision", spec, training, (2.0, 6.0, 15.0))
+    return _experiment("resonance-rows", "vision", ROWS, ROWS_TRAINING, (2.0, 6.0, 15.0))
 
 
 def _experiment(

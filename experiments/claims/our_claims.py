@@ -6,6 +6,7 @@ import math
 
 from experiments.claims.bank_claims import bank_claims
 from experiments.claims.delay_claims import DELAY_CLAIMS
+from experiments.claims.kernel_claims import KERNEL_CLAIMS
 from experiments.claims.measures import (
     CUE_OVER_NOISE,
     DELETION_LOSS,
@@ -190,5 +191,6 @@ OUR_CLAIMS: tuple[Claim, ...] = (
     ),
     *STREAM_CLAIMS,
     *RESONANCE_CLAIMS,
+    *KERNEL_CLAIMS,
     *DELAY_CLAIMS,
 )

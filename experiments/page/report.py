@@ -67,10 +67,10 @@ SCALED = {
     "bank-size": BANK_SIZE_SCALED,
     "fractional": "Not in the paper: fractional kernels of fixed and of learned order on Fashion-MNIST in rows, with "
     "HetNeu's synapses, a reset through the neuron's own synapse, banks of 10. Order 1, the control, is HetNeu with "
-    "its time constant searched; every order has the same search. An order wins or loses where the 95% interval of its "
-    "difference from order 1 over the same seeds excludes 0.",
+    "its time constant searched; every order has the same search. The rules of its claims stood before its runs.",
     "pairs": "Not in the paper: each of HetSyn's synapses as an excitatory-inhibitory pair, on the same task, with the "
-    "same search. `pair` has fewer neurons, and about the parameters of the base; the verdict is on it.",
+    "same search. `pair` has fewer neurons, and about the parameters of the base; the verdict is on it. The rule of "
+    "its claim stood before its runs.",
     "shd-recorded": "The Spiking Heidelberg Digits themselves (`--data DIR` with `shd_train.h5` and `shd_test.h5`), "
     "with the same plan and ten epochs. `paper-settings` is the paper's experiment for a hundred epochs "
     "([If you have the data](guides/paper-data.md)). `shd` and `shd-recorded` each refuse the other's files.",

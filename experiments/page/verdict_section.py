@@ -16,10 +16,10 @@ from experiments.runs.results import RunResult
 
 RULES = f"""## Verdicts
 
-`paper_claims.py`, `our_claims.py` and `stream_claims.py` in `experiments/claims/` have the rules, so that
-they stand before the runs. Those of pattern generation, delayed match, `motion` and `mnist1d` did; whoever wrote those
-of the first two knew the figures of short earlier runs. The rule on how errors grow with noise is younger than the
-first runs of pattern generation, and older than those with other noise. The other runs are older than the rules.
+`paper_claims.py`, `our_claims.py` and others in `experiments/claims/` have the rules, so that they stand before the
+runs. Those of pattern generation, delayed match, `motion`, `mnist1d`, delays, kernels and resonance did; whoever wrote
+those of the first two knew the figures of short earlier runs. The rule on how errors grow with noise is younger than
+the first runs of pattern generation, and older than those with other noise. The other runs are older than the rules.
 
 **Seeds.** Groups are compared seed by seed, over the seeds that all of them have: a seed gives every model the same
 target trace, or the same person to leave out. A claim needs {MIN_SEEDS} seeds of each group.

@@ -35,10 +35,8 @@ from service.workers.siblings import PASSED_ON, Siblings
 PREFIX = "/v2"
 READY = "/v2/health/ready"
 HEADER_LENGTH = "inference-header-content-length"
-IN_LOOP_BYTES, IN_LOOP_COMPRESSED_BYTES = (
-    FREE_BYTES,
-    1024,
-)  # as much is decoded without a thread: deflate's most is 1:1032
+# as much is decoded without a thread: deflate's most is 1:1032
+IN_LOOP_BYTES, IN_LOOP_COMPRESSED_BYTES = FREE_BYTES, 1024
 LARGE_DECODES = 2  # at the same time
 SHORTEST_COMPRESSED = 1024  # a shorter reply would be no packet less
 LONGEST_CONTROL = 64 * 1024  # the body of any other request

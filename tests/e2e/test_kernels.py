@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import threading
-from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from export import export_network
-from hetsyn_client import HetsynError, StreamingClient
+from hetsyn_client import StreamingClient
 from tests.support.kernels import kernel_network
-from tests.support.server_process import RestartableServer
+from tests.support.kills import through_kills
 
 CHUNKS, STEPS, CHANNELS = 6, 9, 12
 
@@ -28,26 +27,11 @@ def test_a_killed_server_loses_no_spikes_and_takes_none_twice(kind: str, tmp_pat
     with torch.no_grad():
         expected = network.rollout(spikes).probabilities[0]
     parts = [np.nonzero(part[0].numpy()) for part in spikes.split(STEPS, 1)]
-    options = "--models", str(tmp_path / "models"), "--store", f"file://{tmp_path}/sessions.db"
-    server = RestartableServer(*options, "--log-level", "warning")
 
-    def send_and_forget(seq: int) -> None:
-        with suppress(HetsynError), StreamingClient(server.url, repeats=0) as client:
-            client.infer_events(STEPS, *parts[seq], session="shaken", seq=seq, end=seq == CHUNKS - 1)
+    def send(client: StreamingClient, seq: int) -> Any:
+        return client.infer_events(STEPS, *parts[seq], session="shaken", seq=seq, end=seq == CHUNKS - 1)
 
-    try:
-        server.ready()
-        for seq, part in enumerate(parts):
-            if seq in (2, CHUNKS - 1):  # killed with the chunk under way, which may be applied, or not
-                under_way = threading.Thread(target=send_and_forget, args=(seq,))
-                under_way.start()
-                server.kill()
-                under_way.join()
-                server.restart()
-            with StreamingClient(server.url) as client:
-                reply = client.infer_events(STEPS, *part, session="shaken", seq=seq, end=seq == CHUNKS - 1)
-            assert reply["total_steps"] == (seq + 1) * STEPS
-        assert reply["probabilities"] is not None
-        np.testing.assert_allclose(reply["probabilities"], expected.numpy(), atol=1e-6)
-    finally:
-        server.stop()
+    replies = through_kills(tmp_path, CHUNKS, (2, CHUNKS - 1), send)
+    assert [reply["total_steps"] for reply in replies] == [(seq + 1) * STEPS for seq in range(CHUNKS)]
+    assert replies[-1]["probabilities"] is not None
+    np.testing.assert_allclose(replies[-1]["probabilities"], expected.numpy(), atol=1e-6)

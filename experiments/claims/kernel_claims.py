@@ -1,0 +1,41 @@
+"""Questions of this project about fractional kernels and pairs, with their rules, which stand before the runs."""
+
+from __future__ import annotations
+
+from experiments.catalog.kernels import ORDERS
+from experiments.claims.measures import DELETION_LOSS, FIGURE, MOST_DELETED, Measure
+from experiments.claims.rules import Better, Claim, Group, Side
+from experiments.runs.plan import BASE
+from experiments.tasks.kernels import LEARNED
+
+
+def _named(order: str) -> str:
+    return "learned order" if order == LEARNED else f"order {order}"
+
+
+def _order(order: str, measure: Measure = FIGURE) -> Side:
+    condition = BASE if order == "1" else f"order-{order}"
+    return Side(Group("fractional", condition, "hetneu"), measure, f"{_named(order)}, {measure.name}")
+
+
+KERNEL_CLAIMS: tuple[Claim, ...] = (
+    *(
+        Claim(
+            f"Fractional kernels of {_named(order)} are better than exponentials with a searched time constant",
+            "",
+            Better(((_order(order), _order("1")),)),
+        )
+        for order in ORDERS[1:]
+    ),
+    Claim(
+        "Fractional kernels of learned order lose less from 32 to 64% of deleted spikes than exponentials, and are "
+        "more accurate after",
+        "",
+        Better(tuple((_order(LEARNED, measure), _order("1", measure)) for measure in (DELETION_LOSS, MOST_DELETED))),
+    ),
+    Claim(
+        "Pairs are better than single exponentials with about as many trained values",
+        "",
+        Better(((Side(Group("pairs", "pair", "hetsyn")), Side(Group("pairs", BASE, "hetsyn"))),)),
+    ),
+)
