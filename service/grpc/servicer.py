@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from inspect import isawaitable
 from typing import Any
 
@@ -110,7 +111,8 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
                 empty = pb.ModelInferResponse(id=id_)
                 response = pb.ModelStreamInferResponse(error_message=_refusal(error)[1], infer_response=empty)
             async with writing:
-                await context.write(response)
+                with suppress(grpc.aio.InternalError):  # the client has gone, and the library will cancel this stream
+                    await context.write(response)
             free.release()  # not before: a client that reads no answers is not read either
 
         refusal: HetsynError | None = None
