@@ -30,7 +30,7 @@ constexpr uint32_t kRegister = (1u << kRegisterSteps) - 1u;
 // A register's steps of some bits, as the history has them.
 HETSYN_INLINE float number_of(uint32_t bits) { return static_cast<float>(static_cast<int32_t>(bits & kRegister)); }
 
-// One stream's spikes on one path: working memory, which only grows. The history stays in the state, [registers, units].
+// One stream's spikes on one path: working memory, which only grows. The history stays in the state.
 struct DelayLine {
     std::vector<uint32_t> sent;     // [units] the stride's spikes
     std::vector<uint32_t> arrives;  // [active] bit 31 - t: the row arrives in step t; 0 up to a whole 64
