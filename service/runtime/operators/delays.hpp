@@ -1,8 +1,8 @@
 // Delays of spikes on the CPU (hetsyn_model/path.py), for a stride of up to 32 steps at once.
 //
 // The stride's spikes of a unit are one number, whose bit 31 - t is step t; bit b of register k is the spike of age
-// 24 k + b + 1. Shifted by a row's delay, both say with bit 31 - t whether the row arrives in step t. Few rows do at all
-// in a stride, so these are listed once, and a step looks at no others.
+// 24 k + b + 1. Shifted by a row's delay, both say with bit 31 - t whether the row arrives in step t. Few rows do at
+// all in a stride, so these are listed once, and a step looks at no others.
 
 #pragma once
 
@@ -69,7 +69,8 @@ HETSYN_APART void send_all(DelayLine& line, const SpikeTrain& spikes, int64_t fi
     const int64_t* __restrict const ends = spikes.ends.data() + first;
     const int32_t* __restrict const units = spikes.units.data() + ends[0];
     const int64_t all = ends[steps] - ends[0];
-    if (static_cast<int64_t>(line.bits.size()) < all + kTogether) line.bits.resize(static_cast<size_t>(all + kTogether));
+    const size_t places = static_cast<size_t>(all + kTogether);
+    if (line.bits.size() < places) line.bits.resize(places);
     uint32_t *__restrict const bits = line.bits.data(), *__restrict const sent = line.sent.data();
     for (int64_t t = 0; t < steps; ++t)
         for (int64_t e = ends[t] - ends[0]; e < ends[t + 1] - ends[0]; e += kTogether)
@@ -179,7 +180,7 @@ HETSYN_INLINE uint32_t arrival_mask(const uint32_t* __restrict arrives, int32_t 
 }
 #endif
 
-// The rows that arrive in step t of the stride, ascending, into ``rows``, which has kWhole places to spare; their number.
+// The rows that arrive in step t of the stride, ascending, into ``rows``, which has kWhole places more; their number.
 HETSYN_APART int64_t list_arrivals(const DelayLine& line, int32_t t, int32_t* __restrict rows) {
     const uint32_t* __restrict const arrives = line.arrives.data();
     const int32_t* __restrict const active = line.rows.data();
@@ -216,8 +217,9 @@ HETSYN_APART void delay_train(const DelayPath& path, const SpikeTrain& sent, int
         const int64_t here = std::min<int64_t>(kDelayStride, steps - first);
         send_all(line, sent, first, here);
         find_arrivals(path, here, history, line);
-        const int64_t most = arrived.ends[static_cast<size_t>(first)] + here * line.active + kWhole;
-        if (static_cast<int64_t>(arrived.units.size()) < most) arrived.units.resize(static_cast<size_t>(most + most / 2));
+        const int64_t need = arrived.ends[static_cast<size_t>(first)] + here * line.active + kWhole;
+        const size_t most = static_cast<size_t>(need);
+        if (arrived.units.size() < most) arrived.units.resize(most + most / 2);
         for (int64_t t = 0; t < here; ++t)
             arrived.close(first + t, list_arrivals(line, static_cast<int32_t>(t), arrived.at(first + t)));
         next_stride(path, here, line, history);
