@@ -194,6 +194,12 @@ class ValkeyCluster:
 
         self._until("a replica has taken over", is_replaced)
 
+    def hand_over(self, primary: ValkeyServer) -> None:
+        """Make the replica of a primary the primary, without a loss, and wait for it."""
+        replica = self.replica_of(primary)
+        self.ask(replica, "CLUSTER", "FAILOVER")
+        self._until("a replica has taken over", lambda: self.ask(replica, "ROLE")[0] == b"master")
+
     def moving(self, slot: int, target: ValkeyServer) -> Iterator[str]:
         """Move a slot to another primary, step by step: ``begun``, ``moved`` after each few keys, ``done``."""
         source = self.primary_of(slot)
