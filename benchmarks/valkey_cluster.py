@@ -112,15 +112,16 @@ class ValkeyCluster:
                 if self.ask(node, "CLUSTER", "INFO").get("cluster_state") != "ok":
                     return False
                 replication = self.ask(node, "INFO", "replication")
-                views.add(str(sorted((slot[0], slot[1], slot[2][1]) for slot in self.ask(node, "CLUSTER", "SLOTS"))))
+                slots = self.ask(node, "CLUSTER", "SLOTS")
             except (RedisError, OSError):
                 return False
-            if replication["role"] == "slave":
-                if replication["master_link_status"] != "up":
-                    return False
-            elif not replication["connected_slaves"] and len(self.nodes) > self._count:
+            ranges = sorted((slot[0], slot[1], slot[2][1], *sorted(one[1] for one in slot[3:])) for slot in slots)
+            views.add(str(ranges))
+            if replication["role"] == "slave" and replication["master_link_status"] != "up":
                 return False
-        return len(views) == 1
+        # a node leaves out replicas that it takes for failed
+        listed = {port for _, _, *ports in ranges for port in ports}
+        return len(views) == 1 and len(listed) == len(self.nodes)
 
     def ask(self, node: ValkeyServer, *words: Any) -> Any:
         """The answer of a node to a command.

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Callable, Sequence
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from benchmarks.faults.clients import Acknowledgements, Client, ReferenceRecordi
 from benchmarks.faults.cluster import open_stage_store
 from benchmarks.faults.hub import HubClient
 from benchmarks.faults.live import LiveClient, StreamClient
-from benchmarks.faults.report import plot, print_results, summary
+from benchmarks.faults.report import RECOVERY_S, plot, print_results, summary
 from benchmarks.faults.schedule import MIXES, schedule
 from benchmarks.faults.script import Occurred, Script
 from benchmarks.faults.stage import Replica
@@ -154,7 +155,9 @@ async def disturbed(
         "seed": seed,
         "transport": transport,
     }
-    return summary(settings, tally, acknowledgements, occurred, quick=quick, may_lose=may_lose)
+    # in a cluster, a fault lasts until the cluster is whole, and recovery is the start of a process on a busy machine
+    limit_s = inf if store_name == "valkey-cluster" else RECOVERY_S
+    return summary(settings, tally, acknowledgements, occurred, quick=quick, may_lose=may_lose, recovery_s=limit_s)
 
 
 def _http_client(

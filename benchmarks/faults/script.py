@@ -14,7 +14,7 @@ from benchmarks.faults.stage import UNDER_WAY_TIMEOUT_S, Replica, Store
 from benchmarks.faults.tally import Tally
 from benchmarks.server_process import ServerError
 
-RECOVERY_TIMEOUT_S = 20.0
+RECOVERY_TIMEOUT_S = 60.0
 LAST_CHUNKS_TIMEOUT_S = 60.0
 
 

@@ -214,7 +214,7 @@ class Tally:
         if not isinstance(expected, int):
             return self._refused(stream, stream.sent, status, _problem(body)[0])
         if expected < stream.acknowledged:
-            self._lost(stream, stream.sent, stream.acknowledged - expected, f"{status}, {expected} is expected")
+            self._lost(stream, stream.sent, stream.acknowledged - expected, f"GET {status}, {expected} is expected")
             return ChunkVerdict.broken
         if expected > stream.sent:
             self.twice += expected - stream.sent

@@ -16,6 +16,7 @@ from service.store.base import StateStore
 from service.store.file import FileStore
 from service.store.redis import RedisStore
 from service.store.url import open_store
+from tests.support.cluster_sessions import ClusterSessions
 from tests.support.memory_store import MemoryStore
 from tests.support.started_store import S, StartStore, started
 from tests.support.tools import require_valkey
@@ -42,6 +43,11 @@ def valkey_cluster(formed_cluster: ValkeyCluster) -> Iterator[ValkeyCluster]:
     """One cluster for all tests, which may kill and pause its nodes and move slots: it is whole again afterwards."""
     yield formed_cluster
     formed_cluster.mend()
+
+
+@pytest.fixture
+def sessions(valkey_cluster: ValkeyCluster, request: pytest.FixtureRequest) -> ClusterSessions:
+    return ClusterSessions(valkey_cluster, f"{request.node.name}:")
 
 
 @pytest.fixture

@@ -12,57 +12,14 @@ from redis import Redis
 from benchmarks.valkey import ValkeyServer
 from benchmarks.valkey_cluster import ValkeyCluster
 from service.errors import HetsynError, StateForeign, StoreFull, StoreUnavailable, StoreUnusable
-from service.store.base import FOREIGN_REVISION, NO_REVISION, CommitResult, StateStore, Stored
+from service.store.base import FOREIGN_REVISION, NO_REVISION, CommitResult, Stored
 from service.store.group_commit import GroupCommit
-from service.store.redis.slots import slot_of
 from service.store.url import open_store
 from tests.support.change import COMMITTED, FENCED, delete, put
+from tests.support.cluster_sessions import ClusterSessions
 from tests.support.started_store import StartStore
 
 Outcome = CommitResult | HetsynError
-
-
-class Sessions:
-    """Sessions under a prefix of their own, by the node that has them.
-
-    Args:
-        cluster: where they are.
-        prefix: of their keys.
-    """
-
-    def __init__(self, cluster: ValkeyCluster, prefix: str) -> None:
-        self.cluster = cluster
-        self.prefix = prefix
-
-    def store(self, *, replicas: int = 0, timeout_s: float = 5.0) -> StateStore:
-        store = open_store(f"{self.cluster.url}?prefix={self.prefix}&replicas={replicas}", timeout_s)
-        assert store is not None
-        return store
-
-    def slot(self, session: str) -> int:
-        return slot_of(self.prefix + session)
-
-    def on(self, node: ValkeyServer, count: int) -> list[str]:
-        """Ids of sessions on a node."""
-        ranges = [(first, last) for first, last, primary, *_ in self.cluster.map() if primary[1] == node.port]
-        found: list[str] = []
-        number = 0
-        while len(found) < count:
-            slot = self.slot(f"s{number}")
-            if any(first <= slot <= last for first, last in ranges):
-                found.append(f"s{number}")
-            number += 1
-        return found
-
-    def in_slot(self, slot: int, count: int) -> list[str]:
-        """Ids of sessions in one slot: too rare to be found by chance, so they share what is hashed with a tag."""
-        tag = next(f"{n}" for n in range(10**6) if slot_of(f"{{{n}}}") == slot)
-        return [f"{{{tag}}}{n}" for n in range(count)]
-
-
-@pytest.fixture
-def sessions(valkey_cluster: ValkeyCluster, request: pytest.FixtureRequest) -> Sessions:
-    return Sessions(valkey_cluster, f"{request.node.name}:")
 
 
 def commands_run(nodes: Iterable[ValkeyServer], name: str) -> list[int]:
@@ -80,7 +37,7 @@ async def until(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_a_batch_is_one_command_for_each_node(sessions: Sessions, start_store: StartStore) -> None:
+async def test_a_batch_is_one_command_for_each_node(sessions: ClusterSessions, start_store: StartStore) -> None:
     store = await start_store(sessions.store())
     batch = [put(f"s{n}", NO_REVISION, n + 1, bytes(13_000)) for n in range(64)]
     nodes = sessions.cluster.primaries()
@@ -90,7 +47,9 @@ async def test_a_batch_is_one_command_for_each_node(sessions: Sessions, start_st
     assert await store.load([f"s{n}" for n in range(64)]) == [Stored(n + 1, bytes(13_000)) for n in range(64)]
 
 
-async def test_slots_that_have_moved_are_found_without_an_error(sessions: Sessions, start_store: StartStore) -> None:
+async def test_slots_that_have_moved_are_found_without_an_error(
+    sessions: ClusterSessions, start_store: StartStore
+) -> None:
     store = await start_store(sessions.store())
     source, target, _ = sessions.cluster.primaries()
     ids = sessions.on(source, 6)
@@ -107,7 +66,7 @@ async def test_slots_that_have_moved_are_found_without_an_error(sessions: Sessio
 
 @pytest.mark.parametrize("replicas", [0, 1])
 async def test_sessions_are_loaded_and_changed_while_their_slot_is_on_the_way(
-    sessions: Sessions, start_store: StartStore, replicas: int
+    sessions: ClusterSessions, start_store: StartStore, replicas: int
 ) -> None:
     store = await start_store(sessions.store(replicas=replicas))
     source, target, _ = sessions.cluster.primaries()
@@ -132,7 +91,7 @@ async def test_sessions_are_loaded_and_changed_while_their_slot_is_on_the_way(
 
 
 async def test_a_node_that_is_down_fails_its_own_sessions_and_its_replica_takes_over(
-    sessions: Sessions, start_store: StartStore
+    sessions: ClusterSessions, start_store: StartStore
 ) -> None:
     store = await start_store(sessions.store())
     primaries = sessions.cluster.primaries()
@@ -159,7 +118,9 @@ async def test_a_node_that_is_down_fails_its_own_sessions_and_its_replica_takes_
     assert await store.load([one, others[0]]) == [Stored(3, b"record")] * 2
 
 
-async def test_a_node_that_hangs_delays_no_session_of_another(sessions: Sessions, start_store: StartStore) -> None:
+async def test_a_node_that_hangs_delays_no_session_of_another(
+    sessions: ClusterSessions, start_store: StartStore
+) -> None:
     store = await start_store(sessions.store(timeout_s=0.6))
     primaries = sessions.cluster.primaries()
     hung, well = sessions.on(primaries[0], 1)[0], sessions.on(primaries[1], 1)[0]
@@ -179,7 +140,7 @@ async def test_a_node_that_hangs_delays_no_session_of_another(sessions: Sessions
 
 
 async def test_no_call_waits_longer_than_its_time_if_no_node_answers(
-    sessions: Sessions, start_store: StartStore
+    sessions: ClusterSessions, start_store: StartStore
 ) -> None:
     store = await start_store(sessions.store(timeout_s=0.3))
     for node in sessions.cluster.nodes:
@@ -200,7 +161,7 @@ async def test_no_call_waits_longer_than_its_time_if_no_node_answers(
 
 
 async def test_what_too_few_replicas_have_is_neither_acknowledged_nor_told(
-    sessions: Sessions, start_store: StartStore
+    sessions: ClusterSessions, start_store: StartStore
 ) -> None:
     store = await start_store(sessions.store(replicas=1, timeout_s=0.8))
     first, second, _ = sessions.cluster.primaries()
@@ -223,7 +184,7 @@ async def test_what_too_few_replicas_have_is_neither_acknowledged_nor_told(
 
 
 async def test_a_failover_without_confirmation_brings_an_older_record_back_and_revisions_tell(
-    sessions: Sessions, start_store: StartStore
+    sessions: ClusterSessions, start_store: StartStore
 ) -> None:
     store = await start_store(sessions.store())
     primary = sessions.cluster.primaries()[0]
@@ -247,7 +208,9 @@ async def test_a_failover_without_confirmation_brings_an_older_record_back_and_r
     assert await store.commit([put(kept, 2, 3), put(begun, 2, 3)]) == [FENCED] * 2
 
 
-async def test_stale_connections_and_lost_scripts_are_made_good(sessions: Sessions, start_store: StartStore) -> None:
+async def test_stale_connections_and_lost_scripts_are_made_good(
+    sessions: ClusterSessions, start_store: StartStore
+) -> None:
     store = await start_store(sessions.store())
     ids = [sessions.on(node, 1)[0] for node in sessions.cluster.primaries()]
     assert await store.commit([put(one, NO_REVISION, 1) for one in ids]) == [COMMITTED] * 3
@@ -259,7 +222,9 @@ async def test_stale_connections_and_lost_scripts_are_made_good(sessions: Sessio
     assert await store.load(ids) == [Stored(2, b"record")] * 3
 
 
-async def test_a_full_node_takes_deletions_and_the_others_take_all(sessions: Sessions, start_store: StartStore) -> None:
+async def test_a_full_node_takes_deletions_and_the_others_take_all(
+    sessions: ClusterSessions, start_store: StartStore
+) -> None:
     store = await start_store(sessions.store())
     first, second, _ = sessions.cluster.primaries()
     kept, gone = sessions.on(first, 2)
@@ -277,7 +242,7 @@ async def test_a_full_node_takes_deletions_and_the_others_take_all(sessions: Ses
     assert await store.load([kept, gone, well]) == [Stored(1, b"record"), None, Stored(2, b"record")]
 
 
-async def test_what_is_no_record_fails_alone(sessions: Sessions, start_store: StartStore) -> None:
+async def test_what_is_no_record_fails_alone(sessions: ClusterSessions, start_store: StartStore) -> None:
     store = await start_store(sessions.store())
     node = sessions.cluster.primaries()[0]
     foreign, own = sessions.on(node, 2)
@@ -289,7 +254,9 @@ async def test_what_is_no_record_fails_alone(sessions: Sessions, start_store: St
     assert await store.commit([put(foreign, FOREIGN_REVISION, 3)]) == [COMMITTED]
 
 
-async def test_a_node_that_drops_sessions_makes_the_store_unusable(sessions: Sessions, start_store: StartStore) -> None:
+async def test_a_node_that_drops_sessions_makes_the_store_unusable(
+    sessions: ClusterSessions, start_store: StartStore
+) -> None:
     store = await start_store(sessions.store())
     with Redis("127.0.0.1", sessions.cluster.primaries()[2].port) as admin:
         admin.config_set("maxmemory-policy", "allkeys-lru")
@@ -302,7 +269,7 @@ async def test_a_node_that_drops_sessions_makes_the_store_unusable(sessions: Ses
 
 
 async def test_missing_replicas_are_said(
-    sessions: Sessions, start_store: StartStore, caplog: pytest.LogCaptureFixture
+    sessions: ClusterSessions, start_store: StartStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = await start_store(sessions.store(replicas=2))
     await store.health()
