@@ -65,6 +65,7 @@ class Node:
         url: ``redis://`` or ``rediss://``, as redis-py takes it.
         timeout_s: time for a connection, and for one request.
         clock: of the store.
+        scripts: that requests use.
         replicas: of this server that must have a change before it counts.
         is_in_cluster: whether the server is expected to be a node of a cluster.
 
@@ -78,7 +79,14 @@ class Node:
     """
 
     def __init__(
-        self, url: str, timeout_s: float, clock: StoreClock, replicas: int = 0, *, is_in_cluster: bool = False
+        self,
+        url: str,
+        timeout_s: float,
+        clock: StoreClock,
+        scripts: Sequence[str],
+        replicas: int = 0,
+        *,
+        is_in_cluster: bool = False,
     ) -> None:
         self._timeout_s = timeout_s
         self._clock = clock
@@ -95,8 +103,9 @@ class Node:
             )
         except ValueError as error:
             raise StoreUnusable(f"the URL is not valid for Redis ({error})") from error
-        self._digests: dict[str, str] = {}  # of the scripts that the server has
-        self._is_checked = False
+        self._scripts = scripts
+        self._is_checked = self._has_scripts = False
+        self._is_ready = False  # both
         self._warned: dict[str, bool] = {}  # whether a warning holds now
 
     async def close(self) -> None:
@@ -104,7 +113,7 @@ class Node:
 
     def distrust(self) -> None:
         """Check the server before the next request."""
-        self._is_checked = False
+        self._is_checked = self._is_ready = False
 
     async def in_time(
         self, send: Callable[[], Awaitable[T]], until_s: float | None = None, *, is_trusted: bool = False
@@ -127,24 +136,27 @@ class Node:
         cancelled_before = task.cancelling() if task else 0
         if until_s is None:
             until_s = asyncio.get_running_loop().time() + self._timeout_s
-        checked = send if is_trusted else lambda: self._checked(send)
         self.under_way += 1
         try:
             async with asyncio.timeout_at(until_s):
                 try:
-                    result = await checked(), False
+                    if not (self._is_ready or is_trusted):
+                        await self._prepare()
+                    result = await send(), False
                 except RedisConnectionError:
-                    self._is_checked = False  # it may be another server, or have other settings
+                    self.distrust()  # it may be another server, or have other settings
                     # the other idle connections are as old, and may be as stale
                     await self.client.connection_pool.disconnect(inuse_connections=False)
-                    result = await checked(), True
+                    if not is_trusted:
+                        await self._prepare()
+                    result = await send(), True
         except (RedisTimeoutError, TimeoutError) as error:
-            self._is_checked = False
+            self.distrust()
             raise StoreUnavailable(
                 f"the session store did not answer within {self._timeout_s:g} s: send the chunk again"
             ) from error
         except (RedisError, OSError) as error:
-            self._is_checked = False
+            self.distrust()
             raise unavailable(error) from error
         finally:
             self.under_way -= 1
@@ -174,16 +186,14 @@ class Node:
         except ResponseError as error:
             return [error], True
 
-    async def evalsha(self, script: str, keys: Sequence[Any], values: Sequence[Any]) -> Command:
-        """The command that runs a script, which the server then has."""
-        digest = self._digests.get(script)
-        if digest is None:
-            digest = self._digests[script] = await self.client.script_load(script)
-        return ("EVALSHA", digest, len(keys), *keys, *values)
+    async def load_scripts(self) -> None:
+        for script in self._scripts:
+            await self.client.script_load(script)
+        self._has_scripts = True
 
     def forget_scripts(self) -> None:
         """Load the scripts again before they are used: a restarted server has lost them."""
-        self._digests.clear()
+        self._has_scripts = self._is_ready = False
 
     async def pipeline(self, commands: Sequence[Command]) -> list[Any]:
         """The answers to commands on one connection; errors of the server stand in their positions.
@@ -213,7 +223,7 @@ class Node:
         if isinstance(ping, Exception):
             raise ping
         policy, is_replica = _info(memory, "maxmemory_policy"), _info(replication, "role") == "slave"
-        self._is_checked = False
+        self.distrust()
         self._check_mode(_info(cluster, "cluster_enabled"))
         if is_replica:
             raise _no_primary() if self._is_in_cluster else StoreUnusable(REPLICA)
@@ -241,9 +251,13 @@ class Node:
             self._warn(
                 "clock",
                 abs(apart_s) > _CLOCKS_PART_S,
-                f"the store's clock has stepped by {apart_s:.0f} s since this server started, which goes on without "
-                "the step: servers that start now have another time, and sessions may expire early or late: start all "
-                "servers again",
+                f"the clock of a node of the store is {apart_s:.0f} s ahead of that of the node from which this server "
+                "has its time: sessions may expire early or late: let the machines of all nodes keep time, then start "
+                "all servers again"
+                if self._is_in_cluster
+                else f"the store's clock has stepped by {apart_s:.0f} s since this server started, which goes on "
+                "without the step: servers that start now have another time, and sessions may expire early or late: "
+                "start all servers again",
             )
 
     def _check_mode(self, is_cluster: str) -> None:
@@ -258,10 +272,12 @@ class Node:
             log.warning("%s", sentence)
         self._warned[name] = holds
 
-    async def _checked(self, send: Callable[[], Awaitable[T]]) -> T:
+    async def _prepare(self) -> None:
         if not self._is_checked:
             await self.check()
-        return await send()
+        if not self._has_scripts:
+            await self.load_scripts()
+        self._is_ready = True
 
 
 def _no_primary() -> StoreUnavailable:

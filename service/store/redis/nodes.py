@@ -9,12 +9,13 @@ from math import inf
 
 from service.errors import StoreError, StoreUnavailable, StoreUnusable
 from service.store.redis.node import Node, StoreClock
-from service.store.redis.script import unavailable
+from service.store.redis.script import COMPARE_AND_SET_ON_NODE, DELETE_ON_NODE, LOAD_AND_MARK, unavailable
 from service.store.redis.slots import SLOTS, Address, ClusterAddress, read_slots
 
 log = logging.getLogger("hetsyn.store")
 
 READ_TIMEOUT_S = 0.5  # of one node that is asked for the map
+_SCRIPTS = (COMPARE_AND_SET_ON_NODE, DELETE_ON_NODE, LOAD_AND_MARK)
 READ_INTERVAL_S = 0.1  # between two readings of the map because of failures
 
 
@@ -52,7 +53,7 @@ class Nodes:
         node = self._nodes.get(address)
         if node is None:
             url = self._address.node_url(address)
-            node = Node(url, self._timeout_s, self._clock, self._replicas, is_in_cluster=True)
+            node = Node(url, self._timeout_s, self._clock, _SCRIPTS, self._replicas, is_in_cluster=True)
             self._nodes[address] = node
         return node
 
@@ -78,7 +79,7 @@ class Nodes:
         loop = asyncio.get_running_loop()
         well = [address for address in self._nodes if address not in self.unwell]
         random.shuffle(well)
-        failure: StoreError = uncovered()
+        failure = StoreUnavailable("the nodes of the session store are no cluster yet: make one of them")
         best: list[Address | None] = [None] * SLOTS
         for address in dict.fromkeys([*well, *self.unwell, *self._address.seeds]):
             try:

@@ -26,6 +26,7 @@ from service.store.redis.script import (
     PROBE,
     arguments,
     as_answers,
+    evalsha,
 )
 
 _ASKING: Command = ("ASKING",)
@@ -40,7 +41,7 @@ async def load(node: Node, keys: Sequence[str], *, is_asking: bool = False) -> l
         is_asking: whether their slots are on the way to this node.
     """
     if node.replicas:
-        commands = [await node.evalsha(LOAD_AND_MARK, [key], [_mark_of(key)]) for key in keys]
+        commands = [evalsha(LOAD_AND_MARK, [key], [_mark_of(key)]) for key in keys]
     else:
         commands = [("GET", key) for key in keys]
     answers, is_replicated = await _send(node, commands, is_asking=is_asking)
@@ -50,21 +51,19 @@ async def load(node: Node, keys: Sequence[str], *, is_asking: bool = False) -> l
 async def change_declared(node: Node, changes: Sequence[Change], keys: Sequence[str]) -> list[Any]:
     """The script's answers to changes on a server that has all keys."""
     values = [value for change in changes for value in arguments(change)]
-    (answer,), is_replicated = await node.send([await node.evalsha(COMPARE_AND_SET, keys, values)])
+    (answer,), is_replicated = await node.send([evalsha(COMPARE_AND_SET, keys, values)])
     return _confirmed(node, _each(answer, changes), is_replicated)
 
 
 async def change_on_node(node: Node, changes: Sequence[Change], keys: Sequence[str]) -> list[Any]:
     """The script's answers to changes, in one call; a key that the node does not have gets an error of its own."""
-    (answer,), is_replicated = await node.send(
-        [await node.evalsha(COMPARE_AND_SET_ON_NODE, [], _values(changes, keys))]
-    )
+    (answer,), is_replicated = await node.send([evalsha(COMPARE_AND_SET_ON_NODE, [], _values(changes, keys))])
     answers = _each(answer, changes)
     if isinstance(answer, OutOfMemoryError):
         deletions = [index for index, change in enumerate(changes) if change.record is None]
         if deletions:
             some = [changes[index] for index in deletions], [keys[index] for index in deletions]
-            (answer,), is_replicated = await node.send([await node.evalsha(DELETE_ON_NODE, [], _values(*some))])
+            (answer,), is_replicated = await node.send([evalsha(DELETE_ON_NODE, [], _values(*some))])
             for index, one in zip(deletions, _each(answer, deletions), strict=True):
                 answers[index] = one
     return _confirmed(node, answers, is_replicated)
@@ -75,9 +74,7 @@ async def change_alone(
 ) -> list[Any]:
     """The script's answers to changes, each in a call of its own: an error says where the key is now."""
     commands = [
-        await node.evalsha(
-            DELETE_ON_NODE if change.record is None else COMPARE_AND_SET_ON_NODE, [key], _values([change], [key])
-        )
+        evalsha(DELETE_ON_NODE if change.record is None else COMPARE_AND_SET_ON_NODE, [key], _values([change], [key]))
         for change, key in zip(changes, keys, strict=True)
     ]
     answers, is_replicated = await _send(node, commands, is_asking=is_asking)

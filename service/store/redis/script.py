@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -73,6 +74,17 @@ else
 end
 return value
 """
+
+
+_DIGESTS = {
+    script: hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
+    for script in (COMPARE_AND_SET, COMPARE_AND_SET_ON_NODE, DELETE_ON_NODE, LOAD_AND_MARK)
+}
+
+
+def evalsha(script: str, keys: Sequence[Any], values: Sequence[Any]) -> tuple[Any, ...]:
+    """The command that runs a script, which the server has."""
+    return ("EVALSHA", _DIGESTS[script], len(keys), *keys, *values)
 
 
 def arguments(change: Change) -> tuple[bytes, bytes, int]:

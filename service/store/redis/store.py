@@ -22,7 +22,7 @@ from service.observe.clock import Clock, since_boot
 from service.store.base import Change, CommitResult, Stored
 from service.store.redis import requests
 from service.store.redis.node import Node, StoreClock
-from service.store.redis.script import PREFIX, PROBE, refusal, result, stored
+from service.store.redis.script import COMPARE_AND_SET, LOAD_AND_MARK, PREFIX, PROBE, refusal, result, stored
 
 _DATABASE = re.compile("(/[0-9]*)?")
 
@@ -63,7 +63,9 @@ class RedisStore:
         if not _DATABASE.fullmatch(path):  # redis-py would silently use database 0
             raise StoreUnusable(f"the URL is not valid for Redis ({path!r} is not a database: write /0)")
         store_clock = StoreClock(wall, steady)
-        self._node = Node(url, timeout_s, store_clock, replicas)
+        # servers before Redis 7 do not take the second
+        scripts = (COMPARE_AND_SET, LOAD_AND_MARK) if replicas else (COMPARE_AND_SET,)
+        self._node = Node(url, timeout_s, store_clock, scripts, replicas)
         self.clock = store_clock.clock
 
     def lane(self, session: str) -> Hashable:  # noqa: ARG002
@@ -114,22 +116,18 @@ class RedisStore:
 
     async def _load(self, keys: Sequence[str]) -> list[Any]:
         answers = await requests.load(self._node, keys)
-        if _lacks_script(answers):
-            self._node.forget_scripts()
-            return await requests.load(self._node, keys)
+        if isinstance(answers[0], NoScriptError):
+            await self._node.load_scripts()
+            answers = await requests.load(self._node, keys)
         return answers
 
     async def _commit(self, changes: Sequence[Change], keys: Sequence[str]) -> list[Any]:
         answers = await requests.change_declared(self._node, changes, keys)
-        if _lacks_script(answers):  # a restarted server has lost the script, and has run nothing
-            self._node.forget_scripts()
+        if isinstance(answers[0], NoScriptError):  # a restarted server has lost the script, and has run nothing
+            await self._node.load_scripts()
             answers = await requests.change_declared(self._node, changes, keys)
         return answers
 
     async def _check_and_probe(self) -> list[Any]:
         await self._node.check()
         return await self._node.pipeline([("SET", f"{self._prefix}{PROBE}", "", "PX", 1)])
-
-
-def _lacks_script(answers: Sequence[Any]) -> bool:
-    return bool(answers) and all(isinstance(answer, NoScriptError) for answer in answers)
