@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -132,3 +133,29 @@ def test_a_node_that_was_forgotten_is_told_the_addresses_again(nodes: list[Valke
     finally:
         joining.terminate()
         assert joining.wait(10) == 0
+
+
+def test_a_node_starts_with_the_password_of_its_secret_and_tells_the_pod_s_address(tmp_path: Path) -> None:
+    require_valkey()
+    (port,) = free_ports(1)
+    for name in ("valkey.conf", "start.sh"):
+        text = (BASE / "valkey" / name).read_text()
+        for folder in ("/etc/valkey", "/run/valkey", "/data"):
+            text = text.replace(folder, str(tmp_path))
+        (tmp_path / name).write_text(text)
+    with (tmp_path / "valkey.conf").open("a") as settings:
+        settings.write(f"port {port}\nlogfile {tmp_path}/log\n")
+    node = subprocess.Popen(["sh", str(tmp_path / "start.sh")], env=variables([]) | {"POD_IP": "127.0.0.1"})
+    try:
+        command = ["valkey-cli", "-p", str(port), "cluster", "myid"]
+        until(lambda: len(subprocess.run(command, env=variables([]), capture_output=True, check=False).stdout) > 40)
+        without = subprocess.run(["valkey-cli", "-p", str(port), "ping"], capture_output=True, text=True, check=False)
+        assert "NOAUTH" in without.stdout
+        assert (tmp_path / "auth.conf").stat().st_mode & 0o077 == 0
+        assert subprocess.run(
+            ["valkey-cli", "-p", str(port), "config", "get", "primaryauth"],
+            env=variables([]), capture_output=True, text=True, check=True,
+        ).stdout.split() == ["primaryauth", PASSWORD]  # fmt: skip
+    finally:
+        node.terminate()
+        node.wait(20)
