@@ -241,7 +241,7 @@ def serve_models(
         str,
         typer.Option(
             envvar="HETSYN_STORE",
-            help="Session store: memory://, file:///path/sessions.db, redis://host, valkey://host.",
+            help="Session store: memory://, file:///path/sessions.db, valkey://host, valkey-cluster://host,host/.",
             rich_help_panel=STORE,
         ),
     ] = StoreSettings.url,
