@@ -29,6 +29,7 @@ from service.errors import HetsynError
 from service.models.catalog import ModelCatalog
 from service.observe.clock import Clock
 from service.observe.counters import Counters
+from service.observe.drops import DropLog
 from service.open_inference.service import OpenInference
 from service.registry.begun import BegunSessions
 from service.registry.local import LocalSessions
@@ -174,6 +175,8 @@ def build_server(
     )
     store = store or open_store(settings.store.url, settings.store.timeout_s)
     counters = Counters()
+    counters.timings.has_store = store is not None
+    counters.on_drop.append(DropLog())
     siblings = None
     if place is not None:
         siblings = Siblings(place.routing, Path(place.folder), has_store=store is not None, counters=counters)
@@ -196,6 +199,7 @@ def build_server(
         batching.inline_s,
         max_work=limits.max_waiting_steps,
         client_share=limits.client_share,
+        timings=counters.timings,
     )
     advance = Advance(engine, batcher.run, catalog, counters, settings.forms)
     sessions: SessionTable

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
@@ -17,6 +18,8 @@ from service.api.merged_metrics import merged
 from service.batching.batcher import Batcher
 from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
+from service.observe.drops import REASONS
+from service.observe.histogram import Histogram
 from service.registry.registry import SessionRegistry
 from service.runtime.operators import OperatorStatus
 from service.workers.siblings import PASSED_ON, Siblings
@@ -89,6 +92,18 @@ class _ServerCollector(Collector):
             },
         )
         yield _by_label(
+            "hetsyn_sessions_dropped",
+            "Sessions that the server or its store dropped, by reason.",
+            "reason",
+            {reason: counters.sessions_dropped_by[reason] for reason in REASONS},
+        )
+        ages = GaugeMetricFamily(
+            "hetsyn_sessions_by_age", "Open sessions in this process's memory at the last sweep.", labels=["age"]
+        )
+        for name, count in self._registry.sessions.ages.by_name():
+            ages.add_metric([name], count)
+        yield ages
+        yield _by_label(
             "hetsyn_chunks",
             "Chunks, by outcome; replayed ones are duplicates, the clients of abandoned ones had gone.",
             "outcome",
@@ -124,9 +139,7 @@ class _ServerCollector(Collector):
         )
         yield _gauge("hetsyn_models_offered", "Versions that new sessions may run on.", self._catalog.snapshot.count)
         yield _gauge("hetsyn_models_withdrawn", "Versions that only old sessions run on.", self._catalog.retired)
-        seconds = SummaryMetricFamily("hetsyn_store_commit_seconds", "From a chunk's result to its commit.")
-        seconds.add_metric([], counters.store_commits, counters.store_commit_seconds)
-        yield seconds
+        yield from _chunk_times(counters)
         operator = GaugeMetricFamily(
             "hetsyn_operator",
             "1 if our operator runs the networks on the CPU, 0 if plain ONNX does.",
@@ -167,10 +180,54 @@ def router(
         content = generate_latest(collectors)
         if siblings is not None and PASSED_ON not in request.scope:
             replies = await siblings.ask_all(PATH)
-            content = merged([content, *(reply.body for reply in replies if reply is not None)])
+            texts = [content, *(reply.body for reply in replies if reply is not None)]
+            content = await asyncio.to_thread(merged, texts)  # reading them takes a while
         return Response(content, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     return routes
+
+
+def _chunk_times(counters: Counters) -> Iterator[Metric]:
+    """The histograms of chunks and batches."""
+    timings = list(counters.timings.by_label())
+    labels = ["transport", "model"]
+    yield _histogram(
+        "hetsyn_request_seconds",
+        "From when an applied chunk was complete to when its reply was made.",
+        labels,
+        [((transport, model), times.request) for transport, model, times in timings],
+    )
+    yield _histogram(
+        "hetsyn_queue_seconds",
+        "Of that, the time in which the chunk was neither computed nor committed.",
+        labels,
+        [((transport, model), times.queue) for transport, model, times in timings],
+    )
+    yield _histogram(
+        "hetsyn_engine_seconds",
+        "Time of the batches in which a chunk was computed.",
+        labels,
+        [((transport, model), times.engine) for transport, model, times in timings],
+    )
+    commits = timings if counters.timings.has_store else []
+    yield _histogram(
+        "hetsyn_store_commit_seconds",
+        "From a chunk's result to its commit.",
+        labels,
+        [((transport, model), times.commit) for transport, model, times in commits],
+    )
+    sizes = [((model,), sizes) for model, sizes in counters.timings.batches()]
+    yield _histogram("hetsyn_batch_chunks", "Chunks that were computed together.", ["model"], sizes)
+
+
+def _histogram(
+    name: str, text: str, labels: Sequence[str], series: Iterable[tuple[tuple[str, ...], Histogram]]
+) -> Metric:
+    family = HistogramMetricFamily(name, text, labels=labels)
+    for values, histogram in series:
+        buckets = [("+Inf" if bound is None else repr(bound), count) for bound, count in histogram.cumulative()]
+        family.add_metric(values, buckets, histogram.total)
+    return family
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

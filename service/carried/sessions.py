@@ -60,7 +60,7 @@ class CarriedSessions:
 
     async def _infer(self, tokens: Tokens, request: InferRequest, permit: Permit) -> ReplyWithToken:
         envelope, now_s = request.envelope, self._wall()
-        watch = Watch(request.came_s) if envelope.timing else None
+        watch = Watch(permit.came_s if request.came_s is None else request.came_s)
         if request.token is None:
             session_id = envelope.session or secrets.token_urlsafe(16)
             opening(session_id, envelope.seq)
@@ -84,6 +84,6 @@ class CarriedSessions:
         self._advance.count(after)
         begun_s = time.perf_counter()
         token = tokens.seal(session_id, after.session) if after.session.stream else None
-        if watch is not None:  # it is stored at the client
-            watch.store_s = time.perf_counter() - begun_s
+        watch.store_s = time.perf_counter() - begun_s  # it is stored at the client
+        self._counters.timings.applied(permit.transport, session.model.name, watch)
         return ReplyWithToken(extended(after.reply, envelope, after.spikes, watch), token)

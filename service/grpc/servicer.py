@@ -135,7 +135,7 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
             self._admission.check(client)
             with (
                 Upload(self._uploads, client) as upload,
-                self._admission.permit(client) as permit,
+                self._admission.permit(client, "grpc") as permit,
                 self._gathering,
             ):
                 request = request_of(message)
