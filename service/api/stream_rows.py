@@ -11,6 +11,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextvars import Context
 from functools import partial
 from itertools import starmap
 from typing import NamedTuple, Protocol
@@ -95,7 +96,7 @@ class StreamRows:
         self._waiting[stream] = _Waiting(stream, query, work, client, time.perf_counter())
         self._count += 1
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._run())
+            self._task = asyncio.get_running_loop().create_task(self._run(), context=Context())  # nobody's own
 
     def discard(self, stream: RowStream) -> bool:
         """Forget the chunk of a stream; whether there was one."""

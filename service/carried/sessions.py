@@ -13,6 +13,7 @@ from service.admission.permits import Permit
 from service.carried.token import Tokens
 from service.errors import CarryUnavailable, StateMismatch
 from service.observe.clock import Clock
+from service.observe.context import SESSION
 from service.observe.counters import Counters
 from service.observe.watch import Watch
 from service.session.advance import Advance
@@ -79,6 +80,7 @@ class CarriedSessions:
                 self._counters.chunks_replayed += 1
                 return ReplyWithToken(extended(decision.reply, envelope), tokens.seal(session_id, session))
             seq = decision.seq
+        SESSION.set(session_id)
         step = self._advance.plan(session, seq, request)
         after = await self._advance.apply(session_id, step, request, permit, self._wall, needs_host=True, watch=watch)
         self._advance.count(after)

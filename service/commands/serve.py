@@ -55,6 +55,11 @@ class LogLevel(StrEnum):
     error = "error"
 
 
+class LogFormatName(StrEnum):
+    text = "text"
+    json = "json"
+
+
 @serve.command()
 def serve_models(
     models: Annotated[Path, typer.Option(help="Folder of models, NAME/VERSION/.")] = MODELS,
@@ -111,6 +116,9 @@ def serve_models(
         float, typer.Option(min=0, help="After that, finish requests in flight for this time; then they get 503.")
     ] = Settings.finish_s,
     log_level: Annotated[LogLevel, typer.Option(help="Log messages of this level and above.")] = LogLevel.info,
+    log_format: Annotated[
+        LogFormatName, typer.Option(envvar="HETSYN_LOG_FORMAT", help="Lines of text, or an object of JSON each.")
+    ] = LogFormatName.text,
     max_sessions: Annotated[
         int, typer.Option(min=1, help="The most open sessions; with a store, in memory.", rich_help_panel=LIMITS)
     ] = Limits.max_sessions,
@@ -326,10 +334,12 @@ def serve_models(
     if workers > 1 and place is None:
         if wrong := check_workers(settings, workers):
             raise typer.BadParameter(wrong)
-        raise typer.Exit(supervise(settings, workers, log_level.value, has_terminal=has_terminal))
+        raise typer.Exit(supervise(settings, workers, log_level.value, log_format.value, has_terminal=has_terminal))
     from service.commands.process import run_process  # it imports the server, which takes a second
 
-    raise typer.Exit(run_process(settings, carry_keys, log_level.value, place, has_terminal=has_terminal))
+    raise typer.Exit(
+        run_process(settings, carry_keys, log_level.value, log_format.value, place, has_terminal=has_terminal)
+    )
 
 
 def _hold_reloads(has_terminal: bool) -> None:

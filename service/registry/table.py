@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from service.admission.permits import waited_too_long
 from service.errors import RETRY_S, StoreError, StoreUnavailable
 from service.observe.clock import Clock
+from service.observe.context import SESSION
 from service.registry.lives import Ages
 from service.session.protocol import Lifetimes, check_delete, unknown
 from service.session.session import Session
@@ -122,6 +123,7 @@ class _Turn:
         self._failures = entry.store_failures
 
     async def __aenter__(self) -> None:
+        SESSION.set(self._entry.id)
         if self._entry.users > 1 and self._due_s < inf:  # others may have the turn
             try:
                 async with asyncio.timeout(self._due_s - time.monotonic()):
