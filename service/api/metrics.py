@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CollectorRegistry
@@ -15,7 +15,9 @@ from service.admission.permits import Admission
 from service.admission.uploads import Uploads
 from service.api.connection import Connections
 from service.api.merged_metrics import merged
+from service.api.problems import PROBLEMS
 from service.batching.batcher import Batcher
+from service.errors import StateError, StoreError
 from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
 from service.observe.drops import REASONS
@@ -25,6 +27,12 @@ from service.runtime.operators import OperatorStatus
 from service.workers.siblings import PASSED_ON, Siblings
 
 PATH = "/metrics"
+# Counters begin at 0 where their labels are known: Prometheus sees no increase in a series that begins at 1
+REFUSALS = tuple(kind.__name__ for kind in PROBLEMS)
+STORE_FAILURES = tuple(kind.__name__ for kind in PROBLEMS if issubclass(kind, StoreError | StateError))
+ENDS = (
+    "headers", "too-long", "malformed", "refused-request", "idle", "unread", "pipelined", "displaced", "refused",
+)  # fmt: skip
 
 
 class _ServerCollector(Collector):
@@ -67,13 +75,16 @@ class _ServerCollector(Collector):
         for name in ("stream", "streams"):
             streams.add_metric([name], counters.streams_open[name])
         yield streams
-        yield _by_label("hetsyn_stream_frames", "Frames that came on them.", "transport", counters.stream_frames)
-        yield _by_label("hetsyn_stream_chunks", "Chunks answered on them.", "transport", counters.stream_chunks)
+        frames, chunks = (
+            _from_zero(("stream", "streams"), counted) for counted in (counters.stream_frames, counters.stream_chunks)
+        )
+        yield _by_label("hetsyn_stream_frames", "Frames that came on them.", "transport", frames)
+        yield _by_label("hetsyn_stream_chunks", "Chunks answered on them.", "transport", chunks)
         yield _by_label(
             "hetsyn_connections_ended",
             "Connections that the server ended, by reason.",
             "reason",
-            counters.connections_ended,
+            _from_zero(ENDS, counters.connections_ended),
         )
         yield _gauge("hetsyn_sessions_held", "Open sessions in this process's memory.", self._registry.sessions.open)
         yield _gauge("hetsyn_session_bytes", "Bytes of memory that sessions take.", self._registry.sessions.bytes)
@@ -119,11 +130,14 @@ class _ServerCollector(Collector):
                 "abandoned": counters.chunks_abandoned,
             },
         )
-        yield _by_label("hetsyn_chunks_refused", "Chunks refused, by error.", "error", counters.chunks_refused)
+        yield _by_label(
+            "hetsyn_chunks_refused", "Chunks refused, by error.", "error", _from_zero(REFUSALS, counters.chunks_refused)
+        )
         yield _counter("hetsyn_steps", "Network steps of the chunks applied.", counters.steps_applied)
         yield _counter("hetsyn_store_loads", "Sessions looked up in the store.", counters.store_loads)
         yield _counter("hetsyn_store_fenced", "Commits refused because another came first.", counters.store_fenced)
-        yield _by_label("hetsyn_store_failures", "Failures of the store, by error.", "error", counters.store_failures)
+        failures = _from_zero(STORE_FAILURES, counters.store_failures)
+        yield _by_label("hetsyn_store_failures", "Failures of the store, by error.", "error", failures)
         yield _counter("hetsyn_store_committed_bytes", "Bytes of committed records.", counters.store_commit_bytes)
         yield _by_label(
             "hetsyn_tokens",
@@ -234,6 +248,10 @@ def _histogram(
         buckets = [("+Inf" if bound is None else repr(bound), count) for bound, count in histogram.cumulative()]
         family.add_metric(values, buckets, histogram.total)
     return family
+
+
+def _from_zero(labels: Iterable[str], counted: Mapping[str, int]) -> dict[str, int]:
+    return {**dict.fromkeys(labels, 0), **counted}
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

@@ -40,6 +40,8 @@ ASYNCAPI_SCHEMA = ROOT / ".venv/asyncapi/node_modules/@asyncapi/specs/schemas/3.
 NO_ASYNCAPI_SCHEMA = "no schema of AsyncAPI: npm install --prefix .venv/asyncapi @asyncapi/specs@6"
 CHROMIUM, CHROMEDRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 NO_CHROMIUM = "no Chromium with its driver: apt-get install chromium chromium-driver"
+PROMETHEUS = shutil.which("prometheus")
+NO_PROMETHEUS = "no Prometheus: apt-get install prometheus"
 AXE = ROOT / ".venv/axe/node_modules/axe-core/axe.min.js"
 NO_AXE = "no axe-core: npm install --prefix .venv/axe axe-core@4"
 # CI has these, and there their tests may not be skipped
@@ -57,6 +59,7 @@ LACKING = (
     NO_ASYNCAPI_SCHEMA,
     NO_CHROMIUM,
     NO_AXE,
+    NO_PROMETHEUS,
 )
 
 
