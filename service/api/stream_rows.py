@@ -37,7 +37,13 @@ RATE_S = 0.1  # the rate is that of at least so long
 
 
 class RowStream(Protocol):
-    """A connection that waits for its chunk to be applied."""
+    """A connection that waits for its chunk to be applied.
+
+    Attributes:
+        context: of its works.
+    """
+
+    context: Context
 
     def answered(self, applied: Applied) -> None:
         """The chunk was applied, and is kept."""
@@ -174,6 +180,11 @@ class StreamRows:
         model, ended_s = batch[0].query.envelope.model or "", time.perf_counter()
         began_s = [batch[number].came_s for number in numbers]
         self._timings.of("stream", model).observe_each(began_s, watch.engine_s, ended_s)
+        if (tracer := self._timings.tracer) is not None:
+            for number in numbers:
+                one = Watch(batch[number].came_s)
+                one.computed(watch.engine_begun_s, watch.engine_s)
+                batch[number].stream.context.run(tracer.applied, "stream", model, one, ended_s)
 
     def _rows(self, batch: Sequence[_Waiting], frame: DecodedFrame) -> Rows:
         """Those chunks whose streams are still there."""

@@ -71,7 +71,7 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
         self._counters = self._many.streams.counters
         self._handshake = handshake
         request = RequestContext(handshake.context)
-        self._context = request.context()  # of all works
+        self.context = request.context()  # of all works
         self._headers = [*server_state.default_headers, *answered_trace(request)]
         self._live: Machine[W] | None = None  # None while the connection is opened
         self._reader = FrameReader(connections.limits.max_body_bytes)
@@ -120,7 +120,7 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
         self.transport.set_protocol(self)
         self.transport.pause_reading()  # a client sends nothing before the answer to its handshake
         if self.enter():
-            self._task = self.loop.create_task(self._open(), context=self._context)
+            self._task = self.loop.create_task(self._open(), context=self.context)
         else:
             self.end("refused")
 
@@ -314,7 +314,7 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
 
     def _begin_work(self, work: W) -> None:
         """Begin a work while none is under way."""
-        self._task = self.loop.create_task(self._run(work), context=self._context)
+        self._task = self.loop.create_task(self._run(work), context=self.context)
 
     def _after(self, actions: Sequence[Send | SendBinary | Close | W]) -> W | None:
         """Do what the machine says after a work."""

@@ -22,6 +22,7 @@ from service.carried.keys import VARIABLE, CarryKeys, parse_keys, read_keys
 from service.engine.engine import Engine
 from service.models.catalog import ModelCatalog
 from service.observe.logs import LogFormat, log_config
+from service.observe.otel import open_tracer
 from service.reload.choose_device import choose_device
 from service.reload.trial_process import TrialProcess
 from service.runtime.cuda import open_device
@@ -90,6 +91,7 @@ def run_process(
     trial_process = TrialProcess(settings.max_model_bytes, load_timeout_s)
     app = create_app(settings, catalog, keys=keys, trial_process=trial_process, place=place)
     server: Server = app.state.server
+    tracer = server.counters.timings.tracer = open_tracer()
     if place is None or not (place.index or expected):  # the other workers would say the same
         console = Console(stderr=True, markup=False, highlight=False)
         for line in _described(server, gpu, reason, keys):
@@ -131,6 +133,8 @@ def run_process(
             process.run()
         else:
             process.run(place.sockets())
+    if tracer is not None:
+        tracer.close()
     return 0 if process.started else 3
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Mapping
 from contextvars import Context, ContextVar, copy_context
+from dataclasses import dataclass
 from types import MappingProxyType
+from typing import ClassVar
 
 from service.observe.trace_context import TraceContext, new_span_id, new_trace_id, parse_trace
 
@@ -22,48 +24,48 @@ class RequestContext:
 
     Args:
         headers: of the request, or the metadata of a call; the names in lower case.
+
+    Attributes:
+        makes_traces: requests that name no trace begin one, because this server makes spans.
     """
 
-    __slots__ = ("_headers", "_made_trace_id", "_read", "_request_id", "_span_id", "_trace")
+    makes_traces: ClassVar[bool] = False
+    __slots__ = ("_details", "_headers")
 
     def __init__(self, headers: Headers = ()) -> None:
         self._headers = headers
-        self._read = False
-        self._request_id = ""
-        self._span_id = ""
-        self._made_trace_id = ""
-        self._trace: TraceContext | None = None
+        self._details: _Details | None = None  # most requests need none
 
     @property
     def request_id(self) -> str:
         """The client's ``X-Request-ID``; without one, an id that the lines of this request have in common."""
-        self._look()
-        return self._request_id
+        return self._look().request_id
 
     @property
     def trace(self) -> TraceContext | None:
         """The trace that the client has named."""
-        self._look()
-        return self._trace
+        return self._look().trace
 
     @property
     def span_id(self) -> str:
         """Of the work for this request."""
-        self._span_id = self._span_id or new_span_id()
-        return self._span_id
+        details = self._look()
+        details.span_id = details.span_id or new_span_id()
+        return details.span_id
 
     @property
     def trace_id(self) -> str:
         """The client's, or one of our own for a request that names none."""
-        if self.trace is not None:
-            return self.trace.trace_id
-        self._made_trace_id = self._made_trace_id or new_trace_id()
-        return self._made_trace_id
+        details = self._look()
+        if details.trace is not None:
+            return details.trace.trace_id
+        details.made_trace_id = details.made_trace_id or new_trace_id()
+        return details.made_trace_id
 
     @property
     def has_trace(self) -> bool:
         """Whether there is a trace to speak of."""
-        return self.trace is not None or bool(self._made_trace_id)
+        return self.trace is not None or self.makes_traces
 
     def context(self) -> Context:
         """A context for the tasks that work for this request, one at a time."""
@@ -79,19 +81,33 @@ class RequestContext:
             fields += [(STATE.encode(), trace.state.encode("latin-1"))] if trace.state else []
         return tuple(fields)
 
-    def _look(self) -> None:
-        if self._read:
-            return
-        self._read = True
-        values: dict[str, list[str]] = {REQUEST_ID: [], PARENT: [], STATE: []}
-        for name, value in self._headers:
-            found = values.get(name.decode("latin-1") if isinstance(name, bytes) else name)
-            if found is not None:
-                found.append(value.decode("latin-1") if isinstance(value, bytes) else value)
-        self._headers = ()
-        ids = values[REQUEST_ID]
-        self._request_id = ids[0][:LONGEST_ID] if ids and ids[0] else secrets.token_hex(8)
-        self._trace = parse_trace(values[PARENT], values[STATE])
+    def _look(self) -> _Details:
+        details = self._details
+        if details is None:
+            details = self._details = _read(self._headers)
+            self._headers = ()
+        return details
+
+
+@dataclass(slots=True)
+class _Details:
+    """What the headers of a request say, and what was made for want of it."""
+
+    request_id: str
+    trace: TraceContext | None
+    span_id: str = ""
+    made_trace_id: str = ""
+
+
+def _read(headers: Headers) -> _Details:
+    values: dict[str, list[str]] = {REQUEST_ID: [], PARENT: [], STATE: []}
+    for name, value in headers:
+        found = values.get(name.decode("latin-1") if isinstance(name, bytes) else name)
+        if found is not None:
+            found.append(value.decode("latin-1") if isinstance(value, bytes) else value)
+    ids = values[REQUEST_ID]
+    request_id = ids[0][:LONGEST_ID] if ids and ids[0] else secrets.token_hex(8)
+    return _Details(request_id, parse_trace(values[PARENT], values[STATE]))
 
 
 CURRENT: ContextVar[RequestContext | None] = ContextVar("hetsyn_request", default=None)

@@ -99,6 +99,8 @@ class Counters:
     def refused(self, error: HetsynError) -> None:
         """Count a refused chunk."""
         self.chunks_refused[type(error).__name__] += 1
+        if self.timings.tracer is not None:
+            self.timings.tracer.refused(type(error).__name__)
 
     def failed(self, error: HetsynError) -> None:
         """Count a failure of the store."""

@@ -35,6 +35,13 @@ class Tracer(Protocol):
             chunks: that were computed together.
         """
 
+    def refused(self, error: str) -> None:
+        """A chunk of the current request was refused.
+
+        Args:
+            error: name of the error's kind.
+        """
+
 
 class ChunkTimes:
     """Histograms of one model and transport, in seconds.
@@ -56,13 +63,20 @@ class ChunkTimes:
 
     def observe(self, watch: Watch, ended_s: float, times: int = 1, *, has_store: bool = False) -> None:
         """Count a chunk, or so many that took the same time."""
-        request_s, engine_s, commit_s = ended_s - watch.started_s, watch.engine_s, watch.store_s
-        queue_s = max(0.0, request_s - engine_s - commit_s)
-        self.request.observe(request_s, times)
-        self.queue.observe(queue_s, times)
-        self.engine.observe(engine_s, times)
+        request, queue, engine = self.request, self.queue, self.engine
+        request_s, engine_s = ended_s - watch.started_s, watch.engine_s
+        queue_s = request_s - engine_s - watch.store_s
+        if queue_s < 0.0:  # a watch that was set by hand
+            queue_s = 0.0
+        # as ``Histogram.observe``, without its calls, which take as long again
+        request.counts[bisect_left(SECONDS, request_s)] += times
+        queue.counts[bisect_left(SECONDS, queue_s)] += times
+        engine.counts[bisect_left(SECONDS, engine_s)] += times
+        request.total += request_s * times
+        queue.total += queue_s * times
+        engine.total += engine_s * times
         if has_store:
-            self.commit.observe(commit_s, times)
+            self.commit.observe(watch.store_s, times)
 
     def observe_each(self, started_s: Sequence[float], engine_s: float, ended_s: float) -> None:
         """Count chunks that were computed together and ended together.

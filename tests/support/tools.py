@@ -31,6 +31,7 @@ NO_MNIST1D = f"no mnist1d, which makes MNIST-1D: {install_command('experiments')
 NO_WATCH = f"no seglearn, which has the recordings of a watch: {install_command('experiments')}"
 NO_NIR = f"no nir, which reads and writes NIR files: {install_command('nir')}"
 NO_TRITONCLIENT = f"no tritonclient: {install_command('test')}"
+NO_OTEL = f"no OpenTelemetry SDK: {install_command('otel')}"
 NO_PERF_ANALYZER = f"no perf_analyzer, which needs glibc 2.38 (Debian 13): {install_command('test')}"
 NO_FASHION_MNIST = "no Fashion-MNIST: apt-get install dataset-fashion-mnist"
 NO_RECORDINGS = "no Free Spoken Digit Dataset: put its recordings into ../shared/data/fsdd/recordings"
@@ -56,6 +57,7 @@ LACKING = (
     NO_NIR,
     NO_PERF_ANALYZER,
     NO_TRITONCLIENT,
+    NO_OTEL,
     NO_ASYNCAPI_SCHEMA,
     NO_CHROMIUM,
     NO_AXE,
