@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from benchmarks.contenders import ROOT
 from service.runtime.onnx import operator_status
 from tests.support.failing_store import FailingStore
 from tests.support.http_calls import metric, ok
 from tests.support.http_server import ServeHttp
 from tests.support.json_input import events
 
+PAGE = ROOT / "docs/reference/metrics.md"
 PARTS = ("queue", "engine", "store_commit")
 
 
@@ -76,6 +80,20 @@ async def test_the_text_is_what_a_parser_takes(serve: ServeHttp) -> None:
     parts = (metric(text, f'hetsyn_{name}_seconds_sum{{model="digits",transport="http"}}') for name in PARTS)
     whole = metric(text, 'hetsyn_request_seconds_sum{model="digits",transport="http"}')
     assert whole == pytest.approx(sum(parts))
+
+
+async def test_the_page_of_metrics_lists_each_of_them_and_no_other(serve: ServeHttp) -> None:
+    text = (await (await serve()).client.get("/metrics")).text
+    kinds = {name: kind for _, name, kind in re.findall(r"^# (TYPE) (\S+) (\w+)$", text, re.MULTILINE)}
+    rows = re.findall(r"^\| `(hetsyn_\w+)` \| (\w+) \|([^|]*)\|", PAGE.read_text(), re.MULTILINE)
+    assert {name: kind for name, kind, _ in rows} == kinds
+    assert len(rows) == len(kinds)
+    found: dict[str, set[str]] = {}
+    for name, labels in re.findall(r"^(hetsyn_\w+?)(?:_bucket|_sum|_count)?\{(.*)\}", text, re.MULTILINE):
+        found.setdefault(name, set()).update(set(re.findall(r"(\w+)=", labels)) - {"le"})
+    for name, _, labels in rows:
+        if name in found:
+            assert set(re.findall(r"`(\w+)`", labels)) == found[name], name
 
 
 async def test_names_that_clients_make_up_are_no_labels(serve: ServeHttp) -> None:
