@@ -7,7 +7,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import httpx
 import pytest
@@ -15,6 +15,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from hetsyn_client import StreamingClient
+from hetsyn_client.errors import HetsynError
 from service.app import create_app
 from service.models.catalog import ModelCatalog
 from tests.support.artifact import write_artifact
@@ -26,7 +27,7 @@ from tests.support.prometheus import ALERTS, Prometheus, dashboard, queries, scr
 from tests.support.running_server import serving
 from tests.support.signals import sound
 
-PATIENCE_S = 25.0
+PATIENCE_S = 120.0
 _names = re.compile(r"\bhetsyn_[a-z_]+").findall
 
 
@@ -57,7 +58,7 @@ def load(url: str) -> None:
 
 def begin_sessions(url: str) -> None:
     """Begin sessions that nobody goes on with, some of them one after the other, and send what is refused."""
-    with httpx.Client(base_url=url) as http:
+    with httpx.Client(base_url=url, timeout=60) as http:
         for number in range(4):
             http.post("/infer", json={"session": secrets.token_hex(8), "seq": 0, "input": events(3, number)})
         http.post("/infer", json={"session": "refused", "seq": 9, "input": events(3)})
@@ -72,7 +73,8 @@ def prometheus(urls: list[str], tmp_path_factory: pytest.TempPathFactory) -> Ite
 
     def work(act: Callable[[str], None], url: str) -> None:
         while not ends.wait(0.05):
-            act(url)
+            with suppress(httpx.TransportError, HetsynError):  # a machine that is busy
+                act(url)
 
     addresses = [url.removeprefix("http://") for url in urls]
     with scraping(tmp_path_factory.mktemp("prometheus"), addresses) as running:

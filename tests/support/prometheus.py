@@ -20,9 +20,9 @@ from tests.support.tools import NO_PROMETHEUS, PROMETHEUS
 
 ALERTS = ROOT / "docker/alerts.yml"
 DASHBOARD = ROOT / "docker/grafana/dashboards/hetsyn.json"
-SCRAPE = "100ms"
-WINDOW = "3s"  # in place of $__rate_interval
-START_S = 20.0
+SCRAPE = "500ms"  # a scrape may take as long
+WINDOW = "10s"  # in place of $__rate_interval
+START_S = 60.0
 
 
 def dashboard() -> dict[str, Any]:
@@ -85,7 +85,7 @@ def scraping(folder: Path, addresses: Sequence[str]) -> Iterator[Prometheus]:
             assert process.poll() is None, (folder / "prometheus.log").read_text()[-2000:]
             assert time.monotonic() < deadline_s, "Prometheus did not start"
             time.sleep(0.05)
-        with httpx.Client(base_url=f"http://{address}", timeout=10) as client:
+        with httpx.Client(base_url=f"http://{address}", timeout=60) as client:
             yield Prometheus(client)
     finally:
         process.terminate()
