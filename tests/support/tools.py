@@ -33,6 +33,7 @@ NO_WATCH = f"no seglearn, which has the recordings of a watch: {install_command(
 NO_NIR = f"no nir, which reads and writes NIR files: {install_command('nir')}"
 NO_TRITONCLIENT = f"no tritonclient: {install_command('test')}"
 NO_KUBERNETES_VALIDATE = f"no kubernetes-validate, which has the schemas: {install_command('test')}"
+NO_OTEL = f"no OpenTelemetry SDK: {install_command('otel')}"
 NO_PERF_ANALYZER = f"no perf_analyzer, which needs glibc 2.38 (Debian 13): {install_command('test')}"
 NO_FASHION_MNIST = "no Fashion-MNIST: apt-get install dataset-fashion-mnist"
 NO_RECORDINGS = "no Free Spoken Digit Dataset: put its recordings into ../shared/data/fsdd/recordings"
@@ -42,6 +43,8 @@ ASYNCAPI_SCHEMA = ROOT / ".venv/asyncapi/node_modules/@asyncapi/specs/schemas/3.
 NO_ASYNCAPI_SCHEMA = "no schema of AsyncAPI: npm install --prefix .venv/asyncapi @asyncapi/specs@6"
 CHROMIUM, CHROMEDRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 NO_CHROMIUM = "no Chromium with its driver: apt-get install chromium chromium-driver"
+PROMETHEUS = shutil.which("prometheus")
+NO_PROMETHEUS = "no Prometheus: apt-get install prometheus"
 AXE = ROOT / ".venv/axe/node_modules/axe-core/axe.min.js"
 NO_AXE = "no axe-core: npm install --prefix .venv/axe axe-core@4"
 # CI has these, and there their tests may not be skipped
@@ -57,9 +60,11 @@ LACKING = (
     NO_PERF_ANALYZER,
     NO_TRITONCLIENT,
     NO_KUBERNETES_VALIDATE,
+    NO_OTEL,
     NO_ASYNCAPI_SCHEMA,
     NO_CHROMIUM,
     NO_AXE,
+    NO_PROMETHEUS,
 )
 
 
