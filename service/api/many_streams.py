@@ -185,8 +185,7 @@ class ConnectionSessions:
         rows = [(0, 0, row.status, NEW) if isinstance(row, Refusal) else row for row in opened]
         table = np.array(rows, np.uint64).reshape(len(rows), 4).T
         more = {index: _members(row) for index, row in enumerate(opened) if isinstance(row, Refusal)}
-        handles = np.array(sessions.handles, np.uint32)
-        return pack_opened(Opened(table[0], table[1], handles, table[2], table[3], more))
+        return pack_opened(Opened(table[0], table[1], np.array(sessions.handles, np.uint32), table[2], table[3], more))
 
     async def apply(self, chunks: Chunks) -> tuple[bytes, int]:
         """Apply chunks, each to its session.
@@ -253,9 +252,10 @@ class ConnectionSessions:
             if not _is_id(name):
                 raise InputError(f"{name!r} is no id: send 1 to 128 letters, digits and . _ ~ : -")
             self._many.enter(self._client)
-            held = self._held[handle] = HeldSession(name, self._connection)
+            query = self._query.of_session(name)
+            held = self._held[handle] = HeldSession(query.session, self._connection)
             try:
-                return await self._opened(self._query.of_session(name), held)
+                return await self._opened(query, held)
             except BaseException:
                 self._forget(handle)
                 raise

@@ -12,6 +12,7 @@ import time
 from service.admission.permits import Permit
 from service.carried.token import Tokens
 from service.errors import CarryUnavailable, StateMismatch
+from service.keys.ids import client_id, inner_id
 from service.observe.clock import Clock
 from service.observe.counters import Counters
 from service.observe.watch import Watch
@@ -62,14 +63,14 @@ class CarriedSessions:
         envelope, now_s = request.envelope, self._wall()
         watch = Watch(request.came_s) if envelope.timing else None
         if request.token is None:
-            session_id = envelope.session or secrets.token_urlsafe(16)
+            session_id = envelope.session or inner_id(request.owner, secrets.token_urlsafe(16))
             opening(session_id, envelope.seq)
             session, seq = self._advance.begin(envelope, now_s), 0
         else:
-            session_id, session = tokens.open(request.token)
+            session_id, session = tokens.open(request.token, request.owner)
             if envelope.session is not None and envelope.session != session_id:
                 raise StateMismatch(
-                    f"the token belongs to session {session_id!r}, not {envelope.session!r}: "
+                    f"the token belongs to session {client_id(session_id)!r}, not {client_id(envelope.session)!r}: "
                     "name that one, or leave it out"
                 )
             session.check_model(envelope)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from service.admission.permits import waited_too_long
 from service.errors import RETRY_S, Overloaded, StoreError, StoreUnavailable
+from service.keys.ids import client_id
 from service.observe.clock import Clock
 from service.session.protocol import Lifetimes, check_delete, unknown
 from service.session.session import Session
@@ -347,7 +348,7 @@ class SessionTable(ABC):
         """A session as JSON values (``wire.schema.SessionDescription``)."""
         progress, stream = session.known.progress, session.stream
         return {
-            "session": session_id,
+            "session": client_id(session_id),
             "model": session.model.name,
             "version": session.model.version,
             "form": session.form,
@@ -394,4 +395,6 @@ async def finished(change: Coroutine[Any, Any, bool]) -> bool:
 
 def contended(session_id: str) -> Overloaded:
     """The error of a request after ``MAX_ATTEMPTS``."""
-    return Overloaded(f"other replicas keep changing session {session_id!r}: send the chunk again in {RETRY_S:g} s")
+    return Overloaded(
+        f"other replicas keep changing session {client_id(session_id)!r}: send the chunk again in {RETRY_S:g} s"
+    )

@@ -36,6 +36,7 @@ from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, Red
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from service.errors import HetsynError, StateForeign, StoreError, StoreFull, StoreUnavailable, StoreUnusable
+from service.keys.ids import client_id
 from service.observe.clock import Clock, SteadyClock, since_boot
 from service.store.base import FOREIGN_REVISION, NO_REVISION, REVISION_BYTES, Change, CommitResult, Stored, is_revision
 
@@ -354,7 +355,7 @@ def _refusal(session: str, error: Exception) -> HetsynError:
 
 def _foreign(session: str, what: str) -> StateForeign:
     return StateForeign(
-        f"session {session!r}: the store's value under this id is not a session record ({what}): "
+        f"session {client_id(session)!r}: the store's value under this id is not a session record ({what}): "
         "delete the session to free the id, or begin another, under a new id"
     )
 

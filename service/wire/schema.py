@@ -25,6 +25,7 @@ from hetsyn_client import frames
 from service.contract.endpointing import EndpointingChange
 from service.contract.manifest import FormName
 from service.errors import InputError
+from service.keys.caller import Caller
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk, dense_chunk, spike_chunk, values_chunk
 from service.wire.content_types import JSON_TYPE
 from service.wire.encodings import CONTAINERS, Sound, SoundLimit, decode_sound
@@ -267,6 +268,7 @@ class InferRequest(NamedTuple):
         came_s: when it came, in seconds of ``time.perf_counter``, if that was before it was decoded.
         begins: whether the chunk begins its session anew, whatever was there (True), or goes on with one that there has
             to be (False); None leaves it to the chunk's number.
+        owner: name of the key that owns the session; empty where the server has no keys.
     """
 
     envelope: Envelope
@@ -276,6 +278,16 @@ class InferRequest(NamedTuple):
     token: bytes | None = None
     came_s: float | None = None
     begins: bool | None = None
+    owner: str = ""
+
+    def owned_by(self, caller: Caller) -> InferRequest:
+        """The request for a session of a caller: its envelope has the inner id."""
+        if not caller.key:
+            return self
+        envelope = self.envelope
+        if envelope.session is not None:
+            envelope = envelope.model_copy(update={"session": caller.session(envelope.session)})
+        return self._replace(envelope=envelope, owner=caller.key)
 
 
 @dataclass(frozen=True)

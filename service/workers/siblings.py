@@ -13,6 +13,7 @@ from typing import Any, cast
 from service.admission.body import Message as AsgiMessage
 from service.admission.presence import SCOPE_KEY, Presence
 from service.errors import RETRY_S, Overloaded
+from service.keys.caller import ANYBODY, KEY_CALLER, unpacked
 from service.observe.counters import Counters
 from service.workers.handover import Factory, Receiver, Sender
 from service.workers.messages import Call, Kind, Message, Reply, Unpacker, pack
@@ -351,6 +352,7 @@ def _scope(call: Call, length: int, presence: Presence) -> dict[str, Any]:
     headers = [(b"host", b"worker"), (b"content-length", b"%d" % length)]
     if call.content_type:
         headers.append((b"content-type", call.content_type))
+    caller = ANYBODY if call.caller is None else unpacked(call.caller)
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -367,4 +369,5 @@ def _scope(call: Call, length: int, presence: Presence) -> dict[str, Any]:
         "state": {},
         SCOPE_KEY: presence,
         PASSED_ON: True,
+        KEY_CALLER: caller,
     }

@@ -184,7 +184,19 @@ def test_serve_loads_the_models_and_runs(models: Path, tmp_path: Path, monkeypat
     monkeypatch.setattr("service.commands.process.ModelCatalog", partial(ModelCatalog, load=load_fake))
     done = CliRunner().invoke(
         serve,
-        ["--models", str(models), "--host", "0.0.0.0", "--port", "8123", "--log-level", "error", "--drain-s", "5"],
+        [
+            "--models",
+            str(models),
+            "--host",
+            "0.0.0.0",
+            "--insecure",
+            "--port",
+            "8123",
+            "--log-level",
+            "error",
+            "--drain-s",
+            "5",
+        ],
     )
     assert done.exit_code == 0, done.output
     assert served == [("0.0.0.0", 8123, "error", f"file://{tmp_path}/sessions.db", 5.0)]
