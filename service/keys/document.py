@@ -192,6 +192,7 @@ def write_document(path: Path, document: KeysDocument) -> None:
     Raises:
         KeysUnusable: it cannot be written. It is as before.
     """
+    path = path.resolve()  # a link stays one
     temporary: str | None = None
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # with the rights 0600
@@ -218,7 +219,7 @@ def changing(path: Path) -> Iterator[KeysDocument]:
     Raises:
         KeysUnusable: as ``read_document``, or there is no such folder.
     """
-    path = path.resolve()  # a link stays one
+    path = path.resolve()
     try:
         folder = os.open(path.parent, os.O_RDONLY)
     except OSError as error:

@@ -30,7 +30,6 @@ class Bucket:
 
     def change(self, rate: float) -> None:
         """Have another rate from now on."""
-        self._level = min(self._level, 0.0) if self._rate == inf else self._level
         self._rate = rate
         self._level = min(self._level, self._most)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -27,6 +28,7 @@ from tests.support.memory_store import MemoryStore
 from tests.support.open_inference import Live
 
 VALUES = {"session_id": "s", "name": "digits", "version": "1", "path:path": "app.js"}
+INSTALL = "pip install -e '.[test]' in the checkout of hetsyn"
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
 
 
@@ -57,9 +59,7 @@ class World(NamedTuple):
 
 @pytest.fixture(scope="module", params=["memory", "store"])
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    pytest.importorskip(
-        "tritonclient.grpc", reason="no tritonclient: pip install -e '.[test]' in the checkout of hetsyn"
-    )
+    pytest.importorskip("tritonclient.grpc", reason=f"no tritonclient: {INSTALL}")
     folder = tmp_path_factory.mktemp("keyed")
     path = folder / "keys.json"
     alice, bob = add_key(path, "alice", Scope), add_key(path, "bob", Scope)
@@ -68,13 +68,9 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         yield World(live, alice, bob, nothing)
 
 
-@pytest.fixture(autouse=True)
-def session(request: pytest.FixtureRequest) -> Iterator[None]:
+@pytest.fixture
+def of_alice(world: World) -> Iterator[None]:
     """Two chunks of alice's session ``s``; afterwards it is as it was then."""
-    if "world" not in request.fixturenames:
-        yield
-        return
-    world: World = request.getfixturevalue("world")
     with world.http(world.alice) as client:
         for seq in range(2):
             assert client.post("/infer", json={"session": "s", "seq": seq, "input": events(9, seq)}).status_code == 200
@@ -107,24 +103,21 @@ def test_every_route_has_a_row(world: World) -> None:
         for method in operations
     }
     for method, path in found | documented:
-        assert (
-            need_of(method, path.format_map(VALUES | {"path": "app.js"}) if "path:" not in path else path) is not None
-        ), f"{method} {path} has no row in service/keys/routes.py"
+        assert need_of(method, filled(path)) is not None, f"{method} {path} has no row in service/keys/routes.py"
 
 
 def test_every_row_is_a_route(world: World) -> None:
     with world.http(world.alice) as client:
         for method, template in HTTP:
-            response = client.request(method, filled(template), json={})
+            path = filled(template.replace("/docs/files/{path:path}", "/docs/files/favicon.png"))
+            response = client.request(method, path, json={})
             unknown = response.status_code == 404 and "there is nothing" in response.text
             assert not unknown, (method, template, response.text)
 
 
 def test_every_call_of_grpc_has_a_row() -> None:
-    health = pytest.importorskip(
-        "grpc_health.v1.health_pb2", reason="no grpcio-health-checking: pip install -e '.[test]'"
-    )
-    service = pytest.importorskip("tritonclient.grpc.service_pb2", reason="no tritonclient: pip install -e '.[test]'")
+    health = pytest.importorskip("grpc_health.v1.health_pb2", reason=f"no grpcio-health-checking: {INSTALL}")
+    service = pytest.importorskip("tritonclient.grpc.service_pb2", reason=f"no tritonclient: {INSTALL}")
     from service.grpc.servicer import Health, Servicer
 
     for module, name, servicer in ((service, "GRPCInferenceService", Servicer), (health, "Health", Health)):
@@ -153,7 +146,7 @@ def test_a_row_asks_for_its_scope(world: World, method: str, template: str) -> N
     for wrong in ("nonsense", world.alice[:-1] + "~", world.alice[:-2] + "zz", "hsk_0000000000000000_" + "a" * 43):
         refused = httpx.request(method, world.live.url + path, headers=bearer(wrong))
         assert refused.status_code == 401, wrong
-        assert wrong[21:] not in refused.text
+        assert wrong[-30:] not in refused.text
     lacking = httpx.request(method, world.live.url + path, headers=bearer(world.nothing))
     if need == Scope.metrics:
         assert lacking.status_code != 403
@@ -281,6 +274,7 @@ WAYS: dict[str, Callable[[World, str], tuple[int, Any]]] = {
 
 
 @pytest.mark.parametrize("way", WAYS)
+@pytest.mark.usefixtures("of_alice")
 def test_a_session_of_another_key_is_as_one_that_never_was(world: World, way: str) -> None:
     there = WAYS[way](world, "s")
     if way == "statistics":  # numbers of the whole server: they name no session and no key
@@ -296,6 +290,7 @@ def test_a_session_of_another_key_is_as_one_that_never_was(world: World, way: st
     ).replace('"t"', '"?"').replace("\\'t\\'", "'?'")
 
 
+@pytest.mark.usefixtures("of_alice")
 def test_two_keys_use_one_id_for_two_sessions(world: World) -> None:
     with world.http(world.alice) as alice, world.http(world.bob) as bob:
         mine = bob.post("/infer", json={"session": "s", "seq": 0, "input": events(25, 7)}).json()
@@ -324,7 +319,7 @@ def test_no_id_reaches_into_another_key(world: World, name: str) -> None:
 
 
 def test_a_carried_session_is_of_the_key_that_opened_it(tmp_path: Path) -> None:
-    pytest.importorskip("cryptography", reason="no cryptography: pip install -e '.[test]' in the checkout of hetsyn")
+    pytest.importorskip("cryptography", reason=f"no cryptography: {INSTALL}")
     from service.app import create_app
     from service.models.catalog import ModelCatalog
     from service.settings import AccessSettings
@@ -347,10 +342,11 @@ def test_a_carried_session_is_of_the_key_that_opened_it(tmp_path: Path) -> None:
         first = send(alice).json()
         assert send(alice, token=first["token"]).json()["seq"] == 1
         assert send(alice, token=first["token"], session=first["session"]).json()["session"] == first["session"]
-        others, forged = send(bob, token=first["token"]), send(bob, token=first["token"][:-8] + "AAAAAA==")
-        assert others.status_code == forged.status_code == 422
+        changed = bytearray(base64.b64decode(first["token"]))
+        changed[-1] ^= 1
+        others, forged = send(bob, token=first["token"]), send(alice, token=base64.b64encode(changed).decode())
         assert others.json()["type"] == "urn:hetsyn:problem:token-forged"
-        assert others.json()["detail"] == forged.json()["detail"] or "base64" in forged.json()["detail"]
+        assert (others.status_code, others.json()) == (forged.status_code, forged.json())
 
 
 def test_a_stream_without_a_key_is_not_opened(world: World) -> None:
