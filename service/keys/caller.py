@@ -65,7 +65,7 @@ class Caller:
 
     def packed(self) -> tuple[str, str, tuple[str, ...], str]:
         """For another worker."""
-        return self.key, self.tenant, tuple(self.scopes), self.secret
+        return self.key, self.tenant, tuple(scope.value for scope in self.scopes), self.secret
 
 
 ANYBODY = Caller()

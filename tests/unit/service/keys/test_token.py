@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import logging
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.keys.token import HASH_BYTES, Token, hashed, of_bearer
+from service.keys.token import HASH_BYTES, Token, hashed, of_bearer, redacted
+from service.observe.no_secrets import NoSecrets
 
 
 def test_a_token_is_parsed_and_not_shown() -> None:
@@ -60,3 +63,12 @@ def test_the_header(value: str, credential: str | None) -> None:
 @given(st.text(max_size=300))
 def test_no_header_is_slow_or_fails(value: str) -> None:
     of_bearer(value)
+
+
+def test_a_log_has_no_secret() -> None:
+    token = Token.new()
+    record = logging.LogRecord("x", logging.INFO, "", 1, f"%s {token.text}", (f"GET /{token.text}?a=1", 7), None)
+    record.msg += " %d"
+    assert NoSecrets().filter(record)
+    assert record.getMessage() == f"GET /hsk_{token.id}_... hsk_{token.id}_... 7"
+    assert redacted("nothing") == "nothing"
