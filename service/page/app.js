@@ -1,6 +1,6 @@
 // The page: chooses a model and a source, streams it, and says what is going on.
 
-import { keep, withKey } from "./key.js";
+import { hasKey, keep, withKey } from "./key.js";
 import { showLoad } from "./load.js";
 import { INSECURE, SourceError, decodeSound, fromExample, fromSamples, joined, openMicrophone } from "./sources.js";
 import { Stream, address } from "./stream.js";
@@ -163,7 +163,10 @@ async function fetched(path, query) {
   }
   if (!response.ok) {
     const { detail } = await response.json().catch(() => ({ detail: response.statusText }));
-    if (response.status === 401) askForKey();
+    if (response.status === 401) {
+      askForKey();
+      if (!hasKey()) throw new SourceError("This server asks for a key.");
+    }
     throw new SourceError(`The server refused: ${detail}.`);
   }
   return response;

@@ -13,6 +13,11 @@ export function keep(text) {
   return isKey;
 }
 
+/** Whether there is one. */
+export function hasKey() {
+  return key !== "";
+}
+
 /** The options of fetch, with the key. */
 export function withKey(options = {}) {
   return key ? { ...options, headers: { ...options.headers, Authorization: `Bearer ${key}` } } : options;

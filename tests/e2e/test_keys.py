@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
 import subprocess
@@ -204,7 +205,16 @@ def served(port: int) -> str:
     return ssl.get_server_certificate(("127.0.0.1", port))
 
 
-async def test_workers_keep_the_sessions_of_keys_apart(keys: KeysFile) -> None:
+async def streamed(url: str, key: str) -> None:
+    """Sessions of both workers, as WebSockets."""
+    async with AsyncStreamingClient(url, key=key) as client:
+        for number in range(4):
+            async with client.session(f"s{number}", transport="websocket") as session:
+                assert (await session.send(PCM[:1600], 16_000))["seq"] == 0
+                await session.end()
+
+
+def test_workers_keep_the_sessions_of_keys_apart(keys: KeysFile) -> None:
     alice, bob = keys.run("add", "alice", *(f"--scope={scope}" for scope in SCOPES)), keys.run("add", "bob")
     server = WorkersServer("--keys", str(keys.path), count=2)
     try:
@@ -229,11 +239,7 @@ async def test_workers_keep_the_sessions_of_keys_apart(keys: KeysFile) -> None:
         assert "hetsyn_workers 2" in text
         assert status(server.url, bob, "/metrics") == 403
         assert httpx.get(f"{server.url}/health/ready").json() == {"status": "ready"}
-        async with AsyncStreamingClient(server.url, key=bob) as client:
-            for number in range(4):
-                async with client.session(f"s{number}", transport="websocket") as session:
-                    assert (await session.send(PCM[:1600], 16_000))["seq"] == 0
-                    await session.end()
+        asyncio.run(streamed(server.url, bob))
         assert json.loads(httpx.get(f"{server.url}/sessions/s1", headers=bearer(alice)).text)["expected_seq"] == 3
         with LiveStreams(server.url, key=alice, model="shd-words") as mine, LiveStreams(server.url, key=bob) as others:
             names = [f"s{number}" for number in range(4, 8)]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from service.keys.caller import Scope
-from tests.support.browser import Browser, browsing
+from tests.support.browser import browsing
 from tests.support.keyed import add_key
 from tests.support.server_process import RestartableServer
 
