@@ -44,9 +44,17 @@ class Guard:
         if need == "open":
             await self._app(scope, receive, send)
             return
+        credentials: list[bytes] = []
+        declared: int | None = 0
+        for name, value in scope["headers"]:
+            if name == HEADER:
+                credentials.append(value)
+            elif name == b"content-length" and declared is not None:
+                declared = int(value) if value.isdigit() else 0
+            elif name == b"transfer-encoding":
+                declared = None  # the length of the body is not known
         try:
-            caller = self._caller(scope, path, need)
-            declared = _declared_bytes(scope)
+            caller = self._caller(scope["method"], path, need, credentials)
             self._keys.request(caller, declared or 0)
         except HetsynError as error:
             self._counters.refused(error)
@@ -56,19 +64,18 @@ class Guard:
         scope["client"] = (caller.key, 0)
         await self._app(scope, receive if declared is not None else self._counted(receive, caller), send)
 
-    def _caller(self, scope: Scope, path: str, need: KeyScope | None) -> Caller:
+    def _caller(self, method: str, path: str, need: KeyScope | None, credentials: list[bytes]) -> Caller:
         """Who sends a request, if that key may.
 
         Raises:
             KeyRefused, KeyLacksScope: it may not.
             NotFound: there is no such request, unless the table lacks it.
         """
-        values = [value for name, value in scope["headers"] if name == HEADER]
-        caller = self._keys.caller(of_bearer(values[0].decode("latin-1")) if len(values) == 1 else None)
+        caller = self._keys.caller(of_bearer(credentials[0].decode("latin-1")) if len(credentials) == 1 else None)
         if need is not None:
             caller.check(need)
         elif KeyScope.admin not in caller.scopes:
-            raise NotFound(f"there is nothing for {scope['method']} at {path[:200]}: see /docs for the paths")
+            raise NotFound(f"there is nothing for {method} at {path[:200]}: see /docs for the paths")
         return caller
 
     def _counted(self, receive: Receive, caller: Caller) -> Receive:
@@ -81,17 +88,6 @@ class Guard:
             return message
 
         return counted
-
-
-def _declared_bytes(scope: Scope) -> int | None:
-    """Bytes of the body; None if the request does not say."""
-    length: bytes | None = None
-    for name, value in scope["headers"]:
-        if name == b"content-length":
-            length = value
-        elif name == b"transfer-encoding":
-            return None
-    return int(length) if length is not None and length.isdigit() else 0
 
 
 def caller_of_handshake(keys: Keys | None, shake: Handshake) -> Caller:

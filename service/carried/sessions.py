@@ -63,14 +63,14 @@ class CarriedSessions:
         envelope, now_s = request.envelope, self._wall()
         watch = Watch(request.came_s) if envelope.timing else None
         if request.token is None:
-            session_id = envelope.session or inner_id(request.owner, secrets.token_urlsafe(16))
+            session_id = request.session or inner_id(request.owner, secrets.token_urlsafe(16))
             opening(session_id, envelope.seq)
             session, seq = self._advance.begin(envelope, now_s), 0
         else:
             session_id, session = tokens.open(request.token, request.owner)
-            if envelope.session is not None and envelope.session != session_id:
+            if request.session is not None and request.session != session_id:
                 raise StateMismatch(
-                    f"the token belongs to session {client_id(session_id)!r}, not {client_id(envelope.session)!r}: "
+                    f"the token belongs to session {client_id(session_id)!r}, not {envelope.session!r}: "
                     "name that one, or leave it out"
                 )
             session.check_model(envelope)

@@ -77,7 +77,8 @@ class Usage:
 
     def wait_s(self, now_s: float) -> float:
         """How long until the next request may come."""
-        return max(self._requests.wait_s(now_s), self._bytes.wait_s(now_s))
+        requests_s, bytes_s = self._requests.wait_s(now_s), self._bytes.wait_s(now_s)
+        return requests_s if requests_s > bytes_s else bytes_s
 
     def take(self, count: int) -> None:
         """Count a request or a message.
@@ -102,8 +103,7 @@ class Usage:
         Raises:
             KeyLimitReached: the key has to wait. The request does not count.
         """
-        wait_s = self.wait_s(now_s)
-        if wait_s > 0:
+        if (wait_s := self.wait_s(now_s)) > 0:
             which = "requests" if self._requests.wait_s(now_s) > 0 else "bytes"
             limit = self.limits.requests_per_s if which == "requests" else self.limits.bytes_per_s
             raise KeyLimitReached(

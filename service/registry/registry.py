@@ -82,7 +82,7 @@ class SessionRegistry:
         await next_round()
         envelope = request.envelope
         entry = self.sessions.enter(
-            envelope.session or inner_id(request.owner, self.new_id()),
+            request.session or inner_id(request.owner, self.new_id()),
             permit.client,
             is_one_shot=envelope.end and not envelope.seq,
             is_new_id=envelope.session is None or request.begins is True,
@@ -159,7 +159,7 @@ class SessionRegistry:
         """
         sessions, envelope = self.sessions, request.envelope
         session: Session | None = None
-        with suppress(NotFound), sessions.visit(envelope.session or "") as entry:
+        with suppress(NotFound), sessions.visit(request.session or "") as entry:
             async with entry.turn(due_s):
                 session = await sessions.existing(entry)
                 session.check_model(envelope)

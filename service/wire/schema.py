@@ -26,6 +26,7 @@ from service.contract.endpointing import EndpointingChange
 from service.contract.manifest import FormName
 from service.errors import InputError
 from service.keys.caller import Caller
+from service.keys.ids import inner_id
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk, dense_chunk, spike_chunk, values_chunk
 from service.wire.content_types import JSON_TYPE
 from service.wire.encodings import CONTAINERS, Sound, SoundLimit, decode_sound
@@ -281,13 +282,14 @@ class InferRequest(NamedTuple):
     owner: str = ""
 
     def owned_by(self, caller: Caller) -> InferRequest:
-        """The request for a session of a caller: its envelope has the inner id."""
-        if not caller.key:
-            return self
-        envelope = self.envelope
-        if envelope.session is not None:
-            envelope = envelope.model_copy(update={"session": caller.session(envelope.session)})
-        return self._replace(envelope=envelope, owner=caller.key)
+        """The request for a session of a caller."""
+        return self._replace(owner=caller.key) if caller.key else self
+
+    @property
+    def session(self) -> str | None:
+        """The inner id of the session; None where the server is to make one."""
+        named = self.envelope.session
+        return None if named is None else inner_id(self.owner, named)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import IO, get_args
 
 import httpx
 import pytest
@@ -18,6 +19,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from hetsyn_client import AsyncStreamingClient, LiveStreams, StreamingClient
+from hetsyn_client.session_steps import TransportName
 from tests.support.keyed import bearer
 from tests.support.paths import ROOT
 from tests.support.server_process import START_TIMEOUT_S, RestartableServer, serve_command
@@ -107,7 +109,7 @@ def test_keys_rotate_without_a_restart_and_no_output_has_a_secret(keys: KeysFile
 class LoggedServer(RestartableServer):
     """A server whose output goes into a file."""
 
-    def __init__(self, output: object, *options: str) -> None:
+    def __init__(self, output: IO[bytes], *options: str) -> None:
         self._output = output
         super().__init__(*options)
 
@@ -118,14 +120,15 @@ class LoggedServer(RestartableServer):
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=self._output,
-            stderr=subprocess.STDOUT,  # type: ignore[call-overload]
+            stderr=subprocess.STDOUT,
         )
 
 
 def provoked(url: str, alice: str, bob: str) -> Iterator[str]:
     """The heads and bodies of all kinds of answers and refusals."""
-    wrong = [{}, bearer(alice[:-1]), bearer(alice + "x"), {"Authorization": f"Basic {alice}"}]
-    for headers in (bearer(alice), bearer(bob), *wrong, [*bearer(alice).items(), *bearer(bob).items()]):
+    wrong: list[dict[str, str]] = [{}, bearer(alice[:-1]), bearer(alice + "x"), {"Authorization": f"Basic {alice}"}]
+    both = [*bearer(alice).items(), *bearer(bob).items()]
+    for headers in (*map(httpx.Headers, (bearer(alice), bearer(bob), *wrong)), httpx.Headers(both)):
         for method, path in (
             ("GET", "/models"), ("GET", "/metrics"), ("GET", "/sessions/s"), ("GET", "/sessions/s/state"),
             ("DELETE", "/sessions/none"), ("GET", f"/{alice}"), ("GET", f"/models?key={'x' * 43}"), ("GET", "/v2"),
@@ -169,8 +172,8 @@ def test_tls_by_files_that_are_read_again(keys: KeysFile, tmp_path: Path) -> Non
 
         wait_until(is_ready)
         with StreamingClient(url, key=alice, ca_file=certificate) as client:
-            for transport in ("http", "websocket"):
-                with client.session(transport=transport) as session:  # type: ignore[arg-type]
+            for transport in get_args(TransportName):
+                with client.session(transport=transport) as session:
                     assert session.send(PCM[:1600], 16_000)["seq"] == 0
                     first = served(port)
                     (tmp_path / "new").mkdir(exist_ok=True)

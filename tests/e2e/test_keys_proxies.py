@@ -9,13 +9,15 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import httpx
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
@@ -121,8 +123,8 @@ def proxied(name: str, folder: Path, port: int, certificate: Path, key: Path) ->
 TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
 
-def piece(seq: int) -> object:
-    return PCM[seq % 4 * PIECE :][:PIECE]
+def piece(seq: int) -> NDArray[np.int16]:
+    return np.array(PCM[seq % 4 * PIECE :][:PIECE], np.int16)
 
 
 def undisturbed(front: Front) -> list[dict[str, object]]:
@@ -133,7 +135,7 @@ def undisturbed(front: Front) -> list[dict[str, object]]:
     return [same(reply) for reply in replies]
 
 
-def same(reply: dict[str, object]) -> dict[str, object]:
+def same(reply: Mapping[str, Any]) -> dict[str, object]:
     return {name: reply[name] for name in ("seq", "total_steps", "label", "probabilities")}
 
 
@@ -202,9 +204,9 @@ def test_a_proxy_lets_nobody_in(front: Front) -> None:
 def test_a_page_streams_with_its_key_as_a_subprotocol(front: Front) -> None:
     target = front.url.replace("https", "wss") + "/stream?sample_rate=16000"
     trusted = ssl.create_default_context(cafile=front.certificate)
-    origin = front.url
-    protocols = ["hetsyn.v1", f"hetsyn.key.{front.key}"]
-    with connect(target, subprotocols=protocols, origin=origin, ssl=trusted, proxy=None) as socket:  # type: ignore[arg-type]
+    protocols: list[Any] = ["hetsyn.v1", f"hetsyn.key.{front.key}"]
+    origin: Any = front.url
+    with connect(target, subprotocols=protocols, origin=origin, ssl=trusted, proxy=None) as socket:
         assert socket.subprotocol == "hetsyn.v1"
         assert '"Begin"' in str(socket.recv())
     with (

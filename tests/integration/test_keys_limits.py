@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import httpx
 import numpy as np
@@ -16,6 +17,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from hetsyn_client import AsyncStreamingClient, StreamingClient
 from hetsyn_client.events import pack_events
+from hetsyn_client.session_steps import TransportName
 from service.keys.caller import Scope
 from service.keys.document import changing, write_document
 from tests.support.json_input import events
@@ -178,8 +180,8 @@ def test_grpc_is_limited(keyed: Keyed) -> None:
 def test_a_revoked_key_ends_its_streams(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     alice, bob = add_key(path, "alice"), add_key(path, "bob")
-    # a stream looks at its key at least as often as it pings
-    with keyed_server(tmp_path, path, idle_timeout_s=1.0) as live:
+    # a stream looks at its key at least as often as at a frame that is under way
+    with keyed_server(tmp_path, path, body_timeout_s=0.3) as live:
         keyed = Keyed(tmp_path, live)
         with keyed.stream(alice, "a") as stream, keyed.stream(bob, "a") as other:
             for one in (stream, other):
@@ -203,8 +205,8 @@ def test_a_revoked_key_ends_its_streams(tmp_path: Path) -> None:
 def test_our_clients_wait_until_they_may(keyed: Keyed) -> None:
     alice = keyed.key("alice", requests_per_s=10)
     audio = sound(800)
-    for transport in ("http", "websocket"):
-        with StreamingClient(keyed.url, key=alice) as client, client.session(transport=transport) as session:  # type: ignore[arg-type]
+    for transport in get_args(TransportName):
+        with StreamingClient(keyed.url, key=alice) as client, client.session(transport=transport) as session:
             for _ in range(12):
                 reply = session.send(audio, 8000)
             assert reply["seq"] == 11

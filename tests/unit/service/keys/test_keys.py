@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from service.errors import KeyLacksScope, KeyRefused, KeysUnusable
-from service.keys import keys as module
 from service.keys.caller import ANYBODY, Caller, Scope, unpacked
 from service.keys.document import changing, read_document, utc_now, write_document
 from service.keys.keys import Keys
@@ -27,7 +26,7 @@ def test_a_key_is_its_callers(path: Path) -> None:
     alice, bob = add_key(path, "alice"), add_key(path, "bob", [Scope.metrics])
     keys = Keys(path)
     assert len(keys) == 2
-    assert (keys.caller(alice).key, keys.caller(bob).scopes) == ("alice", {Scope.metrics})
+    assert (keys.caller(alice).key, keys.caller(bob).scopes) == ("alice", frozenset({Scope.metrics}))
     assert keys.caller(alice).session("s") == "alice/s"
     assert unpacked(keys.caller(alice).packed()) == keys.caller(alice)
     keys.caller(alice).check(Scope.state)
@@ -58,7 +57,7 @@ def test_an_unknown_id_costs_what_a_known_one_costs(path: Path, monkeypatch: pyt
         compared.append((len(one), len(other)))
         return original(one, other)
 
-    monkeypatch.setattr(module.hmac, "compare_digest", compare)
+    monkeypatch.setattr("service.keys.keys.hmac.compare_digest", compare)
     keys.caller(alice)
     for wrong in (UNKNOWN, alice[:21] + "a" * 43):
         with pytest.raises(KeyRefused, match="does not know the key, or it was revoked"):
