@@ -2,9 +2,10 @@
 
 Triton runs our bank graph in its Python backend, with ONNX Runtime and the sequence batcher. First tritonclient sends
 the same sequences to both, by the same code: the answers must agree. Then perf_analyzer loads each in turn, over HTTP
-and gRPC, with the same spikes (25 steps of 700 channels a chunk, as BOOL tensors) in sequences of ten chunks.
-``ratios`` has our inferences a second over Triton's, ``cpu_ratios`` Triton's CPU time an inference over ours: where
-other programs take CPU time, a server of more processes gets a larger share of the rest.
+and gRPC (a call a chunk, or a stream of chunks), with the same spikes (25 steps of 700 channels a chunk, as BOOL
+tensors) in sequences of ten chunks. ``ratios`` has our inferences a second over Triton's, ``cpu_ratios`` Triton's CPU
+time an inference over ours: where other programs take CPU time, a server of more processes gets a larger share of the
+rest.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ from benchmarks.server_process import CLOCK_TICKS, ServerProcess, free_port
 NAME, CHANNELS, SEQUENCE = MODEL.parent.name, 700, 10
 CONCURRENCIES = (1, 16, 64)
 PROTOCOLS = ("http", "grpc")
+WAYS = {"http": ("http", ()), "grpc": ("grpc", ()), "stream": ("grpc", ("--streaming",))}
+"""The protocol of each way to send, and what perf_analyzer is told besides. A stream: ``ModelStreamInfer``."""
 TOLERANCE = 1e-5  # of a probability: one graph, in two versions of ONNX Runtime
 TITLES = {"ours": "hetsyn serve", "triton": "Triton, Python backend"}
 
@@ -105,13 +108,13 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         differs = compared(servers, chunks)
         runs: dict[str, list[dict[str, float]]] = {}
         for repeat in range(repeats):
-            for protocol in PROTOCOLS:
+            for way, (protocol, _) in WAYS.items():
                 for concurrency in CONCURRENCIES:
                     for server, ports in servers.items():
-                        label = f"{server} {protocol} {concurrency}"
+                        label = f"{server} {way} {concurrency}"
                         console.print(f"round {repeat + 1} of {repeats}: {label}", highlight=False)
                         before, cpu_s, count = Used.now(processes.values()), processes[server].cpu_s(), inferred(ports)
-                        figures = analyzed(analyzer, ports.address(protocol), protocol, concurrency, seconds, folder)
+                        figures = analyzed(analyzer, ports.address(protocol), way, concurrency, seconds, folder)
                         figures["others_cores"] = Used.now(processes.values()).others_cores(before)
                         used_s = processes[server].cpu_s() - cpu_s
                         figures["cpu_ms"] = 1_000 * used_s / (inferred(ports) - count)
@@ -125,9 +128,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     }
     for label, taken in runs.items():
         results["figures"][label] = {key: statistics.median(one[key] for one in taken) for key in taken[0]}
-    for protocol in PROTOCOLS:
+    for way in WAYS:
         for concurrency in CONCURRENCIES:
-            case = f"{protocol} {concurrency}"
+            case = f"{way} {concurrency}"
             mine, others = (results["figures"][f"{server} {case}"] for server in servers)
             results["ratios"][case] = mine["inferences_per_s"] / others["inferences_per_s"]
             results["cpu_ratios"][case] = others["cpu_ms"] / mine["cpu_ms"]
@@ -223,16 +226,15 @@ def compared(servers: dict[str, Ports], chunks: NDArray[np.bool_]) -> float:
     return largest
 
 
-def analyzed(
-    analyzer: str, address: str, protocol: str, concurrency: int, seconds: float, folder: Path
-) -> dict[str, float]:
+def analyzed(analyzer: str, address: str, way: str, concurrency: int, seconds: float, folder: Path) -> dict[str, float]:
     """perf_analyzer's figures of one load."""
     report = folder / "report.csv"
+    protocol, more = WAYS[way]
     command = [
         analyzer, "-m", NAME, "-i", protocol, "-u", address, "--concurrency-range", str(concurrency),
         "--input-data", str(folder / "input.json"), "--sequence-length", str(SEQUENCE),
         "--sequence-length-variation", "0", "--sequence-id-range", "1:100000", "-f", str(report),
-        "-p", str(int(1_000 * seconds)), "--stability-percentage", "999", "--max-trials", "3",
+        "-p", str(int(1_000 * seconds)), "--stability-percentage", "999", "--max-trials", "3", *more,
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -246,13 +248,13 @@ def analyzed(
 
 
 def _print(results: dict[str, Any]) -> None:
-    table = Table("server", "protocol", "concurrency", "inferences/s", "p50 ms", "p99 ms", "CPU ms", "ours / Triton")
+    table = Table("server", "way", "concurrency", "inferences/s", "p50 ms", "p99 ms", "CPU ms", "ours / Triton")
     for label, figures in results["figures"].items():
-        server, protocol, concurrency = label.split()
-        ratio = f"{results['ratios'][f'{protocol} {concurrency}']:.2f}" if server == "ours" else ""
+        server, way, concurrency = label.split()
+        ratio = f"{results['ratios'][f'{way} {concurrency}']:.2f}" if server == "ours" else ""
         table.add_row(
             TITLES[server],
-            protocol,
+            way,
             concurrency,
             f"{figures['inferences_per_s']:,.0f}",
             f"{figures['p50_ms']:.2f}",

@@ -1,4 +1,4 @@
-"""Chunks of calls that come at the same time go on at the same time, so that one batch computes them.
+"""Chunks of calls that come at the same time go on at the same time: decoded in one go, and computed in one batch.
 
 The library accepts one call after the other, and each takes some rounds of the event loop. The batcher would find every
 chunk alone, and compute each at several times the cost.
@@ -7,26 +7,32 @@ chunk alone, and compute each at several times the cost.
 from __future__ import annotations
 
 import asyncio
+import time
 from types import TracebackType
 
-MOST_S = 4e-3  # that a chunk waits
+GAP_S = 2e-3  # without another call: no more are expected now. uvloop's timers count milliseconds
+MOST_S = 16e-3  # that a chunk waits
+BATCHES = 16  # after which it is forgotten how many calls there were before them
 
 
 class Gathering:
     """The calls of a server, each as a context. Used from one event loop.
 
-    Chunks wait until as many wait as calls were in flight at a time, or until the first has waited for ``MOST_S``: then
-    fewer are expected. So a client that is alone waits for nobody.
+    Chunks wait until as many wait as calls were in flight at a time (in the last ``BATCHES`` batches, or twice as
+    many), or until no other call has come for ``GAP_S``. So a client that is alone waits for nobody.
     """
 
     def __init__(self) -> None:
         self._calls = 0
-        self._expected = 1
+        self._most = [0, 1]
+        self._left = BATCHES
         self._waiting: list[asyncio.Future[None]] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._last_s = self._due_s = 0.0
 
     def __enter__(self) -> None:
         self._calls += 1
+        self._most[0] = max(self._most[0], self._calls)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -36,25 +42,36 @@ class Gathering:
     async def others(self) -> None:
         """Wait for others; those that came first go on first."""
         loop = asyncio.get_running_loop()
-        self._expected = max(self._expected, self._calls)
-        if self._expected == 1:
+        expected = max(self._most)
+        if expected == 1:
             return
         turn = loop.create_future()
         self._waiting.append(turn)
-        if len(self._waiting) >= self._expected:
+        self._last_s = time.monotonic()
+        if len(self._waiting) >= expected:
             loop.call_soon(self._go_on)  # the last one too waits for it, behind the others
         elif self._timer is None:
-            self._timer = loop.call_later(MOST_S, self._late)
+            self._due_s = self._last_s + MOST_S
+            self._timer = loop.call_later(GAP_S, self._late)
         await turn
 
     def _late(self) -> None:
-        self._expected = len(self._waiting)
-        self._go_on()
+        loop = asyncio.get_running_loop()
+        now_s = time.monotonic()
+        if now_s < (due_s := min(self._last_s + GAP_S, self._due_s)):
+            self._timer = loop.call_later(due_s - now_s, self._late)
+        else:
+            self._timer = None
+            loop.call_soon(self._go_on)  # behind the calls that have come meanwhile
 
     def _go_on(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._left -= 1
+        if not self._left:
+            self._left = BATCHES
+            self._most = [self._calls, self._most[0]]
         waiting, self._waiting = self._waiting, []
         for turn in waiting:
             if not turn.done():  # else its caller has gone

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from inspect import isawaitable
 from typing import Any
 
@@ -124,7 +125,8 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
                 empty = pb.ModelInferResponse(id=id_)
                 response = pb.ModelStreamInferResponse(error_message=_refusal(error)[1], infer_response=empty)
             async with writing:
-                await context.write(response)
+                with suppress(grpc.aio.InternalError):  # the client has gone, and the library will cancel this stream
+                    await context.write(response)
             free.release()  # not before: a client that reads no answers is not read either
 
         refusal: HetsynError | None = None
@@ -154,14 +156,17 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
                 self._admission.permit(client) as permit,
                 self._gathering,
             ):
+                size = message.ByteSize()
+                counted = size if size > FREE_BYTES else 0
+                self._uploads.take(upload, counted)
+                await self._gathering.others()  # one decoding after the other takes a third of the time
                 request = request_of(message)
                 decoded = self._service.decode(request)
-                taken = message.ByteSize() + (0 if decoded.chunk is None else chunk_bytes(decoded.chunk))
+                taken = size + (0 if decoded.chunk is None else chunk_bytes(decoded.chunk))
                 if taken > FREE_BYTES:
-                    self._uploads.take(upload, taken)
+                    self._uploads.take(upload, taken - counted)
                 request = request._replace(inputs=())  # their data would stay in memory beside the chunk
                 del message
-                await self._gathering.others()
                 reply = await self._service.infer(request, decoded.owned_by(CALLER.get()), permit)
                 return message_of(reply, request.parameters.get(FINAL) is True)
         except HetsynError as error:

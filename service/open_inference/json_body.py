@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from service.contract.manifest import Manifest
 from service.errors import InputError, TooLarge
@@ -82,7 +81,7 @@ def reply_body(reply: ModelReply, request: ModelRequest) -> tuple[int | None, by
         content["id"] = reply.id
     if reply.parameters:
         content["parameters"] = reply.parameters
-    header = json.dumps(content, separators=(",", ":")).encode()
+    header = to_json(content)
     return (len(header), header + b"".join(raw)) if raw else (None, header)
 
 

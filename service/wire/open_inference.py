@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from service.contract.manifest import Manifest
 from service.errors import InputError, TooLarge
-from service.wire.chunk import AudioChunk, Chunk, SpikeChunk
+from service.wire.chunk import SHORT, AudioChunk, Chunk, SpikeChunk
 from service.wire.decode import make_request
 from service.wire.explain import explain_invalid
 from service.wire.pcm import check_rate, decode_samples
@@ -258,7 +258,8 @@ def _chunk(tensor: Tensor, rate_hz: Any) -> Chunk | None:
         _check_bits(rows)
     # ``rows.nonzero()`` takes five times as long
     step, unit = np.divmod(np.flatnonzero(rows.view(bool) if dtype.itemsize == 1 else rows), shape[1])
-    return SpikeChunk(shape[0], step, unit, shape[1])
+    positions = (step << 16 | unit).astype(np.uint32) if max(shape) <= SHORT else None
+    return SpikeChunk(shape[0], step, unit, shape[1], positions)
 
 
 def _check_bits(rows: NDArray[Any]) -> None:

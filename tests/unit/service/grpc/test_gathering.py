@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from service.grpc.gathering import MOST_S, Gathering
+from service.grpc.gathering import BATCHES, GAP_S, MOST_S, Gathering
 
 
 class Calls:
@@ -50,10 +50,36 @@ async def test_as_many_go_on_together_as_were_in_flight() -> None:
     await asyncio.sleep(2 * MOST_S)  # nobody else comes
     assert calls.went_on == [0, 1, 2]
     await calls.finish()
-    await calls.arrive(3)
+    await calls.arrive(3, 4)
     assert calls.went_on == [0, 1, 2]
-    await calls.arrive(4)
-    assert calls.went_on == [0, 1, 2, 3, 4]
+    await calls.arrive(5)
+    assert calls.went_on == [0, 1, 2, 3, 4, 5]
+    await calls.finish()
+
+
+async def test_calls_that_keep_coming_delay_the_first_for_a_bounded_time() -> None:
+    calls = Calls()
+    await calls.arrive(*range(200))
+    await calls.finish()
+    number = 200
+    while len(calls.went_on) == 200 and number < 399:
+        await calls.arrive(number)
+        number += 1
+        await asyncio.sleep(GAP_S / 4)
+    assert len(calls.went_on) > 200  # before as many waited as were in flight
+    await calls.finish()
+
+
+async def test_those_who_went_away_are_forgotten() -> None:
+    calls = Calls()
+    await calls.arrive(0, 1, 2)
+    await calls.finish()
+    for number in range(3, 3 + 2 * BATCHES):
+        await calls.arrive(number)
+        await asyncio.sleep(0 if len(calls.went_on) > number else 2 * MOST_S)
+        await calls.finish()
+    await calls.arrive(-1)
+    assert calls.went_on[-1] == -1
     await calls.finish()
 
 
