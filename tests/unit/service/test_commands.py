@@ -190,22 +190,8 @@ def test_serve_loads_the_models_and_runs(models: Path, tmp_path: Path, monkeypat
     monkeypatch.setattr(GracefulServer, "run", run)
     monkeypatch.setenv("HETSYN_STORE", f"file://{tmp_path}/sessions.db")
     monkeypatch.setattr("service.commands.process.ModelCatalog", partial(ModelCatalog, load=load_fake))
-    done = CliRunner().invoke(
-        serve,
-        [
-            "--models",
-            str(models),
-            "--host",
-            "0.0.0.0",
-            "--insecure",
-            "--port",
-            "8123",
-            "--log-level",
-            "error",
-            "--drain-s",
-            "5",
-        ],
-    )
+    options = "--host 0.0.0.0 --insecure --port 8123 --log-level error --drain-s 5"
+    done = CliRunner().invoke(serve, ["--models", str(models), *options.split()])
     assert done.exit_code == 0, done.output
     assert served == [("0.0.0.0", 8123, "error", f"file://{tmp_path}/sessions.db", 5.0)]
     assert "models: digits" in done.output
