@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, fields
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
@@ -169,6 +170,28 @@ class GrpcSettings(_Checked):
 
 
 @dataclass(frozen=True)
+class AccessSettings(_Checked):
+    """Who may use the server.
+
+    Attributes:
+        keys: keys file (``service.keys``); None lets everybody in who reaches the port.
+        insecure: an operator has said that others may reach the port without a key.
+        tls_cert: certificate chain of the HTTP port in PEM; None speaks without TLS.
+        tls_key: its private key.
+    """
+
+    keys: Path | None = None
+    insecure: bool = False
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.tls_cert is None) is not (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key go together")
+
+
+@dataclass(frozen=True)
 class Settings(_Checked):
     """Everything that an operator decides.
 
@@ -199,6 +222,7 @@ class Settings(_Checked):
         batching: how chunks are computed.
         store: where sessions are stored.
         grpc: a second port, for gRPC.
+        access: who may use the server.
     """
 
     models: Path
@@ -220,6 +244,7 @@ class Settings(_Checked):
     batching: Batching = field(default_factory=Batching)
     store: StoreSettings = field(default_factory=StoreSettings)
     grpc: GrpcSettings = field(default_factory=GrpcSettings)
+    access: AccessSettings = field(default_factory=AccessSettings)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -232,6 +257,14 @@ class Settings(_Checked):
         _check_choice("device", self.device, get_args(DeviceChoice))
         _check_choice("forms", self.forms, get_args(FormsChoice))
         _check_choice("model_control", self.model_control, get_args(ModelControl))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 USUAL_PORTS = {"http": 80, "https": 443}

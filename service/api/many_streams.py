@@ -257,9 +257,10 @@ class ConnectionSessions:
             if not _is_id(name):
                 raise InputError(f"{name!r} is no id: send 1 to 128 letters, digits and . _ ~ : -")
             self._many.enter(self._client)
-            held = self._held[handle] = HeldSession(name, self._connection)
+            query = self._query.of_session(name)
+            held = self._held[handle] = HeldSession(query.session, self._connection)
             try:
-                return await self._opened(self._query.of_session(name), held)
+                return await self._opened(query, held)
             except BaseException:
                 self._forget(handle)
                 raise

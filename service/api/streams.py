@@ -16,6 +16,8 @@ from service.admission.turns import Turns
 from service.admission.uploads import Upload, Uploads
 from service.engine.endpointing_choice import has_own_endpointing
 from service.engine.stream import received_samples
+from service.keys.ids import client_id
+from service.keys.keys import Keys
 from service.live.actions import Applied, Opening, Work
 from service.live.query import MORE, StreamQuery
 from service.observe.counters import Counters
@@ -57,6 +59,7 @@ class Streams:
         limits: of chunks.
         siblings: workers of the same server; None is this process alone.
         cors_origins: whose pages may open streams.
+        keys: that clients need; None for no keys.
     """
 
     def __init__(
@@ -68,7 +71,9 @@ class Streams:
         limits: Limits,
         siblings: Siblings | None = None,
         cors_origins: Iterable[str] = (),
+        keys: Keys | None = None,
     ) -> None:
+        self.keys = keys
         self.cors_origins = frozenset(origin.lower() for origin in cors_origins)
         self._registry = registry
         self._siblings = siblings
@@ -254,7 +259,7 @@ class Streams:
         manifest, progress, sessions = session.model.manifest, session.known.progress, self._registry.sessions
         expires_at = sessions.wall_offset_s + session.known.created_s + sessions.lifetimes.age_s
         return Opening(
-            query.session,
+            client_id(query.session),
             manifest.name,
             manifest.version,
             session.form,

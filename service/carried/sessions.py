@@ -12,6 +12,7 @@ import time
 from service.admission.permits import Permit
 from service.carried.token import Tokens
 from service.errors import CarryUnavailable, StateMismatch
+from service.keys.ids import client_id, inner_id
 from service.observe.clock import Clock
 from service.observe.context import SESSION
 from service.observe.counters import Counters
@@ -63,14 +64,14 @@ class CarriedSessions:
         envelope, now_s = request.envelope, self._wall()
         watch = Watch(permit.came_s if request.came_s is None else request.came_s)
         if request.token is None:
-            session_id = envelope.session or secrets.token_urlsafe(16)
+            session_id = request.session or inner_id(request.owner, secrets.token_urlsafe(16))
             opening(session_id, envelope.seq)
             session, seq = self._advance.begin(envelope, now_s), 0
         else:
-            session_id, session = tokens.open(request.token)
-            if envelope.session is not None and envelope.session != session_id:
+            session_id, session = tokens.open(request.token, request.owner)
+            if request.session is not None and request.session != session_id:
                 raise StateMismatch(
-                    f"the token belongs to session {session_id!r}, not {envelope.session!r}: "
+                    f"the token belongs to session {client_id(session_id)!r}, not {envelope.session!r}: "
                     "name that one, or leave it out"
                 )
             session.check_model(envelope)

@@ -7,7 +7,7 @@ import faulthandler
 import gc
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from logging.config import dictConfig
 from pathlib import Path
@@ -19,6 +19,7 @@ from service.api.application import Application
 from service.api.connection import Connection
 from service.app import Server, create_app
 from service.carried.keys import VARIABLE, CarryKeys, parse_keys, read_keys
+from service.commands.tls import Certificate
 from service.engine.engine import Engine
 from service.models.catalog import ModelCatalog
 from service.observe.logs import LogFormat, log_config
@@ -28,7 +29,7 @@ from service.reload.trial_process import TrialProcess
 from service.runtime.cuda import open_device
 from service.runtime.device import Device
 from service.runtime.onnx import check_runtime
-from service.settings import Settings
+from service.settings import Settings, is_loopback
 from service.shutdown import GracefulServer
 from service.store.url import redacted
 from service.workers.control import Control
@@ -111,6 +112,12 @@ def run_process(
         http=server.connections.protocol,  # type: ignore[arg-type]  # it makes a protocol, as a class does
         ws="none",
     )
+    access = settings.access
+    certificate = None
+    if access.tls_cert is not None and access.tls_key is not None:
+        certificate = Certificate(access.tls_cert, access.tls_key)
+        config.load()
+        config.ssl = certificate.context
     # The loaded models stay, so the garbage collector need not walk them. A batch makes thousands of objects and hardly
     # any cycle: collecting after every 700 objects (Python's default) took a tenth of a server's time.
     gc.freeze()
@@ -123,7 +130,7 @@ def run_process(
         server.reloader.request_reload if worker is None else worker.control.request_reload,
         finish_s=settings.finish_s,
         refuse=server.batcher.stop,
-        prepare=server.start if worker is None else worker.prepare,
+        prepare=_watching(server.start if worker is None else worker.prepare, certificate),
         has_terminal=has_terminal,
         announce=None if worker is None else worker.take_connections,
         finish=None if worker is None else worker.finish,
@@ -136,6 +143,17 @@ def run_process(
     if tracer is not None:
         tracer.close()
     return 0 if process.started else 3
+
+
+def _watching(prepare: Callable[[], Awaitable[None]], certificate: Certificate | None) -> Callable[[], Awaitable[None]]:
+    """What prepares a process, and then looks at the files of its certificate."""
+
+    async def prepare_and_watch() -> None:
+        await prepare()
+        if certificate is not None:
+            certificate.watch()
+
+    return prepare_and_watch
 
 
 class _Worker:
@@ -185,7 +203,14 @@ def _described(server: Server, gpu: Device | None, reason: str, keys: CarryKeys 
     yield server.operator.sentence
     yield f"sessions: {redacted(server.settings.store.url)}"
     if server.settings.port:  # else uvicorn says which port is free
-        yield f"page: {page_address(server.settings.host, server.settings.port)}"
+        address = page_address(server.settings.host, server.settings.port)
+        if server.settings.access.tls_cert is not None:
+            address = address.replace("http:", "https:", 1)
+        yield f"page: {address}"
+    if server.access_keys is not None:
+        yield f"keys: {len(server.access_keys)} of {server.settings.access.keys}"
+    elif not is_loopback(server.settings.host):
+        yield "keys: none, so everybody who reaches the port may use the server"
     if keys is not None:
         yield f"carried sessions: keys {', '.join(key.hex() for key in keys.ids)}"
 

@@ -11,11 +11,22 @@ from typing import Annotated
 import typer
 
 from service.commands import MODELS
-from service.settings import Batching, GrpcSettings, Limits, Retention, Settings, StoreSettings, is_origin, is_webhook
+from service.settings import (
+    AccessSettings,
+    Batching,
+    GrpcSettings,
+    Limits,
+    Retention,
+    Settings,
+    StoreSettings,
+    is_loopback,
+    is_origin,
+    is_webhook,
+)
 
 serve = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 # headings of the help
-LIMITS, RETENTION, BATCHING, STORE = "Limits", "Retention", "Batching", "Store"
+ACCESS, LIMITS, RETENTION, BATCHING, STORE = "Access", "Limits", "Retention", "Batching", "Store"
 
 
 def check_origins(origins: list[str] | None) -> list[str]:
@@ -112,6 +123,30 @@ def serve_models(
         Path | None, typer.Option(help="Certificate chain of that port, in PEM. Default: no TLS.")
     ] = None,
     grpc_tls_key: Annotated[Path | None, typer.Option(help="Private key of the certificate, in PEM.")] = None,
+    keys: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="HETSYN_KEYS",
+            help="File of keys, as hetsyn keys writes it; clients then need a key. It is read again when it changes.",
+            rich_help_panel=ACCESS,
+        ),
+    ] = None,
+    insecure: Annotated[
+        bool,
+        typer.Option(
+            "--insecure", help="Serve others than this machine although there are no keys.", rich_help_panel=ACCESS
+        ),
+    ] = False,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(
+            help="Certificate chain of the HTTP port, in PEM; read again when it changes. Default: no TLS.",
+            rich_help_panel=ACCESS,
+        ),
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option(help="Private key of that certificate, in PEM.", rich_help_panel=ACCESS)
+    ] = None,
     workers: Annotated[
         int, typer.Option(min=1, envvar="HETSYN_WORKERS", help="Processes that serve the port, about one a CPU core.")
     ] = 1,
@@ -301,6 +336,15 @@ def serve_models(
         raise typer.BadParameter(f"--max-upload-bytes {max_upload_bytes} is less than --max-body-bytes")
     if (grpc_tls_cert is None) is not (grpc_tls_key is None) or (grpc_tls_cert is not None and grpc_port is None):
         raise typer.BadParameter("--grpc-tls-cert and --grpc-tls-key go together, with --grpc-port: give all three")
+    if (tls_cert is None) is not (tls_key is None):
+        raise typer.BadParameter("--tls-cert and --tls-key go together: give both")
+    if tls_cert is not None and workers > 1:
+        raise typer.BadParameter("--tls-cert is for one process: leave out --workers, or put a proxy with TLS in front")
+    if keys is None and not insecure and not is_loopback(host):
+        raise typer.BadParameter(
+            f"--host {host} lets everybody in who reaches the port: name a keys file with --keys (hetsyn keys add "
+            "makes one), or say --insecure"
+        )
     settings = Settings(
         models=models,
         default_model=default_model,
@@ -345,6 +389,7 @@ def serve_models(
         batching=Batching(engine_threads=engine_threads, max_batch=max_batch, inline_s=inline_s),
         store=StoreSettings(url=store, timeout_s=store_timeout_s, dtype="float16" if store_half else store_dtype.value),
         grpc=GrpcSettings(grpc_port, grpc_tls_cert, grpc_tls_key),
+        access=AccessSettings(keys, insecure, tls_cert, tls_key),
     )
     place = place_of_worker()
     if workers > 1 and place is None:

@@ -6,12 +6,12 @@ Most requests make neither. So a request costs one small object here, and its he
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import ClassVar
 
+from service.keys.ids import client_id, owner_of
 from service.observe.trace_context import TraceContext, new_span_id, new_trace_id, parse_trace
 
 REQUEST_ID, PARENT, STATE = "x-request-id", "traceparent", "tracestate"
@@ -114,20 +114,19 @@ CURRENT: ContextVar[RequestContext | None] = ContextVar("hetsyn_request", defaul
 """The request that is worked on."""
 
 SESSION: ContextVar[str] = ContextVar("hetsyn_session", default="")
-"""The session that is worked on."""
-
-CALLER: ContextVar[Mapping[str, str]] = ContextVar("hetsyn_caller", default=MappingProxyType({}))
-"""What lines say of whoever sent the request, such as the name of a key; set by what knows. Never a secret."""
+"""The session that is worked on, by its inner id."""
 
 
 def described() -> dict[str, str]:
     """The members of a line that belongs to what is worked on."""
-    members = dict(CALLER.get())
+    members: dict[str, str] = {}
     request = CURRENT.get()
     if request is not None:
         members["request_id"] = request.request_id
         if request.has_trace:
             members |= {"trace_id": request.trace_id, "span_id": request.span_id}
     if session := SESSION.get():
-        members["session"] = session
+        members["session"] = client_id(session)
+        if key := owner_of(session):
+            members["key"] = key
     return members

@@ -6,6 +6,7 @@ import logging
 import time
 from typing import Literal, NamedTuple
 
+from service.keys.ids import client_id, owner_of
 from service.observe.clock import Clock
 
 Reason = Literal["idle", "age", "memory", "limit", "missing"]
@@ -23,7 +24,7 @@ class Drop(NamedTuple):
     """A session that was dropped.
 
     Attributes:
-        session: its id.
+        session: its inner id.
         reason: see ``Reason``.
         model: on which it ran; None where that is not known any more.
         version: of the model.
@@ -43,7 +44,9 @@ class Drop(NamedTuple):
     def members(self) -> dict[str, object]:
         """As JSON values, without what is not known; times to the millisecond."""
         known = {name: value for name, value in self._asdict().items() if value is not None}
-        return {name: round(value, 3) if isinstance(value, float) else value for name, value in known.items()}
+        key = {"key": owner} if (owner := owner_of(self.session)) else {}
+        rounded = {name: round(value, 3) if isinstance(value, float) else value for name, value in known.items()}
+        return rounded | {"session": client_id(self.session)} | key
 
 
 class DropLog:
@@ -73,4 +76,4 @@ class DropLog:
         level = logging.INFO if drop.reason in USUAL else logging.WARNING
         members = drop.members()
         members["drop"] = members.pop("reason")  # of a line, among other members
-        log.log(level, "session %r was dropped: %s", drop.session, drop.reason, extra=members)
+        log.log(level, "session %r was dropped: %s", members["session"], drop.reason, extra=members)

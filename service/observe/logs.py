@@ -10,6 +10,7 @@ from typing import Any, Literal
 from uvicorn.config import LOGGING_CONFIG
 
 from service.observe.context import described
+from service.observe.no_secrets import NoSecrets
 
 LOGGERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "hetsyn")
 LogFormat = Literal["text", "json"]
@@ -66,7 +67,10 @@ def log_config(level: str, form: LogFormat = "text", worker: int | None = None) 
         else formatter | {"fmt": formatter["fmt"].replace("%(levelprefix)s ", f"%(levelprefix)s {prefix}")}
         for name, formatter in LOGGING_CONFIG["formatters"].items()
     }
+    handlers = {name: handler | {"filters": ["no_secrets"]} for name, handler in LOGGING_CONFIG["handlers"].items()}
     return LOGGING_CONFIG | {
+        "filters": {"no_secrets": {"()": NoSecrets}},
+        "handlers": handlers,
         "formatters": formatters,
         "loggers": {name: loggers[name] | {"level": level.upper()} for name in LOGGERS},
     }

@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from hetsyn_client.extras import install_command
+from service.keys.ids import client_id, owner_of
 from service.observe.context import CURRENT, SESSION, RequestContext
 from service.observe.timings import Transport
 from service.observe.watch import Watch
@@ -152,7 +153,9 @@ class OtelTracer:
         request = CURRENT.get() or RequestContext()
         attributes["hetsyn.request_id"] = request.request_id
         if session := SESSION.get():
-            attributes["hetsyn.session"] = session
+            attributes["hetsyn.session"] = client_id(session)
+            if key := owner_of(session):
+                attributes["hetsyn.key"] = key
         context = self._trace.set_span_in_context(self._trace.INVALID_SPAN)
         if (parent := request.trace) is not None:
             remote = self._trace.SpanContext(

@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from service.errors import RETRY_S, Overloaded
+from service.keys.ids import client_id
 
 MAX_ATTEMPTS = 10  # decisions on one request; each one after the first means that another process was faster
 
@@ -28,4 +29,6 @@ async def finished(change: Coroutine[Any, Any, bool]) -> bool:
 
 def contended(session_id: str) -> Overloaded:
     """The error of a request after ``MAX_ATTEMPTS``."""
-    return Overloaded(f"other replicas keep changing session {session_id!r}: send the chunk again in {RETRY_S:g} s")
+    return Overloaded(
+        f"other replicas keep changing session {client_id(session_id)!r}: send the chunk again in {RETRY_S:g} s"
+    )

@@ -11,7 +11,9 @@ import time
 from collections.abc import Iterator
 from math import ceil
 
-from service.errors import Overloaded, SessionGone
+from service.errors import KeyLimitReached, Overloaded, SessionGone
+from service.keys.ids import client_id
+from service.keys.keys import Keys
 from service.observe.clock import Clock
 from service.observe.counters import Counters
 from service.observe.drops import Reason
@@ -41,6 +43,7 @@ class LocalSessions(SessionTable):
         clock: see ``SessionTable``.
         wall: seconds since 1970.
         begun: the ids of sessions, for the process that comes after this one; None where there is none.
+        keys: whose limits count; None where clients are addresses.
     """
 
     decision_lifetimes = NO_EXPIRY
@@ -55,6 +58,7 @@ class LocalSessions(SessionTable):
         clock: Clock = time.monotonic,
         wall: Clock = time.time,
         begun: BegunSessions | None = None,
+        keys: Keys | None = None,
     ) -> None:
         super().__init__(lifetimes, retry_s, clock)
         self._begun = begun
@@ -63,7 +67,9 @@ class LocalSessions(SessionTable):
             begun.ids = lambda: self._entries
         self._counters = counters
         self._wall = wall
-        self._room = SessionRoom(limits)
+        self._room = SessionRoom(limits, keys)
+        if keys is not None:
+            keys.on_change = self._room.renew
         max_bytes = limits.max_session_bytes
         self._expired_ids = RememberedIds(lifetimes.expired_keep_s, int(max_bytes * EXPIRED_SHARE), clock)
         self._ended_ids = RememberedIds(lifetimes.ended_keep_s, int(max_bytes * ENDED_SHARE), clock)
@@ -202,8 +208,8 @@ class LocalSessions(SessionTable):
         """
         if self._begun is not None and self._begun.has_lost(session_id):
             raise SessionGone(
-                f"session {session_id!r} is lost: the process that had it has ended, and there is no session store: "
-                "begin another, under a new id"
+                f"session {client_id(session_id)!r} is lost: the process that had it has ended, and there is no "
+                "session store: begin another, under a new id"
             )
 
     def _check_gone(self, session_id: str) -> None:
@@ -247,7 +253,9 @@ class LocalSessions(SessionTable):
                     or (lack == "bytes" and self._drop_reply(group))
                     or self._drop_first(group, "limit" if lack == "places" else "memory")
                 ):
-                    owner = "" if group is self._room.all else " of this address"
+                    owner = (
+                        "" if group is self._room.all else f" of key {group.key!r}" if group.key else " of this address"
+                    )
                     raise _full(group, lack, owner, self.lifetimes, self._retry_s, self.clock())
 
     def _drop_due(self, group: SessionGroup) -> bool:
@@ -350,4 +358,5 @@ def _full(group: SessionGroup, lack: str, owner: str, lifetimes: Lifetimes, retr
     oldest = [(next(group.unused(row), None), idle_s) for row, idle_s in rows]
     due_s = [entry.session.known.used_s + idle_s for entry, idle_s in oldest if entry and entry.session]
     wait_s = max(1.0, min(due_s) - now_s) if due_s else retry_s
-    return Overloaded(f"{what}: end some, or try again in {ceil(wait_s)} s", wait_s)
+    kind = KeyLimitReached if group.key else Overloaded
+    return kind(f"{what}: end some, or try again in {ceil(wait_s)} s", wait_s)

@@ -18,6 +18,7 @@ from typing import Any
 
 from service.admission.permits import Permit
 from service.errors import HetsynError, NotFound
+from service.keys.ids import client_id, inner_id
 from service.observe.counters import Counters
 from service.observe.drops import Drop
 from service.observe.watch import Watch
@@ -83,7 +84,7 @@ class SessionRegistry:
         await next_round()
         envelope = request.envelope
         entry = self.sessions.enter(
-            envelope.session or self.new_id(),
+            request.session or inner_id(request.owner, self.new_id()),
             permit.client,
             is_one_shot=envelope.end and not envelope.seq,
             is_new_id=envelope.session is None or request.begins is True,
@@ -160,7 +161,7 @@ class SessionRegistry:
         """
         sessions, envelope = self.sessions, request.envelope
         session: Session | None = None
-        with suppress(NotFound), sessions.visit(envelope.session or "") as entry:
+        with suppress(NotFound), sessions.visit(request.session or "") as entry:
             async with entry.turn(due_s):
                 session = await sessions.existing(entry)
                 session.check_model(envelope)
@@ -279,7 +280,7 @@ class SessionRegistry:
                 if request.begins:
                     return self._advance.plan(self._advance.begin(envelope, now_s), 0, request)
                 if status(known, now_s, lifetimes) == "none":
-                    raise NotFound(f"no session {entry.id!r} to go on with: begin it first")
+                    raise NotFound(f"no session {client_id(entry.id)!r} to go on with: begin it first")
             is_missing = authoritative and entry.seen_before and session is None
             if is_missing:
                 entry.seen_before = False  # one reply reports the loss; then the id may begin again

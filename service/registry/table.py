@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from service.admission.permits import waited_too_long
 from service.errors import RETRY_S, StoreError, StoreUnavailable
+from service.keys.ids import client_id
 from service.observe.clock import Clock
 from service.observe.context import SESSION
 from service.registry.lives import Ages
@@ -354,7 +355,7 @@ class SessionTable(ABC):
         """A session as JSON values (``wire.schema.SessionDescription``)."""
         progress, stream = session.known.progress, session.stream
         return {
-            "session": session_id,
+            "session": client_id(session_id),
             "model": session.model.name,
             "version": session.model.version,
             "form": session.form,

@@ -13,6 +13,7 @@ from typing import Any, cast
 from service.admission.body import Message as AsgiMessage
 from service.admission.presence import SCOPE_KEY, Presence
 from service.errors import RETRY_S, Overloaded
+from service.keys.caller import ANYBODY, KEY_CALLER, unpacked
 from service.observe.context import CURRENT
 from service.observe.counters import Counters
 from service.workers.handover import Factory, Receiver, Sender
@@ -354,6 +355,7 @@ def _scope(call: Call, length: int, presence: Presence) -> dict[str, Any]:
     headers = [(b"host", b"worker"), (b"content-length", b"%d" % length), *call.context]
     if call.content_type:
         headers.append((b"content-type", call.content_type))
+    caller = ANYBODY if call.caller is None else unpacked(call.caller)
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -370,4 +372,5 @@ def _scope(call: Call, length: int, presence: Presence) -> dict[str, Any]:
         "state": {},
         SCOPE_KEY: presence,
         PASSED_ON: True,
+        KEY_CALLER: caller,
     }

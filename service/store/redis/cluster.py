@@ -32,6 +32,7 @@ from redis.exceptions import (
 )
 
 from service.errors import HetsynError, StoreError, StoreFull, StoreUnavailable, StoreUnusable
+from service.keys.ids import client_id
 from service.observe.clock import Clock, since_boot
 from service.store.base import Change, CommitResult, Stored
 from service.store.redis import requests
@@ -227,7 +228,7 @@ class ClusterStore:
         if redirects > MAX_REDIRECTS:
             for request in again:
                 request.answer = StoreUnavailable(
-                    f"session {request.session!r} is on the way from one node of the store to another: "
+                    f"session {client_id(request.session)!r} is on the way from one node of the store to another: "
                     "send the chunk again"
                 )
             return

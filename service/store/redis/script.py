@@ -9,6 +9,7 @@ from typing import Any
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 
 from service.errors import HetsynError, StateForeign, StoreFull, StoreUnavailable, StoreUnusable
+from service.keys.ids import client_id
 from service.store.base import FOREIGN_REVISION, NO_REVISION, REVISION_BYTES, Change, CommitResult, Stored, is_revision
 
 PREFIX = "hetsyn:session:"
@@ -162,6 +163,6 @@ def unavailable(error: Exception) -> StoreUnavailable:
 
 def _foreign(session: str, what: str) -> StateForeign:
     return StateForeign(
-        f"session {session!r}: the store's value under this id is not a session record ({what}): "
+        f"session {client_id(session)!r}: the store's value under this id is not a session record ({what}): "
         "delete the session to free the id, or begin another, under a new id"
     )

@@ -9,10 +9,10 @@ import typer
 from typer.testing import CliRunner
 
 from service.commands.serve import serve
-from service.settings import Batching, GrpcSettings, Limits, Retention, Settings, StoreSettings
+from service.settings import AccessSettings, Batching, GrpcSettings, Limits, Retention, Settings, StoreSettings
 from tests.support.product import make_settings
 
-GROUPS = (Settings, Limits, Retention, Batching, StoreSettings, GrpcSettings)
+GROUPS = (Settings, Limits, Retention, Batching, StoreSettings, GrpcSettings, AccessSettings)
 
 
 @pytest.mark.parametrize("group", GROUPS)

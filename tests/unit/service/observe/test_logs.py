@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from service.observe.context import CALLER, SESSION, RequestContext
+from service.keys.ids import inner_id
+from service.observe.context import SESSION, RequestContext
 from service.observe.logs import LOGGERS, log_config
 
 log = logging.getLogger("hetsyn.test")
@@ -34,12 +35,11 @@ def lines(output: Output) -> list[dict[str, Any]]:
     return [json.loads(line) for text in output.readouterr() for line in text.splitlines()]
 
 
-def test_a_line_names_the_request_the_session_and_the_caller(output: Output) -> None:
+def test_a_line_names_the_request_the_session_and_its_key(output: Output) -> None:
     dictConfig(log_config("info", "json", worker=3))
 
     def work() -> None:
-        SESSION.set("a")
-        CALLER.set({"key": "mobile", "tenant": "acme"})
+        SESSION.set(inner_id("mobile", "a"))
         log.warning("%d chunks\nof a session", 2, extra={"model": "digits"})
 
     RequestContext([("x-request-id", "7")]).context().run(work)
@@ -47,7 +47,7 @@ def test_a_line_names_the_request_the_session_and_the_caller(output: Output) -> 
     assert line.pop("time").endswith("+00:00")
     assert line == {
         "level": "warning", "logger": "hetsyn.test", "message": "2 chunks\nof a session", "worker": 3,
-        "key": "mobile", "tenant": "acme", "request_id": "7", "session": "a", "model": "digits",
+        "key": "mobile", "request_id": "7", "session": "a", "model": "digits",
     }  # fmt: skip
 
 
