@@ -168,9 +168,10 @@ def test_the_server_is_started_with_options_that_it_has_and_has_time_to_end() ->
     program, command, *options = container["args"]
     assert (program, command) == ("hetsyn", "serve")
     known = {name for parameter in typer.main.get_command(serve).params for name in parameter.opts}
-    values = dict(option.split("=", 1) for option in options)
+    values = {name: value for name, _, value in (option.partition("=") for option in options)}
     assert values.keys() <= known
     assert int(values["--port"]) == ports(spec)["http"]
+    assert "--insecure" in values  # else it would not start on this address without keys
     stop_s = container["lifecycle"]["preStop"]["sleep"]["seconds"]
     finish_s = Settings(ROOT / "models").finish_s
     assert spec["terminationGracePeriodSeconds"] >= stop_s + float(values["--drain-s"]) + finish_s + 10
