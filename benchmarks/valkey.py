@@ -50,6 +50,11 @@ class ValkeyServer:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
+    @property
+    def pids(self) -> list[int]:
+        """Of its process; none before the start."""
+        return [] if self._process is None else [self._process.pid]
+
     def __enter__(self) -> ValkeyServer:
         self.start()
         return self

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import durability, engine_report, peers, saturation, service, soak
+from benchmarks import capacity, durability, engine_report, peers, saturation, service, soak
 from benchmarks.faults import report as faults_report
 from tests.support.paths import ROOT
 
@@ -20,6 +20,7 @@ Plot = Callable[[dict[str, Any], Path], None]
 @pytest.mark.parametrize(
     ("name", "plot"),
     [
+        ("capacity", capacity.plot),
         ("durability", durability.plot),
         ("engine", engine_report.plot),
         ("faults-file", faults_report.plot),
