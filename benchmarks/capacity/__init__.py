@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -61,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     seconds, repeats = (0.5, 1) if arguments.quick else (arguments.seconds, arguments.repeats)
     if arguments.costs is not None:
-        results = {key: json.loads(arguments.costs.read_text())[key] for key in ("costs", "comparison", "agreement")}
+        results = kept(arguments.costs)
     else:
         disk = arguments.disk or (IN_MEMORY if IN_MEMORY.is_dir() else Path(tempfile.gettempdir()))
         results = compare(disk, arguments.real_disk or Path(tempfile.gettempdir()), seconds, repeats)
@@ -73,10 +74,26 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     return results
 
 
+def kept(path: Path) -> dict[str, Any]:
+    """Costs and comparison of earlier results.
+
+    Raises:
+        SystemExit: the file has none.
+    """
+    try:
+        results = json.loads(path.read_text())
+        return {key: results[key] for key in ("costs", "comparison", "agreement")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        sys.exit(f"--costs {path}: no results of this benchmark ({error!r}): write them with {COMMAND} --json {path}")
+
+
 def basis_of(costs: dict[str, Any], workers: int) -> Basis:
     """What a sizing begins with. Workers pass requests on to each other, as two of them did in the comparison."""
     batches = loop_of(costs, "workers" if workers > 1 else "memory").batches
-    basis = Basis(replace(loop_of(costs, "memory"), batches=batches), proxy_s=costs["proxy_s"]["value"])
+    basis = Basis(
+        replace(loop_of(costs, "memory"), batches=batches),
+        proxy_s=costs["proxy_s"]["value"] if "proxy_s" in costs else 0.0,
+    )
     if "valkey_disk" in costs:
         stored = replace(loop_of(costs, "valkey"), batches=batches)
         basis = replace(basis, stored=stored, node=NodeCosts(**costs["valkey_disk"]["value"]))

@@ -11,14 +11,14 @@ from benchmarks.capacity.simulation import simulate
 from benchmarks.capacity.system import Load, LoopCosts, NodeCosts, System, capacities
 
 REPLICAS = (1, 10, 100)
-SESSIONS = (1_000, 10_000, 100_000, 1_000_000)
+SESSIONS = (1_000, 10_000, 25_000, 100_000, 1_000_000)
 PROXIES = 8  # threads of one HAProxy
 LOOPS_A_PROXY = 40  # then another HAProxy is added
 NODES = (1, 3, 10, 30)  # primaries of the store
-CHUNKS = 30_000  # of one simulation; as many again warm it up
-SECONDS = (0.25, 2.0)  # the least and the most simulated time
-SIMULATED = (0.05, 1.0)  # how much of the capacity a load takes that is simulated: for others, the laws say enough
-OVERLOADED = 1.5  # the same on one replica, where queues have filled within the simulated time
+CHUNKS = 40_000  # of one simulation; as many again warm it up
+SECONDS = (0.1, 1.0)  # the least and the most simulated time
+SIMULATED = (0.2, 1.0)  # how much of the capacity a load takes that is simulated: for others, the laws say enough
+OVERLOADED = 2.0  # the same on one replica, where queues have filled within the simulated time
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Basis:
 
     Attributes:
         loop: of an event loop without a store.
-        proxy_s: of a proxy's thread for a chunk.
+        proxy_s: of a proxy's thread for a chunk; 0 if none was measured.
         stored: of an event loop with a store; None if none was measured.
         node: of the store.
     """
@@ -39,7 +39,7 @@ class Basis:
 
     def systems(self, loops: int) -> Iterator[tuple[str, System]]:
         """Services of so many loops, by what keeps their sessions. Each part has processors of its own."""
-        proxies = PROXIES * ceil(loops / LOOPS_A_PROXY)
+        proxies = PROXIES * ceil(loops / LOOPS_A_PROXY) if self.proxy_s else 0
         system = System(self.loop, loops, proxy_s=self.proxy_s, proxies=proxies)
         yield "memory", system
         if self.stored is not None and self.node is not None:

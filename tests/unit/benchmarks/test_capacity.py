@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import inf
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.capacity import kept
 from benchmarks.capacity.measurement import CALIBRATED, Observed, bare_loop, closed, cold_s, stored_loop, streams
 from benchmarks.capacity.simulation import Simulated, simulate
 from benchmarks.capacity.sizing import Basis, sizing
+from benchmarks.capacity.stores import node_costs
 from benchmarks.capacity.system import Load, LoopCosts, NodeCosts, System, capacities
 
 LOOP = LoopCosts(1e-4, ((1, 5e-4), (4, 9e-4), (64, 5e-3)), commit_s=3e-4, record_s=3e-5, refuse_s=1e-4)
@@ -171,10 +174,26 @@ def test_what_a_turn_after_idle_time_costs_comes_out_of_a_light_load() -> None:
     assert cold_s(BARE, load, seen(simulate(cold, load))) == pytest.approx(3e-4, rel=0.1)
 
 
+def test_a_file_costs_time_for_each_commit_and_its_turns_are_not_shared(tmp_path: Path) -> None:
+    found = node_costs(f"file://{tmp_path / 'sessions.db'}", [], record_bytes=2_000, seconds=0.1)
+    assert 0 < found.turn_s < 1
+    assert found.record_bytes == 2_000
+    assert not found.shares_turns
+
+
+def test_costs_that_are_none_are_refused_in_a_sentence(tmp_path: Path) -> None:
+    for text in (None, "{", "[]", "{}"):
+        path = tmp_path / "costs.json"
+        if text is not None:
+            path.write_text(text)
+        with pytest.raises(SystemExit, match="no results of this benchmark"):
+            kept(path)
+
+
 def test_sizing_says_for_each_load_what_gives_way() -> None:
     basis = Basis(BARE.loop, 2e-5, LOOP, NODE)
     rows = sizing(basis, workers=2, period_s=1.0, is_quick=True)
-    assert {row["sessions"] for row in rows} == {1_000, 10_000, 100_000, 1_000_000}
+    assert {row["sessions"] for row in rows} == {1_000, 10_000, 25_000, 100_000, 1_000_000}
     assert {row["replicas"] for row in rows} == {1, 10, 100}
     for row in rows:
         most = row["capacities_per_s"]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks.capacity.report import tables
+from benchmarks.capacity.sizing import PROXIES
 from tests.support.paths import DOCS, ROOT
 
 
@@ -46,3 +47,12 @@ def test_what_a_session_takes_is_what_its_benchmarks_measured() -> None:
     chosen = ("memory", "file, synchronous=full", "Valkey, always")
     rates = ", ".join(f"{stores[name]['64']['chunks_per_s']:,.0f}" for name in chosen)
     assert f"| {rates} | `python -m benchmarks durability` |" in PAGE
+
+
+def test_what_a_proxy_and_a_primary_take_follows_from_their_costs() -> None:
+    costs = RESULTS["costs"]
+    carried = float(f"{PROXIES / costs['proxy_s']['value']:.3g}")
+    assert f"one carries {carried:,.0f} chunks a second" in PAGE.replace("\n", " ")
+    node = costs["valkey_disk"]["value"]
+    commands = float(f"{1 / (node['command_s'] + node['record_s']):.2g}")
+    assert f"A primary takes {commands:,.0f} small commands a second" in PAGE
