@@ -127,6 +127,7 @@ SUBCOMMANDS = {
     "export-nir": Subcommand("export.nir.commands", "Write a network as a NIR file for other libraries.", "train"),
     "import-onnx": Subcommand("export.onnx_commands", "Turn a stateful ONNX model into an artifact.", "train"),
     "serve": Subcommand("service.commands.serve", "Serve the models of a folder over HTTP.", "cpu"),
+    "keys": Subcommand("service.commands.keys", "Make the keys of a server, and change them.", "cpu"),
     "reload": Subcommand("service.commands.reload", "Make a server read its folder of models again.", "cpu"),
     "stream": Subcommand(
         "hetsyn_client.commands", "Stream sound, spikes or values to a server, live or from files.", "cpu"

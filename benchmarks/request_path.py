@@ -15,7 +15,7 @@ import gc
 import statistics
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,13 +90,13 @@ async def _measure(concurrency: int, seconds: float) -> dict[str, float]:
     engine = Engine(settings.limits.max_chunk_steps)
     fresh = initial_stream(model, form)
     works = [Work(fresh, decode_raw(MEDIA_TYPE, pairs, body).chunk, False) for body in bodies]
-    bare = empty_app((await _call(app, queries[0], bodies[0]))[1])
+    bare = empty_app((await call(app, queries[0], bodies[0]))[1])
 
     async def whole() -> None:
-        await asyncio.gather(*(_call(app, query, body) for query, body in zip(queries, bodies, strict=True)))
+        await asyncio.gather(*(call(app, query, body) for query, body in zip(queries, bodies, strict=True)))
 
     async def framework() -> None:
-        await asyncio.gather(*(_call(bare, query, body) for query, body in zip(queries, bodies, strict=True)))
+        await asyncio.gather(*(call(bare, query, body) for query, body in zip(queries, bodies, strict=True)))
 
     async def parse() -> None:
         for body in bodies:
@@ -112,7 +112,7 @@ async def _measure(concurrency: int, seconds: float) -> dict[str, float]:
         before = gc.get_threshold()
         gc.set_threshold(*COLLECT_AFTER)
         try:
-            taken = await _interleaved(parts, seconds)
+            taken = await interleaved(parts, seconds)
         finally:
             gc.set_threshold(*before)
             gc.unfreeze()
@@ -134,7 +134,7 @@ def _served(seconds: float) -> dict[int, dict[str, float]]:
     return {n: {name: statistics.median(values) for name, values in parts.items()} for n, parts in times.items()}
 
 
-async def _interleaved(parts: dict[str, Call], seconds: float) -> dict[str, float]:
+async def interleaved(parts: dict[str, Call], seconds: float) -> dict[str, float]:
     """Median CPU microseconds of a call of each part. The parts take turns of 20 calls."""
     samples: dict[str, list[float]] = {name: [] for name in parts}
     end = time.perf_counter() + seconds * len(parts)
@@ -147,8 +147,8 @@ async def _interleaved(parts: dict[str, Call], seconds: float) -> dict[str, floa
     return {name: statistics.median(values) for name, values in samples.items()}
 
 
-async def _call(app: ASGIApp, query: bytes, body: bytes) -> tuple[int, bytes]:
-    """One POST /infer, as an ASGI server makes it. Status and body."""
+async def call(app: ASGIApp, query: bytes, body: bytes, more: Sequence[tuple[bytes, bytes]] = ()) -> tuple[int, bytes]:
+    """One POST /infer, as an ASGI server makes it, with further headers. Status and body."""
     scope = {
         "type": "http",
         "asgi": {"version": "3.0"},
@@ -163,6 +163,7 @@ async def _call(app: ASGIApp, query: bytes, body: bytes) -> tuple[int, bytes]:
             (b"host", b"127.0.0.1"),
             (b"content-type", MEDIA_TYPE.encode()),
             (b"content-length", str(len(body)).encode()),
+            *more,
         ],
         "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 8000),

@@ -36,13 +36,13 @@ class ValkeyServer:
 
     Args:
         folder: of its data.
-        options: of its command line.
+        options: of its command line, kept as an attribute too.
         port: by default a free one.
     """
 
     def __init__(self, folder: Path, *options: str, port: int | None = None) -> None:
         self._folder = folder
-        self._options: Sequence[str] = options
+        self.options: Sequence[str] = options
         self.port = port or free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -55,6 +55,10 @@ class ValkeyServer:
         """Of its process; none before the start."""
         return [] if self._process is None else [self._process.pid]
 
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     def __enter__(self) -> ValkeyServer:
         self.start()
         return self
@@ -62,7 +66,7 @@ class ValkeyServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._process is not None and self._process.poll() is None:
+        if self.is_running:
             self.resume()
             self.kill()
 
@@ -71,7 +75,7 @@ class ValkeyServer:
             raise FileNotFoundError(MISSING)
         command = [
             BINARY, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder), "--save", "",
-            "--appendonly", "yes", "--appendfsync", "always", *self._options,
+            "--appendonly", "yes", "--appendfsync", "always", *self.options,
         ]  # fmt: skip
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         deadline_s = time.monotonic() + START_TIMEOUT_S
@@ -114,6 +118,6 @@ class ValkeyServer:
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
                 connection.sendall(b"PING\r\n")
-                return connection.recv(16).startswith(b"+PONG")
+                return connection.recv(16).startswith((b"+PONG", b"-NOAUTH"))
         except OSError:
             return False

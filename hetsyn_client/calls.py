@@ -227,7 +227,7 @@ def _is_repeatable(response: Response, later_s: float | None) -> bool:
     """Whether to send a numbered chunk again: the server says "later", or a proxy lost the server."""
     if later_s is not None and later_s > LONGEST_PAUSE_S:
         return False
-    return response.status in PROXY_LOST_THE_SERVER or (response.status == 503 and later_s is not None)
+    return response.status in PROXY_LOST_THE_SERVER or (response.status in (429, 503) and later_s is not None)
 
 
 def checked(response: Response) -> Response:

@@ -18,7 +18,7 @@ from hetsyn_client.results import Reply
 from hetsyn_client.steps import Broken, CloseSocket, OpenSocket, Pause, ReadFrame, SendFrame, Steps, target
 
 TransportName = Literal["http", "websocket"]
-PASSING = (502, 503, 504)  # statuses with which a WebSocket is refused for now
+PASSING = (429, 502, 503, 504)  # statuses with which a WebSocket is refused for now
 
 
 class SessionSteps:

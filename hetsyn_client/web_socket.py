@@ -140,7 +140,7 @@ class Reconnecting(ABC):
             self._connection = self._closing.enter_context(opening)
         except InvalidStatus as error:
             response = error.response
-            if response.status_code in (502, 503, 504):
+            if response.status_code in (429, 502, 503, 504):
                 self._retry_after_s = retry_after_s(response.headers) or 0.0
                 raise OSError(f"the server answers {response.status_code}") from error
             raise _problem(response.status_code, bytes(response.body or b"")) from error

@@ -26,9 +26,12 @@ from service.carried.sessions import CarriedSessions
 from service.carried.token import Tokens
 from service.engine.engine import Engine
 from service.errors import HetsynError
+from service.keys.keys import Keys
 from service.models.catalog import ModelCatalog
 from service.observe.clock import Clock
 from service.observe.counters import Counters
+from service.observe.drops import DropLog
+from service.observe.webhook import Webhook
 from service.open_inference.service import OpenInference
 from service.registry.begun import BegunSessions
 from service.registry.local import LocalSessions
@@ -76,6 +79,8 @@ class Server:
         open_inference: the Open Inference Protocol on these.
         grpc: its port; None where there is none.
         siblings: workers of the same server; None is this process alone.
+        webhook: gets the sessions that are dropped; None where nobody wants them.
+        access_keys: that clients need; None lets everybody in.
     """
 
     settings: Settings
@@ -93,6 +98,8 @@ class Server:
     open_inference: OpenInference
     grpc: GrpcServer | None = None
     siblings: Siblings | None = None
+    webhook: Webhook | None = None
+    access_keys: Keys | None = None
 
     async def start(self) -> None:
         """Open the session store and the port of gRPC. A second call does nothing.
@@ -117,6 +124,8 @@ class Server:
         self.uploads.close()
         await self.batcher.close()
         await self.registry.sessions.close()
+        if self.webhook is not None:
+            await asyncio.to_thread(self.webhook.close)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -127,6 +136,8 @@ class Server:
             asyncio.create_task(self.registry.sweep_forever(interval_s)),
             asyncio.create_task(self.reloader.run_forever()),
         ]
+        if self.access_keys is not None:
+            tasks.append(asyncio.create_task(self.access_keys.run_forever()))
         try:
             yield
         finally:
@@ -167,6 +178,7 @@ def build_server(
         ArtifactError: the folder has no usable models, or the default model is not among them.
         StoreUnusable: ``settings.store`` names no store, or one that cannot be used.
         RuntimeUnavailable: there is no ONNX Runtime.
+        KeysUnusable: ``settings.access`` names a keys file that cannot be used.
     """
     limits, retention, batching = settings.limits, settings.retention, settings.batching
     catalog = catalog or ModelCatalog(
@@ -174,6 +186,15 @@ def build_server(
     )
     store = store or open_store(settings.store.url, settings.store.timeout_s)
     counters = Counters()
+    counters.timings.has_store = store is not None
+    counters.on_drop.append(DropLog())
+    webhook = None if settings.webhook_url is None else Webhook(settings.webhook_url)
+    if webhook is not None:
+        counters.on_drop.append(webhook)
+        counters.webhook_events = webhook.counts
+    access = settings.access
+    share = (0, 1) if place is None else (place.index, place.count)
+    access_keys = None if access.keys is None else Keys(access.keys, share, wall=wall)
     siblings = None
     if place is not None:
         siblings = Siblings(place.routing, Path(place.folder), has_store=store is not None, counters=counters)
@@ -196,6 +217,7 @@ def build_server(
         batching.inline_s,
         max_work=limits.max_waiting_steps,
         client_share=limits.client_share,
+        timings=counters.timings,
     )
     advance = Advance(engine, batcher.run, catalog, counters, settings.forms)
     sessions: SessionTable
@@ -209,11 +231,14 @@ def build_server(
             clock,
             wall,
             None if place is None else BegunSessions(place.begun_path, place.seed, limits.max_sessions),
+            access_keys,
         )
         rows = RowSessions(sessions, batcher.rows, counters, limits.max_chunk_steps)
     else:
         session_store = SessionStore(store, packing, catalog, lifetimes, counters, settings.store.timeout_s)
-        sessions = SharedSessions(limits, lifetimes, retention.sweep_interval_s, session_store, counters, wall)
+        sessions = SharedSessions(
+            limits, lifetimes, retention.sweep_interval_s, session_store, counters, wall, access_keys
+        )
     tokens = None if keys is None else Tokens(keys, catalog, lifetimes, counters, wall)
     reloader = Reloader(
         catalog,
@@ -233,8 +258,10 @@ def build_server(
     if settings.grpc.port is not None:
         from service.grpc.server import GrpcServer  # an extra brings what it needs
 
-        grpc = GrpcServer(settings.grpc, settings.host, open_inference, admission, uploads, counters, limits)
-    streams = Streams(registry, admission, uploads, counters, limits, siblings, settings.cors_origins)
+        grpc = GrpcServer(
+            settings.grpc, settings.host, open_inference, admission, uploads, counters, limits, access_keys
+        )
+    streams = Streams(registry, admission, uploads, counters, limits, siblings, settings.cors_origins, access_keys)
     many = ManyStreams(streams, limits, PlainRows(streams, batcher, rows))
     return Server(
         settings=settings,
@@ -252,6 +279,8 @@ def build_server(
         open_inference=open_inference,
         grpc=grpc,
         siblings=siblings,
+        webhook=webhook,
+        access_keys=access_keys,
     )
 
 
@@ -296,6 +325,7 @@ def create_app(
         lifespan=lifespan,
         siblings=server.siblings,
         cors_origins=settings.cors_origins,
+        keys=server.access_keys,
     )
     app.state.server = server
     return app

@@ -9,6 +9,9 @@ HetsynError
 ├── UnsupportedInput       a content type or an input kind that the server or the model does not take
 ├── OriginRefused          a page of another origin opens a stream
 ├── ModelControlOff        clients may not load and unload models
+├── KeyRefused             no key, or one that the server does not know, or that has expired
+├── KeyLacksScope          the key may not do this
+├── KeysUnusable           the keys file cannot be read or written
 ├── NotFound               no such model, version or session
 ├── SessionError           the session cannot take this chunk; it is unchanged
 │   ├── OutOfOrder         another chunk number is expected
@@ -41,7 +44,8 @@ HetsynError
 │   │   └── StoreFull      it has no room for this change
 │   └── StoreUnusable      its address, its file or its configuration is wrong, or its file has gone
 └── Overloaded             the server has no room; try again later
-    └── ShuttingDown       send the request to another server
+    ├── ShuttingDown       send the request to another server
+    └── KeyLimitReached    the key has as much as it may; try again later
 """
 
 from __future__ import annotations
@@ -81,6 +85,18 @@ class OriginRefused(HetsynError):
 
 
 class ModelControlOff(HetsynError):
+    pass
+
+
+class KeyRefused(HetsynError):
+    pass
+
+
+class KeyLacksScope(HetsynError):
+    pass
+
+
+class KeysUnusable(HetsynError):
     pass
 
 
@@ -215,6 +231,10 @@ class Overloaded(HetsynError):
 
 
 class ShuttingDown(Overloaded):
+    pass
+
+
+class KeyLimitReached(Overloaded):
     pass
 
 

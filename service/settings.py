@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, fields
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
@@ -169,6 +170,28 @@ class GrpcSettings(_Checked):
 
 
 @dataclass(frozen=True)
+class AccessSettings(_Checked):
+    """Who may use the server.
+
+    Attributes:
+        keys: keys file (``service.keys``); None lets everybody in who reaches the port.
+        insecure: an operator has said that others may reach the port without a key.
+        tls_cert: certificate chain of the HTTP port in PEM; None speaks without TLS.
+        tls_key: its private key.
+    """
+
+    keys: Path | None = None
+    insecure: bool = False
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.tls_cert is None) is not (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key go together")
+
+
+@dataclass(frozen=True)
 class Settings(_Checked):
     """Everything that an operator decides.
 
@@ -181,6 +204,7 @@ class Settings(_Checked):
         max_model_bytes: of a version's files and its states together; a larger one is not served.
         cors_origins: origins (``https://HOST[:PORT]``) whose pages may send requests and open streams; pages of the
             server's own host and port always may.
+        webhook_url: to which sessions are posted that the server drops; None posts nothing. It may hold a secret.
         host: address on which ``hetsyn serve`` listens.
         port: TCP port, likewise; 0 takes a free one.
         device: where networks run and their states live: ``cpu``, ``cuda`` (the first visible NVIDIA GPU; the server
@@ -198,6 +222,7 @@ class Settings(_Checked):
         batching: how chunks are computed.
         store: where sessions are stored.
         grpc: a second port, for gRPC.
+        access: who may use the server.
     """
 
     models: Path
@@ -206,6 +231,7 @@ class Settings(_Checked):
     load_timeout_s: float = 60.0
     max_model_bytes: int = 2**30
     cors_origins: tuple[str, ...] = ()
+    webhook_url: str | None = field(default=None, repr=False)
     host: str = "127.0.0.1"
     port: int = 8000
     device: DeviceChoice = "auto"
@@ -218,6 +244,7 @@ class Settings(_Checked):
     batching: Batching = field(default_factory=Batching)
     store: StoreSettings = field(default_factory=StoreSettings)
     grpc: GrpcSettings = field(default_factory=GrpcSettings)
+    access: AccessSettings = field(default_factory=AccessSettings)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -225,9 +252,19 @@ class Settings(_Checked):
         for origin in self.cors_origins:
             if not is_origin(origin):
                 raise ValueError(f"cors_origins: {origin!r} is no origin: write such as https://example.org")
+        if self.webhook_url is not None and not is_webhook(self.webhook_url):
+            raise ValueError("webhook_url: no URL such as https://example.org/hook")
         _check_choice("device", self.device, get_args(DeviceChoice))
         _check_choice("forms", self.forms, get_args(FormsChoice))
         _check_choice("model_control", self.model_control, get_args(ModelControl))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 USUAL_PORTS = {"http": 80, "https": 443}
@@ -246,6 +283,15 @@ def is_origin(text: str) -> bool:
         return False
     has_host_alone = re.fullmatch(r"[\w.\[\]:-]+", parts.netloc, re.ASCII) is not None
     return has_host_alone and text == f"{parts.scheme}://{parts.netloc}"
+
+
+def is_webhook(text: str) -> bool:
+    """Whether a text is an ``http`` or ``https`` URL with a host, and with no name and password before it."""
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in USUAL_PORTS and bool(parts.hostname) and "@" not in parts.netloc and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _check_port(port: int) -> None:

@@ -16,6 +16,7 @@ from service.admission.permits import Admission
 from service.admission.uploads import Uploads
 from service.api import asyncapi, docs, health, infer_openapi, metrics, models, page, problems, sessions
 from service.api.connection import Connections
+from service.api.guard import Guard
 from service.api.infer import PATH as INFER_PATH
 from service.api.infer import InferEndpoint
 from service.api.open_inference import PREFIX as OPEN_INFERENCE
@@ -25,6 +26,7 @@ from service.api.passed_on import PassedOn
 from service.api.request_id import RequestIdEcho
 from service.batching.batcher import Batcher
 from service.carried.sessions import CarriedSessions
+from service.keys.keys import Keys
 from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
 from service.open_inference.service import OpenInference
@@ -105,6 +107,7 @@ def create_application(
     lifespan: Callable[[Any], AbstractAsyncContextManager[None]],
     siblings: Siblings | None = None,
     cors_origins: Sequence[str] = (),
+    keys: Keys | None = None,
 ) -> Application:
     """Build the HTTP interface of a server.
 
@@ -124,6 +127,7 @@ def create_application(
         lifespan: entered when the application starts, left when it stops.
         siblings: workers of the same server; None is this process alone.
         cors_origins: whose pages may send requests.
+        keys: that clients need; None lets everybody in.
     """
     infer = InferEndpoint(
         registry,
@@ -161,6 +165,8 @@ def create_application(
     if siblings is not None:
         parts, max_bytes = Parts(connections.many), limits.max_body_bytes
         app.add_middleware(PassedOn, siblings=siblings, parts=parts, uploads=uploads, max_body_bytes=max_bytes)
+    if keys is not None:
+        app.add_middleware(Guard, keys=keys, counters=counters)
     app.add_middleware(RequestIdEcho)
     if cors_origins:
         app.add_middleware(
@@ -168,7 +174,7 @@ def create_application(
             allow_origins=[origin.lower() for origin in cors_origins],  # as browsers send them
             allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
             allow_headers=["*"],
-            expose_headers=["Retry-After", "X-Request-ID"],
+            expose_headers=["Retry-After", "X-Request-ID", "traceresponse"],
         )
     return app
 

@@ -15,6 +15,7 @@ from service.api import problems
 from service.api.handshakes import MANY_PATH, PATH
 from service.api.streams import Streams
 from service.errors import HetsynError
+from service.keys.caller import caller_of
 from service.live.many_query import ENCODINGS as MANY_ENCODINGS
 from service.live.many_query import PARAMETERS
 from service.live.protocol import MOST_TEXT_BYTES
@@ -146,7 +147,8 @@ def install(app: FastAPI, streams: Streams) -> None:
     async def no_handshake(request: Request) -> Response:
         if request.url.path == PATH and request.url.query:
             try:
-                await streams.check(parse_stream_query(request.query_params.multi_items()), _client(request))
+                query = parse_stream_query(request.query_params.multi_items())
+                await streams.check(query.owned_by(caller_of(request.scope)), _client(request))
             except HetsynError as error:
                 return problems.from_error(error)
         return problems.problem(

@@ -18,13 +18,35 @@ from service.api import refusals
 from service.api.frames import accept_key
 from service.api.refusals import SPECIAL, Field
 from service.errors import InputError, OriginRefused, UnsupportedInput
+from service.keys.token import of_bearer
 from service.live.text_frames import SUBPROTOCOL
 
 PATH, MANY_PATH = "/stream", "/streams"
 PATHS = {PATH.encode(), MANY_PATH.encode()}
 VERSION = b"13"
+CONTEXT = (b"x-request-id", b"traceparent", b"tracestate")
 MOST_PARAMETERS = 32  # of the query
+KEY_PROTOCOL = "hetsyn.key."  # and the key: a page can give a WebSocket no header
 BODY = frozenset((b"content-length", b"transfer-encoding", b"expect", b"trailer", b"te"))
+
+
+class Credential:
+    """What a client presents. It is not shown, so that no log and no traceback has it.
+
+    Args:
+        text: None where there is nothing, or more than one.
+
+    Attributes:
+        text: see above.
+    """
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str | None) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return "Credential(...)"
 
 
 class Handshake(NamedTuple):
@@ -34,10 +56,12 @@ class Handshake(NamedTuple):
         path: of the URL.
         key: ``Sec-WebSocket-Key``.
         query: of the URL.
-        protocols: subprotocols that the client offers.
+        protocols: subprotocols that the client offers; of the one that has a key only its beginning.
         origin: of the page whose script opens the connection; empty where there is none.
         host: to which the client has connected.
         request_id: ``X-Request-ID``; None where there is none.
+        context: the headers that ``observe.context`` reads.
+        credential: from ``Authorization``, or from that subprotocol.
     """
 
     path: str
@@ -47,6 +71,8 @@ class Handshake(NamedTuple):
     origin: str
     host: str
     request_id: bytes | None
+    context: tuple[Field, ...] = ()
+    credential: Credential = Credential(None)
 
 
 def handshake(method: bytes, version: str, url: bytes, headers: Sequence[Field]) -> Handshake | None:
@@ -75,14 +101,17 @@ def handshake(method: bytes, version: str, url: bytes, headers: Sequence[Field])
     origins, hosts = _values(headers, b"origin"), _values(headers, b"host")
     if len(origins) > 1:
         return None
+    offered = _tokens(headers, b"sec-websocket-protocol")
     return Handshake(
         path.decode(),
         key[0].decode(),
         query,
-        tuple(_tokens(headers, b"sec-websocket-protocol")),
+        tuple(KEY_PROTOCOL if name.startswith(KEY_PROTOCOL) else name for name in offered),
         origins[0].decode("latin-1") if origins else "",
         hosts[0].decode("latin-1"),
         next(iter(_values(headers, b"x-request-id")), None),
+        tuple(field for field in headers if field[0] in CONTEXT),
+        _credential(_values(headers, b"authorization"), offered),
     )
 
 
@@ -143,6 +172,12 @@ def refusal(shake: Handshake, response: Response, headers: Iterable[Field]) -> b
     if shake.request_id is not None:
         response.headers["X-Request-ID"] = shake.request_id.decode("latin-1")
     return refusals.to_bytes(response, headers)
+
+
+def _credential(headers: Sequence[bytes], offered: Sequence[str]) -> Credential:
+    given = [of_bearer(value.decode("latin-1")) or "" for value in headers]
+    given += [name.removeprefix(KEY_PROTOCOL) for name in offered if name.startswith(KEY_PROTOCOL)]
+    return Credential(given[0] if len(given) == 1 else None)
 
 
 def _host_of(origin: str) -> str | None:

@@ -18,6 +18,7 @@ from service.admission.uploads import Upload, Uploads
 from service.api import problems
 from service.carried.sessions import CarriedSessions
 from service.errors import HetsynError, InputError, UnsupportedInput
+from service.keys.caller import caller_of
 from service.observe.counters import Counters
 from service.registry.registry import SessionRegistry
 from service.settings import Limits
@@ -133,6 +134,7 @@ class InferEndpoint:
                     if (reply := await _pass_on(siblings, session, scope, content_type, body)) is not None:
                         return reply
                 del body  # frees its memory while the chunk waits for its turn
+                request = request.owned_by(caller_of(scope))
                 with presence:
                     if not request.carry:
                         return _reply(await self._registry.infer(request, permit))
@@ -153,7 +155,8 @@ async def _pass_on(
     index = siblings.other(session, scope)
     if index is None:
         return None
-    call = Call("POST", PATH, scope["query_string"], content_type.encode("latin-1"), scope["client"])
+    caller = caller_of(scope).packed()
+    call = Call("POST", PATH, scope["query_string"], content_type.encode("latin-1"), scope["client"], caller)
     with presence_of(scope):
         return await siblings.call(index, call, body)
 

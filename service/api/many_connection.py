@@ -21,9 +21,13 @@ class ManyConnection(WebSocket[RowsWork]):
 
     async def _opened(self) -> ManyStreams:
         query = query_of(self._handshake, self._many.streams.cors_origins)
-        self._sessions = local = ConnectionSessions(self._many, self, parse_many_query(query), self.client)
+        self._sessions = local = ConnectionSessions(
+            self._many, self, parse_many_query(query, self.key.caller), self.client
+        )
         if (siblings := self.connections.siblings) is not None:
-            self._sessions = SplitSessions(local, siblings, query, self.transport.get_extra_info("peername"))
+            self._sessions = SplitSessions(
+                local, siblings, query, self.transport.get_extra_info("peername"), self.key.caller
+            )
         self._machine = ManyStreams(self._sessions.offer, self._sessions.item_bytes)
         return self._machine
 

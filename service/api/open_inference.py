@@ -21,6 +21,7 @@ from service.admission.turns import Turns
 from service.admission.uploads import FREE_BYTES, Upload, Uploads
 from service.api import problems
 from service.errors import HetsynError, InputError, NotFound, TooLarge, UnsupportedInput
+from service.keys.caller import caller_of
 from service.observe.counters import Counters
 from service.open_inference.json_body import parse_request, reply_body
 from service.open_inference.service import OpenInference
@@ -176,7 +177,7 @@ class OpenInferenceEndpoint:
             if PASSED_ON in scope:  # the other worker has inflated it
                 headers[HEADER_LENGTH.encode()] = scope["query_string"]
             is_compressed = _encoding(headers) != "identity"
-            with self._admission.permit(client) as permit:
+            with self._admission.permit(client, "v2") as permit:
                 decode = partial(self._decode, name, version, headers, body)
                 if len(body) <= (IN_LOOP_COMPRESSED_BYTES if is_compressed else IN_LOOP_BYTES):
                     request, decoded, inner = decode()
@@ -189,14 +190,14 @@ class OpenInferenceEndpoint:
                     self._uploads.take(upload, taken - len(body))
                 if siblings is not None and (index := siblings.other(decoded.envelope.session, scope)) is not None:
                     length = headers.get(HEADER_LENGTH.encode(), b"")
-                    call = Call("POST", scope["path"], length, b"", scope["client"])
+                    call = Call("POST", scope["path"], length, b"", scope["client"], caller_of(scope).packed())
                     with presence:
                         reply = await siblings.call(index, call, inner)
                     if reply is not None:
                         return reply
                 del body, inner, decode  # frees its memory while the chunk waits for its turn
                 with presence:
-                    answer = await self._service.infer(request, decoded, permit)
+                    answer = await self._service.infer(request, decoded.owned_by(caller_of(scope)), permit)
         return await _reply(*reply_body(answer, request), headers.get(b"accept-encoding", b""))
 
     def _decode(

@@ -20,6 +20,7 @@ from service.api import problems
 from service.api.many_streams import ConnectionSessions, ManyStreams
 from service.api.split_sessions import PATH
 from service.errors import HetsynError, NotFound
+from service.keys.caller import caller_of
 from service.live.many_query import parse_many_query
 from service.workers.siblings import CALLER, PASSED_ON
 
@@ -63,7 +64,7 @@ class Parts:
             if part is None and not frame.startswith(SESSIONS):
                 raise NotFound("this worker has nothing of the connection: open its sessions first")
             if part is None:
-                asked = parse_many_query([pair for pair in query if pair[0] != CONNECTION])
+                asked = parse_many_query([pair for pair in query if pair[0] != CONNECTION], caller_of(scope))
                 client = client_of(scope["client"])
                 part = self._parts[key] = ConnectionSessions(self._many, _Elsewhere(), asked, client)
                 self._belongs_to(scope[CALLER], key)

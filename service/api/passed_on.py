@@ -11,6 +11,7 @@ from service.admission.uploads import Upload, Uploads
 from service.api import problems
 from service.api.parts import Parts
 from service.errors import HetsynError
+from service.keys.caller import caller_of
 from service.workers.messages import Call
 from service.workers.siblings import Siblings
 
@@ -49,7 +50,12 @@ class PassedOn:
         headers = dict(scope["headers"])
         client = client_of(scope["client"])
         call = Call(
-            scope["method"], scope["path"], scope["query_string"], headers.get(b"content-type", b""), scope["client"]
+            scope["method"],
+            scope["path"],
+            scope["query_string"],
+            headers.get(b"content-type", b""),
+            scope["client"],
+            caller_of(scope).packed(),
         )
         try:
             with Upload(self._uploads, client) as upload:

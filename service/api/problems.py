@@ -50,6 +50,9 @@ PROBLEMS: Mapping[type[errors.HetsynError], Problem] = {
     errors.UnsupportedInput: Problem(415, "unsupported-input", "This kind of input is not accepted"),
     errors.OriginRefused: Problem(403, "foreign-origin", "A page of another origin"),
     errors.ModelControlOff: Problem(403, "model-control-off", "Clients may not load models"),
+    errors.KeyRefused: Problem(401, "key-refused", "A key is asked for"),
+    errors.KeyLacksScope: Problem(403, "key-scope", "The key may not do this"),
+    errors.KeysUnusable: Problem(500, "keys-unusable", "The keys cannot be used"),
     errors.NotFound: Problem(404, "not-found", "Not found"),
     errors.OutOfOrder: Problem(409, "out-of-order", "Another chunk is expected"),
     errors.ConflictingChunk: Problem(409, "conflicting-chunk", "The chunk number was used for other content"),
@@ -78,6 +81,7 @@ PROBLEMS: Mapping[type[errors.HetsynError], Problem] = {
     errors.StoreFull: Problem(503, "store-full", "The session store is full"),
     errors.StoreUnusable: Problem(503, "store-unusable", "The session store cannot be used"),
     errors.Overloaded: Problem(503, "overloaded", "The server is full"),
+    errors.KeyLimitReached: Problem(429, "key-limit", "The key has as much as it may"),
     errors.ShuttingDown: Problem(503, "shutting-down", "The server is shutting down"),
 }
 
@@ -125,6 +129,8 @@ def from_error(error: errors.HetsynError, status: int | None = None) -> Response
         extra["expected_seq"] = error.expected_seq
     if isinstance(error, errors.Overloaded | errors.StoreError | errors.ModelAbsent):
         headers["Retry-After"] = str(ceil(error.retry_after_s))
+    if isinstance(error, errors.KeyRefused):
+        headers["WWW-Authenticate"] = 'Bearer realm="hetsyn"'
     if isinstance(error, errors.TooSlow):
         headers["Connection"] = "close"  # the rest of the body may keep coming for a long time
     return problem(status or usual_status, slug, title, str(error), extra, headers)

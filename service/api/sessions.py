@@ -16,6 +16,7 @@ from service.admission.presence import presence_of
 from service.admission.uploads import Upload, Uploads
 from service.api import problems
 from service.errors import ModelAbsent, StateError, TooLarge, UnsupportedInput
+from service.keys.caller import caller_of
 from service.registry.registry import SessionRegistry
 from service.registry.transfer import SessionTransfer
 from service.store.record import MEDIA_TYPE
@@ -35,20 +36,21 @@ def router(
     async def describe(request: Request, session_id: str) -> dict[str, Any]:
         """The session's model, and the number of the chunk that it expects next."""
         with admission.permit(client_of(request.client)) as permit, presence_of(request.scope):
-            return await registry.describe(session_id, permit.due_s)
+            return await registry.describe(caller_of(request.scope).session(session_id), permit.due_s)
 
     @routes.delete("/sessions/{session_id}", status_code=204, responses=problems.documented(_LOOKUP))
     async def delete(request: Request, session_id: str) -> Response:
         """Delete a session after the chunks that came before. Its id may be used again."""
         with admission.permit(client_of(request.client)) as permit, presence_of(request.scope):
-            await registry.delete(session_id, permit.due_s)
+            await registry.delete(caller_of(request.scope).session(session_id), permit.due_s)
         return Response(status_code=204)
 
     @routes.get("/sessions/{session_id}/state", response_class=Response, responses=_EXPORT)
     async def export_state(request: Request, session_id: str) -> Response:
         """Export the whole session as bytes. This does not change the session."""
         with admission.permit(client_of(request.client)) as permit, presence_of(request.scope):
-            return Response(await transfer.export_state(session_id, permit.due_s), media_type=MEDIA_TYPE)
+            content = await transfer.export_state(caller_of(request.scope).session(session_id), permit.due_s)
+        return Response(content, media_type=MEDIA_TYPE)
 
     @routes.put("/sessions/{session_id}/state", status_code=201, openapi_extra=_IMPORT_BODY, responses=_IMPORT)
     async def import_state(request: Request, session_id: Id, replace: bool = False) -> Response:
@@ -72,7 +74,11 @@ def router(
             try:
                 with admission.permit(client) as permit, presence_of(request.scope):
                     description, is_new = await transfer.import_state(
-                        session_id, content, replace_it=replace, client=client, due_s=permit.due_s
+                        caller_of(request.scope).session(session_id),
+                        content,
+                        replace_it=replace,
+                        client=client,
+                        due_s=permit.due_s,
                     )
             except ModelAbsent:
                 raise  # 503: another server may have the model

@@ -39,6 +39,7 @@ from hetsyn_client.columns import (
 from service.api import problems
 from service.api.many_streams import TAKEN, ConnectionSessions
 from service.errors import RETRY_S, HetsynError, NotFound, Overloaded
+from service.keys.caller import ANYBODY, Caller
 from service.live.many import Offer
 from service.workers.messages import Call
 from service.workers.siblings import Siblings, away
@@ -57,6 +58,7 @@ class SplitSessions:
         siblings: the other workers.
         query: of the client.
         client: address and port at the other end of the connection.
+        caller: who has opened it.
     """
 
     def __init__(
@@ -65,13 +67,15 @@ class SplitSessions:
         siblings: Siblings,
         query: list[tuple[str, str]],
         client: tuple[str, int] | None,
+        caller: Caller = ANYBODY,
     ) -> None:
         self._local = local
         self._siblings = siblings
         self._is_events = ("encoding", "events") in query
         key = f"{siblings.routing.index}-{os.getpid()}-{next(_NUMBERS)}"
         self._query = urlencode([*query, ("connection", key)]).encode()
-        self._client = client
+        self._client = (caller.key, 0) if caller.key else client
+        self._caller = caller.packed()
         self._worker_of: dict[int, int] = {}  # by handle, as the ids
         self._ids: dict[int, str] = {}
         self._called: set[int] = set()
@@ -197,7 +201,7 @@ class SplitSessions:
         return reply.body
 
     def _call(self, method: str) -> Call:
-        return Call(method, PATH, self._query, client=self._client)
+        return Call(method, PATH, self._query, client=self._client, caller=self._caller)
 
 
 async def _split(workers: list[int], work: Any) -> list[tuple[Rows, Any]]:

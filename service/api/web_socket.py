@@ -26,21 +26,21 @@ from service.api.frames import PING, POLICY, FrameReader, Message, binary_frame,
 from service.api.handshakes import Handshake
 from service.api.held import Held
 from service.api.large_message import LargeMessage
+from service.api.request_id import answered_trace
+from service.api.stream_key import StreamKey
 from service.errors import HetsynError, Overloaded, ShuttingDown, StreamIdle, TooSlow
 from service.live.actions import Close, Send, SendBinary
 from service.live.machine import Machine
 from service.live.refusal import Refusal
+from service.observe.context import RequestContext
 
 if TYPE_CHECKING:
     from service.api.connection import Connections
 
-PING_S = 20.0
-CLOSING_S = 2.0  # the client has as long to answer a close frame
+PING_S, CLOSING_S = 20.0, 2.0  # the client has as long to answer a close frame
 SLICE_BYTES = 4 * 1024  # read at a time, so that small frames do not stop the event loop
-SLICES_A_ROUND = 16
-FRAMES_A_ROUND = 256
+SLICES_A_ROUND, FRAMES_A_ROUND = 16, 256
 MOST_CONTROLS = 1_024  # frames that are no chunks, between two pings
-
 
 W = TypeVar("W")
 
@@ -68,7 +68,9 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
         self._many = connections.many
         self._counters = self._many.streams.counters
         self._handshake = handshake
-        self._headers = server_state.default_headers
+        request = RequestContext(handshake.context)
+        self.context = request.context()  # of all works
+        self._headers = [*server_state.default_headers, *answered_trace(request)]
         self._live: Machine[W] | None = None  # None while the connection is opened
         self._reader = FrameReader(connections.limits.max_body_bytes)
         self._messages: deque[Message] = deque()
@@ -76,6 +78,7 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
         self._is_over = False  # our close frame is sent: nothing is sent any more
         self._is_scheduled = False
         self._task: asyncio.Task[None] | None = None
+        self.key = StreamKey(self._many.streams.keys, self._pump)
         self._large = LargeMessage(self._many.streams.uploads, client, self._fail)
         self._drained = asyncio.Event()
         self._heard_s = self._pinged_s = self.loop.time()
@@ -116,7 +119,7 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
         self.transport.set_protocol(self)
         self.transport.pause_reading()  # a client sends nothing before the answer to its handshake
         if self.enter():
-            self._task = self.loop.create_task(self._open())
+            self._task = self.loop.create_task(self._open(), context=self.context)
         else:
             self.end("refused")
 
@@ -157,6 +160,7 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
             self._live.leave()
             self._counters.streams_open[self._transport_name] -= 1
         self._leave()
+        self.key.close()
         if self._ticking is not None:
             self._ticking.cancel()
 
@@ -184,6 +188,7 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
 
     async def _open(self) -> None:
         try:
+            self.client = self.key.open(self._handshake, self.client)
             live = await self._opened()
         except HetsynError as error:
             self._counters.refused(error)
@@ -237,7 +242,7 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
 
     def _takes(self) -> bool:
         """Whether the next message may be read."""
-        return self._live is not None and self._live.reads and not self.is_write_paused
+        return self._live is not None and self._live.reads and not self.is_write_paused and self.key.may_send()
 
     def _look_at_reader(self, is_complete: bool) -> None:
         reader = self._reader
@@ -259,6 +264,7 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
             self._large.count(reader.partial_bytes, is_complete)
 
     def _deliver(self, live: Machine[W], message: Message) -> None:
+        self.key.took(message)
         self._act(self._receive(message.content) if message.text is None else live.text(message.text))
 
     def _read_on(self) -> None:
@@ -310,7 +316,7 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
 
     def _begin_work(self, work: W) -> None:
         """Begin a work while none is under way."""
-        self._task = self.loop.create_task(self._run(work))
+        self._task = self.loop.create_task(self._run(work), context=self.context)
 
     def _after(self, actions: Sequence[Send | SendBinary | Close | W]) -> W | None:
         """Do what the machine says after a work."""
@@ -384,9 +390,11 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
             return
         now_s, limits = self.loop.time(), self.connections.limits
         self._ticking = self.loop.call_later(self._tick_s, self._tick)
-        if self._live.is_busy or not self._live.reads:
+        if self._live.is_busy or not self._takes():
             self._heard_s = now_s  # it is our turn, not the client's
-        if now_s - self._heard_s >= limits.idle_timeout_s:
+        if (refused := self.key.refused()) is not None:
+            self._fail(refused)
+        elif now_s - self._heard_s >= limits.idle_timeout_s:
             self.count_end("idle")
             self._fail(StreamIdle(f"the client was silent for {limits.idle_timeout_s:g} s: open the stream again"))
         elif now_s - max(self._large.since_s, self._taken_s) >= limits.body_timeout_s:

@@ -12,7 +12,9 @@ import time
 from service.admission.permits import Permit
 from service.carried.token import Tokens
 from service.errors import CarryUnavailable, StateMismatch
+from service.keys.ids import client_id, inner_id
 from service.observe.clock import Clock
+from service.observe.context import SESSION
 from service.observe.counters import Counters
 from service.observe.watch import Watch
 from service.session.advance import Advance
@@ -60,16 +62,16 @@ class CarriedSessions:
 
     async def _infer(self, tokens: Tokens, request: InferRequest, permit: Permit) -> ReplyWithToken:
         envelope, now_s = request.envelope, self._wall()
-        watch = Watch(request.came_s) if envelope.timing else None
+        watch = Watch(permit.came_s if request.came_s is None else request.came_s)
         if request.token is None:
-            session_id = envelope.session or secrets.token_urlsafe(16)
+            session_id = request.session or inner_id(request.owner, secrets.token_urlsafe(16))
             opening(session_id, envelope.seq)
             session, seq = self._advance.begin(envelope, now_s), 0
         else:
-            session_id, session = tokens.open(request.token)
-            if envelope.session is not None and envelope.session != session_id:
+            session_id, session = tokens.open(request.token, request.owner)
+            if request.session is not None and request.session != session_id:
                 raise StateMismatch(
-                    f"the token belongs to session {session_id!r}, not {envelope.session!r}: "
+                    f"the token belongs to session {client_id(session_id)!r}, not {envelope.session!r}: "
                     "name that one, or leave it out"
                 )
             session.check_model(envelope)
@@ -79,11 +81,12 @@ class CarriedSessions:
                 self._counters.chunks_replayed += 1
                 return ReplyWithToken(extended(decision.reply, envelope), tokens.seal(session_id, session))
             seq = decision.seq
+        SESSION.set(session_id)
         step = self._advance.plan(session, seq, request)
         after = await self._advance.apply(session_id, step, request, permit, self._wall, needs_host=True, watch=watch)
         self._advance.count(after)
         begun_s = time.perf_counter()
         token = tokens.seal(session_id, after.session) if after.session.stream else None
-        if watch is not None:  # it is stored at the client
-            watch.store_s = time.perf_counter() - begun_s
+        watch.store_s = time.perf_counter() - begun_s  # it is stored at the client
+        self._counters.timings.applied(permit.transport, session.model.name, watch)
         return ReplyWithToken(extended(after.reply, envelope, after.spikes, watch), token)

@@ -28,6 +28,7 @@ from service.errors import (
     TokenKeyUnknown,
     TokenTruncated,
 )
+from service.keys.ids import owner_of
 from service.models.catalog import ModelCatalog
 from service.observe.clock import Clock
 from service.observe.counters import Counters
@@ -77,8 +78,12 @@ class Tokens:
         self._counters.token_bytes += len(token)
         return token
 
-    def open(self, token: bytes) -> tuple[str, Session]:
+    def open(self, token: bytes, owner: str = "") -> tuple[str, Session]:
         """Open a token.
+
+        Args:
+            token: of a client.
+            owner: name of the client's key. Another key's token is refused as one that was changed.
 
         Returns:
             The session's id, and the session.
@@ -97,11 +102,11 @@ class Tokens:
                 "give all servers the same keys, or begin another session"
             )
         content = seal.open(token[_HEAD.size :], token[: _HEAD.size])
-        if content is None:
+        record = None if content is None else read(content)
+        if record is None or owner_of(record.session) != owner:
             raise TokenForged(
                 "the token was changed after it was sealed: send the token of the last reply, or begin another session"
             )
-        record = read(content)
         session = self._packing.unpack(record, self._catalog.of_session(record.model, record.version))
         if status(session.known, self._wall(), self._lifetimes) != "open":
             raise TokenExpired(

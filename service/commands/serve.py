@@ -11,11 +11,22 @@ from typing import Annotated
 import typer
 
 from service.commands import MODELS
-from service.settings import Batching, GrpcSettings, Limits, Retention, Settings, StoreSettings, is_origin
+from service.settings import (
+    AccessSettings,
+    Batching,
+    GrpcSettings,
+    Limits,
+    Retention,
+    Settings,
+    StoreSettings,
+    is_loopback,
+    is_origin,
+    is_webhook,
+)
 
 serve = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 # headings of the help
-LIMITS, RETENTION, BATCHING, STORE = "Limits", "Retention", "Batching", "Store"
+ACCESS, LIMITS, RETENTION, BATCHING, STORE = "Access", "Limits", "Retention", "Batching", "Store"
 
 
 def check_origins(origins: list[str] | None) -> list[str]:
@@ -25,6 +36,12 @@ def check_origins(origins: list[str] | None) -> list[str]:
                 f"{origin!r} is no origin: write such as https://example.org, with no path and no usual port"
             )
     return origins or []
+
+
+def check_webhook(url: str | None) -> str | None:
+    if url is not None and not is_webhook(url):  # the message does not repeat it: it may hold a secret
+        raise typer.BadParameter("write such as https://example.org/hook, with no name and password before the host")
+    return url
 
 
 class DeviceName(StrEnum):
@@ -53,6 +70,11 @@ class LogLevel(StrEnum):
     info = "info"
     warning = "warning"
     error = "error"
+
+
+class LogFormatName(StrEnum):
+    text = "text"
+    json = "json"
 
 
 @serve.command()
@@ -101,6 +123,30 @@ def serve_models(
         Path | None, typer.Option(help="Certificate chain of that port, in PEM. Default: no TLS.")
     ] = None,
     grpc_tls_key: Annotated[Path | None, typer.Option(help="Private key of the certificate, in PEM.")] = None,
+    keys: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="HETSYN_KEYS",
+            help="File of keys, as hetsyn keys writes it; clients then need a key. It is read again when it changes.",
+            rich_help_panel=ACCESS,
+        ),
+    ] = None,
+    insecure: Annotated[
+        bool,
+        typer.Option(
+            "--insecure", help="Serve others than this machine although there are no keys.", rich_help_panel=ACCESS
+        ),
+    ] = False,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(
+            help="Certificate chain of the HTTP port, in PEM; read again when it changes. Default: no TLS.",
+            rich_help_panel=ACCESS,
+        ),
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option(help="Private key of that certificate, in PEM.", rich_help_panel=ACCESS)
+    ] = None,
     workers: Annotated[
         int, typer.Option(min=1, envvar="HETSYN_WORKERS", help="Processes that serve the port, about one a CPU core.")
     ] = 1,
@@ -111,6 +157,18 @@ def serve_models(
         float, typer.Option(min=0, help="After that, finish requests in flight for this time; then they get 503.")
     ] = Settings.finish_s,
     log_level: Annotated[LogLevel, typer.Option(help="Log messages of this level and above.")] = LogLevel.info,
+    log_format: Annotated[
+        LogFormatName, typer.Option(envvar="HETSYN_LOG_FORMAT", help="Lines of text, or an object of JSON each.")
+    ] = LogFormatName.text,
+    webhook_url: Annotated[
+        str | None,
+        typer.Option(
+            envvar="HETSYN_WEBHOOK_URL",
+            show_envvar=True,
+            callback=check_webhook,
+            help="Post sessions that the server drops to this URL, as JSON.",
+        ),
+    ] = None,
     max_sessions: Annotated[
         int, typer.Option(min=1, help="The most open sessions; with a store, in memory.", rich_help_panel=LIMITS)
     ] = Limits.max_sessions,
@@ -241,7 +299,7 @@ def serve_models(
         str,
         typer.Option(
             envvar="HETSYN_STORE",
-            help="Session store: memory://, file:///path/sessions.db, redis://host, valkey://host.",
+            help="Session store: memory://, file:///path/sessions.db, valkey://host, valkey-cluster://host,host/.",
             rich_help_panel=STORE,
         ),
     ] = StoreSettings.url,
@@ -278,12 +336,22 @@ def serve_models(
         raise typer.BadParameter(f"--max-upload-bytes {max_upload_bytes} is less than --max-body-bytes")
     if (grpc_tls_cert is None) is not (grpc_tls_key is None) or (grpc_tls_cert is not None and grpc_port is None):
         raise typer.BadParameter("--grpc-tls-cert and --grpc-tls-key go together, with --grpc-port: give all three")
+    if (tls_cert is None) is not (tls_key is None):
+        raise typer.BadParameter("--tls-cert and --tls-key go together: give both")
+    if tls_cert is not None and workers > 1:
+        raise typer.BadParameter("--tls-cert is for one process: leave out --workers, or put a proxy with TLS in front")
+    if keys is None and not insecure and not is_loopback(host):
+        raise typer.BadParameter(
+            f"--host {host} lets everybody in who reaches the port: name a keys file with --keys (hetsyn keys add "
+            "makes one), or say --insecure"
+        )
     settings = Settings(
         models=models,
         default_model=default_model,
         watch_s=watch_s,
         load_timeout_s=load_timeout_s,
         max_model_bytes=max_model_bytes,
+        webhook_url=webhook_url,
         host=host,
         port=port,
         cors_origins=tuple(cors_origins or ()),
@@ -321,15 +389,18 @@ def serve_models(
         batching=Batching(engine_threads=engine_threads, max_batch=max_batch, inline_s=inline_s),
         store=StoreSettings(url=store, timeout_s=store_timeout_s, dtype="float16" if store_half else store_dtype.value),
         grpc=GrpcSettings(grpc_port, grpc_tls_cert, grpc_tls_key),
+        access=AccessSettings(keys, insecure, tls_cert, tls_key),
     )
     place = place_of_worker()
     if workers > 1 and place is None:
         if wrong := check_workers(settings, workers):
             raise typer.BadParameter(wrong)
-        raise typer.Exit(supervise(settings, workers, log_level.value, has_terminal=has_terminal))
+        raise typer.Exit(supervise(settings, workers, log_level.value, log_format.value, has_terminal=has_terminal))
     from service.commands.process import run_process  # it imports the server, which takes a second
 
-    raise typer.Exit(run_process(settings, carry_keys, log_level.value, place, has_terminal=has_terminal))
+    raise typer.Exit(
+        run_process(settings, carry_keys, log_level.value, log_format.value, place, has_terminal=has_terminal)
+    )
 
 
 def _hold_reloads(has_terminal: bool) -> None:

@@ -19,8 +19,10 @@ from tritonclient.grpc import service_pb2_grpc
 from service.admission.permits import Admission
 from service.admission.uploads import Upload, Uploads
 from service.errors import HetsynError, InputError
+from service.grpc.guard import Guard
 from service.grpc.messages import code_of
 from service.grpc.servicer import Health, Servicer, client_of, next_message
+from service.keys.keys import Keys
 from service.observe.counters import Counters
 from service.open_inference.service import OpenInference
 from service.settings import GrpcSettings, Limits
@@ -42,6 +44,7 @@ class GrpcServer:
         uploads: messages under way.
         counters: count refused chunks.
         limits: of messages and streams.
+        keys: that clients need; None lets everybody in.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class GrpcServer:
         uploads: Uploads,
         counters: Counters,
         limits: Limits,
+        keys: Keys | None = None,
     ) -> None:
         self._settings = settings
         self._host = host
@@ -60,7 +64,8 @@ class GrpcServer:
         self._calls = max(1, limits.max_upload_bytes // MOST_MESSAGE_BYTES)
         self._max_bytes = min(limits.max_body_bytes, MOST_MESSAGE_BYTES)
         streams = max(1, int(self._calls * limits.client_share))
-        self._servicer = Servicer(service, admission, uploads, counters, limits.idle_timeout_s, streams)
+        self._servicer = Servicer(service, admission, uploads, counters, limits.idle_timeout_s, streams, keys)
+        self._guards = [] if keys is None else [Guard(keys, counters)]
         self._server: Any = None
         self.port = 0
 
@@ -74,7 +79,7 @@ class GrpcServer:
             return
         settings = self._settings
         server = self._server = grpc.aio.server(
-            interceptors=[_InTime(self._uploads)],
+            interceptors=[*self._guards, _InTime(self._uploads)],
             maximum_concurrent_rpcs=self._calls,
             options=[
                 ("grpc.max_receive_message_length", self._max_bytes),

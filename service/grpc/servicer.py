@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from inspect import isawaitable
 from typing import Any
 
@@ -18,9 +19,12 @@ from tritonclient.grpc import service_pb2_grpc
 
 from service.admission.permits import Admission
 from service.admission.uploads import FREE_BYTES, Upload, Uploads
-from service.errors import ArtifactError, HetsynError, InputError, NotFound, TooSlow
+from service.errors import ArtifactError, HetsynError, InputError, KeyLimitReached, KeyRefused, NotFound, TooSlow
 from service.grpc.gathering import Gathering
+from service.grpc.guard import CALLER, StreamGuard, count_call
 from service.grpc.messages import code_of, message_of, request_of
+from service.keys.keys import Keys
+from service.observe.context import CURRENT, RequestContext
 from service.observe.counters import Counters
 from service.open_inference.service import OpenInference
 from service.wire.chunk import chunk_bytes
@@ -35,7 +39,9 @@ log = logging.getLogger("hetsyn.grpc")
 
 
 def client_of(context: Any) -> str:
-    """The address at the other end, without its port, as ``fair_share.client_of`` has it."""
+    """The key that the call has presented, or the address at the other end, as ``fair_share.client_of`` has it."""
+    if key := CALLER.get().key:
+        return key
     kind, _, address = context.peer().partition(":")
     return address.rpartition(":")[0].replace("%5B", "").replace("%5D", "").strip("[]") if kind != "unix" else ""
 
@@ -62,6 +68,7 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
         counters: count refused chunks.
         idle_timeout_s: time for which a stream may wait for its next message.
         max_streams: of one client.
+        keys: that clients need; None lets everybody in.
     """
 
     def __init__(
@@ -72,7 +79,9 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
         counters: Counters,
         idle_timeout_s: float,
         max_streams: int,
+        keys: Keys | None = None,
     ) -> None:
+        self._keys = keys
         self._service = service
         self._admission = admission
         self._uploads = uploads
@@ -83,23 +92,32 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
         self._gathering = Gathering()
 
     async def ModelInfer(self, request: Any, context: Any) -> Any:
+        count_call(self._keys, request)
+        CURRENT.set(RequestContext(context.invocation_metadata() or ()))
         message = [request]
         del request  # the library keeps this frame for a while if the call fails
         return await _answered(context, lambda: self._infer(message.pop(), client_of(context)))
 
     async def ModelStreamInfer(self, requests: Any, context: Any) -> None:  # noqa: ARG002
+        CURRENT.set(RequestContext(context.invocation_metadata() or ()))
         client = client_of(context)
         if self._streams[client] >= self._max_streams:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{self._max_streams} streams are open: end some")
         self._streams[client] += 1
+        refusal = None
         try:
-            await self._stream(context, client)
+            with StreamGuard(self._keys) as key:
+                await self._stream(context, client, key)
+        except KeyLimitReached as error:
+            refusal = _refusal(error)
         finally:
             self._streams[client] -= 1
             if not self._streams[client]:
                 del self._streams[client]
+        if refusal is not None:
+            await context.abort(*refusal)
 
-    async def _stream(self, context: Any, client: str) -> None:
+    async def _stream(self, context: Any, client: str, key: StreamGuard) -> None:
         free, writing = asyncio.Semaphore(IN_FLIGHT), asyncio.Lock()
 
         async def answer(message: list[Any]) -> None:
@@ -110,23 +128,26 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
                 empty = pb.ModelInferResponse(id=id_)
                 response = pb.ModelStreamInferResponse(error_message=_refusal(error)[1], infer_response=empty)
             async with writing:
-                await context.write(response)
+                with suppress(grpc.aio.InternalError):  # the client has gone, and the library will cancel this stream
+                    await context.write(response)
             free.release()  # not before: a client that reads no answers is not read either
 
         refusal: HetsynError | None = None
         async with asyncio.TaskGroup() as tasks:
             while refusal is None:
                 await free.acquire()
+                await key.turn()
                 try:
                     async with asyncio.timeout(self._idle_timeout_s):
                         message = [await next_message(context)]
-                except TimeoutError:
-                    refusal = TooSlow(f"nothing came for {self._idle_timeout_s:g} s: begin another stream")
-                except InputError as error:
-                    refusal = error
-                else:
                     if message[0] is grpc.aio.EOF:
                         return
+                    key.took(message[0])
+                except TimeoutError:
+                    refusal = TooSlow(f"nothing came for {self._idle_timeout_s:g} s: begin another stream")
+                except (InputError, KeyRefused) as error:
+                    refusal = error
+                else:
                     tasks.create_task(answer(message))  # they begin in this order, so a sequence keeps its own
         await context.abort(*_refusal(refusal))
 
@@ -135,7 +156,7 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
             self._admission.check(client)
             with (
                 Upload(self._uploads, client) as upload,
-                self._admission.permit(client) as permit,
+                self._admission.permit(client, "grpc") as permit,
                 self._gathering,
             ):
                 size = message.ByteSize()
@@ -149,7 +170,7 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
                     self._uploads.take(upload, taken - counted)
                 request = request._replace(inputs=())  # their data would stay in memory beside the chunk
                 del message
-                reply = await self._service.infer(request, decoded, permit)
+                reply = await self._service.infer(request, decoded.owned_by(CALLER.get()), permit)
                 return message_of(reply, request.parameters.get(FINAL) is True)
         except HetsynError as error:
             self._counters.refused(error)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple, cast, get_args
 
 from service.errors import InputError, UnsupportedInput
+from service.keys.caller import ANYBODY, Caller
 from service.live.query import StreamQuery, parse_stream_query
 from service.wire.columns import Decoder, Encoding, decoder_of
 from service.wire.content_types import LONGEST
@@ -21,10 +22,12 @@ class ManyQuery(NamedTuple):
     Attributes:
         one: the query of ``/stream`` for a session of such; its id stands for any.
         decoder: of the frames.
+        caller: whose sessions they are.
     """
 
     one: StreamQuery
     decoder: Decoder
+    caller: Caller = ANYBODY
 
     @property
     def envelope(self) -> Envelope:
@@ -32,8 +35,9 @@ class ManyQuery(NamedTuple):
         return self.one.envelope
 
     def of_session(self, session_id: str) -> StreamQuery:
-        """The query of ``/stream`` for a session."""
-        return self.one._replace(envelope=self.envelope.model_copy(update={"session": session_id}))
+        """The query of ``/stream`` for a session, by the client's id."""
+        inner = self.caller.session(session_id)
+        return self.one._replace(envelope=self.envelope.model_copy(update={"session": inner}))
 
     def named(self, model: str, version: str, form: str) -> ManyQuery:
         """The same for a certain model, version and form."""
@@ -41,8 +45,12 @@ class ManyQuery(NamedTuple):
         return self._replace(one=self.one._replace(envelope=self.envelope.model_copy(update=named)))
 
 
-def parse_many_query(query: Iterable[tuple[str, str]]) -> ManyQuery:
+def parse_many_query(query: Iterable[tuple[str, str]], caller: Caller = ANYBODY) -> ManyQuery:
     """Parse the query parameters.
+
+    Args:
+        query: names and values.
+        caller: who sends them.
 
     Raises:
         InputError: a parameter is unknown, missing, occurs twice, or is wrong.
@@ -64,4 +72,4 @@ def parse_many_query(query: Iterable[tuple[str, str]]) -> ManyQuery:
         )
     one = parse_stream_query(pairs)
     decoder = decoder_of(cast(Encoding, encoding), int(values.get("sample_rate", 0)), int(values.get("channels", 0)))
-    return ManyQuery(one, decoder)
+    return ManyQuery(one, decoder, caller)

@@ -10,6 +10,7 @@ import numpy as np
 
 from service.contract.endpointing import EndpointingChange
 from service.errors import InputError, UnsupportedInput
+from service.keys.caller import Caller
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk, digest
 from service.wire.content_types import LONGEST
 from service.wire.decode import decode_query
@@ -58,6 +59,12 @@ class StreamQuery(NamedTuple):
     def session(self) -> str:
         assert self.envelope.session is not None
         return self.envelope.session
+
+    def owned_by(self, caller: Caller) -> StreamQuery:
+        """The query for a session of a caller: its envelope has the inner id."""
+        if not caller.key:
+            return self
+        return self._replace(envelope=self.envelope.model_copy(update={"session": caller.session(self.session)}))
 
     def probe(self) -> InferRequest:
         """A request that is never applied."""

@@ -1,5 +1,6 @@
 // The page: chooses a model and a source, streams it, and says what is going on.
 
+import { hasKey, keep, withKey } from "./key.js";
 import { showLoad } from "./load.js";
 import { INSECURE, SourceError, decodeSound, fromExample, fromSamples, joined, openMicrophone } from "./sources.js";
 import { Stream, address } from "./stream.js";
@@ -89,6 +90,7 @@ function run(source, query, text, slowness = 1) {
     },
     ended(problem) {
       if (mine()) finished(problem);
+      if (problem?.status === 401) byId("access").hidden = false;
     },
   });
   page.stream = stream;
@@ -155,12 +157,16 @@ function ofSound(sound, text) {
 async function fetched(path, query) {
   let response;
   try {
-    response = await fetch(address(path, query));
+    response = await fetch(address(path, query), withKey());
   } catch {
     throw new SourceError("The server cannot be reached. Start it again, or reload the page when it is back.");
   }
   if (!response.ok) {
     const { detail } = await response.json().catch(() => ({ detail: response.statusText }));
+    if (response.status === 401) {
+      askForKey();
+      if (!hasKey()) throw new SourceError("This server asks for a key.");
+    }
     throw new SourceError(`The server refused: ${detail}.`);
   }
   return response;
@@ -205,6 +211,12 @@ const playExample = () =>
     const query = isEvents ? { encoding: "events" } : { encoding: "values", channels: input.values[0].length };
     return [source, query, `Playing example ${index + 1}${slow}.`, source.slowness];
   });
+
+function askForKey() {
+  leave();
+  byId("access").hidden = false;
+  byId("key").focus();
+}
 
 // Models
 
@@ -271,6 +283,14 @@ byId("open").onclick = () => byId("file").click();
 byId("file").onchange = ({ target }) => {
   if (target.files.length) playFile(target.files[0]);
   target.value = "";
+};
+byId("access").onsubmit = (event) => {
+  event.preventDefault();
+  if (!keep(byId("key").value)) return tell("", "This is no key: it begins with hsk_, and hetsyn keys has shown it.");
+  byId("key").value = "";
+  byId("access").hidden = true;
+  tell("");
+  orTell(begin());
 };
 addEventListener("keydown", ({ key }) => {
   if (key === "Escape" && isRunning()) stop();

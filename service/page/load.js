@@ -1,5 +1,6 @@
 // How busy the server is, as its /metrics say.
 
+import { withKey } from "./key.js";
 import { address } from "./stream.js";
 
 const EVERY_MS = 2000;
@@ -34,13 +35,18 @@ export function showLoad(list) {
     return value;
   });
   let before = null;
+  let refused = null; // a key that may not see it is not asked with again
 
   async function look() {
-    if (document.hidden) return;
+    const asked = withKey({ cache: "no-store" });
+    const mine = asked.headers?.Authorization ?? "";
+    if (document.hidden || mine === refused) return;
     let now;
     try {
-      const response = await fetch(address("metrics"), { cache: "no-store" });
-      list.parentElement.hidden = response.status === 404; // a proxy does not show it
+      const response = await fetch(address("metrics"), asked);
+      // a proxy does not show it, or this key may not see it
+      list.parentElement.hidden = [401, 403, 404].includes(response.status);
+      if (response.status === 401 || response.status === 403) refused = mine;
       if (!response.ok) throw new Error(response.statusText);
       now = { at_ms: performance.now(), values: parseMetrics(await response.text()) };
     } catch {

@@ -1,5 +1,7 @@
 // A session on WS /stream. It numbers the chunks, keeps those that are not acknowledged, and goes on after a break.
 
+import { protocols, withKey } from "./key.js";
+
 const SUBPROTOCOL = "hetsyn.v1";
 const PAUSES_S = [0.5, 1, 2, 4, 8]; // before the next attempts, until a chunk is answered again
 const LONGEST_PAUSE_S = 15; // a full server names the time by which it has room for sure; it may have some earlier
@@ -70,7 +72,7 @@ export class Stream {
     if (this.isOver) return;
     this.#over();
     this.socket.close();
-    fetch(address(`sessions/${this.session}`), { method: "DELETE", keepalive: true }).catch(() => {});
+    fetch(address(`sessions/${this.session}`), withKey({ method: "DELETE", keepalive: true })).catch(() => {});
   }
 
   #open() {
@@ -80,7 +82,7 @@ export class Stream {
     this.problem = null;
     const url = address("stream", { ...this.query, session: this.session });
     url.protocol = url.protocol.replace("http", "ws");
-    const socket = new WebSocket(url, SUBPROTOCOL);
+    const socket = new WebSocket(url, protocols(SUBPROTOCOL));
     socket.binaryType = "arraybuffer";
     socket.onmessage = ({ data }) => this.#received(JSON.parse(data));
     socket.onclose = ({ code }) => {
@@ -167,7 +169,7 @@ export class Stream {
     try {
       const query = { ...this.query, session: this.session };
       const signal = AbortSignal.timeout(1000 * ASK_S);
-      response = await fetch(address("stream", query), { cache: "no-store", signal });
+      response = await fetch(address("stream", query), withKey({ cache: "no-store", signal }));
       body = (await response.json().catch(() => null)) ?? {};
     } catch {
       return this.#wait("gone", "", 0);
@@ -194,7 +196,7 @@ export class Stream {
     const headers = { "Content-Type": "application/json" };
     let response, reply;
     try {
-      response = await fetch(address("infer"), { method: "POST", body, headers });
+      response = await fetch(address("infer"), withKey({ method: "POST", body, headers }));
       reply = await response.json();
     } catch {
       return this.#wait("gone", "", 0);

@@ -11,10 +11,14 @@ import time
 from collections.abc import Iterator
 from math import ceil
 
-from service.errors import Overloaded, SessionGone
+from service.errors import KeyLimitReached, Overloaded, SessionGone
+from service.keys.ids import client_id
+from service.keys.keys import Keys
 from service.observe.clock import Clock
 from service.observe.counters import Counters
+from service.observe.drops import Reason
 from service.registry.begun import BegunSessions
+from service.registry.lives import dropped, over
 from service.registry.remembered import RememberedIds
 from service.registry.room import SessionGroup, SessionRoom
 from service.registry.table import ENTRY_BYTES, RowName, SessionEntry, SessionTable
@@ -39,6 +43,7 @@ class LocalSessions(SessionTable):
         clock: see ``SessionTable``.
         wall: seconds since 1970.
         begun: the ids of sessions, for the process that comes after this one; None where there is none.
+        keys: whose limits count; None where clients are addresses.
     """
 
     decision_lifetimes = NO_EXPIRY
@@ -53,6 +58,7 @@ class LocalSessions(SessionTable):
         clock: Clock = time.monotonic,
         wall: Clock = time.time,
         begun: BegunSessions | None = None,
+        keys: Keys | None = None,
     ) -> None:
         super().__init__(lifetimes, retry_s, clock)
         self._begun = begun
@@ -61,7 +67,9 @@ class LocalSessions(SessionTable):
             begun.ids = lambda: self._entries
         self._counters = counters
         self._wall = wall
-        self._room = SessionRoom(limits)
+        self._room = SessionRoom(limits, keys)
+        if keys is not None:
+            keys.on_change = self._room.renew
         max_bytes = limits.max_session_bytes
         self._expired_ids = RememberedIds(lifetimes.expired_keep_s, int(max_bytes * EXPIRED_SHARE), clock)
         self._ended_ids = RememberedIds(lifetimes.ended_keep_s, int(max_bytes * ENDED_SHARE), clock)
@@ -200,8 +208,8 @@ class LocalSessions(SessionTable):
         """
         if self._begun is not None and self._begun.has_lost(session_id):
             raise SessionGone(
-                f"session {session_id!r} is lost: the process that had it has ended, and there is no session store: "
-                "begin another, under a new id"
+                f"session {client_id(session_id)!r} is lost: the process that had it has ended, and there is no "
+                "session store: begin another, under a new id"
             )
 
     def _check_gone(self, session_id: str) -> None:
@@ -243,24 +251,29 @@ class LocalSessions(SessionTable):
                 if not (
                     self._drop_due(group)
                     or (lack == "bytes" and self._drop_reply(group))
-                    or self._drop_due(group, idle_after_first=True)
+                    or self._drop_first(group, "limit" if lack == "places" else "memory")
                 ):
-                    owner = "" if group is self._room.all else " of this address"
+                    owner = (
+                        "" if group is self._room.all else f" of key {group.key!r}" if group.key else " of this address"
+                    )
                     raise _full(group, lack, owner, self.lifetimes, self._retry_s, self.clock())
 
-    def _drop_due(self, group: SessionGroup, *, idle_after_first: bool = False) -> bool:
-        """Drop an expired session of a group, or one that was idle for long after its first chunk."""
+    def _drop_due(self, group: SessionGroup) -> bool:
+        """Drop an expired session of a group."""
         now_s = self.clock()
-        rows: tuple[RowName, ...] = ("first",) if idle_after_first else ("first", "later")
-        for entry in [entry for row in rows if (entry := next(group.unused(row), None))]:
-            if idle_after_first:
-                session = entry.session
-                if session is not None and now_s - session.known.used_s >= self.lifetimes.first_idle_s:
-                    self._drop(entry, now_s)
-                    return True
-            elif self._expire(entry.id, now_s):
-                return True
-        return False
+        rows: tuple[RowName, ...] = ("first", "later")
+        oldest = [entry for row in rows if (entry := next(group.unused(row), None))]
+        return any(self._expire(entry.id, now_s) for entry in oldest)
+
+    def _drop_first(self, group: SessionGroup, reason: Reason) -> bool:
+        """Drop a session of a group that was idle for long after its first chunk."""
+        now_s = self.clock()
+        entry = next(group.unused("first"), None)
+        session = None if entry is None else entry.session
+        if entry is None or session is None or now_s - session.known.used_s < self.lifetimes.first_idle_s:
+            return False
+        self._drop(entry, session, reason, now_s)
+        return True
 
     def _drop_reply(self, group: SessionGroup) -> bool:
         """Drop the oldest last reply of a group's ended sessions, and remember the id."""
@@ -272,12 +285,12 @@ class LocalSessions(SessionTable):
         self._count_ids()
         return True
 
-    def _drop(self, entry: SessionEntry, now_s: float) -> None:
+    def _drop(self, entry: SessionEntry, session: Session, reason: Reason, now_s: float) -> None:
         """Drop an open session, and remember the id."""
         self._remove(entry)
-        self._counters.sessions_dropped += 1
         self._expired_ids.add(entry.id, now_s)
         self._count_ids()
+        self._counters.dropped(dropped(entry.id, session, reason, now_s))
 
     def _is_removable(self, entry: SessionEntry) -> bool:
         return entry.session is None
@@ -300,7 +313,7 @@ class LocalSessions(SessionTable):
             if self._begun is not None:
                 self._begun.release(entry.id)
         else:
-            self._drop(entry, now_s)
+            self._drop(entry, session, over(session, now_s, self.lifetimes), now_s)
         return True
 
     def _count_ids(self) -> None:
@@ -345,4 +358,5 @@ def _full(group: SessionGroup, lack: str, owner: str, lifetimes: Lifetimes, retr
     oldest = [(next(group.unused(row), None), idle_s) for row, idle_s in rows]
     due_s = [entry.session.known.used_s + idle_s for entry, idle_s in oldest if entry and entry.session]
     wait_s = max(1.0, min(due_s) - now_s) if due_s else retry_s
-    return Overloaded(f"{what}: end some, or try again in {ceil(wait_s)} s", wait_s)
+    kind = KeyLimitReached if group.key else Overloaded
+    return kind(f"{what}: end some, or try again in {ceil(wait_s)} s", wait_s)

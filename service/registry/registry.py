@@ -18,9 +18,12 @@ from typing import Any
 
 from service.admission.permits import Permit
 from service.errors import HetsynError, NotFound
+from service.keys.ids import client_id, inner_id
 from service.observe.counters import Counters
+from service.observe.drops import Drop
 from service.observe.watch import Watch
-from service.registry.table import MAX_ATTEMPTS, SessionEntry, SessionTable, contended, finished
+from service.registry.commits import MAX_ATTEMPTS, contended, finished
+from service.registry.table import SessionEntry, SessionTable
 from service.session.advance import Advance, PlannedChunk
 from service.session.protocol import Reload, Replay, check_delete, decide, status
 from service.session.session import Session
@@ -81,7 +84,7 @@ class SessionRegistry:
         await next_round()
         envelope = request.envelope
         entry = self.sessions.enter(
-            envelope.session or self.new_id(),
+            request.session or inner_id(request.owner, self.new_id()),
             permit.client,
             is_one_shot=envelope.end and not envelope.seq,
             is_new_id=envelope.session is None or request.begins is True,
@@ -158,7 +161,7 @@ class SessionRegistry:
         """
         sessions, envelope = self.sessions, request.envelope
         session: Session | None = None
-        with suppress(NotFound), sessions.visit(envelope.session or "") as entry:
+        with suppress(NotFound), sessions.visit(request.session or "") as entry:
             async with entry.turn(due_s):
                 session = await sessions.existing(entry)
                 session.check_model(envelope)
@@ -225,7 +228,8 @@ class SessionRegistry:
 
     async def _answer(self, entry: SessionEntry, request: InferRequest, permit: Permit) -> bytes:
         sessions, envelope = self.sessions, request.envelope
-        watch = Watch(request.came_s) if envelope.timing else None
+        watch = Watch(permit.came_s if request.came_s is None else request.came_s)
+        is_timed = envelope.timing or sessions.stores_state
         for attempt in range(MAX_ATTEMPTS):
             if attempt:  # another process has changed the session: decide again on its latest snapshot
                 snapshot, authoritative = await sessions.latest(entry), True
@@ -241,8 +245,9 @@ class SessionRegistry:
                     entry.id, decision, request, permit, sessions.clock, needs_host=sessions.stores_state, watch=watch
                 )
                 committing = self._commit(entry, snapshot, after.session)
-                if await (committing if watch is None else watch.stored(committing)):
+                if await (watch.stored(committing) if is_timed else committing):
                     self._advance.count(after)
+                    self._counters.timings.applied(permit.transport, after.session.model.name, watch)
                     if request.begins:
                         sessions.release_id(entry.id)
                     return extended(after.reply, envelope, after.spikes, watch) if envelope.asks_more else after.reply
@@ -275,10 +280,11 @@ class SessionRegistry:
                 if request.begins:
                     return self._advance.plan(self._advance.begin(envelope, now_s), 0, request)
                 if status(known, now_s, lifetimes) == "none":
-                    raise NotFound(f"no session {entry.id!r} to go on with: begin it first")
+                    raise NotFound(f"no session {client_id(entry.id)!r} to go on with: begin it first")
             is_missing = authoritative and entry.seen_before and session is None
             if is_missing:
                 entry.seen_before = False  # one reply reports the loss; then the id may begin again
+                self._counters.dropped(Drop(entry.id, "missing"))
             if session is not None and envelope.names_a_model and status(known, now_s, lifetimes) != "none":
                 session.check_model(envelope)
             decision = decide(

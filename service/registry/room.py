@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Literal
 
+from service.keys.keys import Keys
 from service.registry.table import RowName, SessionEntry
 from service.settings import Limits
 
@@ -19,8 +20,10 @@ class SessionGroup:
     Args:
         max_open: open sessions.
         max_bytes: bytes of all sessions.
+        key: whose sessions these are; empty for an address, or all.
 
     Attributes:
+        key: see above.
         max_open: see above.
         max_bytes: see above.
         entries: all that count here.
@@ -30,9 +33,10 @@ class SessionGroup:
             those of several, ``ended`` ended ones.
     """
 
-    __slots__ = ("bytes", "entries", "max_bytes", "max_open", "open", "rows")
+    __slots__ = ("bytes", "entries", "key", "max_bytes", "max_open", "open", "rows")
 
-    def __init__(self, max_open: int, max_bytes: int) -> None:
+    def __init__(self, max_open: int, max_bytes: int, key: str = "") -> None:
+        self.key = key
         self.max_open = max_open
         self.max_bytes = max_bytes
         self.entries = 0
@@ -58,24 +62,40 @@ class SessionRoom:
 
     Args:
         limits: number and bytes, and the share of one client.
+        keys: whose own limits count instead of that share; None where clients are addresses.
 
     Attributes:
         all: the sessions of the process.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, keys: Keys | None = None) -> None:
+        self._keys = keys
         self._share = limits.client_share
         self.all = SessionGroup(limits.max_sessions, limits.max_session_bytes)
         self._clients: dict[str, SessionGroup] = {}
 
     def groups(self, client: str) -> tuple[SessionGroup, ...]:
         """Those that a client's sessions count in: all, and its own where its share is limited."""
-        if not client or self._share == 1:
+        if not client or (self._share == 1 and self._keys is None):
             return (self.all,)
         group = self._clients.get(client)
         if group is None:
-            group = SessionGroup(max(1, int(self.all.max_open * self._share)), int(self.all.max_bytes * self._share))
+            group = SessionGroup(*self._most(client), "" if self._keys is None else client)
         return self.all, group
+
+    def renew(self) -> None:
+        """Apply the limits that keys have now. Sessions beyond them stay, and none is added."""
+        for client, group in self._clients.items():
+            group.max_open, group.max_bytes = self._most(client)
+
+    def _most(self, client: str) -> tuple[int, int]:
+        """The most sessions and bytes of a client."""
+        most_open, most_bytes = max(1, int(self.all.max_open * self._share)), int(self.all.max_bytes * self._share)
+        if self._keys is not None:
+            limits = self._keys.limits(client)
+            most_open = min(most_open, limits.max_sessions or most_open)
+            most_bytes = min(most_bytes, limits.max_session_bytes or most_bytes)
+        return most_open, most_bytes
 
     def enter(self, entry: SessionEntry, client: str, *, has_place: bool) -> None:
         """Begin to count an entry.

@@ -14,8 +14,11 @@ import time
 from contextlib import suppress
 
 from service.errors import Overloaded, StoreError, StoreUnavailable
+from service.keys.keys import Keys
 from service.observe.clock import Clock
 from service.observe.counters import Counters
+from service.registry.ledger import KeyLedger
+from service.registry.lives import dropped, over
 from service.registry.table import ENTRY_BYTES, SessionEntry, SessionTable
 from service.session.protocol import Lifetimes, status
 from service.session.session import Session
@@ -36,6 +39,7 @@ class SharedSessions(SessionTable):
         store: the session store.
         counters: count dropped sessions.
         wall: seconds since 1970, for exported sessions.
+        keys: whose limits count; None for no keys.
     """
 
     stores_state = True
@@ -48,6 +52,7 @@ class SharedSessions(SessionTable):
         store: SessionStore,
         counters: Counters,
         wall: Clock = time.time,
+        keys: Keys | None = None,
     ) -> None:
         super().__init__(lifetimes, retry_s, store.clock)
         self._wall = wall
@@ -57,6 +62,7 @@ class SharedSessions(SessionTable):
         self._store = store
         self._counters = counters
         self._is_started = False
+        self._ledger = None if keys is None else KeyLedger(keys, lifetimes.idle_s, store.clock)
         self._pending_tombstones: set[asyncio.Task[None]] = set()
 
     @property
@@ -139,6 +145,8 @@ class SharedSessions(SessionTable):
         return snapshot
 
     async def commit(self, entry: SessionEntry, snapshot: Snapshot, session: Session) -> bool:
+        if self._ledger is not None and session.stream is not None:
+            self._ledger.check(entry.id, ENTRY_BYTES + session.bytes)
         entry.snapshot = None  # unknown until the store has answered
         after = await self._store.commit(entry.id, snapshot, session)
         if after is None:
@@ -151,6 +159,8 @@ class SharedSessions(SessionTable):
         if not await self._store.delete(entry.id, snapshot):
             return False
         entry.seen_before = False
+        if self._ledger is not None:
+            self._ledger.forget(entry.id)
         return True
 
     def release_id(self, session_id: str) -> None:
@@ -176,6 +186,11 @@ class SharedSessions(SessionTable):
         count = ENTRY_BYTES + (0 if snapshot.session is None else snapshot.session.bytes)
         self._bytes += count - entry.bytes
         entry.bytes = count
+        if self._ledger is not None:
+            if snapshot.session is None or snapshot.session.stream is None:
+                self._ledger.forget(entry.id)
+            else:
+                self._ledger.note(entry.id, count)
 
     def _make_room(self) -> None:
         """Remove the least recently used entries while memory is full. Their sessions stay in the store.
@@ -234,7 +249,8 @@ class SharedSessions(SessionTable):
         """
         tombstone = session._replace(known=session.known._replace(dropped=True), stream=None)
         if await self._store.commit(session_id, snapshot, tombstone):
-            self._counters.sessions_dropped += 1
+            now_s = self.clock()
+            self._counters.dropped(dropped(session_id, session, over(session, now_s, self.lifetimes), now_s))
 
     def _tombstone_written(self, task: asyncio.Task[None]) -> None:
         self._pending_tombstones.discard(task)

@@ -7,9 +7,11 @@ from math import inf
 from typing import Any
 
 from service.errors import SessionExists
+from service.keys.ids import client_id
 from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
-from service.registry.table import MAX_ATTEMPTS, SessionTable, contended, finished
+from service.registry.commits import MAX_ATTEMPTS, contended, finished
+from service.registry.table import SessionTable
 from service.session.protocol import check_import, expired, status
 from service.session.session import Session
 from service.store.record import UNPACK_IN_LOOP_BYTES, Packing, read, renamed
@@ -52,7 +54,7 @@ class SessionTransfer:
                 session = await self._sessions.existing(entry)
         self._counters.sessions_exported += 1
         by_s = max(self._sessions.wall_offset_s, -session.known.created_s)  # no record is from before 1970
-        return self._packing.pack(session_id, session.shifted(by_s))
+        return self._packing.pack(client_id(session_id), session.shifted(by_s))
 
     @property
     def longest_import(self) -> int:

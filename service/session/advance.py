@@ -15,6 +15,7 @@ from service.engine.raster import spikes_of
 from service.engine.stream import StreamState, initial_stream
 from service.engine.work import Outcome, Result, Work
 from service.errors import NotFound
+from service.keys.ids import client_id
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.observe.clock import Clock
@@ -233,7 +234,7 @@ def reply_json(session_id: str, session: Session, seq: int, end: bool, steps: in
     has_probabilities = manifest.decision.rule != "trace" and len(result.probabilities) > 0
     label = manifest.labels[int(result.probabilities.argmax())] if has_probabilities and result.is_decided else None
     reply = {
-        "session": session_id,
+        "session": client_id(session_id),
         "model": manifest.name,
         "version": manifest.version,
         "form": session.form,

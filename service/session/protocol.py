@@ -61,6 +61,7 @@ from math import inf
 from typing import Generic, Literal, NamedTuple, TypeVar, overload
 
 from service.errors import ConflictingChunk, HetsynError, NotFound, OutOfOrder, SessionEnded, SessionExists, SessionGone
+from service.keys.ids import client_id
 
 R = TypeVar("R")
 
@@ -254,7 +255,7 @@ def _decide(
     if known is None or state == "none":
         if missing_from_store and seq is None:
             raise SessionGone(
-                f"session {session!r} is no longer in the store: it was deleted, or the store lost it. "
+                f"session {client_id(session)!r} is no longer in the store: it was deleted, or the store lost it. "
                 "Begin another, under a new id"
             )
         progress: Progress[R] = opening(session, seq)
@@ -268,7 +269,7 @@ def expired(session: str, lifetimes: Lifetimes) -> SessionGone:
     if lifetimes.first_idle_s < lifetimes.idle_s:
         early = f" ({lifetimes.first_idle_s:g} s after a single chunk, if the server is full)"
     return SessionGone(
-        f"session {session!r} has expired, after {lifetimes.idle_s:g} s without a chunk{early} "
+        f"session {client_id(session)!r} has expired, after {lifetimes.idle_s:g} s without a chunk{early} "
         f"or at the age of {lifetimes.age_s:g} s: begin another, under a new id"
     )
 
@@ -276,14 +277,14 @@ def expired(session: str, lifetimes: Lifetimes) -> SessionGone:
 def ended_without_reply(session: str) -> SessionEnded:
     """The error for a session that has ended, and whose last reply is not kept."""
     return SessionEnded(
-        f"session {session!r} has ended, and its last reply is no longer kept, because many sessions end here: "
-        "begin another, under a new id"
+        f"session {client_id(session)!r} has ended, and its last reply is no longer kept, because many sessions end "
+        "here: begin another, under a new id"
     )
 
 
 def unknown(session: str) -> NotFound:
     """The error for a session that does not exist."""
-    return NotFound(f"no session {session!r}: it has not begun, was deleted, or ended a while ago")
+    return NotFound(f"no session {client_id(session)!r}: it has not begun, was deleted, or ended a while ago")
 
 
 def check_import(session: str, known: Known[R] | None, now_s: float, lifetimes: Lifetimes, *, replace: bool) -> None:
@@ -305,7 +306,9 @@ def check_import(session: str, known: Known[R] | None, now_s: float, lifetimes: 
         return
     if state == "expired":
         raise expired(session, lifetimes)
-    raise SessionExists(f"session {session!r} exists: delete it first, import with replace=true, or use another id")
+    raise SessionExists(
+        f"session {client_id(session)!r} exists: delete it first, import with replace=true, or use another id"
+    )
 
 
 def check_delete(session: str, known: Known[R] | None, now_s: float, lifetimes: Lifetimes) -> None:
@@ -329,7 +332,7 @@ def opening(session: str, seq: int | None) -> Progress[R]:
         NotFound: the number is not a first chunk's.
     """
     if seq:
-        raise NotFound(f"no session {session!r}: begin it with seq 0 (seq {seq} was sent)")
+        raise NotFound(f"no session {client_id(session)!r}: begin it with seq 0 (seq {seq} was sent)")
     return Progress()
 
 

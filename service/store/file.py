@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -29,6 +29,7 @@ from service.errors import (
     StoreUnavailable,
     StoreUnusable,
 )
+from service.keys.ids import client_id
 from service.observe.clock import Clock, SteadyClock, boot_id, since_boot
 from service.store.ballast import Ballast
 from service.store.base import FOREIGN_REVISION, NO_REVISION, Change, CommitResult, Stored, is_revision
@@ -105,6 +106,9 @@ class FileStore:
         except StoreUnusable:
             self._thread.shutdown()
             raise
+
+    def lane(self, session: str) -> Hashable:  # noqa: ARG002
+        return None
 
     async def start(self) -> None:
         pass  # __init__ has checked the file
@@ -193,7 +197,7 @@ class FileStore:
         revision, record = row
         if not (isinstance(record, bytes) and is_revision(revision)):
             return StateForeign(
-                f"session {session!r}: the store's row under this id is not a session record: "
+                f"session {client_id(session)!r}: the store's row under this id is not a session record: "
                 "delete the session to free the id, or begin another, under a new id"
             )
         return Stored(revision, record)
@@ -316,7 +320,7 @@ def _full(error: sqlite3.Error) -> StoreFull:
 
 def _damaged(session: str, error: sqlite3.DatabaseError) -> StateCorrupt:
     return StateCorrupt(
-        f"session {session!r}: the store's file is damaged where it is kept ({error}): restore a copy, "
+        f"session {client_id(session)!r}: the store's file is damaged where it is kept ({error}): restore a copy, "
         "or begin another session, under a new id"
     )
 

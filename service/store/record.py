@@ -40,6 +40,7 @@ from numpy.typing import NDArray
 from service.contract.manifest import FormName, TensorDescription, content_hash
 from service.engine.stream import InputKind, StreamState
 from service.errors import ModelChanged, StateCorrupt, StateForeign, StateFormat, StateMismatch, StateTruncated
+from service.keys.ids import client_id
 from service.models.model import Model
 from service.session.protocol import Answered, Known, Progress
 from service.session.session import FULL_COUNT, LARGEST_COUNT, Session
@@ -67,7 +68,7 @@ MEDIA_TYPE = "application/vnd.hetsyn.session"
 MAGIC = b"HSST"
 FORMAT_VERSION, FORMAT_WITH_UTTERANCES = 1, 2
 CHECKSUM_BYTES = 32
-LONGEST_ID, LONGEST_NAMES = 128, 3 * 64 + 2  # bytes of the session's id; of model, version and form
+LONGEST_ID, LONGEST_NAMES = 63 + 1 + 128, 3 * 64 + 2  # bytes of the session's inner id; of model, version and form
 UNPACK_IN_LOOP_BYTES = 64 * 1024  # of a record; a longer one is better read and unpacked on a thread
 
 OPEN, ENDED, DROPPED = 0, 1, 2
@@ -229,7 +230,7 @@ class Packing:
         reply = read_reply(reply_json, model.manifest, max_steps, has_utterances=len(record.sections) > 8)
         if not (math.isfinite(created_s) and math.isfinite(used_s) and created_s >= 0 and used_s >= 0):
             raise StateMismatch("the session record's times are not valid")
-        if (reply.session, reply.seq, reply.end) != (record.session, expected - 1, status == ENDED):
+        if (reply.session, reply.seq, reply.end) != (client_id(record.session), expected - 1, status == ENDED):
             raise StateMismatch("the session record's last reply is not that of its last chunk")
         if (reply.model, reply.version, reply.form, reply.total_steps) != (model.name, model.version, form, steps):
             raise StateMismatch("the session record's last reply is not that of its model")
@@ -354,11 +355,11 @@ def read(content: bytes, session_id: str | None = None) -> Record:
         raise StateMismatch(f"the session record's names are not text ({error})") from error
     if len(names) != 3:
         raise StateMismatch("the session record does not name its model, version and form")
-    if not re.fullmatch(SESSION_ID, session):
+    if not re.fullmatch(SESSION_ID, client_id(session)) or len(session) - len(client_id(session)) > 64:
         raise StateMismatch("the session record's id is not one: it has 1 to 128 characters of A-Z a-z 0-9 . _ ~ : -")
     model, version, form = names
     if session_id is not None and session != session_id:
-        raise StateMismatch(f"the session record belongs to {session!r}, not {session_id!r}")
+        raise StateMismatch(f"the session record belongs to {client_id(session)!r}, not {client_id(session_id)!r}")
     return Record(content, session, model, version, form, head[5], tuple(sections))
 
 
@@ -366,7 +367,7 @@ def renamed(session: Session, session_id: str) -> Session:
     """The session under another id, which its last reply names too."""
     progress = session.known.progress
     reply = Reply.from_json(progress.last.reply) if progress.last else None
-    if progress.last is None or reply is None or reply.session == session_id:
+    if progress.last is None or reply is None or reply.session == client_id(session_id):
         return session
-    last = progress.last._replace(reply=reply.model_copy(update={"session": session_id}).to_json())
+    last = progress.last._replace(reply=reply.model_copy(update={"session": client_id(session_id)}).to_json())
     return session._replace(known=session.known._replace(progress=progress._replace(last=last)))

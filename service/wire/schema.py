@@ -25,6 +25,8 @@ from hetsyn_client import frames
 from service.contract.endpointing import EndpointingChange
 from service.contract.manifest import FormName
 from service.errors import InputError
+from service.keys.caller import Caller
+from service.keys.ids import inner_id
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk, dense_chunk, spike_chunk, values_chunk
 from service.wire.content_types import JSON_TYPE
 from service.wire.encodings import CONTAINERS, Sound, SoundLimit, decode_sound
@@ -267,6 +269,7 @@ class InferRequest(NamedTuple):
         came_s: when it came, in seconds of ``time.perf_counter``, if that was before it was decoded.
         begins: whether the chunk begins its session anew, whatever was there (True), or goes on with one that there has
             to be (False); None leaves it to the chunk's number.
+        owner: name of the key that owns the session; empty where the server has no keys.
     """
 
     envelope: Envelope
@@ -276,6 +279,17 @@ class InferRequest(NamedTuple):
     token: bytes | None = None
     came_s: float | None = None
     begins: bool | None = None
+    owner: str = ""
+
+    def owned_by(self, caller: Caller) -> InferRequest:
+        """The request for a session of a caller."""
+        return self._replace(owner=caller.key) if caller.key else self
+
+    @property
+    def session(self) -> str | None:
+        """The inner id of the session; None where the server is to make one."""
+        named = self.envelope.session
+        return None if named is None else inner_id(self.owner, named)
 
 
 @dataclass(frozen=True)

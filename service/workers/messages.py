@@ -32,6 +32,8 @@ class Call(NamedTuple):
         query: of the URL.
         content_type: of the body; empty if there is none.
         client: address and port at the other end of the client's connection.
+        caller: who sends it (``Caller.packed``); None is a worker.
+        context: headers by which the other worker's log and spans name the request.
     """
 
     method: str
@@ -39,6 +41,8 @@ class Call(NamedTuple):
     query: bytes = b""
     content_type: bytes = b""
     client: tuple[str, int] | None = None
+    caller: tuple[str, str, tuple[str, ...], str] | None = None
+    context: tuple[tuple[bytes, bytes], ...] = ()
 
 
 class Reply(NamedTuple):

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import xxhash
 
+from service.keys.ids import client_id
+
 _LINE = re.compile(rb"(?:POST /infer|GET /stream)(?:\?([^ #\r\n]*))? HTTP/1\.[01]\r\n")
 _SESSIONS = re.compile(rb"[A-Z]+ /sessions/([^/?# \r\n]+)")
 _IN_QUERY = re.compile(rb"(?:^|&)session=([^&]+)")
@@ -31,8 +33,8 @@ class Routing:
     seed: int
 
     def worker_of(self, session_id: str) -> int:
-        """The worker that has a session."""
-        return xxhash.xxh3_64_intdigest(session_id.encode(), self.seed) % self.count
+        """The worker that has a session: by the id that its client has sent, because a hint knows no key."""
+        return xxhash.xxh3_64_intdigest(client_id(session_id).encode(), self.seed) % self.count
 
     def new_id(self) -> str:
         """An id for a session of this worker."""

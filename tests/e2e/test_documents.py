@@ -43,6 +43,9 @@ NOT_RUN = {
     r"make (test|lint)$": "runs this test itself",
     r"make wheel$": "takes minutes, and downloads a compiler: tests/unit/build_support",
     r"docker |HETSYN_FSYNC=\w+ docker ": "needs Docker: docker/check does it in CI",
+    r"kubectl |helm ": "needs Kubernetes: tests/unit/docker checks the objects",
+    r"hetsyn serve --store \"?valkey-cluster:|valkey-cli |for port in": "needs six nodes of Valkey: "
+    "tests/unit/service/store/test_cluster.py",
     r"arecord |ffmpeg ": "needs a microphone: tests/e2e/test_listening.py, and examples/speak.py in the tutorial",
     r"make operators-cuda|hetsyn serve --device cuda|python -m benchmarks gpu ": "needs nvcc or a GPU",
     r"python -m benchmarks ": "takes minutes: tests/integration/test_bench.py and tests/e2e run them shortened",
@@ -57,7 +60,7 @@ NOT_RUN = {
     r"hetsyn experiment shd-recorded ": "needs SHD itself, and takes hours: tests/unit/experiments/tasks/test_shd.py",
 }
 RUN = (
-    r"make demo$|hetsyn (serve|reload|train|experiment|export|import-nir|inspect|stream|record|run|bench)\b|"
+    r"make demo$|hetsyn (serve|keys|reload|train|experiment|export|import-nir|inspect|stream|record|run|bench)\b|"
     r"python (-P )?-m (service\.runtime\.operators$|experiments\.tasks\.watch )|python examples/|"
     r"(curl|head|tail|printf|openssl|cp|kill) |(type|url)="
 )
@@ -230,11 +233,14 @@ class PageReader:
                 valkey = stack.enter_context(ValkeyServer(self.folder / "valkey"))
                 options[options.index(store)] = f"valkey://127.0.0.1:{valkey.port}/0"
             server = stack.enter_context(PageServer(self.folder, *options))
+            key = {}
+            if "--keys" in options:
+                key["Authorization"] = f"Bearer {(self.folder / 'alice.key').read_text().strip()}"
             reply = httpx.post(
                 f"{server.url}/infer",
                 params={"end": True},
                 content=(RECORDINGS / "seven.wav").read_bytes(),
-                headers={"Content-Type": "audio/wav"},
+                headers={"Content-Type": "audio/wav", **key},
             )
             assert reply.status_code == 200, reply.text
 

@@ -137,7 +137,7 @@ def _default(value: object) -> object:
     if isinstance(value, Path):
         return str(value)
     if not isinstance(value, str):
-        return "" if value is None else value
+        return "" if value is None or value is False else value
     number, _, unit = value.replace(",", "").partition(" ")
     if re.fullmatch(r"\d+(\.\d+)?", number) and unit in UNITS:
         return float(number) * UNITS[unit]

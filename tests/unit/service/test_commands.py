@@ -24,7 +24,14 @@ from service.carried.keys import VARIABLE, key_id
 from service.commands.inspect import inspect
 from service.commands.process import page_address
 from service.commands.serve import serve
-from service.errors import ArtifactError, CarryUnavailable, RuntimeUnavailable, StoreUnusable
+from service.errors import (
+    ArtifactError,
+    CarryUnavailable,
+    HetsynError,
+    KeysUnusable,
+    RuntimeUnavailable,
+    StoreUnusable,
+)
 from service.models.catalog import ModelCatalog
 from service.runtime.onnx import operator_status
 from service.runtime.operators import MODE
@@ -32,6 +39,7 @@ from service.shutdown import GracefulServer
 from tests.support.artifact import Takes, write_artifact
 from tests.support.fake_device import FakeDevice
 from tests.support.fake_graph import LABELS, OUTPUTS, TAIL, load_fake
+from tests.support.keyed import add_key
 from tests.support.product import make_app
 from tests.support.running_server import serving
 from tests.support.signals import sound
@@ -182,10 +190,8 @@ def test_serve_loads_the_models_and_runs(models: Path, tmp_path: Path, monkeypat
     monkeypatch.setattr(GracefulServer, "run", run)
     monkeypatch.setenv("HETSYN_STORE", f"file://{tmp_path}/sessions.db")
     monkeypatch.setattr("service.commands.process.ModelCatalog", partial(ModelCatalog, load=load_fake))
-    done = CliRunner().invoke(
-        serve,
-        ["--models", str(models), "--host", "0.0.0.0", "--port", "8123", "--log-level", "error", "--drain-s", "5"],
-    )
+    options = "--host 0.0.0.0 --insecure --port 8123 --log-level error --drain-s 5"
+    done = CliRunner().invoke(serve, ["--models", str(models), *options.split()])
     assert done.exit_code == 0, done.output
     assert served == [("0.0.0.0", 8123, "error", f"file://{tmp_path}/sessions.db", 5.0)]
     assert "models: digits" in done.output
@@ -336,3 +342,52 @@ def test_serve_refuses_what_is_no_store(
 )
 def test_serve_says_where_the_page_is(host: str, address: str) -> None:
     assert page_address(host, 8000) == address
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "example.org"])
+def test_serve_lets_nobody_in_by_accident(
+    models: Path, tmp_path: Path, host: str, served: list[GracefulServer]
+) -> None:
+    options = ["--models", str(models), "--host", host]
+    done = CliRunner().invoke(serve, options, env={"COLUMNS": "300"})
+    assert done.exit_code == 2
+    assert f"--host {host} lets everybody in who reaches the port: name a keys file with --keys" in done.output
+    assert "say --insecure" in done.output
+    done = CliRunner().invoke(serve, [*options, "--keys", str(tmp_path / "none")])
+    assert isinstance(done.exception, KeysUnusable)
+    add_key(tmp_path / "keys.json", "alice")
+    assert served == []
+    for more in (["--insecure"], ["--keys", str(tmp_path / "keys.json")]):
+        assert CliRunner().invoke(serve, [*options, *more]).exit_code == 0
+    assert len(served) == 2
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.3.4.5", "::1", "localhost"])
+def test_a_server_of_this_machine_needs_no_keys(models: Path, host: str, served: list[GracefulServer]) -> None:
+    assert CliRunner().invoke(serve, ["--models", str(models), "--host", host]).exit_code == 0
+    assert len(served) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--tls-cert", "x"], "--tls-cert and --tls-key go together"),
+        (["--tls-key", "x"], "--tls-cert and --tls-key go together"),
+        (["--tls-cert", "x", "--tls-key", "x", "--workers", "2"], "--tls-cert is for one process"),
+    ],
+)
+def test_serve_refuses_tls_that_cannot_be(models: Path, options: list[str], sentence: str) -> None:
+    done = CliRunner().invoke(serve, ["--models", str(models), *options], env={"COLUMNS": "300"})
+    assert done.exit_code == 2
+    assert sentence in done.output
+
+
+def test_serve_refuses_files_that_are_no_certificate(
+    models: Path, tmp_path: Path, served: list[GracefulServer]
+) -> None:
+    (tmp_path / "x").write_text("x")
+    files = ["--tls-cert", str(tmp_path / "x"), "--tls-key", str(tmp_path / "none")]
+    done = CliRunner().invoke(serve, ["--models", str(models), *files])
+    assert isinstance(done.exception, HetsynError)
+    assert "are no certificate and its key" in str(done.exception)
+    assert served == []

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.api.handshakes import Handshake, handshake, query_of
+from service.api.handshakes import Handshake, acceptance, handshake, query_of
 from service.errors import HetsynError, InputError, OriginRefused, UnsupportedInput
 from tests.support.live import KEY
 
@@ -27,7 +27,12 @@ def without(name: bytes, *more: tuple[bytes, bytes]) -> list[tuple[bytes, bytes]
 def test_a_valid_one_is_taken() -> None:
     more = [(b"sec-websocket-protocol", b"a, hetsyn.v1"), (b"x-request-id", b"7"), (b"origin", b"http://x:8000")]
     shake = handshake(b"GET", "1.1", URL, [*HEADERS, *more])
-    assert shake == Handshake("/stream", KEY, b"encoding=events", ("a", "hetsyn.v1"), "http://x:8000", "x:8000", b"7")
+    assert shake is not None
+    credential = shake.credential
+    assert shake == Handshake(
+        "/stream", KEY, b"encoding=events", ("a", "hetsyn.v1"), "http://x:8000", "x:8000", b"7", (more[1],), credential
+    )
+    assert credential.text is None
     assert query_of(shake) == [("encoding", "events")]
 
 
@@ -60,6 +65,35 @@ def test_a_valid_one_is_taken() -> None:
 )
 def test_anything_else_stays_http(method: bytes, version: str, url: bytes, headers: list[tuple[bytes, bytes]]) -> None:
     assert handshake(method, version, url, headers) is None
+
+
+@pytest.mark.parametrize(
+    ("headers", "credential"),
+    [
+        ([(b"authorization", b"Bearer abc")], "abc"),
+        ([(b"authorization", b"bearer  abc ")], "abc"),
+        ([(b"authorization", b"Basic abc")], ""),
+        ([(b"sec-websocket-protocol", b"hetsyn.v1, hetsyn.key.abc")], "abc"),
+        ([(b"sec-websocket-protocol", b"hetsyn.key.abc"), (b"sec-websocket-protocol", b"hetsyn.v1")], "abc"),
+        ([(b"authorization", b"Bearer abc"), (b"sec-websocket-protocol", b"hetsyn.v1, hetsyn.key.abc")], None),
+        ([(b"authorization", b"Bearer abc"), (b"authorization", b"Bearer abc")], None),
+    ],
+)
+def test_a_key_comes_as_a_header_or_as_a_subprotocol_which_is_never_shown(
+    headers: list[tuple[bytes, bytes]], credential: str | None
+) -> None:
+    shake = handshake(b"GET", "1.1", URL, [*HEADERS, *headers])
+    assert shake is not None
+    assert shake.credential.text == credential
+    assert "abc" not in repr(shake)
+    assert "abc" not in str(acceptance(shake, []))
+
+
+def test_a_key_alone_is_no_protocol() -> None:
+    shake = handshake(b"GET", "1.1", URL, [*HEADERS, (b"sec-websocket-protocol", b"hetsyn.key.abc")])
+    assert shake is not None
+    with pytest.raises(UnsupportedInput, match=r"offer hetsyn\.v1"):
+        query_of(shake)
 
 
 @pytest.mark.parametrize(

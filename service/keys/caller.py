@@ -1,0 +1,83 @@
+"""Who sends a request, and what that key may do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from service.errors import KeyLacksScope
+from service.keys.ids import inner_id
+
+KEY_CALLER = "hetsyn.key-caller"
+"""Under which an ASGI scope has its ``Caller``."""
+
+
+class Scope(StrEnum):
+    """What a key may do.
+
+    Attributes:
+        infer: send chunks and streams; describe and delete the key's sessions; see the models.
+        state: export and import the key's sessions.
+        admin: load and unload models.
+        metrics: read the numbers of the whole server.
+    """
+
+    infer = "infer"
+    state = "state"
+    admin = "admin"
+    metrics = "metrics"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who sends a request.
+
+    Attributes:
+        key: name of the key; empty where the server has no keys.
+        tenant: of the key.
+        scopes: of the key.
+        secret: id of the secret that was presented; it is public.
+    """
+
+    key: str = ""
+    tenant: str = ""
+    scopes: frozenset[Scope] = frozenset(Scope)
+    secret: str = ""
+
+    def session(self, session_id: str) -> str:
+        """The inner id of a session of this caller."""
+        return inner_id(self.key, session_id)
+
+    def client(self, address: str) -> str:
+        """Whose share of the server's limits the request takes: the key's, or without keys the address's."""
+        return self.key or address
+
+    def check(self, scope: Scope) -> None:
+        """Check that the caller may do something.
+
+        Raises:
+            KeyLacksScope: it may not.
+        """
+        if scope not in self.scopes:
+            raise KeyLacksScope(f"key {self.key!r} lacks the scope {scope.value!r}: ask for a key that has it")
+
+    def packed(self) -> tuple[str, str, tuple[str, ...], str]:
+        """For another worker."""
+        return self.key, self.tenant, tuple(scope.value for scope in self.scopes), self.secret
+
+
+ANYBODY = Caller()
+
+
+def unpacked(packed: tuple[str, str, tuple[str, ...], str]) -> Caller:
+    """The caller of ``Caller.packed``."""
+    key, tenant, scopes, secret = packed
+    return Caller(key, tenant, frozenset(map(Scope, scopes)), secret)
+
+
+def caller_of(scope: Mapping[str, Any]) -> Caller:
+    """Who sends a request. Where nobody asked for a key, it is anybody."""
+    caller: Caller = scope.get(KEY_CALLER, ANYBODY)
+    return caller

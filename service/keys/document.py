@@ -1,0 +1,257 @@
+"""The keys file: which keys there are. It has hashes in place of secrets.
+
+    {"format": 1, "keys": [{"name": "alice", "tenant": "acme", "scopes": ["infer"], "limits": {"max_sessions": 100},
+     "secrets": [{"id": "...", "salt": "...", "hash": "...", "created_at": "2026-11-28T10:00:00Z"}]}]}
+
+A key that was revoked stays in the file without secrets: its name owns sessions, so nobody else may get it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from service.errors import KeysUnusable
+from service.keys.caller import Scope
+from service.keys.token import HASH_BYTES, ID_BYTES, SALT_BYTES, Token, hashed
+
+NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
+MOST_BYTES = 64 * 1024 * 1024
+
+_Name = Annotated[str, Field(pattern=NAME)]
+_Whole = Annotated[int, Field(gt=0, le=2**53)]
+_Rate = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]
+
+
+def _hex(length: int) -> str:
+    return rf"^[0-9a-f]{{{2 * length}}}$"
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class KeyLimits(_Entry):
+    """The most that a key may take; None is what the server has for one client.
+
+    Attributes:
+        max_sessions: open sessions.
+        max_session_bytes: memory of all its sessions.
+        max_streams: open streams: WebSockets, and streams of gRPC.
+        requests_per_s: requests, and messages on streams; a second's worth may come at once.
+        bytes_per_s: bytes of bodies and messages, likewise.
+    """
+
+    max_sessions: _Whole | None = None
+    max_session_bytes: _Whole | None = None
+    max_streams: _Whole | None = None
+    requests_per_s: _Rate | None = None
+    bytes_per_s: _Rate | None = None
+
+
+class SecretEntry(_Entry):
+    """A secret of a key.
+
+    Attributes:
+        id: public, part of the token.
+        salt: of the hash.
+        hash: ``token.hashed``.
+        created_at: when it was made.
+        expires_at: from when on it is refused; None is never.
+    """
+
+    id: Annotated[str, Field(pattern=_hex(ID_BYTES))]
+    salt: Annotated[str, Field(pattern=_hex(SALT_BYTES))]
+    hash: Annotated[str, Field(pattern=_hex(HASH_BYTES))]
+    created_at: AwareDatetime
+    expires_at: AwareDatetime | None = None
+
+    @classmethod
+    def of(cls, token: Token, now: datetime) -> SecretEntry:
+        """The entry of a token."""
+        salt = os.urandom(SALT_BYTES)
+        return cls(id=token.id, salt=salt.hex(), hash=hashed(token.secret, salt).hex(), created_at=now)
+
+
+def _scopes(value: object) -> object:
+    return sorted(value) if isinstance(value, set | frozenset) else value
+
+
+class KeyEntry(_Entry):
+    """A key.
+
+    Attributes:
+        name: of the key; its sessions belong to it.
+        tenant: whose key it is.
+        scopes: what it may do.
+        limits: the most that it may take.
+        secrets: any of which opens; none if the key was revoked.
+        expires_at: from when on all are refused; None is never.
+    """
+
+    name: _Name
+    tenant: _Name
+    scopes: Annotated[tuple[Scope, ...], BeforeValidator(_scopes), Field(min_length=1)]
+    limits: KeyLimits = KeyLimits()
+    secrets: tuple[SecretEntry, ...] = ()
+    expires_at: AwareDatetime | None = None
+
+
+class KeysDocument(_Entry):
+    """A keys file.
+
+    Attributes:
+        format: of the file.
+        keys: in it.
+    """
+
+    format: Literal[1] = 1
+    keys: tuple[KeyEntry, ...] = ()
+
+    @model_validator(mode="after")
+    def _check_unique(self) -> KeysDocument:
+        for what, values in (
+            ("name", [key.name for key in self.keys]),
+            ("secret id", [secret.id for key in self.keys for secret in key.secrets]),
+        ):
+            twice = next((value for value in values if values.count(value) > 1), None) if _repeats(values) else None
+            if twice is not None:
+                raise ValueError(f"the {what} {twice} occurs twice")
+        return self
+
+    def find(self, name: str) -> KeyEntry | None:
+        """The key of a name; None if there is none."""
+        return next((key for key in self.keys if key.name == name), None)
+
+    def replaced(self, entry: KeyEntry) -> KeysDocument:
+        """With an entry in place of the one of its name, or at the end."""
+        keys = [entry if key.name == entry.name else key for key in self.keys]
+        return KeysDocument(keys=tuple(keys if self.find(entry.name) else [*keys, entry]))
+
+    def to_json(self) -> str:
+        """The content of the file."""
+        return json.dumps(self.model_dump(mode="json", exclude_none=True), indent=2) + "\n"
+
+
+def _repeats(values: list[str]) -> bool:
+    return len(set(values)) < len(values)
+
+
+def parse_document(content: bytes, source: str) -> KeysDocument:
+    """Parse the content of a keys file.
+
+    Args:
+        content: of the file.
+        source: its name, for messages.
+
+    Raises:
+        KeysUnusable: it is none. The message does not repeat what is in the file.
+    """
+    try:
+        return KeysDocument.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise KeysUnusable(f"{source}: no keys file ({where}: {first['msg']}): write it with hetsyn keys") from None
+
+
+def read_document(path: Path) -> KeysDocument:
+    """Read a keys file.
+
+    Raises:
+        KeysUnusable: it cannot be read, is none, or others than its owner may change it.
+    """
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            if sys.platform != "win32" and stat.S_IMODE(status.st_mode) & 0o022:
+                raise KeysUnusable(f"{path}: others may change the keys: take that right away with chmod go-w {path}")
+            content = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise KeysUnusable(
+            f"{path}: the keys cannot be read ({error.strerror}): make the file with hetsyn keys add"
+        ) from error
+    if len(content) > MOST_BYTES:
+        raise KeysUnusable(f"{path}: a keys file has at most {MOST_BYTES} bytes: name another")
+    return parse_document(content, str(path))
+
+
+def write_document(path: Path, document: KeysDocument) -> None:
+    """Replace a keys file at once: a server reads the old one or the new one. A new file is its owner's alone.
+
+    Raises:
+        KeysUnusable: it cannot be written. It is as before.
+    """
+    path = path.resolve()  # a link stays one
+    temporary: str | None = None
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # with the rights 0600
+        with os.fdopen(handle, "w") as file:
+            _keep_rights(path, handle)
+            file.write(document.to_json())
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+        _sync(path.parent)
+    except OSError as error:
+        if temporary is not None:
+            with suppress(OSError):
+                Path(temporary).unlink()
+        raise KeysUnusable(
+            f"{path}: the keys cannot be written ({error.strerror}): name a file in a folder that you may change"
+        ) from error
+
+
+@contextmanager
+def changing(path: Path) -> Iterator[KeysDocument]:
+    """The document of a file that is about to be replaced; empty where there is no file. One change at a time.
+
+    Raises:
+        KeysUnusable: as ``read_document``, or there is no such folder.
+    """
+    path = path.resolve()
+    try:
+        folder = os.open(path.parent, os.O_RDONLY)
+    except OSError as error:
+        raise KeysUnusable(f"{path.parent}: {error.strerror}: name a file in a folder that there is") from error
+    try:
+        if sys.platform != "win32":
+            import fcntl
+
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield read_document(path) if path.exists() else KeysDocument()
+    finally:
+        os.close(folder)
+
+
+def _keep_rights(path: Path, handle: int) -> None:
+    """Give a file the owner and the rights of the one that it replaces: a server may run as another user."""
+    if sys.platform == "win32" or not path.exists():
+        return
+    status = path.stat()
+    os.fchmod(handle, status.st_mode & 0o644)
+    with suppress(OSError):  # only root may give files away
+        os.fchown(handle, status.st_uid, status.st_gid)
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def utc_now() -> datetime:
+    """Now, in whole seconds."""
+    return datetime.now(UTC).replace(microsecond=0)

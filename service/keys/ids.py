@@ -1,0 +1,30 @@
+"""The ids of sessions that keys own: put together here, and taken apart here.
+
+A client's id has no slash, so two keys may use the same id for two sessions, and none can name another's. Everything
+below the interfaces knows the inner id alone: tables, stores, records, sealed tokens. Without keys it is the client's.
+"""
+
+from __future__ import annotations
+
+_SEPARATOR = "/"
+
+
+def inner_id(key: str, session_id: str) -> str:
+    """The id under which the server keeps a session.
+
+    Args:
+        key: name of the key that owns it; empty where the server has no keys.
+        session_id: as the client has it.
+    """
+    return f"{key}{_SEPARATOR}{session_id}" if key else session_id
+
+
+def client_id(inner: str) -> str:
+    """The id as the client has it."""
+    return inner.partition(_SEPARATOR)[2] or inner
+
+
+def owner_of(inner: str) -> str:
+    """Name of the key that owns a session; empty where the server has no keys."""
+    owner, separator, _ = inner.partition(_SEPARATOR)
+    return owner if separator else ""

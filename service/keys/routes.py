@@ -1,0 +1,97 @@
+"""What a key needs for each request: the one table of all interfaces. What is not in it, only an admin may send.
+
+``tests/integration/test_keys_table.py`` walks the routes of the server, and fails for one without a row.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Literal
+
+from service.keys.caller import Scope
+
+Need = Scope | Literal["open"]
+"""``open``: nobody needs a key."""
+
+HTTP: Mapping[tuple[str, str], Need] = {
+    # for balancers and container platforms, which have no key; they say nothing of anybody
+    ("GET", "/health/live"): "open",
+    ("GET", "/health/ready"): "open",
+    ("GET", "/v2/health/live"): "open",
+    ("GET", "/v2/health/ready"): "open",
+    # the page and the documents are the same for all; the page asks for a key
+    ("GET", "/"): "open",
+    ("GET", "/page/{path:path}"): "open",
+    ("GET", "/docs"): "open",
+    ("GET", "/docs/start.js"): "open",
+    ("GET", "/docs/files/{path:path}"): "open",
+    ("GET", "/openapi.json"): "open",
+    ("GET", "/asyncapi.json"): "open",
+    ("POST", "/infer"): Scope.infer,
+    ("GET", "/stream"): Scope.infer,  # as a WebSocket, and as a question why none would be opened
+    ("GET", "/streams"): Scope.infer,
+    ("GET", "/sessions/{session_id}"): Scope.infer,
+    ("DELETE", "/sessions/{session_id}"): Scope.infer,
+    ("GET", "/sessions/{session_id}/state"): Scope.state,
+    ("PUT", "/sessions/{session_id}/state"): Scope.state,
+    ("GET", "/models"): Scope.infer,
+    ("GET", "/models/{name}"): Scope.infer,
+    ("GET", "/models/{name}/example"): Scope.infer,
+    ("GET", "/metrics"): Scope.metrics,
+    ("GET", "/v2"): Scope.infer,
+    ("GET", "/v2/models/stats"): Scope.metrics,  # of all keys together
+    ("GET", "/v2/models/{name}"): Scope.infer,
+    ("GET", "/v2/models/{name}/config"): Scope.infer,
+    ("GET", "/v2/models/{name}/ready"): Scope.infer,
+    ("GET", "/v2/models/{name}/stats"): Scope.metrics,
+    ("POST", "/v2/models/{name}/infer"): Scope.infer,
+    ("GET", "/v2/models/{name}/versions/{version}"): Scope.infer,
+    ("GET", "/v2/models/{name}/versions/{version}/config"): Scope.infer,
+    ("GET", "/v2/models/{name}/versions/{version}/ready"): Scope.infer,
+    ("GET", "/v2/models/{name}/versions/{version}/stats"): Scope.metrics,
+    ("POST", "/v2/models/{name}/versions/{version}/infer"): Scope.infer,
+    ("POST", "/v2/repository/index"): Scope.infer,
+    ("POST", "/v2/repository/models/{name}/load"): Scope.admin,
+    ("POST", "/v2/repository/models/{name}/unload"): Scope.admin,
+}
+
+GRPC: Mapping[str, Need] = {
+    "/grpc.health.v1.Health/Check": "open",
+    "/inference.GRPCInferenceService/ServerLive": "open",
+    "/inference.GRPCInferenceService/ServerReady": "open",
+    "/inference.GRPCInferenceService/ServerMetadata": Scope.infer,
+    "/inference.GRPCInferenceService/ModelReady": Scope.infer,
+    "/inference.GRPCInferenceService/ModelMetadata": Scope.infer,
+    "/inference.GRPCInferenceService/ModelConfig": Scope.infer,
+    "/inference.GRPCInferenceService/ModelInfer": Scope.infer,
+    "/inference.GRPCInferenceService/ModelStreamInfer": Scope.infer,
+    "/inference.GRPCInferenceService/ModelStatistics": Scope.metrics,
+    "/inference.GRPCInferenceService/RepositoryIndex": Scope.infer,
+    "/inference.GRPCInferenceService/RepositoryModelLoad": Scope.admin,
+    "/inference.GRPCInferenceService/RepositoryModelUnload": Scope.admin,
+}
+
+
+def need_of(method: str, path: str) -> Need | None:
+    """What a request over HTTP needs; None if the table does not have it.
+
+    Args:
+        method: of the request.
+        path: of the URL, decoded, without a prefix of a proxy.
+    """
+    if method == "HEAD":
+        method = "GET"
+    if path.startswith("/v2"):  # read as ``api.open_inference`` reads it
+        path = f"/v2/{path[3:].strip('/')}".rstrip("/")
+    if (need := HTTP.get((method, path))) is not None:
+        return need
+    return next((need for of, pattern, need in _PATTERNS if of == method and pattern.fullmatch(path)), None)
+
+
+def _pattern(template: str) -> re.Pattern[str]:
+    text = re.sub(r"\{\w+\}", "[^/]+", re.escape(template).replace(r"\{", "{").replace(r"\}", "}").replace(r"\:", ":"))
+    return re.compile(text.replace("{path:path}", ".+"), re.DOTALL)
+
+
+_PATTERNS = [(method, _pattern(path), need) for (method, path), need in HTTP.items() if "{" in path]

@@ -1,0 +1,77 @@
+"""What the holder of a key sends: ``hsk_ID_SECRET``. The public id finds the hash; the secret has 256 random bits.
+
+The hash is BLAKE2b with a salt. A slow hash such as argon2 protects passwords that can be guessed; nobody guesses 256
+random bits, and every request would pay for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+
+PREFIX = "hsk_"
+ID_BYTES, SECRET_BYTES, SALT_BYTES, HASH_BYTES = 8, 32, 16, 32
+
+_TOKEN = re.compile(r"hsk_([0-9a-f]{16})_([A-Za-z0-9_-]{43})", re.ASCII)
+_ANYWHERE = re.compile(r"hsk_([0-9a-f]{1,16})[^\s\"']*", re.ASCII)
+_BEARER = re.compile(r"bearer +(\S+) *", re.ASCII | re.IGNORECASE)
+
+
+class Token:
+    """A token. It is not shown, so that no log and no traceback has it.
+
+    Args:
+        id_: public, 16 hexadecimal digits.
+        secret: 43 characters of base64url.
+
+    Attributes:
+        id: see above.
+        secret: see above.
+    """
+
+    __slots__ = ("id", "secret")
+
+    def __init__(self, id_: str, secret: str) -> None:
+        self.id = id_
+        self.secret = secret
+
+    @classmethod
+    def new(cls) -> Token:
+        """A random one."""
+        return cls(secrets.token_hex(ID_BYTES), secrets.token_urlsafe(SECRET_BYTES))
+
+    @classmethod
+    def parse(cls, text: str) -> Token | None:
+        """The token that a text is; None if it is none."""
+        found = _TOKEN.fullmatch(text)
+        return None if found is None else cls(found[1], found[2])
+
+    @property
+    def text(self) -> str:
+        """As its holder sends it."""
+        return f"{PREFIX}{self.id}_{self.secret}"
+
+    def __repr__(self) -> str:
+        return f"Token({self.id!r}, ...)"
+
+
+def redacted(text: str) -> str:
+    """A text in which tokens have no secrets: somebody may send one where a log repeats it."""
+    return _ANYWHERE.sub(rf"{PREFIX}\1_...", text) if PREFIX in text else text
+
+
+def of_bearer(value: str) -> str | None:
+    """The credential of a header ``Authorization: Bearer CREDENTIAL``; None if it is of another kind."""
+    found = _BEARER.fullmatch(value)
+    return None if found is None else found[1]
+
+
+def hashed(secret: str, salt: bytes) -> bytes:
+    """The hash of a secret, 32 bytes.
+
+    Args:
+        secret: of a token.
+        salt: 16 random bytes.
+    """
+    return hashlib.blake2b(secret.encode(), digest_size=HASH_BYTES, salt=salt, person=b"hetsyn key").digest()

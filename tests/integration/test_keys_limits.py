@@ -1,0 +1,222 @@
+"""The limits of a key, over every transport, and what becomes of open streams when keys change."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+import httpx
+import numpy as np
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from hetsyn_client import AsyncStreamingClient, StreamingClient
+from hetsyn_client.events import pack_events
+from hetsyn_client.session_steps import TransportName
+from service.keys.caller import Scope
+from service.keys.document import changing, write_document
+from tests.support.json_input import events
+from tests.support.keyed import add_key, bearer, keyed_server
+from tests.support.memory_store import MemoryStore
+from tests.support.open_inference import Live
+from tests.support.signals import sound
+
+pytest.importorskip("tritonclient.grpc", reason="no tritonclient: pip install -e '.[test]' in the checkout of hetsyn")
+
+CHUNK = pack_events(5, np.array([0]), np.array([1]))
+
+
+class Keyed:
+    """A server, and its keys file."""
+
+    def __init__(self, folder: Path, live: Live) -> None:
+        self.path = folder / "keys.json"
+        self.live = live
+        self.url = live.url
+
+    def key(self, name: str, **limits: float) -> str:
+        """A key that the server knows."""
+        key = add_key(self.path, name, Scope, **limits)
+        self.refresh()
+        return key
+
+    def refresh(self) -> None:
+        keys = self.live.app.state.server.access_keys
+        before, deadline_s = dict(vars(keys))["_seen"], time.monotonic() + 10
+        while keys._seen == before:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.01)
+        # the server's event loop reads the file on a thread, and takes it afterwards
+        httpx.get(f"{self.url}/health/live")
+
+    def send(self, key: str, session: str, seq: int, **more: object) -> httpx.Response:
+        body = {"session": session, "seq": seq, "input": events(9), **more}
+        return httpx.post(f"{self.url}/infer", json=body, headers=bearer(key))
+
+    def stream(self, key: str, session: str) -> ClientConnection:
+        url = f"{self.url.replace('http', 'ws')}/stream?encoding=events&model=digits&session={session}"
+        return connect(url, additional_headers=bearer(key), proxy=None)
+
+
+@pytest.fixture(params=["memory", "store"])
+def keyed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Keyed]:
+    add_key(tmp_path / "keys.json", "other")
+    with keyed_server(tmp_path, tmp_path / "keys.json", MemoryStore() if request.param == "store" else None) as live:
+        yield Keyed(tmp_path, live)
+
+
+def limited(response: httpx.Response, sentence: str) -> None:
+    assert response.status_code == 429, response.text
+    assert int(response.headers["retry-after"]) >= 1
+    assert response.json()["type"] == "urn:hetsyn:problem:key-limit"
+    assert sentence in response.json()["detail"]
+
+
+def test_sessions(keyed: Keyed) -> None:
+    alice, bob = keyed.key("alice", max_sessions=2), keyed.key("bob", max_sessions=1)
+    for session in ("a", "b"):
+        assert keyed.send(alice, session, 0).status_code == 200
+    limited(keyed.send(alice, "c", 0), "2 sessions of key 'alice' are open")
+    assert keyed.send(alice, "a", 1).status_code == 200
+    assert keyed.send(bob, "a", 0).status_code == 200
+    limited(keyed.send(bob, "b", 0), "1 sessions of key 'bob' are open")
+    assert keyed.send(alice, "a", 2, end=True).status_code == 200
+    assert keyed.send(alice, "c", 0).status_code == 200
+    with keyed.stream(alice, "d") as stream:
+        stream.recv()
+        stream.send(CHUNK)
+        refused = json.loads(stream.recv())
+    assert (refused["type"], refused["status"], refused["retryable"]) == ("Error", 429, True)
+    assert httpx.delete(f"{keyed.url}/sessions/b", headers=bearer(alice)).status_code == 204
+    assert keyed.send(alice, "d", 0).status_code == 200
+
+
+def test_bytes_of_sessions(keyed: Keyed) -> None:
+    alice = keyed.key("alice")
+    assert keyed.send(alice, "a", 0).status_code == 200
+    taken = httpx.get(f"{keyed.url}/sessions/a", headers=bearer(alice)).json()["state_bytes"]
+    bob = keyed.key("bob", max_session_bytes=2 * (taken + 4_000))
+    opened = 0
+    while (response := keyed.send(bob, f"s{opened}", 0)).status_code == 200:
+        opened += 1
+        assert opened < 20
+    limited(response, "sessions of key 'bob' take")
+    assert opened >= 1
+    assert keyed.send(alice, "b", 0).status_code == 200
+
+
+def test_requests_and_bytes_a_second(keyed: Keyed) -> None:
+    alice, bob = keyed.key("alice", requests_per_s=3), keyed.key("bob", bytes_per_s=1000)
+    answers = [keyed.send(alice, "a", seq) for seq in range(6)]
+    assert [answer.status_code for answer in answers[:3]] == [200] * 3
+    limited(next(answer for answer in answers if answer.status_code != 200), "may send 3 requests a second")
+    assert keyed.send(bob, "a", 0).status_code == 200
+    long = httpx.post(
+        f"{keyed.url}/infer?session=a&seq=1",
+        content=(part for part in [b"x" * 3000]),  # no Content-Length
+        headers=bearer(bob) | {"Content-Type": "application/vnd.hetsyn.events"},
+    )
+    assert long.status_code == 422
+    limited(keyed.send(bob, "a", 1), "may send 1000 bytes a second")
+
+
+def test_streams_are_read_more_slowly(keyed: Keyed) -> None:
+    alice = keyed.key("alice", requests_per_s=20)
+    with keyed.stream(alice, "a") as stream:
+        stream.recv()
+        begun_s = time.monotonic()
+        for _ in range(40):
+            stream.send(CHUNK)
+        results = [json.loads(stream.recv(timeout=20)) for _ in range(40)]
+    took_s = time.monotonic() - begun_s
+    assert [result["seq"] for result in results] == list(range(40))
+    assert took_s > 0.7, took_s  # 20 at once, 20 at 20 a second
+
+
+def test_the_number_of_streams(keyed: Keyed) -> None:
+    import grpc
+    from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub as stub
+
+    alice = keyed.key("alice", max_streams=1)
+    with keyed.stream(alice, "a") as stream:
+        stream.recv()
+        with pytest.raises(InvalidStatus) as caught:
+            keyed.stream(alice, "b")
+        assert caught.value.response.status_code == 429
+        assert "Retry-After" in caught.value.response.headers
+        with grpc.insecure_channel(keyed.live.grpc) as channel:
+            opened = stub(channel).ModelStreamInfer(iter(()), metadata=[("authorization", f"Bearer {alice}")])
+            with pytest.raises(grpc.RpcError) as refused:
+                next(opened)
+            assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert "has 1 streams open" in refused.value.details()
+    deadline_s = time.monotonic() + 10
+    while True:
+        try:
+            with keyed.stream(alice, "b") as stream:
+                stream.recv()
+            return
+        except InvalidStatus:  # the server has not seen the end of the other yet
+            assert time.monotonic() < deadline_s
+
+
+def test_grpc_is_limited(keyed: Keyed) -> None:
+    import tritonclient.grpc as triton
+
+    alice = keyed.key("alice", requests_per_s=2)
+    with triton.InferenceServerClient(keyed.live.grpc) as client:
+        key = {"authorization": f"Bearer {alice}"}
+        with pytest.raises(triton.InferenceServerException, match="may send 2 requests a second") as caught:  # noqa: PT012
+            for _ in range(5):
+                client.get_server_metadata(headers=key)
+        assert caught.value.status() == "StatusCode.RESOURCE_EXHAUSTED"
+
+
+def test_a_revoked_key_ends_its_streams(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    alice, bob = add_key(path, "alice"), add_key(path, "bob")
+    # a stream looks at its key at least as often as at a frame that is under way
+    with keyed_server(tmp_path, path, body_timeout_s=0.3) as live:
+        keyed = Keyed(tmp_path, live)
+        with keyed.stream(alice, "a") as stream, keyed.stream(bob, "a") as other:
+            for one in (stream, other):
+                one.recv()
+                one.send(CHUNK)
+                assert json.loads(one.recv())["seq"] == 0
+            with changing(path) as document:
+                entry = document.find("alice")
+                assert entry is not None
+                write_document(path, document.replaced(entry.model_copy(update={"secrets": ()})))
+            keyed.refresh()
+            refused = json.loads(stream.recv(timeout=10))
+            assert (refused["problem"], refused["status"]) == ("key-refused", 401)
+            with pytest.raises(ConnectionClosed):
+                stream.recv(timeout=10)
+            other.send(CHUNK)
+            assert json.loads(other.recv())["seq"] == 1
+        assert keyed.send(alice, "a", 1).status_code == 401
+
+
+def test_our_clients_wait_until_they_may(keyed: Keyed) -> None:
+    alice = keyed.key("alice", requests_per_s=10)
+    audio = sound(800)
+    for transport in get_args(TransportName):
+        with StreamingClient(keyed.url, key=alice) as client, client.session(transport=transport) as session:
+            for _ in range(12):
+                reply = session.send(audio, 8000)
+            assert reply["seq"] == 11
+            session.end()
+
+    async def stream() -> None:
+        async with AsyncStreamingClient(keyed.url, key=alice) as client, client.session() as session:
+            for _ in range(10):
+                reply = await session.send(audio, 8000)
+            assert reply["seq"] == 9
+            await session.end()
+
+    asyncio.run(stream())

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import hmac
+import logging
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from service.errors import KeyLacksScope, KeyRefused, KeysUnusable
+from service.keys.caller import ANYBODY, Caller, Scope, unpacked
+from service.keys.document import changing, read_document, utc_now, write_document
+from service.keys.keys import Keys
+from tests.support.clock import Clock
+from tests.support.keyed import add_key
+
+UNKNOWN = "hsk_0123456789abcdef_" + "a" * 43
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "keys.json"
+
+
+def test_a_key_is_its_callers(path: Path) -> None:
+    alice, bob = add_key(path, "alice"), add_key(path, "bob", [Scope.metrics])
+    keys = Keys(path)
+    assert len(keys) == 2
+    assert (keys.caller(alice).key, keys.caller(bob).scopes) == ("alice", frozenset({Scope.metrics}))
+    assert keys.caller(alice).session("s") == "alice/s"
+    assert unpacked(keys.caller(alice).packed()) == keys.caller(alice)
+    keys.caller(alice).check(Scope.state)
+    with pytest.raises(KeyLacksScope, match="key 'bob' lacks the scope 'infer'"):
+        keys.caller(bob).check(Scope.infer)
+    assert ANYBODY.session("s") == "s"
+
+
+@pytest.mark.parametrize("wrong", ["", "x", UNKNOWN, "Bearer x"])
+def test_nothing_else_is(path: Path, wrong: str) -> None:
+    alice = add_key(path, "alice")
+    keys = Keys(path)
+    for credential in (wrong, alice[:-1], alice + "a", alice[:21] + "a" * 43, alice.upper()):
+        with pytest.raises(KeyRefused) as caught:
+            keys.caller(credential)
+        assert credential == "" or credential not in str(caught.value)
+    with pytest.raises(KeyRefused, match="Authorization: Bearer KEY"):
+        keys.caller(None)
+
+
+def test_an_unknown_id_costs_what_a_known_one_costs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alice = add_key(path, "alice")
+    keys = Keys(path)
+    compared: list[tuple[int, int]] = []
+    original = hmac.compare_digest
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append((len(one), len(other)))
+        return original(one, other)
+
+    monkeypatch.setattr("service.keys.keys.hmac.compare_digest", compare)
+    keys.caller(alice)
+    for wrong in (UNKNOWN, alice[:21] + "a" * 43):
+        with pytest.raises(KeyRefused, match="does not know the key, or it was revoked"):
+            keys.caller(wrong)
+    assert compared == [(32, 32)] * 3
+
+
+def test_keys_and_secrets_expire(path: Path) -> None:
+    alice = add_key(path, "alice")
+    wall = Clock(utc_now().timestamp())
+    with changing(path) as document:
+        key = document.keys[0]
+        write_document(path, document.replaced(key.model_copy(update={"expires_at": utc_now() + timedelta(hours=1)})))
+    keys = Keys(path, wall=wall)
+    caller = keys.caller(alice)
+    wall.now_s += 3599
+    keys.check(caller)
+    wall.now_s += 2
+    with pytest.raises(KeyRefused, match="the key 'alice' has expired"):
+        keys.caller(alice)
+    with pytest.raises(KeyRefused, match="has expired: open the stream again"):
+        keys.check(caller)
+
+
+async def test_another_file_counts_at_once_and_a_damaged_one_does_not(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    alice = add_key(path, "alice")
+    keys = Keys(path)
+    caller = keys.caller(alice)
+    changes: list[int] = []
+    keys.on_change = lambda: changes.append(len(keys))
+    await keys.refresh()
+    assert changes == []
+    bob = add_key(path, "bob")
+    await keys.refresh()
+    assert changes == [2]
+    assert keys.caller(bob).key == "bob"
+    keys.check(caller)
+    good = path.read_bytes()
+    for damage in (b"", b"{", good[:-20], good.replace(b"alice", b"Alice")):
+        path.write_bytes(damage)
+        caplog.clear()
+        with caplog.at_level(logging.ERROR):
+            await keys.refresh()
+            await keys.refresh()
+        assert keys.caller(alice) == caller
+        assert len(caplog.records) == 1
+        assert "the keys stay as they were" in caplog.text
+    path.unlink()
+    await keys.refresh()
+    assert keys.caller(alice) == caller
+    with pytest.raises(KeysUnusable):
+        Keys(path)
+    path.write_bytes(good)
+    add_key(path, "alice")  # in place of the old secret
+    await keys.refresh()
+    with pytest.raises(KeyRefused):
+        keys.caller(alice)
+    with pytest.raises(KeyRefused, match="was changed or revoked"):
+        keys.check(caller)
+
+
+def test_workers_share_the_limits(path: Path) -> None:
+    alice = add_key(path, "alice", max_sessions=10, max_streams=1, requests_per_s=9)
+    shares = [Keys(path, (index, 4)).limits("alice") for index in range(4)]
+    assert [share.max_sessions for share in shares] == [3, 3, 2, 2]
+    assert [share.max_streams for share in shares] == [1] * 4
+    assert sum(share.requests_per_s or 0 for share in shares) == 9
+    assert {share.max_session_bytes for share in shares} == {None}
+    assert Keys(path).usage(Keys(path).caller(alice)).limits.max_sessions == 10
+
+
+def test_nothing_shows_a_secret(path: Path) -> None:
+    alice = add_key(path, "alice")
+    keys = Keys(path)
+    shown = f"{keys!r} {keys.caller(alice)!r} {vars(keys)!r} {read_document(path)!r}"
+    assert alice[21:] not in shown
+    assert isinstance(keys.caller(alice), Caller)
