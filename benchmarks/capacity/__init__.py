@@ -2,7 +2,7 @@
 
 A simulation, from costs that are measured on this machine. First it must say what a server here does: with memory, file
 and Valkey, two workers, and a proxy in front. The costs come from closed loops of 1, 4 and 64 sessions and from a light
-open loop; all other loads are predictions, and are then measured. After that it goes where this machine cannot: to 100
+open loop; all other loads are simulated from these, and measured. After that it goes where this machine cannot: to 100
 replicas and a million sessions. With ``--costs`` nothing is measured: the costs of kept results are used.
 
 The stores of the comparison write to a folder in memory (``--disk``), because a shared disk takes another time each

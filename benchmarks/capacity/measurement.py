@@ -1,7 +1,7 @@
 """What this machine's servers cost and do: the numbers that the simulation begins with, and those that it must meet.
 
-Costs come from closed loops of ``CALIBRATED`` sessions. All other loads are predictions. The CPU time is that of
-the main threads, which run the event loops.
+Costs come from closed loops of ``CALIBRATED`` sessions, and from the load ``LIGHT``. All other loads set no cost. The
+CPU time is that of the main threads, which run the event loops.
 """
 
 from __future__ import annotations
