@@ -10,6 +10,7 @@ from pathlib import Path
 
 from benchmarks import (
     agreement,
+    capacity,
     carried,
     clients,
     compare,
@@ -42,6 +43,7 @@ from benchmarks import (
 
 BENCHMARKS = {
     "agreement": agreement,
+    "capacity": capacity,
     "carried": carried,
     "clients": clients,
     "compare": compare,

@@ -176,7 +176,7 @@ def accuracy(sets: dict[str, list[Path]], load: Load) -> dict[str, Accuracy]:
             names = [digit(path) for path in paths]
             right = [_right(one, names) for one in (float32, float16)]
             differ = sum(a["label"] != b["label"] for a, b in zip(float32, float16, strict=True))
-            record_bytes = [_record_bytes(target, load) for target in targets]
+            sizes = [record_bytes(target, load) for target in targets]
             accuracies[title] = Accuracy(
                 recordings=len(paths),
                 right_float32=right[0],
@@ -184,8 +184,8 @@ def accuracy(sets: dict[str, list[Path]], load: Load) -> dict[str, Accuracy]:
                 labels_that_differ=differ,
                 largest_shift=float(shift.max()),
                 median_shift=float(np.median(shift)),
-                record_bytes_float32=record_bytes[0],
-                record_bytes_float16=record_bytes[1],
+                record_bytes_float32=sizes[0],
+                record_bytes_float16=sizes[1],
             )
         return accuracies
 
@@ -203,7 +203,7 @@ def _last_reply(target: HetsynTarget, path: Path) -> dict[str, Any]:
     return reply
 
 
-def _record_bytes(target: HetsynTarget, load: Load) -> int:
+def record_bytes(target: HetsynTarget, load: Load) -> int:
     """Size of the record of a session in the middle of a recording."""
     exchange(target.address, target.request("measured", 0, load.chunks[0], is_last=False))
     connection = HTTPConnection(target.address.host, target.address.port)

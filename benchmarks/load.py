@@ -73,7 +73,7 @@ def typical(rounds: Sequence[Figures]) -> Figures:
     )
 
 
-class _CountingTarget:
+class CountingTarget:
     """A target that counts the applied chunks, those of the warm-up included: the CPU time is that of all chunks."""
 
     def __init__(self, target: Target) -> None:
@@ -109,7 +109,7 @@ def closed_loop(
     """
     contention = CpuContention(server.pids)
     run_loop(contention.until_quiet(patience_s))
-    counting = _CountingTarget(target)
+    counting = CountingTarget(target)
     contention.usage()
     measured = run_loop(measure(counting, load, ClosedLoop(concurrency), settings))
     usage = contention.usage()

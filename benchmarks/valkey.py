@@ -51,6 +51,11 @@ class ValkeyServer:
         return f"redis://127.0.0.1:{self.port}/0"
 
     @property
+    def pids(self) -> list[int]:
+        """Of its process; none before the start."""
+        return [] if self._process is None else [self._process.pid]
+
+    @property
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 

@@ -105,7 +105,7 @@ def _microseconds(
 ) -> float:
     """CPU microseconds a chunk on one path."""
     if path == ENGINE:
-        return _engine(case, seconds, sessions)
+        return engine_us(case, seconds, sessions)
     if path == INFER:
         settings = RunSettings(duration_s=seconds, warmup_s=WARM_UP_S)
         target = case.workload.target(address)
@@ -114,7 +114,8 @@ def _microseconds(
     return 1e6 * clients
 
 
-def _engine(case: Case, seconds: float, sessions: int) -> float:
+def engine_us(case: Case, seconds: float, sessions: int) -> float:
+    """CPU microseconds a chunk of the engine alone, in batches of so many sessions."""
     load = case.workload.load
     model = ModelCatalog(ROOT / "models").get(case.workload.name, None)
     form = model.manifest.default_form

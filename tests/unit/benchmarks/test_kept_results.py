@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks import durability, engine_report, peers, saturation, service, soak
+from benchmarks.capacity import report as capacity_report
 from benchmarks.faults import report as faults_report
 from tests.support.paths import ROOT
 
@@ -20,6 +21,7 @@ Plot = Callable[[dict[str, Any], Path], None]
 @pytest.mark.parametrize(
     ("name", "plot"),
     [
+        ("capacity", capacity_report.plot),
         ("durability", durability.plot),
         ("engine", engine_report.plot),
         ("faults-file", faults_report.plot),
