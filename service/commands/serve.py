@@ -299,7 +299,7 @@ def serve_models(
         str,
         typer.Option(
             envvar="HETSYN_STORE",
-            help="Session store: memory://, file:///path/sessions.db, valkey://host, valkey-cluster://host,host/.",
+            help="Session store: memory://, file:///path/sessions.db, valkey://host, or valkey-cluster://a,b/.",
             rich_help_panel=STORE,
         ),
     ] = StoreSettings.url,

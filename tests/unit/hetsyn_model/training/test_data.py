@@ -129,7 +129,11 @@ def test_a_file_that_is_not_shd_is_refused(tmp_path: Path) -> None:
         read_shd(tmp_path / "b.h5")
 
 
-@given(st.binary(min_size=2, max_size=400).filter(lambda content: len(content) % 2 == 0), st.integers(1, 2))
+@given(
+    # libsndfile takes what begins with "wvpk" for WavPack, within a wav file too, and refuses it
+    st.binary(min_size=2, max_size=400).filter(lambda content: len(content) % 2 == 0 and content[:4] != b"wvpk"),
+    st.integers(1, 2),
+)
 @settings(max_examples=50)
 def test_samples_are_those_of_the_standard_librarys_reader(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, channels: int
