@@ -41,7 +41,7 @@ NOT_RUN = {
     r"pip install ": "changes the environment, from the network",
     r"python3 -m venv |\. \.venv/": "makes the environment that the tests run in",
     r"make (test|lint)$": "runs this test itself",
-    r"make wheel$": "takes minutes, and downloads a compiler: tests/unit/build_support",
+    r"make (wheel|release)\b": "takes minutes, and downloads a compiler: tests/integration/test_release.py",
     r"docker |HETSYN_FSYNC=\w+ docker ": "needs Docker: docker/check does it in CI",
     r"arecord |ffmpeg ": "needs a microphone: tests/e2e/test_listening.py, and examples/speak.py in the tutorial",
     r"make operators-cuda|hetsyn serve --device cuda|python -m benchmarks gpu ": "needs nvcc or a GPU",
