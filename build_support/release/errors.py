@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 TAIL_LINES = 15
 # variables that would make a build or a trial depend on the machine
@@ -23,12 +22,12 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def run(
-    command: Sequence[str | Path], failure: str, *, variables: Mapping[str, str] | None = None, stdin: bytes = b""
+    command: Sequence[object], failure: str, *, variables: Mapping[str, str] | None = None, stdin: bytes = b""
 ) -> str:
     """Run a program, and return what it prints.
 
     Args:
-        command: program and arguments.
+        command: program and arguments, as text or paths.
         failure: the sentence if it fails; the last lines of its output follow.
         variables: its whole environment; by default ``environment()``.
         stdin: its input.

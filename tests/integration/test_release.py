@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import pytest
 from build_support.release import source
 from build_support.release.changelog import version_of
 from build_support.release.contents import check_sdist, check_wheel
-from build_support.release.errors import ReleaseError
+from build_support.release.errors import ReleaseError, run
 from build_support.release.packages import build_sdist, build_wheel, require_equal, try_environment
 from build_support.release.source import Source
 from tests.support.paths import MODELS, ROOT
@@ -66,8 +65,8 @@ def test_the_wheel_serves_outside_the_checkout(builds: list[tuple[Path, Path]], 
     environment = tmp_path / "environment"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
     python = environment / "bin/python"
-    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "--no-deps", "--no-index", builds[0][1]], check=True, env=os.environ | {"PIP_USER": "0"})
+    options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--no-index"]
+    run([sys.executable, "-m", "pip", "--python", python, "install", *options, builds[0][1]], "the wheel is refused")
     (packages,) = environment.glob("lib/python*/site-packages")
     installed_here = [path for path in sys.path if path.endswith("site-packages")]
     (packages / "dependencies.pth").write_text("\n".join(installed_here) + "\n")
