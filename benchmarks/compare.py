@@ -16,10 +16,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -94,8 +95,20 @@ class Checkout:
         }
 
     @contextmanager
-    def serve(self, probe: Workload, log: Path) -> Iterator[tuple[ServerProcess, Address]]:
+    def serve(
+        self,
+        probe: Workload,
+        log: Path,
+        options: Sequence[str] = (),
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> Iterator[tuple[ServerProcess, Address]]:
         """``hetsyn serve`` of this checkout. It has answered a chunk of ``probe``.
+
+        Args:
+            probe: see above.
+            log: file for the server's output.
+            options: of the command, after the usual ones.
+            environment: variables beside the usual ones.
 
         Raises:
             ServerError: it did not start.
@@ -103,9 +116,9 @@ class Checkout:
         address = Address("127.0.0.1", free_port())
         # -P: not the working directory's hetsyn.py
         command = [str(self.python), "-P", "-m", "hetsyn", "serve", "--models", str(self.root / "models")]
-        command += ["--port", str(address.port), "--log-level", "warning"]
+        command += ["--port", str(address.port), "--log-level", "warning", *options]
         missing = missing_answer(probe.target(address), probe.load.chunks[0])
-        with ServerProcess(command, self.environment, missing, log) as server:
+        with ServerProcess(command, {**self.environment, **environment}, missing, log) as server:
             yield server, address
 
     def _output(self, *arguments: str) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.server_process import ServerProcess
+from hetsyn_client.loadtest.carrier import Carried
 from hetsyn_client.loadtest.cpu_contention import QUIET_CORES, CpuContention
 from hetsyn_client.loadtest.load import Load
 from hetsyn_client.loadtest.measurement import Measurement
@@ -80,6 +81,8 @@ class _CountingTarget:
         self.address = target.address
         self.request = target.request
         self.drop = target.drop
+        if isinstance(target, Carried):
+            self.carrier = target.carrier
         self.applied = 0
 
     def judge(self, response: Response) -> ChunkOutcome:

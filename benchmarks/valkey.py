@@ -36,19 +36,23 @@ class ValkeyServer:
 
     Args:
         folder: of its data.
-        options: of its command line.
+        options: of its command line, kept as an attribute too.
         port: by default a free one.
     """
 
     def __init__(self, folder: Path, *options: str, port: int | None = None) -> None:
         self._folder = folder
-        self._options: Sequence[str] = options
+        self.options: Sequence[str] = options
         self.port = port or free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
 
     def __enter__(self) -> ValkeyServer:
         self.start()
@@ -57,7 +61,7 @@ class ValkeyServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._process is not None and self._process.poll() is None:
+        if self.is_running:
             self.resume()
             self.kill()
 
@@ -66,7 +70,7 @@ class ValkeyServer:
             raise FileNotFoundError(MISSING)
         command = [
             BINARY, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder), "--save", "",
-            "--appendonly", "yes", "--appendfsync", "always", *self._options,
+            "--appendonly", "yes", "--appendfsync", "always", *self.options,
         ]  # fmt: skip
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         deadline_s = time.monotonic() + START_TIMEOUT_S
@@ -109,6 +113,6 @@ class ValkeyServer:
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
                 connection.sendall(b"PING\r\n")
-                return connection.recv(16).startswith(b"+PONG")
+                return connection.recv(16).startswith((b"+PONG", b"-NOAUTH"))
         except OSError:
             return False

@@ -29,6 +29,8 @@ from service.errors import HetsynError
 from service.models.catalog import ModelCatalog
 from service.observe.clock import Clock
 from service.observe.counters import Counters
+from service.observe.drops import DropLog
+from service.observe.webhook import Webhook
 from service.open_inference.service import OpenInference
 from service.registry.begun import BegunSessions
 from service.registry.local import LocalSessions
@@ -76,6 +78,7 @@ class Server:
         open_inference: the Open Inference Protocol on these.
         grpc: its port; None where there is none.
         siblings: workers of the same server; None is this process alone.
+        webhook: gets the sessions that are dropped; None where nobody wants them.
     """
 
     settings: Settings
@@ -93,6 +96,7 @@ class Server:
     open_inference: OpenInference
     grpc: GrpcServer | None = None
     siblings: Siblings | None = None
+    webhook: Webhook | None = None
 
     async def start(self) -> None:
         """Open the session store and the port of gRPC. A second call does nothing.
@@ -117,6 +121,8 @@ class Server:
         self.uploads.close()
         await self.batcher.close()
         await self.registry.sessions.close()
+        if self.webhook is not None:
+            await asyncio.to_thread(self.webhook.close)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -174,6 +180,12 @@ def build_server(
     )
     store = store or open_store(settings.store.url, settings.store.timeout_s)
     counters = Counters()
+    counters.timings.has_store = store is not None
+    counters.on_drop.append(DropLog())
+    webhook = None if settings.webhook_url is None else Webhook(settings.webhook_url)
+    if webhook is not None:
+        counters.on_drop.append(webhook)
+        counters.webhook_events = webhook.counts
     siblings = None
     if place is not None:
         siblings = Siblings(place.routing, Path(place.folder), has_store=store is not None, counters=counters)
@@ -196,6 +208,7 @@ def build_server(
         batching.inline_s,
         max_work=limits.max_waiting_steps,
         client_share=limits.client_share,
+        timings=counters.timings,
     )
     advance = Advance(engine, batcher.run, catalog, counters, settings.forms)
     sessions: SessionTable
@@ -252,6 +265,7 @@ def build_server(
         open_inference=open_inference,
         grpc=grpc,
         siblings=siblings,
+        webhook=webhook,
     )
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Callable, Sequence
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,13 @@ from rich.console import Console
 
 from benchmarks.contenders import RECORDINGS, ROOT
 from benchmarks.faults.clients import Acknowledgements, Client, ReferenceRecording
+from benchmarks.faults.cluster import open_stage_store
 from benchmarks.faults.hub import HubClient
 from benchmarks.faults.live import LiveClient, StreamClient
-from benchmarks.faults.report import plot, print_results, summary
+from benchmarks.faults.report import RECOVERY_S, plot, print_results, summary
 from benchmarks.faults.schedule import MIXES, schedule
 from benchmarks.faults.script import Occurred, Script
-from benchmarks.faults.stage import Replica, open_stage_store
+from benchmarks.faults.stage import Replica
 from benchmarks.faults.tally import Tally, as_reference
 from benchmarks.load import exchange
 from benchmarks.recordings import cut
@@ -47,6 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--chunks", type=int, default=10_000, help="the least number of acknowledged chunks")
     parser.add_argument("--clients", type=int, default=16, help="each with one session at a time")
     parser.add_argument("--appendfsync", choices=("always", "everysec"), default="always", help="of Valkey")
+    parser.add_argument(
+        "--replicas", type=int, default=1, help="of a cluster's node that must have a chunk before it is answered"
+    )
     parser.add_argument("--seed", type=int, default=1, help="of the faults, and of the clients")
     parser.add_argument("--plot", type=Path, help="where the plot goes, PNG")
 
@@ -66,6 +71,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
                 arguments.seed,
                 arguments.appendfsync,
                 arguments.transport,
+                replicas=arguments.replicas,
                 quick=arguments.quick,
             )
         )
@@ -85,12 +91,13 @@ async def disturbed(
     appendfsync: str = "always",
     transport: str = "infer",
     *,
+    replicas: int = 1,
     quick: bool = True,
 ) -> dict[str, Any]:
     """One run. The results as JSON values.
 
     Args:
-        store_name: ``valkey``, ``file`` or ``memory``.
+        store_name: one of ``MIXES``.
         folder: for the store's data and the logs.
         faults: number of faults.
         chunks: the least number of acknowledged chunks.
@@ -98,6 +105,8 @@ async def disturbed(
         seed: of the faults, and of the clients.
         appendfsync: of Valkey.
         transport: ``infer``, ``stream`` or ``streams``.
+        replicas: of a cluster's node that must have a chunk before it is answered; without any, a failover may lose
+            chunks, and the run passes if clients are told of every loss.
         quick: the run may be too short to prove anything.
 
     Raises:
@@ -116,26 +125,28 @@ async def disturbed(
             soft_wrap=True,
         )
 
-    store = open_stage_store(store_name, folder, appendfsync)
-    replicas: list[Replica] = []
+    store = open_stage_store(store_name, folder, appendfsync, replicas, seed)
+    servers: list[Replica] = []
+    may_lose = store_name == "valkey-cluster" and not replicas
     try:
         store.start()
-        replicas = [Replica(store.url, folder / f"replica-{index}.log") for index in range(REPLICAS)]
-        for replica in replicas:
-            replica.start()
-        for replica in replicas:
-            await replica.ready()
-        targets = [_target(replica) for replica in replicas]
+        servers = [Replica(store.url, folder / f"replica-{index}.log") for index in range(REPLICAS)]
+        for server in servers:
+            server.start()
+        for server in servers:
+            await server.ready()
+        targets = [_target(server) for server in servers]
         pinned = store_name == "memory"
         make = CLIENTS[transport]
+        options = {"pinned": pinned} | ({"may_lose": may_lose} if transport == "infer" else {})
         streams = [
-            make(index, recordings, targets, tally, acknowledgements, seed, pinned=pinned) for index in range(clients)
+            make(index, recordings, targets, tally, acknowledgements, seed, **options) for index in range(clients)
         ]
-        script = Script(replicas, store, streams, tally, acknowledgements, report)
+        script = Script(servers, store, streams, tally, acknowledgements, report)
         occurred = await script.play(schedule(store_name, faults, REPLICAS, seed), chunks)
     finally:
-        for replica in replicas:
-            replica.kill()
+        for server in servers:
+            server.kill()
         store.close()
     settings = {
         "store": store.described,
@@ -144,7 +155,9 @@ async def disturbed(
         "seed": seed,
         "transport": transport,
     }
-    return summary(settings, tally, acknowledgements, occurred, quick=quick)
+    # in a cluster, a fault lasts until the cluster is whole, and recovery is the start of a process on a busy machine
+    limit_s = inf if store_name == "valkey-cluster" else RECOVERY_S
+    return summary(settings, tally, acknowledgements, occurred, quick=quick, may_lose=may_lose, recovery_s=limit_s)
 
 
 def _http_client(
@@ -156,9 +169,13 @@ def _http_client(
     seed: int,
     *,
     pinned: bool,
+    may_lose: bool,
 ) -> Client:
     is_numbering = index % UNNUMBERED_EVERY != UNNUMBERED_EVERY - 1
-    return Client(index, recordings, targets, tally, acknowledgements, seed, pinned=pinned, is_numbering=is_numbering)
+    return Client(
+        index, recordings, targets, tally, acknowledgements, seed, pinned=pinned, is_numbering=is_numbering,
+        may_lose=may_lose,
+    )  # fmt: skip
 
 
 CLIENTS: dict[str, Callable[..., Client | LiveClient]] = {

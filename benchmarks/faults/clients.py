@@ -185,6 +185,7 @@ class Client:
         pinned: whether a session stays on one replica, as it must without a shared store.
         is_numbering: whether chunks have numbers. An unnumbered chunk is sent once, and a session ends with the first
             one that gets no answer.
+        may_lose: the store may lose a chunk. Then its number is free again, so no client uses it for other content.
     """
 
     def __init__(
@@ -198,6 +199,7 @@ class Client:
         *,
         pinned: bool,
         is_numbering: bool = True,
+        may_lose: bool = False,
     ) -> None:
         self.index = index
         self._recordings = recordings
@@ -208,6 +210,7 @@ class Client:
         self._name = f"faults-{seed}-{index}"
         self._pinned = pinned
         self._is_numbering = is_numbering
+        self._shares = {way: share for way, share in SHARES.items() if not (may_lose and way is Manner.conflicting)}
         self._own_replica = 0
         self._lines = [Line(target.address) for target in targets]
         self._spare = [Line(target.address) for target in targets]
@@ -288,7 +291,7 @@ class Client:
     async def _chunk(self, stream: ClientSession, recording: ReferenceRecording) -> bool:
         """Send the next chunk until it is acknowledged. False if the session was given up."""
         seq, last = stream.acknowledged, len(recording.chunks) - 1
-        manner = self._rng.choices(list(SHARES), list(SHARES.values()))[0]
+        manner = self._rng.choices(list(self._shares), list(self._shares.values()))[0]
         self._tally.manners[manner.value] += 1
         request = self._request(stream, recording, seq)
         # not if this chunk was sent early without an answer: it may be applied by now, and the next would not be early

@@ -20,6 +20,14 @@ class Kind(StrEnum):
     lose_answers = "lose the store's answers"  # and cut the replicas' connections to it, time and again
     full_store = "full store"  # the disk of a file; the memory of Valkey
     damaged_file = "damaged file"  # while all replicas are down
+    # of a cluster; each is over when the cluster is whole again
+    kill_primary = "kill a primary"  # SIGKILL; its replica takes over, and it comes back as a replica
+    kill_lagging = "kill a primary whose replica lags"  # cut off for that time, then takes over
+    restart_primary = "restart a primary"  # SIGKILL, started again after that time, before its replica takes over
+    pause_primary = "pause a primary"  # SIGSTOP, SIGCONT; a long pause makes its replica take over
+    kill_backup = "kill the replica of a primary"
+    hand_over = "planned failover"  # CLUSTER FAILOVER
+    move_slots = "move slots"  # with sessions, to another primary
 
 
 # shortest and longest; some last longer than the timeouts of servers (2 s) and clients (1 s)
@@ -33,13 +41,30 @@ LASTS_S: Mapping[Kind, tuple[float, float]] = {
     Kind.lose_answers: (0.3, 1.0),
     Kind.full_store: (0.5, 1.5),
     Kind.damaged_file: (0.0, 0.0),
+    Kind.kill_primary: (0.0, 0.0),
+    Kind.kill_lagging: (0.1, 0.3),
+    Kind.restart_primary: (0.0, 0.3),
+    Kind.pause_primary: (0.1, 2.5),
+    Kind.kill_backup: (0.0, 1.0),
+    Kind.hand_over: (0.0, 0.0),
+    Kind.move_slots: (0.0, 0.0),
 }
+
+OF_A_CLUSTER = (
+    Kind.kill_primary, Kind.kill_lagging, Kind.restart_primary, Kind.pause_primary, Kind.kill_backup, Kind.hand_over,
+    Kind.move_slots,
+)  # fmt: skip
 
 # the possible faults of each store, with their shares
 MIXES: Mapping[str, Mapping[Kind, int]] = {
     "valkey": {
         Kind.kill_replica: 7, Kind.pause_replica: 5, Kind.kill_store: 5, Kind.pause_store: 4, Kind.kill_all: 2,
         Kind.cut_connections: 4, Kind.lose_answers: 4, Kind.full_store: 3,
+    },
+    "valkey-cluster": {
+        Kind.kill_replica: 6, Kind.pause_replica: 2, Kind.kill_primary: 6, Kind.kill_lagging: 6,
+        Kind.restart_primary: 3, Kind.pause_primary: 4, Kind.kill_backup: 2, Kind.hand_over: 6, Kind.move_slots: 12,
+        Kind.kill_all: 1, Kind.cut_connections: 3,
     },
     "file": {
         Kind.kill_replica: 8, Kind.pause_replica: 5, Kind.kill_all: 2, Kind.cut_connections: 4, Kind.full_store: 5,

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 from benchmarks.faults.clients import Acknowledgements, Client, client_path, replica_path
 from benchmarks.faults.live import LiveClient
-from benchmarks.faults.schedule import Fault, Kind
+from benchmarks.faults.schedule import OF_A_CLUSTER, Fault, Kind
 from benchmarks.faults.stage import UNDER_WAY_TIMEOUT_S, Replica, Store
 from benchmarks.faults.tally import Tally
 from benchmarks.server_process import ServerError
 
-RECOVERY_TIMEOUT_S = 20.0
+RECOVERY_TIMEOUT_S = 60.0
 LAST_CHUNKS_TIMEOUT_S = 60.0
 
 
@@ -170,6 +170,9 @@ class Script:
                 back_s = time.perf_counter()
                 for one in self._replicas:
                     one.start()
+            case kind if kind in OF_A_CLUSTER:
+                remark = await asyncio.to_thread(self._store.disturb, kind, fault.lasts_s)
+                back_s = time.perf_counter()
         recovered_s = await self._recovery(paths)
         return Occurred(fault.kind, index, began_s, back_s, recovered_s, self._tally.errors.total() - errors, remark)
 

@@ -18,6 +18,7 @@ from typing import Protocol
 
 from benchmarks.contenders import ENVIRONMENT, HERE, ROOT
 from benchmarks.faults.relay import HOST, Relay
+from benchmarks.faults.schedule import Kind
 from benchmarks.server_process import ServerError, free_port
 from benchmarks.valkey import MISSING, ValkeyServer
 from hetsyn_client.loadtest.target import Address
@@ -131,6 +132,7 @@ class Store(Protocol):
     def free(self, pids: Sequence[int]) -> None: ...
     def damage(self) -> None: ...
     def restore(self) -> None: ...
+    def disturb(self, kind: Kind, lasts_s: float) -> str: ...
 
 
 class NoStore:
@@ -154,6 +156,10 @@ class NoStore:
         pass
 
     free = fill
+
+    def disturb(self, kind: Kind, lasts_s: float) -> str:  # noqa: ARG002
+        """Play one of the faults of a cluster to its end. A remark."""
+        return ""
 
 
 class ValkeyStore(NoStore):
@@ -272,12 +278,6 @@ class FileOnDisk(NoStore):
     def _checkpoint(self) -> None:
         with closing(sqlite3.connect(self._path, timeout=1.0)) as database, suppress(sqlite3.OperationalError):
             database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-
-
-def open_stage_store(name: str, folder: Path, appendfsync: str) -> Store:
-    if name == "valkey":
-        return ValkeyStore(folder, appendfsync)
-    return FileOnDisk(folder) if name == "file" else NoStore()
 
 
 def _mounted(folder: Path, size_bytes: int) -> bool:

@@ -73,6 +73,8 @@ class Tally:
     Attributes:
         acknowledged: chunks acknowledged.
         lost: acknowledged chunks that are not applied.
+        noticed: of these, by the answer that told it: the kind of refusal, or the number in the reply to a chunk that
+            had none.
         twice: chunks that were applied again, or that must not be applied.
         wrong: answers that differ from the undisturbed server's.
         skipped: chunks applied without a reply.
@@ -99,11 +101,17 @@ class Tally:
     manners: Counter[str] = field(default_factory=Counter)
     probes: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
+    noticed: Counter[str] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
 
     @property
     def is_clean(self) -> bool:
         return not (self.lost or self.twice or self.wrong or self.broken)
+
+    @property
+    def is_honest(self) -> bool:
+        """Whether nothing is wrong but losses that clients were told of, and sessions given up because of them."""
+        return not (self.twice or self.wrong) and self.noticed.total() == self.lost and self.broken <= self.lost
 
     def failed(self, why: str) -> None:
         """A request got no answer."""
@@ -206,7 +214,7 @@ class Tally:
         if not isinstance(expected, int):
             return self._refused(stream, stream.sent, status, _problem(body)[0])
         if expected < stream.acknowledged:
-            self._lost(stream, stream.sent, stream.acknowledged - expected, f"{status}, {expected} is expected")
+            self._lost(stream, stream.sent, stream.acknowledged - expected, f"GET {status}, {expected} is expected")
             return ChunkVerdict.broken
         if expected > stream.sent:
             self.twice += expected - stream.sent
@@ -267,11 +275,14 @@ class Tally:
             self.twice += 1
         else:
             self.lost += 1
+            if _json(body).get("seq") != seq:
+                self.noticed["the number in the reply"] += 1
         self._blame(stream, seq, f"{body[:300]!r} instead of {expected[:300]!r}")
         return False
 
     def _lost(self, stream: ClientSession, seq: int, chunks: int, why: str) -> None:
         self.lost += chunks
+        self.noticed[why.partition(",")[0]] += chunks
         self._blame(stream, seq, f"{chunks} acknowledged chunks are lost: {why}")
         self._give_up(stream)
 

@@ -10,6 +10,7 @@ from math import inf
 from service.admission.uploads import Uploads
 from service.errors import RETRY_S, Overloaded, ShuttingDown
 from service.observe.clock import Clock
+from service.observe.timings import Transport
 
 
 class Admission:
@@ -71,13 +72,14 @@ class Admission:
             raise shutting_down()
         self._check(client)
 
-    def permit(self, client: str) -> Permit:
+    def permit(self, client: str, transport: Transport = "http") -> Permit:
         """A permit, as a context: taken at its beginning, when the request's body has arrived, until the reply.
 
         Args:
             client: that sends the request.
+            transport: by which it came.
         """
-        return Permit(self, client)
+        return Permit(self, client, transport)
 
     def take(self, client: str) -> float:
         """Take a permit.
@@ -141,14 +143,18 @@ class Permit:
     Attributes:
         client: that sends the request.
         due_s: see ``Admission.take``; set when the permit is taken.
+        transport: by which the request came.
+        came_s: when it was complete, in seconds of ``time.perf_counter``.
     """
 
-    __slots__ = ("_admission", "client", "due_s")
+    __slots__ = ("_admission", "came_s", "client", "due_s", "transport")
 
-    def __init__(self, admission: Admission, client: str) -> None:
+    def __init__(self, admission: Admission, client: str, transport: Transport = "http") -> None:
         self._admission = admission
         self.client = client
         self.due_s = inf
+        self.transport = transport
+        self.came_s = time.perf_counter()
 
     def __enter__(self) -> Permit:
         self.due_s = self._admission.take(self.client)

@@ -23,6 +23,7 @@ from service.live.text_frames import SUBPROTOCOL
 PATH, MANY_PATH = "/stream", "/streams"
 PATHS = {PATH.encode(), MANY_PATH.encode()}
 VERSION = b"13"
+CONTEXT = (b"x-request-id", b"traceparent", b"tracestate")
 MOST_PARAMETERS = 32  # of the query
 BODY = frozenset((b"content-length", b"transfer-encoding", b"expect", b"trailer", b"te"))
 
@@ -38,6 +39,7 @@ class Handshake(NamedTuple):
         origin: of the page whose script opens the connection; empty where there is none.
         host: to which the client has connected.
         request_id: ``X-Request-ID``; None where there is none.
+        context: the headers that ``observe.context`` reads.
     """
 
     path: str
@@ -47,6 +49,7 @@ class Handshake(NamedTuple):
     origin: str
     host: str
     request_id: bytes | None
+    context: tuple[Field, ...] = ()
 
 
 def handshake(method: bytes, version: str, url: bytes, headers: Sequence[Field]) -> Handshake | None:
@@ -83,6 +86,7 @@ def handshake(method: bytes, version: str, url: bytes, headers: Sequence[Field])
         origins[0].decode("latin-1") if origins else "",
         hosts[0].decode("latin-1"),
         next(iter(_values(headers, b"x-request-id")), None),
+        tuple(field for field in headers if field[0] in CONTEXT),
     )
 
 

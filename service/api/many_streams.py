@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections import Counter
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -21,12 +22,11 @@ from hetsyn_client.columns import (
     NEW,
     Chunks,
     Opened,
-    Results,
     Sessions,
     pack_opened,
-    pack_results,
 )
 from service.api import problems
+from service.api.frame_results import FrameResults, members
 from service.api.plain_rows import PlainRows
 from service.api.stream_rows import StreamRows
 from service.api.streams import Streams
@@ -36,8 +36,9 @@ from service.live.many import Offer
 from service.live.many_query import ManyQuery
 from service.live.query import StreamQuery
 from service.live.refusal import Refusal
+from service.observe.watch import Watch
 from service.registry.registry import next_round
-from service.registry.rows import AppliedRows, Rows
+from service.registry.rows import Rows
 from service.settings import Limits
 from service.wire.chunk import digest
 from service.wire.columns import Decoded, DecodedFrame
@@ -109,7 +110,7 @@ class ManyStreams:
     def __init__(self, streams: Streams, limits: Limits, plain: PlainRows) -> None:
         self.streams = streams
         self.plain = plain
-        self.rows = StreamRows(plain)
+        self.rows = StreamRows(plain, streams.counters.timings)
         self._max_handles = IDS_A_SESSION * limits.max_sessions
         self.max_handles = max(1, int(self._max_handles * limits.client_share))
         self._of_client: Counter[str] = Counter()
@@ -184,7 +185,7 @@ class ConnectionSessions:
         )
         rows = [(0, 0, row.status, NEW) if isinstance(row, Refusal) else row for row in opened]
         table = np.array(rows, np.uint64).reshape(len(rows), 4).T
-        more = {index: _members(row) for index, row in enumerate(opened) if isinstance(row, Refusal)}
+        more = {index: members(row) for index, row in enumerate(opened) if isinstance(row, Refusal)}
         handles = np.array(sessions.handles, np.uint32)
         return pack_opened(Opened(table[0], table[1], handles, table[2], table[3], more))
 
@@ -194,15 +195,16 @@ class ConnectionSessions:
         Returns:
             The frame of the results, and the number of those that were applied.
         """
+        came_s = time.perf_counter()
         if len(chunks.content) <= DECODE_IN_LOOP_BYTES:
             decoded = self._decoder.decode(chunks)
         else:
             decoded = await asyncio.to_thread(self._decoder.decode, chunks)
-        results = _Results(chunks, self.outputs, self._labels)
+        results = FrameResults(chunks, self.outputs, self._labels)
         handles, seq = chunks.handle.tolist(), chunks.seq.tolist()
         try:
             if self._many.plain.max_batch:
-                await self._apply_plain(handles, seq, decoded, results)
+                await self._apply_plain(handles, seq, decoded, results, came_s)
         except HetsynError as error:
             for row in results.missing():
                 results.set(row, self._refused(error))
@@ -215,7 +217,7 @@ class ConnectionSessions:
         return results.packed(), results.applied
 
     async def _apply_plain(
-        self, handles: Sequence[int], seq: Sequence[int], decoded: DecodedFrame, results: _Results
+        self, handles: Sequence[int], seq: Sequence[int], decoded: DecodedFrame, results: FrameResults, came_s: float
     ) -> None:
         most = self._many.plain.max_batch
         valid = [number for number, is_valid in enumerate(decoded.is_valid) if is_valid]
@@ -224,9 +226,11 @@ class ConnectionSessions:
                 await next_round()  # others have their turn between two batches
             part = valid[begin : begin + most]
             rows = partial(self._held_rows, part, handles, seq, decoded)
-            applied = await self._many.plain.apply(self._query.envelope, rows, self._client)
+            watch = Watch(came_s)
+            applied = await self._many.plain.apply(self._query.envelope, rows, self._client, "streams", watch)
             if applied is not None:
                 results.set_rows(applied)
+                self._streams.counters.timings.applied("streams", self.offer.model, watch, len(applied.numbers))
 
     def _held_rows(
         self, numbers: Sequence[int], handles: Sequence[int], seq: Sequence[int], decoded: DecodedFrame
@@ -309,85 +313,6 @@ class ConnectionSessions:
     def _refused(self, error: HetsynError) -> Refusal:
         self._streams.counters.refused(error)
         return problems.refusal_of(error)
-
-
-class _Results:
-    """The results of a frame, while they come.
-
-    Args:
-        chunks: of the frame.
-        outputs: of the model; 0 where it gives no probabilities.
-        labels: index of each.
-
-    Attributes:
-        applied: rows that were applied.
-    """
-
-    def __init__(self, chunks: Chunks, outputs: int, labels: Mapping[str, int]) -> None:
-        count = len(chunks.seq)
-        self._chunks = chunks
-        self._labels = labels
-        self._total_steps, self._label = np.zeros(count, np.uint64), np.full(count, -1, np.int32)
-        self._status, self._steps = np.zeros(count, np.uint32), np.zeros(count, np.uint32)
-        self._probabilities = np.zeros((count, outputs), np.float32)
-        self._more: dict[int, dict[str, Any]] = {}
-        self.applied = 0
-
-    def missing(self) -> list[int]:
-        """Rows without an outcome."""
-        missing: list[int] = np.flatnonzero(self._status == 0).tolist()
-        return missing
-
-    def set_rows(self, rows: AppliedRows) -> None:
-        """Rows that were applied together."""
-        numbers = rows.numbers
-        self._total_steps[numbers] = rows.total_steps
-        self._label[numbers] = rows.label
-        self._steps[numbers] = rows.steps
-        self._probabilities[numbers] = rows.probabilities
-        self._status[numbers] = APPLIED
-        self.applied += len(numbers)
-
-    def set(self, row: int, outcome: Applied | Refusal | None) -> None:
-        """A row that was applied or refused; None where there is nothing to say."""
-        if isinstance(outcome, Refusal):
-            self._status[row] = outcome.status
-            self._more[row] = _members(outcome)
-            return
-        self._status[row] = APPLIED
-        if outcome is not None:
-            self.applied += 1
-            self._total_steps[row], self._steps[row] = outcome.total_steps, outcome.steps
-            if outcome.label is not None:
-                self._label[row] = self._labels[outcome.label]
-            if outcome.probabilities is not None:
-                self._probabilities[row] = outcome.probabilities
-            more = {"readout": outcome.readout, "events": outcome.heard}
-            if more := {name: value for name, value in more.items() if value}:
-                self._more[row] = more
-
-    def packed(self) -> bytes:
-        """The frame."""
-        chunks = self._chunks
-        return pack_results(
-            Results(
-                chunks.seq,
-                self._total_steps,
-                chunks.handle,
-                chunks.action,
-                self._status,
-                self._steps,
-                self._label,
-                self._probabilities,
-                self._more,
-            )
-        )
-
-
-def _members(refusal: Refusal) -> dict[str, Any]:
-    frame = dict(refusal.frame())
-    del frame["type"], frame["status"]
-    return frame
 
 
 async def _gathered(works: Sequence[Coroutine[Any, Any, T]], at_a_time: int) -> list[T]:

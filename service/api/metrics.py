@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
@@ -14,14 +15,24 @@ from service.admission.permits import Admission
 from service.admission.uploads import Uploads
 from service.api.connection import Connections
 from service.api.merged_metrics import merged
+from service.api.problems import PROBLEMS
 from service.batching.batcher import Batcher
+from service.errors import StateError, StoreError
 from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
+from service.observe.drops import REASONS
+from service.observe.histogram import Histogram
 from service.registry.registry import SessionRegistry
 from service.runtime.operators import OperatorStatus
 from service.workers.siblings import PASSED_ON, Siblings
 
 PATH = "/metrics"
+# Counters begin at 0 where their labels are known: Prometheus sees no increase in a series that begins at 1
+REFUSALS = tuple(kind.__name__ for kind in PROBLEMS)
+STORE_FAILURES = tuple(kind.__name__ for kind in PROBLEMS if issubclass(kind, StoreError | StateError))
+ENDS = (
+    "headers", "too-long", "malformed", "refused-request", "idle", "unread", "pipelined", "displaced", "refused",
+)  # fmt: skip
 
 
 class _ServerCollector(Collector):
@@ -64,13 +75,16 @@ class _ServerCollector(Collector):
         for name in ("stream", "streams"):
             streams.add_metric([name], counters.streams_open[name])
         yield streams
-        yield _by_label("hetsyn_stream_frames", "Frames that came on them.", "transport", counters.stream_frames)
-        yield _by_label("hetsyn_stream_chunks", "Chunks answered on them.", "transport", counters.stream_chunks)
+        frames, chunks = (
+            _from_zero(("stream", "streams"), counted) for counted in (counters.stream_frames, counters.stream_chunks)
+        )
+        yield _by_label("hetsyn_stream_frames", "Frames that came on them.", "transport", frames)
+        yield _by_label("hetsyn_stream_chunks", "Chunks answered on them.", "transport", chunks)
         yield _by_label(
             "hetsyn_connections_ended",
             "Connections that the server ended, by reason.",
             "reason",
-            counters.connections_ended,
+            _from_zero(ENDS, counters.connections_ended),
         )
         yield _gauge("hetsyn_sessions_held", "Open sessions in this process's memory.", self._registry.sessions.open)
         yield _gauge("hetsyn_session_bytes", "Bytes of memory that sessions take.", self._registry.sessions.bytes)
@@ -89,6 +103,24 @@ class _ServerCollector(Collector):
             },
         )
         yield _by_label(
+            "hetsyn_sessions_dropped",
+            "Sessions that the server or its store dropped, by reason.",
+            "reason",
+            {reason: counters.sessions_dropped_by[reason] for reason in REASONS},
+        )
+        yield _by_label(
+            "hetsyn_webhook_events",
+            "Events for the webhook, by outcome.",
+            "outcome",
+            {outcome: counters.webhook_events[outcome] for outcome in ("delivered", "failed", "discarded")},
+        )
+        ages = GaugeMetricFamily(
+            "hetsyn_sessions_by_age", "Open sessions in this process's memory at the last sweep.", labels=["age"]
+        )
+        for name, count in self._registry.sessions.ages.by_name():
+            ages.add_metric([name], count)
+        yield ages
+        yield _by_label(
             "hetsyn_chunks",
             "Chunks, by outcome; replayed ones are duplicates, the clients of abandoned ones had gone.",
             "outcome",
@@ -98,11 +130,14 @@ class _ServerCollector(Collector):
                 "abandoned": counters.chunks_abandoned,
             },
         )
-        yield _by_label("hetsyn_chunks_refused", "Chunks refused, by error.", "error", counters.chunks_refused)
+        yield _by_label(
+            "hetsyn_chunks_refused", "Chunks refused, by error.", "error", _from_zero(REFUSALS, counters.chunks_refused)
+        )
         yield _counter("hetsyn_steps", "Network steps of the chunks applied.", counters.steps_applied)
         yield _counter("hetsyn_store_loads", "Sessions looked up in the store.", counters.store_loads)
         yield _counter("hetsyn_store_fenced", "Commits refused because another came first.", counters.store_fenced)
-        yield _by_label("hetsyn_store_failures", "Failures of the store, by error.", "error", counters.store_failures)
+        failures = _from_zero(STORE_FAILURES, counters.store_failures)
+        yield _by_label("hetsyn_store_failures", "Failures of the store, by error.", "error", failures)
         yield _counter("hetsyn_store_committed_bytes", "Bytes of committed records.", counters.store_commit_bytes)
         yield _by_label(
             "hetsyn_tokens",
@@ -124,9 +159,7 @@ class _ServerCollector(Collector):
         )
         yield _gauge("hetsyn_models_offered", "Versions that new sessions may run on.", self._catalog.snapshot.count)
         yield _gauge("hetsyn_models_withdrawn", "Versions that only old sessions run on.", self._catalog.retired)
-        seconds = SummaryMetricFamily("hetsyn_store_commit_seconds", "From a chunk's result to its commit.")
-        seconds.add_metric([], counters.store_commits, counters.store_commit_seconds)
-        yield seconds
+        yield from _chunk_times(counters)
         operator = GaugeMetricFamily(
             "hetsyn_operator",
             "1 if our operator runs the networks on the CPU, 0 if plain ONNX does.",
@@ -167,10 +200,58 @@ def router(
         content = generate_latest(collectors)
         if siblings is not None and PASSED_ON not in request.scope:
             replies = await siblings.ask_all(PATH)
-            content = merged([content, *(reply.body for reply in replies if reply is not None)])
+            texts = [content, *(reply.body for reply in replies if reply is not None)]
+            content = await asyncio.to_thread(merged, texts)  # reading them takes a while
         return Response(content, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     return routes
+
+
+def _chunk_times(counters: Counters) -> Iterator[Metric]:
+    """The histograms of chunks and batches."""
+    timings = list(counters.timings.by_label())
+    labels = ["transport", "model"]
+    yield _histogram(
+        "hetsyn_request_seconds",
+        "From when an applied chunk was complete to when its reply was made.",
+        labels,
+        [((transport, model), times.request) for transport, model, times in timings],
+    )
+    yield _histogram(
+        "hetsyn_queue_seconds",
+        "Of that, the time in which the chunk was neither computed nor committed.",
+        labels,
+        [((transport, model), times.queue) for transport, model, times in timings],
+    )
+    yield _histogram(
+        "hetsyn_engine_seconds",
+        "Time of the batches in which a chunk was computed.",
+        labels,
+        [((transport, model), times.engine) for transport, model, times in timings],
+    )
+    commits = timings if counters.timings.has_store else []
+    yield _histogram(
+        "hetsyn_store_commit_seconds",
+        "From a chunk's result to its commit.",
+        labels,
+        [((transport, model), times.commit) for transport, model, times in commits],
+    )
+    sizes = [((model,), sizes) for model, sizes in counters.timings.batches()]
+    yield _histogram("hetsyn_batch_chunks", "Chunks that were computed together.", ["model"], sizes)
+
+
+def _histogram(
+    name: str, text: str, labels: Sequence[str], series: Iterable[tuple[tuple[str, ...], Histogram]]
+) -> Metric:
+    family = HistogramMetricFamily(name, text, labels=labels)
+    for values, histogram in series:
+        buckets = [("+Inf" if bound is None else repr(bound), count) for bound, count in histogram.cumulative()]
+        family.add_metric(values, buckets, histogram.total)
+    return family
+
+
+def _from_zero(labels: Iterable[str], counted: Mapping[str, int]) -> dict[str, int]:
+    return {**dict.fromkeys(labels, 0), **counted}
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

@@ -176,7 +176,7 @@ class OpenInferenceEndpoint:
             if PASSED_ON in scope:  # the other worker has inflated it
                 headers[HEADER_LENGTH.encode()] = scope["query_string"]
             is_compressed = _encoding(headers) != "identity"
-            with self._admission.permit(client) as permit:
+            with self._admission.permit(client, "v2") as permit:
                 decode = partial(self._decode, name, version, headers, body)
                 if len(body) <= (IN_LOOP_COMPRESSED_BYTES if is_compressed else IN_LOOP_BYTES):
                     request, decoded, inner = decode()

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from service.admission.turns import Turns
 from service.api.streams import Streams
 from service.batching.batcher import Batcher
+from service.observe.timings import Transport
+from service.observe.watch import Watch
 from service.registry.rows import AppliedRows, Rows, RowSessions
 from service.wire.schema import Envelope
 
@@ -34,19 +36,23 @@ class PlainRows:
         """Most rows of a batch; 0 where none is applied."""
         return 0 if self._rows is None or not self._batcher.runs_rows else self._rows.max_batch
 
-    async def apply(self, envelope: Envelope, rows: Callable[[], Rows], client: str) -> AppliedRows | None:
+    async def apply(
+        self, envelope: Envelope, rows: Callable[[], Rows], client: str, transport: Transport, watch: Watch
+    ) -> AppliedRows | None:
         """As ``RowSessions.apply``, when it is the client's turn.
 
         Args:
             envelope: as there.
             rows: called then, because a session may have been taken meanwhile.
             client: whose turn it has to be.
+            transport: by which the chunks came.
+            watch: of their time.
 
         Raises:
             Overloaded, ShuttingDown: as ``Admission.permit``; or the turn did not come in time.
         """
         assert self._rows is not None
-        async with self._streams.permit(client, self._turns) as permit:
+        async with self._streams.permit(client, self._turns, transport) as permit:
             await self._batcher.turn(permit.due_s)
             chosen = rows()
-            return await self._rows.apply(envelope, chosen) if chosen.numbers else None
+            return await self._rows.apply(envelope, chosen, watch) if chosen.numbers else None

@@ -11,6 +11,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextvars import Context
 from functools import partial
 from itertools import starmap
 from typing import NamedTuple, Protocol
@@ -20,6 +21,8 @@ from service.api.plain_rows import PlainRows
 from service.errors import HetsynError, InputError
 from service.live.actions import Applied, Work
 from service.live.query import StreamQuery
+from service.observe.timings import Timings
+from service.observe.watch import Watch
 from service.registry.registry import next_round
 from service.registry.rows import Rows
 from service.wire.chunk import AudioChunk, SpikeChunk
@@ -34,7 +37,13 @@ RATE_S = 0.1  # the rate is that of at least so long
 
 
 class RowStream(Protocol):
-    """A connection that waits for its chunk to be applied."""
+    """A connection that waits for its chunk to be applied.
+
+    Attributes:
+        context: of its works.
+    """
+
+    context: Context
 
     def answered(self, applied: Applied) -> None:
         """The chunk was applied, and is kept."""
@@ -48,6 +57,7 @@ class _Waiting(NamedTuple):
     query: StreamQuery
     work: Work
     client: str
+    came_s: float
 
 
 class StreamRows:
@@ -55,10 +65,12 @@ class StreamRows:
 
     Args:
         plain: apply them.
+        timings: count them.
     """
 
-    def __init__(self, plain: PlainRows) -> None:
+    def __init__(self, plain: PlainRows, timings: Timings) -> None:
         self._plain = plain
+        self._timings = timings
         self._waiting: OrderedDict[RowStream, _Waiting] = OrderedDict()
         self._task: asyncio.Task[None] | None = None
         self._count = 0  # chunks since ``_since_s``
@@ -87,10 +99,10 @@ class StreamRows:
             work: with the chunk.
             client: at the other end (``fair_share.client_of``).
         """
-        self._waiting[stream] = _Waiting(stream, query, work, client)
+        self._waiting[stream] = _Waiting(stream, query, work, client, time.perf_counter())
         self._count += 1
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._run())
+            self._task = asyncio.get_running_loop().create_task(self._run(), context=Context())  # nobody's own
 
     def discard(self, stream: RowStream) -> bool:
         """Forget the chunk of a stream; whether there was one."""
@@ -137,9 +149,10 @@ class StreamRows:
     async def _apply(self, batch: Sequence[_Waiting]) -> None:
         frame = _decoded(batch)
         outcomes: dict[int, Applied] = {}
+        watch = Watch()
         try:
             rows = partial(self._rows, batch, frame)
-            applied = await self._plain.apply(batch[0].query.envelope, rows, "")
+            applied = await self._plain.apply(batch[0].query.envelope, rows, "", "stream", watch)
         except HetsynError:
             applied = None  # the usual way says why
         except Exception as error:
@@ -149,6 +162,7 @@ class StreamRows:
             labels = [None if index < 0 else applied.labels[index] for index in applied.label.tolist()]
             columns = zip(applied.steps, applied.total_steps, labels, applied.probabilities.tolist(), strict=True)
             outcomes = dict(zip(applied.numbers, starmap(Applied, columns), strict=True))
+            self._observe(batch, applied.numbers, watch)
         for number, waiting in enumerate(batch):
             if self._waiting.get(waiting.stream) is not waiting:
                 continue  # the stream has ended
@@ -160,6 +174,17 @@ class StreamRows:
                     waiting.stream.not_plain(waiting.work)
             except Exception as error:  # the others shall hear of theirs
                 log.error("a stream could not be answered", exc_info=error)
+
+    def _observe(self, batch: Sequence[_Waiting], numbers: Sequence[int], watch: Watch) -> None:
+        """Count the chunks of a batch that were applied, each from when it came."""
+        model, ended_s = batch[0].query.envelope.model or "", time.perf_counter()
+        began_s = [batch[number].came_s for number in numbers]
+        self._timings.of("stream", model).observe_each(began_s, watch.engine_s, ended_s)
+        if (tracer := self._timings.tracer) is not None:
+            for number in numbers:
+                one = Watch(batch[number].came_s)
+                one.computed(watch.engine_begun_s, watch.engine_s)
+                batch[number].stream.context.run(tracer.applied, "stream", model, one, ended_s)
 
     def _rows(self, batch: Sequence[_Waiting], frame: DecodedFrame) -> Rows:
         """Those chunks whose streams are still there."""

@@ -19,6 +19,7 @@ from service.engine.stream import received_samples
 from service.live.actions import Applied, Opening, Work
 from service.live.query import MORE, StreamQuery
 from service.observe.counters import Counters
+from service.observe.timings import Transport
 from service.registry.registry import SessionRegistry
 from service.session.session import Session
 from service.settings import Limits
@@ -141,9 +142,10 @@ class Streams:
             HetsynError: it was not applied.
         """
         content, seq, endpointing = work.content, work.seq, work.endpointing
-        came_s = time.perf_counter() if query.envelope.timing else None
+        came_s = time.perf_counter()
         async with self._turns.turn(client, self._due_s()):
-            with self._admission.permit(client) as permit:
+            with self._admission.permit(client, "stream") as permit:
+                permit.came_s = came_s
                 if work.kind == "end":
                     request = query.end(seq)
                 elif len(content) <= DECODE_IN_LOOP_BYTES and not query.takes_long:
@@ -151,13 +153,11 @@ class Streams:
                 else:
                     async with self._large.turn(client, permit.due_s):
                         request = await asyncio.to_thread(query.request, content, seq, endpointing)
-                if came_s is not None:
-                    request = request._replace(came_s=came_s)
                 return await self._applied(request, permit, len(content))
 
     async def infer(self, request: InferRequest, client: str) -> Applied:
         """``apply``, of a chunk that is decoded."""
-        async with self.permit(client) as permit:
+        async with self.permit(client, transport="streams") as permit:
             return applied_of_reply(await self._registry.infer(request, permit))
 
     async def _applied(self, request: InferRequest, permit: Permit, sent_bytes: int) -> Applied:
@@ -169,18 +169,21 @@ class Streams:
         return applied_of_reply(await self._registry.infer(request, permit))
 
     @asynccontextmanager
-    async def permit(self, client: str, turns: Turns | None = None) -> AsyncIterator[Permit]:
+    async def permit(
+        self, client: str, turns: Turns | None = None, transport: Transport = "stream"
+    ) -> AsyncIterator[Permit]:
         """A permit for something else, as a context.
 
         Args:
             client: whose work it is.
             turns: at which clients take turns; by default those of all streams.
+            transport: by which it came.
 
         Raises:
             Overloaded, ShuttingDown: as ``Admission.permit``; or the turn did not come in time.
         """
         async with (turns or self._turns).turn(client, self._due_s()):
-            with self._admission.permit(client) as permit:
+            with self._admission.permit(client, transport) as permit:
                 yield permit
 
     async def delete(self, session_id: str, client: str) -> None:

@@ -26,10 +26,12 @@ from service.api.frames import PING, POLICY, FrameReader, Message, binary_frame,
 from service.api.handshakes import Handshake
 from service.api.held import Held
 from service.api.large_message import LargeMessage
+from service.api.request_id import answered_trace
 from service.errors import HetsynError, Overloaded, ShuttingDown, StreamIdle, TooSlow
 from service.live.actions import Close, Send, SendBinary
 from service.live.machine import Machine
 from service.live.refusal import Refusal
+from service.observe.context import RequestContext
 
 if TYPE_CHECKING:
     from service.api.connection import Connections
@@ -68,7 +70,9 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
         self._many = connections.many
         self._counters = self._many.streams.counters
         self._handshake = handshake
-        self._headers = server_state.default_headers
+        request = RequestContext(handshake.context)
+        self.context = request.context()  # of all works
+        self._headers = [*server_state.default_headers, *answered_trace(request)]
         self._live: Machine[W] | None = None  # None while the connection is opened
         self._reader = FrameReader(connections.limits.max_body_bytes)
         self._messages: deque[Message] = deque()
@@ -116,7 +120,7 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
         self.transport.set_protocol(self)
         self.transport.pause_reading()  # a client sends nothing before the answer to its handshake
         if self.enter():
-            self._task = self.loop.create_task(self._open())
+            self._task = self.loop.create_task(self._open(), context=self.context)
         else:
             self.end("refused")
 
@@ -310,7 +314,7 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
 
     def _begin_work(self, work: W) -> None:
         """Begin a work while none is under way."""
-        self._task = self.loop.create_task(self._run(work))
+        self._task = self.loop.create_task(self._run(work), context=self.context)
 
     def _after(self, actions: Sequence[Send | SendBinary | Close | W]) -> W | None:
         """Do what the machine says after a work."""

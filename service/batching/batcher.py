@@ -37,6 +37,7 @@ from service.engine.engine import Engine, Segment
 from service.engine.work import Job, Outcome, Work, begin, count_events, steps_left
 from service.errors import ArtifactError, HetsynError, InputError
 from service.models.model import Model
+from service.observe.timings import Timings
 from service.observe.watch import Watch
 from service.wire.chunk import ValuesChunk
 
@@ -60,6 +61,7 @@ class Batcher:
             a thread that waits for its turn does not make a batch dearer.
         max_work: units of work that may wait (``backlog``).
         client_share: share of ``max_work`` that one client may have waiting.
+        timings: count batches; by default nobody sees them.
 
     Attributes:
         rows: runs plain chunks of many sessions, one batch in each ``turn``.
@@ -75,15 +77,17 @@ class Batcher:
         timer: Callable[[], float] | None = None,
         max_work: float = inf,
         client_share: float = 1.0,
+        timings: Timings | None = None,
     ) -> None:
         self._engine = engine
+        self._timings = timings or Timings()
         self._policy = policy
         self._threads = threads
         self._inline_s = inline_s
         self._clock = clock
         self._own_timer = timer
         self._estimates = Estimates(inline_s)
-        self.rows = RowBatches(engine, self._estimates, policy.max_batch)
+        self.rows = RowBatches(engine, self._estimates, policy.max_batch, self._timings)
         self._turns: deque[asyncio.Future[None]] = deque()
         self._backlog = Backlog(max_work, client_share, threads)
         self._is_stopped = False
@@ -298,7 +302,7 @@ class Batcher:
             results = self._engine.compute(first.model, first.form, segment)
             network_s = timer() - encoded_s
             wall_s = time.perf_counter() - begun_s
-            measured = Measured(results, segment, encoded_s - started_s, network_s, wall_s)
+            measured = Measured(results, segment, encoded_s - started_s, network_s, begun_s, wall_s)
         except Exception as error:
             if len(batch) == 1:
                 _fail(batch[0], _explained(batch[0], error))
@@ -342,14 +346,15 @@ class Batcher:
             encode_s = timer() - started_s
         results = self._engine.compute(first.model, first.form, segment)
         network_s = timer() - started_s - encode_s
-        return Measured(results, segment, encode_s, network_s, time.perf_counter() - begun_s)
+        return Measured(results, segment, encode_s, network_s, begun_s, time.perf_counter() - begun_s)
 
     def _finish(self, batch: Sequence[Item], measured: Measured) -> None:
         """Answer the chunks that are done, and let the others wait again, behind those that came meanwhile."""
         self._backlog.observe(self._estimates.observe(batch, measured))
+        self._timings.batch(batch[0].model.name, len(batch))
         for item, result in zip(batch, measured.results, strict=True):
             if item.watch is not None:
-                item.watch.engine_s += measured.wall_s
+                item.watch.computed(measured.begun_s, measured.wall_s)
             if item.outcome.done():  # its caller has gone
                 continue
             if isinstance(result, HetsynError):

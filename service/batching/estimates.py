@@ -57,6 +57,7 @@ class Measured(NamedTuple):
         segment: the steps that were run.
         encode_s: seconds until the network ran.
         network_s: seconds of the network.
+        begun_s: when it began, by the clock of ``Watch``.
         wall_s: seconds of both, by a clock that also counts while others have the processor.
     """
 
@@ -64,6 +65,7 @@ class Measured(NamedTuple):
     segment: Segment
     encode_s: float
     network_s: float
+    begun_s: float
     wall_s: float
 
 

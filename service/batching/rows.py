@@ -18,6 +18,8 @@ from service.engine.engine import Engine
 from service.engine.rows import RowsAfter, run_segment, run_spikes, take_rows
 from service.engine.stream import StreamState
 from service.models.model import Model
+from service.observe.timings import Timings
+from service.observe.watch import Watch
 from service.wire.chunk import AudioChunk, Chunk
 from service.wire.columns import Spikes
 
@@ -33,6 +35,8 @@ class Measured(NamedTuple):
         events: of all.
         encode_s: time of the encoder; None where there is none.
         network_s: time of the network.
+        begun_s: when it began, by the clock of ``Watch``.
+        wall_s: seconds from then on, by that clock.
     """
 
     after: RowsAfter | None
@@ -40,6 +44,8 @@ class Measured(NamedTuple):
     events: int
     encode_s: float | None
     network_s: float
+    begun_s: float
+    wall_s: float
 
 
 class RowBatch(NamedTuple):
@@ -48,11 +54,15 @@ class RowBatch(NamedTuple):
     Attributes:
         group: of its chunks.
         expected_s: time that it should take.
+        model: name of their model.
+        rows: number of the chunks.
         compute: runs it; no state is changed in place.
     """
 
     group: Hashable
     expected_s: float
+    model: str
+    rows: int
     compute: Callable[[], Measured]
 
     @property
@@ -68,15 +78,17 @@ class RowBatches:
         engine: computes them.
         estimates: of batches.
         max_batch: most rows of a batch.
+        timings: count batches.
 
     Attributes:
         max_batch: see above.
         is_stopped: nothing more is run.
     """
 
-    def __init__(self, engine: Engine, estimates: Estimates, max_batch: int) -> None:
+    def __init__(self, engine: Engine, estimates: Estimates, max_batch: int, timings: Timings) -> None:
         self._engine = engine
         self._estimates = estimates
+        self._timings = timings
         self.max_batch = max_batch
         self.is_stopped = False
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="rows")  # it starts its thread when it is first used
@@ -98,11 +110,12 @@ class RowBatches:
         steps, events = sum(spikes.steps) + len(streams), len(spikes.step)
 
         def compute() -> Measured:
-            started_s = time.thread_time()
+            begun_s, started_s = time.perf_counter(), time.thread_time()
             after = run_spikes(model, form, streams, spikes)
-            return Measured(after, steps, events, None, time.thread_time() - started_s)
+            network_s = time.thread_time() - started_s
+            return Measured(after, steps, events, None, network_s, begun_s, time.perf_counter() - begun_s)
 
-        return self._batch(model, form, steps, events, compute)
+        return self._batch(model, form, len(streams), steps, events, compute)
 
     def of_chunks(
         self, model: Model, form: FormName, streams: Sequence[StreamState], chunks: Sequence[Chunk]
@@ -117,29 +130,35 @@ class RowBatches:
         """
 
         def compute() -> Measured:
-            started_s = time.thread_time()
+            begun_s, started_s = time.perf_counter(), time.thread_time()
             segment = take_rows(self._engine, model, streams, chunks, MAX_SEGMENT_STEPS)
             encoded_s = time.thread_time()
             after = run_segment(self._engine, model, form, segment)
             steps, ended_s = segment.steps + len(chunks), time.thread_time()
-            return Measured(after, steps, segment.events, encoded_s - started_s, ended_s - encoded_s)
+            encode_s, wall_s = encoded_s - started_s, time.perf_counter() - begun_s
+            return Measured(after, steps, segment.events, encode_s, ended_s - encoded_s, begun_s, wall_s)
 
-        return self._batch(model, form, _most_steps(model, streams, chunks), None, compute)
+        return self._batch(model, form, len(streams), _most_steps(model, streams, chunks), None, compute)
 
-    def run(self, batch: RowBatch) -> RowsAfter | None:
-        """Run a batch here; None if it should go the usual way: one of its chunks fails."""
+    def run(self, batch: RowBatch, watch: Watch | None = None) -> RowsAfter | None:
+        """Run a batch here; None if it should go the usual way: one of its chunks fails.
+
+        Args:
+            batch: from ``of_spikes`` or ``of_chunks``.
+            watch: of the chunks' time.
+        """
         try:
-            return self._observed(batch, batch.compute())
+            return self._observed(batch, batch.compute(), watch)
         except Exception:
             return None  # the usual way finds out whose fault it is
 
-    async def run_on_thread(self, batch: RowBatch) -> RowsAfter | None:
+    async def run_on_thread(self, batch: RowBatch, watch: Watch | None = None) -> RowsAfter | None:
         """As ``run``, on a thread. If the caller is cancelled, the batch is computed for nobody."""
         try:
             measured = await asyncio.get_running_loop().run_in_executor(self._pool, batch.compute)
         except Exception:
             return None
-        return self._observed(batch, measured)
+        return self._observed(batch, measured, watch)
 
     def close(self) -> None:
         """End the thread, after the batch that it runs."""
@@ -147,17 +166,20 @@ class RowBatches:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="rows")
 
     def _batch(
-        self, model: Model, form: FormName, steps: int, events: int | None, compute: Callable[[], Measured]
+        self, model: Model, form: FormName, rows: int, steps: int, events: int | None, compute: Callable[[], Measured]
     ) -> RowBatch | None:
         group = (model.name, model.version, form)
         expected_s = self._estimates.rows_s(group, steps, events)
         if self.is_stopped or expected_s >= self._estimates.inline_s:
             return None
-        return RowBatch(group, expected_s, compute)
+        return RowBatch(group, expected_s, model.name, rows, compute)
 
-    def _observed(self, batch: RowBatch, measured: Measured) -> RowsAfter | None:
-        after, steps, events, encode_s, network_s = measured
+    def _observed(self, batch: RowBatch, measured: Measured, watch: Watch | None) -> RowsAfter | None:
+        after, steps, events, encode_s, network_s, begun_s, wall_s = measured
         if after is not None:
+            self._timings.batch(batch.model, batch.rows)
+            if watch is not None:
+                watch.computed(begun_s, wall_s)
             if encode_s is not None:
                 self._estimates.observe_encoded(batch.group, steps, events, encode_s)
             self._estimates.observe_rows(batch.group, steps, events, network_s)

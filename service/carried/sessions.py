@@ -13,6 +13,7 @@ from service.admission.permits import Permit
 from service.carried.token import Tokens
 from service.errors import CarryUnavailable, StateMismatch
 from service.observe.clock import Clock
+from service.observe.context import SESSION
 from service.observe.counters import Counters
 from service.observe.watch import Watch
 from service.session.advance import Advance
@@ -60,7 +61,7 @@ class CarriedSessions:
 
     async def _infer(self, tokens: Tokens, request: InferRequest, permit: Permit) -> ReplyWithToken:
         envelope, now_s = request.envelope, self._wall()
-        watch = Watch(request.came_s) if envelope.timing else None
+        watch = Watch(permit.came_s if request.came_s is None else request.came_s)
         if request.token is None:
             session_id = envelope.session or secrets.token_urlsafe(16)
             opening(session_id, envelope.seq)
@@ -79,11 +80,12 @@ class CarriedSessions:
                 self._counters.chunks_replayed += 1
                 return ReplyWithToken(extended(decision.reply, envelope), tokens.seal(session_id, session))
             seq = decision.seq
+        SESSION.set(session_id)
         step = self._advance.plan(session, seq, request)
         after = await self._advance.apply(session_id, step, request, permit, self._wall, needs_host=True, watch=watch)
         self._advance.count(after)
         begun_s = time.perf_counter()
         token = tokens.seal(session_id, after.session) if after.session.stream else None
-        if watch is not None:  # it is stored at the client
-            watch.store_s = time.perf_counter() - begun_s
+        watch.store_s = time.perf_counter() - begun_s  # it is stored at the client
+        self._counters.timings.applied(permit.transport, session.model.name, watch)
         return ReplyWithToken(extended(after.reply, envelope, after.spikes, watch), token)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import gc
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from logging.config import dictConfig
 from pathlib import Path
@@ -20,7 +21,8 @@ from service.app import Server, create_app
 from service.carried.keys import VARIABLE, CarryKeys, parse_keys, read_keys
 from service.engine.engine import Engine
 from service.models.catalog import ModelCatalog
-from service.observe.logs import log_config
+from service.observe.logs import LogFormat, log_config
+from service.observe.otel import open_tracer
 from service.reload.choose_device import choose_device
 from service.reload.trial_process import TrialProcess
 from service.runtime.cuda import open_device
@@ -33,12 +35,20 @@ from service.workers.control import Control
 from service.workers.division import share_of
 from service.workers.place import Place
 
+log = logging.getLogger("hetsyn.server")
+
 ANY_ADDRESS = ("0.0.0.0", "::")
 COLLECT_AFTER = (20_000, 50, 100)  # thresholds of ``gc.set_threshold``
 
 
 def run_process(
-    settings: Settings, carry_keys: Path | None, log_level: str, place: Place | None, *, has_terminal: bool
+    settings: Settings,
+    carry_keys: Path | None,
+    log_level: str,
+    log_format: LogFormat,
+    place: Place | None,
+    *,
+    has_terminal: bool,
 ) -> int:
     """Serve until a signal ends the process; the exit status.
 
@@ -46,6 +56,7 @@ def run_process(
         settings: of the server.
         carry_keys: file of keys for carried sessions; None takes those of the environment.
         log_level: of the log.
+        log_format: of its lines.
         place: of this process among the workers of the server; None is this process alone.
         has_terminal: whether SIGHUP says that the terminal was closed.
 
@@ -58,7 +69,7 @@ def run_process(
     expected = {} if place is None else place.expected()
     if place is not None:
         settings = share_of(settings, place.index, place.count)
-    configured_log = log_config(log_level, "" if place is None else f"worker {place.index}: ")
+    configured_log = log_config(log_level, log_format, None if place is None else place.index)
     dictConfig(configured_log)  # before uvicorn does it: devices and models that cannot be used are logged
 
     def empty_catalog(device: Device | None) -> ModelCatalog:
@@ -80,8 +91,14 @@ def run_process(
     trial_process = TrialProcess(settings.max_model_bytes, load_timeout_s)
     app = create_app(settings, catalog, keys=keys, trial_process=trial_process, place=place)
     server: Server = app.state.server
+    tracer = server.counters.timings.tracer = open_tracer()
     if place is None or not (place.index or expected):  # the other workers would say the same
-        _describe(server, gpu, reason, keys)
+        console = Console(stderr=True, markup=False, highlight=False)
+        for line in _described(server, gpu, reason, keys):
+            if log_format == "json":
+                log.info(line)
+            else:
+                console.print(line, soft_wrap=True)
     # a line of log costs a tenth of the time of a chunk; /metrics counts the chunks
     access_log = log_level == "debug"
     config = uvicorn.Config(
@@ -116,6 +133,8 @@ def run_process(
             process.run()
         else:
             process.run(place.sockets())
+    if tracer is not None:
+        tracer.close()
     return 0 if process.started else 3
 
 
@@ -158,17 +177,17 @@ class _Worker:
         await self._siblings.close()
 
 
-def _describe(server: Server, gpu: Device | None, reason: str, keys: CarryKeys | None) -> None:
-    console = Console(stderr=True, markup=False, highlight=False)
-    console.print(f"models: {', '.join(server.catalog.names)} on {'the CPU' if gpu is None else gpu.name}")
+def _described(server: Server, gpu: Device | None, reason: str, keys: CarryKeys | None) -> Iterator[str]:
+    """Lines that say what a server serves, and how."""
+    yield f"models: {', '.join(server.catalog.names)} on {'the CPU' if gpu is None else gpu.name}"
     if reason:
-        console.print(f"device: {reason}")
-    console.print(server.operator.sentence, soft_wrap=True)
-    console.print(f"sessions: {redacted(server.settings.store.url)}")
+        yield f"device: {reason}"
+    yield server.operator.sentence
+    yield f"sessions: {redacted(server.settings.store.url)}"
     if server.settings.port:  # else uvicorn says which port is free
-        console.print(f"page: {page_address(server.settings.host, server.settings.port)}", soft_wrap=True)
+        yield f"page: {page_address(server.settings.host, server.settings.port)}"
     if keys is not None:
-        console.print(f"carried sessions: keys {', '.join(key.hex() for key in keys.ids)}")
+        yield f"carried sessions: keys {', '.join(key.hex() for key in keys.ids)}"
 
 
 def page_address(host: str, port: int) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from service.commands import MODELS
-from service.settings import Batching, GrpcSettings, Limits, Retention, Settings, StoreSettings, is_origin
+from service.settings import Batching, GrpcSettings, Limits, Retention, Settings, StoreSettings, is_origin, is_webhook
 
 serve = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 # headings of the help
@@ -25,6 +25,12 @@ def check_origins(origins: list[str] | None) -> list[str]:
                 f"{origin!r} is no origin: write such as https://example.org, with no path and no usual port"
             )
     return origins or []
+
+
+def check_webhook(url: str | None) -> str | None:
+    if url is not None and not is_webhook(url):  # the message does not repeat it: it may hold a secret
+        raise typer.BadParameter("write such as https://example.org/hook, with no name and password before the host")
+    return url
 
 
 class DeviceName(StrEnum):
@@ -53,6 +59,11 @@ class LogLevel(StrEnum):
     info = "info"
     warning = "warning"
     error = "error"
+
+
+class LogFormatName(StrEnum):
+    text = "text"
+    json = "json"
 
 
 @serve.command()
@@ -111,6 +122,18 @@ def serve_models(
         float, typer.Option(min=0, help="After that, finish requests in flight for this time; then they get 503.")
     ] = Settings.finish_s,
     log_level: Annotated[LogLevel, typer.Option(help="Log messages of this level and above.")] = LogLevel.info,
+    log_format: Annotated[
+        LogFormatName, typer.Option(envvar="HETSYN_LOG_FORMAT", help="Lines of text, or an object of JSON each.")
+    ] = LogFormatName.text,
+    webhook_url: Annotated[
+        str | None,
+        typer.Option(
+            envvar="HETSYN_WEBHOOK_URL",
+            show_envvar=True,
+            callback=check_webhook,
+            help="Post sessions that the server drops to this URL, as JSON.",
+        ),
+    ] = None,
     max_sessions: Annotated[
         int, typer.Option(min=1, help="The most open sessions; with a store, in memory.", rich_help_panel=LIMITS)
     ] = Limits.max_sessions,
@@ -241,7 +264,7 @@ def serve_models(
         str,
         typer.Option(
             envvar="HETSYN_STORE",
-            help="Session store: memory://, file:///path/sessions.db, redis://host, valkey://host.",
+            help="Session store: memory://, file:///path/sessions.db, valkey://host, valkey-cluster://host,host/.",
             rich_help_panel=STORE,
         ),
     ] = StoreSettings.url,
@@ -284,6 +307,7 @@ def serve_models(
         watch_s=watch_s,
         load_timeout_s=load_timeout_s,
         max_model_bytes=max_model_bytes,
+        webhook_url=webhook_url,
         host=host,
         port=port,
         cors_origins=tuple(cors_origins or ()),
@@ -326,10 +350,12 @@ def serve_models(
     if workers > 1 and place is None:
         if wrong := check_workers(settings, workers):
             raise typer.BadParameter(wrong)
-        raise typer.Exit(supervise(settings, workers, log_level.value, has_terminal=has_terminal))
+        raise typer.Exit(supervise(settings, workers, log_level.value, log_format.value, has_terminal=has_terminal))
     from service.commands.process import run_process  # it imports the server, which takes a second
 
-    raise typer.Exit(run_process(settings, carry_keys, log_level.value, place, has_terminal=has_terminal))
+    raise typer.Exit(
+        run_process(settings, carry_keys, log_level.value, log_format.value, place, has_terminal=has_terminal)
+    )
 
 
 def _hold_reloads(has_terminal: bool) -> None:

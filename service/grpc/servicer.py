@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from inspect import isawaitable
 from typing import Any
 
@@ -21,6 +22,7 @@ from service.admission.uploads import FREE_BYTES, Upload, Uploads
 from service.errors import ArtifactError, HetsynError, InputError, NotFound, TooSlow
 from service.grpc.gathering import Gathering
 from service.grpc.messages import code_of, message_of, request_of
+from service.observe.context import CURRENT, RequestContext
 from service.observe.counters import Counters
 from service.open_inference.service import OpenInference
 from service.wire.chunk import chunk_bytes
@@ -83,11 +85,13 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
         self._gathering = Gathering()
 
     async def ModelInfer(self, request: Any, context: Any) -> Any:
+        CURRENT.set(RequestContext(context.invocation_metadata() or ()))
         message = [request]
         del request  # the library keeps this frame for a while if the call fails
         return await _answered(context, lambda: self._infer(message.pop(), client_of(context)))
 
     async def ModelStreamInfer(self, requests: Any, context: Any) -> None:  # noqa: ARG002
+        CURRENT.set(RequestContext(context.invocation_metadata() or ()))
         client = client_of(context)
         if self._streams[client] >= self._max_streams:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{self._max_streams} streams are open: end some")
@@ -110,7 +114,8 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
                 empty = pb.ModelInferResponse(id=id_)
                 response = pb.ModelStreamInferResponse(error_message=_refusal(error)[1], infer_response=empty)
             async with writing:
-                await context.write(response)
+                with suppress(grpc.aio.InternalError):  # the client has gone, and the library will cancel this stream
+                    await context.write(response)
             free.release()  # not before: a client that reads no answers is not read either
 
         refusal: HetsynError | None = None
@@ -135,7 +140,7 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
             self._admission.check(client)
             with (
                 Upload(self._uploads, client) as upload,
-                self._admission.permit(client) as permit,
+                self._admission.permit(client, "grpc") as permit,
                 self._gathering,
             ):
                 size = message.ByteSize()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from service.errors import HetsynError
+from service.observe.drops import Drop
+from service.observe.timings import Timings
 
 
 @dataclass
@@ -15,7 +18,7 @@ class Counters:
     Attributes:
         sessions_opened: first chunks that were applied.
         sessions_ended: chunks with ``end`` that were applied.
-        sessions_dropped: sessions that expired.
+        sessions_dropped_by: sessions that the server or its store dropped, by reason.
         sessions_deleted: sessions that a client deleted.
         sessions_imported: sessions that were imported.
         sessions_exported: sessions that were exported.
@@ -28,7 +31,6 @@ class Counters:
         store_loads: sessions that were looked up in the store.
         store_commits: commits to the store.
         store_fenced: commits that were refused because another replica came first.
-        store_commit_seconds: time of all commits.
         store_commit_bytes: length of all committed records.
         store_failures: errors of the store, by the error's name.
         tokens_sealed: tokens of carried sessions that were sealed.
@@ -44,11 +46,14 @@ class Counters:
         models_refused: parts of the folder that the start or a reload has refused.
         connections_moved: connections that were handed to another worker.
         requests_passed_on: requests that another worker answered.
+        webhook_events: events for the operator's webhook, by what became of them.
+        timings: how long chunks took.
+        on_drop: called for each session that is dropped.
     """
 
     sessions_opened: int = 0
     sessions_ended: int = 0
-    sessions_dropped: int = 0
+    sessions_dropped_by: Counter[str] = field(default_factory=Counter)
     sessions_deleted: int = 0
     sessions_imported: int = 0
     sessions_exported: int = 0
@@ -61,7 +66,6 @@ class Counters:
     store_loads: int = 0
     store_commits: int = 0
     store_fenced: int = 0
-    store_commit_seconds: float = 0.0
     store_commit_bytes: int = 0
     store_failures: Counter[str] = field(default_factory=Counter)
     tokens_sealed: int = 0
@@ -77,10 +81,26 @@ class Counters:
     models_refused: int = 0
     connections_moved: int = 0
     requests_passed_on: int = 0
+    webhook_events: Counter[str] = field(default_factory=Counter)
+    timings: Timings = field(default_factory=Timings, compare=False)
+    on_drop: list[Callable[[Drop], None]] = field(default_factory=list, compare=False)
+
+    @property
+    def sessions_dropped(self) -> int:
+        """Sessions that were dropped for any reason."""
+        return self.sessions_dropped_by.total()
+
+    def dropped(self, drop: Drop) -> None:
+        """Count a session that was dropped."""
+        self.sessions_dropped_by[drop.reason] += 1
+        for act in self.on_drop:
+            act(drop)
 
     def refused(self, error: HetsynError) -> None:
         """Count a refused chunk."""
         self.chunks_refused[type(error).__name__] += 1
+        if self.timings.tracer is not None:
+            self.timings.tracer.refused(type(error).__name__)
 
     def failed(self, error: HetsynError) -> None:
         """Count a failure of the store."""

@@ -1,4 +1,4 @@
-"""How long a chunk took, by part, for clients that ask for it."""
+"""How long a chunk took, by part: for the histograms, for traces, and for clients that ask for it."""
 
 from __future__ import annotations
 
@@ -16,21 +16,35 @@ class Watch:
         started_s: when the chunk came; by default now.
 
     Attributes:
+        started_s: see above.
+        engine_begun_s: when its first segment began; 0 before.
         engine_s: seconds of the segments in which it was computed, together with others.
         store_s: seconds of its commits.
     """
 
-    __slots__ = ("_started_s", "engine_s", "store_s")
+    __slots__ = ("engine_begun_s", "engine_s", "started_s", "store_s")
 
     def __init__(self, started_s: float | None = None) -> None:
-        self._started_s = time.perf_counter() if started_s is None else started_s
+        self.started_s = time.perf_counter() if started_s is None else started_s
+        self.engine_begun_s = 0.0
         self.engine_s = 0.0
         self.store_s = 0.0
 
     @property
     def queue_s(self) -> float:
         """Seconds until now that are neither of the engine nor of the store."""
-        return max(0.0, time.perf_counter() - self._started_s - self.engine_s - self.store_s)
+        return max(0.0, time.perf_counter() - self.started_s - self.engine_s - self.store_s)
+
+    def computed(self, begun_s: float, wall_s: float) -> None:
+        """A segment of the chunk was computed.
+
+        Args:
+            begun_s: when it began.
+            wall_s: seconds that it took.
+        """
+        if not self.engine_begun_s:
+            self.engine_begun_s = begun_s
+        self.engine_s += wall_s
 
     async def stored(self, commit: Awaitable[T]) -> T:
         """The outcome of a commit, whose time counts as that of the store."""

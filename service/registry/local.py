@@ -14,7 +14,9 @@ from math import ceil
 from service.errors import Overloaded, SessionGone
 from service.observe.clock import Clock
 from service.observe.counters import Counters
+from service.observe.drops import Reason
 from service.registry.begun import BegunSessions
+from service.registry.lives import dropped, over
 from service.registry.remembered import RememberedIds
 from service.registry.room import SessionGroup, SessionRoom
 from service.registry.table import ENTRY_BYTES, RowName, SessionEntry, SessionTable
@@ -243,24 +245,27 @@ class LocalSessions(SessionTable):
                 if not (
                     self._drop_due(group)
                     or (lack == "bytes" and self._drop_reply(group))
-                    or self._drop_due(group, idle_after_first=True)
+                    or self._drop_first(group, "limit" if lack == "places" else "memory")
                 ):
                     owner = "" if group is self._room.all else " of this address"
                     raise _full(group, lack, owner, self.lifetimes, self._retry_s, self.clock())
 
-    def _drop_due(self, group: SessionGroup, *, idle_after_first: bool = False) -> bool:
-        """Drop an expired session of a group, or one that was idle for long after its first chunk."""
+    def _drop_due(self, group: SessionGroup) -> bool:
+        """Drop an expired session of a group."""
         now_s = self.clock()
-        rows: tuple[RowName, ...] = ("first",) if idle_after_first else ("first", "later")
-        for entry in [entry for row in rows if (entry := next(group.unused(row), None))]:
-            if idle_after_first:
-                session = entry.session
-                if session is not None and now_s - session.known.used_s >= self.lifetimes.first_idle_s:
-                    self._drop(entry, now_s)
-                    return True
-            elif self._expire(entry.id, now_s):
-                return True
-        return False
+        rows: tuple[RowName, ...] = ("first", "later")
+        oldest = [entry for row in rows if (entry := next(group.unused(row), None))]
+        return any(self._expire(entry.id, now_s) for entry in oldest)
+
+    def _drop_first(self, group: SessionGroup, reason: Reason) -> bool:
+        """Drop a session of a group that was idle for long after its first chunk."""
+        now_s = self.clock()
+        entry = next(group.unused("first"), None)
+        session = None if entry is None else entry.session
+        if entry is None or session is None or now_s - session.known.used_s < self.lifetimes.first_idle_s:
+            return False
+        self._drop(entry, session, reason, now_s)
+        return True
 
     def _drop_reply(self, group: SessionGroup) -> bool:
         """Drop the oldest last reply of a group's ended sessions, and remember the id."""
@@ -272,12 +277,12 @@ class LocalSessions(SessionTable):
         self._count_ids()
         return True
 
-    def _drop(self, entry: SessionEntry, now_s: float) -> None:
+    def _drop(self, entry: SessionEntry, session: Session, reason: Reason, now_s: float) -> None:
         """Drop an open session, and remember the id."""
         self._remove(entry)
-        self._counters.sessions_dropped += 1
         self._expired_ids.add(entry.id, now_s)
         self._count_ids()
+        self._counters.dropped(dropped(entry.id, session, reason, now_s))
 
     def _is_removable(self, entry: SessionEntry) -> bool:
         return entry.session is None
@@ -300,7 +305,7 @@ class LocalSessions(SessionTable):
             if self._begun is not None:
                 self._begun.release(entry.id)
         else:
-            self._drop(entry, now_s)
+            self._drop(entry, session, over(session, now_s, self.lifetimes), now_s)
         return True
 
     def _count_ids(self) -> None:

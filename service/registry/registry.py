@@ -19,8 +19,10 @@ from typing import Any
 from service.admission.permits import Permit
 from service.errors import HetsynError, NotFound
 from service.observe.counters import Counters
+from service.observe.drops import Drop
 from service.observe.watch import Watch
-from service.registry.table import MAX_ATTEMPTS, SessionEntry, SessionTable, contended, finished
+from service.registry.commits import MAX_ATTEMPTS, contended, finished
+from service.registry.table import SessionEntry, SessionTable
 from service.session.advance import Advance, PlannedChunk
 from service.session.protocol import Reload, Replay, check_delete, decide, status
 from service.session.session import Session
@@ -225,7 +227,8 @@ class SessionRegistry:
 
     async def _answer(self, entry: SessionEntry, request: InferRequest, permit: Permit) -> bytes:
         sessions, envelope = self.sessions, request.envelope
-        watch = Watch(request.came_s) if envelope.timing else None
+        watch = Watch(permit.came_s if request.came_s is None else request.came_s)
+        is_timed = envelope.timing or sessions.stores_state
         for attempt in range(MAX_ATTEMPTS):
             if attempt:  # another process has changed the session: decide again on its latest snapshot
                 snapshot, authoritative = await sessions.latest(entry), True
@@ -241,8 +244,9 @@ class SessionRegistry:
                     entry.id, decision, request, permit, sessions.clock, needs_host=sessions.stores_state, watch=watch
                 )
                 committing = self._commit(entry, snapshot, after.session)
-                if await (committing if watch is None else watch.stored(committing)):
+                if await (watch.stored(committing) if is_timed else committing):
                     self._advance.count(after)
+                    self._counters.timings.applied(permit.transport, after.session.model.name, watch)
                     if request.begins:
                         sessions.release_id(entry.id)
                     return extended(after.reply, envelope, after.spikes, watch) if envelope.asks_more else after.reply
@@ -279,6 +283,7 @@ class SessionRegistry:
             is_missing = authoritative and entry.seen_before and session is None
             if is_missing:
                 entry.seen_before = False  # one reply reports the loss; then the id may begin again
+                self._counters.dropped(Drop(entry.id, "missing"))
             if session is not None and envelope.names_a_model and status(known, now_s, lifetimes) != "none":
                 session.check_model(envelope)
             decision = decide(

@@ -23,6 +23,7 @@ from service.engine.work import kind_of
 from service.errors import Overloaded
 from service.models.model import Model
 from service.observe.counters import Counters
+from service.observe.watch import Watch
 from service.registry.local import LocalSessions
 from service.registry.table import SessionEntry
 from service.session.protocol import Answered, Known, Progress, status
@@ -90,13 +91,14 @@ class RowSessions:
         """Most rows of a call."""
         return self._batches.max_batch
 
-    async def apply(self, envelope: Envelope, rows: Rows) -> AppliedRows | None:
+    async def apply(self, envelope: Envelope, rows: Rows, watch: Watch | None = None) -> AppliedRows | None:
         """Apply the plain chunks among some. The others are to be applied the usual way. If the caller is cancelled,
         none is applied.
 
         Args:
             envelope: names model, version and form of all sessions.
             rows: at most ``max_batch``.
+            watch: of the chunks' time.
 
         Returns:
             Those that were applied; None for none.
@@ -145,12 +147,12 @@ class RowSessions:
         try:
             # a cell of somebody else may never end, and only the batches of chunks can end it then
             if not (batch.is_long and model.manifest.hidden):
-                after = self._batches.run(batch)
+                after = self._batches.run(batch, watch)
                 return None if after is None else self._keep(frame, taken, after, now_s)
             for _, entry, _, _ in taken:
                 await entry.lock.acquire()  # at once: nobody uses the entry
             try:
-                after = await self._batches.run_on_thread(batch)
+                after = await self._batches.run_on_thread(batch, watch)
                 return None if after is None else self._keep(frame, taken, after, now_s)
             finally:
                 for _, entry, _, _ in taken:

@@ -16,6 +16,7 @@ from contextlib import suppress
 from service.errors import Overloaded, StoreError, StoreUnavailable
 from service.observe.clock import Clock
 from service.observe.counters import Counters
+from service.registry.lives import dropped, over
 from service.registry.table import ENTRY_BYTES, SessionEntry, SessionTable
 from service.session.protocol import Lifetimes, status
 from service.session.session import Session
@@ -234,7 +235,8 @@ class SharedSessions(SessionTable):
         """
         tombstone = session._replace(known=session.known._replace(dropped=True), stream=None)
         if await self._store.commit(session_id, snapshot, tombstone):
-            self._counters.sessions_dropped += 1
+            now_s = self.clock()
+            self._counters.dropped(dropped(session_id, session, over(session, now_s, self.lifetimes), now_s))
 
     def _tombstone_written(self, task: asyncio.Task[None]) -> None:
         self._pending_tombstones.discard(task)

@@ -10,14 +10,16 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from math import inf
 from typing import TYPE_CHECKING, Any, Literal
 
 from service.admission.permits import waited_too_long
-from service.errors import RETRY_S, Overloaded, StoreError, StoreUnavailable
+from service.errors import RETRY_S, StoreError, StoreUnavailable
 from service.observe.clock import Clock
+from service.observe.context import SESSION
+from service.registry.lives import Ages
 from service.session.protocol import Lifetimes, check_delete, unknown
 from service.session.session import Session
 from service.session.snapshot import Snapshot
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
 RowName = Literal["", "first", "later", "ended"]
 """Of ``room.SessionGroup.rows``; empty for none."""
 
-MAX_ATTEMPTS = 10  # decisions on one request; each one after the first means that another process was faster
 SLICE = 100  # entries that a sweep checks in one turn of the event loop: a tenth of a millisecond
 
 ENTRY_BYTES = 1_150
@@ -122,6 +123,7 @@ class _Turn:
         self._failures = entry.store_failures
 
     async def __aenter__(self) -> None:
+        SESSION.set(self._entry.id)
         if self._entry.users > 1 and self._due_s < inf:  # others may have the turn
             try:
                 async with asyncio.timeout(self._due_s - time.monotonic()):
@@ -155,6 +157,7 @@ class SessionTable(ABC):
         decision_lifetimes: lifetimes that the protocol applies to a session that a request has entered.
         wall_offset_s: seconds since 1970 less ``clock``, now.
         stores_state: a commit reads the state on the host.
+        ages: open sessions in the memory of this process by their age, as the last sweep saw them.
     """
 
     decision_lifetimes: Lifetimes
@@ -165,6 +168,7 @@ class SessionTable(ABC):
         self.clock = clock
         self.lifetimes = lifetimes
         self._retry_s = retry_s
+        self.ages = Ages()
         self._entries: OrderedDict[str, SessionEntry] = OrderedDict()
 
     @property
@@ -312,10 +316,13 @@ class SessionTable(ABC):
             After each slice, its share of the whole sweep.
         """
         session_ids = list(self._entries)
+        ages = Ages()
         for count, session_id in enumerate(session_ids, 1):
-            self._expire(session_id, now_s)
+            if not self._expire(session_id, now_s) and (entry := self._entries.get(session_id)) is not None:
+                ages.observe(entry.session, now_s)
             if not count % SLICE:
                 yield SLICE / len(session_ids)
+        self.ages = ages
 
     async def sweep_slowly(self, duration_s: float) -> None:
         """``sweep``, spread over a time, so that no chunk waits for more than a few slices."""
@@ -375,23 +382,3 @@ class SessionTable(ABC):
         Returns:
             Whether it was removed.
         """
-
-
-async def finished(change: Coroutine[Any, Any, bool]) -> bool:
-    """A ``commit`` or a ``remove``, to its end: until then nobody knows whether it is made.
-
-    A cancellation that comes meanwhile counts only if it is not made.
-    """
-    task = asyncio.create_task(change)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        if task.cancelled() or not task.result():
-            raise
-        return True
-
-
-def contended(session_id: str) -> Overloaded:
-    """The error of a request after ``MAX_ATTEMPTS``."""
-    return Overloaded(f"other replicas keep changing session {session_id!r}: send the chunk again in {RETRY_S:g} s")

@@ -9,7 +9,8 @@ from typing import Any
 from service.errors import SessionExists
 from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
-from service.registry.table import MAX_ATTEMPTS, SessionTable, contended, finished
+from service.registry.commits import MAX_ATTEMPTS, contended, finished
+from service.registry.table import SessionTable
 from service.session.protocol import check_import, expired, status
 from service.session.session import Session
 from service.store.record import UNPACK_IN_LOOP_BYTES, Packing, read, renamed

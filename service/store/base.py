@@ -18,7 +18,7 @@ A store removes a record after the time that its change names. Whether a session
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -94,6 +94,9 @@ class StateStore(Protocol):
 
         A step of a machine's clock does not reach it while a server runs.
         """
+
+    def lane(self, session: str) -> Hashable:
+        """Where a session is stored. Requests of one lane go together; lanes do not wait for each other."""
 
     async def start(self) -> None:
         """Check that the store can be used; called once, before any other method.

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -105,6 +105,9 @@ class FileStore:
         except StoreUnusable:
             self._thread.shutdown()
             raise
+
+    def lane(self, session: str) -> Hashable:  # noqa: ARG002
+        return None
 
     async def start(self) -> None:
         pass  # __init__ has checked the file

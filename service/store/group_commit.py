@@ -1,16 +1,16 @@
 """Group commit: the asyncio shell between many sessions and a store that works on batches.
 
 Requests that arrive while a batch is under way go together in the next one. Requests of one turn of the event loop go
-together in the first. Loads and commits have one batch under way each. A caller that is cancelled does not disturb the
-others. A request that has waited for as long as a batch may take gets an error and is not sent: behind a store that
-hangs, no request waits for one batch after another.
+together in the first. Loads and commits have one batch under way each, in each lane of the store. A caller that is
+cancelled does not disturb the others. A request that has waited for as long as a batch may take gets an error and is
+not sent: behind a store that hangs, no request waits for one batch after another.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from copy import copy
 from math import inf
 from typing import Generic, NamedTuple, TypeVar
@@ -116,6 +116,24 @@ class BatchQueue(Generic[Q, A]):
                 request.answer.set_result(answer)
 
 
+class _Lanes(Generic[Q, A]):
+    """A queue for each lane of a store."""
+
+    def __init__(self, make: Callable[[], BatchQueue[Q, A]]) -> None:
+        self._make = make
+        self._queues: dict[Hashable, BatchQueue[Q, A]] = {}
+
+    def __getitem__(self, lane: Hashable) -> BatchQueue[Q, A]:
+        queue = self._queues.get(lane)
+        if queue is None:
+            queue = self._queues[lane] = self._make()
+        return queue
+
+    async def drain(self) -> None:
+        for queue in list(self._queues.values()):
+            await queue.drain()
+
+
 class GroupCommit:
     """Takes loads and commits of single sessions, and sends them to a store in batches.
 
@@ -126,8 +144,9 @@ class GroupCommit:
     """
 
     def __init__(self, store: StateStore, max_batch: int = MAX_BATCH, timeout_s: float = inf) -> None:
-        self._loads: BatchQueue[str, Stored | None] = BatchQueue(store.load, max_batch, timeout_s)
-        self._commits: BatchQueue[Change, CommitResult] = BatchQueue(store.commit, max_batch, timeout_s)
+        self._lane = store.lane
+        self._loads: _Lanes[str, Stored | None] = _Lanes(lambda: BatchQueue(store.load, max_batch, timeout_s))
+        self._commits: _Lanes[Change, CommitResult] = _Lanes(lambda: BatchQueue(store.commit, max_batch, timeout_s))
 
     async def load(self, session: str) -> Stored | None:
         """As ``StateStore.load``, of one session.
@@ -136,7 +155,7 @@ class GroupCommit:
             StoreUnavailable: the store did not answer, or the request was never sent.
             StateError: the store has something else under this id.
         """
-        return await self._loads.request(session)
+        return await self._loads[self._lane(session)].request(session)
 
     async def commit(self, change: Change) -> CommitResult:
         """As ``StateStore.commit``, of one change.
@@ -145,7 +164,7 @@ class GroupCommit:
             StoreUnavailable: the change was committed, may still be committed, or was never sent.
             StateError: as of ``load``.
         """
-        return await self._commits.request(change)
+        return await self._commits[self._lane(change.session)].request(change)
 
     async def drain(self) -> None:
         """Wait until every request is answered."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -149,7 +148,6 @@ class SessionStore:
         await self._store.close()
 
     async def _change(self, change: Change) -> bool:
-        started_s = time.perf_counter()
         try:
             with self._counting():
                 result = await self._group_commit.commit(change)
@@ -159,7 +157,6 @@ class SessionStore:
             self._counters.store_fenced += 1
             return False
         self._counters.store_commits += 1
-        self._counters.store_commit_seconds += time.perf_counter() - started_s
         self._counters.store_commit_bytes += len(change.record or b"")
         return True
 

@@ -6,6 +6,9 @@ file:///var/lib/hetsyn/sessions.db           SQLite; also sqlite:///
     ?max_bytes=1000000000                    limit the file's size
 redis://host:6379/0   valkey://host:6379/0   Valkey or Redis; rediss:// and valkeys:// with TLS
     ?prefix=hetsyn:session:                  prefix of the keys
+    ?replicas=1                              replicas that must have a change before it counts (default 0)
+valkey-cluster://host:6379,host:6379/        Valkey or Redis Cluster; valkeys-cluster:// with TLS, redis-cluster:// and
+                                             rediss-cluster:// too; options as of one server
 """
 
 from __future__ import annotations
@@ -19,6 +22,9 @@ from service.store.file import FileStore
 
 MEMORY = "memory://"
 _FILE_SCHEMES = ("file", "sqlite")
+_CLUSTER_SCHEMES = {
+    "redis-cluster": "redis", "valkey-cluster": "redis", "rediss-cluster": "rediss", "valkeys-cluster": "rediss",
+}  # fmt: skip
 _REDIS_SCHEMES = {"redis": "redis", "valkey": "redis", "rediss": "rediss", "valkeys": "rediss"}
 
 
@@ -35,7 +41,8 @@ def open_store(url: str, timeout_s: float = 2.0) -> StateStore | None:
     """
     try:
         parts = urlsplit(url)
-        _ = parts.port  # raises where it is not a port
+        if parts.scheme not in _CLUSTER_SCHEMES:  # which has several
+            _ = parts.port  # raises where it is not a port
     except ValueError as error:
         raise StoreUnusable(f"the store's URL is not valid ({error})") from error
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
@@ -48,14 +55,24 @@ def open_store(url: str, timeout_s: float = 2.0) -> StateStore | None:
     if parts.scheme in _REDIS_SCHEMES:
         if not parts.hostname:
             raise StoreUnusable(f"the store {redacted(url)!r}: has no host: write it as redis://127.0.0.1:6379/0")
+        if "," in parts.hostname:
+            raise StoreUnusable(
+                f"the store {redacted(url)!r}: has several hosts: a cluster is valkey-cluster://host,host/"
+            )
         from service.store.redis import PREFIX, RedisStore  # redis-py is an extra
 
-        prefix = query.pop("prefix", PREFIX)
+        prefix, replicas = query.pop("prefix", PREFIX), _replicas(url, query)
         address = urlunsplit((_REDIS_SCHEMES[parts.scheme], parts.netloc, parts.path, urlencode(query), ""))
-        return RedisStore(address, timeout_s=timeout_s, prefix=prefix)
+        return RedisStore(address, timeout_s=timeout_s, prefix=prefix, replicas=replicas)
+    if parts.scheme in _CLUSTER_SCHEMES:
+        from service.store.redis import PREFIX, ClusterStore, read_address
+
+        prefix, replicas = query.pop("prefix", PREFIX), _replicas(url, query)
+        nodes = read_address(_CLUSTER_SCHEMES[parts.scheme], parts.netloc, parts.path, urlencode(query))
+        return ClusterStore(nodes, timeout_s=timeout_s, prefix=prefix, replicas=replicas)
     raise StoreUnusable(
         f"the store {redacted(url)!r} is not one of memory://, file:///path, sqlite:///path, redis://host, "
-        "valkey://host, rediss://host, valkeys://host"
+        "valkey://host, rediss://host, valkeys://host, valkey-cluster://host,host/, valkeys-cluster://host,host/"
     )
 
 
@@ -66,6 +83,13 @@ def redacted(url: str) -> str:
         return url
     user_info, _, host = parts.netloc.rpartition("@")
     return urlunsplit(parts._replace(netloc=f"{user_info.partition(':')[0]}:***@{host}"))
+
+
+def _replicas(url: str, query: dict[str, str]) -> int:
+    text = query.pop("replicas", "0")
+    if not (text.isascii() and text.isdecimal()):
+        raise StoreUnusable(f"the store {redacted(url)!r}: replicas must be a number")
+    return int(text)
 
 
 def _file_store(url: str, path: str, query: dict[str, str], timeout_s: float) -> FileStore:

@@ -32,6 +32,7 @@ class Call(NamedTuple):
         query: of the URL.
         content_type: of the body; empty if there is none.
         client: address and port at the other end of the client's connection.
+        context: headers by which the other worker's log and spans name the request.
     """
 
     method: str
@@ -39,6 +40,7 @@ class Call(NamedTuple):
     query: bytes = b""
     content_type: bytes = b""
     client: tuple[str, int] | None = None
+    context: tuple[tuple[bytes, bytes], ...] = ()
 
 
 class Reply(NamedTuple):

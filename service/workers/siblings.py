@@ -13,6 +13,7 @@ from typing import Any, cast
 from service.admission.body import Message as AsgiMessage
 from service.admission.presence import SCOPE_KEY, Presence
 from service.errors import RETRY_S, Overloaded
+from service.observe.context import CURRENT
 from service.observe.counters import Counters
 from service.workers.handover import Factory, Receiver, Sender
 from service.workers.messages import Call, Kind, Message, Reply, Unpacker, pack
@@ -229,6 +230,8 @@ class _Caller(asyncio.Protocol):
             await self._connect()
         if self._transport is None:  # it has closed the connection at once
             raise Away
+        if (request := CURRENT.get()) is not None:
+            call = call._replace(context=request.passed_on())
         number = next(self._numbers)
         reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._waiting[number] = reply
@@ -348,7 +351,7 @@ class _Served(asyncio.Protocol):
 
 
 def _scope(call: Call, length: int, presence: Presence) -> dict[str, Any]:
-    headers = [(b"host", b"worker"), (b"content-length", b"%d" % length)]
+    headers = [(b"host", b"worker"), (b"content-length", b"%d" % length), *call.context]
     if call.content_type:
         headers.append((b"content-type", call.content_type))
     return {

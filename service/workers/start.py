@@ -8,7 +8,7 @@ import sys
 from logging.config import dictConfig
 
 from service.errors import HetsynError
-from service.observe.logs import log_config
+from service.observe.logs import LogFormat, log_config
 from service.settings import Settings
 from service.workers.division import check_limits
 from service.workers.supervisor import Supervisor
@@ -28,13 +28,16 @@ def check_workers(settings: Settings, count: int) -> str:
 MOST_WORKERS = 256
 
 
-def supervise(settings: Settings, count: int, log_level: str, *, has_terminal: bool) -> int:
+def supervise(
+    settings: Settings, count: int, log_level: str, log_format: LogFormat = "text", *, has_terminal: bool
+) -> int:
     """Run workers until a signal ends them; the exit status.
 
     Args:
         settings: of the server.
         count: of workers.
         log_level: of the log.
+        log_format: of its lines.
         has_terminal: whether SIGHUP says that the terminal was closed.
 
     Raises:
@@ -42,7 +45,7 @@ def supervise(settings: Settings, count: int, log_level: str, *, has_terminal: b
     """
     if sys.platform == "win32":
         raise HetsynError("this system cannot hand connections to another process: leave out --workers")
-    dictConfig(log_config(log_level))
+    dictConfig(log_config(log_level, log_format))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if count > cores:
         log.warning("%d workers share %d CPU cores: more workers than cores serve fewer chunks", count, cores)

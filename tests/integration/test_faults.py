@@ -24,6 +24,26 @@ def test_nothing_is_lost_with_a_store(store: str, seed: int, tmp_path: Path) -> 
     assert counts["faults"] == 2
 
 
+@pytest.mark.parametrize(("replicas", "seed"), [(1, 255), (0, 255)])
+def test_a_cluster_loses_nothing_that_replicas_confirmed_and_tells_what_it_loses(
+    replicas: int, seed: int, tmp_path: Path
+) -> None:
+    """Slots move, a primary is killed whose replica lags, and one hands over."""
+    require_valkey()
+    results = asyncio.run(
+        disturbed("valkey-cluster", tmp_path, faults=3, chunks=200, clients=8, seed=seed, replicas=replicas)
+    )
+    counts = results["counts"]
+    assert results["passed"], results["violations"]
+    assert {one["kind"] for one in results["occurred"]} == {
+        "move slots", "kill a primary whose replica lags", "planned failover",
+    }  # fmt: skip
+    assert (counts["twice"], counts["wrong"]) == (0, 0)
+    assert counts["lost"] == sum(counts["noticed"].values())
+    if replicas:
+        assert counts["lost"] == 0
+
+
 # a replica is killed, connections are cut and a disk is full
 @pytest.mark.parametrize("transport", ["stream", "streams"])
 def test_nothing_is_lost_over_websockets(transport: str, tmp_path: Path) -> None:

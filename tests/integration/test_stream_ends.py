@@ -59,7 +59,7 @@ async def test_a_client_that_is_gone_is_not_taken_for_one_that_reads(models: Pat
 
 
 def metrics(text: str) -> dict[str, float]:
-    lines = (line.rpartition(" ") for line in text.splitlines() if line.startswith("hetsyn_stream"))
+    lines = (line.rpartition(" ") for line in text.splitlines() if line.startswith("hetsyn_"))
     return {name: float(value) for name, _, value in lines}
 
 
@@ -77,6 +77,9 @@ async def test_open_websockets_and_what_comes_on_them_are_counted(models: Path, 
         await many.opens("a", "b")
         await many.chunks(silence([0, 1], 0))
         counted = await scraped(server)
+        for transport in ("stream", "streams"):
+            for part in ("request", "queue", "engine"):
+                assert counted[f'hetsyn_{part}_seconds_count{{model="digits",transport="{transport}"}}'] == 2
         assert counted['hetsyn_streams{transport="stream"}'] == 1
         assert counted['hetsyn_streams{transport="streams"}'] == 1
         assert counted['hetsyn_stream_frames_total{transport="stream"}'] == 3

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from service.errors import HetsynError, StoreUnavailable
 from service.store.base import Change, CommitResult, Stored
@@ -36,6 +36,9 @@ class FailingStore:
 
     def clock(self) -> float:
         return self.inner.clock()
+
+    def lane(self, session: str) -> Hashable:  # noqa: ARG002
+        return None
 
     async def start(self) -> None:
         await self.health()

@@ -7,7 +7,7 @@ are in memory anyway (``registry.local``).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 from service.errors import HetsynError
@@ -32,6 +32,9 @@ class MemoryStore:
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self.clock = clock
         self._rows: dict[str, _Row] = {}
+
+    def lane(self, session: str) -> Hashable:  # noqa: ARG002
+        return None
 
     async def start(self) -> None:
         pass

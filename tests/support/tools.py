@@ -18,6 +18,7 @@ from hetsyn_client.extras import install_command
 from service.runtime.operators import BUILD, BUILD_CUDA
 
 NO_VALKEY = MISSING
+NO_VALKEY_CLI = "no valkey-cli: apt-get install valkey-tools"
 NO_COMPILER = f"no C++ compiler: apt-get install g++ (or pip install '{ZIG}')"
 NO_HEADER = "no header of ONNX Runtime: apt-get install libonnxruntime-dev"
 NO_ZIG = f"no zig: pip install '{ZIG}'"
@@ -32,6 +33,8 @@ NO_MNIST1D = f"no mnist1d, which makes MNIST-1D: {install_command('experiments')
 NO_WATCH = f"no seglearn, which has the recordings of a watch: {install_command('experiments')}"
 NO_NIR = f"no nir, which reads and writes NIR files: {install_command('nir')}"
 NO_TRITONCLIENT = f"no tritonclient: {install_command('test')}"
+NO_KUBERNETES_VALIDATE = f"no kubernetes-validate, which has the schemas: {install_command('test')}"
+NO_OTEL = f"no OpenTelemetry SDK: {install_command('otel')}"
 NO_PERF_ANALYZER = f"no perf_analyzer, which needs glibc 2.38 (Debian 13): {install_command('test')}"
 NO_FASHION_MNIST = "no Fashion-MNIST: apt-get install dataset-fashion-mnist"
 NO_RECORDINGS = "no Free Spoken Digit Dataset: put its recordings into ../shared/data/fsdd/recordings"
@@ -41,6 +44,8 @@ ASYNCAPI_SCHEMA = ROOT / ".venv/asyncapi/node_modules/@asyncapi/specs/schemas/3.
 NO_ASYNCAPI_SCHEMA = "no schema of AsyncAPI: npm install --prefix .venv/asyncapi @asyncapi/specs@6"
 CHROMIUM, CHROMEDRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 NO_CHROMIUM = "no Chromium with its driver: apt-get install chromium chromium-driver"
+PROMETHEUS = shutil.which("prometheus")
+NO_PROMETHEUS = "no Prometheus: apt-get install prometheus"
 AXE = ROOT / ".venv/axe/node_modules/axe-core/axe.min.js"
 NO_AXE = "no axe-core: npm install --prefix .venv/axe axe-core@4"
 # CI has these, and there their tests may not be skipped
@@ -56,9 +61,12 @@ LACKING = (
     NO_NIR,
     NO_PERF_ANALYZER,
     NO_TRITONCLIENT,
+    NO_KUBERNETES_VALIDATE,
+    NO_OTEL,
     NO_ASYNCAPI_SCHEMA,
     NO_CHROMIUM,
     NO_AXE,
+    NO_PROMETHEUS,
 )
 
 

@@ -284,8 +284,8 @@ HETSYN_INLINE int64_t list_spikes(const float* __restrict spikes, int64_t neuron
     return count;
 }
 
-// All steps of the chunk, layer by layer; ``state`` [network.words()] and ``step`` are changed in place. Networks without
-// delays have a loop of their own, which knows nothing of them.
+// All steps of the chunk, layer by layer; ``state`` [network.words()] and ``step`` are changed in place. Networks
+// without delays have a loop of their own, which knows nothing of them.
 template <bool has_delays>
 HETSYN_INLINE void run_stream(const Network& network, const Chunk& chunk, float* state, int64_t& step,
                               Scratch& scratch) {
@@ -320,8 +320,9 @@ HETSYN_INLINE void run_stream(const Network& network, const Chunk& chunk, float*
         if (input_late)
             delay_train(input_delays, input_spikes, chunk.steps, scratch.late->input_line, scratch.late->spikes,
                         history);
+        const bool ascending = !layer.bank && !synapses;  // where the order of a sum shows
         float* const own_history = history + input_delays.words();
-        if (own_late) begin_own(own_delays, own_history, scratch.late->own_line);
+        if (own_late) scratch.late->own_line.fit_own(own_delays);
         const SpikeTrain& arriving = input_late ? scratch.late->spikes : input_spikes;
         if (values) scratch.fit_values(layer);
         if (synapses && !values)
@@ -329,8 +330,9 @@ HETSYN_INLINE void run_stream(const Network& network, const Chunk& chunk, float*
         output_spikes.fit(chunk.steps, layer.spiking ? chunk.steps * N : 0, N);
         for (int64_t t = 0; t < chunk.steps; ++t) {
             float* total = scratch.total.data() + (synapses ? t * N : 0);
-            const Units own =
-                own_late ? own_step(own_delays, t, previous, !layer.bank, scratch.late->own_line) : previous;
+            const Units own = own_late ? own_step(own_delays, t, chunk.steps, previous, ascending,
+                                                  scratch.late->own_line, own_history)
+                                       : previous;
             if (layer.bank) {
                 const int64_t columns = layer.bank * N;
                 scratch.rows.clear();

@@ -30,6 +30,8 @@ class Kernel {
         : network_(hetsyn::read_network(
               node, takes_values, [](const ort::Tensor& value, size_t) -> const void* { return value.data<unsigned char>(); })) {
         for (hetsyn::Layer& layer : network_.layers) {
+            check_delays(layer.input_delays);
+            check_delays(layer.own_delays);
             if (layer.bank || !layer.per_synapse) continue;
             layer.rows_in = by_neuron(layer.weight_in, layer.inputs, layer.neurons);
             if (layer.recurrent()) layer.rows_rec = by_neuron(layer.weight_rec, layer.own_inputs(), layer.neurons);
@@ -67,6 +69,13 @@ class Kernel {
     }
 
    private:
+    // the loops believe them
+    static void check_delays(const hetsyn::DelayPath& path) {
+        for (int32_t row = 0; path.is_delayed() && row < path.rows(); ++row)
+            if (path.steps[row] != path.clamped(path.steps[row]))
+                hetsyn::fail("a delay is " + std::to_string(path.steps[row]) + " steps, not from 0 to " +
+                             std::to_string(path.longest));
+    }
     // weights [inputs, neurons] as [neurons, inputs], stored as long as the kernel
     const float* by_neuron(const float* weight, int64_t inputs, int64_t neurons) {
         std::vector<float>& rows = rows_.emplace_back(static_cast<size_t>(neurons * inputs));

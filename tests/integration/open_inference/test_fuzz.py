@@ -22,6 +22,7 @@ from tests.support.tools import NO_TRITONCLIENT
 
 if TYPE_CHECKING or (find_spec("tritonclient") and find_spec("grpc_health")):
     import grpc
+    from tritonclient.grpc import service_pb2
 
     from tests.support.mutation import inputs, try_inputs
     from tests.support.open_inference_inputs import open_inference_decoders
@@ -125,4 +126,37 @@ async def fuzz_grpc(tmp_path: Path, count: int) -> None:
             for first in range(0, len(made), AT_A_TIME):
                 await asyncio.gather(*map(send, made[first : first + AT_A_TIME]))
         assert {grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT} <= codes
+        witness.check()
+
+
+@lengths
+def test_grpc_streams(tmp_path: Path, count: int) -> None:
+    asyncio.run(fuzz_streams(tmp_path, count))
+
+
+async def fuzz_streams(tmp_path: Path, count: int) -> None:
+    """A stream goes on after a request that is refused, and ends at bytes that are no message."""
+    decoder = all_decoders(tmp_path / "decoders")[NAMES[2]]
+    ends: set[grpc.StatusCode] = set()
+    answered = refused = 0
+    with live_server(tmp_path / "models", max_sessions=1_000) as live:
+        witness = Witness(live)
+        async with grpc.aio.insecure_channel(live.grpc) as channel:
+            method = channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
+            call = method()
+            for content in inputs(decoder, "grpc", count):
+                await call.write(content)
+                try:
+                    answer = service_pb2.ModelStreamInferResponse.FromString(await call.read())
+                except grpc.aio.AioRpcError as error:
+                    ends.add(error.code())
+                    call = method()
+                else:
+                    answered += 1
+                    refused += bool(answer.error_message)
+            await call.done_writing()
+            assert await call.read() is grpc.aio.EOF
+            assert await call.code() == grpc.StatusCode.OK
+        assert ends == {grpc.StatusCode.INVALID_ARGUMENT}
+        assert 0 < refused < answered
         witness.check()

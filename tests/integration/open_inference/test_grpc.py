@@ -213,6 +213,9 @@ class Unread:
     def peer(self) -> str:
         return "ipv4:127.0.0.1:1"
 
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        return ()
+
     async def read(self) -> Any:
         import grpc
 
@@ -262,3 +265,26 @@ async def test_a_call_that_is_cancelled_is_not_applied(tmp_path: Path) -> None:
         gate.opened.set()
         (answer,) = await by_grpc(live, "spiking", "spikes", [Chunk(ROWS, {"sequence_id": "c"})])
         assert answer["total_steps"].tolist() == [8]
+
+
+async def test_a_client_that_leaves_its_stream_is_nothing_to_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    import grpc
+    from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+    from service.grpc.servicer import IN_FLIGHT
+
+    with live_server(tmp_path) as live:
+        async with grpc.aio.insecure_channel(live.grpc) as channel:
+            for _ in range(10):
+                stream = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelStreamInfer()
+                for _ in range(IN_FLIGHT):
+                    await stream.write(service_pb2.ModelInferRequest(model_name="none"))
+                await stream.read()
+                stream.cancel()  # the other answers are under way
+            servicer = live.app.state.server.grpc._servicer
+            async with asyncio.timeout(10):
+                while servicer._streams:
+                    await asyncio.sleep(0.01)
+    assert not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]

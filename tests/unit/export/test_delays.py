@@ -186,3 +186,54 @@ def test_the_operator_refuses_a_graph_that_says_wrong_things_of_its_delays(caplo
             attribute.i = 100_000
     load_graph(model.SerializeToString())
     assert "input_delay is 100000, not from 0 to 240" in caplog.text
+
+
+@pytest.mark.parametrize("delay", [-1, 51, 32767])
+def test_the_operator_refuses_delays_beyond_the_longest(delay: int, caplog: pytest.LogCaptureFixture) -> None:
+    if library() is None:
+        pytest.skip(NO_OPERATOR)
+    model = onnx.load_from_string(network_graph(delayed_network("recurrent-50-taps-2").compile("bank")))
+    delays = next(x for x in model.graph.initializer if x.data_type == onnx.TensorProto.INT16 and len(x.dims) == 1)
+    forged = onnx.numpy_helper.to_array(delays).copy()
+    forged[-1] = delay
+    delays.CopyFrom(onnx.numpy_helper.from_array(forged, delays.name))
+    load_graph(model.SerializeToString())
+    assert f"a delay is {delay} steps, not from 0 to 50" in caplog.text
+
+
+@pytest.mark.parametrize("chunk", [1, 32, 64, 300])
+@pytest.mark.parametrize("form", FORMS)
+def test_delays_of_many_registers_give_the_graphs_bits(form: Form, chunk: int) -> None:
+    if library() is None:
+        pytest.skip(NO_OPERATOR)
+    spec = NetworkSpec(40, (20,), 3, input_path=PathSpec(100, 2), recurrent_path=PathSpec(240))
+    made = Network(spec, seed=2).eval()
+    with torch.no_grad():
+        made.layer("hidden1").get_parameter("w_in").mul_(3.0)
+    made.fit_banks()
+    compiled = made.compile(form)
+    x = (torch.rand(2, 300, 40, generator=torch.Generator().manual_seed(5)) < 0.3).float()
+    parts = Streams(x, torch.tensor([300, 290]))
+    graphs = graphs_by_runtime(network_graph(compiled)).values()
+    runs = [run_graph(graph, compiled.layout, parts, 1, [chunk]) for graph in graphs]
+    assert runs[0].hidden[0].any()
+    assert len(runs) > 1
+    assert all(np.array_equal(run.readout, runs[0].readout) for run in runs)
+    assert all(np.array_equal(run.hidden[0], runs[0].hidden[0]) for run in runs)
+
+
+@pytest.mark.parametrize("density", [0.0, 0.02, 0.6, 1.0])
+@pytest.mark.parametrize("path", ["input-24", "input-26-taps-2", "both"])
+@pytest.mark.parametrize("form", FORMS)
+def test_any_density_gives_the_graphs_bits(path: str, density: float, form: Form) -> None:
+    """Lists of arrivals that stay empty, that end within a processor's vector, and that hold every row."""
+    if library() is None:
+        pytest.skip(NO_OPERATOR)
+    made = delayed_network(path, "hetneu", channels=150, hidden=(17, 9))
+    compiled = made.compile(form)
+    graphs = graphs_by_runtime(network_graph(compiled))
+    x = (torch.rand(2, 70, 150, generator=torch.Generator().manual_seed(4)) < density).float()
+    for cut in (1, 31, 33, 70):
+        runs = [run_graph(g, compiled.layout, Streams(x, torch.tensor([70, 65])), 2, [cut]) for g in graphs.values()]
+        assert all(np.array_equal(run.readout, runs[0].readout) for run in runs), cut
+        assert all(np.array_equal(run.hidden[0], runs[0].hidden[0]) for run in runs), cut

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -257,3 +258,26 @@ def test_a_session_that_cannot_be_opened_again_is_lost() -> None:
     tally, one = Tally(), stream(acknowledged=2, sent=3)
     tally.gone(one, "410 session-gone")
     assert (tally.lost, one.broken, tally.is_clean) == (2, True, False)
+
+
+@pytest.mark.parametrize(
+    ("judge", "told"),
+    [
+        (lambda tally: tally.chunk(stream(3), 3, 409, problem("out-of-order", 1)), "409 out-of-order"),
+        (lambda tally: tally.chunk(stream(3), 3, 404, problem("not-found")), "404 not-found"),
+        (lambda tally: tally.inspected(stream(3), 200, b'{"expected_seq": 1}'), "GET 200"),
+        (lambda tally: tally.chunk(stream(3), 3, 200, reply(1, "a")), "the number in the reply"),
+    ],
+)
+def test_a_loss_that_an_answer_tells_is_noticed(judge: Callable[[Tally], ChunkVerdict], told: str) -> None:
+    tally = Tally()
+    assert judge(tally) is ChunkVerdict.broken
+    assert tally.lost == tally.noticed[told] > 0
+    assert (tally.is_honest, tally.is_clean) == (True, False)
+
+
+def test_a_loss_that_no_answer_tells_is_not_honest() -> None:
+    """The number is the expected one, and the steps are too few: a session that silently began again."""
+    tally, one = Tally(), stream(3)
+    assert tally.chunk(one, 3, 200, reply(3, "a", total_steps=25)) is ChunkVerdict.broken
+    assert (tally.lost, tally.noticed.total(), tally.is_honest) == (1, 0, False)

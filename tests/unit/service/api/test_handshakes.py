@@ -27,7 +27,9 @@ def without(name: bytes, *more: tuple[bytes, bytes]) -> list[tuple[bytes, bytes]
 def test_a_valid_one_is_taken() -> None:
     more = [(b"sec-websocket-protocol", b"a, hetsyn.v1"), (b"x-request-id", b"7"), (b"origin", b"http://x:8000")]
     shake = handshake(b"GET", "1.1", URL, [*HEADERS, *more])
-    assert shake == Handshake("/stream", KEY, b"encoding=events", ("a", "hetsyn.v1"), "http://x:8000", "x:8000", b"7")
+    assert shake == Handshake(
+        "/stream", KEY, b"encoding=events", ("a", "hetsyn.v1"), "http://x:8000", "x:8000", b"7", (more[1],)
+    )
     assert query_of(shake) == [("encoding", "events")]
 
 

@@ -11,9 +11,12 @@ import pytest
 from benchmarks.faults.relay import Relay
 from benchmarks.server_process import free_port
 from benchmarks.valkey import ValkeyServer
+from benchmarks.valkey_cluster import ValkeyCluster
 from service.store.base import StateStore
 from service.store.file import FileStore
 from service.store.redis import RedisStore
+from service.store.url import open_store
+from tests.support.cluster_sessions import ClusterSessions
 from tests.support.memory_store import MemoryStore
 from tests.support.started_store import S, StartStore, started
 from tests.support.tools import require_valkey
@@ -26,6 +29,25 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
     folder: Path = tmp_path_factory.mktemp("valkey")
     with ValkeyServer(folder) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def formed_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyCluster]:
+    require_valkey()
+    with ValkeyCluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def valkey_cluster(formed_cluster: ValkeyCluster) -> Iterator[ValkeyCluster]:
+    """One cluster for all tests, which may kill and pause its nodes and move slots: it is whole again afterwards."""
+    yield formed_cluster
+    formed_cluster.mend()
+
+
+@pytest.fixture
+def sessions(valkey_cluster: ValkeyCluster, request: pytest.FixtureRequest) -> ClusterSessions:
+    return ClusterSessions(valkey_cluster, f"{request.node.name}:")
 
 
 @pytest.fixture
@@ -55,7 +77,7 @@ async def start_store() -> AsyncIterator[StartStore]:
         yield start
 
 
-@pytest.fixture(params=["memory", "file", "redis"])
+@pytest.fixture(params=["memory", "file", "redis", "cluster", "replicas"])
 def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], StateStore]:
     """Makes a store of each kind; those that one test makes are replicas of one store."""
     if request.param == "memory":
@@ -63,6 +85,16 @@ def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], S
         return lambda: memory
     if request.param == "file":
         return lambda: FileStore(tmp_path / "sessions.db")
+    if request.param in ("cluster", "replicas"):
+        url = request.getfixturevalue("valkey_cluster").url
+        count = int(request.param == "replicas")
+
+        def opened() -> StateStore:
+            store = open_store(f"{url}?prefix={request.node.originalname}{count}:&replicas={count}")
+            assert store is not None
+            return store
+
+        return opened
     valkey: ValkeyServer = request.getfixturevalue("valkey")
     return lambda: RedisStore(valkey.url, prefix=f"{request.node.name}:")
 

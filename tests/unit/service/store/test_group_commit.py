@@ -173,7 +173,7 @@ async def test_nobody_waits_for_ever_when_the_loop_ends() -> None:
     group_commit = GroupCommit(store)
     waiting = asyncio.create_task(group_commit.commit(change("a")))
     await store.entered.wait()
-    running = group_commit._commits._running
+    running = group_commit._commits[None]._running
     assert running is not None
     running.cancel()
     with pytest.raises(asyncio.CancelledError):

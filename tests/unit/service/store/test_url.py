@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from service.errors import StoreUnusable
 from service.store.file import FileStore
-from service.store.redis import RedisStore
+from service.store.redis import ClusterStore, RedisStore, read_address
+from service.store.redis.slots import Address
 from service.store.url import open_store, redacted
 
 
@@ -42,8 +44,43 @@ async def test_a_server(url: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("url", "seeds", "node_url"),
+    [
+        ("valkey-cluster://a:7000,b,[::1]:7001/", "a:7000 b:6379 [::1]:7001", "redis://x:1/0"),
+        ("redis-cluster://a", "a:6379", "redis://x:1/0"),
+        ("valkeys-cluster://me:s3,c:r@a,b/?prefix=p:&replicas=2", "", ""),
+        (
+            "rediss-cluster://me:secret@a:1,b:2/?ssl_cert_reqs=none",
+            "a:1 b:2",
+            "rediss://me:secret@x:1/0?ssl_cert_reqs=none",
+        ),
+    ],
+)
+async def test_a_cluster(url: str, seeds: str, node_url: str) -> None:
+    store = open_store(url)
+    assert isinstance(store, ClusterStore)
+    await store.close()
+    if seeds:
+        parts = urlsplit(url)
+        address = read_address("rediss" if "rediss" in url else "redis", parts.netloc, parts.path, parts.query)
+        assert " ".join(map(str, address.seeds)) == seeds
+        assert address.node_url(Address("x", 1)) == node_url
+
+
+@pytest.mark.parametrize(
     ("url", "sentence"),
     [
+        ("valkey-cluster://", "has an empty host"),
+        ("valkey-cluster://a,/", "has an empty host"),
+        ("valkey-cluster://a:port,b/", "not valid"),
+        ("valkey-cluster://a,b/1", "a cluster has no databases"),
+        ("valkey-cluster://a,b/?socket_timeout=soon", "not valid for Redis"),
+        ("valkey-cluster://a,b/?replicas=some", "replicas must be a number"),
+        ("valkey-cluster://a,b/?prefix={all}:", "all sessions on one node"),
+        ("valkey://a,b/", "valkey-cluster://"),
+        ("redis://host?replicas=-1", "replicas must be a number"),
+        ("memory://?replicas=1", "takes no host, path or options"),
+        ("file:///tmp/x.db?replicas=1", "takes synchronous and max_bytes"),
         ("", "not one of memory://"),
         ("/var/lib/sessions.db", "not one of memory://"),
         ("mysql://host", "not one of memory://"),
@@ -68,6 +105,7 @@ def test_a_password_is_not_shown() -> None:
     assert redacted("redis://user:secret@host:1/0") == "redis://user:***@host:1/0"
     assert redacted("redis://:secret@host") == "redis://:***@host"
     assert redacted("redis://host") == "redis://host"
+    assert redacted("valkey-cluster://me:secret@a:1,b:2/") == "valkey-cluster://me:***@a:1,b:2/"
     with pytest.raises(StoreUnusable) as caught:
         open_store("mysql://user:secret@host")
     assert "secret" not in str(caught.value)

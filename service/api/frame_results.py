@@ -1,0 +1,93 @@
+"""The results of a frame of ``WS /streams``, while they come."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from hetsyn_client.columns import APPLIED, Chunks, Results, pack_results
+from service.live.actions import Applied
+from service.live.refusal import Refusal
+from service.registry.rows import AppliedRows
+
+
+class FrameResults:
+    """The results of a frame, while they come.
+
+    Args:
+        chunks: of the frame.
+        outputs: of the model; 0 where it gives no probabilities.
+        labels: index of each.
+
+    Attributes:
+        applied: rows that were applied.
+    """
+
+    def __init__(self, chunks: Chunks, outputs: int, labels: Mapping[str, int]) -> None:
+        count = len(chunks.seq)
+        self._chunks = chunks
+        self._labels = labels
+        self._total_steps, self._label = np.zeros(count, np.uint64), np.full(count, -1, np.int32)
+        self._status, self._steps = np.zeros(count, np.uint32), np.zeros(count, np.uint32)
+        self._probabilities = np.zeros((count, outputs), np.float32)
+        self._more: dict[int, dict[str, Any]] = {}
+        self.applied = 0
+
+    def missing(self) -> list[int]:
+        """Rows without an outcome."""
+        missing: list[int] = np.flatnonzero(self._status == 0).tolist()
+        return missing
+
+    def set_rows(self, rows: AppliedRows) -> None:
+        """Rows that were applied together."""
+        numbers = rows.numbers
+        self._total_steps[numbers] = rows.total_steps
+        self._label[numbers] = rows.label
+        self._steps[numbers] = rows.steps
+        self._probabilities[numbers] = rows.probabilities
+        self._status[numbers] = APPLIED
+        self.applied += len(numbers)
+
+    def set(self, row: int, outcome: Applied | Refusal | None) -> None:
+        """A row that was applied or refused; None where there is nothing to say."""
+        if isinstance(outcome, Refusal):
+            self._status[row] = outcome.status
+            self._more[row] = members(outcome)
+            return
+        self._status[row] = APPLIED
+        if outcome is not None:
+            self.applied += 1
+            self._total_steps[row], self._steps[row] = outcome.total_steps, outcome.steps
+            if outcome.label is not None:
+                self._label[row] = self._labels[outcome.label]
+            if outcome.probabilities is not None:
+                self._probabilities[row] = outcome.probabilities
+            more = {"readout": outcome.readout, "events": outcome.heard}
+            if more := {name: value for name, value in more.items() if value}:
+                self._more[row] = more
+
+    def packed(self) -> bytes:
+        """The frame."""
+        chunks = self._chunks
+        return pack_results(
+            Results(
+                chunks.seq,
+                self._total_steps,
+                chunks.handle,
+                chunks.action,
+                self._status,
+                self._steps,
+                self._label,
+                self._probabilities,
+                self._more,
+            )
+        )
+
+
+def members(refusal: Refusal) -> dict[str, Any]:
+    """What a result says of a refusal beside its status."""
+    frame = dict(refusal.frame())
+    del frame["type"], frame["status"]
+    return frame

@@ -1,0 +1,76 @@
+"""Sessions that the server dropped, not their clients: counted, logged, and handed to whoever wants to know."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Literal, NamedTuple
+
+from service.observe.clock import Clock
+
+Reason = Literal["idle", "age", "memory", "limit", "missing"]
+"""Why: without a chunk for ``session_idle_s``; older than ``session_age_s``; to make room for bytes, or for one more
+session (both after the first chunk alone, and idle since); or the store had it no more when the next chunk came."""
+
+REASONS: tuple[Reason, ...] = ("idle", "age", "memory", "limit", "missing")
+USUAL: frozenset[Reason] = frozenset({"idle", "age"})  # clients forget sessions
+MOST_LINES = 100  # of the log, a second
+
+log = logging.getLogger("hetsyn.sessions")
+
+
+class Drop(NamedTuple):
+    """A session that was dropped.
+
+    Attributes:
+        session: its id.
+        reason: see ``Reason``.
+        model: on which it ran; None where that is not known any more.
+        version: of the model.
+        chunks: that it had.
+        age_s: seconds since it began.
+        idle_s: seconds since its last chunk.
+    """
+
+    session: str
+    reason: Reason
+    model: str | None = None
+    version: str | None = None
+    chunks: int | None = None
+    age_s: float | None = None
+    idle_s: float | None = None
+
+    def members(self) -> dict[str, object]:
+        """As JSON values, without what is not known; times to the millisecond."""
+        known = {name: value for name, value in self._asdict().items() if value is not None}
+        return {name: round(value, 3) if isinstance(value, float) else value for name, value in known.items()}
+
+
+class DropLog:
+    """Writes a line for each drop, up to ``MOST_LINES`` a second: a sweep may drop thousands of sessions at once.
+
+    Args:
+        clock: seconds.
+    """
+
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        self._clock = clock
+        self._since_s = clock()
+        self._lines = 0
+        self._left_out = 0
+
+    def __call__(self, drop: Drop) -> None:
+        """Log a drop."""
+        now_s = self._clock()
+        if now_s - self._since_s >= 1.0:
+            if self._left_out:
+                log.info("%d more sessions were dropped that have no line of their own", self._left_out)
+            self._since_s, self._lines, self._left_out = now_s, 0, 0
+        if self._lines >= MOST_LINES:
+            self._left_out += 1
+            return
+        self._lines += 1
+        level = logging.INFO if drop.reason in USUAL else logging.WARNING
+        members = drop.members()
+        members["drop"] = members.pop("reason")  # of a line, among other members
+        log.log(level, "session %r was dropped: %s", drop.session, drop.reason, extra=members)

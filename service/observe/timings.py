@@ -1,0 +1,161 @@
+"""How long chunks took, as histograms by transport and model, and how many are computed together.
+
+A chunk's request is the time from when it was complete to when its reply was made: the sum of its queue, engine and
+commit. Only names of models that are served become labels, and no more than ``MOST_MODELS`` of them.
+"""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from typing import Literal, Protocol
+
+from service.observe.histogram import CHUNKS, SECONDS, Histogram
+from service.observe.watch import Watch
+
+Transport = Literal["http", "stream", "streams", "v2", "grpc"]
+"""The way in: ``POST /infer``, ``WS /stream``, ``WS /streams``, the Open Inference Protocol over HTTP and over gRPC."""
+
+MOST_MODELS = 64  # each takes up to 290 series
+OTHER = "(other)"  # no name of a model: all of those that come later
+
+
+class Tracer(Protocol):
+    """Makes spans of chunks."""
+
+    def applied(self, transport: Transport, model: str, watch: Watch, ended_s: float, chunks: int = 1) -> None:
+        """Chunks of the current request (``context``) were applied.
+
+        Args:
+            transport: of the request.
+            model: of the chunks' sessions.
+            watch: of their time.
+            ended_s: when they were kept, in seconds of ``time.perf_counter``.
+            chunks: that were computed together.
+        """
+
+    def refused(self, error: str) -> None:
+        """A chunk of the current request was refused.
+
+        Args:
+            error: name of the error's kind.
+        """
+
+
+class ChunkTimes:
+    """Histograms of one model and transport, in seconds.
+
+    Attributes:
+        request: from when a chunk was complete to when its reply was made.
+        queue: of that, the time in which it was neither computed nor committed.
+        engine: the time of the segments in which it was computed.
+        commit: the time of its commit to the store; nothing where there is none.
+    """
+
+    __slots__ = ("commit", "engine", "queue", "request")
+
+    def __init__(self) -> None:
+        self.request = Histogram(SECONDS)
+        self.queue = Histogram(SECONDS)
+        self.engine = Histogram(SECONDS)
+        self.commit = Histogram(SECONDS)
+
+    def observe(self, watch: Watch, ended_s: float, times: int = 1, *, has_store: bool = False) -> None:
+        """Count a chunk, or so many that took the same time."""
+        request, queue, engine = self.request, self.queue, self.engine
+        request_s, engine_s = ended_s - watch.started_s, watch.engine_s
+        queue_s = request_s - engine_s - watch.store_s
+        if queue_s < 0.0:  # a watch that was set by hand
+            queue_s = 0.0
+        # as ``Histogram.observe``, without its calls, which take as long again
+        request.counts[bisect_left(SECONDS, request_s)] += times
+        queue.counts[bisect_left(SECONDS, queue_s)] += times
+        engine.counts[bisect_left(SECONDS, engine_s)] += times
+        request.total += request_s * times
+        queue.total += queue_s * times
+        engine.total += engine_s * times
+        if has_store:
+            self.commit.observe(watch.store_s, times)
+
+    def observe_each(self, started_s: Sequence[float], engine_s: float, ended_s: float) -> None:
+        """Count chunks that were computed together and ended together.
+
+        Args:
+            started_s: when each was complete.
+            engine_s: seconds in which all were computed.
+            ended_s: when they were kept.
+        """
+        request, queue, bounds = self.request, self.queue, SECONDS
+        requests, queues, total_s = request.counts, queue.counts, 0.0
+        for one_s in started_s:
+            took_s = ended_s - one_s
+            total_s += took_s
+            requests[bisect_left(bounds, took_s)] += 1
+            queues[bisect_left(bounds, took_s - engine_s)] += 1
+        request.total += total_s
+        queue.total += max(0.0, total_s - engine_s * len(started_s))
+        self.engine.observe(engine_s, len(started_s))
+
+
+class Timings:
+    """All histograms of a server. Used from one event loop.
+
+    Attributes:
+        tracer: makes spans of chunks; None where nobody wants them.
+        has_store: sessions are in a store, so that commits count.
+    """
+
+    def __init__(self) -> None:
+        self.has_store = False
+        self.tracer: Tracer | None = None
+        self._times: dict[Transport, dict[str, ChunkTimes]] = {}
+        self._batches: dict[str, Histogram] = {}
+        self._models: set[str] = set()
+
+    def of(self, transport: Transport, model: str) -> ChunkTimes:
+        """The histograms of a transport and a model that is served."""
+        by_model = self._times.get(transport)
+        if by_model is None:
+            by_model = self._times[transport] = {}
+        times = by_model.get(model)
+        if times is None:
+            times = by_model[model] = by_model.setdefault(self._label(model), ChunkTimes())
+        return times
+
+    def applied(self, transport: Transport, model: str, watch: Watch, times: int = 1) -> None:
+        """Count a chunk that was applied just now, or so many that took the same time."""
+        ended_s = time.perf_counter()
+        self.of(transport, model).observe(watch, ended_s, times, has_store=self.has_store)
+        if self.tracer is not None:
+            self.tracer.applied(transport, model, watch, ended_s, times)
+
+    def batch(self, model: str, chunks: int) -> None:
+        """Count a batch."""
+        sizes = self._batches.get(model)
+        if sizes is None:
+            label = self._label(model)
+            sizes = self._batches[model] = self._batches.setdefault(label, Histogram(CHUNKS))
+        sizes.observe(chunks)
+
+    def by_label(self) -> Iterator[tuple[Transport, str, ChunkTimes]]:
+        """Transport, model and histograms."""
+        for transport, by_model in self._times.items():
+            for model, times in by_model.items():
+                if model == self._label(model):
+                    yield transport, model, times
+
+    def batches(self) -> Iterator[tuple[str, Histogram]]:
+        """Model and sizes of its batches."""
+        for model, sizes in self._batches.items():
+            if model == self._label(model):
+                yield model, sizes
+
+    def _label(self, model: str) -> str:
+        """The label of a model: its name, or ``OTHER`` if there are too many."""
+        if model in self._models or model == OTHER:
+            return model
+        if len(self._models) >= MOST_MODELS:
+            return OTHER
+        self._models.add(model)
+        return model

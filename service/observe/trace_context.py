@@ -1,0 +1,58 @@
+"""W3C Trace Context: which trace a request belongs to (https://www.w3.org/TR/trace-context/)."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Sequence
+from typing import NamedTuple
+
+LONGEST_STATE = 512  # characters of ``tracestate`` that are kept; the standard asks for no more
+_PARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+
+
+class TraceContext(NamedTuple):
+    """Where a request stands in a trace.
+
+    Attributes:
+        trace_id: 32 hexadecimal digits.
+        parent_id: 16 hexadecimal digits, of the span that sent the request.
+        flags: of which bit 0 says that the trace is recorded.
+        state: of the systems that the trace has passed, as it came.
+    """
+
+    trace_id: str
+    parent_id: str
+    flags: int = 0
+    state: str = ""
+
+    def header(self, span_id: str) -> bytes:
+        """``traceresponse``: the trace, with the span of this server."""
+        return f"00-{self.trace_id}-{span_id}-{self.flags & 1:02x}".encode()
+
+
+def parse_trace(parents: Sequence[str], states: Sequence[str] = ()) -> TraceContext | None:
+    """The trace of a request; None if it names none, or breaks the rules of the standard.
+
+    Args:
+        parents: each value of ``traceparent``; there may be one.
+        states: each value of ``tracestate``, in their order.
+    """
+    found = _PARENT.fullmatch(parents[0].strip()) if len(parents) == 1 else None
+    if found is None:
+        return None
+    version, trace_id, parent_id, flags, more = found.groups()
+    if version == "ff" or (version == "00" and more) or not (trace_id.strip("0") and parent_id.strip("0")):
+        return None
+    state = ",".join(states)
+    return TraceContext(trace_id, parent_id, int(flags, 16), state if len(state) <= LONGEST_STATE else "")
+
+
+def new_span_id() -> str:
+    """16 hexadecimal digits."""
+    return secrets.token_hex(8)
+
+
+def new_trace_id() -> str:
+    """32 hexadecimal digits."""
+    return secrets.token_hex(16)

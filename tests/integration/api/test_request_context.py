@@ -1,0 +1,110 @@
+"""Requests, their lines of log and their traces."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service.observe.logs import JsonFormatter
+from tests.support.gate import Gate
+from tests.support.http_server import ServeHttp
+from tests.support.json_input import Json, events
+from tests.support.listening import listening
+from tests.support.live import NOTHING, opened
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+PARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
+
+
+class _Lines(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(JsonFormatter())
+        self.lines: list[Json] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(json.loads(self.format(record)))
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture) -> Iterator[list[Json]]:
+    """The lines of our loggers, as they are written."""
+    handler, logger = _Lines(), logging.getLogger("hetsyn")
+    logger.addHandler(handler)
+    caplog.set_level(logging.INFO, "hetsyn")
+    yield handler.lines
+    logger.removeHandler(handler)
+
+
+def _fail(_: object) -> None:
+    raise ValueError("a defect")
+
+
+async def test_the_trace_goes_back_with_the_span_of_this_server(serve: ServeHttp) -> None:
+    client = (await serve()).client
+    headers = {"traceparent": PARENT, "X-Request-ID": "7"}
+    for response in (
+        await client.post("/infer", json={"input": events(3)}, headers=headers),
+        await client.post("/infer", json={"seq": 5, "input": events(3)}, headers=headers),
+        await client.get("/health/live", headers=headers),
+    ):
+        version, trace_id, span_id, flags = response.headers["traceresponse"].split("-")
+        assert (version, trace_id, flags) == ("00", TRACE, "01")
+        assert len(span_id) == 16
+        assert span_id not in PARENT
+        assert response.headers["x-request-id"] == "7"
+
+
+@pytest.mark.parametrize("parent", [None, "00-1-2-3", f"ff{PARENT[2:]}"])
+async def test_no_trace_and_none_that_is_valid_get_no_answer(serve: ServeHttp, parent: str | None) -> None:
+    client = (await serve()).client
+    headers = {} if parent is None else {"traceparent": parent}
+    response = await client.post("/infer", json={"input": events(3)}, headers=headers)
+    assert response.status_code == 200
+    assert "traceresponse" not in response.headers
+    assert "x-request-id" not in response.headers
+
+
+async def test_a_defect_has_one_line_that_names_request_session_and_trace(
+    serve: ServeHttp, lines: list[Json], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = await serve()
+    client = server.client
+    monkeypatch.setattr(server.app.state.server.registry._advance, "count", _fail)
+    headers = {"traceparent": PARENT, "X-Request-ID": "7"}
+    response = await client.post("/infer", json={"session": "a", "seq": 0, "input": events(3)}, headers=headers)
+    assert response.status_code == 500
+    (line,) = [line for line in lines if "failed" in line["message"]]
+    assert (line["request_id"], line["session"], line["trace_id"]) == ("7", "a", TRACE)
+    assert line["span_id"] == response.headers["traceresponse"].split("-")[2]
+    assert "a defect" in line["exception"]
+    assert "events" not in json.dumps(line)
+
+
+async def test_a_stream_is_one_request(
+    models: Path, gate: Gate, lines: list[Json], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with listening(models, gate) as server:
+        monkeypatch.setattr(server.parts.registry._advance, "count", _fail)
+        socket, _ = await opened(server, "encoding=events&session=a", "X-Request-ID: 7", f"traceparent: {PARENT}")
+        await socket.send(NOTHING)
+        problem, _ = await socket.refused()
+        assert problem == "internal"
+    (line,) = [line for line in lines if "failed" in line["message"]]
+    assert (line["request_id"], line["session"], line["trace_id"]) == ("7", "a", TRACE)
+
+
+async def test_a_dropped_session_has_a_line(serve: ServeHttp, lines: list[Json]) -> None:
+    server = await serve(session_idle_s=60)
+    await server.client.post("/infer", json={"session": "a", "seq": 0, "input": events(3)})
+    server.clock.now_s += 61
+    server.app.state.server.registry.sessions.sweep(server.clock())
+    (line,) = [line for line in lines if "drop" in line]
+    assert line["message"] == "session 'a' was dropped: idle"
+    assert {name: line[name] for name in ("session", "drop", "model", "chunks", "age_s", "idle_s")} == {
+        "session": "a", "drop": "idle", "model": "digits", "chunks": 1, "age_s": 61.0, "idle_s": 61.0,
+    }  # fmt: skip

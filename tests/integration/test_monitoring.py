@@ -1,0 +1,166 @@
+"""The dashboard and the alerts: every query names what servers have, and returns data when Prometheus scrapes them."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+
+import httpx
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from hetsyn_client import StreamingClient
+from hetsyn_client.errors import HetsynError
+from service.app import create_app
+from service.models.catalog import ModelCatalog
+from tests.support.artifact import write_artifact
+from tests.support.fake_graph import load_fake
+from tests.support.json_input import events
+from tests.support.memory_store import MemoryStore
+from tests.support.product import make_settings
+from tests.support.prometheus import ALERTS, Prometheus, dashboard, queries, scraping
+from tests.support.running_server import serving
+from tests.support.signals import sound
+
+PATIENCE_S = 120.0
+_names = re.compile(r"\bhetsyn_[a-z_]+").findall
+
+
+@pytest.fixture(scope="module")
+def urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    """A server with a store, and one without that has hardly any room for sessions."""
+    folder = tmp_path_factory.mktemp("models")
+    write_artifact(folder)
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(
+                serving(create_app(settings, ModelCatalog(folder, "digits", load=load_fake), store=store))
+            )
+            for settings, store in (
+                (make_settings(folder, client_share=1.0, sweep_interval_s=0.1), MemoryStore()),
+                (make_settings(folder, client_share=1.0, max_sessions=3, first_chunk_idle_s=0.1), None),
+            )
+        ]
+
+
+def load(url: str) -> None:
+    """Some of everything that clients do."""
+    with StreamingClient(url) as client, client.session() as session:
+        for _ in range(3):
+            session.send(sound(800), 8_000)
+    begin_sessions(url)
+
+
+def begin_sessions(url: str) -> None:
+    """Begin sessions that nobody goes on with, some of them one after the other, and send what is refused."""
+    with httpx.Client(base_url=url, timeout=60) as http:
+        for number in range(4):
+            http.post("/infer", json={"session": secrets.token_hex(8), "seq": 0, "input": events(3, number)})
+        http.post("/infer", json={"session": "refused", "seq": 9, "input": events(3)})
+        tensor = {"name": "audio", "datatype": "INT16", "shape": [800], "data": [0] * 800}
+        http.post("/v2/models/digits/infer", json={"inputs": [tensor]})
+
+
+@pytest.fixture(scope="module")
+def prometheus(urls: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """One that scrapes the servers while they are under load."""
+    ends = threading.Event()
+
+    def work(act: Callable[[str], None], url: str) -> None:
+        while not ends.wait(0.05):
+            with suppress(httpx.TransportError, HetsynError):  # a machine that is busy
+                act(url)
+
+    addresses = [url.removeprefix("http://") for url in urls]
+    with scraping(tmp_path_factory.mktemp("prometheus"), addresses) as running:
+        threads = [threading.Thread(target=work, args=one) for one in zip((load, begin_sessions), urls, strict=True)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield running
+        finally:
+            ends.set()
+            for thread in threads:
+                thread.join()
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not condition() and time.monotonic() < deadline_s:
+        time.sleep(0.1)
+
+
+def test_every_query_of_the_dashboard_returns_data(prometheus: Prometheus) -> None:
+    empty = queries()
+
+    def look() -> bool:
+        for name in [name for name, query in empty.items() if prometheus.values(query)]:
+            del empty[name]
+        return not empty
+
+    until(look)
+    assert not empty
+
+
+def test_prometheus_takes_every_alert(prometheus: Prometheus) -> None:
+    until(lambda: all(rule["health"] != "unknown" for rule in rules_of(prometheus)))
+    found = rules_of(prometheus)
+    assert {rule["name"] for rule in found} == {rule["alert"] for rule in shipped_rules()}
+    assert {rule["health"] for rule in found} == {"ok"}
+
+
+def test_an_alert_fires_when_clients_lose_sessions(prometheus: Prometheus) -> None:
+    query = 'ALERTS{alertname="HetsynSessionsLost",reason="limit",alertstate="firing"}'
+    until(lambda: prometheus.values(query))
+    assert prometheus.values(query) == [1.0]
+
+
+def test_every_metric_that_is_asked_for_exists(urls: list[str]) -> None:
+    load(urls[0])
+    text = httpx.get(f"{urls[0]}/metrics").text
+    exposed = {sample.name for family in text_string_to_metric_families(text) for sample in family.samples}
+    asked = {name for query in queries().values() for name in _names(query)}
+    asked |= {name for rule in shipped_rules() for name in _names(rule["expr"])}
+    for variable in dashboard()["templating"]["list"]:
+        asked |= set(_names(variable.get("definition", "")))
+    assert asked - exposed == set()
+
+
+def test_the_dashboard_is_what_grafana_reads() -> None:
+    content = dashboard()
+    assert content["schemaVersion"] >= 39
+    ids = [panel["id"] for panel in content["panels"]]
+    assert len(set(ids)) == len(ids)
+    taken: set[tuple[int, int]] = set()
+    for panel in content["panels"]:
+        place = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert not cells & taken, panel["title"]
+        assert max(x for x, _ in cells) < 24
+        taken |= cells
+        if panel["type"] != "row":
+            assert panel["type"] in ("timeseries", "stat")
+            assert panel["description"]
+            assert panel["fieldConfig"]["defaults"]["unit"] in ("none", "s", "ops", "bytes", "Bps")
+            refs = [target["refId"] for target in panel["targets"]]
+            assert len(set(refs)) == len(refs) > 0
+    known = {variable["name"] for variable in content["templating"]["list"]} | {"__rate_interval", "__all"}
+    assert set(re.findall(r"\$\{?(\w+)", str(content))) == known
+
+
+def shipped_rules() -> list[dict[str, str]]:
+    rules: list[dict[str, str]] = yaml.safe_load(ALERTS.read_text())["groups"][0]["rules"]
+    return rules
+
+
+def rules_of(prometheus: Prometheus) -> list[dict[str, str]]:
+    return [rule for group in prometheus.get("rules")["groups"] for rule in group["rules"]]

@@ -1,0 +1,78 @@
+"""Lines of log as JSON."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from logging.config import dictConfig
+from typing import Any
+
+import pytest
+
+from service.observe.context import CALLER, SESSION, RequestContext
+from service.observe.logs import LOGGERS, log_config
+
+log = logging.getLogger("hetsyn.test")
+
+
+Output = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def output(capsys: Output) -> Iterator[Output]:
+    """What a server writes; the loggers are put back afterwards."""
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    before = [(one.handlers[:], one.level, one.propagate, one.disabled) for one in loggers]
+    yield capsys
+    for one, (handlers, level, propagate, disabled) in zip(loggers, before, strict=True):
+        one.handlers, one.propagate, one.disabled = handlers, propagate, disabled
+        one.setLevel(level)
+
+
+def lines(output: Output) -> list[dict[str, Any]]:
+    return [json.loads(line) for text in output.readouterr() for line in text.splitlines()]
+
+
+def test_a_line_names_the_request_the_session_and_the_caller(output: Output) -> None:
+    dictConfig(log_config("info", "json", worker=3))
+
+    def work() -> None:
+        SESSION.set("a")
+        CALLER.set({"key": "mobile", "tenant": "acme"})
+        log.warning("%d chunks\nof a session", 2, extra={"model": "digits"})
+
+    RequestContext([("x-request-id", "7")]).context().run(work)
+    (line,) = lines(output)
+    assert line.pop("time").endswith("+00:00")
+    assert line == {
+        "level": "warning", "logger": "hetsyn.test", "message": "2 chunks\nof a session", "worker": 3,
+        "key": "mobile", "tenant": "acme", "request_id": "7", "session": "a", "model": "digits",
+    }  # fmt: skip
+
+
+def test_an_error_is_one_line(output: Output) -> None:
+    dictConfig(log_config("info", "json"))
+    try:
+        raise ValueError("why")
+    except ValueError as error:
+        log.error("it failed", exc_info=error)
+    (line,) = lines(output)
+    assert "ValueError: why" in line["exception"]
+    assert "request_id" not in line
+
+
+def test_lines_of_uvicorn_are_lines_too(output: Output) -> None:
+    dictConfig(log_config("debug", "json"))
+    access = logging.getLogger("uvicorn.access")
+    access.info('%s - "%s %s HTTP/%s" %d', "127.0.0.1:1", "POST", "/infer", "1.1", 200)
+    logging.getLogger("uvicorn.error").info("Started", extra={"color_message": "in colour"})
+    first, second = lines(output)  # standard output, then standard error
+    assert first["message"] == '127.0.0.1:1 - "POST /infer HTTP/1.1" 200'
+    assert (second["message"], second.get("color_message")) == ("Started", None)
+
+
+def test_text_is_as_it_was(output: Output) -> None:
+    dictConfig(log_config("info", worker=1))
+    log.info("hello")
+    assert output.readouterr().err == "INFO:     worker 1: hello\n"
