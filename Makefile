@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test lint format report wheel clean operators-cuda FORCE
+.PHONY: install demo test lint format report wheel release clean operators-cuda FORCE
 
 install: .venv/.installed-all
 
@@ -38,13 +38,13 @@ report: install
 
 # One wheel for each processor, for every Python and any Linux with glibc 2.17, in dist/. zig compiles both here.
 wheel: | $(BIN)/python
-	$(BIN)/pip install --quiet --disable-pip-version-check auditwheel
-	rm -rf dist build/lib*
-	for machine in x86_64 aarch64; do \
-		HETSYN_OPERATORS=require HETSYN_BUILD_TARGET=$$machine \
-			$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist . || exit 1; \
-	done
-	for wheel in dist/*.whl; do $(BIN)/auditwheel show $$wheel || exit 1; done
+	@$(BIN)/python -m build_support.release --only packages
+
+# The same, tried in empty environments, and the images where Docker is (IMAGES=none, cpu, gpu or cpu,gpu chooses).
+# Nothing is published (docs/guides/release.md).
+IMAGES ?= auto
+release: | $(BIN)/python
+	@$(BIN)/python -m build_support.release --images '$(IMAGES)'
 
 # The operator for NVIDIA GPUs: needs nvcc 13 on PATH (docs/guides/gpu.md).
 NVCC ?= nvcc

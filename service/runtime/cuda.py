@@ -51,7 +51,9 @@ def open_device(choice: DeviceChoice) -> Device | None:
         return CudaDevice()
     if choice == "cuda":
         raise RuntimeUnavailable(f"no GPU can be used: {reason}")
-    log.debug("computing on the CPU: %s", reason)
+    # in an installation for GPUs the operator should know; the CPU's ONNX Runtime has nothing to tell
+    level = logging.WARNING if CUDA in providers() else logging.DEBUG
+    log.log(level, "no GPU can be used, networks run on the CPU: %s", reason)
     return None
 
 

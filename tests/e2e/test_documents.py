@@ -41,7 +41,7 @@ NOT_RUN = {
     r"pip install ": "changes the environment, from the network",
     r"python3 -m venv |\. \.venv/": "makes the environment that the tests run in",
     r"make (test|lint)$": "runs this test itself",
-    r"make wheel$": "takes minutes, and downloads a compiler: tests/unit/build_support",
+    r"make (wheel|release)\b": "takes minutes, and downloads a compiler: tests/integration/test_release.py",
     r"docker |HETSYN_FSYNC=\w+ docker ": "needs Docker: docker/check does it in CI",
     r"kubectl |helm ": "needs Kubernetes: tests/unit/docker checks the objects",
     r"hetsyn serve --store \"?valkey-cluster:|valkey-cli |for port in": "needs six nodes of Valkey: "

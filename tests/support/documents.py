@@ -15,6 +15,8 @@ README = ROOT / "README.md"
 PAGES = (
     README,
     ROOT / "CHANGELOG.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
     ROOT / "benchmarks/README.md",
     ROOT / "models/README.md",
     ROOT / "service/page/recordings/README.md",

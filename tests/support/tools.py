@@ -22,6 +22,7 @@ NO_VALKEY_CLI = "no valkey-cli: apt-get install valkey-tools"
 NO_COMPILER = f"no C++ compiler: apt-get install g++ (or pip install '{ZIG}')"
 NO_HEADER = "no header of ONNX Runtime: apt-get install libonnxruntime-dev"
 NO_ZIG = f"no zig: pip install '{ZIG}'"
+NO_BUILD = f"no build, which makes packages: {install_command('test')}"
 NO_TERMINALS = "no pseudo-terminals: mount -t devpts devpts /dev/pts"
 NO_OPERATOR = f"the operator is not built: {BUILD}"
 NO_ROLLOUT = f"the compiled rollout is not built: {BUILD}"
@@ -53,6 +54,7 @@ LACKING = (
     NO_COMPILER,
     NO_HEADER,
     NO_ZIG,
+    NO_BUILD,
     NO_TERMINALS,
     NO_OPERATOR,
     NO_ROLLOUT,

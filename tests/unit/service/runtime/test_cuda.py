@@ -142,11 +142,21 @@ def test_auto_takes_a_gpu_that_works_and_else_the_cpu(
     assert opened is not None
     assert opened.name == "A GPU"
     library.code = 35
-    with caplog.at_level(logging.DEBUG):
-        assert open_device("auto") is None
-    assert "computing on the CPU: the GPU cannot be opened (error 35)" in caplog.text
+    sentence = "no GPU can be used, networks run on the CPU: "
+    assert open_device("auto") is None
+    (warning,) = caplog.records
+    assert (warning.levelno, warning.getMessage()[: len(sentence)]) == (logging.WARNING, sentence)
+    assert "the GPU cannot be opened (error 35)" in warning.getMessage()
     with pytest.raises(RuntimeUnavailable, match=r"no GPU can be used: .*error 35.*nvidia-smi"):
         open_device("cuda")
+
+
+def test_an_installation_for_the_cpu_warns_of_no_gpu(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    use(monkeypatch, Ort(lists=("CPUExecutionProvider",)))
+    assert open_device("auto") is None
+    assert caplog.records == []
 
 
 def test_each_lack_says_what_to_do(monkeypatch: pytest.MonkeyPatch, library: Library) -> None:

@@ -1,0 +1,127 @@
+"""Builds a release in dist/ and tries it. It publishes nothing.
+
+``make release`` runs it, and ``make wheel`` with ``--only packages``. What is built are the tracked files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from build_support.compiling import ROOT
+from build_support.release import images, packages, source
+from build_support.release.changelog import unreleased, version_of
+from build_support.release.contents import check_sdist, check_wheel
+from build_support.release.errors import ReleaseError
+from build_support.release.source import Source
+
+SUMS = "SHA256SUMS"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m build_support.release", description=__doc__)
+    parser.add_argument("--out", type=Path, default=ROOT / "dist", help="folder of the packages; those of before go")
+    parser.add_argument("--images", default="auto", help="auto (where Docker is), none, cpu, gpu or cpu,gpu")
+    parser.add_argument("--only", choices=["packages", "images"], help="packages are built and checked, but not tried")
+    arguments = parser.parse_args()
+    # kept where something fails, to look at
+    scratch = Path(tempfile.mkdtemp(prefix="hetsyn-release-"))
+    try:
+        release(scratch, arguments.out, arguments.images, arguments.only)
+    except ReleaseError as error:
+        sys.exit(f"{error}\nno release; {scratch} has what was made")
+    except KeyboardInterrupt:
+        sys.exit(f"interrupted; {scratch} has what was made")
+    shutil.rmtree(scratch)
+
+
+def release(scratch: Path, output: Path, wanted_images: str, only: str | None) -> None:
+    """Build, try, and say what it is.
+
+    Args:
+        scratch: folder for the work.
+        output: folder of the packages.
+        wanted_images: as ``--images``.
+        only: ``packages`` or ``images``; None for a release.
+
+    Raises:
+        ReleaseError: something is not as it has to be.
+    """
+    version = version_of((ROOT / "pyproject.toml").read_text())
+    pending = unreleased((ROOT / "CHANGELOG.md").read_text(), version)
+    names, no_images = ([], "") if only == "packages" else images.choose(wanted_images)
+    found, checkout = source.read(ROOT), scratch / "checkout"
+    source.copy(ROOT, found, checkout)
+    say(f"commit {found.commit[:12]}{'' if found.is_clean else ', and changes that are not committed'}")
+    if only != "images":
+        built = build_packages(found, checkout, scratch, output)
+        for package in built if only is None else ():
+            if package.suffix == ".gz" or packages.fits_here(package):
+                say(f"{package.name}, in an empty environment:")
+                say(packages.try_package(package, scratch / f"try-{package.name}", checkout / "models", version), 4)
+        write_sums(output, built)
+        say(f"{SUMS}: {len(built)} packages")
+    for runtime in names:
+        image = images.build(runtime, checkout, version, found.commit)
+        say(f"image {image}, {images.size_bytes(image) / 1e9:.1f} GB, in a container without a network:")
+        say(images.try_image(image, version), 4)
+    if no_images:
+        say(f"images: none, {no_images}")
+    if only is None:
+        reasons = [pending] if pending else []
+        reasons += [] if found.is_clean else ["the checkout has changes that are not committed"]
+        if reasons:
+            say(f"rehearsal of {version}, no release: {'; '.join(reasons)}")
+        else:
+            say(f"release {version} of {found.commit[:12]} is in {output}; nothing was published")
+
+
+def build_packages(found: Source, checkout: Path, scratch: Path, output: Path) -> list[Path]:
+    """Build and check source distribution and wheels, each twice.
+
+    Args:
+        found: what is released.
+        checkout: copy of its files.
+        scratch: folder for the work.
+        output: folder of the packages; those of before are removed.
+
+    Raises:
+        ReleaseError: a build fails, differs from the other, or has wrong contents.
+    """
+    python = packages.tools_python(ROOT / "build/release-tools")
+    output.mkdir(parents=True, exist_ok=True)
+    for old in (*output.glob("hetsyn-*.whl"), *output.glob("hetsyn-*.tar.gz"), *output.glob(SUMS)):
+        old.unlink()
+    builds: list[list[Path]] = []
+    for index, folder in enumerate((output, scratch / "second")):
+        work = scratch / f"build-{index}"
+        shutil.copytree(checkout, work, symlinks=True)  # a build leaves files behind
+        made = [packages.build_sdist(python, work, folder, found.epoch_s)]
+        for machine in packages.MACHINES:
+            unpacked = scratch / f"unpacked-{index}-{machine}"
+            made.append(packages.build_wheel(python, made[0], unpacked, folder, machine, found.epoch_s))
+        builds.append(made)
+    for first, second in zip(*builds, strict=True):
+        packages.require_equal(first, second)
+    pyproject = (checkout / "pyproject.toml").read_text()
+    for package in builds[0]:
+        check = check_sdist if package.suffix == ".gz" else check_wheel
+        say(f"{package.name}: {check(package, found.files, pyproject)} files, equal in two builds")
+    packages.check_metadata(python, builds[0])
+    return builds[0]
+
+
+def write_sums(folder: Path, built: list[Path]) -> None:
+    """Write the digests as ``sha256sum --check`` reads them."""
+    (folder / SUMS).write_text("".join(f"{packages.digest(path)}  {path.name}\n" for path in sorted(built)))
+
+
+def say(text: str, indent: int = 0) -> None:
+    print("\n".join(" " * indent + line for line in text.strip().splitlines()), flush=True)
+
+
+if __name__ == "__main__":
+    main()

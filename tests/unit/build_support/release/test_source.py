@@ -1,0 +1,72 @@
+"""What of a checkout is released."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from build_support.release import source
+from build_support.release.errors import ReleaseError
+
+EPOCH_S = 1_700_000_000
+
+if shutil.which("git") is None:
+    pytest.skip("no git: apt-get install git", allow_module_level=True)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    root = tmp_path / "checkout"
+    (root / "docs").mkdir(parents=True)
+    (root / "tool").write_text("run me")
+    (root / "tool").chmod(0o700)
+    (root / "docs/page with space.md").write_text("a page")
+    (root / "docs/link").symlink_to("page with space.md")
+    git(root, "init", "--quiet")
+    git(root, "add", ".")
+    git(root, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-m", "first")
+    return root
+
+
+def git(root: Path, *words: str) -> None:
+    dated = {"GIT_COMMITTER_DATE": f"{EPOCH_S} +0000", "GIT_CONFIG_GLOBAL": os.devnull}
+    subprocess.run(["git", "-C", root, *words], check=True, env=os.environ | dated)
+
+
+def test_tracked_files_are_copied_with_the_time_of_the_commit(checkout: Path, tmp_path: Path) -> None:
+    found = source.read(checkout)
+    assert found.is_clean
+    assert found.epoch_s == EPOCH_S
+    (checkout / "untracked").write_text("not mine to release")
+    copied = tmp_path / "copied"
+    source.copy(checkout, source.read(checkout), copied)
+    files = sorted(path.relative_to(copied).as_posix() for path in copied.rglob("*") if not path.is_dir())
+    assert files == ["docs/link", "docs/page with space.md", "tool"]
+    assert {(copied / name).lstat().st_mtime for name in files} == {EPOCH_S}
+    assert [(copied / name).stat().st_mode & 0o777 for name in files] == [0o644, 0o644, 0o755]
+    assert (copied / "docs/link").is_symlink()
+
+
+@pytest.mark.parametrize("name", ["docs/page with space.md", "untracked.py"])
+def test_a_change_is_no_part_of_the_commit(name: str, checkout: Path) -> None:
+    (checkout / name).write_text("changed")
+    assert not source.read(checkout).is_clean
+
+
+def test_a_file_that_was_removed_says_what_to_do(checkout: Path, tmp_path: Path) -> None:
+    (checkout / "tool").unlink()
+    with pytest.raises(ReleaseError, match="tool is missing in the checkout: git restore 'tool'"):
+        source.copy(checkout, source.read(checkout), tmp_path / "copied")
+
+
+def test_what_is_no_checkout_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    with pytest.raises(ReleaseError, match="no git checkout with a commit: clone the repository"):
+        source.read(tmp_path)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ReleaseError, match="apt-get install git"):
+        source.read(tmp_path)
