@@ -76,7 +76,7 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
         self._messages: deque[Message] = deque()
         self._backlog = bytearray()
         self._is_over = False  # our close frame is sent: nothing is sent any more
-        self._is_scheduled = False
+        self._is_scheduled = self._drains = False
         self._task: asyncio.Task[None] | None = None
         self.key = StreamKey(self._many.streams.keys, self._pump)
         self._large = LargeMessage(self._many.streams.uploads, client, self._fail)
@@ -84,10 +84,8 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
         self._heard_s = self._pinged_s = self.loop.time()
         self._taken_s = inf  # since when messages are read
         self._controls = 0  # frames that carried no chunk, at the last ping
-        self._drains = False
         self._transport_name = handshake.path.removeprefix("/")
-        limits = connections.limits
-        self._tick_s = min(PING_S, limits.idle_timeout_s / 2, limits.body_timeout_s)
+        self._tick_s = min(PING_S, connections.limits.idle_timeout_s / 2, connections.limits.body_timeout_s)
         self._ticking: asyncio.TimerHandle | None = None
 
     @abstractmethod
@@ -222,8 +220,7 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
         live, reader = self._live, self._reader
         if self._is_over:
             self._backlog.clear()
-            return
-        if live is None:
+        if self._is_over or live is None:
             return
         self.used = True
         frames = reader.frames + FRAMES_A_ROUND
@@ -353,11 +350,10 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
 
     def _fail(self, error: HetsynError) -> None:
         """End the stream, or the handshake."""
-        if self._live is None:
-            if not self._is_over:
-                self._answer(problems.from_domain_error(error))
-        else:
+        if self._live is not None:
             self._refuse(problems.refusal_of(error))
+        elif not self._is_over:
+            self._answer(problems.from_domain_error(error))
 
     def _refuse(self, refusal: Refusal) -> None:
         assert self._live is not None

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import signal
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from service.commands import MODELS
+from service.commands.option_values import (
+    DeviceName,
+    Forms,
+    LogFormatName,
+    LogLevel,
+    ModelControl,
+    StoreDtype,
+    check_origins,
+    check_webhook,
+)
 from service.settings import (
     AccessSettings,
     Batching,
@@ -20,61 +29,11 @@ from service.settings import (
     Settings,
     StoreSettings,
     is_loopback,
-    is_origin,
-    is_webhook,
 )
 
 serve = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 # headings of the help
 ACCESS, LIMITS, RETENTION, BATCHING, STORE = "Access", "Limits", "Retention", "Batching", "Store"
-
-
-def check_origins(origins: list[str] | None) -> list[str]:
-    for origin in origins or ():
-        if not is_origin(origin):
-            raise typer.BadParameter(
-                f"{origin!r} is no origin: write such as https://example.org, with no path and no usual port"
-            )
-    return origins or []
-
-
-def check_webhook(url: str | None) -> str | None:
-    if url is not None and not is_webhook(url):  # the message does not repeat it: it may hold a secret
-        raise typer.BadParameter("write such as https://example.org/hook, with no name and password before the host")
-    return url
-
-
-class DeviceName(StrEnum):
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-
-
-class Forms(StrEnum):
-    any = "any"
-    default = "default"
-
-
-class ModelControl(StrEnum):
-    none = "none"
-    explicit = "explicit"
-
-
-class StoreDtype(StrEnum):
-    float32 = "float32"
-    float16 = "float16"
-
-
-class LogLevel(StrEnum):
-    debug = "debug"
-    info = "info"
-    warning = "warning"
-    error = "error"
-
-
-class LogFormatName(StrEnum):
-    text = "text"
-    json = "json"
 
 
 @serve.command()

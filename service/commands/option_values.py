@@ -1,0 +1,57 @@
+"""The values that options of ``hetsyn serve`` may have."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import typer
+
+from service.settings import is_origin, is_webhook
+
+
+def check_origins(origins: list[str] | None) -> list[str]:
+    for origin in origins or ():
+        if not is_origin(origin):
+            raise typer.BadParameter(
+                f"{origin!r} is no origin: write such as https://example.org, with no path and no usual port"
+            )
+    return origins or []
+
+
+def check_webhook(url: str | None) -> str | None:
+    if url is not None and not is_webhook(url):  # the message does not repeat it: it may hold a secret
+        raise typer.BadParameter("write such as https://example.org/hook, with no name and password before the host")
+    return url
+
+
+class DeviceName(StrEnum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Forms(StrEnum):
+    any = "any"
+    default = "default"
+
+
+class ModelControl(StrEnum):
+    none = "none"
+    explicit = "explicit"
+
+
+class StoreDtype(StrEnum):
+    float32 = "float32"
+    float16 = "float16"
+
+
+class LogLevel(StrEnum):
+    debug = "debug"
+    info = "info"
+    warning = "warning"
+    error = "error"
+
+
+class LogFormatName(StrEnum):
+    text = "text"
+    json = "json"
