@@ -202,7 +202,9 @@ async def test_malformed_bytes_do_not_answer_the_requests_before_them(models: Pa
             status, body = await response(reader)
             assert (status, json.loads(body)["seq"]) == (200, n)
         with suppress(ConnectionError):  # it is closed with bytes that nobody reads
-            assert await reader.read() == b""
+            # the end of many bytes may come after the answers, as a request that is refused
+            answers = (await reader.read()).split(b"HTTP/1.1 ")
+            assert answers == [b""] or (len(answers) == 2 and answers[1].startswith(b"431") and len(rest) > 1000)
         await server.until(lambda: server.open == 0 and not server.process.server_state.tasks)
         assert server.parts.uploads.under_way == 0
         writer.close()
