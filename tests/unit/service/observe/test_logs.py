@@ -86,7 +86,7 @@ def test_no_part_of_a_line_has_a_secret(output: Output, form: LogFormat) -> None
 
     def work() -> None:
         SESSION.set(inner_id("mobile", token.text))
-        log.info(f"message {token.text}")  # noqa: G004
+        log.info(f"message {token.text}")
         log.info("text %s %r", token.text, token.text)
         log.info("error %s", ValueError(f'of "{token.text}"'))
         log.info("by name %(key)s", {"key": token.text})
