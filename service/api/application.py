@@ -166,7 +166,7 @@ def create_application(
         parts, max_bytes = Parts(connections.many), limits.max_body_bytes
         app.add_middleware(PassedOn, siblings=siblings, parts=parts, uploads=uploads, max_body_bytes=max_bytes)
     if keys is not None:
-        app.add_middleware(Guard, keys=keys, counters=counters)
+        app.add_middleware(Guard, keys=keys, counters=counters, max_body_bytes=limits.max_body_bytes)
     app.add_middleware(RequestIdEcho)
     if cors_origins:
         app.add_middleware(

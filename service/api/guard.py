@@ -28,12 +28,14 @@ class Guard:
         app: that it wraps.
         keys: of the server.
         counters: count refused requests.
+        max_body_bytes: longest body. A longer one is refused, not read, so no more than these bytes of it count.
     """
 
-    def __init__(self, app: ASGIApp, keys: Keys, counters: Counters) -> None:
+    def __init__(self, app: ASGIApp, keys: Keys, counters: Counters, max_body_bytes: int) -> None:
         self._app = app
         self._keys = keys
         self._counters = counters
+        self._max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or PASSED_ON in scope:  # the worker that passed it on has asked
@@ -55,7 +57,7 @@ class Guard:
                 declared = None  # the length of the body is not known
         try:
             caller = self._caller(scope["method"], path, need, credentials)
-            self._keys.request(caller, declared or 0)
+            self._keys.request(caller, min(declared or 0, self._max_body_bytes))
         except HetsynError as error:
             self._counters.refused(error)
             await problems.from_domain_error(error)(scope, receive, send)

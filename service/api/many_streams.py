@@ -50,7 +50,7 @@ DECODE_IN_LOOP_BYTES = 1024 * 1024  # a frame is decoded by array operations: th
 TAKEN = "another connection streams this session now: send on there, or open it again"
 
 T = TypeVar("T")
-_is_id = re.compile(SESSION_ID).match
+_is_id = re.compile(SESSION_ID.removesuffix("$")).fullmatch  # $ would let a line end pass
 
 
 class Connection(Protocol):
@@ -125,10 +125,12 @@ class ManyStreams:
         Raises:
             Overloaded: the client, or all of them, have too many.
         """
-        if self._of_client[client] >= self.max_handles or self._of_client.total() >= self._max_handles:
+        own = self._of_client[client]
+        if own >= self.max_handles or self._of_client.total() >= self._max_handles:
+            # nobody learns how many the others have
+            which = "as many as may be" if own >= self.max_handles else "and the server has no place for more"
             raise Overloaded(
-                f"{self._of_client[client]} sessions of this address are open on connections, of "
-                f"{self._of_client.total()} in all: let the connections leave some"
+                f"{own} sessions of this client are open on connections, {which}: let the connections leave some"
             )
         self._of_client[client] += 1
 

@@ -63,6 +63,7 @@ class Keys:
         self._usage: dict[str, Usage] = {}
         self.on_change: Callable[[], None] = lambda: None
         self._seen = _stamp(path)
+        self._complaint = ""  # about a file that is tried again
         self._take(read_document(path))
 
     def __len__(self) -> int:
@@ -138,16 +139,23 @@ class Keys:
                 log.error("the keys are not read again", exc_info=error)
 
     async def refresh(self) -> None:
-        """Read the file again if it has changed. One that cannot be used leaves the keys as they are."""
+        """Read the file again if it has changed. One that cannot be used leaves the keys as they are.
+
+        One that the system does not let us read is tried again, since nothing may change in it when it can be read.
+        """
         stamp = await asyncio.to_thread(_stamp, self._path)
         if stamp == self._seen:
             return
-        self._seen = stamp
         try:
             document = await asyncio.to_thread(read_document, self._path)
         except KeysUnusable as error:
-            log.error("the keys stay as they were: %s", error)
+            if not isinstance(error.__cause__, OSError):
+                self._seen = stamp
+            if (complaint := str(error)) != self._complaint or stamp == self._seen:
+                log.error("the keys stay as they were: %s", complaint)
+            self._complaint = complaint
             return
+        self._seen, self._complaint = stamp, ""
         self._take(document)
         log.info("%d keys of %s", len(self), self._path)
         self.on_change()
@@ -202,4 +210,5 @@ def _stamp(path: Path) -> tuple[int, ...] | None:
         status = path.stat()
     except OSError:
         return None
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    # the last changes with the rights too
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

@@ -82,7 +82,7 @@ def need_of(method: str, path: str) -> Need | None:
     """
     if method == "HEAD":
         method = "GET"
-    if path.startswith("/v2"):  # read as ``api.open_inference`` reads it
+    if path == "/v2" or path.startswith("/v2/"):  # read as ``api.open_inference`` reads it
         path = f"/v2/{path[3:].strip('/')}".rstrip("/")
     if (need := HTTP.get((method, path))) is not None:
         return need

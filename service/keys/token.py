@@ -14,7 +14,7 @@ PREFIX = "hsk_"
 ID_BYTES, SECRET_BYTES, SALT_BYTES, HASH_BYTES = 8, 32, 16, 32
 
 _TOKEN = re.compile(r"hsk_([0-9a-f]{16})_([A-Za-z0-9_-]{43})", re.ASCII)
-_ANYWHERE = re.compile(r"hsk_([0-9a-f]{1,16})[^\s\"']*", re.ASCII)
+_ANYWHERE = re.compile(r"hsk_([0-9a-f]{1,16})[^\s\"'\\]*", re.ASCII)  # a backslash escapes a quote of JSON
 _BEARER = re.compile(r"bearer +(\S+) *", re.ASCII | re.IGNORECASE)
 
 

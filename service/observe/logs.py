@@ -62,15 +62,14 @@ def log_config(level: str, form: LogFormat = "text", worker: int | None = None) 
     loggers: dict[str, Any] = LOGGING_CONFIG["loggers"] | {"hetsyn": {"handlers": ["default"]}}
     prefix = "" if worker is None else f"worker {worker}: "
     formatters: dict[str, Any] = {
-        name: {"()": JsonFormatter, "worker": worker}
+        name: {"()": NoSecrets, "make": JsonFormatter, "worker": worker}
         if form == "json"
-        else formatter | {"fmt": formatter["fmt"].replace("%(levelprefix)s ", f"%(levelprefix)s {prefix}")}
+        else {"()": NoSecrets, "make": formatter["()"]}
+        | {option: value for option, value in formatter.items() if option != "()"}
+        | {"fmt": formatter["fmt"].replace("%(levelprefix)s ", f"%(levelprefix)s {prefix}")}
         for name, formatter in LOGGING_CONFIG["formatters"].items()
     }
-    handlers = {name: handler | {"filters": ["no_secrets"]} for name, handler in LOGGING_CONFIG["handlers"].items()}
     return LOGGING_CONFIG | {
-        "filters": {"no_secrets": {"()": NoSecrets}},
-        "handlers": handlers,
         "formatters": formatters,
         "loggers": {name: loggers[name] | {"level": level.upper()} for name in LOGGERS},
     }

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import logging
+from pkgutil import resolve_name
+from typing import Any
 
 from service.keys.token import redacted
 
 
-class NoSecrets(logging.Filter):
-    """A filter of handlers that lets every record pass, without secrets."""
+class NoSecrets(logging.Formatter):
+    """Another formatter, whose lines have no secrets: neither of messages nor of tracebacks, ids and all else in them.
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        if isinstance(record.msg, str):
-            record.msg = redacted(record.msg)
-        if isinstance(record.args, tuple):
-            record.args = tuple(redacted(value) if isinstance(value, str) else value for value in record.args)
-        return True
+    Args:
+        make: of the other formatter, or where that is, as in a configuration of ``logging``.
+        options: its arguments.
+    """
+
+    def __init__(self, make: Any, **options: Any) -> None:
+        super().__init__()
+        self._inner: logging.Formatter = (resolve_name(make) if isinstance(make, str) else make)(**options)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, without secrets."""
+        return redacted(self._inner.format(record))

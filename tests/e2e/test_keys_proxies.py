@@ -42,12 +42,14 @@ class Front(NamedTuple):
         server: behind it.
         key: of a client.
         certificate: to trust.
+        log: of the proxy.
     """
 
     url: str
     server: RestartableServer
     key: str
     certificate: Path
+    log: Path
 
     def http(self, key: str = "") -> httpx.Client:
         trusted = ssl.create_default_context(cafile=self.certificate)
@@ -69,7 +71,7 @@ def front(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     try:
         server.ready()
         with proxied(name, folder, server.port, certificate, key_file) as url:
-            yield Front(url, server, key, certificate)
+            yield Front(url, server, key, certificate, folder / "proxy.log")
     finally:
         server.stop()
 
@@ -93,7 +95,7 @@ def proxied(name: str, folder: Path, port: int, certificate: Path, key: Path) ->
         command = ["nginx", "-e", "stderr", "-c", str(target)]
     else:
         source, target = ROOT / "docker/proxies/Caddyfile", folder / "Caddyfile"
-        changes |= {"example.org {": f"https://127.0.0.1:{own} {{", "{\n\tservers": "{\n\tadmin off\n\tservers"}
+        changes |= {"example.org {": f"https://127.0.0.1:{own} {{", "\n\tservers": "\n\tadmin off\n\tservers"}
         command = ["caddy", "run", "--adapter", "caddyfile", "--config", str(target)]
     text = source.read_text()
     for old, new in changes.items():
@@ -101,17 +103,19 @@ def proxied(name: str, folder: Path, port: int, certificate: Path, key: Path) ->
         text = text.replace(old, new, 1) if old == "http {" else text.replace(old, new)
     target.write_text(text)
     environment = os.environ | {"XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder), "HOME": str(folder)}
-    process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
+    log = folder / "proxy.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
     url = f"https://127.0.0.1:{own}"
     try:
-        front = Front(url, None, "none", certificate)  # type: ignore[arg-type]
+        front = Front(url, None, "none", certificate, log)  # type: ignore[arg-type]
         deadline_s = time.monotonic() + START_TIMEOUT_S
         with front.http() as client:
             while True:
                 with suppress(httpx.TransportError):
                     if client.get("/health/ready").is_success:
                         break
-                assert process.poll() is None, "the proxy ended; its message stands above"
+                assert process.poll() is None, log.read_text()
                 assert time.monotonic() < deadline_s, "the proxy did not start"
                 time.sleep(0.05)
         yield url
@@ -215,3 +219,22 @@ def test_a_page_streams_with_its_key_as_a_subprotocol(front: Front) -> None:
     ):
         pass
     assert refused.value.response.status_code == 401
+
+
+def test_no_log_of_a_proxy_has_a_key(front: Front) -> None:
+    """It logs a request that the server does not answer, and a page's WebSocket has its key in another header."""
+    target = front.url.replace("https", "wss") + "/stream?sample_rate=16000"
+    trusted = ssl.create_default_context(cafile=front.certificate)
+    protocols: list[Any] = ["hetsyn.v1", f"hetsyn.key.{front.key}"]
+    front.server.kill()
+    try:
+        with pytest.raises(InvalidStatus) as refused, connect(target, subprotocols=protocols, ssl=trusted, proxy=None):
+            pass
+        assert refused.value.response.status_code == 502
+        with front.http() as client:
+            assert client.get("/models").status_code == 502
+    finally:
+        front.server.restart()
+    written = front.log.read_text()
+    assert "refused" in written
+    assert "hsk_" not in written

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,6 +124,19 @@ def test_requests_and_bytes_a_second(keyed: Keyed) -> None:
     )
     assert long.status_code == 422
     limited(keyed.send(bob, "a", 1), "may send 1000 bytes a second")
+
+
+def test_a_length_that_nobody_sends_does_not_lock_a_key_out(keyed: Keyed) -> None:
+    bob = keyed.key("bob", bytes_per_s=1e6)
+    with socket.create_connection(("127.0.0.1", int(keyed.url.rpartition(":")[2])), timeout=10) as raw:
+        raw.sendall(
+            f"POST /infer HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {bob}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {10**18}\r\n\r\n".encode()
+        )
+        assert raw.recv(100).startswith(b"HTTP/1.1 413")
+    response = keyed.send(bob, "a", 0)
+    limited(response, "may send 1e+06 bytes a second")
+    assert int(response.headers["retry-after"]) <= 17  # for the longest body that there is
 
 
 def test_streams_are_read_more_slowly(keyed: Keyed) -> None:

@@ -155,7 +155,9 @@ def test_a_row_asks_for_its_scope(world: World, method: str, template: str) -> N
         assert f"lacks the scope '{need}'" in lacking.json()["detail"]
 
 
-@pytest.mark.parametrize("path", ["/inferr", "/v2/models/digits/secret", "/sessions/a/b", "/debug", "/v2//repository"])
+@pytest.mark.parametrize(
+    "path", ["/inferr", "/v2/models/digits/secret", "/sessions/a/b", "/debug", "/v2//repository", "/v2health/live"]
+)
 @pytest.mark.parametrize("method", METHODS)
 def test_what_has_no_row_is_not_there(world: World, method: str, path: str) -> None:
     assert httpx.request(method, world.live.url + path).status_code == 401

@@ -25,6 +25,7 @@ from hetsyn_client.columns import (
 )
 from hetsyn_client.events import pack_events
 from hetsyn_client.values import pack_values
+from service.errors import Overloaded
 from tests.support.artifact import write_artifact
 from tests.support.fake_graph import CHANNELS, LABELS
 from tests.support.gate import Gate
@@ -267,14 +268,29 @@ async def test_a_server_that_ends_answers_what_has_come(models: Path, gate: Gate
         assert await many.refused() == ("shutting-down", 1012)
 
 
+@pytest.mark.parametrize("name", ["a\n", "\na", "a/b", "alice/a", "..%2Fa", ""])
+async def test_an_id_is_the_same_as_in_other_requests(models: Path, gate: Gate, name: str) -> None:
+    async with listening(models, gate) as server:
+        many, _ = await hub(server)
+        assert (await many.opens(name)).status.tolist() == [422]
+
+
 async def test_handles_have_a_bound(models: Path, gate: Gate) -> None:
     async with listening(models, gate, max_sessions=2) as server:
         many, begin = await hub(server)
         assert begin["max_sessions"] == 4
         answer = await many.opens(*"abcdef")
         assert sorted(answer.status.tolist()) == [APPLIED] * 4 + [503] * 2
+        details = [members["detail"] for members in answer.more.values()]
+        own = "4 sessions of this client are open on connections, as many as may be: let the connections leave some"
+        assert details == [own] * 2
         other: Hub = (await hub(server))[0]
         assert (await other.opens("g")).status.tolist() == [503]
+        handles = server.parts.connections.many
+        for _ in range(4):
+            handles.enter("another")
+        with pytest.raises(Overloaded, match=r"^0 sessions of this client .*, and the server has no place for more"):
+            handles.enter("third")
         left: Results = await many.chunks(silence([0], 0, 0, LEAVE))
         assert left.status.tolist() == [APPLIED]
         assert (await other.opens("g")).status.tolist() == [APPLIED]

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import errno
 import hmac
 import logging
+import os
 from datetime import timedelta
 from pathlib import Path
 
@@ -119,6 +121,40 @@ async def test_another_file_counts_at_once_and_a_damaged_one_does_not(
         keys.caller(alice)
     with pytest.raises(KeyRefused, match="was changed or revoked"):
         keys.check(caller)
+
+
+async def test_a_file_with_the_wrong_rights_counts_when_it_has_the_right_ones(path: Path) -> None:
+    alice = add_key(path, "alice")
+    keys = Keys(path)
+    add_key(path, "alice")  # in place of the old secret
+    path.chmod(0o664)
+    await keys.refresh()
+    assert keys.caller(alice).key == "alice"
+    path.chmod(0o644)  # as the log says
+    await keys.refresh()
+    with pytest.raises(KeyRefused):
+        keys.caller(alice)
+
+
+async def test_a_file_that_cannot_be_opened_is_tried_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    alice = add_key(path, "alice")
+    keys = Keys(path)
+    add_key(path, "alice")  # in place of the old secret
+
+    def without_descriptors(*_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patch, caplog.at_level(logging.ERROR):
+        patch.setattr(Path, "open", without_descriptors)
+        for _ in range(3):
+            await keys.refresh()
+    assert keys.caller(alice).key == "alice"
+    assert len(caplog.records) == 1
+    await keys.refresh()
+    with pytest.raises(KeyRefused):
+        keys.caller(alice)
 
 
 def test_workers_share_the_limits(path: Path) -> None:

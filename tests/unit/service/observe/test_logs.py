@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from service.keys.ids import inner_id
+from service.keys.token import Token
 from service.observe.context import SESSION, RequestContext
-from service.observe.logs import LOGGERS, log_config
+from service.observe.logs import LOGGERS, LogFormat, log_config
 
 log = logging.getLogger("hetsyn.test")
 
@@ -76,3 +77,29 @@ def test_text_is_as_it_was(output: Output) -> None:
     dictConfig(log_config("info", worker=1))
     log.info("hello")
     assert output.readouterr().err == "INFO:     worker 1: hello\n"
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_no_part_of_a_line_has_a_secret(output: Output, form: LogFormat) -> None:
+    dictConfig(log_config("debug", form))
+    token = Token.new()
+
+    def work() -> None:
+        SESSION.set(inner_id("mobile", token.text))
+        log.info(f"message {token.text}")
+        log.info("text %s %r", token.text, token.text)
+        log.info("error %s", ValueError(f'of "{token.text}"'))
+        log.info("by name %(key)s", {"key": token.text})
+        log.info("beside", extra={"path": f"/{token.text}"})
+        logging.getLogger("uvicorn.access").info('%s - "%s %s HTTP/%s" %d', "", "GET", f"/{token.text}", "1.1", 404)
+        try:
+            raise ValueError(token.text)
+        except ValueError as error:
+            log.error("it failed", exc_info=error)
+
+    RequestContext([("x-request-id", token.text)]).context().run(work)
+    written = "".join(output.readouterr())
+    assert written.count(token.id) >= 7
+    assert token.text[21:] not in written
+    if form == "json":
+        assert all(json.loads(line) for line in written.splitlines())
