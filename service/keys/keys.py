@@ -149,7 +149,7 @@ class Keys:
             log.error("the keys stay as they were: %s", error)
             return
         self._take(document)
-        log.info("%d keys of %s", len(self), self._path)
+        log.info("keys: %d of %s", len(self), self._path)
         self.on_change()
 
     def _take(self, document: KeysDocument) -> None:
