@@ -64,6 +64,7 @@ class LiveStream(Reconnecting):
         ca_file: certificates to trust in place of the usual ones, PEM.
         timeout_s: for an answer of the server.
         repeats: how often in a row the stream is opened again before it gives up.
+        patience_s: for how long it is opened again at least, once the server has answered a chunk.
         max_kept_bytes: of a file, which is sent again from its beginning after a break.
         sleep: waits between two tries, in seconds; tests replace it.
 
@@ -92,6 +93,7 @@ class LiveStream(Reconnecting):
         ca_file: str | Path | None = None,
         timeout_s: float = 30.0,
         repeats: int = 5,
+        patience_s: float = 60.0,
         max_kept_bytes: int = 16 * 2**20,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -110,7 +112,7 @@ class LiveStream(Reconnecting):
             "spikes": "true" if spikes else None, "timing": "true" if timing else None,
         }  # fmt: skip
         access = Access.checked(url, headers, key, ca_file)
-        super().__init__(access, target("/stream", query), timeout_s, repeats, sleep)
+        super().__init__(access, target("/stream", query), timeout_s, repeats, patience_s, sleep)
         self._unacknowledged: deque[SentChunk] = deque()
         self._late: list[Frame] = []  # that came while a file was sent again
         self._settings = dict(endpointing) if isinstance(endpointing, dict) else {}  # for the next chunk
@@ -301,7 +303,7 @@ class LiveStream(Reconnecting):
     def _told(self, frame: Frame) -> list[Frame]:
         """What the caller hears of a frame."""
         if frame["type"] in ("Result", "Ack"):
-            self._failures = 0
+            self._answered()
             self._acknowledge(frame["seq"])
         return [frame] if self._is_news(frame) else []
 

@@ -71,6 +71,7 @@ class LiveStreams(Reconnecting):
         ca_file: certificates to trust in place of the usual ones, PEM.
         timeout_s: for an answer of the server.
         repeats: how often in a row the connection is opened again before it gives up.
+        patience_s: for how long it is opened again at least, once the server has answered a chunk.
         sleep: waits between two tries, in seconds; tests replace it.
 
     Attributes:
@@ -91,6 +92,7 @@ class LiveStreams(Reconnecting):
         ca_file: str | Path | None = None,
         timeout_s: float = 30.0,
         repeats: int = 5,
+        patience_s: float = 60.0,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         if sample_rate_hz is not None and channels is not None:
@@ -104,7 +106,7 @@ class LiveStreams(Reconnecting):
             "channels": channels,
         }  # fmt: skip
         access = Access.checked(url, headers, key, ca_file)
-        super().__init__(access, target("/streams", query), timeout_s, repeats, sleep)
+        super().__init__(access, target("/streams", query), timeout_s, repeats, patience_s, sleep)
         self._pending = Pending()
         self._handles = count()
         self.begin: Frame = {}
@@ -240,7 +242,7 @@ class LiveStreams(Reconnecting):
         except (ConnectionClosed, OSError) as error:
             self._reopen(error)
             return []
-        self._failures = 0
+        self._answered()
         again, pause = self._pending.take(results)
         if again:
             self._sleep(pause)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, suppress
@@ -20,6 +21,7 @@ from hetsyn_client.steps import own_pause_s, retry_after_s
 Frame = dict[str, Any]
 SUBPROTOCOL = Subprotocol("hetsyn.v1")
 LONGEST_PAUSE_S = 30.0
+LONGEST_OWN_PAUSE_S = 4.0  # where the server names none: it is noticed so soon that it is back
 
 
 def connecting(access: Access, target: str, timeout_s: float) -> AbstractContextManager[ClientConnection]:
@@ -59,16 +61,25 @@ class Reconnecting(ABC):
         target: path and query.
         timeout_s: for an answer of the server.
         repeats: how often in a row it is opened again before it gives up.
+        patience_s: for how long it is opened again at least, once the server has answered a chunk.
         sleep: waits between two tries, in seconds; tests replace it.
     """
 
     def __init__(
-        self, access: Access, target: str, timeout_s: float, repeats: int, sleep: Callable[[float], None]
+        self,
+        access: Access,
+        target: str,
+        timeout_s: float,
+        repeats: int,
+        patience_s: float,
+        sleep: Callable[[float], None],
     ) -> None:
         self._access = access
         self._target = target
         self._timeout_s = timeout_s
         self._repeats = repeats
+        self._patience_s = patience_s if repeats else 0.0
+        self._left_s = 0.0  # of the patience
         self._sleep = sleep
         self._connection: ClientConnection | None = None
         self._closing = ExitStack()
@@ -98,6 +109,11 @@ class Reconnecting(ABC):
             self._open()
         except (ConnectionClosed, OSError, TimeoutError) as error:
             self._reopen(error)
+
+    def _answered(self) -> None:
+        """The server has answered a chunk: so it will be back."""
+        self._failures = 0
+        self._left_s = self._patience_s
 
     @abstractmethod
     def _open(self) -> None:
@@ -157,14 +173,17 @@ class Reconnecting(ABC):
         while True:
             self.close()
             self._failures += 1
-            if self._failures > self._repeats:
+            if self._failures > self._repeats and self._left_s <= 0:
                 raise ServiceUnreachable(f"the connection broke {self._failures} times in a row: {error}") from error
-            pause_s, self._retry_after_s = max(own_pause_s(self._failures), self._retry_after_s), 0.0
-            self._sleep(min(LONGEST_PAUSE_S, pause_s))
+            own_s = min(LONGEST_OWN_PAUSE_S, own_pause_s(self._failures))
+            pause_s, self._retry_after_s = min(LONGEST_PAUSE_S, max(own_s, self._retry_after_s)), 0.0
+            self._sleep(pause_s)
+            begun_s = time.monotonic()
             try:
                 self._open()
             except (ConnectionClosed, OSError, TimeoutError) as again:
                 error = again
+                self._left_s -= pause_s + time.monotonic() - begun_s
             else:
                 return
 

@@ -157,7 +157,7 @@ class Keys:
             return
         self._seen, self._complaint = stamp, ""
         self._take(document)
-        log.info("%d keys of %s", len(self), self._path)
+        log.info("keys: %d of %s", len(self), self._path)
         self.on_change()
 
     def _take(self, document: KeysDocument) -> None:

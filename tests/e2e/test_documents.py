@@ -44,7 +44,8 @@ NOT_RUN = {
     r"make (wheel|release)\b": "takes minutes, and downloads a compiler: tests/integration/test_release.py",
     r"docker |HETSYN_FSYNC=\w+ docker ": "needs Docker: docker/check does it in CI",
     r"kubectl |helm ": "needs Kubernetes: tests/unit/docker checks the objects",
-    r"hetsyn serve --store \"?valkey-cluster:|valkey-cli |for port in": "needs six nodes of Valkey: "
+    r"hetsyn serve --store \"?valkey-cluster:|valkey-cli |for port in|for round in|"
+    r"kill -9|sleep 30|valkey-server ": "needs six nodes of Valkey: "
     "tests/unit/service/store/test_cluster.py",
     r"arecord |ffmpeg ": "needs a microphone: tests/e2e/test_listening.py, and examples/speak.py in the tutorial",
     r"make operators-cuda|hetsyn serve --device cuda|python -m benchmarks gpu ": "needs nvcc or a GPU",
@@ -62,7 +63,7 @@ NOT_RUN = {
 RUN = (
     r"make demo$|hetsyn (serve|keys|reload|train|experiment|export|import-nir|inspect|stream|record|run|bench)\b|"
     r"python (-P )?-m (service\.runtime\.operators$|experiments\.tasks\.watch )|python examples/|"
-    r"(curl|head|tail|printf|openssl|cp|kill) |(type|url)="
+    r"(curl|head|tail|printf|openssl|cp|kill|umask) |(type|url)="
 )
 SHORTER = {
     r"^(hetsyn train words .*)$": r"\1 --epochs 20 --threads 1",

@@ -143,6 +143,34 @@ def test_a_server_that_is_not_there() -> None:
     assert pauses == [0.2, 0.4]
 
 
+def test_a_stream_that_was_answered_waits_longer_for_its_server() -> None:
+    begin = {"type": "Begin", "session": "s", "next_seq": 0, "max_inflight": 4, "step_ms": 4.0}
+    pauses: list[float] = []
+    connections: list[ServerConnection] = []
+
+    def answered(connection: ServerConnection) -> None:
+        connection.send(json.dumps(begin))
+        connection.recv()
+        connection.send(json.dumps({"type": "Ack", "seq": 0}))
+
+    def once(connection: ServerConnection, _: Request) -> Response | None:
+        connections.append(connection)
+        return connection.respond(503, "no primary") if len(connections) > 1 else None
+
+    with serve(answered, "127.0.0.1", 0, process_request=once) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        port = server.socket.getsockname()[1]
+        stream = LiveStream(f"http://127.0.0.1:{port}", repeats=1, patience_s=20, sleep=pauses.append)
+        with pytest.raises(ServiceUnreachable, match="answers 503"), stream:
+            for _ in range(2):
+                stream.send_events(5, np.zeros(0, np.int64), np.zeros(0, np.int64))
+                stream.wait()
+        server.shutdown()
+    thread.join()
+    assert pauses == [0.2, 0.4, 0.8, 1.6, 3.2, 4, 4, 4, 4]  # less than 20 s without the last
+
+
 def test_a_stream_is_opened_again_when_the_server_has_asked_for_it() -> None:
     begin = {"type": "Begin", "session": "s", "next_seq": 0, "max_inflight": 4, "step_ms": 4.0}
     error = {"type": "Error", "problem": "overloaded", "status": 503, "detail": "", "retryable": True}

@@ -18,6 +18,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -94,6 +95,7 @@ class Node:
         self.replicas = replicas
         self._wait_ms = max(1, int(1000 * timeout_s * _WAIT_SHARE))
         self._is_in_cluster = is_in_cluster
+        self._which = f" ({urlsplit(url).netloc.rpartition('@')[2]})" if is_in_cluster else ""
         try:
             self.client: Any = Redis.from_url(
                 url,
@@ -229,21 +231,21 @@ class Node:
             raise _no_primary() if self._is_in_cluster else StoreUnusable(REPLICA)
         if policy not in ("", "noeviction"):
             raise StoreUnusable(
-                f"the store's maxmemory-policy is {policy!r}, which drops sessions when memory is short: "
+                f"the store's maxmemory-policy{self._which} is {policy!r}, which drops sessions when memory is short: "
                 "set it to noeviction"
             )
         self._is_checked = True
         self._warn(
             "log",
             _info(persistence, "aof_enabled") == "0",
-            "the store's append-only file is off, so a restart of the store loses sessions: set appendonly to yes and "
+            f"the store's append-only file{self._which} is off, so a restart of the store loses sessions: set appendonly to yes and "
             "appendfsync to always",
         )
         connected = _info(replication, "connected_slaves")
         self._warn(
             "replicas",
             connected.isdecimal() and int(connected) < self.replicas,
-            f"the store has {connected} replicas, fewer than the {self.replicas} that must have a chunk before it is "
+            f"the store{self._which} has {connected} replicas, fewer than the {self.replicas} that must have a chunk before it is "
             "answered: its chunks get 503 until another replica is connected",
         )
         if not isinstance(now, Exception):
@@ -251,7 +253,7 @@ class Node:
             self._warn(
                 "clock",
                 abs(apart_s) > _CLOCKS_PART_S,
-                f"the clock of a node of the store is {apart_s:.0f} s ahead of that of the node from which this server "
+                f"the clock of a node of the store{self._which} is {apart_s:.0f} s ahead of that of the node from which this server "
                 "has its time: sessions may expire early or late: let the machines of all nodes keep time, then start "
                 "all servers again"
                 if self._is_in_cluster
