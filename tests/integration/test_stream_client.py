@@ -143,6 +143,11 @@ def test_a_server_that_is_not_there() -> None:
     assert pauses == [0.2, 0.4]
 
 
+def send_silence(stream: LiveStream) -> None:
+    stream.send_events(5, np.zeros(0, np.int64), np.zeros(0, np.int64))
+    stream.wait()
+
+
 def test_a_stream_that_was_answered_waits_longer_for_its_server() -> None:
     begin = {"type": "Begin", "session": "s", "next_seq": 0, "max_inflight": 4, "step_ms": 4.0}
     pauses: list[float] = []
@@ -162,10 +167,10 @@ def test_a_stream_that_was_answered_waits_longer_for_its_server() -> None:
         thread.start()
         port = server.socket.getsockname()[1]
         stream = LiveStream(f"http://127.0.0.1:{port}", repeats=1, patience_s=20, sleep=pauses.append)
-        with pytest.raises(ServiceUnreachable, match="answers 503"), stream:
-            for _ in range(2):
-                stream.send_events(5, np.zeros(0, np.int64), np.zeros(0, np.int64))
-                stream.wait()
+        with stream:
+            send_silence(stream)
+            with pytest.raises(ServiceUnreachable, match="answers 503"):
+                send_silence(stream)
         server.shutdown()
     thread.join()
     assert pauses == [0.2, 0.4, 0.8, 1.6, 3.2, 4, 4, 4, 4]  # less than 20 s without the last

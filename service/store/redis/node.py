@@ -231,30 +231,30 @@ class Node:
             raise _no_primary() if self._is_in_cluster else StoreUnusable(REPLICA)
         if policy not in ("", "noeviction"):
             raise StoreUnusable(
-                f"the store's maxmemory-policy{self._which} is {policy!r}, which drops sessions when memory is short: "
-                "set it to noeviction"
+                f"the store's maxmemory-policy{self._which} is {policy!r}, which drops sessions when memory "
+                "is short: set it to noeviction"
             )
         self._is_checked = True
         self._warn(
             "log",
             _info(persistence, "aof_enabled") == "0",
-            f"the store's append-only file{self._which} is off, so a restart of the store loses sessions: set appendonly to yes and "
-            "appendfsync to always",
+            f"the store's append-only file{self._which} is off, so a restart of the store loses sessions: set "
+            "appendonly to yes and appendfsync to always",
         )
         connected = _info(replication, "connected_slaves")
         self._warn(
             "replicas",
             connected.isdecimal() and int(connected) < self.replicas,
-            f"the store{self._which} has {connected} replicas, fewer than the {self.replicas} that must have a chunk before it is "
-            "answered: its chunks get 503 until another replica is connected",
+            f"the store{self._which} has {connected} replicas, fewer than the {self.replicas} that must have a chunk before "
+            "it is answered: its chunks get 503 until another replica is connected",
         )
         if not isinstance(now, Exception):
             apart_s = self._clock.apart_s(int(now[0]) + int(now[1]) / 1e6)
             self._warn(
                 "clock",
                 abs(apart_s) > _CLOCKS_PART_S,
-                f"the clock of a node of the store{self._which} is {apart_s:.0f} s ahead of that of the node from which this server "
-                "has its time: sessions may expire early or late: let the machines of all nodes keep time, then start "
+                f"the clock of a node of the store{self._which} is {apart_s:.0f} s ahead of that of the node from which "
+                "this server has its time: sessions may expire early or late: let the machines of all nodes keep time, then start "
                 "all servers again"
                 if self._is_in_cluster
                 else f"the store's clock has stepped by {apart_s:.0f} s since this server started, which goes on "
