@@ -245,17 +245,17 @@ class Node:
         self._warn(
             "replicas",
             connected.isdecimal() and int(connected) < self.replicas,
-            f"the store{self._which} has {connected} replicas, fewer than the {self.replicas} that must have a chunk before "
-            "it is answered: its chunks get 503 until another replica is connected",
+            f"the store{self._which} has {connected} replicas, fewer than the {self.replicas} that must have a chunk "
+            "before it is answered: its chunks get 503 until another replica is connected",
         )
         if not isinstance(now, Exception):
             apart_s = self._clock.apart_s(int(now[0]) + int(now[1]) / 1e6)
             self._warn(
                 "clock",
                 abs(apart_s) > _CLOCKS_PART_S,
-                f"the clock of a node of the store{self._which} is {apart_s:.0f} s ahead of that of the node from which "
-                "this server has its time: sessions may expire early or late: let the machines of all nodes keep time, then start "
-                "all servers again"
+                f"the clock of a node of the store{self._which} is {apart_s:.0f} s ahead of that of the node from "
+                "which this server has its time: sessions may expire early or late: let the machines of all nodes keep "
+                "time, then start all servers again"
                 if self._is_in_cluster
                 else f"the store's clock has stepped by {apart_s:.0f} s since this server started, which goes on "
                 "without the step: servers that start now have another time, and sessions may expire early or late: "
