@@ -20,10 +20,10 @@ from websockets.sync.client import connect
 
 from hetsyn_client import AsyncStreamingClient, LiveStreams, StreamingClient
 from hetsyn_client.session_steps import TransportName
+from tests.support.certificate import write_certificate
 from tests.support.keyed import bearer
 from tests.support.paths import ROOT
 from tests.support.server_process import START_TIMEOUT_S, RestartableServer, serve_command
-from tests.support.tls_relay import write_certificate
 from tests.support.workers import PCM, SPIKES, WorkersServer
 
 BODY = {"model": "shd-words", "input": SPIKES}

@@ -23,10 +23,10 @@ from websockets.sync.client import connect
 
 from benchmarks.server_process import free_port
 from hetsyn_client import AsyncStreamingClient, ServiceProblem, StreamingClient
+from tests.support.certificate import write_certificate
 from tests.support.keyed import add_key, bearer
 from tests.support.paths import MODELS, ROOT
 from tests.support.server_process import START_TIMEOUT_S, RestartableServer
-from tests.support.tls_relay import write_certificate
 from tests.support.workers import PCM
 
 CHUNKS = 12

@@ -24,10 +24,11 @@ from hetsyn_client.access import Access
 from hetsyn_client.commands import stream
 from hetsyn_client.session_steps import TransportName
 from tests.support.artifact import write_artifact
+from tests.support.certificate import write_certificate
 from tests.support.fake_graph import load_fake
 from tests.support.running_server import running
 from tests.support.signals import sound
-from tests.support.tls_relay import relayed_with_tls, write_certificate
+from tests.support.tls_relay import relayed_with_tls
 
 KEY, HEADERS = "secret-3", {"X-Tenant": "ward 7"}
 SENT = {"authorization: Bearer secret-3", "x-tenant: ward 7"}

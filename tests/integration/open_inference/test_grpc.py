@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import socket
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 
 from service.errors import HetsynError
 from service.settings import GrpcSettings, Limits
+from tests.support.certificate import write_certificate
 from tests.support.fake_graph import CHANNELS
 from tests.support.gate import Gate
 from tests.support.open_inference import Chunk, Live, assert_same, by_grpc, infer, inputs, live_server, rss_mib
@@ -63,42 +63,12 @@ async def test_parameters_of_tensors_that_would_be_ignored_are_refused(live: Liv
             await client.infer("digits", [given], outputs=top)
 
 
-def certificate(folder: Path) -> tuple[Path, Path]:
-    """A certificate for the loopback that has signed itself, and its key."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import NameOID
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    (folder / "key.pem").write_bytes(private)
-    return folder / "cert.pem", folder / "key.pem"
-
-
 async def test_tls(tmp_path: Path) -> None:
     import tritonclient.grpc as triton
 
-    cert, key = certificate(tmp_path)
+    cert, key = write_certificate(tmp_path)
     with live_server(tmp_path / "models", grpc=GrpcSettings(0, cert, key)) as live:
-        address = live.grpc.replace("127.0.0.1", "localhost")
-        with triton.InferenceServerClient(address, ssl=True, root_certificates=str(cert)) as client:
+        with triton.InferenceServerClient(live.grpc, ssl=True, root_certificates=str(cert)) as client:
             found = client.infer("spiking", inputs(triton, "spikes", ROWS))
         body = {"kind": "dense", "spikes": ROWS.astype(int).tolist()}
         answer = {name: found.as_numpy(name) for name in ("probabilities", "label", "total_steps")}
@@ -109,7 +79,7 @@ async def test_tls(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wrong", ["port", "missing", "damaged"])
 def test_a_server_that_cannot_listen_says_so(tmp_path: Path, wrong: str) -> None:
-    cert, key = certificate(tmp_path)
+    cert, key = write_certificate(tmp_path)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ from benchmarks.valkey_cluster import ValkeyCluster
 from service.errors import StoreUnavailable, StoreUnusable
 from service.store.base import NO_REVISION, StateStore
 from service.store.url import open_store
+from tests.support.certificate import write_certificate
 from tests.support.change import COMMITTED, put
 from tests.support.started_store import StartStore
 from tests.support.store_record import records
@@ -28,39 +27,13 @@ def opened(url: str) -> StateStore:
     return store
 
 
-def write_certificate(folder: Path) -> None:
-    """``cert.pem`` and ``key.pem`` for 127.0.0.1, signed by itself."""
-    x509 = pytest.importorskip("cryptography.x509")
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-
-
 async def test_tls_and_passwords_reach_every_node(tmp_path: Path, start_store: StartStore) -> None:
     require_valkey()
-    write_certificate(tmp_path)
+    certificate, key = map(str, write_certificate(tmp_path))
     port = free_port()
     options = (
-        "--tls-port", str(port), "--tls-cert-file", str(tmp_path / "cert.pem"),
-        "--tls-key-file", str(tmp_path / "key.pem"), "--tls-ca-cert-file", str(tmp_path / "cert.pem"),
+        "--tls-port", str(port), "--tls-cert-file", certificate, "--tls-key-file", key,
+        "--tls-ca-cert-file", certificate,
         "--tls-auth-clients", "no", "--user", "hetsyn", "on", f">{SECRET}", "~*", "&*", "+@all",
     )  # fmt: skip
     try:
@@ -68,7 +41,7 @@ async def test_tls_and_passwords_reach_every_node(tmp_path: Path, start_store: S
     except RuntimeError:
         pytest.skip("this Valkey has no TLS: apt-get install valkey-server")
     try:
-        end = f"@127.0.0.1:{port}/?ssl_ca_certs={tmp_path}/cert.pem"
+        end = f"@127.0.0.1:{port}/?ssl_ca_certs={certificate}"
         store = await start_store(opened(f"valkeys-cluster://hetsyn:{SECRET}{end}"))
         assert await store.commit([put("a", NO_REVISION, 1, b"one")]) == [COMMITTED]
         assert await records(store, "a") == [b"one"]
