@@ -3,9 +3,9 @@
 Triton runs our bank graph in its Python backend, with ONNX Runtime and the sequence batcher. First tritonclient sends
 the same sequences to both, by the same code: the answers must agree. Then perf_analyzer loads each in turn, over HTTP
 and gRPC (a call a chunk, or a stream of chunks), with the same spikes (25 steps of 700 channels a chunk, as BOOL
-tensors) in sequences of ten chunks. ``ratios`` has our inferences a second over Triton's, ``cpu_ratios`` Triton's CPU
-time an inference over ours: where other programs take CPU time, a server of more processes gets a larger share of the
-rest.
+tensors) in sequences of ten chunks. ``ended`` counts how often a server ended under a load, which is then repeated.
+``ratios`` has our inferences a second over Triton's, ``cpu_ratios`` Triton's CPU time an inference over ours: where
+other programs take CPU time, a server of more processes gets a larger share of the rest.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from importlib import import_module
@@ -42,6 +42,8 @@ CONCURRENCIES = (1, 16, 64)
 PROTOCOLS = ("http", "grpc")
 WAYS = {"http": ("http", ()), "grpc": ("grpc", ()), "stream": ("grpc", ("--streaming",))}
 """The protocol of each way to send, and what perf_analyzer is told besides. A stream: ``ModelStreamInfer``."""
+LOOK_S = 1.0
+MOST_ENDS = 4  # of a server under one load: it is started again, and the load is repeated
 TOLERANCE = 1e-5  # of a probability: one graph, in two versions of ONNX Runtime
 TITLES = {"ours": "hetsyn serve", "triton": "Triton, Python backend"}
 
@@ -107,21 +109,24 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             processes[server] = stack.enter_context(process)
         differs = compared(servers, chunks)
         runs: dict[str, list[dict[str, float]]] = {}
+        ended: dict[str, int] = {}
         for repeat in range(repeats):
             for way, (protocol, _) in WAYS.items():
                 for concurrency in CONCURRENCIES:
                     for server, ports in servers.items():
                         label = f"{server} {way} {concurrency}"
                         console.print(f"round {repeat + 1} of {repeats}: {label}", highlight=False)
-                        before, cpu_s, count = Used.now(processes.values()), processes[server].cpu_s(), inferred(ports)
-                        figures = analyzed(analyzer, ports.address(protocol), way, concurrency, seconds, folder)
-                        figures["others_cores"] = Used.now(processes.values()).others_cores(before)
-                        used_s = processes[server].cpu_s() - cpu_s
-                        figures["cpu_ms"] = 1_000 * used_s / (inferred(ports) - count)
-                        runs.setdefault(label, []).append(figures)
+                        load = partial(analyzed, analyzer, ports.address(protocol), way, concurrency, seconds, folder)
+                        figures, ends = loaded(load, server, processes, ports)
+                        if ends:
+                            console.print(f"{label}: the server ended {ends} times", highlight=False)
+                            ended[label] = ended.get(label, 0) + ends
+                        if figures is not None:
+                            runs.setdefault(label, []).append(figures)
     results: dict[str, Any] = {
         "differs_from_ours": differs,
         "runs": runs,
+        "ended": ended,
         "figures": {},
         "ratios": {},
         "cpu_ratios": {},
@@ -131,7 +136,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     for way in WAYS:
         for concurrency in CONCURRENCIES:
             case = f"{way} {concurrency}"
-            mine, others = (results["figures"][f"{server} {case}"] for server in servers)
+            mine, others = (results["figures"].get(f"{server} {case}") for server in servers)
+            if mine is None or others is None:
+                continue
             results["ratios"][case] = mine["inferences_per_s"] / others["inferences_per_s"]
             results["cpu_ratios"][case] = others["cpu_ms"] / mine["cpu_ms"]
     _print(results)
@@ -226,8 +233,30 @@ def compared(servers: dict[str, Ports], chunks: NDArray[np.bool_]) -> float:
     return largest
 
 
-def analyzed(analyzer: str, address: str, way: str, concurrency: int, seconds: float, folder: Path) -> dict[str, float]:
-    """perf_analyzer's figures of one load."""
+def loaded(
+    load: Callable[[ServerProcess], dict[str, float] | None],
+    server: str,
+    processes: Mapping[str, ServerProcess],
+    ports: Ports,
+) -> tuple[dict[str, float] | None, int]:
+    """The figures of one load, and how often its server ended. After ``MOST_ENDS`` ends there are no figures."""
+    process = processes[server]
+    for ends in range(MOST_ENDS):
+        before, cpu_s, count = Used.now(processes.values()), process.cpu_s(), inferred(ports)
+        figures = load(process)
+        if figures is not None:
+            figures["others_cores"] = Used.now(processes.values()).others_cores(before)
+            figures["cpu_ms"] = 1_000 * (process.cpu_s() - cpu_s) / (inferred(ports) - count)
+            return figures, ends
+        process.__exit__(None, None, None)
+        process.__enter__()
+    return None, MOST_ENDS
+
+
+def analyzed(
+    analyzer: str, address: str, way: str, concurrency: int, seconds: float, folder: Path, server: ServerProcess
+) -> dict[str, float] | None:
+    """perf_analyzer's figures of one load; None if the server has ended under it."""
     report = folder / "report.csv"
     protocol, more = WAYS[way]
     command = [
@@ -236,9 +265,18 @@ def analyzed(analyzer: str, address: str, way: str, concurrency: int, seconds: f
         "--sequence-length-variation", "0", "--sequence-id-range", "1:100000", "-f", str(report),
         "-p", str(int(1_000 * seconds)), "--stability-percentage", "999", "--max-trials", "3", *more,
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"perf_analyzer: {done.stdout[-600:]} {done.stderr[-600:]}")
+    said = ""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
+        while running.poll() is None:
+            try:
+                said, _ = running.communicate(timeout=LOOK_S)
+            except subprocess.TimeoutExpired:
+                if not server.is_alive():  # perf_analyzer would wait for it for ever
+                    running.kill()
+    if not server.is_alive():
+        return None
+    if running.returncode:
+        raise SystemExit(f"perf_analyzer: {said[-1_200:]}")
     (row,) = csv.DictReader(report.read_text().splitlines())
     return {
         "inferences_per_s": float(row["Inferences/Second"]),
@@ -251,7 +289,7 @@ def _print(results: dict[str, Any]) -> None:
     table = Table("server", "way", "concurrency", "inferences/s", "p50 ms", "p99 ms", "CPU ms", "ours / Triton")
     for label, figures in results["figures"].items():
         server, way, concurrency = label.split()
-        ratio = f"{results['ratios'][f'{way} {concurrency}']:.2f}" if server == "ours" else ""
+        ratio = results["ratios"].get(f"{way} {concurrency}") if server == "ours" else None
         table.add_row(
             TITLES[server],
             way,
@@ -260,6 +298,6 @@ def _print(results: dict[str, Any]) -> None:
             f"{figures['p50_ms']:.2f}",
             f"{figures['p99_ms']:.2f}",
             f"{figures['cpu_ms']:.2f}",
-            ratio,
+            "" if ratio is None else f"{ratio:.2f}",
         )
     Console().print(table)

@@ -90,6 +90,10 @@ class ServerProcess:
         """CPU time so far of the server and of all its live processes."""
         return sum(stat.cpu_s for stat in self._tree().values())
 
+    def is_alive(self) -> bool:
+        """Whether the server has not ended by itself."""
+        return self._process.poll() is None
+
     def pids(self) -> list[int]:
         """Of the server and of all its live processes."""
         return list(self._tree())
