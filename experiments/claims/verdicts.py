@@ -74,10 +74,14 @@ def findings(results: Iterable[RunResult], claims: Sequence[Claim]) -> list[Find
 
 def _with_planned_seeds(row: Finding) -> Finding:
     """The row, whose seeds say how many are planned where some of them are still to come."""
-    planned = [plan_of(group.experiment).condition(group.condition).seeds for group in groups_of(row.claim.rule)]
+    planned = [_planned(group) for group in groups_of(row.claim.rule)]
     if row.seeds.isdigit() and int(row.seeds) < min(planned, default=0):
         return replace(row, seeds=f"{row.seeds} of {min(planned)}")
     return row
+
+
+def _planned(group: Group) -> int:
+    return plan_of(group.experiment).condition(group.condition).seeds_of(group.recurrent)
 
 
 def _judged(claim: Claim, results: Results) -> Finding:
@@ -100,7 +104,7 @@ def _judged(claim: Claim, results: Results) -> Finding:
         return _trained_values(claim, rule, results)
     except (NotYetRun, NotMeasured) as error:
         groups = groups_of(rule)
-        seeds = max(plan_of(group.experiment).condition(group.condition).seeds for group in groups)
+        seeds = max(map(_planned, groups))
         return Finding(claim, "", str(error), "", "not yet run", str(seeds), results.hours(groups, seeds))
 
 

@@ -210,7 +210,7 @@ def _main_table(experiment: Experiment, finished: Sequence[RunResult]) -> str:
             (
                 *(condition.name, NAMES[model], _kind(recurrent)),
                 "-".join(str(n) for n in first.run["task_spec"]["hidden"]),
-                f"{len(group)} of {condition.seeds}",
+                f"{len(group)} of {condition.seeds_of(recurrent)}",
                 f"**{spread(first.metric, [r.figure for r in group])}**",
                 spread(first.metric, [r.exact["figure"] for r in group]) if all(r.exact for r in group) else "",
                 f"{fmean(r.firing_hz for r in group):.1f}",

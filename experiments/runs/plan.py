@@ -95,6 +95,8 @@ class Condition:
         models: the neuron models that run in it.
         recurrent: the architectures that run in it.
         seeds: number of runs of each, with seeds from 0.
+        extended: by architecture (whether it is recurrent), more seeds than ``seeds``: where a verdict was still open
+            after those, and the page said how many are needed.
         masked_share: share of the decays that training does not change.
         settings: used instead of what the search found.
         own_search: whether every cell is searched for this condition apart, with the same candidates.
@@ -116,6 +118,15 @@ class Condition:
     training: Training | None = None
     fixed_tau_steps: float | None = None
     kernel: str = ""
+    extended: tuple[tuple[bool, int], ...] = ()
+
+    def seeds_of(self, recurrent: bool) -> int:
+        """The number of runs of each model with an architecture."""
+        return dict(self.extended).get(recurrent, self.seeds)
+
+    @property
+    def most_seeds(self) -> int:
+        return max(self.seeds_of(recurrent) for recurrent in self.recurrent)
 
     @property
     def searched_on(self) -> str | None:
@@ -326,7 +337,7 @@ def final_runs(experiment: Experiment, cell: Cell, chosen: Mapping[str, ChosenSe
         final_run(experiment, condition, cell, seed, chosen)
         for condition in experiment.conditions
         if condition.has(cell)
-        for seed in range(condition.seeds)
+        for seed in range(condition.seeds_of(cell.recurrent))
     ]
 
 

@@ -80,7 +80,7 @@ class Selection:
         if not any(condition.has(cell) for condition in conditions for cell in self.wanted(experiment)):
             models = dict.fromkeys(cell.model for cell in cells(experiment) if any(c.has(cell) for c in conditions))
             return f"this model or architecture: choose one of the models {', '.join(models)}"
-        most = max(condition.seeds for condition in conditions)
+        most = max(condition.most_seeds for condition in conditions)
         for seed in self.seeds or ():
             if not 0 <= seed < most:
                 return f"the seed {seed}: choose one of 0 to {most - 1}"
@@ -95,7 +95,7 @@ class Selection:
 
     def has(self, experiment: Experiment, condition: Condition, cell: Cell, seed: int) -> bool:
         """Whether this share has a final run."""
-        if self.seeds is not None and seed not in self.seeds:
+        if seed >= condition.seeds_of(cell.recurrent) or (self.seeds is not None and seed not in self.seeds):
             return False
         if condition.searched_on is not None:  # where its cell was searched
             return cell in self.cells(experiment)
@@ -148,10 +148,10 @@ def run_experiment(
     chosen: dict[Cell, dict[str, ChosenSettings]] = {cell: {} for cell in cells(experiment)}
     finished: list[RunResult] = []
     # some seeds of every condition before any has more: an interruption leaves an answer to every question
-    for first in range(0, max((condition.seeds for condition in wanted), default=0), SEEDS_A_ROUND):
+    for first in range(0, max((condition.most_seeds for condition in wanted), default=0), SEEDS_A_ROUND):
         for condition in wanted:
             # every model's first seed before anyone's second: an interruption leaves something to compare
-            for seed in range(first, min(first + SEEDS_A_ROUND, condition.seeds)):
+            for seed in range(first, min(first + SEEDS_A_ROUND, condition.most_seeds)):
                 for cell in filter(condition.has, cells(experiment)):
                     if not choice.has(experiment, condition, cell, seed):
                         continue

@@ -157,6 +157,18 @@ def test_an_experiment_without_a_search_has_settings_for_every_condition(name: s
     assert all(condition.settings is not None for condition in experiment.conditions)
 
 
+def test_an_extension_is_of_one_architecture() -> None:
+    experiment = EXPERIMENTS["pattern-generation"]()
+    condition = experiment.condition(PAPER)
+    assert (condition.seeds_of(True), condition.seeds_of(False), condition.most_seeds) == (20, 85, 85)
+    runs = [final_runs(experiment, Cell("hetsyn", recurrent), {BASE: BEST}) for recurrent in (True, False)]
+    assert [sum(run.condition == PAPER for run in each) for each in runs] == [20, 85]
+    everything = Selection()
+    assert everything.has(experiment, condition, Cell("hetsyn", False), 84)
+    assert not everything.has(experiment, condition, Cell("hetsyn", True), 20)
+    assert Selection(seeds=(84,)).missing(experiment) == ""
+
+
 @pytest.mark.parametrize("name", ["delayed-match", "vision-rows"])
 def test_every_final_run_has_one_share(name: str) -> None:
     experiment = EXPERIMENTS[name]()
@@ -165,7 +177,8 @@ def test_every_final_run_has_one_share(name: str) -> None:
     for condition in experiment.conditions:
         for cell in filter(condition.has, cells(experiment)):
             mine = [
-                [share.has(experiment, condition, cell, seed) for seed in range(condition.seeds)] for share in shares
+                [share.has(experiment, condition, cell, seed) for seed in range(condition.seeds_of(cell.recurrent))]
+                for share in shares
             ]
             assert all(a != b for a, b in zip(*mine, strict=True))
             sizes = [size + sum(each) for size, each in zip(sizes, mine, strict=True)]

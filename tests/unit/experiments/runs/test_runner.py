@@ -36,7 +36,7 @@ def test_every_condition_has_ten_seeds_before_any_has_more(order: list[RunSpec],
     experiment = EXPERIMENTS["delayed-match"]()
     run_experiment(experiment, tmp_path, tmp_path / "results.json", Selection(("hetsyn",), recurrent=True))
     final = [run for run in order if not run.searching]
-    assert len(final) == sum(condition.seeds for condition in experiment.conditions)
+    assert len(final) == sum(condition.seeds_of(True) for condition in experiment.conditions)
     first = [run for run in final if run.seed < 10]
     assert final[: len(first)] == first
     assert {run.condition for run in first} == {condition.name for condition in experiment.conditions}
