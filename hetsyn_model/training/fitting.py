@@ -130,8 +130,10 @@ def train_prepared(
         if shown.on_evaluation is not None:
             shown.on_evaluation(history)
 
+    augmentation = asdict(getattr(config.augmentation, prepared.kind))
+    # as run.json was before there was this share, so that such a run goes on
     options = RunOptions(
-        asdict(getattr(config.augmentation, prepared.kind)),
+        {name: value for name, value in augmentation.items() if name != "telephone" or value},
         config.seed,
         [_teacher(path, prepared) for path in teachers],
         target,
