@@ -238,21 +238,32 @@ def _report(out: Path, results: dict[str, TestResult]) -> None:
 @train.command("voices")
 def make_voices(
     out: Annotated[Path, typer.Option(help="Folder for the wav files; existing files are kept.")],
-    seed: Annotated[int, typer.Option(help="Seed of pitch, tempo and punctuation.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of pitch, tempo, punctuation and accents.")] = 0,
     held_out: Annotated[
         bool, typer.Option("--held-out", help="Make only the voices that are never used for training.")
     ] = False,
+    accents: Annotated[
+        int,
+        typer.Option(
+            min=0, max=20, help="Second-language accents of each of Kokoro's styles, besides the voices without them."
+        ),
+    ] = 0,
 ) -> None:
     """Synthesise spoken digits for training, with every speech engine on this machine."""
-    from hetsyn_model.training.voices import synthesise
+    from hetsyn_model.training.voices import engines_with, synthesise
 
+    if held_out and accents:
+        console.print("[red]--accents and --held-out: no held-out voice has accents: leave one of the two out[/red]")
+        raise typer.Exit(2)
     try:
+        available = engines_with(accents, seed)
         with _bars() as bars:
             task = bars.add_task("recordings")
             report = synthesise(
                 out,
                 seed=seed,
                 held_out=held_out,
+                available=available,
                 on_progress=lambda done, total: bars.update(task, completed=done, total=total),
             )
     except RuntimeError as error:

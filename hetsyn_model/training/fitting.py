@@ -23,7 +23,7 @@ from hetsyn_model.training.config import Config, load_config, to_toml
 from hetsyn_model.training.data import DataError
 from hetsyn_model.training.examples import Examples, Kind, digest_of
 from hetsyn_model.training.history import History
-from hetsyn_model.training.labelled import About, RunOptions, accuracy, classify, train_labelled
+from hetsyn_model.training.labelled import About, RunOptions, accuracy, classify, digests, train_labelled
 from hetsyn_model.training.loop import BEST, Callbacks
 from hetsyn_model.training.prepared import Prepared, prepare
 from hetsyn_model.training.read_arrays import Arrays, as_arrays, examples_of
@@ -113,13 +113,13 @@ def train_prepared(
         prepared: data and description.
         out: folder of the run.
         network: whose weights training starts from and changes; None for random ones.
-        teachers: ``best.pt`` of other runs of the configuration, to learn from besides the labels.
+        teachers: ``best.pt`` of other runs of the configuration on the same examples, to learn from besides the labels.
         device: to train on.
         callbacks: called as training goes on; an epoch ends with each evaluation.
 
     Raises:
         RunError: the folder holds a run of another configuration.
-        CheckpointFileError: a teacher is not a network of this configuration.
+        CheckpointFileError: a teacher is not a network of this configuration, or learned from other examples.
         DeviceError: there is no such device.
         ConfigError: the configuration does not fit the network.
     """
@@ -130,8 +130,10 @@ def train_prepared(
         if shown.on_evaluation is not None:
             shown.on_evaluation(history)
 
+    augmentation = asdict(getattr(config.augmentation, prepared.kind))
+    # as run.json was before there was this share, so that such a run goes on
     options = RunOptions(
-        asdict(getattr(config.augmentation, prepared.kind)),
+        {name: value for name, value in augmentation.items() if name != "telephone" or value},
         config.seed,
         [_teacher(path, prepared) for path in teachers],
         target,
@@ -163,24 +165,33 @@ def _teacher(path: Path, prepared: Prepared) -> Network:
 
 
 def _check_examples(teacher: Path, prepared: Prepared) -> None:
-    """Check that a teacher has learned from the examples of its student, where its run is still beside it.
+    """Check that a teacher has learned from the examples of its student, by the digests in its run's ``run.json``.
 
     Raises:
-        CheckpointFileError: it has not.
+        CheckpointFileError: it has not; or it is of a run, but the run does not say what it has learned from.
     """
     run = teacher.with_name(CONFIGURATION)
     if not run.exists():
+        if teacher.name == BEST:
+            raise CheckpointFileError(
+                f"{run}: is missing, and only it says which examples the teacher has learned from: "
+                "copy it there from the teacher's run, or give the folder of a whole run"
+            )
         return
     try:
-        learned, _, validated = json.loads(run.read_text())["recordings"]
+        before = json.loads(run.read_text())["recordings"]
+        if not (isinstance(before, list) and len(before) == 3):
+            raise ValueError("recordings")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointFileError(f"{run}: does not say what the teacher has learned from: train it again") from error
     data = prepared.data
-    if [learned, validated] != [digest_of(data.real), digest_of(data.validation)]:
-        raise CheckpointFileError(
-            f"{teacher}: was trained on other examples ({learned}), so it may have learned from examples that test its "
-            f"student: train it on the same ({digest_of(data.real)})"
-        )
+    for what, learned, own in zip(("training", "extra", "validation"), before, digests(data), strict=True):
+        if learned != own:
+            raise CheckpointFileError(
+                f"{teacher}: was trained with other {what} examples ({learned}; its student: {own}), so it may have "
+                "learned from examples that test its student: give both the same data, --extra and left-out groups, "
+                "or train a teacher with this command, another --seed and no --teacher"
+            )
 
 
 def _keep(prepared: Prepared, out: Path) -> None:
@@ -271,7 +282,8 @@ def fit(
         out: folder of the run, in which an interrupted run goes on; None for one that is deleted.
         epochs: instead of the configuration's.
         seed: instead of the configuration's.
-        teachers: ``best.pt`` of other runs of the configuration, to learn from besides the labels.
+        teachers: ``best.pt`` of other runs of the configuration on the same examples, to learn from besides the labels.
+            Of a file with another name nobody checks the examples.
         device: ``cpu`` or ``cuda``.
         on_epoch: called with the history after each epoch.
 

@@ -95,6 +95,11 @@ class LabelledSplit(Generic[T]):
     validation: Sequence[T]
 
 
+def digests(data: LabelledSplit[Any]) -> list[str]:
+    """Counts and digests of the training, extra and validation examples: speakers, takes, labels and every sample."""
+    return [digest_of(data.real), digest_of(data.extra), digest_of(data.validation)]
+
+
 class LabelledData(Generic[T]):
     """Labelled examples as a :class:`hetsyn_model.training.loop.DataSet`; an epoch ends with each evaluation.
 
@@ -307,7 +312,7 @@ def train_labelled(
             "encoder": None if front.spec is None else front.spec.to_dict(),
             "train": _settings(how) | {"augment": options.augmentation},
             "seed": options.seed,
-            "recordings": [digest_of(data.real), digest_of(data.extra), digest_of(data.validation)],
+            "recordings": digests(data),
             "teachers": [_fingerprint(teacher) for teacher in options.teachers],
         }
         | ({"delays": asdict(options.delays)} if has_delays else {})

@@ -3,12 +3,15 @@
 A speaker is one voice of one engine. Every engine that is installed contributes its voices, the others are
 reported with the package that would bring them. The audio is written as 8 kHz mono 16-bit WAV,
 ``{digit}_{speaker}_{take}.wav``, close-trimmed. Generated audio stays out of the repository: it is cheap to
-make again and its licence depends on the engines that made it.
+make again and its licence depends on the engines that made it. ``phonemes.csv`` in the same folder has the phonemes of
+each recording whose engine reads phonemes.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import wave
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -40,7 +43,22 @@ PUNCTUATION: Final = ("", ".", ".", "?", ",", "!")
 # speaker) that demos and evaluation play to the model, so the model is never trained on it.
 HELD_OUT: Final = frozenset({"flite-rms"})
 
-ENGINES: Final[tuple[SpeechEngine, ...]] = (Kokoro(), Pico(), Flite(), Festival(), Espeak())
+PHONEMES: Final = "phonemes.csv"
+
+
+def engines_with(accents: int = 0, seed: int = 0) -> tuple[SpeechEngine, ...]:
+    """Every engine, with so many second-language accents of each of Kokoro's styles besides the voices as they are.
+
+    Raises:
+        RuntimeError: Kokoro, which alone has these accents, is not installed.
+    """
+    kokoro = Kokoro(accents, seed)
+    if accents and not kokoro.installed():
+        raise RuntimeError(f"accents need Kokoro, which is not installed: {kokoro.package}")
+    return (kokoro, Pico(), Flite(), Festival(), Espeak())
+
+
+ENGINES: Final = engines_with()
 
 
 @dataclass(frozen=True)
@@ -164,6 +182,11 @@ def synthesise(
         for take in range(max(1, round(voice.takes * takes_scale)))
         for digit in range(10)
     ]
+    # before the files, so that a run that is stopped leaves none without its phonemes; of earlier runs' files too
+    phonemes = read_phonemes(out_dir) | {
+        file_name(digit, voice.speaker, take): voice.words[digit] for _, voice, digit, take in jobs if voice.phonemes
+    }
+    _write_phonemes(out_dir, phonemes)
     made = 0
     rejected: list[str] = []
     files_by_engine: Counter[str] = Counter()
@@ -182,12 +205,33 @@ def synthesise(
             if on_progress is not None:
                 on_progress(done, len(jobs))
     rejected.sort()
+    _write_phonemes(out_dir, {name: of for name, of in phonemes.items() if (out_dir / name).exists()})
     return CorpusReport(files_by_engine, files_by_speaker, missing, made, tuple(rejected))
 
 
 def file_name(digit: int, speaker: str, take: int) -> str:
     """The name of a recording's file, as the Free Spoken Digit Dataset has it."""
     return f"{digit}_{speaker}_{take}.wav"
+
+
+def read_phonemes(folder: Path) -> dict[str, str]:
+    """The phonemes of a corpus's recordings by the files' names, as far as they are known."""
+    path = folder / PHONEMES
+    if not path.exists():
+        return {}
+    with path.open(encoding="utf-8", newline="") as file:
+        return {row["file"]: row["phonemes"] for row in csv.DictReader(file)}
+
+
+def _write_phonemes(folder: Path, phonemes: Mapping[str, str]) -> None:
+    path = folder / PHONEMES
+    if not phonemes and not path.exists():
+        return
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows([("file", "phonemes"), *sorted(phonemes.items())])
+    partial = folder / f"{PHONEMES}.part"
+    partial.write_text(text.getvalue(), encoding="utf-8")
+    partial.replace(path)
 
 
 def _make(out_dir: Path, seed: int, engine: SpeechEngine, voice: Voice, digit: int, take: int) -> bool | None:

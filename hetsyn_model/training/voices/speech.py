@@ -46,12 +46,14 @@ class Voice:
         code: the engine's own name for it.
         takes: recordings of each digit.
         words: text that it reads for each digit.
+        phonemes: whether this text is phonemes, as Kokoro reads them, not spelling.
     """
 
     speaker: str
     code: str
     takes: int
     words: tuple[str, ...] = ENGLISH
+    phonemes: bool = False
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,7 @@ def test_texts_of_any_kind_survive(tmp_path: Path) -> None:
         ({"encoder": {"spikes": {"step_s": 0.0}}}, "step_s above 0"),
         ({"augmentation": {"audio": {"tempo": 0.5}}}, "tempo: 0.5 is below 1"),
         ({"augmentation": {"audio": {"noise_db": [0.0, -9.0]}}}, "noise_db: 0.0 is above -9.0"),
+        ({"augmentation": {"audio": {"telephone": 1.5}}}, "telephone: 1.5 is above 1"),
         ({"augmentation": {"spikes": {"delete": 1.5}}}, "delete: 1.5 is above 1"),
         ({"augmentation": {"values": {"noise": -0.1}}}, "noise: -0.1 is below 0"),
         ({"split": {"validation": 0.0}}, "leave no training examples"),

@@ -295,7 +295,9 @@ def test_a_teacher_must_have_learned_from_the_same_examples(tmp_path: Path) -> N
     spikes, labels = spike_arrays(36)
     fit(spikes, labels, config=ONE_EPOCH, out=tmp_path / "teacher")
     best, others = tmp_path / "teacher/best.pt", spikes[:, ::-1].copy()
-    sentence = r"was trained on other examples \(.*\), so it may have learned .* test its student: train it on the same"
+    sentence = (
+        r"was trained with other training examples \(\d+ .*; its student: \d+ .*\), so .* train a teacher with this"
+    )
     with pytest.raises(CheckpointFileError, match=sentence):
         fit(others, labels, config=ONE_EPOCH, teachers=[best])
     (tmp_path / "teacher/run.json").write_text("{}")
@@ -304,7 +306,27 @@ def test_a_teacher_must_have_learned_from_the_same_examples(tmp_path: Path) -> N
     ):
         fit(spikes, labels, config=ONE_EPOCH, teachers=[best])
     (tmp_path / "teacher/run.json").unlink()
-    fit(others, labels, config=ONE_EPOCH, teachers=[best])  # a file of its own says nothing of its examples
+    with pytest.raises(CheckpointFileError, match=r"run\.json: is missing, and only it says .*: copy it there"):
+        fit(spikes, labels, config=ONE_EPOCH, teachers=[best])
+    alone = best.rename(tmp_path / "alone.pt")
+    fit(others, labels, config=ONE_EPOCH, teachers=[alone])  # a file of its own says nothing of its examples
+
+
+def test_a_teacher_must_have_learned_from_the_same_extra_examples(tmp_path: Path) -> None:
+    """Extra examples of its own may be those that its student is tested on."""
+    spikes, labels = spike_arrays(36)
+    pools = [
+        examples_of(as_arrays(*spike_arrays(12, seed), None), load_config(ONE_EPOCH, "spikes"), "extra")
+        for seed in (1, 2)
+    ]
+    fit(spikes, labels, config=ONE_EPOCH, out=tmp_path / "teacher", extra=pools[0])
+    best = tmp_path / "teacher/best.pt"
+    fit(spikes, labels, config=ONE_EPOCH, extra=pools[0], seed=1, teachers=[best])
+    for other in (pools[1], None):
+        with pytest.raises(
+            CheckpointFileError, match=r"was trained with other extra examples \(12 recordings, .*--extra"
+        ):
+            fit(spikes, labels, config=ONE_EPOCH, extra=other, seed=1, teachers=[best])
 
 
 SPIKES, LABELS = spike_arrays(36)
