@@ -102,7 +102,9 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
         CURRENT.set(RequestContext(context.invocation_metadata() or ()))
         client = client_of(context)
         if self._streams[client] >= self._max_streams:
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{self._max_streams} streams are open: end some")
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED, f"{self._max_streams} streams of this client are open: end some"
+            )
         self._streams[client] += 1
         refusal = None
         try:
