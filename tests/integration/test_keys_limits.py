@@ -114,7 +114,7 @@ def test_bytes_of_sessions(keyed: Keyed) -> None:
 def test_no_refusal_tells_of_others(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     alice, bob, carol = (add_key(path, name) for name in ("alice", "bob", "carol"))
-    with keyed_server(tmp_path, path, max_sessions=14, client_share=0.5) as live:
+    with keyed_server(tmp_path, path, max_sessions=14, client_share=1.0) as live:
         keyed = Keyed(tmp_path, live)
         for session in range(7):
             assert keyed.send(alice, f"s{session}", 0).status_code == 200

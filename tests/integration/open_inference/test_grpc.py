@@ -327,7 +327,7 @@ async def test_a_client_that_reads_no_answers_for_long_is_sent_away(
             if then == "leaves":
                 stream.cancel()
             else:
-                with pytest.raises(grpc.aio.AioRpcError, match=r"no answer was read for 0\.5 s: begin") as caught:
+                with pytest.raises(grpc.aio.AioRpcError, match=r"no answer was read for 0\.5 s: begin") as caught:  # noqa: PT012
                     while await stream.read() is not grpc.aio.EOF:
                         pass
                 assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
