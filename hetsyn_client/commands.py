@@ -73,7 +73,7 @@ def stream_file(
         as_json=as_json,
         save=save,
         chunk_ms=chunk_ms,
-        realtime=not file.is_dir() if realtime is None else realtime,
+        realtime=file.is_file() if realtime is None else realtime,
         rate_hz=rate,
         channels=channels,
         encoding=None if encoding is None else encoding.value,

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -181,6 +181,11 @@ def build_server(
         KeysUnusable: ``settings.access`` names a keys file that cannot be used.
     """
     limits, retention, batching = settings.limits, settings.retention, settings.batching
+    access = settings.access
+    # behind the interfaces a client is a key, where there are keys; a connection is of an address
+    connection_limits = limits
+    if access.keys is not None:
+        limits = replace(limits, client_share=limits.key_share)
     catalog = catalog or ModelCatalog(
         settings.models, settings.default_model, is_empty=True, max_model_bytes=settings.max_model_bytes
     )
@@ -192,7 +197,6 @@ def build_server(
     if webhook is not None:
         counters.on_drop.append(webhook)
         counters.webhook_events = webhook.counts
-    access = settings.access
     share = (0, 1) if place is None else (place.index, place.count)
     access_keys = None if access.keys is None else Keys(access.keys, share, wall=wall)
     siblings = None
@@ -269,7 +273,7 @@ def build_server(
         counters=counters,
         admission=admission,
         uploads=uploads,
-        connections=Connections(limits, counters, many, siblings),
+        connections=Connections(connection_limits, counters, many, siblings),
         batcher=batcher,
         registry=registry,
         transfer=SessionTransfer(sessions, catalog, packing, counters),

@@ -47,6 +47,8 @@ class Limits(_Checked):
         client_share: share of ``max_connections``, ``max_uploads``, ``max_upload_bytes``, ``max_unread_bytes``,
             ``max_waiting`` and ``max_waiting_steps``, and without a store of ``max_sessions`` and
             ``max_session_bytes``, that one client address may take; 1 where a proxy hides the clients' addresses.
+        key_share: where there are keys, the share of all these that one key may take, whatever its address is;
+            connections and what they do not read are still those of an address.
         header_timeout_s: time for the headers of a request to arrive: from when the connection is made or the first
             byte arrives.
         body_timeout_s: time for one body to arrive.
@@ -69,6 +71,7 @@ class Limits(_Checked):
     max_unread_bytes: int = 256 * 1024 * 1024
     max_connections: int = 8_192
     client_share: float = 0.5
+    key_share: float = 0.5
     header_timeout_s: float = 10.0
     body_timeout_s: float = 30.0
     # Longer than balancers keep an idle connection, so that the balancer closes it. A chunk that is sent while the
@@ -86,8 +89,9 @@ class Limits(_Checked):
         super().__post_init__()
         if self.max_upload_bytes < self.max_body_bytes:
             raise ValueError(f"max_upload_bytes: {self.max_upload_bytes} is less than max_body_bytes")
-        if self.client_share > 1:
-            raise ValueError(f"client_share: {self.client_share} is above 1")
+        for share in ("client_share", "key_share"):
+            if (value := getattr(self, share)) > 1:
+                raise ValueError(f"{share}: {value} is above 1")
 
 
 @dataclass(frozen=True)

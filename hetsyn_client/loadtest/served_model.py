@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from hetsyn_client.errors import NotFound, ServiceUnreachable
+from hetsyn_client.errors import InputError, NotFound, ServiceUnreachable
 
 TIMEOUT_S = 10.0
 
@@ -54,6 +54,7 @@ def fetch_model(
     Raises:
         ServiceUnreachable: no answer, or not the answer of ``hetsyn serve``.
         NotFound: the server has no such model, version or form.
+        InputError: the server asks for a key.
     """
     with httpx.Client(base_url=url, timeout=TIMEOUT_S, transport=transport) as http:
         listed = _get(http, "/models", {})
@@ -90,6 +91,11 @@ def _get(http: httpx.Client, path: str, query: dict[str, str]) -> dict[str, Any]
         answer = None
     if response.status_code == 404 and isinstance(answer, dict) and "detail" in answer:
         raise NotFound(str(answer["detail"]))
+    if response.status_code in (401, 403):
+        raise InputError(
+            f"{http.base_url} asks for a key ({response.status_code}), and hetsyn bench sends none: measure a server "
+            "without --keys"
+        )
     if not response.is_success or not isinstance(answer, dict):
         raise ServiceUnreachable(
             f"{http.base_url} answers {path} with {response.status_code}, unlike 'hetsyn serve': is the address right?"

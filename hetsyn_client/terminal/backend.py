@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 from hetsyn_client.client import StreamingClient
+from hetsyn_client.errors import ServiceProblem
 from hetsyn_client.live import LiveStream
 from hetsyn_client.terminal.source import Source
 
@@ -74,14 +75,14 @@ class Server:
         self._access = access
 
     def describe(self) -> dict[str, Any]:
-        with StreamingClient(self._url, **self._access) as client:
+        with _key_by_option(), StreamingClient(self._url, **self._access) as client:
             described = client.describe(self._model)
         self._model = described["name"]
         return described
 
     @contextmanager
     def open(self, source: Source, *, endpointing: bool, spikes: bool) -> Iterator[Answers]:
-        with LiveStream(
+        stream = LiveStream(
             self._url,
             model=self._model,
             encoding=source.encoding,
@@ -90,8 +91,22 @@ class Server:
             endpointing=endpointing,
             spikes=spikes,
             **self._access,
-        ) as stream:
+        )
+        with _key_by_option(), stream:
             yield _ServerAnswers(stream)
+
+
+@contextmanager
+def _key_by_option() -> Iterator[None]:
+    """Where the server refuses a key, say how a command is given one: the server speaks of headers and its operator."""
+    try:
+        yield
+    except ServiceProblem as error:
+        if error.problem not in ("key-refused", "key-scope"):
+            raise
+        what = "one" if error.problem == "key-refused" else "one that has it"
+        detail = f"{error.detail.partition(':')[0]}: give {what} with --key KEY or HETSYN_KEY"
+        raise ServiceProblem(error.status, detail, None, None, error.problem) from error
 
 
 class _ServerAnswers:

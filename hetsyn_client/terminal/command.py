@@ -79,6 +79,8 @@ def stream_all(open_backend: Callable[[], Backend], choices: Choices) -> None:
     for path in choices.paths:
         if path == STANDARD_INPUT and is_many:
             raise InputError("- is standard input, which goes alone: name either - or files")
+        if path == STANDARD_INPUT and choices.realtime:
+            raise InputError("--realtime: standard input keeps its own time: leave the option out, or name a file")
         if path != STANDARD_INPUT and not path.exists():
             raise InputError(f"{path}: there is no such file: name a recording, a folder, or - for standard input")
     backend = open_backend()

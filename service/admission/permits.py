@@ -129,12 +129,11 @@ class Admission:
         if not self._admits:
             raise shutting_down()
         if self._in_flight >= self._max_in_flight:
-            raise Overloaded(f"{self._in_flight} requests are waiting: send the chunk again in {RETRY_S:g} s")
+            # nobody learns how many the others have
+            raise Overloaded(f"the server has as many requests as it takes: send the chunk again in {RETRY_S:g} s")
         of_client = self._of_client.get(client, 0)
         if of_client >= self._max_of_client:
-            raise Overloaded(
-                f"{of_client} requests from this address are waiting: send the chunk again in {RETRY_S:g} s"
-            )
+            raise Overloaded(f"{of_client} requests of this client are waiting: send the chunk again in {RETRY_S:g} s")
 
 
 class Permit:

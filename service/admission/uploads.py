@@ -136,11 +136,11 @@ class Uploads:
             of_client = self._client_bytes.get(upload.client, 0)
             if not self._make_room(of_client + count - self._max_client_bytes, upload, [upload.client]):
                 raise Overloaded(
-                    f"{of_client} bytes of bodies from this address are under way: "
-                    f"send the chunk again in {RETRY_S:g} s"
+                    f"{of_client} bytes of bodies of this client are under way: send the chunk again in {RETRY_S:g} s"
                 )
         if not self._make_room(self._bytes + count - self._max_bytes, upload, self._client_bytes):
-            raise Overloaded(f"{self._bytes} bytes of bodies are under way: send the chunk again in {RETRY_S:g} s")
+            # nobody learns how many the others send
+            raise Overloaded(f"the server has no room for more bytes of bodies: send the chunk again in {RETRY_S:g} s")
         self._bytes += count
         self._client_bytes[upload.client] = self._client_bytes.get(upload.client, 0) + count
         upload.bytes += count

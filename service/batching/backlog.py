@@ -89,12 +89,15 @@ class Backlog:
         if of_client is not None and of_client + work > self._max_of_client:
             # the client has its share of the engine's time
             excess, threads = of_client + work - self._max_of_client, self._threads / len(self._of_client)
-            raise self._full(f"{of_client} steps from this address", excess, threads)
+            raise self._full(f"{of_client} steps of this client are waiting", excess, threads)
         limit = self._max_work
         if of_client is None:
             limit = inf if work <= limit * SHORT_SHARE else limit * NEWCOMERS_LIMIT
         if self._work + work > limit and self._work:
-            raise self._full(f"{self._work} steps", self._work + work - self._max_work, self._threads)
+            # nobody learns how many the others have
+            raise self._full(
+                "the server has as many steps as it takes", self._work + work - self._max_work, self._threads
+            )
         if of_client is None:
             self._to_the_end(client)
         self._of_client[client] = (of_client or 0) + work
@@ -131,13 +134,13 @@ class Backlog:
         self._last_turn += 1
         self._turns[client] = self._last_turn
 
-    def _full(self, waiting: str, excess: float, threads: float) -> Overloaded:
+    def _full(self, what: str, excess: float, threads: float) -> Overloaded:
         """The error for a chunk that has no room.
 
         Args:
-            waiting: what takes the room.
+            what: takes the room, as a sentence.
             excess: units that have to be done before.
             threads: that do them.
         """
         retry_s = max(RETRY_S, float(ceil(excess * (self._unit_s or 0.0) / threads)))
-        return Overloaded(f"{waiting} are waiting: send the chunk again in {retry_s:g} s", retry_s)
+        return Overloaded(f"{what}: send the chunk again in {retry_s:g} s", retry_s)

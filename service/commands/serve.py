@@ -197,6 +197,12 @@ def serve_models(
             rich_help_panel=LIMITS,
         ),
     ] = Limits.client_share,
+    key_share: Annotated[
+        float,
+        typer.Option(
+            min=0.001, max=1, help="The share for one key, where there are keys (--keys).", rich_help_panel=LIMITS
+        ),
+    ] = Limits.key_share,
     header_timeout_s: Annotated[
         float,
         typer.Option(min=0.1, help="Close a connection if its headers take longer to arrive.", rich_help_panel=LIMITS),
@@ -327,6 +333,7 @@ def serve_models(
             max_unread_bytes=max_unread_bytes,
             max_connections=allowed_connections(max_connections),
             client_share=client_share,
+            key_share=key_share,
             header_timeout_s=header_timeout_s,
             body_timeout_s=body_timeout_s,
             idle_timeout_s=idle_timeout_s,

@@ -8,6 +8,7 @@ import ssl
 from pathlib import Path
 
 from service.errors import HetsynError
+from service.keys.files import CertificateFiles
 
 WATCH_S = 1.0
 
@@ -29,12 +30,11 @@ class Certificate:
     """
 
     def __init__(self, chain: Path, key: Path) -> None:
-        self._chain, self._key = chain, key
-        self._seen = self._stamps()
+        self._files = CertificateFiles(chain, key, "--tls-cert and --tls-key")
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
         self.context.set_alpn_protocols(["http/1.1"])
-        self._load(self.context)
+        self._files.load(self.context)
         self._watching: asyncio.Task[None] | None = None
 
     def watch(self) -> None:
@@ -48,35 +48,12 @@ class Certificate:
 
     def refresh(self) -> None:
         """Read the files again if they have changed. Some that cannot be used leave the certificate as it is."""
-        stamps = self._stamps()
-        if stamps == self._seen:
+        if not self._files.have_changed():
             return
-        self._seen = stamps
         try:
-            self._load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))  # a pair that does not fit would spoil the one in use
-            self._load(self.context)
+            self._files.check()  # a pair that does not fit would spoil the one in use
+            self._files.load(self.context)
         except HetsynError as error:
             log.error("the certificate stays as it was: %s", error)
         else:
-            log.info("new certificate of %s", self._chain)
-
-    def _load(self, context: ssl.SSLContext) -> None:
-        try:
-            # an empty password: the library would ask for one at the terminal
-            context.load_cert_chain(self._chain, self._key, password=lambda: b"")
-        except (OSError, ssl.SSLError) as error:  # such as: no file, another key
-            raise HetsynError(
-                f"{self._chain} and {self._key} are no certificate and its key ({error.strerror or error}): name PEM "
-                "files that belong together with --tls-cert and --tls-key"
-            ) from error
-
-    def _stamps(self) -> tuple[object, ...]:
-        stamps: list[object] = []
-        for path in (self._chain, self._key):
-            try:
-                status = path.stat()
-            except OSError:
-                stamps.append(None)
-            else:
-                stamps.append((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
-        return tuple(stamps)
+            log.info("new certificate of %s", self._files.chain)

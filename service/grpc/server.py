@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -22,6 +21,7 @@ from service.errors import HetsynError, InputError
 from service.grpc.guard import Guard
 from service.grpc.messages import code_of
 from service.grpc.servicer import Health, Servicer, client_of, next_message
+from service.grpc.tls import credentials_of
 from service.keys.keys import Keys
 from service.observe.counters import Counters
 from service.open_inference.service import OpenInference
@@ -95,12 +95,12 @@ class GrpcServer:
             if settings.tls_cert is None or settings.tls_key is None:
                 self.port = server.add_insecure_port(address)
             else:
-                pair = _read(settings.tls_key), _read(settings.tls_cert)
-                self.port = server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
+                credentials = credentials_of(settings.tls_cert, settings.tls_key)
+                self.port = server.add_secure_port(address, credentials)
         except RuntimeError as error:
             raise HetsynError(
-                f"gRPC cannot listen on {address}: choose another port with --grpc-port (0 takes a free one), end the "
-                "program that uses this one, or check the files of --grpc-tls-cert and --grpc-tls-key"
+                f"gRPC cannot listen on {address}: choose another port with --grpc-port (0 takes a free one), or end "
+                "the program that uses this one"
             ) from error
         await server.start()
         log.info("gRPC on %s", f"{address.rpartition(':')[0]}:{self.port}")
@@ -150,12 +150,3 @@ class _InTime(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         if request is grpc.aio.EOF:
             raise InputError("the call has no message: send one")
         return request
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise HetsynError(
-            f"{path}: {error.strerror}: name a file in PEM with --grpc-tls-cert and --grpc-tls-key"
-        ) from error

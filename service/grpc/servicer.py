@@ -66,7 +66,7 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
         admission: permits for requests in flight.
         uploads: bytes of messages.
         counters: count refused chunks.
-        idle_timeout_s: time for which a stream may wait for its next message.
+        idle_timeout_s: time for which a stream may wait for its next message, and an answer for its client to read.
         max_streams: of one client.
         keys: that clients need; None lets everybody in.
     """
@@ -102,7 +102,9 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
         CURRENT.set(RequestContext(context.invocation_metadata() or ()))
         client = client_of(context)
         if self._streams[client] >= self._max_streams:
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{self._max_streams} streams are open: end some")
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED, f"{self._max_streams} streams of this client are open: end some"
+            )
         self._streams[client] += 1
         refusal = None
         try:
@@ -119,6 +121,7 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
 
     async def _stream(self, context: Any, client: str, key: StreamGuard) -> None:
         free, writing = asyncio.Semaphore(IN_FLIGHT), asyncio.Lock()
+        refusals: list[HetsynError] = []
 
         async def answer(message: list[Any]) -> None:
             id_ = message[0].id[:LONGEST]
@@ -128,28 +131,45 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
                 empty = pb.ModelInferResponse(id=id_)
                 response = pb.ModelStreamInferResponse(error_message=_refusal(error)[1], infer_response=empty)
             async with writing:
-                with suppress(grpc.aio.InternalError):  # the client has gone, and the library will cancel this stream
-                    await context.write(response)
-            free.release()  # not before: a client that reads no answers is not read either
-
-        refusal: HetsynError | None = None
-        async with asyncio.TaskGroup() as tasks:
-            while refusal is None:
-                await free.acquire()
-                await key.turn()
+                if refusals:  # the library still has the last answer, and takes no other
+                    return
                 try:
                     async with asyncio.timeout(self._idle_timeout_s):
-                        message = [await next_message(context)]
-                    if message[0] is grpc.aio.EOF:
-                        return
-                    key.took(message[0])
+                        with suppress(grpc.aio.InternalError):  # the client has gone: the library cancels this stream
+                            await context.write(response)
                 except TimeoutError:
-                    refusal = TooSlow(f"nothing came for {self._idle_timeout_s:g} s: begin another stream")
-                except (InputError, KeyRefused) as error:
-                    refusal = error
-                else:
+                    late = TooSlow(f"no answer was read for {self._idle_timeout_s:g} s: begin another stream")
+                    refusals.append(late)
+                    raise late from None
+            free.release()  # not before: a client that reads no answers is not read either
+
+        # with the first answer, it would be in the way of a refusal for as long as the client does not read
+        await context.send_initial_metadata(())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                while True:
+                    await free.acquire()
+                    await key.turn()
+                    try:
+                        async with asyncio.timeout(self._idle_timeout_s):
+                            message = [await next_message(context)]
+                        if message[0] is grpc.aio.EOF:
+                            return
+                        key.took(message[0])
+                    except TimeoutError:
+                        late = TooSlow(f"nothing came for {self._idle_timeout_s:g} s: begin another stream")
+                        refusals.append(late)
+                        break
+                    except (InputError, KeyRefused) as error:
+                        refusals.append(error)
+                        break
                     tasks.create_task(answer(message))  # they begin in this order, so a sequence keeps its own
-        await context.abort(*_refusal(refusal))
+        except* TooSlow:
+            log.info("a stream ends: %s", refusals[0])
+        # The library ends a stream when its client has read what was written, or leaves: until then this waits, and the
+        # stream counts among the client's. Its chunks and its other answers are gone.
+        with suppress(grpc.aio.InternalError):  # it has gone
+            await context.abort(*_refusal(refusals[0]))
 
     async def _infer(self, message: Any, client: str) -> Any:
         try:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from service.errors import KeyRefused, KeysUnusable
 from service.keys.caller import Caller
 from service.keys.document import KeyEntry, KeyLimits, KeysDocument, SecretEntry, read_document
+from service.keys.files import stamp
 from service.keys.token import HASH_BYTES, SALT_BYTES, Token, hashed
 from service.keys.usage import Usage
 from service.observe.clock import Clock
@@ -62,7 +63,7 @@ class Keys:
         self._limits: dict[str, KeyLimits] = {}
         self._usage: dict[str, Usage] = {}
         self.on_change: Callable[[], None] = lambda: None
-        self._seen = _stamp(path)
+        self._seen = stamp(path)
         self._complaint = ""  # about a file that is tried again
         self._take(read_document(path))
 
@@ -143,19 +144,19 @@ class Keys:
 
         One that the system does not let us read is tried again, since nothing may change in it when it can be read.
         """
-        stamp = await asyncio.to_thread(_stamp, self._path)
-        if stamp == self._seen:
+        now = await asyncio.to_thread(stamp, self._path)
+        if now == self._seen:
             return
         try:
             document = await asyncio.to_thread(read_document, self._path)
         except KeysUnusable as error:
             if not isinstance(error.__cause__, OSError):
-                self._seen = stamp
-            if (complaint := str(error)) != self._complaint or stamp == self._seen:
+                self._seen = now
+            if (complaint := str(error)) != self._complaint or now == self._seen:
                 log.error("the keys stay as they were: %s", complaint)
             self._complaint = complaint
             return
-        self._seen, self._complaint = stamp, ""
+        self._seen, self._complaint = now, ""
         self._take(document)
         log.info("keys: %d of %s", len(self), self._path)
         self.on_change()
@@ -203,12 +204,3 @@ def _divided(limits: KeyLimits, index: int, count: int) -> KeyLimits:
         requests_per_s=rate(limits.requests_per_s),
         bytes_per_s=rate(limits.bytes_per_s),
     )
-
-
-def _stamp(path: Path) -> tuple[int, ...] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    # the last changes with the rights too
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

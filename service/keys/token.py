@@ -14,7 +14,11 @@ PREFIX = "hsk_"
 ID_BYTES, SECRET_BYTES, SALT_BYTES, HASH_BYTES = 8, 32, 16, 32
 
 _TOKEN = re.compile(r"hsk_([0-9a-f]{16})_([A-Za-z0-9_-]{43})", re.ASCII)
-_ANYWHERE = re.compile(r"hsk_([0-9a-f]{1,16})[^\s\"'\\]*", re.ASCII)  # a backslash escapes a quote of JSON
+# each character as it is or as a URL may have it, encoded once or more; a backslash escapes a quote of JSON
+_START = "".join(f"(?:{char}|%(?:25)*{ord(char):02x})" for char in PREFIX)
+_ANYWHERE = re.compile(
+    rf"{_START}((?:%(?:25)*(?:3[0-9]|6[1-6])|[0-9a-f]){{1,16}})[^\s\"'\\]*", re.ASCII | re.IGNORECASE
+)
 _BEARER = re.compile(r"bearer +(\S+) *", re.ASCII | re.IGNORECASE)
 
 
@@ -58,7 +62,7 @@ class Token:
 
 def redacted(text: str) -> str:
     """A text in which tokens have no secrets: somebody may send one where a log repeats it."""
-    return _ANYWHERE.sub(rf"{PREFIX}\1_...", text) if PREFIX in text else text
+    return _ANYWHERE.sub(rf"{PREFIX}\1_...", text) if PREFIX in text or "%" in text else text
 
 
 def of_bearer(value: str) -> str | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from service.keys.ids import client_id, owner_of
+from service.keys.token import redacted
 from service.observe.trace_context import TraceContext, new_span_id, new_trace_id, parse_trace
 
 REQUEST_ID, PARENT, STATE = "x-request-id", "traceparent", "tracestate"
@@ -106,7 +107,7 @@ def _read(headers: Headers) -> _Details:
         if found is not None:
             found.append(value.decode("latin-1") if isinstance(value, bytes) else value)
     ids = values[REQUEST_ID]
-    request_id = ids[0][:LONGEST_ID] if ids and ids[0] else secrets.token_hex(8)
+    request_id = redacted(ids[0][:LONGEST_ID]) if ids and ids[0] else secrets.token_hex(8)
     return _Details(request_id, parse_trace(values[PARENT], values[STATE]))
 
 

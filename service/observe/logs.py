@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from uvicorn.config import LOGGING_CONFIG
+from uvicorn.logging import AccessFormatter, DefaultFormatter
 
 from service.observe.context import described
 from service.observe.no_secrets import NoSecrets
@@ -50,6 +52,43 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str)
 
 
+def context_of(record: logging.LogRecord) -> str:
+    """The end of a line of text: ``[request 7, session a, key mobile]``, with a space before; empty where nothing is
+    known.
+
+    Args:
+        record: of the line. A session that it names itself stands in its message.
+    """
+    members = described() | {name: str(value) for name, value in vars(record).items() if name in ("session", "key")}
+    if "session" in vars(record):
+        del members["session"]
+    names = {"request_id": "request", "session": "session", "key": "key"}
+    known = [f"{word} {_shown(members[name])}" for name, word in names.items() if name in members]
+    return f" [{', '.join(known)}]" if known else ""
+
+
+def _shown(text: str) -> str:
+    """A client's text, in quotes if it could be taken for something else."""
+    return text if re.fullmatch(r"[\w.:~+/=-]+", text, re.ASCII) else ascii(text)
+
+
+class TextFormatter(DefaultFormatter):
+    """uvicorn's line, and the request and session that it belongs to."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return super().formatMessage(record) + context_of(record)
+
+
+class TextAccessFormatter(AccessFormatter):
+    """uvicorn's line of a request, and what it belongs to."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return super().formatMessage(record) + context_of(record)
+
+
+_TEXT = {"default": TextFormatter, "access": TextAccessFormatter}
+
+
 def log_config(level: str, form: LogFormat = "text", worker: int | None = None) -> dict[str, Any]:
     """A configuration for ``logging.config.dictConfig``.
 
@@ -64,7 +103,7 @@ def log_config(level: str, form: LogFormat = "text", worker: int | None = None) 
     formatters: dict[str, Any] = {
         name: {"()": NoSecrets, "make": JsonFormatter, "worker": worker}
         if form == "json"
-        else {"()": NoSecrets, "make": formatter["()"]}
+        else {"()": NoSecrets, "make": _TEXT[name]}
         | {option: value for option, value in formatter.items() if option != "()"}
         | {"fmt": formatter["fmt"].replace("%(levelprefix)s ", f"%(levelprefix)s {prefix}")}
         for name, formatter in LOGGING_CONFIG["formatters"].items()

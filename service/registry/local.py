@@ -253,9 +253,9 @@ class LocalSessions(SessionTable):
                     or (lack == "bytes" and self._drop_reply(group))
                     or self._drop_first(group, "limit" if lack == "places" else "memory")
                 ):
-                    owner = (
-                        "" if group is self._room.all else f" of key {group.key!r}" if group.key else " of this address"
-                    )
+                    owner = f"key {group.key!r}" if group.key else "this client"
+                    if group is self._room.all:
+                        owner = ""
                     raise _full(group, lack, owner, self.lifetimes, self._retry_s, self.clock())
 
     def _drop_due(self, group: SessionGroup) -> bool:
@@ -342,14 +342,19 @@ def _full(group: SessionGroup, lack: str, owner: str, lifetimes: Lifetimes, retr
     Args:
         group: that has no room.
         lack: of what.
-        owner: of the group, for the message.
+        owner: of the group, for the message; empty for all, of which nobody learns numbers.
         lifetimes: of sessions.
         retry_s: when to try again, where nothing else is known.
         now_s: time, by the clock of sessions.
     """
-    what = f"sessions{owner} take {group.bytes} bytes, and may take {group.max_bytes}"
     if lack == "places":
-        what = f"{group.max_open} sessions{owner} are open"
+        what = (
+            f"{group.max_open} sessions of {owner} are open" if owner else "the server has as many sessions as it takes"
+        )
+    elif owner:
+        what = f"sessions of {owner} take {group.bytes} bytes, and may take {group.max_bytes}"
+    else:
+        what = "sessions take all the memory that the server has for them"
     idle_s = lifetimes.idle_s
     rows: tuple[tuple[RowName, float], ...] = (
         ("first", min(idle_s, lifetimes.first_idle_s)),

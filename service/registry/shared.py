@@ -202,7 +202,7 @@ class SharedSessions(SessionTable):
         while self.open >= limits.max_sessions or self._bytes >= limits.max_session_bytes:
             if not self._remove_oldest():
                 raise Overloaded(
-                    f"{self.open} sessions of {self._bytes} bytes are in use: try again in {self._retry_s:g} s",
+                    f"all sessions that have room in memory are in use: try again in {self._retry_s:g} s",
                     self._retry_s,
                 )
 

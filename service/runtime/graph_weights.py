@@ -28,8 +28,8 @@ def read_tensors(content: bytes) -> dict[str, NDArray[Any]]:
     """
     check_graph_file(content)
     tensors: dict[str, NDArray[Any]] = {}
-    for number, graph in _fields(content):
-        for inner, tensor in _fields(graph) if number == MODEL_GRAPH and isinstance(graph, bytes) else ():
+    for number, graph in fields_of(content):
+        for inner, tensor in fields_of(graph) if number == MODEL_GRAPH and isinstance(graph, bytes) else ():
             if inner == GRAPH_INITIALIZER and isinstance(tensor, bytes):
                 name, array = _tensor(tensor)
                 if array is not None:
@@ -39,7 +39,7 @@ def read_tensors(content: bytes) -> dict[str, NDArray[Any]]:
 
 def _tensor(content: bytes) -> tuple[str, NDArray[Any] | None]:
     name, kind, raw, dims = "", 0, b"", list[int]()
-    for number, value in _fields(content):
+    for number, value in fields_of(content):
         if number == DIMS:
             dims += [value] if isinstance(value, int) else _packed(value)
         elif number == DATA_TYPE and isinstance(value, int):
@@ -62,7 +62,7 @@ def _packed(content: bytes) -> list[int]:
     return values
 
 
-def _fields(content: bytes) -> Iterator[tuple[int, int | bytes]]:
+def fields_of(content: bytes) -> Iterator[tuple[int, int | bytes]]:
     """Number and value of each field of a message that ``check_graph_file`` has seen."""
     at, end = 0, len(content)
     while at < end:

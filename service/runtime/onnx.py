@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from hetsyn_client.extras import install_command
 from service.errors import ArtifactError, RuntimeUnavailable
+from service.runtime.graph_delays import check_delays
 from service.runtime.graph_file import check_graph_file
 from service.runtime.operators import BUILD, BUILD_CUDA, MODE, OperatorStatus, is_of_this_version, kernel, library, mode
 
@@ -200,6 +201,7 @@ def load_cuda_graph(content: bytes, *, library: Path, device_id: int, stream: in
     """
     ort = _onnxruntime()
     check_graph_file(content)
+    check_delays(content)
     options = _options(ort, threads=1)
     problem = _register(options, library)
     if problem:
@@ -242,6 +244,7 @@ def load_graph(content: bytes, *, threads: int = 1, use_operators: bool = True, 
     """
     ort = _onnxruntime()
     check_graph_file(content)
+    check_delays(content)
     failures = _failures()
     built = operators or (library() if use_operators else None)
     if built is not None and operators is None and not is_of_this_version(built):

@@ -17,15 +17,21 @@ from hetsyn_client import (
     InputError,
     LiveStream,
     LiveStreams,
+    ServiceProblem,
     ServiceUnreachable,
     StreamingClient,
 )
 from hetsyn_client.access import Access
-from hetsyn_client.commands import stream
+from hetsyn_client.commands import record, stream
+from hetsyn_client.loadtest.served_model import fetch_model
 from hetsyn_client.session_steps import TransportName
+from hetsyn_client.terminal.backend import Server
+from hetsyn_client.terminal.source import Source
+from service.keys.caller import Scope
 from tests.support.artifact import write_artifact
 from tests.support.certificate import write_certificate
 from tests.support.fake_graph import load_fake
+from tests.support.keyed import add_key, keyed_server
 from tests.support.running_server import running
 from tests.support.signals import sound
 from tests.support.tls_relay import relayed_with_tls
@@ -155,3 +161,32 @@ def test_the_terminal_sends_them_too(gateway: tuple[str, list[str]], files: tupl
     assert done.exit_code == 2
     assert "'X-Tenant' is no header: write NAME:VALUE" in done.output
     assert not heads
+
+
+def test_the_terminal_says_how_a_key_is_given(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.json"
+    alice = add_key(keys, "alice", [Scope.metrics])
+    (tmp_path / "sound.wav").write_bytes(b"")
+    with keyed_server(tmp_path, keys) as live:
+        commands: tuple[tuple[Any, str], ...] = ((stream, "sound.wav"), (record, "yes"))
+        for command, name in commands:
+            for key, sentence in (
+                (None, "(401): this server asks for a key: give one with --key KEY or HETSYN_KEY"),
+                (alice[:-2] + "zz", "or it was revoked: give one with --key KEY or HETSYN_KEY"),
+                (
+                    alice,
+                    "(403): key 'alice' lacks the scope 'infer': give one that has it with --key KEY or HETSYN_KEY",
+                ),
+            ):
+                done = CliRunner().invoke(command, [str(tmp_path / name), live.url], env={"HETSYN_KEY": key})
+                assert isinstance(done.exception, ServiceProblem)
+                assert str(done.exception).endswith(sentence)
+        with (
+            pytest.raises(ServiceProblem, match="give one with --key KEY"),
+            Server(live.url, "digits").open(
+                Source("spikes", "events", None, None, iter(())), endpointing=False, spikes=False
+            ),
+        ):
+            pass
+        with pytest.raises(InputError, match=r"asks for a key \(401\), and hetsyn bench sends none"):
+            fetch_model(live.url)

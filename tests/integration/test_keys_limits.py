@@ -111,6 +111,21 @@ def test_bytes_of_sessions(keyed: Keyed) -> None:
     assert keyed.send(alice, "b", 0).status_code == 200
 
 
+def test_no_refusal_tells_of_others(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    alice, bob, carol = (add_key(path, name) for name in ("alice", "bob", "carol"))
+    with keyed_server(tmp_path, path, max_sessions=14, client_share=1.0) as live:
+        keyed = Keyed(tmp_path, live)
+        for session in range(7):
+            assert keyed.send(alice, f"s{session}", 0).status_code == 200
+            assert keyed.send(bob, f"s{session}", 0).status_code == 200
+        limited(keyed.send(alice, "more", 0), "7 sessions of key 'alice' are open")
+        full = keyed.send(carol, "a", 0)
+        assert full.status_code == 503
+        assert full.json()["detail"].startswith("the server has as many sessions as it takes: end some, or try again")
+        assert not {"14", "7", "alice", "bob"} & set(full.json()["detail"].replace("'", " ").split())
+
+
 def test_requests_and_bytes_a_second(keyed: Keyed) -> None:
     alice, bob = keyed.key("alice", requests_per_s=3), keyed.key("bob", bytes_per_s=1000)
     answers = [keyed.send(alice, "a", seq) for seq in range(6)]

@@ -43,7 +43,7 @@ def live_server(
     write_artifact(folder, "spiking", takes_audio=False)
     write_artifact(folder, "tracer", rule="trace", takes_audio=False)
     grpc = settings.pop("grpc", GrpcSettings(0))
-    made = make_settings(folder, client_share=1.0, grpc=grpc, **settings)
+    made = make_settings(folder, grpc=grpc, **{"client_share": 1.0} | settings)
     app = create_app(made, ModelCatalog(folder, "digits", load=load), store=store)
     with serving(app) as url:
         yield Live(url, url.removeprefix("http://"), f"127.0.0.1:{app.state.server.grpc.port}", app)

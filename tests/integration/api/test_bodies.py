@@ -146,7 +146,7 @@ async def test_an_upload_holds_no_permit(gate: Gate, serve: ServeHttp) -> None:
     first.send(b"")
     await server.entered()
     refused = await client.post("/infer", content=bytes(20), headers=headers)
-    is_problem(refused, 503, "1 requests are waiting")
+    is_problem(refused, 503, "as many requests as it takes")
     second.send(b"")
     await second.request
     assert second.status == 503  # its body came, and the only permit is taken
@@ -214,7 +214,7 @@ async def test_bodies_under_way_have_a_bound_in_all(gate: Gate, serve: ServeHttp
     await second.request
     assert second.status == 503
     assert second.problem["type"].endswith("overloaded")
-    assert "140000 bytes of bodies are under way" in second.problem["detail"]
+    assert "no room for more bytes of bodies" in second.problem["detail"]
     assert int(second.headers[b"retry-after"]) >= 1
     assert uploads.bytes == 80_000  # what was refused is let go
     headers = {"Content-Type": "audio/L16;rate=8000"}
@@ -223,7 +223,7 @@ async def test_bodies_under_way_have_a_bound_in_all(gate: Gate, serve: ServeHttp
     refused = await client.put(
         "/sessions/b/state", content=bytes(90_000), headers={"Content-Type": "application/octet-stream"}
     )
-    is_problem(refused, 503, "bytes of bodies are under way")
+    is_problem(refused, 503, "no room for more bytes of bodies")
     gate.opened.clear()
     first.send(b"")
     await server.entered()

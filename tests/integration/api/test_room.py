@@ -21,12 +21,12 @@ async def test_one_address_leaves_room_for_the_others(serve: ServeHttp) -> None:
         for name in "ab":
             await ok(one, session=name, input=events(9))
         refused = await one.post("/infer", json={"session": "c", "input": events(9)})
-        is_problem(refused, 503, "2 sessions of this address are open: end some, or try again in 60 s")
+        is_problem(refused, 503, "2 sessions of this client are open: end some, or try again in 60 s")
         assert refused.headers["Retry-After"] == "60"
         record = (await one.get("/sessions/a/state")).content
         headers = {"Content-Type": "application/octet-stream"}
         imported = await one.put("/sessions/c/state", content=record, headers=headers)
-        is_problem(imported, 503, "2 sessions of this address are open")
+        is_problem(imported, 503, "2 sessions of this client are open")
         assert (await other.put("/sessions/c/state", content=record, headers=headers)).status_code == 201
         await ok(one, session="whole", input=events(9), end=True)
         await ok(one, session="c", seq=1, input=events(9))  # a session may be continued from anywhere
@@ -39,7 +39,7 @@ async def test_an_import_that_is_refused_does_not_free_the_id_of_an_expired_sess
     record = (await client.get("/sessions/a/state")).content
     server.clock.now_s += 61
     await ok(client, session="b", input=events(9))
-    is_problem(await put_state(client, "a", record, replace="true"), 503, "sessions are open")
+    is_problem(await put_state(client, "a", record, replace="true"), 503, "as many sessions as it takes")
     await client.delete("/sessions/b")
     is_problem(await client.post("/infer", json={"session": "a", "input": events(9)}), 410, "has expired")
     assert (await put_state(client, "a", record, replace="true")).status_code == 201

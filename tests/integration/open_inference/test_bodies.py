@@ -198,7 +198,7 @@ async def test_many_spikes_count_with_the_memory_that_they_take(serve: ServeHttp
     )
     response = await server.client.post(URL, content=content, headers=headers)
     assert response.status_code == 503
-    assert "bytes of bodies are under way" in response.json()["error"]
+    assert "no room for more bytes of bodies" in response.json()["error"]
     assert server.app.state.server.uploads.bytes == 0
 
 

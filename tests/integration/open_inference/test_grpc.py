@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +79,35 @@ async def test_tls(tmp_path: Path) -> None:
             plain.get_server_metadata(client_timeout=2)
 
 
+def test_a_certificate_is_read_again_when_its_files_change(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    import tritonclient.grpc as triton
+
+    cert, key = write_certificate(tmp_path)
+    (tmp_path / "new").mkdir()
+    with live_server(tmp_path / "models", grpc=GrpcSettings(0, cert, key)) as live:
+        port = int(live.grpc.rpartition(":")[2])
+
+        def presented() -> str:
+            return ssl.get_server_certificate(("127.0.0.1", port)).strip()
+
+        with triton.InferenceServerClient(live.grpc, ssl=True, root_certificates=str(cert)) as client:
+            assert client.is_server_live()
+            assert presented() == (first := cert.read_text().strip())
+            new_cert, new_key = write_certificate(tmp_path / "new")
+            new_cert.replace(cert)
+            assert presented() == first  # the key is still the old one's
+            assert "the certificate of gRPC stays as it was" in caplog.text
+            new_key.replace(key)
+            assert presented() == cert.read_text().strip() != first
+            assert client.is_server_live()  # the open connection goes on
+        with triton.InferenceServerClient(live.grpc, ssl=True, root_certificates=str(cert)) as client:
+            assert client.is_server_live()
+        for damage in (lambda: cert.write_text("damaged"), cert.unlink):
+            second = presented()
+            damage()
+            assert presented() == second
+
+
 @pytest.mark.parametrize("wrong", ["port", "missing", "damaged"])
 def test_a_server_that_cannot_listen_says_so(tmp_path: Path, wrong: str) -> None:
     cert, key = write_certificate(tmp_path)
@@ -86,10 +117,12 @@ def test_a_server_that_cannot_listen_says_so(tmp_path: Path, wrong: str) -> None
         settings = GrpcSettings(taken.getsockname()[1])
         sentence = "choose another port with --grpc-port"
         if wrong == "missing":
-            settings, sentence = GrpcSettings(0, tmp_path / "none.pem", key), "name a file in PEM"
+            settings = GrpcSettings(0, tmp_path / "none.pem", key)
         if wrong == "damaged":
             key.write_text("no key")
             settings = GrpcSettings(0, cert, key)
+        if wrong != "port":
+            sentence = "name PEM files that belong together with --grpc-tls-cert and --grpc-tls-key"
         server = make_grpc_server(tmp_path, settings)
         with pytest.raises(HetsynError, match=sentence):
             asyncio.run(server.start())
@@ -197,6 +230,12 @@ class Unread:
         await self.reads.wait()
         self.answers.append(answer)
 
+    async def send_initial_metadata(self, metadata: tuple[()]) -> None:
+        pass
+
+    async def abort(self, code: Any, text: str) -> None:
+        self.ended = code.name, text
+
 
 async def test_a_client_that_reads_no_answers_is_not_read_either(live: Live) -> None:
     """Else the server would keep an answer, and once its request too, for each message of such a client."""
@@ -258,3 +297,51 @@ async def test_a_client_that_leaves_its_stream_is_nothing_to_log(
                 while servicer._streams:
                     await asyncio.sleep(0.01)
     assert not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
+
+
+@pytest.mark.parametrize("then", ["reads", "leaves"])
+async def test_a_client_that_reads_no_answers_for_long_is_sent_away(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, then: str
+) -> None:
+    import grpc
+    from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+    request = service_pb2.ModelInferRequest(model_name="none", id="x" * 1000)
+    options = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 0)]  # it takes no more than it reads
+    with live_server(tmp_path, idle_timeout_s=0.5) as live:
+        servicer = live.app.state.server.grpc._servicer
+        caplog.set_level("INFO")
+        async with grpc.aio.insecure_channel(live.grpc, options=options) as channel:
+            stream = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelStreamInfer()
+
+            async def send() -> None:
+                with suppress(asyncio.InvalidStateError, asyncio.CancelledError, grpc.aio.AioRpcError):
+                    while True:
+                        await stream.write(request)
+
+            sending = asyncio.create_task(send())
+            async with asyncio.timeout(20):
+                while "a stream ends: no answer was read" not in caplog.text:
+                    await asyncio.sleep(0.01)
+            assert servicer._streams.total() == 1  # the library has it until the client reads, or leaves
+            if then == "leaves":
+                stream.cancel()
+            else:
+                with pytest.raises(grpc.aio.AioRpcError, match=r"no answer was read for 0\.5 s: begin") as caught:  # noqa: PT012
+                    while await stream.read() is not grpc.aio.EOF:
+                        pass
+                assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+            await sending
+            async with asyncio.timeout(10):
+                while servicer._streams:
+                    await asyncio.sleep(0.01)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+async def test_nothing_is_kept_for_a_client_that_does_not_read(tmp_path: Path) -> None:
+    with live_server(tmp_path, idle_timeout_s=0.05) as live:
+        context, before = Unread(), len(asyncio.all_tasks())
+        await live.app.state.server.grpc._servicer.ModelStreamInfer(None, context)
+        assert context.ended == ("DEADLINE_EXCEEDED", "no answer was read for 0.05 s: begin another stream")
+        assert not context.answers
+        assert len(asyncio.all_tasks()) == before

@@ -15,6 +15,7 @@ from hetsyn_model import Network, NetworkSpec, NeuronSpec, PathSpec
 from hetsyn_model.spec import Rule
 from hetsyn_model.state import Form
 from service.contract.graph_io import NEXT_STATE, NEXT_STEP, READOUT, STATE, STEP, STEPS
+from service.errors import ArtifactError
 from service.runtime.onnx import Graph, load_graph
 from service.runtime.operators import library
 from tests.support.delays import PATHS, delayed_network
@@ -177,6 +178,39 @@ def test_a_state_that_no_history_has_counts_as_silence() -> None:
     assert feed[STEPS].tolist() == [30]
 
 
+@pytest.fixture
+def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The operator has to refuse wrong delays by itself: its loops believe them."""
+    monkeypatch.setattr("service.runtime.onnx.check_delays", lambda _: None)
+
+
+@pytest.mark.parametrize("use_operators", [True, False])
+@pytest.mark.parametrize("path", ["recurrent-50-taps-2", "both"])
+@pytest.mark.parametrize("delay", [-1, 51, 32767])
+def test_no_runtime_takes_delays_beyond_the_registers(use_operators: bool, path: str, delay: int) -> None:
+    model = onnx.load_from_string(network_graph(delayed_network(path).compile("bank")))
+    load_graph(model.SerializeToString(), use_operators=use_operators)
+    delays = next(x for x in model.graph.initializer if x.name.endswith(".delay_rec"))
+    forged = onnx.numpy_helper.to_array(delays).copy()
+    forged[-1] = delay
+    delays.CopyFrom(onnx.numpy_helper.from_array(forged, delays.name))
+    with pytest.raises(ArtifactError, match=rf"\.delay_rec has a delay of {delay} steps, not from 0 to \d+: export"):
+        load_graph(model.SerializeToString(), use_operators=use_operators)
+    delays.ClearField("raw_data")
+    delays.int32_data.extend(forged.tolist())
+    with pytest.raises(ArtifactError, match=r"delay_rec is no constant of whole steps"):
+        load_graph(model.SerializeToString(), use_operators=use_operators)
+
+
+@pytest.mark.parametrize(("name", "steps"), [("input_delay", 241), ("input_delay", -1), ("recurrent_delay", 0)])
+def test_no_runtime_takes_longer_registers_than_there_are(name: str, steps: int) -> None:
+    model = onnx.load_from_string(network_graph(delayed_network("both").compile("bank")))
+    next(attribute for attribute in model.graph.node[-1].attribute if attribute.name == name).i = steps
+    with pytest.raises(ArtifactError, match=rf"{name} is {steps}|not from 0 to {steps}:"):
+        load_graph(model.SerializeToString(), use_operators=False)
+
+
+@pytest.mark.usefixtures("unchecked")
 def test_the_operator_refuses_a_graph_that_says_wrong_things_of_its_delays(caplog: pytest.LogCaptureFixture) -> None:
     if library() is None:
         pytest.skip(NO_OPERATOR)
@@ -188,6 +222,7 @@ def test_the_operator_refuses_a_graph_that_says_wrong_things_of_its_delays(caplo
     assert "input_delay is 100000, not from 0 to 240" in caplog.text
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("delay", [-1, 51, 32767])
 def test_the_operator_refuses_delays_beyond_the_longest(delay: int, caplog: pytest.LogCaptureFixture) -> None:
     if library() is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from benchmarks.hostile.proxy import configuration
@@ -26,3 +28,11 @@ def test_what_is_to_be_replaced_has_to_be_there() -> None:
         configuration(SHIPPED, 1, [], {"timeout server 7s": ""})
     with pytest.raises(ValueError, match="no line server-template"):
         configuration("listen api\n    bind :8000\n", 1, [], {})
+
+
+def test_the_log_has_no_query() -> None:
+    assert "option httplog" not in SHIPPED
+    formats = [line for line in SHIPPED.splitlines() if line.strip().startswith("log-format")]
+    assert len(formats) == 1
+    assert not {"r", "HU", "HPO", "HP", "HQ", "trl", "hrl"} & set(re.findall(r"%([A-Za-z]+)", formats[0]))
+    assert formats[0].endswith('%HM %{+Q}[var(txn.logged)]"')

@@ -122,7 +122,7 @@ async def test_one_client_has_a_share_of_the_bytes() -> None:
     uploads = Uploads(Limits(max_upload_bytes=1000, max_body_bytes=500))
     with Upload(uploads, "a") as first, Upload(uploads, "a") as second, Upload(uploads, "b") as other:
         uploads.take(first, 300)
-        with pytest.raises(Overloaded, match="300 bytes of bodies from this address"):
+        with pytest.raises(Overloaded, match="300 bytes of bodies of this client"):
             uploads.take(second, 201)
         uploads.take(second, 200)
         uploads.take(other, 500)
@@ -137,7 +137,7 @@ async def test_room_is_given_back() -> None:
         uploads.take(first, 600)
         with Upload(uploads, "a") as second:
             uploads.take(second, 400)
-            with pytest.raises(Overloaded, match="1000 bytes of bodies"):
+            with pytest.raises(Overloaded, match="no room for more bytes of bodies"):
                 uploads.take(first, 1)
             assert uploads.bytes == 1000
         assert uploads.bytes == 600
@@ -211,7 +211,7 @@ async def test_bodies_that_are_not_slow_make_no_room() -> None:
     uploads = make_uploads(1000, 60.0)
     quick = Slow(uploads, {"a": 400, "b": 400})
     await asyncio.sleep(0)
-    with Upload(uploads, "c") as upload, pytest.raises(Overloaded, match="800 bytes"):
+    with Upload(uploads, "c") as upload, pytest.raises(Overloaded, match="no room for more bytes"):
         uploads.take(upload, 201)
     assert await quick.displaced() == [False, False]
 
@@ -223,7 +223,7 @@ async def test_slow_bodies_that_have_too_few_bytes_make_no_room(monkeypatch: pyt
         uploads.take(complete, 800)
         slow = Slow(uploads, {"b": 100})
         await asyncio.sleep(0)
-        with Upload(uploads, "c") as upload, pytest.raises(Overloaded, match="900 bytes"):
+        with Upload(uploads, "c") as upload, pytest.raises(Overloaded, match="no room for more bytes"):
             uploads.take(upload, 201)
         assert await slow.displaced() == [False]
 
@@ -242,7 +242,7 @@ async def test_a_slow_body_takes_no_room_of_a_younger_one(monkeypatch: pytest.Mo
         younger = Slow(uploads, {"b": 400, "c": 400})
         await asyncio.sleep(0)
         arrives.set()
-        with pytest.raises(Overloaded, match="800 bytes"):
+        with pytest.raises(Overloaded, match="no room for more bytes"):
             await older
     assert await younger.displaced() == [False, False]
 

@@ -22,7 +22,7 @@ def test_a_client_has_its_share_and_others_have_theirs() -> None:
     backlog = Backlog(1_000, 0.5, threads=1)
     backlog.enter("a", 300)
     backlog.enter("a", 200)
-    with pytest.raises(Overloaded, match="500 steps from this address are waiting"):
+    with pytest.raises(Overloaded, match="500 steps of this client are waiting"):
         backlog.enter("a", 1)
     backlog.enter("b", 400)
     backlog.enter("b", 100)
@@ -33,7 +33,7 @@ def test_all_together_have_a_limit() -> None:
     backlog = Backlog(1_000, 0.9, threads=1)
     backlog.enter("a", 600)
     backlog.enter("b", 300)
-    with pytest.raises(Overloaded, match="900 steps are waiting"):
+    with pytest.raises(Overloaded, match="as many steps as it takes"):
         backlog.enter("b", 200)
     backlog.enter("b", 100)
 

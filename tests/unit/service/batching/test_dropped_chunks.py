@@ -112,7 +112,7 @@ async def test_more_work_than_may_wait_is_refused_at_once(model: Model) -> None:
     batcher = await known(engine, model, max_work=4_000, client_share=0.5)
     longest = asyncio.create_task(batcher.run(model, "bank", work(model, steps=5_000), client="a"))
     await asyncio.sleep(0)
-    with pytest.raises(Overloaded, match="5001 steps from this address are waiting") as refused:
+    with pytest.raises(Overloaded, match="5001 steps of this client are waiting") as refused:
         await batcher.run(model, "bank", work(model), client="a")
     assert refused.value.retry_after_s == 3.0  # 3,006 too many, each 0.75 ms by the work before
     assert isinstance(await batcher.run(model, "bank", work(model), client="b"), Outcome)

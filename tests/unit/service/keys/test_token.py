@@ -69,3 +69,17 @@ def test_a_log_has_no_secret() -> None:
     assert redacted(f"GET /{token.text}?a=1 {token.text} 7") == f"GET /hsk_{token.id}_... hsk_{token.id}_... 7"
     assert redacted(json.dumps(f'of "{token.text}"')) == json.dumps(f'of "hsk_{token.id}_..."')
     assert redacted("nothing") == "nothing"
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+@pytest.mark.parametrize("encodes", ["h", "hsk_", "0123456789abcdef", "hsk_0123456789abcdefABC-"])
+def test_a_log_has_no_secret_in_the_encoding_of_a_url(encodes: str, times: int) -> None:
+    token = Token("0123456789abcdef", "A" * 40 + "B-_")
+    text = "".join(f"%{'25' * (times - 1)}{ord(char):02X}" if char in encodes else char for char in token.text)
+    for sent in (text, text.lower().replace(token.secret.lower(), token.secret), text.replace("h", "H", 1)):
+        shown = redacted(f'"GET /models?key={sent} HTTP/1.1" 401')
+        assert shown.startswith('"GET /models?key=hsk_')
+        assert shown.endswith('_... HTTP/1.1" 401')
+        assert "A" * 8 not in shown
+        assert "%" + "25" * (times - 1) + "41" not in shown
+    assert redacted("GET /a%20b%68?c=%2568 200") == "GET /a%20b%68?c=%2568 200"

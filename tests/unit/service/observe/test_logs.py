@@ -1,4 +1,4 @@
-"""Lines of log as JSON."""
+"""Lines of log as JSON and as text."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 from service.keys.ids import inner_id
 from service.keys.token import Token
 from service.observe.context import SESSION, RequestContext
+from service.observe.drops import Drop, DropLog
 from service.observe.logs import LOGGERS, LogFormat, log_config
 
 log = logging.getLogger("hetsyn.test")
@@ -73,10 +74,47 @@ def test_lines_of_uvicorn_are_lines_too(output: Output) -> None:
     assert (second["message"], second.get("color_message")) == ("Started", None)
 
 
-def test_text_is_as_it_was(output: Output) -> None:
+def test_text_that_belongs_to_nothing_says_so_much(output: Output) -> None:
     dictConfig(log_config("info", worker=1))
     log.info("hello")
     assert output.readouterr().err == "INFO:     worker 1: hello\n"
+
+
+@pytest.mark.parametrize(
+    ("request_id", "session", "expected"),
+    [
+        ("7", inner_id("mobile", "a"), "[request 7, session a, key mobile]"),
+        ("7", "a", "[request 7, session a]"),
+        ("7", "", "[request 7]"),
+        ("7, key b] \x1b[2m", "\N{CYRILLIC SMALL LETTER A}", r"[request '7, key b] \x1b[2m', session '\u0430']"),
+    ],
+)
+def test_text_names_the_request_and_the_session(output: Output, request_id: str, session: str, expected: str) -> None:
+    dictConfig(log_config("debug"))
+
+    def work() -> None:
+        SESSION.set(session)
+        log.warning("hello")
+        logging.getLogger("uvicorn.access").info('%s - "%s %s HTTP/%s" %d', "", "GET", "/models", "1.1", 404)
+        try:
+            raise ValueError("why")
+        except ValueError as error:
+            log.error("it failed", exc_info=error)
+
+    RequestContext([("x-request-id", request_id)]).context().run(work)
+    access, others = output.readouterr()
+    assert access.splitlines() == [f'INFO:      - "GET /models HTTP/1.1" 404 Not Found {expected}']
+    written = others.splitlines()
+    assert written[:3] == [
+        f"WARNING:  hello {expected}", f"ERROR:    it failed {expected}", "Traceback (most recent call last):"
+    ]  # fmt: skip
+    assert written[-1] == "ValueError: why"
+
+
+def test_a_dropped_session_is_named_once(output: Output) -> None:
+    dictConfig(log_config("info"))
+    RequestContext([("x-request-id", "7")]).context().run(DropLog(), Drop(inner_id("mobile", "a"), "memory"))
+    assert output.readouterr().err == "WARNING:  session 'a' was dropped: memory [request 7, key mobile]\n"
 
 
 @pytest.mark.parametrize("form", ["text", "json"])

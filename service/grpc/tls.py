@@ -1,0 +1,49 @@
+"""The certificate of the gRPC port: read at the start, and again when its files change."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from service.errors import HetsynError
+from service.keys.files import CertificateFiles
+
+log = logging.getLogger("hetsyn.tls")
+
+
+def credentials_of(chain: Path, key: Path) -> Any:
+    """Credentials of a port. Each handshake looks at the files, on a thread of the library.
+
+    Args:
+        chain: certificate chain in PEM.
+        key: its private key in PEM, without a password.
+
+    Raises:
+        HetsynError: the files cannot be used.
+    """
+    files = CertificateFiles(chain, key, "--grpc-tls-cert and --grpc-tls-key")
+
+    def read() -> Any:
+        files.check()  # the library would only say that it cannot listen
+        try:
+            pair = key.read_bytes(), chain.read_bytes()
+        except OSError as error:
+            raise HetsynError(f"{error.filename}: {error.strerror}: name a file that the server may read") from error
+        return grpc.ssl_server_certificate_configuration([pair])
+
+    def changed() -> Any:
+        """The new certificate; None leaves it as it is."""
+        try:
+            if not files.have_changed():
+                return None
+            configuration = read()
+        except HetsynError as error:
+            log.error("the certificate of gRPC stays as it was: %s", error)
+            return None
+        log.info("new certificate of %s for gRPC", chain)
+        return configuration
+
+    return grpc.dynamic_ssl_server_credentials(read(), changed)
