@@ -30,6 +30,7 @@ def queries_of(panel: Panel) -> list[str]:
 
 
 def titled(text: str) -> Panel:
+    panel: Panel
     (panel,) = [panel for panel in PANELS if panel["title"] == text]
     return panel
 
