@@ -131,32 +131,6 @@ def test_every_metric_that_is_asked_for_exists(urls: list[str]) -> None:
     assert asked - exposed == set()
 
 
-def test_the_dashboard_is_what_grafana_reads() -> None:
-    content = dashboard()
-    assert content["schemaVersion"] >= 39
-    ids = [panel["id"] for panel in content["panels"]]
-    assert len(set(ids)) == len(ids)
-    taken: set[tuple[int, int]] = set()
-    for panel in content["panels"]:
-        place = panel["gridPos"]
-        cells = {
-            (x, y)
-            for x in range(place["x"], place["x"] + place["w"])
-            for y in range(place["y"], place["y"] + place["h"])
-        }
-        assert not cells & taken, panel["title"]
-        assert max(x for x, _ in cells) < 24
-        taken |= cells
-        if panel["type"] != "row":
-            assert panel["type"] in ("timeseries", "stat")
-            assert panel["description"]
-            assert panel["fieldConfig"]["defaults"]["unit"] in ("none", "s", "ops", "bytes", "Bps")
-            refs = [target["refId"] for target in panel["targets"]]
-            assert len(set(refs)) == len(refs) > 0
-    known = {variable["name"] for variable in content["templating"]["list"]} | {"__rate_interval", "__all"}
-    assert set(re.findall(r"\$\{?(\w+)", str(content))) == known
-
-
 def shipped_rules() -> list[dict[str, str]]:
     rules: list[dict[str, str]] = yaml.safe_load(ALERTS.read_text())["groups"][0]["rules"]
     return rules

@@ -32,11 +32,14 @@ def dashboard() -> dict[str, Any]:
 
 
 def queries() -> dict[str, str]:
-    """Each query of the dashboard by its panel, with the variables as Grafana sets them for all servers and models."""
+    """Each query of the dashboard by its panel, with the variables as Grafana sets them for all servers and models.
+
+    What is shown only once it has happened is asked for with its zeros.
+    """
     found = {}
     for panel in dashboard()["panels"]:
         for target in panel.get("targets", ()):
-            query = target["expr"].replace("$__rate_interval", WINDOW)
+            query = target["expr"].replace("$__rate_interval", WINDOW).replace(" > 0", " >= 0")
             found[f"{panel['title']} {target['refId']}"] = query.replace("$instance", ".*").replace("$model", ".*")
     return found
 
