@@ -242,9 +242,12 @@ def make_voices(
     held_out: Annotated[
         bool, typer.Option("--held-out", help="Make only the voices that are never used for training.")
     ] = False,
+    other_words: Annotated[
+        bool, typer.Option("--other-words", help="Words that are no digits, for the class `unknown`.")
+    ] = False,
 ) -> None:
     """Synthesise spoken digits for training, with every speech engine on this machine."""
-    from hetsyn_model.training.voices import synthesise
+    from hetsyn_model.training.voices import OTHER_ENGLISH, synthesise
 
     try:
         with _bars() as bars:
@@ -253,6 +256,7 @@ def make_voices(
                 out,
                 seed=seed,
                 held_out=held_out,
+                words=OTHER_ENGLISH if other_words else (),
                 on_progress=lambda done, total: bars.update(task, completed=done, total=total),
             )
     except RuntimeError as error:
