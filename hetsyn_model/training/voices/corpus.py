@@ -2,8 +2,8 @@
 
 A speaker is one voice of one engine. Every engine that is installed contributes its voices, the others are
 reported with the package that would bring them. The audio is written as 8 kHz mono 16-bit WAV,
-``{digit}_{speaker}_{take}.wav``, close-trimmed; of another word its text stands for the digit. Generated audio stays out of the repository: it is cheap to
-make again and its licence depends on the engines that made it.
+``{digit}_{speaker}_{take}.wav``, close-trimmed; another word stands in place of the digit. Generated audio stays out of
+the repository: it is cheap to make again and its licence depends on the engines that made it.
 """
 
 from __future__ import annotations
