@@ -33,6 +33,7 @@ RATE_HZ = 8_000
 CHUNK = RATE_HZ // 10
 THRESHOLDS = tuple(round(0.1 * n, 1) for n in range(10))
 BURSTS_S, BURSTS_DB = (0.2, 2.0), (-50.0, -20.0)
+BURSTS_A_MINUTE = 40  # more than fit in, with the pauses
 LONGEST_BETWEEN_S = 3.0  # speech between two words
 QUICK_MINUTES, QUICK_WORDS = 1.0, 20
 LEVEL = 0.95
@@ -85,7 +86,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     streams = {
         "speech": _alone(speech, minutes, rng),
-        "noise": _alone([_burst(rng) for _ in range(200)], minutes, rng),
+        "noise": _alone([_burst(rng) for _ in range(max(1, round(BURSTS_A_MINUTE * minutes)))], minutes, rng),
         "mixed": _mixed(words, speech, most, rng),
     }
     for name in ("speech", "mixed"):
@@ -98,7 +99,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         with ServerProcess(command, {}, lambda: missing(url), Path(scratch) / "server.log"):
             heard = {name: _hear(url, arguments.model, stream) for name, stream in streams.items()}
     results = {
-        "model": arguments.model, "noise": arguments.noise, "snr_db": arguments.snr_db,
+        "model": arguments.model, "over_speech": arguments.noise, "snr_db": arguments.snr_db,
         **{name: alarms(heard[name], len(streams[name].samples) / RATE_HZ) for name in ("speech", "noise")},
         "mixed": hits(heard["mixed"], streams["mixed"].words),
     }  # fmt: skip
@@ -215,7 +216,7 @@ def _print(results: dict[str, Any]) -> None:
     console, speech, noise, mixed = Console(), results["speech"], results["noise"], results["mixed"]
     table = Table(
         *("at least", "speech, alarms", "an hour", "95%", "noise, alarms", "an hour", "hits", "wrong"),
-        title=f"{results['model']}, noise over speech: {results['noise']}",
+        title=f"{results['model']}, noise over speech: {results['over_speech']}",
     )
     for one, other, word in zip(speech["curve"], noise["curve"], mixed["curve"], strict=True):
         table.add_row(

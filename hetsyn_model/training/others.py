@@ -153,7 +153,7 @@ def _noise(piece_s: tuple[float, float], rate_hz: int, rng: np.random.Generator)
     noise = np.fft.irfft(spectrum / np.arange(1.0, spectrum.size + 1) ** (rng.uniform(0, STEEPEST) / 2), samples)
     swell_db = np.interp(np.linspace(0, 3, samples), np.arange(4), rng.normal(0.0, SWELL_DB, 4))
     level = 10 ** ((rng.uniform(*LEVEL_DB) + swell_db) / 20)
-    return np.clip(level * noise / noise.std(), -1.0, 1.0).astype(np.float32)
+    return np.asarray(np.clip(level * noise / noise.std(), -1.0, 1.0), np.float32)
 
 
 def _parts(recordings: list[Recording], split: SplitSpec, rng: np.random.Generator) -> tuple[Part, ...]:

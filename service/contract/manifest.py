@@ -314,7 +314,7 @@ class Manifest(_Part):
         if self.format_version > COMMON_VERSION:
             return self.model_dump_json(indent=1, exclude=None if self.rejected_labels else {"rejected_labels"}) + "\n"
         of_forms: dict[str, Any] = {name: {"exactness", "lookahead_steps"} for name in self.forms}
-        unknown = {"forms": of_forms, "initial_file": True, "rejected_labels": True}
+        unknown: dict[str, Any] = {"forms": of_forms, "initial_file": True, "rejected_labels": True}
         return self.model_dump_json(indent=1, exclude=unknown) + "\n"
 
     @property

@@ -54,6 +54,7 @@ def test_a_digit_in_the_speech_is_an_alarm_and_among_the_words_a_hit(
     assert results["speech"]["curve"][0]["alarms"] == 1
     assert results["mixed"]["curve"][0] == {"threshold": 0.0, "hits": 1, "wrong": 0, "share": 1.0}
     assert results["noise"]["duration_s"] >= 3
+    assert results["over_speech"] == "none"
     assert "speech-digits" in capsys.readouterr().out
 
 

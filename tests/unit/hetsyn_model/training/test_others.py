@@ -12,7 +12,7 @@ import soundfile
 from hetsyn_model.spec import SpecError
 from hetsyn_model.training.config import ConfigError, load_config
 from hetsyn_model.training.data import DataError, Recording
-from hetsyn_model.training.examples import Examples, digest_of
+from hetsyn_model.training.examples import Examples, Part, digest_of
 from hetsyn_model.training.others import OthersSpec, with_others
 from hetsyn_model.training.prepared import prepare
 from hetsyn_model.training.split import SplitSpec
@@ -96,7 +96,8 @@ def test_data_without_speakers_stay_so(speech: Path) -> None:
 
 def test_data_that_say_what_validates_get_shares_of_the_added_ones() -> None:
     examples = made()
-    examples = replace(examples, parts=("train",) * len(examples.items))
+    train: Part = "train"
+    examples = replace(examples, parts=(train,) * len(examples.items))
     data, noises = added(OthersSpec(silence=20.0), examples)
     assert data.parts is not None
     parts = data.parts[-len(noises) :]
