@@ -94,7 +94,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         port = free_port()
         command = [sys.executable, "-m", "hetsyn", "serve", "--models", str(models), "--port", str(port)]
         url = f"http://127.0.0.1:{port}"
-        with ServerProcess(command, {}, lambda: _missing(url), Path(scratch) / "server.log"):
+        with ServerProcess(command, {}, lambda: missing(url), Path(scratch) / "server.log"):
             for noise in noises:
                 speakers = {}
                 for best in runs:
@@ -128,7 +128,7 @@ def string_of(data: Path, speaker: str, seed: int, noise: str, snr_db: float) ->
     audio = np.concatenate(parts)
     if noise != "none":
         power = np.concatenate(parts[1::2]).var()
-        audio = audio + _noise(noise, len(audio), rng) * np.sqrt(power * 10 ** (-snr_db / 10))
+        audio = audio + noise_of(noise, len(audio), rng) * np.sqrt(power * 10 ** (-snr_db / 10))
     return String(np.clip(np.round(audio * 2**15), -(2**15), 2**15 - 1).astype(np.int16), words, spans)
 
 
@@ -173,7 +173,7 @@ def judged(strings: Sequence[String], heard: Sequence[Heard]) -> dict[str, Any]:
             ("substitutions", "deletions", "insertions"), errors(string.words, found.words), strict=True
         ):
             counts[name] += number
-        meets = [[_meet(span, word) for word in string.spans_s] for span in found.spans_s]
+        meets = [[meet(span, word) for word in string.spans_s] for span in found.spans_s]
         counts["missed"] += sum(not any(row[n] for row in meets) for n in range(len(string.words)))
         counts["false_starts"] += sum(not any(row) for row in meets)
         for n, (begin_s, finish_s) in enumerate(string.spans_s):
@@ -204,7 +204,7 @@ def errors(words: Sequence[str], heard: Sequence[str]) -> tuple[int, int, int]:
     return substitutions, deletions, insertions
 
 
-def _meet(one: tuple[float, float], other: tuple[float, float]) -> bool:
+def meet(one: tuple[float, float], other: tuple[float, float]) -> bool:
     return one[0] < other[1] - MARGIN_S and one[1] > other[0] + MARGIN_S
 
 
@@ -236,7 +236,8 @@ def _read(path: Path) -> Audio:
         return np.frombuffer(file.readframes(file.getnframes()), "<i2") / 2**15
 
 
-def _noise(kind: str, count: int, rng: np.random.Generator) -> Audio:
+def noise_of(kind: str, count: int, rng: np.random.Generator) -> Audio:
+    """White or pink noise of variance 1."""
     white = rng.normal(size=count)
     if kind == "white":
         return white
@@ -252,7 +253,7 @@ def _export(checkpoint: Path, out: Path) -> None:
         raise SystemExit(f"{checkpoint} cannot be exported: {done.stderr.strip() or done.stdout.strip()}")
 
 
-def _missing(url: str) -> str | None:
+def missing(url: str) -> str | None:
     try:
         status = httpx.get(f"{url}/health/ready").status_code
     except httpx.HTTPError as error:

@@ -125,6 +125,7 @@ def assemble_manifest(
     provenance: Provenance,
     endpointing: contract.Endpointing | None = None,
     initial_file: str | None = None,
+    rejected_labels: tuple[str, ...] = (),
 ) -> contract.Manifest:
     """The manifest of these files, with what they were made with.
 
@@ -144,6 +145,7 @@ def assemble_manifest(
         provenance: further entries.
         endpointing: how utterances are found in a stream; None where nobody has chosen it.
         initial_file: values that the states begin with; None where each tensor has one.
+        rejected_labels: labels that answer null when they are the likeliest.
 
     Raises:
         ExportError: the parts do not fit together.
@@ -154,7 +156,7 @@ def assemble_manifest(
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
-    is_new = initial_file is not None or any(form.exactness for form in forms.values())
+    is_new = bool(initial_file or rejected_labels or any(form.exactness for form in forms.values()))
     if is_new:
         forms = {
             name: form.model_copy(update={"exactness": form.exactness or contract.usual_exactness(form, input.kind)})
@@ -167,6 +169,7 @@ def assemble_manifest(
             version=version,
             description=description,
             labels=labels,
+            rejected_labels=rejected_labels,
             input=input,
             encoder=encoder,
             hidden=hidden,

@@ -163,12 +163,14 @@ def _trained(checkpoint: Path, saved: Checkpoint, out: Path, data: Path | None) 
     """
     # before checkpoints had labels and configuration, all were of the shipped speech model
     config = load_config("speech-digits") if saved.config is None else config_from(saved.config, str(checkpoint))
+    labels = saved.labels or tuple(config.names.values())
+    rejected = {config.names.get(label, label) for label in config.rejected}
     source = Source(
         saved.network,
         out.parent.name,
         out.name,
         saved.description or config.description,
-        saved.labels or tuple(config.names.values()),
+        labels,
         "Spikes, a channel a unit" if saved.encoder is None else encoder_parts(saved.encoder).input_description,
         saved.encoder,
         saved.tail_steps,
@@ -176,6 +178,7 @@ def _trained(checkpoint: Path, saved: Checkpoint, out: Path, data: Path | None) 
         config=saved.config,
         endpointing=_endpointing(config),
         quiet_steps=saved.quiet_steps,
+        rejected_labels=tuple(label for label in labels if label in rejected),
     )
     if data is not None:
         return _on_data(source, saved, config, data)

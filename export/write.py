@@ -66,6 +66,7 @@ class Source:
         config: of its training, for the same; None without.
         endpointing: how utterances are found in a stream; None where nobody has chosen it.
         quiet_steps: silence in whose state a stream begins.
+        rejected_labels: labels that answer null when they are the likeliest.
     """
 
     network: Network
@@ -81,6 +82,7 @@ class Source:
     config: dict[str, Any] | None = None
     endpointing: contract.Endpointing | None = None
     quiet_steps: int = 0
+    rejected_labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -379,10 +381,7 @@ def _manifest(
         description=source.description,
         labels=source.labels,
         input=contract.InputDescription(
-            kind=spec.input_kind,
-            channels=spec.channels,
-            step_s=spec.step_s,
-            description=source.input_description,
+            kind=spec.input_kind, channels=spec.channels, step_s=spec.step_s, description=source.input_description
         ),
         encoder=encoder,
         hidden=spec.hidden,
@@ -396,4 +395,5 @@ def _manifest(
         files=files,
         provenance=kernel_provenance(spec) | source.provenance | quiet_provenance(source.quiet_steps, spec.step_s),
         initial_file=INITIAL_FILE if INITIAL_FILE in files else None,
+        rejected_labels=source.rejected_labels,
     )

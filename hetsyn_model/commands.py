@@ -248,13 +248,17 @@ def make_voices(
             min=0, max=20, help="Second-language accents of each of Kokoro's styles, besides the voices without them."
         ),
     ] = 0,
+    other_words: Annotated[
+        bool, typer.Option("--other-words", help="Words that are no digits, for the class `unknown`.")
+    ] = False,
 ) -> None:
     """Synthesise spoken digits for training, with every speech engine on this machine."""
-    from hetsyn_model.training.voices import engines_with, synthesise
+    from hetsyn_model.training.voices import OTHER_ENGLISH, engines_with, synthesise
 
-    if held_out and accents:
-        console.print("[red]--accents and --held-out: no held-out voice has accents: leave one of the two out[/red]")
-        raise typer.Exit(2)
+    for option, is_given in (("--held-out", held_out), ("--other-words", other_words)):
+        if accents and is_given:
+            console.print(f"[red]--accents and {option}: only digits for training have accents: leave one out[/red]")
+            raise typer.Exit(2)
     try:
         available = engines_with(accents, seed)
         with _bars() as bars:
@@ -264,6 +268,7 @@ def make_voices(
                 seed=seed,
                 held_out=held_out,
                 available=available,
+                words=OTHER_ENGLISH if other_words else (),
                 on_progress=lambda done, total: bars.update(task, completed=done, total=total),
             )
     except RuntimeError as error:

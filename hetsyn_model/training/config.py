@@ -25,6 +25,7 @@ from hetsyn_model.training.augment import AugmentSpec
 from hetsyn_model.training.endpointing import EndpointingConfig
 from hetsyn_model.training.examples import Kind
 from hetsyn_model.training.front import SpikesAugmentSpec, ValuesAugmentSpec
+from hetsyn_model.training.others import OthersSpec
 from hetsyn_model.training.schedule import DelayTraining
 from hetsyn_model.training.split import SplitSpec
 
@@ -213,6 +214,9 @@ class Config:
         augmentation: how examples are varied.
         split: how examples are divided.
         endpointing: how a server finds utterances.
+        others: classes that are added to the data, for what is none of their words.
+        rejected: classes, by their labels in the data, that a server answers with null instead of their name; those
+            that the data do not have are ignored.
     """
 
     description: str = ""
@@ -229,6 +233,8 @@ class Config:
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     split: SplitSpec = field(default_factory=SplitSpec)
     endpointing: EndpointingConfig = field(default_factory=EndpointingConfig)
+    others: OthersSpec = field(default_factory=OthersSpec)
+    rejected: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:

@@ -15,6 +15,7 @@ from hetsyn_model.training.data import DataError
 from hetsyn_model.training.examples import Examples, Item, Kind, Series
 from hetsyn_model.training.front import AudioFront, Front, SpikesFront, ValuesFront
 from hetsyn_model.training.labelled import LabelledSplit
+from hetsyn_model.training.others import with_others
 from hetsyn_model.training.split import By, split
 
 
@@ -66,7 +67,7 @@ def prepare(
     """Divide examples, and fit encoder and network description to them.
 
     Args:
-        examples: to train on.
+        examples: to train on; the classes of ``config.others`` are added.
         config: of the run.
         test: examples that judge the network, instead of a part of the others.
         extra: examples that are only trained on, a share of them in each epoch; but none of a group that is left out,
@@ -79,7 +80,10 @@ def prepare(
         ConfigError: the configuration does not fit the data.
         SpecError: there is no such network.
     """
+    examples = with_others(examples, config.others, config.encoder.audio.sample_rate_hz, config.split)
     examples.check_classes()
+    if set(examples.labels) <= set(config.rejected):
+        raise ConfigError("rejected: names every class, so that a server would answer none: name fewer")
     if test is not None and leave_out:
         raise DataError("test data and left-out groups: give one of the two")
     named = [config.names.get(label, label) for label in examples.labels]

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service.contract.graph_io import Float32Array
-from service.contract.manifest import Decision
+from service.contract.manifest import Decision, Manifest
 
 HIGHEST_PROBABILITY = 1.001
 # A score of one float32 (format 2) drifts over tens of millions of steps, and so does the sum of the probabilities:
@@ -28,6 +29,31 @@ def is_decided(decision: Decision, step: int) -> bool:
         step: steps done since the stream's beginning.
     """
     return step > decision.skip_steps
+
+
+def label_of(manifest: Manifest, probabilities: Float32Array) -> str | None:
+    """The likeliest label; None for one that the model rejects.
+
+    Args:
+        manifest: of the model.
+        probabilities: [outputs], after a step that counts.
+    """
+    label = manifest.labels[int(probabilities.argmax())]
+    return None if label in manifest.rejected_labels else label
+
+
+def labels_of(manifest: Manifest, probabilities: Float32Array, steps: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The index of the likeliest label of each row, int64 [rows]; -1 for one that the model rejects, and undecided.
+
+    Args:
+        manifest: of the model.
+        probabilities: [rows, outputs].
+        steps: [rows], done since the streams' beginnings.
+    """
+    found = np.asarray(probabilities.argmax(axis=1), np.int64)
+    rejected = [index for index, label in enumerate(manifest.labels) if label in manifest.rejected_labels]
+    found[np.isin(found, rejected) | (steps <= manifest.decision.skip_steps)] = -1
+    return found
 
 
 def class_probabilities(

@@ -233,6 +233,7 @@ class Manifest(_Part):
 
     ``endpointing``: how utterances are found in a stream; None where nobody has chosen it. ``initial_file``: values of
     state tensors before the first step (``contract.initial``); None where each has one value, from format 5 on.
+    ``rejected_labels``: those that answer null when they are the likeliest, such as other words, from format 5 on.
     """
 
     format_version: Literal[2, 3, 4, 5]
@@ -240,6 +241,7 @@ class Manifest(_Part):
     version: Name
     description: str
     labels: tuple[str, ...]
+    rejected_labels: tuple[str, ...] = ()
     input: InputDescription
     encoder: EncoderDescription | None
     hidden: tuple[Positive, ...]
@@ -258,6 +260,10 @@ class Manifest(_Part):
             raise ValueError(f"{len(self.labels)} labels for {self.outputs} outputs")
         if self.initial_file is not None and self.format_version <= COMMON_VERSION:
             raise ValueError(f"in format {self.format_version}, initial_file is {self.initial_file!r}")
+        if self.rejected_labels and self.format_version <= COMMON_VERSION:
+            raise ValueError(f"in format {self.format_version}, rejected_labels are {self.rejected_labels}")
+        if self.rejected_labels and not set(self.rejected_labels) < set(self.labels):
+            raise ValueError(f"rejected_labels are {self.rejected_labels}, which are not some of the labels")
         two_words = self.format_version > 2 and self.decision.adds_up
         for form in self.forms.values():
             if (form.exactness is None) == (self.format_version > COMMON_VERSION):
@@ -306,9 +312,10 @@ class Manifest(_Part):
     def to_json(self) -> str:
         """As a server of its format reads it."""
         if self.format_version > COMMON_VERSION:
-            return self.model_dump_json(indent=1) + "\n"
+            return self.model_dump_json(indent=1, exclude=None if self.rejected_labels else {"rejected_labels"}) + "\n"
         of_forms: dict[str, Any] = {name: {"exactness", "lookahead_steps"} for name in self.forms}
-        return self.model_dump_json(indent=1, exclude={"forms": of_forms, "initial_file": True}) + "\n"
+        unknown: dict[str, Any] = {"forms": of_forms, "initial_file": True, "rejected_labels": True}
+        return self.model_dump_json(indent=1, exclude=unknown) + "\n"
 
     @property
     def total_bytes(self) -> int:

@@ -15,7 +15,7 @@ from math import ceil, log10
 
 import numpy as np
 
-from service.contract.decision import is_decided
+from service.contract.decision import is_decided, label_of
 from service.contract.endpointing import Endpointing
 from service.contract.graph_io import EVENT_ROW
 from service.contract.manifest import FormName
@@ -130,7 +130,7 @@ def closed(model: Model, form: FormName, job: Job, result: Result | None) -> Job
     stream, label, values = after.stream, None, None
     if result is not None:
         values = result.probabilities.tolist()
-        label = model.manifest.labels[int(result.probabilities.argmax())] if result.is_decided else None
+        label = label_of(model.manifest, result.probabilities) if result.is_decided else None
     end = _end(model, after, label, values, job.trigger)
     hearing = utterances.hearing._replace(is_speech=False, steps=0, run=0, skip=0)
     if utterances.settings is None:  # the next utterance begins with the next input

@@ -15,6 +15,7 @@ def summary(manifest: Manifest) -> dict[str, Any]:
         "version": manifest.version,
         "description": manifest.description,
         "labels": list(manifest.labels),
+        "rejected_labels": list(manifest.rejected_labels),
         "inputs": list(manifest.inputs),
         "input": manifest.input.model_dump(mode="json"),
         "encoder": encoder

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.batching.rows import RowBatches
+from service.contract.decision import labels_of
 from service.contract.graph_io import Float32Array
 from service.engine.rows import RowsAfter
 from service.engine.stream import InputKind, StreamState
@@ -58,7 +59,7 @@ class AppliedRows(NamedTuple):
         total_steps: network steps of each session.
         steps: of each chunk.
         labels: of the model.
-        label: int64 [rows], index of the likeliest; -1 before the first step that counts.
+        label: int64 [rows], from ``decision.labels_of``.
         probabilities: float32 [rows, outputs].
     """
 
@@ -193,9 +194,7 @@ class RowSessions:
             steps_of = [steps_of[index] for index in kept]
         self._counters.chunks_applied += len(applied)
         self._counters.steps_applied += sum(steps_of)
-        label = shares.argmax(axis=1)
-        skip_steps = model.manifest.decision.skip_steps
-        label[np.array([stream.step for stream in streams], np.int64) <= skip_steps] = -1  # ``decision.is_decided``
+        label = labels_of(model.manifest, shares, np.array([stream.step for stream in streams], np.int64))
         return AppliedRows(applied, totals, steps_of, model.manifest.labels, label, shares)
 
     def _fits(self, session: Session, envelope: Envelope) -> bool:

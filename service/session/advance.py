@@ -8,6 +8,7 @@ from typing import NamedTuple
 from pydantic_core import to_json
 
 from service.admission.permits import Permit
+from service.contract.decision import label_of
 from service.contract.manifest import FormName
 from service.engine.endpointing_choice import with_endpointing, with_manual_ends
 from service.engine.engine import Engine
@@ -232,7 +233,7 @@ def reply_json(session_id: str, session: Session, seq: int, end: bool, steps: in
     """The JSON of a ``Reply``, as ``Reply.to_json`` makes it: without the object, which costs as much again."""
     manifest = session.model.manifest
     has_probabilities = manifest.decision.rule != "trace" and len(result.probabilities) > 0
-    label = manifest.labels[int(result.probabilities.argmax())] if has_probabilities and result.is_decided else None
+    label = label_of(manifest, result.probabilities) if has_probabilities and result.is_decided else None
     reply = {
         "session": client_id(session_id),
         "model": manifest.name,

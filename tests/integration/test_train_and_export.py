@@ -94,6 +94,18 @@ def test_a_checkpoint_from_before_labels_is_one_of_the_speech_model(run: Path, w
     assert manifest.forms["exact"].accuracy is not None
 
 
+def test_other_words_of_the_data_and_silence_of_the_configuration_are_answered_with_null(tmp_path: Path) -> None:
+    data, run, out = tone_folder(tmp_path / "tones", 8), tmp_path / "run", tmp_path / "mine/1"
+    (data / "high").rename(data / "unknown")
+    (tmp_path / "quick.toml").write_text(f"{QUICK}\n[others]\nsilence = 1.0\n")
+    printed = hetsyn("train", str(data), "--config", str(tmp_path / "quick.toml"), "--out", str(run), "--threads", "1")
+    assert "4 classes: " in printed
+    hetsyn("export", str(run / "best.pt"), "--out", str(out), "--bank-size", "3")
+    manifest = Artifact.open(out).manifest
+    assert manifest.labels == ("low", "middle", "unknown", "silence")
+    assert (manifest.rejected_labels, manifest.format_version) == (("unknown", "silence"), 5)
+
+
 @pytest.mark.parametrize("door", ["folder", "shd", "npz", "csv"])
 def test_every_door_leads_to_an_artifact(door: str, tmp_path: Path) -> None:
     if door == "folder":

@@ -98,6 +98,15 @@ def write_artifact(
     return folder
 
 
+def reject(folder: Path, *labels: str) -> None:
+    """Let an artifact with the rule ``last`` answer null where one of these labels is the likeliest."""
+    manifest = json.loads((folder / MANIFEST).read_text())
+    for form in manifest["forms"].values():
+        form["exactness"] = "B"
+    manifest |= {"format_version": 5, "rejected_labels": labels}
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+
+
 def _encoder(takes: Takes) -> dict[str, Any] | None:
     audio = {"kind": "audio", "sample_rate_hz": RATE_HZ}
     if takes == "audio":

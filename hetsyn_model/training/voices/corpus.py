@@ -1,10 +1,10 @@
-"""Synthesise a corpus of the spoken English digits with every text-to-speech engine at hand.
+"""Synthesise a corpus of the spoken English digits, or of other words, with every text-to-speech engine at hand.
 
 A speaker is one voice of one engine. Every engine that is installed contributes its voices, the others are
 reported with the package that would bring them. The audio is written as 8 kHz mono 16-bit WAV,
-``{digit}_{speaker}_{take}.wav``, close-trimmed. Generated audio stays out of the repository: it is cheap to
-make again and its licence depends on the engines that made it. ``phonemes.csv`` in the same folder has the phonemes of
-each recording whose engine reads phonemes.
+``{digit}_{speaker}_{take}.wav``, close-trimmed; another word stands in place of the digit. Generated audio stays out of
+the repository: it is cheap to make again and its licence depends on the engines that made it. ``phonemes.csv`` in the
+same folder has the phonemes of each recording whose engine reads phonemes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from hetsyn_model.training.voices.kokoro import Kokoro
 from hetsyn_model.training.voices.programs import Espeak, Festival, Flite, Pico
-from hetsyn_model.training.voices.speech import Prosody, Samples, SpeechEngine, SpeechError, Voice
+from hetsyn_model.training.voices.speech import ENGLISH, Prosody, Samples, SpeechEngine, SpeechError, Voice
 
 RATE_HZ: Final = 8000
 WORKERS: Final = 2
@@ -143,10 +143,11 @@ def synthesise(
     on_progress: Callable[[int, int], None] | None = None,
     held_out: bool = False,
     available: Sequence[SpeechEngine] = ENGINES,
+    words: Sequence[str] = (),
 ) -> CorpusReport:
     """Write the corpus and report it. Existing files are kept, so it can restart.
 
-    A file's content depends on seed, speaker, digit and take alone.
+    A file's content depends on seed, speaker, word and take alone.
 
     Args:
         out_dir: folder of the files.
@@ -156,6 +157,8 @@ def synthesise(
         on_progress: called with (done, wanted).
         held_out: write the speakers of HELD_OUT instead of all the others.
         available: the engines to choose from.
+        words: English words to read in place of the digits, once a voice; only the voices that read English as it is
+            written do.
 
     Returns:
         The corpus now.
@@ -175,16 +178,16 @@ def synthesise(
         raise RuntimeError(f"no text-to-speech engine found; install at least one:\n{hints}")
     out_dir.mkdir(parents=True, exist_ok=True)
     jobs = [
-        (engine, voice, digit, take)
+        (engine, voice, label, text, take)
         for engine in present
         for voice in engine.voices()
-        if (voice.speaker in HELD_OUT) == held_out
-        for take in range(max(1, round(voice.takes * takes_scale)))
-        for digit in range(10)
+        if (voice.speaker in HELD_OUT) == held_out and (not words or voice.words == ENGLISH)
+        for take in range(1 if words else max(1, round(voice.takes * takes_scale)))
+        for label, text in ([(word, word) for word in words] or [(str(n), text) for n, text in enumerate(voice.words)])
     ]
     # before the files, so that a run that is stopped leaves none without its phonemes; of earlier runs' files too
     phonemes = read_phonemes(out_dir) | {
-        file_name(digit, voice.speaker, take): voice.words[digit] for _, voice, digit, take in jobs if voice.phonemes
+        file_name(label, voice.speaker, take): text for _, voice, label, text, take in jobs if voice.phonemes
     }
     _write_phonemes(out_dir, phonemes)
     made = 0
@@ -194,10 +197,10 @@ def synthesise(
     with ThreadPoolExecutor(WORKERS) as pool:
         futures = {pool.submit(_make, out_dir, seed, *job): job for job in jobs}
         for done, future in enumerate(as_completed(futures), start=1):
-            engine, voice, digit, take = futures[future]
+            engine, voice, label, _, take = futures[future]
             written = future.result()
             if written is None:
-                rejected.append(file_name(digit, voice.speaker, take))
+                rejected.append(file_name(label, voice.speaker, take))
             else:
                 made += written
                 files_by_engine[engine.name] += 1
@@ -209,9 +212,9 @@ def synthesise(
     return CorpusReport(files_by_engine, files_by_speaker, missing, made, tuple(rejected))
 
 
-def file_name(digit: int, speaker: str, take: int) -> str:
+def file_name(label: str, speaker: str, take: int) -> str:
     """The name of a recording's file, as the Free Spoken Digit Dataset has it."""
-    return f"{digit}_{speaker}_{take}.wav"
+    return f"{label}_{speaker}_{take}.wav"
 
 
 def read_phonemes(folder: Path) -> dict[str, str]:
@@ -234,18 +237,20 @@ def _write_phonemes(folder: Path, phonemes: Mapping[str, str]) -> None:
     partial.replace(path)
 
 
-def _make(out_dir: Path, seed: int, engine: SpeechEngine, voice: Voice, digit: int, take: int) -> bool | None:
+def _make(
+    out_dir: Path, seed: int, engine: SpeechEngine, voice: Voice, label: str, text: str, take: int
+) -> bool | None:
     """Write one file: True when made, False when it was there, None when every attempt failed."""
-    path = out_dir / file_name(digit, voice.speaker, take)
+    path = out_dir / file_name(label, voice.speaker, take)
     if path.exists():
         return False
-    key = hashlib.sha256(f"{seed}/{voice.speaker}/{digit}/{take}".encode()).digest()
+    key = hashlib.sha256(f"{seed}/{voice.speaker}/{label}/{take}".encode()).digest()
     draw = np.random.default_rng(int.from_bytes(key[:8], "little"))
     for _ in range(ATTEMPTS):
-        text = voice.words[digit] + PUNCTUATION[draw.integers(len(PUNCTUATION))]
+        read = text + PUNCTUATION[draw.integers(len(PUNCTUATION))]
         prosody = Prosody(float(draw.uniform(0.85, 1.25)), float(draw.uniform(0.9, 1.12)))
         try:
-            pcm = prepare(*engine.speak(text, voice, prosody))
+            pcm = prepare(*engine.speak(read, voice, prosody))
         except SpeechError:
             continue
         # Written aside and renamed: an interrupted run leaves no half file that a restart keeps.

@@ -16,6 +16,15 @@ def words(spaced: str) -> tuple[str, ...]:
 
 
 ENGLISH: Final = words("zero one two three four five six seven eight nine")
+# Words that are no digits, for the class `unknown`. The last two lines sound like one on purpose; homophones (to, for,
+# ate, won) and words with a digit in them (someone) are left out.
+OTHER_ENGLISH: Final = words(
+    "yes no stop go left right up down open close start play pause music light kitchen window table water coffee "
+    "hello goodbye please thanks monday friday morning evening weather radio volume house garden happy mother people "
+    "computer question answer between about after again because remember picture school number letter telephone "
+    "tree free sick fix mix fine line find sign hive live dive fire late wait gate make heaven eleven even "
+    "run sun done wander hero zebra floor door more shoe new do through"
+)
 # English digits spelt for readers of another language give a foreign accent. These spellings are
 # the ones that a speech recogniser (pocketsphinx) understood best.
 GERMAN: Final = words("siro uann tuh srie foor feif sicks seven ejt nein")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hetsyn_model.training.voices import corpus as voices
-from hetsyn_model.training.voices.speech import ENGLISH, Prosody, Samples, SpeechError, Voice
+from hetsyn_model.training.voices.speech import ENGLISH, GERMAN, OTHER_ENGLISH, Prosody, Samples, SpeechError, Voice
 from tests.support.tone_engine import SOURCE_RATE_HZ, ToneEngine, tone
 
 
@@ -164,3 +164,20 @@ def test_every_real_voice_has_a_valid_unique_speaker_id_and_ten_words() -> None:
     assert len(set(speakers)) == len(speakers)
     assert all(len(voice.words) == 10 for voice in every)
     assert "flite-rms" in speakers
+
+
+def test_other_words_are_read_once_by_the_voices_that_read_english(tmp_path: Path) -> None:
+    engine, foreign = ToneEngine("tone-a"), ToneEngine("tone-b")
+    foreign.voices = lambda: [Voice("tone-b", "tone-b", 2, GERMAN)]  # type: ignore[method-assign]
+    foreign.name = "foreign"
+    report = voices.synthesise(tmp_path, available=[engine, foreign], words=("tree", "sick"))
+    assert set(contents(tmp_path)) == {"tree_tone-a_0.wav", "sick_tone-a_0.wav"}
+    assert report.files_by_speaker == {"tone-a": 2}
+    assert {re.sub(r"[.,?!]$", "", text) for text in engine.texts} == {"tree", "sick"}
+
+
+def test_no_other_word_is_a_digit_or_has_one_in_it() -> None:
+    assert len(set(OTHER_ENGLISH)) == len(OTHER_ENGLISH)
+    spelt = {word for word in OTHER_ENGLISH if any(digit in word for digit in ENGLISH)}
+    assert spelt == {"done", "telephone"}, "which nobody pronounces as `one`"
+    assert not set(OTHER_ENGLISH) & {"to", "too", "for", "fore", "ate", "won"}

@@ -220,3 +220,32 @@ def test_exactness_is_stated_from_format_5_on(written: Json, version: int, form:
         described |= form
     with pytest.raises(ArtifactError, match=sentence):
         parse_manifest(json.dumps(written), Path("manifest.json"))
+
+
+def rejecting(written: Json, labels: list[str], version: int = 5) -> Json:
+    with_two_words(written, 3)
+    for form in written["forms"].values():
+        form["exactness"] = "B" if version > 4 else None
+    return written | {"format_version": version, "rejected_labels": labels}
+
+
+@pytest.mark.parametrize(
+    ("labels", "version", "sentence"),
+    [
+        (["two"], 4, r"in format 4, rejected_labels are \('two',\)"),
+        (["four"], 5, r"rejected_labels are \('four',\), which are not some of the labels"),
+        (["one", "two", "three"], 5, "which are not some of the labels"),
+    ],
+)
+def test_some_of_the_labels_may_be_rejected_from_format_5_on(
+    written: Json, labels: list[str], version: int, sentence: str
+) -> None:
+    with pytest.raises(ArtifactError, match=sentence):
+        parse_manifest(json.dumps(rejecting(written, labels, version)), Path("manifest.json"))
+
+
+@pytest.mark.parametrize("labels", [[], ["two"]])
+def test_rejected_labels_are_written_where_there_are_some(written: Json, labels: list[str]) -> None:
+    manifest = parse_manifest(json.dumps(rejecting(written, labels)), Path("manifest.json"))
+    assert manifest.rejected_labels == tuple(labels)
+    assert ("rejected_labels" in json.loads(manifest.to_json())) == bool(labels), "older servers read the others"

@@ -21,7 +21,7 @@ from service.session.session import Session
 from service.wire.chunk import AudioChunk, spike_chunk
 from service.wire.columns import DecodedFrame, EventFrame, decoder_of
 from service.wire.schema import Envelope, Reply
-from tests.support.artifact import write_artifact
+from tests.support.artifact import reject, write_artifact
 from tests.support.gate import Gate
 from tests.support.infer_request import infer_request
 from tests.support.made_session import assert_same
@@ -78,10 +78,13 @@ async def kept(server: DirectServer, name: str) -> Session:
         return await sessions.existing(entry)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=[(), ("one", "three")], ids=["plain", "rejecting"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
-    write_artifact(folder)
+    if request.param:
+        reject(write_artifact(folder, rule="last"), *request.param)
+    else:
+        write_artifact(folder)
     return folder
 
 
