@@ -13,7 +13,20 @@ from hetsyn_client.events import pack_events
 from service.api import web_socket
 from tests.support.gate import Gate
 from tests.support.listening import LIVE, SOON_S, listening, response
-from tests.support.live import BINARY, CONT, EVENTS, NOTHING, PING, TEXT, Socket, handshake, opened, said, sent
+from tests.support.live import (
+    BINARY,
+    CONT,
+    EVENTS,
+    NOTHING,
+    PING,
+    TEXT,
+    Socket,
+    by_length,
+    handshake,
+    opened,
+    said,
+    sent,
+)
 
 REFUSED = [
     ("encoding=mp3", 415, "unsupported-input"),
@@ -67,6 +80,7 @@ async def test_what_is_known_before_the_upgrade_is_refused_as_http(
         (sent(PING, b"") * (web_socket.MOST_CONTROLS + 1), "bad-frame", 1008),
         (said("KeepAlive") * (web_socket.MOST_CONTROLS + 1), "bad-frame", 1008),
     ],
+    ids=by_length,
 )
 async def test_an_error_is_said_before_the_close(
     models: Path, gate: Gate, sending: bytes, problem: str, code: int

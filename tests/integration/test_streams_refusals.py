@@ -10,7 +10,7 @@ from hetsyn_client.columns import APPLIED, CHUNKS, HEAD, SESSIONS
 from hetsyn_client.events import pack_events
 from tests.support.gate import Gate
 from tests.support.listening import listening, response
-from tests.support.live import BINARY, TEXT, handshake, opened, sent
+from tests.support.live import BINARY, TEXT, by_length, handshake, opened, sent
 from tests.support.live import EVENTS as EVENTS_OF_ONE
 from tests.support.many import EVENTS, LINE, hub, silence
 
@@ -33,6 +33,7 @@ GOOD = silence([0, 1], 1)
         (sent(TEXT, b"\xff"), "bad-frame", 1007),
         (b"\xf2\x80" + bytes(4), "bad-frame", 1002),
     ],
+    ids=by_length,
 )
 async def test_a_wrong_frame_ends_the_connection_and_damages_no_session(
     models: Path, gate: Gate, frame: bytes, problem: str, code: int

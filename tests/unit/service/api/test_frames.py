@@ -9,7 +9,7 @@ from websockets.frames import Opcode
 
 from service.api.frames import MOST_FRAGMENTS, FrameReader, Message, accept_key, text_frame
 from service.live.protocol import MOST_TEXT_BYTES
-from tests.support.live import BINARY, CLOSE, CONT, PING, TEXT, received, sent
+from tests.support.live import BINARY, CLOSE, CONT, PING, TEXT, by_length, received, sent
 
 
 def read(reader: FrameReader, content: bytes, size: int = 1000) -> list[Message]:
@@ -64,6 +64,7 @@ def test_incomplete_messages_are_counted() -> None:
         (b"\x09" + sent(PING, bytes(10))[1:], 400, 1002),
         (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", 400, 1002),
     ],
+    ids=by_length,
 )
 def test_what_breaks_a_bound_or_the_rfc_is_refused(content: bytes, status: int, code: int) -> None:
     reader = FrameReader(1000 if status == 413 and len(content) < 4000 else 100_000)
