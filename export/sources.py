@@ -164,7 +164,11 @@ def _trained(checkpoint: Path, saved: Checkpoint, out: Path, data: Path | None) 
     # before checkpoints had labels and configuration, all were of the shipped speech model
     config = load_config("speech-digits") if saved.config is None else config_from(saved.config, str(checkpoint))
     labels = saved.labels or tuple(config.names.values())
-    rejected = {config.names.get(label, label) for label in config.rejected}
+    rejected = {
+        config.names.get(label, label)
+        for label in config.rejected
+        if label in config.names or label not in config.names.values()
+    }
     source = Source(
         saved.network,
         out.parent.name,

@@ -65,7 +65,7 @@ def stream_file(
     """
     address, headers = server_url(server, url), headers_of(header)
     from hetsyn_client.terminal.backend import Server
-    from hetsyn_client.terminal.command import Choices, stream_all
+    from hetsyn_client.terminal.command import STANDARD_INPUT, Choices, stream_all
 
     choices = Choices(
         paths=[file],
@@ -73,7 +73,7 @@ def stream_file(
         as_json=as_json,
         save=save,
         chunk_ms=chunk_ms,
-        realtime=file.is_file() if realtime is None else realtime,
+        realtime=(file != STANDARD_INPUT and file.is_file()) if realtime is None else realtime,
         rate_hz=rate,
         channels=channels,
         encoding=None if encoding is None else encoding.value,

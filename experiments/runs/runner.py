@@ -80,7 +80,12 @@ class Selection:
         if not any(condition.has(cell) for condition in conditions for cell in self.wanted(experiment)):
             models = dict.fromkeys(cell.model for cell in cells(experiment) if any(c.has(cell) for c in conditions))
             return f"this model or architecture: choose one of the models {', '.join(models)}"
-        most = max(condition.most_seeds for condition in conditions)
+        most = max(
+            condition.seeds_of(cell.recurrent)
+            for condition in conditions
+            for cell in self.wanted(experiment)
+            if condition.has(cell)
+        )
         for seed in self.seeds or ():
             if not 0 <= seed < most:
                 return f"the seed {seed}: choose one of 0 to {most - 1}"

@@ -156,6 +156,7 @@ def _stream_file(backend: Backend, described: Mapping[str, Any], choices: Choice
             probability = max(frame["probabilities"])
 
     truth, error = truth_of(file, described["labels"]), ""
+    rejected = described.get("rejected_labels", ())  # older servers do not say
     try:
         source = _file(file, choices.chunk_s, described)
         listen(backend, source, hear, stop, endpointing=bool(choices.utterances), realtime=choices.realtime)
@@ -163,7 +164,7 @@ def _stream_file(backend: Backend, described: Mapping[str, Any], choices: Choice
         raise
     except HetsynError as problem:
         error = str(problem)
-    return Heard(str(file), truth, tuple(labels), probability, duration_s, error)
+    return Heard(str(file), truth, tuple(labels), probability, duration_s, error, truth in rejected)
 
 
 def _file(path: Path, chunk_s: float, described: Mapping[str, Any]) -> Source:

@@ -31,6 +31,7 @@ class Heard(NamedTuple):
         probability: of the last of them; None without.
         duration_s: of the input.
         error: why the file could not be streamed; empty where it was.
+        is_no_word: whether ``truth`` is a class that the model answers with no label.
     """
 
     file: str
@@ -39,14 +40,18 @@ class Heard(NamedTuple):
     probability: float | None
     duration_s: float
     error: str = ""
+    is_no_word: bool = False
 
     @property
     def is_right(self) -> bool | None:
         """Whether the label was heard and nothing else; None without a label, or if the file was not streamed."""
-        return None if self.truth is None or self.error else self.labels == (self.truth,)
+        if self.truth is None or self.error:
+            return None
+        return self.labels == (() if self.is_no_word else (self.truth,))
 
     def as_json(self) -> dict[str, Any]:
         told = self._asdict() | {"labels": list(self.labels), "right": self.is_right, "error": self.error or None}
+        del told["is_no_word"]
         return {"type": "File", **told}
 
 

@@ -99,8 +99,8 @@ class GrpcServer:
                 self.port = server.add_secure_port(address, credentials)
         except RuntimeError as error:
             raise HetsynError(
-                f"gRPC cannot listen on {address}: choose another port with --grpc-port (0 takes a free one), or end "
-                "the program that uses this one"
+                f"gRPC cannot listen on {address}: choose another port with --grpc-port (0 takes a free one), end the "
+                "program that uses this one, or take a certificate that gRPC knows (RSA, P-256 or Ed25519)"
             ) from error
         await server.start()
         log.info("gRPC on %s", f"{address.rpartition(':')[0]}:{self.port}")

@@ -122,8 +122,10 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
     async def _stream(self, context: Any, client: str, key: StreamGuard) -> None:
         free, writing = asyncio.Semaphore(IN_FLIGHT), asyncio.Lock()
         refusals: list[HetsynError] = []
+        unread = False
 
         async def answer(message: list[Any]) -> None:
+            nonlocal unread
             id_ = message[0].id[:LONGEST]
             try:
                 response = pb.ModelStreamInferResponse(infer_response=await self._infer(message.pop(), client))
@@ -131,13 +133,14 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
                 empty = pb.ModelInferResponse(id=id_)
                 response = pb.ModelStreamInferResponse(error_message=_refusal(error)[1], infer_response=empty)
             async with writing:
-                if refusals:  # the library still has the last answer, and takes no other
+                if unread:  # the library still has the last answer, and takes no other
                     return
                 try:
                     async with asyncio.timeout(self._idle_timeout_s):
                         with suppress(grpc.aio.InternalError):  # the client has gone: the library cancels this stream
                             await context.write(response)
                 except TimeoutError:
+                    unread = True
                     late = TooSlow(f"no answer was read for {self._idle_timeout_s:g} s: begin another stream")
                     refusals.append(late)
                     raise late from None

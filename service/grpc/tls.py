@@ -43,7 +43,7 @@ def credentials_of(chain: Path, key: Path) -> Any:
         except HetsynError as error:
             log.error("the certificate of gRPC stays as it was: %s", error)
             return None
-        log.info("new certificate of %s for gRPC", chain)
+        log.info("the certificate of gRPC was read again: %s", chain)
         return configuration
 
     return grpc.dynamic_ssl_server_credentials(read(), changed)

@@ -62,7 +62,7 @@ class Token:
 
 def redacted(text: str) -> str:
     """A text in which tokens have no secrets: somebody may send one where a log repeats it."""
-    return _ANYWHERE.sub(rf"{PREFIX}\1_...", text) if PREFIX in text or "%" in text else text
+    return _ANYWHERE.sub(rf"{PREFIX}\1_...", text) if PREFIX in text.lower() or "%" in text else text
 
 
 def of_bearer(value: str) -> str | None:

@@ -236,7 +236,8 @@ async function choose(name) {
     isTrace: described.decision.rule === "trace",
     takesSound,
   };
-  const says = takesSound ? ` It knows: ${described.labels.join(", ")}.` : "";
+  const known = described.labels.filter((label) => !(described.rejected_labels ?? []).includes(label));
+  const says = takesSound ? ` It knows: ${known.join(", ")}.` : "";
   byId("about").textContent = `${described.description}.${says}`;
   byId("sound").hidden = !takesSound;
   byId("examples").hidden = takesSound;

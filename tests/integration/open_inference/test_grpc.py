@@ -237,6 +237,26 @@ class Unread:
         self.ended = code.name, text
 
 
+class Garbled(Unread):
+    """One whose sixth message is garbage, and who reads from then on."""
+
+    async def read(self) -> Any:
+        from google.protobuf.message import DecodeError
+
+        message = await super().read()
+        if self.sent <= 5:
+            return message
+        self.reads.set()
+        raise DecodeError
+
+
+async def test_what_came_before_garbage_is_answered(live: Live) -> None:
+    context = Garbled()
+    await live.app.state.server.grpc._servicer.ModelStreamInfer(None, context)
+    assert context.ended == ("INVALID_ARGUMENT", "the bytes are no message of this call: send one")
+    assert len(context.answers) == 5
+
+
 async def test_a_client_that_reads_no_answers_is_not_read_either(live: Live) -> None:
     """Else the server would keep an answer, and once its request too, for each message of such a client."""
     from service.grpc.servicer import IN_FLIGHT

@@ -167,6 +167,7 @@ def test_an_extension_is_of_one_architecture() -> None:
     assert everything.has(experiment, condition, Cell("hetsyn", False), 84)
     assert not everything.has(experiment, condition, Cell("hetsyn", True), 20)
     assert Selection(seeds=(84,)).missing(experiment) == ""
+    assert "the seed 84" in Selection(seeds=(84,), recurrent=True, conditions=(PAPER,)).missing(experiment)
 
 
 @pytest.mark.parametrize("name", ["delayed-match", "vision-rows"])

@@ -70,6 +70,18 @@ def test_the_summary_counts() -> None:
     assert columns == [["one", "two"], ["3", "1"], ["1", "0"], ["two, one one", "nothing"]]
 
 
+def test_nothing_is_the_right_answer_to_what_is_no_word() -> None:
+    heard = [
+        Heard("unknown/a", "unknown", (), None, 1.0, "", True),
+        Heard("unknown/b", "unknown", ("one",), 0.9, 1.0, "", True),
+    ]
+    assert [each.is_right for each in heard] == [True, False]
+    assert heard[0].as_json() == {
+        "type": "File", "file": "unknown/a", "truth": "unknown", "labels": [], "probability": None, "duration_s": 1.0,
+        "error": None, "right": True,
+    }  # fmt: skip
+
+
 def test_without_labels_there_is_no_accuracy() -> None:
     heard = [Heard("e", None, ("two",), 0.9, 0.5)]
     assert Summary.of(heard, 1.0).accuracy is None
