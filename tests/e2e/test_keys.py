@@ -260,7 +260,7 @@ def test_calls_that_workers_pass_on_keep_the_key_and_its_limits(keys: KeysFile) 
         found = [send(slow, SESSIONS[index % 12], index // 12).status_code for index in range(60)]
         took_s = time.monotonic() - begun_s
         # a call counts once, at the worker that has the connection: both together have the key's rate, and one second's
-        assert 12 <= found.count(200) <= 20 + 20 * took_s
+        assert 12 <= found.count(200) <= 20 + 20 * took_s + 2  # each lets one pass that takes its level below zero
         assert set(found) <= {200, 404, 409, 429}  # 404 and 409: a chunk before was refused
         exported = HTTP.get(f"{server.url}/sessions/{SESSIONS[0]}/state", headers=bearer(slow))
         while exported.status_code == 429:
