@@ -70,7 +70,7 @@ def run(
     import torch
 
     from experiments.catalog import EXPERIMENTS, smoke
-    from experiments.runs.plan import run_count
+    from experiments.runs.planned import run_count
     from experiments.runs.runner import Selection, run_experiment
     from experiments.tasks.task import MissingData
     from hetsyn_model.run_folder import RunError

@@ -28,7 +28,8 @@ from experiments.page.stream_section import ABOUT, streams_part
 from experiments.page.verdict_section import verdict_section
 from experiments.runs.checkout import PAGE, RESULTS, CheckoutError, in_checkout
 from experiments.runs.names import NAMES
-from experiments.runs.plan import Cell, Condition, Experiment, belongs, cells, run_count, searches
+from experiments.runs.plan import Cell, Condition, Experiment, cells
+from experiments.runs.planned import belongs, run_count, searches
 from experiments.runs.results import RunResult, read_folder
 from experiments.runs.run import is_search, open_task_shape
 from experiments.runs.runner import chosen_by_search

@@ -21,13 +21,10 @@ from experiments.runs.plan import (
     Condition,
     Experiment,
     cells,
-    final_run,
     refined_name,
-    refinement_runs,
     search_name,
-    search_runs,
-    searched_as,
 )
+from experiments.runs.planned import final_run, refinement_runs, search_runs, searched_as
 from experiments.runs.results import RunResult, read_result, write_result
 from experiments.runs.run import RunSpec, evaluate, open_task
 from experiments.runs.train import learning_curve, load_best, tested_curve, train
@@ -217,7 +214,7 @@ class Work:
 
 
 def search(experiment: Experiment, cell: Cell, condition: str, work: Work) -> dict[str, ChosenSettings]:
-    """By :func:`experiments.runs.plan.searched_as`: the candidate with the best validation figure, ties by its loss."""
+    """By ``searched_as``: the candidate with the best validation figure, ties by its loss."""
     candidates = [finish(run, work, AnalysisStreams()) for run in search_runs(experiment, cell, condition)]
     found = {}
     for index, seed in enumerate(experiment.search.seeds):

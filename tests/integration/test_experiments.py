@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from experiments.catalog import EXPERIMENTS, smoke
 from experiments.commands import experiment as command
 from experiments.runs import runner
-from experiments.runs.plan import BASE, PAPER, ChosenSettings, run_count
+from experiments.runs.plan import BASE, PAPER, ChosenSettings
+from experiments.runs.planned import run_count
 from experiments.runs.results import read_folder
 from experiments.runs.run import RunSpec, Training, build, open_task
 from experiments.runs.runner import Selection, run_experiment

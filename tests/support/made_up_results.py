@@ -8,7 +8,8 @@ from typing import Any
 
 from experiments.claims.measures import plan_of
 from experiments.claims.rules import Group
-from experiments.runs.plan import BASE, Cell, ChosenSettings, final_run, final_runs, searches
+from experiments.runs.plan import BASE, Cell, ChosenSettings
+from experiments.runs.planned import final_run, final_runs, searches
 from experiments.runs.results import RunResult
 
 ANALYSIS: dict[str, Any] = {

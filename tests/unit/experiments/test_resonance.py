@@ -11,7 +11,8 @@ from experiments.catalog import EXPERIMENTS
 from experiments.catalog.matched import untrained
 from experiments.claims.resonance_claims import RESONANCE, RESONANCE_CLAIMS
 from experiments.claims.rules import groups_of
-from experiments.runs.plan import Cell, ChosenSettings, final_run
+from experiments.runs.plan import Cell, ChosenSettings
+from experiments.runs.planned import final_run
 from experiments.runs.run import RunSpec, build, open_task
 from experiments.runs.train import load_best, train
 from experiments.tasks.neurons import parameter_count

@@ -9,16 +9,9 @@ from itertools import chain
 import pytest
 
 from experiments.catalog import EXPERIMENTS, smoke
-from experiments.runs.plan import (
-    BASE,
-    NEURONS,
-    PAPER,
-    SEARCH_SEED,
-    Cell,
-    ChosenSettings,
-    Condition,
+from experiments.runs.plan import BASE, NEURONS, PAPER, SEARCH_SEED, Cell, ChosenSettings, Condition, cells
+from experiments.runs.planned import (
     belongs,
-    cells,
     final_run,
     final_runs,
     refinement_runs,

@@ -8,7 +8,8 @@ import torch
 
 from experiments.catalog.grey import sequential_mnist
 from experiments.runs.analysis import BANK_SIZES, analyse
-from experiments.runs.plan import BASE, Cell, final_run
+from experiments.runs.plan import BASE, Cell
+from experiments.runs.planned import final_run
 from experiments.runs.run import build, evaluate, open_task
 from experiments.tasks import images as image_data
 from experiments.tasks.grey_images import GreyImages, GreyImageSpec, grey_values

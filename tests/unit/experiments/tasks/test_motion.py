@@ -13,7 +13,8 @@ from experiments.catalog import EXPERIMENTS
 from experiments.claims.rules import Better, groups_of
 from experiments.claims.stream_claims import STREAM_CLAIMS
 from experiments.claims.verdicts import findings
-from experiments.runs.plan import BASE, NEURONS, ChosenSettings, cells, final_run, searches
+from experiments.runs.plan import BASE, NEURONS, ChosenSettings, cells
+from experiments.runs.planned import final_run, searches
 from experiments.runs.run import run_batch
 from experiments.tasks.lstm import SequenceLSTM, lstm_hidden, lstm_values
 from experiments.tasks.motion import PEOPLE, Motion, MotionSpec, as_it_evolves, division

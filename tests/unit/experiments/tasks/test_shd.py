@@ -15,7 +15,8 @@ import torch
 from experiments.catalog import EXPERIMENTS, smoke
 from experiments.claims.by_epoch import BEST_BY_TEST, LATE_MEAN, by_epoch_table
 from experiments.runs.checkout import RESULTS, ROOT
-from experiments.runs.plan import BASE, NEURONS, PAPER, WHOLE, Cell, Experiment, final_run
+from experiments.runs.plan import BASE, NEURONS, PAPER, WHOLE, Cell, Experiment
+from experiments.runs.planned import final_run
 from experiments.runs.results import read_file
 from experiments.runs.run import RunSpec, build, open_task
 from experiments.runs.runner import Selection, run_experiment

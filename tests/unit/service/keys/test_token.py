@@ -68,6 +68,7 @@ def test_a_log_has_no_secret() -> None:
     token = Token.new()
     assert redacted(f"GET /{token.text}?a=1 {token.text} 7") == f"GET /hsk_{token.id}_... hsk_{token.id}_... 7"
     assert redacted(json.dumps(f'of "{token.text}"')) == json.dumps(f'of "hsk_{token.id}_..."')
+    assert token.text.upper() not in redacted(f"GET /{token.text.upper()} 7")
     assert redacted("nothing") == "nothing"
 
 
