@@ -149,6 +149,8 @@ class AsyncTransport:
             message = await socket.receive(self._timeout_s)
         except TimeoutError as error:
             raise Broken("the server does not answer", waited_s=self._timeout_s) from error
+        except (aiohttp.ClientError, OSError) as error:  # of a pong, to a server that has gone
+            raise Broken(str(error)) from error
         if message.type is not aiohttp.WSMsgType.TEXT:
             raise Broken(f"the connection broke ({message.type.name.lower()})")
         return str(message.data)
