@@ -9,17 +9,20 @@ install: .venv/.installed-all
 demo: .venv/.installed-serving
 	$(BIN)/python examples/demo.py
 
-# CI sets COVERAGE=1: then the branch coverage must reach its floors. Tests that need a data set or a GPU's tools are
+# Tests run in as many processes as there are processors, four at most: PROCESSES=0 runs them in this one. CI sets
+# COVERAGE=1: then the branch coverage must reach its floors. Tests that need a data set or a GPU's tools are
 # skipped if it is missing, and the coverage may then be too low.
+PROCESSES ?= auto
+IN_PROCESSES := --numprocesses $(PROCESSES) --maxprocesses 4 --dist loadfile
 test: install
 ifdef COVERAGE
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest $(IN_PROCESSES)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --include='service/*' --fail-under=95
 	$(BIN)/coverage report --omit='service/*' --fail-under=90
 else
-	$(BIN)/pytest
+	$(BIN)/pytest $(IN_PROCESSES)
 endif
 
 lint: install

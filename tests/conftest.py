@@ -25,6 +25,8 @@ settings.load_profile("hetsyn")
 
 # tests share two cores with the servers that they start; read when torch and its kind are imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# a width that a shell or pytest-xdist exports would stay in every console that a module makes when it is imported
+os.environ.pop("COLUMNS", None)
 
 pytest_plugins = ["tests.support.required_tools", "tests.support.skipped"]
 
