@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from hetsyn_client.server_url import ServerArgument, ServerOption, server_url
+from hetsyn_client.server_url import (
+    CaFileOption,
+    HeaderOption,
+    KeyOption,
+    ServerArgument,
+    ServerOption,
+    headers_of,
+    server_url,
+)
 
 if TYPE_CHECKING:
     from hetsyn_client.loadtest.measurement import Measurement
@@ -108,6 +116,9 @@ def bench_server(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the arrivals and of the synthesised input.")] = 0,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the results to this file.")] = None,
     html_path: Annotated[Path | None, typer.Option("--html", help="Write a report with plots to this file.")] = None,
+    key: KeyOption = None,
+    header: HeaderOption = None,
+    ca_file: CaFileOption = None,
 ) -> None:
     """Put a server under load and measure its latency.
 
@@ -136,8 +147,8 @@ def bench_server(
     from hetsyn_client.loadtest.transports import target_type
     from hetsyn_client.loadtest.view import View, verdict
 
-    address = Address.parse(server_url(server, url))
-    served = fetch_model(address.url, model, version, form)
+    address = Address.parse(server_url(server, url), headers_of(header), key, ca_file)
+    served = fetch_model(address, model, version, form)
     load = choose_load(
         served, chunk_ms / 1000, recordings=recordings, density=density, default_density=DENSITY, seed=seed
     )

@@ -64,6 +64,7 @@ class GrpcPool:
         self._limit = limit
         self._timeout_s = timeout_s
         self._owner = owner
+        self._metadata = tuple((name.lower(), value) for name, value in target.address.headers.items())
         self._channels: list[Any] = []
         self._calls: list[Any] = []
         self._under_way: dict[asyncio.Task[None], Job] = {}
@@ -82,10 +83,12 @@ class GrpcPool:
         """
         address = self._target.address
         where = f"{address.authority.rpartition(':')[0]}:{self._target.grpc_port}"
+        trusted = address.ca_file.read_bytes() if address.ca_file is not None else None
+        credentials = grpc.ssl_channel_credentials(trusted) if address.is_tls else None
         for index in range(min(self._limit, max(1, len(streams)))):
             options = [("grpc.use_local_subchannel_pool", 1), ("hetsyn.connection", index)]
-            if address.is_tls:
-                channel = grpc.aio.secure_channel(where, grpc.ssl_channel_credentials(), options)
+            if credentials is not None:
+                channel = grpc.aio.secure_channel(where, credentials, options)
             else:
                 channel = grpc.aio.insecure_channel(where, options)
             self._channels.append(channel)
@@ -135,7 +138,7 @@ class GrpcPool:
 
     async def _call(self, job: Job, call: Any) -> None:
         try:
-            await call(job.request, timeout=self._timeout_s)
+            await call(job.request, timeout=self._timeout_s, metadata=self._metadata)
         except grpc.aio.AioRpcError as error:
             now_s = time.perf_counter()
             if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:

@@ -70,7 +70,7 @@ class OpenInferenceTarget(HetsynTarget):
             separators=(",", ":"),
         ).encode()
         head = (
-            f"POST {self.address.path}/v2/models/{self.model}/infer HTTP/1.1\r\nHost: {self.address.authority}\r\n"
+            f"POST {self.address.path}/v2/models/{self.model}/infer HTTP/1.1\r\n{self.address.fields}"
             f"Inference-Header-Content-Length: {len(described)}\r\n"
             f"Content-Length: {len(described) + len(content)}\r\n\r\n"
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -45,7 +44,7 @@ class Pool:
         self._limit = limit
         self._timeout_s = timeout_s
         self._owner = owner
-        self._tls = ssl.create_default_context() if address.is_tls else None
+        self._tls = address.tls
         self._free: list[Connection] = []
         self._busy: dict[Connection, Job] = {}
         self._connections: set[Connection] = set()

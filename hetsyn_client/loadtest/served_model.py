@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 
 from hetsyn_client.errors import InputError, NotFound, ServiceUnreachable
+from hetsyn_client.loadtest.target import Address
 
 TIMEOUT_S = 10.0
 
@@ -36,7 +37,7 @@ class ServedModel:
 
 
 def fetch_model(
-    url: str,
+    address: Address,
     name: str | None = None,
     version: str | None = None,
     form: str | None = None,
@@ -45,7 +46,7 @@ def fetch_model(
     """Ask a server for a model.
 
     Args:
-        url: of the server.
+        address: of the server.
         name: by default the server's default model.
         version: by default the newest.
         form: by default the model's default form.
@@ -54,9 +55,12 @@ def fetch_model(
     Raises:
         ServiceUnreachable: no answer, or not the answer of ``hetsyn serve``.
         NotFound: the server has no such model, version or form.
-        InputError: the server asks for a key.
+        InputError: the server asks for a key, or for another one.
     """
-    with httpx.Client(base_url=url, timeout=TIMEOUT_S, transport=transport) as http:
+    verify = address.tls or True
+    with httpx.Client(
+        base_url=address.url, headers=address.headers, timeout=TIMEOUT_S, transport=transport, verify=verify
+    ) as http:
         listed = _get(http, "/models", {})
         name = name or listed.get("default_model")
         if name is None:
@@ -93,8 +97,8 @@ def _get(http: httpx.Client, path: str, query: dict[str, str]) -> dict[str, Any]
         raise NotFound(str(answer["detail"]))
     if response.status_code in (401, 403):
         raise InputError(
-            f"{http.base_url} asks for a key ({response.status_code}), and hetsyn bench sends none: measure a server "
-            "without --keys"
+            f"{http.base_url} asks for a key that may infer ({response.status_code}): give one with --key KEY or "
+            "HETSYN_KEY"
         )
     if not response.is_success or not isinstance(answer, dict):
         raise ServiceUnreachable(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Coroutine
@@ -31,7 +30,7 @@ class SocketPool(ABC):
         self._address = address
         self._timeout_s = timeout_s
         self._owner = owner
-        self._tls = ssl.create_default_context() if address.is_tls else None
+        self._tls = address.tls
         self._deletions = Pool(address, OPENED_TOGETHER, timeout_s, owner)
         self._opening: set[asyncio.Task[None]] = set()
         self._under_way = 0

@@ -21,11 +21,16 @@ The rest of the package knows no server: it moves bytes. To put another server u
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple, Protocol
 from urllib.parse import quote, urlencode, urlsplit
 
+from hetsyn_client.access import Access
 from hetsyn_client.errors import InputError
 
 
@@ -68,26 +73,38 @@ class Target(Protocol):
 
 @dataclass(frozen=True)
 class Address:
-    """Address of a server.
+    """Address of a server, and what opens it.
 
     Attributes:
         host: name or IP address.
         port: of TCP.
         is_tls: whether it speaks HTTPS.
         path: prefix of its own paths, such as "" or "/speech".
+        headers: of every request. They may have a key, so they are not shown.
+        ca_file: certificates to trust in place of the usual ones, PEM.
     """
 
     host: str
     port: int
     is_tls: bool = False
     path: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
+    ca_file: Path | None = None
 
     @staticmethod
-    def parse(url: str) -> Address:
+    def parse(
+        url: str, headers: Mapping[str, str] | None = None, key: str | None = None, ca_file: Path | None = None
+    ) -> Address:
         """The address that a URL names.
 
+        Args:
+            url: of the server.
+            headers: of every request.
+            key: sent as ``Authorization: Bearer KEY``.
+            ca_file: certificates to trust in place of the usual ones, PEM.
+
         Raises:
-            InputError: not a URL of http or https, or with a query.
+            InputError: not a URL of http or https, or with a query; or one of the others cannot be used.
         """
         hint = f"{url!r} is not the address of a server: write http://HOST:PORT"
         try:
@@ -98,7 +115,9 @@ class Address:
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
             raise InputError(hint)
         is_tls = parts.scheme == "https"
-        return Address(parts.hostname, port or (443 if is_tls else 80), is_tls, parts.path.rstrip("/"))
+        sent = Access.checked(url, headers, key, ca_file).headers
+        port = port or (443 if is_tls else 80)
+        return Address(parts.hostname, port, is_tls, parts.path.rstrip("/"), sent, ca_file)
 
     @property
     def authority(self) -> str:
@@ -110,11 +129,21 @@ class Address:
     def url(self) -> str:
         return f"{'https' if self.is_tls else 'http'}://{self.authority}{self.path}"
 
+    @cached_property
+    def fields(self) -> str:
+        """The lines of a request's head that are the same in each: ``Host``, and the headers."""
+        return "".join(f"{name}: {value}\r\n" for name, value in {"Host": self.authority, **self.headers}.items())
+
+    @property
+    def tls(self) -> ssl.SSLContext | None:
+        """Of connections to it; None for plain ones."""
+        return ssl.create_default_context(cafile=self.ca_file) if self.is_tls else None
+
 
 def post(address: Address, path: str, content_type: str, body: bytes) -> bytes:
     """A POST request, head and body. ``path`` follows the address's path and includes the query."""
     head = (
-        f"POST {address.path}{path} HTTP/1.1\r\nHost: {address.authority}\r\n"
+        f"POST {address.path}{path} HTTP/1.1\r\n{address.fields}"
         f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     return head.encode("ascii") + body
@@ -162,7 +191,7 @@ class HetsynTarget:
 
     def drop(self, session: str) -> bytes | None:
         address = self.address
-        head = f"DELETE {address.path}/sessions/{quote(session)} HTTP/1.1\r\nHost: {address.authority}\r\n\r\n"
+        head = f"DELETE {address.path}/sessions/{quote(session)} HTTP/1.1\r\n{address.fields}\r\n"
         return head.encode("ascii")
 
 

@@ -13,10 +13,13 @@ from typer.testing import CliRunner
 
 from benchmarks.server_process import free_port
 from hetsyn_client.errors import ServiceUnreachable
-from hetsyn_client.loadtest.commands import bench
+from hetsyn_client.loadtest.commands import Transport, bench
+from service.keys.caller import Scope
+from service.settings import GrpcSettings
 from tests.support.artifact import write_artifact
 from tests.support.fake_graph import load_fake
 from tests.support.gate import Gate
+from tests.support.keyed import add_key, keyed_server
 from tests.support.open_inference import live_server
 from tests.support.running_server import running
 from tests.support.tools import NO_TRITONCLIENT
@@ -88,6 +91,28 @@ def test_the_open_inference_protocol_answers_every_chunk(tmp_path: Path, transpo
     assert written["measurement"]["errors"] == {}
     assert written["measurement"]["answered"] == 5 * 12
     assert 'hetsyn_chunks_total{outcome="replayed"} 0.0' in metrics
+
+
+@pytest.mark.parametrize("transport", Transport)
+def test_a_key_goes_with_every_chunk_and_into_no_report(tmp_path: Path, transport: Transport) -> None:
+    if transport is Transport.grpc and (find_spec("tritonclient") is None or find_spec("grpc_health") is None):
+        pytest.skip(NO_TRITONCLIENT)
+    key = add_key(tmp_path / "keys.json", "alice", [Scope.infer, Scope.state])
+    report = tmp_path / "x.json", tmp_path / "x.html"
+    with keyed_server(tmp_path, tmp_path / "keys.json", grpc=GrpcSettings(0)) as live:
+        printed = run(
+            live.url,
+            *("--key", key, "--transport", transport.value, "--streams", "3", "--duration-s", "0.5"),
+            *("--chunk-ms", "50", "--session-chunks", "4", "--grpc-port", live.grpc.partition(":")[2]),
+            *("--json", str(report[0]), "--html", str(report[1])),
+        )
+        assert live.app.state.server.registry.sessions.open == 0
+    measurement = json.loads(report[0].read_text())["measurement"]
+    assert measurement["errors"] == {}
+    assert measurement["answered"] == 3 * 10
+    assert measurement["sessions_left"] == 0
+    secret = key[-16:]
+    assert all(secret not in text for text in (printed, *(path.read_text() for path in report)))
 
 
 def test_a_server_without_grpc_is_named(tmp_path: Path) -> None:

@@ -23,7 +23,9 @@ from hetsyn_client import (
 )
 from hetsyn_client.access import Access
 from hetsyn_client.commands import record, stream
+from hetsyn_client.loadtest.commands import bench
 from hetsyn_client.loadtest.served_model import fetch_model
+from hetsyn_client.loadtest.target import Address
 from hetsyn_client.session_steps import TransportName
 from hetsyn_client.terminal.backend import Server
 from hetsyn_client.terminal.source import Source
@@ -163,6 +165,17 @@ def test_the_terminal_sends_them_too(gateway: tuple[str, list[str]], files: tupl
     assert not heads
 
 
+@pytest.mark.parametrize("transport", ["infer", "stream", "streams"])
+def test_a_load_sends_them_too(gateway: tuple[str, list[str]], files: tuple[Path, Path], transport: str) -> None:
+    url, heads = gateway
+    command = [url, "--streams", "1", "--duration-s", "0.5", "--warmup-s", "0", "--transport", transport]
+    environment = {"HETSYN_KEY": KEY, "HETSYN_CA_FILE": str(files[0])}
+    done = CliRunner().invoke(bench, [*command, "--header", "X-Tenant: ward 7"], env=environment)
+    assert done.exit_code == 0, done.output
+    assert {head.split()[1].partition("?")[0] for head in heads} >= {"/models", f"/{transport}"}
+    check_heads(heads, *(head.split()[1].partition("?")[0] for head in heads))
+
+
 def test_the_terminal_says_how_a_key_is_given(tmp_path: Path) -> None:
     keys = tmp_path / "keys.json"
     alice = add_key(keys, "alice", [Scope.metrics])
@@ -188,5 +201,6 @@ def test_the_terminal_says_how_a_key_is_given(tmp_path: Path) -> None:
             ),
         ):
             pass
-        with pytest.raises(InputError, match=r"asks for a key \(401\), and hetsyn bench sends none"):
-            fetch_model(live.url)
+        for given, status in ((None, 401), (alice, 403)):
+            with pytest.raises(InputError, match=rf"a key that may infer \({status}\): give one with --key KEY"):
+                fetch_model(Address.parse(live.url, key=given))

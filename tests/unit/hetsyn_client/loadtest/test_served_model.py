@@ -8,6 +8,7 @@ import pytest
 
 from hetsyn_client.errors import NotFound, ServiceUnreachable
 from hetsyn_client.loadtest.served_model import ServedModel, fetch_model
+from hetsyn_client.loadtest.target import Address
 
 SHD: dict[str, Any] = {
     "name": "shd",
@@ -36,7 +37,7 @@ def ask(
     version: str | None = None,
     form: str | None = None,
 ) -> ServedModel:
-    return fetch_model("http://test", name, version, form, transport=httpx.MockTransport(answer))
+    return fetch_model(Address.parse("http://test"), name, version, form, transport=httpx.MockTransport(answer))
 
 
 def test_the_default_model_and_a_named_one() -> None:
