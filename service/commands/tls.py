@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import ssl
 from pathlib import Path
 
-from service.errors import HetsynError
 from service.keys.files import CertificateFiles
 
 WATCH_S = 1.0
-
-log = logging.getLogger("hetsyn.tls")
 
 
 class Certificate:
@@ -48,12 +44,8 @@ class Certificate:
 
     def refresh(self) -> None:
         """Read the files again if they have changed. Some that cannot be used leave the certificate as it is."""
-        if not self._files.have_changed():
-            return
-        try:
-            self._files.check()  # a pair that does not fit would spoil the one in use
-            self._files.load(self.context)
-        except HetsynError as error:
-            log.error("the certificate stays as it was: %s", error)
-        else:
-            log.info("new certificate of %s", self._files.chain)
+        self._files.read_again(self._read)
+
+    def _read(self) -> None:
+        self._files.check()  # a pair that does not fit would spoil the one in use
+        self._files.load(self.context)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,6 @@ import grpc
 
 from service.errors import HetsynError
 from service.keys.files import CertificateFiles
-
-log = logging.getLogger("hetsyn.tls")
 
 
 def credentials_of(chain: Path, key: Path) -> Any:
@@ -34,16 +31,4 @@ def credentials_of(chain: Path, key: Path) -> Any:
             raise HetsynError(f"{error.filename}: {error.strerror}: name a file that the server may read") from error
         return grpc.ssl_server_certificate_configuration([pair])
 
-    def changed() -> Any:
-        """The new certificate; None leaves it as it is."""
-        try:
-            if not files.have_changed():
-                return None
-            configuration = read()
-        except HetsynError as error:
-            log.error("the certificate of gRPC stays as it was: %s", error)
-            return None
-        log.info("the certificate of gRPC was read again: %s", chain)
-        return configuration
-
-    return grpc.dynamic_ssl_server_credentials(read(), changed)
+    return grpc.dynamic_ssl_server_credentials(read(), lambda: files.read_again(read))

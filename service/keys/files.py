@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from service.errors import HetsynError
 
 Stamp = tuple[int, ...] | None
+T = TypeVar("T")
+
+log = logging.getLogger("hetsyn.tls")
 
 
 def stamp(path: Path) -> Stamp:
@@ -34,14 +40,30 @@ class CertificateFiles:
         self.key = key
         self._options = options
         self._seen = self._stamps()
+        self._problem = ""
 
-    def have_changed(self) -> bool:
-        """Whether they have changed since the last call, or since the beginning."""
+    def read_again(self, read: Callable[[], T]) -> T | None:
+        """What ``read`` gives if the files have changed since it last could; None leaves the certificate as it is.
+
+        Files that cannot be used are tried again at the next call: one of them may still be being written.
+
+        Args:
+            read: reads them, or raises ``HetsynError``.
+        """
         stamps = self._stamps()
         if stamps == self._seen:
-            return False
-        self._seen = stamps
-        return True
+            return None
+        try:
+            found = read()
+        except HetsynError as error:
+            if self._problem != str(error):
+                self._problem = str(error)
+                log.error("the certificate of %s stays as it was: %s", self._options, error)
+            return None
+        # as they were before they were read: what changed meanwhile is read at the next call
+        self._seen, self._problem = stamps, ""
+        log.info("the certificate of %s was read again: %s", self._options, self.chain)
+        return found
 
     def load(self, context: ssl.SSLContext) -> None:
         """Have handshakes present the certificate.

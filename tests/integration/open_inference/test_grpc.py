@@ -95,7 +95,7 @@ def test_a_certificate_is_read_again_when_its_files_change(tmp_path: Path, caplo
             new_cert, new_key = write_certificate(tmp_path / "new")
             new_cert.replace(cert)
             assert presented() == first  # the key is still the old one's
-            assert "the certificate of gRPC stays as it was" in caplog.text
+            assert "the certificate of --grpc-tls-cert and --grpc-tls-key stays as it was" in caplog.text
             new_key.replace(key)
             assert presented() == cert.read_text().strip() != first
             assert client.is_server_live()  # the open connection goes on
