@@ -71,6 +71,12 @@ def export_checkpoint(
     labels: Annotated[
         str | None, typer.Option(metavar="A,B,C", help="Name of each output, in their order, for a network of yours.")
     ] = None,
+    rejected: Annotated[
+        str,
+        typer.Option(
+            metavar="A,B", help="Labels of them that a server answers with null, for what is none of the others."
+        ),
+    ] = "",
     examples: Annotated[
         Path | None,
         typer.Option(
@@ -109,8 +115,14 @@ def export_checkpoint(
     try:
         if checkpoint == SHD_SIZE:
             exported = shd_size(out, seed)
-        elif own := from_saved_network(Path(checkpoint), out, labels, examples, description, input_description):
+        elif own := from_saved_network(
+            Path(checkpoint), out, labels, examples, description, input_description, rejected
+        ):
             exported = own
+        elif labels is not None or rejected:
+            raise ExportError(
+                f"{checkpoint}: a training run has labels of its own: --labels and --rejected are for a network of yours"
+            )
         else:
             exported = from_checkpoint(Path(checkpoint), out, data, quiet_s)
             if as_trained:

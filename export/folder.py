@@ -85,6 +85,11 @@ def names_of(labels: Sequence[str]) -> tuple[str, ...]:
     return tuple(labels)
 
 
+def split_names(text: str) -> list[str]:
+    """The names of a text that has commas between them; none of an empty one."""
+    return [name.strip() for name in text.split(",")] if text else []
+
+
 def check_labels(labels: tuple[str, ...], outputs: int, rule: str) -> None:
     """Check that each output has a label of its own; a trace may have others, or none.
 
@@ -99,6 +104,21 @@ def check_labels(labels: tuple[str, ...], outputs: int, rule: str) -> None:
     twice = sorted({label for label in labels if labels.count(label) > 1})
     if twice:
         raise ExportError(f"label {twice[0]!r} stands for two outputs: give each output a label of its own")
+
+
+def rejected_of(labels: tuple[str, ...], rejected: Sequence[str]) -> tuple[str, ...]:
+    """The labels that answer null, in the order of all labels.
+
+    Raises:
+        ExportError: they are not some of the labels.
+    """
+    names = names_of(rejected)
+    for name in names:
+        if name not in labels:
+            raise ExportError(f"rejected label {name!r}: there is no such label, give some of {', '.join(labels)}")
+    if names and set(labels) <= set(names):
+        raise ExportError("every label is rejected, so a server would name none: leave at least one")
+    return tuple(label for label in labels if label in names)
 
 
 def arrays_file(arrays: Mapping[str, NDArray[np.generic]]) -> bytes:

@@ -31,6 +31,9 @@ def import_file(
     file: Annotated[Path, typer.Argument(help="ONNX file; its graph is one step.")],
     out: Annotated[Path, typer.Option(help="Artifact folder NAME/VERSION; must not exist.")],
     labels: Annotated[str, typer.Option(help="Names of the outputs, in their order: a,b,c. Two for a probability.")],
+    rejected: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Labels that a server answers with null: for none of the others.")
+    ] = None,
     state: Annotated[
         list[str] | None, typer.Option(help="INPUT=OUTPUT: a state and its value after the step. Repeatable.")
     ] = None,
@@ -60,7 +63,7 @@ def import_file(
     tolerance: Annotated[float, typer.Option(help="Largest difference between batches and chunkings.")] = 1e-5,
 ) -> None:
     """Verify against the file itself and write an artifact. If they disagree, nothing is written."""
-    from export.folder import ExportError
+    from export.folder import ExportError, split_names
     from export.onnx_import import import_onnx as run
     from export.parity import ParityError
 
@@ -68,7 +71,8 @@ def import_file(
         report = run(
             file,
             out=out,
-            labels=[label.strip() for label in labels.split(",")],
+            labels=split_names(labels),
+            rejected_labels=split_names(rejected or ""),
             state=_pairs("--state", state, str),
             input=input,
             output=output,

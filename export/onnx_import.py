@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from export.folder import ExportError, names_of
+from export.folder import ExportError, names_of, rejected_of
 from export.onnx_file import OnnxFile, folded, read_onnx
 from export.onnx_ports import Number, Ports, assign_ports, initial_states, input_shape
 from export.step_artifact import StepDescription, StepReport, check_request, write_step
@@ -33,6 +33,7 @@ def import_onnx(
     *,
     out: str | Path,
     labels: Sequence[str],
+    rejected_labels: Sequence[str] = (),
     state: Mapping[str, str],
     input: str | None = None,
     output: str | None = None,
@@ -73,6 +74,8 @@ def import_onnx(
         initial: a state's value before the first step, of one stream, by the name of its input; zeros without.
         output_kind: ``scores``, to which the decision rule is applied, or ``probabilities``, whose logarithms become
             scores: sum_softmax is their mean, last the latest. Of a single one, p, these are 1 - p and p.
+        rejected_labels: labels for what is no class of yours, such as other words: a server answers null in their place
+            when they are the likeliest.
         decision: ``sum_softmax``, ``spike_count``, ``last`` or ``trace``.
         step_s: duration of a step in seconds; of audio it follows.
         description: one line for people.
@@ -104,8 +107,10 @@ def import_onnx(
         rule = DecisionSpec(decision, skip_steps)
     except ValueError as error:
         raise ExportError(str(error)) from error
+    names = names_of(labels)
     described = StepDescription(
-        labels=names_of(labels),
+        labels=names,
+        rejected_labels=rejected_of(names, rejected_labels),
         decision=rule,
         step_s=1e-3 if step_s is None else step_s,
         description=description,

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 
 from export.evaluation import evaluation_of
-from export.folder import ExportError, Provenance, check_labels, names_of
+from export.folder import ExportError, Provenance, check_labels, names_of, rejected_of
 from export.write import FormReport, OnProgress, Source, write_artifact
 from hetsyn_model.network import Network
 from hetsyn_model.spec import ERROR_BOUND, SpecError
@@ -27,6 +27,7 @@ def export_network(
     *,
     out: str | Path,
     labels: Sequence[str],
+    rejected_labels: Sequence[str] = (),
     examples: object = None,
     form: Forms = "both",
     description: str = "",
@@ -43,6 +44,8 @@ def export_network(
         network: trained; it is not changed.
         out: folder NAME/VERSION, which does not exist yet; NAME is the model's name.
         labels: name of each output, in their order; a network of rule ``trace`` may have none.
+        rejected_labels: labels for what is no class of yours, such as other words: a server answers null in their place
+            when they are the likeliest.
         examples: spikes [stream, step, channel] of 0 and 1, or values, to verify the artifact with, with or without
             their classes, which give its accuracy: see :func:`export.evaluation.evaluation_of`. None: random ones.
         form: ``exact``, ``bank``, or both. A session gets the form with the smaller state by default, exact where they
@@ -68,7 +71,7 @@ def export_network(
     if not 0 <= tail_steps <= MAX_TAIL_STEPS:
         raise ExportError(f"tail_steps is {tail_steps}: give 0 to {MAX_TAIL_STEPS}")
     source = replace(
-        source_of(network, out, labels, description, input_description),
+        source_of(network, out, labels, description, input_description, rejected_labels),
         tail_steps=tail_steps,
         provenance=dict(provenance or {}),
     )
@@ -84,7 +87,12 @@ def export_network(
 
 
 def source_of(
-    network: Network, out: Path, labels: Sequence[str], description: str = "", input_description: str = ""
+    network: Network,
+    out: Path,
+    labels: Sequence[str],
+    description: str = "",
+    input_description: str = "",
+    rejected_labels: Sequence[str] = (),
 ) -> Source:
     """A network and its description; ``export_network`` has the arguments.
 
@@ -98,7 +106,8 @@ def source_of(
     names = names_of(labels)
     check_labels(names, network.spec.outputs, network.spec.decision.rule)
     check_values(network)
-    return Source(network, out.parent.name, out.name, description, names, input_description)
+    rejected = rejected_of(names, rejected_labels)
+    return Source(network, out.parent.name, out.name, description, names, input_description, rejected_labels=rejected)
 
 
 def forms_of(form: str) -> tuple[Form, ...]:

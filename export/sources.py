@@ -15,7 +15,7 @@ from experiments.runs.run import RunSpec, open_task
 from experiments.tasks.task import first_streams
 from export.encoders import encoder_parts
 from export.evaluation import Evaluation, evaluation_of, padded, read_examples, seeded_streams
-from export.folder import ExportError
+from export.folder import ExportError, split_names
 from export.own_network import load_network, source_of
 from export.parity import Streams
 from export.write import Source
@@ -85,7 +85,13 @@ def from_checkpoint(path: Path, out: Path, data: Path | None, quiet_s: float | N
 
 
 def from_saved_network(
-    path: Path, out: Path, labels: str | None, examples: Path | None, description: str, input_description: str
+    path: Path,
+    out: Path,
+    labels: str | None,
+    examples: Path | None,
+    description: str,
+    input_description: str,
+    rejected: str = "",
 ) -> Exported | None:
     """The network of a file of ``Network.save()``; None for a checkpoint of ``hetsyn train``.
 
@@ -96,6 +102,7 @@ def from_saved_network(
         examples: ``.npz`` of spikes or values, and of labels where there are some.
         description: one line for people.
         input_description: of the channels, for people.
+        rejected: labels that answer null when they are the likeliest, with commas between them.
 
     Raises:
         ExportError: the file is something else, or labels or examples do not fit.
@@ -104,10 +111,10 @@ def from_saved_network(
     if network is None:
         return None
     spec = network.spec
-    names = [] if labels is None else [name.strip() for name in labels.split(",")]
     if labels is None and spec.decision.rule != "trace":
         raise ExportError(f"{path}: a network without names for its {spec.outputs} outputs: give --labels A,B,C")
-    source = source_of(network, out, names, description, input_description)
+    names, none = split_names(labels or ""), split_names(rejected)
+    source = source_of(network, out, names, description, input_description, none)
     given = None if examples is None else read_examples(examples)
     return Exported(source, evaluation_of(given, spec.channels, spec.outputs, spec.input_kind))
 

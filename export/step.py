@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from export.build import OPSET
-from export.folder import ExportError, Provenance, names_of
+from export.folder import ExportError, Provenance, names_of, rejected_of
 from export.onnx_file import check_nodes
 from export.step_artifact import StepDescription, StepReport, check_request, write_step
 from export.step_checks import Step, check_modes, check_step, checked_step, evaluating, first_line, quiet_torch
@@ -37,6 +37,7 @@ def export_step(
     example_input: Tensor,
     initial_state: Any,
     labels: Sequence[str],
+    rejected_labels: Sequence[str] = (),
     decision: Rule = "sum_softmax",
     step_s: float = 1e-3,
     description: str = "",
@@ -58,6 +59,8 @@ def export_step(
             its values, float32.
         initial_state: of one stream: a tensor [1, ...], or tuples, lists and dicts of them; float32, float16 or bool.
         labels: names of the outputs, in their order; for ``trace`` as many as you like.
+        rejected_labels: labels for what is no class of yours, such as other words: a server answers null in their place
+            when they are the likeliest.
         decision: ``sum_softmax``, ``spike_count``, ``last`` or ``trace``, of the step's output.
         step_s: duration of a step in seconds.
         description: one line for people.
@@ -79,8 +82,10 @@ def export_step(
         FileExistsError: there is something at ``out``.
     """
     path = Path(out).resolve()
+    names = names_of(labels)
     described = StepDescription(
-        labels=names_of(labels),
+        labels=names,
+        rejected_labels=rejected_of(names, rejected_labels),
         decision=_decision(decision, skip_steps),
         step_s=step_s,
         description=description,

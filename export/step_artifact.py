@@ -45,6 +45,7 @@ class StepDescription:
         tail_steps: steps of silence that end a stream.
         tolerance: see ``service.contract.manifest.FormDescription``.
         encoder: of audio whose samples are the values; None without.
+        rejected_labels: labels that answer null when they are the likeliest.
         provenance: further entries.
     """
 
@@ -57,6 +58,7 @@ class StepDescription:
     tail_steps: int = 0
     tolerance: float = TOLERANCE
     encoder: contract.EncoderDescription | None = None
+    rejected_labels: tuple[str, ...] = ()
     provenance: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
 
 
@@ -184,6 +186,7 @@ def _manifest(
         version=out.name,
         description=description.description,
         labels=description.labels,
+        rejected_labels=description.rejected_labels,
         input=contract.InputDescription(
             kind=description.input_kind,
             channels=step.channels,

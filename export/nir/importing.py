@@ -114,9 +114,19 @@ def import_nir(
         provenance["nir.read_otherwise"] = "; ".join(graph.notes)
     folder = Path(out).resolve()
     names = _labels(graph, program, labels)
+    written = _text(graph.metadata.get("hetsyn.rejected_labels", ""))
+    rejected = [name for name in written.split("\n") if name in names]  # other labels may have been given
     description = description or f"from NIR: {', '.join(_layers(graph, program))}"
     if network is not None:
-        export_network(network, out=folder, labels=names, form="exact", description=description, provenance=provenance)
+        export_network(
+            network,
+            out=folder,
+            labels=names,
+            rejected_labels=rejected,
+            form="exact",
+            description=description,
+            provenance=provenance,
+        )
     else:
         is_counted = rule_of.counts_spikes and program.convention.multiple
         if is_counted and skipped:
@@ -128,6 +138,7 @@ def import_nir(
             example_input=torch.zeros(1, _channels(program)),
             initial_state=module.initial_state(),
             labels=names,
+            rejected_labels=rejected,
             decision="last" if is_counted else rule_of.rule,
             skip_steps=rule_of.skip_steps,
             step_s=step_s,

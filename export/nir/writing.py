@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from export.folder import ExportError
+from export.folder import ExportError, rejected_of
 from export.nir.convention import Reset, Rule
 from export.nir.errors import NirError
 from export.nir.layers import in_parts, whole
@@ -61,6 +61,7 @@ def export_nir(
     form: Form | None = None,
     rule: Rule = "exponential",
     labels: tuple[str, ...] = (),
+    rejected_labels: tuple[str, ...] = (),
 ) -> Written:
     """Write a network as a NIR file.
 
@@ -71,16 +72,21 @@ def export_nir(
         form: that is written. Without it ``exact`` where a neuron has one decay a path, else ``bank``.
         rule: of the file's time constants; the importer has to use the same.
         labels: names of the outputs, which our importer takes; without them those of an artifact.
+        rejected_labels: those that answer null when they are the likeliest; of an artifact's labels, the artifact's.
 
     Raises:
         NirError: NIR cannot hold the network so; the message says what to do.
         FileExistsError: there is something at ``out``.
     """
-    network, found = (source, ()) if isinstance(source, Network) else _open(Path(source))
+    network, found, rejected = (source, (), ()) if isinstance(source, Network) else _open(Path(source))
+    if not labels:
+        labels, rejected_labels = found, rejected_labels or rejected
     path = Path(out)
     if path.exists():
         raise FileExistsError(f"{path} exists: files are never overwritten, choose another name")
-    graph, chosen, error = to_nir(network, as_lif=as_lif, form=form, rule=rule, labels=labels or found)
+    graph, chosen, error = to_nir(
+        network, as_lif=as_lif, form=form, rule=rule, labels=labels, rejected_labels=rejected_labels
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.part")
     try:
@@ -98,6 +104,7 @@ def to_nir(
     form: Form | None = None,
     rule: Rule = "exponential",
     labels: tuple[str, ...] = (),
+    rejected_labels: tuple[str, ...] = (),
 ) -> tuple[Any, Form, float]:
     """A network as a ``nir.NIRGraph``, the form that it is of, and its kernel error. Arguments as :func:`export_nir`.
 
@@ -132,12 +139,13 @@ def to_nir(
         source = (whole if as_lif else in_parts)(writer, spec, layer, source)
     writer.add("output", writer.nir.Output(np.array([spec.outputs])), source)
     error = max(errors.values(), default=0.0)
-    metadata = _metadata(compiled, rule, error, labels)
+    rejected = rejected_of(labels, rejected_labels)
+    metadata = _metadata(compiled, rule, error, {"labels": labels, "rejected_labels": rejected})
     graph = writer.nir.NIRGraph(nodes=writer.nodes, edges=writer.edges, metadata=metadata, type_check=False)
     return graph, chosen, error
 
 
-def _metadata(compiled: Compiled, rule: Rule, error: float, labels: tuple[str, ...]) -> Mapping[str, Any]:
+def _metadata(compiled: Compiled, rule: Rule, error: float, names: Mapping[str, tuple[str, ...]]) -> Mapping[str, Any]:
     spec = compiled.spec
     metadata: dict[str, Any] = {
         "hetsyn.dt": spec.step_s,
@@ -149,24 +157,26 @@ def _metadata(compiled: Compiled, rule: Rule, error: float, labels: tuple[str, .
         "hetsyn.decision": spec.decision.rule,
         "hetsyn.skip_steps": spec.decision.skip_steps,
     }
-    return metadata | ({"hetsyn.labels": "\n".join(labels)} if labels else {})
+    return metadata | {f"hetsyn.{kind}": "\n".join(each) for kind, each in names.items() if each}
 
 
-def _open(path: Path) -> tuple[Network, tuple[str, ...]]:
-    """A network from disk, and its labels where they are known."""
+def _open(path: Path) -> tuple[Network, tuple[str, ...], tuple[str, ...]]:
+    """A network from disk, and its labels and rejected labels where they are known."""
     labels: tuple[str, ...] = ()
+    rejected: tuple[str, ...] = ()
     file = path
     if path.is_dir():
         if versions := sorted(found.parent for found in path.glob(f"*/{MANIFEST}")):
             raise NirError(f"{path}: the folder of a model: name a version of it, such as {versions[-1]}")
         artifact = Artifact.open(path)
-        labels, file = artifact.manifest.labels, artifact.folder / CHECKPOINT
+        labels, rejected = artifact.manifest.labels, artifact.manifest.rejected_labels
+        file = artifact.folder / CHECKPOINT
         if not file.is_file():
             raise NirError(
                 f"{artifact.folder}: an artifact without {CHECKPOINT}, whose network is in its graph alone: "
                 "give another"
             )
     try:
-        return load_network(file) or Checkpoint.load(file).network, labels
+        return load_network(file) or Checkpoint.load(file).network, labels, rejected
     except (ExportError, CheckpointFileError) as error:
         raise NirError(str(error)) from error

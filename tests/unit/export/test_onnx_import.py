@@ -346,18 +346,29 @@ def test_the_command_imports_and_says_what_is_wrong(tmp_path: Path) -> None:
     np.savez(tmp_path / "begin.npz", h0=np.ones((1, 1, HIDDEN), np.float32))
     begin = ["--initial", str(tmp_path / "begin.npz")]
     options = ["--state", "h0=hn", "--constant", "rate=16000", "--batch-axis", "h0=1", "--shape", "3", *begin]
-    request = [str(file), "--labels", "left, right", "--out", str(tmp_path / "gate" / "1"), *options]
+    request = [
+        str(file),
+        "--labels",
+        "left, right",
+        "--rejected",
+        "right",
+        "--out",
+        str(tmp_path / "gate" / "1"),
+        *options,
+    ]
     done = CliRunner().invoke(command, request)
     assert done.exit_code == 0, done.output
     assert "tolerance 1e-05" in done.output
     assert done.output.endswith(f"model gate, version 1: hetsyn serve --models {tmp_path}\n")
     artifact = Artifact.open(tmp_path / "gate" / "1")
     assert artifact.manifest.labels == ("left", "right")
+    assert artifact.manifest.rejected_labels == ("right",)
     again = CliRunner().invoke(command, request)
     assert (again.exit_code, "choose another version" in again.output) == (2, True)
     for wrong, sentence in (
         (["--state", "h0"], "--state 'h0': give NAME=VALUE"),
         (["--constant", "rate=fast"], "--constant 'rate=fast': give NAME=VALUE, the value a number"),
+        (["--rejected", "up"], "rejected label 'up': there is no such label, give some of left, right"),
         (["--shape", "3,x"], "--shape '3,x': give lengths above 0"),
         (["--initial", str(file)], "is no .npz file of arrays"),
     ):

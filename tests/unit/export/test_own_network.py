@@ -56,6 +56,18 @@ def test_an_artifact_says_what_it_is(tmp_path: Path) -> None:
     assert not made.banks
 
 
+def test_labels_that_answer_null(tmp_path: Path) -> None:
+    export.export_network(network(), out=tmp_path / "side/1", labels=LABELS, rejected_labels=["right"], form="exact")
+    assert Artifact.open(tmp_path / "side/1").manifest.rejected_labels == ("right",)
+    for rejected, sentence in (
+        (["up"], "rejected label 'up': there is no such label, give some of left, right"),
+        (LABELS[::-1], "every label is rejected"),
+        ("right", "labels are one text, 'right'"),
+    ):
+        with pytest.raises(ExportError, match=sentence):
+            export.export_network(network(), out=tmp_path / "side/2", labels=LABELS, rejected_labels=rejected)
+
+
 @pytest.mark.parametrize("form", ["exact", "bank"])
 def test_one_form_can_be_written_alone(tmp_path: Path, form: Any) -> None:
     (report,) = export.export_network(network(), out=str(tmp_path / "side/1"), labels=LABELS, form=form)

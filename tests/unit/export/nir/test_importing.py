@@ -17,7 +17,7 @@ pytest.importorskip("onnxscript", reason="torch exports ONNX with onnxscript: pi
 
 import nir
 
-from export import export_nir, import_nir
+from export import export_network, export_nir, import_nir
 from export.nir.commands import export_nir as export_command
 from export.nir.commands import import_nir as import_command
 from export.nir.convention import Convention, Reset, convention
@@ -147,12 +147,21 @@ def test_several_spikes_in_a_step_are_counted_by_the_cell(tmp_path: Path) -> Non
 
 def test_our_own_file_needs_no_options(tmp_path: Path) -> None:
     spec = NetworkSpec(6, (8,), 3, neuron=NeuronSpec(decay_range=(0.0, 0.99)))
-    export_nir(Network(spec, seed=1), out=tmp_path / "network.nir", labels=("left", "right", "none"))
+    export_nir(
+        Network(spec, seed=1), out=tmp_path / "network.nir", labels=("left", "right", "none"), rejected_labels=("none",)
+    )
     imported = import_nir(tmp_path / "network.nir", out=tmp_path / "m" / "1")
     manifest = Artifact.open(imported.folder).manifest
     assert manifest.labels == ("left", "right", "none")
+    assert manifest.rejected_labels == ("none",)
     assert (imported.convention.rule, manifest.input.step_s) == ("exponential", 1e-3)
     assert imported.fidelity.verdict == "faithful"
+    # an artifact's are written too, and other labels reject none
+    export_network(Network(spec, seed=1), out=tmp_path / "m/2", labels=["a", "b", "none"], rejected_labels=["none"])
+    export_nir(tmp_path / "m/2", out=tmp_path / "again.nir")
+    for version, labels, rejected in (("3", None, ("none",)), ("4", ["a", "b", "c"], ())):
+        again = import_nir(tmp_path / "again.nir", out=tmp_path / "m" / version, labels=labels)
+        assert Artifact.open(again.folder).manifest.rejected_labels == rejected
 
 
 def test_what_is_given_goes_before_the_producer_s_default() -> None:
