@@ -120,9 +120,7 @@ def export_checkpoint(
         ):
             exported = own
         elif labels is not None or rejected:
-            raise ExportError(
-                f"{checkpoint}: a training run has labels of its own: --labels and --rejected are for a network of yours"
-            )
+            raise ExportError(f"{checkpoint}: a training run has labels of its own: leave out --labels and --rejected")
         else:
             exported = from_checkpoint(Path(checkpoint), out, data, quiet_s)
             if as_trained:
