@@ -9,7 +9,7 @@ install: .venv/.installed-all
 demo: .venv/.installed-serving
 	$(BIN)/python examples/demo.py
 
-# Tests run in as many processes as there are processors, four at most: PROCESSES=0 runs them in this one. CI sets
+# Tests run in a process for each core, in four at most: PROCESSES=0 runs them in this one. CI sets
 # COVERAGE=1: then the branch coverage must reach its floors. Tests that need a data set or a GPU's tools are
 # skipped if it is missing, and the coverage may then be too low.
 PROCESSES ?= auto

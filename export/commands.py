@@ -114,6 +114,8 @@ def export_checkpoint(
     as_trained = bank_size is None and error_bound is None
     try:
         if checkpoint == SHD_SIZE:
+            if labels is not None or rejected:
+                raise ExportError(f"{SHD_SIZE} has labels of its own: leave out --labels and --rejected")
             exported = shd_size(out, seed)
         elif own := from_saved_network(
             Path(checkpoint), out, labels, examples, description, input_description, rejected

@@ -115,7 +115,8 @@ def rejected_of(labels: tuple[str, ...], rejected: Sequence[str]) -> tuple[str, 
     names = names_of(rejected)
     for name in names:
         if name not in labels:
-            raise ExportError(f"rejected label {name!r}: there is no such label, give some of {', '.join(labels)}")
+            some = f"give some of {', '.join(labels)}" if labels else "the network has none"
+            raise ExportError(f"rejected label {name!r}: there is no such label, {some}")
     if names and set(labels) <= set(names):
         raise ExportError("every label is rejected, so a server would name none: leave at least one")
     return tuple(label for label in labels if label in names)

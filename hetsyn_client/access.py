@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from hetsyn_client.errors import InputError
+
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 
 
 @dataclass(frozen=True)
@@ -47,11 +50,13 @@ class Access:
             raise InputError(f"{url!r} is not the address of a server: write http://HOST:PORT")
         sent = dict(headers or {})
         if key is not None:
+            if not key or key != key.strip():  # it is not repeated here
+                raise InputError("the key is empty or has a space at an end: give it as hetsyn keys has shown it")
             if any(name.lower() == "authorization" for name in sent):
                 raise InputError("there are a key and a header Authorization: give one of them")
             sent["Authorization"] = f"Bearer {key}"
         for name, value in sent.items():
-            if not (name and value.isascii() and value.isprintable() and name.isascii() and name.isprintable()):
+            if not _NAME.fullmatch(name) or not (value.isascii() and value.isprintable()) or value != value.strip():
                 raise InputError(f"the header {name!r} has characters that HTTP does not take: give ASCII, one line")
         tls = None
         if ca_file is not None:

@@ -51,6 +51,9 @@ def import_file(
         typer.Option(help="That a neuron fires in a step at most: single, or multiple as Sinabs does by default."),
     ] = None,
     labels: Annotated[str | None, typer.Option(help="Names of the outputs, with commas. Default: numbers.")] = None,
+    rejected: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Labels that a server answers with null: for none of the others.")
+    ] = None,
     decision: Annotated[
         DecisionName | None,
         typer.Option(help="Rule of the decision. Default: spike_count for an Output of spikes, else sum_softmax."),
@@ -69,7 +72,7 @@ def import_file(
     description: Annotated[str, typer.Option(help="One line for people.")] = "",
 ) -> None:
     """Put a NIR graph into steps, judge the result on a probe, and write it as an artifact."""
-    from export.folder import ExportError
+    from export.folder import ExportError, split_names
     from export.nir.errors import NirError, Unsupported
     from export.nir.importing import import_nir as run
     from export.parity import ParityError
@@ -83,7 +86,8 @@ def import_file(
             reset=reset,
             producer=producer,
             spikes=spikes,
-            labels=None if labels is None else [label.strip() for label in labels.split(",")],
+            labels=None if labels is None else split_names(labels),
+            rejected_labels=None if rejected is None else split_names(rejected),
             decision=decision,
             step_s=step_s,
             description=description,

@@ -58,6 +58,7 @@ def import_nir(
     producer: str | None = None,
     spikes: str | None = None,
     labels: Sequence[str] | None = None,
+    rejected_labels: Sequence[str] | None = None,
     decision: DecisionRule | None = None,
     skip_steps: int | None = None,
     step_s: float | None = None,
@@ -81,6 +82,8 @@ def import_nir(
             what is not given.
         spikes: ``single``, or ``multiple``: as many in a step as a potential holds thresholds (Sinabs's default).
         labels: names of the outputs; 0, 1, … without.
+        rejected_labels: those that a server answers with null when they are the likeliest; without them those that the
+            file names.
         decision: rule of the decision; without one ``spike_count`` for an Output of spikes, else ``sum_softmax``. With
             several spikes in a step the cell itself counts, and the rule is ``last``.
         skip_steps: the first steps of a stream, which do not count.
@@ -114,8 +117,9 @@ def import_nir(
         provenance["nir.read_otherwise"] = "; ".join(graph.notes)
     folder = Path(out).resolve()
     names = _labels(graph, program, labels)
-    written = _text(graph.metadata.get("hetsyn.rejected_labels", ""))
-    rejected = [name for name in written.split("\n") if name in names]  # other labels may have been given
+    written = _text(graph.metadata.get("hetsyn.rejected_labels", "")).split("\n")
+    # other labels may have been given than the file has
+    rejected = [name for name in written if name in names] if rejected_labels is None else rejected_labels
     description = description or f"from NIR: {', '.join(_layers(graph, program))}"
     if network is not None:
         export_network(

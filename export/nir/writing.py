@@ -72,15 +72,15 @@ def export_nir(
         form: that is written. Without it ``exact`` where a neuron has one decay a path, else ``bank``.
         rule: of the file's time constants; the importer has to use the same.
         labels: names of the outputs, which our importer takes; without them those of an artifact.
-        rejected_labels: those that answer null when they are the likeliest; of an artifact's labels, the artifact's.
+        rejected_labels: those that answer null when they are the likeliest; without them those of an artifact.
 
     Raises:
         NirError: NIR cannot hold the network so; the message says what to do.
         FileExistsError: there is something at ``out``.
     """
     network, found, rejected = (source, (), ()) if isinstance(source, Network) else _open(Path(source))
-    if not labels:
-        labels, rejected_labels = found, rejected_labels or rejected
+    labels = labels or found
+    rejected_labels = rejected_labels or tuple(name for name in rejected if name in labels)
     path = Path(out)
     if path.exists():
         raise FileExistsError(f"{path} exists: files are never overwritten, choose another name")
@@ -139,7 +139,10 @@ def to_nir(
         source = (whole if as_lif else in_parts)(writer, spec, layer, source)
     writer.add("output", writer.nir.Output(np.array([spec.outputs])), source)
     error = max(errors.values(), default=0.0)
-    rejected = rejected_of(labels, rejected_labels)
+    try:
+        rejected = rejected_of(labels, rejected_labels)
+    except ExportError as problem:
+        raise NirError(str(problem)) from problem
     metadata = _metadata(compiled, rule, error, {"labels": labels, "rejected_labels": rejected})
     graph = writer.nir.NIRGraph(nodes=writer.nodes, edges=writer.edges, metadata=metadata, type_check=False)
     return graph, chosen, error

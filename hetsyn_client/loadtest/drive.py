@@ -85,6 +85,8 @@ class Drive:
         ]
         self._abandoned_sessions: list[str] = []
         self._undropped = 0
+        self._put_off: list[bytes] = []  # deletions that the server wants later
+        self._put_off_s = 0.0
         self._answers = 0  # to chunks
         self._is_over = False
         self._sent_until_s = 0.0  # once it is over
@@ -207,8 +209,11 @@ class Drive:
     def answered(self, job: Job, response: Response, now_s: float) -> None:
         stream = job.stream
         if stream is None:
-            if response.status < 500:
+            if response.status < 300 or response.status == 404:
                 self._undropped -= 1  # deleted, or never opened
+            elif response.retry_after_s is not None:
+                self._put_off.append(job.request)
+                self._put_off_s = min(response.retry_after_s, LONGEST_PAUSE_S)
             return
         self._answers += 1
         pause_s = 0.0
@@ -258,9 +263,17 @@ class Drive:
         sessions = self._abandoned_sessions + [s.open_session for s in self._streams if s.open_session is not None]
         requests = [request for session in sessions if (request := self._target.drop(session)) is not None]
         self._undropped = len(requests)
-        now_s = time.perf_counter()
-        for request in requests:
-            self._carrier.send(Job(request, None, now_s))
-        if not await self._carrier.idle(DROP_TIMEOUT_S):
-            self._carrier.abandon()
+        until_s = time.perf_counter() + DROP_TIMEOUT_S
+        while requests:
+            now_s = time.perf_counter()
+            for request in requests:
+                self._carrier.send(Job(request, None, now_s))
+            if not await self._carrier.idle(until_s - now_s):
+                self._carrier.abandon()
+                break
+            requests, self._put_off = self._put_off, []
+            if requests:
+                if time.perf_counter() + self._put_off_s >= until_s:
+                    break
+                await asyncio.sleep(self._put_off_s)  # the server has said when
         return self._undropped

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import grpc
 from tritonclient.grpc import service_pb2
 
-from hetsyn_client.errors import ServiceUnreachable
+from hetsyn_client.errors import InputError, ServiceUnreachable
 from hetsyn_client.loadtest.carrier import CONNECT_TIMEOUT_S, OPENED_TOGETHER, SWEEP_S, Carrier, CarrierOwner, Job
 from hetsyn_client.loadtest.open_inference import OpenInferenceTarget
 from hetsyn_client.loadtest.pool import Pool
@@ -20,7 +21,8 @@ from hetsyn_client.loadtest.target import Response
 MOST_CONNECTIONS = 4  # unless fewer are wanted
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
 DONE = Response(200, b"", None)
-FULL = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED}
+FULL = {grpc.StatusCode.UNAVAILABLE: 503, grpc.StatusCode.RESOURCE_EXHAUSTED: 429}  # as HTTP says it
+_NAME = re.compile(r"[0-9a-z_.-]+(?<!-bin)")
 RETRY_S = 1.0
 
 
@@ -64,7 +66,7 @@ class GrpcPool:
         self._limit = limit
         self._timeout_s = timeout_s
         self._owner = owner
-        self._metadata = tuple((name.lower(), value) for name, value in target.address.headers.items())
+        self._metadata = metadata_of(target.address.headers)
         self._channels: list[Any] = []
         self._calls: list[Any] = []
         self._under_way: dict[asyncio.Task[None], Job] = {}
@@ -144,11 +146,24 @@ class GrpcPool:
             if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
                 self._owner.failed(job, "timeout", now_s)
             elif error.code() in FULL:
-                self._owner.answered(job, Response(503, b"", RETRY_S), now_s)
+                self._owner.answered(job, Response(FULL[error.code()], b"", RETRY_S), now_s)
             else:
                 self._owner.failed(job, error.code().name, now_s)
         else:
             self._owner.answered(job, DONE, time.perf_counter())
+
+
+def metadata_of(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Headers as gRPC sends them. ``Host`` is the channel's.
+
+    Raises:
+        InputError: a name is none of gRPC's.
+    """
+    found = tuple((name.lower(), value) for name, value in headers.items() if name.lower() != "host")
+    for name, _ in found:
+        if not _NAME.fullmatch(name):
+            raise InputError(f"the header {name!r} cannot go over gRPC: its names have a-z, 0-9, -, _ and ., no -bin")
+    return found
 
 
 def _parameter(value: bool | int | str) -> Any:

@@ -88,6 +88,11 @@ def _get(http: httpx.Client, path: str, query: dict[str, str]) -> dict[str, Any]
     try:
         response = http.get(path, params=query)
     except httpx.TransportError as error:
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            raise ServiceUnreachable(
+                f"{http.base_url}: its certificate is not trusted ({error}): name the file of its certificate "
+                "authority with --ca-file"
+            ) from error
         raise ServiceUnreachable(f"{http.base_url}: {error}: is 'hetsyn serve' running there?") from error
     try:
         answer = response.json()
@@ -96,9 +101,10 @@ def _get(http: httpx.Client, path: str, query: dict[str, str]) -> dict[str, Any]
     if response.status_code == 404 and isinstance(answer, dict) and "detail" in answer:
         raise NotFound(str(answer["detail"]))
     if response.status_code in (401, 403):
+        detail = str(answer.get("detail", "")) if isinstance(answer, dict) else ""
+        said = detail.partition(":")[0] or "it asks for a key"
         raise InputError(
-            f"{http.base_url} asks for a key that may infer ({response.status_code}): give one with --key KEY or "
-            "HETSYN_KEY"
+            f"{http.base_url} ({response.status_code}): {said}: give a key that may infer with --key KEY or HETSYN_KEY"
         )
     if not response.is_success or not isinstance(answer, dict):
         raise ServiceUnreachable(

@@ -132,7 +132,8 @@ class Address:
     @cached_property
     def fields(self) -> str:
         """The lines of a request's head that are the same in each: ``Host``, and the headers."""
-        return "".join(f"{name}: {value}\r\n" for name, value in {"Host": self.authority, **self.headers}.items())
+        host = {} if any(name.lower() == "host" for name in self.headers) else {"Host": self.authority}
+        return "".join(f"{name}: {value}\r\n" for name, value in {**host, **self.headers}.items())
 
     @property
     def tls(self) -> ssl.SSLContext | None:
@@ -185,7 +186,7 @@ class HetsynTarget:
     def judge(self, response: Response) -> ChunkOutcome:
         if response.status == 200:
             return ChunkOutcome.APPLIED
-        if response.status == 503 and response.retry_after_s is not None:
+        if response.status in (429, 503) and response.retry_after_s is not None:
             return ChunkOutcome.REFUSED
         return ChunkOutcome.FAILED
 

@@ -74,6 +74,7 @@ def _facts(model: dict[str, Any]) -> dict[str, Any]:
         "input": model["input"]["description"] or model["input"]["kind"],
         "encoder": f"none: takes {model['input']['kind']}" if encoder is None else _encoder(encoder),
         "labels": ", ".join(model["labels"]) or "none",
+        **({"answers null for": ", ".join(model["rejected_labels"])} if model["rejected_labels"] else {}),
         "decision": f"{decision['rule']}, skips {decision['skip_steps']} steps, tail of {decision['tail_steps']}",
         "files": f"{len(model['files'])}, {model['total_bytes']:,} bytes, hashes match",
     }

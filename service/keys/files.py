@@ -52,6 +52,7 @@ class CertificateFiles:
         """
         stamps = self._stamps()
         if stamps == self._seen:
+            self._problem = ""
             return None
         try:
             found = read()

@@ -12,16 +12,18 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.server_process import free_port
-from hetsyn_client.errors import ServiceUnreachable
+from hetsyn_client.errors import InputError, ServiceUnreachable
 from hetsyn_client.loadtest.commands import Transport, bench
 from service.keys.caller import Scope
 from service.settings import GrpcSettings
 from tests.support.artifact import write_artifact
+from tests.support.certificate import write_certificate
 from tests.support.fake_graph import load_fake
 from tests.support.gate import Gate
 from tests.support.keyed import add_key, keyed_server
 from tests.support.open_inference import live_server
 from tests.support.running_server import running
+from tests.support.tls_relay import relayed_with_tls
 from tests.support.tools import NO_TRITONCLIENT
 
 
@@ -113,6 +115,36 @@ def test_a_key_goes_with_every_chunk_and_into_no_report(tmp_path: Path, transpor
     assert measurement["sessions_left"] == 0
     secret = key[-16:]
     assert all(secret not in text for text in (printed, *(path.read_text() for path in report)))
+
+
+@pytest.mark.parametrize("name", ["X~Tenant", "X-Trace-bin"])
+def test_a_header_that_grpc_does_not_take_is_named(tmp_path: Path, name: str) -> None:
+    if find_spec("tritonclient") is None:
+        pytest.skip(NO_TRITONCLIENT)
+    write_artifact(tmp_path)
+    with running(tmp_path, load_fake) as url:
+        result = CliRunner().invoke(bench, [url, "--transport", "grpc", "--header", f"{name}: 7"])
+    assert isinstance(result.exception, InputError)
+    assert f"the header {name.lower()!r} cannot go over gRPC" in str(result.exception)
+
+
+def test_grpc_trusts_a_file_of_certificates(tmp_path: Path) -> None:
+    if find_spec("tritonclient") is None or find_spec("grpc_health") is None:
+        pytest.skip(NO_TRITONCLIENT)
+    files = write_certificate(tmp_path)
+    with (
+        live_server(tmp_path / "models", grpc=GrpcSettings(0, *files)) as live,
+        relayed_with_tls(int(live.url.rpartition(":")[2]), *files) as (url, _),
+    ):
+        run(
+            url,
+            *("--ca-file", str(files[0]), "--header", "X-Tenant: 7", "--transport", "grpc", "--streams", "2"),
+            *("--duration-s", "0.5", "--grpc-port", live.grpc.partition(":")[2], "--json", str(tmp_path / "x.json")),
+        )
+        refused = CliRunner().invoke(bench, [url])
+    assert json.loads((tmp_path / "x.json").read_text())["measurement"]["errors"] == {}
+    assert isinstance(refused.exception, ServiceUnreachable)
+    assert "name the file of its certificate authority with --ca-file" in str(refused.exception)
 
 
 def test_a_server_without_grpc_is_named(tmp_path: Path) -> None:

@@ -159,8 +159,17 @@ def test_our_own_file_needs_no_options(tmp_path: Path) -> None:
     # an artifact's are written too, and other labels reject none
     export_network(Network(spec, seed=1), out=tmp_path / "m/2", labels=["a", "b", "none"], rejected_labels=["none"])
     export_nir(tmp_path / "m/2", out=tmp_path / "again.nir")
-    for version, labels, rejected in (("3", None, ("none",)), ("4", ["a", "b", "c"], ())):
-        again = import_nir(tmp_path / "again.nir", out=tmp_path / "m" / version, labels=labels)
+    same = ("a", "b", "none")
+    export_nir(tmp_path / "m/2", out=tmp_path / "same.nir", labels=same)
+    for version, file, labels, rejects, rejected in (
+        ("3", "again", None, None, ("none",)),
+        ("4", "again", ["a", "b", "c"], None, ()),
+        ("5", "same", None, None, ("none",)),
+        ("6", "again", None, ["a"], ("a",)),
+        ("7", "again", None, [], ()),
+    ):
+        out = tmp_path / "m" / version
+        again = import_nir(tmp_path / f"{file}.nir", out=out, labels=labels, rejected_labels=rejects)
         assert Artifact.open(again.folder).manifest.rejected_labels == rejected
 
 
@@ -203,7 +212,7 @@ def test_the_commands_say_what_they_found(tmp_path: Path) -> None:
     assert refused.exit_code == 2
     assert "node 'n1' is reset at a spike, and NIR does not say how: give --reset zero or --reset" in refused.output
     assert [path.name for path in tmp_path.iterdir()] == ["network.nir"]
-    done = run(import_command, [*given, "--reset", "subtract", "--labels", "a,b,c,d"])
+    done = run(import_command, [*given, "--reset", "subtract", "--labels", "a,b,c,d", "--rejected", "d"])
     assert done.exit_code == 0, done.output
     verdict, by, written, serving = done.output.strip().splitlines()
     assert verdict.startswith("faithful: 0 of ")
@@ -212,6 +221,7 @@ def test_the_commands_say_what_they_found(tmp_path: Path) -> None:
     assert serving == f"model m, version 1: hetsyn serve --models {tmp_path}"
     manifest = json.loads((tmp_path / "m" / "1" / "manifest.json").read_text())
     assert manifest["labels"] == ["a", "b", "c", "d"]
+    assert manifest["rejected_labels"] == ["d"]
     back = run(export_command, [str(tmp_path / "m" / "1"), "--out", str(tmp_path / "back.nir"), "--as", "lif"])
     assert back.exit_code == 0, back.output
     assert back.output.strip() == f"{tmp_path / 'back.nir'}: lif, exact form, 8 nodes, rule exponential"

@@ -116,6 +116,32 @@ def test_a_full_server_refuses_chunks_and_their_number_is_used_again() -> None:
     assert result.sessions_left == 0
 
 
+def test_a_deletion_that_the_server_wants_later_is_sent_again_and_a_refused_one_is_left() -> None:
+    log = Log()
+    asked: Counter[str] = Counter()
+
+    async def answer(line: str) -> bytes:
+        if line.startswith("DELETE"):
+            asked[line] += 1
+            if asked[line] == 1:
+                return status("429 Later", "Retry-After: 0")
+        return await log.answer(line)
+
+    result = run(answer, OpenLoop(4))
+    assert result.sessions_left == 0
+    assert set(asked.values()) == {2}
+
+    refused: Counter[str] = Counter()
+
+    async def unauthorized(line: str) -> bytes:
+        if line.startswith("DELETE"):
+            refused[line] += 1
+            return status("401 Unknown")
+        return await log.answer(line)
+
+    assert run(unauthorized, OpenLoop(4)).sessions_left == refused.total() > 0
+
+
 def test_an_error_ends_the_session_and_is_counted_by_its_status() -> None:
     log = Log()
     requests = 0

@@ -33,6 +33,12 @@ def test_the_model_goes_with_a_sessions_first_chunk() -> None:
     assert last.startswith(b"POST /p/infer?session=s&seq=7&end=true HTTP/1.1\r\n")
 
 
+def test_headers_go_with_every_request_and_may_name_the_host() -> None:
+    address = Address.parse("http://h:1", {"X-Tenant": "7", "host": "inner"}, key="secret")
+    assert address.fields == "X-Tenant: 7\r\nhost: inner\r\nAuthorization: Bearer secret\r\n"
+    assert "secret" not in repr(address)
+
+
 def test_a_session_is_dropped_by_its_id() -> None:
     assert target().drop("s") == b"DELETE /p/sessions/s HTTP/1.1\r\nHost: h:1\r\n\r\n"
 
@@ -43,6 +49,7 @@ def test_a_session_is_dropped_by_its_id() -> None:
         (200, None, ChunkOutcome.APPLIED),
         (503, 1.0, ChunkOutcome.REFUSED),
         (503, None, ChunkOutcome.FAILED),
+        (429, 1.0, ChunkOutcome.REFUSED),
         (409, None, ChunkOutcome.FAILED),
         (500, 1.0, ChunkOutcome.FAILED),
     ],
