@@ -116,9 +116,10 @@ def learning(results: Sequence[RunResult], path: Path) -> None:
         points = min(len(line) for line in lines)
         for line in lines:
             updates, figures = [point[0] for point in line], [factor * point[2] for point in line]
-            plot.plot(updates, figures, color=COLOURS[model], alpha=0.35, linewidth=0.7)
+            plot.plot(updates, figures, color=COLOURS[model], alpha=min(0.35, 8 / len(lines)), linewidth=0.7)
         mean = [factor * fmean(line[i][2] for line in lines) for i in range(points)]
-        plot.plot([lines[0][i][0] for i in range(points)], mean, color=COLOURS[model], label=NAMES[model], linewidth=2)
+        steps = [lines[0][i][0] for i in range(points)]
+        plot.plot(steps, mean, color=COLOURS[model], label=NAMES[model], linewidth=2, zorder=3)  # before all seeds
     plot.set(xlabel="update", ylabel=f"validation, {_unit(metric)}")
     if metric == "mse":
         plot.set_yscale("log")
