@@ -213,7 +213,7 @@ class Drive:
                 self._undropped -= 1  # deleted, or never opened
             elif response.retry_after_s is not None:
                 self._put_off.append(job.request)
-                self._put_off_s = min(response.retry_after_s, LONGEST_PAUSE_S)
+                self._put_off_s = _pause_s(response)
             return
         self._answers += 1
         pause_s = 0.0
@@ -224,7 +224,7 @@ class Drive:
         elif outcome is ChunkOutcome.REFUSED:
             stream.refused()
             self._recorder.failed(f"refused ({response.status})", job.intended_s, now_s)
-            pause_s = min(response.retry_after_s or FAILED_PAUSE_S, LONGEST_PAUSE_S)
+            pause_s = _pause_s(response)
         else:
             self._abandoned_sessions.append(stream.abandon())
             self._recorder.failed(f"status {response.status}", job.intended_s, now_s)
@@ -277,3 +277,8 @@ class Drive:
                     break
                 await asyncio.sleep(self._put_off_s)  # the server has said when
         return self._undropped
+
+
+def _pause_s(response: Response) -> float:
+    """How long to wait after a refusal."""
+    return min(response.retry_after_s or FAILED_PAUSE_S, LONGEST_PAUSE_S)
