@@ -3,7 +3,7 @@
 A simulation, from costs that are measured on this machine. First it must say what a server here does: with memory, file
 and Valkey, two workers, and a proxy in front. The costs come from closed loops of 1, 4 and 64 sessions and from a light
 open loop; all other loads are simulated from these, and measured. After that it goes where this machine cannot: to 100
-replicas and a million sessions. With ``--costs`` nothing is measured: the costs of kept results are used.
+replicas and a million sessions. With ``--measured`` nothing is measured: it simulates again from kept results.
 
 The stores of the comparison write to a folder in memory (``--disk``), because a shared disk takes another time each
 second. For the sizing, the stores' costs are measured with their files in ``--real-disk``.
@@ -13,34 +13,33 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
+import random
+import statistics
 import sys
 import tempfile
-from dataclasses import asdict, replace
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from benchmarks.capacity.arrangements import ARRANGEMENTS, Arrangement, closed, staged
+from benchmarks.capacity.calibration import CALIBRATED, LIGHT, as_sent, known_system, system_of
 from benchmarks.capacity.measurement import (
-    ARRANGEMENTS,
-    CALIBRATED,
-    CORES,
-    LIGHT,
-    Arrangement,
     Observed,
-    bare_loop,
     bytes_of_a_record,
-    closed,
-    cold_s,
     engine_s,
-    staged,
+    observe,
     store_costs,
-    system_of,
+    typical,
+    typical_costs,
 )
+from benchmarks.capacity.processor import undisturbed
 from benchmarks.capacity.report import plot, show
 from benchmarks.capacity.simulation import simulate
 from benchmarks.capacity.sizing import Basis, sizing
+from benchmarks.capacity.stores import FULL
 from benchmarks.capacity.system import Load, LoopCosts, NodeCosts, System
 
 COMMAND = "python -m benchmarks capacity"
@@ -49,9 +48,11 @@ AGREEMENT = 0.2  # largest difference between simulation and measurement, of wha
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each measured load")
-    parser.add_argument("--repeats", type=int, default=3, help="of each measured load; medians are reported")
-    parser.add_argument("--costs", type=Path, help="results of this benchmark, whose costs are used")
+    parser.add_argument("--seconds", type=float, default=0.6, help="of each load in a round")
+    parser.add_argument("--rounds", type=int, default=9, help="each has all loads; medians are reported")
+    parser.add_argument(
+        "--measured", type=Path, help="results of this benchmark: simulate again from what they measured"
+    )
     parser.add_argument("--disk", type=Path, help="folder of the stores in the comparison; by default one in memory")
     parser.add_argument("--real-disk", type=Path, help="folder on the disk that the sizing is for; by default /tmp's")
     parser.add_argument("--period-s", type=float, default=1.0, help="of the sizing: a session sends a chunk so often")
@@ -60,42 +61,75 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    seconds, repeats = (0.5, 1) if arguments.quick else (arguments.seconds, arguments.repeats)
-    if arguments.costs is not None:
-        results = kept(arguments.costs)
+    seconds, rounds = (0.3, 1) if arguments.quick else (arguments.seconds, arguments.rounds)
+    if arguments.measured is not None:
+        results = compared(kept(arguments.measured))
     else:
         disk = arguments.disk or (IN_MEMORY if IN_MEMORY.is_dir() else Path(tempfile.gettempdir()))
-        results = compare(disk, arguments.real_disk or Path(tempfile.gettempdir()), seconds, repeats)
+        results = compared(measure(disk, arguments.real_disk or Path(tempfile.gettempdir()), seconds, rounds))
     basis = basis_of(results["costs"], arguments.workers)
-    results["sizing"] = sizing(basis, arguments.workers, arguments.period_s, is_quick=arguments.quick)
+    results["sizing"] = sizing(basis, arguments.period_s, is_quick=arguments.quick)
     show(results)
     if arguments.plot is not None:
         plot(results, arguments.plot)
     return results
 
 
-def kept(path: Path) -> dict[str, Any]:
-    """Costs and comparison of earlier results.
+@dataclass(frozen=True)
+class Measured:
+    """What servers, stores and the engine of a machine did.
+
+    Attributes:
+        loads: to predict, by arrangement, each with its share of the most that was done.
+        seen: what the server did, by arrangement and load; also under the loads that set costs.
+        nodes: costs of the stores alone, their files in memory, by store.
+        valkey_disk: costs of Valkey on a disk; None where there is no Valkey.
+        engine_s: time of the engine alone for a chunk in a full batch.
+        priority: how the processes ran.
+    """
+
+    loads: dict[Arrangement, list[tuple[Load, float]]]
+    seen: dict[tuple[Arrangement, Load], Observed]
+    nodes: dict[str, NodeCosts]
+    valkey_disk: NodeCosts | None
+    engine_s: float
+    priority: str
+
+
+def kept(path: Path) -> Measured:
+    """What earlier results measured.
 
     Raises:
         SystemExit: the file has none.
     """
     try:
         results = json.loads(path.read_text())
-        return {key: results[key] for key in ("costs", "comparison", "agreement")}
+        by_name = {arrangement.name: arrangement for arrangement in ARRANGEMENTS}
+        loads: dict[Arrangement, list[tuple[Load, float]]] = {}
+        seen = {}
+        for row in (*results["calibration"], *results["comparison"]):
+            one, load = by_name[row["arrangement"]], Load(row["sessions"], row["period_s"])
+            seen[one, load] = Observed(**row["measured"])
+            if "share" in row:
+                loads.setdefault(one, []).append((load, row["share"]))
+        costs = {name: cost["value"] for name, cost in results["costs"].items()}
+        nodes = {store: NodeCosts(**costs[f"{store}_node"]) for store in ("file", "valkey") if f"{store}_node" in costs}
+        disk = NodeCosts(**costs["valkey_disk"]) if "valkey_disk" in costs else None
+        return Measured(loads, seen, nodes, disk, costs["engine_s"], results["priority"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        sys.exit(f"--costs {path}: no results of this benchmark ({error!r}): write them with {COMMAND} --json {path}")
+        sys.exit(
+            f"--measured {path}: no results of this benchmark ({error!r}): write them with {COMMAND} --json {path}"
+        )
 
 
 def basis_of(costs: dict[str, Any], workers: int) -> Basis:
     """What a sizing begins with. Workers pass requests on to each other, as two of them did in the comparison."""
-    batches = loop_of(costs, "workers" if workers > 1 else "memory").batches
-    basis = Basis(
-        replace(loop_of(costs, "memory"), batches=batches),
-        proxy_s=costs["proxy_s"]["value"] if "proxy_s" in costs else 0.0,
-    )
+    pass_s = loop_of(costs, "workers").pass_s if workers > 1 else 0.0
+    basis = Basis(replace(loop_of(costs, "memory"), pass_s=pass_s), workers)
+    if "proxy_s" in costs:
+        basis = replace(basis, proxy_s=costs["proxy_s"]["value"], proxy_wake_s=costs["proxy_wake_s"]["value"])
     if "valkey_disk" in costs:
-        stored = replace(loop_of(costs, "valkey"), batches=batches)
+        stored = replace(loop_of(costs, "valkey"), pass_s=pass_s)
         basis = replace(basis, stored=stored, node=NodeCosts(**costs["valkey_disk"]["value"]))
     return basis
 
@@ -103,41 +137,84 @@ def basis_of(costs: dict[str, Any], workers: int) -> Basis:
 def loop_of(costs: dict[str, Any], name: str) -> LoopCosts:
     """The costs of an event loop from results."""
     value = costs[f"{name}_loop"]["value"]
-    return LoopCosts(**(value | {"batches": tuple((n, s) for n, s in value["batches"])}))
+    curves = {key: tuple((n, s) for n, s in value[key]) for key in ("batches", "commits")}
+    return LoopCosts(**(value | curves))
 
 
-def compare(disk: Path, real_disk: Path, seconds: float, repeats: int) -> dict[str, Any]:
-    """Measure costs, and put simulation and measurement beside each other."""
+def measure(disk: Path, real_disk: Path, seconds: float, rounds: int) -> Measured:
+    """Measure servers and stores.
+
+    Every round has all arrangements, with the loads that set costs and those that are predicted in turn: a machine that
+    becomes slower meanwhile does so for both.
+    """
     console = Console(stderr=True)
-    compute_s = engine_s(seconds)
-    costs = {"engine_s": _cost(compute_s, "CPU of the engine for a chunk of 100 ms in a batch of 64")}
-    rows: list[dict[str, Any]] = []
-    known: System | None = None
-    size = 0
-    for arrangement in ARRANGEMENTS:
-        if arrangement.missing is not None:
-            console.print(f"without {arrangement.name}: {arrangement.missing}", highlight=False)
-            continue
-        console.print(arrangement.name, highlight=False)
-        with staged(arrangement, disk) as (stage, _):
-            size = size or bytes_of_a_record(stage)
-            node = store_costs(arrangement.store, disk, size, seconds / 2) if arrangement.store != "memory" else None
-            seen = [stage.typical(closed(sessions), seconds / 2, repeats) for sessions in CALIBRATED]
-            if known is None:
-                known = System(bare_loop(seen, compute_s), client_s=seen[-1].client_s, cores=CORES)
-                cold = cold_s(known, LIGHT, stage.typical(LIGHT, seconds, repeats))
-                known = replace(known, loop=replace(known.loop, cold_s=cold))
-            system = system_of(arrangement, seen, known, node)
-            costs |= _costs(arrangement, system)
-            for load in arrangement.loads:
-                rows.append(_row(arrangement, system, load, stage.typical(load, seconds, repeats)))
-                console.print(_line(rows[-1]), highlight=False)
-        if arrangement.store == "valkey":
-            on_disk = store_costs(arrangement.store, real_disk, size, seconds)
-            costs["valkey_disk"] = _cost(asdict(on_disk), "Valkey alone, appendfsync always, on a disk")
+    there = [arrangement for arrangement in ARRANGEMENTS if arrangement.missing is None]
+    for absent in (arrangement for arrangement in ARRANGEMENTS if arrangement.missing is not None):
+        console.print(f"without {absent.name}: {absent.missing}", highlight=False)
+    with ExitStack() as running, undisturbed(()) as priority:
+        stages = {arrangement: running.enter_context(staged(arrangement, disk)) for arrangement in there}
+        loads = {}
+        for one, stage in stages.items():
+            most_per_s = [observe(stage, closed(FULL), seconds, seed=turn).answered_per_s for turn in range(3)]
+            loads[one] = one.loads(statistics.median(most_per_s))
+        size = bytes_of_a_record(stages[there[0]])
+        seen: dict[tuple[Arrangement, Load], list[Observed]] = {}
+        nodes: dict[str, list[NodeCosts]] = {}
+        on_disk, engine = [], []
+        for turn in range(rounds):
+            engine.append(engine_s(seconds))
+            for one, stage in stages.items():
+                console.print(f"round {turn + 1} of {rounds}: {one.name}", highlight=False)
+                every = [*map(closed, CALIBRATED), LIGHT, *(load for load, _ in loads[one])]
+                random.Random(turn).shuffle(every)
+                for load in every:
+                    seen.setdefault((one, load), []).append(observe(stage, load, seconds, seed=turn))
+                if one.store != "memory":
+                    nodes.setdefault(one.store, []).append(store_costs(one.store, disk, size, seconds / 2))
+                if one.store == "valkey":
+                    on_disk.append(store_costs(one.store, real_disk, size, seconds / 2))
+    return Measured(
+        loads,
+        {key: typical(runs) for key, runs in seen.items()},
+        {store: typical_costs(runs) for store, runs in nodes.items()},
+        typical_costs(on_disk) if on_disk else None,
+        statistics.median(engine),
+        priority,
+    )
+
+
+def compared(measured: Measured) -> dict[str, Any]:
+    """Costs, and simulation and measurement beside each other."""
+    seen = measured.seen
+
+    def calibrated(arrangement: Arrangement) -> list[Observed]:
+        return [seen[arrangement, closed(sessions)] for sessions in CALIBRATED]
+
+    bare = next(iter(measured.loads))
+    known = known_system(calibrated(bare), seen[bare, LIGHT], measured.engine_s)
+    costs = {"engine_s": _cost(measured.engine_s, "CPU of the engine for a chunk of 100 ms in a batch of 64")}
+    rows = []
+    for one, loads in measured.loads.items():
+        system = system_of(one, calibrated(one), seen[one, LIGHT], known, measured.nodes.get(one.store))
+        costs |= _costs(one, system)
+        for load, share in loads:
+            rows.append(_row(one, system, as_sent(load, seen[bare, LIGHT]), share, seen[one, load]))
+    if measured.valkey_disk is not None:
+        costs["valkey_disk"] = _cost(asdict(measured.valkey_disk), "Valkey alone, appendfsync always, on a disk")
+    calibration = [
+        {"arrangement": one.name, "sessions": load.sessions, "period_s": load.period_s, "measured": asdict(observed)}
+        for (one, load), observed in seen.items()
+        if load not in [predicted for predicted, _ in measured.loads[one]]
+    ]
     within = [row for row in rows if abs(row["throughput"] - 1) <= AGREEMENT and abs(row["median"] - 1) <= AGREEMENT]
     agreement = {"within": len(within), "of": len(rows), "limit": AGREEMENT}
-    return {"costs": costs, "comparison": rows, "agreement": agreement}
+    return {
+        "costs": costs,
+        "calibration": calibration,
+        "comparison": rows,
+        "agreement": agreement,
+        "priority": measured.priority,
+    }
 
 
 def _cost(value: object, what: str) -> dict[str, Any]:
@@ -147,34 +224,32 @@ def _cost(value: object, what: str) -> dict[str, Any]:
 def _costs(arrangement: Arrangement, system: System) -> dict[str, Any]:
     name = arrangement.store
     if arrangement.has_proxy:
-        return {"proxy_s": _cost(system.proxy_s, "CPU of HAProxy, one thread, for a chunk")}
+        return {
+            "proxy_s": _cost(system.proxy_s, "CPU of HAProxy, one thread, for a chunk"),
+            "proxy_wake_s": _cost(system.proxy_wake_s, "what it takes more after a rest"),
+        }
     if arrangement.workers > 1:
         return {"workers_loop": _cost(asdict(system.loop), f"an event loop of {arrangement.workers} workers")}
     found = {f"{name}_loop": _cost(asdict(system.loop), f"an event loop with the store {name}, s")}
     if system.node is not None:
         found[f"{name}_node"] = _cost(asdict(system.node), f"the store {name} alone, files in memory, s")
+    else:
+        found["wire_s"] = _cost(system.wire_s, "a chunk's time in which nobody works")
+        found["spread"] = _cost(system.spread, "of the time that the same work takes: deviation of its logarithm")
+        found["client_s"] = _cost(system.client_s, "CPU of the load generator for a chunk")
+        found["client_wake_s"] = _cost(system.client_wake_s, "CPU of the load generator for a chunk after a rest, more")
     return found
 
 
-def _row(arrangement: Arrangement, system: System, load: Load, seen: Observed) -> dict[str, Any]:
+def _row(arrangement: Arrangement, system: System, load: Load, share: float, seen: Observed) -> dict[str, Any]:
     simulated = simulate(system, load, seconds=2.0, warmup_s=max(0.5, 1.1 * load.period_s))
     return {
         "arrangement": arrangement.name,
         "sessions": load.sessions,
         "period_s": load.period_s,
-        "measured": {name: getattr(seen, name) for name in ("answered_per_s", "p50_ms", "p99_ms", "loop_s")},
+        "share": share,
+        "measured": asdict(seen),
         "simulated": asdict(simulated),
         "throughput": simulated.answered_per_s / seen.answered_per_s,
         "median": simulated.p50_ms / seen.p50_ms,
-        "priority": seen.priority,
-        "load_average": os.getloadavg()[0],
     }
-
-
-def _line(row: dict[str, Any]) -> str:
-    seen, simulated = row["measured"], row["simulated"]
-    return (
-        f"  {row['sessions']} sessions, period {row['period_s']:g} s: {seen['answered_per_s']:,.0f} chunks/s, "
-        f"simulated {simulated['answered_per_s']:,.0f}; p50 {seen['p50_ms']:.2f} ms, simulated "
-        f"{simulated['p50_ms']:.2f}"
-    )

@@ -1,4 +1,4 @@
-"""CPU time of threads, and a priority under which other programs of the machine do not disturb. Linux."""
+"""CPU time of threads, and a priority under which other programs of the machine disturb less. Linux."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-PRIORITY = 10  # of SCHED_RR, as of `chrt -r 10`
+NICENESS = -20  # as of `nice -n -20`
 
 
 def main_thread_s(pids: Iterable[int]) -> float:
@@ -24,7 +24,8 @@ def process_s(pids: Iterable[int]) -> float:
 def undisturbed(pids: Iterable[int]) -> Iterator[str]:
     """Within this context processes, and this one, run before all usual ones. Where that is not allowed, as usual.
 
-    Linux stops a thread of such a priority for 50 ms in each second in which it does nothing but work.
+    A real-time priority would be higher still. But Linux stops such a thread for 50 ms in each second in which it never
+    rests, and a full event loop never rests.
 
     Args:
         pids: of the other processes.
@@ -32,21 +33,24 @@ def undisturbed(pids: Iterable[int]) -> Iterator[str]:
     Yields:
         how they run, in words.
     """
-    raised: set[int] = set()
+    changed: dict[int, int] = {}
+    every = [os.getpid(), *pids]
     try:
         try:
-            for thread in (thread for pid in (os.getpid(), *pids) for thread in _threads(pid)):
-                os.sched_setscheduler(thread, os.SCHED_RR, os.sched_param(PRIORITY))
-                raised.add(thread)
+            for thread in (thread for pid in every for thread in _threads(pid)):
+                before = os.getpriority(os.PRIO_PROCESS, thread)
+                os.setpriority(os.PRIO_PROCESS, thread, NICENESS)
+                changed[thread] = before
         except PermissionError:
             yield "as other programs"
         else:
-            yield f"SCHED_RR {PRIORITY}: before other programs"
+            yield f"niceness {NICENESS}: before other programs"
     finally:
-        if raised:
-            for thread in raised | {thread for pid in (os.getpid(), *pids) for thread in _threads(pid)}:
+        if changed:
+            usual = changed[os.getpid()]
+            for thread in set(changed) | {thread for pid in every for thread in _threads(pid)}:
                 with suppress(ProcessLookupError):
-                    os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
+                    os.setpriority(os.PRIO_PROCESS, thread, changed.get(thread, usual))
 
 
 def _threads(pid: int) -> list[int]:

@@ -47,7 +47,7 @@ def name_of(row: dict[str, Any]) -> str:
     """The load of a row in words."""
     if not row["period_s"]:
         return f"closed, {row['sessions']}"
-    return f"{row['sessions']:,} streams, a chunk each {row['period_s']:g} s"
+    return f"{row['sessions']:,} streams, a chunk each {row['period_s']:g} s ({row['share']:.0%})"
 
 
 def plot(results: dict[str, Any], path: Path) -> None:
@@ -148,7 +148,7 @@ def _agreement(results: dict[str, Any]) -> str:
     medians = sum(abs(row["median"] - 1) <= agreement["limit"] for row in rows)
     return (
         f"Within {agreement['limit']:.0%}: the throughput of {rates} of {len(rows)} loads, the median of {medians}, "
-        f"both of {agreement['within']}. Where not:"
+        f"both of {agreement['within']}."
     )
 
 

@@ -1,25 +1,28 @@
 """The discrete-event simulation: chunks on their way through client, proxy, event loop and store.
 
-Every part works in turns, as the real ones do. A turn of an event loop takes all that has come meanwhile. When nothing
-has come (or after ``MOST_ROUNDS``), it computes a batch. One commit of a loop is under way at a time, and takes all
-records that wait, up to a batch. A session has one chunk under way: its next one waits.
+Every part works in turns, as the real ones do. A turn of an event loop takes what has become ready, then what has come
+over sockets meanwhile. When nothing has come (or after ``MOST_ROUNDS``), it computes a batch. A loop has one commit of
+each node under way, which takes the records that wait for this node, up to a batch. A session has one chunk under way:
+its next one waits.
 """
 
 from __future__ import annotations
 
-import heapq
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import count
+from functools import partial
 from math import ceil, inf
 
 import numpy as np
 
+from benchmarks.capacity.events import Act, Events, Queue
+from benchmarks.capacity.node import Node
 from benchmarks.capacity.system import IDLE_S, Load, System
 
 MOST_ROUNDS = 16  # as of service/batching/batcher.py
+Job = tuple[float, Act]
 
 
 @dataclass(frozen=True)
@@ -51,205 +54,171 @@ class Simulated:
     busy: dict[str, float]
 
 
-class _Events:
-    """The clock, what is to happen, and who works now."""
+class _Lane:
+    """A loop's records for one node. One commit is under way at a time."""
 
-    def __init__(self, cores: float) -> None:
-        self.now_s = 0.0
-        self._cores = cores
-        self._working = 0
-        self._order = count()
-        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+    def __init__(self, loop: _Loop, node: Node) -> None:
+        self._loop = loop
+        self._node = node
+        self._waiting: deque[tuple[int, float]] = deque()
+        self._is_committing = False
 
-    def at(self, when_s: float, act: Callable[[], None]) -> None:
-        heapq.heappush(self._heap, (when_s, next(self._order), act))
+    def add(self, session: int, now_s: float) -> None:
+        self._waiting.append((session, now_s))
 
-    def work(self, cost_s: float, act: Callable[[], None]) -> float:
-        """``act`` once a process has worked for so long; the time, longer where processes share cores."""
-        self._working += 1
-        spent_s = cost_s * max(1.0, self._working / self._cores)
-
-        def done() -> None:
-            self._working -= 1
-            act()
-
-        self.at(self.now_s + spent_s, done)
-        return spent_s
-
-    def run(self, until_s: float) -> None:
-        while self._heap and self._heap[0][0] <= until_s:
-            self.now_s, _, act = heapq.heappop(self._heap)
-            act()
-        self.now_s = until_s
-
-
-class _Queue:
-    """One process that serves one chunk after the other: a load generator, or a thread of a proxy."""
-
-    def __init__(self, events: _Events, cost_s: float) -> None:
-        self._events = events
-        self._cost_s = cost_s
-        self._waiting: deque[Callable[[], None]] = deque()
-        self._is_busy = False
-        self.busy_s = 0.0
-
-    def enter(self, act: Callable[[], None]) -> None:
-        self._waiting.append(act)
-        if not self._is_busy:
-            self._next()
-
-    def _next(self) -> None:
-        self._is_busy = bool(self._waiting)
-        if self._is_busy:
-            act = self._waiting.popleft()
-
-            def done() -> None:
-                act()
-                self._next()
-
-            self.busy_s += self._events.work(self._cost_s, done)
-
-
-class _Node:
-    """A node of the store."""
-
-    def __init__(self, run: _Run) -> None:
-        self._run = run
-        self._waiting: deque[tuple[int, Callable[[], None]]] = deque()
-        self._is_busy = False
-        self.busy_s = 0.0
-
-    def command(self, records: int, answer: Callable[[], None]) -> None:
-        self._waiting.append((records, answer))
-        if not self._is_busy:
-            self._turn()
-
-    def _turn(self) -> None:
-        self._is_busy = bool(self._waiting)
-        if not self._is_busy:
+    def commit(self, schedule: Callable[[float, Act], None]) -> None:
+        """Begin the next commit, if it may begin: ``schedule`` says when the loop sends it."""
+        if self._is_committing or not self._waiting:
             return
-        node, events = self._run.node, self._run.events
-        taken = [self._waiting.popleft() for _ in range(len(self._waiting) if node.shares_turns else 1)]
-        cost_s = node.turn_s + len(taken) * node.command_s + sum(records for records, _ in taken) * node.record_s
-        self.busy_s += cost_s
+        self._is_committing = True
+        loop, run = self._loop, self._loop.run
+        taken = [self._waiting.popleft()[0] for _ in range(min(run.system.max_batch, len(self._waiting)))]
+        half_s = run.commit_s[len(taken)] / 2
 
-        def done() -> None:
-            for _, answer in taken:
-                answer()
-            self._turn()
+        def send() -> None:
+            if run.shares_turns:
+                loop.write(lambda: self._node.command(len(taken), answered))
+            else:  # a thread of the loop's process: it takes turns with the loop, under Python's lock
+                locked(len(taken) + 2, lambda: self._node.command(len(taken), lambda: loop.between_jobs(answered)))
 
-        events.at(events.now_s + cost_s, done)  # mostly the disk: it takes no core from others
+        def locked(times: int, then: Act) -> None:
+            if times:
+                loop.between_jobs(lambda: locked(times - 1, then))
+            else:
+                then()
+
+        def answered() -> None:
+            loop.comes(half_s, committed)  # over a socket
+
+        def committed() -> None:
+            self._is_committing = False
+            loop.reply(taken)
+            before_s = run.events.now_s - run.system.store_timeout_s
+            late = []
+            while self._waiting and self._waiting[0][1] <= before_s:
+                late.append(self._waiting.popleft()[0])
+            loop.reply(late, is_good=False)
+            self.commit(loop.now)  # before the replies
+
+        schedule(half_s, send)
 
 
 class _Loop:
     """An event loop."""
 
     def __init__(self, run: _Run) -> None:
-        self._run = run
-        self._arrived: list[int] = []
-        self._jobs: list[tuple[float, Callable[[], None]]] = []
+        self.run = run
+        self._ready: deque[Job] = deque()
+        self._come: deque[Job] = deque()
+        self._round: deque[Job] = deque()
+        self._between: list[Act] = []
+        self._writes: list[Act] = []
         self._waiting: deque[int] = deque()
-        self._records: deque[tuple[int, float]] = deque()
-        self._is_committing = self._is_busy = False
+        self._lanes = [_Lane(self, node) for node in run.nodes]
+        self._is_busy = False
         self._rounds = self._inside = 0
         self._idle_since_s = 0.0
         self.busy_s = 0.0
 
     def arrive(self, session: int) -> None:
-        self._arrived.append(session)
-        if not self._is_busy:
-            self._turn()
-
-    def _job(self, cost_s: float, act: Callable[[], None]) -> None:
-        self._jobs.append((cost_s, act))
-        if not self._is_busy:
-            self._turn()
-
-    def _turn(self) -> None:
-        has_work = bool(self._arrived or self._jobs)
-        self._is_busy = has_work or bool(self._waiting)
-        if not self._is_busy:
-            self._idle_since_s = self._run.events.now_s
-        elif has_work and (self._rounds < MOST_ROUNDS or not self._waiting):
-            self._round()
+        run = self.run
+        if self._inside >= run.system.max_waiting:
+            self.comes(run.system.loop.refuse_s, lambda: run.answer(session, is_good=False))
         else:
-            self._batch()
+            self._inside += 1
+            self.comes(run.half_chunk_s, lambda: self._waiting.append(session))
 
-    def _round(self) -> None:
-        run, (arrived, self._arrived), (jobs, self._jobs) = self._run, (self._arrived, []), (self._jobs, [])
-        self._rounds += 1
-        free = max(0, run.system.max_waiting - self._inside)
-        taken, refused = arrived[:free], arrived[free:]
-        self._inside += len(taken)
-        loop = run.system.loop
-        cost_s = len(taken) * loop.chunk_s + len(refused) * loop.refuse_s + sum(cost_s for cost_s, _ in jobs)
-        if run.events.now_s - self._idle_since_s >= IDLE_S:
-            cost_s += loop.cold_s
-            run.cold_turns += 1
+    def comes(self, cost_s: float, act: Act) -> None:
+        """Something comes over a socket, and takes the loop so long."""
+        self._come.append((cost_s, act))
+        if not self._is_busy:
+            self._is_busy = True
+            self._go_on()
+
+    def ready(self, cost_s: float, act: Act) -> None:
+        """For the next turn of the loop, which works now."""
+        self._ready.append((cost_s, act))
+
+    def between_jobs(self, act: Act) -> None:
+        """When the loop has done its next job, or rests."""
+        if self._is_busy:
+            self._between.append(act)
+        else:
+            act()
+
+    def now(self, cost_s: float, act: Act) -> None:
+        """Next in this turn."""
+        self._round.appendleft((cost_s, act))
+
+    def reply(self, sessions: Sequence[int], *, is_good: bool = True) -> None:
+        """Within a turn: write these replies in the next."""
+        for session in sessions:
+            self.ready(self.run.half_chunk_s, partial(self._replied, session, is_good=is_good))
+
+    def _replied(self, session: int, *, is_good: bool) -> None:
+        self._inside -= 1
+        self.write(lambda: self.run.answer(session, is_good=is_good))
+
+    def write(self, act: Act) -> None:
+        """Something leaves over a socket: uvloop writes at the end of a turn."""
+        self._writes.append(act)
+
+    def _go_on(self) -> None:
+        run = self.run
+        if not self._round:
+            writes, self._writes = self._writes, []
+            for write in writes:
+                write()
+            if (self._ready or self._come) and (self._rounds < MOST_ROUNDS or not self._waiting):
+                self._rounds += 1
+                self._round, self._ready, self._come = self._ready + self._come, deque(), deque()
+            elif self._waiting:
+                self._batch()
+                return
+            else:
+                self._is_busy = False
+                self._idle_since_s = run.events.now_s
+                waiting, self._between = self._between, []
+                for between in waiting:
+                    between()
+                return
+        cost_s, act = self._round.popleft()
+        has_rested = run.events.now_s - self._idle_since_s >= IDLE_S
         self._idle_since_s = inf
+        if has_rested:
+            run.cold_turns += 1
+            loop = run.system.loop
+            run.events.at(run.events.now_s + loop.waking_s, lambda: self._work(cost_s + loop.cold_s, act))
+        else:
+            self._work(cost_s, act)
 
+    def _work(self, cost_s: float, act: Act) -> None:
         def done() -> None:
-            self._waiting += taken
-            for session in refused:
-                run.answer(session, is_good=False)
-            for _, act in jobs:
-                act()
-            self._turn()
+            waiting, self._between = self._between, []
+            act()  # what this asks for comes after the next job
+            for between in waiting:
+                between()
+            self._go_on()
 
-        self.busy_s += run.events.work(cost_s, done)
+        self.busy_s += self.run.events.work(cost_s, done)
 
     def _batch(self) -> None:
-        run, self._rounds = self._run, 0
+        run, self._rounds = self.run, 0
         taken = [self._waiting.popleft() for _ in range(min(run.system.max_batch, len(self._waiting)))]
         run.batched(len(taken))
 
-        def done() -> None:
-            if run.system.node is None:
-                self._answer(taken)
-            else:
-                self._records += [(session, run.events.now_s) for session in taken]
-                self._commit()
-            self._turn()
+        def computed() -> None:
+            if not self._lanes:
+                self.reply(taken)
+                return
+            for session in taken:
+                self._lanes[session // run.system.loops // run.system.workers % len(self._lanes)].add(
+                    session, run.events.now_s
+                )
+            for lane in self._lanes:
+                lane.commit(self.ready)
 
-        self.busy_s += run.events.work(run.batch_s[len(taken)], done)
-
-    def _answer(self, sessions: Sequence[int], *, is_good: bool = True) -> None:
-        self._inside -= len(sessions)
-        for session in sessions:
-            self._run.answer(session, is_good=is_good)
-
-    def _commit(self) -> None:
-        if self._is_committing or not self._records:
-            return
-        self._is_committing = True
-        run, loop = self._run, self._run.system.loop
-        taken = [self._records.popleft()[0] for _ in range(min(run.system.max_batch, len(self._records)))]
-        parts: dict[int, int] = {}
-        for session in taken:
-            node = session // run.system.loops % run.system.nodes
-            parts[node] = parts.get(node, 0) + 1
-        missing = len(parts)
-
-        def committed() -> None:
-            self._is_committing = False
-            self._answer(taken)
-            before_s = run.events.now_s - run.system.store_timeout_s
-            while self._records and self._records[0][1] <= before_s:
-                self._answer([self._records.popleft()[0]], is_good=False)
-            self._commit()
-
-        def answered() -> None:
-            nonlocal missing
-            missing -= 1
-            if not missing:
-                self._job(loop.commit_s / 2, committed)
-
-        def send() -> None:
-            for node, records in parts.items():
-                run.nodes[node].command(records, answered)
-
-        # the loop is in a turn, which goes on with this job
-        self._jobs.append((loop.commit_s / 2 + len(taken) * loop.record_s, send))
+        self._work(run.batch_s[len(taken)], computed)
 
 
 class _Run:
@@ -258,14 +227,17 @@ class _Run:
     def __init__(self, system: System, load: Load, until_s: float, seed: int) -> None:
         self.system, self.load = system, load
         self._until_s = until_s
-        self.events = _Events(system.cores)
+        self.events = Events(system.cores, system.spread, seed)
+        self.half_chunk_s = system.loop.chunk_s / 2
         self.batch_s = [system.loop.batch_s(chunks) for chunks in range(system.max_batch + 1)]
+        self.commit_s = system.loop.commit_s(range(system.max_batch + 1))
+        node = system.node
+        self.nodes = [] if node is None else [Node(self.events, node) for _ in range(system.nodes)]
+        self.shares_turns = node is None or node.shares_turns
         self.loops = [_Loop(self) for _ in range(system.loops)]
-        if system.node is not None:
-            self.node = system.node
-        self.nodes = [_Node(self) for _ in range(system.nodes if system.node is not None else 0)]
-        self.proxies = [_Queue(self.events, system.proxy_s) for _ in range(system.proxies)]
-        self.clients = [_Queue(self.events, system.client_s)] if system.client_s else []
+        self.proxies = [Queue(self.events, system.proxy_s / 2, system.proxy_wake_s) for _ in range(system.proxies)]
+        # half of its time for a chunk is for the request, half for the reply
+        self.clients = [Queue(self.events, system.client_s / 2, system.client_wake_s)] if system.client_s else []
         self._sent_s = [0.0] * load.sessions
         self._due_s = [0.0] * load.sessions
         self._inside, self._changed_s = 0, 0.0
@@ -285,7 +257,7 @@ class _Run:
             for part in members:
                 part.busy_s = 0.0
 
-    def _parts(self) -> dict[str, Sequence[_Queue | _Node | _Loop]]:
+    def _parts(self) -> dict[str, Sequence[Queue | Node | _Loop]]:
         return {"client": self.clients, "proxy": self.proxies, "loop": self.loops, "store": self.nodes}
 
     def batched(self, chunks: int) -> None:
@@ -293,6 +265,26 @@ class _Run:
         self._chunks += chunks
 
     def answer(self, session: int, *, is_good: bool) -> None:
+        """The session's loop has written a reply: it goes back the way that the chunk came."""
+        came_to = self._comes_to(session)
+        if came_to is self._home(session):
+            self._reply(session, is_good=is_good)
+        else:
+            came_to.comes(self.system.loop.pass_s / 2, partial(self._reply, session, is_good=is_good))
+
+    def _reply(self, session: int, *, is_good: bool) -> None:
+        if self.proxies:
+            self._proxy(session).enter(partial(self._replied, session, is_good=is_good))
+        else:
+            self._replied(session, is_good=is_good)
+
+    def _replied(self, session: int, *, is_good: bool) -> None:
+        if self.clients:
+            self.clients[0].enter(partial(self._read, session, is_good=is_good))
+        else:
+            self._read(session, is_good=is_good)
+
+    def _read(self, session: int, *, is_good: bool) -> None:
         now_s = self.events.now_s
         self._count(-1)
         if not is_good:
@@ -319,21 +311,38 @@ class _Run:
         due_s, tick_s = self._due_s[session], self.load.tick_s
         if tick_s:
             due_s = ceil(due_s / tick_s) * tick_s
-        if due_s <= self._until_s:
-            self.events.at(max(self.events.now_s, due_s), send)
+        if due_s <= self.events.now_s:
+            send()
+        elif due_s <= self._until_s:
+            self.events.at(due_s, send)
 
     def _travel(self, session: int) -> None:
-        loop = self.loops[session % len(self.loops)]
-
         def arrive() -> None:
             if self.proxies:
-                # replicas and proxies have to be chosen independently
-                proxy = self.proxies[session // len(self.loops) % len(self.proxies)]
-                proxy.enter(lambda: loop.arrive(session))
+                self._proxy(session).enter(lambda: self._come(session))
             else:
-                loop.arrive(session)
+                self._come(session)
 
         self.events.at(self.events.now_s + self.system.wire_s, arrive)
+
+    def _come(self, session: int) -> None:
+        came_to, home = self._comes_to(session), self._home(session)
+        if came_to is home:
+            home.arrive(session)
+        else:
+            came_to.comes(self.system.loop.pass_s / 2, lambda: home.arrive(session))
+
+    # replicas, workers, proxies and nodes have to be chosen independently
+
+    def _home(self, session: int) -> _Loop:
+        return self.loops[session % len(self.loops)]
+
+    def _comes_to(self, session: int) -> _Loop:
+        workers, home = self.system.workers, session % len(self.loops)
+        return self.loops[home - home % workers + session // len(self.loops) % workers]
+
+    def _proxy(self, session: int) -> Queue:
+        return self.proxies[session // len(self.loops) // self.system.workers % len(self.proxies)]
 
     def _count(self, more: int) -> None:
         self._inside_s += self._inside * (self.events.now_s - self._changed_s)
@@ -371,7 +380,7 @@ def simulate(system: System, load: Load, seconds: float = 2.0, warmup_s: float =
         load: the chunks.
         seconds: simulated time that counts.
         warmup_s: simulated time before it.
-        seed: of the phases at which sessions begin.
+        seed: of the phases at which sessions begin, and of the time that work takes.
     """
     run = _Run(system, load, warmup_s + seconds, seed)
     run.events.run(warmup_s)

@@ -27,20 +27,31 @@ class Basis:
 
     Attributes:
         loop: of an event loop without a store.
+        workers: event loops of a replica.
         proxy_s: of a proxy's thread for a chunk; 0 if none was measured.
+        proxy_wake_s: what it takes more after a rest.
         stored: of an event loop with a store; None if none was measured.
         node: of the store.
     """
 
     loop: LoopCosts
-    proxy_s: float
+    workers: int
+    proxy_s: float = 0.0
+    proxy_wake_s: float = 0.0
     stored: LoopCosts | None = None
     node: NodeCosts | None = None
 
-    def systems(self, loops: int) -> Iterator[tuple[str, System]]:
-        """Services of so many loops, by what keeps their sessions. Each part has processors of its own."""
-        proxies = PROXIES * ceil(loops / LOOPS_A_PROXY) if self.proxy_s else 0
-        system = System(self.loop, loops, proxy_s=self.proxy_s, proxies=proxies)
+    def systems(self, replicas: int) -> Iterator[tuple[str, System]]:
+        """Services of so many replicas, by what keeps their sessions. Each part has processors of its own."""
+        loops = replicas * self.workers
+        system = System(
+            self.loop,
+            loops,
+            self.workers,
+            proxy_s=self.proxy_s,
+            proxy_wake_s=self.proxy_wake_s,
+            proxies=PROXIES * ceil(loops / LOOPS_A_PROXY) if self.proxy_s else 0,
+        )
         yield "memory", system
         if self.stored is not None and self.node is not None:
             for nodes in (nodes for nodes in NODES if nodes <= loops):
@@ -48,12 +59,11 @@ class Basis:
                 yield name, replace(system, loop=self.stored, node=self.node, nodes=nodes)
 
 
-def sizing(basis: Basis, workers: int, period_s: float, *, is_quick: bool) -> list[dict[str, Any]]:
+def sizing(basis: Basis, period_s: float, *, is_quick: bool) -> list[dict[str, Any]]:
     """Every number of replicas and sessions, with every store.
 
     Args:
         basis: the costs.
-        workers: event loops of a replica.
         period_s: a session sends a chunk so often.
         is_quick: simulate a tenth of the time.
 
@@ -63,7 +73,7 @@ def sizing(basis: Basis, workers: int, period_s: float, *, is_quick: bool) -> li
     """
     rows = []
     for replicas in REPLICAS:
-        for store, system in basis.systems(replicas * workers):
+        for store, system in basis.systems(replicas):
             most = capacities(system)
             part = min(most, key=most.__getitem__)
             for sessions in SESSIONS:
@@ -72,7 +82,7 @@ def sizing(basis: Basis, workers: int, period_s: float, *, is_quick: bool) -> li
                 row: dict[str, Any] = {
                     "store": store,
                     "replicas": replicas,
-                    "workers": workers,
+                    "workers": basis.workers,
                     "sessions": sessions,
                     "period_s": period_s,
                     "offered_per_s": load.offered_per_s,
