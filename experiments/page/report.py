@@ -216,7 +216,7 @@ def _main_table(experiment: Experiment, finished: Sequence[RunResult]) -> str:
                 spread(first.metric, [r.exact["figure"] for r in group]) if all(r.exact for r in group) else "",
                 f"{fmean(r.firing_hz for r in group):.1f}",
                 f"{first.parameters:,}",
-                f"{sizes['exact']:,}",
+                f"{sizes['exact']:,}" if "exact" in sizes else "",  # fractional kernels have no exact form
                 f"{sizes['bank']:,}" if "bank" in sizes else "",
             )
         )
@@ -283,12 +283,14 @@ def _analyses(experiment: Experiment, condition: Condition, finished: Sequence[R
             lambda p: figures.time_constants(het, step_s, p),
         )
         text += _tau_table(het, step_s) + (_lesion_table(het) if "lesion" in het[0].analysis else "")
+    refitted = [r for r in het if "bank" in r.analysis]  # kernels other than exponentials are not
+    if refitted:
         text += picture(
             "bank",
             f"HetSyn, {kind}: bank against exact. The line is the mean, each dot a seed",
-            lambda p: figures.bank_sizes(het, p),
+            lambda p: figures.bank_sizes(refitted, p),
         )
-        text += bank_table(het) + weights_table(het)
+        text += bank_table(refitted) + weights_table(refitted)
     return text
 
 
