@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import statistics
 import sys
@@ -25,7 +26,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.capacity.arrangements import ARRANGEMENTS, Arrangement, closed, staged
-from benchmarks.capacity.calibration import CALIBRATED, LIGHT, as_sent, known_system, system_of
+from benchmarks.capacity.calibration import CALIBRATED, COSTLY, LIGHT, as_sent, known_system, system_of
 from benchmarks.capacity.measurement import (
     Observed,
     bytes_of_a_record,
@@ -61,6 +62,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    if arguments.workers < 1 or arguments.rounds < 1 or not (arguments.period_s > 0 and arguments.seconds > 0):
+        sys.exit("--workers and --rounds have to be 1 or more, --period-s and --seconds more than 0")
+    for folder in (arguments.disk, arguments.real_disk):
+        if folder is not None and not folder.is_dir():
+            sys.exit(f"{folder} is no folder: make it, or name another")
     seconds, rounds = (0.3, 1) if arguments.quick else (arguments.seconds, arguments.rounds)
     if arguments.measured is not None:
         results = compared(kept(arguments.measured))
@@ -86,6 +92,7 @@ class Measured:
         valkey_disk: costs of Valkey on a disk; None where there is no Valkey.
         engine_s: time of the engine alone for a chunk in a full batch.
         priority: how the processes ran.
+        cores: that they had together.
     """
 
     loads: dict[Arrangement, list[tuple[Load, float]]]
@@ -94,6 +101,7 @@ class Measured:
     valkey_disk: NodeCosts | None
     engine_s: float
     priority: str
+    cores: int
 
 
 def kept(path: Path) -> Measured:
@@ -110,12 +118,15 @@ def kept(path: Path) -> Measured:
         for row in (*results["calibration"], *results["comparison"]):
             one, load = by_name[row["arrangement"]], Load(row["sessions"], row["period_s"])
             seen[one, load] = Observed(**row["measured"])
-            if "share" in row:
+            if load not in COSTLY:
                 loads.setdefault(one, []).append((load, row["share"]))
         costs = {name: cost["value"] for name, cost in results["costs"].items()}
         nodes = {store: NodeCosts(**costs[f"{store}_node"]) for store in ("file", "valkey") if f"{store}_node" in costs}
         disk = NodeCosts(**costs["valkey_disk"]) if "valkey_disk" in costs else None
-        return Measured(loads, seen, nodes, disk, costs["engine_s"], results["priority"])
+        lacking = [load for one in loads for load in COSTLY if (one, load) not in seen]
+        if lacking or not loads:
+            raise ValueError(f"without {lacking or 'any load'}")
+        return Measured(loads, seen, nodes, disk, costs["engine_s"], results["priority"], results["cores"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         sys.exit(
             f"--measured {path}: no results of this benchmark ({error!r}): write them with {COMMAND} --json {path}"
@@ -156,7 +167,8 @@ def measure(disk: Path, real_disk: Path, seconds: float, rounds: int) -> Measure
         loads = {}
         for one, stage in stages.items():
             most_per_s = [observe(stage, closed(FULL), seconds, seed=turn).answered_per_s for turn in range(3)]
-            loads[one] = one.loads(statistics.median(most_per_s))
+            every = one.loads(statistics.median(most_per_s))
+            loads[one] = [(load, share) for load, share in every if load not in COSTLY]
         size = bytes_of_a_record(stages[there[0]])
         seen: dict[tuple[Arrangement, Load], list[Observed]] = {}
         nodes: dict[str, list[NodeCosts]] = {}
@@ -165,9 +177,9 @@ def measure(disk: Path, real_disk: Path, seconds: float, rounds: int) -> Measure
             engine.append(engine_s(seconds))
             for one, stage in stages.items():
                 console.print(f"round {turn + 1} of {rounds}: {one.name}", highlight=False)
-                every = [*map(closed, CALIBRATED), LIGHT, *(load for load, _ in loads[one])]
-                random.Random(turn).shuffle(every)
-                for load in every:
+                mixed = [*COSTLY, *(load for load, _ in loads[one])]
+                random.Random(turn).shuffle(mixed)
+                for load in mixed:
                     seen.setdefault((one, load), []).append(observe(stage, load, seconds, seed=turn))
                 if one.store != "memory":
                     nodes.setdefault(one.store, []).append(store_costs(one.store, disk, size, seconds / 2))
@@ -180,6 +192,7 @@ def measure(disk: Path, real_disk: Path, seconds: float, rounds: int) -> Measure
         typical_costs(on_disk) if on_disk else None,
         statistics.median(engine),
         priority,
+        len(os.sched_getaffinity(0)),
     )
 
 
@@ -191,21 +204,19 @@ def compared(measured: Measured) -> dict[str, Any]:
         return [seen[arrangement, closed(sessions)] for sessions in CALIBRATED]
 
     bare = next(iter(measured.loads))
-    known = known_system(calibrated(bare), seen[bare, LIGHT], measured.engine_s)
+    known = known_system(calibrated(bare), seen[bare, LIGHT], measured.engine_s, measured.cores)
     costs = {"engine_s": _cost(measured.engine_s, "CPU of the engine for a chunk of 100 ms in a batch of 64")}
-    rows = []
+    rows, calibration = [], []
     for one, loads in measured.loads.items():
         system = system_of(one, calibrated(one), seen[one, LIGHT], known, measured.nodes.get(one.store))
         costs |= _costs(one, system)
         for load, share in loads:
             rows.append(_row(one, system, as_sent(load, seen[bare, LIGHT]), share, seen[one, load]))
-    if measured.valkey_disk is not None:
-        costs["valkey_disk"] = _cost(asdict(measured.valkey_disk), "Valkey alone, appendfsync always, on a disk")
-    calibration = [
-        {"arrangement": one.name, "sessions": load.sessions, "period_s": load.period_s, "measured": asdict(observed)}
-        for (one, load), observed in seen.items()
-        if load not in [predicted for predicted, _ in measured.loads[one]]
-    ]
+        for load in COSTLY:
+            calibration.append(_row(one, system, as_sent(load, seen[bare, LIGHT]), 1.0, seen[one, load]))
+        if one.store == "valkey" and system.node is not None and measured.valkey_disk is not None:
+            on_disk = replace(measured.valkey_disk, cold_s=system.node.cold_s)
+            costs["valkey_disk"] = _cost(asdict(on_disk), "Valkey alone, appendfsync always, on a disk")
     within = [row for row in rows if abs(row["throughput"] - 1) <= AGREEMENT and abs(row["median"] - 1) <= AGREEMENT]
     agreement = {"within": len(within), "of": len(rows), "limit": AGREEMENT}
     return {
@@ -214,6 +225,7 @@ def compared(measured: Measured) -> dict[str, Any]:
         "comparison": rows,
         "agreement": agreement,
         "priority": measured.priority,
+        "cores": measured.cores,
     }
 
 

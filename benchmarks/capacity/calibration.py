@@ -15,9 +15,9 @@ from benchmarks.capacity.simulation import simulate
 from benchmarks.capacity.stores import FULL
 from benchmarks.capacity.system import Curve, Load, LoopCosts, NodeCosts, System
 
-CORES = 2  # that server, store, proxy and load generator may use together
 CALIBRATED = (1, 4, FULL)  # sessions of the closed loops that costs come from
 LIGHT = streams(40)
+COSTLY = (*map(closed, CALIBRATED), LIGHT)  # the loads that set costs
 HALVINGS = 10
 MOST_SPREAD = 0.5
 LATEST_S = 1e-3  # of a part that wakes up
@@ -81,13 +81,14 @@ def fitted(of: Callable[[float], float], goal: float, most: float) -> float:
     return low if low == 0.0 else high
 
 
-def known_system(seen: Sequence[Observed], light: Observed, compute_s: float) -> System:
+def known_system(seen: Sequence[Observed], light: Observed, compute_s: float, cores: float) -> System:
     """One worker without store and proxy.
 
     Args:
         seen: closed loops of ``CALIBRATED`` sessions.
         light: the load ``LIGHT``.
         compute_s: of the engine alone.
+        cores: that server, store, proxy and load generator may use together.
     """
     client_s = seen[-1].client_s
     bare = System(
@@ -95,7 +96,7 @@ def known_system(seen: Sequence[Observed], light: Observed, compute_s: float) ->
         client_s=client_s,
         client_wake_s=max(0.0, seen[0].client_s - client_s),
         wire_s=wire_s(seen[0]),
-        cores=CORES,
+        cores=cores,
     )
 
     def tail(spread: float) -> float:
@@ -127,10 +128,10 @@ def system_of(
     full = seen[-1]
     system = replace(known, loops=arrangement.workers, client_s=full.client_s, node=node)
     if arrangement.workers > 1:
-        # not of a lone session: its workers rest between its chunks, and what that takes is counted as such
-        more = [
-            one.loop_s - known.loop.chunk_s - known.loop.batch_s(one.mean_batch) / one.mean_batch for one in seen[1:]
-        ]
+        # Not of a lone session, whose workers rest between its chunks: what that takes is counted as such. With two
+        # workers half of the chunks are taken to be passed on.
+        bare = known.loop
+        more = [one.loop_s - bare.chunk_s - bare.batch_s(one.mean_batch) / one.mean_batch for one in seen[1:]]
         passed_on = 1 - 1 / arrangement.workers
         system = replace(
             system,

@@ -121,12 +121,21 @@ class _Loop:
         self.busy_s = 0.0
 
     def arrive(self, session: int) -> None:
-        run = self.run
-        if self._inside >= run.system.max_waiting:
-            self.comes(run.system.loop.refuse_s, lambda: run.answer(session, is_good=False))
+        """A chunk for one of its own sessions."""
+        if self.is_full:
+            self.refuse(session)
         else:
             self._inside += 1
-            self.comes(run.half_chunk_s, lambda: self._waiting.append(session))
+            # two turns of the loop from its socket to the batch: in one its request is read, in the next it is decoded
+            part_s = self.run.half_chunk_s / 2
+            self.comes(part_s, lambda: self.ready(part_s, lambda: self._waiting.append(session)))
+
+    @property
+    def is_full(self) -> bool:
+        return self._inside >= self.run.system.max_waiting
+
+    def refuse(self, session: int) -> None:
+        self.comes(self.run.system.loop.refuse_s, lambda: self.run.reply(session, is_good=False))
 
     def comes(self, cost_s: float, act: Act) -> None:
         """Something comes over a socket, and takes the loop so long."""
@@ -212,9 +221,7 @@ class _Loop:
                 self.reply(taken)
                 return
             for session in taken:
-                self._lanes[session // run.system.loops // run.system.workers % len(self._lanes)].add(
-                    session, run.events.now_s
-                )
+                self._lanes[run.node_of[session]].add(session, run.events.now_s)
             for lane in self._lanes:
                 lane.commit(self.ready)
 
@@ -240,10 +247,20 @@ class _Run:
         self.clients = [Queue(self.events, system.client_s / 2, system.client_wake_s)] if system.client_s else []
         self._sent_s = [0.0] * load.sessions
         self._due_s = [0.0] * load.sessions
+        self._homes: list[int] = []
+        self._entries: list[int] = []
+        self._proxy_of: list[int] = []
+        self.node_of: list[int] = []
         self._inside, self._changed_s = 0, 0.0
         self.begin()
         choose = random.Random(seed)
         for session in range(load.sessions):
+            # each by a hash of its own, as the real ones
+            home = choose.randrange(system.loops)
+            self._homes.append(home)
+            self._entries.append(home - home % system.workers + choose.randrange(system.workers))
+            self._proxy_of.append(choose.randrange(system.proxies or 1))
+            self.node_of.append(choose.randrange(system.nodes))
             self._due_s[session] = choose.uniform(0.0, load.period_s or 1e-3)
             self._schedule(session)
 
@@ -268,11 +285,12 @@ class _Run:
         """The session's loop has written a reply: it goes back the way that the chunk came."""
         came_to = self._comes_to(session)
         if came_to is self._home(session):
-            self._reply(session, is_good=is_good)
+            self.reply(session, is_good=is_good)
         else:
-            came_to.comes(self.system.loop.pass_s / 2, partial(self._reply, session, is_good=is_good))
+            came_to.comes(self.system.loop.pass_s / 2, partial(self.reply, session, is_good=is_good))
 
-    def _reply(self, session: int, *, is_good: bool) -> None:
+    def reply(self, session: int, *, is_good: bool) -> None:
+        """A reply leaves the loop that the chunk came to."""
         if self.proxies:
             self._proxy(session).enter(partial(self._replied, session, is_good=is_good))
         else:
@@ -329,20 +347,19 @@ class _Run:
         came_to, home = self._comes_to(session), self._home(session)
         if came_to is home:
             home.arrive(session)
+        elif came_to.is_full:  # it reads no body, and passes nothing on
+            came_to.refuse(session)
         else:
             came_to.comes(self.system.loop.pass_s / 2, lambda: home.arrive(session))
 
-    # replicas, workers, proxies and nodes have to be chosen independently
-
     def _home(self, session: int) -> _Loop:
-        return self.loops[session % len(self.loops)]
+        return self.loops[self._homes[session]]
 
     def _comes_to(self, session: int) -> _Loop:
-        workers, home = self.system.workers, session % len(self.loops)
-        return self.loops[home - home % workers + session // len(self.loops) % workers]
+        return self.loops[self._entries[session]]
 
     def _proxy(self, session: int) -> Queue:
-        return self.proxies[session // len(self.loops) // self.system.workers % len(self.proxies)]
+        return self.proxies[self._proxy_of[session]]
 
     def _count(self, more: int) -> None:
         self._inside_s += self._inside * (self.events.now_s - self._changed_s)

@@ -15,10 +15,9 @@ SESSIONS = (1_000, 10_000, 25_000, 100_000, 1_000_000)
 PROXIES = 8  # threads of one HAProxy
 LOOPS_A_PROXY = 40  # then another HAProxy is added
 NODES = (1, 3, 10, 30)  # primaries of the store
-CHUNKS = 40_000  # of one simulation; as many again warm it up
+CHUNKS = 100_000  # of one simulation; as many again warm it up
 SECONDS = (0.1, 1.0)  # the least and the most simulated time
 SIMULATED = (0.2, 1.0)  # how much of the capacity a load takes that is simulated: for others, the laws say enough
-OVERLOADED = 2.0  # the same on one replica, where queues have filled within the simulated time
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,7 @@ class Basis:
             proxy_s=self.proxy_s,
             proxy_wake_s=self.proxy_wake_s,
             proxies=PROXIES * ceil(loops / LOOPS_A_PROXY) if self.proxy_s else 0,
+            max_waiting=System.max_waiting // self.workers,
         )
         yield "memory", system
         if self.stored is not None and self.node is not None:
@@ -92,7 +92,7 @@ def sizing(basis: Basis, period_s: float, *, is_quick: bool) -> list[dict[str, A
                     "record_bytes_per_s": load.offered_per_s * system.node.record_bytes if system.node else 0.0,
                     "simulated": None,
                 }
-                if SIMULATED[0] <= needed <= (OVERLOADED if replicas == 1 else SIMULATED[1]):
+                if SIMULATED[0] <= needed <= SIMULATED[1]:
                     seconds = min(SECONDS[1], max(SECONDS[0], CHUNKS / load.offered_per_s)) / (10 if is_quick else 1)
                     row["simulated"] = asdict(simulate(system, load, seconds, warmup_s=seconds))
                 rows.append(row)

@@ -99,7 +99,7 @@ class System:
         spread: of the time that the same work takes: the standard deviation of its logarithm.
         cores: that loops, proxies and load generator share; infinite where each has its own.
         max_batch: most chunks of a batch, and records of a commit.
-        max_waiting: chunks in a loop; one more is refused (``--max-waiting``).
+        max_waiting: chunks in a loop; one more is refused (``--max-waiting`` of a server, divided by its workers).
         store_timeout_s: a record that has waited for longer when a commit ends is refused (``--store-timeout-s``).
     """
 

@@ -193,6 +193,15 @@ def test_workers_pass_on_what_is_not_theirs() -> None:
     assert full == pytest.approx(most, rel=0.1)
 
 
+def test_a_full_worker_refuses_before_it_passes_on() -> None:
+    loop = replace(BARE.loop, pass_s=2e-3, refuse_s=1e-6)
+    full = replace(BARE, loop=loop, loops=2, workers=2, max_waiting=20)
+    simulated = simulate(full, Load(3_000, 0.5), seconds=2.0, warmup_s=1.0)
+    assert simulated.refused_per_s > 0.5 * 6_000
+    # it answers nearly as many as it can: a refusal takes next to nothing
+    assert simulated.answered_per_s > 0.6 * capacities(full)["loop"]
+
+
 def test_processes_that_share_cores_take_turns() -> None:
     alone = simulate(replace(BARE, loops=2), closed(128))
     shared = simulate(replace(BARE, loops=2, cores=1), closed(128))
@@ -240,14 +249,14 @@ def test_costs_come_out_of_the_loads_that_they_caused() -> None:
 def test_what_a_turn_after_idle_time_costs_comes_out_of_a_light_load() -> None:
     load = replace(streams(20), tick_s=1e-3)
     cold = replace(BARE, loop=replace(BARE.loop, cold_s=3e-4))
-    assert cold_s(BARE, load, seen(simulate(cold, load))) == pytest.approx(3e-4, rel=0.1)
+    assert cold_s(BARE, load, seen(simulate(cold, load))) == pytest.approx(3e-4, rel=0.2)
 
 
 def test_one_worker_is_known_from_closed_loops_and_light_loads() -> None:
     loop = replace(BARE.loop, cold_s=2e-4, waking_s=1e-4)
     system = replace(BARE, loop=loop, client_s=2e-5, client_wake_s=5e-5, wire_s=4e-5, spread=0.2, cores=2)
     light = replace(seen(simulate(system, as_sent(LIGHT, observe_lag(6e-4)))), lag_s=6e-4)
-    known = known_system(observed(system), light, 5e-3 / 64)
+    known = known_system(observed(system), light, 5e-3 / 64, 2)
     # also with 64 sessions it rests now and then
     assert 2e-5 <= known.client_s <= 2e-5 + 5e-5
     assert known.client_s + known.client_wake_s == pytest.approx(2e-5 + 5e-5, rel=0.01)
@@ -323,9 +332,9 @@ def test_kept_results_come_again_from_what_they_measured() -> None:
     path = ROOT / "benchmarks/results/capacity.json"
     results = json.loads(path.read_text())
     again = compared(kept(path))
-    for name in ("calibration", "agreement"):
-        assert again[name] == results[name]
-    for now, then in zip(again["comparison"], results["comparison"], strict=True):
+    assert again["agreement"] == results["agreement"]
+    both = [*zip(again["comparison"], results["comparison"], strict=True)]
+    for now, then in (*both, *zip(again["calibration"], results["calibration"], strict=True)):
         assert now["measured"] == then["measured"]
         assert now["median"] == pytest.approx(then["median"], rel=1e-6)
 
