@@ -17,7 +17,7 @@ from benchmarks.capacity.system import Curve, Load, LoopCosts, NodeCosts, System
 
 CALIBRATED = (1, 4, FULL)  # sessions of the closed loops that costs come from
 LIGHT = streams(40)
-COSTLY = (*map(closed, CALIBRATED), LIGHT)  # the loads that set costs
+CALIBRATING = (*map(closed, CALIBRATED), LIGHT)  # the loads that set costs
 HALVINGS = 10
 MOST_SPREAD = 0.5
 LATEST_S = 1e-3  # of a part that wakes up
@@ -60,6 +60,8 @@ def cold_s(system: System, load: Load, seen: Observed) -> float:
         seen: the load on the server.
     """
     expected = simulate(system, load)
+    if not expected.cold_turns_per_s:  # a server so slow that it never rests
+        return 0.0
     missing_s = seen.loop_s - expected.busy["loop"] / expected.answered_per_s
     return max(0.0, missing_s * expected.answered_per_s / expected.cold_turns_per_s)
 
@@ -71,8 +73,15 @@ def commits_of(bare: LoopCosts, seen: Sequence[Observed]) -> Curve:
 
 
 def fitted(of: Callable[[float], float], goal: float, most: float) -> float:
-    """The value, from 0 to the most, at which something that grows with it reaches a goal. Whichever end is nearer
-    where none does.
+    """The value at which something that grows with it reaches a goal.
+
+    Args:
+        of: what grows.
+        goal: that it has to reach.
+        most: the largest value.
+
+    Returns:
+        From 0 to the most; one of these two where no value between them reaches the goal.
     """
     low, high = 0.0, most
     for _ in range(HALVINGS):

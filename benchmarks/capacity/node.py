@@ -41,4 +41,5 @@ class Node:
                 answer()
             self._turn()
 
-        events.at(events.now_s + cost_s, done)  # mostly the disk: it takes no core from others
+        # it takes no core from others: true of a disk, and of a store with processors of its own
+        events.at(events.now_s + cost_s, done)

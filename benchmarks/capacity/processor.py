@@ -34,20 +34,21 @@ def undisturbed(pids: Iterable[int]) -> Iterator[str]:
         how they run, in words.
     """
     changed: dict[int, int] = {}
+    usual = os.getpriority(os.PRIO_PROCESS, 0)
     every = [os.getpid(), *pids]
     try:
         try:
             for thread in (thread for pid in every for thread in _threads(pid)):
-                before = os.getpriority(os.PRIO_PROCESS, thread)
-                os.setpriority(os.PRIO_PROCESS, thread, NICENESS)
-                changed[thread] = before
+                with suppress(ProcessLookupError):  # it has ended meanwhile
+                    before = os.getpriority(os.PRIO_PROCESS, thread)
+                    os.setpriority(os.PRIO_PROCESS, thread, NICENESS)
+                    changed[thread] = before
         except PermissionError:
             yield "as other programs"
         else:
             yield f"niceness {NICENESS}: before other programs"
     finally:
         if changed:
-            usual = changed[os.getpid()]
             for thread in set(changed) | {thread for pid in every for thread in _threads(pid)}:
                 with suppress(ProcessLookupError):
                     os.setpriority(os.PRIO_PROCESS, thread, changed.get(thread, usual))

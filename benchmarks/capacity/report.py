@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import statistics
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.capacity.comparison import is_within
 from benchmarks.plots import plain, pyplot, save
 
 COLOURS = {"loop": "#5b7fa6", "proxy": "#b5651d", "store": "#c0392b"}
@@ -143,12 +145,15 @@ def _comparison(rows: list[dict[str, Any]]) -> str:
 
 
 def _agreement(results: dict[str, Any]) -> str:
-    agreement, rows = results["agreement"], results["comparison"]
+    agreement, rows, setting = results["agreement"], results["comparison"], results["calibration"]
     rates = sum(abs(row["throughput"] - 1) <= agreement["limit"] for row in rows)
     medians = sum(abs(row["median"] - 1) <= agreement["limit"] for row in rows)
+    tails = [row["simulated"]["p99_ms"] / row["measured"]["p99_ms"] for row in rows]
     return (
         f"Within {agreement['limit']:.0%}: the throughput of {rates} of {len(rows)} loads, the median of {medians}, "
-        f"both of {agreement['within']}."
+        f"both of {agreement['within']}.\nOf the {len(setting)} loads that set costs, both of "
+        f"{sum(map(is_within, setting))}. The simulated 99th percentile is too low: "
+        f"{statistics.median(tails):.2f} of the measured\none in the middle, {min(tails):.2f} at worst."
     )
 
 

@@ -11,47 +11,16 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from math import ceil, inf
 
-import numpy as np
-
+from benchmarks.capacity.counts import Counts, Simulated
 from benchmarks.capacity.events import Act, Events, Queue
 from benchmarks.capacity.node import Node
 from benchmarks.capacity.system import IDLE_S, Load, System
 
 MOST_ROUNDS = 16  # as of service/batching/batcher.py
 Job = tuple[float, Act]
-
-
-@dataclass(frozen=True)
-class Simulated:
-    """What the simulation says of a load.
-
-    Attributes:
-        seconds: simulated time, after the warm-up.
-        answered_per_s: chunks answered well.
-        refused_per_s: chunks refused with 503.
-        p50_ms: median latency of the answered ones, from when they were sent.
-        p99_ms: 99th percentile of the same.
-        mean_ms: mean of the same.
-        mean_batch: chunks of a batch.
-        cold_turns_per_s: turns of loops that had no work for a while.
-        in_service: chunks between their sending and their answer, on average over time.
-        busy: share of time that each part works, the mean over its members: ``client``, ``proxy``, ``loop``, ``store``.
-    """
-
-    seconds: float
-    answered_per_s: float
-    refused_per_s: float
-    p50_ms: float
-    p99_ms: float
-    mean_ms: float
-    mean_batch: float
-    cold_turns_per_s: float
-    in_service: float
-    busy: dict[str, float]
 
 
 class _Lane:
@@ -135,7 +104,7 @@ class _Loop:
         return self._inside >= self.run.system.max_waiting
 
     def refuse(self, session: int) -> None:
-        self.comes(self.run.system.loop.refuse_s, lambda: self.run.reply(session, is_good=False))
+        self.comes(self.run.system.loop.refuse_s, lambda: self.write(lambda: self.run.reply(session, is_good=False)))
 
     def comes(self, cost_s: float, act: Act) -> None:
         """Something comes over a socket, and takes the loop so long."""
@@ -195,7 +164,7 @@ class _Loop:
         has_rested = run.events.now_s - self._idle_since_s >= IDLE_S
         self._idle_since_s = inf
         if has_rested:
-            run.cold_turns += 1
+            run.counts.cold_turns += 1
             loop = run.system.loop
             run.events.at(run.events.now_s + loop.waking_s, lambda: self._work(cost_s + loop.cold_s, act))
         else:
@@ -214,7 +183,7 @@ class _Loop:
     def _batch(self) -> None:
         run, self._rounds = self.run, 0
         taken = [self._waiting.popleft() for _ in range(min(run.system.max_batch, len(self._waiting)))]
-        run.batched(len(taken))
+        run.counts.batched(len(taken))
 
         def computed() -> None:
             if not self._lanes:
@@ -229,7 +198,7 @@ class _Loop:
 
 
 class _Run:
-    """One simulation: its parts, and what they report."""
+    """One simulation: its parts, and the way of a chunk through them."""
 
     def __init__(self, system: System, load: Load, until_s: float, seed: int) -> None:
         self.system, self.load = system, load
@@ -251,7 +220,7 @@ class _Run:
         self._entries: list[int] = []
         self._proxy_of: list[int] = []
         self.node_of: list[int] = []
-        self._inside, self._changed_s = 0, 0.0
+        self.counts = Counts()
         self.begin()
         choose = random.Random(seed)
         for session in range(load.sessions):
@@ -266,10 +235,7 @@ class _Run:
 
     def begin(self) -> None:
         """Forget what was counted so far."""
-        self._since_s = self._changed_s = self.events.now_s
-        self.latencies_s: list[float] = []
-        self.refused = self.cold_turns = self._batches = self._chunks = 0
-        self._inside_s = 0.0
+        self.counts.begin(self.events.now_s)
         for members in self._parts().values():
             for part in members:
                 part.busy_s = 0.0
@@ -277,9 +243,13 @@ class _Run:
     def _parts(self) -> dict[str, Sequence[Queue | Node | _Loop]]:
         return {"client": self.clients, "proxy": self.proxies, "loop": self.loops, "store": self.nodes}
 
-    def batched(self, chunks: int) -> None:
-        self._batches += 1
-        self._chunks += chunks
+    def result(self) -> Simulated:
+        busy_s = {
+            name: sum(part.busy_s for part in members) / len(members)
+            for name, members in self._parts().items()
+            if members
+        }
+        return self.counts.result(self.events.now_s, busy_s)
 
     def answer(self, session: int, *, is_good: bool) -> None:
         """The session's loop has written a reply: it goes back the way that the chunk came."""
@@ -304,11 +274,7 @@ class _Run:
 
     def _read(self, session: int, *, is_good: bool) -> None:
         now_s = self.events.now_s
-        self._count(-1)
-        if not is_good:
-            self.refused += 1
-        else:
-            self.latencies_s.append(now_s - self._sent_s[session])
+        self.counts.left(now_s, now_s - self._sent_s[session], is_good=is_good)
         if self.load.period_s:
             self._due_s[session] += self.load.period_s
             while not is_good and self._due_s[session] < now_s:  # what a stream could not send meanwhile is lost
@@ -320,7 +286,7 @@ class _Run:
     def _schedule(self, session: int) -> None:
         def send() -> None:
             self._sent_s[session] = self.events.now_s
-            self._count(1)
+            self.counts.sent(self.events.now_s)
             if self.clients:
                 self.clients[0].enter(lambda: self._travel(session))
             else:
@@ -360,33 +326,6 @@ class _Run:
 
     def _proxy(self, session: int) -> Queue:
         return self.proxies[self._proxy_of[session]]
-
-    def _count(self, more: int) -> None:
-        self._inside_s += self._inside * (self.events.now_s - self._changed_s)
-        self._changed_s = self.events.now_s
-        self._inside += more
-
-    def result(self) -> Simulated:
-        self._count(0)
-        seconds = self.events.now_s - self._since_s
-        latencies_ms = 1e3 * np.array(self.latencies_s or [inf])
-        p50_ms, p99_ms = np.quantile(latencies_ms, (0.5, 0.99), method="lower")
-        return Simulated(
-            seconds=seconds,
-            answered_per_s=len(self.latencies_s) / seconds,
-            refused_per_s=self.refused / seconds,
-            p50_ms=float(p50_ms),
-            p99_ms=float(p99_ms),
-            mean_ms=float(latencies_ms.mean()),
-            mean_batch=self._chunks / max(1, self._batches),
-            cold_turns_per_s=self.cold_turns / seconds,
-            in_service=self._inside_s / seconds,
-            busy={
-                name: sum(part.busy_s for part in each) / len(each) / seconds
-                for name, each in self._parts().items()
-                if each
-            },
-        )
 
 
 def simulate(system: System, load: Load, seconds: float = 2.0, warmup_s: float = 0.5, seed: int = 0) -> Simulated:

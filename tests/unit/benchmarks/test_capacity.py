@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.capacity import compared, kept
 from benchmarks.capacity.arrangements import Share, closed, many, streams
 from benchmarks.capacity.calibration import (
     CALIBRATED,
@@ -23,8 +22,10 @@ from benchmarks.capacity.calibration import (
     fitted,
     known_system,
 )
+from benchmarks.capacity.comparison import compared, kept
+from benchmarks.capacity.counts import Simulated
 from benchmarks.capacity.measurement import Observed, typical, typical_costs
-from benchmarks.capacity.simulation import Simulated, simulate
+from benchmarks.capacity.simulation import simulate
 from benchmarks.capacity.sizing import Basis, sizing
 from benchmarks.capacity.stores import node_costs
 from benchmarks.capacity.system import Load, LoopCosts, NodeCosts, System, capacities
