@@ -267,6 +267,7 @@ async def test_unread_responses_are_bounded_in_bytes(tracer: Path, gate: Gate) -
             writers.append(writer)
         await server.until(lambda: server.ended.get("unread", 0) >= 3)  # 262 kB of the system, and one response
         assert server.parts.connections.unread.bytes <= 2**20
+        await server.until(lambda: server.open <= 2)  # who was ended is gone at the loop's next turn
         assert server.open == 2
         reader, other = await server.connect()  # who reads is not concerned
         other.write(chunk(5, end=True))
