@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from experiments.catalog.kernels import pair_hidden
 from experiments.catalog.matched import matched
 from experiments.runs.plan import BASE, NEURONS, Condition, Experiment, Refinement, SearchPlan
 from experiments.runs.run import Training
@@ -32,6 +35,16 @@ def vision_rows() -> Experiment:
         (
             Condition(BASE, ROWS, (*NEURONS, "lstm"), (True,), seeds=5, analysed=True),
             *matched("vision", ROWS, 8, True, 5),
+            Condition(
+                "pair",
+                replace(ROWS, hidden=pair_hidden(ROWS)),
+                ("hetsyn",),
+                (True,),
+                seeds=5,
+                own_search=True,
+                analysed=True,
+                kernel="pair",
+            ),
         ),
         analysis_streams=1000,
         changed_streams=1000,

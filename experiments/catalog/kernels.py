@@ -23,7 +23,7 @@ SPEC = ImageSpec(
     *("fashion", "row", "crossings"), levels=4, hidden=(64, 32), dropout=0.1, rows_skipped=14, validation_images=2500
 )
 TRAINING = Training(800, 64, "cosine", 1.0, 4e-3, evaluate_every=200, bank_size=FRACTIONAL_BANK)
-SEARCH = SearchPlan((2e-3, 5e-3), (4.0, 12.5, 40.0), updates=200)
+SEARCH = SearchPlan((2e-3, 5e-3), (1.0, 2.0, 4.0, 12.5, 40.0), updates=200)
 
 
 def fractional() -> Experiment:
@@ -46,12 +46,12 @@ def fractional() -> Experiment:
 def pairs() -> Experiment:
     base = Condition(BASE, SPEC, ("hetsyn",), (True,), seeds=5, analysed=True)
     same = replace(base, name="pair-same-neurons", own_search=True, kernel="pair")
-    fewer = replace(same, name="pair", task_spec=replace(SPEC, hidden=_fewer_neurons(SPEC)))
+    fewer = replace(same, name="pair", task_spec=replace(SPEC, hidden=pair_hidden(SPEC)))
     return Experiment("pairs", "vision", replace(TRAINING, bank_size=8), SEARCH, (base, fewer, same), 256, 1000)
 
 
-def _fewer_neurons(spec: ImageSpec) -> tuple[int, ...]:
-    """Hidden layers, in the proportion of the task's, with which pairs have its number of parameters."""
+def pair_hidden(spec: ImageSpec) -> tuple[int, ...]:
+    """Two hidden layers, the second half of the first, with which pairs have about HetSyn's number of parameters."""
 
     def parameters(hidden: tuple[int, ...], kernel: str) -> int:
         return parameter_count(with_kernel(NetworkSpec(spec.channels, hidden, CLASSES), kernel))

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 from statistics import fmean
 
-from experiments.claims.rules import MIN_SEEDS, Group, Rule, groups_of
+from experiments.claims.rules import MIN_SEEDS, Group
 from experiments.runs.names import NAMES
 from experiments.runs.results import RunResult
 
@@ -42,13 +42,13 @@ class Results:
             raise NotYetRun(f"{group.condition}, {NAMES[group.model]}: {len(found)} of {MIN_SEEDS} seeds")
         return found
 
-    def on_shared_seeds(self, rule: Rule) -> dict[Group, list[RunResult]]:
-        """The runs of a rule's groups on the seeds that all of them have.
+    def on_shared_seeds(self, groups: Iterable[Group]) -> dict[Group, list[RunResult]]:
+        """The runs of groups on the seeds that all of them have.
 
         Raises:
             NotYetRun: fewer than MIN_SEEDS such seeds.
         """
-        runs = {group: self.of(group) for group in groups_of(rule)}
+        runs = {group: self.of(group) for group in groups}
         seeds = set.intersection(*({result.run["seed"] for result in found} for found in runs.values()))
         if len(seeds) < MIN_SEEDS:
             raise NotYetRun(f"{len(seeds)} of {MIN_SEEDS} seeds that all models have")

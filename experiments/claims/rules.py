@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from experiments.claims.measures import DELETION_LOSS, FIGURE, MOST_DELETED, Measure
 from experiments.runs.names import NAMES
-from experiments.runs.plan import BASE, NEURONS
+from experiments.runs.plan import BASE, NEURONS, Cell
 from experiments.runs.run import NeuronModel
 
 OTHERS: tuple[NeuronModel, ...] = ("hetneu", "alif", "homneu")
@@ -39,6 +39,10 @@ class Group:
     condition: str
     model: NeuronModel
     recurrent: bool = True
+
+    @property
+    def cell(self) -> Cell:
+        return Cell(self.model, self.recurrent)
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,15 @@
 """The verdict on each claim: the rules of ``rules.py`` applied to the kept results.
 
-A group counts once it has MIN_SEEDS finished runs; before that a claim that needs it is "not yet run". Groups are
-compared seed by seed, over the seeds that all of a claim's groups have: a seed gives every model the same task (the
-same trace to draw, the same speaker left out).
+A group counts once it has MIN_SEEDS finished runs; before that a claim that needs it is "not yet run". Two groups are
+compared seed by seed, over the seeds that both have: a seed gives every model the same task (the same trace to draw,
+the same speaker left out).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from experiments.claims import statistics
@@ -69,19 +69,17 @@ class Finding:
 def findings(results: Iterable[RunResult], claims: Sequence[Claim]) -> list[Finding]:
     """Every claim with its verdict."""
     kept = Results(results)
-    return [_with_planned_seeds(_judged(claim, kept)) for claim in claims]
+    return [_judged(claim, kept) for claim in claims]
 
 
-def _with_planned_seeds(row: Finding) -> Finding:
-    """The row, whose seeds say how many are planned where some of them are still to come."""
-    planned = [_planned(group) for group in groups_of(row.claim.rule)]
-    if row.seeds.isdigit() and int(row.seeds) < min(planned, default=0):
-        return replace(row, seeds=f"{row.seeds} of {min(planned)}")
-    return row
+def _seeds(count: int, groups: Iterable[Group]) -> str:
+    """A number of seeds, and how many are planned where some of them are still to come."""
+    planned = min(map(_planned, groups))
+    return f"{count} of {planned}" if count < planned else str(count)
 
 
 def _planned(group: Group) -> int:
-    return plan_of(group.experiment).condition(group.condition).seeds_of(group.recurrent)
+    return plan_of(group.experiment).condition(group.condition).seeds_of(group.cell)
 
 
 def _judged(claim: Claim, results: Results) -> Finding:
@@ -109,19 +107,19 @@ def _judged(claim: Claim, results: Results) -> Finding:
 
 
 def _better(claim: Claim, rule: Better, results: Results) -> Finding:
-    runs = results.on_shared_seeds(rule)
-    pairs = [_Pair(a, b, runs[a.group], runs[b.group], _before(a, runs), _before(b, runs)) for a, b in rule.comparisons]
+    pairs = [_Pair.of(a, b, results) for a, b in rule.comparisons]
     alphas = statistics.holm([statistics.t_test(pair.differences, pair.resolution) for pair in pairs])
     relations = [pair.relation(alpha, ALPHA / len(pairs)) for pair, alpha in zip(pairs, alphas, strict=True)]
     verdict = all_better(relations)
     undecided = [pair for pair, said in zip(pairs, relations, strict=True) if said == "undecided"]
     needed = [pair.seeds_to_decide(ALPHA / len(pairs)) for pair in undecided]
-    sides = list(dict.fromkeys(side for pair in rule.comparisons for side in pair))
+    sides = _widest(pairs)
+    seeds = [_seeds(len(pair.runs_a), (*pair.a.groups, *pair.b.groups)) for pair in pairs]
     is_one_against_all = len({a for a, _ in rule.comparisons}) == 1
     return Finding(
         claim,
-        str(len(pairs[0].runs_a)),
-        ", ".join(_spread(side, runs[side.group], _before(side, runs)) for side in sides),
+        seeds[0] if len(set(seeds)) == 1 else ", ".join(seeds),
+        ", ".join(_spread(side, *runs) for side, runs in sides.items()),
         "; ".join(
             (_name(pair.b) if is_one_against_all else f"{_name(pair.a)} over {_name(pair.b)}")
             + f" {pair.interval_text(1 - alpha)}"
@@ -129,7 +127,7 @@ def _better(claim: Claim, rule: Better, results: Results) -> Finding:
             for pair, alpha, said in zip(pairs, alphas, relations, strict=True)
         ),
         verdict,
-        *_needed(verdict, needed, statistics.MOST_RUNS, runs, results),
+        *_needed(verdict, needed, statistics.MOST_RUNS, groups_of(rule), results),
     )
 
 
@@ -143,6 +141,12 @@ class _Pair:
     runs_b: list[RunResult]
     since_a: list[RunResult] | None = None
     since_b: list[RunResult] | None = None
+
+    @classmethod
+    def of(cls, a: Side, b: Side, results: Results) -> _Pair:
+        runs = results.on_shared_seeds(dict.fromkeys((*a.groups, *b.groups)))
+        since_a, since_b = (None if side.since is None else runs[side.since] for side in (a, b))
+        return cls(a, b, runs[a.group], runs[b.group], since_a, since_b)
 
     @property
     def unit(self) -> Unit:
@@ -222,7 +226,7 @@ def _more_successes(claim: Claim, rule: MoreSuccesses, results: Results) -> Find
     needed = [statistics.runs_for_rates(*pair, ALPHA / len(tables)) for pair in rates]
     return Finding(
         claim,
-        str(min(len(found) for found in runs.values())),
+        _seeds(min(len(found) for found in runs.values()), runs),
         ", ".join(_successes(group, *counted) for group, counted in counts.items()),
         "odds ratio: "
         + "; ".join(
@@ -230,7 +234,7 @@ def _more_successes(claim: Claim, rule: MoreSuccesses, results: Results) -> Find
             for (_, other), interval in zip(rule.comparisons, intervals, strict=True)
         ),
         verdict,
-        *_needed(verdict, needed, statistics.MOST_FISHER_RUNS, runs, results),
+        *_needed(verdict, needed, statistics.MOST_FISHER_RUNS, groups_of(rule), results),
     )
 
 
@@ -248,8 +252,8 @@ def _successes(group: Group, successes: int, runs: int) -> str:
 
 
 def _beyond(claim: Claim, rule: Beyond, results: Results) -> Finding:
-    runs = results.on_shared_seeds(rule)
-    side, found = rule.side, runs[rule.side.group]
+    side = rule.side
+    found = results.of(side.group)
     unit, resolution = side.measure.unit_of(found[0]), side.measure.resolution(found[0])
     over = [side.measure.score(result) - scored(rule.goal, unit) for result in found]
     interval = statistics.t_interval(over, resolution=resolution)
@@ -259,17 +263,17 @@ def _beyond(claim: Claim, rule: Beyond, results: Results) -> Finding:
     needed = statistics.seeds_for_difference(fmean(over), statistics.deviation(over, resolution), ALPHA)
     return Finding(
         claim,
-        str(len(found)),
+        _seeds(len(found), groups_of(rule)),
         _spread(side, found),
         mean_text(interval, rule.goal, unit),
         verdict,
-        *_needed(verdict, [needed], statistics.MOST_RUNS, runs, results),
+        *_needed(verdict, [needed], statistics.MOST_RUNS, groups_of(rule), results),
     )
 
 
 def _within(claim: Claim, rule: Within, results: Results) -> Finding:
-    runs = results.on_shared_seeds(rule)
-    side, found = rule.side, runs[rule.side.group]
+    side = rule.side
+    found = results.of(side.group)
     unit, resolution = side.measure.unit_of(found[0]), side.measure.resolution(found[0])
     low, high = scored(rule.low, unit), scored(rule.high, unit)
     middle, margin = (low + high) / 2, abs(high - low) / 2
@@ -284,29 +288,27 @@ def _within(claim: Claim, rule: Within, results: Results) -> Finding:
     interval = statistics.t_interval(over, 1 - 2 * ALPHA, resolution)
     return Finding(
         claim,
-        str(len(found)),
+        _seeds(len(found), groups_of(rule)),
         _spread(side, found),
         mean_text(interval, (rule.low + rule.high) / 2, unit),
         verdict,
-        *_needed(verdict, [needed], statistics.MOST_RUNS, runs, results),
+        *_needed(verdict, [needed], statistics.MOST_RUNS, groups_of(rule), results),
     )
 
 
 def _same(claim: Claim, rule: Same, results: Results) -> Finding:
-    runs = results.on_shared_seeds(rule)
-    a, b = rule.sides
-    pair = _Pair(a, b, runs[a.group], runs[b.group])
+    pair = _Pair.of(*rule.sides, results)
     verdict = same_within(pair.differences, rule.margin, pair.resolution, pair.at_ceiling)
     needed = pair.seeds_for_margin(rule.margin)
     if verdict == "supported" and pair.has_seeds_without_either:  # two that never got there are not equally fast
         verdict, needed = "inconclusive", None
     return Finding(
         claim,
-        str(len(pair.runs_a)),
-        f"{_spread(a, pair.runs_a)}, {_spread(b, pair.runs_b)}",
+        _seeds(len(pair.runs_a), groups_of(rule)),
+        f"{_spread(pair.a, pair.runs_a)}, {_spread(pair.b, pair.runs_b)}",
         pair.interval_text(1 - 2 * ALPHA),
         verdict,
-        *_needed(verdict, [needed], statistics.MOST_RUNS, runs, results),
+        *_needed(verdict, [needed], statistics.MOST_RUNS, groups_of(rule), results),
     )
 
 
@@ -332,7 +334,7 @@ def trained_values(result: RunResult) -> int:
 
 
 def _needed(
-    verdict: ClaimVerdict, needed: Sequence[int | None], most: int, runs: dict[Group, list[RunResult]], results: Results
+    verdict: ClaimVerdict, needed: Sequence[int | None], most: int, groups: Iterable[Group], results: Results
 ) -> tuple[str, float]:
     """Seeds that an open verdict needs, and their core hours."""
     if verdict != "inconclusive":
@@ -340,15 +342,20 @@ def _needed(
     known = [count for count in needed if count is not None]
     if len(known) < len(needed):
         return f"above {most:,}", 0.0
-    possible = min(MOST_SEEDS.get(group.experiment, max(known)) for group in runs)
+    possible = min(MOST_SEEDS.get(group.experiment, max(known)) for group in groups)
     if possible < max(known):
         return f"{max(known)}, and there are {possible}", 0.0
-    return str(max(known)), results.hours(runs, max(known))
+    return str(max(known)), results.hours(groups, max(known))
 
 
-def _before(side: Side, runs: dict[Group, list[RunResult]]) -> list[RunResult] | None:
-    """The runs that a side's change starts from."""
-    return None if side.since is None else runs[side.since]
+def _widest(pairs: Sequence[_Pair]) -> dict[Side, tuple[list[RunResult], list[RunResult] | None]]:
+    """Every side with its runs, and those that its change starts from, of the comparison with the most seeds."""
+    found: dict[Side, tuple[list[RunResult], list[RunResult] | None]] = {}
+    for pair in pairs:
+        for side, runs, since in ((pair.a, pair.runs_a, pair.since_a), (pair.b, pair.runs_b, pair.since_b)):
+            if side not in found or len(runs) > len(found[side][0]):
+                found[side] = runs, since
+    return found
 
 
 def _scores(measure: Measure, runs: Sequence[RunResult], since: Sequence[RunResult] | None) -> list[float]:

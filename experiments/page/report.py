@@ -31,7 +31,7 @@ from experiments.runs.names import NAMES
 from experiments.runs.plan import Cell, Condition, Experiment, cells
 from experiments.runs.planned import belongs, run_count, searches
 from experiments.runs.results import RunResult, read_folder
-from experiments.runs.run import is_search, open_task_shape
+from experiments.runs.run import NeuronModel, is_search, open_task_shape
 from experiments.runs.runner import chosen_by_search
 
 SCALED = {
@@ -211,7 +211,7 @@ def _main_table(experiment: Experiment, finished: Sequence[RunResult]) -> str:
             (
                 *(condition.name, NAMES[model], _kind(recurrent)),
                 "-".join(str(n) for n in first.run["task_spec"]["hidden"]),
-                f"{len(group)} of {condition.seeds_of(recurrent)}",
+                f"{len(group)} of {condition.seeds_of(Cell(model, recurrent))}",
                 f"**{spread(first.metric, [r.figure for r in group])}**",
                 spread(first.metric, [r.exact["figure"] for r in group]) if all(r.exact for r in group) else "",
                 f"{fmean(r.firing_hz for r in group):.1f}",
@@ -234,8 +234,8 @@ def _seeds(experiment: Experiment, finished: Sequence[RunResult], pictures: Pict
 
 def _groups(
     experiment: Experiment, finished: Sequence[RunResult]
-) -> list[tuple[Condition, str, bool, list[RunResult]]]:
-    groups: list[tuple[Condition, str, bool, list[RunResult]]] = []
+) -> list[tuple[Condition, NeuronModel, bool, list[RunResult]]]:
+    groups: list[tuple[Condition, NeuronModel, bool, list[RunResult]]] = []
     for condition in experiment.conditions:
         for recurrent in condition.recurrent:
             for model in condition.models:

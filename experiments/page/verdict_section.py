@@ -21,8 +21,10 @@ runs. Those of pattern generation, delayed match, `motion`, `mnist1d`, delays, k
 those of the first two knew the figures of short earlier runs. The rule on how errors grow with noise is younger than
 the first runs of pattern generation, and older than those with other noise. The other runs are older than the rules.
 
-**Seeds.** Groups are compared seed by seed, over the seeds that all of them have: a seed gives every model the same
-target trace, or the same person to leave out. A claim needs {MIN_SEEDS} seeds of each group.
+**Seeds.** Two groups are compared seed by seed, over the seeds that both have: a seed gives every model the same
+target trace, or the same person to leave out. A claim needs {MIN_SEEDS} seeds of each group. Where its comparisons have
+different numbers of seeds, the column names each: a claim of several comparisons falls with one, so the one that needed
+the fewest further seeds was continued alone.
 
 **Differences** are the first group minus the other one, in points of accuracy or in updates saved. "Better, three
 comparisons" is HetSyn against each of the others, or each model against the next. Errors and time constants are

@@ -83,6 +83,23 @@ class ChosenSettings:
 
 
 @dataclass(frozen=True)
+class Cell:
+    """A neuron model and an architecture; each cell has one search.
+
+    Attributes:
+        model: the neuron model.
+        recurrent: whether hidden layers are recurrent.
+    """
+
+    model: NeuronModel
+    recurrent: bool
+
+    @property
+    def trains_decays(self) -> bool:
+        return self.model in ("hetsyn", "hetneu", "hetsyn-resonance")
+
+
+@dataclass(frozen=True)
 class Condition:
     """One variation of an experiment.
 
@@ -92,8 +109,8 @@ class Condition:
         models: the neuron models that run in it.
         recurrent: the architectures that run in it.
         seeds: number of runs of each, with seeds from 0.
-        extended: by architecture (whether it is recurrent), more seeds than ``seeds``: where a verdict was still open
-            after those, and the page said how many are needed.
+        extended: more seeds than ``seeds`` for some cells: where a verdict was still open after those, and the page
+            said how many are needed.
         masked_share: share of the decays that training does not change.
         settings: used instead of what the search found.
         own_search: whether every cell is searched for this condition apart, with the same candidates.
@@ -115,15 +132,15 @@ class Condition:
     training: Training | None = None
     fixed_tau_steps: float | None = None
     kernel: str = ""
-    extended: tuple[tuple[bool, int], ...] = ()
+    extended: tuple[tuple[Cell, int], ...] = ()
 
-    def seeds_of(self, recurrent: bool) -> int:
-        """The number of runs of each model with an architecture."""
-        return dict(self.extended).get(recurrent, self.seeds)
+    def seeds_of(self, cell: Cell) -> int:
+        """The number of a cell's runs."""
+        return dict(self.extended).get(cell, self.seeds)
 
     @property
     def most_seeds(self) -> int:
-        return max(self.seeds_of(recurrent) for recurrent in self.recurrent)
+        return max((self.seeds, *(seeds for _, seeds in self.extended)))
 
     @property
     def searched_on(self) -> str | None:
@@ -163,23 +180,6 @@ class Experiment:
 
     def condition(self, name: str) -> Condition:
         return next(condition for condition in self.conditions if condition.name == name)
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A neuron model and an architecture; each cell has one search.
-
-    Attributes:
-        model: the neuron model.
-        recurrent: whether hidden layers are recurrent.
-    """
-
-    model: NeuronModel
-    recurrent: bool
-
-    @property
-    def trains_decays(self) -> bool:
-        return self.model in ("hetsyn", "hetneu", "hetsyn-resonance")
 
 
 def search_name(condition: str) -> str:

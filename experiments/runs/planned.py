@@ -164,7 +164,7 @@ def final_runs(experiment: Experiment, cell: Cell, chosen: Mapping[str, ChosenSe
         final_run(experiment, condition, cell, seed, chosen)
         for condition in experiment.conditions
         if condition.has(cell)
-        for seed in range(condition.seeds_of(cell.recurrent))
+        for seed in range(condition.seeds_of(cell))
     ]
 
 

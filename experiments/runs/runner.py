@@ -78,7 +78,7 @@ class Selection:
             models = dict.fromkeys(cell.model for cell in cells(experiment) if any(c.has(cell) for c in conditions))
             return f"this model or architecture: choose one of the models {', '.join(models)}"
         most = max(
-            condition.seeds_of(cell.recurrent)
+            condition.seeds_of(cell)
             for condition in conditions
             for cell in self.wanted(experiment)
             if condition.has(cell)
@@ -97,7 +97,7 @@ class Selection:
 
     def has(self, experiment: Experiment, condition: Condition, cell: Cell, seed: int) -> bool:
         """Whether this share has a final run."""
-        if seed >= condition.seeds_of(cell.recurrent) or (self.seeds is not None and seed not in self.seeds):
+        if seed >= condition.seeds_of(cell) or (self.seeds is not None and seed not in self.seeds):
             return False
         if condition.searched_on is not None:  # where its cell was searched
             return cell in self.cells(experiment)

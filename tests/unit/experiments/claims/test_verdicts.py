@@ -54,6 +54,14 @@ def four(hetsyn: Sequence[float], hetneu: Sequence[float], alif: Sequence[float]
     return judged(best(DM, BASE), *(runs_of(Group(DM, BASE, name), values) for name, values in figures))  # type: ignore[arg-type]
 
 
+def test_each_comparison_has_the_seeds_that_both_sides_have() -> None:
+    found = four([0.8, 0.81, 0.82, 0.8, 0.99], [0.7, 0.71, 0.72], [0.7, 0.71, 0.72], [0.9, 0.91, 0.92, 0.9, 0.6])
+    assert found.seeds == "3 of 5, 3 of 5, 5"
+    assert "HetSyn 84.4 ± 8.2%" in found.figures  # all five, which the comparison with LIF has
+    assert "HetNeu +10.0 (" in found.intervals
+    assert "LIF -0.2 (" in found.intervals
+
+
 def test_two_seeds_are_not_enough() -> None:
     found = judged(Beyond(hetsyn(DM, PAPER), 0.9), made_up("hetsyn", 0.997, seeds=2, condition=PAPER))
     assert found.verdict == "not yet run"

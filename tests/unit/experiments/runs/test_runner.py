@@ -10,7 +10,7 @@ import pytest
 
 from experiments.catalog import EXPERIMENTS
 from experiments.runs import runner
-from experiments.runs.plan import PAPER
+from experiments.runs.plan import PAPER, Cell
 from experiments.runs.results import RunResult, add_to_file, read_file, read_result
 from experiments.runs.run import RunSpec
 from experiments.runs.runner import Selection, run_experiment
@@ -36,7 +36,7 @@ def test_every_condition_has_ten_seeds_before_any_has_more(order: list[RunSpec],
     experiment = EXPERIMENTS["delayed-match"]()
     run_experiment(experiment, tmp_path, tmp_path / "results.json", Selection(("hetsyn",), recurrent=True))
     final = [run for run in order if not run.searching]
-    assert len(final) == sum(condition.seeds_of(True) for condition in experiment.conditions)
+    assert len(final) == sum(condition.seeds_of(Cell("hetsyn", True)) for condition in experiment.conditions)
     first = [run for run in final if run.seed < 10]
     assert final[: len(first)] == first
     assert {run.condition for run in first} == {condition.name for condition in experiment.conditions}
