@@ -26,6 +26,7 @@ from hetsyn_model.training.endpointing import EndpointingConfig
 from hetsyn_model.training.examples import Kind
 from hetsyn_model.training.front import SpikesAugmentSpec, ValuesAugmentSpec
 from hetsyn_model.training.others import OthersSpec
+from hetsyn_model.training.phonemes import PhonemesSpec
 from hetsyn_model.training.schedule import DelayTraining
 from hetsyn_model.training.split import SplitSpec
 
@@ -215,6 +216,7 @@ class Config:
         split: how examples are divided.
         endpointing: how a server finds utterances.
         others: classes that are added to the data, for what is none of their words.
+        phonemes: of the classes' words, which training may name besides the classes.
         rejected: classes, by their labels in the data, that a server answers with null instead of their name; those
             that the data do not have are ignored.
     """
@@ -234,6 +236,7 @@ class Config:
     split: SplitSpec = field(default_factory=SplitSpec)
     endpointing: EndpointingConfig = field(default_factory=EndpointingConfig)
     others: OthersSpec = field(default_factory=OthersSpec)
+    phonemes: PhonemesSpec = field(default_factory=PhonemesSpec)
     rejected: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -300,8 +303,8 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
     merged = dict(below)
     for key, value in above.items():
         under = merged.get(key)
-        # names belong together: those of another vocabulary are of no use
-        if isinstance(value, Mapping) and isinstance(under, Mapping) and key != "names":
+        # these belong together: those of another vocabulary are of no use
+        if isinstance(value, Mapping) and isinstance(under, Mapping) and key not in ("names", "words"):
             value = _merged(under, value)
         merged[key] = value
     return merged

@@ -25,6 +25,7 @@ from hetsyn_model.training.front import Front
 from hetsyn_model.training.history import History, ValidationResult
 from hetsyn_model.training.loop import Callbacks, Optimisation, train
 from hetsyn_model.training.loss import distillation_loss, late_loss, score_loss
+from hetsyn_model.training.phonemes import PhonemeRollout, Phonemes
 from hetsyn_model.training.schedule import DelayTraining, cosine_factor
 from hetsyn_model.training.tied_layer import level_changes, tie, tied_network, untie
 
@@ -111,6 +112,7 @@ class LabelledData(Generic[T]):
         teachers: trained networks, on the encoder's spikes, whose mean probabilities are learned besides the labels.
         device: of the network.
         about: for the checkpoints.
+        phonemes: of the classes, where the network has outputs for them.
 
     Raises:
         ConfigError: a tied layer without an encoder of audio.
@@ -126,8 +128,10 @@ class LabelledData(Generic[T]):
         teachers: Sequence[Network] = (),
         device: torch.device | str = "cpu",
         about: About | None = None,
+        phonemes: Phonemes | None = None,
     ) -> None:
         self.front, self.how, self.data, self.seed, self.about = front, how, data, seed, about or About()
+        self.phonemes = phonemes
         if how.tied and not isinstance(front.spec, EncoderSpec):
             raise ConfigError("training.tied: only bands of audio can be tied: set it to false")
         self.teachers = [tie(teacher, self._bands) if how.tied else teacher for teacher in teachers]
@@ -174,7 +178,8 @@ class LabelledData(Generic[T]):
         return [batches[int(index)] for index in rng.permutation(len(batches))]
 
     def forward(self, model: Network, batch: Batch) -> Rollout:
-        return model.rollout(batch.events, "bank", batch.steps, batch.before)
+        rolled = model.rollout(batch.events, "bank", batch.steps, batch.before)
+        return rolled if self.phonemes is None else self.phonemes.divided(rolled)
 
     def loss(self, rolled: Rollout, batch: Batch) -> Tensor:
         how = self.how
@@ -184,6 +189,8 @@ class LabelledData(Generic[T]):
         if self.teachers:
             distilled = distillation_loss(rolled, self._teach(batch))
             loss = (1.0 - how.distillation) * loss + 2.0 * how.distillation * distilled
+        if self.phonemes is not None and isinstance(rolled, PhonemeRollout):
+            loss = loss + self.phonemes.loss(rolled, batch.target)
         return loss
 
     @torch.no_grad()
@@ -240,7 +247,8 @@ class LabelledData(Generic[T]):
         )
 
     def _served(self, model: Network) -> Network:
-        """The network on the encoder's spikes."""
+        """The network on the encoder's spikes, with the outputs of the classes alone."""
+        model = model if self.phonemes is None else self.phonemes.without(model)
         return untie(model, self._bands) if self.how.tied else model
 
 
@@ -256,6 +264,7 @@ class RunOptions:
         about: for the checkpoints.
         callbacks: called as training goes on; an epoch ends with each evaluation.
         delays: how delays are learned, where the network has some.
+        phonemes: of the classes, which training names too; None without.
     """
 
     augmentation: dict[str, Any] = field(default_factory=dict)
@@ -265,6 +274,7 @@ class RunOptions:
     about: About = field(default_factory=About)
     callbacks: Callbacks | None = None
     delays: DelayTraining = field(default_factory=DelayTraining)
+    phonemes: Phonemes | None = None
 
 
 def train_labelled(
@@ -294,17 +304,26 @@ def train_labelled(
     """
     options = options or RunOptions()
     spec = network.spec if isinstance(network, Network) else network
+    phonemes = options.phonemes
     labelled = LabelledData(
-        front, how, data, seed=options.seed, teachers=options.teachers, device=options.device, about=options.about
+        *(front, how, data),
+        seed=options.seed,
+        teachers=options.teachers,
+        device=options.device,
+        about=options.about,
+        phonemes=phonemes,
     )
     has_delays = spec.input_path.is_delayed or spec.recurrent_path.is_delayed
     updates = how.epochs * labelled.updates_per_epoch
     started_from = {"started_from": _fingerprint(network)} if isinstance(network, Network) else {}
     if isinstance(network, Network) and how.tied:
         raise ConfigError("training.tied: a network of your own starts from its own weights: set it to false")
+    if isinstance(network, Network) and phonemes is not None:
+        raise ConfigError("phonemes.weight: a network of your own has no outputs for phonemes: set it to 0")
     if not isinstance(network, Network):
         bands = cast(EncoderSpec, front.spec)
-        network = tied_network(spec, bands, options.seed) if how.tied else Network(spec, seed=options.seed)
+        wide = spec if phonemes is None else phonemes.widened(spec)
+        network = tied_network(wide, bands, options.seed) if how.tied else Network(wide, seed=options.seed)
     return train(
         out,
         {
@@ -317,6 +336,7 @@ def train_labelled(
         }
         | ({"delays": asdict(options.delays)} if has_delays else {})
         | ({"labels": list(options.about.labels)} if options.about.labels else {})
+        | ({} if phonemes is None else {"phonemes": asdict(phonemes.spec)})
         | started_from,
         network,
         labelled,
