@@ -51,8 +51,12 @@ class Results:
         runs = {group: self.of(group) for group in groups}
         seeds = set.intersection(*({result.run["seed"] for result in found} for found in runs.values()))
         if len(seeds) < MIN_SEEDS:
-            raise NotYetRun(f"{len(seeds)} of {MIN_SEEDS} seeds that all models have")
+            raise NotYetRun(f"{len(seeds)} of {MIN_SEEDS} seeds that all have: {_named(runs)}")
         return {group: [r for r in found if r.run["seed"] in seeds] for group, found in runs.items()}
+
+    def count(self, group: Group) -> int:
+        """Finished runs of a group, also if too few for a claim."""
+        return len(self._by_group.get((group.experiment, group.condition, group.model, group.recurrent), []))
 
     def has(self, experiment: str) -> bool:
         return any(key[0] == experiment for key in self._by_group)
@@ -61,3 +65,7 @@ class Results:
         """Core hours of so many runs of each group, from the runs that are kept; those without any count nothing."""
         kept = (self._by_group.get((g.experiment, g.condition, g.model, g.recurrent), []) for g in groups)
         return runs * sum(fmean(result.seconds for result in found) for found in kept if found) / 3600
+
+
+def _named(groups: Iterable[Group]) -> str:
+    return ", ".join(f"{group.condition}, {NAMES[group.model]}" for group in groups)

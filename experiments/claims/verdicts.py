@@ -102,8 +102,9 @@ def _judged(claim: Claim, results: Results) -> Finding:
         return _trained_values(claim, rule, results)
     except (NotYetRun, NotMeasured) as error:
         groups = groups_of(rule)
-        seeds = max(map(_planned, groups))
-        return Finding(claim, "", str(error), "", "not yet run", str(seeds), results.hours(groups, seeds))
+        short = [_planned(group) for group in groups if results.count(group) < _planned(group)]
+        hours = sum(results.hours([group], _planned(group)) for group in groups)
+        return Finding(claim, "", str(error), "", "not yet run", str(max(short, default="")), hours)
 
 
 def _better(claim: Claim, rule: Better, results: Results) -> Finding:
@@ -144,6 +145,11 @@ class _Pair:
 
     @classmethod
     def of(cls, a: Side, b: Side, results: Results) -> _Pair:
+        """The pair on the seeds that all groups of both sides have.
+
+        Raises:
+            NotYetRun: there are too few.
+        """
         runs = results.on_shared_seeds(dict.fromkeys((*a.groups, *b.groups)))
         since_a, since_b = (None if side.since is None else runs[side.since] for side in (a, b))
         return cls(a, b, runs[a.group], runs[b.group], since_a, since_b)

@@ -109,8 +109,8 @@ class Condition:
         models: the neuron models that run in it.
         recurrent: the architectures that run in it.
         seeds: number of runs of each, with seeds from 0.
-        extended: more seeds than ``seeds`` for some cells: where a verdict was still open after those, and the page
-            said how many are needed.
+        extended: more seeds than ``seeds`` for some cells: where a verdict was still open after those, as many as
+            the comparison needed.
         masked_share: share of the decays that training does not change.
         settings: used instead of what the search found.
         own_search: whether every cell is searched for this condition apart, with the same candidates.

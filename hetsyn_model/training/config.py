@@ -276,7 +276,7 @@ def load_config(source: str | Path | Mapping[str, Any] | None = None, kind: Kind
 def _read(source: str | Path) -> dict[str, Any]:
     path = SHIPPED / f"{source}.toml" if str(source) in shipped() else Path(source)
     try:
-        return tomllib.loads(path.read_text())
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not TOML ({error})") from error
     except (OSError, UnicodeDecodeError) as error:

@@ -125,6 +125,7 @@ def train_prepared(
         ConfigError: the configuration does not fit the network.
     """
     config, target, shown = prepared.config, torch_device(device), callbacks or Callbacks()
+    phonemes = _phonemes(prepared)
 
     def on_evaluation(history: History) -> None:
         _keep(prepared, out)
@@ -141,7 +142,7 @@ def train_prepared(
         About(prepared.names, prepared.description, config.to_dict()),
         replace(shown, on_evaluation=on_evaluation),
         config.delays.training,
-        _phonemes(prepared),
+        phonemes,
     )
     history = train_labelled(out, network or prepared.spec, prepared.front, config.training, prepared.data, options)
     _keep(prepared, out)  # a kill may have come before

@@ -189,8 +189,8 @@ class LabelledData(Generic[T]):
         if self.teachers:
             distilled = distillation_loss(rolled, self._teach(batch))
             loss = (1.0 - how.distillation) * loss + 2.0 * how.distillation * distilled
-        if self.phonemes is not None and isinstance(rolled, PhonemeRollout):
-            loss = loss + self.phonemes.loss(rolled, batch.target)
+        if self.phonemes is not None:
+            loss = loss + self.phonemes.spec.weight * self.phonemes.loss(cast(PhonemeRollout, rolled), batch.target)
         return loss
 
     @torch.no_grad()
@@ -200,12 +200,19 @@ class LabelledData(Generic[T]):
         return torch.stack([torch.softmax(each.readout, -1) for each in rolled]).mean(0)
 
     def measure(self, rolled: Rollout, batch: Batch) -> dict[str, Tensor]:
-        """``train_accuracy`` [b] on the varied examples; ``firing_rate`` [1], spikes a neuron and step."""
+        """``train_accuracy`` [b] on the varied examples; ``firing_rate`` [1], spikes a neuron and step.
+
+        Where there are phonemes, also ``phoneme_loss`` [1], in nats a step.
+        """
         rates = torch.stack([z.detach().mean() for z in rolled.hidden_spikes])
-        return {
+        measured = {
             "train_accuracy": (rolled.scores.argmax(-1) == batch.target).double(),
             "firing_rate": rates.mean().double().view(1),
         }
+        if self.phonemes is not None:
+            named = self.phonemes.loss(cast(PhonemeRollout, rolled), batch.target)
+            measured["phoneme_loss"] = named.detach().double().view(1)
+        return measured
 
     def evaluate(self, model: Network) -> ValidationResult:
         """Accuracy on the validation examples, and the mean of -log p of their classes."""

@@ -28,7 +28,7 @@ class PhonemesSpec:
     """The phonemes of the words, and what they count in training.
 
     Attributes:
-        weight: of their loss, in nats a phoneme; 0 trains without.
+        weight: factor on their loss, which is in nats a step; 0 trains without.
         words: by a class's label in the data, its phonemes in their order, apart by spaces, in any alphabet. A class
             without an entry, such as ``unknown``, has no part in the loss; one with an empty text has no phoneme.
     """
@@ -72,7 +72,7 @@ class Phonemes:
         unknown = sorted(set(spec.words) - set(labels))
         if unknown:
             raise SpecError(
-                f"words: {unknown[0]!r} is no class of the data, which have {', '.join(labels)}: leave it out"
+                f"words: {unknown[0]!r} is no class of the data: write [phonemes.words] for {', '.join(labels)}"
             )
         named = {label: spec.words[label].split() for label in labels if label in spec.words}
         known = sorted({phoneme for word in named.values() for phoneme in word})
@@ -114,7 +114,7 @@ class Phonemes:
         return PhonemeRollout(classes, rolled.hidden_spikes, scores, rolled.steps, rolled.decision, symbols)
 
     def loss(self, rolled: PhonemeRollout, target: Tensor) -> Tensor:
-        """Weighted negative log likelihood of the words' phonemes, a phoneme, in the mean over the streams.
+        """Negative log likelihood of the words' phonemes a step, in the mean over the streams that have a word.
 
         Args:
             rolled: streams of the widened network.
@@ -130,5 +130,5 @@ class Phonemes:
             reduction="none",
             zero_infinity=True,  # a stream that is shorter than its word says nothing
         )
-        each = torch.where(has_word, found / lengths.clamp_min(1), 0.0)
-        return self.spec.weight * each.sum() / has_word.sum().clamp_min(1)
+        each = torch.where(has_word, found / rolled.steps.clamp_min(1), 0.0)
+        return each.sum() / has_word.sum().clamp_min(1)

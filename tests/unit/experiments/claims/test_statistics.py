@@ -195,3 +195,10 @@ def test_so_many_runs_have_80_percent_power() -> None:
     ]
     assert powers[0] < 0.8 <= powers[1]
     assert runs_for_rates(0.0, 0.4, 0.05) == runs
+
+
+def test_three_looks_find_an_effect_that_is_none_in_13_percent() -> None:
+    rng = np.random.default_rng(0)
+    drawn = rng.normal(size=(2000, 192))
+    found = [any(t_test(row[:seeds].tolist()) < 0.05 for seeds in (10, 46, 192)) for row in drawn]
+    assert np.mean(found) == pytest.approx(0.13, abs=0.015)  # what the page says of claims that were extended twice

@@ -155,6 +155,12 @@ def test_an_extension_is_of_some_cells() -> None:
     condition = experiment.condition(PAPER)
     assert [condition.seeds_of(Cell("hetsyn", recurrent)) for recurrent in (True, False)] == [20, 85]
     assert condition.most_seeds == 85
+    noise = experiment.condition("paper-settings-noise-4")
+    assert [noise.seeds_of(Cell(model, True)) for model in ("hetsyn", "homneu", "alif")] == [192, 192, 46]
+    assert noise.seeds_of(Cell("hetsyn", False)) == 10
+    everyone = Selection()
+    assert everyone.has(experiment, noise, Cell("homneu", True), 191)
+    assert not everyone.has(experiment, noise, Cell("alif", True), 46)
     runs = [final_runs(experiment, Cell("hetsyn", recurrent), {BASE: BEST}) for recurrent in (True, False)]
     assert [sum(run.condition == PAPER for run in each) for each in runs] == [20, 85]
     everything = Selection()

@@ -48,8 +48,8 @@ def test_the_loss_sums_over_all_ways_of_placing_the_phonemes() -> None:
     log_p = torch.log_softmax(symbols, -1)
     found = phonemes.loss(rollout_of(symbols, [5, 4, 5]), torch.tensor([0, 0, 1]))
     each = [(log_p[0], [1, 2]), (log_p[1, :4], [1, 2]), (log_p[2], [1, 1])]  # the last step of the second is no step
-    nats = [-torch.tensor(likelihood(of, word)).log() / 2 for of, word in each]
-    assert found == pytest.approx(0.5 * float(sum(nats)) / 3, rel=1e-5)
+    nats = [-torch.tensor(likelihood(of, word)).log() / len(of) for of, word in each]
+    assert found == pytest.approx(float(sum(nats)) / 3, rel=1e-5)
 
 
 def test_a_class_without_words_has_no_part_in_the_loss() -> None:
@@ -61,8 +61,12 @@ def test_a_class_without_words_has_no_part_in_the_loss() -> None:
 
 
 def test_a_stream_that_is_shorter_than_its_word_says_nothing() -> None:
-    symbols = torch.randn(1, 3, WORDS.count)
-    assert float(WORDS.loss(rollout_of(symbols, [3]), torch.tensor([0]))) == 0
+    symbols = torch.randn(1, 3, WORDS.count, requires_grad=True)
+    loss = WORDS.loss(rollout_of(symbols, [3]), torch.tensor([0]))
+    loss.backward()
+    assert loss == 0
+    assert symbols.grad is not None
+    assert not symbols.grad.any()
 
 
 @pytest.mark.parametrize("rule", ["sum_softmax", "last", "spike_count"])
@@ -89,6 +93,7 @@ def test_the_network_of_a_run_has_its_classes_alone(tmp_path: Path) -> None:
     network, history = fit(spikes, named, config=SETTINGS, out=tmp_path / "with")
     assert network.spec.outputs == 3
     assert history.loss[-1] < history.loss[0]
+    assert history.measures["phoneme_loss"][-1] < history.measures["phoneme_loss"][0]
     run = json.loads((tmp_path / "with/run.json").read_text())
     assert run["phonemes"] == SETTINGS["phonemes"]
     fit(spikes, named, config=SETTINGS | {"phonemes": {"weight": 0.0}}, out=tmp_path / "without")
@@ -113,7 +118,10 @@ def test_an_interrupted_run_with_phonemes_goes_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("phonemes", "message"),
     [
-        ({"weight": 0.1, "words": {"d": "p"}}, "phonemes.words: 'd' is no class of the data, which have a, b, c"),
+        (
+            {"weight": 0.1, "words": {"d": "p"}},
+            "phonemes.words: 'd' is no class of the data: write \\[phonemes.words\\] for a, b, c",
+        ),
         ({"weight": 0.1}, "phonemes.words: no class has phonemes"),
         ({"weight": -1.0}, "weight: -1.0 is below 0"),
     ],
