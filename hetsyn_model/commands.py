@@ -129,8 +129,8 @@ def train_on_data(
     teacher: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Folder of a run of the same command with another seed. The network also learns from the "
-            "probabilities of that run's network. May be repeated."
+            help="Folder of a run of the same command with another seed, or another contrast, emphasis or levels of "
+            "the encoder of audio. The network also learns from that run's probabilities. May be repeated."
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",

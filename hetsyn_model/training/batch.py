@@ -25,6 +25,7 @@ class Batch:
         analog: float32 [b, t, features], the same streams before their encoding in spikes; None where there is no
             such thing.
         before: one stream, which each of the others hears before its first step; None for nothing.
+        views: the same streams as teachers with an encoder of their own hear them, one batch a teacher.
     """
 
     events: Events
@@ -32,6 +33,7 @@ class Batch:
     target: Tensor
     analog: Tensor | None = None
     before: Events | None = None
+    views: tuple[Batch, ...] = ()
 
     @staticmethod
     def of(spikes: Spikes, target: Tensor, analog: Tensor | None = None) -> Batch:
@@ -52,4 +54,5 @@ class Batch:
         """The same streams in a device's memory."""
         analog = None if self.analog is None else self.analog.to(device)
         before = None if self.before is None else self.before.to(device)
-        return Batch(self.events.to(device), self.steps.to(device), self.target.to(device), analog, before)
+        views = tuple(view.to(device) for view in self.views)
+        return Batch(self.events.to(device), self.steps.to(device), self.target.to(device), analog, before, views)

@@ -15,19 +15,20 @@ from numpy.typing import NDArray
 
 from hetsyn_model.bank import BankError
 from hetsyn_model.network import Network
-from hetsyn_model.run_folder import CONFIGURATION, replace_file, save_tensors
+from hetsyn_model.run_folder import replace_file, save_tensors
 from hetsyn_model.spec import NetworkSpec, SpecError
 from hetsyn_model.state import Form
-from hetsyn_model.training.checkpoint import Checkpoint, CheckpointFileError
+from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.config import Config, ConfigError, load_config, to_toml
 from hetsyn_model.training.data import DataError
 from hetsyn_model.training.examples import Examples, Kind, digest_of
 from hetsyn_model.training.history import History
-from hetsyn_model.training.labelled import About, RunOptions, accuracy, classify, digests, train_labelled
+from hetsyn_model.training.labelled import About, RunOptions, accuracy, classify, train_labelled
 from hetsyn_model.training.loop import BEST, Callbacks
 from hetsyn_model.training.phonemes import Phonemes
 from hetsyn_model.training.prepared import Prepared, prepare
 from hetsyn_model.training.read_arrays import Arrays, as_arrays, examples_of
+from hetsyn_model.training.read_teacher import read_teacher
 from hetsyn_model.training.readers import kind_of, read
 
 CONFIG, TEST, VALIDATION = "config.toml", "test.json", "validation.pt"
@@ -114,7 +115,8 @@ def train_prepared(
         prepared: data and description.
         out: folder of the run.
         network: whose weights training starts from and changes; None for random ones.
-        teachers: ``best.pt`` of other runs of the configuration on the same examples, to learn from besides the labels.
+        teachers: ``best.pt`` of other runs on the same examples, to learn from besides the labels. The configuration
+            is the same, or one with another contrast, emphasis or other levels of the audio's encoder.
         device: to train on.
         callbacks: called as training goes on; an epoch ends with each evaluation.
 
@@ -137,7 +139,7 @@ def train_prepared(
     options = RunOptions(
         {name: value for name, value in augmentation.items() if name != "telephone" or value},
         config.seed,
-        [_teacher(path, prepared) for path in teachers],
+        [read_teacher(path, prepared) for path in teachers],
         target,
         About(prepared.names, prepared.description, config.to_dict()),
         replace(shown, on_evaluation=on_evaluation),
@@ -157,53 +159,6 @@ def _phonemes(prepared: Prepared) -> Phonemes | None:
         return Phonemes(spec, prepared.labels) if spec.weight else None
     except SpecError as error:
         raise ConfigError(f"phonemes.{error}") from error
-
-
-def _teacher(path: Path, prepared: Prepared) -> Network:
-    checkpoint = Checkpoint.load(path)
-    if (
-        checkpoint.network.spec != prepared.spec
-        or checkpoint.encoder != prepared.front.spec
-        or (checkpoint.quiet_steps != prepared.front.quiet_steps)
-    ):
-        raise CheckpointFileError(f"{path}: was trained with other settings, so it cannot be a teacher")
-    if checkpoint.config is not None and checkpoint.config["split"] != prepared.config.to_dict()["split"]:
-        raise CheckpointFileError(
-            f"{path}: was trained with another split, so it may have learned from examples that test its student: "
-            "train it with the same split"
-        )
-    _check_examples(path, prepared)
-    return checkpoint.network
-
-
-def _check_examples(teacher: Path, prepared: Prepared) -> None:
-    """Check that a teacher has learned from the examples of its student, by the digests in its run's ``run.json``.
-
-    Raises:
-        CheckpointFileError: it has not; or it is of a run, but the run does not say what it has learned from.
-    """
-    run = teacher.with_name(CONFIGURATION)
-    if not run.exists():
-        if teacher.name == BEST:
-            raise CheckpointFileError(
-                f"{run}: is missing, and only it says which examples the teacher has learned from: "
-                "copy it there from the teacher's run, or give the folder of a whole run"
-            )
-        return
-    try:
-        before = json.loads(run.read_text())["recordings"]
-        if not (isinstance(before, list) and len(before) == 3):
-            raise ValueError("recordings")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointFileError(f"{run}: does not say what the teacher has learned from: train it again") from error
-    data = prepared.data
-    for what, learned, own in zip(("training", "extra", "validation"), before, digests(data), strict=True):
-        if learned != own:
-            raise CheckpointFileError(
-                f"{teacher}: was trained with other {what} examples ({learned}; its student: {own}), so it may have "
-                "learned from examples that test its student: give both the same data, --extra and left-out groups, "
-                "or train a teacher with this command, another --seed and no --teacher"
-            )
 
 
 def _keep(prepared: Prepared, out: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from hetsyn_model.training.loop import Callbacks, Optimisation, train
 from hetsyn_model.training.loss import distillation_loss, late_loss, score_loss
 from hetsyn_model.training.phonemes import PhonemeRollout, Phonemes
 from hetsyn_model.training.schedule import DelayTraining, cosine_factor
+from hetsyn_model.training.teacher import Teacher, fingerprint
 from hetsyn_model.training.tied_layer import level_changes, tie, tied_network, untie
 
 
@@ -109,7 +110,7 @@ class LabelledData(Generic[T]):
         how: batches and loss.
         data: the examples.
         seed: of batches and variation.
-        teachers: trained networks, on the encoder's spikes, whose mean probabilities are learned besides the labels.
+        teachers: whose mean probabilities are learned besides the labels.
         device: of the network.
         about: for the checkpoints.
         phonemes: of the classes, where the network has outputs for them.
@@ -125,7 +126,7 @@ class LabelledData(Generic[T]):
         data: LabelledSplit[T],
         *,
         seed: int = 0,
-        teachers: Sequence[Network] = (),
+        teachers: Sequence[Teacher[T]] = (),
         device: torch.device | str = "cpu",
         about: About | None = None,
         phonemes: Phonemes | None = None,
@@ -134,16 +135,17 @@ class LabelledData(Generic[T]):
         self.phonemes = phonemes
         if how.tied and not isinstance(front.spec, EncoderSpec):
             raise ConfigError("training.tied: only bands of audio can be tied: set it to false")
-        self.teachers = [tie(teacher, self._bands) if how.tied else teacher for teacher in teachers]
+        self.teachers = [
+            replace(
+                teacher, network=tie(teacher.network, _bands(teacher.front or front)) if how.tied else teacher.network
+            )
+            for teacher in teachers
+        ]
         for teacher in self.teachers:
-            teacher.eval()
-            teacher.fit_banks(size=how.bank_size, hold=True)
-            teacher.to(device)
+            teacher.network.eval()
+            teacher.network.fit_banks(size=how.bank_size, hold=True)
+            teacher.network.to(device)
         self._extra_count = min(len(data.extra), round(how.extra_per_real * len(data.real)))
-
-    @property
-    def _bands(self) -> EncoderSpec:
-        return cast(EncoderSpec, self.front.spec)
 
     @property
     def updates_per_epoch(self) -> int:
@@ -162,12 +164,19 @@ class LabelledData(Generic[T]):
         rng = np.random.default_rng([self.seed, epoch])
         torch.manual_seed(self.seed * 100_003 + epoch)
         for items in self._drawn(rng):
-            batch = self.front.vary(items, self.how.tail_steps, rng)
-            yield self._tied(batch) if self.how.tied else batch
+            own = [teacher.front for teacher in self.teachers if teacher.front is not None]
+            numbers = [copy.deepcopy(rng) for _ in own]  # the same for everybody: one recording, varied once
+            batch = self._varied(self.front, items, rng)
+            views = [self._varied(front, items, drawn) for front, drawn in zip(own, numbers, strict=True)]
+            yield replace(batch, views=tuple(views))
 
-    def _tied(self, batch: Batch) -> Batch:
-        before = None if batch.before is None else level_changes(batch.before, self._bands)
-        return replace(batch, events=level_changes(batch.events, self._bands), before=before)
+    def _varied(self, front: Front[T], items: Sequence[T], rng: np.random.Generator) -> Batch:
+        batch = front.vary(items, self.how.tail_steps, rng)
+        if not self.how.tied:
+            return batch
+        bands = _bands(front)
+        before = None if batch.before is None else level_changes(batch.before, bands)
+        return replace(batch, events=level_changes(batch.events, bands), before=before)
 
     def _drawn(self, rng: np.random.Generator) -> list[list[T]]:
         data, size = self.data, self.how.batch
@@ -196,8 +205,13 @@ class LabelledData(Generic[T]):
     @torch.no_grad()
     def _teach(self, batch: Batch) -> Tensor:
         """Mean class probabilities of the teachers, [batch, longest, outputs]."""
-        rolled = [teacher.rollout(batch.events, "bank", batch.steps, batch.before) for teacher in self.teachers]
-        return torch.stack([torch.softmax(each.readout, -1) for each in rolled]).mean(0)
+        views = iter(batch.views)
+        found = []
+        for teacher in self.teachers:
+            heard = batch if teacher.front is None else next(views)
+            rolled = teacher.network.rollout(heard.events, "bank", heard.steps, heard.before)
+            found.append(torch.softmax(rolled.readout, -1))
+        return torch.stack(found).mean(0)
 
     def measure(self, rolled: Rollout, batch: Batch) -> dict[str, Tensor]:
         """``train_accuracy`` [b] on the varied examples; ``firing_rate`` [1], spikes a neuron and step.
@@ -256,7 +270,12 @@ class LabelledData(Generic[T]):
     def _served(self, model: Network) -> Network:
         """The network on the encoder's spikes, with the outputs of the classes alone."""
         model = model if self.phonemes is None else self.phonemes.without(model)
-        return untie(model, self._bands) if self.how.tied else model
+        return untie(model, _bands(self.front)) if self.how.tied else model
+
+
+def _bands(front: Front[Any]) -> EncoderSpec:
+    """The encoder of audio that a tied layer needs."""
+    return cast(EncoderSpec, front.spec)
 
 
 @dataclass(frozen=True)
@@ -266,7 +285,7 @@ class RunOptions:
     Attributes:
         augmentation: how examples are varied, for ``run.json``.
         seed: of weights, batches and variation.
-        teachers: trained networks of the same configuration, whose mean probabilities are learned besides the labels.
+        teachers: of the same examples, whose mean probabilities are learned besides the labels.
         device: to train on.
         about: for the checkpoints.
         callbacks: called as training goes on; an epoch ends with each evaluation.
@@ -276,7 +295,7 @@ class RunOptions:
 
     augmentation: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
-    teachers: Sequence[Network] = ()
+    teachers: Sequence[Teacher[Any]] = ()
     device: torch.device | str = "cpu"
     about: About = field(default_factory=About)
     callbacks: Callbacks | None = None
@@ -322,7 +341,7 @@ def train_labelled(
     )
     has_delays = spec.input_path.is_delayed or spec.recurrent_path.is_delayed
     updates = how.epochs * labelled.updates_per_epoch
-    started_from = {"started_from": _fingerprint(network)} if isinstance(network, Network) else {}
+    started_from = {"started_from": fingerprint(network)} if isinstance(network, Network) else {}
     if isinstance(network, Network) and how.tied:
         raise ConfigError("training.tied: a network of your own starts from its own weights: set it to false")
     if isinstance(network, Network) and phonemes is not None:
@@ -339,7 +358,7 @@ def train_labelled(
             "train": _settings(how) | {"augment": options.augmentation},
             "seed": options.seed,
             "recordings": digests(data),
-            "teachers": [_fingerprint(teacher) for teacher in options.teachers],
+            "teachers": [teacher.fingerprint for teacher in options.teachers],
         }
         | ({"delays": asdict(options.delays)} if has_delays else {})
         | ({"labels": list(options.about.labels)} if options.about.labels else {})
@@ -367,11 +386,3 @@ def train_labelled(
 def _settings(how: TrainSpec) -> dict[str, Any]:
     """As ``run.json`` has them: without a quiet start, as before there was one, so that such a run goes on."""
     return {name: value for name, value in asdict(how).items() if name != "quiet_s" or value}
-
-
-def _fingerprint(network: Network) -> str:
-    digest = hashlib.blake2b(digest_size=8)
-    for name, tensor in network.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.cpu().numpy().tobytes())
-    return digest.hexdigest()

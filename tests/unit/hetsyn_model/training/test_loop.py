@@ -24,6 +24,7 @@ from hetsyn_model.training.labelled import LabelledSplit, RunOptions, accuracy, 
 from hetsyn_model.training.loop import Callbacks
 from hetsyn_model.training.plot import plot_curves
 from hetsyn_model.training.schedule import cosine_factor
+from hetsyn_model.training.teacher import Teacher
 from tests.support.words import AUGMENT, ENCODER, NETWORK, TRAIN, words
 
 FRONT = AudioFront(ENCODER, AUGMENT)
@@ -39,7 +40,7 @@ def train_words(
     teachers: Sequence[Network] = (),
     callbacks: Callbacks | None = None,
 ) -> Network:
-    options = RunOptions(seed=seed, teachers=teachers, callbacks=callbacks)
+    options = RunOptions(seed=seed, teachers=[Teacher(each) for each in teachers], callbacks=callbacks)
     train_labelled(out, NETWORK, FRONT, how, LabelledSplit(real, extra, words(15, 2)), options)
     return Checkpoint.load(out / "best.pt").network
 

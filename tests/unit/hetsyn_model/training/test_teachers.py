@@ -1,0 +1,106 @@
+"""Teachers that hear the same recordings through an encoder of their own."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from hetsyn_model import Network
+from hetsyn_model.training import fit
+from hetsyn_model.training.augment import AugmentSpec, augment_levels
+from hetsyn_model.training.checkpoint import Checkpoint, CheckpointFileError
+from hetsyn_model.training.config import TrainSpec
+from hetsyn_model.training.data import Recording
+from hetsyn_model.training.front import AudioFront
+from hetsyn_model.training.labelled import LabelledData, LabelledSplit, RunOptions, accuracy, classify, train_labelled
+from hetsyn_model.training.teacher import Teacher
+from tests.support.data import tone_folder
+from tests.support.words import AUGMENT, ENCODER, NETWORK, TRAIN, words
+
+FRONT = AudioFront(ENCODER, AUGMENT)
+OTHER = AudioFront(replace(ENCODER, contrast=0.5, emphasis_db_per_octave=3.0), AUGMENT)
+FEWER = AudioFront(replace(ENCODER, levels=3, spacing_db=8.0), AUGMENT)
+EPOCH: dict[str, Any] = {"network": {"hidden": [8]}, "training": {"epochs": 1, "batch": 8, "average": 0.8}}
+
+
+def contrast_of(value: float) -> dict[str, Any]:
+    return EPOCH | {"encoder": {"audio": {"contrast": value}}}
+
+
+def trained(
+    front: AudioFront, items: list[Recording], how: TrainSpec, teachers: Sequence[Teacher[Recording]] = ()
+) -> Network:
+    """A network on a front's spikes, of the best epoch."""
+    spec, data = replace(NETWORK, channels=front.channels), LabelledSplit(items, [], words(15, 2))
+    with tempfile.TemporaryDirectory() as folder:
+        train_labelled(Path(folder), spec, front, how, data, RunOptions(seed=1, teachers=teachers))
+        return Checkpoint.load(Path(folder) / "best.pt").network
+
+
+def test_two_encoders_hear_one_recording_varied_once() -> None:
+    everything = AugmentSpec(telephone=0.5, sway=0.2, dynamics=0.3)
+    specs = (ENCODER, replace(ENCODER, contrast=0.5), replace(ENCODER, levels=3, spacing_db=8.0))
+    drawn = [augment_levels(spec, words(9, 1), 5, everything, np.random.default_rng(3)) for spec in specs]
+    batches = [AudioFront(spec, everything, 4).vary(words(9, 1), 5, np.random.default_rng(3)) for spec in specs]
+    for (levels_db, lengths), batch in zip(drawn[1:], batches[1:], strict=True):
+        assert np.array_equal(levels_db, drawn[0][0])
+        assert np.array_equal(lengths, drawn[0][1])
+        assert torch.equal(batch.steps, batches[0].steps)
+        assert torch.equal(batch.target, batches[0].target)
+        assert not torch.equal(batch.events.units, batches[0].events.units)
+
+
+def test_each_teacher_hears_its_own_encoder() -> None:
+    short, split = replace(TRAIN, epochs=1), LabelledSplit(words(9, 1), [], words(9, 2))
+    known = [Teacher(trained(FRONT, words(18, 0), short)), Teacher(trained(OTHER, words(18, 0), short), OTHER)]
+    pupils = [LabelledData(FRONT, TRAIN, split, teachers=teachers) for teachers in ([], known)]
+    for alone, taught in zip(*(data.batches(0, data.updates_per_epoch) for data in pupils), strict=True):
+        # a teacher changes nothing of what its student hears
+        assert torch.equal(alone.events.units, taught.events.units)
+        assert alone.views == ()
+        (view,) = taught.views
+        assert torch.equal(view.steps, taught.steps)
+        assert view.to("cpu").events.channels == OTHER.channels
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("front", [OTHER, FEWER], ids=["contrast", "levels"])
+def test_a_student_learns_from_a_teacher_with_another_encoder(front: AudioFront, tied: bool) -> None:
+    settings = replace(TRAIN, tied=tied, distillation=1.0, epochs=12)
+    teacher = trained(front, words(48, 0), settings)
+    wrong = [replace(word, label=(word.label + 1) % NETWORK.outputs) for word in words(48, 0)]
+    student = trained(FRONT, wrong, settings, [Teacher(teacher, front)])
+    labels, _ = classify(student, FRONT, words(15, 2), TRAIN.tail_steps)
+    assert accuracy(labels, words(15, 2)) > 0.8
+
+
+def test_a_run_is_a_teacher_for_another_contrast_and_levels(tmp_path: Path) -> None:
+    data = tone_folder(tmp_path / "data", 6)
+    fit(data, config=contrast_of(0.5), out=tmp_path / "teacher")
+    best = tmp_path / "teacher/best.pt"
+    runs = []
+    for name, config in (("same", contrast_of(0.5)), ("other", contrast_of(0.0))):
+        fitted = fit(data, config=config, seed=1, teachers=[best], out=tmp_path / name)
+        assert fitted.network.spec == Checkpoint.load(best).network.spec
+        runs.append(json.loads((tmp_path / name / "run.json").read_text())["teachers"])
+    assert runs[0] != runs[1]  # an encoder of its own is a part of what a student learned from
+    fewer = EPOCH | {"encoder": {"audio": {"levels": 6, "contrast": 0.25}}}
+    fit(data, config=fewer, teachers=[best], out=tmp_path / "levels")
+
+
+@pytest.mark.parametrize(
+    "encoder", [{"bands": 20}, {"high_hz": 3000.0}, {"step_samples": 120}, {"window_samples": 240}]
+)
+def test_a_teacher_needs_the_frames_of_its_student(encoder: dict[str, Any], tmp_path: Path) -> None:
+    data = tone_folder(tmp_path / "data", 6)
+    fit(data, config=EPOCH | {"encoder": {"audio": encoder}}, out=tmp_path / "teacher")
+    with pytest.raises(CheckpointFileError, match="has other frames than its student's, so it cannot"):
+        fit(data, config=EPOCH, teachers=[tmp_path / "teacher/best.pt"])
