@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from experiments.catalog.kernels import pair_hidden
+from experiments.catalog.kernels import FRACTIONAL_BANK, pair_hidden
 from experiments.catalog.matched import matched
 from experiments.runs.plan import BASE, NEURONS, Condition, Experiment, Refinement, SearchPlan
 from experiments.runs.run import Training
+from experiments.tasks.kernels import LEARNED
 from experiments.tasks.vision import ImageSpec
 
 ROWS = ImageSpec(
@@ -44,6 +45,17 @@ def vision_rows() -> Experiment:
                 own_search=True,
                 analysed=True,
                 kernel="pair",
+            ),
+            Condition(
+                "order-learned",
+                ROWS,
+                ("hetneu",),
+                (True,),
+                seeds=5,
+                own_search=True,
+                analysed=True,
+                training=replace(ROWS_TRAINING, bank_size=FRACTIONAL_BANK),
+                kernel=f"order-{LEARNED}",
             ),
         ),
         analysis_streams=1000,

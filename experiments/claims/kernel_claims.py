@@ -41,4 +41,11 @@ KERNEL_CLAIMS: tuple[Claim, ...] = (
         )
         for experiment in ("pairs", "vision-rows")
     ),
+    Claim(
+        "HetNeu with fractional kernels of learned order is better than HetSyn with as many neurons: vision-rows",
+        "",
+        Better(
+            ((Side(Group("vision-rows", f"order-{LEARNED}", "hetneu")), Side(Group("vision-rows", BASE, "hetsyn"))),)
+        ),
+    ),
 )
