@@ -7,7 +7,7 @@ nothing is known of its layers.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from service.contract.manifest import Manifest
 from service.runtime.graph_weights import read_tensors
 
 Numbers = NDArray[np.float64]
+LONGEST_KERNEL_STEPS = 2_000
 SHOWN_KERNELS = (0.0, 0.25, 0.5, 0.75, 1.0)  # quantiles of the decays
 LARGE_WEIGHT = 0.1  # share of the largest, from which on a synapse is shown: the bank's weights are rounded to 16 bits
 
@@ -45,6 +46,23 @@ class Kernel:
 
 
 @dataclass(frozen=True)
+class BankKernel:
+    """The current that one spike leaves in a synapse that only the bank has, such as a pair or a fractional one.
+
+    Attributes:
+        lag_steps: mean time after the spike, weighted by the square of the current.
+        bank: weights of the bank's decays, [K]; the current's largest value is 1.
+    """
+
+    lag_steps: float
+    bank: Numbers
+
+    def at(self, steps: Numbers, decays: Numbers) -> Numbers:
+        """At steps after the spike, out of the bank of ``decays`` [K]."""
+        return np.asarray((self.bank * decays ** steps[:, None]).sum(1))
+
+
+@dataclass(frozen=True)
 class Layer:
     """A layer.
 
@@ -59,6 +77,7 @@ class Layer:
         bank: its decays a step, fastest first; empty without a bank form.
         kernels: a few synapses, from the fastest to the slowest.
         weights: of the exact form, by kind; empty without.
+        bank_kernels: without an exact form, a few synapses, from the earliest to the latest.
     """
 
     name: str
@@ -71,6 +90,7 @@ class Layer:
     bank: Numbers
     kernels: list[Kernel] = field(default_factory=list)
     weights: dict[str, Numbers] = field(default_factory=dict)
+    bank_kernels: list[BankKernel] = field(default_factory=list)
 
 
 def read_layers(artifact: Artifact) -> list[Layer]:
@@ -125,14 +145,16 @@ def _layer(name: str, inputs: int, neurons: int, exact: Mapping[str, Numbers], b
     reset = either.get(f"{name}.kappa", either.get(f"{name}.reset_decay", nothing)).ravel()
     bank_decays = bank.get(f"{name}.decays", nothing)
     basis = None
-    if len(bank_decays) and "input" in decays:
+    if len(bank_decays):
         wide = bank[f"{name}.weight_in"] * bank[f"{name}.scale"]  # [inputs, K * neurons]
         basis = wide.reshape(wide.shape[0], len(bank_decays), neurons)
     kernels = _kernels(decays["input"], weights["input"], basis) if "input" in decays else []
+    bank_kernels = _bank_kernels(basis, bank_decays) if basis is not None and not exact else []
     is_recurrent = f"{name}.weight_rec" in either
     rows = sum(len(either[f"{name}.weight_{suffix}"]) for suffix in suffixes.values()
                if f"{name}.weight_{suffix}" in either)  # fmt: skip
-    return Layer(name, inputs, neurons, is_recurrent, neurons * rows, decays, reset, bank_decays, kernels, weights)
+    known = Layer(name, inputs, neurons, is_recurrent, neurons * rows, decays, reset, bank_decays, kernels, weights)
+    return replace(known, bank_kernels=bank_kernels)
 
 
 def _kernels(decay: Numbers, weight: Numbers, basis: Numbers | None) -> list[Kernel]:
@@ -156,3 +178,31 @@ def _kernels(decay: Numbers, weight: Numbers, basis: Numbers | None) -> list[Ker
         if not kernels or kernels[-1].decay != decay[j, i]:
             kernels.append(Kernel(float(decay[j, i]), of_bank))
     return kernels
+
+
+def _bank_kernels(basis: Numbers, decays: Numbers) -> list[BankKernel]:
+    """Kernels of synapses whose currents are large.
+
+    Args:
+        basis: weights of the bank, [inputs, K, neurons].
+        decays: of the bank, [K].
+    """
+    synapses = np.moveaxis(basis, 1, -1).reshape(-1, len(decays))
+    both = np.minimum(np.outer(decays, decays), 1 - 1e-9)
+    square = ((synapses @ (1 / (1 - both))) * synapses).sum(1)  # sums over all steps, in closed form
+    late = ((synapses @ (both / (1 - both) ** 2)) * synapses).sum(1)
+    large = np.flatnonzero((square >= LARGE_WEIGHT**2 * square.max(initial=0.0)) & (square > 0))
+    if not len(large):
+        return []
+    lag = late[large] / square[large]
+    order = np.argsort(lag, kind="stable")
+    steps = np.arange(LONGEST_KERNEL_STEPS, dtype=np.float64)
+    found: list[BankKernel] = []
+    for quantile in SHOWN_KERNELS:
+        index = order[round(quantile * (len(order) - 1))]
+        current = BankKernel(float(lag[index]), synapses[large[index]])
+        values = current.at(steps, decays)
+        peak = values[np.abs(values).argmax()]
+        if not found or found[-1].lag_steps != current.lag_steps:
+            found.append(BankKernel(current.lag_steps, current.bank / peak))
+    return found

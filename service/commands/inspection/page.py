@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from service.commands.inspection.drawing import Chart
 from service.commands.inspection.energy import Energy, energy_section
-from service.commands.inspection.layers import Layer, read_layers, sizes
+from service.commands.inspection.layers import LONGEST_KERNEL_STEPS, Layer, read_layers, sizes
 from service.commands.inspection.style import page
 from service.contract.artifact import GOLDEN, Artifact
 from service.contract.manifest import Manifest
@@ -22,7 +22,6 @@ from service.models.describe import summary
 Numbers = NDArray[np.float64]
 BINS = 24
 SMALL = 0.02  # of a kernel, by which its axis is not made longer
-LONGEST_KERNEL_STEPS = 2_000
 CURVE_POINTS, DOTS = 60, 13
 MOST_CELLS = 40  # labels of a confusion matrix that is shown whole
 MOST_CONFUSIONS = 20  # that are listed where it is not
@@ -46,6 +45,7 @@ def as_html(artifact: Artifact, facts: Mapping[str, Any], energy: Energy | None 
         ("Layers", _layers(manifest, layers)),
         ("Time constants", _time_constants(manifest, layers)),
         ("Bank against exact kernels", _kernels(manifest, layers)),
+        ("Kernels", _bank_kernels(manifest, layers)),
         ("Forms", _forms(summary(manifest))),
         ("Operations of a step", None if energy is None else energy_section(energy)),
         ("Confusion", _confusion(artifact)),
@@ -147,6 +147,31 @@ def _kernels(manifest: Manifest, layers: Sequence[Layer]) -> str | None:
     if not figures:
         return None
     said = "<p>Lines: a synapse of its own, as the exact form has it. Dots: the same synapse out of the bank.</p>"
+    return said + str(_grid(figures))
+
+
+def _bank_kernels(manifest: Manifest, layers: Sequence[Layer]) -> str | None:
+    """The current after one spike, of a few synapses that have no exact form."""
+    figures, step_ms = [], 1000 * manifest.input.step_s
+    for layer in layers:
+        shown = layer.bank_kernels
+        if not shown:
+            continue
+        longest = int(min(LONGEST_KERNEL_STEPS, max(8.0, 4 * shown[-1].lag_steps)))
+        steps = np.unique(np.geomspace(1, longest, CURVE_POINTS).round()) - 1  # after the spike; its own step is first
+        values = [kernel.at(steps, layer.bank) for kernel in shown]
+        lowest = min(0.0, *(float(value.min()) for value in values))
+        span, x_name = (step_ms, step_ms * longest), "time with the spike's own step, ms"
+        y_range = (0.0 if lowest > -SMALL else lowest, 1.0)
+        chart = Chart(span, y_range, x_name, "current, relative to its largest", percent=False)
+        for kernel, value, colour in zip(shown, values, COLOURS, strict=False):
+            chart.line((steps + 1) * step_ms, value, colour)
+            chart.name(colour, f"mean lag {step_ms * kernel.lag_steps:.3g} ms")
+        note = f"{_count(len(layer.bank), 'decay')} in the bank."
+        figures.append(_figure(layer.name, chart.svg(f"kernels of {layer.name}. {note}"), note))
+    if not figures:
+        return None
+    said = "<p>A few input synapses, from the earliest to the latest, out of the bank.</p>"
     return said + str(_grid(figures))
 
 

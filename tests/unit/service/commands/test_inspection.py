@@ -101,9 +101,23 @@ def test_kernels_out_of_the_bank_are_as_close_as_the_manifest_says(name: str) ->
 
 def test_a_network_of_pairs_shows_what_its_bank_has(tmp_path: Path) -> None:
     text = page_of(MODELS / PAIRS, tmp_path / "page.html")
-    assert text.count('aria-label="time constants of') == 3
+    assert text.count('aria-label="time constants of') == text.count('aria-label="kernels of') == 3
     assert "Confusion" in text
-    assert "kernels of" not in text
+    assert "Bank against exact kernels" not in text
+
+
+def test_kernels_of_pairs_are_those_of_the_bank() -> None:
+    """By sums over steps in place of the closed forms."""
+    steps = np.arange(50_000.0)
+    for layer in read_layers(Artifact.open(MODELS / PAIRS / "1")):
+        assert 2 <= len(layer.bank_kernels) <= 5
+        lags = [kernel.lag_steps for kernel in layer.bank_kernels]
+        assert lags == sorted(lags)
+        for kernel in layer.bank_kernels:
+            current = kernel.at(steps, layer.bank)
+            assert np.abs(current).max() == pytest.approx(1.0)
+            assert current[np.abs(current).argmax()] > 0
+            assert kernel.lag_steps == pytest.approx((steps * current**2).sum() / (current**2).sum(), rel=1e-4)
 
 
 def test_a_network_of_somebody_else_shows_what_is_known(tmp_path: Path) -> None:
