@@ -48,7 +48,8 @@ class Batch:
         """The streams from the first up to, not with, the last."""
         part = slice(first, last)
         analog = None if self.analog is None else self.analog[part]
-        return Batch(self.events.streams(first, last), self.steps[part], self.target[part], analog, self.before)
+        views = tuple(view.streams(first, last) for view in self.views)
+        return Batch(self.events.streams(first, last), self.steps[part], self.target[part], analog, self.before, views)
 
     def to(self, device: torch.device | str) -> Batch:
         """The same streams in a device's memory."""

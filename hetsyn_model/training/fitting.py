@@ -249,8 +249,8 @@ def fit(
         out: folder of the run, in which an interrupted run goes on; None for one that is deleted.
         epochs: instead of the configuration's.
         seed: instead of the configuration's.
-        teachers: ``best.pt`` of other runs of the configuration on the same examples, to learn from besides the labels.
-            Of a file with another name nobody checks the examples.
+        teachers: ``best.pt`` of other runs on the same examples, to learn from besides the labels; see
+            :func:`train_prepared`. Of a file with another name nobody checks the examples.
         device: ``cpu`` or ``cuda``.
         on_epoch: called with the history after each epoch.
 

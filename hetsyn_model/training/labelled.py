@@ -224,8 +224,9 @@ class LabelledData(Generic[T]):
             "firing_rate": rates.mean().double().view(1),
         }
         if self.phonemes is not None:
-            named = self.phonemes.loss(cast(PhonemeRollout, rolled), batch.target)
-            measured["phoneme_loss"] = named.detach().double().view(1)
+            with torch.no_grad():
+                named = self.phonemes.loss(cast(PhonemeRollout, rolled), batch.target)
+            measured["phoneme_loss"] = named.double().view(1)
         return measured
 
     def evaluate(self, model: Network) -> ValidationResult:

@@ -29,20 +29,24 @@ def read_teacher(path: Path, prepared: Prepared) -> Teacher[Any]:
         prepared: data and description of the student.
 
     Raises:
-        CheckpointFileError: it is not a network of this configuration, or learned from other examples.
+        CheckpointFileError: it is a network of another configuration, or learned from other examples.
     """
     checkpoint, front = Checkpoint.load(path), prepared.front
+    if checkpoint.config is not None and checkpoint.config["split"] != prepared.config.to_dict()["split"]:
+        raise CheckpointFileError(
+            f"{path}: was trained with another split, so it may have learned from examples that test its student: "
+            "train it with the same split"
+        )
+    if prepared.config.training.tied and checkpoint.config is not None and not checkpoint.config["training"]["tied"]:
+        raise CheckpointFileError(
+            f"{path}: was trained with training.tied = false, so it cannot teach a network that has it: train it with"
+        )
     own = None
     if checkpoint.encoder != front.spec:
         own = _other_front(path, checkpoint.encoder, prepared)
     heard = replace(prepared.spec, channels=(own or front).channels)
     if checkpoint.network.spec != heard or checkpoint.quiet_steps != front.quiet_steps:
         raise CheckpointFileError(f"{path}: was trained with other settings, so it cannot be a teacher")
-    if checkpoint.config is not None and checkpoint.config["split"] != prepared.config.to_dict()["split"]:
-        raise CheckpointFileError(
-            f"{path}: was trained with another split, so it may have learned from examples that test its student: "
-            "train it with the same split"
-        )
     _check_examples(path, prepared)
     return Teacher(checkpoint.network, own)
 
@@ -54,11 +58,11 @@ def _other_front(path: Path, encoder: AnyEncoderSpec | None, prepared: Prepared)
         CheckpointFileError: the encoders differ in more.
     """
     own, front = prepared.front.spec, prepared.front
-    if (
-        isinstance(front, AudioFront)
-        and isinstance(encoder, EncoderSpec)
-        and all(getattr(encoder, name) == getattr(own, name) for name in SAME_FRAMES)
-    ):
+    if not (isinstance(front, AudioFront) and isinstance(encoder, EncoderSpec)):
+        raise CheckpointFileError(
+            f"{path}: its encoder has other settings than its student's, so it cannot be a teacher: give both the same"
+        )
+    if all(getattr(encoder, name) == getattr(own, name) for name in SAME_FRAMES):
         return AudioFront(encoder, prepared.config.augmentation.audio, front.quiet_steps)
     raise CheckpointFileError(
         f"{path}: its encoder has other frames than its student's, so it cannot be a teacher: give both the same "

@@ -7,7 +7,7 @@ nothing is known of its layers.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from service.runtime.graph_weights import read_tensors
 Numbers = NDArray[np.float64]
 LONGEST_KERNEL_STEPS = 2_000
 SHOWN_KERNELS = (0.0, 0.25, 0.5, 0.75, 1.0)  # quantiles of the decays
+SAME_KERNEL = 0.02  # of the largest current, within which two kernels are one: weights have 16 bits
 LARGE_WEIGHT = 0.1  # share of the largest, from which on a synapse is shown: the bank's weights are rounded to 16 bits
 
 
@@ -50,8 +51,8 @@ class BankKernel:
     """The current that one spike leaves in a synapse that only the bank has, such as a pair or a fractional one.
 
     Attributes:
-        lag_steps: mean time after the spike, weighted by the square of the current.
-        bank: weights of the bank's decays, [K]; the current's largest value is 1.
+        lag_steps: mean time after the spike, weighted by the square of the current, over LONGEST_KERNEL_STEPS.
+        bank: weights of the bank's decays, [K]; the current's largest value in these steps is 1.
     """
 
     lag_steps: float
@@ -100,6 +101,8 @@ def read_layers(artifact: Artifact) -> list[Layer]:
         ArtifactError: a graph is damaged.
     """
     forms = {form: _named(read_tensors(artifact.read(text.file))) for form, text in artifact.manifest.forms.items()}
+    if not all(_is_sound(tensors) for tensors in forms.values()):
+        return []
     exact, bank = forms.get("exact", {}), forms.get("bank", {})
     layers, inputs = [], artifact.manifest.input.channels
     for name, neurons in sizes(artifact.manifest).items():
@@ -107,16 +110,16 @@ def read_layers(artifact: Artifact) -> list[Layer]:
             return []
         try:
             layers.append(_layer(name, inputs, neurons, exact, bank))
-        except (ValueError, IndexError):  # of other sizes than ours
+        except (ValueError, IndexError, KeyError):  # of other names and sizes than ours
             return []
         inputs = neurons
-    return layers if all(_is_sound(tensors) for tensors in forms.values()) else []
+    return layers
 
 
 def _is_sound(tensors: Mapping[str, Numbers]) -> bool:
     """Whether all numbers are finite, and all decays from 0 to 1."""
     return all(
-        np.isfinite(values).all() and ("decay" not in name or not len(values) or 0 <= values.min() <= values.max() <= 1)
+        np.isfinite(values).all() and ("decay" not in name or not values.size or 0 <= values.min() <= values.max() <= 1)
         for name, values in tensors.items()
     )
 
@@ -143,18 +146,23 @@ def _layer(name: str, inputs: int, neurons: int, exact: Mapping[str, Numbers], b
             if f"{name}.decay_{suffix}" in exact:
                 decays[kind] = np.broadcast_to(exact[f"{name}.decay_{suffix}"], weights[kind].shape)
     reset = either.get(f"{name}.kappa", either.get(f"{name}.reset_decay", nothing)).ravel()
-    bank_decays = bank.get(f"{name}.decays", nothing)
+    bank_decays = bank.get(f"{name}.decays", nothing).ravel()
     basis = None
     if len(bank_decays):
-        wide = bank[f"{name}.weight_in"] * bank[f"{name}.scale"]  # [inputs, K * neurons]
+        scale = bank[f"{name}.scale"]
+        wide = bank[f"{name}.weight_in"] * (scale / np.abs(scale).max(initial=0.0) if not exact else scale)
         basis = wide.reshape(wide.shape[0], len(bank_decays), neurons)
     kernels = _kernels(decays["input"], weights["input"], basis) if "input" in decays else []
     bank_kernels = _bank_kernels(basis, bank_decays) if basis is not None and not exact else []
     is_recurrent = f"{name}.weight_rec" in either
     rows = sum(len(either[f"{name}.weight_{suffix}"]) for suffix in suffixes.values()
                if f"{name}.weight_{suffix}" in either)  # fmt: skip
-    known = Layer(name, inputs, neurons, is_recurrent, neurons * rows, decays, reset, bank_decays, kernels, weights)
-    return replace(known, bank_kernels=bank_kernels)
+    return Layer(
+        *(name, inputs, neurons, is_recurrent, neurons * rows, decays, reset, bank_decays),
+        kernels=kernels,
+        weights=weights,
+        bank_kernels=bank_kernels,
+    )
 
 
 def _kernels(decay: Numbers, weight: Numbers, basis: Numbers | None) -> list[Kernel]:
@@ -188,21 +196,22 @@ def _bank_kernels(basis: Numbers, decays: Numbers) -> list[BankKernel]:
         decays: of the bank, [K].
     """
     synapses = np.moveaxis(basis, 1, -1).reshape(-1, len(decays))
-    both = np.minimum(np.outer(decays, decays), 1 - 1e-9)
-    square = ((synapses @ (1 / (1 - both))) * synapses).sum(1)  # sums over all steps, in closed form
-    late = ((synapses @ (both / (1 - both) ** 2)) * synapses).sum(1)
+    steps = np.arange(LONGEST_KERNEL_STEPS, dtype=np.float64)
+    powers = decays ** steps[:, None]  # [steps, K]
+    square, late = (((synapses @ (powers.T @ (by * powers))) * synapses).sum(1) for by in (1.0, steps[:, None]))
     large = np.flatnonzero((square >= LARGE_WEIGHT**2 * square.max(initial=0.0)) & (square > 0))
     if not len(large):
         return []
-    lag = late[large] / square[large]
+    lag = np.maximum(late[large] / square[large], 0.0)  # weights that nearly cancel leave rounding alone
     order = np.argsort(lag, kind="stable")
-    steps = np.arange(LONGEST_KERNEL_STEPS, dtype=np.float64)
     found: list[BankKernel] = []
+    curves: list[Numbers] = []
     for quantile in SHOWN_KERNELS:
         index = order[round(quantile * (len(order) - 1))]
-        current = BankKernel(float(lag[index]), synapses[large[index]])
-        values = current.at(steps, decays)
-        peak = values[np.abs(values).argmax()]
-        if not found or found[-1].lag_steps != current.lag_steps:
-            found.append(BankKernel(current.lag_steps, current.bank / peak))
+        weights = synapses[large[index]]
+        values = powers @ weights
+        values /= (peak := values[np.abs(values).argmax()])
+        if not curves or np.abs(values - curves[-1]).max() > SAME_KERNEL:
+            curves.append(values)
+            found.append(BankKernel(float(lag[index]), weights / peak))
     return found

@@ -118,7 +118,6 @@ def _time_constants(manifest: Manifest, layers: Sequence[Layer]) -> str | None:
 def _kernels(manifest: Manifest, layers: Sequence[Layer]) -> str | None:
     """The current after one spike, of a few synapses: exact as lines, bank as dots."""
     figures, step_ms = [], 1000 * manifest.input.step_s
-    bank_form = manifest.forms.get("bank")
     for layer in layers:
         shown = [kernel for kernel in layer.kernels if kernel.decay > 0]
         if not shown or not len(layer.bank):
@@ -140,14 +139,20 @@ def _kernels(manifest: Manifest, layers: Sequence[Layer]) -> str | None:
             chart.dots((dots + 1) * step_ms, value, colour)
             constant = "no decay" if kernel.decay >= 1 else f"{-step_ms / log(kernel.decay):.3g} ms"
             chart.name(colour, constant)
-        error = bank_form.kernel_error.get(layer.name) if bank_form is not None else None
-        note = f"{_count(len(layer.bank), 'decay')} in the bank."
-        note += "" if error is None else f" Worst kernel of all synapses: {error:.2%} off (relative L2)."
+        note = _bank_note(manifest, layer)
         figures.append(_figure(layer.name, chart.svg(f"kernels of {layer.name}. {note}"), note))
     if not figures:
         return None
     said = "<p>Lines: a synapse of its own, as the exact form has it. Dots: the same synapse out of the bank.</p>"
     return said + str(_grid(figures))
+
+
+def _bank_note(manifest: Manifest, layer: Layer) -> str:
+    """Size of a layer's bank, and how far its kernels are off."""
+    form = manifest.forms.get("bank")
+    error = form.kernel_error.get(layer.name) if form is not None else None
+    note = f"{_count(len(layer.bank), 'decay')} in the bank."
+    return note if error is None else f"{note} Worst kernel of all synapses: {error:.2%} off (relative L2)."
 
 
 def _bank_kernels(manifest: Manifest, layers: Sequence[Layer]) -> str | None:
@@ -167,7 +172,7 @@ def _bank_kernels(manifest: Manifest, layers: Sequence[Layer]) -> str | None:
         for kernel, value, colour in zip(shown, values, COLOURS, strict=False):
             chart.line((steps + 1) * step_ms, value, colour)
             chart.name(colour, f"mean lag {step_ms * kernel.lag_steps:.3g} ms")
-        note = f"{_count(len(layer.bank), 'decay')} in the bank."
+        note = _bank_note(manifest, layer)
         figures.append(_figure(layer.name, chart.svg(f"kernels of {layer.name}. {note}"), note))
     if not figures:
         return None

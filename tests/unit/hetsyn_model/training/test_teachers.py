@@ -22,7 +22,7 @@ from hetsyn_model.training.data import Recording
 from hetsyn_model.training.front import AudioFront
 from hetsyn_model.training.labelled import LabelledData, LabelledSplit, RunOptions, accuracy, classify, train_labelled
 from hetsyn_model.training.teacher import Teacher
-from tests.support.data import tone_folder
+from tests.support.data import series_arrays, tone_folder
 from tests.support.words import AUGMENT, ENCODER, NETWORK, TRAIN, words
 
 FRONT = AudioFront(ENCODER, AUGMENT)
@@ -71,6 +71,21 @@ def test_each_teacher_hears_its_own_encoder() -> None:
         assert view.to("cpu").events.channels == OTHER.channels
 
 
+def test_teachers_are_asked_with_what_they_hear() -> None:
+    short, split = replace(TRAIN, epochs=1), LabelledSplit(words(9, 1), [], words(9, 2))
+    contrasted = AudioFront(replace(ENCODER, contrast=0.5), AUGMENT)  # of as many channels as the student's
+    fronts = (contrasted, None, OTHER)
+    known = [Teacher(trained(front or FRONT, words(18, 0), short), front) for front in fronts]
+    data = LabelledData(FRONT, TRAIN, split, teachers=known)
+    for batch in data.batches(0, data.updates_per_epoch):
+        heard = (batch.views[0], batch, batch.views[1])
+        each = [
+            torch.softmax(teacher.network.rollout(by.events, "bank", by.steps).readout, -1)
+            for teacher, by in zip(known, heard, strict=True)
+        ]
+        assert torch.allclose(data._teach(batch), torch.stack(each).mean(0), atol=1e-6)
+
+
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("front", [OTHER, FEWER], ids=["contrast", "levels"])
 def test_a_student_learns_from_a_teacher_with_another_encoder(front: AudioFront, tied: bool) -> None:
@@ -104,3 +119,21 @@ def test_a_teacher_needs_the_frames_of_its_student(encoder: dict[str, Any], tmp_
     fit(data, config=EPOCH | {"encoder": {"audio": encoder}}, out=tmp_path / "teacher")
     with pytest.raises(CheckpointFileError, match="has other frames than its student's, so it cannot"):
         fit(data, config=EPOCH, teachers=[tmp_path / "teacher/best.pt"])
+
+
+def test_an_untied_network_cannot_teach_a_tied_one(tmp_path: Path) -> None:
+    data = tone_folder(tmp_path / "data", 6)
+    tied, untied = (EPOCH | {"training": EPOCH["training"] | {"tied": is_tied}} for is_tied in (True, False))
+    fit(data, config=untied, out=tmp_path / "untied")
+    fit(data, config=tied, out=tmp_path / "tied")
+    with pytest.raises(CheckpointFileError, match=r"was trained with training\.tied = false, so it cannot teach"):
+        fit(data, config=tied, seed=1, teachers=[tmp_path / "untied/best.pt"])
+    fit(data, config=untied, seed=1, teachers=[tmp_path / "tied/best.pt"])  # the file has the network on spikes
+
+
+def test_other_levels_of_values_cannot_teach(tmp_path: Path) -> None:
+    series, labels = series_arrays(36)
+    values = EPOCH | {"encoder": {"values": {"levels": 4}}}
+    fit(series, labels, config=values, out=tmp_path / "teacher")
+    with pytest.raises(CheckpointFileError, match="its encoder has other settings than its student's"):
+        fit(series, labels, config=EPOCH, teachers=[tmp_path / "teacher/best.pt"])

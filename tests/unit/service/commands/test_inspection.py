@@ -19,8 +19,9 @@ from typer.testing import CliRunner
 from hetsyn_client.errors import InputError
 from service.commands.inspect import inspect
 from service.commands.inspection.drawing import Chart
-from service.commands.inspection.layers import read_layers
+from service.commands.inspection.layers import LONGEST_KERNEL_STEPS, _bank_kernels, read_layers
 from service.contract.artifact import Artifact
+from service.runtime.graph_weights import read_tensors
 from tests.support.artifact import write_artifact
 from tests.support.artifact_file import rewrite
 from tests.support.leaky_values import write_leaky
@@ -108,7 +109,7 @@ def test_a_network_of_pairs_shows_what_its_bank_has(tmp_path: Path) -> None:
 
 def test_kernels_of_pairs_are_those_of_the_bank() -> None:
     """By sums over steps in place of the closed forms."""
-    steps = np.arange(50_000.0)
+    steps = np.arange(float(LONGEST_KERNEL_STEPS))
     for layer in read_layers(Artifact.open(MODELS / PAIRS / "1")):
         assert 2 <= len(layer.bank_kernels) <= 5
         lags = [kernel.lag_steps for kernel in layer.bank_kernels]
@@ -117,7 +118,18 @@ def test_kernels_of_pairs_are_those_of_the_bank() -> None:
             current = kernel.at(steps, layer.bank)
             assert np.abs(current).max() == pytest.approx(1.0)
             assert current[np.abs(current).argmax()] > 0
-            assert kernel.lag_steps == pytest.approx((steps * current**2).sum() / (current**2).sum(), rel=1e-4)
+            assert kernel.lag_steps == pytest.approx((steps * current**2).sum() / (current**2).sum(), rel=1e-6)
+
+
+def test_kernels_that_are_alike_endless_or_nothing() -> None:
+    basis, decays = np.ones((3, 2, 4)), np.array([0.5, 0.9])
+    (kernel,) = _bank_kernels(basis, decays)  # all are alike
+    assert kernel.at(np.zeros(1), decays) == pytest.approx([1.0])
+    assert _bank_kernels(0 * basis, decays) == []
+    (endless,) = _bank_kernels(basis[:, :1], np.ones(1))
+    assert endless.lag_steps == pytest.approx((LONGEST_KERNEL_STEPS - 1) / 2)
+    cancelling = basis * np.array([0.1, -0.1])[:, None]
+    assert all(kernel.lag_steps >= 0 for kernel in _bank_kernels(cancelling, np.array([0.7, 0.7])))
 
 
 def test_a_network_of_somebody_else_shows_what_is_known(tmp_path: Path) -> None:
@@ -176,3 +188,27 @@ def test_a_chart_ends_on_round_numbers(top: float) -> None:
     assert 2 <= len(heights) <= 7
     assert max(heights) == 214.0
     assert min(heights) == 30.0
+
+
+@pytest.mark.parametrize("name", ["scale", "decays", "weight_in"])
+def test_a_bank_without_one_of_its_tensors_is_not_ours(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    artifact = Artifact.open(MODELS / PAIRS / "1")
+
+    def without(content: bytes) -> dict[str, Any]:
+        return {key: value for key, value in read_tensors(content).items() if not key.endswith(f"hidden1.{name}")}
+
+    monkeypatch.setattr("service.commands.inspection.layers.read_tensors", without)
+    found = read_layers(artifact)
+    assert found == [] or not found[0].bank_kernels
+
+
+@pytest.mark.parametrize("value", [2.0, np.nan, np.inf, 0.0, 1.0])
+def test_odd_decays_of_a_bank_raise_nothing(value: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    artifact = Artifact.open(MODELS / PAIRS / "1")
+
+    def odd(content: bytes) -> dict[str, Any]:
+        return {k: np.full_like(v, value) if k.endswith(".decays") else v for k, v in read_tensors(content).items()}
+
+    monkeypatch.setattr("service.commands.inspection.layers.read_tensors", odd)
+    found = read_layers(artifact)
+    assert bool(found) is (0 <= value <= 1)
