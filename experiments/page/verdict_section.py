@@ -67,6 +67,7 @@ near the limit after an extension needs new seeds alone. The numbers of seeds of
 were at first fixed before the runs. Three claims were then extended once: feedforward pattern generation to 85 seeds,
 feedforward delayed match to 44, noise from 1 to 4 Hz with recurrence to 46. The last was still open, and was extended
 again in the comparison that needed the fewest seeds, with LIF, to 192: a claim of several comparisons falls with one.
+It stayed open, because single runs differed by more than the first 46 had shown.
 Without any effect, looks at 10, 46 and 192 seeds find one in 13% of the cases, not in 5% (`test_statistics.py`).
 """
 
