@@ -25,7 +25,7 @@ class Batch:
         analog: float32 [b, t, features], the same streams before their encoding in spikes; None where there is no
             such thing.
         before: one stream, which each of the others hears before its first step; None for nothing.
-        views: the same streams as teachers with an encoder of their own hear them, one batch a teacher.
+        views: the same streams as teachers with encoders of their own hear them, one batch an encoder.
     """
 
     events: Events

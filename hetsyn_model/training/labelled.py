@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from hetsyn_model.encoder import EncoderSpec
+from hetsyn_model.level_crossing import AnyEncoderSpec
 from hetsyn_model.network import Network
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import NetworkSpec
@@ -164,11 +165,14 @@ class LabelledData(Generic[T]):
         rng = np.random.default_rng([self.seed, epoch])
         torch.manual_seed(self.seed * 100_003 + epoch)
         for items in self._drawn(rng):
-            own = [teacher.front for teacher in self.teachers if teacher.front is not None]
-            numbers = [copy.deepcopy(rng) for _ in own]  # the same for everybody: one recording, varied once
-            batch = self._varied(self.front, items, rng)
-            views = [self._varied(front, items, drawn) for front, drawn in zip(own, numbers, strict=True)]
-            yield replace(batch, views=tuple(views))
+            # the same numbers for everybody: one recording, varied once
+            views = [self._varied(front, items, copy.deepcopy(rng)) for front in self._other_fronts.values()]
+            yield replace(self._varied(self.front, items, rng), views=tuple(views))
+
+    @property
+    def _other_fronts(self) -> dict[AnyEncoderSpec | None, Front[T]]:
+        """The fronts of teachers that have their own, each once, by their encoder."""
+        return {teacher.front.spec: teacher.front for teacher in self.teachers if teacher.front is not None}
 
     def _varied(self, front: Front[T], items: Sequence[T], rng: np.random.Generator) -> Batch:
         batch = front.vary(items, self.how.tail_steps, rng)
@@ -188,7 +192,7 @@ class LabelledData(Generic[T]):
 
     def forward(self, model: Network, batch: Batch) -> Rollout:
         rolled = model.rollout(batch.events, "bank", batch.steps, batch.before)
-        return rolled if self.phonemes is None else self.phonemes.divided(rolled)
+        return rolled if self.phonemes is None else self.phonemes.divided(rolled, batch.target)
 
     def loss(self, rolled: Rollout, batch: Batch) -> Tensor:
         how = self.how
@@ -199,16 +203,16 @@ class LabelledData(Generic[T]):
             distilled = distillation_loss(rolled, self._teach(batch))
             loss = (1.0 - how.distillation) * loss + 2.0 * how.distillation * distilled
         if self.phonemes is not None:
-            loss = loss + self.phonemes.spec.weight * self.phonemes.loss(cast(PhonemeRollout, rolled), batch.target)
+            loss = loss + self.phonemes.spec.weight * cast(PhonemeRollout, rolled).naming
         return loss
 
     @torch.no_grad()
     def _teach(self, batch: Batch) -> Tensor:
         """Mean class probabilities of the teachers, [batch, longest, outputs]."""
-        views = iter(batch.views)
+        views = dict(zip(self._other_fronts, batch.views, strict=True))
         found = []
         for teacher in self.teachers:
-            heard = batch if teacher.front is None else next(views)
+            heard = batch if teacher.front is None else views[teacher.front.spec]
             rolled = teacher.network.rollout(heard.events, "bank", heard.steps, heard.before)
             found.append(torch.softmax(rolled.readout, -1))
         return torch.stack(found).mean(0)
@@ -224,9 +228,7 @@ class LabelledData(Generic[T]):
             "firing_rate": rates.mean().double().view(1),
         }
         if self.phonemes is not None:
-            with torch.no_grad():
-                named = self.phonemes.loss(cast(PhonemeRollout, rolled), batch.target)
-            measured["phoneme_loss"] = named.double().view(1)
+            measured["phoneme_loss"] = cast(PhonemeRollout, rolled).naming.detach().double().view(1)
         return measured
 
     def evaluate(self, model: Network) -> ValidationResult:

@@ -47,9 +47,11 @@ class PhonemeRollout(Rollout):
 
     Attributes:
         symbols: [batch, steps, phonemes + 1], potentials of the phonemes' outputs; the first is the blank's.
+        naming: the loss of naming the streams' phonemes, :meth:`Phonemes.loss`.
     """
 
     symbols: Tensor
+    naming: Tensor
 
 
 class Phonemes:
@@ -105,30 +107,37 @@ class Phonemes:
         kept.banks = dict(network.banks)
         return kept.to(network.device)
 
-    def divided(self, rolled: Rollout) -> PhonemeRollout:
-        """A rollout of the widened network, with the decision of its classes alone."""
+    def divided(self, rolled: Rollout, target: Tensor) -> PhonemeRollout:
+        """A rollout of the widened network, with the decision of its classes alone.
+
+        Args:
+            rolled: streams of the widened network.
+            target: int64 [b], classes.
+        """
         classes, symbols = rolled.readout[..., : self.outputs], rolled.readout[..., self.outputs :]
         scores = rolled.scores[:, : self.outputs]
         if rolled.decision.rule == "sum_softmax":  # whose softmax was over all outputs
             scores = decide(rolled.decision, classes, rolled.steps)
-        return PhonemeRollout(classes, rolled.hidden_spikes, scores, rolled.steps, rolled.decision, symbols)
+        naming = self.loss(symbols, rolled.steps, target)
+        return PhonemeRollout(classes, rolled.hidden_spikes, scores, rolled.steps, rolled.decision, symbols, naming)
 
-    def loss(self, rolled: PhonemeRollout, target: Tensor) -> Tensor:
+    def loss(self, symbols: Tensor, steps: Tensor, target: Tensor) -> Tensor:
         """Negative log likelihood of the words' phonemes a step, in the mean over the streams that have a word.
 
         Args:
-            rolled: streams of the widened network.
+            symbols: [b, longest, phonemes + 1], potentials of the phonemes' outputs.
+            steps: int64 [b], length of each stream.
             target: int64 [b], classes.
         """
         device = target.device
         words, lengths = self._words.to(device)[target], self._lengths.to(device)[target]
         has_word = self._has_word.to(device)[target]
         found = ctc_loss(
-            torch.log_softmax(rolled.symbols, -1).transpose(0, 1),
-            *(words, rolled.steps, lengths),
+            torch.log_softmax(symbols, -1).transpose(0, 1),
+            *(words, steps, lengths),
             blank=BLANK,
             reduction="none",
             zero_infinity=True,  # a stream that is shorter than its word says nothing
         )
-        each = torch.where(has_word, found / rolled.steps.clamp_min(1), 0.0)
+        each = torch.where(has_word, found / steps.clamp_min(1), 0.0)
         return each.sum() / has_word.sum().clamp_min(1)

@@ -43,7 +43,7 @@ class Kernel:
     def bank_at(self, steps: Numbers, decays: Numbers) -> Numbers:
         """As the bank of ``decays`` [K] has it."""
         assert self.bank is not None
-        return np.asarray((self.bank * decays ** steps[:, None]).sum(1))
+        return _out_of_bank(self.bank, steps, decays)
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class BankKernel:
 
     def at(self, steps: Numbers, decays: Numbers) -> Numbers:
         """At steps after the spike, out of the bank of ``decays`` [K]."""
-        return np.asarray((self.bank * decays ** steps[:, None]).sum(1))
+        return _out_of_bank(self.bank, steps, decays)
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,11 @@ def read_layers(artifact: Artifact) -> list[Layer]:
             return []
         inputs = neurons
     return layers
+
+
+def _out_of_bank(weights: Numbers, steps: Numbers, decays: Numbers) -> Numbers:
+    """A current at steps after its spike, by its weights of a bank's decays, both [K]."""
+    return np.asarray((weights * decays ** steps[:, None]).sum(1))
 
 
 def _is_sound(tensors: Mapping[str, Numbers]) -> bool:

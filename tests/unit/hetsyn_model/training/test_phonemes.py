@@ -15,7 +15,7 @@ from hetsyn_model import DecisionSpec, Network, NetworkSpec, SpecError
 from hetsyn_model.training import ConfigError, fit, load_config
 from hetsyn_model.training.config import to_toml
 from hetsyn_model.training.history import History
-from hetsyn_model.training.phonemes import BLANK, PhonemeRollout, Phonemes, PhonemesSpec
+from hetsyn_model.training.phonemes import BLANK, Phonemes, PhonemesSpec
 from tests.support.data import spike_arrays
 
 LABELS = ("left", "right", "noise", "nothing")
@@ -25,11 +25,6 @@ SETTINGS: dict[str, Any] = {
     "training": {"epochs": 3, "batch": 8, "learning_rate": 1e-2, "average": 0.8},
     "phonemes": {"weight": 0.1, "words": {"a": "p q", "b": "q r", "c": "r"}},
 }
-
-
-def rollout_of(symbols: torch.Tensor, steps: list[int]) -> PhonemeRollout:
-    classes = torch.zeros(*symbols.shape[:2], len(LABELS))
-    return PhonemeRollout(classes, [], classes[:, -1], torch.tensor(steps), DecisionSpec(), symbols)
 
 
 def likelihood(log_p: torch.Tensor, word: list[int]) -> float:
@@ -46,7 +41,7 @@ def test_the_loss_sums_over_all_ways_of_placing_the_phonemes() -> None:
     phonemes = Phonemes(PhonemesSpec(0.5, {"ab": "x y", "aa": "x x"}), ("ab", "aa"))
     symbols = torch.randn(3, 5, 3, generator=torch.Generator().manual_seed(0))
     log_p = torch.log_softmax(symbols, -1)
-    found = phonemes.loss(rollout_of(symbols, [5, 4, 5]), torch.tensor([0, 0, 1]))
+    found = phonemes.loss(symbols, torch.tensor([5, 4, 5]), torch.tensor([0, 0, 1]))
     each = [(log_p[0], [1, 2]), (log_p[1, :4], [1, 2]), (log_p[2], [1, 1])]  # the last step of the second is no step
     nats = [-torch.tensor(likelihood(of, word)).log() / len(of) for of, word in each]
     assert found == pytest.approx(float(sum(nats)) / 3, rel=1e-5)
@@ -54,15 +49,15 @@ def test_the_loss_sums_over_all_ways_of_placing_the_phonemes() -> None:
 
 def test_a_class_without_words_has_no_part_in_the_loss() -> None:
     symbols = torch.randn(3, 9, WORDS.count, requires_grad=True)
-    WORDS.loss(rollout_of(symbols, [9, 9, 9]), torch.tensor([0, 2, 3])).backward()
+    WORDS.loss(symbols, torch.tensor([9, 9, 9]), torch.tensor([0, 2, 3])).backward()
     assert symbols.grad is not None
     assert [bool(each.abs().sum() > 0) for each in symbols.grad] == [True, False, True]  # silence has blanks alone
-    assert WORDS.loss(rollout_of(symbols, [9, 9, 9]), torch.tensor([2, 2, 2])) == 0
+    assert WORDS.loss(symbols, torch.tensor([9, 9, 9]), torch.tensor([2, 2, 2])) == 0
 
 
 def test_a_stream_that_is_shorter_than_its_word_says_nothing() -> None:
     symbols = torch.randn(1, 3, WORDS.count, requires_grad=True)
-    loss = WORDS.loss(rollout_of(symbols, [3]), torch.tensor([0]))
+    loss = WORDS.loss(symbols, torch.tensor([3]), torch.tensor([0]))
     loss.backward()
     assert loss == 0
     assert symbols.grad is not None
@@ -78,10 +73,11 @@ def test_the_kept_network_answers_as_the_outputs_of_the_classes_did(rule: Any) -
             wide.layer(name).w_in.mul_(4.0)
     wide.fit_banks(size=6, hold=True)
     spikes = (torch.rand(5, 40, 20, generator=torch.Generator().manual_seed(0)) < 0.2).float()
-    divided, kept = WORDS.divided(wide.rollout(spikes)), WORDS.without(wide)
+    divided, kept = WORDS.divided(wide.rollout(spikes), torch.tensor([0, 1, 2, 3, 0])), WORDS.without(wide)
     assert kept.spec == spec
     rolled = kept.rollout(spikes)
     assert divided.hidden_spikes[0].sum() > 100
+    assert torch.equal(divided.naming, WORDS.loss(divided.symbols, divided.steps, torch.tensor([0, 1, 2, 3, 0])))
     assert divided.symbols.shape == (5, 40, WORDS.count)
     assert torch.allclose(rolled.readout, divided.readout, atol=1e-5)
     assert torch.allclose(rolled.scores, divided.scores, atol=1e-5)
