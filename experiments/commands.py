@@ -74,8 +74,10 @@ def run(
     from experiments.runs.runner import Selection, run_experiment
     from experiments.tasks.task import MissingData
     from hetsyn_model.run_folder import RunError
+    from hetsyn_model.training.memory import keep_freed_memory
 
     torch.set_num_threads(threads)
+    keep_freed_memory()
     names = list(EXPERIMENTS) if name == "all" else [name]
     unknown = [n for n in names if n not in EXPERIMENTS]
     if unknown:

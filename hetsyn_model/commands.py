@@ -150,10 +150,12 @@ def train_on_data(
     from hetsyn_model.training.config import ConfigError
     from hetsyn_model.training.data import DataError
     from hetsyn_model.training.fitting import DeviceError, resolved, torch_device
+    from hetsyn_model.training.memory import keep_freed_memory
     from hetsyn_model.training.prepared import prepare
     from hetsyn_model.training.readers import kind_of, read
 
     torch.set_num_threads(threads)
+    keep_freed_memory()
     try:
         torch_device(device)
         settings = resolved(config, kind_of(data), epochs=epochs, seed=seed)

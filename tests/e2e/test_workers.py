@@ -124,7 +124,8 @@ def read_until(client: socket.socket, text: bytes) -> bytes:
 
 def test_a_connection_moves_after_requests_without_a_session(workers_server: WorkersServer) -> None:
     before = metrics(workers_server.url)["hetsyn_connections_moved_total"]
-    for n in range(8):
+    # the kernel gives a connection to any worker: one of many does not belong where it arrived
+    for n in range(64):
         with httpx.Client(base_url=workers_server.url) as own:
             assert own.get("/models").status_code == 200
             assert own.get("/health/ready").json() == {"status": "ready"}
@@ -134,7 +135,9 @@ def test_a_connection_moves_after_requests_without_a_session(workers_server: Wor
                     content=chunk,
                     headers={"Content-Type": "audio/L16;rate=8000;endianness=little-endian"},
                 ).is_success
-    assert metrics(workers_server.url)["hetsyn_connections_moved_total"] > before
+        if metrics(workers_server.url)["hetsyn_connections_moved_total"] > before:
+            return
+    pytest.fail("no connection of 64 was moved")
 
 
 def test_large_bodies_are_passed_on_and_refused_as_by_one_process(workers_server: WorkersServer) -> None:
