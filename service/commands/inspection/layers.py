@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,6 +79,7 @@ class Layer:
         kernels: a few synapses, from the fastest to the slowest.
         weights: of the exact form, by kind; empty without.
         bank_kernels: without an exact form, a few synapses, from the earliest to the latest.
+        lag_steps: without an exact form, of synapses that have a current, by their kind; see :class:`BankKernel`.
     """
 
     name: str
@@ -92,6 +93,7 @@ class Layer:
     kernels: list[Kernel] = field(default_factory=list)
     weights: dict[str, Numbers] = field(default_factory=dict)
     bank_kernels: list[BankKernel] = field(default_factory=list)
+    lag_steps: dict[str, Numbers] = field(default_factory=dict)
 
 
 def read_layers(artifact: Artifact) -> list[Layer]:
@@ -152,13 +154,17 @@ def _layer(name: str, inputs: int, neurons: int, exact: Mapping[str, Numbers], b
                 decays[kind] = np.broadcast_to(exact[f"{name}.decay_{suffix}"], weights[kind].shape)
     reset = either.get(f"{name}.kappa", either.get(f"{name}.reset_decay", nothing)).ravel()
     bank_decays = bank.get(f"{name}.decays", nothing).ravel()
-    basis = None
+    basis: dict[str, Numbers] = {}
     if len(bank_decays):
         scale = bank[f"{name}.scale"]
-        wide = bank[f"{name}.weight_in"] * (scale / np.abs(scale).max(initial=0.0) if not exact else scale)
-        basis = wide.reshape(wide.shape[0], len(bank_decays), neurons)
-    kernels = _kernels(decays["input"], weights["input"], basis) if "input" in decays else []
-    bank_kernels = _bank_kernels(basis, bank_decays) if basis is not None and not exact else []
+        scale = scale if exact else scale / np.abs(scale).max(initial=0.0)
+        for kind, suffix in suffixes.items():
+            if f"{name}.weight_{suffix}" in bank:
+                wide = bank[f"{name}.weight_{suffix}"] * scale
+                basis[kind] = wide.reshape(wide.shape[0], len(bank_decays), neurons)
+    kernels = _kernels(decays["input"], weights["input"], basis.get("input")) if "input" in decays else []
+    of_bank_alone = {} if exact else {kind: _BankSynapses.of(one, bank_decays) for kind, one in basis.items()}
+    bank_kernels = of_bank_alone["input"].kernels(bank_decays) if of_bank_alone else []
     is_recurrent = f"{name}.weight_rec" in either
     rows = sum(len(either[f"{name}.weight_{suffix}"]) for suffix in suffixes.values()
                if f"{name}.weight_{suffix}" in either)  # fmt: skip
@@ -167,6 +173,7 @@ def _layer(name: str, inputs: int, neurons: int, exact: Mapping[str, Numbers], b
         kernels=kernels,
         weights=weights,
         bank_kernels=bank_kernels,
+        lag_steps={kind: one.lag_steps[one.square > 0] for kind, one in of_bank_alone.items()},
     )
 
 
@@ -193,30 +200,44 @@ def _kernels(decay: Numbers, weight: Numbers, basis: Numbers | None) -> list[Ker
     return kernels
 
 
-def _bank_kernels(basis: Numbers, decays: Numbers) -> list[BankKernel]:
-    """Kernels of synapses whose currents are large.
+class _BankSynapses(NamedTuple):
+    """All synapses of one kind that only the bank has.
 
-    Args:
-        basis: weights of the bank, [inputs, K, neurons].
-        decays: of the bank, [K].
+    Attributes:
+        weights: of the bank's decays, [synapses, K].
+        square: sum of the squared current, [synapses].
+        lag_steps: see :class:`BankKernel`, [synapses].
     """
-    synapses = np.moveaxis(basis, 1, -1).reshape(-1, len(decays))
-    steps = np.arange(LONGEST_KERNEL_STEPS, dtype=np.float64)
-    powers = decays ** steps[:, None]  # [steps, K]
-    square, late = (((synapses @ (powers.T @ (by * powers))) * synapses).sum(1) for by in (1.0, steps[:, None]))
-    large = np.flatnonzero((square >= LARGE_WEIGHT**2 * square.max(initial=0.0)) & (square > 0))
-    if not len(large):
-        return []
-    lag = np.maximum(late[large] / square[large], 0.0)  # weights that nearly cancel leave rounding alone
-    order = np.argsort(lag, kind="stable")
-    found: list[BankKernel] = []
-    curves: list[Numbers] = []
-    for quantile in SHOWN_KERNELS:
-        index = order[round(quantile * (len(order) - 1))]
-        weights = synapses[large[index]]
-        values = powers @ weights
-        values /= (peak := values[np.abs(values).argmax()])
-        if not curves or np.abs(values - curves[-1]).max() > SAME_KERNEL:
-            curves.append(values)
-            found.append(BankKernel(float(lag[index]), weights / peak))
-    return found
+
+    weights: Numbers
+    square: Numbers
+    lag_steps: Numbers
+
+    @staticmethod
+    def of(basis: Numbers, decays: Numbers) -> _BankSynapses:
+        """Out of the weights of the bank, [inputs, K, neurons], and its decays, [K]."""
+        weights = np.moveaxis(basis, 1, -1).reshape(-1, len(decays))
+        steps = np.arange(LONGEST_KERNEL_STEPS, dtype=np.float64)
+        powers = decays ** steps[:, None]  # [steps, K]
+        square, late = (((weights @ (powers.T @ (by * powers))) * weights).sum(1) for by in (1.0, steps[:, None]))
+        # weights that nearly cancel leave rounding alone
+        lag = np.maximum(np.divide(late, square, out=np.zeros_like(late), where=square > 0), 0.0)
+        return _BankSynapses(weights, square, lag)
+
+    def kernels(self, decays: Numbers) -> list[BankKernel]:
+        """A few synapses whose currents are large."""
+        large = np.flatnonzero((self.square >= LARGE_WEIGHT**2 * self.square.max(initial=0.0)) & (self.square > 0))
+        if not len(large):
+            return []
+        order = large[np.argsort(self.lag_steps[large], kind="stable")]
+        powers = decays ** np.arange(LONGEST_KERNEL_STEPS, dtype=np.float64)[:, None]
+        found: list[BankKernel] = []
+        curves: list[Numbers] = []
+        for quantile in SHOWN_KERNELS:
+            index = order[round(quantile * (len(order) - 1))]
+            values = powers @ self.weights[index]
+            values /= (peak := values[np.abs(values).argmax()])
+            if not curves or np.abs(values - curves[-1]).max() > SAME_KERNEL:
+                curves.append(values)
+                found.append(BankKernel(float(self.lag_steps[index]), self.weights[index] / peak))
+        return found

@@ -21,6 +21,7 @@ from service.models.describe import summary
 
 Numbers = NDArray[np.float64]
 BINS = 24
+SHORTEST_LAG_STEPS = 0.1  # on a logarithmic axis
 SMALL = 0.02  # of a kernel, by which its axis is not made longer
 CURVE_POINTS, DOTS = 60, 13
 MOST_CELLS = 40  # labels of a confusion matrix that is shown whole
@@ -90,29 +91,51 @@ def _time_constants(manifest: Manifest, layers: Sequence[Layer]) -> str | None:
     """Histograms of all decays as time constants, with those of bank and reset."""
     figures, step_ms = [], 1000 * manifest.input.step_s
     for layer in layers:
+        if layer.lag_steps:
+            figures.append(_lags(layer, step_ms))
+            continue
         taus = {kind: _taus_ms(decays, step_ms) for kind, decays in layer.decays.items()}
         taus = {kind: values for kind, values in taus.items() if len(values)}
         bank, reset = _taus_ms(layer.bank, step_ms), np.unique(np.round(_taus_ms(layer.reset_decay, step_ms), 6))
-        every = np.concatenate([*taus.values(), bank, reset])
-        if not len(every):
+        if not taus and not len(bank) and not len(reset):
             continue
-        low, high = float(every.min()) / 1.2, float(every.max()) * 1.2
-        edges = np.geomspace(low, high, BINS + 1)
-        shares = {kind: np.histogram(values, edges)[0] / len(values) for kind, values in taus.items()}
-        top = max((float(share.max()) for share in shares.values()), default=0.0) or 1.0
-        chart = Chart((low, high), (0.0, top), "time constant, ms", "share of synapses", percent=True)
-        for (kind, share), colour in zip(shares.items(), COLOURS, strict=False):
-            chart.bars(edges, share, colour, f"{kind} synapses")
+        chart = _histogram(taus, np.concatenate([bank, reset]), "time constant, ms")
         if len(bank):
             chart.marks(bank.tolist(), "c2", f"the {len(bank)} of the bank")
         if 0 < len(reset) <= 12:
             chart.marks(reset.tolist(), "c3", "reset" if len(reset) == 1 else "reset, of each neuron")
-        medians = ", ".join(f"{kind} {np.median(values):.3g} ms" for kind, values in taus.items())
         endless = sum(int((decays >= 1).sum()) for decays in layer.decays.values())
-        note = f"Median: {medians}." if medians else ""
-        note += f" {endless:,} synapses never decay." if endless else ""
+        note = _medians(taus) + (f" {endless:,} synapses never decay." if endless else "")
         figures.append(_figure(layer.name, chart.svg(f"time constants of {layer.name}. {note}"), note))
     return _grid(figures)
+
+
+def _lags(layer: Layer, step_ms: float) -> str:
+    """A histogram of the mean lags of synapses that have no time constant of their own, such as pairs."""
+    lags = {kind: step_ms * np.maximum(lag, SHORTEST_LAG_STEPS) for kind, lag in layer.lag_steps.items() if len(lag)}
+    chart = _histogram(lags, np.zeros(0), "mean lag of the current after a spike, ms")
+    bank = _taus_ms(layer.bank, step_ms)
+    note = f"{_medians(lags)} {_count(len(layer.bank), 'decay')} in the bank"
+    note += f", {bank.min():.1f} to {bank.max():,.0f} ms." if len(bank) else "."
+    return _figure(layer.name, chart.svg(f"mean lags of {layer.name}. {note}"), note)
+
+
+def _histogram(values: Mapping[str, Numbers], others: Numbers, x_name: str) -> Chart:
+    """The share of the synapses of each kind by a time; the axis has room for the other times too."""
+    every = np.concatenate([*values.values(), others, *([] if values or len(others) else [np.ones(1)])])
+    low, high = float(every.min()) / 1.2, float(every.max()) * 1.2
+    edges = np.geomspace(low, high, BINS + 1)
+    shares = {kind: np.histogram(found, edges)[0] / len(found) for kind, found in values.items()}
+    top = max((float(share.max()) for share in shares.values()), default=0.0) or 1.0
+    chart = Chart((low, high), (0.0, top), x_name, "share of synapses", percent=True)
+    for (kind, share), colour in zip(shares.items(), COLOURS, strict=False):
+        chart.bars(edges, share, colour, f"{kind} synapses")
+    return chart
+
+
+def _medians(values: Mapping[str, Numbers]) -> str:
+    medians = ", ".join(f"{kind} {np.median(found):.3g} ms" for kind, found in values.items())
+    return f"Median: {medians}." if medians else ""
 
 
 def _kernels(manifest: Manifest, layers: Sequence[Layer]) -> str | None:

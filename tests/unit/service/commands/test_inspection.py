@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from hetsyn_client.errors import InputError
 from service.commands.inspect import inspect
 from service.commands.inspection.drawing import Chart
-from service.commands.inspection.layers import LONGEST_KERNEL_STEPS, _bank_kernels, read_layers
+from service.commands.inspection.layers import LONGEST_KERNEL_STEPS, BankKernel, _BankSynapses, read_layers
 from service.contract.artifact import Artifact
 from service.runtime.graph_weights import read_tensors
 from tests.support.artifact import write_artifact
@@ -102,7 +102,8 @@ def test_kernels_out_of_the_bank_are_as_close_as_the_manifest_says(name: str) ->
 
 def test_a_network_of_pairs_shows_what_its_bank_has(tmp_path: Path) -> None:
     text = page_of(MODELS / PAIRS, tmp_path / "page.html")
-    assert text.count('aria-label="time constants of') == text.count('aria-label="kernels of') == 3
+    assert text.count('aria-label="mean lags of') == text.count('aria-label="kernels of') == 3
+    assert "<rect class=" in text[text.index("Time constants") : text.index("Kernels")]
     assert "Confusion" in text
     assert "Bank against exact kernels" not in text
 
@@ -119,17 +120,26 @@ def test_kernels_of_pairs_are_those_of_the_bank() -> None:
             assert np.abs(current).max() == pytest.approx(1.0)
             assert current[np.abs(current).argmax()] > 0
             assert kernel.lag_steps == pytest.approx((steps * current**2).sum() / (current**2).sum(), rel=1e-6)
+        every = layer.lag_steps["input"]
+        synapses = layer.inputs * layer.neurons
+        assert 0.99 * synapses < len(every) <= synapses  # a few have no current
+        assert every.min() <= lags[0] <= lags[-1] <= every.max()
+        assert list(layer.lag_steps) == ["input", "recurrent"][: 1 + layer.is_recurrent]
+
+
+def kernels(basis: NDArray[np.float64], decays: NDArray[np.float64]) -> list[BankKernel]:
+    return _BankSynapses.of(basis, decays).kernels(decays)
 
 
 def test_kernels_that_are_alike_endless_or_nothing() -> None:
     basis, decays = np.ones((3, 2, 4)), np.array([0.5, 0.9])
-    (kernel,) = _bank_kernels(basis, decays)  # all are alike
+    (kernel,) = kernels(basis, decays)  # all are alike
     assert kernel.at(np.zeros(1), decays) == pytest.approx([1.0])
-    assert _bank_kernels(0 * basis, decays) == []
-    (endless,) = _bank_kernels(basis[:, :1], np.ones(1))
+    assert kernels(0 * basis, decays) == []
+    (endless,) = kernels(basis[:, :1], np.ones(1))
     assert endless.lag_steps == pytest.approx((LONGEST_KERNEL_STEPS - 1) / 2)
     cancelling = basis * np.array([0.1, -0.1])[:, None]
-    assert all(kernel.lag_steps >= 0 for kernel in _bank_kernels(cancelling, np.array([0.7, 0.7])))
+    assert all(kernel.lag_steps >= 0 for kernel in kernels(cancelling, np.array([0.7, 0.7])))
 
 
 def test_a_network_of_somebody_else_shows_what_is_known(tmp_path: Path) -> None:
