@@ -23,7 +23,8 @@ SPEC = ImageSpec(
     *("fashion", "row", "crossings"), levels=4, hidden=(64, 32), dropout=0.1, rows_skipped=14, validation_images=2500
 )
 TRAINING = Training(800, 64, "cosine", 1.0, 4e-3, evaluate_every=200, bank_size=FRACTIONAL_BANK)
-SEARCH = SearchPlan((2e-3, 5e-3), (1.0, 2.0, 4.0, 12.5, 40.0), updates=200)
+# as long as the final runs: after 200 updates two rates were as good, and the worse one became the control's
+SEARCH = SearchPlan((2e-3, 5e-3, 1e-2, 2e-2), (1.0, 2.0, 4.0, 12.5), updates=800)
 
 
 def fractional() -> Experiment:

@@ -54,7 +54,7 @@ def shd_recorded() -> Experiment:
     )
     paper = Condition(
         *(PAPER, ShdSpec("recorded", as_paper=True), NEURONS, (True,)),
-        seeds=3,
+        seeds=10,
         settings=ChosenSettings(2e-3, 12.5),  # U(5, 20)
         analysed=True,
         training=chosen,

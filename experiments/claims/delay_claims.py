@@ -7,7 +7,7 @@ from experiments.runs.plan import BASE
 from experiments.runs.run import NeuronModel
 
 DELAYS = "delays"
-WHERE = "delays on synthesised voices (not SHD)"
+WHERE = "delays on synthesised voices (not SHD; trained at K = 4)"
 NAMED: dict[NeuronModel, str] = {"hetsyn": "HetSyn", "homneu": "LIF"}
 
 

@@ -61,10 +61,10 @@ class Results:
     def has(self, experiment: str) -> bool:
         return any(key[0] == experiment for key in self._by_group)
 
-    def hours(self, groups: Iterable[Group], runs: int) -> float:
-        """Core hours of so many runs of each group, from the runs that are kept; those without any count nothing."""
-        kept = (self._by_group.get((g.experiment, g.condition, g.model, g.recurrent), []) for g in groups)
-        return runs * sum(fmean(result.seconds for result in found) for found in kept if found) / 3600
+    def hours_to(self, group: Group, seeds: int) -> float:
+        """Core hours until a group has so many runs, from those that are kept; 0 where there are none."""
+        kept = self._by_group.get((group.experiment, group.condition, group.model, group.recurrent), [])
+        return max(0, seeds - len(kept)) * fmean(result.seconds for result in kept) / 3600 if kept else 0.0
 
 
 def _named(groups: Iterable[Group]) -> str:

@@ -15,7 +15,8 @@ def _named(order: str) -> str:
 
 def _order(order: str, measure: Measure = FIGURE) -> Side:
     condition = BASE if order == "1" else f"order-{order}"
-    return Side(Group("fractional", condition, "hetneu"), measure, f"{_named(order)}, {measure.name}")
+    label = _named(order) if measure == FIGURE else f"{_named(order)}, {measure.name}"
+    return Side(Group("fractional", condition, "hetneu"), measure, label)
 
 
 KERNEL_CLAIMS: tuple[Claim, ...] = (
@@ -37,7 +38,14 @@ KERNEL_CLAIMS: tuple[Claim, ...] = (
         Claim(
             f"Pairs are better than single exponentials with about as many trained values: {experiment}",
             "",
-            Better(((Side(Group(experiment, "pair", "hetsyn")), Side(Group(experiment, BASE, "hetsyn"))),)),
+            Better(
+                (
+                    (
+                        Side(Group(experiment, "pair", "hetsyn"), label="pairs"),
+                        Side(Group(experiment, BASE, "hetsyn"), label="single exponentials"),
+                    ),
+                )
+            ),
         )
         for experiment in ("pairs", "vision-rows")
     ),

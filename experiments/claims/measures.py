@@ -119,6 +119,11 @@ def curve_mean(name: str) -> Measure:
     return Measure("mean over the curve", mean)
 
 
+def curve_point(name: str, point: float) -> Measure:
+    """Figure at a point of a test-time curve."""
+    return Measure(f"{name} {point:g}", lambda result: float(dict(result.analysis[name])[point]))
+
+
 def _lost(result: RunResult) -> float:
     kept = dict(result.analysis["deletion"])
     return float(kept[DELETED[-1]] - kept[DELETED[-2]])
@@ -181,12 +186,19 @@ def _change(group: dict[str, Any], mean: str) -> float:
     return float(group["after"][mean] / group["before"][mean])
 
 
+def _tau_change(result: RunResult, channels: str) -> float:
+    return _change(result.analysis["time_constants"][channels], "log_mean")
+
+
+CUE_CHANGE = Measure(
+    "tau of cue synapses, after over before (geometric means)", lambda result: _tau_change(result, "cue"), "factor"
+)
+NOISE_CHANGE = Measure(
+    "tau of noise synapses, after over before (geometric means)", lambda result: _tau_change(result, "noise"), "error"
+)
 CUE_OVER_NOISE = Measure(
     "change of tau, cue over noise (geometric means)",
-    lambda result: (
-        _change(result.analysis["time_constants"]["cue"], "log_mean")
-        / _change(result.analysis["time_constants"]["noise"], "log_mean")
-    ),
+    lambda result: _tau_change(result, "cue") / _tau_change(result, "noise"),
     "factor",
 )
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from experiments.claims.measures import DELETION_LOSS, FIGURE, MOST_DELETED, Measure
+from experiments.claims.measures import DELETION_LOSS, FIGURE, MOST_DELETED, Measure, curve_point
 from experiments.runs.names import NAMES
 from experiments.runs.plan import BASE, NEURONS, Cell
 from experiments.runs.run import NeuronModel
@@ -215,10 +215,25 @@ def stable(experiment: str, condition: str) -> Better:
     return Better(tuple((sides[0], other) for sides in (lost, after) for other in sides[1:]))
 
 
-def ordered(experiment: str, condition: str = BASE, models: Sequence[NeuronModel] = NEURONS) -> Better:
+def ordered(
+    experiment: str, condition: str = BASE, models: Sequence[NeuronModel] = NEURONS, measure: Measure = FIGURE
+) -> Better:
     """Each neuron model is better than the next."""
-    sides = [Side(Group(experiment, condition, model)) for model in models]
+    sides = [Side(Group(experiment, condition, model), measure) for model in models]
     return Better(tuple(pairwise(sides)))
+
+
+def best_throughout(experiment: str, condition: str, curve: str, points: Sequence[float]) -> Better:
+    """HetSyn is better than each of the three others at each point of a test-time curve."""
+    own, *others = (Group(experiment, condition, model) for model in ("hetsyn", *OTHERS))
+    at = [curve_point(curve, point) for point in points]
+    return Better(
+        tuple(
+            (Side(own, here), Side(other, here, f"{NAMES[other.model]}, {here.name}"))
+            for here in at
+            for other in others
+        )
+    )
 
 
 def most_successes(condition: str, recurrent: bool) -> MoreSuccesses:

@@ -20,6 +20,7 @@ ALPHA = 0.05
 POWER = 0.8
 MOST_RUNS = 1000  # the search for a power stops here
 MOST_FISHER_RUNS = 200  # each number of runs has a table of its square
+RUNS_AT_CEILING = 35  # all successful: Wilson's interval of their rate begins above 90%
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,11 @@ def t_test(values: Sequence[float], resolution: float = 0.0) -> float:
     if not spread > 1e-12 * max(1.0, abs(mean)):
         return 1.0
     return float(2 * stats.t.sf(abs(mean) / spread * math.sqrt(len(values)), len(values) - 1))
+
+
+def signed_rank_test(values: Sequence[float]) -> float:
+    """Two-sided p of Wilcoxon's signed ranks: no value weighs more than its rank; 1 if all are zero."""
+    return float(stats.wilcoxon(values).pvalue) if any(values) else 1.0
 
 
 def equivalence_test(values: Sequence[float], margin: float, resolution: float = 0.0) -> float:

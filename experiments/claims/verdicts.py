@@ -14,13 +14,11 @@ from statistics import fmean, stdev
 
 from experiments.claims import statistics
 from experiments.claims.groups import NotYetRun, Results
-from experiments.claims.measures import Measure, NotMeasured, Unit, plan_of, scored
-from experiments.claims.relations import ClaimVerdict, Relation, all_better, relation, same_within
+from experiments.claims.measures import NotMeasured, plan_of, scored
+from experiments.claims.needed import Open, needed
+from experiments.claims.pairs import Pair, scores
+from experiments.claims.relations import ClaimVerdict, Relation, all_better, same_within
 from experiments.claims.rules import (
-    CEILING,
-    MOST_SEEDS,
-    SAME_FACTOR,
-    SAME_POINTS,
     SUCCESS,
     Better,
     Beyond,
@@ -35,12 +33,10 @@ from experiments.claims.rules import (
     groups_of,
 )
 from experiments.claims.statistics import ALPHA, Interval
-from experiments.claims.wording import interval_text, mean_text, odds_text, spread
+from experiments.claims.wording import mean_text, odds_text, spread
 from experiments.runs.names import NAMES
 from experiments.runs.results import RunResult
 from experiments.runs.run import open_task_shape
-
-MARGIN: dict[Unit, float] = {"points": SAME_POINTS, "error": math.log(SAME_FACTOR), "factor": math.log(SAME_FACTOR)}
 
 
 @dataclass(frozen=True)
@@ -54,7 +50,7 @@ class Finding:
         intervals: of the differences.
         verdict: the outcome.
         needed: seeds for 80% power at the effect seen; empty where the verdict stands.
-        hours: core hours of these seeds, or of runs that are planned; 0 where they are not known.
+        hours: core hours of those of these seeds, or of the planned ones, that have not run; 0 where nobody knows.
     """
 
     claim: Claim
@@ -103,17 +99,17 @@ def _judged(claim: Claim, results: Results) -> Finding:
     except (NotYetRun, NotMeasured) as error:
         groups = groups_of(rule)
         short = [_planned(group) for group in groups if results.count(group) < _planned(group)]
-        hours = sum(results.hours([group], _planned(group)) for group in groups)
+        hours = sum(results.hours_to(group, _planned(group)) for group in groups)
         return Finding(claim, "", str(error), "", "not yet run", str(max(short, default="")), hours)
 
 
 def _better(claim: Claim, rule: Better, results: Results) -> Finding:
-    pairs = [_Pair.of(a, b, results) for a, b in rule.comparisons]
+    pairs = [Pair.of(a, b, results) for a, b in rule.comparisons]
     alphas = statistics.holm([statistics.t_test(pair.differences, pair.resolution) for pair in pairs])
     relations = [pair.relation(alpha, ALPHA / len(pairs)) for pair, alpha in zip(pairs, alphas, strict=True)]
     verdict = all_better(relations)
     undecided = [pair for pair, said in zip(pairs, relations, strict=True) if said == "undecided"]
-    needed = [pair.seeds_to_decide(ALPHA / len(pairs)) for pair in undecided]
+    still = [pair.to_decide(ALPHA / len(pairs)) for pair in undecided]
     sides = _widest(pairs)
     seeds = [_seeds(len(pair.runs_a), (*pair.a.groups, *pair.b.groups)) for pair in pairs]
     is_one_against_all = len({a for a, _ in rule.comparisons}) == 1
@@ -128,89 +124,8 @@ def _better(claim: Claim, rule: Better, results: Results) -> Finding:
             for pair, alpha, said in zip(pairs, alphas, relations, strict=True)
         ),
         verdict,
-        *_needed(verdict, needed, statistics.MOST_RUNS, groups_of(rule), results),
+        *needed(verdict, still, statistics.MOST_RUNS, results),
     )
-
-
-@dataclass(frozen=True)
-class _Pair:
-    """Two sides on the same seeds."""
-
-    a: Side
-    b: Side
-    runs_a: list[RunResult]
-    runs_b: list[RunResult]
-    since_a: list[RunResult] | None = None
-    since_b: list[RunResult] | None = None
-
-    @classmethod
-    def of(cls, a: Side, b: Side, results: Results) -> _Pair:
-        """The pair on the seeds that all groups of both sides have.
-
-        Raises:
-            NotYetRun: there are too few.
-        """
-        runs = results.on_shared_seeds(dict.fromkeys((*a.groups, *b.groups)))
-        since_a, since_b = (None if side.since is None else runs[side.since] for side in (a, b))
-        return cls(a, b, runs[a.group], runs[b.group], since_a, since_b)
-
-    @property
-    def unit(self) -> Unit:
-        return self.a.measure.unit_of(self.runs_a[0])
-
-    @property
-    def differences(self) -> list[float]:
-        """Of the first side over the second, more is better."""
-        scores_a, scores_b = (
-            _scores(self.a.measure, self.runs_a, self.since_a),
-            _scores(self.b.measure, self.runs_b, self.since_b),
-        )
-        return [a - b for a, b in zip(scores_a, scores_b, strict=True)]
-
-    @property
-    def resolution(self) -> float:
-        return max(self.a.measure.resolution(self.runs_a[0]), self.b.measure.resolution(self.runs_b[0]))
-
-    @property
-    def at_ceiling(self) -> bool:
-        means = (_mean(self.a.measure, self.runs_a), _mean(self.b.measure, self.runs_b))
-        is_accuracy = self.a.measure.unit is None and self.unit == "points" and self.since_a is None
-        return is_accuracy and min(means) >= CEILING
-
-    @property
-    def has_seeds_without_either(self) -> bool:
-        """Whether there is a seed on which neither side has a number of its own."""
-        reached_a, reached_b = self.a.measure.is_reached, self.b.measure.is_reached
-        return any(not (reached_a(a) or reached_b(b)) for a, b in zip(self.runs_a, self.runs_b, strict=True))
-
-    def relation(self, alpha: float, same_alpha: float) -> Relation:
-        return relation(
-            self.differences,
-            alpha,
-            margin=MARGIN.get(self.unit, 0.0),
-            same_alpha=same_alpha,
-            resolution=self.resolution,
-            at_ceiling=self.at_ceiling,
-        )
-
-    def interval_text(self, level: float) -> str:
-        return interval_text(statistics.t_interval(self.differences, level, self.resolution), self.unit)
-
-    def seeds_to_decide(self, alpha: float) -> int | None:
-        """Seeds that show a difference, or that there is none to speak of, whichever are fewer."""
-        effect, spread = fmean(self.differences), statistics.deviation(self.differences, self.resolution)
-        possible = (
-            statistics.seeds_for_difference(effect, spread, alpha),
-            statistics.seeds_for_equivalence(effect, spread, MARGIN.get(self.unit, 0.0), alpha),
-        )
-        return min((seeds for seeds in possible if seeds is not None), default=None)
-
-    def seeds_for_margin(self, margin: float) -> int | None:
-        """Seeds that show what was seen: the same within the margin, or a difference beyond it."""
-        effect, spread = fmean(self.differences), statistics.deviation(self.differences, self.resolution)
-        if abs(effect) < margin:
-            return statistics.seeds_for_equivalence(effect, spread, margin)
-        return statistics.seeds_for_difference(abs(effect) - margin, spread, 2 * ALPHA)
 
 
 def _more_successes(claim: Claim, rule: MoreSuccesses, results: Results) -> Finding:
@@ -219,17 +134,13 @@ def _more_successes(claim: Claim, rule: MoreSuccesses, results: Results) -> Find
     tables = [(*counts[a], *counts[b]) for a, b in rule.comparisons]
     alphas = statistics.holm([statistics.fisher_test(*table) for table in tables])
     intervals = [statistics.odds_interval(*table, level=1 - alpha) for table, alpha in zip(tables, alphas, strict=True)]
-    relations = [
-        _success_relation(interval, won == of and other_won == other_of)
-        for interval, (won, of, other_won, other_of) in zip(intervals, tables, strict=True)
-    ]
+    relations = [_success_relation(interval, *table) for interval, table in zip(intervals, tables, strict=True)]
     verdict = all_better(relations)
-    rates = [
-        (won / of, other_won / other_of)
-        for said, (won, of, other_won, other_of) in zip(relations, tables, strict=True)
+    still = [
+        _rates_to_decide(pair, table, ALPHA / len(tables))
+        for said, pair, table in zip(relations, rule.comparisons, tables, strict=True)
         if said == "undecided"
     ]
-    needed = [statistics.runs_for_rates(*pair, ALPHA / len(tables)) for pair in rates]
     return Finding(
         claim,
         _seeds(min(len(found) for found in runs.values()), runs),
@@ -240,16 +151,25 @@ def _more_successes(claim: Claim, rule: MoreSuccesses, results: Results) -> Find
             for (_, other), interval in zip(rule.comparisons, intervals, strict=True)
         ),
         verdict,
-        *_needed(verdict, needed, statistics.MOST_FISHER_RUNS, groups_of(rule), results),
+        *needed(verdict, still, statistics.MOST_FISHER_RUNS, results),
     )
 
 
-def _success_relation(odds: Interval, is_ceiling: bool) -> Relation:
+def _success_relation(odds: Interval, won: int, runs: int, other_won: int, other_runs: int) -> Relation:
     if odds.above(1):
         return "better"
     if odds.below(1):
         return "worse"
-    return "ceiling" if is_ceiling else "undecided"
+    always = won == runs and other_won == other_runs
+    return "ceiling" if always and min(runs, other_runs) >= statistics.RUNS_AT_CEILING else "undecided"
+
+
+def _rates_to_decide(groups: tuple[Group, Group], table: tuple[int, int, int, int], alpha: float) -> Open:
+    won, runs, other_won, other_runs = table
+    if won == runs and other_won == other_runs:
+        return Open(statistics.RUNS_AT_CEILING, groups, ends_claim=True)
+    rates = won / runs, other_won / other_runs
+    return Open(statistics.runs_for_rates(*rates, alpha), groups, ends_claim=rates[0] < rates[1])
 
 
 def _successes(group: Group, successes: int, runs: int) -> str:
@@ -266,14 +186,14 @@ def _beyond(claim: Claim, rule: Beyond, results: Results) -> Finding:
     verdict: ClaimVerdict = "inconclusive"
     if interval.above(0) or interval.below(0):
         verdict = "supported" if interval.above(0) else "contradicted"
-    needed = statistics.seeds_for_difference(fmean(over), statistics.deviation(over, resolution), ALPHA)
+    seeds = statistics.seeds_for_difference(fmean(over), statistics.deviation(over, resolution), ALPHA)
     return Finding(
         claim,
         _seeds(len(found), groups_of(rule)),
         _spread(side, found),
         mean_text(interval, rule.goal, unit),
         verdict,
-        *_needed(verdict, [needed], statistics.MOST_RUNS, groups_of(rule), results),
+        *needed(verdict, [Open(seeds, tuple(groups_of(rule)))], statistics.MOST_RUNS, results),
     )
 
 
@@ -286,7 +206,7 @@ def _within(claim: Claim, rule: Within, results: Results) -> Finding:
     over = [side.measure.score(result) - middle for result in found]
     verdict = same_within(over, margin, resolution)
     spread = statistics.deviation(over, resolution)
-    needed = (
+    seeds = (
         statistics.seeds_for_equivalence(fmean(over), spread, margin)
         if abs(fmean(over)) < margin
         else statistics.seeds_for_difference(abs(fmean(over)) - margin, spread, 2 * ALPHA)
@@ -298,23 +218,23 @@ def _within(claim: Claim, rule: Within, results: Results) -> Finding:
         _spread(side, found),
         mean_text(interval, (rule.low + rule.high) / 2, unit),
         verdict,
-        *_needed(verdict, [needed], statistics.MOST_RUNS, groups_of(rule), results),
+        *needed(verdict, [Open(seeds, tuple(groups_of(rule)))], statistics.MOST_RUNS, results),
     )
 
 
 def _same(claim: Claim, rule: Same, results: Results) -> Finding:
-    pair = _Pair.of(*rule.sides, results)
+    pair = Pair.of(*rule.sides, results)
     verdict = same_within(pair.differences, rule.margin, pair.resolution, pair.at_ceiling)
-    needed = pair.seeds_for_margin(rule.margin)
+    seeds = pair.seeds_for_margin(rule.margin)
     if verdict == "supported" and pair.has_seeds_without_either:  # two that never got there are not equally fast
-        verdict, needed = "inconclusive", None
+        verdict, seeds = "inconclusive", None
     return Finding(
         claim,
         _seeds(len(pair.runs_a), groups_of(rule)),
         f"{_spread(pair.a, pair.runs_a)}, {_spread(pair.b, pair.runs_b)}",
         pair.interval_text(1 - 2 * ALPHA),
         verdict,
-        *_needed(verdict, [needed], statistics.MOST_RUNS, groups_of(rule), results),
+        *needed(verdict, [Open(seeds, tuple(groups_of(rule)))], statistics.MOST_RUNS, results),
     )
 
 
@@ -339,22 +259,7 @@ def trained_values(result: RunResult) -> int:
     return total
 
 
-def _needed(
-    verdict: ClaimVerdict, needed: Sequence[int | None], most: int, groups: Iterable[Group], results: Results
-) -> tuple[str, float]:
-    """Seeds that an open verdict needs, and their core hours."""
-    if verdict != "inconclusive":
-        return "", 0.0
-    known = [count for count in needed if count is not None]
-    if len(known) < len(needed):
-        return f"above {most:,}", 0.0
-    possible = min(MOST_SEEDS.get(group.experiment, max(known)) for group in groups)
-    if possible < max(known):
-        return f"{max(known)}, and there are {possible}", 0.0
-    return str(max(known)), results.hours(groups, max(known))
-
-
-def _widest(pairs: Sequence[_Pair]) -> dict[Side, tuple[list[RunResult], list[RunResult] | None]]:
+def _widest(pairs: Sequence[Pair]) -> dict[Side, tuple[list[RunResult], list[RunResult] | None]]:
     """Every side with its runs, and those that its change starts from, of the comparison with the most seeds."""
     found: dict[Side, tuple[list[RunResult], list[RunResult] | None]] = {}
     for pair in pairs:
@@ -364,18 +269,6 @@ def _widest(pairs: Sequence[_Pair]) -> dict[Side, tuple[list[RunResult], list[Ru
     return found
 
 
-def _scores(measure: Measure, runs: Sequence[RunResult], since: Sequence[RunResult] | None) -> list[float]:
-    """The score of each run, or its change since the run of the same seed."""
-    scores = [measure.score(result) for result in runs]
-    if since is None:
-        return scores
-    return [score - measure.score(before) for score, before in zip(scores, since, strict=True)]
-
-
-def _mean(measure: Measure, runs: Sequence[RunResult]) -> float:
-    return fmean(measure.of(result) for result in runs)
-
-
 def _name(side: Side) -> str:
     return side.label or NAMES[side.group.model]
 
@@ -383,7 +276,7 @@ def _name(side: Side) -> str:
 def _spread(side: Side, runs: Sequence[RunResult], since: Sequence[RunResult] | None = None) -> str:
     values, unit = [side.measure.of(result) for result in runs], side.measure.unit_of(runs[0])
     if since is not None:  # of errors: the factor by which they grow, or how much
-        changes = _scores(side.measure, runs, since)
+        changes = scores(side.measure, runs, since)
         if unit == "mse":
             return f"{_name(side)} {-fmean(changes):+.4f} ± {stdev(changes):.4f}"
         grown = [math.exp(-change) for change in changes]

@@ -34,6 +34,8 @@ def mean_text(over: Interval, goal: float, unit: Unit) -> str:
     if math.isinf(over.low):
         return "no spread between seeds"
     ends = sorted(unscored(end + scored(goal, unit), unit) for end in (over.low, over.high))
+    if unit in ("points", "share"):  # Student's interval does not know that there is no more than all
+        ends = [min(max(end, 0.0), 100.0) for end in ends]
     numbers = (unscored(over.estimate + scored(goal, unit), unit), *ends)
     middle, low, high = (f"{value:.1f}%" if unit in ("points", "share") else three_digits(value) for value in numbers)
     return f"{middle} ({low} to {high})"

@@ -25,9 +25,8 @@ ABOUT = {
     "mnist1d": "Not in the paper: digits as noisy series of 40 values, 4,000 to train and 1,000 to test. The seed "
     "chooses 500 of the 4,000 that choose the update. The last ten steps count for the decision. The "
     "reset has the same time constant in all models. The LSTM takes the scaled values, and has at most as "
-    "many trained values as the HetSyn network. Twenty epochs are few: the authors report 68% for a "
-    "multilayer perceptron, 91% for a GRU and 94% for a convolutional network, with many more (arXiv "
-    "2011.14439).",
+    "many trained values as the HetSyn network. The authors report 68% for a multilayer perceptron, 91% for a GRU and "
+    "94% for a convolutional network, trained in their own way (arXiv 2011.14439).",
 }
 
 

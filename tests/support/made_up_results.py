@@ -8,13 +8,14 @@ from typing import Any
 
 from experiments.claims.measures import plan_of
 from experiments.claims.rules import Group
+from experiments.runs.analysis import WARPS_LOG2
 from experiments.runs.plan import BASE, Cell, ChosenSettings
 from experiments.runs.planned import final_run, final_runs, searches
 from experiments.runs.results import RunResult
 
 ANALYSIS: dict[str, Any] = {
     "deletion": [[0.0, 0.9], [0.32, 0.8], [0.64, 0.7]],
-    "warp": [[-0.5, 0.6], [0.0, 0.9], [0.5, 0.7]],
+    "warp": [[log2, 0.9 - 0.5 * abs(log2)] for log2 in WARPS_LOG2],
     "forms": {"bank": 0.9, "exact": 0.895},
     "long": {"share": 0.1, "reset": 0.7},
     "bank": [
