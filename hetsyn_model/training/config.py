@@ -139,6 +139,7 @@ class TrainSpec:
         served_tail_steps: silence after an example in validation, and at the end of a session.
         quiet_s: a stream, also a served one, begins in the state that so much silence leaves behind, in seconds.
         bank_size: decays of each bank in training.
+        refit_every: updates between two fits of the banks to the decays, which move on; 0: they are fitted every epoch.
         smoothing: of the labels.
         average: decay of the running mean of the weights that is evaluated.
         sharpness: factor on the mean of softmax before the cross entropy.
@@ -163,6 +164,7 @@ class TrainSpec:
     tail_steps: int = 15
     served_tail_steps: int = 10
     bank_size: int = 6
+    refit_every: int = 0
     smoothing: float = 0.05
     average: float = 0.998
     sharpness: float = 10.0
@@ -177,6 +179,7 @@ class TrainSpec:
             ("epochs", 1),
             ("batch", 1),
             ("bank_size", 1),
+            ("refit_every", 0),
             ("tail_steps", 0),
             ("served_tail_steps", 0),
         ):

@@ -375,6 +375,7 @@ def train_labelled(
             learning_rate=how.learning_rate,
             schedule=lambda update: cosine_factor(update / updates, how.warmup, how.final),
             bank_size=how.bank_size,
+            refit_every=how.refit_every,
             decay_rate_factor=how.decay_rate_factor,
             weight_decay=how.weight_decay,
             clip=how.clip,
@@ -387,5 +388,5 @@ def train_labelled(
 
 
 def _settings(how: TrainSpec) -> dict[str, Any]:
-    """As ``run.json`` has them: without a quiet start, as before there was one, so that such a run goes on."""
-    return {name: value for name, value in asdict(how).items() if name != "quiet_s" or value}
+    """As ``run.json`` has them: without what is off and once was not there, so that a run from that time goes on."""
+    return {name: value for name, value in asdict(how).items() if name not in ("quiet_s", "refit_every") or value}

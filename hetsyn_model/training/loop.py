@@ -96,8 +96,9 @@ class Optimisation:
         schedule: factor on the learning rates at an update, counted from 0.
         bank_size: decays of each bank in training (a bank takes fewer where fewer are exact); 0: no banks, for
             training in the exact form.
+        refit_every: updates between two fits of the banks besides those at evaluations; 0: at evaluations alone.
         whole_range_banks: whether the banks are fitted to all decays that training may reach. Otherwise they are
-            fitted to the decays of the last evaluation, and become worse as these move on.
+            fitted to the decays as they are then, and become worse as these move on.
         decay_rate_factor: learning rate of the decays over that of the weights.
         weight_decay: of the weights.
         decay_weight_decay: of the synapses' decays: AdamW pulls them towards 0, a time constant of 0.
@@ -112,6 +113,7 @@ class Optimisation:
     schedule: Callable[[int], float]
     bank_size: int
     decay_rate_factor: float = 1.0
+    refit_every: int = 0
     whole_range_banks: bool = False
     weight_decay: float = 0.0
     decay_weight_decay: float = 0.0
@@ -189,6 +191,8 @@ def train(
         measured: dict[str, list[Tensor]] = {}
         for update, batch in enumerate(data.batches(completed, last), completed):
             batch = batch.to(device)
+            if how.refit_every and update % how.refit_every == 0:
+                _fit_banks(model, how)
             if isinstance(model, Network):
                 model.delay_spread = how.delays.spread(update / how.updates)
             rolled = data.forward(model, batch)

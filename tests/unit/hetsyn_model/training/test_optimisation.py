@@ -106,3 +106,29 @@ def test_the_papers_schedule_on_shd() -> None:
 @given(st.floats(0.05, 3.0), st.floats(0.0, 1.0))
 def test_after_the_warm_up_the_rate_never_rises(progress: float, further: float) -> None:
     assert held_cosine_factor(progress + further) <= held_cosine_factor(progress) + 1e-12
+
+
+class Watched(Scaled):
+    """Notes how far the kernels of the first layer's bank are off, in each update."""
+
+    def __init__(self) -> None:
+        super().__init__(1.0)
+        self.errors: list[float] = []
+
+    def forward(self, model: Network, batch: Batch) -> Rollout:
+        self.errors.append(model.kernel_errors()["hidden1"])
+        return super().forward(model, batch)
+
+
+def test_banks_follow_the_decays_as_often_as_they_are_told(tmp_path: Path) -> None:
+    def errors(refit_every: int) -> list[float]:
+        data = Watched()
+        how = Optimisation(12, 12, 0.05, lambda _: 1.0, bank_size=4, decay_rate_factor=2.0, refit_every=refit_every)
+        train(tmp_path / str(refit_every), {}, Network(SPEC, seed=1), data, how)
+        return data.errors
+
+    never, third, each = errors(0), errors(3), errors(1)
+    assert never[0] == third[0] == each[0]
+    assert never[1:3] == third[1:3]  # the same updates until the first fit
+    assert third[3] < never[3]
+    assert max(each[1:]) < max(never[1:]) / 2
