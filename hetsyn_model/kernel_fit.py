@@ -21,7 +21,11 @@ from hetsyn_model.bank_fit import LARGEST_BANK, evenly_apart, fit_bank, kernel_e
 from hetsyn_model.kernels import Fractional, Mixture, Pair, Shape, coefficients, map_parts, mixture
 from hetsyn_model.spec import ERROR_BOUND, NetworkSpec
 
-JUDGED, FITTED = 4, 2  # cells along each of order and logit(r), of which one kernel each is judged, and fitted to
+# cells along each of order and logit(r), of which four kernels each are fitted to, judged, or stand for a whole range
+FITTED, JUDGED, LATTICE = 6, 16, 8
+MOST_JUDGED = 1024  # kernels of a layer that are all judged
+HARDEST = 24  # that a quick look finds the worst, and that are judged over their whole window
+QUICK_STEPS = 64  # of that look
 FIT_NODES = 48  # of a kernel, in the search for a grid
 LARGEST_FRACTIONAL = 16  # decays: more come no closer within a window
 ITERATIONS = 40  # of L-BFGS
@@ -32,6 +36,9 @@ LEAST_NORM = 1e-12  # squared, relative to r^n: a pair that cancels to the last 
 def kernels_error(bank: Bank, decay: Tensor, shape: Shape) -> float:
     """Relative L2 error of the worst kernel in a bank's basis: over all steps, or over a fractional kernel's window.
 
+    Of more than MOST_JUDGED fractional kernels some hundred that lie at the edges of small cells of order and decay are
+    judged. They stand for the others, whose error changes little within a cell.
+
     Args:
         bank: of the layer.
         decay: r, [count].
@@ -41,7 +48,7 @@ def kernels_error(bank: Bank, decay: Tensor, shape: Shape) -> float:
         return kernel_error(bank, decay)
     if isinstance(shape, Pair):
         return _pairs_error(bank, decay, shape)
-    decay, shape = _representatives(decay, shape, JUDGED)
+    decay, shape = _hardest(bank, *_judged(decay, shape))
     of = mixture(decay, Fractional(shape.order, shape.unit, 10**6))
     c = coefficients(bank, decay, shape)
     basis = torch.tensor(bank.decays, dtype=torch.float64).expand_as(c)
@@ -49,6 +56,29 @@ def kernels_error(bank: Bank, decay: Tensor, shape: Shape) -> float:
     difference = Mixture(torch.cat([of.decays, basis], -1), torch.cat([of.masses, -c], -1))
     squared = _windowed(difference, shape.window_steps) / _windowed(of, shape.window_steps)
     return float(squared.max().clamp_min(0.0).sqrt())
+
+
+def _judged(decay: Tensor, shape: Fractional) -> tuple[Tensor, Fractional]:
+    """All kernels of a small layer, or those that stand for them."""
+    if decay.numel() > MOST_JUDGED:
+        return _representatives(decay, shape, JUDGED)
+    r, order = (part.detach().double().flatten().cpu() for part in torch.broadcast_tensors(decay, shape.order))
+    return r, Fractional(order, shape.unit, shape.window_steps)
+
+
+def _hardest(bank: Bank, decay: Tensor, shape: Fractional) -> tuple[Tensor, Fractional]:
+    """The kernels that are off the most at a few steps of the window, [at most HARDEST]."""
+    if decay.numel() <= HARDEST:
+        return decay, shape
+    ends = torch.logspace(0.0, math.log10(shape.window_steps), QUICK_STEPS, dtype=torch.float64).round().unique()
+    widths = torch.diff(ends, prepend=torch.zeros(1, dtype=torch.float64))
+    at = ends - 1.0
+    of = mixture(decay, Fractional(shape.order, shape.unit, 10**6))
+    exact = (of.masses.unsqueeze(-1) * of.decays.unsqueeze(-1) ** at).sum(-2)
+    held = coefficients(bank, decay, shape) @ torch.tensor(bank.decays, dtype=torch.float64).unsqueeze(-1) ** at
+    off = ((held - exact) ** 2 * widths).sum(-1) / (exact**2 * widths).sum(-1)
+    index = torch.topk(off, HARDEST).indices
+    return decay[index], Fractional(shape.order[index], shape.unit, shape.window_steps)
 
 
 def _windowed(of: Mixture, steps: int) -> Tensor:
@@ -73,7 +103,7 @@ def step_error(bank: Bank, decay: Tensor, shape: Shape, steps: int) -> float:
         steps: after the input begins.
     """
     if isinstance(shape, Fractional):
-        decay, shape = _representatives(decay, shape, JUDGED)
+        decay, shape = _judged(decay, shape)
     exact = mixture(decay, shape if not isinstance(shape, Fractional) else Fractional(shape.order, shape.unit, 10**6))
     c = coefficients(bank, decay, shape)
     basis = torch.tensor(bank.decays, dtype=torch.float64).expand_as(c)
@@ -235,7 +265,7 @@ def lattice(spec: NetworkSpec, decay: Tensor, shape: Shape) -> tuple[Tensor, Sha
         high = torch.full_like(ends, max(spec.kernel.factor_range))
         return ends, Pair(ends.flip(0), high)
     low, high_r = (math.log(end / (1.0 - end)) for end in spec.decay_range)
-    r = torch.sigmoid(torch.linspace(low, high_r, 2 * JUDGED, dtype=torch.float64))
-    orders = torch.linspace(*spec.kernel.order_range, 2 * JUDGED, dtype=torch.float64)
+    r = torch.sigmoid(torch.linspace(low, high_r, LATTICE, dtype=torch.float64))
+    orders = torch.linspace(*spec.kernel.order_range, LATTICE, dtype=torch.float64)
     grid = torch.meshgrid(r, orders, indexing="ij")
     return grid[0].flatten(), map_parts(shape, lambda _: grid[1].flatten())

@@ -265,3 +265,29 @@ def test_what_cannot_be_is_refused(make: Callable[[], object], message: str) -> 
 def test_a_fractional_network_has_no_exact_form() -> None:
     with pytest.raises(ValueError, match="no finite state, and so no exact form: use the bank form"):
         kernel_network("fractional").compile("exact")
+
+
+@pytest.mark.parametrize("seed", [13, 15])
+def test_the_error_of_a_fractional_bank_is_that_of_the_worst_of_all_kernels(seed: int) -> None:
+    """Kernels anywhere in order and decay, not at the corners alone."""
+    drawn = torch.Generator().manual_seed(seed)
+    order, tau = (torch.rand(250, generator=drawn, dtype=torch.float64) for _ in range(2))
+    r, shape = torch.exp(-1.0 / (1.0 + 39.0 * tau)), Fractional(0.4 + 0.6 * order, "first", 1000)
+    bank = fit_kernels(r, shape)
+    each = [
+        kernels_error(bank, r[n : n + 1], Fractional(shape.order[n : n + 1], "first", 1000)) for n in range(len(order))
+    ]
+    assert kernels_error(bank, r, shape) == pytest.approx(max(each), rel=1e-6)
+    assert max(each) <= 1e-3
+
+
+def test_kernels_of_a_large_layer_are_judged_by_those_at_the_edges_of_small_cells() -> None:
+    drawn = torch.Generator().manual_seed(1)
+    order, tau = (torch.rand(4000, generator=drawn, dtype=torch.float64) for _ in range(2))
+    r, shape = torch.exp(-1.0 / (1.0 + 39.0 * tau)), Fractional(0.4 + 0.6 * order, "first", 1000)
+    bank = fit_kernels(r, shape, size=12)
+    parts = [
+        kernels_error(bank, r[n : n + 1000], Fractional(shape.order[n : n + 1000], "first", 1000))
+        for n in range(0, 4000, 1000)
+    ]
+    assert 0.9 * max(parts) <= kernels_error(bank, r, shape) <= max(parts)
