@@ -1,7 +1,8 @@
 """Networks whose spikes have delays, after three papers.
 
-"Like": delays and neurons are the papers', the batch normalisation between their layers is not there, and thresholds
-are strict. Nothing is said of their accuracy.
+"Like": range of the delays, time constants, thresholds and resets are the papers'. Other than there, nothing is
+normalised between the layers, a spike needs a potential above the threshold (theirs: at or above), the surrogate is
+Gaussian (theirs: ATan), and first delays are drawn over the whole range. Nothing is said of their accuracy.
 """
 
 from __future__ import annotations
@@ -11,16 +12,23 @@ import math
 from hetsyn_model.spec import NetworkSpec, NeuronSpec, PathSpec
 
 
-def _leaky(tau_steps: float) -> NeuronSpec:
+def _leaky(tau_steps: float, threshold: float = 1.0) -> NeuronSpec:
     """A leaky integrator that keeps 1 - 1 / tau of its potential a step, and that a spike empties."""
     kept = 1.0 - 1.0 / tau_steps
-    return NeuronSpec(potential="membrane", reset="zero", decay_range=(0.0, 0.0), tau_reset_steps=-1.0 / math.log(kept))
+    return NeuronSpec(
+        potential="membrane",
+        reset="zero",
+        decay_range=(0.0, 0.0),
+        threshold=threshold,
+        tau_reset_steps=-1.0 / math.log(kept),
+    )
 
 
 def dcls_like(channels: int, hidden: tuple[int, ...], outputs: int, *, taps: int = 1) -> NetworkSpec:
     """Delays of 0 to 240 ms before every layer, no recurrence, next to no other memory (arXiv 2306.17670, SHD).
 
-    The paper learns a delay for each synapse; here a unit has ``taps`` delays, each with weights of its own.
+    The paper learns a delay for each synapse; here a unit has ``taps`` delays, each with weights of its own. The paper
+    lets 12 silent steps come after each layer's input, which its decision counts.
 
     Args:
         channels: of the input; the paper's 140, of which more than one spike a step counts once here.
@@ -57,7 +65,8 @@ def filtered_input(channels: int, hidden: tuple[int, ...], outputs: int) -> Netw
     """Five fixed taps of each unit, of this step and the four before: a causal filter (arXiv 2210.05241, STSC).
 
     The paper's filter looks two steps ahead and has one coefficient a channel and tap; here each synapse has one. The
-    paper filters the input alone, this network the spikes into every layer. The paper's gate is left out.
+    paper filters the input alone, this network the spikes into every layer. The paper's gate is left out, and its
+    outputs: 100, of which five vote for each class.
 
     Args:
         channels: of the input.
@@ -65,4 +74,6 @@ def filtered_input(channels: int, hidden: tuple[int, ...], outputs: int) -> Netw
         outputs: classes.
     """
     path = PathSpec(4, 5, learn_delays=False, initial="even")
-    return NetworkSpec(channels, hidden, outputs, recurrent=False, step_s=0.06, neuron=_leaky(10.0), input_path=path)
+    return NetworkSpec(
+        channels, hidden, outputs, recurrent=False, step_s=0.06, neuron=_leaky(10.0, 0.3), input_path=path
+    )
