@@ -124,10 +124,12 @@ def triangle(delays: Tensor, longest: int, spread: float) -> Tensor:
         spread: s; 0 divides a spike between the two whole delays around its own.
 
     Returns:
-        [longest + 1, taps * units]; what would arrive outside 0 to ``longest`` does not.
+        [longest + 1, taps * units]; each column adds up to 1, also where the triangle is cut at 0 or ``longest``: else
+        a spike would weigh less than it does with whole delays.
     """
     tau = torch.arange(longest + 1, device=delays.device, dtype=delays.dtype).unsqueeze(-1)
-    return (1.0 + spread - (tau - delays.flatten()).abs()).clamp_min(0.0) / (1.0 + spread) ** 2
+    sides = (1.0 + spread - (tau - delays.flatten()).abs()).clamp_min(0.0)
+    return sides / sides.sum(0)
 
 
 def shares_grad(arrival_grad: Tensor, sources: Tensor, slots: int) -> Tensor:

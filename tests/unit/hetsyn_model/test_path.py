@@ -247,3 +247,12 @@ def test_nobody_is_their_own_presynaptic_neuron_through_any_tap() -> None:
     for tap in exact.recurrent.weight.split(4, 1):
         assert not tap.diagonal().any()
         assert int((tap != 0).sum()) == 12
+
+
+@given(st.floats(0.0, 24.0), st.floats(0.0, 12.0))
+def test_a_spread_spike_weighs_as_much_as_a_whole_one(delay: float, spread: float) -> None:
+    d = torch.tensor([[delay]], dtype=torch.float64, requires_grad=True)
+    shares = triangle(d, 24, spread)
+    assert float(shares.detach().sum()) == pytest.approx(1.0)
+    (slope,) = torch.autograd.grad((torch.arange(25.0, dtype=torch.float64) @ shares[:, 0]).sum(), d)
+    assert float(slope) >= -1e-9  # a longer delay arrives later in the mean
