@@ -15,10 +15,13 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+import torch
 
 from benchmarks.server_process import free_port
 from benchmarks.valkey import ValkeyServer
 from export import export_network
+from hetsyn_model import Network, NetworkSpec
+from hetsyn_model.families import dcls_like, delrec_like, dynap_pair, f_lif, filtered_input, se_adlif
 from tests.support.delays import delayed_network
 from tests.support.json_input import Json
 from tests.support.paths import ROOT
@@ -67,34 +70,62 @@ def test_a_killed_server_loses_no_acknowledged_chunk_and_applies_none_twice(stor
         replica.stop()
 
 
-def test_a_server_that_is_killed_in_mid_delay_goes_on(tmp_path: Path) -> None:
-    # delays of 9 steps into each layer and of 27 back to it, and a chunk has 10: spikes are under way at the kills
-    made = delayed_network("both", longest_everywhere=True)
-    export_network(made, out=tmp_path / "models" / "late" / "1", labels=list("abcde"))
-    rng = np.random.default_rng(0)
-    chunks = [(rng.random((10, made.spec.channels)) < 0.15).astype(int).tolist() for _ in range(8)]
-    replica = RestartableServer("--models", str(tmp_path / "models"), "--store", f"file://{tmp_path}/sessions.db")
+@torch.no_grad()
+def _families() -> dict[str, Network]:
+    """A network of each family, whose weights let it fire."""
+    size = (20, (16, 12), 5)
+    specs = {
+        "dcls": dcls_like(*size, taps=2),
+        "delrec": delrec_like(*size),
+        "filtered": filtered_input(*size),
+        "se-adlif": NetworkSpec(*size, neuron=se_adlif()),
+        "f-lif": NetworkSpec(*size, **f_lif()),
+        "dynap": NetworkSpec(*size, **dynap_pair()),
+    }
+    made = {name: Network(spec, seed=1).eval() for name, spec in specs.items()}
+    for network in made.values():
+        for layer in network.layers:
+            layer.get_parameter("w_in").mul_(4.0)
+    return made
 
-    def reply(session: str, number: int) -> Json:
+
+def test_a_server_that_is_killed_in_mid_delay_goes_on(tmp_path: Path) -> None:
+    """Every family of networks: delays are under way at the kills, kernels and recovery currents have not died away."""
+    # delays of 9 steps into each layer and of 27 back to it, and a chunk has 10
+    networks = {"late": delayed_network("both", longest_everywhere=True)} | _families()
+    for model, network in networks.items():
+        export_network(network, out=tmp_path / "models" / model / "1", labels=list("abcde"))
+    rng = np.random.default_rng(0)
+    chunks = {
+        model: [(rng.random((10, network.spec.channels)) < 0.15).astype(int).tolist() for _ in range(8)]
+        for model, network in networks.items()
+    }
+    options = ("--default-model", "late", "--store", f"file://{tmp_path}/sessions.db")
+    replica = RestartableServer("--models", str(tmp_path / "models"), *options)
+
+    def reply(session: str, model: str, number: int) -> Json:
         body = {
-            "session": session,
+            "session": f"{session}-{model}",
+            "model": model,
             "seq": number,
             "end": number == 7,
-            "input": {"kind": "dense", "spikes": chunks[number]},
+            "input": {"kind": "dense", "spikes": chunks[model][number]},
         }
         return persist(lambda: httpx.post(f"{replica.url}/infer", json=body, timeout=20)) | {"session": ""}
 
     try:
         replica.ready()
-        calm = [reply("calm", number) for number in range(8)]
-        shaken = []
+        calm = {model: [reply("calm", model, number) for number in range(8)] for model in networks}
+        shaken: dict[str, list[Json]] = {model: [] for model in networks}
         for number in range(8):
             if number in (4, 6):
                 replica.kill()
                 replica.restart()
-            shaken.append(reply("shaken", number))
+            for model in networks:
+                shaken[model].append(reply("shaken", model, number))
         assert shaken == calm
-        assert len({json.dumps(each["probabilities"]) for each in calm[3:]}) == 5
+        for model, replies in calm.items():
+            assert len({json.dumps(each["probabilities"]) for each in replies[3:]}) == 5, model
     finally:
         replica.stop()
 
