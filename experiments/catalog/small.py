@@ -51,6 +51,7 @@ def smoke(experiment: Experiment, *, has_data: bool = False) -> Experiment:
         tau_steps=experiment.search.tau_steps[:1],
         lstm_rates=experiment.search.lstm_rates[:2],
         updates=2,
+        repeats=1,
         refinement=None
         if refinement is None
         else Refinement(2, refinement.decay_factors[:1], refinement.rate_factors[:1]),

@@ -17,6 +17,7 @@ from hetsyn_model.spec import Variant
 NEURONS: tuple[Variant, ...] = ("hetsyn", "hetneu", "alif", "homneu")
 FIXED_TAU: tuple[Variant, ...] = ("alif", "homneu")  # whose time constants are not learned
 SEARCH_SEED = 1000
+REPEAT_SEEDS = 100  # between the seeds of a candidate's runs: more than there are searches
 BASE, PAPER = "base", "paper-settings"
 WHOLE = f"{PAPER}-whole-file"  # nothing is left out of the training file to choose the update
 
@@ -54,6 +55,7 @@ class SearchPlan:
         refinement: what is tried with the best pair; None for no second stage.
         seeds: of the searches. A run of seed s takes what the search of ``seeds[s % len(seeds)]`` finds: where a seed
             leaves out a part of the data, a search can leave out that part too.
+        repeats: runs of each candidate, with seeds of their own; the mean of their validation figures chooses.
     """
 
     learning_rates: tuple[float, ...]
@@ -62,6 +64,11 @@ class SearchPlan:
     lstm_rates: tuple[float, ...] = ()
     refinement: Refinement | None = None
     seeds: tuple[int, ...] = (SEARCH_SEED,)
+    repeats: int = 1
+
+    def repeated(self, seed: int) -> tuple[int, ...]:
+        """The seeds of a candidate's runs in the search of a seed."""
+        return tuple(seed + REPEAT_SEEDS * repeat for repeat in range(self.repeats))
 
 
 NO_SEARCH = SearchPlan((), (), 0)  # where all conditions have settings

@@ -45,8 +45,9 @@ def search_runs(experiment: Experiment, cell: Cell, condition: str = BASE) -> li
             training=training,
             kernel=base.kernel,
         )
-        for seed in search.seeds
+        for first in search.seeds
         for rate, tau in pairs
+        for seed in search.repeated(first)
     ]
 
 
@@ -66,11 +67,13 @@ def refinement_runs(
         training=search_training(experiment, refinement.updates),
     )
     if cell.trains_decays:
-        return [
+        once = [
             replace(like, training=replace(like.training, decay_rate_factor=factor))
             for factor in refinement.decay_factors
         ]
-    return [replace(like, learning_rate=factor * best.learning_rate) for factor in refinement.rate_factors]
+    else:
+        once = [replace(like, learning_rate=factor * best.learning_rate) for factor in refinement.rate_factors]
+    return [replace(run, seed=each) for run in once for each in experiment.search.repeated(seed)]
 
 
 def search_training(experiment: Experiment, updates: int | None = None) -> Training:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
 
@@ -20,13 +21,15 @@ from experiments.runs.planned import (
     searched_conditions,
     searches,
 )
+from experiments.runs.results import RunResult
 from experiments.runs.run import RunSpec, open_task
-from experiments.runs.runner import Selection
+from experiments.runs.runner import Selection, chosen_by_search
 from experiments.tasks.kernels import with_kernel
 from experiments.tasks.neurons import bank_state_bytes, exact_state_bytes, network_spec, parameter_count
 from experiments.tasks.vision import ImageSpec
 from hetsyn_model.run_folder import RunError
 from hetsyn_model.spec import NetworkSpec, variant
+from tests.support.made_up_results import made_up
 
 BEST = ChosenSettings(1e-3, 10.0)
 ONE_MODEL = {"fractional": ("hetneu",), "pairs": ("hetsyn",)}  # whose kernels are compared, each with its search
@@ -39,7 +42,9 @@ def test_every_model_gets_the_same_search(name: str) -> None:
     assert {cell.model for cell in candidates} >= set(ONE_MODEL.get(name, NEURONS))
     assert len({len(runs) for runs in candidates.values()}) == 1
     assert len({run.training for runs in candidates.values() for run in runs}) == 1
-    assert all({run.seed for run in runs} == set(experiment.search.seeds) for runs in candidates.values())
+    seeds = {seed for first in experiment.search.seeds for seed in experiment.search.repeated(first)}
+    assert len(seeds) == len(experiment.search.seeds) * experiment.search.repeats
+    assert all({run.seed for run in runs} == seeds for runs in candidates.values())
     assert experiment.search.seeds[0] == SEARCH_SEED
 
 
@@ -89,7 +94,7 @@ def test_runs_have_a_folder_each_and_seeds_that_the_search_did_not_see(name: str
     ]
     for cell in searched:
         for _, name, seed in searches(experiment, cell):
-            runs += [run for run in search_runs(experiment, cell, name) if run.seed == seed]
+            runs += [run for run in search_runs(experiment, cell, name) if run.seed in experiment.search.repeated(seed)]
             runs += refinement_runs(experiment, cell, BEST, name, seed)
     assert len({run.name for run in runs}) == len(runs) == sum(run_count(experiment))
     for condition in experiment.conditions:
@@ -237,3 +242,27 @@ def test_every_order_of_the_fractional_plan_has_its_own_search_and_its_own_descr
     candidates = search_runs(experiment, cell, "order-0.5")
     assert {run.kernel for run in candidates} == {"order-0.5"}
     assert "kernel" not in replace(runs[0], kernel="").to_dict()
+
+
+def test_the_mean_of_a_candidates_runs_chooses_and_not_the_luckiest() -> None:
+    experiment = EXPERIMENTS["pairs"]()
+    cell, seeds = Cell("hetsyn", True), experiment.search.repeated(SEARCH_SEED)
+    assert len(seeds) == 3
+    (like,) = made_up("hetsyn", 0.9, seeds=1)
+    steady, lucky, unfinished = search_runs(experiment, cell)[:9:3]
+
+    def results(candidate: RunSpec, validation: Sequence[float]) -> list[RunResult]:
+        runs = (replace(candidate, seed=seed) for seed in seeds)
+        return [
+            replace(like, run=run.to_dict(), validation=figure) for run, figure in zip(runs, validation, strict=False)
+        ]
+
+    searched = [
+        *results(lucky, (0.9, 0.6, 0.6)),
+        *results(steady, (0.8, 0.8, 0.7)),
+        *results(unfinished, (0.95, 0.95)),
+    ]
+    best, *others = chosen_by_search(searched, cell, seeds=seeds)
+    assert (best.run["learning_rate"], best.run["tau_steps"]) == (steady.learning_rate, steady.tau_steps)
+    assert best.validation == pytest.approx(23 / 30)
+    assert [other.run["tau_steps"] for other in others] == [lucky.tau_steps]
