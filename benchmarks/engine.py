@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -42,7 +42,7 @@ from benchmarks.engine_cost import (
     CostWorkload,
     costs,
 )  # fmt: skip
-from benchmarks.engine_delays import cost_of_delays, with_delays
+from benchmarks.engine_kinds import Only, cost_of, with_delays, with_fractional
 from benchmarks.engine_report import plot, print_results, ratios, speed_of_the_other_build
 from service.contract.graph_io import Float32Array
 from service.runtime.onnx import operator_status
@@ -62,7 +62,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="measure only the installed operators and this other build of them (python -m build_support OUTPUT)",
     )
-    parser.add_argument("--delays", action="store_true", help="measure only the bank, without delays and with them")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--delays", action="store_true", help="measure only the bank, without delays and with them")
+    only.add_argument(
+        "--kernels", action="store_true", help="measure only a bank of 8, fractional kernels and resonant neurons"
+    )
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -73,7 +77,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "MALLOC_TRIM_THRESHOLD_": "4294967296",
     }
     command = [sys.executable, "-m", "benchmarks.engine", str(int(arguments.quick)), str(arguments.seconds)]
-    command.append("delays" if arguments.delays else "")
+    command.append("delays" if arguments.delays else "kernels" if arguments.kernels else "")
     if arguments.operators is not None:
         command.append(str(arguments.operators))
     process = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
@@ -84,7 +88,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     return results
 
 
-def _measure(quick: bool, seconds: float, delays: bool, other: Path | None) -> dict[str, Any]:
+def _measure(quick: bool, seconds: float, only: Only | None, other: Path | None) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(1)
@@ -95,7 +99,9 @@ def _measure(quick: bool, seconds: float, delays: bool, other: Path | None) -> d
     machine = {"bandwidth_bytes_per_s": _bandwidth(), "peak_flop_per_s": _peak()}
     cells: list[dict[str, Any]] = []
     for workload in _workloads(quick):
-        sides, rates = _implementations(workload, delays, other)
+        sides, rates = _implementations(workload, only, other)
+        if not sides:
+            continue
         limits = costs(workload, rates)
         for batch in batches:
             for length in lengths:
@@ -115,10 +121,14 @@ def _measure(quick: bool, seconds: float, delays: bool, other: Path | None) -> d
                         }
                     )
     results = {"threads": 1, "limits_of_the_machine": machine, "cells": cells}
-    if delays:
-        return results | {"kernel": operator_status().kernel, "cost_of_delays": cost_of_delays(cells)}
+    if only is not None:
+        return results | {"kernel": operator_status().kernel, f"cost_of_{only}": cost_of(only, cells)}
     if other is None:
-        return results | {"ratios": ratios(cells), "cost_of_delays": cost_of_delays(cells)}
+        return results | {
+            "ratios": ratios(cells),
+            "cost_of_delays": cost_of("delays", cells),
+            "cost_of_kernels": cost_of("kernels", cells),
+        }
     return results | {"kernel": operator_status().kernel, "speed_of_the_other_build": speed_of_the_other_build(cells)}
 
 
@@ -154,13 +164,13 @@ Side = Callable[[int, int], tuple[Call, int]]  # (batch, steps) -> a call, and i
 
 
 def _implementations(
-    workload: CostWorkload, delays: bool, other: Path | None
+    workload: CostWorkload, only: Only | None, other: Path | None
 ) -> tuple[dict[str, Side], dict[str, float]]:
     """Each implementation, and the spikes a step of each hidden layer of the exact form.
 
     Args:
         workload: the network and its input.
-        delays: whether only the bank is measured, without delays and with them.
+        only: the kind that is measured alone, beside the ordinary network; nothing for a network without that kind.
         other: another build of the operators. If given, only the operators are measured.
     """
     import torch
@@ -274,8 +284,18 @@ def _implementations(
     for name, paths in DELAYED.items():
         late = with_delays(network, paths)
         with_and_without[name] = graph(network_graph(late.compile("bank")), "bank", use_operators=True, of=late)
-    if delays:
+    if only == "delays":
         return with_and_without, rates | {"bank": float(sizes["hidden1"])}
+    kernels: dict[str, Side] = {}
+    if workload.model == "shd-size":  # what the sketch in docs/explanation/timescale-bank.md ran
+        network.fit_banks(size=8)
+        kernels[BANK_8] = graph(network_graph(network.compile("bank")), "bank", use_operators=True)
+        fractional = network_graph(with_fractional(network).compile("bank"))
+        kernels[FRACTIONAL_8] = graph(fractional, "bank", use_operators=True)
+        resonant = Network(replace(network.spec, neuron=se_adlif())).eval()  # untrained; about half the spikes
+        kernels[RESONANT] = graph(network_graph(resonant.compile("bank")), "bank", use_operators=True, of=resonant)
+    if only == "kernels":
+        return kernels, rates | {"bank": float(sizes["hidden1"])}
     readout = eager.run(torch.from_numpy(spikes[:, :50]), eager.initial(len(spikes)), 0)[1].numpy()
     apart = float(np.abs(readout - traces.readout[:, :50]).mean() / np.abs(readout).mean())
     assert apart < 0.05, f"the eager loop's readout differs from the graph's by {apart:.1%}"
@@ -288,26 +308,9 @@ def _implementations(
         EXACT: graph(exact, "exact", use_operators=True),
         BANK_PLAIN: graph(bank, "bank", use_operators=False),
         **with_and_without,
+        **kernels,
     }
-    if workload.model == "shd-size":  # what the sketch in docs/explanation/timescale-bank.md ran
-        network.fit_banks(size=8)
-        sides[BANK_8] = graph(network_graph(network.compile("bank")), "bank", use_operators=True)
-        sides[FRACTIONAL_8] = graph(network_graph(_fractional(network).compile("bank")), "bank", use_operators=True)
-        resonant = Network(replace(network.spec, neuron=se_adlif())).eval()  # untrained; about half the spikes
-        sides[RESONANT] = graph(network_graph(resonant.compile("bank")), "bank", use_operators=True, of=resonant)
     return sides, rates | {"bank": float(sizes["hidden1"])}
-
-
-def _fractional(network: Network) -> Network:
-    """The same weights and time constants with kernels of order 0.9, one bank of 8 a layer, and the same reset."""
-    from hetsyn_model.network import Network
-    from hetsyn_model.spec import KernelSpec
-
-    kernel = KernelSpec("fractional", order_init=(0.9, 0.9), order_range=(0.9, 0.9))
-    other = Network(replace(network.spec, kernel=kernel))
-    other.load_state_dict(network.state_dict(), strict=False)
-    other.fit_banks(size=8)
-    return other.eval()
 
 
 def _feed(spikes: Float32Array) -> dict[str, Any]:
@@ -359,4 +362,5 @@ def _timed(call: Callable[[], Any]) -> float:
 
 if __name__ == "__main__":
     other_build = Path(sys.argv[4]) if len(sys.argv) > 4 else None
-    print(json.dumps(_measure(sys.argv[1] == "1", float(sys.argv[2]), sys.argv[3] == "delays", other_build)))
+    kind = cast("Only", sys.argv[3]) if sys.argv[3] else None
+    print(json.dumps(_measure(sys.argv[1] == "1", float(sys.argv[2]), kind, other_build)))

@@ -1,15 +1,21 @@
-"""The engine benchmark's networks with axonal delays: the same sizes and weights, and a delay for each unit."""
+"""The engine benchmark's networks of other kinds: axonal delays, fractional kernels, resonant neurons."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 from statistics import geometric_mean
-from typing import Any
+from typing import Any, Literal
 
-from benchmarks.engine_cost import BANK, DELAYED
+from benchmarks.engine_cost import BANK, BANK_8, DELAYED, FRACTIONAL_8, RESONANT
 from hetsyn_model import Network, PathSpec
 
+Only = Literal["delays", "kernels"]
+OF_KIND: dict[Only, tuple[str, tuple[str, ...]]] = {
+    "delays": (BANK, tuple(DELAYED)),
+    "kernels": (BANK_8, (FRACTIONAL_8, RESONANT)),
+}
+"""What a run of one kind alone measures: what it is compared with, and what is compared."""
 LONGEST_STEPS = 24  # of a delay: one number of history a unit
 
 
@@ -27,11 +33,12 @@ def with_delays(network: Network, paths: Sequence[str]) -> Network:
     return made
 
 
-def cost_of_delays(cells: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """The time of each network with delays over that of the same without, and the geometric mean of each."""
-    without = {_key(cell): cell["microseconds"] for cell in cells if cell["implementation"] == BANK}
+def cost_of(kind: Only, cells: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """The time of each network of a kind over that of the ordinary one, and the geometric mean of each."""
+    ordinary, names = OF_KIND[kind]
+    without = {_key(cell): cell["microseconds"] for cell in cells if cell["implementation"] == ordinary}
     found: dict[str, float] = {}
-    for name in DELAYED:
+    for name in names:
         shares = {
             _key(cell): cell["microseconds"] / without[_key(cell)] for cell in cells if cell["implementation"] == name
         }
@@ -43,6 +50,17 @@ def cost_of_delays(cells: Sequence[dict[str, Any]]) -> dict[str, float]:
         }
         found[f"geometric mean; {name}"] = round(geometric_mean(shares.values()), 3)
     return found
+
+
+def with_fractional(network: Network) -> Network:
+    """The same weights and time constants with kernels of order 0.9, one bank of 8 a layer, and the same reset."""
+    from hetsyn_model.spec import KernelSpec
+
+    kernel = KernelSpec("fractional", order_init=(0.9, 0.9), order_range=(0.9, 0.9))
+    other = Network(replace(network.spec, kernel=kernel))
+    other.load_state_dict(network.state_dict(), strict=False)
+    other.fit_banks(size=8)
+    return other.eval()
 
 
 def _key(cell: dict[str, Any]) -> tuple[str, int, int]:
