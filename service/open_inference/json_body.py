@@ -9,10 +9,17 @@ from pydantic_core import from_json, to_json
 from service.contract.manifest import Manifest
 from service.errors import InputError, TooLarge
 from service.open_inference.service import ModelReply
-from service.wire.open_inference import INPUTS, ModelRequest, Tensor, check_tensor_parameters, input_of
+from service.wire.open_inference import (
+    INPUTS,
+    MOST_DIMENSIONS,
+    MOST_TENSORS,
+    ModelRequest,
+    Tensor,
+    check_tensor_parameters,
+    input_of,
+)
 
 MAX_JSON_BYTES = 1024 * 1024  # it takes up to 60 times its length in memory
-MOST_TENSORS, MOST_DIMENSIONS = 16, 8
 BINARY = "binary_data_size"
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from array import array
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import chain
+from itertools import chain, islice
 from math import prod
 from typing import Any, NamedTuple
 
@@ -41,8 +41,10 @@ PARAMETERS = (
     "sequence_id", "sequence_start", "sequence_end", SEQ, "form", "sample_rate", "timeout", "priority",
     "binary_data_output", "triton_enable_empty_final_response",
 )  # fmt: skip
+MOST_TENSORS, MOST_DIMENSIONS = 16, 8  # of a request, and of a tensor
 LARGEST_ID = 2**64 - 1
 LONGEST_ID = 1_000  # characters of a request's own id, which the reply repeats
+PIECE = 16_384  # numbers that are unpacked at once: two milliseconds
 LARGEST_BOOL_BYTES = 1024 * 1024  # a spike takes 16 bytes in memory, and one here
 
 
@@ -280,8 +282,11 @@ def _packed(data: Sequence[Any], shape: tuple[int, ...], name: str, dtype: np.dt
         if any(not isinstance(row, list) or len(row) != shape[1] for row in data):
             raise InputError(f"input {name!r} has rows of other lengths than its shape says: send {list(shape)}")
         flat = chain.from_iterable(data)
+    values, left = array("d"), iter(flat)
     try:
-        numbers = np.frombuffer(array("d", flat), np.float64)
+        while piece := list(islice(left, PIECE)):  # else a thread would keep all others from running meanwhile
+            values.extend(piece)
+        numbers = np.frombuffer(values, np.float64) if values else np.zeros(0)
     except (TypeError, OverflowError):
         raise InputError(
             f"input {name!r} has data that are no numbers: send them flat, or a list for each row"
