@@ -16,6 +16,7 @@ from service.wire.open_inference import (
     PARAMETERS,
     ModelRequest,
     Tensor,
+    check_binary,
     check_tensor_parameters,
 )
 
@@ -107,6 +108,8 @@ def request_of(message: Any) -> ModelRequest:
         )
         for index, tensor in enumerate(message.inputs)
     ]
+    for index, output in enumerate(message.outputs):
+        check_binary(f"outputs[{index}]", parameters_of(output.parameters).get("binary_data"))
     outputs = dict.fromkeys((output.name for output in message.outputs), True)
     parameters = parameters_of(message.parameters)
     return ModelRequest(message.model_name, message.model_version or None, message.id, parameters, inputs, outputs)

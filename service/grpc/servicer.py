@@ -215,12 +215,14 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
         """Whether clients should send requests to this server."""
         return self._admission.is_ready and await self._service.is_ready()
 
-    async def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: ARG002
-        try:
-            self._service.check_model(request.name, request.version)
-        except NotFound:
-            return pb.ModelReadyResponse(ready=False)
-        return pb.ModelReadyResponse(ready=True)
+    async def ModelReady(self, request: Any, context: Any) -> Any:
+        def is_offered() -> bool:
+            with suppress(NotFound):
+                self._service.check_model(request.name, request.version)
+                return True
+            return False
+
+        return pb.ModelReadyResponse(ready=await _answered(context, is_offered))
 
     async def ServerMetadata(self, request: Any, context: Any) -> Any:  # noqa: ARG002
         return ParseDict(self._service.server(), pb.ServerMetadataResponse())

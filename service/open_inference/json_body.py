@@ -15,6 +15,7 @@ from service.wire.open_inference import (
     MOST_TENSORS,
     ModelRequest,
     Tensor,
+    check_binary,
     check_tensor_parameters,
     input_of,
 )
@@ -65,6 +66,7 @@ def parse_request(
         output = _typed(item, dict, f"outputs[{index}]", "an object")
         own = _typed(output.get("parameters") or {}, dict, f"outputs[{index}].parameters", "an object")
         check_tensor_parameters(f"outputs[{index}]", own, "binary_data")
+        check_binary(f"outputs[{index}]", own.get("binary_data"))
         outputs[_typed(output.get("name"), str, f"outputs[{index}].name", "a string")] = own.get("binary_data")
     id_ = _typed(content.get("id") or "", str, "id", "a string")
     return ModelRequest(name, version, id_, parameters, inputs, outputs)

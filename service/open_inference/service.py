@@ -12,8 +12,9 @@ from pydantic_core import from_json
 
 from service.admission.permits import Permit
 from service.contract.manifest import Manifest
-from service.errors import ArtifactError, HetsynError, ModelControlOff, NotFound
+from service.errors import ArtifactError, HetsynError, InputError, ModelControlOff, NotFound
 from service.models.catalog import ModelCatalog
+from service.models.model import Model
 from service.open_inference.statistics import Statistics
 from service.registry.registry import SessionRegistry
 from service.reload.reload import Reloader
@@ -82,7 +83,8 @@ class OpenInference:
         Raises:
             HetsynError: it cannot be used.
         """
-        return infer_request(request, self.manifest(request.model, request.version))
+        self.manifest(request.model, request.version)
+        return infer_request(request)
 
     async def infer(self, request: ModelRequest, decoded: InferRequest, permit: Permit) -> ModelReply:
         """Apply a chunk. If the caller is cancelled: as ``SessionRegistry.infer``.
@@ -115,7 +117,7 @@ class OpenInference:
             NotFound: there is none.
         """
         try:
-            return self._catalog.get(name, version or None).manifest
+            return self._offered(name, version).manifest
         except NotFound:
             for model in reversed(self._catalog.models()):
                 if model.name == name and version in (None, "", model.version):
@@ -144,7 +146,7 @@ class OpenInference:
         Raises:
             NotFound: there is no such model.
         """
-        manifest = self._catalog.get(name, version or None).manifest
+        manifest = self._offered(name, version).manifest
         return {
             "name": name,
             "versions": self._catalog.versions(name),
@@ -159,7 +161,7 @@ class OpenInference:
         Raises:
             NotFound: there is no such model.
         """
-        self._catalog.get(name, version or None)
+        self._offered(name, version)
 
     def config(self, name: str, version: str | None) -> dict[str, Any]:
         """A model's configuration. By ``sequence_batching`` clients know that it has state.
@@ -167,7 +169,7 @@ class OpenInference:
         Raises:
             NotFound: there is no such model.
         """
-        manifest = self._catalog.get(name, version or None).manifest
+        manifest = self._offered(name, version).manifest
         return {
             "name": name,
             "platform": PLATFORM,
@@ -238,6 +240,17 @@ class OpenInference:
         """
         self._check_control()
         await self._reloader.withdraw(name)
+
+    def _offered(self, name: str, version: str | None) -> Model:
+        """A model that sequences can begin on.
+
+        Raises:
+            NotFound: there is no such model.
+            InputError: it has no name: the catalog would take the default model, whose name the client does not know.
+        """
+        if not name:
+            raise InputError("the model's name is empty: name a model of the repository index")
+        return self._catalog.get(name, version or None)
 
     def _check_control(self) -> None:
         if self._model_control != "explicit":

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2
 
 from service.errors import InputError
-from service.grpc.messages import request_of
+from service.grpc.messages import check_counts, request_of
 from service.models.catalog import ModelCatalog
 from service.open_inference.json_body import parse_request
 from service.wire.open_inference import infer_request
@@ -27,14 +27,16 @@ def open_inference_decoders(catalog: ModelCatalog) -> dict[str, Decoder]:
 
     def tensors(data: bytes) -> InferRequest:
         length, _, body = data.partition(b"\n")
-        return infer_request(parse_request(model.name, None, body, length, manifest), manifest)
+        return infer_request(parse_request(model.name, None, body, length, manifest)).of(manifest)
 
     def message(data: bytes) -> InferRequest:
         try:
-            request = request_of(service_pb2.ModelInferRequest.FromString(data))
+            parsed = service_pb2.ModelInferRequest.FromString(data)
+            check_counts(parsed)
+            request = request_of(parsed)
         except DecodeError as error:  # grpc refuses it so
             raise InputError("the message is not of the protocol") from error
-        return infer_request(request, manifest)
+        return infer_request(request).of(manifest)
 
     bodies = open_inference_bodies()
     messages = [ParseDict(body, service_pb2.ModelInferRequest()).SerializeToString() for body in MESSAGES]

@@ -154,3 +154,27 @@ def test_the_bytes_of_every_call_count_for_its_key(tmp_path: Path) -> None:
         assert not client.is_model_ready("x" * 5000, headers={"authorization": key["Authorization"]})
         with pytest.raises(triton.InferenceServerException, match="may send 1000 bytes a second"):
             client.get_server_metadata(headers={"authorization": key["Authorization"]})
+
+
+async def test_contents_that_would_be_ignored_are_refused(live: Live) -> None:
+    kind, given = pb().ModelInferRequest, pb().InferTensorContents
+    both = given(bool_contents=[True] * CHANNELS, int_contents=[1])
+
+    def message(contents: Any, **more: Any) -> bytes:
+        tensor = kind.InferInputTensor(name="spikes", datatype="BOOL", shape=[1, CHANNELS], contents=contents)
+        content: bytes = kind(model_name="spiking", inputs=[tensor], **more).SerializeToString()
+        return content
+
+    found = await refusal(live, message(both), "call")
+    assert found == (
+        "inputs[0].contents.int_contents would be ignored: send the data in bool_contents for datatype 'BOOL' alone"
+    )
+    one = given(bool_contents=[True] * CHANNELS)
+    found = await refusal(live, message(one, raw_input_contents=[bytes(CHANNELS)]), "call")
+    assert found == "inputs[0].contents.bool_contents would be ignored: send the data in raw_input_contents alone"
+    wanted = kind.InferRequestedOutputTensor(
+        name="label", parameters={"binary_data": pb().InferParameter(string_param="yes")}
+    )
+    found = await refusal(live, message(one, outputs=[wanted]), "call")
+    assert found == "outputs[0].parameters.binary_data: send true or false"
+    assert "BOOL" in await refusal(live, message(given(int_contents=[1])), "call")
