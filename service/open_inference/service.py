@@ -220,15 +220,16 @@ class OpenInference:
         Raises:
             ModelControlOff: clients may not do so, or not so.
             NotFound: there is no such model.
-            ArtifactError: a version of it cannot be used.
+            ArtifactError: a version of it cannot be used, or nothing of the folder.
         """
         self._check_control()
         if parameters:
             raise ModelControlOff("models come from the server's folder: send no config and no files with load")
         plan = await self._reloader.offer(name)
-        reasons = [refused.reason for refused in plan.refused if name in refused.where.parts]
-        if reasons:
-            raise ArtifactError(reasons[0])
+        folder = self._catalog.folder
+        for where, reason in ((refused.where, refused.reason) for refused in plan.refused):
+            if where == folder or (where.parent.parent, where.parent.name) == (folder, name):
+                raise ArtifactError(reason)
         self._catalog.versions(name)
 
     async def unload(self, name: str) -> None:

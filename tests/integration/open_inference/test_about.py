@@ -155,3 +155,27 @@ def test_a_damaged_version_is_said_when_it_is_loaded(tmp_path: Path) -> None:
         response = httpx.post(f"{live.url}/v2/repository/models/digits/load")
         assert response.status_code == 500
         assert "manifest format" in response.json()["error"]
+
+
+def test_a_load_says_what_became_of_the_folder(tmp_path: Path) -> None:
+    """A model may be called as a part of the path, and the folder may be gone."""
+    models = tmp_path / "digits"
+    models.mkdir()
+    with live_server(models, model_control="explicit") as live:
+
+        def load(name: str) -> tuple[int, str]:
+            response = httpx.post(f"{live.url}/v2/repository/models/{name}/load")
+            return response.status_code, response.text
+
+        (models / "sensor/2").mkdir()
+        (models / "sensor/2/manifest.json").write_text("{}")
+        assert load("digits") == (200, "")  # the other one is damaged
+        assert load("2")[0] == 404
+        assert load("sensor")[0] == 500
+        models.rename(tmp_path / "hidden")
+        status, text = load("digits")
+        assert (status, "no such folder of models" in text) == (500, True)
+        models.mkdir()
+        status, text = load("spiking")
+        assert (status, "contains no model" in text) == (500, True)
+        assert httpx.get(f"{live.url}/v2/models/digits/ready").status_code == 200  # what was offered stays so
