@@ -109,9 +109,11 @@ class OpenInferenceEndpoint:
         method, headers = scope["method"], dict(scope["headers"])
         match (method, *parts):
             case ("POST", "models", name, "infer"):
-                return await self._infer(name, None, scope, headers, receive)
+                with self._service.counted(name, None):
+                    return await self._infer(name, None, scope, headers, receive)
             case ("POST", "models", name, "versions", version, "infer"):
-                return await self._infer(name, version, scope, headers, receive)
+                with self._service.counted(name, version):
+                    return await self._infer(name, version, scope, headers, receive)
             case ("GET" | "HEAD", "health", "live"):
                 return None
             case ("GET", ""):

@@ -172,29 +172,30 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
             decoding: where its turn to be decoded comes: a large message must not be overtaken by one that follows it.
         """
         try:
-            check_counts(message)
-            self._admission.check(client)
-            with (
-                Upload(self._uploads, client) as upload,
-                self._admission.permit(client, "grpc") as permit,
-                self._gathering,
-            ):
-                size = message.ByteSize()
-                counted = size if size > FREE_BYTES else 0
-                self._uploads.take(upload, counted)
-                await self._gathering.others()  # one decoding after the other takes a third of the time
-                async with decoding or nullcontext():
-                    if size <= FREE_BYTES:
-                        request, decoded = self._decode(message)
-                    else:
-                        async with self._large_decodes.turn(client, permit.due_s):
-                            request, decoded = await asyncio.to_thread(self._decode, message)
-                taken = size + (0 if decoded.chunk is None else chunk_bytes(decoded.chunk))
-                if taken > FREE_BYTES:
-                    self._uploads.take(upload, taken - counted)
-                del message
-                reply = await self._service.infer(request, decoded.owned_by(CALLER.get()), permit)
-                return message_of(reply, request.parameters.get(FINAL) is True)
+            with self._service.counted(message.model_name, message.model_version):
+                check_counts(message)
+                self._admission.check(client)
+                with (
+                    Upload(self._uploads, client) as upload,
+                    self._admission.permit(client, "grpc") as permit,
+                    self._gathering,
+                ):
+                    size = message.ByteSize()
+                    counted = size if size > FREE_BYTES else 0
+                    self._uploads.take(upload, counted)
+                    await self._gathering.others()  # one decoding after the other takes a third of the time
+                    async with decoding or nullcontext():
+                        if size <= FREE_BYTES:
+                            request, decoded = self._decode(message)
+                        else:
+                            async with self._large_decodes.turn(client, permit.due_s):
+                                request, decoded = await asyncio.to_thread(self._decode, message)
+                    taken = size + (0 if decoded.chunk is None else chunk_bytes(decoded.chunk))
+                    if taken > FREE_BYTES:
+                        self._uploads.take(upload, taken - counted)
+                    del message
+                    reply = await self._service.infer(request, decoded.owned_by(CALLER.get()), permit)
+                    return message_of(reply, request.parameters.get(FINAL) is True)
         except HetsynError as error:
             self._counters.refused(error)
             raise

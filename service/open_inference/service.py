@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from service.contract.manifest import Manifest
 from service.errors import ArtifactError, HetsynError, InputError, ModelControlOff, NotFound
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
+from service.observe.watch import Watch
 from service.open_inference.statistics import Statistics
 from service.registry.registry import SessionRegistry
 from service.reload.reload import Reloader
@@ -92,23 +93,28 @@ class OpenInference:
         Raises:
             HetsynError: it was not applied; StoreUnavailable, it may have been.
         """
-        began_ns = time.perf_counter_ns()
         if (limit_s := timeout_s(request.parameters)) is not None:
             permit.due_s = min(permit.due_s, time.monotonic() + limit_s)
-        try:
-            reply = from_json(await self._registry.infer(decoded, permit))
-        except HetsynError:
-            with suppress(NotFound):
-                failed = self._of(request.model, self.manifest(request.model, request.version).version)
-                failed.failed(time.perf_counter_ns() - began_ns)
-            raise
-        self._of(reply["model"], reply["version"]).answered(time.perf_counter_ns() - began_ns, reply["timing"])
+        watch = Watch(permit.came_s)
+        reply = from_json(await self._registry.infer(decoded._replace(watch=watch), permit))
+        self._of(reply["model"], reply["version"]).answered(watch)
         parameters: dict[str, Any] = {}
         if decoded.envelope.session is not None:
             sequence_id = request.parameters["sequence_id"]
             parameters = {"sequence_id": sequence_id, "sequence_end": reply["end"], SEQ: reply["seq"]}
         outputs = output_tensors(reply, request.outputs)
         return ModelReply(reply["model"], reply["version"], request.id, parameters, outputs)
+
+    @contextmanager
+    def counted(self, name: str, version: str | None) -> Iterator[None]:
+        """A context of a request to a model: it counts as failed if it is refused, whatever refuses it."""
+        began_s = time.perf_counter()
+        try:
+            yield
+        except HetsynError:
+            with suppress(HetsynError):  # of no model
+                self._of(name, self.manifest(name, version).version).failed(time.perf_counter() - began_s)
+            raise
 
     def manifest(self, name: str, version: str | None) -> Manifest:
         """The manifest of a model that is offered, or on which sessions still run.

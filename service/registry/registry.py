@@ -228,7 +228,7 @@ class SessionRegistry:
 
     async def _answer(self, entry: SessionEntry, request: InferRequest, permit: Permit) -> bytes:
         sessions, envelope = self.sessions, request.envelope
-        watch = Watch(permit.came_s if request.came_s is None else request.came_s)
+        watch = request.watch or Watch(permit.came_s if request.came_s is None else request.came_s)
         is_timed = envelope.timing or sessions.stores_state
         for attempt in range(MAX_ATTEMPTS):
             if attempt:  # another process has changed the session: decide again on its latest snapshot

@@ -145,7 +145,7 @@ def infer_request(request: ModelRequest) -> InferRequest:
         raise InputError(f"sequence_start goes with {SEQ} 0: leave one of them out")
     fields = {
         "session": session, "model": request.model, "version": request.version or None, "form": given.get("form"),
-        "seq": seq, "end": session is None or end, "timing": True,
+        "seq": seq, "end": session is None or end,
     }  # fmt: skip
     try:
         envelope = Envelope.model_validate(fields)

@@ -260,14 +260,15 @@ async def test_a_load_that_is_given_up_goes_on_alone(
     load.cancel()
     with pytest.raises(asyncio.CancelledError):
         await load
-    others = [asyncio.create_task(reloader.reload()), asyncio.create_task(reloader.withdraw("other"))]
+    another, withdrawal = asyncio.create_task(reloader.reload()), asyncio.create_task(reloader.withdraw("other"))
     for _ in range(5):
         await asyncio.sleep(0)
-    assert not any(other.done() for other in others)
+    assert not another.done()
+    assert not withdrawal.done()
     opened.set()
-    assert (await others[0]).opened == ()
+    assert (await another).opened == ()
     with pytest.raises(NotFound):
-        await others[1]
+        await withdrawal
     assert (most, catalog.versions("digits"), catalog.withdrawn) == (1, ["1", "2"], set())
 
 
