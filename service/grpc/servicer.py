@@ -178,12 +178,12 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
                 with (
                     Upload(self._uploads, client) as upload,
                     self._admission.permit(client, "grpc") as permit,
-                    self._gathering,
+                    self._gathering.call() as call,
                 ):
                     size = message.ByteSize()
                     counted = size if size > FREE_BYTES else 0
                     self._uploads.take(upload, counted)
-                    await self._gathering.others()  # one decoding after the other takes a third of the time
+                    await call.others()  # one decoding after the other takes a third of the time
                     async with decoding or nullcontext():
                         if size <= FREE_BYTES:
                             request, decoded = self._decode(message)
