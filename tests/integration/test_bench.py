@@ -108,7 +108,7 @@ def test_the_version_that_is_named_is_measured(tmp_path: Path, transport: Transp
         began = registry._advance.begin
 
         def watched(envelope: Envelope, now_s: float) -> Session:
-            session = began(envelope, now_s)
+            session: Session = began(envelope, now_s)
             used.add(session.model.version)
             return session
 
