@@ -106,7 +106,8 @@ def analyze(server: GrpcServer, way: str, data: Path, concurrency: str, *more: s
     return subprocess.run(
         [
             PERF_ANALYZER, "-m", MODEL, *WAYS[way], "-u", address, "--sequence-id-range", "100:300",
-            "--shape", f"spikes:{STEPS},{CHANNELS}", "--input-data", str(data), "--concurrency-range", f"{concurrency}:{concurrency}",
+            "--shape", f"spikes:{STEPS},{CHANNELS}", "--input-data", str(data),
+            "--concurrency-range", f"{concurrency}:{concurrency}",
             "--request-count", str(REQUESTS), "--stability-percentage", "999", "--max-trials", "3", *more,
         ],
         capture_output=True,
