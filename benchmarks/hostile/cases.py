@@ -10,6 +10,7 @@ from benchmarks.hostile import (
     headers,
     imports,
     memory,
+    messages,
     proxied,
     sessions,
     stores,
@@ -18,5 +19,8 @@ from benchmarks.hostile import (
 )
 from benchmarks.hostile.case import Case
 
-AREAS = (framing, headers, proxied, decoding, memory, work, imports, sessions, stores, valkey_stores, artifacts, clocks)
+AREAS = (
+    framing, headers, proxied, decoding, messages, memory, work, imports, sessions, stores, valkey_stores, artifacts,
+    clocks,
+)  # fmt: skip
 CASES: tuple[Case, ...] = tuple(case for area in AREAS for case in area.CASES)

@@ -35,6 +35,7 @@ class GrpcTarget(OpenInferenceTarget):
         parameters = self.parameters(session, seq, is_last=is_last, is_numbered=is_numbered)
         message = service_pb2.ModelInferRequest(
             model_name=self.model,
+            model_version=self.version,
             parameters={name: _parameter(value) for name, value in parameters.items()},
             inputs=[service_pb2.ModelInferRequest.InferInputTensor(name=name, datatype=datatype, shape=shape)],
             raw_input_contents=[content],

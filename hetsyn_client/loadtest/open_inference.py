@@ -29,7 +29,7 @@ class Tensor(NamedTuple):
 
 
 class OpenInferenceTarget(HetsynTarget):
-    """``POST /v2/models/MODEL/infer`` of ``hetsyn serve``. Arguments as ``HetsynTarget``."""
+    """``POST /v2/models/MODEL/versions/VERSION/infer`` of ``hetsyn serve``. Arguments as ``HetsynTarget``."""
 
     def __init__(self, address: Address, content_type: str, model: str, version: str, form: str) -> None:
         super().__init__(address, content_type, model, version, form)
@@ -69,8 +69,9 @@ class OpenInferenceTarget(HetsynTarget):
             },
             separators=(",", ":"),
         ).encode()
+        path = f"{self.address.path}/v2/models/{self.model}/versions/{self.version}/infer"
         head = (
-            f"POST {self.address.path}/v2/models/{self.model}/infer HTTP/1.1\r\n{self.address.fields}"
+            f"POST {path} HTTP/1.1\r\n{self.address.fields}"
             f"Inference-Header-Content-Length: {len(described)}\r\n"
             f"Content-Length: {len(described) + len(content)}\r\n\r\n"
         )

@@ -17,7 +17,7 @@ from service.admission.body import ClientDisconnect, read_body
 from service.admission.fair_share import client_of
 from service.admission.permits import Admission
 from service.admission.presence import presence_of
-from service.admission.turns import Turns
+from service.admission.turns import LARGE_DECODES, Turns
 from service.admission.uploads import FREE_BYTES, Upload, Uploads
 from service.api import problems
 from service.errors import HetsynError, InputError, NotFound, TooLarge, UnsupportedInput
@@ -38,7 +38,6 @@ READY = "/v2/health/ready"
 HEADER_LENGTH = "inference-header-content-length"
 # as much is decoded without a thread: deflate's most is 1:1032
 IN_LOOP_BYTES, IN_LOOP_COMPRESSED_BYTES = FREE_BYTES, 1024
-LARGE_DECODES = 2  # at the same time
 SHORTEST_COMPRESSED = 1024  # a shorter reply would be no packet less
 LONGEST_CONTROL = 64 * 1024  # the body of any other request
 
@@ -110,9 +109,11 @@ class OpenInferenceEndpoint:
         method, headers = scope["method"], dict(scope["headers"])
         match (method, *parts):
             case ("POST", "models", name, "infer"):
-                return await self._infer(name, None, scope, headers, receive)
+                with self._service.counted(name, None):
+                    return await self._infer(name, None, scope, headers, receive)
             case ("POST", "models", name, "versions", version, "infer"):
-                return await self._infer(name, version, scope, headers, receive)
+                with self._service.counted(name, version):
+                    return await self._infer(name, version, scope, headers, receive)
             case ("GET" | "HEAD", "health", "live"):
                 return None
             case ("GET", ""):

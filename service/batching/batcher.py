@@ -354,7 +354,7 @@ class Batcher:
         self._timings.batch(batch[0].model.name, len(batch))
         for item, result in zip(batch, measured.results, strict=True):
             if item.watch is not None:
-                item.watch.computed(measured.begun_s, measured.wall_s)
+                item.watch.computed(measured.begun_s, measured.wall_s, len(batch))
             if item.outcome.done():  # its caller has gone
                 continue
             if isinstance(result, HetsynError):

@@ -16,37 +16,49 @@ BATCHES = 16  # after which it is forgotten how many calls there were before the
 
 
 class Gathering:
-    """The calls of a server, each as a context. Used from one event loop.
+    """The calls of a server. Used from one event loop.
 
     Chunks wait until as many wait as calls were in flight at a time (in the last ``BATCHES`` batches, or twice as
-    many), or until no other call has come for ``GAP_S``. So a client that is alone waits for nobody.
+    many), or until no other call has come for ``GAP_S``. So a client that is alone waits for nobody. Nor does anybody
+    wait for a call that is still computed after later ones have gone on: it is a long one.
     """
 
     def __init__(self) -> None:
         self._calls = 0
         self._most = [0, 1]
         self._left = BATCHES
-        self._waiting: list[asyncio.Future[None]] = []
+        self._waiting: list[tuple[GatheredCall, asyncio.Future[None]]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._last_s = self._due_s = 0.0
+        self._latest: set[GatheredCall] = set()  # those that went on together last, as far as they have not ended
+        self._long = 0  # calls that went on before them, and have not ended
 
-    def __enter__(self) -> None:
+    def call(self) -> GatheredCall:
+        """A call, as a context."""
+        return GatheredCall(self)
+
+    def begin(self) -> None:
+        """A call is in flight."""
         self._calls += 1
         self._most[0] = max(self._most[0], self._calls)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def end(self, call: GatheredCall) -> None:
+        """A call is in flight no more."""
         self._calls -= 1
+        if call in self._latest:
+            self._latest.remove(call)
+        elif call.has_gone_on:
+            self._long -= 1
 
-    async def others(self) -> None:
+    async def others(self, call: GatheredCall) -> None:
         """Wait for others; those that came first go on first."""
         loop = asyncio.get_running_loop()
-        expected = max(self._most)
-        if expected == 1:
+        expected = max(self._most) - self._long
+        if expected <= 1 and not self._waiting:
+            self._together({call})
             return
         turn = loop.create_future()
-        self._waiting.append(turn)
+        self._waiting.append((call, turn))
         self._last_s = time.monotonic()
         if len(self._waiting) >= expected:
             loop.call_soon(self._go_on)  # the last one too waits for it, behind the others
@@ -54,6 +66,12 @@ class Gathering:
             self._due_s = self._last_s + MOST_S
             self._timer = loop.call_later(GAP_S, self._late)
         await turn
+
+    def _together(self, calls: set[GatheredCall]) -> None:
+        self._long += len(self._latest)
+        self._latest = calls
+        for call in calls:
+            call.has_gone_on = True
 
     def _late(self) -> None:
         loop = asyncio.get_running_loop()
@@ -73,6 +91,35 @@ class Gathering:
             self._left = BATCHES
             self._most = [self._calls, self._most[0]]
         waiting, self._waiting = self._waiting, []
-        for turn in waiting:
-            if not turn.done():  # else its caller has gone
-                turn.set_result(None)
+        here = [(call, turn) for call, turn in waiting if not turn.done()]  # the callers of the others have gone
+        if here:
+            self._together({call for call, _ in here})
+        for _, turn in here:
+            turn.set_result(None)
+
+
+class GatheredCall:
+    """See ``Gathering.call``.
+
+    Attributes:
+        has_gone_on: it waits no more.
+    """
+
+    __slots__ = ("_gathering", "has_gone_on")
+
+    def __init__(self, gathering: Gathering) -> None:
+        self._gathering = gathering
+        self.has_gone_on = False
+
+    def __enter__(self) -> GatheredCall:
+        self._gathering.begin()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._gathering.end(self)
+
+    async def others(self) -> None:
+        """Wait for others; those that came first go on first."""
+        await self._gathering.others(self)

@@ -10,7 +10,15 @@ from tritonclient.grpc import service_pb2 as pb
 
 from service import errors
 from service.open_inference.service import ModelReply
-from service.wire.open_inference import ModelRequest, Tensor, check_tensor_parameters
+from service.wire.open_inference import (
+    MOST_DIMENSIONS,
+    MOST_TENSORS,
+    PARAMETERS,
+    ModelRequest,
+    Tensor,
+    check_binary,
+    check_tensor_parameters,
+)
 
 CONTENTS = {"BOOL": "bool_contents", "INT16": "int_contents", "FP32": "fp32_contents"}
 # UNAVAILABLE says that nothing was applied, since clients send such a request again by themselves
@@ -56,8 +64,28 @@ def parameters_of(fields: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def check_counts(message: Any) -> None:
+    """Check how many parts a ``ModelInferRequest`` has, before anything walks them: each takes a kilobyte as a value.
+
+    Raises:
+        InputError: too many.
+    """
+    for name, count, most in (
+        ("inputs", len(message.inputs), MOST_TENSORS),
+        ("outputs", len(message.outputs), MOST_TENSORS),
+        ("raw_input_contents", len(message.raw_input_contents), MOST_TENSORS),
+        ("parameters", len(message.parameters), len(PARAMETERS)),
+    ):
+        if count > most:
+            raise errors.InputError(f"{name} has {count} items: send at most {most}")
+    for index, tensor in enumerate(message.inputs):
+        if len(tensor.shape) > MOST_DIMENSIONS:
+            found = f"inputs[{index}].shape has {len(tensor.shape)} numbers"
+            raise errors.InputError(f"{found}: send one a dimension, {MOST_DIMENSIONS} at most")
+
+
 def request_of(message: Any) -> ModelRequest:
-    """A ``ModelInferRequest`` as a value.
+    """A ``ModelInferRequest`` as a value, after ``check_counts``.
 
     Raises:
         InputError: its tensors are not as the protocol has them.
@@ -71,14 +99,17 @@ def request_of(message: Any) -> ModelRequest:
     ):
         for index, tensor in enumerate(tensors):
             check_tensor_parameters(f"{where}[{index}]", tensor.parameters, known)
-    inputs = []
-    for index, tensor in enumerate(message.inputs):
-        data: bytes | Sequence[Any]
-        if raw:
-            data = raw[index]
-        else:
-            data = getattr(tensor.contents, CONTENTS.get(tensor.datatype, "bytes_contents"))
-        inputs.append(Tensor(tensor.name, tensor.datatype, tuple(tensor.shape), data))
+    inputs = [
+        Tensor(
+            tensor.name,
+            tensor.datatype,
+            tuple(tensor.shape),
+            raw[index] if (data := _contents(f"inputs[{index}]", tensor, bool(raw))) is None else data,
+        )
+        for index, tensor in enumerate(message.inputs)
+    ]
+    for index, output in enumerate(message.outputs):
+        check_binary(f"outputs[{index}]", parameters_of(output.parameters).get("binary_data"))
     outputs = dict.fromkeys((output.name for output in message.outputs), True)
     parameters = parameters_of(message.parameters)
     return ModelRequest(message.model_name, message.model_version or None, message.id, parameters, inputs, outputs)
@@ -101,6 +132,20 @@ def message_of(reply: ModelReply, is_final: bool) -> Any:
         outputs=[tensor(name=one.name, datatype=one.datatype, shape=one.shape) for one in reply.outputs],
         raw_output_contents=[one.packed() for one in reply.outputs],
     )
+
+
+def _contents(where: str, tensor: Any, is_raw: bool) -> Sequence[Any] | None:
+    """The typed contents of an input; None where its raw contents have the data.
+
+    Raises:
+        InputError: it has some that nobody would read.
+    """
+    wanted = None if is_raw else CONTENTS.get(tensor.datatype, "bytes_contents")
+    for field, _ in tensor.contents.ListFields():
+        if field.name != wanted:
+            place = "raw_input_contents" if is_raw else f"{wanted} for datatype {tensor.datatype[:16]!r}"
+            raise errors.InputError(f"{where}.contents.{field.name} would be ignored: send the data in {place} alone")
+    return None if wanted is None else getattr(tensor.contents, wanted)
 
 
 def _parameter(value: Any) -> Any:

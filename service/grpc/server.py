@@ -2,12 +2,15 @@
 
 The library reads a whole message before anybody can count it. So a message has at most ``MOST_MESSAGE_BYTES``, and
 there are as many calls at a time as all bodies together may take; one more is refused unread. A message that does not
-come in time, or is one too many, ends as a body does.
+come in time, or is one too many, ends as a body does. One client has a share of the calls (``OpenCalls``), since a call
+that sends nothing is open too.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -17,17 +20,19 @@ from tritonclient.grpc import service_pb2_grpc
 
 from service.admission.permits import Admission
 from service.admission.uploads import Upload, Uploads
-from service.errors import HetsynError, InputError
-from service.grpc.guard import Guard
+from service.errors import HetsynError, InputError, TooSlow
+from service.grpc.guard import Guard, count_call
 from service.grpc.messages import code_of
 from service.grpc.servicer import Health, Servicer, client_of, next_message
 from service.grpc.tls import credentials_of
 from service.keys.keys import Keys
+from service.keys.routes import GRPC
 from service.observe.counters import Counters
 from service.open_inference.service import OpenInference
 from service.settings import GrpcSettings, Limits
 
 MOST_MESSAGE_BYTES = 1024 * 1024
+SMALL_S = 2.0  # for the message of a call that needs no key, which has a few bytes
 CLOSING_S = 2.0  # time for clients to read their responses
 
 log = logging.getLogger("hetsyn.grpc")
@@ -45,6 +50,10 @@ class GrpcServer:
         counters: count refused chunks.
         limits: of messages and streams.
         keys: that clients need; None lets everybody in.
+
+    Attributes:
+        open_calls: calls and streams by client.
+        port: on which it listens; 0 before.
     """
 
     def __init__(
@@ -63,8 +72,9 @@ class GrpcServer:
         self._uploads = uploads
         self._calls = max(1, limits.max_upload_bytes // MOST_MESSAGE_BYTES)
         self._max_bytes = min(limits.max_body_bytes, MOST_MESSAGE_BYTES)
-        streams = max(1, int(self._calls * limits.client_share))
-        self._servicer = Servicer(service, admission, uploads, counters, limits.idle_timeout_s, streams, keys)
+        self.open_calls = OpenCalls(max(1, int(self._calls * limits.client_share)))
+        self._keys = keys
+        self._servicer = Servicer(service, admission, uploads, counters, limits.idle_timeout_s, keys)
         self._guards = [] if keys is None else [Guard(keys, counters)]
         self._server: Any = None
         self.port = 0
@@ -79,7 +89,7 @@ class GrpcServer:
             return
         settings = self._settings
         server = self._server = grpc.aio.server(
-            interceptors=[*self._guards, _InTime(self._uploads)],
+            interceptors=[*self._guards, _InTime(self._uploads, self.open_calls, self._keys)],
             maximum_concurrent_rpcs=self._calls,
             options=[
                 ("grpc.max_receive_message_length", self._max_bytes),
@@ -111,42 +121,97 @@ class GrpcServer:
             await self._server.stop(CLOSING_S)
 
 
+class OpenCalls:
+    """The open calls and streams of each client. Used from one event loop.
+
+    Args:
+        most: of one client.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._of_client: Counter[str] = Counter()
+
+    @property
+    def total(self) -> int:
+        """Of all clients."""
+        return self._of_client.total()
+
+    async def count(self, context: Any, answer: Callable[[], Awaitable[Any]]) -> Any:
+        """Answer a call, which is refused if its client has too many."""
+        client = client_of(context)
+        if self._of_client[client] >= self._most:
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"{self._most} calls and streams of this client are open: end some, or wait for answers",
+            )
+        self._of_client[client] += 1
+        try:
+            return await answer()
+        finally:
+            self._of_client[client] -= 1
+            if not self._of_client[client]:
+                del self._of_client[client]
+
+
 class _InTime(grpc.aio.ServerInterceptor):  # type: ignore[misc]
-    """Reads the only message of a call as a body is read: in time, and one of so many.
+    """Counts the calls, and reads the only message of one as a body is read: in time, and one of so many.
 
     The library would read it before anything of ours runs, and wait for ever.
     """
 
-    def __init__(self, uploads: Uploads) -> None:
+    def __init__(self, uploads: Uploads, open_calls: OpenCalls, keys: Keys | None) -> None:
         self._uploads = uploads
+        self._open_calls = open_calls
+        self._keys = keys
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
         handler = await continuation(details)
-        if handler is None or handler.request_streaming:
+        if handler is None:
             return handler
+        codec = handler.request_deserializer, handler.response_serializer
+        if handler.stream_stream is not None:
 
-        async def answer(_: Any, context: Any) -> Any:
+            async def converse(requests: Any, context: Any) -> None:
+                await self._open_calls.count(context, lambda: handler.stream_stream(requests, context))
+
+            return grpc.stream_stream_rpc_method_handler(converse, *codec)
+        most_s = SMALL_S if GRPC.get(details.method) == "open" else None
+
+        async def answer_alone(context: Any) -> Any:
             try:
                 if handler.unary_unary is None:
                     raise NotImplementedError
-                return await handler.unary_unary(await self._read(context), context)
+                return await handler.unary_unary(await self._read(context, most_s), context)
             except HetsynError as error:  # of reading; the servicer has answers to all others
                 await context.abort(code_of(error), str(error))
             except NotImplementedError:  # of a servicer that lacks the method
                 text = "this server lacks the method: ServerMetadata lists its extensions"
                 await context.abort(grpc.StatusCode.UNIMPLEMENTED, text)
 
-        return grpc.stream_unary_rpc_method_handler(answer, handler.request_deserializer, handler.response_serializer)
+        async def answer(_: Any, context: Any) -> Any:
+            return await self._open_calls.count(context, lambda: answer_alone(context))
 
-    async def _read(self, context: Any) -> Any:
+        return grpc.stream_unary_rpc_method_handler(answer, *codec)
+
+    async def _read(self, context: Any, most_s: float | None) -> Any:
+        """The message of a call.
+
+        Args:
+            context: of the call.
+            most_s: time for it, where that is less than a body has.
+        """
         with Upload(self._uploads, client_of(context)) as upload:
             try:
-                async with self._uploads.begin(upload):
+                async with asyncio.timeout(most_s), self._uploads.begin(upload):
                     request = await next_message(context)
             except TimeoutError:
+                if most_s is not None and not upload.deadline.expired():
+                    raise TooSlow(f"no message came for {most_s:g} s: send it with the call") from None
                 raise self._uploads.late(upload) from None
             finally:
                 self._uploads.end(upload)
         if request is grpc.aio.EOF:
             raise InputError("the call has no message: send one")
+        count_call(self._keys, request)
         return request

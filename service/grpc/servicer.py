@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from inspect import isawaitable
 from typing import Any
 
@@ -18,16 +17,19 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 from service.admission.permits import Admission
+from service.admission.turns import LARGE_DECODES, Turns
 from service.admission.uploads import FREE_BYTES, Upload, Uploads
 from service.errors import ArtifactError, HetsynError, InputError, KeyLimitReached, KeyRefused, NotFound, TooSlow
 from service.grpc.gathering import Gathering
-from service.grpc.guard import CALLER, StreamGuard, count_call
-from service.grpc.messages import code_of, message_of, request_of
+from service.grpc.guard import CALLER, StreamGuard
+from service.grpc.messages import check_counts, code_of, message_of, request_of
 from service.keys.keys import Keys
 from service.observe.context import CURRENT, RequestContext
 from service.observe.counters import Counters
 from service.open_inference.service import OpenInference
 from service.wire.chunk import chunk_bytes
+from service.wire.open_inference import ModelRequest
+from service.wire.schema import InferRequest
 
 SERVICES = ("", "inference.GRPCInferenceService")  # of which the health is asked
 FINAL = "triton_enable_empty_final_response"
@@ -67,7 +69,6 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
         uploads: bytes of messages.
         counters: count refused chunks.
         idle_timeout_s: time for which a stream may wait for its next message, and an answer for its client to read.
-        max_streams: of one client.
         keys: that clients need; None lets everybody in.
     """
 
@@ -78,7 +79,6 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
         uploads: Uploads,
         counters: Counters,
         idle_timeout_s: float,
-        max_streams: int,
         keys: Keys | None = None,
     ) -> None:
         self._keys = keys
@@ -87,12 +87,10 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
         self._uploads = uploads
         self._counters = counters
         self._idle_timeout_s = idle_timeout_s
-        self._max_streams = max_streams
-        self._streams: Counter[str] = Counter()
         self._gathering = Gathering()
+        self._large_decodes = Turns(LARGE_DECODES)
 
     async def ModelInfer(self, request: Any, context: Any) -> Any:
-        count_call(self._keys, request)
         CURRENT.set(RequestContext(context.invocation_metadata() or ()))
         message = [request]
         del request  # the library keeps this frame for a while if the call fails
@@ -100,27 +98,17 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
 
     async def ModelStreamInfer(self, requests: Any, context: Any) -> None:  # noqa: ARG002
         CURRENT.set(RequestContext(context.invocation_metadata() or ()))
-        client = client_of(context)
-        if self._streams[client] >= self._max_streams:
-            await context.abort(
-                grpc.StatusCode.RESOURCE_EXHAUSTED, f"{self._max_streams} streams of this client are open: end some"
-            )
-        self._streams[client] += 1
         refusal = None
         try:
             with StreamGuard(self._keys) as key:
-                await self._stream(context, client, key)
+                await self._stream(context, client_of(context), key)
         except KeyLimitReached as error:
             refusal = _refusal(error)
-        finally:
-            self._streams[client] -= 1
-            if not self._streams[client]:
-                del self._streams[client]
         if refusal is not None:
             await context.abort(*refusal)
 
     async def _stream(self, context: Any, client: str, key: StreamGuard) -> None:
-        free, writing = asyncio.Semaphore(IN_FLIGHT), asyncio.Lock()
+        free, writing, decoding = asyncio.Semaphore(IN_FLIGHT), asyncio.Lock(), asyncio.Lock()
         refusals: list[HetsynError] = []
         unread = False
 
@@ -128,7 +116,8 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
             nonlocal unread
             id_ = message[0].id[:LONGEST]
             try:
-                response = pb.ModelStreamInferResponse(infer_response=await self._infer(message.pop(), client))
+                reply = await self._infer(message.pop(), client, decoding)
+                response = pb.ModelStreamInferResponse(infer_response=reply)
             except Exception as error:  # the stream goes on
                 empty = pb.ModelInferResponse(id=id_)
                 response = pb.ModelStreamInferResponse(error_message=_refusal(error)[1], infer_response=empty)
@@ -174,30 +163,48 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
         with suppress(grpc.aio.InternalError):  # it has gone
             await context.abort(*_refusal(refusals[0]))
 
-    async def _infer(self, message: Any, client: str) -> Any:
+    async def _infer(self, message: Any, client: str, decoding: AbstractAsyncContextManager[Any] | None = None) -> Any:
+        """The answer to a message.
+
+        Args:
+            message: a ``ModelInferRequest``.
+            client: that sends it.
+            decoding: where its turn to be decoded comes: a large message must not be overtaken by one that follows it.
+        """
         try:
-            self._admission.check(client)
-            with (
-                Upload(self._uploads, client) as upload,
-                self._admission.permit(client, "grpc") as permit,
-                self._gathering,
-            ):
-                size = message.ByteSize()
-                counted = size if size > FREE_BYTES else 0
-                self._uploads.take(upload, counted)
-                await self._gathering.others()  # one decoding after the other takes a third of the time
-                request = request_of(message)
-                decoded = self._service.decode(request)
-                taken = size + (0 if decoded.chunk is None else chunk_bytes(decoded.chunk))
-                if taken > FREE_BYTES:
-                    self._uploads.take(upload, taken - counted)
-                request = request._replace(inputs=())  # their data would stay in memory beside the chunk
-                del message
-                reply = await self._service.infer(request, decoded.owned_by(CALLER.get()), permit)
-                return message_of(reply, request.parameters.get(FINAL) is True)
+            with self._service.counted(message.model_name, message.model_version):
+                check_counts(message)
+                self._admission.check(client)
+                with (
+                    Upload(self._uploads, client) as upload,
+                    self._admission.permit(client, "grpc") as permit,
+                    self._gathering.call() as call,
+                ):
+                    size = message.ByteSize()
+                    counted = size if size > FREE_BYTES else 0
+                    self._uploads.take(upload, counted)
+                    await call.others()  # one decoding after the other takes a third of the time
+                    async with decoding or nullcontext():
+                        if size <= FREE_BYTES:
+                            request, decoded = self._decode(message)
+                        else:
+                            async with self._large_decodes.turn(client, permit.due_s):
+                                request, decoded = await asyncio.to_thread(self._decode, message)
+                    taken = size + (0 if decoded.chunk is None else chunk_bytes(decoded.chunk))
+                    if taken > FREE_BYTES:
+                        self._uploads.take(upload, taken - counted)
+                    del message
+                    reply = await self._service.infer(request, decoded.owned_by(CALLER.get()), permit)
+                    return message_of(reply, request.parameters.get(FINAL) is True)
         except HetsynError as error:
             self._counters.refused(error)
             raise
+
+    def _decode(self, message: Any) -> tuple[ModelRequest, InferRequest]:
+        """The request, and the same as ``/infer`` would have it."""
+        request = request_of(message)
+        decoded = self._service.decode(request)
+        return request._replace(inputs=()), decoded  # whose data would stay in memory beside the chunk
 
     async def ServerLive(self, request: Any, context: Any) -> Any:  # noqa: ARG002
         return pb.ServerLiveResponse(live=True)
@@ -209,12 +216,14 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
         """Whether clients should send requests to this server."""
         return self._admission.is_ready and await self._service.is_ready()
 
-    async def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: ARG002
-        try:
-            self._service.check_model(request.name, request.version)
-        except NotFound:
-            return pb.ModelReadyResponse(ready=False)
-        return pb.ModelReadyResponse(ready=True)
+    async def ModelReady(self, request: Any, context: Any) -> Any:
+        def is_offered() -> bool:
+            with suppress(NotFound):
+                self._service.check_model(request.name, request.version)
+                return True
+            return False
+
+        return pb.ModelReadyResponse(ready=await _answered(context, is_offered))
 
     async def ServerMetadata(self, request: Any, context: Any) -> Any:  # noqa: ARG002
         return ParseDict(self._service.server(), pb.ServerMetadataResponse())

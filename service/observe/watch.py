@@ -20,31 +20,35 @@ class Watch:
         engine_begun_s: when its first segment began; 0 before.
         engine_s: seconds of the segments in which it was computed, together with others.
         store_s: seconds of its commits.
+        batches: in which it was computed; a batch counts as the chunk's share of it.
     """
 
-    __slots__ = ("engine_begun_s", "engine_s", "started_s", "store_s")
+    __slots__ = ("batches", "engine_begun_s", "engine_s", "started_s", "store_s")
 
     def __init__(self, started_s: float | None = None) -> None:
         self.started_s = time.perf_counter() if started_s is None else started_s
         self.engine_begun_s = 0.0
         self.engine_s = 0.0
         self.store_s = 0.0
+        self.batches = 0.0
 
     @property
     def queue_s(self) -> float:
         """Seconds until now that are neither of the engine nor of the store."""
         return max(0.0, time.perf_counter() - self.started_s - self.engine_s - self.store_s)
 
-    def computed(self, begun_s: float, wall_s: float) -> None:
+    def computed(self, begun_s: float, wall_s: float, chunks: int = 1) -> None:
         """A segment of the chunk was computed.
 
         Args:
             begun_s: when it began.
             wall_s: seconds that it took.
+            chunks: that were computed together.
         """
         if not self.engine_begun_s:
             self.engine_begun_s = begun_s
         self.engine_s += wall_s
+        self.batches += 1 / chunks
 
     async def stored(self, commit: Awaitable[T]) -> T:
         """The outcome of a commit, whose time counts as that of the store."""

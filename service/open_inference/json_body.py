@@ -9,10 +9,18 @@ from pydantic_core import from_json, to_json
 from service.contract.manifest import Manifest
 from service.errors import InputError, TooLarge
 from service.open_inference.service import ModelReply
-from service.wire.open_inference import INPUTS, ModelRequest, Tensor, check_tensor_parameters, input_of
+from service.wire.open_inference import (
+    INPUTS,
+    MOST_DIMENSIONS,
+    MOST_TENSORS,
+    ModelRequest,
+    Tensor,
+    check_binary,
+    check_tensor_parameters,
+    input_of,
+)
 
 MAX_JSON_BYTES = 1024 * 1024  # it takes up to 60 times its length in memory
-MOST_TENSORS, MOST_DIMENSIONS = 16, 8
 BINARY = "binary_data_size"
 
 
@@ -58,6 +66,7 @@ def parse_request(
         output = _typed(item, dict, f"outputs[{index}]", "an object")
         own = _typed(output.get("parameters") or {}, dict, f"outputs[{index}].parameters", "an object")
         check_tensor_parameters(f"outputs[{index}]", own, "binary_data")
+        check_binary(f"outputs[{index}]", own.get("binary_data"))
         outputs[_typed(output.get("name"), str, f"outputs[{index}].name", "a string")] = own.get("binary_data")
     id_ = _typed(content.get("id") or "", str, "id", "a string")
     return ModelRequest(name, version, id_, parameters, inputs, outputs)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from typing import Any, NamedTuple
 
@@ -12,8 +12,10 @@ from pydantic_core import from_json
 
 from service.admission.permits import Permit
 from service.contract.manifest import Manifest
-from service.errors import ArtifactError, HetsynError, ModelControlOff, NotFound
+from service.errors import ArtifactError, HetsynError, InputError, ModelControlOff, NotFound
 from service.models.catalog import ModelCatalog
+from service.models.model import Model
+from service.observe.watch import Watch
 from service.open_inference.statistics import Statistics
 from service.registry.registry import SessionRegistry
 from service.reload.reload import Reloader
@@ -82,7 +84,8 @@ class OpenInference:
         Raises:
             HetsynError: it cannot be used.
         """
-        return infer_request(request, self.manifest(request.model, request.version))
+        self.manifest(request.model, request.version)
+        return infer_request(request)
 
     async def infer(self, request: ModelRequest, decoded: InferRequest, permit: Permit) -> ModelReply:
         """Apply a chunk. If the caller is cancelled: as ``SessionRegistry.infer``.
@@ -90,23 +93,28 @@ class OpenInference:
         Raises:
             HetsynError: it was not applied; StoreUnavailable, it may have been.
         """
-        began_ns = time.perf_counter_ns()
         if (limit_s := timeout_s(request.parameters)) is not None:
             permit.due_s = min(permit.due_s, time.monotonic() + limit_s)
-        try:
-            reply = from_json(await self._registry.infer(decoded, permit))
-        except HetsynError:
-            with suppress(NotFound):
-                failed = self._of(request.model, self.manifest(request.model, request.version).version)
-                failed.failed(time.perf_counter_ns() - began_ns)
-            raise
-        self._of(reply["model"], reply["version"]).answered(time.perf_counter_ns() - began_ns, reply["timing"])
+        watch = Watch(permit.came_s)
+        reply = from_json(await self._registry.infer(decoded._replace(watch=watch), permit))
+        self._of(reply["model"], reply["version"]).answered(watch)
         parameters: dict[str, Any] = {}
         if decoded.envelope.session is not None:
             sequence_id = request.parameters["sequence_id"]
             parameters = {"sequence_id": sequence_id, "sequence_end": reply["end"], SEQ: reply["seq"]}
         outputs = output_tensors(reply, request.outputs)
         return ModelReply(reply["model"], reply["version"], request.id, parameters, outputs)
+
+    @contextmanager
+    def counted(self, name: str, version: str | None) -> Iterator[None]:
+        """A context of a request to a model: it counts as failed if it is refused, whatever refuses it."""
+        began_s = time.perf_counter()
+        try:
+            yield
+        except HetsynError:
+            with suppress(HetsynError):  # of no model
+                self._of(name, self.manifest(name, version).version).failed(time.perf_counter() - began_s)
+            raise
 
     def manifest(self, name: str, version: str | None) -> Manifest:
         """The manifest of a model that is offered, or on which sessions still run.
@@ -115,7 +123,7 @@ class OpenInference:
             NotFound: there is none.
         """
         try:
-            return self._catalog.get(name, version or None).manifest
+            return self._offered(name, version).manifest
         except NotFound:
             for model in reversed(self._catalog.models()):
                 if model.name == name and version in (None, "", model.version):
@@ -144,7 +152,7 @@ class OpenInference:
         Raises:
             NotFound: there is no such model.
         """
-        manifest = self._catalog.get(name, version or None).manifest
+        manifest = self._offered(name, version).manifest
         return {
             "name": name,
             "versions": self._catalog.versions(name),
@@ -159,7 +167,7 @@ class OpenInference:
         Raises:
             NotFound: there is no such model.
         """
-        self._catalog.get(name, version or None)
+        self._offered(name, version)
 
     def config(self, name: str, version: str | None) -> dict[str, Any]:
         """A model's configuration. By ``sequence_batching`` clients know that it has state.
@@ -167,7 +175,7 @@ class OpenInference:
         Raises:
             NotFound: there is no such model.
         """
-        manifest = self._catalog.get(name, version or None).manifest
+        manifest = self._offered(name, version).manifest
         return {
             "name": name,
             "platform": PLATFORM,
@@ -218,15 +226,16 @@ class OpenInference:
         Raises:
             ModelControlOff: clients may not do so, or not so.
             NotFound: there is no such model.
-            ArtifactError: a version of it cannot be used.
+            ArtifactError: a version of it cannot be used, or nothing of the folder.
         """
         self._check_control()
         if parameters:
             raise ModelControlOff("models come from the server's folder: send no config and no files with load")
         plan = await self._reloader.offer(name)
-        reasons = [refused.reason for refused in plan.refused if name in refused.where.parts]
-        if reasons:
-            raise ArtifactError(reasons[0])
+        folder = self._catalog.folder
+        for where, reason in ((refused.where, refused.reason) for refused in plan.refused):
+            if where == folder or (where.parent.parent, where.parent.name) == (folder, name):
+                raise ArtifactError(reason)
         self._catalog.versions(name)
 
     async def unload(self, name: str) -> None:
@@ -238,6 +247,17 @@ class OpenInference:
         """
         self._check_control()
         await self._reloader.withdraw(name)
+
+    def _offered(self, name: str, version: str | None) -> Model:
+        """A model that sequences can begin on.
+
+        Raises:
+            NotFound: there is no such model.
+            InputError: it has no name: the catalog would take the default model, whose name the client does not know.
+        """
+        if not name:
+            raise InputError("the model's name is empty: name a model of the repository index")
+        return self._catalog.get(name, version or None)
 
     def _check_control(self) -> None:
         if self._model_control != "explicit":

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from typing import Any
+
+from service.observe.watch import Watch
 
 KINDS = (
     "success", "fail", "queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss",
@@ -17,41 +18,43 @@ class Statistics:
     def __init__(self) -> None:
         self._durations = {kind: {"count": 0, "ns": 0} for kind in KINDS}
         self._inferred = 0
+        self._executed = 0.0
         self._last_ms = 0
 
-    def answered(self, total_ns: int, timing: Mapping[str, float] | None) -> None:
-        """Count a chunk that was answered.
+    def answered(self, watch: Watch) -> None:
+        """Count a chunk that was answered now.
 
         Args:
-            total_ns: from when it was decoded.
-            timing: of ``/infer``; None if the chunk was applied before.
+            watch: of its time since it came, decoding included; nothing was computed if it was applied before.
         """
         self._last_ms = int(time.time() * 1e3)
-        self._add("success", total_ns)
-        if timing is not None:
+        queue_s = watch.queue_s
+        self._add("success", queue_s + watch.engine_s + watch.store_s)
+        if watch.batches:
             self._inferred += 1
-            self._add("queue", int(1e6 * timing["queue_ms"]))
-            self._add("compute_infer", int(1e6 * timing["engine_ms"]))
-            self._add("compute_input", 0)
-            self._add("compute_output", int(1e6 * timing["store_ms"]))
+            self._executed += watch.batches
+            self._add("queue", queue_s)
+            self._add("compute_infer", watch.engine_s)
+            self._add("compute_input", 0.0)
+            self._add("compute_output", watch.store_s)
 
-    def failed(self, total_ns: int) -> None:
+    def failed(self, total_s: float) -> None:
         """Count a chunk that was refused."""
-        self._add("fail", total_ns)
+        self._add("fail", total_s)
 
     def as_json(self) -> dict[str, Any]:
         """As the protocol writes it, without the model's name."""
         return {
             "last_inference": self._last_ms,
             "inference_count": self._inferred,
-            "execution_count": self._inferred,
+            "execution_count": round(self._executed),
             "inference_stats": self._durations,
             "batch_stats": [],
             "memory_usage": [],
             "response_stats": {},
         }
 
-    def _add(self, kind: str, ns: int) -> None:
+    def _add(self, kind: str, seconds: float) -> None:
         duration = self._durations[kind]
         duration["count"] += 1
-        duration["ns"] += ns
+        duration["ns"] += int(1e9 * seconds)

@@ -228,7 +228,7 @@ class SessionRegistry:
 
     async def _answer(self, entry: SessionEntry, request: InferRequest, permit: Permit) -> bytes:
         sessions, envelope = self.sessions, request.envelope
-        watch = Watch(permit.came_s if request.came_s is None else request.came_s)
+        watch = request.watch or Watch(permit.came_s if request.came_s is None else request.came_s)
         is_timed = envelope.timing or sessions.stores_state
         for attempt in range(MAX_ATTEMPTS):
             if attempt:  # another process has changed the session: decide again on its latest snapshot
@@ -242,7 +242,7 @@ class SessionRegistry:
                 return extended(decision.reply, envelope) if envelope.asks_more else decision.reply
             if isinstance(decision, PlannedChunk):
                 after = await self._advance.apply(
-                    entry.id, decision, request, permit, sessions.clock, needs_host=sessions.stores_state, watch=watch
+                    entry.id, decision, permit, sessions.clock, needs_host=sessions.stores_state, watch=watch
                 )
                 committing = self._commit(entry, snapshot, after.session)
                 if await (watch.stored(committing) if is_timed else committing):
@@ -278,20 +278,22 @@ class SessionRegistry:
             now_s, lifetimes = self.sessions.clock(), self.sessions.decision_lifetimes
             if request.begins is not None:
                 if request.begins:
-                    return self._advance.plan(self._advance.begin(envelope, now_s), 0, request)
+                    return self._planned(self._advance.begin(envelope, now_s), 0, request)
                 if status(known, now_s, lifetimes) == "none":
                     raise NotFound(f"no session {client_id(entry.id)!r} to go on with: begin it first")
             is_missing = authoritative and entry.seen_before and session is None
             if is_missing:
                 entry.seen_before = False  # one reply reports the loss; then the id may begin again
                 self._counters.dropped(Drop(entry.id, "missing"))
+            content = request.digest
             if session is not None and envelope.names_a_model and status(known, now_s, lifetimes) != "none":
                 session.check_model(envelope)
+                content = request.of(session.model.manifest).digest
             decision = decide(
                 entry.id,
                 known,
                 envelope.seq,
-                request.digest,
+                content,
                 now_s,
                 lifetimes,
                 authoritative=authoritative,
@@ -301,8 +303,12 @@ class SessionRegistry:
                 return decision
             if session is None or decision.seq == 0:
                 session = self._advance.begin(envelope, now_s)
-            return self._advance.plan(session, decision.seq, request)
+            return self._planned(session, decision.seq, request)
         except HetsynError:
             if authoritative:
                 raise
             return Reload()
+
+    def _planned(self, session: Session, seq: int, request: InferRequest) -> PlannedChunk:
+        """``Advance.plan``, with what the request leaves to the session's model."""
+        return self._advance.plan(session, seq, request.of(session.model.manifest))

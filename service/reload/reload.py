@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -165,6 +165,7 @@ class Reloader:
         self._watch_s = watch_s
         self._requested = asyncio.Event()
         self._reloading = asyncio.Lock()
+        self._tasks: set[asyncio.Task[ReloadPlan]] = set()
         self.coordinate: Callable[[], None] | None = None
 
     def request_reload(self) -> None:
@@ -176,6 +177,8 @@ class Reloader:
         try:
             await self._run_forever()
         finally:
+            for task in self._tasks:
+                task.cancel()
             self._limit.close()
 
     async def _run_forever(self) -> None:
@@ -211,16 +214,15 @@ class Reloader:
         self._catalog.begin(plan.snapshot)
 
     async def reload(self) -> ReloadPlan:
-        """Open and test the folder's new versions on a thread, then offer the folder's models."""
-        async with self._reloading:
-            plan = await self.plan()
-            self.publish(plan)
-        return plan
+        """Open and test the folder's new versions on a thread, then offer the folder's models.
+
+        If the caller is cancelled, the reload goes on: nothing ends its thread, and no other may begin beside it.
+        """
+        return await self._in_background(self._reload())
 
     async def offer(self, name: str) -> ReloadPlan:
-        """``reload``, with a model that may have been withdrawn."""
-        self._catalog.withdrawn.discard(name)
-        return await self.reload()
+        """``reload``, with a model that may have been withdrawn. It stays so if the reload does not offer it."""
+        return await self._in_background(self._reload(name))
 
     async def withdraw(self, name: str) -> None:
         """Offer a model no more, until ``offer``. Its sessions go on.
@@ -230,6 +232,25 @@ class Reloader:
         """
         async with self._reloading:
             self._catalog.withdraw(name)
+
+    async def _in_background(self, reloading: Coroutine[None, None, ReloadPlan]) -> ReloadPlan:
+        task = asyncio.create_task(reloading)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return await asyncio.shield(task)
+
+    async def _reload(self, name: str | None = None) -> ReloadPlan:
+        async with self._reloading:
+            was_withdrawn = name in self._catalog.withdrawn
+            if name is not None:
+                self._catalog.withdrawn.discard(name)
+            try:
+                plan = await self.plan()
+                self.publish(plan)
+            finally:
+                if name is not None and was_withdrawn and name not in self._catalog.snapshot.models:
+                    self._catalog.withdrawn.add(name)
+        return plan
 
     async def plan(self) -> ReloadPlan:
         """Open and test the folder's new versions on a thread. Changes nothing."""

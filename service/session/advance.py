@@ -39,11 +39,13 @@ class PlannedChunk(NamedTuple):
         session: before the chunk.
         stream: of the session.
         seq: number of the chunk.
+        request: with the chunk.
     """
 
     session: Session
     stream: StreamState
     seq: int
+    request: InferRequest
 
 
 class Advanced(NamedTuple):
@@ -137,13 +139,12 @@ class Advance:
         if request.envelope.endpointing is not None:
             stream = with_endpointing(session.model, stream, request.chunk, request.envelope.endpointing)
         self._engine.check(session.model, stream, request.chunk, spikes=request.envelope.spikes)
-        return PlannedChunk(session, stream, seq)
+        return PlannedChunk(session, stream, seq, request)
 
     async def apply(
         self,
         session_id: str,
         chunk: PlannedChunk,
-        request: InferRequest,
         permit: Permit,
         clock: Clock,
         *,
@@ -155,7 +156,6 @@ class Advance:
         Args:
             session_id: of the session.
             chunk: from ``plan``.
-            request: with the chunk.
             permit: of the request.
             clock: gives the time of use.
             needs_host: the state after the chunk is stored or sent.
@@ -164,7 +164,7 @@ class Advance:
         Raises:
             HetsynError: as ``Batcher.run``.
         """
-        session, stream, seq = chunk
+        session, stream, seq, request = chunk
         end = request.envelope.end
         work = Work(stream, request.chunk, end, needs_host and not end, False, request.envelope.spikes, watch)
         outcome = await self._run(session.model, session.form, work, permit.client, permit.due_s)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import struct
 from array import array
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import chain
+from functools import partial
+from itertools import chain, islice
 from math import prod
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from pydantic import ValidationError
 
 from service.contract.manifest import Manifest
 from service.errors import InputError, TooLarge
-from service.wire.chunk import SHORT, AudioChunk, Chunk, SpikeChunk
+from service.wire.chunk import SHORT, AudioChunk, Chunk, SpikeChunk, digest
 from service.wire.decode import make_request
 from service.wire.explain import explain_invalid
 from service.wire.pcm import check_rate, decode_samples
@@ -37,12 +38,12 @@ INPUTS: Mapping[str, Mapping[str, str]] = {
 """The numpy type of each datatype that an input may have; the first is the one in the metadata."""
 
 OUTPUTS = ("probabilities", "label", "total_steps", "readout")
-PARAMETERS = (
-    "sequence_id", "sequence_start", "sequence_end", SEQ, "form", "sample_rate", "timeout", "priority",
-    "binary_data_output", "triton_enable_empty_final_response",
-)  # fmt: skip
+FLAGS = ("sequence_start", "sequence_end", "binary_data_output", "triton_enable_empty_final_response")
+PARAMETERS = ("sequence_id", SEQ, "form", "sample_rate", "timeout", "priority", *FLAGS)
+MOST_TENSORS, MOST_DIMENSIONS = 16, 8  # of a request, and of a tensor
 LARGEST_ID = 2**64 - 1
 LONGEST_ID = 1_000  # characters of a request's own id, which the reply repeats
+PIECE = 16_384  # numbers that are unpacked at once: two milliseconds
 LARGEST_BOOL_BYTES = 1024 * 1024  # a spike takes 16 bytes in memory, and one here
 
 
@@ -115,12 +116,12 @@ def outputs_of(manifest: Manifest) -> list[tuple[str, str, list[int]]]:
     return [("probabilities", "FP32", [manifest.outputs]), ("label", "BYTES", [1]), steps]
 
 
-def infer_request(request: ModelRequest, manifest: Manifest) -> InferRequest:
-    """The request as ``/infer`` would have it.
+def infer_request(request: ModelRequest) -> InferRequest:
+    """The request as ``/infer`` would have it. The model of its session completes it: only the session knows which
+    version that is.
 
     Args:
         request: of a client.
-        manifest: of a version of the model that it names.
 
     Raises:
         InputError: a parameter or the input is wrong.
@@ -132,11 +133,10 @@ def infer_request(request: ModelRequest, manifest: Manifest) -> InferRequest:
     for name in given:
         if name not in PARAMETERS:
             raise InputError(f"parameter {name[:64]!r} is not one of this server: send any of {', '.join(PARAMETERS)}")
-    known = [name for name, _, _ in outputs_of(manifest)]
-    for name in request.outputs:
-        if name not in known:
-            raise InputError(f"no output {name[:64]!r}: ask for {', '.join(known)}")
-    session, seq, start = _sequence_id(given.get("sequence_id")), given.get(SEQ), _flag(given, "sequence_start")
+    session, seq = _sequence_id(given.get("sequence_id")), given.get(SEQ)
+    start, end, *_ = (_flag(given, name) for name in FLAGS)
+    if not _is_number(given.get("priority", 0)):
+        raise InputError("priority: send a whole number")
     if seq is not None and type(seq) is not int:
         raise InputError(f"{SEQ}: send a whole number")
     if session is None and seq is not None:
@@ -145,7 +145,7 @@ def infer_request(request: ModelRequest, manifest: Manifest) -> InferRequest:
         raise InputError(f"sequence_start goes with {SEQ} 0: leave one of them out")
     fields = {
         "session": session, "model": request.model, "version": request.version or None, "form": given.get("form"),
-        "seq": seq, "end": session is None or _flag(given, "sequence_end"), "timing": True,
+        "seq": seq, "end": session is None or end,
     }  # fmt: skip
     try:
         envelope = Envelope.model_validate(fields)
@@ -153,12 +153,32 @@ def infer_request(request: ModelRequest, manifest: Manifest) -> InferRequest:
         raise explain_invalid(error, "the parameters", "a parameter of this server") from error
     if len(request.inputs) > 1:
         raise InputError(f"{len(request.inputs)} inputs: send one of {', '.join(INPUTS)}")
-    rate_hz = given.get("sample_rate", manifest.encoder.sample_rate_hz if manifest.encoder else 0)
-    if request.inputs and request.inputs[0].name == "audio" and not rate_hz:
-        raise InputError(f"model {request.model!r} takes no audio: send {input_of(manifest)[0]}")
+    rate_hz = given.get("sample_rate")
+    if "sample_rate" in given and (isinstance(rate_hz, bool) or not isinstance(rate_hz, int) or rate_hz <= 0):
+        raise InputError("sample_rate: send a whole number of Hz")
     chunk = _chunk(request.inputs[0], rate_hz) if request.inputs else None
     begins = None if session is None or seq is not None else start
-    return make_request(envelope, chunk)._replace(begins=begins)
+    completed = partial(_completed, tuple(request.outputs))
+    return make_request(envelope, chunk)._replace(begins=begins, completed=completed)
+
+
+def _completed(outputs: tuple[str, ...], request: InferRequest, manifest: Manifest) -> InferRequest:
+    """A request to a model, with the model's sample rate where it has none of its own.
+
+    Raises:
+        InputError: the model lacks one of the outputs, or takes no audio.
+    """
+    known = [name for name, _, _ in outputs_of(manifest)]
+    for name in outputs:
+        if name not in known:
+            raise InputError(f"no output {name[:64]!r}: ask for {', '.join(known)}")
+    if not isinstance(request.chunk, AudioChunk) or request.chunk.rate_hz:
+        return request
+    rate_hz = manifest.encoder.sample_rate_hz if manifest.encoder else 0
+    if not rate_hz:
+        raise InputError(f"model {manifest.name!r} takes no audio: send {input_of(manifest)[0]}")
+    chunk = AudioChunk(request.chunk.samples, check_rate(rate_hz))
+    return request._replace(chunk=chunk, digest=digest(chunk, request.envelope.end))
 
 
 def check_tensor_parameters(where: str, given: Iterable[str], known: str) -> None:
@@ -175,7 +195,7 @@ def check_tensor_parameters(where: str, given: Iterable[str], known: str) -> Non
 def timeout_s(parameters: Mapping[str, Any]) -> float | None:
     """The time that the client gives the work to begin; None for the server's own."""
     value = parameters.get("timeout", 0)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= LARGEST_ID:
+    if not _is_number(value):
         raise InputError("timeout: send a whole number of microseconds")
     return value / 1e6 or None
 
@@ -210,6 +230,10 @@ def _sequence_id(value: Any) -> str | None:
     return str(value)
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_ID
+
+
 def _flag(parameters: Mapping[str, Any], name: str) -> bool:
     value = parameters.get(name, False)
     if not isinstance(value, bool):
@@ -217,8 +241,22 @@ def _flag(parameters: Mapping[str, Any], name: str) -> bool:
     return value
 
 
-def _chunk(tensor: Tensor, rate_hz: Any) -> Chunk | None:
+def check_binary(where: str, value: Any) -> None:
+    """Check the value of the parameter ``binary_data`` of an output; None where there is none.
+
+    Raises:
+        InputError: it is no truth value.
+    """
+    if value is not None and not isinstance(value, bool):
+        raise InputError(f"{where}.parameters.binary_data: send true or false")
+
+
+def _chunk(tensor: Tensor, rate_hz: int | None) -> Chunk | None:
     """The chunk of an input; None if it is empty.
+
+    Args:
+        tensor: the input.
+        rate_hz: of audio; None leaves it to the model.
 
     Raises:
         InputError: its name, datatype, shape or data are wrong.
@@ -245,10 +283,8 @@ def _chunk(tensor: Tensor, rate_hz: Any) -> Chunk | None:
     if not count:
         return None
     if name == "audio":
-        if isinstance(rate_hz, bool) or not isinstance(rate_hz, int) or not rate_hz:
-            raise InputError("sample_rate: send a whole number of Hz")
         samples = decode_samples(bytes(data), "pcm_s16le" if dtype.kind == "i" else "pcm_f32le")
-        return AudioChunk(samples, check_rate(rate_hz))
+        return AudioChunk(samples, 0 if rate_hz is None else check_rate(rate_hz))
     if name == "values":
         return unpack_values(bytes(data), {"channels": str(shape[1])})
     if dtype.itemsize == 1 and len(data) > LARGEST_BOOL_BYTES:
@@ -280,8 +316,11 @@ def _packed(data: Sequence[Any], shape: tuple[int, ...], name: str, dtype: np.dt
         if any(not isinstance(row, list) or len(row) != shape[1] for row in data):
             raise InputError(f"input {name!r} has rows of other lengths than its shape says: send {list(shape)}")
         flat = chain.from_iterable(data)
+    values, left = array("d"), iter(flat)
     try:
-        numbers = np.frombuffer(array("d", flat), np.float64)
+        while piece := list(islice(left, PIECE)):  # else a thread would keep all others from running meanwhile
+            values.extend(piece)
+        numbers = np.frombuffer(values, np.float64) if values else np.zeros(0)
     except (TypeError, OverflowError):
         raise InputError(
             f"input {name!r} has data that are no numbers: send them flat, or a list for each row"

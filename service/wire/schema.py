@@ -6,6 +6,7 @@ timing as query parameters; or such bytes in a frame with a carried session's to
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -23,10 +24,11 @@ from pydantic import (
 
 from hetsyn_client import frames
 from service.contract.endpointing import EndpointingChange
-from service.contract.manifest import FormName
+from service.contract.manifest import FormName, Manifest
 from service.errors import InputError
 from service.keys.caller import Caller
 from service.keys.ids import inner_id
+from service.observe.watch import Watch
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk, dense_chunk, spike_chunk, values_chunk
 from service.wire.content_types import JSON_TYPE
 from service.wire.encodings import CONTAINERS, Sound, SoundLimit, decode_sound
@@ -270,6 +272,9 @@ class InferRequest(NamedTuple):
         begins: whether the chunk begins its session anew, whatever was there (True), or goes on with one that there has
             to be (False); None leaves it to the chunk's number.
         owner: name of the key that owns the session; empty where the server has no keys.
+        watch: of the chunk's time, for a caller that wants to read it; None where only the reply is to have it.
+        completed: makes the request whole for the model of its session, of which the decoder knows nothing yet; None
+            where the request leaves nothing to the model. Such a request names its model.
     """
 
     envelope: Envelope
@@ -280,6 +285,16 @@ class InferRequest(NamedTuple):
     came_s: float | None = None
     begins: bool | None = None
     owner: str = ""
+    watch: Watch | None = None
+    completed: Callable[[InferRequest, Manifest], InferRequest] | None = None
+
+    def of(self, manifest: Manifest) -> InferRequest:
+        """The request to the model of its session.
+
+        Raises:
+            InputError: the model does not take it.
+        """
+        return self if self.completed is None else self.completed(self, manifest)
 
     def owned_by(self, caller: Caller) -> InferRequest:
         """The request for a session of a caller."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import json
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import numpy as np
@@ -23,6 +25,9 @@ from tests.support.workers import WorkersServer, metrics
 
 PERF_ANALYZER = shutil.which("perf_analyzer", path=str(Path(sys.executable).parent)) or shutil.which("perf_analyzer")
 MODEL, CHANNELS, STEPS = "shd-size", 700, 25
+STREAMS, CHUNKS = 4, 5  # sequences whose numbers are compared, and their chunks
+# whole sequences of each of 64 threads: it compares its answers to those too that it cuts, whose last chunk comes early
+REQUESTS = 64 * 2 * CHUNKS
 WAYS = {"http": ("-i", "http"), "grpc": ("-i", "grpc"), "stream": ("-i", "grpc", "--streaming")}
 
 
@@ -46,37 +51,106 @@ def server() -> Iterator[GrpcServer]:
         server.stop()
 
 
-@pytest.mark.skipif(PERF_ANALYZER is None, reason=NO_PERF_ANALYZER)
-@pytest.mark.parametrize("way", WAYS)
-def test_perf_analyzer(server: GrpcServer, tmp_path: Path, way: str) -> None:
-    """Sequences, concurrency 1 to 64, raw tensors. Their number is small: ids are used again and again."""
+def spikes(seed: int) -> Any:
+    return np.random.default_rng(seed).random((STEPS, CHANNELS)) < 0.05
+
+
+class Streams(NamedTuple):
+    """Sequences as perf_analyzer reads them: a file, and the answer to each chunk, by output.
+
+    Attributes:
+        data: the spikes of each chunk.
+        answers: of ``/infer``, whose bits perf_analyzer compares.
+    """
+
+    data: list[list[dict[str, Any]]]
+    answers: list[list[dict[str, Any]]]
+
+    def write(self, path: Path) -> Path:
+        path.write_text(json.dumps({"data": self.data, "validation_data": self.answers}))
+        return path
+
+
+def tensor(values: Any) -> dict[str, Any]:
+    return {"content": {"b64": base64.b64encode(values.tobytes()).decode()}, "shape": list(values.shape)}
+
+
+@pytest.fixture(scope="module")
+def streams(server: GrpcServer) -> Streams:
+    data: list[list[dict[str, Any]]] = []
+    answers: list[list[dict[str, Any]]] = []
+    for number in range(STREAMS):
+        chunks = [spikes(100 * number + seq) for seq in range(CHUNKS)]
+        replies = []
+        for seq, chunk in enumerate(chunks):
+            body = {"session": f"expected-{number}", "model": MODEL, "seq": seq, "end": seq == CHUNKS - 1}
+            dense = {"kind": "dense", "spikes": chunk.astype(int).tolist()}
+            replies.append(httpx.post(f"{server.url}/infer", json={**body, "input": dense}).raise_for_status().json())
+        data.append([{"spikes": tensor(chunk)} for chunk in chunks])
+        answers.append(
+            [
+                {
+                    "probabilities": tensor(np.array(reply["probabilities"], "<f4")),
+                    "label": {"content": [reply["label"] or ""], "shape": [1]},
+                    "total_steps": tensor(np.array([reply["total_steps"]], "<i8")),
+                }
+                for reply in replies
+            ]
+        )
+    return Streams(data, answers)
+
+
+def analyze(server: GrpcServer, way: str, data: Path, concurrency: str, *more: str) -> subprocess.CompletedProcess[str]:
     assert PERF_ANALYZER is not None
     address = server.url.removeprefix("http://") if way == "http" else server.grpc
-    report = tmp_path / "report.csv"
-    done = subprocess.run(
+    return subprocess.run(
         [
-            PERF_ANALYZER, "-m", MODEL, *WAYS[way], "-u", address, "--sequence-length", "5",
-            "--sequence-id-range", "100:170", "--shape", f"spikes:{STEPS},{CHANNELS}", "--input-data", "zero",
-            "--concurrency-range", "1:64:63", "--measurement-mode", "count_windows",
-            "--measurement-request-count", "60", "--stability-percentage", "999", "--max-trials", "3",
-            "-f", str(report),
+            PERF_ANALYZER, "-m", MODEL, *WAYS[way], "-u", address, "--sequence-id-range", "100:300",
+            "--shape", f"spikes:{STEPS},{CHANNELS}", "--input-data", str(data),
+            "--concurrency-range", f"{concurrency}:{concurrency}",
+            "--request-count", str(REQUESTS), "--stability-percentage", "999", "--max-trials", "3", *more,
         ],
         capture_output=True,
         text=True,
         check=False,
         timeout=100,
     )  # fmt: skip
+
+
+@pytest.mark.skipif(PERF_ANALYZER is None, reason=NO_PERF_ANALYZER)
+@pytest.mark.parametrize("concurrency", ["1", "16", "64"])
+@pytest.mark.parametrize("way", WAYS)
+def test_perf_analyzer(server: GrpcServer, streams: Streams, tmp_path: Path, way: str, concurrency: str) -> None:
+    """Sequences, raw tensors; it compares the numbers. Ids are few: they are used again."""
+    report = tmp_path / "report.csv"
+    before = statistics(server)
+    done = analyze(server, way, streams.write(tmp_path / "streams.json"), concurrency, "-f", str(report))
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "error" not in done.stderr  # with which it returns 0 too
     rows = list(csv.DictReader(report.read_text().splitlines()))
-    assert {row["Concurrency"] for row in rows} == {"1", "64"}
+    assert [row["Concurrency"] for row in rows] == [concurrency]
     assert all(float(row["Inferences/Second"]) > 0 for row in rows)
-    statistics = httpx.get(f"{server.url}/v2/models/{MODEL}/stats").json()["model_stats"][0]
-    assert statistics["inference_count"] >= 120
-    assert statistics["inference_stats"]["fail"]["count"] == 0
+    after = statistics(server)
+    assert after["inference_count"] - before["inference_count"] >= REQUESTS
+    assert after["inference_stats"]["fail"]["count"] == before["inference_stats"]["fail"]["count"]
 
 
-def spikes(seed: int) -> Any:
-    return np.random.default_rng(seed).random((STEPS, CHANNELS)) < 0.05
+@pytest.mark.skipif(PERF_ANALYZER is None, reason=NO_PERF_ANALYZER)
+@pytest.mark.parametrize("way", WAYS)
+def test_perf_analyzer_sees_a_changed_number(server: GrpcServer, streams: Streams, tmp_path: Path, way: str) -> None:
+    """One bit of one number in the answers: so the other test could fail."""
+    answers = json.loads(json.dumps(streams.answers))
+    content = answers[0][CHUNKS - 1]["probabilities"]["content"]
+    numbers = bytearray(base64.b64decode(content["b64"]))
+    numbers[0] ^= 1
+    content["b64"] = base64.b64encode(numbers).decode()
+    done = analyze(server, way, Streams(streams.data[:1], answers[:1]).write(tmp_path / "streams.json"), "1")
+    assert "Output doesn't match expected output" in done.stdout + done.stderr
+
+
+def statistics(server: GrpcServer) -> dict[str, Any]:
+    found: dict[str, Any] = httpx.get(f"{server.url}/v2/models/{MODEL}/stats").json()["model_stats"][0]
+    return found
 
 
 def test_a_sequence_survives_the_server(tmp_path: Path) -> None:

@@ -15,7 +15,9 @@ from benchmarks.server_process import free_port
 from hetsyn_client.errors import InputError, ServiceUnreachable
 from hetsyn_client.loadtest.commands import Transport, bench
 from service.keys.caller import Scope
+from service.session.session import Session
 from service.settings import GrpcSettings
+from service.wire.schema import Envelope
 from tests.support.artifact import write_artifact
 from tests.support.certificate import write_certificate
 from tests.support.fake_graph import load_fake
@@ -93,6 +95,34 @@ def test_the_open_inference_protocol_answers_every_chunk(tmp_path: Path, transpo
     assert written["measurement"]["errors"] == {}
     assert written["measurement"]["answered"] == 5 * 12
     assert 'hetsyn_chunks_total{outcome="replayed"} 0.0' in metrics
+
+
+@pytest.mark.parametrize("transport", Transport)
+def test_the_version_that_is_named_is_measured(tmp_path: Path, transport: Transport) -> None:
+    if transport is Transport.grpc and (find_spec("tritonclient") is None or find_spec("grpc_health") is None):
+        pytest.skip(NO_TRITONCLIENT)
+    write_artifact(tmp_path / "models", version="2")
+    used: set[str] = set()
+    with live_server(tmp_path / "models") as live:
+        registry = live.app.state.server.registry
+        began = registry._advance.begin
+
+        def watched(envelope: Envelope, now_s: float) -> Session:
+            session: Session = began(envelope, now_s)
+            used.add(session.model.version)
+            return session
+
+        registry._advance.begin = watched
+        run(
+            live.url,
+            *("--model", "digits", "--version", "1", "--streams", "2", "--transport", transport.value),
+            *("--duration-s", "0.5", "--chunk-ms", "50", "--session-chunks", "4", "--json", str(tmp_path / "x.json")),
+            *("--grpc-port", live.grpc.partition(":")[2]),
+        )
+    written = json.loads((tmp_path / "x.json").read_text())
+    assert written["measurement"]["errors"] == {}
+    assert written["settings"]["version"] == "1"
+    assert used == {"1"}
 
 
 @pytest.mark.parametrize("transport", Transport)

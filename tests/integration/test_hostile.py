@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from benchmarks.hostile.stage import Checkout, Stage
 from benchmarks.hostile.wire import SESSION_RECORD, Client, Prober
 from service.contract.artifact import Artifact
 from tests.support.paths import MODELS, ROOT
+from tests.support.tools import NO_TRITONCLIENT
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc: run it on Linux")
 
@@ -37,6 +39,14 @@ def test_a_case_is_held_or_broken(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         measured = measure(replace(case, bounds=bounds), CHECKOUT, tmp_path / name, is_quick=True)
         assert measured.verdict is verdict, measured
+
+
+@pytest.mark.parametrize("name", ["grpc-many-parts", "grpc-silent-calls"])
+def test_the_grpc_port_holds(tmp_path: Path, name: str) -> None:
+    if find_spec("tritonclient") is None or find_spec("grpc_health") is None:
+        pytest.skip(NO_TRITONCLIENT)
+    measured = measure(BY_NAME[name], CHECKOUT, tmp_path, is_quick=True)
+    assert measured.verdict is Verdict.held, measured
 
 
 def test_a_record_is_altered_and_sealed(tmp_path: Path) -> None:

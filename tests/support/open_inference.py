@@ -6,7 +6,7 @@ import queue
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import httpx
 import numpy as np
@@ -22,6 +22,13 @@ from tests.support.fake_graph import load_fake
 from tests.support.json_input import Json
 from tests.support.product import make_settings
 from tests.support.running_server import serving
+
+
+class HasUrl(Protocol):
+    """A server."""
+
+    @property
+    def url(self) -> str: ...
 
 
 class Live(NamedTuple):
@@ -182,7 +189,7 @@ CLIENTS: dict[str, Send] = {
 }
 
 
-def infer(server: Live, **body: Any) -> Json:
+def infer(server: HasUrl, **body: Any) -> Json:
     """The reply of ``/infer``."""
     response = httpx.post(f"{server.url}/infer", json=body)
     assert response.status_code == 200, response.text

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2
 
 from service.errors import InputError
-from service.grpc.messages import request_of
+from service.grpc.messages import check_counts, request_of
 from service.models.catalog import ModelCatalog
 from service.open_inference.json_body import parse_request
 from service.wire.open_inference import infer_request
@@ -27,14 +27,16 @@ def open_inference_decoders(catalog: ModelCatalog) -> dict[str, Decoder]:
 
     def tensors(data: bytes) -> InferRequest:
         length, _, body = data.partition(b"\n")
-        return infer_request(parse_request(model.name, None, body, length, manifest), manifest)
+        return infer_request(parse_request(model.name, None, body, length, manifest)).of(manifest)
 
     def message(data: bytes) -> InferRequest:
         try:
-            request = request_of(service_pb2.ModelInferRequest.FromString(data))
+            parsed = service_pb2.ModelInferRequest.FromString(data)
+            check_counts(parsed)
+            request = request_of(parsed)
         except DecodeError as error:  # grpc refuses it so
             raise InputError("the message is not of the protocol") from error
-        return infer_request(request, manifest)
+        return infer_request(request).of(manifest)
 
     bodies = open_inference_bodies()
     messages = [ParseDict(body, service_pb2.ModelInferRequest()).SerializeToString() for body in MESSAGES]
@@ -108,3 +110,58 @@ MESSAGES: list[dict[str, Any]] = [
     {"model_name": "digits", "inputs": [{**AUDIO, "datatype": "FP32", "contents": {"fp32_contents": [0, 1, 0.5, -1]}}]},
 ]
 """Requests over gRPC, as protobuf writes them as JSON."""
+
+
+LONG = 1_000_000  # bytes of a body or message, below the limits
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """A field of protobuf that has a length."""
+    length, digits = len(content), b""
+    while length > 127:
+        digits += bytes([length & 127 | 128])
+        length >>= 7
+    return bytes([number << 3 | 2]) + digits + bytes([length]) + content
+
+
+def long_messages() -> list[bytes]:
+    """Messages of many parts at each level: in the request, in an input, in its contents, in an output."""
+    empty = {number: _field(number, b"") * (LONG // 2) for number in range(1, 9)}
+    entries = b"".join(_field(4, _field(1, b"%d" % index)) for index in range(LONG // 11))
+    inner = [_field(3, bytes(LONG)), empty[4], entries]
+    contents = [_field(1, bytes(LONG)), _field(2, bytes(LONG)), _field(6, bytes(LONG // 4 * 4)), empty[8]]
+    name = _field(1, b"digits")
+    tensor = _field(1, b"spikes") + _field(2, b"BOOL")
+    return [
+        *(name + empty[number] for number in (3, 4, 5, 6, 7)),
+        name + entries,
+        *(name + _field(5, tensor + one) for one in inner),
+        *(name + _field(5, tensor + _field(5, one)) for one in contents),
+        name + _field(6, _field(1, b"label") + empty[2]),
+    ]
+
+
+def long_bodies() -> list[bytes]:
+    """Bodies of many parts at each level."""
+
+    def many(part: str) -> str:
+        return ",".join([part] * (LONG // (len(part) + 1) - 200))
+
+    tensor = '{"inputs":[{"name":"spikes","datatype":"BOOL","shape":[1,%s],"data":[%s]}]}'
+    names = ",".join(f'"p{index}":0' for index in range(LONG // 12))
+    bodies = [
+        '{"inputs":[' + many("{}") + "]}", '{"outputs":[' + many("{}") + "]}", '{"parameters":{' + names + "}}",
+        '{"inputs":[{"parameters":{' + names + "}}]}", '{"outputs":[{"name":"label","parameters":{' + names + "}}]}",
+        tensor % (many("1"), "0"), tensor % ("6", many("0")), tensor % ("6", many("[]")), tensor % ("6", many("{}")),
+        '{"inputs":' + "[" * LONG, '{"id":"' + "x" * (LONG - 20) + '"}',
+    ]  # fmt: skip
+    return [body.encode() for body in bodies]
+
+
+def of_session(session: str, seq: int) -> tuple[list[bytes], list[bytes]]:
+    """Bodies and messages to a session, with a number."""
+    named = {"sequence_id": session, "seq": seq}
+    parameters = {"sequence_id": {"string_param": session}, "seq": {"int64_param": seq}}
+    bodies = [json.dumps({**json.loads(body), "parameters": named}).encode() for body in open_inference_bodies()[:3]]
+    messages = [{**message, "parameters": parameters} for message in MESSAGES]
+    return bodies, [ParseDict(one, service_pb2.ModelInferRequest()).SerializeToString() for one in messages]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,16 @@ import pytest
 
 from service.open_inference.service import EXTENSIONS
 from tests.support.fake_graph import CHANNELS, OUTPUTS
-from tests.support.open_inference import Chunk, Live, by_grpc, by_http, live_server
+from tests.support.open_inference import (
+    Chunk,
+    Live,
+    by_grpc,
+    by_grpc_aio,
+    by_grpc_aio_stream,
+    by_http,
+    by_http_aio,
+    live_server,
+)
 
 ROWS = np.eye(4, CHANNELS, dtype=bool)
 
@@ -100,6 +110,40 @@ async def test_statistics(live: Live, triton: tuple[Any, dict[str, Any]]) -> Non
     assert {found["name"] for found in everything} == {"digits", "sensor", "spiking", "tracer"}
 
 
+async def test_statistics_add_up(tmp_path: Path) -> None:
+    """A failure counts wherever it comes from, and no part of the time exceeds the whole."""
+    with live_server(tmp_path, inline_s=0.0) as live:
+
+        def statistics() -> dict[str, Any]:
+            found = httpx.get(f"{live.url}/v2/models/spiking/versions/1/stats").json()["model_stats"][0]
+            return dict(found)
+
+        short, long = np.ones((10, CHANNELS), np.float32), np.ones((4_000, CHANNELS), np.float32)
+        ways = [by_grpc_aio_stream, by_http_aio, by_grpc_aio, by_grpc_aio_stream] * 4
+        await asyncio.gather(*(way(live, "spiking", "spikes", [Chunk(short)] * 4) for way in ways))
+        found = statistics()
+        kinds = found["inference_stats"]
+        assert found["inference_count"] == kinds["success"]["count"] == 64
+        assert 0 < found["execution_count"] < 64
+        parts = ("queue", "compute_input", "compute_infer", "compute_output")
+        assert 0 < kinds["queue"]["ns"] <= sum(kinds[kind]["ns"] for kind in parts) <= kinds["success"]["ns"]
+        assert kinds["fail"]["count"] == 0
+        failures, admission = 0, live.app.state.server.admission
+        for way in (by_http, by_grpc):
+            for index, wrong in enumerate((np.full((1, CHANNELS), 0.5, np.float32), np.ones((1, 9), bool), long)):
+                admission._max_in_flight = 0 if index == 2 else 1_000
+                with pytest.raises(Exception, match=r"spikes|channel|as many requests"):
+                    await way(live, "spiking", "spikes", [Chunk(wrong)])
+                failures += 1
+                assert statistics()["inference_stats"]["fail"]["count"] == failures
+        admission._max_in_flight = 1_000
+        with pytest.raises(Exception, match="no model 'none'"):
+            await by_http(live, "none", "spikes", [Chunk(long)])
+        assert statistics()["inference_count"] == 64
+        await by_http(live, "spiking", "spikes", [Chunk(long)])
+        assert statistics()["execution_count"] > found["execution_count"] + 1  # a long chunk takes several batches
+
+
 def names(client: Any, json: dict[str, Any]) -> dict[str, str]:
     index = client.get_model_repository_index(**json)
     entries = index["models"] if json else index
@@ -155,3 +199,27 @@ def test_a_damaged_version_is_said_when_it_is_loaded(tmp_path: Path) -> None:
         response = httpx.post(f"{live.url}/v2/repository/models/digits/load")
         assert response.status_code == 500
         assert "manifest format" in response.json()["error"]
+
+
+def test_a_load_says_what_became_of_the_folder(tmp_path: Path) -> None:
+    """A model may be called as a part of the path, and the folder may be gone."""
+    models = tmp_path / "digits"
+    models.mkdir()
+    with live_server(models, model_control="explicit") as live:
+
+        def load(name: str) -> tuple[int, str]:
+            response = httpx.post(f"{live.url}/v2/repository/models/{name}/load")
+            return response.status_code, response.text
+
+        (models / "sensor/2").mkdir()
+        (models / "sensor/2/manifest.json").write_text("{}")
+        assert load("digits") == (200, "")  # the other one is damaged
+        assert load("2")[0] == 404
+        assert load("sensor")[0] == 500
+        models.rename(tmp_path / "hidden")
+        status, text = load("digits")
+        assert (status, "no such folder of models" in text) == (500, True)
+        models.mkdir()
+        status, text = load("spiking")
+        assert (status, "contains no model" in text) == (500, True)
+        assert httpx.get(f"{live.url}/v2/models/digits/ready").status_code == 200  # what was offered stays so

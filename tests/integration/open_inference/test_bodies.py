@@ -101,6 +101,7 @@ async def test_a_long_reply_is_compressed_if_the_client_takes_it(tmp_path: Path,
     assert plain.json()["outputs"][0]["shape"] == [403, 3]
 
 
+NO_RATES: list[Any] = ["8000", 0, "", [], False]
 BAD_JSON: list[tuple[Any, str | None]] = [
     ([], "the body: send an object"),
     ({"inputs": 5}, "inputs: send a list"),
@@ -133,7 +134,13 @@ BAD_JSON: list[tuple[Any, str | None]] = [
     ({**JSON, "parameters": {"sequence_id": 2**64}}, "sequence_id: send a whole number up to"),
     ({**JSON, "parameters": {"sequence_id": 1, "sequence_start": 1}}, "sequence_start: send true or false"),
     ({**JSON, "parameters": {"timeout": "1"}}, "timeout: send a whole number of microseconds"),
-    ({**JSON, "parameters": {"sample_rate": "8000"}}, None),
+    *(({**JSON, "parameters": {"sample_rate": rate}}, "sample_rate: send") for rate in NO_RATES),
+    *(({**JSON, "parameters": {"priority": priority}}, "priority: send a whole") for priority in ("x", -1, True, 1.5)),
+    ({**JSON, "parameters": {"priority": 3}}, None),
+    ({**JSON, "parameters": {"binary_data_output": "yes"}}, "binary_data_output: send true or false"),
+    ({**JSON, "parameters": {"sequence_end": "yes"}}, "sequence_end: send true or false"),
+    ({**JSON, "parameters": {"triton_enable_empty_final_response": 1}}, "final_response: send true or false"),
+    ({**JSON, "outputs": [{"name": "label", "parameters": {"binary_data": "yes"}}]}, "binary_data: send true or"),
     ({**JSON, "outputs": [{}]}, "outputs[0].name: send a string"),
     ({**JSON, "outputs": [{"name": "readout"}]}, "no output 'readout': ask for probabilities, label, total_steps"),
     ({**JSON, "id": 3}, "id: send a string"),

@@ -311,9 +311,8 @@ async def test_a_client_that_leaves_its_stream_is_nothing_to_log(
                     await stream.write(service_pb2.ModelInferRequest(model_name="none"))
                 await stream.read()
                 stream.cancel()  # the other answers are under way
-            servicer = live.app.state.server.grpc._servicer
             async with asyncio.timeout(10):
-                while servicer._streams:
+                while live.app.state.server.grpc.open_calls.total:
                     await asyncio.sleep(0.01)
     assert not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
 
@@ -328,7 +327,7 @@ async def test_a_client_that_reads_no_answers_for_long_is_sent_away(
     request = service_pb2.ModelInferRequest(model_name="none", id="x" * 1000)
     options = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 0)]  # it takes no more than it reads
     with live_server(tmp_path, idle_timeout_s=0.5) as live:
-        servicer = live.app.state.server.grpc._servicer
+        open_calls = live.app.state.server.grpc.open_calls
         caplog.set_level("INFO")
         async with grpc.aio.insecure_channel(live.grpc, options=options) as channel:
             stream = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelStreamInfer()
@@ -340,7 +339,7 @@ async def test_a_client_that_reads_no_answers_for_long_is_sent_away(
             async with asyncio.timeout(20):
                 while "a stream ends: no answer was read" not in caplog.text:
                     await asyncio.sleep(0.01)
-            assert servicer._streams.total() == 1  # the library has it until the client reads, or leaves
+            assert open_calls.total == 1  # the library has it until the client reads, or leaves
             if then == "leaves":
                 stream.cancel()
             else:
@@ -349,7 +348,7 @@ async def test_a_client_that_reads_no_answers_for_long_is_sent_away(
                         pass
                 assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
             async with asyncio.timeout(10):
-                while servicer._streams:
+                while open_calls.total:
                     await asyncio.sleep(0.01)
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 

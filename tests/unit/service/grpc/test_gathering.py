@@ -28,8 +28,8 @@ class Calls:
         self._tasks.clear()
 
     async def _call(self, number: int) -> None:
-        with self.gathering:
-            await self.gathering.others()
+        with self.gathering.call() as call:
+            await call.others()
             self.went_on.append(number)
             await self.computed.wait()
 
@@ -78,9 +78,45 @@ async def test_those_who_went_away_are_forgotten() -> None:
         await calls.arrive(number)
         await asyncio.sleep(0 if len(calls.went_on) > number else 2 * MOST_S)
         await calls.finish()
-    await calls.arrive(-1)
-    assert calls.went_on[-1] == -1
+    last = 3 + 2 * BATCHES
+    await calls.arrive(last)
+    assert calls.went_on[-1] == last
     await calls.finish()
+
+
+async def test_nobody_waits_for_a_long_call_again_and_again() -> None:
+    """A short call beside it waited for ``GAP_S`` each time."""
+    short = Calls()
+    with short.gathering.call() as call:
+        await call.others()
+        await short.arrive(0)
+        await asyncio.sleep(2 * MOST_S)  # once: the long one might have been a short one
+        assert short.went_on == [0]
+        await short.finish()
+        for number in range(1, 3 * BATCHES):
+            await short.arrive(number)
+            assert short.went_on[-1] == number
+            await short.finish()
+        await short.arrive(1_000)
+    await short.arrive(1_001)
+    assert short.went_on[-1] == 1_000  # two are in flight again, and both are short
+    await asyncio.sleep(2 * MOST_S)
+    assert short.went_on[-1] == 1_001
+    await short.finish()
+
+
+async def test_those_who_come_back_together_wait_for_each_other_beside_a_long_call() -> None:
+    calls = Calls()
+    with calls.gathering.call() as call:
+        await call.others()
+        await calls.arrive(0, 1, 2)
+        await asyncio.sleep(2 * MOST_S)
+        await calls.finish()
+        await calls.arrive(3, 4)
+        assert calls.went_on == [0, 1, 2]
+        await calls.arrive(5)
+        assert calls.went_on == [0, 1, 2, 3, 4, 5]
+        await calls.finish()
 
 
 async def test_whoever_leaves_keeps_nobody_waiting() -> None:

@@ -1,0 +1,180 @@
+"""What one client can take of the gRPC port: by messages of many parts, by silent calls, and by bytes of its key."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from service.keys.caller import Scope
+from service.wire.open_inference import MOST_DIMENSIONS, MOST_TENSORS
+from tests.support.fake_graph import CHANNELS
+from tests.support.keyed import add_key, bearer, keyed_server
+from tests.support.open_inference import Chunk, Live, by_grpc_stream, live_server, rss_mib
+
+SERVICE = "/inference.GRPCInferenceService"
+MANY = 500_000  # empty fields are a message of 1 MB
+MOST_MIB = 150  # the library's own copy of such a message has 44
+
+
+def pb() -> Any:
+    from tritonclient.grpc import service_pb2
+
+    return service_pb2
+
+
+async def refusal(live: Live, content: bytes, way: str) -> str:
+    """Why a message is refused."""
+    import grpc
+
+    async with grpc.aio.insecure_channel(live.grpc) as channel:
+        if way == "call":
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await channel.unary_unary(f"{SERVICE}/ModelInfer")(content)
+            assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+            return str(caught.value.details())
+        stream = channel.stream_stream(f"{SERVICE}/ModelStreamInfer")()
+        await stream.write(content)
+        answer = pb().ModelStreamInferResponse.FromString(await stream.read())
+        await stream.done_writing()
+        assert await stream.read() is grpc.aio.EOF
+        return str(answer.error_message)
+
+
+@pytest.mark.parametrize("way", ["call", "stream"])
+@pytest.mark.parametrize(
+    ("field", "sentence"),
+    [
+        (b"\x2a\x00", f"inputs has {MANY} items: send at most {MOST_TENSORS}"),
+        (b"\x32\x00", f"outputs has {MANY} items: send at most {MOST_TENSORS}"),
+        (b"\x3a\x00", f"raw_input_contents has {MANY} items: send at most {MOST_TENSORS}"),
+    ],
+)
+async def test_a_message_of_many_parts_is_refused_before_they_are_walked(
+    live: Live, way: str, field: bytes, sentence: str
+) -> None:
+    before_mib, before_s = rss_mib(), time.process_time()
+    assert await refusal(live, field * MANY, way) == sentence
+    assert rss_mib() - before_mib < MOST_MIB
+    assert time.process_time() - before_s < 1  # 2 s when they were walked
+
+
+@pytest.mark.parametrize("way", ["call", "stream"])
+async def test_more_parameters_or_dimensions_than_there_are(live: Live, way: str) -> None:
+    message = pb().ModelInferRequest
+    value = pb().InferParameter(int64_param=1)
+    many = {f"p{index}": value for index in range(50_000)}
+    found = await refusal(live, message(model_name="digits", parameters=many).SerializeToString(), way)
+    assert found.startswith("parameters has 50000 items: send at most")
+    tensor = message.InferInputTensor(name="spikes", datatype="BOOL", shape=[1] * 50_000)
+    found = await refusal(live, message(model_name="digits", inputs=[tensor]).SerializeToString(), way)
+    assert found == f"inputs[0].shape has 50000 numbers: send one a dimension, {MOST_DIMENSIONS} at most"
+    for where in ("inputs", "outputs"):
+        kind = message.InferInputTensor if where == "inputs" else message.InferRequestedOutputTensor
+        odd = message(model_name="digits", **{where: [kind(name="spikes", parameters=many)]})
+        assert f"{where}[0]: parameter 'p" in await refusal(live, odd.SerializeToString(), way)
+
+
+async def test_a_long_message_is_decoded_beside_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A million typed spikes take 0.1 s: nobody else has to wait for them."""
+    import grpc
+
+    from service.wire import open_inference
+
+    names: list[str] = []
+    packed = open_inference._packed
+
+    def watched(*arguments: Any) -> bytes:
+        names.append(threading.current_thread().name)
+        return packed(*arguments)
+
+    monkeypatch.setattr(open_inference, "_packed", watched)
+    with live_server(tmp_path, max_chunk_steps=40_000) as live:
+        async with grpc.aio.insecure_channel(live.grpc) as channel:
+            for steps in (4, 30_000):
+                contents = pb().InferTensorContents(bool_contents=[False] * steps * CHANNELS)
+                tensor = pb().ModelInferRequest.InferInputTensor(
+                    name="spikes", datatype="BOOL", shape=[steps, CHANNELS], contents=contents
+                )
+                content = pb().ModelInferRequest(model_name="spiking", inputs=[tensor]).SerializeToString()
+                await channel.unary_unary(f"{SERVICE}/ModelInfer")(content)
+    assert len(set(names)) == 2, names
+
+
+async def test_a_long_message_of_a_stream_is_not_overtaken(live: Live) -> None:
+    long, short = np.zeros((10_000, CHANNELS), np.float32), np.zeros((1, CHANNELS), np.float32)
+    name = {"sequence_id": "long-first"}
+    for _ in range(5):
+        chunks = [Chunk(long, {**name, "sequence_start": True}), Chunk(short, name), Chunk(long, name)]
+        chunks.append(Chunk(short, {**name, "sequence_end": True}))
+        answers = await by_grpc_stream(live, "spiking", "spikes", chunks)
+        assert [int(answer["total_steps"][0]) for answer in answers][:3] == [10_000, 10_001, 20_001]
+
+
+async def test_silent_calls_of_one_client_leave_room_for_others(tmp_path: Path) -> None:
+    import grpc
+
+    live_call = f"{SERVICE}/ServerLive"
+    (tmp_path / "models").mkdir()
+    with live_server(tmp_path / "models", client_share=0.5, max_body_bytes=2**20, max_upload_bytes=8 * 2**20) as live:
+        open_calls = live.app.state.server.grpc.open_calls
+        async with grpc.aio.insecure_channel(live.grpc) as channel:
+            silent = [channel.stream_unary(live_call)() for _ in range(4)]
+            async with asyncio.timeout(10):
+                while open_calls.total < 4:
+                    await asyncio.sleep(0.01)
+            with pytest.raises(grpc.aio.AioRpcError, match="4 calls and streams of this client are open") as caught:
+                await channel.unary_unary(live_call)(b"")
+            assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+            stream = channel.stream_stream(f"{SERVICE}/ModelStreamInfer")()
+            with pytest.raises(grpc.aio.AioRpcError, match="4 calls and streams of this client are open"):
+                await stream.read()
+            open_calls._of_client["another"] = 3  # whom they do not hinder
+            began_s = time.monotonic()
+            for call in silent:
+                with pytest.raises(grpc.aio.AioRpcError, match="no message came for 2 s: send it with the call"):
+                    await call
+            assert time.monotonic() - began_s < 10  # a body may take 30 s
+            assert await channel.unary_unary(live_call)(b"")
+            assert open_calls.total == 3
+
+
+def test_the_bytes_of_every_call_count_for_its_key(tmp_path: Path) -> None:
+    import tritonclient.grpc as triton
+
+    path = tmp_path / "keys.json"
+    alice = add_key(path, "alice", [Scope.infer], bytes_per_s=1000)
+    with keyed_server(tmp_path, path) as live, triton.InferenceServerClient(live.grpc) as client:
+        key = bearer(alice)
+        assert not client.is_model_ready("x" * 5000, headers={"authorization": key["Authorization"]})
+        with pytest.raises(triton.InferenceServerException, match="may send 1000 bytes a second"):
+            client.get_server_metadata(headers={"authorization": key["Authorization"]})
+
+
+async def test_contents_that_would_be_ignored_are_refused(live: Live) -> None:
+    kind, given = pb().ModelInferRequest, pb().InferTensorContents
+    both = given(bool_contents=[True] * CHANNELS, int_contents=[1])
+
+    def message(contents: Any, **more: Any) -> bytes:
+        tensor = kind.InferInputTensor(name="spikes", datatype="BOOL", shape=[1, CHANNELS], contents=contents)
+        content: bytes = kind(model_name="spiking", inputs=[tensor], **more).SerializeToString()
+        return content
+
+    found = await refusal(live, message(both), "call")
+    assert found == (
+        "inputs[0].contents.int_contents would be ignored: send the data in bool_contents for datatype 'BOOL' alone"
+    )
+    one = given(bool_contents=[True] * CHANNELS)
+    found = await refusal(live, message(one, raw_input_contents=[bytes(CHANNELS)]), "call")
+    assert found == "inputs[0].contents.bool_contents would be ignored: send the data in raw_input_contents alone"
+    wanted = kind.InferRequestedOutputTensor(
+        name="label", parameters={"binary_data": pb().InferParameter(string_param="yes")}
+    )
+    found = await refusal(live, message(one, outputs=[wanted]), "call")
+    assert found == "outputs[0].parameters.binary_data: send true or false"
+    assert "BOOL" in await refusal(live, message(given(int_contents=[1])), "call")
