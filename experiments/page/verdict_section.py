@@ -77,7 +77,8 @@ more than one try. Where nothing differs, looks at 10, 46, 192 and 454 seeds fin
 instead of 5% (`test_statistics.py`); a verdict near the limit should be checked with new seeds alone. Pattern
 generation was extended so: feedforward from 20 to 85 seeds, with noise of 1 and 4 Hz from 10 to 42, at the rate 1e-4
 from 10 to 29; recurrent with noise of 1 and 4 Hz from 10 to 46, and then against LIF, which needed the fewest, to 192
-and 454. The last needs so many because single runs differ by more than the first 46 had shown.
+and 454. The last needs so many because single runs differ by more than the first 46 had shown. Until all 454 are there,
+its verdict is one more look.
 """
 
 PAPER = """### Claims of the paper

@@ -278,22 +278,23 @@ class SessionRegistry:
             now_s, lifetimes = self.sessions.clock(), self.sessions.decision_lifetimes
             if request.begins is not None:
                 if request.begins:
-                    return self._planned(self._advance.begin(envelope, now_s), 0, request)
+                    begun = self._advance.begin(envelope, now_s)
+                    return self._advance.plan(begun, 0, request.of(begun.model.manifest))
                 if status(known, now_s, lifetimes) == "none":
                     raise NotFound(f"no session {client_id(entry.id)!r} to go on with: begin it first")
             is_missing = authoritative and entry.seen_before and session is None
             if is_missing:
                 entry.seen_before = False  # one reply reports the loss; then the id may begin again
                 self._counters.dropped(Drop(entry.id, "missing"))
-            content = request.digest
+            whole = request  # with what it leaves to the session's model
             if session is not None and envelope.names_a_model and status(known, now_s, lifetimes) != "none":
                 session.check_model(envelope)
-                content = request.of(session.model.manifest).digest
+                whole = request.of(session.model.manifest)
             decision = decide(
                 entry.id,
                 known,
                 envelope.seq,
-                content,
+                whole.digest,
                 now_s,
                 lifetimes,
                 authoritative=authoritative,
@@ -303,12 +304,9 @@ class SessionRegistry:
                 return decision
             if session is None or decision.seq == 0:
                 session = self._advance.begin(envelope, now_s)
-            return self._planned(session, decision.seq, request)
+                whole = request.of(session.model.manifest)
+            return self._advance.plan(session, decision.seq, whole)
         except HetsynError:
             if authoritative:
                 raise
             return Reload()
-
-    def _planned(self, session: Session, seq: int, request: InferRequest) -> PlannedChunk:
-        """``Advance.plan``, with what the request leaves to the session's model."""
-        return self._advance.plan(session, seq, request.of(session.model.manifest))

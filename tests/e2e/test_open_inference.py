@@ -9,6 +9,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -110,13 +112,11 @@ def analyze(server: GrpcServer, way: str, data: Path, concurrency: str, *more: s
         "--concurrency-range", f"{concurrency}:{concurrency}",
         "--request-count", str(REQUESTS), "--stability-percentage", "999", "--max-trials", "3", *more,
     ]  # fmt: skip
-    for left in reversed(range(ATTEMPTS)):
-        try:
-            return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-        except subprocess.TimeoutExpired:  # on a machine without a free core it may never end; it takes a second else
-            if not left:
-                raise
-    raise AssertionError
+    run = partial(subprocess.run, command, capture_output=True, text=True, check=False, timeout=60)
+    for _ in range(ATTEMPTS - 1):  # it takes a second, but has once not ended at all on a busy machine
+        with suppress(subprocess.TimeoutExpired):
+            return run()
+    return run()
 
 
 @pytest.mark.skipif(PERF_ANALYZER is None, reason=NO_PERF_ANALYZER)

@@ -34,6 +34,16 @@ class Calls:
             await self.computed.wait()
 
 
+async def three_more_go_on_together(calls: Calls) -> None:
+    """After the first three: two wait for the last one."""
+    await calls.finish()
+    await calls.arrive(3, 4)
+    assert calls.went_on == [0, 1, 2]
+    await calls.arrive(5)
+    assert calls.went_on == [0, 1, 2, 3, 4, 5]
+    await calls.finish()
+
+
 async def test_a_client_that_is_alone_waits_for_nobody() -> None:
     calls = Calls()
     for number in range(3):
@@ -49,12 +59,7 @@ async def test_as_many_go_on_together_as_were_in_flight() -> None:
     assert calls.went_on == [0]
     await asyncio.sleep(2 * MOST_S)  # nobody else comes
     assert calls.went_on == [0, 1, 2]
-    await calls.finish()
-    await calls.arrive(3, 4)
-    assert calls.went_on == [0, 1, 2]
-    await calls.arrive(5)
-    assert calls.went_on == [0, 1, 2, 3, 4, 5]
-    await calls.finish()
+    await three_more_go_on_together(calls)
 
 
 async def test_calls_that_keep_coming_delay_the_first_for_a_bounded_time() -> None:
@@ -111,12 +116,7 @@ async def test_those_who_come_back_together_wait_for_each_other_beside_a_long_ca
         await call.others()
         await calls.arrive(0, 1, 2)
         await asyncio.sleep(2 * MOST_S)
-        await calls.finish()
-        await calls.arrive(3, 4)
-        assert calls.went_on == [0, 1, 2]
-        await calls.arrive(5)
-        assert calls.went_on == [0, 1, 2, 3, 4, 5]
-        await calls.finish()
+        await three_more_go_on_together(calls)
 
 
 async def test_whoever_leaves_keeps_nobody_waiting() -> None:
