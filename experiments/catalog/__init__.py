@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from experiments.catalog.banks import bank_size
-from experiments.catalog.delays import delays
+from experiments.catalog.delays import delays, delays_series
 from experiments.catalog.grey import sequential_mnist
 from experiments.catalog.images import vision_pixels, vision_rows
 from experiments.catalog.kernels import fractional, pairs
@@ -30,6 +30,7 @@ EXPERIMENTS: dict[str, Callable[[], Experiment]] = {
     "shd": partial(shd, "shd", "synthesised", updates=300),
     "shd-recorded": shd_recorded,
     "delays": delays,
+    "delays-series": delays_series,
     "motion": motion,
     "mnist1d": mnist1d,
     "fractional": fractional,

@@ -1,30 +1,71 @@
-"""Delays of spikes on the synthesised digits: learned, fixed at random, none; with time constants and without."""
+"""Delays of spikes: learned, fixed at random, none; with time constants and without."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import get_args
 
+from experiments.catalog.matched import matched_hidden, untrained
+from experiments.catalog.streams import mnist1d
 from experiments.catalog.voices import shd
-from experiments.runs.plan import BASE, NEURONS, Condition, Experiment
+from experiments.runs.plan import BASE, NEURONS, Condition, Experiment, SearchPlan
 from experiments.runs.run import NeuronModel
-from experiments.tasks.shd import Delays, ShdSpec
+from experiments.tasks.delays import DELAYED
+from experiments.tasks.mnist1d import Mnist1dSpec
+from experiments.tasks.neurons import parameter_count
+from experiments.tasks.shd import ShdSpec
 
-SEEDS = 5
+VOICES_SEEDS, SERIES_SEEDS = 5, 20
 # with a learned time constant a synapse, and with one fixed time constant: only delays are left to tell times apart
 MODELS: tuple[NeuronModel, ...] = ("hetsyn", "homneu")
+LEARNED = tuple(delays for delays in DELAYED if delays.endswith("learned"))
+WIDE = "wide"  # prefix: with as many trained values as HetSyn has
 
 
 def delays() -> Experiment:
+    """On the synthesised digits."""
     plan = shd("delays", "synthesised", updates=300)
     base = plan.conditions[0].task_spec
     assert isinstance(base, ShdSpec)
-    paths = [path for path in get_args(Delays) if path != "none"]
     # a delay a unit is 192 or 892 values more, 0.1 or 0.4% of HetSyn's: sizes stay
     return replace(
         plan,
         conditions=(
-            Condition(BASE, base, NEURONS, (True,), SEEDS, analysed=True),
-            *(Condition(path, replace(base, delays=path), MODELS, (True,), SEEDS, own_search=True) for path in paths),
+            Condition(BASE, base, NEURONS, (True,), VOICES_SEEDS, analysed=True),
+            *(
+                Condition(path, replace(base, delays=path), MODELS, (True,), VOICES_SEEDS, own_search=True)
+                for path in DELAYED
+            ),
+        ),
+    )
+
+
+def delays_series() -> Experiment:
+    """On MNIST-1D, where learning is long enough for a delay to cross its whole range."""
+    plan, base = mnist1d(), Mnist1dSpec()
+    goal = parameter_count(untrained("mnist1d", base, "hetsyn", recurrent=True))
+
+    def wide(spec: Mnist1dSpec) -> Mnist1dSpec:
+        return replace(
+            spec,
+            hidden=matched_hidden("mnist1d", spec, recurrent=True, measure=parameter_count, goal=goal, model="homneu"),
+        )
+
+    specs = {path: replace(base, delays=path) for path in DELAYED}
+    return replace(
+        plan,
+        name="delays-series",
+        # candidates as long as the final runs: short ones took settings for HetSyn that are not its best
+        search=SearchPlan((2e-3, 5e-3, 1e-2), (5.0, 20.0), updates=plan.training.updates),
+        conditions=(
+            Condition(BASE, base, MODELS, (True,), SERIES_SEEDS),
+            *(
+                # a delay a unit is 64 or 96 values more, 0.5 or 0.7% of HetSyn's
+                Condition(path, spec, MODELS, (True,), SERIES_SEEDS, own_search=True)
+                for path, spec in specs.items()
+            ),
+            *(
+                Condition(f"{WIDE}-{path}", wide(specs[path]), ("homneu",), (True,), SERIES_SEEDS, own_search=True)
+                for path in LEARNED
+            ),
         ),
     )

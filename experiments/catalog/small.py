@@ -41,7 +41,7 @@ def smoke(experiment: Experiment, *, has_data: bool = False) -> Experiment:
     elif isinstance(spec, MotionSpec):
         small |= {"window_s": 1.0, "skip_s": 0.2}
     elif isinstance(spec, Mnist1dSpec):
-        small |= {"levels": 4}
+        small |= {"levels": 4, "delays": experiment.conditions[-1].task_spec.delays}  # type: ignore[union-attr]
     batch = 1 if experiment.training.batch == 1 else 8
     training = replace(experiment.training, updates=4, evaluate_every=2, batch=batch, bank_size=4)
     refinement = experiment.search.refinement

@@ -1,53 +1,80 @@
-"""The questions of this project about delays, with their rules."""
+"""The questions of this project about delays, with their rules, which stand before the runs."""
 
 from __future__ import annotations
 
+from experiments.catalog.delays import LEARNED, MODELS, WIDE
 from experiments.claims.rules import Better, Claim, Group, Side
+from experiments.runs.names import NAMES
 from experiments.runs.plan import BASE
 from experiments.runs.run import NeuronModel
+from experiments.tasks.delays import Delays
 
-DELAYS = "delays"
-WHERE = "delays on synthesised voices (not SHD; trained at K = 4)"
-NAMED: dict[NeuronModel, str] = {"hetsyn": "HetSyn", "homneu": "LIF"}
-
-
-def _side(condition: str, model: NeuronModel) -> Side:
-    return Side(Group(DELAYS, condition, model), label=f"{NAMED[model]}, {condition}")
+WHERE = {"delays": "delays on synthesised voices (not SHD; trained at K = 4)", "delays-series": "delays on MNIST-1D"}
 
 
-def _better(*pairs: tuple[Side, Side]) -> Better:
-    return Better(pairs)
+def _side(experiment: str, condition: str, model: NeuronModel) -> Side:
+    return Side(Group(experiment, condition, model), label=f"{NAMES[model]}, {condition}")
+
+
+def _better(experiment: str, *pairs: tuple[tuple[str, NeuronModel], tuple[str, NeuronModel]]) -> Better:
+    return Better(tuple((_side(experiment, *first), _side(experiment, *other)) for first, other in pairs))
+
+
+def _claims(experiment: str, where: str) -> list[Claim]:
+    paths = ("recurrent", "input")
+    learned = [
+        Claim(
+            f"{NAMES[model]} with learned {path} delays is better than with fixed random ones: {where}",
+            "",
+            _better(experiment, ((f"{path}-learned", model), (f"{path}-fixed", model))),
+        )
+        for path in paths
+        for model in MODELS
+    ]
+    fixed = [
+        Claim(
+            f"{NAMES[model]} with fixed random {path} delays is better than without delays: {where}",
+            "",
+            _better(experiment, ((f"{path}-fixed", model), (BASE, model))),
+        )
+        for path in paths
+        for model in MODELS
+    ]
+    complement = [
+        Claim(
+            f"{path.capitalize()} delays and time constants complement each other, HetSyn with learned delays is "
+            f"better than without and than LIF with: {where}",
+            "",
+            _better(
+                experiment,
+                ((f"{path}-learned", "hetsyn"), (BASE, "hetsyn")),
+                ((f"{path}-learned", "hetsyn"), (f"{path}-learned", "homneu")),
+            ),
+        )
+        for path in paths
+    ]
+    return learned + fixed + complement
+
+
+def _against_hetsyn(path: Delays) -> list[Claim]:
+    """Whether networks of the new kind are better than today's."""
+    name = path.removesuffix("-learned")
+    where = WHERE["delays-series"]
+    return [
+        Claim(
+            f"HetSyn with learned {name} delays is better than HetSyn without: {where}",
+            "",
+            _better("delays-series", ((path, "hetsyn"), (BASE, "hetsyn"))),
+        ),
+        Claim(
+            f"LIF with learned {name} delays and as many trained values is better than HetSyn without: {where}",
+            "",
+            _better("delays-series", ((f"{WIDE}-{path}", "homneu"), (BASE, "hetsyn"))),
+        ),
+    ]
 
 
 DELAY_CLAIMS: tuple[Claim, ...] = (
-    *(
-        Claim(
-            f"{NAMED[model]} with learned {path} delays is better than with fixed random ones: {WHERE}",
-            "",
-            _better((_side(f"{path}-learned", model), _side(f"{path}-fixed", model))),
-        )
-        for path in ("recurrent", "input")
-        for model in NAMED
-    ),
-    *(
-        Claim(
-            f"{NAMED[model]} with fixed random {path} delays is better than without delays: {WHERE}",
-            "",
-            _better((_side(f"{path}-fixed", model), _side(BASE, model))),
-        )
-        for path in ("recurrent", "input")
-        for model in NAMED
-    ),
-    *(
-        Claim(
-            f"{path.capitalize()} delays and time constants complement each other, HetSyn with learned delays is "
-            f"better than without and than LIF with: {WHERE}",
-            "",
-            _better(
-                (_side(f"{path}-learned", "hetsyn"), _side(BASE, "hetsyn")),
-                (_side(f"{path}-learned", "hetsyn"), _side(f"{path}-learned", "homneu")),
-            ),
-        )
-        for path in ("recurrent", "input")
-    ),
+    *(claim for experiment, where in WHERE.items() for claim in _claims(experiment, where)),
+    *(claim for path in LEARNED for claim in _against_hetsyn(path)),
 )

@@ -11,6 +11,7 @@ EXPERIMENT_NAMES = (
     "shd",
     "shd-recorded",
     "delays",
+    "delays-series",
     "motion",
     "mnist1d",
     "fractional",

@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from experiments.tasks.delays import Delays, path_of
 from experiments.tasks.lstm import with_equal_lstm
-from experiments.tasks.task import Figure, MissingData, Shape, epoch_indices
+from experiments.tasks.task import LATER, Figure, MissingData, Shape, epoch_indices
 from hetsyn_client.extras import install_command
 from hetsyn_model.level_crossing import LevelCrossingSpec
 from hetsyn_model.rollout import Rollout
@@ -79,11 +80,13 @@ class Mnist1dSpec:
         hidden: neurons of each layer.
         levels: of the encoder.
         counted_steps: last steps, which count for the decision.
+        delays: path on which each unit has one delay, see :func:`experiments.tasks.delays.path_of`.
     """
 
     hidden: tuple[int, ...] = (64,)
     levels: int = 16
     counted_steps: int = 10
+    delays: Delays = field(default="none", metadata=LATER)
 
 
 def _shape(spec: Mnist1dSpec) -> Shape:
@@ -101,6 +104,8 @@ def _shape(spec: Mnist1dSpec) -> Shape:
         adaptation_strength=0.05,
         fixed_reset=True,
         features=1,
+        input_path=path_of(spec.delays, "input"),
+        recurrent_path=path_of(spec.delays, "recurrent"),
     )
 
 

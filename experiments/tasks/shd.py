@@ -19,10 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from experiments.tasks.delays import Delays, path_of
 from experiments.tasks.task import LATER, Figure, MissingData, Shape, epoch_indices
 from hetsyn_model.encoder import EncoderSpec
 from hetsyn_model.rollout import Rollout
-from hetsyn_model.spec import DecisionSpec, PathSpec, SurrogateSpec
+from hetsyn_model.spec import DecisionSpec, SurrogateSpec
 from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.data import (
     SHD_BIN_S,
@@ -39,8 +40,6 @@ from hetsyn_model.training.voices.digits import KEYS
 from hetsyn_model.training.voices.shd import TEST_FILE, TRAIN_FILE
 
 VALIDATION_TURNS = 6  # every sixth speaker validates, another sixth with the next seed
-Delays = Literal["none", "recurrent-learned", "recurrent-fixed", "input-learned", "input-fixed"]
-LONGEST_DELAY_STEPS = 24  # one number of state a unit; 96 ms
 ShdSource = Literal["synthesised", "recorded", "drawn"]
 
 
@@ -58,7 +57,7 @@ class ShdSpec:
             the mean (5 to 20 steps), and the cross entropy of the sum of softmax.
         whole_file: whether the network is trained on all speakers of the training file; every tenth recording of these
             then "validates", so it must not choose the update.
-        delays: path on which each unit has one delay of up to LONGEST_DELAY_STEPS, learned or fixed at random.
+        delays: path on which each unit has one delay, see :func:`experiments.tasks.delays.path_of`.
     """
 
     data_set: ShdSource = "synthesised"
@@ -68,12 +67,6 @@ class ShdSpec:
     as_paper: bool = field(default=False, metadata=LATER)
     whole_file: bool = field(default=False, metadata=LATER)
     delays: Delays = field(default="none", metadata=LATER)
-
-    def path(self, name: Literal["input", "recurrent"]) -> PathSpec:
-        """The delays of a path."""
-        if not self.delays.startswith(name):
-            return PathSpec()
-        return PathSpec(LONGEST_DELAY_STEPS, learn_delays=self.delays.endswith("learned"))
 
     @property
     def steps(self) -> int:
@@ -181,8 +174,8 @@ class Shd:
             dropout=self.spec.dropout,
             fixed_reset=self.spec.as_paper,
             weights="fan-in" if self.spec.as_paper else "fluctuation",
-            input_path=self.spec.path("input"),
-            recurrent_path=self.spec.path("recurrent"),
+            input_path=path_of(self.spec.delays, "input"),
+            recurrent_path=path_of(self.spec.delays, "recurrent"),
         )
 
     @property

@@ -1,0 +1,41 @@
+"""Delays in the plans: on the path that a condition names, learned or fixed; wide networks have HetSyn's size."""
+
+from __future__ import annotations
+
+import pytest
+
+from experiments.catalog import EXPERIMENTS
+from experiments.catalog.delays import LEARNED, WIDE
+from experiments.catalog.matched import untrained
+from experiments.runs.plan import BASE
+from experiments.tasks.delays import LONGEST_DELAY_STEPS
+from experiments.tasks.neurons import parameter_count
+from hetsyn_model.training.schedule import DelayTraining
+
+
+@pytest.mark.parametrize("name", ["delays", "delays-series"])
+def test_a_condition_has_the_delays_that_it_names(name: str) -> None:
+    experiment = EXPERIMENTS[name]()
+    for condition in experiment.conditions:
+        spec = untrained(experiment.task, condition.task_spec, "homneu", recurrent=True)
+        paths = {"input": spec.input_path, "recurrent": spec.recurrent_path}
+        delayed = {path: value for path, value in paths.items() if value.max_delay_steps}
+        assert set(delayed) == {path for path in paths if path in condition.name}
+        for path in delayed.values():
+            assert path.max_delay_steps == LONGEST_DELAY_STEPS
+            assert path.learn_delays == ("learned" in condition.name)
+
+
+@pytest.mark.parametrize("path", LEARNED)
+def test_a_wide_network_has_as_many_trained_values_as_hetsyn(path: str) -> None:
+    experiment = EXPERIMENTS["delays-series"]()
+    goal = parameter_count(untrained(experiment.task, experiment.condition(BASE).task_spec, "hetsyn", recurrent=True))
+    wide = experiment.condition(f"{WIDE}-{path}")
+    size = parameter_count(untrained(experiment.task, wide.task_spec, "homneu", recurrent=True))
+    assert 0.95 * goal < size <= goal
+
+
+def test_learned_delays_can_cross_their_range() -> None:
+    how = EXPERIMENTS["delays-series"]().training
+    falling = 0.5  # the mean of the rate's cosine
+    assert falling * DelayTraining().rate * how.updates > LONGEST_DELAY_STEPS
