@@ -5,12 +5,15 @@ of the speaker that it was trained without, in the bank form of an export. White
 level below the mean power of the word; the silence that ends a session follows without it. The telephone passes 300 to
 3,400 Hz and nothing else. The interval is Student's, 95%, over the speakers. To choose a setting, look at the
 validation loss: the mean of -log p over validation takes of the speakers that a network was trained on.
+
+With several ``--runs``, each speaker also gets the runs that hear the four others best: a choice by others than those
+who judge it. It is not wholly nested, because the networks that the others judge were trained on that speaker.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,12 +24,14 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.plots import pyplot, save
 from experiments.claims.statistics import t_interval
 from hetsyn_model.encoder import EncoderSpec
 from hetsyn_model.quiet import quiet_steps
 from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.config import load_config
 from hetsyn_model.training.data import Recording
+from hetsyn_model.training.examples import Examples
 from hetsyn_model.training.front import AudioFront
 from hetsyn_model.training.labelled import classify
 from hetsyn_model.training.prepared import prepare
@@ -36,6 +41,7 @@ TELEPHONE_HZ = (300.0, 3_400.0)
 NOISE_DB = (20, 10, 5)
 QUICK_TAKES = 5
 PREFIX = "without-"
+MENTIONED_PERCENT = 3  # of a confusion that the plot writes out
 
 Audio = NDArray[np.float32]
 Change = Callable[[Audio, int, np.random.Generator], Audio]  # of samples at a rate
@@ -43,22 +49,73 @@ Change = Callable[[Audio, int, np.random.Generator], Audio]  # of samples at a r
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--data", type=Path, required=True, help="folder of digit_speaker_take.wav")
-    command.add_argument("--runs", type=Path, required=True, help="of `hetsyn train DATA --leave-one-out`")
+    command.add_argument(
+        "--runs",
+        type=_runs,
+        required=True,
+        action="append",
+        metavar="[NAME=]DIR",
+        help="of `hetsyn train DATA --leave-one-out`; several are compared",
+    )
     command.add_argument("--quiet-s", type=float, help="a stream begins after so much silence; default: as trained")
     command.add_argument("--conditions", nargs="+", choices=list(CONDITIONS), help="default: all")
+    command.add_argument("--plot", type=Path, help="where a PNG of the first runs' confusions goes")
+
+
+def _runs(given: str) -> tuple[str, Path]:
+    name, separator, folder = given.rpartition("=")
+    path = Path(folder)
+    return (name if separator else path.name, path)
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(1)
+    named = dict(arguments.runs)
+    if len(named) < len(arguments.runs):
+        raise SystemExit("--runs: two have one name: write NAME=DIR")
+    examples = read(arguments.data, load_config("speech-digits"))
+    results = {"runs": {name: _judge(folder, examples, arguments) for name, folder in named.items()}}
+    if len(named) > 1:
+        results["chosen"] = chosen_by_others({name: found["speakers"] for name, found in results["runs"].items()})
+    _print(results)
+    if arguments.plot is not None:
+        _plot(next(iter(results["runs"].values())), arguments.plot)
+    return results
+
+
+def chosen_by_others(accuracies: Mapping[str, Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, Any]]:
+    """For each speaker, the runs with the best mean over the other speakers in the first condition.
+
+    Args:
+        accuracies: by runs, speaker and condition.
+
+    Returns:
+        The name of the runs and their accuracy on the speaker, by speaker; none where a run lacks a speaker.
+    """
+    first, *more = accuracies.values()
+    if any(set(each) != set(first) for each in more) or len(first) < 2:
+        return {}
+    condition = next(iter(next(iter(first.values()))))
+    chosen = {}
+    for speaker in first:
+        best = max(
+            accuracies,
+            key=lambda name: sum(each[condition] for other, each in accuracies[name].items() if other != speaker),
+        )
+        chosen[speaker] = {"runs": best, condition: accuracies[best][speaker][condition]}
+    return chosen
+
+
+def _judge(runs: Path, examples: Examples, arguments: argparse.Namespace) -> dict[str, Any]:
+    """All networks of a leave-one-out run on the speakers that they have not heard."""
     config = load_config("speech-digits")
-    examples = read(arguments.data, config)
     chosen = arguments.conditions or list(CONDITIONS)
     speakers: dict[str, dict[str, float]] = {}
     losses: dict[str, float] = {}
     confusion = {name: np.zeros((len(examples.labels),) * 2, np.int64) for name in chosen}
-    folders = sorted(arguments.runs.glob(f"{PREFIX}*/best.pt"))
+    folders = sorted(runs.glob(f"{PREFIX}*/best.pt"))
     if not folders:
-        raise SystemExit(f"{arguments.runs}: has no {PREFIX}SPEAKER/best.pt: give the --out of --leave-one-out")
+        raise SystemExit(f"{runs}: has no {PREFIX}SPEAKER/best.pt: give the --out of --leave-one-out")
     for path in folders:
         speaker = path.parent.name.removeprefix(PREFIX)
         items = [item for item in examples.items if isinstance(item, Recording) and item.group == speaker]
@@ -83,15 +140,13 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             labels, _ = classify(saved.network, front, changed, saved.tail_steps)
             np.add.at(confusion[name], (truth, labels.numpy()), 1)
             speakers[speaker][name] = float((labels.numpy() == truth).mean())
-    results = {
+    return {
         "speakers": speakers,
         "conditions": {name: _summary([each[name] for each in speakers.values()]) for name in chosen},
         "validation_loss": losses,
         "labels": list(examples.labels),
         "confusion": {name: matrix.tolist() for name, matrix in confusion.items()},
     }
-    _print(results)
-    return results
 
 
 def _loss(saved: Checkpoint, front: AudioFront, items: Sequence[Recording]) -> float:
@@ -148,16 +203,29 @@ CONDITIONS: dict[str, Change] = {
 
 
 def _print(results: dict[str, Any]) -> None:
+    console = Console()
+    for name, found in results["runs"].items():
+        _print_runs(console, name, found)
+    if results.get("chosen"):
+        condition = next(key for key in next(iter(results["chosen"].values())) if key != "runs")
+        table = Table("left out", "runs that hear the others best", condition, title="chosen by the others")
+        for speaker, each in results["chosen"].items():
+            table.add_row(speaker, each["runs"], f"{each[condition]:.1%}")
+        mean = np.mean([each[condition] for each in results["chosen"].values()])
+        table.add_row("mean", "", f"{mean:.1%}", style="bold")
+        console.print(table)
+
+
+def _print_runs(console: Console, title: str, results: dict[str, Any]) -> None:
     speakers, conditions = results["speakers"], results["conditions"]
     losses = results["validation_loss"]
-    table = Table("left out", *conditions, "validation loss")
+    table = Table("left out", *conditions, "validation loss", title=title)
     for speaker, accuracies in speakers.items():
         table.add_row(speaker, *(f"{accuracies[name]:.1%}" for name in conditions), f"{losses[speaker]:.3f}")
     means = [f"{each['mean']:.1%}" for each in conditions.values()]
     table.add_row("mean", *means, f"{np.mean(list(losses.values())):.3f}", style="bold")
     intervals = [f"{each['low']:.1%} to {each['high']:.1%}" if "low" in each else "-" for each in conditions.values()]
     table.add_row("95%", *intervals)
-    console = Console()
     console.print(table)
     labels = results["labels"]
     for name, rows in results["confusion"].items():
@@ -167,3 +235,25 @@ def _print(results: dict[str, Any]) -> None:
         said = [(labels[index // len(labels)], labels[index % len(labels)], matrix.flat[index]) for index in worst]
         text = ", ".join(f"{truth} as {heard} ({count})" for truth, heard, count in said if count)
         console.print(f"{name}: {text or 'no errors'}", highlight=False)
+
+
+def _plot(results: dict[str, Any], path: Path) -> None:
+    """The confusions of every condition, in percent of what was said."""
+    plt = pyplot()
+    figure, panels = plt.subplots(
+        1, len(results["confusion"]), figsize=(3.1 * len(results["confusion"]), 3.4), layout="constrained"
+    )
+    labels = results["labels"]
+    for axes, (name, rows) in zip(np.atleast_1d(panels), results["confusion"].items(), strict=True):
+        counts = np.array(rows, np.float64)
+        percent = 100 * counts / counts.sum(axis=1, keepdims=True).clip(min=1)
+        axes.imshow(percent, cmap="Greys", vmin=0, vmax=100)
+        for row, column in np.argwhere(percent >= MENTIONED_PERCENT):
+            colour = "white" if percent[row, column] > 50 else "black"
+            axes.text(column, row, f"{percent[row, column]:.0f}", ha="center", va="center", fontsize=6, color=colour)
+        axes.set_title(name, fontsize=9)
+        axes.set_xticks(range(len(labels)), labels, rotation=90, fontsize=7)
+        axes.set_yticks(range(len(labels)), labels, fontsize=7)
+        axes.set_xlabel("heard", fontsize=8)
+    np.atleast_1d(panels)[0].set_ylabel("said", fontsize=8)
+    save(figure, path)

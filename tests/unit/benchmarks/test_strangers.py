@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.strangers import CONDITIONS, add_arguments, run
+from benchmarks.strangers import CONDITIONS, add_arguments, chosen_by_others, run
 from hetsyn_model.training.fitting import fit
 from tests.support.words import write_words
 
@@ -40,7 +40,7 @@ def arguments(folder: Path, *more: str) -> argparse.Namespace:
 
 
 def test_each_speaker_is_judged_in_each_condition(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    results = run(arguments(trained))
+    results = run(arguments(trained))["runs"]["runs"]
     assert list(results["speakers"]) == ["ann", "bob"]
     for speaker, loss in results["validation_loss"].items():
         history = json.loads((trained / f"runs/without-{speaker}/metrics.json").read_text())
@@ -63,7 +63,7 @@ def test_the_first_run_tells_as_much_as_its_own_test(trained: Path) -> None:
         out=trained / "runs/without-ann",
     ).test
     assert own is not None
-    found = run(arguments(trained, "--conditions", "clean"))["speakers"]
+    found = run(arguments(trained, "--conditions", "clean"))["runs"]["runs"]["speakers"]
     assert found["ann"]["clean"] == own.bank
 
 
@@ -74,10 +74,37 @@ def test_the_first_run_tells_as_much_as_its_own_test(trained: Path) -> None:
 def test_wrong_folders_are_refused(trained: Path, tmp_path: Path, change: dict[str, Path], sentence: str) -> None:
     given = arguments(trained)
     given.data = write_words(tmp_path / "data", ("zoe",))
-    for name, value in change.items():
-        setattr(given, name, value)
+    given.runs = [("runs", change.get("runs", given.runs[0][1]))]
     with pytest.raises(SystemExit, match=sentence):
         run(given)
+
+
+def test_several_runs_are_told_apart_by_name(trained: Path, tmp_path: Path) -> None:
+    runs = str(trained / "runs")
+    picture = tmp_path / "confusions.png"
+    found = run(
+        arguments(trained, "--runs", f"again={runs}", "--conditions", "clean", "--plot", str(picture), "--quick")
+    )
+    assert list(found["runs"]) == ["runs", "again"]
+    assert found["runs"]["again"] == found["runs"]["runs"]
+    assert {each["runs"] for each in found["chosen"].values()} == {"runs"}, "the first of equals"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(SystemExit, match="two have one name: write NAME=DIR"):
+        run(arguments(trained, "--runs", runs))
+
+
+def test_a_speaker_has_no_say_in_what_is_chosen_for_it() -> None:
+    accuracies = {
+        "one": {"ann": {"clean": 0.9}, "bob": {"clean": 0.5}, "cas": {"clean": 0.6}},
+        "two": {"ann": {"clean": 0.2}, "bob": {"clean": 0.6}, "cas": {"clean": 0.7}},
+    }
+    assert chosen_by_others(accuracies) == {
+        "ann": {"runs": "two", "clean": 0.2},
+        "bob": {"runs": "one", "clean": 0.5},
+        "cas": {"runs": "one", "clean": 0.6},
+    }
+    del accuracies["two"]["cas"]
+    assert chosen_by_others(accuracies) == {}, "not over the same speakers"
 
 
 @pytest.mark.parametrize("decibels", [20, 10, 5])
