@@ -106,13 +106,13 @@ def read_result(folder: Path) -> RunResult | None:
 def add_to_file(results: Iterable[RunResult], path: Path) -> None:
     """Add an experiment's results to its file, one a line, in an order that does not depend on how they came about.
 
-    Other results in the file stay: those of other machines, and of a process that runs another share at the same time.
-    A result replaces one of the same key with another description, a run of an earlier plan.
+    Other results in the file stay: those of other machines, of a process that runs another share at the same time, and
+    of earlier plans, which the report leaves out.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _locked(path.parent):  # from reading to writing
-        by_key = {result.key: result for result in (*read_file(path), *results)}
-        lines = [json.dumps(rounded(vars(by_key[key])), sort_keys=True) for key in sorted(by_key)]
+        kept = {(result.key, identity(result.run)): result for result in (*read_file(path), *results)}
+        lines = [json.dumps(rounded(vars(kept[run])), sort_keys=True) for run in sorted(kept)]
         replace_file(path, ("[\n" + ",\n".join(lines) + "\n]\n").encode())
 
 

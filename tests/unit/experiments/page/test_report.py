@@ -104,12 +104,12 @@ def test_a_part_that_is_run_later_takes_nothing_from_the_kept_file(tmp_path: Pat
     assert [path.name] == [each.name for each in tmp_path.iterdir()]
 
 
-def test_a_run_of_the_same_place_in_a_new_plan_replaces_the_old_one(tmp_path: Path) -> None:
+def test_a_run_of_another_plan_takes_no_place_of_one_of_this_plan(tmp_path: Path) -> None:
     new = made_up("hetsyn", 0.9)
     old = [replace(r, run=r.run | {"training": r.run["training"] | {"updates": 7}}) for r in new]
-    add_to_file(old, tmp_path / "delayed-match.json")
-    add_to_file(new[:1], tmp_path / "delayed-match.json")
-    assert [r.run["training"]["updates"] for r in read_folder(tmp_path)] == [1000, 7, 7]
+    for results in (new, old, new):
+        add_to_file(results, tmp_path / "delayed-match.json")
+    assert [r.run["training"]["updates"] for r in read_folder(tmp_path)] == [1000, 7] * 3
 
 
 def test_processes_that_keep_at_once_lose_nothing(tmp_path: Path) -> None:
