@@ -186,19 +186,26 @@ def _change(group: dict[str, Any], mean: str) -> float:
     return float(group["after"][mean] / group["before"][mean])
 
 
-def _tau_change(result: RunResult, channels: str) -> float:
-    return _change(result.analysis["time_constants"][channels], "log_mean")
+def tau_change(result: RunResult, channels: str, mean: str = "log_mean") -> float:
+    """The mean time constant of the synapses of some channels, after training over before.
+
+    Args:
+        result: of a run whose time constants were analysed.
+        channels: a group of the task's.
+        mean: ``log_mean`` (geometric) or ``median``.
+    """
+    return _change(result.analysis["time_constants"][channels], mean)
 
 
 CUE_CHANGE = Measure(
-    "tau of cue synapses, after over before (geometric means)", lambda result: _tau_change(result, "cue"), "factor"
+    "tau of cue synapses, after over before (geometric means)", lambda result: tau_change(result, "cue"), "factor"
 )
 NOISE_CHANGE = Measure(
-    "tau of noise synapses, after over before (geometric means)", lambda result: _tau_change(result, "noise"), "error"
+    "tau of noise synapses, after over before (geometric means)", lambda result: tau_change(result, "noise"), "error"
 )
 CUE_OVER_NOISE = Measure(
     "change of tau, cue over noise (geometric means)",
-    lambda result: _tau_change(result, "cue") / _tau_change(result, "noise"),
+    lambda result: tau_change(result, "cue") / tau_change(result, "noise"),
     "factor",
 )
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from experiments.claims import statistics
+from experiments.claims import statistics, wording
 from experiments.claims.groups import Results
 from experiments.claims.measures import Measure, Unit
 from experiments.claims.needed import Open
@@ -75,11 +75,23 @@ class Pair:
         reached_a, reached_b = self.a.measure.is_reached, self.b.measure.is_reached
         return any(not (reached_a(a) or reached_b(b)) for a, b in zip(self.runs_a, self.runs_b, strict=True))
 
+    @property
+    def margin(self) -> float:
+        """Within which two sides are the same; of growths, that of the larger error that they start from."""
+        starts = [
+            _mean(side.measure, since)
+            for side, since in ((self.a, self.since_a), (self.b, self.since_b))
+            if since is not None
+        ]
+        if self.unit == "mse" and starts:
+            return (SAME_FACTOR - 1) * max(starts)
+        return MARGIN.get(self.unit, 0.0)
+
     def relation(self, alpha: float, same_alpha: float) -> Relation:
         return relation(
             self.differences,
             alpha,
-            margin=MARGIN.get(self.unit, 0.0),
+            margin=self.margin,
             same_alpha=same_alpha,
             resolution=self.resolution,
             at_ceiling=self.at_ceiling,
@@ -91,11 +103,15 @@ class Pair:
             text += f", by signed ranks p = {statistics.signed_rank_test(self.differences):.2g}"
         return text
 
+    def found_text(self, alpha: float) -> str:
+        """The smallest difference that these seeds find with 80% power."""
+        return found_text(self.differences, alpha, self.unit, self.resolution)
+
     def to_decide(self, alpha: float) -> Open:
         """What shows a difference, or that there is none to speak of, whichever takes fewer seeds."""
         effect, spread = fmean(self.differences), statistics.deviation(self.differences, self.resolution)
         different = statistics.seeds_for_difference(effect, spread, alpha)
-        same = statistics.seeds_for_equivalence(effect, spread, MARGIN.get(self.unit, 0.0), alpha)
+        same = statistics.seeds_for_equivalence(effect, spread, self.margin, alpha)
         seeds = min((found for found in (different, same) if found is not None), default=None)
         return Open(seeds, self.groups, ends_claim=effect <= 0 or (same is not None and seeds == same))
 
@@ -105,6 +121,12 @@ class Pair:
         if abs(effect) < margin:
             return statistics.seeds_for_equivalence(effect, spread, margin)
         return statistics.seeds_for_difference(abs(effect) - margin, spread, 2 * ALPHA)
+
+
+def found_text(values: Sequence[float], alpha: float, unit: Unit, resolution: float) -> str:
+    """The smallest difference of a mean that so many values find with 80% power, if they spread as these do."""
+    spread = statistics.deviation(values, resolution)
+    return wording.found_text(statistics.found_difference(len(values), spread, alpha), unit)
 
 
 def scores(measure: Measure, runs: Sequence[RunResult], since: Sequence[RunResult] | None) -> list[float]:

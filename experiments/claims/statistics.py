@@ -14,7 +14,7 @@ from functools import lru_cache
 from statistics import fmean, stdev
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 ALPHA = 0.05
 POWER = 0.8
@@ -151,12 +151,29 @@ def seeds_for_difference(effect: float, spread: float, alpha: float) -> int | No
     """
     if effect == 0 or not spread > 0:
         return None
+    return _fewest(lambda seeds: _t_power(abs(effect) / spread, seeds, alpha), MOST_RUNS)
 
-    def power(seeds: int) -> float:
-        critical = stats.t.ppf(1 - alpha / 2, seeds - 1)
-        return float(stats.nct.sf(critical, seeds - 1, abs(effect) / spread * math.sqrt(seeds)))
 
-    return _fewest(power, MOST_RUNS)
+def found_difference(seeds: int, spread: float, alpha: float) -> float:
+    """The mean difference that a t test of so many seeds finds, in its direction, with 80% power.
+
+    Args:
+        seeds: at least two.
+        spread: the standard deviation of the differences.
+        alpha: of the two-sided test.
+    """
+    if not spread > 0:
+        return 0.0
+    high = 1.0
+    while _t_power(high, seeds, alpha) < POWER:
+        high *= 2
+    return spread * float(optimize.brentq(lambda effect: _t_power(effect, seeds, alpha) - POWER, 0.0, high))
+
+
+def _t_power(effect: float, seeds: int, alpha: float) -> float:
+    """The power of a t test for an effect in standard deviations, in its direction."""
+    critical = stats.t.ppf(1 - alpha / 2, seeds - 1)
+    return float(stats.nct.sf(critical, seeds - 1, effect * math.sqrt(seeds)))
 
 
 def seeds_for_equivalence(effect: float, spread: float, margin: float, alpha: float = ALPHA) -> int | None:
@@ -181,15 +198,28 @@ def runs_for_rates(rate: float, other_rate: float, alpha: float) -> int | None:
     if rate == other_rate:
         return None
     high, low = max(rate, other_rate), min(rate, other_rate)
+    return _fewest(lambda runs: _fisher_power(high, low, runs, runs, alpha), MOST_FISHER_RUNS)
 
-    def power(runs: int) -> float:
-        counts = np.arange(runs + 1)
-        more, fewer = counts[:, None], counts[None, :]
-        p = stats.hypergeom.sf(more - 1, 2 * runs, more + fewer, runs)
-        likely = stats.binom.pmf(counts, runs, high)[:, None] * stats.binom.pmf(counts, runs, low)[None, :]
-        return float(likely[2 * p <= alpha].sum())
 
-    return _fewest(power, MOST_FISHER_RUNS)
+@lru_cache
+def found_rate(rate: float, runs: int, other_runs: int, alpha: float) -> float | None:
+    """The highest lower success rate that Fisher's test tells from a rate with 80% power, in whole percent.
+
+    None where even a rate of 0 is not told from it.
+    """
+    below = range(math.ceil(100 * rate))
+    return next(
+        (low / 100 for low in reversed(below) if _fisher_power(rate, low / 100, runs, other_runs, alpha) >= POWER), None
+    )
+
+
+def _fisher_power(high: float, low: float, runs: int, other_runs: int, alpha: float) -> float:
+    """The power of Fisher's test to find the higher rate higher."""
+    counts, others = np.arange(runs + 1), np.arange(other_runs + 1)
+    more, fewer = counts[:, None], others[None, :]
+    p = stats.hypergeom.sf(more - 1, runs + other_runs, more + fewer, runs)
+    likely = stats.binom.pmf(counts, runs, high)[:, None] * stats.binom.pmf(others, other_runs, low)[None, :]
+    return float(likely[2 * p <= alpha].sum())
 
 
 def _fewest(power: Callable[[int], float], most: int) -> int | None:

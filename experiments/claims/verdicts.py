@@ -16,7 +16,7 @@ from experiments.claims import statistics
 from experiments.claims.groups import NotYetRun, Results
 from experiments.claims.measures import NotMeasured, plan_of, scored
 from experiments.claims.needed import Open, needed
-from experiments.claims.pairs import Pair, scores
+from experiments.claims.pairs import Pair, found_text, scores
 from experiments.claims.relations import ClaimVerdict, Relation, all_better, same_within
 from experiments.claims.rules import (
     SUCCESS,
@@ -49,6 +49,7 @@ class Finding:
         figures: of the groups, as mean and standard deviation over seeds; or why nothing was judged.
         intervals: of the differences.
         verdict: the outcome.
+        found: the smallest differences that are found with 80% power.
         needed: seeds for 80% power at the effect seen; empty where the verdict stands.
         hours: core hours of those of these seeds, or of the planned ones, that have not run; 0 where nobody knows.
     """
@@ -58,6 +59,7 @@ class Finding:
     figures: str
     intervals: str
     verdict: ClaimVerdict
+    found: str = ""
     needed: str = ""
     hours: float = 0.0
 
@@ -72,6 +74,11 @@ def _seeds(count: int, groups: Iterable[Group]) -> str:
     """A number of seeds, and how many are planned where some of them are still to come."""
     planned = min(map(_planned, groups))
     return f"{count} of {planned}" if count < planned else str(count)
+
+
+def _one_or_each(seeds: Sequence[str]) -> str:
+    """The seeds of all comparisons, once where they are the same."""
+    return seeds[0] if len(set(seeds)) == 1 else ", ".join(seeds)
 
 
 def _planned(group: Group) -> int:
@@ -100,7 +107,7 @@ def _judged(claim: Claim, results: Results) -> Finding:
         groups = groups_of(rule)
         short = [_planned(group) for group in groups if results.count(group) < _planned(group)]
         hours = sum(results.hours_to(group, _planned(group)) for group in groups)
-        return Finding(claim, "", str(error), "", "not yet run", str(max(short, default="")), hours)
+        return Finding(claim, "", str(error), "", "not yet run", "", str(max(short, default="")), hours)
 
 
 def _better(claim: Claim, rule: Better, results: Results) -> Finding:
@@ -113,17 +120,17 @@ def _better(claim: Claim, rule: Better, results: Results) -> Finding:
     sides = _widest(pairs)
     seeds = [_seeds(len(pair.runs_a), (*pair.a.groups, *pair.b.groups)) for pair in pairs]
     is_one_against_all = len({a for a, _ in rule.comparisons}) == 1
+    names = [_name(pair.b) if is_one_against_all else f"{_name(pair.a)} over {_name(pair.b)}" for pair in pairs]
     return Finding(
         claim,
-        seeds[0] if len(set(seeds)) == 1 else ", ".join(seeds),
+        _one_or_each(seeds),
         ", ".join(_spread(side, *runs) for side, runs in sides.items()),
         "; ".join(
-            (_name(pair.b) if is_one_against_all else f"{_name(pair.a)} over {_name(pair.b)}")
-            + f" {pair.interval_text(1 - alpha)}"
-            + (f", {said}" if said in ("same", "ceiling") else "")
-            for pair, alpha, said in zip(pairs, alphas, relations, strict=True)
+            f"{name} {pair.interval_text(1 - alpha)}" + (f", {said}" if said in ("same", "ceiling") else "")
+            for name, pair, alpha, said in zip(names, pairs, alphas, relations, strict=True)
         ),
         verdict,
+        "; ".join(f"{name} {pair.found_text(ALPHA / len(pairs))}" for name, pair in zip(names, pairs, strict=True)),
         *needed(verdict, still, statistics.MOST_RUNS, results),
     )
 
@@ -141,9 +148,10 @@ def _more_successes(claim: Claim, rule: MoreSuccesses, results: Results) -> Find
         for said, pair, table in zip(relations, rule.comparisons, tables, strict=True)
         if said == "undecided"
     ]
+    seeds = [_seeds(min(len(runs[group]) for group in pair), pair) for pair in rule.comparisons]
     return Finding(
         claim,
-        _seeds(min(len(found) for found in runs.values()), runs),
+        _one_or_each(seeds),
         ", ".join(_successes(group, *counted) for group, counted in counts.items()),
         "odds ratio: "
         + "; ".join(
@@ -151,6 +159,10 @@ def _more_successes(claim: Claim, rule: MoreSuccesses, results: Results) -> Find
             for (_, other), interval in zip(rule.comparisons, intervals, strict=True)
         ),
         verdict,
+        "; ".join(
+            f"{NAMES[other.model]} {_found_rate(table, ALPHA / len(tables))}"
+            for (_, other), table in zip(rule.comparisons, tables, strict=True)
+        ),
         *needed(verdict, still, statistics.MOST_FISHER_RUNS, results),
     )
 
@@ -170,6 +182,12 @@ def _rates_to_decide(groups: tuple[Group, Group], table: tuple[int, int, int, in
         return Open(statistics.RUNS_AT_CEILING, groups, ends_claim=True)
     rates = won / runs, other_won / other_runs
     return Open(statistics.runs_for_rates(*rates, alpha), groups, ends_claim=rates[0] < rates[1])
+
+
+def _found_rate(table: tuple[int, int, int, int], alpha: float) -> str:
+    won, runs, _, other_runs = table
+    rate = statistics.found_rate(won / runs, runs, other_runs, alpha)
+    return "none" if rate is None else f"{rate:.0%}"
 
 
 def _successes(group: Group, successes: int, runs: int) -> str:
@@ -193,6 +211,7 @@ def _beyond(claim: Claim, rule: Beyond, results: Results) -> Finding:
         _spread(side, found),
         mean_text(interval, rule.goal, unit),
         verdict,
+        found_text(over, ALPHA, unit, resolution),
         *needed(verdict, [Open(seeds, tuple(groups_of(rule)))], statistics.MOST_RUNS, results),
     )
 
@@ -218,6 +237,7 @@ def _within(claim: Claim, rule: Within, results: Results) -> Finding:
         _spread(side, found),
         mean_text(interval, (rule.low + rule.high) / 2, unit),
         verdict,
+        found_text(over, 2 * ALPHA, unit, resolution),
         *needed(verdict, [Open(seeds, tuple(groups_of(rule)))], statistics.MOST_RUNS, results),
     )
 
@@ -234,6 +254,7 @@ def _same(claim: Claim, rule: Same, results: Results) -> Finding:
         f"{_spread(pair.a, pair.runs_a)}, {_spread(pair.b, pair.runs_b)}",
         pair.interval_text(1 - 2 * ALPHA),
         verdict,
+        pair.found_text(2 * ALPHA),
         *needed(verdict, [Open(seeds, tuple(groups_of(rule)))], statistics.MOST_RUNS, results),
     )
 

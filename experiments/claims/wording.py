@@ -9,6 +9,8 @@ from statistics import fmean, stdev
 from experiments.claims.measures import Unit, scored, unscored
 from experiments.claims.statistics import Interval
 
+DIGITS: dict[Unit, int] = {"updates": 0, "mse": 4}  # after the point; of others one
+
 
 def interval_text(interval: Interval, unit: Unit) -> str:
     """A difference with its interval; of logarithms as a factor."""
@@ -18,9 +20,15 @@ def interval_text(interval: Interval, unit: Unit) -> str:
     if unit in ("error", "factor"):
         middle, low, high = (three_digits(math.exp(end)) for end in ends)
         return f"x {middle} ({low} to {high})"
-    digits = {"updates": 0, "mse": 4}.get(unit, 1)
-    middle, low, high = (f"{end:+.{digits}f}" for end in ends)
+    middle, low, high = (f"{end:+.{DIGITS.get(unit, 1)}f}" for end in ends)
     return f"{middle} ({low} to {high})"
+
+
+def found_text(difference: float, unit: Unit) -> str:
+    """The smallest difference that is found; of logarithms as a factor."""
+    if unit in ("error", "factor"):
+        return f"x {three_digits(math.exp(difference))}"
+    return f"{difference:.{DIGITS.get(unit, 1)}f}"
 
 
 def mean_text(over: Interval, goal: float, unit: Unit) -> str:

@@ -17,7 +17,7 @@ from experiments.runs.results import RunResult
 SCALED = (
     "Not in the paper: HetSyn alone, on `vision-rows` with 64 and 32 neurons and 800 updates of 64 images. A network "
     "is trained through a bank of K decays, or in the exact form. Then it is judged with banks of every size and in "
-    "the exact form, on all 10,000 test images. There are five seeds, three in the exact form. All networks have the "
+    "the exact form, on all 10,000 test images. Five seeds are planned, three in the exact form. All networks have the "
     "learning rate 5e-3 and time constants around 4 steps at first. The decays have one of two learning rates. "
     "The rules of its claims stood before its runs."
 )

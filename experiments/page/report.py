@@ -18,7 +18,7 @@ from experiments.claims.by_epoch import by_epoch_table
 from experiments.claims.measures import plan_of
 from experiments.claims.resonance_claims import ABOUT_RESONANCE
 from experiments.claims.tables import table
-from experiments.claims.wording import number, spread
+from experiments.claims.wording import number, spread, three_digits
 from experiments.page import figures
 from experiments.page.bank_tables import SCALED as BANK_SIZE_SCALED
 from experiments.page.bank_tables import bank_table, size_section, weights_table
@@ -315,7 +315,7 @@ def _tau_table(results: Sequence[RunResult], step_s: float) -> str:
     for group in results[0].analysis["time_constants"]:
         change = [r.analysis["time_constants"][group] for r in results]
         cells_ = [
-            f"{1e3 * step_s * fmean(c[when][which] for c in change):.0f}"
+            three_digits(1e3 * step_s * fmean(c[when][which] for c in change))
             for which in ("median", "log_mean")
             for when in ("before", "after")
         ]

@@ -15,6 +15,8 @@ from experiments.claims.statistics import (
     Interval,
     equivalence_test,
     fisher_test,
+    found_difference,
+    found_rate,
     holm,
     odds_interval,
     rate_interval,
@@ -196,6 +198,26 @@ def test_so_many_runs_have_80_percent_power() -> None:
     ]
     assert powers[0] < 0.8 <= powers[1]
     assert runs_for_rates(0.0, 0.4, 0.05) == runs
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.05 / 3])
+def test_what_so_many_seeds_find_needs_so_many_seeds(alpha: float) -> None:
+    for seeds in (3, 10, 35, 200):
+        difference = found_difference(seeds, 2.0, alpha)
+        assert seeds_for_difference(1.0001 * difference, 2.0, alpha) == seeds
+        assert seeds_for_difference(0.9999 * difference, 2.0, alpha) == seeds + 1
+    assert found_difference(10, 0.0, alpha) == 0.0
+
+
+def test_the_rate_that_so_many_runs_tell_from_another() -> None:
+    rate = found_rate(1.0, 35, 35, 0.05 / 3)
+    assert rate is not None
+    assert runs_for_rates(1.0, rate, 0.05 / 3) <= 35 < runs_for_rates(1.0, rate + 0.01, 0.05 / 3)  # type: ignore[operator]
+    fewer = found_rate(1.0, 35, 10, 0.05 / 3)
+    assert fewer is not None
+    assert fewer < rate
+    assert found_rate(0.1, 35, 35, 0.05) is None, "not even a rate of 0"
+    assert found_rate(0.0, 35, 35, 0.05) is None
 
 
 def test_four_looks_find_an_effect_that_is_none_in_16_percent() -> None:

@@ -45,7 +45,7 @@ def test_the_page_is_the_same_again_and_says_what_is_missing(tmp_path: Path) -> 
     assert {f"delayed-match-paper-{what}.png" for what in ("learning-recurrent", "success-recurrent", "delay")} <= set(
         pictures
     )
-    assert "| 40 ms | 3 | +275% | -50% | 10.0 ± 0.0% | 99.8 ± 0.1% | 70.0 ± 0.0% |" in page
+    assert "| 40 ms | 3 | +275% | +275% | -50% | -50% | 10.0 ± 0.0% | 99.8 ± 0.1% | 70.0 ± 0.0% |" in page
 
 
 def test_the_papers_figures_of_pattern_generation(tmp_path: Path) -> None:

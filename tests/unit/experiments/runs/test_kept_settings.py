@@ -15,7 +15,11 @@ from experiments.runs.runner import chosen_by_search
 @pytest.mark.parametrize("name", list(EXPERIMENTS))
 def test_final_runs_have_the_settings_that_the_search_chose(name: str) -> None:
     experiment = EXPERIMENTS[name]()
-    kept = [result for result in read_file(in_checkout(RESULTS, "--results") / f"{name}.json") if belongs(experiment, result.run)]
+    kept = [
+        result
+        for result in read_file(in_checkout(RESULTS, "--results") / f"{name}.json")
+        if belongs(experiment, result.run)
+    ]
     searched = [result for result in kept if "search" in result.run["condition"]]
     for cell in cells(experiment):
         for search in searches(experiment, cell):
