@@ -9,20 +9,21 @@ install: .venv/.installed-all
 demo: .venv/.installed-serving
 	$(BIN)/python examples/demo.py
 
-# Tests run in a process for each core, in four at most: PROCESSES=0 runs them in this one. CI sets
-# COVERAGE=1: then the branch coverage must reach its floors. Tests that need a data set or a GPU's tools are
-# skipped if it is missing, and the coverage may then be too low.
+# Tests run in a process for each core, in four at most: PROCESSES=0 runs them in this one. The slowest are listed at
+# the end, among them the notebook, which should take less than three minutes. CI sets COVERAGE=1: then the branch
+# coverage must reach its floors. Tests that need a data set or a GPU's tools are skipped if it is missing, and the
+# coverage may then be too low.
 PROCESSES ?= auto
-IN_PROCESSES := --numprocesses $(PROCESSES) --maxprocesses 4 --dist loadfile
+PYTEST_OPTIONS := --numprocesses $(PROCESSES) --maxprocesses 4 --dist loadfile --durations 20
 test: install
 ifdef COVERAGE
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(IN_PROCESSES)
+	$(BIN)/coverage run -m pytest $(PYTEST_OPTIONS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --include='service/*' --fail-under=95
 	$(BIN)/coverage report --omit='service/*' --fail-under=90
 else
-	$(BIN)/pytest $(IN_PROCESSES)
+	$(BIN)/pytest $(PYTEST_OPTIONS)
 endif
 
 lint: install
