@@ -41,9 +41,9 @@ most. There one run may weigh as much as all others, so Wilcoxon's signed ranks 
 the interval. Two errors grow alike if they do so within {SAME_FACTOR - 1:.0%} of the larger error that they start from.
 In parentheses is Student's t interval. The comparisons of a claim share an error of {ALPHA:.0%} by Holm's procedure,
 and each interval has the level of its step: {1 - ALPHA / 3:.1%} for the first of three, {1 - ALPHA:.0%} for a single
-one. An accuracy is never taken to be more precise than one test stream, nor a number of updates more than the time between
-two evaluations. A run that never reaches an accuracy counts as one evaluation longer than it was, and two that never
-do are not the same.
+one. An accuracy is never taken to be more precise than one test stream, nor a number of updates more than the time
+between two evaluations. A run that never reaches an accuracy counts as one evaluation longer than it was, and two that
+never do are not the same.
 
 **Success rates** (runs with an accuracy of {SUCCESS:.0%} or more) are compared by Fisher's exact test, as twice its
 one-sided p, with the exact interval of the odds ratio: above 1 means that the first group succeeds more often.

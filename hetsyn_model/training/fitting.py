@@ -115,14 +115,15 @@ def train_prepared(
         prepared: data and description.
         out: folder of the run.
         network: whose weights training starts from and changes; None for random ones.
-        teachers: ``best.pt`` of other runs on the same examples, to learn from besides the labels. The configuration
-            is the same, or one with another contrast, emphasis or other levels of the audio's encoder.
+        teachers: ``best.pt`` of other runs on the same examples, to learn from besides the labels. Steps, classes and
+            decision are the same. Layers, neurons, kernels and delays may differ, and contrast, emphasis and levels of
+            the audio's encoder. A teacher begins a stream as its student does.
         device: to train on.
         callbacks: called as training goes on; an epoch ends with each evaluation.
 
     Raises:
         RunError: the folder holds a run of another configuration.
-        CheckpointFileError: a teacher is not a network of this configuration, or learned from other examples.
+        CheckpointFileError: a teacher hears or answers in another way, or learned from other examples.
         DeviceError: there is no such device.
         ConfigError: the configuration does not fit the network.
     """

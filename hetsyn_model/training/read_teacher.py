@@ -19,6 +19,8 @@ from hetsyn_model.training.teacher import Teacher
 
 # what an encoder has in common with that of a teacher, so that a recording is varied once for both
 SAME_FRAMES = ("sample_rate_hz", "step_samples", "window_samples", "bands", "low_hz", "high_hz")
+# what a network has in common with a teacher; layers, neurons, kernels, delays and the quiet before a stream may differ
+SAME_ANSWERS = ("input_kind", "channels", "step_s", "outputs", "decision")
 
 
 def read_teacher(path: Path, prepared: Prepared) -> Teacher[Any]:
@@ -29,7 +31,7 @@ def read_teacher(path: Path, prepared: Prepared) -> Teacher[Any]:
         prepared: data and description of the student.
 
     Raises:
-        CheckpointFileError: it is a network of another configuration, or learned from other examples.
+        CheckpointFileError: it hears or answers in another way than its student, or learned from other examples.
     """
     checkpoint, front = Checkpoint.load(path), prepared.front
     if checkpoint.config is not None and checkpoint.config["split"] != prepared.config.to_dict()["split"]:
@@ -44,9 +46,13 @@ def read_teacher(path: Path, prepared: Prepared) -> Teacher[Any]:
     own = None
     if checkpoint.encoder != front.spec:
         own = _other_front(path, checkpoint.encoder, prepared)
-    heard = replace(prepared.spec, channels=(own or front).channels)
-    if checkpoint.network.spec != heard or checkpoint.quiet_steps != front.quiet_steps:
-        raise CheckpointFileError(f"{path}: was trained with other settings, so it cannot be a teacher")
+    pupil = replace(prepared.spec, channels=(own or front).channels)
+    for name in SAME_ANSWERS:
+        asked, given = getattr(pupil, name), getattr(checkpoint.network.spec, name)
+        if asked != given:
+            raise CheckpointFileError(
+                f"{path}: its {name} is {given}, its student's {asked}, so it cannot be a teacher: give both the same"
+            )
     _check_examples(path, prepared)
     return Teacher(checkpoint.network, own)
 

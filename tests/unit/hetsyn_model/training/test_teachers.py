@@ -111,6 +111,14 @@ def test_a_run_is_a_teacher_for_another_contrast_and_levels(tmp_path: Path) -> N
     fit(data, config=fewer, teachers=[best], out=tmp_path / "levels")
 
 
+def test_a_larger_network_without_a_quiet_start_teaches_a_smaller_one_with_it(tmp_path: Path) -> None:
+    data = tone_folder(tmp_path / "data", 6)
+    fit(data, config=EPOCH | {"network": {"hidden": [12, 6]}}, out=tmp_path / "teacher")
+    quiet = EPOCH | {"training": EPOCH["training"] | {"quiet_s": 0.1}}
+    fit(data, config=quiet, teachers=[tmp_path / "teacher/best.pt"], out=tmp_path / "student")
+    assert Checkpoint.load(tmp_path / "student/best.pt").quiet_steps > 0
+
+
 @pytest.mark.parametrize(
     "encoder", [{"bands": 20}, {"high_hz": 3000.0}, {"step_samples": 120}, {"window_samples": 240}]
 )
