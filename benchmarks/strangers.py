@@ -13,6 +13,7 @@ who judge it. It is not wholly nested, because the networks that the others judg
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -63,9 +64,9 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def _runs(given: str) -> tuple[str, Path]:
-    name, separator, folder = given.rpartition("=")
-    path = Path(folder)
-    return (name if separator else path.name, path)
+    name, separator, folder = given.partition("=")
+    path = Path(folder if separator and not Path(given).exists() else given)
+    return (name if path != Path(given) else path.resolve().name, path)
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -73,14 +74,35 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     named = dict(arguments.runs)
     if len(named) < len(arguments.runs):
         raise SystemExit("--runs: two have one name: write NAME=DIR")
+    if arguments.plot is not None:
+        pyplot()  # before anything is judged
     examples = read(arguments.data, load_config("speech-digits"))
-    results = {"runs": {name: _judge(folder, examples, arguments) for name, folder in named.items()}}
+    networks = {name: _networks(folder, examples) for name, folder in named.items()}
+    results = {"runs": {name: _judge(networks[name], examples, arguments) for name in named}}
     if len(named) > 1:
         results["chosen"] = chosen_by_others({name: found["speakers"] for name, found in results["runs"].items()})
+        if not results["chosen"]:
+            print("nothing is chosen by the others: give runs of the same speakers, two or more", file=sys.stderr)
     _print(results)
     if arguments.plot is not None:
         _plot(next(iter(results["runs"].values())), arguments.plot)
     return results
+
+
+def _networks(runs: Path, examples: Examples) -> dict[str, Checkpoint]:
+    """The networks of a leave-one-out run, by the speaker left out."""
+    paths = sorted(runs.glob(f"{PREFIX}*/best.pt"))
+    if not paths:
+        raise SystemExit(f"{runs}: has no {PREFIX}SPEAKER/best.pt: give the --out of --leave-one-out")
+    found = {path.parent.name.removeprefix(PREFIX): Checkpoint.load(path) for path in paths}
+    for speaker, saved in found.items():
+        if speaker not in {item.group for item in examples.items}:
+            raise SystemExit(f"the data have no recordings of {speaker}: give --data with those of {runs}")
+        if not isinstance(saved.encoder, EncoderSpec):
+            raise SystemExit(f"{runs}: has no networks of sound: give runs of a speech configuration")
+        if saved.network.spec.outputs != len(examples.labels):
+            raise SystemExit(f"{runs}: its networks have other classes than the data: give runs without [others]")
+    return found
 
 
 def chosen_by_others(accuracies: Mapping[str, Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, Any]]:
@@ -106,26 +128,18 @@ def chosen_by_others(accuracies: Mapping[str, Mapping[str, Mapping[str, float]]]
     return chosen
 
 
-def _judge(runs: Path, examples: Examples, arguments: argparse.Namespace) -> dict[str, Any]:
+def _judge(networks: Mapping[str, Checkpoint], examples: Examples, arguments: argparse.Namespace) -> dict[str, Any]:
     """All networks of a leave-one-out run on the speakers that they have not heard."""
     config = load_config("speech-digits")
     chosen = arguments.conditions or list(CONDITIONS)
     speakers: dict[str, dict[str, float]] = {}
     losses: dict[str, float] = {}
     confusion = {name: np.zeros((len(examples.labels),) * 2, np.int64) for name in chosen}
-    folders = sorted(runs.glob(f"{PREFIX}*/best.pt"))
-    if not folders:
-        raise SystemExit(f"{runs}: has no {PREFIX}SPEAKER/best.pt: give the --out of --leave-one-out")
-    for path in folders:
-        speaker = path.parent.name.removeprefix(PREFIX)
+    for speaker, saved in networks.items():
         items = [item for item in examples.items if isinstance(item, Recording) and item.group == speaker]
         if arguments.quick:
             items = [item for item in items if item.take < QUICK_TAKES]
-        if not items:
-            raise SystemExit(f"{arguments.data}: has no recordings of {speaker}: give the data of the runs")
-        saved = Checkpoint.load(path)
-        if not isinstance(saved.encoder, EncoderSpec):
-            raise SystemExit(f"{path}: is no network of sound: give runs of a speech configuration")
+        assert isinstance(saved.encoder, EncoderSpec)
         steps = saved.quiet_steps
         if arguments.quiet_s is not None:
             steps = quiet_steps(arguments.quiet_s, saved.encoder.step_s)

@@ -18,7 +18,7 @@ VOICES_SEEDS, SERIES_SEEDS = 5, 20
 # with a learned time constant a synapse, and with one fixed time constant: only delays are left to tell times apart
 MODELS: tuple[NeuronModel, ...] = ("hetsyn", "homneu")
 LEARNED = tuple(delays for delays in DELAYED if delays.endswith("learned"))
-WIDE = "wide"  # prefix: with as many trained values as HetSyn has
+WIDE = "wide"  # with as many trained values as HetSyn has
 
 
 def delays() -> Experiment:
@@ -55,7 +55,7 @@ def delays_series() -> Experiment:
         plan,
         name="delays-series",
         # candidates as long as the final runs: short ones took settings for HetSyn that are not its best
-        search=SearchPlan((2e-3, 5e-3, 1e-2), (5.0, 20.0), updates=plan.training.updates),
+        search=SearchPlan((5e-3, 1e-2, 2e-2), (2.5, 5.0, 20.0), updates=plan.training.updates),
         conditions=(
             Condition(BASE, base, MODELS, (True,), SERIES_SEEDS),
             *(
@@ -64,8 +64,8 @@ def delays_series() -> Experiment:
                 for path, spec in specs.items()
             ),
             *(
-                Condition(f"{WIDE}-{path}", wide(specs[path]), ("homneu",), (True,), SERIES_SEEDS, own_search=True)
-                for path in LEARNED
+                Condition(name, wide(spec), ("homneu",), (True,), SERIES_SEEDS, own_search=True)
+                for name, spec in {WIDE: base, **{f"{WIDE}-{path}": specs[path] for path in LEARNED}}.items()
             ),
         ),
     )

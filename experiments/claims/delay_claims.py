@@ -71,6 +71,12 @@ def _against_hetsyn(path: Delays) -> list[Claim]:
             "",
             _better("delays-series", ((f"{WIDE}-{path}", "homneu"), (BASE, "hetsyn"))),
         ),
+        Claim(
+            f"LIF with learned {name} delays is better than without, both with as many trained values as HetSyn: "
+            f"{where}",
+            "",
+            _better("delays-series", ((f"{WIDE}-{path}", "homneu"), (WIDE, "homneu"))),
+        ),
     ]
 
 

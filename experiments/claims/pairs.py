@@ -75,23 +75,11 @@ class Pair:
         reached_a, reached_b = self.a.measure.is_reached, self.b.measure.is_reached
         return any(not (reached_a(a) or reached_b(b)) for a, b in zip(self.runs_a, self.runs_b, strict=True))
 
-    @property
-    def margin(self) -> float:
-        """Within which two sides are the same; of growths, that of the larger error that they start from."""
-        starts = [
-            _mean(side.measure, since)
-            for side, since in ((self.a, self.since_a), (self.b, self.since_b))
-            if since is not None
-        ]
-        if self.unit == "mse" and starts:
-            return (SAME_FACTOR - 1) * max(starts)
-        return MARGIN.get(self.unit, 0.0)
-
     def relation(self, alpha: float, same_alpha: float) -> Relation:
         return relation(
             self.differences,
             alpha,
-            margin=self.margin,
+            margin=MARGIN.get(self.unit, 0.0),
             same_alpha=same_alpha,
             resolution=self.resolution,
             at_ceiling=self.at_ceiling,
@@ -103,15 +91,15 @@ class Pair:
             text += f", by signed ranks p = {statistics.signed_rank_test(self.differences):.2g}"
         return text
 
-    def found_text(self, alpha: float) -> str:
-        """The smallest difference that these seeds find with 80% power."""
-        return found_text(self.differences, alpha, self.unit, self.resolution)
+    def found_text(self, alpha: float, margin: float = 0.0) -> str:
+        """The smallest difference that these seeds show to be above a margin, with 80% power."""
+        return found_text(self.differences, alpha, self.unit, self.resolution, margin)
 
     def to_decide(self, alpha: float) -> Open:
         """What shows a difference, or that there is none to speak of, whichever takes fewer seeds."""
         effect, spread = fmean(self.differences), statistics.deviation(self.differences, self.resolution)
         different = statistics.seeds_for_difference(effect, spread, alpha)
-        same = statistics.seeds_for_equivalence(effect, spread, self.margin, alpha)
+        same = statistics.seeds_for_equivalence(effect, spread, MARGIN.get(self.unit, 0.0), alpha)
         seeds = min((found for found in (different, same) if found is not None), default=None)
         return Open(seeds, self.groups, ends_claim=effect <= 0 or (same is not None and seeds == same))
 
@@ -123,10 +111,13 @@ class Pair:
         return statistics.seeds_for_difference(abs(effect) - margin, spread, 2 * ALPHA)
 
 
-def found_text(values: Sequence[float], alpha: float, unit: Unit, resolution: float) -> str:
-    """The smallest difference of a mean that so many values find with 80% power, if they spread as these do."""
+def found_text(values: Sequence[float], alpha: float, unit: Unit, resolution: float, margin: float = 0.0) -> str:
+    """The smallest difference of a mean that so many values show to be above a margin, with 80% power.
+
+    They are taken to spread as these do.
+    """
     spread = statistics.deviation(values, resolution)
-    return wording.found_text(statistics.found_difference(len(values), spread, alpha), unit)
+    return wording.found_text(margin + statistics.found_difference(len(values), spread, alpha), unit)
 
 
 def scores(measure: Measure, runs: Sequence[RunResult], since: Sequence[RunResult] | None) -> list[float]:

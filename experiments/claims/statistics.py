@@ -161,9 +161,12 @@ def found_difference(seeds: int, spread: float, alpha: float) -> float:
         seeds: at least two.
         spread: the standard deviation of the differences.
         alpha: of the two-sided test.
+
+    Returns:
+        The difference; infinite where nothing says how much seeds differ.
     """
     if not spread > 0:
-        return 0.0
+        return math.inf
     high = 1.0
     while _t_power(high, seeds, alpha) < POWER:
         high *= 2

@@ -237,7 +237,7 @@ def _within(claim: Claim, rule: Within, results: Results) -> Finding:
         _spread(side, found),
         mean_text(interval, (rule.low + rule.high) / 2, unit),
         verdict,
-        found_text(over, 2 * ALPHA, unit, resolution),
+        found_text(over, 2 * ALPHA, unit, resolution, margin),
         *needed(verdict, [Open(seeds, tuple(groups_of(rule)))], statistics.MOST_RUNS, results),
     )
 
@@ -254,7 +254,7 @@ def _same(claim: Claim, rule: Same, results: Results) -> Finding:
         f"{_spread(pair.a, pair.runs_a)}, {_spread(pair.b, pair.runs_b)}",
         pair.interval_text(1 - 2 * ALPHA),
         verdict,
-        pair.found_text(2 * ALPHA),
+        pair.found_text(2 * ALPHA, rule.margin),
         *needed(verdict, [Open(seeds, tuple(groups_of(rule)))], statistics.MOST_RUNS, results),
     )
 

@@ -26,9 +26,13 @@ def interval_text(interval: Interval, unit: Unit) -> str:
 
 def found_text(difference: float, unit: Unit) -> str:
     """The smallest difference that is found; of logarithms as a factor."""
+    if math.isinf(difference):
+        return "unknown"
     if unit in ("error", "factor"):
         return f"x {three_digits(math.exp(difference))}"
-    return f"{difference:.{DIGITS.get(unit, 1)}f}"
+    digits = DIGITS.get(unit, 1)
+    text = f"{difference:.{digits}f}"
+    return text if float(text) else f"below {10**-digits:g}"
 
 
 def mean_text(over: Interval, goal: float, unit: Unit) -> str:

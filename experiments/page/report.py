@@ -83,10 +83,13 @@ SCALED = {
     "at random: of the spikes into each layer, or of each hidden layer's own. Every condition is searched apart, with "
     "as many candidates. A delay a unit adds 0.1 or 0.4% to HetSyn's trained values. The rules of its claims stood "
     "before its runs.",
-    "delays-series": "Not in the paper: the same delays on MNIST-1D, with the data and the training of `mnist1d`. A "
-    "delay learns by up to 0.05 steps an update, so 1,400 updates are enough for it to cross its range of 24 steps. A "
-    "series has 40. Every condition is searched apart; candidates are as long as the final runs. `wide` has as many "
-    "trained values as the HetSyn network. The rules of its claims stood before its runs.",
+    "delays-series": "Not in the paper: delays on MNIST-1D, with the data and the training of `mnist1d`. A delay "
+    "learns by up to 0.05 steps an update, so 1,400 updates are enough for it to cross its range. Recurrent delays "
+    "have up to 24 steps. Input delays have up to 8: a spike is late twice, and a series has 40 steps, of which the "
+    "last ten count. Every condition is searched apart, over the weights' rate and the time constant; candidates are "
+    "as long as the final runs. The rate of the delays is not searched. `wide` has as many trained values as the "
+    "HetSyn network. The rules of its claims stood before its runs; a first search with a smaller grid, in which all "
+    "chose its corner, and longer input delays are not kept.",
 } | ABOUT
 INTRODUCTION = """# The paper's experiments
 

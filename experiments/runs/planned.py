@@ -24,10 +24,7 @@ from hetsyn_model.run_folder import RunError
 
 def search_runs(experiment: Experiment, cell: Cell, condition: str = BASE) -> list[RunSpec]:
     """The candidates of a cell, on a condition that has a search of its own or on the base."""
-    search = experiment.search
-    pairs = [(rate, tau) for rate in search.learning_rates for tau in search.tau_steps]
-    if cell.model == "lstm":
-        pairs = [(rate, 1.0) for rate in search.lstm_rates]
+    search, pairs = experiment.search, _candidates(experiment, cell.model)
     if not pairs:
         return []
     training, base = search_training(experiment), experiment.condition(condition)
@@ -49,6 +46,14 @@ def search_runs(experiment: Experiment, cell: Cell, condition: str = BASE) -> li
         for rate, tau in pairs
         for seed in search.repeated(first)
     ]
+
+
+def _candidates(experiment: Experiment, model: NeuronModel) -> list[tuple[float, float]]:
+    """Learning rates and time constants of the first stage."""
+    search = experiment.search
+    if model == "lstm":
+        return [(rate, 1.0) for rate in search.lstm_rates]
+    return [(rate, tau) for rate in search.learning_rates for tau in search.tau_steps]
 
 
 def refinement_runs(
@@ -187,6 +192,8 @@ def belongs(experiment: Experiment, run: Mapping[str, Any]) -> bool:
             training, masked = training_of(experiment, condition), condition.masked_share
         elif run["condition"] == search_name(condition.name):
             training, masked = search_training(experiment), 0.0
+            if (run["learning_rate"], run["tau_steps"]) not in _candidates(experiment, run["model"]):
+                return False
         elif refinement is not None and run["condition"] == refined_name(condition.name):
             training, masked = search_training(experiment, refinement.updates), 0.0
         else:

@@ -11,8 +11,8 @@ DELAYED: tuple[Delays, ...] = tuple(kind for kind in get_args(Delays) if kind !=
 LONGEST_DELAY_STEPS = 24  # one number of state a unit
 
 
-def path_of(delays: Delays, name: Literal["input", "recurrent"]) -> PathSpec:
-    """The delays of a path: up to LONGEST_DELAY_STEPS, learned, or fixed at random."""
+def path_of(delays: Delays, name: Literal["input", "recurrent"], longest_steps: int = LONGEST_DELAY_STEPS) -> PathSpec:
+    """The delays of a path: up to so many steps, learned, or fixed at random."""
     if not delays.startswith(name):
         return PathSpec()
-    return PathSpec(LONGEST_DELAY_STEPS, learn_delays=delays.endswith("learned"))
+    return PathSpec(longest_steps, learn_delays=delays.endswith("learned"))

@@ -33,6 +33,8 @@ from hetsyn_model.training.loss import score_loss
 
 STEPS, CLASSES, STEP_S = 40, 10, 0.01  # the series have no unit of time
 VALIDATION = 500  # of the 4,000
+# a spike is late twice, before the hidden layer and before the readout, and the last ten steps count
+LONGEST_INPUT_DELAY_STEPS = 8
 QUANTILE = 0.01  # of the values beyond the levels, at either end
 
 
@@ -104,7 +106,7 @@ def _shape(spec: Mnist1dSpec) -> Shape:
         adaptation_strength=0.05,
         fixed_reset=True,
         features=1,
-        input_path=path_of(spec.delays, "input"),
+        input_path=path_of(spec.delays, "input", LONGEST_INPUT_DELAY_STEPS),
         recurrent_path=path_of(spec.delays, "recurrent"),
     )
 

@@ -144,7 +144,7 @@ class LabelledData(Generic[T]):
         ]
         for teacher in self.teachers:
             teacher.network.eval()
-            teacher.network.fit_banks(size=how.bank_size, hold=True)
+            teacher.network.fit_banks(hold=True)  # as an export does; its decays may need more than the student's
             teacher.network.to(device)
         self._extra_count = min(len(data.extra), round(how.extra_per_real * len(data.real)))
 

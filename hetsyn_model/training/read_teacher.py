@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from hetsyn_model.bank import BankError
 from hetsyn_model.encoder import EncoderSpec
 from hetsyn_model.level_crossing import AnyEncoderSpec
 from hetsyn_model.run_folder import CONFIGURATION
@@ -54,6 +55,10 @@ def read_teacher(path: Path, prepared: Prepared) -> Teacher[Any]:
                 f"{path}: its {name} is {given}, its student's {asked}, so it cannot be a teacher: give both the same"
             )
     _check_examples(path, prepared)
+    try:
+        checkpoint.network.fit_banks()
+    except BankError as error:
+        raise CheckpointFileError(f"{path}: has no bank to teach with: {error}") from error
     return Teacher(checkpoint.network, own)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks import strangers
 from benchmarks.strangers import CONDITIONS, add_arguments, chosen_by_others, run
 from hetsyn_model.training.fitting import fit
 from tests.support.words import write_words
@@ -69,14 +71,44 @@ def test_the_first_run_tells_as_much_as_its_own_test(trained: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
-    [({"runs": Path("none")}, r"none: has no without-SPEAKER/best\.pt: give"), ({}, "has no recordings of ann: give")],
+    [
+        ({"runs": Path("none")}, r"none: has no without-SPEAKER/best\.pt: give"),
+        ({}, "the data have no recordings of ann: give"),
+    ],
 )
-def test_wrong_folders_are_refused(trained: Path, tmp_path: Path, change: dict[str, Path], sentence: str) -> None:
+def test_wrong_folders_are_refused_before_anything_is_judged(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Path], sentence: str
+) -> None:
+    monkeypatch.setattr(strangers, "classify", None)
     given = arguments(trained)
-    given.data = write_words(tmp_path / "data", ("zoe",))
-    given.runs = [("runs", change.get("runs", given.runs[0][1]))]
+    if not change:
+        given.data = write_words(tmp_path / "data", ("zoe",))
+    given.runs = [*given.runs, ("more", change.get("runs", given.runs[0][1]))]
     with pytest.raises(SystemExit, match=sentence):
         run(given)
+
+
+def test_networks_with_more_classes_than_the_data_are_refused(trained: Path, tmp_path: Path) -> None:
+    given = arguments(trained)
+    digits = tmp_path / "data"
+    digits.mkdir()
+    for path in sorted((trained / "data").glob("*.wav")):
+        if not path.name.startswith("1_"):
+            (digits / path.name).write_bytes(path.read_bytes())
+    given.data = digits
+    with pytest.raises(SystemExit, match=r"have other classes than the data: give runs without \[others\]"):
+        run(given)
+
+
+def test_runs_of_other_speakers_are_not_chosen_among_and_a_name_may_have_any_folder(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fewer = tmp_path / "rate=3"
+    shutil.copytree(trained / "runs/without-ann", fewer / "without-ann")
+    found = run(arguments(trained, "--runs", f"n={fewer}", "--runs", str(fewer), "--conditions", "clean", "--quick"))
+    assert list(found["runs"]) == ["runs", "n", "rate=3"]
+    assert found["chosen"] == {}
+    assert "give runs of the same speakers" in capsys.readouterr().err
 
 
 def test_several_runs_are_told_apart_by_name(trained: Path, tmp_path: Path) -> None:

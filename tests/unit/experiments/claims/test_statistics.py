@@ -206,7 +206,7 @@ def test_what_so_many_seeds_find_needs_so_many_seeds(alpha: float) -> None:
         difference = found_difference(seeds, 2.0, alpha)
         assert seeds_for_difference(1.0001 * difference, 2.0, alpha) == seeds
         assert seeds_for_difference(0.9999 * difference, 2.0, alpha) == seeds + 1
-    assert found_difference(10, 0.0, alpha) == 0.0
+    assert found_difference(10, 0.0, alpha) == math.inf
 
 
 def test_the_rate_that_so_many_runs_tell_from_another() -> None:

@@ -37,5 +37,6 @@ def test_final_runs_have_the_settings_that_the_search_chose(name: str) -> None:
                 assert {_settings(result) for result in finals} == {_settings(best)}, (cell, search)
 
 
-def _settings(result: RunResult) -> tuple[float, float]:
-    return result.run["learning_rate"], result.run["tau_steps"]
+def _settings(result: RunResult) -> tuple[float, float, float]:
+    run = result.run
+    return run["learning_rate"], run["tau_steps"], run["training"]["decay_rate_factor"]
