@@ -88,8 +88,9 @@ SCALED = {
     "have up to 24 steps. Input delays have up to 8: a spike is late twice, and a series has 40 steps, of which the "
     "last ten count. Every condition is searched apart, over the weights' rate and the time constant; candidates are "
     "as long as the final runs. The rate of the delays is not searched. `wide` has as many trained values as the "
-    "HetSyn network. The rules of its claims stood before its runs; a first search with a smaller grid, in which all "
-    "chose its corner, and longer input delays are not kept.",
+    "HetSyn network. The rules of its claims stood before these runs. A first version, with a smaller grid whose "
+    "corner all chose and with longer input delays, had run before; its figures were known when the plan was changed "
+    "and the comparison of `wide` with `wide` was added. They are not kept.",
 } | ABOUT
 INTRODUCTION = """# The paper's experiments
 

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from hetsyn_model import Network
+from hetsyn_model import BankError, Network
+from hetsyn_model.spec import ERROR_BOUND
 from hetsyn_model.training import fit
 from hetsyn_model.training.augment import AugmentSpec, augment_levels
 from hetsyn_model.training.checkpoint import Checkpoint, CheckpointFileError
@@ -115,8 +116,30 @@ def test_a_larger_network_without_a_quiet_start_teaches_a_smaller_one_with_it(tm
     data = tone_folder(tmp_path / "data", 6)
     fit(data, config=EPOCH | {"network": {"hidden": [12, 6]}}, out=tmp_path / "teacher")
     quiet = EPOCH | {"training": EPOCH["training"] | {"quiet_s": 0.1}}
-    fit(data, config=quiet, teachers=[tmp_path / "teacher/best.pt"], out=tmp_path / "student")
+    taught = fit(data, config=quiet, teachers=[tmp_path / "teacher/best.pt"], out=tmp_path / "student")
     assert Checkpoint.load(tmp_path / "student/best.pt").quiet_steps > 0
+    alone = fit(data, config=quiet)
+    weights = zip(taught.network.parameters(), alone.network.parameters(), strict=True)
+    assert any(not torch.equal(with_teacher, without) for with_teacher, without in weights)
+
+
+def test_a_teacher_answers_through_a_bank_as_good_as_an_exported_one() -> None:
+    short, split = replace(TRAIN, epochs=1), LabelledSplit(words(9, 1), [], words(9, 2))
+    teacher: Teacher[Recording] = Teacher(trained(FRONT, words(18, 0), short))
+    (heard,) = LabelledData(FRONT, replace(TRAIN, bank_size=1), split, teachers=[teacher]).teachers
+    assert max(heard.network.kernel_errors().values()) <= ERROR_BOUND
+
+
+def test_a_teacher_without_a_bank_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = tone_folder(tmp_path / "data", 6)
+    fit(data, config=EPOCH, out=tmp_path / "teacher")
+
+    def none_fits(*_: object, **__: object) -> None:
+        raise BankError("no bank of up to 64 decays is good enough")
+
+    monkeypatch.setattr(Network, "fit_banks", none_fits)
+    with pytest.raises(CheckpointFileError, match=r"best\.pt: has no bank to teach with: no bank of up to"):
+        fit(data, config=EPOCH, teachers=[tmp_path / "teacher/best.pt"])
 
 
 @pytest.mark.parametrize(
