@@ -6,6 +6,9 @@ level below the mean power of the word; the silence that ends a session follows 
 3,400 Hz and nothing else. The interval is Student's, 95%, over the speakers. To choose a setting, look at the
 validation loss: the mean of -log p over validation takes of the speakers that a network was trained on.
 
+Networks that also have classes for what is no word (``[others]``) are judged on the words, too: a word that they take
+for none of them is an error, and counted as missed.
+
 With several ``--runs``, each speaker also gets the runs that hear the four others best: a choice by others than those
 who judge it. It is not wholly nested, because the networks that the others judge were trained on that speaker.
 """
@@ -100,9 +103,19 @@ def _networks(runs: Path, examples: Examples) -> dict[str, Checkpoint]:
             raise SystemExit(f"the data have no recordings of {speaker}: give --data with those of {runs}")
         if not isinstance(saved.encoder, EncoderSpec):
             raise SystemExit(f"{runs}: has no networks of sound: give runs of a speech configuration")
-        if saved.network.spec.outputs != len(examples.labels):
-            raise SystemExit(f"{runs}: its networks have other classes than the data: give runs without [others]")
+    words = _words(examples)
+    heard = {saved.labels or words for saved in found.values()}
+    if any(labels[: len(words)] != words for labels in heard):
+        raise SystemExit(f"{runs}: its networks know other words than the data: give --data with those of {runs}")
+    if len(heard) > 1 or any(saved.network.spec.outputs != len(saved.labels or words) for saved in found.values()):
+        raise SystemExit(f"{runs}: its networks have different classes: give runs of one configuration")
     return found
+
+
+def _words(examples: Examples) -> tuple[str, ...]:
+    """The classes of the data, as networks name them."""
+    names = load_config("speech-digits").names
+    return tuple(names.get(label, label) for label in examples.labels)
 
 
 def chosen_by_others(accuracies: Mapping[str, Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, Any]]:
@@ -134,7 +147,9 @@ def _judge(networks: Mapping[str, Checkpoint], examples: Examples, arguments: ar
     chosen = arguments.conditions or list(CONDITIONS)
     speakers: dict[str, dict[str, float]] = {}
     losses: dict[str, float] = {}
-    confusion = {name: np.zeros((len(examples.labels),) * 2, np.int64) for name in chosen}
+    words = _words(examples)
+    heard = next(iter(networks.values())).labels or words
+    confusion = {name: np.zeros((len(words), len(heard)), np.int64) for name in chosen}
     for speaker, saved in networks.items():
         items = [item for item in examples.items if isinstance(item, Recording) and item.group == speaker]
         if arguments.quick:
@@ -156,9 +171,14 @@ def _judge(networks: Mapping[str, Checkpoint], examples: Examples, arguments: ar
             speakers[speaker][name] = float((labels.numpy() == truth).mean())
     return {
         "speakers": speakers,
-        "conditions": {name: _summary([each[name] for each in speakers.values()]) for name in chosen},
+        "conditions": {
+            name: _summary([each[name] for each in speakers.values()])
+            | {"missed": float(confusion[name][:, len(words) :].sum() / confusion[name].sum())}
+            for name in chosen
+        },
         "validation_loss": losses,
-        "labels": list(examples.labels),
+        "labels": list(words),
+        "heard": list(heard),
         "confusion": {name: matrix.tolist() for name, matrix in confusion.items()},
     }
 
@@ -241,14 +261,15 @@ def _print_runs(console: Console, title: str, results: dict[str, Any]) -> None:
     intervals = [f"{each['low']:.1%} to {each['high']:.1%}" if "low" in each else "-" for each in conditions.values()]
     table.add_row("95%", *intervals)
     console.print(table)
-    labels = results["labels"]
+    said, heard = results["labels"], results["heard"]
     for name, rows in results["confusion"].items():
         matrix = np.array(rows)
         np.fill_diagonal(matrix, 0)
         worst = np.argsort(-matrix, axis=None)[:5]
-        said = [(labels[index // len(labels)], labels[index % len(labels)], matrix.flat[index]) for index in worst]
-        text = ", ".join(f"{truth} as {heard} ({count})" for truth, heard, count in said if count)
-        console.print(f"{name}: {text or 'no errors'}", highlight=False)
+        errors = [(said[index // len(heard)], heard[index % len(heard)], matrix.flat[index]) for index in worst]
+        text = ", ".join(f"{truth} as {answer} ({count})" for truth, answer, count in errors if count)
+        missed = f"; missed: {conditions[name]['missed']:.1%}" if len(heard) > len(said) else ""
+        console.print(f"{name}: {text or 'no errors'}{missed}", highlight=False)
 
 
 def _plot(results: dict[str, Any], path: Path) -> None:
@@ -257,7 +278,7 @@ def _plot(results: dict[str, Any], path: Path) -> None:
     figure, panels = plt.subplots(
         1, len(results["confusion"]), figsize=(3.1 * len(results["confusion"]), 3.4), layout="constrained"
     )
-    labels = results["labels"]
+    said, heard = results["labels"], results["heard"]
     for axes, (name, rows) in zip(np.atleast_1d(panels), results["confusion"].items(), strict=True):
         counts = np.array(rows, np.float64)
         percent = 100 * counts / counts.sum(axis=1, keepdims=True).clip(min=1)
@@ -266,8 +287,8 @@ def _plot(results: dict[str, Any], path: Path) -> None:
             colour = "white" if percent[row, column] > 50 else "black"
             axes.text(column, row, f"{percent[row, column]:.0f}", ha="center", va="center", fontsize=6, color=colour)
         axes.set_title(name, fontsize=9)
-        axes.set_xticks(range(len(labels)), labels, rotation=90, fontsize=7)
-        axes.set_yticks(range(len(labels)), labels, fontsize=7)
+        axes.set_xticks(range(len(heard)), heard, rotation=90, fontsize=7)
+        axes.set_yticks(range(len(said)), said, fontsize=7)
         axes.set_xlabel("heard", fontsize=8)
     np.atleast_1d(panels)[0].set_ylabel("said", fontsize=8)
     save(figure, path)

@@ -66,7 +66,8 @@ def export_checkpoint(
         ),
     ] = None,
     form: Annotated[
-        FormChoice, typer.Option(help="What is written. A session gets the form with the smaller state by default.")
+        FormChoice,
+        typer.Option(help="What is written. By default a session gets the smaller state, or a bank without error."),
     ] = FormChoice.both,
     labels: Annotated[
         str | None, typer.Option(metavar="A,B,C", help="Name of each output, in their order, for a network of yours.")

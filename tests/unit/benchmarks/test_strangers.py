@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks import strangers
 from benchmarks.strangers import CONDITIONS, add_arguments, chosen_by_others, run
@@ -16,6 +19,7 @@ from hetsyn_model.training.fitting import fit
 from tests.support.words import write_words
 
 SPEAKERS = ("ann", "bob", "cas")
+WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +92,38 @@ def test_wrong_folders_are_refused_before_anything_is_judged(
         run(given)
 
 
-def test_networks_with_more_classes_than_the_data_are_refused(trained: Path, tmp_path: Path) -> None:
+def test_a_word_that_is_taken_for_none_is_missed(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = {
+        "base": "speech-digits",
+        "network": {"hidden": [8]},
+        "training": {"epochs": 1},
+        "encoder": {"audio": {"bands": 8, "levels": 4}},
+        "others": {"silence": 3.0},
+    }
+    runs = tmp_path / "spotting"
+    fit(trained / "data", config=config, leave_out=["ann"], out=runs / "without-ann")
+    given = arguments(trained, "--conditions", "clean", "--plot", str(tmp_path / "confusions.png"))
+    given.runs = [("spotting", runs)]
+    monkeypatch.setattr(strangers, "classify", _always(len(WORDS), of=len(WORDS) + 1))
+    results = run(given)["runs"]["spotting"]
+    assert results["labels"] == WORDS
+    assert results["heard"] == [*WORDS, "silence"]
+    assert {tuple(row[:-1]) for row in results["confusion"]["clean"]} == {(0,) * len(WORDS)}
+    assert results["conditions"]["clean"]["mean"] == 0.0
+    assert results["conditions"]["clean"]["missed"] == 1.0
+    assert "missed: 100.0%" in capsys.readouterr().out
+
+
+def _always(answer: int, *, of: int) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
+    def classify(network: object, front: object, items: Sequence[object], tail: int) -> Any:  # noqa: ARG001
+        return torch.full((len(items),), answer), torch.full((len(items), of), 1 / of)
+
+    return classify
+
+
+def test_networks_of_other_words_are_refused(trained: Path, tmp_path: Path) -> None:
     given = arguments(trained)
     digits = tmp_path / "data"
     digits.mkdir()
@@ -96,7 +131,7 @@ def test_networks_with_more_classes_than_the_data_are_refused(trained: Path, tmp
         if not path.name.startswith("1_"):
             (digits / path.name).write_bytes(path.read_bytes())
     given.data = digits
-    with pytest.raises(SystemExit, match=r"have other classes than the data: give runs without \[others\]"):
+    with pytest.raises(SystemExit, match="know other words than the data: give --data"):
         run(given)
 
 

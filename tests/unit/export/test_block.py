@@ -40,6 +40,7 @@ from service.runtime import operators
 from service.runtime.onnx import Array, Graph, load_graph
 from service.runtime.operators import library
 from tests.support.delays import PATHS, delayed_network
+from tests.support.families import FAMILIES, family_network
 from tests.support.networks import CASES, small_network
 from tests.support.paths import GOLDEN, ROOT, SUPPORT
 from tests.support.tools import NO_COMPILER, NO_CUDA_COMPILER, NO_OPERATOR, cpp_compiler
@@ -113,6 +114,13 @@ def test_a_block_gives_the_operators_bits_with_delays(
 ) -> None:
     made = delayed_network(path, name, rule, channels=70, hidden=(37, 9), bias=rule == "last")
     assert_same_bits(emulation, monkeypatch, made, form)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_block_gives_the_operators_bits_of_a_family(
+    emulation: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    assert_same_bits(emulation, monkeypatch, family_network(name)[0], "bank")
 
 
 @pytest.mark.parametrize(
