@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import Path
 
 from service.contract.artifact import Artifact
@@ -22,11 +23,13 @@ FRACTIONAL_8 = "fractional kernels, bank of 8, operator"
 RESONANT = "resonant neurons, no synaptic decay, operator"
 EXACT_OTHER = "exact, operator of the other build"
 BANK_OTHER = "bank, operator of the other build"
-# the paths that have delays, by the name of the implementation
+STEPS_A_WORD = 24  # of a unit's spikes in one number of its history
+# the longest delay in steps of each path that has delays, by the name of the implementation
 DELAYED = {
-    "bank, operator, delays on the recurrent path": ("recurrent_path",),
-    "bank, operator, delays on the input path": ("input_path",),
-    "bank, operator, delays on both paths": ("input_path", "recurrent_path"),
+    "bank, operator, delays on the recurrent path": {"recurrent_path": 24},
+    "bank, operator, delays on the input path": {"input_path": 24},
+    "bank, operator, delays on both paths": {"input_path": 24, "recurrent_path": 24},
+    "bank, operator, delays of 48 steps on the recurrent path": {"recurrent_path": 48},
 }
 
 
@@ -99,9 +102,10 @@ def costs(workload: CostWorkload, rates: dict[str, float]) -> dict[str, Cost]:
     by_name = dict.fromkeys((EAGER, IN_PLACE, SCRIPT, STEP, EXACT_PLAIN, EXACT, EXACT_OTHER), exact)
     by_name |= dict.fromkeys((BANK, BANK_PLAIN, BANK_OTHER), bank(rates["bank"]))
     histories = {"input_path": sum(fan_in), "recurrent_path": sum(manifest.hidden)}  # read and written once a chunk
-    for name, paths in DELAYED.items():
+    for name, longest in DELAYED.items():
         without = bank(rates["bank"])
-        by_name[name] = replace(without, state_bytes=without.state_bytes + 4 * sum(histories[path] for path in paths))
+        words = sum(histories[path] * ceil(steps / STEPS_A_WORD) for path, steps in longest.items())
+        by_name[name] = replace(without, state_bytes=without.state_bytes + 4 * words)
     # a bank of one decay, and a recovery current for each hidden neuron
     one, recoveries = bank(1.0), sum(manifest.hidden)
     resonant = Cost(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import geometric_mean
 from typing import Any, Literal
@@ -16,17 +16,17 @@ OF_KIND: dict[Only, tuple[str, tuple[str, ...]]] = {
     "kernels": (BANK_8, (FRACTIONAL_8, RESONANT)),
 }
 """What a run of one kind alone measures: what it is compared with, and what is compared."""
-LONGEST_STEPS = 24  # of a delay: one number of history a unit
 
 
-def with_delays(network: Network, paths: Sequence[str]) -> Network:
-    """The network with a random delay for each unit of these paths, ``input_path`` or ``recurrent_path``."""
-    late, ordinary = PathSpec(LONGEST_STEPS), PathSpec()
-    spec = replace(
-        network.spec,
-        input_path=late if "input_path" in paths else ordinary,
-        recurrent_path=late if "recurrent_path" in paths else ordinary,
-    )
+def with_delays(network: Network, longest: Mapping[str, int]) -> Network:
+    """The network with a random delay for each unit.
+
+    Args:
+        network: without delays.
+        longest: steps of the longest delay of ``input_path``, ``recurrent_path`` or both.
+    """
+    paths = {name: PathSpec(longest.get(name, 0)) for name in ("input_path", "recurrent_path")}
+    spec = replace(network.spec, input_path=paths["input_path"], recurrent_path=paths["recurrent_path"])
     made = Network(spec, seed=1).eval()
     made.load_state_dict(network.state_dict(), strict=False)
     made.fit_banks()

@@ -76,6 +76,7 @@ def _facts(model: dict[str, Any]) -> dict[str, Any]:
         "labels": ", ".join(model["labels"]) or "none",
         **({"answers null for": ", ".join(model["rejected_labels"])} if model["rejected_labels"] else {}),
         "decision": f"{decision['rule']}, skips {decision['skip_steps']} steps, tail of {decision['tail_steps']}",
+        "look-ahead": f"{max(form['lookahead_steps'] for form in model['forms'].values())} steps",
         "files": f"{len(model['files'])}, {model['total_bytes']:,} bytes, hashes match",
     }
     return facts | _provenance(model["provenance"])

@@ -169,7 +169,7 @@ class FormDescription(_Part):
             it would have alone or in other chunks. 0: they are the same, bit for bit.
         exactness: how its numbers come about, from format 5 on. ``A``: sums of whole numbers, a product and a sum for
             each state variable; ``B``: other operations that IEEE 754 rounds correctly, in a fixed order. Both give the
-            same bits everywhere. ``C``: within ``tolerance``.
+            same spikes and potentials everywhere. ``C``: within ``tolerance``.
         lookahead_steps: steps of input that an output waits for, from format 5 on.
         state: float32 tensors, the last of them ``decision.score``, then ``decision.step``, int64. Before
             ``decision.score`` stands ``decision.score_low`` if the score is a sum, from format 3 on: what the float32

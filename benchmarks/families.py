@@ -1,0 +1,158 @@
+"""What does a step of each named family cost, beside HetSyn's, and how many bytes is its state?
+
+All networks are 700-128-64-20 with their initial weights, get the same random spikes in 4.5% of the channels a step,
+and run in both forms that an export may have; `default` is the one that a session gets. Streams have 200 steps. The
+networks take turns in one process of one thread; a time is the lower quartile. Networks with few spikes have less to
+do: the table has their hidden spikes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from statistics import quantiles
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from export.network_graph import network_graph
+from export.parity import chunk_feed, initial_row
+from export.write import default_form
+from hetsyn_model import Network, NetworkSpec
+from hetsyn_model.families import dcls_like, delrec_like, dynap_pair, f_lif, filtered_input, se_adlif
+from hetsyn_model.state import FORMS, Form, state_bytes
+from service.contract.graph_io import NEXT_STATE, NEXT_STEP, PROBABILITIES, SCORES, STATE, STEP
+from service.runtime.onnx import load_graph
+
+SIZES = (700, (128, 64), 20)
+HETSYN = "HetSyn"
+FAMILIES: dict[str, NetworkSpec] = {
+    HETSYN: NetworkSpec(*SIZES),
+    "dcls_like": dcls_like(*SIZES),
+    "dcls_like, two taps": dcls_like(*SIZES, taps=2),
+    "delrec_like": delrec_like(*SIZES),
+    "filtered_input": filtered_input(*SIZES),
+    "se_adlif": NetworkSpec(*SIZES, neuron=se_adlif()),
+    "f_lif": NetworkSpec(*SIZES, **f_lif()),
+    "dynap_pair": NetworkSpec(*SIZES, **dynap_pair()),
+}
+CELLS = ((32, 25), (32, 1), (1, 10), (1, 1))  # streams and steps of a chunk
+DENSITY = 0.045
+STREAM_STEPS = 200
+ROUNDS, QUICK_ROUNDS = 200, 20
+MOST_STATE_BYTES = 100_000  # of a form that is worth a session: HetSyn's exact form has five times as many
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="calls of each network and chunk")
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    torch.set_num_threads(1)
+    families: dict[str, dict[str, Any]] = {}
+    calls: dict[tuple[str, Form, tuple[int, int]], Callable[[], None]] = {}
+    for name, spec in FAMILIES.items():
+        network = Network(spec, seed=1).eval()
+        errors = network.fit_banks()
+        forms: dict[Form, int] = {}
+        for form in FORMS:
+            if form == "exact" and not spec.kernel.is_exponential:
+                continue
+            layout = network.compile(form).layout
+            if state_bytes(layout) <= MOST_STATE_BYTES:
+                forms[form] = state_bytes(layout)
+                calls |= {(name, form, cell): _call(network, form, *cell) for cell in CELLS}
+        families[name] = {
+            "default": default_form(forms, errors, _mismatch(network) if "exact" in forms else None),
+            "state_bytes": forms,
+            "hidden_spikes": _hidden_spikes(network),
+        }
+    taken: dict[tuple[str, Form, tuple[int, int]], list[float]] = {key: [] for key in calls}
+    rng = np.random.default_rng(0)
+    for _ in range(QUICK_ROUNDS if arguments.quick else arguments.rounds):
+        for index in rng.permutation(len(calls)):
+            key = list(calls)[index]
+            start = time.perf_counter()
+            calls[key]()
+            taken[key].append((time.perf_counter() - start) / (key[2][0] * key[2][1]) * 1e6)
+    cells = [
+        {
+            "family": name,
+            "form": form,
+            "batch": batch,
+            "steps": steps,
+            "microseconds": quantiles(times)[0],
+        }
+        for (name, form, (batch, steps)), times in taken.items()
+    ]
+    results = {"threads": 1, "families": families, "cells": cells}
+    _print(results)
+    return results
+
+
+def ratios(results: dict[str, Any]) -> dict[tuple[str, str], list[float]]:
+    """Time of each family and form over that of HetSyn's bank, for each kind of chunk."""
+    taken = {(c["family"], c["form"], c["batch"], c["steps"]): c["microseconds"] for c in results["cells"]}
+    return {
+        (name, form): [taken[name, form, *cell] / taken[HETSYN, "bank", *cell] for cell in CELLS]
+        for name, form, *_ in dict.fromkeys((key[0], key[1]) for key in taken)
+    }
+
+
+def _call(network: Network, form: Form, batch: int, steps: int) -> Callable[[], None]:
+    """Advances `batch` streams by a chunk of `steps`."""
+    compiled = network.compile(form)
+    graph = load_graph(network_graph(compiled))
+    feed = chunk_feed(_spikes(batch, steps), np.full(batch, steps, np.int64))
+    first = initial_row(compiled.layout, batch)
+    state = dict(first)
+
+    def call() -> None:
+        if state[STEP][0] >= STREAM_STEPS:  # a power law remembers, and random weights let it grow
+            state.update(first)
+        out = graph.run(feed | state, [NEXT_STATE, NEXT_STEP, SCORES, PROBABILITIES])
+        state[STATE], state[STEP] = out[NEXT_STATE], out[NEXT_STEP]
+
+    call()
+    return call
+
+
+def _spikes(batch: int, steps: int) -> np.ndarray:
+    return (np.random.default_rng(0).random((batch, steps, SIZES[0])) < DENSITY).astype(np.float32)
+
+
+@torch.no_grad()
+def _mismatch(network: Network) -> float:
+    """Hidden spikes of the bank that are not those of the exact form, over the latter's."""
+    spikes = torch.from_numpy(_spikes(4, STREAM_STEPS))
+    exact, bank = (network.rollout(spikes, form).hidden_spikes for form in ("exact", "bank"))
+    different = sum(float((a != b).sum()) for a, b in zip(exact, bank, strict=True))
+    return different / max(1.0, sum(float(a.sum()) for a in exact))
+
+
+@torch.no_grad()
+def _hidden_spikes(network: Network) -> list[float]:
+    """Share of the neurons of each hidden layer that fire in a step."""
+    rolled = network.rollout(torch.from_numpy(_spikes(4, STREAM_STEPS)), "bank")
+    return [float(spikes.mean()) for spikes in rolled.hidden_spikes]
+
+
+def _print(results: dict[str, Any]) -> None:
+    table = Table(
+        "family", "form", "bytes of state", "hidden spikes", *(f"{b} streams, {s} steps" for b, s in CELLS),
+        title="time of a step / time of HetSyn's, bank",
+    )  # fmt: skip
+    for (name, form), shares in ratios(results).items():
+        family = results["families"][name]
+        table.add_row(
+            name,
+            f"{form} (default)" if form == family["default"] else form,
+            f"{family['state_bytes'][form]:,}",
+            ", ".join(f"{share:.1%}" for share in family["hidden_spikes"]),
+            *(f"{share:.2f}" for share in shares),
+        )
+    Console().print(table)
