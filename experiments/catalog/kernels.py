@@ -1,15 +1,16 @@
 """Kernels: fractional orders against tuned time constants, and pairs against single exponentials.
 
 Order 1 is the control: HetNeu with its time constant searched. Every order has a search of its own over the same rates
-and time constants. At equal neurons a pair has twice the parameters, so the verdict is on ``pair``, with fewer neurons;
-``pair-same-neurons`` is reported beside it. ``experiments/claims/kernel_claims.py`` has the rules.
+and time constants, and then over the rate of its decays. At equal neurons a pair has twice the parameters, so the
+verdict is on ``pair``, with fewer neurons; ``pair-same-neurons`` is reported beside it.
+``experiments/claims/kernel_claims.py`` has the rules.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from experiments.runs.plan import BASE, Condition, Experiment, SearchPlan
+from experiments.runs.plan import BASE, Condition, Experiment, Refinement, SearchPlan
 from experiments.runs.run import Training
 from experiments.tasks.kernels import LEARNED, with_kernel
 from experiments.tasks.neurons import parameter_count
@@ -24,7 +25,13 @@ SPEC = ImageSpec(
 )
 TRAINING = Training(800, 64, "cosine", 1.0, 4e-3, evaluate_every=100, bank_size=FRACTIONAL_BANK)
 # candidates as long as the final runs, and several of each: single runs of 200 updates chose settings by chance
-ORDERS_SEARCH = SearchPlan((5e-3, 1e-2, 2e-2), (2.0, 4.0, 12.5, 40.0), updates=800, repeats=2)
+# a second stage for the decays' rate: without it, most candidates of order 1 broke down, and those of other orders not
+ORDERS_SEARCH = SearchPlan(
+    *((5e-3, 1e-2, 2e-2), (2.0, 4.0, 12.5, 40.0)),
+    updates=800,
+    repeats=2,
+    refinement=Refinement(800, decay_factors=(0.2, 0.4, 1.0, 2.0), rate_factors=(0.5, 1.0, 1.5, 2.0)),
+)
 PAIRS_SEARCH = SearchPlan((5e-3, 1e-2, 2e-2), (2.0, 4.0, 12.5), updates=800, repeats=3)
 
 
