@@ -61,7 +61,12 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         metavar="[NAME=]DIR",
         help="of `hetsyn train DATA --leave-one-out`; several are compared",
     )
-    command.add_argument("--quiet-s", type=float, help="a stream begins after so much silence; default: as trained")
+    command.add_argument(
+        "--quiet-s",
+        type=float,
+        nargs="+",
+        help="a stream begins after so much silence; several are compared; default: as trained",
+    )
     command.add_argument("--conditions", nargs="+", choices=list(CONDITIONS), help="default: all")
     command.add_argument("--plot", type=Path, help="where a PNG of the first runs' confusions goes")
 
@@ -81,8 +86,13 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         pyplot()  # before anything is judged
     examples = read(arguments.data, load_config("speech-digits"))
     networks = {name: _networks(folder, examples) for name, folder in named.items()}
-    results = {"runs": {name: _judge(networks[name], examples, arguments) for name in named}}
-    if len(named) > 1:
+    starts: Sequence[float | None] = arguments.quiet_s or [None]
+    results: dict[str, Any] = {"runs": {}}
+    for name in named:
+        for quiet_s in starts:
+            key = name if len(starts) == 1 else f"{name}, {quiet_s:g} s of quiet"
+            results["runs"][key] = _judge(networks[name], examples, arguments, quiet_s)
+    if len(results["runs"]) > 1:
         results["chosen"] = chosen_by_others({name: found["speakers"] for name, found in results["runs"].items()})
         if not results["chosen"]:
             print("nothing is chosen by the others: give runs of the same speakers, two or more", file=sys.stderr)
@@ -141,8 +151,10 @@ def chosen_by_others(accuracies: Mapping[str, Mapping[str, Mapping[str, float]]]
     return chosen
 
 
-def _judge(networks: Mapping[str, Checkpoint], examples: Examples, arguments: argparse.Namespace) -> dict[str, Any]:
-    """All networks of a leave-one-out run on the speakers that they have not heard."""
+def _judge(
+    networks: Mapping[str, Checkpoint], examples: Examples, arguments: argparse.Namespace, quiet_s: float | None
+) -> dict[str, Any]:
+    """All networks of a leave-one-out run on the speakers that they have not heard, after so much silence."""
     config = load_config("speech-digits")
     chosen = arguments.conditions or list(CONDITIONS)
     speakers: dict[str, dict[str, float]] = {}
@@ -156,8 +168,8 @@ def _judge(networks: Mapping[str, Checkpoint], examples: Examples, arguments: ar
             items = [item for item in items if item.take < QUICK_TAKES]
         assert isinstance(saved.encoder, EncoderSpec)
         steps = saved.quiet_steps
-        if arguments.quiet_s is not None:
-            steps = quiet_steps(arguments.quiet_s, saved.encoder.step_s)
+        if quiet_s is not None:
+            steps = quiet_steps(quiet_s, saved.encoder.step_s)
         front = AudioFront(saved.encoder, config.augmentation.audio, steps)
         saved.network.fit_banks()  # as an export does
         known = prepare(examples, config, leave_out=[speaker]).data.validation

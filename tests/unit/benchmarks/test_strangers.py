@@ -15,7 +15,10 @@ import torch
 
 from benchmarks import strangers
 from benchmarks.strangers import CONDITIONS, add_arguments, chosen_by_others, run
+from hetsyn_model.encoder import EncoderSpec
+from hetsyn_model.training.augment import AugmentSpec
 from hetsyn_model.training.fitting import fit
+from hetsyn_model.training.front import AudioFront
 from tests.support.words import write_words
 
 SPEAKERS = ("ann", "bob", "cas")
@@ -144,6 +147,20 @@ def test_runs_of_other_speakers_are_not_chosen_among_and_a_name_may_have_any_fol
     assert list(found["runs"]) == ["runs", "n", "rate=3"]
     assert found["chosen"] == {}
     assert "give runs of the same speakers" in capsys.readouterr().err
+
+
+def test_several_quiet_starts_are_compared(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    starts = []
+
+    def front(encoder: EncoderSpec, augment: AugmentSpec, steps: int) -> AudioFront:
+        starts.append(steps)
+        return AudioFront(encoder, augment, steps)
+
+    monkeypatch.setattr(strangers, "AudioFront", front)
+    found = run(arguments(trained, "--conditions", "clean", "--quiet-s", "0", "0.3", "--quick"))
+    assert list(found["runs"]) == ["runs, 0 s of quiet", "runs, 0.3 s of quiet"]
+    run(arguments(trained, "--conditions", "clean", "--quick"))
+    assert starts == [0, 0, 30, 30, 10, 10], "of two speakers; the last as trained"
 
 
 def test_several_runs_are_told_apart_by_name(trained: Path, tmp_path: Path) -> None:
