@@ -56,7 +56,7 @@ NOT_RUN = {
     r"hetsyn train voices |digits=|for seed in|\$digits |hetsyn train recordings .*--extra voices|for silence in|"
     r"\(echo 'base = \"speech-digits\"'": "needs speech engines and recordings, and takes an hour",
     r"apt-get install (asterisk|ffmpeg)|sounds=|mkdir -p (prompts|people)|without=|\(cd (\$sounds|/usr/share/)|to_wav|"
-    r"sed |hetsyn run \S+ (\$sounds|/usr/share/)|for model in|(mkdir|cp|rm) .*voices-four": "needs packages of recordings",
+    r"sed |hetsyn run \S+ (\$sounds|/usr/share/)|for model in|(mkdir|cp|rm) .*voices-four": "needs recordings",
     r"hetsyn export runs/(speech-digits|spotting)/": "needs what was trained before it",
     r"hetsyn train data/ssc |hetsyn train data/mnist --config ": "takes half a minute; what reads it is tested in "
     "tests/unit/hetsyn_model/training/test_data_sets.py",
