@@ -52,11 +52,12 @@ NOT_RUN = {
     r"python -m benchmarks ": "takes minutes: tests/integration/test_bench.py and tests/e2e run them shortened",
     r"perf_analyzer |hetsyn bench \S+ --transport grpc": "needs a port for gRPC: tests/e2e/test_open_inference.py",
     r"hetsyn bench \S+ --ramp": "takes minutes: tests/unit/hetsyn_client/loadtest/test_ramp.py",
-    r"hetsyn export shd-size ": "takes a minute: tests/contract has what it writes",
+    r"hetsyn export (shd-size|models/speech-digits/1/network\.pt) ": "takes a minute: tests/contract",
     r"hetsyn train voices |digits=|for seed in|\$digits |hetsyn train recordings .*--extra voices|for silence in|"
     r"\(echo 'base = \"speech-digits\"'": "needs speech engines and recordings, and takes an hour",
     r"apt-get install (asterisk|ffmpeg)|sounds=|mkdir -p (prompts|people)|without=|\(cd (\$sounds|/usr/share/)|to_wav|"
-    r"sed |hetsyn run \S+ (\$sounds|/usr/share/)|for model in|(mkdir|cp|rm) .*voices-four": "needs recordings",
+    r"hetsyn run \S+ (\$sounds|/usr/share/)|for (model|part) in|\(cat |sed |(mkdir|cp|rm) .*voices-four": "needs "
+    "packages of recordings",
     r"hetsyn export runs/(speech-digits|spotting)/": "needs what was trained before it",
     r"hetsyn train data/ssc |hetsyn train data/mnist --config ": "takes half a minute; what reads it is tested in "
     "tests/unit/hetsyn_model/training/test_data_sets.py",
