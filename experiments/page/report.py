@@ -184,7 +184,7 @@ def _experiment(experiment: Experiment, results: Sequence[RunResult], pictures: 
         text += _search_table(experiment, results)
     if not finished:
         return text + f"Not yet run: `hetsyn experiment {experiment.name}`.\n"
-    if not experiment.changed_streams:
+    if experiment.name == "bank-size":
         picture = partial(_picture, pictures, experiment.name)
         return text + _main_table(experiment, finished) + size_section(finished, picture)
     analysed = [condition for condition in experiment.conditions if condition.analysed]
