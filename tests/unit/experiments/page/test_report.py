@@ -85,6 +85,14 @@ def test_the_page_says_how_much_of_the_plan_has_run_and_on_how_many_streams() ->
     assert "lesions are tested on the first 64 test streams, banks and weights on the first 32" in shd
 
 
+def test_an_experiment_without_changed_inputs_has_its_seeds_and_no_table_of_banks(tmp_path: Path) -> None:
+    results = runs_of(Group("resonance-rows", "base", "alif"), [0.84, 0.85, 0.86])
+    report.build(results, tmp_path / "experiments.md")
+    assert [path.name for path in (tmp_path / "experiments").iterdir()] == ["resonance-rows-seeds.png"]
+    page = (tmp_path / "experiments.md").read_text()
+    assert "| base | ALIF | recurrent | 128-64 | 3 of 8 | **85.0" in page
+
+
 def test_pictures_of_results_that_are_gone_go_too(tmp_path: Path) -> None:
     report.build(ALL, tmp_path / "experiments.md")
     report.build([], tmp_path / "experiments.md")
