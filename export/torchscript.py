@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import warnings
+import zipfile
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +42,17 @@ def torchscript(compiled: Compiled) -> bytes:
         traced = torch.jit.trace(_Step(compiled), (spikes, *states.values()), check_trace=False)
         buffer = io.BytesIO()
         torch.jit.save(traced, buffer)
-    return buffer.getvalue()
+    return without_sources(buffer.getvalue())
+
+
+def without_sources(content: bytes) -> bytes:
+    """TorchScript without the names of the Python files that it was traced from, on the exporter's machine."""
+    shorter = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as archive, zipfile.ZipFile(shorter, "w") as kept:
+        for entry in archive.infolist():
+            if not entry.filename.endswith(".debug_pkl"):
+                kept.writestr(zipfile.ZipInfo(entry.filename), archive.read(entry))
+    return shorter.getvalue()
 
 
 def load_torchscript(content: bytes) -> torch.jit.ScriptModule:

@@ -25,7 +25,7 @@ SPEC = ImageSpec(
 )
 TRAINING = Training(800, 64, "cosine", 1.0, 4e-3, evaluate_every=100, bank_size=FRACTIONAL_BANK)
 # candidates as long as the final runs, and several of each: single runs of 200 updates chose settings by chance
-# a second stage for the decays' rate: without it, most candidates of order 1 broke down, and those of other orders not
+# a second stage for the decays' rate, because most candidates of order 1 break down, and those of other orders do not
 ORDERS_SEARCH = SearchPlan(
     *((5e-3, 1e-2, 2e-2), (2.0, 4.0, 12.5, 40.0)),
     updates=800,

@@ -56,9 +56,9 @@ NOT_RUN = {
     r"hetsyn train voices |digits=|for seed in|\$digits |hetsyn train recordings .*--extra voices|for silence in|"
     r"\(echo 'base = \"speech-digits\"'": "needs speech engines and recordings, and takes an hour",
     r"apt-get install (asterisk|ffmpeg)|sounds=|mkdir -p (prompts|people)|without=|\(cd (\$sounds|/usr/share/)|to_wav|"
-    r"hetsyn run \S+ (\$sounds|/usr/share/)|for (model|part) in|\(cat |sed |(mkdir|cp|rm) .*voices-four": "needs "
+    r"hetsyn run \S+ (\$sounds|/usr/share/)|for (model|part) in|\(cat |sed |judge|(mkdir|cp|rm) .*voices-four": "needs "
     "packages of recordings",
-    r"hetsyn export runs/(speech-digits|spotting)/": "needs what was trained before it",
+    r"hetsyn export runs/(speech-digits|spotting|others)/": "needs what was trained before it",
     r"hetsyn train data/ssc |hetsyn train data/mnist --config ": "takes half a minute; what reads it is tested in "
     "tests/unit/hetsyn_model/training/test_data_sets.py",
     r"hetsyn experiment shd-recorded ": "needs SHD itself, and takes hours: tests/unit/experiments/tasks/test_shd.py",

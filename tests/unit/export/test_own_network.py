@@ -107,7 +107,10 @@ def test_a_bank_that_is_another_network_is_no_default_unless_smaller(
 ) -> None:
     assert default_form({"exact": 8, "bank": 12}, {"hidden1": 0.0, "readout": errors}, mismatch) == expected
     assert default_form({"exact": 12, "bank": 8}, {"hidden1": 0.0, "readout": errors}, mismatch) == "bank"
+    assert default_form({"exact": 8, "bank": 13}, {"hidden1": 0.0}, 0.0) == "exact", "more than half as large again"
+    assert default_form({"exact": 8, "bank": 12}, {"hidden1": 0.0}, None) == "exact", "nothing fired"
     assert default_form({"exact": 8}, {}, None) == "exact"
+    assert default_form({"bank": 8}, {"hidden1": 0.1}, None) == "bank"
 
 
 def test_a_plain_lif_keeps_membrane_and_spikes_alone(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from hetsyn_model.encoder import EncoderSpec
 from hetsyn_model.state import Form
 from hetsyn_model.training.checkpoint import Checkpoint
 from service.contract.artifact import Artifact
+from tests.support.paths import ROOT
 
 ENCODER = EncoderSpec(bands=5, levels=3)
 
@@ -66,6 +67,12 @@ def test_the_manifest_tells_all(tmp_path: Path) -> None:
 def test_the_size_of_the_banks_can_be_given(tmp_path: Path) -> None:
     write_artifact(source(), evaluation(), tmp_path / "tiny/1", bank_size=3)
     assert set(Artifact.open(tmp_path / "tiny/1").manifest.forms["bank"].bank_sizes.values()) == {3}
+
+
+def test_no_file_names_the_machine_that_wrote_it(tmp_path: Path) -> None:
+    write_artifact(source(), evaluation(), tmp_path / "tiny/1")
+    for path in (tmp_path / "tiny/1").iterdir():
+        assert str(ROOT).encode() not in path.read_bytes(), path.name
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
