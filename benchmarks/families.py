@@ -1,9 +1,9 @@
 """What does a step of each named family cost, beside HetSyn's, and how many bytes is its state?
 
 All networks are 700-128-64-20 with their initial weights, get the same random spikes in 4.5% of the channels a step,
-and run in both forms that an export may have; `default` is the one that a session gets. Streams have 200 steps. The
-networks take turns in one process of one thread; a time is the lower quartile. Networks with few spikes have less to
-do: the table has their hidden spikes.
+and run in the forms that a session may have (at most 100 kB of state); `default` is the one that a session gets.
+Streams have 200 steps. The networks take turns in one process of one thread; a time is the lower quartile. Networks
+with few spikes have less to do: the table has their hidden spikes.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def ratios(results: dict[str, Any]) -> dict[tuple[str, str], list[float]]:
     taken = {(c["family"], c["form"], c["batch"], c["steps"]): c["microseconds"] for c in results["cells"]}
     return {
         (name, form): [taken[name, form, *cell] / taken[HETSYN, "bank", *cell] for cell in CELLS]
-        for name, form, *_ in dict.fromkeys((key[0], key[1]) for key in taken)
+        for name, form in dict.fromkeys((key[0], key[1]) for key in taken)
     }
 
 

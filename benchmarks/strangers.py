@@ -9,8 +9,9 @@ validation loss: the mean of -log p over validation takes of the speakers that a
 Networks that also have classes for what is no word (``[others]``) are judged on the words, too: a word that they take
 for none of them is an error, and counted as missed.
 
-With several ``--runs``, each speaker also gets the runs that hear the four others best: a choice by others than those
-who judge it. It is not wholly nested, because the networks that the others judge were trained on that speaker.
+With several ``--runs`` or ``--quiet-s``, each speaker also gets the runs that hear the four others best: a choice by
+others than those who judge it. It is not wholly nested, because the networks that the others judge were trained on
+that speaker.
 """
 
 from __future__ import annotations

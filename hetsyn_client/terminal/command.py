@@ -145,15 +145,17 @@ def _stream_many(backend: Backend, described: Mapping[str, Any], choices: Choice
 
 def _stream_file(backend: Backend, described: Mapping[str, Any], choices: Choices, file: Path, stop: Stop) -> Heard:
     """One of many files. One that cannot be streamed does not keep the others from it."""
-    labels, duration_s, probability = list[str](), 0.0, None
+    labels, duration_s, probability, unnamed = list[str](), 0.0, None, 0
 
     def hear(frame: Frame) -> None:
-        nonlocal duration_s, probability
+        nonlocal duration_s, probability, unnamed
         if frame["type"] == "Result":
             duration_s = frame["start"] + frame["duration"]
         elif frame["type"] == "UtteranceEnd" and frame["label"] is not None:
             labels.append(frame["label"])
             probability = max(frame["probabilities"])
+        elif frame["type"] == "UtteranceEnd" and frame["probabilities"] is not None:
+            unnamed += 1
 
     truth, error = truth_of(file, described["labels"]), ""
     rejected = described.get("rejected_labels", ())  # older servers do not say
@@ -164,7 +166,7 @@ def _stream_file(backend: Backend, described: Mapping[str, Any], choices: Choice
         raise
     except HetsynError as problem:
         error = str(problem)
-    return Heard(str(file), truth, tuple(labels), probability, duration_s, error, truth in rejected)
+    return Heard(str(file), truth, tuple(labels), probability, duration_s, error, truth in rejected, unnamed)
 
 
 def _file(path: Path, chunk_s: float, described: Mapping[str, Any]) -> Source:

@@ -14,6 +14,7 @@ from rich.text import Text
 from hetsyn_client.errors import InputError
 from hetsyn_client.files import SUFFIXES
 
+NOTHING, NO_WORD = "nothing heard", "no word"
 SOUNDS = (
     *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf"),
     *(".w64", ".rf64"),
@@ -32,6 +33,7 @@ class Heard(NamedTuple):
         duration_s: of the input.
         error: why the file could not be streamed; empty where it was.
         is_no_word: whether ``truth`` is a class that the model answers with no label.
+        unnamed: utterances in which something was heard that is no word of the model.
     """
 
     file: str
@@ -41,6 +43,7 @@ class Heard(NamedTuple):
     duration_s: float
     error: str = ""
     is_no_word: bool = False
+    unnamed: int = 0
 
     @property
     def is_right(self) -> bool | None:
@@ -96,7 +99,7 @@ def file_line(heard: Heard) -> Text:
         return line.append(heard.error.removeprefix(f"{heard.file}: "), style="red")
     is_right = heard.is_right
     style = "bold" if is_right is None else "bold green" if is_right else "bold red"
-    line.append(" ".join(heard.labels) or "nothing heard", style=style)
+    line.append(" ".join(heard.labels) or (NO_WORD if heard.unnamed else NOTHING), style=style)
     if heard.probability is not None and len(heard.labels) == 1:
         line.append(f"  {heard.probability:.1%}")
     return line.append(f"  (is {heard.truth})" if is_right is False else "")

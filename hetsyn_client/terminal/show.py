@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from hetsyn_client.terminal.backend import Frame
+from hetsyn_client.terminal.folder import NO_WORD, NOTHING
 from hetsyn_client.terminal.listen import Hear
 
 BAR_WIDTH = 30
@@ -75,13 +76,17 @@ class Words:
         self._update = update
         self._begin: Frame = {}
         self._words: list[str] = []
+        self._nothing = NOTHING
 
     def __call__(self, frame: Frame) -> None:
         if frame["type"] == "Begin":
             self._begin = frame
         elif frame["type"] == "Result" and self._update is not None:
             self._update(_progress(frame))
-        elif frame["type"] == "UtteranceEnd" and frame["label"] is not None:
+        elif frame["type"] == "UtteranceEnd" and frame["label"] is None:
+            if frame["probabilities"] is not None:
+                self._nothing = NO_WORD
+        elif frame["type"] == "UtteranceEnd":
             self._words.append(frame["label"])
             line = Text(f"{frame['start']:7.2f} - {frame['end']:7.2f} s  ")
             line.append(f"{frame['label']:<{LABEL_WIDTH}}", style="bold green")
@@ -89,7 +94,7 @@ class Words:
 
     def verdict(self) -> None:
         """Show all words."""
-        line = Text(f"{self._name}: ").append(" ".join(self._words) or "nothing heard", style="bold green")
+        line = Text(f"{self._name}: ").append(" ".join(self._words) or self._nothing, style="bold green")
         self._console.print(line.append(f" ({model_of(self._begin)})"), soft_wrap=True)
 
 

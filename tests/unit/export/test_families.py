@@ -64,6 +64,7 @@ def test_a_mate_of_another_age_changes_nothing(name: str, form: Form) -> None:
             return graph.run(chunk_feed(chunk, lengths) | state, STATE_AND_READOUT)
 
         older = run(x[:1, :33], row)
+        assert older[NEXT_STATE].any()
         state = {STATE: older[NEXT_STATE], STEP: older[NEXT_STEP]}
         alone = run(x[:1, 33:60], state)
         mates = {key: np.concatenate([state[key], row[key]]) for key in (STATE, STEP)}
@@ -90,7 +91,7 @@ def test_a_silence_of_a_hundred_thousand_steps_adds_nothing(name: str, form: For
     assert np.isfinite(out[NEXT_STATE]).all()
     left = np.abs(out[NEXT_STATE][0, : -2 * SIZES[2]]).max()
     # a power law is never at rest
-    assert left < (heard if made.spec.kernel.shape == "fractional" else 1e-6)
+    assert left < (0.95 * heard if made.spec.kernel.shape == "fractional" else 1e-6)
 
 
 @pytest.mark.parametrize("form", FORMS)

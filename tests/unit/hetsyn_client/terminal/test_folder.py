@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hetsyn_client.errors import InputError
-from hetsyn_client.terminal.folder import Heard, Summary, find_files, label_table, truth_of
+from hetsyn_client.terminal.folder import Heard, Summary, file_line, find_files, label_table, truth_of
 
 LABELS = ("zero", "One", "two words")
 
@@ -72,14 +72,16 @@ def test_the_summary_counts() -> None:
 
 def test_nothing_is_the_right_answer_to_what_is_no_word() -> None:
     heard = [
-        Heard("unknown/a", "unknown", (), None, 1.0, "", True),
+        Heard("unknown/a", "unknown", (), None, 1.0, "", True, 1),
         Heard("unknown/b", "unknown", ("one",), 0.9, 1.0, "", True),
     ]
     assert [each.is_right for each in heard] == [True, False]
     assert heard[0].as_json() == {
         "type": "File", "file": "unknown/a", "truth": "unknown", "labels": [], "probability": None, "duration_s": 1.0,
-        "error": None, "right": True,
+        "error": None, "right": True, "unnamed": 1,
     }  # fmt: skip
+    assert str(file_line(heard[0])) == "unknown/a: no word"
+    assert str(file_line(heard[0]._replace(unnamed=0))) == "unknown/a: nothing heard"
 
 
 def test_without_labels_there_is_no_accuracy() -> None:

@@ -69,6 +69,14 @@ def test_nothing_heard(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "x.wav: nothing heard (digits 1, bank)\n"
 
 
+def test_what_is_no_word_is_told_from_silence(capsys: pytest.CaptureFixture[str]) -> None:
+    with printer("x.wav", words=True, as_json=False) as show:
+        show(BEGIN)
+        show(end(None, 0.0, 0.6) | {"probabilities": [0.1, 0.9]})
+        show(end(None, 0.6, 3.0))
+    assert capsys.readouterr().out == "x.wav: no word (digits 1, bank)\n"
+
+
 def test_one_word_and_a_trace() -> None:
     lines: list[Text] = []
     file = io.StringIO()
