@@ -32,6 +32,9 @@ COLOURS = {
 }
 
 
+MOST_IN_A_ROW = 5  # models of a legend that seven inches hold
+
+
 def curves(
     results: Sequence[RunResult],
     of: Callable[[RunResult], list[list[float]]],
@@ -288,7 +291,7 @@ def seeds(groups: Sequence[tuple[str, str, Sequence[RunResult]]], path: Path) ->
 
 
 def _legend_above(figure: Any, entries: int) -> None:
-    figure.legend(loc="outside upper right", ncols=entries, frameon=False)
+    figure.legend(loc="outside upper right", ncols=min(entries, MOST_IN_A_ROW), frameon=False)
 
 
 def _beside(positions: Sequence[float], model: str, models: Sequence[str]) -> list[float]:
