@@ -19,9 +19,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from export.default_form import default_form, spike_mismatch
 from export.network_graph import network_graph
 from export.parity import chunk_feed, initial_row
-from export.write import default_form
 from hetsyn_model import Network, NetworkSpec
 from hetsyn_model.families import dcls_like, delrec_like, dynap_pair, f_lif, filtered_input, se_adlif
 from hetsyn_model.state import FORMS, Form, state_bytes
@@ -30,21 +30,25 @@ from service.runtime.onnx import load_graph
 
 SIZES = (700, (128, 64), 20)
 HETSYN = "HetSyn"
-FAMILIES: dict[str, NetworkSpec] = {
-    HETSYN: NetworkSpec(*SIZES),
-    "dcls_like": dcls_like(*SIZES),
-    "dcls_like, two taps": dcls_like(*SIZES, taps=2),
-    "delrec_like": delrec_like(*SIZES),
-    "filtered_input": filtered_input(*SIZES),
-    "se_adlif": NetworkSpec(*SIZES, neuron=se_adlif()),
-    "f_lif": NetworkSpec(*SIZES, **f_lif()),
-    "dynap_pair": NetworkSpec(*SIZES, **dynap_pair()),
-}
 CELLS = ((32, 25), (32, 1), (1, 10), (1, 1))  # streams and steps of a chunk
 DENSITY = 0.045
 STREAM_STEPS = 200
 ROUNDS, QUICK_ROUNDS = 200, 20
 MOST_STATE_BYTES = 100_000  # of a form that is worth a session: HetSyn's exact form has five times as many
+
+
+def families(channels: int, hidden: tuple[int, ...], outputs: int) -> dict[str, NetworkSpec]:
+    """A network of each named family, of these sizes."""
+    sizes = (channels, hidden, outputs)
+    return {
+        "dcls_like": dcls_like(*sizes),
+        "dcls_like, two taps": dcls_like(*sizes, taps=2),
+        "delrec_like": delrec_like(*sizes),
+        "filtered_input": filtered_input(*sizes),
+        "se_adlif": NetworkSpec(*sizes, neuron=se_adlif()),
+        "f_lif": NetworkSpec(*sizes, **f_lif()),
+        "dynap_pair": NetworkSpec(*sizes, **dynap_pair()),
+    }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,9 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(1)
-    families: dict[str, dict[str, Any]] = {}
+    described: dict[str, dict[str, Any]] = {}
     calls: dict[tuple[str, Form, tuple[int, int]], Callable[[], None]] = {}
-    for name, spec in FAMILIES.items():
+    for name, spec in {HETSYN: NetworkSpec(*SIZES), **families(*SIZES)}.items():
         network = Network(spec, seed=1).eval()
         errors = network.fit_banks()
         forms: dict[Form, int] = {}
@@ -66,7 +70,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             if state_bytes(layout) <= MOST_STATE_BYTES:
                 forms[form] = state_bytes(layout)
                 calls |= {(name, form, cell): _call(network, form, *cell) for cell in CELLS}
-        families[name] = {
+        described[name] = {
             "default": default_form(forms, errors, _mismatch(network) if "exact" in forms else None),
             "state_bytes": forms,
             "hidden_spikes": _hidden_spikes(network),
@@ -89,7 +93,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         }
         for (name, form, (batch, steps)), times in taken.items()
     ]
-    results = {"threads": 1, "families": families, "cells": cells}
+    results = {"threads": 1, "families": described, "cells": cells}
     _print(results)
     return results
 
@@ -126,12 +130,11 @@ def _spikes(batch: int, steps: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def _mismatch(network: Network) -> float:
-    """Hidden spikes of the bank that are not those of the exact form, over the latter's."""
+def _mismatch(network: Network) -> float | None:
+    """Of the bank's hidden spikes."""
     spikes = torch.from_numpy(_spikes(4, STREAM_STEPS))
-    exact, bank = (network.rollout(spikes, form).hidden_spikes for form in ("exact", "bank"))
-    different = sum(float((a != b).sum()) for a, b in zip(exact, bank, strict=True))
-    return different / max(1.0, sum(float(a.sum()) for a in exact))
+    exact, bank = ([z.numpy() for z in network.rollout(spikes, form).hidden_spikes] for form in ("exact", "bank"))
+    return spike_mismatch(exact, bank)
 
 
 @torch.no_grad()

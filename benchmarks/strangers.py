@@ -83,11 +83,13 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     named = dict(arguments.runs)
     if len(named) < len(arguments.runs):
         raise SystemExit("--runs: two have one name: write NAME=DIR")
+    starts: Sequence[float | None] = arguments.quiet_s or [None]
+    if len(set(starts)) < len(starts):
+        raise SystemExit("--quiet-s: a number is there twice: give each once")
     if arguments.plot is not None:
         pyplot()  # before anything is judged
     examples = read(arguments.data, load_config("speech-digits"))
     networks = {name: _networks(folder, examples) for name, folder in named.items()}
-    starts: Sequence[float | None] = arguments.quiet_s or [None]
     results: dict[str, Any] = {"runs": {}}
     for name in named:
         for quiet_s in starts:

@@ -49,7 +49,7 @@ def export_network(
         examples: spikes [stream, step, channel] of 0 and 1, or values, to verify the artifact with, with or without
             their classes, which give its accuracy: see :func:`export.evaluation.evaluation_of`. None: random ones.
         form: ``exact``, ``bank``, or both. By default a session gets the form with the smaller state, or a bank that
-            is next to the same network (:func:`export.write.default_form`).
+            is next to the same network (:func:`export.default_form.default_form`).
         description: one line for people.
         input_description: of the channels, for people.
         tail_steps: steps without spikes that end a session.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from export.default_form import default_form, spike_mismatch
 from export.encoders import ENCODER_FILE, EncoderParts, encoder_parts
 from export.evaluation import Evaluation
 from export.folder import (
@@ -44,8 +45,6 @@ from service.runtime.operators import library
 
 CHECKPOINT, INITIAL_FILE = "network.pt", "initial.npz"
 SEGMENT = 32  # streams that a verification holds in memory at once, in the exact form
-SAME_SPIKES = 1e-3  # share of spikes that may differ in a bank whose kernels have no error
-MOST_LARGER = 1.5  # of the state of such a bank, over the exact form's
 
 OnProgress = Callable[[str, str], None]
 
@@ -220,7 +219,7 @@ def write_artifact(
             accuracy=None
             if verified.confusion is None
             else float(verified.confusion.trace() / verified.confusion.sum()),
-            spike_mismatch=_mismatch(reference, verified.hidden) if "exact" in forms else None,
+            spike_mismatch=spike_mismatch(reference, verified.hidden) if "exact" in forms else None,
         )
         files[described.file], files[script] = verified.graph, verified.script
         golden |= verified.golden
@@ -304,13 +303,6 @@ def _exactness(spec: NetworkSpec) -> Literal["B"] | None:
     return "B" if is_late or spec.neuron.resonance is not None else None
 
 
-def _mismatch(reference: list[Float32Array], other: list[Float32Array]) -> float | None:
-    """Spikes that differ, over those of the reference; None where it has none."""
-    spikes = sum(float(a.sum()) for a in reference)
-    different = sum(float((a != b).sum()) for a, b in zip(reference, other, strict=True))
-    return different / spikes if spikes else None
-
-
 def _report(form: Form, described: contract.FormDescription, verified: _Verified) -> FormReport:
     return FormReport(
         form,
@@ -369,27 +361,6 @@ def _golden(compiled: Compiled, streams: Streams) -> dict[str, NDArray[np.generi
         f"{compiled.form}.readout": traces.readout,
         f"{compiled.form}.probabilities": traces.probabilities,
     }
-
-
-def default_form(
-    state: Mapping[contract.FormName, int], kernel_error: Mapping[str, float], spike_mismatch: float | None
-) -> contract.FormName:
-    """The form that a session gets.
-
-    Args:
-        state: bytes of each form that there is.
-        kernel_error: of each layer's bank.
-        spike_mismatch: of the bank, on the streams that the export is verified with.
-
-    Returns:
-        A bank that is next to the same network, and at most half as large again: no kernel has an error, and at most
-        0.1% of the spikes differed because its weights are rounded to 16 bits. Its step takes less time than the exact
-        form's (`python -m benchmarks families`). Else the form with the smaller state.
-    """
-    is_close = spike_mismatch is not None and spike_mismatch <= SAME_SPIKES and not any(kernel_error.values())
-    if is_close and state.get("bank", 0) <= MOST_LARGER * state.get("exact", 0):
-        return "bank"
-    return min(state, key=lambda form: (state[form], form == "bank"))
 
 
 def _manifest(

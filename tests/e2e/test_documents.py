@@ -52,7 +52,7 @@ NOT_RUN = {
     r"python -m benchmarks ": "takes minutes: tests/integration/test_bench.py and tests/e2e run them shortened",
     r"perf_analyzer |hetsyn bench \S+ --transport grpc": "needs a port for gRPC: tests/e2e/test_open_inference.py",
     r"hetsyn bench \S+ --ramp": "takes minutes: tests/unit/hetsyn_client/loadtest/test_ramp.py",
-    r"hetsyn export (shd-size|models/speech-digits/1/network\.pt) ": "takes a minute: tests/contract",
+    r"hetsyn export (shd-size|models/speech-digits/1/network\.pt) ": "a minute: tests/contract, tests/unit/export",
     r"hetsyn train voices |digits=|for seed in|\$digits |hetsyn train recordings .*--extra voices|for silence in|"
     r"\(echo 'base = \"speech-digits\"'": "needs speech engines and recordings, and takes an hour",
     r"apt-get install (asterisk|ffmpeg)|sounds=|mkdir -p (prompts|people)|without=|\(cd (\$sounds|/usr/share/)|to_wav|"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -15,14 +16,12 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-import torch
 
 from benchmarks.server_process import free_port
 from benchmarks.valkey import ValkeyServer
 from export import export_network
-from hetsyn_model import Network, NetworkSpec
-from hetsyn_model.families import dcls_like, delrec_like, dynap_pair, f_lif, filtered_input, se_adlif
 from tests.support.delays import delayed_network
+from tests.support.families import FAMILIES, family_network
 from tests.support.json_input import Json
 from tests.support.paths import ROOT
 from tests.support.recording_stream import TIMEOUT_S, persist, pieces, send, stream
@@ -70,29 +69,11 @@ def test_a_killed_server_loses_no_acknowledged_chunk_and_applies_none_twice(stor
         replica.stop()
 
 
-@torch.no_grad()
-def _families() -> dict[str, Network]:
-    """A network of each family, whose weights let it fire."""
-    size = (20, (16, 12), 5)
-    specs = {
-        "dcls": dcls_like(*size, taps=2),
-        "delrec": delrec_like(*size),
-        "filtered": filtered_input(*size),
-        "se-adlif": NetworkSpec(*size, neuron=se_adlif()),
-        "f-lif": NetworkSpec(*size, **f_lif()),
-        "dynap": NetworkSpec(*size, **dynap_pair()),
-    }
-    made = {name: Network(spec, seed=1).eval() for name, spec in specs.items()}
-    for network in made.values():
-        for layer in network.layers:
-            layer.get_parameter("w_in").mul_(4.0)
-    return made
-
-
 def test_a_server_that_is_killed_in_mid_delay_goes_on(tmp_path: Path) -> None:
     """Every family of networks: delays are under way at the kills, kernels and recovery currents have not died away."""
     # delays of 9 steps into each layer and of 27 back to it, and a chunk has 10
-    networks = {"late": delayed_network("both", longest_everywhere=True)} | _families()
+    networks = {"late": delayed_network("both", longest_everywhere=True)}
+    networks |= {re.sub(r"\W+", "-", name): family_network(name)[0] for name in FAMILIES}
     for model, network in networks.items():
         export_network(network, out=tmp_path / "models" / model / "1", labels=list("abcde"))
     rng = np.random.default_rng(0)

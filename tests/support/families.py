@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import torch
 
+from benchmarks.families import families
 from hetsyn_model import Network, NetworkSpec
-from hetsyn_model.families import dcls_like, delrec_like, dynap_pair, f_lif, filtered_input, se_adlif
+from hetsyn_model.families import f_lif
 
 SIZES = (20, (16, 12), 5)
-# with the steps of its longest delay; of those without delays, a number to cut chunks by
-FAMILIES: dict[str, tuple[NetworkSpec, int]] = {
-    "DCLS": (dcls_like(*SIZES), 24),
-    "DCLS, two taps": (dcls_like(*SIZES, taps=2), 24),
-    "DelRec": (delrec_like(*SIZES), 48),
-    "STSC's taps": (filtered_input(*SIZES), 4),
-    "SE-adLIF": (NetworkSpec(*SIZES, neuron=se_adlif()), 8),
-    "f-LIF": (NetworkSpec(*SIZES, **f_lif()), 8),
-    "f-LIF, learned": (NetworkSpec(*SIZES, **f_lif(learned=True)), 8),
-    "DYNAP-SE": (NetworkSpec(*SIZES, **dynap_pair()), 8),
-}
+FAMILIES = families(*SIZES) | {"f_lif, learned": NetworkSpec(*SIZES, **f_lif(learned=True))}
+NO_DELAY = 8  # steps to cut chunks by where there is none
 
 
 def family_network(name: str, *, longest_everywhere: bool = False) -> tuple[Network, int]:
     """The network of a family with its banks, and the steps of its longest delay, which every unit may have."""
-    spec, steps = FAMILIES[name]
+    spec = FAMILIES[name]
     made = Network(spec, seed=1).eval()
     with torch.no_grad():
         for layer in made.layers:
@@ -31,4 +23,4 @@ def family_network(name: str, *, longest_everywhere: bool = False) -> tuple[Netw
         for path, delay in made.delays().items() if longest_everywhere else ():
             delay.fill_(made.path_of(path).max_delay_steps)
     made.fit_banks()
-    return made, steps
+    return made, max(spec.input_path.max_delay_steps, spec.recurrent_path.max_delay_steps) or NO_DELAY

@@ -163,6 +163,11 @@ def test_several_quiet_starts_are_compared(trained: Path, monkeypatch: pytest.Mo
     assert starts == [0, 0, 30, 30, 10, 10], "of two speakers; the last as trained"
 
 
+def test_a_quiet_start_that_is_there_twice_is_refused(trained: Path) -> None:
+    with pytest.raises(SystemExit, match="--quiet-s: a number is there twice"):
+        run(arguments(trained, "--quiet-s", "0.1", "0.1"))
+
+
 def test_several_runs_are_told_apart_by_name(trained: Path, tmp_path: Path) -> None:
     runs = str(trained / "runs")
     picture = tmp_path / "confusions.png"

@@ -23,10 +23,7 @@ from tests.support.tools import NO_OPERATOR
 FORMS: tuple[Form, ...] = ("exact", "bank")
 # the exact form keeps a current a synapse, which only an exponential kernel has
 CASES = [
-    (name, form)
-    for name, (spec, _) in FAMILIES.items()
-    for form in FORMS
-    if form == "bank" or spec.kernel.is_exponential
+    (name, form) for name, spec in FAMILIES.items() for form in FORMS if form == "bank" or spec.kernel.is_exponential
 ]
 STEPS = 110
 STATE_AND_READOUT = [NEXT_STATE, NEXT_STEP, READOUT]

@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 import export
+from export.default_form import default_form
 from export.evaluation import Evaluation
 from export.folder import ExportError
 from export.own_network import load_network
 from export.parity import Streams
-from export.write import default_form
 from hetsyn_model import DecisionSpec, Network, NetworkSpec, NeuronSpec
 from hetsyn_model.spec import Rule
 from hetsyn_model.training.checkpoint import Checkpoint
