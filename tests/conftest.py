@@ -28,7 +28,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # a width that a shell or pytest-xdist exports would stay in every console that a module makes when it is imported
 os.environ.pop("COLUMNS", None)
 
-pytest_plugins = ["tests.support.required_tools", "tests.support.skipped"]
+pytest_plugins = ["tests.support.required_tools", "tests.support.left_out"]
 
 ASYNC_TEST_S = 30.0  # an async test takes seconds at most
 

@@ -79,7 +79,7 @@ def server(tmp_path: Path) -> Iterator[RestartableServer]:
         started.kill()
 
 
-@pytest.mark.parametrize("speed", [15.0, pytest.param(1.0, marks=pytest.mark.fuzz)], ids=["fast", "real time"])
+@pytest.mark.parametrize("speed", [15.0, pytest.param(1.0, marks=pytest.mark.long)], ids=["fast", "real time"])
 def test_a_minute_through_a_server_that_is_killed_twice(
     server: RestartableServer, speed: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -127,7 +127,7 @@ def test_any_manifest_is_served_or_refused(tmp_path: Path, pytestconfig: pytest.
     assert count // 2 < refused < count
 
 
-@pytest.mark.fuzz
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("model", "file"),
     [("delayed-match", "bank.onnx"), ("delayed-match", "exact.onnx"), ("speech-digits", "encoder.onnx"),

@@ -74,7 +74,7 @@ def test_every_operation_is_tried(document: dict[str, Any]) -> None:
     assert sorted(documented) == list(OPERATIONS)
 
 
-@pytest.mark.fuzz
+@pytest.mark.long
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_the_server_answers_as_documented(name: str, url: str, document: dict[str, Any]) -> None:
     method, path = name.split(" ")

@@ -97,7 +97,7 @@ def test_any_change_is_decoded_or_refused(name: str) -> None:
     assert 0 < len(refused(name, 300)) < 300
 
 
-@pytest.mark.fuzz
+@pytest.mark.long
 @pytest.mark.parametrize("name", COMPRESSED)
 def test_many_changes_are_decoded_or_refused(name: str) -> None:
     refused(name, 5_000)
