@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import durability, engine_report, peers, saturation, service, soak
-from benchmarks.capacity import report as capacity_report
+from benchmarks import durability, engine_report, peers, service, soak
 from benchmarks.faults import report as faults_report
 from tests.support.paths import ROOT
 
@@ -21,14 +20,12 @@ Plot = Callable[[dict[str, Any], Path], None]
 @pytest.mark.parametrize(
     ("name", "plot"),
     [
-        ("capacity", capacity_report.plot),
         ("durability", durability.plot),
         ("engine", engine_report.plot),
         ("faults-file", faults_report.plot),
         ("faults-memory", faults_report.plot),
         ("faults-valkey", faults_report.plot),
         ("peers", peers.plot),
-        ("saturation", lambda results, path: saturation.plot(results, 100.0, path)),
         ("service", service.plot),
         ("soak", soak.plot),
     ],
