@@ -32,7 +32,7 @@ Column = NDArray[Any]
 More = dict[int, dict[str, Any]]
 
 HEAD = struct.Struct("<4sIII")
-CHUNKS, SESSIONS, RESULTS, OPENED = b"HSC1", b"HSO1", b"HSR1", b"HSP1"
+NAMES = CHUNKS, SESSIONS, RESULTS, OPENED = b"HSC1", b"HSO1", b"HSR1", b"HSP1"
 CHUNK, END, DELETE, LEAVE = 0, 1, 2, 3  # actions of a row: see ``Chunks``
 NEW, BEGUN, ENDED = 0, 1, 2  # states of a session that is opened
 APPLIED = 200  # the status of a row that was applied

@@ -1,6 +1,6 @@
 """``application/vnd.hetsyn.carried``: a token and a body in one. Little endian:
 
-magic      4 bytes  b"HSC1"
+magic      4 bytes  b"HSF1"
 token      uint32   length of the token in bytes; 0 without one
 type       uint16   length of the body's content type in bytes
            the token, the content type in ASCII, and the body
@@ -16,7 +16,7 @@ from typing import NamedTuple
 from hetsyn_client.errors import InputError
 
 MEDIA_TYPE = "application/vnd.hetsyn.carried"
-MAGIC = b"HSC1"
+MAGIC = b"HSF1"
 HEADER = struct.Struct("<4sIH")
 
 

@@ -19,7 +19,16 @@ from tritonclient.grpc import service_pb2_grpc
 from service.admission.permits import Admission
 from service.admission.turns import LARGE_DECODES, Turns
 from service.admission.uploads import FREE_BYTES, Upload, Uploads
-from service.errors import ArtifactError, HetsynError, InputError, KeyLimitReached, KeyRefused, NotFound, TooSlow
+from service.errors import (
+    ArtifactError,
+    HetsynError,
+    InputError,
+    KeyLimitReached,
+    KeyRefused,
+    NotFound,
+    RuntimeUnavailable,
+    TooSlow,
+)
 from service.grpc.gathering import Gathering
 from service.grpc.guard import CALLER, StreamGuard
 from service.grpc.messages import check_counts, code_of, message_of, request_of
@@ -282,6 +291,6 @@ def _refusal(error: Exception) -> tuple[grpc.StatusCode, str]:
     if not isinstance(error, HetsynError):
         log.error("a call failed", exc_info=error)
         return grpc.StatusCode.INTERNAL, DEFECT
-    if isinstance(error, ArtifactError):
+    if isinstance(error, ArtifactError | RuntimeUnavailable):
         log.error("%s", error, exc_info=error)
     return code_of(error), str(error)[:LONGEST]

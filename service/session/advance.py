@@ -201,11 +201,8 @@ class Advance:
         work = Work(stream, None, False, needs_host, finalize=True)
         outcome = await self._run(session.model, session.form, work, permit.client, permit.due_s)
         result, before = outcome.result, Reply.from_json(last.reply)
-        changed = {
-            "utterance": result.utterance, "events": (*(before.events or ()), *result.heard),
-            "label": None, "probabilities": None,
-        }  # fmt: skip
-        reply = before.model_copy(update=changed)
+        assert result.utterance is not None
+        reply = before.finalized(result.utterance, result.heard)
         after = outcome.stream.utterances
         assert after is not None
         if after.number == stream.utterances.number:  # nothing came since the last one

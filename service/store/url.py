@@ -13,8 +13,9 @@ valkey-cluster://host:6379,host:6379/        Valkey or Redis Cluster; valkeys-cl
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from service.errors import StoreUnusable
 from service.store.base import StateStore
@@ -40,7 +41,7 @@ def open_store(url: str, timeout_s: float = 2.0) -> StateStore | None:
         ModuleNotFoundError: redis-py is not installed.
     """
     try:
-        parts = urlsplit(url)
+        parts = _split(url)
         if parts.scheme not in _CLUSTER_SCHEMES:  # which has several
             _ = parts.port  # raises where it is not a port
     except ValueError as error:
@@ -78,11 +79,20 @@ def open_store(url: str, timeout_s: float = 2.0) -> StateStore | None:
 
 def redacted(url: str) -> str:
     """The URL without its password, for messages and logs."""
-    parts = urlsplit(url)
+    parts = _split(url)
     if not parts.password:
         return url
     user_info, _, host = parts.netloc.rpartition("@")
     return urlunsplit(parts._replace(netloc=f"{user_info.partition(':')[0]}:***@{host}"))
+
+
+def _split(url: str) -> SplitResult:
+    """Split a URL. ``urlsplit`` of Python 3.13 refuses several hosts where one is an IPv6 address."""
+    scheme, _, rest = url.partition("://")
+    if scheme not in _CLUSTER_SCHEMES:
+        return urlsplit(url)
+    hosts = re.split("[/?#]", rest, maxsplit=1)[0]
+    return urlsplit(f"{scheme}://{rest.removeprefix(hosts)}")._replace(netloc=hosts)
 
 
 def _replicas(url: str, query: dict[str, str]) -> int:

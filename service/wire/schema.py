@@ -6,7 +6,7 @@ timing as query parameters; or such bytes in a frame with a carried session's to
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -186,6 +186,9 @@ class InferBody(Envelope):
 ReadoutRow = Annotated[tuple[float, ...], Field(fail_fast=True)]
 
 
+CHUNK_MEMBERS = ("session", "model", "version", "form", "seq", "steps", "total_steps", "labels", "end")
+
+
 class Reply(BaseModel):
     """The reply to a chunk. The session stores its last one as JSON, and sends it again if the chunk comes again."""
 
@@ -215,6 +218,18 @@ class Reply(BaseModel):
     readout: Annotated[tuple[ReadoutRow, ...], Field(fail_fast=True)] | None = Field(
         default=None, description="one row a step of this chunk, one value an output; only for rule trace"
     )
+
+    def finalized(self, utterance: int, heard: Sequence[Heard]) -> Reply:
+        """Add the end of an utterance that the client asked for; nothing is decided of the next one yet.
+
+        Args:
+            utterance: number of the next one.
+            heard: what the end adds to ``events``.
+        """
+        # only what identifies the chunk is kept: any other member, also a new one, tells of the utterance before
+        kept = {name: getattr(self, name) for name in CHUNK_MEMBERS}
+        events = (*(self.events or ()), *heard)
+        return Reply(**kept, label=None, probabilities=None, utterance=utterance, events=events)
 
     def to_json(self) -> bytes:
         absent = {name for name in ("utterance", "events", "readout") if getattr(self, name) is None}

@@ -209,7 +209,7 @@ def test_a_frame_may_have_a_compressed_file(models: Path) -> None:
 def test_frames_that_are_wrong_have_their_problem(models: Path) -> None:
     with InProcess(app(models)) as server:
         for content, query, status, sentence in (
-            (b"HSC0", {}, 422, "does not begin with HSC1"),
+            (b"HSF0", {}, 422, "does not begin with HSF1"),
             (pack_frame(bytes(99), "audio/wav", b"")[:20], {}, 422, "send all of it"),
             (pack_frame(b"", "", b"body"), {}, 415, "no content type"),
             (pack_frame(b"", "text/plain", b"body"), {}, 415, "'text/plain' is not accepted"),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.errors import HetsynError
+from service.errors import HetsynError, RuntimeUnavailable
 from service.settings import GrpcSettings, Limits
 from tests.support.certificate import write_certificate
 from tests.support.fake_graph import CHANNELS
@@ -125,6 +125,20 @@ def test_a_server_that_cannot_listen_says_so(tmp_path: Path, wrong: str) -> None
         server = make_grpc_server(tmp_path, settings)
         with pytest.raises(HetsynError, match=sentence):
             asyncio.run(server.start())
+
+
+def test_a_call_that_an_operator_has_to_solve_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    import tritonclient.grpc as triton
+
+    gate = Gate()
+    with (
+        live_server(tmp_path / "models", load=gate.load) as live,
+        triton.InferenceServerClient(live.grpc) as client,
+    ):
+        gate.failure = RuntimeUnavailable("ONNX Runtime is broken: install it again")
+        with pytest.raises(triton.InferenceServerException, match="ONNX Runtime is broken"):
+            client.infer("spiking", inputs(triton, "spikes", ROWS))
+    assert "ONNX Runtime is broken: install it again" in caplog.text
 
 
 def make_grpc_server(folder: Path, settings: GrpcSettings) -> Any:
