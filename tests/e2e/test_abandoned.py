@@ -18,6 +18,8 @@ from tests.support.http_calls import metric
 from tests.support.paths import ROOT
 from tests.support.server_process import ENDED, serve_command, wait_until_ready
 
+pytestmark = pytest.mark.process
+
 BURST = 200
 LONG_STEPS = 20_000
 SOON_S = 10.0  # the burst takes more than half a minute to compute; a busy machine may take seconds to drop it

@@ -13,6 +13,8 @@ from hetsyn_model.training.data import Recording, read_folder, read_wav
 from tests.support.paths import FSDD, ROOT
 from tests.support.tools import NO_RECORDINGS
 
+pytestmark = pytest.mark.long
+
 TOLERANCE = 1e-4  # of a probability
 
 

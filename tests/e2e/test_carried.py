@@ -7,12 +7,15 @@ import secrets
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from hetsyn_client.client import StreamingClient
 from service.wire.pcm import decode_wav
 from tests.support.paths import RECORDINGS
 from tests.support.recording_stream import CHUNK_SAMPLES
 from tests.support.server_process import RestartableServer
+
+pytestmark = pytest.mark.process
 
 
 def test_every_chunk_goes_to_another_process(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ from tests.support.fake_sounddevice import FakeSounddevice
 from tests.support.paths import RECORDINGS
 from tests.support.server_process import RestartableServer
 
+pytestmark = pytest.mark.process
+
 RATE_HZ, CHUNK_S, SOUND_S = 8000, 0.1, 60
 CHUNKS = round(SOUND_S / CHUNK_S)
 KILLED_AT = (CHUNKS // 3, 2 * CHUNKS // 3)

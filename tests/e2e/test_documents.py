@@ -37,6 +37,8 @@ from tests.support.paths import DOCS, MODELS, RECORDINGS, ROOT
 from tests.support.server_process import wait_until_ready
 from tests.support.tools import NO_WATCH
 
+pytestmark = pytest.mark.process
+
 NOT_RUN = {
     r"pip install ": "changes the environment, from the network",
     r"python3 -m venv |\. \.venv/": "makes the environment that the tests run in",

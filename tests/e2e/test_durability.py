@@ -28,6 +28,8 @@ from tests.support.recording_stream import TIMEOUT_S, persist, pieces, send, str
 from tests.support.server_process import ENDED, STOP_TIMEOUT_S, RestartableServer, serve_command
 from tests.support.tools import require_valkey
 
+pytestmark = pytest.mark.process
+
 
 def undisturbed(url: str, chunks: list[bytes], session: str) -> list[Json]:
     return [reply | {"session": session} for reply in stream(url, "calm", chunks)]

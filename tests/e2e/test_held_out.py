@@ -33,6 +33,8 @@ from hetsyn_model.training.voices.digits import KEYS
 from tests.support.paths import FSDD, ROOT
 from tests.support.tools import NO_FASHION_MNIST, NO_RECORDINGS
 
+pytestmark = pytest.mark.long
+
 IMAGES = Path(__file__).parent / "held_out/fashion-mnist.npz"
 WORDS = Path(__file__).parent / "held_out/shd-words.npz"
 POINT = 0.01

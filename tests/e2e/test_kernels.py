@@ -14,6 +14,8 @@ from hetsyn_client import StreamingClient
 from tests.support.kernels import kernel_network
 from tests.support.kills import through_kills
 
+pytestmark = pytest.mark.long
+
 CHUNKS, STEPS, CHANNELS = 6, 9, 12
 
 

@@ -27,6 +27,8 @@ from tests.support.paths import ROOT
 from tests.support.server_process import START_TIMEOUT_S, RestartableServer, serve_command
 from tests.support.workers import PCM, SESSIONS, SPIKES, WorkersServer
 
+pytestmark = pytest.mark.process
+
 BODY = {"model": "shd-words", "input": SPIKES}
 HTTP = httpx.Client(limits=httpx.Limits(max_keepalive_connections=0))  # one context of TLS for all
 SCOPES = ("infer", "state", "admin", "metrics")

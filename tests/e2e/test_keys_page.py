@@ -12,6 +12,8 @@ from tests.support.browser import browsing
 from tests.support.keyed import add_key
 from tests.support.server_process import RestartableServer
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RestartableServer]:

@@ -29,6 +29,8 @@ from tests.support.paths import MODELS, ROOT
 from tests.support.server_process import START_TIMEOUT_S, RestartableServer
 from tests.support.workers import PCM
 
+pytestmark = pytest.mark.process
+
 CHUNKS = 12
 PIECE = 800
 PROXIES = {"nginx": "apt-get install nginx", "caddy": "apt-get install caddy"}

@@ -16,7 +16,7 @@ from tests.support.server_process import RestartableServer
 LENGTH = Limits.max_json_bytes - 1_000
 MOST_MIB = 50
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+pytestmark = [pytest.mark.process, pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")]
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,8 @@ from tests.support.paths import ROOT
 from tests.support.server_process import RestartableServer
 from tests.support.tools import NO_TERMINALS
 
+pytestmark = pytest.mark.process
+
 pty = pytest.importorskip("pty", reason="no pseudo-terminals: only POSIX has them")
 WORDS = ("three", "seven", "zero")
 RAW = ("--rate", str(RATE_HZ))

@@ -20,6 +20,8 @@ from hetsyn_client import StreamingClient
 from tests.support.paths import ROOT
 from tests.support.tools import NO_WATCH
 
+pytestmark = pytest.mark.long
+
 EXERCISE, WINDOW_STEPS = "abduction", 150
 
 

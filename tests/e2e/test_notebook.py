@@ -15,6 +15,8 @@ import pytest
 from hetsyn_client.extras import install_command
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.long
+
 NOTEBOOK = ROOT / "examples/hetsyn.ipynb"
 RUN = "from nbclient.cli import main; main()"  # what `jupyter execute` runs
 SECONDS = 600  # for a cell; the whole takes one minute where nothing else runs

@@ -25,6 +25,8 @@ from tests.support.server_process import RestartableServer
 from tests.support.tools import NO_PERF_ANALYZER, NO_TRITONCLIENT
 from tests.support.workers import WorkersServer, metrics
 
+pytestmark = pytest.mark.process
+
 PERF_ANALYZER = shutil.which("perf_analyzer", path=str(Path(sys.executable).parent)) or shutil.which("perf_analyzer")
 MODEL, CHANNELS, STEPS = "shd-size", 700, 25
 STREAMS, CHUNKS = 4, 5  # sequences whose numbers are compared, and their chunks

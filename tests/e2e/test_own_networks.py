@@ -20,6 +20,8 @@ from tests.support.paths import DOCS, ROOT
 from tests.support.server_process import wait_until_ready
 from tests.support.tools import NO_NIR
 
+pytestmark = pytest.mark.process
+
 if shutil.which("curl") is None:
     pytest.skip("the pages end with curl calls: apt-get install curl", allow_module_level=True)
 

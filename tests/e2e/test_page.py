@@ -20,6 +20,8 @@ from tests.support.browser import NARROW, WIDE, Browser, browsing
 from tests.support.paths import RECORDINGS
 from tests.support.server_process import RestartableServer
 
+pytestmark = pytest.mark.process
+
 SPOKEN = ["three", "seven", "one", "six"]
 DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 PAUSE_S = 0.6

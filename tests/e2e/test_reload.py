@@ -17,6 +17,8 @@ from tests.support.recording_stream import persist, pieces, send, stream
 from tests.support.server_process import RestartableServer
 from tests.support.versions import SHIPPED, put
 
+pytestmark = pytest.mark.process
+
 
 @pytest.mark.parametrize("load_timeout_s", ["8", "60"], ids=["timed out", "under way"])
 def test_a_model_that_never_ends_stops_neither_reloads_nor_the_end(tmp_path: Path, load_timeout_s: str) -> None:

@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from export import export_network
 from hetsyn_client import StreamingClient
 from tests.support.kills import through_kills
 from tests.support.networks import small_network
+
+pytestmark = pytest.mark.long
 
 CHUNKS, STEPS, CHANNELS, LABELS = 8, 12, 30, "abcde"
 

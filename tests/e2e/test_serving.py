@@ -11,6 +11,8 @@ import pytest
 
 from tests.support.paths import RECORDINGS, ROOT
 
+pytestmark = pytest.mark.process
+
 DIGITS = sorted(RECORDINGS.glob("*.wav"))
 
 

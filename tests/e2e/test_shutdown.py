@@ -10,10 +10,13 @@ import time
 from pathlib import Path
 
 import httpx
+import pytest
 
 from benchmarks.server_process import free_port
 from tests.support.paths import ROOT
 from tests.support.server_process import ENDED, serve_command, wait_until_ready
+
+pytestmark = pytest.mark.process
 
 DRAIN_S = 1.0
 REQUESTS = 60

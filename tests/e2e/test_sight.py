@@ -17,6 +17,8 @@ from tests.support.json_input import events
 from tests.support.paths import ROOT
 from tests.support.server_process import ENDED, serve_command, wait_until_ready
 
+pytestmark = pytest.mark.process
+
 SESSIONS = 12
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 

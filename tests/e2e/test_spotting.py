@@ -11,6 +11,8 @@ from hetsyn_client import LiveStream, StreamingClient
 from hetsyn_model.training.data import read_wav
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.long
+
 MODEL, RATE_HZ = "digit-spotting", 8_000
 RECORDINGS = sorted((ROOT / "docs/recordings").glob("*.wav"))
 PAUSE = np.zeros(RATE_HZ // 2, np.int16)

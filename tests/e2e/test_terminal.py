@@ -22,6 +22,8 @@ from tests.support.paths import MODELS, ROOT
 from tests.support.server_process import STOP_TIMEOUT_S, serve_command, wait_until_ready
 from tests.support.tools import NO_TERMINALS, require_valkey
 
+pytestmark = pytest.mark.process
+
 pty = pytest.importorskip("pty", reason="no pseudo-terminals: only POSIX has them")
 # makes standard input the controlling terminal of a session of its own, then becomes the command
 ADOPT_TERMINAL = (  # and be no child of nohup, even if the tests are: such a server outlives its terminal

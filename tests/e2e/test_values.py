@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from hetsyn_client import StreamingClient
 from service.runtime.onnx import Array
 from tests.support import fake_graph, grey_network, leaky_values
 from tests.support.kills import through_kills
+
+pytestmark = pytest.mark.long
 
 CHUNKS, STEPS = 8, 12
 

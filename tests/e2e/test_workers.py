@@ -18,6 +18,8 @@ from tests.support.live import EVENTS, handshake
 from tests.support.recording_stream import pieces, send
 from tests.support.workers import PCM, SESSIONS, SPIKES, WorkersServer, metrics, spikes
 
+pytestmark = pytest.mark.process
+
 
 def test_a_session_is_found_on_every_connection(workers_server: WorkersServer, expected: list[Json]) -> None:
     chunks = pieces()

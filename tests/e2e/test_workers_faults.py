@@ -22,6 +22,8 @@ from tests.support.server_process import STOP_TIMEOUT_S
 from tests.support.versions import describe, put
 from tests.support.workers import PCM, SESSIONS, WorkersServer, metrics, spikes
 
+pytestmark = pytest.mark.process
+
 
 def test_a_killed_worker_loses_its_own_sessions_and_says_so(workers_server: WorkersServer) -> None:
     workers_server.wait_until_whole()

@@ -26,6 +26,8 @@ from service.contract.manifest import FormName
 from tests.support.paths import ROOT
 from tests.support.tools import NO_PEERS
 
+pytestmark = pytest.mark.process
+
 FORMS: tuple[FormName, ...] = ("exact", "bank")
 LOAD = shd_load()
 WITHOUT_PEERS = pytest.mark.skip(reason=NO_PEERS)

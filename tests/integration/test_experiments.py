@@ -31,6 +31,10 @@ from service.contract.artifact import Artifact
 from tests.support.watch_file import write_watch
 from tests.support.words import write_words
 
+pytestmark = pytest.mark.process
+
+# one of spikes, one of values, one that searches: the others at night
+SOON = ("delayed-match", "mnist1d", "sequential-mnist")
 STREAMS = ("motion", "mnist1d")  # of values
 
 RUN = RunSpec(
@@ -147,7 +151,9 @@ def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
         train(replace(RUN, learning_rate=1e-3), open_task(RUN), tmp_path)
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize(
+    "name", [name if name in SOON else pytest.param(name, marks=pytest.mark.long) for name in EXPERIMENTS]
+)
 @pytest.mark.usefixtures("images", "series")
 def test_the_smoke_version_of_every_experiment(name: str, tmp_path: Path) -> None:
     data = None

@@ -24,6 +24,8 @@ from hetsyn_model.network import Network
 from service.app import create_app
 from tests.support.product import make_settings
 
+pytestmark = pytest.mark.process
+
 TASKS: dict[str, TaskSpec] = {
     "delayed-match": DelayedMatchSpec(hidden=(12,), delay_ms=200, validation_trials=8, test_trials=12),
     "pattern-generation": PatternGenerationSpec(hidden=(10, 10), template_ms=60, gap_ms=20, test_trials=2),

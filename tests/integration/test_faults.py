@@ -10,6 +10,8 @@ import pytest
 from benchmarks.faults import disturbed
 from tests.support.tools import require_valkey
 
+pytestmark = pytest.mark.process
+
 
 # a replica and a store are killed; a store is paused and its answers lost; a file is damaged and a replica killed
 @pytest.mark.parametrize(("store", "seed"), [("valkey", 14), ("valkey", 1), ("file", 9)])

@@ -23,7 +23,10 @@ from service.contract.artifact import Artifact
 from tests.support.paths import MODELS, ROOT
 from tests.support.tools import NO_TRITONCLIENT
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc: run it on Linux")
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc: run it on Linux"),
+]
 
 CHECKOUT = Checkout(ROOT, Path(sys.executable))
 BY_NAME = {case.name: case for case in CASES}

@@ -21,7 +21,7 @@ PASSWORD = "a1b2"
 NODES = 6
 WITHIN_S = 30.0
 BUS = 10_000  # from a node's port to that of its bus
-pytestmark = pytest.mark.skipif(shutil.which("valkey-cli") is None, reason=NO_VALKEY_CLI)
+pytestmark = [pytest.mark.process, pytest.mark.skipif(shutil.which("valkey-cli") is None, reason=NO_VALKEY_CLI)]
 
 
 def free_ports(count: int) -> list[int]:

@@ -28,6 +28,8 @@ from examples.training import rollout  # noqa: E402
 from export import export_step  # noqa: E402
 from tests.support.cells import CELLS, LABELS, example_input  # noqa: E402
 
+pytestmark = pytest.mark.process
+
 STEPS = 40
 # each example's cell, and what its training has to reach in some updates
 EXAMPLES = {

@@ -19,6 +19,8 @@ from build_support.release.source import Source
 from tests.support.paths import MODELS, ROOT
 from tests.support.tools import NO_BUILD
 
+pytestmark = pytest.mark.process
+
 if find_spec("build") is None:
     pytest.skip(NO_BUILD, allow_module_level=True)
 if not (ROOT / ".git").exists() or shutil.which("git") is None:

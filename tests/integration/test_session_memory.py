@@ -11,7 +11,10 @@ import pytest
 from tests.support.paths import ROOT
 from tests.support.session_memory import KINDS
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc"),
+]
 
 
 def measured(kinds: str, count: int, max_session_bytes: int = 1 << 30) -> dict[str, int]:

@@ -21,6 +21,8 @@ from tests.support.paths import RECORDINGS
 from tests.support.product import make_settings
 from tests.support.running_server import serving
 
+pytestmark = pytest.mark.process
+
 pytest.importorskip("onnxscript", reason="constants are folded with onnxscript: pip install onnxscript")
 
 RATE_HZ, FRAME, CONTEXT, ALLOWED = 16_000, 512, 64, 1e-5

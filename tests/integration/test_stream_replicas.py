@@ -17,6 +17,8 @@ from tests.support.live import BINARY, EVENTS, NOTHING, opened, sent
 from tests.support.many import hub, silence
 from tests.support.tools import require_valkey
 
+pytestmark = pytest.mark.process
+
 SESSION = f"{EVENTS}&session=s"
 OTHER = sent(BINARY, pack_events(7, [3], [1]))
 

@@ -24,6 +24,8 @@ from tests.support.paths import ROOT
 from tests.support.tools import NO_ESPEAK
 from tests.support.words import write_words
 
+pytestmark = pytest.mark.process
+
 DIGITS = ("--config", "speech-digits", "--threads", "1")
 
 

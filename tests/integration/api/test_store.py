@@ -64,7 +64,10 @@ async def test_what_is_damaged_in_the_store_is_a_conflict(serve: ServeHttp) -> N
     assert (await client.delete("/sessions/abc")).status_code == 204
 
 
-@pytest.fixture(params=["a row of text", "a row of revision 0", "a list", "a short string", "zeros"])
+IN_VALKEY = [pytest.param(what, marks=pytest.mark.process) for what in ("a list", "a short string", "zeros")]
+
+
+@pytest.fixture(params=["a row of text", "a row of revision 0", *IN_VALKEY])
 def foreign(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[StateStore, Callable[[], None]]]:
     """A store, and what puts something that is no record under the id of session abc."""
     if request.param.startswith("a row"):

@@ -87,6 +87,8 @@ async def test_a_full_disk_is_shown_and_sessions_end_on_it(tmp_path: Path, model
                 assert (await client.get(f"/sessions/{name}")).json()["expected_seq"] == 1
 
 
+@pytest.mark.process
+@pytest.mark.process
 async def test_a_store_that_begins_to_evict_gets_no_more_chunks(tmp_path: Path, models: Path, gate: Gate) -> None:
     require_valkey()
     with ValkeyServer(tmp_path) as valkey, Redis.from_url(valkey.url) as admin:
