@@ -27,12 +27,13 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.contenders import RECORDINGS, ROOT, ours_target, shd_load, speech_target
+from benchmarks.contenders import ours_target, shd_load, speech_target
 from benchmarks.load import Figures, closed_loop, missing_answer
-from benchmarks.server_process import ServerProcess, free_port
 from hetsyn_client.loadtest.load import Load, recorded
 from hetsyn_client.loadtest.run import RunSettings
 from hetsyn_client.loadtest.target import Address, Target
+from tests.support.paths import RECORDINGS, ROOT
+from tests.support.server_process import ServerProcess, free_port
 
 CHUNK_S = 0.1
 CONCURRENCIES = (16, 64)

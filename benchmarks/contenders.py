@@ -20,18 +20,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.load import StreamTarget, missing_answer
-from benchmarks.server_process import ServerProcess, free_port
 from hetsyn_client.events import MEDIA_TYPE, pack_events
 from hetsyn_client.loadtest.load import Load, random_spikes
 from hetsyn_client.loadtest.served_model import ServedModel
 from hetsyn_client.loadtest.target import Address, ChunkOutcome, HetsynTarget, Response, post
 from service.contract.artifact import Artifact
 from service.contract.manifest import FormName
+from tests.support.paths import ROOT
+from tests.support.server_process import ServerProcess, free_port
 
-ROOT = Path(__file__).parents[1]
 REQUIREMENTS = ROOT / "benchmarks/servers/requirements.txt"
 MODEL = ROOT / "models/shd-size/1"
-SPEECH, RECORDINGS = ROOT / "models/speech-digits", ROOT / "docs/recordings"
+SPEECH = ROOT / "models/speech-digits"
 STEPS, OUTPUTS, DENSITY = 25, 20, 0.045  # a chunk of 100 ms, as busy as SHD
 HERE = (sys.executable, "-m")
 # the benchmark may be started from any folder

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.server_process import ServerProcess, free_port
 from hetsyn_client import LiveStream
+from tests.support.server_process import ServerProcess, free_port
 
 RATE_HZ = 8_000
 WORDS, PAUSES_S = 20, (0.3, 1.5)

@@ -24,14 +24,15 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.contenders import RECORDINGS, serve_speech
+from benchmarks.contenders import serve_speech
 from benchmarks.load import Figures, closed_loop, exchange
 from benchmarks.plots import plain, pyplot, save
 from benchmarks.recordings import cut, digit
-from benchmarks.valkey import BINARY, MISSING, ValkeyServer
 from hetsyn_client.loadtest.load import Load, recorded
 from hetsyn_client.loadtest.run import RunSettings
 from hetsyn_client.loadtest.target import HetsynTarget
+from tests.support.paths import RECORDINGS
+from tests.support.valkey import BINARY, MISSING, ValkeyServer
 
 CHUNK_S = 0.1
 CONCURRENCIES = (1, 64)

@@ -25,9 +25,9 @@ from scipy import stats
 
 from benchmarks.digit_strings import NOISES, PAUSES_S, Audio, meet, missing, noise_of
 from benchmarks.recordings import digit
-from benchmarks.server_process import ServerProcess, free_port
 from hetsyn_client import LiveStream
 from hetsyn_model.training.data import DataError, read_wav
+from tests.support.server_process import ServerProcess, free_port
 
 RATE_HZ = 8_000
 CHUNK = RATE_HZ // 10

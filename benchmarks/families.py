@@ -23,10 +23,10 @@ from export.default_form import default_form, spike_mismatch
 from export.network_graph import network_graph
 from export.parity import chunk_feed, initial_row
 from hetsyn_model import Network, NetworkSpec
-from hetsyn_model.families import dcls_like, delrec_like, dynap_pair, f_lif, filtered_input, se_adlif
 from hetsyn_model.state import FORMS, Form, state_bytes
 from service.contract.graph_io import NEXT_STATE, NEXT_STEP, PROBABILITIES, SCORES, STATE, STEP
 from service.runtime.onnx import load_graph
+from tests.support.families import families
 
 SIZES = (700, (128, 64), 20)
 HETSYN = "HetSyn"
@@ -35,20 +35,6 @@ DENSITY = 0.045
 STREAM_STEPS = 200
 ROUNDS, QUICK_ROUNDS = 200, 20
 MOST_STATE_BYTES = 100_000  # of a form that is worth a session: HetSyn's exact form has five times as many
-
-
-def families(channels: int, hidden: tuple[int, ...], outputs: int) -> dict[str, NetworkSpec]:
-    """A network of each named family, of these sizes."""
-    sizes = (channels, hidden, outputs)
-    return {
-        "dcls_like": dcls_like(*sizes),
-        "dcls_like, two taps": dcls_like(*sizes, taps=2),
-        "delrec_like": delrec_like(*sizes),
-        "filtered_input": filtered_input(*sizes),
-        "se_adlif": NetworkSpec(*sizes, neuron=se_adlif()),
-        "f_lif": NetworkSpec(*sizes, **f_lif()),
-        "dynap_pair": NetworkSpec(*sizes, **dynap_pair()),
-    }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -24,10 +24,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.contenders import ENVIRONMENT, HERE, RECORDINGS, ROOT, speech_target
+from benchmarks.contenders import ENVIRONMENT, HERE, speech_target
 from benchmarks.load import missing_answer
 from benchmarks.plots import plain, pyplot, save
-from benchmarks.server_process import ServerProcess, free_port
 from hetsyn_client.columns import pack_chunks, pack_sessions
 from hetsyn_client.loadtest.connection import Connection
 from hetsyn_client.loadtest.load import Load, recorded
@@ -36,6 +35,8 @@ from hetsyn_client.loadtest.stream_pool import BEGIN, RESULT
 from hetsyn_client.loadtest.target import Address, HetsynTarget, Response
 from hetsyn_client.loadtest.transports import TARGETS
 from hetsyn_client.loadtest.websocket import BINARY, WebSocket, handshake, masked
+from tests.support.paths import RECORDINGS, ROOT
+from tests.support.server_process import ServerProcess, free_port
 
 CHUNK_S = 0.02
 WARMUP = 50  # chunks that are not measured

@@ -12,7 +12,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.server_process import ServerProcess
 from hetsyn_client.loadtest.carrier import Carried
 from hetsyn_client.loadtest.cpu_contention import QUIET_CORES, CpuContention
 from hetsyn_client.loadtest.load import Load
@@ -20,6 +19,7 @@ from hetsyn_client.loadtest.measurement import Measurement
 from hetsyn_client.loadtest.ramp import Goal, RampSettings
 from hetsyn_client.loadtest.run import ClosedLoop, RampResult, RunSettings, measure, run_loop, saturate
 from hetsyn_client.loadtest.target import Address, ChunkOutcome, Response, Target
+from tests.support.server_process import ServerProcess
 
 EXCHANGE_TIMEOUT_S = 10.0
 PROBE_SESSION = "probe"  # of the chunk that asks whether a server is ready

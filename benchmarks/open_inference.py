@@ -33,9 +33,10 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.contenders import DENSITY, ENVIRONMENT, HERE, MODEL, ROOT, STEPS
+from benchmarks.contenders import DENSITY, ENVIRONMENT, HERE, MODEL, STEPS
 from benchmarks.peers import environment, peers_python_option
-from benchmarks.server_process import CLOCK_TICKS, ServerProcess, free_port
+from tests.support.paths import ROOT
+from tests.support.server_process import CLOCK_TICKS, ServerProcess, free_port
 
 NAME, CHANNELS, SEQUENCE = MODEL.parent.name, 700, 10
 CONCURRENCIES = (1, 16, 64)

@@ -24,7 +24,6 @@ from rich.table import Table
 from benchmarks.contenders import (
     MODEL,
     REQUIREMENTS,
-    ROOT,
     STEPS,
     Contender,
     PeersMissing,
@@ -37,11 +36,12 @@ from benchmarks.contenders import (
 )
 from benchmarks.load import Figures, LoadError, StreamTarget, answers, closed_loop, typical
 from benchmarks.plots import plain, pyplot, save
-from benchmarks.server_process import ServerError
 from benchmarks.step_graph import write_step_graph
 from hetsyn_client.errors import ServiceUnreachable
 from hetsyn_client.loadtest.run import RunSettings
 from service.contract.graph_io import Float32Array
+from tests.support.paths import ROOT
+from tests.support.server_process import ServerError
 
 CONCURRENCIES = (1, 16)
 WARM_UP_S = 0.5

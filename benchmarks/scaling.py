@@ -20,15 +20,16 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.contenders import RECORDINGS, newest_speech, serve_speech
+from benchmarks.contenders import newest_speech, serve_speech
 from benchmarks.load import LoadError
 from benchmarks.plots import plain, pyplot, save
-from benchmarks.server_process import ServerProcess
 from hetsyn_client.loadtest.carrier import Job
 from hetsyn_client.loadtest.load import Load, recorded
 from hetsyn_client.loadtest.pool import Pool
 from hetsyn_client.loadtest.run import run_loop
 from hetsyn_client.loadtest.target import ChunkOutcome, HetsynTarget, Response
+from tests.support.paths import RECORDINGS
+from tests.support.server_process import ServerProcess
 
 SESSION_BYTES = 20_000  # a session's memory, and some more
 COUNTS, QUICK_COUNTS = (10, 100, 1_000, 10_000, 100_000), (10, 1_000)

@@ -25,11 +25,11 @@ from benchmarks import transports
 from benchmarks.contenders import MODEL, STEPS, Contender, dict_server, empty, ours, shd_load
 from benchmarks.load import Figures, StreamTarget, closed_loop, real_time_streams, typical
 from benchmarks.plots import plain, pyplot, save
-from benchmarks.server_process import ServerProcess
 from benchmarks.step_graph import write_step_graph
 from hetsyn_client.loadtest.load import Load
 from hetsyn_client.loadtest.ramp import Goal, RampSettings
 from hetsyn_client.loadtest.run import RampResult, RunSettings
+from tests.support.server_process import ServerProcess
 
 LIMITS_MS = (50.0, 100.0)
 CONCURRENCIES = (16, 64)

@@ -31,9 +31,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.server_process import free_port
 from export import import_onnx
 from hetsyn_client import ServiceUnreachable, StreamingClient
+from tests.support.server_process import free_port
 
 RATE_HZ, FRAME, CONTEXT = 16_000, 512, 64  # samples of a step, and of the one before that the model gets too
 LARGEST_CHUNK = 40_000

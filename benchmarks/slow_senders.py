@@ -25,13 +25,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.contenders import RECORDINGS, serve_speech
+from benchmarks.contenders import serve_speech
 from benchmarks.scaling import CHUNK_S
 from hetsyn_client.loadtest.load import Load, recorded
 from hetsyn_client.loadtest.measurement import Measurement
 from hetsyn_client.loadtest.run import OpenLoop, RunSettings, measure, run_loop
 from hetsyn_client.loadtest.target import Address, HetsynTarget
 from service.settings import Limits
+from tests.support.paths import RECORDINGS
 
 KINDS = ("silent", "headers", "body")
 CLIENT_CONNECTIONS = 100  # of one address

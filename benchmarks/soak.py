@@ -17,13 +17,14 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.contenders import RECORDINGS, serve_speech
+from benchmarks.contenders import serve_speech
 from benchmarks.plots import plain, pyplot, save
 from benchmarks.scaling import CHUNK_S, resident_bytes
 from hetsyn_client.loadtest.load import recorded
 from hetsyn_client.loadtest.measurement import Measurement
 from hetsyn_client.loadtest.ramp import Goal, RampSettings
 from hetsyn_client.loadtest.run import OpenLoop, RunSettings, measure, run_loop, saturate
+from tests.support.paths import RECORDINGS
 
 SHARE = 0.8
 SAMPLE_S = 1.0

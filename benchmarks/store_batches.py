@@ -17,11 +17,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.valkey import ValkeyServer
-from benchmarks.valkey_cluster import ValkeyCluster
 from hetsyn_client.loadtest.run import run_loop
 from service.store.base import NO_REVISION, Change, CommitResult, StateStore, new_revision
 from service.store.url import open_store
+from tests.support.valkey import ValkeyServer
+from tests.support.valkey_cluster import ValkeyCluster
 
 KEEP_S = 600.0
 WARM_UP = 3

@@ -23,15 +23,12 @@ from benchmarks.contenders import (
     ENVIRONMENT,
     HERE,
     MODEL,
-    RECORDINGS,
-    ROOT,
     SILENCE,
     newest_speech,
     shd_load,
 )
 from benchmarks.load import missing_answer, real_time_streams
 from benchmarks.plots import plain, pyplot, save
-from benchmarks.server_process import ServerProcess, free_port
 from hetsyn_client.loadtest.load import Load, recorded
 from hetsyn_client.loadtest.measurement import Measurement
 from hetsyn_client.loadtest.ramp import Goal, RampSettings
@@ -39,6 +36,8 @@ from hetsyn_client.loadtest.run import RampResult, RunSettings
 from hetsyn_client.loadtest.target import Address, HetsynTarget
 from hetsyn_client.loadtest.transports import TARGETS
 from service.contract.artifact import Artifact
+from tests.support.paths import RECORDINGS, ROOT
+from tests.support.server_process import ServerProcess, free_port
 
 LIMIT_MS = 100.0
 CHUNK_S = 0.1

@@ -26,9 +26,8 @@ from rich.table import Table
 from websockets.frames import Frame, Opcode
 
 from benchmarks.compare import CHUNK_S, Checkout, Workload
-from benchmarks.contenders import RECORDINGS, ROOT, ours_target, shd_load, speech_target
+from benchmarks.contenders import ours_target, shd_load, speech_target
 from benchmarks.load import closed_loop
-from benchmarks.server_process import ServerProcess
 from hetsyn_client.columns import pack_chunks, pack_sessions
 from hetsyn_client.loadtest.load import recorded
 from hetsyn_client.loadtest.run import RunSettings
@@ -39,6 +38,8 @@ from service.engine.work import Work
 from service.models.catalog import ModelCatalog
 from service.settings import Batching, Limits
 from service.wire.decode import decode_raw
+from tests.support.paths import RECORDINGS, ROOT
+from tests.support.server_process import ServerProcess
 
 ENGINE, INFER, STREAM, STREAMS = "engine alone", "/infer", "/stream", "/streams"
 KEY = "AAAAAAAAAAAAAAAAAAAAAA=="

@@ -25,13 +25,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.contenders import ENVIRONMENT, HERE, ROOT, SILENCE, ours_target, shd_load
+from benchmarks.contenders import ENVIRONMENT, HERE, SILENCE, ours_target, shd_load
 from benchmarks.load import LoadError, closed_loop, exchange, missing_answer
-from benchmarks.server_process import ServerProcess, free_port
 from hetsyn_client.loadtest.cpu_contention import CpuContention
 from hetsyn_client.loadtest.load import Load
 from hetsyn_client.loadtest.run import RunSettings, run_loop
 from hetsyn_client.loadtest.target import Address, HetsynTarget
+from tests.support.paths import ROOT
+from tests.support.server_process import ServerProcess, free_port
 
 CONCURRENCIES = (1, 16, 64)
 CHUNKS = 10  # of a session: one second

@@ -19,7 +19,6 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.contenders import RECORDINGS, ROOT
 from benchmarks.faults.clients import Acknowledgements, Client, ReferenceRecording
 from benchmarks.faults.cluster import open_stage_store
 from benchmarks.faults.hub import HubClient
@@ -34,6 +33,7 @@ from benchmarks.recordings import cut
 from hetsyn_client.loadtest.run import run_loop
 from hetsyn_client.loadtest.target import HetsynTarget
 from service.contract.artifact import Artifact
+from tests.support.paths import RECORDINGS, ROOT
 
 MODEL = ROOT / "models/speech-digits/1"
 CHUNKS_S = (0.05, 0.1)

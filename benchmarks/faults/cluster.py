@@ -8,10 +8,10 @@ from pathlib import Path
 
 from benchmarks.faults.schedule import Kind
 from benchmarks.faults.stage import FileOnDisk, NoStore, Store, ValkeyStore
-from benchmarks.server_process import ServerError
-from benchmarks.valkey import MISSING, ValkeyServer
-from benchmarks.valkey_cluster import SLOTS, ValkeyCluster
 from service.store.redis.slots import slot_of
+from tests.support.server_process import ServerError
+from tests.support.valkey import MISSING, ValkeyServer
+from tests.support.valkey_cluster import SLOTS, ValkeyCluster
 
 SLOTS_WITH_SESSIONS = 8  # of those that are moved at a time
 SLOTS_AT_RANDOM = 8

@@ -12,7 +12,7 @@ from benchmarks.faults.live import LiveClient
 from benchmarks.faults.schedule import OF_A_CLUSTER, Fault, Kind
 from benchmarks.faults.stage import UNDER_WAY_TIMEOUT_S, Replica, Store
 from benchmarks.faults.tally import Tally
-from benchmarks.server_process import ServerError
+from tests.support.server_process import ServerError
 
 RECOVERY_TIMEOUT_S = 60.0
 LAST_CHUNKS_TIMEOUT_S = 60.0

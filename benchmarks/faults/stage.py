@@ -16,12 +16,13 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Protocol
 
-from benchmarks.contenders import ENVIRONMENT, HERE, ROOT
-from benchmarks.faults.relay import HOST, Relay
+from benchmarks.contenders import ENVIRONMENT, HERE
 from benchmarks.faults.schedule import Kind
-from benchmarks.server_process import ServerError, free_port
-from benchmarks.valkey import MISSING, ValkeyServer
 from hetsyn_client.loadtest.target import Address
+from tests.support.paths import ROOT
+from tests.support.server_process import ServerError, free_port
+from tests.support.store_relay import HOST, Relay
+from tests.support.valkey import MISSING, ValkeyServer
 
 READY_TIMEOUT_S = 30.0
 POLL_S = 0.02

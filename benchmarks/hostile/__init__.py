@@ -18,11 +18,11 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.contenders import ROOT
 from benchmarks.hostile.case import Case, Measured, measure
 from benchmarks.hostile.cases import CASES
 from benchmarks.hostile.report import print_results, summary, write_markdown
 from benchmarks.hostile.stage import Checkout
+from tests.support.paths import ROOT
 
 AT_A_TIME = 3  # cases of the quick form that need not run alone
 THIS, OTHER = "after", "before"  # the sides, by their column in the table

@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from benchmarks.hostile.case import Case, Figure, at_most, exactly
 from benchmarks.hostile.stage import AttackedServer, Stage
 from benchmarks.hostile.wire import Client
-from benchmarks.server_process import ServerError
+from tests.support.server_process import ServerError
 
 SECRET = b"SECRET-KEY-0123456789ABCDEF0123456789ABC"
 MODEL = "delayed-match"

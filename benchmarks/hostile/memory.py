@@ -10,8 +10,8 @@ from pathlib import Path
 from benchmarks.hostile.case import Case, Figure, Skipped, at_most, exactly
 from benchmarks.hostile.stage import MEBIBYTE, Stage, free_port
 from benchmarks.hostile.wire import JSON, SESSION_RECORD, Client, Prober, Raw, events, request, statuses
-from benchmarks.valkey import BINARY, MISSING, ValkeyServer
 from hetsyn_client.events import MEDIA_TYPE as EVENTS
+from tests.support.valkey import BINARY, MISSING, ValkeyServer
 
 SESSIONS, QUICK_SESSIONS = 700, 100
 LONGEST_S = 25.0

@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.hostile.case import Skipped
 from benchmarks.hostile.stage import POLL_S, READY_TIMEOUT_S, Stage, free_port
 from benchmarks.hostile.wire import Client
-from benchmarks.server_process import ServerError
+from tests.support.server_process import ServerError
 
 PROGRAM = "haproxy"
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 
 from benchmarks.hostile.wire import HOST, Client
-from benchmarks.server_process import CLOCK_TICKS, ServerError
+from tests.support.server_process import CLOCK_TICKS, ServerError
 
 READY_TIMEOUT_S = 40.0
 POLL_S = 0.02

@@ -10,7 +10,7 @@ from benchmarks.hostile.case import Case, Figure, Skipped, at_most, exactly
 from benchmarks.hostile.imports import exported, put
 from benchmarks.hostile.stage import AttackedServer, Stage, free_port
 from benchmarks.hostile.wire import Client
-from benchmarks.valkey import BINARY, MISSING, ValkeyServer
+from tests.support.valkey import BINARY, MISSING, ValkeyServer
 
 SWEEP = "--sweep-interval-s=1"
 NOTICED_S = 8.0

@@ -12,11 +12,10 @@ import time
 import httpx
 import pytest
 
-from benchmarks.server_process import free_port
 from hetsyn_client.events import MEDIA_TYPE
 from tests.support.http_calls import metric
 from tests.support.paths import ROOT
-from tests.support.server_process import ENDED, serve_command, wait_until_ready
+from tests.support.server_process import ENDED, free_port, serve_command, wait_until_ready
 
 pytestmark = pytest.mark.process
 

@@ -25,8 +25,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from benchmarks.server_process import free_port
-from benchmarks.valkey import BINARY, MISSING, ValkeyServer
 from hetsyn_client.extras import install_command
 from service.contract.artifact import Artifact
 from tests.support.data_sets import write_mnist, write_ntidigits, write_speech_commands
@@ -34,8 +32,9 @@ from tests.support.documents import PAGES, README, blocks, commands, name_of, ty
 from tests.support.json_input import Json
 from tests.support.leaky_values import write_leaky
 from tests.support.paths import DOCS, MODELS, RECORDINGS, ROOT
-from tests.support.server_process import wait_until_ready
+from tests.support.server_process import free_port, wait_until_ready
 from tests.support.tools import NO_WATCH
+from tests.support.valkey import BINARY, MISSING, ValkeyServer
 
 pytestmark = pytest.mark.process
 

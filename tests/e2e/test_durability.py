@@ -17,16 +17,15 @@ import httpx
 import numpy as np
 import pytest
 
-from benchmarks.server_process import free_port
-from benchmarks.valkey import ValkeyServer
 from export import export_network
 from tests.support.delays import delayed_network
 from tests.support.families import FAMILIES, family_network
 from tests.support.json_input import Json
 from tests.support.paths import ROOT
 from tests.support.recording_stream import TIMEOUT_S, persist, pieces, send, stream
-from tests.support.server_process import ENDED, STOP_TIMEOUT_S, RestartableServer, serve_command
+from tests.support.server_process import ENDED, STOP_TIMEOUT_S, RestartableServer, free_port, serve_command
 from tests.support.tools import require_valkey
+from tests.support.valkey import ValkeyServer
 
 pytestmark = pytest.mark.process
 

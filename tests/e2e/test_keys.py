@@ -197,7 +197,7 @@ def test_tls_by_files_that_are_read_again(keys: KeysFile, tmp_path: Path) -> Non
 
 
 def free() -> int:
-    from benchmarks.server_process import free_port
+    from tests.support.server_process import free_port
 
     return free_port()
 

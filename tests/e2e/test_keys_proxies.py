@@ -21,12 +21,11 @@ from numpy.typing import NDArray
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from benchmarks.server_process import free_port
 from hetsyn_client import AsyncStreamingClient, ServiceProblem, StreamingClient
 from tests.support.certificate import write_certificate
 from tests.support.keyed import add_key, bearer
 from tests.support.paths import MODELS, ROOT
-from tests.support.server_process import START_TIMEOUT_S, RestartableServer
+from tests.support.server_process import START_TIMEOUT_S, RestartableServer, free_port
 from tests.support.workers import PCM
 
 pytestmark = pytest.mark.process

@@ -19,9 +19,8 @@ import httpx
 import numpy as np
 import pytest
 
-from benchmarks.server_process import free_port
 from tests.support.paths import MODELS
-from tests.support.server_process import RestartableServer
+from tests.support.server_process import RestartableServer, free_port
 from tests.support.tools import NO_PERF_ANALYZER, NO_TRITONCLIENT
 from tests.support.workers import WorkersServer, metrics
 

@@ -14,10 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.server_process import free_port
 from tests.support.documents import commands, typed
 from tests.support.paths import DOCS, ROOT
-from tests.support.server_process import wait_until_ready
+from tests.support.server_process import free_port, wait_until_ready
 from tests.support.tools import NO_NIR
 
 pytestmark = pytest.mark.process

@@ -11,11 +11,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from benchmarks.server_process import free_port
 from tests.support.http_calls import metric
 from tests.support.json_input import events
 from tests.support.paths import ROOT
-from tests.support.server_process import ENDED, serve_command, wait_until_ready
+from tests.support.server_process import ENDED, free_port, serve_command, wait_until_ready
 
 pytestmark = pytest.mark.process
 

@@ -15,12 +15,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from benchmarks.server_process import free_port
-from benchmarks.valkey import ValkeyServer
 from tests.support.artifact_file import rewrite
 from tests.support.paths import MODELS, ROOT
-from tests.support.server_process import STOP_TIMEOUT_S, serve_command, wait_until_ready
+from tests.support.server_process import STOP_TIMEOUT_S, free_port, serve_command, wait_until_ready
 from tests.support.tools import NO_TERMINALS, require_valkey
+from tests.support.valkey import ValkeyServer
 
 pytestmark = pytest.mark.process
 

@@ -11,7 +11,6 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks.server_process import free_port
 from hetsyn_client.errors import InputError, ServiceUnreachable
 from hetsyn_client.loadtest.commands import Transport, bench
 from service.keys.caller import Scope
@@ -25,6 +24,7 @@ from tests.support.gate import Gate
 from tests.support.keyed import add_key, keyed_server
 from tests.support.open_inference import live_server
 from tests.support.running_server import running
+from tests.support.server_process import free_port
 from tests.support.tls_relay import relayed_with_tls
 from tests.support.tools import NO_TRITONCLIENT
 

@@ -17,20 +17,21 @@ from benchmarks import peers as peers_benchmark
 from benchmarks.contenders import MODEL, Contender, dict_server, empty, ours, peers, shd_load
 from benchmarks.load import LoadError, answers, closed_loop, exchange, real_time_streams
 from benchmarks.peers import CHECKED_CHUNKS, CHECKED_SESSIONS, PEERS_PYTHON, TOLERANCES
-from benchmarks.server_process import ServerError, ServerProcess
 from benchmarks.servers.empty import REPLY
 from benchmarks.step_graph import write_step_graph
 from hetsyn_client.loadtest.ramp import Goal, RampSettings
 from hetsyn_client.loadtest.run import RunSettings
 from service.contract.manifest import FormName
 from tests.support.paths import ROOT
-from tests.support.tools import NO_PEERS
+from tests.support.server_process import ServerError, ServerProcess
 
 pytestmark = pytest.mark.process
 
 FORMS: tuple[FormName, ...] = ("exact", "bank")
 LOAD = shd_load()
-WITHOUT_PEERS = pytest.mark.skip(reason=NO_PEERS)
+WITHOUT_PEERS = pytest.mark.skip(
+    reason=f"no peers to compare with: {PEERS_PYTHON} names no Python with benchmarks/servers/requirements.txt"
+)
 PEERS = ("triton-exact", "triton-bank", "litserve", "ray-serve")
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.valkey import ValkeyServer
 from hetsyn_client.events import pack_events
 from service.store.url import open_store
 from tests.support.gate import Gate
@@ -16,6 +15,7 @@ from tests.support.listening import Listening, listening
 from tests.support.live import BINARY, EVENTS, NOTHING, opened, sent
 from tests.support.many import hub, silence
 from tests.support.tools import require_valkey
+from tests.support.valkey import ValkeyServer
 
 pytestmark = pytest.mark.process
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from benchmarks.valkey import ValkeyServer
-from benchmarks.valkey_cluster import ValkeyCluster
 from service.store.base import StateStore
 from service.store.redis.slots import slot_of
 from service.store.url import open_store
+from tests.support.valkey import ValkeyServer
+from tests.support.valkey_cluster import ValkeyCluster
 
 
 class ClusterSessions:

@@ -4,9 +4,23 @@ from __future__ import annotations
 
 import torch
 
-from benchmarks.families import families
 from hetsyn_model import Network, NetworkSpec
-from hetsyn_model.families import f_lif
+from hetsyn_model.families import dcls_like, delrec_like, dynap_pair, f_lif, filtered_input, se_adlif
+
+
+def families(channels: int, hidden: tuple[int, ...], outputs: int) -> dict[str, NetworkSpec]:
+    """A network of each named family, of these sizes."""
+    sizes = (channels, hidden, outputs)
+    return {
+        "dcls_like": dcls_like(*sizes),
+        "dcls_like, two taps": dcls_like(*sizes, taps=2),
+        "delrec_like": delrec_like(*sizes),
+        "filtered_input": filtered_input(*sizes),
+        "se_adlif": NetworkSpec(*sizes, neuron=se_adlif()),
+        "f_lif": NetworkSpec(*sizes, **f_lif()),
+        "dynap_pair": NetworkSpec(*sizes, **dynap_pair()),
+    }
+
 
 SIZES = (20, (16, 12), 5)
 FAMILIES = families(*SIZES) | {"f_lif, learned": NetworkSpec(*SIZES, **f_lif(learned=True))}

@@ -14,8 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
-from benchmarks.contenders import ROOT
-from benchmarks.server_process import free_port
+from tests.support.paths import ROOT
+from tests.support.server_process import free_port
 from tests.support.tools import NO_PROMETHEUS, PROMETHEUS
 
 ALERTS = ROOT / "docker/alerts.yml"

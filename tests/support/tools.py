@@ -10,12 +10,11 @@ from importlib.util import find_spec
 
 import pytest
 
-from benchmarks.contenders import ROOT
-from benchmarks.peers import PEERS_PYTHON
-from benchmarks.valkey import BINARY, MISSING
 from build_support.compiling import ZIG
 from hetsyn_client.extras import install_command
 from service.runtime.operators import BUILD, BUILD_CUDA
+from tests.support.paths import ROOT
+from tests.support.valkey import BINARY, MISSING
 
 NO_VALKEY = MISSING
 NO_VALKEY_CLI = "no valkey-cli: apt-get install valkey-tools"
@@ -39,7 +38,6 @@ NO_PERF_ANALYZER = f"no perf_analyzer, which needs glibc 2.38 (Debian 13): {inst
 NO_FASHION_MNIST = "no Fashion-MNIST: apt-get install dataset-fashion-mnist"
 NO_RECORDINGS = "no Free Spoken Digit Dataset: put its recordings into ../shared/data/fsdd/recordings"
 NO_ESPEAK = "no espeak-ng: apt-get install espeak-ng"
-NO_PEERS = f"no peers to compare with: {PEERS_PYTHON} names no Python with benchmarks/servers/requirements.txt"
 ASYNCAPI_SCHEMA = ROOT / ".venv/asyncapi/node_modules/@asyncapi/specs/schemas/3.0.0-without-$id.json"
 NO_ASYNCAPI_SCHEMA = "no schema of AsyncAPI: npm install --prefix .venv/asyncapi @asyncapi/specs@6"
 CHROMIUM, CHROMEDRIVER = shutil.which("chromium"), shutil.which("chromedriver")

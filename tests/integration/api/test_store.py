@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from benchmarks.valkey import ValkeyServer
 from service.registry.registry import SessionRegistry
 from service.store.base import StateStore
 from service.store.file import FileStore
@@ -21,6 +20,7 @@ from tests.support.http_server import HttpServer, ServeHttp
 from tests.support.json_input import events
 from tests.support.store_record import overwrite
 from tests.support.tools import require_valkey
+from tests.support.valkey import ValkeyServer
 
 
 async def test_a_store_that_is_down_gives_503_and_the_session_goes_on(models: Path, gate: Gate) -> None:

@@ -9,7 +9,6 @@ import httpx
 import pytest
 from redis import Redis
 
-from benchmarks.valkey import ValkeyServer
 from service.registry.registry import SessionRegistry
 from service.store.file import FileStore
 from service.store.redis import RedisStore
@@ -20,6 +19,7 @@ from tests.support.http_server import HttpServer
 from tests.support.json_input import Json, events
 from tests.support.small_disk import fill, small_disk
 from tests.support.tools import require_valkey
+from tests.support.valkey import ValkeyServer
 
 SWEEP_S = 0.01
 

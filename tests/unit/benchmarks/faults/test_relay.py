@@ -6,8 +6,8 @@ import gc
 import socket
 import warnings
 
-from benchmarks.faults.relay import HOST, Relay
-from benchmarks.server_process import free_port
+from tests.support.server_process import free_port
+from tests.support.store_relay import HOST, Relay
 
 CONNECTIONS = 12
 CUT_EVERY = 5

@@ -12,8 +12,8 @@ from benchmarks.hostile import chosen
 from benchmarks.hostile.case import Bound, Case, Figure, Skipped, Verdict, at_least, at_most, exactly, judge, measure
 from benchmarks.hostile.cases import CASES
 from benchmarks.hostile.stage import Checkout, Stage
-from benchmarks.server_process import ServerError
 from tests.support.paths import ROOT
+from tests.support.server_process import ServerError
 
 CHECKOUT = Checkout(ROOT, Path(sys.executable))
 

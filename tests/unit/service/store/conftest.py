@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.faults.relay import Relay
-from benchmarks.server_process import free_port
-from benchmarks.valkey import ValkeyServer
-from benchmarks.valkey_cluster import ValkeyCluster
 from service.store.base import StateStore
 from service.store.file import FileStore
 from service.store.redis import RedisStore
 from service.store.url import open_store
 from tests.support.cluster_sessions import ClusterSessions
 from tests.support.memory_store import MemoryStore
+from tests.support.server_process import free_port
 from tests.support.started_store import S, StartStore, started
+from tests.support.store_relay import Relay
 from tests.support.tools import require_valkey
+from tests.support.valkey import ValkeyServer
+from tests.support.valkey_cluster import ValkeyCluster
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable, Iterator
 import pytest
 from redis import Redis
 
-from benchmarks.valkey import ValkeyServer
-from benchmarks.valkey_cluster import ValkeyCluster
 from service.errors import HetsynError, StateForeign, StoreFull, StoreUnavailable, StoreUnusable
 from service.store.base import FOREIGN_REVISION, NO_REVISION, CommitResult, Stored
 from service.store.group_commit import GroupCommit
@@ -18,6 +16,8 @@ from service.store.url import open_store
 from tests.support.change import COMMITTED, FENCED, delete, put
 from tests.support.cluster_sessions import ClusterSessions
 from tests.support.started_store import StartStore
+from tests.support.valkey import ValkeyServer
+from tests.support.valkey_cluster import ValkeyCluster
 
 Outcome = CommitResult | HetsynError
 

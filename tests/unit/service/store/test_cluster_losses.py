@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from benchmarks.valkey import ValkeyServer
 from service.errors import HetsynError, NotFound, OutOfOrder, StoreUnavailable
 from service.wire.schema import Reply
 from tests.support.cluster_sessions import ClusterSessions
 from tests.support.server import DirectServer, ServeDirect
+from tests.support.valkey import ValkeyServer
 
 WITHIN_S = 20.0
 

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.server_process import free_port
-from benchmarks.valkey import ValkeyServer
-from benchmarks.valkey_cluster import ValkeyCluster
 from service.errors import StoreUnavailable, StoreUnusable
 from service.store.base import NO_REVISION, StateStore
 from service.store.url import open_store
 from tests.support.certificate import write_certificate
 from tests.support.change import COMMITTED, put
+from tests.support.server_process import free_port
 from tests.support.started_store import StartStore
 from tests.support.store_record import records
 from tests.support.tools import require_valkey
+from tests.support.valkey import ValkeyServer
+from tests.support.valkey_cluster import ValkeyCluster
 
 SECRET = "a1b2c3"
 

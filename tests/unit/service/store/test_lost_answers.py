@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from benchmarks.faults.relay import Relay
 from service.store.redis import RedisStore
 from tests.support.server import ServeDirect
+from tests.support.store_relay import Relay
 
 T = TypeVar("T")
 

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from benchmarks.faults.relay import Relay
-from benchmarks.valkey import ValkeyServer
 from service.errors import HetsynError, StateError, StateForeign, StoreUnavailable, StoreUnusable
 from service.store.base import FOREIGN_REVISION, NO_REVISION, CommitResult, Stored
 from service.store.redis import RedisStore
 from tests.support.change import COMMITTED, FENCED, delete, put
 from tests.support.started_store import StartStore, started
 from tests.support.store_record import records
+from tests.support.store_relay import Relay
 from tests.support.tools import require_valkey
+from tests.support.valkey import ValkeyServer
 
 
 async def test_a_server_that_is_away_is_unavailable_and_comes_back(

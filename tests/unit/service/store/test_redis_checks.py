@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from benchmarks.valkey import ValkeyServer
 from service.errors import StoreFull, StoreUnavailable, StoreUnusable
 from service.store.base import NO_REVISION, StateStore, Stored
 from service.store.redis import RedisStore
@@ -17,6 +16,7 @@ from tests.support.change import COMMITTED, delete, put
 from tests.support.clock import Clock
 from tests.support.started_store import StartStore, started
 from tests.support.tools import require_valkey
+from tests.support.valkey import ValkeyServer
 
 
 @pytest.fixture

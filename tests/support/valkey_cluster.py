@@ -12,8 +12,8 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import RedisError
 
-from benchmarks.server_process import free_port
-from benchmarks.valkey import ValkeyServer
+from tests.support.server_process import free_port
+from tests.support.valkey import ValkeyServer
 
 SLOTS = 16_384
 FORM_TIMEOUT_S = 40.0

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 
-from benchmarks.server_process import free_port
+from tests.support.server_process import free_port
 
 START_TIMEOUT_S = 20.0
 
