@@ -1,30 +1,39 @@
 # Two commands set everything up: `make demo` and `make test`.
 PYTHON ?= python3
-BIN := .venv/bin
+VENV ?= .venv
+BIN := $(VENV)/bin
 
-.PHONY: install demo test lint format report wheel release clean operators-cuda FORCE
+.PHONY: install demo test test-all test-long coverage lock lint format report wheel release clean operators-cuda FORCE
 
-install: .venv/.installed-all
+install: $(VENV)/.installed-all
 
-demo: .venv/.installed-serving
+demo: $(VENV)/.installed-serving
 	$(BIN)/python examples/demo.py
 
-# Tests run in a process for each core, in four at most: PROCESSES=0 runs them in this one. The slowest are listed at
-# the end, among them the notebook, which should take less than three minutes. CI sets COVERAGE=1: then the branch
-# coverage must reach its floors. Tests that need a data set or a GPU's tools are skipped if it is missing, and the
-# coverage may then be too low.
-PROCESSES ?= auto
-PYTEST_OPTIONS := --numprocesses $(PROCESSES) --maxprocesses 4 --dist loadfile --durations 20
+# Three levels of tests (CONTRIBUTING.md): every edit in five minutes, every merge in twenty, every night. One process
+# more than cores, because some tests wait: PROCESSES=0 runs them in this one. The slowest are listed at the end.
+PROCESSES ?= $(shell expr $$(nproc) + 1)
+PYTEST_OPTIONS := --numprocesses $(PROCESSES) --dist loadfile --durations 20
 test: install
-ifdef COVERAGE
+	$(BIN)/pytest $(PYTEST_OPTIONS)
+
+# what CI runs: lint, levels 1 and 2, sanitizers, containers, with the time of each
+test-all:
+	.ci/run
+
+# All tests, with the day's seed: make test-long SEED=20261130 repeats that day's. Then the oldest and the newest
+# versions of the dependencies.
+SEED ?= $(shell date +%Y%m%d)
+test-long: install
+	HETSYN_TEST_SEED=$(SEED) $(BIN)/pytest $(PYTEST_OPTIONS) -m '' --hypothesis-seed $(SEED)
+	.ci/versions
+
+# how much of the server level 1 passes
+coverage: install
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest $(PYTEST_OPTIONS)
 	$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report --include='service/*' --fail-under=95
-	$(BIN)/coverage report --omit='service/*' --fail-under=90
-else
-	$(BIN)/pytest $(PYTEST_OPTIONS)
-endif
+	$(BIN)/coverage report --include='service/*' --omit='service/store/redis/*' --fail-under=90
 
 lint: install
 	$(BIN)/ruff check .
@@ -61,31 +70,39 @@ service/runtime/operators/_network_cuda.so: service/runtime/operators/network.cu
 		-Xcompiler=-fPIC,-fvisibility=hidden,-Wall,-ffp-contract=off $< -o $@
 
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf $(VENV) build dist *.egg-info
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
-	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "cannot make a virtual environment: apt-get install python3-venv"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "cannot make a virtual environment: apt-get install python3-venv"; exit 1; }
 
 NATIVE := $(wildcard build_support/*.py build_support/*.hpp hetsyn_model/native/*.cpp hetsyn_model/native/*.hpp service/runtime/operators/*.cpp service/runtime/operators/*.hpp)
 
 # Changes when the build would: another compiler, or none
-.venv/.build: FORCE | $(BIN)/python
+$(VENV)/.build: FORCE | $(BIN)/python
 	@plan="$$($(BIN)/python -m build_support --plan)"; [ "$$plan" = "$$(cat $@ 2>/dev/null)" ] || echo "$$plan" > $@
 
-.venv/.installed-serving: pyproject.toml $(NATIVE) .venv/.build | $(BIN)/python
-	@echo "installing the server into .venv, without torch: 0.2 GB"
+# The versions of all dependencies, for every Python and platform. torch stays where a release was tried.
+TORCH ?= 2.13.0
+lock: | $(BIN)/python
+	@$(BIN)/pip install --quiet --disable-pip-version-check uv
+	@echo 'torch==$(TORCH)' | $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --no-annotate \
+		--custom-compile-command 'make lock' --constraints - pyproject.toml --output-file requirements.lock
+
+# the build takes its own dependencies from the lock file, too
+PIP_INSTALL := PIP_CONSTRAINT=requirements.lock PIP_BUILD_CONSTRAINT=requirements.lock \
+	$(BIN)/pip install --quiet --disable-pip-version-check
+
+$(VENV)/.installed-serving: pyproject.toml requirements.lock $(NATIVE) $(VENV)/.build | $(BIN)/python
+	@echo "installing the server into $(VENV), without torch: 0.2 GB"
 	@$(BIN)/python -m build_support --plan
-	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[cpu]'
+	@$(PIP_INSTALL) -e '.[cpu]'
 	@$(BIN)/python -m service.runtime.operators
 	@touch $@
 
-# some tests compile C++: where there is no g++, a compiler from PyPI
-COMPILER := $(if $(shell command -v g++),,'ziglang==0.17.*')
-
-.venv/.installed-all: pyproject.toml $(NATIVE) .venv/.build | $(BIN)/python
-	@echo "installing everything into .venv, with torch: some minutes; 1.5 GB, or 7 GB if torch comes with CUDA"
+$(VENV)/.installed-all: pyproject.toml requirements.lock $(NATIVE) $(VENV)/.build | $(BIN)/python
+	@echo "installing everything into $(VENV), with torch: some minutes; 1.5 GB, or 7 GB if torch comes with CUDA"
 	@$(BIN)/python -m build_support --plan
-	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[cpu,train,test]' $(COMPILER)
+	@$(PIP_INSTALL) -e '.[cpu,train,test]'
 	@$(BIN)/python -m service.runtime.operators
-	@touch .venv/.installed-serving $@
+	@touch $(VENV)/.installed-serving $@

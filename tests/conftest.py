@@ -18,10 +18,12 @@ from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from tests.support.artifact import write_artifact
 from tests.support.gate import Gate
+from tests.support.seed import SEED
 
-# a shared machine is slow at times: no deadline; the same examples in every run
-settings.register_profile("hetsyn", deadline=None, derandomize=True, max_examples=60)
-settings.load_profile("hetsyn")
+# a shared machine is slow at times: no deadline
+settings.register_profile("fixed", deadline=None, derandomize=True, max_examples=60)
+settings.register_profile("seeded", deadline=None, max_examples=1_000)  # with --hypothesis-seed
+settings.load_profile("seeded" if SEED else "fixed")
 
 # tests share two cores with the servers that they start; read when torch and its kind are imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -37,6 +39,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--fuzz-inputs", type=int, default=2_000, help="inputs for each decoder in tests/integration/test_decoders.py"
     )
+
+
+def pytest_report_header() -> str:
+    return f"seed of generated inputs: {SEED}"
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -55,8 +61,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
-    random.seed(0)
-    np.random.seed(0)
+    random.seed(SEED)
+    np.random.seed(SEED)
 
 
 @pytest.fixture

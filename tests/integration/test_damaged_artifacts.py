@@ -27,6 +27,7 @@ from tests.support.artifact import write_artifact
 from tests.support.artifact_file import rewrite
 from tests.support.fake_graph import load_fake
 from tests.support.paths import MODELS
+from tests.support.seed import SEED
 
 ENGINE = Engine(20_000)
 MAX_MODEL_BYTES = 2**24
@@ -112,7 +113,7 @@ def changed_bytes(content: bytes, rng: random.Random) -> bytes:
 
 def test_any_manifest_is_served_or_refused(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     folder = write_artifact(tmp_path)
-    original, rng, refused = json.loads((folder / "manifest.json").read_text()), random.Random("manifest"), 0
+    original, rng, refused = json.loads((folder / "manifest.json").read_text()), random.Random(f"manifest {SEED}"), 0
     count = pytestconfig.getoption("--fuzz-inputs")
     for _ in range(count):
         text = changed_manifest(original, rng)
