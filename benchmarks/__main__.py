@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import sys
 from pathlib import Path
 
@@ -17,9 +15,7 @@ from benchmarks import (
     fairness,
     false_alarms,
     families,
-    faults,
     gpu,
-    hostile,
     latency,
     libraries,
     open_inference,
@@ -36,6 +32,7 @@ from benchmarks import (
     way_in,
     workers,
 )
+from tests.support.results import write_results
 
 BENCHMARKS = {
     "agreement": agreement,
@@ -46,9 +43,7 @@ BENCHMARKS = {
     "fairness": fairness,
     "false_alarms": false_alarms,
     "families": families,
-    "faults": faults,
     "gpu": gpu,
-    "hostile": hostile,
     "latency": latency,
     "libraries": libraries,
     "open_inference": open_inference,
@@ -77,21 +72,10 @@ def main() -> None:
         module.add_arguments(command)
     arguments = parser.parse_args()
     results = BENCHMARKS[arguments.name].run(arguments)
-    results["machine"] = {"processor": _processor(), "python": platform.python_version(), "system": platform.platform()}
     if arguments.json is not None:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+        write_results(results, arguments.json)
     if results.get("passed") is False:
         sys.exit(1)
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor()
 
 
 if __name__ == "__main__":

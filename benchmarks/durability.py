@@ -27,11 +27,11 @@ from rich.table import Table
 from benchmarks.contenders import serve_speech
 from benchmarks.load import Figures, closed_loop, exchange
 from benchmarks.plots import plain, pyplot, save
-from benchmarks.recordings import cut, digit
 from hetsyn_client.loadtest.load import Load, recorded
 from hetsyn_client.loadtest.run import RunSettings
 from hetsyn_client.loadtest.target import HetsynTarget
 from tests.support.paths import RECORDINGS
+from tests.support.recordings import cut, digit
 from tests.support.valkey import BINARY, MISSING, ValkeyServer
 
 CHUNK_S = 0.1

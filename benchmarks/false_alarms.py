@@ -24,9 +24,9 @@ from rich.table import Table
 from scipy import stats
 
 from benchmarks.digit_strings import NOISES, PAUSES_S, Audio, meet, missing, noise_of
-from benchmarks.recordings import digit
 from hetsyn_client import LiveStream
 from hetsyn_model.training.data import DataError, read_wav
+from tests.support.recordings import digit
 from tests.support.server_process import ServerProcess, free_port
 
 RATE_HZ = 8_000

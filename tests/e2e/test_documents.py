@@ -51,6 +51,7 @@ NOT_RUN = {
     r"arecord |ffmpeg ": "needs a microphone: tests/e2e/test_listening.py, and examples/speak.py in the tutorial",
     r"make operators-cuda|hetsyn serve --device cuda|python -m benchmarks gpu ": "needs nvcc or a GPU",
     r"python -m benchmarks ": "takes minutes: tests/integration/test_bench.py and tests/e2e run them shortened",
+    r"python -m tests.long.": "takes minutes: tests/long runs them shortened",
     r"perf_analyzer |hetsyn bench \S+ --transport grpc": "needs a port for gRPC: tests/e2e/test_open_inference.py",
     r"hetsyn bench \S+ --ramp": "takes minutes: tests/unit/hetsyn_client/loadtest/test_ramp.py",
     r"hetsyn export (shd-size|models/speech-digits/1/network\.pt) ": "a minute: tests/contract, tests/unit/export",

@@ -20,6 +20,7 @@ PAGES = (
     ROOT / "benchmarks/README.md",
     ROOT / "models/README.md",
     ROOT / "service/page/recordings/README.md",
+    ROOT / "tests/long/README.md",
     *sorted(DOCS.rglob("*.md")),
 )
 LANGUAGES = ("sh", "python", "text", "json")  # of a fenced block; the first two are run by a test

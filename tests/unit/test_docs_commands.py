@@ -14,10 +14,13 @@ import typer
 
 import hetsyn
 from benchmarks.__main__ import BENCHMARKS
+from tests.long.faults import __main__ as faults
+from tests.long.hostile import __main__ as hostile
 from tests.support.documents import PAGES, blocks, name_of, prose
 from tests.support.paths import ROOT
 
-COMMAND = re.compile(r"^(hetsyn|python -m benchmarks) ([a-z_-]+)(.*)$")
+COMMAND = re.compile(r"^(hetsyn|python -m benchmarks|python -m tests\.long\.(?=faults|hostile)) ?([a-z_-]+)(.*)$")
+LONG = {"faults": faults, "hostile": hostile}
 
 
 def texts(page: Path) -> list[str]:
@@ -44,7 +47,9 @@ def options_of_hetsyn(name: str, rest: str) -> set[str]:
     return {"--help"} | {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
 
 
-def options_of_benchmark(name: str) -> set[str]:
+def options_of_module(name: str) -> set[str]:
+    if name in LONG:
+        return set(re.findall(r"--[a-z-]+", LONG[name].make_parser().format_usage()))
     parser = argparse.ArgumentParser()
     BENCHMARKS[name].add_arguments(parser)
     return {"--quick", "--json"} | set(re.findall(r"--[a-z-]+", parser.format_usage()))
@@ -57,7 +62,7 @@ def test_commands_and_their_options_exist(page: Path) -> None:
         if matched is None:
             continue
         program, name, rest = matched.groups()
-        known = options_of_hetsyn(name, rest) if program == "hetsyn" else options_of_benchmark(name)
+        known = options_of_hetsyn(name, rest) if program == "hetsyn" else options_of_module(name)
         assert set(re.findall(r"(?<!\S)--[a-z][a-z-]*", rest)) <= known, text
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from benchmarks.durability import plot, summary
 from benchmarks.load import Figures
-from benchmarks.recordings import cut, digit
 from tests.support.paths import RECORDINGS
+from tests.support.recordings import cut, digit
 
 
 def figures(chunks_per_s: float, p50_ms: float) -> Figures:

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from benchmarks import durability, engine_report, peers, service, soak
-from benchmarks.faults import report as faults_report
 from tests.support.paths import ROOT
 
 RESULTS = ROOT / "benchmarks/results"
@@ -22,9 +21,6 @@ Plot = Callable[[dict[str, Any], Path], None]
     [
         ("durability", durability.plot),
         ("engine", engine_report.plot),
-        ("faults-file", faults_report.plot),
-        ("faults-memory", faults_report.plot),
-        ("faults-valkey", faults_report.plot),
         ("peers", peers.plot),
         ("service", service.plot),
         ("soak", soak.plot),

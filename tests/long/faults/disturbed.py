@@ -1,0 +1,180 @@
+"""One run: the store, the replicas, the clients and the faults."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import inf
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from hetsyn_client.loadtest.target import HetsynTarget
+from service.contract.artifact import Artifact
+from tests.long.faults.clients import Acknowledgements, Client, Line, ReferenceRecording
+from tests.long.faults.cluster import open_stage_store
+from tests.long.faults.hub import HubClient
+from tests.long.faults.live import LiveClient, StreamClient
+from tests.long.faults.report import RECOVERY_S, summary
+from tests.long.faults.schedule import schedule
+from tests.long.faults.script import Occurred, Script
+from tests.long.faults.stage import Replica
+from tests.long.faults.tally import Tally, as_reference
+from tests.support.paths import MODELS, RECORDINGS
+from tests.support.recordings import cut
+
+MODEL = MODELS / "speech-digits/1"
+CHUNKS_S = (0.05, 0.1)
+IN_A_ROW = 4  # recordings of a longer session
+REPLICAS = 2
+UNDISTURBED_TIMEOUT_S = 30.0  # of a chunk
+UNNUMBERED_EVERY = 4  # one of so many clients sends no numbers
+
+
+async def disturbed(
+    store_name: str,
+    folder: Path,
+    faults: int,
+    chunks: int,
+    clients: int,
+    seed: int,
+    appendfsync: str = "always",
+    transport: str = "infer",
+    *,
+    replicas: int = 1,
+    quick: bool = True,
+) -> dict[str, Any]:
+    """One run. The results as JSON values.
+
+    Args:
+        store_name: one of ``MIXES``.
+        folder: for the store's data and the logs.
+        faults: number of faults.
+        chunks: the least number of acknowledged chunks.
+        clients: number of clients.
+        seed: of the faults, and of the clients.
+        appendfsync: of Valkey.
+        transport: ``infer``, ``stream`` or ``streams``.
+        replicas: of a cluster's node that must have a chunk before it is answered; without any, a failover may lose
+            chunks, and the run passes if clients are told of every loss.
+        quick: the run may be too short to prove anything.
+
+    Raises:
+        ServerError: a server or the store does not start.
+    """
+    console = Console(stderr=True)
+    recordings = await _recordings(folder, is_end_apart=transport != "infer")
+    tally, acknowledgements = Tally(), Acknowledgements()
+
+    def report(number: int, occurred: Occurred) -> None:
+        took = "no recovery" if occurred.recovery_s is None else f"recovered after {occurred.recovery_s:.2f} s"
+        console.print(
+            f"{number + 1:3} of {faults}: {occurred.kind}, {took}, {occurred.errors} errors; "
+            f"{tally.acknowledged:,} chunks, {tally.lost} lost, {tally.twice} twice, {tally.wrong} wrong",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    store = open_stage_store(store_name, folder, appendfsync, replicas, seed)
+    servers: list[Replica] = []
+    may_lose = store_name == "valkey-cluster" and not replicas
+    try:
+        store.start()
+        servers = [Replica(store.url, folder / f"replica-{index}.log") for index in range(REPLICAS)]
+        for server in servers:
+            server.start()
+        for server in servers:
+            await server.ready()
+        targets = [_target(server) for server in servers]
+        pinned = store_name == "memory"
+        make = CLIENTS[transport]
+        options = {"pinned": pinned} | ({"may_lose": may_lose} if transport == "infer" else {})
+        streams = [
+            make(index, recordings, targets, tally, acknowledgements, seed, **options) for index in range(clients)
+        ]
+        script = Script(servers, store, streams, tally, acknowledgements, report)
+        occurred = await script.play(schedule(store_name, faults, REPLICAS, seed), chunks)
+    finally:
+        for server in servers:
+            server.kill()
+        store.close()
+    settings = {
+        "store": store.described,
+        "clients": clients,
+        "replicas": REPLICAS,
+        "seed": seed,
+        "transport": transport,
+    }
+    # in a cluster, a fault lasts until the cluster is whole, and recovery is the start of a process on a busy machine
+    limit_s = inf if store_name == "valkey-cluster" else RECOVERY_S
+    return summary(settings, tally, acknowledgements, occurred, quick=quick, may_lose=may_lose, recovery_s=limit_s)
+
+
+def _http_client(
+    index: int,
+    recordings: Sequence[ReferenceRecording],
+    targets: Sequence[HetsynTarget],
+    tally: Tally,
+    acknowledgements: Acknowledgements,
+    seed: int,
+    *,
+    pinned: bool,
+    may_lose: bool,
+) -> Client:
+    is_numbering = index % UNNUMBERED_EVERY != UNNUMBERED_EVERY - 1
+    return Client(
+        index, recordings, targets, tally, acknowledgements, seed, pinned=pinned, is_numbering=is_numbering,
+        may_lose=may_lose,
+    )  # fmt: skip
+
+
+CLIENTS: dict[str, Callable[..., Client | LiveClient]] = {
+    "infer": _http_client,
+    "stream": StreamClient,
+    "streams": HubClient,
+}
+
+
+async def _recordings(folder: Path, *, is_end_apart: bool) -> list[ReferenceRecording]:
+    """Recordings with the answers of an undisturbed server: one process, sessions in memory, one chunk at a time.
+
+    Args:
+        folder: for its log.
+        is_end_apart: whether an empty chunk ends a session, as ``CloseStream`` does, or the last one with sound.
+    """
+    apart = (b"",) if is_end_apart else ()
+    replica = Replica("memory://", folder / "undisturbed.log")
+    replica.start()
+    try:
+        await replica.ready()
+        target = _target(replica)
+        return [
+            await _undisturbed(target, f"{name}-{1000 * chunk_s:g}ms", (*pieces, *apart))
+            for chunk_s in CHUNKS_S
+            for name, pieces in _sessions(chunk_s)
+        ]
+    finally:
+        replica.kill()
+
+
+def _sessions(chunk_s: float) -> list[tuple[str, tuple[bytes, ...]]]:
+    """Name and chunks of each session: a single recording, or several in a row."""
+    single = [(path.stem, cut(path, chunk_s)[1]) for path in sorted(RECORDINGS.glob("*.wav"))]
+    rows = [single[begin : begin + IN_A_ROW] for begin in range(0, len(single), IN_A_ROW)]
+    joined = [("+".join(name for name, _ in row), tuple(c for _, chunks in row for c in chunks)) for row in rows]
+    return [*single, *joined]
+
+
+async def _undisturbed(target: HetsynTarget, name: str, chunks: Sequence[bytes]) -> ReferenceRecording:
+    session, line, replies = f"undisturbed-{name}".replace("+", "-"), Line(target.address, UNDISTURBED_TIMEOUT_S), []
+    for seq, chunk in enumerate(chunks):
+        response = await line.exchange(target.request(session, seq, chunk, is_last=seq == len(chunks) - 1))
+        replies.append(as_reference(response.body, session))
+    line.cut()
+    return ReferenceRecording(name, tuple(chunks), tuple(replies))
+
+
+def _target(replica: Replica) -> HetsynTarget:
+    manifest = Artifact.open(MODEL).manifest
+    content_type, _ = cut(next(RECORDINGS.glob("*.wav")), CHUNKS_S[0])  # all have one rate
+    return HetsynTarget(replica.address, content_type, manifest.name, manifest.version, manifest.default_form)

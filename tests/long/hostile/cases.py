@@ -1,0 +1,26 @@
+"""All cases, area by area."""
+
+from __future__ import annotations
+
+from tests.long.hostile import (
+    artifacts,
+    clocks,
+    decoding,
+    framing,
+    headers,
+    imports,
+    memory,
+    messages,
+    proxied,
+    sessions,
+    stores,
+    valkey_stores,
+    work,
+)
+from tests.long.hostile.case import Case
+
+AREAS = (
+    framing, headers, proxied, decoding, messages, memory, work, imports, sessions, stores, valkey_stores, artifacts,
+    clocks,
+)  # fmt: skip
+CASES: tuple[Case, ...] = tuple(case for area in AREAS for case in area.CASES)
