@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hetsyn_client.loadtest.run import run_loop
 from tests.long import faults
-from tests.long.faults.disturbed import CLIENTS, disturbed
+from tests.long.faults.disturbed import TRANSPORTS, disturbed
 from tests.long.faults.report import plot, print_results
 from tests.long.faults.schedule import MIXES
 from tests.support.results import write_results
@@ -20,8 +20,10 @@ SMOKE = {"faults": 2, "chunks": 100, "clients": 4}
 
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.long.faults", description=faults.__doc__)
-    parser.add_argument("--store", choices=list(MIXES), default="valkey", help="the store of the replicas")
-    parser.add_argument("--transport", choices=list(CLIENTS), default="infer", help="how chunks go to the replicas")
+    parser.add_argument("--store", choices=list(MIXES), help="the store of the replicas: valkey, or memory for carried")
+    parser.add_argument(
+        "--transport", choices=TRANSPORTS, default="infer", help="how chunks go to the replicas; carried has no store"
+    )
     parser.add_argument("--faults", type=int, default=54, help="number of faults")
     parser.add_argument("--chunks", type=int, default=10_000, help="the least number of acknowledged chunks")
     parser.add_argument("--clients", type=int, default=16, help="each with one session at a time")
@@ -39,7 +41,11 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    arguments = make_parser().parse_args()
+    parser = make_parser()
+    arguments = parser.parse_args()
+    carries = arguments.transport == "carried"
+    if carries and arguments.store not in (None, "memory"):
+        parser.error("carried sessions have no store: leave --store out")
     sizes = {name: getattr(arguments, name) for name in QUICK}
     if arguments.quick or arguments.smoke:
         most = QUICK if arguments.quick else SMOKE
@@ -47,7 +53,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="hetsyn-faults-") as folder:
         results = run_loop(
             disturbed(
-                arguments.store,
+                arguments.store or ("memory" if carries else "valkey"),
                 Path(folder),
                 **sizes,
                 seed=arguments.seed,

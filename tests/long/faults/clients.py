@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 
-from hetsyn_client.loadtest.connection import Connection
-from hetsyn_client.loadtest.target import Address, HetsynTarget, Response
+from hetsyn_client.loadtest.target import Address
+from tests.long.faults.doors import Door
+from tests.long.faults.lines import HttpLine, Line, Unanswered
 from tests.long.faults.tally import ChunkVerdict, ClientSession, Probe, Tally
 
-REQUEST_TIMEOUT_S = 1.0
 GIVE_UP_S = 30.0  # of one chunk
 PAUSE_S = (0.01, 0.06)  # before a chunk is repeated; less than Retry-After, so that servers get more repeats
 THINK_S = (0.0, 0.06)  # between the chunks of a session
@@ -57,10 +57,6 @@ class ReferenceRecording:
     replies: tuple[bytes, ...]
 
 
-class Unanswered(Exception):
-    """A request without a reply. The message has the reason."""
-
-
 class Acknowledgements:
     """The acknowledged chunks: when, by which replica, to which client, and after which wait.
 
@@ -96,90 +92,13 @@ def client_path(index: int) -> str:
     return f"client {index}"
 
 
-class Line:
-    """One connection to one replica. It is opened on demand, and again after a loss."""
-
-    def __init__(self, address: Address, timeout_s: float = REQUEST_TIMEOUT_S) -> None:
-        self._address = address
-        self._timeout_s = timeout_s
-        self._connection: Connection | None = None
-        self._answer: asyncio.Future[Response] | None = None
-
-    @property
-    def is_busy(self) -> bool:
-        return self._answer is not None
-
-    async def exchange(self, request: bytes) -> Response:
-        """Send a request. Its response.
-
-        Raises:
-            Unanswered: no connection, a broken connection, or no response in time.
-        """
-        connection = await self._open()
-        answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
-        self._answer = answer
-        connection.send(request)
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                return await answer
-        except TimeoutError:
-            raise Unanswered("no answer in time") from None
-        finally:
-            self._answer = None
-            if not (answer.done() and not answer.cancelled() and answer.exception() is None):
-                connection.abort()
-
-    async def tear(self, begin: bytes, after_s: float) -> None:
-        """Send a part of a request, and break the connection.
-
-        Raises:
-            Unanswered: no connection.
-        """
-        connection = await self._open()
-        connection.send(begin)
-        await asyncio.sleep(after_s)
-        connection.abort()
-
-    def cut(self) -> None:
-        if self._connection is not None:
-            self._connection.abort()
-
-    async def _open(self) -> Connection:
-        if self._connection is not None and self._connection.is_reusable:
-            return self._connection
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                _, self._connection = await loop.create_connection(
-                    lambda: Connection(self), self._address.host, self._address.port
-                )
-        except TimeoutError:
-            raise Unanswered("no connection in time") from None
-        except OSError:
-            raise Unanswered("no connection") from None
-        return self._connection
-
-    # the connection calls these
-
-    def responded(self, connection: Connection, response: Response) -> None:
-        if connection is self._connection and self._answer is not None and not self._answer.done():
-            self._answer.set_result(response)
-
-    def closed(self, connection: Connection) -> None:
-        if connection is not self._connection:
-            return
-        self._connection = None
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(Unanswered("connection lost"))
-
-
 class Client:
     """Streams one recording after the other. After ``stop`` it finishes the present session.
 
     Args:
         index: of the client, from 0.
         recordings: to choose from.
-        targets: one for each replica.
+        doors: one for each replica.
         tally: judges the answers.
         acknowledgements: receives the acknowledged chunks.
         seed: of all random choices.
@@ -193,7 +112,7 @@ class Client:
         self,
         index: int,
         recordings: Sequence[ReferenceRecording],
-        targets: Sequence[HetsynTarget],
+        doors: Sequence[Door],
         tally: Tally,
         acknowledgements: Acknowledgements,
         seed: int,
@@ -204,7 +123,7 @@ class Client:
     ) -> None:
         self.index = index
         self._recordings = recordings
-        self._targets = targets
+        self._doors = doors
         self._tally = tally
         self._acknowledgements = acknowledgements
         self._rng = random.Random(f"{seed}-{index}")
@@ -213,8 +132,8 @@ class Client:
         self._is_numbering = is_numbering
         self._shares = {way: share for way, share in SHARES.items() if not (may_lose and way is Manner.conflicting)}
         self._own_replica = 0
-        self._lines = [Line(target.address) for target in targets]
-        self._spare = [Line(target.address) for target in targets]
+        self._lines = [door.line() for door in doors]
+        self._spare = [door.line() for door in doors]
         self._ended: list[tuple[float, int, ClientSession, ReferenceRecording]] = []
         self._stopping = False
 
@@ -241,12 +160,12 @@ class Client:
                 await self._repeat_last_chunk()
         finally:
             for line in (*self._lines, *self._spare):
-                line.cut()
+                await line.close()
 
     async def _session(self, name: str, recording: ReferenceRecording) -> None:
         stream = ClientSession(name, recording.replies)
         self._tally.sessions += 1
-        self._own_replica = self._rng.randrange(len(self._targets))
+        self._own_replica = self._rng.randrange(len(self._doors))
         if not self._is_numbering:
             await self._unnumbered(stream, recording)
             return
@@ -266,9 +185,12 @@ class Client:
             self._tally.manners[WITHOUT_NUMBER] += 1
             stream.sent, began_s = seq + 1, time.perf_counter()
             judge = partial(self._tally.chunk, stream, seq)
-            verdict = await self._exchange(self._lines[replica], request[replica], judge)
+            verdict = await self._exchange(stream, self._lines[replica], request[replica], judge)
             if verdict is ChunkVerdict.acknowledged:
                 self._acknowledgements.note(replica, self.index, time.perf_counter() - began_s)
+            elif verdict is ChunkVerdict.later and self._doors[replica].carries:
+                if not await self._persist(stream, seq, request, self._lines):
+                    return
             elif verdict is ChunkVerdict.later:
                 await self._inspect(stream)
                 return
@@ -286,8 +208,16 @@ class Client:
                 return
             await asyncio.sleep(self._rng.uniform(*PAUSE_S))
             replica = self._replica()
-            request = session_request(self._targets[replica].address, stream.session)
-            verdict = await self._exchange(self._lines[replica], request, partial(self._tally.inspected, stream))
+            address = self._doors[replica].address
+            line = HttpLine(address)
+            try:
+                response = await line.exchange(session_request(address, stream.session))
+            except Unanswered as error:
+                self._tally.failed(str(error))
+            else:
+                verdict = self._tally.inspected(stream, response.status, response.body)
+            finally:
+                await line.close()
 
     async def _chunk(self, stream: ClientSession, recording: ReferenceRecording) -> bool:
         """Send the next chunk until it is acknowledged. False if the session was given up."""
@@ -303,7 +233,7 @@ class Client:
             part = self._rng.randrange(1, len(request[0])) if manner is Manner.cut_within else len(request[0])
             replica = self._replica()
             try:
-                await self._lines[replica].tear(request[replica][:part], self._rng.uniform(0, 0.005))
+                await self._lines[replica].tear(request[replica], part, self._rng.uniform(0, 0.005))
             except Unanswered as error:
                 self._tally.failed(str(error))
         if manner is Manner.twice_at_once:
@@ -317,6 +247,8 @@ class Client:
             return False
         if manner is Manner.repeated:
             await self._probe(stream, Probe.repeated, seq, request)
+        elif seq == last and self._doors[0].carries:
+            pass  # there is no token to send another chunk with
         elif manner is Manner.stale and seq > 0:
             await self._probe(stream, Probe.stale, seq - 1, self._request(stream, recording, seq - 1))
         elif manner is Manner.conflicting and seq > 0:
@@ -334,7 +266,8 @@ class Client:
         began_s = time.perf_counter()
         while not stream.broken:
             replica = self._replica()
-            verdict = await self._exchange(lines[replica], request[replica], partial(self._tally.chunk, stream, seq))
+            judge = partial(self._tally.chunk, stream, seq)
+            verdict = await self._exchange(stream, lines[replica], request[replica], judge)
             if verdict is ChunkVerdict.acknowledged:
                 self._acknowledgements.note(replica, self.index, time.perf_counter() - began_s)
             if verdict is not ChunkVerdict.later:
@@ -348,16 +281,18 @@ class Client:
     async def _probe(self, stream: ClientSession, probe: Probe, seq: int, request: Sequence[bytes]) -> ChunkVerdict:
         replica = self._replica()
         judge = partial(self._tally.probe, stream, probe, seq)
-        return await self._exchange(self._lines[replica], request[replica], judge)
+        return await self._exchange(stream, self._lines[replica], request[replica], judge)
 
-    async def _exchange(self, line: Line, request: bytes, judge: Callable[[int, bytes], ChunkVerdict]) -> ChunkVerdict:
+    async def _exchange(
+        self, stream: ClientSession, line: Line, request: bytes, judge: Callable[[int, bytes], ChunkVerdict]
+    ) -> ChunkVerdict:
         """The tally's verdict on the answer; ``later`` if no answer came."""
         try:
             response = await line.exchange(request)
         except Unanswered as error:
             self._tally.failed(str(error))
             return ChunkVerdict.later
-        return judge(response.status, response.body)
+        return judge(response.status, self._doors[0].read(stream, response))
 
     async def _repeat_last_chunk(self) -> None:
         """Repeat the last chunk of an ended session. Several faults may have happened since."""
@@ -367,7 +302,7 @@ class Client:
             await self._probe(stream, Probe.repeated, last, self._request(stream, recording, last))
 
     def _replica(self) -> int:
-        return self._own_replica if self._pinned else self._rng.randrange(len(self._targets))
+        return self._own_replica if self._pinned else self._rng.randrange(len(self._doors))
 
     def _request(
         self, stream: ClientSession, recording: ReferenceRecording, seq: int, chunk: bytes | None = None
@@ -376,8 +311,7 @@ class Client:
         content = recording.chunks[seq] if chunk is None else chunk
         is_last = seq == len(recording.chunks) - 1
         return [
-            target.request(stream.session, seq, content, is_last=is_last, is_numbered=self._is_numbering)
-            for target in self._targets
+            door.request(stream, seq, content, is_last=is_last, is_numbered=self._is_numbering) for door in self._doors
         ]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import secrets
 from collections.abc import Callable, Sequence
 from math import inf
 from pathlib import Path
@@ -11,9 +13,11 @@ from rich.console import Console
 
 from hetsyn_client.loadtest.target import HetsynTarget
 from service.contract.artifact import Artifact
-from tests.long.faults.clients import Acknowledgements, Client, Line, ReferenceRecording
+from tests.long.faults.clients import Acknowledgements, Client, ReferenceRecording
 from tests.long.faults.cluster import open_stage_store
+from tests.long.faults.doors import CarriedDoor, Door
 from tests.long.faults.hub import HubClient
+from tests.long.faults.lines import HttpLine
 from tests.long.faults.live import LiveClient, StreamClient
 from tests.long.faults.report import RECOVERY_S, summary
 from tests.long.faults.schedule import schedule
@@ -27,6 +31,7 @@ MODEL = MODELS / "speech-digits/1"
 CHUNKS_S = (0.05, 0.1)
 IN_A_ROW = 4  # recordings of a longer session
 REPLICAS = 2
+TRANSPORTS = ("infer", "stream", "streams", "v2", "grpc", "carried")
 UNDISTURBED_TIMEOUT_S = 30.0  # of a chunk
 UNNUMBERED_EVERY = 4  # one of so many clients sends no numbers
 
@@ -54,7 +59,7 @@ async def disturbed(
         clients: number of clients.
         seed: of the faults, and of the clients.
         appendfsync: of Valkey.
-        transport: ``infer``, ``stream`` or ``streams``.
+        transport: one of ``TRANSPORTS``. Carried sessions have no store: ``store_name`` is memory.
         replicas: of a cluster's node that must have a chunk before it is answered; without any, a failover may lose
             chunks, and the run passes if clients are told of every loss.
         quick: the run may be too short to prove anything.
@@ -63,7 +68,8 @@ async def disturbed(
         ServerError: a server or the store does not start.
     """
     console = Console(stderr=True)
-    recordings = await _recordings(folder, is_end_apart=transport != "infer")
+    door = door_of(transport)
+    recordings = await _recordings(folder, door)
     tally, acknowledgements = Tally(), Acknowledgements()
 
     def report(number: int, occurred: Occurred) -> None:
@@ -80,18 +86,36 @@ async def disturbed(
     may_lose = store_name == "valkey-cluster" and not replicas
     try:
         store.start()
-        servers = [Replica(store.url, folder / f"replica-{index}.log") for index in range(REPLICAS)]
+        servers = [
+            Replica(
+                store.url,
+                folder / f"replica-{index}.log",
+                *(_carry_keys(folder) if door is not None and door.carries else ()),
+                with_grpc=door is not None and door.needs_grpc,
+            )
+            for index in range(REPLICAS)
+        ]
         for server in servers:
             server.start()
         for server in servers:
             await server.ready()
-        targets = [_target(server) for server in servers]
-        pinned = store_name == "memory"
-        make = CLIENTS[transport]
-        options = {"pinned": pinned} | ({"may_lose": may_lose} if transport == "infer" else {})
-        streams = [
-            make(index, recordings, targets, tally, acknowledgements, seed, **options) for index in range(clients)
-        ]
+        streams: list[Client | LiveClient] = []
+        for index in range(clients):
+            common = (tally, acknowledgements, seed)
+            if door is None:
+                targets = [_target(server, HetsynTarget) for server in servers]
+                kind = {"stream": StreamClient, "streams": HubClient}[transport]
+                streams.append(kind(index, recordings, targets, *common, pinned=store_name == "memory"))
+                continue
+            doors = [door(_target(server, door.target_type)) for server in servers]
+            streams.append(
+                Client(
+                    index, recordings, doors, *common,
+                    pinned=store_name == "memory" and not door.carries,
+                    is_numbering=index % UNNUMBERED_EVERY != UNNUMBERED_EVERY - 1,
+                    may_lose=may_lose,
+                )
+            )  # fmt: skip
         script = Script(servers, store, streams, tally, acknowledgements, report)
         occurred = await script.play(schedule(store_name, faults, REPLICAS, seed), chunks)
     finally:
@@ -110,46 +134,45 @@ async def disturbed(
     return summary(settings, tally, acknowledgements, occurred, quick=quick, may_lose=may_lose, recovery_s=limit_s)
 
 
-def _http_client(
-    index: int,
-    recordings: Sequence[ReferenceRecording],
-    targets: Sequence[HetsynTarget],
-    tally: Tally,
-    acknowledgements: Acknowledgements,
-    seed: int,
-    *,
-    pinned: bool,
-    may_lose: bool,
-) -> Client:
-    is_numbering = index % UNNUMBERED_EVERY != UNNUMBERED_EVERY - 1
-    return Client(
-        index, recordings, targets, tally, acknowledgements, seed, pinned=pinned, is_numbering=is_numbering,
-        may_lose=may_lose,
-    )  # fmt: skip
+def door_of(transport: str) -> type[Door] | None:
+    """The door of a transport with one answer a chunk; None for WebSockets."""
+    match transport:
+        case "infer":
+            return Door
+        case "carried":
+            return CarriedDoor
+        case "v2" | "grpc":
+            from tests.long.faults.triton import GrpcDoor, OpenInferenceDoor  # late: tritonclient is optional
+
+            return OpenInferenceDoor if transport == "v2" else GrpcDoor
+    return None
 
 
-CLIENTS: dict[str, Callable[..., Client | LiveClient]] = {
-    "infer": _http_client,
-    "stream": StreamClient,
-    "streams": HubClient,
-}
+def _carry_keys(folder: Path) -> tuple[str, str]:
+    """The option that names the replicas' keys, in a file that is made if need be."""
+    path = folder / "carry-keys"
+    if not path.exists():
+        path.write_text(base64.b64encode(secrets.token_bytes(32)).decode())
+    return "--carry-keys", str(path)
 
 
-async def _recordings(folder: Path, *, is_end_apart: bool) -> list[ReferenceRecording]:
+async def _recordings(folder: Path, door: type[Door] | None) -> list[ReferenceRecording]:
     """Recordings with the answers of an undisturbed server: one process, sessions in memory, one chunk at a time.
 
     Args:
         folder: for its log.
-        is_end_apart: whether an empty chunk ends a session, as ``CloseStream`` does, or the last one with sound.
+        door: reads the answers. Over WebSockets an empty chunk ends a session, as ``CloseStream`` does; at a door the
+            last one with sound.
     """
-    apart = (b"",) if is_end_apart else ()
+    apart = (b"",) if door is None else ()
+    read = Door.reference if door is None else door.reference
     replica = Replica("memory://", folder / "undisturbed.log")
     replica.start()
     try:
         await replica.ready()
-        target = _target(replica)
+        target = _target(replica, HetsynTarget)
         return [
-            await _undisturbed(target, f"{name}-{1000 * chunk_s:g}ms", (*pieces, *apart))
+            await _undisturbed(target, f"{name}-{1000 * chunk_s:g}ms", (*pieces, *apart), read)
             for chunk_s in CHUNKS_S
             for name, pieces in _sessions(chunk_s)
         ]
@@ -165,16 +188,21 @@ def _sessions(chunk_s: float) -> list[tuple[str, tuple[bytes, ...]]]:
     return [*single, *joined]
 
 
-async def _undisturbed(target: HetsynTarget, name: str, chunks: Sequence[bytes]) -> ReferenceRecording:
-    session, line, replies = f"undisturbed-{name}".replace("+", "-"), Line(target.address, UNDISTURBED_TIMEOUT_S), []
+async def _undisturbed(
+    target: HetsynTarget, name: str, chunks: Sequence[bytes], read: Callable[[bytes], bytes]
+) -> ReferenceRecording:
+    session = f"undisturbed-{name}".replace("+", "-")
+    line, replies = HttpLine(target.address, UNDISTURBED_TIMEOUT_S), []
     for seq, chunk in enumerate(chunks):
         response = await line.exchange(target.request(session, seq, chunk, is_last=seq == len(chunks) - 1))
-        replies.append(as_reference(response.body, session))
+        replies.append(as_reference(read(response.body), session))
     line.cut()
     return ReferenceRecording(name, tuple(chunks), tuple(replies))
 
 
-def _target(replica: Replica) -> HetsynTarget:
+def _target(replica: Replica, kind: type[HetsynTarget]) -> HetsynTarget:
     manifest = Artifact.open(MODEL).manifest
     content_type, _ = cut(next(RECORDINGS.glob("*.wav")), CHUNKS_S[0])  # all have one rate
-    return HetsynTarget(replica.address, content_type, manifest.name, manifest.version, manifest.default_form)
+    target = kind(replica.address, content_type, manifest.name, manifest.version, manifest.default_form)
+    target.grpc_port = replica.grpc_port
+    return target

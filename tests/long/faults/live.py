@@ -18,15 +18,8 @@ from urllib.parse import urlencode
 from hetsyn_client.loadtest.stream_pool import encoding_of
 from hetsyn_client.loadtest.target import HetsynTarget, Response
 from hetsyn_client.loadtest.websocket import TEXT, WebSocket, handshake, masked
-from tests.long.faults.clients import (
-    GIVE_UP_S,
-    PAUSE_S,
-    REQUEST_TIMEOUT_S,
-    Acknowledgements,
-    Line,
-    ReferenceRecording,
-    Unanswered,
-)
+from tests.long.faults.clients import GIVE_UP_S, PAUSE_S, Acknowledgements, ReferenceRecording
+from tests.long.faults.lines import REQUEST_TIMEOUT_S, HttpLine, Unanswered
 from tests.long.faults.tally import ClientSession, Tally
 
 CUT_SHARE, MOVE_SHARE = 0.06, 0.04  # of the turns of a client
@@ -335,7 +328,7 @@ class StreamClient(LiveClient):
             return
         target = self._targets[self._replica]
         request = target.request(session.session, end, b"", is_last=True)
-        line = Line(target.address)
+        line = HttpLine(target.address)
         try:
             response = await line.exchange(request)
         except Unanswered as error:

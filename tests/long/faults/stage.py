@@ -34,11 +34,20 @@ BALLAST_BYTES = 64 * 1024
 
 
 class Replica:
-    """``hetsyn serve`` on a fixed port."""
+    """``hetsyn serve`` on fixed ports.
 
-    def __init__(self, store: str, log: Path) -> None:
+    Args:
+        store: URL of its sessions' store.
+        log: where its output goes.
+        options: further ones of ``hetsyn serve``.
+        with_grpc: whether it listens for gRPC, too.
+    """
+
+    def __init__(self, store: str, log: Path, *options: str, with_grpc: bool = False) -> None:
         self.address = Address("127.0.0.1", free_port())
-        self._command = serve_command(self.address.port, "--store", store, "--log-level", "warning")
+        self.grpc_port = free_port() if with_grpc else 0
+        more = ["--grpc-port", str(self.grpc_port)] if with_grpc else []
+        self._command = serve_command(self.address.port, "--store", store, "--log-level", "warning", *options, *more)
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -54,6 +54,7 @@ class ClientSession:
         acknowledged: number of acknowledged chunks.
         sent: number of chunks that may be applied, including those that were sent early without an answer.
         broken: whether the session is lost or wrong.
+        token: of the last reply, if the client carries the session.
     """
 
     session: str
@@ -61,6 +62,7 @@ class ClientSession:
     acknowledged: int = 0
     sent: int = 0
     broken: bool = False
+    token: bytes = b""
 
     def reply(self, seq: int) -> bytes:
         return self.replies[seq].replace(NAME.encode(), self.session.encode(), 1)
