@@ -8,6 +8,7 @@ verdict is on ``pair``, with fewer neurons; ``pair-same-neurons`` is reported be
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import replace
 
 from experiments.runs.plan import BASE, Condition, Experiment, Refinement, SearchPlan
@@ -66,5 +67,5 @@ def pair_hidden(spec: ImageSpec) -> tuple[int, ...]:
         return parameter_count(with_kernel(NetworkSpec(spec.channels, hidden, CLASSES), kernel))
 
     allowed = parameters(spec.hidden, "")
-    first = max(n for n in range(8, spec.hidden[0]) if parameters((n, n // 2), "pair") <= allowed)
+    first = bisect_right(range(1, spec.hidden[0]), allowed, key=lambda n: parameters((n, max(1, n // 2)), "pair"))
     return first, first // 2

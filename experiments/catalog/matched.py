@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 
 from experiments.runs.plan import Condition
 from experiments.runs.run import RunSpec, TaskSpec, Training, open_task
@@ -22,13 +24,15 @@ def matched_hidden(
 ) -> tuple[int, ...]:
     """Hidden sizes of a model's largest network, all layers in proportion, whose measure is within the goal."""
     full = task_spec.hidden
-    best = tuple(1 for _ in full)
-    for size in range(1, full[0] * 8):
-        hidden = tuple(max(1, round(size * n / full[0])) for n in full)
-        if measure(untrained(experiment_task, replace(task_spec, hidden=hidden), model, recurrent)) > goal:
-            break
-        best = hidden
-    return best
+
+    def hidden(size: int) -> tuple[int, ...]:
+        return tuple(max(1, round(size * n / full[0])) for n in full)
+
+    def measured(size: int) -> int:
+        return measure(untrained(experiment_task, replace(task_spec, hidden=hidden(size)), model, recurrent))
+
+    beyond = next(size for size in (2**n for n in count()) if measured(size) > goal)
+    return hidden(bisect_right(range(1, beyond), goal, key=measured))
 
 
 def untrained(task: str, task_spec: TaskSpec, model: NeuronModel, recurrent: bool) -> NetworkSpec:

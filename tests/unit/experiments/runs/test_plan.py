@@ -36,9 +36,13 @@ BEST = ChosenSettings(1e-3, 10.0)
 FEWER_MODELS = {"fractional": ("hetneu",), "pairs": ("hetsyn",), "delays-series": ("hetsyn", "homneu")}
 
 
-@pytest.mark.parametrize("name", [name for name, make in EXPERIMENTS.items() if make().search.learning_rates])
-def test_every_model_gets_the_same_search(name: str) -> None:
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_model_gets_the_same_search_or_every_condition_has_settings(name: str) -> None:
     experiment = EXPERIMENTS[name]()
+    if not experiment.search.learning_rates:
+        assert run_count(experiment)[0] == 0
+        assert all(condition.settings is not None for condition in experiment.conditions)
+        return
     candidates = {cell: search_runs(experiment, cell) for cell in cells(experiment)}
     assert {cell.model for cell in candidates} >= set(FEWER_MODELS.get(name, NEURONS))
     assert len({len(runs) for runs in candidates.values()}) == 1
@@ -147,13 +151,6 @@ def test_shares_split_the_cells_and_lose_none() -> None:
         assert sorted(map(str, chain(*shares))) == sorted(map(str, cells(experiment)))
     halves = [Selection(share=(index, 2)).cells(experiment) for index in range(2)]
     assert [sum(cell.recurrent for cell in half) for half in halves] == [2, 2]
-
-
-@pytest.mark.parametrize("name", [name for name, make in EXPERIMENTS.items() if not make().search.learning_rates])
-def test_an_experiment_without_a_search_has_settings_for_every_condition(name: str) -> None:
-    experiment = EXPERIMENTS[name]()
-    assert run_count(experiment)[0] == 0
-    assert all(condition.settings is not None for condition in experiment.conditions)
 
 
 def test_an_extension_is_of_some_cells() -> None:

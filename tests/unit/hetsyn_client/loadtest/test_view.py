@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
 from rich.console import Console
 
@@ -10,8 +11,12 @@ from hetsyn_client.loadtest.run import ClosedLoop, JudgedTrial, OpenLoop, RunSet
 from hetsyn_client.loadtest.view import View
 from tests.support.measurement import measurement
 
-TRIAL = JudgedTrial(measurement(), "", True)
 KNOWN = Saturation(streams=12, low=11, high=13, is_certain=False, is_beyond=False)
+
+
+@cache
+def trial() -> JudgedTrial:
+    return JudgedTrial(measurement(), "", True)
 
 
 def test_on_a_terminal_it_shows_how_far_a_run_is() -> None:
@@ -23,7 +28,7 @@ def test_on_a_terminal_it_shows_how_far_a_run_is() -> None:
     with View(console) as view:
         view.begins(OpenLoop(1_234), RunSettings(duration_s=4.0))
         view.goes_on(recorder, 9.5)
-        view.judged(TRIAL, KNOWN)
+        view.judged(trial(), KNOWN)
         view.goes_on(recorder, 12.0)
         view.waits()
     text = console.export_text()
@@ -51,5 +56,5 @@ def test_elsewhere_it_prints_a_line_for_each_trial() -> None:
         view.begins(OpenLoop(10), RunSettings())
         view.goes_on(Recorder(10.0, 14.0), 11.0)
         view.waits()
-        view.judged(TRIAL, KNOWN)
+        view.judged(trial(), KNOWN)
     assert console.export_text().strip() == "10 streams: 80.1 ms median, 140.0 ms p99: holds"
