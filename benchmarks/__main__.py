@@ -16,7 +16,6 @@ from benchmarks import (
     false_alarms,
     families,
     gpu,
-    in_process,
     latency,
     libraries,
     open_inference,
@@ -31,7 +30,6 @@ from benchmarks import (
     strangers,
     training,
     way_in,
-    workers,
 )
 from tests.support.results import write_results
 
@@ -45,7 +43,6 @@ BENCHMARKS = {
     "false_alarms": false_alarms,
     "families": families,
     "gpu": gpu,
-    "in_process": in_process,
     "latency": latency,
     "libraries": libraries,
     "open_inference": open_inference,
@@ -60,7 +57,6 @@ BENCHMARKS = {
     "strangers": strangers,
     "training": training,
     "way_in": way_in,
-    "workers": workers,
 }
 
 

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from math import inf
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.admission.permits import Admission
@@ -33,7 +32,6 @@ from service.observe.counters import Counters
 from service.observe.drops import DropLog
 from service.observe.webhook import Webhook
 from service.open_inference.service import OpenInference
-from service.registry.begun import BegunSessions
 from service.registry.local import LocalSessions
 from service.registry.registry import SessionRegistry
 from service.registry.rows import RowSessions
@@ -52,8 +50,6 @@ from service.store.base import StateStore
 from service.store.record import Packing
 from service.store.session_store import SessionStore
 from service.store.url import open_store
-from service.workers.place import Place
-from service.workers.siblings import Siblings
 
 if TYPE_CHECKING:
     from service.grpc.server import GrpcServer
@@ -78,7 +74,6 @@ class Server:
         reloader: of the catalog.
         open_inference: the Open Inference Protocol on these.
         grpc: its port; None where there is none.
-        siblings: workers of the same server; None is this process alone.
         webhook: gets the sessions that are dropped; None where nobody wants them.
         access_keys: that clients need; None lets everybody in.
     """
@@ -97,7 +92,6 @@ class Server:
     operator: OperatorStatus
     open_inference: OpenInference
     grpc: GrpcServer | None = None
-    siblings: Siblings | None = None
     webhook: Webhook | None = None
     access_keys: Keys | None = None
 
@@ -160,7 +154,6 @@ def build_server(
     wall: Clock = time.time,
     keys: CarryKeys | None = None,
     trial_process: TrialProcess | None = None,
-    place: Place | None = None,
 ) -> Server:
     """Build a server.
 
@@ -172,7 +165,6 @@ def build_server(
         wall: seconds since 1970, for the times of exported and of carried sessions; a store has a clock of its own.
         keys: of carried sessions; None refuses carried sessions.
         trial_process: in which models are loaded and tested first; None loads them at once.
-        place: of this process among the workers of a server; None is this process alone.
 
     Raises:
         ArtifactError: the folder has no usable models, or the default model is not among them.
@@ -197,11 +189,7 @@ def build_server(
     if webhook is not None:
         counters.on_drop.append(webhook)
         counters.webhook_events = webhook.counts
-    share = (0, 1) if place is None else (place.index, place.count)
-    access_keys = None if access.keys is None else Keys(access.keys, share, wall=wall)
-    siblings = None
-    if place is not None:
-        siblings = Siblings(place.routing, Path(place.folder), has_store=store is not None, counters=counters)
+    access_keys = None if access.keys is None else Keys(access.keys, wall=wall)
     lifetimes = Lifetimes(
         retention.session_idle_s,
         retention.session_age_s,
@@ -234,7 +222,6 @@ def build_server(
             counters,
             clock,
             wall,
-            None if place is None else BegunSessions(place.begun_path, place.seed, limits.max_sessions),
             access_keys,
         )
         rows = RowSessions(sessions, batcher.rows, counters, limits.max_chunk_steps)
@@ -255,8 +242,6 @@ def build_server(
     if not catalog.names:
         reloader.load()
     registry = SessionRegistry(sessions, advance, counters)
-    if siblings is not None:
-        registry.new_id = siblings.routing.new_id
     open_inference = OpenInference(catalog, registry, reloader, limits, retention, settings.model_control)
     grpc: GrpcServer | None = None
     if settings.grpc.port is not None:
@@ -265,7 +250,7 @@ def build_server(
         grpc = GrpcServer(
             settings.grpc, settings.host, open_inference, admission, uploads, counters, limits, access_keys
         )
-    streams = Streams(registry, admission, uploads, counters, limits, siblings, settings.cors_origins, access_keys)
+    streams = Streams(registry, admission, uploads, counters, limits, settings.cors_origins, access_keys)
     many = ManyStreams(streams, limits, PlainRows(streams, batcher, rows))
     return Server(
         settings=settings,
@@ -273,7 +258,7 @@ def build_server(
         counters=counters,
         admission=admission,
         uploads=uploads,
-        connections=Connections(connection_limits, counters, many, siblings),
+        connections=Connections(connection_limits, counters, many),
         batcher=batcher,
         registry=registry,
         transfer=SessionTransfer(sessions, catalog, packing, counters),
@@ -282,7 +267,6 @@ def build_server(
         operator=operator_status(),
         open_inference=open_inference,
         grpc=grpc,
-        siblings=siblings,
         webhook=webhook,
         access_keys=access_keys,
     )
@@ -297,16 +281,13 @@ def create_app(
     wall: Clock = time.time,
     keys: CarryKeys | None = None,
     trial_process: TrialProcess | None = None,
-    place: Place | None = None,
 ) -> Application:
     """Build a server and its HTTP application.
 
     The server starts and closes with the application, and is its ``state.server``. Arguments and errors are those of
     ``build_server``.
     """
-    server = build_server(
-        settings, catalog, clock, store=store, wall=wall, keys=keys, trial_process=trial_process, place=place
-    )
+    server = build_server(settings, catalog, clock, store=store, wall=wall, keys=keys, trial_process=trial_process)
 
     @asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:
@@ -327,7 +308,6 @@ def create_app(
         operator=server.operator,
         open_inference=server.open_inference,
         lifespan=lifespan,
-        siblings=server.siblings,
         cors_origins=settings.cors_origins,
         keys=server.access_keys,
     )

@@ -22,7 +22,6 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from math import inf
 from types import FrameType
-from typing import Any
 
 import uvicorn
 
@@ -45,8 +44,6 @@ class GracefulServer(uvicorn.Server):
         refuse: called to refuse the chunks that are not finished then.
         prepare: runs before the server starts. If it raises, ``serve`` raises the same, and nothing has started.
         has_terminal: whether SIGHUP says that the terminal was closed.
-        announce: called once the server accepts connections, with what makes the protocol of a further one.
-        finish: runs when the requests in flight are answered, before the connections are closed.
     """
 
     def __init__(
@@ -60,8 +57,6 @@ class GracefulServer(uvicorn.Server):
         refuse: Callable[[], None] = lambda: None,
         prepare: Callable[[], Awaitable[None]] | None = None,
         has_terminal: bool = False,
-        announce: Callable[[Callable[[], asyncio.Protocol]], None] | None = None,
-        finish: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         super().__init__(config)
         self._admission = admission
@@ -71,8 +66,6 @@ class GracefulServer(uvicorn.Server):
         self._refuse = refuse
         self._prepare = prepare
         self._has_terminal = has_terminal
-        self._announce = announce
-        self._finish = finish
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ending: asyncio.Task[None] | None = None
         self._hurry = asyncio.Event()  # skips the wait for balancers
@@ -101,10 +94,6 @@ class GracefulServer(uvicorn.Server):
             if isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE:
                 log.error("choose another port with --port (0 takes a free one), or end the program that uses this one")
             raise
-        if self._announce is not None:
-            make: Any = self.config.http_protocol_class
-            more = {"server_state": self.server_state, "app_state": self.lifespan.state}
-            self._announce(lambda: make(config=self.config, **more))
 
     def _own_signals(self) -> dict[signal.Signals, Callable[[], None]]:
         """The signals that uvicorn does not handle. They need the main thread, and Windows has none of them."""
@@ -126,8 +115,6 @@ class GracefulServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         aborting = asyncio.get_running_loop().call_later(CLOSING_S, self._abort_connections)
         try:
-            if self._finish is not None:
-                await self._finish()
             await super().shutdown(sockets)
         finally:
             aborting.cancel()

@@ -21,8 +21,6 @@ from service.api.infer import PATH as INFER_PATH
 from service.api.infer import InferEndpoint
 from service.api.open_inference import PREFIX as OPEN_INFERENCE
 from service.api.open_inference import OpenInferenceEndpoint
-from service.api.parts import Parts
-from service.api.passed_on import PassedOn
 from service.api.request_id import RequestIdEcho
 from service.batching.batcher import Batcher
 from service.carried.sessions import CarriedSessions
@@ -35,7 +33,6 @@ from service.registry.transfer import SessionTransfer
 from service.runtime.operators import OperatorStatus
 from service.settings import Limits
 from service.wire.content_types import JSON_TYPE
-from service.workers.siblings import Siblings
 
 
 class Application:
@@ -105,7 +102,6 @@ def create_application(
     operator: OperatorStatus,
     open_inference: OpenInference,
     lifespan: Callable[[Any], AbstractAsyncContextManager[None]],
-    siblings: Siblings | None = None,
     cors_origins: Sequence[str] = (),
     keys: Keys | None = None,
 ) -> Application:
@@ -125,7 +121,6 @@ def create_application(
         operator: what runs the networks, for ``/metrics`` and ``/models``.
         open_inference: what answers below ``/v2``.
         lifespan: entered when the application starts, left when it stops.
-        siblings: workers of the same server; None is this process alone.
         cors_origins: whose pages may send requests.
         keys: that clients need; None lets everybody in.
     """
@@ -137,7 +132,6 @@ def create_application(
         counters,
         limits,
         lambda: max((model.manifest.input.step_s for model in catalog.models()), default=inf),
-        siblings,
     )
     rest = FastAPI(
         title="hetsyn",
@@ -152,19 +146,14 @@ def create_application(
     infer_openapi.add_route(rest, infer)
     rest.include_router(sessions.router(registry, transfer, admission, uploads, limits.max_body_bytes))
     rest.include_router(models.router(catalog, operator))
-    rest.include_router(health.router(registry, admission, siblings))
-    rest.include_router(
-        metrics.router(counters, registry, admission, uploads, connections, batcher, catalog, operator, siblings)
-    )
+    rest.include_router(health.router(registry, admission))
+    rest.include_router(metrics.router(counters, registry, admission, uploads, connections, batcher, catalog, operator))
     docs.install(rest)
     page.install(rest)
     asyncapi.install(rest, connections.many.streams)
     rest.openapi = lambda: _document(rest)  # type: ignore[method-assign]  # as FastAPI documents it
-    v2 = OpenInferenceEndpoint(open_inference, admission, uploads, counters, limits, rest, siblings)
+    v2 = OpenInferenceEndpoint(open_inference, admission, uploads, counters, limits, rest)
     app = Application(infer, v2, rest)
-    if siblings is not None:
-        parts, max_bytes = Parts(connections.many), limits.max_body_bytes
-        app.add_middleware(PassedOn, siblings=siblings, parts=parts, uploads=uploads, max_body_bytes=max_bytes)
     if keys is not None:
         app.add_middleware(Guard, keys=keys, counters=counters, max_body_bytes=limits.max_body_bytes)
     app.add_middleware(RequestIdEcho)

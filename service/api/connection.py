@@ -25,7 +25,6 @@ from service.api import refusals
 from service.api.flow import Flow
 from service.api.handshakes import PATH, handshake
 from service.api.held import SEND_BUFFER_BYTES, UNREAD_S, Held, bound_unsent, forget_unsent
-from service.api.home import Home
 from service.api.many_connection import ManyConnection
 from service.api.many_streams import ManyStreams
 from service.api.refusals import MOST_FIELDS, MOST_HEADER_BYTES, MOST_URL_BYTES, SPECIAL
@@ -34,7 +33,6 @@ from service.api.response_writer import ResponseWriter
 from service.api.stream_connection import StreamConnection
 from service.observe.counters import Counters
 from service.settings import Limits
-from service.workers.siblings import Siblings
 
 FIRST_PROBE_S = 0.05  # most responses are sent earlier
 MOST_PROBE_S = 1.0  # between two; the time doubles each time, from the time of a reset
@@ -55,11 +53,9 @@ class Connections:
         limits: of connections.
         counters: count the connections that the server ends, by reason.
         many: of those that become WebSockets.
-        siblings: workers of the same server, to which connections move; None is this process alone.
     """
 
-    def __init__(self, limits: Limits, counters: Counters, many: ManyStreams, siblings: Siblings | None = None) -> None:
-        self.siblings = siblings
+    def __init__(self, limits: Limits, counters: Counters, many: ManyStreams) -> None:
         self.limits = limits
         self.counters = counters
         self.many = many
@@ -107,7 +103,6 @@ class Connection(HttpToolsProtocol):
         self._was_used = False
         self._special: list[tuple[bytes, bytes]] = []  # headers of the request that is parsed
         self._is_refused = False  # what follows is not read
-        self.home = Home(connections.siblings)  # which worker has it
         self._is_between = False  # the last request is here as a whole
         self._header_bytes = 0  # since headers were complete or a part of a body arrived
         self._headers_due: asyncio.TimerHandle | None = None
@@ -217,8 +212,6 @@ class Connection(HttpToolsProtocol):
         self._probe_due = self.loop.call_later(pause_s, self._probe, unanswered, min(2 * pause_s, MOST_PROBE_S))
 
     def data_received(self, data: bytes) -> None:
-        if self.home.is_open and not (self._is_refused or self._has_begun()) and self.waits():
-            self._is_refused = self.home.moves(data, self.transport)
         if self._is_refused:
             return
         self._unset_keepalive_if_required()
@@ -267,8 +260,6 @@ class Connection(HttpToolsProtocol):
         shake = handshake(self.parser.get_method(), self.parser.get_http_version(), self.url, self.headers)
         if shake is None or rest or not self.waits():
             return False
-        if self.home.moves_stream(shake, self.parser.offer, self.transport):  # type: ignore[attr-defined]
-            return True
         self._cancel_headers_due()
         self._connections.shares.leave(self)
         self.connections.discard(self)

@@ -13,7 +13,6 @@ from service.keys.keys import Keys
 from service.keys.routes import need_of
 from service.keys.token import of_bearer
 from service.observe.counters import Counters
-from service.workers.siblings import PASSED_ON
 
 HEADER = b"authorization"
 
@@ -38,7 +37,7 @@ class Guard:
         self._max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or PASSED_ON in scope:  # the worker that passed it on has asked
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         path = scope["path"].removeprefix(scope.get("root_path", ""))

@@ -27,9 +27,6 @@ from service.wire.content_types import JSON_TYPE, LONGEST, parse_content_type, u
 from service.wire.decode import decode_json, decode_raw
 from service.wire.encodings import SoundLimit, TakesLong, decoded_bytes
 from service.wire.schema import InferRequest
-from service.workers.messages import Call, Reply
-from service.workers.routing import session_of
-from service.workers.siblings import Siblings
 
 PATH = "/infer"
 MEDIA_TYPES = {JSON_TYPE, *encodings.MEDIA_TYPES, events.MEDIA_TYPE, values.MEDIA_TYPE, frames.MEDIA_TYPE}
@@ -52,7 +49,6 @@ class InferEndpoint:
         counters: count refused chunks.
         limits: of a body.
         longest_step_s: length of a step of the model with the longest steps.
-        siblings: workers of the same server; None is this process alone.
     """
 
     def __init__(
@@ -64,9 +60,7 @@ class InferEndpoint:
         counters: Counters,
         limits: Limits,
         longest_step_s: Callable[[], float],
-        siblings: Siblings | None = None,
     ) -> None:
-        self._siblings = siblings
         self._registry = registry
         self._carried = carried
         self._admission = admission
@@ -81,7 +75,7 @@ class InferEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])  # ASGI has the names in lower case
         try:
-            reply = await self._infer(scope, headers, receive)
+            content, media_type = await self._infer(scope, headers, receive)
         except HetsynError as error:
             self._counters.refused(error)
             response = problems.from_domain_error(error)
@@ -91,14 +85,15 @@ class InferEndpoint:
         except Exception as error:
             response = problems.from_unexpected(f"POST {PATH}", error)
         else:  # the two messages that a ``Response`` would send, without its header handling
-            await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
-            await send({"type": "http.response.body", "body": reply.body})
+            fields = [(b"content-type", media_type.encode()), (b"content-length", b"%d" % len(content))]
+            await send({"type": "http.response.start", "status": 200, "headers": fields})
+            await send({"type": "http.response.body", "body": content})
             return
         await response(scope, receive, send)
 
-    async def _infer(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive) -> Reply:
-        presence, siblings = presence_of(scope), self._siblings
-        client = client_of(scope["client"])
+    async def _infer(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive) -> tuple[bytes, str]:
+        """Content and media type of the reply."""
+        presence, client = presence_of(scope), client_of(scope["client"])
         self._admission.check(client)
         with Upload(self._uploads, client) as upload:
             encoding = headers.get(b"content-encoding", b"identity").decode("latin-1")
@@ -112,10 +107,6 @@ class InferEndpoint:
                 raise unsupported(content_type)
             max_bytes = self._max_json_bytes if media_type == JSON_TYPE else self._max_body_bytes
             body = await read_body(receive, headers.get(b"content-length", b""), max_bytes, upload)
-            if siblings is not None and media_type != JSON_TYPE:
-                session = session_of(_parse_query(scope["query_string"]))
-                if (reply := await _pass_on(siblings, session, scope, content_type, body)) is not None:
-                    return reply
             with self._admission.permit(client) as permit:
                 query = _parse_query(scope["query_string"])
                 try:
@@ -129,36 +120,15 @@ class InferEndpoint:
                         request = await asyncio.to_thread(_decode, content_type, query, body, self._max_rows, limit)
                     if (more := decoded_bytes(request.chunk, len(body))) > 0:
                         self._uploads.take(upload, more)
-                if siblings is not None and media_type == JSON_TYPE and not request.carry:
-                    session = request.envelope.session
-                    if (reply := await _pass_on(siblings, session, scope, content_type, body)) is not None:
-                        return reply
                 del body  # frees its memory while the chunk waits for its turn
                 request = request.owned_by(caller_of(scope))
                 with presence:
                     if not request.carry:
-                        return _reply(await self._registry.infer(request, permit))
+                        return await self._registry.infer(request, permit), JSON_TYPE
                     carried = await self._carried.infer(request, permit)
                 if media_type == frames.MEDIA_TYPE:
-                    return _reply(carried.to_frame(), media_type)
-                return _reply(carried.to_json())
-
-
-def _reply(content: bytes, media_type: str = JSON_TYPE) -> Reply:
-    return Reply(200, [(b"content-type", media_type.encode()), (b"content-length", b"%d" % len(content))], content)
-
-
-async def _pass_on(
-    siblings: Siblings, session: str | None, scope: Scope, content_type: str, body: bytes
-) -> Reply | None:
-    """The reply of the worker that has a session; None if it is this one's."""
-    index = siblings.other(session, scope)
-    if index is None:
-        return None
-    caller = caller_of(scope).packed()
-    call = Call("POST", PATH, scope["query_string"], content_type.encode("latin-1"), scope["client"], caller)
-    with presence_of(scope):
-        return await siblings.call(index, call, body)
+                    return carried.to_frame(), media_type
+                return carried.to_json(), JSON_TYPE
 
 
 def _parse_query(text: bytes) -> list[tuple[str, str]]:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from hetsyn_client.columns import Sessions
 from service.api.handshakes import query_of
 from service.api.many_streams import ConnectionSessions
-from service.api.split_sessions import SplitSessions
 from service.api.web_socket import WebSocket
 from service.live.many import Action, ManyStreams, RowsWork
 from service.live.many_query import parse_many_query
@@ -16,18 +15,13 @@ from service.live.many_query import parse_many_query
 class ManyConnection(WebSocket[RowsWork]):
     """Many sessions on one WebSocket. Arguments as those of ``WebSocket``."""
 
-    _sessions: ConnectionSessions | SplitSessions | None = None
+    _sessions: ConnectionSessions | None = None
     _machine: ManyStreams | None = None
 
     async def _opened(self) -> ManyStreams:
         query = query_of(self._handshake, self._many.streams.cors_origins)
-        self._sessions = local = ConnectionSessions(
-            self._many, self, parse_many_query(query, self.key.caller), self.client
-        )
-        if (siblings := self.connections.siblings) is not None:
-            self._sessions = SplitSessions(
-                local, siblings, query, self.transport.get_extra_info("peername"), self.key.caller
-            )
+        asked = parse_many_query(query, self.key.caller)
+        self._sessions = ConnectionSessions(self._many, self, asked, self.client)
         self._machine = ManyStreams(self._sessions.offer, self._sessions.item_bytes)
         return self._machine
 

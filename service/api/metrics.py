@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -14,7 +13,6 @@ from prometheus_client.registry import Collector
 from service.admission.permits import Admission
 from service.admission.uploads import Uploads
 from service.api.connection import Connections
-from service.api.merged_metrics import merged
 from service.api.problems import PROBLEMS
 from service.batching.batcher import Batcher
 from service.errors import StateError, StoreError
@@ -24,7 +22,6 @@ from service.observe.drops import REASONS
 from service.observe.histogram import Histogram
 from service.registry.registry import SessionRegistry
 from service.runtime.operators import OperatorStatus
-from service.workers.siblings import PASSED_ON, Siblings
 
 PATH = "/metrics"
 # Counters begin at 0 where their labels are known: Prometheus sees no increase in a series that begins at 1
@@ -168,13 +165,6 @@ class _ServerCollector(Collector):
         labels = [str(self._operator.built).lower(), self._operator.kernel or "none"]
         operator.add_metric(labels, float(self._operator.in_use))
         yield operator
-        yield _gauge("hetsyn_workers", "Processes that serve.", 1)
-        yield _counter(
-            "hetsyn_connections_moved", "Connections that moved to another worker.", counters.connections_moved
-        )
-        yield _counter(
-            "hetsyn_requests_passed_on", "Requests that another worker answered.", counters.requests_passed_on
-        )
 
 
 def router(
@@ -186,7 +176,6 @@ def router(
     batcher: Batcher,
     catalog: ModelCatalog,
     operator: OperatorStatus,
-    siblings: Siblings | None = None,
 ) -> APIRouter:
     routes = APIRouter(tags=["health"])
     collectors = CollectorRegistry(auto_describe=False)
@@ -195,14 +184,9 @@ def router(
     )
 
     @routes.get(PATH, response_class=Response, responses={200: {"content": {"text/plain": {}}}})
-    async def metrics(request: Request) -> Response:
-        """Counters of this server, of all its workers together, in Prometheus's text format."""
-        content = generate_latest(collectors)
-        if siblings is not None and PASSED_ON not in request.scope:
-            replies = await siblings.ask_all(PATH)
-            texts = [content, *(reply.body for reply in replies if reply is not None)]
-            content = await asyncio.to_thread(merged, texts)  # reading them takes a while
-        return Response(content, headers={"Content-Type": CONTENT_TYPE_LATEST})
+    async def metrics() -> Response:
+        """Counters of this server in Prometheus's text format."""
+        return Response(generate_latest(collectors), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     return routes
 

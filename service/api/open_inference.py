@@ -8,7 +8,7 @@ import json
 import zlib
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic_core import from_json
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -30,8 +30,6 @@ from service.wire.chunk import chunk_bytes
 from service.wire.content_types import JSON_TYPE
 from service.wire.open_inference import ModelRequest
 from service.wire.schema import InferRequest
-from service.workers.messages import Call, Reply
-from service.workers.siblings import PASSED_ON, Siblings
 
 PREFIX = "/v2"
 READY = "/v2/health/ready"
@@ -40,6 +38,19 @@ HEADER_LENGTH = "inference-header-content-length"
 IN_LOOP_BYTES, IN_LOOP_COMPRESSED_BYTES = FREE_BYTES, 1024
 SHORTEST_COMPRESSED = 1024  # a shorter reply would be no packet less
 LONGEST_CONTROL = 64 * 1024  # the body of any other request
+
+
+class Reply(NamedTuple):
+    """A response with status 200.
+
+    Attributes:
+        headers: of the response.
+        body: of the response.
+    """
+
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
 
 Answer = Reply | dict[str, Any] | list[Any] | None
 """The last three are JSON values, or an empty body."""
@@ -55,7 +66,6 @@ class OpenInferenceEndpoint:
         counters: count refused chunks.
         limits: of a body.
         rest: has ``/health/ready``.
-        siblings: workers of the same server; None is this process alone.
     """
 
     def __init__(
@@ -66,7 +76,6 @@ class OpenInferenceEndpoint:
         counters: Counters,
         limits: Limits,
         rest: ASGIApp,
-        siblings: Siblings | None = None,
     ) -> None:
         self._service = service
         self._admission = admission
@@ -74,7 +83,6 @@ class OpenInferenceEndpoint:
         self._counters = counters
         self._max_bytes = limits.max_body_bytes
         self._rest = rest
-        self._siblings = siblings
         self._large_decodes = Turns(LARGE_DECODES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -98,10 +106,8 @@ class OpenInferenceEndpoint:
         else:
             if not isinstance(answer, Reply):
                 body = b"" if answer is None else json.dumps(answer).encode()
-                answer = Reply(
-                    200, [(b"content-type", JSON_TYPE.encode()), (b"content-length", b"%d" % len(body))], body
-                )
-            await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+                answer = Reply([(b"content-type", JSON_TYPE.encode()), (b"content-length", b"%d" % len(body))], body)
+            await send({"type": "http.response.start", "status": 200, "headers": answer.headers})
             await send({"type": "http.response.body", "body": answer.body})
 
     async def _answer(self, scope: Scope, path: str, receive: Receive) -> Answer:
@@ -171,46 +177,37 @@ class OpenInferenceEndpoint:
     async def _infer(
         self, name: str, version: str | None, scope: Scope, headers: dict[bytes, bytes], receive: Receive
     ) -> Reply:
-        client, siblings, presence = client_of(scope["client"]), self._siblings, presence_of(scope)
+        client, presence = client_of(scope["client"]), presence_of(scope)
         self._admission.check(client)
         with Upload(self._uploads, client) as upload:
             body = await read_body(receive, headers.get(b"content-length", b""), self._max_bytes, upload)
-            if PASSED_ON in scope:  # the other worker has inflated it
-                headers[HEADER_LENGTH.encode()] = scope["query_string"]
             is_compressed = _encoding(headers) != "identity"
             with self._admission.permit(client, "v2") as permit:
                 decode = partial(self._decode, name, version, headers, body)
                 if len(body) <= (IN_LOOP_COMPRESSED_BYTES if is_compressed else IN_LOOP_BYTES):
-                    request, decoded, inner = decode()
+                    request, decoded, inner_bytes = decode()
                 else:
                     async with self._large_decodes.turn(client, permit.due_s):
                         presence.check()
-                        request, decoded, inner = await asyncio.to_thread(decode)
-                taken = len(inner) + (0 if decoded.chunk is None else chunk_bytes(decoded.chunk))
+                        request, decoded, inner_bytes = await asyncio.to_thread(decode)
+                taken = inner_bytes + (0 if decoded.chunk is None else chunk_bytes(decoded.chunk))
                 if taken > max(FREE_BYTES, 2 * len(body)):
                     self._uploads.take(upload, taken - len(body))
-                if siblings is not None and (index := siblings.other(decoded.envelope.session, scope)) is not None:
-                    length = headers.get(HEADER_LENGTH.encode(), b"")
-                    call = Call("POST", scope["path"], length, b"", scope["client"], caller_of(scope).packed())
-                    with presence:
-                        reply = await siblings.call(index, call, inner)
-                    if reply is not None:
-                        return reply
-                del body, inner, decode  # frees its memory while the chunk waits for its turn
+                del body, decode  # frees its memory while the chunk waits for its turn
                 with presence:
                     answer = await self._service.infer(request, decoded.owned_by(caller_of(scope)), permit)
         return await _reply(*reply_body(answer, request), headers.get(b"accept-encoding", b""))
 
     def _decode(
         self, name: str, version: str | None, headers: Mapping[bytes, bytes], body: bytes
-    ) -> tuple[ModelRequest, InferRequest, bytes]:
-        """The request, the same as ``/infer`` would have it, and its body uncompressed."""
+    ) -> tuple[ModelRequest, InferRequest, int]:
+        """The request, the same as ``/infer`` would have it, and the length of its body uncompressed."""
         inner = _inflated(body, headers, self._max_bytes)
         length = headers.get(HEADER_LENGTH.encode(), b"")
         manifest = self._service.manifest(name, version)
         request = parse_request(name, version, inner, length, manifest)
         decoded = self._service.decode(request)
-        return request._replace(inputs=()), decoded, inner  # whose data would stay in memory beside the chunk
+        return request._replace(inputs=()), decoded, len(inner)  # whose data would stay in memory beside the chunk
 
 
 def _encoding(headers: Mapping[bytes, bytes]) -> str:
@@ -252,4 +249,4 @@ async def _reply(header_length: int | None, content: bytes, accepted: bytes) -> 
         compress: Callable[[], bytes] = partial(gzip.compress, content, 1, mtime=0)
         content = compress() if len(content) <= FREE_BYTES else await asyncio.to_thread(compress)
         headers.append((b"content-encoding", b"gzip"))
-    return Reply(200, [*headers, (b"content-length", b"%d" % len(content))], content)
+    return Reply([*headers, (b"content-length", b"%d" % len(content))], content)

@@ -10,7 +10,6 @@ from collections.abc import Awaitable
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.observe.context import CURRENT, RequestContext
-from service.workers.siblings import PASSED_ON
 
 HEADER = b"x-request-id"  # as ASGI spells it
 TRACE, ANSWERED_TRACE = b"traceparent", b"traceresponse"
@@ -36,7 +35,7 @@ class RequestIdEcho:
                     echoed.append((HEADER, value))
                 elif name == TRACE:
                     echoed += answered_trace(request)
-            if echoed and PASSED_ON not in scope:  # else the other worker does it
+            if echoed:
                 send = _echoing(echoed, send)
         return self._app(scope, receive, send)
 

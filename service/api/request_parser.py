@@ -78,12 +78,8 @@ class RequestParser:
             else:
                 return
 
-    def offer(self) -> bytes:
-        """The request line and the headers of the request that has an offer."""
-        return self._head(without=b"")
-
-    def _head(self, without: bytes = b"upgrade") -> bytes:
+    def _head(self) -> bytes:
         """The request line and the headers, without the offer."""
         line = b"%b %b HTTP/%b" % (self.get_method(), self._receiver.url, self.get_http_version().encode())
-        fields = (b"%b: %b" % field for field in self._receiver.headers if field[0] != without)
+        fields = (b"%b: %b" % field for field in self._receiver.headers if field[0] != b"upgrade")
         return b"\r\n".join((line, *fields, b"", b""))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from service.api.handshakes import query_of
 from service.api.web_socket import WebSocket
 from service.errors import SessionTaken
+from service.keys.ids import new_id
 from service.live.actions import Action, Applied, Work
 from service.live.protocol import LiveStream
 from service.live.query import StreamQuery, parse_stream_query
@@ -23,7 +24,7 @@ class StreamConnection(WebSocket[Work]):
 
     async def _opened(self) -> LiveStream:
         query_text = query_of(self._handshake, self._many.streams.cors_origins)
-        query = parse_stream_query(query_text, self._many.streams.new_id()).owned_by(self.key.caller)
+        query = parse_stream_query(query_text, new_id()).owned_by(self.key.caller)
         opening = await self._many.streams.open(query, self, self.client)
         # a model that is reloaded meanwhile shall not change what the client was told
         named: dict[str, str | None] = {"model": opening.model, "version": opening.version, "form": opening.form}

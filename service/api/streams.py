@@ -28,7 +28,6 @@ from service.settings import Limits
 from service.wire.encodings import decoded_bytes
 from service.wire.heard import Heard
 from service.wire.schema import InferRequest
-from service.workers.siblings import Siblings
 
 # below this, decoding costs less than handing it to a thread
 DECODE_IN_LOOP_BYTES = 64 * 1024
@@ -57,7 +56,6 @@ class Streams:
         uploads: bytes of large chunks.
         counters: count chunks.
         limits: of chunks.
-        siblings: workers of the same server; None is this process alone.
         cors_origins: whose pages may open streams.
         keys: that clients need; None for no keys.
     """
@@ -69,15 +67,12 @@ class Streams:
         uploads: Uploads,
         counters: Counters,
         limits: Limits,
-        siblings: Siblings | None = None,
         cors_origins: Iterable[str] = (),
         keys: Keys | None = None,
     ) -> None:
         self.keys = keys
         self.cors_origins = frozenset(origin.lower() for origin in cors_origins)
         self._registry = registry
-        self._siblings = siblings
-        self.new_id = registry.new_id
         self._admission = admission
         self.uploads = uploads
         self.counters = counters
@@ -104,8 +99,6 @@ class Streams:
             HetsynError: the session takes no chunk, or not of this kind, or the server has no room.
         """
         self._admission.check(client)
-        if self._siblings is not None:
-            self._siblings.check_stream(query.session)
         async with self._turns.turn(client, self._due_s()):
             with self._admission.permit(client) as permit:
                 session, has_begun = await self._registry.probe(query.probe(), permit.due_s)
@@ -130,8 +123,6 @@ class Streams:
             HetsynError: it would not, and why.
         """
         self._admission.check(client)
-        if self._siblings is not None:
-            self._siblings.check_stream(query.session)
         async with self.permit(client) as permit:
             await self._registry.probe(query.probe(), permit.due_s)
 

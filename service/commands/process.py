@@ -1,8 +1,7 @@
-"""One process that serves: ``hetsyn serve``, or one of its workers."""
+"""The process of ``hetsyn serve``."""
 
 from __future__ import annotations
 
-import asyncio
 import faulthandler
 import gc
 import logging
@@ -15,8 +14,6 @@ from pathlib import Path
 import uvicorn
 from rich.console import Console
 
-from service.api.application import Application
-from service.api.connection import Connection
 from service.app import Server, create_app
 from service.carried.keys import VARIABLE, CarryKeys, parse_keys, read_keys
 from service.commands.tls import Certificate
@@ -32,9 +29,6 @@ from service.runtime.onnx import check_runtime
 from service.settings import Settings, is_loopback
 from service.shutdown import GracefulServer
 from service.store.url import redacted
-from service.workers.control import Control
-from service.workers.division import share_of
-from service.workers.place import Place
 
 log = logging.getLogger("hetsyn.server")
 
@@ -47,7 +41,6 @@ def run_process(
     carry_keys: Path | None,
     log_level: str,
     log_format: LogFormat,
-    place: Place | None,
     *,
     has_terminal: bool,
 ) -> int:
@@ -58,7 +51,6 @@ def run_process(
         carry_keys: file of keys for carried sessions; None takes those of the environment.
         log_level: of the log.
         log_format: of its lines.
-        place: of this process among the workers of the server; None is this process alone.
         has_terminal: whether SIGHUP says that the terminal was closed.
 
     Raises:
@@ -67,10 +59,7 @@ def run_process(
     with suppress(OSError):  # standard error is no file
         faulthandler.enable()  # a graph can end the process; this says where
     check_runtime()
-    expected = {} if place is None else place.expected()
-    if place is not None:
-        settings = share_of(settings, place.index, place.count)
-    configured_log = log_config(log_level, log_format, None if place is None else place.index)
+    configured_log = log_config(log_level, log_format)
     dictConfig(configured_log)  # before uvicorn does it: devices and models that cannot be used are logged
 
     def empty_catalog(device: Device | None) -> ModelCatalog:
@@ -87,19 +76,16 @@ def run_process(
     load_timeout_s = settings.load_timeout_s
     gpu, reason = choose_device(settings.device, open_device(settings.device), engine, empty_catalog, load_timeout_s)
     catalog = empty_catalog(gpu)
-    if place is not None:
-        catalog.expect(expected)
     trial_process = TrialProcess(settings.max_model_bytes, load_timeout_s)
-    app = create_app(settings, catalog, keys=keys, trial_process=trial_process, place=place)
+    app = create_app(settings, catalog, keys=keys, trial_process=trial_process)
     server: Server = app.state.server
     tracer = server.counters.timings.tracer = open_tracer()
-    if place is None or not (place.index or expected):  # the other workers would say the same
-        console = Console(stderr=True, markup=False, highlight=False)
-        for line in _described(server, gpu, reason, keys):
-            if log_format == "json":
-                log.info(line)
-            else:
-                console.print(line, soft_wrap=True)
+    console = Console(stderr=True, markup=False, highlight=False)
+    for line in _described(server, gpu, reason, keys):
+        if log_format == "json":
+            log.info(line)
+        else:
+            console.print(line, soft_wrap=True)
     # a line of log costs a tenth of the time of a chunk; /metrics counts the chunks
     access_log = log_level == "debug"
     config = uvicorn.Config(
@@ -122,24 +108,18 @@ def run_process(
     # any cycle: collecting after every 700 objects (Python's default) took a tenth of a server's time.
     gc.freeze()
     gc.set_threshold(*COLLECT_AFTER)
-    worker = None if place is None else _Worker(place, server, app)
     process = GracefulServer(
         config,
         server.admission,
         settings.drain_s,
-        server.reloader.request_reload if worker is None else worker.control.request_reload,
+        server.reloader.request_reload,
         finish_s=settings.finish_s,
         refuse=server.batcher.stop,
-        prepare=_watching(server.start if worker is None else worker.prepare, certificate),
+        prepare=_watching(server.start, certificate),
         has_terminal=has_terminal,
-        announce=None if worker is None else worker.take_connections,
-        finish=None if worker is None else worker.finish,
     )
     with suppress(KeyboardInterrupt):  # uvicorn raises the signal again after the shutdown
-        if place is None:
-            process.run()
-        else:
-            process.run(place.sockets())
+        process.run()
     if tracer is not None:
         tracer.close()
     return 0 if process.started else 3
@@ -156,52 +136,15 @@ def _watching(prepare: Callable[[], Awaitable[None]], certificate: Certificate |
     return prepare_and_watch
 
 
-class _Worker:
-    """What a worker does beside serving.
-
-    Args:
-        place: of this process.
-        server: its parts.
-        app: its application, which the other workers call.
-    """
-
-    def __init__(self, place: Place, server: Server, app: Application) -> None:
-        assert server.siblings is not None
-        self.control = Control(place, server.reloader)
-        self._siblings = server.siblings
-        self._server = server
-        self._app = app
-
-    async def prepare(self) -> None:
-        """Open the store and the way for the other workers, and wait until all are there."""
-        await self._server.start()
-        await self._siblings.listen(self._app)
-        await self.control.wait_to_serve(self._server.catalog.snapshot)
-
-    def take_connections(self, make: Callable[[], asyncio.Protocol]) -> None:
-        """Take connections that other workers hand over: they stay here."""
-
-        def arrived() -> asyncio.Protocol:
-            connection = make()
-            assert isinstance(connection, Connection)
-            connection.home.is_open = False
-            return connection
-
-        self._siblings.take_connections(arrived)
-
-    async def finish(self) -> None:
-        """Answer the other workers' requests, and leave them."""
-        self.control.close()
-        await self._siblings.close()
-
-
 def _described(server: Server, gpu: Device | None, reason: str, keys: CarryKeys | None) -> Iterator[str]:
     """Lines that say what a server serves, and how."""
     yield f"models: {', '.join(server.catalog.names)} on {'the CPU' if gpu is None else gpu.name}"
     if reason:
         yield f"device: {reason}"
     yield server.operator.sentence
-    yield f"sessions: {redacted(server.settings.store.url)}"
+    store = redacted(server.settings.store.url)
+    is_memory = not server.registry.sessions.stores_state
+    yield f"sessions: {store}{', for this process alone' if is_memory else ''}"
     if server.settings.port:  # else uvicorn says which port is free
         address = page_address(server.settings.host, server.settings.port)
         if server.settings.access.tls_cert is not None:

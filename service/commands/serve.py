@@ -106,9 +106,7 @@ def serve_models(
     tls_key: Annotated[
         Path | None, typer.Option(help="Private key of that certificate, in PEM.", rich_help_panel=ACCESS)
     ] = None,
-    workers: Annotated[
-        int, typer.Option(min=1, envvar="HETSYN_WORKERS", help="Processes that serve the port, about one a CPU core.")
-    ] = 1,
+    workers: Annotated[str | None, typer.Option(envvar="HETSYN_WORKERS", hidden=True)] = None,
     drain_s: Annotated[
         float, typer.Option(min=0, help="After SIGTERM, continue to serve for this time while /health/ready says 503.")
     ] = Settings.drain_s,
@@ -294,17 +292,18 @@ def serve_models(
     has_terminal = sys.stdin is not None and sys.stdin.isatty()
     _hold_reloads(has_terminal)
     from service.admission.open_files import allowed_connections
-    from service.workers.place import place_of_worker
-    from service.workers.start import check_workers, supervise
 
+    if workers is not None:
+        raise typer.BadParameter(
+            "hetsyn serve is one process, without --workers (HETSYN_WORKERS): to use more cores, run several processes "
+            "with one store behind the shipped HAProxy, as docker compose up --scale api=N does"
+        )
     if max_upload_bytes < max_body_bytes:
         raise typer.BadParameter(f"--max-upload-bytes {max_upload_bytes} is less than --max-body-bytes")
     if (grpc_tls_cert is None) is not (grpc_tls_key is None) or (grpc_tls_cert is not None and grpc_port is None):
         raise typer.BadParameter("--grpc-tls-cert and --grpc-tls-key go together, with --grpc-port: give all three")
     if (tls_cert is None) is not (tls_key is None):
         raise typer.BadParameter("--tls-cert and --tls-key go together: give both")
-    if tls_cert is not None and workers > 1:
-        raise typer.BadParameter("--tls-cert is for one process: leave out --workers, or put a proxy with TLS in front")
     if keys is None and not insecure and not is_loopback(host):
         raise typer.BadParameter(
             f"--host {host} lets everybody in who reaches the port: name a keys file with --keys (hetsyn keys add "
@@ -357,16 +356,9 @@ def serve_models(
         grpc=GrpcSettings(grpc_port, grpc_tls_cert, grpc_tls_key),
         access=AccessSettings(keys, insecure, tls_cert, tls_key),
     )
-    place = place_of_worker()
-    if workers > 1 and place is None:
-        if wrong := check_workers(settings, workers):
-            raise typer.BadParameter(wrong)
-        raise typer.Exit(supervise(settings, workers, log_level.value, log_format.value, has_terminal=has_terminal))
     from service.commands.process import run_process  # it imports the server, which takes a second
 
-    raise typer.Exit(
-        run_process(settings, carry_keys, log_level.value, log_format.value, place, has_terminal=has_terminal)
-    )
+    raise typer.Exit(run_process(settings, carry_keys, log_level.value, log_format.value, has_terminal=has_terminal))
 
 
 def _hold_reloads(has_terminal: bool) -> None:

@@ -63,18 +63,8 @@ class Caller:
         if scope not in self.scopes:
             raise KeyLacksScope(f"key {self.key!r} lacks the scope {scope.value!r}: ask for a key that has it")
 
-    def packed(self) -> tuple[str, str, tuple[str, ...], str]:
-        """For another worker."""
-        return self.key, self.tenant, tuple(scope.value for scope in self.scopes), self.secret
-
 
 ANYBODY = Caller()
-
-
-def unpacked(packed: tuple[str, str, tuple[str, ...], str]) -> Caller:
-    """The caller of ``Caller.packed``."""
-    key, tenant, scopes, secret = packed
-    return Caller(key, tenant, frozenset(map(Scope, scopes)), secret)
 
 
 def caller_of(scope: Mapping[str, Any]) -> Caller:

@@ -6,7 +6,14 @@ below the interfaces knows the inner id alone: tables, stores, records, sealed t
 
 from __future__ import annotations
 
+import secrets
+
 _SEPARATOR = "/"
+
+
+def new_id() -> str:
+    """Make an id for a session that a client begins without one."""
+    return secrets.token_urlsafe(16)
 
 
 def inner_id(key: str, session_id: str) -> str:

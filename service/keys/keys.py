@@ -41,7 +41,6 @@ class Keys:
 
     Args:
         path: of the keys file.
-        share: index of this worker and number of workers, between which limits are divided.
         clock: seconds, monotonic.
         wall: seconds since 1970.
 
@@ -52,11 +51,8 @@ class Keys:
         KeysUnusable: the file cannot be used.
     """
 
-    def __init__(
-        self, path: Path, share: tuple[int, int] = (0, 1), clock: Clock = time.monotonic, wall: Clock = time.time
-    ) -> None:
+    def __init__(self, path: Path, clock: Clock = time.monotonic, wall: Clock = time.time) -> None:
         self._path = path
-        self._share = share
         self._clock = clock
         self._wall = wall
         self._secrets: dict[str, _Secret] = {}
@@ -165,7 +161,7 @@ class Keys:
         self._secrets = {
             secret.id: _secret(key, secret, _caller(key, secret)) for key in document.keys for secret in key.secrets
         }
-        self._limits = {key.name: _divided(key.limits, *self._share) for key in document.keys}
+        self._limits = {key.name: key.limits for key in document.keys}
         for name, usage in self._usage.items():
             usage.change(self.limits(name))
 
@@ -184,23 +180,3 @@ def _secret(key: KeyEntry, secret: SecretEntry, caller: Caller) -> _Secret:
 
 def _seconds(at: datetime | None) -> float:
     return inf if at is None else at.timestamp()
-
-
-def _divided(limits: KeyLimits, index: int, count: int) -> KeyLimits:
-    """The share of one worker: all together keep the limits, but each has at least one session and one stream."""
-    if count == 1:
-        return limits
-
-    def whole(value: int | None) -> int | None:
-        return None if value is None else max(1, (value + count - 1 - index) // count)
-
-    def rate(value: float | None) -> float | None:
-        return None if value is None else value / count
-
-    return KeyLimits(
-        max_sessions=whole(limits.max_sessions),
-        max_session_bytes=whole(limits.max_session_bytes),
-        max_streams=whole(limits.max_streams),
-        requests_per_s=rate(limits.requests_per_s),
-        bytes_per_s=rate(limits.bytes_per_s),
-    )

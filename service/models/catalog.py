@@ -193,23 +193,6 @@ class ModelCatalog:
         """Hash of the content that was first offered as this version; None if the version was never offered."""
         return self._content.get((name, version))
 
-    def expect(self, content: Mapping[tuple[str, str], bytes]) -> None:
-        """Begin with the versions that other processes of the server offer: no others, and no other content of theirs.
-
-        Args:
-            content: their hashes by name and version; if it is empty, this process is the first one.
-        """
-        self._content |= content
-
-    def begin(self, snapshot: CatalogSnapshot) -> None:
-        """Offer the models that were found first, as far as they are expected."""
-        if self._content:
-            models = [model for key, model in snapshot.by_key().items() if key in self._content]
-            by_name = group_by_name(models)
-            default_name = snapshot.default_name if snapshot.default_name in by_name else None
-            snapshot = CatalogSnapshot(by_name, default_name)
-        self.publish(snapshot)
-
     def open(self, path: Path) -> Model:
         """Open the model of a folder NAME/VERSION, and verify its files.
 

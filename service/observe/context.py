@@ -74,14 +74,6 @@ class RequestContext:
         context.run(CURRENT.set, self)
         return context
 
-    def passed_on(self) -> tuple[tuple[bytes, bytes], ...]:
-        """Headers with which another process goes on: in its spans, those of this one are the parents."""
-        fields = [(REQUEST_ID.encode(), self.request_id.encode("latin-1"))]
-        if (trace := self.trace) is not None:
-            fields.append((PARENT.encode(), trace.header(self.span_id)))
-            fields += [(STATE.encode(), trace.state.encode("latin-1"))] if trace.state else []
-        return tuple(fields)
-
     def _look(self) -> _Details:
         details = self._details
         if details is None:

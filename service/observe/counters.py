@@ -44,8 +44,6 @@ class Counters:
         models_opened: versions that a reload has opened.
         models_retired: versions that a reload has retired.
         models_refused: parts of the folder that the start or a reload has refused.
-        connections_moved: connections that were handed to another worker.
-        requests_passed_on: requests that another worker answered.
         webhook_events: events for the operator's webhook, by what became of them.
         timings: how long chunks took.
         on_drop: called for each session that is dropped.
@@ -79,8 +77,6 @@ class Counters:
     models_opened: int = 0
     models_retired: int = 0
     models_refused: int = 0
-    connections_moved: int = 0
-    requests_passed_on: int = 0
     webhook_events: Counter[str] = field(default_factory=Counter)
     timings: Timings = field(default_factory=Timings, compare=False)
     on_drop: list[Callable[[Drop], None]] = field(default_factory=list, compare=False)

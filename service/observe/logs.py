@@ -24,14 +24,7 @@ _USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "ta
 class JsonFormatter(logging.Formatter):
     """A line of JSON for each record: ``time``, ``level``, ``logger``, ``message``, what the record says beside its
     message, and the request and session that it belongs to (``context``).
-
-    Args:
-        worker: number of this process among the workers of a server; None is this process alone.
     """
-
-    def __init__(self, worker: int | None = None) -> None:
-        super().__init__()
-        self._worker = worker
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, without its end."""
@@ -41,8 +34,6 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        if self._worker is not None:
-            line["worker"] = self._worker
         line |= described()
         line |= {name: value for name, value in vars(record).items() if name not in _USUAL}
         if record.exc_info:
@@ -89,23 +80,19 @@ class TextAccessFormatter(AccessFormatter):
 _TEXT = {"default": TextFormatter, "access": TextAccessFormatter}
 
 
-def log_config(level: str, form: LogFormat = "text", worker: int | None = None) -> dict[str, Any]:
+def log_config(level: str, form: LogFormat = "text") -> dict[str, Any]:
     """A configuration for ``logging.config.dictConfig``.
 
     Args:
         level: ``debug``, ``info``, ``warning`` or ``error``; the least severe messages to log.
         form: of a line.
-        worker: number of this process among the workers of a server; None is this process alone, or the one that
-            starts them.
     """
     loggers: dict[str, Any] = LOGGING_CONFIG["loggers"] | {"hetsyn": {"handlers": ["default"]}}
-    prefix = "" if worker is None else f"worker {worker}: "
     formatters: dict[str, Any] = {
-        name: {"()": NoSecrets, "make": JsonFormatter, "worker": worker}
+        name: {"()": NoSecrets, "make": JsonFormatter}
         if form == "json"
         else {"()": NoSecrets, "make": _TEXT[name]}
         | {option: value for option, value in formatter.items() if option != "()"}
-        | {"fmt": formatter["fmt"].replace("%(levelprefix)s ", f"%(levelprefix)s {prefix}")}
         for name, formatter in LOGGING_CONFIG["formatters"].items()
     }
     return LOGGING_CONFIG | {

@@ -10,7 +10,6 @@ const ROWS = [ // name here, text, metric, whether it counts up
   ["chunks", "Chunks a second", 'hetsyn_chunks_total{outcome="applied"}', true],
   ["requests", "In flight", "hetsyn_requests_in_flight", false],
   ["steps", "Steps waiting", "hetsyn_waiting_steps", false],
-  ["workers", "Workers", "hetsyn_workers", false],
 ];
 
 /** Values of Prometheus's text format by name and labels. */

@@ -11,13 +11,11 @@ import time
 from collections.abc import Iterator
 from math import ceil
 
-from service.errors import KeyLimitReached, Overloaded, SessionGone
-from service.keys.ids import client_id
+from service.errors import KeyLimitReached, Overloaded
 from service.keys.keys import Keys
 from service.observe.clock import Clock
 from service.observe.counters import Counters
 from service.observe.drops import Reason
-from service.registry.begun import BegunSessions
 from service.registry.lives import dropped, over
 from service.registry.remembered import RememberedIds
 from service.registry.room import SessionGroup, SessionRoom
@@ -42,7 +40,6 @@ class LocalSessions(SessionTable):
         counters: count dropped sessions.
         clock: see ``SessionTable``.
         wall: seconds since 1970.
-        begun: the ids of sessions, for the process that comes after this one; None where there is none.
         keys: whose limits count; None where clients are addresses.
     """
 
@@ -57,14 +54,9 @@ class LocalSessions(SessionTable):
         counters: Counters,
         clock: Clock = time.monotonic,
         wall: Clock = time.time,
-        begun: BegunSessions | None = None,
         keys: Keys | None = None,
     ) -> None:
         super().__init__(lifetimes, retry_s, clock)
-        self._begun = begun
-        self._begun_s = self.clock()
-        if begun is not None:
-            begun.ids = lambda: self._entries
         self._counters = counters
         self._wall = wall
         self._room = SessionRoom(limits, keys)
@@ -116,7 +108,6 @@ class LocalSessions(SessionTable):
         self._expire(session_id, self.clock())
         entry = self._entries.get(session_id)
         if entry is None:
-            self._check_lost(session_id)
             raise expired(session_id, self.lifetimes) if session_id in self._expired_ids else unknown(session_id)
         entry.users += 1
         return entry
@@ -159,11 +150,6 @@ class LocalSessions(SessionTable):
             if row != "ended" and (count > entry.bytes or not entry.has_place):
                 self._make_room(entry.groups, not entry.has_place, count - entry.bytes)
             self._room.count(entry, count, row)
-        if self._begun is not None and (session is None) is not (entry.session is None):
-            if session is None:
-                self._begun.release(entry.id)
-            else:
-                self._begun.begin(entry.id)
         entry.snapshot, entry.unwritten = Snapshot(session=session), None
 
     def put_row(self, entry: SessionEntry, session: Session, reply: UnwrittenReply) -> None:
@@ -187,40 +173,21 @@ class LocalSessions(SessionTable):
         self._expired_ids.discard(session_id)
         self._ended_ids.discard(session_id)
         self._count_ids()
-        if self._begun is not None:
-            self._begun.release(session_id)
-            if (entry := self._entries.get(session_id)) is not None and entry.session is not None:
-                self._begun.begin(session_id)  # another one has just replaced it
 
     def sweeping(self, now_s: float) -> Iterator[float]:
         yield from super().sweeping(now_s)
         self._expired_ids.forget()
         self._ended_ids.forget()
         self._count_ids()
-        if self._begun is not None and self.clock() - self._begun_s > self.lifetimes.expired_keep_s:
-            self._begun.lost.clear()
-
-    def _check_lost(self, session_id: str) -> None:
-        """Check that no earlier process had a session.
-
-        Raises:
-            SessionGone: one had, and it has ended.
-        """
-        if self._begun is not None and self._begun.has_lost(session_id):
-            raise SessionGone(
-                f"session {client_id(session_id)!r} is lost: the process that had it has ended, and there is no "
-                "session store: begin another, under a new id"
-            )
 
     def _check_gone(self, session_id: str) -> None:
         """Check that a session may begin under an id.
 
         Raises:
-            SessionGone: a session of this id has expired, or was lost.
+            SessionGone: a session of this id has expired.
             SessionEnded: a session of this id has ended, and its last reply is not kept.
             Overloaded: more ids should be remembered than have room.
         """
-        self._check_lost(session_id)
         if session_id in self._expired_ids:
             raise expired(session_id, self.lifetimes)
         if session_id in self._ended_ids:
@@ -310,8 +277,6 @@ class LocalSessions(SessionTable):
             return False
         if session.known.progress.ended:
             self._remove(entry)
-            if self._begun is not None:
-                self._begun.release(entry.id)
         else:
             self._drop(entry, session, over(session, now_s, self.lifetimes), now_s)
         return True

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import types
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import suppress
 from math import inf
 from typing import Any
 
 from service.admission.permits import Permit
 from service.errors import HetsynError, NotFound
-from service.keys.ids import client_id, inner_id
+from service.keys.ids import client_id, inner_id, new_id
 from service.observe.counters import Counters
 from service.observe.drops import Drop
 from service.observe.watch import Watch
@@ -55,12 +54,10 @@ class SessionRegistry:
 
     Attributes:
         sessions: see above.
-        new_id: makes the id of a session that a client begins without one.
     """
 
     def __init__(self, sessions: SessionTable, advance: Advance, counters: Counters) -> None:
         self.sessions = sessions
-        self.new_id: Callable[[], str] = lambda: secrets.token_urlsafe(16)
         self._advance = advance
         self._counters = counters
 
@@ -84,7 +81,7 @@ class SessionRegistry:
         await next_round()
         envelope = request.envelope
         entry = self.sessions.enter(
-            request.session or inner_id(request.owner, self.new_id()),
+            request.session or inner_id(request.owner, new_id()),
             permit.client,
             is_one_shot=envelope.end and not envelope.seq,
             is_new_id=envelope.session is None or request.begins is True,

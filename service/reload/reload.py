@@ -143,9 +143,6 @@ class Reloader:
         watch_s: interval at which the folder is checked; 0 never checks it.
         load_timeout_s: for each version.
         trial_process: in which a reload opens and tests a version first; None is none.
-
-    Attributes:
-        coordinate: called in place of ``reload``, where several processes reload together; None is this one alone.
     """
 
     def __init__(
@@ -166,7 +163,6 @@ class Reloader:
         self._requested = asyncio.Event()
         self._reloading = asyncio.Lock()
         self._tasks: set[asyncio.Task[ReloadPlan]] = set()
-        self.coordinate: Callable[[], None] | None = None
 
     def request_reload(self) -> None:
         """Make ``run_forever`` reload soon. A request during a reload makes it reload once more."""
@@ -191,10 +187,7 @@ class Reloader:
             if is_requested or (current == previous and current != loaded):
                 loaded = current
                 try:
-                    if self.coordinate is None:
-                        await self.reload()
-                    else:
-                        self.coordinate()
+                    await self.reload()
                 except Exception as error:
                     log.error("the models could not be reloaded", exc_info=error)
             previous = current
@@ -211,7 +204,7 @@ class Reloader:
             raise ArtifactError("; ".join(refused.reason for refused in plan.refused))
         self._refuse(plan.refused)
         _default(self._catalog, plan.snapshot.names)
-        self._catalog.begin(plan.snapshot)
+        self._catalog.publish(plan.snapshot)
 
     async def reload(self) -> ReloadPlan:
         """Open and test the folder's new versions on a thread, then offer the folder's models.
@@ -245,20 +238,15 @@ class Reloader:
             if name is not None:
                 self._catalog.withdrawn.discard(name)
             try:
-                plan = await self.plan()
-                self.publish(plan)
+                work = partial(plan_reload, self._catalog, self._smoke_test, self._limit, self._trial_process)
+                plan = await asyncio.wrap_future(start_thread(work))
+                self._publish(plan)
             finally:
                 if name is not None and was_withdrawn and name not in self._catalog.snapshot.models:
                     self._catalog.withdrawn.add(name)
         return plan
 
-    async def plan(self) -> ReloadPlan:
-        """Open and test the folder's new versions on a thread. Changes nothing."""
-        work = partial(plan_reload, self._catalog, self._smoke_test, self._limit, self._trial_process)
-        return await asyncio.wrap_future(start_thread(work))
-
-    def publish(self, plan: ReloadPlan) -> None:
-        """Offer the models of a plan, the last one that was made."""
+    def _publish(self, plan: ReloadPlan) -> None:
         self._catalog.publish(plan.snapshot)
         self._counters.model_reloads += 1
         self._counters.models_opened += len(plan.opened)

@@ -1,9 +1,7 @@
-"""``hetsyn keys`` and ``hetsyn serve --keys`` as processes: rotation, TLS, workers, and no secret in any output."""
+"""``hetsyn keys`` and ``hetsyn serve --keys`` as processes: rotation, TLS, and no secret in any output."""
 
 from __future__ import annotations
 
-import asyncio
-import json
 import ssl
 import subprocess
 import sys
@@ -14,22 +12,23 @@ from pathlib import Path
 from typing import IO, get_args
 
 import httpx
+import numpy as np
 import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from hetsyn_client import AsyncStreamingClient, LiveStreams, StreamingClient
-from hetsyn_client.columns import pack_chunks, pack_sessions, unpack_opened, unpack_results
+from hetsyn_client import StreamingClient
 from hetsyn_client.session_steps import TransportName
 from tests.support.certificate import write_certificate
 from tests.support.keyed import bearer
 from tests.support.paths import ROOT
+from tests.support.recording_stream import pieces
 from tests.support.server_process import START_TIMEOUT_S, RestartableServer, serve_command
-from tests.support.workers import PCM, SESSIONS, SPIKES, WorkersServer
 
 pytestmark = pytest.mark.process
 
-BODY = {"model": "shd-words", "input": SPIKES}
+PCM = np.frombuffer(b"".join(pieces()), "<i2")
+BODY = {"model": "shd-words", "input": {"kind": "events", "steps": 5, "times": [1], "units": [3]}}
 HTTP = httpx.Client(limits=httpx.Limits(max_keepalive_connections=0))  # one context of TLS for all
 SCOPES = ("infer", "state", "admin", "metrics")
 
@@ -209,100 +208,3 @@ def trusting(certificate: Path) -> ssl.SSLContext:
 def served(port: int) -> str:
     """The certificate that the server presents."""
     return ssl.get_server_certificate(("127.0.0.1", port))
-
-
-async def streamed(url: str, key: str) -> None:
-    """Sessions of both workers, as WebSockets."""
-    async with AsyncStreamingClient(url, key=key) as client:
-        for number in range(4):
-            async with client.session(f"s{number}", transport="websocket") as session:
-                assert (await session.send(PCM[:1600], 16_000))["seq"] == 0
-                await session.end()
-
-
-def test_calls_that_workers_pass_on_keep_the_key_and_its_limits(keys: KeysFile) -> None:
-    limited = keys.run("add", "limited", "--max-sessions", "4")
-    slow = keys.run("add", "slow", "--requests-per-s", "20", "--scope", "infer")
-    server = WorkersServer("--keys", str(keys.path), count=2)
-    try:
-        server.ready()
-
-        def send(key: str, session: str, seq: int, **more: object) -> httpx.Response:
-            body = BODY | {"session": session, "seq": seq, **more}
-            return HTTP.post(f"{server.url}/infer", json=body, headers=bearer(key))
-
-        answers = {session: send(limited, session, 0) for session in SESSIONS}
-        opened = [session for session, answer in answers.items() if answer.status_code == 200]
-        refused = [answer for answer in answers.values() if answer.status_code != 200]
-        assert 2 <= len(opened) <= 4  # two of each worker
-        for answer in refused:
-            assert answer.status_code == 429
-            assert answer.json()["detail"].startswith("2 sessions of key 'limited' are open")
-        for _ in range(4):  # wherever the connection ends
-            assert httpx.get(f"{server.url}/sessions/{opened[0]}", headers=bearer(limited)).json()["expected_seq"] == 1
-        assert send(slow, opened[0], 1).status_code == 404
-
-        url = f"{server.url.replace('http', 'ws')}/streams?encoding=events&model=shd-words"
-        with connect(url, additional_headers=bearer(limited), proxy=None) as socket:  # sessions of both workers
-            socket.recv()
-            socket.send(pack_sessions(range(12), SESSIONS))
-            begun = unpack_opened(socket.recv(decode=False))
-            assert [SESSIONS[row] for row, seq in enumerate(begun.next_seq) if seq] == opened
-            new = [row for row, session in enumerate(SESSIONS) if session not in opened]
-            socket.send(pack_chunks(new, [0] * len(new), [0] * len(new), b"", [5] * len(new), [0] * len(new)))
-            statuses: list[int] = []
-            while len(statuses) < len(new):
-                statuses += unpack_results(socket.recv(decode=False)).status.tolist()
-        assert statuses.count(429) >= len(new) - (4 - len(opened))
-
-        for session in opened:  # a session that has ended makes room, on the worker that has it
-            assert HTTP.delete(f"{server.url}/sessions/{session}", headers=bearer(limited)).status_code == 204
-
-        begun_s = time.monotonic()
-        found = [send(slow, SESSIONS[index % 12], index // 12).status_code for index in range(60)]
-        took_s = time.monotonic() - begun_s
-        # a call counts once, at the worker that has the connection: both together have the key's rate, and one second's
-        assert 12 <= found.count(200) <= 20 + 20 * took_s + 2  # each lets one pass that takes its level below zero
-        assert set(found) <= {200, 404, 409, 429}  # 404 and 409: a chunk before was refused
-        exported = HTTP.get(f"{server.url}/sessions/{SESSIONS[0]}/state", headers=bearer(slow))
-        while exported.status_code == 429:
-            exported = HTTP.get(f"{server.url}/sessions/{SESSIONS[0]}/state", headers=bearer(slow))
-        assert "lacks the scope 'state'" in exported.json()["detail"]
-    finally:
-        server.stop()
-
-
-def test_workers_keep_the_sessions_of_keys_apart(keys: KeysFile) -> None:
-    alice, bob = keys.run("add", "alice", *(f"--scope={scope}" for scope in SCOPES)), keys.run("add", "bob")
-    server = WorkersServer("--keys", str(keys.path), count=2)
-    try:
-        server.ready()
-
-        def send(key: str, session: str, seq: int) -> httpx.Response:
-            return HTTP.post(f"{server.url}/infer", json=BODY | {"session": session, "seq": seq}, headers=bearer(key))
-
-        for session in (f"s{number}" for number in range(8)):  # of both workers
-            for seq in range(3):
-                assert send(alice, session, seq).status_code == 200
-            assert send(bob, session, 3).status_code == 404
-            assert status(server.url, bob, f"/sessions/{session}") == 404
-            assert send(bob, session, 0).json()["total_steps"] == 5
-            described = httpx.get(f"{server.url}/sessions/{session}", headers=bearer(alice)).json()
-            assert (described["session"], described["expected_seq"]) == (session, 3)
-            exported = httpx.get(f"{server.url}/sessions/{session}/state", headers=bearer(alice))
-            assert exported.status_code == 200
-            assert b"alice" not in exported.content
-            assert httpx.delete(f"{server.url}/sessions/{session}", headers=bearer(bob)).status_code == 204
-        text = httpx.get(f"{server.url}/metrics", headers=bearer(alice)).text
-        assert "hetsyn_workers 2" in text
-        assert status(server.url, bob, "/metrics") == 403
-        assert httpx.get(f"{server.url}/health/ready").json() == {"status": "ready"}
-        asyncio.run(streamed(server.url, bob))
-        assert json.loads(httpx.get(f"{server.url}/sessions/s1", headers=bearer(alice)).text)["expected_seq"] == 3
-        with LiveStreams(server.url, key=alice, model="shd-words") as mine, LiveStreams(server.url, key=bob) as others:
-            names = [f"s{number}" for number in range(4, 8)]
-            assert mine.begin["model"] == "shd-words"
-            assert len(mine.open(names)) == len(others.open(names)) == len(names)
-        assert status(server.url, bob, "/sessions/s5") == 404
-    finally:
-        server.stop()

@@ -25,11 +25,12 @@ from hetsyn_client import AsyncStreamingClient, ServiceProblem, StreamingClient
 from tests.support.certificate import write_certificate
 from tests.support.keyed import add_key, bearer
 from tests.support.paths import MODELS, ROOT
+from tests.support.recording_stream import pieces
 from tests.support.server_process import START_TIMEOUT_S, RestartableServer, free_port
-from tests.support.workers import PCM
 
 pytestmark = pytest.mark.process
 
+PCM = np.frombuffer(b"".join(pieces()), "<i2")
 CHUNKS = 12
 PIECE = 800
 PROXIES = {"nginx": "apt-get install nginx", "caddy": "apt-get install caddy"}

@@ -134,6 +134,11 @@ def test_what_is_wrong_gets_a_sentence(url: str) -> None:
         for call, sentence in wrong:
             with pytest.raises(InputError, match=sentence):
                 call()
+        with pytest.raises(InputError, match="give a list of ids"):
+            streams.open("good")
+        with pytest.raises(ServiceProblem, match="is no id"):
+            streams.open(["no id"])
+        assert streams.open([]) == []
         with pytest.raises(ServiceProblem, match="is no id"):
             streams.open(["good", "no good"])
         assert len(streams.open(["good"])) == 1

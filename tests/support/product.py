@@ -14,7 +14,6 @@ from service.models.catalog import ModelCatalog
 from service.observe.clock import Clock
 from service.settings import Batching, Limits, Retention, Settings, StoreSettings
 from service.store.base import StateStore
-from service.workers.place import Place
 
 UNUSED = Path("unused")
 _GROUPS = {"limits": Limits, "retention": Retention, "batching": Batching}
@@ -43,10 +42,9 @@ def make_server(
     *,
     store: StateStore | None = None,
     keys: CarryKeys | None = None,
-    place: Place | None = None,
     **limits: Any,
 ) -> Server:
-    return build_server(make_settings(**limits), catalog, clock, store=store, wall=wall, keys=keys, place=place)
+    return build_server(make_settings(**limits), catalog, clock, store=store, wall=wall, keys=keys)
 
 
 def make_app(

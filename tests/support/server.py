@@ -12,7 +12,6 @@ from service.models.catalog import ModelCatalog
 from service.registry.shared import SharedSessions
 from service.store.base import StateStore
 from service.wire.schema import Reply
-from service.workers.place import Place
 from tests.support.clock import Clock
 from tests.support.gate import Gate
 from tests.support.infer_request import infer_request
@@ -34,13 +33,12 @@ class DirectServer:
         *,
         store: StateStore | None = None,
         clock: Clock | None = None,
-        place: Place | None = None,
         **limits: Any,
     ) -> None:
         self.clock = clock or Clock()
         self.gate = gate
         limits = {"client_share": 1.0, "engine_threads": 4, "inline_s": 0.0, **limits}
-        self.parts = make_server(catalog, self.clock, self.clock, store=store, place=place, **limits)
+        self.parts = make_server(catalog, self.clock, self.clock, store=store, **limits)
         self.registry, self.transfer = self.parts.registry, self.parts.transfer
         self.admission, self.counters = self.parts.admission, self.parts.counters
 

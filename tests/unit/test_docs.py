@@ -114,7 +114,7 @@ def test_the_commands_page_lists_every_option_of_serve_with_its_default() -> Non
     _, _, section = (DOCS / "reference/commands.md").read_text().partition("\n## `hetsyn serve`\n")
     rows = re.findall(r"^\| `(--[a-z-]+)[^`]*` \|([^|]*)\|", section, re.MULTILINE)
     listed = {name: _default(text.strip(" `")) for name, text in rows}
-    options = [each for each in typer.main.get_command(serve).params if each.name not in ("help", "store_half")]
+    options = [each for each in typer.main.get_command(serve).params if not getattr(each, "hidden", False)]
     assert listed == {each.opts[0]: _default(each.default) for each in options}
 
 

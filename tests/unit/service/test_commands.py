@@ -216,6 +216,7 @@ def test_serve_says_what_runs_the_networks(
 ) -> None:
     done = CliRunner().invoke(serve, ["--models", str(models)])
     assert f"{operator_status().sentence}\n" in done.output
+    assert "sessions: memory://, for this process alone\n" in done.output
     monkeypatch.setenv(MODE, "off")
     done = CliRunner().invoke(serve, ["--models", str(models)])
     assert "operator: not used, plain ONNX runs the networks, about ten times slower: " in done.output
@@ -373,10 +374,11 @@ def test_a_server_of_this_machine_needs_no_keys(models: Path, host: str, served:
     [
         (["--tls-cert", "x"], "--tls-cert and --tls-key go together"),
         (["--tls-key", "x"], "--tls-cert and --tls-key go together"),
-        (["--tls-cert", "x", "--tls-key", "x", "--workers", "2"], "--tls-cert is for one process"),
+        (["--workers", "2"], "hetsyn serve is one process"),
+        (["--workers", "1"], "docker compose up --scale api=N"),
     ],
 )
-def test_serve_refuses_tls_that_cannot_be(models: Path, options: list[str], sentence: str) -> None:
+def test_serve_refuses_options_that_cannot_be(models: Path, options: list[str], sentence: str) -> None:
     done = CliRunner().invoke(serve, ["--models", str(models), *options], env={"COLUMNS": "300"})
     assert done.exit_code == 2
     assert sentence in done.output

@@ -69,8 +69,6 @@ def test_a_certificate_goes_with_its_key() -> None:
     [
         (("--grpc-port", "0", "--grpc-tls-key", "key.pem"), "give all three"),
         (("--grpc-tls-cert", "cert.pem", "--grpc-tls-key", "key.pem"), "give all three"),
-        (("--grpc-port", "0", "--workers", "2"), "leave out --workers"),
-        (("--model-control", "explicit", "--workers", "2"), "leave out --workers"),
     ],
 )
 def test_options_of_grpc_that_do_not_go_together(options: tuple[str, ...], sentence: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from service.errors import KeyLacksScope, KeyRefused, KeysUnusable
-from service.keys.caller import ANYBODY, Caller, Scope, unpacked
+from service.keys.caller import ANYBODY, Caller, Scope
 from service.keys.document import changing, read_document, utc_now, write_document
 from service.keys.keys import Keys
 from tests.support.clock import Clock
@@ -30,7 +30,6 @@ def test_a_key_is_its_callers(path: Path) -> None:
     assert len(keys) == 2
     assert (keys.caller(alice).key, keys.caller(bob).scopes) == ("alice", frozenset({Scope.metrics}))
     assert keys.caller(alice).session("s") == "alice/s"
-    assert unpacked(keys.caller(alice).packed()) == keys.caller(alice)
     keys.caller(alice).check(Scope.state)
     with pytest.raises(KeyLacksScope, match="key 'bob' lacks the scope 'infer'"):
         keys.caller(bob).check(Scope.infer)
@@ -155,16 +154,6 @@ async def test_a_file_that_cannot_be_opened_is_tried_again(
     await keys.refresh()
     with pytest.raises(KeyRefused):
         keys.caller(alice)
-
-
-def test_workers_share_the_limits(path: Path) -> None:
-    alice = add_key(path, "alice", max_sessions=10, max_streams=1, requests_per_s=9)
-    shares = [Keys(path, (index, 4)).limits("alice") for index in range(4)]
-    assert [share.max_sessions for share in shares] == [3, 3, 2, 2]
-    assert [share.max_streams for share in shares] == [1] * 4
-    assert sum(share.requests_per_s or 0 for share in shares) == 9
-    assert {share.max_session_bytes for share in shares} == {None}
-    assert Keys(path).usage(Keys(path).caller(alice)).limits.max_sessions == 10
 
 
 def test_nothing_shows_a_secret(path: Path) -> None:

@@ -38,7 +38,7 @@ def lines(output: Output) -> list[dict[str, Any]]:
 
 
 def test_a_line_names_the_request_the_session_and_its_key(output: Output) -> None:
-    dictConfig(log_config("info", "json", worker=3))
+    dictConfig(log_config("info", "json"))
 
     def work() -> None:
         SESSION.set(inner_id("mobile", "a"))
@@ -48,7 +48,7 @@ def test_a_line_names_the_request_the_session_and_its_key(output: Output) -> Non
     (line,) = lines(output)
     assert line.pop("time").endswith("+00:00")
     assert line == {
-        "level": "warning", "logger": "hetsyn.test", "message": "2 chunks\nof a session", "worker": 3,
+        "level": "warning", "logger": "hetsyn.test", "message": "2 chunks\nof a session",
         "key": "mobile", "request_id": "7", "session": "a", "model": "digits",
     }  # fmt: skip
 
@@ -75,9 +75,9 @@ def test_lines_of_uvicorn_are_lines_too(output: Output) -> None:
 
 
 def test_text_that_belongs_to_nothing_says_so_much(output: Output) -> None:
-    dictConfig(log_config("info", worker=1))
+    dictConfig(log_config("info"))
     log.info("hello")
-    assert output.readouterr().err == "INFO:     worker 1: hello\n"
+    assert output.readouterr().err == "INFO:     hello\n"
 
 
 @pytest.mark.parametrize(

@@ -62,10 +62,3 @@ def test_metadata_and_headers_say_the_same() -> None:
         assert request.context().run(described) == {
             "request_id": "7", "trace_id": TRACE, "span_id": request.span_id,
         }  # fmt: skip
-
-
-def test_another_worker_goes_on_with_the_request() -> None:
-    request = RequestContext([(b"traceparent", VALID.encode()), (b"tracestate", b"a=1"), (b"x-request-id", b"7")])
-    further = RequestContext(request.passed_on())
-    assert further.request_id == "7"
-    assert further.trace == TraceContext(TRACE, request.span_id, 1, "a=1")
