@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test test-all test-long coverage lock lint format report wheel release clean operators-cuda FORCE
+.PHONY: install demo test test-all test-long coverage lock lint format report wheel release clean FORCE
 
 install: $(VENV)/.installed-all
 
@@ -58,16 +58,6 @@ wheel: | $(BIN)/python
 IMAGES ?= auto
 release: | $(BIN)/python
 	@$(BIN)/python -m build_support.release --images '$(IMAGES)'
-
-# The operator for NVIDIA GPUs: needs nvcc 13 on PATH (docs/guides/gpu.md).
-NVCC ?= nvcc
-CUDA_CODE := $(foreach a,75 80 86 89 90 100 120,-gencode arch=compute_$(a),code=sm_$(a)) -gencode arch=compute_120,code=compute_120
-
-operators-cuda: service/runtime/operators/_network_cuda.so
-
-service/runtime/operators/_network_cuda.so: service/runtime/operators/network.cu $(wildcard service/runtime/operators/*.hpp)
-	$(NVCC) -std=c++17 -O3 --fmad=false -ftz=true -shared -cudart static $(CUDA_CODE) \
-		-Xcompiler=-fPIC,-fvisibility=hidden,-Wall,-ffp-contract=off $< -o $@
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -34,7 +34,7 @@ from service.contract.graph_io import (
     Float32Array,
 )
 from service.runtime.onnx import Array, Graph
-from service.runtime.state_memory import LARGEST_VALUE, is_bounded
+from service.runtime.states import LARGEST_VALUE, is_bounded
 
 TOLERANCE = 1e-5
 ROUGH_SUM = 1e-2  # how far the sum of float16 probabilities may be from 1

@@ -211,7 +211,7 @@ class Settings(_Checked):
         webhook_url: to which sessions are posted that the server drops; None posts nothing. It may hold a secret.
         host: address on which ``hetsyn serve`` listens.
         port: TCP port, likewise; 0 takes a free one.
-        device: where networks run and their states live: ``cpu``, ``cuda`` (the first visible NVIDIA GPU; the server
+        device: where networks run: ``cpu``, ``cuda`` (the first visible NVIDIA GPU; the server
             does not start without one), ``auto`` (a GPU that gives the CPU's answers on the artifacts' golden streams,
             else the CPU).
         forms: of a model that a client may choose: ``any``, or ``default`` for the default form only. The exact form

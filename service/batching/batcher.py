@@ -210,7 +210,7 @@ class Batcher:
     def _timer(self, item: Item) -> Callable[[], float]:
         if self._own_timer is not None:
             return self._own_timer
-        return time.thread_time if item.model.states(item.form).is_host else time.perf_counter
+        return time.thread_time if item.model.is_on_cpu else time.perf_counter
 
     def _schedule(self) -> None:
         """Start batches after ``QUIET_ROUNDS`` rounds of the event loop without another chunk."""

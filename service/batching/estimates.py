@@ -175,7 +175,7 @@ class Estimates:
     def count_inline(self, batch: Sequence[Item]) -> int:
         """Number of chunks, from the first on, that are short enough together to run on the event loop."""
         first = batch[0]
-        if self.inline_s <= 0 or not first.model.states(first.form).is_host:
+        if self.inline_s <= 0 or not first.model.is_on_cpu:
             return 0
         count = len(batch)
         while count:

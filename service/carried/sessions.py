@@ -83,7 +83,7 @@ class CarriedSessions:
             seq = decision.seq
         SESSION.set(session_id)
         step = self._advance.plan(session, seq, request)
-        after = await self._advance.apply(session_id, step, permit, self._wall, needs_host=True, watch=watch)
+        after = await self._advance.apply(session_id, step, permit, self._wall, watch=watch)
         self._advance.count(after)
         begun_s = time.perf_counter()
         token = tokens.seal(session_id, after.session) if after.session.stream else None

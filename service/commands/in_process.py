@@ -142,7 +142,7 @@ class _InProcessAnswers:
         else:
             request = self._query.request(work.content, work.seq)
         planned = self._advance.plan(self._session, work.seq, request)
-        applying = self._advance.apply(SESSION, planned, self._permit, lambda: 0.0, needs_host=False)
+        applying = self._advance.apply(SESSION, planned, self._permit, lambda: 0.0)
         advanced = self._runner.run(applying)
         self._session = advanced.session
         return extended(advanced.reply, request.envelope, advanced.spikes)

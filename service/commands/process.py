@@ -23,8 +23,7 @@ from service.observe.logs import LogFormat, log_config
 from service.observe.otel import open_tracer
 from service.reload.choose_device import choose_device
 from service.reload.trial_process import TrialProcess
-from service.runtime.cuda import open_device
-from service.runtime.device import Device
+from service.runtime.device import Device, open_device
 from service.runtime.onnx import check_runtime
 from service.settings import Settings, is_loopback
 from service.shutdown import GracefulServer

@@ -33,7 +33,7 @@ from service.engine.utterances import closed, ended, hear, outcome
 from service.engine.work import Job, Outcome, Piece, Result, Work, begin, kind_of, take
 from service.errors import ArtifactError, HetsynError, InputError, TooLarge
 from service.models.model import Model
-from service.runtime.state_memory import check_like, is_bounded
+from service.runtime.states import check_like, is_bounded, run_network
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk
 
 SEGMENT_VALUES = 2**22  # of all streams of a batch: a few bytes of spikes may ask for many rows of zeros
@@ -143,7 +143,6 @@ class Engine:
             ArtifactError: a graph fails, or its output has a wrong shape or is out of range.
             StateBroken: a stream's state is out of range.
             RuntimeUnavailable: the runtime fails.
-            Overloaded: the device has no space for the next states.
         """
         outcomes: dict[int, Outcome] = {}
         jobs = {b: begin(model, work) for b, work in enumerate(batch)}
@@ -196,7 +195,6 @@ class Engine:
         Raises:
             ArtifactError: a graph fails, or its output has a wrong shape.
             RuntimeUnavailable: the runtime fails.
-            Overloaded: the device has no space for the next states.
         """
         results: dict[int, Job | Outcome | HetsynError] = {}
         for group in segment.groups:
@@ -204,19 +202,12 @@ class Engine:
         for b, piece in enumerate(segment.pieces):
             if b not in results:  # no step to run
                 results[b] = _after_no_step(model, form, piece)
-        states = model.states(form)
-        if not states.is_host:  # a commit reads them on the event loop
-            needed = [b for b, piece in enumerate(segment.pieces) if piece.job.needs_host]
-            done = [(b, result) for b in needed if isinstance(result := results[b], Outcome)]
-            for index in states.fetch([outcome.stream.network for _, outcome in done]):
-                b = done[index][0]
-                results[b] = fault(model, form, segment.pieces[b])
         return [results[b] for b in range(len(segment.pieces))]
 
     def _run_group(
         self, model: Model, form: FormName, segment: Segment, group: Group
     ) -> list[Job | Outcome | HetsynError]:
-        manifest, states = model.manifest, model.states(form)
+        manifest = model.manifest
         pieces = [segment.pieces[b] for b in group.members]
         streams = [piece.job.stream for piece in pieces]
         has_trace = manifest.decision.rule == "trace"
@@ -226,7 +217,8 @@ class Engine:
         if has_raster:
             names += map(spikes_name, model.hidden_layers(form))
         step = np.array([stream.step for stream in streams], np.int64)
-        rows, outputs, unbounded = states.run(
+        rows, outputs, unbounded = run_network(
+            model.name,
             model.network(form),
             [stream.network for stream in streams],
             {**group.inputs.network, STEPS: group.steps, STEP: step},
@@ -275,7 +267,7 @@ class Engine:
                 results.append(Outcome(after, result))
             else:
                 parts = (steps, scores[b], probabilities[b], readouts)
-                before = (after, job.chunk, job.taken, job.ends, job.needs_host)
+                before = (after, job.chunk, job.taken, job.ends)
                 results.append(Job(*before, *parts, raster=job.raster))
         return results
 
@@ -326,7 +318,7 @@ def _outcome_of_state(model: Model, form: FormName, job: Job) -> Outcome | Hetsy
     decision, outputs = model.manifest.decision, model.manifest.outputs
     scores, probabilities = job.scores, job.probabilities
     if scores is None or probabilities is None:  # of the whole chunk: the state has the score so far
-        row = model.states(form).to_host(job.stream.network)
+        row = job.stream.network
         scores = score_of_row(model, form, row)[0].copy()
         probabilities = probabilities_of_row(model, form, row, job.stream.step)
         if not is_distribution(probabilities.tolist()):

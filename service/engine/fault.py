@@ -15,7 +15,7 @@ from service.contract.manifest import FormName
 from service.engine.work import Piece
 from service.errors import ArtifactError, HetsynError, InputError, StateBroken
 from service.models.model import Model
-from service.runtime.state_memory import is_bounded
+from service.runtime.states import is_bounded
 
 SOUND_INPUT = 1e3  # plus or minus; models are trained on values of about 1
 SOUND_VALUE = 1e12  # far above what a network comes to (scores of a day are below 1e8), far below an overflow
@@ -32,13 +32,12 @@ def fault(model: Model, form: FormName, piece: Piece) -> HetsynError:
     before = piece.job.stream
     if piece.values.size and not np.abs(piece.values).max() <= SOUND_INPUT:
         return out_of_range(model)
-    row = model.states(form).to_host(before.network)
     if (
-        is_bounded(row, SOUND_VALUE)
+        is_bounded(before.network, SOUND_VALUE)
         and all(is_bounded(value, SOUND_VALUE) for value in before.encoder.values())
         and is_possible_score(
             model.manifest.decision,
-            *score_of_row(model, form, row),
+            *score_of_row(model, form, before.network),
             before.step,
             counts_spikes=bool(model.manifest.hidden),
         )

@@ -23,7 +23,7 @@ from service.engine.stream import InputKind
 from service.engine.work import Piece
 from service.models.model import Arrays, Model
 from service.runtime.onnx import Graph
-from service.runtime.state_memory import check_like, out_of_bounds
+from service.runtime.states import check_like, out_of_bounds
 
 
 class Inputs(NamedTuple):

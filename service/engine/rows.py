@@ -1,6 +1,6 @@
 """Plain chunks of many streams at once: what ``Engine`` does with them, without an object for each part of a chunk.
 
-A plain chunk is one of an open stream, computed in one segment on the host, without an end and without a readout. The
+A plain chunk is one of an open stream, computed in one segment, without an end and without a readout. The
 results are those of ``Engine`` to the bit, since the same graphs get the same inputs. What is not plain after all, and
 what is out of range, is left to ``Engine``, which says whose fault it is.
 """
@@ -19,6 +19,7 @@ from service.engine.engine import Engine, Segment
 from service.engine.stream import StreamState
 from service.engine.work import Outcome, Work, begin
 from service.models.model import Model
+from service.runtime.states import run_network
 from service.wire.chunk import Chunk
 from service.wire.columns import Spikes
 
@@ -59,7 +60,8 @@ def run_spikes(model: Model, form: FormName, streams: Sequence[StreamState], spi
     row += np.repeat(np.arange(0, len(steps) * longest, longest), counts)
     before = np.array([stream.step for stream in streams], np.int64)
     lengths = np.array(steps, np.int64)
-    rows, outputs, unbounded = model.states(form).run(
+    rows, outputs, unbounded = run_network(
+        model.name,
         model.network(form),
         [stream.network for stream in streams],
         {EVENT_ROW: row, EVENT_UNIT: unit, STEPS: lengths, STEP: before},

@@ -10,11 +10,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from service.contract.endpointing import Endpointing
+from service.contract.graph_io import Float32Array
 from service.contract.manifest import FormName
 from service.engine.endpointer import Hearing
 from service.engine.resampler import Resampler
 from service.models.model import Arrays, Model
-from service.runtime.state_memory import Row
 from service.wire.chunk import Chunk, chunk_bytes
 from service.wire.heard import UtteranceEnd
 from service.wire.pcm import Samples
@@ -63,7 +63,7 @@ class StreamState(NamedTuple):
     """The state of one stream.
 
     Attributes:
-        network: the network's state, a row of the model's ``states``.
+        network: the network's state, [words].
         step: network steps done.
         encoder: its state tensors by name, without a batch axis.
         kind: of the input, fixed by the first chunk; None before it. A network of values takes spikes as values.
@@ -73,7 +73,7 @@ class StreamState(NamedTuple):
             before its first chunk; the encoder's is that of the input so far, since the endpointer hears values by it.
     """
 
-    network: Row
+    network: Float32Array
     step: int
     encoder: Arrays
     kind: InputKind | None
@@ -83,7 +83,7 @@ class StreamState(NamedTuple):
 
     @property
     def bytes(self) -> int:
-        """Memory of the state, wherever it is."""
+        """Memory of the state."""
         count = self.network.nbytes + STEP_BYTES + self.pending.nbytes
         if self.resampler is not None:
             count += self.resampler.waiting.nbytes

@@ -26,7 +26,7 @@ from service.engine.resampler import Resampler
 from service.engine.stream import StreamState, Utterances
 from service.engine.work import NO_EVENTS, NO_SAMPLES, NO_VALUES, Job, Outcome, Piece, Result, take
 from service.models.model import Model
-from service.runtime.state_memory import is_bounded
+from service.runtime.states import is_bounded
 from service.wire.chunk import AudioChunk, Chunk, chunk_length, copied, joined_chunks, part_of_chunk
 from service.wire.heard import Heard, Trigger, UtteranceEnd
 
@@ -114,7 +114,7 @@ def ended(job: Job, trigger: Trigger) -> Job:
     """The job that ends an utterance: on a copy of the stream, which gets the end of a session."""
     copy = job.stream._replace(utterances=None)
     scores, probabilities, raster = job.scores, job.probabilities, job.raster
-    return Job(copy, None, 0, True, False, 0, scores, probabilities, after=job, trigger=trigger, raster=raster)
+    return Job(copy, None, 0, True, 0, scores, probabilities, after=job, trigger=trigger, raster=raster)
 
 
 def closed(model: Model, form: FormName, job: Job, result: Result | None) -> Job | Outcome:

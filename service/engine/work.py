@@ -52,7 +52,6 @@ class Work(NamedTuple):
         stream: before the chunk.
         chunk: None when the stream only ends.
         end: the stream ends with the chunk.
-        needs_host: the state after the chunk is read on the host (it is stored or sent).
         finalize: the utterance ends with the chunk, and the stream goes on; it has ``utterances``.
         spikes: the client asks for them.
         watch: of the chunk's time; None where nobody asks.
@@ -61,7 +60,6 @@ class Work(NamedTuple):
     stream: StreamState
     chunk: Chunk | None
     end: bool
-    needs_host: bool = False
     finalize: bool = False
     spikes: bool = False
     watch: Watch | None = None
@@ -108,7 +106,6 @@ class Job(NamedTuple):
         chunk: None when the stream only ends.
         taken: samples, or steps of spikes or values, that were taken out of the chunk.
         ends: the end of the stream is still to be added.
-        needs_host: as in ``Work``.
         steps: network steps run.
         scores: [outputs] after them; None before the first.
         probabilities: likewise.
@@ -124,7 +121,6 @@ class Job(NamedTuple):
     chunk: Chunk | None
     taken: int
     ends: bool
-    needs_host: bool
     steps: int = 0
     scores: Float32Array | None = None
     probabilities: Float32Array | None = None
@@ -181,9 +177,9 @@ def begin(model: Model, work: Work) -> Job:
         chunk = None  # a piece of a file that completes no sample: it does not fix the sample rate
     raster: Raster | None = () if work.spikes else None
     if stream.utterances is None:
-        return Job(stream, chunk, 0, work.end, work.needs_host, raster=raster)
+        return Job(stream, chunk, 0, work.end, raster=raster)
     closes: Trigger | None = "end" if work.end else "forced" if work.finalize else None
-    return Job(stream, chunk, 0, False, work.needs_host, closes=closes, raster=raster)
+    return Job(stream, chunk, 0, False, closes=closes, raster=raster)
 
 
 def take(model: Model, job: Job, max_steps: int) -> Piece:

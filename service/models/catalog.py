@@ -83,7 +83,7 @@ class ModelCatalog:
         default_model: model of requests that name none; None takes the one that the folder's file ``default`` names,
             else the only model.
         load: makes a graph for the CPU.
-        device: where networks run and their states live; None is the CPU.
+        device: where networks run; None is the CPU.
         is_empty: offer nothing until ``service.reload`` has read the folder, which leaves out what cannot be used.
         max_model_bytes: of a version's files and its states together; a larger one is not read.
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from service.contract.artifact import Artifact
-from service.contract.graph_io import encoder_inputs, encoder_outputs, network_inputs, network_outputs, spikes_name
+from service.contract.graph_io import (
+    Float32Array,
+    encoder_inputs,
+    encoder_outputs,
+    network_inputs,
+    network_outputs,
+    spikes_name,
+)
 from service.contract.initial import InitialState
 from service.contract.manifest import EncoderDescription, FormName, Manifest
 from service.errors import ArtifactError, NotFound, UnsupportedInput, listing
 from service.runtime.device import Device
-from service.runtime.device_memory import DeviceMemory
 from service.runtime.onnx import Array, Graph, GraphLoader
-from service.runtime.state_memory import HostMemory, Row, StateMemory
 
 Arrays = dict[str, Array]
 
@@ -27,24 +29,24 @@ class Model:
     Args:
         artifact: the model's folder.
         load: makes a graph for the CPU.
-        device: where networks run and their states live; None is the CPU.
+        device: where networks run; None is the CPU.
 
     Attributes:
         artifact: see above.
+        is_on_cpu: networks run on the CPU; encoders always do.
         takes_values_only: the network itself takes values, so spikes become values too.
         row_values: numbers in a row of values that a client sends; 0 where the model takes none.
 
     Raises:
         ArtifactError: a graph does not load, or its inputs and outputs are not those of the manifest.
         RuntimeUnavailable: there is no ONNX Runtime.
-        Overloaded: the device has no room for a state.
     """
 
     def __init__(self, artifact: Artifact, load: GraphLoader, device: Device | None = None) -> None:
         self.artifact = artifact
+        self.is_on_cpu = device is None
         self._networks: dict[FormName, Graph] = {}
-        self._states: dict[FormName, StateMemory] = {}
-        self._initial_rows: dict[FormName, Row] = {}
+        self._initial_rows: dict[FormName, Float32Array] = {}
         self._hidden_layers: dict[FormName, Mapping[str, int]] = {}
         manifest = artifact.manifest
         encoder = manifest.encoder
@@ -54,8 +56,6 @@ class Model:
         values = manifest.input.channels if manifest.input.kind == "values" else 0
         self.takes_values_only = values > 0
         self.row_values = encoder.channels if encoder is not None and encoder.kind == "values" else values
-        if self.takes_values_only or any(form.tolerance for form in manifest.forms.values()):
-            device = None  # such a network is plain ONNX, loop and all, which a GPU runs slower than the CPU does
         for form, description in manifest.forms.items():
             self._networks[form] = _loaded(
                 artifact,
@@ -64,15 +64,9 @@ class Model:
                 inputs=network_inputs(description.words, values),
                 outputs=network_outputs(description.words, manifest.outputs, hidden={}),
             )
-            hidden = self._hidden_layers[form] = _hidden_layers(manifest, self._networks[form])
-            self._states[form] = (
-                HostMemory(self.name)
-                if device is None
-                else DeviceMemory(device, description.words, manifest.outputs, hidden)
-            )
-            row = self.initial_state(form)
+            self._hidden_layers[form] = _hidden_layers(manifest, self._networks[form])
+            row = self._initial_rows[form] = self.initial_state(form)
             row.flags.writeable = False
-            self._initial_rows[form] = self._states[form].from_host(row)
         self._encoder_graph: Graph | None = None
         if encoder is not None and encoder.file is not None:
             self._encoder_graph = _loaded(
@@ -134,20 +128,16 @@ class Model:
         """The graph of a form (``contract.graph_io``)."""
         return self._networks[form]
 
-    def states(self, form: FormName) -> StateMemory:
-        """The memory of the states of the form's streams."""
-        return self._states[form]
-
     def hidden_layers(self, form: FormName) -> Mapping[str, int]:
         """Neurons of the hidden layers whose spikes the form's graph gives, by the layer's name."""
         return self._hidden_layers[form]
 
-    def initial_state(self, form: FormName) -> NDArray[np.float32]:
+    def initial_state(self, form: FormName) -> Float32Array:
         """The network's state before the first step, float32 [words]."""
         return self._initial.network(form)
 
-    def initial_row(self, form: FormName) -> Row:
-        """``initial_state`` as a row of ``states``. All streams of the form begin with it."""
+    def initial_row(self, form: FormName) -> Float32Array:
+        """``initial_state`` that cannot be written. All streams of the form begin with it."""
         return self._initial_rows[form]
 
     def initial_encoder_state(self) -> Arrays:

@@ -205,9 +205,7 @@ class SessionRegistry:
                     if snapshot.session is None:
                         return None
                     check_delete(session_id, snapshot.known, sessions.clock(), sessions.decision_lifetimes)
-                    finalized = await self._advance.finalize(
-                        snapshot.session, permit, sessions.clock, needs_host=sessions.stores_state
-                    )
+                    finalized = await self._advance.finalize(snapshot.session, permit, sessions.clock)
                     if finalized.session is None or await self._commit(entry, snapshot, finalized.session):
                         return finalized.reply
                 raise contended(session_id)
@@ -238,9 +236,7 @@ class SessionRegistry:
                 self._counters.chunks_replayed += 1
                 return extended(decision.reply, envelope) if envelope.asks_more else decision.reply
             if isinstance(decision, PlannedChunk):
-                after = await self._advance.apply(
-                    entry.id, decision, permit, sessions.clock, needs_host=sessions.stores_state, watch=watch
-                )
+                after = await self._advance.apply(entry.id, decision, permit, sessions.clock, watch=watch)
                 committing = self._commit(entry, snapshot, after.session)
                 if await (watch.stored(committing) if is_timed else committing):
                     self._advance.count(after)

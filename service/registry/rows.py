@@ -205,7 +205,6 @@ class RowSessions:
             and model.version == envelope.version
             and form == envelope.form
             and model.manifest.decision.rule != "trace"
-            and model.states(form).is_host
         )
 
     def _takes(self, model: Model, stream: StreamState, frame: DecodedFrame, number: int) -> bool:

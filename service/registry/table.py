@@ -157,7 +157,7 @@ class SessionTable(ABC):
     Attributes:
         decision_lifetimes: lifetimes that the protocol applies to a session that a request has entered.
         wall_offset_s: seconds since 1970 less ``clock``, now.
-        stores_state: a commit reads the state on the host.
+        stores_state: a commit writes the state to a store.
         ages: open sessions in the memory of this process by their age, as the last sweep saw them.
     """
 

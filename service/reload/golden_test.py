@@ -24,7 +24,6 @@ def golden_test(model: Model, engine: Engine) -> None:
     Raises:
         ArtifactError: an answer is not the recorded one, or there are no recorded ones.
         RuntimeUnavailable: the runtime fails.
-        Overloaded: the device has no room for the states.
     """
     inputs, lengths, recorded = golden_streams(model)
     for form in model.manifest.forms:

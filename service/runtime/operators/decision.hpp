@@ -1,10 +1,4 @@
 // The decision: from potentials or spikes of the readout to scores, and from scores to class probabilities.
-//
-// Written against a block of threads, so that a GPU's block (block.hpp) and the CPU, which is a block of one thread,
-// compile the same lines and give the same bits. Thread n % threads owns value n. On entry every thread has written
-// its own values; where one reads another's, the functions wait.
-//
-//     Block    thread() threads() sync()
 
 #pragma once
 
@@ -15,15 +9,8 @@
 
 namespace hetsyn {
 
-// The CPU as a block.
-struct OneThread {
-    int thread() const { return 0; }
-    int threads() const { return 1; }
-    void sync() const {}
-};
-
 // e^x for x <= 0, NaN for NaN: no libm call, so that the loop over classes runs in vectors. Relative error below 2e-7.
-HETSYN_BOTH float exp_nonpositive(float x) {
+HETSYN_INLINE float exp_nonpositive(float x) {
     x = x < -87.0f ? -87.0f : x;
     const float shifted = x * 1.44269504f + 12582912.0f;  // 1.5 * 2^23: the fraction rounds away
     const float n = shifted - 12582912.0f;
@@ -41,17 +28,11 @@ HETSYN_BOTH float exp_nonpositive(float x) {
     return p * power;
 }
 
-// The numerators of softmax(x) into powers [count]; returns their sum. Each thread reads all of x and adds up all
-// powers, always in this order: for the few classes that networks have, this costs less than the steps of a reduction.
-template <class Block>
-HETSYN_BOTH float softmax_powers(const Block& block, const float* __restrict x, int64_t count,
-                                 float* __restrict powers) {
-    if (block.thread() < count) {
-        float largest = x[0];
-        for (int64_t n = 1; n < count; ++n) largest = x[n] > largest ? x[n] : largest;
-        for (int64_t n = block.thread(); n < count; n += block.threads()) powers[n] = exp_nonpositive(x[n] - largest);
-    }
-    block.sync();
+// The numerators of softmax(x) into powers [count]; returns their sum.
+HETSYN_INLINE float softmax_powers(const float* __restrict x, int64_t count, float* __restrict powers) {
+    float largest = x[0];
+    for (int64_t n = 1; n < count; ++n) largest = x[n] > largest ? x[n] : largest;
+    for (int64_t n = 0; n < count; ++n) powers[n] = exp_nonpositive(x[n] - largest);
     float sum = 0.0f;
     for (int64_t n = 0; n < count; ++n) sum += powers[n];
     return sum;
@@ -62,20 +43,18 @@ struct Score {
     float* high;  // [outputs]
     float* low;   // [outputs], or null
 
-    HETSYN_BOTH double total(int64_t n) const { return static_cast<double>(high[n]) + static_cast<double>(low[n]); }
+    HETSYN_INLINE double total(int64_t n) const { return static_cast<double>(high[n]) + static_cast<double>(low[n]); }
 };
 
 // score += values / divisor, with Kahan's compensation where there are low words: no compiler may reorder it
-template <class Block>
-HETSYN_BOTH void add_up(const Block& block, int64_t outputs, const float* __restrict values, float divisor,
-                        const Score& score) {
+HETSYN_INLINE void add_up(int64_t outputs, const float* __restrict values, float divisor, const Score& score) {
     float* __restrict high = score.high;
     float* __restrict low = score.low;
     if (!low) {
-        for (int64_t n = block.thread(); n < outputs; n += block.threads()) high[n] += values[n] / divisor;
+        for (int64_t n = 0; n < outputs; ++n) high[n] += values[n] / divisor;
         return;
     }
-    for (int64_t n = block.thread(); n < outputs; n += block.threads()) {
+    for (int64_t n = 0; n < outputs; ++n) {
         const float value = values[n] / divisor + low[n];
         const float sum = high[n] + value;
         low[n] = value - (sum - high[n]);
@@ -84,56 +63,48 @@ HETSYN_BOTH void add_up(const Block& block, int64_t outputs, const float* __rest
 }
 
 // The score at the end of a stream's state, which ends at ``end``; its low words come before the high ones.
-HETSYN_BOTH Score score_of(const Parameters& network, int64_t outputs, float* end) {
+HETSYN_INLINE Score score_of(const Parameters& network, int64_t outputs, float* end) {
     return {end - outputs, network.score_words == 2 ? end - 2 * outputs : nullptr};
 }
 
 // One step's contribution to the score; step counts from the stream's beginning. potential, spikes: of the readout,
 // [outputs]. powers [outputs] is working memory.
-template <class Block>
-HETSYN_BOTH void decide(const Block& block, const Parameters& network, int64_t outputs, int64_t step,
-                        const float* potential, const float* spikes, float* powers, const Score& score) {
+HETSYN_INLINE void decide(const Parameters& network, int64_t outputs, int64_t step, const float* potential,
+                          const float* spikes, float* powers, const Score& score) {
     if (step < network.skip_steps) return;
     if (network.rule == Rule::sum_softmax) {
-        block.sync();  // each thread reads all potentials
-        const float sum = softmax_powers(block, potential, outputs, powers);
-        add_up(block, outputs, powers, sum, score);
+        const float sum = softmax_powers(potential, outputs, powers);
+        add_up(outputs, powers, sum, score);
     } else if (network.rule == Rule::spike_count) {
-        add_up(block, outputs, spikes, 1.0f, score);
+        add_up(outputs, spikes, 1.0f, score);
     } else {
-        for (int64_t n = block.thread(); n < outputs; n += block.threads()) score.high[n] = potential[n];
+        for (int64_t n = 0; n < outputs; ++n) score.high[n] = potential[n];
     }
 }
 
 // The numerators of the softmax of whole scores, and their sum: a float32 of a score above 2^24 would miss a spike.
-template <class Block>
-HETSYN_BOTH float softmax_powers(const Block& block, const Score& score, int64_t count, float* __restrict powers) {
-    if (block.thread() < count) {
-        double largest = score.total(0);
-        for (int64_t n = 1; n < count; ++n) largest = score.total(n) > largest ? score.total(n) : largest;
-        for (int64_t n = block.thread(); n < count; n += block.threads())
-            powers[n] = exp_nonpositive(static_cast<float>(score.total(n) - largest));
-    }
-    block.sync();
+HETSYN_INLINE float softmax_powers(const Score& score, int64_t count, float* __restrict powers) {
+    double largest = score.total(0);
+    for (int64_t n = 1; n < count; ++n) largest = score.total(n) > largest ? score.total(n) : largest;
+    for (int64_t n = 0; n < count; ++n) powers[n] = exp_nonpositive(static_cast<float>(score.total(n) - largest));
     float sum = 0.0f;
     for (int64_t n = 0; n < count; ++n) sum += powers[n];
     return sum;
 }
 
 // Class probabilities [outputs] from the score after ``step`` steps; uniform before the first step that counts.
-// All of score must be visible to every thread. powers [outputs] is working memory.
-template <class Block>
-HETSYN_BOTH void decision_probabilities(const Block& block, const Parameters& network, int64_t outputs, int64_t step,
-                                        const Score& score, float* powers, float* probabilities) {
+// powers [outputs] is working memory.
+HETSYN_INLINE void decision_probabilities(const Parameters& network, int64_t outputs, int64_t step, const Score& score,
+                                          float* powers, float* probabilities) {
     if (network.rule == Rule::sum_softmax) {
         const int64_t counted = step - network.skip_steps;
-        for (int64_t n = block.thread(); n < outputs; n += block.threads())
+        for (int64_t n = 0; n < outputs; ++n)
             probabilities[n] =
                 counted > 0 ? score.high[n] / static_cast<float>(counted) : 1.0f / static_cast<float>(outputs);
     } else {
-        const float sum = score.low ? softmax_powers(block, score, outputs, powers)
-                                    : softmax_powers(block, score.high, outputs, powers);
-        for (int64_t n = block.thread(); n < outputs; n += block.threads()) probabilities[n] = powers[n] / sum;
+        const float sum =
+            score.low ? softmax_powers(score, outputs, powers) : softmax_powers(score.high, outputs, powers);
+        for (int64_t n = 0; n < outputs; ++n) probabilities[n] = powers[n] / sum;
     }
 }
 

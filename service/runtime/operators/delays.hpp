@@ -1,4 +1,4 @@
-// Delays of spikes on the CPU (hetsyn_model/path.py), for a stride of up to 32 steps at once.
+// Delays of spikes (hetsyn_model/path.py), for a stride of up to 32 steps at once.
 //
 // The stride's spikes of a unit are one number, whose bit 31 - t is step t; bit b of register k is the spike of age
 // 24 k + b + 1. Shifted by a row's delay, both say with bit 31 - t whether the row arrives in step t. Few rows do at

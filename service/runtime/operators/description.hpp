@@ -1,4 +1,4 @@
-// What a network is: layers, neurons, decision. Plain values that the CPU's loops and the GPU's blocks both read.
+// What a network is: layers, neurons, decision. Plain values that the loops read.
 //
 // Index letters: t step, k bank decay, n neuron, i presynaptic unit. A bank's columns are k-major: column
 // k * neurons + n, so that the decay and the sum over k run over contiguous neurons.
@@ -9,11 +9,7 @@
 #include <cstring>
 #include <vector>
 
-#if defined(__CUDACC__)
-#define HETSYN_BOTH __host__ __device__ __forceinline__
-#else
-#define HETSYN_BOTH inline __attribute__((always_inline))
-#endif
+#define HETSYN_INLINE inline __attribute__((always_inline))
 
 namespace hetsyn {
 
@@ -29,7 +25,7 @@ constexpr int32_t kRegisterSteps = 24;  // steps of a unit's past that a float32
 
 // A number of a history as its bits; what no history has, a NaN too, counts as silence. By whole numbers: compilers make
 // no vectors of a comparison of floats that may trap.
-HETSYN_BOTH uint32_t register_of(float value) {
+HETSYN_INLINE uint32_t register_of(float value) {
     constexpr uint32_t end = 0x4b800000u;  // 2^24 as a float32
     uint32_t bits;
     std::memcpy(&bits, &value, sizeof bits);
@@ -43,13 +39,11 @@ struct DelayPath {
     const int16_t* steps = nullptr;  // [rows]; null: no delays
     int32_t units = 0, taps = 1, longest = 0;
 
-    HETSYN_BOTH bool is_delayed() const { return steps != nullptr; }
-    HETSYN_BOTH int32_t rows() const { return units * taps; }
-    HETSYN_BOTH int32_t registers() const { return (longest + kRegisterSteps - 1) / kRegisterSteps; }
+    HETSYN_INLINE bool is_delayed() const { return steps != nullptr; }
+    HETSYN_INLINE int32_t rows() const { return units * taps; }
+    HETSYN_INLINE int32_t registers() const { return (longest + kRegisterSteps - 1) / kRegisterSteps; }
     // float32 numbers of a stream's history, [registers, units]
-    HETSYN_BOTH int64_t words() const { return is_delayed() ? static_cast<int64_t>(registers()) * units : 0; }
-    // a constant of a graph is not believed: it may be on a device, where nobody has checked it
-    HETSYN_BOTH int32_t clamped(int32_t delay) const { return delay < 0 ? 0 : delay > longest ? longest : delay; }
+    HETSYN_INLINE int64_t words() const { return is_delayed() ? static_cast<int64_t>(registers()) * units : 0; }
 };
 
 // The equations' letters are in docs/model.md. A null pointer is a part that the layer lacks.
@@ -68,15 +62,15 @@ struct Layer {
     bool per_synapse = false;
     bool filtered = true;  // if not, an exact layer has no decays, and its currents are gone after a step
     const float *weight_in = nullptr, *weight_rec = nullptr;
-    const float *rows_in = nullptr, *rows_rec = nullptr;  // a synapse: weights [neurons, inputs], on the CPU
+    const float *rows_in = nullptr, *rows_rec = nullptr;  // a synapse: weights [neurons, inputs]
     const float *decay_in = nullptr, *decay_rec = nullptr;
     const float *bias_in = nullptr, *bias_rec = nullptr;
     DelayPath input_delays, own_delays;  // of the spikes of the layer before, and of its own
 
-    HETSYN_BOTH int64_t own_inputs() const { return own_delays.is_delayed() ? own_delays.rows() : neurons; }
-    HETSYN_BOTH int64_t history_words() const { return input_delays.words() + own_delays.words(); }
-    HETSYN_BOTH bool recurrent() const { return weight_rec != nullptr || bank_rec != nullptr; }
-    HETSYN_BOTH int64_t current_words() const {
+    HETSYN_INLINE int64_t own_inputs() const { return own_delays.is_delayed() ? own_delays.rows() : neurons; }
+    HETSYN_INLINE int64_t history_words() const { return input_delays.words() + own_delays.words(); }
+    HETSYN_INLINE bool recurrent() const { return weight_rec != nullptr || bank_rec != nullptr; }
+    HETSYN_INLINE int64_t current_words() const {
         if (bank) return bank * neurons;
         if (!filtered) return 0;
         return neurons * (per_synapse ? inputs : 1) + (recurrent() ? neurons * (per_synapse ? own_inputs() : 1) : 0);
@@ -95,17 +89,17 @@ struct Parameters {
     int64_t skip_steps = 0;   // the first steps of a stream, which the decision leaves out
     int64_t score_words = 1;  // float32 values that a class's score is kept in: two for a sum of any length
 
-    HETSYN_BOTH bool adds_up() const { return rule == Rule::sum_softmax || rule == Rule::spike_count; }
+    HETSYN_INLINE bool adds_up() const { return rule == Rule::sum_softmax || rule == Rule::spike_count; }
     // float32 values of a stream's state in one layer
-    HETSYN_BOTH int64_t layer_words(const Layer& layer) const {
+    HETSYN_INLINE int64_t layer_words(const Layer& layer) const {
         const int64_t a_neuron = layer.spiking ? (adaptive || resonant ? 3 : 2) : membrane ? 1 : 0;
         return layer.current_words() + layer.neurons * a_neuron + layer.history_words();
     }
-    HETSYN_BOTH float threshold_of(const Layer& layer, int64_t n) const {
+    HETSYN_INLINE float threshold_of(const Layer& layer, int64_t n) const {
         return layer.threshold ? layer.threshold[n] : threshold;
     }
     // What decay and reset leave of neuron n's membrane, whose spike in the step before was ``spike``.
-    HETSYN_BOTH float left(const Layer& layer, int64_t n, float potential, float spike) const {
+    HETSYN_INLINE float left(const Layer& layer, int64_t n, float potential, float spike) const {
         const float kappa = layer.kappa[n];
         if (reset == Reset::zero) return kappa * potential * (1.0f - spike);
         if (reset == Reset::subtract_at_once) return kappa * (potential - threshold_of(layer, n) * spike);

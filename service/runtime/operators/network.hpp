@@ -298,7 +298,6 @@ HETSYN_INLINE void run_stream(const Network& network, const Chunk& chunk, float*
             input_spikes.units[static_cast<size_t>(event)] = static_cast<int32_t>(chunk.unit[event]);
         input_spikes.close(t, event - first);
     }
-    const OneThread block;
     const size_t last = network.layers.size() - 1;
     const int64_t outputs = network.outputs();
     float* part = state;
@@ -367,8 +366,8 @@ HETSYN_INLINE void run_stream(const Network& network, const Chunk& chunk, float*
                 std::memcpy(chunk.spikes[l] + t * N, spikes, sizeof(float) * static_cast<size_t>(N));
             } else {
                 std::memcpy(chunk.readout + t * N, total, sizeof(float) * static_cast<size_t>(N));
-                decide(block, network, outputs, step + t, total, layer.spiking ? spikes : nullptr,
-                       scratch.powers.data(), score);
+                decide(network, outputs, step + t, total, layer.spiking ? spikes : nullptr, scratch.powers.data(),
+                       score);
             }
         }
         if (own_late) end_own(own_delays, chunk.steps, scratch.late->own_line, own_history);
@@ -377,7 +376,7 @@ HETSYN_INLINE void run_stream(const Network& network, const Chunk& chunk, float*
     }
     step += chunk.steps;
     std::memcpy(chunk.scores, score.high, sizeof(float) * static_cast<size_t>(outputs));
-    decision_probabilities(block, network, outputs, step, score, scratch.powers.data(), chunk.probabilities);
+    decision_probabilities(network, outputs, step, score, scratch.powers.data(), chunk.probabilities);
 }
 
 }  // namespace hetsyn

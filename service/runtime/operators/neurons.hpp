@@ -1,4 +1,4 @@
-// One step of a layer's neurons on the CPU: membrane or reset, threshold, adaptation. The same bits as network.hpp says.
+// One step of a layer's neurons: membrane or reset, threshold, adaptation. The same bits as network.hpp says.
 
 #pragma once
 
@@ -7,7 +7,6 @@
 #include "description.hpp"
 #include "resonance.hpp"
 
-#define HETSYN_INLINE static inline __attribute__((always_inline))
 // Keeps the registers of a long loop to itself: GCC stored its sums in memory when code elsewhere in the caller changed.
 #define HETSYN_APART static __attribute__((noinline))
 

@@ -42,13 +42,6 @@ class Tensor {
         check(api().get_element_type(info().get(), &type));
         return type;
     }
-    Device device() const {
-        const MemoryInfo* memory = nullptr;
-        check(api().get_memory_info(value_, &memory));
-        Device device = Device::cpu;
-        api().get_device(memory, &device);
-        return device;
-    }
     template <typename T>
     const T* data() const {
         void* data = nullptr;
@@ -149,11 +142,6 @@ class Context {
     void parallel_for(void (*work)(void* data, size_t share), size_t shares, void* data) const {
         check(api().parallel_for(context_, work, shares, 0, data));
     }
-    void* gpu_stream() const {
-        void* stream = nullptr;
-        check(api().get_gpu_stream(context_, &stream));
-        return stream;
-    }
 
    private:
     KernelContext* context_;
@@ -163,20 +151,18 @@ class Context {
 // differs from these answers.
 template <class Self, class Kernel>
 struct Operator : CustomOperator {
-    const char* provider_name() const { return nullptr; }
     Kind kind_of_input(size_t) const { return Kind::required; }
     Kind kind_of_output(size_t) const { return Kind::required; }
-    Memory memory_of_input(size_t) const { return Memory::of_provider; }
     int fewest_variadic_outputs() const { return 1; }
 
     Operator() : CustomOperator{} {
         version = kVersion;
         name = [](const CustomOperator* op) { return self(op).operator_name(); };
-        provider = [](const CustomOperator* op) { return self(op).provider_name(); };
+        provider = [](const CustomOperator*) -> const char* { return nullptr; };  // the CPU
         input_count = [](const CustomOperator* op) { return self(op).inputs(); };
         input_type = [](const CustomOperator* op, size_t index) { return self(op).type_of_input(index); };
         input_kind = [](const CustomOperator* op, size_t index) { return self(op).kind_of_input(index); };
-        input_memory = [](const CustomOperator* op, size_t index) { return self(op).memory_of_input(index); };
+        input_memory = [](const CustomOperator*, size_t) { return Memory::of_provider; };
         output_count = [](const CustomOperator* op) { return self(op).outputs(); };
         output_type = [](const CustomOperator* op, size_t index) { return self(op).type_of_output(index); };
         output_kind = [](const CustomOperator* op, size_t index) { return self(op).kind_of_output(index); };

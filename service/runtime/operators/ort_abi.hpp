@@ -21,13 +21,11 @@ struct KernelInfo;
 struct KernelContext;
 struct Value;
 struct TensorInfo;
-struct MemoryInfo;
 
 enum class Code : int32_t { fail = 1, invalid_argument = 2, not_implemented = 9, invalid_graph = 10 };
 enum class Element : int32_t { undefined = 0, float32 = 1, int16 = 5, int64 = 7, float64 = 11 };
 enum class Kind : int32_t { required = 0, optional = 1, variadic = 2 };
-enum class Memory : int32_t { cpu_input = -2, of_provider = 0 };
-enum class Device : int32_t { cpu = 0, gpu = 1 };
+enum class Memory : int32_t { of_provider = 0 };
 
 struct CustomOperator;
 
@@ -60,12 +58,7 @@ struct Api {
     void (*release_tensor_info)(TensorInfo* info);
     const void* skipped_100[63];
     Status* (*get_integers)(const KernelInfo* info, const char* name, int64_t* values, size_t* size);
-    const void* skipped_164[29];
-    Status* (*get_gpu_stream)(const KernelContext* context, void** stream);
-    Status* (*get_memory_info)(const Value* value, const MemoryInfo** info);
-    const void* skipped_195[30];
-    void (*get_device)(const MemoryInfo* info, Device* device);
-    const void* skipped_226[4];
+    const void* skipped_164[66];
     Status* (*get_input_count)(const KernelInfo* info, size_t* count);
     const void* skipped_231[18];
     Status* (*get_constant_input)(const KernelInfo* info, size_t index, int* is_constant, const Value** value);
@@ -92,9 +85,6 @@ static_assert(at(offsetof(Api, get_output), 91));
 static_assert(at(offsetof(Api, release_status), 93));
 static_assert(at(offsetof(Api, release_tensor_info), 99));
 static_assert(at(offsetof(Api, get_integers), 163));
-static_assert(at(offsetof(Api, get_gpu_stream), 193));
-static_assert(at(offsetof(Api, get_memory_info), 194));
-static_assert(at(offsetof(Api, get_device), 225));
 static_assert(at(offsetof(Api, get_input_count), 230));
 static_assert(at(offsetof(Api, get_constant_input), 249));
 static_assert(at(offsetof(Api, parallel_for), 274));

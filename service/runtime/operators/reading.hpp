@@ -1,4 +1,4 @@
-// What the operators of both devices read from ONNX Runtime: the network from a node's attributes and constants, the
+// What the operators read from ONNX Runtime: the network from a node's attributes and constants, the
 // inputs of a call, and the operator's signature. Nothing that a graph or a call says is believed: what would reach
 // beyond an array is refused. One library includes it once.
 
@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 #include <initializer_list>
 #include <limits>
 #include <stdexcept>
@@ -86,14 +85,10 @@ class Attributes {
     const ort::Node& node_;
 };
 
-// The address of a constant: ONNX Runtime's memory, or a copy that the operator keeps.
-using Locate = std::function<const void*(const ort::Tensor& value, size_t bytes)>;
-
 // Reads the constant weights one after the other and checks their sizes.
 class Weights {
    public:
-    Weights(const ort::Node& node, const Locate& locate, size_t first)
-        : node_(node), locate_(locate), count_(node.input_count()), at_(first) {}
+    Weights(const ort::Node& node, size_t first) : node_(node), count_(node.input_count()), at_(first) {}
 
     const float* floats(int64_t size) { return next<float>(size, ort::Element::float32); }
     const int16_t* steps(int64_t size) { return next<int16_t>(size, ort::Element::int16); }
@@ -110,11 +105,10 @@ class Weights {
         if (value.type() != type || value.count() != size)
             fail("weight " + std::to_string(at_) + " does not have " + std::to_string(size) + " values of its type");
         ++at_;
-        return static_cast<const T*>(locate_(value, sizeof(T) * static_cast<size_t>(size)));
+        return value.data<T>();
     }
 
     const ort::Node& node_;
-    const Locate& locate_;
     size_t count_, at_;
 };
 
@@ -136,7 +130,7 @@ inline DelayPath path_of(DelayPath path, int64_t units, Weights& weights) {
     return path;
 }
 
-inline Network read_network(const ort::Node& node, bool takes_values, const Locate& locate) {
+inline Network read_network(const ort::Node& node, bool takes_values) {
     const Attributes attributes(node);
     const auto neurons = attributes.all_whole("neurons", 1);
     const auto banks = attributes.all_whole("banks", 0);
@@ -165,7 +159,7 @@ inline Network read_network(const ort::Node& node, bool takes_values, const Loca
     const DelayPath input_delays = read_path(attributes, "input"), own_delays = read_path(attributes, "recurrent");
     if (takes_values && input_delays.longest) fail("values have no delays");
     if (!recurrent && own_delays.longest) fail("without recurrence there is nothing to delay");
-    Weights weights(node, locate, places(takes_values).weights);
+    Weights weights(node, places(takes_values).weights);
     int64_t inputs = attributes.whole("channels", 1);
     for (size_t l = 0; l < neurons.size(); ++l) {
         const bool hidden = l + 1 < neurons.size();
@@ -207,8 +201,7 @@ inline Network read_network(const ort::Node& node, bool takes_values, const Loca
     return network;
 }
 
-// One call: its inputs, checked, and its outputs, made. ``state`` and the outputs are where the operator's device has
-// its memory, the other inputs on the host.
+// One call: its inputs, checked, and its outputs, made.
 struct Call : Batch {
     Call(const ort::Context& context, const Network& network, bool takes_values) : Batch{} {
         const Places at = places(takes_values);
@@ -268,7 +261,7 @@ struct Call : Batch {
     }
 };
 
-// The operators' signature: of events, or of values. Devices differ in the kernel and in the execution provider.
+// The operators' signature: of events, or of values.
 template <class Self, class Kernel, bool takes_values>
 struct Signature : ort::Operator<Self, Kernel> {
     static constexpr Places at = places(takes_values);

@@ -27,8 +27,7 @@ template <bool takes_values>
 class Kernel {
    public:
     explicit Kernel(const ort::Node& node)
-        : network_(hetsyn::read_network(
-              node, takes_values, [](const ort::Tensor& value, size_t) -> const void* { return value.data<unsigned char>(); })) {
+        : network_(hetsyn::read_network(node, takes_values)) {
         for (hetsyn::Layer& layer : network_.layers) {
             check_delays(layer.input_delays);
             check_delays(layer.own_delays);
@@ -72,7 +71,7 @@ class Kernel {
     // the loops believe them
     static void check_delays(const hetsyn::DelayPath& path) {
         for (int32_t row = 0; path.is_delayed() && row < path.rows(); ++row)
-            if (path.steps[row] != path.clamped(path.steps[row]))
+            if (path.steps[row] < 0 || path.steps[row] > path.longest)
                 hetsyn::fail("a delay is " + std::to_string(path.steps[row]) + " steps, not from 0 to " +
                              std::to_string(path.longest));
     }

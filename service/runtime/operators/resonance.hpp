@@ -10,7 +10,7 @@ namespace hetsyn {
 
 // Neuron n of a layer: its membrane, spike and recovery current, changed in place. The order of the operations is part
 // of the result.
-HETSYN_BOTH void resonate(const Layer& layer, int64_t n, float threshold, float current, float& membrane, float& spike,
+HETSYN_INLINE void resonate(const Layer& layer, int64_t n, float threshold, float current, float& membrane, float& spike,
                           float& recovery) {
     const float *beta = layer.resonance, *of_membrane = beta + layer.neurons, *of_spike = of_membrane + layer.neurons;
     const float potential = layer.kappa[n] * membrane * (1.0f - spike) + (current - recovery);

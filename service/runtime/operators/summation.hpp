@@ -1,6 +1,6 @@
 // The sum over the synapses of an exact neuron: float64, in one order on every machine.
 //
-// Current i goes into partial sum i % 32. On the CPU they hide the latency of an addition; on a GPU each is a lane's.
+// Current i goes into partial sum i % 32. They hide the latency of an addition.
 
 #pragma once
 
@@ -11,7 +11,7 @@ namespace hetsyn {
 constexpr int kPartialSums = 32;
 
 // The sum of sums [kPartialSums].
-HETSYN_BOTH double add_partial_sums(const double* sums) {
+HETSYN_INLINE double add_partial_sums(const double* sums) {
     double all[8];
     for (int lane = 0; lane < 8; ++lane)
         all[lane] = (sums[lane] + sums[8 + lane]) + (sums[16 + lane] + sums[24 + lane]);

@@ -1,5 +1,5 @@
 // Real numbers as input (hetsyn_model/values.py): a step's numbers on one grid, so that every sum of their products with
-// a bank's weights is exact in float64, and what they bring to the layers of each form on the CPU.
+// a bank's weights is exact in float64, and what they bring to the layers of each form.
 
 #pragma once
 
@@ -12,7 +12,7 @@
 namespace hetsyn {
 
 // The number s that aligns a step's values: 2^(17 + ceil(log2 channels)) times the largest magnitude.
-HETSYN_BOTH double alignment_of(const float* values, int64_t channels) {
+HETSYN_INLINE double alignment_of(const float* values, int64_t channels) {
     double largest = 0.0, factor = 131072.0;
     for (int64_t many = 1; many < channels; many *= 2) factor *= 2.0;
     for (int64_t i = 0; i < channels; ++i) {
@@ -22,7 +22,7 @@ HETSYN_BOTH double alignment_of(const float* values, int64_t channels) {
     return largest * factor;
 }
 
-HETSYN_BOTH double aligned(float value, double s) { return (s + static_cast<double>(value)) - s; }
+HETSYN_INLINE double aligned(float value, double s) { return (s + static_cast<double>(value)) - s; }
 
 // What a step's values and the bias bring to a bank, drive [bank * neurons]; sums has as many.
 static __attribute__((noinline)) inline void values_bank_drive(const Layer& layer, const float* values,

@@ -14,6 +14,8 @@ from setuptools.dist import Distribution
 from build_support import compiling
 from build_support.commands import BuildNative
 from build_support.compiling import ZIG, BuildError, choose_compiler, compile_library, mode, requirements
+from tests.support.paths import ROOT
+from tests.support.tools import NO_COMPILER, cpp_compiler
 
 ON_LINUX = pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() != "x86_64", reason="of a build on x86-64 Linux"
@@ -97,6 +99,17 @@ def test_an_error_of_the_compiler_is_in_the_message(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="the source is wrong"):
         compile_library(compiling.OPERATORS, compiler, output)
     assert not output.exists()
+
+
+@pytest.mark.process
+@pytest.mark.skipif(cpp_compiler() is None, reason=NO_COMPILER)
+@pytest.mark.parametrize("source", [compiling.OPERATORS.baseline, compiling.OPERATORS.by_level])
+def test_the_operator_compiles_without_a_warning(source: str, tmp_path: Path) -> None:
+    warnings = ("-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Wsign-conversion", "-Werror")
+    options = ("-std=c++17", "-fPIC", *warnings, "-DHETSYN_LEVEL=v2", f"-I{ROOT / 'build_support'}")
+    # an object, and not -fsyntax-only: with that, zig warns of an option of its own
+    output = ("-c", str(ROOT / source), "-o", str(tmp_path / "object.o"))
+    subprocess.run([*(cpp_compiler() or ()), *options, *output], check=True)
 
 
 @pytest.fixture

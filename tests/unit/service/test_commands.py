@@ -33,11 +33,11 @@ from service.errors import (
     StoreUnusable,
 )
 from service.models.catalog import ModelCatalog
+from service.runtime.device import Device
 from service.runtime.onnx import operator_status
 from service.runtime.operators import MODE
 from service.shutdown import GracefulServer
 from tests.support.artifact import Takes, write_artifact
-from tests.support.fake_device import FakeDevice
 from tests.support.fake_graph import LABELS, OUTPUTS, TAIL, load_fake
 from tests.support.keyed import add_key
 from tests.support.product import make_app
@@ -266,7 +266,7 @@ def test_serve_refuses_what_are_no_keys(models: Path, tmp_path: Path, served: li
 def test_serve_says_why_it_does_not_take_a_gpu(
     models: Path, served: list[GracefulServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.commands.process.open_device", lambda _: FakeDevice())
+    monkeypatch.setattr("service.commands.process.open_device", lambda _: Device("a fake GPU", load_fake))
     done = CliRunner().invoke(serve, ["--models", str(models)])  # without golden streams
     assert done.exit_code == 0, done.output
     assert "models: digits on the CPU" in done.output

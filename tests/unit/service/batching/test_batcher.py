@@ -20,6 +20,7 @@ from service.errors import ArtifactError, HetsynError, InputError
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.observe.watch import Watch
+from service.runtime.device import Device
 from service.wire.chunk import AudioChunk, ValuesChunk, spike_chunk
 from tests.support.artifact import Takes, write_artifact
 from tests.support.fake_graph import CHANNELS, RATE_HZ, STEP_SAMPLES, load_fake
@@ -171,6 +172,16 @@ async def test_the_first_chunk_of_a_rate_that_is_slow_to_resample_runs_on_a_thre
         chunk = AudioChunk(np.zeros(STEP_SAMPLES * rate // RATE_HZ, np.float32), rate)
         await batcher.run(model, "bank", Work(initial_stream(model, "bank"), chunk, end=True))
     assert engine.on_loop[-1] is on_loop
+    await batcher.close()
+
+
+async def test_the_event_loop_does_not_wait_for_a_gpu(models: Path) -> None:
+    on_gpu = ModelCatalog(models, load=load_fake, device=Device("a fake GPU", load_fake)).get()
+    engine = Threads()
+    batcher = Batcher(engine, BatchPolicy(), threads=1, inline_s=float("inf"))
+    for _ in range(3):
+        await batcher.run(on_gpu, "bank", work(on_gpu))
+    assert engine.on_loop == [False] * 3
     await batcher.close()
 
 

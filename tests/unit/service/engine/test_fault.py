@@ -17,10 +17,9 @@ from service.errors import ArtifactError, HetsynError, StateBroken
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.runtime.onnx import Array, Graph, GraphLoader
-from service.runtime.state_memory import is_bounded
+from service.runtime.states import is_bounded
 from service.wire.chunk import AudioChunk, Chunk, spike_chunk
 from tests.support.artifact import write_artifact
-from tests.support.fake_device import FakeDevice
 from tests.support.fake_graph import LOUDNESS, OUTPUTS, RATE_HZ, FakeNetwork, load_fake
 from tests.support.overflowing_graph import load_overflowing
 from tests.support.signals import sound, spikes
@@ -30,16 +29,16 @@ SPIKES = spike_chunk(10, *spikes(10, 1))
 SOUND = AudioChunk(sound(1000).astype(np.float32) / np.float32(32_768), RATE_HZ)
 
 
-def opened(folder: Path, load: GraphLoader, *, on_device: bool = False, **options: Any) -> Model:
+def opened(folder: Path, load: GraphLoader, **options: Any) -> Model:
     write_artifact(folder, forms=["bank"], **options)
-    return ModelCatalog(folder, load=load, device=FakeDevice(load) if on_device else None).get()
+    return ModelCatalog(folder, load=load).get()
 
 
 def huge(model: Model, value: float = 9e29) -> StreamState:
     """A stream whose potentials are finite and huge."""
     row = model.initial_state("bank")
     row[:OUTPUTS] = value
-    return initial_stream(model, "bank")._replace(network=model.states("bank").from_host(row))
+    return initial_stream(model, "bank")._replace(network=row)
 
 
 def computed(model: Model, works: Sequence[Work], max_steps: int = 1000) -> list[Any]:
@@ -47,26 +46,24 @@ def computed(model: Model, works: Sequence[Work], max_steps: int = 1000) -> list
     return ENGINE.compute(model, "bank", ENGINE.take(model, [begin(model, work) for work in works], max_steps))
 
 
-def bits(model: Model, outcome: Outcome) -> tuple[Any, ...]:
+def bits(outcome: Outcome) -> tuple[Any, ...]:
     stream = outcome.stream
-    row = model.states("bank").to_host(stream.network)
     encoder = [value.tobytes() for value in stream.encoder.values()]
-    return row.tobytes(), stream.step, encoder, outcome.result.probabilities.tobytes(), outcome.result.steps
+    return stream.network.tobytes(), stream.step, encoder, outcome.result.probabilities.tobytes(), outcome.result.steps
 
 
-@pytest.mark.parametrize("on_device", [False, True])
 @pytest.mark.parametrize("chunk", [SPIKES, SOUND], ids=["spikes", "sound"])
 @pytest.mark.parametrize("index", [0, 2])
 def test_a_broken_state_is_its_session_s_error_and_its_mates_keep_their_results(
-    tmp_path: Path, on_device: bool, chunk: Chunk, index: int
+    tmp_path: Path, chunk: Chunk, index: int
 ) -> None:
-    model = opened(tmp_path, load_overflowing, on_device=on_device)
-    works = [Work(initial_stream(model, "bank"), chunk, end=False, needs_host=True)] * 3
+    model = opened(tmp_path, load_overflowing)
+    works = [Work(initial_stream(model, "bank"), chunk, end=False)] * 3
     works[index] = works[index]._replace(stream=huge(model))
     results = computed(model, works)
     assert isinstance(results.pop(index), StateBroken)
     (alone,) = ENGINE.run(model, "bank", [works[1 - index // 2]])
-    assert [bits(model, result) for result in results] == [bits(model, alone)] * 2
+    assert [bits(result) for result in results] == [bits(alone)] * 2
     with pytest.raises(StateBroken, match=r"delete the session.*was not applied"):
         ENGINE.run(model, "bank", works)
 
@@ -109,10 +106,7 @@ def _instead(network: Graph) -> GraphLoader:
         (READOUT, np.nan),
     ],
 )
-@pytest.mark.parametrize("on_device", [False, True])
-def test_a_sound_state_that_breaks_is_the_model_s_fault(
-    tmp_path: Path, name: str, value: float, on_device: bool
-) -> None:
+def test_a_sound_state_that_breaks_is_the_model_s_fault(tmp_path: Path, name: str, value: float) -> None:
     """Only the chunks on which it happens get the error."""
 
     class Wrong(FakeNetwork):
@@ -123,8 +117,8 @@ def test_a_sound_state_that_breaks_is_the_model_s_fault(
             return values
 
     rule: Any = "trace" if name == READOUT else "sum_softmax"
-    model = opened(tmp_path, _instead(Wrong(rule, 1.0)), rule=rule, on_device=on_device)
-    work = Work(initial_stream(model, "bank"), SPIKES, end=False, needs_host=True)
+    model = opened(tmp_path, _instead(Wrong(rule, 1.0)), rule=rule)
+    work = Work(initial_stream(model, "bank"), SPIKES, end=False)
     results = computed(model, [work] * 3)
     assert [type(result) for result in results] == [Outcome, ArtifactError, Outcome]
     assert "from a sound state" in str(results[1])

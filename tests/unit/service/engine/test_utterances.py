@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.contract.endpointing import EndpointingChange
+from service.contract.manifest import MANIFEST
 from service.engine.endpointing_choice import with_endpointing, with_manual_ends
 from service.engine.engine import Engine
 from service.engine.stream import initial_stream
@@ -189,6 +191,15 @@ def check_alone(model: Model, chunk: Chunk, events: Events, unit_s: float) -> No
         first, last = round(end["start"] / unit_s), round(end["end"] / unit_s)
         assert end["probabilities"] == alone(model, part_of_chunk(chunk, first, last))
         assert end["label"] in model.manifest.labels
+
+
+def test_without_a_tail_an_utterance_is_answered_as_a_session_too(tmp_path: Path) -> None:
+    path = write_artifact(tmp_path) / MANIFEST
+    manifest = json.loads(path.read_text())
+    manifest["decision"]["tail_steps"] = 0
+    path.write_text(json.dumps(manifest))
+    model, train = ModelCatalog(tmp_path, load=load_fake).get(), spike_train(300)
+    check_alone(model, train, heard(model, train, [])[0], 0.01)
 
 
 def test_rumble_and_an_offset_hide_nothing(digits: Model) -> None:

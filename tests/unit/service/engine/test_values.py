@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.contract.graph_io import NEXT_STATE
-from service.contract.manifest import MANIFEST
 from service.engine.engine import Engine
 from service.engine.stream import StreamState, initial_stream
 from service.engine.work import Outcome, Work, begin
@@ -24,7 +22,6 @@ from service.models.model import Model
 from service.runtime.onnx import Array
 from service.wire.chunk import AudioChunk, Chunk, ValuesChunk, dense_chunk, spike_chunk
 from tests.support.artifact import Takes, write_artifact
-from tests.support.fake_device import FakeDevice
 from tests.support.fake_graph import CHANNELS, OUTPUTS, RATE_HZ, ROW, SKIP, TAIL, FakeValues, load_fake
 from tests.support.signals import sound, spikes
 
@@ -249,21 +246,3 @@ def test_large_values_are_the_chunk_s_fault_and_small_ones_the_model_s(
     assert isinstance(ENGINE.run(model, "exact", jobs[:1])[0], Outcome)
     with pytest.raises(error, match=r"beyond 1000, from which model 'digits'|from a sound state"):
         ENGINE.run(model, "exact", jobs)
-
-
-def test_a_network_of_values_runs_on_the_cpu_beside_a_gpu(tmp_path: Path) -> None:
-    write_artifact(tmp_path, "digits")
-    write_artifact(tmp_path, "sensors", takes="values")
-    catalog = ModelCatalog(tmp_path, load=load_fake, device=FakeDevice(load_fake))
-    assert not catalog.get("digits").states("exact").is_host
-    model = catalog.get("sensors")
-    assert model.states("exact").is_host
-    assert whole(model, ValuesChunk(rows(5, CHANNELS))).result.steps == 5 + TAIL
-
-
-def test_so_does_a_network_that_promises_a_tolerance(tmp_path: Path) -> None:
-    folder = write_artifact(tmp_path, takes="spikes", forms=["exact"])
-    manifest = json.loads((folder / MANIFEST).read_text())
-    manifest["forms"]["exact"]["tolerance"] = 1e-6
-    (folder / MANIFEST).write_text(json.dumps(manifest))
-    assert ModelCatalog(tmp_path, load=load_fake, device=FakeDevice(load_fake)).get().states("exact").is_host

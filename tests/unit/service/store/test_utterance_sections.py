@@ -70,7 +70,7 @@ async def session_after(catalog: ModelCatalog, chunk: Chunk | None, *, end: bool
     seq = before.known.progress.expected_seq
     request = InferRequest(Envelope(end=end, endpointing=None if seq else "on"), chunk, b"d" * 16)
     planned = advance.plan(before, seq, request)
-    after = await advance.apply("abc", planned, PERMIT, lambda: 7.25, needs_host=True)
+    after = await advance.apply("abc", planned, PERMIT, lambda: 7.25)
     return after.session
 
 
