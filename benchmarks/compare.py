@@ -1,10 +1,11 @@
 """Is `hetsyn serve` of this checkout as fast as that of another checkout? Both under the same load, in turns.
 
-In each round both servers start anew, each on the models of its checkout. Each load goes to one server and then to the
-other, and the first of the two alternates from round to round. The loads are closed loops at concurrency 16 and 64:
-chunks of 100 ms of the shipped recordings for ``speech-digits``, and packed events of 25 steps for ``shd-size``.
-``ratios`` has the medians of the ratios within a round. Above 1 this checkout is better. Passed: no ratio below 0.97. A
-throughput is judged only if three rounds were quiet, because other programs disturb it far more than the CPU time.
+In each round both servers start anew, each on the models of its checkout, or both on those of ``--models``. Each load
+goes to one server and then to the other, and the first of the two alternates from round to round. The loads are closed
+loops at concurrency 16 and 64: chunks of 100 ms of the shipped recordings for ``speech-digits``, and packed events of
+25 steps for ``shd-size``. ``ratios`` has the medians of the ratios within a round. Above 1 this checkout is better.
+Passed: no ratio below 0.97. A throughput is judged only if three rounds were quiet, because other programs disturb it
+far more than the CPU time.
 """
 
 from __future__ import annotations
@@ -16,11 +17,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from rich.table import Table
 
 from benchmarks.contenders import ours_target, shd_load, speech_target
 from benchmarks.load import Figures, closed_loop, missing_answer
+from benchmarks.revisions import has_operator, models_of
 from hetsyn_client.loadtest.load import Load, recorded
 from hetsyn_client.loadtest.run import RunSettings
 from hetsyn_client.loadtest.target import Address, Target
@@ -92,34 +93,27 @@ class Checkout:
             "commit": commit.stdout.strip() or None,
             "has_uncommitted_changes": bool(changes.stdout.strip()),
             "python": self._output("-c", "import platform; print(platform.python_version())"),
-            "has_native_operator": any((self.root / "service").rglob("_network.*.so")),
+            "has_native_operator": has_operator(self.root),
         }
 
     @contextmanager
-    def serve(
-        self,
-        probe: Workload,
-        log: Path,
-        options: Sequence[str] = (),
-        environment: Mapping[str, str] = MappingProxyType({}),
-    ) -> Iterator[tuple[ServerProcess, Address]]:
+    def serve(self, probe: Workload, log: Path, models: Path | None = None) -> Iterator[tuple[ServerProcess, Address]]:
         """``hetsyn serve`` of this checkout. It has answered a chunk of ``probe``.
 
         Args:
             probe: see above.
             log: file for the server's output.
-            options: of the command, after the usual ones.
-            environment: variables beside the usual ones.
+            models: folder of the models; None is the checkout's own.
 
         Raises:
             ServerError: it did not start.
         """
         address = Address("127.0.0.1", free_port())
         # -P: not the working directory's hetsyn.py
-        command = [str(self.python), "-P", "-m", "hetsyn", "serve", "--models", str(self.root / "models")]
-        command += ["--port", str(address.port), "--log-level", "warning", *options]
+        command = [str(self.python), "-P", "-m", "hetsyn", "serve", "--models", str(models or self.root / "models")]
+        command += ["--port", str(address.port), "--log-level", "warning"]
         missing = missing_answer(probe.target(address), probe.load.chunks[0])
-        with ServerProcess(command, {**self.environment, **environment}, missing, log) as server:
+        with ServerProcess(command, self.environment, missing, log) as server:
             yield server, address
 
     def _output(self, *arguments: str) -> str:
@@ -158,6 +152,9 @@ def workloads() -> list[Workload]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--against", type=Path, required=True, help="folder of the other checkout, with its .venv")
+    parser.add_argument(
+        "--models", metavar="FOLDER|REVISION", help="whose models both serve (otherwise each those of its checkout)"
+    )
     parser.add_argument("--rounds", type=int, default=12, help="the most rounds")
     parser.add_argument("--seconds", type=float, default=2.0, help="of each load")
     parser.add_argument("--patience", type=float, default=1.0, help="seconds to wait for quiet before each load")
@@ -173,7 +170,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     console = Console(stderr=True, highlight=False)
     taken: list[Round] = []
     began_s = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="hetsyn-compare-") as folder:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hetsyn-compare-")))
+        models = None if arguments.models is None else stack.enter_context(models_of(arguments.models))
         for index in range(rounds):
             elapsed_s = time.monotonic() - began_s
             if elapsed_s * (index + 1) / max(1, index) > arguments.limit_s:
@@ -181,10 +180,15 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
                 break
             console.print(f"round {index + 1} of {rounds}")
             order = SIDES if index % 2 == 0 else SIDES[::-1]
-            taken.append(_measure(checkouts, order, settings, patience_s, Path(folder)))
+            taken.append(_measure(checkouts, order, settings, patience_s, folder, models))
     results = summary(taken)
     results["checkouts"] = {side: checkout.described() for side, checkout in checkouts.items()}
-    results["settings"] = {"rounds": len(taken), "seconds": seconds, "cores": os.cpu_count()}
+    results["settings"] = {
+        "rounds": len(taken),
+        "seconds": seconds,
+        "cores": os.cpu_count(),
+        "models": arguments.models,
+    }
     if arguments.quick:
         del results["passed"]  # one short round proves nothing
     _print(results)
@@ -192,14 +196,26 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _measure(
-    checkouts: dict[str, Checkout], order: Sequence[str], settings: RunSettings, patience_s: float, folder: Path
+    checkouts: dict[str, Checkout],
+    order: Sequence[str],
+    settings: RunSettings,
+    patience_s: float,
+    folder: Path,
+    models: Path | None,
 ) -> Round:
-    """One round, with new processes. order: which side comes first."""
+    """Measure one round, with new processes.
+
+    Args:
+        order: which side comes first.
+        folder: of the servers' output.
+        models: folder of both; None is that of each checkout.
+    """
     loads = workloads()
     figures: Round = {}
     with ExitStack() as running:
         servers = {
-            side: running.enter_context(checkouts[side].serve(loads[0], folder / f"{side}.log")) for side in order
+            side: running.enter_context(checkouts[side].serve(loads[0], folder / f"{side}.log", models))
+            for side in order
         }
         for workload in loads:
             for concurrency in CONCURRENCIES:

@@ -1,0 +1,231 @@
+"""What does a chunk cost in the server's own code, without system calls: CPU time, bytecodes and calls of Python?
+
+The protocol objects of the server get real bytes from connections without a socket, in a process of its own for each
+checkout (``inside/``). ``/infer`` and ``/stream`` have a connection for each session, ``/streams`` has all sessions
+in one frame, and ``engine`` is the engine alone. Bytecodes and calls are exact. CPU times are those of a quarter of the
+rounds of a process, and the median of several processes; those of two checkouts take turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.revisions import SERVED, checkout_of, commit_of, has_operator, models_of
+from tests.support.paths import RECORDINGS, ROOT
+
+MODELS = "bc4ebb1"  # of format 2, which every checkout reads
+WAYS = ("/infer", "/stream", "/streams", "engine")
+SIZES = (16, 64)
+START = ("shd-size", "/infer", 16)
+WALKED = (("speech-digits", "/infer", 1), ("speech-digits", "/stream", 1))
+MOST_LINES = 60  # of a function that a chunk passes
+MOST_RATIO = 1.5  # of the median of a start to that of all
+PROCESS_TIMEOUT_S = 600.0
+HERE = Path(__file__).parent
+
+Cell = tuple[str, str, int]  # model, way, sessions
+
+
+@dataclass(frozen=True)
+class Side:
+    """A checkout to measure.
+
+    Attributes:
+        root: its folder.
+        models: folder of the models that it serves.
+        name: in the report.
+    """
+
+    root: Path
+    models: Path
+    name: str
+
+    def measure(self, mode: str, cells: Sequence[Cell], seconds: float) -> list[dict[str, Any] | None]:
+        """The result of each cell from a new process; None where the checkout has no such interface.
+
+        Args:
+            mode: time, count or walk.
+            cells: see above.
+            seconds: of each.
+
+        Raises:
+            SystemExit: the process failed.
+        """
+        folders = {"root": self.root, "models": self.models, "recordings": RECORDINGS}
+        order = {name: str(path) for name, path in folders.items()} | {"mode": mode, "cells": cells, "seconds": seconds}
+        process = subprocess.run(
+            [sys.executable, "-P", "-m", "inside.measure", json.dumps(order)],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (self.root, HERE))), "ORT_DISABLE_TELEMETRY": "1"},
+            capture_output=True,
+            text=True,
+            timeout=PROCESS_TIMEOUT_S,
+            check=False,
+        )
+        if process.returncode:
+            raise SystemExit(f"{self.name}: {process.stderr.strip()[-2000:]}")
+        results: list[dict[str, Any] | None] = json.loads(process.stdout)
+        return results
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--other", metavar="FOLDER|REVISION", help="another checkout, measured in turns with this one")
+    parser.add_argument(
+        "--models", default=MODELS, metavar="FOLDER|REVISION", help="whose models both serve (default: %(default)s)"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="processes of each checkout that measure CPU times")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement")
+    parser.add_argument("--starts", type=int, metavar="N", help="measure one load in N new processes: do they agree?")
+    parser.add_argument(
+        "--walk",
+        action="store_true",
+        help=f"list the functions that a chunk passes; none may exceed {MOST_LINES} lines",
+    )
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    rounds, seconds, cells = arguments.rounds, arguments.seconds, cells_of(SIZES)
+    if arguments.quick:
+        rounds, seconds = 1, 0.3
+    if getattr(arguments, "smoke", False):
+        rounds, seconds, cells = 1, 0.1, cells_of(SIZES[:1])
+    load_before = os.getloadavg()[0]
+    with ExitStack() as stack:
+        models = stack.enter_context(models_of(arguments.models))
+        sides = {"this": Side(ROOT, models, "this checkout")}
+        if arguments.other is not None:
+            other = stack.enter_context(checkout_of(arguments.other))
+            sides["other"] = Side(other, models, arguments.other)
+        if arguments.walk:
+            results = _walk(sides)
+        elif arguments.starts is not None:
+            results = _start(sides["this"], arguments.starts, seconds)
+        else:
+            results = _compare(sides, cells, rounds, seconds)
+        results["checkouts"] = {
+            name: {
+                "commit": commit_of(ROOT, arguments.other) or commit_of(side.root)
+                if name == "other"
+                else commit_of(side.root),
+                "has_native_operator": has_operator(side.root),
+            }
+            for name, side in sides.items()
+        }
+    results["models"] = arguments.models
+    results["load_average"] = {"before": load_before, "after": os.getloadavg()[0], "cores": os.cpu_count()}
+    return results
+
+
+def cells_of(sizes: Sequence[int]) -> list[Cell]:
+    return [(model, way, size) for model in SERVED for size in sizes for way in WAYS]
+
+
+def _compare(sides: Mapping[str, Side], cells: Sequence[Cell], rounds: int, seconds: float) -> dict[str, Any]:
+    console = Console(stderr=True, highlight=False)
+    console.print("bytecodes and calls")
+    counts = {name: side.measure("count", cells, seconds) for name, side in sides.items()}
+    missing = [cell for cell, count in zip(cells, counts["this"], strict=True) if count is None]
+    if missing:
+        raise SystemExit(f"this checkout has no {', '.join(sorted({way for _, way, _ in missing}))}")
+    times: dict[str, list[list[dict[str, Any] | None]]] = {name: [] for name in sides}
+    for index in range(rounds):
+        console.print(f"CPU time, round {index + 1} of {rounds}")
+        for name in list(sides)[:: 1 if index % 2 == 0 else -1]:
+            times[name].append(sides[name].measure("time", cells, seconds))
+    results = summary(cells, counts, times)
+    _print(results, [side.name for side in sides.values()])
+    return results
+
+
+def summary(
+    cells: Sequence[Cell],
+    counts: Mapping[str, Sequence[dict[str, Any] | None]],
+    times: Mapping[str, Sequence[Sequence[dict[str, Any] | None]]],
+) -> dict[str, Any]:
+    """Figures of each cell and side; medians of the rounds, and of the ratios within a round.
+
+    Args:
+        cells: see above.
+        counts: by side: of each cell.
+        times: by side: of each round and cell.
+    """
+    results: dict[str, Any] = {}
+    for index, (model, way, size) in enumerate(cells):
+        case: dict[str, Any] = {}
+        for side, of_cells in counts.items():
+            count = of_cells[index]
+            rounds = [one["p25_us"] for of_round in times[side] if (one := of_round[index]) is not None]
+            if count is not None:
+                case[side] = {**count, "cpu_us": statistics.median(rounds), "cpu_us_of_rounds": rounds}
+        if len(case) == 2:
+            pairs = zip(case["this"]["cpu_us_of_rounds"], case["other"]["cpu_us_of_rounds"], strict=True)
+            case["ratios"] = {
+                "bytecodes": case["this"]["bytecodes"] / case["other"]["bytecodes"],
+                "calls": case["this"]["calls"] / case["other"]["calls"],
+                "cpu": statistics.median(this / other for this, other in pairs),
+            }
+        results[f"{model} {way} {size}"] = case
+    return {"cells": results}
+
+
+def _print(results: Mapping[str, Any], names: Sequence[str]) -> None:
+    table = Table(title="a chunk", caption="CPU time without system calls. Ratios: this / other.")
+    table.add_column("model, way, at a time")
+    for name in names:
+        for title in ("bytecodes", "calls", "us CPU"):
+            table.add_column(f"{title}, {name}", justify="right")
+    if len(names) == 2:
+        for title in ("bytecodes", "us CPU"):
+            table.add_column(f"ratio, {title}", justify="right")
+    for name, case in results["cells"].items():
+        cells: list[str] = []
+        for side in ("this", "other")[: len(names)]:
+            one = case.get(side)
+            cells += ["-"] * 3 if one is None else [f"{one[key]:,.0f}" for key in ("bytecodes", "calls", "cpu_us")]
+        if "ratios" in case:
+            cells += [f"{case['ratios'][key]:.2f}" for key in ("bytecodes", "cpu")]
+        table.add_row(name, *cells)
+    Console(width=150).print(table)
+
+
+def _start(side: Side, starts: int, seconds: float) -> dict[str, Any]:
+    """One load in new processes. Passed: no median is far above the median of all."""
+    medians: list[float] = []
+    for _ in range(starts):
+        (result,) = side.measure("time", [START], seconds)
+        assert result is not None
+        medians.append(result["median_us"])
+        print(f"start {len(medians)}: {medians[-1]:.0f} us a chunk", flush=True)
+    ratio = max(medians) / statistics.median(medians)
+    print(f"median of all {statistics.median(medians):.0f} us, largest / median {ratio:.2f} (at most {MOST_RATIO})")
+    return {"load": START, "medians_us": medians, "largest_ratio": ratio, "passed": ratio <= MOST_RATIO}
+
+
+def _walk(sides: Mapping[str, Side]) -> dict[str, Any]:
+    """The functions that a warm chunk passes. Passed: none of this checkout is too long."""
+    results: dict[str, Any] = {"passed": True}
+    for name, side in sides.items():
+        walked = side.measure("walk", WALKED, 0.0)
+        results[name] = {way: result for (_, way, _), result in zip(WALKED, walked, strict=True)}
+        for way, result in results[name].items():
+            if result is None:
+                print(f"{way} of {side.name}: not there")
+                continue
+            long = {one: lines for one, lines in result["functions"].items() if lines > MOST_LINES}
+            print(f"{way} of {side.name}: {len(result['functions'])} functions in {result['files']} files")
+            for one, lines in long.items():
+                print(f"  {one} has {lines} lines, at most {MOST_LINES}")
+            results["passed"] &= name != "this" or not long
+    return results
