@@ -4,8 +4,8 @@ A caller hands in one chunk and waits for its outcome. Whenever an engine thread
 batch, once the event loop has gone round without another chunk: chunks that were in the sockets run together, and none
 waits for another that may never come.
 
-Time is shared by segments. A batch runs for ``SEGMENT_S`` at most, by the cost model's upper estimate, and a chunk that
-is not done then goes to the back of the queue: its state is a value. So a short chunk waits for a segment of a long
+Time is shared by segments. A batch should run for ``SEGMENT_S`` at most, by what such batches took, and a chunk that is
+not done then goes to the back of the queue: its state is a value. So a short chunk waits for a segment of a long
 one and not for all of it. Clients take turns at leading a batch (``backlog``).
 
 A batch that is done in one segment and takes less than ``inline_s`` runs on the event loop itself: handing it to a
@@ -295,7 +295,8 @@ class Batcher:
                 expected_s = self._estimates.network_s(batch, segment)
                 if encoded_s - started_s + expected_s >= self._inline_s:
                     # denser than it was before; the encoder's work is not done twice
-                    task = asyncio.get_running_loop().create_task(self._run(batch, limit, segment))
+                    taken = segment, encoded_s - started_s
+                    task = asyncio.get_running_loop().create_task(self._run(batch, limit, taken))
                     self._running[task] = batch
                     task.add_done_callback(self._ended)
                     return
@@ -312,16 +313,16 @@ class Batcher:
         else:
             self._finish(batch, measured)
 
-    async def _run(self, batch: Sequence[Item], limit: int, segment: Segment | None = None) -> None:
+    async def _run(self, batch: Sequence[Item], limit: int, taken: tuple[Segment, float] | None = None) -> None:
         """Run a batch on a thread.
 
         Args:
             limit: steps of each stream.
-            segment: of the batch, if it was taken before.
+            taken: the segment of the batch, and the seconds of its encoder, if that ran before.
         """
         try:
             loop = asyncio.get_running_loop()
-            measured = await loop.run_in_executor(self._pool, self._compute, batch, limit, segment)
+            measured = await loop.run_in_executor(self._pool, self._compute, batch, limit, taken)
         except asyncio.CancelledError:
             for item in batch:  # the event loop ends: no caller may wait for ever
                 item.outcome.cancel()
@@ -336,16 +337,17 @@ class Batcher:
         else:
             self._finish(batch, measured)
 
-    def _compute(self, batch: Sequence[Item], limit: int, segment: Segment | None) -> Measured:
+    def _compute(self, batch: Sequence[Item], limit: int, taken: tuple[Segment, float] | None) -> Measured:
         first = batch[0]
         timer = self._timer(first)
         begun_s, started_s = time.perf_counter(), timer()
-        encode_s = 0.0
-        if segment is None:
+        if taken is None:
             segment = self._engine.take(first.model, [item.job for item in batch], limit)
-            encode_s = timer() - started_s
+            taken = segment, timer() - started_s
+        segment, encode_s = taken
+        started_s = timer()
         results = self._engine.compute(first.model, first.form, segment)
-        network_s = timer() - started_s - encode_s
+        network_s = timer() - started_s
         return Measured(results, segment, encode_s, network_s, begun_s, time.perf_counter() - begun_s)
 
     def _finish(self, batch: Sequence[Item], measured: Measured) -> None:

@@ -1,14 +1,15 @@
-"""How much of the waiting chunks a batch runs, by the cost model. Used from one event loop."""
+"""How much of the waiting chunks a batch runs, by its cost. Used from one event loop."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from math import inf
 from typing import NamedTuple
 
 from service.batching.backlog import Ticket
-from service.batching.cost import CostModel
+from service.batching.cost import CostLine
 from service.batching.policy import Waiting
 from service.contract.manifest import FormName
 from service.engine.engine import Segment
@@ -20,7 +21,7 @@ from service.observe.watch import Watch
 SEGMENT_S = 5e-3
 MAX_SEGMENT_STEPS = 1_000  # of each stream, to bound the memory
 COPIED_BYTES = 32 * 1024  # copying as much of a state to and from a segment takes about as long as a step
-PROBE_STEPS = 16  # of each stream, of work whose cost is not known
+PROBE_STEPS = 16  # of each stream at least, of work whose cost is not settled
 
 
 class Item(NamedTuple):
@@ -81,7 +82,9 @@ class Estimates:
 
     def __init__(self, inline_s: float) -> None:
         self.inline_s = inline_s
-        self._costs = CostModel()
+        # by model and form: of the network alone, and of batches with sound or values together with their encoder
+        self._network: defaultdict[Hashable, CostLine] = defaultdict(CostLine)
+        self._encoded: defaultdict[Hashable, CostLine] = defaultdict(CostLine)
 
     def observe(self, batch: Sequence[Item], measured: Measured) -> float:
         """Remember a batch that ran.
@@ -89,14 +92,13 @@ class Estimates:
         Returns:
             Seconds that one step took.
         """
-        group: Hashable = batch[0].waiting.group
-        segment = measured.segment
-        steps = segment.steps + len(batch)
+        group, segment = batch[0].waiting.group, measured.segment
+        steps, seconds = segment.steps + len(batch), measured.encode_s + measured.network_s
         if has_unknown_spikes(batch):
-            self.observe_encoded(group, steps + segment.heard, segment.events, measured.encode_s)
+            self._encoded[group].observe(steps + segment.heard, 0, seconds)
         if segment.steps or not segment.heard:  # else it says nothing of the network
-            self.observe_rows(group, steps, segment.events, measured.network_s)
-        return (measured.encode_s + measured.network_s) / (steps + segment.heard)
+            self._network[group].observe(steps, segment.events, measured.network_s)
+        return seconds / (steps + segment.heard)
 
     def rows_s(self, group: Hashable, steps: int, events: int | None) -> float:
         """Time that plain chunks should take (``batching.rows``); inf if it is not known.
@@ -106,27 +108,17 @@ class Estimates:
             steps: of all, and one of each.
             events: of all; None where an encoder makes them.
         """
-        if events is not None:
-            return self._costs.expected_s(("network", group), steps, events)
-        density = self._costs.density(("network", group))
-        if density is None:
-            return inf
-        encode_s = self._costs.expected_s(("encode", group), steps, 0)
-        return encode_s + self._costs.expected_s(("network", group), steps, round(density * steps))
+        return self._encoded[group].seconds(steps, 0) if events is None else self._network[group].seconds(steps, events)
 
-    def observe_encoded(self, group: Hashable, steps: int, events: int, seconds: float) -> None:
-        """Remember how long an encoder took for steps, and how many spikes it made."""
-        self._costs.observe(("encode", group), steps, 0, seconds)
-        self._costs.observe_density(("network", group), events / steps)
-
-    def observe_rows(self, group: Hashable, steps: int, events: int, seconds: float) -> None:
-        """Remember how long a network took for steps and spikes."""
-        self._costs.observe(("network", group), steps, events, seconds)
+    def observe_rows(self, group: Hashable, steps: int, events: int, encode_s: float | None, network_s: float) -> None:
+        """Remember how long plain chunks took; ``encode_s`` is None where no encoder ran."""
+        if encode_s is not None:
+            self._encoded[group].observe(steps, 0, encode_s + network_s)
+        self._network[group].observe(steps, events, network_s)
 
     def network_s(self, batch: Sequence[Item], segment: Segment) -> float:
-        """Upper estimate of the network's time for a segment; inf if it is not known."""
-        work = ("network", batch[0].waiting.group)
-        return self._costs.expected_s(work, segment.steps + len(batch), segment.events)
+        """Time that the network should take for a segment; inf if it is not known."""
+        return self._network[batch[0].waiting.group].seconds(segment.steps + len(batch), segment.events)
 
     def segment(self, batch: Sequence[Item]) -> tuple[int, int]:
         """How much of a batch may run, so that it takes ``SEGMENT_S``.
@@ -147,30 +139,11 @@ class Estimates:
 
     def _segment_steps(self, batch: Sequence[Item]) -> int:
         limit = min(max(item.left for item in batch), MAX_SEGMENT_STEPS)
-        while True:
-            steps = sum(min(item.left, limit) + 1 for item in batch)
-            step_s = self._step_s(batch, limit, steps)
-            if step_s == inf:
-                return min(limit, PROBE_STEPS)
-            if steps * step_s <= SEGMENT_S or limit == 1:
-                return limit
+        least = 1 if self._line(batch).is_settled else PROBE_STEPS
+        while limit > least and (expected_s := self._expected_s(batch, limit)) > SEGMENT_S:
             # a denser part of a chunk may follow a quiet one, so the shorter segment is looked up anew
-            limit = max(1, min(limit // 2, int(SEGMENT_S / (step_s * len(batch)))))
-
-    def _step_s(self, batch: Sequence[Item], limit: int, steps: int) -> float:
-        """Upper estimate of the time of one step, that of the encoder included; inf if it is not known."""
-        group = batch[0].waiting.group
-        events, encode_s = 0.0, 0.0
-        for item in batch:
-            known = count_events(item.job, limit)
-            if known is None:
-                density = self._costs.density(("network", group))
-                if density is None:
-                    return inf
-                known = round(density * min(item.left, limit))
-                encode_s = self._costs.step_s(("encode", group), steps, 0)
-            events += known
-        return encode_s + self._costs.step_s(("network", group), steps, int(events))
+            limit = max(least, min(limit // 2, int(limit * SEGMENT_S / expected_s)))
+        return limit
 
     def count_inline(self, batch: Sequence[Item]) -> int:
         """Number of chunks, from the first on, that are short enough together to run on the event loop."""
@@ -178,45 +151,35 @@ class Estimates:
         if self.inline_s <= 0 or not first.model.is_on_cpu:
             return 0
         count = len(batch)
-        while count:
-            expected_s = self._expected_s(batch[:count])
-            if expected_s < self.inline_s:
-                return count
-            if expected_s == inf:
-                return 0
-            count = min(count - 1, int(count * self.inline_s / expected_s))
-        return 0
+        for index, item in enumerate(batch):
+            if _is_long(item):
+                count = index
+                break
+        while count and (expected_s := self._expected_s(batch[:count], MAX_SEGMENT_STEPS)) >= self.inline_s:
+            count = 0 if expected_s == inf else min(count - 1, int(count * self.inline_s / expected_s))
+        return count
 
-    def _expected_s(self, batch: Sequence[Item]) -> float:
-        """Time that a batch should take; inf for a long chunk, or a density that has not been seen."""
-        group = batch[0].waiting.group
-        steps = events = audio_steps = 0
+    def _expected_s(self, batch: Sequence[Item], limit: int) -> float:
+        """Time that a batch should take for ``limit`` steps of each stream; inf if it is not known."""
+        steps = events = 0
         for item in batch:
-            job, left = item.job, item.left
-            resampler = resampler_of(item.model, job)
-            if resampler is not None and resampler.is_slow:
-                return inf  # its time does not hang on the steps
-            if left > MAX_SEGMENT_STEPS or job.steps:
-                return inf  # of a long chunk no part runs here, or the parts would follow one another
-            count = count_events(job, left)
-            if count is None:
-                audio_steps += left + 1
-            else:
-                events += count
-                steps += left + 1
-        expected_s = 0.0
-        if audio_steps:
-            # the spikes of audio are known once it is encoded; if it has never been, the network's time is left out
-            expected_s = self._costs.expected_s(("encode", group), audio_steps, 0)
-            density = self._costs.density(("network", group))
-            if density is not None:
-                events += round(density * audio_steps)
-                steps += audio_steps
-        if steps:
-            expected_s += self._costs.expected_s(("network", group), steps, events)
-        return expected_s
+            steps += min(item.left, limit) + 1
+            events += count_events(item.job, limit) or 0
+        return self._line(batch).seconds(steps, events)
+
+    def _line(self, batch: Sequence[Item]) -> CostLine:
+        lines = self._encoded if has_unknown_spikes(batch) else self._network
+        return lines[batch[0].waiting.group]
 
 
 def has_unknown_spikes(batch: Sequence[Item]) -> bool:
     """Whether an encoder may make spikes of the batch: it has audio or values."""
     return any(item.job.stream.kind != "spikes" for item in batch)
+
+
+def _is_long(item: Item) -> bool:
+    """Whether a chunk may not run on the event loop, whatever is expected of it."""
+    if item.left > MAX_SEGMENT_STEPS or item.job.steps:
+        return True  # of a long chunk no part runs there, or the parts would follow one another
+    resampler = resampler_of(item.model, item.job)
+    return resampler is not None and resampler.is_slow  # its time does not hang on the steps

@@ -180,9 +180,7 @@ class RowBatches:
             self._timings.batch(batch.model, batch.rows)
             if watch is not None:
                 watch.computed(begun_s, wall_s)
-            if encode_s is not None:
-                self._estimates.observe_encoded(batch.group, steps, events, encode_s)
-            self._estimates.observe_rows(batch.group, steps, events, network_s)
+            self._estimates.observe_rows(batch.group, steps, events, encode_s, network_s)
         return after
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from service.batching.batcher import MOST_ROUNDS, Batcher
+from service.batching.cost import SETTLED
 from service.batching.estimates import SEGMENT_S
 from service.batching.policy import BatchPolicy
 from service.contract.manifest import FormName
@@ -226,7 +227,7 @@ async def test_a_dense_chunk_after_many_quiet_ones_does_not_hold_the_loop(model:
 async def test_a_short_chunk_waits_for_a_segment_of_a_long_one_and_not_for_all_of_it(model: Model) -> None:
     engine = Metered()
     batcher = engine.batcher(inline_s=4e-3)
-    for _ in range(4):  # the cost of such work is known
+    for _ in range(SETTLED):  # the cost of such work is known
         await batcher.run(model, "bank", work(model, steps=3))
     long = asyncio.create_task(batcher.run(model, "bank", work(model, steps=5_000)))
     while not engine.now_s > 0.5:  # it is under way

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from service.batching.batcher import Batcher
+from service.batching.cost import SETTLED
 from service.batching.estimates import SEGMENT_S
 from service.batching.policy import BatchPolicy
 from service.contract.manifest import FormName
@@ -27,7 +28,7 @@ async def known(engine: Metered, model: Model, **limits: Any) -> Batcher:
     """A batcher on the engine's clock that knows the cost of its work, and runs all of it on one thread."""
     batcher = engine.batcher(inline_s=0.0, **limits)
     for form in FORMS:
-        for _ in range(2):
+        for _ in range(SETTLED):
             await batcher.run(model, form, work_on(model, form, 3))
     engine.sizes.clear()
     return batcher

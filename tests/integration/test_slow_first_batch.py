@@ -1,0 +1,157 @@
+"""A first batch that seemed slow, as on a machine that was busy elsewhere, does not make the server slow for good.
+
+What counts is which batches are run. The clock is that of the graphs, so the machine's load is of no account.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hetsyn_client.events import MEDIA_TYPE, pack_events
+from service.batching.batcher import Batcher
+from service.batching.policy import BatchPolicy
+from service.contract.manifest import FormName
+from service.engine.engine import Engine
+from service.engine.stream import initial_stream
+from service.engine.work import Work
+from service.models.catalog import ModelCatalog
+from service.wire.chunk import AudioChunk, spike_chunk
+from tests.support.artifact import write_artifact
+from tests.support.fake_graph import CHANNELS, RATE_HZ, STEP_SAMPLES
+from tests.support.gate import Gate
+from tests.support.listening import Listening, listening, response
+from tests.support.live import BINARY, opened, sent
+from tests.support.many import hub, spikes_frame
+from tests.support.metered_graphs import MeteredGraphs, Run
+from tests.support.signals import sound
+
+STEPS, STREAMS = 25, 4
+INLINE_S = 10e-3
+ROUNDS = 40  # of a chunk of each stream: a few milliseconds of load
+DENSE = np.divmod(np.arange(STEPS * CHANNELS), CHANNELS)
+
+
+@pytest.mark.parametrize(
+    ("form", "kind", "stall_s"),
+    [
+        ("bank", "spikes", 0.0),
+        ("exact", "audio", 0.0),
+        ("exact", "audio", 0.006),
+        ("bank", "spikes", 0.012),
+        ("exact", "spikes", 0.04),
+        ("bank", "audio", 0.1),
+        ("exact", "spikes", 1.0),
+        ("bank", "audio", 1.0),
+    ],
+)
+async def test_batches_are_whole_and_on_the_loop(models: Path, form: FormName, kind: str, stall_s: float) -> None:
+    graphs = MeteredGraphs()
+    model = ModelCatalog(models, load=graphs.load).get()
+    batcher = Batcher(Engine(1_000), BatchPolicy(), threads=1, inline_s=INLINE_S, timer=graphs.clock)
+    chunk: Any = spike_chunk(STEPS, *DENSE)
+    if kind == "audio":
+        chunk = AudioChunk(sound(STEPS * STEP_SAMPLES, 1).astype(np.float32) / np.float32(32_768), RATE_HZ)
+    graphs.stall_s = stall_s
+    for _ in range(ROUNDS):
+        graphs.runs.clear()
+        works = [Work(initial_stream(model, form), chunk, end=False) for _ in range(STREAMS)]
+        await asyncio.gather(*(batcher.run(model, form, work) for work in works))
+    assert graphs.runs == [Run(STREAMS, STEPS, on_loop=True)]
+    assert graphs.now_s - stall_s < 1.0
+    await batcher.close()
+
+
+Send = Callable[[int], Awaitable[None]]
+"""Sends a chunk of each stream, and awaits the replies. Of its number."""
+
+
+async def posts(server: Listening, media_type: str, url: str, content: Callable[[int], bytes]) -> Send:
+    reader, writer = await server.connect()
+
+    async def send(seq: int) -> None:
+        body = content(seq)
+        head = (
+            f"POST {url.format(seq)} HTTP/1.1\r\nHost: x\r\nContent-Type: {media_type}\r\nContent-Length: {len(body)}"
+        )
+        writer.write(head.encode() + b"\r\n\r\n" + body)
+        status, reply = await response(reader)
+        assert status == 200, reply
+
+    return send
+
+
+async def infer(server: Listening) -> Send:
+    return await posts(server, MEDIA_TYPE, "/infer?session=a&seq={}", lambda _: pack_events(STEPS, *DENSE))
+
+
+async def open_inference(server: Listening) -> Send:
+    spikes = {"name": "spikes", "datatype": "BOOL", "shape": [STEPS, CHANNELS], "data": [True] * STEPS * CHANNELS}
+
+    def content(seq: int) -> bytes:
+        sequence = {"sequence_id": 1, "sequence_start": seq == 0, "seq": seq}
+        return json.dumps({"inputs": [spikes], "parameters": sequence}).encode()
+
+    return await posts(server, "application/json", "/v2/models/digits/infer", content)
+
+
+async def stream(server: Listening) -> Send:
+    socket, _ = await opened(server)
+
+    async def send(seq: int) -> None:
+        await socket.send(sent(BINARY, pack_events(STEPS, *DENSE)))
+        assert (await socket.frame())["seq"] == seq
+
+    return send
+
+
+async def streams(server: Listening) -> Send:
+    many, _ = await hub(server)
+    handles = range(STREAMS)
+    await many.opens(*map(str, handles))
+
+    async def send(seq: int) -> None:
+        results = await many.chunks(spikes_frame(handles, seq, [(STEPS, *DENSE)] * STREAMS))
+        assert not results.more
+
+    return send
+
+
+@pytest.mark.parametrize(
+    ("way", "form", "stall_s"),
+    [
+        (infer, "bank", 0.0),
+        (infer, "bank", 0.012),
+        (infer, "exact", 1.0),
+        (stream, "bank", 0.1),
+        (stream, "exact", 0.04),
+        (streams, "exact", 0.012),
+        (streams, "bank", 1.0),
+        (open_inference, "bank", 0.006),
+        (open_inference, "exact", 0.1),
+    ],
+)
+async def test_chunks_of_every_way_in_are_whole_and_on_the_loop(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    way: Callable[[Listening], Awaitable[Send]],
+    form: FormName,
+    stall_s: float,
+) -> None:
+    write_artifact(tmp_path, change={"default_form": form})
+    graphs = MeteredGraphs()
+    monkeypatch.setattr("time.thread_time", graphs.clock)
+    async with listening(tmp_path, Gate(graphs.load), inline_s=INLINE_S) as server:
+        send = await way(server)
+        graphs.stall_s = stall_s
+        for seq in range(ROUNDS):
+            graphs.runs.clear()
+            await send(seq)
+    assert graphs.runs == [Run(STREAMS if way is streams else 1, STEPS, on_loop=True)]
+    assert graphs.now_s - stall_s < 1.0
