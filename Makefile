@@ -25,7 +25,7 @@ test-all:
 # versions of the dependencies.
 SEED ?= $(shell date +%Y%m%d)
 test-long: install
-	HETSYN_TEST_SEED=$(SEED) $(BIN)/pytest $(PYTEST_OPTIONS) -m '' --hypothesis-seed $(SEED)
+	HETSYN_TEST_SEED=$(SEED) $(BIN)/pytest $(PYTEST_OPTIONS) -m '' --hypothesis-seed $(SEED) --fuzz-inputs 20000
 	.ci/versions
 
 # how much of the server level 1 passes

@@ -37,7 +37,7 @@ ASYNC_TEST_S = 30.0  # an async test takes seconds at most
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--fuzz-inputs", type=int, default=2_000, help="inputs for each decoder in tests/integration/test_decoders.py"
+        "--fuzz-inputs", type=int, default=200, help="inputs for each decoder in tests/integration/test_decoders.py"
     )
 
 

@@ -1,4 +1,4 @@
-"""Server processes for the tests of one file."""
+"""Server processes that several tests share."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import pytest
 from tests.support.server_process import RestartableServer
 
 
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    server = RestartableServer()
+@pytest.fixture(scope="session")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The server of all tests that start, stop and configure none, with a store in a file."""
+    server = RestartableServer("--store", f"file://{tmp_path_factory.mktemp('shared')}/sessions.db")
     try:
         server.ready()
         yield server.url

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import signal
 import socket
 import subprocess
@@ -14,12 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import httpx
-import numpy as np
 import pytest
 
-from export import export_network
-from tests.support.delays import delayed_network
-from tests.support.families import FAMILIES, family_network
 from tests.support.json_input import Json
 from tests.support.paths import ROOT
 from tests.support.recording_stream import TIMEOUT_S, persist, pieces, send, stream
@@ -66,48 +61,6 @@ def test_a_killed_server_loses_no_acknowledged_chunk_and_applies_none_twice(stor
         again = persist(lambda: send(replica.url, "shaken", len(chunks) - 1, chunks))
         assert again == expected[-1]
         assert again["label"] == "seven"
-    finally:
-        replica.stop()
-
-
-def test_a_server_that_is_killed_in_mid_delay_goes_on(tmp_path: Path) -> None:
-    """Every family of networks: delays are under way at the kills, kernels and recovery currents have not died away."""
-    # delays of 9 steps into each layer and of 27 back to it, and a chunk has 10
-    networks = {"late": delayed_network("both", longest_everywhere=True)}
-    networks |= {re.sub(r"\W+", "-", name): family_network(name)[0] for name in FAMILIES}
-    for model, network in networks.items():
-        export_network(network, out=tmp_path / "models" / model / "1", labels=list("abcde"))
-    rng = np.random.default_rng(0)
-    chunks = {
-        model: [(rng.random((10, network.spec.channels)) < 0.15).astype(int).tolist() for _ in range(8)]
-        for model, network in networks.items()
-    }
-    options = ("--default-model", "late", "--store", f"file://{tmp_path}/sessions.db")
-    replica = RestartableServer("--models", str(tmp_path / "models"), *options)
-
-    def reply(session: str, model: str, number: int) -> Json:
-        body = {
-            "session": f"{session}-{model}",
-            "model": model,
-            "seq": number,
-            "end": number == 7,
-            "input": {"kind": "dense", "spikes": chunks[model][number]},
-        }
-        return persist(lambda: httpx.post(f"{replica.url}/infer", json=body, timeout=20)) | {"session": ""}
-
-    try:
-        replica.ready()
-        calm = {model: [reply("calm", model, number) for number in range(8)] for model in networks}
-        shaken: dict[str, list[Json]] = {model: [] for model in networks}
-        for number in range(8):
-            if number in (4, 6):
-                replica.kill()
-                replica.restart()
-            for model in networks:
-                shaken[model].append(reply("shaken", model, number))
-        assert shaken == calm
-        for model, replies in calm.items():
-            assert len({json.dumps(each["probabilities"]) for each in replies[3:]}) == 5, model
     finally:
         replica.stop()
 

@@ -47,14 +47,6 @@ def microphone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    server = RestartableServer()
-    server.ready()
-    yield f"{server.url}/"
-    server.stop()
-
-
-@pytest.fixture(scope="module")
 def browser(microphone: Path) -> Iterator[Browser]:
     """One for the tests that need nothing of their own."""
     with browsing(microphone=microphone) as browser:
@@ -64,7 +56,7 @@ def browser(microphone: Path) -> Iterator[Browser]:
 @pytest.fixture
 def page(browser: Browser, url: str) -> Iterator[Browser]:
     browser.appear()
-    browser.open(url)
+    browser.open(f"{url}/")
     browser.complaints()  # of tests before
     yield browser
     browser.driver.get("about:blank")
@@ -157,7 +149,7 @@ def test_a_dropped_file_is_played(page: Browser) -> None:
 
 @pytest.mark.parametrize(("model", "word"), [("shd-words", "zwei"), ("fashion-rows", None)])
 def test_networks_that_take_no_sound_have_examples(page: Browser, url: str, model: str, word: str | None) -> None:
-    page.open(f"{url}?model={model}")
+    page.open(f"{url}/?model={model}")
     assert page.text("speak") == "Play example"
     assert not page.element("play").is_displayed()
     page.click("speak")
@@ -168,14 +160,14 @@ def test_networks_that_take_no_sound_have_examples(page: Browser, url: str, mode
 
 
 def test_a_slowed_down_example_says_how_much(page: Browser, url: str) -> None:
-    page.open(f"{url}?model=fashion-rows")
+    page.open(f"{url}/?model=fashion-rows")
     page.click("speak")
     page.until("it plays", page.is_running)
     assert page.text("status") == "Playing example 1, 110 times slower."
 
 
 def test_an_address_with_an_unknown_model_says_so(page: Browser, url: str) -> None:
-    page.open(f"{url}?model=word")
+    page.open(f"{url}/?model=word")
     page.until("it says so", lambda: page.text("alert") != "")
     assert page.text("alert") == "There is no model “word” on this server: choose another one."
     assert page.attribute("model", "value") == "speech-digits"
@@ -224,7 +216,7 @@ def test_nothing_scrolls_where_motion_is_reduced(page: Browser) -> None:
 
 def test_a_refused_microphone_is_said(url: str) -> None:
     with browsing(is_refused=True) as browser:
-        browser.open(url)
+        browser.open(f"{url}/")
         browser.click("speak")
         browser.until("the sentence", lambda: "The browser refused the microphone" in browser.text("alert"))
         browser.screenshot("refused")
@@ -269,7 +261,7 @@ window.WebSocket = class extends WebSocket {
 def test_an_answer_that_is_lost_at_the_end_is_asked_for(url: str) -> None:
     with browsing() as browser:
         browser.before_pages(DEAF)
-        browser.open(f"{url}?model=shd-words")
+        browser.open(f"{url}/?model=shd-words")
         browser.click("speak")
         browser.until("the word", lambda: browser.words() == ["zwei"])
         browser.until("the end", lambda: not browser.is_running())

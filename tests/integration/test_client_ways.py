@@ -26,7 +26,7 @@ from hetsyn_client import (
 from hetsyn_client.session_steps import TransportName
 from tests.support.fake_graph import CHANNELS, TAIL
 from tests.support.relay import relayed
-from tests.support.running_server import serving_fakes
+from tests.support.running_server import each_store, keeps, serving_fakes
 from tests.support.signals import sound, spikes
 
 RATE_HZ = 8000
@@ -34,9 +34,9 @@ CHUNKS = np.split(sound(4000), [300, 1100, 1101, 2000, 2600, 3900])
 SESSION_BYTES = 13_000  # of a whole session, about
 
 
-@pytest.fixture(scope="module", params=["memory", "store"])
+@pytest.fixture(scope="module")
 def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serving_fakes(tmp_path_factory.mktemp("models"), request.param) as url:
+    with serving_fakes(tmp_path_factory.mktemp("models"), keeps(request)) as url:
         yield url
 
 
@@ -102,18 +102,23 @@ def test_every_way_has_the_same_replies(
     assert metric(url, STREAMED) - before == (len(CHUNKS) if transport == "websocket" else 0)
 
 
+@each_store
 @each_way
 @each_transport
-@settings(max_examples=40, deadline=None)
-@given(cuts=st.lists(st.integers(1, SESSION_BYTES), min_size=1, max_size=3))
+@pytest.mark.parametrize("examples", [5, pytest.param(40, marks=pytest.mark.long)])
 def test_connections_that_are_cut_lose_nothing_and_repeat_nothing(
-    url: str, expected: list[dict[str, Any]], way: Way, transport: TransportName, cuts: list[int]
+    url: str, expected: list[dict[str, Any]], way: Way, transport: TransportName, examples: int
 ) -> None:
-    before = metric(url, APPLIED)
-    with relayed(urlsplit(url).port or 0, cuts) as relay:
-        replies = way(f"http://127.0.0.1:{relay.port}", transport)
-    assert contents(replies) == expected
-    assert metric(url, APPLIED) - before == len(expected)
+    @settings(max_examples=examples)
+    @given(cuts=st.lists(st.integers(1, SESSION_BYTES), min_size=1, max_size=3))
+    def stream(cuts: list[int]) -> None:
+        before = metric(url, APPLIED)
+        with relayed(urlsplit(url).port or 0, cuts) as relay:
+            replies = way(f"http://127.0.0.1:{relay.port}", transport)
+        assert contents(replies) == expected
+        assert metric(url, APPLIED) - before == len(expected)
+
+    stream()
 
 
 def within(url: str, transport: TransportName, use: Callable[[AsyncSession], Awaitable[None]], **options: Any) -> None:

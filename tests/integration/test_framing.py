@@ -151,7 +151,7 @@ def answers_of(content: bytes) -> list[Answer]:
     return answers
 
 
-@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(stream=streams(), at=st.lists(st.integers(0, 5_000), max_size=12), every=st.sampled_from([0, 0, 0, 1, 2, 7]))
 def test_each_request_gets_its_answer(
     app: Application, stream: tuple[bytes, list[Answer], bool], at: list[int], every: int

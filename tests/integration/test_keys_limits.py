@@ -25,11 +25,15 @@ from tests.support.json_input import events
 from tests.support.keyed import add_key, bearer, keyed_server
 from tests.support.memory_store import MemoryStore
 from tests.support.open_inference import Live
+from tests.support.running_server import keeps
 from tests.support.signals import sound
 
 pytest.importorskip("tritonclient.grpc", reason="no tritonclient: pip install -e '.[test]' in the checkout of hetsyn")
 
 CHUNK = pack_events(5, np.array([0]), np.array([1]))
+
+
+in_each_store = pytest.mark.parametrize("keyed", ["memory", "store"], indirect=True)
 
 
 class Keyed:
@@ -64,10 +68,10 @@ class Keyed:
         return connect(url, additional_headers=bearer(key), proxy=None)
 
 
-@pytest.fixture(params=["memory", "store"])
+@pytest.fixture
 def keyed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Keyed]:
     add_key(tmp_path / "keys.json", "other")
-    with keyed_server(tmp_path, tmp_path / "keys.json", MemoryStore() if request.param == "store" else None) as live:
+    with keyed_server(tmp_path, tmp_path / "keys.json", MemoryStore() if keeps(request) == "store" else None) as live:
         yield Keyed(tmp_path, live)
 
 
@@ -78,6 +82,7 @@ def limited(response: httpx.Response, sentence: str) -> None:
     assert sentence in response.json()["detail"]
 
 
+@in_each_store
 def test_sessions(keyed: Keyed) -> None:
     alice, bob = keyed.key("alice", max_sessions=2), keyed.key("bob", max_sessions=1)
     for session in ("a", "b"):
@@ -97,6 +102,7 @@ def test_sessions(keyed: Keyed) -> None:
     assert keyed.send(alice, "d", 0).status_code == 200
 
 
+@in_each_store
 def test_bytes_of_sessions(keyed: Keyed) -> None:
     alice = keyed.key("alice")
     assert keyed.send(alice, "a", 0).status_code == 200

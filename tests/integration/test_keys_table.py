@@ -26,10 +26,14 @@ from tests.support.json_input import events
 from tests.support.keyed import add_key, bearer, keyed_server
 from tests.support.memory_store import MemoryStore
 from tests.support.open_inference import Live
+from tests.support.running_server import keeps
 
 VALUES = {"session_id": "s", "name": "digits", "version": "1", "path:path": "app.js"}
 INSTALL = "pip install -e '.[test]' in the checkout of hetsyn"
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
+
+
+in_each_store = pytest.mark.parametrize("world", ["memory", "store"], indirect=True)
 
 
 class World(NamedTuple):
@@ -57,14 +61,14 @@ class World(NamedTuple):
         return described
 
 
-@pytest.fixture(scope="module", params=["memory", "store"])
+@pytest.fixture(scope="module")
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     pytest.importorskip("tritonclient.grpc", reason=f"no tritonclient: {INSTALL}")
     folder = tmp_path_factory.mktemp("keyed")
     path = folder / "keys.json"
     alice, bob = add_key(path, "alice", Scope), add_key(path, "bob", Scope)
     nothing = add_key(path, "nobody", [Scope.metrics])
-    with keyed_server(folder, path, MemoryStore() if request.param == "store" else None) as live:
+    with keyed_server(folder, path, MemoryStore() if keeps(request) == "store" else None) as live:
         yield World(live, alice, bob, nothing)
 
 
@@ -275,6 +279,7 @@ WAYS: dict[str, Callable[[World, str], tuple[int, Any]]] = {
 }
 
 
+@in_each_store
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.usefixtures("of_alice")
 def test_a_session_of_another_key_is_as_one_that_never_was(world: World, way: str) -> None:
@@ -292,6 +297,7 @@ def test_a_session_of_another_key_is_as_one_that_never_was(world: World, way: st
     ).replace('"t"', '"?"').replace("\\'t\\'", "'?'")
 
 
+@in_each_store
 @pytest.mark.usefixtures("of_alice")
 def test_two_keys_use_one_id_for_two_sessions(world: World) -> None:
     with world.http(world.alice) as alice, world.http(world.bob) as bob:

@@ -25,7 +25,7 @@ from tests.support.fake_graph import load_fake
 from tests.support.memory_store import MemoryStore
 from tests.support.product import make_settings
 from tests.support.relay import relayed
-from tests.support.running_server import serving
+from tests.support.running_server import each_store, keeps, serving
 from tests.support.sounds import FORMATS, encoding_of, frames, read_back, sound_file
 
 RATE_HZ = 8_000
@@ -35,11 +35,11 @@ MEDIA_TYPES = {"wav": "audio/wav", "flac": "audio/flac", "ogg": "audio/ogg;codec
 Name = Literal["wav", "flac", "ogg"]
 
 
-@pytest.fixture(scope="module", params=["memory", "store"])
+@pytest.fixture(scope="module")
 def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("models")
     write_artifact(folder)
-    store = MemoryStore() if request.param == "store" else None
+    store = MemoryStore() if keeps(request) == "store" else None
     catalog = ModelCatalog(folder, "digits", load=load_fake)
     with serving(create_app(make_settings(folder, client_share=1.0), catalog, store=store)) as url:
         yield url
@@ -62,7 +62,7 @@ def expected(url: str, samples: NDArray[np.float32], rate_hz: int = RATE_HZ) -> 
     return posted(url, samples.astype("<f4").tobytes(), media_type, end=True)
 
 
-@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("channels", [pytest.param(1, marks=pytest.mark.long), 2])
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_file_at_every_door(url: str, tmp_path: Path, name: str, channels: int) -> None:
     content, encoding = FILES[name, channels], encoding_of(name)
@@ -133,7 +133,8 @@ def test_the_client_packs_samples(url: str) -> None:
         stream.send(floats)
 
 
-@settings(max_examples=25)
+@each_store
+@settings(max_examples=15)
 @given(
     name=st.sampled_from(["s24.wav", "s16.flac", "vorbis.ogg", "opus.ogg"]),
     cuts=st.lists(st.integers(1, 30_000), min_size=1, max_size=4),
@@ -189,6 +190,7 @@ def test_utterances_in_a_file(url: str, name: str, cuts: list[int]) -> None:
     assert len(ends) == len({end["utterance"] for end in ends})
 
 
+@each_store
 @pytest.mark.parametrize("why", ["too much", "begun before"])
 def test_a_file_that_cannot_be_sent_again_is_refused_after_a_break(url: str, why: str) -> None:
     content = FILES["s16.wav", 1]
@@ -211,6 +213,7 @@ def test_a_file_that_cannot_be_sent_again_is_refused_after_a_break(url: str, why
             send_all(stream, content, 1_000)
 
 
+@each_store
 def test_a_header_begins_a_session_without_a_rate(url: str) -> None:
     content = FILES["s16.flac", 1]
     with LiveStream(url, encoding="flac") as stream:

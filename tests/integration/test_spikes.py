@@ -27,7 +27,7 @@ from tests.support.listening import listening
 from tests.support.live import EVENTS, NOTHING, opened, said
 from tests.support.memory_store import MemoryStore
 from tests.support.product import make_settings
-from tests.support.running_server import serving
+from tests.support.running_server import each_store, keeps, serving
 from tests.support.signals import sound, spikes, words
 
 RATE_HZ = 16_000
@@ -36,13 +36,13 @@ PARTS = np.array_split(SOUND, 9)
 Seen = set[tuple[str, int, int]]
 
 
-@pytest.fixture(scope="module", params=["memory", "store"])
+@pytest.fixture(scope="module")
 def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("models")
     write_artifact(folder, change={"endpointing": {"threshold": 10.0, "silence_s": 0.15, "preroll_s": 0.1}})
     write_artifact(folder, "sensor", takes="rows")
     write_artifact(folder, "leaky", takes="values")
-    store = MemoryStore() if request.param == "store" else None
+    store = MemoryStore() if keeps(request) == "store" else None
     catalog = ModelCatalog(folder, "digits", load=load_fake)
     settings = make_settings(folder, client_share=1.0, max_chunk_steps=400_000)
     with serving(create_app(settings, catalog, store=store, keys=CarryKeys([bytes(32)]))) as url:
@@ -115,6 +115,7 @@ def test_only_spikes_and_times_are_more_than_without(url: str) -> None:
     assert off.content == plain[0].content.replace(b'"p"', b'"r"')
 
 
+@each_store
 def test_a_repeated_chunk_gets_the_kept_reply_and_no_spikes(url: str) -> None:
     fields: dict[str, Any] = {"session": "again", "seq": 0, "input": events(9)}
     first = posted(url, **fields, spikes=True, timing=True)

@@ -27,7 +27,7 @@ from hetsyn_client import (
 )
 from tests.support.fake_graph import CHANNELS
 from tests.support.relay import relayed
-from tests.support.running_server import serving_fakes
+from tests.support.running_server import each_store, keeps, serving_fakes
 from tests.support.signals import sound, spikes
 
 CHUNKS = np.split(sound(4000), [300, 1100, 1101, 2000, 2600, 3900])
@@ -35,9 +35,9 @@ CHUNKS = np.split(sound(4000), [300, 1100, 1101, 2000, 2600, 3900])
 SESSION_BYTES = 13_000
 
 
-@pytest.fixture(scope="module", params=["memory", "store"])
+@pytest.fixture(scope="module")
 def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serving_fakes(tmp_path_factory.mktemp("models"), request.param) as url:
+    with serving_fakes(tmp_path_factory.mktemp("models"), keeps(request)) as url:
         yield url
 
 
@@ -57,23 +57,28 @@ def test_results_are_those_of_infer(url: str, expected: list[Reply]) -> None:
     assert final["end"] == pytest.approx(expected[-1]["total_steps"] / 100)
 
 
-@settings(max_examples=60)
-@given(cuts=st.lists(st.integers(1, SESSION_BYTES), min_size=1, max_size=4))
+@each_store
+@pytest.mark.parametrize("examples", [10, pytest.param(60, marks=pytest.mark.long)])
 def test_connections_that_are_cut_lose_nothing_and_repeat_nothing(
-    url: str, expected: list[Reply], cuts: list[int]
+    url: str, expected: list[Reply], examples: int
 ) -> None:
-    before = applied(url)
-    with relayed(urlsplit(url).port or 0, cuts) as relay:
-        stream = LiveStream(f"http://127.0.0.1:{relay.port}", sample_rate_hz=8000, sleep=lambda _: None)
-        with stream:
-            results = [result for chunk in CHUNKS for result in stream.send(chunk)] + stream.wait()
-            final = stream.end()
-    seqs = [result["seq"] for result in results]
-    assert sorted(set(seqs)) == seqs  # results may be lost with a connection, no chunk is
-    replies = {reply["seq"]: reply for reply in expected}
-    assert all(result["probabilities"] == replies[result["seq"]]["probabilities"] for result in results)
-    assert final["probabilities"] == expected[-1]["probabilities"]
-    assert applied(url) - before == len(expected)
+    @settings(max_examples=examples)
+    @given(cuts=st.lists(st.integers(1, SESSION_BYTES), min_size=1, max_size=4))
+    def cut(cuts: list[int]) -> None:
+        before = applied(url)
+        with relayed(urlsplit(url).port or 0, cuts) as relay:
+            stream = LiveStream(f"http://127.0.0.1:{relay.port}", sample_rate_hz=8000, sleep=lambda _: None)
+            with stream:
+                results = [result for chunk in CHUNKS for result in stream.send(chunk)] + stream.wait()
+                final = stream.end()
+        seqs = [result["seq"] for result in results]
+        assert sorted(set(seqs)) == seqs  # results may be lost with a connection, no chunk is
+        replies = {reply["seq"]: reply for reply in expected}
+        assert all(result["probabilities"] == replies[result["seq"]]["probabilities"] for result in results)
+        assert final["probabilities"] == expected[-1]["probabilities"]
+        assert applied(url) - before == len(expected)
+
+    cut()
 
 
 def applied(url: str) -> int:

@@ -22,7 +22,7 @@ from tests.support.fake_graph import CHANNELS, LABELS, load_fake
 from tests.support.memory_store import MemoryStore
 from tests.support.product import make_settings
 from tests.support.relay import relayed
-from tests.support.running_server import serving
+from tests.support.running_server import each_store, keeps, serving
 from tests.support.signals import sound, spikes
 
 SESSIONS, CHUNKS = 3, 4
@@ -31,13 +31,13 @@ INPUTS = [np.split(sound(2400, seed), [300 + 100 * seed, 1101, 2000]) for seed i
 BYTES = 17_000
 
 
-@pytest.fixture(scope="module", params=["memory", "store"])
+@pytest.fixture(scope="module")
 def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("models")
     write_artifact(folder)
     write_artifact(folder, "sensor", takes="values")
     write_artifact(folder, "trace", rule="trace")
-    store = MemoryStore() if request.param == "store" else None
+    store = MemoryStore() if keeps(request) == "store" else None
     catalog = ModelCatalog(folder, "digits", load=load_fake)
     with serving(create_app(make_settings(folder, client_share=1.0), catalog, store=store)) as url:
         yield url
@@ -77,19 +77,25 @@ def test_results_are_those_of_infer(url: str, expected: list[list[list[float]]])
     assert rows == {(index, seq): row for index, answers in enumerate(expected) for seq, row in enumerate(answers)}
 
 
-@settings(max_examples=50)
-@given(cuts=st.lists(st.integers(1, BYTES), min_size=1, max_size=4))
+@each_store
+@pytest.mark.parametrize("examples", [10, pytest.param(50, marks=pytest.mark.long)])
 def test_connections_that_are_cut_lose_nothing_and_repeat_nothing(
-    url: str, expected: list[list[list[float]]], cuts: list[int]
+    url: str, expected: list[list[list[float]]], examples: int
 ) -> None:
-    before = applied(url)
-    with relayed(urlsplit(url).port or 0, cuts) as relay:
-        streams = LiveStreams(f"http://127.0.0.1:{relay.port}", sample_rate_hz=8000, sleep=lambda _: None)
-        with streams:
-            rows = streamed(streams)
-    assert all(row == expected[index][seq] for (index, seq), row in rows.items())  # a result may be lost, no chunk is
-    assert {(index, CHUNKS) for index in range(SESSIONS)} <= set(rows)
-    assert applied(url) - before == SESSIONS * (CHUNKS + 1)
+    @settings(max_examples=examples)
+    @given(cuts=st.lists(st.integers(1, BYTES), min_size=1, max_size=4))
+    def cut(cuts: list[int]) -> None:
+        before = applied(url)
+        with relayed(urlsplit(url).port or 0, cuts) as relay:
+            streams = LiveStreams(f"http://127.0.0.1:{relay.port}", sample_rate_hz=8000, sleep=lambda _: None)
+            with streams:
+                rows = streamed(streams)
+        # a result may be lost, no chunk is
+        assert all(row == expected[index][seq] for (index, seq), row in rows.items())
+        assert {(index, CHUNKS) for index in range(SESSIONS)} <= set(rows)
+        assert applied(url) - before == SESSIONS * (CHUNKS + 1)
+
+    cut()
 
 
 def applied(url: str) -> int:

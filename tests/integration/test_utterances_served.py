@@ -23,7 +23,7 @@ from tests.support.fake_graph import load_fake
 from tests.support.memory_store import MemoryStore
 from tests.support.product import make_settings
 from tests.support.relay import relayed
-from tests.support.running_server import serving
+from tests.support.running_server import each_store, keeps, serving
 from tests.support.signals import words
 
 ENDPOINTING = {"threshold": 10.0, "silence_s": 0.15, "preroll_s": 0.1, "no_speech_s": 0.6}
@@ -34,12 +34,12 @@ SESSION_BYTES = 90_000
 Events = list[dict[str, Any]]
 
 
-@pytest.fixture(scope="module", params=["memory", "store"])
+@pytest.fixture(scope="module")
 def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("models")
     write_artifact(folder, change={"endpointing": ENDPOINTING})
     write_artifact(folder, "plain")
-    store = MemoryStore() if request.param == "store" else None
+    store = MemoryStore() if keeps(request) == "store" else None
     catalog = ModelCatalog(folder, "digits", load=load_fake)
     app = create_app(make_settings(folder, client_share=1.0), catalog, store=store, keys=CarryKeys([bytes(32)]))
     with serving(app) as url:
@@ -75,6 +75,7 @@ def test_each_utterance_is_answered_as_infer_answers_its_samples(url: str, whole
         assert (end["label"], end["probabilities"]) == (alone["label"], alone["probabilities"])
 
 
+@each_store
 def test_infer_tells_the_same_in_chunks_and_again_if_a_chunk_comes_again(url: str, whole: Events) -> None:
     events: Events = []
     session = infer(url, CHUNKS[0], seq=0, endpointing="on")["session"]
@@ -107,7 +108,8 @@ def test_a_stream_tells_the_same(url: str, whole: Events) -> None:
     assert results[-1]["total_steps"] == len(SOUND) * 100 // RATE_HZ
 
 
-@settings(max_examples=25, deadline=None)
+@each_store
+@settings(max_examples=10)
 @given(cuts=st.lists(st.integers(1, SESSION_BYTES), min_size=1, max_size=4))
 def test_a_stream_that_breaks_tells_each_utterance_once(url: str, whole: Events, cuts: list[int]) -> None:
     with relayed(urlsplit(url).port or 0, cuts) as relay:
@@ -146,7 +148,8 @@ def test_finalize_after_the_end_of_an_utterance_hears_nothing(url: str) -> None:
         assert stream.end()["type"] == "UtteranceEnd"
 
 
-@settings(max_examples=15, deadline=None)
+@each_store
+@settings(max_examples=10)
 @given(cuts=st.lists(st.integers(1, 40_000), min_size=1, max_size=3))
 def test_an_end_that_a_client_asks_for_is_made_once(url: str, cuts: list[int]) -> None:
     thirds = np.array_split(SOUND, 3)
@@ -187,6 +190,7 @@ def test_a_session_keeps_its_choice(url: str) -> None:
     httpx.delete(f"{url}/sessions/off")
 
 
+@each_store
 def test_a_session_moves_to_another_id_in_the_midst_of_a_word(url: str, whole: Events) -> None:
     session = infer(url, CHUNKS[0], seq=0, endpointing="on")["session"]
     events: Events = []

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import uvicorn
 
 from service.api.application import Application
@@ -20,6 +21,14 @@ from tests.support.memory_store import MemoryStore
 from tests.support.product import make_settings
 
 START_TIMEOUT_S = 30.0
+# sessions in memory, or committed to a store: for the tests in which the commit matters
+each_store = pytest.mark.parametrize("url", ["memory", "store"], indirect=True)
+
+
+def keeps(request: pytest.FixtureRequest) -> str:
+    """Where the server of a fixture keeps its sessions: ``memory`` unless the test asks for a ``store``."""
+    where: str = getattr(request, "param", "memory")
+    return where
 
 
 @contextmanager
