@@ -24,7 +24,7 @@ from tests.support.server_process import ServerError
 
 SECRET = b"SECRET-KEY-0123456789ABCDEF0123456789ABC"
 MODEL = "delayed-match"
-RELOAD_S = 12.0
+RELOAD_S = 30.0
 LOAD_OPTION = "--load-timeout-s"
 SPARSE_BYTES = 3 << 30
 Spoil = Callable[[Path], None]
@@ -185,7 +185,7 @@ def _reload(server: AttackedServer, timeout_s: float = RELOAD_S) -> bool:
 
 
 def _limited(stage: Stage) -> tuple[str, ...]:
-    return (f"{LOAD_OPTION}=3",) if stage.has_option(LOAD_OPTION) else ()
+    return (f"{LOAD_OPTION}=8",) if stage.has_option(LOAD_OPTION) else ()
 
 
 def attack_reading(stage: Stage) -> Mapping[str, Figure]:
@@ -248,7 +248,7 @@ def _starts(stage: Stage, models: Path, spoil: Spoil) -> bool:
     spoil(version)
     server = stage.server(*_limited(stage), models=models, is_awaited=False)
     try:
-        server.await_ready(15.0)
+        server.await_ready()
         return Client(server.port, timeout_s=5.0).outcome("other") == "200"
     except ServerError:
         return False
