@@ -24,7 +24,7 @@ _EARLIER_BUILD = "from setuptools import setup; setup()"
 
 @contextmanager
 def checkout_of(name: str) -> Iterator[Path]:
-    """A folder with the code that a name means: a checkout as it is, or a revision with its operator built.
+    """Give a folder with the code that a name means: a checkout as it is, or a revision with its operator built.
 
     Args:
         name: a folder, or a git revision.
@@ -45,7 +45,7 @@ def checkout_of(name: str) -> Iterator[Path]:
 
 @contextmanager
 def models_of(name: str) -> Iterator[Path]:
-    """A folder with models to serve.
+    """Give a folder with models to serve.
 
     Args:
         name: a folder, or a git revision, whose models ``SERVED`` it then has.
@@ -61,20 +61,20 @@ def models_of(name: str) -> Iterator[Path]:
 
 
 def commit_of(root: Path, name: str = "HEAD") -> str | None:
-    """The commit that a revision means in a repository; None if it is none."""
+    """Find the commit that a revision means in a repository; None if it is none."""
     command = ["git", "-C", str(root), "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}"]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     return found.stdout.strip() if found.returncode == 0 else None
 
 
 def has_operator(root: Path) -> bool:
-    """Whether the compiled operator of ONNX Runtime is in a checkout."""
+    """Say whether the compiled operator of ONNX Runtime is in a checkout."""
     return any((root / "service").rglob("_network.*so"))
 
 
 @contextmanager
 def _extracted(revision: str, *paths: str) -> Iterator[Path]:
-    """A temporary folder with files of a revision."""
+    """Write files of a revision into a temporary folder."""
     commit = commit_of(ROOT, revision)
     if commit is None:
         raise SystemExit(

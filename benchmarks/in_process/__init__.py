@@ -47,14 +47,16 @@ class Side:
         root: its folder.
         models: folder of the models that it serves.
         name: in the report.
+        commit: None outside of git.
     """
 
     root: Path
     models: Path
     name: str
+    commit: str | None
 
     def measure(self, mode: str, cells: Sequence[Cell], seconds: float) -> list[dict[str, Any] | None]:
-        """The result of each cell from a new process; None where the checkout has no such interface.
+        """Measure each cell in a new process; None where the checkout has no such interface.
 
         Args:
             mode: time, count or walk.
@@ -62,18 +64,21 @@ class Side:
             seconds: of each.
 
         Raises:
-            SystemExit: the process failed.
+            SystemExit: the process failed, or did not end.
         """
         folders = {"root": self.root, "models": self.models, "recordings": RECORDINGS}
         order = {name: str(path) for name, path in folders.items()} | {"mode": mode, "cells": cells, "seconds": seconds}
-        process = subprocess.run(
-            [sys.executable, "-P", "-m", "inside.measure", json.dumps(order)],
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (self.root, HERE))), "ORT_DISABLE_TELEMETRY": "1"},
-            capture_output=True,
-            text=True,
-            timeout=PROCESS_TIMEOUT_S,
-            check=False,
-        )
+        command = [sys.executable, "-P", "-m", "inside.measure", json.dumps(order)]
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join(map(str, (self.root, HERE))),
+            "ORT_DISABLE_TELEMETRY": "1",
+        }
+        try:
+            process = subprocess.run(
+                command, env=environment, capture_output=True, text=True, timeout=PROCESS_TIMEOUT_S, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise SystemExit(f"{self.name}: no end after {PROCESS_TIMEOUT_S:.0f} s, on a busy machine?") from None
         if process.returncode:
             raise SystemExit(f"{self.name}: {process.stderr.strip()[-2000:]}")
         results: list[dict[str, Any] | None] = json.loads(process.stdout)
@@ -85,14 +90,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--models", default=MODELS, metavar="FOLDER|REVISION", help="whose models both serve (default: %(default)s)"
     )
-    parser.add_argument("--rounds", type=int, default=5, help="processes of each checkout that measure CPU times")
+    parser.add_argument("--rounds", type=_count, default=5, help="processes of each checkout that measure CPU times")
     parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement")
-    parser.add_argument("--starts", type=int, metavar="N", help="measure one load in N new processes: do they agree?")
+    parser.add_argument(
+        "--starts", type=_count, metavar="N", help="measure one load in N new processes: do they agree?"
+    )
     parser.add_argument(
         "--walk",
         action="store_true",
         help=f"list the functions that a chunk passes; none may exceed {MOST_LINES} lines",
     )
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"{count} is not at least 1")
+    return count
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -104,10 +118,12 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     load_before = os.getloadavg()[0]
     with ExitStack() as stack:
         models = stack.enter_context(models_of(arguments.models))
-        sides = {"this": Side(ROOT, models, "this checkout")}
+        sides = {"this": Side(ROOT, models, "this checkout", commit_of(ROOT))}
         if arguments.other is not None:
             other = stack.enter_context(checkout_of(arguments.other))
-            sides["other"] = Side(other, models, arguments.other)
+            is_folder = Path(arguments.other).is_dir()
+            commit = commit_of(other) if is_folder else commit_of(ROOT, arguments.other)
+            sides["other"] = Side(other, models, arguments.other, commit)
         if arguments.walk:
             results = _walk(sides)
         elif arguments.starts is not None:
@@ -115,12 +131,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         else:
             results = _compare(sides, cells, rounds, seconds)
         results["checkouts"] = {
-            name: {
-                "commit": commit_of(ROOT, arguments.other) or commit_of(side.root)
-                if name == "other"
-                else commit_of(side.root),
-                "has_native_operator": has_operator(side.root),
-            }
+            name: {"commit": side.commit, "has_native_operator": has_operator(side.root)}
             for name, side in sides.items()
         }
     results["models"] = arguments.models
@@ -129,6 +140,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def cells_of(sizes: Sequence[int]) -> list[Cell]:
+    """List all models and ways with these numbers of sessions."""
     return [(model, way, size) for model in SERVED for size in sizes for way in WAYS]
 
 
@@ -154,7 +166,7 @@ def summary(
     counts: Mapping[str, Sequence[dict[str, Any] | None]],
     times: Mapping[str, Sequence[Sequence[dict[str, Any] | None]]],
 ) -> dict[str, Any]:
-    """Figures of each cell and side; medians of the rounds, and of the ratios within a round.
+    """Take the medians of the rounds, and of the ratios within a round, for each cell and side.
 
     Args:
         cells: see above.
@@ -201,7 +213,7 @@ def _print(results: Mapping[str, Any], names: Sequence[str]) -> None:
 
 
 def _start(side: Side, starts: int, seconds: float) -> dict[str, Any]:
-    """One load in new processes. Passed: no median is far above the median of all."""
+    """Measure one load in new processes. Passed: no median is far above the median of all."""
     medians: list[float] = []
     for _ in range(starts):
         (result,) = side.measure("time", [START], seconds)
@@ -214,7 +226,7 @@ def _start(side: Side, starts: int, seconds: float) -> dict[str, Any]:
 
 
 def _walk(sides: Mapping[str, Side]) -> dict[str, Any]:
-    """The functions that a warm chunk passes. Passed: none of this checkout is too long."""
+    """List the functions that a warm chunk passes. Passed: none of this checkout is too long."""
     results: dict[str, Any] = {"passed": True}
     for name, side in sides.items():
         walked = side.measure("walk", WALKED, 0.0)

@@ -46,7 +46,7 @@ class Sound:
 
 
 def contents_for(model: str, recordings: Path) -> list[Any]:
-    """Chunks for a model: spikes, or sound of the shipped recordings, all of one rate."""
+    """Make chunks for a model: spikes, or sound of the shipped recordings, all of one rate."""
     if model == "shd-size":
         random = np.random.default_rng(0)
         return [Spikes(random) for _ in range(CHUNKS)]
@@ -76,7 +76,7 @@ class Checkout:
         self.catalog = catalog(models)
 
     def _part(self, *places: str) -> Any:
-        """The first of these names that is in the checkout, and not in another that is installed."""
+        """Find the first of these names that is in the checkout, and not in another that is installed."""
         for place in places:
             module, _, name = place.partition(":")
             try:
@@ -85,11 +85,13 @@ class Checkout:
                 continue
             if found is not None and found.origin is not None and Path(found.origin).is_relative_to(self._root):
                 return getattr(importlib.import_module(module), name)
-        raise SystemExit(f"{self._root} has none of {', '.join(places)}: add the new place to {__file__}")
+        raise SystemExit(
+            f"{self._root} has none of {', '.join(places)}: is it a checkout? Add new places to {__file__}"
+        )
 
     @property
     def engine(self) -> tuple[Any, Any, Any]:
-        """The engine, the type of its work, and what makes the state of a new stream."""
+        """Make the engine; with it come the type of its work, and the function that makes the state of a new stream."""
         engine = self._part("service.engine.engine:Engine", "service.engine:Engine")
         work = self._part("service.engine.work:Work", "service.engine:Work")
         initial = self._part("service.engine.stream:initial_stream", "service.stream:initial_stream")
@@ -99,7 +101,7 @@ class Checkout:
         return engine(*(20_000, 500)[: len(needed)]), work, initial
 
     def chunk(self, content: Spikes | Sound) -> Any:
-        """A chunk as the engine takes it."""
+        """Make a chunk for the engine."""
         if isinstance(content, Spikes):
             make = self._part("service.wire.events:unpack_events", "service.packed_events:unpack_events")
             return make(self.pack_events(STEPS, content.step, content.unit))
@@ -107,12 +109,12 @@ class Checkout:
         return make(content.samples.astype(np.float32) / np.float32(32_768), content.rate_hz)
 
     def pack_sessions(self, ids: Sequence[str]) -> bytes:
-        """A frame of ``/streams`` that opens sessions, with handles from 0."""
+        """Pack a frame of ``/streams`` that opens sessions, with handles from 0."""
         packed: bytes = self._part("hetsyn_client.columns:pack_sessions")(list(range(len(ids))), ids)
         return packed
 
     def pack_chunks(self, seq: int, contents: Sequence[Spikes | Sound]) -> bytes:
-        """A frame of ``/streams`` with a chunk of each session."""
+        """Pack a frame of ``/streams`` with a chunk of each session."""
         lengths = [len(one.step) if isinstance(one, Spikes) else len(one.samples) for one in contents]
         spikes = [one for one in contents if isinstance(one, Spikes)]
         joined = b"".join(one.step.astype("<u2").tobytes() for one in spikes)
@@ -124,7 +126,7 @@ class Checkout:
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[Callable[[], Any]]:
-        """What makes the protocol of a connection, of a server as ``hetsyn serve`` runs it."""
+        """Run a server as ``hetsyn serve`` does, and give the function that makes the protocol of a connection."""
         settings = self._part("service.settings:Settings")(models=self._models)
         app = self._part("service.app:create_app", "service.api.app:create_app")(settings, self.catalog)
         connections = getattr(getattr(app.state, "server", None), "connections", None)

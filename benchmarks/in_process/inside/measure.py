@@ -84,7 +84,7 @@ class Tracer:
             self.is_on = False
 
     def take(self) -> tuple[int, dict[str, int]]:
-        """Calls, and bytecodes by file, since the last call."""
+        """Take the calls, and the bytecodes by file, since the last call."""
         calls, self.calls = next(self.calls), itertools.count()
         counters, self.bytecodes = self.bytecodes, defaultdict(itertools.count)
         return calls, {name: next(counter) for name, counter in counters.items()}
@@ -113,7 +113,7 @@ class Meter:
             threading.setprofile(self._tracer.profile)
 
     async def measure(self) -> list[dict[str, Any] | None]:
-        """The result of each cell; None where the checkout has no such interface."""
+        """Measure each cell; None where the checkout has no such interface."""
         results: list[dict[str, Any] | None] = []
         async with self._checkout.serve() as connect:
             for model, name, at_a_time in self._cells:
@@ -146,7 +146,7 @@ class Meter:
         return await measure(way, numbers, at_a_time)
 
     async def _round(self, way: Way, number: int) -> float:
-        """CPU time of all threads, in us."""
+        """Run a round, and give the CPU time of all threads in us."""
         prepared = way.prepare(number)
         began_ns = time.process_time_ns()
         await way.run(prepared)
@@ -155,7 +155,7 @@ class Meter:
         return took_us
 
     async def _time(self, way: Way, numbers: Iterator[int], at_a_time: int) -> dict[str, Any]:
-        """CPU time for a chunk."""
+        """Measure the CPU time for a chunk."""
         samples: list[float] = []
         end_s = time.perf_counter() + self._seconds
         while len(samples) < LEAST_ROUNDS or time.perf_counter() < end_s:
@@ -167,7 +167,7 @@ class Meter:
         }
 
     async def _count(self, way: Way, numbers: Iterator[int], at_a_time: int) -> dict[str, Any]:
-        """Bytecodes and calls for a chunk: the median of the rounds, since a slow batch may move to a thread."""
+        """Count bytecodes and calls for a chunk: the median of the rounds, since a slow batch may move to a thread."""
         rounds: list[tuple[int, dict[str, int]]] = []
         for _ in range(max(5, COUNTED_CHUNKS // at_a_time)):
             prepared = way.prepare(next(numbers))
@@ -187,7 +187,7 @@ class Meter:
         }
 
     async def _walk(self, way: Way, number: int) -> dict[str, Any]:
-        """The checkout's own functions that a chunk passes, with their lengths."""
+        """List the checkout's own functions that a chunk passes, with their lengths."""
         prepared = way.prepare(number)
         with self._tracer.seeing():
             await way.run(prepared)

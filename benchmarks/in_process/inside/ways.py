@@ -28,7 +28,7 @@ class Way(Protocol):
     async def open(self) -> None: ...
 
     def prepare(self, number: int) -> Any:
-        """What a round sends, made outside of the measured time."""
+        """Make what a round sends, outside of the measured time."""
 
     async def run(self, prepared: Any) -> None:
         """Have a chunk of each session answered."""
@@ -52,7 +52,7 @@ class Connected:
         return self.contents[(session + number) % len(self.contents)]
 
     def session(self, index: int) -> str:
-        """An id that no other cell has."""
+        """Give an id that no other cell has."""
         return f"{type(self).__name__}-{self.model}-{self.at_a_time}-{index}"
 
     def connect(self, count: int) -> None:

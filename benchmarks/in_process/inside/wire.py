@@ -64,7 +64,7 @@ class Wire:
         self._protocol.connection_lost(None)
 
     def take(self) -> bytes:
-        """What was written since the last call."""
+        """Take what was written since the last call."""
         written = b"".join(self.written)
         self.written.clear()
         return written
@@ -105,7 +105,7 @@ class Wire:
 
 
 def ends_object(data: bytes) -> int:
-    """Whether a JSON object is complete: each answer over HTTP and ``/stream`` ends with one."""
+    """Count a complete JSON object: each answer over HTTP and ``/stream`` ends with one."""
     return data[-1:] == b"}"
 
 
@@ -114,18 +114,18 @@ def ends_response(data: bytes) -> int:
 
 
 def rows(data: bytes) -> int:
-    """Rows of a frame of ``/streams``."""
+    """Count the rows of a frame of ``/streams``."""
     at = head_bytes(data) + 4
     return int.from_bytes(data[at : at + 4], "little")
 
 
 def head_bytes(data: bytes) -> int:
-    """Length of the head of a server's WebSocket frame."""
+    """Measure the head of a server's WebSocket frame."""
     return {126: 4, 127: 10}.get(data[1], 2)
 
 
 def frame(payload: bytes) -> bytes:
-    """A client's binary WebSocket frame."""
+    """Make a client's binary WebSocket frame."""
     size = len(payload)
     length = (
         bytes([0x80 | size])
