@@ -1,67 +1,35 @@
-"""The cost of durable sessions: throughput and latency with a file and with Valkey against memory, and float16.
+"""The cost of durable sessions: throughput and latency with a file and with Valkey against memory.
 
 The servers run side by side and take turns under the load generator of `hetsyn bench`: chunks of 100 ms of the shipped
 recordings, in a closed loop at 1 and at 64 concurrent sessions. A ratio compares two loads of one round, and the median
-over the rounds is reported. Then recordings go to a server that stores float32 and to a server that stores float16
-(``--store-dtype float16``), and their answers are compared.
+over the rounds is reported.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
-from http.client import HTTPConnection
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.contenders import serve_speech
-from benchmarks.load import Figures, closed_loop, exchange
+from benchmarks.load import Figures, closed_loop
 from benchmarks.plots import plain, pyplot, save
-from hetsyn_client.loadtest.load import Load, recorded
+from hetsyn_client.loadtest.load import recorded
 from hetsyn_client.loadtest.run import RunSettings
-from hetsyn_client.loadtest.target import HetsynTarget
 from tests.support.paths import RECORDINGS
-from tests.support.recordings import cut, digit
 from tests.support.valkey import BINARY, MISSING, ValkeyServer
 
 CHUNK_S = 0.1
 CONCURRENCIES = (1, 64)
 AT_ONCE = 8
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """float16 against float32 in the store.
-
-    Attributes:
-        recordings: number of recordings.
-        right_float32: share of the recordings that are labelled as their file's name says, with float32.
-        right_float16: the same with float16.
-        labels_that_differ: recordings that get another label with float16.
-        largest_shift: largest change of a probability in the last reply, over all recordings.
-        median_shift: median over the recordings of the largest change of a probability.
-        record_bytes_float32: size of an open session's record.
-        record_bytes_float16: the same with float16.
-    """
-
-    recordings: int
-    right_float32: float
-    right_float16: float
-    labels_that_differ: int
-    largest_shift: float
-    median_shift: float
-    record_bytes_float32: int
-    record_bytes_float16: int
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,8 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--patience", type=float, default=0.0, help="seconds to wait for other programs before each load"
     )
-    parser.add_argument("--data", type=Path, help="a folder of digit_speaker_take.wav, for float16's accuracy")
-    parser.add_argument("--data-count", type=int, default=300, help="how many of them, evenly picked")
     parser.add_argument("--plot", type=Path, help="where the plot goes, PNG")
 
 
@@ -95,12 +61,6 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
                     figures = closed_loop(target, server, load, concurrency, settings, arguments.patience)
                     rounds[title][str(concurrency)].append(figures)
     results = summary(rounds)
-    sets = {"shipped recordings": sorted(RECORDINGS.glob("*.wav"))}
-    if arguments.data is not None:
-        recordings = sorted(arguments.data.rglob("*.wav"))
-        count = min(len(recordings), 20 if arguments.quick else arguments.data_count)
-        sets[f"{count} of {arguments.data.name}"] = [recordings[i * len(recordings) // count] for i in range(count)]
-    results["float16"] = {name: asdict(one) for name, one in accuracy(sets, load).items()}
     _print(results)
     if arguments.plot is not None:
         plot(results, arguments.plot)
@@ -158,65 +118,6 @@ def _paired(mine: Sequence[Figures], other: Sequence[Figures], compare: Callable
     return statistics.median(compare(a, b) for a, b in zip(mine, other, strict=True))
 
 
-def accuracy(sets: dict[str, list[Path]], load: Load) -> dict[str, Accuracy]:
-    """The effect of float16 in the store, on recordings by title. Every chunk goes through the store's bytes."""
-    with tempfile.TemporaryDirectory(prefix="hetsyn-float16-") as name, ExitStack() as running:
-        folder = Path(name)
-        targets = [
-            running.enter_context(serve_speech(load, "--store", f"file://{folder / kind}.db", *options))[1]
-            for kind, options in (("float32", ()), ("float16", ("--store-dtype", "float16")))
-        ]
-        accuracies = {}
-        for title, paths in sets.items():
-            with ThreadPoolExecutor(AT_ONCE) as threads:
-                float32, float16 = (
-                    list(threads.map(lambda path, t=target: _last_reply(t, path), paths)) for target in targets
-                )
-            probabilities = [np.array([reply["probabilities"] for reply in one]) for one in (float32, float16)]
-            shift = np.abs(probabilities[0] - probabilities[1]).max(axis=1)
-            names = [digit(path) for path in paths]
-            right = [_right(one, names) for one in (float32, float16)]
-            differ = sum(a["label"] != b["label"] for a, b in zip(float32, float16, strict=True))
-            sizes = [record_bytes(target, load) for target in targets]
-            accuracies[title] = Accuracy(
-                recordings=len(paths),
-                right_float32=right[0],
-                right_float16=right[1],
-                labels_that_differ=differ,
-                largest_shift=float(shift.max()),
-                median_shift=float(np.median(shift)),
-                record_bytes_float32=sizes[0],
-                record_bytes_float16=sizes[1],
-            )
-        return accuracies
-
-
-def _right(replies: Sequence[dict[str, Any]], names: Sequence[str]) -> float:
-    return [reply["label"] == name for reply, name in zip(replies, names, strict=True)].count(True) / len(names)
-
-
-def _last_reply(target: HetsynTarget, path: Path) -> dict[str, Any]:
-    _, chunks = cut(path, CHUNK_S)
-    session, body = f"float-{path.stem}", b""
-    for seq, chunk in enumerate(chunks):
-        body = exchange(target.address, target.request(session, seq, chunk, is_last=seq == len(chunks) - 1))
-    reply: dict[str, Any] = json.loads(body)
-    return reply
-
-
-def record_bytes(target: HetsynTarget, load: Load) -> int:
-    """Size of the record of a session in the middle of a recording."""
-    exchange(target.address, target.request("measured", 0, load.chunks[0], is_last=False))
-    connection = HTTPConnection(target.address.host, target.address.port)
-    connection.request("GET", "/sessions/measured/state")
-    size = len(connection.getresponse().read())
-    connection.close()
-    drop = target.drop("measured")
-    assert drop is not None
-    exchange(target.address, drop)
-    return size
-
-
 def _print(results: dict[str, Any]) -> None:
     console = Console(width=120)
     columns = [
@@ -236,15 +137,6 @@ def _print(results: dict[str, Any]) -> None:
     console.print(table)
     for name, value in results["added_ms"].items():
         console.print(f"{name}: {value:+.2f} ms", highlight=False)
-    for name, one in results["float16"].items():
-        console.print(
-            f"float16, {name}: {one['labels_that_differ']} of {one['recordings']} labels differ, right "
-            f"{one['right_float16']:.1%} (float32 {one['right_float32']:.1%}), a probability shifts by "
-            f"{one['median_shift']:.1e}, at most {one['largest_shift']:.1e}; a record has "
-            f"{one['record_bytes_float16']:,} bytes (float32 {one['record_bytes_float32']:,})",
-            highlight=False,
-            soft_wrap=True,
-        )
 
 
 def plot(results: dict[str, Any], path: Path) -> None:

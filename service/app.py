@@ -198,7 +198,7 @@ def build_server(
         # a store keeps such a session, whatever this process forgets
         retention.first_chunk_idle_s if store is None else inf,
     )
-    packing = Packing(float16=settings.store.dtype == "float16", max_chunk_steps=limits.max_chunk_steps)
+    packing = Packing(max_chunk_steps=limits.max_chunk_steps)
     uploads = Uploads(limits)
     admission = Admission(limits.max_waiting, uploads, limits.client_share, limits.queue_timeout_s)
     engine = Engine(limits.max_chunk_steps)

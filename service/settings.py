@@ -10,7 +10,6 @@ from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]
-StateDtype = Literal["float32", "float16"]
 FormsChoice = Literal["any", "default"]
 ModelControl = Literal["none", "explicit"]
 
@@ -140,16 +139,10 @@ class StoreSettings(_Checked):
         url: of the store, as ``service.store.url`` reads it; ``memory://`` keeps sessions in the process.
         timeout_s: time for one batch of requests to the store, and for waiting behind the batch before; a chunk that
             takes longer gets 503.
-        dtype: of the network's state in a record; ``float16`` takes half the room and rounds the state.
     """
 
     url: str = "memory://"
     timeout_s: float = 2.0
-    dtype: StateDtype = "float32"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_choice("dtype", self.dtype, get_args(StateDtype))
 
 
 @dataclass(frozen=True)

@@ -40,11 +40,6 @@ class ModelControl(StrEnum):
     explicit = "explicit"
 
 
-class StoreDtype(StrEnum):
-    float32 = "float32"
-    float16 = "float16"
-
-
 class LogLevel(StrEnum):
     debug = "debug"
     info = "info"

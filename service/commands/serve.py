@@ -16,7 +16,6 @@ from service.commands.option_values import (
     LogFormatName,
     LogLevel,
     ModelControl,
-    StoreDtype,
     check_origins,
     check_webhook,
 )
@@ -272,13 +271,7 @@ def serve_models(
             min=0.01, help="Time limit for a batch of store requests; after it, chunks get 503.", rich_help_panel=STORE
         ),
     ] = StoreSettings.timeout_s,
-    store_dtype: Annotated[
-        StoreDtype,
-        typer.Option(help="Type of the states in the store; float16 halves their size.", rich_help_panel=STORE),
-    ] = StoreDtype.float32,
-    store_half: Annotated[
-        bool, typer.Option("--store-half", help="The same as --store-dtype float16.", hidden=True)
-    ] = False,
+    store_dtype: Annotated[str | None, typer.Option(hidden=True)] = None,
     carry_keys: Annotated[
         Path | None,
         typer.Option(
@@ -302,6 +295,8 @@ def serve_models(
         raise typer.BadParameter(f"--max-upload-bytes {max_upload_bytes} is less than --max-body-bytes")
     if (grpc_tls_cert is None) is not (grpc_tls_key is None) or (grpc_tls_cert is not None and grpc_port is None):
         raise typer.BadParameter("--grpc-tls-cert and --grpc-tls-key go together, with --grpc-port: give all three")
+    if store_dtype is not None:
+        raise typer.BadParameter("leave --store-dtype out: stores keep states in full precision, as float32")
     if (tls_cert is None) is not (tls_key is None):
         raise typer.BadParameter("--tls-cert and --tls-key go together: give both")
     if keys is None and not insecure and not is_loopback(host):
@@ -352,7 +347,7 @@ def serve_models(
             sweep_interval_s=sweep_interval_s,
         ),
         batching=Batching(engine_threads=engine_threads, max_batch=max_batch, inline_s=inline_s),
-        store=StoreSettings(url=store, timeout_s=store_timeout_s, dtype="float16" if store_half else store_dtype.value),
+        store=StoreSettings(url=store, timeout_s=store_timeout_s),
         grpc=GrpcSettings(grpc_port, grpc_tls_cert, grpc_tls_key),
         access=AccessSettings(keys, insecure, tls_cert, tls_key),
     )

@@ -4,7 +4,7 @@
     0       4     magic "HSST"
     4       2     format version: 1; 2 for a session with utterances, which has two more sections
     6       1     status: 0 open, 1 ended, 2 dropped
-    7       1     flags: 1 float16 network, 2 audio, 4 spikes, 8 resampler, 16 values
+    7       1     flags: 2 audio, 4 spikes, 8 resampler, 16 values; 1 was a state in float16, which is not read
     8       8     bytes of the whole record
     16      32    model hash: SHA-256 of the manifest's content
     48      8+8   created, last used: float64, seconds since 1970
@@ -18,10 +18,7 @@
                   in format 2 from 144 on, and then its utterances and recent input (``utterance_sections``)
     end-32  32    SHA-256 of everything before it
 
-With float16 the network's row takes half the room. The decision's scores at the end of the row, one word or two, stay
-float32, because they add up over the session. If a value is too large for float16, the whole row stays float32. So does
-the row of somebody's own cell, which may count in its state: float16 has no whole numbers beyond 2048. No other module
-knows the layout of a record; ``sections`` checks what its sections contain.
+No other module knows the layout of a record; ``sections`` checks what its sections contain.
 """
 
 from __future__ import annotations
@@ -33,9 +30,6 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
-
-import numpy as np
-from numpy.typing import NDArray
 
 from service.contract.manifest import FormName, TensorDescription, content_hash
 from service.engine.stream import InputKind, StreamState
@@ -112,8 +106,6 @@ class _Layout:
         model_hash: SHA-256 of the manifest's content.
         names: model, version and form, as a record has them.
         words: float32 values of the network's row.
-        exact: values at the end of the row that are never rounded.
-        is_own: the network is one of ours, with hidden layers, whose state may be rounded.
         encoder: the encoder's state tensors, in order.
         longest: upper bound of the bytes of a record.
     """
@@ -121,8 +113,6 @@ class _Layout:
     model_hash: bytes
     names: bytes
     words: int
-    exact: int
-    is_own: bool
     encoder: tuple[TensorDescription, ...]
     longest: int
 
@@ -131,12 +121,10 @@ class Packing:
     """Packs sessions as records and unpacks records.
 
     Args:
-        float16: pack the network's state as float16; unpacking takes both.
         max_chunk_steps: of a chunk, which bounds the readout of an imported session's last reply.
     """
 
-    def __init__(self, *, float16: bool = False, max_chunk_steps: int = Limits.max_chunk_steps) -> None:
-        self.float16 = float16
+    def __init__(self, *, max_chunk_steps: int = Limits.max_chunk_steps) -> None:
         self._max_chunk_steps = max_chunk_steps
         self._layouts: WeakKeyDictionary[Model, dict[str, _Layout]] = WeakKeyDictionary()
 
@@ -153,10 +141,10 @@ class Packing:
         flags, rate_hz, target_hz, received, emitted = 0, 0, 0, 0, 0
         network = encoder = waiting = pending = b""
         if stream is not None:
-            network, is_float16 = self._packed_network(layout, stream.network, stream.step)
+            network = little(stream.network, "<f4") + STEPS.pack(stream.step)
             encoder = b"".join([little(stream.encoder[t.name], DTYPES[t.dtype]) for t in layout.encoder])
             pending = little(stream.pending, "<f4")
-            flags = (FLOAT16 if is_float16 else 0) | _FLAG_OF_KIND[stream.kind]
+            flags = _FLAG_OF_KIND[stream.kind]
             if stream.resampler is not None:
                 flags |= RESAMPLER
                 resampler = stream.resampler
@@ -247,7 +235,7 @@ class Packing:
             resampler = read_resampler(waiting, model.manifest, rate_hz, target_hz, received, emitted)
         elif waiting:
             raise StateMismatch("the session record has samples to resample, but no resampler")
-        row, network_steps = read_network(network, layout.words, layout.exact, is_float16=bool(flags & FLOAT16))
+        row, network_steps = read_network(network, layout.words)
         stream = StreamState(
             row,
             network_steps,
@@ -261,10 +249,6 @@ class Packing:
         if imported:
             check_imported_rates(stream)
         return Session(model, form, known, stream)
-
-    def as_stored(self, record: bytes, session: Session) -> Session:
-        """The session as a replica loads it from the record: rounded if float16, so that all continue from the same."""
-        return self.unpack(read(record), session.model) if self.float16 and session.stream else session
 
     def _layout(self, model: Model, form: FormName) -> _Layout:
         layouts = self._layouts.setdefault(model, {})
@@ -280,23 +264,10 @@ class Packing:
                 model_hash(model),
                 "\n".join((model.name, model.version, form)).encode(),
                 manifest.forms[form].words,
-                manifest.forms[form].score_words,
-                bool(manifest.hidden),
                 manifest.encoder.state if manifest.encoder else (),
                 longest,
             )
         return layout
-
-    def _packed_network(self, layout: _Layout, row: NDArray[np.float32], steps: int) -> tuple[bytes, bool]:
-        """The packed state of the network, and whether it is float16."""
-        packed_steps = STEPS.pack(steps)
-        if self.float16 and layout.is_own:
-            split = layout.words - layout.exact
-            with np.errstate(over="ignore"):
-                rounded = row[:split].astype("<f2")
-            if np.isfinite(rounded).all():
-                return b"".join((rounded.tobytes(), little(row[split:], "<f4"), packed_steps)), True
-        return little(row, "<f4") + packed_steps, False
 
 
 def model_hash(model: Model) -> bytes:
@@ -313,7 +284,7 @@ def read(content: bytes, session_id: str | None = None) -> Record:
 
     Raises:
         StateForeign: the bytes do not begin like a record.
-        StateFormat: the record has an older or a newer format.
+        StateFormat: the record has an older or a newer format, or a state in float16.
         StateTruncated: the record is cut off.
         StateCorrupt: the record is too long, or its checksum does not match.
         StateMismatch: the record is intact, but malformed or of another session.
@@ -337,6 +308,8 @@ def read(content: bytes, session_id: str | None = None) -> Record:
     if hashlib.sha256(memoryview(content)[:-CHECKSUM_BYTES]).digest() != content[-CHECKSUM_BYTES:]:
         raise StateCorrupt("the session record is damaged: its checksum does not match its content")
     head = _HEAD.unpack_from(content)
+    if head[3] & FLOAT16:
+        raise StateFormat("the session record has a state in float16, which is no longer read: begin another session")
     sizes = head[14:]
     if version == FORMAT_WITH_UTTERANCES:
         sizes += _MORE_SIZES.unpack_from(content, _HEAD.size)

@@ -75,14 +75,12 @@ def longest_state(manifest: Manifest, form: FormName) -> int:
     return size
 
 
-def read_network(content: memoryview, words: int, exact: int, *, is_float16: bool) -> tuple[NDArray[np.float32], int]:
+def read_network(content: memoryview, words: int) -> tuple[NDArray[np.float32], int]:
     """Unpack the state of the network.
 
     Args:
         content: the section.
         words: float32 values of the row.
-        exact: values at the end of the row that are never rounded.
-        is_float16: the others are float16.
 
     Returns:
         The row, float32 [words], and the steps that the network has done.
@@ -90,13 +88,10 @@ def read_network(content: memoryview, words: int, exact: int, *, is_float16: boo
     Raises:
         StateMismatch: the size is not the manifest's, a number is not finite or too large, or the steps are no count.
     """
-    split = words - exact if is_float16 else 0
-    expected = 2 * split + 4 * (words - split) + STEPS.size
+    expected = 4 * words + STEPS.size
     if len(content) != expected:
         raise StateMismatch(f"the session record has {len(content)} bytes of state, its model has {expected}")
-    row = np.empty(words, np.float32)
-    row[:split] = np.frombuffer(content, "<f2", split)
-    row[split:] = np.frombuffer(content, "<f4", words - split, 2 * split)
+    row = np.frombuffer(content, "<f4", words).astype(np.float32)  # a copy in aligned memory
     if not is_bounded(row):
         raise StateMismatch(f"the network's state in the session record has numbers that are {_NOT_BOUNDED}")
     (steps,) = STEPS.unpack_from(content, expected - STEPS.size)

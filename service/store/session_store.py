@@ -129,7 +129,7 @@ class SessionStore:
         change = Change(session_id, _revision(snapshot), new_revision(), record, record_keep_s)
         if not await self._change(change):
             return None
-        return Snapshot(change.revision, self._packing.as_stored(record, session))
+        return Snapshot(change.revision, session)
 
     async def delete(self, session_id: str, snapshot: Snapshot) -> bool:
         """Remove the session of a snapshot.

@@ -22,11 +22,7 @@ from service.engine.work import Outcome, Work
 from service.errors import ArtifactError
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
-from service.session.protocol import Answered, Known, Progress
-from service.session.session import Session
-from service.store.record import Packing, read
 from service.wire.chunk import AudioChunk, Chunk, spike_chunk
-from service.wire.schema import Reply
 
 FORMS: tuple[Form, ...] = ("exact", "bank")
 TAIL_STEPS = 7
@@ -155,25 +151,6 @@ def test_a_chunk_that_fills_no_step_answers_as_the_one_before(model: Model, form
     assert second.result.steps == 0
     assert np.array_equal(first.result.scores, second.result.scores)
     assert np.array_equal(first.result.probabilities, second.result.probabilities)
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_a_record_of_float16_keeps_both_words_of_the_score(model: Model, form: Form) -> None:
-    outcome, _ = through(model, form, [AudioChunk(sound(), 8000), None])
-    row = outcome.stream.network
-    assert row[-6:-3].any(), "the low words"
-    steps = outcome.stream.step
-    reply = Reply(
-        session="abc", model="words", version="1", form=form, seq=0, steps=steps, total_steps=steps, label="a",
-        labels=("a", "b", "c"), probabilities=(1.0, 0.0, 0.0), end=False,
-    )  # fmt: skip
-    known = Known(Progress(1, steps, False, Answered(0, b"d" * 16, reply.to_json())), 1.0, 1.0)
-    packing = Packing(float16=True)
-    back = packing.unpack(read(packing.pack("abc", Session(model, form, known, outcome.stream))), model).stream
-    assert back is not None
-    kept = back.network
-    assert not np.array_equal(kept, row)
-    assert np.array_equal(kept[-6:], row[-6:])
 
 
 def test_the_golden_file_is_what_the_graphs_give(models: Path, model: Model) -> None:

@@ -22,12 +22,11 @@ _GROUPS = {"limits": Limits, "retention": Retention, "batching": Batching}
 def make_settings(models: Path = UNUSED, **values: Any) -> Settings:
     """Settings by the names of their fields, whichever group they are in.
 
-    ``store`` is the URL, and ``store_timeout_s`` and ``store_dtype`` go with it.
+    ``store`` is the URL, and ``store_timeout_s`` goes with it.
     """
     store = {"url": values.pop("store", "memory://")}
-    for name in ("timeout_s", "dtype"):
-        if f"store_{name}" in values:
-            store[name] = values.pop(f"store_{name}")
+    if "store_timeout_s" in values:
+        store["timeout_s"] = values.pop("store_timeout_s")
     groups = {}
     for group, kind in _GROUPS.items():
         names = {field.name for field in fields(kind)}

@@ -26,7 +26,7 @@ GROUP_NAMES = {group.__name__ for group in GROUPS}
 
 def test_every_field_is_an_option_of_hetsyn_serve_with_the_same_default() -> None:
     options = {option.name: option for option in typer.main.get_command(serve).params}
-    spelled = {"url": "store", "timeout_s": "store_timeout_s", "dtype": "store_dtype"}
+    spelled = {"url": "store", "timeout_s": "store_timeout_s"}
     for group in GROUPS:
         for field in fields(group):
             if field.type not in GROUP_NAMES:
@@ -101,11 +101,6 @@ def test_a_device_is_one_of_three() -> None:
 def test_forms_are_any_or_the_default() -> None:
     with pytest.raises(ValueError, match="forms: 'bank' is not one of any, default"):
         Settings(models=Path("models"), forms="bank")  # type: ignore[arg-type]
-
-
-def test_a_state_is_kept_in_one_of_two_types() -> None:
-    with pytest.raises(ValueError, match="dtype: 'float64' is not one of float32, float16"):
-        StoreSettings(dtype="float64")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

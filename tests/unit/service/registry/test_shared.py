@@ -21,7 +21,6 @@ from service.errors import (
     StoreUnavailable,
 )
 from service.wire.chunk import AudioChunk
-from service.wire.schema import Reply
 from tests.support.cluster import Cluster, MakeCluster
 from tests.support.server import ServeDirect, shared_sessions
 from tests.support.signals import sound
@@ -45,15 +44,6 @@ async def test_sound_moves_between_replicas_in_the_middle_of_a_step(cluster: Clu
         end = n == len(pieces) - 1
         expected = await alone.send("a", n, chunk=piece, end=end)
         assert await replicas[n % 2].send("a", n, chunk=piece, end=end) == expected
-
-
-async def test_float16_answers_alike_wherever_a_chunk_goes(make_cluster: MakeCluster) -> None:
-    found: list[list[Reply]] = []
-    for count in (1, 2):
-        cluster = make_cluster(store_dtype="float16")
-        replicas = [cluster.replica() for _ in range(count)]
-        found.append([await replicas[n % count].send("a", n, seed=n) for n in range(6)])
-    assert found[0] == found[1]
 
 
 async def test_a_restart_loses_nothing_that_was_acknowledged(cluster: Cluster) -> None:

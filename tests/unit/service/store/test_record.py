@@ -29,12 +29,13 @@ from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.session.protocol import Answered, Known, Progress
 from service.session.session import Session
-from service.store.record import CHECKSUM_BYTES, Packing, model_hash, read, renamed
+from service.store.record import CHECKSUM_BYTES, FLOAT16, SPIKES, Packing, model_hash, read, renamed
 from service.wire.chunk import AudioChunk
 from service.wire.schema import Reply
 from tests.support.artifact import write_artifact
 from tests.support.fake_graph import OUTPUTS, SKIP, load_fake
 from tests.support.made_session import assert_same, made_session
+from tests.support.record_parts import Head, rewritten
 from tests.support.signals import sound
 
 REPLY = 3  # of a record's sections
@@ -55,22 +56,16 @@ def model(folder: Path) -> Model:
     return ModelCatalog(folder, load=load_fake).get("digits", "1")
 
 
-@pytest.mark.parametrize("float16", [False, True])
 @pytest.mark.parametrize("kind", ["audio", "spikes"])
 @pytest.mark.parametrize("end", [False, True])
-def test_a_session_comes_back_as_it_was(model: Model, kind: str, end: bool, float16: bool) -> None:
+def test_a_session_comes_back_as_it_was(model: Model, kind: str, end: bool) -> None:
     session = made_session(model, kind=kind, end=end)
-    packing = Packing(float16=float16)
+    packing = Packing()
     record = packing.pack("abc", session)
     found = read(record, "abc")
     assert (found.session, found.model, found.version, found.form) == ("abc", "digits", "1", "bank")
     back = packing.unpack(found, model)
-    if float16:
-        assert packing.pack("abc", back) == record  # rounded once, it stays so
-        assert_same(packing.as_stored(record, session), back)
-    else:
-        assert_same(back, session)
-        assert packing.as_stored(record, session) is session
+    assert_same(back, session)
 
 
 def test_a_session_goes_on_as_if_it_had_not_been_away(model: Model) -> None:
@@ -92,32 +87,10 @@ def test_a_dropped_session_stays_dropped(model: Model) -> None:
     assert_same(packing.unpack(read(packing.pack("abc", dropped)), model), dropped)
 
 
-def test_float16_is_smaller_keeps_the_decision_and_leaves_out_what_it_cannot_hold(model: Model) -> None:
-    session = made_session(model, kind="spikes")
-    stream = session.stream
-    assert stream is not None
-    exact, float16 = Packing(), Packing(float16=True)
-    assert len(float16.pack("abc", session)) == len(exact.pack("abc", session)) - 2 * OUTPUTS
-    back = float16.unpack(read(float16.pack("abc", session)), model).stream
-    assert back is not None
-    rounded, row = back.network, stream.network
-    np.testing.assert_allclose(rounded, row, rtol=1e-3)
-    np.testing.assert_array_equal(rounded[OUTPUTS:], row[OUTPUTS:])
-    large = stream._replace(network=np.array([1e6] * OUTPUTS + [6] * OUTPUTS, np.float32))
-    back = exact.unpack(read(float16.pack("abc", session._replace(stream=large))), model).stream
-    assert back is not None
-    np.testing.assert_array_equal(back.network, large.network)
-
-
-def test_float16_does_not_round_the_state_of_somebody_s_own_cell(tmp_path: Path) -> None:
-    write_artifact(tmp_path, "cell", takes="values", change={"hidden": []})
-    model = ModelCatalog(tmp_path, load=load_fake).get("cell")
-    session = made_session(model, kind="values")
-    counts = np.array(session.open_stream.network, np.float32)
-    counts[:OUTPUTS] = 2049.0  # float16 has 2048 and 2050
-    counting = session._replace(stream=session.open_stream._replace(network=counts))
-    back = Packing().unpack(read(Packing(float16=True).pack("abc", counting)), model).open_stream
-    np.testing.assert_array_equal(back.network, counts)
+def test_a_state_in_float16_is_an_old_format(model: Model) -> None:
+    record = Packing().pack("abc", made_session(model, kind="spikes"))
+    with pytest.raises(StateFormat, match="float16, which is no longer read"):
+        read(rewritten(record, {Head.flags: SPIKES | FLOAT16}))
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
