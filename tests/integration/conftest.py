@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.support.gate import Gate
-from tests.support.http_server import HttpServer, ServeHttp
+from tests.support.in_process import HttpServer, ServeHttp
 
 
 @pytest.fixture

@@ -23,8 +23,8 @@ from tests.support.fake_graph import load_fake
 from tests.support.gate import Gate
 from tests.support.keyed import add_key, keyed_server
 from tests.support.open_inference import live_server
-from tests.support.running_server import running
 from tests.support.server_process import free_port
+from tests.support.socket_server import running
 from tests.support.tls_relay import relayed_with_tls
 from tests.support.tools import NO_TRITONCLIENT
 

@@ -34,8 +34,8 @@ from tests.support.artifact import write_artifact
 from tests.support.certificate import write_certificate
 from tests.support.fake_graph import load_fake
 from tests.support.keyed import add_key, keyed_server
-from tests.support.running_server import running
 from tests.support.signals import sound
+from tests.support.socket_server import running
 from tests.support.tls_relay import relayed_with_tls
 
 KEY, HEADERS = "secret-3", {"X-Tenant": "ward 7"}

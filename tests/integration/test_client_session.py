@@ -13,7 +13,7 @@ import pytest
 from hetsyn_client.client import StreamingClient
 from hetsyn_client.errors import ServiceProblem
 from tests.support.paths import MODELS, RECORDINGS, ROOT
-from tests.support.running_server import running
+from tests.support.socket_server import running
 
 
 @pytest.fixture(scope="module")

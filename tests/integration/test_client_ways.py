@@ -26,8 +26,8 @@ from hetsyn_client import (
 from hetsyn_client.session_steps import TransportName
 from tests.support.fake_graph import CHANNELS, TAIL
 from tests.support.relay import relayed
-from tests.support.running_server import each_store, keeps, serving_fakes
 from tests.support.signals import sound, spikes
+from tests.support.socket_server import each_store, keeps, serving_fakes
 
 RATE_HZ = 8000
 CHUNKS = np.split(sound(4000), [300, 1100, 1101, 2000, 2600, 3900])

@@ -13,7 +13,7 @@ from service.api.connection import Connection
 from tests.support.artifact import write_artifact
 from tests.support.gate import Gate
 from tests.support.http_calls import metric
-from tests.support.listening import LATER_S, LIVE, NEVER_S, SOON_S, chunk, listening, response
+from tests.support.socket_server import LATER_S, LIVE, NEVER_S, SOON_S, chunk, listening, response
 
 
 @pytest.mark.parametrize(

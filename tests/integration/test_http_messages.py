@@ -12,7 +12,7 @@ import pytest
 from service.api.connection import MOST_PIPELINED, MOST_PIPELINED_FIELDS, Connection
 from service.api.refusals import MOST_FIELDS, MOST_HEADER_BYTES, MOST_URL_BYTES
 from tests.support.gate import Gate
-from tests.support.listening import LIVE, NEVER_S, chunk, listening, response
+from tests.support.socket_server import LIVE, NEVER_S, chunk, listening, response
 
 CHUNKED = b"POST /infer HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
 

@@ -29,7 +29,7 @@ from service.models.folder import named_artifact
 from tests.support.leaky_values import write_leaky
 from tests.support.microphone import RATE_HZ, spoken
 from tests.support.paths import MODELS, RECORDINGS
-from tests.support.running_server import running
+from tests.support.socket_server import running
 
 WORDS = ("three", "seven", "zero")
 

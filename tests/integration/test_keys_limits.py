@@ -25,8 +25,8 @@ from tests.support.json_input import events
 from tests.support.keyed import add_key, bearer, keyed_server
 from tests.support.memory_store import MemoryStore
 from tests.support.open_inference import Live
-from tests.support.running_server import keeps
 from tests.support.signals import sound
+from tests.support.socket_server import keeps
 
 pytest.importorskip("tritonclient.grpc", reason="no tritonclient: pip install -e '.[test]' in the checkout of hetsyn")
 

@@ -26,7 +26,7 @@ from tests.support.keyed import add_key, bearer, keyed_server
 from tests.support.memory_store import MemoryStore
 from tests.support.open_inference import Live, inputs, live_server
 from tests.support.product import make_settings
-from tests.support.running_server import serving
+from tests.support.socket_server import serving
 
 pytest.importorskip("tritonclient.grpc", reason="no tritonclient: pip install -e '.[test]' in the checkout of hetsyn")
 

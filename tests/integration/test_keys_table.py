@@ -26,7 +26,7 @@ from tests.support.json_input import events
 from tests.support.keyed import add_key, bearer, keyed_server
 from tests.support.memory_store import MemoryStore
 from tests.support.open_inference import Live
-from tests.support.running_server import keeps
+from tests.support.socket_server import keeps
 
 VALUES = {"session_id": "s", "name": "digits", "version": "1", "path:path": "app.js"}
 INSTALL = "pip install -e '.[test]' in the checkout of hetsyn"
@@ -334,7 +334,7 @@ def test_a_carried_session_is_of_the_key_that_opened_it(tmp_path: Path) -> None:
     from tests.support.artifact import write_artifact
     from tests.support.fake_graph import load_fake
     from tests.support.product import make_settings
-    from tests.support.running_server import serving
+    from tests.support.socket_server import serving
 
     path, models = tmp_path / "keys.json", tmp_path / "models"
     models.mkdir()

@@ -24,8 +24,8 @@ from tests.support.json_input import events
 from tests.support.memory_store import MemoryStore
 from tests.support.product import make_settings
 from tests.support.prometheus import ALERTS, Prometheus, dashboard, queries, scraping
-from tests.support.running_server import serving
 from tests.support.signals import sound
+from tests.support.socket_server import serving
 
 PATIENCE_S = 120.0
 _names = re.compile(r"\bhetsyn_[a-z_]+").findall

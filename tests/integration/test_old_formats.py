@@ -15,7 +15,7 @@ from service.store.base import Stored
 from tests.support.failing_store import FailingStore
 from tests.support.gate import Gate
 from tests.support.http_calls import is_problem, metric, ok, put_state
-from tests.support.http_server import ServeHttp
+from tests.support.in_process import ServeHttp
 from tests.support.json_input import events
 from tests.support.store_record import overwrite
 

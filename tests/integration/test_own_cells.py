@@ -19,7 +19,7 @@ from service.app import create_app
 from service.models.catalog import ModelCatalog
 from service.runtime.onnx import Array
 from tests.support.product import make_settings
-from tests.support.running_server import serving
+from tests.support.socket_server import serving
 
 torch = pytest.importorskip("torch", reason="cells are torch modules: pip install torch")
 pytest.importorskip("onnxscript", reason="torch exports ONNX with onnxscript: pip install onnxscript")

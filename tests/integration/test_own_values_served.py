@@ -19,7 +19,7 @@ from service.models.catalog import ModelCatalog
 from service.runtime.onnx import Array
 from tests.support.grey_network import CHANNELS, LABELS, TOLERANCE, expected, write_grey
 from tests.support.product import make_settings
-from tests.support.running_server import serving
+from tests.support.socket_server import serving
 from tests.support.value_streams import answers_in_chunks
 
 STEPS = 60

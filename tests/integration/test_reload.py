@@ -14,7 +14,7 @@ from tests.support.artifact import write_artifact
 from tests.support.artifact_file import rewrite
 from tests.support.gate import Gate
 from tests.support.http_calls import ok
-from tests.support.http_server import ServeHttp
+from tests.support.in_process import ServeHttp
 from tests.support.json_input import Json, events
 from tests.support.product import make_settings
 

@@ -19,7 +19,7 @@ from service.models.catalog import ModelCatalog
 from service.runtime.onnx import Array, load_graph
 from tests.support.paths import RECORDINGS
 from tests.support.product import make_settings
-from tests.support.running_server import serving
+from tests.support.socket_server import serving
 
 pytestmark = pytest.mark.process
 

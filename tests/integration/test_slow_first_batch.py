@@ -26,11 +26,11 @@ from service.wire.chunk import AudioChunk, spike_chunk
 from tests.support.artifact import write_artifact
 from tests.support.fake_graph import CHANNELS, RATE_HZ, STEP_SAMPLES
 from tests.support.gate import Gate
-from tests.support.listening import Listening, listening, response
 from tests.support.live import BINARY, opened, sent
 from tests.support.many import hub, spikes_frame
 from tests.support.metered_graphs import MeteredGraphs, Run
 from tests.support.signals import sound
+from tests.support.socket_server import Listening, listening, response
 
 STEPS, STREAMS = 25, 4
 INLINE_S = 10e-3

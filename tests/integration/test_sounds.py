@@ -25,7 +25,7 @@ from tests.support.fake_graph import load_fake
 from tests.support.memory_store import MemoryStore
 from tests.support.product import make_settings
 from tests.support.relay import relayed
-from tests.support.running_server import each_store, keeps, serving
+from tests.support.socket_server import each_store, keeps, serving
 from tests.support.sounds import FORMATS, encoding_of, frames, read_back, sound_file
 
 RATE_HZ = 8_000

@@ -23,12 +23,11 @@ from tests.support.fake_graph import CHANNELS, HIDDEN, TAIL, load_fake
 from tests.support.gate import Gate
 from tests.support.http_calls import is_problem
 from tests.support.json_input import audio, events
-from tests.support.listening import listening
 from tests.support.live import EVENTS, NOTHING, opened, said
 from tests.support.memory_store import MemoryStore
 from tests.support.product import make_settings
-from tests.support.running_server import each_store, keeps, serving
 from tests.support.signals import sound, spikes, words
+from tests.support.socket_server import each_store, keeps, listening, serving
 
 RATE_HZ = 16_000
 SOUND = sound(9_000)

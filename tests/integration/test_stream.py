@@ -18,10 +18,10 @@ from hetsyn_client.values import pack_values
 from tests.support.artifact import write_artifact
 from tests.support.fake_graph import CHANNELS
 from tests.support.gate import Gate
-from tests.support.listening import SOON_S, Listening, listening, response
 from tests.support.live import BINARY, EVENTS, NOTHING, TEXT, handshake, opened, said, sent
 from tests.support.memory_store import MemoryStore
 from tests.support.signals import sound, spikes
+from tests.support.socket_server import SOON_S, Listening, listening, response
 
 
 @asynccontextmanager

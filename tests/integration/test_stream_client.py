@@ -27,8 +27,8 @@ from hetsyn_client import (
 )
 from tests.support.fake_graph import CHANNELS
 from tests.support.relay import relayed
-from tests.support.running_server import each_store, keeps, serving_fakes
 from tests.support.signals import sound, spikes
+from tests.support.socket_server import each_store, keeps, serving_fakes
 
 CHUNKS = np.split(sound(4000), [300, 1100, 1101, 2000, 2600, 3900])
 # of the handshake, its answer, chunks and results: a whole session takes about so many

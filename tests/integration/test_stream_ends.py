@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from tests.support.gate import Gate
-from tests.support.listening import Listening, listening, response
 from tests.support.live import CLOSE, EVENTS, NOTHING, PING, handshake, opened, said
 from tests.support.many import hub, silence
+from tests.support.socket_server import Listening, listening, response
 
 
 async def test_a_client_that_sends_no_more_gets_the_answers_to_what_has_come(models: Path, gate: Gate) -> None:

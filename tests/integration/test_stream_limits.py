@@ -15,8 +15,8 @@ from hetsyn_client.events import pack_events
 from service.api import web_socket
 from tests.support.artifact import write_artifact
 from tests.support.gate import Gate
-from tests.support.listening import LATER_S, SOON_S, listening, response
 from tests.support.live import BINARY, CLOSE, EVENTS, NOTHING, PING, Socket, handshake, opened, sent
+from tests.support.socket_server import LATER_S, SOON_S, listening, response
 
 
 async def test_a_stream_is_not_read_while_it_has_enough(models: Path, gate: Gate) -> None:

@@ -12,7 +12,6 @@ import pytest
 from hetsyn_client.events import pack_events
 from service.api import web_socket
 from tests.support.gate import Gate
-from tests.support.listening import LIVE, SOON_S, listening, response
 from tests.support.live import (
     BINARY,
     CONT,
@@ -27,6 +26,7 @@ from tests.support.live import (
     said,
     sent,
 )
+from tests.support.socket_server import LIVE, SOON_S, listening, response
 
 REFUSED = [
     ("encoding=mp3", 415, "unsupported-input"),

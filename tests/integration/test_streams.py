@@ -29,12 +29,12 @@ from service.errors import Overloaded
 from tests.support.artifact import write_artifact
 from tests.support.fake_graph import CHANNELS, LABELS
 from tests.support.gate import Gate
-from tests.support.listening import LATER_S, SOON_S, listening
 from tests.support.live import BINARY, Socket, opened, said, sent
 from tests.support.live import EVENTS as EVENTS_OF_ONE
 from tests.support.many import EVENTS, Hub, hub, silence, spikes_frame
 from tests.support.memory_store import MemoryStore
 from tests.support.signals import sound, spikes
+from tests.support.socket_server import LATER_S, SOON_S, listening
 
 EVENTS_TYPE = {"Content-Type": "application/vnd.hetsyn.events"}
 

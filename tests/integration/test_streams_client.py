@@ -22,8 +22,8 @@ from tests.support.fake_graph import CHANNELS, LABELS, load_fake
 from tests.support.memory_store import MemoryStore
 from tests.support.product import make_settings
 from tests.support.relay import relayed
-from tests.support.running_server import each_store, keeps, serving
 from tests.support.signals import sound, spikes
+from tests.support.socket_server import each_store, keeps, serving
 
 SESSIONS, CHUNKS = 3, 4
 INPUTS = [np.split(sound(2400, seed), [300 + 100 * seed, 1101, 2000]) for seed in range(SESSIONS)]

@@ -9,10 +9,10 @@ import pytest
 from hetsyn_client.columns import APPLIED, CHUNKS, HEAD, SESSIONS
 from hetsyn_client.events import pack_events
 from tests.support.gate import Gate
-from tests.support.listening import listening, response
 from tests.support.live import BINARY, TEXT, by_length, handshake, opened, sent
 from tests.support.live import EVENTS as EVENTS_OF_ONE
 from tests.support.many import EVENTS, LINE, hub, silence
+from tests.support.socket_server import listening, response
 
 GOOD = silence([0, 1], 1)
 

@@ -23,8 +23,8 @@ from tests.support.fake_graph import load_fake
 from tests.support.memory_store import MemoryStore
 from tests.support.product import make_settings
 from tests.support.relay import relayed
-from tests.support.running_server import each_store, keeps, serving
 from tests.support.signals import words
+from tests.support.socket_server import each_store, keeps, serving
 
 ENDPOINTING = {"threshold": 10.0, "silence_s": 0.15, "preroll_s": 0.1, "no_speech_s": 0.6}
 RATE_HZ = 16_000

@@ -22,7 +22,7 @@ from tests.support.artifact import write_artifact
 from tests.support.fake_graph import CHANNELS, TAIL, load_fake
 from tests.support.leaky_values import TOLERANCE, expected, write_leaky
 from tests.support.product import make_settings
-from tests.support.running_server import running, serving
+from tests.support.socket_server import running, serving
 from tests.support.value_streams import answers_in_chunks
 
 STEPS = 60

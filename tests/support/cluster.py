@@ -13,8 +13,8 @@ from tests.support.clock import Clock
 from tests.support.failing_store import FailingStore
 from tests.support.fake_graph import load_fake
 from tests.support.gate import Gate
+from tests.support.in_process import DirectServer
 from tests.support.memory_store import MemoryStore
-from tests.support.server import DirectServer
 
 LIMITS: dict[str, Any] = {
     "session_idle_s": 60,

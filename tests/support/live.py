@@ -11,7 +11,7 @@ from websockets.frames import Frame, Opcode
 
 from hetsyn_client.events import pack_events
 from tests.support.described import check_described
-from tests.support.listening import Listening
+from tests.support.socket_server import Listening
 
 TEXT, BINARY, CONT, PING, CLOSE = Opcode.TEXT, Opcode.BINARY, Opcode.CONT, Opcode.PING, Opcode.CLOSE
 KEY = "AAAAAAAAAAAAAAAAAAAAAA=="

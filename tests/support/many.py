@@ -21,8 +21,8 @@ from hetsyn_client.columns import (
 )
 from service.runtime.onnx import Array
 from tests.support.described import check_described
-from tests.support.listening import Listening
 from tests.support.live import BINARY, PING, Socket, sent
+from tests.support.socket_server import Listening
 
 Numbers = int | Sequence[int]
 LINE = "GET /streams?{} HTTP/1.1"

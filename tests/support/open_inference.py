@@ -21,7 +21,7 @@ from tests.support.artifact import write_artifact
 from tests.support.fake_graph import load_fake
 from tests.support.json_input import Json
 from tests.support.product import make_settings
-from tests.support.running_server import serving
+from tests.support.socket_server import serving
 
 
 class HasUrl(Protocol):

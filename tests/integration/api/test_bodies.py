@@ -18,7 +18,7 @@ from service.wire.encodings import SoundLimit
 from service.wire.schema import InferRequest
 from tests.support.gate import Gate
 from tests.support.http_calls import is_problem, metric, ok
-from tests.support.http_server import HttpServer, ServeHttp
+from tests.support.in_process import HttpServer, ServeHttp
 from tests.support.json_input import Json, audio, events
 from tests.support.signals import sound
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.http_server import ServeHttp
+from tests.support.in_process import ServeHttp
 from tests.support.json_input import events
 
 OURS, OTHER = "https://a.example:8443", "https://b.example"

@@ -14,7 +14,7 @@ from tests.support.artifact import Takes, write_artifact
 from tests.support.artifact_file import rewrite
 from tests.support.fake_graph import CHANNELS
 from tests.support.http_calls import is_problem
-from tests.support.http_server import ServeHttp
+from tests.support.in_process import ServeHttp
 
 STEPS = (9, 4)
 

@@ -11,7 +11,7 @@ from service.errors import ArtifactError, HetsynError, RuntimeUnavailable
 from tests.support.failing_store import FailingStore
 from tests.support.gate import Gate
 from tests.support.http_calls import is_problem, metric, ok
-from tests.support.http_server import HttpServer, ServeHttp
+from tests.support.in_process import HttpServer, ServeHttp
 from tests.support.json_input import events
 
 

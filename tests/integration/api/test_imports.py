@@ -19,7 +19,7 @@ from tests.support.artifact import write_artifact
 from tests.support.fake_graph import OUTPUTS
 from tests.support.gate import Gate
 from tests.support.http_calls import is_problem, metric, ok, put_state
-from tests.support.http_server import HttpServer, ServeHttp
+from tests.support.in_process import HttpServer, ServeHttp
 from tests.support.json_input import audio, events
 from tests.support.overflowing_graph import load_overflowing
 from tests.support.record_parts import Section, rewritten, sections

@@ -16,7 +16,7 @@ from service.models.catalog import ModelCatalog
 from tests.support.artifact import write_artifact
 from tests.support.fake_graph import LABELS, TAIL
 from tests.support.http_calls import is_problem, ok
-from tests.support.http_server import HttpServer, ServeHttp
+from tests.support.in_process import HttpServer, ServeHttp
 from tests.support.json_input import audio, dense, events
 from tests.support.product import make_app
 from tests.support.signals import sound, spikes

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from service.runtime.onnx import operator_status
 from tests.support.failing_store import FailingStore
 from tests.support.http_calls import metric, ok
-from tests.support.http_server import ServeHttp
+from tests.support.in_process import ServeHttp
 from tests.support.json_input import events
 from tests.support.paths import ROOT
 

@@ -16,7 +16,7 @@ from service.runtime.operators import MODE
 from service.wire.decode import decode_json
 from tests.support.artifact import Takes, write_artifact
 from tests.support.http_calls import is_problem, ok
-from tests.support.http_server import ServeHttp
+from tests.support.in_process import ServeHttp
 from tests.support.json_input import audio, events
 from tests.support.signals import sound
 

@@ -13,7 +13,7 @@ from hetsyn_client.events import MEDIA_TYPE as EVENTS_TYPE
 from hetsyn_client.events import pack_events
 from tests.support.fake_graph import CHANNELS
 from tests.support.http_calls import both_go_on, is_problem, ok
-from tests.support.http_server import HttpServer, ServeHttp
+from tests.support.in_process import HttpServer, ServeHttp
 from tests.support.json_input import Json, audio, dense, events
 from tests.support.signals import sound
 from tests.support.wav import wav

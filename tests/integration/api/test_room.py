@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from tests.support.http_calls import is_problem, metric, ok, put_state
-from tests.support.http_server import HttpServer, ServeHttp
+from tests.support.in_process import HttpServer, ServeHttp
 from tests.support.json_input import events
 
 

@@ -12,7 +12,7 @@ from tests.support.artifact import write_artifact
 from tests.support.clock import Clock
 from tests.support.failing_store import FailingStore
 from tests.support.http_calls import is_problem, ok, put_state
-from tests.support.http_server import HttpServer, ServeHttp
+from tests.support.in_process import HttpServer, ServeHttp
 from tests.support.json_input import audio, events
 from tests.support.memory_store import MemoryStore
 from tests.support.signals import sound

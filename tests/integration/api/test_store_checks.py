@@ -15,7 +15,7 @@ from service.store.redis import RedisStore
 from tests.support.clock import Clock
 from tests.support.gate import Gate
 from tests.support.http_calls import is_problem, metric, ok
-from tests.support.http_server import HttpServer
+from tests.support.in_process import HttpServer
 from tests.support.json_input import Json, events
 from tests.support.small_disk import fill, small_disk
 from tests.support.tools import require_valkey

@@ -15,11 +15,11 @@ import pytest
 from service.observe.otel import OtelTracer, open_tracer
 from tests.support.failing_store import FailingStore
 from tests.support.gate import Gate
-from tests.support.http_server import ServeHttp
+from tests.support.in_process import ServeHttp
 from tests.support.json_input import events
-from tests.support.listening import listening
 from tests.support.live import NOTHING, opened
 from tests.support.many import hub, silence
+from tests.support.socket_server import listening
 from tests.support.tools import NO_OTEL
 
 HAS_OTEL = find_spec("opentelemetry.sdk") is not None if find_spec("opentelemetry") else False

@@ -18,7 +18,7 @@ from service.runtime.onnx import Array
 from tests.support.artifact import Takes, write_artifact
 from tests.support.fake_graph import CHANNELS, ROW, TAIL
 from tests.support.http_calls import is_problem, ok, put_state
-from tests.support.http_server import ServeHttp
+from tests.support.in_process import ServeHttp
 from tests.support.json_input import audio, events
 from tests.support.signals import sound
 

@@ -15,7 +15,7 @@ import pytest
 from service.open_inference.json_body import MAX_JSON_BYTES
 from tests.support.artifact import write_artifact
 from tests.support.fake_graph import CHANNELS, LABELS
-from tests.support.http_server import HttpServer, ServeHttp
+from tests.support.in_process import HttpServer, ServeHttp
 from tests.support.signals import sound
 
 URL = "/v2/models/digits/infer"

@@ -9,7 +9,7 @@ import pytest
 
 from service.models.catalog import ModelCatalog
 from tests.support.gate import Gate
-from tests.support.server import DirectServer, ServeDirect
+from tests.support.in_process import DirectServer, ServeDirect
 
 
 @pytest.fixture

@@ -41,8 +41,8 @@ from tests.support.artifact import Takes, write_artifact
 from tests.support.fake_graph import LABELS, OUTPUTS, TAIL, load_fake
 from tests.support.keyed import add_key
 from tests.support.product import make_app
-from tests.support.running_server import serving
 from tests.support.signals import sound
+from tests.support.socket_server import serving
 from tests.support.wav import wav
 
 

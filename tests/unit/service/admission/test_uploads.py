@@ -12,7 +12,7 @@ from service.admission.body import read_body
 from service.admission.uploads import Upload, Uploads
 from service.errors import Overloaded, ShuttingDown, TooSlow
 from service.settings import Limits
-from tests.support.server import ServeDirect
+from tests.support.in_process import ServeDirect
 
 
 def make_uploads(max_bytes: int, timeout_s: float, **limits: Any) -> Uploads:

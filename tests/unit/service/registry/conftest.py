@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.cluster import Cluster, MakeCluster
-from tests.support.server import DirectServer, ServeDirect
+from tests.support.in_process import DirectServer, ServeDirect
 
 
 @pytest.fixture

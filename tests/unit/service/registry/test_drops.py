@@ -7,7 +7,7 @@ import asyncio
 from service.errors import HetsynError, NotFound
 from service.observe.drops import Drop
 from tests.support.cluster import MakeCluster
-from tests.support.server import DirectServer, ServeDirect, shared_sessions
+from tests.support.in_process import DirectServer, ServeDirect, shared_sessions
 
 
 def drops_of(server: DirectServer) -> list[Drop]:

@@ -13,8 +13,8 @@ from service.errors import (
     SessionGone,
 )
 from tests.support.clock import Clock
+from tests.support.in_process import DirectServer, ServeDirect
 from tests.support.memory_store import MemoryStore
-from tests.support.server import DirectServer, ServeDirect
 
 
 async def test_an_idle_session_is_dropped_and_remembered_as_expired(server: DirectServer) -> None:

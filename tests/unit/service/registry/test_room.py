@@ -18,7 +18,7 @@ from tests.support.artifact import write_artifact
 from tests.support.clock import Clock
 from tests.support.fake_graph import load_fake
 from tests.support.gate import Gate
-from tests.support.server import DirectServer, ServeDirect
+from tests.support.in_process import DirectServer, ServeDirect
 
 ONE, OTHER = "192.0.2.1", "192.0.2.2"
 

@@ -23,9 +23,9 @@ from service.wire.columns import DecodedFrame, EventFrame, decoder_of
 from service.wire.schema import Envelope, Reply
 from tests.support.artifact import reject, write_artifact
 from tests.support.gate import Gate
+from tests.support.in_process import DirectServer
 from tests.support.infer_request import infer_request
 from tests.support.made_session import assert_same
-from tests.support.server import DirectServer
 from tests.support.signals import sound, spikes
 
 NAMED = Envelope(model="digits", version="1", form="bank")

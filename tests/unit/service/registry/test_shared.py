@@ -22,7 +22,7 @@ from service.errors import (
 )
 from service.wire.chunk import AudioChunk
 from tests.support.cluster import Cluster, MakeCluster
-from tests.support.server import ServeDirect, shared_sessions
+from tests.support.in_process import ServeDirect, shared_sessions
 from tests.support.signals import sound
 
 

@@ -12,7 +12,7 @@ from service.errors import (
     SessionGone,
 )
 from tests.support.cluster import Cluster, MakeCluster
-from tests.support.server import shared_sessions
+from tests.support.in_process import shared_sessions
 
 
 async def test_time_is_judged_by_the_record_and_alike_everywhere(cluster: Cluster) -> None:

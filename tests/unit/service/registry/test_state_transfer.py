@@ -12,7 +12,7 @@ from service.errors import (
     StoreUnavailable,
 )
 from tests.support.cluster import Cluster
-from tests.support.server import ServeDirect
+from tests.support.in_process import ServeDirect
 
 
 async def test_a_session_moves_as_bytes(cluster: Cluster, serve: ServeDirect) -> None:

@@ -21,8 +21,8 @@ from tests.support.artifact import write_artifact
 from tests.support.artifact_file import rewrite
 from tests.support.fake_graph import load_fake
 from tests.support.gate import Gate
+from tests.support.in_process import ServeDirect
 from tests.support.memory_store import MemoryStore
-from tests.support.server import ServeDirect
 from tests.support.smoke_tested import smoke_tested
 
 

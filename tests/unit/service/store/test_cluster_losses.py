@@ -10,7 +10,7 @@ import pytest
 from service.errors import HetsynError, NotFound, OutOfOrder, StoreUnavailable
 from service.wire.schema import Reply
 from tests.support.cluster_sessions import ClusterSessions
-from tests.support.server import DirectServer, ServeDirect
+from tests.support.in_process import DirectServer, ServeDirect
 from tests.support.valkey import ValkeyServer
 
 WITHIN_S = 20.0

@@ -7,7 +7,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from service.store.redis import RedisStore
-from tests.support.server import ServeDirect
+from tests.support.in_process import ServeDirect
 from tests.support.store_relay import Relay
 
 T = TypeVar("T")
