@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.contenders import ours_target, shd_load, speech_target
-from benchmarks.load import Figures, closed_loop, missing_answer
+from benchmarks.load import SMOKE_CONCURRENCIES, SMOKE_RUN, Figures, closed_loop, missing_answer
 from benchmarks.revisions import has_operator, models_of
 from hetsyn_client.loadtest.load import Load, recorded
 from hetsyn_client.loadtest.run import RunSettings
@@ -151,7 +151,7 @@ def workloads() -> list[Workload]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--against", type=Path, required=True, help="folder of the other checkout, with its .venv")
+    parser.add_argument("--against", type=Path, help="folder of the other checkout, with its .venv")
     parser.add_argument(
         "--models", metavar="FOLDER|REVISION", help="whose models both serve (otherwise each those of its checkout)"
     )
@@ -165,8 +165,13 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     rounds, seconds, patience_s = arguments.rounds, arguments.seconds, arguments.patience
     if arguments.quick:
         rounds, seconds, patience_s = 1, 0.5, 0.0
-    checkouts = {"this": Checkout(ROOT, Path(sys.executable)).checked(), "other": Checkout.at(arguments.against)}
-    settings = RunSettings(duration_s=seconds, warmup_s=0.4)
+    this = Checkout(ROOT, Path(sys.executable)).checked()
+    if arguments.against is None and not arguments.smoke:
+        raise SystemExit("give the other checkout: --against FOLDER")
+    checkouts = {"this": this, "other": this if arguments.against is None else Checkout.at(arguments.against)}
+    settings, concurrencies = RunSettings(duration_s=seconds, warmup_s=0.4), CONCURRENCIES
+    if arguments.smoke:
+        settings, concurrencies = SMOKE_RUN, SMOKE_CONCURRENCIES
     console = Console(stderr=True, highlight=False)
     taken: list[Round] = []
     began_s = time.monotonic()
@@ -180,12 +185,12 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
                 break
             console.print(f"round {index + 1} of {rounds}")
             order = SIDES if index % 2 == 0 else SIDES[::-1]
-            taken.append(_measure(checkouts, order, settings, patience_s, folder, models))
+            taken.append(_measure(checkouts, order, concurrencies, settings, patience_s, folder, models))
     results = summary(taken)
     results["checkouts"] = {side: checkout.described() for side, checkout in checkouts.items()}
     results["settings"] = {
         "rounds": len(taken),
-        "seconds": seconds,
+        "seconds": settings.duration_s,
         "cores": os.cpu_count(),
         "models": arguments.models,
     }
@@ -198,6 +203,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 def _measure(
     checkouts: dict[str, Checkout],
     order: Sequence[str],
+    concurrencies: Sequence[int],
     settings: RunSettings,
     patience_s: float,
     folder: Path,
@@ -218,7 +224,7 @@ def _measure(
             for side in order
         }
         for workload in loads:
-            for concurrency in CONCURRENCIES:
+            for concurrency in concurrencies:
                 case = figures.setdefault(f"{workload.name}, concurrency {concurrency}", {})
                 for side in order:
                     server, address = servers[side]

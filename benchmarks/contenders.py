@@ -5,12 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import subprocess
 import sys
 import tempfile
-import venv
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -38,10 +36,6 @@ HERE = (sys.executable, "-m")
 ENVIRONMENT = {"PYTHONPATH": str(ROOT), "ORT_DISABLE_TELEMETRY": "1"}
 # a step without a spike, which ends a session that a load left open
 SILENCE = pack_events(1, [], [])
-
-
-class PeersMissing(Exception):
-    """The peers could not be installed. The message is pip's."""
 
 
 @dataclass(frozen=True)
@@ -244,21 +238,3 @@ def speech_target(address: Address, load: Load) -> HetsynTarget:
 def newest_speech() -> Artifact:
     """The shipped speech model."""
     return Artifact.open(max((path for path in SPEECH.iterdir() if path.is_dir()), key=lambda path: int(path.name)))
-
-
-def make_peers_python(folder: Path) -> Path:
-    """Make an environment with the peers. The path of its Python.
-
-    Raises:
-        PeersMissing: they could not be installed.
-    """
-    venv.create(folder, with_pip=True)
-    python = folder / "bin/python"
-    command: Sequence[str] = (
-        *(str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
-        *("-r", str(REQUIREMENTS)),
-    )
-    process = subprocess.run(command, capture_output=True, text=True, check=False)
-    if process.returncode:
-        raise PeersMissing(process.stderr.strip().rpartition("\n")[2])
-    return python

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.contenders import serve_speech
-from benchmarks.load import Figures, closed_loop
+from benchmarks.load import SMOKE_CONCURRENCIES, SMOKE_RUN, Figures, closed_loop
 from benchmarks.plots import plain, pyplot, save
 from hetsyn_client.loadtest.load import recorded
 from hetsyn_client.loadtest.run import RunSettings
@@ -29,7 +29,7 @@ from tests.support.valkey import BINARY, MISSING, ValkeyServer
 
 CHUNK_S = 0.1
 CONCURRENCIES = (1, 64)
-AT_ONCE = 8
+SMOKED = ("memory", "file, synchronous=full", "Valkey, always")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     repeats, seconds = (1, 1.0) if arguments.quick else (arguments.repeats, arguments.seconds)
-    settings = RunSettings(duration_s=seconds, warmup_s=0.4)
+    settings, concurrencies = RunSettings(duration_s=seconds, warmup_s=0.4), CONCURRENCIES
+    if arguments.smoke:
+        settings, concurrencies = SMOKE_RUN, SMOKE_CONCURRENCIES
     console = Console(stderr=True)
     load = recorded(RECORDINGS, CHUNK_S)
     rounds: dict[str, dict[str, list[Figures]]] = {}
@@ -52,11 +54,12 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         servers = {
             title: running.enter_context(serve_speech(load, "--store", store))
             for title, store in _stores(folder, running, console)
+            if not arguments.smoke or title in SMOKED
         }
-        rounds = {title: {str(n): [] for n in CONCURRENCIES} for title in servers}
+        rounds = {title: {str(n): [] for n in concurrencies} for title in servers}
         for repeat in range(repeats):
             console.print(f"round {repeat + 1} of {repeats}", highlight=False)
-            for concurrency in CONCURRENCIES:
+            for concurrency in concurrencies:
                 for title, (server, target) in servers.items():
                     figures = closed_loop(target, server, load, concurrency, settings, arguments.patience)
                     rounds[title][str(concurrency)].append(figures)
@@ -120,13 +123,14 @@ def _paired(mine: Sequence[Figures], other: Sequence[Figures], compare: Callable
 
 def _print(results: dict[str, Any]) -> None:
     console = Console(width=120)
+    concurrencies = [n for n in next(iter(results["stores"].values())) if n != "rounds"]
     columns = [
-        f"{what} at {n}" for n in CONCURRENCIES for what in ("chunks/s", "/ memory", "p50 ms", "p99 ms", "CPU ms")
+        f"{what} at {n}" for n in concurrencies for what in ("chunks/s", "/ memory", "p50 ms", "p99 ms", "CPU ms")
     ]
     table = Table("store", *columns, title="speech-digits, chunks of 100 ms, closed loop through HTTP")
     for title, store in results["stores"].items():
         cells = []
-        for n in map(str, CONCURRENCIES):
+        for n in concurrencies:
             ratio = results["ratios"].get(f"chunks a second at {n} sessions, {title} / memory", 1.0)
             figures = store[n]
             cells += [

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
 import statistics
@@ -16,10 +17,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
@@ -48,10 +50,17 @@ from service.contract.graph_io import Float32Array
 from service.runtime.onnx import operator_status
 
 if TYPE_CHECKING:
-    from hetsyn_model.network import Network
+    from hetsyn_model.compiled import Compiled
 
 RECORDINGS = Path(__file__).parents[1] / "docs" / "recordings"
 LOOP_STEPS = 640  # steps times streams of a loop that are enough for one timing
+Size = Literal["full", "quick", "smoke"]
+CELLS: dict[Size, tuple[tuple[int, ...], tuple[int, ...], float]] = {
+    "full": ((1, 8, 32, 256), (1, 10, 25, 100), math.inf),
+    "quick": ((1, 32), (10, 25), 0.12),
+    "smoke": ((1,), (2,), 0.0),
+}
+"""Batches, chunk lengths, and the most seconds of a cell."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,7 +85,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "MALLOC_MMAP_THRESHOLD_": "4294967296",
         "MALLOC_TRIM_THRESHOLD_": "4294967296",
     }
-    command = [sys.executable, "-m", "benchmarks.engine", str(int(arguments.quick)), str(arguments.seconds)]
+    size: Size = "smoke" if arguments.smoke else "quick" if arguments.quick else "full"
+    command = [sys.executable, "-m", "benchmarks.engine", size, str(arguments.seconds)]
     command.append("delays" if arguments.delays else "kernels" if arguments.kernels else "")
     if arguments.operators is not None:
         command.append(str(arguments.operators))
@@ -88,17 +98,16 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     return results
 
 
-def _measure(quick: bool, seconds: float, only: Only | None, other: Path | None) -> dict[str, Any]:
+def _measure(size: Size, seconds: float, only: Only | None, other: Path | None) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)  # also for ONNX Runtime, which runs on this thread
-    batches = (1, 32) if quick else (1, 8, 32, 256)
-    lengths = (10, 25) if quick else (1, 10, 25, 100)
-    seconds = min(seconds, 0.12) if quick else seconds
+    batches, lengths, longest_s = CELLS[size]
+    seconds = min(seconds, longest_s)
     machine = {"bandwidth_bytes_per_s": _bandwidth(), "peak_flop_per_s": _peak()}
     cells: list[dict[str, Any]] = []
-    for workload in _workloads(quick):
+    for workload in _workloads(size):
         sides, rates = _implementations(workload, only, other)
         if not sides:
             continue
@@ -132,12 +141,12 @@ def _measure(quick: bool, seconds: float, only: Only | None, other: Path | None)
     return results | {"kernel": operator_status().kernel, "speed_of_the_other_build": speed_of_the_other_build(cells)}
 
 
-def _workloads(quick: bool) -> Iterator[CostWorkload]:
-    for density in (0.045, 0.01):
+def _workloads(size: Size) -> Iterator[CostWorkload]:
+    for density in (0.045,) if size == "smoke" else (0.045, 0.01):
         rng = np.random.default_rng(0)
         spikes = (rng.random((32, 200, 700)) < density).astype(np.float32)
         yield CostWorkload(f"SHD size, {density:.1%} of channels a step", "shd-size", spikes)
-    if not quick:
+    if size == "full":
         yield CostWorkload("speech-digits, recordings", "speech-digits", _recorded())
 
 
@@ -243,16 +252,13 @@ def _implementations(
     def zeros(batch: int) -> dict[str, Any]:
         return {f"state.{t.name}": np.zeros((batch, *t.shape), t.dtype) for t in stepped}
 
-    def graph(
-        content: bytes, form: Any, use_operators: bool, operators: Path | None = None, of: Network = network
-    ) -> Side:
-        loaded = load_graph(content, use_operators=use_operators, operators=operators)
+    def graph(compiled: Compiled, use_operators: bool = True, operators: Path | None = None) -> Side:
+        loaded = load_graph(network_graph(compiled), use_operators=use_operators, operators=operators)
         outputs = ["next.state", "next.step", "scores", "probabilities"]
-        row = of.compile(form).layout
 
         def side(batch: int, steps: int) -> tuple[Call, int]:
             feeds = cycle([_feed(x) for _, x in zip(range(32), dense(batch, steps), strict=False)])
-            state = initial_row(row, batch)
+            state = initial_row(compiled.layout, batch)
 
             def call() -> None:
                 nonlocal state
@@ -263,9 +269,9 @@ def _implementations(
 
         return side
 
-    exact, bank = network_graph(network.compile("exact")), network_graph(network.compile("bank"))
+    exact, bank = network.compile("exact"), network.compile("bank")
     traces = run_graph(
-        load_graph(exact),
+        load_graph(network_graph(exact)),
         layout,
         Streams(torch.from_numpy(spikes), torch.full((len(spikes),), spikes.shape[1])),
         2,
@@ -274,26 +280,26 @@ def _implementations(
     rates = {f"hidden{index + 1}": float(z.mean() * z.shape[2]) for index, z in enumerate(traces.hidden)}
     if other is not None:
         pairs = {
-            EXACT: graph(exact, "exact", use_operators=True),
-            EXACT_OTHER: graph(exact, "exact", use_operators=True, operators=other),
-            BANK: graph(bank, "bank", use_operators=True),
-            BANK_OTHER: graph(bank, "bank", use_operators=True, operators=other),
+            EXACT: graph(exact),
+            EXACT_OTHER: graph(exact, operators=other),
+            BANK: graph(bank),
+            BANK_OTHER: graph(bank, operators=other),
         }
         return pairs, rates | {"bank": float(sizes["hidden1"])}
-    with_and_without = {BANK: graph(bank, "bank", use_operators=True)}
+    with_and_without = {BANK: graph(bank)}
     for name, paths in DELAYED.items():
         late = with_delays(network, paths)
-        with_and_without[name] = graph(network_graph(late.compile("bank")), "bank", use_operators=True, of=late)
+        with_and_without[name] = graph(late.compile("bank"))
     if only == "delays":
         return with_and_without, rates | {"bank": float(sizes["hidden1"])}
     kernels: dict[str, Side] = {}
     if workload.model == "shd-size":  # what the sketch in docs/explanation/timescale-bank.md ran
-        network.fit_banks(size=8)
-        kernels[BANK_8] = graph(network_graph(network.compile("bank")), "bank", use_operators=True)
-        fractional = network_graph(with_fractional(network).compile("bank"))
-        kernels[FRACTIONAL_8] = graph(fractional, "bank", use_operators=True)
+        of_8 = deepcopy(network)  # the others keep the banks that they were compiled with
+        of_8.fit_banks(size=8)
+        kernels[BANK_8] = graph(of_8.compile("bank"))
+        kernels[FRACTIONAL_8] = graph(with_fractional(of_8).compile("bank"))
         resonant = Network(replace(network.spec, neuron=se_adlif())).eval()  # untrained; about half the spikes
-        kernels[RESONANT] = graph(network_graph(resonant.compile("bank")), "bank", use_operators=True, of=resonant)
+        kernels[RESONANT] = graph(resonant.compile("bank"))
     if only == "kernels":
         return kernels, rates | {"bank": float(sizes["hidden1"])}
     readout = eager.run(torch.from_numpy(spikes[:, :50]), eager.initial(len(spikes)), 0)[1].numpy()
@@ -304,9 +310,9 @@ def _implementations(
         IN_PLACE: loop(eager.initial, lambda state, x, step: eager.run(x, state, step, in_place=True)[0]),
         SCRIPT: loop(lambda batch: list(initial_state(layout, batch).values()), advance_script),
         STEP: loop(zeros, advance_step),
-        EXACT_PLAIN: graph(exact, "exact", use_operators=False),
-        EXACT: graph(exact, "exact", use_operators=True),
-        BANK_PLAIN: graph(bank, "bank", use_operators=False),
+        EXACT_PLAIN: graph(exact, use_operators=False),
+        EXACT: graph(exact),
+        BANK_PLAIN: graph(bank, use_operators=False),
         **with_and_without,
         **kernels,
     }
@@ -363,4 +369,4 @@ def _timed(call: Callable[[], Any]) -> float:
 if __name__ == "__main__":
     other_build = Path(sys.argv[4]) if len(sys.argv) > 4 else None
     kind = cast("Only", sys.argv[3]) if sys.argv[3] else None
-    print(json.dumps(_measure(sys.argv[1] == "1", float(sys.argv[2]), kind, other_build)))
+    print(json.dumps(_measure(cast("Size", sys.argv[1]), float(sys.argv[2]), kind, other_build)))

@@ -160,7 +160,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    count = 150 if arguments.quick else arguments.chunks
+    count = 10 if arguments.smoke else 150 if arguments.quick else arguments.chunks
     load = recorded(RECORDINGS, CHUNK_S)
     options = [] if arguments.store is None else ["--store", arguments.store]
     with tempfile.TemporaryDirectory(prefix="hetsyn-latency-") as name, ExitStack() as stack:

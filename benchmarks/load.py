@@ -22,6 +22,9 @@ from hetsyn_client.loadtest.target import Address, ChunkOutcome, Response, Targe
 from tests.support.server_process import ServerProcess
 
 EXCHANGE_TIMEOUT_S = 10.0
+# of --smoke: so few sessions at a time that a chunk is answered within the run on a busy machine, too
+SMOKE_CONCURRENCIES = (2,)
+SMOKE_RUN = RunSettings(duration_s=0.3, warmup_s=0.05)
 PROBE_SESSION = "probe"  # of the chunk that asks whether a server is ready
 
 

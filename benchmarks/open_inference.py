@@ -34,7 +34,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.contenders import DENSITY, ENVIRONMENT, HERE, MODEL, STEPS
-from benchmarks.peers import environment, peers_python_option
+from benchmarks.peers import peers_python, peers_python_option
 from tests.support.paths import ROOT
 from tests.support.server_process import CLOCK_TICKS, ServerProcess, free_port
 
@@ -92,28 +92,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     repeats, seconds = (1, 1.0) if arguments.quick else (arguments.repeats, arguments.seconds)
+    concurrencies = CONCURRENCIES
+    if arguments.smoke:
+        seconds, concurrencies = 0.2, (1,)
     analyzer = shutil.which("perf_analyzer", path=str(Path(sys.executable).parent)) or shutil.which("perf_analyzer")
     if analyzer is None:
         raise SystemExit("perf_analyzer is missing: pip install perf-analyzer (it needs glibc 2.38)")
-    python = arguments.peers_python or environment()
+    python = peers_python(arguments)
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="hetsyn-oip-") as name, ExitStack() as stack:
         folder = Path(name)
         chunks = spikes()
         write_input(folder / "input.json", chunks)
-        servers = {"ours": Ports(free_port(), free_port()), "triton": Ports(free_port(), free_port())}
+        servers = {"ours": Ports(free_port(), free_port())}
+        commands = {"ours": ours(servers["ours"])}
+        if python is not None:
+            servers["triton"] = Ports(free_port(), free_port())
+            commands["triton"] = triton(python, servers["triton"], folder)
         processes = {}
         for server, ports in servers.items():
-            command = ours(ports) if server == "ours" else triton(python, ports, folder)
             ready = partial(missing, ports)
-            process = ServerProcess(command, ENVIRONMENT, ready, folder / f"{server}.log")
+            process = ServerProcess(commands[server], ENVIRONMENT, ready, folder / f"{server}.log")
             processes[server] = stack.enter_context(process)
         differs = compared(servers, chunks)
         runs: dict[str, list[dict[str, float]]] = {}
         ended: dict[str, int] = {}
         for repeat in range(repeats):
             for way, (protocol, _) in WAYS.items():
-                for concurrency in CONCURRENCIES:
+                for concurrency in concurrencies:
                     for server, ports in servers.items():
                         label = f"{server} {way} {concurrency}"
                         console.print(f"round {repeat + 1} of {repeats}: {label}", highlight=False)
@@ -135,9 +141,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     for label, taken in runs.items():
         results["figures"][label] = {key: statistics.median(one[key] for one in taken) for key in taken[0]}
     for way in WAYS:
-        for concurrency in CONCURRENCIES:
+        for concurrency in concurrencies:
             case = f"{way} {concurrency}"
-            mine, others = (results["figures"].get(f"{server} {case}") for server in servers)
+            mine, others = (results["figures"].get(f"{server} {case}") for server in TITLES)
             if mine is None or others is None:
                 continue
             results["ratios"][case] = mine["inferences_per_s"] / others["inferences_per_s"]
@@ -267,7 +273,11 @@ def analyzed(
         "-p", str(int(1_000 * seconds)), "--stability-percentage", "999", "--max-trials", "3", *more,
     ]  # fmt: skip
     said = ""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running,
+        ExitStack() as ending,
+    ):
+        ending.callback(running.kill)
         while running.poll() is None:
             try:
                 said, _ = running.communicate(timeout=LOOK_S)

@@ -2,15 +2,18 @@
 
 Each server in turn gets the same chunks (25 steps of 700 channels, packed events) under the same load: a closed loop at
 concurrency 1 and 16. First it must give our server's answers to sessions that take turns: the exact step those of our
-exact form, the bank graph those of our bank. A peer that cannot be installed, does not start or gives other answers is
-reported with the reason. ``ratios`` has our bank's chunks a second over each server's, by concurrency.
+exact form, the bank graph those of our bank. A peer that does not start or gives other answers is reported with the
+reason. ``ratios`` has our bank's chunks a second over each server's, by concurrency.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
+import shlex
+import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -19,6 +22,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.prompt import Confirm
 from rich.table import Table
 
 from benchmarks.contenders import (
@@ -26,15 +30,22 @@ from benchmarks.contenders import (
     REQUIREMENTS,
     STEPS,
     Contender,
-    PeersMissing,
     dict_server,
     empty,
-    make_peers_python,
     ours,
     peers,
     shd_load,
 )
-from benchmarks.load import Figures, LoadError, StreamTarget, answers, closed_loop, typical
+from benchmarks.load import (
+    SMOKE_CONCURRENCIES,
+    SMOKE_RUN,
+    Figures,
+    LoadError,
+    StreamTarget,
+    answers,
+    closed_loop,
+    typical,
+)
 from benchmarks.plots import plain, pyplot, save
 from benchmarks.step_graph import write_step_graph
 from hetsyn_client.errors import ServiceUnreachable
@@ -49,6 +60,7 @@ CHECKED_SESSIONS, CHECKED_CHUNKS = 4, 3
 # of a probability: the bank graph is the same graph, the exact step adds up in float32 and may flip a spike
 TOLERANCES = {"bank": 1e-5, "exact": 1e-3}
 PEERS_PYTHON = "HETSYN_PEERS_PYTHON"
+ENVIRONMENT = ROOT / "build/peers"
 REFERENCE = "ours-bank"
 
 
@@ -76,7 +88,7 @@ def peers_python_option(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=os.environ.get(PEERS_PYTHON),
         help=f"Python of an environment with {REQUIREMENTS.relative_to(ROOT)}; by default ${PEERS_PYTHON}, "
-        "else one is made under build/",
+        f"else that of {ENVIRONMENT.relative_to(ROOT)}, which is made if you agree",
     )
 
 
@@ -84,7 +96,10 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     repeats, seconds, patience_s = arguments.repeats, arguments.seconds, arguments.patience
     if arguments.quick:
         repeats, seconds, patience_s = 1, 0.6, 0.0
-    settings = RunSettings(duration_s=seconds, warmup_s=WARM_UP_S)
+    settings, concurrencies = RunSettings(duration_s=seconds, warmup_s=WARM_UP_S), CONCURRENCIES
+    if arguments.smoke:
+        settings, concurrencies = SMOKE_RUN, SMOKE_CONCURRENCIES
+    python = peers_python(arguments)
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="hetsyn-peers-") as name:
         folder = Path(name)
@@ -92,12 +107,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         write_step_graph(MODEL, step_graph)
         contenders = [ours("exact"), ours("bank"), empty(), dict_server(step_graph)]
         missing: dict[str, str] = {}
-        try:
-            python = arguments.peers_python or environment()
-        except PeersMissing as error:
-            python = Path("python")
-            missing = {peer.name: f"not installed: {error}" for peer in peers(python, step_graph, folder)}
-        contenders += peers(python, step_graph, folder)
+        if python is not None:
+            contenders += peers(python, step_graph, folder)
         if arguments.only:
             contenders = [one for one in contenders if one.name.startswith("ours-") or one.name in arguments.only]
         sent = shd_load()
@@ -112,38 +123,55 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
                     with contender.serve(folder / f"{contender.name}.log") as (server, target):
                         if contender.answers_as and contender.name not in answered:
                             answered[contender.name] = _checked(contender, target, sent.chunks, answered)
-                        figures = {n: closed_loop(target, server, sent, n, settings, patience_s) for n in CONCURRENCIES}
+                        figures = {n: closed_loop(target, server, sent, n, settings, patience_s) for n in concurrencies}
                 except (ServerError, LoadError, ServiceUnreachable, WrongAnswersError) as error:
                     if contender.name.startswith("ours-"):
                         raise
                     missing[contender.name] = str(error)
                     continue
-                taken = runs.setdefault(contender.name, {n: [] for n in CONCURRENCIES})
+                taken = runs.setdefault(contender.name, {n: [] for n in concurrencies})
                 for n, one in figures.items():
                     taken[n].append(one)
     results = _results(contenders, runs, answered, missing)
     mean_bytes = round(sum(map(len, sent.chunks)) / len(sent.chunks))
-    results["load"] = {"chunk": sent.description, "chunk_bytes": mean_bytes, "seconds": seconds, "rounds": repeats}
+    results["load"] = {
+        "chunk": sent.description,
+        "chunk_bytes": mean_bytes,
+        "seconds": settings.duration_s,
+        "rounds": repeats,
+    }
     _print(results)
     if arguments.plot:
         plot(results, arguments.plot)
     return results
 
 
-def environment() -> Path:
-    """The Python of an environment with the peers, which is made again when the requirements change.
+def peers_python(arguments: argparse.Namespace) -> Path | None:
+    """Find the Python that has the peers, or install them if the user agrees. A smoke does without them.
 
     Raises:
-        PeersMissing: they could not be installed.
+        SystemExit: they are not installed.
     """
-    digest = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
-    folder = ROOT / "build/peers"
-    stamp = folder / "installed"
-    if not stamp.exists() or stamp.read_text() != digest:
-        Console(stderr=True).print(f"installing the peers into {folder} (some minutes)", highlight=False)
-        make_peers_python(folder)
-        stamp.write_text(digest)
-    return folder / "bin/python"
+    python = ENVIRONMENT / "bin/python"
+    if arguments.peers_python is not None or python.exists():
+        return arguments.peers_python or python
+    if arguments.smoke:
+        return None
+    commands = (
+        [sys.executable, "-m", "venv", str(ENVIRONMENT)],
+        [str(python), "-m", "pip", "install", "--quiet", "-r", str(REQUIREMENTS)],
+    )
+    shown = " && ".join(map(shlex.join, commands))
+    print(f"The peers are not installed. To install them (some minutes):\n  {shown}", file=sys.stderr)
+    if not sys.stdin.isatty() or not Confirm.ask("Install them now?", default=False):
+        raise SystemExit(2)
+    try:
+        for command in commands:
+            subprocess.run(command, check=True)
+    except BaseException:
+        shutil.rmtree(ENVIRONMENT, ignore_errors=True)  # half an environment would be taken for a whole one
+        raise
+    return python
 
 
 def _checked(

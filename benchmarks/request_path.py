@@ -53,9 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    seconds = 0.5 if arguments.quick else arguments.seconds
+    seconds, rounds = (0.5 if arguments.quick else arguments.seconds), 3
+    if arguments.smoke:
+        seconds, rounds = 0.1, 1
     taken = {f"{n} at a time": asyncio.run(_measure(n, seconds)) for n in CONCURRENCIES}
-    served = _served(seconds)
+    served = _served(seconds, rounds)
     for n in CONCURRENCIES:
         taken[f"{n} at a time"] |= served[n]
     ratios: dict[str, float] = {}
@@ -119,13 +121,13 @@ async def _measure(concurrency: int, seconds: float) -> dict[str, float]:
     return {name: value / concurrency for name, value in taken.items()}
 
 
-def _served(seconds: float) -> dict[int, dict[str, float]]:
+def _served(seconds: float, rounds: int) -> dict[int, dict[str, float]]:
     """CPU microseconds of a server's process a request, of the empty endpoint and of ours, by concurrency."""
     load, settings = shd_load(), RunSettings(duration_s=seconds, warmup_s=0.3)
     times: dict[int, dict[str, list[float]]] = {n: {} for n in CONCURRENCIES}
     sides: dict[str, Contender] = {SERVED_EMPTY: empty(), SERVED: ours("bank")}
     with tempfile.TemporaryDirectory(prefix="hetsyn-path-") as folder:
-        for _ in range(3):
+        for _ in range(rounds):
             for name, contender in sides.items():
                 with contender.serve(Path(folder) / "server.log") as (server, target):
                     for n in CONCURRENCIES:

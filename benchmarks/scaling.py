@@ -79,6 +79,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     counts = list(QUICK_COUNTS) if arguments.quick else sorted(arguments.sessions)
     seconds = 2.0 if arguments.quick else arguments.seconds
+    if arguments.smoke:
+        counts, seconds = [2, 20], 0.2
     manifest = newest_speech().manifest
     most = max(counts) + 1_000
     limits = ["--max-sessions", str(most), "--max-session-bytes", str(most * SESSION_BYTES)]

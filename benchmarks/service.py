@@ -23,7 +23,15 @@ from rich.table import Table
 
 from benchmarks import transports
 from benchmarks.contenders import MODEL, STEPS, Contender, dict_server, empty, ours, shd_load
-from benchmarks.load import Figures, StreamTarget, closed_loop, real_time_streams, typical
+from benchmarks.load import (
+    SMOKE_CONCURRENCIES,
+    SMOKE_RUN,
+    Figures,
+    StreamTarget,
+    closed_loop,
+    real_time_streams,
+    typical,
+)
 from benchmarks.plots import plain, pyplot, save
 from benchmarks.step_graph import write_step_graph
 from hetsyn_client.loadtest.load import Load
@@ -45,6 +53,7 @@ class Effort:
         patience_s: the longest wait for other programs before a closed loop.
         settings: of each run.
         ramp: of each search.
+        concurrencies: of the closed loops.
     """
 
     repeats: int
@@ -52,11 +61,13 @@ class Effort:
     patience_s: float
     settings: RunSettings
     ramp: RampSettings
+    concurrencies: tuple[int, ...] = CONCURRENCIES
 
 
 QUICK = Effort(
     1, LIMITS_MS[-1:], 0.0, RunSettings(duration_s=0.8, warmup_s=0.3), RampSettings(max_trials=4, patience=0)
 )
+SMOKE = Effort(1, LIMITS_MS[-1:], 0.0, SMOKE_RUN, RampSettings(max_trials=1, patience=0), SMOKE_CONCURRENCIES)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,10 +90,10 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         arguments.repeats, LIMITS_MS, arguments.patience, settings, RampSettings(max_trials=arguments.trials)
     )
     if arguments.quick:
-        effort = QUICK
+        effort = SMOKE if arguments.smoke else QUICK
     if arguments.transports:
         settings = replace(effort.settings, session_chunks=arguments.session_chunks)
-        results = transports.run(effort.repeats, settings, effort.ramp)
+        results = transports.run(effort.repeats, settings, effort.ramp, transports.cases(arguments.smoke))
         if arguments.plot:
             transports.plot(results, arguments.plot)
         return results
@@ -109,7 +120,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 def _measure(target: StreamTarget, server: ServerProcess, load: Load, effort: Effort) -> dict[str, Any]:
     """One round of one server."""
     closed = {
-        str(n): asdict(closed_loop(target, server, load, n, effort.settings, effort.patience_s)) for n in CONCURRENCIES
+        str(n): asdict(closed_loop(target, server, load, n, effort.settings, effort.patience_s))
+        for n in effort.concurrencies
     }
     searches = {
         f"{limit:g}": real_time_streams(target, load, Goal(limit, 99.0), effort.settings, effort.ramp)
@@ -167,16 +179,17 @@ def summary(contenders: Sequence[Contender], rounds: dict[str, list[dict[str, An
 
 def _print(results: dict[str, Any]) -> None:
     console = Console()
-    limits = list(next(iter(results["servers"].values()))["streams"])
+    first = next(iter(results["servers"].values()))
+    limits, concurrencies = list(first["streams"]), list(first["closed"])
     table = Table(
         "server",
         *(f"streams <{limit} ms" for limit in limits),
-        *(f"chunks/s at {n}" for n in CONCURRENCIES),
-        *(f"CPU ms at {n}" for n in CONCURRENCIES),
+        *(f"chunks/s at {n}" for n in concurrencies),
+        *(f"CPU ms at {n}" for n in concurrencies),
         title=f"streams of a chunk of {STEPS} steps every 100 ms; p99; CPU a chunk",
     )
     for server in results["servers"].values():
-        closed = [server["closed"][str(n)] for n in CONCURRENCIES]
+        closed = [server["closed"][n] for n in concurrencies]
         table.add_row(
             server["title"],
             *(f"{server['streams'][limit]:g}" for limit in limits),

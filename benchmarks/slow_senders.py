@@ -17,9 +17,9 @@ import json
 import resource
 import statistics
 import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
+from multiprocessing.pool import Pool
 from typing import Any
 
 from rich.console import Console
@@ -77,6 +77,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     limits = Limits(header_timeout_s=2.0, body_timeout_s=4.0) if arguments.quick else Limits()
     connections = 600 if arguments.quick else arguments.connections
     rounds = 1 if arguments.quick else arguments.rounds
+    if arguments.smoke:
+        limits, connections = Limits(header_timeout_s=0.5, body_timeout_s=1.0), 30
     opening_s = connections / arguments.per_second
     duration_s = opening_s + max(limits.header_timeout_s, limits.body_timeout_s) + 2 * GRACE_S
     load = recorded(RECORDINGS, CHUNK_S)
@@ -84,7 +86,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     results: list[dict[str, Any]] = []
     with (
         serve_speech(load, *options) as (server, target),
-        ProcessPoolExecutor(1, mp_context=get_context("spawn")) as attackers,
+        get_context("spawn").Pool(1) as attackers,  # it is ended with the context
     ):
         for number in range(rounds):
             for slow in (0, connections):
@@ -115,7 +117,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 async def _round(
-    attackers: ProcessPoolExecutor,
+    attackers: Pool,
     target: HetsynTarget,
     load: Load,
     streams: int,
@@ -124,12 +126,11 @@ async def _round(
     duration_s: float,
 ) -> tuple[Measurement, list[float | str], SlowResult]:
     """The streams' figures; the seconds of every newcomer, or its error; and what became of the slow connections."""
-    loop = asyncio.get_running_loop()
-    attack = loop.run_in_executor(attackers, _attack, target.address, slow, per_second, WARMUP_S, duration_s)
+    attack = attackers.apply_async(_attack, (target.address, slow, per_second, WARMUP_S, duration_s))
     coming = asyncio.create_task(_newcomers(target, load.chunks[0]))
     measured = await measure(target, load, OpenLoop(streams), RunSettings(duration_s=duration_s, warmup_s=WARMUP_S))
     coming.cancel()
-    return measured, await coming, await attack
+    return measured, await coming, attack.get()
 
 
 async def _newcomers(target: HetsynTarget, chunk: bytes) -> list[float | str]:

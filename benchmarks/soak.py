@@ -42,10 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     seconds = 15.0 if arguments.quick else arguments.seconds
     lead_in_s = QUICK_LEAD_IN_S if arguments.quick else LEAD_IN_S
+    if arguments.smoke:
+        seconds, lead_in_s = 3.0, 0.5
     ramp = RampSettings(max_trials=5, patience=0) if arguments.quick else RampSettings(max_trials=20)
     load = recorded(RECORDINGS, CHUNK_S)
     with serve_speech(load) as (server, target):
-        saturation = arguments.streams
+        saturation = 4 if arguments.smoke else arguments.streams
         if saturation is None:
             goal, settings = Goal(arguments.target_ms, 99.0), RunSettings(duration_s=3.0, warmup_s=0.5)
             saturation = run_loop(saturate(target, load, goal, settings, ramp)).saturation.streams

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    rounds = 5 if arguments.quick else arguments.rounds
+    rounds = 1 if arguments.smoke else 5 if arguments.quick else arguments.rounds
     with tempfile.TemporaryDirectory(prefix="hetsyn-batches-") as name, ExitStack() as running:
         folder = Path(name)
         (folder / "one").mkdir()

@@ -42,6 +42,7 @@ from tests.support.server_process import ServerProcess, free_port
 LIMIT_MS = 100.0
 CHUNK_S = 0.1
 BASE = "infer"
+TRANSPORTS = (BASE, "stream", "streams")
 # all streams come from one address
 OPTIONS = ("--client-share", "1", "--log-level", "warning")
 
@@ -64,26 +65,28 @@ class Case:
         return target(address, self.load.content_type, manifest.name, manifest.version, manifest.default_form)
 
 
-def cases() -> list[Case]:
-    """The SHD-size model with random spikes, and the speech model with recordings."""
-    return [Case(Artifact.open(MODEL), shd_load()), Case(newest_speech(), recorded(RECORDINGS, CHUNK_S))]
+def cases(one: bool = False) -> list[Case]:
+    """Make random spikes for the SHD-size model and, unless one load is enough, recordings for the speech model."""
+    spikes = Case(Artifact.open(MODEL), shd_load())
+    return [spikes] if one else [spikes, Case(newest_speech(), recorded(RECORDINGS, CHUNK_S))]
 
 
-def run(repeats: int, settings: RunSettings, ramp: RampSettings) -> dict[str, Any]:
+def run(repeats: int, settings: RunSettings, ramp: RampSettings, loads: Sequence[Case]) -> dict[str, Any]:
     """Measure all transports, and print them. The results as JSON values.
 
     Args:
         repeats: rounds over all transports.
         settings: of each trial.
         ramp: of each search.
+        loads: what each transport gets.
     """
     console = Console(stderr=True)
     rounds: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for repeat in range(repeats):
-        for case in cases():
+        for case in loads:
             name = case.artifact.manifest.name
             with _serving(case) as address:
-                for transport in TARGETS:
+                for transport in TRANSPORTS:
                     console.print(f"round {repeat + 1} of {repeats}: {name}, {transport}", highlight=False)
                     target, goal = case.target(transport, address), Goal(LIMIT_MS, 99.0)
                     search = real_time_streams(target, case.load, goal, settings, ramp)

@@ -81,6 +81,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     rounds, seconds, sessions = arguments.rounds, arguments.seconds, arguments.sessions
     if arguments.quick:
         rounds, seconds = 2, 0.5
+    if arguments.smoke:
+        rounds, seconds, sessions = 1, 0.2, 4
     here = Checkout(ROOT, Path(sys.executable))
     results: dict[str, Any] = {"settings": {"rounds": rounds, "seconds": seconds, "sessions": sessions}, "cases": {}}
     for case in cases():

@@ -30,7 +30,7 @@ class ServerError(Exception):
 
 
 @dataclass(frozen=True)
-class _Stat:
+class ProcessStat:
     parent: int
     group: int
     cpu_s: float
@@ -104,9 +104,9 @@ class ServerProcess:
         """Of the server and of all its live processes."""
         return list(self._tree())
 
-    def _tree(self) -> dict[int, _Stat]:
+    def _tree(self) -> dict[int, ProcessStat]:
         """The server, its descendants, and members of its group whose parents are gone."""
-        stats = {int(path.name): stat for path in Path("/proc").glob("[0-9]*") if (stat := _stat(path)) is not None}
+        stats = live_processes()
         leader = self._process.pid
         tree = {pid for pid, stat in stats.items() if pid == leader or stat.group == leader}
         while more := {pid for pid, stat in stats.items() if stat.parent in tree} - tree:
@@ -185,12 +185,17 @@ class RestartableServer:
         return subprocess.Popen(serve_command(self.port, *self._options), cwd=ROOT, stdin=subprocess.DEVNULL)
 
 
+def live_processes() -> dict[int, ProcessStat]:
+    """Read all processes of this machine; not the zombies."""
+    return {int(path.name): stat for path in Path("/proc").glob("[0-9]*") if (stat := _stat(path)) is not None}
+
+
 def _started(pid: int) -> int | None:
     stat = _stat(Path(f"/proc/{pid}"))
     return None if stat is None else stat.started_ticks
 
 
-def _stat(path: Path) -> _Stat | None:
+def _stat(path: Path) -> ProcessStat | None:
     """Of a process; None if it is gone or a zombie."""
     try:
         text = (path / "stat").read_text()
@@ -200,4 +205,4 @@ def _stat(path: Path) -> _Stat | None:
     if fields[0] in "ZX":
         return None
     cpu_s = (int(fields[11]) + int(fields[12])) / CLOCK_TICKS
-    return _Stat(int(fields[1]), int(fields[2]), cpu_s, int(fields[19]))
+    return ProcessStat(int(fields[1]), int(fields[2]), cpu_s, int(fields[19]))

@@ -13,7 +13,6 @@ import pytest
 import typer
 
 import hetsyn
-from benchmarks.__main__ import BENCHMARKS
 from tests.long.faults import __main__ as faults
 from tests.long.hostile import __main__ as hostile
 from tests.support.documents import PAGES, blocks, name_of, prose
@@ -51,8 +50,8 @@ def options_of_module(name: str) -> set[str]:
     if name in LONG:
         return set(re.findall(r"--[a-z-]+", LONG[name].make_parser().format_usage()))
     parser = argparse.ArgumentParser()
-    BENCHMARKS[name].add_arguments(parser)
-    return {"--quick", "--json"} | set(re.findall(r"--[a-z-]+", parser.format_usage()))
+    importlib.import_module(f"benchmarks.{name}").add_arguments(parser)
+    return {"--quick", "--smoke", "--json"} | set(re.findall(r"--[a-z-]+", parser.format_usage()))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

@@ -1,0 +1,152 @@
+"""Each benchmark runs, as a process, in its smallest form. What it started ends with it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from benchmarks.__main__ import NAMES
+from tests.support.paths import ROOT
+from tests.support.tools import NO_PERF_ANALYZER, require_valkey
+
+pytestmark = pytest.mark.process
+
+SMOKES = (
+    "compare",
+    "durability",
+    "engine",
+    "fairness",
+    "in_process",
+    "latency",
+    "open_inference",
+    "peers",
+    "request_path",
+    "scaling",
+    "service",
+    "service --transports",
+    "slow_senders",
+    "soak",
+    "store_batches",
+    "training",
+    "way_in",
+)
+ENDED_S = 60.0  # until a benchmark has started a server, or has ended
+
+
+class Smoke:
+    """A benchmark as a process with a folder of its own for all its temporary files."""
+
+    def __init__(self, benchmark: str, folder: Path) -> None:
+        self.mark = f"HETSYN_SMOKE={uuid4()}"
+        name, _, mark = self.mark.partition("=")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks", *benchmark.split(), "--smoke"],
+            cwd=ROOT,
+            env=os.environ | {"TMPDIR": str(folder), name: mark},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def left(self) -> dict[int, str]:
+        """Command lines of the processes that the benchmark has started, also of those that left its session."""
+        found = {}
+        for path in Path("/proc").glob("[0-9]*"):
+            try:
+                is_ours = self.mark.encode() in (path / "environ").read_bytes()
+                command = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except (OSError, ValueError):
+                continue
+            if is_ours and int(path.name) != self.process.pid:
+                found[int(path.name)] = command
+        return found
+
+    def end(self) -> None:
+        """End what is left."""
+        self.process.kill()
+        self.process.communicate()
+        for pid in self.left():
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("benchmark", SMOKES)
+def test_a_benchmark_runs_and_leaves_nothing(benchmark: str, tmp_path: Path) -> None:
+    if benchmark == "store_batches":
+        require_valkey()
+    if benchmark == "open_inference" and not _has_perf_analyzer():
+        pytest.skip(NO_PERF_ANALYZER)
+    smoke = Smoke(benchmark, tmp_path)
+    try:
+        printed, errors = smoke.process.communicate()
+        assert smoke.process.returncode == 0, errors
+        assert re.search(r"\d", printed), "no figures"
+        assert "missing" not in printed, "a peer is installed and did not run"
+        assert (smoke.left(), list(tmp_path.iterdir())) == ({}, [])
+    finally:
+        smoke.end()
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "started", "number"),
+    [
+        ("scaling", "hetsyn serve", signal.SIGTERM),
+        ("slow_senders", "spawn_main", signal.SIGTERM),
+        ("latency", "servers.echo", signal.SIGINT),
+        ("durability", "valkey-server", signal.SIGTERM),
+    ],
+)
+def test_what_a_benchmark_started_ends_with_it(
+    benchmark: str, started: str, number: signal.Signals, tmp_path: Path
+) -> None:
+    if started == "valkey-server":
+        require_valkey()
+    smoke = Smoke(benchmark, tmp_path)
+    try:
+        deadline_s = time.monotonic() + ENDED_S
+        while not any(started in command for command in smoke.left().values()):
+            assert smoke.process.poll() is None, smoke.process.communicate()[1]
+            assert time.monotonic() < deadline_s, f"{started} was not started"
+        smoke.process.send_signal(number)
+        smoke.process.communicate(timeout=ENDED_S)
+        assert smoke.process.returncode != 0
+        assert (smoke.left(), list(tmp_path.iterdir())) == ({}, [])
+    finally:
+        smoke.end()
+
+
+def test_the_help_names_every_benchmark_and_imports_none() -> None:
+    code = "import sys; from benchmarks.__main__ import main\ntry: main()\nfinally: assert 'numpy' not in sys.modules"
+    printed = subprocess.run(
+        [sys.executable, "-c", code, "--help"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
+    assert all(re.search(rf"^ +{name} ", printed, re.MULTILINE) for name in NAMES)
+
+
+def test_peers_are_not_installed_unless_somebody_says_so(tmp_path: Path) -> None:
+    code = (
+        "import argparse, pathlib, sys; from benchmarks import peers; peers.ENVIRONMENT = pathlib.Path(sys.argv[1]);"
+        "peers.peers_python(argparse.Namespace(peers_python=None, smoke=False))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "peers")],
+        cwd=ROOT, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "-m pip install" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def _has_perf_analyzer() -> bool:
+    return (
+        shutil.which("perf_analyzer", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}") is not None
+    )
