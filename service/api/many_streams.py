@@ -47,7 +47,6 @@ from service.wire.schema import SESSION_ID, InferRequest
 IDS_A_SESSION = 4  # handles of a server for each session that it may have open: with a store, others are there too
 OPENED_AT_A_TIME = 64
 DECODE_IN_LOOP_BYTES = 1024 * 1024  # a frame is decoded by array operations: this takes a millisecond
-TAKEN = "another connection streams this session now: send on there, or open it again"
 
 T = TypeVar("T")
 _is_id = re.compile(SESSION_ID.removesuffix("$")).fullmatch  # $ would let a line end pass
@@ -162,7 +161,7 @@ class ConnectionSessions:
         self._query = query.named(manifest.name, manifest.version, session.form)
         self._decoder = query.decoder
         self._labels = {label: index for index, label in enumerate(manifest.labels)}
-        self.outputs = 0 if manifest.decision.rule == "trace" else manifest.outputs
+        self._outputs = 0 if manifest.decision.rule == "trace" else manifest.outputs
         self._held: dict[int, HeldSession] = {}
         self.offer = Offer(
             manifest.name, manifest.version, session.form, manifest.labels, manifest.input.step_s, many.max_handles
@@ -202,7 +201,7 @@ class ConnectionSessions:
             decoded = self._decoder.decode(chunks)
         else:
             decoded = await asyncio.to_thread(self._decoder.decode, chunks)
-        results = FrameResults(chunks, self.outputs, self._labels)
+        results = FrameResults(chunks, self._outputs, self._labels)
         handles, seq = chunks.handle.tolist(), chunks.seq.tolist()
         try:
             if self._many.plain.max_batch:
@@ -290,7 +289,7 @@ class ConnectionSessions:
                 return None
             if held.is_taken:
                 self._forget(handle)
-                raise SessionTaken(TAKEN)
+                raise SessionTaken("another connection streams this session now: send on there, or open it again")
             if action == DELETE:
                 await self._streams.delete(held.id, self._client)
                 return None

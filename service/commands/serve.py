@@ -261,7 +261,7 @@ def serve_models(
         str,
         typer.Option(
             envvar="HETSYN_STORE",
-            help="Session store: memory://, file:///path/sessions.db, valkey://host, or valkey-cluster://a,b/.",
+            help="Session store: memory:// (for one process), file:///path/sessions.db, valkey://host, or valkey-cluster://a,b/.",
             rich_help_panel=STORE,
         ),
     ] = StoreSettings.url,
