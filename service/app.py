@@ -30,7 +30,6 @@ from service.models.catalog import ModelCatalog
 from service.observe.clock import Clock
 from service.observe.counters import Counters
 from service.observe.drops import DropLog
-from service.observe.webhook import Webhook
 from service.open_inference.service import OpenInference
 from service.registry.local import LocalSessions
 from service.registry.registry import SessionRegistry
@@ -74,7 +73,6 @@ class Server:
         reloader: of the catalog.
         open_inference: the Open Inference Protocol on these.
         grpc: its port; None where there is none.
-        webhook: gets the sessions that are dropped; None where nobody wants them.
         access_keys: that clients need; None lets everybody in.
     """
 
@@ -92,7 +90,6 @@ class Server:
     operator: OperatorStatus
     open_inference: OpenInference
     grpc: GrpcServer | None = None
-    webhook: Webhook | None = None
     access_keys: Keys | None = None
 
     async def start(self) -> None:
@@ -118,8 +115,6 @@ class Server:
         self.uploads.close()
         await self.batcher.close()
         await self.registry.sessions.close()
-        if self.webhook is not None:
-            await asyncio.to_thread(self.webhook.close)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -184,11 +179,7 @@ def build_server(
     store = store or open_store(settings.store.url, settings.store.timeout_s)
     counters = Counters()
     counters.timings.has_store = store is not None
-    counters.on_drop.append(DropLog())
-    webhook = None if settings.webhook_url is None else Webhook(settings.webhook_url)
-    if webhook is not None:
-        counters.on_drop.append(webhook)
-        counters.webhook_events = webhook.counts
+    counters.on_drop = DropLog()
     access_keys = None if access.keys is None else Keys(access.keys, wall=wall)
     lifetimes = Lifetimes(
         retention.session_idle_s,
@@ -267,7 +258,6 @@ def build_server(
         operator=operator_status(),
         open_inference=open_inference,
         grpc=grpc,
-        webhook=webhook,
         access_keys=access_keys,
     )
 

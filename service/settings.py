@@ -201,7 +201,6 @@ class Settings(_Checked):
         max_model_bytes: of a version's files and its states together; a larger one is not served.
         cors_origins: origins (``https://HOST[:PORT]``) whose pages may send requests and open streams; pages of the
             server's own host and port always may.
-        webhook_url: to which sessions are posted that the server drops; None posts nothing. It may hold a secret.
         host: address on which ``hetsyn serve`` listens.
         port: TCP port, likewise; 0 takes a free one.
         device: where networks run: ``cpu``, ``cuda`` (the first visible NVIDIA GPU; the server
@@ -228,7 +227,6 @@ class Settings(_Checked):
     load_timeout_s: float = 60.0
     max_model_bytes: int = 2**30
     cors_origins: tuple[str, ...] = ()
-    webhook_url: str | None = field(default=None, repr=False)
     host: str = "127.0.0.1"
     port: int = 8000
     device: DeviceChoice = "auto"
@@ -249,8 +247,6 @@ class Settings(_Checked):
         for origin in self.cors_origins:
             if not is_origin(origin):
                 raise ValueError(f"cors_origins: {origin!r} is no origin: write such as https://example.org")
-        if self.webhook_url is not None and not is_webhook(self.webhook_url):
-            raise ValueError("webhook_url: no URL such as https://example.org/hook")
         _check_choice("device", self.device, get_args(DeviceChoice))
         _check_choice("forms", self.forms, get_args(FormsChoice))
         _check_choice("model_control", self.model_control, get_args(ModelControl))
@@ -280,15 +276,6 @@ def is_origin(text: str) -> bool:
         return False
     has_host_alone = re.fullmatch(r"[\w.\[\]:-]+", parts.netloc, re.ASCII) is not None
     return has_host_alone and text == f"{parts.scheme}://{parts.netloc}"
-
-
-def is_webhook(text: str) -> bool:
-    """Whether a text is an ``http`` or ``https`` URL with a host, and with no name and password before it."""
-    try:
-        parts = urlsplit(text)
-        return parts.scheme in USUAL_PORTS and bool(parts.hostname) and "@" not in parts.netloc and parts.port != 0
-    except ValueError:
-        return False
 
 
 def _check_port(port: int) -> None:

@@ -105,12 +105,6 @@ class _ServerCollector(Collector):
             "reason",
             {reason: counters.sessions_dropped_by[reason] for reason in REASONS},
         )
-        yield _by_label(
-            "hetsyn_webhook_events",
-            "Events for the webhook, by outcome.",
-            "outcome",
-            {outcome: counters.webhook_events[outcome] for outcome in ("delivered", "failed", "discarded")},
-        )
         ages = GaugeMetricFamily(
             "hetsyn_sessions_by_age", "Open sessions in this process's memory at the last sweep.", labels=["age"]
         )

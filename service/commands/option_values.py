@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import typer
 
-from service.settings import is_origin, is_webhook
+from service.settings import is_origin
 
 
 def check_origins(origins: list[str] | None) -> list[str]:
@@ -16,12 +16,6 @@ def check_origins(origins: list[str] | None) -> list[str]:
                 f"{origin!r} is no origin: write such as https://example.org, with no path and no usual port"
             )
     return origins or []
-
-
-def check_webhook(url: str | None) -> str | None:
-    if url is not None and not is_webhook(url):  # the message does not repeat it: it may hold a secret
-        raise typer.BadParameter("write such as https://example.org/hook, with no name and password before the host")
-    return url
 
 
 class DeviceName(StrEnum):

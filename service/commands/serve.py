@@ -17,7 +17,6 @@ from service.commands.option_values import (
     LogLevel,
     ModelControl,
     check_origins,
-    check_webhook,
 )
 from service.settings import (
     AccessSettings,
@@ -116,15 +115,7 @@ def serve_models(
     log_format: Annotated[
         LogFormatName, typer.Option(envvar="HETSYN_LOG_FORMAT", help="Lines of text, or an object of JSON each.")
     ] = LogFormatName.text,
-    webhook_url: Annotated[
-        str | None,
-        typer.Option(
-            envvar="HETSYN_WEBHOOK_URL",
-            show_envvar=True,
-            callback=check_webhook,
-            help="Post sessions that the server drops to this URL, as JSON.",
-        ),
-    ] = None,
+    webhook_url: Annotated[str | None, typer.Option(envvar="HETSYN_WEBHOOK_URL", hidden=True)] = None,
     max_sessions: Annotated[
         int, typer.Option(min=1, help="The most open sessions; with a store, in memory.", rich_help_panel=LIMITS)
     ] = Limits.max_sessions,
@@ -295,6 +286,11 @@ def serve_models(
         raise typer.BadParameter(f"--max-upload-bytes {max_upload_bytes} is less than --max-body-bytes")
     if (grpc_tls_cert is None) is not (grpc_tls_key is None) or (grpc_tls_cert is not None and grpc_port is None):
         raise typer.BadParameter("--grpc-tls-cert and --grpc-tls-key go together, with --grpc-port: give all three")
+    if webhook_url is not None:
+        raise typer.BadParameter(
+            "leave --webhook-url (HETSYN_WEBHOOK_URL) out: hetsyn_sessions_dropped_total counts the sessions that the "
+            "server drops, and with --log-format json each has a line"
+        )
     if store_dtype is not None:
         raise typer.BadParameter("leave --store-dtype out: stores keep states in full precision, as float32")
     if (tls_cert is None) is not (tls_key is None):
@@ -310,7 +306,6 @@ def serve_models(
         watch_s=watch_s,
         load_timeout_s=load_timeout_s,
         max_model_bytes=max_model_bytes,
-        webhook_url=webhook_url,
         host=host,
         port=port,
         cors_origins=tuple(cors_origins or ()),

@@ -44,9 +44,8 @@ class Counters:
         models_opened: versions that a reload has opened.
         models_retired: versions that a reload has retired.
         models_refused: parts of the folder that the start or a reload has refused.
-        webhook_events: events for the operator's webhook, by what became of them.
         timings: how long chunks took.
-        on_drop: called for each session that is dropped.
+        on_drop: called for each session that is dropped; None calls nobody.
     """
 
     sessions_opened: int = 0
@@ -77,9 +76,8 @@ class Counters:
     models_opened: int = 0
     models_retired: int = 0
     models_refused: int = 0
-    webhook_events: Counter[str] = field(default_factory=Counter)
     timings: Timings = field(default_factory=Timings, compare=False)
-    on_drop: list[Callable[[Drop], None]] = field(default_factory=list, compare=False)
+    on_drop: Callable[[Drop], None] | None = field(default=None, compare=False)
 
     @property
     def sessions_dropped(self) -> int:
@@ -89,8 +87,8 @@ class Counters:
     def dropped(self, drop: Drop) -> None:
         """Count a session that was dropped."""
         self.sessions_dropped_by[drop.reason] += 1
-        for act in self.on_drop:
-            act(drop)
+        if self.on_drop is not None:
+            self.on_drop(drop)
 
     def refused(self, error: HetsynError) -> None:
         """Count a refused chunk."""

@@ -1,4 +1,4 @@
-"""Sessions that the server dropped, not their clients: counted, logged, and handed to whoever wants to know."""
+"""Sessions that the server dropped, not their clients: counted and logged."""
 
 from __future__ import annotations
 

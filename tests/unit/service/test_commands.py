@@ -377,6 +377,7 @@ def test_a_server_of_this_machine_needs_no_keys(models: Path, host: str, served:
         (["--workers", "2"], "hetsyn serve is one process"),
         (["--workers", "1"], "docker compose up --scale api=N"),
         (["--store-dtype", "float16"], "stores keep states in full precision"),
+        (["--webhook-url", "https://example.org"], "hetsyn_sessions_dropped_total"),
     ],
 )
 def test_serve_refuses_options_that_cannot_be(models: Path, options: list[str], sentence: str) -> None:

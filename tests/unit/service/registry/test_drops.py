@@ -13,7 +13,7 @@ from tests.support.in_process import DirectServer, ServeDirect, shared_sessions
 def drops_of(server: DirectServer) -> list[Drop]:
     """The list to which the server's drops are added from now on."""
     drops: list[Drop] = []
-    server.counters.on_drop = [drops.append]
+    server.counters.on_drop = drops.append
     return drops
 
 
