@@ -1,0 +1,29 @@
+"""Models of earlier commits give the answers that they were exported with.
+
+They come out of git, so that no later export can rewrite them.
+"""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from benchmarks.revisions import SERVED, models_of
+from service.engine.engine import Engine
+from service.models.catalog import ModelCatalog
+from service.reload.golden_test import golden_test
+from tests.support.paths import ROOT
+
+if not (ROOT / ".git").exists() or shutil.which("git") is None:
+    pytest.skip("no git checkout: earlier models are in its history", allow_module_level=True)
+
+
+@pytest.mark.parametrize(("revision", "formats"), [("bc4ebb1", [2, 2]), ("890ab00", [3, 4])])
+def test_earlier_models_give_their_golden_answers(revision: str, formats: list[int]) -> None:
+    with models_of(revision) as folder:
+        catalog = ModelCatalog(folder)
+        assert catalog.names == list(SERVED)
+        assert [model.manifest.format_version for model in catalog.models()] == formats
+        for model in catalog.models():
+            golden_test(model, Engine(20_000))
