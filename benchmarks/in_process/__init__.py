@@ -2,7 +2,7 @@
 
 The protocol objects of the server get real bytes from connections without a socket, in a process of its own for each
 checkout (``inside/``). ``/infer`` and ``/stream`` have a connection for each session, ``/streams`` has all sessions
-in one frame, and ``engine`` is the engine alone. Bytecodes and calls are exact. CPU times are those of a quarter of the
+in one frame, and ``engine`` is the engine alone. Bytecodes and calls are exact. A CPU time is the lower quartile of the
 rounds of a process, and the median of several processes; those of two checkouts take turns.
 """
 
@@ -113,7 +113,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     rounds, seconds, cells = arguments.rounds, arguments.seconds, cells_of(SIZES)
     if arguments.quick:
         rounds, seconds = 1, 0.3
-    if getattr(arguments, "smoke", False):
+    if arguments.smoke:
         rounds, seconds, cells = 1, 0.1, cells_of(SIZES[:1])
     load_before = os.getloadavg()[0]
     with ExitStack() as stack:
