@@ -290,20 +290,18 @@ class Batcher:
         try:
             started_s = timer()
             segment = self._engine.take(first.model, [item.job for item in batch], limit)
-            encoded_s = timer()
+            encoded_s, encode_s = timer(), None
             if has_unknown_spikes(batch):
-                expected_s = self._estimates.network_s(batch, segment)
-                if encoded_s - started_s + expected_s >= self._inline_s:
+                encode_s = encoded_s - started_s
+                if encode_s + self._estimates.network_s(batch, segment) >= self._inline_s:
                     # denser than it was before; the encoder's work is not done twice
-                    taken = segment, encoded_s - started_s
-                    task = asyncio.get_running_loop().create_task(self._run(batch, limit, taken))
+                    task = asyncio.get_running_loop().create_task(self._run(batch, limit, (segment, encode_s)))
                     self._running[task] = batch
                     task.add_done_callback(self._ended)
                     return
             results = self._engine.compute(first.model, first.form, segment)
             network_s = timer() - encoded_s
-            wall_s = time.perf_counter() - begun_s
-            measured = Measured(results, segment, encoded_s - started_s, network_s, begun_s, wall_s)
+            measured = Measured(results, segment, encode_s, network_s, begun_s, time.perf_counter() - begun_s)
         except Exception as error:
             if len(batch) == 1:
                 _fail(batch[0], _explained(batch[0], error))
@@ -341,13 +339,12 @@ class Batcher:
         first = batch[0]
         timer = self._timer(first)
         begun_s, started_s = time.perf_counter(), timer()
-        if taken is None:
-            segment = self._engine.take(first.model, [item.job for item in batch], limit)
-            taken = segment, timer() - started_s
-        segment, encode_s = taken
-        started_s = timer()
+        segment, encode_s = taken or (self._engine.take(first.model, [item.job for item in batch], limit), None)
+        encoded_s = timer()
+        if taken is None and has_unknown_spikes(batch):
+            encode_s = encoded_s - started_s
         results = self._engine.compute(first.model, first.form, segment)
-        network_s = timer() - started_s
+        network_s = timer() - encoded_s
         return Measured(results, segment, encode_s, network_s, begun_s, time.perf_counter() - begun_s)
 
     def _finish(self, batch: Sequence[Item], measured: Measured) -> None:

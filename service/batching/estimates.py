@@ -56,7 +56,7 @@ class Measured(NamedTuple):
     Attributes:
         results: of each job; an error where its state is broken.
         segment: the steps that were run.
-        encode_s: seconds until the network ran.
+        encode_s: seconds of the encoder; None where all spikes were known.
         network_s: seconds of the network.
         begun_s: when it began, by the clock of ``Watch``.
         wall_s: seconds of both, by a clock that also counts while others have the processor.
@@ -64,7 +64,7 @@ class Measured(NamedTuple):
 
     results: Sequence[Job | Outcome | HetsynError]
     segment: Segment
-    encode_s: float
+    encode_s: float | None
     network_s: float
     begun_s: float
     wall_s: float
@@ -92,12 +92,13 @@ class Estimates:
         Returns:
             Seconds that one step took.
         """
-        group, segment = batch[0].waiting.group, measured.segment
-        steps, seconds = segment.steps + len(batch), measured.encode_s + measured.network_s
-        if has_unknown_spikes(batch):
+        group, (_, segment, encode_s, network_s, *_) = batch[0].waiting.group, measured
+        steps, seconds = segment.steps + len(batch), network_s
+        if encode_s is not None:
+            seconds += encode_s
             self._encoded[group].observe(steps + segment.heard, 0, seconds)
         if segment.steps or not segment.heard:  # else it says nothing of the network
-            self._network[group].observe(steps, segment.events, measured.network_s)
+            self._network[group].observe(steps, segment.events, network_s)
         return seconds / (steps + segment.heard)
 
     def rows_s(self, group: Hashable, steps: int, events: int | None) -> float:
@@ -139,7 +140,8 @@ class Estimates:
 
     def _segment_steps(self, batch: Sequence[Item]) -> int:
         limit = min(max(item.left for item in batch), MAX_SEGMENT_STEPS)
-        least = 1 if self._line(batch).is_settled else PROBE_STEPS
+        lines = self._encoded if has_unknown_spikes(batch) else self._network
+        least = 1 if lines[batch[0].waiting.group].is_settled else PROBE_STEPS
         while limit > least and (expected_s := self._expected_s(batch, limit)) > SEGMENT_S:
             # a denser part of a chunk may follow a quiet one, so the shorter segment is looked up anew
             limit = max(least, min(limit // 2, int(limit * SEGMENT_S / expected_s)))
@@ -152,7 +154,9 @@ class Estimates:
             return 0
         count = len(batch)
         for index, item in enumerate(batch):
-            if _is_long(item):
+            job = item.job
+            # of a long chunk no part runs here, or the parts would follow one another
+            if item.left > MAX_SEGMENT_STEPS or job.steps or (job.stream.kind == "audio" and _is_slow(item)):
                 count = index
                 break
         while count and (expected_s := self._expected_s(batch[:count], MAX_SEGMENT_STEPS)) >= self.inline_s:
@@ -162,14 +166,17 @@ class Estimates:
     def _expected_s(self, batch: Sequence[Item], limit: int) -> float:
         """Time that a batch should take for ``limit`` steps of each stream; inf if it is not known."""
         steps = events = 0
+        is_encoded = False
         for item in batch:
-            steps += min(item.left, limit) + 1
-            events += count_events(item.job, limit) or 0
-        return self._line(batch).seconds(steps, events)
-
-    def _line(self, batch: Sequence[Item]) -> CostLine:
-        lines = self._encoded if has_unknown_spikes(batch) else self._network
-        return lines[batch[0].waiting.group]
+            left = item.left
+            steps += (left if left < limit else limit) + 1
+            known = count_events(item.job, limit)
+            if known is None:
+                is_encoded = True
+            else:
+                events += known
+        group = batch[0].waiting.group
+        return self._encoded[group].seconds(steps, 0) if is_encoded else self._network[group].seconds(steps, events)
 
 
 def has_unknown_spikes(batch: Sequence[Item]) -> bool:
@@ -177,9 +184,7 @@ def has_unknown_spikes(batch: Sequence[Item]) -> bool:
     return any(item.job.stream.kind != "spikes" for item in batch)
 
 
-def _is_long(item: Item) -> bool:
-    """Whether a chunk may not run on the event loop, whatever is expected of it."""
-    if item.left > MAX_SEGMENT_STEPS or item.job.steps:
-        return True  # of a long chunk no part runs there, or the parts would follow one another
+def _is_slow(item: Item) -> bool:
+    """Whether the time of a chunk of audio does not hang on its steps."""
     resampler = resampler_of(item.model, item.job)
-    return resampler is not None and resampler.is_slow  # its time does not hang on the steps
+    return resampler is not None and resampler.is_slow
