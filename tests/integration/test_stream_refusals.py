@@ -26,7 +26,7 @@ from tests.support.live import (
     said,
     sent,
 )
-from tests.support.socket_server import LIVE, SOON_S, listening, response
+from tests.support.socket_server import LATER_S, LIVE, SOON_S, listening, response
 
 REFUSED = [
     ("encoding=mp3", 415, "unsupported-input"),
@@ -116,13 +116,13 @@ async def test_a_handshake_behind_a_request_that_is_not_answered_stays_http(mode
 
 
 async def test_a_connection_that_has_served_requests_can_become_a_stream(models: Path, gate: Gate) -> None:
-    async with listening(models, gate, header_timeout_s=SOON_S) as server:
+    async with listening(models, gate, header_timeout_s=LATER_S) as server:
         reader, writer = await server.connect()
         writer.write(LIVE)
         assert (await response(reader))[0] == 200
         socket = Socket(reader, writer)
         await socket.open(EVENTS)
-        await asyncio.sleep(2 * SOON_S)  # no time-out of HTTP is left
+        await asyncio.sleep(2 * LATER_S)  # no time-out of HTTP is left
         await socket.send(NOTHING)
         assert (await socket.frame())["seq"] == 0
         writer.close()

@@ -96,7 +96,7 @@ Reader = asyncio.StreamReader
 Writer = asyncio.StreamWriter
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
 SOON_S = 0.1
-LATER_S = 0.4  # within it a request arrives on a busy machine too
+LATER_S = 1.0  # within it a request arrives on a busy machine too
 NEVER_S = 60.0
 
 

@@ -12,6 +12,7 @@ from service.admission.body import read_body
 from service.admission.uploads import Upload, Uploads
 from service.errors import Overloaded, ShuttingDown, TooSlow
 from service.settings import Limits
+from tests.support.clock import stopped_clock
 from tests.support.in_process import ServeDirect
 
 
@@ -31,16 +32,19 @@ async def read(uploads: Uploads, arrives: asyncio.Event, client: str = "") -> st
         return "read"
 
 
-async def test_each_has_its_own_time() -> None:
+async def test_each_has_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = stopped_clock(monkeypatch)
     uploads, never, later = make_uploads(1000, 0.06), asyncio.Event(), asyncio.Event()
     first = asyncio.create_task(read(uploads, never))
-    await asyncio.sleep(0.03)
+    await clock.turn(0.03)
     second, third = (asyncio.create_task(read(uploads, event)) for event in (later, never))
+    await clock.turn(0.04)
     with pytest.raises(TooSlow, match=r"not complete after 0\.06 s"):
         await first
     assert not second.done()
     later.set()
     assert await second == "read"
+    await clock.turn(0.04)
     with pytest.raises(TooSlow):
         await third
 

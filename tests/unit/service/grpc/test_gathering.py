@@ -5,6 +5,12 @@ import asyncio
 import pytest
 
 from service.grpc.gathering import BATCHES, GAP_S, MOST_S, Gathering
+from tests.support.clock import Clock, stopped_clock
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return stopped_clock(monkeypatch)
 
 
 class Calls:
@@ -44,6 +50,7 @@ async def three_more_go_on_together(calls: Calls) -> None:
     await calls.finish()
 
 
+@pytest.mark.usefixtures("clock")
 async def test_a_client_that_is_alone_waits_for_nobody() -> None:
     calls = Calls()
     for number in range(3):
@@ -52,36 +59,39 @@ async def test_a_client_that_is_alone_waits_for_nobody() -> None:
         await calls.finish()
 
 
-async def test_as_many_go_on_together_as_were_in_flight() -> None:
+async def test_as_many_go_on_together_as_were_in_flight(clock: Clock) -> None:
     calls = Calls()
     await calls.arrive(0)
     await calls.arrive(1, 2)  # while the first is computed: three are in flight
     assert calls.went_on == [0]
-    await asyncio.sleep(2 * MOST_S)  # nobody else comes
+    await clock.turn(2 * MOST_S)  # nobody else comes
     assert calls.went_on == [0, 1, 2]
     await three_more_go_on_together(calls)
 
 
-async def test_calls_that_keep_coming_delay_the_first_for_a_bounded_time() -> None:
+async def test_calls_that_keep_coming_delay_the_first_for_a_bounded_time(clock: Clock) -> None:
     calls = Calls()
     await calls.arrive(*range(200))
+    await clock.turn(2 * MOST_S)
     await calls.finish()
     number = 200
     while len(calls.went_on) == 200 and number < 399:
         await calls.arrive(number)
         number += 1
-        await asyncio.sleep(GAP_S / 4)
+        await clock.turn(GAP_S / 4)
     assert len(calls.went_on) > 200  # before as many waited as were in flight
     await calls.finish()
 
 
-async def test_those_who_went_away_are_forgotten() -> None:
+async def test_those_who_went_away_are_forgotten(clock: Clock) -> None:
     calls = Calls()
     await calls.arrive(0, 1, 2)
+    await clock.turn(2 * MOST_S)
     await calls.finish()
     for number in range(3, 3 + 2 * BATCHES):
         await calls.arrive(number)
-        await asyncio.sleep(0 if len(calls.went_on) > number else 2 * MOST_S)
+        if len(calls.went_on) <= number:
+            await clock.turn(2 * MOST_S)
         await calls.finish()
     last = 3 + 2 * BATCHES
     await calls.arrive(last)
@@ -89,13 +99,13 @@ async def test_those_who_went_away_are_forgotten() -> None:
     await calls.finish()
 
 
-async def test_nobody_waits_for_a_long_call_again_and_again() -> None:
+async def test_nobody_waits_for_a_long_call_again_and_again(clock: Clock) -> None:
     """A short call beside it waited for ``GAP_S`` each time."""
     short = Calls()
     with short.gathering.call() as call:
         await call.others()
         await short.arrive(0)
-        await asyncio.sleep(2 * MOST_S)  # once: the long one might have been a short one
+        await clock.turn(2 * MOST_S)  # once: the long one might have been a short one
         assert short.went_on == [0]
         await short.finish()
         for number in range(1, 3 * BATCHES):
@@ -105,21 +115,21 @@ async def test_nobody_waits_for_a_long_call_again_and_again() -> None:
         await short.arrive(1_000)
     await short.arrive(1_001)
     assert short.went_on[-1] == 1_000  # two are in flight again, and both are short
-    await asyncio.sleep(2 * MOST_S)
+    await clock.turn(2 * MOST_S)
     assert short.went_on[-1] == 1_001
     await short.finish()
 
 
-async def test_those_who_come_back_together_wait_for_each_other_beside_a_long_call() -> None:
+async def test_those_who_come_back_together_wait_for_each_other_beside_a_long_call(clock: Clock) -> None:
     calls = Calls()
     with calls.gathering.call() as call:
         await call.others()
         await calls.arrive(0, 1, 2)
-        await asyncio.sleep(2 * MOST_S)
+        await clock.turn(2 * MOST_S)
         await three_more_go_on_together(calls)
 
 
-async def test_whoever_leaves_keeps_nobody_waiting() -> None:
+async def test_whoever_leaves_keeps_nobody_waiting(clock: Clock) -> None:
     calls = Calls()
     await calls.arrive(0)
     leaving = asyncio.create_task(calls._call(1))
@@ -127,6 +137,6 @@ async def test_whoever_leaves_keeps_nobody_waiting() -> None:
     leaving.cancel()
     with pytest.raises(asyncio.CancelledError):
         await leaving
-    await asyncio.sleep(2 * MOST_S)
+    await clock.turn(2 * MOST_S)
     assert calls.went_on == [0, 2]
     await calls.finish()

@@ -22,6 +22,13 @@ from tests.support.valkey import ValkeyServer
 from tests.support.valkey_cluster import ValkeyCluster
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of a real Valkey are level 2."""
+    for item in items:
+        if {"valkey", "own_valkey", "formed_cluster"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.process)
+
+
 @pytest.fixture(scope="session")
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
     """One server for all tests."""
@@ -77,7 +84,10 @@ async def start_store() -> AsyncIterator[StartStore]:
         yield start
 
 
-@pytest.fixture(params=["memory", "file", "redis", "cluster", "replicas"])
+IN_VALKEY = [pytest.param(kind, marks=pytest.mark.process) for kind in ("redis", "cluster", "replicas")]
+
+
+@pytest.fixture(params=["memory", "file", *IN_VALKEY])
 def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], StateStore]:
     """Makes a store of each kind; those that one test makes are replicas of one store."""
     if request.param == "memory":

@@ -27,6 +27,8 @@ def opened(url: str) -> StateStore:
     return store
 
 
+@pytest.mark.process
+@pytest.mark.process
 async def test_tls_and_passwords_reach_every_node(tmp_path: Path, start_store: StartStore) -> None:
     require_valkey()
     certificate, key = map(str, write_certificate(tmp_path))

@@ -8,6 +8,7 @@ import pytest
 from service.errors import HetsynError, StoreUnavailable
 from service.store.base import NO_REVISION, Change, CommitResult, Stored, new_revision
 from service.store.group_commit import GroupCommit
+from tests.support.clock import stopped_clock
 from tests.support.failing_store import FailingStore
 
 
@@ -107,13 +108,14 @@ async def test_nobody_waits_for_batch_after_batch_that_is_not_answered(monkeypat
     await group_commit.drain()
 
 
-async def test_who_asks_after_that_is_served() -> None:
+async def test_who_asks_after_that_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = stopped_clock(monkeypatch)
     store = FailingStore()
     store.opened.clear()
     group_commit = GroupCommit(store, max_batch=1, timeout_s=0.02)
     first, waits = (asyncio.create_task(group_commit.load(name)) for name in "ab")
     await store.entered.wait()
-    await asyncio.sleep(0.03)
+    await clock.turn(0.03)
     later = asyncio.create_task(group_commit.load("c"))
     await asyncio.sleep(0)
     store.opened.set()

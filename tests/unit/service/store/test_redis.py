@@ -56,6 +56,7 @@ async def test_a_paused_server_is_unavailable_and_what_it_does_late_is_compared(
     assert last == (Stored(3, b"three") if verdict is COMMITTED else Stored(2, b"two"))
 
 
+@pytest.mark.process
 async def test_a_full_server_is_unavailable_and_one_that_evicts_is_refused(tmp_path: Path) -> None:
     require_valkey()
     with ValkeyServer(tmp_path, "--maxmemory", "3mb") as server:
