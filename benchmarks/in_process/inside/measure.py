@@ -7,7 +7,6 @@ import gc
 import inspect
 import itertools
 import json
-import os
 import statistics
 import sys
 import threading
@@ -108,9 +107,10 @@ class Meter:
         # threads see these when they start, and cannot get them later
         if self._mode == "count":
             threading.settrace(self._tracer.trace)
-            _stop_clocks()
         if self._mode == "walk":
             threading.setprofile(self._tracer.profile)
+        if self._mode != "time":
+            _stop_clocks()
         self._checkout = Checkout(self._root, Path(order["models"]))
 
     async def measure(self) -> list[dict[str, Any] | None]:
@@ -213,9 +213,11 @@ class Meter:
         return path.is_relative_to(self._root) and "site-packages" not in path.parts
 
     def _short(self, name: str) -> str:
-        if name.startswith(f"{self._root}{os.sep}") and "site-packages" not in name:
-            return name[len(str(self._root)) + 1 :]
-        return str(Path(*Path(name).parts[-2:]))
+        """Shorten a file's name: from the checkout's folder, or from that of the libraries."""
+        path = Path(name)
+        if "site-packages" in path.parts:
+            return str(Path(*path.parts[path.parts.index("site-packages") + 1 :]))
+        return str(path.relative_to(self._root)) if path.is_relative_to(self._root) else name
 
 
 def _stop_clocks() -> None:
