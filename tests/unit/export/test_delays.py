@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import onnx
 import pytest
@@ -16,24 +18,22 @@ from hetsyn_model.spec import Rule
 from hetsyn_model.state import Form
 from service.contract.graph_io import NEXT_STATE, NEXT_STEP, READOUT, STATE, STEP, STEPS
 from service.errors import ArtifactError
-from service.runtime.onnx import Graph, load_graph
+from service.runtime.onnx import load_graph
 from service.runtime.operators import library
 from tests.support.delays import PATHS, delayed_network
+from tests.support.exported import FORMS, RUNTIMES, exported_delayed
+from tests.support.pairs import in_pairs
 from tests.support.tools import NO_OPERATOR
 
-FORMS: tuple[Form, ...] = ("exact", "bank")
 CHANNELS = 30
-
-
-@pytest.fixture(scope="module", params=["operator", "plain ONNX"])
-def runtime(request: pytest.FixtureRequest) -> str:
-    if request.param == "operator" and library() is None:
-        pytest.skip(NO_OPERATOR)
-    return str(request.param)
-
-
-def graph_of(made: Network, form: Form, runtime: str) -> Graph:
-    return graphs_by_runtime(network_graph(made.compile(form)))[runtime]
+CASES: list[tuple[str, Rule]] = [
+    ("hetsyn", "sum_softmax"),
+    ("hetneu", "spike_count"),
+    ("alif", "last"),
+    ("lif-zero", "trace"),
+    ("hetsyn-membrane", "spike_count"),
+    ("hetsyn-own", "sum_softmax"),
+]
 
 
 def streams(count: int = 5, steps: int = 110) -> Streams:
@@ -42,25 +42,14 @@ def streams(count: int = 5, steps: int = 110) -> Streams:
 
 
 @pytest.mark.parametrize(
-    ("kind", "rule"),
-    [
-        ("hetsyn", "sum_softmax"),
-        ("hetneu", "spike_count"),
-        ("alif", "last"),
-        ("lif-zero", "trace"),
-        ("hetsyn-membrane", "spike_count"),
-        ("hetsyn-own", "sum_softmax"),
-    ],
+    ("path", "kind", "rule", "form"),
+    in_pairs((path, *case, form) for path in PATHS for case in CASES for form in FORMS),
 )
-@pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("form", FORMS)
 def test_implementations_agree_to_the_bit(path: str, kind: str, rule: Rule, form: Form) -> None:
-    made = delayed_network(path, kind, rule, bias=rule == "last")
-    compiled = made.compile(form)
-    graphs = graphs_by_runtime(network_graph(compiled))
-    differences = verify_form(compiled, graphs, torchscript(compiled), streams())
-    assert run_torch(compiled, streams()).hidden[1].any()
-    assert [(d.labels, d.spikes, d.readout) for d in differences] == [(0, 0, 0.0)] * (3 * len(graphs) + 1)
+    made = exported_delayed(path, form, kind, rule, bias=rule == "last")
+    differences = verify_form(made.compiled, made.graphs, made.script, streams())
+    assert run_torch(made.compiled, streams()).hidden[1].any()
+    assert [(d.labels, d.spikes, d.readout) for d in differences] == [(0, 0, 0.0)] * (3 * len(made.graphs) + 1)
     assert max(d.probabilities for d in differences) < 1e-6
 
 
@@ -84,11 +73,10 @@ def test_all_neurons_that_fire_at_once_arrive_at_once(form: Form, neurons: int, 
     assert all((d.labels, d.spikes, d.readout) == (0, 0, 0.0) for d in differences)
 
 
-@pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("form", FORMS)
-def test_chunks_as_long_as_the_delays_give_the_same_bits(runtime: str, path: str, form: Form) -> None:
-    made = delayed_network(path, longest_everywhere=True)
-    graph, layout = graph_of(made, form, runtime), made.compile(form).layout
+@pytest.mark.parametrize(("path", "form", "runtime"), in_pairs(product(PATHS, FORMS, RUNTIMES)))
+def test_chunks_as_long_as_the_delays_give_the_same_bits(path: str, form: Form, runtime: str) -> None:
+    made = exported_delayed(path, form, longest_everywhere=True)
+    graph, layout = made.on(runtime), made.compiled.layout
     whole = run_graph(graph, layout, streams(), 2, [1 << 30])
     longest = max(part.max_delay_steps for part in PATHS[path])
     for cut in (1, longest - 1, longest, longest + 1):
@@ -101,28 +89,29 @@ def test_chunks_as_long_as_the_delays_give_the_same_bits(runtime: str, path: str
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("form", FORMS)
 def test_the_state_is_the_same_after_any_chunks_and_runtime(path: str, form: Form) -> None:
-    made = delayed_network(path)
+    made = exported_delayed(path, form)
     spikes = streams(4, 70).spikes.numpy()
     ends = []
-    for graph in graphs_by_runtime(network_graph(made.compile(form))).values():
+    for graph in made.graphs.values():
         for cuts in ([70], [1] * 70, [24, 25, 21], [50, 0, 20]):
-            state, start = initial_row(made.compile(form).layout, 4), 0
+            state, start = initial_row(made.compiled.layout, 4), 0
             for cut in cuts:
                 feed = chunk_feed(spikes[:, start : start + cut], np.full(4, cut, np.int64)) | state
                 out = graph.run(feed, [NEXT_STATE, NEXT_STEP])
                 state, start = {STATE: out[NEXT_STATE], STEP: out[NEXT_STEP]}, start + cut
             ends.append(state[STATE])
-    score = made.spec.outputs * 2  # of class C, as it is without delays
+    score = made.compiled.spec.outputs * 2  # of class C, as it is without delays
     for end in ends[1:]:
         assert np.array_equal(end[:, :-score], ends[0][:, :-score])
 
 
+@pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize("form", FORMS)
 def test_batch_mates_of_other_ages_change_nothing(runtime: str, form: Form) -> None:
-    made = delayed_network("both")
-    graph = graph_of(made, form, runtime)
+    made = exported_delayed("both", form)
+    graph = made.on(runtime)
     spikes = streams(2, 60).spikes.numpy()
-    row = initial_row(made.compile(form).layout, 1)
+    row = initial_row(made.compiled.layout, 1)
 
     def run(x: np.ndarray, state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return graph.run(chunk_feed(x, np.full(len(x), x.shape[1], np.int64)) | state, [NEXT_STATE, NEXT_STEP, READOUT])
@@ -139,13 +128,10 @@ def test_batch_mates_of_other_ages_change_nothing(runtime: str, form: Form) -> N
     assert np.array_equal(together[READOUT][1], run(spikes[1:, :27], row)[READOUT][0])
 
 
-@pytest.mark.parametrize("runtime", ["operator"])
-def test_silence_of_a_hundred_thousand_steps_leaves_the_first_state(runtime: str) -> None:
-    if library() is None:
-        pytest.skip(NO_OPERATOR)
-    made = delayed_network("both", rule="last")
-    graph = graph_of(made, "bank", runtime)
-    first = initial_row(made.compile("bank").layout, 1)
+def test_silence_of_a_hundred_thousand_steps_leaves_the_first_state() -> None:
+    made = exported_delayed("both", "bank", rule="last")
+    graph = made.on("operator")
+    first = initial_row(made.compiled.layout, 1)
     out = graph.run(chunk_feed(streams(1, 60).spikes.numpy(), np.array([60])) | first, list(graph.outputs))
     for _ in range(10):
         state = {STATE: out[NEXT_STATE], STEP: out[NEXT_STEP]}
@@ -167,10 +153,8 @@ def test_values_have_delays_on_the_recurrent_path_alone(form: Form) -> None:
 
 
 def test_a_state_that_no_history_has_counts_as_silence() -> None:
-    if library() is None:
-        pytest.skip(NO_OPERATOR)
-    made = delayed_network("both", rule="last")
-    graph, state = graph_of(made, "bank", "operator"), initial_row(made.compile("bank").layout, 1)
+    made = exported_delayed("both", "bank", rule="last")
+    graph, state = made.on("operator"), initial_row(made.compiled.layout, 1)
     wild = state[STATE].copy()
     wild[0, ::2], wild[0, 1::2] = np.nan, 1e30
     feed = {**chunk_feed(np.zeros((1, 30, CHANNELS), np.float32), np.array([30])), STEP: state[STEP], STATE: wild}
@@ -188,7 +172,7 @@ def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("path", ["recurrent-50-taps-2", "both"])
 @pytest.mark.parametrize("delay", [-1, 51, 32767])
 def test_no_runtime_takes_delays_beyond_the_registers(use_operators: bool, path: str, delay: int) -> None:
-    model = onnx.load_from_string(network_graph(delayed_network(path).compile("bank")))
+    model = onnx.load_from_string(exported_delayed(path, "bank").content)
     load_graph(model.SerializeToString(), use_operators=use_operators)
     delays = next(x for x in model.graph.initializer if x.name.endswith(".delay_rec"))
     forged = onnx.numpy_helper.to_array(delays).copy()
@@ -204,7 +188,7 @@ def test_no_runtime_takes_delays_beyond_the_registers(use_operators: bool, path:
 
 @pytest.mark.parametrize(("name", "steps"), [("input_delay", 241), ("input_delay", -1), ("recurrent_delay", 0)])
 def test_no_runtime_takes_longer_registers_than_there_are(name: str, steps: int) -> None:
-    model = onnx.load_from_string(network_graph(delayed_network("both").compile("bank")))
+    model = onnx.load_from_string(exported_delayed("both", "bank").content)
     next(attribute for attribute in model.graph.node[-1].attribute if attribute.name == name).i = steps
     with pytest.raises(ArtifactError, match=rf"{name} is {steps}|not from 0 to {steps}:"):
         load_graph(model.SerializeToString(), use_operators=False)
@@ -214,7 +198,7 @@ def test_no_runtime_takes_longer_registers_than_there_are(name: str, steps: int)
 def test_the_operator_refuses_a_graph_that_says_wrong_things_of_its_delays(caplog: pytest.LogCaptureFixture) -> None:
     if library() is None:
         pytest.skip(NO_OPERATOR)
-    model = onnx.load_from_string(network_graph(delayed_network("both").compile("bank")))
+    model = onnx.load_from_string(exported_delayed("both", "bank").content)
     for attribute in model.graph.node[-1].attribute:
         if attribute.name == "input_delay":
             attribute.i = 100_000
@@ -227,7 +211,7 @@ def test_the_operator_refuses_a_graph_that_says_wrong_things_of_its_delays(caplo
 def test_the_operator_refuses_delays_beyond_the_longest(delay: int, caplog: pytest.LogCaptureFixture) -> None:
     if library() is None:
         pytest.skip(NO_OPERATOR)
-    model = onnx.load_from_string(network_graph(delayed_network("recurrent-50-taps-2").compile("bank")))
+    model = onnx.load_from_string(exported_delayed("recurrent-50-taps-2", "bank").content)
     delays = next(x for x in model.graph.initializer if x.data_type == onnx.TensorProto.INT16 and len(x.dims) == 1)
     forged = onnx.numpy_helper.to_array(delays).copy()
     forged[-1] = delay
@@ -236,9 +220,8 @@ def test_the_operator_refuses_delays_beyond_the_longest(delay: int, caplog: pyte
     assert f"a delay is {delay} steps, not from 0 to 50" in caplog.text
 
 
-@pytest.mark.parametrize("chunk", [1, 32, 64, 300])
 @pytest.mark.parametrize("form", FORMS)
-def test_delays_of_many_registers_give_the_graphs_bits(form: Form, chunk: int) -> None:
+def test_delays_of_many_registers_give_the_graphs_bits(form: Form) -> None:
     if library() is None:
         pytest.skip(NO_OPERATOR)
     spec = NetworkSpec(40, (20,), 3, input_path=PathSpec(100, 2), recurrent_path=PathSpec(240))
@@ -250,23 +233,23 @@ def test_delays_of_many_registers_give_the_graphs_bits(form: Form, chunk: int) -
     x = (torch.rand(2, 300, 40, generator=torch.Generator().manual_seed(5)) < 0.3).float()
     parts = Streams(x, torch.tensor([300, 290]))
     graphs = graphs_by_runtime(network_graph(compiled)).values()
-    runs = [run_graph(graph, compiled.layout, parts, 1, [chunk]) for graph in graphs]
+    assert len(graphs) > 1
+    runs = [run_graph(graph, compiled.layout, parts, 1, [chunk]) for graph in graphs for chunk in (1, 32, 64, 300)]
     assert runs[0].hidden[0].any()
-    assert len(runs) > 1
     assert all(np.array_equal(run.readout, runs[0].readout) for run in runs)
     assert all(np.array_equal(run.hidden[0], runs[0].hidden[0]) for run in runs)
 
 
-@pytest.mark.parametrize("density", [0.0, 0.02, 0.6, 1.0])
-@pytest.mark.parametrize("path", ["input-24", "input-26-taps-2", "both"])
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    ("path", "density", "form"),
+    in_pairs(product(["input-24", "input-26-taps-2", "both"], [0.0, 0.02, 0.6, 1.0], FORMS)),
+)
 def test_any_density_gives_the_graphs_bits(path: str, density: float, form: Form) -> None:
     """Lists of arrivals that stay empty, that end within a processor's vector, and that hold every row."""
     if library() is None:
         pytest.skip(NO_OPERATOR)
-    made = delayed_network(path, "hetneu", channels=150, hidden=(17, 9))
-    compiled = made.compile(form)
-    graphs = graphs_by_runtime(network_graph(compiled))
+    made = exported_delayed(path, form, "hetneu", channels=150)
+    compiled, graphs = made.compiled, made.graphs
     x = (torch.rand(2, 70, 150, generator=torch.Generator().manual_seed(4)) < density).float()
     for cut in (1, 31, 33, 70):
         runs = [run_graph(g, compiled.layout, Streams(x, torch.tensor([70, 65])), 2, [cut]) for g in graphs.values()]

@@ -8,19 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from export.network_graph import network_graph
 from export.parity import Streams, chunk_feed, initial_row, run_graph, verify_form
-from export.torchscript import torchscript
-from export.write import graphs_by_runtime
 from hetsyn_model import Network, NetworkSpec, PathSpec
 from hetsyn_model.state import Form
 from service.contract.graph_io import NEXT_STATE, NEXT_STEP, READOUT, STATE, STEP
 from service.runtime.onnx import Graph
-from service.runtime.operators import library
-from tests.support.families import FAMILIES, SIZES, family_network
-from tests.support.tools import NO_OPERATOR
+from tests.support.exported import FORMS, exported_family
+from tests.support.families import FAMILIES, SIZES
 
-FORMS: tuple[Form, ...] = ("exact", "bank")
 # the exact form keeps a current a synapse, which only an exponential kernel has
 CASES = [
     (name, form) for name, spec in FAMILIES.items() for form in FORMS if form == "bank" or spec.kernel.is_exponential
@@ -35,11 +30,10 @@ def spikes(count: int = 4) -> torch.Tensor:
 
 @pytest.mark.parametrize(("name", "form"), CASES)
 def test_every_implementation_has_the_same_bits_in_chunks_around_the_delay(name: str, form: Form) -> None:
-    made, longest = family_network(name, longest_everywhere=True)
-    compiled = made.compile(form).detach()
+    made, longest = exported_family(name, form, longest_everywhere=True)
+    compiled, graphs = made.compiled, made.graphs
     streams = Streams(spikes(), torch.tensor([STEPS, 3, STEPS // 2, STEPS]))
-    graphs = graphs_by_runtime(network_graph(compiled))
-    differences = verify_form(compiled, graphs, torchscript(compiled), streams)
+    differences = verify_form(compiled, graphs, made.script, streams)
     assert [(d.labels, d.spikes, d.readout) for d in differences] == [(0, 0, 0.0)] * len(differences)
     whole = run_graph(next(iter(graphs.values())), compiled.layout, streams, 2, [STEPS])
     assert whole.hidden[0].any()
@@ -52,9 +46,9 @@ def test_every_implementation_has_the_same_bits_in_chunks_around_the_delay(name:
 
 @pytest.mark.parametrize(("name", "form"), CASES)
 def test_a_mate_of_another_age_changes_nothing(name: str, form: Form) -> None:
-    compiled = family_network(name)[0].compile(form).detach()
-    row, x = initial_row(compiled.layout, 1), spikes(2).numpy()
-    for graph in graphs_by_runtime(network_graph(compiled)).values():
+    made, _ = exported_family(name, form)
+    row, x = initial_row(made.compiled.layout, 1), spikes(2).numpy()
+    for graph in made.graphs.values():
 
         def run(chunk: np.ndarray, state: dict[str, np.ndarray], graph: Graph = graph) -> dict[str, np.ndarray]:
             lengths = np.full(len(chunk), chunk.shape[1], np.int64)
@@ -70,12 +64,10 @@ def test_a_mate_of_another_age_changes_nothing(name: str, form: Form) -> None:
         assert np.array_equal(together[NEXT_STATE][0], alone[NEXT_STATE][0])
 
 
-@pytest.mark.skipif(library() is None, reason=NO_OPERATOR)
 @pytest.mark.parametrize(("name", "form"), CASES)
 def test_a_silence_of_a_hundred_thousand_steps_adds_nothing(name: str, form: Form) -> None:
-    made, _ = family_network(name)
-    compiled = made.compile(form).detach()
-    graph = graphs_by_runtime(network_graph(compiled))["operator"]
+    made, _ = exported_family(name, form)
+    compiled, graph = made.compiled, made.on("operator")
     out = graph.run(
         chunk_feed(spikes(1).numpy(), np.array([STEPS])) | initial_row(compiled.layout, 1), STATE_AND_READOUT
     )
@@ -88,7 +80,7 @@ def test_a_silence_of_a_hundred_thousand_steps_adds_nothing(name: str, form: For
     assert np.isfinite(out[NEXT_STATE]).all()
     left = np.abs(out[NEXT_STATE][0, : -2 * SIZES[2]]).max()
     # a power law is never at rest
-    assert left < (0.95 * heard if made.spec.kernel.shape == "fractional" else 1e-6)
+    assert left < (0.95 * heard if compiled.spec.kernel.shape == "fractional" else 1e-6)
 
 
 @pytest.mark.parametrize("form", FORMS)

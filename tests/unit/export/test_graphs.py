@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
@@ -9,24 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from export.encoder_graph import encoder_graph, encoder_state
-from export.network_graph import network_graph
-from export.parity import ParityError, Streams, run_graph, run_script, run_torch, verify_encoder, verify_form
-from export.torchscript import torchscript
+from export.parity import ParityError, Streams, Traces, run_graph, run_script, run_torch, verify_encoder, verify_form
 from export.write import graphs_by_runtime
-from hetsyn_model import Compiled, Network
 from hetsyn_model.encoder import Encoder, EncoderSpec
 from hetsyn_model.spec import Rule
 from hetsyn_model.state import Form
-from service.runtime.onnx import Graph, load_graph
+from service.runtime.onnx import load_graph
 from service.runtime.operators import library
-from tests.support.networks import CASES, small_network
+from tests.support.exported import FORMS, RUNTIMES, exported
+from tests.support.networks import CASES
+from tests.support.pairs import in_pairs
 from tests.support.tools import NO_OPERATOR
 
-FORMS: tuple[Form, ...] = ("exact", "bank")
-
-
-def network(name: str = "hetsyn", rule: Rule = "sum_softmax", *, recurrent: bool = True, bias: bool = False) -> Network:
-    return small_network(name, rule, recurrent=recurrent, bias=bias)
+CHUNKED = ("hetsyn", "lif-zero-own", "hetsyn-resonance")
 
 
 def streams(count: int = 5, steps: int = 40) -> Streams:
@@ -34,62 +32,54 @@ def streams(count: int = 5, steps: int = 40) -> Streams:
     return Streams(spikes, torch.tensor([steps, 3, steps // 2, 1, steps][:count]))
 
 
-@pytest.mark.parametrize(("name", "rule"), CASES)
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("name", "rule", "form"), in_pairs((*case, form) for case in CASES for form in FORMS))
 def test_implementations_agree_to_the_bit(name: str, rule: Rule, form: Form) -> None:
-    made = network(name, rule, bias=rule == "last", recurrent=rule != "trace")
-    compiled = made.compile(form)
-    graphs = graphs_by_runtime(network_graph(compiled))
-    differences = verify_form(compiled, graphs, torchscript(compiled), streams())
-    assert run_torch(compiled, streams()).hidden[1].any()
-    assert [(d.labels, d.spikes, d.readout) for d in differences] == [(0, 0, 0.0)] * (3 * len(graphs) + 1)
+    made = exported(name, rule, form, bias=rule == "last", recurrent=rule != "trace")
+    differences = verify_form(made.compiled, made.graphs, made.script, streams())
+    assert run_torch(made.compiled, streams()).hidden[1].any()
+    assert [(d.labels, d.spikes, d.readout) for d in differences] == [(0, 0, 0.0)] * (3 * len(made.graphs) + 1)
     assert max(d.probabilities for d in differences) < 1e-6
 
 
-@pytest.fixture(scope="module", params=["operator", "plain ONNX"])
+@pytest.fixture(params=RUNTIMES)
 def runtime(request: pytest.FixtureRequest) -> str:
     if request.param == "operator" and library() is None:
         pytest.skip(NO_OPERATOR)
     return str(request.param)
 
 
-@pytest.fixture(
-    scope="module", params=[(name, form) for name in ("hetsyn", "lif-zero-own", "hetsyn-resonance") for form in FORMS]
-)
-def form_graph(request: pytest.FixtureRequest, runtime: str) -> tuple[Compiled, Graph]:
-    name, form = request.param
-    compiled = network(name).compile(form)
-    return compiled, graphs_by_runtime(network_graph(compiled))[runtime]
+@cache
+def whole(name: str, form: Form, runtime: str) -> Traces:
+    made = exported(name, "sum_softmax", form)
+    return run_graph(made.on(runtime), made.compiled.layout, streams(), 2, [1 << 30])
 
 
+@pytest.mark.parametrize(("name", "form", "runtime"), in_pairs(product(CHUNKED, FORMS, RUNTIMES)))
 @given(cuts=st.lists(st.integers(1, 15), min_size=1, max_size=6))
 @settings(max_examples=25)
-def test_any_chunking_gives_the_same_bits(form_graph: tuple[Compiled, Graph], cuts: list[int]) -> None:
-    compiled, graph = form_graph
-    layout = compiled.layout
-    whole = run_graph(graph, layout, streams(), 2, [1 << 30])
-    parts = run_graph(graph, layout, streams(), 2, cuts)
-    assert np.array_equal(whole.readout, parts.readout)
-    assert np.array_equal(whole.probabilities, parts.probabilities)
+def test_any_chunking_gives_the_same_bits(name: str, form: Form, runtime: str, cuts: list[int]) -> None:
+    made, expected = exported(name, "sum_softmax", form), whole(name, form, runtime)
+    parts = run_graph(made.on(runtime), made.compiled.layout, streams(), 2, cuts)
+    assert np.array_equal(expected.readout, parts.readout)
+    assert np.array_equal(expected.probabilities, parts.probabilities)
 
 
+@pytest.mark.parametrize(("name", "form", "runtime"), in_pairs(product(CHUNKED, FORMS, RUNTIMES)))
 @given(order=st.permutations(range(5)), count=st.integers(1, 5))
 @settings(max_examples=25)
-def test_any_batch_mates_give_the_same_bits(form_graph: tuple[Compiled, Graph], order: list[int], count: int) -> None:
-    compiled, graph = form_graph
-    layout = compiled.layout
+def test_any_batch_mates_give_the_same_bits(name: str, form: Form, runtime: str, order: list[int], count: int) -> None:
+    made, everyone = exported(name, "sum_softmax", form), whole(name, form, runtime)
     chosen = order[:count]
-    everyone = run_graph(graph, layout, streams(), 2, [13])
     some = Streams(streams().spikes[chosen], streams().steps[chosen])
-    got = run_graph(graph, layout, some, 2, [13])
+    got = run_graph(made.on(runtime), made.compiled.layout, some, 2, [13])
     assert np.array_equal(got.readout, everyone.readout[chosen, : got.readout.shape[1]])
     assert np.array_equal(got.probabilities, everyone.probabilities[chosen])
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_threads_give_the_same_bits(runtime: str, form: Form) -> None:
-    compiled = network().compile(form)
-    content, layout = network_graph(compiled), compiled.layout
+    made = exported("hetsyn", "sum_softmax", form)
+    content, layout = made.content, made.compiled.layout
     many = Streams(streams().spikes.repeat(8, 1, 1), streams().steps.repeat(8))
     alone, shared = (
         run_graph(load_graph(content, threads=threads, use_operators=runtime == "operator"), layout, many, 2, [1 << 30])
@@ -100,17 +90,16 @@ def test_threads_give_the_same_bits(runtime: str, form: Form) -> None:
 
 
 def test_a_script_takes_any_batch() -> None:
-    compiled = network().compile("bank")
-    script = torchscript(compiled)
+    made = exported("hetsyn", "sum_softmax", "bank")
     for count in (1, 2, 5):
-        traces = run_script(script, compiled, streams(count))
-        assert np.array_equal(traces.readout, run_torch(compiled, streams(count)).readout)
+        traces = run_script(made.script, made.compiled, streams(count))
+        assert np.array_equal(traces.readout, run_torch(made.compiled, streams(count)).readout)
 
 
 def test_a_graph_of_another_network_is_refused() -> None:
-    compiled, other = network().compile("bank"), network(bias=True).compile("bank")
+    made, other = (exported("hetsyn", "sum_softmax", "bank", bias=bias) for bias in (False, True))
     with pytest.raises(ParityError, match="whole differs from torch"):
-        verify_form(compiled, graphs_by_runtime(network_graph(other)), torchscript(compiled), streams())
+        verify_form(made.compiled, other.graphs, made.script, streams())
 
 
 @pytest.mark.parametrize(

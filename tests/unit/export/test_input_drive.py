@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
@@ -9,20 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from export.network_graph import OPERATOR, VALUES_OPERATOR, network_graph
-from export.parity import Streams, chunk_feed, initial_row, run_graph, run_torch, verify_form
-from export.torchscript import torchscript
-from export.write import graphs_by_runtime
+from export.parity import Streams, Traces, chunk_feed, initial_row, run_graph, run_torch, verify_form
 from hetsyn_model import Compiled, Network, NetworkSpec
 from hetsyn_model.spec import Rule
 from hetsyn_model.state import Form
 from service.contract.graph_io import NEXT_STATE, NEXT_STEP, READOUT, STATE, STEPS, VALUES
 from service.errors import ArtifactError
-from service.runtime.onnx import Array, Graph, load_graph
-from service.runtime.operators import library
-from tests.support.networks import small_network
-from tests.support.tools import NO_OPERATOR
+from service.runtime.onnx import Array, Graph
+from tests.support.exported import FORMS, RUNTIMES, Exported, exported
+from tests.support.pairs import in_pairs
 
-FORMS: tuple[Form, ...] = ("exact", "bank")
 CASES: list[tuple[str, Rule]] = [
     ("hetsyn", "spike_count"),
     ("hetsyn", "sum_softmax"),
@@ -35,8 +33,8 @@ CASES: list[tuple[str, Rule]] = [
 ]
 
 
-def network(name: str, rule: Rule, channels: int, *, bias: bool = False, recurrent: bool = True) -> Network:
-    return small_network(name, rule, channels=channels, bias=bias, recurrent=recurrent, input_kind="values")
+def values_network(name: str, rule: Rule, form: Form, channels: int, **options: bool) -> Exported:
+    return exported(name, rule, form, channels=channels, input_kind="values", **options)
 
 
 def streams(channels: int, count: int = 5, steps: int = 40) -> Streams:
@@ -47,31 +45,29 @@ def streams(channels: int, count: int = 5, steps: int = 40) -> Streams:
     return Streams(values, torch.tensor([steps, 3, steps // 2, 1, steps][:count]))
 
 
-@pytest.mark.parametrize(("name", "rule"), CASES)
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("channels", [1, 35])
+@pytest.mark.parametrize(
+    ("name", "rule", "form", "channels"),
+    in_pairs((*case, form, n) for case in CASES for form in FORMS for n in (1, 35)),
+)
 def test_implementations_agree_to_the_bit(name: str, rule: Rule, form: Form, channels: int) -> None:
-    made = network(name, rule, channels, bias=rule != "sum_softmax", recurrent=rule != "trace")
-    compiled = made.compile(form)
-    graphs = graphs_by_runtime(network_graph(compiled))
-    differences = verify_form(compiled, graphs, torchscript(compiled), streams(channels))
-    assert run_torch(compiled, streams(channels)).hidden[1].any()
-    assert [(d.labels, d.spikes, d.readout) for d in differences] == [(0, 0, 0.0)] * (3 * len(graphs) + 1)
+    made = values_network(name, rule, form, channels, bias=rule != "sum_softmax", recurrent=rule != "trace")
+    differences = verify_form(made.compiled, made.graphs, made.script, streams(channels))
+    assert run_torch(made.compiled, streams(channels)).hidden[1].any()
+    assert [(d.labels, d.spikes, d.readout) for d in differences] == [(0, 0, 0.0)] * (3 * len(made.graphs) + 1)
     assert max(d.probabilities for d in differences) < 1e-6
 
 
-@pytest.fixture(scope="module", params=["operator", "plain ONNX"])
-def runtime(request: pytest.FixtureRequest) -> str:
-    if request.param == "operator" and library() is None:
-        pytest.skip(NO_OPERATOR)
-    return str(request.param)
-
-
-@pytest.fixture(scope="module", params=[("hetsyn", "exact"), ("hetsyn", "bank"), ("hetneu", "exact")])
-def form_graph(request: pytest.FixtureRequest, runtime: str) -> tuple[Compiled, Graph]:
-    name, form = request.param
-    compiled = network(name, "spike_count", 6, bias=True).compile(form)
-    return compiled, graphs_by_runtime(network_graph(compiled))[runtime]
+@pytest.fixture(
+    scope="module",
+    params=product([("hetsyn", "exact"), ("hetsyn", "bank"), ("hetneu", "exact")], RUNTIMES),
+    ids=lambda param: f"{'-'.join(param[0])}-{param[1]}",
+)
+def form_graph(request: pytest.FixtureRequest) -> tuple[Compiled, Graph, Traces]:
+    """A network, its graph on a runtime, and what all streams give there as a whole."""
+    (name, form), runtime = request.param
+    made = values_network(name, "spike_count", form, 6, bias=True)
+    compiled, graph = made.compiled, made.on(runtime)
+    return compiled, graph, run_graph(graph, compiled.layout, streams(6), 2, [1 << 30], "values")
 
 
 @given(
@@ -79,19 +75,18 @@ def form_graph(request: pytest.FixtureRequest, runtime: str) -> tuple[Compiled, 
 )
 @settings(max_examples=25, deadline=None)
 def test_any_chunks_in_any_company_give_the_same_bits(
-    form_graph: tuple[Compiled, Graph], cuts: list[int], order: list[int], count: int
+    form_graph: tuple[Compiled, Graph, Traces], cuts: list[int], order: list[int], count: int
 ) -> None:
-    compiled, graph = form_graph
+    compiled, graph, whole = form_graph
     every, chosen = streams(6), order[:count]
     some = Streams(every.spikes[chosen], every.steps[chosen])
-    whole = run_graph(graph, compiled.layout, every, 2, [1 << 30], "values")
     parts = run_graph(graph, compiled.layout, some, 2, cuts, "values")
     assert np.array_equal(whole.readout[chosen, : parts.readout.shape[1]], parts.readout)
     assert np.array_equal(whole.probabilities[chosen], parts.probabilities)
 
 
-def test_a_chunk_of_no_steps_changes_nothing(form_graph: tuple[Compiled, Graph]) -> None:
-    compiled, graph = form_graph
+def test_a_chunk_of_no_steps_changes_nothing(form_graph: tuple[Compiled, Graph, Traces]) -> None:
+    compiled, graph, _ = form_graph
     row = initial_row(compiled.layout, 2)
     row[STATE][:] = np.random.default_rng(0).random(row[STATE].shape, np.float32)
     feed: dict[str, Array] = {VALUES: np.zeros((2, 0, 6), np.float32), STEPS: np.zeros(2, np.int64)}
@@ -102,18 +97,15 @@ def test_a_chunk_of_no_steps_changes_nothing(form_graph: tuple[Compiled, Graph])
 
 
 def test_the_operator_refuses_values_of_another_shape() -> None:
-    if library() is None:
-        pytest.skip(NO_OPERATOR)
-    compiled = network("hetsyn", "spike_count", 6).compile("bank")
-    graph = load_graph(network_graph(compiled))
+    made = values_network("hetsyn", "spike_count", "bank", 6)
+    graph = made.on("operator")
     feed = chunk_feed(np.zeros((1, 4, 6), np.float32), np.array([9], np.int64), "values")
     with pytest.raises(ArtifactError, match="values do not have the channels of each step"):
-        graph.run(feed | initial_row(compiled.layout, 1), [READOUT])
+        graph.run(feed | initial_row(made.compiled.layout, 1), [READOUT])
 
 
 def test_the_graph_names_the_operator_of_its_input() -> None:
-    made = network("hetsyn", "spike_count", 2)
-    assert VALUES_OPERATOR.encode() in network_graph(made.compile("bank"))
+    assert VALUES_OPERATOR.encode() in values_network("hetsyn", "spike_count", "bank", 6).content
     of_spikes = Network(NetworkSpec(2, (3,), 2))
     content = network_graph(of_spikes.compile("exact"))
     assert OPERATOR.encode() in content

@@ -23,7 +23,8 @@ from service.contract.artifact import Artifact
 from service.contract.manifest import TensorDescription
 from service.runtime.graph_weights import read_tensors
 from tests.support.counted_network import CountedNetwork
-from tests.support.networks import CASES, KINDS, neuron_of, set_own
+from tests.support.networks import CASES, neuron_of, set_own
+from tests.support.pairs import in_pairs
 
 CHANNELS, OUTPUTS, STEPS, MOST_SILENT_STEPS = 7, 3, 30, 400
 SIZES = {"hidden1": 6, "hidden2": 5, "readout": OUTPUTS}
@@ -95,8 +96,7 @@ def check(compiled: Compiled, rate: float) -> dict[str, np.ndarray]:
     return fired
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize(("kind", "rule"), CASES)
+@pytest.mark.parametrize(("kind", "rule", "form"), in_pairs((*case, form) for case in CASES for form in FORMS))
 def test_the_formula_counts_what_a_step_does(kind: str, rule: Rule, form: Form) -> None:
     network = network_of(kind, rule)
     network.fit_banks()
@@ -104,9 +104,15 @@ def test_the_formula_counts_what_a_step_does(kind: str, rule: Rule, form: Form) 
     assert all(fired[name].any() for name in ("input", "hidden1", "hidden2")), "nothing fires: nothing was counted"
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind in ("hetsyn", "hetneu", "lif", "hetsyn-membrane")])
-@pytest.mark.parametrize(("recurrent", "bias"), [(False, False), (True, True)])
+@pytest.mark.parametrize(
+    ("kind", "form", "recurrent", "bias"),
+    in_pairs(
+        (kind, form, *others)
+        for kind in ("hetsyn", "hetneu", "lif", "hetsyn-membrane")
+        for form in FORMS
+        for others in ((False, False), (True, True))
+    ),
+)
 def test_so_it_does_with_biases_and_without_recurrence(kind: str, form: Form, recurrent: bool, bias: bool) -> None:
     network = network_of(kind, recurrent=recurrent, bias=bias)
     network.fit_banks()

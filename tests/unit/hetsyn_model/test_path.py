@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from hetsyn_model.spec import SpecError
 from hetsyn_model.state import Form, State
 from hetsyn_model.step import step
 from tests.support.delays import PATHS, delayed_network, without_delays
+from tests.support.pairs import in_pairs
 from tests.support.tools import NO_ROLLOUT
 
 FORMS: tuple[Form, ...] = ("exact", "bank")
@@ -95,9 +97,9 @@ def test_delays_of_zero_are_the_network_without_them(form: Form) -> None:
         assert torch.equal(state[name], value), name
 
 
-@pytest.mark.parametrize("kind", ["hetsyn", "hetneu", "lif-zero", "alif"])
-@pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    ("form", "path", "kind"), in_pairs(product(FORMS, PATHS, ["hetsyn", "hetneu", "lif-zero", "alif"]))
+)
 @torch.no_grad()
 def test_steps_are_the_rollout(form: Form, path: str, kind: str) -> None:
     made = delayed_network(path, kind, bias=True)
@@ -119,9 +121,9 @@ def test_a_state_in_mid_delay_goes_on(path: str) -> None:
     assert torch.equal(torch.cat([first, run(made, "bank", spikes()[:, 31:], read)[1]], 1), whole)
 
 
-@pytest.mark.parametrize("path", ["both", "recurrent-50-taps-2"])
-@pytest.mark.parametrize("spread", [None, 0.0, 2.5])
-@pytest.mark.parametrize("steps", [3, 60])
+@pytest.mark.parametrize(
+    ("path", "spread", "steps"), in_pairs(product(["both", "recurrent-50-taps-2"], [None, 0.0, 2.5], [3, 60]))
+)
 def test_compiled_is_plain_torch(path: str, spread: float | None, steps: int, request: pytest.FixtureRequest) -> None:
     if native.library() is None:
         pytest.skip(NO_ROLLOUT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from hetsyn_model.spec import NeuronSpec, Rule
 from hetsyn_model.state import Form
 from hetsyn_model.step import step
 from tests.support.networks import CASES, KINDS, neuron_of, set_own
+from tests.support.pairs import in_pairs
 from tests.support.tools import NO_ROLLOUT
 
 FORMS: tuple[Form, ...] = ("exact", "bank")
@@ -87,9 +89,10 @@ def test_bank_is_exact_when_its_kernels_are(name: str, rule: Rule) -> None:
         assert float((value - got[key]).abs().max()) < bound * float(value.abs().max()), key
 
 
-@pytest.mark.parametrize("surrogate", [SurrogateSpec(), SurrogateSpec("triangular", gain=0.8, width=1.2)])
-@pytest.mark.parametrize("name", KINDS)
-@pytest.mark.parametrize("recurrent", [True, False])
+@pytest.mark.parametrize(
+    ("name", "recurrent", "surrogate"),
+    in_pairs(product(KINDS, (True, False), (SurrogateSpec(), SurrogateSpec("triangular", gain=0.8, width=1.2)))),
+)
 def test_compiled_is_plain_torch(
     name: str, recurrent: bool, surrogate: SurrogateSpec, request: pytest.FixtureRequest
 ) -> None:
