@@ -23,7 +23,6 @@ PAGES = (
     ROOT / "tests/long/README.md",
     *sorted(DOCS.rglob("*.md")),
 )
-LANGUAGES = ("sh", "python", "text", "json")  # of a fenced block; the first two are run by a test
 
 _FENCE = re.compile(r"^```(\S*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _INDENTED = re.compile(r"(?<=\n\n) {4}[^\n]+(?:\n {4}[^\n]+)*")

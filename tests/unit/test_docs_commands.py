@@ -6,10 +6,10 @@ import argparse
 import importlib
 import re
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import click
-import pytest
 import typer
 
 import hetsyn
@@ -34,6 +34,11 @@ def texts(page: Path) -> list[str]:
     return lines + re.findall(r"`([^`]+)`", prose(page).replace("\n", " "))
 
 
+def every_text() -> list[tuple[str, str]]:
+    """The texts of all pages, with the page's name."""
+    return [(name_of(page), text) for page in PAGES for text in texts(page)]
+
+
 def options_of_hetsyn(name: str, rest: str) -> set[str]:
     """The options of a command, and of its subcommand if the words after it begin with one."""
     command = typer.main.get_command(
@@ -46,6 +51,7 @@ def options_of_hetsyn(name: str, rest: str) -> set[str]:
     return {"--help"} | {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
 
 
+@cache
 def options_of_module(name: str) -> set[str]:
     if name in LONG:
         return set(re.findall(r"--[a-z-]+", LONG[name].make_parser().format_usage()))
@@ -54,24 +60,24 @@ def options_of_module(name: str) -> set[str]:
     return {"--quick", "--smoke", "--json"} | set(re.findall(r"--[a-z-]+", parser.format_usage()))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_commands_and_their_options_exist(page: Path) -> None:
-    for text in texts(page):
-        matched = COMMAND.match(text)
-        if matched is None:
+def test_commands_and_their_options_exist() -> None:
+    unknown = []
+    for page, text in every_text():
+        if (matched := COMMAND.match(text)) is None:
             continue
         program, name, rest = matched.groups()
         known = options_of_hetsyn(name, rest) if program == "hetsyn " else options_of_module(name)
-        assert set(re.findall(r"(?<!\S)--[a-z][a-z-]*", rest)) <= known, text
+        if not set(re.findall(r"(?<!\S)--[a-z][a-z-]*", rest)) <= known:
+            unknown.append(f"{page}: {text}")
+    assert not unknown
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_extras_and_targets_exist(page: Path) -> None:
+def test_extras_and_targets_exist() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    for text in texts(page):
+    for page, text in every_text():
         for names in re.findall(r"'\.\[([a-z,]+)\]'", text):
-            assert set(names.split(",")) <= set(extras), text
+            assert set(names.split(",")) <= set(extras), f"{page}: {text}"
         if text.startswith("make "):
-            assert text.split()[1] in targets, text
-        assert "hetsyn[" not in text, f"{text}: the package is not on PyPI"
+            assert text.split()[1] in targets, f"{page}: {text}"
+        assert "hetsyn[" not in text, f"{page}: {text}: the package is not on PyPI"

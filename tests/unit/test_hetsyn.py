@@ -1,12 +1,13 @@
-"""The ``hetsyn`` command as a user runs it, in processes of their own: what is imported is the point."""
+"""The ``hetsyn`` command as a user runs it; in processes of their own where what is imported is the point."""
 
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +37,21 @@ def run(*arguments: str, without: tuple[str, ...] = ()) -> subprocess.CompletedP
     )
 
 
-def test_help_has_a_line_for_each_subcommand_and_imports_nothing() -> None:
-    done = run("--help")
-    assert done.returncode == 0
-    for name, subcommand in hetsyn.SUBCOMMANDS.items():
-        assert name in done.stdout
-        assert subcommand.help.split()[0] in done.stdout
-    assert done.stdout.rstrip().endswith("imported:")
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """``hetsyn ARGUMENTS`` in this process: its exit status, output and errors."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["hetsyn", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            hetsyn.main()
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, *capsys.readouterr()
+
+    return call
 
 
-def test_public_names_are_those_of_their_modules_and_imported_when_used() -> None:
+def test_public_names_are_those_of_their_modules() -> None:
     for name in hetsyn.__all__:
         assert name in dir(hetsyn)
         assert getattr(hetsyn, name).__module__.partition(".")[0] in (
@@ -56,6 +62,10 @@ def test_public_names_are_those_of_their_modules_and_imported_when_used() -> Non
         )
     with pytest.raises(AttributeError, match="no attribute 'Netwrok'"):
         hetsyn.Netwrok  # noqa: B018
+
+
+@pytest.mark.process
+def test_a_public_name_imports_its_module_when_it_is_used() -> None:
     code = (
         "import sys, hetsyn\n"
         "print(*(name in sys.modules for name in ('torch', 'hetsyn_model', 'export')))\n"
@@ -72,19 +82,12 @@ def test_public_names_are_those_of_their_modules_and_imported_when_used() -> Non
     ]
 
 
-def test_version() -> None:
-    done = run("--version")
-    assert done.returncode == 0
-    assert done.stdout.startswith(f"hetsyn {hetsyn.version()}")
+def test_version(here: Callable[..., tuple[int, str, str]]) -> None:
+    code, output, _ = here("--version")
+    assert (code, output) == (0, f"hetsyn {hetsyn.version()}\n")
 
 
-def test_a_subcommand_has_its_own_help() -> None:
-    done = run("serve", "--help", without=("torch",))
-    assert done.returncode == 0
-    assert "Usage: hetsyn serve" in done.stdout
-    assert "--default-model" in done.stdout
-
-
+@pytest.mark.process
 def test_arguments_reach_the_subcommand(tmp_path: Path) -> None:
     write_artifact(tmp_path)
     done = run("inspect", str(tmp_path / "digits"), "--json", without=("torch", "onnxruntime"))
@@ -93,19 +96,20 @@ def test_arguments_reach_the_subcommand(tmp_path: Path) -> None:
     assert done.stdout.rstrip().endswith("imported:")
 
 
-def test_an_error_of_ours_is_one_line(tmp_path: Path) -> None:
-    done = run("inspect", str(tmp_path))
-    assert done.returncode == 1
-    assert done.stderr.startswith("hetsyn: ")
-    assert "Traceback" not in done.stderr
+def test_an_error_of_ours_is_one_line(tmp_path: Path, here: Callable[..., tuple[int, str, str]]) -> None:
+    code, _, errors = here("inspect", str(tmp_path))
+    assert code == 1
+    assert errors.startswith("hetsyn: ")
+    assert "Traceback" not in errors
 
 
-def test_a_wrong_option_is_explained_by_the_subcommand() -> None:
-    done = run("stream", "--nonsense")
-    assert done.returncode == 2
-    assert "--nonsense" in done.stderr
+def test_a_wrong_option_is_explained_by_the_subcommand(here: Callable[..., tuple[int, str, str]]) -> None:
+    code, _, errors = here("stream", "--nonsense")
+    assert code == 2
+    assert "--nonsense" in errors
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "arguments",
     [("train", "x", "--out", "y"), ("export", "shd-size", "--out", "x/1"), ("experiment", "speech")],
@@ -125,31 +129,59 @@ def leaves(command: Any, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ..
         yield from leaves(subcommand, (*words, name))
 
 
-COMMANDS = {
-    words: command
-    for name, subcommand in hetsyn.SUBCOMMANDS.items()
-    for words, command in leaves(
-        typer.main.get_command(getattr(importlib.import_module(subcommand.module), name.replace("-", "_"))), (name,)
+def every_command() -> dict[tuple[str, ...], Any]:
+    return {
+        words: command
+        for name, subcommand in hetsyn.SUBCOMMANDS.items()
+        for words, command in leaves(
+            typer.main.get_command(getattr(importlib.import_module(subcommand.module), name.replace("-", "_"))), (name,)
+        )
+    }
+
+
+HELP_OF_ALL = """
+import contextlib, io, json, sys
+heavy = "torch", "onnxruntime", "fastapi"
+without, commands = json.load(sys.stdin)
+sys.modules |= dict.fromkeys(without)
+import hetsyn
+found = []
+for words in commands:
+    sys.argv, output = ["hetsyn", *words, "--help"], io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.suppress(SystemExit):
+        hetsyn.main()
+    found.append((output.getvalue(), [name for name in heavy if sys.modules.get(name)]))
+json.dump(found, sys.stdout)
+"""
+
+
+def test_help_needs_no_dependency_and_is_whole_at_80_columns() -> None:
+    commands = {(): None, **every_command()}
+    done = subprocess.run(
+        [sys.executable, "-c", HELP_OF_ALL],
+        input=json.dumps([hetsyn.OPTIONAL, list(commands)]),
+        env=os.environ | {"COLUMNS": "80"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
-}
-
-
-@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
-def test_help_needs_no_dependency_and_is_whole_at_80_columns(words: tuple[str, ...]) -> None:
-    done = run(*words, "--help", without=hetsyn.OPTIONAL)
     assert done.returncode == 0, done.stderr
-    help_text, _, imported = done.stdout.rpartition("imported:")
-    assert not imported.strip()
-    assert max(map(len, help_text.splitlines())) <= 80
-    assert "…" not in help_text
-    assert "completion" not in help_text
-    shown = set(help_text.split())
-    command = COMMANDS[words]
-    texts = [command.help, *(each.help for each in command.params if not getattr(each, "hidden", False))]
-    for text in filter(None, texts):
-        assert set(text.split()) <= shown, text
+    for (words, command), (text, imported) in zip(commands.items(), json.loads(done.stdout), strict=True):
+        assert f"Usage: {' '.join(('hetsyn', *words))} " in text, words
+        assert not imported, words
+        assert max(map(len, text.splitlines())) <= 80, words
+        assert "…" not in text, words
+        assert "completion" not in text, words
+        texts = [subcommand.help for subcommand in hetsyn.SUBCOMMANDS.values()]
+        if command is not None:
+            texts = [command.help, *(each.help for each in command.params if not getattr(each, "hidden", False))]
+        shown = set(text.split())
+        for part in filter(None, texts):
+            assert set(part.split()) <= shown, (words, part)
 
 
+@pytest.mark.process
 def test_serve_explains_a_missing_runtime(tmp_path: Path) -> None:
     write_artifact(tmp_path)
     done = run("serve", "--models", str(tmp_path), without=("torch", "onnxruntime"))
@@ -160,6 +192,7 @@ def test_serve_explains_a_missing_runtime(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.process
 def test_serve_names_the_extra_of_carried_sessions(tmp_path: Path) -> None:
     write_artifact(tmp_path / "models")
     (tmp_path / "keys").write_text("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
@@ -169,6 +202,7 @@ def test_serve_names_the_extra_of_carried_sessions(tmp_path: Path) -> None:
     assert f"this needs cryptography: {install_command('carried')}" in done.stderr
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("missing", ["hdrh", "matplotlib"])
 def test_bench_names_its_extra_before_it_asks_any_server(missing: str, tmp_path: Path) -> None:
     done = run("bench", "http://127.0.0.1:1", "--html", str(tmp_path / "x.html"), without=("torch", missing))
