@@ -23,6 +23,8 @@ from tests.support.paths import ROOT
 from tests.support.required_tools import TOOLS_INSTALLED
 from tests.support.tools import NO_ZIG
 
+pytestmark = pytest.mark.process
+
 if importlib.util.find_spec("ziglang") is None:
     pytest.skip(NO_ZIG, allow_module_level=True)
 

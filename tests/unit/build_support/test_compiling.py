@@ -167,6 +167,7 @@ def test_a_build_that_is_switched_off_removes_what_was_built(
     assert not any(Path(output).exists() for output in command.get_outputs())
 
 
+@pytest.mark.process
 def test_the_plan_says_what_will_be_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     process = subprocess.run(

@@ -15,6 +15,7 @@ CASES = Path(__file__).with_name("alerts.yml")
 NAMES = [rule["alert"] for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("arguments", [("check", "rules", ALERTS), ("test", "rules", CASES)], ids=["check", "test"])
 def test_promtool(arguments: tuple[str, str, Path]) -> None:
     if PROMTOOL is None:

@@ -246,6 +246,7 @@ except ArtifactError as error:
 """
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the limit is set from /proc")
 def test_a_thread_without_memory_fails_the_call_and_not_the_process() -> None:
     process = subprocess.run([sys.executable, "-c", SHARES_WITHOUT_MEMORY], capture_output=True, text=True, check=False)

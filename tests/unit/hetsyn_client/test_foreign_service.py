@@ -11,6 +11,7 @@ import sys
 
 import httpx
 import numpy as np
+import pytest
 
 import hetsyn_client
 
@@ -44,6 +45,7 @@ def run(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.process
 def test_the_client_works_beside_a_foreign_service(tmp_path: Path) -> None:
     (tmp_path / "service").mkdir()
     (tmp_path / "service/__init__.py").write_text('OWNER = "somebody else"\n')

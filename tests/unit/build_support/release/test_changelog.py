@@ -8,6 +8,8 @@ from build_support.release.changelog import unreleased, version_of
 from build_support.release.errors import ReleaseError
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.long
+
 
 def changelog(*sections: str) -> str:
     return "# Changelog\n" + "".join(f"\n## {section}\n\n- **A change** [of it](page.md).\n" for section in sections)

@@ -12,6 +12,8 @@ import pytest
 from build_support.release.contents import check_sdist, check_wheel, installed
 from build_support.release.errors import ReleaseError
 
+pytestmark = pytest.mark.long
+
 PYPROJECT = """
 [tool.setuptools]
 py-modules = ["hetsyn"]

@@ -9,6 +9,8 @@ import pytest
 from build_support.release import images
 from build_support.release.errors import ReleaseError
 
+pytestmark = pytest.mark.long
+
 ENGINE = """#!/bin/sh
 echo "$@" >> "$CALLS"
 case "$1" in

@@ -12,6 +12,8 @@ import pytest
 from build_support.release import source
 from build_support.release.errors import ReleaseError
 
+pytestmark = pytest.mark.long
+
 EPOCH_S = 1_700_000_000
 
 if shutil.which("git") is None:

@@ -122,6 +122,7 @@ def test_names_of_files_and_labels_may_have_any_characters(tmp_path: Path) -> No
     assert {"_silence_", r"$\frac$"} <= set(words)
 
 
+@pytest.mark.process
 def test_without_matplotlib_it_says_what_to_install(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['matplotlib'] = None\n"

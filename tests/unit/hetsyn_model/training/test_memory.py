@@ -24,6 +24,7 @@ print(faults[-1])
 """
 
 
+@pytest.mark.process
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library than glibc")
 def test_memory_that_was_freed_is_used_again() -> None:
     def faults(how: str) -> int:
