@@ -6,12 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 STREAM = """
 import sys
 
 import httpx
 import numpy as np
-import pytest
 
 import hetsyn_client
 
