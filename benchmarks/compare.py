@@ -37,7 +37,7 @@ from tests.support.paths import RECORDINGS, ROOT
 from tests.support.server_process import ServerProcess, free_port
 
 CHUNK_S = 0.1
-CONCURRENCIES = (16, 64)
+CONCURRENCIES: tuple[int, ...] = (16, 64)
 LEAST_RATIO = 0.97
 LEAST_QUIET_ROUNDS = 3  # with fewer, disturbed rounds count too, and throughput is not judged
 SIDES = ("this", "other")

@@ -28,7 +28,7 @@ from tests.support.paths import RECORDINGS
 from tests.support.valkey import BINARY, MISSING, ValkeyServer
 
 CHUNK_S = 0.1
-CONCURRENCIES = (1, 64)
+CONCURRENCIES: tuple[int, ...] = (1, 64)
 SMOKED = ("memory", "file, synchronous=full", "Valkey, always")
 
 

@@ -39,7 +39,7 @@ from tests.support.paths import ROOT
 from tests.support.server_process import CLOCK_TICKS, ServerProcess, free_port
 
 NAME, CHANNELS, SEQUENCE = MODEL.parent.name, 700, 10
-CONCURRENCIES = (1, 16, 64)
+CONCURRENCIES: tuple[int, ...] = (1, 16, 64)
 PROTOCOLS = ("http", "grpc")
 WAYS = {"http": ("http", ()), "grpc": ("grpc", ()), "stream": ("grpc", ("--streaming",))}
 """The protocol of each way to send, and what perf_analyzer is told besides. A stream: ``ModelStreamInfer``."""

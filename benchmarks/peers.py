@@ -54,7 +54,7 @@ from service.contract.graph_io import Float32Array
 from tests.support.paths import ROOT
 from tests.support.server_process import ServerError
 
-CONCURRENCIES = (1, 16)
+CONCURRENCIES: tuple[int, ...] = (1, 16)
 WARM_UP_S = 0.5
 CHECKED_SESSIONS, CHECKED_CHUNKS = 4, 3
 # of a probability: the bank graph is the same graph, the exact step adds up in float32 and may flip a spike

@@ -50,7 +50,7 @@ NOT_RUN = {
     r"OTEL_EXPORTER_OTLP_ENDPOINT=": "needs a receiver: tests/unit/service/observe",
     r"arecord |ffmpeg ": "needs a microphone: tests/e2e/test_listening.py, and examples/speak.py in the tutorial",
     r"hetsyn serve --device cuda|python -m benchmarks gpu ": "needs a GPU",
-    r"python -m benchmarks ": "takes minutes: tests/integration/test_bench.py and tests/e2e run them shortened",
+    r"python -m benchmarks ": "takes minutes: tests/integration/test_benchmarks.py runs them shortened",
     r"python -m tests.long.": "takes minutes: tests/long runs them shortened",
     r"perf_analyzer |hetsyn bench \S+ --transport grpc": "needs a port for gRPC: tests/e2e/test_open_inference.py",
     r"hetsyn bench \S+ --ramp": "takes minutes: tests/unit/hetsyn_client/loadtest/test_ramp.py",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -39,6 +40,7 @@ SMOKES = (
     "training",
     "way_in",
 )
+README = (ROOT / "README.md").read_text()
 ENDED_S = 60.0  # until a benchmark has started a server, or has ended
 
 
@@ -122,6 +124,18 @@ def test_what_a_benchmark_started_ends_with_it(
         assert (smoke.left(), list(tmp_path.iterdir())) == ({}, [])
     finally:
         smoke.end()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("command", sorted(set(re.findall(r"`(python -m (?:benchmarks|tests\.long)\b[^`]+)`", README))))
+def test_a_command_of_the_readme_runs(command: str) -> None:
+    if "peers" in command and not ((ROOT / "build/peers").exists() or "HETSYN_PEERS_PYTHON" in os.environ):
+        pytest.skip(f"no peers to compare with: {command} says how to install them")
+    done = subprocess.run(
+        [sys.executable, *shlex.split(command)[1:], "--quick"],
+        cwd=ROOT, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_help_names_every_benchmark_and_imports_none() -> None:
