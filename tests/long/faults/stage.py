@@ -19,8 +19,8 @@ from typing import Protocol
 from hetsyn_client.loadtest.target import Address
 from tests.long.faults.schedule import Kind
 from tests.support.paths import ROOT
+from tests.support.relay import HOST, Relay
 from tests.support.server_process import ServerError, free_port, serve_command
-from tests.support.store_relay import HOST, Relay
 from tests.support.valkey import MISSING, ValkeyServer
 
 READY_TIMEOUT_S = 30.0
@@ -177,7 +177,7 @@ class ValkeyStore(NoStore):
 
     def __init__(self, folder: Path, appendfsync: str) -> None:
         self._server = ValkeyServer(folder, "--appendfsync", appendfsync)
-        self._relay = Relay(free_port(), self._server.port)
+        self._relay = Relay(self._server.port)
         self._relay.start()
         self.url = f"redis://{HOST}:{self._relay.port}/0"
         self.described = f"Valkey, appendfsync {appendfsync}"

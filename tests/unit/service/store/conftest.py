@@ -14,9 +14,8 @@ from service.store.redis import RedisStore
 from service.store.url import open_store
 from tests.support.cluster_sessions import ClusterSessions
 from tests.support.memory_store import MemoryStore
-from tests.support.server_process import free_port
+from tests.support.relay import Relay
 from tests.support.started_store import S, StartStore, started
-from tests.support.store_relay import Relay
 from tests.support.tools import require_valkey
 from tests.support.valkey import ValkeyServer
 from tests.support.valkey_cluster import ValkeyCluster
@@ -68,7 +67,7 @@ def own_valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
 @pytest.fixture
 def relay(valkey: ValkeyServer) -> Iterator[Relay]:
     """In front of the server."""
-    relay = Relay(free_port(), valkey.port)
+    relay = Relay(valkey.port)
     relay.start()
     yield relay
     relay.close()

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from service.store.redis import RedisStore
 from tests.support.in_process import ServeDirect
-from tests.support.store_relay import Relay
+from tests.support.relay import Relay
 
 T = TypeVar("T")
 

@@ -12,9 +12,9 @@ from service.errors import HetsynError, StateError, StateForeign, StoreUnavailab
 from service.store.base import FOREIGN_REVISION, NO_REVISION, CommitResult, Stored
 from service.store.redis import RedisStore
 from tests.support.change import COMMITTED, FENCED, delete, put
+from tests.support.relay import Relay
 from tests.support.started_store import StartStore, started
 from tests.support.store_record import records
-from tests.support.store_relay import Relay
 from tests.support.tools import require_valkey
 from tests.support.valkey import ValkeyServer
 
