@@ -1,5 +1,5 @@
-"""A microphone streams for a minute through a server that is killed and started again twice: no chunk is lost, none
-counts twice, and every reply is that of a server that was left alone."""
+"""A microphone streams through a server that is killed and started again: no chunk is lost, none counts twice, and
+every reply is that of a server that was left alone."""
 
 from __future__ import annotations
 
@@ -23,20 +23,18 @@ from tests.support.server_process import RestartableServer
 
 pytestmark = pytest.mark.process
 
-RATE_HZ, CHUNK_S, SOUND_S = 8000, 0.1, 60
-CHUNKS = round(SOUND_S / CHUNK_S)
-KILLED_AT = (CHUNKS // 3, 2 * CHUNKS // 3)
+RATE_HZ, CHUNK_S = 8000, 0.1
 Replied = Callable[[Reply], None]
 
 
-def minute() -> np.ndarray:
+def words(sound_s: int) -> np.ndarray:
     """Words with pauses, int16."""
     sound = []
     for path in sorted(RECORDINGS.glob("*.wav")):
         with wave.open(str(path)) as file:
             assert file.getframerate() == RATE_HZ
             sound += [np.frombuffer(file.readframes(file.getnframes()), "<i2"), np.zeros(RATE_HZ * 2 // 3, np.int16)]
-    return np.resize(np.concatenate(sound), RATE_HZ * SOUND_S)
+    return np.resize(np.concatenate(sound), RATE_HZ * sound_s)
 
 
 def blocking(url: str, transport: TransportName, replied: Replied) -> None:
@@ -47,7 +45,7 @@ def blocking(url: str, transport: TransportName, replied: Replied) -> None:
     ):
         for reply in session.stream(microphone):
             replied(reply)
-        assert (session.seq, session.transport) == (CHUNKS + 1, transport)
+        assert session.transport == transport
 
 
 def with_asyncio(url: str, transport: TransportName, replied: Replied) -> None:
@@ -59,7 +57,7 @@ def with_asyncio(url: str, transport: TransportName, replied: Replied) -> None:
             with Microphone(CHUNK_S) as microphone:
                 async for reply in session.stream(microphone):
                     replied(reply)
-            assert (session.seq, session.transport) == (CHUNKS + 1, transport)
+            assert session.transport == transport
 
     asyncio.run(stream())
 
@@ -81,24 +79,30 @@ def server(tmp_path: Path) -> Iterator[RestartableServer]:
         started.kill()
 
 
-@pytest.mark.parametrize("speed", [15.0, pytest.param(1.0, marks=pytest.mark.long)], ids=["fast", "real time"])
-def test_a_minute_through_a_server_that_is_killed_twice(
-    server: RestartableServer, speed: float, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("sound_s", "kills", "speed"),
+    [(20, 1, 15.0), pytest.param(60, 2, 1.0, marks=pytest.mark.long)],
+    ids=["fast", "a minute in real time"],
+)
+def test_sound_through_a_server_that_is_killed(
+    server: RestartableServer, sound_s: int, kills: int, speed: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sound = minute()
+    chunks = round(sound_s / CHUNK_S)
+    killed_at = [chunks * kill // (kills + 1) for kill in range(1, kills + 1)]
+    sound = words(sound_s)
     with StreamingClient(server.url) as client:
         undisturbed = list(client.session(endpointing=True).stream(array_chunks(sound, RATE_HZ, CHUNK_S)))
-    assert len(undisturbed) == CHUNKS  # the last one ends the session; a microphone's end is a chunk of its own
+    assert len(undisturbed) == chunks  # the last one ends the session; a microphone's end is a chunk of its own
     monkeypatch.setitem(sys.modules, "sounddevice", FakeSounddevice(sound, RATE_HZ, speed))
     replies: dict[str, list[Reply]] = {name: [] for name in WAYS}
-    due = [threading.Event() for _ in KILLED_AT]
+    due = [threading.Event() for _ in killed_at]
 
     def run(name: str) -> None:
         how, transport = WAYS[name]
 
         def replied(reply: Reply) -> None:
             replies[name].append(reply)
-            for event, at in zip(due, KILLED_AT, strict=True):
+            for event, at in zip(due, killed_at, strict=True):
                 if all(len(got) >= at for got in replies.values()):
                     event.set()
 
@@ -120,11 +124,11 @@ def test_a_minute_through_a_server_that_is_killed_twice(
             future.result()
     *before_the_end, last = undisturbed
     for name, got in replies.items():
-        assert [reply["seq"] for reply in got] == list(range(CHUNKS + 1)), name
+        assert [reply["seq"] for reply in got] == list(range(chunks + 1)), name
         for reply, expected in zip(got, before_the_end, strict=False):
             assert reply | {"session": ""} == expected | {"session": ""}, name
         final = got[-1]
         assert (final["end"], final["total_steps"], final["label"]) == (True, last["total_steps"], last["label"]), name
         heard = [event for reply in got for event in reply["events"]]
         assert heard == [event for reply in undisturbed for event in reply["events"]], name
-        assert len([event for event in heard if event["type"] == "UtteranceEnd"]) > 20, name
+        assert len([event for event in heard if event["type"] == "UtteranceEnd"]) > sound_s // 3, name

@@ -25,6 +25,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from benchmarks.peers import PEERS_PYTHON
 from hetsyn_client.extras import install_command
 from service.contract.artifact import Artifact
 from tests.support.data_sets import write_mnist, write_ntidigits, write_speech_commands
@@ -312,7 +313,24 @@ def compare_sample_reply(page: Path, printed: str, *, is_whole: bool) -> None:
 ELSEWHERE = DOCS / "own-network.md"
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page) and page != ELSEWHERE], ids=name_of)
+MAIN = (
+    README,
+    DOCS / "reference/http-api.md",
+    DOCS / "reference/client.md",
+    DOCS / "guides/sessions.md",
+    DOCS / "guides/keys.md",
+)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        page if page in MAIN else pytest.param(page, marks=pytest.mark.long)
+        for page in PAGES
+        if blocks(page) and page != ELSEWHERE
+    ],
+    ids=name_of,
+)
 def test_a_page_does_what_it_says(
     page: Path, reader: PageReader, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -353,6 +371,21 @@ def test_no_command_was_left_out_because_a_tool_is_missing(reader: PageReader) -
         pytest.skip(
             "; ".join(f"{count} commands of the pages did not run: {why}" for why, count in reader.missing.items())
         )
+
+
+MEASUREMENTS = sorted(set(re.findall(r"`(python -m benchmarks [^`]+)`", README.read_text())))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("command", MEASUREMENTS)
+def test_a_measurement_that_readme_quotes_runs(command: str) -> None:
+    if command.endswith(" peers") and PEERS_PYTHON not in os.environ:
+        pytest.skip(f"no environment with the peers: {PEERS_PYTHON}=PYTHON names it")
+    assert re.search(r"\d", typed(f"{command} --quick", ROOT)), "no figures"
+
+
+def test_readme_quotes_its_measurements() -> None:
+    assert {command.split()[3] for command in MEASUREMENTS} == {"engine", "service", "peers"}
 
 
 def test_what_is_not_run_is_written_somewhere() -> None:

@@ -120,7 +120,7 @@ def analyze(server: GrpcServer, way: str, data: Path, concurrency: str, *more: s
 
 
 @pytest.mark.skipif(PERF_ANALYZER is None, reason=NO_PERF_ANALYZER)
-@pytest.mark.parametrize("concurrency", ["1", "16", "64"])
+@pytest.mark.parametrize("concurrency", [*(pytest.param(count, marks=pytest.mark.long) for count in ("1", "64")), "16"])
 @pytest.mark.parametrize("way", WAYS)
 def test_perf_analyzer(server: GrpcServer, streams: Streams, tmp_path: Path, way: str, concurrency: str) -> None:
     """Sequences, raw tensors; it compares the numbers. Ids are few: they are used again."""
@@ -138,7 +138,7 @@ def test_perf_analyzer(server: GrpcServer, streams: Streams, tmp_path: Path, way
 
 
 @pytest.mark.skipif(PERF_ANALYZER is None, reason=NO_PERF_ANALYZER)
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ["http", *(pytest.param(way, marks=pytest.mark.long) for way in ("grpc", "stream"))])
 def test_perf_analyzer_sees_a_changed_number(server: GrpcServer, streams: Streams, tmp_path: Path, way: str) -> None:
     """One bit of one number in the answers: so the other test could fail."""
     answers = json.loads(json.dumps(streams.answers))

@@ -244,7 +244,7 @@ async def test_a_pipelined_request_waits_until_the_response_before_it_is_read(tr
         while answered < server.parts.counters.chunks_applied or not connection.flow.write_paused:
             answered = server.parts.counters.chunks_applied
             for _ in range(100):  # until the system takes no more
-                await asyncio.sleep(LATER_S / 100)
+                await asyncio.sleep(SOON_S / 25)
                 most = max(most, connection.transport.get_write_buffer_size())
         assert answered < 25
         writer.transport.resume_reading()  # type: ignore[attr-defined]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -79,10 +80,22 @@ def _values(history: History) -> dict[str, object]:
     return {name: value for name, value in history.to_dict().items() if not name.endswith("seconds")}
 
 
+class Trained(NamedTuple):
+    """A run that was trained to its end."""
+
+    folder: Path
+    history: History
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    return Trained(folder, train(RUN, open_task(RUN), folder))
+
+
 @pytest.mark.parametrize("kill_at", [2, 4])
-def test_a_run_that_was_killed_goes_on_as_if_it_had_not(tmp_path: Path, kill_at: int) -> None:
+def test_a_run_that_was_killed_goes_on_as_if_it_had_not(whole: Trained, tmp_path: Path, kill_at: int) -> None:
     task = open_task(RUN)
-    whole = train(RUN, task, tmp_path / "whole")
 
     def kill(_: RunSpec, history: History) -> None:
         if history.update[-1] == kill_at:
@@ -91,14 +104,13 @@ def test_a_run_that_was_killed_goes_on_as_if_it_had_not(tmp_path: Path, kill_at:
     with pytest.raises(Killed):
         train(RUN, task, tmp_path / "killed", kill)
     resumed = train(RUN, task, tmp_path / "killed")
-    assert _values(resumed) == _values(whole)
-    a, b = (load_best(RUN, task, tmp_path / name) for name in ("whole", "killed"))
+    assert _values(resumed) == _values(whole.history)
+    a, b = (load_best(RUN, task, folder) for folder in (whole.folder, tmp_path / "killed"))
     assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
 
 
-def test_a_checkpoint_of_the_earlier_format_goes_on(tmp_path: Path) -> None:
+def test_a_checkpoint_of_the_earlier_format_goes_on(whole: Trained, tmp_path: Path) -> None:
     task = open_task(RUN)
-    whole = train(RUN, task, tmp_path / "whole")
 
     def kill(_: RunSpec, history: History) -> None:
         if history.update[-1] == 4:
@@ -113,15 +125,14 @@ def test_a_checkpoint_of_the_earlier_format_goes_on(tmp_path: Path) -> None:
     seconds = sum(history.pop("processor_seconds"))
     torch.save(saved | {"progress": history | {"firing_hz": rates, "seconds": seconds}}, path)
     resumed = train(RUN, task, tmp_path / "old")
-    assert resumed.measures["firing_rate"] == pytest.approx(whole.measures["firing_rate"])
-    assert _values(resumed) | {"measures": {}} == _values(whole) | {"measures": {}}
+    assert resumed.measures["firing_rate"] == pytest.approx(whole.history.measures["firing_rate"])
+    assert _values(resumed) | {"measures": {}} == _values(whole.history) | {"measures": {}}
     assert sum(resumed.processor_seconds) > seconds
 
 
-def test_masked_time_constants_stay_and_others_move(tmp_path: Path) -> None:
+def test_masked_time_constants_stay_and_others_move(whole: Trained) -> None:
     task = open_task(RUN)
-    train(RUN, task, tmp_path)
-    before, after = build(RUN, task), load_best(RUN, task, tmp_path)
+    before, after = build(RUN, task), load_best(RUN, task, whole.folder)
     assert isinstance(before, Network)
     assert isinstance(after, Network)
     frozen = masks(RUN, before)
@@ -145,10 +156,9 @@ def test_a_run_in_the_exact_form_needs_no_bank_and_is_judged_as_it_was_trained(t
     assert set(through_a_bank.analysis["forms"]) == {"bank", "exact"}
 
 
-def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
-    train(RUN, open_task(RUN), tmp_path)
+def test_a_folder_of_another_run_is_refused(whole: Trained) -> None:
     with pytest.raises(RunError, match="differs in learning_rate"):
-        train(replace(RUN, learning_rate=1e-3), open_task(RUN), tmp_path)
+        train(replace(RUN, learning_rate=1e-3), open_task(RUN), whole.folder)
 
 
 @pytest.mark.parametrize(

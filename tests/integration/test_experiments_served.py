@@ -101,18 +101,16 @@ def test_the_server_answers_as_the_trained_network_does(name: str, tmp_path: Pat
         else:
             assert mine[-1]["label"] == task.labels[int(rolled.scores[index].argmax())]
             assert np.abs(np.array(mine[-1]["probabilities"]) - rolled.probabilities[index].numpy()).max() < 1e-4
+    if name == "vision":
+        an_image_is_one_request(tmp_path / "models")
 
 
-def test_an_image_is_one_request(tmp_path: Path) -> None:
-    run = run_of("vision")
-    task = open_task(run)
-    train(run, task, tmp_path / "run")
-    CliRunner().invoke(export, [str(tmp_path / "run/best.pt"), "--out", str(tmp_path / "models/images/1")])
+def an_image_is_one_request(models: Path) -> None:
     spec = TASKS["vision"]
     assert isinstance(spec, ImageSpec)
     times, units = image_events(spec, image_data.read_mnist_5k().test[0][0])
     events = {"kind": "events", "steps": spec.steps, "times": times, "units": units}
-    (reply,) = infer(tmp_path / "models", [{"end": True, "input": events}])
+    (reply,) = infer(models, [{"end": True, "input": events}])
     assert reply["label"] in image_data.DIGITS
     assert reply["steps"] == 28
 

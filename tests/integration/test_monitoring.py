@@ -95,6 +95,7 @@ def until(condition: Callable[[], object]) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.process
 def test_every_query_of_the_dashboard_returns_data(prometheus: Prometheus) -> None:
     empty = queries()
 
@@ -107,6 +108,7 @@ def test_every_query_of_the_dashboard_returns_data(prometheus: Prometheus) -> No
     assert not empty
 
 
+@pytest.mark.process
 def test_prometheus_takes_every_alert(prometheus: Prometheus) -> None:
     until(lambda: all(rule["health"] != "unknown" for rule in rules_of(prometheus)))
     found = rules_of(prometheus)
@@ -114,6 +116,7 @@ def test_prometheus_takes_every_alert(prometheus: Prometheus) -> None:
     assert {rule["health"] for rule in found} == {"ok"}
 
 
+@pytest.mark.process
 def test_an_alert_fires_when_clients_lose_sessions(prometheus: Prometheus) -> None:
     query = 'ALERTS{alertname="HetsynSessionsLost",reason="limit",alertstate="firing"}'
     until(lambda: prometheus.values(query))

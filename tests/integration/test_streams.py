@@ -27,6 +27,7 @@ from hetsyn_client.events import pack_events
 from hetsyn_client.values import pack_values
 from service.errors import Overloaded
 from tests.support.artifact import write_artifact
+from tests.support.clock import Clock
 from tests.support.fake_graph import CHANNELS, LABELS
 from tests.support.gate import Gate
 from tests.support.live import BINARY, Socket, opened, said, sent
@@ -297,12 +298,15 @@ async def test_handles_have_a_bound(models: Path, gate: Gate) -> None:
 
 
 async def test_an_idle_session_expires_and_an_idle_client_is_sent_away(models: Path, gate: Gate) -> None:
-    async with listening(models, gate, session_idle_s=0.2, idle_timeout_s=1.0, inline_s=1.0) as server:
+    clock = Clock()
+    async with listening(
+        models, gate, clock=clock, session_idle_s=60.0, idle_timeout_s=LATER_S, inline_s=1.0
+    ) as server:
         many, _ = await hub(server)
         await many.opens("a")
         await many.chunks(silence([0], 0))
         await many.chunks(silence([0], 1))
-        await asyncio.sleep(0.3)
+        clock.now_s += 61.0
         results = await many.chunks(silence([0], 2))
         assert (results.status.tolist(), results.more[0]["problem"]) == ([410], "session-gone")
         assert await many.refused() == ("idle", 4408)

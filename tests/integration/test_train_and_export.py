@@ -136,6 +136,7 @@ def test_every_door_leads_to_an_artifact(door: str, tmp_path: Path) -> None:
     assert manifest.description == f"3 classes, trained on {data.name}"
 
 
+@pytest.mark.long
 @pytest.mark.skipif(shutil.which("espeak-ng") is None, reason=NO_ESPEAK)
 def test_five_spoken_words_are_right_on_files_that_were_held_out(tmp_path: Path) -> None:
     draw = random.Random(0)

@@ -154,7 +154,7 @@ async def test_messages_too_long_or_too_slow(tmp_path: Path) -> None:
     import grpc
     from tritonclient.grpc import service_pb2_grpc
 
-    with live_server(tmp_path, body_timeout_s=0.3, idle_timeout_s=0.3, max_chunk_steps=500_000) as live:
+    with live_server(tmp_path, body_timeout_s=1.0, idle_timeout_s=1.0, max_chunk_steps=500_000) as live:
         with pytest.raises(Exception, match="larger than max") as caught:
             await by_grpc(live, "spiking", "spikes", [Chunk(np.zeros((200_000, CHANNELS), bool))])
         assert caught.value.status() == "StatusCode.RESOURCE_EXHAUSTED"  # type: ignore[attr-defined]
