@@ -60,8 +60,13 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
         timed = [case for case in cases if case.is_timed or not arguments.quick]
         with ThreadPoolExecutor(AT_A_TIME) as attacks:
-            for attacked in [attacks.submit(attack, s, case) for case in cases if case not in timed for s in checkouts]:
-                attacked.result()
+            running = [attacks.submit(attack, s, case) for case in cases if case not in timed for s in checkouts]
+            try:
+                for attacked in running:
+                    attacked.result()
+            except BaseException:
+                attacks.shutdown(wait=False, cancel_futures=True)  # ended: no further attack begins
+                raise
         for case in timed:
             for side in checkouts:
                 attack(side, case)
