@@ -351,6 +351,23 @@ async def test_the_time_of_a_chunk_is_that_of_its_segments(model: Model, inline_
     await batcher.close()
 
 
+async def test_frames_that_wait_behind_chunks_have_their_turns_in_order(model: Model, gate: Gate) -> None:
+    batcher = Batcher(RecordingEngine(), BatchPolicy(max_batch=1), threads=1)
+    chunks = await gathered(batcher, model, gate, [work(model) for _ in range(4)])
+    order: list[str] = []
+
+    async def frame(name: str) -> None:
+        await batcher.turn()
+        order.append(name)
+
+    frames = [asyncio.create_task(frame(name)) for name in "abc"]
+    await asyncio.sleep(0)
+    gate.opened.set()
+    await asyncio.gather(*chunks, *frames)
+    assert order == ["a", "b", "c"]
+    await batcher.close()
+
+
 async def test_long_chunks_take_turns(model: Model) -> None:
     """Of two chunks of one length neither is done much before the other."""
     engine = Metered()

@@ -128,10 +128,12 @@ def test_sessions_are_those_of_the_usual_way(folder: Path, kind: str, rounds: li
 async def test_a_retry_gets_the_reply_that_was_not_written(folder: Path, kind: str) -> None:
     server = direct(folder)
     await begin(server, kind, "ab")
-    applied = await apply(server, kind, "ab", 2, [1, 2])
+    applied = await apply(server, kind, "xab", 2, [0, 1, 2])
     assert applied is not None
+    assert applied.numbers == [1, 2]  # x has not begun
     reply = await server.send("b", 2, chunk=chunk_of(kind, 2))
     assert reply.probabilities == tuple(applied.probabilities[1].tolist())
+    assert reply.total_steps == applied.total_steps[1]
     assert server.counters.chunks_replayed == 1
     assert (await server.registry.describe("a"))["expected_seq"] == 3
     assert (await server.send("a", 3, chunk=chunk_of(kind, 0))).seq == 3
@@ -234,3 +236,25 @@ async def test_sessions_that_idle_make_no_room_for_those_of_their_batch(folder: 
     assert applied is None or applied.numbers == []
     assert sessions.open == 2
     await server.close()
+
+
+async def test_a_row_without_room_leaves_the_others_their_results(folder: Path) -> None:
+    server, other = direct(folder), direct(folder)
+    for each in (server, other):
+        await begin(each, "spikes", "abc")
+        await apply(each, "spikes", "ac", 2, [0, 0])  # from now on these two take no more memory
+    expected = await apply(other, "spikes", "ac", 3, [1, 3])
+    sessions = server.registry.sessions
+    assert isinstance(sessions, LocalSessions)
+    sessions._room.all.max_bytes = sessions.bytes
+    rows = Rows(["a", "b", "c"], [3, 2, 3], [0, 1, 2], frame_of("spikes", [1, 2, 3]))
+    applied = await row_sessions(server).apply(NAMED, rows)
+    assert applied is not None
+    assert expected is not None
+    assert applied.numbers == [0, 2]
+    np.testing.assert_array_equal(applied.probabilities, expected.probabilities)
+    np.testing.assert_array_equal(applied.label, expected.label)
+    assert (applied.steps, applied.total_steps) == (expected.steps, expected.total_steps)
+    assert (await kept(server, "b")).known.progress.expected_seq == 2
+    for each in (server, other):
+        await each.close()
