@@ -66,6 +66,7 @@ def test_a_whole_run_needs_enough_of_all_and_quick_recoveries() -> None:
     assert missing(100, 2, 5.0, quick=True) == []
 
 
+@pytest.mark.long
 def test_it_can_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tally, acknowledgements = acknowledged(50)
     tally.errors["no connection"] = 3

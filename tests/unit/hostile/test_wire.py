@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.long.hostile.decoding import BOMBS, LONG, OTHERS, SHORT
 from tests.long.hostile.framing import MARK, hidden
 from tests.long.hostile.wire import events, request, statuses
@@ -27,6 +29,7 @@ def test_statuses_are_found_behind_bodies_too() -> None:
     assert statuses(b'HTTP/1.1 505 No\r\n\r\n{"detail": "speak HTTP/1.1: then') == ["505"]
 
 
+@pytest.mark.long
 def test_bombs_have_their_length() -> None:
     for make in (*BOMBS.values(), *OTHERS):
         for length in (SHORT, LONG):
