@@ -36,7 +36,7 @@ CASES: list[tuple[str, Rule]] = [
 ]
 
 
-def streams(count: int = 5, steps: int = 110) -> Streams:
+def streams(count: int = 5, steps: int = 70) -> Streams:
     spikes = (torch.rand(count, steps, CHANNELS, generator=torch.Generator().manual_seed(0)) < 0.1).float()
     return Streams(spikes, torch.tensor([steps, 3, steps // 2, 1, steps][:count]))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from math import prod
 
 import numpy as np
@@ -27,6 +28,7 @@ from service.contract.graph_io import NEXT_STATE, NEXT_STEP, PROBABILITIES, STAT
 from service.contract.manifest import Decision
 from service.runtime.onnx import load_graph
 from service.runtime.operators import library
+from tests.support.pairs import in_pairs
 from tests.support.tools import NO_OPERATOR
 
 CHANNELS, OUTPUTS, SKIP = 12, 3, 3
@@ -123,9 +125,7 @@ def runners(compiled: Compiled) -> Iterator[tuple[str, Runner]]:
     yield "torch", step_runner(compiled, lambda state, x: step(compiled, state, x)[0])
 
 
-@pytest.mark.parametrize("rule", ["sum_softmax", "spike_count"])
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("steps", LONG)
+@pytest.mark.parametrize(("form", "rule", "steps"), in_pairs(product(FORMS, ("sum_softmax", "spike_count"), LONG)))
 def test_every_step_counts_in_a_session_of_any_length(form: Form, rule: Rule, steps: int) -> None:
     compiled = compiled_network(form, rule)
     shares, spikes = np.array([0.7, 0.2, 0.1]), some_spikes(200)
@@ -175,6 +175,7 @@ def test_any_cut_of_a_long_session_gives_the_same_bits(form: Form) -> None:
             assert all(torch.equal(state[tensor], value) for tensor, value in whole.items()), name
 
 
+@pytest.mark.long
 @pytest.mark.skipif(library() is None, reason=NO_OPERATOR)
 @pytest.mark.parametrize("form", FORMS)
 def test_the_probabilities_of_a_million_steps_add_up_to_one(form: Form) -> None:

@@ -52,11 +52,20 @@ def run(model: Model, values: Float32Array, cuts: list[int], steps: list[int] | 
     return found | {READOUT: np.concatenate(readout, 1)}
 
 
-@pytest.mark.parametrize("name", CELLS)
-def test_a_cell_s_artifact_gives_what_the_cell_gives(name: str, tmp_path: Path) -> None:
+# torch exports each in seconds: one at every edit
+NAMES = [pytest.param(name, marks=() if name == "gru" else pytest.mark.process) for name in CELLS]
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Any, Model]:
+    """The name of a cell, the cell, and its artifact."""
     torch.manual_seed(1)
-    cell = CELLS[name]()
-    model = exported(cell, tmp_path, name)
+    name, cell = request.param, CELLS[request.param]()
+    return name, cell, exported(cell, tmp_path_factory.mktemp("models"), name)
+
+
+def test_a_cell_s_artifact_gives_what_the_cell_gives(served: tuple[str, Any, Model]) -> None:
+    name, cell, model = served
     shape = example_input(name).shape[1:]
     values = torch.randn(3, 7, *shape)
     found = run(model, values.reshape(3, 7, -1).numpy(), [7])
@@ -71,15 +80,12 @@ def test_a_cell_s_artifact_gives_what_the_cell_gives(name: str, tmp_path: Path) 
         np.testing.assert_allclose(found[PROBABILITIES][stream], share, atol=1e-6)
 
 
-@pytest.fixture(scope="module", params=CELLS)
-def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Model:
-    torch.manual_seed(2)
-    return exported(CELLS[request.param](), tmp_path_factory.mktemp("models"), request.param)
-
-
 @given(st.lists(st.integers(0, 9), max_size=5), st.lists(st.integers(0, 9), min_size=1, max_size=4))
 @settings(max_examples=40, deadline=None)
-def test_chunks_of_any_length_in_any_company_change_nothing(model: Model, cuts: list[int], lengths: list[int]) -> None:
+def test_chunks_of_any_length_in_any_company_change_nothing(
+    served: tuple[str, Any, Model], cuts: list[int], lengths: list[int]
+) -> None:
+    _, _, model = served
     values = np.random.default_rng(0).normal(size=(4, 9, model.manifest.input.channels)).astype(np.float32)
     together = run(model, values[: len(lengths)], [*sorted(cuts), 9], steps=lengths)
     for stream, length in enumerate(lengths):
@@ -89,6 +95,7 @@ def test_chunks_of_any_length_in_any_company_change_nothing(model: Model, cuts: 
         np.testing.assert_allclose(together[READOUT][stream, :length], alone[READOUT][0], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.process
 def test_a_chunk_in_which_no_stream_has_a_step_keeps_the_state(tmp_path: Path) -> None:
     model = exported(Lstm(), tmp_path, "lstm")
     empty = run(model, np.zeros((2, 0, CHANNELS), np.float32), [0])
@@ -96,6 +103,7 @@ def test_a_chunk_in_which_no_stream_has_a_step_keeps_the_state(tmp_path: Path) -
     assert empty[READOUT].shape == (2, 0, OUTPUTS)
 
 
+@pytest.mark.process
 def test_a_state_that_begins_with_different_values_begins_with_them(tmp_path: Path) -> None:
     cell = Gru()
     model = exported(cell, tmp_path)
@@ -107,6 +115,7 @@ def test_a_state_that_begins_with_different_values_begins_with_them(tmp_path: Pa
     np.testing.assert_allclose(found[NEXT_STATE][0, :HIDDEN], second[0].detach(), atol=1e-6)
 
 
+@pytest.mark.process
 def test_the_manifest_says_what_is_promised_and_the_golden_streams_are_of_values(tmp_path: Path) -> None:
     model = exported(Lstm(), tmp_path, "lstm", tolerance=1e-4, step_s=0.02, description="left or right")
     manifest = model.manifest
@@ -124,6 +133,7 @@ def test_the_manifest_says_what_is_promised_and_the_golden_streams_are_of_values
     np.testing.assert_allclose(found[PROBABILITIES], golden["exact.probabilities"], atol=1e-5)
 
 
+@pytest.mark.process
 def test_spikes_come_as_events(tmp_path: Path) -> None:
     torch.manual_seed(3)
     cell = Lstm()
@@ -137,6 +147,7 @@ def test_spikes_come_as_events(tmp_path: Path) -> None:
     np.testing.assert_allclose(of_events[READOUT], run(values, train, [6])[READOUT], atol=1e-6)
 
 
+@pytest.mark.process
 def test_torchscript_takes_the_manifest_s_states_in_order(tmp_path: Path) -> None:
     cell = Gru()
     model = exported(cell, tmp_path)
@@ -148,6 +159,7 @@ def test_torchscript_takes_the_manifest_s_states_in_order(tmp_path: Path) -> Non
     assert int(after[-1]) == 1
 
 
+@pytest.mark.process
 def test_a_module_in_training_mode_stays_so(tmp_path: Path) -> None:
     cell = Lstm().train()
     exported(cell, tmp_path, "lstm")
@@ -155,12 +167,14 @@ def test_a_module_in_training_mode_stays_so(tmp_path: Path) -> None:
     assert cell.cell.training
 
 
+@pytest.mark.process
 def test_a_mask_of_a_module_may_be_infinite(tmp_path: Path) -> None:
     cell = Gru()
     cell.register_buffer("mask", torch.full((OUTPUTS,), float("-inf")))
     assert exported(cell, tmp_path).manifest.outputs == OUTPUTS
 
 
+@pytest.mark.process
 def test_tokens_and_single_numbers_are_inputs_too(tmp_path: Path) -> None:
     class Tokens(nn.Module):
         def __init__(self) -> None:
@@ -188,6 +202,7 @@ def test_tokens_and_single_numbers_are_inputs_too(tmp_path: Path) -> None:
     np.testing.assert_allclose(found[SCORES], output.detach(), atol=1e-6)
 
 
+@pytest.mark.process
 def test_a_step_may_change_its_arguments_in_place(tmp_path: Path) -> None:
     class InPlace(Gru):
         def step(self, state: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -212,6 +227,7 @@ def test_a_step_may_change_its_arguments_in_place(tmp_path: Path) -> None:
     np.testing.assert_allclose(found[READOUT][1, -1], output[0].detach(), atol=1e-6)
 
 
+@pytest.mark.process
 def test_a_surrogate_gradient_goes_into_torchscript(tmp_path: Path) -> None:
     class Spike(torch.autograd.Function):
         @staticmethod

@@ -19,6 +19,8 @@ from tests.support.cells import CHANNELS, HIDDEN, LABELS, OUTPUTS, Gru, example_
 
 pytest.importorskip("onnxscript", reason="torch exports ONNX with onnxscript: pip install onnxscript")
 
+AFTER_EXPORT = pytest.mark.process  # found out when torch has exported the step, which takes seconds
+
 
 class Odd(nn.Module):
     """A cell with one fault."""
@@ -67,7 +69,7 @@ class Odd(nn.Module):
     ("fault", "sentence"),
     [
         ("nan weight", "weight layer.weight has 6 values that are NaN or infinite: load"),
-        ("branch", "decides there by a tensor's value .*use torch.where"),
+        pytest.param("branch", "decides there by a tensor's value .*use torch.where", marks=AFTER_EXPORT),
         ("grows", r"state is float32 \[1, 2\] before a step and float32 \[1, 4\] after it: a state keeps"),
         ("structure", "state of another structure than initial_state .*: return the same"),
         ("no pair", r"step returns a Tensor: return a pair, \(state, output\)"),
@@ -76,8 +78,12 @@ class Odd(nn.Module):
         ("keeps", "another result when it is called again: the module keeps a state of its own; pass all of it"),
         ("batch of one", "takes a batch of 1, but fails on one of 2 .*: take the batch from the input's shape"),
         ("keeps one", r"state is float32 \[2, 2\] before a step and float32 \[1, 2\] after it: a state keeps"),
-        ("mixes", "must treat each row of the batch by itself"),
-        ("infinite", r"is not finite, or not below 1e\+30, after step 1: give usual inputs as examples="),
+        pytest.param("mixes", "must treat each row of the batch by itself", marks=AFTER_EXPORT),
+        pytest.param(
+            "infinite",
+            r"is not finite, or not below 1e\+30, after step 1: give usual inputs as examples=",
+            marks=AFTER_EXPORT,
+        ),
         ("functional", r"training mode, in which its step does something else: call module.eval\(\)"),
         ("dropout", r"training mode, in which its Dropout does something else: call module.eval\(\)"),
     ],
@@ -95,8 +101,8 @@ def test_a_step_that_cannot_be_served_gets_a_sentence_and_no_folder(fault: str, 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"labels": ["one"]}, "1 label for 2 outputs: give one label an output"),
-        ({"labels": ["one", "one"]}, "label 'one' stands for two outputs"),
+        pytest.param({"labels": ["one"]}, "1 label for 2 outputs: give one label an output", marks=AFTER_EXPORT),
+        pytest.param({"labels": ["one", "one"]}, "label 'one' stands for two outputs", marks=AFTER_EXPORT),
         ({"example_input": torch.zeros(CHANNELS)}, r"example_input has shape \[3\]: put a batch axis of 1 in front"),
         ({"example_input": torch.zeros(1, CHANNELS + 1)}, "step fails on initial_state and example_input .*: give"),
         ({"example_input": torch.zeros(1, CHANNELS).double()}, "float64, .* int64, and call module.float.. first$"),
@@ -109,11 +115,15 @@ def test_a_step_that_cannot_be_served_gets_a_sentence_and_no_folder(fault: str, 
         ({"initial_state": torch.zeros(1, HIDDEN).double()}, "state is float64, .*: keep it as float32$"),
         ({"initial_state": torch.zeros(1, HIDDEN) * 1j}, "keep its real and imaginary parts as two float32 tensors"),
         ({"initial_state": torch.zeros(1, 0)}, r"state has shape \[1, 0\], no values: leave it out"),
-        ({"tail_steps": -1}, "tail_steps: Input should be greater than or equal to 0"),
+        pytest.param({"tail_steps": -1}, "tail_steps: Input should be greater than or equal to 0", marks=AFTER_EXPORT),
         ({"initial_state": torch.zeros(2, HIDDEN)}, r"state has shape \[2, 5\]: put a batch axis of 1 in front"),
         ({"initial_state": (torch.zeros(1, HIDDEN), 3)}, r"state.1 is a int: make it a tensor"),
         ({"decision": "most"}, "decision.rule: 'most' is none of"),
-        ({"decision": "spike_count"}, "adds up spikes, but an output is not within 0 and 1: return the spikes"),
+        pytest.param(
+            {"decision": "spike_count"},
+            "adds up spikes, but an output is not within 0 and 1: return the spikes",
+            marks=AFTER_EXPORT,
+        ),
         ({"input_kind": "audio"}, "input_kind is 'audio': use 'values' or 'spikes'"),
         ({"step_s": 0.0}, "step_s is 0: give the duration"),
         ({"tolerance": 2.0}, "tolerance is 2: give 0 to 1"),
@@ -138,6 +148,7 @@ def test_an_argument_that_does_not_fit_gets_a_sentence(options: dict[str, Any], 
     assert not list(tmp_path.rglob("*.onnx"))
 
 
+@pytest.mark.process
 def test_a_figure_above_the_tolerance_is_said_and_nothing_is_written(tmp_path: Path) -> None:
     class Chaos(Odd):
         def step(self, state: Any, x: Tensor) -> Any:
@@ -168,6 +179,7 @@ def test_what_differs_in_company_beyond_the_promise_is_refused(company: float, t
     check_evidence(StepEvidence([], evidence.differences[:1], 0.0), tolerance)
 
 
+@pytest.mark.process
 def test_a_place_that_cannot_be_written_gets_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "gru").write_text("a file where the model's folder would be")
     with pytest.raises(ExportError, match=r"gru/1 cannot be written \(.*\): write where there is room and you may"):

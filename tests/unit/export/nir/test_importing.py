@@ -109,6 +109,7 @@ def test_a_network_of_ours_runs_on_the_operator(name: str, reset: Reset, tmp_pat
         np.testing.assert_array_equal(scores(imported, values, 13), truth)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(("name", "kind"), [*((name, "spikes") for name in graphs.NETWORKS), ("delayed", "values")])
 def test_any_other_graph_runs_as_a_cell(name: str, kind: Any, tmp_path: Path) -> None:
     graph = graphs.NETWORKS[name]()
@@ -135,6 +136,7 @@ def test_the_kind_of_subtraction_is_found_and_said(graph: Any, reset: str, tmp_p
     assert Artifact.open(imported.folder).manifest.provenance["nir.reset"] == reset
 
 
+@pytest.mark.process
 def test_several_spikes_in_a_step_are_counted_by_the_cell(tmp_path: Path) -> None:
     graph = graphs.chain(nir.Linear(np.abs(graphs.rng().normal(size=(4, 6)))), graphs.if_(4, r=2.0))
     imported = import_nir(graph, out=tmp_path / "m" / "1", producer="sinabs")
@@ -145,6 +147,7 @@ def test_several_spikes_in_a_step_are_counted_by_the_cell(tmp_path: Path) -> Non
     np.testing.assert_array_equal(scores(imported, values, 11), truth.sum(1))
 
 
+@pytest.mark.process
 def test_our_own_file_needs_no_options(tmp_path: Path) -> None:
     spec = NetworkSpec(6, (8,), 3, neuron=NeuronSpec(decay_range=(0.0, 0.99)))
     export_nir(
@@ -180,12 +183,14 @@ def test_what_is_given_goes_before_the_producer_s_default() -> None:
     assert convention(producer="norse", reset="subtract").reset == "subtract-at-once"
 
 
+@pytest.mark.process
 def test_a_probe_of_one_s_own(tmp_path: Path) -> None:
     silent = import_nir(graphs.feedback_network(), out=tmp_path / "m" / "1", probe=np.zeros((3, 9, 6)), **MS)
     assert (silent.fidelity.streams, silent.fidelity.steps, silent.fidelity.spikes) == (3, 9, 0)
     assert "no neuron fired on a probe of 3 streams of 9 steps" in silent.fidelity.sentence()
 
 
+@pytest.mark.process
 def test_outputs_that_float32_does_not_hold_are_no_faithful_import(tmp_path: Path) -> None:
     """The difference of two large sums of the same spikes, of which one has a little more."""
     sums = nir.Linear(np.array([[1e7] * 4, [1e7 + 1] * 4]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from tests.support.delays import delayed_network
 from tests.support.kernels import kernel_network
 from tests.support.networks import small_network
+from tests.support.pairs import in_pairs
 from tests.support.tools import NO_NIR
 
 pytest.importorskip("nir", reason=NO_NIR)
@@ -99,9 +101,10 @@ def test_in_parts_it_is_the_same_network(name: str, recurrent: bool, tmp_path: P
     assert (different, off < 1e-4) == (0, True), off
 
 
-@pytest.mark.parametrize("name", sorted(WHOLE - {"if"}))
-@pytest.mark.parametrize("rule", ["euler", "exponential"])
-@pytest.mark.parametrize("decision", ["sum_softmax", "spike_count"])
+@pytest.mark.parametrize(
+    ("name", "rule", "decision"),
+    in_pairs(product(sorted(WHOLE - {"if"}), ("euler", "exponential"), ("sum_softmax", "spike_count"))),
+)
 def test_as_lif_too_where_it_is_lif(name: str, rule: Rule, decision: str, tmp_path: Path) -> None:
     made = network(name, rule=decision)
     spikes, different, off = round_trip(made, tmp_path / "network.nir", as_lif=True, rule=rule)
