@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -15,14 +16,14 @@ import pytest
 from hetsyn_client.extras import install_command
 from tests.support.paths import ROOT
 
-pytestmark = pytest.mark.long
+LIBRARIES = ("nbclient", "ipykernel", "matplotlib", "mlxtend", "onnxscript")
+LACKING = [library for library in LIBRARIES if find_spec(library) is None]
+INSTALL = f"the notebook needs {', '.join(LACKING)}: {install_command('train,test')}"
+pytestmark = [pytest.mark.long, pytest.mark.skipif(bool(LACKING), reason=INSTALL)]
 
 NOTEBOOK = ROOT / "examples/hetsyn.ipynb"
 RUN = "from nbclient.cli import main; main()"  # what `jupyter execute` runs
 SECONDS = 600  # for a cell; the whole takes one minute where nothing else runs
-
-for library in ("nbclient", "ipykernel", "matplotlib", "mlxtend", "onnxscript"):
-    pytest.importorskip(library, reason=f"the notebook needs {library}: {install_command('train,test')}")
 
 
 def printed(notebook: Path) -> str:

@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from tests.support.tools import NO_NIR
+from tests.support.tools import NO_NIR, needs_onnxscript
 
 pytest.importorskip("nir", reason=NO_NIR)
-pytest.importorskip("onnxscript", reason="torch exports ONNX with onnxscript: pip install onnxscript")
 
 import nir
 
@@ -26,6 +25,8 @@ from export.nir.reference import run_reference
 from service.app import create_app
 from tests.support import nir_graphs as graphs
 from tests.support.product import make_settings
+
+pytestmark = needs_onnxscript
 
 STEPS = 30
 

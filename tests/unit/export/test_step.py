@@ -30,8 +30,9 @@ from service.contract.graph_io import (
 from service.models.model import Model
 from service.runtime.onnx import load_graph
 from tests.support.cells import CELLS, CHANNELS, HIDDEN, LABELS, OUTPUTS, Gru, Lstm, example_input, exported
+from tests.support.tools import needs_onnxscript
 
-pytest.importorskip("onnxscript", reason="torch exports ONNX with onnxscript: pip install onnxscript")
+pytestmark = needs_onnxscript
 
 
 def run(model: Model, values: Float32Array, cuts: list[int], steps: list[int] | None = None) -> dict[str, Any]:

@@ -16,8 +16,10 @@ from export.folder import ArtifactPathError, check_absent
 from export.parity import ParityError
 from export.step_parity import StepDifference, StepEvidence, check_evidence
 from tests.support.cells import CHANNELS, HIDDEN, LABELS, OUTPUTS, Gru, example_input, exported
+from tests.support.tools import needs_onnxscript
 
-pytest.importorskip("onnxscript", reason="torch exports ONNX with onnxscript: pip install onnxscript")
+pytestmark = needs_onnxscript
+
 
 AFTER_EXPORT = pytest.mark.process  # found out when torch has exported the step, which takes seconds
 

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from tests.support.tools import NO_NIR
+from tests.support.tools import NO_NIR, needs_onnxscript
 
 pytest.importorskip("nir", reason=NO_NIR)
-pytest.importorskip("onnxscript", reason="torch exports ONNX with onnxscript: pip install onnxscript")
 
 import nir
 
@@ -32,6 +31,8 @@ from service.contract.graph_io import NEXT_STATE, NEXT_STEP, SCORES, STATE, STEP
 from service.models.model import Model
 from service.runtime.onnx import load_graph
 from tests.support import nir_graphs as graphs
+
+pytestmark = needs_onnxscript
 
 MS: dict[str, Any] = {"dt": 1e-3, "rule": "euler", "reset": "zero"}
 
