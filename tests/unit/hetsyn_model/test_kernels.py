@@ -267,7 +267,7 @@ def test_a_fractional_network_has_no_exact_form() -> None:
         kernel_network("fractional").compile("exact")
 
 
-@pytest.mark.parametrize("seed", [13, 15])
+@pytest.mark.parametrize("seed", [13, pytest.param(15, marks=pytest.mark.long)])
 def test_the_error_of_a_fractional_bank_is_that_of_the_worst_of_all_kernels(seed: int) -> None:
     """Kernels anywhere in order and decay, not at the corners alone."""
     drawn = torch.Generator().manual_seed(seed)
@@ -281,6 +281,7 @@ def test_the_error_of_a_fractional_bank_is_that_of_the_worst_of_all_kernels(seed
     assert max(each) <= 1e-3
 
 
+@pytest.mark.long
 def test_kernels_of_a_large_layer_are_judged_by_those_at_the_edges_of_small_cells() -> None:
     drawn = torch.Generator().manual_seed(1)
     order, tau = (torch.rand(4000, generator=drawn, dtype=torch.float64) for _ in range(2))

@@ -129,6 +129,7 @@ QUICK = {
 }
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("write", "kind", "goal"),
     [

@@ -36,6 +36,7 @@ def lags(count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     return spikes, labels
 
 
+@pytest.mark.process
 def test_a_network_without_other_memory_tells_lags_apart(tmp_path: Path) -> None:
     spikes, labels = lags(256, 0)
     fitted = fit(spikes, labels, config=SETTINGS, out=tmp_path / "run")

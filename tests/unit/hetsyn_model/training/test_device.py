@@ -74,6 +74,7 @@ def train_a_step(data: LabelledData[Any], network: Network, batch: Batch) -> Non
     _follow(network, network, 0.9)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", SPECS)
 def test_a_training_step_stays_on_the_device(name: str) -> None:
     spec = SPECS[name]

@@ -50,6 +50,7 @@ def test_ten_lines_from_arrays_to_a_network() -> None:
     assert history.loss[-1] < history.loss[0]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("shape", ["fractional", "pair"])
 def test_a_configuration_chooses_the_kernels(shape: str, tmp_path: Path) -> None:
     (tmp_path / "kernels.toml").write_text(
@@ -88,6 +89,7 @@ def test_tied_layers_have_exponential_kernels() -> None:
         load_config(settings, "audio")
 
 
+@pytest.mark.process
 def test_resonant_neurons_are_trained_by_a_configuration() -> None:
     spikes, labels = spike_arrays(90)
     neuron = {"decays": "shared", "potential": "membrane", "reset": "zero", "decay_range": [0.0, 0.0]}
@@ -153,6 +155,7 @@ def test_values_become_spikes_by_an_encoder_that_is_kept(tmp_path: Path) -> None
     assert kept.network.spec.channels == 2 * 2 * 12
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("door", ["wav", "h5", "csv"])
 def test_files(door: str, tmp_path: Path) -> None:
     if door == "wav":

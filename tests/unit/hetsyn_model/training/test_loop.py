@@ -122,6 +122,7 @@ def test_another_seed_is_another_run(tmp_path: Path) -> None:
         train_words(tmp_path, replace(TRAIN, epochs=1), words(48, 9), words(24, 1))
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("tied", [False, True])
 def test_a_student_of_teachers_alone_learns_in_spite_of_its_labels(tied: bool, tmp_path: Path) -> None:
     settings = replace(TRAIN, tied=tied, distillation=1.0, epochs=12)

@@ -87,6 +87,7 @@ def test_teachers_are_asked_with_what_they_hear() -> None:
         assert torch.allclose(data._teach(batch), torch.stack(each).mean(0), atol=1e-6)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("front", [OTHER, FEWER], ids=["contrast", "levels"])
 def test_a_student_learns_from_a_teacher_with_another_encoder(front: AudioFront, tied: bool) -> None:
