@@ -157,7 +157,7 @@ def _compare(sides: Mapping[str, Side], cells: Sequence[Cell], rounds: int, seco
         for name in list(sides)[:: 1 if index % 2 == 0 else -1]:
             times[name].append(sides[name].measure("time", cells, seconds))
     results = summary(cells, counts, times)
-    _print(results, [side.name for side in sides.values()])
+    _print(results, sides)
     return results
 
 
@@ -186,30 +186,30 @@ def summary(
             case["ratios"] = {
                 "bytecodes": case["this"]["bytecodes"] / case["other"]["bytecodes"],
                 "calls": case["this"]["calls"] / case["other"]["calls"],
-                "cpu": statistics.median(this / other for this, other in pairs),
+                "cpu_us": statistics.median(this / other for this, other in pairs),
             }
         results[f"{model} {way} {size}"] = case
     return {"cells": results}
 
 
-def _print(results: Mapping[str, Any], names: Sequence[str]) -> None:
-    table = Table(title="a chunk", caption="CPU time without system calls. Ratios: this / other.")
+def _print(results: Mapping[str, Any], sides: Mapping[str, Side]) -> None:
+    names = ", ".join(f"{name}: {side.name}" if len(sides) > 1 else side.name for name, side in sides.items())
+    table = Table(title=f"a chunk ({names})", caption="CPU time without system calls. Ratios: this / other.")
     table.add_column("model, way, at a time")
-    for name in names:
-        for title in ("bytecodes", "calls", "us CPU"):
-            table.add_column(f"{title}, {name}", justify="right")
-    if len(names) == 2:
-        for title in ("bytecodes", "us CPU"):
-            table.add_column(f"ratio, {title}", justify="right")
-    for name, case in results["cells"].items():
-        cells: list[str] = []
-        for side in ("this", "other")[: len(names)]:
-            one = case.get(side)
-            cells += ["-"] * 3 if one is None else [f"{one[key]:,.0f}" for key in ("bytecodes", "calls", "cpu_us")]
-        if "ratios" in case:
-            cells += [f"{case['ratios'][key]:.2f}" for key in ("bytecodes", "cpu")]
-        table.add_row(name, *cells)
-    Console(width=150).print(table)
+    figures = {"bytecodes": "bytecodes", "calls": "calls", "cpu_us": "us CPU"}
+    for title in figures.values():
+        for name in sides:
+            table.add_column(f"{title}\n{name}", justify="right")
+        if len(sides) > 1:
+            table.add_column("\nratio", justify="right")
+    for cell, case in results["cells"].items():
+        row: list[str] = []
+        for figure in figures:
+            row += [f"{case[side][figure]:,.0f}" if side in case else "-" for side in sides]
+            if len(sides) > 1:
+                row.append(f"{case['ratios'][figure]:.2f}" if "ratios" in case else "-")
+        table.add_row(cell, *row)
+    Console(width=120).print(table)
 
 
 def _start(side: Side, starts: int, seconds: float) -> dict[str, Any]:
