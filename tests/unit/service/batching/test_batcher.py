@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -266,6 +267,42 @@ async def test_the_time_of_the_encoder_counts_in_a_segment(model: Model, togethe
     engine.longest_s = 0.0
     await asyncio.gather(*(batcher.run(model, "bank", audio) for _ in range(together)))
     assert 0 < engine.longest_s <= 2 * SEGMENT_S
+    await batcher.close()
+
+
+class DearSpikes(Metered):
+    """Takes 20 ms for a step of spikes, and a millisecond to encode one of sound."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoded_on_loop: list[int] = []
+
+    def take(self, model: Model, jobs: Sequence[Job], max_steps: int) -> Segment:
+        segment = super().take(model, jobs, max_steps)
+        if jobs[0].stream.kind == "audio":
+            self.now_s += 1e-3 * segment.steps
+            if threading.current_thread() is threading.main_thread():
+                self.encoded_on_loop.append(segment.steps)
+        return segment
+
+    def compute(self, model: Model, form: FormName, segment: Segment) -> list[Job | Outcome | HetsynError]:
+        if segment.pieces[0].job.stream.kind == "spikes":
+            self.now_s += 2e-2 * segment.steps
+        return Engine.compute(self, model, form, segment)
+
+
+async def test_the_time_of_the_encoder_counts_where_the_network_then_runs_on_a_thread(model: Model) -> None:
+    engine = DearSpikes()
+    batcher = engine.batcher(inline_s=0.05)
+    samples = sound(10 * STEP_SAMPLES, 1).astype(np.float32) / np.float32(32_768)
+    audio = Work(initial_stream(model, "bank"), AudioChunk(samples, RATE_HZ), end=False)
+    for _ in range(2 * SETTLED):
+        await batcher.run(model, "bank", work(model, steps=10))
+        await batcher.run(model, "bank", audio)
+    assert set(engine.encoded_on_loop) == {10}
+    engine.encoded_on_loop.clear()
+    await asyncio.gather(*(batcher.run(model, "bank", audio) for _ in range(8)))
+    assert 0 < max(engine.encoded_on_loop) <= 50
     await batcher.close()
 
 
