@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import onnx
 import pytest
 
 from export.encoder_graph import encoder_graph, encoder_state
-from export.network_graph import OPERATOR, network_graph
+from export.network_graph import OPERATOR
 from export.parity import initial_arrays, initial_row
 from export.write import graphs_by_runtime
 from hetsyn_model import Network, NetworkSpec
@@ -35,22 +36,28 @@ from service.contract.graph_io import (
 from service.errors import ArtifactError
 from service.runtime.onnx import Array, Graph, load_graph, operators_problem
 from service.runtime.operators import MODE, library
+from tests.support.exported import FORMS, Exported
 from tests.support.tools import NO_OPERATOR
 
 pytestmark = pytest.mark.skipif(library() is None, reason=NO_OPERATOR)
 
-FORMS: tuple[Form, ...] = ("exact", "bank")
-NETWORK = Network(NetworkSpec(channels=6, hidden=(4,), outputs=3), seed=0).eval()
-NETWORK.fit_banks()
+OUTPUTS = 3
+
+
+@cache
+def made(form: Form) -> Exported:
+    network = Network(NetworkSpec(channels=6, hidden=(4,), outputs=OUTPUTS), seed=0).eval()
+    network.fit_banks()
+    return Exported(network, form)
 
 
 def graph(form: Form) -> Graph:
-    return load_graph(network_graph(NETWORK.compile(form)))
+    return load_graph(made(form).content)
 
 
 def feed(form: Form, row: list[int], unit: list[int], steps: list[int]) -> dict[str, Array]:
     events = {EVENT_ROW: np.array(row, np.int64), EVENT_UNIT: np.array(unit, np.int64)}
-    return {**events, STEPS: np.array(steps, np.int64), **initial_row(NETWORK.compile(form).layout, len(steps))}
+    return {**events, STEPS: np.array(steps, np.int64), **initial_row(made(form).compiled.layout, len(steps))}
 
 
 def sound(samples: int) -> dict[str, Array]:
@@ -62,7 +69,7 @@ def sound(samples: int) -> dict[str, Array]:
 
 def test_the_library_that_was_built_can_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
     assert operators_problem() is None
-    content = network_graph(NETWORK.compile("bank"))
+    content = made("bank").content
     assert list(graphs_by_runtime(content)) == ["operator", "plain ONNX"]
     monkeypatch.setattr("service.runtime.operators.FORMAT_VERSION", 0)  # what another version has built is not compared
     assert list(graphs_by_runtime(content)) == ["plain ONNX"]
@@ -96,11 +103,10 @@ def test_negative_steps_are_refused(form: Form) -> None:
 @pytest.mark.parametrize("form", FORMS)
 def test_a_long_silence_ends_in_zeros_not_in_denormal_numbers(form: Form) -> None:
     """A synapse with a time constant of 20 steps is below 1e-38 after some 1,800."""
-    outputs = NETWORK.spec.outputs
 
     def currents_after(steps: int) -> Array:
         state = graph(form).run(feed(form, [0, 0], [1, 4], [steps]), [NEXT_STATE])[NEXT_STATE]
-        return np.abs(state[0, :-outputs])
+        return np.abs(state[0, :-OUTPUTS])
 
     assert currents_after(100).any()
     late = currents_after(20_000)
@@ -111,7 +117,7 @@ def test_a_long_silence_ends_in_zeros_not_in_denormal_numbers(form: Form) -> Non
 @pytest.mark.parametrize("use_operators", [True, False], ids=["operator", "plain ONNX"])
 def test_a_batch_without_events_or_steps_runs(form: Form, use_operators: bool) -> None:
     inputs = feed(form, [], [], [0, 0])
-    loaded = load_graph(network_graph(NETWORK.compile(form)), use_operators=use_operators)
+    loaded = load_graph(made(form).content, use_operators=use_operators)
     got = loaded.run(inputs, [NEXT_STATE, NEXT_STEP, READOUT, PROBABILITIES])
     assert np.array_equal(got[NEXT_STATE], inputs[STATE])
     assert np.array_equal(got[NEXT_STEP], inputs[STEP])
@@ -121,7 +127,7 @@ def test_a_batch_without_events_or_steps_runs(form: Form, use_operators: bool) -
 
 def altered(form: Form, **attributes: Any) -> bytes:
     """The network's graph with other attributes."""
-    model = onnx.load_from_string(network_graph(NETWORK.compile(form)))
+    model = onnx.load_from_string(made(form).content)
     (call,) = (node for node in model.graph.node if node.op_type == OPERATOR)
     for name, value in attributes.items():
         old = next((attribute for attribute in call.attribute if attribute.name == name), None)
@@ -231,8 +237,8 @@ import resource, sys
 import numpy as np
 from service.errors import ArtifactError
 from service.runtime.onnx import load_graph
-from tests.unit.export.test_operator import NETWORK, feed, network_graph
-loaded = load_graph(network_graph(NETWORK.compile("bank")), threads=2)
+from tests.unit.export.test_operator import feed, made
+loaded = load_graph(made("bank").content, threads=2)
 inputs = feed("bank", [], [], [2_000_000, 2_000_000])
 loaded.run(feed("bank", [], [], [100, 100]), ["scores"])  # both threads are there
 outputs = 2 * 2_000_000 * (4 + 3) * 4
