@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import geometric_mean
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from benchmarks.engine_cost import BANK, BANK_8, DELAYED, FRACTIONAL_8, RESONANT
-from hetsyn_model import Network, PathSpec
+
+if TYPE_CHECKING:
+    from hetsyn_model import Network
 
 Only = Literal["delays", "kernels"]
 OF_KIND: dict[Only, tuple[str, tuple[str, ...]]] = {
@@ -25,6 +27,8 @@ def with_delays(network: Network, longest: Mapping[str, int]) -> Network:
         network: without delays.
         longest: steps of the longest delay of ``input_path``, ``recurrent_path`` or both.
     """
+    from hetsyn_model import Network, PathSpec  # imports torch: the table needs none
+
     paths = {name: PathSpec(longest.get(name, 0)) for name in ("input_path", "recurrent_path")}
     spec = replace(network.spec, input_path=paths["input_path"], recurrent_path=paths["recurrent_path"])
     made = Network(spec, seed=1).eval()
@@ -54,6 +58,7 @@ def cost_of(kind: Only, cells: Sequence[dict[str, Any]]) -> dict[str, float]:
 
 def with_fractional(network: Network) -> Network:
     """The same weights and time constants with kernels of order 0.9, one bank of 8 a layer, and the same reset."""
+    from hetsyn_model import Network
     from hetsyn_model.spec import KernelSpec
 
     kernel = KernelSpec("fractional", order_init=(0.9, 0.9), order_range=(0.9, 0.9))

@@ -47,7 +47,6 @@ from benchmarks.load import (
     typical,
 )
 from benchmarks.plots import plain, pyplot, save
-from benchmarks.step_graph import write_step_graph
 from hetsyn_client.errors import ServiceUnreachable
 from hetsyn_client.loadtest.run import RunSettings
 from service.contract.graph_io import Float32Array
@@ -93,6 +92,8 @@ def peers_python_option(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    from benchmarks.step_graph import write_step_graph  # imports torch: open_inference needs none
+
     repeats, seconds, patience_s = arguments.repeats, arguments.seconds, arguments.patience
     if arguments.quick:
         repeats, seconds, patience_s = 1, 0.6, 0.0

@@ -33,7 +33,6 @@ from benchmarks.load import (
     typical,
 )
 from benchmarks.plots import plain, pyplot, save
-from benchmarks.step_graph import write_step_graph
 from hetsyn_client.loadtest.load import Load
 from hetsyn_client.loadtest.ramp import Goal, RampSettings
 from hetsyn_client.loadtest.run import RampResult, RunSettings
@@ -97,6 +96,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         if arguments.plot:
             transports.plot(results, arguments.plot)
         return results
+    from benchmarks.step_graph import write_step_graph  # imports torch: --transports needs none
+
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="hetsyn-service-") as name:
         folder = Path(name)

@@ -76,9 +76,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     limits = Limits(header_timeout_s=2.0, body_timeout_s=4.0) if arguments.quick else Limits()
     connections = 600 if arguments.quick else arguments.connections
-    rounds = 1 if arguments.quick else arguments.rounds
+    rounds, streams = (1 if arguments.quick else arguments.rounds), arguments.streams
     if arguments.smoke:
-        limits, connections = Limits(header_timeout_s=0.5, body_timeout_s=1.0), 30
+        limits, connections, streams = Limits(header_timeout_s=0.5, body_timeout_s=1.0), 30, 2
     opening_s = connections / arguments.per_second
     duration_s = opening_s + max(limits.header_timeout_s, limits.body_timeout_s) + 2 * GRACE_S
     load = recorded(RECORDINGS, CHUNK_S)
@@ -92,7 +92,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             for slow in (0, connections):
                 before_cpu_s = server.cpu_s()
                 measured, newcomers, ended = run_loop(
-                    _round(attackers, target, load, arguments.streams, slow, arguments.per_second, duration_s)
+                    _round(attackers, target, load, streams, slow, arguments.per_second, duration_s)
                 )
                 results.append(_figures(number, measured, newcomers, ended, limits))
                 results[-1]["server_cpu_s"] = round(server.cpu_s() - before_cpu_s, 2)
@@ -109,7 +109,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "passed": passed,
         "connections": connections,
-        "streams": arguments.streams,
+        "streams": streams,
         "timeouts_s": {"headers": limits.header_timeout_s, "body": limits.body_timeout_s},
         "rounds": results,
         "ratios": {"p99 with slow connections / without, median of the rounds": round(ratio, 3)},
