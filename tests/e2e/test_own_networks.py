@@ -19,10 +19,10 @@ from tests.support.paths import DOCS, ROOT
 from tests.support.server_process import free_port, wait_until_ready
 from tests.support.tools import NO_NIR
 
-pytestmark = pytest.mark.process
-
-if shutil.which("curl") is None:
-    pytest.skip("the pages end with curl calls: apt-get install curl", allow_module_level=True)
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.skipif(shutil.which("curl") is None, reason="the pages end with curl calls: apt-get install curl"),
+]
 
 PAGE = DOCS / "own-network.md"
 SECTIONS = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGE.read_text(), re.MULTILINE | re.DOTALL))

@@ -21,15 +21,18 @@ from tests.support.paths import RECORDINGS
 from tests.support.product import make_settings
 from tests.support.socket_server import serving
 
-pytestmark = pytest.mark.process
-
-pytest.importorskip("onnxscript", reason="constants are folded with onnxscript: pip install onnxscript")
+MISSING = importlib.util.find_spec("onnxscript") is None or (
+    "HETSYN_SILERO_ONNX" not in os.environ and importlib.util.find_spec("silero_vad") is None
+)
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.skipif(
+        MISSING,
+        reason="no silero-vad: pip install onnxscript, and pip install --no-deps silero-vad or HETSYN_SILERO_ONNX=FILE",
+    ),
+]
 
 RATE_HZ, FRAME, CONTEXT, ALLOWED = 16_000, 512, 64, 1e-5
-
-
-if "HETSYN_SILERO_ONNX" not in os.environ and importlib.util.find_spec("silero_vad") is None:
-    pytest.skip("no silero-vad: pip install --no-deps silero-vad, or HETSYN_SILERO_ONNX=FILE", allow_module_level=True)
 
 
 def model_file() -> Path:

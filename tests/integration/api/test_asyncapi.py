@@ -133,6 +133,7 @@ async def test_it_has_the_shape_of_the_specification(document: dict[str, Any]) -
         jsonschema_rs.meta.validate({"$schema": "http://json-schema.org/draft-07/schema#", **schema})
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not ASYNCAPI_SCHEMA.exists(), reason=NO_ASYNCAPI_SCHEMA)
 async def test_it_is_valid_by_the_official_schema(document: dict[str, Any]) -> None:
     validator = jsonschema_rs.validator_for(json.loads(ASYNCAPI_SCHEMA.read_text()))
