@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from hetsyn_client.loadtest.measurement import Generator, Measurement
 from hetsyn_client.loadtest.recorder import Recorder
 
@@ -9,6 +11,7 @@ GENERATOR = Generator(cpu_share=0.1, lag_p99_ms=0.5, connections=3, connection_w
 QUIET = Generator(cpu_share=0.1, lag_p99_ms=0.5, connections=3, connection_waits=0, server_cores=0.8, other_cores=0.01)
 
 
+@cache
 def measurement(streams: int = 10, latency_ms: float = 20.0) -> Measurement:
     """300 chunks in 3 s, of 1 to 7 times the latency, and one that was refused."""
     recorder = Recorder(0.0, 3.0)

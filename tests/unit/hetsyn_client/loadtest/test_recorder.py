@@ -15,7 +15,7 @@ def measured(recorder: Recorder, offered: int | None = None) -> Measurement:
     return recorder.measurement("closed" if offered is None else "open", 1, offered, GENERATOR, 0, "")
 
 
-@settings(max_examples=20)
+@settings(max_examples=8)
 @given(st.lists(st.floats(1e-6, 60.0), min_size=1, max_size=200))
 def test_percentiles_are_those_of_the_latencies_to_three_digits(latencies_s: list[float]) -> None:
     recorder = Recorder(0.0, 1.0)

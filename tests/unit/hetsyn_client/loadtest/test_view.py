@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import re
-from functools import cache
 
 from rich.console import Console
 
@@ -14,7 +13,6 @@ from tests.support.measurement import measurement
 KNOWN = Saturation(streams=12, low=11, high=13, is_certain=False, is_beyond=False)
 
 
-@cache
 def trial() -> JudgedTrial:
     return JudgedTrial(measurement(), "", True)
 
