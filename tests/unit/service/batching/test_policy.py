@@ -25,6 +25,8 @@ def test_the_client_whose_turn_it_is_leads_and_its_group_goes_along() -> None:
     mixed = [Waiting(group, 10, float(index), client) for index, (group, client) in enumerate(names)]
     assert BatchPolicy().choose(mixed, 9.0, {"a": 2, "b": 1}) == Run((1, 3))
     assert BatchPolicy().choose(mixed, 9.0, {"a": 1, "b": 2}) == Run((0, 2, 4))
+    same = [item._replace(group="x") for item in mixed[:3]]
+    assert BatchPolicy().choose(same, 9.0, {"a": 2, "b": 1}) == Run((1, 0, 2))  # it may be cut after the first
     assert BatchPolicy(max_batch=1).choose(mixed[1:], 9.0, {"a": 1, "b": 2}) == Run((1,))
 
 

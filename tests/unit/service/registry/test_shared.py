@@ -101,6 +101,15 @@ async def test_nothing_is_refused_or_replayed_from_memory_alone(cluster: Cluster
     assert (await one.send("a", 1, chunk=AudioChunk(sound(80).astype(np.float32) / np.float32(32_768), 8_000))).seq == 1
 
 
+async def test_a_session_that_was_begun_again_goes_on_with_its_own_state(cluster: Cluster) -> None:
+    one, two = cluster.replica(), cluster.replica()
+    expected = await cluster.undisturbed(2, end=False)
+    await one.send("a", 0, seed=9)
+    await two.registry.delete("a")
+    assert await two.send("a", 0, seed=0) == expected[0]
+    assert await one.send("a", 1, seed=1) == expected[1]  # which remembers the first one
+
+
 async def test_refusals_are_those_of_one_server(cluster: Cluster) -> None:
     one, two = cluster.replica(), cluster.replica()
     await one.refused(NotFound, "begin it with seq 0", "a", 3)

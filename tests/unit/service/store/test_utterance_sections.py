@@ -16,6 +16,7 @@ from service.admission.permits import Admission, Permit
 from service.admission.uploads import Uploads
 from service.engine.engine import Engine
 from service.engine.stream import initial_stream
+from service.engine.utterances import KEPT_ENDS
 from service.engine.work import Outcome, Work
 from service.errors import StateMismatch
 from service.models.catalog import ModelCatalog
@@ -101,6 +102,17 @@ async def test_an_ended_session_keeps_what_it_heard_last(catalog: ModelCatalog, 
     assert_same(unpacked, session)
     assert unpacked.known.progress.last is not None
     assert len(json.loads(unpacked.known.progress.last.reply)["events"]) == 2
+
+
+async def test_every_end_that_a_client_may_have_missed_is_kept(catalog: ModelCatalog, digits: Model) -> None:
+    session = await session_after(catalog, chunk_of("audio", 8_000), end=False, before=begun(digits))
+    stream = session.open_stream
+    assert stream.utterances is not None
+    nothing = {"type": "UtteranceEnd", "start": 0.5, "end": 0.75, "label": None, "probabilities": None}
+    ends: Any = tuple({**nothing, "utterance": number, "trigger": "silence"} for number in range(KEPT_ENDS))
+    stream = stream._replace(utterances=stream.utterances._replace(ends=ends))
+    session = session._replace(stream=stream)
+    assert_same(Packing().unpack(read(Packing().pack("abc", session)), digits), session)
 
 
 def changed(record: bytes, **fields: Any) -> bytes:

@@ -43,7 +43,7 @@ def test_other_bytes_are_refused(data: bytes, sentence: str) -> None:
 
 
 def test_what_does_not_fit_is_not_packed() -> None:
-    with pytest.raises(InputError, match="unit 70000 is beyond 16 bits"):
-        pack_events(5, [1], [70_000])
-    with pytest.raises(InputError, match="time 70000 is beyond 16 bits"):
-        pack_events(80_000, [70_000], [1])
+    with pytest.raises(InputError, match="unit 65536 is beyond 16 bits"):
+        pack_events(5, [1], [65_536])
+    with pytest.raises(InputError, match="time 65536 is beyond 16 bits"):
+        pack_events(80_000, [65_536], [1])
