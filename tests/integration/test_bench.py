@@ -28,6 +28,12 @@ from tests.support.socket_server import running
 from tests.support.tls_relay import relayed_with_tls
 from tests.support.tools import NO_TRITONCLIENT
 
+# one in level 1; the others differ only in how the client sends a chunk, which other tests of each see
+each_transport = pytest.mark.parametrize(
+    "transport",
+    [one if one is Transport.infer else pytest.param(one, marks=pytest.mark.process) for one in Transport],
+)
+
 
 def run(url: str, *arguments: str, code: int = 0) -> str:
     before = signal.getsignal(signal.SIGINT)
@@ -97,7 +103,7 @@ def test_the_open_inference_protocol_answers_every_chunk(tmp_path: Path, transpo
     assert 'hetsyn_chunks_total{outcome="replayed"} 0.0' in metrics
 
 
-@pytest.mark.parametrize("transport", Transport)
+@each_transport
 def test_the_version_that_is_named_is_measured(tmp_path: Path, transport: Transport) -> None:
     if transport is Transport.grpc and (find_spec("tritonclient") is None or find_spec("grpc_health") is None):
         pytest.skip(NO_TRITONCLIENT)
@@ -125,7 +131,7 @@ def test_the_version_that_is_named_is_measured(tmp_path: Path, transport: Transp
     assert used == {"1"}
 
 
-@pytest.mark.parametrize("transport", Transport)
+@each_transport
 def test_a_key_goes_with_every_chunk_and_into_no_report(tmp_path: Path, transport: Transport) -> None:
     if transport is Transport.grpc and (find_spec("tritonclient") is None or find_spec("grpc_health") is None):
         pytest.skip(NO_TRITONCLIENT)
@@ -193,7 +199,8 @@ def test_a_full_server_is_no_crash_of_streams_either(models: Path, gate: Gate, t
         arguments = ("--transport", transport, "--streams", "6", "--duration-s", "0.6")
         run(url, *arguments, "--json", str(tmp_path / "x.json"))
     measurement = json.loads((tmp_path / "x.json").read_text())["measurement"]
-    assert set(measurement["errors"]) == {"refused (503)"}
+    # a chunk may be on its way when the server closes the stream that it refuses
+    assert {"refused (503)"} <= set(measurement["errors"]) <= {"refused (503)", "connection lost"}
     assert measurement["answered"] > 0
 
 
@@ -223,6 +230,7 @@ def test_a_server_that_fails_at_everything_is_a_failure(models: Path, gate: Gate
     assert "no chunk got a good answer" in printed
 
 
+@pytest.mark.process
 def test_a_search_says_how_many_streams_the_server_holds(
     models: Path, gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
