@@ -1,8 +1,9 @@
 """Plant defects, one at a time, and see that level 1 of the tests catches each.
 
 ``python -m tests.mutants [NAME...]``: each ``tests/mutants/*.patch`` is planted in a work tree of its own, of the last
-commit. The tests beside the changed file run first, then all of level 1, until one fails. A mutant that no test catches
-ends the run with 1, and so does a patch that no longer applies: renew it where the code has moved.
+commit. First run the tests that its prose names, then those beside the changed file, then all of level 1, until one
+fails. A mutant that no test catches ends the run with 1, and so does a patch that no longer applies: renew it where the
+code has moved.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def _plant(patch: Path) -> str | None:
         if applied.returncode:
             print(f"{patch.name} does not apply: renew it: {applied.stderr.strip()}")
             return None
-        return next((caught for tests in (*_near(patch, tree), ["tests"]) if (caught := _failure(tree, tests))), None)
+        return next((caught for tests in _stages(patch.read_text(), tree) if (caught := _failure(tree, tests))), None)
 
 
 @contextmanager
@@ -63,16 +64,19 @@ def _work_tree() -> Iterator[Path]:
             subprocess.run(["git", "worktree", "remove", "--force", tree], cwd=ROOT, check=True)
 
 
-def _near(patch: Path, tree: Path) -> Iterator[list[str]]:
-    """The unit tests of the packages that the patch changes."""
-    changed = re.findall(r"^\+\+\+ b/(\S+)", patch.read_text(), re.MULTILINE)
-    folders = {f"tests/unit/{Path(name).parent}" for name in changed}
-    if found := sorted(folder for folder in folders if (tree / folder).is_dir()):
-        yield found
+def _stages(patch: str, tree: Path) -> Iterator[list[str]]:
+    """The tests to run one after the other: those that are likely to catch the mutant, then all."""
+    prose, _, _ = patch.partition("\ndiff --git ")
+    changed = re.findall(r"^\+\+\+ b/(\S+)", patch, re.MULTILINE)
+    named = re.findall(r"tests/[\w/]+\.py", prose)
+    for likely in (named, [f"tests/unit/{Path(name).parent}" for name in changed]):
+        if found := sorted(name for name in set(likely) if (tree / name).exists()):
+            yield found
+    yield ["tests"]
 
 
 def _failure(tree: Path, tests: list[str]) -> str | None:
-    processes = (os.cpu_count() or 1) + 1
+    processes = 0 if len(tests) == 1 and tests[0].endswith(".py") else (os.cpu_count() or 1) + 1
     command = [sys.executable, "-m", "pytest", "-qx", "--numprocesses", str(processes), "--dist", "loadfile", *tests]
     environment = os.environ | {"PYTHONPATH": str(tree)}
     try:
