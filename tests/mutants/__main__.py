@@ -85,7 +85,7 @@ def _failure(tree: Path, tests: list[str]) -> str | None:
         return f"no end after {MINUTES} minutes"
     if ran.returncode in (0, 5):  # 5: no tests of this level
         return None
-    failed = re.search(r"^(?:FAILED|ERROR) (.+)$", ran.stdout, re.MULTILINE)
+    failed = re.search(r"^(?:FAILED|ERROR) (tests/.+)$", ran.stdout, re.MULTILINE)
     return (
         failed.group(1)[:150]
         if failed
