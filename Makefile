@@ -12,7 +12,7 @@ demo: $(VENV)/.installed-serving
 
 # Three levels of tests (CONTRIBUTING.md): every edit in five minutes, every merge in twenty, every night. One process
 # more than cores, because some tests wait: PROCESSES=0 runs them in this one. The slowest are listed at the end.
-PROCESSES ?= $(shell expr $$(nproc) + 1)
+PROCESSES ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 PYTEST_OPTIONS := --numprocesses $(PROCESSES) --dist loadfile --durations 20
 test: install
 	$(BIN)/pytest $(PYTEST_OPTIONS)
@@ -25,8 +25,10 @@ test-all:
 # versions of the dependencies.
 SEED ?= $(shell date +%Y%m%d)
 test-long: install
-	HETSYN_TEST_SEED=$(SEED) $(BIN)/pytest $(PYTEST_OPTIONS) -m '' --hypothesis-seed $(SEED) --fuzz-inputs 20000
-	.ci/versions
+	@status=0; \
+	HETSYN_TEST_SEED=$(SEED) $(BIN)/pytest $(PYTEST_OPTIONS) -m '' --hypothesis-seed $(SEED) --fuzz-inputs 20000 || status=1; \
+	.ci/versions || status=1; \
+	exit $$status
 
 # how much of the server level 1 passes
 coverage: install
@@ -60,7 +62,7 @@ release: | $(BIN)/python
 	@$(BIN)/python -m build_support.release --images '$(IMAGES)'
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) .venv-system build dist *.egg-info
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
