@@ -48,10 +48,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         started.stop()
 
 
-def over_infer(live: Live, session: str) -> Any:
+def over_infer(live: Live, session: str) -> Json:
+    """Send the recording to ``/infer``; the reply to its last chunk."""
     replies = [persist(lambda n=n: send(live.url, session, n, CHUNKS)) for n in range(len(CHUNKS))]  # type: ignore[misc]
     assert replies[-1]["label"] == "seven"
-    return replies[-1]["probabilities"]
+    return replies[-1]
 
 
 def over_stream(live: Live, session: str) -> Any:
@@ -100,9 +101,14 @@ DOORS: dict[str, Callable[[Live, str], Any]] = {
 
 
 @pytest.fixture(scope="module")
-def expected(server: Server) -> Any:
-    """The final probabilities that ``/infer`` gives."""
+def last_reply(server: Server) -> Json:
     return over_infer(server[1], "infer")
+
+
+@pytest.fixture(scope="module")
+def expected(last_reply: Json) -> Any:
+    """The final probabilities that ``/infer`` gives."""
+    return last_reply["probabilities"]
 
 
 @pytest.mark.parametrize("door", DOORS)
@@ -142,7 +148,9 @@ def described(live: Live, session: str) -> Json:
     return found
 
 
-def test_a_kill_with_chunks_under_way_loses_nothing_and_repeats_nothing(server: Server, expected: Any) -> None:
+def test_a_kill_with_chunks_under_way_loses_nothing_and_repeats_nothing(
+    server: Server, last_reply: Json, expected: Any
+) -> None:
     process, live = server
 
     def reply(session: str, seq: int) -> Json:
@@ -169,7 +177,7 @@ def test_a_kill_with_chunks_under_way_loses_nothing_and_repeats_nothing(server: 
     for session in begun:
         final = [reply(session, seq) for seq in range(3, len(CHUNKS))][-1]
         assert final["probabilities"] == expected
-        assert final["total_steps"] == reply("infer", LAST)["total_steps"]
+        assert final["total_steps"] == last_reply["total_steps"]
     for door in ("stream", "streams"):
         assert DOORS[door](live, f"{door}-after") == expected
-    assert over_infer(live, "infer-after") == expected
+    assert over_infer(live, "infer-after")["probabilities"] == expected

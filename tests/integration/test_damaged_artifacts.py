@@ -137,7 +137,7 @@ def test_any_manifest_is_served_or_refused(tmp_path: Path, pytestconfig: pytest.
 def test_any_file_is_served_or_refused(tmp_path: Path, pytestconfig: pytest.Config, model: str, file: str) -> None:
     folder = tmp_path / model / "1"
     shutil.copytree(MODELS / model / "1", folder)
-    content, rng, refused = (folder / file).read_bytes(), random.Random(file), 0
+    content, rng, refused = (folder / file).read_bytes(), random.Random(f"{file} {SEED}"), 0
     count = pytestconfig.getoption("--fuzz-inputs")
 
     def test(model: Model) -> None:

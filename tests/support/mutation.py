@@ -8,14 +8,15 @@ from collections.abc import Iterator, Sequence
 
 from service.errors import HetsynError
 from tests.support.decoders import Decoder
+from tests.support.seed import SEED
 
 LONGEST_SENTENCE = 1_000
 LONGEST_CPU_S = 1.0  # an input has some hundred bytes
 
 
-def inputs(decoder: Decoder, seed: str, count: int) -> Iterator[bytes]:
+def inputs(decoder: Decoder, name: str, count: int) -> Iterator[bytes]:
     """Valid inputs after up to five changes, and one in ten any bytes. Hypothesis takes a hundred times as long."""
-    rng = random.Random(seed)
+    rng = random.Random(f"{name} {SEED}")
     for _ in range(count):
         if rng.random() < 0.1:
             yield rng.randbytes(rng.randrange(200))
@@ -44,10 +45,10 @@ def changed(content: bytes, rng: random.Random, snippets: Sequence[bytes]) -> by
             )
 
 
-def try_inputs(decoder: Decoder, seed: str, count: int) -> None:
+def try_inputs(decoder: Decoder, name: str, count: int) -> None:
     """Check that a decoder gives a valid value or a sentence, whatever the bytes, and soon."""
     decoded = refused = 0
-    for content in inputs(decoder, seed, count):
+    for content in inputs(decoder, name, count):
         began_s = time.thread_time()
         try:
             try:

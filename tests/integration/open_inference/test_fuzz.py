@@ -1,6 +1,6 @@
 """Requests that were changed at random: never a 500, and no session but their own is touched, and no memory taken.
 
-The long run, of 20,000 requests each way: ``pytest tests/integration/open_inference/test_fuzz.py -m fuzz``
+The long run, of 20,000 requests each way: ``pytest tests/integration/open_inference/test_fuzz.py -m ''``
 """
 
 from __future__ import annotations

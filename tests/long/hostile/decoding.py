@@ -14,6 +14,7 @@ from hetsyn_client.events import MEDIA_TYPE as EVENTS
 from tests.long.hostile.case import Case, Figure, at_most
 from tests.long.hostile.stage import AttackedServer, Stage
 from tests.long.hostile.wire import JSON, Client, Prober
+from tests.support.seed import SEED
 
 LONG, SHORT = 4_190_000, 63_000  # bytes of a JSON body: below the limit, and decoded on the event loop
 DISORDER_STALL_MS = 200
@@ -110,14 +111,14 @@ def attack_others(stage: Stage) -> Mapping[str, Figure]:
 
 def attack_low_rate(stage: Stage) -> Mapping[str, Figure]:
     server = stage.server()
-    samples = np.random.default_rng(0).integers(-3_000, 3_000, 200_000).astype("<i2").tobytes()
+    samples = np.random.default_rng(SEED).integers(-3_000, 3_000, 200_000).astype("<i2").tobytes()
     found = cost(server, samples, "audio/L16;rate=1000;endianness=little-endian", end="true")
     return {"peak_mib": found.peak_mib, "stall_ms": found.stall_ms, "status": found.status}
 
 
 def attack_disorder(stage: Stage) -> Mapping[str, Figure]:
     server = stage.server()
-    random, count, steps = np.random.default_rng(0), 4_000_000, 20_000
+    random, count, steps = np.random.default_rng(SEED), 4_000_000, 20_000
     times, units = random.integers(0, steps, count).astype("<u2"), random.integers(0, 960, count).astype("<u2")
     body = HEADER.pack(MAGIC, steps, count) + times.tobytes() + units.tobytes()
     found = cost(server, body, EVENTS, end="true")

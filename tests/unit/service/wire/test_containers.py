@@ -17,6 +17,7 @@ from service.errors import HetsynError, InputError, TooLarge, UnsupportedInput
 from service.wire.containers import MOST_KEPT_BYTES, MOST_SAMPLES, STREAM_KEPT_BYTES
 from service.wire.encodings import CONTAINERS, Sound, SoundFile, SoundLimit, TakesLong, decode_sound
 from service.wire.pcm import Samples
+from tests.support.seed import SEED
 from tests.support.signals import sound
 from tests.support.sounds import FORMATS, encoding_of, frames, read_back, resealed, sound_file
 from tests.support.wav import wav
@@ -105,7 +106,7 @@ def test_many_changes_are_decoded_or_refused(name: str) -> None:
 
 def refused(name: str, count: int) -> list[str]:
     """The sentences about changed files that are refused."""
-    rng, sentences = random.Random(name), []
+    rng, sentences = random.Random(f"{name} {SEED}"), []
     seeds = [FILES[name, 1], FILES[name, 2], sound_file(name, frames(700), 8_000)]
     for _ in range(count):
         changed = bytearray(rng.choice(seeds))
