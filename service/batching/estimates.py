@@ -96,8 +96,10 @@ class Estimates:
         steps, seconds = segment.steps + len(batch), network_s
         if encode_s is not None:
             seconds += encode_s
+        # a batch without a step, as of a chunk that does not fill one, says nothing of what a step takes
+        if encode_s is not None and (segment.steps or segment.heard):
             self._encoded[group].observe(steps + segment.heard, 0, seconds)
-        if segment.steps or not segment.heard:  # else it says nothing of the network
+        if segment.steps:
             self._network[group].observe(steps, segment.events, network_s)
         return seconds / (steps + segment.heard)
 

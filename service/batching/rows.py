@@ -180,7 +180,8 @@ class RowBatches:
             self._timings.batch(batch.model, batch.rows)
             if watch is not None:
                 watch.computed(begun_s, wall_s)
-            self._estimates.observe_rows(batch.group, steps, events, encode_s, network_s)
+            if steps > batch.rows:  # else it says nothing of what a step takes
+                self._estimates.observe_rows(batch.group, steps, events, encode_s, network_s)
         return after
 
 

@@ -204,6 +204,7 @@ class RowSessions:
             model.name == envelope.model
             and model.version == envelope.version
             and form == envelope.form
+            and model.is_on_cpu  # or the event loop would wait for a GPU
             and model.manifest.decision.rule != "trace"
         )
 

@@ -19,6 +19,7 @@ import uvicorn
 from service.api.application import Application
 from service.app import create_app
 from service.models.catalog import ModelCatalog
+from service.runtime.device import Device
 from service.runtime.onnx import GraphLoader, load_graph
 from service.shutdown import GracefulServer
 from tests.support.artifact import write_artifact
@@ -128,8 +129,10 @@ class Listening:
 
 
 @asynccontextmanager
-async def listening(folder: Path, gate: Gate, *, inline_s: float = 0.0, **limits: Any) -> AsyncIterator[Listening]:
-    app = make_app(ModelCatalog(folder, load=gate.load), inline_s=inline_s, **limits)
+async def listening(
+    folder: Path, gate: Gate, *, device: Device | None = None, inline_s: float = 0.0, **limits: Any
+) -> AsyncIterator[Listening]:
+    app = make_app(ModelCatalog(folder, load=gate.load, device=device), inline_s=inline_s, **limits)
     server = app.state.server
     config = uvicorn.Config(app, port=0, log_level="error", http=server.connections.protocol, ws="none")
     process = GracefulServer(config, server.admission, 0.0, refuse=server.batcher.stop)

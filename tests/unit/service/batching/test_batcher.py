@@ -155,6 +155,8 @@ async def test_a_rate_that_is_slow_to_resample_runs_on_a_thread(model: Model, ra
     engine = Threads()
     batcher = await warmed(engine, model)
     stream = initial_stream(model, "bank")
+    step = AudioChunk(np.zeros(STEP_SAMPLES, np.float32), RATE_HZ)
+    await batcher.run(model, "bank", Work(stream, step, end=False))  # what the encoder takes for a step is known
     for end in (False, False, True):
         chunk = AudioChunk(np.zeros(100, np.float32), rate_hz)
         stream = (await batcher.run(model, "bank", Work(stream, chunk, end=end))).stream
@@ -303,6 +305,40 @@ async def test_the_time_of_the_encoder_counts_where_the_network_then_runs_on_a_t
     engine.encoded_on_loop.clear()
     await asyncio.gather(*(batcher.run(model, "bank", audio) for _ in range(8)))
     assert 0 < max(engine.encoded_on_loop) <= 50
+    await batcher.close()
+
+
+async def test_chunks_without_a_step_say_nothing_of_what_a_step_takes(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sound shorter than a step, in batches and in rows, and ends without input."""
+    engine = Metered()
+    batcher = engine.batcher(inline_s=10e-3)
+    monkeypatch.setattr("time.thread_time", lambda: engine.now_s)  # of rows
+    samples = sound(100 * STEP_SAMPLES, 1).astype(np.float32) / np.float32(32_768)
+
+    def heard(steps: float) -> Work:
+        chunk = AudioChunk(samples[: int(steps * STEP_SAMPLES)], RATE_HZ)
+        return Work(initial_stream(model, "bank"), chunk, end=False)
+
+    streams = []
+    for begun in (work(model, steps=3), heard(3)):
+        for _ in range(2 * SETTLED):
+            after = (await batcher.run(model, "bank", begun)).stream
+        streams.append(after)
+    for _ in range(400):
+        await batcher.run(model, "bank", heard(0.5))
+        await batcher.run(model, "bank", Work(streams[0], None, end=True))
+        row = batcher.rows.of_chunks(model, "bank", [streams[1]], [AudioChunk(samples[:1], RATE_HZ)])
+        assert row is not None
+        assert batcher.rows.run(row) is not None
+    assert engine.on_loop[-1]
+    assert batcher.rows.of_chunks(model, "bank", [streams[1]], [AudioChunk(samples, RATE_HZ)]) is None
+    before = len(engine.on_loop)
+    await batcher.run(model, "bank", heard(100))
+    await batcher.run(model, "bank", work(model, steps=100))
+    assert not any(engine.on_loop[before:])
+    assert engine.longest_s <= 2 * SEGMENT_S
     await batcher.close()
 
 
