@@ -110,7 +110,6 @@ class Advance:
 
         Raises:
             NotFound: there is no such model, version or form, or clients may not choose the form.
-            Overloaded: the device has no room for another state.
         """
         model = self._catalog.get(envelope.model, envelope.version)
         form = model.choose_form(envelope.form)

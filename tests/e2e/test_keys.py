@@ -23,7 +23,7 @@ from tests.support.certificate import write_certificate
 from tests.support.keyed import bearer
 from tests.support.paths import ROOT
 from tests.support.recording_stream import pieces
-from tests.support.server_process import START_TIMEOUT_S, RestartableServer, serve_command
+from tests.support.server_process import START_TIMEOUT_S, RestartableServer, free_port, serve_command
 
 pytestmark = pytest.mark.process
 
@@ -162,7 +162,7 @@ def test_tls_by_files_that_are_read_again(keys: KeysFile, tmp_path: Path) -> Non
     alice = keys.run("add", "alice")
     certificate, key = write_certificate(tmp_path)
     options = ("--keys", str(keys.path), "--tls-cert", str(certificate), "--tls-key", str(key))
-    process = subprocess.Popen(serve_command(port := free(), *options), cwd=ROOT, stdin=subprocess.DEVNULL)
+    process = subprocess.Popen(serve_command(port := free_port(), *options), cwd=ROOT, stdin=subprocess.DEVNULL)
     url = f"https://127.0.0.1:{port}"
     try:
 
@@ -193,12 +193,6 @@ def test_tls_by_files_that_are_read_again(keys: KeysFile, tmp_path: Path) -> Non
     finally:
         process.terminate()
         process.wait()
-
-
-def free() -> int:
-    from tests.support.server_process import free_port
-
-    return free_port()
 
 
 def trusting(certificate: Path) -> ssl.SSLContext:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import shlex
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from uuid import uuid4
 
@@ -42,6 +44,7 @@ SMOKES = (
 )
 README = (ROOT / "README.md").read_text()
 ENDED_S = 60.0  # until a benchmark has started a server, or has ended
+POLL_S = 0.05
 
 
 class Smoke:
@@ -81,6 +84,12 @@ class Smoke:
             os.kill(pid, signal.SIGKILL)
 
 
+@pytest.mark.parametrize("benchmark", sorted({*NAMES} - {smoke.split()[0] for smoke in SMOKES}))
+def test_a_benchmark_without_a_smoke_is_imported(benchmark: str) -> None:
+    """It needs data, a GPU or compiled libraries; what it imports has to be there all the same."""
+    import_module(f"benchmarks.{benchmark}").add_arguments(argparse.ArgumentParser())
+
+
 @pytest.mark.parametrize("benchmark", SMOKES)
 def test_a_benchmark_runs_and_leaves_nothing(benchmark: str, tmp_path: Path) -> None:
     if benchmark == "store_batches":
@@ -118,6 +127,7 @@ def test_what_a_benchmark_started_ends_with_it(
         while not any(started in command for command in smoke.left().values()):
             assert smoke.process.poll() is None, smoke.process.communicate()[1]
             assert time.monotonic() < deadline_s, f"{started} was not started"
+            time.sleep(POLL_S)
         smoke.process.send_signal(number)
         smoke.process.communicate(timeout=ENDED_S)
         assert smoke.process.returncode != 0

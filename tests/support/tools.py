@@ -18,6 +18,7 @@ from tests.support.valkey import BINARY, MISSING
 
 NO_VALKEY = MISSING
 NO_VALKEY_CLI = "no valkey-cli: apt-get install valkey-tools"
+NO_HAPROXY = "no haproxy: apt-get install haproxy"
 NO_COMPILER = f"no C++ compiler: apt-get install g++ (or pip install '{ZIG}')"
 NO_HEADER = "no header of ONNX Runtime: apt-get install libonnxruntime-dev"
 NO_ZIG = f"no zig: pip install '{ZIG}'"
@@ -48,6 +49,7 @@ NO_AXE = "no axe-core: npm install --prefix .venv/axe axe-core@4"
 # CI has these, and there their tests may not be skipped
 LACKING = (
     NO_VALKEY,
+    NO_HAPROXY,
     NO_COMPILER,
     NO_HEADER,
     NO_ZIG,

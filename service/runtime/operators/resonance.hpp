@@ -1,4 +1,4 @@
-// Resonant neurons (SE-adLIF) of one step, on both devices; hetsyn_model/resonance.py has the equations.
+// Resonant neurons (SE-adLIF) of one step; hetsyn_model/resonance.py has the equations.
 
 #pragma once
 

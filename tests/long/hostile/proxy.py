@@ -14,6 +14,7 @@ from tests.long.hostile.case import Skipped
 from tests.long.hostile.stage import POLL_S, READY_TIMEOUT_S, Stage, free_port
 from tests.long.hostile.wire import Client
 from tests.support.server_process import ServerError
+from tests.support.tools import NO_HAPROXY
 
 PROGRAM = "haproxy"
 
@@ -52,7 +53,7 @@ def start_proxy(stage: Stage, servers: Sequence[int], replaced: Mapping[str, str
     """
     program = shutil.which(PROGRAM)
     if program is None:
-        raise Skipped("no haproxy: apt-get install haproxy")
+        raise Skipped(NO_HAPROXY)
     port = free_port()
     text = (stage.checkout.root / "docker/haproxy.cfg").read_text()
     file, log = stage.folder / "haproxy.cfg", stage.folder / "haproxy.log"
