@@ -255,7 +255,7 @@ def build_server(
         transfer=SessionTransfer(sessions, catalog, packing, counters),
         carried=CarriedSessions(tokens, advance, counters, wall),
         reloader=reloader,
-        operator=operator_status(),
+        operator=operator_status() if catalog.device is None else operator_status().on(catalog.device.name),
         open_inference=open_inference,
         grpc=grpc,
         access_keys=access_keys,

@@ -151,6 +151,8 @@ class _ServerCollector(Collector):
         yield _gauge("hetsyn_models_offered", "Versions that new sessions may run on.", self._catalog.snapshot.count)
         yield _gauge("hetsyn_models_withdrawn", "Versions that only old sessions run on.", self._catalog.retired)
         yield from _chunk_times(counters)
+        if self._operator.device is not None:
+            return  # plain ONNX is all that a GPU runs: nothing is amiss
         operator = GaugeMetricFamily(
             "hetsyn_operator",
             "1 if our operator runs the networks on the CPU, 0 if plain ONNX does.",

@@ -35,7 +35,7 @@ from service.batching.rows import RowBatches
 from service.contract.manifest import FormName
 from service.engine.engine import Engine, Segment
 from service.engine.work import Job, Outcome, Work, begin, count_events, steps_left
-from service.errors import ArtifactError, HetsynError, InputError
+from service.errors import ArtifactError, HetsynError, InputError, RuntimeUnavailable
 from service.models.model import Model
 from service.observe.timings import Timings
 from service.observe.watch import Watch
@@ -380,8 +380,14 @@ def _fail(item: Item, error: Exception) -> None:
 def _explained(item: Item, error: Exception) -> Exception:
     """The error of a chunk that fails alone. A cell of somebody else may not take every number: an index, for example.
 
-    The graph has passed its tests, so it is the chunk's fault where the client chose the numbers.
+    The graph has passed its tests, so it is the chunk's fault where the client chose the numbers. A GPU fails on its
+    own, too: its memory is full, or it is lost.
     """
-    if isinstance(error, ArtifactError) and isinstance(item.job.chunk, ValuesChunk):
-        return InputError(f"model {item.model.name!r} cannot compute these values ({error}): send values that it takes")
-    return error
+    model = item.model
+    if not isinstance(error, ArtifactError) or not isinstance(item.job.chunk, ValuesChunk):
+        return error
+    if model.is_on_cpu:
+        return InputError(f"model {model.name!r} cannot compute these values ({error}): send values that it takes")
+    return RuntimeUnavailable(
+        f"model {model.name!r} failed on the GPU ({error}): see whether nvidia-smi finds it, and its memory is free"
+    )

@@ -263,6 +263,7 @@ def serve_models(
         ),
     ] = StoreSettings.timeout_s,
     store_dtype: Annotated[str | None, typer.Option(hidden=True)] = None,
+    store_half: Annotated[bool, typer.Option("--store-half", hidden=True)] = False,
     carry_keys: Annotated[
         Path | None,
         typer.Option(
@@ -291,8 +292,9 @@ def serve_models(
             "leave --webhook-url (HETSYN_WEBHOOK_URL) out: hetsyn_sessions_dropped_total counts the sessions that the "
             "server drops, and with --log-format json each has a line"
         )
-    if store_dtype is not None:
-        raise typer.BadParameter("leave --store-dtype out: stores keep states in full precision, as float32")
+    if store_dtype is not None or store_half:
+        option = "--store-half" if store_half else "--store-dtype"
+        raise typer.BadParameter(f"leave {option} out: stores keep states in full precision, as float32")
     if (tls_cert is None) is not (tls_key is None):
         raise typer.BadParameter("--tls-cert and --tls-key go together: give both")
     if keys is None and not insecure and not is_loopback(host):

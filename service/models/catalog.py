@@ -90,6 +90,7 @@ class ModelCatalog:
     Attributes:
         folder: see above.
         default_model: see above.
+        device: see above.
         withdrawn: names of models that a reload leaves out.
 
     Raises:
@@ -112,7 +113,7 @@ class ModelCatalog:
         self.default_model = default_model
         self.withdrawn: set[str] = set()
         self._load = load
-        self._device = device
+        self.device = device
         self._max_model_bytes = max_model_bytes
         self._retired: WeakValueDictionary[tuple[str, str], Model] = WeakValueDictionary()
         self._content: dict[tuple[str, str], bytes] = {}
@@ -212,7 +213,7 @@ class ModelCatalog:
                 "--max-model-bytes"
             )
         artifact.verify()
-        return Model(artifact, self._load, self._device)
+        return Model(artifact, self._load, self.device)
 
     def withdraw(self, name: str) -> None:
         """Offer a model no more, also after reloads.

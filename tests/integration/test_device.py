@@ -7,14 +7,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from service.batching import rows
+from service.models.catalog import ModelCatalog
 from service.runtime.device import Device
+from tests.support.fake_graph import load_fake
 from tests.support.gate import Gate
 from tests.support.json_input import events
 from tests.support.many import hub, spikes_frame
 from tests.support.metered_graphs import MeteredGraphs, Run
+from tests.support.product import make_app
 from tests.support.signals import spikes
 from tests.support.socket_server import Listening, listening, response
 
@@ -67,3 +71,11 @@ async def test_a_device_gives_the_answers_of_the_cpu_and_the_event_loop_does_not
     assert max(run.streams for run in on_device) > 1
     assert any(run.on_loop for run in on_cpu)
     assert not any(run.on_loop for run in on_device)
+
+
+async def test_a_server_on_a_device_does_not_claim_that_the_operator_is_used(models: Path) -> None:
+    app = make_app(ModelCatalog(models, load=load_fake, device=Device("a fake GPU", load_fake)))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://t") as client:
+        operator = (await client.get("/models")).json()["operator"]
+        assert (operator["in_use"], operator["kernel"]) == (False, None)
+        assert "hetsyn_operator" not in (await client.get("/metrics")).text

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -31,19 +31,27 @@ class OperatorStatus:
         kernel: version of its loops that the processor runs: v2 (SSE4.2), v3 (AVX2), v4 (AVX-512), or generic. None
             where plain ONNX runs the networks.
         problem: why the operator is not used, and what to do; None if it is used.
+        device: name of the device that runs the networks, in plain ONNX; None is the CPU.
     """
 
     built: bool
     kernel: str | None
     problem: str | None
+    device: str | None = None
 
     @property
     def in_use(self) -> bool:
-        return self.problem is None
+        return self.problem is None and self.device is None
+
+    def on(self, device: str) -> OperatorStatus:
+        """That of a server whose networks run on a device beside the CPU."""
+        return replace(self, kernel=None, device=device)
 
     @property
     def sentence(self) -> str:
         """One line for people."""
+        if self.device is not None:
+            return f"operator: not used, it is for the CPU: {self.device} runs plain ONNX"
         if self.problem is None:
             return f"operator: {self.kernel}"
         return f"operator: not used, plain ONNX runs the networks, about ten times slower: {self.problem}"

@@ -273,6 +273,7 @@ def test_serve_says_why_it_does_not_take_a_gpu(
     assert "device: a fake GPU does not give the CPU's answers" in done.output
     done = CliRunner().invoke(serve, ["--models", str(models), "--device", "cuda"])
     assert "models: digits on a fake GPU" in done.output
+    assert "operator: not used, it is for the CPU: a fake GPU runs plain ONNX\n" in done.output
     assert len(served) == 2
 
 
@@ -376,7 +377,8 @@ def test_a_server_of_this_machine_needs_no_keys(models: Path, host: str, served:
         (["--tls-key", "x"], "--tls-cert and --tls-key go together"),
         (["--workers", "2"], "hetsyn serve is one process"),
         (["--workers", "1"], "docker compose up --scale api=N"),
-        (["--store-dtype", "float16"], "stores keep states in full precision"),
+        (["--store-dtype", "float16"], "leave --store-dtype out: stores keep states in full precision"),
+        (["--store-half"], "leave --store-half out: stores keep states in full precision"),
         (["--webhook-url", "https://example.org"], "hetsyn_sessions_dropped_total"),
     ],
 )

@@ -18,7 +18,7 @@ from service.contract.manifest import FormName
 from service.engine.engine import Engine, Segment
 from service.engine.stream import initial_stream
 from service.engine.work import Job, Outcome, Work
-from service.errors import ArtifactError, HetsynError, InputError
+from service.errors import ArtifactError, HetsynError, InputError, RuntimeUnavailable
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.observe.watch import Watch
@@ -396,6 +396,19 @@ async def test_values_that_a_cell_cannot_compute_are_the_chunk_s_fault(
         await batcher.run(model, "bank", values)
     with pytest.raises(ArtifactError):  # no client chooses the numbers of spikes
         await batcher.run(model, "bank", work(model))
+    await batcher.close()
+
+
+@pytest.mark.parametrize("kind", ["values", "spikes"])
+async def test_what_a_gpu_cannot_compute_is_not_the_client_s_fault(tmp_path: Path, gate: Gate, kind: str) -> None:
+    """Its memory may be full. Those who run the server find it in the log."""
+    write_artifact(tmp_path, takes="values")
+    model = ModelCatalog(tmp_path, load=load_fake, device=Device("a fake GPU", gate.load)).get()
+    batcher = Batcher(Engine(max_chunk_steps=100), BatchPolicy(), threads=1)
+    gate.failure = ArtifactError("the graph failed in ONNX Runtime (CUDA failure 2: out of memory)")
+    values = Work(initial_stream(model, "bank"), ValuesChunk(np.zeros((3, CHANNELS), np.float32)), end=False)
+    with pytest.raises(RuntimeUnavailable if kind == "values" else ArtifactError, match="out of memory"):
+        await batcher.run(model, "bank", values if kind == "values" else work(model))
     await batcher.close()
 
 
