@@ -63,8 +63,10 @@ class Checkout:
         """The checkout in a folder, with its environment ``.venv``.
 
         Raises:
-            SystemExit: no environment there, or one that runs the code of another folder.
+            SystemExit: no folder, no environment there, or one that runs the code of another folder.
         """
+        if not root.is_dir():
+            raise SystemExit(f"there is no folder {root}: name that of the other checkout")
         checkout = Checkout(root.resolve(), root.resolve() / ".venv/bin/python")
         if not checkout.python.exists():
             raise SystemExit(f"{root} has no environment: run 'make install' there first")

@@ -179,7 +179,10 @@ class RestartableServer:
     def stop(self) -> None:
         if self.process.poll() is None:
             self.process.terminate()
-            assert self.process.wait(timeout=STOP_TIMEOUT_S) in ENDED
+            try:
+                assert self.process.wait(timeout=STOP_TIMEOUT_S) in ENDED
+            finally:
+                self.kill()  # one that did not end
 
     def _started(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(serve_command(self.port, *self._options), cwd=ROOT, stdin=subprocess.DEVNULL)

@@ -30,7 +30,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--clients", type=int, default=16, help="each with one session at a time")
     parser.add_argument("--appendfsync", choices=("always", "everysec"), default="always", help="of Valkey")
     parser.add_argument(
-        "--replicas", type=int, default=1, help="of a cluster's node that must have a chunk before it is answered"
+        "--replicas", type=int, help="of a cluster's node that must have a chunk before it is answered; default: 1"
     )
     parser.add_argument("--seed", type=int, default=1, help="of the faults, and of the clients")
     size = parser.add_mutually_exclusive_group()
@@ -47,6 +47,9 @@ def main() -> None:
     carries = arguments.transport == "carried"
     if carries and arguments.store not in (None, "memory"):
         parser.error("carried sessions have no store: leave --store out")
+    store = arguments.store or ("memory" if carries else "valkey")
+    if arguments.replicas is not None and store != "valkey-cluster":
+        parser.error(f"store {store} has no replicas: leave --replicas out, or take --store valkey-cluster")
     sizes = {name: getattr(arguments, name) for name in QUICK}
     if arguments.quick or arguments.smoke:
         most = QUICK if arguments.quick else SMOKE
@@ -54,13 +57,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="hetsyn-faults-") as folder:
         results = run_loop(
             disturbed(
-                arguments.store or ("memory" if carries else "valkey"),
+                store,
                 Path(folder),
                 **sizes,
                 seed=arguments.seed,
                 appendfsync=arguments.appendfsync,
                 transport=arguments.transport,
-                replicas=arguments.replicas,
+                replicas=1 if arguments.replicas is None else arguments.replicas,
                 quick=arguments.quick or arguments.smoke,
             )
         )

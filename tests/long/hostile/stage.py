@@ -58,6 +58,8 @@ class Checkout:
         Raises:
             SystemExit: there is none.
         """
+        if not root.is_dir():
+            raise SystemExit(f"there is no folder {root}: name that of the other checkout")
         python = root.resolve() / ".venv/bin/python"
         if not python.exists():
             raise SystemExit(f"{root} has no .venv/bin/python: run make install there")

@@ -45,3 +45,10 @@ def test_more_cpu_time_fails_on_any_machine() -> None:
 def test_an_environment_that_runs_other_code_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="not the one in"):
         Checkout(tmp_path, Path(sys.executable)).checked()
+
+
+def test_what_is_no_checkout_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="has no environment: run 'make install' there"):
+        Checkout.at(tmp_path)
+    with pytest.raises(SystemExit, match=r"there is no folder .*nowhere: name that of the other checkout"):
+        Checkout.at(tmp_path / "nowhere")

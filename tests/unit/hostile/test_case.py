@@ -95,4 +95,6 @@ def test_options_of_a_checkout_are_known(tmp_path: Path) -> None:
 def test_a_checkout_without_an_environment_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="run make install there"):
         Checkout.at(tmp_path)
+    with pytest.raises(SystemExit, match=r"there is no folder .*nowhere: name"):
+        Checkout.at(tmp_path / "nowhere")
     assert Checkout(tmp_path, Path(sys.executable)).commit == "unknown"
