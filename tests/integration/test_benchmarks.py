@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from uuid import uuid4
@@ -19,6 +20,7 @@ import pytest
 
 from benchmarks.__main__ import NAMES
 from tests.support.paths import ROOT
+from tests.support.server_process import live_processes
 from tests.support.tools import NO_PERF_ANALYZER, require_valkey
 
 pytestmark = pytest.mark.process
@@ -50,11 +52,12 @@ POLL_S = 0.05
 class Smoke:
     """A benchmark as a process with a folder of its own for all its temporary files."""
 
-    def __init__(self, benchmark: str, folder: Path) -> None:
+    def __init__(self, benchmark: str, folder: Path, length: str = "--smoke") -> None:
         self.mark = f"HETSYN_SMOKE={uuid4()}"
+        self._started: set[tuple[int, int]] = set()  # pid and when it began
         name, _, mark = self.mark.partition("=")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks", *benchmark.split(), "--smoke"],
+            [sys.executable, "-m", "benchmarks", *benchmark.split(), length],
             cwd=ROOT,
             env=os.environ | {"TMPDIR": str(folder), name: mark},
             stdin=subprocess.DEVNULL,
@@ -65,23 +68,36 @@ class Smoke:
 
     def left(self) -> dict[int, str]:
         """Command lines of the processes that the benchmark has started, also of those that left its session."""
-        found = {}
-        for path in Path("/proc").glob("[0-9]*"):
-            try:
-                is_ours = self.mark.encode() in (path / "environ").read_bytes()
-                command = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            except (OSError, ValueError):
-                continue
-            if is_ours and int(path.name) != self.process.pid:
-                found[int(path.name)] = command
-        return found
+        processes = live_processes()
+        tree = {self.process.pid}
+        while more := {pid for pid, stat in processes.items() if stat.parent in tree} - tree:
+            tree |= more
+        # a child that ends before its own children leaves them their environment alone; Valkey writes over its own
+        ours = {pid for pid in processes.keys() - {self.process.pid} if self.mark in _read(pid, "environ")} | tree - {
+            self.process.pid
+        }
+        self._started |= {(pid, processes[pid].started_ticks) for pid in ours}
+        return {
+            pid: _read(pid, "cmdline")
+            for pid, started_ticks in self._started
+            if pid in processes and processes[pid].started_ticks == started_ticks
+        }
 
     def end(self) -> None:
         """End what is left."""
         self.process.kill()
+        for pid in self.left():  # they may hold the pipe that is read to its end
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self.process.communicate()
-        for pid in self.left():
-            os.kill(pid, signal.SIGKILL)
+
+
+def _read(pid: int, name: str) -> str:
+    """A file of a process, its zeros as spaces; empty where the process has ended."""
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
 
 
 @pytest.mark.parametrize("benchmark", sorted({*NAMES} - {smoke.split()[0] for smoke in SMOKES}))
@@ -121,7 +137,7 @@ def test_what_a_benchmark_started_ends_with_it(
 ) -> None:
     if started == "valkey-server":
         require_valkey()
-    smoke = Smoke(benchmark, tmp_path)
+    smoke = Smoke(benchmark, tmp_path, "--quick")  # a smoke may have ended before it is seen
     try:
         deadline_s = time.monotonic() + ENDED_S
         while not any(started in command for command in smoke.left().values()):

@@ -15,6 +15,7 @@ from types import FrameType
 from tests.support.server_process import POLL_S, live_processes
 
 PR_SET_CHILD_SUBREAPER = 36
+LEAVE_S = 10
 
 
 @contextmanager
@@ -33,13 +34,23 @@ def nothing_stays() -> Iterator[None]:
         try:
             yield
         finally:
+            is_left = signal.alarm(0) > 0
             _kill_children()
+            if is_left:
+                signal.alarm(LEAVE_S)  # for what waits at the interpreter's end
 
 
-def _leave(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+def _leave(number: int, frame: FrameType | None) -> None:
     # only once: `timeout` sends its signal twice, and the second would interrupt the contexts
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, lambda *_: None)
+    _end(number, frame)
+
+
+def _end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    # a pool of processes that was interrupted while it began waits for ever: it is left, too
+    signal.signal(signal.SIGALRM, lambda _, where: _end(number, where))
+    signal.alarm(LEAVE_S)
     sys.exit(128 + number)
 
 
