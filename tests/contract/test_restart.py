@@ -32,7 +32,7 @@ def test_a_session_goes_on_in_another_server(tmp_path: Path) -> None:
     }
 
     def replies(session: str, numbers: range) -> dict[str, list[Json]]:
-        """Of a server of its own, on the same file."""
+        """Apply the chunks in a server of its own, on the same file."""
         settings = make_settings(tmp_path / "models", store=f"file://{tmp_path}/sessions.db")
         with (
             serving(create_app(settings, ModelCatalog(tmp_path / "models", "late"))) as url,

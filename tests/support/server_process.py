@@ -101,7 +101,7 @@ class ServerProcess:
         return self._process.poll() is None
 
     def pids(self) -> list[int]:
-        """Of the server and of all its live processes."""
+        """List the pids of the server and of all its live processes."""
         return list(self._tree())
 
     def _tree(self) -> dict[int, ProcessStat]:

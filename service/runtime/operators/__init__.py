@@ -44,7 +44,7 @@ class OperatorStatus:
         return self.problem is None and self.device is None
 
     def on(self, device: str) -> OperatorStatus:
-        """That of a server whose networks run on a device beside the CPU."""
+        """Say that the operator is not used: networks run on a device, and it is for the CPU."""
         return replace(self, kernel=None, device=device)
 
     @property
