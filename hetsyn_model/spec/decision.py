@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from hetsyn_model.spec.errors import require
 
-Rule = Literal["sum_softmax", "spike_count", "last", "trace"]
+Rule = Literal["sum_softmax", "late_softmax", "spike_count", "last", "trace"]
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,7 @@ class DecisionSpec:
 
     Attributes:
         rule: ``sum_softmax`` adds up softmax(readout potential) over the steps that count;
+            ``late_softmax`` does so too, and the t-th of these steps counts t^3 times;
             ``spike_count`` gives the output neurons a threshold and counts their spikes;
             ``last`` is the potential at the latest step; ``trace`` is a continuous output, no class.
         skip_steps: number of first steps that do not count (the reference code's "step index > 10" is 11).
@@ -34,6 +35,11 @@ class DecisionSpec:
         return self.rule == "spike_count"
 
     @property
+    def sums_softmax(self) -> bool:
+        """Whether the score is a sum of softmaxes, and its probabilities their mean."""
+        return self.rule in ("sum_softmax", "late_softmax")
+
+    @property
     def adds_up(self) -> bool:
         """Whether the score is a sum over steps, and not the value of the latest one."""
-        return self.rule in ("sum_softmax", "spike_count")
+        return self.sums_softmax or self.rule == "spike_count"

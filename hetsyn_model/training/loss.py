@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from hetsyn_model.readout import decide
 from hetsyn_model.rollout import Rollout
 
 
@@ -15,14 +18,20 @@ def score_loss(rolled: Rollout, target: Tensor, *, sharpness: float | None = 10.
     The paper puts the sum of softmax itself into the cross entropy. Streams of different lengths need its mean, which
     is a probability between the classes; times the sharpness it is logits that can be sure.
 
+    ``late_softmax`` is trained as ``sum_softmax``, every step alike. Its own weights would train the end of a stream
+    alone: an answer in the middle of a word would be worse, and that at the end was no better in a trial.
+
     Args:
         rolled: a batch of streams.
         target: int64 [b], classes.
-        sharpness: factor on the mean of softmax; other rules have none. None: the sum itself, as in the paper.
+        sharpness: factor on the mean of softmax; rules without softmax have none. None: the sum itself, as in the
+            paper.
         smoothing: share of a label that is spread over all classes.
     """
     scores = rolled.scores
-    if rolled.decision.rule == "sum_softmax" and sharpness is not None:
+    if rolled.decision.rule == "late_softmax":
+        scores = decide(replace(rolled.decision, rule="sum_softmax"), rolled.readout, rolled.steps)
+    if rolled.decision.sums_softmax and sharpness is not None:
         counted = (rolled.steps - rolled.decision.skip_steps).unsqueeze(-1)
         scores = scores / counted * sharpness
     return cross_entropy(scores, target, label_smoothing=smoothing)

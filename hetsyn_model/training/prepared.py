@@ -157,7 +157,7 @@ def _spec(examples: Examples, config: Config, front: Front[Any], own: NetworkSpe
             **asdict(config.network),
         )
     if own.decision.rule == "trace":
-        raise ConfigError("decision.rule: a trace gives no class: use sum_softmax, spike_count or last")
+        raise ConfigError("decision.rule: a trace gives no class: use sum_softmax, late_softmax, spike_count or last")
     if config.training.tied and own.input_path.is_delayed:
         raise ConfigError("training.tied: the synapses of a tied layer have no delays: leave delays.input out")
     if own.channels != front.channels:

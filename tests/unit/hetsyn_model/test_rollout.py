@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import product
+from typing import get_args
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from tests.support.pairs import in_pairs
 from tests.support.tools import NO_ROLLOUT
 
 FORMS: tuple[Form, ...] = ("exact", "bank")
-RULES: tuple[Rule, ...] = ("sum_softmax", "spike_count", "last", "trace")
+RULES: tuple[Rule, ...] = get_args(Rule)
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ def test_a_stream_that_is_shorter_than_its_word_says_nothing() -> None:
     assert not symbols.grad.any()
 
 
-@pytest.mark.parametrize("rule", ["sum_softmax", "last", "spike_count"])
+@pytest.mark.parametrize("rule", ["sum_softmax", "late_softmax", "last", "spike_count"])
 def test_the_kept_network_answers_as_the_outputs_of_the_classes_did(rule: Any) -> None:
     spec = NetworkSpec(channels=20, hidden=(24,), outputs=len(LABELS), decision=DecisionSpec(rule))
     wide = Network(WORDS.widened(spec), seed=1)
