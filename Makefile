@@ -26,7 +26,8 @@ test-all:
 SEED ?= $(shell date +%Y%m%d)
 test-long: install
 	@status=0; \
-	HETSYN_TEST_SEED=$(SEED) $(BIN)/pytest $(PYTEST_OPTIONS) -m '' --hypothesis-seed $(SEED) --fuzz-inputs 20000 || status=1; \
+	HETSYN_TEST_SEED=$(SEED) $(BIN)/pytest $(PYTEST_OPTIONS) -m '' --hypothesis-seed $(SEED) --fuzz-inputs 20000 \
+		tests research/tests || status=1; \
 	.ci/versions || status=1; \
 	exit $$status
 
@@ -49,7 +50,7 @@ format: install
 
 # Write docs/experiments.md from the results in the repository.
 report: install
-	$(BIN)/python -m experiments.page.report
+	$(BIN)/python -m research.page.report
 
 # One wheel for each processor, for every Python and any Linux with glibc 2.17, in dist/. zig compiles both here.
 wheel: | $(BIN)/python
@@ -79,7 +80,7 @@ TORCH ?= 2.13.0
 lock: | $(BIN)/python
 	@$(BIN)/pip install --quiet --disable-pip-version-check uv
 	@echo 'torch==$(TORCH)' | $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --no-annotate \
-		--custom-compile-command 'make lock' --constraints - pyproject.toml --output-file requirements.lock
+		--custom-compile-command 'make lock' --constraints - pyproject.toml research/pyproject.toml --output-file requirements.lock
 
 # the build takes its own dependencies from the lock file, too
 PIP_INSTALL := PIP_CONSTRAINT=requirements.lock PIP_BUILD_CONSTRAINT=requirements.lock \
@@ -92,9 +93,9 @@ $(VENV)/.installed-serving: pyproject.toml requirements.lock $(NATIVE) $(VENV)/.
 	@$(BIN)/python -m service.runtime.operators
 	@touch $@
 
-$(VENV)/.installed-all: pyproject.toml requirements.lock $(NATIVE) $(VENV)/.build | $(BIN)/python
+$(VENV)/.installed-all: pyproject.toml research/pyproject.toml requirements.lock $(NATIVE) $(VENV)/.build | $(BIN)/python
 	@echo "installing everything into $(VENV), with torch: some minutes; 1.5 GB, or 7 GB if torch comes with CUDA"
 	@$(BIN)/python -m build_support --plan
-	@$(PIP_INSTALL) -e '.[cpu,train,test]'
+	@$(PIP_INSTALL) -e '.[cpu,train,test]' ./research
 	@$(BIN)/python -m service.runtime.operators
 	@touch $(VENV)/.installed-serving $@

@@ -121,7 +121,6 @@ class Subcommand:
 
 SUBCOMMANDS = {
     "train": Subcommand("hetsyn_model.commands", "Train a network on sound, spikes or series of values.", "train"),
-    "experiment": Subcommand("experiments.commands", "Run one of the paper's experiments.", "train"),
     "export": Subcommand("export.commands", "Turn a trained checkpoint into an artifact that can be served.", "train"),
     "import-nir": Subcommand("export.nir.commands", "Import a network of another library by its NIR file.", "train"),
     "export-nir": Subcommand("export.nir.commands", "Write a network as a NIR file for other libraries.", "train"),
@@ -208,6 +207,17 @@ def _register(name: str, subcommand: Subcommand) -> None:
 
 for _name, _subcommand in SUBCOMMANDS.items():
     _register(_name, _subcommand)
+
+
+@app.command(
+    "experiment",
+    hidden=True,
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def _experiment() -> None:
+    typer.echo("hetsyn: the experiments of the paper run in a checkout: python -m research NAME", err=True)
+    sys.exit(2)
 
 
 def main() -> None:

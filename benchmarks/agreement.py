@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from experiments.tasks.speech import LABELS
 from export.evaluation import padded
 from export.parity import Difference, Streams, run_torch, verify_form
 from export.write import CHECKPOINT, graphs_by_runtime
@@ -33,6 +32,7 @@ from hetsyn_model.state import Form
 from hetsyn_model.training.augment import encode_batch
 from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.data import Recording, read_folder
+from research.tasks.speech import LABELS
 from service.app import create_app
 from service.contract.artifact import Artifact
 from service.settings import Settings

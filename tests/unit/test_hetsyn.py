@@ -109,10 +109,16 @@ def test_a_wrong_option_is_explained_by_the_subcommand(here: Callable[..., tuple
     assert "--nonsense" in errors
 
 
+def test_the_command_of_the_experiments_names_the_new_one(here: Callable[..., tuple[int, str, str]]) -> None:
+    code, _, errors = here("experiment", "speech", "--smoke")
+    assert code == 2
+    assert "python -m research NAME" in errors
+
+
 @pytest.mark.process
 @pytest.mark.parametrize(
     "arguments",
-    [("train", "x", "--out", "y"), ("export", "shd-size", "--out", "x/1"), ("experiment", "speech")],
+    [("train", "x", "--out", "y"), ("export", "shd-size", "--out", "x/1")],
     ids=lambda arguments: arguments[0],
 )
 def test_a_missing_dependency_names_its_extra(arguments: tuple[str, ...]) -> None:

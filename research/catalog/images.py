@@ -1,0 +1,80 @@
+"""Images as sequences."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from research.catalog.kernels import FRACTIONAL_BANK, pair_hidden
+from research.catalog.matched import matched
+from research.runs.plan import BASE, NEURONS, Condition, Experiment, Refinement, SearchPlan
+from research.runs.run import Training
+from research.tasks.kernels import LEARNED
+from research.tasks.vision import ImageSpec
+
+ROWS = ImageSpec(
+    *("fashion", "row", "crossings"),
+    levels=4,
+    hidden=(128, 64),
+    dropout=0.1,
+    rows_skipped=14,
+    validation_images=2500,
+)
+# the paper trains 150 epochs of pixels; a row a step, four epochs of 55,000 images are what two cores have time for
+ROWS_TRAINING = Training(856, 256, "cosine", 1.0, 4e-3, evaluate_every=107, bank_size=8)
+
+
+def vision_rows() -> Experiment:
+    return Experiment(
+        "vision-rows",
+        "vision",
+        ROWS_TRAINING,
+        SearchPlan(
+            *((2e-3, 5e-3), (4.0, 12.5, 40.0), 107),
+            lstm_rates=(5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2),
+            refinement=Refinement(428, decay_factors=(0.2, 0.4, 1.0, 2.0), rate_factors=(0.5, 1.0, 1.5, 2.0)),
+        ),
+        (
+            Condition(BASE, ROWS, (*NEURONS, "lstm"), (True,), seeds=5, analysed=True),
+            *matched("vision", ROWS, 8, True, 5),
+            Condition(
+                "pair",
+                replace(ROWS, hidden=pair_hidden(ROWS)),
+                ("hetsyn",),
+                (True,),
+                seeds=5,
+                own_search=True,
+                analysed=True,
+                kernel="pair",
+            ),
+            Condition(
+                "order-learned",
+                ROWS,
+                ("hetneu",),
+                (True,),
+                seeds=5,
+                own_search=True,
+                analysed=True,
+                training=replace(ROWS_TRAINING, bank_size=FRACTIONAL_BANK),
+                kernel=f"order-{LEARNED}",
+            ),
+        ),
+        analysis_streams=1000,
+        changed_streams=1000,
+    )
+
+
+def vision_pixels() -> Experiment:
+    # 3,500 training images instead of 60,000: ten epochs in batches of 50
+    spec = ImageSpec("mnist-5k", "pixel", "crossings", levels=8, hidden=(64, 64), rows_skipped=14, shift=1)
+    # Adam moves a decay by the learning rate whatever its gradient: at tau = 50 steps, r = 0.98, two updates of 0.01
+    # made every synapse an integrator and the network a storm, from which it did not come back
+    training = Training(700, 50, "cosine", 0.2, 4e-3, evaluate_every=70, bank_size=8)
+    return Experiment(
+        "vision-pixels",
+        "vision",
+        training,
+        SearchPlan((2e-3, 5e-3), (12.5, 50.0), updates=140, lstm_rates=(1e-3, 2e-3, 4e-3, 8e-3)),
+        (Condition(BASE, spec, (*NEURONS, "lstm"), (True,), seeds=3, analysed=True),),
+        analysis_streams=100,
+        changed_streams=250,
+    )

@@ -1,0 +1,205 @@
+"""``python -m research``: the paper's experiments, one command each. It imports torch when it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from research.runs.checkout import RESULTS, CheckoutError, in_checkout
+from research.runs.names import EXPERIMENT_NAMES
+
+if TYPE_CHECKING:
+    from hetsyn_model.training.history import History
+    from research.runs.results import RunResult
+    from research.runs.run import RunSpec
+    from research.runs.runner import Listener
+
+experiment = typer.Typer(
+    add_completion=False, pretty_exceptions_enable=False, help="Run one of the paper's experiments."
+)
+console = Console()
+
+
+@experiment.command("research")
+def run(
+    name: Annotated[str, typer.Argument(help=f"One of {', '.join(EXPERIMENT_NAMES)}; or 'all'.")],
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="hetsyn, hetneu, homneu (LIF), alif, lstm, se-adlif or hetsyn-resonance; may be repeated. "
+            "Default: all."
+        ),
+    ] = None,
+    seed: Annotated[
+        list[int] | None, typer.Option(help="Seed of the final runs; may be repeated. Default: all.")
+    ] = None,
+    condition: Annotated[
+        list[str] | None, typer.Option(help="Condition to run; may be repeated. Default: all.")
+    ] = None,
+    recurrent: Annotated[
+        bool | None, typer.Option("--recurrent/--feedforward", help="Default: as in the experiment's plan.")
+    ] = None,
+    small: Annotated[
+        bool, typer.Option("--smoke", help="A short test run of a few seconds; its figures mean nothing.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Folder of the runs. Unfinished runs continue.")] = Path("runs/experiments"),
+    results: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the results. Default: that of the checkout; with --smoke, a folder in --out."),
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Folder of recordings (speech), spikes (shd) or Fashion-MNIST. For 'all', write NAME=FOLDER; may be "
+            "repeated."
+        ),
+    ] = None,
+    share: Annotated[str, typer.Option(help="Start two processes with 1/2 and 2/2 to use two cores.")] = "1/1",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+) -> None:
+    """Search, train and test every neuron model of an experiment. `make report` writes the report."""
+    import torch
+
+    from hetsyn_model.run_folder import RunError
+    from hetsyn_model.training.memory import keep_freed_memory
+    from research.catalog import EXPERIMENTS, smoke
+    from research.runs.planned import run_count
+    from research.runs.runner import Selection, run_experiment
+    from research.tasks.task import MissingData
+
+    torch.set_num_threads(threads)
+    keep_freed_memory()
+    names = list(EXPERIMENTS) if name == "all" else [name]
+    unknown = [n for n in names if n not in EXPERIMENTS]
+    if unknown:
+        _fail(f"{unknown[0]!r} is not an experiment: choose one of {', '.join(EXPERIMENTS)}")
+    try:
+        index, count = (int(part) for part in share.split("/"))
+        if not 1 <= index <= count:
+            raise ValueError
+    except ValueError:
+        _fail(f"--share {share!r}: give 1/1, or 1/2 and 2/2 in two processes")
+    choice = Selection(
+        tuple(model) if model else None,
+        recurrent,
+        tuple(seed) if seed else None,
+        tuple(condition) if condition else None,
+        (index - 1, count),
+    )
+    folders = _folders(data or [], names)
+    out = out / "smoke" if small else out
+    try:
+        results_folder = results or (out / "results" if small else in_checkout(RESULTS, "--results"))
+    except CheckoutError as error:
+        _fail(str(error))
+    without: list[str] = []
+    for each in names:
+        planned = smoke(EXPERIMENTS[each](), has_data=each in folders) if small else EXPERIMENTS[each]()
+        searches, finals = run_count(planned)
+        if missing := choice.missing(planned):
+            message = f"{each}{' with --smoke' if small else ''} does not have {missing}"
+            if len(names) == 1:
+                _fail(message)
+            console.print(f"left out: {escape(message)}")
+            continue
+        console.print(f"{each}: {searches} search runs, then {finals} final runs; folder: {out / each}")
+        try:
+            with (
+                _denormals_as_zero(),
+                Bars(
+                    *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()),
+                    console=console,
+                ) as bars,
+            ):
+                finished = run_experiment(
+                    planned, out, results_folder / f"{each}.json", choice, folders.get(each), _shown(bars)
+                )
+        except MissingData as error:
+            if len(names) == 1:
+                _fail(str(error))
+            without.append(f"{each}: {error}")  # the others have theirs
+            continue
+        except RunError as error:
+            _fail(str(error))
+        console.print(_table(each, finished))
+        report = "" if small else "   report: make report"  # which has no figures of smoke runs
+        console.print(f"results: {results_folder / f'{each}.json'}{report}")
+    if without:
+        console.print("not run, because their data is missing:")
+        _fail("\n".join(without))
+
+
+def _folders(options: list[str], names: list[str]) -> dict[str, Path]:
+    """The data folder of each experiment, from NAME=FOLDER, or from FOLDER where one experiment is run."""
+    folders: dict[str, Path] = {}
+    for text in options:
+        name, equals, folder = text.partition("=")
+        if equals and name in EXPERIMENT_NAMES:
+            folders[name] = Path(folder)
+        elif len(names) == 1:
+            folders[names[0]] = Path(text)
+        else:
+            _fail(f"--data {text}: several experiments run, so name one, as in --data speech={text}")
+    return folders
+
+
+@contextmanager
+def _denormals_as_zero() -> Iterator[None]:
+    """Gradients fade into denormal numbers over thousands of steps, and a step with those takes five times as long."""
+    import torch
+
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
+def _shown(bars: Bars) -> Listener:
+    from research.runs.runner import Listener
+
+    task = bars.add_task("")
+
+    def on_evaluation(run: RunSpec, history: History) -> None:
+        bars.update(
+            task,
+            completed=history.update[-1],
+            total=run.training.updates,
+            description=f"{run.name}: loss {history.loss[-1]:.3f}, validation {history.validation[-1]:.4g}",
+        )
+
+    def on_result(run: RunSpec, result: RunResult, fresh: bool) -> None:
+        note = "" if fresh else " (finished before)"
+        bars.console.print(
+            f"{run.name}: {result.metric} {result.figure:.4g}, update {result.chosen_update} of "
+            f"{run.training.updates}, {result.seconds:.0f} s{note}",
+            highlight=False,
+        )
+
+    return Listener(on_evaluation, on_result)
+
+
+def _table(name: str, results: list[RunResult]) -> Table:
+    table = Table("condition", "model", "", "seeds", "mean", title=name)
+    groups: dict[tuple[str, str, bool], list[RunResult]] = {}
+    for result in results:
+        groups.setdefault((result.run["condition"], result.run["model"], result.run["recurrent"]), []).append(result)
+    for (condition, model, recurrent), group in groups.items():
+        mean = sum(result.figure for result in group) / len(group)
+        kind = "recurrent" if recurrent else "feedforward"
+        table.add_row(condition, model, kind, str(len(group)), f"{group[0].metric} {mean:.4g}")
+    return table
+
+
+def _fail(message: str) -> NoReturn:
+    console.print(f"[red]{escape(message)}[/red]")
+    raise typer.Exit(2)

@@ -1,0 +1,210 @@
+"""Analyses of a trained network, as functions of the network and its task; nothing here trains.
+
+Deleted spikes and warped time at test time (arXiv 2508.11644, appendix D); time constants before and after training;
+lesions of synapses by time constant. ``precision.py`` compares bank and exact form, and ``paper_figures.py`` has the
+measures of the paper's own tasks.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from hetsyn_model.events import Events
+from hetsyn_model.network import Network
+from hetsyn_model.training.batch import Batch, Spikes
+from research.runs.precision import bank_against_exact, weight_formats
+from research.runs.run import EXACT_BATCH, RunSpec, evaluate, run_batch
+from research.tasks.lstm import SequenceLSTM
+from research.tasks.motion import Motion, as_it_evolves
+from research.tasks.neurons import build_network, time_constants
+from research.tasks.task import Task, first_streams, in_batches
+
+DELETED = (0.0, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64)
+WARPS_LOG2 = (-0.5, -0.375, -0.25, -0.125, 0.0, 0.125, 0.25, 0.375, 0.5)
+LESIONED = (0.05, 0.1, 0.2)
+TAU_EDGES_STEPS = tuple(float(edge) for edge in np.geomspace(1.0, 2048.0, 23))  # half octaves
+BANK_SIZES = (2, 3, 4, 6, 8, 12, 16)
+Lesion = Literal["longest", "shortest", "random"]
+
+
+def delete_spikes(spikes: Spikes, share: float, rng: np.random.Generator) -> Spikes:
+    """Delete spikes at random.
+
+    Args:
+        spikes: bool, any shape.
+        share: probability with which a spike is deleted.
+        rng: draws.
+    """
+    return spikes & (rng.random(spikes.shape) >= share)
+
+
+def warp_time(batch: Batch, factor: float) -> Batch:
+    """The batch played slower, with its trace, if it has one; steps that coincide become one.
+
+    Args:
+        batch: of streams.
+        factor: on the length of the streams.
+    """
+    dense = batch.dense()
+    steps = torch.floor(batch.steps * factor + 0.5).long().clamp_min(1)
+    warped = np.zeros((dense.shape[0], int(steps.max()), dense.shape[2]), np.bool_)
+    stream, t, unit = dense.nonzero()
+    moved = np.minimum(np.floor((t + 0.5) * factor).astype(np.int64), steps.numpy()[stream] - 1)
+    warped[stream, moved, unit] = True
+    target = batch.target
+    if target.dim() == 3:
+        before = torch.floor((torch.arange(warped.shape[1]) + 0.5) / factor).long()
+        target = target[:, before.clamp_max(target.shape[1] - 1)]
+    return Batch(Events.of(torch.from_numpy(warped)), steps, target)
+
+
+def deletion_curve(network: Network, task: Task, batches: Sequence[Batch], seed: int) -> list[list[float]]:
+    """[share deleted, figure] for each share."""
+    curve = []
+    for share in DELETED:
+        rng = np.random.default_rng([seed, 6])
+        changed = [
+            replace(batch, events=Events.of(torch.from_numpy(delete_spikes(batch.dense(), share, rng))))
+            for batch in batches
+        ]
+        curve.append([share, evaluate(network, task, changed).figure])
+    return curve
+
+
+def warp_curve(network: Network, task: Task, batches: Sequence[Batch]) -> list[list[float]]:
+    """[log2 of the factor, figure] for each factor."""
+    return [
+        [log2, evaluate(network, task, [warp_time(batch, 2.0**log2) for batch in batches]).figure]
+        for log2 in WARPS_LOG2
+    ]
+
+
+def lesioned(network: Network, share: float, which: Lesion, seed: int) -> Network:
+    """A copy without some synapses.
+
+    Args:
+        network: stays as it is.
+        share: of each layer's synapses.
+        which: whether those with the longest or shortest time constants are cut, or random ones.
+        seed: of the random ones.
+    """
+    cut = copy.deepcopy(network)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for layer in cut.named_layers().values():
+            paths = [(layer.w_in, layer.r_in)]
+            if layer.w_rec is not None:
+                paths.append((layer.w_rec, layer.r_in if layer.r_rec is None else layer.r_rec))
+            order = torch.cat([r.expand_as(w).flatten() for w, r in paths])
+            if which == "random":
+                order = torch.rand(order.shape, generator=generator)
+            elif which == "shortest":
+                order = -order
+            is_removed = torch.zeros(order.shape, dtype=torch.bool)
+            is_removed[order.argsort(descending=True, stable=True)[: round(share * order.numel())]] = True
+            start = 0
+            for w, _ in paths:
+                w.masked_fill_(is_removed[start : start + w.numel()].view_as(w), 0.0)
+                start += w.numel()
+    return cut
+
+
+def lesion_figures(network: Network, task: Task, batches: Sequence[Batch], seed: int) -> list[dict[str, Any]]:
+    """The figure after each lesion."""
+    kinds: tuple[Lesion, ...] = ("longest", "shortest", "random")
+    return [
+        {"share": share, "which": which}
+        | {"figure": evaluate(lesioned(network, share, which, seed), task, batches).figure}
+        for share in LESIONED
+        for which in kinds
+    ]
+
+
+def tau_groups(network: Network, task: Task) -> dict[str, torch.Tensor]:
+    """Time constants in steps, float64 [count], by what they belong to: the task's channel groups, then layers."""
+    groups: dict[str, torch.Tensor] = {}
+    for index, (name, layer) in enumerate(network.named_layers().items()):
+        tau = time_constants(layer.r_in)
+        if index == 0 and tau.shape[1] == network.spec.channels:
+            for group, (first, end) in task.channel_groups.items():
+                groups[group] = tau[:, first:end].flatten()
+        else:
+            groups[f"{name} input"] = tau.flatten()
+        if layer.r_rec is not None:
+            groups[f"{name} recurrent"] = time_constants(layer.r_rec).flatten()
+    return groups
+
+
+def time_constant_change(before: Network, after: Network, task: Task) -> dict[str, Any]:
+    """Histograms over TAU_EDGES_STEPS (the ends take what is beyond), medians and means of log tau, by group."""
+    edges = np.array(TAU_EDGES_STEPS)
+
+    def summary(tau: torch.Tensor) -> dict[str, Any]:
+        values = np.clip(tau.numpy(), edges[0], edges[-1])
+        return {
+            "counts": np.histogram(values, edges)[0].tolist(),
+            "median": float(np.median(values)),
+            "log_mean": float(np.exp(np.log(values).mean())),
+        }
+
+    first, last = tau_groups(before, task), tau_groups(after, task)
+    return {name: {"before": summary(first[name]), "after": summary(last[name])} for name in last}
+
+
+def analyse(run: RunSpec, task: Task, network: Network | SequenceLSTM, exact: int, changed: int) -> dict[str, Any]:
+    """All analyses of one trained network, as plain values for its result.
+
+    Args:
+        run: that trained the network.
+        task: of the run.
+        network: trained.
+        exact: test streams for what runs in the exact form, which is slow.
+        changed: test streams for changed inputs and lesions, of which there are many; 0: only banks are compared.
+    """
+    with torch.no_grad():
+        whole = {"stream": stream_figures(network, task)} if isinstance(task, Motion) else {}
+    if isinstance(network, SequenceLSTM):
+        return whole
+    every = task.test()
+    few = list(in_batches(first_streams(every, exact), EXACT_BATCH))
+    if not network.spec.kernel.is_exponential:  # the other analyses are of exponentials, or of the exact form
+        of_changed = {
+            "deletion": deletion_curve(network, task, first_streams(every, changed), run.seed),
+            "warp": warp_curve(network, task, first_streams(every, changed)),
+        }
+        return whole | of_changed | _time_constants(run, task, network)
+    if not changed:
+        return (
+            whole | {"bank": bank_against_exact(network, task, few, BANK_SIZES)} | _time_constants(run, task, network)
+        )
+    test = first_streams(every, changed)
+    figures: dict[str, Any] = whole | {
+        "deletion": deletion_curve(network, task, test, run.seed),
+        "warp": warp_curve(network, task, test),
+        "bank": bank_against_exact(network, task, few, BANK_SIZES),
+        "weights": weight_formats(network, task, few),
+    }
+    figures |= _time_constants(run, task, network)
+    if network.spec.neuron.learn_decays and network.spec.neuron.decays == "synapse":
+        figures["lesion"] = lesion_figures(network, task, test, run.seed)
+    return figures
+
+
+def _time_constants(run: RunSpec, task: Task, network: Network) -> dict[str, Any]:
+    """How training has moved the time constants; nothing where it leaves them alone."""
+    if not network.spec.neuron.learn_decays:
+        return {}
+    untrained = build_network(task.shape, network.spec, tau_steps=run.tau_steps, seed=run.seed)
+    return {"time_constants": time_constant_change(untrained, network, task)}
+
+
+def stream_figures(network: Network | SequenceLSTM, task: Motion) -> dict[str, Any]:
+    """How the decision evolves in whole recordings, see :func:`research.tasks.motion.as_it_evolves`."""
+    batch = task.whole()
+    return as_it_evolves(run_batch(network.eval(), batch), batch, task.spec.window_steps)

@@ -1,0 +1,210 @@
+"""What an experiment consists of: conditions, training, and the search that every neuron model gets.
+
+Equal effort: each model and architecture of an experiment has the same number of search runs of the same length, on
+the experiment's base condition with a seed of its own, over learning rates and time constants (the fixed one of LIF
+and ALIF, the mean of the initial ones of HetNeu and HetSyn). The best on validation data is used in all conditions
+except those with a search of their own and those of the paper's settings, where every model has the paper's learning
+rate and (initial) time constant. ``planned`` makes the runs of it; ``catalog`` has the experiments themselves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hetsyn_model.spec import Variant
+from research.runs.run import REFINED, NeuronModel, RunSpec, TaskSpec, Training
+
+NEURONS: tuple[Variant, ...] = ("hetsyn", "hetneu", "alif", "homneu")
+FIXED_TAU: tuple[Variant, ...] = ("alif", "homneu")  # whose time constants are not learned
+SEARCH_SEED = 1000
+REPEAT_SEEDS = 100  # between the seeds of a candidate's runs: more than there are searches
+BASE, PAPER = "base", "paper-settings"
+WHOLE = f"{PAPER}-whole-file"  # nothing is left out of the training file to choose the update
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """The second stage of a search, longer than the first: around its best pair, as many candidates for every model.
+
+    Attributes:
+        updates: of each candidate.
+        decay_factors: learning rate of the decays over that of the weights, for models that train their decays.
+        rate_factors: on the learning rate, for models that do not.
+    """
+
+    updates: int
+    decay_factors: tuple[float, ...]
+    rate_factors: tuple[float, ...]
+
+    def chooses(self, condition: Condition, run: RunSpec) -> bool:
+        """Whether a run of a condition has a factor on the decays' learning rate that this stage may have chosen."""
+        searched = condition.settings is None and run.condition != search_name(condition.name)
+        trained = Cell(run.model, run.recurrent).trains_decays
+        return searched and trained and run.training.decay_rate_factor in self.decay_factors
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """What a search tries.
+
+    Attributes:
+        learning_rates: tried in all pairs with ``tau_steps``.
+        tau_steps: time constants, see :func:`research.tasks.neurons.network_spec`.
+        updates: of each candidate.
+        lstm_rates: learning rates of the LSTM, as many as there are pairs.
+        refinement: what is tried with the best pair; None for no second stage.
+        seeds: of the searches. A run of seed s takes what the search of ``seeds[s % len(seeds)]`` finds: where a seed
+            leaves out a part of the data, a search can leave out that part too.
+        repeats: runs of each candidate, with seeds of their own; the mean of their validation figures chooses.
+    """
+
+    learning_rates: tuple[float, ...]
+    tau_steps: tuple[float, ...]
+    updates: int
+    lstm_rates: tuple[float, ...] = ()
+    refinement: Refinement | None = None
+    seeds: tuple[int, ...] = (SEARCH_SEED,)
+    repeats: int = 1
+
+    def repeated(self, seed: int) -> tuple[int, ...]:
+        """The seeds of a candidate's runs in the search of a seed."""
+        return tuple(seed + REPEAT_SEEDS * repeat for repeat in range(self.repeats))
+
+
+NO_SEARCH = SearchPlan((), (), 0)  # where all conditions have settings
+
+
+@dataclass(frozen=True)
+class ChosenSettings:
+    """What a search finds.
+
+    Attributes:
+        learning_rate: of the weights.
+        tau_steps: time constant, see :func:`research.tasks.neurons.network_spec`.
+        decay_rate_factor: see :class:`research.runs.run.Training`; None for the experiment's.
+    """
+
+    learning_rate: float
+    tau_steps: float
+    decay_rate_factor: float | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A neuron model and an architecture; each cell has one search.
+
+    Attributes:
+        model: the neuron model.
+        recurrent: whether hidden layers are recurrent.
+    """
+
+    model: NeuronModel
+    recurrent: bool
+
+    @property
+    def trains_decays(self) -> bool:
+        return self.model in ("hetsyn", "hetneu", "hetsyn-resonance")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One variation of an experiment.
+
+    Attributes:
+        name: in results and report.
+        task_spec: settings of the task.
+        models: the neuron models that run in it.
+        recurrent: the architectures that run in it.
+        seeds: number of runs of each, with seeds from 0.
+        extended: more seeds than ``seeds`` for some cells: where a verdict was still open after those, as many as
+            the comparison needed.
+        masked_share: share of the decays that training does not change.
+        settings: used instead of what the search found.
+        own_search: whether every cell is searched for this condition apart, with the same candidates.
+        analysed: whether trained networks are analysed, for the first of the architectures.
+        training: instead of the experiment's.
+        fixed_tau_steps: time constant of LIF and ALIF instead of that of ``settings``.
+        kernel: of the synapses of every model, see :func:`research.tasks.kernels.with_kernel`.
+    """
+
+    name: str
+    task_spec: TaskSpec
+    models: tuple[NeuronModel, ...]
+    recurrent: tuple[bool, ...]
+    seeds: int
+    masked_share: float = 0.0
+    settings: ChosenSettings | None = None
+    own_search: bool = False
+    analysed: bool = False
+    training: Training | None = None
+    fixed_tau_steps: float | None = None
+    kernel: str = ""
+    extended: tuple[tuple[Cell, int], ...] = ()
+
+    def seeds_of(self, cell: Cell) -> int:
+        """The number of a cell's runs."""
+        return dict(self.extended).get(cell, self.seeds)
+
+    @property
+    def most_seeds(self) -> int:
+        return max((self.seeds, *(seeds for _, seeds in self.extended)))
+
+    @property
+    def searched_on(self) -> str | None:
+        """The condition whose search gives this one its settings; None for a condition with ``settings``."""
+        if self.settings is not None:
+            return None
+        return self.name if self.own_search else BASE
+
+    def has(self, cell: Cell) -> bool:
+        return cell.model in self.models and cell.recurrent in self.recurrent
+
+    def analyses(self, run: RunSpec) -> bool:
+        return self.analysed and run.recurrent == self.recurrent[0]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment.
+
+    Attributes:
+        name: of the command and the results.
+        task: key of :data:`research.runs.run.TASKS`.
+        training: of every final run.
+        search: what every cell tries first.
+        conditions: in the order of their runs.
+        analysis_streams: test streams for the exact form, see :func:`research.runs.analysis.analyse`.
+        changed_streams: test streams for changed inputs and lesions; 0: only banks are compared.
+    """
+
+    name: str
+    task: str
+    training: Training
+    search: SearchPlan
+    conditions: tuple[Condition, ...]
+    analysis_streams: int
+    changed_streams: int
+
+    def condition(self, name: str) -> Condition:
+        return next(condition for condition in self.conditions if condition.name == name)
+
+
+def search_name(condition: str) -> str:
+    """The condition's name of the candidates."""
+    return "search" if condition == BASE else f"search-{condition}"
+
+
+def refined_name(condition: str) -> str:
+    """The condition's name of the candidates of the second stage."""
+    return search_name(condition) + REFINED
+
+
+def cells(experiment: Experiment) -> list[Cell]:
+    """In the order in which the conditions name them."""
+    named = [
+        Cell(model, recurrent)
+        for condition in experiment.conditions
+        for model in condition.models
+        for recurrent in condition.recurrent
+    ]
+    return list(dict.fromkeys(named))

@@ -1,0 +1,166 @@
+"""Results as JSON: one file a run in its folder, and one file an experiment in the repository, for the report."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hetsyn_model.run_folder import RunError, replace_file
+from research.runs.run import RunSpec
+
+if sys.platform != "win32":
+    import fcntl
+
+RESULT = "result.json"
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run.
+
+    Attributes:
+        run: its description (:meth:`research.runs.run.RunSpec.to_dict`).
+        metric: ``accuracy`` or ``mse``.
+        figure: on test data; of a search on validation data.
+        loss: on the same data.
+        validation: figure of the chosen evaluation.
+        validation_loss: loss of the chosen evaluation.
+        chosen_update: update of the chosen evaluation.
+        firing_hz: mean rate of the hidden neurons in training.
+        parameters: number of values that training changes.
+        bank_sizes: decays of each layer's bank.
+        kernel_error: relative L2 error of the worst kernel.
+        state_bytes: of one stream, by form.
+        seconds: processor time of the training.
+        machine: that it was trained on.
+        curve: [update, loss, validation figure] of some evaluations.
+        analysis: see :func:`research.runs.analysis.analyse`.
+        exact: ``figure`` and ``loss`` of the exact form on the same test data, and its ``streams``; empty for a search,
+            an LSTM and results from before it was measured.
+    """
+
+    run: dict[str, Any]
+    metric: str
+    figure: float
+    loss: float
+    validation: float
+    validation_loss: float
+    chosen_update: int
+    firing_hz: float
+    parameters: int
+    bank_sizes: dict[str, int]
+    kernel_error: float
+    state_bytes: dict[str, int]
+    seconds: float
+    machine: str
+    curve: list[list[float]]
+    analysis: dict[str, Any]
+    exact: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[str, str, str, bool, float, float, float, int]:
+        run = self.run
+        return (
+            *(run["experiment"], run["condition"], run["model"], run["recurrent"]),
+            *(run["learning_rate"], run["tau_steps"], run["training"]["decay_rate_factor"], run["seed"]),
+        )
+
+    def is_of(self, run: RunSpec) -> bool:
+        """Whether it is the result of a run; settings that came later are in neither where they have their defaults."""
+        return identity(self.run) == identity(run.to_dict())
+
+
+def identity(run: dict[str, Any]) -> str:
+    """The text of a described run (:meth:`RunSpec.to_dict`), with numbers rounded as in a result."""
+    return json.dumps(rounded(run), sort_keys=True)
+
+
+def write_result(folder: Path, result: RunResult) -> RunResult:
+    """Write a run's result; returns it with rounded numbers, as it will be read again."""
+    values = rounded(vars(result))
+    replace_file(folder / RESULT, (json.dumps(values, indent=1, sort_keys=True) + "\n").encode())
+    return RunResult(**values)
+
+
+def read_result(folder: Path) -> RunResult | None:
+    """None where the run has not finished.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    path = folder / RESULT
+    if not path.exists():
+        return None
+    try:
+        return RunResult(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise RunError(f"{path}: not the result of a run ({error}): delete it, and the run is judged again") from error
+
+
+def add_to_file(results: Iterable[RunResult], path: Path) -> None:
+    """Add an experiment's results to its file, one a line, in an order that does not depend on how they came about.
+
+    Other results in the file stay: those of other machines, of a process that runs another share at the same time, and
+    of earlier plans, which the report leaves out.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(path.parent):  # from reading to writing
+        kept = {(result.key, identity(result.run)): result for result in (*read_file(path), *results)}
+        lines = [json.dumps(rounded(vars(kept[run])), sort_keys=True) for run in sorted(kept)]
+        replace_file(path, ("[\n" + ",\n".join(lines) + "\n]\n").encode())
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """No other process is in here for the same folder; a killed one lets go. Windows has no lock of a folder."""
+    if sys.platform == "win32":
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def read_file(path: Path) -> list[RunResult]:
+    """The results of one file; none where there is no file yet.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    if not path.exists():
+        return []
+    try:
+        found = [RunResult(**values) for values in json.loads(path.read_text(encoding="utf-8"))]
+        for result in found:
+            hash(result.key)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise RunError(
+            f"{path}: not a list of results ({error}): take the file of an earlier commit, or move it away"
+        ) from error
+    return found
+
+
+def read_folder(folder: Path) -> list[RunResult]:
+    """Every result of a folder of such files, sorted."""
+    results = [result for path in sorted(folder.glob("*.json")) for result in read_file(path)]
+    return sorted(results, key=lambda result: result.key)
+
+
+def rounded(value: Any, digits: int = 6) -> Any:
+    """Numbers with so many significant digits; the rest as it is."""
+    if isinstance(value, float):
+        return float(f"{value:.{digits}g}")
+    if isinstance(value, dict):
+        return {key: rounded(part, digits) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(part, digits) for part in value]
+    return value

@@ -1,0 +1,253 @@
+"""One run: the description of a network of one neuron model on one task with one seed, its task and its network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from hetsyn_model.network import Network
+from hetsyn_model.rollout import Rollout
+from hetsyn_model.run_folder import RunError
+from hetsyn_model.state import Form
+from hetsyn_model.training.batch import Batch
+from hetsyn_model.training.history import ValidationResult
+from research.tasks.delayed_match import DelayedMatch, DelayedMatchSpec
+from research.tasks.grey_images import GreyImages, GreyImageSpec
+from research.tasks.kernels import with_kernel
+from research.tasks.lstm import SequenceLSTM
+from research.tasks.mnist1d import Mnist1d, Mnist1dSpec
+from research.tasks.motion import Motion, MotionSpec
+from research.tasks.neurons import NeuronModel as NeuronModel
+from research.tasks.neurons import build_network, network_spec
+from research.tasks.pattern_generation import PatternGeneration, PatternGenerationSpec
+from research.tasks.shd import Shd, ShdSpec
+from research.tasks.speech import Speech, SpeechSpec
+from research.tasks.task import LATER, Shape, Task, in_batches, stream_figures
+from research.tasks.vision import ImageSpec, SequentialImages
+
+EXACT_BATCH = 25  # streams at a time in the exact form: a current a synapse and stream must fit the cache
+REFINED = "-refined"  # ends the name of a search's second stage
+TaskSpec = (
+    PatternGenerationSpec
+    | DelayedMatchSpec
+    | ImageSpec
+    | GreyImageSpec
+    | SpeechSpec
+    | ShdSpec
+    | MotionSpec
+    | Mnist1dSpec
+)
+TASKS: dict[str, type[TaskSpec]] = {
+    "pattern-generation": PatternGenerationSpec,
+    "delayed-match": DelayedMatchSpec,
+    "vision": ImageSpec,
+    "grey-images": GreyImageSpec,
+    "speech": SpeechSpec,
+    "shd": ShdSpec,
+    "motion": MotionSpec,
+    "mnist1d": Mnist1dSpec,
+}
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a network is trained.
+
+    Attributes:
+        updates: optimiser steps.
+        batch: streams of an update.
+        schedule: ``step``, times 0.8 after every tenth of the updates; ``cosine`` with warm-up; or ``held-cosine``,
+            over ``cosine_updates``, then constant.
+        decay_rate_factor: learning rate of the decays over that of the weights.
+        weight_decay: of the weights.
+        evaluate_every: updates between two evaluations on validation data, which also refit the banks.
+        bank_size: decays of each bank in training (a bank takes fewer where fewer are exact); 0: training in the exact
+            form.
+        clip: largest norm of the gradient; None: any.
+        whole_range_banks: whether these banks are fitted to every decay that training may reach, see
+            :class:`hetsyn_model.training.loop.Optimisation`.
+        decay_weight_decay: AdamW's, of the synapses' decays.
+        cosine_updates: of the schedule ``held-cosine``.
+        choose: the evaluation whose network is kept: the best on ``validation`` data, or the ``last``.
+        test_each: whether each evaluation judges the network on test data too, for the history; that chooses nothing.
+    """
+
+    updates: int
+    batch: int
+    schedule: Literal["step", "cosine", "held-cosine"]
+    decay_rate_factor: float = 1.0
+    weight_decay: float = 0.0
+    evaluate_every: int = 25
+    bank_size: int = 8
+    clip: float | None = 5.0
+    whole_range_banks: bool = field(default=False, metadata=LATER)
+    decay_weight_decay: float = field(default=0.0, metadata=LATER)
+    cosine_updates: int = field(default=0, metadata=LATER)
+    choose: Literal["validation", "last"] = field(default="validation", metadata=LATER)
+    test_each: bool = field(default=False, metadata=LATER)
+
+    @property
+    def form(self) -> Form:
+        """That the network trains in, and is chosen in."""
+        return "bank" if self.bank_size else "exact"
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One run of an experiment.
+
+    Attributes:
+        experiment: its name.
+        condition: name of the condition, or of a search.
+        task: key of TASKS.
+        task_spec: settings of the task.
+        model: the neuron model.
+        recurrent: whether hidden layers have synapses from their own neurons.
+        seed: of weights and data.
+        learning_rate: of the weights, where the schedule's factor is 1.
+        tau_steps: time constant, see :func:`research.tasks.neurons.network_spec`.
+        training: the rest of the training's settings.
+        masked_share: share of the decays that training does not change.
+        kernel: of the synapses, see :func:`research.tasks.kernels.with_kernel`.
+    """
+
+    experiment: str
+    condition: str
+    task: str
+    task_spec: TaskSpec
+    model: NeuronModel
+    recurrent: bool
+    seed: int
+    learning_rate: float
+    tau_steps: float
+    training: Training
+    masked_share: float = 0.0
+    kernel: str = field(default="", metadata=LATER)
+
+    @property
+    def name(self) -> str:
+        """The run's folder, below the experiment's."""
+        kind = "recurrent" if self.recurrent else "feedforward"
+        chosen = f"rate-{self.learning_rate:g}-tau-{self.tau_steps:g}/" if self.searching else ""
+        if self.condition.endswith(REFINED):
+            chosen = chosen.replace("/", f"-decays-{self.training.decay_rate_factor:g}/")
+        return f"{self.condition}/{self.model}-{kind}/{chosen}seed-{self.seed}"
+
+    @property
+    def searching(self) -> bool:
+        """Whether it is a candidate of a search, which no test data judges."""
+        return is_search(self.condition)
+
+    def to_dict(self) -> dict[str, Any]:
+        values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        for name, part in (("task_spec", self.task_spec), ("training", self.training)):
+            for each in fields(part):
+                if each.metadata.get("later") and getattr(part, each.name) == each.default:
+                    del values[name][each.name]
+        if not self.kernel:
+            del values["kernel"]
+        return values
+
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> RunSpec:
+        """Inverse of :meth:`to_dict`.
+
+        Raises:
+            RunError: it is no description of a run.
+        """
+        try:
+            parts = dict(values)
+            task_type: Any = TASKS[parts["task"]]
+            fields = {k: tuple(v) if isinstance(v, list) else v for k, v in parts.pop("task_spec").items()}
+            return RunSpec(task_spec=task_type(**fields), training=Training(**parts.pop("training")), **parts)
+        except (KeyError, TypeError) as error:
+            raise RunError(f"not the description of an experiment's run: {error}") from error
+
+
+def is_search(condition: str) -> bool:
+    """Whether runs under this condition's name belong to a search."""
+    return condition.startswith("search")
+
+
+def open_task(run: RunSpec, data: Path | None = None) -> Task:
+    """The task of a run.
+
+    Args:
+        run: the run.
+        data: folder of the recordings (speech), of SHD's, Fashion-MNIST's or the watch's files.
+    """
+    spec = run.task_spec
+    if isinstance(spec, PatternGenerationSpec):
+        return PatternGeneration(spec, run.seed)
+    if isinstance(spec, DelayedMatchSpec):
+        return DelayedMatch(spec, run.seed)
+    if isinstance(spec, ImageSpec):
+        return SequentialImages(spec, data)
+    if isinstance(spec, GreyImageSpec):
+        return GreyImages(spec, data)
+    if isinstance(spec, ShdSpec):
+        return Shd(spec, data, run.seed)
+    if isinstance(spec, MotionSpec):
+        return Motion(spec, data, run.seed)
+    if isinstance(spec, Mnist1dSpec):
+        return Mnist1d(spec, data, run.seed)
+    return Speech(spec, data, run.seed)
+
+
+def open_task_shape(run: dict[str, Any]) -> Shape:
+    """The shape of a described run's network; needs none of its data."""
+    return open_task(RunSpec.from_dict(run)).shape
+
+
+def build(run: RunSpec, task: Task) -> Network | SequenceLSTM:
+    """The untrained network of a run.
+
+    Raises:
+        RunError: an LSTM for a task whose streams are spikes from the start.
+    """
+    if run.model == "lstm":
+        if not task.shape.features:
+            raise RunError(f"the LSTM takes values, but {run.task} has spikes from the start: leave it out")
+        return SequenceLSTM.of(task.shape, seed=run.seed)
+    spec = network_spec(task.shape, run.model, recurrent=run.recurrent, tau_steps=run.tau_steps)
+    spec = with_kernel(spec, run.kernel)
+    return build_network(task.shape, spec, tau_steps=run.tau_steps, seed=run.seed)
+
+
+def run_batch(network: Network | SequenceLSTM, batch: Batch, form: Form = "bank") -> Rollout:
+    """Run a batch from the initial state; an LSTM has no forms."""
+    if isinstance(network, SequenceLSTM):
+        return network.run(batch)
+    return network.rollout(batch.events, form, batch.steps)
+
+
+@torch.no_grad()
+def evaluate(
+    network: Network | SequenceLSTM, task: Task, batches: Iterable[Batch], form: Form = "bank"
+) -> ValidationResult:
+    """Judge a network.
+
+    Args:
+        network: the network, put into evaluation mode.
+        task: of the network.
+        batches: of streams.
+        form: that it runs in; an LSTM has none.
+
+    Returns:
+        Figure and loss, means over all streams.
+    """
+    network.eval()
+    figures, losses, streams = 0.0, 0.0, 0
+    if form == "exact" and isinstance(network, Network):
+        batches = in_batches(batches, EXACT_BATCH)
+    for batch in batches:
+        rolled = run_batch(network, batch, form)
+        figures += float(stream_figures(task.figure, rolled, batch).sum())
+        losses += float(task.loss(rolled, batch)) * len(batch.steps)
+        streams += len(batch.steps)
+    return ValidationResult(figures / streams, losses / streams)

@@ -1,0 +1,347 @@
+"""Runs an experiment: the searches, then every condition and seed. Finished runs are not repeated."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+
+from hetsyn_model.network import Network
+from hetsyn_model.run_folder import record_configuration
+from hetsyn_model.state import FORMS, state_bytes
+from hetsyn_model.training.history import History, ValidationResult
+from research.runs import results
+from research.runs.analysis import analyse
+from research.runs.paper_figures import EXACT_STREAMS, paper_figures
+from research.runs.plan import (
+    BASE,
+    SEARCH_SEED,
+    Cell,
+    ChosenSettings,
+    Condition,
+    Experiment,
+    cells,
+    refined_name,
+    search_name,
+)
+from research.runs.planned import final_run, refinement_runs, search_runs, searched_as
+from research.runs.results import RunResult, read_result, write_result
+from research.runs.run import RunSpec, evaluate, open_task
+from research.runs.train import learning_curve, load_best, tested_curve, train
+from research.tasks.lstm import SequenceLSTM
+from research.tasks.task import Task
+
+SEEDS_A_ROUND = 10
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A part of an experiment to run; None means all.
+
+    Attributes:
+        models: neuron models.
+        recurrent: architecture.
+        seeds: of the final runs.
+        conditions: names.
+        share: (index from 0, of how many). Of conditions with settings of their own, shares take runs in turns. Of
+            those that are searched they take cells, in turns there and back, so that no share has all the expensive
+            ones (HetSyn, recurrent).
+    """
+
+    models: tuple[str, ...] | None = None
+    recurrent: bool | None = None
+    seeds: tuple[int, ...] | None = None
+    conditions: tuple[str, ...] | None = None
+    share: tuple[int, int] = (0, 1)
+
+    def wanted(self, experiment: Experiment) -> list[Cell]:
+        """The cells of all shares."""
+        return [
+            cell
+            for cell in cells(experiment)
+            if (self.models is None or cell.model in self.models)
+            and (self.recurrent is None or cell.recurrent == self.recurrent)
+        ]
+
+    def missing(self, experiment: Experiment) -> str:
+        """What is selected but not in the plan, and what is there instead; empty where there is something to run."""
+        names = [condition.name for condition in experiment.conditions]
+        for name in self.conditions or ():
+            if name not in names:
+                return f"the condition {name!r}: choose one of {', '.join(names)}"
+        conditions = [c for c in experiment.conditions if self.conditions is None or c.name in self.conditions]
+        if not any(condition.has(cell) for condition in conditions for cell in self.wanted(experiment)):
+            models = dict.fromkeys(cell.model for cell in cells(experiment) if any(c.has(cell) for c in conditions))
+            return f"this model or architecture: choose one of the models {', '.join(models)}"
+        most = max(
+            condition.seeds_of(cell)
+            for condition in conditions
+            for cell in self.wanted(experiment)
+            if condition.has(cell)
+        )
+        for seed in self.seeds or ():
+            if not 0 <= seed < most:
+                return f"the seed {seed}: choose one of 0 to {most - 1}"
+        return ""
+
+    def cells(self, experiment: Experiment) -> list[Cell]:
+        """The cells that this share searches."""
+        wanted = self.wanted(experiment)
+        index, count = self.share
+        turns = [position % (2 * count) for position in range(len(wanted))]
+        return [cell for cell, turn in zip(wanted, turns, strict=True) if min(turn, 2 * count - 1 - turn) == index]
+
+    def has(self, experiment: Experiment, condition: Condition, cell: Cell, seed: int) -> bool:
+        """Whether this share has a final run."""
+        if seed >= condition.seeds_of(cell) or (self.seeds is not None and seed not in self.seeds):
+            return False
+        if condition.searched_on is not None:  # where its cell was searched
+            return cell in self.cells(experiment)
+        index, count = self.share
+        wanted = self.wanted(experiment)
+        return cell in wanted and (wanted.index(cell) + seed) % count == index
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Called as an experiment goes on.
+
+    Attributes:
+        on_evaluation: with a run and its history.
+        on_result: with a run, its result, and whether it was trained now.
+    """
+
+    on_evaluation: Callable[[RunSpec, History], None] | None = None
+    on_result: Callable[[RunSpec, RunResult, bool], None] | None = None
+
+
+def run_experiment(
+    experiment: Experiment,
+    out: Path,
+    results_file: Path,
+    choice: Selection,
+    data: Path | None = None,
+    listener: Listener | None = None,
+) -> list[RunResult]:
+    """Run the selected runs that are not finished.
+
+    Args:
+        experiment: the experiment.
+        out: folder of the runs; the experiment gets one of its name.
+        results_file: for all its results; a run whose exact description has a result there is finished, even if it
+            was trained on another machine.
+        choice: the part to run.
+        data: folder of the task's data, see :func:`research.runs.run.open_task`.
+        listener: called as the experiment goes on.
+
+    Returns:
+        The results of the final runs.
+
+    Raises:
+        MissingData: the task's data is not on this machine.
+        RunError: ``out`` contains a run with another configuration.
+    """
+    work = Work(out / experiment.name, results_file, data, listener or Listener())
+    wanted = [c for c in experiment.conditions if choice.conditions is None or c.name in choice.conditions]
+    chosen: dict[Cell, dict[str, ChosenSettings]] = {cell: {} for cell in cells(experiment)}
+    finished: list[RunResult] = []
+    # some seeds of every condition before any has more: an interruption leaves an answer to every question
+    for first in range(0, max((condition.most_seeds for condition in wanted), default=0), SEEDS_A_ROUND):
+        for condition in wanted:
+            # every model's first seed before anyone's second: an interruption leaves something to compare
+            for seed in range(first, min(first + SEEDS_A_ROUND, condition.most_seeds)):
+                for cell in filter(condition.has, cells(experiment)):
+                    if not choice.has(experiment, condition, cell, seed):
+                        continue
+                    searched = condition.searched_on
+                    if searched is not None and searched_as(experiment, searched, seed) not in chosen[cell]:
+                        chosen[cell] |= search(experiment, cell, searched, work)
+                    run = final_run(experiment, condition, cell, seed, chosen[cell])
+                    finished.append(finish(run, work, streams_for(experiment, run)))
+    return finished
+
+
+@dataclass(frozen=True)
+class AnalysisStreams:
+    """Numbers of test streams for the analysis of a trained network; 0 for none.
+
+    Attributes:
+        exact: in the exact form.
+        changed: with a changed input.
+    """
+
+    exact: int = 0
+    changed: int = 0
+
+
+def streams_for(experiment: Experiment, run: RunSpec) -> AnalysisStreams:
+    """The streams for a run's analysis; no streams where its condition is not analysed."""
+    condition = experiment.condition(run.condition)
+    if not condition.analyses(run):
+        return AnalysisStreams()
+    return AnalysisStreams(experiment.analysis_streams, experiment.changed_streams)
+
+
+@dataclass(frozen=True)
+class Work:
+    """Where runs, results and data are.
+
+    Attributes:
+        folder: of the experiment's runs.
+        results_file: of the experiment.
+        data: folder of the task's data.
+        listener: called as the experiment goes on.
+    """
+
+    folder: Path
+    results_file: Path
+    data: Path | None
+    listener: Listener
+
+    def before(self, run: RunSpec) -> RunResult | None:
+        """The result of a finished run, from its folder or from the file of results; None for an unfinished run."""
+        folder = self.folder / run.name
+        result = read_result(folder)
+        if result is not None:
+            record_configuration(folder, run.to_dict())
+            results.add_to_file([result], self.results_file)
+            return result
+        return next((one for one in results.read_file(self.results_file) if one.is_of(run)), None)
+
+
+def search(experiment: Experiment, cell: Cell, condition: str, work: Work) -> dict[str, ChosenSettings]:
+    """By ``searched_as``: the candidate with the best validation figure, ties by its loss."""
+    candidates = [finish(run, work, AnalysisStreams()) for run in search_runs(experiment, cell, condition)]
+    found = {}
+    for index, seed in enumerate(experiment.search.seeds):
+        best = chosen_by_search(candidates, cell, condition, experiment.search.repeated(seed))[0].run
+        settings = ChosenSettings(best["learning_rate"], best["tau_steps"])
+        refined = refinement_runs(experiment, cell, settings, condition, seed)
+        if refined:
+            judged = [finish(run, work, AnalysisStreams()) for run in refined]
+            best = chosen_by_search(judged, cell, condition, experiment.search.repeated(seed))[0].run
+            factor = best["training"]["decay_rate_factor"]
+            settings = ChosenSettings(best["learning_rate"], best["tau_steps"], factor)
+        found[searched_as(experiment, condition, index)] = settings
+    return found
+
+
+def finish(run: RunSpec, work: Work, streams: AnalysisStreams) -> RunResult:
+    """Train and judge a run unless that was done before."""
+    result = work.before(run)
+    if result is not None:
+        if work.listener.on_result is not None:
+            work.listener.on_result(run, result, False)
+        return result
+    folder = work.folder / run.name
+    task = open_task(run, work.data)
+    history = train(run, task, folder, work.listener.on_evaluation)
+    network = load_best(run, task, folder)
+    at = history.chosen
+    validation = ValidationResult(history.validation[at], history.validation_loss[at])
+    # the search is judged on validation data alone
+    exact: dict[str, float] = {}
+    judged = validation
+    if not run.searching:
+        test = task.test()
+        judged = evaluate(network, task, test, run.training.form)
+        is_judged = run.task in EXACT_STREAMS and run.training.form == "bank"  # by paper_figures, on fewer streams
+        if isinstance(network, Network) and not is_judged and network.spec.has_exact_form:
+            form = evaluate(network, task, test, "exact")
+            streams_judged = sum(len(batch.steps) for batch in test)
+            exact = {"figure": form.figure, "loss": form.loss, "streams": streams_judged}
+    result = RunResult(
+        run=run.to_dict(),
+        metric=task.figure,
+        figure=judged.figure,
+        loss=judged.loss,
+        validation=validation.figure,
+        validation_loss=validation.loss,
+        chosen_update=history.update[at],
+        firing_hz=history.measures["firing_rate"][at] / task.shape.step_s,
+        seconds=sum(history.processor_seconds),
+        machine=_machine(),
+        curve=learning_curve(history),
+        analysis=_analysis(run, task, network, history, streams),
+        exact=exact,
+        **_sizes(network, run),
+    )
+    result = write_result(folder, result)
+    results.add_to_file([result], work.results_file)
+    if work.listener.on_result is not None:
+        work.listener.on_result(run, result, True)
+    return result
+
+
+def _analysis(
+    run: RunSpec, task: Task, network: Network | SequenceLSTM, history: History, streams: AnalysisStreams
+) -> dict[str, Any]:
+    if run.searching:
+        return {}
+    figures = {} if isinstance(network, SequenceLSTM) else paper_figures(run, task, network)
+    if streams.exact:
+        figures |= analyse(run, task, network, streams.exact, streams.changed)
+    by_epoch = tested_curve(history)
+    return figures | ({"test_by_epoch": by_epoch} if by_epoch else {})
+
+
+def _sizes(network: Network | SequenceLSTM, run: RunSpec) -> dict[str, Any]:
+    learned = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    if isinstance(network, SequenceLSTM):
+        return {"parameters": learned, "bank_sizes": {}, "kernel_error": 0.0} | {
+            "state_bytes": {"exact": 8 * sum(network.sizes[1])}  # h and c, float32
+        }
+    decays = sum(decay.numel() for decay in network.decays().values())
+    return {
+        "parameters": round(learned - run.masked_share * decays),
+        "bank_sizes": {name: bank.size for name, bank in network.banks.items()},
+        "kernel_error": max(network.kernel_errors().values(), default=0.0),
+        "state_bytes": {
+            form: state_bytes(network.compile(form).layout)
+            for form in FORMS
+            if (network.spec.has_exact_form if form == "exact" else network.banks)
+        },
+    }
+
+
+def chosen_by_search(
+    searched: Sequence[RunResult], cell: Cell, condition: str = BASE, seeds: Collection[int] = (SEARCH_SEED,)
+) -> list[RunResult]:
+    """A cell's candidates of one search on a condition, those of the second stage if there are any, best first.
+
+    Args:
+        searched: results of searches.
+        cell: searched.
+        condition: searched on.
+        seeds: of the runs of each candidate.
+
+    Returns:
+        A result for each candidate that has all of its runs: the first, with the means of their validation.
+    """
+    of_cell = [r for r in searched if r.key[2:4] == (cell.model, cell.recurrent) and r.run["seed"] in seeds]
+    mine = [r for r in of_cell if r.key[1] == refined_name(condition)]
+    mine = mine or [r for r in of_cell if r.key[1] == search_name(condition)]
+    candidates: dict[tuple[float, float, float], list[RunResult]] = {}
+    for r in mine:
+        named = (r.run["learning_rate"], r.run["tau_steps"], r.run["training"]["decay_rate_factor"])
+        candidates.setdefault(named, []).append(r)
+    means = [
+        replace(
+            runs[0],
+            validation=fmean(r.validation for r in runs),
+            validation_loss=fmean(r.validation_loss for r in runs),
+        )
+        for runs in candidates.values()
+        if len(runs) == len(seeds)
+    ]
+    sign = -1.0 if mine and mine[0].metric == "accuracy" else 1.0
+    return sorted(means, key=lambda r: (sign * r.validation, r.validation_loss))
+
+
+def _machine() -> str:
+    return f"{platform.machine()}, {torch.get_num_threads()} thread(s)"

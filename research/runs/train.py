@@ -1,0 +1,178 @@
+"""Training of a run, with the loop that every data set shares (``hetsyn_model/training/loop.py``)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hetsyn_model.network import Network
+from hetsyn_model.rollout import Rollout
+from hetsyn_model.training import loop
+from hetsyn_model.training.batch import Batch
+from hetsyn_model.training.checkpoint import Checkpoint
+from hetsyn_model.training.history import History, ValidationResult
+from hetsyn_model.training.schedule import cosine_factor, held_cosine_factor, step_factor
+from research.runs.run import RunSpec, build, evaluate, run_batch
+from research.tasks.lstm import SequenceLSTM
+from research.tasks.task import Task, better
+
+TEST_FIGURE = "test"  # in the history of a run that tests at each evaluation
+
+
+class TaskData:
+    """A task as a :class:`hetsyn_model.training.loop.DataSet`.
+
+    Args:
+        run: its description.
+        task: of the run.
+    """
+
+    def __init__(self, run: RunSpec, task: Task) -> None:
+        self.run, self.task = run, task
+
+    def batches(self, first: int, last: int) -> Iterator[Batch]:
+        for update in range(first, last):
+            # dropout too depends on seed and update alone, so that a resumed run repeats what was lost
+            torch.manual_seed(self.run.seed * 1_000_003 + update)
+            yield self.task.training_batch(self.run.training.batch, self.run.seed, update)
+
+    def forward(self, model: Network | SequenceLSTM, batch: Batch) -> Rollout:
+        return run_batch(model, batch, self.run.training.form)
+
+    def loss(self, rolled: Rollout, batch: Batch) -> Tensor:
+        return self.task.loss(rolled, batch)
+
+    def measure(self, rolled: Rollout, batch: Batch) -> dict[str, Tensor]:  # noqa: ARG002
+        """``firing_rate`` [1], spikes a neuron and step, mean over all hidden neurons."""
+        rates = torch.cat([z.detach().mean((0, 1)) for z in rolled.hidden_spikes] or [torch.zeros(1)])
+        return {"firing_rate": rates.mean().view(1)}
+
+    @cached_property
+    def _validation(self) -> list[Batch]:
+        return list(self.task.validation())
+
+    @cached_property
+    def _test(self) -> list[Batch]:
+        return list(self.task.test())
+
+    def evaluate(self, model: Network | SequenceLSTM) -> ValidationResult:
+        result = evaluate(model, self.task, self._validation, self.run.training.form)
+        if not self.run.training.test_each:
+            return result
+        test = evaluate(model, self.task, self._test, self.run.training.form)
+        return replace(result, measures={TEST_FIGURE: test.figure})
+
+    def better(self, a: ValidationResult, b: ValidationResult) -> bool:
+        if self.run.training.choose == "last":
+            return True
+        return better(self.task.figure, a.figure, b.figure) or (a.figure == b.figure and a.loss < b.loss)
+
+    def checkpoint(self, model: Network | SequenceLSTM, update: int) -> bytes:
+        if isinstance(model, Network):
+            return Checkpoint(model, self.task.encoder, self.task.tail_steps, update, self.run.to_dict()).to_bytes()
+        buffer = BytesIO()
+        torch.save(model.save(), buffer)
+        return buffer.getvalue()
+
+    def earlier_history(self, saved: Mapping[str, Any]) -> History:
+        old = dict(saved["progress"])
+        rates_hz, seconds = old.pop("firing_hz"), old.pop("seconds")
+        spread = [seconds, *[0.0] * (len(rates_hz) - 1)]  # only the sum was kept, of processor time
+        rates = [rate_hz * self.task.shape.step_s for rate_hz in rates_hz]
+        return History(**old, measures={"firing_rate": rates}, seconds=spread, processor_seconds=list(spread))
+
+
+def train(
+    run: RunSpec, task: Task, folder: Path, on_evaluation: Callable[[RunSpec, History], None] | None = None
+) -> History:
+    """Train, or go on training, the run in a folder; ``best.pt`` holds the chosen network.
+
+    Args:
+        run: the run.
+        task: its task.
+        folder: of the run.
+        on_evaluation: called after each evaluation.
+
+    Returns:
+        The history of the whole run.
+
+    Raises:
+        RunError: the folder holds another run.
+    """
+    training = run.training
+    network = build(run, task)
+
+    def schedule(update: int) -> float:
+        if training.schedule == "cosine":
+            return cosine_factor((update + 1) / training.updates)
+        if training.schedule == "held-cosine":
+            return held_cosine_factor((update + 1) / training.cosine_updates)
+        return step_factor(update, training.updates)
+
+    return loop.train(
+        folder,
+        run.to_dict(),
+        network,
+        TaskData(run, task),
+        loop.Optimisation(
+            updates=training.updates,
+            evaluate_every=training.evaluate_every,
+            learning_rate=run.learning_rate,
+            schedule=schedule,
+            bank_size=training.bank_size,
+            whole_range_banks=training.whole_range_banks,
+            decay_rate_factor=training.decay_rate_factor,
+            weight_decay=training.weight_decay,
+            decay_weight_decay=training.decay_weight_decay,
+            clip=training.clip,
+        ),
+        masks=masks(run, network),
+        callbacks=loop.Callbacks(
+            on_evaluation=None if on_evaluation is None else lambda history: on_evaluation(run, history)
+        ),
+    )
+
+
+def masks(run: RunSpec, network: Network | SequenceLSTM) -> dict[str, Tensor]:
+    """The decays that training leaves alone, a seeded share of each layer's.
+
+    Returns:
+        By the parameter's name: bool, shaped as the parameter, True for a decay that stays.
+    """
+    if not run.masked_share or not isinstance(network, Network):
+        return {}
+    generator = torch.Generator().manual_seed(run.seed + 2_000_003)
+    return {
+        name: torch.rand(decay.shape, generator=generator) < run.masked_share
+        for name, decay in network.decays().items()
+    }
+
+
+def load_best(run: RunSpec, task: Task, folder: Path) -> Network | SequenceLSTM:
+    """The network that the run chose, in evaluation mode."""
+    if run.model == "lstm":
+        network = build(run, task)
+        network.restore(torch.load(folder / loop.BEST, weights_only=True))
+        return network.eval()
+    return Checkpoint.load(folder / loop.BEST).network.eval()
+
+
+def learning_curve(history: History, points: int = 40) -> list[list[float]]:
+    """[update, loss, validation figure] of at most so many evaluations, the last among them."""
+    count = len(history.update)
+    chosen = sorted({round(i) for i in np.linspace(0, count - 1, min(points, count))})
+    return [[history.update[i], round(history.loss[i], 5), round(history.validation[i], 5)] for i in chosen]
+
+
+def tested_curve(history: History) -> list[list[float]]:
+    """[update, test figure] of every evaluation; none where the run did not test at each."""
+    figures = history.measures.get(TEST_FIGURE, [])
+    return [[update, round(figure, 5)] for update, figure in zip(history.update, figures, strict=bool(figures))]

@@ -1,0 +1,245 @@
+"""Motion: which exercise somebody does, from a watch, in spikes; one person is left out.
+
+Values become spikes by the encoder that is served (:mod:`hetsyn_model.level_crossing`), with levels from the training
+people alone. A stream is a window of three seconds, a movement or two of some twenty in a recording, from the initial
+state; the first half second does not count. Whole recordings run through without a reset for the analysis.
+
+A seed leaves out one person, whose windows are the test; the next person chooses the update, and eight others train.
+Settings are searched for without the person that is left out: the search of an even seed has the five people that odd
+seeds leave out, three to train and two to validate, and the search of an odd seed the five others.
+
+The network is as large for every neuron model. The LSTM has as many trained values as the HetSyn network at most. It
+takes the scaled values, or the spikes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hetsyn_model.level_crossing import LevelCrossingSpec
+from hetsyn_model.rollout import Rollout
+from hetsyn_model.spec import DecisionSpec, SurrogateSpec
+from hetsyn_model.training.batch import Batch
+from hetsyn_model.training.examples import Series
+from hetsyn_model.training.front import ValuesAugmentSpec, ValuesFront
+from hetsyn_model.training.loss import score_loss
+from research.tasks.lstm import with_equal_lstm
+from research.tasks.task import Figure, Shape
+from research.tasks.watch import CHANNELS, EXERCISES, STEP_S, WatchRecording, people, read_watch, windows
+
+QUANTILE = 0.01  # of a channel's values beyond its levels, at either end
+# people move at other speeds and in other sizes
+VARIED = ValuesAugmentSpec(noise=0.02, gain=1.2, shift=0.1, tempo=1.3, delete=0.05)
+SMOOTHING, SHARPNESS = 0.05, 10.0  # of the loss
+PEOPLE = 10
+HELD = 3  # people who train in a search; two validate
+HEARD_S = (1.0, 2.0, 3.0, 5.0, 10.0, 20.0)  # of a whole recording
+
+
+@dataclass(frozen=True)
+class MotionSpec:
+    """The encoder, the network, and the streams.
+
+    Attributes:
+        hidden: neurons of each layer.
+        levels: of each channel.
+        dropout: of spikes between layers, in training.
+        window_s: a stream, in seconds.
+        skip_s: that do not count for the decision.
+        lstm_input: what the LSTM takes: scaled ``values``, or the same ``spikes`` as the other models.
+    """
+
+    hidden: tuple[int, ...] = (64,)
+    levels: int = 8
+    dropout: float = 0.1
+    window_s: float = 3.0
+    skip_s: float = 0.5
+    lstm_input: Literal["values", "spikes"] = "values"
+
+    @property
+    def window_steps(self) -> int:
+        return round(self.window_s / STEP_S)
+
+    @property
+    def channels(self) -> int:
+        """Of the spikes."""
+        return 2 * len(CHANNELS) * self.levels
+
+    @property
+    def features(self) -> int:
+        """Numbers of a step that the LSTM takes."""
+        return self.channels if self.lstm_input == "spikes" else len(CHANNELS)
+
+
+@dataclass(frozen=True)
+class Division:
+    """Indices of people, by what their recordings are for.
+
+    Attributes:
+        train: to train on.
+        validation: to choose the update, or the settings.
+        test: to judge; nobody in a search.
+    """
+
+    train: tuple[int, ...]
+    validation: tuple[int, ...]
+    test: tuple[int, ...]
+
+
+def division(seed: int) -> Division:
+    """The people of a seed; from ``research.runs.plan.SEARCH_SEED`` on, those of a search."""
+    if seed < PEOPLE:
+        out, next_one = seed, (seed + 1) % PEOPLE
+        return Division(tuple(i for i in range(PEOPLE) if i not in (out, next_one)), (next_one,), (out,))
+    # the seeds s that take this search leave out person s, and s % 2 is seed % 2
+    heard = tuple(i for i in range(PEOPLE) if i % 2 != seed % 2)
+    return Division(heard[:HELD], heard[HELD:], ())
+
+
+def _shape(spec: MotionSpec) -> Shape:
+    return Shape(
+        channels=spec.channels,
+        hidden=spec.hidden,
+        outputs=len(EXERCISES),
+        step_s=STEP_S,
+        decision=DecisionSpec("sum_softmax", skip_steps=round(spec.skip_s / STEP_S)),
+        surrogate=SurrogateSpec("gaussian"),
+        tau_reset_steps=10.0,
+        tau_spread=0.35,  # the paper's U(5, 20) has 0.35
+        tau_normal=False,
+        adaptation_tau_steps=100.0,
+        adaptation_strength=0.05,
+        dropout=spec.dropout,
+        fixed_reset=True,
+        features=spec.features,
+    )
+
+
+@dataclass(frozen=True)
+class Motion:
+    """The task that leaves out the person whose turn the seed is.
+
+    Attributes:
+        spec: encoder and network.
+        folder: of seglearn's file; None for the installed package.
+        seed: chooses the person.
+        figure: see :class:`research.tasks.task.Task`, as the following.
+        labels: of the classes.
+        description: for the artifact.
+        input_description: for the artifact.
+        tail_steps: steps of silence that end a stream.
+    """
+
+    spec: MotionSpec = field(default_factory=MotionSpec)
+    folder: Path | None = None
+    seed: int = 0
+    figure: Figure = "accuracy"
+    labels: tuple[str, ...] = EXERCISES
+    description: str = "Shoulder exercises, from the accelerometer and the gyroscope of a watch"
+    input_description: str = "Crossings of levels: direction (up, down), channel, level"
+    tail_steps: int = 0
+
+    @property
+    def shape(self) -> Shape:
+        return with_equal_lstm(_shape(self.spec))
+
+    @property
+    def channel_groups(self) -> dict[str, tuple[int, int]]:
+        half = self.spec.channels // 2
+        return {"up": (0, half), "down": (half, self.spec.channels)}
+
+    def recordings(self, indices: Sequence[int]) -> list[WatchRecording]:
+        """Of some people, by their index.
+
+        Raises:
+            MissingData: seglearn is not installed, or the folder does not have its file.
+        """
+        every = read_watch(self.folder)
+        chosen = [people(every)[index] for index in indices]
+        return [recording for recording in every if recording.person in chosen]
+
+    @cached_property
+    def _train(self) -> list[WatchRecording]:
+        return self.recordings(division(self.seed).train)
+
+    @cached_property
+    def encoder(self) -> LevelCrossingSpec:
+        series = [recording.values for recording in self._train]
+        return LevelCrossingSpec.learn(series, levels=self.spec.levels, step_s=STEP_S, quantile=QUANTILE)
+
+    @cached_property
+    def _front(self) -> ValuesFront:
+        return ValuesFront(self.encoder, VARIED)
+
+    def training_batch(self, size: int, seed: int, update: int) -> Batch:
+        rng = np.random.default_rng([seed, 3, update])
+        steps, items = self.spec.window_steps, []
+        for index in rng.integers(0, len(self._train), size):
+            recording = self._train[int(index)]
+            start = int(rng.integers(0, len(recording.values) - steps + 1))
+            items.append(Series(recording.values[start : start + steps], recording.exercise))
+        return self._for_lstm(self._front.vary(items, 0, rng))
+
+    def _for_lstm(self, batch: Batch) -> Batch:
+        return replace(batch, analog=batch.events.dense()) if self.spec.lstm_input == "spikes" else batch
+
+    def _windows(self, indices: Sequence[int]) -> list[Batch]:
+        parts = windows(self.recordings(indices), self.spec.window_steps)
+        items = [Series(values, recording.exercise) for recording, values in parts]
+        starts = range(0, len(items), 256)
+        return [self._for_lstm(self._front.encode(items[start : start + 256], 0)) for start in starts]
+
+    def validation(self) -> Sequence[Batch]:
+        return self._windows(division(self.seed).validation)
+
+    def test(self) -> Sequence[Batch]:
+        return self._windows(division(self.seed).test)
+
+    def whole(self) -> Batch:
+        """The test person's recordings from beginning to end, each one stream."""
+        recordings = self.recordings(division(self.seed).test)
+        items = [Series(recording.values, recording.exercise) for recording in recordings]
+        return self._for_lstm(self._front.encode(items, 0))
+
+    def loss(self, rolled: Rollout, batch: Batch) -> Tensor:
+        return score_loss(rolled, batch.target, sharpness=SHARPNESS, smoothing=SMOOTHING)
+
+
+def as_it_evolves(rolled: Rollout, batch: Batch, window_steps: int) -> dict[str, Any]:
+    """How often the decision is right while whole recordings go on.
+
+    Args:
+        rolled: whole recordings.
+        batch: of them.
+        window_steps: steps of a window.
+
+    Returns:
+        ``heard``: [seconds heard, accuracy] of the decision from the beginning on; ``whole``: at the end;
+        ``windows``: of the decisions from each window alone, the state before it kept.
+    """
+    skip = rolled.decision.skip_steps
+    evidence = torch.softmax(rolled.readout.detach().double(), -1)
+    counted = torch.arange(evidence.shape[1]).unsqueeze(0) < batch.steps.unsqueeze(-1)
+    evidence = evidence * counted.unsqueeze(-1)
+    evidence[:, :skip] = 0.0
+    score = evidence.cumsum(1)  # after a recording's end it stays as it was
+
+    def right(scores: Tensor) -> float:
+        return float((scores.argmax(-1) == batch.target).double().mean())
+
+    last = score.shape[1] - 1
+    heard = [[seconds, right(score[:, min(round(seconds / STEP_S) - 1, last)])] for seconds in HEARD_S]
+    correct, count = 0, 0
+    for end in range(window_steps, evidence.shape[1] + 1, window_steps):
+        within = batch.steps >= end
+        of_window = evidence[:, end - window_steps : end].sum(1).argmax(-1) == batch.target
+        correct, count = correct + int(of_window[within].sum()), count + int(within.sum())
+    return {"heard": heard, "whole": right(score[:, -1]), "windows": correct / count}

@@ -1,0 +1,175 @@
+"""An experiment's task: batches of spikes with targets, a loss and a figure of merit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hetsyn_model.level_crossing import AnyEncoderSpec
+from hetsyn_model.rollout import Rollout
+from hetsyn_model.spec import DecisionSpec, InputKind, PathSpec, SurrogateSpec
+from hetsyn_model.training.batch import Batch
+
+Figure = Literal["accuracy", "mse"]
+# of a field of a run's description that came after the first results: left out where it has its default, so that runs
+# of before have the description that they had
+LATER: Final = {"later": True}
+
+
+INSTALL: Final = "pip install ./research in the checkout of hetsyn"
+
+
+class MissingData(ValueError):
+    """A data set is not on this machine; the message names the command that installs it."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a task needs of a network, apart from its neuron model.
+
+    Attributes:
+        channels: of the input.
+        hidden: neurons of each hidden layer, as the paper has them or scaled down.
+        outputs: classes or traces.
+        step_s: duration of a step in seconds.
+        decision: the decision rule.
+        surrogate: derivative of the threshold in training.
+        tau_reset_steps: time constant of the reset current.
+        fixed_reset: whether every model's reset has it, as in the paper's experiments. Otherwise only HetSyn's has it;
+            with the others the reset decays as the neuron does (Propositions 1 to 3).
+        tau_spread: deviation of the initial time constants as a share of their mean.
+        tau_normal: whether they are normally distributed; else uniformly.
+        adaptation_tau_steps: time constant of the adaptation (ALIF).
+        adaptation_strength: rise of the threshold at a spike (ALIF).
+        dropout: of spikes between layers, in training.
+        weights: how the initial ones are drawn: ``fluctuation``, see
+            :func:`research.tasks.neurons.build_network`; ``fan-in``, N(0, 1/n) for n synapses a neuron and path,
+            as in the paper's reference code.
+        steady_rate: spikes a step of each presynaptic unit that the initial weights expect to go on for longer than a
+            time constant; see :func:`research.tasks.neurons.build_network`.
+        input_kind: spikes, or values.
+        features: values of a step before their encoding in spikes, for an LSTM; 0 where there are none.
+        lstm_hidden: cells of each LSTM layer; empty for as many as the hidden layers have neurons.
+        input_path: delays of the spikes into each layer.
+        recurrent_path: delays of a hidden layer's own spikes; for recurrent networks alone.
+    """
+
+    channels: int
+    hidden: tuple[int, ...]
+    outputs: int
+    step_s: float
+    decision: DecisionSpec
+    surrogate: SurrogateSpec
+    tau_reset_steps: float
+    tau_spread: float
+    tau_normal: bool
+    adaptation_tau_steps: float
+    adaptation_strength: float
+    dropout: float = 0.0
+    fixed_reset: bool = False
+    weights: Literal["fluctuation", "fan-in"] = "fluctuation"
+    steady_rate: float = 0.0
+    input_kind: InputKind = "spikes"
+    features: int = 0
+    lstm_hidden: tuple[int, ...] = ()
+    input_path: PathSpec = field(default_factory=PathSpec)
+    recurrent_path: PathSpec = field(default_factory=PathSpec)
+
+
+class Task(Protocol):
+    """Data, loss and figure of a task; every batch is a function of its arguments alone."""
+
+    @property
+    def shape(self) -> Shape: ...
+
+    @property
+    def figure(self) -> Figure: ...
+
+    @property
+    def labels(self) -> tuple[str, ...]: ...
+
+    @property
+    def description(self) -> str: ...
+
+    @property
+    def input_description(self) -> str: ...
+
+    @property
+    def encoder(self) -> AnyEncoderSpec | None:
+        """The encoder of audio or values; None where a stream is spikes."""
+        ...
+
+    @property
+    def tail_steps(self) -> int:
+        """Steps of silence that end a stream."""
+        ...
+
+    @property
+    def channel_groups(self) -> dict[str, tuple[int, int]]:
+        """First channel and the one after the last of each group of channels, by name."""
+        ...
+
+    def training_batch(self, size: int, seed: int, update: int) -> Batch: ...
+
+    def validation(self) -> Sequence[Batch]: ...
+
+    def test(self) -> Sequence[Batch]: ...
+
+    def loss(self, rolled: Rollout, batch: Batch) -> Tensor: ...
+
+
+def rate_loss(hidden_spikes: Sequence[Tensor], step_s: float, rate_hz: float) -> Tensor:
+    """Mean over all hidden neurons of ((rate - rate_hz) / rate_hz)^2 (appendices B and C of the paper).
+
+    Args:
+        hidden_spikes: one [batch, steps, neurons] a layer; a neuron's rate is that over the whole batch.
+        step_s: duration of a step.
+        rate_hz: goal.
+    """
+    rates = [(z.mean((0, 1)) / step_s - rate_hz) / rate_hz for z in hidden_spikes]
+    return (torch.cat(rates) ** 2).mean()
+
+
+def stream_figures(figure: Figure, rolled: Rollout, batch: Batch) -> Tensor:
+    """Each stream's figure, float64 [b]: 1 or 0 for its class, or the mean squared error of its trace."""
+    if figure == "accuracy":
+        return (rolled.scores.argmax(-1) == batch.target).double()
+    return ((rolled.readout - batch.target) ** 2).double().mean((1, 2))
+
+
+def better(figure: Figure, a: float, b: float) -> bool:
+    """Whether ``a`` is the better value of the figure."""
+    return a > b if figure == "accuracy" else a < b
+
+
+def epoch_indices(count: int, size: int, seed: int, update: int) -> NDArray[np.int64]:
+    """Which of so many streams an update of a seed trains on; each comes once an epoch, in an order of its own."""
+    per_epoch = max(1, count // size)
+    order = np.random.default_rng([seed, 3, update // per_epoch]).permutation(count)
+    return order[update % per_epoch * size :][:size]
+
+
+def in_batches(batches: Iterable[Batch], size: int) -> Iterator[Batch]:
+    """The same streams in batches of at most so many."""
+    for batch in batches:
+        for start in range(0, len(batch.steps), size):
+            yield batch.streams(start, start + size)
+
+
+def first_streams(batches: Sequence[Batch], count: int) -> list[Batch]:
+    """The first so many streams."""
+    chosen: list[Batch] = []
+    for batch in batches:
+        take = min(count, len(batch.steps))
+        if take < len(batch.steps):
+            batch = batch.streams(0, take)
+        if take:
+            chosen.append(batch)
+        count -= take
+    return chosen

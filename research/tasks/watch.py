@@ -1,0 +1,146 @@
+"""Recordings of a watch during shoulder exercises, from the package ``seglearn``.
+
+Ten people did seven exercises of physiotherapy, some twenty times each, once with either arm, and wore a watch with an
+accelerometer and a gyroscope (Burns et al., *Shoulder physiotherapy exercise recognition: machine learning the inertial
+signals from a smartwatch*, Physiological Measurement 39, 2018, arXiv 1802.01489). seglearn ships 140 of these
+recordings under its BSD licence (Copyright (c) 2018, David M. Burns). Its ``datasets.py`` names the channels and 50 Hz;
+the full names and the units are those of the authors' data set (github.com/dmbee/SPAR-dataset): multiples of g, rad/s.
+
+    python -m research.tasks.watch watch.npz      windows of three seconds for hetsyn train, the people as groups
+    python -m research.tasks.watch abduction.csv  one recording for hetsyn stream
+"""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from research.tasks.task import INSTALL, MissingData
+
+FILE = "watch_dataset.npy"
+CHANNELS = ("ax", "ay", "az", "wx", "wy", "wz")  # acceleration, then the rate of rotation, along the watch's axes
+STEP_S = 0.02
+EXERCISES = (  # in the file PEN, ABD, FEL, IR, ER, TRAP, ROW
+    *("pendulum", "abduction", "forward elevation", "internal rotation"),
+    *("external rotation", "lower trapezius row", "bent over row"),
+)
+
+
+@dataclass(frozen=True)
+class WatchRecording:
+    """One exercise of one person.
+
+    Attributes:
+        values: float32 [steps, 6], as CHANNELS.
+        exercise: index into EXERCISES.
+        person: 1 to 10.
+        arm: ``left`` or ``right``.
+    """
+
+    values: NDArray[np.float32]
+    exercise: int
+    person: int
+    arm: str
+
+
+@cache
+def read_watch(folder: Path | None = None) -> tuple[WatchRecording, ...]:
+    """All recordings, by person, exercise and arm.
+
+    Args:
+        folder: of the file; None for the installed package, which is not imported.
+
+    Raises:
+        MissingData: the file is not there, or it is another one.
+    """
+    package = find_spec("seglearn")
+    if folder is None and (package is None or package.origin is None):
+        raise MissingData(f"the watch's recordings come with seglearn: {INSTALL}")
+    path = (folder or Path(str(package and package.origin)).parent / "data") / FILE
+    try:
+        # a dictionary with a list of arrays: numpy keeps these as a pickle
+        saved = np.load(path, allow_pickle=True).item()
+        columns = (saved["X"], saved["y"], saved["subject"], saved["side"])
+        recordings = [
+            WatchRecording(
+                np.ascontiguousarray(values, np.float32), int(exercise), int(person), "right" if side else "left"
+            )
+            for values, exercise, person, side in zip(*columns, strict=True)
+        ]
+    except (OSError, ValueError, KeyError, AttributeError, EOFError, pickle.UnpicklingError) as error:
+        raise MissingData(
+            f"{path}: not seglearn's recordings ({error}): give --data with the folder of {FILE}, or leave it out"
+        ) from error
+    return tuple(sorted(recordings, key=lambda r: (r.person, r.exercise, r.arm)))
+
+
+def people(recordings: Sequence[WatchRecording]) -> tuple[int, ...]:
+    """Everybody in the recordings, in order."""
+    return tuple(sorted({recording.person for recording in recordings}))
+
+
+def windows(recordings: Sequence[WatchRecording], steps: int) -> list[tuple[WatchRecording, NDArray[np.float32]]]:
+    """All windows of so many steps that do not overlap, each with its recording; what is left at the end is dropped."""
+    return [
+        (recording, recording.values[start : start + steps])
+        for recording in recordings
+        for start in range(0, len(recording.values) - steps + 1, steps)
+    ]
+
+
+def as_arrays(recordings: Sequence[WatchRecording], steps: int) -> dict[str, Any]:
+    """Windows as ``hetsyn train`` takes them from a ``.npz`` file; groups are people, ``person-01`` the first."""
+    parts = windows(recordings, steps)
+    return {
+        "values": np.stack([values for _, values in parts]),
+        "labels": np.array([recording.exercise for recording, _ in parts]),
+        "label_names": np.array(EXERCISES),
+        "groups": np.array([f"person-{recording.person:02d}" for recording, _ in parts]),
+    }
+
+
+def main() -> None:
+    """Write the windows for ``hetsyn train``, or one recording for ``hetsyn stream``."""
+    parser = argparse.ArgumentParser(prog="python -m research.tasks.watch", description=main.__doc__)
+    parser.add_argument("out", type=Path, help=".npz file for the windows of everybody; .csv for one recording")
+    parser.add_argument("--window-s", type=float, default=3.0, help="seconds of a window (default: %(default)g)")
+    parser.add_argument("--person", type=int, default=1, help="of the recording, 1 to 10 (default: %(default)s)")
+    parser.add_argument("--exercise", choices=EXERCISES, default=EXERCISES[1], help="default: %(default)s")
+    parser.add_argument("--arm", choices=("left", "right"), default="right", help="default: %(default)s")
+    parser.add_argument("--data", type=Path, help=f"folder of {FILE}; default: that of the installed seglearn")
+    chosen = parser.parse_args()
+    if chosen.out.suffix not in (".npz", ".csv"):
+        parser.error(f"{chosen.out}: end it in .npz for windows to train on, or in .csv for a recording to stream")
+    try:
+        recordings = read_watch(chosen.data)
+    except MissingData as error:
+        parser.error(str(error))
+    if chosen.out.suffix == ".npz":
+        steps, shortest = round(chosen.window_s / STEP_S), min(len(recording.values) for recording in recordings)
+        if not 1 <= steps <= shortest:
+            parser.error(f"--window-s {chosen.window_s:g}: give {STEP_S:g} to {shortest * STEP_S:g} seconds")
+        arrays = as_arrays(recordings, steps)
+        np.savez_compressed(chosen.out, **arrays)
+        print(f"{chosen.out}: {len(arrays['labels'])} windows of {len(people(recordings))} people")
+        return
+    key = (chosen.person, EXERCISES.index(chosen.exercise), chosen.arm)
+    found = [r for r in recordings if (r.person, r.exercise, r.arm) == key]
+    if not found:
+        parser.error(f"--person {chosen.person}: give one of {', '.join(map(str, people(recordings)))}")
+    values = found[0].values
+    rows = values.astype(str)  # the shortest text of each float32
+    np.savetxt(chosen.out, rows, fmt="%s", delimiter=",", header=",".join(CHANNELS), comments="")
+    print(f"{chosen.out}: {len(values)} rows of {len(CHANNELS)} channels, {len(values) * STEP_S:.1f} s")
+
+
+if __name__ == "__main__":
+    main()

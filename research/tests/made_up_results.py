@@ -1,0 +1,83 @@
+"""Results of runs that nobody ran, for tests of the verdicts and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from research.claims.measures import plan_of
+from research.claims.rules import Group
+from research.runs.analysis import WARPS_LOG2
+from research.runs.plan import BASE, Cell, ChosenSettings
+from research.runs.planned import final_run, final_runs, searches
+from research.runs.results import RunResult
+
+ANALYSIS: dict[str, Any] = {
+    "deletion": [[0.0, 0.9], [0.32, 0.8], [0.64, 0.7]],
+    "warp": [[log2, 0.9 - 0.5 * abs(log2)] for log2 in WARPS_LOG2],
+    "forms": {"bank": 0.9, "exact": 0.895},
+    "long": {"share": 0.1, "reset": 0.7},
+    "bank": [
+        {"form": "exact", "figure": 0.9, "spike_mismatch": 0.0, "kernel_error": 0.0, "state_bytes": 5000},
+        {"form": "bank", "size": 8, "largest": 8, "figure": 0.895, "spike_mismatch": 0.1, "kernel_error": 0.01}
+        | {"state_bytes": 500},
+    ],
+    "weights": [
+        {"form": "bank", "weights": weights, "figure": figure, "spike_mismatch": 0.0, "weight_bytes": 100}
+        for weights, figure in (("float32", 0.9), ("int8", 0.8))
+    ],
+    "time_constants": {
+        group: {
+            when: {"counts": [1] * 22, "median": tau, "log_mean": tau}
+            for when, tau in (("before", 8.0), ("after", after))
+        }
+        for group, after in (("cue", 30.0), ("noise", 4.0))
+    },
+    "lesion": [
+        {"share": 0.1, "which": which, "figure": figure}
+        for which, figure in (("longest", 0.6), ("shortest", 0.9), ("random", 0.85))
+    ],
+}
+
+
+def runs_of(group: Group, figures: Sequence[float], **changes: Any) -> list[RunResult]:
+    """One finished run a figure, with seeds from 0.
+
+    Args:
+        group: of the plan.
+        figures: on test data.
+        changes: of every result.
+    """
+    experiment = plan_of(group.experiment)
+    condition = experiment.condition(group.condition)
+    cell = Cell(group.model, group.recurrent)
+    chosen = {search.name: ChosenSettings(5e-3, 8.0) for search in searches(experiment, cell)}
+    like = made_up("hetsyn", 0.9)[0]
+    metric = "mse" if group.experiment == "pattern-generation" else "accuracy"
+    return [
+        replace(like, run=run.to_dict(), metric=metric, figure=figure, **changes)
+        for seed, figure in enumerate(figures)
+        for run in [final_run(experiment, condition, cell, seed, chosen)]
+    ]
+
+
+def made_up(model: str, mean: float, seeds: int = 3, condition: str = BASE) -> list[RunResult]:
+    """Recurrent runs of delayed match whose figure is 0.001 higher from seed to seed."""
+    experiment = plan_of("delayed-match")
+    chosen = {BASE: ChosenSettings(5e-3, 8.0)}
+    runs = final_runs(experiment, Cell(model, True), chosen)  # type: ignore[arg-type]
+    return [
+        RunResult(
+            *(run.to_dict(), "accuracy", mean + 0.001 * run.seed, 0.1, mean, 0.1, 900, 4.0, 8000),
+            bank_sizes={"hidden1": 8, "readout": 8},
+            kernel_error=1e-2,
+            state_bytes={"exact": 5000, "bank": 500},
+            seconds=60.0,
+            machine="a test",
+            curve=[[50, 0.7, 0.5], [100, 0.1, mean]],
+            analysis=ANALYSIS,
+        )
+        for run in runs
+        if run.condition == condition and run.seed < seeds
+    ]

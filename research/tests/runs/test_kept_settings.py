@@ -1,0 +1,42 @@
+"""The kept results fit together: what was trained has the settings that the kept search chooses."""
+
+from __future__ import annotations
+
+import pytest
+
+from research.catalog import EXPERIMENTS
+from research.runs.checkout import RESULTS, in_checkout
+from research.runs.plan import cells
+from research.runs.planned import belongs, searched_as, searches
+from research.runs.results import RunResult, read_file
+from research.runs.runner import chosen_by_search
+
+
+@pytest.mark.parametrize("name", list(EXPERIMENTS))
+def test_final_runs_have_the_settings_that_the_search_chose(name: str) -> None:
+    experiment = EXPERIMENTS[name]()
+    kept = [
+        result
+        for result in read_file(in_checkout(RESULTS, "--results") / f"{name}.json")
+        if belongs(experiment, result.run)
+    ]
+    searched = [result for result in kept if "search" in result.run["condition"]]
+    for cell in cells(experiment):
+        for search in searches(experiment, cell):
+            seeds = experiment.search.repeated(search.seed)
+            finals = [
+                result
+                for condition in experiment.conditions
+                if condition.searched_on == search.condition
+                for result in kept
+                if (result.run["condition"], *result.key[2:4]) == (condition.name, cell.model, cell.recurrent)
+                and searched_as(experiment, search.condition, result.run["seed"]) == search.name
+            ]
+            if finals:
+                best = chosen_by_search(searched, cell, search.condition, seeds)[0]
+                assert {_settings(result) for result in finals} == {_settings(best)}, (cell, search)
+
+
+def _settings(result: RunResult) -> tuple[float, float, float]:
+    run = result.run
+    return run["learning_rate"], run["tau_steps"], run["training"]["decay_rate_factor"]

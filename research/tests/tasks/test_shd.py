@@ -1,0 +1,254 @@
+"""Twenty digits in spikes: whose files are taken, how speakers are left out, and how bins become steps."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from hetsyn_model.network import Network
+from hetsyn_model.rollout import Rollout
+from hetsyn_model.run_folder import RunError
+from hetsyn_model.training.batch import Batch
+from hetsyn_model.training.data import ShdSample, SpikeRecording, write_shd
+from hetsyn_model.training.voices.digits import KEYS
+from research.catalog import EXPERIMENTS, smoke
+from research.claims.by_epoch import BEST_BY_TEST, LATE_MEAN, by_epoch_table
+from research.runs.checkout import RESULTS, ROOT
+from research.runs.plan import BASE, NEURONS, PAPER, WHOLE, Cell, Experiment
+from research.runs.planned import final_run
+from research.runs.results import read_file
+from research.runs.run import RunSpec, build, open_task
+from research.runs.runner import Selection, run_experiment
+from research.tasks.shd import Shd, ShdSpec, coarser
+from research.tasks.task import MissingData
+
+SPEAKERS = 8
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Every speaker of a file says every class once; a class has a unit of its own, a speaker a time."""
+    for name, speakers in (("shd_train.h5", range(SPEAKERS)), ("shd_test.h5", range(SPEAKERS, SPEAKERS + 2))):
+        samples = [
+            ShdSample(np.array([0.002 + 0.004 * s, 0.1]), np.array([1 + label, 699]), label, s)
+            for s in speakers
+            for label in range(20)
+        ]
+        write_shd(tmp_path / name, samples, KEYS, [f"v{n}" for n in range(SPEAKERS + 2)], "a test")
+    return tmp_path
+
+
+def test_the_seed_chooses_speakers_that_validate_and_no_others_do(folder: Path) -> None:
+    left_out = []
+    for seed in range(6):
+        train, validation = Shd(ShdSpec(), folder, seed).split()
+        trained, judged = ({r.speaker for r in part} for part in (train, validation))
+        assert trained | judged == set(range(SPEAKERS))
+        assert not trained & judged
+        left_out.append(judged)
+    assert left_out == [{0, 6}, {1, 7}, {2}, {3}, {4}, {5}]
+
+
+def test_batches_have_shds_shape(folder: Path) -> None:
+    task = Shd(ShdSpec(), folder)
+    batch = task.training_batch(16, 0, 3)
+    assert batch.dense().shape == (16, 250, 700)
+    assert batch.steps.tolist() == [250] * 16
+    again = task.training_batch(16, 0, 3)
+    assert torch.equal(batch.target, again.target)
+    assert torch.equal(batch.events.units, again.events.units)
+    assert sum(len(each.steps) for each in task.test()) == 40
+    for stream, label in zip(batch.dense(), batch.target.tolist(), strict=True):
+        assert stream[:, 700 - 1 - label].any()
+
+
+def test_bins_are_put_together_into_steps(folder: Path) -> None:
+    sample = SpikeRecording(np.array([0, 1, 1, 249], np.int32), np.array([5, 5, 6, 0], np.int32), 3, 4)
+    merged = coarser(sample, 2)
+    assert (merged.steps.tolist(), merged.units.tolist()) == ([0, 0, 124], [5, 6, 0])
+    assert (merged.label, merged.speaker) == (3, 4)
+    task = Shd(ShdSpec(bins_a_step=2), folder)
+    assert task.training_batch(4, 0, 0).dense().shape == (4, 125, 700)
+    assert task.shape.step_s == pytest.approx(0.008)
+
+
+def test_the_files_of_the_other_data_set_are_refused(folder: Path) -> None:
+    with pytest.raises(MissingData, match=r"belongs to the synthesised set: use python -m research shd$"):
+        Shd(ShdSpec("recorded"), folder).test()
+    for name in ("shd_train.h5", "shd_test.h5"):
+        with h5py.File(folder / name, "a") as file:
+            del file.attrs["source"]  # as SHD has none
+    assert Shd(ShdSpec("recorded"), folder).test()
+    with pytest.raises(MissingData, match=r"belongs to the recorded set: use python -m research shd-recorded$"):
+        Shd(ShdSpec(), folder).test()
+
+
+def test_each_experiment_says_which_data_set_its_results_are_of() -> None:
+    found = {name: EXPERIMENTS[name]().condition(BASE).task_spec for name in ("shd", "shd-recorded")}
+    assert [getattr(spec, "data_set", None) for spec in found.values()] == ["synthesised", "recorded"]
+
+
+def test_missing_files_are_reported_with_what_makes_them(folder: Path) -> None:
+    with pytest.raises(MissingData, match=r"give --data .*hetsyn train shd-voices"):
+        Shd().test()
+    (folder / "shd_test.h5").unlink()
+    with pytest.raises(MissingData, match=r"there is no file .*shd_test\.h5; `hetsyn train shd-voices"):
+        Shd(ShdSpec(), folder).test()
+    (folder / "shd_test.h5").write_bytes(b"no")
+    with pytest.raises(MissingData, match="not an SHD file"):
+        Shd(ShdSpec(), folder).test()
+
+
+def test_a_file_without_speakers_is_refused(folder: Path) -> None:
+    with h5py.File(folder / "shd_train.h5", "a") as file:
+        del file["extra/speaker"]
+    with pytest.raises(MissingData, match="no extra/speaker"):
+        Shd(ShdSpec(), folder).split()
+
+
+def test_the_smoke_version_needs_no_files() -> None:
+    for name in ("shd", "shd-recorded"):
+        spec = smoke(EXPERIMENTS[name]()).condition(BASE).task_spec
+        assert isinstance(spec, ShdSpec)
+        assert spec.data_set == "drawn"
+        task = Shd(spec)
+        assert {r.speaker for r in task.read("shd_test.h5")}.isdisjoint(r.speaker for r in task.read("shd_train.h5"))
+        assert len(task.test()[0].steps) == 40
+
+
+def test_the_smoke_version_reads_the_files_that_are_given(folder: Path) -> None:
+    spec = smoke(EXPERIMENTS["shd"](), has_data=True).condition(BASE).task_spec
+    assert isinstance(spec, ShdSpec)
+    assert spec.data_set == "synthesised"
+    assert len(Shd(spec, folder).test()) > 0
+    with pytest.raises(MissingData, match="no file"):
+        Shd(spec, folder / "nothing").test()
+
+
+def paper_run(condition: str, model: str, seed: int = 0) -> RunSpec:
+    experiment = EXPERIMENTS["shd-recorded"]()
+    cell = Cell(model, True)  # type: ignore[arg-type]
+    return final_run(experiment, experiment.condition(condition), cell, seed, {})
+
+
+def test_the_papers_settings_are_the_papers() -> None:
+    for condition in (PAPER, WHOLE):
+        runs = {model: paper_run(condition, model) for model in NEURONS}
+        assert {run.learning_rate for run in runs.values()} == {2e-3}
+        assert [runs[model].tau_steps for model in NEURONS] == [12.5, 12.5, 20.0, 20.0]
+        assert len({run.training for run in runs.values()}) == 1
+        training = runs["hetsyn"].training
+        assert (training.weight_decay, training.decay_weight_decay, training.decay_rate_factor) == (4e-3, 4e-3, 2.0)
+        assert training.clip is None
+        assert training.bank_size >= 12
+        per_epoch = math.ceil(8156 / 32)
+        assert (training.updates, training.cosine_updates, training.evaluate_every) == (
+            *(100 * per_epoch, 40 * per_epoch, per_epoch),
+        )
+        shape = open_task(runs["hetsyn"]).shape
+        assert (shape.hidden, shape.dropout, shape.tau_reset_steps) == ((128, 64), 0.2, 20.0)
+
+
+@pytest.mark.parametrize("model", NEURONS)
+def test_the_papers_initial_values(model: str) -> None:
+    run = paper_run(PAPER, model)
+    network = build(run, open_task(run))
+    assert isinstance(network, Network)
+    for layer in network.named_layers().values():
+        for weight in (layer.w_in, layer.w_rec):
+            if weight is not None:
+                assert float(weight.detach().std() * math.sqrt(weight.shape[1])) == pytest.approx(1.0, abs=0.05)
+        tau = -1.0 / layer.r_in.detach().double().log()
+        if model in ("hetsyn", "hetneu"):
+            assert 5.0 - 1e-3 <= float(tau.min()) <= float(tau.max()) <= 20.0 + 1e-3
+            assert float(tau.mean()) == pytest.approx(12.5, abs=2.0)
+        else:
+            assert torch.allclose(tau, torch.full_like(tau, 20.0), rtol=1e-5)
+
+
+def test_the_papers_loss_is_on_the_sum_of_softmax() -> None:
+    batch = Batch.of(np.zeros((2, 20, 700), bool), torch.tensor([3, 4]))
+    run = paper_run(PAPER, "homneu")
+    task = open_task(run)
+    network = build(run, task)
+    assert isinstance(network, Network)
+    rolled: Rollout = network.rollout(batch.events, "exact", batch.steps)
+    summed = torch.softmax(rolled.readout[:, 11:], -1).sum(1)
+    assert torch.allclose(task.loss(rolled, batch), torch.nn.functional.cross_entropy(summed, batch.target))
+    ours = Shd(ShdSpec("recorded")).loss(rolled, batch)
+    assert torch.allclose(ours, torch.nn.functional.cross_entropy(summed / 9 * 10, batch.target))
+
+
+def test_runs_of_before_have_the_description_that_they_had() -> None:
+    kept = read_file(ROOT / RESULTS / "shd.json")
+    assert kept
+    for result in kept:
+        try:
+            again = RunSpec.from_dict(json.loads(json.dumps(result.run)))
+        except RunError:  # of a plan that is gone
+            continue
+        assert again.to_dict() == result.run
+    for condition in (PAPER, WHOLE):
+        run = paper_run(condition, "hetsyn")
+        assert RunSpec.from_dict(json.loads(json.dumps(run.to_dict()))) == run
+
+
+def toy(condition: str) -> Experiment:
+    """The plan of a condition at a size for seconds, on spikes at random."""
+    experiment = EXPERIMENTS["shd-recorded"]()
+    planned = experiment.condition(condition)
+    assert isinstance(planned.task_spec, ShdSpec)
+    assert planned.training is not None
+    spec = replace(planned.task_spec, data_set="drawn", bins_a_step=10, hidden=(6, 5))
+    training = replace(planned.training, updates=10, evaluate_every=2, batch=8, cosine_updates=4)
+    small = replace(planned, task_spec=spec, training=training, seeds=1, models=("hetsyn",))
+    return replace(experiment, conditions=(small,), analysis_streams=2, changed_streams=4)
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("condition", [PAPER, WHOLE])
+def test_each_epoch_is_tested_and_the_test_chooses_nothing(tmp_path: Path, condition: str) -> None:
+    (result,) = run_experiment(toy(condition), tmp_path, tmp_path / "results.json", Selection())
+    by_epoch = result.analysis["test_by_epoch"]
+    assert [update for update, _ in by_epoch] == [2, 4, 6, 8, 10]
+    figures = {int(update): figure for update, figure in by_epoch}
+    assert result.figure == pytest.approx(figures[result.chosen_update], abs=1e-4)
+    assert 0.0 <= result.exact["figure"] <= 1.0
+    validation = {int(update): figure for update, _, figure in result.curve}
+    if condition == WHOLE:
+        assert result.chosen_update == 10
+        assert "deletion" not in result.analysis
+    else:
+        assert validation[result.chosen_update] == max(validation.values())
+        assert "time_constants" in result.analysis
+
+
+def test_the_table_by_epoch_tells_what_was_chosen_by_what() -> None:
+    result = replace(
+        read_file(ROOT / RESULTS / "shd.json")[0],
+        run=paper_run(WHOLE, "hetsyn").to_dict(),
+        figure=0.8,
+        exact={"figure": 0.79},
+        analysis={"test_by_epoch": [[255 * n, 0.5 + 0.03 * (n % 9)] for n in range(1, 11)]},
+    )
+    assert BEST_BY_TEST.of(result) == pytest.approx(0.74)
+    assert LATE_MEAN.of(result) == pytest.approx(0.5 + 0.03 * (5 + 6 + 7 + 8 + 0 + 1) / 6)
+    condition = EXPERIMENTS["shd-recorded"]().condition(WHOLE)
+    text = by_epoch_table([(condition, "hetsyn", True, [result])])
+    assert "| paper-settings-whole-file | HetSyn | 1 | last epoch | 80.0% | 79.0% | 53.0% |" in text
+    assert "best epoch by test (optimistic) |" in text
+    assert by_epoch_table([(condition, "hetsyn", True, [replace(result, analysis={})])]) == ""
+
+
+def test_the_whole_file_trains_on_every_speaker(folder: Path) -> None:
+    train, validation = Shd(ShdSpec(whole_file=True), folder).split()
+    assert len(train) == 20 * SPEAKERS
+    assert {recording.speaker for recording in train} == set(range(SPEAKERS))
+    assert len(validation) == 2 * SPEAKERS

@@ -1,0 +1,297 @@
+"""``python -m research``: smoke versions of all experiments, going on after a kill, and the artifacts made of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from export.commands import export
+from hetsyn_model.network import Network
+from hetsyn_model.run_folder import RunError
+from hetsyn_model.training.checkpoint import Checkpoint
+from hetsyn_model.training.history import History
+from research.catalog import EXPERIMENTS, smoke
+from research.commands import experiment as command
+from research.runs import runner
+from research.runs.plan import BASE, PAPER, ChosenSettings
+from research.runs.planned import run_count
+from research.runs.results import read_folder
+from research.runs.run import RunSpec, Training, build, open_task
+from research.runs.runner import Selection, run_experiment
+from research.runs.train import load_best, masks, train
+from research.tasks import images as image_data
+from research.tasks import mnist1d
+from research.tasks.delayed_match import DelayedMatchSpec
+from research.tests.watch_file import write_watch
+from service.contract.artifact import Artifact
+from tests.support.words import write_words
+
+pytestmark = pytest.mark.process
+
+# one of spikes, one of values, one that searches: the others at night
+SOON = ("delayed-match", "mnist1d", "sequential-mnist")
+STREAMS = ("motion", "mnist1d")  # of values
+
+RUN = RunSpec(
+    experiment="delayed-match",
+    condition="base",
+    task="delayed-match",
+    task_spec=DelayedMatchSpec(hidden=(8,), delay_ms=100, validation_trials=16, test_trials=16),
+    model="hetsyn",
+    recurrent=True,
+    seed=0,
+    learning_rate=5e-3,
+    tau_steps=8.0,
+    training=Training(updates=6, batch=4, schedule="step", evaluate_every=2, bank_size=4),
+    masked_share=0.5,
+)
+
+
+@pytest.fixture
+def images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few bars at different places instead of MNIST-5k, which need not be installed."""
+    labels = np.arange(60) % 10
+    pictures = np.zeros((60, 28, 28), np.uint8)
+    for picture, label in zip(pictures, labels, strict=True):
+        picture[:, 2 * label : 2 * label + 4] = 200
+    part = (pictures, labels)
+    monkeypatch.setattr(image_data, "read_mnist_5k", lambda: image_data.ImageSet(part, part, part))
+
+
+@pytest.fixture
+def series(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few ramps instead of MNIST-1D, whose package need not be installed."""
+    labels = np.arange(600) % 10
+    ramps = (np.linspace(-1, 1, 40) * (labels[:, None] - 4.5)).astype(np.float32)[..., None]
+    monkeypatch.setattr(mnist1d, "make_series", lambda: mnist1d.SeriesSet((ramps, labels), (ramps[:20], labels[:20])))
+
+
+class Killed(Exception):
+    pass
+
+
+def _values(history: History) -> dict[str, object]:
+    return {name: value for name, value in history.to_dict().items() if not name.endswith("seconds")}
+
+
+class Trained(NamedTuple):
+    """A run that was trained to its end."""
+
+    folder: Path
+    history: History
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    return Trained(folder, train(RUN, open_task(RUN), folder))
+
+
+@pytest.mark.parametrize("kill_at", [2, 4])
+def test_a_run_that_was_killed_goes_on_as_if_it_had_not(whole: Trained, tmp_path: Path, kill_at: int) -> None:
+    task = open_task(RUN)
+
+    def kill(_: RunSpec, history: History) -> None:
+        if history.update[-1] == kill_at:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(RUN, task, tmp_path / "killed", kill)
+    resumed = train(RUN, task, tmp_path / "killed")
+    assert _values(resumed) == _values(whole.history)
+    a, b = (load_best(RUN, task, folder) for folder in (whole.folder, tmp_path / "killed"))
+    assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+
+
+def test_a_checkpoint_of_the_earlier_format_goes_on(whole: Trained, tmp_path: Path) -> None:
+    task = open_task(RUN)
+
+    def kill(_: RunSpec, history: History) -> None:
+        if history.update[-1] == 4:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(RUN, task, tmp_path / "old", kill)
+    path = tmp_path / "old/checkpoint.pt"
+    saved = torch.load(path, weights_only=True)
+    history = saved.pop("history")
+    rates = [rate / task.shape.step_s for rate in history.pop("measures")["firing_rate"]]
+    seconds = sum(history.pop("processor_seconds"))
+    torch.save(saved | {"progress": history | {"firing_hz": rates, "seconds": seconds}}, path)
+    resumed = train(RUN, task, tmp_path / "old")
+    assert resumed.measures["firing_rate"] == pytest.approx(whole.history.measures["firing_rate"])
+    assert _values(resumed) | {"measures": {}} == _values(whole.history) | {"measures": {}}
+    assert sum(resumed.processor_seconds) > seconds
+
+
+def test_masked_time_constants_stay_and_others_move(whole: Trained) -> None:
+    task = open_task(RUN)
+    before, after = build(RUN, task), load_best(RUN, task, whole.folder)
+    assert isinstance(before, Network)
+    assert isinstance(after, Network)
+    frozen = masks(RUN, before)
+    assert frozen.keys() == before.decays().keys()
+    for name, mask in frozen.items():
+        start, end = before.decays()[name], after.decays()[name]
+        assert torch.equal(start[mask], end[mask])
+        assert not torch.equal(start[~mask], end[~mask])
+
+
+def test_a_run_in_the_exact_form_needs_no_bank_and_is_judged_as_it_was_trained(tmp_path: Path) -> None:
+    run = replace(RUN, training=replace(RUN.training, bank_size=0), masked_share=0.0)
+    work = runner.Work(tmp_path / "runs", tmp_path / "results.json", None, runner.Listener())
+    result = runner.finish(run, work, runner.AnalysisStreams(exact=8))
+    assert result.bank_sizes == {}
+    assert set(result.state_bytes) == {"exact"}
+    assert result.exact == {"figure": result.figure, "loss": result.loss, "streams": 16}
+    assert [row["form"] for row in result.analysis["bank"]][:2] == ["exact", "bank"]
+    through_a_bank = runner.finish(replace(RUN, seed=1), work, runner.AnalysisStreams())
+    assert set(through_a_bank.bank_sizes.values()) == {4}
+    assert set(through_a_bank.analysis["forms"]) == {"bank", "exact"}
+
+
+def test_a_folder_of_another_run_is_refused(whole: Trained) -> None:
+    with pytest.raises(RunError, match="differs in learning_rate"):
+        train(replace(RUN, learning_rate=1e-3), open_task(RUN), whole.folder)
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in SOON else pytest.param(name, marks=pytest.mark.long) for name in EXPERIMENTS]
+)
+@pytest.mark.usefixtures("images", "series")
+def test_the_smoke_version_of_every_experiment(name: str, tmp_path: Path) -> None:
+    data = None
+    if name == "speech":
+        data = write_words(tmp_path / "words", ("anna", "bert", "carl"))
+    if name == "motion":
+        data = write_watch(tmp_path / "watch", steps=120)
+    # all models once, else two: what differs between models does not depend on the task
+    planned = smoke(EXPERIMENTS[name]())
+    models = {
+        "delayed-match": None,
+        "vision-rows": ("hetsyn", "lstm"),
+        "vision-pixels": ("hetsyn", "lstm"),
+        "motion": ("hetsyn", "lstm"),
+        "mnist1d": ("hetsyn", "lstm"),
+        "delays-series": ("hetsyn", "homneu"),
+        "bank-size": ("hetsyn",),
+        "sequential-mnist": ("hetsyn",),
+        "fractional": ("hetneu",),
+        "pairs": ("hetsyn",),
+        "resonance-voices": ("se-adlif", "alif"),
+        "resonance-rows": ("se-adlif",),
+    }.get(name, ("hetsyn", "alif"))
+    results_file = tmp_path / "results" / f"{name}.json"
+    results = run_experiment(planned, tmp_path, results_file, Selection(models), data)
+    assert {result.run["model"] for result in results} == set(models or ("hetsyn", "hetneu", "alif", "homneu"))
+    for result in results:
+        assert np.isfinite(result.figure)
+        assert result.curve
+    model = {"fractional": "hetneu", "resonance-voices": "se-adlif", "resonance-rows": "se-adlif"}.get(name, "hetsyn")
+    first = next(result for result in results if result.run["model"] == model)
+    if planned.conditions[0].analysed:
+        has_exact = name != "fractional"
+        of_changed = {"deletion", "warp"} | ({"weights", "lesion"} if has_exact else set())
+        of_changed_spikes = of_changed if planned.changed_streams else set()
+        assert {"time_constants", *(("bank",) if has_exact else ())} | of_changed_spikes <= set(first.analysis)
+        assert not has_exact or first.exact.get("streams", 0) > 0 or "exact" in first.analysis["forms"]
+    if model != "se-adlif" and planned.search.refinement is not None:  # its only candidate
+        assert (first.run["training"]["decay_rate_factor"],) == planned.search.refinement.decay_factors
+    again = run_experiment(planned, tmp_path, results_file, Selection(models), data)
+    assert [result.seconds for result in again] == [result.seconds for result in results]  # nothing was done again
+    searches, finals = run_count(planned)
+    runs_a_model = (searches + finals) // finals  # the candidates, if any, and one run
+    assert len(read_folder(results_file.parent)) == runs_a_model * len(results)
+    # nor on a machine that has only the kept results
+    elsewhere = run_experiment(planned, tmp_path / "elsewhere", results_file, Selection(models), data)
+    assert [result.figure for result in elsewhere] == [result.figure for result in results]
+    assert not (tmp_path / "elsewhere").exists()
+
+    out = tmp_path / "models" / name / "1"
+    best = tmp_path / name / planned.conditions[0].name / f"{model}-recurrent/seed-0/best.pt"
+    done = CliRunner().invoke(
+        export, [str(best), "--out", str(out), *(["--data", str(data)] if data else [])], catch_exceptions=False
+    )
+    assert done.exit_code == 0, done.output
+    manifest = Artifact.open(out).manifest
+    assert manifest.provenance["experiment"] == name
+    assert (manifest.encoder is not None) == (name in ("speech", "delays-series", *STREAMS))
+    rules = {"pattern-generation": "trace", "delayed-match": "last", "sequential-mnist": "spike_count"}
+    assert manifest.decision.rule == rules.get(name, "sum_softmax")
+    assert manifest.input.kind == ("values" if name == "sequential-mnist" else "spikes")
+    trained = Checkpoint.load(best).network
+    assert manifest.forms["bank"].bank_sizes == {layer: bank.size for layer, bank in trained.banks.items()}
+    copied = Checkpoint.load(out / "network.pt")
+    assert copied.experiment is not None
+    assert copied.network.banks == trained.banks  # the bank that was trained and judged is the one that is served
+
+
+def test_a_condition_with_settings_is_run_without_a_search(tmp_path: Path) -> None:
+    planned = smoke(EXPERIMENTS["delayed-match"]())
+    fixed = replace(planned.condition(BASE), name=PAPER, settings=ChosenSettings(1e-3, 8.0), analysed=False)
+    planned = replace(planned, conditions=(*planned.conditions, fixed))
+    results_file = tmp_path / "kept/delayed-match.json"
+    (results,) = run_experiment(planned, tmp_path, results_file, Selection(("hetsyn",), conditions=(PAPER,)))
+    assert [results] == read_folder(results_file.parent)
+    assert results.run["learning_rate"] == 1e-3
+
+
+def test_the_command_runs_a_part_and_says_where_results_are(tmp_path: Path) -> None:
+    arguments = ["delayed-match", "--smoke", "--model", "homneu", "--seed", "0", "--out", str(tmp_path)]
+    done = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert "base/homneu-recurrent/seed-0: accuracy" in done.output
+    assert [r.run["model"] for r in read_folder(tmp_path / "smoke/results")] == ["homneu"] * 3
+    assert "make report" not in done.output  # the report has no figures of smoke runs
+
+
+def test_all_leaves_out_what_does_not_have_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = {name: EXPERIMENTS[name] for name in ("bank-size", "delayed-match")}
+    monkeypatch.setattr("research.catalog.EXPERIMENTS", planned)
+    arguments = ["all", "--smoke", "--model", "homneu", "--out", str(tmp_path)]
+    done = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert "left out: bank-size with --smoke does not have this model" in " ".join(done.output.split())
+    assert {r.run["experiment"] for r in read_folder(tmp_path / "smoke/results")} == {"delayed-match"}
+
+
+def test_all_runs_what_has_its_data_and_says_what_has_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = {name: EXPERIMENTS[name] for name in ("speech", "delayed-match", "shd")}
+    monkeypatch.setattr("research.catalog.EXPERIMENTS", planned)
+    arguments = ["all", "--smoke", "--model", "homneu", "--out", str(tmp_path)]
+    done = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    assert done.exit_code == 2
+    assert "not run, because their data is missing: speech: " in " ".join(done.output.split())
+    assert {r.run["experiment"] for r in read_folder(tmp_path / "smoke/results")} == {"delayed-match", "shd"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["juggling"], "is not an experiment"),
+        (["all", "--data", "recordings"], "--data speech=recordings"),
+        (["delayed-match", "--share", "3/2"], "--share"),
+        (
+            ["delayed-match", "--model", "perceptron"],
+            "does not have this model or architecture: choose one of the models",
+        ),
+        (
+            ["motion", "--condition", "paper-setings"],
+            "does not have the condition 'paper-setings': choose one of base,",
+        ),
+        (["shd", "--smoke", "--condition", "other"], "shd with --smoke does not have the condition 'other'"),
+        (["motion", "--seed", "10"], "does not have the seed 10: choose one of 0 to 9"),
+        (["speech", "--smoke", "--model", "hetsyn"], "give --data"),
+        (["shd", "--model", "hetsyn"], "hetsyn train shd-voices"),
+    ],
+)
+def test_impossible_requests_are_refused_with_a_reason(arguments: list[str], message: str, tmp_path: Path) -> None:
+    done = CliRunner().invoke(command, [*arguments, "--out", str(tmp_path), "--results", str(tmp_path / "kept")])
+    assert done.exit_code == 2
+    assert message in " ".join(done.output.split())

@@ -1,0 +1,142 @@
+"""Networks of experiments behind ``/infer``: spikes in, in chunks; the trace or the decision out, as in torch."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from export.commands import export
+from hetsyn_model.network import Network
+from research.runs.run import RunSpec, TaskSpec, Training, open_task, run_batch
+from research.runs.train import load_best, train
+from research.tasks import images as image_data
+from research.tasks.delayed_match import DelayedMatchSpec
+from research.tasks.grey_images import GreyImageSpec, grey_values
+from research.tasks.pattern_generation import PatternGenerationSpec
+from research.tasks.vision import ImageSpec, image_events
+from service.app import create_app
+from tests.support.product import make_settings
+
+pytestmark = pytest.mark.process
+
+TASKS: dict[str, TaskSpec] = {
+    "delayed-match": DelayedMatchSpec(hidden=(12,), delay_ms=200, validation_trials=8, test_trials=12),
+    "pattern-generation": PatternGenerationSpec(hidden=(10, 10), template_ms=60, gap_ms=20, test_trials=2),
+    "vision": ImageSpec(hidden=(10, 10), test_images=12),
+}
+OF_VALUES: dict[str, TaskSpec] = {"grey-images": GreyImageSpec(hidden=(10, 10), test_images=12)}
+
+
+def run_of(task: str) -> RunSpec:
+    training = Training(updates=4, batch=4, schedule="step", evaluate_every=2, bank_size=4)
+    return RunSpec(task, "base", task, (TASKS | OF_VALUES)[task], "hetsyn", True, 0, 5e-3, 8.0, training)
+
+
+@pytest.fixture(autouse=True)
+def _images(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    part = (rng.integers(0, 256, (12, 28, 28)).astype(np.uint8), np.arange(12) % 10)
+    monkeypatch.setattr(image_data, "read_mnist_5k", lambda: image_data.ImageSet(part, part, part))
+
+
+def infer(models: Path, bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The replies to requests, sent one after the other."""
+
+    async def whole() -> list[dict[str, Any]]:
+        app = create_app(make_settings(models=models))
+        async with (
+            app.lifespan(),
+            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://server") as client,
+        ):
+            replies = []
+            for body in bodies:
+                response = await client.post("/infer", json=body)
+                assert response.status_code == 200, response.text
+                replies.append(response.json())
+            return replies
+
+    return asyncio.run(whole())
+
+
+def chunks(spikes: np.ndarray[Any, np.dtype[np.bool_]], session: str, size: int) -> list[dict[str, Any]]:
+    """Requests that stream [steps, channels] in chunks."""
+    bodies = []
+    for start in range(0, len(spikes), size):
+        part = spikes[start : start + size]
+        times, units = part.nonzero()
+        events = {"kind": "events", "steps": len(part), "times": times.tolist(), "units": units.tolist()}
+        bodies.append({"session": session, "form": "bank", "end": start + size >= len(spikes), "input": events})
+    return bodies
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_server_answers_as_the_trained_network_does(name: str, tmp_path: Path) -> None:
+    run = run_of(name)
+    task = open_task(run)
+    train(run, task, tmp_path / "run")
+    out = tmp_path / "models" / name / "1"
+    exported = CliRunner().invoke(export, [str(tmp_path / "run/best.pt"), "--out", str(out)], catch_exceptions=False)
+    assert exported.exit_code == 0, exported.output
+
+    batch = task.test()[0]
+    with torch.no_grad():
+        rolled = run_batch(load_best(run, task, tmp_path / "run"), batch)
+    streams = [chunks(stream, f"s{index}", 17) for index, stream in enumerate(batch.dense())]
+    replies = infer(tmp_path / "models", [body for stream in streams for body in stream])
+    start = 0
+    for index, stream in enumerate(streams):
+        mine = replies[start : start + len(stream)]
+        start += len(stream)
+        if name == "pattern-generation":
+            trace = np.concatenate([reply["readout"] for reply in mine])
+            assert np.abs(trace - rolled.readout[index].numpy()).max() < 1e-4
+            assert mine[-1]["label"] is None
+        else:
+            assert mine[-1]["label"] == task.labels[int(rolled.scores[index].argmax())]
+            assert np.abs(np.array(mine[-1]["probabilities"]) - rolled.probabilities[index].numpy()).max() < 1e-4
+    if name == "vision":
+        an_image_is_one_request(tmp_path / "models")
+
+
+def an_image_is_one_request(models: Path) -> None:
+    spec = TASKS["vision"]
+    assert isinstance(spec, ImageSpec)
+    times, units = image_events(spec, image_data.read_mnist_5k().test[0][0])
+    events = {"kind": "events", "steps": spec.steps, "times": times, "units": units}
+    (reply,) = infer(models, [{"end": True, "input": events}])
+    assert reply["label"] in image_data.DIGITS
+    assert reply["steps"] == 28
+
+
+def test_a_grey_image_is_values_in_any_chunks(tmp_path: Path) -> None:
+    run = run_of("grey-images")
+    task = open_task(run)
+    train(run, task, tmp_path / "run")
+    CliRunner().invoke(export, [str(tmp_path / "run/best.pt"), "--out", str(tmp_path / "models/grey/1")])
+    rows = grey_values(image_data.read_mnist_5k().test[0][:1])
+    network = load_best(run, task, tmp_path / "run")
+    assert isinstance(network, Network)
+    with torch.no_grad():
+        expected = network.rollout(rows).probabilities[0]
+    values = rows[0].tolist()
+    whole = [{"end": True, "input": {"kind": "values", "values": values}}]
+    parts = [
+        {
+            "session": "image",
+            "seq": seq,
+            "end": seq == 3,
+            "input": {"kind": "values", "values": values[196 * seq :][:196]},
+        }
+        for seq in range(4)
+    ]
+    *_, alone, last = infer(tmp_path / "models", [*parts[:-1], *whole, parts[-1]])
+    assert alone["steps"] == 784
+    assert alone["probabilities"] == last["probabilities"]
+    assert np.abs(np.array(alone["probabilities"]) - expected.numpy()).max() < 1e-6
