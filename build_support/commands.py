@@ -1,8 +1,9 @@
-"""Commands of setuptools that build the C++ libraries and name the wheel after their platform."""
+"""Commands of setuptools that build the C++ libraries, copy the default model, and name the wheel."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import ClassVar
 
@@ -20,10 +21,11 @@ from build_support.compiling import (
     compile_library,
     mode,
 )
+from build_support.shipped_models import FOLDER, shipped_files
 
 
 class Build(build):  # type: ignore[misc]
-    sub_commands: ClassVar = [*build.sub_commands, ("build_native", None)]
+    sub_commands: ClassVar = [*build.sub_commands, ("build_native", None), ("build_models", None)]
 
 
 class BuildNative(Command):  # type: ignore[misc]
@@ -66,6 +68,37 @@ class BuildNative(Command):  # type: ignore[misc]
     def get_outputs(self) -> list[str]:
         base = ROOT if self.editable_mode else Path(str(self.build_lib))
         return [str(base / library.output) for library in LIBRARIES]
+
+    def get_output_mapping(self) -> dict[str, str]:
+        return {}
+
+
+class BuildModels(Command):  # type: ignore[misc]
+    """Copies the default model into the package. An editable installation has a link to all models."""
+
+    description = "copy the default model"
+    user_options: ClassVar[list[tuple[str, str, str]]] = []
+
+    def initialize_options(self) -> None:
+        self.build_lib: str | None = None
+        self.editable_mode = False
+
+    def finalize_options(self) -> None:
+        self.set_undefined_options("build", ("build_lib", "build_lib"))
+
+    def run(self) -> None:
+        if self.editable_mode:
+            return
+        shutil.rmtree(Path(str(self.build_lib)) / FOLDER, ignore_errors=True)  # of an earlier build
+        for source, output in zip(self.get_source_files(), self.get_outputs(), strict=True):
+            self.mkpath(str(Path(output).parent))
+            self.copy_file(str(ROOT / source), output, preserve_mode=False)
+
+    def get_source_files(self) -> list[str]:
+        return list(shipped_files().values())
+
+    def get_outputs(self) -> list[str]:
+        return [] if self.editable_mode else [str(Path(str(self.build_lib)) / name) for name in shipped_files()]
 
     def get_output_mapping(self) -> dict[str, str]:
         return {}

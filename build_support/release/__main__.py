@@ -17,6 +17,7 @@ from build_support.release.changelog import unreleased, version_of
 from build_support.release.contents import check_sdist, check_wheel
 from build_support.release.errors import ReleaseError
 from build_support.release.source import Source
+from build_support.shipped_models import shipped_files
 
 SUMS = "SHA256SUMS"
 
@@ -61,7 +62,7 @@ def release(scratch: Path, output: Path, wanted_images: str, only: str | None) -
         for package in built if only is None else ():
             if package.suffix == ".gz" or packages.fits_here(package):
                 say(f"{package.name}, in an empty environment:")
-                say(packages.try_package(package, scratch / f"try-{package.name}", checkout / "models", version), 4)
+                say(packages.try_package(package, scratch / f"try-{package.name}", version), 4)
         write_sums(output, built)
         say(f"{SUMS}: {len(built)} packages")
     for runtime in names:
@@ -109,7 +110,8 @@ def build_packages(found: Source, checkout: Path, scratch: Path, output: Path) -
     pyproject = (checkout / "pyproject.toml").read_text()
     for package in builds[0]:
         check = check_sdist if package.suffix == ".gz" else check_wheel
-        say(f"{package.name}: {check(package, found.files, pyproject)} files, equal in two builds")
+        count = check(package, found.files, pyproject, shipped_files(checkout))
+        say(f"{package.name}: {count} files, equal in two builds")
     packages.check_metadata(python, builds[0])
     return builds[0]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tarfile
 import tomllib
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
@@ -41,13 +41,16 @@ def installed(files: Iterable[str], pyproject: str) -> set[str]:
     }
 
 
-def check_wheel(wheel: Path, files: Iterable[str], pyproject: str, *, has_libraries: bool = True) -> int:
+def check_wheel(
+    wheel: Path, files: Iterable[str], pyproject: str, shipped: Mapping[str, str], *, has_libraries: bool = True
+) -> int:
     """Compare a wheel with what it ought to have.
 
     Args:
         wheel: to check.
         files: tracked ones.
         pyproject: text of pyproject.toml.
+        shipped: files of the default model, as of ``shipped_files``.
         has_libraries: whether it was built with the C++ libraries.
 
     Returns:
@@ -59,19 +62,20 @@ def check_wheel(wheel: Path, files: Iterable[str], pyproject: str, *, has_librar
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     about = "-".join(wheel.name.split("-")[:2]) + ".dist-info/"
-    expected = installed(files, pyproject) | {library.output for library in LIBRARIES if has_libraries}
+    expected = installed(files, pyproject) | {*shipped}
+    expected |= {library.output for library in LIBRARIES if has_libraries}
     expected |= {about + name for name in ("METADATA", "RECORD", "WHEEL", "entry_points.txt", "top_level.txt")}
     _compare(wheel, set(names), expected | {about + "licenses/LICENSE"})
     return len(names)
 
 
-def check_sdist(sdist: Path, files: Iterable[str], pyproject: str) -> int:
+def check_sdist(sdist: Path, files: Iterable[str], pyproject: str, shipped: Mapping[str, str]) -> int:
     """Compare a source distribution with what it ought to have. Arguments, result and errors as of ``check_wheel``."""
     tracked = list(files)
     with tarfile.open(sdist) as archive:
         names = {member.name.partition("/")[2] for member in archive.getmembers() if not member.isdir()}
     made = {name for name in names if name in ("PKG-INFO", "setup.cfg") or name.startswith("hetsyn.egg-info/")}
-    expected = installed(tracked, pyproject) | {*_PROJECT, *made}
+    expected = installed(tracked, pyproject) | {*_PROJECT, *made, *shipped.values()}
     expected |= {
         name
         for name in tracked

@@ -67,7 +67,7 @@ def try_image(name: str, version: str) -> str:
     options = ["--rm", "--interactive", "--network=none", "--read-only", "--tmpfs=/tmp", "--cap-drop=ALL"]
     options += ["--security-opt=no-new-privileges:true", "--env", f"{MODE}=require"]
     said = run(
-        ["docker", "run", *options, name, "python", "-I", "-", "/models", version],
+        ["docker", "run", *options, name, "python", "-I", "-", version, "/models"],
         f"the server of the image {name} does not work",
         variables=os.environ,
         stdin=_SMOKE.read_bytes(),

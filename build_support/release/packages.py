@@ -98,13 +98,12 @@ def check_metadata(python: Path, packages: list[Path]) -> None:
                 raise ReleaseError(f"{wheel.name} needs a newer Linux than its name says:\n{shown}")
 
 
-def try_package(package: Path, folder: Path, models: Path, version: str) -> str:
+def try_package(package: Path, folder: Path, version: str) -> str:
     """Install a package into an empty environment and try its server. Returns what it says.
 
     Args:
         package: a wheel for this machine, or a source distribution, which is compiled here.
         folder: of the environment.
-        models: folder of models.
         version: of the package.
 
     Raises:
@@ -118,22 +117,21 @@ def try_package(package: Path, folder: Path, models: Path, version: str) -> str:
         f"{package.name} cannot be installed",
         variables=environment(**{MODE: "require"}),
     )
-    return try_environment(python, models, version)
+    return try_environment(python, version)
 
 
-def try_environment(python: Path, models: Path, version: str, operators: str = "require") -> str:
-    """Try the server of an environment. Returns what it says.
+def try_environment(python: Path, version: str, operators: str = "require") -> str:
+    """Try the commands of an environment on the model that was installed. Returns what the server says.
 
     Args:
         python: of the environment.
-        models: folder of models.
         version: that is to be installed.
         operators: ``require``, or ``off`` for a wheel without the C++ libraries.
 
     Raises:
         ReleaseError: it does not work.
     """
-    command = [python, "-I", _SMOKE, models, version]
+    command = [python, "-I", _SMOKE, version]
     return run(command, "the installed server does not work", variables=environment(**{MODE: operators}))
 
 

@@ -1,15 +1,16 @@
 """Tries an installation: starts its server, and compares answers with those that the export recorded.
 
-    python -I smoke.py MODELS VERSION
+    python -I smoke.py VERSION [MODELS]
 
-It runs in an environment, or in a container, that has nothing of the checkout but the folder of models. It prints a
-line, after what the server says about the machine, or fails.
+It runs in an environment, or in a container, that has nothing of the checkout. Without a folder of models it takes the
+model of the installation. It prints a line, after what the server says about the machine, or fails.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
+import json
 import os
 import socket
 import subprocess
@@ -25,7 +26,6 @@ import numpy as np
 
 from hetsyn_client import StreamingClient
 
-MODEL = "speech-digits"
 WORD = "seven"
 TOLERANCE = 1e-5  # of a probability: as far as two forms of the same sums differ
 START_TIMEOUT_S = 120.0
@@ -33,7 +33,12 @@ SAID = ("models:", "device:", "operator:", "no GPU")  # of the server's first li
 
 
 def main() -> None:
-    models, version = Path(sys.argv[1]), sys.argv[2]
+    version, service = sys.argv[1], service_folder()
+    options = ["--models", sys.argv[2]] if len(sys.argv) > 2 else []
+    models = Path(sys.argv[2]) if options else service / "shipped_models"
+    model = (models / "default").read_text().strip()
+    artifact = max((models / model).iterdir(), key=lambda folder: int(folder.name))
+    recording = service / f"page/recordings/{WORD}.wav"
     installed = metadata.version("hetsyn")
     if installed != version:
         raise SystemExit(f"hetsyn {installed} is installed, and {version} was to be")
@@ -41,16 +46,25 @@ def main() -> None:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     program = Path(sys.executable).with_name("hetsyn")  # the command that the installation made
-    with tempfile.TemporaryFile() as log:
+    with tempfile.TemporaryDirectory() as empty, tempfile.TemporaryFile() as log:
+        heard = subprocess.run(
+            [program, "run", model, recording, "--one-word", "--json", *options],
+            cwd=empty,
+            capture_output=True,
+            check=True,
+        )
+        if json.loads(heard.stdout.splitlines()[-1])["label"] != WORD:
+            raise SystemExit(f"hetsyn run hears in {recording}: {heard.stdout.decode()}")
         server = subprocess.Popen(
-            [program, "serve", "--models", models, "--port", port],
+            [program, "serve", "--port", port, *options],
+            cwd=empty,
             env=os.environ | {"COLUMNS": "1000"},  # its lines are not broken
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
         )
         try:
-            problem = try_server(f"http://127.0.0.1:{port}", server, models / MODEL / "1")
+            problem = try_server(f"http://127.0.0.1:{port}", server, artifact, recording)
         finally:
             server.terminate()
             server.wait()
@@ -59,10 +73,18 @@ def main() -> None:
     if problem:
         raise SystemExit("\n".join([*lines[-20:], problem]))
     print("\n".join(line for line in lines if any(text in line for text in SAID)))
-    print(f"hetsyn {version}: golden streams of {MODEL} within {TOLERANCE:g}, in both forms; {WORD}.wav is {WORD}")
+    print(f"hetsyn {version}: golden streams of {model} {artifact.name} within {TOLERANCE:g}; {WORD}.wav is {WORD}")
 
 
-def try_server(url: str, server: subprocess.Popen[bytes], artifact: Path) -> str | None:
+def service_folder() -> Path:
+    """The folder of the installed package ``service``."""
+    spec = importlib.util.find_spec("service")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent
+
+
+def try_server(url: str, server: subprocess.Popen[bytes], artifact: Path, recording: Path) -> str | None:
     """What is wrong with a server that starts; None if nothing is."""
     deadline_s = time.monotonic() + START_TIMEOUT_S
     with httpx.Client(trust_env=False) as http:
@@ -71,7 +93,7 @@ def try_server(url: str, server: subprocess.Popen[bytes], artifact: Path) -> str
                 return "the server did not start; its message stands above"
             time.sleep(0.05)
     with StreamingClient(url) as client:
-        return golden_problem(client, artifact) or recording_problem(client)
+        return golden_problem(client, artifact) or recording_problem(client, recording)
 
 
 def _is_ready(http: httpx.Client, url: str) -> bool:
@@ -81,31 +103,28 @@ def _is_ready(http: httpx.Client, url: str) -> bool:
 
 
 def golden_problem(client: StreamingClient, artifact: Path) -> str | None:
-    """Send the golden streams in two chunks each, in both forms, and compare the last answers."""
+    """Send the golden streams in two chunks each, in every form, and compare the last answers."""
+    model, manifest = artifact.parent.name, json.loads((artifact / "manifest.json").read_text())
     with np.load(artifact / "golden.npz") as golden:
         arrays: dict[str, Any] = dict(golden)
-    for form in ("exact", "bank"):
+    for form in manifest["forms"]:
         for index, steps in enumerate(arrays["steps"]):
             spikes = arrays["spikes"][index, :steps]
-            with client.session(model=MODEL, form=form) as session:
+            with client.session(model=model, form=form) as session:
                 # not ended: the end of a session adds steps without input
                 for part in np.array_split(spikes, 2):
                     times, units = part.nonzero()
                     reply = session.send_events(len(part), times, units)
             off = np.abs(np.array(reply["probabilities"]) - arrays[f"{form}.probabilities"][index]).max()
             if not off <= TOLERANCE:
-                return f"{MODEL}, form {form}, golden stream {index}: the answer is off by {off:.2g}"
+                return f"{model}, form {form}, golden stream {index}: the answer is off by {off:.2g}"
     return None
 
 
-def recording_problem(client: StreamingClient) -> str | None:
-    """Stream a recording of the installed page in chunks, and in one: both give its word, with the same numbers."""
-    service = importlib.util.find_spec("service")
-    assert service is not None
-    assert service.origin is not None
-    recording = Path(service.origin).parent / f"page/recordings/{WORD}.wav"
-    *_, chunked = client.stream_file(recording, 0.1, model=MODEL)
-    *_, whole = client.stream_file(recording, 60.0, model=MODEL)
+def recording_problem(client: StreamingClient, recording: Path) -> str | None:
+    """Stream a recording to the default model in chunks, and in one: both give its word, with the same numbers."""
+    *_, chunked = client.stream_file(recording, 0.1)
+    *_, whole = client.stream_file(recording, 60.0)
     if chunked["label"] != WORD:
         return f"{recording.name} is heard as {chunked['label']}"
     if chunked["probabilities"] != whole["probabilities"]:

@@ -15,7 +15,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from hetsyn_client.whole_file import check_file, write_whole
-from service.commands import MODELS
 
 inspect = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -35,11 +34,11 @@ def inspect_model(
     """Check an artifact's files and show its sizes, errors, accuracy and operations a step."""
     from service.commands.inspection.energy import energy_of, energy_table
     from service.models.describe import summary
-    from service.models.folder import named_artifact
+    from service.models.folder import named_artifact, usual_folder
 
     if html is not None:
         check_file(html, "--html")
-    artifact = named_artifact(model, MODELS)
+    artifact = named_artifact(model, usual_folder())
     description = summary(artifact.manifest)
     energy = energy_of(artifact)
     if html is not None:

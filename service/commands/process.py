@@ -19,6 +19,7 @@ from service.carried.keys import VARIABLE, CarryKeys, parse_keys, read_keys
 from service.commands.tls import Certificate
 from service.engine.engine import Engine
 from service.models.catalog import ModelCatalog
+from service.models.folder import MODELS, SHIPPED
 from service.observe.logs import LogFormat, log_config
 from service.observe.otel import open_tracer
 from service.reload.choose_device import choose_device
@@ -137,7 +138,8 @@ def _watching(prepare: Callable[[], Awaitable[None]], certificate: Certificate |
 
 def _described(server: Server, gpu: Device | None, reason: str, keys: CarryKeys | None) -> Iterator[str]:
     """Lines that say what a server serves, and how."""
-    yield f"models: {', '.join(server.catalog.names)} on {'the CPU' if gpu is None else gpu.name}"
+    where = f", from the installation: {MODELS}/ has none here" if server.settings.models == SHIPPED else ""
+    yield f"models: {', '.join(server.catalog.names)} on {'the CPU' if gpu is None else gpu.name}{where}"
     if reason:
         yield f"device: {reason}"
     yield server.operator.sentence

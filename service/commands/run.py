@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +19,6 @@ from hetsyn_client.terminal.options import (
     Save,
     Utterances,
 )
-from service.commands import MODELS
 
 run = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -42,7 +42,10 @@ def run_model(
             "on standard input.",
         ),
     ],
-    models: Annotated[Path, typer.Option(help="Folder of models, NAME/VERSION/.")] = MODELS,
+    models: Annotated[
+        Path | None,
+        typer.Option(help="Folder of models, NAME/VERSION/. Default: models if it has any, else the installed one."),
+    ] = None,
     form: Annotated[Form | None, typer.Option(help="Form of the model; by default its own default.")] = None,
     utterances: Utterances = None,
     as_json: AsJson = False,
@@ -61,7 +64,7 @@ def run_model(
     """
     from hetsyn_client.terminal.command import Choices, stream_all
     from service.commands.in_process import InProcess
-    from service.models.folder import named_artifact
+    from service.models.folder import named_artifact, usual_folder
 
     choices = Choices(
         paths=files,
@@ -74,4 +77,5 @@ def run_model(
         channels=channels,
         encoding=None if encoding is None else encoding.value,
     )
-    stream_all(lambda: InProcess(named_artifact(model, models), None if form is None else form.value), choices)
+    artifact = partial(named_artifact, model, models or usual_folder())
+    stream_all(lambda: InProcess(artifact(), None if form is None else form.value), choices)

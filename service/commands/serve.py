@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from service.commands import MODELS
 from service.commands.option_values import (
     DeviceName,
     Forms,
@@ -36,7 +35,10 @@ ACCESS, LIMITS, RETENTION, BATCHING, STORE = "Access", "Limits", "Retention", "B
 
 @serve.command()
 def serve_models(
-    models: Annotated[Path, typer.Option(help="Folder of models, NAME/VERSION/.")] = MODELS,
+    models: Annotated[
+        Path | None,
+        typer.Option(help="Folder of models, NAME/VERSION/. Default: models if it has any, else the installed one."),
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 listens on all.")] = Settings.host,
     port: Annotated[
         int, typer.Option(min=0, max=65_535, help="Port to listen on; 0 takes a free one.")
@@ -277,6 +279,7 @@ def serve_models(
     has_terminal = sys.stdin is not None and sys.stdin.isatty()
     _hold_reloads(has_terminal)
     from service.admission.open_files import allowed_connections
+    from service.models.folder import usual_folder
 
     if workers is not None:
         raise typer.BadParameter(
@@ -303,7 +306,7 @@ def serve_models(
             "makes one), or say --insecure"
         )
     settings = Settings(
-        models=models,
+        models=models or usual_folder(),
         default_model=default_model,
         watch_s=watch_s,
         load_timeout_s=load_timeout_s,

@@ -11,8 +11,16 @@ from service.contract.manifest import MANIFEST, is_name
 from service.errors import ArtifactError, listing
 from service.models.model import Model
 
+MODELS = Path("models")
+SHIPPED = Path(__file__).parents[1] / "shipped_models"  # the default model; in a checkout, a link to models/
 DEFAULT = "default"
 MAX_DEFAULT_BYTES = 1_024
+
+
+def usual_folder() -> Path:
+    """The folder of models where nobody names one: ``models`` if there are any, else those of the installation."""
+    has_models = any(next(MODELS.glob(pattern), None) for pattern in (f"*/{MANIFEST}", f"*/*/{MANIFEST}"))
+    return MODELS if has_models or not SHIPPED.is_dir() else SHIPPED
 
 
 def find_artifacts(models: Path) -> list[Path]:

@@ -74,7 +74,7 @@ def test_a_container_is_tried_without_a_network(docker: Path, tmp_path: Path) ->
     assert images.try_image("hetsyn:1.2.0-cpu", "1.2.0") == "works\n"
     call = docker.read_text()
     assert "--network=none --read-only" in call
-    assert call.endswith("hetsyn:1.2.0-cpu python -I - /models 1.2.0\n")
+    assert call.endswith("hetsyn:1.2.0-cpu python -I - 1.2.0 /models\n")
     assert "golden" in (tmp_path / "stdin").read_text()
 
 

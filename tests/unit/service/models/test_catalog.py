@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from service.contract.artifact import Artifact
 from service.errors import ArtifactError, NotFound
 from service.models.catalog import ModelCatalog
-from service.models.folder import named_artifact, newest_artifact
+from service.models.folder import named_artifact, newest_artifact, read_default, usual_folder
 from service.runtime.onnx import Graph
 from tests.support.artifact import write_artifact
 from tests.support.fake_graph import load_fake
@@ -114,6 +115,22 @@ def test_a_model_is_found_by_its_name_beside_a_folder_of_recordings(
         named_artifact(Path("nowhere"), models)
     with pytest.raises(ArtifactError, match="other has no models"):
         named_artifact(Path("nowhere"), Path("other"))
+
+
+def test_where_there_are_no_models_those_of_the_installation_are_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    default = read_default(usual_folder())
+    assert default is not None
+    assert named_artifact(Path(default), usual_folder()).manifest.name == default
+    folder = Path("models/mine")
+    folder.mkdir(parents=True)  # of another program
+    assert read_default(usual_folder()) == default
+    write_artifact(Path("models"))
+    assert usual_folder() == Path("models")
+    shutil.move("models/digits/1/manifest.json", folder)  # without a version: the error says so
+    assert usual_folder() == Path("models")
 
 
 def test_a_misplaced_artifact_is_refused(tmp_path: Path) -> None:
