@@ -135,7 +135,7 @@ SUBCOMMANDS = {
     "record": Subcommand("hetsyn_client.commands", "Record words that are spoken, to train on them.", "cpu"),
     "bench": Subcommand("hetsyn_client.loadtest.commands", "Put a server under load and measure its latency.", "bench"),
     "inspect": Subcommand(
-        "service.commands.inspect", "Check an artifact and show its sizes, errors and accuracy.", "cpu"
+        "export.inspection.commands", "Check an artifact and show its sizes, errors and accuracy.", "cpu"
     ),
 }
 OPTIONAL = (

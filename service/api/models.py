@@ -8,9 +8,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from service.api.problems import documented
+from service.contract.describe import summary
 from service.errors import ArtifactError, NotFound
 from service.models.catalog import ModelCatalog
-from service.models.describe import summary
 from service.models.golden import golden_streams
 from service.models.model import Model
 from service.runtime.operators import OperatorStatus

@@ -16,6 +16,7 @@ from service.admission.permits import Admission, Permit
 from service.admission.uploads import Uploads
 from service.api.streams import applied_of_reply
 from service.contract.artifact import Artifact
+from service.contract.describe import summary
 from service.contract.manifest import FormName
 from service.engine.engine import Engine
 from service.engine.work import Outcome
@@ -24,7 +25,6 @@ from service.live.actions import Action, Opening, Send, Work
 from service.live.protocol import LiveStream
 from service.live.query import StreamQuery, parse_stream_query
 from service.models.catalog import CatalogSnapshot, ModelCatalog
-from service.models.describe import summary
 from service.models.model import Model
 from service.observe.counters import Counters
 from service.runtime.onnx import check_runtime, load_graph

@@ -17,9 +17,9 @@ from rich.console import Console
 from service.app import Server, create_app
 from service.carried.keys import VARIABLE, CarryKeys, parse_keys, read_keys
 from service.commands.tls import Certificate
+from service.contract.folder import MODELS, SHIPPED
 from service.engine.engine import Engine
 from service.models.catalog import ModelCatalog
-from service.models.folder import MODELS, SHIPPED
 from service.observe.logs import LogFormat, log_config
 from service.observe.otel import open_tracer
 from service.reload.choose_device import choose_device

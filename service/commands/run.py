@@ -64,7 +64,7 @@ def run_model(
     """
     from hetsyn_client.terminal.command import Choices, stream_all
     from service.commands.in_process import InProcess
-    from service.models.folder import named_artifact, usual_folder
+    from service.contract.folder import named_artifact, usual_folder
 
     choices = Choices(
         paths=files,

@@ -279,7 +279,7 @@ def serve_models(
     has_terminal = sys.stdin is not None and sys.stdin.isatty()
     _hold_reloads(has_terminal)
     from service.admission.open_files import allowed_connections
-    from service.models.folder import usual_folder
+    from service.contract.folder import usual_folder
 
     if workers is not None:
         raise typer.BadParameter(

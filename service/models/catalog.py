@@ -6,19 +6,32 @@ memory for as long as sessions run on it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from weakref import WeakValueDictionary
 
 from service.contract.artifact import Artifact
+from service.contract.folder import default_of_folder, find_artifacts, natural_key, no_models_error
 from service.contract.manifest import content_hash
 from service.errors import ArtifactError, ModelAbsent, NotFound, listing
-from service.models.folder import default_of_folder, find_artifacts, group_by_name, model_key, no_models_error
 from service.models.model import Model
 from service.runtime.device import Device
 from service.runtime.onnx import GraphLoader, load_graph
 from service.settings import Settings
+
+
+def model_key(model: Model) -> tuple[str, str]:
+    """Name and version of a model, by which it is found."""
+    return model.name, model.version
+
+
+def group_by_name(models: Sequence[Model]) -> dict[str, dict[str, Model]]:
+    """Models by name, then by version, both in order."""
+    by_name: dict[str, dict[str, Model]] = {}
+    for model in sorted(models, key=lambda model: (model.name, natural_key(model.version))):
+        by_name.setdefault(model.name, {})[model.version] = model
+    return by_name
 
 
 @dataclass(frozen=True)

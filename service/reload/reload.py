@@ -26,10 +26,10 @@ from functools import partial
 from pathlib import Path
 
 from service.contract.artifact import Artifact
+from service.contract.folder import DEFAULT, default_of_folder, find_artifacts, no_models_error
 from service.contract.manifest import content_hash
 from service.errors import ArtifactError, HetsynError
-from service.models.catalog import CatalogSnapshot, ModelCatalog
-from service.models.folder import DEFAULT, default_of_folder, find_artifacts, group_by_name, model_key, no_models_error
+from service.models.catalog import CatalogSnapshot, ModelCatalog, group_by_name, model_key
 from service.models.model import Model
 from service.observe.counters import Counters
 from service.reload.time_limit import TimeLimit, start_thread

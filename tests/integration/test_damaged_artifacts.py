@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
+from service.contract.describe import summary
 from service.engine.engine import Engine
 from service.models.catalog import ModelCatalog
-from service.models.describe import summary
 from service.models.model import Model
 from service.reload.golden_test import golden_test
 from service.reload.reload import plan_reload

@@ -25,7 +25,7 @@ from hetsyn_client.terminal.backend import Backend, Server
 from hetsyn_client.terminal.command import Choices, stream_all
 from service.commands.in_process import InProcess
 from service.commands.run import run
-from service.models.folder import named_artifact
+from service.contract.folder import named_artifact
 from tests.support.leaky_values import write_leaky
 from tests.support.microphone import RATE_HZ, spoken
 from tests.support.paths import MODELS, RECORDINGS

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from export.inspection.commands import inspect
 from hetsyn_client import StreamingClient
 from hetsyn_client.commands import stream
 from service.app import create_app
 from service.carried.keys import CarryKeys
-from service.commands.inspect import inspect
 from service.models.catalog import ModelCatalog
 from service.runtime.onnx import Array
 from tests.support.grey_network import CHANNELS, LABELS, TOLERANCE, expected, write_grey

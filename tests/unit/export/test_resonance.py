@@ -18,8 +18,8 @@ from export.parity import chunk_feed, initial_row
 from export.write import graphs_by_runtime
 from hetsyn_model.state import FORMS, Form
 from service.contract.artifact import Artifact
+from service.contract.describe import summary
 from service.contract.graph_io import NEXT_STATE, NEXT_STEP, READOUT, STATE, STEP, spikes_name
-from service.models.describe import summary
 from service.runtime.onnx import Array, Graph
 from tests.support.networks import small_network
 

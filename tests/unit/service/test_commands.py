@@ -1,15 +1,11 @@
-"""The three commands: inspect and stream as a user runs them, serve up to its last step."""
+"""Commands: stream as a user runs it, serve up to its last step."""
 
 from __future__ import annotations
 
 import base64
-import json
 import logging
-import re
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
@@ -21,7 +17,6 @@ from typer.testing import CliRunner
 from hetsyn_client.client import StreamingClient
 from hetsyn_client.commands import stream
 from service.carried.keys import VARIABLE, key_id
-from service.commands.inspect import inspect
 from service.commands.process import page_address
 from service.commands.serve import serve
 from service.errors import (
@@ -37,7 +32,7 @@ from service.runtime.device import Device
 from service.runtime.onnx import operator_status
 from service.runtime.operators import MODE
 from service.shutdown import GracefulServer
-from tests.support.artifact import Takes, write_artifact
+from tests.support.artifact import write_artifact
 from tests.support.fake_graph import LABELS, OUTPUTS, TAIL, load_fake
 from tests.support.keyed import add_key
 from tests.support.product import make_app
@@ -100,83 +95,6 @@ def test_the_client_streams_what_the_server_classifies(url: str, recording: Path
         whole = client.infer_chunk(sound(2000), 8000, end=True, form="bank")
     assert by_chunks[-1]["probabilities"] == whole["probabilities"]
     assert by_chunks[-1]["total_steps"] == whole["total_steps"]
-
-
-@pytest.mark.parametrize("path", ["digits", "digits/1"])
-def test_inspect_prints_json(tmp_path: Path, path: str) -> None:
-    write_artifact(tmp_path)
-    done = CliRunner().invoke(inspect, [str(tmp_path / path), "--json"])
-    assert done.exit_code == 0, done.output
-    described = json.loads(done.output)
-    assert described["forms"]["exact"]["state_bytes"] == described["forms"]["bank"]["state_bytes"] == 8 * OUTPUTS + 8
-    assert described["labels"] == list(LABELS)
-
-
-@pytest.mark.parametrize("takes_audio", [True, False])
-def test_inspect_prints_tables(tmp_path: Path, takes_audio: bool) -> None:
-    write_artifact(tmp_path, takes_audio=takes_audio, change={"description": "[bold]a fake"})
-    done = CliRunner().invoke(inspect, [str(tmp_path / "digits")], env={"COLUMNS": "160"})
-    assert done.exit_code == 0, done.output
-    for expected in (
-        "exact (default)",
-        "bank",
-        "0.001",
-        "1.00%",
-        "90.00%",
-        "6-4-3",
-        "[bold]a fake",
-        "sum_softmax",
-        "same bits",
-    ):
-        assert expected in done.output
-    assert ("audio at 8000 Hz" in done.output) is takes_audio
-
-
-@pytest.mark.parametrize(
-    ("takes", "encoder"),
-    [
-        ("spikes", "none: takes spikes"),
-        ("values", "none: takes values"),
-        ("rows", "values, 3 a step, 12 bytes of state"),
-        ("frames", "none: takes audio at 8000 Hz, 6 samples a step, as they are"),
-    ],
-)
-def test_inspect_says_what_a_model_takes(tmp_path: Path, takes: Takes, encoder: str) -> None:
-    folder = write_artifact(tmp_path, takes=takes, forms=["exact"])
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["forms"]["exact"]["tolerance"] = 1e-5
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    done = CliRunner().invoke(inspect, [str(tmp_path / "digits")], env={"COLUMNS": "160"})
-    assert done.exit_code == 0, done.output
-    assert encoder in done.output
-    assert "within 1e-05" in done.output
-
-
-@pytest.mark.parametrize(
-    ("provenance", "row"), [({"epoch": 11}, "epoch 12"), ({"epoch": 300, "experiment": "shd"}, "update 300")]
-)
-def test_inspect_counts_epochs_as_training_does(tmp_path: Path, provenance: dict[str, object], row: str) -> None:
-    write_artifact(tmp_path, change={"provenance": provenance})
-    done = CliRunner().invoke(inspect, [str(tmp_path / "digits")])
-    assert row in re.sub(r"[\s│|]+", " ", done.output)
-
-
-def test_inspect_explains_a_damaged_artifact(tmp_path: Path) -> None:
-    (write_artifact(tmp_path) / "exact.pt").write_bytes(b"")
-    done = CliRunner().invoke(inspect, [str(tmp_path / "digits")])
-    assert isinstance(done.exception, ArtifactError)
-
-
-def test_inspect_needs_no_runtime(tmp_path: Path) -> None:
-    write_artifact(tmp_path)
-    code = (
-        "import sys; sys.modules |= dict.fromkeys(('onnxruntime', 'torch', 'fastapi', 'uvicorn'))\n"
-        "from service.commands.inspect import inspect\n"
-        f"inspect([{str(tmp_path / 'digits')!r}, '--json'])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["name"] == "digits"
 
 
 def test_serve_loads_the_models_and_runs(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from service.contract.artifact import Artifact
+from service.contract.folder import named_artifact, newest_artifact, read_default, usual_folder
 from service.errors import ArtifactError, NotFound
 from service.models.catalog import ModelCatalog
-from service.models.folder import named_artifact, newest_artifact, read_default, usual_folder
 from service.runtime.onnx import Graph
 from tests.support.artifact import write_artifact
 from tests.support.fake_graph import load_fake

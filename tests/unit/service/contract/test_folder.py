@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from service.models.folder import natural_key, read_default
+from service.contract.folder import natural_key, read_default
 from tests.support.paths import MODELS
 
 

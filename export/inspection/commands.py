@@ -32,9 +32,9 @@ def inspect_model(
     ] = None,
 ) -> None:
     """Check an artifact's files and show its sizes, errors, accuracy and operations a step."""
-    from service.commands.inspection.energy import energy_of, energy_table
-    from service.models.describe import summary
-    from service.models.folder import named_artifact, usual_folder
+    from export.inspection.energy import energy_of, energy_table
+    from service.contract.describe import summary
+    from service.contract.folder import named_artifact, usual_folder
 
     if html is not None:
         check_file(html, "--html")
@@ -42,7 +42,7 @@ def inspect_model(
     description = summary(artifact.manifest)
     energy = energy_of(artifact)
     if html is not None:
-        from service.commands.inspection.page import as_html
+        from export.inspection.page import as_html
 
         write_whole(html, as_html(artifact, _facts(description), energy).encode(), "--html")
     if as_json:

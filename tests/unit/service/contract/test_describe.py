@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 from service.contract.artifact import Artifact
-from service.models.describe import summary
+from service.contract.describe import summary
 from service.models.model import Model
 from tests.support.fake_graph import OUTPUTS
 from tests.support.paths import MODELS

@@ -9,7 +9,6 @@ from pathlib import Path
 from service.contract.artifact import Artifact, read_file
 from service.contract.manifest import MANIFEST, is_name
 from service.errors import ArtifactError, listing
-from service.models.model import Model
 
 MODELS = Path("models")
 SHIPPED = Path(__file__).parents[1] / "shipped_models"  # the default model; in a checkout, a link to models/
@@ -56,19 +55,6 @@ def read_default(models: Path) -> str | None:
     if not is_name(name):
         raise ArtifactError(f"{path}: does not contain the name of a model: write one into it, or delete it")
     return name
-
-
-def model_key(model: Model) -> tuple[str, str]:
-    """Name and version of a model, by which it is found."""
-    return model.name, model.version
-
-
-def group_by_name(models: Sequence[Model]) -> dict[str, dict[str, Model]]:
-    """Models by name, then by version, both in order."""
-    by_name: dict[str, dict[str, Model]] = {}
-    for model in sorted(models, key=lambda model: (model.name, natural_key(model.version))):
-        by_name.setdefault(model.name, {})[model.version] = model
-    return by_name
 
 
 def default_of_folder(folder: Path, names: Sequence[str]) -> str | None:

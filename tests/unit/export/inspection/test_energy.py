@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from service.commands.inspect import inspect
-from service.commands.inspection.energy import Energy, cells, energy_of
-from service.commands.inspection.operations import count
+from export.inspection.commands import inspect
+from export.inspection.energy import Energy, cells, energy_of
+from export.inspection.operations import count
 from service.contract.artifact import GOLDEN, Artifact
 from tests.support.artifact import write_artifact
 from tests.support.leaky_values import write_leaky
@@ -111,7 +111,7 @@ def test_inspect_shows_it(tmp_path: Path) -> None:
 def test_without_a_runtime_the_step_has_no_spikes() -> None:
     code = (
         "import sys; sys.modules |= dict.fromkeys(('torch', 'onnx', 'onnxruntime'))\n"
-        "from service.commands.inspect import inspect\n"
+        "from export.inspection.commands import inspect\n"
         f"inspect([{str(MODELS / 'delayed-match')!r}, '--json'])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

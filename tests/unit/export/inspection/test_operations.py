@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.commands.inspection.operations import (
+from export.inspection.operations import (
     Operations,
     all_connected,
     count,

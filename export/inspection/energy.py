@@ -11,9 +11,9 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape as escape_markup
 from rich.table import Table
 
-from service.commands.inspection.activity import Measured, measure
-from service.commands.inspection.layers import sizes
-from service.commands.inspection.operations import (
+from export.inspection.activity import Measured, measure
+from export.inspection.layers import sizes
+from export.inspection.operations import (
     Numbers,
     Operations,
     Work,

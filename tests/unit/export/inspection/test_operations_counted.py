@@ -1,4 +1,4 @@
-"""The formulas of ``service.commands.inspection.operations`` against a network that counts what it does."""
+"""The formulas of ``export.inspection.operations`` against a network that counts what it does."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from export.evaluation import Evaluation, seeded_streams
+from export.inspection.activity import Measured, measure
+from export.inspection.operations import count, work_of_form
 from export.network_graph import network_graph
 from export.parity import run_torch
 from export.write import Source, write_artifact
@@ -17,8 +19,6 @@ from hetsyn_model.compiled import Compiled
 from hetsyn_model.rollout import rollout
 from hetsyn_model.spec import Rule, decay_of
 from hetsyn_model.state import FORMS, Form
-from service.commands.inspection.activity import Measured, measure
-from service.commands.inspection.operations import count, work_of_form
 from service.contract.artifact import Artifact
 from service.contract.manifest import TensorDescription
 from service.runtime.graph_weights import read_tensors

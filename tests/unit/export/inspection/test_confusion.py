@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from export.evaluation import Evaluation, seeded_streams
+from export.inspection.page import as_html, read_confusion
 from export.parity import run_torch
 from export.write import Source, write_artifact
 from hetsyn_model import DecisionSpec, Network, NetworkSpec
-from service.commands.inspection.page import as_html, read_confusion
 from service.contract.artifact import Artifact
 
 LABELS = ("left & right", "<up>", "down")

@@ -16,10 +16,10 @@ import pytest
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
+from export.inspection.commands import inspect
+from export.inspection.drawing import Chart
+from export.inspection.layers import LONGEST_KERNEL_STEPS, BankKernel, _BankSynapses, read_layers
 from hetsyn_client.errors import InputError
-from service.commands.inspect import inspect
-from service.commands.inspection.drawing import Chart
-from service.commands.inspection.layers import LONGEST_KERNEL_STEPS, BankKernel, _BankSynapses, read_layers
 from service.contract.artifact import Artifact
 from service.runtime.graph_weights import read_tensors
 from tests.support.artifact import write_artifact
@@ -207,7 +207,7 @@ def test_a_bank_without_one_of_its_tensors_is_not_ours(name: str, monkeypatch: p
     def without(content: bytes) -> dict[str, Any]:
         return {key: value for key, value in read_tensors(content).items() if not key.endswith(f"hidden1.{name}")}
 
-    monkeypatch.setattr("service.commands.inspection.layers.read_tensors", without)
+    monkeypatch.setattr("export.inspection.layers.read_tensors", without)
     found = read_layers(artifact)
     assert found == [] or not found[0].bank_kernels
 
@@ -219,6 +219,6 @@ def test_odd_decays_of_a_bank_raise_nothing(value: float, monkeypatch: pytest.Mo
     def odd(content: bytes) -> dict[str, Any]:
         return {k: np.full_like(v, value) if k.endswith(".decays") else v for k, v in read_tensors(content).items()}
 
-    monkeypatch.setattr("service.commands.inspection.layers.read_tensors", odd)
+    monkeypatch.setattr("export.inspection.layers.read_tensors", odd)
     found = read_layers(artifact)
     assert bool(found) is (0 <= value <= 1)

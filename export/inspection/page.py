@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.commands.inspection.drawing import Chart
-from service.commands.inspection.energy import Energy, energy_section
-from service.commands.inspection.layers import LONGEST_KERNEL_STEPS, Layer, read_layers, sizes
-from service.commands.inspection.style import page
+from export.inspection.drawing import Chart
+from export.inspection.energy import Energy, energy_section
+from export.inspection.layers import LONGEST_KERNEL_STEPS, Layer, read_layers, sizes
+from export.inspection.style import page
 from service.contract.artifact import GOLDEN, Artifact
+from service.contract.describe import summary
 from service.contract.manifest import Manifest
-from service.models.describe import summary
 
 Numbers = NDArray[np.float64]
 BINS = 24

@@ -1,1 +1,0 @@
-"""``hetsyn inspect MODEL --html FILE``: a model as one page."""
