@@ -3,16 +3,16 @@
 The score of a stream is all that its decision needs. With the potential v_o and the spikes z_o of the output layer:
 
     sum_softmax   score(t) = score(t-1) + softmax(v_o(t))   arXiv 2508.11644, appendix D (speech)
-    late_softmax  score(t) = score(t-1) + n^3 softmax(v_o(t))   step t is the n-th that counts
+    late_softmax  score(t) = score(t-1) + s(n) (softmax(v_o(t)) - score(t-1)),  s(n) = 4 n / (n + 1)^2
     spike_count   score(t) = score(t-1) + z_o(t)            appendix E (sequential MNIST)
     last          score(t) = v_o(t)                         appendix C (delayed match)
     trace         score(t) = v_o(t); no class comes out     appendix B (pattern generation)
 
-The first ``skip_steps`` steps change no score. Probabilities are the softmax of the score, or a sum of softmaxes
-divided by the sum of their weights: n, or 1 + 8 + ... + n^3 = (n (n + 1) / 2)^2.
+The first ``skip_steps`` steps change no score; n counts the others.
 
-Weights and their sum are float32 products in one order, so that every implementation has the same bits. n is a float32
-too: a weight is off by 3e-7 of itself at most, their sum by 6e-7. Both are finite for six billion steps.
+The score of ``late_softmax`` is the mean in which step n counts n^3 times: s(n) = n^3 / (1 + 8 + ... + n^3), since that
+sum is (n (n + 1) / 2)^2. The sum itself would leave what a state may hold after 44 million steps; a mean never does.
+All of s(n) is float32, in one order, so that every implementation has its bits.
 
 A sum in one float32 drifts, and stands still from 2^24 steps on. Therefore a score that adds up has two of them, by
 Kahan's summation: ``decision.score_low`` is what the additions to ``decision.score`` have lost so far. The error is
@@ -28,19 +28,21 @@ from hetsyn_model.spec import DecisionSpec
 from hetsyn_model.state import DECISION_SCORE, DECISION_SCORE_LOW, DECISION_STEP, State
 
 
-def _evidence(decision: DecisionSpec, output: Tensor, step: Tensor) -> Tensor:
-    """What the output layer says at each step, in the score's unit: the rule itself.
+def _evidence(decision: DecisionSpec, output: Tensor) -> Tensor:
+    """What the output layer says at each step: the rule itself, but for the weights of ``late_softmax``."""
+    return torch.softmax(output, -1) if decision.averages_softmax else output
+
+
+def _share(decision: DecisionSpec, step: Tensor, dtype: torch.dtype) -> Tensor:
+    """The share of a step in the mean of ``late_softmax``.
 
     Args:
         decision: the rule.
-        output: [..., outputs].
         step: int64 [...], steps before this one.
+        dtype: of the score.
     """
-    evidence = torch.softmax(output, -1) if decision.sums_softmax else output
-    if decision.rule != "late_softmax":
-        return evidence
-    number = (step + 1 - decision.skip_steps).to(output.dtype).unsqueeze(-1)
-    return evidence * (number * number * number)
+    number = (step + 1 - decision.skip_steps).to(dtype)
+    return 4 * number / ((number + 1) * (number + 1))
 
 
 def decision_step(decision: DecisionSpec, state: State, output: Tensor) -> State:
@@ -56,7 +58,9 @@ def decision_step(decision: DecisionSpec, state: State, output: Tensor) -> State
     """
     score, step = state[DECISION_SCORE], state[DECISION_STEP]
     counts = (step >= decision.skip_steps).unsqueeze(-1)
-    evidence = _evidence(decision, output, step)
+    evidence = _evidence(decision, output)
+    if decision.rule == "late_softmax":
+        evidence = (evidence - score) * _share(decision, step, score.dtype).unsqueeze(-1)
     after = {DECISION_STEP: step + 1}
     if decision.adds_up:
         gain = torch.where(counts, evidence, torch.zeros_like(score))
@@ -82,11 +86,16 @@ def decide(decision: DecisionSpec, output: Tensor, steps: Tensor) -> Tensor:
     index = torch.arange(output.shape[1], device=output.device)
     counts = ((index >= decision.skip_steps) & (index < steps.unsqueeze(-1))).unsqueeze(-1)
     if decision.adds_up:
-        return torch.where(counts, _evidence(decision, output, index), 0.0).sum(1)
+        counted = torch.where(counts, _evidence(decision, output), 0.0)
+        if decision.rule != "late_softmax":
+            return counted.sum(1)
+        weight = torch.where(counts, (index + 1 - decision.skip_steps).unsqueeze(-1).to(output.dtype) ** 3, 0.0)
+        return (counted * weight).sum(1) / weight.sum(1).clamp_min(1)
     if not output.shape[1]:
         return output.new_zeros(output.shape[0], output.shape[2])
     last = (steps - 1).clamp_min(0).view(-1, 1, 1).expand(-1, 1, output.shape[2])
-    return torch.where(steps.unsqueeze(-1) > decision.skip_steps, output.gather(1, last).squeeze(1), 0.0)
+    evidence = _evidence(decision, output.gather(1, last).squeeze(1))
+    return torch.where(steps.unsqueeze(-1) > decision.skip_steps, evidence, 0.0)
 
 
 def probabilities(decision: DecisionSpec, score: Tensor, step: Tensor) -> Tensor:
@@ -100,11 +109,8 @@ def probabilities(decision: DecisionSpec, score: Tensor, step: Tensor) -> Tensor
     Returns:
         [b, outputs].
     """
-    if not decision.sums_softmax:
+    if not decision.averages_softmax:
         return torch.softmax(score, -1)
     counted = (step - decision.skip_steps).clamp_min(0).to(score.dtype).unsqueeze(-1)
-    weights = counted
-    if decision.rule == "late_softmax":
-        root = counted * 0.5 * (counted + 1)
-        weights = root * root
-    return torch.where(counted > 0, score / weights.clamp_min(1), torch.full_like(score, 1 / score.shape[-1]))
+    mean = score if decision.rule == "late_softmax" else score / counted.clamp_min(1)
+    return torch.where(counted > 0, mean, torch.full_like(score, 1 / score.shape[-1]))

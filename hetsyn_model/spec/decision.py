@@ -16,7 +16,7 @@ class DecisionSpec:
 
     Attributes:
         rule: ``sum_softmax`` adds up softmax(readout potential) over the steps that count;
-            ``late_softmax`` does so too, and the t-th of these steps counts t^3 times;
+            ``late_softmax`` is their mean in which the n-th of these steps counts n^3 times;
             ``spike_count`` gives the output neurons a threshold and counts their spikes;
             ``last`` is the potential at the latest step; ``trace`` is a continuous output, no class.
         skip_steps: number of first steps that do not count (the reference code's "step index > 10" is 11).
@@ -35,11 +35,11 @@ class DecisionSpec:
         return self.rule == "spike_count"
 
     @property
-    def sums_softmax(self) -> bool:
-        """Whether the score is a sum of softmaxes, and its probabilities their mean."""
+    def averages_softmax(self) -> bool:
+        """Whether the probabilities are a mean of softmaxes, and not the softmax of the score."""
         return self.rule in ("sum_softmax", "late_softmax")
 
     @property
     def adds_up(self) -> bool:
-        """Whether the score is a sum over steps, and not the value of the latest one."""
-        return self.sums_softmax or self.rule == "spike_count"
+        """Whether each step adds to the score, which is not the value of the latest one."""
+        return self.averages_softmax or self.rule == "spike_count"

@@ -31,7 +31,7 @@ def score_loss(rolled: Rollout, target: Tensor, *, sharpness: float | None = 10.
     scores = rolled.scores
     if rolled.decision.rule == "late_softmax":
         scores = decide(replace(rolled.decision, rule="sum_softmax"), rolled.readout, rolled.steps)
-    if rolled.decision.sums_softmax and sharpness is not None:
+    if rolled.decision.averages_softmax and sharpness is not None:
         counted = (rolled.steps - rolled.decision.skip_steps).unsqueeze(-1)
         scores = scores / counted * sharpness
     return cross_entropy(scores, target, label_smoothing=smoothing)

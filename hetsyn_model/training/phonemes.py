@@ -116,7 +116,7 @@ class Phonemes:
         """
         classes, symbols = rolled.readout[..., : self.outputs], rolled.readout[..., self.outputs :]
         scores = rolled.scores[:, : self.outputs]
-        if rolled.decision.sums_softmax:  # whose softmax was over all outputs
+        if rolled.decision.averages_softmax:  # whose softmax was over all outputs
             scores = decide(rolled.decision, classes, rolled.steps)
         naming = self.loss(symbols, rolled.steps, target)
         return PhonemeRollout(classes, rolled.hidden_spikes, scores, rolled.steps, rolled.decision, symbols, naming)
