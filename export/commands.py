@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from enum import StrEnum, auto
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -95,13 +95,20 @@ def export_checkpoint(
             "else 0."
         ),
     ] = None,
+    decision: Annotated[
+        Literal["sum_softmax", "late_softmax"] | None,
+        typer.Option(
+            help="late_softmax: later steps count more, which suits words. A network trained with one of the rules can "
+            "have the other. Default: as trained."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help=f"Seed of the {SHD_SIZE} weights.")] = 0,
 ) -> None:
     """Verify and write an artifact. If the implementations disagree, nothing is written."""
     from export.folder import ExportError
     from export.own_network import forms_of
     from export.parity import ParityError
-    from export.sources import from_checkpoint, from_saved_network, shd_size
+    from export.sources import decide_by, from_checkpoint, from_saved_network, shd_size
     from export.write import write_artifact
     from hetsyn_model.bank import BankError
     from hetsyn_model.quiet import quiet_steps
@@ -129,6 +136,8 @@ def export_checkpoint(
             if as_trained:
                 bank_size = exported.bank_size
         source = exported.source
+        if decision is not None:
+            decide_by(source.network, decision)
         if quiet_s is not None:
             source = replace(source, quiet_steps=quiet_steps(quiet_s, source.network.spec.step_s))
         if exported.needs_data:

@@ -28,19 +28,30 @@ def class_probabilities(
         )
         largest = graph.node("ReduceMax", total, graph.constant([-1], "int64"))
         score = graph.cast(graph.node("Sub", total, largest), "float32")
-    if decision.rule != "sum_softmax":
+    if not decision.averages_softmax:
         return str(graph.node("Softmax", score, axis=-1))
     counted = graph.node("Sub", step, graph.constant(decision.skip_steps, "int64"))
     counted = graph.unsqueeze(graph.cast(graph.node("Max", counted, graph.constant(0, "int64")), "float32"), 1)
-    share = graph.node("Div", score, graph.node("Max", counted, graph.constant(1.0, "float32")))
+    mean = score
+    if decision.rule == "sum_softmax":
+        mean = graph.node("Div", score, graph.node("Max", counted, graph.constant(1.0, "float32")))
     return str(
         graph.node(
             "Where",
             graph.node("Greater", counted, graph.constant(0.0, "float32")),
-            share,
+            mean,
             graph.constant(1.0 / outputs, "float32"),
         )
     )
+
+
+def _share(body: GraphBuilder, decision: DecisionSpec, step: str) -> str:
+    """The share of a step in the mean of ``late_softmax``, [batch, 1]; ``step`` counts those before it."""
+    number = body.node("Sub", step, body.constant(decision.skip_steps - 1, "int64"))
+    number = body.unsqueeze(body.cast(number, "float32"), 1)
+    following = body.node("Add", number, body.constant(1.0, "float32"))
+    share = body.node("Mul", body.constant(4.0, "float32"), number)
+    return str(body.node("Div", share, body.node("Mul", following, following)))
 
 
 def decide(
@@ -61,11 +72,12 @@ def decide(
         potential: [batch, outputs], of the output layer.
         fired: [batch, outputs], its spikes, which only ``spike_count`` reads.
     """
-    rule = decision.rule
     score, step = before[DECISION_SCORE], before[DECISION_STEP]
     counts = body.unsqueeze(body.node("GreaterOrEqual", step, body.constant(decision.skip_steps, "int64")), 1)
     if decision.adds_up:
-        gain = body.node("Softmax", potential, axis=-1) if rule == "sum_softmax" else fired
+        gain = body.node("Softmax", potential, axis=-1) if decision.averages_softmax else fired
+        if decision.rule == "late_softmax":
+            gain = body.node("Mul", body.node("Sub", gain, score), _share(body, decision, step))
         gain = body.node("Where", counts, gain, body.constant(0.0, "float32"))
         value = body.node("Add", gain, before[DECISION_SCORE_LOW])
         after[DECISION_SCORE] = body.node("Add", score, value)

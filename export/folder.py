@@ -178,6 +178,7 @@ def assemble_manifest(
         "python": platform.python_version(),
     }
     is_new = bool(initial_file or rejected_labels or any(form.exactness for form in forms.values()))
+    is_new = is_new or decision.rule == "late_softmax"
     if is_new:
         forms = {
             name: form.model_copy(update={"exactness": form.exactness or contract.usual_exactness(form, input.kind)})

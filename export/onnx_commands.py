@@ -55,7 +55,9 @@ def import_file(
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="The output is a distribution, or one probability, not scores.")
     ] = False,
-    decision: Annotated[str, typer.Option(help="sum_softmax, spike_count, last or trace.")] = "sum_softmax",
+    decision: Annotated[
+        str, typer.Option(help="sum_softmax, late_softmax, spike_count, last or trace.")
+    ] = "sum_softmax",
     step_s: Annotated[
         float | None, typer.Option(help="Seconds of a step; of audio it follows. Default: 0.001.")
     ] = None,

@@ -76,7 +76,7 @@ def import_onnx(
             scores: sum_softmax is their mean, last the latest. Of a single one, p, these are 1 - p and p.
         rejected_labels: labels for what is no class of yours, such as other words: a server answers null in their place
             when they are the likeliest.
-        decision: ``sum_softmax``, ``spike_count``, ``last`` or ``trace``.
+        decision: ``sum_softmax``, ``late_softmax``, ``spike_count``, ``last`` or ``trace``.
         step_s: duration of a step in seconds; of audio it follows.
         description: one line for people.
         input_kind: what streams carry. A network of ``values`` takes spikes too, as ones.

@@ -22,7 +22,7 @@ from hetsyn_model.events import Events
 from hetsyn_model.level_crossing import LevelCrossingSpec
 from hetsyn_model.network import Network
 from hetsyn_model.quiet import quiet_steps
-from hetsyn_model.spec import DecisionSpec, NetworkSpec, NeuronSpec
+from hetsyn_model.spec import DecisionSpec, NetworkSpec, NeuronSpec, Rule
 from hetsyn_model.state import Form, state_bytes
 from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.config import Config, ConfigError, config_from, load_config
@@ -117,6 +117,21 @@ def from_saved_network(
     source = source_of(network, out, names, description, input_description, none)
     given = None if examples is None else read_examples(examples)
     return Exported(source, evaluation_of(given, spec.channels, spec.outputs, spec.input_kind))
+
+
+def decide_by(network: Network, rule: Rule) -> None:
+    """Give a network the other rule that averages softmaxes: its weights and its state stay the same.
+
+    Raises:
+        ExportError: the network decides in another way.
+    """
+    own = network.spec.decision
+    if not own.averages_softmax:
+        raise ExportError(
+            f"--decision {rule}: the network was trained with {own.rule}, and only sum_softmax and late_softmax take "
+            "each other's place: leave out --decision"
+        )
+    network.spec = replace(network.spec, decision=replace(own, rule=rule))
 
 
 def _experiment(saved: Checkpoint, run: RunSpec, out: Path, data: Path | None) -> Exported:

@@ -61,7 +61,7 @@ def export_step(
         labels: names of the outputs, in their order; for ``trace`` as many as you like.
         rejected_labels: labels for what is no class of yours, such as other words: a server answers null in their place
             when they are the likeliest.
-        decision: ``sum_softmax``, ``spike_count``, ``last`` or ``trace``, of the step's output.
+        decision: ``sum_softmax``, ``late_softmax``, ``spike_count``, ``last`` or ``trace``, of the step's output.
         step_s: duration of a step in seconds.
         description: one line for people.
         input_kind: what streams carry. A network of ``values`` takes spikes too, as ones.

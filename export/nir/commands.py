@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from export.nir.convention import PRODUCERS, RESETS, RULES, Producer, Reset, Rule, Spikes
+from hetsyn_model.spec import Rule as DecisionRule
 
 if TYPE_CHECKING:
     from export.nir.importing import Imported
@@ -21,8 +22,6 @@ export_nir = typer.Typer(
     add_completion=False, pretty_exceptions_enable=False, help="Write a network as a NIR file for other libraries."
 )
 console = Console(soft_wrap=True, highlight=False)
-
-DecisionName = Literal["sum_softmax", "spike_count", "last", "trace"]
 
 
 @import_nir.command("import-nir")
@@ -55,7 +54,7 @@ def import_file(
         str | None, typer.Option(metavar="A,B", help="Labels that a server answers with null: for none of the others.")
     ] = None,
     decision: Annotated[
-        DecisionName | None,
+        DecisionRule | None,
         typer.Option(help="Rule of the decision. Default: spike_count for an Output of spikes, else sum_softmax."),
     ] = None,
     input: Annotated[

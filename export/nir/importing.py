@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from math import prod
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -169,7 +169,7 @@ def _labels(graph: Graph, program: Program, labels: Sequence[str] | None) -> tup
 
 def _decision(graph: Graph) -> DecisionRule:
     written = _text(graph.metadata.get("hetsyn.decision", ""))
-    if written in ("sum_softmax", "spike_count", "last", "trace"):
+    if written in get_args(DecisionRule):
         return written  # type: ignore[return-value]
     return "spike_count" if _gives_spikes(graph, graph.of_kind(OUTPUT)[0].name) else "sum_softmax"
 

@@ -70,11 +70,11 @@ def class_probabilities(
     if decision.rule == "spike_count" and score_low is not None:
         total = score.astype(np.float64) + score_low  # a float32 of a count above 2^24 would miss a spike
         return softmax((total - total.max()).astype(np.float32))
-    if decision.rule != "sum_softmax":
+    if not decision.averages_softmax:
         return softmax(score)
     if not is_decided(decision, step):
         return np.full_like(score, 1 / len(score))
-    return score / np.float32(step - decision.skip_steps)
+    return _mean(decision, score, step - decision.skip_steps)
 
 
 def is_distribution(probabilities: Sequence[float]) -> bool:
@@ -104,11 +104,16 @@ def is_possible_score(
     counted = max(0, step - decision.skip_steps)
     if score_low is not None and not (np.abs(score_low) <= ROUNDING * (1 + np.abs(score))).all():
         return False
-    if decision.rule == "sum_softmax":
-        return is_distribution((score / np.float32(counted)).tolist()) if counted else not score.any()
+    if decision.averages_softmax:
+        return is_distribution(_mean(decision, score, counted).tolist()) if counted else not score.any()
     if decision.rule == "spike_count" and counts_spikes:
         return bool(score.min() >= 0 and score.max() <= counted * (1 + ROUNDING))
     return True
+
+
+def _mean(decision: Decision, score: Float32Array, counted: int) -> Float32Array:
+    """The mean of the softmaxes so far, [outputs], of a rule that averages them."""
+    return score if decision.rule == "late_softmax" else score / np.float32(counted)
 
 
 def softmax(values: Float32Array) -> Float32Array:

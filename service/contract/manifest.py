@@ -144,19 +144,24 @@ class Decision(_Part):
     """How scores come about.
 
     Attributes:
-        rule: ``hetsyn_model.readout`` has the equations.
+        rule: ``hetsyn_model.readout`` has the equations. ``late_softmax`` is from format 5 on.
         skip_steps: the first steps of a stream, which do not count.
         tail_steps: steps without sound or spikes that end a session, so that the last sound takes its effect.
     """
 
-    rule: Literal["sum_softmax", "spike_count", "last", "trace"]
+    rule: Literal["sum_softmax", "late_softmax", "spike_count", "last", "trace"]
     skip_steps: Count
     tail_steps: int = Field(ge=0, le=MAX_TAIL_STEPS)
 
     @property
     def adds_up(self) -> bool:
-        """Whether the score is a sum over steps, and not the value of the latest one."""
-        return self.rule in ("sum_softmax", "spike_count")
+        """Whether each step adds to the score, which is not the value of the latest one."""
+        return self.averages_softmax or self.rule == "spike_count"
+
+    @property
+    def averages_softmax(self) -> bool:
+        """Whether the probabilities are a mean of softmaxes, and not the softmax of the score."""
+        return self.rule in ("sum_softmax", "late_softmax")
 
 
 class FormDescription(_Part):
@@ -262,6 +267,8 @@ class Manifest(_Part):
             raise ValueError(f"in format {self.format_version}, initial_file is {self.initial_file!r}")
         if self.rejected_labels and self.format_version <= COMMON_VERSION:
             raise ValueError(f"in format {self.format_version}, rejected_labels are {self.rejected_labels}")
+        if self.decision.rule == "late_softmax" and self.format_version <= COMMON_VERSION:
+            raise ValueError(f"in format {self.format_version}, decision.rule is late_softmax")
         if self.rejected_labels and not set(self.rejected_labels) < set(self.labels):
             raise ValueError(f"rejected_labels are {self.rejected_labels}, which are not some of the labels")
         two_words = self.format_version > 2 and self.decision.adds_up

@@ -40,12 +40,14 @@ NEURONS: dict[str, NeuronSpec] = {
 # the same, with thresholds and kappas that differ by neuron
 OWN = ("hetsyn-own", "lif-own", "lif-zero-own", "cubalif-neuron-own")
 KINDS = (*NEURONS, *OWN)
-# each kind with rules whose readout has a threshold and has none; the paper's models and a LIF with all
+# each kind with rules whose readout has a threshold and has none; the paper's models and a LIF with more
 CASES: list[tuple[str, Rule]] = [
     (kind, rule)
     for kind in KINDS
     for rule in get_args(Rule)
-    if rule in ("spike_count", "last") or (rule != "late_softmax" and kind in (*get_args(Variant), "lif-zero"))
+    if rule in ("spike_count", "last")
+    or kind == "hetsyn"
+    or (rule != "late_softmax" and kind in (*get_args(Variant), "lif-zero"))
 ]
 
 

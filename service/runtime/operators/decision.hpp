@@ -62,6 +62,14 @@ HETSYN_INLINE void add_up(int64_t outputs, const float* __restrict values, float
     }
 }
 
+// The numerators of a softmax into their changes of a mean, in which the ``number``-th counts number^3 times
+HETSYN_INLINE void mean_changes(int64_t outputs, int64_t number, float sum, const float* __restrict mean,
+                                float* __restrict powers) {
+    const float count = static_cast<float>(number), following = count + 1.0f;
+    const float share = 4.0f * count / (following * following);
+    for (int64_t n = 0; n < outputs; ++n) powers[n] = (powers[n] / sum - mean[n]) * share;
+}
+
 // The score at the end of a stream's state, which ends at ``end``; its low words come before the high ones.
 HETSYN_INLINE Score score_of(const Parameters& network, int64_t outputs, float* end) {
     return {end - outputs, network.score_words == 2 ? end - 2 * outputs : nullptr};
@@ -72,8 +80,12 @@ HETSYN_INLINE Score score_of(const Parameters& network, int64_t outputs, float* 
 HETSYN_INLINE void decide(const Parameters& network, int64_t outputs, int64_t step, const float* potential,
                           const float* spikes, float* powers, const Score& score) {
     if (step < network.skip_steps) return;
-    if (network.rule == Rule::sum_softmax) {
-        const float sum = softmax_powers(potential, outputs, powers);
+    if (network.averages_softmax()) {
+        float sum = softmax_powers(potential, outputs, powers);
+        if (network.rule == Rule::late_softmax) {
+            mean_changes(outputs, step - network.skip_steps + 1, sum, score.high, powers);
+            sum = 1.0f;
+        }
         add_up(outputs, powers, sum, score);
     } else if (network.rule == Rule::spike_count) {
         add_up(outputs, spikes, 1.0f, score);
@@ -96,11 +108,11 @@ HETSYN_INLINE float softmax_powers(const Score& score, int64_t count, float* __r
 // powers [outputs] is working memory.
 HETSYN_INLINE void decision_probabilities(const Parameters& network, int64_t outputs, int64_t step, const Score& score,
                                           float* powers, float* probabilities) {
-    if (network.rule == Rule::sum_softmax) {
+    if (network.averages_softmax()) {
         const int64_t counted = step - network.skip_steps;
+        const float divisor = network.rule == Rule::sum_softmax ? static_cast<float>(counted) : 1.0f;
         for (int64_t n = 0; n < outputs; ++n)
-            probabilities[n] =
-                counted > 0 ? score.high[n] / static_cast<float>(counted) : 1.0f / static_cast<float>(outputs);
+            probabilities[n] = counted > 0 ? score.high[n] / divisor : 1.0f / static_cast<float>(outputs);
     } else {
         const float sum =
             score.low ? softmax_powers(score, outputs, powers) : softmax_powers(score.high, outputs, powers);

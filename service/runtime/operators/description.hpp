@@ -19,7 +19,7 @@ constexpr int kFormat = 5;
 
 // What a spike does to a membrane: hetsyn_model/spike.py has the equations.
 enum class Reset { subtract, subtract_at_once, zero };
-enum class Rule { sum_softmax, spike_count, last, trace };
+enum class Rule { sum_softmax, late_softmax, spike_count, last, trace };
 
 constexpr int32_t kRegisterSteps = 24;  // steps of a unit's past that a float32 holds exactly, a bit each
 
@@ -89,7 +89,8 @@ struct Parameters {
     int64_t skip_steps = 0;   // the first steps of a stream, which the decision leaves out
     int64_t score_words = 1;  // float32 values that a class's score is kept in: two for a sum of any length
 
-    HETSYN_INLINE bool adds_up() const { return rule == Rule::sum_softmax || rule == Rule::spike_count; }
+    HETSYN_INLINE bool averages_softmax() const { return rule == Rule::sum_softmax || rule == Rule::late_softmax; }
+    HETSYN_INLINE bool adds_up() const { return averages_softmax() || rule == Rule::spike_count; }
     // float32 values of a stream's state in one layer
     HETSYN_INLINE int64_t layer_words(const Layer& layer) const {
         const int64_t a_neuron = layer.spiking ? (adaptive || resonant ? 3 : 2) : membrane ? 1 : 0;

@@ -30,6 +30,7 @@ constexpr size_t kSpikes = 5;   // outputs before the hidden layers' spikes
 
 inline Rule rule_of(const std::string& name) {
     if (name == "sum_softmax") return Rule::sum_softmax;
+    if (name == "late_softmax") return Rule::late_softmax;
     if (name == "spike_count") return Rule::spike_count;
     if (name == "last") return Rule::last;
     if (name == "trace") return Rule::trace;

@@ -33,6 +33,7 @@ from tests.support.tools import NO_OPERATOR
 
 CHANNELS, OUTPUTS, SKIP = 12, 3, 3
 LONG = (2**24, 30_000_000)
+SUMS: tuple[Rule, ...] = ("sum_softmax", "late_softmax", "spike_count")
 Doubles = NDArray[np.float64]
 # a state and a chunk's spikes [steps, channels] -> the state after it, and its probabilities [outputs]
 Runner = Callable[[State, torch.Tensor], tuple[State, Doubles]]
@@ -61,6 +62,13 @@ def after(compiled: Compiled, total: Doubles, steps: int) -> State:
         state[DECISION_SCORE_LOW] = torch.from_numpy((total - high).astype(np.float32))[None]
     state[DECISION_STEP] = torch.tensor([steps])
     return state
+
+
+def kept(rule: Rule, counted: int, more: int) -> float:
+    """What ``more`` steps leave of a score after so many that count: the first ones' share of all cubes, or all."""
+    if rule != "late_softmax":
+        return 1.0
+    return (counted * (counted + 1) / ((counted + more) * (counted + more + 1))) ** 2
 
 
 def step_error(total: float) -> float:
@@ -125,46 +133,50 @@ def runners(compiled: Compiled) -> Iterator[tuple[str, Runner]]:
     yield "torch", step_runner(compiled, lambda state, x: step(compiled, state, x)[0])
 
 
-@pytest.mark.parametrize(("form", "rule", "steps"), in_pairs(product(FORMS, ("sum_softmax", "spike_count"), LONG)))
+@pytest.mark.parametrize(("form", "rule", "steps"), in_pairs(product(FORMS, SUMS, LONG)))
 def test_every_step_counts_in_a_session_of_any_length(form: Form, rule: Rule, steps: int) -> None:
-    compiled = compiled_network(form, rule)
+    compiled, is_mean = compiled_network(form, rule), rule == "late_softmax"
     shares, spikes = np.array([0.7, 0.2, 0.1]), some_spikes(200)
+    begun, lost = shares * (1 if is_mean else steps), 1 - kept(rule, steps - SKIP, 200)
     for name, run in runners(compiled):
-        young, _ = run(after(compiled, np.zeros(OUTPUTS), SKIP), spikes)
+        young, _ = run(after(compiled, np.zeros(OUTPUTS), steps if is_mean else SKIP), spikes)
         gained = total_of(young)
-        assert gained.sum() > 10, name
-        old, got = run(after(compiled, shares * steps, steps), spikes)
-        truth = shares * steps + gained
-        np.testing.assert_allclose(
-            total_of(old) - shares * steps, gained, rtol=0, atol=200 * step_error(steps), err_msg=name
-        )
-        if rule == "sum_softmax":
-            np.testing.assert_allclose(got, truth / (steps + 200 - SKIP), rtol=0, atol=1e-6, err_msg=name)
-            assert got.sum() == pytest.approx(truth.sum() / (steps + 200 - SKIP), abs=1e-6), name
+        assert gained.sum() == pytest.approx(lost, rel=1e-5) if is_mean else gained.sum() > 10, name
+        old, got = run(after(compiled, begun, steps), spikes)
+        bound = 200 * step_error(steps) if not is_mean else 1e-5 * lost
+        np.testing.assert_allclose(total_of(old) - begun, gained - lost * begun, rtol=0, atol=bound, err_msg=name)
+        if rule != "spike_count":
+            truth = (begun * (1 - lost) + gained) / (1 if is_mean else steps + 200 - SKIP)
+            np.testing.assert_allclose(got, truth, rtol=0, atol=1e-6, err_msg=name)
+            assert got.sum() == pytest.approx(truth.sum(), abs=1e-6), name
         for network_state in set(old) - {DECISION_SCORE, DECISION_SCORE_LOW, DECISION_STEP}:
             assert torch.equal(old[network_state], young[network_state]), f"{name}: {network_state}"
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("steps", [0, *LONG])
-def test_implementations_add_up_to_the_same_bits(form: Form, steps: int) -> None:
+@pytest.mark.parametrize(("form", "rule", "steps"), in_pairs(product(FORMS, SUMS[:2], (0, 1000, *LONG))))
+def test_implementations_add_up_to_the_same_bits(form: Form, rule: Rule, steps: int) -> None:
     """In silence, where each softmax is a third to the bit; elsewhere their exponentials differ in the last one."""
-    compiled, silence = compiled_network(form), torch.zeros(300, CHANNELS)
-    begun = after(compiled, np.array([1 / 3, 0.4, 0.7 - 0.4 - 1e-9]) * steps, steps)
+    compiled, silence = compiled_network(form, rule), torch.zeros(300, CHANNELS)
+    unit = min(steps, 1) if rule == "late_softmax" else steps
+    begun = after(compiled, np.array([1 / 3, 0.4, 0.7 - 0.4 - 1e-9]) * unit, steps)
     ended = {name: run(begun, silence)[0] for name, run in runners(compiled)}
     _, expected = ended.popitem()
     third = float(np.float32(1 / 3))
     counted = 300 if steps else 300 - SKIP
-    np.testing.assert_allclose(total_of(expected) - total_of(begun), counted * third, rtol=0, atol=1e-3)
+    share = kept(rule, max(0, steps - SKIP), counted)
+    added = (1 - share) * third if rule == "late_softmax" else counted * third
+    bound = 1e-7 if rule == "late_softmax" else 1e-3
+    np.testing.assert_allclose(total_of(expected) - share * total_of(begun), added, rtol=0, atol=bound)
     for name, state in ended.items():
         for tensor, value in expected.items():
             assert torch.equal(state[tensor], value), f"{name}: {tensor}"
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_any_cut_of_a_long_session_gives_the_same_bits(form: Form) -> None:
-    compiled, spikes = compiled_network(form), some_spikes(120, seed=1)
-    begun = after(compiled, np.array([0.5, 0.3, 0.2]) * 29_999_999.7, 30_000_000)
+@pytest.mark.parametrize(("form", "rule"), in_pairs(product(FORMS, SUMS[:2])))
+def test_any_cut_of_a_long_session_gives_the_same_bits(form: Form, rule: Rule) -> None:
+    compiled, spikes = compiled_network(form, rule), some_spikes(120, seed=1)
+    unit = 1.0 if rule == "late_softmax" else 29_999_999.7
+    begun = after(compiled, np.array([0.5, 0.3, 0.2]) * unit, 30_000_000)
     for name, run in runners(compiled):
         whole, shares = run(begun, spikes)
         for cuts in ([1] * 120, [7, 1, 50, 62], [119, 1]):
@@ -177,21 +189,22 @@ def test_any_cut_of_a_long_session_gives_the_same_bits(form: Form) -> None:
 
 @pytest.mark.long
 @pytest.mark.skipif(library() is None, reason=NO_OPERATOR)
-@pytest.mark.parametrize("form", FORMS)
-def test_the_probabilities_of_a_million_steps_add_up_to_one(form: Form) -> None:
+@pytest.mark.parametrize(("form", "rule"), in_pairs(product(FORMS, SUMS[:2])))
+def test_the_probabilities_of_a_million_steps_add_up_to_one(form: Form, rule: Rule) -> None:
     """Truth: the same network, its score set to 0 before each chunk, and the chunks' scores added up in float64."""
-    compiled = compiled_network(form)
+    compiled = compiled_network(form, rule)
     (_, run), *_ = runners(compiled)
     chunk = some_spikes(10_000)
     state, truth, shares = initial_state(compiled.layout, 1), np.zeros(OUTPUTS), np.zeros(OUTPUTS)
     for _ in range(100):
         cleared = after(compiled, np.zeros(OUTPUTS), int(state[DECISION_STEP]))
         gained, _ = run(state | {name: cleared[name] for name in cleared if name.startswith("decision.")}, chunk)
-        truth += total_of(gained)
+        truth = kept(rule, max(0, int(state[DECISION_STEP]) - SKIP), 10_000) * truth + total_of(gained)
         state, shares = run(state, chunk)
     assert int(state[DECISION_STEP]) == 1_000_000
     assert shares.sum() == pytest.approx(1.0, abs=5e-7)
-    np.testing.assert_allclose(shares, truth / (1_000_000 - SKIP), rtol=0, atol=1e-7)
+    counted = 1 if rule == "late_softmax" else 1_000_000 - SKIP
+    np.testing.assert_allclose(shares, truth / counted, rtol=0, atol=1e-7 if rule == "sum_softmax" else 1e-6)
 
 
 @given(seed=st.integers(0, 2**32 - 1), begun=st.sampled_from([0.0, 1.0, 2.0**24, 3e7]), count=st.integers(1, 3000))
@@ -210,6 +223,41 @@ def test_two_words_are_a_sum_of_any_length(seed: int, begun: float, count: int) 
         truth = math.fsum([begun, *gains[:, output].tolist()])
         assert abs(total - truth) <= count * step_error(truth)
         assert float(state[DECISION_SCORE][0, output]) == pytest.approx(truth, rel=2.0**-23)
+
+
+@pytest.mark.parametrize("done", [SKIP, 1000, *LONG])
+def test_a_step_has_the_share_of_its_cube_in_a_session_of_any_length(done: int) -> None:
+    """Of one output each softmax is 1, so that a step adds its share to a mean of 0."""
+    count = 200_000
+    nothing, step = torch.zeros(count, 1), torch.arange(done, done + count)
+    state = {DECISION_SCORE_LOW: nothing, DECISION_SCORE: nothing, DECISION_STEP: step}
+    got = decision_step(DecisionSpec("late_softmax", skip_steps=SKIP), state, nothing)
+    share, number = got[DECISION_SCORE][:, 0].double().numpy(), (step + 1 - SKIP).double().numpy()
+    np.testing.assert_allclose(share, 4 * number / (number + 1) ** 2, rtol=4e-7, atol=0)
+    left = kept("late_softmax", max(1, done - SKIP), count - (done == SKIP))
+    assert float(np.log1p(-share[number > 1]).sum()) == pytest.approx(math.log(left), abs=5e-7)
+
+
+@given(seed=st.integers(0, 2**32 - 1), begun=st.sampled_from([0, 1000, *LONG]), count=st.integers(1, 1000))
+@settings(max_examples=25, deadline=None)
+def test_two_words_are_the_mean_of_a_session_of_any_length(seed: int, begun: int, count: int) -> None:
+    outputs = torch.randn(count, OUTPUTS, generator=torch.Generator().manual_seed(seed)) * 5
+    decision, before = DecisionSpec("late_softmax"), np.array([0.7, 0.2, 0.1]) * min(begun, 1)
+    state: State = {
+        DECISION_SCORE_LOW: torch.zeros(1, OUTPUTS),
+        DECISION_SCORE: torch.from_numpy(before.astype(np.float32))[None],
+        DECISION_STEP: torch.tensor([begun]),
+    }
+    for output in outputs:
+        state = decision_step(decision, state, output[None])
+    cubes = [number**3 for number in range(begun + 1, begun + count + 1)]
+    whole = ((begun + count) * (begun + count + 1) // 2) ** 2
+    weights = np.array([cube / whole for cube in cubes])
+    truth = before * kept("late_softmax", begun, count) + weights @ torch.softmax(outputs.double(), -1).numpy()
+    np.testing.assert_allclose(total_of(state), truth, rtol=0, atol=5e-7)
+    assert probabilities(decision, state[DECISION_SCORE], state[DECISION_STEP]).sum().item() == pytest.approx(
+        1, abs=5e-7
+    )
 
 
 @pytest.mark.parametrize("form", FORMS)

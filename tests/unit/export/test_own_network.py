@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from typer.testing import CliRunner
 
 import export
+from export.commands import export as export_command
 from export.default_form import default_form
 from export.evaluation import Evaluation
 from export.folder import ExportError
@@ -67,6 +69,34 @@ def test_labels_that_answer_null(tmp_path: Path) -> None:
     ):
         with pytest.raises(ExportError, match=sentence):
             export.export_network(network(), out=tmp_path / "side/2", labels=LABELS, rejected_labels=rejected)
+
+
+def test_later_steps_can_count_more_without_another_training(tmp_path: Path) -> None:
+    torch.save(network().save(), tmp_path / "net.pt")
+    np.savez(tmp_path / "spikes.npz", spikes=spikes(steps=40).numpy())
+    common = [str(tmp_path / "net.pt"), "--labels", "left,right", "--examples", str(tmp_path / "spikes.npz")]
+    for version, options in (("1", []), ("2", ["--decision", "late_softmax"])):
+        done = CliRunner().invoke(export_command, [*common, "--out", str(tmp_path / "side" / version), *options])
+        assert done.exit_code == 0, done.output
+    even, late = (Artifact.open(tmp_path / "side" / version).manifest for version in "12")
+    assert (even.decision.rule, even.format_version) == ("sum_softmax", 4)
+    assert (late.decision.rule, late.format_version) == ("late_softmax", 5)
+    assert late.forms["exact"].state == even.forms["exact"].state
+    with np.load(tmp_path / "side/1/golden.npz") as before, np.load(tmp_path / "side/2/golden.npz") as after:
+        shares = torch.softmax(torch.from_numpy(before["exact.readout"]).double(), -1).numpy()
+        cubes = np.arange(1.0, shares.shape[1] + 1) ** 3
+        np.testing.assert_allclose(before["exact.probabilities"], shares.mean(1), atol=1e-6)
+        np.testing.assert_allclose(after["exact.probabilities"], cubes @ shares / cubes.sum(), atol=1e-6)
+
+
+def test_a_rule_that_needs_another_training_is_refused(tmp_path: Path) -> None:
+    torch.save(network(rule="last").save(), tmp_path / "net.pt")
+    options = ["--labels", "left,right", "--decision", "late_softmax", "--out", str(tmp_path / "side/1")]
+    done = CliRunner().invoke(export_command, [str(tmp_path / "net.pt"), *options], env={"COLUMNS": "300"})
+    assert done.exit_code == 2
+    assert "the network was trained with last" in done.output
+    assert "leave out --decision" in done.output
+    assert not (tmp_path / "side").exists()
 
 
 @pytest.mark.parametrize("form", ["exact", "bank"])

@@ -151,12 +151,13 @@ def test_spikes_come_as_events(tmp_path: Path) -> None:
 @pytest.mark.process
 def test_torchscript_takes_the_manifest_s_states_in_order(tmp_path: Path) -> None:
     cell = Gru()
-    model = exported(cell, tmp_path)
+    model = exported(cell, tmp_path, decision="late_softmax")
     script = load_torchscript(model.artifact.read("exact.pt"))
     states = [torch.zeros(1, *t.shape, dtype=getattr(torch, t.dtype)) for t in model.manifest.forms["exact"].state]
     readout, *after = script(torch.ones(1, CHANNELS), *states)
     _, expected = cell.step(cell.initial(), torch.ones(1, CHANNELS))
     torch.testing.assert_close(readout, expected)
+    torch.testing.assert_close(after[-2], torch.softmax(expected, -1))
     assert int(after[-1]) == 1
 
 

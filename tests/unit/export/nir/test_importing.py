@@ -25,7 +25,7 @@ from export.nir.importing import Imported
 from export.nir.reading import from_nir
 from export.nir.reference import run_reference
 from export.parity import chunk_feed
-from hetsyn_model import Network, NetworkSpec, NeuronSpec
+from hetsyn_model import DecisionSpec, Network, NetworkSpec, NeuronSpec
 from service.contract.artifact import Artifact
 from service.contract.graph_io import NEXT_STATE, NEXT_STEP, SCORES, STATE, STEP, STEPS, VALUES
 from service.models.model import Model
@@ -150,13 +150,15 @@ def test_several_spikes_in_a_step_are_counted_by_the_cell(tmp_path: Path) -> Non
 
 @pytest.mark.process
 def test_our_own_file_needs_no_options(tmp_path: Path) -> None:
-    spec = NetworkSpec(6, (8,), 3, neuron=NeuronSpec(decay_range=(0.0, 0.99)))
+    decision = DecisionSpec("late_softmax", skip_steps=2)
+    spec = NetworkSpec(6, (8,), 3, neuron=NeuronSpec(decay_range=(0.0, 0.99)), decision=decision)
     export_nir(
         Network(spec, seed=1), out=tmp_path / "network.nir", labels=("left", "right", "none"), rejected_labels=("none",)
     )
     imported = import_nir(tmp_path / "network.nir", out=tmp_path / "m" / "1")
     manifest = Artifact.open(imported.folder).manifest
     assert manifest.labels == ("left", "right", "none")
+    assert (manifest.decision.rule, manifest.decision.skip_steps) == ("late_softmax", 2)
     assert manifest.rejected_labels == ("none",)
     assert (imported.convention.rule, manifest.input.step_s) == ("exponential", 1e-3)
     assert imported.fidelity.verdict == "faithful"

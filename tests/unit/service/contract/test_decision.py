@@ -13,6 +13,9 @@ def test_probabilities_come_from_the_score() -> None:
     summed = Decision(rule="sum_softmax", skip_steps=2, tail_steps=0)
     np.testing.assert_allclose(class_probabilities(summed, SCORE, 6), [0.25, 0.75])
     np.testing.assert_allclose(class_probabilities(summed, SCORE, 2), [0.5, 0.5])
+    late = Decision(rule="late_softmax", skip_steps=2, tail_steps=0)
+    np.testing.assert_array_equal(class_probabilities(late, SCORE / 4, 6), [0.25, 0.75])
+    np.testing.assert_allclose(class_probabilities(late, SCORE / 4, 2), [0.5, 0.5])
     last = Decision(rule="last", skip_steps=2, tail_steps=0)
     np.testing.assert_allclose(class_probabilities(last, SCORE, 0), np.exp(SCORE) / np.exp(SCORE).sum())
 
@@ -34,6 +37,10 @@ def test_the_first_step_after_the_skipped_ones_decides() -> None:
         ("sum_softmax", (1.0, 3.0), (0.0, 1e11), False),
         ("sum_softmax", (1.0, 3.0), (0.0, float("nan")), False),
         ("sum_softmax", (1.0, 30.0), (0.0, 0.0), False),
+        ("late_softmax", (0.25, 0.75), (-1e-8, 1e-8), True),
+        ("late_softmax", (0.25, 0.75), (0.0, 1e-3), False),
+        ("late_softmax", (1.0, 3.0), (0.0, 0.0), False),
+        ("late_softmax", (0.25, float("nan")), (0.0, 0.0), False),
         ("spike_count", (0.0, 4.0), (0.0, 0.0), True),
         ("spike_count", (0.0, 5.0), (0.0, 0.0), False),
     ],

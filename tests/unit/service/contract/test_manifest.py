@@ -229,6 +229,17 @@ def rejecting(written: Json, labels: list[str], version: int = 5) -> Json:
     return written | {"format_version": version, "rejected_labels": labels}
 
 
+def test_later_steps_may_count_more_from_format_5_on(written: Json) -> None:
+    written["decision"]["rule"] = "late_softmax"
+    newest = rejecting(written, [])
+    manifest = parse_manifest(json.dumps(newest), Path("manifest.json"))
+    assert (manifest.decision.rule, manifest.forms["bank"].has_score_low) == ("late_softmax", True)
+    for form in newest["forms"].values():
+        form["exactness"] = None
+    with pytest.raises(ArtifactError, match=r"in format 4, decision\.rule is late_softmax"):
+        parse_manifest(json.dumps(newest | {"format_version": 4}), Path("manifest.json"))
+
+
 @pytest.mark.parametrize(
     ("labels", "version", "sentence"),
     [
