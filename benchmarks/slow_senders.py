@@ -17,9 +17,11 @@ import json
 import resource
 import statistics
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
-from multiprocessing.pool import Pool
+from multiprocessing.connection import Connection
 from typing import Any
 
 from rich.console import Console
@@ -84,15 +86,12 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     load = recorded(RECORDINGS, CHUNK_S)
     options = (f"--header-timeout-s={limits.header_timeout_s}", f"--body-timeout-s={limits.body_timeout_s}")
     results: list[dict[str, Any]] = []
-    with (
-        serve_speech(load, *options) as (server, target),
-        get_context("spawn").Pool(1) as attackers,  # it is ended with the context
-    ):
+    with serve_speech(load, *options) as (server, target), _attacker() as attacker:
         for number in range(rounds):
             for slow in (0, connections):
                 before_cpu_s = server.cpu_s()
                 measured, newcomers, ended = run_loop(
-                    _round(attackers, target, load, streams, slow, arguments.per_second, duration_s)
+                    _round(attacker, target, load, streams, slow, arguments.per_second, duration_s)
                 )
                 results.append(_figures(number, measured, newcomers, ended, limits))
                 results[-1]["server_cpu_s"] = round(server.cpu_s() - before_cpu_s, 2)
@@ -117,7 +116,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 async def _round(
-    attackers: Pool,
+    attacker: Connection,
     target: HetsynTarget,
     load: Load,
     streams: int,
@@ -126,11 +125,11 @@ async def _round(
     duration_s: float,
 ) -> tuple[Measurement, list[float | str], SlowResult]:
     """The streams' figures; the seconds of every newcomer, or its error; and what became of the slow connections."""
-    attack = attackers.apply_async(_attack, (target.address, slow, per_second, WARMUP_S, duration_s))
+    attacker.send((target.address, slow, per_second, WARMUP_S, duration_s))
     coming = asyncio.create_task(_newcomers(target, load.chunks[0]))
     measured = await measure(target, load, OpenLoop(streams), RunSettings(duration_s=duration_s, warmup_s=WARMUP_S))
     coming.cancel()
-    return measured, await coming, attack.get()
+    return measured, await coming, attacker.recv()
 
 
 async def _newcomers(target: HetsynTarget, chunk: bytes) -> list[float | str]:
@@ -190,11 +189,27 @@ class _Slow(asyncio.Protocol):
             self.transport.write(b"x")
 
 
-def _attack(address: Address, count: int, per_second: int, after_s: float, duration_s: float) -> SlowResult:
-    """Open slow connections, in a process of its own, and watch them until the end."""
+@contextmanager
+def _attacker() -> Iterator[Connection]:
+    """Run a process that opens slow connections on demand."""
+    # not a pool of one: its thread replaces a killed process at once, so a pool that was interrupted never ends
+    context = get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_attack, args=(theirs,), daemon=True)
+    process.start()
+    theirs.close()  # the process's end is then an error of the next recv()
+    try:
+        yield ours
+    finally:
+        process.kill()
+        process.join()
+
+
+def _attack(orders: Connection) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return asyncio.run(_slow_connections(address, count, per_second, after_s, duration_s))
+    while True:
+        orders.send(asyncio.run(_slow_connections(*orders.recv())))
 
 
 async def _slow_connections(

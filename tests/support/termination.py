@@ -34,23 +34,17 @@ def nothing_stays() -> Iterator[None]:
         try:
             yield
         finally:
-            is_left = signal.alarm(0) > 0
+            signal.setitimer(signal.ITIMER_REAL, 0)
             _kill_children()
-            if is_left:
-                signal.alarm(LEAVE_S)  # for what waits at the interpreter's end
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
+def _leave(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
     # only once: `timeout` sends its signal twice, and the second would interrupt the contexts
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, lambda *_: None)
-    _end(number, frame)
-
-
-def _end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-    # a pool of processes that was interrupted while it began waits for ever: it is left, too
-    signal.signal(signal.SIGALRM, lambda _, where: _end(number, where))
-    signal.alarm(LEAVE_S)
+    # uvloop reports an exception in a protocol's callback and goes on, so leave again until it succeeds
+    signal.signal(signal.SIGALRM, lambda *_: sys.exit(128 + number))
+    signal.setitimer(signal.ITIMER_REAL, LEAVE_S, LEAVE_S)
     sys.exit(128 + number)
 
 
