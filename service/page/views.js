@@ -142,15 +142,15 @@ export class Views {
     byId("certainty").textContent = label === null ? "" : percent(probability);
   }
 
-  /** A word has ended. */
+  /** An utterance has ended: with a word, or with none that the model knows. */
   word({ label, probabilities, start, end }) {
-    if (label === null) return; // nothing was heard
+    if (!probabilities) return; // nothing was heard
     const item = document.createElement("li");
     const when = end === null ? "" : `${start.toFixed(2)}–${end.toFixed(2)} s`;
     item.append(
-      made("strong", "", label),
+      label === null ? made("strong", "quiet", "no word") : made("strong", "", label),
       made("span", "number", when),
-      made("span", "number", percent(Math.max(...probabilities))),
+      made("span", "number", label === null ? "" : percent(Math.max(...probabilities))),
     );
     const words = byId("words");
     words.prepend(item);

@@ -1,0 +1,1 @@
+"""How shipped models were made, beside the product: nothing that is installed imports it."""

@@ -1,0 +1,85 @@
+"""``python -m recipes.speech COMMAND``: how the shipped speech models are made and judged."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+
+from recipes.speech import experiments, others
+from recipes.speech.people import DIVISION, Division, divide, files
+from recipes.speech.plan import PLAN
+from recipes.speech.pool import Folders, read_pool
+from recipes.speech.training import run
+
+FINISHED = "finished.json"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m recipes.speech", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in (
+        ("divide", "divide the people for training, validation and test; people.json has the result"),
+        ("others", "synthesise words that are none of the model's"),
+        ("list", "list the runs of the plan"),
+        ("train", "train runs of the plan, one after the other; a run that was stopped goes on"),
+        ("validate", "judge runs on the people who choose"),
+        ("test", "judge runs on the people who test; look once"),
+        ("report", "write the tables and pictures from the kept results"),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("--data", type=Path, default=Path("data"), help="with people/ studio/ voices/ …")
+        command.add_argument("--runs", type=Path, default=Path("runs"), help="a folder a run")
+        if name == "others":
+            command.add_argument("--words", type=Path, default=Path("/usr/share/dict/words"), help="one a line")
+        if name in ("train", "validate", "test", "list"):
+            command.add_argument("names", nargs="*", metavar="NAME", help="of the plan; a regular expression")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)  # so that a run gives the same bits on every machine
+    folders = Folders.under(arguments.data)
+    match arguments.command:
+        case "divide":
+            divide(files(folders.people)).save(DIVISION)
+        case "others":
+            words = others.words(arguments.words, Division.load().held_out_words)
+            print(f"{others.speak(folders.others, words)} recordings of {len(words)} words in {folders.others}")
+        case "list":
+            print("\n".join(_chosen(arguments.names or [".*"])))
+        case "train":
+            for name in _chosen(arguments.names):
+                _train(name, arguments.runs, folders)
+        case "validate" | "test":
+            for name in _chosen(arguments.names):
+                experiments.judge(name, arguments.runs, folders, arguments.command)
+        case "report":
+            experiments.report()
+
+
+def _chosen(patterns: list[str]) -> list[str]:
+    chosen = [name for pattern in patterns for name in PLAN if re.fullmatch(pattern, name)]
+    if not chosen:
+        sys.exit(f"no run of the plan is named {' '.join(patterns) or '(nothing)'}: see python -m recipes.speech list")
+    return chosen
+
+
+def _train(name: str, runs: Path, folders: Folders) -> None:
+    out = runs / name
+    if (out / FINISHED).exists():
+        return
+    recipe = PLAN[name]
+    recipe = replace(recipe, teachers=tuple(str(runs / teacher) for teacher in recipe.teachers))
+    pool, validation = read_pool(
+        folders, Division.load(), recipe.vocabulary, recipe.draws, people=recipe.people, leave_out=recipe.leave_out
+    )
+    history = run(out, recipe, pool, validation)
+    (out / FINISHED).write_text(json.dumps(asdict(history)) + "\n")
+    print(f"{name}: epoch {history.chosen}, validation loss {history.validation_loss[history.chosen]:.3f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

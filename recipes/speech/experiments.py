@@ -1,0 +1,92 @@
+"""Judges runs, keeps the results, and writes the tables and pictures from them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from recipes.speech.judge import CONDITIONS, POWERS, Heard, figures, hear, threshold
+from recipes.speech.people import Division
+from recipes.speech.plan import PLAN
+from recipes.speech.pool import EVERY_TAKE, Clip, Folders, of_noise, of_people, of_wavs
+from recipes.speech.training import Recipe, load_model
+from recipes.speech.vocabulary import Vocabulary
+
+RESULTS: Final = Path(__file__).with_name("results")
+CLEAN_ALONE: Final = ("a-", "b-")  # runs of experiments are judged on clean words alone
+
+
+def judge(name: str, runs: Path, folders: Folders, part: str) -> None:
+    """Judge a run on the people who choose or who test, and keep the result."""
+    recipe = PLAN[name]
+    words = recipe.vocabulary
+    model = load_model(runs / name)
+    conditions = ["clean"] if name.startswith(CLEAN_ALONE) else list(CONDITIONS)
+    found: dict[str, Any] = {}
+    for source, clips in _clips(recipe, folders, part).items():
+        each: dict[str, Any] = {}
+        for condition in conditions:
+            heard = hear(model, clips, len(words.classes), condition)
+            least = _least(name, heard, words, part, source)
+            each[condition] = {str(power): figures(heard, words, least[power], power) for power in POWERS}
+            each[condition]["least"] = {str(power): value for power, value in least.items()}
+        found[source] = each
+    path = RESULTS / part / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+    _print(name, found)
+
+
+def _clips(recipe: Recipe, folders: Folders, part: str) -> dict[str, Sequence[Clip]]:
+    """The recordings that judge: people, and takes of FSDD that nobody trained on."""
+    division, words = Division.load(), recipe.vocabulary
+    if part == "validate":
+        people = of_people(folders.people, division, words, "validation")
+        if words.rejects:  # words that nobody trains on may be said by those who train
+            trained = of_people(folders.people, division, words, "train")
+            people += [one for one in trained if one.word in division.held_out_words]
+        studio = [one for one in of_wavs(folders.studio, words, "studio") if one.take % EVERY_TAKE == 0]
+    else:
+        people = of_people(folders.people, division, words, "test")
+        studio = [one for one in of_wavs(folders.studio, words, "studio") if one.speaker == recipe.leave_out]
+    if not words.rejects:
+        people = [one for one in people if one.word in words.named]
+    found: dict[str, Sequence[Clip]] = {"people": people}
+    if studio and words.named == tuple(Vocabulary(words.named).named) and recipe.model == "digits":
+        found["studio"] = studio
+    if words.rejects:
+        found["noise"] = of_noise(words)
+    return found
+
+
+def _least(name: str, heard: Heard, words: Vocabulary, part: str, source: str) -> dict[int, float]:
+    """The threshold of each power: chosen on clean words of the people who choose."""
+    if not words.rejects:
+        return dict.fromkeys(POWERS, 0.0)
+    kept = RESULTS / "validate" / f"{name}.json"
+    if part == "validate" and source == "people" and not kept.exists():
+        return {power: threshold(heard, words, power=power) for power in POWERS}
+    if not kept.exists():
+        return dict.fromkeys(POWERS, 0.5)
+    saved = json.loads(kept.read_text())["people"]["clean"]["least"]
+    return {power: float(saved[str(power)]) for power in POWERS}
+
+
+def _print(name: str, found: dict[str, Any]) -> None:
+    for source, each in found.items():
+        for condition, by_power in each.items():
+            shown = by_power["3"]
+            line = f"{name:18} {source:7} {condition:22}"
+            if shown["closed"]["of"]:
+                line += f" closed {by_power['0']['closed']['share']:.3f} / {shown['closed']['share']:.3f}"
+            if "refused" in shown and shown["refused"]["of"]:
+                line += f" right {shown['right and named']['share']:.3f} refused {shown['refused']['share']:.3f}"
+            if "others named" in shown and shown["others named"]["of"]:
+                line += f" named {shown['others named']['share']:.3f}"
+            print(line, flush=True)
+
+
+def report() -> None:
+    raise SystemExit("no report yet")

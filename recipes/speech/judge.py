@@ -1,0 +1,181 @@
+"""How well a network hears people whom it has never heard: words, noise, lines, levels, quiet, and what is no word."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import sqrt
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from recipes.speech.networks import Model, readout
+from recipes.speech.pool import RATE_HZ, Clip
+from recipes.speech.training import Front, encoded, encoder_spec, probabilities, variation
+from recipes.speech.vocabulary import SILENCE, Vocabulary
+
+Audio = NDArray[np.float32]
+Change = Callable[[Audio, np.random.Generator], Audio]
+FloatArray = NDArray[np.float64]
+
+POWERS: Final = (0, 3)  # of a step's number, in the decision: the mean, and the one that is served
+REFUSED: Final = 0.06  # of the validation people's words, at the operating point
+TELEPHONE_HZ: Final = (300.0, 3_400.0)
+
+
+def wilson(right: int, of: int, z: float = 1.96) -> tuple[float, float]:
+    """Return Wilson's 95% interval of a share."""
+    if not of:
+        return 0.0, 1.0
+    share, width = right / of, z * z / of
+    middle, half = share + width / 2, z * sqrt(share * (1 - share) / of + width / of / 4)
+    return max(0.0, (middle - half) / (1 + width)), min(1.0, (middle + half) / (1 + width))
+
+
+def _noise(decibels: float) -> Change:
+    """White noise so far below the mean power of the loud part."""
+
+    def change(audio: Audio, rng: np.random.Generator) -> Audio:
+        frames = np.add.reduceat(audio.astype(np.float64) ** 2, np.arange(0, audio.size, 80)) / 80
+        power = frames[frames >= frames.max() * 1e-3].mean()
+        noise = rng.normal(0.0, np.sqrt(power * 10 ** (-decibels / 10)), audio.size)
+        return np.clip(audio + noise, -1.0, 1.0).astype(np.float32)
+
+    return change
+
+
+def _gain(decibels: float) -> Change:
+    def change(audio: Audio, rng: np.random.Generator) -> Audio:  # noqa: ARG001
+        return np.clip(audio * np.float32(10 ** (decibels / 20)), -1.0, 1.0)
+
+    return change
+
+
+def _quiet(duration_s: float) -> Change:
+    def change(audio: Audio, rng: np.random.Generator) -> Audio:  # noqa: ARG001
+        return np.concatenate([np.zeros(round(duration_s * RATE_HZ), np.float32), audio])
+
+    return change
+
+
+def _telephone(audio: Audio, rng: np.random.Generator) -> Audio:  # noqa: ARG001
+    spectrum = np.fft.rfft(audio.astype(np.float64))
+    hz = np.fft.rfftfreq(audio.size, 1 / RATE_HZ)
+    spectrum[(hz < TELEPHONE_HZ[0]) | (hz > TELEPHONE_HZ[1])] = 0.0
+    return np.fft.irfft(spectrum, audio.size).astype(np.float32)
+
+
+CONDITIONS: Final[dict[str, Change]] = {
+    "clean": lambda audio, _: audio,
+    "noise, 20 dB": _noise(20),
+    "noise, 10 dB": _noise(10),
+    "noise, 5 dB": _noise(5),
+    "telephone": _telephone,
+    "gain -20 dB": _gain(-20),
+    "gain +10 dB": _gain(10),
+    "gain +20 dB": _gain(20),
+    "0.2 s of quiet before": _quiet(0.2),
+    "0.5 s of quiet before": _quiet(0.5),
+}
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a network makes of recordings.
+
+    Attributes:
+        clips: the recordings.
+        probabilities: float64 [recordings, classes], by the power of a step's number in the decision.
+    """
+
+    clips: Sequence[Clip]
+    probabilities: Mapping[int, FloatArray]
+
+
+def hear(model: Model, clips: Sequence[Clip], classes: int, condition: str = "clean") -> Heard:
+    """Run a network on recordings as a condition has them; the noise of a recording is the same for every network."""
+    change = CONDITIONS[condition]
+    changed = [replace(one, audio=change(one.audio, _rng(one, condition))) for one in clips]
+    front = Front(encoder_spec(), variation(old=False))
+    order = sorted(range(len(changed)), key=lambda index: changed[index].audio.size)
+    found: dict[int, list[torch.Tensor]] = {power: [] for power in POWERS}
+    model.eval()
+    with torch.no_grad():
+        for batch in encoded(front, changed):
+            logits = readout(model, batch)[..., :classes]
+            for power in POWERS:
+                found[power].append(probabilities(logits, batch.steps, power))
+    back = np.argsort(order)
+    return Heard(clips, {power: torch.cat(found[power]).numpy()[back] for power in POWERS} if clips else {})
+
+
+def _rng(clip: Clip, condition: str) -> np.random.Generator:
+    return np.random.default_rng(zlib.crc32(f"{condition} {clip.word} {clip.speaker} {clip.take}".encode()))
+
+
+def words_of(heard: Heard, vocabulary: Vocabulary, power: int) -> FloatArray:
+    """The probability of all words together, [recordings]."""
+    return heard.probabilities[power][:, : len(vocabulary.named)].sum(1)
+
+
+def threshold(heard: Heard, vocabulary: Vocabulary, refused: float = REFUSED, power: int = 3) -> float:
+    """Return the threshold on the words' probability that refuses a share of the words that are there."""
+    own = [index for index, one in enumerate(heard.clips) if one.word in vocabulary.named]
+    return float(np.quantile(words_of(heard, vocabulary, power)[own], refused))
+
+
+def closed(heard: Heard, vocabulary: Vocabulary, power: int = 3) -> NDArray[np.bool_]:
+    """Whether the best of the named classes is right, [recordings]."""
+    best = heard.probabilities[power][:, : len(vocabulary.named)].argmax(1)
+    return np.array([vocabulary.named[index] == one.word for index, one in zip(best, heard.clips, strict=True)], bool)
+
+
+def share(right: Iterable[bool]) -> dict[str, Any]:
+    """A share with its counts and Wilson's interval."""
+    each = list(right)
+    count = sum(map(bool, each))
+    low, high = wilson(count, len(each))
+    return {"right": count, "of": len(each), "share": count / max(1, len(each)), "low": low, "high": high}
+
+
+def figures(heard: Heard, vocabulary: Vocabulary, least: float, power: int = 3) -> dict[str, Any]:
+    """Summarise what was heard.
+
+    Args:
+        heard: words of the vocabulary and others.
+        vocabulary: of the network.
+        least: threshold on the words' probability; below it a recording is refused.
+        power: of a step's number, in the decision.
+    """
+    right, named = closed(heard, vocabulary, power), words_of(heard, vocabulary, power) >= least
+    own = np.array([one.word in vocabulary.named for one in heard.clips], bool)
+    found: dict[str, Any] = {
+        "closed": share(right[own]),
+        "by word": {
+            word: share(right[[one.word == word for one in heard.clips]])
+            for word in vocabulary.named
+            if any(one.word == word for one in heard.clips)
+        },
+        "by speaker": _by_speaker(heard.clips, right, own),
+    }
+    if vocabulary.rejects:
+        found["right and named"] = share((right & named)[own])
+        found["refused"] = share((~named)[own])
+        found["others named"] = share(named[~own])
+        others = sorted({one.word for index, one in enumerate(heard.clips) if not own[index]})
+        found["named by word"] = {
+            word or SILENCE: share(named[[one.word == word for one in heard.clips]]) for word in others
+        }
+    return found
+
+
+def _by_speaker(clips: Sequence[Clip], right: NDArray[np.bool_], own: NDArray[np.bool_]) -> dict[str, tuple[int, int]]:
+    found: dict[str, tuple[int, int]] = {}
+    for one, is_right, counts in zip(clips, right, own, strict=True):
+        if counts:
+            before = found.get(one.speaker, (0, 0))
+            found[one.speaker] = before[0] + int(is_right), before[1] + 1
+    return found

@@ -1,0 +1,100 @@
+"""Synthesised words that are no digit and no command, each by two voices: what a model has to refuse."""
+
+from __future__ import annotations
+
+import wave
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from hetsyn_model.training.voices.corpus import HELD_OUT, RATE_HZ, WORKERS, file_name, prepare
+from hetsyn_model.training.voices.programs import Espeak, Festival, Flite, Pico
+from hetsyn_model.training.voices.speech import ENGLISH, OTHER_ENGLISH, Prosody, SpeechEngine, SpeechError, Voice
+from recipes.speech.vocabulary import FREQUENT
+
+SEED: Final = 20261130
+WORDS: Final = 1000
+VOICES_A_WORD: Final = 2
+LONGEST: Final = 9  # letters
+HOMOPHONES: Final = frozenset(
+    [
+        "to",
+        "too",
+        "for",
+        "fore",
+        "ate",
+        "won",
+        "wan",
+        "free",
+        "tree",
+        "sics",
+        "sex",
+        "fife",
+        "nein",
+        "knows",
+        "know",
+        "their",
+    ]
+)
+SHARES: Final = {"espeak": 0.5, "flite": 0.2, "festival": 0.15, "pico": 0.15}
+
+
+def words(dictionary: Path, unheard: tuple[str, ...]) -> list[str]:
+    """Draw words from a list of one a line, and add those that sound like a digit on purpose.
+
+    Args:
+        dictionary: for example /usr/share/dict/words of Debian's wamerican-small.
+        unheard: words that nobody trains on.
+    """
+    known = {
+        word
+        for word in dictionary.read_text(encoding="utf-8").split()
+        if word.isascii() and word.isalpha() and word.islower() and 2 <= len(word) <= LONGEST
+    }
+    left_out = {*FREQUENT, *HOMOPHONES, *unheard}
+    free = sorted(word for word in known - left_out if not any(digit in word for digit in ENGLISH))
+    drawn = np.random.default_rng(SEED).permutation(np.array(free)).tolist()[:WORDS]
+    return sorted({*drawn, *(word for word in OTHER_ENGLISH if word not in left_out)})
+
+
+def speak(out: Path, chosen: list[str]) -> int:
+    """Write ``WORD_VOICE_TAKE.wav`` for each word by two voices that are installed; existing files are kept.
+
+    Returns:
+        The number of files that are there now.
+
+    Raises:
+        RuntimeError: no engine is installed.
+    """
+    engines: list[SpeechEngine] = [engine for engine in (Espeak(), Flite(), Festival(), Pico()) if engine.installed()]
+    if not engines:
+        raise RuntimeError(f"no text-to-speech engine found: {Espeak.package}")
+    out.mkdir(parents=True, exist_ok=True)
+    shares = np.array([SHARES[engine.name] for engine in engines])
+    jobs = []
+    for word in chosen:
+        rng = np.random.default_rng([SEED, *word.encode()])
+        for take in range(VOICES_A_WORD):
+            engine = engines[int(rng.choice(len(engines), p=shares / shares.sum()))]
+            voices = [one for one in engine.voices() if one.words == ENGLISH and one.speaker not in HELD_OUT]
+            voice = voices[int(rng.integers(len(voices)))]
+            prosody = Prosody(float(rng.uniform(0.85, 1.25)), float(rng.uniform(0.9, 1.12)))
+            jobs.append((out / file_name(word, voice.speaker, take), engine, voice, word, prosody))
+    with ThreadPoolExecutor(WORKERS) as pool:
+        return sum(pool.map(lambda job: _write(*job), jobs))
+
+
+def _write(path: Path, engine: SpeechEngine, voice: Voice, word: str, prosody: Prosody) -> bool:
+    if not path.exists():
+        try:
+            pcm = prepare(*engine.speak(word, voice, prosody))
+        except SpeechError:
+            return False
+        partial = path.with_suffix(".part")
+        with wave.open(str(partial), "wb") as writer:
+            writer.setparams((1, 2, RATE_HZ, len(pcm), "NONE", "not compressed"))
+            writer.writeframes(pcm.astype("<i2").tobytes())
+        partial.replace(path)
+    return True

@@ -1,0 +1,123 @@
+"""The people of Google Speech Commands, divided once: who trains, who validates, who tests."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+import soundfile
+import soxr
+
+from hetsyn_model.training.data import DataError
+from recipes.speech.vocabulary import COMMANDS, DIGITS, RARE_DIGITS
+
+Part = Literal["train", "validation", "test"]
+PARTS: Final[tuple[Part, ...]] = ("train", "validation", "test")
+DIVISION: Final = Path(__file__).with_name("people.json")
+SEED: Final = 20261130
+SHARES: Final = {"validation": 0.15, "test": 0.18}  # of the people who may be held out
+HELD_OUT_WORDS: Final = 5
+FEWEST_FOR_HELD_OUT: Final = 10  # recordings of a word
+
+_NAME = re.compile(r"(?P<speaker>[0-9a-f]+)_(?P<take>\d+)_\w+\.flac")
+
+
+@dataclass(frozen=True)
+class Division:
+    """Who is for what.
+
+    Attributes:
+        train: speakers to train on.
+        validation: speakers who choose epochs, seeds and thresholds.
+        test: speakers who judge, once.
+        held_out_words: words that nobody trains on; they show how words are refused that no network has heard.
+    """
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+    held_out_words: tuple[str, ...]
+
+    @staticmethod
+    def load(path: Path = DIVISION) -> Division:
+        return Division(**{name: tuple(names) for name, names in json.loads(path.read_text()).items()})
+
+    def part_of(self, speaker: str) -> Part:
+        """Return what a speaker is for.
+
+        Raises:
+            KeyError: nobody knows the speaker.
+        """
+        for part in PARTS:
+            if speaker in getattr(self, part):
+                return part
+        raise KeyError(speaker)
+
+    def save(self, path: Path = DIVISION) -> None:
+        path.write_text(json.dumps(asdict(self), indent=0) + "\n")
+
+
+@dataclass(frozen=True)
+class File:
+    """A recording on disk."""
+
+    path: Path
+    word: str
+    speaker: str
+    take: int
+
+
+def files(folder: Path) -> list[File]:
+    """List the recordings ``WORD/SPEAKER_TAKE_SOURCE.flac`` of a folder, by word, then name.
+
+    Raises:
+        DataError: there are none, or a file has another name.
+    """
+    found = []
+    for path in sorted(folder.glob("*/*.flac")):
+        match = _NAME.fullmatch(path.name)
+        if match is None:
+            raise DataError(f"{path}: the name is not SPEAKER_TAKE_SOURCE.flac")
+        found.append(File(path, path.parent.name, match["speaker"], int(match["take"])))
+    if not found:
+        raise DataError(f"{folder}: contains no WORD/SPEAKER_TAKE_SOURCE.flac")
+    return found
+
+
+def divide(found: list[File]) -> Division:
+    """Divide speakers and words by a fixed seed.
+
+    Whoever says a rare digit trains: ten recordings a word are too few to judge with.
+    """
+    rng = np.random.default_rng(SEED)
+    speakers = sorted({file.speaker for file in found})
+    needed = {file.speaker for file in found if file.word in RARE_DIGITS}
+    free = rng.permutation([speaker for speaker in speakers if speaker not in needed]).tolist()
+    counts: dict[str, int] = defaultdict(int)
+    for file in found:
+        counts[file.word] += 1
+    others = sorted(
+        word for word, count in counts.items() if word not in (*DIGITS, *COMMANDS) and count >= FEWEST_FOR_HELD_OUT
+    )
+    words = rng.permutation(others).tolist()[:HELD_OUT_WORDS]
+    validation = round(SHARES["validation"] * len(speakers))
+    test = validation + round(SHARES["test"] * len(speakers))
+    return Division(
+        train=tuple(sorted(needed | set(free[test:]))),
+        validation=tuple(sorted(free[:validation])),
+        test=tuple(sorted(free[validation:test])),
+        held_out_words=tuple(sorted(words)),
+    )
+
+
+def read_flac(path: Path, rate_hz: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    """Read a mono recording at a rate, float32 [samples]."""
+    audio, own_rate_hz = soundfile.read(path, dtype="float32")
+    if own_rate_hz != rate_hz:
+        audio = soxr.resample(audio, own_rate_hz, rate_hz)
+    return np.asarray(audio, np.float32)

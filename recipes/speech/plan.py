@@ -1,0 +1,50 @@
+"""The runs of the experiments and of the shipped models, by name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from recipes.speech.networks import Shape
+from recipes.speech.pool import Draws
+from recipes.speech.training import Recipe
+
+SEEDS: Final = (0, 1, 2)
+SPEAKERS: Final = ("george", "jackson", "lucas", "nicolas", "theo")
+
+# version 1 of the digits, without teachers
+UNCHANGED: Final = Recipe(
+    rejects=False, draws=Draws(digit=448, studio=0.3, voices=0.25), bank_size=4, refit_every=0, old_variation=True
+)
+ALL_WORDS: Final = Draws(
+    digit=450, studio=0.3, voices=0.25, command=90, rare=250, synthesised=700, speech=100, spliced=250, noise=150
+)
+DIGITS: Final = Recipe(draws=ALL_WORDS, epochs=20, words=0.3, shape=Shape("hetsyn", (128, 64)))
+EQUAL: Final = {"tanh": (128, 64), "gru": (96, 56), "cnn": (20, 32, 48, 72)}
+
+
+def _plan() -> dict[str, Recipe]:
+    runs: dict[str, Recipe] = {}
+    for seed in SEEDS:
+        # experiment A: people
+        for people in (0, 20, 100, None):
+            name = "all" if people is None else str(people)
+            runs[f"a-{name}-{seed}"] = replace(UNCHANGED, people=people, seed=seed)
+        # do the frequent other words help, as classes to refuse or as an auxiliary readout?
+        frequent = replace(UNCHANGED.draws, command=180)
+        runs[f"a-unknown-{seed}"] = replace(UNCHANGED, rejects=True, draws=frequent, seed=seed)
+        runs[f"a-words-{seed}"] = replace(UNCHANGED, rejects=True, draws=frequent, words=0.5, seed=seed)
+        # experiment B: spikes, cell, encoder and causality
+        for kind, hidden in EQUAL.items():
+            rate = {"tanh": 5e-3, "gru": 4e-3, "cnn": 4e-3}[kind]
+            runs[f"b-{kind}-{seed}"] = replace(UNCHANGED, shape=Shape(kind, hidden), learning_rate=rate, seed=seed)
+        # the digits: a teacher that is not causal, then the network that is shipped
+        runs[f"teacher-{seed}"] = replace(
+            DIGITS, shape=Shape("cnn", (32, 48, 64, 96)), epochs=16, learning_rate=4e-3, seed=seed
+        )
+        runs[f"digits-plain-{seed}"] = replace(DIGITS, seed=seed)
+        runs[f"digits-{seed}"] = replace(DIGITS, shape=Shape("hetsyn", (160, 96)), teachers=("teacher-0",), seed=seed)
+    return runs
+
+
+PLAN: Final = _plan()

@@ -1,0 +1,361 @@
+"""The recordings to train on, and which of them an epoch draws."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hetsyn_model.training.data import DataError, Recording, read_wav
+from hetsyn_model.training.examples import digest_of
+from recipes.speech.people import Division, Part, files, read_flac
+from recipes.speech.vocabulary import DIGITS, FREQUENT, RARE_DIGITS, SILENCE, UNKNOWN, Vocabulary
+
+Source = Literal["studio", "voice", "person", "speech", "noise"]
+Audio = NDArray[np.float32]
+
+RATE_HZ: Final = 8000
+EVERY_TAKE: Final = 10  # of FSDD validates
+MOST_REPEATS: Final = 5  # of a recording in an epoch
+ACTIVE_DB: Final = 30.0  # a frame so far below the loudest is a pause
+FRAME: Final = 80
+NOISES: Final = 400
+LEVEL_DB: Final = (-80.0, -20.0)  # of noise
+STEEPEST: Final = 2.0  # slope of a noise's power over frequency: white 0, pink 1, brown 2
+SPLICE_S: Final = 0.005
+# halves that make a word again, or nearly one
+ALIKE: Final = frozenset({frozenset({"five", "nine"}), frozenset({"one", "nine"}), frozenset({"no", "go"})})
+
+
+@dataclass(frozen=True)
+class Clip(Recording):
+    """A recording; its label is the fine word.
+
+    Attributes:
+        source: where it comes from.
+        word: that is said; empty where nobody says.
+        active: samples [first, last) of the loud part.
+    """
+
+    source: Source = "person"
+    word: str = ""
+    active: tuple[int, int] = (0, 0)
+
+    @property
+    def length(self) -> int:
+        """Samples of the loud part: batches have examples of similar length."""
+        return self.active[1] - self.active[0]
+
+    @property
+    def spoken(self) -> Audio:
+        return self.audio[self.active[0] : self.active[1]]
+
+
+def clip(
+    audio: Audio, label: int, speaker: str, take: int, source: Source, word: str, *, is_cut: bool = True
+) -> Clip | None:
+    """A recording with its loud part; None for one that is all but silent.
+
+    Args:
+        audio: float32 [samples].
+        label: of the fine word.
+        speaker: who says it.
+        take: number of the recording.
+        source: where it comes from.
+        word: that is said.
+        is_cut: whether to look for the loud part; False where all counts.
+    """
+    active = (0, audio.size)
+    if is_cut:
+        energy = np.add.reduceat(audio.astype(np.float64) ** 2, np.arange(0, audio.size, FRAME)) / FRAME
+        if energy.max() < 1e-8:
+            return None
+        loud = np.flatnonzero(energy >= energy.max() * 10 ** (-ACTIVE_DB / 10))
+        active = (int(loud[0]) * FRAME, min(audio.size, (int(loud[-1]) + 1) * FRAME))
+    return Clip(audio, label, speaker, take, source, word, active)
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where the recordings are.
+
+    Attributes:
+        people: Google Speech Commands, WORD/SPEAKER_TAKE_SOURCE.flac.
+        studio: the Free Spoken Digit Dataset, DIGIT_SPEAKER_TAKE.wav.
+        voices: synthesised digits, DIGIT_VOICE_TAKE.wav.
+        others: synthesised other words, WORD_VOICE_TAKE.wav.
+        speech: other speech, in any wav files.
+    """
+
+    people: Path
+    studio: Path
+    voices: Path
+    others: Path
+    speech: Path
+
+    @staticmethod
+    def under(folder: Path) -> Folders:
+        """The folders of these names in one folder; links will do."""
+        return Folders(*(folder / name for name in ("people", "studio", "voices", "others", "speech")))
+
+
+def of_people(folder: Path, division: Division, vocabulary: Vocabulary, part: Part) -> list[Clip]:
+    """Read the recordings of one part of the people."""
+    found = []
+    for file in files(folder):
+        if division.part_of(file.speaker) != part:
+            continue
+        audio = read_flac(file.path, RATE_HZ)
+        made = clip(audio, vocabulary.word(file.word), file.speaker, file.take, "person", file.word)
+        if made is not None:
+            found.append(made)
+    return found
+
+
+_WAV = re.compile(r"(?P<word>[^_]+)_(?P<speaker>[^_]+)_(?P<take>\d+)\.wav")
+
+
+def of_wavs(folder: Path, vocabulary: Vocabulary, source: Source) -> list[Clip]:
+    """Read WORD_SPEAKER_TAKE.wav; a number is a digit.
+
+    Raises:
+        DataError: there are none, or a file has another name.
+    """
+    found = []
+    for path in sorted(folder.glob("*.wav")):
+        match = _WAV.fullmatch(path.name)
+        if match is None:
+            raise DataError(f"{path}: the name is not WORD_SPEAKER_TAKE.wav")
+        word = DIGITS[int(match["word"])] if match["word"].isdecimal() else match["word"]
+        made = clip(read_wav(path, RATE_HZ), vocabulary.word(word), match["speaker"], int(match["take"]), source, word)
+        if made is not None:
+            found.append(made)
+    if not found:
+        raise DataError(f"{folder}: contains no WORD_SPEAKER_TAKE.wav")
+    return found
+
+
+def of_speech(folder: Path, vocabulary: Vocabulary, piece_s: tuple[float, float] = (0.3, 0.9)) -> list[Clip]:
+    """Cut the recordings of a folder into pieces of other speech, without its pauses; the same in every run."""
+    rng, found = np.random.default_rng(0), []
+    shortest, longest = (round(duration_s * RATE_HZ) for duration_s in piece_s)
+    for path in sorted(folder.rglob("*.wav")):
+        audio, at = read_wav(path, RATE_HZ), 0
+        while at < audio.size:
+            size = int(rng.integers(shortest, longest + 1))
+            piece = audio[at : at + size]
+            at += size
+            made = clip(piece, vocabulary.word(UNKNOWN), path.stem, len(found), "speech", "")
+            if made is not None and made.length >= shortest // 2:
+                found.append(made)
+    return found
+
+
+def of_noise(vocabulary: Vocabulary, piece_s: tuple[float, float] = (0.3, 1.0)) -> list[Clip]:
+    """Make quiet, noise of any colour and level that swells and fades, tones and clicks; the same in every run."""
+    rng, found = np.random.default_rng(1), []
+    for number in range(NOISES):
+        samples = round(rng.uniform(*piece_s) * RATE_HZ)
+        level = 10 ** (rng.uniform(*LEVEL_DB) / 20)
+        kind = number % 8
+        if kind == 0:
+            audio = np.zeros(samples)
+        elif kind in (1, 2):  # one tone, or two as of a keypad
+            hz = rng.uniform(150, 3000, kind)
+            audio = level * np.sin(2 * np.pi * np.outer(hz, np.arange(samples)) / RATE_HZ).sum(0)
+        elif kind == 3:  # clicks
+            audio = np.zeros(samples)
+            at = rng.integers(0, samples, rng.integers(1, 6))
+            audio[at] = rng.normal(size=at.size)
+            audio = 10 * level * np.convolve(audio, np.exp(-np.arange(80) / rng.uniform(2, 30)), "same")
+        else:
+            spectrum = np.fft.rfft(rng.normal(size=samples))
+            colour = np.arange(1.0, spectrum.size + 1) ** (rng.uniform(0, STEEPEST) / 2)
+            audio = np.fft.irfft(spectrum / colour, samples)
+            swell_db = np.interp(np.linspace(0, 3, samples), np.arange(4), rng.normal(0.0, 6.0, 4))
+            audio = level * 10 ** (swell_db / 20) * audio / audio.std()
+        sound = np.clip(audio, -1.0, 1.0).astype(np.float32)
+        made = clip(sound, vocabulary.word(SILENCE), f"noise-{kind}", number, "noise", "", is_cut=False)
+        assert made is not None
+        found.append(made)
+    return found
+
+
+def splice(first: Clip, second: Clip, label: int, rng: np.random.Generator) -> Clip | None:
+    """Join the first half of one word and the second half of another: a word that nobody says, by real voices."""
+    if frozenset({first.word, second.word}) in ALIKE or first.word == second.word:
+        return None
+    a, b = first.spoken, second.spoken
+    a = a[: round(a.size * rng.uniform(0.35, 0.65))]
+    b = b[round(b.size * rng.uniform(0.35, 0.65)) :]
+    fade = round(SPLICE_S * RATE_HZ)
+    if min(a.size, b.size) < 8 * fade:
+        return None
+    scale = np.sqrt(np.square(first.spoken).mean() / max(1e-12, np.square(second.spoken).mean()))
+    b = b * np.float32(np.clip(scale, 0.1, 10.0))
+    ramp = np.linspace(0, 1, fade, dtype=np.float32)
+    joint = a[-fade:] * (1 - ramp) + b[:fade] * ramp
+    audio = np.concatenate([a[:-fade], joint, b[fade:]])
+    return clip(audio, label, first.speaker, 0, "person", "", is_cut=False)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """How many examples of each kind an epoch has.
+
+    Attributes:
+        digit: of each digit.
+        studio: share of a digit that is FSDD's.
+        voices: share of a digit that is synthesised. People say the rest, each recording at most five times.
+        command: of each of the ten commands.
+        rare: recordings of other words by people.
+        synthesised: other words by voices.
+        speech: pieces of other speech.
+        spliced: halves of two words.
+        noise: quiet, noise, tones and clicks.
+    """
+
+    digit: int = 450
+    studio: float = 0.3
+    voices: float = 0.25
+    command: int = 0
+    rare: int = 0
+    synthesised: int = 0
+    speech: int = 0
+    spliced: int = 0
+    noise: int = 0
+
+
+@dataclass
+class Pool:
+    """Recordings by word and source, for one run.
+
+    Attributes:
+        clips: of training.
+        draws: of an epoch.
+        vocabulary: of the model.
+    """
+
+    clips: Sequence[Clip]
+    draws: Draws
+    vocabulary: Vocabulary
+    _by: dict[tuple[str, Source], list[Clip]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        by: dict[tuple[str, Source], list[Clip]] = defaultdict(list)
+        for one in self.clips:
+            known = one.word in FREQUENT
+            key = one.word if known else SILENCE if one.source == "noise" else UNKNOWN
+            by[key, one.source].append(one)
+        self._by = dict(by)
+
+    @property
+    def digest(self) -> str:
+        return digest_of(self.clips)
+
+    def epoch(self, rng: np.random.Generator) -> list[Clip]:
+        """Draw the examples of an epoch, in no order."""
+        return list(self._drawn(rng))
+
+    def _drawn(self, rng: np.random.Generator) -> Iterator[Clip]:
+        draws = self.draws
+        for digit in DIGITS:
+            people = self._by.get((digit, "person"), [])
+            studio, voices = round(draws.studio * draws.digit), round(draws.voices * draws.digit)
+            said = min(draws.digit - studio - voices, MOST_REPEATS * len(people))
+            missing = draws.digit - studio - voices - said
+            if not self._by.get((digit, "studio")):
+                studio, voices = 0, studio + voices + missing
+            else:
+                studio, voices = studio + missing // 2, voices + missing - missing // 2
+            yield from self._take(digit, "person", said, rng)
+            yield from self._take(digit, "studio", studio, rng)
+            yield from self._take(digit, "voice", voices, rng)
+        for word in FREQUENT:
+            if word not in DIGITS:
+                people = self._by.get((word, "person"), [])
+                yield from self._take(word, "person", min(draws.command, MOST_REPEATS * len(people)), rng)
+        rare = self._by.get((UNKNOWN, "person"), [])
+        yield from self._take(UNKNOWN, "person", min(draws.rare, MOST_REPEATS * len(rare)), rng)
+        yield from self._take(UNKNOWN, "voice", draws.synthesised, rng)
+        yield from self._take(UNKNOWN, "speech", draws.speech, rng)
+        yield from self._take(SILENCE, "noise", draws.noise, rng)
+        yield from self._spliced(draws.spliced, rng)
+
+    def _take(self, word: str, source: Source, count: int, rng: np.random.Generator) -> Iterator[Clip]:
+        """Draw evenly: nobody a second time before everybody was there once."""
+        pool = self._by.get((word, source), [])
+        while count > 0 and pool:
+            for index in rng.permutation(len(pool))[:count]:
+                yield pool[int(index)]
+            count -= len(pool)
+
+    def _spliced(self, count: int, rng: np.random.Generator) -> Iterator[Clip]:
+        pool = [one for one in self.clips if one.source in ("person", "studio") and one.word in FREQUENT]
+        label = self.vocabulary.word(UNKNOWN)
+        for _ in range(count):
+            first, second = (pool[int(index)] for index in rng.integers(0, len(pool), 2))
+            made = splice(first, second, label, rng)
+            if made is not None:
+                yield made
+
+
+def read_pool(
+    folders: Folders,
+    division: Division,
+    vocabulary: Vocabulary,
+    draws: Draws,
+    *,
+    people: int | None = None,
+    leave_out: str = "",
+) -> tuple[Pool, list[Clip]]:
+    """Read what a run trains on, and what validates it.
+
+    Args:
+        folders: of the recordings.
+        division: of the people.
+        vocabulary: of the model.
+        draws: of an epoch.
+        people: training people, the first of a fixed order; None for all.
+        leave_out: speaker of FSDD who is left out.
+
+    Returns:
+        The pool, and the validation recordings: people, and every tenth take of FSDD.
+    """
+    every = of_people(folders.people, division, vocabulary, "train")
+    if people is not None:
+        order = np.random.default_rng(7).permutation(np.array(sorted(division.train))).tolist()
+        chosen = set(order[:people])
+        every = [one for one in every if one.speaker in chosen]
+    train = [one for one in every if one.word not in division.held_out_words]
+    studio = [one for one in of_wavs(folders.studio, vocabulary, "studio") if one.speaker != leave_out]
+    train += [one for one in studio if one.take % EVERY_TAKE]
+    train += of_wavs(folders.voices, vocabulary, "voice")
+    if draws.synthesised:
+        train += [
+            one for one in of_wavs(folders.others, vocabulary, "voice") if one.word not in division.held_out_words
+        ]
+    if draws.speech:
+        train += of_speech(folders.speech, vocabulary)
+    if draws.noise:
+        train += of_noise(vocabulary)
+    validation = of_people(folders.people, division, vocabulary, "validation")
+    # words that nobody trains on may be said by those who train
+    validation += [one for one in every if one.word in division.held_out_words and people is None]
+    validation += [one for one in studio if one.take % EVERY_TAKE == 0]
+    return Pool(train, draws, vocabulary), validation
+
+
+def of_digits(clips: Sequence[Clip]) -> list[Clip]:
+    return [one for one in clips if one.word in DIGITS]
+
+
+def is_common(clip: Clip) -> bool:
+    """Whether many people say the digit, so that it can be judged."""
+    return clip.word in DIGITS and clip.word not in RARE_DIGITS

@@ -1,0 +1,291 @@
+"""Training of one network of a recipe: draws, variation, loss, validation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Final, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, log_softmax
+
+from hetsyn_model.encoder import Encoder, EncoderSpec
+from hetsyn_model.network import Network
+from hetsyn_model.readout import decide
+from hetsyn_model.rollout import Rollout
+from hetsyn_model.spec import DecisionSpec
+from hetsyn_model.training.augment import AugmentSpec, augment_batch
+from hetsyn_model.training.batch import Batch
+from hetsyn_model.training.checkpoint import Checkpoint
+from hetsyn_model.training.config import load_config
+from hetsyn_model.training.front import AudioFront
+from hetsyn_model.training.history import History, ValidationResult
+from hetsyn_model.training.loop import Optimisation, train
+from hetsyn_model.training.schedule import cosine_factor
+from hetsyn_model.training.tied_layer import level_changes, untie
+from recipes.speech.networks import Model, Shape, make, readout, without_words
+from recipes.speech.pool import Clip, Draws, Pool
+from recipes.speech.vocabulary import Vocabulary, vocabulary
+
+BEST, MODEL, RESULT = "best.pt", "model.pt", "recipe.json"
+TAIL_STEPS, SERVED_TAIL_STEPS = 15, 10
+TRIMMED: Final = 0.8  # share of the batches whose words lose the pauses around them
+SHARPNESS: Final = 10.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that a run depends on besides its recordings.
+
+    Attributes:
+        model: ``digits`` or ``commands``.
+        rejects: whether there are classes for what is none of the words.
+        shape: of the network.
+        draws: of an epoch.
+        people: training people; None for all.
+        leave_out: speaker of FSDD who is left out.
+        epochs: of training.
+        batch: examples of an update.
+        learning_rate: highest.
+        bank_size: decays of each bank in training.
+        refit_every: updates between two fits of the banks.
+        smoothing: of the labels.
+        late: weight of the cross entropy that counts later steps most.
+        words: weight of the auxiliary readout, which names every frequent word and is not kept.
+        teachers: folders of runs whose mean probabilities are learned.
+        distillation: weight of them.
+        old_variation: whether recordings are varied as those of version 1 were.
+        seed: of weights, draws and variation.
+    """
+
+    model: str = "digits"
+    rejects: bool = True
+    shape: Shape = field(default_factory=Shape)
+    draws: Draws = field(default_factory=Draws)
+    people: int | None = None
+    leave_out: str = ""
+    epochs: int = 12
+    batch: int = 64
+    learning_rate: float = 5e-3
+    bank_size: int = 8
+    refit_every: int = 5
+    smoothing: float = 0.05
+    late: float = 0.5
+    words: float = 0.0
+    teachers: tuple[str, ...] = ()
+    distillation: float = 0.5
+    old_variation: bool = False
+    seed: int = 0
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return vocabulary(self.model, self.rejects)
+
+    @property
+    def outputs(self) -> int:
+        """Outputs in training: of the classes, then of the auxiliary words."""
+        return len(self.vocabulary.classes) + (len(self.vocabulary.words) if self.words else 0)
+
+
+def encoder_spec() -> EncoderSpec:
+    return load_config("speech-digits").encoder.audio
+
+
+def variation(old: bool) -> AugmentSpec:
+    """How recordings are varied: for strangers' rooms with more noise, level and quiet than version 1."""
+    spec = load_config("speech-digits").augmentation.audio
+    if old:
+        return spec
+    return replace(spec, level_db=(-46.0, 10.0), noise_db=(-60.0, -8.0), lead_steps=40, delete=0.02, telephone=0.15)
+
+
+class Front(AudioFront):
+    """The shipped front, whose batches are partly of words without their pauses."""
+
+    def __init__(self, encoder: EncoderSpec, augment: AugmentSpec) -> None:
+        super().__init__(encoder, augment)
+        self._own = Encoder(encoder)
+        self._trimmed, self._whole = augment, replace(augment, trim_db=0.0)
+
+    def vary(self, items: Sequence[Any], tail_steps: int, rng: np.random.Generator) -> Batch:
+        augment = self._trimmed if rng.random() < TRIMMED else self._whole
+        # one longest lead a batch: with one a word, every batch is as long as its longest
+        lead = int(rng.integers(0, augment.lead_steps + 1))
+        return augment_batch(self._own, items, tail_steps, replace(augment, lead_steps=lead), rng)
+
+
+def weights(steps: Tensor, longest: int, power: int) -> Tensor:
+    """Return what each step counts, [b, longest], in sum 1: its number to a power."""
+    number = torch.arange(1, longest + 1, dtype=torch.float64)
+    weight = torch.where(number <= steps.unsqueeze(-1), number**power, 0.0)
+    return weight / weight.sum(1, keepdim=True)
+
+
+def probabilities(logits: Tensor, steps: Tensor, power: int) -> Tensor:
+    """Return class probabilities [b, outputs] of streams: the weighted mean of softmax over their steps."""
+    each = torch.softmax(logits.double(), -1)
+    return (each * weights(steps, logits.shape[1], power).unsqueeze(-1)).sum(1)
+
+
+class SpeechData:
+    """The data of a run, as the training loop takes them; an epoch ends with each evaluation."""
+
+    def __init__(self, recipe: Recipe, pool: Pool, validation: Sequence[Clip]) -> None:
+        self.recipe, self.pool, self.validation = recipe, pool, validation
+        encoder = encoder_spec()
+        self.encoder = encoder
+        self.front = Front(encoder, variation(recipe.old_variation))
+        words = recipe.vocabulary
+        self._class = torch.tensor(words.class_of_word)
+        self._classes = len(words.classes)
+        self._updates = -(-len(pool.epoch(np.random.default_rng(0))) // recipe.batch)
+        self._teachers = [load_model(Path(folder)) for folder in recipe.teachers]
+        kept = [one for one in validation if self._class[one.label] >= 0]
+        self._heard = list(encoded(self.front, kept))
+
+    @property
+    def updates_per_epoch(self) -> int:
+        return self._updates
+
+    def batches(self, first: int, last: int) -> Iterator[Batch]:
+        epoch = first // self._updates
+        rng = np.random.default_rng([self.recipe.seed, epoch])
+        torch.manual_seed(self.recipe.seed * 100_003 + epoch)
+        drawn = [one for one in self.pool.epoch(rng) if self._class[one.label] >= 0]
+        order = np.argsort([one.length * rng.uniform(0.9, 1.1) for one in drawn])
+        size = -(-len(drawn) // (last - first))  # splices may fail: as many batches all the same
+        parts = [[drawn[int(index)] for index in order[at : at + size]] for at in range(0, len(order), size)]
+        while len(parts) < last - first:
+            parts.append(parts[int(rng.integers(len(parts)))])
+        for index in rng.permutation(len(parts)):
+            batch = self.front.vary(parts[int(index)], TAIL_STEPS, rng)
+            yield replace(batch, events=level_changes(batch.events, self.encoder))
+
+    def forward(self, model: Model, batch: Batch) -> Rollout:
+        logits = readout(model, batch)
+        rule = DecisionSpec("sum_softmax")
+        classes = logits[..., : self._classes]
+        return Rollout(logits, [], decide(rule, classes, batch.steps), batch.steps, rule)
+
+    def loss(self, rolled: Rollout, batch: Batch) -> Tensor:
+        recipe, target = self.recipe, self._class[batch.target]
+        classes, words = rolled.readout[..., : self._classes], rolled.readout[..., self._classes :]
+        late = weights(batch.steps, classes.shape[1], 3).to(classes.dtype)
+        mean = rolled.scores / batch.steps.unsqueeze(-1) * SHARPNESS
+        loss = cross_entropy(mean, target, label_smoothing=recipe.smoothing)
+        loss = loss + recipe.late * _late(classes, target, late, recipe.smoothing)
+        if self._teachers:
+            with torch.no_grad():
+                taught = torch.stack([self._taught(teacher, batch) for teacher in self._teachers]).mean(0)
+            each = -(taught.unsqueeze(1) * log_softmax(classes, -1)).sum(-1)
+            distilled = (each * late).sum(1).mean()
+            loss = (1.0 - recipe.distillation) * loss + 2.0 * recipe.distillation * distilled
+        if recipe.words:
+            loss = loss + recipe.words * _late(words, batch.target, late, recipe.smoothing)
+        return loss
+
+    def _taught(self, teacher: Model, batch: Batch) -> Tensor:
+        logits = readout(teacher, batch)[..., : self._classes]
+        return probabilities(logits, batch.steps, 3).float()
+
+    def measure(self, rolled: Rollout, batch: Batch) -> Mapping[str, Tensor]:
+        right = rolled.scores.argmax(-1) == self._class[batch.target]
+        return {"train_accuracy": right.double()}
+
+    def evaluate(self, model: Model) -> ValidationResult:
+        model.eval()
+        losses, right = [], []
+        with torch.no_grad():
+            for batch in self._heard:
+                found = probabilities(readout(model, batch)[..., : self._classes], batch.steps, 3)
+                target = self._class[batch.target]
+                losses.append(-found[torch.arange(len(target)), target].clamp_min(1e-6).log())
+                right.append((found.argmax(-1) == target).double())
+        return ValidationResult(float(torch.cat(right).mean()), float(torch.cat(losses).mean()))
+
+    def better(self, a: ValidationResult, b: ValidationResult) -> bool:
+        return a.loss <= b.loss
+
+    def checkpoint(self, model: Model, update: int) -> bytes:
+        buffer = BytesIO()
+        torch.save({"model": model.save(), "epoch": update // self._updates - 1}, buffer)
+        return buffer.getvalue()
+
+    def earlier_history(self, saved: Mapping[str, Any]) -> History:
+        raise NotImplementedError("runs of this recipe always had this format")
+
+
+def _late(logits: Tensor, target: Tensor, weight: Tensor, smoothing: float) -> Tensor:
+    repeated = target.repeat_interleave(logits.shape[1])
+    each = cross_entropy(logits.flatten(0, 1), repeated, reduction="none", label_smoothing=smoothing)
+    return (each.view_as(weight) * weight).sum(1).mean()
+
+
+def encoded(front: AudioFront, clips: Sequence[Clip], size: int = 128) -> Iterator[Batch]:
+    """Encode recordings as the server does, whole and with the silence that ends a session."""
+    order = sorted(range(len(clips)), key=lambda index: clips[index].audio.size)
+    spec = cast(EncoderSpec, front.spec)
+    for at in range(0, len(order), size):
+        batch = front.encode([clips[index] for index in order[at : at + size]], SERVED_TAIL_STEPS)
+        yield replace(batch, events=level_changes(batch.events, spec))
+
+
+def run(out: Path, recipe: Recipe, pool: Pool, validation: Sequence[Clip]) -> History:
+    """Train, or go on training, the run in a folder; ``best.pt`` has the network of the lowest validation loss."""
+    data = SpeechData(recipe, pool, validation)
+    updates = recipe.epochs * data.updates_per_epoch
+    is_plain = recipe.shape.kind in ("gru", "cnn")
+    model = make(recipe.shape, data.encoder, recipe.outputs, recipe.seed)
+    return train(
+        out,
+        {"recipe": json.loads(json.dumps(asdict(recipe))), "recordings": pool.digest},
+        model,
+        data,
+        Optimisation(
+            updates=updates,
+            evaluate_every=data.updates_per_epoch,
+            learning_rate=recipe.learning_rate,
+            schedule=lambda update: cosine_factor(update / updates, 0.05, 0.05),
+            bank_size=0 if is_plain else recipe.bank_size,
+            refit_every=recipe.refit_every,
+            decay_rate_factor=2.0,
+            weight_decay=4e-3,
+            clip=5.0,
+            average=None if recipe.shape.kind == "cnn" else 0.998,
+        ),
+    )
+
+
+def recipe_of(folder: Path) -> Recipe:
+    """Read the recipe of a run's folder."""
+    saved = json.loads((folder / "run.json").read_text())["recipe"]
+    saved["shape"] = Shape(**saved["shape"] | {"hidden": tuple(saved["shape"]["hidden"])})
+    saved["draws"] = Draws(**saved["draws"])
+    saved["teachers"] = tuple(saved["teachers"])
+    return Recipe(**saved)
+
+
+def load_model(folder: Path) -> Model:
+    """Load the chosen network of a run, on level changes, with the auxiliary outputs that it was trained with."""
+    recipe = recipe_of(folder)
+    model = make(recipe.shape, encoder_spec(), recipe.outputs, recipe.seed)
+    saved = torch.load(folder / BEST, weights_only=True)
+    model.restore(saved["model"])
+    model.eval()
+    return model
+
+
+def served(folder: Path) -> Checkpoint:
+    """The chosen network of a spiking run as an export takes it: on the encoder's spikes, with its classes alone."""
+    recipe = recipe_of(folder)
+    model = load_model(folder)
+    assert isinstance(model, Network)
+    words = recipe.vocabulary
+    network = untie(without_words(model, len(words.classes)), encoder_spec())
+    saved = torch.load(folder / BEST, weights_only=True)
+    return Checkpoint(network, encoder_spec(), SERVED_TAIL_STEPS, int(saved["epoch"]), labels=words.classes)
