@@ -15,7 +15,7 @@ from recipes.speech import experiments, others
 from recipes.speech.people import DIVISION, Division, divide, files
 from recipes.speech.plan import PLAN
 from recipes.speech.pool import Folders, read_pool
-from recipes.speech.training import run
+from recipes.speech.training import SERVABLE, keep_served, run
 
 FINISHED = "finished.json"
 
@@ -77,6 +77,8 @@ def _train(name: str, runs: Path, folders: Folders) -> None:
         folders, Division.load(), recipe.vocabulary, recipe.draws, people=recipe.people, leave_out=recipe.leave_out
     )
     history = run(out, recipe, pool, validation)
+    if recipe.shape.kind in SERVABLE:
+        keep_served(out, validation)
     (out / FINISHED).write_text(json.dumps(asdict(history)) + "\n")
     print(f"{name}: epoch {history.chosen}, validation loss {history.validation_loss[history.chosen]:.3f}", flush=True)
 

@@ -18,11 +18,13 @@ from hetsyn_model.encoder import Encoder, EncoderSpec
 from hetsyn_model.network import Network
 from hetsyn_model.readout import decide
 from hetsyn_model.rollout import Rollout
+from hetsyn_model.run_folder import replace_file, save_tensors
 from hetsyn_model.spec import DecisionSpec
 from hetsyn_model.training.augment import AugmentSpec, augment_batch
 from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.config import load_config
+from hetsyn_model.training.fitting import KEPT_STREAMS, VALIDATION
 from hetsyn_model.training.front import AudioFront
 from hetsyn_model.training.history import History, ValidationResult
 from hetsyn_model.training.loop import Optimisation, train
@@ -30,9 +32,14 @@ from hetsyn_model.training.schedule import cosine_factor
 from hetsyn_model.training.tied_layer import level_changes, untie
 from recipes.speech.networks import Model, Shape, make, readout, without_words
 from recipes.speech.pool import Clip, Draws, Pool
-from recipes.speech.vocabulary import Vocabulary, vocabulary
+from recipes.speech.vocabulary import REJECTED, Vocabulary, vocabulary
 
-BEST, MODEL, RESULT = "best.pt", "model.pt", "recipe.json"
+BEST = "best.pt"
+DESCRIPTIONS: Final = {
+    "digits": "Ten spoken English digits, or none of them, 8 kHz audio",
+    "commands": "Ten spoken English commands, or none of them, 8 kHz audio",
+}
+SERVABLE: Final = ("hetsyn",)  # kinds of networks that are shipped
 TAIL_STEPS, SERVED_TAIL_STEPS = 15, 10
 TRIMMED: Final = 0.8  # share of the batches whose words lose the pauses around them
 SHARPNESS: Final = 10.0
@@ -280,12 +287,41 @@ def load_model(folder: Path) -> Model:
     return model
 
 
-def served(folder: Path) -> Checkpoint:
-    """The chosen network of a spiking run as an export takes it: on the encoder's spikes, with its classes alone."""
+def keep_served(folder: Path, validation: Sequence[Clip]) -> None:
+    """Write ``served/best.pt`` of a spiking run, as ``hetsyn export`` takes it, with streams that verify the export.
+
+    The network is on the encoder's spikes, has its classes alone, and keeps the banks that it was trained with.
+    """
     recipe = recipe_of(folder)
-    model = load_model(folder)
+    model, words = load_model(folder), recipe.vocabulary
     assert isinstance(model, Network)
-    words = recipe.vocabulary
     network = untie(without_words(model, len(words.classes)), encoder_spec())
+    base = load_config("speech-digits")
+    config = replace(base, description=DESCRIPTIONS[recipe.model], names={}, rejected=REJECTED)
     saved = torch.load(folder / BEST, weights_only=True)
-    return Checkpoint(network, encoder_spec(), SERVED_TAIL_STEPS, int(saved["epoch"]), labels=words.classes)
+    out = folder / "served"
+    out.mkdir(exist_ok=True)
+    checkpoint = Checkpoint(
+        network,
+        encoder_spec(),
+        SERVED_TAIL_STEPS,
+        int(saved["epoch"]),
+        labels=words.classes,
+        description=config.description,
+        config=config.to_dict(),
+    )
+    replace_file(out / BEST, checkpoint.to_bytes())
+    chosen = [validation[int(index)] for index in np.random.default_rng(0).permutation(len(validation))[:KEPT_STREAMS]]
+    batch = Front(encoder_spec(), variation(old=False)).encode(chosen, SERVED_TAIL_STEPS)
+    target = torch.tensor(words.class_of_word)[batch.target]
+    save_tensors(
+        out / VALIDATION,
+        {
+            "steps": batch.steps,
+            "target": target,
+            "row_splits": batch.events.row_splits,
+            "units": batch.events.units,
+            "channels": batch.events.channels,
+            "quiet_steps": 0,
+        },
+    )
