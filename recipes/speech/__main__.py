@@ -14,9 +14,10 @@ import torch
 from recipes.speech import experiments, others
 from recipes.speech.people import DIVISION, Division, divide, files
 from recipes.speech.plan import PLAN
-from recipes.speech.pool import Folders, read_pool
+from recipes.speech.pool import Folders, gather_speech, read_pool
 from recipes.speech.training import SERVABLE, keep_served, run
 
+GAMES = [Path("/usr/share/ktuberling/sounds"), Path("/usr/share/tuxpaint/stamps")]
 FINISHED = "finished.json"
 
 
@@ -26,6 +27,7 @@ def main() -> None:
     for name, text in (
         ("divide", "divide the people for training, validation and test; people.json has the result"),
         ("others", "synthesise words that are none of the model's"),
+        ("speech", "gather other speech in many languages from two games of Debian"),
         ("list", "list the runs of the plan"),
         ("train", "train runs of the plan, one after the other; a run that was stopped goes on"),
         ("validate", "judge runs on the people who choose"),
@@ -37,6 +39,8 @@ def main() -> None:
         command.add_argument("--runs", type=Path, default=Path("runs"), help="a folder a run")
         if name == "others":
             command.add_argument("--words", type=Path, default=Path("/usr/share/dict/words"), help="one a line")
+        if name == "speech":
+            command.add_argument("--sources", type=Path, nargs="+", default=GAMES, help="folders of recordings")
         if name in ("train", "validate", "test", "list"):
             command.add_argument("names", nargs="*", metavar="NAME", help="of the plan; a regular expression")
     arguments = parser.parse_args()
@@ -48,6 +52,8 @@ def main() -> None:
         case "others":
             words = others.words(arguments.words, Division.load().held_out_words)
             print(f"{others.speak(folders.others, words)} recordings of {len(words)} words in {folders.others}")
+        case "speech":
+            print(f"{gather_speech(arguments.sources, folders.speech)} recordings in {folders.speech}")
         case "list":
             print("\n".join(_chosen(arguments.names or [".*"])))
         case "train":

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
+import soundfile
+import soxr
 from numpy.typing import NDArray
 
 from hetsyn_model.training.data import DataError, Recording, read_wav
@@ -25,6 +27,8 @@ EVERY_TAKE: Final = 10  # of FSDD validates
 MOST_REPEATS: Final = 5  # of a recording in an epoch
 ACTIVE_DB: Final = 30.0  # a frame so far below the loudest is a pause
 FRAME: Final = 80
+OTHER_SPEECH: Final = 1_200  # recordings
+LEAST_BYTES: Final = 3_000  # of one
 NOISES: Final = 400
 LEVEL_DB: Final = (-80.0, -20.0)  # of noise
 STEEPEST: Final = 2.0  # slope of a noise's power over frequency: white 0, pink 1, brown 2
@@ -155,6 +159,28 @@ def of_speech(folder: Path, vocabulary: Vocabulary, piece_s: tuple[float, float]
             if made is not None and made.length >= shortest // 2:
                 found.append(made)
     return found
+
+
+def gather_speech(sources: Sequence[Path], out: Path) -> int:
+    """Copy recordings of other speech from the folders of Debian's games, the same in every run; returns their number.
+
+    Files of ``symbols`` say digits and letters, so they are left out.
+
+    Raises:
+        DataError: there are too few.
+    """
+    found = [path for source in sources for path in sorted(source.rglob("*")) if path.suffix in (".ogg", ".wav")]
+    found = [path for path in found if "symbols" not in path.parts and path.stat().st_size > LEAST_BYTES]
+    if len(found) < OTHER_SPEECH:
+        raise DataError(
+            f"{len(found)} recordings of other speech: apt-get install ktuberling-data tuxpaint-stamps-default"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    for number, index in enumerate(np.random.default_rng(3).permutation(len(found))[:OTHER_SPEECH]):
+        samples, rate_hz = soundfile.read(found[int(index)], dtype="float32", always_2d=True)
+        narrow = soxr.resample(samples.mean(1), rate_hz, RATE_HZ)
+        soundfile.write(out / f"{number:04}.wav", np.clip(narrow, -1.0, 1.0), RATE_HZ, "PCM_16")
+    return OTHER_SPEECH
 
 
 def of_noise(vocabulary: Vocabulary, piece_s: tuple[float, float] = (0.3, 1.0)) -> list[Clip]:
