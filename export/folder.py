@@ -147,6 +147,7 @@ def assemble_manifest(
     endpointing: contract.Endpointing | None = None,
     initial_file: str | None = None,
     rejected_labels: tuple[str, ...] = (),
+    rejection_threshold: float | None = None,
 ) -> contract.Manifest:
     """The manifest of these files, with what they were made with.
 
@@ -167,6 +168,7 @@ def assemble_manifest(
         endpointing: how utterances are found in a stream; None where nobody has chosen it.
         initial_file: values that the states begin with; None where each tensor has one.
         rejected_labels: labels that answer null when they are the likeliest.
+        rejection_threshold: they answer null where they are together likelier than this; None: see above.
 
     Raises:
         ExportError: the parts do not fit together.
@@ -192,6 +194,7 @@ def assemble_manifest(
             description=description,
             labels=labels,
             rejected_labels=rejected_labels,
+            rejection_threshold=rejection_threshold,
             input=input,
             encoder=encoder,
             hidden=hidden,

@@ -49,7 +49,7 @@ def _noise(decibels: float) -> Change:
 
 def _gain(decibels: float) -> Change:
     def change(audio: Audio, rng: np.random.Generator) -> Audio:  # noqa: ARG001
-        return np.clip(audio * np.float32(10 ** (decibels / 20)), -1.0, 1.0)
+        return np.asarray(np.clip(audio * np.float32(10 ** (decibels / 20)), -1.0, 1.0), np.float32)
 
     return change
 
@@ -118,7 +118,7 @@ def _rng(clip: Clip, condition: str) -> np.random.Generator:
 
 def words_of(heard: Heard, vocabulary: Vocabulary, power: int) -> FloatArray:
     """The probability of all words together, [recordings]."""
-    return heard.probabilities[power][:, : len(vocabulary.named)].sum(1)
+    return np.asarray(heard.probabilities[power][:, : len(vocabulary.named)].sum(1), np.float64)
 
 
 def threshold(heard: Heard, vocabulary: Vocabulary, refused: float = REFUSED, power: int = 3) -> float:

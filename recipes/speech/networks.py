@@ -127,7 +127,7 @@ KINDS: Final = (*SPIKING, "tanh", "gru", "cnn")
 
 def neuron_of(kind: str) -> NeuronSpec:
     """Return the neuron of a spiking network: a decay a synapse, a neuron or for all, with or without adaptation."""
-    common = {"tau_init_steps": (2.0, 30.0), "decay_range": (0.0, 0.985), "tau_reset_steps": 10.0}
+    common: dict[str, Any] = {"tau_init_steps": (2.0, 30.0), "decay_range": (0.0, 0.985), "tau_reset_steps": 10.0}
     own: dict[str, dict[str, Any]] = {
         "hetsyn": {"decays": "synapse"},
         "hetneu": {"decays": "neuron"},

@@ -147,7 +147,8 @@ def of_wavs(folder: Path, vocabulary: Vocabulary, source: Source) -> list[Clip]:
 
 def of_speech(folder: Path, vocabulary: Vocabulary, piece_s: tuple[float, float] = (0.3, 0.9)) -> list[Clip]:
     """Cut the recordings of a folder into pieces of other speech, without its pauses; the same in every run."""
-    rng, found = np.random.default_rng(0), []
+    rng = np.random.default_rng(0)
+    found: list[Clip] = []
     shortest, longest = (round(duration_s * RATE_HZ) for duration_s in piece_s)
     for path in sorted(folder.rglob("*.wav")):
         audio, at = read_wav(path, RATE_HZ), 0

@@ -32,14 +32,14 @@ def is_decided(decision: Decision, step: int) -> bool:
 
 
 def label_of(manifest: Manifest, probabilities: Float32Array) -> str | None:
-    """The likeliest label; None for one that the model rejects.
+    """The likeliest label; None where the model answers null.
 
     Args:
         manifest: of the model.
         probabilities: [outputs], after a step that counts.
     """
-    label = manifest.labels[int(probabilities.argmax())]
-    return None if label in manifest.rejected_labels else label
+    best = int(_best(manifest, probabilities[np.newaxis])[0])
+    return None if best < 0 else manifest.labels[best]
 
 
 def labels_of(manifest: Manifest, probabilities: Float32Array, steps: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -50,9 +50,23 @@ def labels_of(manifest: Manifest, probabilities: Float32Array, steps: NDArray[np
         probabilities: [rows, outputs].
         steps: [rows], done since the streams' beginnings.
     """
-    found = np.asarray(probabilities.argmax(axis=1), np.int64)
+    found = _best(manifest, probabilities)
+    found[steps <= manifest.decision.skip_steps] = -1
+    return found
+
+
+def _best(manifest: Manifest, probabilities: Float32Array) -> NDArray[np.int64]:
+    """The index of the likeliest label of each row that the model does not reject; -1 where it answers null."""
     rejected = [index for index, label in enumerate(manifest.labels) if label in manifest.rejected_labels]
-    found[np.isin(found, rejected) | (steps <= manifest.decision.skip_steps)] = -1
+    if manifest.rejection_threshold is None:
+        found = np.asarray(probabilities.argmax(axis=1), np.int64)
+        found[np.isin(found, rejected)] = -1
+        return found
+    together = sum(probabilities[:, index] for index in rejected)  # in this order, for one row as for many
+    kept = probabilities.copy()
+    kept[:, rejected] = -1.0
+    found = np.asarray(kept.argmax(axis=1), np.int64)
+    found[together > np.float32(manifest.rejection_threshold)] = -1
     return found
 
 

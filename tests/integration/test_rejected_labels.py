@@ -82,3 +82,23 @@ def test_a_whole_recording_over_infer_has_no_label(url: str) -> None:
 def test_the_model_says_which_labels_it_rejects(url: str) -> None:
     described = [httpx.get(f"{url}/models/{model}").json()["rejected_labels"] for model in ("digits", "rejecting")]
     assert described == [[], [REJECTED]]
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.3, 0.9, 1.0])
+def test_with_a_threshold_null_is_answered_where_the_rejected_labels_are_likelier(
+    threshold: float, tmp_path: Path
+) -> None:
+    """In every reply: the rejected labels together are compared, and the likeliest other one is named."""
+    reject(write_artifact(tmp_path, rule="last", change={"endpointing": ENDPOINTING}), REJECTED, threshold=threshold)
+    with serving(create_app(make_settings(tmp_path), ModelCatalog(tmp_path, "digits", load=load_fake))) as url:
+        labels = httpx.get(f"{url}/models/digits").json()["labels"]
+        data = base64.b64encode(SOUND.astype("<i2").tobytes()).decode()
+        sound = {"kind": "audio", "encoding": "pcm_s16le", "sample_rate": RATE_HZ, "data": data}
+        replies = [httpx.post(f"{url}/infer", json={"input": sound, "end": True}).json(), *frames(url, "digits")]
+    rejected = labels.index(REJECTED)
+    seen = [reply for reply in replies if reply.get("probabilities")]
+    assert len(seen) > 4
+    for reply in seen:
+        shares = dict(enumerate(reply["probabilities"]))
+        best = max(shares.keys() - {rejected}, key=lambda index: shares[index])
+        assert reply["label"] == (None if shares[rejected] > np.float32(threshold) else labels[best])

@@ -98,12 +98,15 @@ def write_artifact(
     return folder
 
 
-def reject(folder: Path, *labels: str) -> None:
-    """Let an artifact with the rule ``last`` answer null where one of these labels is the likeliest."""
+def reject(folder: Path, *labels: str, threshold: float | None = None) -> None:
+    """Let an artifact with the rule ``last`` answer null where one of these labels is the likeliest.
+
+    With a threshold it answers null where they are together likelier than that.
+    """
     manifest = json.loads((folder / MANIFEST).read_text())
     for form in manifest["forms"].values():
         form["exactness"] = "B"
-    manifest |= {"format_version": 5, "rejected_labels": labels}
+    manifest |= {"format_version": 5, "rejected_labels": labels, "rejection_threshold": threshold}
     (folder / MANIFEST).write_text(json.dumps(manifest))
 
 
