@@ -15,6 +15,7 @@ from recipes.speech import experiments, others
 from recipes.speech.people import DIVISION, Division, divide, files
 from recipes.speech.plan import PLAN
 from recipes.speech.pool import Folders, gather_speech, read_pool
+from recipes.speech.report import report
 from recipes.speech.training import SERVABLE, keep_served, run
 
 GAMES = [Path("/usr/share/ktuberling/sounds"), Path("/usr/share/tuxpaint/stamps")]
@@ -39,6 +40,8 @@ def main() -> None:
         command.add_argument("--runs", type=Path, default=Path("runs"), help="a folder a run")
         if name == "others":
             command.add_argument("--words", type=Path, default=Path("/usr/share/dict/words"), help="one a line")
+        if name == "report":
+            command.add_argument("--pictures", type=Path, help="folder for the pictures")
         if name == "speech":
             command.add_argument("--sources", type=Path, nargs="+", default=GAMES, help="folders of recordings")
         if name in ("train", "validate", "test", "list"):
@@ -63,7 +66,7 @@ def main() -> None:
             for name in _chosen(arguments.names):
                 experiments.judge(name, arguments.runs, folders, arguments.command)
         case "report":
-            experiments.report()
+            print(report(arguments.pictures))
 
 
 def _chosen(patterns: list[str]) -> list[str]:

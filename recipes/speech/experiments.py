@@ -1,4 +1,4 @@
-"""Judges runs, keeps the results, and writes the tables and pictures from them."""
+"""Judges runs, and keeps the results."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from recipes.speech.judge import CONDITIONS, POWERS, Heard, figures, hear, thres
 from recipes.speech.people import Division
 from recipes.speech.plan import PLAN
 from recipes.speech.pool import EVERY_TAKE, Clip, Folders, of_noise, of_people, of_wavs
+from recipes.speech.report import RESULTS
 from recipes.speech.training import Recipe, load_model
 from recipes.speech.vocabulary import Vocabulary
 
-RESULTS: Final = Path(__file__).with_name("results")
 CLEAN_ALONE: Final = ("a-", "b-")  # runs of experiments are judged on clean words alone
 
 
@@ -54,7 +54,7 @@ def _clips(recipe: Recipe, folders: Folders, part: str) -> dict[str, Sequence[Cl
     if not words.rejects:
         people = [one for one in people if one.word in words.named]
     found: dict[str, Sequence[Clip]] = {"people": people}
-    if studio and words.named == tuple(Vocabulary(words.named).named) and recipe.model == "digits":
+    if studio and recipe.model == "digits":
         found["studio"] = studio
     if words.rejects:
         found["noise"] = of_noise(words)
@@ -86,7 +86,3 @@ def _print(name: str, found: dict[str, Any]) -> None:
             if "others named" in shown and shown["others named"]["of"]:
                 line += f" named {shown['others named']['share']:.3f}"
             print(line, flush=True)
-
-
-def report() -> None:
-    raise SystemExit("no report yet")
