@@ -31,8 +31,8 @@ from hetsyn_model.encoder import Encoder, EncoderSpec
 from hetsyn_model.state import Form
 from hetsyn_model.training.augment import encode_batch
 from hetsyn_model.training.checkpoint import Checkpoint
+from hetsyn_model.training.config import load_config
 from hetsyn_model.training.data import Recording, read_folder
-from research.tasks.speech import LABELS
 from service.app import create_app
 from service.contract.artifact import Artifact
 from service.settings import Settings
@@ -187,7 +187,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    recordings = read_folder(arguments.data, LABELS, 8000)
+    recordings = read_folder(arguments.data, tuple(load_config("speech-digits").names), 8000)
     count = 20 if arguments.quick else 250
     chosen = recordings[:: max(1, len(recordings) // count)]
     results = compare(arguments.models, arguments.model, arguments.version, chosen)

@@ -50,7 +50,7 @@ def export_checkpoint(
         Path | None,
         typer.Option(
             help="Data that verify the artifact and give its accuracy, instead of the validation examples that "
-            "`hetsyn train` leaves in its folder. For an experiment: the same --data as in its run."
+            "`hetsyn train` leaves in its folder."
         ),
     ] = None,
     bank_size: Annotated[
@@ -121,11 +121,9 @@ def export_checkpoint(
     from export.write import write_artifact
     from hetsyn_model.bank import BankError
     from hetsyn_model.quiet import quiet_steps
-    from hetsyn_model.run_folder import RunError
     from hetsyn_model.training.checkpoint import CheckpointFileError
     from hetsyn_model.training.config import ConfigError
     from hetsyn_model.training.data import DataError
-    from research.tasks.task import MissingData
 
     out = out.resolve()  # its last two names are the model's name and version
     as_trained = bank_size is None and error_bound is None
@@ -175,8 +173,6 @@ def export_checkpoint(
         ParityError,
         DataError,
         HetsynError,
-        MissingData,
-        RunError,
         SpecError,
         FileExistsError,
     ) as error:

@@ -12,7 +12,7 @@ import torch
 from pydantic import ValidationError
 
 from export.encoders import encoder_parts
-from export.evaluation import Evaluation, evaluation_of, padded, read_examples, seeded_streams
+from export.evaluation import Evaluation, evaluation_of, read_examples, seeded_streams
 from export.folder import ExportError, split_names
 from export.own_network import load_network, source_of
 from export.parity import Streams
@@ -23,7 +23,6 @@ from hetsyn_model.level_crossing import LevelCrossingSpec
 from hetsyn_model.network import Network
 from hetsyn_model.quiet import quiet_steps
 from hetsyn_model.spec import DecisionSpec, NetworkSpec, NeuronSpec, Rule
-from hetsyn_model.state import Form, state_bytes
 from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.config import Config, ConfigError, config_from, load_config
 from hetsyn_model.training.data import DataError
@@ -32,12 +31,9 @@ from hetsyn_model.training.fitting import KEPT_STREAMS, VALIDATION
 from hetsyn_model.training.front import AudioFront, Front, SpikesFront, ValuesFront
 from hetsyn_model.training.readers import read
 from hetsyn_model.training.split import split
-from research.runs.run import RunSpec, open_task
-from research.tasks.task import first_streams
 from service.contract.endpointing import Endpointing
 
-VERIFIED_STREAMS = 256  # of an experiment's test data, fewer where the exact form would move more than so many bytes
-VERIFIED_BYTES = 4_000_000_000  # of state, over all steps of all streams; every implementation does it anew
+FOR_EXPORT = "`python -m research.runs.for_export FILE FOLDER` in the checkout"
 
 
 @dataclass(frozen=True)
@@ -67,21 +63,23 @@ def from_checkpoint(path: Path, out: Path, data: Path | None, quiet_s: float | N
     Args:
         path: of the checkpoint.
         out: folder of the artifact, NAME/VERSION.
-        data: recordings, or the data of an experiment; None where there is none.
+        data: recordings; None where there are none.
         quiet_s: silence in whose state a stream begins; None for that of the training.
 
     Raises:
         CheckpointFileError: the file is no checkpoint.
         SpecError: the silence has no such length.
-        DataError: the network takes no audio, or ``data`` has no usable recordings.
-        MissingData: the data of the experiment is not on this machine.
+        DataError: the network takes no audio, ``data`` has no usable recordings, or an experiment's streams are not
+            beside its checkpoint.
     """
     saved = Checkpoint.load(path)
     if quiet_s is not None:
         saved = replace(saved, quiet_steps=quiet_steps(quiet_s, saved.network.spec.step_s))
     if saved.experiment is None:
         return _trained(path, saved, out, data)
-    return _experiment(saved, RunSpec.from_dict(saved.experiment), out, data)
+    if data is not None:
+        raise DataError(f"{path}: a run of an experiment has its own test streams beside it: leave out --data")
+    return _experiment(path, saved, saved.experiment, out)
 
 
 def from_saved_network(
@@ -134,45 +132,43 @@ def decide_by(network: Network, rule: Rule) -> None:
     network.spec = replace(network.spec, decision=replace(own, rule=rule))
 
 
-def _experiment(saved: Checkpoint, run: RunSpec, out: Path, data: Path | None) -> Exported:
-    """A run of ``python -m research``, verified on its test data."""
-    task = open_task(run, data)
-    kind = "recurrent" if run.recurrent else "feedforward"
+def _experiment(path: Path, saved: Checkpoint, run: dict[str, Any], out: Path) -> Exported:
+    """A run of ``python -m research``, verified on the test streams that it has left.
+
+    Raises:
+        DataError: it has left none.
+    """
+    kept = path.with_name(VALIDATION)
+    if not kept.exists():
+        raise DataError(
+            f"{path}: the experiment's test streams, {VALIDATION}, are not beside it: {FOR_EXPORT} leaves them in a "
+            "folder, with best.pt to export"
+        )
     source = Source(
         saved.network,
         out.parent.name,
         out.name,
-        f"{task.description} ({run.model}, {kind})",
-        task.labels,
-        task.input_description,
+        saved.description,
+        saved.labels,
+        saved.input_description,
         saved.encoder,
         saved.tail_steps,
         {
-            "experiment": run.experiment,
-            "condition": run.condition,
-            "neuron_model": run.model,
-            "recurrent": run.recurrent,
-            "seed": run.seed,
+            "experiment": run["experiment"],
+            "condition": run["condition"],
+            "neuron_model": run["model"],
+            "recurrent": run["recurrent"],
+            "seed": run["seed"],
             "epoch": saved.epoch,
         },
-        saved.experiment,
+        run,
         quiet_steps=saved.quiet_steps,
     )
-    test = task.test()
-    form: Form = "exact" if saved.network.spec.has_exact_form else "bank"
-    moved = state_bytes(saved.network.compile(form).layout) * max(int(batch.steps.max()) for batch in test)
-    batches = first_streams(test, min(VERIFIED_STREAMS, max(24, VERIFIED_BYTES // moved)))
-    streams = [
-        stream[:steps]
-        for batch in batches
-        for stream, steps in zip(batch.events.dense(), batch.steps.tolist(), strict=True)
-    ]
-    labels = None if task.figure == "mse" else torch.cat([batch.target for batch in batches])
     return Exported(
         source,
-        Evaluation(padded(streams), labels),
-        bank_size=run.training.bank_size,
-        whole_range_banks=run.training.whole_range_banks,
+        _kept(kept, saved, f"{FOR_EXPORT} makes them"),
+        bank_size=run["training"]["bank_size"],
+        whole_range_banks=run["training"].get("whole_range_banks", False),
     )
 
 
@@ -210,7 +206,7 @@ def _trained(checkpoint: Path, saved: Checkpoint, out: Path, data: Path | None) 
         return _on_data(source, saved, config, data)
     kept = checkpoint.with_name(VALIDATION)
     if kept.exists():
-        return Exported(source, _kept(kept, saved))
+        return Exported(source, _kept(kept, saved, "give --data"))
     evaluation = Evaluation(seeded_streams(saved.network.spec.channels, 0.03, streams=8, steps=60))
     return Exported(source, evaluation, needs_data=True)
 
@@ -230,22 +226,25 @@ def _endpointing(config: Config) -> Endpointing | None:
         raise ConfigError(f"the run's config: endpointing.{first['loc'][0]}: {first['msg']}") from error
 
 
-def _kept(path: Path, saved: Checkpoint) -> Evaluation:
-    """The validation streams that a run has left."""
+def _kept(path: Path, saved: Checkpoint, remedy: str) -> Evaluation:
+    """The streams that a run has left to verify its network on.
+
+    Raises:
+        DataError: they are damaged, or of another run; it names the remedy.
+    """
     try:
         kept = torch.load(path, weights_only=True)
         steps = kept["steps"]
         count, longest = len(steps), int(steps.max())
-        events = Events(
-            count, longest, kept["channels"], kept["row_splits"], kept["units"], torch.ones(kept["units"].numel())
-        )
+        values = kept.get("values", torch.ones(kept["units"].numel()))
+        events = Events(count, longest, kept["channels"], kept["row_splits"], kept["units"], values)
         if events.channels != saved.network.spec.channels:
             raise ValueError(f"of {events.channels} channels")
         if kept.get("quiet_steps", 0) != saved.quiet_steps and saved.encoder is not None:
             raise ValueError(f"they begin after {kept.get('quiet_steps', 0)} steps of silence")
-        return Evaluation(Streams(events.dense(), steps), kept["target"])
+        return Evaluation(Streams(events.dense(), steps), kept.get("target"))
     except (OSError, KeyError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise DataError(f"{path}: not the validation streams of this run ({error}): give --data") from error
+        raise DataError(f"{path}: not the validation streams of this run ({error}): {remedy}") from error
 
 
 def _on_data(source: Source, saved: Checkpoint, config: Config, data: Path) -> Exported:

@@ -33,6 +33,7 @@ class Checkpoint:
         description: one line for people.
         config: of its training, :meth:`hetsyn_model.training.config.Config.to_dict`; None without.
         quiet_steps: silence in whose state a stream begins (``hetsyn_model/quiet.py``).
+        input_description: of the channels, for people; empty where the encoder says it.
     """
 
     network: Network
@@ -44,6 +45,7 @@ class Checkpoint:
     description: str = ""
     config: dict[str, Any] | None = None
     quiet_steps: int = 0
+    input_description: str = ""
 
     def to_bytes(self) -> bytes:
         buffer = BytesIO()
@@ -60,6 +62,7 @@ class Checkpoint:
             "description": self.description,
             "config": self.config,
             "quiet_steps": self.quiet_steps,
+            "input_description": self.input_description,
         }
         torch.save(values | {name: value for name, value in further.items() if value}, buffer)
         return buffer.getvalue()
@@ -83,6 +86,7 @@ class Checkpoint:
                 saved.get("description", ""),
                 saved.get("config"),
                 int(saved.get("quiet_steps", 0)),
+                saved.get("input_description", ""),
             )
         except OSError as error:
             raise CheckpointFileError(f"{path}: the checkpoint cannot be read ({error.strerror})") from error

@@ -17,6 +17,7 @@ from hetsyn_model.state import FORMS, state_bytes
 from hetsyn_model.training.history import History, ValidationResult
 from research.runs import results
 from research.runs.analysis import analyse
+from research.runs.for_export import keep_streams
 from research.runs.paper_figures import EXACT_STREAMS, paper_figures
 from research.runs.plan import (
     BASE,
@@ -249,6 +250,8 @@ def finish(run: RunSpec, work: Work, streams: AnalysisStreams) -> RunResult:
     judged = validation
     if not run.searching:
         test = task.test()
+        if isinstance(network, Network):
+            keep_streams(folder, task, network, test)
         judged = evaluate(network, task, test, run.training.form)
         is_judged = run.task in EXACT_STREAMS and run.training.form == "bank"  # by paper_figures, on fewer streams
         if isinstance(network, Network) and not is_judged and network.spec.has_exact_form:

@@ -20,6 +20,7 @@ from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.history import History, ValidationResult
 from hetsyn_model.training.schedule import cosine_factor, held_cosine_factor, step_factor
+from research.runs.for_export import described
 from research.runs.run import RunSpec, build, evaluate, run_batch
 from research.tasks.lstm import SequenceLSTM
 from research.tasks.task import Task, better
@@ -77,7 +78,7 @@ class TaskData:
 
     def checkpoint(self, model: Network | SequenceLSTM, update: int) -> bytes:
         if isinstance(model, Network):
-            return Checkpoint(model, self.task.encoder, self.task.tail_steps, update, self.run.to_dict()).to_bytes()
+            return described(self.run, self.task, model, update).to_bytes()
         buffer = BytesIO()
         torch.save(model.save(), buffer)
         return buffer.getvalue()

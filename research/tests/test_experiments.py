@@ -32,10 +32,6 @@ from research.tests.watch_file import write_watch
 from service.contract.artifact import Artifact
 from tests.support.words import write_words
 
-pytestmark = pytest.mark.process
-
-# one of spikes, one of values, one that searches: the others at night
-SOON = ("delayed-match", "mnist1d", "sequential-mnist")
 STREAMS = ("motion", "mnist1d")  # of values
 
 RUN = RunSpec(
@@ -161,9 +157,7 @@ def test_a_folder_of_another_run_is_refused(whole: Trained) -> None:
         train(replace(RUN, learning_rate=1e-3), open_task(RUN), whole.folder)
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in SOON else pytest.param(name, marks=pytest.mark.long) for name in EXPERIMENTS]
-)
+@pytest.mark.parametrize("name", EXPERIMENTS)
 @pytest.mark.usefixtures("images", "series")
 def test_the_smoke_version_of_every_experiment(name: str, tmp_path: Path) -> None:
     data = None
@@ -215,9 +209,7 @@ def test_the_smoke_version_of_every_experiment(name: str, tmp_path: Path) -> Non
 
     out = tmp_path / "models" / name / "1"
     best = tmp_path / name / planned.conditions[0].name / f"{model}-recurrent/seed-0/best.pt"
-    done = CliRunner().invoke(
-        export, [str(best), "--out", str(out), *(["--data", str(data)] if data else [])], catch_exceptions=False
-    )
+    done = CliRunner().invoke(export, [str(best), "--out", str(out)], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     manifest = Artifact.open(out).manifest
     assert manifest.provenance["experiment"] == name

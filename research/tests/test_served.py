@@ -14,17 +14,17 @@ from typer.testing import CliRunner
 
 from export.commands import export
 from hetsyn_model.network import Network
+from research.runs.for_export import keep_streams
 from research.runs.run import RunSpec, TaskSpec, Training, open_task, run_batch
 from research.runs.train import load_best, train
 from research.tasks import images as image_data
 from research.tasks.delayed_match import DelayedMatchSpec
 from research.tasks.grey_images import GreyImageSpec, grey_values
 from research.tasks.pattern_generation import PatternGenerationSpec
+from research.tasks.task import Task
 from research.tasks.vision import ImageSpec, image_events
 from service.app import create_app
 from tests.support.product import make_settings
-
-pytestmark = pytest.mark.process
 
 TASKS: dict[str, TaskSpec] = {
     "delayed-match": DelayedMatchSpec(hidden=(12,), delay_ms=200, validation_trials=8, test_trials=12),
@@ -44,6 +44,15 @@ def _images(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     part = (rng.integers(0, 256, (12, 28, 28)).astype(np.uint8), np.arange(12) % 10)
     monkeypatch.setattr(image_data, "read_mnist_5k", lambda: image_data.ImageSet(part, part, part))
+
+
+def trained(run: RunSpec, task: Task, folder: Path) -> Network:
+    """The network of a run, which is left in a folder for an export."""
+    train(run, task, folder)
+    network = load_best(run, task, folder)
+    assert isinstance(network, Network)
+    keep_streams(folder, task, network, task.test())
+    return network
 
 
 def infer(models: Path, bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -80,14 +89,14 @@ def chunks(spikes: np.ndarray[Any, np.dtype[np.bool_]], session: str, size: int)
 def test_the_server_answers_as_the_trained_network_does(name: str, tmp_path: Path) -> None:
     run = run_of(name)
     task = open_task(run)
-    train(run, task, tmp_path / "run")
+    network = trained(run, task, tmp_path / "run")
     out = tmp_path / "models" / name / "1"
     exported = CliRunner().invoke(export, [str(tmp_path / "run/best.pt"), "--out", str(out)], catch_exceptions=False)
     assert exported.exit_code == 0, exported.output
 
     batch = task.test()[0]
     with torch.no_grad():
-        rolled = run_batch(load_best(run, task, tmp_path / "run"), batch)
+        rolled = run_batch(network, batch)
     streams = [chunks(stream, f"s{index}", 17) for index, stream in enumerate(batch.dense())]
     replies = infer(tmp_path / "models", [body for stream in streams for body in stream])
     start = 0
@@ -118,11 +127,9 @@ def an_image_is_one_request(models: Path) -> None:
 def test_a_grey_image_is_values_in_any_chunks(tmp_path: Path) -> None:
     run = run_of("grey-images")
     task = open_task(run)
-    train(run, task, tmp_path / "run")
+    network = trained(run, task, tmp_path / "run")
     CliRunner().invoke(export, [str(tmp_path / "run/best.pt"), "--out", str(tmp_path / "models/grey/1")])
     rows = grey_values(image_data.read_mnist_5k().test[0][:1])
-    network = load_best(run, task, tmp_path / "run")
-    assert isinstance(network, Network)
     with torch.no_grad():
         expected = network.rollout(rows).probabilities[0]
     values = rows[0].tolist()

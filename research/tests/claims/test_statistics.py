@@ -220,7 +220,6 @@ def test_the_rate_that_so_many_runs_tell_from_another() -> None:
     assert found_rate(0.0, 35, 35, 0.05) is None
 
 
-@pytest.mark.long
 def test_four_looks_find_an_effect_that_is_none_in_16_percent() -> None:
     rng = np.random.default_rng(0)
     drawn = rng.normal(size=(2000, 454))

@@ -7,8 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from research.catalog import EXPERIMENTS
 from research.claims.rules import Group
 from research.page import report
@@ -27,7 +25,6 @@ ALL = [
 ]
 
 
-@pytest.mark.process
 def test_the_page_is_the_same_again_and_says_what_is_missing(tmp_path: Path) -> None:
     five = made_up("hetsyn", 0.9, condition=f"{PAPER}-hidden-5")
     results = [*ALL, *five, *made_up("hetsyn", 0.98, condition=f"{PAPER}-delay-2500")]
@@ -49,7 +46,6 @@ def test_the_page_is_the_same_again_and_says_what_is_missing(tmp_path: Path) -> 
     assert "| 40 ms | 3 | +275% | +275% | -50% | -50% | 10.0 ± 0.0% | 99.8 ± 0.1% | 70.0 ± 0.0% |" in page
 
 
-@pytest.mark.process
 def test_the_papers_figures_of_pattern_generation(tmp_path: Path) -> None:
     trace = {"target": [0.0, 0.5], "outputs": [[0.0, 0.4], [0.1, 0.5]]}
     analysis = ANALYSIS | {"distance": 0.8, "gaps": {"output": 0.1, "target": 0.4}}
@@ -92,7 +88,6 @@ def test_an_experiment_without_changed_inputs_has_its_seeds_and_no_table_of_bank
     assert "| base | ALIF | recurrent | 128-64 | 3 of 8 | **85.0" in page
 
 
-@pytest.mark.process
 def test_pictures_of_results_that_are_gone_go_too(tmp_path: Path) -> None:
     report.build(ALL, tmp_path / "experiments.md")
     report.build([], tmp_path / "experiments.md")

@@ -212,7 +212,6 @@ def toy(condition: str) -> Experiment:
     return replace(experiment, conditions=(small,), analysis_streams=2, changed_streams=4)
 
 
-@pytest.mark.process
 @pytest.mark.parametrize("condition", [PAPER, WHOLE])
 def test_each_epoch_is_tested_and_the_test_chooses_nothing(tmp_path: Path, condition: str) -> None:
     (result,) = run_experiment(toy(condition), tmp_path, tmp_path / "results.json", Selection())
