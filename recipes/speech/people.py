@@ -59,7 +59,8 @@ class Division:
         raise KeyError(speaker)
 
     def save(self, path: Path = DIVISION) -> None:
-        path.write_text(json.dumps(asdict(self), indent=0) + "\n")
+        lines = [f"{json.dumps(name)}: {json.dumps(names)}" for name, names in asdict(self).items()]
+        path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
 @dataclass(frozen=True)
