@@ -20,6 +20,16 @@ ALL_WORDS: Final = Draws(
     digit=450, studio=0.3, voices=0.25, command=90, rare=250, synthesised=700, speech=100, spliced=250, noise=150
 )
 DIGITS: Final = Recipe(draws=ALL_WORDS, epochs=20, words=0.3, shape=Shape("hetsyn", (128, 64)))
+COMMAND_DRAWS: Final = replace(ALL_WORDS, digit=90, command=375)
+# of equal numbers of trained values: a decay a synapse doubles them
+COMMANDS: Final = {
+    "hetsyn": (128, 64),
+    "hetneu": (184, 92),
+    "alif": (184, 92),
+    "lif": (184, 92),
+    "gru": (96, 56),
+    "cnn": (20, 32, 48, 72),
+}
 EQUAL: Final = {"tanh": (128, 64), "gru": (96, 56), "cnn": (20, 32, 48, 72)}
 
 
@@ -44,6 +54,15 @@ def _plan() -> dict[str, Recipe]:
         )
         runs[f"digits-plain-{seed}"] = replace(DIGITS, seed=seed)
         runs[f"digits-{seed}"] = replace(DIGITS, shape=Shape("hetsyn", (256, 128)), teachers=("teacher-0",), seed=seed)
+    for speaker in SPEAKERS:
+        runs[f"without-{speaker}"] = replace(DIGITS, leave_out=speaker)
+    for seed in range(5):
+        for kind, hidden in COMMANDS.items():
+            rate = 4e-3 if kind in ("gru", "cnn") else 5e-3
+            runs[f"commands-{kind}-{seed}"] = replace(
+                DIGITS, model="commands", draws=COMMAND_DRAWS, shape=Shape(kind, hidden), learning_rate=rate,
+                epochs=12, seed=seed,
+            )  # fmt: skip
     return runs
 
 
