@@ -55,7 +55,7 @@ class Convolutional(Plain):
         widths: channels of the four layers.
     """
 
-    def __init__(self, bands: int, outputs: int, widths: tuple[int, ...] = (20, 32, 48, 72)) -> None:
+    def __init__(self, bands: int, outputs: int, widths: tuple[int, ...] = (24, 36, 54, 76)) -> None:
         super().__init__()
         blocks: list[nn.Module] = []
         before = 1

@@ -28,9 +28,9 @@ COMMANDS: Final = {
     "alif": (184, 92),
     "lif": (184, 92),
     "gru": (96, 56),
-    "cnn": (20, 32, 48, 72),
+    "cnn": (24, 36, 54, 76),
 }
-EQUAL: Final = {"tanh": (128, 64), "gru": (96, 56), "cnn": (20, 32, 48, 72)}
+EQUAL: Final = {"tanh": (128, 64), "gru": (96, 56), "cnn": (24, 36, 54, 76)}
 
 
 def _plan() -> dict[str, Recipe]:
