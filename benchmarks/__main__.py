@@ -13,7 +13,6 @@ from tests.support.results import write_results
 from tests.support.termination import nothing_stays
 
 NAMES = (
-    "agreement",
     "compare",
     "digit_strings",
     "durability",
@@ -24,15 +23,12 @@ NAMES = (
     "gpu",
     "in_process",
     "latency",
-    "libraries",
     "open_inference",
     "peers",
     "request_path",
     "scaling",
     "service",
-    "silero",
     "slow_senders",
-    "soak",
     "store_batches",
     "strangers",
     "training",

@@ -39,7 +39,6 @@ SMOKES = (
     "service",
     "service --transports",
     "slow_senders",
-    "soak",
     "store_batches",
     "training",
     "way_in",

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.libraries.case import BY_HAND, HIDDEN, Case, array, chain, recurrent, spread
-from benchmarks.libraries.task import CHANNELS, CLASSES, STEPS
+from tests.long.libraries.case import HIDDEN, Case, array, chain, recurrent, spread
+from tests.long.libraries.task import CHANNELS, CLASSES, STEPS
 
 
 def _sinabs(
@@ -53,8 +53,8 @@ def _sinabs(
         return made
 
     if graph is None:
-        return Case(network, counts, exported, options=options)
-    return Case(network, counts, lambda: graph(network), BY_HAND, options)
+        return Case(network, counts, exported, options)
+    return Case(network, counts, lambda: graph(network), options)
 
 
 def _lif(layers: Any, activation: Any, neurons: int, **more: Any) -> nn.Module:  # noqa: ARG001

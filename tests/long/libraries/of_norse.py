@@ -9,8 +9,8 @@ import nir
 import torch
 from torch import Tensor, nn
 
-from benchmarks.libraries.case import BY_HAND, HIDDEN, Case, array, chain, full, recurrent
-from benchmarks.libraries.task import CHANNELS, CLASSES
+from tests.long.libraries.case import HIDDEN, Case, array, chain, full, recurrent
+from tests.long.libraries.task import CHANNELS, CLASSES
 
 
 def _norse(cell: str, parameters: str, **values: float) -> Case:
@@ -92,4 +92,4 @@ def lif_recurrent() -> Case:
             full(nir.CubaLIF, CLASSES, *numbers),
         )
 
-    return Case(network, network, graph, BY_HAND, {"producer": None, "dt": 1e-3, "rule": "euler", "reset": "zero"})
+    return Case(network, network, graph, {"producer": None, "dt": 1e-3, "rule": "euler", "reset": "zero"})

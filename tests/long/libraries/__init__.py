@@ -1,16 +1,13 @@
 """Do networks of snnTorch, Norse, SpikingJelly and Sinabs give their own spike counts when they are served?
 
-Each network learns a toy task in its library, is written as NIR and imported. On 256 streams its counts in the library
-are compared with those of the artifact in ONNX Runtime, and with the answers of ``/infer`` in chunks.
+Each network learns a toy task in its library, is written as NIR and imported. Its counts in the library are compared
+with those of the artifact in ONNX Runtime, and with the answers of ``/infer`` in chunks.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import tempfile
-import warnings
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +15,7 @@ import httpx
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
 
-from benchmarks.libraries.task import streams, train
 from export.parity import chunk_feed
 from service.app import create_app
 from service.contract.artifact import Artifact
@@ -29,19 +23,19 @@ from service.contract.graph_io import SCORES, STATE, STEP
 from service.models.model import Model
 from service.runtime.onnx import Array, load_graph
 from service.settings import Settings
+from tests.long.libraries.task import streams, train
 
-STREAMS, SEED = 256, 7
-UPDATES = 200
+SEED = 7
 CHUNK = 7  # steps, through /infer
 LIBRARIES = ("snntorch", "norse", "spikingjelly", "sinabs")
 
 
-def prove(library: str, name: str, updates: int, folder: Path, count: int = STREAMS) -> dict[str, Any]:
+def prove(library: str, name: str, updates: int, folder: Path, count: int) -> dict[str, Any]:
     """Train a network of a library, serve it, and compare.
 
     Args:
         library: that has it.
-        name: of the network, in ``benchmarks.libraries.networks.CASES``.
+        name: of the network, in ``tests.long.libraries.networks.CASES``.
         updates: batches that it learns.
         folder: for the NIR file and the artifact.
         count: streams to compare on.
@@ -52,8 +46,8 @@ def prove(library: str, name: str, updates: int, folder: Path, count: int = STRE
     """
     import nir
 
-    from benchmarks.libraries.networks import CASES
     from export.nir.importing import import_nir
+    from tests.long.libraries.networks import CASES
 
     torch.manual_seed(0)
     case = CASES[library][name]()
@@ -69,18 +63,12 @@ def prove(library: str, name: str, updates: int, folder: Path, count: int = STRE
     found = in_onnx_runtime(model, spikes.numpy())
     served = asyncio.run(through_infer(folder / "models", spikes.numpy()))
     return {
-        "library": library,
-        "version": version(library),
-        "network": name,
-        "graph": case.graph_from,
+        "network": f"{library} {version(library)}, {name}",
         "accuracy": float((own.argmax(1) == labels.numpy()).mean()),
         "spikes": int(own.sum()),
-        "counts": own.size,
         "differ": int((found != own).sum()),
         "differ_served": int((_relative(served) != own - own.max(1, keepdims=True)).sum()),
         "verdict": imported.fidelity.sentence(),
-        "by": f"{imported.convention.rule}, {imported.convention.reset}, dt {imported.convention.dt:g}",
-        "runs_as": imported.runs_as,
     }
 
 
@@ -120,41 +108,3 @@ async def _stream(client: httpx.AsyncClient, index: int, spikes: NDArray[np.floa
 def _relative(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
     """Counts less the largest of each stream. The probabilities are the softmax of the counts."""
     return np.asarray(np.round(np.log(probabilities) - np.log(probabilities.max(1, keepdims=True))))
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--updates", type=int, default=UPDATES, help="batches that each network learns")
-    parser.add_argument("--library", choices=LIBRARIES, action="append", help="only these; may be given again")
-
-
-def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    from benchmarks.libraries.networks import CASES
-
-    console = Console()
-    table = Table("library", "network", "accuracy", "counts", "differ", "through /infer", "runs as", "NIR graph")
-    results, missing = [], []
-    for library in arguments.library or LIBRARIES:
-        try:
-            version(library)
-        except PackageNotFoundError:
-            missing.append(library)
-            console.print(f"no {library}: pip install {library}, in an environment of its own", highlight=False)
-            continue
-        for name in CASES[library]:
-            with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of the libraries
-                found = prove(library, name, 20 if arguments.quick else arguments.updates, Path(folder))
-            results.append(found)
-            table.add_row(
-                f"{library} {found['version']}",
-                name,
-                f"{found['accuracy']:.1%}",
-                f"{found['counts']:,} ({found['spikes']:,} spikes)",
-                str(found["differ"]),
-                str(found["differ_served"]),
-                found["runs_as"],
-                found["graph"],
-            )
-            console.print(f"{library} {name}: {found['differ']} counts differ; {found['verdict']}", highlight=False)
-    console.print(table)
-    return {"streams": STREAMS, "networks": results, "missing": missing}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,9 @@ from tests.support.tools import NO_NIR
 pytest.importorskip("nir", reason=NO_NIR)
 pytest.importorskip("onnxscript", reason="torch exports ONNX with onnxscript: pip install onnxscript")
 
-from benchmarks.libraries import LIBRARIES, prove
-from benchmarks.libraries.networks import CASES
-from benchmarks.libraries.task import CLASSES, STEPS, streams
+from tests.long.libraries import LIBRARIES, prove
+from tests.long.libraries.networks import CASES
+from tests.long.libraries.task import CLASSES, STEPS, streams
 
 # one without and one with recurrence, of each library
 CHOSEN = [
@@ -27,25 +28,40 @@ CHOSEN = [
 MISSING = sorted({library for library, _ in CHOSEN if importlib.util.find_spec(library) is None})
 
 
-@pytest.mark.filterwarnings("ignore")  # of the libraries
+@pytest.mark.process
 def test_their_spike_counts_are_their_own(tmp_path: Path) -> None:
-    chosen = [case for case in CHOSEN if case[0] not in MISSING]
-    for number, (library, name) in enumerate(chosen):
-        (folder := tmp_path / str(number)).mkdir()
-        found = prove(library, name, 4, folder, count=32)
-        assert found["spikes"] > 0, name
+    check(CHOSEN, tmp_path, updates=4, count=32)
+
+
+@pytest.mark.long
+def test_all_networks_learn_and_keep_their_spike_counts(tmp_path: Path) -> None:
+    check([(library, name) for library in LIBRARIES for name in CASES[library]], tmp_path, updates=200, count=256)
+
+
+def check(cases: list[tuple[str, str]], folder: Path, updates: int, count: int) -> None:
+    """Prove the networks of the libraries that are installed."""
+    for number, (library, name) in enumerate(cases):
+        if library in MISSING:
+            continue
+        (own := folder / str(number)).mkdir()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the libraries
+            found = prove(library, name, updates, own, count)
+        assert found["spikes"] > 0, found
         assert (found["differ"], found["differ_served"]) == (0, 0), found
         assert found["verdict"].startswith("faithful: 0 of ")
     if MISSING:
         pytest.skip(f"not compared with our import of their networks: {', '.join(MISSING)}")
 
 
+@pytest.mark.long
 def test_every_library_has_networks() -> None:
     assert set(CASES) == set(LIBRARIES)
     assert {name for name, _ in CHOSEN} == set(LIBRARIES)
     assert all(name in CASES[library] for library, name in CHOSEN)
 
 
+@pytest.mark.long
 def test_the_task_is_seeded() -> None:
     spikes, labels = streams(8, seed=1)
     again, _ = streams(8, seed=1)

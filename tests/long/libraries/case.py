@@ -12,10 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.libraries.task import CHANNELS, CLASSES, Counts
+from tests.long.libraries.task import CHANNELS, CLASSES, Counts
 
 HIDDEN = 32
-EXPORTED, BY_HAND = "the library's exporter", "written by hand: the library exports none"
 
 
 @dataclass(frozen=True)
@@ -26,14 +25,12 @@ class Case:
         network: that learns.
         counts: what the library itself makes of streams.
         graph: makes its NIR graph, after training.
-        graph_from: who makes it.
         options: of ``import_nir``, besides the producer.
     """
 
     network: nn.Module
     counts: Counts
     graph: Callable[[], Any]
-    graph_from: str = EXPORTED
     options: dict[str, Any] = field(default_factory=dict)
 
 

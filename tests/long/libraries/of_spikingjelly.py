@@ -10,8 +10,8 @@ import nir
 import torch
 from torch import Tensor, nn
 
-from benchmarks.libraries.case import BY_HAND, HIDDEN, Case, array, chain, full, recurrent
-from benchmarks.libraries.task import CHANNELS, CLASSES
+from tests.long.libraries.case import HIDDEN, Case, array, chain, full, recurrent
+from tests.long.libraries.task import CHANNELS, CLASSES
 
 
 def _spikingjelly(neuron: Callable[[Any], nn.Module]) -> Case:
@@ -83,4 +83,4 @@ def lif_recurrent() -> Case:
             full(nir.LIF, CLASSES, *numbers),
         )
 
-    return Case(network, counts, graph, BY_HAND)
+    return Case(network, counts, graph)

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.libraries.case import HIDDEN, Case, spread
-from benchmarks.libraries.task import CHANNELS, CLASSES
+from tests.long.libraries.case import HIDDEN, Case, spread
+from tests.long.libraries.task import CHANNELS, CLASSES
 
 
 def _snntorch(make: Callable[[dict[str, Any]], nn.Module], *, reset: str = "subtract") -> Case:

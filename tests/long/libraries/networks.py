@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from benchmarks.libraries import of_norse, of_sinabs, of_snntorch, of_spikingjelly
-from benchmarks.libraries.case import Case
+from tests.long.libraries import of_norse, of_sinabs, of_snntorch, of_spikingjelly
+from tests.long.libraries.case import Case
 
 CASES: dict[str, dict[str, Callable[[], Case]]] = {
     "snntorch": {

@@ -1,0 +1,119 @@
+"""Torch, ONNX Runtime, TorchScript and ``/infer`` give one answer to every recording, in each form.
+
+Every recording goes through torch (encoder and rollout), through the exported network in ONNX Runtime (whole, in
+chunks, step by step) and TorchScript, and through ``/infer`` in chunks of 7 ms, of 100 ms and as a whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import httpx
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from export.evaluation import padded
+from export.parity import Difference, Streams, run_torch, verify_form
+from export.write import CHECKPOINT, graphs_by_runtime
+from hetsyn_model.encoder import Encoder, EncoderSpec
+from hetsyn_model.state import Form
+from hetsyn_model.training.augment import encode_batch
+from hetsyn_model.training.checkpoint import Checkpoint
+from hetsyn_model.training.config import load_config
+from hetsyn_model.training.data import Recording, read_folder, read_wav
+from service.app import create_app
+from service.contract.artifact import Artifact
+from service.settings import Settings
+from tests.support.paths import FSDD, MODELS, RECORDINGS
+from tests.support.tools import NO_RECORDINGS
+
+pytestmark = pytest.mark.long
+
+FOLDER = MODELS / "speech-digits/1"
+NAMES = load_config("speech-digits").names  # by label
+RATE_HZ = 8000
+TOLERANCE = 1e-4  # of a probability
+CHUNKS_MS = (7, 100, None)  # None: the whole recording in one request
+AT_ONCE = 32
+Probabilities = NDArray[np.float32]
+
+
+def test_the_shipped_recordings() -> None:
+    recordings = [
+        Recording(read_wav(RECORDINGS / f"{word}.wav", RATE_HZ), label, "flite-rms", 0)
+        for label, word in enumerate(NAMES.values())
+    ]
+    agreeing("bank", recordings)
+    agreeing("exact", recordings)
+
+
+def test_real_speech(capsys: pytest.CaptureFixture[str]) -> None:
+    if not FSDD.is_dir():
+        pytest.skip(NO_RECORDINGS)
+    chosen = read_folder(FSDD, tuple(NAMES), RATE_HZ)[::12]
+    assert len(chosen) >= 200
+    truth = np.array([recording.label for recording in chosen])
+    (exact, exact_spikes), (bank, bank_spikes) = agreeing("exact", chosen), agreeing("bank", chosen)
+    right = [float((labels == truth).mean()) for labels in (exact, bank)]
+    differ = sum(int((a != b).sum()) for a, b in zip(exact_spikes, bank_spikes, strict=True))
+    with capsys.disabled():
+        print(
+            f"{len(chosen)} recordings: right {right[0]:.1%} (exact), {right[1]:.1%} (bank); between the forms "
+            f"{(exact != bank).sum()} labels and {differ / sum(int(a.sum()) for a in exact_spikes):.1%} of the spikes"
+        )
+    assert abs(right[0] - right[1]) <= 1 / len(chosen)
+
+
+def agreeing(form: Form, recordings: Sequence[Recording]) -> tuple[NDArray[np.int64], list[NDArray[np.float32]]]:
+    """Compare all implementations with torch. Labels and hidden spikes of the recordings."""
+    manifest = Artifact.open(FOLDER).manifest
+    checkpoint = Checkpoint.load(FOLDER / CHECKPOINT)
+    assert isinstance(checkpoint.encoder, EncoderSpec)
+    compiled = checkpoint.network.eval().compile(form)
+    graphs = graphs_by_runtime((FOLDER / manifest.forms[form].file).read_bytes())
+    script = (FOLDER / f"{form}.pt").read_bytes()
+    found: list[Difference] = []
+    parts, hidden = [], []
+    for start in range(0, len(recordings), AT_ONCE):
+        streams = _streams(Encoder(checkpoint.encoder), recordings[start : start + AT_ONCE], checkpoint.tail_steps)
+        found += verify_form(compiled, graphs, script, streams)
+        traces = run_torch(compiled, streams)
+        parts.append(traces.probabilities)
+        hidden += traces.hidden
+    for item in found:
+        assert (item.labels, item.spikes) == (0, 0), item
+        assert item.probabilities <= TOLERANCE, item
+    probabilities = np.concatenate(parts)
+    for chunk_ms in CHUNKS_MS:
+        got = asyncio.run(_served(form, recordings, chunk_ms))
+        assert (got.argmax(1) == probabilities.argmax(1)).all(), (form, chunk_ms)
+        assert np.abs(got - probabilities).max() <= TOLERANCE, (form, chunk_ms)
+    return probabilities.argmax(1), hidden
+
+
+def _streams(encoder: Encoder, recordings: Sequence[Recording], tail_steps: int) -> Streams:
+    batch = encode_batch(encoder, recordings, tail_steps)
+    dense = batch.events.dense()
+    return padded([stream[:steps] for stream, steps in zip(dense, batch.steps.tolist(), strict=True)])
+
+
+async def _served(form: Form, recordings: Sequence[Recording], chunk_ms: int | None) -> Probabilities:
+    """Probabilities [recording, outputs] of the last reply to each recording."""
+    transport = httpx.ASGITransport(app=create_app(Settings(models=MODELS, default_model="speech-digits")))
+    async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
+        answers = []
+        for index, recording in enumerate(recordings):
+            pcm = np.round(recording.audio * 32768).astype("<i2")
+            size = len(pcm) if chunk_ms is None else RATE_HZ * chunk_ms // 1000
+            for seq, start in enumerate(range(0, len(pcm), size)):
+                response = await client.post(
+                    "/infer",
+                    params={"session": f"r{index}", "form": form, "seq": seq, "end": start + size >= len(pcm)},
+                    content=pcm[start : start + size].tobytes(),
+                    headers={"content-type": f"audio/L16;rate={RATE_HZ};endianness=little-endian"},
+                )
+                response.raise_for_status()
+            answers.append(response.json()["probabilities"])
+    return np.array(answers, np.float32)

@@ -1,0 +1,47 @@
+"""A server under streams in real time: every chunk is answered, and its memory stays what it was."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+
+import pytest
+
+from benchmarks.contenders import serve_speech
+from benchmarks.scaling import CHUNK_S, resident_bytes
+from hetsyn_client.loadtest.load import recorded
+from hetsyn_client.loadtest.run import OpenLoop, RunSettings, measure, run_loop
+from tests.support.paths import RECORDINGS
+
+pytestmark = pytest.mark.long
+
+STREAMS, DURATION_S = 100, 120.0
+LEAD_IN_S = 90.0  # a server keeps the last replies of ended sessions for a minute, and grows until then
+SAMPLE_S = 1.0
+LARGEST_GROWTH = 1.02  # the number of resident pages varies
+
+
+def test_memory_stays_constant_and_every_chunk_is_answered() -> None:
+    load = recorded(RECORDINGS, CHUNK_S)
+    memory: list[int] = []
+    over = threading.Event()
+    with serve_speech(load) as (server, target):
+
+        def watch() -> None:
+            if not over.wait(LEAD_IN_S):
+                while not over.wait(SAMPLE_S):
+                    memory.append(resident_bytes(server))
+
+        sampler = threading.Thread(target=watch)
+        sampler.start()
+        try:
+            measured = run_loop(
+                measure(target, load, OpenLoop(STREAMS), RunSettings(duration_s=DURATION_S, warmup_s=LEAD_IN_S))
+            )
+        finally:
+            over.set()
+            sampler.join()
+    assert measured.answered >= 0.99 * STREAMS * DURATION_S / CHUNK_S
+    assert (measured.errors, measured.unanswered) == ({}, 0)
+    quarter = len(memory) // 4
+    assert statistics.median(memory[-quarter:]) <= LARGEST_GROWTH * statistics.median(memory[:quarter])
