@@ -73,6 +73,7 @@ def run(
     from hetsyn_model.training.memory import keep_freed_memory
     from research.catalog import EXPERIMENTS, smoke
     from research.runs.planned import run_count
+    from research.runs.results import TABLE
     from research.runs.runner import Selection, run_experiment
     from research.tasks.task import MissingData
 
@@ -121,7 +122,7 @@ def run(
                 ) as bars,
             ):
                 finished = run_experiment(
-                    planned, out, results_folder / f"{each}.json", choice, folders.get(each), _shown(bars)
+                    planned, out, results_folder / f"{each}{TABLE}", choice, folders.get(each), _shown(bars)
                 )
         except MissingData as error:
             if len(names) == 1:
@@ -132,7 +133,7 @@ def run(
             _fail(str(error))
         console.print(_table(each, finished))
         report = "" if small else "   report: make report"  # which has no figures of smoke runs
-        console.print(f"results: {results_folder / f'{each}.json'}{report}")
+        console.print(f"results: {results_folder / f'{each}{TABLE}'}{report}")
     if without:
         console.print("not run, because their data is missing:")
         _fail("\n".join(without))

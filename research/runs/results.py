@@ -1,10 +1,12 @@
-"""Results as JSON: one file a run in its folder, and one file an experiment in the repository, for the report."""
+"""Results: a JSON file a run in its folder, and a compressed table an experiment in the repository, for the report."""
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import sys
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +20,7 @@ if sys.platform != "win32":
     import fcntl
 
 RESULT = "result.json"
+TABLE = ".json.gz"  # ends the name of an experiment's table: a JSON list of results, one a line
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,9 @@ def read_result(folder: Path) -> RunResult | None:
 
 
 def add_to_file(results: Iterable[RunResult], path: Path) -> None:
-    """Add an experiment's results to its file, one a line, in an order that does not depend on how they came about.
+    """Add an experiment's results to its table, in an order that does not depend on how they came about.
+
+    The same results give the same bytes.
 
     Other results in the file stay: those of other machines, of a process that runs another share at the same time, and
     of earlier plans, which the report leaves out.
@@ -113,7 +118,8 @@ def add_to_file(results: Iterable[RunResult], path: Path) -> None:
     with _locked(path.parent):  # from reading to writing
         kept = {(result.key, identity(result.run)): result for result in (*read_file(path), *results)}
         lines = [json.dumps(rounded(vars(kept[run])), sort_keys=True) for run in sorted(kept)]
-        replace_file(path, ("[\n" + ",\n".join(lines) + "\n]\n").encode())
+        text = "[\n" + ",\n".join(lines) + "\n]\n"
+        replace_file(path, gzip.compress(text.encode(), mtime=0))
 
 
 @contextmanager
@@ -139,10 +145,10 @@ def read_file(path: Path) -> list[RunResult]:
     if not path.exists():
         return []
     try:
-        found = [RunResult(**values) for values in json.loads(path.read_text(encoding="utf-8"))]
+        found = [RunResult(**values) for values in json.loads(gzip.decompress(path.read_bytes()))]
         for result in found:
             hash(result.key)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zlib.error) as error:
         raise RunError(
             f"{path}: not a list of results ({error}): take the file of an earlier commit, or move it away"
         ) from error
@@ -150,8 +156,8 @@ def read_file(path: Path) -> list[RunResult]:
 
 
 def read_folder(folder: Path) -> list[RunResult]:
-    """Every result of a folder of such files, sorted."""
-    results = [result for path in sorted(folder.glob("*.json")) for result in read_file(path)]
+    """Every result of a folder of such tables, sorted."""
+    results = [result for path in sorted(folder.glob(f"*{TABLE}")) for result in read_file(path)]
     return sorted(results, key=lambda result: result.key)
 
 

@@ -21,7 +21,7 @@ from research.commands import experiment as command
 from research.runs import runner
 from research.runs.plan import BASE, PAPER, ChosenSettings
 from research.runs.planned import run_count
-from research.runs.results import read_folder
+from research.runs.results import TABLE, read_folder
 from research.runs.run import RunSpec, Training, build, open_task
 from research.runs.runner import Selection, run_experiment
 from research.runs.train import load_best, masks, train
@@ -141,7 +141,7 @@ def test_masked_time_constants_stay_and_others_move(whole: Trained) -> None:
 
 def test_a_run_in_the_exact_form_needs_no_bank_and_is_judged_as_it_was_trained(tmp_path: Path) -> None:
     run = replace(RUN, training=replace(RUN.training, bank_size=0), masked_share=0.0)
-    work = runner.Work(tmp_path / "runs", tmp_path / "results.json", None, runner.Listener())
+    work = runner.Work(tmp_path / "runs", tmp_path / "results.json.gz", None, runner.Listener())
     result = runner.finish(run, work, runner.AnalysisStreams(exact=8))
     assert result.bank_sizes == {}
     assert set(result.state_bytes) == {"exact"}
@@ -181,7 +181,7 @@ def test_the_smoke_version_of_every_experiment(name: str, tmp_path: Path) -> Non
         "resonance-voices": ("se-adlif", "alif"),
         "resonance-rows": ("se-adlif",),
     }.get(name, ("hetsyn", "alif"))
-    results_file = tmp_path / "results" / f"{name}.json"
+    results_file = tmp_path / "results" / f"{name}{TABLE}"
     results = run_experiment(planned, tmp_path, results_file, Selection(models), data)
     assert {result.run["model"] for result in results} == set(models or ("hetsyn", "hetneu", "alif", "homneu"))
     for result in results:
@@ -228,7 +228,7 @@ def test_a_condition_with_settings_is_run_without_a_search(tmp_path: Path) -> No
     planned = smoke(EXPERIMENTS["delayed-match"]())
     fixed = replace(planned.condition(BASE), name=PAPER, settings=ChosenSettings(1e-3, 8.0), analysed=False)
     planned = replace(planned, conditions=(*planned.conditions, fixed))
-    results_file = tmp_path / "kept/delayed-match.json"
+    results_file = tmp_path / "kept/delayed-match.json.gz"
     (results,) = run_experiment(planned, tmp_path, results_file, Selection(("hetsyn",), conditions=(PAPER,)))
     assert [results] == read_folder(results_file.parent)
     assert results.run["learning_rate"] == 1e-3

@@ -23,7 +23,7 @@ from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.data import SHD_CHANNELS, read_folder, split_takes
 from hetsyn_model.training.voices.digits import KEYS
 from research.runs.checkout import RESULTS
-from research.runs.results import RunResult, read_file
+from research.runs.results import TABLE, RunResult, read_file
 from research.runs.run import RunSpec, open_task
 from research.tasks.images import CLOTHES, read_fashion_mnist
 from research.tasks.shd import ShdSpec
@@ -51,7 +51,7 @@ def described(model: str) -> RunSpec:
 def reported(model: str) -> RunResult:
     """What the report says of the shipped network's run."""
     run = described(model)
-    found = [r for r in read_file(ROOT / RESULTS / f"{run.experiment}.json") if r.is_of(run)]
+    found = [r for r in read_file(ROOT / RESULTS / f"{run.experiment}{TABLE}") if r.is_of(run)]
     assert len(found) == 1, f"the kept results have no run that made {model}"
     return found[0]
 

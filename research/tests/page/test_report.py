@@ -29,7 +29,7 @@ def test_the_page_is_the_same_again_and_says_what_is_missing(tmp_path: Path) -> 
     five = made_up("hetsyn", 0.9, condition=f"{PAPER}-hidden-5")
     results = [*ALL, *five, *made_up("hetsyn", 0.98, condition=f"{PAPER}-delay-2500")]
     for name, order in (("a", results), ("b", list(reversed(results)))):
-        add_to_file(order, tmp_path / name / "kept" / "delayed-match.json")
+        add_to_file(order, tmp_path / name / "kept" / "delayed-match.json.gz")
         report.build(read_folder(tmp_path / name / "kept"), tmp_path / name / "experiments.md")
     page = (tmp_path / "a/experiments.md").read_text()
     assert page == (tmp_path / "b/experiments.md").read_text()
@@ -99,7 +99,7 @@ def test_numbers_are_kept_with_six_digits() -> None:
 
 
 def test_a_part_that_is_run_later_takes_nothing_from_the_kept_file(tmp_path: Path) -> None:
-    path = tmp_path / "delayed-match.json"
+    path = tmp_path / "delayed-match.json.gz"
     add_to_file(made_up("hetsyn", 0.9), path)
     add_to_file(made_up("alif", 0.8), path)
     add_to_file([], path)
@@ -111,12 +111,12 @@ def test_a_run_of_another_plan_takes_no_place_of_one_of_this_plan(tmp_path: Path
     new = made_up("hetsyn", 0.9)
     old = [replace(r, run=r.run | {"training": r.run["training"] | {"updates": 7}}) for r in new]
     for results in (new, old, new):
-        add_to_file(results, tmp_path / "delayed-match.json")
+        add_to_file(results, tmp_path / "delayed-match.json.gz")
     assert [r.run["training"]["updates"] for r in read_folder(tmp_path)] == [1000, 7] * 3
 
 
 def test_processes_that_keep_at_once_lose_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "delayed-match.json"
+    path = tmp_path / "delayed-match.json.gz"
     every = [result for model in ("hetsyn", "hetneu", "alif", "homneu") for result in made_up(model, 0.9, seeds=5)]
     with ThreadPoolExecutor(8) as pool:  # flock holds between open files, so threads are as good as processes
         list(pool.map(lambda result: add_to_file([result], path), every))
@@ -133,7 +133,7 @@ def test_results_of_another_plan_are_left_out_and_counted(tmp_path: Path) -> Non
 
 
 def test_results_of_one_file_come_back(tmp_path: Path) -> None:
-    add_to_file(ALL, tmp_path / "delayed-match.json")
+    add_to_file(ALL, tmp_path / "delayed-match.json.gz")
     back = read_folder(tmp_path)
     assert len(back) == len(ALL)
     assert {result.run["model"] for result in back} == {"hetsyn", "hetneu", "alif", "homneu"}

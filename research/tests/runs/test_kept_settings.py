@@ -8,7 +8,7 @@ from research.catalog import EXPERIMENTS
 from research.runs.checkout import RESULTS, in_checkout
 from research.runs.plan import cells
 from research.runs.planned import belongs, searched_as, searches
-from research.runs.results import RunResult, read_file
+from research.runs.results import TABLE, RunResult, read_file
 from research.runs.runner import chosen_by_search
 
 
@@ -17,7 +17,7 @@ def test_final_runs_have_the_settings_that_the_search_chose(name: str) -> None:
     experiment = EXPERIMENTS[name]()
     kept = [
         result
-        for result in read_file(in_checkout(RESULTS, "--results") / f"{name}.json")
+        for result in read_file(in_checkout(RESULTS, "--results") / f"{name}{TABLE}")
         if belongs(experiment, result.run)
     ]
     searched = [result for result in kept if "search" in result.run["condition"]]

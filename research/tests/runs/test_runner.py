@@ -34,7 +34,7 @@ def order(monkeypatch: pytest.MonkeyPatch) -> list[RunSpec]:
 
 def test_every_condition_has_ten_seeds_before_any_has_more(order: list[RunSpec], tmp_path: Path) -> None:
     experiment = EXPERIMENTS["delayed-match"]()
-    run_experiment(experiment, tmp_path, tmp_path / "results.json", Selection(("hetsyn",), recurrent=True))
+    run_experiment(experiment, tmp_path, tmp_path / "results.json.gz", Selection(("hetsyn",), recurrent=True))
     final = [run for run in order if not run.searching]
     assert len(final) == sum(condition.seeds_of(Cell("hetsyn", True)) for condition in experiment.conditions)
     first = [run for run in final if run.seed < 10]
@@ -46,7 +46,7 @@ def test_every_condition_has_ten_seeds_before_any_has_more(order: list[RunSpec],
 def test_a_condition_is_searched_when_its_turn_comes(order: list[RunSpec], tmp_path: Path) -> None:
     experiment = EXPERIMENTS["delayed-match"]()
     chosen = Selection(("hetsyn",), recurrent=True, seeds=(0,))
-    run_experiment(experiment, tmp_path, tmp_path / "results.json", chosen)
+    run_experiment(experiment, tmp_path, tmp_path / "results.json.gz", chosen)
     names = [run.condition for run in order]
     assert names.index(f"{PAPER}-hidden-5") < names.index("search")
     assert names.index("search") + 6 == names.index("base")

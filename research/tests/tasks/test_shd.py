@@ -187,7 +187,7 @@ def test_the_papers_loss_is_on_the_sum_of_softmax() -> None:
 
 
 def test_runs_of_before_have_the_description_that_they_had() -> None:
-    kept = read_file(ROOT / RESULTS / "shd.json")
+    kept = read_file(ROOT / RESULTS / "shd.json.gz")
     assert kept
     for result in kept:
         try:
@@ -214,7 +214,7 @@ def toy(condition: str) -> Experiment:
 
 @pytest.mark.parametrize("condition", [PAPER, WHOLE])
 def test_each_epoch_is_tested_and_the_test_chooses_nothing(tmp_path: Path, condition: str) -> None:
-    (result,) = run_experiment(toy(condition), tmp_path, tmp_path / "results.json", Selection())
+    (result,) = run_experiment(toy(condition), tmp_path, tmp_path / "results.json.gz", Selection())
     by_epoch = result.analysis["test_by_epoch"]
     assert [update for update, _ in by_epoch] == [2, 4, 6, 8, 10]
     figures = {int(update): figure for update, figure in by_epoch}
@@ -231,7 +231,7 @@ def test_each_epoch_is_tested_and_the_test_chooses_nothing(tmp_path: Path, condi
 
 def test_the_table_by_epoch_tells_what_was_chosen_by_what() -> None:
     result = replace(
-        read_file(ROOT / RESULTS / "shd.json")[0],
+        read_file(ROOT / RESULTS / "shd.json.gz")[0],
         run=paper_run(WHOLE, "hetsyn").to_dict(),
         figure=0.8,
         exact={"figure": 0.79},
