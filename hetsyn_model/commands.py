@@ -1,4 +1,4 @@
-"""``hetsyn train``: networks from data, and the synthesised voices that help. Each imports torch when it runs."""
+"""``hetsyn train``: networks from data. It imports torch when it runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from hetsyn_model.training.fitting import TestResult
     from hetsyn_model.training.history import History
     from hetsyn_model.training.prepared import Prepared
-    from hetsyn_model.training.voices.corpus import CorpusReport
 
 DEFAULT = "data"
 
@@ -115,7 +114,7 @@ def train_on_data(
     ] = None,
     extra: Annotated[
         Path | None,
-        typer.Option(help="More data that are only trained on, for example from `hetsyn train voices`."),
+        typer.Option(help="More data that are only trained on, for example synthesised voices."),
     ] = None,
     leave_out: Annotated[
         list[str] | None,
@@ -139,7 +138,7 @@ def train_on_data(
     """Train a network on data of your own: sound, spikes or series of values.
 
     What the network is and how it is trained stands in one file (--config); the whole of it is left in the run's
-    folder. Also: hetsyn train voices and hetsyn train shd-voices synthesise speech to train on.
+    folder.
     """
     import torch
 
@@ -237,84 +236,17 @@ def _report(out: Path, results: dict[str, TestResult]) -> None:
     replace_file(out / "leave-one-out.json", (json.dumps({"mean": mean, "groups": rows}, indent=1) + "\n").encode())
 
 
-@train.command("voices")
-def make_voices(
-    out: Annotated[Path, typer.Option(help="Folder for the wav files; existing files are kept.")],
-    seed: Annotated[int, typer.Option(help="Seed of pitch, tempo, punctuation and accents.")] = 0,
-    held_out: Annotated[
-        bool, typer.Option("--held-out", help="Make only the voices that are never used for training.")
-    ] = False,
-    accents: Annotated[
-        int,
-        typer.Option(
-            min=0, max=20, help="Second-language accents of each of Kokoro's styles, besides the voices without them."
-        ),
-    ] = 0,
-    other_words: Annotated[
-        bool, typer.Option("--other-words", help="Words that are no digits, for the class `unknown`.")
-    ] = False,
-) -> None:
-    """Synthesise spoken digits for training, with every speech engine on this machine."""
-    from hetsyn_model.training.voices import OTHER_ENGLISH, engines_with, synthesise
-
-    for option, is_given in (("--held-out", held_out), ("--other-words", other_words)):
-        if accents and is_given:
-            console.print(f"[red]--accents and {option}: only digits for training have accents: leave one out[/red]")
-            raise typer.Exit(2)
-    try:
-        available = engines_with(accents, seed)
-        with _bars() as bars:
-            task = bars.add_task("recordings")
-            report = synthesise(
-                out,
-                seed=seed,
-                held_out=held_out,
-                available=available,
-                words=OTHER_ENGLISH if other_words else (),
-                on_progress=lambda done, total: bars.update(task, completed=done, total=total),
-            )
-    except RuntimeError as error:
-        console.print(f"[red]{escape(str(error))}[/red]")
-        raise typer.Exit(2) from error
-    _corpus(report, "")
+def _moved(name: str) -> None:
+    @train.command(
+        name,
+        hidden=True,
+        add_help_option=False,
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    )
+    def _command() -> None:
+        typer.echo(f"hetsyn train {name}: voices are made in a checkout: python -m recipes.speech {name}", err=True)
+        raise typer.Exit(2)
 
 
-@train.command("shd-voices")
-def make_shd_voices(
-    out: Annotated[
-        Path, typer.Option(help="Folder for shd_train.h5, shd_test.h5 and the wav files; existing wav files are kept.")
-    ],
-    seed: Annotated[int, typer.Option(help="Seed of pitch, tempo and punctuation.")] = 0,
-) -> None:
-    """Synthesise German and English digits in the form of the Spiking Heidelberg Digits."""
-    from hetsyn_model.training.data import DataError
-    from hetsyn_model.training.voices.digits import speak
-    from hetsyn_model.training.voices.shd import write_files
-
-    try:
-        with _bars() as bars:
-            tasks = {language: bars.add_task(f"recordings, {language}", total=None) for language in ("en", "de")}
-            reports = speak(
-                out,
-                seed=seed,
-                on_progress=lambda language, done, total: bars.update(tasks[language], completed=done, total=total),
-            )
-        made = write_files(out, out)
-    except (RuntimeError, DataError) as error:
-        console.print(f"[red]{escape(str(error))}[/red]")
-        raise typer.Exit(2) from error
-    for language, report in reports.items():
-        _corpus(report, f"{language}: ")
-    for name, count in made.recordings.items():
-        console.print(f"{out / name}: {count} recordings of {made.speakers[name]} speakers")
-    console.print(f"{made.spikes:.0f} spikes a recording")
-
-
-def _corpus(report: CorpusReport, what: str) -> None:
-    title = f"{what}{report.total} recordings, {len(report.files_by_speaker)} voices"
-    table = Table("engine", "recordings", title=title)
-    for engine, count in report.files_by_engine.items():
-        table.add_row(engine, str(count))
-    for engine, package in report.missing.items():
-        table.add_row(engine, f"not installed: {escape(package)}")
-    console.print(table)
+_moved("voices")
+_moved("shd-voices")

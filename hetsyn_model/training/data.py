@@ -165,66 +165,6 @@ def read_shd(path: Path) -> list[SpikeRecording]:
     return samples
 
 
-@dataclass(frozen=True)
-class ShdSample:
-    """A sample to write.
-
-    Attributes:
-        times_s: of the events, in seconds, ascending.
-        units: of the events, 0 to 699.
-        label: class.
-        speaker: number, as SHD has.
-    """
-
-    times_s: NDArray[np.float64]
-    units: NDArray[np.int64]
-    label: int
-    speaker: int
-
-
-def write_shd(
-    path: Path, samples: Sequence[ShdSample], keys: Sequence[str], voices: Sequence[str], source: str
-) -> None:
-    """A file in SHD's layout, whole or not at all.
-
-    Args:
-        path: of the file.
-        samples: to write.
-        keys: the classes' names.
-        voices: the speakers' names, by number.
-        source: maker of the samples. The recorded data set has no such attribute, so that no other is taken for it.
-    """
-    import h5py
-
-    partial = path.with_suffix(".part")
-    with h5py.File(partial, "w") as file:
-        file.attrs["source"] = source
-        for name, stored in (("times", "f2"), ("units", "u2")):
-            rows = file.create_dataset(f"spikes/{name}", (len(samples),), dtype=h5py.vlen_dtype(np.dtype(stored)))
-            for index, sample in enumerate(samples):
-                rows[index] = (sample.times_s if name == "times" else sample.units).astype(stored)
-        file["labels"] = np.array([sample.label for sample in samples], "u2")
-        file["extra/speaker"] = np.array([sample.speaker for sample in samples], "u2")
-        file["extra/keys"] = np.array([key.encode() for key in keys])
-        file["extra/voices"] = np.array([voice.encode() for voice in voices])
-    partial.replace(path)
-
-
-def shd_source(path: Path) -> str | None:
-    """The maker of a file in SHD's layout that was not recorded; None for SHD itself.
-
-    Raises:
-        DataError: not an HDF5 file.
-    """
-    import h5py
-
-    try:
-        with h5py.File(path, "r") as file:
-            return str(file.attrs["source"]) if "source" in file.attrs else None
-    except OSError as error:
-        raise DataError(f"{path}: not an SHD file: {error}") from error
-
-
 class SpikeLists(Protocol):
     """Spikes by step, then unit."""
 

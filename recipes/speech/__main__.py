@@ -17,15 +17,18 @@ from recipes.speech.plan import PLAN
 from recipes.speech.pool import Folders, gather_speech, read_pool
 from recipes.speech.report import report
 from recipes.speech.training import SERVABLE, keep_served, run
+from recipes.speech.voices.commands import speak_digits, speak_shd
 
 GAMES = [Path("/usr/share/ktuberling/sounds"), Path("/usr/share/tuxpaint/stamps")]
 FINISHED = "finished.json"
 
 
-def main() -> None:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m recipes.speech", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (
+        ("voices", "synthesise digits, with every speech engine on this machine"),
+        ("shd-voices", "synthesise German and English digits as spikes, in the form of the Spiking Heidelberg Digits"),
         ("divide", "divide the people for training, validation and test; people.json has the result"),
         ("others", "synthesise words that are none of the model's"),
         ("speech", "gather other speech in many languages from two games of Debian"),
@@ -38,6 +41,11 @@ def main() -> None:
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("--data", type=Path, default=Path("data"), help="with people/ studio/ voices/ …")
         command.add_argument("--runs", type=Path, default=Path("runs"), help="a folder a run")
+        if name in ("voices", "shd-voices"):
+            command.add_argument(
+                "--out", type=Path, help=f"folder; by default {name} of --data. Existing files are kept"
+            )
+            command.add_argument("--seed", type=int, default=0, help="of pitch, tempo and punctuation")
         if name == "others":
             command.add_argument("--words", type=Path, default=Path("/usr/share/dict/words"), help="one a line")
         if name == "report":
@@ -46,10 +54,18 @@ def main() -> None:
             command.add_argument("--sources", type=Path, nargs="+", default=GAMES, help="folders of recordings")
         if name in ("train", "validate", "test", "list"):
             command.add_argument("names", nargs="*", metavar="NAME", help="of the plan; a regular expression")
-    arguments = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    arguments = make_parser().parse_args()
     torch.set_num_threads(1)  # so that a run gives the same bits on every machine
     folders = Folders.under(arguments.data)
     match arguments.command:
+        case "voices":
+            speak_digits(arguments.out or folders.voices, arguments.seed)
+        case "shd-voices":
+            speak_shd(arguments.out or arguments.data / "shd-voices", arguments.seed)
         case "divide":
             divide(files(folders.people)).save(DIVISION)
         case "others":

@@ -9,10 +9,10 @@ from typing import Final
 
 import numpy as np
 
-from hetsyn_model.training.voices.corpus import HELD_OUT, RATE_HZ, WORKERS, file_name, prepare
-from hetsyn_model.training.voices.programs import Espeak, Festival, Flite, Pico
-from hetsyn_model.training.voices.speech import ENGLISH, OTHER_ENGLISH, Prosody, SpeechEngine, SpeechError, Voice
 from recipes.speech.vocabulary import FREQUENT
+from recipes.speech.voices.corpus import HELD_OUT, RATE_HZ, WORKERS, file_name, prepare
+from recipes.speech.voices.programs import Espeak, Festival, Flite, Pico
+from recipes.speech.voices.speech import ENGLISH, OTHER_ENGLISH, Prosody, SpeechEngine, SpeechError, Voice
 
 SEED: Final = 20261130
 WORDS: Final = 1000

@@ -63,11 +63,12 @@ SCALED = {
     "compared. The shipped speech model is trained longer, with synthesised voices "
     "([training](explanation/training.md)).",
     "shd": "**Not SHD.** The experiment trains the paper's network for SHD on a set in SHD's form: German and English "
-    "digits of synthesised voices (`hetsyn train shd-voices`), in 700 channels of the project's own encoder instead "
-    "of a cochlea model. The figures compare the four models with each other. They cannot be compared with figures on "
-    "SHD. As in the paper: 700-128-64-20, 250 steps of 4 ms, batches of 32. Scaled down: about seven epochs instead "
-    "of 100, three seeds. Every fifth speaker is in the test file only. The seed selects a sixth of the other "
-    "speakers; these choose the update. These networks were trained through banks of 4 decays, not of 8.",
+    "digits of synthesised voices (`python -m recipes.speech shd-voices`), in 700 channels of the project's own "
+    "encoder instead of a cochlea model. The figures compare the four models with each other. They cannot be "
+    "compared with figures on SHD. As in the paper: 700-128-64-20, 250 steps of 4 ms, batches of 32. Scaled down:"
+    " about seven epochs instead of 100, three seeds. Every fifth speaker is in the test file only. The seed "
+    "selects a sixth of the other speakers; these choose the update. These networks were trained through banks of"
+    " 4 decays, not of 8.",
     "bank-size": BANK_SIZE_SCALED,
     "fractional": "Not in the paper: fractional kernels of fixed and of learned order on Fashion-MNIST in rows, with "
     "HetNeu's synapses, a reset through the neuron's own synapse, banks of 10. Order 1, the control, is HetNeu with "
@@ -112,7 +113,7 @@ with those of the searches. Their training took {hours:.1f} core hours; the anal
 
 Data: MNIST-5k, MNIST-1D and the watch's motion come with `pip install ./research`, Fashion-MNIST with
 `apt-get install dataset-fashion-mnist`. `speech` needs `--data` with the recordings of the Free Spoken Digit Dataset.
-`shd` and `delays` need `--data` with the files of `hetsyn train shd-voices`. For `all`, write
+`shd` and `delays` need `--data` with the files of `python -m recipes.speech shd-voices`. For `all`, write
 `--data speech=DIR --data shd=DIR --data delays=DIR`.
 The paper's own data sets are not here: [If you have the data](guides/paper-data.md) has commands, times and figures.
 

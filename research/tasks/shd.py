@@ -1,6 +1,7 @@
 """Spoken digits as 700 channels of spikes, German and English: SHD's files, or a synthesised set in their form.
 
-``hetsyn train shd-voices`` makes the synthesised set on any machine; the recorded one is the Spiking Heidelberg Digits.
+``python -m recipes.speech shd-voices`` makes the synthesised set on any machine; the recorded one is the Spiking
+Heidelberg Digits.
 They are two experiments, ``shd`` and ``shd-recorded``, whose results cannot be mixed: each refuses the other's files.
 Both have a test file of their own. The seed chooses speakers of the training file, who are left out and choose the
 update.
@@ -31,11 +32,10 @@ from hetsyn_model.training.data import (
     SpikeRecording,
     collate,
     read_shd,
-    shd_source,
 )
 from hetsyn_model.training.loss import score_loss
-from hetsyn_model.training.voices.digits import KEYS
-from hetsyn_model.training.voices.shd import TEST_FILE, TRAIN_FILE
+from recipes.speech.voices.digits import KEYS
+from recipes.speech.voices.shd import TEST_FILE, TRAIN_FILE, shd_source
 from research.tasks.delays import Delays, path_of
 from research.tasks.task import LATER, Figure, MissingData, Shape, epoch_indices
 
@@ -146,7 +146,8 @@ class Shd:
         """
         if self.spec.data_set == "drawn":
             return drawn(name, self.spec.bins_a_step)
-        made = "`hetsyn train shd-voices --out DIR` makes a synthesised set, https://zenkelab.org has SHD itself"
+        make = "python -m recipes.speech shd-voices --out DIR"
+        made = f"`{make}` makes a synthesised set, https://zenkelab.org has SHD itself"
         if self.folder is None:
             raise MissingData(f"spoken digits in spikes: give --data with {TRAIN_FILE} and {TEST_FILE}; {made}")
         path = self.folder / name

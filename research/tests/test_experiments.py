@@ -280,7 +280,7 @@ def test_all_runs_what_has_its_data_and_says_what_has_not(tmp_path: Path, monkey
         (["shd", "--smoke", "--condition", "other"], "shd with --smoke does not have the condition 'other'"),
         (["motion", "--seed", "10"], "does not have the seed 10: choose one of 0 to 9"),
         (["speech", "--smoke", "--model", "hetsyn"], "give --data"),
-        (["shd", "--model", "hetsyn"], "hetsyn train shd-voices"),
+        (["shd", "--model", "hetsyn"], "python -m recipes.speech shd-voices"),
     ],
 )
 def test_impossible_requests_are_refused_with_a_reason(arguments: list[str], message: str, tmp_path: Path) -> None:

@@ -56,12 +56,9 @@ NOT_RUN = {
     r"perf_analyzer |hetsyn bench \S+ --transport grpc": "needs a port for gRPC: tests/e2e/test_open_inference.py",
     r"hetsyn bench \S+ --ramp": "takes minutes: tests/unit/hetsyn_client/loadtest/test_ramp.py",
     r"hetsyn export (shd-size|models/speech-digits/1/network\.pt) ": "a minute: tests/contract, tests/unit/export",
-    r"hetsyn train voices |digits=|for seed in|\$digits |hetsyn train recordings .*--extra voices|for silence in|"
-    r"\(echo 'base = \"speech-digits\"'": "needs speech engines and recordings, and takes an hour",
-    r"apt-get install (asterisk|ffmpeg)|sounds=|mkdir -p (prompts|people)|without=|\(cd (\$sounds|/usr/share/)|to_wav|"
-    r"hetsyn run \S+ (\$sounds|/usr/share/)|for (model|part) in|\(cat |sed |judge|(mkdir|cp|rm) .*voices-four": "needs "
-    "packages of recordings",
-    r"hetsyn export runs/(speech-digits|spotting|others)/": "needs what was trained before it",
+    r"python -m recipes\.speech |digits=|for seed in|\$digits ": "needs speech engines, and takes an hour",
+    r"apt-get install (asterisk|espeak)|hetsyn run \S+ /usr/share/": "needs packages of recordings",
+    r"hetsyn export runs/(speech-digits|digits-0)/": "needs what was trained before it",
     r"hetsyn train data/ssc |hetsyn train data/mnist --config ": "takes half a minute; what reads it is tested in "
     "tests/unit/hetsyn_model/training/test_data_sets.py",
     r"python -m research shd-recorded ": "needs SHD itself, and takes hours: research/tests/tasks/test_shd.py",
@@ -73,7 +70,7 @@ RUN = (
 )
 SHORTER = {
     r"^(hetsyn train words .*)$": r"\1 --epochs 20 --threads 1",
-    r"^(hetsyn train (?!voices|shd-voices|words).*)$": r"\1 --epochs 1",
+    r"^(hetsyn train (?!words).*)$": r"\1 --epochs 1",
     r"^(hetsyn bench .*)$": r"\1 --duration-s 0.5 --warmup-s 0",
     r"^make demo$": "python examples/demo.py",
     r"\bcurl ": "curl --silent --show-error --fail-with-body ",

@@ -21,7 +21,7 @@ import pytest
 from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.data import SHD_CHANNELS, read_folder, split_takes
-from hetsyn_model.training.voices.digits import KEYS
+from recipes.speech.voices.digits import KEYS
 from research.runs.checkout import RESULTS
 from research.runs.results import TABLE, RunResult, read_file
 from research.runs.run import RunSpec, open_task

@@ -19,6 +19,7 @@ PAGES = (
     ROOT / "SECURITY.md",
     ROOT / "benchmarks/README.md",
     ROOT / "models/README.md",
+    ROOT / "recipes/speech/README.md",
     ROOT / "service/page/recordings/README.md",
     ROOT / "tests/long/README.md",
     *sorted(DOCS.rglob("*.md")),

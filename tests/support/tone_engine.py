@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hetsyn_model.training.voices.speech import Prosody, Samples, Voice
+from recipes.speech.voices.speech import Prosody, Samples, Voice
 
 SOURCE_RATE_HZ = 16000
 

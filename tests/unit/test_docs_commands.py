@@ -13,6 +13,7 @@ import click
 import typer
 
 import hetsyn
+from recipes.speech.__main__ import make_parser
 from research.commands import experiment
 from research.runs.names import EXPERIMENT_NAMES
 from tests.long.faults import __main__ as faults
@@ -20,7 +21,9 @@ from tests.long.hostile import __main__ as hostile
 from tests.support.documents import PAGES, blocks, name_of, prose
 from tests.support.paths import ROOT
 
-COMMAND = re.compile(r"^(hetsyn |python -m (?:benchmarks |research |tests\.long\.))([a-z_-][a-z0-9_-]*)(.*)$")
+COMMAND = re.compile(
+    r"^(hetsyn |python -m (?:benchmarks |research |recipes\.speech |tests\.long\.))([a-z_-][a-z0-9_-]*)(.*)$"
+)
 LONG = {"faults": faults, "hostile": hostile}
 
 
@@ -53,6 +56,11 @@ def options_of_hetsyn(name: str, rest: str) -> set[str]:
     return {"--help"} | {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
 
 
+def options_of_recipe(name: str) -> set[str]:
+    (commands,) = (each for each in make_parser()._actions if isinstance(each, argparse._SubParsersAction))
+    return {option for each in commands.choices[name]._actions for option in each.option_strings}
+
+
 @cache
 def options_of_module(name: str) -> set[str]:
     if name in LONG:
@@ -71,6 +79,8 @@ def test_commands_and_their_options_exist() -> None:
         if program == "python -m research ":
             assert name in EXPERIMENT_NAMES or name.startswith("-"), f"{page}: {text}"
             known = {option for each in typer.main.get_command(experiment).params for option in each.opts} | {"--help"}
+        elif program == "python -m recipes.speech ":
+            known = options_of_recipe(name)
         else:
             known = options_of_hetsyn(name, rest) if program == "hetsyn " else options_of_module(name)
         if not set(re.findall(r"(?<!\S)--[a-z][a-z-]*", rest)) <= known:

@@ -109,10 +109,22 @@ def test_a_wrong_option_is_explained_by_the_subcommand(here: Callable[..., tuple
     assert "--nonsense" in errors
 
 
-def test_the_command_of_the_experiments_names_the_new_one(here: Callable[..., tuple[int, str, str]]) -> None:
-    code, _, errors = here("experiment", "speech", "--smoke")
-    assert code == 2
-    assert "python -m research NAME" in errors
+@pytest.mark.parametrize(
+    ("arguments", "new"),
+    [
+        (("experiment", "speech", "--smoke"), "python -m research NAME"),
+        (("train", "voices", "--out", "recordings"), "python -m recipes.speech voices"),
+        (("train", "shd-voices", "--help"), "python -m recipes.speech shd-voices"),
+    ],
+    ids=lambda value: "-".join(value[:2]) if isinstance(value, tuple) else "",
+)
+def test_a_command_that_moved_names_the_new_one(
+    arguments: tuple[str, ...], new: str, here: Callable[..., tuple[int, str, str]]
+) -> None:
+    code, output, errors = here(*arguments)
+    assert (code, output) == (2, "")
+    assert errors.count("\n") == 1
+    assert errors.strip().endswith(new)
 
 
 @pytest.mark.process
@@ -132,7 +144,8 @@ def leaves(command: Any, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ..
     """A command and its subcommands, by the words that call them."""
     yield words, command
     for name, subcommand in getattr(command, "commands", {}).items():
-        yield from leaves(subcommand, (*words, name))
+        if not subcommand.hidden:
+            yield from leaves(subcommand, (*words, name))
 
 
 def every_command() -> dict[tuple[str, ...], Any]:

@@ -16,8 +16,9 @@ from hetsyn_model.network import Network
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.run_folder import RunError
 from hetsyn_model.training.batch import Batch
-from hetsyn_model.training.data import ShdSample, SpikeRecording, write_shd
-from hetsyn_model.training.voices.digits import KEYS
+from hetsyn_model.training.data import SpikeRecording
+from recipes.speech.voices.digits import KEYS
+from recipes.speech.voices.shd import ShdSample, write_shd
 from research.catalog import EXPERIMENTS, smoke
 from research.claims.by_epoch import BEST_BY_TEST, LATE_MEAN, by_epoch_table
 from research.runs.checkout import RESULTS, ROOT
@@ -96,10 +97,10 @@ def test_each_experiment_says_which_data_set_its_results_are_of() -> None:
 
 
 def test_missing_files_are_reported_with_what_makes_them(folder: Path) -> None:
-    with pytest.raises(MissingData, match=r"give --data .*hetsyn train shd-voices"):
+    with pytest.raises(MissingData, match=r"give --data .*recipes\.speech shd-voices"):
         Shd().test()
     (folder / "shd_test.h5").unlink()
-    with pytest.raises(MissingData, match=r"there is no file .*shd_test\.h5; `hetsyn train shd-voices"):
+    with pytest.raises(MissingData, match=r"there is no file .*shd_test\.h5; `python -m recipes\.speech shd-voices"):
         Shd(ShdSpec(), folder).test()
     (folder / "shd_test.h5").write_bytes(b"no")
     with pytest.raises(MissingData, match="not an SHD file"):

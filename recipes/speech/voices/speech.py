@@ -30,14 +30,7 @@ OTHER_ENGLISH: Final = words(
 GERMAN: Final = words("siro uann tuh srie foor feif sicks seven ejt nein")
 FRENCH: Final = words("zéro ouane tu srî fôr faille-ve sixe sèvène èïte naille-ne")
 DUTCH: Final = words("ziero wun toe srie foor faaiv siks sefven eet naain")
-# Kokoro reads phonemes, with one-letter diphthongs of its own (A I O Q).
-US_IPA: Final = words("zˈɪɹO wˈʌn tˈu θɹˈi fˈɔɹ fˈIv sˈɪks sˈɛvən ˈAt nˈIn")
-GB_IPA: Final = words("zˈɪəɹQ wˈʌn tˈuː θɹˈiː fˈɔː fˈIv sˈɪks sˈɛvən ˈAt nˈIn")
-GERMAN_IPA: Final = words("zˈiːʁoː vˈan tˈuː sʁˈiː fˈoːɐ fˈajf zˈɪks zˈɛvən ˈeːt nˈajn")
-# German digits: as they are written, and as Kokoro reads them (it has no ʏ; I and Y are its ai and eu).
 GERMAN_DIGITS: Final = words("null eins zwei drei vier fünf sechs sieben acht neun")
-GERMAN_DIGITS_IPA: Final = words("nˈʊl ˈIns ʦvˈI dʁˈI fˈiːɐ fˈynf zˈɛks zˈiːbən ˈaxt nˈYn")
-FRENCH_IPA: Final = words("zeʁˈo wˈan tˈu sʁˈi fˈɔʁ fˈajv sˈiks sˈɛvɛn ˈɛjt nˈajn")
 
 Samples = NDArray[np.float32]
 
@@ -55,14 +48,12 @@ class Voice:
         code: the engine's own name for it.
         takes: recordings of each digit.
         words: text that it reads for each digit.
-        phonemes: whether this text is phonemes, as Kokoro reads them, not spelling.
     """
 
     speaker: str
     code: str
     takes: int
     words: tuple[str, ...] = ENGLISH
-    phonemes: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """German and English digits, which are SHD's classes, from voices that speak both or one of them.
 
-A speaker is a vocal tract: one variant of espeak-ng, one style of Kokoro, one recorded voice of the others. It has
+A speaker is a vocal tract: one variant of espeak-ng, one recorded voice of the others. It has
 one number in both languages, whatever its accent, and one where two programs have the same person's voice.
 """
 
@@ -11,13 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
-from hetsyn_model.training.voices.corpus import CorpusReport, synthesise
-from hetsyn_model.training.voices.kokoro import Kokoro
-from hetsyn_model.training.voices.programs import Espeak, Festival, Flite, Pico
-from hetsyn_model.training.voices.speech import (
+from recipes.speech.voices.corpus import CorpusReport, synthesise
+from recipes.speech.voices.programs import Espeak, Festival, Flite, Pico
+from recipes.speech.voices.speech import (
     ENGLISH,
     GERMAN_DIGITS,
-    GERMAN_DIGITS_IPA,
     Prosody,
     Samples,
     SpeechEngine,
@@ -35,9 +33,6 @@ _ACCENTS: Final = words("en-us en en-gb-x-rp en-gb-scotland en-us-nyc en-029 en-
 _VARIANTS: Final = words(
     "edward m6 m1 adam Reed paul f1 f2 f5 grandpa m4 f4 michel Diogo m5 Hugo grandma john Denis Ian Henrique max "
     "m2 m3 m7 m8 f3 david Gene Lee linda Michael Mike pablo pedro steph zac victor travis sandro"
-)
-_STYLES: Final = words(
-    "af_heart af_bella af_nova am_adam am_michael am_puck bf_emma bf_alice bm_george bm_lewis em_alex ff_siwis"
 )
 _SAME_PERSON: Final = {
     "flite-kal": "kal",
@@ -57,15 +52,6 @@ def _espeak(_: SpeechEngine, language: Language) -> list[Voice]:
             words=ENGLISH if language == "en" else GERMAN_DIGITS,
         )
         for index, variant in enumerate(_VARIANTS)
-    ]
-
-
-def _kokoro(engine: SpeechEngine, language: Language) -> list[Voice]:
-    styles = {f"kokoro-{style.replace('_', '-')}" for style in _STYLES}
-    return [
-        voice if language == "en" else replace(voice, words=GERMAN_DIGITS_IPA)
-        for voice in engine.voices()
-        if voice.speaker in styles
     ]
 
 
@@ -112,7 +98,6 @@ READERS: Final = (
     Reader(Pico(), _pico),
     Reader(Flite(), _english),
     Reader(Festival(), _english),
-    Reader(Kokoro(), _kokoro),
 )
 
 

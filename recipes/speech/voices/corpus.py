@@ -1,17 +1,14 @@
-"""Synthesise a corpus of the spoken English digits, or of other words, with every text-to-speech engine at hand.
+"""Synthesise a corpus of the spoken English digits with every text-to-speech engine at hand.
 
 A speaker is one voice of one engine. Every engine that is installed contributes its voices, the others are
 reported with the package that would bring them. The audio is written as 8 kHz mono 16-bit WAV,
-``{digit}_{speaker}_{take}.wav``, close-trimmed; another word stands in place of the digit. Generated audio stays out of
-the repository: it is cheap to make again and its licence depends on the engines that made it. ``phonemes.csv`` in the
-same folder has the phonemes of each recording whose engine reads phonemes.
+``{digit}_{speaker}_{take}.wav``, close-trimmed. Generated audio stays out of
+the repository: it is cheap to make again and its licence depends on the engines that made it.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import wave
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -24,9 +21,8 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from hetsyn_model.training.voices.kokoro import Kokoro
-from hetsyn_model.training.voices.programs import Espeak, Festival, Flite, Pico
-from hetsyn_model.training.voices.speech import ENGLISH, Prosody, Samples, SpeechEngine, SpeechError, Voice
+from recipes.speech.voices.programs import Espeak, Festival, Flite, Pico
+from recipes.speech.voices.speech import Prosody, Samples, SpeechEngine, SpeechError, Voice
 
 RATE_HZ: Final = 8000
 WORKERS: Final = 2
@@ -43,22 +39,7 @@ PUNCTUATION: Final = ("", ".", ".", "?", ",", "!")
 # speaker) that demos and evaluation play to the model, so the model is never trained on it.
 HELD_OUT: Final = frozenset({"flite-rms"})
 
-PHONEMES: Final = "phonemes.csv"
-
-
-def engines_with(accents: int = 0, seed: int = 0) -> tuple[SpeechEngine, ...]:
-    """Every engine, with so many second-language accents of each of Kokoro's styles besides the voices as they are.
-
-    Raises:
-        RuntimeError: Kokoro, which alone has these accents, is not installed.
-    """
-    kokoro = Kokoro(accents, seed)
-    if accents and not kokoro.installed():
-        raise RuntimeError(f"accents need Kokoro, which is not installed: {kokoro.package}")
-    return (kokoro, Pico(), Flite(), Festival(), Espeak())
-
-
-ENGINES: Final = engines_with()
+ENGINES: Final[tuple[SpeechEngine, ...]] = (Pico(), Flite(), Festival(), Espeak())
 
 
 @dataclass(frozen=True)
@@ -138,12 +119,8 @@ def synthesise(
     out_dir: Path,
     *,
     seed: int = 0,
-    engines: Sequence[str] | None = None,
-    takes_scale: float = 1.0,
     on_progress: Callable[[int, int], None] | None = None,
-    held_out: bool = False,
     available: Sequence[SpeechEngine] = ENGINES,
-    words: Sequence[str] = (),
 ) -> CorpusReport:
     """Write the corpus and report it. Existing files are kept, so it can restart.
 
@@ -152,27 +129,17 @@ def synthesise(
     Args:
         out_dir: folder of the files.
         seed: of pitch, tempo and punctuation.
-        engines: names to use; all by default.
-        takes_scale: factor on every voice's takes (one at least).
         on_progress: called with (done, wanted).
-        held_out: write the speakers of HELD_OUT instead of all the others.
         available: the engines to choose from.
-        words: English words to read in place of the digits, once a voice; only the voices that read English as it is
-            written do.
 
     Returns:
         The corpus now.
 
     Raises:
-        ValueError: an engine of that name is not available.
         RuntimeError: no engine is installed.
     """
-    unknown = set(engines or ()) - {engine.name for engine in available}
-    if unknown:
-        raise ValueError(f"unknown engines: {', '.join(sorted(unknown))}")
-    wanted = [engine for engine in available if engines is None or engine.name in engines]
-    present = [engine for engine in wanted if engine.installed()]
-    missing = {engine.name: engine.package for engine in wanted if engine not in present}
+    present = [engine for engine in available if engine.installed()]
+    missing = {engine.name: engine.package for engine in available if engine not in present}
     if not present:
         hints = "\n".join(f"  {name}: {package}" for name, package in missing.items())
         raise RuntimeError(f"no text-to-speech engine found; install at least one:\n{hints}")
@@ -181,15 +148,10 @@ def synthesise(
         (engine, voice, label, text, take)
         for engine in present
         for voice in engine.voices()
-        if (voice.speaker in HELD_OUT) == held_out and (not words or voice.words == ENGLISH)
-        for take in range(1 if words else max(1, round(voice.takes * takes_scale)))
-        for label, text in ([(word, word) for word in words] or [(str(n), text) for n, text in enumerate(voice.words)])
+        if voice.speaker not in HELD_OUT
+        for take in range(voice.takes)
+        for label, text in enumerate(voice.words)
     ]
-    # before the files, so that a run that is stopped leaves none without its phonemes; of earlier runs' files too
-    phonemes = read_phonemes(out_dir) | {
-        file_name(label, voice.speaker, take): text for _, voice, label, text, take in jobs if voice.phonemes
-    }
-    _write_phonemes(out_dir, phonemes)
     made = 0
     rejected: list[str] = []
     files_by_engine: Counter[str] = Counter()
@@ -208,37 +170,16 @@ def synthesise(
             if on_progress is not None:
                 on_progress(done, len(jobs))
     rejected.sort()
-    _write_phonemes(out_dir, {name: of for name, of in phonemes.items() if (out_dir / name).exists()})
     return CorpusReport(files_by_engine, files_by_speaker, missing, made, tuple(rejected))
 
 
-def file_name(label: str, speaker: str, take: int) -> str:
+def file_name(label: str | int, speaker: str, take: int) -> str:
     """The name of a recording's file, as the Free Spoken Digit Dataset has it."""
     return f"{label}_{speaker}_{take}.wav"
 
 
-def read_phonemes(folder: Path) -> dict[str, str]:
-    """The phonemes of a corpus's recordings by the files' names, as far as they are known."""
-    path = folder / PHONEMES
-    if not path.exists():
-        return {}
-    with path.open(encoding="utf-8", newline="") as file:
-        return {row["file"]: row["phonemes"] for row in csv.DictReader(file)}
-
-
-def _write_phonemes(folder: Path, phonemes: Mapping[str, str]) -> None:
-    path = folder / PHONEMES
-    if not phonemes and not path.exists():
-        return
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows([("file", "phonemes"), *sorted(phonemes.items())])
-    partial = folder / f"{PHONEMES}.part"
-    partial.write_text(text.getvalue(), encoding="utf-8")
-    partial.replace(path)
-
-
 def _make(
-    out_dir: Path, seed: int, engine: SpeechEngine, voice: Voice, label: str, text: str, take: int
+    out_dir: Path, seed: int, engine: SpeechEngine, voice: Voice, label: int, text: str, take: int
 ) -> bool | None:
     """Write one file: True when made, False when it was there, None when every attempt failed."""
     path = out_dir / file_name(label, voice.speaker, take)

@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from hetsyn_model.training.voices.speech import DUTCH, FRENCH, GERMAN, Prosody, Samples, SpeechError, Voice
+from recipes.speech.voices.speech import DUTCH, FRENCH, GERMAN, Prosody, Samples, SpeechError, Voice
 
 SPEAK_TIMEOUT_S: Final = 30.0
 

@@ -1,0 +1,1 @@
+"""Synthesised voices to train on: engines, and the corpora that they speak."""
