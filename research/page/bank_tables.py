@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from statistics import fmean
 
 from research.catalog.banks import DECAY_FACTORS, TRAINED_SIZES, condition_name
@@ -12,6 +11,7 @@ from research.claims.measures import bank_row
 from research.claims.tables import table
 from research.claims.wording import spread
 from research.page import figures
+from research.page.pictures import Pictures
 from research.runs.results import RunResult
 
 SCALED = (
@@ -22,10 +22,9 @@ SCALED = (
     "The rules of its claims stood before its runs."
 )
 JUDGED_SIZES = (2, 4, 6, 8, 12, None)  # None: the exact form
-Picture = Callable[[str, str, Callable[[Path], None]], str]
 
 
-def size_section(finished: Sequence[RunResult], picture: Picture) -> str:
+def size_section(finished: Sequence[RunResult], pictures: Pictures) -> str:
     """K trained by K judged, with the worst kernel error of the judged bank, and the same as a picture."""
     text = ""
     lines: dict[float, dict[int, list[RunResult]]] = {}
@@ -43,7 +42,7 @@ def size_section(finished: Sequence[RunResult], picture: Picture) -> str:
         head = ("trained", "seeds", *(f"judged: {_size_name(judged)}" for judged in JUDGED_SIZES))
         text += table(head, rows) + "\n"
     caption = "Accuracy by the size of the bank that judges, for each size in training. Each dot is a seed"
-    return text + picture("judged", caption, partial(figures.trained_and_judged, lines, JUDGED_SIZES))
+    return text + pictures.add("bank-size-judged", caption, partial(figures.trained_and_judged, lines, JUDGED_SIZES))
 
 
 def _of(finished: Sequence[RunResult], condition: str) -> list[RunResult]:

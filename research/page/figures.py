@@ -13,7 +13,6 @@ import numpy as np
 from research.claims.measures import bank_row
 from research.claims.rules import SUCCESS
 from research.claims.statistics import rate_interval
-from research.runs.analysis import TAU_EDGES_STEPS
 from research.runs.names import NAMES
 from research.runs.paper_figures import TRACE_EVERY
 from research.runs.results import RunResult
@@ -33,40 +32,6 @@ COLOURS = {
 
 
 MOST_IN_A_ROW = 5  # models of a legend that seven inches hold
-
-
-def curves(
-    results: Sequence[RunResult],
-    of: Callable[[RunResult], list[list[float]]],
-    axis: str,
-    path: Path,
-    *,
-    evenly: bool = False,
-) -> None:
-    """A figure along a test-time change: the mean as a line, each seed as a dot, one colour a neuron model.
-
-    Args:
-        results: of one condition and architecture.
-        of: the curve of a result, [[change, figure], ...].
-        axis: label of the change.
-        path: of the PNG file.
-        evenly: whether the points are equally far apart, whatever their values.
-    """
-    figure, plot = plt.subplots(figsize=(6, 4), layout="constrained")
-    metric = results[0].metric
-    factor = 100.0 if metric == "accuracy" else 1.0
-    for model in _models(results):
-        lines = [of(result) for result in results if result.run["model"] == model]
-        named = [point[0] for point in lines[0]]
-        position = list(range(len(named))) if evenly else named
-        values = np.array([[point[1] for point in line] for line in lines]) * factor
-        plot.plot(position, values.mean(0), color=COLOURS[model], label=NAMES[model])
-        beside = _beside(position, model, _models(results))
-        _dots(plot, [(x, y) for line in values for x, y in zip(beside, line, strict=True)], COLOURS[model])
-        if evenly:
-            plot.set_xticks(position, [f"{value:g}" for value in named])
-    plot.set(xlabel=axis, ylabel=_unit(metric))
-    _finish(figure, plot, path)
 
 
 def conditions(
@@ -127,60 +92,6 @@ def learning(results: Sequence[RunResult], path: Path) -> None:
     if metric == "mse":
         plot.set_yscale("log")
     _finish(figure, plot, path)
-
-
-def time_constants(results: Sequence[RunResult], step_s: float, path: Path) -> None:
-    """Histograms of time constants before and after training, all seeds together, one panel a group."""
-    changes = results[0].analysis["time_constants"]
-    groups = sorted(changes, key=lambda group: (" " in group, group))  # the input's channels, then layer by layer
-    figure, panels = plt.subplots(
-        1, len(groups), figsize=(3.2 * len(groups), 3.2), layout="constrained", squeeze=False, sharex=True
-    )
-    edges_ms = np.array(TAU_EDGES_STEPS) * step_s * 1e3
-    used = sum(
-        np.array(change[when]["counts"])
-        for result in results
-        for change in result.analysis["time_constants"].values()
-        for when in ("before", "after")
-    )
-    filled = np.flatnonzero(used)
-    limits = edges_ms[filled[0]] / 1.2, edges_ms[filled[-1] + 1] * 1.2
-    for panel, group in zip(panels[0], groups, strict=True):
-        for when, colour in (("before", "#bbbbbb"), ("after", COLOURS["hetsyn"])):
-            counts = sum(np.array(r.analysis["time_constants"][group][when]["counts"], float) for r in results)
-            panel.stairs(counts / np.sum(counts), edges_ms, color=colour, fill=when == "before", label=when)
-        panel.set(xscale="log", yscale="log", xlabel="tau, ms", title=group, xlim=limits, ylim=(1e-4, 1.0))
-    panels[0][0].set_ylabel("share of synapses")
-    panels[0][0].legend()
-    figure.savefig(path, dpi=100, metadata={"Software": None})
-    plt.close(figure)
-
-
-def bank_sizes(results: Sequence[RunResult], path: Path) -> None:
-    """Figure and differing spikes by the number of decays, HetSyn, with the exact form as a line."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-    metric = results[0].metric
-    factor = 100.0 if metric == "accuracy" else 1.0
-
-    def rows(result: RunResult, form: str) -> list[dict[str, Any]]:
-        return [row for row in result.analysis["bank"] if row["form"] == form]
-
-    sizes = [row["size"] for row in rows(results[0], "bank")]
-    for axis, key, scale in ((left, "figure", factor), (right, "spike_mismatch", 100.0)):
-        values = np.array([[row[key] for row in rows(result, "bank")] for result in results]) * scale
-        axis.plot(sizes, values.mean(0), color=COLOURS["hetsyn"], label="bank")
-        _dots(axis, [(size, y) for line in values for size, y in zip(sizes, line, strict=True)], COLOURS["hetsyn"])
-        axis.set(xlabel="decays of a layer's bank, K")
-        axis.grid(alpha=0.3)
-    exact = factor * fmean(rows(result, "exact")[0]["figure"] for result in results)
-    left.axhline(exact, color="black", linestyle=":", label="exact")
-    left.set_ylabel(_unit(metric))
-    if metric == "accuracy":
-        left.set_ylim(min(left.get_ylim()[0], 90.0), min(left.get_ylim()[1], 101.0))
-    left.legend()
-    right.set_ylabel("spikes that differ from exact, %")
-    figure.savefig(path, dpi=100, metadata={"Software": None})
-    plt.close(figure)
 
 
 def trained_and_judged(
@@ -259,35 +170,6 @@ def successes(by_size: dict[int, list[RunResult]], path: Path) -> None:
     plot.set_xticks(range(len(by_size)), [str(size) for size in by_size])
     plot.set(xlabel="hidden neurons", ylabel="successful runs, %", xlim=(-0.5, len(by_size) - 0.5), ylim=(0, 105))
     _finish(figure, plot, path)
-
-
-def seeds(groups: Sequence[tuple[str, str, Sequence[RunResult]]], path: Path) -> None:
-    """Every run of an experiment: conditions from top to bottom, each seed a dot, each mean a bar.
-
-    Args:
-        groups: (condition, neuron model, its runs).
-        path: of the PNG file.
-    """
-    names = list(dict.fromkeys(name for name, _, _ in groups))
-    models = [model for model in NAMES if any(model == of for _, of, _ in groups)]
-    figure, plot = plt.subplots(figsize=(7, 1.2 + 0.5 * len(names)), layout="constrained")
-    metric = groups[0][2][0].metric
-    factor = 100.0 if metric == "accuracy" else 1.0
-    for name, model, results in groups:
-        lane = names.index(name) + 0.8 * ((models.index(model) + 0.5) / len(models) - 0.5)
-        values = [factor * result.figure for result in results]
-        _dots(plot, [(value, lane) for value in values], COLOURS[model])
-        plot.plot(fmean(values), lane, "|", color=COLOURS[model], markersize=10, markeredgewidth=2)
-    for model in models:
-        plot.plot([], [], "o", color=COLOURS[model], label=NAMES[model])
-    plot.set_yticks(range(len(names)), names)
-    plot.set(ylim=(len(names) - 0.5, -0.5), xlabel=_unit(metric), xscale="linear" if metric == "accuracy" else "log")
-    plot.grid(axis="x", alpha=0.3)
-    for between in range(1, len(names)):
-        plot.axhline(between - 0.5, color="black", alpha=0.15, linewidth=0.7)
-    _legend_above(figure, len(models))
-    figure.savefig(path, dpi=100, metadata={"Software": None})
-    plt.close(figure)
 
 
 def _legend_above(figure: Any, entries: int) -> None:

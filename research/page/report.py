@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from textwrap import fill
@@ -19,12 +18,11 @@ from research.claims.measures import plan_of
 from research.claims.resonance_claims import ABOUT_RESONANCE
 from research.claims.tables import table
 from research.claims.wording import number, spread, three_digits
-from research.page import figures
 from research.page.bank_tables import SCALED as BANK_SIZE_SCALED
 from research.page.bank_tables import bank_table, size_section, weights_table
 from research.page.paper_section import paper_section
 from research.page.pictures import Pictures
-from research.page.stream_section import ABOUT, streams_part
+from research.page.stream_section import ABOUT, stream_table
 from research.page.verdict_section import verdict_section
 from research.runs.checkout import PAGE, RESULTS, CheckoutError, in_checkout
 from research.runs.names import NAMES
@@ -187,16 +185,14 @@ def _experiment(experiment: Experiment, results: Sequence[RunResult], pictures: 
     if not finished:
         return text + f"Not yet run: `python -m research {experiment.name}`.\n"
     if experiment.name == "bank-size":
-        picture = partial(_picture, pictures, experiment.name)
-        return text + _main_table(experiment, finished) + size_section(finished, picture)
+        return text + _main_table(experiment, finished) + size_section(finished, pictures)
     analysed = [condition for condition in experiment.conditions if condition.analysed]
     return (
         text
         + _main_table(experiment, finished)
         + by_epoch_table(_groups(experiment, finished))
-        + _seeds(experiment, finished, pictures)
         + paper_section(experiment.name, finished, pictures)
-        + "".join(_analyses(experiment, condition, finished, pictures) for condition in analysed)
+        + "".join(_analyses(experiment, condition, finished) for condition in analysed)
     )
 
 
@@ -244,13 +240,6 @@ def _main_table(experiment: Experiment, finished: Sequence[RunResult]) -> str:
     return table((*head, "trained values", "bytes of state, exact", "bank"), rows) + "\n"
 
 
-def _seeds(experiment: Experiment, finished: Sequence[RunResult], pictures: Pictures) -> str:
-    groups = [(f"{c.name}, {_kind(r)}", model, group) for c, model, r, group in _groups(experiment, finished)]
-    return pictures.add(
-        f"{experiment.name}-seeds", "Every run: each dot is a seed, each bar a mean", partial(figures.seeds, groups)
-    )
-
-
 def _groups(
     experiment: Experiment, finished: Sequence[RunResult]
 ) -> list[tuple[Condition, NeuronModel, bool, list[RunResult]]]:
@@ -265,60 +254,26 @@ def _groups(
     return groups
 
 
-def _analyses(experiment: Experiment, condition: Condition, finished: Sequence[RunResult], pictures: Pictures) -> str:
-    text = ""
-    picture = partial(_picture, pictures, f"{experiment.name}-{condition.name}")
+def _analyses(experiment: Experiment, condition: Condition, finished: Sequence[RunResult]) -> str:
     recurrent = condition.recurrent[0]
     base = [r for r in finished if r.run["condition"] == condition.name and r.run["recurrent"] == recurrent]
-    kind = f"{condition.name}, {_kind(recurrent)}"
-    if base:
-        text += picture(
-            "learning",
-            f"Learning, {kind}. The thick line is the mean, each thin one a seed",
-            lambda p: figures.learning(base, p),
-        )
     analysed = [r for r in base if r.analysis]
-    if analysed:
-        text += (
-            f"Changed inputs and lesions are tested on the first {experiment.changed_streams:,} test streams, banks "
-            f"and weights on the first {experiment.analysis_streams:,}, or on all where there are fewer. So their "
-            "accuracies may differ from those of the table of conditions.\n\n"
-        )
-    for name, axis, caption in (
-        ("deletion", "share of input spikes deleted", "Spikes deleted at test time"),
-        ("warp", "log2 of the factor on time", "Time warped at test time"),
-    ):
-        having = [r for r in analysed if name in r.analysis]
-        if having:
-            draw = partial(_draw_curves, having, name, axis)
-            text += picture(name, f"{caption}, {kind}. The line is the mean, each dot a seed", draw)
-    text += streams_part([r for r in analysed if "stream" in r.analysis], kind, picture)
+    text = stream_table([r for r in analysed if "stream" in r.analysis])
     het = [r for r in analysed if r.run["model"] == "hetsyn"]
     if het:
         step_s = open_task_shape(het[0].run).step_s
-        text += picture(
-            "tau",
-            f"Time constants of HetSyn before and after training, {kind}, all seeds",
-            lambda p: figures.time_constants(het, step_s, p),
-        )
         text += _tau_table(het, step_s) + (_lesion_table(het) if "lesion" in het[0].analysis else "")
     refitted = [r for r in het if "bank" in r.analysis]  # kernels other than exponentials are not
     if refitted:
-        text += picture(
-            "bank",
-            f"HetSyn, {kind}: bank against exact. The line is the mean, each dot a seed",
-            lambda p: figures.bank_sizes(refitted, p),
-        )
         text += bank_table(refitted) + weights_table(refitted)
-    return text
-
-
-def _picture(pictures: Pictures, prefix: str, name: str, caption: str, draw: Callable[[Path], None]) -> str:
-    return pictures.add(f"{prefix}-{name}", caption, draw)
-
-
-def _draw_curves(results: Sequence[RunResult], name: str, axis: str, path: Path) -> None:
-    figures.curves(results, lambda result: result.analysis[name], axis, path, evenly=name == "deletion")
+    if not text:
+        return ""
+    return (
+        f"Analyses of {condition.name}, {_kind(recurrent)}. Changed inputs and lesions are tested on the first "
+        f"{experiment.changed_streams:,} test streams, banks and weights on the first "
+        f"{experiment.analysis_streams:,}, or on all where there are fewer. So their accuracies may differ from those "
+        f"of the table of conditions.\n\n{text}"
+    )
 
 
 def _tau_table(results: Sequence[RunResult], step_s: float) -> str:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
-from pathlib import Path
+from collections.abc import Sequence
 
 from research.claims.tables import table
 from research.claims.wording import spread
-from research.page import figures
 from research.runs.names import NAMES
 from research.runs.results import RunResult
 
@@ -30,30 +27,8 @@ ABOUT = {
 }
 
 
-def heard(result: RunResult) -> list[list[float]]:
-    """[seconds heard, accuracy] of whole recordings."""
-    curve: list[list[float]] = result.analysis["stream"]["heard"]
-    return curve
-
-
-def streams_part(
-    results: Sequence[RunResult], kind: str, picture: Callable[[str, str, Callable[[Path], None]], str]
-) -> str:
-    """The curve over the seconds heard, and the table; nothing without results.
-
-    Args:
-        results: with the analysis of whole recordings.
-        kind: condition and architecture, in words.
-        picture: adds a picture by name, caption and what draws it; returns its Markdown.
-    """
-    if not results:
-        return ""
-    caption = f"Whole recordings as they go on, {kind}. The line is the mean, each dot a seed"
-    return picture("heard", caption, partial(figures.curves, results, heard, "seconds heard")) + stream_table(results)
-
-
 def stream_table(results: Sequence[RunResult]) -> str:
-    """Windows from the initial state, windows within a recording, and whole recordings."""
+    """Windows from the initial state, windows within a recording, and whole recordings; nothing without results."""
     by_model: dict[str, list[RunResult]] = {}
     for result in results:
         by_model.setdefault(result.run["model"], []).append(result)
@@ -66,4 +41,4 @@ def stream_table(results: Sequence[RunResult]) -> str:
         for model, group in by_model.items()
     ]
     head = ("model", "windows, from the initial state", "windows within a recording", "whole recordings")
-    return table(head, rows) + "\n"
+    return table(head, rows) + "\n" if rows else ""
