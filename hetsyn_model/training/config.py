@@ -26,10 +26,11 @@ from hetsyn_model.training.endpointing import EndpointingConfig
 from hetsyn_model.training.examples import Kind
 from hetsyn_model.training.front import SpikesAugmentSpec, ValuesAugmentSpec
 from hetsyn_model.training.others import OthersSpec
-from hetsyn_model.training.phonemes import PhonemesSpec
 from hetsyn_model.training.schedule import DelayTraining
 from hetsyn_model.training.split import SplitSpec
 
+# sections of earlier versions, without effect on the network that a run kept
+REMOVED = ("phonemes",)
 SHIPPED = Path(__file__).with_name("configs")
 
 
@@ -219,7 +220,6 @@ class Config:
         split: how examples are divided.
         endpointing: how a server finds utterances.
         others: classes that are added to the data, for what is none of their words.
-        phonemes: of the classes' words, which training may name besides the classes.
         rejected: classes, by their labels in the data, that a server answers with null instead of their name; those
             that the data do not have are ignored.
     """
@@ -239,7 +239,6 @@ class Config:
     split: SplitSpec = field(default_factory=SplitSpec)
     endpointing: EndpointingConfig = field(default_factory=EndpointingConfig)
     others: OthersSpec = field(default_factory=OthersSpec)
-    phonemes: PhonemesSpec = field(default_factory=PhonemesSpec)
     rejected: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -307,10 +306,19 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
     for key, value in above.items():
         under = merged.get(key)
         # these belong together: those of another vocabulary are of no use
-        if isinstance(value, Mapping) and isinstance(under, Mapping) and key not in ("names", "words"):
+        if isinstance(value, Mapping) and isinstance(under, Mapping) and key != "names":
             value = _merged(under, value)
         merged[key] = value
     return merged
+
+
+def config_of_checkpoint(values: Mapping[str, Any], where: str) -> Config:
+    """A configuration as a checkpoint has it, also one of an earlier version.
+
+    Raises:
+        ConfigError: as :func:`config_from`.
+    """
+    return config_from({key: value for key, value in values.items() if key not in REMOVED}, where)
 
 
 def config_from(values: Mapping[str, Any], where: str = "config") -> Config:
@@ -338,6 +346,8 @@ def _check_keys(values: Mapping[str, Any], of: Any, where: str, prefix: str = ""
     known = {each.name for each in fields(of)}
     types = get_type_hints(of)
     for key, value in values.items():
+        if not prefix and key in REMOVED:
+            raise ConfigError(f"{where}: there is no {key} any more, because it gave nothing: delete the section")
         if key not in known:
             near = difflib.get_close_matches(key, known, 1, 0.5)
             hint = f"did you mean {prefix}{near[0]}?" if near else f"the keys here are {', '.join(sorted(known))}"

@@ -16,16 +16,15 @@ from numpy.typing import NDArray
 from hetsyn_model.bank import BankError
 from hetsyn_model.network import Network
 from hetsyn_model.run_folder import replace_file, save_tensors
-from hetsyn_model.spec import NetworkSpec, SpecError
+from hetsyn_model.spec import NetworkSpec
 from hetsyn_model.state import Form
 from hetsyn_model.training.checkpoint import Checkpoint
-from hetsyn_model.training.config import Config, ConfigError, load_config, to_toml
+from hetsyn_model.training.config import Config, load_config, to_toml
 from hetsyn_model.training.data import DataError
 from hetsyn_model.training.examples import Examples, Kind, digest_of
 from hetsyn_model.training.history import History
 from hetsyn_model.training.labelled import About, RunOptions, accuracy, classify, train_labelled
 from hetsyn_model.training.loop import BEST, Callbacks
-from hetsyn_model.training.phonemes import Phonemes
 from hetsyn_model.training.prepared import Prepared, prepare
 from hetsyn_model.training.read_arrays import Arrays, as_arrays, examples_of
 from hetsyn_model.training.read_teacher import read_teacher
@@ -128,7 +127,6 @@ def train_prepared(
         ConfigError: the configuration does not fit the network.
     """
     config, target, shown = prepared.config, torch_device(device), callbacks or Callbacks()
-    phonemes = _phonemes(prepared)
 
     def on_evaluation(history: History) -> None:
         _keep(prepared, out)
@@ -145,21 +143,11 @@ def train_prepared(
         About(prepared.names, prepared.description, config.to_dict()),
         replace(shown, on_evaluation=on_evaluation),
         config.delays.training,
-        phonemes,
     )
     history = train_labelled(out, network or prepared.spec, prepared.front, config.training, prepared.data, options)
     _keep(prepared, out)  # a kill may have come before
     checkpoint = Checkpoint.load(out / BEST)
     return Fitted(checkpoint.network, history, checkpoint, _tested(prepared, checkpoint, out, target))
-
-
-def _phonemes(prepared: Prepared) -> Phonemes | None:
-    """Those of the classes; None where they do not count."""
-    spec = prepared.config.phonemes
-    try:
-        return Phonemes(spec, prepared.labels) if spec.weight else None
-    except SpecError as error:
-        raise ConfigError(f"phonemes.{error}") from error
 
 
 def _keep(prepared: Prepared, out: Path) -> None:

@@ -26,7 +26,6 @@ from hetsyn_model.training.front import Front
 from hetsyn_model.training.history import History, ValidationResult
 from hetsyn_model.training.loop import Callbacks, Optimisation, train
 from hetsyn_model.training.loss import distillation_loss, late_loss, score_loss
-from hetsyn_model.training.phonemes import PhonemeRollout, Phonemes
 from hetsyn_model.training.schedule import DelayTraining, cosine_factor
 from hetsyn_model.training.teacher import Teacher, fingerprint
 from hetsyn_model.training.tied_layer import level_changes, tie, tied_network, untie
@@ -114,7 +113,6 @@ class LabelledData(Generic[T]):
         teachers: whose mean probabilities are learned besides the labels.
         device: of the network.
         about: for the checkpoints.
-        phonemes: of the classes, where the network has outputs for them.
 
     Raises:
         ConfigError: a tied layer without an encoder of audio.
@@ -130,10 +128,8 @@ class LabelledData(Generic[T]):
         teachers: Sequence[Teacher[T]] = (),
         device: torch.device | str = "cpu",
         about: About | None = None,
-        phonemes: Phonemes | None = None,
     ) -> None:
         self.front, self.how, self.data, self.seed, self.about = front, how, data, seed, about or About()
-        self.phonemes = phonemes
         if how.tied and not isinstance(front.spec, EncoderSpec):
             raise ConfigError("training.tied: only bands of audio can be tied: set it to false")
         self.teachers = [
@@ -191,8 +187,7 @@ class LabelledData(Generic[T]):
         return [batches[int(index)] for index in rng.permutation(len(batches))]
 
     def forward(self, model: Network, batch: Batch) -> Rollout:
-        rolled = model.rollout(batch.events, "bank", batch.steps, batch.before)
-        return rolled if self.phonemes is None else self.phonemes.divided(rolled, batch.target)
+        return model.rollout(batch.events, "bank", batch.steps, batch.before)
 
     def loss(self, rolled: Rollout, batch: Batch) -> Tensor:
         how = self.how
@@ -202,8 +197,6 @@ class LabelledData(Generic[T]):
         if self.teachers:
             distilled = distillation_loss(rolled, self._teach(batch))
             loss = (1.0 - how.distillation) * loss + 2.0 * how.distillation * distilled
-        if self.phonemes is not None:
-            loss = loss + self.phonemes.spec.weight * cast(PhonemeRollout, rolled).naming
         return loss
 
     @torch.no_grad()
@@ -218,18 +211,12 @@ class LabelledData(Generic[T]):
         return torch.stack(found).mean(0)
 
     def measure(self, rolled: Rollout, batch: Batch) -> dict[str, Tensor]:
-        """``train_accuracy`` [b] on the varied examples; ``firing_rate`` [1], spikes a neuron and step.
-
-        Where there are phonemes, also ``phoneme_loss`` [1], in nats a step.
-        """
+        """``train_accuracy`` [b] on the varied examples; ``firing_rate`` [1], spikes a neuron and step."""
         rates = torch.stack([z.detach().mean() for z in rolled.hidden_spikes])
-        measured = {
+        return {
             "train_accuracy": (rolled.scores.argmax(-1) == batch.target).double(),
             "firing_rate": rates.mean().double().view(1),
         }
-        if self.phonemes is not None:
-            measured["phoneme_loss"] = cast(PhonemeRollout, rolled).naming.detach().double().view(1)
-        return measured
 
     def evaluate(self, model: Network) -> ValidationResult:
         """Accuracy on the validation examples, and the mean of -log p of their classes."""
@@ -271,8 +258,7 @@ class LabelledData(Generic[T]):
         )
 
     def _served(self, model: Network) -> Network:
-        """The network on the encoder's spikes, with the outputs of the classes alone."""
-        model = model if self.phonemes is None else self.phonemes.without(model)
+        """The network on the encoder's spikes."""
         return untie(model, _bands(self.front)) if self.how.tied else model
 
 
@@ -293,7 +279,6 @@ class RunOptions:
         about: for the checkpoints.
         callbacks: called as training goes on; an epoch ends with each evaluation.
         delays: how delays are learned, where the network has some.
-        phonemes: of the classes, which training names too; None without.
     """
 
     augmentation: dict[str, Any] = field(default_factory=dict)
@@ -303,7 +288,6 @@ class RunOptions:
     about: About = field(default_factory=About)
     callbacks: Callbacks | None = None
     delays: DelayTraining = field(default_factory=DelayTraining)
-    phonemes: Phonemes | None = None
 
 
 def train_labelled(
@@ -333,26 +317,21 @@ def train_labelled(
     """
     options = options or RunOptions()
     spec = network.spec if isinstance(network, Network) else network
-    phonemes = options.phonemes
     labelled = LabelledData(
         *(front, how, data),
         seed=options.seed,
         teachers=options.teachers,
         device=options.device,
         about=options.about,
-        phonemes=phonemes,
     )
     has_delays = spec.input_path.is_delayed or spec.recurrent_path.is_delayed
     updates = how.epochs * labelled.updates_per_epoch
     started_from = {"started_from": fingerprint(network)} if isinstance(network, Network) else {}
     if isinstance(network, Network) and how.tied:
         raise ConfigError("training.tied: a network of your own starts from its own weights: set it to false")
-    if isinstance(network, Network) and phonemes is not None:
-        raise ConfigError("phonemes.weight: a network of your own has no outputs for phonemes: set it to 0")
     if not isinstance(network, Network):
         bands = cast(EncoderSpec, front.spec)
-        wide = spec if phonemes is None else phonemes.widened(spec)
-        network = tied_network(wide, bands, options.seed) if how.tied else Network(wide, seed=options.seed)
+        network = tied_network(spec, bands, options.seed) if how.tied else Network(spec, seed=options.seed)
     return train(
         out,
         {
@@ -365,7 +344,6 @@ def train_labelled(
         }
         | ({"delays": asdict(options.delays)} if has_delays else {})
         | ({"labels": list(options.about.labels)} if options.about.labels else {})
-        | ({} if phonemes is None else {"phonemes": asdict(phonemes.spec)})
         | started_from,
         network,
         labelled,

@@ -8,8 +8,19 @@ from typing import Any
 
 import pytest
 
-from hetsyn_model.training.config import Config, ConfigError, TrainSpec, config_from, load_config, shipped, to_toml
+from hetsyn_model.training.checkpoint import Checkpoint
+from hetsyn_model.training.config import (
+    Config,
+    ConfigError,
+    TrainSpec,
+    config_from,
+    config_of_checkpoint,
+    load_config,
+    shipped,
+    to_toml,
+)
 from hetsyn_model.training.examples import Kind
+from tests.support.paths import ROOT
 
 
 @pytest.mark.parametrize("name", ["audio", "spikes", "values", "motion", "speech-digits"])
@@ -20,6 +31,14 @@ def test_a_shipped_configuration_survives_its_own_file(name: str, tmp_path: Path
     kinds: tuple[Kind | None, ...] = (None, "audio", "values")
     for kind in kinds:
         assert load_config(tmp_path / "all.toml", kind) == config
+
+
+def test_the_configurations_of_the_shipped_networks_are_still_known() -> None:
+    paths = sorted((ROOT / "models").glob("*/*/network.pt"))
+    configs = {path: config for path in paths if (config := Checkpoint.load(path).config) is not None}
+    assert len(configs) >= 2
+    for path, config in configs.items():
+        config_of_checkpoint(config, str(path))
 
 
 def test_all_are_shipped() -> None:
@@ -63,6 +82,7 @@ def test_texts_of_any_kind_survive(tmp_path: Path) -> None:
         ({"training": {"epoch": 3}}, "there is no training.epoch: did you mean training.epochs?"),
         ({"trainin": {}}, "there is no trainin: did you mean training?"),
         ({"encoder": {"audio": {"bandz": 3}}}, "there is no encoder.audio.bandz: did you mean encoder.audio.bands?"),
+        ({"phonemes": {"weight": 0.1}}, "there is no phonemes any more, because it gave nothing: delete the section"),
         ({"zzz": 1}, "there is no zzz: the keys here are augmentation, decision"),
         ({"training": 3}, "training is a section"),
         ({"training": {"epochs": "many"}}, "training.epochs: Input should be a valid integer"),

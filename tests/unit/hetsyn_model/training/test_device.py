@@ -18,7 +18,6 @@ from hetsyn_model.training.fitting import DeviceError, torch_device
 from hetsyn_model.training.front import AudioFront
 from hetsyn_model.training.labelled import LabelledData, LabelledSplit
 from hetsyn_model.training.loop import Optimisation, _follow, _optimiser, _update
-from hetsyn_model.training.phonemes import Phonemes, PhonemesSpec
 from hetsyn_model.training.teacher import Teacher
 from tests.support.words import AUGMENT, ENCODER, TRAIN
 
@@ -125,18 +124,4 @@ def test_a_gpu_trains_what_the_cpu_trains() -> None:
         here = Batch(Events.of(spikes), torch.tensor([7, 5]), torch.tensor([0, 2])).to(device)
         rolled = network.to(device).rollout(here.events, "bank", here.steps)
         losses.append(float(rolled.probabilities.detach().log().sum()))
-    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_phonemes_have_the_same_loss_on_a_gpu() -> None:
-    phonemes = Phonemes(PhonemesSpec(1.0, {"two": "t u", "quiet": ""}), ("two", "quiet", "unknown"))
-    wide = Network(phonemes.widened(replace(SPECS["hetsyn"], outputs=3, dropout=0.0)))
-    wide.fit_banks(size=3, hold=True)
-    spikes = torch.rand(3, 9, wide.spec.channels, generator=torch.Generator().manual_seed(0)) < 0.3
-    losses = []
-    for device in ("cpu", "cuda"):
-        here = Batch(Events.of(spikes), torch.tensor([9, 7, 9]), torch.tensor([0, 1, 2])).to(device)
-        rolled = phonemes.divided(wide.to(device).rollout(here.events, "bank", here.steps), here.target)
-        losses.append(float(rolled.naming.detach()))
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
