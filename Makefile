@@ -53,13 +53,13 @@ report: install
 	$(BIN)/python -m research.page.report
 
 # One wheel for each processor, for every Python and any Linux with glibc 2.17, in dist/. zig compiles both here.
-wheel: | $(BIN)/python
+wheel: $(VENV)/.installed-release
 	@$(BIN)/python -m build_support.release --only packages
 
 # The same, tried in empty environments, and the images where Docker is (IMAGES=none, cpu, gpu or cpu,gpu chooses).
 # Nothing is published (docs/guides/release.md).
 IMAGES ?= auto
-release: | $(BIN)/python
+release: $(VENV)/.installed-release
 	@$(BIN)/python -m build_support.release --images '$(IMAGES)'
 
 clean:
@@ -85,6 +85,10 @@ lock: | $(BIN)/python
 # the build takes its own dependencies from the lock file, too
 PIP_INSTALL := PIP_CONSTRAINT=requirements.lock PIP_BUILD_CONSTRAINT=requirements.lock \
 	$(BIN)/pip install --quiet --disable-pip-version-check
+
+$(VENV)/.installed-release: requirements.lock | $(BIN)/python
+	@$(PIP_INSTALL) auditwheel check-wheel-contents uv
+	@touch $@
 
 $(VENV)/.installed-serving: pyproject.toml requirements.lock $(NATIVE) $(VENV)/.build | $(BIN)/python
 	@echo "installing the server into $(VENV), without torch: 0.2 GB"

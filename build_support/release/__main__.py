@@ -14,10 +14,8 @@ from pathlib import Path
 from build_support.compiling import ROOT
 from build_support.release import images, packages, source
 from build_support.release.changelog import unreleased, version_of
-from build_support.release.contents import check_sdist, check_wheel
 from build_support.release.errors import ReleaseError
 from build_support.release.source import Source
-from build_support.shipped_models import shipped_files
 
 SUMS = "SHA256SUMS"
 
@@ -55,7 +53,7 @@ def release(scratch: Path, output: Path, wanted_images: str, only: str | None) -
     pending = unreleased((ROOT / "CHANGELOG.md").read_text(), version)
     names, no_images = ([], "") if only == "packages" else images.choose(wanted_images)
     found, checkout = source.read(ROOT), scratch / "checkout"
-    source.copy(ROOT, found, checkout)
+    source.copy(ROOT, checkout)
     say(f"commit {found.commit[:12]}{'' if found.is_clean else ', and changes that are not committed'}")
     if only != "images":
         built = build_packages(found, checkout, scratch, output)
@@ -63,8 +61,6 @@ def release(scratch: Path, output: Path, wanted_images: str, only: str | None) -
             if package.suffix == ".gz" or packages.fits_here(package):
                 say(f"{package.name}, in an empty environment:")
                 say(packages.try_package(package, scratch / f"try-{package.name}", version), 4)
-        write_sums(output, built)
-        say(f"{SUMS}: {len(built)} packages")
     for runtime in names:
         image = images.build(runtime, checkout, version, found.commit)
         say(f"image {image}, {images.size_bytes(image) / 1e9:.1f} GB, in a container without a network:")
@@ -81,7 +77,7 @@ def release(scratch: Path, output: Path, wanted_images: str, only: str | None) -
 
 
 def build_packages(found: Source, checkout: Path, scratch: Path, output: Path) -> list[Path]:
-    """Build and check source distribution and wheels, each twice.
+    """Build source distribution and wheels, each twice, check them, and write their digests.
 
     Args:
         found: what is released.
@@ -92,33 +88,22 @@ def build_packages(found: Source, checkout: Path, scratch: Path, output: Path) -
     Raises:
         ReleaseError: a build fails, differs from the other, or has wrong contents.
     """
-    python = packages.tools_python(ROOT / "build/release-tools")
-    output.mkdir(parents=True, exist_ok=True)
     for old in (*output.glob("hetsyn-*.whl"), *output.glob("hetsyn-*.tar.gz"), *output.glob(SUMS)):
         old.unlink()
     builds: list[list[Path]] = []
-    for index, folder in enumerate((output, scratch / "second")):
-        work = scratch / f"build-{index}"
+    for folder in (output, scratch / "second"):
+        work = scratch / f"build-{len(builds)}"
         shutil.copytree(checkout, work, symlinks=True)  # a build leaves files behind
-        made = [packages.build_sdist(python, work, folder, found.epoch_s)]
-        for machine in packages.MACHINES:
-            unpacked = scratch / f"unpacked-{index}-{machine}"
-            made.append(packages.build_wheel(python, made[0], unpacked, folder, machine, found.epoch_s))
-        builds.append(made)
+        builds.append(packages.build(work, folder, packages.MACHINES, found.epoch_s))
     for first, second in zip(*builds, strict=True):
         packages.require_equal(first, second)
-    pyproject = (checkout / "pyproject.toml").read_text()
-    for package in builds[0]:
-        check = check_sdist if package.suffix == ".gz" else check_wheel
-        count = check(package, found.files, pyproject, shipped_files(checkout))
-        say(f"{package.name}: {count} files, equal in two builds")
-    packages.check_metadata(python, builds[0])
+        packages.check(first, checkout)
+        say(f"{first.name}: {first.stat().st_size:,} bytes, equal in two builds")
+    # as ``sha256sum --check`` reads them
+    lines = [f"{packages.digest(path)}  {path.name}\n" for path in sorted(builds[0])]
+    (output / SUMS).write_text("".join(lines))
+    say(f"{SUMS}: {len(lines)} packages")
     return builds[0]
-
-
-def write_sums(folder: Path, built: list[Path]) -> None:
-    """Write the digests as ``sha256sum --check`` reads them."""
-    (folder / SUMS).write_text("".join(f"{packages.digest(path)}  {path.name}\n" for path in sorted(built)))
 
 
 def say(text: str, indent: int = 0) -> None:

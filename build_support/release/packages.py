@@ -1,101 +1,96 @@
-"""The source distribution and the wheels: built, built again, checked, and tried in an environment of their own."""
+"""The source distribution and the wheels: built by uv, checked, and tried in environments of their own."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
+import shutil
 import sys
 import tarfile
+import tomllib
 from pathlib import Path
 
-from build_support.compiling import MODE, TARGET, ZIG
+from build_support.compiling import MODE, TARGET
 from build_support.release.errors import ReleaseError, environment, run
 
 MACHINES = ("x86_64", "aarch64")
-# setuptools writes its version into a wheel: with another one, the bytes are others
-TOOLS = ("auditwheel==6.8.*", "build==1.6.*", "setuptools==84.2.*", "twine==7.0.*", ZIG)
+TOOLS = ("auditwheel", "check-wheel-contents", "uv")
+# of a source distribution, beside the packages
+_OTHERS = {"LICENSE", "MANIFEST.in", "PKG-INFO", "README.md", "build_support", "hetsyn.egg-info", "models"}
+_OTHERS |= {"pyproject.toml", "setup.cfg"}
 _PIP = ("--quiet", "--disable-pip-version-check")
-_NO_VENV = "no environment can be made: apt-get install python3-venv"
 _SMOKE = Path(__file__).with_name("smoke.py")
 
 
-def tools_python(folder: Path) -> Path:
-    """The Python of an environment with the tools of a release; it is made, and kept for the next time.
+def tool(name: str) -> str:
+    """The program of a tool, of this Python's environment or of the machine.
 
     Raises:
-        ReleaseError: they cannot be installed.
+        ReleaseError: it is not installed.
     """
-    python, stamp = folder / "bin/python", folder / "installed"
-    wanted = "\n".join((sys.version, *TOOLS))
-    if not stamp.is_file() or stamp.read_text() != wanted:
-        run(
-            [sys.executable, "-m", "venv", "--clear", folder],
-            _NO_VENV,
-        )
-        run(
-            [python, "-m", "pip", "install", *_PIP, *TOOLS],
-            "the tools of a release cannot be installed: connect to PyPI, or name a mirror in PIP_INDEX_URL",
-        )
-        stamp.write_text(wanted)
-    return python
+    folders = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    program = shutil.which(name, path=folders)
+    if program is None:
+        raise ReleaseError(f"a release needs {name}: pip install {' '.join(TOOLS)}")
+    return program
 
 
-def build_sdist(python: Path, checkout: Path, output: Path, epoch_s: int) -> Path:
-    """Build the source distribution of a copy of the checkout.
+def build(checkout: Path, output: Path, machines: tuple[str | None, ...], epoch_s: int) -> list[Path]:
+    """Build the source distribution of a copy of the checkout, and wheels from it, as everybody else would.
 
     Args:
-        python: has the package build, and setuptools.
         checkout: the copy; the build leaves files in it.
-        output: folder of the result.
+        output: folder of the packages.
+        machines: processors of the wheels, whose C++ libraries zig compiles for any Linux with glibc 2.17; None for a
+            wheel without libraries.
         epoch_s: the time of all files.
 
     Raises:
-        ReleaseError: the build fails.
+        ReleaseError: a build fails.
     """
-    command = [python, "-m", "build", "--no-isolation", "--sdist", "--outdir", output, checkout]
-    run(command, "the source distribution cannot be built", variables=environment(SOURCE_DATE_EPOCH=str(epoch_s)))
-    return _only(output, "*.tar.gz")
+    # setuptools writes its version into a wheel: with another one, the bytes are others
+    command = [tool("uv"), "build", "--no-create-gitignore", "--python", sys.executable, "--out-dir", output]
+    command += ["--build-constraints", checkout / "requirements.lock"]
+    dated = {"SOURCE_DATE_EPOCH": str(epoch_s)}
+    run([*command, "--sdist", checkout], "the source distribution cannot be built", variables=environment(**dated))
+    (sdist,) = output.glob("hetsyn-*.tar.gz")
+    packages = [sdist]
+    for machine in machines:
+        steering = {MODE: "off"} if machine is None else {MODE: "require", TARGET: machine}
+        run(
+            [*command, "--wheel", sdist],
+            f"the wheel for {machine or 'any processor'} cannot be built",
+            variables=environment(**dated, **steering),
+        )
+        packages += output.glob(f"hetsyn-*_{machine}.whl" if machine else "hetsyn-*-any.whl")
+    return packages
 
 
-def build_wheel(python: Path, sdist: Path, scratch: Path, output: Path, machine: str | None, epoch_s: int) -> Path:
-    """Build a wheel from the source distribution, as everybody else would.
-
-    Args:
-        python: has the package build, setuptools and zig.
-        sdist: the source distribution.
-        scratch: folder that does not exist yet, for its files.
-        output: folder of the result.
-        machine: processor of the C++ libraries, compiled by zig for any Linux with glibc 2.17; None for no libraries.
-        epoch_s: the time of all files.
+def check(package: Path, checkout: Path) -> None:
+    """Check what a package contains, and which Linux a wheel needs. pyproject.toml says what belongs into a wheel.
 
     Raises:
-        ReleaseError: the build fails.
+        ReleaseError: it is not so.
     """
-    with tarfile.open(sdist) as archive:
-        archive.extractall(scratch, filter="data")
-    steering = {MODE: "off"} if machine is None else {MODE: "require", TARGET: machine}
-    (unpacked,) = scratch.iterdir()
+    pyproject = checkout / "pyproject.toml"
+    if package.suffix == ".gz":
+        with tarfile.open(package) as archive:
+            found = {name.split("/")[1] for name in archive.getnames() if "/" in name}
+        expected = set(tomllib.loads(pyproject.read_text())["tool"]["check-wheel-contents"]["toplevel"]) | _OTHERS
+        if found != expected:
+            differing = ", ".join(sorted(found ^ expected))
+            raise ReleaseError(f"{package.name} has, or lacks, {differing}: correct pyproject.toml, or MANIFEST.in")
+        return
     run(
-        [python, "-m", "build", "--no-isolation", "--wheel", "--outdir", output, unpacked],
-        f"the wheel for {machine or 'any processor'} cannot be built",
-        variables=environment(SOURCE_DATE_EPOCH=str(epoch_s), **steering),
+        [tool("check-wheel-contents"), "--config", pyproject, package],
+        f"{package.name} has a file too many or too few: correct [tool.setuptools] in pyproject.toml",
     )
-    return _only(output, f"*_{machine}.whl" if machine else "*-any.whl")
-
-
-def check_metadata(python: Path, packages: list[Path]) -> None:
-    """What an index and an older Linux would refuse.
-
-    Raises:
-        ReleaseError: a package has it; its tool says what.
-    """
-    run([python, "-m", "twine", "--no-color", "check", "--strict", *packages], "PyPI would refuse a package")
-    for wheel in packages:
-        if wheel.suffix == ".whl":
-            shown = run([python, "-m", "auditwheel", "show", wheel], f"{wheel.name} is no wheel for Linux")
-            tag = wheel.stem.rpartition("-")[2]
-            if f'"{tag}"' not in " ".join(shown.split()):
-                raise ReleaseError(f"{wheel.name} needs a newer Linux than its name says:\n{shown}")
+    tag = package.stem.rpartition("-")[2]
+    if tag != "any":
+        shown = run([tool("auditwheel"), "show", package], f"{package.name} is no wheel for Linux")
+        if f'"{tag}"' not in " ".join(shown.split()):
+            raise ReleaseError(f"{package.name} needs a newer Linux than its name says:\n{shown}")
 
 
 def try_package(package: Path, folder: Path, version: str) -> str:
@@ -110,7 +105,7 @@ def try_package(package: Path, folder: Path, version: str) -> str:
         ReleaseError: it cannot be installed, or does not work.
     """
     python = folder / "bin/python"
-    run([sys.executable, "-m", "venv", folder], _NO_VENV)
+    run([sys.executable, "-m", "venv", folder], "no environment can be made: apt-get install python3-venv")
     # without the operator the server would be ten times as slow: that is no release
     run(
         [python, "-m", "pip", "install", *_PIP, f"{package}[cpu]"],
@@ -155,8 +150,3 @@ def require_equal(first: Path, second: Path) -> None:
         raise ReleaseError(
             f"two builds of {first.name} differ: compare them with diffoscope '{first}' '{second}', which are kept"
         )
-
-
-def _only(folder: Path, pattern: str) -> Path:
-    (found,) = folder.glob(pattern)
-    return found

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
+import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,47 +15,38 @@ class Source:
     """What is released.
 
     Attributes:
-        files: tracked ones, from the root of the checkout.
         commit: of the checkout.
         epoch_s: when that was committed, for ``SOURCE_DATE_EPOCH``.
         is_clean: whether the files are those of the commit.
     """
 
-    files: tuple[str, ...]
     commit: str
     epoch_s: int
     is_clean: bool
 
 
 def read(root: Path) -> Source:
-    """What a checkout has.
+    """Describe a checkout.
 
     Raises:
         ReleaseError: there is no git, or no checkout.
     """
     if shutil.which("git") is None:
         raise ReleaseError("a release needs git: apt-get install git")
-    found = _git(root, "ls-files", "-z").split("\0")
     commit, epoch_s = _git(root, "log", "-1", "--format=%H %ct").split()
-    changed = _git(root, "status", "--porcelain").strip()
-    return Source(tuple(name for name in found if name), commit, int(epoch_s), is_clean=not changed)
+    return Source(commit, int(epoch_s), is_clean=not _git(root, "status", "--porcelain").strip())
 
 
-def copy(root: Path, source: Source, folder: Path) -> None:
-    """Copy the tracked files, with times and permissions that do not depend on this machine.
-
-    Raises:
-        ReleaseError: a tracked file is missing.
-    """
-    for name in source.files:
-        original, copied = root / name, folder / name
-        if not os.path.lexists(original):
-            raise ReleaseError(f"{name} is missing in the checkout: git restore '{name}', or commit its removal")
-        copied.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(original, copied, follow_symlinks=False)
-        if not copied.is_symlink():
-            copied.chmod(0o755 if original.stat().st_mode & 0o100 else 0o644)
-        os.utime(copied, (source.epoch_s, source.epoch_s), follow_symlinks=False)
+def copy(root: Path, folder: Path) -> None:
+    """Copy the tracked files as they are now, with permissions that do not depend on this machine."""
+    # a commit of the changes in tracked files, which no branch has; nothing where there are none
+    changed = _git(root, "-c", "user.name=release", "-c", "user.email=release", "stash", "create").strip()
+    folder.mkdir(parents=True)
+    archive = folder.with_suffix(".tar")
+    _git(root, "archive", "--output", str(archive), changed or "HEAD")
+    with tarfile.open(archive) as files:
+        files.extractall(folder, filter="data")
+    archive.unlink()
 
 
 def _git(root: Path, *words: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tarfile
+import zipfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,58 +14,105 @@ import pytest
 
 from build_support.release import source
 from build_support.release.changelog import version_of
-from build_support.release.contents import check_sdist, check_wheel
 from build_support.release.errors import ReleaseError, run
-from build_support.release.packages import build_sdist, build_wheel, require_equal, try_environment
-from build_support.release.source import Source
+from build_support.release.packages import TOOLS, build, check, require_equal, tool, try_environment
 from build_support.shipped_models import shipped_files
 from tests.support.paths import MODELS, ROOT
-from tests.support.tools import NO_BUILD
+from tests.support.tools import NO_RELEASE_TOOLS
 
 pytestmark = pytest.mark.process
 
-if find_spec("build") is None:
-    pytest.skip(NO_BUILD, allow_module_level=True)
+if find_spec("check_wheel_contents") is None or find_spec("uv") is None:
+    pytest.skip(NO_RELEASE_TOOLS, allow_module_level=True)
 if not (ROOT / ".git").exists() or shutil.which("git") is None:
     pytest.skip("no git checkout: a release is made from one", allow_module_level=True)
 
 PYPROJECT = (ROOT / "pyproject.toml").read_text()
-PYTHON = Path(sys.executable)
 
 
 @pytest.fixture(scope="module")
-def found() -> Source:
-    return source.read(ROOT)
-
-
-@pytest.fixture(scope="module")
-def builds(found: Source, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, Path]]:
-    """Source distribution and wheel, built in two folders."""
-    checkout = tmp_path_factory.mktemp("tracked") / "checkout"
-    source.copy(ROOT, found, checkout)
-    made = []
-    for name in ("here", "elsewhere"):
-        folder = tmp_path_factory.mktemp(name)
-        shutil.copytree(checkout, folder / "checkout", symlinks=True)
-        sdist = build_sdist(PYTHON, folder / "checkout", folder, found.epoch_s)
-        made.append((sdist, build_wheel(PYTHON, sdist, folder / "unpacked", folder, None, found.epoch_s)))
+def builds(tmp_path_factory: pytest.TempPathFactory) -> list[list[Path]]:
+    """Source distribution and wheel, built in two folders, with the setuptools of this environment."""
+    epoch_s, made = source.read(ROOT).epoch_s, []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UV_NO_BUILD_ISOLATION", "1")
+        patch.setenv("UV_OFFLINE", "1")
+        for name in ("here", "elsewhere"):
+            folder = tmp_path_factory.mktemp(name)
+            source.copy(ROOT, folder / "checkout")
+            made.append(build(folder / "checkout", folder, (None,), epoch_s))
     return made
 
 
-def test_two_builds_are_equal_byte_for_byte(builds: list[tuple[Path, Path]]) -> None:
+def test_two_builds_are_equal_byte_for_byte(builds: list[list[Path]]) -> None:
     for first, second in zip(*builds, strict=True):
         require_equal(first, second)
     with pytest.raises(ReleaseError, match=r"two builds of hetsyn-.* differ"):
         require_equal(*builds[0])
 
 
-def test_packages_have_what_is_released_and_nothing_else(found: Source, builds: list[tuple[Path, Path]]) -> None:
+def test_packages_have_what_is_released_and_nothing_else(builds: list[list[Path]]) -> None:
     sdist, wheel = builds[0]
-    assert check_sdist(sdist, found.files, PYPROJECT, shipped_files()) > 100
-    assert check_wheel(wheel, found.files, PYPROJECT, shipped_files(), has_libraries=False) > 100
+    for package in (sdist, wheel):
+        check(package, sdist.parent / "checkout")
+    shipped = shipped_files()
+    with tarfile.open(sdist) as archive:
+        assert {name.partition("/")[2] for name in archive.getnames()} >= {*shipped.values()}
+    with zipfile.ZipFile(wheel) as packed:
+        assert {name for name in packed.namelist() if "/shipped_models/" in name} == {*shipped}
+        for name, original in shipped.items():
+            assert packed.read(name) == (ROOT / original).read_bytes()
 
 
-def test_the_wheel_serves_outside_the_checkout(builds: list[tuple[Path, Path]], tmp_path: Path) -> None:
+def changed(wheel: Path, folder: Path, *, without: str = "", added: str = "") -> Path:
+    """A copy of a wheel that lacks a file, or has one more."""
+    copy = folder / wheel.name
+    with zipfile.ZipFile(wheel) as old, zipfile.ZipFile(copy, "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            if name.endswith("/RECORD"):
+                lines = [line for line in content.decode().splitlines() if line.partition(",")[0] != without]
+                content = "\n".join([*lines, *([f"{added},,"] if added else [])]).encode()
+            if name != without:
+                new.writestr(name, content)
+        if added:
+            new.writestr(added, "")
+    return copy
+
+
+@pytest.mark.parametrize("name", ["hetsyn.py", "export/inspection/page.py", "service/page/recordings/seven.wav"])
+def test_a_wheel_that_lacks_a_file_is_refused(name: str, builds: list[list[Path]], tmp_path: Path) -> None:
+    with pytest.raises(ReleaseError, match=f"too many or too few(?s:.*){name}"):
+        check(changed(builds[0][1], tmp_path, without=name), builds[0][1].parent / "checkout")
+
+
+@pytest.mark.parametrize(
+    "name", ["tests/unit/test_a.py", "research/claims.py", "benchmarks/engine.py", "models/default"]
+)
+def test_a_wheel_with_what_is_not_released_is_refused(name: str, builds: list[list[Path]], tmp_path: Path) -> None:
+    with pytest.raises(ReleaseError, match=f"too many or too few(?s:.*){name.partition('/')[0]}"):
+        check(changed(builds[0][1], tmp_path, added=name), builds[0][1].parent / "checkout")
+
+
+def test_a_source_distribution_with_a_folder_too_many_is_refused(builds: list[list[Path]], tmp_path: Path) -> None:
+    sdist = tmp_path / builds[0][0].name
+    with tarfile.open(builds[0][0]) as old, tarfile.open(sdist, "w:gz") as new:
+        for member in old:
+            new.addfile(member, old.extractfile(member) if member.isfile() else None)
+        new.addfile(tarfile.TarInfo("hetsyn/tests/test_a.py"))
+    with pytest.raises(ReleaseError, match=r"has, or lacks, tests: correct pyproject\.toml"):
+        check(sdist, builds[0][1].parent / "checkout")
+
+
+def test_without_a_tool_the_error_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for name in TOOLS:
+        with pytest.raises(ReleaseError, match=f"a release needs {name}: pip install auditwheel"):
+            tool(name)
+
+
+def test_the_wheel_serves_outside_the_checkout(builds: list[list[Path]], tmp_path: Path) -> None:
     """In an environment of its own, but for the dependencies, which are this environment's: the model comes with it."""
     environment = tmp_path / "environment"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)

@@ -23,7 +23,9 @@ NO_HAPROXY = "no haproxy: apt-get install haproxy"
 NO_COMPILER = f"no C++ compiler: apt-get install g++ (or pip install '{ZIG}')"
 NO_HEADER = "no header of ONNX Runtime: apt-get install libonnxruntime-dev"
 NO_ZIG = f"no zig: pip install '{ZIG}'"
-NO_BUILD = f"no build, which makes packages: {install_command('test')}"
+NO_RELEASE_TOOLS = (
+    f"no auditwheel, check-wheel-contents or uv, which check and make packages: {install_command('test')}"
+)
 NO_TERMINALS = "no pseudo-terminals: mount -t devpts devpts /dev/pts"
 NO_OPERATOR = f"the operator is not built: {BUILD}"
 NO_ROLLOUT = f"the compiled rollout is not built: {BUILD}"
@@ -54,7 +56,7 @@ LACKING = (
     NO_COMPILER,
     NO_HEADER,
     NO_ZIG,
-    NO_BUILD,
+    NO_RELEASE_TOOLS,
     NO_TERMINALS,
     NO_OPERATOR,
     NO_ROLLOUT,

@@ -34,35 +34,35 @@ def checkout(tmp_path: Path) -> Path:
     return root
 
 
-def git(root: Path, *words: str) -> None:
+def git(root: Path, *words: str) -> str:
     dated = {"GIT_COMMITTER_DATE": f"{EPOCH_S} +0000", "GIT_CONFIG_GLOBAL": os.devnull}
-    subprocess.run(["git", "-C", root, *words], check=True, env=os.environ | dated)
+    return subprocess.run(
+        ["git", "-C", root, *words], check=True, env=os.environ | dated, capture_output=True, text=True
+    ).stdout
 
 
-def test_tracked_files_are_copied_with_the_time_of_the_commit(checkout: Path, tmp_path: Path) -> None:
+def test_tracked_files_are_copied_as_they_are_now(checkout: Path, tmp_path: Path) -> None:
     found = source.read(checkout)
     assert found.is_clean
     assert found.epoch_s == EPOCH_S
-    (checkout / "untracked").write_text("not mine to release")
-    copied = tmp_path / "copied"
-    source.copy(checkout, source.read(checkout), copied)
-    files = sorted(path.relative_to(copied).as_posix() for path in copied.rglob("*") if not path.is_dir())
-    assert files == ["docs/link", "docs/page with space.md", "tool"]
-    assert {(copied / name).lstat().st_mtime for name in files} == {EPOCH_S}
-    assert [(copied / name).stat().st_mode & 0o777 for name in files] == [0o644, 0o644, 0o755]
-    assert (copied / "docs/link").is_symlink()
+    for name, text in (("first", "a page"), ("second", "a changed page")):
+        (checkout / "untracked").write_text("not mine to release")
+        (checkout / "docs/page with space.md").write_text(text)
+        copied = tmp_path / name
+        source.copy(checkout, copied)
+        files = sorted(path.relative_to(copied).as_posix() for path in copied.rglob("*") if not path.is_dir())
+        assert files == ["docs/link", "docs/page with space.md", "tool"]
+        assert [(copied / name).stat().st_mode & 0o777 for name in files] == [0o644, 0o644, 0o755]
+        assert (copied / "docs/link").is_symlink()
+        assert (copied / "docs/link").read_text() == text
+    assert (checkout / "docs/page with space.md").read_text() == "a changed page"
+    assert git(checkout, "stash", "list") == ""
 
 
 @pytest.mark.parametrize("name", ["docs/page with space.md", "untracked.py"])
 def test_a_change_is_no_part_of_the_commit(name: str, checkout: Path) -> None:
     (checkout / name).write_text("changed")
     assert not source.read(checkout).is_clean
-
-
-def test_a_file_that_was_removed_says_what_to_do(checkout: Path, tmp_path: Path) -> None:
-    (checkout / "tool").unlink()
-    with pytest.raises(ReleaseError, match="tool is missing in the checkout: git restore 'tool'"):
-        source.copy(checkout, source.read(checkout), tmp_path / "copied")
 
 
 def test_what_is_no_checkout_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
