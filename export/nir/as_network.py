@@ -80,7 +80,7 @@ def network_of(program: Program, decision: DecisionSpec, step_s: float) -> Netwo
 
 @torch.no_grad()
 def run_network(program: Program, network: Network, values: Float64Array) -> dict[str, Float64Array]:
-    """The same of the network as :func:`export.nir.reference.run_reference` gives of the graph."""
+    """The same of the network as :func:`export.nir.cell.run_cell` gives of the cell."""
     layers = _chain(program)
     assert layers is not None
     rolled = network.rollout(torch.from_numpy(values).float(), "exact")

@@ -22,25 +22,28 @@ class NirCell(nn.Module):
 
     Args:
         program: the graph in steps.
+        dtype: of its numbers: float32 as it is served, or float64, by which an import is judged.
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self.program = program
+        self.program, self.dtype = program, dtype
         graph, order = program.graph, program.order
         self.source, self.sink = graph.of_kind(INPUT)[0].name, graph.of_kind(OUTPUT)[0].name
-        self.parts = nn.ModuleList(_part(program, graph.nodes[name]) for name in order.names)
+        self.parts = nn.ModuleList(_part(program, graph.nodes[name], dtype) for name in order.names)
         self.incoming = {
             name: [(source, (source, name) in order.delayed) for source in graph.sources(name) if source in order.names]
             for name in order.names
         }
 
     def initial_state(self, batch: int = 1) -> State:
-        """The state before the first step, float32 [batch, ...]: potentials at rest, all else 0."""
-        state = {name: torch.zeros(batch, *shape) for name, shape in state_shapes(self.program).items()}
+        """The state before the first step, [batch, ...]: potentials at rest, all else 0."""
+        state = {
+            name: torch.zeros(batch, *shape, dtype=self.dtype) for name, shape in state_shapes(self.program).items()
+        }
         for name, neurons in self.program.neurons.items():
             potential = f"{name}.potential"
-            state[potential] = state[potential] + torch.as_tensor(neurons.initial, dtype=torch.float32)
+            state[potential] = state[potential] + torch.as_tensor(neurons.initial, dtype=self.dtype)
         return state
 
     def step(self, state: State, values: Tensor) -> tuple[State, Tensor]:
@@ -112,33 +115,37 @@ class CountingCell(nn.Module):
 
 @torch.no_grad()
 def run_cell(cell: NirCell, values: Float64Array) -> dict[str, Float64Array]:
-    """The same of the cell as :func:`export.nir.reference.run_reference` gives of the graph."""
+    """Run a cell on whole streams, [stream, steps, channels], from its initial state.
+
+    Returns:
+        By name, the output of every spiking node and of the Output, [stream, steps, *shape].
+    """
     program = cell.program
     wanted = {*program.spiking, cell.sink}
     traces: dict[str, list[np.ndarray]] = {name: [] for name in wanted}
     state = cell.initial_state(len(values))
     for t in range(values.shape[1]):
-        state, outputs = cell.trace(state, torch.from_numpy(values[:, t]).float())
+        state, outputs = cell.trace(state, torch.from_numpy(values[:, t]).to(cell.dtype))
         for name in wanted:
             traces[name].append(outputs[name].numpy().astype(np.float64))
     return {name: np.stack(trace, 1) for name, trace in traces.items()}
 
 
-def _part(program: Program, node: Node) -> nn.Module:
+def _part(program: Program, node: Node, dtype: torch.dtype) -> nn.Module:
     if node.name in program.neurons:
-        return _Neurons(node.name, program.neurons[node.name])
+        return _Neurons(node.name, program.neurons[node.name], dtype)
     if node.name in program.delays:
         return _Delayed(node.name, program.delays[node.name], program.shapes[node.name])
-    return _Stateless(node, program.convention.reached)
+    return _Stateless(node, program.convention.reached, dtype)
 
 
-def _buffer(value: ArrayLike, dtype: torch.dtype = torch.float32) -> Tensor:
+def _buffer(value: ArrayLike, dtype: torch.dtype) -> Tensor:
     array = np.asarray(value)
     return torch.as_tensor(array.reshape(()) if array.size == 1 else array).to(dtype)
 
 
 class _Neurons(nn.Module):
-    """:class:`~export.nir.dynamics.Neurons` in float32."""
+    """:class:`~export.nir.dynamics.Neurons` as a module."""
 
     decay: Tensor
     gain: Tensor
@@ -148,12 +155,12 @@ class _Neurons(nn.Module):
     current_decay: Tensor
     current_gain: Tensor
 
-    def __init__(self, name: str, neurons: Neurons) -> None:
+    def __init__(self, name: str, neurons: Neurons, dtype: torch.dtype) -> None:
         super().__init__()
         self.name, self.neurons = name, neurons
         for constant in ("decay", "gain", "offset", "threshold", "reset_to", "current_decay", "current_gain"):
             value = getattr(neurons, constant)
-            self.register_buffer(constant, None if value is None else _buffer(value))
+            self.register_buffer(constant, None if value is None else _buffer(value, dtype))
         self.has_gain = bool((neurons.gain != 1).any())
         self.has_current_gain = bool((neurons.current_gain != 1).any())
 
@@ -226,18 +233,18 @@ class _Stateless(nn.Module):
     scale: Tensor
     threshold: Tensor
 
-    def __init__(self, node: Node, reached: bool) -> None:
+    def __init__(self, node: Node, reached: bool, dtype: torch.dtype) -> None:
         super().__init__()
         self.node, self.reached = node, reached
         # a matrix product is added up in float64 and rounded once, so that neither the other streams of a batch nor
         # the runtime's order of additions moves a potential across a threshold; ONNX Runtime's Conv has no float64
-        dtype = torch.float64 if node.kind in ("Linear", "Affine") else torch.float32
+        of_weights = torch.float64 if node.kind in ("Linear", "Affine") else dtype
         for parameter in ("weight", "bias"):
             value = node.values.get(parameter)
-            self.register_buffer(parameter, None if value is None else torch.from_numpy(value.copy()).to(dtype))
+            self.register_buffer(parameter, None if value is None else torch.from_numpy(value.copy()).to(of_weights))
         for parameter in ("scale", "threshold"):
             value = node.values.get(parameter)
-            self.register_buffer(parameter, None if value is None else _buffer(value))
+            self.register_buffer(parameter, None if value is None else _buffer(value, dtype))
 
     def forward(self, state: State, x: Tensor) -> tuple[State, Tensor]:  # noqa: ARG002
         return {}, self._output(x)

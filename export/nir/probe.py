@@ -1,4 +1,4 @@
-"""How faithful an import is: its spikes, in float32, against those of the graph in float64."""
+"""How faithful an import is: its spikes, in float32, against those of the cell in float64."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from math import prod
 from typing import Literal
 
 import numpy as np
+import torch
 
+from export.nir.cell import NirCell, run_cell
 from export.nir.dynamics import Program
 from export.nir.errors import NirError
 from export.nir.graph import INPUT, OUTPUT, Float64Array
-from export.nir.reference import run_reference
 
 STREAMS, STEPS = 16, 100
 DENSITIES = (0.02, 0.05, 0.1, 0.2, 0.4)  # of the spikes of a stream, in turns
@@ -31,8 +32,8 @@ class Fidelity:
     Attributes:
         verdict: ``faithful`` if no spike differs, the Output is within MOST_OUTPUT_ERROR and nothing of the file was
             rounded, else ``approximate``.
-        spikes: of all neurons, in the float64 reference.
-        different: that the import fires and the reference does not, or the other way round.
+        spikes: of all neurons, in float64.
+        different: that the import fires and float64 does not, or the other way round.
         output_error: largest difference of the Output, relative to values above 1.
         streams: of the probe.
         steps: of each stream.
@@ -74,15 +75,15 @@ class Fidelity:
 
 
 def measure(program: Program, run: Run, values: Float64Array | None = None) -> Fidelity:
-    """Run a probe through what was made of a graph and through the float64 reference.
+    """Run a probe through what was made of a graph and through the cell in float64.
 
     Args:
         program: the graph in steps.
-        run: gives what was made of it, as :func:`run_reference` gives the graph's.
+        run: gives what was made of it, as :func:`run_cell` gives the cell's.
         values: [stream, steps, channels], what to run; seeded spikes where there is none.
 
     Raises:
-        NirError: the reference's numbers grow beyond float32, or the probe's are not finite or not the Input's.
+        NirError: the numbers grow beyond float32, or the probe's are not finite or not the Input's.
     """
     channels = prod(program.shapes[program.graph.of_kind(INPUT)[0].name])
     if values is not None and (values.ndim != 3 or values.shape[2] != channels):
@@ -91,13 +92,14 @@ def measure(program: Program, run: Run, values: Float64Array | None = None) -> F
         raise NirError("the probe is empty, or has values that are not finite: give some streams of numbers")
     gains = (1.0,) if values is not None or not program.spiking else GAINS
     spikes = seeded_spikes(channels) if values is None else values
+    reference = NirCell(program, torch.float64).eval()
     gain, truth = 1.0, {}
     for gain in gains:
-        truth = run_reference(program, spikes * gain)
+        truth = run_cell(reference, spikes * gain)
         if any(truth[name].any() for name in program.spiking):
             break
     else:
-        gain, truth = gains[0], run_reference(program, spikes * gains[0])
+        gain, truth = gains[0], run_cell(reference, spikes * gains[0])
     sink = program.graph.of_kind(OUTPUT)[0].name
     largest = max(float(np.abs(trace).max(initial=0.0)) for trace in truth.values())
     if not largest < float(np.finfo(np.float32).max):

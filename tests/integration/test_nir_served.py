@@ -21,9 +21,9 @@ from export.nir.commands import import_nir
 from export.nir.convention import Convention
 from export.nir.dynamics import program_of
 from export.nir.reading import from_nir
-from export.nir.reference import run_reference
 from service.app import create_app
 from tests.support import nir_graphs as graphs
+from tests.support.nir_reference import run_reference
 from tests.support.product import make_settings
 
 pytestmark = needs_onnxscript

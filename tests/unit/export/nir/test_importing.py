@@ -23,7 +23,6 @@ from export.nir.convention import Convention, Reset, convention
 from export.nir.dynamics import program_of
 from export.nir.importing import Imported
 from export.nir.reading import from_nir
-from export.nir.reference import run_reference
 from export.parity import chunk_feed
 from hetsyn_model import DecisionSpec, Network, NetworkSpec, NeuronSpec
 from service.contract.artifact import Artifact
@@ -31,6 +30,7 @@ from service.contract.graph_io import NEXT_STATE, NEXT_STEP, SCORES, STATE, STEP
 from service.models.model import Model
 from service.runtime.onnx import load_graph
 from tests.support import nir_graphs as graphs
+from tests.support.nir_reference import run_reference
 
 pytestmark = needs_onnxscript
 

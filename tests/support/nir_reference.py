@@ -1,4 +1,4 @@
-"""A NIR graph in steps in float64 NumPy: what an import is judged by. It shares no arithmetic with the torch cell."""
+"""Runs a NIR graph in steps in float64 NumPy. It shares no arithmetic with the torch cell."""
 
 from __future__ import annotations
 
