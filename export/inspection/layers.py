@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf, log
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,41 +27,28 @@ LARGE_WEIGHT = 0.1  # share of the largest, from which on a synapse is shown: th
 
 @dataclass(frozen=True)
 class Kernel:
-    """The current that one spike leaves in a synapse, relative to its weight.
+    """The current that one spike leaves in a synapse: relative to its weight, or to its largest value without a decay.
 
     Attributes:
-        decay: a step, of the exact form.
-        bank: weights of the bank's decays, relative to that of the synapse, [K]; None without a bank.
+        lag_steps: mean time after the spike, weighted by the square of the current, over LONGEST_KERNEL_STEPS; of a
+            synapse with a decay, its time constant.
+        decay: a step, of the exact form; None of a synapse that only the bank has.
+        bank: weights of the bank's decays, [K]; None without a bank.
     """
 
-    decay: float
+    lag_steps: float
+    decay: float | None
     bank: Numbers | None
 
     def exact_at(self, steps: Numbers) -> Numbers:
         """At steps after the spike."""
+        assert self.decay is not None
         return np.asarray(self.decay**steps)
 
     def bank_at(self, steps: Numbers, decays: Numbers) -> Numbers:
-        """As the bank of ``decays`` [K] has it."""
-        assert self.bank is not None
-        return _out_of_bank(self.bank, steps, decays)
-
-
-@dataclass(frozen=True)
-class BankKernel:
-    """The current that one spike leaves in a synapse that only the bank has, such as a pair or a fractional one.
-
-    Attributes:
-        lag_steps: mean time after the spike, weighted by the square of the current, over LONGEST_KERNEL_STEPS.
-        bank: weights of the bank's decays, [K]; the current's largest value in these steps is 1.
-    """
-
-    lag_steps: float
-    bank: Numbers
-
-    def at(self, steps: Numbers, decays: Numbers) -> Numbers:
         """At steps after the spike, out of the bank of ``decays`` [K]."""
-        return _out_of_bank(self.bank, steps, decays)
+        assert self.bank is not None
+        return np.asarray((self.bank * decays ** steps[:, None]).sum(1))
 
 
 @dataclass(frozen=True)
@@ -76,10 +64,9 @@ class Layer:
         decays: a step, of synapses by their kind, ``input`` or ``recurrent``; empty without an exact form.
         reset_decay: of the reset or the membrane, of each neuron; empty without.
         bank: its decays a step, fastest first; empty without a bank form.
-        kernels: a few synapses, from the fastest to the slowest.
+        kernels: a few synapses, from the fastest to the slowest, by decay or by mean lag.
         weights: of the exact form, by kind; empty without.
-        bank_kernels: without an exact form, a few synapses, from the earliest to the latest.
-        lag_steps: without an exact form, of synapses that have a current, by their kind; see :class:`BankKernel`.
+        lag_steps: without an exact form, of synapses that have a current, by their kind; see :class:`Kernel`.
     """
 
     name: str
@@ -92,7 +79,6 @@ class Layer:
     bank: Numbers
     kernels: list[Kernel] = field(default_factory=list)
     weights: dict[str, Numbers] = field(default_factory=dict)
-    bank_kernels: list[BankKernel] = field(default_factory=list)
     lag_steps: dict[str, Numbers] = field(default_factory=dict)
 
 
@@ -116,11 +102,6 @@ def read_layers(artifact: Artifact) -> list[Layer]:
             return []
         inputs = neurons
     return layers
-
-
-def _out_of_bank(weights: Numbers, steps: Numbers, decays: Numbers) -> Numbers:
-    """A current at steps after its spike, by its weights of a bank's decays, both [K]."""
-    return np.asarray((weights * decays ** steps[:, None]).sum(1))
 
 
 def _is_sound(tensors: Mapping[str, Numbers]) -> bool:
@@ -162,9 +143,10 @@ def _layer(name: str, inputs: int, neurons: int, exact: Mapping[str, Numbers], b
             if f"{name}.weight_{suffix}" in bank:
                 wide = bank[f"{name}.weight_{suffix}"] * scale
                 basis[kind] = wide.reshape(wide.shape[0], len(bank_decays), neurons)
-    kernels = _kernels(decays["input"], weights["input"], basis.get("input")) if "input" in decays else []
     of_bank_alone = {} if exact else {kind: _BankSynapses.of(one, bank_decays) for kind, one in basis.items()}
-    bank_kernels = of_bank_alone["input"].kernels(bank_decays) if of_bank_alone else []
+    kernels = of_bank_alone["input"].kernels(bank_decays) if of_bank_alone else []
+    if "input" in decays:
+        kernels = _kernels(decays["input"], weights["input"], basis.get("input"))
     is_recurrent = f"{name}.weight_rec" in either
     rows = sum(len(either[f"{name}.weight_{suffix}"]) for suffix in suffixes.values()
                if f"{name}.weight_{suffix}" in either)  # fmt: skip
@@ -172,7 +154,6 @@ def _layer(name: str, inputs: int, neurons: int, exact: Mapping[str, Numbers], b
         *(name, inputs, neurons, is_recurrent, neurons * rows, decays, reset, bank_decays),
         kernels=kernels,
         weights=weights,
-        bank_kernels=bank_kernels,
         lag_steps={kind: one.lag_steps[one.square > 0] for kind, one in of_bank_alone.items()},
     )
 
@@ -196,8 +177,13 @@ def _kernels(decay: Numbers, weight: Numbers, basis: Numbers | None) -> list[Ker
         j, i = neuron[index], source[index]
         of_bank = None if basis is None else basis[i, :, j] / weight[j, i]
         if not kernels or kernels[-1].decay != decay[j, i]:
-            kernels.append(Kernel(float(decay[j, i]), of_bank))
+            kernels.append(Kernel(_tau_steps(decay[j, i]), float(decay[j, i]), of_bank))
     return kernels
+
+
+def _tau_steps(decay: float) -> float:
+    """Of a decay a step; without end for 1."""
+    return 0.0 if decay <= 0 else inf if decay >= 1 else -1 / log(decay)
 
 
 class _BankSynapses(NamedTuple):
@@ -206,7 +192,7 @@ class _BankSynapses(NamedTuple):
     Attributes:
         weights: of the bank's decays, [synapses, K].
         square: sum of the squared current, [synapses].
-        lag_steps: see :class:`BankKernel`, [synapses].
+        lag_steps: see :class:`Kernel`, [synapses].
     """
 
     weights: Numbers
@@ -224,14 +210,14 @@ class _BankSynapses(NamedTuple):
         lag = np.maximum(np.divide(late, square, out=np.zeros_like(late), where=square > 0), 0.0)
         return _BankSynapses(weights, square, lag)
 
-    def kernels(self, decays: Numbers) -> list[BankKernel]:
+    def kernels(self, decays: Numbers) -> list[Kernel]:
         """A few synapses whose currents are large."""
         large = np.flatnonzero((self.square >= LARGE_WEIGHT**2 * self.square.max(initial=0.0)) & (self.square > 0))
         if not len(large):
             return []
         order = large[np.argsort(self.lag_steps[large], kind="stable")]
         powers = decays ** np.arange(LONGEST_KERNEL_STEPS, dtype=np.float64)[:, None]
-        found: list[BankKernel] = []
+        found: list[Kernel] = []
         curves: list[Numbers] = []
         for quantile in SHOWN_KERNELS:
             index = order[round(quantile * (len(order) - 1))]
@@ -239,5 +225,5 @@ class _BankSynapses(NamedTuple):
             values /= (peak := values[np.abs(values).argmax()])
             if not curves or np.abs(values - curves[-1]).max() > SAME_KERNEL:
                 curves.append(values)
-                found.append(BankKernel(float(self.lag_steps[index]), self.weights[index] / peak))
+                found.append(Kernel(float(self.lag_steps[index]), None, self.weights[index] / peak))
         return found

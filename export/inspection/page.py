@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from html import escape
-from math import log
 from typing import Any
 
 import numpy as np
@@ -45,8 +44,7 @@ def as_html(artifact: Artifact, facts: Mapping[str, Any], energy: Energy | None 
     sections: list[tuple[str, str | None]] = [
         ("Layers", _layers(manifest, layers)),
         ("Time constants", _time_constants(manifest, layers)),
-        ("Bank against exact kernels", _kernels(manifest, layers)),
-        ("Kernels", _bank_kernels(manifest, layers)),
+        ("Kernels", _kernels(manifest, layers)),
         ("Forms", _forms(summary(manifest))),
         ("Operations of a step", None if energy is None else energy_section(energy)),
         ("Confusion", _confusion(artifact)),
@@ -139,35 +137,41 @@ def _medians(values: Mapping[str, Numbers]) -> str:
 
 
 def _kernels(manifest: Manifest, layers: Sequence[Layer]) -> str | None:
-    """The current after one spike, of a few synapses: exact as lines, bank as dots."""
-    figures, step_ms = [], 1000 * manifest.input.step_s
+    """The current after one spike, of a few synapses: exact as lines and bank as dots, or the bank as lines."""
+    figures, step_ms, has_exact = [], 1000 * manifest.input.step_s, "exact" in manifest.forms
+    of = "the weight" if has_exact else "its largest"
     for layer in layers:
-        shown = [kernel for kernel in layer.kernels if kernel.decay > 0]
+        shown = [kernel for kernel in layer.kernels if kernel.decay != 0]
         if not shown or not len(layer.bank):
             continue
-        tau = max((-1 / log(kernel.decay) for kernel in shown if kernel.decay < 1), default=LONGEST_KERNEL_STEPS)
-        longest = int(min(LONGEST_KERNEL_STEPS, max(8.0, 4 * tau)))
-        steps = np.unique(np.geomspace(1, longest, CURVE_POINTS).round()) - 1  # after the spike; its own step is first
-        dots = np.unique(np.geomspace(1, longest, DOTS).round()) - 1
-        values = [kernel.bank_at(dots, layer.bank) for kernel in shown]
-        ends = (
-            min(0.0, *(float(value.min()) for value in values)),
-            max(1.0, *(float(value.max()) for value in values)),
+        slowest = max((kernel.lag_steps for kernel in shown if kernel.decay != 1), default=LONGEST_KERNEL_STEPS)
+        longest = int(min(LONGEST_KERNEL_STEPS, max(8.0, 4 * slowest)))
+        steps, dots = (
+            np.unique(np.geomspace(1, longest, points).round()) - 1  # after the spike; its own step is first
+            for points in (CURVE_POINTS, DOTS)
         )
+        at = dots if has_exact else steps
+        banks = [kernel.bank_at(at, layer.bank) for kernel in shown]
+        low, high = min(0.0, *(bank.min() for bank in banks)), max(1.0, *(bank.max() for bank in banks))
+        y_range = (0.0 if low > -SMALL else low, 1.0 if high < 1 + SMALL else high)
         span, x_name = (step_ms, step_ms * longest), "time with the spike's own step, ms"
-        y_range = (0.0 if ends[0] > -SMALL else ends[0], 1.0 if ends[1] < 1 + SMALL else ends[1])
-        chart = Chart(span, y_range, x_name, "current, relative to the weight", percent=False)
-        for kernel, value, colour in zip(shown, values, COLOURS, strict=False):
-            chart.line((steps + 1) * step_ms, kernel.exact_at(steps), colour)
-            chart.dots((dots + 1) * step_ms, value, colour)
-            constant = "no decay" if kernel.decay >= 1 else f"{-step_ms / log(kernel.decay):.3g} ms"
-            chart.name(colour, constant)
+        chart = Chart(span, y_range, x_name, f"current, relative to {of}", percent=False)
+        for kernel, bank, colour in zip(shown, banks, COLOURS, strict=False):
+            if kernel.decay is None:
+                chart.line((steps + 1) * step_ms, bank, colour)
+                chart.name(colour, f"mean lag {step_ms * kernel.lag_steps:.3g} ms")
+            else:
+                chart.line((steps + 1) * step_ms, kernel.exact_at(steps), colour)
+                chart.dots((dots + 1) * step_ms, bank, colour)
+                chart.name(colour, "no decay" if kernel.decay >= 1 else f"{step_ms * kernel.lag_steps:.3g} ms")
         note = _bank_note(manifest, layer)
         figures.append(_figure(layer.name, chart.svg(f"kernels of {layer.name}. {note}"), note))
     if not figures:
         return None
-    said = "<p>Lines: a synapse of its own, as the exact form has it. Dots: the same synapse out of the bank.</p>"
-    return said + str(_grid(figures))
+    said = "Lines: a synapse of its own, as the exact form has it. Dots: the same synapse out of the bank."
+    if not has_exact:
+        said = "A few input synapses, from the earliest to the latest, out of the bank."
+    return f"<p>{said}</p>{_grid(figures)}"
 
 
 def _bank_note(manifest: Manifest, layer: Layer) -> str:
@@ -176,31 +180,6 @@ def _bank_note(manifest: Manifest, layer: Layer) -> str:
     error = form.kernel_error.get(layer.name) if form is not None else None
     note = f"{_count(len(layer.bank), 'decay')} in the bank."
     return note if error is None else f"{note} Worst kernel of all synapses: {error:.2%} off (relative L2)."
-
-
-def _bank_kernels(manifest: Manifest, layers: Sequence[Layer]) -> str | None:
-    """The current after one spike, of a few synapses that have no exact form."""
-    figures, step_ms = [], 1000 * manifest.input.step_s
-    for layer in layers:
-        shown = layer.bank_kernels
-        if not shown:
-            continue
-        longest = int(min(LONGEST_KERNEL_STEPS, max(8.0, 4 * shown[-1].lag_steps)))
-        steps = np.unique(np.geomspace(1, longest, CURVE_POINTS).round()) - 1  # after the spike; its own step is first
-        values = [kernel.at(steps, layer.bank) for kernel in shown]
-        lowest = min(0.0, *(float(value.min()) for value in values))
-        span, x_name = (step_ms, step_ms * longest), "time with the spike's own step, ms"
-        y_range = (0.0 if lowest > -SMALL else lowest, 1.0)
-        chart = Chart(span, y_range, x_name, "current, relative to its largest", percent=False)
-        for kernel, value, colour in zip(shown, values, COLOURS, strict=False):
-            chart.line((steps + 1) * step_ms, value, colour)
-            chart.name(colour, f"mean lag {step_ms * kernel.lag_steps:.3g} ms")
-        note = _bank_note(manifest, layer)
-        figures.append(_figure(layer.name, chart.svg(f"kernels of {layer.name}. {note}"), note))
-    if not figures:
-        return None
-    said = "<p>A few input synapses, from the earliest to the latest, out of the bank.</p>"
-    return said + str(_grid(figures))
 
 
 def _forms(description: Mapping[str, Any]) -> str:
