@@ -24,7 +24,7 @@ _SMOKE = Path(__file__).with_name("smoke.py")
 
 
 def tool(name: str) -> str:
-    """The program of a tool, of this Python's environment or of the machine.
+    """Find the program of a tool, in this Python's environment or on the machine.
 
     Raises:
         ReleaseError: it is not installed.

@@ -77,7 +77,7 @@ def main() -> None:
 
 
 def service_folder() -> Path:
-    """The folder of the installed package ``service``."""
+    """Find the folder of the installed package ``service``."""
     spec = importlib.util.find_spec("service")
     assert spec is not None
     assert spec.origin is not None

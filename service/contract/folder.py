@@ -17,7 +17,7 @@ MAX_DEFAULT_BYTES = 1_024
 
 
 def usual_folder() -> Path:
-    """The folder of models where nobody names one: ``models`` if there are any, else those of the installation."""
+    """Choose a folder where nobody names one: ``models`` if it has any model, else that of the installation."""
     has_models = any(next(MODELS.glob(pattern), None) for pattern in (f"*/{MANIFEST}", f"*/*/{MANIFEST}"))
     return MODELS if has_models or not SHIPPED.is_dir() else SHIPPED
 
