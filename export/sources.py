@@ -237,8 +237,9 @@ def _kept(path: Path, saved: Checkpoint, remedy: str) -> Evaluation:
         kept = torch.load(path, weights_only=True)
         steps = kept["steps"]
         count, longest = len(steps), int(steps.max())
-        values = kept.get("values", torch.ones(kept["units"].numel()))
-        events = Events(count, longest, kept["channels"], kept["row_splits"], kept["units"], values)
+        events = Events(
+            count, longest, kept["channels"], kept["row_splits"], kept["units"], torch.ones(kept["units"].numel())
+        )
         if events.channels != saved.network.spec.channels:
             raise ValueError(f"of {events.channels} channels")
         if kept.get("quiet_steps", 0) != saved.quiet_steps and saved.encoder is not None:

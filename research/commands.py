@@ -1,12 +1,13 @@
-"""``python -m research``: the paper's experiments, one command each. It imports torch when it runs."""
+"""``python -m research``: the paper's experiments, one command each."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, NoReturn
 
+import torch
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -14,14 +15,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 from rich.table import Table
 
-from research.runs.checkout import RESULTS, CheckoutError, in_checkout
-from research.runs.names import EXPERIMENT_NAMES
-
-if TYPE_CHECKING:
-    from hetsyn_model.training.history import History
-    from research.runs.results import RunResult
-    from research.runs.run import RunSpec
-    from research.runs.runner import Listener
+from hetsyn_model.run_folder import RunError
+from hetsyn_model.training.history import History
+from hetsyn_model.training.memory import keep_freed_memory
+from research.catalog import EXPERIMENTS, smoke
+from research.runs.planned import run_count
+from research.runs.results import RESULTS, TABLE, RunResult
+from research.runs.run import RunSpec
+from research.runs.runner import Listener, Selection, run_experiment
+from research.tasks.task import MissingData
 
 experiment = typer.Typer(
     add_completion=False, pretty_exceptions_enable=False, help="Run one of the paper's experiments."
@@ -31,7 +33,7 @@ console = Console()
 
 @experiment.command("research")
 def run(
-    name: Annotated[str, typer.Argument(help=f"One of {', '.join(EXPERIMENT_NAMES)}; or 'all'.")],
+    name: Annotated[str, typer.Argument(help=f"One of {', '.join(EXPERIMENTS)}; or 'all'.")],
     model: Annotated[
         list[str] | None,
         typer.Option(
@@ -54,29 +56,19 @@ def run(
     out: Annotated[Path, typer.Option(help="Folder of the runs. Unfinished runs continue.")] = Path("runs/experiments"),
     results: Annotated[
         Path | None,
-        typer.Option(help="Folder for the results. Default: that of the checkout; with --smoke, a folder in --out."),
+        typer.Option(help="Folder for the results. Default: the repository's; with --smoke, a folder in --out."),
     ] = None,
     data: Annotated[
         list[str] | None,
         typer.Option(
-            help="Folder of recordings (speech), spikes (shd) or Fashion-MNIST. For 'all', write NAME=FOLDER; may be "
-            "repeated."
+            help="Folder of spikes (shd), of Fashion-MNIST or of the watch's file. For 'all', write NAME=FOLDER; may "
+            "be repeated."
         ),
     ] = None,
     share: Annotated[str, typer.Option(help="Start two processes with 1/2 and 2/2 to use two cores.")] = "1/1",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
     """Search, train and test every neuron model of an experiment. `make report` writes the report."""
-    import torch
-
-    from hetsyn_model.run_folder import RunError
-    from hetsyn_model.training.memory import keep_freed_memory
-    from research.catalog import EXPERIMENTS, smoke
-    from research.runs.planned import run_count
-    from research.runs.results import TABLE
-    from research.runs.runner import Selection, run_experiment
-    from research.tasks.task import MissingData
-
     torch.set_num_threads(threads)
     keep_freed_memory()
     names = list(EXPERIMENTS) if name == "all" else [name]
@@ -98,10 +90,7 @@ def run(
     )
     folders = _folders(data or [], names)
     out = out / "smoke" if small else out
-    try:
-        results_folder = results or (out / "results" if small else in_checkout(RESULTS, "--results"))
-    except CheckoutError as error:
-        _fail(str(error))
+    results_folder = results or (out / "results" if small else RESULTS)
     without: list[str] = []
     for each in names:
         planned = smoke(EXPERIMENTS[each](), has_data=each in folders) if small else EXPERIMENTS[each]()
@@ -144,20 +133,18 @@ def _folders(options: list[str], names: list[str]) -> dict[str, Path]:
     folders: dict[str, Path] = {}
     for text in options:
         name, equals, folder = text.partition("=")
-        if equals and name in EXPERIMENT_NAMES:
+        if equals and name in EXPERIMENTS:
             folders[name] = Path(folder)
         elif len(names) == 1:
             folders[names[0]] = Path(text)
         else:
-            _fail(f"--data {text}: several experiments run, so name one, as in --data speech={text}")
+            _fail(f"--data {text}: several experiments run, so name one, as in --data shd={text}")
     return folders
 
 
 @contextmanager
 def _denormals_as_zero() -> Iterator[None]:
     """Gradients fade into denormal numbers over thousands of steps, and a step with those takes five times as long."""
-    import torch
-
     torch.set_flush_denormal(True)
     try:
         yield
@@ -166,8 +153,6 @@ def _denormals_as_zero() -> Iterator[None]:
 
 
 def _shown(bars: Bars) -> Listener:
-    from research.runs.runner import Listener
-
     task = bars.add_task("")
 
     def on_evaluation(run: RunSpec, history: History) -> None:

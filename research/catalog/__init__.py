@@ -7,14 +7,13 @@ from functools import partial
 
 from research.catalog.banks import bank_size
 from research.catalog.delays import delays, delays_series
-from research.catalog.grey import sequential_mnist
-from research.catalog.images import vision_pixels, vision_rows
+from research.catalog.images import vision_rows
 from research.catalog.kernels import fractional, pairs
 from research.catalog.paper_tasks import delayed_match, pattern_generation
-from research.catalog.resonance import resonance_rows, resonance_voices
+from research.catalog.resonance import resonance_rows
 from research.catalog.small import smoke
 from research.catalog.streams import mnist1d, motion
-from research.catalog.voices import shd, shd_recorded, speech
+from research.catalog.voices import shd, shd_recorded
 from research.runs.plan import Experiment
 
 __all__ = ["EXPERIMENTS", "smoke"]
@@ -23,10 +22,7 @@ EXPERIMENTS: dict[str, Callable[[], Experiment]] = {
     "pattern-generation": pattern_generation,
     "delayed-match": delayed_match,
     "vision-rows": vision_rows,
-    "vision-pixels": vision_pixels,
-    "sequential-mnist": sequential_mnist,
     "bank-size": bank_size,
-    "speech": speech,
     "shd": partial(shd, "shd", "synthesised", updates=300),
     "shd-recorded": shd_recorded,
     "delays": delays,
@@ -35,6 +31,5 @@ EXPERIMENTS: dict[str, Callable[[], Experiment]] = {
     "mnist1d": mnist1d,
     "fractional": fractional,
     "pairs": pairs,
-    "resonance-voices": resonance_voices,
     "resonance-rows": resonance_rows,
 }

@@ -19,7 +19,7 @@ ROWS = ImageSpec(
     rows_skipped=14,
     validation_images=2500,
 )
-# the paper trains 150 epochs of pixels; a row a step, four epochs of 55,000 images are what two cores have time for
+# the paper trains 150 epochs of digits, a pixel a step; four epochs of 55,000 images are what two cores have time for
 ROWS_TRAINING = Training(856, 256, "cosine", 1.0, 4e-3, evaluate_every=107, bank_size=8)
 
 
@@ -60,21 +60,4 @@ def vision_rows() -> Experiment:
         ),
         analysis_streams=1000,
         changed_streams=1000,
-    )
-
-
-def vision_pixels() -> Experiment:
-    # 3,500 training images instead of 60,000: ten epochs in batches of 50
-    spec = ImageSpec("mnist-5k", "pixel", "crossings", levels=8, hidden=(64, 64), rows_skipped=14, shift=1)
-    # Adam moves a decay by the learning rate whatever its gradient: at tau = 50 steps, r = 0.98, two updates of 0.01
-    # made every synapse an integrator and the network a storm, from which it did not come back
-    training = Training(700, 50, "cosine", 0.2, 4e-3, evaluate_every=70, bank_size=8)
-    return Experiment(
-        "vision-pixels",
-        "vision",
-        training,
-        SearchPlan((2e-3, 5e-3), (12.5, 50.0), updates=140, lstm_rates=(1e-3, 2e-3, 4e-3, 8e-3)),
-        (Condition(BASE, spec, (*NEURONS, "lstm"), (True,), seeds=3, analysed=True),),
-        analysis_streams=100,
-        changed_streams=250,
     )

@@ -7,9 +7,7 @@ from dataclasses import replace
 from research.catalog.images import ROWS, ROWS_TRAINING
 from research.catalog.matched import matched_hidden, untrained
 from research.runs.plan import BASE, Condition, Experiment, Refinement, SearchPlan
-from research.runs.run import TaskSpec, Training
 from research.tasks.neurons import NeuronModel, parameter_count
-from research.tasks.shd import ShdSpec
 
 SEEDS = 8
 # with the same layers, within 1% of each other's trained values; those with a decay a synapse have twice as many, and
@@ -18,25 +16,14 @@ SAME_LAYERS: tuple[NeuronModel, ...] = ("se-adlif", "hetneu", "alif", "homneu")
 BY_SYNAPSE: tuple[NeuronModel, ...] = ("hetsyn", "hetsyn-resonance")
 
 
-def resonance_voices() -> Experiment:
-    training = Training(600, 32, "cosine", 1.0, 4e-3, evaluate_every=100, bank_size=8)
-    return _experiment("resonance-voices", "shd", ShdSpec("synthesised"), training, (5.0, 15.0, 45.0))
-
-
 def resonance_rows() -> Experiment:
-    return _experiment("resonance-rows", "vision", ROWS, ROWS_TRAINING, (2.0, 6.0, 15.0))
-
-
-def _experiment(
-    name: str, task: str, spec: TaskSpec, training: Training, tau_steps: tuple[float, float, float]
-) -> Experiment:
-    goal = parameter_count(untrained(task, spec, "se-adlif", recurrent=True))
+    goal = parameter_count(untrained("vision", ROWS, "se-adlif", recurrent=True))
     smaller = [
         Condition(
             f"same-parameters-{model}",
             replace(
-                spec,
-                hidden=matched_hidden(task, spec, recurrent=True, measure=parameter_count, goal=goal, model=model),
+                ROWS,
+                hidden=matched_hidden("vision", ROWS, recurrent=True, measure=parameter_count, goal=goal, model=model),
             ),
             (model,),
             (True,),
@@ -46,18 +33,18 @@ def _experiment(
         for model in BY_SYNAPSE
     ]
     return Experiment(
-        name,
-        task,
-        training,
+        "resonance-rows",
+        "vision",
+        ROWS_TRAINING,
         # a rate of 1e-2 is that of SE-adLIF's paper
         SearchPlan(
-            *((2e-3, 5e-3, 1e-2), tau_steps),
-            updates=training.updates // 5,
+            *((2e-3, 5e-3, 1e-2), (2.0, 6.0, 15.0)),
+            updates=ROWS_TRAINING.updates // 5,
             refinement=Refinement(
-                training.updates // 2, decay_factors=(0.2, 0.4, 1.0, 2.0), rate_factors=(0.5, 1.0, 1.5, 2.0)
+                ROWS_TRAINING.updates // 2, decay_factors=(0.2, 0.4, 1.0, 2.0), rate_factors=(0.5, 1.0, 1.5, 2.0)
             ),
         ),
-        (Condition(BASE, spec, SAME_LAYERS, (True,), SEEDS), *smaller),
+        (Condition(BASE, ROWS, SAME_LAYERS, (True,), SEEDS), *smaller),
         analysis_streams=0,
         changed_streams=0,
     )

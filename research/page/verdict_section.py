@@ -25,9 +25,9 @@ over training with recurrence, the runs that a ceiling of success rates needs, a
 `fractional`. The runs of `shd` are older than its rules.
 
 **Seeds.** Two groups are compared seed by seed, over the seeds that both have. In pattern generation a seed gives every
-model the same target trace, in `motion` and `speech` the same person to leave out. Elsewhere it gives them the same
+model the same target trace, in `motion` the same person to leave out. Elsewhere it gives them the same
 training data, and every seed is tested on the same streams: an interval is then over trainings, and does not say how a
-network does on other test data. People in `motion` and `speech` train each other's networks, so these intervals are a
+network does on other test data. People in `motion` train each other's networks, so these intervals are a
 little too narrow. A claim needs {MIN_SEEDS} seeds of each group. Where its comparisons have different numbers of seeds,
 the column names each, in their order. The figures are then over all seeds of a group, the differences over the seeds
 that both groups have, so one does not follow from the other.
@@ -74,8 +74,8 @@ contradicts: from the other group, or from the middle.
 seen here (for three comparisons at {ALPHA / 3:.1%}). In parentheses are the core hours of those that have not run. A
 claim of several comparisons falls with one. So if a comparison points against the claim, or to no difference worth
 naming, the column has its seeds; else it has those of the comparison that needs the most. The search ends at
-{MOST_RUNS:,} seeds, or {MOST_FISHER_RUNS} for success rates. In `speech` and `motion` a seed is a person, and there are
-five and ten. A claim that is not yet run has its planned seeds here.
+{MOST_RUNS:,} seeds, or {MOST_FISHER_RUNS} for success rates. In `motion` a seed is a person, and there are
+ten. A claim that is not yet run has its planned seeds here.
 
 **More seeds than planned.** Old and new seeds are judged together, though the old ones chose the number, so chance has
 more than one try. Where nothing differs, looks at 10, 46, 192 and 454 seeds find a difference in 16% of the cases

@@ -61,8 +61,6 @@ def keep_streams(folder: Path, task: Task, network: Network, test: Sequence[Batc
         "units": events.units,
         "channels": events.channels,
     }
-    if network.spec.input_kind == "values":
-        saved["values"] = events.values
     if task.figure == "accuracy":
         saved["target"] = torch.cat([batch.target for batch in batches])
     save_tensors(folder / VALIDATION, saved)

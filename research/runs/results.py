@@ -19,6 +19,7 @@ from research.runs.run import RunSpec
 if sys.platform != "win32":
     import fcntl
 
+RESULTS = Path(__file__).resolve().parents[1] / "results"  # the repository's
 RESULT = "result.json"
 TABLE = ".json.gz"  # ends the name of an experiment's table: a JSON list of results, one a line
 

@@ -17,7 +17,6 @@ from hetsyn_model.state import Form
 from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.history import ValidationResult
 from research.tasks.delayed_match import DelayedMatch, DelayedMatchSpec
-from research.tasks.grey_images import GreyImages, GreyImageSpec
 from research.tasks.kernels import with_kernel
 from research.tasks.lstm import SequenceLSTM
 from research.tasks.mnist1d import Mnist1d, Mnist1dSpec
@@ -26,28 +25,16 @@ from research.tasks.neurons import NeuronModel as NeuronModel
 from research.tasks.neurons import build_network, network_spec
 from research.tasks.pattern_generation import PatternGeneration, PatternGenerationSpec
 from research.tasks.shd import Shd, ShdSpec
-from research.tasks.speech import Speech, SpeechSpec
 from research.tasks.task import LATER, Shape, Task, in_batches, stream_figures
 from research.tasks.vision import ImageSpec, SequentialImages
 
 EXACT_BATCH = 25  # streams at a time in the exact form: a current a synapse and stream must fit the cache
 REFINED = "-refined"  # ends the name of a search's second stage
-TaskSpec = (
-    PatternGenerationSpec
-    | DelayedMatchSpec
-    | ImageSpec
-    | GreyImageSpec
-    | SpeechSpec
-    | ShdSpec
-    | MotionSpec
-    | Mnist1dSpec
-)
+TaskSpec = PatternGenerationSpec | DelayedMatchSpec | ImageSpec | ShdSpec | MotionSpec | Mnist1dSpec
 TASKS: dict[str, type[TaskSpec]] = {
     "pattern-generation": PatternGenerationSpec,
     "delayed-match": DelayedMatchSpec,
     "vision": ImageSpec,
-    "grey-images": GreyImageSpec,
-    "speech": SpeechSpec,
     "shd": ShdSpec,
     "motion": MotionSpec,
     "mnist1d": Mnist1dSpec,
@@ -179,7 +166,7 @@ def open_task(run: RunSpec, data: Path | None = None) -> Task:
 
     Args:
         run: the run.
-        data: folder of the recordings (speech), of SHD's, Fashion-MNIST's or the watch's files.
+        data: folder of SHD's, Fashion-MNIST's or the watch's files.
     """
     spec = run.task_spec
     if isinstance(spec, PatternGenerationSpec):
@@ -188,15 +175,11 @@ def open_task(run: RunSpec, data: Path | None = None) -> Task:
         return DelayedMatch(spec, run.seed)
     if isinstance(spec, ImageSpec):
         return SequentialImages(spec, data)
-    if isinstance(spec, GreyImageSpec):
-        return GreyImages(spec, data)
     if isinstance(spec, ShdSpec):
         return Shd(spec, data, run.seed)
     if isinstance(spec, MotionSpec):
         return Motion(spec, data, run.seed)
-    if isinstance(spec, Mnist1dSpec):
-        return Mnist1d(spec, data, run.seed)
-    return Speech(spec, data, run.seed)
+    return Mnist1d(spec, run.seed)
 
 
 def open_task_shape(run: dict[str, Any]) -> Shape:

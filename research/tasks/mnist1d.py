@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,7 +115,6 @@ class Mnist1d:
 
     Attributes:
         spec: encoder and network.
-        folder: not used; the series are made.
         seed: chooses the validation series.
         figure: see :class:`research.tasks.task.Task`, as the following.
         labels: of the classes.
@@ -126,7 +124,6 @@ class Mnist1d:
     """
 
     spec: Mnist1dSpec = field(default_factory=Mnist1dSpec)
-    folder: Path | None = None
     seed: int = 0
     figure: Figure = "accuracy"
     labels: tuple[str, ...] = tuple(map(str, range(CLASSES)))

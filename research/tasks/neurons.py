@@ -59,7 +59,6 @@ def network_spec(shape: Shape, model: NeuronModel, *, recurrent: bool, tau_steps
         neuron=neuron,
         surrogate=shape.surrogate,
         decision=shape.decision,
-        input_kind=shape.input_kind,
         input_path=shape.input_path,
         recurrent_path=shape.recurrent_path if recurrent else PathSpec(),
     )
@@ -86,12 +85,7 @@ def _resonant(readout_tau_steps: float, tau_steps: float, synapses: tuple[float,
 
 
 def build_network(shape: Shape, spec: NetworkSpec, *, tau_steps: float, seed: int) -> Network:
-    """The untrained network of a seed, with the task's distribution of initial time constants.
-
-    A network's own initial weights keep the *fluctuation* of n inputs of rate f in check, of variance n f tau / 2.
-    Where activity is steady its mean counts too, n (f tau)^2 over random weights, and with long time constants it is
-    the larger: half the neurons would fire as fast as they can, and the readout be sure of one class from the start.
-    """
+    """The untrained network of a seed, with the task's initial weights and distribution of initial time constants."""
     network = Network(spec, seed=seed)
     generator = torch.Generator().manual_seed(seed + 1_000_003)
     of_weights = torch.Generator().manual_seed(seed + 3_000_017)
@@ -101,10 +95,6 @@ def build_network(shape: Shape, spec: NetworkSpec, *, tau_steps: float, seed: in
                 if weight is not None and shape.weights == "fan-in":
                     normal = torch.randn(weight.shape, generator=of_weights, dtype=torch.float64)
                     weight.copy_(normal / math.sqrt(weight.shape[1]))
-                elif weight is not None:
-                    fluctuation = 1.0 + weight.shape[1] * 0.05 * tau_steps / 2
-                    mean = weight.shape[1] * (shape.steady_rate * tau_steps) ** 2
-                    weight.mul_(math.sqrt(fluctuation / (fluctuation + mean)))
             for decay in (layer.r_in, layer.r_rec):
                 if shape.tau_normal and decay is not None and spec.neuron.learn_decays:
                     normal = torch.randn(decay.shape, generator=generator, dtype=torch.float64)

@@ -174,7 +174,7 @@ class Shd:
             adaptation_strength=0.05,
             dropout=self.spec.dropout,
             fixed_reset=self.spec.as_paper,
-            weights="fan-in" if self.spec.as_paper else "fluctuation",
+            weights="fan-in" if self.spec.as_paper else "network",
             input_path=path_of(self.spec.delays, "input"),
             recurrent_path=path_of(self.spec.delays, "recurrent"),
         )

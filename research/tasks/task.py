@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hetsyn_model.level_crossing import AnyEncoderSpec
 from hetsyn_model.rollout import Rollout
-from hetsyn_model.spec import DecisionSpec, InputKind, PathSpec, SurrogateSpec
+from hetsyn_model.spec import DecisionSpec, PathSpec, SurrogateSpec
 from hetsyn_model.training.batch import Batch
 
 Figure = Literal["accuracy", "mse"]
@@ -48,12 +48,8 @@ class Shape:
         adaptation_tau_steps: time constant of the adaptation (ALIF).
         adaptation_strength: rise of the threshold at a spike (ALIF).
         dropout: of spikes between layers, in training.
-        weights: how the initial ones are drawn: ``fluctuation``, see
-            :func:`research.tasks.neurons.build_network`; ``fan-in``, N(0, 1/n) for n synapses a neuron and path,
+        weights: the initial ones: the ``network``'s own; or ``fan-in``, N(0, 1/n) for n synapses a neuron and path,
             as in the paper's reference code.
-        steady_rate: spikes a step of each presynaptic unit that the initial weights expect to go on for longer than a
-            time constant; see :func:`research.tasks.neurons.build_network`.
-        input_kind: spikes, or values.
         features: values of a step before their encoding in spikes, for an LSTM; 0 where there are none.
         lstm_hidden: cells of each LSTM layer; empty for as many as the hidden layers have neurons.
         input_path: delays of the spikes into each layer.
@@ -73,9 +69,7 @@ class Shape:
     adaptation_strength: float
     dropout: float = 0.0
     fixed_reset: bool = False
-    weights: Literal["fluctuation", "fan-in"] = "fluctuation"
-    steady_rate: float = 0.0
-    input_kind: InputKind = "spikes"
+    weights: Literal["network", "fan-in"] = "network"
     features: int = 0
     lstm_hidden: tuple[int, ...] = ()
     input_path: PathSpec = field(default_factory=PathSpec)

@@ -1,31 +1,79 @@
-"""Sequential images: MNIST-5k and Fashion-MNIST, a pixel or a row at a time, in spikes.
+"""Fashion-MNIST, a row of 28 pixels a step, in spikes.
 
-The network takes spikes, a pixel has a grey value. Every pixel of a step gets channels with thresholds:
-
-    levels      channel l fires while its grey value is above threshold l (a rate code over channels)
-    crossings   one channel fires when the value rises above threshold l, another when it falls below,
-                from one step to the next
-
-Crossings are the code of the experiments, as they are the sound encoder's: nothing fires where nothing changes, and
-adding up gives the levels back, so no more than the quantisation is lost. An image is few events for ``/infer`` and few
-products for the network: with four levels a Fashion-MNIST image in rows is 211 events on average (881 as levels), with
-eight an MNIST image pixel by pixel 410 (809). They were also the better code in short runs of HetSyn, once each:
-Fashion-MNIST in rows 84.5% (83.3% with levels, 400 updates of 128), MNIST-5k in rows 89.7% (90.2%, 280 updates).
+The network takes spikes, a pixel has a grey value. Every pixel of a step gets channels with thresholds: one fires when
+the value rises above the threshold from one row to the next, another when it falls below. Nothing fires where nothing
+changes, and adding up gives the levels back, so no more than the quantisation is lost. With four thresholds an image is
+211 events on average.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from hetsyn_model.encoder import EncoderSpec
+from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import DecisionSpec, SurrogateSpec
 from hetsyn_model.training.batch import Batch, Spikes
-from research.tasks.images import SIDE, Images, ImageTask
-from research.tasks.task import Shape
+from hetsyn_model.training.data import DataError
+from hetsyn_model.training.loss import score_loss
+from hetsyn_model.training.read_idx import read_idx_images
+from research.tasks.task import Figure, MissingData, Shape, epoch_indices
+
+Images = NDArray[np.uint8]  # [n, 28, 28]
+DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package puts it
+SIDE = 28
+CLOTHES = (
+    *("T-shirt/top", "trouser", "pullover", "dress", "coat"),
+    *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
+)
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images uint8 [n, 28, 28] and classes int64 [n].
+
+    Attributes:
+        train: to train on.
+        validation: to choose the update.
+        test: to judge.
+    """
+
+    train: tuple[Images, NDArray[np.int64]]
+    validation: tuple[Images, NDArray[np.int64]]
+    test: tuple[Images, NDArray[np.int64]]
+
+
+@cache
+def read_fashion_mnist(folder: Path = DEBIAN_FASHION) -> ImageSet:
+    """Fashion-MNIST from its four IDX files, compressed or not; the last 5,000 training images validate.
+
+    Raises:
+        MissingData: a file is not there, or is none.
+    """
+    try:
+        (images, labels), test = read_idx_images(folder, "train"), read_idx_images(folder, "test")
+    except DataError as error:
+        raise MissingData(f"Fashion-MNIST: {error}: apt-get install dataset-fashion-mnist, or give --data") from error
+    return ImageSet((images[:-5000], labels[:-5000]), (images[-5000:], labels[-5000:]), test)
+
+
+@cache
+def drawn() -> ImageSet:
+    """Bars, at a place of its own for each class."""
+    labels = np.arange(60) % len(CLOTHES)
+    column = np.arange(SIDE) - 2 * labels[:, None]
+    bars = ((column >= 0) & (column < 4)) * np.uint8(200)
+    part = np.repeat(bars[:, None], SIDE, 1), labels
+    return ImageSet(part, part, part)
 
 
 @dataclass(frozen=True)
@@ -33,51 +81,40 @@ class ImageSpec:
     """How images become spikes, and the network for them.
 
     Attributes:
-        images: the data set.
-        scan: a ``pixel`` or a ``row`` a step.
-        encoding: ``levels`` or ``crossings`` of grey thresholds.
+        images: the data set; ``drawn`` needs no files, and its figures mean nothing (for --smoke).
+        scan: a row a step.
+        encoding: crossings of grey thresholds.
         levels: number of thresholds, spread evenly over the grey values.
         hidden: neurons of each hidden layer.
         dropout: of spikes between layers, in training.
-        rows_skipped: first rows of an image whose steps do not count for the decision.
-        shift: largest displacement in training, in pixels, each way.
+        rows_skipped: first rows of an image, which do not count for the decision.
+        shift: always 0; kept results name it, as scan and encoding.
         validation_images: number of validation images, the first ones.
         test_images: number of test images, the first ones.
     """
 
-    images: Literal["mnist-5k", "fashion"] = "mnist-5k"
-    scan: Literal["pixel", "row"] = "row"
-    encoding: Literal["levels", "crossings"] = "crossings"
+    images: Literal["fashion", "drawn"] = "fashion"
+    scan: Literal["row"] = "row"
+    encoding: Literal["crossings"] = "crossings"
     levels: int = 4
     hidden: tuple[int, ...] = (64, 64)
     dropout: float = 0.0
     rows_skipped: int = 14
-    shift: int = 0
+    shift: Literal[0] = 0
     validation_images: int = 5000
     test_images: int = 10000
 
     @property
-    def columns(self) -> int:
-        """Pixels of a step."""
-        return SIDE if self.scan == "row" else 1
-
-    @property
-    def steps(self) -> int:
-        return SIDE * SIDE // self.columns
-
-    @property
     def channels(self) -> int:
-        return self.columns * self.levels * (2 if self.encoding == "crossings" else 1)
+        return 2 * SIDE * self.levels
 
 
 def encode(spec: ImageSpec, images: Images) -> Spikes:
-    """Spikes [n, steps, channels]; channels are ordered (direction, if any), column, level."""
+    """Spikes [n, 28, channels]; channels are ordered (direction, column, level)."""
     threshold = 256 * (np.arange(spec.levels) + 0.5) / spec.levels
-    above = images.reshape(len(images), spec.steps, spec.columns, 1) > threshold
-    if spec.encoding == "levels":
-        return above.reshape(len(images), spec.steps, -1)
+    above = images[..., None] > threshold
     before = np.concatenate([np.zeros_like(above[:, :1]), above[:, :-1]], 1)
-    return np.stack([above & ~before, ~above & before], 2).reshape(len(images), spec.steps, -1)
+    return np.stack([above & ~before, ~above & before], 2).reshape(len(images), SIDE, -1)
 
 
 def image_events(spec: ImageSpec, image: Images) -> tuple[list[int], list[int]]:
@@ -86,32 +123,37 @@ def image_events(spec: ImageSpec, image: Images) -> tuple[list[int], list[int]]:
     return times.tolist(), units.tolist()
 
 
-def shifted(images: Images, largest: int, rng: np.random.Generator) -> Images:
-    """Each image moved by up to so many pixels each way; what moves out is lost, black moves in."""
-    moved = np.zeros_like(images)
-    for image, into, (dy, dx) in zip(images, moved, rng.integers(-largest, largest + 1, (len(images), 2)), strict=True):
-        into[max(dy, 0) : SIDE + min(dy, 0), max(dx, 0) : SIDE + min(dx, 0)] = image[
-            max(-dy, 0) : SIDE - max(dy, 0), max(-dx, 0) : SIDE - max(dx, 0)
-        ]
-    return moved
-
-
 @dataclass(frozen=True)
-class SequentialImages(ImageTask[ImageSpec]):
-    """Images in spikes; attributes as of :class:`research.tasks.images.ImageTask`."""
+class SequentialImages:
+    """The task; its data does not depend on a seed.
+
+    Attributes:
+        spec: images and network.
+        folder: of Fashion-MNIST's files; None for the folder of Debian's package.
+        figure: see :class:`research.tasks.task.Task`, as the following.
+        labels: of the classes.
+        description: for the artifact.
+        encoder: None; the images become spikes here.
+        tail_steps: steps of silence that end a stream.
+    """
 
     spec: ImageSpec = field(default_factory=ImageSpec)
+    folder: Path | None = None
+    figure: Figure = "accuracy"
+    labels: tuple[str, ...] = CLOTHES
+    description: str = "Clothes (Fashion-MNIST), 28 x 28, a row a step"
+    encoder: EncoderSpec | None = None
+    tail_steps: int = 0
 
     @property
-    def description(self) -> str:
-        return f"{self.data_name}, a {self.spec.scan} a step"
+    def data(self) -> ImageSet:
+        return drawn() if self.spec.images == "drawn" else read_fashion_mnist(self.folder or DEBIAN_FASHION)
 
     @property
     def input_description(self) -> str:
-        order = "column, level" if self.spec.encoding == "levels" else "direction (up, down), column, level"
         return (
-            f"{self.spec.encoding.capitalize()} of {self.spec.levels} grey thresholds, a {self.spec.scan} a step; "
-            f"channels by {order if self.spec.columns > 1 else order.replace('column, ', '')}"
+            f"Crossings of {self.spec.levels} grey thresholds, a row a step; channels by direction (up, down), "
+            "column, level"
         )
 
     @property
@@ -119,9 +161,9 @@ class SequentialImages(ImageTask[ImageSpec]):
         return Shape(
             channels=self.spec.channels,
             hidden=self.spec.hidden,
-            outputs=10,
+            outputs=len(CLOTHES),
             step_s=1e-3,
-            decision=DecisionSpec("sum_softmax", skip_steps=self.spec.rows_skipped * self.spec.steps // SIDE),
+            decision=DecisionSpec("sum_softmax", skip_steps=self.spec.rows_skipped),
             surrogate=SurrogateSpec("gaussian"),
             tau_reset_steps=20.0,
             tau_spread=0.35,  # the paper's U(5, 20) has 0.35
@@ -129,22 +171,35 @@ class SequentialImages(ImageTask[ImageSpec]):
             adaptation_tau_steps=100.0,
             adaptation_strength=0.05,
             dropout=self.spec.dropout,
-            steady_rate=0.02 if self.spec.scan == "pixel" else 0.0,
-            features=self.spec.columns,
+            features=SIDE,
         )
 
     @property
     def channel_groups(self) -> dict[str, tuple[int, int]]:
-        if self.spec.encoding == "levels":
-            return {"levels": (0, self.spec.channels)}
         half = self.spec.channels // 2
         return {"up": (0, half), "down": (half, self.spec.channels)}
 
     def _batch(self, images: Images, labels: NDArray[np.int64]) -> Batch:
-        pixels = images.reshape(len(images), self.spec.steps, self.spec.columns).astype(np.float32) / 255
+        pixels = images.astype(np.float32) / 255
         return Batch.of(encode(self.spec, images), torch.from_numpy(labels), torch.from_numpy(pixels))
 
-    def _varied(self, images: Images, seed: int, update: int) -> Images:
-        if not self.spec.shift:
-            return images
-        return shifted(images, self.spec.shift, np.random.default_rng([seed, 4, update]))
+    def training_batch(self, size: int, seed: int, update: int) -> Batch:
+        images, labels = self.data.train
+        chosen = epoch_indices(len(labels), size, seed, update)
+        return self._batch(images[chosen], labels[chosen])
+
+    def _batches(self, images: Images, labels: NDArray[np.int64], count: int) -> Sequence[Batch]:
+        count = min(count, len(labels))
+        return [
+            self._batch(images[start : min(start + 250, count)], labels[start : min(start + 250, count)])
+            for start in range(0, count, 250)
+        ]
+
+    def validation(self) -> Sequence[Batch]:
+        return self._batches(*self.data.validation, self.spec.validation_images)
+
+    def test(self) -> Sequence[Batch]:
+        return self._batches(*self.data.test, self.spec.test_images)
+
+    def loss(self, rolled: Rollout, batch: Batch) -> Tensor:
+        return score_loss(rolled, batch.target)

@@ -25,12 +25,10 @@ from research.runs.results import TABLE, read_folder
 from research.runs.run import RunSpec, Training, build, open_task
 from research.runs.runner import Selection, run_experiment
 from research.runs.train import load_best, masks, train
-from research.tasks import images as image_data
 from research.tasks import mnist1d
 from research.tasks.delayed_match import DelayedMatchSpec
 from research.tests.watch_file import write_watch
 from service.contract.artifact import Artifact
-from tests.support.words import write_words
 
 STREAMS = ("motion", "mnist1d")  # of values
 
@@ -47,17 +45,6 @@ RUN = RunSpec(
     training=Training(updates=6, batch=4, schedule="step", evaluate_every=2, bank_size=4),
     masked_share=0.5,
 )
-
-
-@pytest.fixture
-def images(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A few bars at different places instead of MNIST-5k, which need not be installed."""
-    labels = np.arange(60) % 10
-    pictures = np.zeros((60, 28, 28), np.uint8)
-    for picture, label in zip(pictures, labels, strict=True):
-        picture[:, 2 * label : 2 * label + 4] = 200
-    part = (pictures, labels)
-    monkeypatch.setattr(image_data, "read_mnist_5k", lambda: image_data.ImageSet(part, part, part))
 
 
 @pytest.fixture
@@ -158,11 +145,9 @@ def test_a_folder_of_another_run_is_refused(whole: Trained) -> None:
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-@pytest.mark.usefixtures("images", "series")
+@pytest.mark.usefixtures("series")
 def test_the_smoke_version_of_every_experiment(name: str, tmp_path: Path) -> None:
     data = None
-    if name == "speech":
-        data = write_words(tmp_path / "words", ("anna", "bert", "carl"))
     if name == "motion":
         data = write_watch(tmp_path / "watch", steps=120)
     # all models once, else two: what differs between models does not depend on the task
@@ -170,16 +155,13 @@ def test_the_smoke_version_of_every_experiment(name: str, tmp_path: Path) -> Non
     models = {
         "delayed-match": None,
         "vision-rows": ("hetsyn", "lstm"),
-        "vision-pixels": ("hetsyn", "lstm"),
         "motion": ("hetsyn", "lstm"),
         "mnist1d": ("hetsyn", "lstm"),
         "delays-series": ("hetsyn", "homneu"),
         "bank-size": ("hetsyn",),
-        "sequential-mnist": ("hetsyn",),
         "fractional": ("hetneu",),
         "pairs": ("hetsyn",),
-        "resonance-voices": ("se-adlif", "alif"),
-        "resonance-rows": ("se-adlif",),
+        "resonance-rows": ("se-adlif", "alif"),
     }.get(name, ("hetsyn", "alif"))
     results_file = tmp_path / "results" / f"{name}{TABLE}"
     results = run_experiment(planned, tmp_path, results_file, Selection(models), data)
@@ -187,7 +169,7 @@ def test_the_smoke_version_of_every_experiment(name: str, tmp_path: Path) -> Non
     for result in results:
         assert np.isfinite(result.figure)
         assert result.curve
-    model = {"fractional": "hetneu", "resonance-voices": "se-adlif", "resonance-rows": "se-adlif"}.get(name, "hetsyn")
+    model = {"fractional": "hetneu", "resonance-rows": "se-adlif"}.get(name, "hetsyn")
     first = next(result for result in results if result.run["model"] == model)
     if planned.conditions[0].analysed:
         has_exact = name != "fractional"
@@ -213,10 +195,9 @@ def test_the_smoke_version_of_every_experiment(name: str, tmp_path: Path) -> Non
     assert done.exit_code == 0, done.output
     manifest = Artifact.open(out).manifest
     assert manifest.provenance["experiment"] == name
-    assert (manifest.encoder is not None) == (name in ("speech", "delays-series", *STREAMS))
-    rules = {"pattern-generation": "trace", "delayed-match": "last", "sequential-mnist": "spike_count"}
+    assert (manifest.encoder is not None) == (name in ("delays-series", *STREAMS))
+    rules = {"pattern-generation": "trace", "delayed-match": "last"}
     assert manifest.decision.rule == rules.get(name, "sum_softmax")
-    assert manifest.input.kind == ("values" if name == "sequential-mnist" else "spikes")
     trained = Checkpoint.load(best).network
     assert manifest.forms["bank"].bank_sizes == {layer: bank.size for layer, bank in trained.banks.items()}
     copied = Checkpoint.load(out / "network.pt")
@@ -245,7 +226,7 @@ def test_the_command_runs_a_part_and_says_where_results_are(tmp_path: Path) -> N
 
 def test_all_leaves_out_what_does_not_have_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     planned = {name: EXPERIMENTS[name] for name in ("bank-size", "delayed-match")}
-    monkeypatch.setattr("research.catalog.EXPERIMENTS", planned)
+    monkeypatch.setattr("research.commands.EXPERIMENTS", planned)
     arguments = ["all", "--smoke", "--model", "homneu", "--out", str(tmp_path)]
     done = CliRunner().invoke(command, arguments, catch_exceptions=False)
     assert done.exit_code == 0, done.output
@@ -254,12 +235,12 @@ def test_all_leaves_out_what_does_not_have_the_model(tmp_path: Path, monkeypatch
 
 
 def test_all_runs_what_has_its_data_and_says_what_has_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    planned = {name: EXPERIMENTS[name] for name in ("speech", "delayed-match", "shd")}
-    monkeypatch.setattr("research.catalog.EXPERIMENTS", planned)
-    arguments = ["all", "--smoke", "--model", "homneu", "--out", str(tmp_path)]
+    planned = {name: EXPERIMENTS[name] for name in ("motion", "delayed-match", "shd")}
+    monkeypatch.setattr("research.commands.EXPERIMENTS", planned)
+    arguments = ["all", "--smoke", "--model", "homneu", "--out", str(tmp_path), "--data", f"motion={tmp_path}"]
     done = CliRunner().invoke(command, arguments, catch_exceptions=False)
     assert done.exit_code == 2
-    assert "not run, because their data is missing: speech: " in " ".join(done.output.split())
+    assert "not run, because their data is missing: motion: " in " ".join(done.output.split())
     assert {r.run["experiment"] for r in read_folder(tmp_path / "smoke/results")} == {"delayed-match", "shd"}
 
 
@@ -267,7 +248,7 @@ def test_all_runs_what_has_its_data_and_says_what_has_not(tmp_path: Path, monkey
     ("arguments", "message"),
     [
         (["juggling"], "is not an experiment"),
-        (["all", "--data", "recordings"], "--data speech=recordings"),
+        (["all", "--data", "recordings"], "--data shd=recordings"),
         (["delayed-match", "--share", "3/2"], "--share"),
         (
             ["delayed-match", "--model", "perceptron"],
@@ -279,7 +260,6 @@ def test_all_runs_what_has_its_data_and_says_what_has_not(tmp_path: Path, monkey
         ),
         (["shd", "--smoke", "--condition", "other"], "shd with --smoke does not have the condition 'other'"),
         (["motion", "--seed", "10"], "does not have the seed 10: choose one of 0 to 9"),
-        (["speech", "--smoke", "--model", "hetsyn"], "give --data"),
         (["shd", "--model", "hetsyn"], "python -m recipes.speech shd-voices"),
     ],
 )

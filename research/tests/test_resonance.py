@@ -8,21 +8,20 @@ from pathlib import Path
 import pytest
 
 from hetsyn_model import Network
-from research.catalog import EXPERIMENTS
 from research.catalog.matched import untrained
-from research.claims.resonance_claims import RESONANCE, RESONANCE_CLAIMS
+from research.catalog.resonance import resonance_rows
+from research.claims.resonance_claims import RESONANCE_CLAIMS
 from research.claims.rules import groups_of
 from research.runs.plan import Cell, ChosenSettings
 from research.runs.planned import final_run
 from research.runs.run import RunSpec, build, open_task
 from research.runs.train import load_best, train
 from research.tasks.neurons import parameter_count
-from research.tasks.shd import ShdSpec
+from research.tasks.vision import ImageSpec
 
 
-@pytest.mark.parametrize("name", RESONANCE)
-def test_all_models_train_as_many_values_and_the_claims_name_what_runs(name: str) -> None:
-    experiment = EXPERIMENTS[name]()
+def test_all_models_train_as_many_values_and_the_claims_name_what_runs() -> None:
+    experiment = resonance_rows()
     sizes = {
         (condition.name, model): parameter_count(untrained(experiment.task, condition.task_spec, model, recurrent=True))
         for condition in experiment.conditions
@@ -31,18 +30,18 @@ def test_all_models_train_as_many_values_and_the_claims_name_what_runs(name: str
     assert len({model for _, model in sizes}) == 6
     assert min(sizes.values()) > 0.95 * max(sizes.values())
     claimed = [group for claim in RESONANCE_CLAIMS for group in groups_of(claim.rule)]
-    assert {(group.condition, group.model) for group in claimed if group.experiment == name} == set(sizes)
+    assert {(group.condition, group.model) for group in claimed if group.experiment == experiment.name} == set(sizes)
 
 
 @pytest.mark.parametrize("model", ["se-adlif", "hetsyn-resonance"])
 def test_a_run_trains_what_its_neurons_learn(model: str, tmp_path: Path) -> None:
-    experiment = EXPERIMENTS["resonance-voices"]()
+    experiment = resonance_rows()
     condition = next(each for each in experiment.conditions if model in each.models)
     cell = next(Cell(each, recurrent=True) for each in condition.models if each == model)
     run = final_run(experiment, condition, cell, 0, {condition.name: ChosenSettings(5e-3, 15.0)})
     small = replace(
         run,
-        task_spec=ShdSpec("drawn", hidden=(6, 6), bins_a_step=5),
+        task_spec=ImageSpec("drawn", hidden=(6, 6)),
         training=replace(run.training, updates=3, evaluate_every=3, batch=4, bank_size=4),
     )
     assert RunSpec.from_dict(small.to_dict()) == small

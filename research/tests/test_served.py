@@ -17,33 +17,23 @@ from hetsyn_model.network import Network
 from research.runs.for_export import keep_streams
 from research.runs.run import RunSpec, TaskSpec, Training, open_task, run_batch
 from research.runs.train import load_best, train
-from research.tasks import images as image_data
 from research.tasks.delayed_match import DelayedMatchSpec
-from research.tasks.grey_images import GreyImageSpec, grey_values
 from research.tasks.pattern_generation import PatternGenerationSpec
 from research.tasks.task import Task
-from research.tasks.vision import ImageSpec, image_events
+from research.tasks.vision import CLOTHES, ImageSpec, drawn, image_events
 from service.app import create_app
 from tests.support.product import make_settings
 
 TASKS: dict[str, TaskSpec] = {
     "delayed-match": DelayedMatchSpec(hidden=(12,), delay_ms=200, validation_trials=8, test_trials=12),
     "pattern-generation": PatternGenerationSpec(hidden=(10, 10), template_ms=60, gap_ms=20, test_trials=2),
-    "vision": ImageSpec(hidden=(10, 10), test_images=12),
+    "vision": ImageSpec("drawn", hidden=(10, 10), test_images=12),
 }
-OF_VALUES: dict[str, TaskSpec] = {"grey-images": GreyImageSpec(hidden=(10, 10), test_images=12)}
 
 
 def run_of(task: str) -> RunSpec:
     training = Training(updates=4, batch=4, schedule="step", evaluate_every=2, bank_size=4)
-    return RunSpec(task, "base", task, (TASKS | OF_VALUES)[task], "hetsyn", True, 0, 5e-3, 8.0, training)
-
-
-@pytest.fixture(autouse=True)
-def _images(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(0)
-    part = (rng.integers(0, 256, (12, 28, 28)).astype(np.uint8), np.arange(12) % 10)
-    monkeypatch.setattr(image_data, "read_mnist_5k", lambda: image_data.ImageSet(part, part, part))
+    return RunSpec(task, "base", task, TASKS[task], "hetsyn", True, 0, 5e-3, 8.0, training)
 
 
 def trained(run: RunSpec, task: Task, folder: Path) -> Network:
@@ -117,33 +107,8 @@ def test_the_server_answers_as_the_trained_network_does(name: str, tmp_path: Pat
 def an_image_is_one_request(models: Path) -> None:
     spec = TASKS["vision"]
     assert isinstance(spec, ImageSpec)
-    times, units = image_events(spec, image_data.read_mnist_5k().test[0][0])
-    events = {"kind": "events", "steps": spec.steps, "times": times, "units": units}
+    times, units = image_events(spec, drawn().test[0][0])
+    events = {"kind": "events", "steps": 28, "times": times, "units": units}
     (reply,) = infer(models, [{"end": True, "input": events}])
-    assert reply["label"] in image_data.DIGITS
+    assert reply["label"] in CLOTHES
     assert reply["steps"] == 28
-
-
-def test_a_grey_image_is_values_in_any_chunks(tmp_path: Path) -> None:
-    run = run_of("grey-images")
-    task = open_task(run)
-    network = trained(run, task, tmp_path / "run")
-    CliRunner().invoke(export, [str(tmp_path / "run/best.pt"), "--out", str(tmp_path / "models/grey/1")])
-    rows = grey_values(image_data.read_mnist_5k().test[0][:1])
-    with torch.no_grad():
-        expected = network.rollout(rows).probabilities[0]
-    values = rows[0].tolist()
-    whole = [{"end": True, "input": {"kind": "values", "values": values}}]
-    parts = [
-        {
-            "session": "image",
-            "seq": seq,
-            "end": seq == 3,
-            "input": {"kind": "values", "values": values[196 * seq :][:196]},
-        }
-        for seq in range(4)
-    ]
-    *_, alone, last = infer(tmp_path / "models", [*parts[:-1], *whole, parts[-1]])
-    assert alone["steps"] == 784
-    assert alone["probabilities"] == last["probabilities"]
-    assert np.abs(np.array(alone["probabilities"]) - expected.numpy()).max() < 1e-6

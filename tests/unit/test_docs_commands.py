@@ -14,8 +14,8 @@ import typer
 
 import hetsyn
 from recipes.speech.__main__ import make_parser
+from research.catalog import EXPERIMENTS
 from research.commands import experiment
-from research.runs.names import EXPERIMENT_NAMES
 from tests.long.faults import __main__ as faults
 from tests.long.hostile import __main__ as hostile
 from tests.support.documents import PAGES, blocks, name_of, prose
@@ -77,7 +77,7 @@ def test_commands_and_their_options_exist() -> None:
             continue
         program, name, rest = matched.groups()
         if program == "python -m research ":
-            assert name in EXPERIMENT_NAMES or name.startswith("-"), f"{page}: {text}"
+            assert name in EXPERIMENTS or name.startswith("-"), f"{page}: {text}"
             known = {option for each in typer.main.get_command(experiment).params for option in each.opts} | {"--help"}
         elif program == "python -m recipes.speech ":
             known = options_of_recipe(name)

@@ -15,6 +15,7 @@ from research.claims.measures import EXACT, FIGURE, analysis_streams
 from research.claims.rules import Group
 from research.claims.verdicts import findings
 from research.page.bank_tables import JUDGED_SIZES, size_section
+from research.page.pictures import Pictures
 from research.runs.plan import BASE
 from research.runs.results import RunResult
 from research.tasks.delayed_match import DelayedMatch, DelayedMatchSpec
@@ -43,13 +44,8 @@ def sized(size: int, figures: list[float], exact: float) -> list[RunResult]:
 
 
 def test_the_table_has_a_row_for_each_size_in_training(tmp_path: Path) -> None:
-    drawn = {}
-
-    def picture(name: str, caption: str, draw: Any) -> str:
-        drawn[name] = draw
-        return f"({caption})\n"
-
-    text = size_section([*sized(4, [0.8, 0.81, 0.82], 0.7), *sized(0, [0.85] * 3, 0.85)], picture)
+    pictures = Pictures("experiments")
+    text = size_section([*sized(4, [0.8, 0.81, 0.82], 0.7), *sized(0, [0.85] * 3, 0.85)], pictures)
     lines = text.splitlines()
     assert "decays learn at 2 times the learning rate" in lines[0]
     assert lines[4].startswith("| K = 4 | 3 | 72.0 ± 0.0% (2.5e-01) | 74.0 ± 0.0% (6.2e-02) | 76.0 ± 0.0% (1.6e-02) |")
@@ -57,7 +53,7 @@ def test_the_table_has_a_row_for_each_size_in_training(tmp_path: Path) -> None:
     assert lines[5].endswith("| 90.0 ± 0.0% |")
     assert "0.4 times" not in text  # nothing has run
     for name in ("a.png", "b.png"):
-        drawn["judged"](tmp_path / name)
+        pictures.drawings["bank-size-judged.png"](tmp_path / name)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 

@@ -11,9 +11,8 @@ from research.catalog import EXPERIMENTS
 from research.claims.rules import Group
 from research.page import report
 from research.page.pictures import Pictures
-from research.runs.checkout import PAGE, RESULTS, ROOT
 from research.runs.plan import PAPER
-from research.runs.results import add_to_file, read_folder, rounded
+from research.runs.results import RESULTS, add_to_file, read_folder, rounded
 from research.tests.made_up_results import ANALYSIS, made_up, runs_of
 
 ALL = [
@@ -37,7 +36,7 @@ def test_the_page_is_the_same_again_and_says_what_is_missing(tmp_path: Path) -> 
     for name in pictures:
         assert (tmp_path / "a/experiments" / name).read_bytes() == (tmp_path / "b/experiments" / name).read_bytes()
         assert f"experiments/{name}" in page
-    assert "Not yet run: `python -m research vision-pixels`" in page
+    assert "Not yet run: `python -m research vision-rows`" in page
     assert "| base | HetSyn | recurrent | 20 | 3 of 5 | **99.8 ± 0.1%** |" in page
     assert {f"delayed-match-paper-{what}.png" for what in ("learning-recurrent", "success-recurrent", "delay")} <= set(
         pictures
@@ -68,10 +67,10 @@ def test_the_papers_figures_of_pattern_generation(tmp_path: Path) -> None:
 
 
 def test_the_page_in_the_repository_is_that_of_the_kept_results() -> None:
-    pictures = Pictures(PAGE.stem)
-    page = report.compose(read_folder(ROOT / RESULTS), pictures)
-    assert page == (ROOT / PAGE).read_text()
-    kept = {path.name for path in (ROOT / PAGE).with_suffix("").iterdir()}
+    pictures = Pictures(report.PAGE.stem)
+    page = report.compose(read_folder(RESULTS), pictures)
+    assert page == report.PAGE.read_text()
+    kept = {path.name for path in report.PAGE.with_suffix("").iterdir()}
     assert set(pictures.drawings) == kept
     assert re.search(r"\b\d+ of [\d,]+ runs of the plan are finished", page) is not None
     assert "Finished: 0 of 0" not in page

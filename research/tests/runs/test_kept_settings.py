@@ -5,21 +5,16 @@ from __future__ import annotations
 import pytest
 
 from research.catalog import EXPERIMENTS
-from research.runs.checkout import RESULTS, in_checkout
 from research.runs.plan import cells
 from research.runs.planned import belongs, searched_as, searches
-from research.runs.results import TABLE, RunResult, read_file
+from research.runs.results import RESULTS, TABLE, RunResult, read_file
 from research.runs.runner import chosen_by_search
 
 
 @pytest.mark.parametrize("name", list(EXPERIMENTS))
 def test_final_runs_have_the_settings_that_the_search_chose(name: str) -> None:
     experiment = EXPERIMENTS[name]()
-    kept = [
-        result
-        for result in read_file(in_checkout(RESULTS, "--results") / f"{name}{TABLE}")
-        if belongs(experiment, result.run)
-    ]
+    kept = [result for result in read_file(RESULTS / f"{name}{TABLE}") if belongs(experiment, result.run)]
     searched = [result for result in kept if "search" in result.run["condition"]]
     for cell in cells(experiment):
         for search in searches(experiment, cell):

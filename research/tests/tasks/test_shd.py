@@ -21,10 +21,9 @@ from recipes.speech.voices.digits import KEYS
 from recipes.speech.voices.shd import ShdSample, write_shd
 from research.catalog import EXPERIMENTS, smoke
 from research.claims.by_epoch import BEST_BY_TEST, LATE_MEAN, by_epoch_table
-from research.runs.checkout import RESULTS, ROOT
 from research.runs.plan import BASE, NEURONS, PAPER, WHOLE, Cell, Experiment
 from research.runs.planned import final_run
-from research.runs.results import read_file
+from research.runs.results import RESULTS, read_file
 from research.runs.run import RunSpec, build, open_task
 from research.runs.runner import Selection, run_experiment
 from research.tasks.shd import Shd, ShdSpec, coarser
@@ -188,7 +187,7 @@ def test_the_papers_loss_is_on_the_sum_of_softmax() -> None:
 
 
 def test_runs_of_before_have_the_description_that_they_had() -> None:
-    kept = read_file(ROOT / RESULTS / "shd.json.gz")
+    kept = read_file(RESULTS / "shd.json.gz")
     assert kept
     for result in kept:
         try:
@@ -232,7 +231,7 @@ def test_each_epoch_is_tested_and_the_test_chooses_nothing(tmp_path: Path, condi
 
 def test_the_table_by_epoch_tells_what_was_chosen_by_what() -> None:
     result = replace(
-        read_file(ROOT / RESULTS / "shd.json.gz")[0],
+        read_file(RESULTS / "shd.json.gz")[0],
         run=paper_run(WHOLE, "hetsyn").to_dict(),
         figure=0.8,
         exact={"figure": 0.79},

@@ -10,7 +10,7 @@ import torch
 from export.sources import Exported, from_checkpoint
 from hetsyn_model.events import Events
 from hetsyn_model.network import Network
-from hetsyn_model.spec import InputKind, NetworkSpec
+from hetsyn_model.spec import NetworkSpec
 from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.data import DataError
 
@@ -25,19 +25,17 @@ RUN = {
 }
 
 
-def leave(folder: Path, kind: InputKind = "spikes", *, streams: bool = True) -> tuple[Path, torch.Tensor]:
+def leave(folder: Path, *, streams: bool = True) -> tuple[Path, torch.Tensor]:
     """A run's checkpoint, and the streams that it has left."""
-    network = Network(NetworkSpec(channels=4, hidden=(3,), outputs=2, input_kind=kind))
+    network = Network(NetworkSpec(channels=4, hidden=(3,), outputs=2))
     best = folder / "best.pt"
     labels = ("same", "other")
     saved = Checkpoint(network, None, 0, 7, RUN, labels, "Two cues", input_description="Cues left and right")
     best.write_bytes(saved.to_bytes())
-    dense = torch.randn(2, 5, 4) if kind == "values" else (torch.rand(2, 5, 4) < 0.5).float()
+    dense = (torch.rand(2, 5, 4) < 0.5).float()
     dense[0, 3:] = 0
     events = Events.of(dense)
     kept = {"steps": STEPS, "row_splits": events.row_splits, "units": events.units, "channels": 4}
-    if kind == "values":
-        kept["values"] = events.values
     if streams:
         torch.save(kept | {"target": torch.tensor([1, 0])}, folder / "validation.pt")
     return best, dense
@@ -47,9 +45,8 @@ def export(best: Path, data: Path | None = None) -> Exported:
     return from_checkpoint(best, Path("models/match/1"), data)
 
 
-@pytest.mark.parametrize("kind", ["spikes", "values"])
-def test_an_experiments_run_is_verified_on_the_streams_that_it_left(tmp_path: Path, kind: InputKind) -> None:
-    best, dense = leave(tmp_path, kind)
+def test_an_experiments_run_is_verified_on_the_streams_that_it_left(tmp_path: Path) -> None:
+    best, dense = leave(tmp_path)
     exported = export(best)
     assert torch.equal(exported.evaluation.streams.spikes, dense)
     assert torch.equal(exported.evaluation.streams.steps, STEPS)
