@@ -140,7 +140,7 @@ SUBCOMMANDS = {
 }
 OPTIONAL = (
     *("torch", "h5py", "matplotlib", "onnx", "onnxscript"),
-    *("onnxruntime", "hdrh", "redis", "cryptography", "grpc", "grpc_health", "tritonclient"),
+    *("onnxruntime", "redis", "cryptography", "grpc", "grpc_health", "tritonclient"),
 )
 # of a dependency that the subcommand needs only for some of its options
 OWN_EXTRA = {

@@ -32,9 +32,9 @@ from benchmarks.load import SMOKE_CONCURRENCIES, SMOKE_RUN, Figures, closed_loop
 from benchmarks.revisions import has_operator, models_of
 from hetsyn_client.loadtest.load import Load, recorded
 from hetsyn_client.loadtest.run import RunSettings
-from hetsyn_client.loadtest.target import Address, Target
 from tests.support.paths import RECORDINGS, ROOT
 from tests.support.server_process import ServerProcess, free_port
+from tests.support.target import Address, Target
 
 CHUNK_S = 0.1
 CONCURRENCIES: tuple[int, ...] = (16, 64)

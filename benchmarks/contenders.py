@@ -19,13 +19,12 @@ from numpy.typing import NDArray
 
 from benchmarks.load import StreamTarget, missing_answer
 from hetsyn_client.events import MEDIA_TYPE, pack_events
-from hetsyn_client.loadtest.load import Load, random_spikes
-from hetsyn_client.loadtest.served_model import ServedModel
-from hetsyn_client.loadtest.target import Address, ChunkOutcome, HetsynTarget, Response, post
+from hetsyn_client.loadtest.load import Load, Served, random_spikes
 from service.contract.artifact import Artifact
 from service.contract.manifest import FormName
 from tests.support.paths import ROOT
 from tests.support.server_process import ServerProcess, free_port
+from tests.support.target import Address, HetsynTarget, post
 
 REQUIREMENTS = ROOT / "benchmarks/servers/requirements.txt"
 MODEL = ROOT / "models/shd-size/1"
@@ -46,9 +45,6 @@ class _PeerTarget(ABC):
 
     @abstractmethod
     def request(self, session: str, seq: int, chunk: bytes, *, is_last: bool) -> bytes: ...
-
-    def judge(self, response: Response) -> ChunkOutcome:
-        return ChunkOutcome.APPLIED if response.status == 200 else ChunkOutcome.FAILED
 
     def drop(self, session: str) -> bytes | None:
         return self.request(session, 1, SILENCE, is_last=True)
@@ -199,11 +195,11 @@ def peers(python: Path, step_graph: Path, folder: Path) -> list[Contender]:
     ]
 
 
-def shd_load(seed: int = 0) -> Load:
+def shd_load() -> Load:
     """The chunks that all servers get: random spikes, as packed events."""
     manifest = Artifact.open(MODEL).manifest
-    model = ServedModel(manifest.name, manifest.version, "", manifest.input.channels, manifest.input.step_s, None)
-    return random_spikes(model, STEPS * manifest.input.step_s, DENSITY, seed)
+    model = Served(manifest.name, "", manifest.input.channels, manifest.input.step_s, None)
+    return random_spikes(model, STEPS * manifest.input.step_s, DENSITY)
 
 
 @contextmanager

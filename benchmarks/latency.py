@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,21 +29,21 @@ from benchmarks.contenders import ENVIRONMENT, HERE, speech_target
 from benchmarks.load import missing_answer
 from benchmarks.plots import plain, pyplot, save
 from hetsyn_client.columns import pack_chunks, pack_sessions
-from hetsyn_client.loadtest.connection import Connection
 from hetsyn_client.loadtest.load import Load, recorded
 from hetsyn_client.loadtest.run import run_loop
-from hetsyn_client.loadtest.stream_pool import BEGIN, RESULT
-from hetsyn_client.loadtest.target import Address, HetsynTarget, Response
-from hetsyn_client.loadtest.transports import TARGETS
-from hetsyn_client.loadtest.websocket import BINARY, WebSocket, handshake, masked
+from hetsyn_client.loadtest.senders import encoding_of
+from tests.support.connection import Connection
 from tests.support.paths import RECORDINGS, ROOT
 from tests.support.server_process import ServerProcess, free_port
+from tests.support.target import Address, HetsynTarget, Response
+from tests.support.websocket import BINARY, WebSocket, handshake, masked
 
 CHUNK_S = 0.02
 WARMUP = 50  # chunks that are not measured
 TIMEOUT_S = 5.0
 AFTER_NS = 1_000_000  # the server may note that it has sent an answer after the client has it; the next chunk is later
 SAMPLE_BYTES = 2
+RESULT, BEGIN = b'{"type":"Result"', b'{"type":"Begin"'
 # moments of a chunk in order, with the part that ends there; the first is when its last sample is there
 MOMENTS = {
     "sent": "client: send",
@@ -233,9 +234,8 @@ def _echo(address: Address, load: Load) -> Sender:
 
 
 def _stream(target: HetsynTarget, load: Load) -> Sender:
-    made = TARGETS["stream"](target.address, target.content_type, target.model, target.version, target.form)
-    frames = [made.request("", 0, chunk, is_last=False) for chunk in load.chunks]
-    opening = made.handshake("latency-stream")  # type: ignore[attr-defined]  # it is that of /stream
+    frames = [masked(BINARY, chunk) for chunk in load.chunks]
+    opening = _handshake("/stream", target, {"session": "latency-stream", "endpointing": "off"})
     return Sender(
         target.address,
         lambda seq: frames[seq % len(frames)],
@@ -246,8 +246,6 @@ def _stream(target: HetsynTarget, load: Load) -> Sender:
 
 
 def _streams(target: HetsynTarget, load: Load) -> Sender:
-    made = TARGETS["streams"](target.address, target.content_type, target.model, target.version, target.form)
-
     def frame(seq: int) -> bytes:
         chunk = _chunk(load, seq)
         return masked(BINARY, pack_chunks([1], [seq], [len(chunk) // SAMPLE_BYTES], chunk))
@@ -255,11 +253,16 @@ def _streams(target: HetsynTarget, load: Load) -> Sender:
     return Sender(
         target.address,
         frame,
-        made.handshake(),  # type: ignore[attr-defined]  # it is that of /streams
+        _handshake("/streams", target, {}),
         lambda content: content.startswith((BEGIN, b"HSP1")),
         lambda content: content.startswith(b"HSR1"),
         masked(BINARY, pack_sessions([1], ["latency-streams"])),
     )
+
+
+def _handshake(path: str, target: HetsynTarget, more: dict[str, str]) -> bytes:
+    query = {"model": target.model, "version": target.version, "form": target.form, **encoding_of(target.content_type)}
+    return handshake(target.address, f"{path}?{urlencode(query | more)}")
 
 
 def summary(times: dict[str, list[tuple[int, int, int]]], noted: Sequence[tuple[int, str]]) -> dict[str, Any]:

@@ -12,14 +12,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hetsyn_client.loadtest.carrier import Carried
-from hetsyn_client.loadtest.cpu_contention import QUIET_CORES, CpuContention
+from benchmarks.cpu_contention import QUIET_CORES, CpuContention
+from benchmarks.ramp import Goal, RampResult, RampSettings, saturate
+from benchmarks.requests import RequestWay
 from hetsyn_client.loadtest.load import Load
-from hetsyn_client.loadtest.measurement import Measurement
-from hetsyn_client.loadtest.ramp import Goal, RampSettings
-from hetsyn_client.loadtest.run import ClosedLoop, RampResult, RunSettings, measure, run_loop, saturate
-from hetsyn_client.loadtest.target import Address, ChunkOutcome, Response, Target
+from hetsyn_client.loadtest.run import ClosedLoop, Measurement, RunSettings, measure, run_loop
 from tests.support.server_process import ServerProcess
+from tests.support.target import Address, Target
 
 EXCHANGE_TIMEOUT_S = 10.0
 # of --smoke: so few sessions at a time that a chunk is answered within the run on a busy machine, too
@@ -76,24 +75,6 @@ def typical(rounds: Sequence[Figures]) -> Figures:
     )
 
 
-class CountingTarget:
-    """A target that counts the applied chunks, those of the warm-up included: the CPU time is that of all chunks."""
-
-    def __init__(self, target: Target) -> None:
-        self._target = target
-        self.address = target.address
-        self.request = target.request
-        self.drop = target.drop
-        if isinstance(target, Carried):
-            self.carrier = target.carrier
-        self.applied = 0
-
-    def judge(self, response: Response) -> ChunkOutcome:
-        outcome = self._target.judge(response)
-        self.applied += outcome is ChunkOutcome.APPLIED
-        return outcome
-
-
 def closed_loop(
     target: Target, server: ServerProcess, load: Load, concurrency: int, settings: RunSettings, patience_s: float = 0.0
 ) -> Figures:
@@ -112,9 +93,8 @@ def closed_loop(
     """
     contention = CpuContention(server.pids)
     run_loop(contention.until_quiet(patience_s))
-    counting = CountingTarget(target)
     contention.usage()
-    measured = run_loop(measure(counting, load, ClosedLoop(concurrency), settings))
+    measured = run_loop(measure(RequestWay(target), load, ClosedLoop(concurrency), settings))
     usage = contention.usage()
     _check(measured)
     if usage is None:
@@ -123,14 +103,14 @@ def closed_loop(
         measured.achieved_per_s,
         measured.latency.at(50.0),
         measured.latency.at(99.0),
-        1e3 * usage.server_s / max(1, counting.applied),
+        1e3 * usage.server_s / max(1, measured.applied),
         usage.other_cores,
     )
 
 
 def real_time_streams(target: Target, load: Load, goal: Goal, settings: RunSettings, ramp: RampSettings) -> RampResult:
     """The search for the largest number of real-time streams that holds the goal."""
-    return run_loop(saturate(target, load, goal, settings, ramp))
+    return run_loop(saturate(lambda: RequestWay(target), target.address, load, goal, settings, ramp))
 
 
 def _check(measured: Measurement) -> None:

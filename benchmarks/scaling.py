@@ -23,13 +23,13 @@ from rich.table import Table
 from benchmarks.contenders import newest_speech, serve_speech
 from benchmarks.load import LoadError
 from benchmarks.plots import plain, pyplot, save
-from hetsyn_client.loadtest.carrier import Job
+from benchmarks.requests import Pool
 from hetsyn_client.loadtest.load import Load, recorded
-from hetsyn_client.loadtest.pool import Pool
 from hetsyn_client.loadtest.run import run_loop
-from hetsyn_client.loadtest.target import ChunkOutcome, HetsynTarget, Response
+from hetsyn_client.steps import Broken
 from tests.support.paths import RECORDINGS
 from tests.support.server_process import ServerProcess
+from tests.support.target import HetsynTarget
 
 SESSION_BYTES = 20_000  # a session's memory, and some more
 COUNTS, QUICK_COUNTS = (10, 100, 1_000, 10_000, 100_000), (10, 1_000)
@@ -108,7 +108,6 @@ async def _rows(
     target: HetsynTarget, load: Load, counts: Sequence[int], seconds: float, server: ServerProcess
 ) -> list[ScalingRow]:
     walk = _Walk(target, load)
-    await walk.open()
     rows: list[ScalingRow] = []
     open_sessions: list[str] = []
     console = Console(stderr=True)
@@ -126,7 +125,7 @@ async def _rows(
         await walk.drop(others)
         active = await walk.over(open_sessions, chunks=count, seconds=seconds)
         rows.append(ScalingRow(count, resident, opened_per_s, idle, active))
-    await walk.close()
+    walk.close()
     return rows
 
 
@@ -136,20 +135,11 @@ class _Walk:
     def __init__(self, target: HetsynTarget, load: Load) -> None:
         self._target = target
         self._chunks = cycle(load.chunks)
-        self._pool = Pool(target.address, CONCURRENCY, TIMEOUT_S, self)
+        self._pool = Pool(target.address)
         self._seq: dict[str, int] = {}
-        self._sessions: dict[Job, str] = {}
-        self._latencies_s: list[float] = []
-        self._failure = ""
-        self._free = asyncio.Semaphore(CONCURRENCY)
-        self._busy: set[str] = set()
-        self._answer = asyncio.Event()
 
-    async def open(self) -> None:
-        await self._pool.connect(CONCURRENCY)
-
-    async def close(self) -> None:
-        await self._pool.close()
+    def close(self) -> None:
+        self._pool.close()
 
     async def over(self, sessions: Sequence[str], *, chunks: int = 0, seconds: float = 0.0) -> LoopFigures:
         """Send chunks to these sessions in turn, until so many were sent and the time is over.
@@ -157,59 +147,44 @@ class _Walk:
         Raises:
             LoadError: a chunk failed.
         """
-        self._latencies_s = []
+        latencies_s: list[float] = []
+        turns = enumerate(cycle(sessions))
+        busy: set[str] = set()  # one chunk of a session at a time
         began_s = time.perf_counter()
-        for sent, session in enumerate(cycle(sessions) if sessions else ()):
-            if (sent >= chunks and time.perf_counter() - began_s > seconds) or self._failure:
-                break
-            await self._free.acquire()
-            while session in self._busy:  # one chunk of a session at a time
-                self._answer.clear()
-                await self._answer.wait()
-            seq = self._seq.get(session, 0)
-            self._seq[session] = seq + 1
-            self._send(session, self._target.request(session, seq, next(self._chunks), is_last=False))
-        if not await self._pool.idle(TIMEOUT_S):
-            self._failure = self._failure or "no answer in time"
-        if self._failure:
-            raise LoadError(self._failure)
+
+        async def send() -> None:
+            for sent, session in turns:
+                if sent >= chunks and time.perf_counter() - began_s > seconds:
+                    return
+                while session in busy:
+                    await asyncio.sleep(0)
+                busy.add(session)
+                seq = self._seq.get(session, 0)
+                self._seq[session] = seq + 1
+                sent_s = time.perf_counter()
+                await self._exchange(self._target.request(session, seq, next(self._chunks), is_last=False))
+                latencies_s.append(time.perf_counter() - sent_s)
+                busy.discard(session)
+
+        await asyncio.gather(*(send() for _ in range(CONCURRENCY)))
         took_s = time.perf_counter() - began_s
-        p50, p99 = np.percentile(self._latencies_s, (50, 99)) * 1e3 if self._latencies_s else (0.0, 0.0)
-        return LoopFigures(len(self._latencies_s) / took_s, float(p50), float(p99))
+        p50, p99 = np.percentile(latencies_s, (50, 99)) * 1e3 if latencies_s else (0.0, 0.0)
+        return LoopFigures(len(latencies_s) / took_s, float(p50), float(p99))
 
     async def drop(self, sessions: Sequence[str]) -> None:
         for session in sessions:
             request = self._target.drop(session)
             assert request is not None
-            await self._free.acquire()
-            self._send("", request)
-        await self._pool.idle(TIMEOUT_S)
+            await self._exchange(request)
 
-    def _send(self, session: str, request: bytes) -> None:
-        job = Job(request, None, time.perf_counter())
-        self._sessions[job] = session
-        self._busy.add(session)
-        self._pool.send(job)
-
-    # the pool calls these
-
-    def answered(self, job: Job, response: Response, now_s: float) -> None:
-        session = self._settled(job)
-        if session:
-            self._latencies_s.append(now_s - job.intended_s)
-            if self._target.judge(response) is not ChunkOutcome.APPLIED:
-                self._failure = f"{response.status}: {response.body[:200]!r}"
-
-    def failed(self, job: Job, error: str, now_s: float) -> None:  # noqa: ARG002
-        self._settled(job)
-        self._failure = error
-
-    def _settled(self, job: Job) -> str:
-        session = self._sessions.pop(job)
-        self._busy.discard(session)
-        self._free.release()
-        self._answer.set()
-        return session
+    async def _exchange(self, request: bytes) -> None:
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                response = await self._pool.exchange(request)
+        except (Broken, TimeoutError) as error:
+            raise LoadError(str(error) or "no answer in time") from error
+        if response.status >= 300:
+            raise LoadError(f"{response.status}: {response.body[:200]!r}")
 
 
 def resident_bytes(server: ServerProcess) -> int:

@@ -33,9 +33,9 @@ from benchmarks.load import (
     typical,
 )
 from benchmarks.plots import plain, pyplot, save
+from benchmarks.ramp import Goal, RampResult, RampSettings
 from hetsyn_client.loadtest.load import Load
-from hetsyn_client.loadtest.ramp import Goal, RampSettings
-from hetsyn_client.loadtest.run import RampResult, RunSettings
+from hetsyn_client.loadtest.run import RunSettings
 from tests.support.server_process import ServerProcess
 
 LIMITS_MS = (50.0, 100.0)

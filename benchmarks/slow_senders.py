@@ -28,13 +28,14 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.contenders import serve_speech
+from benchmarks.cpu_contention import CpuContention
+from benchmarks.requests import RequestWay
 from benchmarks.scaling import CHUNK_S
 from hetsyn_client.loadtest.load import Load, recorded
-from hetsyn_client.loadtest.measurement import Measurement
-from hetsyn_client.loadtest.run import OpenLoop, RunSettings, measure, run_loop
-from hetsyn_client.loadtest.target import Address, HetsynTarget
+from hetsyn_client.loadtest.run import Measurement, OpenLoop, RunSettings, measure, run_loop
 from service.settings import Limits
 from tests.support.paths import RECORDINGS
+from tests.support.target import Address, HetsynTarget
 
 KINDS = ("silent", "headers", "body")
 CLIENT_CONNECTIONS = 100  # of one address
@@ -89,12 +90,13 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     with serve_speech(load, *options) as (server, target), _attacker() as attacker:
         for number in range(rounds):
             for slow in (0, connections):
-                before_cpu_s = server.cpu_s()
+                contention = CpuContention(server.pids)
                 measured, newcomers, ended = run_loop(
                     _round(attacker, target, load, streams, slow, arguments.per_second, duration_s)
                 )
                 results.append(_figures(number, measured, newcomers, ended, limits))
-                results[-1]["server_cpu_s"] = round(server.cpu_s() - before_cpu_s, 2)
+                if (usage := contention.usage()) is not None:
+                    results[-1] |= {"server_cpu_s": round(usage.server_s, 2), "other_cores": usage.other_cores}
                 _print(results[-1])
     quiet, attacked = results[0::2], results[1::2]
     ratios = [loud["p99_ms"] / calm["p99_ms"] for calm, loud in zip(quiet, attacked, strict=True)]
@@ -127,7 +129,9 @@ async def _round(
     """The streams' figures; the seconds of every newcomer, or its error; and what became of the slow connections."""
     attacker.send((target.address, slow, per_second, WARMUP_S, duration_s))
     coming = asyncio.create_task(_newcomers(target, load.chunks[0]))
-    measured = await measure(target, load, OpenLoop(streams), RunSettings(duration_s=duration_s, warmup_s=WARMUP_S))
+    measured = await measure(
+        RequestWay(target), load, OpenLoop(streams), RunSettings(duration_s=duration_s, warmup_s=WARMUP_S)
+    )
     coming.cancel()
     return measured, await coming, attacker.recv()
 
@@ -279,7 +283,6 @@ def _figures(
         "windows_p99_ms": [round(window.p99_ms, 1) for window in measured.windows],
         "answered": measured.answered,
         "refused": measured.errors | ({"unanswered": measured.unanswered} if measured.unanswered else {}),
-        "other_cores": measured.generator.other_cores,
         "newcomers": {
             "served": len(served_s),
             "refused": len(newcomers) - len(served_s),
@@ -294,5 +297,5 @@ def _figures(
 def _print(one: dict[str, Any]) -> None:
     table = Table(title=f"round {one['round']}: {one['slow_connections']:,} slow connections", show_header=False)
     for name in ("p50_ms", "p99_ms", "answered", "refused", "newcomers", "slow", "server_cpu_s", "other_cores"):
-        table.add_row(name, json.dumps(one[name]))
+        table.add_row(name, json.dumps(one.get(name)))
     Console(highlight=False).print(table)

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +28,17 @@ from benchmarks.contenders import (
     newest_speech,
     shd_load,
 )
-from benchmarks.load import missing_answer, real_time_streams
+from benchmarks.load import missing_answer
 from benchmarks.plots import plain, pyplot, save
-from hetsyn_client.loadtest.load import Load, recorded
-from hetsyn_client.loadtest.measurement import Measurement
-from hetsyn_client.loadtest.ramp import Goal, RampSettings
-from hetsyn_client.loadtest.run import RampResult, RunSettings
-from hetsyn_client.loadtest.target import Address, HetsynTarget
-from hetsyn_client.loadtest.transports import TARGETS
+from benchmarks.ramp import Goal, JudgedTrial, RampResult, RampSettings, saturate
+from hetsyn_client.access import Access
+from hetsyn_client.loadtest.load import Load, Served, recorded
+from hetsyn_client.loadtest.run import RunSettings, run_loop
+from hetsyn_client.loadtest.senders import HetsynWay, Transport
 from service.contract.artifact import Artifact
 from tests.support.paths import RECORDINGS, ROOT
 from tests.support.server_process import ServerProcess, free_port
+from tests.support.target import Address, HetsynTarget
 
 LIMIT_MS = 100.0
 CHUNK_S = 0.1
@@ -59,10 +60,14 @@ class Case:
     artifact: Artifact
     load: Load
 
-    def target(self, transport: str, address: Address) -> HetsynTarget:
+    def target(self, address: Address) -> HetsynTarget:
         manifest = self.artifact.manifest
-        target = TARGETS[transport]
-        return target(address, self.load.content_type, manifest.name, manifest.version, manifest.default_form)
+        return HetsynTarget(address, self.load.content_type, manifest.name, manifest.version, manifest.default_form)
+
+    def way(self, transport: str, address: Address) -> HetsynWay:
+        manifest = self.artifact.manifest
+        served = Served(manifest.name, manifest.default_form, manifest.input.channels, manifest.input.step_s, None)
+        return HetsynWay(Access.checked(address.url), Transport(transport), served, self.load)
 
 
 def cases(one: bool = False) -> list[Case]:
@@ -88,8 +93,8 @@ def run(repeats: int, settings: RunSettings, ramp: RampSettings, loads: Sequence
             with _serving(case) as address:
                 for transport in TRANSPORTS:
                     console.print(f"round {repeat + 1} of {repeats}: {name}, {transport}", highlight=False)
-                    target, goal = case.target(transport, address), Goal(LIMIT_MS, 99.0)
-                    search = real_time_streams(target, case.load, goal, settings, ramp)
+                    way, goal = partial(case.way, transport, address), Goal(LIMIT_MS, 99.0)
+                    search = run_loop(saturate(way, address, case.load, goal, settings, ramp))
                     rounds.setdefault(name, {}).setdefault(transport, []).append(_round(search))
     results = summary(rounds)
     results["settings"] = {
@@ -98,7 +103,6 @@ def run(repeats: int, settings: RunSettings, ramp: RampSettings, loads: Sequence
         "density": DENSITY,
         "session_chunks": settings.session_chunks,
         "seconds": settings.duration_s,
-        "connections": settings.connections,
         "serve": list(OPTIONS),
     }
     show(results)
@@ -110,7 +114,7 @@ def _serving(case: Case) -> Iterator[Address]:
     address = Address("127.0.0.1", free_port())
     command = [*HERE, "hetsyn", "serve", "--models", str(ROOT / "models"), "--port", str(address.port), *OPTIONS]
     chunk = SILENCE if case.artifact.manifest.encoder is None else case.load.chunks[0]
-    missing = missing_answer(case.target(BASE, address), chunk)
+    missing = missing_answer(case.target(address), chunk)
     with (
         tempfile.TemporaryDirectory(prefix="hetsyn-transports-") as folder,
         ServerProcess(command, ENVIRONMENT, missing, Path(folder) / "serve.log"),
@@ -126,7 +130,7 @@ def _round(search: RampResult) -> dict[str, Any]:
             "p99_ms": trial.measurement.latency.at(99.0) if trial.measurement.latency.count else None,
             "missed": trial.missed,
             "counted": trial.is_counted,
-            **_cpu(trial.measurement),
+            **_cpu(trial),
         }
         for trial in search.trials
     ]
@@ -134,14 +138,13 @@ def _round(search: RampResult) -> dict[str, Any]:
     return {"streams": known.streams, "low": known.low, "high": known.high, "trials": trials}
 
 
-def _cpu(measurement: Measurement) -> dict[str, Any]:
+def _cpu(trial: JudgedTrial) -> dict[str, Any]:
     """CPU microseconds a chunk of the server and of the load generator, and cores of other programs."""
-    generator, rate = measurement.generator, measurement.achieved_per_s
-    is_known = generator.server_cores is not None and rate > 0
+    usage, applied = trial.usage, trial.measurement.applied
     return {
-        "server_us": 1e6 * (generator.server_cores or 0.0) / rate if is_known else None,
-        "generator_us": generator.cpu_us_a_chunk,
-        "other_cores": generator.other_cores,
+        "server_us": 1e6 * usage.server_s / applied if usage is not None and applied else None,
+        "generator_us": trial.measurement.generator_cpu_us,
+        "other_cores": None if usage is None else usage.other_cores,
     }
 
 

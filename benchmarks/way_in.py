@@ -31,7 +31,6 @@ from benchmarks.load import closed_loop
 from hetsyn_client.columns import pack_chunks, pack_sessions
 from hetsyn_client.loadtest.load import recorded
 from hetsyn_client.loadtest.run import RunSettings
-from hetsyn_client.loadtest.target import Address
 from service.engine.engine import Engine
 from service.engine.stream import initial_stream
 from service.engine.work import Work
@@ -40,6 +39,7 @@ from service.settings import Batching, Limits
 from service.wire.decode import decode_raw
 from tests.support.paths import RECORDINGS, ROOT
 from tests.support.server_process import ServerProcess
+from tests.support.target import Address
 
 ENGINE, INFER, STREAM, STREAMS = "engine alone", "/infer", "/stream", "/streams"
 KEY = "AAAAAAAAAAAAAAAAAAAAAA=="

@@ -74,7 +74,7 @@ class AsyncTransport:
     async def _do(self, step: Step) -> Any:
         match step:
             case Request():
-                return await self._exchanged(step)
+                return await self.exchange(step)
             case SendFrame(socket, content):
                 return await self._sent(cast(Socket, socket), content)
             case ReadFrame(socket):
@@ -82,7 +82,7 @@ class AsyncTransport:
             case Pause(seconds):
                 return await self._sleep(seconds)
             case OpenSocket(target):
-                return await self._opened(target)
+                return await self.open_socket(target)
             case CloseSocket(socket):
                 await cast(Socket, socket).close()
         return None
@@ -106,8 +106,14 @@ class AsyncTransport:
     def _url(self, target: str) -> URL:
         return URL(self._access.url + target, encoded=True)
 
-    async def _exchanged(self, request: Request) -> Response:
-        headers = {} if request.content_type is None else {"Content-Type": request.content_type}
+    async def exchange(self, request: Request) -> Response:
+        """Send a request.
+
+        Raises:
+            Broken: there is no answer.
+        """
+        headers = dict(request.headers)
+        headers |= {} if request.content_type is None else {"Content-Type": request.content_type}
         try:
             async with self._session().request(
                 request.method,
@@ -122,7 +128,12 @@ class AsyncTransport:
         except (aiohttp.ClientError, OSError) as error:
             raise Broken(str(error) or type(error).__name__) from error
 
-    async def _opened(self, target: str) -> Socket:
+    async def open_socket(self, target: str) -> Socket:
+        """Open a WebSocket.
+
+        Raises:
+            Broken: no connection, or the server refused.
+        """
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await self._session().ws_connect(

@@ -8,7 +8,7 @@ event loops, and are tested without a network.
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import urlencode
 
@@ -46,12 +46,14 @@ class Request:
         target: path and query.
         content: the body.
         content_type: of the body.
+        headers: others.
     """
 
     method: str
     target: str
     content: bytes = b""
     content_type: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

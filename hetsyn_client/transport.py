@@ -90,7 +90,8 @@ class Transport:
                 return self._closed(cast(ClientConnection, socket))
 
     def _exchanged(self, request: Request) -> Response:
-        headers = {} if request.content_type is None else {"Content-Type": request.content_type}
+        headers = dict(request.headers)
+        headers |= {} if request.content_type is None else {"Content-Type": request.content_type}
         try:
             response = self._http.request(
                 request.method, self._access.url + request.target, content=request.content, headers=headers

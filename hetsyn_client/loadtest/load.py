@@ -1,9 +1,10 @@
-"""The chunks to send: recordings, synthesised sound or values, or random spikes. They are made before a run starts."""
+"""The model under load, and the chunks to send: recordings, synthesised sound or values, or random spikes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,6 @@ from numpy.typing import NDArray
 from hetsyn_client.errors import InputError
 from hetsyn_client.events import LARGEST, pack_events
 from hetsyn_client.events import MEDIA_TYPE as EVENTS_TYPE
-from hetsyn_client.loadtest.served_model import ServedModel
 from hetsyn_client.values import pack_values
 from hetsyn_client.wav import CONVERT, read_wav
 
@@ -22,18 +22,55 @@ SOUND_S = 20.0
 BURST_S = 0.25  # about a syllable
 PEAK = 0.3  # of full scale
 FULL_SCALE = 32_767
+DENSITY = 0.045  # of the Spiking Heidelberg Digits
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model, with the facts that a load depends on.
+
+    Attributes:
+        name: of the model.
+        form: ``exact`` or ``bank``.
+        channels: input channels.
+        step_s: length of a network step.
+        sample_rate_hz: of the sound that the model takes; None for a model that takes none.
+        row_values: numbers of a row of values that the model takes; 0 for a model that takes none.
+    """
+
+    name: str
+    form: str
+    channels: int
+    step_s: float
+    sample_rate_hz: int | None
+    row_values: int = 0
+
+    @staticmethod
+    def described(model: dict[str, Any], form: str | None = None) -> Served:
+        """Read what ``GET /models/NAME`` says.
+
+        Raises:
+            InputError: the model has no such form.
+        """
+        if form is not None and form not in model["forms"]:
+            raise InputError(f"model {model['name']!r} has no form {form!r}: it has {', '.join(model['forms'])}")
+        encoder, taken = model["encoder"], model["input"]
+        encodes_values = encoder is not None and encoder.get("kind") == "values"
+        takes_values = encodes_values or taken.get("kind") == "values"
+        return Served(
+            name=model["name"],
+            form=form or model["default_form"],
+            channels=taken["channels"],
+            step_s=taken["step_s"],
+            sample_rate_hz=None if encoder is None or encodes_values else encoder["sample_rate_hz"],
+            row_values=(encoder if encodes_values else taken)["channels"] if takes_values else 0,
+        )
 
 
 @dataclass(frozen=True)
 class Load:
-    """Chunks that streams send one after the other, in a cycle.
-
-    Attributes:
-        content_type: of each chunk.
-        chunks: bodies of requests.
-        period_s: duration of a chunk, and the time between two chunks of a stream.
-        description: one phrase for the report.
-    """
+    """Chunks that streams send one after the other, in a cycle, one each ``period_s``."""
 
     content_type: str
     chunks: tuple[bytes, ...]
@@ -41,24 +78,8 @@ class Load:
     description: str
 
 
-def choose_load(
-    model: ServedModel,
-    chunk_s: float,
-    *,
-    recordings: Path | None,
-    density: float | None,
-    default_density: float,
-    seed: int,
-) -> Load:
-    """Recordings or spikes if requested; else sound or values for a model that takes them, and spikes for others.
-
-    Args:
-        model: the model under load.
-        chunk_s: duration of a chunk.
-        recordings: WAV file or folder of WAV files.
-        density: share of channels that spike in a step.
-        default_density: the density of spikes that nobody requested.
-        seed: of synthesised input.
+def choose_load(model: Served, chunk_s: float, recordings: Path | None, density: float | None) -> Load:
+    """Make recordings or spikes if requested; else sound or values for a model that takes them, and spikes for others.
 
     Raises:
         InputError: the model does not take the requested input, or the recordings cannot be used.
@@ -70,20 +91,14 @@ def choose_load(
             raise InputError(f"model {model.name!r} takes no sound: leave out the recordings")
         return recorded(recordings, chunk_s)
     if density is None and model.sample_rate_hz is not None:
-        return synthesised(model.sample_rate_hz, chunk_s, seed)
+        return synthesised(model.sample_rate_hz, chunk_s)
     if density is None and model.row_values:
-        return waves(model, chunk_s, seed)
-    return random_spikes(model, chunk_s, default_density if density is None else density, seed)
+        return waves(model, chunk_s)
+    return random_spikes(model, chunk_s, DENSITY if density is None else density)
 
 
-def random_spikes(model: ServedModel, chunk_s: float, density: float, seed: int) -> Load:
-    """Random spikes.
-
-    Args:
-        model: that takes them.
-        chunk_s: duration of a chunk.
-        density: probability with which a channel spikes in a step.
-        seed: of the spikes.
+def random_spikes(model: Served, chunk_s: float, density: float) -> Load:
+    """Make random spikes: ``density`` is the probability with which a channel spikes in a step.
 
     Raises:
         InputError: not a whole number of steps, or more steps or channels than the packed form holds.
@@ -91,7 +106,7 @@ def random_spikes(model: ServedModel, chunk_s: float, density: float, seed: int)
     steps = _whole_steps(model, chunk_s)
     if max(steps, model.channels) > LARGEST + 1:
         raise InputError(f"{steps} steps of {model.channels} channels do not fit into packed events: take fewer steps")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(SEED)
     chunks = []
     for _ in range(DISTINCT_CHUNKS):
         count = rng.binomial(steps * model.channels, density)
@@ -101,20 +116,15 @@ def random_spikes(model: ServedModel, chunk_s: float, density: float, seed: int)
     return Load(EVENTS_TYPE, tuple(chunks), chunk_s, described)
 
 
-def waves(model: ServedModel, chunk_s: float, seed: int) -> Load:
-    """Values: on each channel a sine of another frequency and phase.
-
-    Args:
-        model: that takes them.
-        chunk_s: duration of a chunk.
-        seed: of the frequencies and phases.
+def waves(model: Served, chunk_s: float) -> Load:
+    """Make values: on each channel a sine of another frequency and phase.
 
     Raises:
         InputError: not a whole number of steps.
     """
     steps, channels = _whole_steps(model, chunk_s), model.row_values
     count = max(2, min(DISTINCT_CHUNKS, MOST_NUMBERS // (steps * channels)))
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(SEED)
     frequency_hz, phase = rng.uniform(SLOWEST_HZ, FASTEST_HZ, channels), rng.random(channels)
     times_s = np.arange(count * steps) * model.step_s
     values = np.sin(2 * np.pi * (times_s[:, None] * frequency_hz + phase)).astype(np.float32)
@@ -123,8 +133,8 @@ def waves(model: ServedModel, chunk_s: float, seed: int) -> Load:
     return Load(packed[0][1], tuple(content for content, _ in packed), chunk_s, described)
 
 
-def _whole_steps(model: ServedModel, chunk_s: float) -> int:
-    """Steps of a chunk.
+def _whole_steps(model: Served, chunk_s: float) -> int:
+    """Count the steps of a chunk.
 
     Raises:
         InputError: it is not a whole number of them.
@@ -140,9 +150,9 @@ def _whole_steps(model: ServedModel, chunk_s: float) -> int:
     return steps
 
 
-def synthesised(rate_hz: int, chunk_s: float, seed: int) -> Load:
-    """Bursts of noise, about as long and as loud as syllables, with pauses."""
-    rng = np.random.default_rng(seed)
+def synthesised(rate_hz: int, chunk_s: float) -> Load:
+    """Make bursts of noise, about as long and as loud as syllables, with pauses."""
+    rng = np.random.default_rng(SEED)
     burst = round(BURST_S * rate_hz)
     count = round(SOUND_S / BURST_S)
     loudness = rng.uniform(0, PEAK, count) * (rng.random(count) < 0.7)
@@ -153,7 +163,7 @@ def synthesised(rate_hz: int, chunk_s: float, seed: int) -> Load:
 
 
 def recorded(path: Path, chunk_s: float) -> Load:
-    """A WAV file, or all WAV files of a folder joined in the order of their names.
+    """Read a WAV file, or all WAV files of a folder joined in the order of their names.
 
     Raises:
         InputError: no recordings, recordings of several rates, or not 16-bit PCM.
@@ -182,7 +192,7 @@ def recorded(path: Path, chunk_s: float) -> Load:
 
 
 def _sound(samples: NDArray[np.int16], rate_hz: int, chunk_s: float, description: str) -> Load:
-    """Samples [n] as whole chunks. The last is filled up from the beginning."""
+    """Cut samples [n] into chunks. The last is filled up from the beginning."""
     length = max(1, round(chunk_s * rate_hz))
     if not len(samples):
         raise InputError("the recordings are empty: give some with sound")

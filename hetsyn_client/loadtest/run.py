@@ -1,30 +1,35 @@
-"""Runs: one load for a time, or a search for the load that saturates the server."""
+"""A run: streams send chunks for a time, and their latencies are recorded.
+
+A tool that waits for an answer before it sends again sends fewest requests while the server is slow, and so leaves out
+the worst latencies ("coordinated omission"). In an open loop, latency therefore counts from when a chunk was due.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import secrets
+import time
+from array import array
+from collections import Counter
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from hetsyn_client.loadtest.arrivals import random_schedule
-from hetsyn_client.loadtest.cpu_contention import CpuContention, CpuUsage
-from hetsyn_client.loadtest.drive import Drive
-from hetsyn_client.loadtest.load import Load
-from hetsyn_client.loadtest.measurement import Measurement
-from hetsyn_client.loadtest.ramp import Goal, RampSettings, RampTrial, Saturation, next_streams, saturation
-from hetsyn_client.loadtest.recorder import Recorder
-from hetsyn_client.loadtest.target import Target
+import numpy as np
+from numpy.typing import NDArray
+
+from hetsyn_client.loadtest.load import SEED, Load
+from hetsyn_client.loadtest.senders import TIMEOUT_S, Answer, Sender, Way
+from hetsyn_client.steps import Broken
 
 T = TypeVar("T")
-
-# a short closed loop measures about what the server can do; a search begins at half of that
-PROBE_STREAMS = 32
-PROBE_WARMUP_S = 1.0
-PROBE_S = 2.0
-RAMP = RampSettings()
-QUIET_TIMEOUT_S = 15.0  # the longest wait for other programs before a trial
+PERCENTILES = (50.0, 75.0, 90.0, 95.0, 99.0, 99.9)
+TICK_S = 0.1  # between two looks at the run
+OPENED_TOGETHER = 64
+LONGEST_PAUSE_S, FAILED_PAUSE_S = 1.0, 0.1  # of a stream in a closed loop after a refusal, or a failure
+DROP_TIMEOUT_S = 10.0
+LATE_MS, BUSY_SHARE = 15.0, 0.85  # a load generator beyond these measures itself
 
 
 @dataclass(frozen=True)
@@ -36,246 +41,328 @@ class OpenLoop:
 
 @dataclass(frozen=True)
 class ClosedLoop:
-    """Streams that each send the next chunk when the last is answered.
-
-    Attributes:
-        streams: number of streams.
-        expected_interval_s: corrects for coordinated omission, as if each stream had meant to send at this interval.
-    """
+    """Streams that each send the next chunk when the last is answered."""
 
     streams: int
-    expected_interval_s: float | None = None
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Settings of a run.
-
-    Attributes:
-        duration_s: measured time.
-        warmup_s: time before the measured time.
-        session_chunks: length of a session in chunks; then the stream begins another.
-        connections: the most connections.
-        timeout_s: time limit of one request, and of the wait for the last answers.
-        seed: of the arrivals, and of the streams' first chunks and first sessions.
-    """
+    """Settings of a run. The warm-up comes before the measured time; a session ends after ``session_chunks``."""
 
     duration_s: float = 10.0
-    warmup_s: float = 2.0
+    warmup_s: float = 1.0
     session_chunks: int = 50
-    connections: int = 256
-    timeout_s: float = 10.0
-    seed: int = 0
-
-
-class Watch:
-    """Receives the progress of a run. This one ignores it."""
-
-    def begins(self, mode: OpenLoop | ClosedLoop, settings: RunSettings) -> None:
-        pass
-
-    def goes_on(self, recorder: Recorder, now_s: float) -> None:
-        pass
-
-    def ended(self, measurement: Measurement) -> None:
-        pass
-
-    def waits(self) -> None:
-        """Other programs are busy, and the next trial waits for them."""
-
-    def judged(self, trial: JudgedTrial, known: Saturation) -> None:
-        """A trial of a search is over. ``known`` is the belief after it."""
 
 
 class Stop:
-    """A request to end the run. A signal handler sets it, and the run reads it.
+    """A request to end the run: ``reason`` is set by somebody else."""
 
-    Attributes:
-        reason: why the run should end; "" for no request.
-    """
-
-    def __init__(self) -> None:
-        self.reason = ""
+    reason = ""
 
 
 @dataclass(frozen=True)
-class JudgedTrial:
-    """A load of a search, measured and judged.
+class Distribution:
+    """Times in ms, with the values at some percentiles."""
 
-    Attributes:
-        measurement: of the load.
-        missed: why the load missed the goal; "" if it held.
-        is_counted: False if other programs, or the generator itself, may have made the load fail.
-    """
+    count: int
+    mean_ms: float
+    max_ms: float
+    percentiles: tuple[tuple[float, float], ...]
 
-    measurement: Measurement
-    missed: str
-    is_counted: bool
+    @staticmethod
+    def of(values_ms: NDArray[np.float64]) -> Distribution:
+        if not len(values_ms):
+            return Distribution(0, 0.0, 0.0, ())
+        found = np.percentile(values_ms, PERCENTILES, method="inverted_cdf").tolist()
+        pairs = tuple(zip(PERCENTILES, found, strict=True))
+        return Distribution(len(values_ms), float(values_ms.mean()), float(values_ms.max()), pairs)
+
+    def at(self, percentile: float) -> float:
+        """Read the ms at one of ``PERCENTILES``."""
+        return dict(self.percentiles)[percentile]
 
 
 @dataclass(frozen=True)
-class RampResult:
-    """The result of a search for the saturation.
+class Window:
+    """The answers of a second of the run: latencies from when each was due."""
+
+    begin_s: float
+    answered: int
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One run at one load.
 
     Attributes:
-        goal: the conditions that a load had to hold.
-        saturation: the belief at the end.
-        probe: the closed loop before the first trial.
-        trials: in order.
+        mode: ``open`` or ``closed`` loop.
+        streams: number of them.
+        duration_s: measured time, without the warm-up.
+        offered_per_s: chunks that were due a second; None in a closed loop.
+        achieved_per_s: chunks that were answered well a second, by the time of the answer.
+        answered: chunks answered well, of those that were due in the measured time.
+        applied: chunks answered well, with those of the warm-up.
+        errors: number of failed chunks, by kind.
+        unanswered: chunks that were due and had no answer at the end. ``latency`` counts each with its waiting time.
+        latency: of every chunk, from when it was due (open loop) or sent (closed loop).
+        service: of every chunk, from when it was sent.
+        windows: the run second by second.
+        generator_cpu_share: CPU time of the load generator, as a share of one core.
+        generator_cpu_us: its CPU time an answer, in microseconds; None where nothing was answered.
+        generator_late_ms: how much later than due it sent a chunk of an idle stream, 99th percentile.
+        sessions_left: sessions whose deletion the server did not confirm.
+        stopped: why the run ended early, or "".
     """
 
-    goal: Goal
-    saturation: Saturation
-    probe: Measurement
-    trials: tuple[JudgedTrial, ...]
+    mode: str
+    streams: int
+    duration_s: float
+    offered_per_s: float | None
+    achieved_per_s: float
+    answered: int
+    applied: int
+    errors: dict[str, int]
+    unanswered: int
+    latency: Distribution
+    service: Distribution
+    windows: tuple[Window, ...]
+    generator_cpu_share: float
+    generator_cpu_us: float | None
+    generator_late_ms: float
+    sessions_left: int
+    stopped: str
 
     @property
-    def at_saturation(self) -> Measurement | None:
-        """The largest load that held, up to the upper end of the belief."""
-        held = [t.measurement for t in self.trials if not t.missed and t.measurement.streams <= self.saturation.high]
-        return max(held, key=lambda m: m.streams, default=None)
+    def failures(self) -> int:
+        """Chunks without a good answer."""
+        return sum(self.errors.values()) + self.unanswered
+
+    @property
+    def is_generator_late(self) -> bool:
+        return self.generator_late_ms > LATE_MS
+
+
+@dataclass
+class Record:
+    """What happened so far. All times are those of ``time.perf_counter``."""
+
+    begin_s: float = 0.0  # of the measured time, as ``end_s``
+    end_s: float = 0.0
+    applied: int = 0
+    errors: Counter[str] = field(default_factory=Counter)
+    due_s: array[float] = field(default_factory=lambda: array("d"))  # of answered chunks, as the next two
+    sent_s: array[float] = field(default_factory=lambda: array("d"))
+    answered_s: array[float] = field(default_factory=lambda: array("d"))
+    waits_s: list[float] = field(default_factory=list)  # of chunks that were never answered
+    lags_s: array[float] = field(default_factory=lambda: array("d"))
+
+    def is_measured(self, due_s: float) -> bool:
+        return self.begin_s <= due_s < self.end_s
+
+    def answered(self, due_s: float, sent_s: float, now_s: float) -> None:
+        self.applied += 1
+        if self.begin_s <= now_s or self.begin_s <= due_s:
+            self.due_s.append(due_s)
+            self.sent_s.append(sent_s)
+            self.answered_s.append(now_s)
+
+    def failed(self, error: str, due_s: float) -> None:
+        if self.is_measured(due_s):
+            self.errors[error] += 1
+
+
+Watch = Callable[[Record, float], None]
+
+
+class Run:
+    """One run. Call ``measurement`` once."""
+
+    def __init__(self, way: Way, load: Load, mode: OpenLoop | ClosedLoop, settings: RunSettings, stop: Stop) -> None:
+        self._way = way
+        self._load = load
+        self._mode = mode
+        self._settings = settings
+        self._stop = stop
+        self._record = Record()
+        self._name = f"bench-{secrets.token_hex(4)}"
+        self._open_sessions: set[str] = set()
+        self._start_s = 0.0
+
+    async def measurement(self, watch: Watch) -> Measurement:
+        """Send the load for warm-up and measured time, and delete the sessions that are open at the end."""
+        settings, record, streams = self._settings, self._record, self._mode.streams
+        self._start_s = time.perf_counter()
+        record.begin_s = self._start_s + settings.warmup_s
+        record.end_s = record.begin_s + settings.duration_s
+        rng = np.random.default_rng(SEED)
+        phases_s = rng.uniform(0, self._load.period_s, streams).tolist()
+        # the first sessions differ in length, so that later ones do not all end together
+        lengths = rng.integers(1, settings.session_chunks + 1, streams).tolist()
+        positions = rng.integers(0, len(self._load.chunks), streams).tolist()
+        cpu_s, wall_s = time.process_time(), time.perf_counter()
+        running = [
+            asyncio.create_task(self._stream(stream, self._way.sender(stream), *drawn))
+            for stream, drawn in enumerate(zip(phases_s, lengths, positions, strict=True))
+        ]
+        while not self._stop.reason and (now_s := time.perf_counter()) < record.end_s:
+            await asyncio.wait(running, timeout=min(TICK_S, record.end_s - now_s))
+            watch(record, time.perf_counter())
+        cpu_s, wall_s = time.process_time() - cpu_s, time.perf_counter() - wall_s
+        record.end_s = max(record.begin_s, min(record.end_s, time.perf_counter()))
+        answers = record.applied + record.errors.total()
+        await asyncio.gather(*running)
+        return self._figures(cpu_s / wall_s, 1e6 * cpu_s / answers if answers else None, await self._drop_sessions())
+
+    async def _stream(self, stream: int, sender: Sender, phase_s: float, left: int, position: int) -> None:
+        """Send sessions one after the other, until the end of the run."""
+        record, chunks, is_open = self._record, self._load.chunks, isinstance(self._mode, OpenLoop)
+        number, seq, session = 0, 0, f"{self._name}-{stream}-0"
+        await self._prepare(sender, session)
+        for taken in range(2**62):
+            due_s = self._start_s + phase_s + taken * self._load.period_s if is_open else time.perf_counter()
+            if due_s >= record.end_s:
+                break
+            if (wait_s := due_s - time.perf_counter()) > 0:
+                await asyncio.sleep(wait_s)
+                if due_s >= record.end_s:
+                    break  # the run was stopped meanwhile
+                record.lags_s.append(time.perf_counter() - due_s)
+            sent_s = time.perf_counter()
+            if sent_s > record.end_s + TIMEOUT_S or (self._stop.reason and sent_s > record.end_s):
+                if record.is_measured(due_s):
+                    record.waits_s.append(sent_s - due_s)
+                continue
+            is_last = left == 1
+            self._open_sessions.add(session)
+            answer = await self._answer(sender, session, seq, chunks[(position + taken) % len(chunks)], is_last=is_last)
+            now_s, pause_s = time.perf_counter(), 0.0
+            if isinstance(answer, Answer) and answer.status == 200:
+                record.answered(due_s, sent_s, now_s)
+                seq, left = seq + 1, left - 1
+                if is_last:
+                    self._open_sessions.discard(session)
+            elif isinstance(answer, Answer) and answer.is_refused:
+                record.failed(f"refused ({answer.status})", due_s)
+                pause_s = min(answer.retry_after_s or FAILED_PAUSE_S, LONGEST_PAUSE_S)
+            else:
+                record.failed(answer if isinstance(answer, str) else f"status {answer.status}", due_s)
+                left, pause_s = 0, FAILED_PAUSE_S
+            if left == 0:
+                number, seq, left = number + 1, 0, self._settings.session_chunks
+                session = f"{self._name}-{stream}-{number}"
+                if now_s < record.end_s:
+                    await self._prepare(sender, session)
+            if pause_s and not is_open:
+                await asyncio.sleep(pause_s)
+
+    async def _answer(self, sender: Sender, session: str, seq: int, chunk: bytes, *, is_last: bool) -> Answer | str:
+        """Send a chunk. Its answer, or why there is none."""
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                return await sender.send(session, seq, chunk, is_last=is_last)
+        except TimeoutError:
+            return "timeout"
+        except Broken as broken:
+            return str(broken) if broken.status is None else Answer(broken.status, broken.retry_after_s)
+        except OSError as error:
+            return f"connection lost ({type(error).__name__})"
+
+    async def _prepare(self, sender: Sender, session: str) -> None:
+        """Prepare the next session before its first chunk is due; an error is met again by that chunk."""
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                await sender.begin(session)
+        except (Broken, OSError):
+            pass
+
+    async def _drop_sessions(self) -> int:
+        """Delete the open sessions. The number that the server did not confirm."""
+        left, permits = set(self._open_sessions), asyncio.Semaphore(OPENED_TOGETHER)
+
+        async def drop(session: str) -> None:
+            async with permits:
+                answer = await self._way.drop(session)
+                while answer.is_refused:
+                    await asyncio.sleep(answer.retry_after_s or FAILED_PAUSE_S)
+                    answer = await self._way.drop(session)
+                if answer.status < 300 or answer.status == 404:  # deleted, or never opened
+                    left.discard(session)
+
+        try:
+            async with asyncio.timeout(DROP_TIMEOUT_S):
+                await asyncio.gather(*(drop(session) for session in self._open_sessions), return_exceptions=True)
+        except TimeoutError:
+            pass
+        return len(left)
+
+    def _figures(self, cpu_share: float, cpu_us: float | None, sessions_left: int) -> Measurement:
+        record, streams = self._record, self._mode.streams
+        due_s, sent_s, answered_s = (np.array(t) for t in (record.due_s, record.sent_s, record.answered_s))
+        is_measured = (due_s >= record.begin_s) & (due_s < record.end_s)
+        in_time = answered_s[(answered_s >= record.begin_s) & (answered_s < record.end_s)]
+        latency_ms, service_ms = 1e3 * (answered_s - due_s)[is_measured], 1e3 * (answered_s - sent_s)[is_measured]
+        waits_ms = 1e3 * np.array(record.waits_s)
+        duration_s = record.end_s - record.begin_s
+        span_s = max(duration_s, 1e-9)
+        offered = len(latency_ms) + record.errors.total() + len(waits_ms)
+        is_open = isinstance(self._mode, OpenLoop)
+        lags_ms = 1e3 * np.array(record.lags_s)
+        return Measurement(
+            mode="open" if is_open else "closed",
+            streams=streams,
+            duration_s=duration_s,
+            offered_per_s=offered / span_s if is_open else None,
+            achieved_per_s=len(in_time) / span_s,
+            answered=len(latency_ms),
+            applied=record.applied,
+            errors=dict(record.errors),
+            unanswered=len(waits_ms),
+            latency=Distribution.of(np.concatenate([latency_ms, waits_ms])),
+            service=Distribution.of(service_ms),
+            windows=_windows(answered_s[is_measured] - record.begin_s, latency_ms, duration_s),
+            generator_cpu_share=cpu_share,
+            generator_cpu_us=cpu_us,
+            generator_late_ms=float(np.percentile(lags_ms, 99)) if len(lags_ms) else 0.0,
+            sessions_left=sessions_left,
+            stopped=self._stop.reason,
+        )
+
+
+def _windows(at_s: NDArray[np.float64], latency_ms: NDArray[np.float64], duration_s: float) -> tuple[Window, ...]:
+    """The run second by second; answers after its end are in the last one."""
+    last = max(0, int(np.ceil(duration_s)) - 1)
+    seconds = np.minimum(at_s.astype(int), last)
+    windows = []
+    for second in range(last + 1):
+        chosen = latency_ms[seconds == second]
+        p50, p99 = np.percentile(chosen, (50, 99), method="inverted_cdf") if len(chosen) else (0.0, 0.0)
+        windows.append(Window(float(second), len(chosen), float(p50), float(p99), float(chosen.max(initial=0.0))))
+    return tuple(windows)
 
 
 async def measure(
-    target: Target,
+    way: Way,
     load: Load,
     mode: OpenLoop | ClosedLoop,
     settings: RunSettings,
     *,
-    goal: Goal | None = None,
     stop: Stop | None = None,
-    watch: Watch | None = None,
+    watch: Watch = lambda _, __: None,
 ) -> Measurement:
-    """Measure one load.
-
-    Args:
-        target: the server.
-        load: the chunks.
-        mode: open or closed loop.
-        settings: of the run.
-        goal: the run ends as soon as the goal cannot be reached.
-        stop: ends the run early.
-        watch: receives the progress.
-
-    Raises:
-        ServiceUnreachable: no server answers.
-    """
-    stop, watch = stop or Stop(), watch or Watch()
-    is_open = isinstance(mode, OpenLoop)
-    drive = Drive(
-        target,
-        load,
-        mode.streams,
-        random_schedule(mode.streams, load.period_s, settings.seed) if is_open else None,
-        connections=settings.connections,
-        timeout_s=settings.timeout_s,
-        warmup_s=settings.warmup_s,
-        duration_s=settings.duration_s,
-        session_chunks=settings.session_chunks,
-        seed=settings.seed,
-        late_s=goal.target_ms / 1000 if goal else float("inf"),
-        expected_interval_s=mode.expected_interval_s if isinstance(mode, ClosedLoop) else None,
-        give_up=_give_up(mode.streams * settings.duration_s / load.period_s, goal, stop),
-        watch=watch.goes_on,
-    )
-    watch.begins(mode, settings)
-    contention = CpuContention.of(target.address)
+    """Measure one load: ``stop`` ends it early, and ``watch`` receives the progress."""
     gc.collect()
     was_enabled = gc.isenabled()
     gc.disable()  # a collection would delay every stream, and a run makes few cycles
     try:
-        measurement = await drive.run()
+        return await Run(way, load, mode, settings, stop or Stop()).measurement(watch)
     finally:
         if was_enabled:
             gc.enable()
-    if contention is not None:
-        usage = contention.usage()
-        if usage is not None:
-            generator = replace(measurement.generator, server_cores=usage.server_cores, other_cores=usage.other_cores)
-            measurement = replace(measurement, generator=generator)
-    watch.ended(measurement)
-    return measurement
-
-
-async def saturate(
-    target: Target,
-    load: Load,
-    goal: Goal,
-    settings: RunSettings,
-    ramp: RampSettings = RAMP,
-    *,
-    stop: Stop | None = None,
-    watch: Watch | None = None,
-) -> RampResult:
-    """Search for the most real-time streams that hold the goal, from half of a closed loop's throughput.
-
-    Args:
-        target: the server.
-        load: the chunks.
-        goal: the conditions that a load must hold.
-        settings: of each trial.
-        ramp: of the search.
-        stop: ends the search early.
-        watch: receives the progress.
-
-    Raises:
-        ServiceUnreachable: no server answers.
-    """
-    stop, watch = stop or Stop(), watch or Watch()
-    probing = replace(settings, duration_s=PROBE_S, warmup_s=PROBE_WARMUP_S)
-    probe = await measure(target, load, ClosedLoop(PROBE_STREAMS), probing, stop=stop, watch=watch)
-    if ramp.estimate is None:
-        ramp = replace(ramp, estimate=probe.achieved_per_s * load.period_s)
-    judged: list[JudgedTrial] = []
-    trials: list[RampTrial] = []
-    patience = ramp.patience
-    while not stop.reason and (streams := next_streams(trials, ramp)) is not None:
-        if patience:
-            await _wait_for_quiet(target, stop, watch)
-        # a seed of its own for each trial, so that no lucky order of the streams decides
-        seeded = replace(settings, seed=settings.seed + len(judged))
-        measurement = await measure(target, load, OpenLoop(streams), seeded, goal=goal, stop=stop, watch=watch)
-        if stop.reason:
-            break
-        missed = goal.missed(measurement)
-        generator = measurement.generator
-        is_in_doubt = bool(missed) and (generator.is_disturbed or generator.is_late) and patience > 0
-        patience -= is_in_doubt
-        trial = JudgedTrial(measurement, missed, not is_in_doubt)
-        judged.append(trial)
-        if trial.is_counted:
-            trials.append(RampTrial(streams, not missed))
-        watch.judged(trial, saturation(trials, ramp))
-    return RampResult(goal, saturation(trials, ramp), probe, tuple(judged))
-
-
-async def _wait_for_quiet(target: Target, stop: Stop, watch: Watch) -> None:
-    contention = CpuContention.of(target.address)
-    if contention is None:
-        return
-
-    def is_stopped(_: CpuUsage) -> bool:
-        if not stop.reason:
-            watch.waits()
-        return bool(stop.reason)
-
-    await contention.until_quiet(QUIET_TIMEOUT_S, is_stopped)
-
-
-def _give_up(chunks: float, goal: Goal | None, stop: Stop) -> Callable[[Recorder], str]:
-    """Why a run of so many chunks should end early, or ""."""
-    if goal is None:
-        return lambda _: stop.reason
-    late_at_most = (1 - goal.percentile / 100) * chunks + 1
-
-    def reason(recorder: Recorder) -> str:
-        if stop.reason:
-            return stop.reason
-        if recorder.late > late_at_most:
-            return f"p{goal.percentile:g} above {goal.target_ms:g} ms"
-        return ""
-
-    return reason
+        await way.close()
 
 
 def run_loop(main: Coroutine[Any, Any, T]) -> T:

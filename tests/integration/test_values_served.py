@@ -133,5 +133,5 @@ def test_a_model_of_values_is_put_under_load(url: str) -> None:
     arguments = [url, "--warmup-s", "0.1", "--closed", "4", "--duration-s", "0.5", "--form", "exact"]
     result = CliRunner().invoke(bench, arguments, env={"COLUMNS": "120"})
     assert result.exit_code == 0, result.output
-    assert "leaky 1, exact: sines of 0.5 to 5 Hz, 10 steps of 6 values" in result.output
+    assert "leaky, exact: sines of 0.5 to 5 Hz, 10 steps of 6 values" in result.output
     assert "errors" not in result.output

@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from benchmarks.contenders import serve_speech
+from benchmarks.requests import RequestWay
 from benchmarks.scaling import CHUNK_S, resident_bytes
 from hetsyn_client.loadtest.load import recorded
 from hetsyn_client.loadtest.run import OpenLoop, RunSettings, measure, run_loop
@@ -36,7 +37,9 @@ def test_memory_stays_constant_and_every_chunk_is_answered() -> None:
         sampler.start()
         try:
             measured = run_loop(
-                measure(target, load, OpenLoop(STREAMS), RunSettings(duration_s=DURATION_S, warmup_s=LEAD_IN_S))
+                measure(
+                    RequestWay(target), load, OpenLoop(STREAMS), RunSettings(duration_s=DURATION_S, warmup_s=LEAD_IN_S)
+                )
             )
         finally:
             over.set()

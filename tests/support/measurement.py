@@ -1,22 +1,31 @@
-"""Measurements of the load tester that no run made."""
+"""A measurement of the load tester that no run made."""
 
 from __future__ import annotations
 
-from functools import cache
+import numpy as np
 
-from hetsyn_client.loadtest.measurement import Generator, Measurement
-from hetsyn_client.loadtest.recorder import Recorder
-
-GENERATOR = Generator(cpu_share=0.1, lag_p99_ms=0.5, connections=3, connection_waits=0)
-QUIET = Generator(cpu_share=0.1, lag_p99_ms=0.5, connections=3, connection_waits=0, server_cores=0.8, other_cores=0.01)
+from hetsyn_client.loadtest.run import Distribution, Measurement, Window
 
 
-@cache
 def measurement(streams: int = 10, latency_ms: float = 20.0) -> Measurement:
     """300 chunks in 3 s, of 1 to 7 times the latency, and one that was refused."""
-    recorder = Recorder(0.0, 3.0)
-    for n in range(300):
-        due_s = n / 100
-        recorder.answered(due_s, due_s + 0.001, due_s + latency_ms / 1000 * (1 + n % 7))
-    recorder.failed("refused (503)", 1.0, 1.1)
-    return recorder.measurement("open", streams, 310, QUIET, 0, "")
+    latencies_ms = np.array([latency_ms * (1 + n % 7) for n in range(300)])
+    return Measurement(
+        mode="open",
+        streams=streams,
+        duration_s=3.0,
+        offered_per_s=310 / 3,
+        achieved_per_s=97.0,
+        answered=300,
+        applied=320,
+        errors={"refused (503)": 1},
+        unanswered=0,
+        latency=Distribution.of(latencies_ms),
+        service=Distribution.of(latencies_ms - 1.0),
+        windows=tuple(Window(float(n), 100, latency_ms, 7 * latency_ms, 7 * latency_ms) for n in range(3)),
+        generator_cpu_share=0.1,
+        generator_cpu_us=40.0,
+        generator_late_ms=0.5,
+        sessions_left=0,
+        stopped="",
+    )

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from hetsyn_client.loadtest.target import Address
+from tests.support.target import Address
 
 Answer = Callable[[str], Awaitable[bytes | None]]
 

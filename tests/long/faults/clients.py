@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 
-from hetsyn_client.loadtest.target import Address
 from tests.long.faults.doors import Door
 from tests.long.faults.lines import HttpLine, Line, Unanswered
 from tests.long.faults.tally import ChunkVerdict, ClientSession, Probe, Tally
+from tests.support.target import Address
 
 GIVE_UP_S = 30.0  # of one chunk
 PAUSE_S = (0.01, 0.06)  # before a chunk is repeated; less than Retry-After, so that servers get more repeats

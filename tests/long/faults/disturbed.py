@@ -11,7 +11,6 @@ from typing import Any
 
 from rich.console import Console
 
-from hetsyn_client.loadtest.target import HetsynTarget
 from service.contract.artifact import Artifact
 from tests.long.faults.clients import Acknowledgements, Client, ReferenceRecording
 from tests.long.faults.cluster import open_stage_store
@@ -26,6 +25,7 @@ from tests.long.faults.stage import Replica
 from tests.long.faults.tally import Tally, as_reference
 from tests.support.paths import MODELS, RECORDINGS
 from tests.support.recordings import cut
+from tests.support.target import HetsynTarget
 
 MODEL = MODELS / "speech-digits/1"
 CHUNKS_S = (0.05, 0.1)

@@ -8,9 +8,9 @@ from __future__ import annotations
 from urllib.parse import urlencode
 
 from hetsyn_client.frames import MEDIA_TYPE, pack_frame, unpack_frame
-from hetsyn_client.loadtest.target import HetsynTarget, Response, post
 from tests.long.faults.lines import HttpLine, Line
 from tests.long.faults.tally import ClientSession
+from tests.support.target import HetsynTarget, Response, post
 
 
 class Door:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from hetsyn_client.loadtest.connection import Connection
-from hetsyn_client.loadtest.target import Address, Response
+from tests.support.connection import Connection
+from tests.support.target import Address, Response
 
 REQUEST_TIMEOUT_S = 1.0
 

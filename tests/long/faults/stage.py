@@ -16,11 +16,11 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Protocol
 
-from hetsyn_client.loadtest.target import Address
 from tests.long.faults.schedule import Kind
 from tests.support.paths import ROOT
 from tests.support.relay import HOST, Relay
 from tests.support.server_process import ServerError, free_port, serve_command
+from tests.support.target import Address
 from tests.support.valkey import MISSING, ValkeyServer
 
 READY_TIMEOUT_S = 30.0

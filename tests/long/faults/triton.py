@@ -14,12 +14,10 @@ from tritonclient.grpc import InferResult as GrpcResult
 from tritonclient.grpc import service_pb2
 from tritonclient.http import InferResult as HttpResult
 
-from hetsyn_client.loadtest.grpc_pool import METHOD, GrpcTarget
-from hetsyn_client.loadtest.open_inference import OpenInferenceTarget
-from hetsyn_client.loadtest.target import Response
 from tests.long.faults.doors import Door
 from tests.long.faults.lines import REQUEST_TIMEOUT_S, Unanswered
 from tests.long.faults.tally import ClientSession
+from tests.support.target import OpenInferenceTarget, Response
 
 MEMBERS = ("session", "seq", "end", "label", "probabilities", "total_steps")  # of a reply that every door has
 # UNKNOWN: the store did not answer. Codes that are not here come from the client's side of the call
@@ -32,11 +30,38 @@ STATUSES = {
     grpc.StatusCode.FAILED_PRECONDITION: 409,
     grpc.StatusCode.INTERNAL: 500,
 }
+METHOD = "/inference.GRPCInferenceService/ModelInfer"
 SENTENCES = {
     "out-of-order": re.compile(r"send seq (?P<seq>\d+) next"),
     "conflicting-chunk": re.compile("was applied with other content"),
     "session-ended": re.compile("the session has ended"),
 }
+
+
+class GrpcTarget(OpenInferenceTarget):
+    """``ModelInfer`` of ``hetsyn serve --grpc-port``."""
+
+    def request(self, session: str, seq: int, chunk: bytes, *, is_last: bool, is_numbered: bool = True) -> bytes:
+        """Write the message."""
+        name, datatype, shape, content = self.tensor(chunk)
+        parameters = self.parameters(session, seq, is_last=is_last, is_numbered=is_numbered)
+        message = service_pb2.ModelInferRequest(
+            model_name=self.model,
+            model_version=self.version,
+            parameters={name: _parameter(value) for name, value in parameters.items()},
+            inputs=[service_pb2.ModelInferRequest.InferInputTensor(name=name, datatype=datatype, shape=shape)],
+            raw_input_contents=[content],
+        )
+        made: bytes = message.SerializeToString()
+        return made
+
+
+def _parameter(value: bool | int | str) -> Any:
+    if isinstance(value, bool):
+        return service_pb2.InferParameter(bool_param=value)
+    if isinstance(value, int):
+        return service_pb2.InferParameter(int64_param=value)
+    return service_pb2.InferParameter(string_param=value)
 
 
 class OpenInferenceDoor(Door):

@@ -25,7 +25,6 @@ import hetsyn_client.commands
 import hetsyn_client.loadtest.commands
 import hetsyn_client.loadtest.report
 import hetsyn_client.loadtest.run
-import hetsyn_client.loadtest.view
 
 assert "service" not in sys.modules, "the client imported a package called service"
 transport = httpx.MockTransport(lambda request: httpx.Response(200, json=dict(request.url.params)))

@@ -2,20 +2,20 @@ from __future__ import annotations
 
 import wave
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from hetsyn_client.errors import InputError
-from hetsyn_client.loadtest.load import Load, choose_load, random_spikes, recorded, synthesised
-from hetsyn_client.loadtest.served_model import ServedModel
+from hetsyn_client.loadtest.load import Load, Served, choose_load, random_spikes, recorded, synthesised
 from service.wire.content_types import parse_content_type
 from service.wire.events import unpack_events
 from service.wire.values import unpack_values
 
-SPEECH = ServedModel("speech", "1", "bank", channels=40, step_s=0.01, sample_rate_hz=8000)
-SENSORS = ServedModel("sensors", "1", "exact", channels=9, step_s=0.01, sample_rate_hz=None, row_values=3)
-SPIKES = ServedModel("shd", "1", "bank", channels=700, step_s=0.004, sample_rate_hz=None)
+SPEECH = Served("speech", "bank", channels=40, step_s=0.01, sample_rate_hz=8000)
+SENSORS = Served("sensors", "exact", channels=9, step_s=0.01, sample_rate_hz=None, row_values=3)
+SPIKES = Served("shd", "bank", channels=700, step_s=0.004, sample_rate_hz=None)
 
 
 def write_wav(path: Path, samples: list[int], rate_hz: int = 8000, channels: int = 1) -> None:
@@ -26,26 +26,25 @@ def write_wav(path: Path, samples: list[int], rate_hz: int = 8000, channels: int
         file.writeframes(np.array(samples, "<i2").tobytes())
 
 
-def chosen(model: ServedModel, recordings: Path | None = None, density: float | None = None) -> Load:
-    return choose_load(model, 0.1, recordings=recordings, density=density, default_density=0.045, seed=0)
+def chosen(model: Served, recordings: Path | None = None, density: float | None = None) -> Load:
+    return choose_load(model, 0.1, recordings, density)
 
 
 def test_spikes_have_the_density_and_the_models_channels() -> None:
-    load = random_spikes(SPIKES, 0.1, 0.045, seed=3)
+    load = random_spikes(SPIKES, 0.1, 0.045)
     chunks = [unpack_events(chunk) for chunk in load.chunks]
     assert {chunk.steps for chunk in chunks} == {25}
     assert max(int(chunk.unit.max()) for chunk in chunks) == 699
     density = sum(len(chunk.step) for chunk in chunks) / (len(chunks) * 25 * 700)
     assert density == pytest.approx(0.045, rel=0.02)
     assert load.period_s == 0.1
-    assert load == random_spikes(SPIKES, 0.1, 0.045, seed=3)
-    assert load != random_spikes(SPIKES, 0.1, 0.045, seed=4)
+    assert load == random_spikes(SPIKES, 0.1, 0.045)
 
 
 @pytest.mark.parametrize(("chunk_s", "advice"), [(0.099, "96 or 100 ms"), (0.001, "4 or"), (0.103, "100 or 104 ms")])
 def test_spikes_come_in_whole_steps(chunk_s: float, advice: str) -> None:
     with pytest.raises(InputError, match=advice):
-        random_spikes(SPIKES, chunk_s, 0.045, seed=0)
+        random_spikes(SPIKES, chunk_s, 0.045)
 
 
 def test_a_model_of_values_gets_smooth_ones() -> None:
@@ -60,11 +59,11 @@ def test_a_model_of_values_gets_smooth_ones() -> None:
     assert load == chosen(SENSORS)
     assert chosen(SENSORS, density=0.1).content_type == "application/vnd.hetsyn.events"
     with pytest.raises(InputError, match="take 90 or 100 ms"):
-        choose_load(SENSORS, 0.099, recordings=None, density=None, default_density=0.1, seed=0)
+        choose_load(SENSORS, 0.099, None, None)
 
 
 def test_synthesised_sound_lasts_as_long_as_it_says() -> None:
-    load = synthesised(8000, 0.1, seed=0)
+    load = synthesised(8000, 0.1)
     assert load.content_type == "audio/L16;rate=8000;endianness=little-endian"
     assert {len(chunk) for chunk in load.chunks} == {1600}
     sound = np.frombuffer(b"".join(load.chunks), "<i2")
@@ -114,3 +113,34 @@ def test_the_load_fits_the_model(tmp_path: Path) -> None:
         chosen(SPIKES, recordings=tmp_path)
     with pytest.raises(InputError, match="cannot be used together"):
         chosen(SPEECH, recordings=tmp_path, density=0.1)
+
+
+SHD: dict[str, Any] = {
+    "name": "shd",
+    "input": {"channels": 700, "step_s": 0.004},
+    "encoder": None,
+    "default_form": "bank",
+    "forms": {"exact": {}, "bank": {}},
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "encoder", "expected"),
+    [
+        ("spikes", {"kind": "audio", "channels": 1, "sample_rate_hz": 8000}, (8000, 0)),
+        ("spikes", {"kind": "values", "channels": 3, "sample_rate_hz": 0}, (None, 3)),
+        ("values", None, (None, 700)),
+        ("values", {"kind": "audio", "channels": 1, "sample_rate_hz": 16_000}, (16_000, 700)),
+    ],
+)
+def test_what_the_model_takes(kind: str, encoder: dict[str, Any] | None, expected: tuple[int | None, int]) -> None:
+    described = {**SHD, "input": {"kind": kind, "channels": 700, "step_s": 0.004}, "encoder": encoder}
+    model = Served.described(described)
+    assert (model.sample_rate_hz, model.row_values) == expected
+
+
+def test_a_form_is_the_default_or_one_that_the_model_has() -> None:
+    assert Served.described(SHD) == Served("shd", "bank", 700, 0.004, None)
+    assert Served.described(SHD, "exact").form == "exact"
+    with pytest.raises(InputError, match="no form 'large': it has exact, bank"):
+        Served.described(SHD, "large")

@@ -5,42 +5,23 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from hetsyn_client.errors import ServiceUnreachable
-from hetsyn_client.loadtest.load import Load
-from hetsyn_client.loadtest.measurement import Measurement
-from hetsyn_client.loadtest.ramp import Goal, RampSettings, Saturation
-from hetsyn_client.loadtest.recorder import Recorder
-from hetsyn_client.loadtest.run import (
-    ClosedLoop,
-    JudgedTrial,
-    OpenLoop,
-    RampResult,
-    RunSettings,
-    Stop,
-    Watch,
-    measure,
-    run_loop,
-    saturate,
-)
-from hetsyn_client.loadtest.target import Address, HetsynTarget
+from hetsyn_client.access import Access
+from hetsyn_client.loadtest.load import Load, Served
+from hetsyn_client.loadtest.run import ClosedLoop, Measurement, OpenLoop, Record, RunSettings, Stop, measure, run_loop
+from hetsyn_client.loadtest.senders import HetsynWay, Transport
 from tests.support.scripted_server import OK, Answer, serving
 
-LOAD = Load("text/plain", (b"a", b"b", b"c"), period_s=0.02, description="letters")
-SETTINGS = RunSettings(duration_s=0.3, warmup_s=0.05, session_chunks=4, connections=3, timeout_s=5.0)
-GOAL = Goal(target_ms=5_000, percentile=99.0)  # nothing here takes so long
+LOAD = Load("audio/L16;rate=8000", (b"aa", b"bb", b"cc"), period_s=0.02, description="letters")
+SERVED = Served("m", "bank", 1, 0.01, 8000)
+SETTINGS = RunSettings(duration_s=0.3, warmup_s=0.05, session_chunks=4)
 
 
 def status(line: str, *headers: str) -> bytes:
     return "\r\n".join([f"HTTP/1.1 {line}", *headers, "Content-Length: 0", "", ""]).encode()
-
-
-def target(address: Address) -> HetsynTarget:
-    return HetsynTarget(address, LOAD.content_type, "m", "1", "bank")
 
 
 class Log:
@@ -68,12 +49,13 @@ class Log:
 def run(answer: Answer, mode: OpenLoop | ClosedLoop, settings: RunSettings = SETTINGS, **more: Any) -> Measurement:
     async def main() -> Measurement:
         async with serving(answer) as address:
-            return await measure(target(address), LOAD, mode, settings, **more)
+            way = HetsynWay(Access.checked(address.url), Transport.infer, SERVED, LOAD)
+            return await measure(way, LOAD, mode, settings, **more)
 
     return run_loop(main())
 
 
-@pytest.mark.parametrize("mode", [OpenLoop(7), ClosedLoop(5, expected_interval_s=0.01)])
+@pytest.mark.parametrize("mode", [OpenLoop(7), ClosedLoop(5)])
 def test_sessions_are_numbered_and_the_server_is_left_clean(mode: OpenLoop | ClosedLoop) -> None:
     log = Log()
     result = run(log.answer, mode)
@@ -160,7 +142,8 @@ def test_an_error_ends_the_session_and_is_counted_by_its_status() -> None:
     assert all(numbers == list(range(len(numbers))) for numbers in log.numbers.values())
 
 
-def test_what_a_server_never_answers_is_counted_and_waited_for_no_longer_than_the_timeout() -> None:
+def test_what_a_server_never_answers_is_waited_for_no_longer_than_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hetsyn_client.loadtest.run.TIMEOUT_S", 0.3)
     never = asyncio.Event()
 
     async def answer(line: str) -> bytes:
@@ -168,101 +151,47 @@ def test_what_a_server_never_answers_is_counted_and_waited_for_no_longer_than_th
             await never.wait()
         return OK
 
-    result = run(answer, OpenLoop(2), RunSettings(duration_s=0.2, warmup_s=0.0, timeout_s=0.3))
+    result = run(answer, OpenLoop(2), RunSettings(duration_s=0.2, warmup_s=0.0))
     assert result.answered == 0
     assert result.failures == 20
-    assert result.latency.count == result.unanswered
+    assert set(result.errors) == {"timeout"}
+    assert result.latency.count == result.unanswered > 0
+
+
+def test_latency_counts_from_when_a_chunk_was_due() -> None:
+    """The chunks that fall due while the server stands still are late, too."""
+    log = Log()
+
+    async def answer(line: str) -> bytes:
+        if "seq=0&" in line:
+            await asyncio.sleep(0.2)
+        return await log.answer(line)
+
+    result = run(answer, OpenLoop(1), RunSettings(duration_s=0.3, warmup_s=0.0, session_chunks=1_000))
+    assert result.answered == 15
+    assert result.latency.at(50.0) >= 60.0  # the eighth was due 140 ms after the first
+    assert result.service.mean_ms < result.latency.mean_ms
 
 
 def test_a_run_stops_when_it_is_asked_to() -> None:
     stop = Stop()
 
-    class Interrupts(Watch):
-        def goes_on(self, recorder: Recorder, now_s: float) -> None:  # noqa: ARG002
-            if recorder.answered_count:
-                stop.reason = "interrupted"
+    def watch(record: Record, now_s: float) -> None:  # noqa: ARG001
+        if record.applied:
+            stop.reason = "interrupted"
 
-    result = run(Log().answer, OpenLoop(3), RunSettings(duration_s=600.0, warmup_s=0.0), stop=stop, watch=Interrupts())
+    result = run(Log().answer, OpenLoop(3), RunSettings(duration_s=600.0, warmup_s=0.0), stop=stop, watch=watch)
     assert result.stopped == "interrupted"
     assert 0 < result.answered < 10_000
     assert result.sessions_left == 0
 
 
-def test_a_run_that_cannot_reach_its_goal_ends_early() -> None:
-    async def answer(line: str) -> bytes:
-        await asyncio.sleep(0.03)
-        return await Log().answer(line)
+def test_a_server_that_is_gone_answers_nothing() -> None:
+    async def main() -> Measurement:
+        async with serving(Log().answer) as address:
+            pass
+        way = HetsynWay(Access.checked(address.url), Transport.infer, SERVED, LOAD)
+        return await measure(way, LOAD, OpenLoop(1), SETTINGS)
 
-    result = run(answer, OpenLoop(3), RunSettings(duration_s=600.0, warmup_s=0.0), goal=Goal(1.0, 99.9))
-    # 600 s allow for some tens of late chunks; all are late
-    assert result.stopped == "p99.9 above 1 ms"
-
-
-async def test_no_server_is_an_error_and_not_a_measurement() -> None:
-    async with serving(Log().answer) as address:
-        pass
-    with pytest.raises(ServiceUnreachable):
-        await measure(target(address), LOAD, OpenLoop(1), SETTINGS)
-
-
-class Judgements(Watch):
-    def __init__(self, after: Callable[[int], None] = lambda _: None) -> None:
-        self.trials: list[JudgedTrial] = []
-        self._after = after
-
-    def judged(self, trial: JudgedTrial, known: Saturation) -> None:
-        assert known.low <= known.streams <= known.high
-        self.trials.append(trial)
-        self._after(len(self.trials))
-
-
-def search(answer: Answer, ramp: RampSettings, watch: Watch, stop: Stop) -> RampResult:
-    async def main() -> RampResult:
-        async with serving(answer) as address:
-            return await saturate(target(address), LOAD, GOAL, SETTINGS, ramp, stop=stop, watch=watch)
-
-    return run_loop(main())
-
-
-def test_a_search_finds_what_the_server_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hetsyn_client.loadtest.run.PROBE_S", 0.2)
-    monkeypatch.setattr("hetsyn_client.loadtest.run.PROBE_WARMUP_S", 0.0)
-    streams: set[str] = set()
-
-    async def answer(line: str) -> bytes:
-        """Three streams are taken at a time; a run's are told from another's by their name."""
-        if line.startswith("DELETE"):
-            return status("204 No Content")
-        found = re.search(r"session=(bench-\w+-\d+)-", line)
-        assert found
-        run = found[1].rpartition("-")[0]
-        streams.add(found[1])
-        if sum(stream.startswith(run + "-") for stream in streams) > 3:
-            return status("503 Full", "Retry-After: 1")
-        return OK
-
-    watch = Judgements()
-    found = search(answer, RampSettings(estimate=4.0, patience=0), watch, Stop())
-    assert found.trials == tuple(watch.trials)
-    assert found.probe.mode == "closed"
-    assert found.saturation.is_certain
-    assert found.saturation.streams == 3
-    assert found.at_saturation is not None
-    assert found.at_saturation.streams == 3
-    # a busy machine may be late with fewer streams, which are tried again
-    assert {trial.missed for trial in found.trials if trial.measurement.streams > 3} == {"refused (503)"}
-    assert "" in {trial.missed for trial in found.trials if trial.measurement.streams <= 3}
-
-
-def test_a_search_that_is_interrupted_keeps_its_trials(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hetsyn_client.loadtest.run.PROBE_S", 0.1)
-    monkeypatch.setattr("hetsyn_client.loadtest.run.PROBE_WARMUP_S", 0.0)
-    stop = Stop()
-
-    def interrupt(trials: int) -> None:
-        if trials == 2:
-            stop.reason = "interrupted"
-
-    found = search(Log().answer, RampSettings(estimate=2.0, patience=0), Judgements(interrupt), stop)
-    assert len(found.trials) == 2
-    assert not found.saturation.is_certain
+    result = run_loop(main())
+    assert (result.answered, result.failures) == (0, 15)

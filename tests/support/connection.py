@@ -1,8 +1,4 @@
-"""One persistent HTTP/1.1 connection with at most one request under way.
-
-Bytes in, ``Response`` out. Of the headers only ``Retry-After`` is kept, and no body is decoded, so that the load
-generator takes a fraction of the server's CPU time.
-"""
+"""One persistent HTTP/1.1 connection with at most one request under way, as cheap as can be."""
 
 from __future__ import annotations
 
@@ -11,7 +7,7 @@ from typing import Protocol, cast
 
 import httptools
 
-from hetsyn_client.loadtest.target import Response
+from tests.support.target import Response
 
 
 class ConnectionOwner(Protocol):
@@ -25,21 +21,11 @@ class ConnectionOwner(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """One connection of a ``Pool``.
-
-    Args:
-        owner: receives the response, and the connection's end.
-
-    Attributes:
-        is_reusable: whether another request may be sent.
-        answers: number of responses so far.
-        has_begun: whether a part of the awaited response has come.
-    """
+    """One connection, and whether another request may be sent on it."""
 
     def __init__(self, owner: ConnectionOwner) -> None:
         self.is_reusable = False
-        self.answers = 0
-        self.has_begun = False
+        self.has_begun = False  # a part of the awaited response has come
         self._owner = owner
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
@@ -87,7 +73,6 @@ class Connection(asyncio.Protocol):
             return
         self._complete = None
         self._awaits = False
-        self.answers += 1
         if not self._stays_open:
             self.abort()
         self._owner.responded(self, response)

@@ -13,15 +13,18 @@ tolerance.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from math import ceil, log
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hetsyn_client.errors import InputError
-from hetsyn_client.loadtest.measurement import PERCENTILES, Measurement
+from benchmarks.cpu_contention import QUIET_CORES, CpuContention, CpuUsage
+from hetsyn_client.loadtest.load import Load
+from hetsyn_client.loadtest.run import ClosedLoop, Measurement, OpenLoop, Record, RunSettings, Stop, measure
+from hetsyn_client.loadtest.senders import Way
+from tests.support.target import Address
 
 FALSE_FAILURE = 0.2  # probability that a load below saturation fails
 FALSE_HOLD = 0.02  # probability that a load above saturation holds
@@ -42,19 +45,11 @@ class Goal:
         target_ms: the latency at the percentile must not exceed it.
         percentile: one of ``PERCENTILES``.
         achieved_share: the least share of the due chunks that must be answered.
-
-    Raises:
-        InputError: a percentile that is not measured.
     """
 
     target_ms: float
     percentile: float
     achieved_share: float = 0.99
-
-    def __post_init__(self) -> None:
-        if self.percentile not in PERCENTILES:
-            known = ", ".join(f"{percentile:g}" for percentile in PERCENTILES)
-            raise InputError(f"percentile {self.percentile:g} is not measured: choose one of {known}")
 
     def missed(self, measurement: Measurement) -> str:
         """Why the measurement misses the goal; "" if it holds."""
@@ -201,3 +196,87 @@ def _entropy(probability: Float64Array) -> Float64Array:
     rest = 1 - probability
     entropy: Float64Array = -(probability * np.log(probability) + rest * np.log(rest))
     return entropy
+
+
+# a short closed loop measures about what the server can do; a search begins at half of that
+PROBE_STREAMS, PROBE_WARMUP_S, PROBE_S = 32, 1.0, 2.0
+QUIET_TIMEOUT_S = 15.0  # the longest wait for other programs before a trial
+# a listening process that uses less is a proxy, and the processes that do the work are not known
+SEEN_CORES = 0.05
+
+
+@dataclass(frozen=True)
+class JudgedTrial:
+    """A load of a search, measured and judged.
+
+    Attributes:
+        measurement: of the load.
+        usage: of the machine's cores; None where it is not known.
+        missed: why the load missed the goal; "" if it held.
+        is_counted: False if other programs, or the generator itself, may have made the load fail.
+    """
+
+    measurement: Measurement
+    usage: CpuUsage | None
+    missed: str
+    is_counted: bool
+
+
+@dataclass(frozen=True)
+class RampResult:
+    """The result of a search for the saturation: the belief at the end, and the trials in order."""
+
+    goal: Goal
+    saturation: Saturation
+    trials: tuple[JudgedTrial, ...]
+
+
+async def saturate(
+    way: Callable[[], Way], address: Address, load: Load, goal: Goal, settings: RunSettings, ramp: RampSettings
+) -> RampResult:
+    """Search for the most real-time streams that hold the goal, from half of a closed loop's throughput.
+
+    Args:
+        way: makes the way of a trial to the server.
+        address: of the server.
+        load: the chunks.
+        goal: the conditions that a load must hold.
+        settings: of each trial.
+        ramp: of the search.
+    """
+    if ramp.estimate is None:
+        probing = replace(settings, duration_s=PROBE_S, warmup_s=PROBE_WARMUP_S)
+        probe = await measure(way(), load, ClosedLoop(PROBE_STREAMS), probing)
+        ramp = replace(ramp, estimate=probe.achieved_per_s * load.period_s)
+    judged: list[JudgedTrial] = []
+    trials: list[RampTrial] = []
+    patience = ramp.patience
+    contention = CpuContention.of(address)
+    while (streams := next_streams(trials, ramp)) is not None:
+        if patience and contention is not None:
+            await contention.until_quiet(QUIET_TIMEOUT_S)
+        if contention is not None:
+            contention.usage()
+        measured = await _trial(way(), load, goal, settings, streams)
+        usage = None if contention is None else contention.usage()
+        missed = goal.missed(measured)
+        is_disturbed = usage is not None and usage.server_cores > SEEN_CORES and usage.other_cores > QUIET_CORES
+        is_in_doubt = bool(missed) and (is_disturbed or measured.is_generator_late) and patience > 0
+        patience -= is_in_doubt
+        judged.append(JudgedTrial(measured, usage, missed, not is_in_doubt))
+        if not is_in_doubt:
+            trials.append(RampTrial(streams, not missed))
+    return RampResult(goal, saturation(trials, ramp), tuple(judged))
+
+
+async def _trial(way: Way, load: Load, goal: Goal, settings: RunSettings, streams: int) -> Measurement:
+    """Measure a load, and end early once too many chunks are late for the goal."""
+    late_at_most = (1 - goal.percentile / 100) * streams * settings.duration_s / load.period_s + 1
+    stop = Stop()
+
+    def watch(record: Record, now_s: float) -> None:  # noqa: ARG001
+        latencies_s = np.array(record.answered_s) - np.array(record.due_s)
+        if (1e3 * latencies_s[np.array(record.due_s) >= record.begin_s] > goal.target_ms).sum() > late_at_most:
+            stop.reason = f"p{goal.percentile:g} above {goal.target_ms:g} ms"
+
+    return await measure(way, load, OpenLoop(streams), settings, stop=stop, watch=watch)

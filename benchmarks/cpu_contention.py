@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
-from hetsyn_client.loadtest.target import Address
+from tests.support.target import Address
 
 LISTENING = "0A"  # a socket's state in /proc/net/tcp
 QUIET_CORES = 0.15  # a machine on which other programs use no more is quiet

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from hetsyn_client.loadtest.cpu_contention import CpuContention, CpuUsage, listeners
-from hetsyn_client.loadtest.target import Address
+from benchmarks.cpu_contention import CpuContention, CpuUsage, listeners
+from tests.support.target import Address
 
 SERVER, WORKER, OTHER = 10, 11, 12
 HEADER = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
@@ -46,7 +46,7 @@ def test_listeners_are_found_with_their_children(proc: Path) -> None:
 
 def test_what_neither_the_server_nor_this_process_used_others_did(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock_s = iter([0.0, 2.0, 4.0])
-    monkeypatch.setattr("hetsyn_client.loadtest.cpu_contention.time.perf_counter", lambda: next(clock_s))
+    monkeypatch.setattr("benchmarks.cpu_contention.time.perf_counter", lambda: next(clock_s))
     ticks_per_s = os.sysconf("SC_CLK_TCK")
     contention = CpuContention(lambda: [SERVER, WORKER], proc)
     write(proc, 4 * ticks_per_s, 2 * ticks_per_s, ticks_per_s)

@@ -1,7 +1,6 @@
-"""One WebSocket at the client's end (RFC 6455), without compression, as cheap as ``Connection`` is for HTTP.
+"""One WebSocket at the client's end (RFC 6455), without compression.
 
-Frames of chunks are masked once, before a run, and are sent again and again: a load generator that masks each anew
-takes CPU time from the server that it measures.
+Frames of chunks are masked once, before a run: to mask each anew takes CPU time from the server that is measured.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Protocol, cast
 
 import numpy as np
 
-from hetsyn_client.loadtest.target import Address, Response
+from tests.support.target import Address, Response
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 SUBPROTOCOL = "hetsyn.v1"
@@ -22,7 +21,7 @@ MOST_HEAD_BYTES = 64 * 1024
 
 
 def handshake(address: Address, path: str) -> bytes:
-    """An opening handshake. ``path`` follows the address's path and includes the query."""
+    """Write an opening handshake. ``path`` follows the address's path and includes the query."""
     key = base64.b64encode(secrets.token_bytes(16)).decode()
     return (
         f"GET {address.path}{path} HTTP/1.1\r\n{address.fields}Upgrade: websocket\r\n"
@@ -32,7 +31,7 @@ def handshake(address: Address, path: str) -> bytes:
 
 
 def masked(opcode: int, content: bytes) -> bytes:
-    """A frame of a client, with a new masking key."""
+    """Write a frame of a client, with a new masking key."""
     key = secrets.token_bytes(4)
     length = len(content)
     if length < 126:
@@ -64,15 +63,7 @@ class WebSocketOwner(Protocol):
 
 
 class WebSocket(asyncio.Protocol):
-    """One connection.
-
-    Args:
-        owner: receives what happens.
-        opening: the handshake.
-
-    Attributes:
-        is_open: whether frames may be sent.
-    """
+    """One connection, and whether frames may be sent on it."""
 
     def __init__(self, owner: WebSocketOwner, opening: bytes) -> None:
         self.is_open = False
