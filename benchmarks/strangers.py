@@ -28,6 +28,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
+from scipy import stats
 
 from benchmarks.plots import pyplot, save
 from hetsyn_model.encoder import EncoderSpec
@@ -40,7 +41,6 @@ from hetsyn_model.training.front import AudioFront
 from hetsyn_model.training.labelled import classify
 from hetsyn_model.training.prepared import prepare
 from hetsyn_model.training.readers import read
-from research.claims.statistics import t_interval
 
 TELEPHONE_HZ = (300.0, 3_400.0)
 NOISE_DB = (20, 10, 5)
@@ -214,11 +214,9 @@ def _changed(items: Sequence[Recording], change: Change, rate_hz: int) -> list[R
 def _summary(accuracies: Sequence[float]) -> dict[str, float]:
     if len(accuracies) < 2:
         return {"mean": accuracies[0], "worst": accuracies[0]}
-    interval = t_interval(accuracies)
-    return {
-        "mean": float(np.mean(accuracies)), "worst": min(accuracies), "low": interval.low,
-        "high": min(1.0, interval.high),
-    }  # fmt: skip
+    mean = float(np.mean(accuracies))
+    half = float(stats.sem(accuracies) * stats.t.ppf(0.975, len(accuracies) - 1))
+    return {"mean": mean, "worst": min(accuracies), "low": mean - half, "high": min(1.0, mean + half)}
 
 
 def _clean(audio: Audio, rate_hz: int, rng: np.random.Generator) -> Audio:  # noqa: ARG001

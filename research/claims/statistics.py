@@ -86,17 +86,6 @@ def signed_rank_test(values: Sequence[float]) -> float:
     return float(stats.wilcoxon(values).pvalue) if any(values) else 1.0
 
 
-def equivalence_test(values: Sequence[float], margin: float, resolution: float = 0.0) -> float:
-    """p of two one-sided t tests: that the mean is below -margin, or above margin.
-
-    It is at most alpha if and only if the interval of level 1 - 2 alpha lies within the margin.
-    """
-    mean, spread = fmean(values), deviation(values, resolution)
-    if not spread > 1e-12 * max(1.0, abs(mean)):
-        return 1.0
-    return float(stats.t.sf((margin - abs(mean)) / spread * math.sqrt(len(values)), len(values) - 1))
-
-
 def holm(p_values: Sequence[float], alpha: float = ALPHA) -> list[float]:
     """The alpha at which Holm's procedure judges each comparison.
 
