@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from hetsyn_client.errors import InputError
 from hetsyn_client.events import LARGEST, pack_events
 from hetsyn_client.events import MEDIA_TYPE as EVENTS_TYPE
+from hetsyn_client.files import read_sound
 from hetsyn_client.values import pack_values
-from hetsyn_client.wav import CONVERT, read_wav
 
 DISTINCT_CHUNKS = 256  # of random spikes or values; each stream begins at another of them
 MOST_NUMBERS = 2**22  # of all chunks of values together
@@ -163,10 +163,10 @@ def synthesised(rate_hz: int, chunk_s: float) -> Load:
 
 
 def recorded(path: Path, chunk_s: float) -> Load:
-    """Read a WAV file, or all WAV files of a folder joined in the order of their names.
+    """Read a recording, or all WAV files of a folder joined in the order of their names.
 
     Raises:
-        InputError: no recordings, recordings of several rates, or not 16-bit PCM.
+        InputError: no recordings, or recordings of several rates.
     """
     files = sorted(path.rglob("*.wav")) if path.is_dir() else [path]
     if not files:
@@ -174,20 +174,15 @@ def recorded(path: Path, chunk_s: float) -> Load:
     pieces, rates = [], set()
     for file in files:
         try:
-            pcm = read_wav(file.read_bytes())
-            if pcm.encoding != "pcm_s16le":
-                raise InputError(f"the WAV file has {pcm.encoding} samples: {CONVERT}")
+            samples, rate_hz = read_sound(file)
         except (OSError, InputError) as error:
             raise InputError(f"{file}: {error}") from error
-        whole = len(pcm.content) // (2 * pcm.channels) * 2 * pcm.channels
-        frames = np.frombuffer(pcm.content[:whole], "<i2").reshape(-1, pcm.channels)
-        pieces.append(frames.mean(axis=1).astype(np.int16))
-        rates.add(pcm.rate_hz)
+        pieces.append(samples if samples.ndim == 1 else (FULL_SCALE * samples.mean(axis=1)).astype(np.int16))
+        rates.add(rate_hz)
     if len(rates) > 1:
         raise InputError(
             f"the recordings have rates of {sorted(rates)} Hz: convert them to one rate, for example with 'sox -r 8000'"
         )
-    (rate_hz,) = rates
     return _sound(np.concatenate(pieces), rate_hz, chunk_s, f"{len(files)} recordings at {rate_hz} Hz")
 
 

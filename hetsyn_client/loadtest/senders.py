@@ -8,6 +8,7 @@ from email.message import Message
 from enum import StrEnum
 from itertools import count
 from typing import Any, NamedTuple, Protocol
+from urllib.parse import quote
 
 import numpy as np
 from aiohttp import ClientError, ClientWebSocketResponse, WSMsgType
@@ -138,29 +139,26 @@ class InferSender:
 
     def __init__(self, transport: AsyncTransport, served: Served, load: Load) -> None:
         self._transport = transport
-        self._content_type = load.content_type
-        self._opening = target("", {"model": served.name, "form": served.form}).replace("?", "&")
-
-    async def begin(self, session: str) -> None:
-        pass
-
-    async def send(self, session: str, seq: int, chunk: bytes, *, is_last: bool) -> Answer:
-        path = f"/infer?session={session}&seq={seq}{'' if seq else self._opening}{'&end=true' if is_last else ''}"
-        return await _exchange(self._transport, Request("POST", path, chunk, self._content_type))
-
-
-class OpenInferenceSender:
-    """Sends a request of the Open Inference Protocol a chunk, which is a binary tensor."""
-
-    def __init__(self, transport: AsyncTransport, served: Served, load: Load) -> None:
-        self._transport = transport
         self._served = served
+        self._content_type = load.content_type
         self._encoding = encoding_of(load.content_type)
 
     async def begin(self, session: str) -> None:
         pass
 
     async def send(self, session: str, seq: int, chunk: bytes, *, is_last: bool) -> Answer:
+        return await _exchange(self._transport, self._request(session, seq, chunk, is_last=is_last))
+
+    def _request(self, session: str, seq: int, chunk: bytes, *, is_last: bool) -> Request:
+        opening = "" if seq else f"&model={quote(self._served.name)}&form={self._served.form}"
+        path = f"/infer?session={session}&seq={seq}{opening}{'&end=true' if is_last else ''}"
+        return Request("POST", path, chunk, self._content_type)
+
+
+class OpenInferenceSender(InferSender):
+    """Sends a request of the Open Inference Protocol a chunk, which is a binary tensor."""
+
+    def _request(self, session: str, seq: int, chunk: bytes, *, is_last: bool) -> Request:
         parameters: dict[str, Any] = {
             "sequence_id": session, "sequence_start": seq == 0, "sequence_end": is_last, "seq": seq,
             "binary_data_output": True,
@@ -173,8 +171,7 @@ class OpenInferenceSender:
         tensor = {"name": name, "datatype": datatype, "shape": shape, "parameters": {"binary_data_size": len(content)}}
         described = json.dumps({"parameters": parameters, "inputs": [tensor]}).encode()
         headers = {"Inference-Header-Content-Length": str(len(described))}
-        request = Request("POST", f"/v2/models/{self._served.name}/infer", described + content, headers=headers)
-        return await _exchange(self._transport, request)
+        return Request("POST", f"/v2/models/{quote(self._served.name)}/infer", described + content, headers=headers)
 
     def _tensor(self, chunk: bytes) -> tuple[str, str, list[int], bytes]:
         """Name, type, shape and little-endian content of the protocol's input."""
