@@ -53,6 +53,7 @@ def _plan() -> dict[str, Recipe]:
             DIGITS, shape=Shape("cnn", (32, 48, 64, 96)), epochs=16, learning_rate=4e-3, seed=seed
         )
         runs[f"digits-plain-{seed}"] = replace(DIGITS, seed=seed)
+        runs[f"digits-large-{seed}"] = replace(DIGITS, shape=Shape("hetsyn", (256, 128)), seed=seed)
         runs[f"digits-{seed}"] = replace(DIGITS, shape=Shape("hetsyn", (256, 128)), teachers=("teacher-0",), seed=seed)
     for speaker in SPEAKERS:
         runs[f"without-{speaker}"] = replace(DIGITS, leave_out=speaker)
