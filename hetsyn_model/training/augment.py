@@ -281,7 +281,8 @@ def _room(line: Levels, word: NDArray[np.float32], augment: AugmentSpec, rng: np
     noise = _noise()[int(rng.integers(2))]  # white or pink
     start = int(rng.integers(noise.size - line.size))
     strength = 10 ** (rng.uniform(*augment.noise_db) / 20)
-    return np.float32(level / peak) * line + np.float32(level * strength * 0.3) * noise[start : start + line.size]
+    heard = np.float32(level / peak) * line + np.float32(level * strength * 0.3) * noise[start : start + line.size]
+    return np.clip(heard, -1.0, 1.0)  # as a microphone that is too loud
 
 
 def telephone_line(line: Levels, rate_hz: int, slopes_db: NDArray[np.float64]) -> Levels:

@@ -19,7 +19,9 @@ UNCHANGED: Final = Recipe(
 ALL_WORDS: Final = Draws(
     digit=450, studio=0.3, voices=0.25, command=90, rare=250, synthesised=700, speech=100, spliced=250, noise=150
 )
-DIGITS: Final = Recipe(draws=ALL_WORDS, epochs=20, words=0.3, shape=Shape("hetsyn", (128, 64)))
+DIGITS: Final = Recipe(draws=ALL_WORDS, epochs=20, words=0.3)
+# a second look on the people who choose: more commands and noise, since these were named most
+REFUSING: Final = replace(DIGITS, draws=replace(ALL_WORDS, command=200, synthesised=500, noise=300), epochs=16)
 COMMAND_DRAWS: Final = replace(ALL_WORDS, digit=90, command=375)
 # of equal numbers of trained values: a decay a synapse doubles them
 COMMANDS: Final = {
@@ -53,8 +55,10 @@ def _plan() -> dict[str, Recipe]:
             DIGITS, shape=Shape("cnn", (32, 48, 64, 96)), epochs=16, learning_rate=4e-3, seed=seed
         )
         runs[f"digits-plain-{seed}"] = replace(DIGITS, seed=seed)
-        runs[f"digits-large-{seed}"] = replace(DIGITS, shape=Shape("hetsyn", (256, 128)), seed=seed)
-        runs[f"digits-{seed}"] = replace(DIGITS, shape=Shape("hetsyn", (256, 128)), teachers=("teacher-0",), seed=seed)
+        runs[f"digits-large-{seed}"] = replace(REFUSING, shape=Shape("hetsyn", (256, 128)), seed=seed)
+        runs[f"digits-{seed}"] = replace(
+            REFUSING, shape=Shape("hetsyn", (256, 128)), teachers=("teacher-0",), seed=seed
+        )
     for speaker in SPEAKERS:
         runs[f"without-{speaker}"] = replace(DIGITS, leave_out=speaker)
     for seed in range(5):
