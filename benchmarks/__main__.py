@@ -14,11 +14,9 @@ from tests.support.termination import nothing_stays
 
 NAMES = (
     "compare",
-    "digit_strings",
     "durability",
     "engine",
     "fairness",
-    "false_alarms",
     "families",
     "gpu",
     "in_process",
@@ -30,7 +28,6 @@ NAMES = (
     "service",
     "slow_senders",
     "store_batches",
-    "strangers",
     "training",
     "way_in",
 )

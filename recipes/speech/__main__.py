@@ -8,15 +8,18 @@ import re
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from recipes.speech import experiments, others
+from hetsyn_model.training.data import DataError
+from recipes.speech import experiments, others, streams
 from recipes.speech.people import DIVISION, Division, divide, files
 from recipes.speech.plan import PLAN
-from recipes.speech.pool import Folders, gather_speech, read_pool
+from recipes.speech.pool import Folders, gather_speech, of_people, read_pool
 from recipes.speech.report import report
 from recipes.speech.training import SERVABLE, keep_served, run
+from recipes.speech.vocabulary import DIGITS, percent, vocabulary
 from recipes.speech.voices.commands import speak_digits, speak_shd
 
 GAMES = [Path("/usr/share/ktuberling/sounds"), Path("/usr/share/tuxpaint/stamps")]
@@ -36,6 +39,8 @@ def make_parser() -> argparse.ArgumentParser:
         ("train", "train runs of the plan, one after the other; a run that was stopped goes on"),
         ("validate", "judge runs on the people who choose"),
         ("test", "judge runs on the people who test; look once"),
+        ("digit-strings", "stream strings of digits of the people who test, with and without noise: word errors"),
+        ("false-alarms", "stream speech and noise without a digit: how many are named in an hour?"),
         ("report", "write the tables and pictures from the kept results"),
     ):
         command = commands.add_parser(name, help=text, description=text)
@@ -46,6 +51,13 @@ def make_parser() -> argparse.ArgumentParser:
                 "--out", type=Path, help=f"folder; by default {name} of --data. Existing files are kept"
             )
             command.add_argument("--seed", type=int, default=0, help="of pitch, tempo and punctuation")
+        if name in ("digit-strings", "false-alarms"):
+            command.add_argument("model", type=Path, metavar="MODEL", help="of the digits: a folder, or its name")
+        if name == "digit-strings":
+            command.add_argument("--strings", type=int, default=50, help="each of another person")
+            command.add_argument("--snr-db", type=float, default=20.0, help="of the noise")
+        if name == "false-alarms":
+            command.add_argument("--speech", type=Path, default=streams.PROMPTS, help="folder of wav without digits")
         if name == "others":
             command.add_argument("--words", type=Path, default=Path("/usr/share/dict/words"), help="one a line")
         if name == "report":
@@ -58,7 +70,13 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    arguments = make_parser().parse_args()
+    try:
+        _run(make_parser().parse_args())
+    except DataError as error:
+        sys.exit(str(error))
+
+
+def _run(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(1)  # so that a run gives the same bits on every machine
     folders = Folders.under(arguments.data)
     match arguments.command:
@@ -81,8 +99,50 @@ def main() -> None:
         case "validate" | "test":
             for name in _chosen(arguments.names):
                 experiments.judge(name, arguments.runs, folders, arguments.command)
+        case "digit-strings":
+            digit_strings(arguments.model, folders, arguments.strings, arguments.snr_db)
+        case "false-alarms":
+            false_alarms(arguments.model, arguments.speech)
         case "report":
             print(report(arguments.pictures))
+
+
+def digit_strings(model: Path, folders: Folders, count: int, snr_db: float) -> None:
+    """Judge a model on strings of digits, print the word errors and keep them."""
+    words = vocabulary("digits")
+    clips = [one for one in of_people(folders.people, Division.load(), words, "test") if one.word in DIGITS]
+    found: dict[str, Any] = {"snr_db": snr_db}
+    for noise in streams.NOISES:
+        said = streams.strings(clips, count, noise, snr_db)
+        heard = [streams.hear(model, stream) for stream in said]
+        found[noise] = counts = streams.judged(said, heard)
+        print(
+            f"{noise:5} {counts['words']} words, {percent(counts['word_errors'])} wrong: "
+            f"{counts['substitutions']} substitutions, {counts['deletions']} deletions, "
+            f"{counts['insertions']} insertions; {counts['false_starts']} false starts",
+            flush=True,
+        )
+    _keep(f"digit-strings-{heard[0].model}", found)
+
+
+def false_alarms(model: Path, speech: Path) -> None:
+    """Judge a model on sound without a digit, print the false alarms and keep them."""
+    found = {}
+    for name, stream in (("speech", streams.without_words(speech)), ("noise", streams.bursts())):
+        heard = streams.hear(model, stream)
+        found[name] = counts = streams.alarms(stream, heard)
+        print(
+            f"{name:6} {counts['hours'] * 60:.1f} minutes, {counts['utterances']} utterances, "
+            f"{counts['alarms']} named: {counts['an_hour']:.0f} an hour ({counts['low']:.0f} to {counts['high']:.0f})",
+            flush=True,
+        )
+    _keep(f"false-alarms-{heard.model}", found)
+
+
+def _keep(name: str, found: dict[str, Any]) -> None:
+    path = experiments.RESULTS / "streams" / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found, indent=1) + "\n")
 
 
 def _chosen(patterns: list[str]) -> list[str]:

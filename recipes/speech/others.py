@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 
+from hetsyn_model.training.data import DataError
 from recipes.speech.vocabulary import FREQUENT
 from recipes.speech.voices.corpus import HELD_OUT, RATE_HZ, WORKERS, file_name, prepare
 from recipes.speech.voices.programs import Espeak, Festival, Flite, Pico
@@ -66,11 +67,11 @@ def speak(out: Path, chosen: list[str]) -> int:
         The number of files that are there now.
 
     Raises:
-        RuntimeError: no engine is installed.
+        DataError: no engine is installed.
     """
     engines: list[SpeechEngine] = [engine for engine in (Espeak(), Flite(), Festival(), Pico()) if engine.installed()]
     if not engines:
-        raise RuntimeError(f"no text-to-speech engine found: {Espeak.package}")
+        raise DataError(f"no text-to-speech engine found: {Espeak.package}")
     out.mkdir(parents=True, exist_ok=True)
     shares = np.array([SHARES[engine.name] for engine in engines])
     jobs = []

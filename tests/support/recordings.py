@@ -8,8 +8,6 @@ import numpy as np
 
 from service.wire.pcm import decode_wav
 
-DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-
 
 def cut(path: Path, chunk_s: float) -> tuple[str, tuple[bytes, ...]]:
     """Cut a recording into chunks. Their content type, and their bodies.
@@ -22,9 +20,3 @@ def cut(path: Path, chunk_s: float) -> tuple[str, tuple[bytes, ...]]:
     length = max(1, round(chunk_s * rate_hz))
     chunks = tuple(pcm[begin : begin + length].tobytes() for begin in range(0, len(pcm), length))
     return f"audio/L16;rate={rate_hz};endianness=little-endian", chunks
-
-
-def digit(path: Path) -> str:
-    """The word of a recording, from its file name: ``seven.wav``, or ``7_theo_3.wav``."""
-    stem = path.stem.partition("_")[0]
-    return DIGITS[int(stem)] if stem.isdecimal() else stem

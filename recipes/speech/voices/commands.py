@@ -4,38 +4,33 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import NoReturn
 
-from hetsyn_model.training.data import DataError
 from recipes.speech.voices import digits, shd
 from recipes.speech.voices.corpus import CorpusReport, synthesise
 
 
 def speak_digits(out: Path, seed: int) -> None:
-    """Synthesise English digits; exits with 2 where there is no engine."""
-    try:
-        _print(synthesise(out, seed=seed, on_progress=_show), f"in {out}")
-    except RuntimeError as error:
-        _end(error)
+    """Synthesise English digits.
+
+    Raises:
+        DataError: no engine is installed.
+    """
+    _print(synthesise(out, seed=seed, on_progress=_show), f"in {out}")
 
 
 def speak_shd(out: Path, seed: int) -> None:
-    """Synthesise German and English digits in SHD's form; exits with 2 where there is no engine."""
-    try:
-        reports = digits.speak(out, seed=seed, on_progress=lambda _, done, wanted: _show(done, wanted))
-        made = shd.write_files(out, out)
-    except (RuntimeError, DataError) as error:
-        _end(error)
+    """Synthesise German and English digits in SHD's form.
+
+    Raises:
+        DataError: no engine is installed, or too few speakers to hold one out.
+    """
+    reports = digits.speak(out, seed=seed, on_progress=lambda _, done, wanted: _show(done, wanted))
+    made = shd.write_files(out, out)
     for language, report in reports.items():
         _print(report, f"in {out / language}")
     for name, count in made.recordings.items():
         print(f"{out / name}: {count} recordings of {made.speakers[name]} speakers")
     print(f"{made.spikes:.0f} spikes a recording")
-
-
-def _end(error: Exception) -> NoReturn:
-    print(error, file=sys.stderr)
-    sys.exit(2)
 
 
 def _show(done: int, wanted: int) -> None:

@@ -21,6 +21,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from hetsyn_model.training.data import DataError
 from recipes.speech.voices.programs import Espeak, Festival, Flite, Pico
 from recipes.speech.voices.speech import Prosody, Samples, SpeechEngine, SpeechError, Voice
 
@@ -136,13 +137,13 @@ def synthesise(
         The corpus now.
 
     Raises:
-        RuntimeError: no engine is installed.
+        DataError: no engine is installed.
     """
     present = [engine for engine in available if engine.installed()]
     missing = {engine.name: engine.package for engine in available if engine not in present}
     if not present:
         hints = "\n".join(f"  {name}: {package}" for name, package in missing.items())
-        raise RuntimeError(f"no text-to-speech engine found; install at least one:\n{hints}")
+        raise DataError(f"no text-to-speech engine found; install at least one:\n{hints}")
     out_dir.mkdir(parents=True, exist_ok=True)
     jobs = [
         (engine, voice, label, text, take)

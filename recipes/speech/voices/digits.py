@@ -121,7 +121,7 @@ def speak(
     """Write the corpus of each language to ``out/en`` and ``out/de``, with the digit as label; existing files are kept.
 
     Raises:
-        RuntimeError: no engine is installed.
+        DataError: no engine is installed.
     """
     reports: dict[Language, CorpusReport] = {}
     for language in LANGUAGES:

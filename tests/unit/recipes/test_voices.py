@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hetsyn_model.training.data import DataError
 from recipes.speech.voices import corpus as voices
 from recipes.speech.voices.speech import ENGLISH, OTHER_ENGLISH, Prosody, Samples, SpeechError, Voice
 from tests.support.tone_engine import SOURCE_RATE_HZ, ToneEngine, tone
@@ -115,7 +116,7 @@ def test_a_missing_engine_is_reported_and_skipped(tmp_path: Path) -> None:
 
 
 def test_no_engine_at_all_says_what_to_install(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="apt-get install tone-generator"):
+    with pytest.raises(DataError, match="apt-get install tone-generator"):
         voices.synthesise(tmp_path / "out", available=[ToneEngine(present=False)])
     assert not (tmp_path / "out").exists()
 

@@ -1,0 +1,120 @@
+"""Strings of digits and false alarms: what is streamed, and how it is counted."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hetsyn_model.training.data import DataError, read_wav
+from recipes.speech.pool import RATE_HZ, Clip, clip
+from recipes.speech.streams import (
+    DIGITS_IN,
+    NOISES,
+    PAUSES_S,
+    WORDS,
+    Heard,
+    Noise,
+    Stream,
+    alarms,
+    errors,
+    hear,
+    judged,
+    poisson,
+    string_of,
+    strings,
+    without_words,
+)
+from recipes.speech.vocabulary import DIGITS
+from tests.support.paths import MODELS, ROOT
+
+
+def shipped(speaker: str = "rms") -> list[Clip]:
+    """The page's ten digits."""
+    made = [
+        clip(read_wav(path, RATE_HZ), 0, speaker, 0, "person", path.stem)
+        for path in sorted((ROOT / "service/page/recordings").glob("*.wav"))
+    ]
+    return [one for one in made if one is not None]
+
+
+@pytest.mark.parametrize(
+    ("heard", "wrong"),
+    [("abc", (0, 0, 0)), ("axc", (1, 0, 0)), ("ac", (0, 1, 0)), ("abbc", (0, 0, 1)), ("", (0, 3, 0))],
+)
+def test_words_are_aligned_with_the_fewest_errors(heard: str, wrong: tuple[int, int, int]) -> None:
+    assert errors("abc", heard) == wrong
+
+
+@given(st.text("ab", max_size=6), st.text("ab", max_size=6))
+def test_errors_account_for_every_word(words: str, heard: str) -> None:
+    substitutions, deletions, insertions = errors(words, heard)
+    assert len(words) - deletions + insertions == len(heard)
+    assert substitutions + deletions <= len(words)
+
+
+@pytest.mark.parametrize("noise", NOISES)
+def test_a_string_has_its_words_where_it_says(noise: Noise) -> None:
+    clips = shipped()
+    string = string_of(clips, np.random.default_rng(0), noise)
+    by = {one.word: one for one in clips}
+    assert len(string.words) == WORDS
+    for word, (begin_s, end_s) in zip(string.words, string.spans_s, strict=True):
+        cut = string.audio[round(begin_s * RATE_HZ) : round(end_s * RATE_HZ)]
+        error = np.square(cut - by[word].spoken).mean() / np.square(by[word].spoken).mean()
+        assert error < (0.1 if noise != "none" else 1e-12)
+    pauses = [later[0] - sooner[1] for sooner, later in zip(string.spans_s[:-1], string.spans_s[1:], strict=True)]
+    assert min(pauses) >= PAUSES_S[0]
+
+
+def test_each_string_is_of_another_person_with_several_digits() -> None:
+    people = [one for speaker in "abc" for one in shipped(speaker)] + shipped("d")[:2]
+    made, again = strings(people, 3, "white", 20.0), strings(people, 3, "white", 20.0)
+    assert all(np.array_equal(one.audio, other.audio) for one, other in zip(made, again, strict=True))
+    with pytest.raises(DataError, match="3 people say 3 digits or more"):
+        strings(people, 4, "none", 20.0)
+
+
+def test_named_utterances_that_meet_no_word_are_false_starts() -> None:
+    said = Stream(np.zeros(RATE_HZ, np.float32), ("one", "five"), ((0.1, 0.3), (0.6, 0.9)))
+    heard = Heard("digits-1", ("one", "two", "five"), ((0.0, 0.4), (0.42, 0.5), (0.55, 0.9)), 0)
+    counts = judged([said], [heard])
+    assert (counts["words"], counts["insertions"], counts["false_starts"]) == (2, 1, 1)
+    assert counts["word_errors"] == 0.5
+
+
+@pytest.mark.parametrize(("count", "low", "high"), [(0, 0.0, 3.7), (1, 0.03, 5.6), (28, 18.6, 40.5)])
+def test_the_interval_of_a_count_is_poissons(count: int, low: float, high: float) -> None:
+    assert poisson(count) == pytest.approx((low, high), abs=0.05)
+
+
+def test_false_alarms_are_counted_by_the_hour() -> None:
+    found = alarms(Stream(np.zeros(360 * RATE_HZ, np.float32)), Heard("digits-1", ("one", "two"), ((0, 1), (2, 3)), 5))
+    assert (found["alarms"], found["utterances"], found["an_hour"]) == (2, 7, pytest.approx(20))
+
+
+def test_prompts_with_a_digit_are_left_out(tmp_path: Path) -> None:
+    kept = ["hello.wav", "phonetic/a_p.wav", "letters/b.wav"]
+    left_out = ["digits/1.wav", "phonetic/9_p.wav", "vm-from.wav", "beep.wav", "letters/o.wav"]
+    assert [name for name in kept + left_out if not re.match(DIGITS_IN, name)] == kept
+    with pytest.raises(DataError, match=r"apt-get install asterisk-core-sounds-en-wav, or give --speech"):
+        without_words(tmp_path)
+
+
+@pytest.mark.process
+def test_a_shipped_model_hears_a_string_of_the_pages_digits() -> None:
+    string = string_of(shipped(), np.random.default_rng(0), "pink")
+    heard = hear(MODELS / "speech-digits", string)
+    assert heard.model.startswith("speech-digits-")
+    assert set(heard.words) <= set(DIGITS)
+    assert judged([string], [heard])["word_errors"] <= 0.2
+
+
+@pytest.mark.process
+def test_a_model_that_hears_no_sound_is_named() -> None:
+    with pytest.raises(DataError, match="shd-size"):
+        hear(MODELS / "shd-size", Stream(np.zeros(800, np.float32)))
