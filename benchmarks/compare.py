@@ -1,11 +1,10 @@
 """Is `hetsyn serve` of this checkout as fast as that of another checkout? Both under the same load, in turns.
 
-In each round both servers start anew, each on the models of its checkout, or both on those of ``--models``. Each load
-goes to one server and then to the other, and the first of the two alternates from round to round. The loads are closed
-loops at concurrency 16 and 64: chunks of 100 ms of the shipped recordings for ``speech-digits``, and packed events of
-25 steps for ``shd-size``. ``ratios`` has the medians of the ratios within a round. Above 1 this checkout is better.
-Passed: no ratio below 0.97. A throughput is judged only if three rounds were quiet, because other programs disturb it
-far more than the CPU time.
+In each round both servers start anew, both on the same models (``--models``). Each load goes to one server and then to
+the other, and the first of the two alternates from round to round. The loads are closed loops at concurrency 16 and 64:
+chunks of 100 ms of the shipped recordings for ``speech-digits``, and packed events of 25 steps for ``shd-size``.
+``ratios`` has the medians of the ratios within a round. Above 1 this checkout is better. Passed: no ratio below 0.97. A
+throughput is judged only if three rounds were quiet, because other programs disturb it far more than the CPU time.
 """
 
 from __future__ import annotations
@@ -29,10 +28,10 @@ from rich.table import Table
 
 from benchmarks.contenders import ours_target, shd_load, speech_target
 from benchmarks.load import SMOKE_CONCURRENCIES, SMOKE_RUN, Figures, closed_loop, missing_answer
-from benchmarks.revisions import has_operator, models_of
+from benchmarks.revisions import FIXTURES, has_operator, models_of
 from hetsyn_client.loadtest.load import Load, recorded
 from hetsyn_client.loadtest.run import RunSettings
-from tests.support.paths import RECORDINGS, ROOT
+from tests.support.paths import MODELS, RECORDINGS, ROOT
 from tests.support.server_process import ServerProcess, free_port
 from tests.support.target import Address, Target
 
@@ -99,20 +98,20 @@ class Checkout:
         }
 
     @contextmanager
-    def serve(self, probe: Workload, log: Path, models: Path | None = None) -> Iterator[tuple[ServerProcess, Address]]:
+    def serve(self, probe: Workload, log: Path, models: Path = MODELS) -> Iterator[tuple[ServerProcess, Address]]:
         """``hetsyn serve`` of this checkout. It has answered a chunk of ``probe``.
 
         Args:
             probe: see above.
             log: file for the server's output.
-            models: folder of the models; None is the checkout's own.
+            models: folder of the models.
 
         Raises:
             ServerError: it did not start.
         """
         address = Address("127.0.0.1", free_port())
         # -P: not the working directory's hetsyn.py
-        command = [str(self.python), "-P", "-m", "hetsyn", "serve", "--models", str(models or self.root / "models")]
+        command = [str(self.python), "-P", "-m", "hetsyn", "serve", "--models", str(models)]
         command += ["--port", str(address.port), "--log-level", "warning"]
         missing = missing_answer(probe.target(address), probe.load.chunks[0])
         with ServerProcess(command, self.environment, missing, log) as server:
@@ -143,11 +142,11 @@ class Workload:
     target: Callable[[Address], Target]
 
 
-def workloads() -> list[Workload]:
-    """Both shipped models that are meant to be served: sound, and spikes."""
+def workloads(models: Path) -> list[Workload]:
+    """Sound for the speech model of a folder, and spikes."""
     sound = recorded(RECORDINGS, CHUNK_S)
     return [
-        Workload("speech-digits", sound, lambda address: speech_target(address, sound)),
+        Workload("speech-digits", sound, lambda address: speech_target(address, sound, models)),
         Workload("shd-size", shd_load(), lambda address: ours_target(address, "bank")),
     ]
 
@@ -155,7 +154,7 @@ def workloads() -> list[Workload]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--against", type=Path, help="folder of the other checkout, with its .venv")
     parser.add_argument(
-        "--models", metavar="FOLDER|REVISION", help="whose models both serve (otherwise each those of its checkout)"
+        "--models", default=FIXTURES, metavar="FOLDER|REVISION", help="whose models both serve (default: %(default)s)"
     )
     parser.add_argument("--rounds", type=int, default=12, help="the most rounds")
     parser.add_argument("--seconds", type=float, default=2.0, help="of each load")
@@ -179,7 +178,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     began_s = time.monotonic()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hetsyn-compare-")))
-        models = None if arguments.models is None else stack.enter_context(models_of(arguments.models))
+        models = stack.enter_context(models_of(arguments.models))
         for index in range(rounds):
             elapsed_s = time.monotonic() - began_s
             if elapsed_s * (index + 1) / max(1, index) > arguments.limit_s:
@@ -209,16 +208,16 @@ def _measure(
     settings: RunSettings,
     patience_s: float,
     folder: Path,
-    models: Path | None,
+    models: Path,
 ) -> Round:
     """Measure one round, with new processes.
 
     Args:
         order: which side comes first.
         folder: of the servers' output.
-        models: folder of both; None is that of each checkout.
+        models: folder of both.
     """
-    loads = workloads()
+    loads = workloads(models)
     figures: Round = {}
     with ExitStack() as running:
         servers = {

@@ -21,14 +21,15 @@ from benchmarks.load import StreamTarget, missing_answer
 from hetsyn_client.events import MEDIA_TYPE, pack_events
 from hetsyn_client.loadtest.load import Load, Served, random_spikes
 from service.contract.artifact import Artifact
+from service.contract.folder import newest_artifact
 from service.contract.manifest import FormName
-from tests.support.paths import ROOT
+from tests.support.paths import MODELS, ROOT
 from tests.support.server_process import ServerProcess, free_port
 from tests.support.target import Address, HetsynTarget, post
 
 REQUIREMENTS = ROOT / "benchmarks/servers/requirements.txt"
-MODEL = ROOT / "models/shd-size/1"
-SPEECH = ROOT / "models/speech-digits"
+MODEL = MODELS / "shd-size/1"
+SPEECH = "speech-digits"
 STEPS, OUTPUTS, DENSITY = 25, 20, 0.045  # a chunk of 100 ms, as busy as SHD
 HERE = (sys.executable, "-m")
 # the benchmark may be started from any folder
@@ -225,12 +226,12 @@ def serve_speech(load: Load, *options: str) -> Iterator[tuple[ServerProcess, Het
         yield server, target
 
 
-def speech_target(address: Address, load: Load) -> HetsynTarget:
-    """The newest speech model in its default form on ``hetsyn serve``."""
-    manifest = newest_speech().manifest
+def speech_target(address: Address, load: Load, models: Path = MODELS) -> HetsynTarget:
+    """The newest speech model of a folder in its default form on ``hetsyn serve``."""
+    manifest = newest_artifact(models / SPEECH).manifest
     return HetsynTarget(address, load.content_type, manifest.name, manifest.version, manifest.default_form)
 
 
 def newest_speech() -> Artifact:
     """The shipped speech model."""
-    return Artifact.open(max((path for path in SPEECH.iterdir() if path.is_dir()), key=lambda path: int(path.name)))
+    return newest_artifact(MODELS / SPEECH)

@@ -37,7 +37,6 @@ from benchmarks.engine_cost import (
     EXACT_PLAIN,
     FRACTIONAL_8,
     IN_PLACE,
-    MODELS,
     RESONANT,
     SCRIPT,
     STEP,
@@ -46,6 +45,7 @@ from benchmarks.engine_cost import (
 )  # fmt: skip
 from benchmarks.engine_kinds import Only, cost_of, with_delays, with_fractional
 from benchmarks.engine_report import plot, print_results, ratios, speed_of_the_other_build
+from benchmarks.revisions import FIXTURES, models_of
 from service.contract.graph_io import Float32Array
 from service.runtime.onnx import operator_status
 
@@ -88,9 +88,11 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     size: Size = "smoke" if arguments.smoke else "quick" if arguments.quick else "full"
     command = [sys.executable, "-m", "benchmarks.engine", size, str(arguments.seconds)]
     command.append("delays" if arguments.delays else "kernels" if arguments.kernels else "")
-    if arguments.operators is not None:
-        command.append(str(arguments.operators))
-    process = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    with models_of(FIXTURES) as models:
+        command.append(str(models))
+        if arguments.operators is not None:
+            command.append(str(arguments.operators))
+        process = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
     results: dict[str, Any] = json.loads(process.stdout)
     print_results(results)
     if arguments.plot is not None:
@@ -98,7 +100,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     return results
 
 
-def _measure(size: Size, seconds: float, only: Only | None, other: Path | None) -> dict[str, Any]:
+def _measure(size: Size, seconds: float, only: Only | None, models: Path, other: Path | None) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(1)
@@ -107,7 +109,7 @@ def _measure(size: Size, seconds: float, only: Only | None, other: Path | None) 
     seconds = min(seconds, longest_s)
     machine = {"bandwidth_bytes_per_s": _bandwidth(), "peak_flop_per_s": _peak()}
     cells: list[dict[str, Any]] = []
-    for workload in _workloads(size):
+    for workload in _workloads(size, models):
         sides, rates = _implementations(workload, only, other)
         if not sides:
             continue
@@ -141,24 +143,25 @@ def _measure(size: Size, seconds: float, only: Only | None, other: Path | None) 
     return results | {"kernel": operator_status().kernel, "speed_of_the_other_build": speed_of_the_other_build(cells)}
 
 
-def _workloads(size: Size) -> Iterator[CostWorkload]:
+def _workloads(size: Size, models: Path) -> Iterator[CostWorkload]:
     for density in (0.045,) if size == "smoke" else (0.045, 0.01):
         rng = np.random.default_rng(0)
         spikes = (rng.random((32, 200, 700)) < density).astype(np.float32)
-        yield CostWorkload(f"SHD size, {density:.1%} of channels a step", "shd-size", spikes)
+        yield CostWorkload(f"SHD size, {density:.1%} of channels a step", models / "shd-size/1", spikes)
     if size == "full":
-        yield CostWorkload("speech-digits, recordings", "speech-digits", _recorded())
+        speech = models / "speech-digits/1"
+        yield CostWorkload("speech-digits, recordings", speech, _recorded(speech))
 
 
-def _recorded() -> Float32Array:
-    """Spikes of the model's encoder for the shipped recordings, float32 [10, steps of the shortest, channels]."""
+def _recorded(artifact: Path) -> Float32Array:
+    """Spikes of a model's encoder for the shipped recordings, float32 [10, steps of the shortest, channels]."""
     import torch
 
     from hetsyn_model.encoder import Encoder, EncoderSpec
     from hetsyn_model.training.checkpoint import Checkpoint
     from service.wire.pcm import decode_wav
 
-    spec = Checkpoint.load(MODELS / "speech-digits" / "1" / "network.pt").encoder
+    spec = Checkpoint.load(artifact / "network.pt").encoder
     assert isinstance(spec, EncoderSpec)
     sounds = [decode_wav(path.read_bytes())[0] for path in sorted(RECORDINGS.glob("*.wav"))]
     steps = min(len(samples) for samples in sounds) // spec.step_samples
@@ -196,9 +199,8 @@ def _implementations(
     from service.contract.artifact import Artifact
     from service.runtime.onnx import load_graph
 
-    folder = MODELS / workload.model / "1"
-    network = Checkpoint.load(folder / "network.pt").network.float().eval()
-    sizes = Artifact.open(folder).manifest.forms["bank"].bank_sizes
+    network = Checkpoint.load(workload.artifact / "network.pt").network.float().eval()
+    sizes = Artifact.open(workload.artifact).manifest.forms["bank"].bank_sizes
     network.fit_banks()
     assert {name: bank.size for name, bank in network.banks.items()} == sizes
     spikes = workload.spikes
@@ -293,7 +295,7 @@ def _implementations(
     if only == "delays":
         return with_and_without, rates | {"bank": float(sizes["hidden1"])}
     kernels: dict[str, Side] = {}
-    if workload.model == "shd-size":  # what the sketch in docs/explanation/timescale-bank.md ran
+    if workload.artifact.parent.name == "shd-size":  # what the sketch in docs/explanation/timescale-bank.md ran
         of_8 = deepcopy(network)  # the others keep the banks that they were compiled with
         of_8.fit_banks(size=8)
         kernels[BANK_8] = graph(of_8.compile("bank"))
@@ -367,6 +369,6 @@ def _timed(call: Callable[[], Any]) -> float:
 
 
 if __name__ == "__main__":
-    other_build = Path(sys.argv[4]) if len(sys.argv) > 4 else None
+    other_build = Path(sys.argv[5]) if len(sys.argv) > 5 else None
     kind = cast("Only", sys.argv[3]) if sys.argv[3] else None
-    print(json.dumps(_measure(cast("Size", sys.argv[1]), float(sys.argv[2]), kind, other_build)))
+    print(json.dumps(_measure(cast("Size", sys.argv[1]), float(sys.argv[2]), kind, Path(sys.argv[4]), other_build)))

@@ -9,7 +9,6 @@ from pathlib import Path
 from service.contract.artifact import Artifact
 from service.contract.graph_io import Float32Array
 
-MODELS = Path(__file__).parents[1] / "models"
 EAGER = "eager PyTorch, a current a synapse"
 IN_PLACE = "the same, in place"
 SCRIPT = "TorchScript, step by step"
@@ -39,12 +38,12 @@ class CostWorkload:
 
     Attributes:
         name: for tables.
-        model: name of the shipped model.
+        artifact: folder of the model.
         spikes: float32 [streams, steps, channels], repeated for longer runs.
     """
 
     name: str
-    model: str
+    artifact: Path
     spikes: Float32Array
 
     @property
@@ -80,7 +79,7 @@ def costs(workload: CostWorkload, rates: dict[str, float]) -> dict[str, Cost]:
         workload: gives the density of the input.
         rates: spikes a step of each hidden layer, and under ``bank`` the number of decays of a bank.
     """
-    manifest = Artifact.open(MODELS / workload.model / "1").manifest
+    manifest = Artifact.open(workload.artifact).manifest
     fan_in = (manifest.input.channels, *manifest.hidden)
     neurons = (*manifest.hidden, manifest.outputs)
     arriving = (

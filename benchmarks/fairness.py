@@ -24,6 +24,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.revisions import FIXTURES, models_of
 from service.batching.batcher import Batcher
 from service.batching.policy import BatchPolicy
 from service.contract.manifest import FormName
@@ -36,7 +37,6 @@ from service.runtime.onnx import load_graph
 from service.settings import Batching, Limits
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, spike_chunk
 
-MODELS = Path(__file__).parents[1] / "models"
 LONG_STEPS, CHUNK_S, RATE_HZ = 20_000, 0.1, 8_000
 MOST_WAIT_S, MOST_STALL_S = 20e-3, 10e-3
 PAUSE_S = 0.2  # until the long chunks are under way
@@ -59,8 +59,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     behind, dense = BEHIND, DENSE
     if arguments.smoke:
         rounds, behind, dense = 1, BEHIND[:1], DENSE[:1]
-    waits = [asyncio.run(_behind_long_chunks(*case, rounds)) for case in behind]
-    stalls = [asyncio.run(_dense_after_quiet(*case, rounds=rounds)) for case in dense]
+    with models_of(FIXTURES) as models:
+        waits = [asyncio.run(_behind_long_chunks(models, *case, rounds)) for case in behind]
+        stalls = [asyncio.run(_dense_after_quiet(models, *case, rounds=rounds)) for case in dense]
     table = Table("100 ms chunk behind two of 20,000 steps", "alone, ms", "behind, ms", "worst, ms")
     for row in waits:
         table.add_row(row["case"], *(f"{1e3 * row[name]:.1f}" for name in ("alone_s", "behind_s", "worst_s")))
@@ -75,16 +76,16 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"behind_long_chunks": waits, "dense_after_quiet": stalls, "rounds": rounds, "passed": passed}
 
 
-def _parts(name: str, operators: bool) -> tuple[Model, Batcher]:
-    model = ModelCatalog(MODELS, name, partial(load_graph, use_operators=operators)).get(name)
+def _parts(models: Path, name: str, operators: bool) -> tuple[Model, Batcher]:
+    model = ModelCatalog(models, name, partial(load_graph, use_operators=operators)).get(name)
     batching = Batching()
     policy = BatchPolicy(batching.max_batch)
     engine = Engine(Limits().max_chunk_steps)
     return model, Batcher(engine, policy, batching.engine_threads, batching.inline_s)
 
 
-async def _behind_long_chunks(form: FormName, operators: bool, rounds: int) -> dict[str, Any]:
-    model, batcher = _parts("speech-digits", operators)
+async def _behind_long_chunks(models: Path, form: FormName, operators: bool, rounds: int) -> dict[str, Any]:
+    model, batcher = _parts(models, "speech-digits", operators)
     rng = np.random.default_rng(0)
 
     def sound(duration_s: float) -> AudioChunk:
@@ -121,14 +122,14 @@ async def _behind_long_chunks(form: FormName, operators: bool, rounds: int) -> d
 
 
 async def _dense_after_quiet(
-    name: str, form: FormName, steps: int, density: float, operators: bool, *, rounds: int
+    models: Path, name: str, form: FormName, steps: int, density: float, operators: bool, *, rounds: int
 ) -> dict[str, Any]:
-    channels = ModelCatalog(MODELS, name).get(name).manifest.input.channels
+    channels = ModelCatalog(models, name).get(name).manifest.input.channels
     fires = np.random.default_rng(0).random((steps, channels)) < density / channels
     dense, quiet = spike_chunk(steps, *np.nonzero(fires)), spike_chunk(steps, [], [])
     took_s, stall_s = [], []
     for _ in range(rounds):
-        model, batcher = _parts(name, operators)  # one that has not seen a dense chunk
+        model, batcher = _parts(models, name, operators)  # one that has not seen a dense chunk
 
         async def run(chunk: SpikeChunk, model: Model = model, batcher: Batcher = batcher) -> None:
             await batcher.run(model, form, Work(initial_stream(model, form), chunk, end=False))

@@ -14,6 +14,7 @@ from tests.support.paths import ROOT
 
 BUILD_TIMEOUT_S = 300.0
 SERVED = ("shd-size", "speech-digits")  # the models that the benchmarks serve
+FIXTURES = "890ab00"  # its models are served where two checkouts, or figures of two days, are compared
 _LEFT_OUT = (":(exclude)models", ":(exclude)tests", ":(exclude)docs")  # most bytes, and no code of the server
 _BUILD = (
     "from build_support.compiling import OPERATORS, ROOT, choose_compiler, compile_library as make;"

@@ -31,7 +31,7 @@ from tests.support.paths import RECORDINGS
 from tests.support.server_process import ServerProcess
 from tests.support.target import HetsynTarget
 
-SESSION_BYTES = 20_000  # a session's memory, and some more
+OVERHEAD_BYTES = 10_000  # of a session beside its state, and some more
 COUNTS, QUICK_COUNTS = (10, 100, 1_000, 10_000, 100_000), (10, 1_000)
 CONCURRENCY, CHUNK_S, TIMEOUT_S = 16, 0.1, 30.0
 
@@ -82,8 +82,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.smoke:
         counts, seconds = [2, 20], 0.2
     manifest = newest_speech().manifest
+    state_bytes = manifest.forms[manifest.default_form].state_bytes
     most = max(counts) + 1_000
-    limits = ["--max-sessions", str(most), "--max-session-bytes", str(most * SESSION_BYTES)]
+    limits = ["--max-sessions", str(most), "--max-session-bytes", str(most * (state_bytes + OVERHEAD_BYTES))]
     limits += ["--client-share", "1", "--session-idle-s", "86400"]
     load = recorded(RECORDINGS, CHUNK_S)
     with serve_speech(load, *limits) as (server, target):
@@ -95,7 +96,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         f"p99 with {last.sessions:,} idle sessions / with {first.sessions}": last.idle.p99_ms / first.idle.p99_ms,
         f"throughput over {last.sessions:,} active sessions / over {first.sessions}": last.active.chunks_per_s
         / first.active.chunks_per_s,
-        "resident bytes a session / bytes of its state": added / manifest.forms[manifest.default_form].state_bytes,
+        "resident bytes a session / bytes of its state": added / state_bytes,
     }
     results = {"rows": [asdict(row) for row in rows], "bytes_a_session": added, "ratios": ratios}
     _print(rows, results)
