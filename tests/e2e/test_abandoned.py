@@ -31,7 +31,7 @@ def events(steps: int) -> bytes:
 
 def long_request(session: str) -> bytes:
     head = (
-        f"POST /infer?session={session}&form=exact&end=true HTTP/1.1\r\nHost: x\r\n"
+        f"POST /infer?session={session}&model=shd-size&form=exact&end=true HTTP/1.1\r\nHost: x\r\n"
         f"Content-Type: {MEDIA_TYPE}\r\nContent-Length: 12\r\n\r\n"
     )
     return head.encode() + events(LONG_STEPS)

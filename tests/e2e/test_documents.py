@@ -32,7 +32,7 @@ from tests.support.data_sets import write_mnist, write_ntidigits, write_speech_c
 from tests.support.documents import PAGES, README, blocks, commands, name_of, typed
 from tests.support.json_input import Json
 from tests.support.leaky_values import write_leaky
-from tests.support.paths import DOCS, MODELS, RECORDINGS, ROOT
+from tests.support.paths import DOCS, MODELS, RECORDINGS, ROOT, SPEECH
 from tests.support.server_process import free_port, wait_until_ready
 from tests.support.tools import NO_WATCH
 from tests.support.valkey import BINARY, MISSING, ValkeyServer
@@ -54,7 +54,7 @@ NOT_RUN = {
     r"python -m benchmarks ": "takes minutes: tests/integration/test_benchmarks.py runs them shortened",
     r"python -m tests.long.": "takes minutes: tests/long runs them shortened",
     r"perf_analyzer ": "needs a port for gRPC: tests/e2e/test_open_inference.py",
-    r"hetsyn export (shd-size|models/speech-digits/1/network\.pt) ": "a minute: tests/contract, tests/unit/export",
+    r"hetsyn export (shd-size|models/speech-digits/\d/network\.pt) ": "a minute: tests/contract, tests/unit/export",
     r"python -m recipes\.speech |digits=|for seed in|\$digits ": "needs speech engines, and takes an hour",
     r"apt-get install (asterisk|espeak)|hetsyn run \S+ /usr/share/": "needs packages of recordings",
     r"hetsyn export runs/(speech-digits|digits-0)/": "needs what was trained before it",
@@ -141,7 +141,7 @@ class PageReader:
         for name in ("docs", "examples", "benchmarks", "research"):
             (folder / name).symlink_to(ROOT / name)
         # without what a reader of the pages may have made already
-        shutil.copytree(MODELS, folder / "models", ignore=shutil.ignore_patterns("my-digits", "words", "[2-9]"))
+        shutil.copytree(MODELS, folder / "models", ignore=shutil.ignore_patterns("my-digits", "words", "[3-9]"))
         write_leaky(folder / "models", "sensor", channels=3)  # as the page of the HTTP interface has it
         (folder / "carry.keys").write_text("MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=\n")
         (folder / "recordings").mkdir()
@@ -168,11 +168,11 @@ class PageReader:
         write_mnist(data / "mnist")
 
     def _next_version(self) -> None:
-        """``build/speech-digits/2``, what an export of a second version leaves."""
-        build = self.folder / "build/speech-digits/2"
-        shutil.copytree(MODELS / "speech-digits/1", build)
+        """``build/speech-digits/3``, what an export of a third version leaves."""
+        build = self.folder / "build/speech-digits/3"
+        shutil.copytree(SPEECH, build)
         manifest = json.loads((build / "manifest.json").read_text())
-        (build / "manifest.json").write_text(json.dumps(manifest | {"version": "2"}))
+        (build / "manifest.json").write_text(json.dumps(manifest | {"version": "3"}))
 
     def here(self, text: str) -> str:
         """A command or a program with this folder's servers in place of the pages' ones."""
@@ -296,7 +296,7 @@ def compare_sample_reply(page: Path, printed: str, *, is_whole: bool) -> None:
     assert list(sample) == list(reply)
     for name, shown in sample.items():
         if name == "version":
-            continue  # the server has a second one if sessions.md came first
+            continue  # the server has a third one if sessions.md came first
         if isinstance(shown, list):
             *first, rest = shown
             assert rest == "…"
@@ -357,7 +357,7 @@ def test_a_page_does_what_it_says(
     elif page.name == "sessions.md":
         assert "after chunk 1: seven" in printed
         deadline_s = time.monotonic() + 20
-        while "2" not in reader.versions("speech-digits"):
+        while "3" not in reader.versions("speech-digits"):
             assert time.monotonic() < deadline_s, "the server did not take the new version"
             time.sleep(0.1)
 

@@ -7,7 +7,6 @@ synthesised digits' as spikes are in the repository (``held_out/README.md``); th
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -28,6 +27,7 @@ from research.tasks.shd import ShdSpec
 from research.tasks.task import MissingData
 from research.tasks.vision import CLOTHES, ImageSpec, encode, read_fashion_mnist
 from tests.support.paths import FSDD, ROOT
+from tests.support.recordings import DIGITS
 from tests.support.tools import NO_FASHION_MNIST, NO_RECORDINGS
 
 pytestmark = pytest.mark.long
@@ -161,10 +161,9 @@ def test_the_images_in_the_repository_are_the_first_of_the_test_set() -> None:
 
 
 def test_spoken_digits(client: httpx.Client) -> None:
-    """The takes that chose the shipped network's epoch, which is what its manifest's accuracy is of."""
+    """Takes of people that the shipped network knows. The figures of strangers need hundreds of recordings."""
     if not FSDD.is_dir():
         pytest.skip(NO_RECORDINGS)
-    manifest = json.loads((ROOT / "models/speech-digits/1/manifest.json").read_text())
     config = load_config("speech-digits")
     _, recordings = split_takes(read_folder(FSDD, tuple(config.names), 8000), config.split.every)
     replies = []
@@ -178,5 +177,4 @@ def test_spoken_digits(client: httpx.Client) -> None:
         )
         assert response.status_code == 200, response.text
         replies.append(response.json())
-    words = [manifest["labels"][recording.label] for recording in recordings]
-    assert abs(accuracy(replies, words) - manifest["forms"]["bank"]["accuracy"]) <= POINT
+    assert accuracy(replies, [DIGITS[recording.label] for recording in recordings]) >= 0.95

@@ -13,9 +13,10 @@ import pytest
 
 from tests.support.artifact_file import rewrite
 from tests.support.graphs_with_files import with_endless_loop
+from tests.support.paths import SPEECH
 from tests.support.recording_stream import persist, pieces, send, stream
 from tests.support.server_process import RestartableServer
-from tests.support.versions import SHIPPED, put
+from tests.support.versions import put
 
 pytestmark = pytest.mark.process
 
@@ -31,7 +32,7 @@ def test_a_model_that_never_ends_stops_neither_reloads_nor_the_end(tmp_path: Pat
         replica.ready()
         put(tmp_path.with_name("beside"), "2", "endless")
         folder = tmp_path.with_name("beside") / "speech-digits" / "2"
-        rewrite(folder, "bank.onnx", with_endless_loop((SHIPPED / "bank.onnx").read_bytes()))
+        rewrite(folder, "bank.onnx", with_endless_loop((SPEECH / "bank.onnx").read_bytes()))
         folder.rename(tmp_path / "speech-digits" / "2")
         replica.process.send_signal(signal.SIGHUP)
         if load_timeout_s == "20":
@@ -81,7 +82,7 @@ def test_a_session_outlives_its_models_folder(tmp_path: Path, options: tuple[str
         half = len(chunks) // 2
         replies = stream(replica.url, "a", chunks, range(half))
         put(tmp_path, "2", "new")
-        rewrite(put(tmp_path, "3", "broken"), "bank.onnx", (SHIPPED / "bank.onnx").read_bytes()[:-999])
+        rewrite(put(tmp_path, "3", "broken"), "bank.onnx", (SPEECH / "bank.onnx").read_bytes()[:-999])
         shutil.rmtree(tmp_path / "speech-digits" / "1")
         if not options:
             replica.process.send_signal(signal.SIGHUP)

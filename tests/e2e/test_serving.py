@@ -78,16 +78,15 @@ def test_the_demo_shows_a_recording_becoming_a_word() -> None:
         assert advice in after
 
 
-@pytest.mark.parametrize(("model", "ratio"), [("speech-digits", 10), ("shd-size", 40)])
-def test_the_bank_is_small(model: str, ratio: int) -> None:
-    forms = json.loads(hetsyn("inspect", model, "--json"))["forms"]
-    assert forms["bank"]["state_bytes"] * ratio <= forms["exact"]["state_bytes"]
+def test_the_bank_is_small() -> None:
+    forms = json.loads(hetsyn("inspect", "shd-size", "--json"))["forms"]
+    assert forms["bank"]["state_bytes"] * 40 <= forms["exact"]["state_bytes"]
     assert max(forms["bank"]["kernel_error"].values()) <= 1e-3
 
 
-def test_both_forms_of_the_shipped_model_are_as_accurate() -> None:
-    forms = json.loads(hetsyn("inspect", "models/speech-digits", "--json"))["forms"]
-    assert abs(forms["bank"]["accuracy"] - forms["exact"]["accuracy"]) <= 0.002
+def test_a_session_of_the_default_model_takes_16_kb_at_most() -> None:
+    form = json.loads(hetsyn("inspect", "models/speech-digits", "--json"))["forms"]["bank"]
+    assert form["state_bytes"] <= 16_384
 
 
 def test_serving_imports_no_torch() -> None:

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from tests.support.artifact_file import rewrite
-from tests.support.paths import MODELS, ROOT
+from tests.support.paths import MODELS, ROOT, SPEECH
 from tests.support.server_process import STOP_TIMEOUT_S, free_port, serve_command, wait_until_ready
 from tests.support.tools import NO_TERMINALS, require_valkey
 from tests.support.valkey import ValkeyServer
@@ -98,7 +98,7 @@ def blocked(pid: int) -> int:
 
 @pytest.mark.parametrize("level", ["info", "error"])
 def test_the_log_has_our_lines_from_its_level_on(models: Path, tmp_path: Path, level: str) -> None:
-    rewrite(models / "speech-digits/1", "bank.onnx", b"broken")
+    rewrite(models / SPEECH.relative_to(MODELS), "bank.onnx", b"broken")
     shutil.copytree(MODELS / "shd-size", models / "shd-size")
     port = free_port()
     with (tmp_path / "log").open("wb") as log:
@@ -119,7 +119,8 @@ def test_the_log_has_our_lines_from_its_level_on(models: Path, tmp_path: Path, l
         server.terminate()
         server.wait(timeout=STOP_TIMEOUT_S)
     lines = (tmp_path / "log").read_text().splitlines()
-    refused = [line for line in lines if line.startswith("ERROR:    refused: ") and "speech-digits/1" in line]
+    version = str(SPEECH.relative_to(MODELS))
+    refused = [line for line in lines if line.startswith("ERROR:    refused: ") and version in line]
     assert len(refused) == 2  # at the start and at the reload
     summary = "INFO:     models reloaded: 0 opened, 0 retired, 1 refused; versions offered: 1"
     assert (summary in lines) is (level == "info")

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from service.contract.describe import summary
+from service.contract.folder import newest_artifact
 from service.engine.engine import Engine
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
@@ -135,8 +136,9 @@ def test_any_manifest_is_served_or_refused(tmp_path: Path, pytestconfig: pytest.
      ("delayed-match", "golden.npz")],
 )  # fmt: skip
 def test_any_file_is_served_or_refused(tmp_path: Path, pytestconfig: pytest.Config, model: str, file: str) -> None:
-    folder = tmp_path / model / "1"
-    shutil.copytree(MODELS / model / "1", folder)
+    shipped = newest_artifact(MODELS / model).folder
+    folder = tmp_path / model / shipped.name
+    shutil.copytree(shipped, folder)
     content, rng, refused = (folder / file).read_bytes(), random.Random(f"{file} {SEED}"), 0
     count = pytestconfig.getoption("--fuzz-inputs")
 

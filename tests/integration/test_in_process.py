@@ -25,10 +25,11 @@ from hetsyn_client.terminal.backend import Backend, Server
 from hetsyn_client.terminal.command import Choices, stream_all
 from service.commands.in_process import InProcess
 from service.commands.run import run
+from service.contract.artifact import Artifact
 from service.contract.folder import named_artifact
 from tests.support.leaky_values import write_leaky
 from tests.support.microphone import RATE_HZ, spoken
-from tests.support.paths import MODELS, RECORDINGS
+from tests.support.paths import MODELS, RECORDINGS, SPEECH
 from tests.support.socket_server import running
 
 WORDS = ("three", "seven", "zero")
@@ -140,7 +141,7 @@ def test_it_needs_neither_torch_nor_a_server_nor_a_picture() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "seven.wav: seven (speech-digits 1, bank)"
+    assert done.stdout.splitlines()[-1] == f"seven.wav: seven (speech-digits {SPEECH.name}, bank)"
 
 
 @pytest.mark.parametrize(
@@ -214,7 +215,8 @@ def test_a_header_on_standard_input_is_recognised(
     content = containers(spoken(*WORDS))[name]
     for backend in (Server(url, "speech-digits"), InProcess(named_artifact(Path("speech-digits"), MODELS))):
         feed(backend, content, monkeypatch)
-        assert capsys.readouterr().out.splitlines()[-1] == "standard input: three seven zero (speech-digits 1, bank)"
+        said = f"standard input: three seven zero (speech-digits {SPEECH.name}, bank)"
+        assert capsys.readouterr().out.splitlines()[-1] == said
 
 
 @pytest.mark.parametrize("choice", ["--one-word", "--utterances"])
@@ -227,5 +229,6 @@ def test_run_and_stream_draw_the_same_picture(url: str, tmp_path: Path, choice: 
     assert not any("spikes" in frame for frame in told)  # they are for the picture
     drawn = (tmp_path / "a.svg").read_text()
     assert (tmp_path / "b.svg").read_text() == drawn
-    for text in ("input", "960 channels", "hidden1", "128 neurons", "hidden2", "64 neurons", "seven"):
+    sizes = Artifact.describe(SPEECH).manifest.hidden
+    for text in ("input", "960 channels", "hidden1", f"{sizes[0]} neurons", "hidden2", f"{sizes[1]} neurons", "seven"):
         assert f">{text}<" in drawn

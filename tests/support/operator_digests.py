@@ -25,7 +25,7 @@ CUTS = (1, 7, 40, 1 << 30)
 
 def digests(library: Path) -> dict[str, str]:
     found = {}
-    for folder in sorted(path.parent for path in MODELS.glob("*/1/manifest.json")):
+    for folder in sorted(path.parent for path in MODELS.glob("*/*/manifest.json")):
         manifest = json.loads((folder / "manifest.json").read_text())
         golden = np.load(folder / "golden.npz")
         for form, described in manifest["forms"].items():

@@ -6,15 +6,13 @@ import json
 import shutil
 from pathlib import Path
 
-from tests.support.paths import MODELS
-
-SHIPPED = MODELS / "speech-digits" / "1"
+from tests.support.paths import SPEECH
 
 
 def put(models: Path, version: str, described: str) -> Path:
     """The shipped model as a version of another description, and so of another content."""
     folder = models / "speech-digits" / version
-    shutil.copytree(SHIPPED, folder)
+    shutil.copytree(SPEECH, folder)
     describe(folder, version, described)
     return folder
 

@@ -23,11 +23,10 @@ from tests.long.faults.schedule import schedule
 from tests.long.faults.script import Occurred, Script
 from tests.long.faults.stage import Replica
 from tests.long.faults.tally import Tally, as_reference
-from tests.support.paths import MODELS, RECORDINGS
+from tests.support.paths import RECORDINGS, SPEECH
 from tests.support.recordings import cut
 from tests.support.target import HetsynTarget
 
-MODEL = MODELS / "speech-digits/1"
 CHUNKS_S = (0.05, 0.1)
 IN_A_ROW = 4  # recordings of a longer session
 REPLICAS = 2
@@ -201,7 +200,7 @@ async def _undisturbed(
 
 
 def _target(replica: Replica, kind: type[HetsynTarget]) -> HetsynTarget:
-    manifest = Artifact.open(MODEL).manifest
+    manifest = Artifact.open(SPEECH).manifest
     content_type, _ = cut(next(RECORDINGS.glob("*.wav")), CHUNKS_S[0])  # all have one rate
     target = kind(replica.address, content_type, manifest.name, manifest.version, manifest.default_form)
     target.grpc_port = replica.grpc_port

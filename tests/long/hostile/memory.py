@@ -48,7 +48,7 @@ OPENINGS: Mapping[str, Opening] = {
     "rate-191999": Opening(SILENT_SAMPLE, "audio/L16;rate=191999"),
     "rate-44101": Opening(SILENT_SAMPLE, "audio/L16;rate=44101"),
     "rate-8000": Opening(SILENT_SAMPLE, "audio/L16;rate=8000"),
-    "exact": Opening(events(1), query={"form": "exact"}),
+    "exact": Opening(events(1), query={"model": "shd-size", "form": "exact"}),
     "trace": Opening(events(20_000), query={"model": "pattern-generation"}, sessions=150),
     "trace-ended": Opening(events(20_000), query={"model": "pattern-generation", "end": "true"}, sessions=150),
 }
@@ -112,7 +112,7 @@ def attack_budget(stage: Stage) -> Mapping[str, Figure]:
     server = stage.server(*options)
     client = Client(server.port)
     client.chunk("good", seq=0)
-    client.chunk("large", form="exact")
+    client.chunk("large", model="shd-size", form="exact")
     record = client.call("GET", "/sessions/large/state").body
     base_mib, count = server.rss_mib(), 60 if stage.is_quick else 100
     for name in ("exact", "rate-191999", "trace", "trace-ended"):

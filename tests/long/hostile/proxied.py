@@ -65,11 +65,18 @@ def attack_answers_of_others(stage: Stage) -> Mapping[str, Figure]:
             stopped.wait(0.02)
 
     for trial in range(trials):
-        client.chunk("busy", form="exact")
-        busy = threading.Thread(target=lambda: Client(server.port).chunk("busy", SLOW_STEPS, form="exact"))
+        client.chunk("busy", model="shd-size", form="exact")
+        busy = threading.Thread(
+            target=lambda: Client(server.port).chunk("busy", SLOW_STEPS, model="shd-size", form="exact")
+        )
         busy.start()
         time.sleep(0.1)
-        slow = request("POST", f"/infer?session=slow-{trial}&form=exact", events(SLOW_STEPS), f"X-Request-ID: {MARK}")
+        slow = request(
+            "POST",
+            f"/infer?session=slow-{trial}&model=shd-size&form=exact",
+            events(SLOW_STEPS),
+            f"X-Request-ID: {MARK}",
+        )
         with Raw(port, timeout_s=10.0) as connection:
             head = request("DELETE", "/sessions/busy", slow, "Connection: upgrade", "Upgrade: foo", content_type="a/b")
             connection.send(head[: len(head) - len(slow)])

@@ -22,11 +22,13 @@ DRAIN_S = 12.0
 
 def attack_abandoned(stage: Stage) -> Mapping[str, Figure]:
     server = stage.server()
-    Client(server.port).chunk("warm", 10, form="exact")
+    Client(server.port).chunk("warm", 10, model="shd-size", form="exact")
     Client(server.port).chunk("good", 1)
     for number in range(ABANDONED):
         with Raw(server.port) as connection:
-            connection.send(request("POST", f"/infer?session=gone-{number}&form=exact&end=true", events(STEPS)))
+            connection.send(
+                request("POST", f"/infer?session=gone-{number}&model=shd-size&form=exact&end=true", events(STEPS))
+            )
         if number % 100 == 0:
             time.sleep(0.02)
     base_s, began_s = server.cpu_s(), time.monotonic()
@@ -61,12 +63,14 @@ def attack_present(stage: Stage) -> Mapping[str, Figure]:
     """The same, and the clients stay: good ones get an answer, and the server ends within a bounded time."""
     options = ("--finish-s=3",) if stage.is_quick and stage.has_option("--finish-s") else ()
     server = stage.server(*options)
-    Client(server.port).chunk("warm", 10, form="exact")
+    Client(server.port).chunk("warm", 10, model="shd-size", form="exact")
     Client(server.port).chunk("good", 1)
     connections = []
     for number in range(ABANDONED // 4):
         connections.append(Raw(server.port))
-        connections[-1].send(request("POST", f"/infer?session=stays-{number}&form=exact&end=true", events(STEPS)))
+        connections[-1].send(
+            request("POST", f"/infer?session=stays-{number}&model=shd-size&form=exact&end=true", events(STEPS))
+        )
     failed, waits_s = 0, []
     for _ in range(GOOD // 2):
         asked_s = time.monotonic()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,12 +13,13 @@ from hetsyn_model import DecisionSpec, Network, NetworkSpec, NeuronSpec, SpecErr
 from hetsyn_model.spec import Reset
 from hetsyn_model.state import FORMS, Form
 from hetsyn_model.training.checkpoint import Checkpoint
+from service.contract.folder import newest_artifact
 from tests.support.networks import KINDS, UNFILTERED, neuron_of, set_own
 from tests.support.paths import MODELS
 
 SHIPPED_FORMS = [
     (path.parent.parent.name, form)
-    for path in sorted(MODELS.glob("*/1/network.pt"))
+    for path in sorted(MODELS.glob("*/*/network.pt"))
     for form in FORMS
     if path.with_name(f"{form}.onnx").exists()
 ]
@@ -122,7 +122,7 @@ def test_a_threshold_is_rounded_once() -> None:
 @pytest.mark.parametrize(("model", "form"), SHIPPED_FORMS)
 def test_shipped_networks_give_the_bits_that_they_gave(model: str, form: Form) -> None:
     """Their files are from before membranes; the golden traces are of that torch."""
-    folder: Path = MODELS / model / "1"
+    folder = newest_artifact(MODELS / model).folder
     network = Checkpoint.load(folder / "network.pt").network.eval()
     banks = dict(network.banks)
     with np.load(folder / "golden.npz") as golden:

@@ -6,7 +6,7 @@ from service.contract.artifact import Artifact
 from service.contract.describe import summary
 from service.models.model import Model
 from tests.support.fake_graph import OUTPUTS
-from tests.support.paths import MODELS
+from tests.support.paths import SPEECH
 
 
 def test_the_summary_is_json_with_the_sizes(model: Model) -> None:
@@ -19,5 +19,5 @@ def test_the_summary_is_json_with_the_sizes(model: Model) -> None:
 
 
 def test_the_summary_says_how_utterances_are_found() -> None:
-    described = summary(Artifact.describe(MODELS / "speech-digits/1").manifest)
+    described = summary(Artifact.describe(SPEECH).manifest)
     assert described["endpointing"]["silence_s"] == 0.2
