@@ -17,7 +17,7 @@ from recipes.speech import experiments, others, streams
 from recipes.speech.people import DIVISION, Division, divide, files
 from recipes.speech.plan import PLAN
 from recipes.speech.pool import Folders, gather_speech, of_people, read_pool
-from recipes.speech.report import report
+from recipes.speech.report import RESULTS, report
 from recipes.speech.training import SERVABLE, keep_served, run
 from recipes.speech.vocabulary import DIGITS, percent, vocabulary
 from recipes.speech.voices.commands import speak_digits, speak_shd
@@ -140,7 +140,7 @@ def false_alarms(model: Path, speech: Path) -> None:
 
 
 def _keep(name: str, found: dict[str, Any]) -> None:
-    path = experiments.RESULTS / "streams" / f"{name}.json"
+    path = RESULTS / "streams" / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(found, indent=1) + "\n")
 
