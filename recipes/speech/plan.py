@@ -20,8 +20,10 @@ ALL_WORDS: Final = Draws(
     digit=450, studio=0.3, voices=0.25, command=90, rare=250, synthesised=700, speech=100, spliced=250, noise=150
 )
 DIGITS: Final = Recipe(draws=ALL_WORDS, epochs=20, words=0.3)
-# a second look on the people who choose: more commands and noise, since these were named most
-REFUSING: Final = replace(DIGITS, draws=replace(ALL_WORDS, command=200, synthesised=500, noise=300), epochs=16)
+# a second look on the people who choose: more commands, noise and phrases, since these were named most
+REFUSING: Final = replace(
+    DIGITS, draws=replace(ALL_WORDS, command=200, synthesised=500, noise=300, phrases=250), epochs=16
+)
 COMMAND_DRAWS: Final = replace(ALL_WORDS, digit=90, command=375)
 # of equal numbers of trained values: a decay a synapse doubles them
 COMMANDS: Final = {

@@ -33,6 +33,8 @@ NOISES: Final = 400
 LEVEL_DB: Final = (-80.0, -20.0)  # of noise
 STEEPEST: Final = 2.0  # slope of a noise's power over frequency: white 0, pink 1, brown 2
 SPLICE_S: Final = 0.005
+PHRASE_PAUSE_S: Final = 0.12  # longest within a phrase: the server's utterances end after 0.2 s
+PHRASE_S: Final = 1.8
 # halves that make a word again, or nearly one
 ALIKE: Final = frozenset({frozenset({"five", "nine"}), frozenset({"one", "nine"}), frozenset({"no", "go"})})
 
@@ -232,6 +234,20 @@ def splice(first: Clip, second: Clip, label: int, rng: np.random.Generator) -> C
     return clip(audio, label, first.speaker, 0, "person", "", is_cut=False)
 
 
+def phrase(words: Sequence[Clip], label: int, rng: np.random.Generator) -> Clip:
+    """Join words as a sentence has them, with hardly a pause: a digit at its end is no single word."""
+    loudness = np.sqrt(np.square(words[0].spoken).mean())
+    parts: list[Audio] = []
+    for one in words:
+        own = np.sqrt(np.square(one.spoken).mean())
+        parts.append(one.spoken * np.float32(np.clip(loudness / max(1e-6, own), 0.1, 10.0)))
+        parts.append(np.zeros(int(rng.integers(0, round(PHRASE_PAUSE_S * RATE_HZ))), np.float32))
+    audio = np.concatenate(parts[:-1])[-round(PHRASE_S * RATE_HZ) :]
+    made = clip(audio, label, words[0].speaker, 0, "person", "", is_cut=False)
+    assert made is not None
+    return made
+
+
 @dataclass(frozen=True)
 class Draws:
     """How many examples of each kind an epoch has.
@@ -245,6 +261,7 @@ class Draws:
         synthesised: other words by voices.
         speech: pieces of other speech.
         spliced: halves of two words.
+        phrases: two to four words in a row.
         noise: quiet, noise, tones and clicks.
     """
 
@@ -256,6 +273,7 @@ class Draws:
     synthesised: int = 0
     speech: int = 0
     spliced: int = 0
+    phrases: int = 0
     noise: int = 0
 
 
@@ -314,6 +332,7 @@ class Pool:
         yield from self._take(UNKNOWN, "speech", draws.speech, rng)
         yield from self._take(SILENCE, "noise", draws.noise, rng)
         yield from self._spliced(draws.spliced, rng)
+        yield from self._phrases(draws.phrases, rng)
 
     def _take(self, word: str, source: Source, count: int, rng: np.random.Generator) -> Iterator[Clip]:
         """Draw evenly: nobody a second time before everybody was there once."""
@@ -322,6 +341,13 @@ class Pool:
             for index in rng.permutation(len(pool))[:count]:
                 yield pool[int(index)]
             count -= len(pool)
+
+    def _phrases(self, count: int, rng: np.random.Generator) -> Iterator[Clip]:
+        pool = [one for one in self.clips if one.source in ("person", "studio", "voice")]
+        label = self.vocabulary.word(UNKNOWN)
+        for _ in range(count):
+            words = rng.integers(0, len(pool), int(rng.integers(2, 5)))
+            yield phrase([pool[int(index)] for index in words], label, rng)
 
     def _spliced(self, count: int, rng: np.random.Generator) -> Iterator[Clip]:
         pool = [one for one in self.clips if one.source in ("person", "studio") and one.word in FREQUENT]
