@@ -16,7 +16,7 @@ from hetsyn_model.spec import DecisionSpec
 from recipes.speech.judge import wilson
 from recipes.speech.people import PARTS, Division, File, divide
 from recipes.speech.plan import PLAN
-from recipes.speech.pool import MOST_REPEATS, Clip, Draws, Pool, clip, of_noise, splice
+from recipes.speech.pool import MOST_REPEATS, Clip, Draws, Pool, clip, of_noise, phrase, splice
 from recipes.speech.training import probabilities
 from recipes.speech.vocabulary import COMMANDS, DIGITS, FREQUENT, RARE_DIGITS, UNKNOWN, vocabulary
 from tests.support.paths import ROOT
@@ -71,6 +71,12 @@ def test_halves_of_two_words_are_no_word() -> None:
     assert made is not None
     assert WORDS.classes[WORDS.class_of_word[made.label]] == UNKNOWN
     assert splice(word("two"), word("two"), 0, np.random.default_rng(0)) is None
+
+
+def test_words_in_a_row_are_no_word() -> None:
+    made = phrase([word("two"), word("seven"), word("one")], WORDS.word(UNKNOWN), np.random.default_rng(0))
+    assert WORDS.classes[WORDS.class_of_word[made.label]] == UNKNOWN
+    assert made.length > 2 * word("two").length
 
 
 def test_every_word_of_the_data_has_a_class() -> None:
