@@ -16,7 +16,7 @@ import pytest
 from hetsyn_client.extras import install_command
 from tests.support.paths import ROOT
 
-LIBRARIES = ("nbclient", "ipykernel", "matplotlib", "mlxtend", "onnxscript")
+LIBRARIES = ("nbclient", "ipykernel", "matplotlib", "onnxscript")
 LACKING = [library for library in LIBRARIES if find_spec(library) is None]
 INSTALL = f"the notebook needs {', '.join(LACKING)}: {install_command('train,test')}"
 pytestmark = [pytest.mark.long, pytest.mark.skipif(bool(LACKING), reason=INSTALL)]
@@ -45,7 +45,7 @@ def test_the_notebook_runs(tmp_path: Path) -> None:
     environment = os.environ | {"IPYTHONDIR": str(tmp_path / "ipython"), "JUPYTER_RUNTIME_DIR": str(tmp_path / "run")}
     done = subprocess.run(
         [sys.executable, "-c", RUN, f"--timeout={SECONDS}", "--inplace", str(copy)],
-        env=environment | {"TMPDIR": str(tmp_path)},
+        env=environment | {"TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
