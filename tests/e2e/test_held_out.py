@@ -20,6 +20,7 @@ from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.config import load_config
 from hetsyn_model.training.data import SHD_CHANNELS, read_folder, split_takes
+from recipes.speech.vocabulary import DIGITS
 from recipes.speech.voices.digits import KEYS
 from research.runs.results import RESULTS, TABLE, RunResult, read_file
 from research.runs.run import RunSpec, open_task
@@ -27,7 +28,6 @@ from research.tasks.shd import ShdSpec
 from research.tasks.task import MissingData
 from research.tasks.vision import CLOTHES, ImageSpec, encode, read_fashion_mnist
 from tests.support.paths import FSDD, ROOT
-from tests.support.recordings import DIGITS
 from tests.support.tools import NO_FASHION_MNIST, NO_RECORDINGS
 
 pytestmark = pytest.mark.long
