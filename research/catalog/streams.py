@@ -11,7 +11,7 @@ from research.tasks.motion import PEOPLE, MotionSpec
 
 
 def motion() -> Experiment:
-    # the seed is the person left out; the search of a seed has not heard that person (experiments/tasks/motion.py)
+    # the seed is the person left out; the search of a seed has not heard that person (tasks/motion.py)
     spec = MotionSpec()
     training = Training(300, 32, "cosine", 1.0, 4e-3, evaluate_every=50, bank_size=8)
     return Experiment(

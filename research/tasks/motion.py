@@ -41,7 +41,6 @@ VARIED = ValuesAugmentSpec(noise=0.02, gain=1.2, shift=0.1, tempo=1.3, delete=0.
 SMOOTHING, SHARPNESS = 0.05, 10.0  # of the loss
 PEOPLE = 10
 HELD = 3  # people who train in a search; two validate
-HEARD_S = (1.0, 2.0, 3.0, 5.0, 10.0, 20.0)  # of a whole recording
 
 
 @dataclass(frozen=True)
@@ -222,24 +221,17 @@ def as_it_evolves(rolled: Rollout, batch: Batch, window_steps: int) -> dict[str,
         window_steps: steps of a window.
 
     Returns:
-        ``heard``: [seconds heard, accuracy] of the decision from the beginning on; ``whole``: at the end;
-        ``windows``: of the decisions from each window alone, the state before it kept.
+        ``whole``: accuracy at the end; ``windows``: of the decisions from each window alone, the state before it kept.
     """
     skip = rolled.decision.skip_steps
     evidence = torch.softmax(rolled.readout.detach().double(), -1)
     counted = torch.arange(evidence.shape[1]).unsqueeze(0) < batch.steps.unsqueeze(-1)
     evidence = evidence * counted.unsqueeze(-1)
     evidence[:, :skip] = 0.0
-    score = evidence.cumsum(1)  # after a recording's end it stays as it was
-
-    def right(scores: Tensor) -> float:
-        return float((scores.argmax(-1) == batch.target).double().mean())
-
-    last = score.shape[1] - 1
-    heard = [[seconds, right(score[:, min(round(seconds / STEP_S) - 1, last)])] for seconds in HEARD_S]
+    whole = float((evidence.sum(1).argmax(-1) == batch.target).double().mean())
     correct, count = 0, 0
     for end in range(window_steps, evidence.shape[1] + 1, window_steps):
         within = batch.steps >= end
         of_window = evidence[:, end - window_steps : end].sum(1).argmax(-1) == batch.target
         correct, count = correct + int(of_window[within].sum()), count + int(within.sum())
-    return {"heard": heard, "whole": right(score[:, -1]), "windows": correct / count}
+    return {"whole": whole, "windows": correct / count}
