@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from recipes.speech.judge import CONDITIONS, POWERS, Heard, figures, hear, threshold
+from recipes.speech.judge import CONDITIONS, POWERS, SERVED, details, figures, hear, rate, threshold
 from recipes.speech.people import Division
 from recipes.speech.plan import PLAN
 from recipes.speech.pool import EVERY_TAKE, Clip, Folders, of_noise, of_people, of_wavs
@@ -25,17 +25,22 @@ def judge(name: str, runs: Path, folders: Folders, part: str) -> None:
     model = load_model(runs / name)
     conditions = ["clean"] if name.startswith(CLEAN_ALONE) else list(CONDITIONS)
     found: dict[str, Any] = {}
+    least = _chosen(name, words, part)
     for source, clips in _clips(recipe, folders, part).items():
         each: dict[str, Any] = {}
         for condition in conditions:
             heard = hear(model, clips, len(words.classes), condition)
-            least = _least(name, heard, words, part, source)
+            if least is None:  # the first: clean words of people
+                least = {power: threshold(heard, words, power=power) for power in POWERS}
             each[condition] = {str(power): figures(heard, words, least[power], power) for power in POWERS}
-            each[condition]["least"] = {str(power): value for power, value in least.items()}
+            if condition == "clean":
+                each[condition]["least"] = {str(power): value for power, value in least.items()}
+                each[condition][str(SERVED)] |= details(heard, words, least[SERVED])
         found[source] = each
     path = RESULTS / part / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+    lines = [f"{json.dumps(source)}: {json.dumps(each, sort_keys=True)}" for source, each in found.items()]
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
     _print(name, found)
 
 
@@ -61,16 +66,13 @@ def _clips(recipe: Recipe, folders: Folders, part: str) -> dict[str, Sequence[Cl
     return found
 
 
-def _least(name: str, heard: Heard, words: Vocabulary, part: str, source: str) -> dict[int, float]:
-    """The threshold of each power: chosen on clean words of the people who choose."""
+def _chosen(name: str, words: Vocabulary, part: str) -> dict[int, float] | None:
+    """The threshold of each power, as the people who choose have it; None where they are about to choose it."""
     if not words.rejects:
         return dict.fromkeys(POWERS, 0.0)
-    kept = RESULTS / "validate" / f"{name}.json"
-    if part == "validate" and source == "people" and not kept.exists():
-        return {power: threshold(heard, words, power=power) for power in POWERS}
-    if not kept.exists():
-        return dict.fromkeys(POWERS, 0.5)
-    saved = json.loads(kept.read_text())["people"]["clean"]["least"]
+    if part == "validate":
+        return None
+    saved = json.loads((RESULTS / "validate" / f"{name}.json").read_text())["people"]["clean"]["least"]
     return {power: float(saved[str(power)]) for power in POWERS}
 
 
@@ -80,9 +82,9 @@ def _print(name: str, found: dict[str, Any]) -> None:
             shown = by_power["3"]
             line = f"{name:18} {source:7} {condition:22}"
             if shown["closed"]["of"]:
-                line += f" closed {by_power['0']['closed']['share']:.3f} / {shown['closed']['share']:.3f}"
+                line += f" closed {rate(by_power['0']['closed']):.3f} / {rate(shown['closed']):.3f}"
             if "refused" in shown and shown["refused"]["of"]:
-                line += f" right {shown['right and named']['share']:.3f} refused {shown['refused']['share']:.3f}"
+                line += f" right {rate(shown['right and named']):.3f} refused {rate(shown['refused']):.3f}"
             if "others named" in shown and shown["others named"]["of"]:
-                line += f" named {shown['others named']['share']:.3f}"
+                line += f" named {rate(shown['others named']):.3f}"
             print(line, flush=True)

@@ -21,7 +21,8 @@ Audio = NDArray[np.float32]
 Change = Callable[[Audio, np.random.Generator], Audio]
 FloatArray = NDArray[np.float64]
 
-POWERS: Final = (0, 3)  # of a step's number, in the decision: the mean, and the one that is served
+SERVED: Final = 3  # power of a step's number in the decision that is served
+POWERS: Final = (0, SERVED)  # 0: all steps count alike
 REFUSED: Final = 0.06  # of the validation people's words, at the operating point
 TELEPHONE_HZ: Final = (300.0, 3_400.0)
 
@@ -133,12 +134,15 @@ def closed(heard: Heard, vocabulary: Vocabulary, power: int = 3) -> NDArray[np.b
     return np.array([vocabulary.named[index] == one.word for index, one in zip(best, heard.clips, strict=True)], bool)
 
 
-def share(right: Iterable[bool]) -> dict[str, Any]:
-    """A share with its counts and Wilson's interval."""
+def counts(right: Iterable[bool]) -> dict[str, int]:
+    """Count how many of how many."""
     each = list(right)
-    count = sum(map(bool, each))
-    low, high = wilson(count, len(each))
-    return {"right": count, "of": len(each), "share": count / max(1, len(each)), "low": low, "high": high}
+    return {"right": sum(map(bool, each)), "of": len(each)}
+
+
+def rate(counted: Mapping[str, int]) -> float:
+    """Return the share of what :func:`counts` counted."""
+    return counted["right"] / max(1, counted["of"])
 
 
 def figures(heard: Heard, vocabulary: Vocabulary, least: float, power: int = 3) -> dict[str, Any]:
@@ -152,23 +156,27 @@ def figures(heard: Heard, vocabulary: Vocabulary, least: float, power: int = 3) 
     """
     right, named = closed(heard, vocabulary, power), words_of(heard, vocabulary, power) >= least
     own = np.array([one.word in vocabulary.named for one in heard.clips], bool)
+    found: dict[str, Any] = {"closed": counts(right[own])}
+    if vocabulary.rejects:
+        found["right and named"] = counts((right & named)[own])
+        found["refused"] = counts((~named)[own])
+        found["others named"] = counts(named[~own])
+    return found
+
+
+def details(heard: Heard, vocabulary: Vocabulary, least: float, power: int = 3) -> dict[str, Any]:
+    """Count by word and by speaker; arguments as of :func:`figures`."""
+    right, named = closed(heard, vocabulary, power), words_of(heard, vocabulary, power) >= least
+    words = [one.word for one in heard.clips]
     found: dict[str, Any] = {
-        "closed": share(right[own]),
         "by word": {
-            word: share(right[[one.word == word for one in heard.clips]])
-            for word in vocabulary.named
-            if any(one.word == word for one in heard.clips)
+            word: counts(right[[said == word for said in words]]) for word in vocabulary.named if word in words
         },
-        "by speaker": _by_speaker(heard.clips, right, own),
+        "by speaker": _by_speaker(heard.clips, right, np.array([word in vocabulary.named for word in words], bool)),
     }
     if vocabulary.rejects:
-        found["right and named"] = share((right & named)[own])
-        found["refused"] = share((~named)[own])
-        found["others named"] = share(named[~own])
-        others = sorted({one.word for index, one in enumerate(heard.clips) if not own[index]})
-        found["named by word"] = {
-            word or SILENCE: share(named[[one.word == word for one in heard.clips]]) for word in others
-        }
+        others = sorted({*words} - {*vocabulary.named})
+        found["named by word"] = {word or SILENCE: counts(named[[said == word for said in words]]) for word in others}
     return found
 
 

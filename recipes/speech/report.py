@@ -15,14 +15,13 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.plots import plain, pyplot, save
-from recipes.speech.judge import wilson
+from recipes.speech.judge import SERVED, rate, wilson
 from recipes.speech.networks import make
 from recipes.speech.plan import PLAN, SEEDS
 from recipes.speech.training import encoder_spec
 
 RESULTS: Final = Path(__file__).with_name("results")
 Result = Mapping[str, Any]
-SERVED: Final = "3"  # the power of the decision that is served
 
 
 def results(part: str) -> dict[str, Result]:
@@ -51,7 +50,7 @@ def over_seeds(values: Sequence[float]) -> str:
 def counted(one: Mapping[str, Any]) -> str:
     """A share in percent, with Wilson's 95% interval."""
     low, high = wilson(one["right"], one["of"])
-    return f"{100 * one['share']:.1f}% ({100 * low:.1f} to {100 * high:.1f}) of {one['of']}"
+    return f"{100 * rate(one):.1f}% ({100 * low:.1f} to {100 * high:.1f}) of {one['of']}"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -59,8 +58,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in lines) + "\n"
 
 
-def _of(result: Result, figure: str, power: str = SERVED, source: str = "people", condition: str = "clean") -> float:
-    return float(result[source][condition][power][figure]["share"])
+def _of(result: Result, figure: str, power: int = SERVED, source: str = "people", condition: str = "clean") -> float:
+    return rate(result[source][condition][str(power)][figure])
 
 
 def comparison(groups: Mapping[str, Sequence[Result]], names: Mapping[str, str]) -> str:
@@ -74,7 +73,7 @@ def comparison(groups: Mapping[str, Sequence[Result]], names: Mapping[str, str])
                     text,
                     f"{_values(group):,}",
                     str(len(runs)),
-                    over_seeds([_of(run, "closed", "0") for run in runs]),
+                    over_seeds([_of(run, "closed", 0) for run in runs]),
                     over_seeds([_of(run, "closed") for run in runs]),
                 ]
             )
@@ -114,8 +113,8 @@ def conditions(runs: Sequence[Result], source: str) -> str:
     for condition in runs[0][source]:
         cells = [condition]
         for figure in ("closed", "right and named", "refused", "others named"):
-            each = [run[source][condition][SERVED].get(figure) for run in runs]
-            known = [one["share"] for one in each if one and one["of"]]
+            each = [run[source][condition][str(SERVED)].get(figure) for run in runs]
+            known = [rate(one) for one in each if one and one["of"]]
             cells.append(over_seeds(known) if known else "")
         rows.append(cells)
     return table(["", "best word", "right and named", "refused", "others named"], rows)
@@ -123,7 +122,7 @@ def conditions(runs: Sequence[Result], source: str) -> str:
 
 def words(run: Result, source: str) -> str:
     """A model by word, with Wilson's intervals."""
-    clean = run[source]["clean"][SERVED]
+    clean = run[source]["clean"][str(SERVED)]
     rows = [[word, "right", counted(one)] for word, one in clean["by word"].items()]
     rows += [[word, "named", counted(one)] for word, one in clean.get("named by word", {}).items()]
     return table(["word", "", ""], rows)
@@ -156,7 +155,7 @@ def _speakers(runs: Sequence[Result]) -> dict[str, float]:
     """The share of each speaker's words that is right, over all seeds."""
     right: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for run in runs:
-        for speaker, (count, of) in run["people"]["clean"][SERVED]["by speaker"].items():
+        for speaker, (count, of) in run["people"]["clean"][str(SERVED)]["by speaker"].items():
             right[speaker][0] += count
             right[speaker][1] += of
     return {speaker: count / of for speaker, (count, of) in right.items()}
