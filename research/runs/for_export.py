@@ -35,11 +35,11 @@ def described(run: RunSpec, task: Task, network: Network, update: int | None) ->
     return Checkpoint(
         network,
         task.encoder,
-        task.tail_steps,
-        update,
-        run.to_dict(),
-        task.labels,
-        f"{task.description} ({run.model}, {kind})",
+        tail_steps=0,
+        epoch=update,
+        experiment=run.to_dict(),
+        labels=task.labels,
+        description=f"{task.description} ({run.model}, {kind})",
         input_description=task.input_description,
     )
 

@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hetsyn_model.encoder import EncoderSpec
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import DecisionSpec, SurrogateSpec
 from hetsyn_model.training.batch import Batch, Spikes
@@ -97,7 +96,6 @@ class DelayedMatch:
         labels: of the classes.
         description: for the artifact.
         encoder: None; the input is spikes.
-        tail_steps: steps of silence that end a stream.
     """
 
     spec: DelayedMatchSpec = field(default_factory=DelayedMatchSpec)
@@ -105,8 +103,7 @@ class DelayedMatch:
     figure: Figure = "accuracy"
     labels: tuple[str, ...] = ("mismatch", "match")
     description: str = "Delayed match-to-sample: were two cues, a delay apart, on the same side?"
-    encoder: EncoderSpec | None = None
-    tail_steps: int = 0
+    encoder: None = None
 
     @property
     def input_description(self) -> str:

@@ -120,7 +120,6 @@ class Mnist1d:
         labels: of the classes.
         description: for the artifact.
         input_description: for the artifact.
-        tail_steps: steps of silence that end a stream.
     """
 
     spec: Mnist1dSpec = field(default_factory=Mnist1dSpec)
@@ -129,7 +128,6 @@ class Mnist1d:
     labels: tuple[str, ...] = tuple(map(str, range(CLASSES)))
     description: str = "Digits as series of 40 values (MNIST-1D)"
     input_description: str = "Crossings of levels: direction (up, down), level"
-    tail_steps: int = 0
 
     @property
     def shape(self) -> Shape:

@@ -134,7 +134,6 @@ class Motion:
         labels: of the classes.
         description: for the artifact.
         input_description: for the artifact.
-        tail_steps: steps of silence that end a stream.
     """
 
     spec: MotionSpec = field(default_factory=MotionSpec)
@@ -144,7 +143,6 @@ class Motion:
     labels: tuple[str, ...] = EXERCISES
     description: str = "Shoulder exercises, from the accelerometer and the gyroscope of a watch"
     input_description: str = "Crossings of levels: direction (up, down), channel, level"
-    tail_steps: int = 0
 
     @property
     def shape(self) -> Shape:

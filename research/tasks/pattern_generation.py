@@ -17,7 +17,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hetsyn_model.encoder import EncoderSpec
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import DecisionSpec, SurrogateSpec
 from hetsyn_model.training.batch import Batch, Spikes
@@ -100,7 +99,6 @@ class PatternGeneration:
         description: for the artifact.
         input_description: for the artifact.
         encoder: None; the input is spikes.
-        tail_steps: steps of silence that end a stream.
     """
 
     spec: PatternGenerationSpec = field(default_factory=PatternGenerationSpec)
@@ -108,8 +106,7 @@ class PatternGeneration:
     figure: Figure = "mse"
     description: str = "Draws a fixed two-second trace while a noisy spike template is repeated"
     input_description: str = "Poisson spikes, 1 ms steps: a fixed 500 ms template three times, 250 ms apart, and noise"
-    encoder: EncoderSpec | None = None
-    tail_steps: int = 0
+    encoder: None = None
 
     @property
     def labels(self) -> tuple[str, ...]:

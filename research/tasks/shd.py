@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hetsyn_model.encoder import EncoderSpec
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import DecisionSpec, SurrogateSpec
 from hetsyn_model.training.batch import Batch
@@ -117,7 +116,6 @@ class Shd:
         figure: see :class:`research.tasks.task.Task`, as the following.
         labels: of the classes.
         encoder: None; the input is spikes.
-        tail_steps: steps of silence that end a stream.
     """
 
     spec: ShdSpec = field(default_factory=ShdSpec)
@@ -125,8 +123,7 @@ class Shd:
     seed: int = 0
     figure: Figure = "accuracy"
     labels: tuple[str, ...] = KEYS
-    encoder: EncoderSpec | None = None
-    tail_steps: int = 0
+    encoder: None = None
 
     @property
     def description(self) -> str:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hetsyn_model.level_crossing import AnyEncoderSpec
+from hetsyn_model.level_crossing import LevelCrossingSpec
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import DecisionSpec, PathSpec, SurrogateSpec
 from hetsyn_model.training.batch import Batch
@@ -95,13 +95,8 @@ class Task(Protocol):
     def input_description(self) -> str: ...
 
     @property
-    def encoder(self) -> AnyEncoderSpec | None:
-        """The encoder of audio or values; None where a stream is spikes."""
-        ...
-
-    @property
-    def tail_steps(self) -> int:
-        """Steps of silence that end a stream."""
+    def encoder(self) -> LevelCrossingSpec | None:
+        """The encoder of values; None where a stream is spikes."""
         ...
 
     @property

@@ -19,7 +19,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hetsyn_model.encoder import EncoderSpec
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import DecisionSpec, SurrogateSpec
 from hetsyn_model.training.batch import Batch, Spikes
@@ -134,7 +133,6 @@ class SequentialImages:
         labels: of the classes.
         description: for the artifact.
         encoder: None; the images become spikes here.
-        tail_steps: steps of silence that end a stream.
     """
 
     spec: ImageSpec = field(default_factory=ImageSpec)
@@ -142,8 +140,7 @@ class SequentialImages:
     figure: Figure = "accuracy"
     labels: tuple[str, ...] = CLOTHES
     description: str = "Clothes (Fashion-MNIST), 28 x 28, a row a step"
-    encoder: EncoderSpec | None = None
-    tail_steps: int = 0
+    encoder: None = None
 
     @property
     def data(self) -> ImageSet:
