@@ -87,4 +87,6 @@ def _print(name: str, found: dict[str, Any]) -> None:
                 line += f" right {rate(shown['right and named']):.3f} refused {rate(shown['refused']):.3f}"
             if "others named" in shown and shown["others named"]["of"]:
                 line += f" named {rate(shown['others named']):.3f}"
+            if "least" in by_power and source == "people":
+                line += f" at --rejection-threshold {1 - by_power['least'][str(SERVED)]:.2f}"
             print(line, flush=True)
