@@ -1,9 +1,9 @@
-"""Data sets: folders of spoken-word recordings, and SHD's HDF5 files."""
+"""Recordings of spoken words, from files and folders, and batches of spikes."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from hetsyn_model.events import Events
 
 _NAME = re.compile(r"(?P<label>[^_]+)_(?P<speaker>[^_]+)_(?P<take>\d+)\.wav")
-SHD_CHANNELS, SHD_STEPS, SHD_BIN_S = 700, 250, 4e-3
 
 
 class DataError(ValueError):
@@ -105,66 +104,6 @@ def read_folder(folder: Path, labels: Sequence[str], rate_hz: int) -> list[Recor
     return recordings
 
 
-def split_takes(recordings: Iterable[Recording], every: int) -> tuple[list[Recording], list[Recording]]:
-    """Training and validation recordings: of each speaker and label, each ``every``-th take validates."""
-    train: list[Recording] = []
-    validation: list[Recording] = []
-    for recording in recordings:
-        (validation if recording.take % every == 0 else train).append(recording)
-    return train, validation
-
-
-@dataclass(frozen=True)
-class SpikeRecording:
-    """One SHD sample: its events, sorted by step, then unit; no repeats.
-
-    Attributes:
-        steps: step of each event.
-        units: channel of each event.
-        label: class.
-        speaker: number; -1 where the file does not say.
-    """
-
-    steps: NDArray[np.int32]
-    units: NDArray[np.int32]
-    label: int
-    speaker: int = -1
-
-
-def read_shd(path: Path) -> list[SpikeRecording]:
-    """An SHD HDF5 file, binned as the paper's reference does.
-
-    250 bins of 4 ms, bin b holds times in ((b-1) * 4 ms, b * 4 ms]; repeats collapse to one; channel
-    700 - unit, unit 0 dropped; times above 0.996 s dropped.
-
-    Raises:
-        DataError: not an HDF5 file in SHD's layout.
-    """
-    import h5py
-
-    try:
-        with h5py.File(path, "r") as file:
-            times, units, labels = file["spikes/times"][:], file["spikes/units"][:], file["labels"][:]
-            speakers = file["extra/speaker"][:] if "extra/speaker" in file else np.full(len(labels), -1)
-    except (OSError, KeyError) as error:
-        raise DataError(f"{path}: not an SHD file (spikes/times, spikes/units, labels): {error}") from error
-    samples = []
-    for time_s, unit, label, speaker in zip(times, units, labels, speakers, strict=True):
-        wide = np.asarray(time_s, np.float64)  # stored as float16: compare bin edges in float64
-        is_inside = (wide <= (SHD_STEPS - 1) * SHD_BIN_S) & (unit > 0)
-        step = np.ceil(wide[is_inside] / SHD_BIN_S - 1e-9).astype(np.int64)
-        cells = np.unique(step * SHD_CHANNELS + (SHD_CHANNELS - unit[is_inside].astype(np.int64)))
-        samples.append(
-            SpikeRecording(
-                (cells // SHD_CHANNELS).astype(np.int32),
-                (cells % SHD_CHANNELS).astype(np.int32),
-                int(label),
-                int(speaker),
-            )
-        )
-    return samples
-
-
 class SpikeLists(Protocol):
     """Spikes by step, then unit."""
 
@@ -175,7 +114,7 @@ class SpikeLists(Protocol):
     def units(self) -> NDArray[np.int32]: ...
 
 
-def collate(samples: Sequence[SpikeLists], channels: int = SHD_CHANNELS, steps: int = SHD_STEPS) -> Events:
+def collate(samples: Sequence[SpikeLists], channels: int, steps: int) -> Events:
     """A batch of spike recordings as events, [batch, steps, channels]."""
     row = np.concatenate([sample.steps.astype(np.int64) + index * steps for index, sample in enumerate(samples)])
     splits = np.zeros(len(samples) * steps + 1, np.int64)

@@ -23,18 +23,18 @@ from torch import Tensor
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import DecisionSpec, SurrogateSpec
 from hetsyn_model.training.batch import Batch
-from hetsyn_model.training.data import (
+from hetsyn_model.training.data import DataError, collate
+from hetsyn_model.training.loss import score_loss
+from recipes.speech.voices.digits import KEYS
+from recipes.speech.voices.shd import TEST_FILE, TRAIN_FILE
+from recipes.speech.voices.shd_file import (
     SHD_BIN_S,
     SHD_CHANNELS,
     SHD_STEPS,
-    DataError,
     SpikeRecording,
-    collate,
     read_shd,
+    shd_source,
 )
-from hetsyn_model.training.loss import score_loss
-from recipes.speech.voices.digits import KEYS
-from recipes.speech.voices.shd import TEST_FILE, TRAIN_FILE, shd_source
 from research.tasks.delays import Delays, path_of
 from research.tasks.task import LATER, Figure, MissingData, Shape, epoch_indices
 
@@ -200,7 +200,7 @@ class Shd:
     def _batch(self, recordings: Sequence[SpikeRecording]) -> Batch:
         steps = self.spec.steps
         return Batch(
-            collate(recordings, steps=steps),
+            collate(recordings, SHD_CHANNELS, steps),
             torch.full((len(recordings),), steps, dtype=torch.int64),
             torch.tensor([recording.label for recording in recordings]),
         )

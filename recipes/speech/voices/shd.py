@@ -13,20 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-import h5py
 import numpy as np
-from numpy.typing import NDArray
 
 from hetsyn_model.encoder import Encoder, EncoderSpec
 from hetsyn_model.training.augment import encode_batch
-from hetsyn_model.training.data import (
-    SHD_BIN_S,
-    SHD_STEPS,
-    DataError,
-    Recording,
-    read_folder,
-)
+from hetsyn_model.training.data import DataError, Recording, read_folder
 from recipes.speech.voices.digits import KEYS, LANGUAGES, is_held_out, person
+from recipes.speech.voices.shd_file import SHD_BIN_S, SHD_STEPS, ShdSample, write_shd
 
 TRAIN_FILE: Final = "shd_train.h5"
 TEST_FILE: Final = "shd_test.h5"
@@ -57,62 +50,6 @@ class ShdReport:
     recordings: dict[str, int]
     speakers: dict[str, int]
     spikes: float
-
-
-@dataclass(frozen=True)
-class ShdSample:
-    """A sample to write.
-
-    Attributes:
-        times_s: of the events, in seconds, ascending.
-        units: of the events, 0 to 699.
-        label: class.
-        speaker: number, as SHD has.
-    """
-
-    times_s: NDArray[np.float64]
-    units: NDArray[np.int64]
-    label: int
-    speaker: int
-
-
-def write_shd(
-    path: Path, samples: Sequence[ShdSample], keys: Sequence[str], voices: Sequence[str], source: str
-) -> None:
-    """A file in SHD's layout, whole or not at all.
-
-    Args:
-        path: of the file.
-        samples: to write.
-        keys: the classes' names.
-        voices: the speakers' names, by number.
-        source: maker of the samples. The recorded data set has no such attribute, so that no other is taken for it.
-    """
-    partial = path.with_suffix(".part")
-    with h5py.File(partial, "w") as file:
-        file.attrs["source"] = source
-        for name, stored in (("times", "f2"), ("units", "u2")):
-            rows = file.create_dataset(f"spikes/{name}", (len(samples),), dtype=h5py.vlen_dtype(np.dtype(stored)))
-            for index, sample in enumerate(samples):
-                rows[index] = (sample.times_s if name == "times" else sample.units).astype(stored)
-        file["labels"] = np.array([sample.label for sample in samples], "u2")
-        file["extra/speaker"] = np.array([sample.speaker for sample in samples], "u2")
-        file["extra/keys"] = np.array([key.encode() for key in keys])
-        file["extra/voices"] = np.array([voice.encode() for voice in voices])
-    partial.replace(path)
-
-
-def shd_source(path: Path) -> str | None:
-    """The maker of a file in SHD's layout that was not recorded; None for SHD itself.
-
-    Raises:
-        DataError: not an HDF5 file.
-    """
-    try:
-        with h5py.File(path, "r") as file:
-            return str(file.attrs["source"]) if "source" in file.attrs else None
-    except OSError as error:
-        raise DataError(f"{path}: not an SHD file: {error}") from error
 
 
 def encode(encoder: Encoder, recordings: Sequence[Recording], speakers: Sequence[int]) -> list[ShdSample]:

@@ -16,9 +16,8 @@ from hetsyn_model.network import Network
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.run_folder import RunError
 from hetsyn_model.training.batch import Batch
-from hetsyn_model.training.data import SpikeRecording
 from recipes.speech.voices.digits import KEYS
-from recipes.speech.voices.shd import ShdSample, write_shd
+from recipes.speech.voices.shd_file import ShdSample, SpikeRecording, write_shd
 from research.catalog import EXPERIMENTS, smoke
 from research.claims.by_epoch import BEST_BY_TEST, LATE_MEAN, by_epoch_table
 from research.runs.plan import BASE, NEURONS, PAPER, WHOLE, Cell, Experiment

@@ -13,10 +13,11 @@ import pytest
 import torch
 
 from hetsyn_model.encoder import Encoder
-from hetsyn_model.training.data import DataError, read_shd, read_wav
+from hetsyn_model.training.data import DataError, read_wav
 from recipes.speech.voices import digits, shd
 from recipes.speech.voices.commands import speak_shd
 from recipes.speech.voices.programs import Espeak, Pico
+from recipes.speech.voices.shd_file import read_shd
 from recipes.speech.voices.speech import (
     ENGLISH,
     GERMAN,
@@ -116,18 +117,6 @@ def test_every_recording_is_of_its_own_file(corpus: Path) -> None:
     train = read_shd(corpus / "shd_train.h5")
     assert Counter(r.speaker for r in train) == {0: 10, 1: 20, 3: 20, 4: 20}  # tone-a knows no German
     assert all(r.label < 10 for r in train if r.speaker == 0)
-
-
-def test_a_synthesised_file_says_so(tmp_path: Path) -> None:
-    sample = shd.ShdSample(np.array([0.002]), np.array([5]), 0, 0)
-    shd.write_shd(tmp_path / "a.h5", [sample], ["zero"], ["anna"], "tones")
-    assert shd.shd_source(tmp_path / "a.h5") == "tones"
-    with h5py.File(tmp_path / "b.h5", "w") as file:
-        file["labels"] = [1]
-    assert shd.shd_source(tmp_path / "b.h5") is None
-    (tmp_path / "c.h5").write_bytes(b"no")
-    with pytest.raises(DataError, match="not an SHD file"):
-        shd.shd_source(tmp_path / "c.h5")
 
 
 def test_two_speakers_are_too_few(tmp_path: Path) -> None:
