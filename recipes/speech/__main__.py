@@ -112,9 +112,9 @@ def digit_strings(model: Path, folders: Folders, count: int, snr_db: float) -> N
     words = vocabulary("digits")
     clips = [one for one in of_people(folders.people, Division.load(), words, "test") if one.word in DIGITS]
     found: dict[str, Any] = {"snr_db": snr_db}
+    said = streams.strings(clips, count)
     for noise in streams.NOISES:
-        said = streams.strings(clips, count, noise, snr_db)
-        heard = [streams.hear(model, stream) for stream in said]
+        heard = streams.hear(model, streams.noisy(said, noise, snr_db))
         found[noise] = counts = streams.judged(said, heard)
         print(
             f"{noise:5} {counts['words']} words, {percent(counts['word_errors'])} wrong: "
@@ -122,7 +122,7 @@ def digit_strings(model: Path, folders: Folders, count: int, snr_db: float) -> N
             f"{counts['insertions']} insertions; {counts['false_starts']} false starts",
             flush=True,
         )
-    _keep(f"digit-strings-{heard[0].model}", found)
+    _keep(f"digit-strings-{heard.model}", found)
 
 
 def false_alarms(model: Path, speech: Path) -> None:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
@@ -30,6 +30,7 @@ NOISES: Final[tuple[Noise, ...]] = get_args(Noise)
 WORDS: Final = 20  # of a string
 PAUSES_S: Final = (0.3, 1.5)
 MARGIN_S: Final = 0.05  # around a word, and by which an utterance has to meet it
+POWER: Final = 10**-2.6  # mean of the words of a string
 FEWEST_TAKES: Final = 3  # of a person whose digits make strings
 BURSTS_S, BURSTS_DB = (0.2, 2.0), (-50.0, -20.0)
 BURSTS: Final = 450  # with the pauses, 15 minutes
@@ -104,27 +105,24 @@ def hear(model: Path, stream: Stream) -> Heard:
     )
 
 
-def string_of(clips: Sequence[Clip], rng: np.random.Generator, noise: Noise = "none", snr_db: float = 20.0) -> Stream:
-    """Draw a string of words with pauses, and noise over all below the mean power of the words."""
+def string_of(clips: Sequence[Clip], rng: np.random.Generator) -> Stream:
+    """Draw a string of words with pauses; the words have one mean power in every string."""
     parts, words, spans, said = [_pause(rng)], [], [], []
+    margin = round(MARGIN_S * RATE_HZ)
     for index in rng.integers(0, len(clips), WORDS):
         one = clips[int(index)]
-        margin = round(MARGIN_S * RATE_HZ)
         start = max(0, one.active[0] - margin)
         at = sum(map(len, parts)) - start
         words.append(one.word)
         spans.append(((at + one.active[0]) / RATE_HZ, (at + one.active[1]) / RATE_HZ))
         said.append(one.spoken)
         parts += [one.audio[start : one.active[1] + margin], _pause(rng)]
-    audio = np.concatenate(parts)
-    if noise != "none":
-        power = np.square(np.concatenate(said)).mean()
-        audio = audio + noise_of(noise, audio.size, rng) * np.sqrt(power * 10 ** (-snr_db / 10))
-    return Stream(np.clip(audio, -1.0, 1.0).astype(np.float32), tuple(words), tuple(spans))
+    scale = np.sqrt(POWER / np.square(np.concatenate(said)).mean())
+    return Stream(np.concatenate(parts) * np.float32(scale), tuple(words), tuple(spans))
 
 
-def strings(clips: Iterable[Clip], count: int, noise: Noise, snr_db: float) -> list[Stream]:
-    """Make strings, each of one person; the same in every call.
+def strings(clips: Iterable[Clip], count: int) -> Stream:
+    """Join strings, each of another person; the same in every call.
 
     Raises:
         DataError: too few people say several digits.
@@ -134,12 +132,27 @@ def strings(clips: Iterable[Clip], count: int, noise: Noise, snr_db: float) -> l
         by.setdefault(one.speaker, []).append(one)
     people = sorted(speaker for speaker, own in by.items() if len(own) >= FEWEST_TAKES)
     if len(people) < count:
-        raise DataError(f"{len(people)} people say {FEWEST_TAKES} digits or more: ask for that many --strings")
-    chosen = np.random.default_rng(0).permutation(np.array(people)).tolist()[:count]
-    return [
-        string_of(by[speaker], np.random.default_rng([number, 0]), noise, snr_db)
-        for number, speaker in enumerate(chosen)
-    ]
+        raise DataError(f"only {len(people)} people say {FEWEST_TAKES} digits or more: give --strings {len(people)}")
+    rng, at_s = np.random.default_rng(0), 0.0
+    parts: list[Audio] = []
+    words: list[str] = []
+    spans: list[tuple[float, float]] = []
+    for speaker in rng.permutation(np.array(people)).tolist()[:count]:
+        string = string_of(by[speaker], rng)
+        parts.append(string.audio)
+        words += string.words
+        spans += [(begin_s + at_s, end_s + at_s) for begin_s, end_s in string.spans_s]
+        at_s += string.audio.size / RATE_HZ
+    return Stream(np.concatenate(parts), tuple(words), tuple(spans))
+
+
+def noisy(stream: Stream, noise: Noise, snr_db: float) -> Stream:
+    """Add noise over all of a stream of strings, below the mean power of the words."""
+    audio = stream.audio
+    if noise != "none":
+        level = np.float32(np.sqrt(POWER * 10 ** (-snr_db / 10)))
+        audio = audio + level * noise_of(noise, audio.size, np.random.default_rng(1))
+    return replace(stream, audio=np.clip(audio, -1.0, 1.0))
 
 
 def without_words(folder: Path) -> Stream:
@@ -186,16 +199,17 @@ def noise_of(kind: Noise, count: int, rng: np.random.Generator) -> Audio:
     return np.asarray(pink / pink.std(), np.float32)
 
 
-def judged(said: Sequence[Stream], heard: Sequence[Heard]) -> dict[str, Any]:
+def judged(said: Stream, heard: Heard) -> dict[str, Any]:
     """Count word errors, and false starts: named utterances that meet no word."""
-    names = ("substitutions", "deletions", "insertions")
-    counts = dict.fromkeys(("words", *names, "false_starts"), 0)
-    for stream, found in zip(said, heard, strict=True):
-        counts["words"] += len(stream.words)
-        for name, number in zip(names, errors(stream.words, found.words), strict=True):
-            counts[name] += number
-        counts["false_starts"] += sum(not any(meet(span, word) for word in stream.spans_s) for span in found.spans_s)
-    return counts | {"word_errors": sum(counts[name] for name in names) / counts["words"]}
+    substitutions, deletions, insertions = errors(said.words, heard.words)
+    return {
+        "words": len(said.words),
+        "word_errors": (substitutions + deletions + insertions) / len(said.words),
+        "substitutions": substitutions,
+        "deletions": deletions,
+        "insertions": insertions,
+        "false_starts": sum(not any(meet(span, word) for word in said.spans_s) for span in heard.spans_s),
+    }
 
 
 def errors(words: Sequence[str], heard: Sequence[str]) -> tuple[int, int, int]:
