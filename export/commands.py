@@ -102,13 +102,13 @@ def export_checkpoint(
             "have the other. Default: as trained."
         ),
     ] = None,
-    rejection_threshold: Annotated[
+    acceptance_threshold: Annotated[
         float | None,
         typer.Option(
             min=0.0,
             max=1.0,
-            help="A server answers null where the rejected labels are together likelier than this. Default: where one "
-            "of them is the likeliest.",
+            help="Least probability of a label that a server names; below it the answer is null. Default: any, unless "
+            "a rejected label is the likeliest.",
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help=f"Seed of the {SHD_SIZE} weights.")] = 0,
@@ -145,10 +145,8 @@ def export_checkpoint(
         source = exported.source
         if decision is not None:
             decide_by(source.network, decision)
-        if rejection_threshold is not None:
-            if not source.rejected_labels:
-                raise ExportError("--rejection-threshold: no label is rejected: name some with --rejected")
-            source = replace(source, rejection_threshold=rejection_threshold)
+        if acceptance_threshold is not None:
+            source = replace(source, acceptance_threshold=acceptance_threshold)
         if quiet_s is not None:
             source = replace(source, quiet_steps=quiet_steps(quiet_s, source.network.spec.step_s))
         if exported.needs_data:

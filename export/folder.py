@@ -147,7 +147,7 @@ def assemble_manifest(
     endpointing: contract.Endpointing | None = None,
     initial_file: str | None = None,
     rejected_labels: tuple[str, ...] = (),
-    rejection_threshold: float | None = None,
+    acceptance_threshold: float | None = None,
 ) -> contract.Manifest:
     """The manifest of these files, with what they were made with.
 
@@ -168,7 +168,7 @@ def assemble_manifest(
         endpointing: how utterances are found in a stream; None where nobody has chosen it.
         initial_file: values that the states begin with; None where each tensor has one.
         rejected_labels: labels that answer null when they are the likeliest.
-        rejection_threshold: they answer null where they are together likelier than this; None: see above.
+        acceptance_threshold: least probability of a label that is named; None: any, unless a rejected one is likelier.
 
     Raises:
         ExportError: the parts do not fit together.
@@ -179,7 +179,12 @@ def assemble_manifest(
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
-    is_new = bool(initial_file or rejected_labels or any(form.exactness for form in forms.values()))
+    is_new = bool(
+        initial_file
+        or rejected_labels
+        or acceptance_threshold is not None
+        or any(form.exactness for form in forms.values())
+    )
     is_new = is_new or decision.rule == "late_softmax"
     if is_new:
         forms = {
@@ -194,7 +199,7 @@ def assemble_manifest(
             description=description,
             labels=labels,
             rejected_labels=rejected_labels,
-            rejection_threshold=rejection_threshold,
+            acceptance_threshold=acceptance_threshold,
             input=input,
             encoder=encoder,
             hidden=hidden,

@@ -68,7 +68,7 @@ class Source:
         endpointing: how utterances are found in a stream; None where nobody has chosen it.
         quiet_steps: silence in whose state a stream begins.
         rejected_labels: labels that answer null when they are the likeliest.
-        rejection_threshold: they answer null where they are together likelier than this; None: see above.
+        acceptance_threshold: least probability of a label that is named; None: any, unless a rejected one is likelier.
     """
 
     network: Network
@@ -85,7 +85,7 @@ class Source:
     endpointing: contract.Endpointing | None = None
     quiet_steps: int = 0
     rejected_labels: tuple[str, ...] = ()
-    rejection_threshold: float | None = None
+    acceptance_threshold: float | None = None
 
 
 @dataclass(frozen=True)
@@ -397,5 +397,5 @@ def _manifest(
         provenance=kernel_provenance(spec) | source.provenance | quiet_provenance(source.quiet_steps, spec.step_s),
         initial_file=INITIAL_FILE if INITIAL_FILE in files else None,
         rejected_labels=source.rejected_labels,
-        rejection_threshold=source.rejection_threshold,
+        acceptance_threshold=source.acceptance_threshold,
     )

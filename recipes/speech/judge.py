@@ -117,15 +117,18 @@ def _rng(clip: Clip, condition: str) -> np.random.Generator:
     return np.random.default_rng(zlib.crc32(f"{condition} {clip.word} {clip.speaker} {clip.take}".encode()))
 
 
-def words_of(heard: Heard, vocabulary: Vocabulary, power: int) -> FloatArray:
-    """The probability of all words together, [recordings]."""
-    return np.asarray(heard.probabilities[power][:, : len(vocabulary.named)].sum(1), np.float64)
+def best_of(heard: Heard, vocabulary: Vocabulary, power: int) -> FloatArray:
+    """The probability of the likeliest word, [recordings].
+
+    A threshold on it refuses most of what is no word, of six that were tried on the people who choose.
+    """
+    return np.asarray(heard.probabilities[power][:, : len(vocabulary.named)].max(1), np.float64)
 
 
 def threshold(heard: Heard, vocabulary: Vocabulary, refused: float = REFUSED, power: int = 3) -> float:
-    """Return the threshold on the words' probability that refuses a share of the words that are there."""
+    """Return the threshold on the likeliest word's probability that refuses a share of the words that are there."""
     own = [index for index, one in enumerate(heard.clips) if one.word in vocabulary.named]
-    return float(np.quantile(words_of(heard, vocabulary, power)[own], refused))
+    return float(np.quantile(best_of(heard, vocabulary, power)[own], refused))
 
 
 def closed(heard: Heard, vocabulary: Vocabulary, power: int = 3) -> NDArray[np.bool_]:
@@ -151,10 +154,10 @@ def figures(heard: Heard, vocabulary: Vocabulary, least: float, power: int = 3) 
     Args:
         heard: words of the vocabulary and others.
         vocabulary: of the network.
-        least: threshold on the words' probability; below it a recording is refused.
+        least: threshold on the likeliest word's probability; below it a recording is refused.
         power: of a step's number, in the decision.
     """
-    right, named = closed(heard, vocabulary, power), words_of(heard, vocabulary, power) >= least
+    right, named = closed(heard, vocabulary, power), best_of(heard, vocabulary, power) >= least
     own = np.array([one.word in vocabulary.named for one in heard.clips], bool)
     found: dict[str, Any] = {"closed": counts(right[own])}
     if vocabulary.rejects:
@@ -166,7 +169,7 @@ def figures(heard: Heard, vocabulary: Vocabulary, least: float, power: int = 3) 
 
 def details(heard: Heard, vocabulary: Vocabulary, least: float, power: int = 3) -> dict[str, Any]:
     """Count by word and by speaker; arguments as of :func:`figures`."""
-    right, named = closed(heard, vocabulary, power), words_of(heard, vocabulary, power) >= least
+    right, named = closed(heard, vocabulary, power), best_of(heard, vocabulary, power) >= least
     words = [one.word for one in heard.clips]
     found: dict[str, Any] = {
         "by word": {

@@ -56,17 +56,16 @@ def labels_of(manifest: Manifest, probabilities: Float32Array, steps: NDArray[np
 
 
 def _best(manifest: Manifest, probabilities: Float32Array) -> NDArray[np.int64]:
-    """The index of the likeliest label of each row that the model does not reject; -1 where it answers null."""
+    """The index of the label that each row names; -1 where it answers null."""
     rejected = [index for index, label in enumerate(manifest.labels) if label in manifest.rejected_labels]
-    if manifest.rejection_threshold is None:
+    if manifest.acceptance_threshold is None:
         found = np.asarray(probabilities.argmax(axis=1), np.int64)
         found[np.isin(found, rejected)] = -1
         return found
-    together = sum(probabilities[:, index] for index in rejected)  # in this order, for one row as for many
-    kept = probabilities.copy()
-    kept[:, rejected] = -1.0
-    found = np.asarray(kept.argmax(axis=1), np.int64)
-    found[together > np.float32(manifest.rejection_threshold)] = -1
+    named = probabilities.copy()
+    named[:, rejected] = -1.0
+    found = np.asarray(named.argmax(axis=1), np.int64)
+    found[named.max(axis=1) < np.float32(manifest.acceptance_threshold)] = -1
     return found
 
 

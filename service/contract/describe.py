@@ -16,7 +16,7 @@ def summary(manifest: Manifest) -> dict[str, Any]:
         "description": manifest.description,
         "labels": list(manifest.labels),
         "rejected_labels": list(manifest.rejected_labels),
-        "rejection_threshold": manifest.rejection_threshold,
+        "acceptance_threshold": manifest.acceptance_threshold,
         "inputs": list(manifest.inputs),
         "input": manifest.input.model_dump(mode="json"),
         "encoder": encoder

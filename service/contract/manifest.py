@@ -39,7 +39,7 @@ MAX_TAIL_STEPS = 20_000  # which the last chunk of every session runs
 MAX_VALUES = 2**20  # real numbers of a step
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
-REJECTION: dict[str, object] = {"rejected_labels": (), "rejection_threshold": None}  # left out where unused
+REJECTION: dict[str, object] = {"rejected_labels": (), "acceptance_threshold": None}  # left out where unused
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -241,8 +241,8 @@ class Manifest(_Part):
     ``endpointing``: how utterances are found in a stream; None where nobody has chosen it. ``initial_file``: values of
     state tensors before the first step (``contract.initial``); None where each has one value, from format 5 on.
     ``rejected_labels``: those that answer null when they are the likeliest, such as other words, from format 5 on.
-    ``rejection_threshold``: null is answered instead where they are together likelier than this, and else the likeliest
-    other label; None: where one of them is the likeliest.
+    ``acceptance_threshold``: with one, the likeliest label that is not rejected is named if it has at least this
+    probability, and else null is answered; from format 5 on. None: null where a rejected label is the likeliest.
     """
 
     format_version: Literal[2, 3, 4, 5]
@@ -251,7 +251,7 @@ class Manifest(_Part):
     description: str
     labels: tuple[str, ...]
     rejected_labels: tuple[str, ...] = ()
-    rejection_threshold: Share | None = None
+    acceptance_threshold: Share | None = None
     input: InputDescription
     encoder: EncoderDescription | None
     hidden: tuple[Positive, ...]
@@ -276,8 +276,8 @@ class Manifest(_Part):
             raise ValueError(f"in format {self.format_version}, decision.rule is late_softmax")
         if self.rejected_labels and not set(self.rejected_labels) < set(self.labels):
             raise ValueError(f"rejected_labels are {self.rejected_labels}, which are not some of the labels")
-        if self.rejection_threshold is not None and not self.rejected_labels:
-            raise ValueError(f"rejection_threshold is {self.rejection_threshold:g}, but no label is rejected")
+        if self.acceptance_threshold is not None and self.format_version <= COMMON_VERSION:
+            raise ValueError(f"in format {self.format_version}, acceptance_threshold is {self.acceptance_threshold:g}")
         two_words = self.format_version > 2 and self.decision.adds_up
         for form in self.forms.values():
             if (form.exactness is None) == (self.format_version > COMMON_VERSION):

@@ -101,12 +101,12 @@ def write_artifact(
 def reject(folder: Path, *labels: str, threshold: float | None = None) -> None:
     """Let an artifact with the rule ``last`` answer null where one of these labels is the likeliest.
 
-    With a threshold it answers null where they are together likelier than that.
+    With a threshold it names the likeliest other label if that has at least this probability.
     """
     manifest = json.loads((folder / MANIFEST).read_text())
     for form in manifest["forms"].values():
         form["exactness"] = "B"
-    manifest |= {"format_version": 5, "rejected_labels": labels, "rejection_threshold": threshold}
+    manifest |= {"format_version": 5, "rejected_labels": labels, "acceptance_threshold": threshold}
     (folder / MANIFEST).write_text(json.dumps(manifest))
 
 
