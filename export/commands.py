@@ -102,7 +102,7 @@ def export_checkpoint(
             "have the other. Default: as trained."
         ),
     ] = None,
-    acceptance_threshold: Annotated[
+    least_probability: Annotated[
         float | None,
         typer.Option(
             min=0.0,
@@ -145,8 +145,8 @@ def export_checkpoint(
         source = exported.source
         if decision is not None:
             decide_by(source.network, decision)
-        if acceptance_threshold is not None:
-            source = replace(source, acceptance_threshold=acceptance_threshold)
+        if least_probability is not None:
+            source = replace(source, acceptance_threshold=least_probability)
         if quiet_s is not None:
             source = replace(source, quiet_steps=quiet_steps(quiet_s, source.network.spec.step_s))
         if exported.needs_data:

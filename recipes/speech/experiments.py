@@ -88,5 +88,5 @@ def _print(name: str, found: dict[str, Any]) -> None:
             if "others named" in shown and shown["others named"]["of"]:
                 line += f" named {rate(shown['others named']):.3f}"
             if "least" in by_power and source == "people":
-                line += f" at --acceptance-threshold {by_power['least'][str(SERVED)]:.2f}"
+                line += f" at --least-probability {by_power['least'][str(SERVED)]:.2f}"
             print(line, flush=True)
