@@ -182,7 +182,7 @@ def _kernels(decay: Numbers, weight: Numbers, basis: Numbers | None) -> list[Ker
 
 
 def _tau_steps(decay: float) -> float:
-    """Of a decay a step; without end for 1."""
+    """Return the time constant of a decay a step, in steps; infinite for a decay of 1."""
     return 0.0 if decay <= 0 else inf if decay >= 1 else -1 / log(decay)
 
 

@@ -53,7 +53,7 @@ def study(folder: Path, clips: Sequence[Clip], how: Adaptation, seed: int = 0) -
 
     Args:
         folder: of the run without the speaker.
-        clips: of the speaker.
+        clips: recordings of that speaker, some of which are learned.
         how: the readout learns.
         seed: of the takes and of their variation.
     """
