@@ -1,4 +1,4 @@
-"""Synthesised words that are no digit and no command, each by two voices: what a model has to refuse."""
+"""Synthesised words that are no digit: what a model has to refuse."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from hetsyn_model.training.data import DataError
-from recipes.speech.vocabulary import FREQUENT
+from recipes.speech.vocabulary import COMMANDS, FREQUENT
 from recipes.speech.voices.corpus import HELD_OUT, RATE_HZ, WORKERS, file_name, prepare
 from recipes.speech.voices.programs import Espeak, Festival, Flite, Pico
 from recipes.speech.voices.speech import ENGLISH, OTHER_ENGLISH, Prosody, SpeechEngine, SpeechError, Voice
@@ -18,6 +18,8 @@ from recipes.speech.voices.speech import ENGLISH, OTHER_ENGLISH, Prosody, Speech
 SEED: Final = 20261130
 WORDS: Final = 1000
 VOICES_A_WORD: Final = 2
+# of a command, and of a word that sounds like a digit or is said to any machine, such as "hello"
+VOICES_A_NEAR_WORD: Final = 12
 LONGEST: Final = 9  # letters
 HOMOPHONES: Final = frozenset(
     [
@@ -43,7 +45,7 @@ SHARES: Final = {"espeak": 0.5, "flite": 0.2, "festival": 0.15, "pico": 0.15}
 
 
 def words(dictionary: Path, unheard: tuple[str, ...]) -> list[str]:
-    """Draw words from a list of one a line, and add those that sound like a digit on purpose.
+    """Draw words from a list of one a line, and add the commands and words that sound like a digit.
 
     Args:
         dictionary: for example /usr/share/dict/words of Debian's wamerican-small.
@@ -57,11 +59,11 @@ def words(dictionary: Path, unheard: tuple[str, ...]) -> list[str]:
     left_out = {*FREQUENT, *HOMOPHONES, *unheard}
     free = sorted(word for word in known - left_out if not any(digit in word for digit in ENGLISH))
     drawn = np.random.default_rng(SEED).permutation(np.array(free)).tolist()[:WORDS]
-    return sorted({*drawn, *(word for word in OTHER_ENGLISH if word not in left_out)})
+    return sorted({*drawn, *COMMANDS, *(word for word in OTHER_ENGLISH if word not in left_out)})
 
 
 def speak(out: Path, chosen: list[str]) -> int:
-    """Write ``WORD_VOICE_TAKE.wav`` for each word by two voices that are installed; existing files are kept.
+    """Write ``WORD_VOICE_TAKE.wav`` for each word by voices that are installed; existing files are kept.
 
     Returns:
         The number of files that are there now.
@@ -77,7 +79,8 @@ def speak(out: Path, chosen: list[str]) -> int:
     jobs = []
     for word in chosen:
         rng = np.random.default_rng([SEED, *word.encode()])
-        for take in range(VOICES_A_WORD):
+        is_near = word in COMMANDS or word in OTHER_ENGLISH
+        for take in range(VOICES_A_NEAR_WORD if is_near else VOICES_A_WORD):
             engine = engines[int(rng.choice(len(engines), p=shares / shares.sum()))]
             voices = [one for one in engine.voices() if one.words == ENGLISH and one.speaker not in HELD_OUT]
             voice = voices[int(rng.integers(len(voices)))]

@@ -256,7 +256,7 @@ class Draws:
         digit: of each digit.
         studio: share of a digit that is FSDD's.
         voices: share of a digit that is synthesised. People say the rest, each recording at most five times.
-        command: of each of the ten commands.
+        command: of each of the ten commands by people; a share of ``voices`` of it by voices comes on top.
         rare: recordings of other words by people.
         synthesised: other words by voices.
         speech: pieces of other speech.
@@ -326,6 +326,7 @@ class Pool:
             if word not in DIGITS:
                 people = self._by.get((word, "person"), [])
                 yield from self._take(word, "person", min(draws.command, MOST_REPEATS * len(people)), rng)
+                yield from self._take(word, "voice", round(draws.voices * draws.command), rng)
         rare = self._by.get((UNKNOWN, "person"), [])
         yield from self._take(UNKNOWN, "person", min(draws.rare, MOST_REPEATS * len(rare)), rng)
         yield from self._take(UNKNOWN, "voice", draws.synthesised, rng)

@@ -108,7 +108,7 @@ def variation(old: bool) -> AugmentSpec:
     spec = load_config("speech-digits").augmentation.audio
     if old:
         return spec
-    return replace(spec, level_db=(-46.0, 14.0), noise_db=(-60.0, -8.0), lead_steps=40, delete=0.02, telephone=0.15)
+    return replace(spec, level_db=(-46.0, 20.0), noise_db=(-60.0, -8.0), lead_steps=40, delete=0.02, telephone=0.15)
 
 
 class Front(AudioFront):
