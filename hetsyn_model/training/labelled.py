@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, cast
@@ -243,19 +243,6 @@ class LabelledData(Generic[T]):
             config=about.config,
             quiet_steps=self.front.quiet_steps,
         ).to_bytes()
-
-    def earlier_history(self, saved: Mapping[str, Any]) -> History:
-        old = saved["metrics"]
-        return History(
-            update=[self.updates_per_epoch * (epoch + 1) for epoch in range(len(old["loss"]))],
-            loss=old["loss"],
-            validation=old["validation_accuracy"],
-            validation_loss=old["validation_loss"],
-            measures={name: old[name] for name in ("train_accuracy", "firing_rate")},
-            seconds=old["seconds"],
-            processor_seconds=list(old["seconds"]),  # not measured then
-            chosen=old["best_epoch"],
-        )
 
     def _served(self, model: Network) -> Network:
         """The network on the encoder's spikes."""

@@ -80,10 +80,6 @@ class DataSet(Protocol[T_contra]):
         """The content of ``best.pt`` for a model after so many updates."""
         ...
 
-    def earlier_history(self, saved: Mapping[str, Any]) -> History:
-        """The history in a ``checkpoint.pt`` from the time when each data set had a format of its own."""
-        ...
-
 
 @dataclass(frozen=True)
 class Optimisation:
@@ -162,7 +158,7 @@ def train(
         The history of the whole run.
 
     Raises:
-        RunError: the folder holds a run of another configuration, or a damaged one.
+        RunError: the folder holds a run of another configuration or of an older version, or a damaged one.
     """
     record_configuration(folder, config)
     callbacks = callbacks or Callbacks()
@@ -173,7 +169,7 @@ def train(
     history = History()
     if (folder / CHECKPOINT).exists():
         saved = _load(folder / CHECKPOINT)
-        history = History(**saved["history"]) if "history" in saved else data.earlier_history(saved)
+        history = History(**saved["history"])
         model.restore(saved["network"])
         optimiser.load_state_dict(saved["optimiser"])
         if mean is not model:
@@ -227,13 +223,15 @@ def train(
 
 
 def _load(path: Path) -> dict[str, Any]:
+    advice = "choose another folder for the run, or delete this one"
     try:
-        return dict(torch.load(path, weights_only=True, map_location="cpu"))
+        saved = dict(torch.load(path, weights_only=True, map_location="cpu"))
     except (OSError, ValueError, TypeError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         reason = str(error).partition("\n")[0][:120]
-        raise RunError(
-            f"{path}: cannot be continued from ({reason}): choose another folder for the run, or delete this one"
-        ) from error
+        raise RunError(f"{path}: cannot be continued from ({reason}): {advice}") from error
+    if "history" not in saved:
+        raise RunError(f"{path}: an older version began this run, and only that version can continue it: {advice}")
+    return saved
 
 
 def _write_history(folder: Path, history: History) -> None:

@@ -223,9 +223,6 @@ class SpeechData:
         torch.save({"model": model.save(), "epoch": update // self._updates - 1}, buffer)
         return buffer.getvalue()
 
-    def earlier_history(self, saved: Mapping[str, Any]) -> History:
-        raise NotImplementedError("runs of this recipe always had this format")
-
 
 def _late(logits: Tensor, target: Tensor, weight: Tensor, smoothing: float) -> Tensor:
     repeated = target.repeat_interleave(logits.shape[1])

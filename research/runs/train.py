@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -82,13 +81,6 @@ class TaskData:
         buffer = BytesIO()
         torch.save(model.save(), buffer)
         return buffer.getvalue()
-
-    def earlier_history(self, saved: Mapping[str, Any]) -> History:
-        old = dict(saved["progress"])
-        rates_hz, seconds = old.pop("firing_hz"), old.pop("seconds")
-        spread = [seconds, *[0.0] * (len(rates_hz) - 1)]  # only the sum was kept, of processor time
-        rates = [rate_hz * self.task.shape.step_s for rate_hz in rates_hz]
-        return History(**old, measures={"firing_rate": rates}, seconds=spread, processor_seconds=list(spread))
 
 
 def train(

@@ -92,27 +92,6 @@ def test_a_run_that_was_killed_goes_on_as_if_it_had_not(whole: Trained, tmp_path
     assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
 
 
-def test_a_checkpoint_of_the_earlier_format_goes_on(whole: Trained, tmp_path: Path) -> None:
-    task = open_task(RUN)
-
-    def kill(_: RunSpec, history: History) -> None:
-        if history.update[-1] == 4:
-            raise Killed
-
-    with pytest.raises(Killed):
-        train(RUN, task, tmp_path / "old", kill)
-    path = tmp_path / "old/checkpoint.pt"
-    saved = torch.load(path, weights_only=True)
-    history = saved.pop("history")
-    rates = [rate / task.shape.step_s for rate in history.pop("measures")["firing_rate"]]
-    seconds = sum(history.pop("processor_seconds"))
-    torch.save(saved | {"progress": history | {"firing_hz": rates, "seconds": seconds}}, path)
-    resumed = train(RUN, task, tmp_path / "old")
-    assert resumed.measures["firing_rate"] == pytest.approx(whole.history.measures["firing_rate"])
-    assert _values(resumed) | {"measures": {}} == _values(whole.history) | {"measures": {}}
-    assert sum(resumed.processor_seconds) > seconds
-
-
 def test_masked_time_constants_stay_and_others_move(whole: Trained) -> None:
     task = open_task(RUN)
     before, after = build(RUN, task), load_best(RUN, task, whole.folder)

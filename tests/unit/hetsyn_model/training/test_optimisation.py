@@ -52,9 +52,6 @@ class Scaled:
     def checkpoint(self, model: Network, update: int) -> bytes:  # noqa: ARG002
         return b"none"
 
-    def earlier_history(self, saved: Mapping[str, Any]) -> History:
-        raise NotImplementedError(saved)
-
 
 def one_update(folder: Path, factor: float, **changes: Any) -> tuple[Network, Network, History]:
     """A network before and after one update."""
