@@ -4,15 +4,39 @@ from __future__ import annotations
 
 
 class HetsynError(Exception):
-    """Base of all; the message is a sentence that says what to do."""
+    """Base of all; the message is a sentence that says what to do. The attributes are how a server reports the error.
+
+    Attributes:
+        status: HTTP status.
+        slug: last part of the type of the problem (RFC 9457).
+        title: the same for every occurrence.
+        grpc: name of the status code of gRPC.
+        close_code: of a WebSocket that ends; None for the one that follows from the status.
+        retry_after_s: when a client may try again; None where that does not help.
+        expected_seq: number of the chunk that would be taken; None where another one does not help.
+    """
+
+    status: int = 500
+    slug: str = "internal"
+    title: str = "Internal Server Error"
+    grpc: str = "UNKNOWN"
+    close_code: int | None = None
+    retry_after_s: float | None = None
+    expected_seq: int | None = None
 
 
 class InputError(HetsynError):
     """An input that cannot be used. Nothing was applied."""
 
+    status, slug, title = 422, "bad-input", "The input cannot be used"
+    grpc = "INVALID_ARGUMENT"
+
 
 class NotFound(HetsynError):
     """There is no such model, version, form or session."""
+
+    status, slug, title = 404, "not-found", "Not found"
+    grpc = "NOT_FOUND"
 
 
 class ServiceProblem(HetsynError):

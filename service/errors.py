@@ -1,4 +1,4 @@
-"""The tree of domain errors. None of them knows HTTP; ``service/api/problems.py`` maps them to it, once.
+"""The tree of domain errors, with the problem by which clients hear of each (``service/problem.py``).
 
 HetsynError
 ├── ArtifactError          a model folder is not what its manifest says
@@ -8,6 +8,7 @@ HetsynError
 │   └── TooSlow            its body did not come in time
 ├── UnsupportedInput       a content type or an input kind that the server or the model does not take
 ├── OriginRefused          a page of another origin opens a stream
+├── BadFrame               the bytes on a WebSocket are none of its frames, or too many small ones
 ├── ModelControlOff        clients may not load and unload models
 ├── KeyRefused             no key, or one that the server does not know, or that has expired
 ├── KeyLacksScope          the key may not do this
@@ -61,118 +62,140 @@ RETRY_S = 1.0
 
 
 class ArtifactError(HetsynError):
-    pass
+    status, slug, title = 500, "model-damaged", "The model cannot be run"
+    grpc = "INTERNAL"
 
 
 class RuntimeUnavailable(HetsynError):
-    pass
+    status, slug, title = 503, "runtime-unavailable", "The server cannot run models"
+    grpc = "INTERNAL"
 
 
 class TooLarge(InputError):
-    pass
+    status, slug, title = 413, "too-large", "The input is too large"
 
 
 class TooSlow(InputError):
-    pass
+    status, slug, title = 408, "too-slow", "The input came too slowly"
+    grpc = "DEADLINE_EXCEEDED"
 
 
 class UnsupportedInput(HetsynError):
-    pass
+    status, slug, title = 415, "unsupported-input", "This kind of input is not accepted"
+    grpc = "INVALID_ARGUMENT"
 
 
 class OriginRefused(HetsynError):
-    pass
+    status, slug, title = 403, "foreign-origin", "A page of another origin"
 
 
 class ModelControlOff(HetsynError):
-    pass
+    status, slug, title = 403, "model-control-off", "Clients may not load models"
+    grpc = "PERMISSION_DENIED"
+
+
+class BadFrame(HetsynError):
+    status, slug, title = 400, "bad-frame", "The frame cannot be read"
+
+    def __init__(self, message: str, close_code: int) -> None:
+        super().__init__(message)
+        self.close_code = close_code
 
 
 class KeyRefused(HetsynError):
-    pass
+    status, slug, title = 401, "key-refused", "A key is asked for"
+    grpc = "UNAUTHENTICATED"
 
 
 class KeyLacksScope(HetsynError):
-    pass
+    status, slug, title = 403, "key-scope", "The key may not do this"
+    grpc = "PERMISSION_DENIED"
 
 
 class KeysUnusable(HetsynError):
-    pass
+    status, slug, title = 500, "keys-unusable", "The keys cannot be used"
 
 
 class SessionError(HetsynError):
-    pass
+    grpc = "FAILED_PRECONDITION"
 
 
 class OutOfOrder(SessionError):
+    status, slug, title = 409, "out-of-order", "Another chunk is expected"
+
     def __init__(self, message: str, expected_seq: int) -> None:
         super().__init__(message)
         self.expected_seq = expected_seq
 
 
 class ConflictingChunk(SessionError):
+    status, slug, title = 409, "conflicting-chunk", "The chunk number was used for other content"
+
     def __init__(self, message: str, expected_seq: int) -> None:
         super().__init__(message)
         self.expected_seq = expected_seq
 
 
 class SessionEnded(SessionError):
-    pass
+    status, slug, title = 409, "session-ended", "The session has ended"
 
 
 class ModelMismatch(SessionError):
-    pass
+    status, slug, title = 409, "model-mismatch", "The session runs on another model"
 
 
 class StateBroken(SessionError):
-    pass
+    status, slug, title = 409, "state-broken", "The session's state is broken"
 
 
 class SessionExists(SessionError):
-    pass
+    status, slug, title = 409, "session-exists", "A session of this id exists"
 
 
 class SessionTaken(SessionError):
-    pass
+    status, slug, title = 409, "session-taken", "Another connection streams the session"
 
 
 class StreamIdle(HetsynError):
-    pass
+    status, slug, title = 408, "idle", "The client was silent for too long"
 
 
 class SessionGone(HetsynError):
-    pass
+    status, slug, title = 410, "session-gone", "The session is gone"
+    grpc = "FAILED_PRECONDITION"
 
 
 class StateError(HetsynError):
-    pass
+    grpc = "FAILED_PRECONDITION"
 
 
 class StateForeign(StateError):
-    pass
+    status, slug, title = 409, "state-foreign", "Not a session record"
 
 
 class StateFormat(StateError):
-    pass
+    status, slug, title = 409, "state-format", "The session record has another format"
 
 
 class StateTruncated(StateError):
-    pass
+    status, slug, title = 409, "state-truncated", "The session record is cut off"
 
 
 class StateCorrupt(StateError):
-    pass
+    status, slug, title = 409, "state-corrupt", "The session record is damaged"
 
 
 class StateMismatch(StateError):
-    pass
+    status, slug, title = 409, "state-mismatch", "The session record does not fit its model"
 
 
 class ModelChanged(StateError):
-    pass
+    status, slug, title = 409, "model-changed", "The session's model has other files here"
 
 
 class ModelAbsent(StateError):
+    status, slug, title = 503, "model-absent", "The server does not have the session's model"
+    grpc = "UNAVAILABLE"
     retry_after_s = RETRY_S
 
 
@@ -181,61 +204,75 @@ class TokenError(HetsynError):
 
 
 class TokenForeign(TokenError):
-    pass
+    status, slug, title = 422, "token-foreign", "Not a token"
 
 
 class TokenFormat(TokenError):
-    pass
+    status, slug, title = 409, "token-format", "The token has another format"
 
 
 class TokenTruncated(TokenError):
-    pass
+    status, slug, title = 422, "token-truncated", "The token is cut off"
 
 
 class TokenKeyUnknown(TokenError):
-    pass
+    status, slug, title = 409, "token-key", "The server does not have the token's key"
 
 
 class TokenForged(TokenError):
-    pass
+    status, slug, title = 422, "token-forged", "The token was changed"
 
 
 class TokenExpired(TokenError):
-    pass
+    status, slug, title = 410, "token-expired", "The token has expired"
 
 
 class CarryUnavailable(HetsynError):
-    pass
+    status, slug, title = 501, "carry-unavailable", "Carried sessions are not available"
 
 
 class StoreError(HetsynError):
+    # no UNAVAILABLE: clients of gRPC would send the request again by themselves, and the chunk may have been applied
     retry_after_s = RETRY_S
 
 
 class StoreUnavailable(StoreError):
-    pass
+    status, slug, title = 503, "store-unavailable", "The session store cannot be reached"
 
 
 class StoreFull(StoreUnavailable):
-    pass
+    status, slug, title = 503, "store-full", "The session store is full"
+    grpc = "UNAVAILABLE"
 
 
 class StoreUnusable(StoreError):
-    pass
+    status, slug, title = 503, "store-unusable", "The session store cannot be used"
 
 
 class Overloaded(HetsynError):
+    status, slug, title = 503, "overloaded", "The server is full"
+    grpc = "UNAVAILABLE"
+
     def __init__(self, message: str, retry_after_s: float = RETRY_S) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
 
 
 class ShuttingDown(Overloaded):
-    pass
+    status, slug, title = 503, "shutting-down", "The server is shutting down"
+    close_code = 1012  # RFC 6455: service restart
 
 
 class KeyLimitReached(Overloaded):
-    pass
+    status, slug, title = 429, "key-limit", "The key has as much as it may"
+    grpc = "RESOURCE_EXHAUSTED"
+
+
+KINDS = tuple(
+    kind for kind in dict(globals()).values()
+    if isinstance(kind, type) and issubclass(kind, HetsynError) and kind is not HetsynError and "slug" in vars(kind)
+)  # fmt: skip
+"""Every kind of problem."""
 
 
 def listing(names: Sequence[str]) -> str:

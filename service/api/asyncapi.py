@@ -27,6 +27,7 @@ from service.live.text_frames import (
     STREAMS_SERVER_FRAMES,
     SUBPROTOCOL,
 )
+from service.problem import Problem
 from service.wire.encodings import RAW
 from service.wire.schema import SESSION_ID
 
@@ -150,13 +151,11 @@ def install(app: FastAPI, streams: Streams) -> None:
                 query = parse_stream_query(request.query_params.multi_items())
                 await streams.check(query.owned_by(caller_of(request.scope)), _client(request))
             except HetsynError as error:
-                return problems.from_error(error)
-        return problems.problem(
+                return problems.response(Problem.of(error))
+        return problems.of_http(
             426,
-            "http",
-            "Upgrade Required",
             f"{request.url.path} is a WebSocket: send a complete opening handshake of RFC 6455, version 13, no body",
-            headers={"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"},
+            {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"},
         )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from hetsyn_client.columns import APPLIED, Chunks, Results, pack_results
 from service.live.actions import Applied
-from service.live.refusal import Refusal
+from service.problem import Problem
 from service.registry.rows import AppliedRows
 
 
@@ -50,11 +50,11 @@ class FrameResults:
         self._status[numbers] = APPLIED
         self.applied += len(numbers)
 
-    def set(self, row: int, outcome: Applied | Refusal | None) -> None:
+    def set(self, row: int, outcome: Applied | Problem | None) -> None:
         """A row that was applied or refused; None where there is nothing to say."""
-        if isinstance(outcome, Refusal):
+        if isinstance(outcome, Problem):
             self._status[row] = outcome.status
-            self._more[row] = members(outcome)
+            self._more[row] = outcome.row()
             return
         self._status[row] = APPLIED
         if outcome is not None:
@@ -84,10 +84,3 @@ class FrameResults:
                 self._more,
             )
         )
-
-
-def members(refusal: Refusal) -> dict[str, Any]:
-    """What a result says of a refusal beside its status."""
-    frame = dict(refusal.frame())
-    del frame["type"], frame["status"]
-    return frame

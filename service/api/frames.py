@@ -20,8 +20,9 @@ try:
 except ImportError:  # where it was installed without a compiler
     from websockets.utils import apply_mask
 
+from service.errors import BadFrame, TooLarge
 from service.live.protocol import MOST_TEXT_BYTES
-from service.live.refusal import Refusal
+from service.problem import Problem
 
 MOST_FRAGMENTS = 1_024  # of a message
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
@@ -68,7 +69,7 @@ class FrameReader:
         self._head = b""  # of the frame that has begun, where even that is not complete
         self.partial_bytes = 0
         self.wanted_bytes = 0
-        self.violation: Refusal | None = None
+        self.violation: Problem | None = None
         self.answer = b""
         self.frames = 0
         self.controls = 0
@@ -142,10 +143,10 @@ class FrameReader:
         self._fragment_bytes += len(frame.data)
         if len(self._fragments) > MOST_FRAGMENTS:
             detail = f"the message has more than {MOST_FRAGMENTS} fragments: send it in one frame"
-            self.violation = Refusal("too-large", 413, detail, code=TOO_BIG)
+            self.violation = Problem.of(TooLarge(detail))._replace(close_code=TOO_BIG)
         elif self._is_text and self._fragment_bytes > MOST_TEXT_BYTES:
             detail = f"the text frame is longer than {MOST_TEXT_BYTES} bytes: send input in binary frames"
-            self.violation = Refusal("too-large", 413, detail, code=TOO_BIG)
+            self.violation = Problem.of(TooLarge(detail))._replace(close_code=TOO_BIG)
         elif frame.fin:
             content, self._fragments, self._fragment_bytes = b"".join(self._fragments), [], 0
             if not self._is_text:
@@ -155,14 +156,14 @@ class FrameReader:
                 messages.append(Message(content.decode(), b""))
             except UnicodeDecodeError:
                 detail = "the text frame is not UTF-8: send JSON in UTF-8"
-                self.violation = Refusal("bad-frame", 400, detail, code=INVALID_TEXT)
+                self.violation = Problem.of(BadFrame(detail, INVALID_TEXT))
 
-    def _explained(self, error: Exception) -> Refusal:
+    def _explained(self, error: Exception) -> Problem:
         if isinstance(error, PayloadTooBig):
             detail = f"the frame is longer than {self._max_bytes} bytes: cut the input into several chunks"
-            return Refusal("too-large", 413, detail, code=TOO_BIG)
+            return Problem.of(TooLarge(detail))._replace(close_code=TOO_BIG)
         detail = f"these bytes are no frame of RFC 6455 ({error}): send masked frames without extensions"
-        return Refusal("bad-frame", 400, detail[:500], code=PROTOCOL_ERROR)
+        return Problem.of(BadFrame(detail, PROTOCOL_ERROR))
 
 
 def _frame_bytes(data: bytes, at: int) -> int:

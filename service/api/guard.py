@@ -13,6 +13,7 @@ from service.keys.keys import Keys
 from service.keys.routes import need_of
 from service.keys.token import of_bearer
 from service.observe.counters import Counters
+from service.problem import Problem
 
 HEADER = b"authorization"
 
@@ -59,7 +60,7 @@ class Guard:
             self._keys.request(caller, min(declared or 0, self._max_body_bytes))
         except HetsynError as error:
             self._counters.refused(error)
-            await problems.from_domain_error(error)(scope, receive, send)
+            await problems.response(Problem.of(error))(scope, receive, send)
             return
         scope[KEY_CALLER] = caller
         scope["client"] = (caller.key, 0)

@@ -6,8 +6,9 @@ from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
 from service.admission.permits import Admission
-from service.api.problems import documented, from_error
+from service.api.problems import documented, response
 from service.errors import ShuttingDown, StoreError
+from service.problem import Problem
 from service.registry.registry import SessionRegistry
 
 _NOT_READY = documented({503: "not ready or shutting down; `detail` says why"})
@@ -35,15 +36,15 @@ def router(registry: SessionRegistry, admission: Admission) -> APIRouter:
         """
         nonlocal store_answered
         if not admission.is_ready:
-            return from_error(ShuttingDown("the server is shutting down: send requests to another"))
+            return response(Problem.of(ShuttingDown("the server is shutting down: send requests to another")))
         if not store_answered:
             try:
                 await registry.sessions.check()
             except StoreError as error:
-                return from_error(error)
+                return response(Problem.of(error))
             store_answered = True
         elif registry.sessions.trouble is not None:
-            return from_error(registry.sessions.trouble)
+            return response(Problem.of(registry.sessions.trouble))
         if registry.sessions.shortage is not None:
             return JSONResponse({"status": "ready", "detail": str(registry.sessions.shortage)})
         return JSONResponse({"status": "ready"})

@@ -20,6 +20,7 @@ from service.carried.sessions import CarriedSessions
 from service.errors import HetsynError, InputError, UnsupportedInput
 from service.keys.caller import caller_of
 from service.observe.counters import Counters
+from service.problem import Problem
 from service.registry.registry import SessionRegistry
 from service.settings import Limits
 from service.wire import encodings
@@ -76,14 +77,13 @@ class InferEndpoint:
         headers = dict(scope["headers"])  # ASGI has the names in lower case
         try:
             content, media_type = await self._infer(scope, headers, receive)
-        except HetsynError as error:
-            self._counters.refused(error)
-            response = problems.from_domain_error(error)
         except ClientDisconnect:
             self._counters.chunks_abandoned += 1
             return  # nobody would read a response; nothing was applied
         except Exception as error:
-            response = problems.from_unexpected(f"POST {PATH}", error)
+            if isinstance(error, HetsynError):
+                self._counters.refused(error)
+            response = problems.response(Problem.of(error, f"POST {PATH}"))
         else:  # the two messages that a ``Response`` would send, without its header handling
             fields = [(b"content-type", media_type.encode()), (b"content-length", b"%d" % len(content))]
             await send({"type": "http.response.start", "status": 200, "headers": fields})

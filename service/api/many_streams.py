@@ -25,8 +25,7 @@ from hetsyn_client.columns import (
     Sessions,
     pack_opened,
 )
-from service.api import problems
-from service.api.frame_results import FrameResults, members
+from service.api.frame_results import FrameResults
 from service.api.plain_rows import PlainRows
 from service.api.stream_rows import StreamRows
 from service.api.streams import Streams
@@ -35,8 +34,8 @@ from service.live.actions import Applied
 from service.live.many import Offer
 from service.live.many_query import ManyQuery
 from service.live.query import StreamQuery
-from service.live.refusal import Refusal
 from service.observe.watch import Watch
+from service.problem import Problem
 from service.registry.registry import next_round
 from service.registry.rows import Rows
 from service.settings import Limits
@@ -184,9 +183,9 @@ class ConnectionSessions:
             [self._open(handle, name) for handle, name in zip(sessions.handles, sessions.ids, strict=True)],
             OPENED_AT_A_TIME,
         )
-        rows = [(0, 0, row.status, NEW) if isinstance(row, Refusal) else row for row in opened]
+        rows = [(0, 0, row.status, NEW) if isinstance(row, Problem) else row for row in opened]
         table = np.array(rows, np.uint64).reshape(len(rows), 4).T
-        more = {index: members(row) for index, row in enumerate(opened) if isinstance(row, Refusal)}
+        more = {index: row.row() for index, row in enumerate(opened) if isinstance(row, Problem)}
         handles = np.array(sessions.handles, np.uint32)
         return pack_opened(Opened(table[0], table[1], handles, table[2], table[3], more))
 
@@ -246,7 +245,7 @@ class ConnectionSessions:
                 rows.numbers.append(number)
         return rows
 
-    async def _open(self, handle: int, name: str) -> tuple[int, int, int, int] | Refusal:
+    async def _open(self, handle: int, name: str) -> tuple[int, int, int, int] | Problem:
         """Open a session.
 
         Returns:
@@ -265,10 +264,8 @@ class ConnectionSessions:
             except BaseException:
                 self._forget(handle)
                 raise
-        except HetsynError as error:
-            return self._refused(error)
         except Exception as error:
-            return problems.refusal_of_unexpected("WS /streams", error)
+            return self._refused(error)
 
     async def _opened(self, query: StreamQuery, held: HeldSession) -> tuple[int, int, int, int]:
         try:
@@ -278,7 +275,7 @@ class ConnectionSessions:
             return described["expected_seq"], described["total_steps"], APPLIED, ENDED
         return opening.next_seq, opening.total_steps, APPLIED, BEGUN if opening.resumed else NEW
 
-    async def _apply(self, handle: int, seq: int, action: int, decoded: Decoded) -> Applied | Refusal | None:
+    async def _apply(self, handle: int, seq: int, action: int, decoded: Decoded) -> Applied | Problem | None:
         """Apply a row; the outcome is None where there is none to report."""
         try:
             held = self._held.get(handle)
@@ -301,10 +298,8 @@ class ConnectionSessions:
             if end:
                 self._forget(handle)
             return applied
-        except HetsynError as error:
-            return self._refused(error)
         except Exception as error:
-            return problems.refusal_of_unexpected("WS /streams", error)
+            return self._refused(error)
 
     def _forget(self, handle: int) -> None:
         held = self._held.pop(handle, None)
@@ -312,9 +307,10 @@ class ConnectionSessions:
             self._streams.leave(held.id, held)
             self._many.leave(self._client)
 
-    def _refused(self, error: HetsynError) -> Refusal:
-        self._streams.counters.refused(error)
-        return problems.refusal_of(error)
+    def _refused(self, error: Exception) -> Problem:
+        if isinstance(error, HetsynError):
+            self._streams.counters.refused(error)
+        return Problem.of(error, "WS /streams")
 
 
 async def _gathered(works: Sequence[Coroutine[Any, Any, T]], at_a_time: int) -> list[T]:

@@ -13,9 +13,8 @@ from prometheus_client.registry import Collector
 from service.admission.permits import Admission
 from service.admission.uploads import Uploads
 from service.api.connection import Connections
-from service.api.problems import PROBLEMS
 from service.batching.batcher import Batcher
-from service.errors import StateError, StoreError
+from service.errors import KINDS, StateError, StoreError
 from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
 from service.observe.drops import REASONS
@@ -25,8 +24,8 @@ from service.runtime.operators import OperatorStatus
 
 PATH = "/metrics"
 # Counters begin at 0 where their labels are known: Prometheus sees no increase in a series that begins at 1
-REFUSALS = tuple(kind.__name__ for kind in PROBLEMS)
-STORE_FAILURES = tuple(kind.__name__ for kind in PROBLEMS if issubclass(kind, StoreError | StateError))
+REFUSALS = tuple(kind.slug for kind in KINDS)
+STORE_FAILURES = tuple(kind.slug for kind in KINDS if issubclass(kind, StoreError | StateError))
 ENDS = (
     "headers", "too-long", "malformed", "refused-request", "idle", "unread", "pipelined", "displaced", "refused",
 )  # fmt: skip
@@ -122,13 +121,16 @@ class _ServerCollector(Collector):
             },
         )
         yield _by_label(
-            "hetsyn_chunks_refused", "Chunks refused, by error.", "error", _from_zero(REFUSALS, counters.chunks_refused)
+            "hetsyn_chunks_refused",
+            "Chunks refused, by problem.",
+            "error",
+            _from_zero(REFUSALS, counters.chunks_refused),
         )
         yield _counter("hetsyn_steps", "Network steps of the chunks applied.", counters.steps_applied)
         yield _counter("hetsyn_store_loads", "Sessions looked up in the store.", counters.store_loads)
         yield _counter("hetsyn_store_fenced", "Commits refused because another came first.", counters.store_fenced)
         failures = _from_zero(STORE_FAILURES, counters.store_failures)
-        yield _by_label("hetsyn_store_failures", "Failures of the store, by error.", "error", failures)
+        yield _by_label("hetsyn_store_failures", "Failures of the store, by problem.", "error", failures)
         yield _counter("hetsyn_store_committed_bytes", "Bytes of committed records.", counters.store_commit_bytes)
         yield _by_label(
             "hetsyn_tokens",

@@ -25,6 +25,7 @@ from service.keys.caller import caller_of
 from service.observe.counters import Counters
 from service.open_inference.json_body import parse_request, reply_body
 from service.open_inference.service import OpenInference
+from service.problem import Problem
 from service.settings import Limits
 from service.wire.chunk import chunk_bytes
 from service.wire.content_types import JSON_TYPE
@@ -95,14 +96,12 @@ class OpenInferenceEndpoint:
             return
         try:
             answer = await self._answer(scope, path, receive)
-        except HetsynError as error:
-            if path.endswith("/infer"):
-                self._counters.refused(error)
-            await problems.from_domain_error(error)(scope, receive, send)
         except ClientDisconnect:
             self._counters.chunks_abandoned += 1  # nobody would read a response; nothing was applied
         except Exception as error:
-            await problems.from_unexpected(f"{scope['method']} {path}", error)(scope, receive, send)
+            if isinstance(error, HetsynError) and path.endswith("/infer"):
+                self._counters.refused(error)
+            await problems.response(Problem.of(error, f"{scope['method']} {path}"))(scope, receive, send)
         else:
             if not isinstance(answer, Reply):
                 body = b"" if answer is None else json.dumps(answer).encode()

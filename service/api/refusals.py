@@ -29,7 +29,7 @@ Field = tuple[bytes, bytes]
 
 
 def _refusal(status: HTTPStatus, detail: str) -> Response:
-    return problems.problem(status, "http", status.phrase, detail, headers={"Connection": "close"})
+    return problems.of_http(status, detail, {"Connection": "close"})
 
 
 MALFORMED = _refusal(HTTPStatus.BAD_REQUEST, "these bytes are no request: send HTTP/1.1 (RFC 9112)")

@@ -17,6 +17,7 @@ from service.admission.uploads import Upload, Uploads
 from service.api import problems
 from service.errors import ModelAbsent, StateError, TooLarge, UnsupportedInput
 from service.keys.caller import caller_of
+from service.problem import Problem
 from service.registry.registry import SessionRegistry
 from service.registry.transfer import SessionTransfer
 from service.store.record import MEDIA_TYPE
@@ -83,7 +84,7 @@ def router(
             except ModelAbsent:
                 raise  # 503: another server may have the model
             except StateError as error:
-                return problems.from_error(error, status=422)  # of a stored record it is 409
+                return problems.response(Problem.of(error)._replace(status=422))  # of a stored record it is 409
             return JSONResponse(description, 201 if is_new else 200)
 
     return routes

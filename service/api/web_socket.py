@@ -16,7 +16,6 @@ from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from fastapi import Response
 from pydantic_core import to_json
 from uvicorn.server import ServerState
 
@@ -28,11 +27,11 @@ from service.api.held import Held
 from service.api.large_message import LargeMessage
 from service.api.request_id import answered_trace
 from service.api.stream_key import StreamKey
-from service.errors import HetsynError, Overloaded, ShuttingDown, StreamIdle, TooSlow
+from service.errors import BadFrame, HetsynError, Overloaded, ShuttingDown, StreamIdle, TooSlow
 from service.live.actions import Close, Send, SendBinary
 from service.live.machine import Machine
-from service.live.refusal import Refusal
 from service.observe.context import RequestContext
+from service.problem import Problem
 
 if TYPE_CHECKING:
     from service.api.connection import Connections
@@ -188,12 +187,10 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
         try:
             self.client = self.key.open(self._handshake, self.client)
             live = await self._opened()
-        except HetsynError as error:
-            self._counters.refused(error)
-            self._answer(problems.from_domain_error(error))
-            return
         except Exception as error:
-            self._answer(problems.from_unexpected(f"GET {self._handshake.path}", error))
+            if isinstance(error, HetsynError):
+                self._counters.refused(error)
+            self._answer(Problem.of(error, f"GET {self._handshake.path}"))
             return
         if self.transport.is_closing():
             self._leave()
@@ -206,13 +203,13 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
         self._ticking = self.loop.call_later(self._tick_s, self._tick)
         self._read_on()
 
-    def _answer(self, response: Response) -> None:
+    def _answer(self, problem: Problem) -> None:
         """Refuse the handshake."""
         self._leave()
         if self.transport.is_closing():
             return
         self._is_over = True
-        self.transport.write(handshakes.refusal(self._handshake, response, self._headers))
+        self.transport.write(handshakes.refusal(self._handshake, problems.response(problem), self._headers))
         self._let_go()
 
     def _pump(self) -> None:
@@ -256,7 +253,7 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
             self.loop.call_later(CLOSING_S, self.transport.abort)  # it may not read what is before the answer
         elif reader.controls - self._controls > MOST_CONTROLS:
             detail = f"more than {MOST_CONTROLS} frames came that are no chunks: a ping every {PING_S:g} s is enough"
-            self._refuse(Refusal("bad-frame", 400, detail, code=POLICY))
+            self._refuse(Problem.of(BadFrame(detail, POLICY)))
         else:
             self._large.count(reader.partial_bytes, is_complete)
 
@@ -342,22 +339,21 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
         except asyncio.CancelledError:
             self._counters.chunks_abandoned += 1
             raise
-        except HetsynError as error:
-            self._counters.refused(error)
-            return live.refuse(problems.refusal_of(error))
         except Exception as error:
-            return live.refuse(problems.refusal_of_unexpected(f"WS {self._handshake.path}", error))
+            if isinstance(error, HetsynError):
+                self._counters.refused(error)
+            return live.refuse(Problem.of(error, f"WS {self._handshake.path}"))
 
     def _fail(self, error: HetsynError) -> None:
         """End the stream, or the handshake."""
         if self._live is not None:
-            self._refuse(problems.refusal_of(error))
+            self._refuse(Problem.of(error))
         elif not self._is_over:
-            self._answer(problems.from_domain_error(error))
+            self._answer(Problem.of(error))
 
-    def _refuse(self, refusal: Refusal) -> None:
+    def _refuse(self, problem: Problem) -> None:
         assert self._live is not None
-        self._act(self._live.refuse(refusal))
+        self._act(self._live.refuse(problem))
 
     def _end_stream(self) -> None:
         """The last frame is sent: the client may answer the close frame, and what else it sends is not read."""

@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 
 from service.errors import HetsynError
-from service.grpc.messages import code_of
+from service.grpc.messages import refusal
 from service.keys.caller import ANYBODY, Caller, Scope
 from service.keys.keys import Keys
 from service.keys.routes import GRPC
@@ -47,10 +47,10 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             self._keys.request(caller, 0)
         except HetsynError as error:
             self._counters.refused(error)
-            code, text = code_of(error), str(error)
+            refused = refusal(error)
 
             async def refuse(_: Any, context: Any) -> None:
-                await context.abort(code, text)
+                await context.abort(*refused)
 
             return grpc.stream_stream_rpc_method_handler(refuse)
         CALLER.set(caller)  # a call has a task, and so a context, of its own

@@ -1,4 +1,4 @@
-"""Between tritonclient's messages and the values of ``service.wire.open_inference``; errors as status codes."""
+"""Between tritonclient's messages and the values of ``service.wire.open_inference``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from service import errors
 from service.open_inference.service import ModelReply
+from service.problem import Problem
 from service.wire.open_inference import (
     MOST_DIMENSIONS,
     MOST_TENSORS,
@@ -21,32 +22,12 @@ from service.wire.open_inference import (
 )
 
 CONTENTS = {"BOOL": "bool_contents", "INT16": "int_contents", "FP32": "fp32_contents"}
-# UNAVAILABLE says that nothing was applied, since clients send such a request again by themselves
-CODES: Mapping[type[errors.HetsynError], grpc.StatusCode] = {
-    errors.HetsynError: grpc.StatusCode.UNKNOWN,
-    errors.InputError: grpc.StatusCode.INVALID_ARGUMENT,
-    errors.UnsupportedInput: grpc.StatusCode.INVALID_ARGUMENT,
-    errors.TooSlow: grpc.StatusCode.DEADLINE_EXCEEDED,
-    errors.ModelControlOff: grpc.StatusCode.PERMISSION_DENIED,
-    errors.KeyRefused: grpc.StatusCode.UNAUTHENTICATED,
-    errors.KeyLacksScope: grpc.StatusCode.PERMISSION_DENIED,
-    errors.KeyLimitReached: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    errors.NotFound: grpc.StatusCode.NOT_FOUND,
-    errors.SessionError: grpc.StatusCode.FAILED_PRECONDITION,
-    errors.SessionGone: grpc.StatusCode.FAILED_PRECONDITION,
-    errors.StateError: grpc.StatusCode.FAILED_PRECONDITION,
-    errors.ModelAbsent: grpc.StatusCode.UNAVAILABLE,
-    errors.ArtifactError: grpc.StatusCode.INTERNAL,
-    errors.RuntimeUnavailable: grpc.StatusCode.INTERNAL,
-    errors.StoreError: grpc.StatusCode.UNKNOWN,
-    errors.StoreFull: grpc.StatusCode.UNAVAILABLE,
-    errors.Overloaded: grpc.StatusCode.UNAVAILABLE,
-}
 
 
-def code_of(error: errors.HetsynError) -> grpc.StatusCode:
-    """The status code of an error: of its class, or of the nearest base class."""
-    return next(CODES[kind] for kind in type(error).__mro__ if kind in CODES)
+def refusal(error: Exception) -> tuple[grpc.StatusCode, str]:
+    """Code and sentence of an error."""
+    problem = Problem.of(error, "a call")
+    return grpc.StatusCode[problem.grpc], problem.detail
 
 
 def parameters_of(fields: Mapping[str, Any]) -> dict[str, Any]:

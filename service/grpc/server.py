@@ -22,7 +22,7 @@ from service.admission.permits import Admission
 from service.admission.uploads import Upload, Uploads
 from service.errors import HetsynError, InputError, TooSlow
 from service.grpc.guard import Guard, count_call
-from service.grpc.messages import code_of
+from service.grpc.messages import refusal
 from service.grpc.servicer import Health, Servicer, client_of, next_message
 from service.grpc.tls import credentials_of
 from service.keys.keys import Keys
@@ -184,7 +184,7 @@ class _InTime(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                     raise NotImplementedError
                 return await handler.unary_unary(await self._read(context, most_s), context)
             except HetsynError as error:  # of reading; the servicer has answers to all others
-                await context.abort(code_of(error), str(error))
+                await context.abort(*refusal(error))
             except NotImplementedError:  # of a servicer that lacks the method
                 text = "this server lacks the method: ServerMetadata lists its extensions"
                 await context.abort(grpc.StatusCode.UNIMPLEMENTED, text)

@@ -20,18 +20,16 @@ from service.admission.permits import Admission
 from service.admission.turns import LARGE_DECODES, Turns
 from service.admission.uploads import FREE_BYTES, Upload, Uploads
 from service.errors import (
-    ArtifactError,
     HetsynError,
     InputError,
     KeyLimitReached,
     KeyRefused,
     NotFound,
-    RuntimeUnavailable,
     TooSlow,
 )
 from service.grpc.gathering import Gathering
 from service.grpc.guard import CALLER, StreamGuard
-from service.grpc.messages import check_counts, code_of, message_of, request_of
+from service.grpc.messages import check_counts, message_of, refusal, request_of
 from service.keys.keys import Keys
 from service.observe.context import CURRENT, RequestContext
 from service.observe.counters import Counters
@@ -43,8 +41,7 @@ from service.wire.schema import InferRequest
 SERVICES = ("", "inference.GRPCInferenceService")  # of which the health is asked
 FINAL = "triton_enable_empty_final_response"
 IN_FLIGHT = 64  # requests of one stream that are worked on at the same time
-LONGEST = 1_000  # characters of an error
-DEFECT = "the server failed on this request: its session is unchanged; the server's log has the details"
+LONGEST = 1_000  # characters of an id
 
 log = logging.getLogger("hetsyn.grpc")
 
@@ -107,14 +104,14 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
 
     async def ModelStreamInfer(self, requests: Any, context: Any) -> None:  # noqa: ARG002
         CURRENT.set(RequestContext(context.invocation_metadata() or ()))
-        refusal = None
+        refused = None
         try:
             with StreamGuard(self._keys) as key:
                 await self._stream(context, client_of(context), key)
         except KeyLimitReached as error:
-            refusal = _refusal(error)
-        if refusal is not None:
-            await context.abort(*refusal)
+            refused = refusal(error)
+        if refused is not None:
+            await context.abort(*refused)
 
     async def _stream(self, context: Any, client: str, key: StreamGuard) -> None:
         free, writing, decoding = asyncio.Semaphore(IN_FLIGHT), asyncio.Lock(), asyncio.Lock()
@@ -129,7 +126,7 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
                 response = pb.ModelStreamInferResponse(infer_response=reply)
             except Exception as error:  # the stream goes on
                 empty = pb.ModelInferResponse(id=id_)
-                response = pb.ModelStreamInferResponse(error_message=_refusal(error)[1], infer_response=empty)
+                response = pb.ModelStreamInferResponse(error_message=refusal(error)[1], infer_response=empty)
             async with writing:
                 if unread:  # the library still has the last answer, and takes no other
                     return
@@ -170,7 +167,7 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
         # The library ends a stream when its client has read what was written, or leaves: until then this waits, and the
         # stream counts among the client's. Its chunks and its other answers are gone.
         with suppress(grpc.aio.InternalError):  # it has gone
-            await context.abort(*_refusal(refusals[0]))
+            await context.abort(*refusal(refusals[0]))
 
     async def _infer(self, message: Any, client: str, decoding: AbstractAsyncContextManager[Any] | None = None) -> Any:
         """The answer to a message.
@@ -281,16 +278,6 @@ async def _answered(context: Any, answer: Callable[[], Any]) -> Any:
         value = answer()
         return await value if isawaitable(value) else value
     except Exception as error:
-        refusal = _refusal(error)
+        refused = refusal(error)
     # not within ``except``: the library keeps what ``abort`` raises for a while, and so all frames of the error
-    return await context.abort(*refusal)
-
-
-def _refusal(error: Exception) -> tuple[grpc.StatusCode, str]:
-    """Code and sentence of an error; logged if an operator has to solve it."""
-    if not isinstance(error, HetsynError):
-        log.error("a call failed", exc_info=error)
-        return grpc.StatusCode.INTERNAL, DEFECT
-    if isinstance(error, ArtifactError | RuntimeUnavailable):
-        log.error("%s", error, exc_info=error)
-    return code_of(error), str(error)[:LONGEST]
+    return await context.abort(*refused)

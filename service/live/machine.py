@@ -8,9 +8,15 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Generic, Literal, TypeVar
 
+from service.errors import InputError, ShuttingDown
 from service.live.actions import Close, Send, SendBinary
-from service.live.refusal import SHUTTING_DOWN, Refusal
+from service.problem import Problem
 
+NORMAL = 1000  # close code of RFC 6455
+SHUTTING_DOWN = ShuttingDown(
+    "the server is shutting down: open the stream again, and send the chunks that were not acknowledged",
+    retry_after_s=0.0,
+)
 LONGEST = 64  # characters of what a client sent, in a message
 
 W = TypeVar("W")
@@ -74,12 +80,12 @@ class Machine(ABC, Generic[W]):
             return [bad_frame('this text frame is no JSON object with a type: send such as {"type": "CloseStream"}')]
         return [] if kind == "KeepAlive" else self._told(kind, frame)
 
-    def refuse(self, refusal: Refusal) -> Sequence[Send | SendBinary | Close | W]:
+    def refuse(self, problem: Problem) -> Sequence[Send | SendBinary | Close | W]:
         """End the connection: a work was refused, or the connection has no place any more. What waits is dropped."""
         if self.is_closed:
             return []
         self.leave()
-        return [Send(refusal.frame()), Close(refusal.close_code, refusal.problem)]
+        return [Send(problem.frame()), Close(problem.close_code, problem.slug)]
 
     def drain(self) -> Sequence[Send | SendBinary | Close | W]:
         """The server is about to end: read no more, and end the connection when its works are done."""
@@ -129,9 +135,9 @@ class Machine(ABC, Generic[W]):
 
     def _all_done(self) -> Sequence[Send | SendBinary | Close | W]:
         """No work is left."""
-        return self.refuse(SHUTTING_DOWN) if self._drains else []
+        return self.refuse(Problem.of(SHUTTING_DOWN)) if self._drains else []
 
 
 def bad_frame(detail: str) -> Send:
     """The answer to a text frame that means nothing; the connection stays open."""
-    return Send(Refusal("bad-input", 422, detail).frame())
+    return Send(Problem.of(InputError(detail)).frame())

@@ -36,9 +36,9 @@ from hetsyn_client.columns import (
 )
 from service.errors import InputError
 from service.live.actions import Close, Send, SendBinary
-from service.live.machine import LONGEST, Machine, bad_frame
-from service.live.refusal import NORMAL, Refusal
+from service.live.machine import LONGEST, NORMAL, Machine, bad_frame
 from service.live.text_frames import StreamsBegin, StreamsTermination
+from service.problem import Problem
 
 MAX_INFLIGHT = MOST_ROWS  # rows
 MAX_BYTES = 1024 * 1024
@@ -129,7 +129,7 @@ class ManyStreams(Machine[RowsWork]):
         try:
             work = RowsWork(self._unpacked(content), len(content))
         except InputError as error:
-            return self.refuse(Refusal("bad-input", 422, str(error)))
+            return self.refuse(Problem.of(error))
         return self._add(work)
 
     def done(self, answer: bytes, applied: int) -> Sequence[Action]:

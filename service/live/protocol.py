@@ -35,10 +35,11 @@ from typing import Any, TypeVar, cast
 from pydantic import ValidationError
 
 from service.contract.endpointing import EndpointingChange
+from service.errors import OutOfOrder
 from service.live.actions import Action, Applied, Close, Opening, Send, Work
-from service.live.machine import LONGEST, Machine, bad_frame
-from service.live.refusal import NORMAL, Refusal
+from service.live.machine import LONGEST, NORMAL, Machine, bad_frame
 from service.live.text_frames import Ack, Begin, Result, Termination, UtteranceEnd
+from service.problem import Problem
 from service.wire.explain import explain_invalid
 from service.wire.heard import Heard
 
@@ -185,7 +186,7 @@ class LiveStream(Machine[Work]):
                     f"the last chunk that came has the number {self._next_seq - 1}, not {str(last)[:LONGEST]}: open "
                     "the stream again, and go on with the number that Begin names"
                 )
-                return self.refuse(Refusal("out-of-order", 409, detail, expected_seq=self._next_seq))
+                return self.refuse(Problem.of(OutOfOrder(detail, self._next_seq)))
         self._state = "ending"
         return self._add(Work("end", self._next_seq))
 

@@ -6,6 +6,7 @@ from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict  # pydantic does not take that of Python 3.11
 
+from service.problem import Error
 from service.wire import heard
 from service.wire.heard import SpeechStarted
 from service.wire.raster import Spikes, Timing
@@ -96,18 +97,6 @@ class StreamsTermination(TypedDict):
 
     type: Literal["Termination"]
     chunks: int
-
-
-class Error(TypedDict):
-    """A problem of the table in ``http-api.md``. If it ends the stream, a close frame follows."""
-
-    type: Literal["Error"]
-    problem: str
-    status: int
-    detail: str
-    retryable: bool
-    retry_after_s: float | None
-    expected_seq: int | None
 
 
 class Finalize(TypedDict):

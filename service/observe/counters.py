@@ -25,14 +25,14 @@ class Counters:
         sessions_loaded: sessions that were found in the store.
         chunks_applied: chunks that were applied.
         chunks_replayed: duplicates that got the first reply again.
-        chunks_refused: chunks that got an error of any kind, by the error's name.
+        chunks_refused: chunks that got an error of any kind, by problem.
         chunks_abandoned: chunks that were not applied because their clients had gone.
         steps_applied: network steps of the applied chunks.
         store_loads: sessions that were looked up in the store.
         store_commits: commits to the store.
         store_fenced: commits that were refused because another replica came first.
         store_commit_bytes: length of all committed records.
-        store_failures: errors of the store, by the error's name.
+        store_failures: errors of the store, by problem.
         tokens_sealed: tokens of carried sessions that were sealed.
         tokens_opened: tokens of carried sessions that were opened.
         token_bytes: length of all sealed tokens.
@@ -92,10 +92,10 @@ class Counters:
 
     def refused(self, error: HetsynError) -> None:
         """Count a refused chunk."""
-        self.chunks_refused[type(error).__name__] += 1
+        self.chunks_refused[error.slug] += 1
         if self.timings.tracer is not None:
-            self.timings.tracer.refused(type(error).__name__)
+            self.timings.tracer.refused(error.slug)
 
     def failed(self, error: HetsynError) -> None:
         """Count a failure of the store."""
-        self.store_failures[type(error).__name__] += 1
+        self.store_failures[error.slug] += 1

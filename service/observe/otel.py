@@ -127,7 +127,7 @@ class OtelTracer:
         """A chunk of the current request was refused.
 
         Args:
-            error: name of the error's kind.
+            error: slug of the problem.
         """
         now_s = time.perf_counter()
         span = self._begin("refused", now_s, time.time_ns() - int(now_s * 1e9), {"error.type": error}, is_told=False)

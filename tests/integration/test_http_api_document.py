@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.api.problems import PROBLEMS
 from service.carried.keys import CarryKeys
+from service.errors import KINDS
 from service.models.catalog import ModelCatalog
 from tests.support.artifact import write_artifact
 from tests.support.documents import blocks, commands
@@ -29,7 +29,7 @@ FILES = {"@docs/recordings/seven.wav": wav(sound(2000).tobytes()), "@chunk.raw":
 
 def test_the_table_of_errors_is_the_table() -> None:
     listed = dict(re.findall(r"^\| `([a-z-]+)` \| (\d{3}) \|", DOCUMENT, re.MULTILINE))
-    expected = {problem.slug: str(problem.status) for problem in PROBLEMS.values()}
+    expected = {kind.slug: str(kind.status) for kind in KINDS}
     assert {slug: status for slug, status in listed.items() if slug != "internal"} == expected
 
 

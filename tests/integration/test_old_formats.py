@@ -57,7 +57,7 @@ async def test_where_a_store_holds_it(serve: ServeHttp) -> None:
     is_old(await client.get("/sessions/abc"), 409, "state-format")
     is_old(await client.get("/sessions/abc/state"), 409, "state-format")
     assert await store.load(["abc"]) == [Stored(7, old)]  # for a server that reads it
-    assert metric((await client.get("/metrics")).text, 'hetsyn_store_failures_total{error="StateFormat"}') >= 1
+    assert metric((await client.get("/metrics")).text, 'hetsyn_store_failures_total{error="state-format"}') >= 1
 
 
 @pytest.mark.parametrize("old", ["token", "session"])

@@ -322,8 +322,8 @@ async def test_a_client_that_does_not_read_is_not_read(models: Path, gate: Gate)
         refused, unknown, count = server.parts.counters.chunks_refused, range(4096), 12
         sending = asyncio.create_task(many.send(*[sent(BINARY, silence(unknown, 0))] * count))
         before = -1
-        while before != refused["NotFound"] or not before:  # until it stands still
-            before = refused["NotFound"]
+        while before != refused["not-found"] or not before:  # until it stands still
+            before = refused["not-found"]
             await asyncio.sleep(LATER_S)
         assert before < count * len(unknown)
         reader._transport.resume_reading()

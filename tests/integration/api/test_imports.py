@@ -54,7 +54,7 @@ async def test_a_broken_session_is_told_so_and_can_be_exported_and_deleted(
             assert problem["type"] == "urn:hetsyn:problem:state-broken"
         assert caplog.records[logged:] == []
         text = (await client.get("/metrics")).text
-        assert metric(text, 'hetsyn_chunks_refused_total{error="StateBroken"}') == 2
+        assert metric(text, 'hetsyn_chunks_refused_total{error="state-broken"}') == 2
         described = (await client.get("/sessions/bad")).json()
         assert (described["expected_seq"], described["total_steps"]) == (1, 25)
         assert sections(await exported(server, "bad"))[Section.network] == sections(huge)[Section.network]

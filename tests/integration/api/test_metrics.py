@@ -33,7 +33,7 @@ async def test_every_refusal_is_counted_once(serve: ServeHttp) -> None:
     await client.post("/infer", json={"input": events(3)})
     text = (await client.get("/metrics")).text
     for error in (
-        "TooLarge", "InputError", "UnsupportedInput", "NotFound", "CarryUnavailable", "Overloaded", "ShuttingDown",
+        "too-large", "bad-input", "unsupported-input", "not-found", "carry-unavailable", "overloaded", "shutting-down",
     ):  # fmt: skip
         assert metric(text, f'hetsyn_chunks_refused_total{{error="{error}"}}') == 1
 
@@ -49,7 +49,7 @@ async def test_metrics_count_and_name_no_session(serve: ServeHttp) -> None:
     assert "secret-name" not in text
     assert metric(text, 'hetsyn_chunks_total{outcome="applied"}') == 2
     assert metric(text, 'hetsyn_chunks_total{outcome="replayed"}') == 1
-    assert metric(text, 'hetsyn_chunks_refused_total{error="OutOfOrder"}') == 1
+    assert metric(text, 'hetsyn_chunks_refused_total{error="out-of-order"}') == 1
     assert metric(text, "hetsyn_steps_total") == 50
     assert metric(text, "hetsyn_sessions_held") == 1
     for name in ("request", "queue", "engine", "store_commit"):

@@ -95,7 +95,7 @@ async def test_a_refusal_is_an_error(serve: ServeHttp, traces: tuple[OtelTracer,
     server.app.state.server.counters.timings.tracer, exporter = traces
     await server.client.post("/infer", json={"session": "a", "seq": 5, "input": events(3)}, headers=SAMPLED)
     (span,) = exporter.get_finished_spans()
-    assert (span.name, span.attributes["error.type"], span.status.status_code.name) == ("refused", "NotFound", "ERROR")
+    assert (span.name, span.attributes["error.type"], span.status.status_code.name) == ("refused", "not-found", "ERROR")
     assert f"{span.context.trace_id:032x}" == TRACE
 
 

@@ -11,14 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hetsyn_client.columns import pack_chunks, pack_sessions
+from service.errors import Overloaded
 from service.live.actions import Close, Send, SendBinary
 from service.live.many import Action, ManyStreams, Offer, RowsWork
-from service.live.refusal import Refusal
+from service.problem import Problem
 
 OFFER = Offer("digits", "1", "bank", ("one", "two"), 0.01, 7)
 OPEN = pack_sessions([1, 2], ["a", "b"])
 CHUNKS = pack_chunks([1, 2], 0, 1, bytes(4))
-SHUT = Refusal("overloaded", 503, "later", retry_after_s=1.0)
+SHUT = Problem.of(Overloaded("later"))
 
 
 def many(**options: Any) -> ManyStreams:

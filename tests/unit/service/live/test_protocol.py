@@ -11,15 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.contract.endpointing import EndpointingChange
+from service.errors import OutOfOrder
 from service.live.actions import Action, Applied, Close, Opening, Send, Work
 from service.live.protocol import LiveStream
-from service.live.refusal import Refusal
+from service.problem import Problem
 from service.wire.heard import Heard, UtteranceEnd
 from service.wire.raster import Spikes
 
 OPENING = Opening("s", "digits", "1", "exact", ("one", "two"), 4, 40, 0.01, True, 99.0)
 NEW = OPENING._replace(next_seq=0, total_steps=0, resumed=False)
-OUT = Refusal("out-of-order", 409, "another one", expected_seq=5)
+OUT = Problem.of(OutOfOrder("another one", 5))
 
 
 def stream(opening: Opening = OPENING, **options: Any) -> LiveStream:
@@ -252,16 +253,12 @@ def test_a_text_that_means_nothing_leaves_the_stream_open(text: str, problem: st
     assert live.text('{"type": "KeepAlive"}') == []
 
 
-@pytest.mark.parametrize(
-    ("status", "code", "closes"),
-    [(409, None, 4409), (410, None, 4410), (503, None, 1013), (500, None, 1011), (413, 1009, 1009), (503, 1012, 1012)],
-)
-def test_a_refusal_is_said_before_the_close(status: int, code: int | None, closes: int) -> None:
+def test_a_refusal_is_said_before_the_close() -> None:
     live = stream()
     live.chunk(b"a")
-    actions = live.refuse(Refusal("slug", status, "so", code=code))
-    assert frames(actions)[0]["status"] == status
-    assert actions[-1] == Close(closes, "slug")
+    actions = live.refuse(OUT)
+    assert frames(actions)[0]["status"] == 409
+    assert actions[-1] == Close(4409, "out-of-order")
     assert live.is_closed
     assert not live.is_busy
 

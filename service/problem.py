@@ -1,0 +1,115 @@
+"""How clients hear of an error: as problem details (RFC 9457), a frame, a row of a frame, or a status of gRPC."""
+
+from __future__ import annotations
+
+import logging
+from math import ceil
+from typing import Any, Literal, NamedTuple
+
+from typing_extensions import TypedDict  # pydantic does not take that of Python 3.11
+
+from service.errors import ArtifactError, HetsynError, RuntimeUnavailable
+
+LONGEST_PART = 500  # characters at either end of a detail that is too long
+INTERNAL, TRY_LATER = 1011, 1013  # RFC 6455 and its registry of close codes
+OWN = 4000  # and the HTTP status
+
+log = logging.getLogger("hetsyn.problem")
+
+
+class Error(TypedDict):
+    """A problem of the table in ``http-api.md``. If it ends the stream, a close frame follows."""
+
+    type: Literal["Error"]
+    problem: str
+    status: int
+    detail: str
+    retryable: bool
+    retry_after_s: float | None
+    expected_seq: int | None
+
+
+class Problem(NamedTuple):
+    """A problem that a client hears of. The attributes are those of ``HetsynError``.
+
+    Attributes:
+        detail: a sentence that says what to do.
+    """
+
+    status: int
+    slug: str
+    title: str
+    detail: str
+    grpc: str = "UNKNOWN"
+    close_code: int = INTERNAL
+    retry_after_s: float | None = None
+    expected_seq: int | None = None
+
+    @staticmethod
+    def of(error: Exception, request: str = "") -> Problem:
+        """Report an error, and log it if an operator or a developer has to solve it.
+
+        Args:
+            error: any. One that no code foresaw is a defect.
+            request: for the log of a defect.
+        """
+        if not isinstance(error, HetsynError):
+            log.error("%r failed", request[:LONGEST_PART], exc_info=error)
+            detail = "the server failed on this request: its session is unchanged; the server's log has the details"
+            return Problem(HetsynError.status, HetsynError.slug, HetsynError.title, detail, "INTERNAL")
+        if isinstance(error, ArtifactError | RuntimeUnavailable):
+            log.error("%s", error, exc_info=error)
+        close_code = OWN + error.status if error.status < 500 else INTERNAL if error.status == 500 else TRY_LATER
+        return Problem(
+            error.status,
+            error.slug,
+            error.title,
+            shortened(str(error)),
+            error.grpc,
+            error.close_code or close_code,
+            error.retry_after_s,
+            error.expected_seq,
+        )
+
+    def members(self) -> dict[str, Any]:
+        """The problem details. ``error`` is for clients of the Open Inference Protocol."""
+        members = {
+            "type": f"urn:hetsyn:problem:{self.slug}",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            "error": self.detail,
+        }
+        return members if self.expected_seq is None else {**members, "expected_seq": self.expected_seq}
+
+    def headers(self) -> dict[str, str]:
+        """The headers of a response."""
+        headers = {}
+        if self.retry_after_s is not None:
+            headers["Retry-After"] = str(ceil(self.retry_after_s))
+        if self.status == 401:
+            headers["WWW-Authenticate"] = 'Bearer realm="hetsyn"'
+        if self.status == 408:
+            headers["Connection"] = "close"  # the rest of the body may keep coming for a long time
+        return headers
+
+    def frame(self) -> Error:
+        """The text frame of a stream."""
+        return {
+            "type": "Error",
+            "problem": self.slug,
+            "status": self.status,
+            "detail": self.detail,
+            "retryable": self.retry_after_s is not None,
+            "retry_after_s": self.retry_after_s,
+            "expected_seq": self.expected_seq,
+        }
+
+    def row(self) -> dict[str, Any]:
+        """What a row of ``/streams`` says beside its status."""
+        return {name: value for name, value in self.frame().items() if name not in ("type", "status")}
+
+
+def shortened(detail: str) -> str:
+    """Leave out the middle of a long detail: it repeats something of the request, such as an id of the path."""
+    return detail if len(detail) <= 2 * LONGEST_PART else f"{detail[:LONGEST_PART]} ... {detail[-LONGEST_PART:]}"
