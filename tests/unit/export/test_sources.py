@@ -1,4 +1,4 @@
-"""Runs of the experiments, which bring all that an export needs: names in ``best.pt``, test streams beside it."""
+"""Runs bring all that an export needs: names in ``best.pt``, and streams beside it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from hetsyn_model.events import Events
 from hetsyn_model.network import Network
 from hetsyn_model.spec import NetworkSpec
 from hetsyn_model.training.checkpoint import Checkpoint
+from hetsyn_model.training.config import Config
 from hetsyn_model.training.data import DataError
 
 STEPS = torch.tensor([3, 5])
@@ -72,3 +73,13 @@ def test_other_data_are_refused(tmp_path: Path) -> None:
     best, _ = leave(tmp_path)
     with pytest.raises(DataError, match="leave out --data"):
         export(best, tmp_path)
+
+
+def test_a_trained_run_keeps_its_labels_in_the_order_of_its_outputs(tmp_path: Path) -> None:
+    config = Config(description="of the configuration", names={"y": "yes", "n": "no", "m": "perhaps"}, rejected=("m",))
+    network = Network(NetworkSpec(channels=4, hidden=(3,), outputs=3))
+    saved = Checkpoint(network, None, 10, 2, labels=("perhaps", "no", "yes"), config=config.to_dict(), quiet_steps=5)
+    (tmp_path / "best.pt").write_bytes(saved.to_bytes())
+    source = export(tmp_path / "best.pt").source
+    assert (source.labels, source.rejected_labels) == (("perhaps", "no", "yes"), ("perhaps",))
+    assert (source.description, source.tail_steps, source.quiet_steps) == ("of the configuration", 10, 5)
