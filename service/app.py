@@ -233,7 +233,7 @@ def build_server(
     if not catalog.names:
         reloader.load()
     registry = SessionRegistry(sessions, advance, counters)
-    open_inference = OpenInference(catalog, registry, reloader, limits, retention, settings.model_control)
+    open_inference = OpenInference(catalog, registry, limits, retention)
     grpc: GrpcServer | None = None
     if settings.grpc.port is not None:
         from service.grpc.server import GrpcServer  # an extra brings what it needs

@@ -9,7 +9,7 @@ HetsynError
 ├── UnsupportedInput       a content type or an input kind that the server or the model does not take
 ├── OriginRefused          a page of another origin opens a stream
 ├── BadFrame               the bytes on a WebSocket are none of its frames, or too many small ones
-├── ModelControlOff        clients may not load and unload models
+├── ModelControlOff        clients do not load and unload models
 ├── KeyRefused             no key, or one that the server does not know, or that has expired
 ├── KeyLacksScope          the key may not do this
 ├── KeysUnusable           the keys file cannot be read or written

@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 FormsChoice = Literal["any", "default"]
-ModelControl = Literal["none", "explicit"]
 
 _MAY_BE_ZERO = ("port", "watch_s", "drain_s", "finish_s", "inline_s")
 
@@ -208,8 +207,6 @@ class Settings(_Checked):
             else the CPU).
         forms: of a model that a client may choose: ``any``, or ``default`` for the default form only. The exact form
             takes sixty times the memory of the bank.
-        model_control: whether clients of the Open Inference Protocol may load and unload models: ``explicit``,
-            or ``none``.
         drain_s: time for which a server that got SIGTERM still serves while ``/health/ready`` says 503, so that
             balancers notice; longer than the interval of their checks.
         finish_s: time after that for the requests in flight; those that are not finished then are refused.
@@ -231,7 +228,6 @@ class Settings(_Checked):
     port: int = 8000
     device: DeviceChoice = "auto"
     forms: FormsChoice = "any"
-    model_control: ModelControl = "none"
     drain_s: float = 0.0
     finish_s: float = 20.0
     limits: Limits = field(default_factory=Limits)
@@ -249,7 +245,6 @@ class Settings(_Checked):
                 raise ValueError(f"cors_origins: {origin!r} is no origin: write such as https://example.org")
         _check_choice("device", self.device, get_args(DeviceChoice))
         _check_choice("forms", self.forms, get_args(FormsChoice))
-        _check_choice("model_control", self.model_control, get_args(ModelControl))
 
 
 def is_loopback(host: str) -> bool:

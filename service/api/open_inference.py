@@ -129,14 +129,8 @@ class OpenInferenceEndpoint:
                 return about()
             case ("POST", "repository", "index"):
                 return self._service.index((await self._control(scope, headers, receive)).get("ready") is True)
-            case ("POST", "repository", "models", name, "load"):
-                body = await self._control(scope, headers, receive)
-                await self._service.load(name, body.get("parameters") or {})
-                return None
-            case ("POST", "repository", "models", name, "unload"):
-                await self._control(scope, headers, receive)
-                await self._service.unload(name)
-                return None
+            case ("POST", "repository", "models", _, "load" | "unload"):
+                self._service.change_models()
         raise NotFound(
             f"there is nothing for {method} at {path[:200]}: GET {PREFIX} lists the extensions of this server"
         )

@@ -29,11 +29,6 @@ class Forms(StrEnum):
     default = "default"
 
 
-class ModelControl(StrEnum):
-    none = "none"
-    explicit = "explicit"
-
-
 class LogLevel(StrEnum):
     debug = "debug"
     info = "info"

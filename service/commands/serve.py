@@ -14,7 +14,6 @@ from service.commands.option_values import (
     Forms,
     LogFormatName,
     LogLevel,
-    ModelControl,
     check_origins,
 )
 from service.settings import (
@@ -71,9 +70,7 @@ def serve_models(
     forms: Annotated[
         Forms, typer.Option(help="Forms that clients may choose; default is each model's default form only.")
     ] = Forms.any,
-    model_control: Annotated[
-        ModelControl, typer.Option(help="Whether clients of the Open Inference Protocol may load and unload models.")
-    ] = ModelControl.none,
+    model_control: Annotated[str | None, typer.Option(hidden=True)] = None,
     grpc_port: Annotated[
         int | None,
         typer.Option(min=0, max=65_535, help="Port for the Open Inference Protocol over gRPC; 0 takes a free one."),
@@ -295,6 +292,11 @@ def serve_models(
             "leave --webhook-url (HETSYN_WEBHOOK_URL) out: hetsyn_sessions_dropped_total counts the sessions that the "
             "server drops, and with --log-format json each has a line"
         )
+    if model_control is not None:
+        raise typer.BadParameter(
+            "leave --model-control out: clients do not load or unload models; change the folder "
+            "of models, and run hetsyn reload, or start with --watch-s"
+        )
     if store_dtype is not None or store_half:
         option = "--store-half" if store_half else "--store-dtype"
         raise typer.BadParameter(f"leave {option} out: stores keep states in full precision, as float32")
@@ -316,7 +318,6 @@ def serve_models(
         cors_origins=tuple(cors_origins or ()),
         device=device.value,
         forms=forms.value,
-        model_control=model_control.value,
         drain_s=drain_s,
         finish_s=finish_s,
         limits=Limits(

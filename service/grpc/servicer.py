@@ -249,14 +249,10 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
     async def RepositoryIndex(self, request: Any, context: Any) -> Any:  # noqa: ARG002
         return ParseDict({"models": self._service.index(request.ready)}, pb.RepositoryIndexResponse())
 
-    async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:
-        names = dict.fromkeys(request.parameters)
-        await _answered(context, lambda: self._service.load(request.model_name, names))
-        return pb.RepositoryModelLoadResponse()
+    async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:  # noqa: ARG002
+        await _answered(context, self._service.change_models)
 
-    async def RepositoryModelUnload(self, request: Any, context: Any) -> Any:
-        await _answered(context, lambda: self._service.unload(request.model_name))
-        return pb.RepositoryModelUnloadResponse()
+    RepositoryModelUnload = RepositoryModelLoad
 
 
 class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]

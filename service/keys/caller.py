@@ -20,7 +20,7 @@ class Scope(StrEnum):
     Attributes:
         infer: send chunks and streams; describe and delete the key's sessions; see the models.
         state: export and import the key's sessions.
-        admin: load and unload models.
+        admin: nothing any more.
         metrics: read the numbers of the whole server.
     """
 

@@ -104,7 +104,6 @@ class ModelCatalog:
         folder: see above.
         default_model: see above.
         device: see above.
-        withdrawn: names of models that a reload leaves out.
 
     Raises:
         ArtifactError: the folder has no model, a model is damaged or misplaced, or the file ``default`` names a model
@@ -124,7 +123,6 @@ class ModelCatalog:
     ) -> None:
         self.folder = folder
         self.default_model = default_model
-        self.withdrawn: set[str] = set()
         self._load = load
         self.device = device
         self._max_model_bytes = max_model_bytes
@@ -227,18 +225,6 @@ class ModelCatalog:
             )
         artifact.verify()
         return Model(artifact, self._load, self.device)
-
-    def withdraw(self, name: str) -> None:
-        """Offer a model no more, also after reloads.
-
-        Raises:
-            NotFound: there is no such model.
-        """
-        before = self._snapshot
-        before.versions(name)
-        self.withdrawn.add(name)
-        models = {other: versions for other, versions in before.models.items() if other != name}
-        self.publish(CatalogSnapshot(models, None if before.default_name == name else before.default_name))
 
     def publish(self, snapshot: CatalogSnapshot) -> None:
         """Offer these models from now on, and retire the offered ones that are not among them."""

@@ -12,14 +12,13 @@ from pydantic_core import from_json
 
 from service.admission.permits import Permit
 from service.contract.manifest import Manifest
-from service.errors import ArtifactError, HetsynError, InputError, ModelControlOff, NotFound
+from service.errors import HetsynError, InputError, ModelControlOff, NotFound
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.observe.watch import Watch
 from service.open_inference.statistics import Statistics
 from service.registry.registry import SessionRegistry
-from service.reload.reload import Reloader
-from service.settings import Limits, ModelControl, Retention
+from service.settings import Limits, Retention
 from service.wire.open_inference import (
     SEQ,
     ModelRequest,
@@ -55,27 +54,21 @@ class OpenInference:
     Args:
         catalog: of the models.
         registry: of the sessions: a sequence is one.
-        reloader: of the catalog.
         limits: of sessions.
         retention: of sessions.
-        model_control: whether clients may load and unload models.
     """
 
     def __init__(
         self,
         catalog: ModelCatalog,
         registry: SessionRegistry,
-        reloader: Reloader,
         limits: Limits,
         retention: Retention,
-        model_control: ModelControl,
     ) -> None:
         self._catalog = catalog
         self._registry = registry
-        self._reloader = reloader
         self._limits = limits
         self._retention = retention
-        self._model_control = model_control
         self._statistics: dict[tuple[str, str], Statistics] = {}
 
     def decode(self, request: ModelRequest) -> InferRequest:
@@ -217,36 +210,17 @@ class OpenInference:
         for model in self._catalog.models():
             if (model.name, model.version) not in offered:
                 entries.append(_entry(model.name, model.version, "UNAVAILABLE", "its sequences go on"))
-        names = {entry["name"] for entry in entries}
-        return entries + [_entry(name, "", "UNAVAILABLE", "unloaded") for name in self._catalog.withdrawn - names]
+        return entries
 
-    async def load(self, name: str, parameters: Mapping[str, Any]) -> None:
-        """Read the server's folder of models again, and offer a model of it.
-
-        Raises:
-            ModelControlOff: clients may not do so, or not so.
-            NotFound: there is no such model.
-            ArtifactError: a version of it cannot be used, or nothing of the folder.
-        """
-        self._check_control()
-        if parameters:
-            raise ModelControlOff("models come from the server's folder: send no config and no files with load")
-        plan = await self._reloader.offer(name)
-        folder = self._catalog.folder
-        for where, reason in ((refused.where, refused.reason) for refused in plan.refused):
-            if where == folder or (where.parent.parent, where.parent.name) == (folder, name):
-                raise ArtifactError(reason)
-        self._catalog.versions(name)
-
-    async def unload(self, name: str) -> None:
-        """Let no more sequences begin on a model. Those that have begun go on.
+    def change_models(self) -> None:
+        """Refuse to load or unload a model.
 
         Raises:
-            ModelControlOff: clients may not do so.
-            NotFound: there is no such model.
+            ModelControlOff: always.
         """
-        self._check_control()
-        await self._reloader.withdraw(name)
+        raise ModelControlOff(
+            "clients do not load or unload models: change the server's folder of models, and run hetsyn reload there"
+        )
 
     def _offered(self, name: str, version: str | None) -> Model:
         """A model that sequences can begin on.
@@ -258,12 +232,6 @@ class OpenInference:
         if not name:
             raise InputError("the model's name is empty: name a model of the repository index")
         return self._catalog.get(name, version or None)
-
-    def _check_control(self) -> None:
-        if self._model_control != "explicit":
-            raise ModelControlOff(
-                "clients may not load or unload models of this server: start it with --model-control explicit"
-            )
 
     def _of(self, name: str, version: str) -> Statistics:
         found = self._statistics.get((name, version))

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -105,8 +105,6 @@ def _plan_reload(
         return ReloadPlan(before, refused=(Refused(catalog.folder, str(error)),))
     models, opened, refused = [], [], []
     for path in paths:
-        if path.parent.name in catalog.withdrawn:
-            continue
         known = catalog.find(path.parent.name, path.name)
         is_offered = path.name in before.models.get(path.parent.name, {})
         try:
@@ -211,39 +209,16 @@ class Reloader:
 
         If the caller is cancelled, the reload goes on: nothing ends its thread, and no other may begin beside it.
         """
-        return await self._in_background(self._reload())
-
-    async def offer(self, name: str) -> ReloadPlan:
-        """``reload``, with a model that may have been withdrawn. It stays so if the reload does not offer it."""
-        return await self._in_background(self._reload(name))
-
-    async def withdraw(self, name: str) -> None:
-        """Offer a model no more, until ``offer``. Its sessions go on.
-
-        Raises:
-            NotFound: there is no such model.
-        """
-        async with self._reloading:
-            self._catalog.withdraw(name)
-
-    async def _in_background(self, reloading: Coroutine[None, None, ReloadPlan]) -> ReloadPlan:
-        task = asyncio.create_task(reloading)
+        task = asyncio.create_task(self._reload())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return await asyncio.shield(task)
 
-    async def _reload(self, name: str | None = None) -> ReloadPlan:
+    async def _reload(self) -> ReloadPlan:
         async with self._reloading:
-            was_withdrawn = name in self._catalog.withdrawn
-            if name is not None:
-                self._catalog.withdrawn.discard(name)
-            try:
-                work = partial(plan_reload, self._catalog, self._smoke_test, self._limit, self._trial_process)
-                plan = await asyncio.wrap_future(start_thread(work))
-                self._publish(plan)
-            finally:
-                if name is not None and was_withdrawn and name not in self._catalog.snapshot.models:
-                    self._catalog.withdrawn.add(name)
+            work = partial(plan_reload, self._catalog, self._smoke_test, self._limit, self._trial_process)
+            plan = await asyncio.wrap_future(start_thread(work))
+            self._publish(plan)
         return plan
 
     def _publish(self, plan: ReloadPlan) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import queue
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -38,6 +39,11 @@ class Live(NamedTuple):
     http: str
     grpc: str
     app: Any
+
+    def reload(self) -> None:
+        """Read the folder of models again."""
+        reloader = self.app.state.server.reloader
+        asyncio.run_coroutine_threadsafe(reloader.reload(), self.app.state.loop).result(60)
 
 
 @contextmanager

@@ -49,6 +49,7 @@ def serving(app: Application) -> Iterator[str]:
 
     async def announce(*arguments: Any, **more: Any) -> None:
         await startup(*arguments, **more)
+        app.state.loop = asyncio.get_running_loop()
         started.set()
 
     server.startup = announce  # type: ignore[method-assign]

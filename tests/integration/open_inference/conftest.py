@@ -15,5 +15,5 @@ from tests.support.tools import NO_TRITONCLIENT
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     if find_spec("tritonclient") is None or find_spec("grpc_health") is None:
         pytest.skip(NO_TRITONCLIENT)
-    with live_server(tmp_path_factory.mktemp("models"), model_control="explicit") as server:
+    with live_server(tmp_path_factory.mktemp("models")) as server:
         yield server

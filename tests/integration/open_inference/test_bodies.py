@@ -189,9 +189,8 @@ async def test_bodies_that_are_refused(serve: ServeHttp) -> None:
     for method, path in (("GET", URL), ("POST", "/v2"), ("GET", "/v2/models/digits/other"), ("DELETE", "/v2/models")):
         response = await server.client.request(method, path)
         assert (response.status_code, "GET /v2 lists" in response.json()["error"]) == (404, True)
-    for path in ("/v2/repository/index", "/v2/repository/models/digits/load"):
-        assert (await server.client.post(path, content=b"[1]")).status_code == 422
-        assert (await server.client.post(path, content=b"{")).status_code == 422
+    for content in (b"[1]", b"{"):
+        assert (await server.client.post("/v2/repository/index", content=content)).status_code == 422
     assert (await server.client.head("/v2/health/live")).status_code == 200
 
 

@@ -35,16 +35,12 @@ ROWS = np.eye(4, CHANNELS, dtype=bool)
 each_way = pytest.mark.parametrize("way", ["http", "grpc", "grpc, stream"])
 
 
-def load(live: Live, model: str) -> None:
-    httpx.post(f"{live.url}/v2/repository/models/{model}/load").raise_for_status()
-
-
 @each_way
 @pytest.mark.parametrize("is_shared", [False, True], ids=["memory", "store"])
 async def test_a_sequence_keeps_the_sample_rate_of_its_version(tmp_path: Path, way: str, is_shared: bool) -> None:
     store = MemoryStore() if is_shared else None
     pieces = np.array_split(sound(2400), 3)
-    with live_server(tmp_path, store, model_control="explicit") as live:
+    with live_server(tmp_path, store) as live:
 
         async def send(index: int, **more: Any) -> Answer:
             options = {"sequence_id": "old", "sequence_start": not index, **more}
@@ -53,7 +49,7 @@ async def test_a_sequence_keeps_the_sample_rate_of_its_version(tmp_path: Path, w
 
         answers = [await send(0, parameters={"seq": 0})]
         write_artifact(tmp_path, "digits", "2", change=FASTER)
-        load(live, "digits")
+        live.reload()
         assert answers[0]["total_steps"].tolist() == (await send(0, parameters={"seq": 0}))["total_steps"].tolist()
         answers += [await send(1, parameters={"seq": 1}), await send(2)]
         for seq, (piece, answer) in enumerate(zip(pieces, answers, strict=True)):
@@ -71,7 +67,7 @@ async def test_a_sequence_keeps_the_sample_rate_of_its_version(tmp_path: Path, w
 
 @each_way
 async def test_a_sequence_keeps_the_outputs_of_its_version(tmp_path: Path, way: str) -> None:
-    with live_server(tmp_path, model_control="explicit") as live:
+    with live_server(tmp_path) as live:
 
         async def send(wanted: str, **options: Any) -> Answer:
             import tritonclient.grpc as grpc
@@ -83,7 +79,7 @@ async def test_a_sequence_keeps_the_outputs_of_its_version(tmp_path: Path, way: 
 
         await send("probabilities", sequence_id="old", sequence_start=True)
         write_artifact(tmp_path, "spiking", "2", rule="trace", takes_audio=False)
-        load(live, "spiking")
+        live.reload()
         assert list(await send("probabilities", sequence_id="old")) == ["probabilities"]
         with pytest.raises(Exception, match="no output 'readout': ask for probabilities, label, total_steps"):
             await send("readout", sequence_id="old")
@@ -94,7 +90,7 @@ async def test_a_sequence_keeps_the_outputs_of_its_version(tmp_path: Path, way: 
 
 async def test_versions_come_and_go_under_traffic(tmp_path: Path) -> None:
     piece = sound(400)
-    with live_server(tmp_path, model_control="explicit") as live:
+    with live_server(tmp_path) as live:
         loaded = asyncio.Event()
 
         async def stream(way: Any, name: str) -> list[int]:
@@ -111,7 +107,7 @@ async def test_versions_come_and_go_under_traffic(tmp_path: Path) -> None:
         async def change() -> None:
             for version in range(2, 6):
                 write_artifact(tmp_path, "digits", str(version), change=FASTER if version % 2 == 0 else None)
-                await asyncio.to_thread(load, live, "digits")
+                await asyncio.to_thread(live.reload)
             loaded.set()
 
         ways = [by_http, by_grpc] * 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import shutil
 import threading
@@ -13,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from service.errors import NotFound
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.observe.counters import Counters
@@ -237,7 +235,7 @@ async def test_a_defect_does_not_end_it(
     await running.reloads(1)
 
 
-async def test_a_load_that_is_given_up_goes_on_alone(
+async def test_a_reload_that_is_given_up_goes_on_alone(
     models: Path, catalog: ModelCatalog, start_reloader: StartReloader
 ) -> None:
     """Nothing ends its thread: so no other begins meanwhile, and what it opens is offered."""
@@ -253,44 +251,16 @@ async def test_a_load_that_is_given_up_goes_on_alone(
         smoke_tested(model)
 
     reloader = start_reloader(0.0, slowly).reloader
-    await reloader.withdraw("digits")
     write_artifact(models, version="2")
-    load = asyncio.create_task(reloader.offer("digits"))
+    first = asyncio.create_task(reloader.reload())
     assert await asyncio.to_thread(entered.wait, 20)
-    load.cancel()
+    first.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await load
-    another, withdrawal = asyncio.create_task(reloader.reload()), asyncio.create_task(reloader.withdraw("other"))
+        await first
+    another = asyncio.create_task(reloader.reload())
     for _ in range(5):
         await asyncio.sleep(0)
     assert not another.done()
-    assert not withdrawal.done()
     opened.set()
     assert (await another).opened == ()
-    with pytest.raises(NotFound):
-        await withdrawal
-    assert (most, catalog.versions("digits"), catalog.withdrawn) == (1, ["1", "2"], set())
-
-
-@pytest.mark.parametrize("how", ["damaged", "no folder", "defect", "gone"])
-async def test_a_load_that_fails_leaves_its_model_withdrawn(
-    models: Path, catalog: ModelCatalog, monkeypatch: pytest.MonkeyPatch, how: str
-) -> None:
-    write_artifact(models, "other")
-    reloader = Reloader(catalog, smoke_tested, Counters())
-    await reloader.reload()
-    await reloader.withdraw("digits")
-    hidden = models.with_name("hidden")
-    if how == "damaged":
-        (models / "digits/1/bank.pt").unlink()
-        (models / "digits/1/manifest.json").write_text("{}")
-    elif how == "no folder":
-        models.rename(hidden)
-    elif how == "gone":
-        (models / "digits").rename(hidden)
-    else:
-        monkeypatch.setattr("service.reload.reload.plan_reload", lambda *_: 1 / 0)
-    with contextlib.suppress(ZeroDivisionError):
-        await reloader.offer("digits")
-    assert catalog.withdrawn == {"digits"}
-    assert "digits" not in catalog.snapshot.models
+    assert (most, catalog.versions("digits")) == (1, ["1", "2"])
