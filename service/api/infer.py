@@ -17,14 +17,14 @@ from service.admission.turns import Turns
 from service.admission.uploads import Upload, Uploads
 from service.api import problems
 from service.carried.sessions import CarriedSessions
-from service.errors import HetsynError, InputError, UnsupportedInput
+from service.errors import HetsynError, InputError
 from service.keys.caller import caller_of
 from service.observe.counters import Counters
 from service.problem import Problem
 from service.registry.registry import SessionRegistry
 from service.settings import Limits
 from service.wire import encodings
-from service.wire.content_types import JSON_TYPE, LONGEST, parse_content_type, unsupported
+from service.wire.content_types import JSON_TYPE, check_not_compressed, parse_content_type, unsupported
 from service.wire.decode import decode_json, decode_raw
 from service.wire.encodings import SoundLimit, TakesLong, decoded_bytes
 from service.wire.schema import InferRequest
@@ -96,11 +96,7 @@ class InferEndpoint:
         presence, client = presence_of(scope), client_of(scope["client"])
         self._admission.check(client)
         with Upload(self._uploads, client) as upload:
-            encoding = headers.get(b"content-encoding", b"identity").decode("latin-1")
-            if encoding.lower() != "identity":
-                raise UnsupportedInput(
-                    f"content encoding {encoding[:LONGEST]!r} is not accepted: send the body uncompressed"
-                )
+            check_not_compressed(headers.get(b"content-encoding", b""))
             content_type = headers.get(b"content-type", b"").decode("latin-1")
             media_type = parse_content_type(content_type)[0]
             if media_type not in MEDIA_TYPES:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 import json
-import zlib
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -20,7 +18,7 @@ from service.admission.presence import presence_of
 from service.admission.turns import LARGE_DECODES, Turns
 from service.admission.uploads import FREE_BYTES, Upload, Uploads
 from service.api import problems
-from service.errors import HetsynError, InputError, NotFound, TooLarge, UnsupportedInput
+from service.errors import HetsynError, InputError, NotFound
 from service.keys.caller import caller_of
 from service.observe.counters import Counters
 from service.open_inference.json_body import parse_request, reply_body
@@ -28,16 +26,13 @@ from service.open_inference.service import OpenInference
 from service.problem import Problem
 from service.settings import Limits
 from service.wire.chunk import chunk_bytes
-from service.wire.content_types import JSON_TYPE
+from service.wire.content_types import JSON_TYPE, check_not_compressed
 from service.wire.open_inference import ModelRequest
 from service.wire.schema import InferRequest
 
 PREFIX = "/v2"
 READY = "/v2/health/ready"
 HEADER_LENGTH = "inference-header-content-length"
-# as much is decoded without a thread: deflate's most is 1:1032
-IN_LOOP_BYTES, IN_LOOP_COMPRESSED_BYTES = FREE_BYTES, 1024
-SHORTEST_COMPRESSED = 1024  # a shorter reply would be no packet less
 LONGEST_CONTROL = 64 * 1024  # the body of any other request
 
 
@@ -156,11 +151,12 @@ class OpenInferenceEndpoint:
         """The JSON object of a request that is no chunk."""
         client = client_of(scope["client"])
         self._admission.check(client)
+        check_not_compressed(headers.get(b"content-encoding", b""))
         with Upload(self._uploads, client) as upload:
             body = await read_body(receive, headers.get(b"content-length", b""), LONGEST_CONTROL, upload)
             with self._admission.permit(client):
                 try:
-                    value = from_json(_inflated(body, headers, LONGEST_CONTROL)) if body else {}
+                    value = from_json(body) if body else {}
                 except ValueError as error:
                     raise InputError(f"the body is not JSON ({error}): send one object") from error
                 if not isinstance(value, dict):
@@ -172,74 +168,39 @@ class OpenInferenceEndpoint:
     ) -> Reply:
         client, presence = client_of(scope["client"]), presence_of(scope)
         self._admission.check(client)
+        check_not_compressed(headers.get(b"content-encoding", b""))
         with Upload(self._uploads, client) as upload:
             body = await read_body(receive, headers.get(b"content-length", b""), self._max_bytes, upload)
-            is_compressed = _encoding(headers) != "identity"
             with self._admission.permit(client, "v2") as permit:
                 decode = partial(self._decode, name, version, headers, body)
-                if len(body) <= (IN_LOOP_COMPRESSED_BYTES if is_compressed else IN_LOOP_BYTES):
-                    request, decoded, inner_bytes = decode()
+                if len(body) <= FREE_BYTES:
+                    request, decoded = decode()
                 else:
                     async with self._large_decodes.turn(client, permit.due_s):
                         presence.check()
-                        request, decoded, inner_bytes = await asyncio.to_thread(decode)
-                taken = inner_bytes + (0 if decoded.chunk is None else chunk_bytes(decoded.chunk))
-                if taken > max(FREE_BYTES, 2 * len(body)):
-                    self._uploads.take(upload, taken - len(body))
+                        request, decoded = await asyncio.to_thread(decode)
+                more = 0 if decoded.chunk is None else chunk_bytes(decoded.chunk)
+                if more + len(body) > max(FREE_BYTES, 2 * len(body)):
+                    self._uploads.take(upload, more)
                 del body, decode  # frees its memory while the chunk waits for its turn
                 with presence:
                     answer = await self._service.infer(request, decoded.owned_by(caller_of(scope)), permit)
-        return await _reply(*reply_body(answer, request), headers.get(b"accept-encoding", b""))
+        return _reply(*reply_body(answer, request))
 
     def _decode(
         self, name: str, version: str | None, headers: Mapping[bytes, bytes], body: bytes
-    ) -> tuple[ModelRequest, InferRequest, int]:
-        """The request, the same as ``/infer`` would have it, and the length of its body uncompressed."""
-        inner = _inflated(body, headers, self._max_bytes)
+    ) -> tuple[ModelRequest, InferRequest]:
+        """The request, and the same as ``/infer`` would have it."""
         length = headers.get(HEADER_LENGTH.encode(), b"")
         manifest = self._service.manifest(name, version)
-        request = parse_request(name, version, inner, length, manifest)
+        request = parse_request(name, version, body, length, manifest)
         decoded = self._service.decode(request)
-        return request._replace(inputs=()), decoded, len(inner)  # whose data would stay in memory beside the chunk
+        return request._replace(inputs=()), decoded  # whose data would stay in memory beside the chunk
 
 
-def _encoding(headers: Mapping[bytes, bytes]) -> str:
-    return headers.get(b"content-encoding", b"identity").decode("latin-1").lower().strip() or "identity"
-
-
-def _inflated(body: bytes, headers: Mapping[bytes, bytes], max_bytes: int) -> bytes:
-    """A body without its compression.
-
-    Raises:
-        UnsupportedInput: there is no such compression.
-        InputError: it is damaged.
-        TooLarge: it is longer than ``max_bytes``; no more than those are inflated.
-    """
-    encoding = _encoding(headers)
-    if encoding == "identity":
-        return body
-    if encoding not in ("gzip", "deflate"):
-        raise UnsupportedInput(f"content encoding {encoding[:100]!r} is not accepted: send gzip, deflate, or neither")
-    inflating = zlib.decompressobj(wbits=zlib.MAX_WBITS | (16 if encoding == "gzip" else 0))
-    try:
-        inner = inflating.decompress(body, max_bytes + 1)
-    except zlib.error as error:
-        raise InputError(f"the body is not {encoding} ({error}): compress all of it") from error
-    if len(inner) > max_bytes:
-        raise TooLarge(f"the body is longer than {max_bytes} bytes: cut the input into several chunks")
-    if not inflating.eof or inflating.unused_data:
-        raise InputError(f"the body is not one whole {encoding} stream: compress all of it once")
-    return inner
-
-
-async def _reply(header_length: int | None, content: bytes, accepted: bytes) -> Reply:
-    """A response, compressed if the client takes gzip and it is long."""
+def _reply(header_length: int | None, content: bytes) -> Reply:
     kind = JSON_TYPE if header_length is None else "application/octet-stream"
-    headers = [(b"content-type", kind.encode())]
+    headers = [(b"content-type", kind.encode()), (b"content-length", b"%d" % len(content))]
     if header_length is not None:
         headers.append((HEADER_LENGTH.encode(), b"%d" % header_length))
-    if len(content) >= SHORTEST_COMPRESSED and b"gzip" in accepted.lower():
-        compress: Callable[[], bytes] = partial(gzip.compress, content, 1, mtime=0)
-        content = compress() if len(content) <= FREE_BYTES else await asyncio.to_thread(compress)
-        headers.append((b"content-encoding", b"gzip"))
-    return Reply([*headers, (b"content-length", b"%d" % len(content))], content)
+    return Reply(headers, content)

@@ -32,7 +32,7 @@ def parse_request(
     Args:
         name: of the model.
         version: of the model.
-        body: without compression.
+        body: the whole of it.
         header_length: of its JSON, in digits; empty where all is JSON; 0 where all of it is the only input.
         manifest: of the model.
 

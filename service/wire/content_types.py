@@ -46,6 +46,18 @@ def parse_content_type(content_type: str) -> tuple[str, Mapping[str, str]]:
     return media_type.strip().lower(), MappingProxyType(parameters)
 
 
+def check_not_compressed(content_encoding: bytes) -> None:
+    """Check the header ``Content-Encoding`` of a request.
+
+    Raises:
+        UnsupportedInput: the body is compressed.
+    """
+    encoding = content_encoding.strip().lower()
+    if encoding and encoding != b"identity":
+        shown = encoding[:LONGEST].decode("latin-1")
+        raise UnsupportedInput(f"content encoding {shown!r} is not accepted: send the body uncompressed")
+
+
 def unsupported(content_type: str) -> UnsupportedInput:
     """The error for a content type that ``POST /infer`` does not take."""
     shown = repr(content_type[:LONGEST])

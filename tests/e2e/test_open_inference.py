@@ -173,8 +173,6 @@ def test_a_sequence_survives_the_server(tmp_path: Path) -> None:
                 tensor = module.InferInput("spikes", [STEPS, CHANNELS], "BOOL")
                 tensor.set_data_from_numpy(spikes(seq))
                 more: dict[str, Any] = {"sequence_start": seq == 0, "parameters": {"seq": seq}}
-                if module is http:
-                    more["request_compression_algorithm"] = "gzip"
                 found = client.infer(MODEL, [tensor], sequence_id="survivor", **more)
                 answer: list[float] = found.as_numpy("probabilities").tolist()
                 return answer

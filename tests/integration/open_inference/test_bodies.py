@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +45,7 @@ async def test_numbers_flat_nested_true_and_raw_are_the_same(client: httpx.Async
     assert await numbers(client, {"inputs": [as_floats]}) == expected
     content, headers = binary({"inputs": [{**SPIKES, "parameters": {"binary_data_size": ROWS.size}}]}, ROWS.tobytes())
     assert await numbers(client, content=content, headers=headers) == expected
-    packed = (("gzip", gzip.compress(content)), ("deflate", zlib.compress(content)))
-    for encoding, body in packed:
-        assert await numbers(client, content=body, headers={**headers, "Content-Encoding": encoding}) == expected
+    assert await numbers(client, content=content, headers={**headers, "Content-Encoding": "identity"}) == expected
 
 
 async def test_outputs_are_chosen_one_by_one(client: httpx.AsyncClient) -> None:
@@ -89,16 +85,13 @@ async def test_sound_of_another_rate(client: httpx.AsyncClient) -> None:
     assert found == raw.json()["probabilities"]
 
 
-async def test_a_long_reply_is_compressed_if_the_client_takes_it(tmp_path: Path, serve: ServeHttp) -> None:
+async def test_a_long_reply_is_not_compressed(tmp_path: Path, serve: ServeHttp) -> None:
     write_artifact(tmp_path, "tracer", rule="trace")
     client = (await serve(tmp_path)).client
     body = {"inputs": [{**SPIKES, "shape": [400, CHANNELS], "data": [0, 1, 0] * (2 * 400)}]}
-    plain = await client.post("/v2/models/tracer/versions/1/infer", json=body, headers={"Accept-Encoding": "identity"})
-    packed = await client.post("/v2/models/tracer/infer", json=body, headers={"Accept-Encoding": "gzip"})
-    assert packed.headers["content-encoding"] == "gzip"
-    assert "content-encoding" not in plain.headers
-    assert plain.json() == packed.json()
-    assert plain.json()["outputs"][0]["shape"] == [403, 3]
+    reply = await client.post("/v2/models/tracer/infer", json=body, headers={"Accept-Encoding": "gzip"})
+    assert "content-encoding" not in reply.headers
+    assert reply.json()["outputs"][0]["shape"] == [403, 3]
 
 
 NO_RATES: list[Any] = ["8000", 0, "", [], False]
@@ -162,7 +155,6 @@ async def test_json_that_is_refused(client: httpx.AsyncClient, body: Any, senten
 async def test_bodies_that_are_refused(serve: ServeHttp) -> None:
     server: HttpServer = await serve(max_body_bytes=3_000_000)
     content, headers = binary({"inputs": [{**SPIKES, "parameters": {"binary_data_size": 18}}]}, ROWS.tobytes())
-    bomb = gzip.compress(bytes(20_000_000))
     for body, more, status, sentence in (
         (b"{", {}, 422, "not JSON"),
         (b"\xff\xfe", {}, 422, "not JSON"),
@@ -174,11 +166,9 @@ async def test_bodies_that_are_refused(serve: ServeHttp) -> None:
         (content[:-1], headers, 422, "binary_data_size: send the number"),
         (b" " * (MAX_JSON_BYTES + 1), {}, 413, "the JSON is longer than"),
         (bytes(3_000_001), {HEADER: "0"}, 413, "the body is longer than"),
-        (bomb, {"Content-Encoding": "gzip", HEADER: "0"}, 413, "the body is longer than"),
-        (b"xx", {"Content-Encoding": "gzip"}, 422, "the body is not gzip"),
-        (gzip.compress(content)[:-9], {"Content-Encoding": "gzip"}, 422, "not one whole gzip stream"),
-        (gzip.compress(content) * 2, {"Content-Encoding": "gzip"}, 422, "not one whole gzip stream"),
-        (content, {"Content-Encoding": "br"}, 415, "send gzip, deflate, or neither"),
+        (content, {"Content-Encoding": "GZIP", **headers}, 415, "'gzip' is not accepted: send the body uncompressed"),
+        (content, {"Content-Encoding": "deflate", **headers}, 415, "send the body uncompressed"),
+        (content, {"Content-Encoding": "identity, gzip", **headers}, 415, "send the body uncompressed"),
     ):
         response = await server.client.post(URL, content=body, headers=more)
         assert (response.status_code, sentence in response.json()["error"]) == (status, True), (
@@ -189,8 +179,10 @@ async def test_bodies_that_are_refused(serve: ServeHttp) -> None:
     for method, path in (("GET", URL), ("POST", "/v2"), ("GET", "/v2/models/digits/other"), ("DELETE", "/v2/models")):
         response = await server.client.request(method, path)
         assert (response.status_code, "GET /v2 lists" in response.json()["error"]) == (404, True)
+    index = "/v2/repository/index"
     for content in (b"[1]", b"{"):
-        assert (await server.client.post("/v2/repository/index", content=content)).status_code == 422
+        assert (await server.client.post(index, content=content)).status_code == 422
+    assert (await server.client.post(index, content=b"{}", headers={"Content-Encoding": "gzip"})).status_code == 415
     assert (await server.client.head("/v2/health/live")).status_code == 200
 
 
