@@ -163,7 +163,7 @@ def create_application(
             allow_origins=[origin.lower() for origin in cors_origins],  # as browsers send them
             allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
             allow_headers=["*"],
-            expose_headers=["Retry-After", "X-Request-ID", "traceresponse"],
+            expose_headers=["Retry-After", "X-Request-ID"],
         )
     return app
 

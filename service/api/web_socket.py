@@ -25,7 +25,6 @@ from service.api.frames import PING, POLICY, FrameReader, Message, binary_frame,
 from service.api.handshakes import Handshake
 from service.api.held import Held
 from service.api.large_message import LargeMessage
-from service.api.request_id import answered_trace
 from service.api.stream_key import StreamKey
 from service.errors import BadFrame, HetsynError, Overloaded, ShuttingDown, StreamIdle, TooSlow
 from service.live.actions import Close, Send, SendBinary
@@ -67,9 +66,8 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
         self._many = connections.many
         self._counters = self._many.streams.counters
         self._handshake = handshake
-        request = RequestContext(handshake.context)
-        self.context = request.context()  # of all works
-        self._headers = [*server_state.default_headers, *answered_trace(request)]
+        self.context = RequestContext(handshake.context).context()  # of all works
+        self._headers = server_state.default_headers
         self._live: Machine[W] | None = None  # None while the connection is opened
         self._reader = FrameReader(connections.limits.max_body_bytes)
         self._messages: deque[Message] = deque()

@@ -83,7 +83,7 @@ class OtelTracer:
         from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 
         class Ids(RandomIdGenerator):
-            """Random ones, unless the client has been told the ids of the next span."""
+            """Random ones, unless lines of log have named the ids of the next span."""
 
             trace_id = span_id = 0
 
@@ -148,7 +148,7 @@ class OtelTracer:
             began_s: when it began, in seconds of ``time.perf_counter``.
             offset_ns: from that clock to the time since 1970.
             attributes: of the span.
-            is_told: the client has been told the span's id.
+            is_told: lines of log have named the span's id.
         """
         request = CURRENT.get() or RequestContext()
         attributes["hetsyn.request_id"] = request.request_id

@@ -26,10 +26,6 @@ class TraceContext(NamedTuple):
     flags: int = 0
     state: str = ""
 
-    def header(self, span_id: str) -> bytes:
-        """``traceresponse``: the trace, with the span of this server."""
-        return f"00-{self.trace_id}-{span_id}-{self.flags & 1:02x}".encode()
-
 
 def parse_trace(parents: Sequence[str], states: Sequence[str] = ()) -> TraceContext | None:
     """The trace of a request; None if it names none, or breaks the rules of the standard.

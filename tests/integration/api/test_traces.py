@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from service.observe.context import described
 from service.observe.otel import OtelTracer, open_tracer
 from tests.support.failing_store import FailingStore
 from tests.support.gate import Gate
@@ -45,18 +46,28 @@ def by_name(exporter: Any) -> dict[str, Any]:
 
 
 @needs_otel
-async def test_a_chunk_is_a_request_and_its_parts(serve: ServeHttp, traces: tuple[OtelTracer, Any]) -> None:
+async def test_a_chunk_is_a_request_and_its_parts(
+    serve: ServeHttp, traces: tuple[OtelTracer, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     server = await serve(store=FailingStore())
-    server.app.state.server.counters.timings.tracer, exporter = traces
+    tracer, exporter = traces
+    server.app.state.server.counters.timings.tracer = tracer
+    lines: list[Mapping[str, str]] = []
+
+    def applied(*arguments: Any) -> None:
+        lines.append(described())
+        OtelTracer.applied(tracer, *arguments)
+
+    monkeypatch.setattr(tracer, "applied", applied)
     body = {"session": "a", "seq": 0, "input": events(3)}
-    response = await server.client.post("/infer", json=body, headers={**SAMPLED, "X-Request-ID": "7"})
+    await server.client.post("/infer", json=body, headers={**SAMPLED, "X-Request-ID": "7"})
     spans = by_name(exporter)
     assert set(spans) == {"POST /infer", "queue", "engine", "commit"}
     request = spans["POST /infer"]
     assert f"{request.context.trace_id:032x}" == TRACE
     assert f"{request.parent.span_id:016x}" == PARENT
     assert request.context.trace_state.get("vendor") == "1"
-    assert f"{request.context.span_id:016x}" == response.headers["traceresponse"].split("-")[2]
+    assert f"{request.context.span_id:016x}" == lines[0]["span_id"]  # of a line of log
     assert dict(request.attributes) == {
         "hetsyn.transport": "http", "hetsyn.model": "digits", "hetsyn.session": "a", "hetsyn.request_id": "7",
     }  # fmt: skip
@@ -82,8 +93,7 @@ async def test_a_request_without_a_trace_begins_one(serve: ServeHttp, traces: tu
     server = await serve()
     server.app.state.server.counters.timings.tracer, exporter = traces
     for _ in range(2):
-        response = await server.client.post("/infer", json={"input": events(3)})
-        assert "traceresponse" not in response.headers
+        await server.client.post("/infer", json={"input": events(3)})
     requests = [span for span in exporter.get_finished_spans() if span.name == "POST /infer"]
     assert [span.parent for span in requests] == [None, None]
     assert len({span.context.trace_id for span in requests}) == 2
