@@ -61,15 +61,15 @@ ECHO, INFER, STREAM, STREAMS = "echo", "/infer", "/stream", "/streams"
 
 
 class Sender:
-    """One session, or a connection to the echo. At most one chunk is under way.
+    """Sends the chunks of one session, or to the echo, one at a time, and notes when each was answered.
 
     Args:
-        address: of the server.
-        open_frames: sent once the connection is open.
-        is_open: whether a frame says that chunks may be sent; a connection of HTTP needs none.
-        frame: the bytes of chunk ``seq``.
-        opening: the handshake; None for HTTP.
-        is_answer: whether a frame is a result.
+        address: where the server listens.
+        frame: makes the bytes that carry chunk ``seq``.
+        opening: WebSocket handshake; None for HTTP.
+        is_open: recognises the frame after which chunks may be sent. HTTP needs none.
+        is_answer: recognises the frame of a result.
+        open_frames: bytes to send once the WebSocket is open.
     """
 
     def __init__(
@@ -155,8 +155,8 @@ class Sender:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--chunks", type=int, default=1_000, help="of each session")
-    parser.add_argument("--store", help="of the server; by default none")
+    parser.add_argument("--chunks", type=int, default=1_000, help="number of chunks of each session")
+    parser.add_argument("--store", help="the server's --store; by default none")
     parser.add_argument("--plot", type=Path, help="where a PNG of the result goes")
 
 
@@ -201,7 +201,7 @@ def _echoing(address: Address, folder: Path) -> ServerProcess:
 
 
 async def _measured(ours: Address, echo: Address, load: Load, count: int) -> dict[str, list[tuple[int, int, int]]]:
-    """Due, sent and answered, in ns, of each measured chunk; by way."""
+    """Measure when each chunk was due, sent and answered, in ns, by name of the connection."""
     target = speech_target(ours, load)
     senders = {
         ECHO: _echo(echo, load),
@@ -266,11 +266,11 @@ def _handshake(path: str, target: HetsynTarget, more: dict[str, str]) -> bytes:
 
 
 def summary(times: dict[str, list[tuple[int, int, int]]], noted: Sequence[tuple[int, str]]) -> dict[str, Any]:
-    """Percentiles of each way, and the medians of its parts in microseconds.
+    """Compute the percentiles of each connection, and the medians of the parts, in microseconds.
 
     Args:
-        times: due, sent and answered, in ns, of each chunk; by way.
-        noted: moments of the server, in ns.
+        times: when each chunk was due, sent and answered, in ns, by name of the connection.
+        noted: times in ns at which the server noted a moment of ``MOMENTS``, with its name.
     """
     noted = sorted(noted)
     at_ns = [at for at, _ in noted]
@@ -292,7 +292,10 @@ def summary(times: dict[str, list[tuple[int, int, int]]], noted: Sequence[tuple[
 
 
 def _parts(due: int, sent: int, answered: int, noted: Sequence[tuple[int, str]]) -> NDArray[np.float64]:
-    """Microseconds of each part. A part whose end was not noted takes no time, and the one after it takes its time."""
+    """Divide a chunk's time into its parts, in microseconds.
+
+    If the end of a part was not noted, its time counts for the next part.
+    """
     moments: dict[str, int] = {}
     for at, name in noted:
         if name in ("computed", "kept", "written") or name not in moments:
@@ -320,7 +323,7 @@ def show(results: dict[str, Any]) -> None:
 
 
 def plot(results: dict[str, Any], path: Path) -> None:
-    """The medians of all parts, one bar a way, as a PNG."""
+    """Draw the medians of all parts, a bar for each connection, as a PNG."""
     figure, axes = pyplot().subplots(figsize=(9, 3.6), layout="constrained")
     colours = pyplot().get_cmap("tab10").colors
     labelled = next(name for name, way in results["ways"].items() if "parts_us" in way)

@@ -1,9 +1,9 @@
-"""The search for the most real-time streams that hold a latency target: which load to try next. Pure.
+"""Find the largest number of real-time streams at which a server keeps a latency goal.
 
-1. Multiply the load by a factor until a trial fails.
-2. Then bisect a belief, not the last outcomes (probabilistic bisection). The belief is a probability for each possible
-   saturation point. Each trial multiplies it by the likelihood of the trial's outcome. Loads near the edge are
-   therefore tried again, and no single trial decides.
+1. Multiply the number of streams by a factor until a trial fails.
+2. Then use probabilistic bisection. The belief gives each possible saturation point a probability. Each trial
+   multiplies it by the likelihood of the trial's outcome. Numbers near the edge are therefore tried again, and no
+   single trial decides.
 
 Noise adds latency and never removes it: other programs make a good load fail, and hardly anything makes a bad load
 hold. A trial that held therefore weighs more than a trial that failed. The next load is the one with the largest mutual
@@ -39,12 +39,12 @@ Float64Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Goal:
-    """The conditions that a load must hold: a latency, no errors, and throughput.
+    """What a server must keep under a load: a latency, no errors, and throughput.
 
     Attributes:
-        target_ms: the latency at the percentile must not exceed it.
+        target_ms: highest latency that is allowed at the percentile.
         percentile: one of ``PERCENTILES``.
-        achieved_share: the least share of the due chunks that must be answered.
+        achieved_share: smallest share of the due chunks that must be answered in the measured time.
     """
 
     target_ms: float
@@ -52,7 +52,7 @@ class Goal:
     achieved_share: float = 0.99
 
     def missed(self, measurement: Measurement) -> str:
-        """Why the measurement misses the goal; "" if it holds."""
+        """Say why a measurement misses the goal; "" if it keeps the goal."""
         if measurement.stopped:
             return measurement.stopped
         if measurement.failures:
@@ -76,13 +76,13 @@ class RampSettings:
     """Settings of the search.
 
     Attributes:
-        estimate: of the saturation, in streams; the search begins at half of it. None: a closed loop measures it.
-        growth: factor between loads until the first failure.
+        estimate: expected saturation in streams; the search begins at half of it. None: a closed loop measures it.
+        growth: factor between two trials until the first failure.
         tolerance: the search ends when the upper end of the belief is at most this share above the lower end.
-        max_streams: the most streams to try.
-        max_trials: the search ends after so many trials, certain or not.
-        patience: how many failed trials may be left out because other programs were busy. 0: none, and no trial waits
-            for other programs.
+        max_streams: largest number of streams to try.
+        max_trials: largest number of trials; then the search ends, certain or not.
+        patience: number of failed trials that may be left out because other programs were busy. 0: no trial is left
+            out, and none waits for other programs.
     """
 
     estimate: float | None = None
@@ -95,12 +95,7 @@ class RampSettings:
 
 @dataclass(frozen=True)
 class RampTrial:
-    """A load, and whether it held the goal.
-
-    Attributes:
-        streams: the load.
-        holds: whether it held.
-    """
+    """A number of streams, and whether the server kept the goal."""
 
     streams: int
     holds: bool
@@ -114,8 +109,8 @@ class Saturation:
         streams: median of the belief; 0 if not even one stream holds.
         low: lower end of nine tenths of the belief.
         high: upper end of nine tenths of the belief.
-        is_certain: the belief lies within the tolerance.
-        is_beyond: the saturation lies above ``max_streams``.
+        is_certain: whether the belief lies within the tolerance.
+        is_beyond: whether the saturation lies above ``max_streams``.
     """
 
     streams: int
@@ -126,7 +121,7 @@ class Saturation:
 
 
 def next_streams(trials: Sequence[RampTrial], settings: RampSettings) -> int | None:
-    """The load to try next, in streams; None when the search is over."""
+    """Choose the number of streams to try next; None when the search is over."""
     if len(trials) >= settings.max_trials:
         return None
     if not trials:
@@ -141,7 +136,7 @@ def next_streams(trials: Sequence[RampTrial], settings: RampSettings) -> int | N
 
 
 def saturation(trials: Sequence[RampTrial], settings: RampSettings) -> Saturation:
-    """The belief after these trials."""
+    """Summarise the belief after these trials."""
     points = _points(settings)
     belief = _belief(points, trials, settings)
     low, median, high = (int(n) for n in points[np.searchsorted(np.cumsum(belief), QUANTILES)])
@@ -155,20 +150,20 @@ def _estimate(settings: RampSettings) -> float:
 
 
 def _points(settings: RampSettings) -> Float64Array:
-    """Possible saturation points [points]: whole numbers, ascending from 0."""
+    """List the possible saturation points [points]: whole numbers, ascending from 0."""
     top = settings.max_streams
     return np.unique([0.0, *np.round(np.geomspace(1, top, max(2, ceil(log(top) / STEP))))])
 
 
 def _holding(points: Float64Array, streams: Float64Array | int) -> Float64Array:
-    """Probability that a load of ``streams`` holds, for saturation at each of the points."""
+    """Compute the probability that a trial with ``streams`` holds, for saturation at each of the points."""
     above = np.clip(np.log((points + 0.5) / streams) / WIDTH, -50, 50)
     holds: Float64Array = FALSE_HOLD + (1 - FALSE_FAILURE - FALSE_HOLD) / (1 + np.exp(-above))
     return holds
 
 
 def _belief(points: Float64Array, trials: Sequence[RampTrial], settings: RampSettings) -> Float64Array:
-    """Probability of each point [points]."""
+    """Compute the probability of each saturation point [points]."""
     distance = np.log((points + 0.5) / _estimate(settings)) / SPREAD
     # points are evenly spread on a logarithmic scale, and so is the belief before the first trial
     breadth = np.log1p(np.gradient(points) / (points + 0.5))
@@ -182,7 +177,7 @@ def _belief(points: Float64Array, trials: Sequence[RampTrial], settings: RampSet
 
 
 def _most_informative(points: Float64Array, belief: Float64Array) -> int:
-    """The load whose outcome has the largest mutual information with the saturation point."""
+    """Choose the number of streams whose outcome has the largest mutual information with the saturation point."""
     cumulated = np.cumsum(belief)
     first, last = np.searchsorted(cumulated, (0.02, 0.98))
     loads = np.unique(np.linspace(max(1.0, points[first]), points[last] + 1, CANDIDATES).round())
@@ -192,7 +187,7 @@ def _most_informative(points: Float64Array, belief: Float64Array) -> int:
 
 
 def _entropy(probability: Float64Array) -> Float64Array:
-    """Entropy of a binary outcome, in nats."""
+    """Compute the entropy of a binary outcome, in nats."""
     rest = 1 - probability
     entropy: Float64Array = -(probability * np.log(probability) + rest * np.log(rest))
     return entropy
@@ -207,13 +202,13 @@ SEEN_CORES = 0.05
 
 @dataclass(frozen=True)
 class JudgedTrial:
-    """A load of a search, measured and judged.
+    """A trial of a search, measured and judged.
 
     Attributes:
-        measurement: of the load.
-        usage: of the machine's cores; None where it is not known.
-        missed: why the load missed the goal; "" if it held.
-        is_counted: False if other programs, or the generator itself, may have made the load fail.
+        measurement: what the load generator measured.
+        usage: use of the machine's cores meanwhile; None where it is not known.
+        missed: why the trial missed the goal; "" if it held.
+        is_counted: False if other programs, or the load generator itself, may have made the trial fail.
     """
 
     measurement: Measurement
@@ -224,7 +219,7 @@ class JudgedTrial:
 
 @dataclass(frozen=True)
 class RampResult:
-    """The result of a search for the saturation: the belief at the end, and the trials in order."""
+    """The result of a search: the saturation, and the trials in order."""
 
     goal: Goal
     saturation: Saturation
@@ -234,15 +229,15 @@ class RampResult:
 async def saturate(
     way: Callable[[], Way], address: Address, load: Load, goal: Goal, settings: RunSettings, ramp: RampSettings
 ) -> RampResult:
-    """Search for the most real-time streams that hold the goal, from half of a closed loop's throughput.
+    """Search for the largest number of real-time streams at which a server keeps the goal.
 
     Args:
-        way: makes the way of a trial to the server.
-        address: of the server.
-        load: the chunks.
-        goal: the conditions that a load must hold.
-        settings: of each trial.
-        ramp: of the search.
+        way: makes what carries the chunks of a trial to the server.
+        address: where the server listens; its processes are watched for other programs' use of the cores.
+        load: chunks to send.
+        goal: what the server must keep.
+        settings: duration, warm-up and session length of each trial.
+        ramp: settings of the search.
     """
     if ramp.estimate is None:
         probing = replace(settings, duration_s=PROBE_S, warmup_s=PROBE_WARMUP_S)
@@ -270,7 +265,7 @@ async def saturate(
 
 
 async def _trial(way: Way, load: Load, goal: Goal, settings: RunSettings, streams: int) -> Measurement:
-    """Measure a load, and end early once too many chunks are late for the goal."""
+    """Measure one number of streams, and end early once too many chunks are late for the goal."""
     late_at_most = (1 - goal.percentile / 100) * streams * settings.duration_s / load.period_s + 1
     stop = Stop()
 

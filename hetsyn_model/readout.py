@@ -1,6 +1,6 @@
-"""Decision rules and their accumulators: (score, step index) are state, like everything else.
+"""Decision rules. The score of a stream and its number of steps are state; class probabilities need nothing else.
 
-The score of a stream is all that its decision needs. With the potential v_o and the spikes z_o of the output layer:
+With the potential v_o and the spikes z_o of the output layer:
 
     sum_softmax   score(t) = score(t-1) + softmax(v_o(t))   arXiv 2508.11644, appendix D (speech)
     late_softmax  score(t) = score(t-1) + s(n) (softmax(v_o(t)) - score(t-1)),  s(n) = 4 n / (n + 1)^2
@@ -29,28 +29,28 @@ from hetsyn_model.state import DECISION_SCORE, DECISION_SCORE_LOW, DECISION_STEP
 
 
 def _evidence(decision: DecisionSpec, output: Tensor) -> Tensor:
-    """What the output layer says at each step: the rule itself, but for the weights of ``late_softmax``."""
+    """Compute what a step adds to the score, before ``late_softmax`` weights the steps."""
     return torch.softmax(output, -1) if decision.averages_softmax else output
 
 
 def _share(decision: DecisionSpec, step: Tensor, dtype: torch.dtype) -> Tensor:
-    """The share of a step in the mean of ``late_softmax``.
+    """Compute s(n), the share of a step in the mean of ``late_softmax``.
 
     Args:
-        decision: the rule.
-        step: int64 [...], steps before this one.
-        dtype: of the score.
+        decision: rule, and number of first steps that do not count.
+        step: int64 [...], number of steps before this one.
+        dtype: float type of the result, that of the score.
     """
     number = (step + 1 - decision.skip_steps).to(dtype)
     return 4 * number / ((number + 1) * (number + 1))
 
 
 def decision_step(decision: DecisionSpec, state: State, output: Tensor) -> State:
-    """One step of the accumulator.
+    """Run one step of the score.
 
     Args:
-        decision: the rule.
-        state: with the decision's tensors after the step before.
+        decision: rule, and number of first steps that do not count.
+        state: state after the step before; the decision's tensors are read.
         output: [b, outputs], spikes of the output layer where the rule counts them, else its potential.
 
     Returns:
@@ -73,11 +73,11 @@ def decision_step(decision: DecisionSpec, state: State, output: Tensor) -> State
 
 
 def decide(decision: DecisionSpec, output: Tensor, steps: Tensor) -> Tensor:
-    """The score of whole streams at once, from their first step: :func:`decision_step` at every step.
+    """Compute the score of whole streams at once, as :func:`decision_step` does step by step.
 
     Args:
-        decision: the rule.
-        output: [b, longest, outputs], as :func:`decision_step` takes it at one step.
+        decision: rule, and number of first steps that do not count.
+        output: [b, longest, outputs], what :func:`decision_step` takes at each step.
         steps: int64 [b], length of each stream. Later steps do not count.
 
     Returns:
@@ -99,11 +99,11 @@ def decide(decision: DecisionSpec, output: Tensor, steps: Tensor) -> Tensor:
 
 
 def probabilities(decision: DecisionSpec, score: Tensor, step: Tensor) -> Tensor:
-    """Class probabilities from a score; uniform before the first step that counts.
+    """Compute class probabilities from a score; they are equal before the first step that counts.
 
     Args:
-        decision: the rule.
-        score: [b, outputs]. Counts of spikes above 2^24 need its float64 sum with the low words.
+        decision: rule, and number of first steps that do not count.
+        score: [b, outputs]. For counts of spikes above 2^24, the float64 sum of ``score`` and ``score_low``.
         step: int64 [b], number of steps done.
 
     Returns:

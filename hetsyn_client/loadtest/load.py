@@ -28,15 +28,15 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Served:
-    """A model, with the facts that a load depends on.
+    """What a load has to know of a model.
 
     Attributes:
-        name: of the model.
+        name: name of the model on the server.
         form: ``exact`` or ``bank``.
-        channels: input channels.
-        step_s: length of a network step.
-        sample_rate_hz: of the sound that the model takes; None for a model that takes none.
-        row_values: numbers of a row of values that the model takes; 0 for a model that takes none.
+        channels: number of input channels of the network.
+        step_s: duration of a network step.
+        sample_rate_hz: sample rate of the model's sound; None if the model takes no sound.
+        row_values: number of values that the model takes in a step; 0 if it takes no values.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Served:
 
 @dataclass(frozen=True)
 class Load:
-    """Chunks that streams send one after the other, in a cycle, one each ``period_s``."""
+    """Chunks to send. A stream begins at any of them, sends one every ``period_s``, and begins again after the last."""
 
     content_type: str
     chunks: tuple[bytes, ...]
@@ -79,7 +79,7 @@ class Load:
 
 
 def choose_load(model: Served, chunk_s: float, recordings: Path | None, density: float | None) -> Load:
-    """Make recordings or spikes if requested; else sound or values for a model that takes them, and spikes for others.
+    """Make the load: recordings or random spikes if requested, else what the model takes: sound, values or spikes.
 
     Raises:
         InputError: the model does not take the requested input, or the recordings cannot be used.
@@ -98,10 +98,10 @@ def choose_load(model: Served, chunk_s: float, recordings: Path | None, density:
 
 
 def random_spikes(model: Served, chunk_s: float, density: float) -> Load:
-    """Make random spikes: ``density`` is the probability with which a channel spikes in a step.
+    """Make random spikes. A channel spikes in a step with probability ``density``.
 
     Raises:
-        InputError: not a whole number of steps, or more steps or channels than the packed form holds.
+        InputError: the chunk is not a whole number of steps, or has more steps or channels than packed events can have.
     """
     steps = _whole_steps(model, chunk_s)
     if max(steps, model.channels) > LARGEST + 1:
@@ -117,10 +117,10 @@ def random_spikes(model: Served, chunk_s: float, density: float) -> Load:
 
 
 def waves(model: Served, chunk_s: float) -> Load:
-    """Make values: on each channel a sine of another frequency and phase.
+    """Make values: a sine on each channel, each with a frequency and phase of its own.
 
     Raises:
-        InputError: not a whole number of steps.
+        InputError: the chunk is not a whole number of steps.
     """
     steps, channels = _whole_steps(model, chunk_s), model.row_values
     count = max(2, min(DISTINCT_CHUNKS, MOST_NUMBERS // (steps * channels)))
@@ -134,10 +134,10 @@ def waves(model: Served, chunk_s: float) -> Load:
 
 
 def _whole_steps(model: Served, chunk_s: float) -> int:
-    """Count the steps of a chunk.
+    """Count the network steps of a chunk.
 
     Raises:
-        InputError: it is not a whole number of them.
+        InputError: the chunk is not a whole number of steps.
     """
     steps = round(chunk_s / model.step_s)
     if steps < 1 or abs(steps * model.step_s - chunk_s) > 1e-6:
@@ -166,7 +166,7 @@ def recorded(path: Path, chunk_s: float) -> Load:
     """Read a recording, or all WAV files of a folder joined in the order of their names.
 
     Raises:
-        InputError: no recordings, or recordings of several rates.
+        InputError: there are no recordings, or they have several sample rates.
     """
     files = sorted(path.rglob("*.wav")) if path.is_dir() else [path]
     if not files:
@@ -187,7 +187,7 @@ def recorded(path: Path, chunk_s: float) -> Load:
 
 
 def _sound(samples: NDArray[np.int16], rate_hz: int, chunk_s: float, description: str) -> Load:
-    """Cut samples [n] into chunks. The last is filled up from the beginning."""
+    """Cut samples [n] into chunks. If the last chunk is too short, the first samples fill it up."""
     length = max(1, round(chunk_s * rate_hz))
     if not len(samples):
         raise InputError("the recordings are empty: give some with sound")

@@ -1,4 +1,4 @@
-"""How well a network hears people whom it has never heard: words, noise, lines, levels, quiet, and what is no word."""
+"""Judge a network on people whom it has never heard: clean, in noise, over a telephone, louder, fainter, late."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def wilson(right: int, of: int, z: float = 1.96) -> tuple[float, float]:
 
 
 def _noise(decibels: float) -> Change:
-    """White noise so far below the mean power of the loud part."""
+    """Add white noise, ``decibels`` below the mean power of the loud frames."""
 
     def change(audio: Audio, rng: np.random.Generator) -> Audio:
         frames = np.add.reduceat(audio.astype(np.float64) ** 2, np.arange(0, audio.size, 80)) / 80
@@ -85,11 +85,11 @@ CONDITIONS: Final[dict[str, Change]] = {
 
 @dataclass(frozen=True)
 class Heard:
-    """What a network makes of recordings.
+    """The answers of a network to recordings.
 
     Attributes:
-        clips: the recordings.
-        probabilities: float64 [recordings, classes], by the power of a step's number in the decision.
+        clips: recordings that the network heard.
+        probabilities: float64 [recordings, classes] for each decision. The key is the power n: step t counts t^n times.
     """
 
     clips: Sequence[Clip]
@@ -97,7 +97,7 @@ class Heard:
 
 
 def hear(model: Model, clips: Sequence[Clip], classes: int, condition: str = "clean") -> Heard:
-    """Run a network on recordings as a condition has them; the noise of a recording is the same for every network."""
+    """Run a network on recordings after a change of ``CONDITIONS``. Every network gets the same noise."""
     change = CONDITIONS[condition]
     changed = [replace(one, audio=change(one.audio, _rng(one, condition))) for one in clips]
     front = Front(encoder_spec(), variation(old=False))
@@ -118,44 +118,44 @@ def _rng(clip: Clip, condition: str) -> np.random.Generator:
 
 
 def best_of(heard: Heard, vocabulary: Vocabulary, power: int) -> FloatArray:
-    """The probability of the likeliest word, [recordings].
+    """Return the probability of the likeliest word, [recordings].
 
-    A threshold on it refuses most of what is no word, of six that were tried on the people who choose.
+    Six measures were tried on the people who choose; a threshold on this one refused most of what is no word.
     """
     return np.asarray(heard.probabilities[power][:, : len(vocabulary.named)].max(1), np.float64)
 
 
 def threshold(heard: Heard, vocabulary: Vocabulary, refused: float = REFUSED, power: int = 3) -> float:
-    """Return the threshold on the likeliest word's probability that refuses a share of the words that are there."""
+    """Find the threshold on the likeliest word's probability that refuses a share of the model's own words."""
     own = [index for index, one in enumerate(heard.clips) if one.word in vocabulary.named]
     return float(np.quantile(best_of(heard, vocabulary, power)[own], refused))
 
 
 def closed(heard: Heard, vocabulary: Vocabulary, power: int = 3) -> NDArray[np.bool_]:
-    """Whether the best of the named classes is right, [recordings]."""
+    """Compare the likeliest word with the one that was said, [recordings]. Refused recordings count, too."""
     best = heard.probabilities[power][:, : len(vocabulary.named)].argmax(1)
     return np.array([vocabulary.named[index] == one.word for index, one in zip(best, heard.clips, strict=True)], bool)
 
 
 def counts(right: Iterable[bool]) -> dict[str, int]:
-    """Count how many of how many."""
+    """Count the answers, and the right ones among them."""
     each = list(right)
     return {"right": sum(map(bool, each)), "of": len(each)}
 
 
 def rate(counted: Mapping[str, int]) -> float:
-    """Return the share of what :func:`counts` counted."""
+    """Divide the right answers of :func:`counts` by all."""
     return counted["right"] / max(1, counted["of"])
 
 
 def figures(heard: Heard, vocabulary: Vocabulary, least: float, power: int = 3) -> dict[str, Any]:
-    """Summarise what was heard.
+    """Count right, refused and wrongly named recordings.
 
     Args:
-        heard: words of the vocabulary and others.
-        vocabulary: of the network.
-        least: threshold on the likeliest word's probability; below it a recording is refused.
-        power: of a step's number, in the decision.
+        heard: answers to words of the model and to other words.
+        vocabulary: classes of the network.
+        least: threshold on the likeliest word's probability; a recording below it is refused.
+        power: key of ``heard.probabilities``.
     """
     right, named = closed(heard, vocabulary, power), best_of(heard, vocabulary, power) >= least
     own = np.array([one.word in vocabulary.named for one in heard.clips], bool)
@@ -168,7 +168,7 @@ def figures(heard: Heard, vocabulary: Vocabulary, least: float, power: int = 3) 
 
 
 def details(heard: Heard, vocabulary: Vocabulary, least: float, power: int = 3) -> dict[str, Any]:
-    """Count by word and by speaker; arguments as of :func:`figures`."""
+    """Count by word and by speaker; the arguments are those of :func:`figures`."""
     right, named = closed(heard, vocabulary, power), best_of(heard, vocabulary, power) >= least
     words = [one.word for one in heard.clips]
     found: dict[str, Any] = {
