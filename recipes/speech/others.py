@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import wave
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -11,7 +10,7 @@ import numpy as np
 
 from hetsyn_model.training.data import DataError
 from recipes.speech.vocabulary import COMMANDS, FREQUENT
-from recipes.speech.voices.corpus import HELD_OUT, RATE_HZ, WORKERS, file_name, prepare
+from recipes.speech.voices.corpus import HELD_OUT, WORKERS, file_name, prepare, write_wav
 from recipes.speech.voices.programs import Espeak, Festival, Flite, Pico
 from recipes.speech.voices.speech import ENGLISH, OTHER_ENGLISH, Prosody, SpeechEngine, SpeechError, Voice
 
@@ -93,12 +92,7 @@ def speak(out: Path, chosen: list[str]) -> int:
 def _write(path: Path, engine: SpeechEngine, voice: Voice, word: str, prosody: Prosody) -> bool:
     if not path.exists():
         try:
-            pcm = prepare(*engine.speak(word, voice, prosody))
+            write_wav(path, prepare(*engine.speak(word, voice, prosody)))
         except SpeechError:
             return False
-        partial = path.with_suffix(".part")
-        with wave.open(str(partial), "wb") as writer:
-            writer.setparams((1, 2, RATE_HZ, len(pcm), "NONE", "not compressed"))
-            writer.writeframes(pcm.astype("<i2").tobytes())
-        partial.replace(path)
     return True

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from research.catalog.images import ROWS
 from research.runs.plan import NO_SEARCH, ChosenSettings, Condition, Experiment
 from research.runs.run import Training
-from research.tasks.vision import ImageSpec
 
 TRAINED_SIZES = (2, 4, 6, 8, 12, 0)  # 0: the exact form
 DECAY_FACTORS = (0.4, 2.0)
@@ -19,15 +19,8 @@ def condition_name(size: int, decay_factor: float) -> str:
 
 
 def bank_size() -> Experiment:
-    # vision-rows with half its neurons and a quarter of its images, so that the exact form can be trained too
-    spec = ImageSpec(
-        *("fashion", "row", "crossings"),
-        levels=4,
-        hidden=(64, 32),
-        dropout=0.1,
-        rows_skipped=14,
-        validation_images=2500,
-    )
+    # half the neurons and a quarter of the images, so that the exact form can be trained too
+    spec = replace(ROWS, hidden=(64, 32))
     training = Training(800, 64, "cosine", 1.0, 4e-3, evaluate_every=100, bank_size=8)
     return Experiment(
         "bank-size",

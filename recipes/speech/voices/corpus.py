@@ -179,6 +179,15 @@ def file_name(label: str | int, speaker: str, take: int) -> str:
     return f"{label}_{speaker}_{take}.wav"
 
 
+def write_wav(path: Path, pcm: NDArray[np.int16]) -> None:
+    """Write a recording aside and rename it, so that an interrupted run leaves no half file for a restart to keep."""
+    partial = path.with_suffix(".part")
+    with wave.open(str(partial), "wb") as writer:
+        writer.setparams((1, 2, RATE_HZ, len(pcm), "NONE", "not compressed"))
+        writer.writeframes(pcm.astype("<i2").tobytes())
+    partial.replace(path)
+
+
 def _make(
     out_dir: Path, seed: int, engine: SpeechEngine, voice: Voice, label: int, text: str, take: int
 ) -> bool | None:
@@ -195,11 +204,6 @@ def _make(
             pcm = prepare(*engine.speak(read, voice, prosody))
         except SpeechError:
             continue
-        # Written aside and renamed: an interrupted run leaves no half file that a restart keeps.
-        partial = path.with_suffix(".part")
-        with wave.open(str(partial), "wb") as writer:
-            writer.setparams((1, 2, RATE_HZ, len(pcm), "NONE", "not compressed"))
-            writer.writeframes(pcm.astype("<i2").tobytes())
-        partial.replace(path)
+        write_wav(path, pcm)
         return True
     return None
