@@ -22,7 +22,6 @@ from export.folder import ExportError
 from hetsyn_client.extras import install_command
 
 RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
-OLDEST_OPSET = 7  # that onnx converts
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,6 @@ class Shape:
 
 
 SPIKING: Final = ("hetsyn", "hetneu", "alif", "lif")
-KINDS: Final = (*SPIKING, "tanh", "gru", "cnn")
 
 
 def neuron_of(kind: str) -> NeuronSpec:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from hetsyn_model.training.data import DataError, Recording, read_wav
 from hetsyn_model.training.examples import digest_of
 from recipes.speech.people import Division, Part, files, read_flac
-from recipes.speech.vocabulary import DIGITS, FREQUENT, RARE_DIGITS, SILENCE, UNKNOWN, Vocabulary
+from recipes.speech.vocabulary import DIGITS, FREQUENT, SILENCE, UNKNOWN, Vocabulary
 
 Source = Literal["studio", "voice", "person", "speech", "noise"]
 Audio = NDArray[np.float32]
@@ -404,12 +404,3 @@ def read_pool(
     validation += [one for one in every if one.word in division.held_out_words and people is None]
     validation += [one for one in studio if one.take % EVERY_TAKE == 0]
     return Pool(train, draws, vocabulary), validation
-
-
-def of_digits(clips: Sequence[Clip]) -> list[Clip]:
-    return [one for one in clips if one.word in DIGITS]
-
-
-def is_common(clip: Clip) -> bool:
-    """Whether many people say the digit, so that it can be judged."""
-    return clip.word in DIGITS and clip.word not in RARE_DIGITS
