@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from hetsyn_model.training.data import DataError
 from recipes.speech.judge import CONDITIONS, POWERS, SERVED, details, figures, hear, rate, threshold
 from recipes.speech.people import Division
 from recipes.speech.plan import PLAN
@@ -67,12 +68,19 @@ def _clips(recipe: Recipe, folders: Folders, part: str) -> dict[str, Sequence[Cl
 
 
 def _chosen(name: str, words: Vocabulary, part: str) -> dict[int, float] | None:
-    """The threshold of each power, as the people who choose have it; None where they are about to choose it."""
+    """The threshold of each power, as the people who choose have it; None where they are about to choose it.
+
+    Raises:
+        DataError: they have not chosen one yet.
+    """
     if not words.rejects:
         return dict.fromkeys(POWERS, 0.0)
     if part == "validate":
         return None
-    saved = json.loads((RESULTS / "validate" / f"{name}.json").read_text())["people"]["clean"]["least"]
+    path = RESULTS / "validate" / f"{name}.json"
+    if not path.exists():
+        raise DataError(f"{name}: has no threshold yet: run python -m recipes.speech validate {name}")
+    saved = json.loads(path.read_text())["people"]["clean"]["least"]
     return {power: float(saved[str(power)]) for power in POWERS}
 
 

@@ -24,7 +24,8 @@ SHARES: Final = {"validation": 0.15, "test": 0.18}  # of the people who may be h
 HELD_OUT_WORDS: Final = 5
 FEWEST_FOR_HELD_OUT: Final = 10  # recordings of a word
 
-_NAME = re.compile(r"(?P<speaker>[0-9a-f]+)_(?P<take>\d+)_\w+\.flac")
+# SPEAKER_nohash_TAKE.wav, as Google Speech Commands has it, or SPEAKER_TAKE_SOURCE.flac
+_NAME = re.compile(r"(?P<speaker>[0-9a-f]+)_(?:nohash_)?(?P<take>\d+)(?:_\w+)?\.(?:flac|wav)")
 
 
 @dataclass(frozen=True)
@@ -47,16 +48,9 @@ class Division:
     def load(path: Path = DIVISION) -> Division:
         return Division(**{name: tuple(names) for name, names in json.loads(path.read_text()).items()})
 
-    def part_of(self, speaker: str) -> Part:
-        """Return what a speaker is for.
-
-        Raises:
-            KeyError: nobody knows the speaker.
-        """
-        for part in PARTS:
-            if speaker in getattr(self, part):
-                return part
-        raise KeyError(speaker)
+    def part_of(self, speaker: str) -> Part | None:
+        """Return what a speaker is for; None for one who is not listed."""
+        return next((part for part in PARTS if speaker in getattr(self, part)), None)
 
     def save(self, path: Path = DIVISION) -> None:
         lines = [f"{json.dumps(name)}: {json.dumps(names)}" for name, names in asdict(self).items()]
@@ -74,19 +68,19 @@ class File:
 
 
 def files(folder: Path) -> list[File]:
-    """List the recordings ``WORD/SPEAKER_TAKE_SOURCE.flac`` of a folder, by word, then name.
+    """List the recordings of a folder, by word, then name. Folders with an underscore in front have no words.
 
     Raises:
         DataError: there are none, or a file has another name.
     """
     found = []
-    for path in sorted(folder.glob("*/*.flac")):
+    for path in sorted(path for end in ("flac", "wav") for path in folder.glob(f"[!_]*/*.{end}")):
         match = _NAME.fullmatch(path.name)
         if match is None:
-            raise DataError(f"{path}: the name is not SPEAKER_TAKE_SOURCE.flac")
+            raise DataError(f"{path}: the name is not SPEAKER_nohash_TAKE.wav")
         found.append(File(path, path.parent.name, match["speaker"], int(match["take"])))
     if not found:
-        raise DataError(f"{folder}: contains no WORD/SPEAKER_TAKE_SOURCE.flac")
+        raise DataError(f"{folder}: contains no WORD/SPEAKER_nohash_TAKE.wav: put Google Speech Commands there")
     return found
 
 
@@ -116,7 +110,7 @@ def divide(found: list[File]) -> Division:
     )
 
 
-def read_flac(path: Path, rate_hz: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+def read_mono(path: Path, rate_hz: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
     """Read a mono recording at a rate, float32 [samples]."""
     audio, own_rate_hz = soundfile.read(path, dtype="float32")
     if own_rate_hz != rate_hz:

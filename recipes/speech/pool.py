@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hetsyn_model.training.data import DataError, Recording, read_wav
 from hetsyn_model.training.examples import digest_of
-from recipes.speech.people import Division, Part, files, read_flac
+from recipes.speech.people import Division, Part, files, read_mono
 from recipes.speech.vocabulary import DIGITS, FREQUENT, SILENCE, UNKNOWN, Vocabulary
 
 Source = Literal["studio", "voice", "person", "speech", "noise"]
@@ -92,7 +92,7 @@ class Folders:
     """Where the recordings are.
 
     Attributes:
-        people: Google Speech Commands, WORD/SPEAKER_TAKE_SOURCE.flac.
+        people: Google Speech Commands, WORD/SPEAKER_nohash_TAKE.wav.
         studio: the Free Spoken Digit Dataset, DIGIT_SPEAKER_TAKE.wav.
         voices: synthesised digits, DIGIT_VOICE_TAKE.wav.
         others: synthesised other words, WORD_VOICE_TAKE.wav.
@@ -117,7 +117,7 @@ def of_people(folder: Path, division: Division, vocabulary: Vocabulary, part: Pa
     for file in files(folder):
         if division.part_of(file.speaker) != part:
             continue
-        audio = read_flac(file.path, RATE_HZ)
+        audio = read_mono(file.path, RATE_HZ)
         made = clip(audio, vocabulary.word(file.word), file.speaker, file.take, "person", file.word)
         if made is not None:
             found.append(made)

@@ -24,6 +24,7 @@ from hetsyn_model.training.augment import AugmentSpec, augment_batch
 from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.config import load_config
+from hetsyn_model.training.data import DataError
 from hetsyn_model.training.fitting import KEPT_STREAMS, VALIDATION
 from hetsyn_model.training.front import AudioFront
 from hetsyn_model.training.history import History, ValidationResult
@@ -275,7 +276,13 @@ def recipe_of(folder: Path) -> Recipe:
 
 
 def load_model(folder: Path) -> Model:
-    """Load the chosen network of a run, on level changes, with the auxiliary outputs that it was trained with."""
+    """Load the chosen network of a run, on level changes, with the auxiliary outputs that it was trained with.
+
+    Raises:
+        DataError: nobody has trained it.
+    """
+    if not (folder / BEST).exists():
+        raise DataError(f"{folder}: has no network yet: run python -m recipes.speech train {folder.name}")
     recipe = recipe_of(folder)
     model = make(recipe.shape, encoder_spec(), recipe.outputs, recipe.seed)
     saved = torch.load(folder / BEST, weights_only=True)

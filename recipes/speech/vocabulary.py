@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -63,7 +62,3 @@ def vocabulary(model: str, rejects: bool = True) -> Vocabulary:
 
 def percent(share: float) -> str:
     return f"{100 * share:.1f}%"
-
-
-def listed(names: Sequence[str]) -> str:
-    return ", ".join(names)

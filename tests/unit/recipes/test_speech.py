@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,10 +15,13 @@ from hypothesis import strategies as st
 from hetsyn_model.readout import decide
 from hetsyn_model.readout import probabilities as decided
 from hetsyn_model.spec import DecisionSpec
+from hetsyn_model.training.data import DataError
+from recipes.speech import experiments
+from recipes.speech.experiments import judge
 from recipes.speech.judge import wilson
-from recipes.speech.people import PARTS, Division, File, divide
+from recipes.speech.people import PARTS, Division, File, divide, files
 from recipes.speech.plan import PLAN
-from recipes.speech.pool import MOST_REPEATS, Clip, Draws, Pool, clip, of_noise, phrase, splice
+from recipes.speech.pool import MOST_REPEATS, Clip, Draws, Folders, Pool, clip, of_noise, of_people, phrase, splice
 from recipes.speech.training import probabilities
 from recipes.speech.vocabulary import COMMANDS, DIGITS, FREQUENT, RARE_DIGITS, UNKNOWN, vocabulary
 from tests.support.paths import ROOT
@@ -39,11 +44,37 @@ def test_nobody_is_in_two_parts_and_the_rare_digits_are_all_trained_on() -> None
     assert set(counts.values()) == {1}
     assert min(len(division.validation), len(division.test)) > 90
     rare = [ROOT / "none" / word for word in RARE_DIGITS]
-    files = [File(path, path.name, speaker, 0) for path in rare for speaker in division.train[:2]]
-    files += [File(ROOT, "go", f"{number:04x}", 0) for number in range(100)]
-    divided = divide(files)
+    found = [File(path, path.name, speaker, 0) for path in rare for speaker in division.train[:2]]
+    found += [File(ROOT, "go", f"{number:04x}", 0) for number in range(100)]
+    divided = divide(found)
     assert set(division.train[:2]) <= set(divided.train)
     assert not set(divided.train) & (set(divided.validation) | set(divided.test))
+
+
+def test_people_are_read_under_both_names_and_those_who_are_not_listed_are_left_out(tmp_path: Path) -> None:
+    known, stranger = Division.load().train[0], "ffffffff"
+    for name in (
+        f"one/{known}_nohash_0.wav", f"two/{known}_3_v2.flac", f"one/{stranger}_nohash_0.wav",
+        "_background_noise_/pink_noise.wav",
+    ):  # fmt: skip
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        soundfile.write(tmp_path / name, word("one").audio, 8000)
+    found = of_people(tmp_path, Division.load(), WORDS, "train")
+    assert [(one.word, one.speaker, one.take) for one in found] == [("one", known, 0), ("two", known, 3)]
+    (tmp_path / "one/mine.wav").touch()
+    with pytest.raises(DataError, match=r"mine.wav: the name is not SPEAKER_nohash_TAKE.wav"):
+        files(tmp_path)
+    with pytest.raises(DataError, match="put Google Speech Commands there"):
+        files(tmp_path / "none")
+
+
+def test_a_run_that_nobody_trained_or_judged_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DataError, match=r"digits-0: has no network yet: run python -m recipes.speech train digits-0"):
+        judge("digits-0", tmp_path, Folders.under(tmp_path), "test")
+    monkeypatch.setattr(experiments, "load_model", lambda _: None)
+    monkeypatch.setattr(experiments, "RESULTS", tmp_path)
+    with pytest.raises(DataError, match=r"digits-0: has no threshold yet: run python -m recipes.speech validate"):
+        judge("digits-0", tmp_path, Folders.under(tmp_path), "test")
 
 
 def test_held_out_words_are_no_word_of_a_model() -> None:
