@@ -31,7 +31,7 @@ from service.wire.pcm import decode_wav
 
 REPOSITORY = Path(__file__).parent.parent
 RECORDINGS = REPOSITORY / "docs" / "recordings"
-L16 = "audio/L16;rate=8000"
+PCM = "audio/pcm;encoding=pcm_s16le;rate=8000"
 RECOGNISED = 9  # at least, of ten recordings
 STORE_REPEATS = 10  # a store that starts again may take longer than a client waits by default
 
@@ -97,7 +97,7 @@ def send_silence(client: httpx.Client, session: str, seq: int | None, *, as_json
     silence = bytes(1600)
     named: dict[str, Any] = {"session": session} | ({} if seq is None else {"seq": seq})
     if not as_json:
-        return client.post("/infer", params=named, content=silence, headers={"Content-Type": L16})
+        return client.post("/infer", params=named, content=silence, headers={"Content-Type": PCM})
     data = base64.b64encode(silence).decode()
     audio = {"kind": "audio", "encoding": "pcm_s16le", "sample_rate": 8000, "data": data}
     return client.post("/infer", json=named | {"input": audio})
@@ -258,7 +258,7 @@ def check_paused_store(url: str, recording: Path, expected: list[Any]) -> None:
             response = httpx.post(
                 url + "/infer?session=in-the-pause&seq=0",
                 content=bytes(1600),
-                headers={"Content-Type": L16},
+                headers={"Content-Type": PCM},
                 timeout=30,
                 trust_env=False,
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,8 @@ from hetsyn_client.events import Integers, pack_events
 from hetsyn_client.values import MEDIA_TYPE as VALUES_TYPE
 from hetsyn_client.values import pack_values
 
+Encoding = Literal["pcm_s16le", "pcm_s24le", "pcm_f32le", "mulaw", "alaw", "events", "values"]
+"""Of the binary frames of ``WS /stream``."""
 Matrix = Sequence[Sequence[float]] | NDArray[Any]
 
 
@@ -42,15 +44,14 @@ class Body(NamedTuple):
             return {"encoding": "events"}, self.content
         if kind == VALUES_TYPE:
             return {"encoding": "values", **given}, self.content
-        query = {"encoding": given.get("encoding", "pcm_s16le"), "sample_rate": given["rate"]}
+        query = {"encoding": given["encoding"], "sample_rate": given["rate"]}
         if "channels" in given:
             query["channels"] = given["channels"]
-        is_swapped = kind == "audio/L16"
-        return query, np.frombuffer(self.content, ">i2").astype("<i2").tobytes() if is_swapped else self.content
+        return query, self.content
 
 
 def sound_body(samples: NDArray[np.int16], sample_rate_hz: int) -> Body:
-    """16-bit samples [n], one channel, in network byte order (RFC 2586).
+    """16-bit samples [n], one channel.
 
     Raises:
         InputError: samples that are not whole numbers of 16 bits, or of several channels.
@@ -61,7 +62,7 @@ def sound_body(samples: NDArray[np.int16], sample_rate_hz: int) -> Body:
     if samples.ndim != 1:
         raise InputError(f"the samples have shape {list(samples.shape)}: give one channel, [n]")
     _check_whole(samples, 16)
-    return Body(samples.astype(">i2").tobytes(), f"audio/L16;rate={sample_rate_hz}")
+    return Body(samples.astype("<i2").tobytes(), f"audio/pcm;encoding=pcm_s16le;rate={sample_rate_hz}")
 
 
 def _check_whole(samples: NDArray[Any], bits: int) -> None:

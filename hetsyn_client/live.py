@@ -25,14 +25,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import ClientConnection
 
 from hetsyn_client.access import Access
-from hetsyn_client.bodies import Matrix, events_body, packed_samples
+from hetsyn_client.bodies import Encoding, Matrix, events_body, packed_samples
 from hetsyn_client.calls import Calls
 from hetsyn_client.errors import InputError, ServiceProblem
 from hetsyn_client.live_connection import SentChunk, final_of_ended
-from hetsyn_client.sent_file import FILES, Encoding, SentFile
 from hetsyn_client.steps import target
 from hetsyn_client.transport import Transport
 from hetsyn_client.values import rows_of
@@ -46,10 +44,10 @@ class LiveStream(Reconnecting):
 
     Args:
         url: of the server, as ``http://127.0.0.1:8000``.
-        sample_rate_hz: of samples; None for files, events or values.
+        sample_rate_hz: of samples; None for events or values.
         channels: of samples, which the server averages, by default one; or numbers of a row of values.
-        encoding: of samples (``pcm_s16le``, ``pcm_s24le``, ``pcm_f32le``, ``mulaw``, ``alaw``), or of a file (``wav``,
-            ``flac``, ``ogg``); by default 16-bit samples where there is a rate, else values or events.
+        encoding: of samples (``pcm_s16le``, ``pcm_s24le``, ``pcm_f32le``, ``mulaw``, ``alaw``); by default
+            16-bit samples where there is a rate, else values or events.
         session: id of a session to begin or to go on with; by default a new one.
         model: by default the server's default model.
         version: by default the newest.
@@ -65,7 +63,6 @@ class LiveStream(Reconnecting):
         timeout_s: for an answer of the server.
         repeats: how often in a row the stream is opened again before it gives up.
         patience_s: for how long it is opened again at least, once the server has answered a chunk.
-        max_kept_bytes: of a file, which is sent again from its beginning after a break.
         sleep: waits between two tries, in seconds; tests replace it.
 
     Attributes:
@@ -94,7 +91,6 @@ class LiveStream(Reconnecting):
         timeout_s: float = 30.0,
         repeats: int = 5,
         patience_s: float = 60.0,
-        max_kept_bytes: int = 16 * 2**20,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         if encoding is None:
@@ -104,7 +100,6 @@ class LiveStream(Reconnecting):
         self.id = session or secrets.token_urlsafe(16)
         self._kind: Encoding = encoding
         self._channels = channels or 1
-        self._file = SentFile(max_kept_bytes) if encoding in FILES else None
         query = {
             "session": self.id, "model": model, "version": version, "form": form, "encoding": self._kind,
             "sample_rate": sample_rate_hz, "channels": channels, "interim": None if interim else "false",
@@ -114,7 +109,7 @@ class LiveStream(Reconnecting):
         access = Access.checked(url, headers, key, ca_file)
         super().__init__(access, target("/stream", query), timeout_s, repeats, patience_s, sleep)
         self._unacknowledged: deque[SentChunk] = deque()
-        self._late: list[Frame] = []  # that came while a file was sent again
+        self._late: list[Frame] = []  # that came before the last end
         self._settings = dict(endpointing) if isinstance(endpointing, dict) else {}  # for the next chunk
         self._next_utterance = 0
         self._last_end: Frame | None = None
@@ -143,7 +138,7 @@ class LiveStream(Reconnecting):
     def send_bytes(self, content: bytes) -> list[Frame]:
         """Send bytes as a frame of the stream's encoding has them; as ``send``.
 
-        They are whole samples, the next piece of the file, a chunk of packed events, or rows of values.
+        They are whole samples, a chunk of packed events, or rows of values.
         """
         return self._send(content)
 
@@ -225,7 +220,7 @@ class LiveStream(Reconnecting):
     def end(self) -> Frame:
         """End the session, and return the end of its last utterance: label, probabilities, start and end.
 
-        ``wait`` has what comes before; called again, what the last bytes of a file brought before this.
+        ``wait`` has what comes before; called again, what the end brought before this.
 
         Raises:
             ServiceProblem: the server refused a chunk, or there was none.
@@ -274,8 +269,6 @@ class LiveStream(Reconnecting):
         while len(self._unacknowledged) >= self.begin["max_inflight"]:
             results += self._receive(self._timeout_s)
         chunk = SentChunk(self._next_seq, content, self._settings)
-        if self._file is not None:
-            self._file.append(content, self._settings)
         self._settings = {}
         self._unacknowledged.append(chunk)
         self._next_seq += 1
@@ -340,16 +333,10 @@ class LiveStream(Reconnecting):
             super()._begin()
 
     def _open(self) -> None:
-        again = self._file is not None and self._next_seq is not None
-        connection = self._connect("&resend=true" if again else "")
+        connection = self._connect()
         self.begin = self._read(self._timeout_s)
-        if self._file is not None and again:
-            self._resend(connection, self._file)
-            return
         if self._next_seq is None:
             self._next_seq = self.begin["next_seq"]
-            if self._file is not None and self._next_seq:
-                self._file.forget()
         self._acknowledge(self.begin["next_seq"] - 1)
         first = self._unacknowledged[0].seq if self._unacknowledged else self._next_seq
         if self.begin["next_seq"] != first:
@@ -362,19 +349,3 @@ class LiveStream(Reconnecting):
             )
         for chunk in self._unacknowledged:
             chunk.send(connection)
-
-    def _resend(self, connection: ClientConnection, file: SentFile) -> None:
-        """Send a file again from its beginning: the server skips the samples that it has."""
-        self._next_seq = self.begin["next_seq"]
-        assert self._next_seq is not None
-        self._unacknowledged.clear()
-        for content, settings in file.pieces:
-            while len(self._unacknowledged) >= self.begin["max_inflight"]:
-                self._late += self._told(self._read(self._timeout_s))
-            SentChunk(self._next_seq, content, settings).send(connection)
-            self._unacknowledged.append(SentChunk(self._next_seq, b"", {}))
-            self._next_seq += 1
-
-    def _check_repeatable(self, error: Exception) -> None:
-        if self._file is not None and self._next_seq is not None:
-            self._file.check(error)

@@ -134,25 +134,15 @@ class Reconnecting(ABC):
             raise OSError("the connection is closed")
         return self._connection
 
-    def _check_repeatable(self, error: Exception) -> None:  # noqa: B027 - most can always be opened again
-        """Check that the connection may be opened again.
-
-        Raises:
-            ServiceUnreachable: what was sent cannot be sent again.
-        """
-
-    def _connect(self, more: str = "") -> ClientConnection:
+    def _connect(self) -> ClientConnection:
         """Open the WebSocket.
-
-        Args:
-            more: at the end of the query.
 
         Raises:
             ServiceProblem: the server refused, and another try does not mend it.
             ConnectionClosed, OSError, TimeoutError: no connection.
         """
         try:
-            opening = connecting(self._access, self._target + more, self._timeout_s)
+            opening = connecting(self._access, self._target, self._timeout_s)
             self._connection = self._closing.enter_context(opening)
         except InvalidStatus as error:
             response = error.response
@@ -169,7 +159,6 @@ class Reconnecting(ABC):
         with suppress(ConnectionClosed, OSError, TimeoutError):
             while self._connection is not None:
                 self._read(0)  # raises what the server said before it closed the connection
-        self._check_repeatable(error)
         while True:
             self.close()
             self._failures += 1

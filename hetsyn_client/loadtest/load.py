@@ -195,5 +195,5 @@ def _sound(samples: NDArray[np.int16], rate_hz: int, chunk_s: float, description
     filled = np.resize(samples, count * length).astype("<i2").reshape(count, length)
     # from the rounded length, so that a stream is in real time
     period_s = length / rate_hz
-    content_type = f"audio/L16;rate={rate_hz};endianness=little-endian"
+    content_type = f"audio/pcm;encoding=pcm_s16le;rate={rate_hz}"
     return Load(content_type, tuple(chunk.tobytes() for chunk in filled), period_s, description)

@@ -129,8 +129,8 @@ def encoding_of(content_type: str) -> dict[str, str]:
     message["Content-Type"] = content_type
     if message.get_content_type() == EVENTS_TYPE:
         return {"encoding": "events"}
-    if message.get_content_type() == "audio/l16":
-        return {"encoding": "pcm_s16le", "sample_rate": str(message.get_param("rate"))}
+    if message.get_content_type() == "audio/pcm":
+        return {"encoding": str(message.get_param("encoding")), "sample_rate": str(message.get_param("rate"))}
     return {"encoding": "values", "channels": str(message.get_param("channels"))}
 
 

@@ -14,8 +14,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from hetsyn_client.bodies import Encoding
 from hetsyn_client.errors import HetsynError, InputError, ServiceUnreachable
-from hetsyn_client.sent_file import Encoding
 from hetsyn_client.terminal.backend import Backend, Frame
 from hetsyn_client.terminal.folder import Heard, Summary, file_line, find_files, label_table, truth_of
 from hetsyn_client.terminal.listen import Stop, interruptible, listen

@@ -17,9 +17,6 @@ class EncodingName(StrEnum):
     pcm_f32le = "pcm_f32le"
     mulaw = "mulaw"
     alaw = "alaw"
-    wav = "wav"
-    flac = "flac"
-    ogg = "ogg"
     values = "values"
 
 
@@ -51,7 +48,7 @@ Channels = Annotated[
 EncodingChoice = Annotated[
     EncodingName | None,
     typer.Option(
-        "--encoding", help="Encoding of such samples, by default pcm_s16le; or of a file.", rich_help_panel=INPUT
+        "--encoding", help="Encoding of such samples, by default pcm_s16le; or values.", rich_help_panel=INPUT
     ),
 ]
 DEFAULT_RATE_HZ = 16_000

@@ -8,19 +8,20 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from hetsyn_client.bodies import packed_samples
+from hetsyn_client.bodies import Encoding, packed_samples
 from hetsyn_client.errors import InputError
 from hetsyn_client.events import MEDIA_TYPE as EVENTS_TYPE
 from hetsyn_client.files import SUFFIXES, read_sound, step_chunks
-from hetsyn_client.sent_file import FILES, Encoding
 from hetsyn_client.terminal.standard_input import Piece, StandardInput
 from hetsyn_client.wav import read_header
 
 SAMPLE_BYTES = {"pcm_s16le": 2, "pcm_s24le": 3, "pcm_f32le": 4, "mulaw": 1, "alaw": 1}
 """Encodings of samples without a header, and the bytes of a sample."""
-HEADERS: Mapping[bytes, Encoding] = {b"RIFF": "wav", b"fLaC": "flac", b"OggS": "ogg"}
-FOREIGN_HEADERS = {b"ID3": "an MP3 file", b"FORM": "an AIFF file", b".snd": "an AU file", b"RIFX": "a RIFX file"}
-PIECE_BYTES = 4_096  # of a file on standard input
+FOREIGN_HEADERS = {
+    b"fLaC": "a FLAC file", b"OggS": "an Ogg file", b"ID3": "an MP3 file", b"FORM": "an AIFF file",
+    b".snd": "an AU file", b"RIFX": "a RIFX file",
+}  # fmt: skip
+PIECE_BYTES = 4_096  # of values
 LONGEST_HEADER_BYTES = 2**20
 
 Kind = Literal["audio", "spikes", "values"]
@@ -32,8 +33,8 @@ class Source(NamedTuple):
     Attributes:
         name: for people.
         encoding: of the pieces.
-        rate_hz: of samples; None for files, spikes and values.
-        channels: of samples, or numbers of a row of values; None for files and spikes.
+        rate_hz: of samples; None for spikes and values.
+        channels: of samples, or numbers of a row of values; None for spikes.
         pieces: of the stream; None among them: nothing has come for a while.
     """
 
@@ -95,13 +96,12 @@ def _recording(path: Path, chunk_s: float) -> Source:
 def standard_input_source(
     incoming: StandardInput, chunk_s: float, encoding: Encoding | None, rate_hz: int, channels: int
 ) -> Source:
-    """Standard input. A file is known by its header, whatever the arguments say; the samples of a WAV file go on
-    without it, so that the stream may last as long as it likes.
+    """Standard input. A WAV file is known by its header, whatever the arguments say, and its samples go on without it.
 
     Args:
         incoming: its bytes.
         chunk_s: the longest piece of samples.
-        encoding: of samples without a header, or ``values``, or of a file; by default 16-bit samples.
+        encoding: of samples without a header, or ``values``; by default 16-bit samples.
         rate_hz: of samples without a header.
         channels: of samples without a header, or numbers of a row of values.
 
@@ -113,12 +113,9 @@ def standard_input_source(
     head = incoming.at_least(4)
     for magic, name in FOREIGN_HEADERS.items():
         if head.startswith(magic):
-            raise InputError(f"standard input is {name}: send WAV, FLAC, Ogg or samples, as 'ffmpeg -i IN -f wav -'")
-    found = HEADERS.get(head[:4])
-    if found == "wav":
+            raise InputError(f"standard input is {name}: name the file, or pipe 'ffmpeg -i FILE -f wav -' into hetsyn")
+    if head.startswith(b"RIFF"):
         return _wav(incoming, head, chunk_s)
-    if found is not None or encoding in FILES:
-        return Source("standard input", found or encoding or "wav", None, None, incoming.pieces(head, PIECE_BYTES, 1))
     if encoding == "values":
         row_bytes = 4 * channels
         pieces = incoming.pieces(head, row_bytes * max(1, PIECE_BYTES // row_bytes), row_bytes)
@@ -133,8 +130,11 @@ def _wav(incoming: StandardInput, head: bytes, chunk_s: float) -> Source:
         if not more:
             raise InputError("standard input ends within the header of a WAV file: send the whole file")
         head += more
-    if header.encoding not in SAMPLE_BYTES:  # 8, 32 or 64 bits: the server decodes them
-        return Source("standard input", "wav", None, None, incoming.pieces(head, PIECE_BYTES, 1))
+    if header.encoding not in SAMPLE_BYTES:
+        raise InputError(
+            f"standard input is a WAV file of {header.encoding}: name the file, or pipe 'ffmpeg -i FILE -f wav -' into "
+            "hetsyn"
+        )
     rest, encoding = head[header.offset :], header.encoding
     return _samples(incoming, rest, chunk_s, encoding, header.rate_hz, header.channels, header.size)
 

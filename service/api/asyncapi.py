@@ -39,7 +39,6 @@ _QUERY: dict[str, dict[str, Any]] = {
     "encoding": {"type": "string", "enum": list(ENCODINGS), "default": "pcm_s16le"},
     "sample_rate": {"type": "integer", "description": f"in Hz, for {', '.join(RAW)}"},
     "channels": {"type": "integer", "description": "of samples, which are averaged (default 1); or numbers of a row"},
-    "resend": {"type": "boolean", "default": False, "description": "the file comes again from its beginning"},
     "interim": {"type": "boolean", "default": True, "description": "false: Ack in place of Result"},
     "endpointing": {"type": "string", "enum": ["on", "off"]},
     "spikes": {"type": "boolean", "default": False, "description": "Result has the spikes of input and hidden layers"},

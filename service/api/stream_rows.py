@@ -78,13 +78,12 @@ class StreamRows:
         self._rate = 0.0
 
     def takes(self, query: StreamQuery, work: Work) -> bool:
-        """Whether ``add`` takes a work: a chunk of a stream that has neither utterances nor a file to decode, and asks
-        for no more than the classification."""
+        """Whether ``add`` takes a work: a chunk of a stream without utterances that asks for no more than the
+        classification."""
         return (
             work.kind == "chunk"
             and work.endpointing is None
             and query.envelope.endpointing in (None, "off")
-            and query.file is None
             and not query.envelope.asks_more
             and bool(self._plain.max_batch)
             and len(work.content) <= FREE_BYTES

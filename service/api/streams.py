@@ -13,9 +13,8 @@ from pydantic_core import from_json
 
 from service.admission.permits import Admission, Permit
 from service.admission.turns import Turns
-from service.admission.uploads import Upload, Uploads
+from service.admission.uploads import Uploads
 from service.engine.endpointing_choice import has_own_endpointing
-from service.engine.stream import received_samples
 from service.keys.ids import client_id
 from service.keys.keys import Keys
 from service.live.actions import Applied, Opening, Work
@@ -25,7 +24,6 @@ from service.observe.timings import Transport
 from service.registry.registry import SessionRegistry
 from service.session.session import Session
 from service.settings import Limits
-from service.wire.encodings import decoded_bytes
 from service.wire.heard import Heard
 from service.wire.schema import InferRequest
 
@@ -77,7 +75,6 @@ class Streams:
         self.uploads = uploads
         self.counters = counters
         self._queue_timeout_s = limits.queue_timeout_s
-        self._max_chunk_steps = limits.max_chunk_steps
         # A stream whose chunk finds no permit waits. So chunks take as many permits as one client may have.
         self._turns = Turns(max(1, int(limits.max_waiting * limits.client_share)))
         self._large = Turns(LARGE_DECODES)
@@ -111,9 +108,6 @@ class Streams:
                     except BaseException:
                         self.leave(query.session, holder)
                         raise
-        if query.file is not None:
-            query.file.max_sound_s = self._max_chunk_steps * session.model.manifest.input.step_s
-            query.file.begin(received_samples(session.stream))
         return self._opening(query, session, has_begun)
 
     async def check(self, query: StreamQuery, client: str) -> None:
@@ -144,25 +138,17 @@ class Streams:
                 permit.came_s = came_s
                 if work.kind == "end":
                     request = query.end(seq)
-                elif len(content) <= DECODE_IN_LOOP_BYTES and not query.takes_long:
+                elif len(content) <= DECODE_IN_LOOP_BYTES:
                     request = query.request(content, seq, endpointing)
                 else:
                     async with self._large.turn(client, permit.due_s):
                         request = await asyncio.to_thread(query.request, content, seq, endpointing)
-                return await self._applied(request, permit, len(content))
+                return applied_of_reply(await self._registry.infer(request, permit))
 
     async def infer(self, request: InferRequest, client: str) -> Applied:
         """``apply``, of a chunk that is decoded."""
         async with self.permit(client, transport="streams") as permit:
             return applied_of_reply(await self._registry.infer(request, permit))
-
-    async def _applied(self, request: InferRequest, permit: Permit, sent_bytes: int) -> Applied:
-        """The outcome of a chunk, whose sound counts as upload as far as it is longer than what was sent."""
-        if more := decoded_bytes(request.chunk, sent_bytes):
-            with Upload(self.uploads, permit.client) as upload:
-                self.uploads.take(upload, more)
-                return applied_of_reply(await self._registry.infer(request, permit))
-        return applied_of_reply(await self._registry.infer(request, permit))
 
     @asynccontextmanager
     async def permit(
@@ -215,8 +201,6 @@ class Streams:
             with self._admission.permit(client) as permit:
                 await self._registry.delete_if_any(query.session, permit.due_s)
                 session, has_begun = await self._registry.probe(query.probe(), permit.due_s)
-        if query.file is not None:
-            query.file.begin(0)
         return self._opening(query, session, has_begun)
 
     async def describe(self, session_id: str, client: str) -> dict[str, Any]:

@@ -94,8 +94,6 @@ class _InProcessAnswers:
         self._runner = runner
         self._permit = Permit(Admission(1, Uploads(Limits())), "")
         self._session = advance.begin(query.envelope, 0.0)
-        if query.file is not None:
-            query.file.begin(0)
         manifest = self._session.model.manifest
         opening = Opening(
             SESSION, manifest.name, manifest.version, self._session.form, manifest.labels, 0, 0,

@@ -108,8 +108,6 @@ class Engine:
             )
         if isinstance(chunk, AudioChunk):
             encoder = model.encoder
-            if not len(chunk.samples):
-                return
             if stream.resampler is not None and chunk.rate_hz != stream.resampler.rate_hz:
                 raise InputError(
                     f"the session's sample rate is {stream.resampler.rate_hz} Hz, this chunk's is {chunk.rate_hz} Hz: "

@@ -14,7 +14,7 @@ from service.keys.caller import Caller
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk, digest
 from service.wire.content_types import LONGEST
 from service.wire.decode import decode_query
-from service.wire.encodings import CONTAINERS, RAW, SoundFile
+from service.wire.encodings import FILES, RAW
 from service.wire.events import unpack_events
 from service.wire.pcm import check_channels, check_rate, decode_samples
 from service.wire.schema import Envelope, InferRequest
@@ -22,7 +22,6 @@ from service.wire.values import unpack_values
 
 ENCODINGS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(RAW, ("sample_rate", "channels")),
-    **dict.fromkeys(CONTAINERS, ("resend",)),
     "events": (),
     "values": ("channels",),
 }
@@ -30,7 +29,7 @@ ENCODINGS: Mapping[str, tuple[str, ...]] = {
 
 _ENVELOPE = ("session", "model", "version", "form")
 MORE = ("spikes", "timing")  # that a result may have
-_OWN = ("encoding", "sample_rate", "channels", "resend", "interim", "endpointing", "spikes", "timing")
+_OWN = ("encoding", "sample_rate", "channels", "interim", "endpointing", "spikes", "timing")
 
 
 class StreamQuery(NamedTuple):
@@ -41,19 +40,12 @@ class StreamQuery(NamedTuple):
         decode: makes a chunk of a binary frame.
         smallest: a chunk of that kind, with which a session can be asked whether it takes such.
         interim: whether the client wants the result of each chunk.
-        file: that the frames make up; None where each can be decoded by itself.
     """
 
     envelope: Envelope
     decode: Callable[[bytes], Chunk]
     smallest: Chunk
     interim: bool
-    file: SoundFile | None = None
-
-    @property
-    def takes_long(self) -> bool:
-        """Whether even a short frame may take long to decode."""
-        return self.file is not None and self.file.takes_long
 
     @property
     def session(self) -> str:
@@ -82,19 +74,14 @@ class StreamQuery(NamedTuple):
             InputError: the frame cannot be used.
         """
         chunk = self.decode(content)
-        is_empty = not (len(chunk.samples) if isinstance(chunk, AudioChunk) else chunk.steps)
-        if is_empty and (self.file is None or not content):
+        if not (len(chunk.samples) if isinstance(chunk, AudioChunk) else chunk.steps):
             raise InputError("the frame is empty: send at least one sample or step, or CloseStream to end the session")
         update = {"seq": seq} if endpointing is None else {"seq": seq, "endpointing": endpointing}
         return InferRequest(self.envelope.model_copy(update=update), chunk, digest(chunk, False))
 
     def end(self, seq: int) -> InferRequest:
-        """The end of the session without further input, but with the samples that only the end of a file completes.
-
-        They do not count in the digest: who asks again for the reply has no file any more.
-        """
-        rest = None if self.file is None else self.file.rest()
-        return InferRequest(self.envelope.model_copy(update={"seq": seq, "end": True}), rest, digest(None, True))
+        """The end of the session without further input."""
+        return InferRequest(self.envelope.model_copy(update={"seq": seq, "end": True}), None, digest(None, True))
 
 
 def parse_stream_query(query: Iterable[tuple[str, str]], session: str | None = None) -> StreamQuery:
@@ -129,39 +116,38 @@ def parse_stream_query(query: Iterable[tuple[str, str]], session: str | None = N
             values[name] = own[name]
             if interim == "false" and own[name] == "true":
                 raise InputError(f"{name}=true needs results: leave interim=false out, or {name}")
-    decode, smallest, file = _decoder(own)
+    decode, smallest = _decoder(own)
     envelope = decode_query({"session": session or secrets.token_urlsafe(16), **values}.items())
-    return StreamQuery(envelope, decode, smallest, interim == "true", file)
+    return StreamQuery(envelope, decode, smallest, interim == "true")
 
 
-def _decoder(own: Mapping[str, str]) -> tuple[Callable[[bytes], Chunk], Chunk, SoundFile | None]:
+def _decoder(own: Mapping[str, str]) -> tuple[Callable[[bytes], Chunk], Chunk]:
     encoding = own.get("encoding", "pcm_s16le")
+    if encoding in FILES:
+        raise UnsupportedInput(
+            f"encoding {encoding!r} does not come in pieces: send the whole file to POST /infer, or send its samples, "
+            "as 'ffmpeg -i FILE -f s16le -ac 1 -ar 16000 -' gives them"
+        )
     if encoding not in ENCODINGS:
         raise UnsupportedInput(f"encoding {encoding[:LONGEST]!r} is not taken: send one of {', '.join(ENCODINGS)}")
-    for name in ("sample_rate", "channels", "resend"):
+    for name in ("sample_rate", "channels"):
         if name in own and name not in ENCODINGS[encoding]:
             raise InputError(f"encoding {encoding!r} has no parameter {name!r}: leave it out")
     if encoding == "events":
         none = np.zeros(0, np.int64)
-        return unpack_events, SpikeChunk(1, none, none), None
+        return unpack_events, SpikeChunk(1, none, none)
     if encoding == "values":
         if "channels" not in own:
             raise InputError("encoding 'values' needs the length of a row: send channels=3 where a row has 3 numbers")
         parameters = {"channels": own["channels"]}
         smallest = unpack_values(b"", parameters)  # checks the parameter
         row = ValuesChunk(np.zeros((1, smallest.values.shape[1]), np.float32))
-        return lambda content: unpack_values(content, parameters), row, None
-    if encoding in CONTAINERS:
-        if (resend := own.get("resend", "false")) not in ("true", "false"):
-            raise InputError(f"resend={resend[:LONGEST]!r}: send true or false")
-        file = SoundFile(encoding, is_resent=resend == "true")
-        return file.decode, AudioChunk(np.zeros(0, np.float32), 0), file
+        return lambda content: unpack_values(content, parameters), row
     rate_hz = check_rate(_whole(own.get("sample_rate", ""), f"encoding {encoding!r} needs its sample rate in Hz"))
     channels = check_channels(_whole(own.get("channels", "1"), f"encoding {encoding!r} needs a number of channels"))
     return (
         lambda content: AudioChunk(decode_samples(content, encoding, channels), rate_hz),
         AudioChunk(np.zeros(1, np.float32), rate_hz),
-        None,
     )
 
 

@@ -11,9 +11,9 @@ from service.errors import InputError, UnsupportedInput
 
 JSON_TYPE = "application/json"
 CONTENT_TYPES = (
-    JSON_TYPE, "audio/wav", "audio/flac", "audio/ogg", "audio/L16;rate=8000", "audio/L24;rate=8000", "audio/PCMU",
-    "audio/PCMA", "audio/basic", "audio/pcm;encoding=pcm_f32le;rate=8000", events.MEDIA_TYPE,
-    f"{values.MEDIA_TYPE};channels=3", frames.MEDIA_TYPE,
+    JSON_TYPE, "audio/pcm;encoding=pcm_s16le;rate=8000", "audio/wav", "audio/flac", "audio/ogg", "audio/mpeg",
+    "audio/L16;rate=8000;endianness=big-endian", "audio/L24;rate=8000", "audio/PCMU", "audio/PCMA", "audio/basic",
+    events.MEDIA_TYPE, f"{values.MEDIA_TYPE};channels=3", frames.MEDIA_TYPE,
 )  # fmt: skip
 
 LONGEST_TYPE = 256  # characters of a content type; clients send any, and those that are taken are kept

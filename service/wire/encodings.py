@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from math import inf
 from typing import NamedTuple
 
-import numpy as np
-
 from service.errors import InputError, UnsupportedInput
 from service.wire.chunk import AudioChunk, Chunk
-from service.wire.containers import NO_SAMPLES, STREAM_KEPT_BYTES, Container, WavDecoder
-from service.wire.flac import FlacDecoder
-from service.wire.ogg import OggDecoder
-from service.wire.pcm import Samples, check_channels, check_rate, decode_samples, decode_wav
+from service.wire.pcm import check_channels, check_rate, decode_samples, decode_wav
+from service.wire.sound_files import FORMATS, decode_file
 
 RAW = ("pcm_s16le", "pcm_s24le", "pcm_f32le", "mulaw", "alaw")
 """Samples without a header; they need their rate."""
 
-CONTAINERS: Mapping[str, Callable[[], Container]] = {"wav": WavDecoder, "flac": FlacDecoder, "ogg": OggDecoder}
-"""Files, which have their rate in a header."""
+COMPRESSED = tuple(FORMATS)
+"""Whole files that may take long to decode, however short they are."""
 
-COMPRESSED = ("flac", "ogg")
-"""Of those: a few bytes may take long to decode."""
+FILES = ("wav", *COMPRESSED)
+"""Whole files, which have their rate in a header."""
 
 L16 = "audio/l16"
 PCM = "audio/pcm"
@@ -33,12 +29,13 @@ _RAW_TYPES = {
     "audio/pcma": ("audio/PCMA", "alaw"),
     "audio/basic": ("audio/basic", "mulaw"),  # RFC 2046
 }
-_CONTAINER_TYPES = {
+_FILE_TYPES = {
     **dict.fromkeys(("audio/wav", "audio/x-wav", "audio/wave", "audio/vnd.wave"), "wav"),
     **dict.fromkeys(("audio/flac", "audio/x-flac"), "flac"),
     **dict.fromkeys(("audio/ogg", "application/ogg"), "ogg"),
+    **dict.fromkeys(("audio/mpeg", "audio/mp3"), "mp3"),
 }
-MEDIA_TYPES = (*_CONTAINER_TYPES, *_RAW_TYPES, PCM)
+MEDIA_TYPES = (*_FILE_TYPES, *_RAW_TYPES, PCM)
 TELEPHONE_RATE_HZ = 8_000  # of G.711
 MOST_GROWTH = 4  # bytes of samples, float32, for a byte of sound that is not compressed: that of mu-law
 
@@ -47,9 +44,9 @@ class Sound(NamedTuple):
     """How sound is encoded.
 
     Attributes:
-        encoding: one of ``RAW`` or ``CONTAINERS``, or another one of ``pcm.FORMATS``.
-        rate_hz: of the samples; 0 for a container.
-        channels: of the samples; 0 for a container.
+        encoding: one of ``RAW`` or ``FILES``, or another one of ``pcm.FORMATS``.
+        rate_hz: of the samples; 0 for a file.
+        channels: of the samples; 0 for a file.
     """
 
     encoding: str
@@ -91,12 +88,7 @@ def decode_sound(sound: Sound, data: bytes, limit: SoundLimit = NO_LIMIT) -> Aud
         raise TakesLong
     if encoding == "wav":
         return AudioChunk(*decode_wav(data))
-    container = CONTAINERS[encoding]()
-    container.max_sound_s = limit.max_s
-    parts = [part for part in (container.push(data), container.finish()) if len(part)]
-    if not container.is_whole:
-        raise InputError(f"the {encoding} file is cut off: send the whole file")
-    return AudioChunk(parts[0] if len(parts) == 1 else np.concatenate([NO_SAMPLES, *parts]), container.rate_hz)
+    return AudioChunk(*decode_file(data, encoding, limit.max_s))
 
 
 def decoded_bytes(chunk: Chunk | None, encoded_bytes: int) -> int:
@@ -112,15 +104,14 @@ def sound_of_media_type(media_type: str, parameters: Mapping[str, str]) -> Sound
     Args:
         media_type: in lower case.
         parameters: names in lower case. ``rate`` and ``channels`` (default 1) are those of the RFCs. ``endianness`` is
-            our own: ``big-endian``, the RFC's order and the default, or ``little-endian``; and so is ``encoding`` of
-            ``audio/pcm``.
+            our own: ``big-endian``, the RFCs' order, or ``little-endian``; and so is ``encoding`` of ``audio/pcm``.
 
     Raises:
         InputError: a parameter is missing, unknown or impossible.
         UnsupportedInput: there is no such encoding.
     """
-    if media_type in _CONTAINER_TYPES:
-        return Sound(_CONTAINER_TYPES[media_type])
+    if media_type in _FILE_TYPES:
+        return Sound(_FILE_TYPES[media_type])
     if media_type == PCM:
         known: tuple[str, ...] = ("encoding", "rate", "channels")
         name, encoding = PCM, parameters.get("encoding", "")
@@ -138,72 +129,23 @@ def sound_of_media_type(media_type: str, parameters: Mapping[str, str]) -> Sound
         raise InputError(f"{name} needs its sample rate: send content type '{_example(media_type, encoding)}'")
     rate_hz = check_rate(_whole(parameters.get("rate", str(TELEPHONE_RATE_HZ)), name, "rate"))
     channels = check_channels(_whole(parameters.get("channels", "1"), name, "channels"))
+    if media_type == L16 and "endianness" not in parameters:  # RFC 2586 has big-endian, and most programs the other
+        raise InputError(
+            f"{name} does not say which byte of a sample comes first: send '{PCM};encoding=pcm_s16le;rate={rate_hz}' "
+            f"for the low one, as most programs write it, or '{name};rate={rate_hz};endianness=big-endian'"
+        )
     endianness = parameters.get("endianness", "big-endian").lower()
     if endianness not in ("big-endian", "little-endian"):
-        raise InputError(f"{name} with endianness {endianness!r}: send big-endian (the default) or little-endian")
+        raise InputError(f"{name} with endianness {endianness[:64]!r}: send big-endian or little-endian")
     if endianness == "little-endian":
         encoding = encoding.removesuffix("be") + "le"
     return Sound(encoding, rate_hz, channels)
 
 
-class SoundFile:
-    """The file that the frames of a stream make up. It begins anew with each connection, and after each ``Reset``.
-
-    Args:
-        encoding: one of ``CONTAINERS``.
-        is_resent: a session that has begun gets its file again from the beginning: what it has is skipped.
-
-    Attributes:
-        max_sound_s: seconds that are decoded of one frame, at most.
-    """
-
-    def __init__(self, encoding: str, *, is_resent: bool = False) -> None:
-        self._encoding = encoding
-        self._is_resent = is_resent
-        self._skipped = 0
-        self.max_sound_s = inf
-        self._container = CONTAINERS[encoding]()
-
-    def begin(self, received: int) -> None:
-        """Begin a file.
-
-        Args:
-            received: samples of the session so far.
-        """
-        self._container = CONTAINERS[self._encoding]()
-        self._skipped = received if self._is_resent else 0
-
-    @property
-    def takes_long(self) -> bool:
-        """Whether a few bytes may take long to decode."""
-        return self._encoding in COMPRESSED
-
-    def decode(self, content: bytes) -> AudioChunk:
-        """The next piece of the file, which may complete no sample.
-
-        Raises:
-            InputError: the file is damaged, or of another format.
-            TooLarge: the piece is longer than the limit.
-        """
-        self._container.max_sound_s = self.max_sound_s
-        self._container.max_kept_bytes = STREAM_KEPT_BYTES
-        return self._chunk(self._container.push(content))
-
-    def rest(self) -> AudioChunk | None:
-        """The samples that only the end of the file completes; None without any."""
-        chunk = self._chunk(self._container.finish())
-        return chunk if len(chunk.samples) else None
-
-    def _chunk(self, samples: Samples) -> AudioChunk:
-        if self._skipped:
-            skipped = min(self._skipped, len(samples))
-            self._skipped -= skipped
-            samples = samples[skipped:]
-        return AudioChunk(samples, self._container.rate_hz)
-
-
 def _example(media_type: str, encoding: str) -> str:
-    return f"{PCM};encoding={encoding};rate=8000" if media_type == PCM else f"{_RAW_TYPES[media_type][0]};rate=8000"
+    if media_type in (PCM, L16):
+        return f"{PCM};encoding={'pcm_s16le' if media_type == L16 else encoding};rate=8000"
+    return f"{_RAW_TYPES[media_type][0]};rate=8000"
 
 
 def _whole(text: str, name: str, parameter: str) -> int:

@@ -31,7 +31,7 @@ from service.keys.ids import inner_id
 from service.observe.watch import Watch
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk, dense_chunk, spike_chunk, values_chunk
 from service.wire.content_types import JSON_TYPE
-from service.wire.encodings import CONTAINERS, Sound, SoundLimit, decode_sound
+from service.wire.encodings import FILES, Sound, SoundLimit, decode_sound
 from service.wire.heard import Heard
 from service.wire.pcm import check_channels, check_rate, decode_base64, decode_samples
 
@@ -66,7 +66,7 @@ class AudioInput(_Wire):
     """A piece of audio. It need not be a whole number of steps."""
 
     kind: Literal["audio"]
-    encoding: Literal["pcm_s16le", "pcm_s24le", "pcm_f32le", "mulaw", "alaw", "wav", "flac", "ogg"] = Field(
+    encoding: Literal["pcm_s16le", "pcm_s24le", "pcm_f32le", "mulaw", "alaw", "wav", "flac", "ogg", "mp3"] = Field(
         description="samples, little endian; or a whole file"
     )
     sample_rate: Whole | None = Field(default=None, description="Hz, the same for a whole session; a file has its own")
@@ -79,7 +79,7 @@ class AudioInput(_Wire):
         Raises:
             InputError, TooLarge, TakesLong: as ``decode_sound``.
         """
-        if self.encoding in CONTAINERS:
+        if self.encoding in FILES:
             for name in ("sample_rate", "channels"):
                 if getattr(self, name) is not None:
                     raise InputError(f"input.{name} is not one of encoding {self.encoding!r}, a file: leave it out")

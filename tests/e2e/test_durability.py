@@ -133,7 +133,7 @@ class PartialUpload:
         self._body = body
         self._socket.sendall(
             f"POST /infer?session={session}&seq={seq} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
-            "Content-Type: audio/L16;rate=8000;endianness=little-endian\r\n\r\n".encode()
+            "Content-Type: audio/pcm;encoding=pcm_s16le;rate=8000\r\n\r\n".encode()
         )
 
     def send(self, count: int) -> None:

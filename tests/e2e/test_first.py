@@ -131,7 +131,7 @@ class Upload:
         self.socket = socket.create_connection(("127.0.0.1", port))
         head = (
             f"POST /infer?session={session}&seq={seq} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
-            "Content-Type: audio/L16;rate=8000;endianness=little-endian\r\n\r\n"
+            "Content-Type: audio/pcm;encoding=pcm_s16le;rate=8000\r\n\r\n"
         )
         self.socket.sendall(head.encode() + body[: round(share * len(body))])
 

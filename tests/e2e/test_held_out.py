@@ -175,7 +175,7 @@ def test_spoken_digits(client: httpx.Client) -> None:
             "/infer",
             params={"end": True},
             content=pcm,
-            headers={"content-type": "audio/L16;rate=8000;endianness=little-endian"},
+            headers={"content-type": "audio/pcm;encoding=pcm_s16le;rate=8000"},
         )
         assert response.status_code == 200, response.text
         replies.append(response.json())

@@ -110,8 +110,8 @@ def test_json_chunks_alternate_between_servers(models: Path) -> None:
 
 
 def test_a_raw_body_begins_one_and_frames_continue_it(models: Path) -> None:
-    samples = sound(3000).astype(">i2").tobytes()
-    l16 = "audio/L16;rate=8000"
+    samples = sound(3000).astype("<i2").tobytes()
+    l16 = "audio/pcm;encoding=pcm_s16le;rate=8000"
     with InProcess(app(models)) as server:
         whole = server.post("/infer", params={"end": True}, content=samples, headers={"Content-Type": l16}).json()
         first = server.post(

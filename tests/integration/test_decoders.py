@@ -25,6 +25,7 @@ NAMES = (
     "FLAC",
     "Ogg",
     "resealed Ogg",
+    "MP3",
     "L16",
     "packed events",
     "packed values",

@@ -56,14 +56,14 @@ async def test_the_calls_work(tmp_path: Path, call: str) -> None:
     app = make_app(catalog, keys=CarryKeys([bytes(32)]))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as client:
         if b'"end": true}' in content:
-            await client.post("http://server/infer?session=json", content=bytes(80), headers={"Content-Type": L16})
+            await client.post("http://server/infer?session=json", content=bytes(80), headers={"Content-Type": PCM})
         name, _, value = options["-H"].partition(": ")
         response = await client.post(f"http://{words[1]}", content=content, headers={name: value})
     assert response.status_code == 200, response.text
     assert "probabilities" in json.loads(response.content)
 
 
-L16 = "audio/L16;rate=8000"
+PCM = "audio/pcm;encoding=pcm_s16le;rate=8000"
 
 
 def test_every_path_is_described(catalog: ModelCatalog) -> None:

@@ -173,9 +173,6 @@ def containers(content: bytes) -> dict[str, bytes]:
     for name, kind, subtype in (
         ("wav", "WAV", "PCM_16"),
         ("wav of 24 bits", "WAV", "PCM_24"),
-        ("wav of 8 bits", "WAV", "PCM_U8"),
-        ("flac", "FLAC", "PCM_16"),
-        ("ogg", "OGG", "VORBIS"),
     ):
         file = io.BytesIO()
         soundfile.write(file, samples, RATE_HZ, format=kind, subtype=subtype)

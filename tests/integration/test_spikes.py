@@ -211,7 +211,9 @@ def test_anything_but_true_and_false_is_refused(url: str, fields: dict[str, Any]
 async def test_a_query_that_is_wrong_is_refused(models: Path, gate: Gate, query: str, sentence: str) -> None:
     async with listening(models, gate) as server, httpx.AsyncClient() as client:
         at = f"http://127.0.0.1:{server.port}/infer?{query}"
-        response = await client.post(at, content=b"\0\0", headers={"Content-Type": "audio/L16;rate=8000"})
+        response = await client.post(
+            at, content=b"\0\0", headers={"Content-Type": "audio/pcm;encoding=pcm_s16le;rate=8000"}
+        )
         assert is_problem(response, 422, sentence)
 
 

@@ -86,7 +86,7 @@ def pieces(kind: str, lengths: list[int]) -> tuple[list[bytes], str, str]:
     """Chunks, the query of their stream, and their content type."""
     if kind == "pcm_s16le":
         samples = np.split(sound(sum(lengths)).astype("<i2"), np.cumsum(lengths)[:-1])
-        content_type = "audio/L16;rate=16000;endianness=little-endian"
+        content_type = "audio/pcm;encoding=pcm_s16le;rate=16000"
         return [part.tobytes() for part in samples], "sample_rate=16000", content_type
     if kind == "values":
         packed = [pack_values(np.random.default_rng(n).normal(size=(n % 50 + 1, CHANNELS))) for n in lengths]

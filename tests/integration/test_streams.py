@@ -134,7 +134,7 @@ def frame(kind: str, rows: list[int], number: int, inputs: list[list[Piece]]) ->
 async def replies(port: int, kind: str, parts: list[Piece]) -> list[Answer]:
     """What ``/infer`` says."""
     content_type = {
-        "pcm_s16le": "audio/L16;rate=16000;endianness=little-endian",
+        "pcm_s16le": "audio/pcm;encoding=pcm_s16le;rate=16000",
         "values": f"application/vnd.hetsyn.values;channels={CHANNELS}",
         "events": "application/vnd.hetsyn.events",
     }[kind]
@@ -352,7 +352,7 @@ async def test_a_session_with_utterances_keeps_them(models: Path, gate: Gate, in
     async with listening(models, gate, inline_s=inline_s) as server:
         loud = [sound(4_000, seed).astype("<i2").tobytes() for seed in range(3)]
         quiet = bytes(2 * 16_000)
-        headers = {"Content-Type": "audio/L16;rate=8000;endianness=little-endian"}
+        headers = {"Content-Type": "audio/pcm;encoding=pcm_s16le;rate=8000"}
         many, _ = await hub(server, "encoding=pcm_s16le&sample_rate=8000")
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", headers=headers) as client:
             replies = []

@@ -99,7 +99,7 @@ async def _served(recordings: Sequence[Recording], chunk_ms: int | None) -> Prob
                     "/infer",
                     params={"session": f"r{index}", "form": FORM, "seq": seq, "end": start + size >= len(pcm)},
                     content=pcm[start : start + size].tobytes(),
-                    headers={"content-type": f"audio/L16;rate={RATE_HZ};endianness=little-endian"},
+                    headers={"content-type": f"audio/pcm;encoding=pcm_s16le;rate={RATE_HZ}"},
                 )
                 response.raise_for_status()
             answers.append(response.json()["probabilities"])

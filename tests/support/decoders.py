@@ -117,13 +117,13 @@ def decoders(catalog: ModelCatalog) -> dict[str, Decoder]:
     packed = [events.pack_events(20, *spikes(20)), events.pack_events(0, [], [])]
     recordings = [wav(sound(40).tobytes()), wav(sound(40).tobytes(), channels=2)]
     framed = [
-        frames.pack_frame(b"token", "audio/L16;rate=8000", sound(20).tobytes()),
+        frames.pack_frame(b"token", "audio/pcm;encoding=pcm_s16le;rate=8000", sound(20).tobytes()),
         frames.pack_frame(b"", events.MEDIA_TYPE, packed[0]),
         frames.pack_frame(b"", "audio/wav", recordings[0]),
         frames.pack_frame(b"", values.content_type(2), rows),
     ]
     types = [
-        b"audio/L16;rate=8000;channels=2;endianness=little-endian",
+        b"audio/pcm;encoding=pcm_s16le;rate=8000;channels=2;endianness=little-endian",
         b"application/json; charset=utf-8",
         b'a/b;c="d;e"',
     ]
@@ -208,6 +208,12 @@ def decoders(catalog: ModelCatalog) -> dict[str, Decoder]:
             lambda data: decode_raw("audio/ogg", END, resealed(data)),
             check_request,
         ),
+        "MP3": Decoder(
+            [sound_file("layer3.mp3", sounds(900, channels), 8_000) for channels in (1, 2)],
+            BINARY,
+            lambda data: decode_raw("audio/mpeg", END, data),
+            check_request,
+        ),
         "L16": Decoder(
             [kind + b"\n" + sound(20).tobytes() for kind in (b"rate=8000", b"rate=44100;channels=2")],
             [*TEXT, *BINARY],
@@ -238,7 +244,9 @@ def decoders(catalog: ModelCatalog) -> dict[str, Decoder]:
 
 def _l16(data: bytes) -> Any:
     parameters, _, body = data.partition(b"\n")
-    sound = sound_of_media_type("audio/l16", parse_content_type("audio/L16;" + parameters.decode("latin-1"))[1])
+    sound = sound_of_media_type(
+        "audio/l16", parse_content_type("audio/L16;endianness=little-endian;" + parameters.decode("latin-1"))[1]
+    )
     assert sound is not None
     return decode_sound(sound, body)
 

@@ -19,4 +19,4 @@ def cut(path: Path, chunk_s: float) -> tuple[str, tuple[bytes, ...]]:
     pcm = np.round(samples * 32_768.0).clip(-32_768, 32_767).astype("<i2")
     length = max(1, round(chunk_s * rate_hz))
     chunks = tuple(pcm[begin : begin + length].tobytes() for begin in range(0, len(pcm), length))
-    return f"audio/L16;rate={rate_hz};endianness=little-endian", chunks
+    return f"audio/pcm;encoding=pcm_s16le;rate={rate_hz}", chunks

@@ -9,8 +9,6 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from service.wire.ogg import _crc
-
 FORMATS = {
     "s16.wav": ("WAV", "PCM_16"),
     "s24.wav": ("WAV", "PCM_24"),
@@ -26,6 +24,7 @@ FORMATS = {
     "s8.flac": ("FLAC", "PCM_S8"),
     "vorbis.ogg": ("OGG", "VORBIS"),
     "opus.ogg": ("OGG", "OPUS"),
+    "layer3.mp3": ("MP3", "MPEG_LAYER_III"),
 }
 """By a name that ends in the encoding's: container and samples, as libsndfile names them."""
 
@@ -68,3 +67,13 @@ def resealed(content: bytes) -> bytes:
         pages[at + 22 : at + 26] = struct.pack("<I", _crc(bytes(pages[at:end])))
         at = end
     return bytes(pages)
+
+
+def _crc(page: bytes) -> int:
+    """The checksum of RFC 3533: polynomial 0x04c11db7, not reflected, from 0."""
+    value = 0
+    for byte in page:
+        value ^= byte << 24
+        for _ in range(8):
+            value = (value << 1 ^ (0x04C1_1DB7 if value & 0x8000_0000 else 0)) & 0xFFFF_FFFF
+    return value

@@ -108,7 +108,7 @@ class Infer(Connected):
         if isinstance(content, Spikes):
             kind, body = self.checkout.events_type, self.checkout.pack_events(STEPS, content.step, content.unit)
         else:
-            kind, body = f"audio/L16;rate={content.rate_hz};endianness=little-endian", content.samples.tobytes()
+            kind, body = f"audio/pcm;encoding=pcm_s16le;rate={content.rate_hz}", content.samples.tobytes()
         model = "" if number else f"&model={self.model}"
         head = (
             f"POST /infer?session={self.session(session)}&seq={number}{model} HTTP/1.1\r\nHost: 127.0.0.1:8000\r\n"

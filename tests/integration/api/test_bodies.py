@@ -41,7 +41,7 @@ async def test_a_body_without_a_declared_length_is_limited_too(server: HttpServe
     async def send(message: Message) -> None:
         messages.append(message)
 
-    await server.app(_scope([(b"content-type", b"audio/l16;rate=8000")]), receive, send)
+    await server.app(_scope([(b"content-type", b"audio/pcm;encoding=pcm_s16le;rate=8000")]), receive, send)
     assert messages[0]["status"] == 413
     assert sent == 61_000
 
@@ -60,7 +60,7 @@ async def test_a_client_that_leaves_within_its_body_applies_nothing(
     async def send(_: Message) -> None:
         pass
 
-    await server.app(_scope([(b"content-type", b"audio/l16;rate=8000")]), receive, send)
+    await server.app(_scope([(b"content-type", b"audio/pcm;encoding=pcm_s16le;rate=8000")]), receive, send)
     is_problem(await client.get("/sessions/a"), 404, "no session 'a'")
 
 
@@ -92,7 +92,7 @@ async def test_compressed_bodies_are_refused(client: httpx.AsyncClient) -> None:
 async def test_json_has_a_limit_of_its_own(serve: ServeHttp) -> None:
     client = (await serve(max_body_bytes=60_000, max_json_bytes=1000)).client
     is_problem(await client.post("/infer", json={"input": audio(sound(600))}), 413, "longer than 1000 bytes")
-    content, headers = sound(600).astype(">i2").tobytes(), {"Content-Type": "audio/L16;rate=8000"}
+    content, headers = sound(600).astype("<i2").tobytes(), {"Content-Type": "audio/pcm;encoding=pcm_s16le;rate=8000"}
     assert (await client.post("/infer", content=content, headers=headers)).status_code == 200
 
 
@@ -105,7 +105,7 @@ class Trickle:
         self._parts: asyncio.Queue[bytes] = asyncio.Queue()
         for part in first:
             self.send(part)
-        scope = _scope([(b"content-type", b"audio/l16;rate=8000")])
+        scope = _scope([(b"content-type", b"audio/pcm;encoding=pcm_s16le;rate=8000")])
         self.request = asyncio.create_task(server.app(scope, self._receive, self._respond))
 
     def send(self, part: bytes) -> None:
@@ -137,7 +137,7 @@ class Trickle:
 
 async def test_an_upload_holds_no_permit(gate: Gate, serve: ServeHttp) -> None:
     server = await serve(max_waiting=1)
-    client, headers = server.client, {"Content-Type": "audio/L16;rate=8000"}
+    client, headers = server.client, {"Content-Type": "audio/pcm;encoding=pcm_s16le;rate=8000"}
     first, second = Trickle(server, bytes(100)), Trickle(server, bytes(100))
     await asyncio.gather(first.waits.wait(), second.waits.wait())
     assert (await client.post("/infer", content=bytes(20), headers=headers)).status_code == 200
@@ -175,7 +175,7 @@ async def test_one_body_more_than_may_be_under_way_takes_the_room_of_the_oldest(
     slow = [Trickle(server, bytes(100)) for _ in range(2)]
     await asyncio.gather(*(upload.waits.wait() for upload in slow))
     assert metric((await server.client.get("/metrics")).text, "hetsyn_uploads") == 2
-    headers = {"Content-Type": "audio/L16;rate=8000"}
+    headers = {"Content-Type": "audio/pcm;encoding=pcm_s16le;rate=8000"}
     assert (await server.client.post("/infer", content=bytes(20), headers=headers)).status_code == 200
     await slow[0].request
     assert slow[0].status == 408
@@ -198,7 +198,7 @@ async def test_a_body_that_does_not_come_is_waited_for_no_longer_than_it_may_tak
     assert upload.problem["type"].endswith("too-slow")
     assert "after 0.05 s: send it faster" in upload.problem["detail"]
     assert upload.headers[b"connection"] == b"close"
-    headers = {"Content-Type": "audio/L16;rate=8000"}
+    headers = {"Content-Type": "audio/pcm;encoding=pcm_s16le;rate=8000"}
     assert (await client.post("/infer", content=bytes(20), headers=headers)).status_code == 200
     is_problem(await client.get("/sessions/a"), 404, "no session 'a'")
 
@@ -217,7 +217,7 @@ async def test_bodies_under_way_have_a_bound_in_all(gate: Gate, serve: ServeHttp
     assert "no room for more bytes of bodies" in second.problem["detail"]
     assert int(second.headers[b"retry-after"]) >= 1
     assert uploads.bytes == 80_000  # what was refused is let go
-    headers = {"Content-Type": "audio/L16;rate=8000"}
+    headers = {"Content-Type": "audio/pcm;encoding=pcm_s16le;rate=8000"}
     # small ones always find room
     assert (await client.post("/infer", content=bytes(20), headers=headers)).status_code == 200
     refused = await client.put(

@@ -60,10 +60,11 @@ async def test_every_way_to_send_sound_gives_the_same_answer(client: httpx.Async
         ("audio/wav", wav(little)),
         ("audio/x-wav", wav(little)),
         ("audio/wave", wav(little)),
-        ("audio/L16;rate=8000", big),
-        ("audio/l16; rate=8000; channels=1", big),
+        ("audio/pcm;encoding=pcm_s16le;rate=8000", little),
+        ("audio/L16;rate=8000;endianness=big-endian", big),
+        ("audio/l16; rate=8000; channels=1; endianness=Big-Endian", big),
         ("audio/L16;rate=8000;endianness=little-endian", little),
-        ("audio/L16;rate=8000;channels=2", samples.astype(">i2").repeat(2).tobytes()),
+        ("audio/pcm;encoding=pcm_s16le;rate=8000;channels=2", samples.astype("<i2").repeat(2).tobytes()),
     ):
         response = await client.post(
             "/infer", params={"end": "true"}, content=content, headers={"Content-Type": content_type}
@@ -102,8 +103,8 @@ async def test_any_length_of_chunks_gives_the_same_answer(
         response = await client.post(
             "/infer",
             params={"session": "s", "seq": seq},
-            content=samples[begin : begin + length].astype(">i2").tobytes(),
-            headers={"Content-Type": f"audio/L16;rate={rate_hz}"},
+            content=samples[begin : begin + length].astype("<i2").tobytes(),
+            headers={"Content-Type": f"audio/pcm;encoding=pcm_s16le;rate={rate_hz}"},
         )
         assert response.status_code == 200, response.text
     last = await ok(client, session="s", seq=seq + 1, end=True)

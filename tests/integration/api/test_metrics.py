@@ -21,10 +21,10 @@ PARTS = ("queue", "engine", "store_commit")
 async def test_every_refusal_is_counted_once(serve: ServeHttp) -> None:
     server = await serve(max_waiting=1, max_body_bytes=60_000)
     client = server.client
-    sound_type = {"Content-Type": "audio/L16;rate=8000"}
+    sound_type = {"Content-Type": "audio/pcm;encoding=pcm_s16le;rate=8000"}
     await client.post("/infer", content=bytes(60_001), headers=sound_type)
     await client.post("/infer", content=b"{", headers={"Content-Type": "application/json"})
-    await client.post("/infer", content=b"", headers={"Content-Type": "audio/mpeg"})
+    await client.post("/infer", content=b"", headers={"Content-Type": "audio/aac"})
     await client.post("/infer", json={"seq": 3, "input": events(3)})
     await client.post("/infer", json={"carry": True, "input": events(3)})
     with server.app.state.server.admission.permit("another"):

@@ -77,9 +77,9 @@ async def test_openapi_describes_the_body_with_examples_that_work(client: httpx.
     infer = document["paths"]["/infer"]["post"]
     content = infer["requestBody"]["content"]
     assert list(content) == [
-        "application/json", "audio/wav", "audio/flac", "audio/ogg", "audio/L16;rate=8000", "audio/L24;rate=8000",
-        "audio/PCMU", "audio/PCMA", "audio/basic", "audio/pcm;encoding=pcm_f32le;rate=8000", EVENTS_TYPE,
-        content_type(3), CARRIED_TYPE,
+        "application/json", "audio/pcm;encoding=pcm_s16le;rate=8000", "audio/wav", "audio/flac", "audio/ogg",
+        "audio/mpeg", "audio/L16;rate=8000;endianness=big-endian", "audio/L24;rate=8000", "audio/PCMU", "audio/PCMA",
+        "audio/basic", EVENTS_TYPE, content_type(3), CARRIED_TYPE,
     ]  # fmt: skip
     assert "$ref" not in json.dumps(content)
     for example in content["application/json"]["examples"].values():

@@ -59,7 +59,7 @@ async def test_metrics_say_what_sessions_take(client: httpx.AsyncClient) -> None
 
 @pytest.mark.parametrize("end", ["", "&end=true"])
 async def test_a_rate_that_would_keep_much_sound_is_refused(client: httpx.AsyncClient, end: str) -> None:
-    odd, common = ({"Content-Type": f"audio/L16;rate={rate}"} for rate in (191_999, 192_000))
+    odd, common = ({"Content-Type": f"audio/pcm;encoding=pcm_s16le;rate={rate}"} for rate in (191_999, 192_000))
     response = await client.post(f"/infer?session=a{end}", content=bytes(2), headers=odd)
     is_problem(response, 422, "Resample to 8000, 16000, 44100, 48000 Hz")
     assert (await client.post(f"/infer?session=a{end}", content=bytes(2), headers=common)).status_code == 200

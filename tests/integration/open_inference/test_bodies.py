@@ -80,7 +80,9 @@ async def test_sound_of_another_rate(client: httpx.AsyncClient) -> None:
     tensor = {"name": "audio", "datatype": "INT16", "shape": [1600], "data": samples.tolist()}
     found = await numbers(client, {"inputs": [tensor], "parameters": {"sample_rate": 16_000}})
     raw = await client.post(
-        "/infer?end=true", content=samples.astype(">i2").tobytes(), headers={"Content-Type": "audio/L16;rate=16000"}
+        "/infer?end=true",
+        content=samples.astype("<i2").tobytes(),
+        headers={"Content-Type": "audio/pcm;encoding=pcm_s16le;rate=16000"},
     )
     assert found == raw.json()["probabilities"]
 

@@ -112,7 +112,7 @@ def attack_others(stage: Stage) -> Mapping[str, Figure]:
 def attack_low_rate(stage: Stage) -> Mapping[str, Figure]:
     server = stage.server()
     samples = np.random.default_rng(SEED).integers(-3_000, 3_000, 200_000).astype("<i2").tobytes()
-    found = cost(server, samples, "audio/L16;rate=1000;endianness=little-endian", end="true")
+    found = cost(server, samples, "audio/pcm;encoding=pcm_s16le;rate=1000", end="true")
     return {"peak_mib": found.peak_mib, "stall_ms": found.stall_ms, "status": found.status}
 
 

@@ -50,9 +50,9 @@ def attack_content_types(stage: Stage) -> Mapping[str, Figure]:
     base_mib = server.rss_mib()
     deadline_s = time.monotonic() + (QUICK_S if stage.is_quick else LONGEST_S)
     for number in range(CONTENT_TYPES):
-        _send_content_type(server, b"audio/l16;rate=8000;x%d=" % number + PIECE)
+        _send_content_type(server, b"audio/pcm;encoding=pcm_s16le;rate=8000;x%d=" % number + PIECE)
         # what passes the limit of the headers, and fills a cache all the same
-        _send_content_type(server, b"audio/l16;rate=8000;x%d=" % number + PIECE[:60_000])
+        _send_content_type(server, b"audio/pcm;encoding=pcm_s16le;rate=8000;x%d=" % number + PIECE[:60_000])
         if time.monotonic() > deadline_s:
             break
     time.sleep(0.3)

@@ -45,9 +45,9 @@ class Opening:
 
 OPENINGS: Mapping[str, Opening] = {
     "bank": Opening(events(1)),
-    "rate-191999": Opening(SILENT_SAMPLE, "audio/L16;rate=191999"),
-    "rate-44101": Opening(SILENT_SAMPLE, "audio/L16;rate=44101"),
-    "rate-8000": Opening(SILENT_SAMPLE, "audio/L16;rate=8000"),
+    "rate-191999": Opening(SILENT_SAMPLE, "audio/pcm;encoding=pcm_s16le;rate=191999"),
+    "rate-44101": Opening(SILENT_SAMPLE, "audio/pcm;encoding=pcm_s16le;rate=44101"),
+    "rate-8000": Opening(SILENT_SAMPLE, "audio/pcm;encoding=pcm_s16le;rate=8000"),
     "exact": Opening(events(1), query={"model": "shd-size", "form": "exact"}),
     "trace": Opening(events(20_000), query={"model": "pattern-generation"}, sessions=150),
     "trace-ended": Opening(events(20_000), query={"model": "pattern-generation", "end": "true"}, sessions=150),
@@ -147,7 +147,7 @@ def attack_valkey(stage: Stage) -> Mapping[str, Figure]:
     client = Client(server.port)
     client.chunk("good", seq=0)
     statuses = [
-        client.infer(SILENT_SAMPLE, f"audio/L16;rate={rate}", session=f"fill-{rate}-{number}").status
+        client.infer(SILENT_SAMPLE, f"audio/pcm;encoding=pcm_s16le;rate={rate}", session=f"fill-{rate}-{number}").status
         for rate in ODD_RATES_HZ
         for number in range(200)
     ]
@@ -168,9 +168,9 @@ def attack_ends(stage: Stage) -> Mapping[str, Figure]:
     stalls, rate = [], next(rate for rate in ODD_RATES_HZ if _takes(client, rate))
     for attempt in range(3):
         for number in range(count):
-            client.infer(b"\0\1", f"audio/L16;rate={rate}", session=f"end-{attempt}-{number}")
+            client.infer(b"\0\1", f"audio/pcm;encoding=pcm_s16le;rate={rate}", session=f"end-{attempt}-{number}")
         for _ in range(30):  # teaches the server that a step is quick
-            client.infer(b"\0\1" * 800, "audio/L16;rate=8000", session=f"normal-{attempt}")
+            client.infer(b"\0\1" * 800, "audio/pcm;encoding=pcm_s16le;rate=8000", session=f"normal-{attempt}")
         raws = [Raw(server.port, timeout_s=30.0) for _ in range(count)]
         with Prober(server.port) as prober:
             for number, raw in enumerate(raws):
@@ -185,7 +185,9 @@ def attack_ends(stage: Stage) -> Mapping[str, Figure]:
 
 def _takes(client: Client, rate: int) -> bool:
     """Whether a server takes sound at a rate."""
-    answer = client.infer(SILENT_SAMPLE, f"audio/L16;rate={rate}", session=f"takes-{rate}", end="true")
+    answer = client.infer(
+        SILENT_SAMPLE, f"audio/pcm;encoding=pcm_s16le;rate={rate}", session=f"takes-{rate}", end="true"
+    )
     return answer.status == 200
 
 

@@ -36,13 +36,13 @@ class EchoServer:
         return httpx.Response(200, json=dict(request.url.params))
 
 
-def test_samples_go_out_in_network_order() -> None:
+def test_samples_go_out_in_little_endian() -> None:
     server = EchoServer()
     with client(server) as streaming:
         reply = streaming.infer_chunk(np.array([1, -2], np.int16), 16_000, session="a", seq=3, form="bank")
     assert dict(reply) == {"session": "a", "seq": "3", "end": "false", "form": "bank"}
-    assert server.requests[0].headers["Content-Type"] == "audio/L16;rate=16000"
-    assert server.requests[0].content == b"\x00\x01\xff\xfe"
+    assert server.requests[0].headers["Content-Type"] == "audio/pcm;encoding=pcm_s16le;rate=16000"
+    assert server.requests[0].content == b"\x01\x00\xfe\xff"
 
 
 def test_events_go_out_packed() -> None:
@@ -62,7 +62,7 @@ def test_a_recording_is_streamed_in_numbered_chunks(tmp_path: Path) -> None:
     assert len({reply["session"] for reply in replies}) == 1
     assert times == pytest.approx([0.1, 0.2, 0.2625])
     sent = b"".join(request.content for request in server.requests)
-    np.testing.assert_array_equal(np.frombuffer(sent, ">i2"), samples)
+    np.testing.assert_array_equal(np.frombuffer(sent, "<i2"), samples)
 
 
 def test_an_empty_recording_is_one_empty_chunk(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def plug_in(monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
 
 
 def samples(bodies: list[bytes]) -> list[int]:
-    return [int(sample) for sample in np.frombuffer(b"".join(bodies), ">i2")]
+    return [int(sample) for sample in np.frombuffer(b"".join(bodies), "<i2")]
 
 
 def test_it_hears_at_its_own_rate_until_it_is_unplugged(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,7 +29,7 @@ def test_it_hears_at_its_own_rate_until_it_is_unplugged(monkeypatch: pytest.Monk
     with Microphone(0.05) as microphone:
         chunks = list(microphone)
     assert microphone.sample_rate_hz == RATE_HZ
-    assert {chunk.body.content_type for chunk in chunks} == {"audio/L16;rate=44100"}
+    assert {chunk.body.content_type for chunk in chunks} == {"audio/pcm;encoding=pcm_s16le;rate=44100"}
     assert samples([chunk.body.content for chunk in chunks]) == SOUND.tolist()
     assert [len(chunk.body.content) for chunk in chunks] == [4410] * 4 + [2360]
     assert [chunk.until_s for chunk in chunks] == pytest.approx([0.05, 0.1, 0.15, 0.2, 10_000 / RATE_HZ])

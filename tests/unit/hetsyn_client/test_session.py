@@ -58,7 +58,9 @@ def test_chunks_are_numbered_and_the_end_sends_nothing_more() -> None:
     assert dict(reply) == named | {"seq": "0", "end": "false"}
     assert server.calls == [("POST", "0", "false"), ("POST", "1", "false"), ("POST", "2", "true")]
     assert [len(request.content) for request in server.requests] == [1600, 1600, 0]
-    assert {request.headers["Content-Type"] for request in server.requests} == {"audio/L16;rate=8000"}
+    assert {request.headers["Content-Type"] for request in server.requests} == {
+        "audio/pcm;encoding=pcm_s16le;rate=8000"
+    }
     assert session.seq == 3
 
 

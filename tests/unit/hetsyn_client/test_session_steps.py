@@ -26,7 +26,7 @@ from hetsyn_client.steps import (
     T,
 )
 
-CHUNK = Body(b"\x00\x01", "audio/L16;rate=8000")
+CHUNK = Body(b"\x01\x00", "audio/pcm;encoding=pcm_s16le;rate=8000")
 BEGIN = {
     "type": "Begin", "model": "digits", "version": "1", "form": "bank", "labels": ["a"], "next_seq": 0,
     "step_ms": 10.0, "max_inflight": 16,

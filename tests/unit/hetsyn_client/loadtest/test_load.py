@@ -64,7 +64,7 @@ def test_a_model_of_values_gets_smooth_ones() -> None:
 
 def test_synthesised_sound_lasts_as_long_as_it_says() -> None:
     load = synthesised(8000, 0.1)
-    assert load.content_type == "audio/L16;rate=8000;endianness=little-endian"
+    assert load.content_type == "audio/pcm;encoding=pcm_s16le;rate=8000"
     assert {len(chunk) for chunk in load.chunks} == {1600}
     sound = np.frombuffer(b"".join(load.chunks), "<i2")
     assert 3_000 < abs(sound).max() < 12_000

@@ -11,7 +11,6 @@ from hetsyn_client.events import pack_events
 from service.errors import HetsynError, InputError, UnsupportedInput
 from service.live.query import StreamQuery, parse_stream_query
 from service.wire.chunk import AudioChunk, digest
-from tests.support.sounds import frames, read_back, sound_file
 
 
 def parsed(query: str) -> StreamQuery:
@@ -47,14 +46,15 @@ def test_acknowledgements_can_be_asked_for() -> None:
 @pytest.mark.parametrize(
     ("query", "kind", "sentence"),
     [
-        ("encoding=mp3", UnsupportedInput, "send one of pcm_s16le, pcm_s24le, pcm_f32le, mulaw, alaw, wav"),
+        ("encoding=adpcm", UnsupportedInput, "send one of pcm_s16le, pcm_s24le, pcm_f32le, mulaw, alaw, events"),
+        ("encoding=flac", UnsupportedInput, "does not come in pieces: send the whole file to POST /infer, or send its"),
+        ("encoding=ogg&resend=true", InputError, "'resend' is not one of a stream"),
+        ("encoding=wav", UnsupportedInput, "does not come in pieces"),
+        ("encoding=mp3", UnsupportedInput, "does not come in pieces"),
         ("", InputError, "needs its sample rate in Hz"),
         ("encoding=mulaw", InputError, "'mulaw' needs its sample rate in Hz"),
         ("sample_rate=8000&channels=0", InputError, "0 channels: send 1 to 32"),
         ("sample_rate=8000&channels=two", InputError, "needs a number of channels"),
-        ("sample_rate=8000&resend=true", InputError, "has no parameter 'resend'"),
-        ("encoding=flac&sample_rate=8000", InputError, "has no parameter 'sample_rate'"),
-        ("encoding=ogg&resend=yes", InputError, "send true or false"),
         ("sample_rate=fast", InputError, "needs its sample rate in Hz"),
         ("sample_rate=999", InputError, "is not within"),
         ("encoding=events&sample_rate=8000", InputError, "has no parameter 'sample_rate'"),
@@ -80,24 +80,6 @@ def test_an_empty_frame_is_no_chunk() -> None:
     query = parsed("encoding=events")
     with pytest.raises(InputError, match="the frame is empty"):
         query.request(pack_events(0, np.zeros(0, np.int64), np.zeros(0, np.int64)), 0)
-
-
-def test_a_piece_of_a_file_may_complete_no_sample() -> None:
-    original = sound_file("s16.flac", frames(9_000), 8_000)
-    content = bytearray(original)
-    content[8 + 13] &= 0xF0  # the encoder did not know how many samples there would be
-    content[8 + 14 : 8 + 18] = bytes(4)
-    query = parsed("encoding=flac")
-    first, second, end = query.request(bytes(content[:50]), 0), query.request(bytes(content[50:]), 1), query.end(2)
-    assert isinstance(first.chunk, AudioChunk)
-    assert isinstance(second.chunk, AudioChunk)
-    assert isinstance(end.chunk, AudioChunk)
-    assert (len(first.chunk.samples), second.chunk.rate_hz) == (0, 8_000)
-    samples = np.concatenate([second.chunk.samples, end.chunk.samples])
-    np.testing.assert_array_equal(samples, read_back(original))
-    assert end.digest == digest(None, True)  # without a file, the kept reply is asked for by it
-    with pytest.raises(InputError, match="the frame is empty"):
-        query.request(b"", 3)
 
 
 def test_channels_of_samples_are_averaged() -> None:
