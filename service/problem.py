@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 from math import ceil
-from typing import Any, Literal, NamedTuple
-
-from typing_extensions import TypedDict  # pydantic does not take that of Python 3.11
+from typing import Any, Literal, NamedTuple, TypedDict
 
 from service.errors import ArtifactError, HetsynError, RuntimeUnavailable
 

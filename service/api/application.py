@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.admission.permits import Admission
 from service.admission.uploads import Uploads
-from service.api import asyncapi, docs, health, infer_openapi, metrics, models, page, problems, sessions
+from service.api import docs, health, infer_openapi, metrics, models, page, problems, sessions, web_socket_pages
 from service.api.connection import Connections
 from service.api.guard import Guard
 from service.api.infer import PATH as INFER_PATH
@@ -150,7 +150,7 @@ def create_application(
     rest.include_router(metrics.router(counters, registry, admission, uploads, connections, batcher, catalog, operator))
     docs.install(rest)
     page.install(rest)
-    asyncapi.install(rest, connections.many.streams)
+    web_socket_pages.install(rest, connections.many.streams)
     rest.openapi = lambda: _document(rest)  # type: ignore[method-assign]  # as FastAPI documents it
     v2 = OpenInferenceEndpoint(open_inference, admission, uploads, counters, limits, rest)
     app = Application(infer, v2, rest)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NotRequired
 
-from typing_extensions import TypedDict  # pydantic does not take that of Python 3.11
+from typing_extensions import TypedDict  # as ``wire.heard``, for pydantic, which takes no other in Python 3.11
 
 from service.problem import Error
 from service.wire import heard

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from typing import Any
 
 import jsonschema_rs
 
-from service.api.asyncapi import document
+from service.api.web_socket_pages import ASYNCAPI
+
+
+@cache
+def document() -> Any:
+    """The document."""
+    return json.loads(ASYNCAPI.read_bytes())
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NotRequired, get_origin, get_type_hints
 
 import httpx
 import jsonschema_rs
@@ -165,6 +165,17 @@ async def test_every_frame_and_parameter_is_in_it(document: dict[str, Any]) -> N
     many = document["channels"]["streams"]["bindings"]["ws"]["query"]["properties"]
     assert list(many) == list(PARAMETERS)
     assert many["encoding"]["enum"] == ["events", "pcm_s16le", "values"]
+
+
+@pytest.mark.parametrize(
+    "kind", dict.fromkeys((*CLIENT_FRAMES, *SERVER_FRAMES, *STREAMS_CLIENT_FRAMES, *STREAMS_SERVER_FRAMES))
+)
+async def test_a_frame_has_the_members_of_its_type(document: dict[str, Any], kind: Any) -> None:
+    schema = document["components"]["schemas"][kind.__name__]
+    members = get_type_hints(kind, include_extras=True)
+    assert set(schema["properties"]) == set(members)
+    optional = {name for name, hint in members.items() if get_origin(hint) is NotRequired}
+    assert set(schema["required"]) == kind.__required_keys__ - optional
 
 
 async def test_what_the_protocol_sends_is_as_described(document: dict[str, Any]) -> None:
