@@ -143,8 +143,9 @@ class Shd:
         """
         if self.spec.data_set == "drawn":
             return drawn(name, self.spec.bins_a_step)
-        make = "python -m recipes.speech shd-voices --out DIR"
-        made = f"`{make}` makes a synthesised set, https://zenkelab.org has SHD itself"
+        made = "https://zenkelab.org has them"
+        if self.spec.data_set == "synthesised":
+            made = "`python -m recipes.speech shd-voices --out DIR` makes them"
         if self.folder is None:
             raise MissingData(f"spoken digits in spikes: give --data with {TRAIN_FILE} and {TEST_FILE}; {made}")
         path = self.folder / name

@@ -97,6 +97,8 @@ def test_each_experiment_says_which_data_set_its_results_are_of() -> None:
 def test_missing_files_are_reported_with_what_makes_them(folder: Path) -> None:
     with pytest.raises(MissingData, match=r"give --data .*recipes\.speech shd-voices"):
         Shd().test()
+    with pytest.raises(MissingData, match=r"give --data .*; https://zenkelab\.org has them$"):
+        Shd(ShdSpec("recorded")).test()
     (folder / "shd_test.h5").unlink()
     with pytest.raises(MissingData, match=r"there is no file .*shd_test\.h5; `python -m recipes\.speech shd-voices"):
         Shd(ShdSpec(), folder).test()
