@@ -63,12 +63,8 @@ def rows_of(values: Sequence[Sequence[float]] | NDArray[Any], channels: int | No
     return check_values(rows)
 
 
-def check_values(numbers: NDArray[Any], first: int = 0) -> Values:
-    """Rows as float32.
-
-    Args:
-        numbers: [steps, channels].
-        first: step of the first row, for the message.
+def check_values(numbers: NDArray[Any]) -> Values:
+    """Rows as float32, [steps, channels].
 
     Raises:
         InputError: a number is not finite, or beyond float32; names the index.
@@ -78,6 +74,6 @@ def check_values(numbers: NDArray[Any], first: int = 0) -> Values:
     if not np.isfinite(values).all():
         t, i = (int(index) for index in np.argwhere(~np.isfinite(values))[0])
         raise InputError(
-            f"values[{first + t}][{i}] is {numbers[t, i]:g}: send finite numbers that float32 can hold, up to 3.4e38"
+            f"values[{t}][{i}] is {numbers[t, i]:g}: send finite numbers that float32 can hold, up to 3.4e38"
         )
     return values

@@ -34,7 +34,6 @@ class Limits(_Checked):
 
     Attributes:
         max_body_bytes: length of one request's body; a longer one is refused while it is read.
-        max_json_bytes: length of a JSON body, which takes many times its length in memory while it is decoded.
         max_upload_bytes: total length of all bodies, until their requests are answered; more displaces slow bodies, or
             is refused. Bodies of up to 64 KiB that arrive in one piece do not count.
         max_uploads: bodies that are not complete yet; one more displaces the oldest, which gets 408.
@@ -63,7 +62,6 @@ class Limits(_Checked):
     """
 
     max_body_bytes: int = 16 * 1024 * 1024
-    max_json_bytes: int = 4 * 1024 * 1024
     max_upload_bytes: int = 256 * 1024 * 1024
     max_uploads: int = 1_024
     max_unread_bytes: int = 256 * 1024 * 1024

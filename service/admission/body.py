@@ -9,6 +9,7 @@ from service.admission.uploads import FREE_BYTES, Upload
 from service.errors import TooLarge
 
 MOST_DIGITS = 20  # of a length in bytes
+SHORTER = "cut the input into several chunks"
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -19,7 +20,7 @@ class ClientDisconnect(Exception):
     """The client disconnected before it had sent its whole request."""
 
 
-async def read_body(receive: Receive, declared: bytes, max_bytes: int, upload: Upload) -> bytes:
+async def read_body(receive: Receive, declared: bytes, max_bytes: int, upload: Upload, advice: str = SHORTER) -> bytes:
     """Read the body of a request.
 
     Args:
@@ -27,6 +28,7 @@ async def read_body(receive: Receive, declared: bytes, max_bytes: int, upload: U
         declared: the header ``Content-Length``; empty if there is none.
         max_bytes: longest body.
         upload: counts the bytes that are read.
+        advice: what to do about a body that is too long.
 
     Raises:
         TooLarge: the body is longer than ``max_bytes``; reading stops there.
@@ -37,13 +39,13 @@ async def read_body(receive: Receive, declared: bytes, max_bytes: int, upload: U
     """
     digits = declared.lstrip(b"0")  # thousands of zeros are valid, but ``int`` refuses so many digits
     if digits.isdigit() and (len(digits) > MOST_DIGITS or int(digits) > max_bytes):
-        raise _too_large(max_bytes)
+        raise _too_large(max_bytes, advice)
     first = _Begun(receive())
     if first.message is not None and not first.message.get("more_body", False):
-        return _whole(first.message, max_bytes, upload)  # nearly every body: it needs no time
+        return _whole(first.message, max_bytes, upload, advice)  # nearly every body: it needs no time
     try:
         async with upload.uploads.begin(upload):
-            return await _receive(first, receive, max_bytes, upload)
+            return await _receive(first, receive, max_bytes, upload, advice)
     except TimeoutError:
         raise upload.uploads.late(upload) from None
     finally:
@@ -82,19 +84,19 @@ class _Begun:
             return message
 
 
-def _whole(message: Message, max_bytes: int, upload: Upload) -> bytes:
+def _whole(message: Message, max_bytes: int, upload: Upload, advice: str) -> bytes:
     """A body that was there at once."""
     if message["type"] == "http.disconnect":
         raise ClientDisconnect
     body: bytes = message.get("body", b"")
     if len(body) > max_bytes:
-        raise _too_large(max_bytes)
+        raise _too_large(max_bytes, advice)
     if len(body) > FREE_BYTES:
         upload.uploads.take(upload, len(body))
     return body
 
 
-async def _receive(first: _Begun, receive: Receive, max_bytes: int, upload: Upload) -> bytes:
+async def _receive(first: _Begun, receive: Receive, max_bytes: int, upload: Upload, advice: str) -> bytes:
     parts: list[bytes] = []
     length = 0
     message = first.message or await first
@@ -104,7 +106,7 @@ async def _receive(first: _Begun, receive: Receive, max_bytes: int, upload: Uplo
         part: bytes = message.get("body", b"")
         length += len(part)
         if length > max_bytes:
-            raise _too_large(max_bytes)
+            raise _too_large(max_bytes, advice)
         upload.uploads.take(upload, len(part))
         parts.append(part)
         if not message.get("more_body", False):
@@ -112,5 +114,5 @@ async def _receive(first: _Begun, receive: Receive, max_bytes: int, upload: Uplo
         message = await receive()
 
 
-def _too_large(max_bytes: int) -> TooLarge:
-    return TooLarge(f"the body is longer than {max_bytes} bytes: cut the input into several chunks")
+def _too_large(max_bytes: int, advice: str) -> TooLarge:
+    return TooLarge(f"the body is longer than {max_bytes} bytes: {advice}")

@@ -26,11 +26,16 @@ from service.settings import Limits
 from service.wire import encodings
 from service.wire.content_types import JSON_TYPE, check_not_compressed, parse_content_type, unsupported
 from service.wire.decode import decode_json, decode_raw
-from service.wire.encodings import SoundLimit, TakesLong, decoded_bytes
+from service.wire.encodings import PCM, SoundLimit, TakesLong, decoded_bytes
 from service.wire.schema import InferRequest
 
 PATH = "/infer"
 MEDIA_TYPES = {JSON_TYPE, *encodings.MEDIA_TYPES, events.MEDIA_TYPE, values.MEDIA_TYPE, frames.MEDIA_TYPE}
+MAX_JSON_BYTES = 256 * 1024  # numbers take many times their length in memory, and hold the interpreter
+NOT_AS_JSON = (
+    f"send spikes as {events.MEDIA_TYPE}, values as {values.MEDIA_TYPE}, sound as {PCM};encoding=pcm_s16le or as a "
+    f"file, a carried session in {frames.MEDIA_TYPE}; or cut the input into several chunks"
+)
 # below this, decoding costs less than handing it to a thread
 DECODE_IN_LOOP_BYTES = 64 * 1024
 # larger bodies that are decoded at the same time; each takes many times its length in memory
@@ -68,8 +73,8 @@ class InferEndpoint:
         self._uploads = uploads
         self._counters = counters
         self._max_body_bytes = limits.max_body_bytes
-        self._max_json_bytes = min(limits.max_json_bytes, limits.max_body_bytes)
-        self._max_rows = limits.max_chunk_steps
+        self._max_json_bytes = min(MAX_JSON_BYTES, limits.max_body_bytes)
+        self._max_chunk_steps = limits.max_chunk_steps
         self._longest_step_s = longest_step_s
         self._large_decodes = Turns(LARGE_DECODES)
 
@@ -101,19 +106,22 @@ class InferEndpoint:
             media_type = parse_content_type(content_type)[0]
             if media_type not in MEDIA_TYPES:
                 raise unsupported(content_type)
-            max_bytes = self._max_json_bytes if media_type == JSON_TYPE else self._max_body_bytes
-            body = await read_body(receive, headers.get(b"content-length", b""), max_bytes, upload)
+            declared = headers.get(b"content-length", b"")
+            if media_type == JSON_TYPE:
+                body = await read_body(receive, declared, self._max_json_bytes, upload, NOT_AS_JSON)
+            else:
+                body = await read_body(receive, declared, self._max_body_bytes, upload)
             with self._admission.permit(client) as permit:
                 query = _parse_query(scope["query_string"])
                 try:
                     if len(body) > DECODE_IN_LOOP_BYTES:
                         raise TakesLong
-                    request = _decode(content_type, query, body, self._max_rows, IN_LOOP)
+                    request = _decode(content_type, query, body, IN_LOOP)
                 except TakesLong:
                     async with self._large_decodes.turn(client, permit.due_s):
                         presence.check()
-                        limit = SoundLimit(self._max_rows * self._longest_step_s())
-                        request = await asyncio.to_thread(_decode, content_type, query, body, self._max_rows, limit)
+                        limit = SoundLimit(self._max_chunk_steps * self._longest_step_s())
+                        request = await asyncio.to_thread(_decode, content_type, query, body, limit)
                     if (more := decoded_bytes(request.chunk, len(body))) > 0:
                         self._uploads.take(upload, more)
                 del body  # frees its memory while the chunk waits for its turn
@@ -137,11 +145,9 @@ def _parse_query(text: bytes) -> list[tuple[str, str]]:
     return [(name, value) for name, _, value in pairs]
 
 
-def _decode(
-    content_type: str, query: list[tuple[str, str]], body: bytes, max_rows: int, limit: SoundLimit
-) -> InferRequest:
+def _decode(content_type: str, query: list[tuple[str, str]], body: bytes, limit: SoundLimit) -> InferRequest:
     if parse_content_type(content_type)[0] != JSON_TYPE:
         return decode_raw(content_type, query, body, limit)
     if query:
         raise InputError(f"query parameter {query[0][0][:64]!r}: with a JSON body, put it into the body")
-    return decode_json(body, max_rows, limit)
+    return decode_json(body, limit)

@@ -144,9 +144,7 @@ def serve_models(
     max_body_bytes: Annotated[
         int, typer.Option(min=1, help="A longer body gets 413.", rich_help_panel=LIMITS)
     ] = Limits.max_body_bytes,
-    max_json_bytes: Annotated[
-        int, typer.Option(min=1, help="A longer JSON body gets 413.", rich_help_panel=LIMITS)
-    ] = Limits.max_json_bytes,
+    max_json_bytes: Annotated[str | None, typer.Option(hidden=True)] = None,
     max_upload_bytes: Annotated[
         int,
         typer.Option(
@@ -297,6 +295,11 @@ def serve_models(
             "leave --model-control out: clients do not load or unload models; change the folder "
             "of models, and run hetsyn reload, or start with --watch-s"
         )
+    if max_json_bytes is not None:
+        raise typer.BadParameter(
+            "leave --max-json-bytes out: JSON of /infer has 256 KiB at most; larger input is sent packed, within "
+            "--max-body-bytes"
+        )
     if store_dtype is not None or store_half:
         option = "--store-half" if store_half else "--store-dtype"
         raise typer.BadParameter(f"leave {option} out: stores keep states in full precision, as float32")
@@ -322,7 +325,6 @@ def serve_models(
         finish_s=finish_s,
         limits=Limits(
             max_body_bytes=max_body_bytes,
-            max_json_bytes=max_json_bytes,
             max_upload_bytes=max_upload_bytes,
             max_uploads=max_uploads,
             max_unread_bytes=max_unread_bytes,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from typing import NamedTuple
 
@@ -124,87 +124,52 @@ def spike_chunk(steps: int, times: Numbers, units: Numbers) -> SpikeChunk:
     return SpikeChunk(min(steps, LARGEST_INDEX), *sort_events(steps, times, units))
 
 
-def dense_chunk(pieces: Iterable[Sequence[Sequence[float]]]) -> SpikeChunk:
-    """A chunk from a matrix of zeros and ones.
-
-    Args:
-        pieces: rows of the matrix, some at a time: [steps][channels], each value 0 or 1.
+def dense_chunk(rows: Sequence[Sequence[float]]) -> SpikeChunk:
+    """A chunk from a matrix of zeros and ones, [steps][channels].
 
     Raises:
         InputError: the rows differ in length, or a value is not 0 or 1; the message names the index.
     """
-    steps, channels, parts = 0, 0, [np.zeros(0, np.int64)]
-    for rows in pieces:
-        if not steps and rows:
-            channels = len(rows[0])
-        parts.append(_dense_pairs(rows, steps, channels))
-        steps += len(rows)
-    pairs = np.concatenate(parts)
-    del parts  # there may be millions of spikes
-    unit = pairs & 0xFFFF_FFFF
-    pairs >>= 32
-    return SpikeChunk(steps, pairs, unit, channels)
+    channels = _row_length("spikes", rows)
+    values = np.fromiter(chain.from_iterable(rows), np.float64, len(rows) * channels).reshape(len(rows), channels)
+    invalid = np.argwhere((values != 0) & (values != 1))
+    if len(invalid):
+        t, i = (int(index) for index in invalid[0])
+        raise InputError(f"spikes[{t}][{i}] is {values[t, i]:g}: send 0 or 1 for each channel and step")
+    step, unit = np.nonzero(values)
+    return SpikeChunk(len(rows), step.astype(np.int64), unit.astype(np.int64), channels)
 
 
-def values_chunk(pieces: Iterable[Sequence[Sequence[float]]]) -> ValuesChunk:
-    """A chunk from rows of numbers.
-
-    Args:
-        pieces: rows, some at a time: [steps][channels].
+def values_chunk(rows: Sequence[Sequence[float]]) -> ValuesChunk:
+    """A chunk from rows of numbers, [steps][channels].
 
     Raises:
         InputError: the rows differ in length, or float32 cannot hold a number; the message names the index.
     """
-    steps, channels, parts = 0, 0, [np.zeros((0, 0), np.float32)]
-    for rows in pieces:
-        if not steps and rows:
-            channels = len(rows[0])
-            parts.clear()
-        _check_lengths("values", rows, steps, channels)
-        try:
-            numbers = np.fromiter(chain.from_iterable(rows), np.float64, len(rows) * channels)
-        except OverflowError:  # a whole number of more than 308 digits
-            raise InputError("values has a number beyond all floats: send numbers up to 3.4e38") from None
-        parts.append(check_values(numbers.reshape(len(rows), channels), steps))
-        steps += len(rows)
-    return ValuesChunk(parts[0] if len(parts) == 1 else np.concatenate(parts))
+    channels = _row_length("values", rows)
+    try:
+        numbers = np.fromiter(chain.from_iterable(rows), np.float64, len(rows) * channels)
+    except OverflowError:  # a whole number of more than 308 digits
+        raise InputError("values has a number beyond all floats: send numbers up to 3.4e38") from None
+    return ValuesChunk(check_values(numbers.reshape(len(rows), channels)))
 
 
-def _check_lengths(name: str, rows: Sequence[Sequence[float]], first: int, channels: int) -> None:
-    """Check that rows are as long as the first row of all, and not empty.
+def _row_length(name: str, rows: Sequence[Sequence[float]]) -> int:
+    """The length of every row of a matrix; 0 without rows.
 
-    Args:
-        name: of the matrix.
-        rows: some of its rows.
-        first: step of the first of them.
-        channels: of every row.
+    Raises:
+        InputError: the rows differ in length, or are empty.
     """
+    channels = len(rows[0]) if rows else 0
     if set(map(len, rows)) - {channels}:
-        index, length = next((n, len(row)) for n, row in enumerate(rows, first) if len(row) != channels)
+        index, length = next((n, len(row)) for n, row in enumerate(rows) if len(row) != channels)
         raise InputError(
             f"{name}[{index}] has {length} values, but {name}[0] has {channels}: send one for each channel"
         )
     if rows and not channels:
         numbers = "" if name == "values" else ", 0 or 1"
         raise InputError(f"{name}[0] is empty: send one value for each channel{numbers}")
-
-
-def _dense_pairs(rows: Sequence[Sequence[float]], first: int, channels: int) -> Integers:
-    """The spikes of some rows, step << 32 | channel.
-
-    Args:
-        rows: [steps][channels].
-        first: step of the first of them.
-        channels: of every row.
-    """
-    _check_lengths("spikes", rows, first, channels)
-    values = np.fromiter(chain.from_iterable(rows), np.float64, len(rows) * channels).reshape(len(rows), channels)
-    invalid = np.argwhere((values != 0) & (values != 1))
-    if len(invalid):
-        t, i = (int(index) for index in invalid[0])
-        raise InputError(f"spikes[{first + t}][{i}] is {values[t, i]:g}: send 0 or 1 for each channel and step")
-    step, unit = np.nonzero(values)
-    return (step.astype(np.int64) + first) << 32 | unit
+    return channels
 
 
 def digest(chunk: Chunk | None, end: bool) -> bytes:

@@ -6,7 +6,6 @@ import base64
 import binascii
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from math import inf
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -17,19 +16,17 @@ from service.wire.content_types import parse_content_type, unsupported
 from service.wire.encodings import NO_LIMIT, SoundLimit, decode_sound, sound_of_media_type
 from service.wire.events import unpack_events
 from service.wire.explain import explain_invalid
-from service.wire.large_json import PIECE_BYTES, UNKNOWN_FIELD, decode_large
 from service.wire.schema import AudioInput, Envelope, InferBody, InferRequest
 from service.wire.values import unpack_values
 
 _BODY: TypeAdapter[InferBody] = TypeAdapter(InferBody)
 
 
-def decode_json(body: bytes, max_rows: float = inf, limit: SoundLimit = NO_LIMIT) -> InferRequest:
+def decode_json(body: bytes, limit: SoundLimit = NO_LIMIT) -> InferRequest:
     """Decode a JSON body.
 
     Args:
         body: of a request.
-        max_rows: of a matrix in a body that is long; the engine counts the steps of others.
         limit: of compressed sound.
 
     Raises:
@@ -38,19 +35,16 @@ def decode_json(body: bytes, max_rows: float = inf, limit: SoundLimit = NO_LIMIT
         UnsupportedInput: there is no such kind of input.
         TakesLong: as ``decode_sound``.
     """
-    chunk: Chunk | None = None
-    if len(body) > PIECE_BYTES:
-        parsed, chunk = decode_large(body, max_rows)
-    else:
-        try:
-            parsed = _BODY.validate_json(body)
-        except ValidationError as error:
-            raise explain_invalid(error, "the body", UNKNOWN_FIELD) from error
+    try:
+        parsed = _BODY.validate_json(body)
+    except ValidationError as error:
+        raise explain_invalid(error, "the body", "a field of this request: leave it out") from error
     # without the input, which would stay in memory beside the chunk
     envelope = Envelope.model_validate(parsed.model_dump(exclude={"input", "token"}, exclude_unset=True))
     token = None if parsed.token is None else _decode_token(parsed.token)
-    if chunk is None and parsed.input is not None:
-        chunk = parsed.input.decode(limit) if isinstance(parsed.input, AudioInput) else parsed.input.chunk()
+    if parsed.input is None:
+        return make_request(envelope, None, token)
+    chunk = parsed.input.decode(limit) if isinstance(parsed.input, AudioInput) else parsed.input.chunk()
     return make_request(envelope, chunk, token)
 
 

@@ -33,8 +33,6 @@ def explain_invalid(
     fields: str,
     *,
     within: tuple[str, ...] = (),
-    first: int = 0,
-    ignored: str = "",
 ) -> InputError | UnsupportedInput:
     """Explain the first of some validation errors. The sentence repeats no input values: they may be long.
 
@@ -42,23 +40,16 @@ def explain_invalid(
         error: of pydantic.
         subject: what was validated, such as "the body".
         fields: continues the sentence about an unknown field after "is not".
-        within: the field of which a piece was validated: some elements of an array.
-        first: index of the first of these elements.
-        ignored: pydantic's type of errors that do not count; others there must be.
+        within: the field that was validated.
     """
     chosen, *others = (
-        item
-        for item in error.errors(include_url=False, include_input=False)
-        if _kind_of_bit(item["loc"]) != "bool" and item["type"] != ignored
+        item for item in error.errors(include_url=False, include_input=False) if _kind_of_bit(item["loc"]) != "bool"
     )
-    path = _path(_whole_location(chosen["loc"], within, first))
+    path = _path((*within, *chosen["loc"]))
     kind = chosen["type"]
     more = f" ({len(others)} more)" if others else ""
     if kind == "json_invalid":
-        reason = str(chosen["ctx"]["error"])
-        if within:  # the position is that in the piece
-            reason = f"{reason.partition(' at line ')[0]} after {_path((*within, first))}"
-        return InputError(f"{subject} is not JSON ({reason}): send one JSON object")
+        return InputError(f"{subject} is not JSON ({chosen['ctx']['error']}): send one JSON object")
     if kind == "union_tag_invalid":
         return UnsupportedInput(f"input.kind is not accepted: send one of {', '.join(INPUT_KINDS)}")
     if kind == "union_tag_not_found":
@@ -76,13 +67,6 @@ def explain_invalid(
 def _kind_of_bit(location: tuple[int | str, ...]) -> int | str:
     """As which a value of a dense row was refused: pydantic refuses it twice, as ``float`` and as ``bool``."""
     return location[-1] if len(location) > 1 and isinstance(location[-2], int) else ""
-
-
-def _whole_location(location: tuple[int | str, ...], within: tuple[str, ...], first: int) -> tuple[int | str, ...]:
-    """A location in the whole input, from one in a piece of an array."""
-    if within and location and isinstance(location[0], int):
-        return (*within, first + location[0], *location[1:])
-    return (*within, *location)
 
 
 def _path(location: tuple[int | str, ...]) -> str:

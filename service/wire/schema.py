@@ -110,7 +110,7 @@ class DenseInput(_Wire):
     spikes: Bits = Field(description="one row a step, one value a channel, 0 or 1")
 
     def chunk(self) -> SpikeChunk:
-        return dense_chunk([self.spikes])
+        return dense_chunk(self.spikes)
 
 
 class ValuesInput(_Wire):
@@ -120,7 +120,7 @@ class ValuesInput(_Wire):
     values: Rows = Field(description="one row a step, one number a channel; taken as float32")
 
     def chunk(self) -> ValuesChunk:
-        return values_chunk([self.values])
+        return values_chunk(self.values)
 
 
 Input = Annotated[AudioInput | EventsInput | DenseInput | ValuesInput, Field(discriminator="kind")]

@@ -16,7 +16,7 @@ from tests.long.hostile.stage import AttackedServer, Stage
 from tests.long.hostile.wire import JSON, Client, Prober
 from tests.support.seed import SEED
 
-LONG, SHORT = 4_190_000, 63_000  # bytes of a JSON body: below the limit, and decoded on the event loop
+LONG, SHORT = 262_000, 63_000  # bytes of a JSON body: below the limit, and decoded on the event loop
 DISORDER_STALL_MS = 200
 ATTEMPTS = 2  # the quietest counts: other programs only ever make a server slower
 
@@ -139,7 +139,7 @@ CASES = (
     *(
         Case(
             f"json-{name}",
-            f"A JSON body of 4 MB ({name.replace('-', ' ')}) makes an error for each element.",
+            f"The longest JSON body ({name.replace('-', ' ')}) makes an error for each element.",
             bomb(name),
             {**BOUNDS, "short_cpu_ms": at_most(60)},
             FIRST.get(name, {}),
@@ -148,7 +148,7 @@ CASES = (
     ),
     Case(
         "json-others",
-        "Other JSON of 4 MB: many fields, deep nesting, long numbers and texts.",
+        "Other JSON, as long as it may be: many fields, deep nesting, long numbers and texts.",
         attack_others,
         BOUNDS,
     ),

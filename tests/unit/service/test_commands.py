@@ -298,6 +298,7 @@ def test_a_server_of_this_machine_needs_no_keys(models: Path, host: str, served:
         (["--store-dtype", "float16"], "leave --store-dtype out: stores keep states in full precision"),
         (["--store-half"], "leave --store-half out: stores keep states in full precision"),
         (["--model-control", "none"], "run hetsyn reload, or start with --watch-s"),
+        (["--max-json-bytes", "1000"], "JSON of /infer has 256 KiB at most"),
         (["--webhook-url", "https://example.org"], "hetsyn_sessions_dropped_total"),
     ],
 )

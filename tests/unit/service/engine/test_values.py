@@ -88,7 +88,7 @@ def test_spikes_are_ones_to_a_network_of_values(models: dict[str, Model]) -> Non
     ones[times, units] = 1
     expected = bits(whole(models["values"], ValuesChunk(ones)))
     assert bits(whole(models["values"], spike_chunk(STEPS, times, units))) == expected
-    assert bits(whole(models["values"], dense_chunk([ones.tolist()]))) == expected
+    assert bits(whole(models["values"], dense_chunk(ones.tolist()))) == expected
     first = run(models["values"], initial_stream(models["values"], "exact"), ValuesChunk(ones[:9]))
     late = times >= 9
     rest = spike_chunk(STEPS - 9, times[late] - 9, units[late])

@@ -20,7 +20,7 @@ def test_dense_and_events_are_the_same_chunk(pairs: list[tuple[int, int]]) -> No
     rows = np.zeros((20, 10))
     for step, unit in pairs:
         rows[step, unit] = 1
-    dense = dense_chunk([rows.tolist()])
+    dense = dense_chunk(rows.tolist())
     events = spike_chunk(20, [step for step, _ in pairs], [unit for _, unit in pairs])
     np.testing.assert_array_equal(dense.step, events.step)
     np.testing.assert_array_equal(dense.unit, events.unit)
@@ -58,7 +58,7 @@ def test_bad_events_are_refused(steps: int, times: list[int], units: list[int], 
 )
 def test_bad_dense_rows_are_refused(rows: list[list[float]], sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
-        dense_chunk([rows])
+        dense_chunk(rows)
 
 
 def test_steps_beyond_all_limits_do_not_overflow() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import json
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,13 @@ from pydantic import ValidationError
 from hetsyn_client.events import MEDIA_TYPE, pack_events
 from hetsyn_client.frames import pack_frame
 from hetsyn_client.values import content_type, pack_values
-from service.errors import InputError, UnsupportedInput
+from service.api.infer import MAX_JSON_BYTES
+from service.errors import HetsynError, InputError, UnsupportedInput
 from service.wire.chunk import AudioChunk, SpikeChunk, ValuesChunk
 from service.wire.content_types import parse_content_type
 from service.wire.decode import decode_json, decode_query, decode_raw
 from service.wire.schema import Envelope, Reply
+from tests.support.json_bombs import DECODED, REFUSED
 from tests.support.signals import sound
 from tests.support.wav import wav
 
@@ -88,11 +91,10 @@ def test_values_are_float32_in_either_encoding() -> None:
             max_size=6,
         )
     ),
-    blanks=st.sampled_from([0, 70_000]),
 )
-def test_equal_values_have_one_digest_in_every_encoding(rows: list[list[float]], blanks: int) -> None:
+def test_equal_values_have_one_digest_in_every_encoding(rows: list[list[float]]) -> None:
     packed, kind = pack_values(rows)
-    in_json = decode_json(body(input={"kind": "values", "values": rows}) + b" " * blanks)
+    in_json = decode_json(body(input={"kind": "values", "values": rows}))
     in_bytes = decode_raw(kind, [], packed)
     assert in_json.digest == in_bytes.digest
     assert isinstance(in_json.chunk, ValuesChunk)
@@ -135,10 +137,35 @@ def test_packed_values_that_are_wrong(kind: str, content: bytes, sentence: str) 
         ([[0, 10**400]], r"values.*: send"),
     ],
 )
-@pytest.mark.parametrize("blanks", [0, 70_000])  # a body of another size takes another path
-def test_rows_of_values_that_are_wrong(values: list[Any], sentence: str, blanks: int) -> None:
+def test_rows_of_values_that_are_wrong(values: list[Any], sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
-        decode_json(body(input={"kind": "values", "values": values}) + b" " * blanks)
+        decode_json(body(input={"kind": "values", "values": values}))
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_wrong_is_named_and_costs_little(name: str) -> None:
+    make, sentence = REFUSED[name]
+    content = make(MAX_JSON_BYTES)
+    tracemalloc.start()
+    try:
+        with pytest.raises(HetsynError) as caught:
+            decode_json(content)
+        assert tracemalloc.get_traced_memory()[1] < 64 * MAX_JSON_BYTES
+    finally:
+        tracemalloc.stop()
+    assert sentence in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("name", DECODED)
+def test_the_longest_json_is_decoded_in_little_memory(name: str) -> None:
+    content = DECODED[name](MAX_JSON_BYTES)
+    tracemalloc.start()
+    try:
+        assert decode_json(content).chunk is not None
+        assert tracemalloc.get_traced_memory()[1] < 64 * MAX_JSON_BYTES
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_query_is_the_envelope_of_raw_bodies() -> None:
