@@ -233,7 +233,7 @@ class CarryUnavailable(HetsynError):
 
 class StoreError(HetsynError):
     # no UNAVAILABLE: clients of gRPC would send the request again by themselves, and the chunk may have been applied
-    retry_after_s = RETRY_S
+    retry_after_s: float = RETRY_S
 
 
 class StoreUnavailable(StoreError):
@@ -252,6 +252,7 @@ class StoreUnusable(StoreError):
 class Overloaded(HetsynError):
     status, slug, title = 503, "overloaded", "The server is full"
     grpc = "UNAVAILABLE"
+    retry_after_s: float
 
     def __init__(self, message: str, retry_after_s: float = RETRY_S) -> None:
         super().__init__(message)

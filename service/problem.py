@@ -7,12 +7,16 @@ from math import ceil
 from typing import Any, Literal, NamedTuple, TypedDict
 
 from service.errors import ArtifactError, HetsynError, RuntimeUnavailable
+from service.observe.line_limit import LineLimit
 
 LONGEST_PART = 500  # characters at either end of a detail that is too long
 INTERNAL, TRY_LATER = 1011, 1013  # RFC 6455 and its registry of close codes
 OWN = 4000  # and the HTTP status
 
+MOST_LINES = 5  # of the log, a second
+
 log = logging.getLogger("hetsyn.problem")
+limit = LineLimit(MOST_LINES)
 
 
 class Error(TypedDict):
@@ -45,7 +49,7 @@ class Problem(NamedTuple):
 
     @staticmethod
     def of(error: Exception, request: str = "") -> Problem:
-        """Report an error, and log it if an operator or a developer has to solve it.
+        """Report an error, and log it: one that an operator has to solve always, any other a few times a second.
 
         Args:
             error: any. One that no code foresaw is a defect.
@@ -57,6 +61,8 @@ class Problem(NamedTuple):
             return Problem(HetsynError.status, HetsynError.slug, HetsynError.title, detail, "INTERNAL")
         if isinstance(error, ArtifactError | RuntimeUnavailable):
             log.error("%s", error, exc_info=error)
+        else:
+            _log_refusal(error)
         close_code = OWN + error.status if error.status < 500 else INTERNAL if error.status == 500 else TRY_LATER
         return Problem(
             error.status,
@@ -106,6 +112,17 @@ class Problem(NamedTuple):
     def row(self) -> dict[str, Any]:
         """What a row of ``/streams`` says beside its status."""
         return {name: value for name, value in self.frame().items() if name not in ("type", "status")}
+
+
+def _log_refusal(error: HetsynError) -> None:
+    if not log.isEnabledFor(logging.INFO) or (left_out := limit.admit()) is None:
+        return
+    if left_out:
+        log.info("%d more requests were refused that have no line of their own", left_out)
+    detail = shortened(str(error))
+    if not detail.isprintable():  # it may repeat what a client sent, and is one line
+        detail = "".join(char if char.isprintable() else repr(char)[1:-1] for char in detail)
+    log.info("refused, %d %s: %s", error.status, error.slug, detail, extra={"problem": error.slug})
 
 
 def shortened(detail: str) -> str:

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 from service.keys.ids import client_id, owner_of
 from service.observe.clock import Clock
+from service.observe.line_limit import LineLimit
 
 Reason = Literal["idle", "age", "memory", "limit", "missing"]
 """Why: without a chunk for ``session_idle_s``; older than ``session_age_s``; to make room for bytes, or for one more
@@ -57,22 +58,14 @@ class DropLog:
     """
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
-        self._clock = clock
-        self._since_s = clock()
-        self._lines = 0
-        self._left_out = 0
+        self._limit = LineLimit(MOST_LINES, clock)
 
     def __call__(self, drop: Drop) -> None:
         """Log a drop."""
-        now_s = self._clock()
-        if now_s - self._since_s >= 1.0:
-            if self._left_out:
-                log.info("%d more sessions were dropped that have no line of their own", self._left_out)
-            self._since_s, self._lines, self._left_out = now_s, 0, 0
-        if self._lines >= MOST_LINES:
-            self._left_out += 1
+        if (left_out := self._limit.admit()) is None:
             return
-        self._lines += 1
+        if left_out:
+            log.info("%d more sessions were dropped that have no line of their own", left_out)
         level = logging.INFO if drop.reason in USUAL else logging.WARNING
         members = drop.members()
         members["drop"] = members.pop("reason")  # of a line, among other members

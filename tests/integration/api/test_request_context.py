@@ -81,6 +81,23 @@ async def test_a_defect_has_one_line_that_names_request_session_and_trace(
     assert "events" not in json.dumps(line)
 
 
+async def test_a_refused_request_is_one_line(models: Path, gate: Gate, serve: ServeHttp, lines: list[Json]) -> None:
+    client = (await serve()).client
+    for body in ({"session": "a", "seq": 0, "input": events(3)}, {"session": "a", "seq": 5, "input": events(3)}):
+        await client.post("/infer", json=body, headers={"traceparent": PARENT, "X-Request-ID": "7"})
+    async with listening(models, gate) as server:
+        socket, _ = await opened(server, "encoding=events&session=b", "X-Request-ID: 8")
+        await socket.send(b"no frame")
+        await socket.refused()
+    refused = [line for line in lines if "problem" in line]
+    assert [(line["level"], line["problem"], line["request_id"]) for line in refused] == [
+        ("info", "out-of-order", "7"), ("info", "bad-frame", "8"),
+    ]  # fmt: skip
+    assert (refused[0]["session"], refused[0]["trace_id"]) == ("a", TRACE)
+    assert refused[0]["message"].startswith("refused, 409 out-of-order: ")
+    assert "send seq 1 next" in refused[0]["message"]
+
+
 async def test_a_stream_is_one_request(
     models: Path, gate: Gate, lines: list[Json], monkeypatch: pytest.MonkeyPatch
 ) -> None:

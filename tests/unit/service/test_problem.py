@@ -5,7 +5,8 @@ import logging
 
 import pytest
 
-from service import errors
+from service import errors, problem
+from service.observe.line_limit import LineLimit
 from service.problem import Problem
 
 BRANCHES = (errors.HetsynError, errors.SessionError, errors.StateError, errors.StoreError, errors.TokenError)
@@ -23,8 +24,8 @@ def test_the_tree_in_the_docstring_is_the_tree() -> None:
 
 
 def test_an_error_is_the_same_problem_in_every_interface() -> None:
-    problem = Problem.of(errors.OutOfOrder("send seq 5 next", 5))
-    assert problem.members() == {
+    found = Problem.of(errors.OutOfOrder("send seq 5 next", 5))
+    assert found.members() == {
         "type": "urn:hetsyn:problem:out-of-order",
         "title": "Another chunk is expected",
         "status": 409,
@@ -32,16 +33,16 @@ def test_an_error_is_the_same_problem_in_every_interface() -> None:
         "error": "send seq 5 next",
         "expected_seq": 5,
     }
-    assert problem.headers() == {}
-    assert problem.frame() == {"type": "Error", "status": 409, **problem.row()}
-    assert problem.row() == {
+    assert found.headers() == {}
+    assert found.frame() == {"type": "Error", "status": 409, **found.row()}
+    assert found.row() == {
         "problem": "out-of-order",
         "detail": "send seq 5 next",
         "retryable": False,
         "retry_after_s": None,
         "expected_seq": 5,
     }
-    assert (problem.grpc, problem.close_code) == ("FAILED_PRECONDITION", 4409)
+    assert (found.grpc, found.close_code) == ("FAILED_PRECONDITION", 4409)
 
 
 @pytest.mark.parametrize(
@@ -63,18 +64,42 @@ def test_an_error_is_the_same_problem_in_every_interface() -> None:
 def test_how_a_client_hears_of_an_error(
     error: errors.HetsynError, headers: dict[str, str], close_code: int, grpc: str
 ) -> None:
-    problem = Problem.of(error)
-    assert (problem.headers(), problem.close_code, problem.grpc) == (headers, close_code, grpc)
+    found = Problem.of(error)
+    assert (found.headers(), found.close_code, found.grpc) == (headers, close_code, grpc)
 
 
 def test_a_defect_is_logged_and_not_told(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR):
-        problem = Problem.of(ValueError("a secret of the server"), "POST /infer")
-    assert (problem.status, problem.slug, problem.grpc) == (500, "internal", "INTERNAL")
-    assert "secret" not in problem.detail
+        found = Problem.of(ValueError("a secret of the server"), "POST /infer")
+    assert (found.status, found.slug, found.grpc) == (500, "internal", "INTERNAL")
+    assert "secret" not in found.detail
     (record,) = caplog.records
     assert "POST /infer" in record.getMessage()
     assert record.exc_info is not None
+
+
+def refused(error: Exception, caplog: pytest.LogCaptureFixture) -> list[str]:
+    with caplog.at_level(logging.INFO, "hetsyn.problem"):
+        Problem.of(error)
+    lines = [record.getMessage() for record in caplog.records]
+    caplog.clear()
+    return lines
+
+
+def test_a_refusal_is_a_line_of_the_log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 0.0
+    monkeypatch.setattr(problem, "limit", LineLimit(problem.MOST_LINES, lambda: now_s))
+    line = "refused, 409 out-of-order: send seq 5 next"
+    for _ in range(problem.MOST_LINES):
+        assert refused(errors.OutOfOrder("send seq 5 next", 5), caplog) == [line]
+    for _ in range(3):
+        assert refused(errors.OutOfOrder("send seq 5 next", 5), caplog) == []
+    now_s = 1.0
+    more = "3 more requests were refused that have no line of their own"
+    assert refused(errors.OutOfOrder("send seq 5 next", 5), caplog) == [more, line]
+    # a client can break no line
+    (line,) = refused(errors.NotFound("nothing at /a\nERROR: \x1b[2J"), caplog)
+    assert line == "refused, 404 not-found: nothing at /a\\nERROR: \\x1b[2J"
 
 
 def test_a_problem_repeats_no_long_part_of_a_request() -> None:
