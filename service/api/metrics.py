@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import fields
 
 from fastapi import APIRouter, Response
 from prometheus_client import CollectorRegistry
@@ -14,21 +15,36 @@ from service.admission.permits import Admission
 from service.admission.uploads import Uploads
 from service.api.connection import Connections
 from service.batching.batcher import Batcher
-from service.errors import KINDS, StateError, StoreError
 from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
-from service.observe.drops import REASONS
+from service.observe.counters import Metric as CounterMetric
 from service.observe.histogram import Histogram
+from service.observe.timings import ChunkTimes, Timings
 from service.registry.registry import SessionRegistry
 from service.runtime.operators import OperatorStatus
 
 PATH = "/metrics"
-# Counters begin at 0 where their labels are known: Prometheus sees no increase in a series that begins at 1
-REFUSALS = tuple(kind.slug for kind in KINDS)
-STORE_FAILURES = tuple(kind.slug for kind in KINDS if issubclass(kind, StoreError | StateError))
-ENDS = (
-    "headers", "too-long", "malformed", "refused-request", "idle", "unread", "pipelined", "displaced", "refused",
-)  # fmt: skip
+
+
+def _commit(times: ChunkTimes) -> Histogram:
+    return times.commit
+
+
+TIMES: tuple[tuple[str, str, Callable[[ChunkTimes], Histogram]], ...] = (
+    (
+        "hetsyn_request_seconds",
+        "From when an applied chunk was complete to when its reply was made.",
+        lambda times: times.request,
+    ),
+    (
+        "hetsyn_queue_seconds",
+        "Of that, the time in which the chunk was neither computed nor committed.",
+        lambda times: times.queue,
+    ),
+    ("hetsyn_engine_seconds", "Time of the batches in which a chunk was computed.", lambda times: times.engine),
+    ("hetsyn_store_commit_seconds", "From a chunk's result to its commit.", _commit),
+)
+"""Histograms of chunks, by transport and model."""
 
 
 class _ServerCollector(Collector):
@@ -55,104 +71,35 @@ class _ServerCollector(Collector):
         self._operator = operator
 
     def collect(self) -> Iterator[Metric]:
-        counters = self._counters
-        yield _gauge(
-            "hetsyn_ready",
-            "1 while requests should be sent here.",
-            float(self._admission.is_ready and not self._registry.sessions.trouble),
-        )
-        yield _gauge("hetsyn_requests_in_flight", "Requests in flight.", self._admission.in_flight)
-        yield _gauge(
-            "hetsyn_waiting_steps", "Network steps of chunks that wait or are computed.", self._batcher.waiting_work
-        )
-        yield _gauge("hetsyn_uploads", "Bodies under way.", self._uploads.under_way)
-        yield _gauge("hetsyn_connections", "Open connections.", len(self._connections.shares))
-        streams = GaugeMetricFamily("hetsyn_streams", "Open WebSockets, by transport.", labels=["transport"])
-        for name in ("stream", "streams"):
-            streams.add_metric([name], counters.streams_open[name])
-        yield streams
-        frames, chunks = (
-            _from_zero(("stream", "streams"), counted) for counted in (counters.stream_frames, counters.stream_chunks)
-        )
-        yield _by_label("hetsyn_stream_frames", "Frames that came on them.", "transport", frames)
-        yield _by_label("hetsyn_stream_chunks", "Chunks answered on them.", "transport", chunks)
-        yield _by_label(
-            "hetsyn_connections_ended",
-            "Connections that the server ended, by reason.",
-            "reason",
-            _from_zero(ENDS, counters.connections_ended),
-        )
-        yield _gauge("hetsyn_sessions_held", "Open sessions in this process's memory.", self._registry.sessions.open)
-        yield _gauge("hetsyn_session_bytes", "Bytes of memory that sessions take.", self._registry.sessions.bytes)
-        yield _by_label(
-            "hetsyn_sessions",
-            "Sessions, by what became of them.",
-            "event",
-            {
-                "opened": counters.sessions_opened,
-                "ended": counters.sessions_ended,
-                "dropped": counters.sessions_dropped,
-                "deleted": counters.sessions_deleted,
-                "imported": counters.sessions_imported,
-                "exported": counters.sessions_exported,
-                "loaded": counters.sessions_loaded,
-            },
-        )
-        yield _by_label(
-            "hetsyn_sessions_dropped",
-            "Sessions that the server or its store dropped, by reason.",
-            "reason",
-            {reason: counters.sessions_dropped_by[reason] for reason in REASONS},
-        )
+        yield from _counted(self._counters)
+        sessions, admission = self._registry.sessions, self._admission
+        for name, text, value in (
+            (
+                "hetsyn_ready",
+                "1 while requests should be sent here.",
+                float(admission.is_ready and not sessions.trouble),
+            ),
+            ("hetsyn_requests_in_flight", "Requests in flight.", admission.in_flight),
+            (
+                "hetsyn_waiting_steps",
+                "Network steps of chunks that wait or are computed.",
+                self._batcher.waiting_work,
+            ),
+            ("hetsyn_uploads", "Bodies under way.", self._uploads.under_way),
+            ("hetsyn_connections", "Open connections.", len(self._connections.shares)),
+            ("hetsyn_sessions_held", "Open sessions in this process's memory.", sessions.open),
+            ("hetsyn_session_bytes", "Bytes of memory that sessions take.", sessions.bytes),
+            ("hetsyn_models_offered", "Versions that new sessions may run on.", self._catalog.snapshot.count),
+            ("hetsyn_models_withdrawn", "Versions that only old sessions run on.", self._catalog.retired),
+        ):
+            yield GaugeMetricFamily(name, text, value=value)
         ages = GaugeMetricFamily(
             "hetsyn_sessions_by_age", "Open sessions in this process's memory at the last sweep.", labels=["age"]
         )
-        for name, count in self._registry.sessions.ages.by_name():
-            ages.add_metric([name], count)
+        for age, count in sessions.ages.by_name():
+            ages.add_metric([age], count)
         yield ages
-        yield _by_label(
-            "hetsyn_chunks",
-            "Chunks, by outcome; replayed ones are duplicates, the clients of abandoned ones had gone.",
-            "outcome",
-            {
-                "applied": counters.chunks_applied,
-                "replayed": counters.chunks_replayed,
-                "abandoned": counters.chunks_abandoned,
-            },
-        )
-        yield _by_label(
-            "hetsyn_chunks_refused",
-            "Chunks refused, by problem.",
-            "error",
-            _from_zero(REFUSALS, counters.chunks_refused),
-        )
-        yield _counter("hetsyn_steps", "Network steps of the chunks applied.", counters.steps_applied)
-        yield _counter("hetsyn_store_loads", "Sessions looked up in the store.", counters.store_loads)
-        yield _counter("hetsyn_store_fenced", "Commits refused because another came first.", counters.store_fenced)
-        failures = _from_zero(STORE_FAILURES, counters.store_failures)
-        yield _by_label("hetsyn_store_failures", "Failures of the store, by problem.", "error", failures)
-        yield _counter("hetsyn_store_committed_bytes", "Bytes of committed records.", counters.store_commit_bytes)
-        yield _by_label(
-            "hetsyn_tokens",
-            "Tokens of carried sessions.",
-            "event",
-            {"sealed": counters.tokens_sealed, "opened": counters.tokens_opened},
-        )
-        yield _counter("hetsyn_token_bytes", "Bytes of sealed tokens.", counters.token_bytes)
-        yield _counter("hetsyn_model_reloads", "Reloads of the models folder.", counters.model_reloads)
-        yield _by_label(
-            "hetsyn_model_versions",
-            "Model versions that the start or a reload found, by what became of them.",
-            "event",
-            {
-                "opened": counters.models_opened,
-                "withdrawn": counters.models_retired,
-                "refused": counters.models_refused,
-            },
-        )
-        yield _gauge("hetsyn_models_offered", "Versions that new sessions may run on.", self._catalog.snapshot.count)
-        yield _gauge("hetsyn_models_withdrawn", "Versions that only old sessions run on.", self._catalog.retired)
-        yield from _chunk_times(counters)
+        yield from _histograms(self._counters.timings)
         if self._operator.device is not None:
             return  # plain ONNX is all that a GPU runs: nothing is amiss
         operator = GaugeMetricFamily(
@@ -189,63 +136,40 @@ def router(
     return routes
 
 
-def _chunk_times(counters: Counters) -> Iterator[Metric]:
+def _counted(counters: Counters) -> Iterable[Metric]:
+    """The metrics that the fields of the counters declare."""
+    families: dict[str, GaugeMetricFamily | CounterMetricFamily] = {}
+    for field in fields(counters):
+        metric: CounterMetric | None = field.metadata.get("metric")
+        if metric is None:
+            continue
+        if (family := families.get(metric.name)) is None:
+            kind = GaugeMetricFamily if metric.is_gauge else CounterMetricFamily
+            labels = [metric.label] if metric.label else []
+            family = families[metric.name] = kind(metric.name, metric.text, labels=labels)
+        counted = getattr(counters, field.name)
+        if not metric.known:
+            family.add_metric([metric.value] if metric.label else [], counted)
+            continue
+        for value in dict.fromkeys((*metric.known, *counted)):
+            family.add_metric([value], counted[value])
+    return families.values()
+
+
+def _histograms(timings: Timings) -> Iterator[Metric]:
     """The histograms of chunks and batches."""
-    timings = list(counters.timings.by_label())
-    labels = ["transport", "model"]
-    yield _histogram(
-        "hetsyn_request_seconds",
-        "From when an applied chunk was complete to when its reply was made.",
-        labels,
-        [((transport, model), times.request) for transport, model, times in timings],
-    )
-    yield _histogram(
-        "hetsyn_queue_seconds",
-        "Of that, the time in which the chunk was neither computed nor committed.",
-        labels,
-        [((transport, model), times.queue) for transport, model, times in timings],
-    )
-    yield _histogram(
-        "hetsyn_engine_seconds",
-        "Time of the batches in which a chunk was computed.",
-        labels,
-        [((transport, model), times.engine) for transport, model, times in timings],
-    )
-    commits = timings if counters.timings.has_store else []
-    yield _histogram(
-        "hetsyn_store_commit_seconds",
-        "From a chunk's result to its commit.",
-        labels,
-        [((transport, model), times.commit) for transport, model, times in commits],
-    )
-    sizes = [((model,), sizes) for model, sizes in counters.timings.batches()]
-    yield _histogram("hetsyn_batch_chunks", "Chunks that were computed together.", ["model"], sizes)
+    labelled = list(timings.by_label())
+    for name, text, part in TIMES:
+        family = HistogramMetricFamily(name, text, labels=["transport", "model"])
+        for transport, model, times in labelled if timings.has_store or part is not _commit else ():
+            _add(family, (transport, model), part(times))
+        yield family
+    family = HistogramMetricFamily("hetsyn_batch_chunks", "Chunks that were computed together.", labels=["model"])
+    for model, sizes in timings.batches():
+        _add(family, (model,), sizes)
+    yield family
 
 
-def _histogram(
-    name: str, text: str, labels: Sequence[str], series: Iterable[tuple[tuple[str, ...], Histogram]]
-) -> Metric:
-    family = HistogramMetricFamily(name, text, labels=labels)
-    for values, histogram in series:
-        buckets = [("+Inf" if bound is None else repr(bound), count) for bound, count in histogram.cumulative()]
-        family.add_metric(values, buckets, histogram.total)
-    return family
-
-
-def _from_zero(labels: Iterable[str], counted: Mapping[str, int]) -> dict[str, int]:
-    return {**dict.fromkeys(labels, 0), **counted}
-
-
-def _gauge(name: str, text: str, value: float) -> Metric:
-    return GaugeMetricFamily(name, text, value=value)
-
-
-def _counter(name: str, text: str, value: float) -> Metric:
-    return CounterMetricFamily(name, text, value=value)
-
-
-def _by_label(name: str, text: str, label: str, values: dict[str, int]) -> Metric:
-    family = CounterMetricFamily(name, text, labels=[label])
-    for value, count in values.items():
-        family.add_metric([value], count)
-    return family
+def _add(family: HistogramMetricFamily, labels: Sequence[str], histogram: Histogram) -> None:
+    buckets = [("+Inf" if bound is None else repr(bound), count) for bound, count in histogram.cumulative()]
+    family.add_metric(labels, buckets, histogram.total)

@@ -3,12 +3,61 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
-from service.errors import HetsynError
-from service.observe.drops import Drop
+from service.errors import KINDS, HetsynError, StateError, StoreError
+from service.observe.drops import REASONS, Drop
 from service.observe.timings import Timings
+
+
+class Metric(NamedTuple):
+    """The metric that exports a field of ``Counters``.
+
+    Attributes:
+        name: without the ``_total`` of a counter.
+        text: what it counts.
+        label: name of its label; empty for none.
+        value: of the label; empty for a field that counts by value.
+        known: values of such a field, which begin at 0: Prometheus sees no increase in a series that begins at 1.
+        is_gauge: the number may fall.
+    """
+
+    name: str
+    text: str
+    label: str = ""
+    value: str = ""
+    known: Sequence[str] = ()
+    is_gauge: bool = False
+
+
+def _one(name: str, text: str, label: str = "", value: str = "") -> Any:
+    return field(default=0, metadata={"metric": Metric(name, text, label, value)})
+
+
+def _each(name: str, text: str, label: str, known: Sequence[str], *, is_gauge: bool = False) -> dict[str, Metric]:
+    return {"metric": Metric(name, text, label, known=known, is_gauge=is_gauge)}
+
+
+SESSIONS = ("hetsyn_sessions", "Sessions, by what became of them.", "event")
+CHUNKS = (
+    "hetsyn_chunks",
+    "Chunks, by outcome; replayed ones are duplicates, the clients of abandoned ones had gone.",
+    "outcome",
+)
+TOKENS = ("hetsyn_tokens", "Tokens of carried sessions.", "event")
+VERSIONS = (
+    "hetsyn_model_versions",
+    "Model versions that the start or a reload found, by what became of them.",
+    "event",
+)
+STREAMS = ("stream", "streams")
+PROBLEMS = tuple(kind.slug for kind in KINDS)
+STORE_PROBLEMS = tuple(kind.slug for kind in KINDS if issubclass(kind, StoreError | StateError))
+ENDS = (
+    "headers", "too-long", "malformed", "refused-request", "idle", "unread", "pipelined", "displaced", "refused",
+)  # fmt: skip
 
 
 @dataclass
@@ -16,76 +65,69 @@ class Counters:
     """Changed from one event loop.
 
     Attributes:
-        sessions_opened: first chunks that were applied.
-        sessions_ended: chunks with ``end`` that were applied.
-        sessions_dropped_by: sessions that the server or its store dropped, by reason.
-        sessions_deleted: sessions that a client deleted.
-        sessions_imported: sessions that were imported.
-        sessions_exported: sessions that were exported.
-        sessions_loaded: sessions that were found in the store.
-        chunks_applied: chunks that were applied.
-        chunks_replayed: duplicates that got the first reply again.
-        chunks_refused: chunks that got an error of any kind, by problem.
-        chunks_abandoned: chunks that were not applied because their clients had gone.
-        steps_applied: network steps of the applied chunks.
-        store_loads: sessions that were looked up in the store.
         store_commits: commits to the store.
-        store_fenced: commits that were refused because another replica came first.
-        store_commit_bytes: length of all committed records.
-        store_failures: errors of the store, by problem.
-        tokens_sealed: tokens of carried sessions that were sealed.
-        tokens_opened: tokens of carried sessions that were opened.
-        token_bytes: length of all sealed tokens.
-        model_reloads: reloads of the models folder.
-        streams_open: open WebSockets, by transport.
-        stream_frames: frames that have come on them, likewise.
-        stream_chunks: chunks that were answered on them, likewise.
-        connections_ended: connections that the server ended because of their client, by reason.
-        models_opened: versions that a reload has opened.
-        models_retired: versions that a reload has retired.
-        models_refused: parts of the folder that the start or a reload has refused.
         timings: how long chunks took.
         on_drop: called for each session that is dropped; None calls nobody.
     """
 
-    sessions_opened: int = 0
-    sessions_ended: int = 0
-    sessions_dropped_by: Counter[str] = field(default_factory=Counter)
-    sessions_deleted: int = 0
-    sessions_imported: int = 0
-    sessions_exported: int = 0
-    sessions_loaded: int = 0
-    chunks_applied: int = 0
-    chunks_replayed: int = 0
-    chunks_refused: Counter[str] = field(default_factory=Counter)
-    chunks_abandoned: int = 0
-    steps_applied: int = 0
-    store_loads: int = 0
+    sessions_opened: int = _one(*SESSIONS, "opened")
+    sessions_ended: int = _one(*SESSIONS, "ended")
+    sessions_dropped: int = _one(*SESSIONS, "dropped")
+    sessions_deleted: int = _one(*SESSIONS, "deleted")
+    sessions_imported: int = _one(*SESSIONS, "imported")
+    sessions_exported: int = _one(*SESSIONS, "exported")
+    sessions_loaded: int = _one(*SESSIONS, "loaded")
+    sessions_dropped_by: Counter[str] = field(
+        default_factory=Counter,
+        metadata=_each(
+            "hetsyn_sessions_dropped", "Sessions that the server or its store dropped, by reason.", "reason", REASONS
+        ),
+    )
+    chunks_applied: int = _one(*CHUNKS, "applied")
+    chunks_replayed: int = _one(*CHUNKS, "replayed")
+    chunks_abandoned: int = _one(*CHUNKS, "abandoned")
+    chunks_refused: Counter[str] = field(
+        default_factory=Counter,
+        metadata=_each("hetsyn_chunks_refused", "Chunks refused, by problem.", "error", PROBLEMS),
+    )
+    steps_applied: int = _one("hetsyn_steps", "Network steps of the chunks applied.")
+    store_loads: int = _one("hetsyn_store_loads", "Sessions looked up in the store.")
     store_commits: int = 0
-    store_fenced: int = 0
-    store_commit_bytes: int = 0
-    store_failures: Counter[str] = field(default_factory=Counter)
-    tokens_sealed: int = 0
-    tokens_opened: int = 0
-    token_bytes: int = 0
-    model_reloads: int = 0
-    streams_open: Counter[str] = field(default_factory=Counter)
-    stream_frames: Counter[str] = field(default_factory=Counter)
-    stream_chunks: Counter[str] = field(default_factory=Counter)
-    connections_ended: Counter[str] = field(default_factory=Counter)
-    models_opened: int = 0
-    models_retired: int = 0
-    models_refused: int = 0
+    store_fenced: int = _one("hetsyn_store_fenced", "Commits refused because another came first.")
+    store_commit_bytes: int = _one("hetsyn_store_committed_bytes", "Bytes of committed records.")
+    store_failures: Counter[str] = field(
+        default_factory=Counter,
+        metadata=_each("hetsyn_store_failures", "Failures of the store, by problem.", "error", STORE_PROBLEMS),
+    )
+    tokens_sealed: int = _one(*TOKENS, "sealed")
+    tokens_opened: int = _one(*TOKENS, "opened")
+    token_bytes: int = _one("hetsyn_token_bytes", "Bytes of sealed tokens.")
+    streams_open: Counter[str] = field(
+        default_factory=Counter,
+        metadata=_each("hetsyn_streams", "Open WebSockets, by transport.", "transport", STREAMS, is_gauge=True),
+    )
+    stream_frames: Counter[str] = field(
+        default_factory=Counter,
+        metadata=_each("hetsyn_stream_frames", "Frames that came on them.", "transport", STREAMS),
+    )
+    stream_chunks: Counter[str] = field(
+        default_factory=Counter,
+        metadata=_each("hetsyn_stream_chunks", "Chunks answered on them.", "transport", STREAMS),
+    )
+    connections_ended: Counter[str] = field(
+        default_factory=Counter,
+        metadata=_each("hetsyn_connections_ended", "Connections that the server ended, by reason.", "reason", ENDS),
+    )
+    model_reloads: int = _one("hetsyn_model_reloads", "Reloads of the models folder.")
+    models_opened: int = _one(*VERSIONS, "opened")
+    models_retired: int = _one(*VERSIONS, "withdrawn")
+    models_refused: int = _one(*VERSIONS, "refused")
     timings: Timings = field(default_factory=Timings, compare=False)
     on_drop: Callable[[Drop], None] | None = field(default=None, compare=False)
 
-    @property
-    def sessions_dropped(self) -> int:
-        """Sessions that were dropped for any reason."""
-        return self.sessions_dropped_by.total()
-
     def dropped(self, drop: Drop) -> None:
         """Count a session that was dropped."""
+        self.sessions_dropped += 1
         self.sessions_dropped_by[drop.reason] += 1
         if self.on_drop is not None:
             self.on_drop(drop)

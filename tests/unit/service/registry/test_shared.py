@@ -223,7 +223,7 @@ async def test_a_tombstone_that_is_not_written_is_counted_and_not_logged(
     shared_sessions(server).sweep(cluster.clock())
     await shared_sessions(server).close()
     gc.collect()  # asyncio logs an exception that was never retrieved when its task is collected
-    assert server.counters.store_failures["StoreUnavailable"] == 1
+    assert server.counters.store_failures["store-unavailable"] == 1
     assert not caplog.records
 
 
