@@ -28,12 +28,12 @@ from hetsyn_model.training.data import DataError
 from hetsyn_model.training.fitting import KEPT_STREAMS, VALIDATION
 from hetsyn_model.training.front import AudioFront
 from hetsyn_model.training.history import History, ValidationResult
-from hetsyn_model.training.loop import Optimisation, train
+from hetsyn_model.training.loop import Callbacks, Optimisation, train
 from hetsyn_model.training.schedule import cosine_factor
 from hetsyn_model.training.tied_layer import level_changes, untie
 from recipes.speech.networks import Model, Shape, make, readout, without_words
 from recipes.speech.pool import Clip, Draws, Pool
-from recipes.speech.vocabulary import REJECTED, Vocabulary, vocabulary
+from recipes.speech.vocabulary import REJECTED, Vocabulary, percent, vocabulary
 
 BEST = "best.pt"
 DESCRIPTIONS: Final = {
@@ -246,6 +246,12 @@ def run(out: Path, recipe: Recipe, pool: Pool, validation: Sequence[Clip]) -> Hi
     updates = recipe.epochs * data.updates_per_epoch
     is_plain = recipe.shape.kind in ("gru", "cnn")
     model = make(recipe.shape, data.encoder, recipe.outputs, recipe.seed)
+
+    def show(history: History) -> None:
+        right, loss = history.validation[-1], history.validation_loss[-1]
+        epoch = f"epoch {len(history.update)} of {recipe.epochs}"
+        print(f"{out.name}: {epoch}, {percent(right)} right, validation loss {loss:.3f}", flush=True)
+
     return train(
         out,
         {"recipe": json.loads(json.dumps(asdict(recipe))), "recordings": pool.digest},
@@ -263,6 +269,7 @@ def run(out: Path, recipe: Recipe, pool: Pool, validation: Sequence[Clip]) -> Hi
             clip=5.0,
             average=None if recipe.shape.kind == "cnn" else 0.998,
         ),
+        callbacks=Callbacks(on_evaluation=show),
     )
 
 
