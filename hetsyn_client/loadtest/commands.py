@@ -42,7 +42,8 @@ def _refuse(is_given: bool) -> None:
     if is_given:
         raise typer.BadParameter(
             f"{', '.join(REMOVED)} are gone: hetsyn bench measures one load, so try some numbers of --streams; over "
-            "gRPC, measure with perf_analyzer"
+            "gRPC, measure with perf_analyzer",
+            param_hint="hetsyn bench",
         )
 
 
