@@ -70,6 +70,7 @@ def decode_file(data: bytes, encoding: str, max_s: float = inf) -> tuple[Samples
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             if file.format != wanted.name:
                 raise _broken(wanted)
+            file.seek(0)  # else Opus of a longer stream begins too early, and MP3 differs from what a client decodes
             file.seekable = lambda: False  # else it seeks after each read, and decoders begin anew
             rate_hz = check_rate(file.samplerate)
             longest_s = min(max_s, MOST_SAMPLES / check_channels(file.channels) / rate_hz)

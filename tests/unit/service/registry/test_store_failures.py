@@ -18,6 +18,7 @@ from service.errors import (
     Overloaded,
     SessionGone,
     StateCorrupt,
+    StateError,
     StateForeign,
     StateMismatch,
     StoreUnavailable,
@@ -130,7 +131,7 @@ async def test_a_lost_session_is_reported_once(cluster: Cluster) -> None:
     ("content", "kind"), [(b"foreign bytes", StateForeign), (b"HSST\x01\x00", StateMismatch), (None, StateCorrupt)]
 )
 async def test_a_damaged_record_is_reported_and_may_be_deleted(
-    cluster: Cluster, content: bytes | None, kind: type
+    cluster: Cluster, content: bytes | None, kind: type[StateError]
 ) -> None:
     server, other = cluster.replica(), cluster.replica()
     await server.send("a", 0)
