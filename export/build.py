@@ -62,6 +62,10 @@ class GraphBuilder:
         self._outputs: list[onnx.ValueInfoProto] = []
         self._count = 0
 
+    def subgraph(self, name: str) -> GraphBuilder:
+        """Begin a graph for an attribute of a node of this one."""
+        return GraphBuilder(name, within_function=self._within_function)
+
     def _fresh(self, hint: str) -> str:
         self._count += 1
         return f"{self.name}/{hint}_{self._count}"
@@ -131,8 +135,11 @@ class GraphBuilder:
         renamed = onnx.GraphProto()
         renamed.CopyFrom(graph)
         _rename(renamed, prefix)
+        if self._within_function:
+            self._nodes.extend(helper.make_node("Constant", [], [one.name], value=one) for one in renamed.initializer)
+        else:
+            self._constants.extend(renamed.initializer)
         self._nodes.extend(renamed.node)
-        self._constants.extend(renamed.initializer)
         return {value.name: prefix + value.name for value in graph.output}
 
     def call(

@@ -59,8 +59,7 @@ def decide(
     decision: DecisionSpec,
     before: Mapping[str, str],
     after: dict[str, str],
-    potential: str,
-    fired: str,
+    readout: str,
 ) -> None:
     """One step of the accumulator: the decision's tensors into ``after``.
 
@@ -69,13 +68,12 @@ def decide(
         decision: the rule.
         before: tensors before the step, by name.
         after: of this step.
-        potential: [batch, outputs], of the output layer.
-        fired: [batch, outputs], its spikes, which only ``spike_count`` reads.
+        readout: [batch, outputs], what the step shows: for ``spike_count`` its spikes.
     """
     score, step = before[DECISION_SCORE], before[DECISION_STEP]
     counts = body.unsqueeze(body.node("GreaterOrEqual", step, body.constant(decision.skip_steps, "int64")), 1)
     if decision.adds_up:
-        gain = body.node("Softmax", potential, axis=-1) if decision.averages_softmax else fired
+        gain = body.node("Softmax", readout, axis=-1) if decision.averages_softmax else readout
         if decision.rule == "late_softmax":
             gain = body.node("Mul", body.node("Sub", gain, score), _share(body, decision, step))
         gain = body.node("Where", counts, gain, body.constant(0.0, "float32"))
@@ -83,5 +81,5 @@ def decide(
         after[DECISION_SCORE] = body.node("Add", score, value)
         after[DECISION_SCORE_LOW] = body.node("Sub", value, body.node("Sub", after[DECISION_SCORE], score))
     else:
-        after[DECISION_SCORE] = body.node("Where", counts, potential, score)
+        after[DECISION_SCORE] = body.node("Where", counts, readout, score)
     after[DECISION_STEP] = body.node("Add", step, body.constant(1, "int64"))

@@ -3,11 +3,7 @@
 The contract of names and shapes is in ``service/contract/graph_io.py``. The graph is one call of ``hetsyn::Network``,
 or of ``hetsyn::ValuesNetwork`` where the input is real numbers, with the weights as its constants. A runtime that has
 our operators (``service/runtime/operators``) runs those; to any other the name means the function of plain ONNX that
-stands in the same file:
-
-The input product of a bank covers all steps of the chunk at once (``input_drive.py``); the steps themselves are the
-body of a Scan. A stream whose chunk is shorter than the batch's longest keeps its state through the steps that it does
-not have.
+stands in the same file. Its body is a Scan over the step that torch makes of ``hetsyn_model.step``.
 """
 
 from __future__ import annotations
@@ -22,31 +18,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from export.build import GraphBuilder
-from export.decision_graph import class_probabilities, decide
-from export.delay_graph import arrive, read_tables
-from export.input_drive import event_drive, padded_values, values_drive
-from export.neuron_graph import fire
-from export.resonance_graph import RESONANCE, resonate
+from export.decision_graph import decide
+from export.network_step import INPUT, network_step
+from export.scan import scan_steps
 from hetsyn_model.bank import BankWeights
 from hetsyn_model.compiled import Compiled, LayerWeights
 from hetsyn_model.path import Delays
-from hetsyn_model.spec import MEMBRANE_RESETS, decay_of
-from hetsyn_model.state import DECISION_SCORE, state_name
+from hetsyn_model.spec import MEMBRANE_RESETS, InputKind, decay_of
+from hetsyn_model.state import state_name
 from hetsyn_model.synapse import ExactWeights, SynapsePath
-from service.contract.graph_io import (
-    NEXT_STATE,
-    NEXT_STEP,
-    PROBABILITIES,
-    READOUT,
-    SCORES,
-    STATE,
-    STEP,
-    STEPS,
-    network_inputs,
-    network_outputs,
-    spikes_name,
-)
+from service.contract.graph_io import READOUT, network_inputs, network_outputs, spikes_name
 
+CELL = "cell/"  # before the names of the step's own values
+RESONANCE = "resonance"  # of a layer: beta, A and B of its neurons, [3, neurons]
 OPERATOR, VALUES_OPERATOR = "Network", "ValuesNetwork"
 
 Numbers = NDArray[Any]
@@ -91,7 +75,7 @@ def network_graph(compiled: Compiled) -> bytes:
     for name, path in (("input", spec.input_path), ("recurrent", spec.recurrent_path)):
         if path.is_delayed:  # other networks say nothing of it, so that earlier versions run them too
             attributes |= {f"{name}_taps": path.taps, f"{name}_delay": path.max_delay_steps}
-    body = _chunk_body(compiled, weights)
+    body = _chunk_body(compiled, shared)
     operator = VALUES_OPERATOR if spec.takes_values else OPERATOR
     function = body.function(operator, [*inputs, *weights], list(outputs), list(attributes))
     constants = [graph.constant(array, name=name) for name, array in weights.items()]
@@ -155,203 +139,47 @@ def _steps_of(grid: Tensor, weight: Tensor | None) -> Tensor | None:
     return None if weight is None else torch.round(weight / grid).to(torch.int16)
 
 
-def _chunk_body(compiled: Compiled, weights: Mapping[str, Numbers]) -> GraphBuilder:
-    """The operator in plain ONNX; weights are named as the function's inputs."""
-    spec, layers = compiled.spec, compiled.layers
-    layout = [tensor for tensor in compiled.layout if tensor.dtype == "float32"]
+def _chunk_body(compiled: Compiled, threshold: float | None) -> GraphBuilder:
+    """Make the operator in plain ONNX; weights are named as the function's inputs."""
+    spec, made = compiled.spec, network_step(compiled)
     graph = GraphBuilder("chunk", within_function=True)
-    sizes = graph.constant([prod(tensor.shape) for tensor in layout], "int64")
-    pieces = graph.node("Split", STATE, sizes, outputs=len(layout), axis=1)
-    states = [
-        graph.reshape(piece, [0, *tensor.shape])
-        for piece, tensor in zip([pieces] if len(layout) == 1 else pieces, layout, strict=True)
-    ]
-    longest = graph.node("ReduceMax", STEPS, keepdims=0)
-    # at least one, in which no stream takes part: ONNX Runtime's Scan over no steps divides by zero
-    scanned = graph.node("Max", longest, graph.constant(1, "int64"))
-    active = graph.node(
-        "Less",
-        graph.unsqueeze(graph.node("Range", graph.constant(0, "int64"), scanned, graph.constant(1, "int64")), 0),
-        graph.unsqueeze(STEPS, 1),
-    )
-    for name, array in weights.items():
-        if array.dtype == np.int16 and "delay" not in name:
-            scale = f"{name.rsplit('.', 1)[0]}.scale"
-            graph.bind(_wide(name), graph.node("Mul", graph.cast(name, "float32"), scale))
-    for layer in layers:
-        for suffix, delays in _delays_of(layer).items():
-            read_tables(graph, delays, f"{layer.name}.delay_{suffix}")
-    first, bias = f"{layers[0].name}.weight_in", f"{layers[0].name}.bias_in"
-    # spikes with delays reach the bank step by step
-    is_bank = isinstance(layers[0].synapses, BankWeights) and layers[0].input_delays is None
-    width = weights[first].shape[1] if is_bank else spec.channels
-    if spec.takes_values:
-        drive = padded_values(graph, spec.channels, longest, scanned)
-        if is_bank:
-            drive = values_drive(graph, drive, spec.channels, _wide(first), bias if bias in weights else None)
-    else:
-        drive = event_drive(graph, _wide(first) if is_bank else None, width, scanned)
+    values = {f"weight.{place}": _value(graph, compiled, place, threshold) for place in made.weights}
+    graph.splice(made.once, CELL, values)
+    layers = [tensor.name for tensor in compiled.layout if not tensor.is_decision]
+    decided_by = f"after.{state_name('readout', 'spikes')}" if spec.decision.counts_spikes else READOUT
 
-    traces = {READOUT: spec.outputs} | {spikes_name(layer.name): layer.neurons for layer in layers[:-1]}
-    after = graph.node(
-        "Scan",
-        *states,
-        STEP,
-        drive,
-        active,
-        outputs=len(states) + 1 + len(traces),
-        body=_step_graph(compiled, weights, width, traces).graph(),
-        num_scan_inputs=2,
-        scan_input_axes=[1, 1],
-        scan_output_axes=[1] * len(traces),
-    )
-    final, step = after[: len(states)], after[len(states)]
-    flat = [graph.reshape(value, [0, prod(tensor.shape)]) for value, tensor in zip(final, layout, strict=True)]
-    graph.bind(NEXT_STATE, graph.node("Concat", *flat, axis=1))
-    graph.bind(NEXT_STEP, step)
-    after_chunk = dict(zip([tensor.name for tensor in layout], final, strict=True))
-    graph.bind(SCORES, after_chunk[DECISION_SCORE])
-    graph.bind(PROBABILITIES, class_probabilities(graph, spec.decision, spec.outputs, after_chunk, step))
-    start, axis = graph.constant([0], "int64"), graph.constant([1], "int64")
-    for name, trace in zip(traces, after[len(states) + 1 :], strict=True):
-        graph.bind(name, graph.node("Slice", trace, start, graph.unsqueeze(longest, 0), axis))
+    def add_step(body: GraphBuilder, before: Mapping[str, str], x: str) -> tuple[dict[str, str], dict[str, str]]:
+        inputs = {INPUT: x} | {f"before.{name}": before[name] for name in layers}
+        found = body.splice(made.each, CELL, inputs)
+        after = {name: found[f"after.{name}"] for name in layers}
+        decide(body, spec.decision, before, after, found[decided_by])
+        return after, found
+
+    traces = {READOUT: spec.outputs} | {spikes_name(layer.name): layer.neurons for layer in compiled.layers[:-1]}
+    kind: InputKind = "values" if spec.takes_values else "spikes"
+    product = None if made.product is None else (f"{CELL}{made.product}", compiled.layers[0].bank.weight_in.shape[1])
+    scan_steps(graph, compiled.layout, spec.channels, kind, spec.decision, traces, add_step, product=product)
     return graph
 
 
-def _wide(name: str) -> str:
-    """The float32 value of weights that the operator takes as int16."""
-    return f"chunk/{name}"
-
-
-def _step_graph(
-    compiled: Compiled, weights: Mapping[str, Numbers], width: int, traces: Mapping[str, int]
-) -> GraphBuilder:
-    """Body of the Scan: one step of all streams."""
-    spec, layout = compiled.spec, compiled.layout
-    body = GraphBuilder("step", within_function=True)
-    before = {t.name: body.input(f"before.{t.name}", t.dtype, ["batch", *t.shape]) for t in layout}
-    x = body.input("drive", "float32", ["batch", width])
-    active = body.input("active", "bool", ["batch"])
-    after: dict[str, str] = {}
-    outputs: dict[str, str] = {}
-    shared = _shared_threshold(compiled.layers)
-    potential = fired = ""
-    for position, layer in enumerate(compiled.layers):
-        x, own = _arriving(body, layer, before, after, x)
-        potential = _currents(
-            body, layer, weights, before, after, x, own, driven=position == 0, takes_values=spec.takes_values
-        )
-        if layer.threshold is None:
-            if layer.kappa is not None:
-                membrane = state_name(layer.name, "membrane")
-                left = body.node("Mul", f"{layer.name}.kappa", before[membrane])
-                potential = after[membrane] = body.node("Add", left, potential)
-            continue
-        threshold = f"{layer.name}.threshold" if shared is None else body.constant(shared, "float32")
-        if layer.recovery is not None:
-            potential, fired = resonate(body, layer.name, threshold, before, after, potential)
-        else:
-            potential, fired = fire(body, spec, layer.name, threshold, before, after, potential)
-        x = fired
-        if layer.name != "readout":
-            outputs[spikes_name(layer.name)] = fired
-    outputs[READOUT] = potential
-    decide(body, spec.decision, before, after, potential, fired)
-    for tensor in layout:
-        mask = body.unsqueeze(active, *range(1, len(tensor.shape) + 1)) if tensor.shape else active
-        value = body.node("Where", mask, after[tensor.name], before[tensor.name])
-        body.output(f"after.{tensor.name}", tensor.dtype, ["batch", *tensor.shape], value)
-    for name, neurons in traces.items():
-        body.output(f"trace.{name}", "float32", ["batch", neurons], outputs[name])
-    return body
-
-
-def _arriving(
-    body: GraphBuilder, layer: LayerWeights, before: dict[str, str], after: dict[str, str], x: str
-) -> tuple[str, str]:
-    """Spikes that arrive from the layer before and, empty without recurrence, from the layer itself."""
-    own = before[state_name(layer.name, "spikes")] if layer.is_recurrent else ""
-    for suffix, delays in _delays_of(layer).items():
-        history = state_name(layer.name, "input_history" if suffix == "in" else "recurrent_history")
-        source = x if suffix == "in" else own
-        arrived, after[history] = arrive(body, delays, f"{layer.name}.delay_{suffix}", before[history], source)
-        x, own = (arrived, own) if suffix == "in" else (x, arrived)
-    return x, own
-
-
-def _currents(
-    body: GraphBuilder,
-    layer: LayerWeights,
-    weights: Mapping[str, Numbers],
-    before: dict[str, str],
-    after: dict[str, str],
-    x: str,
-    own: str,
-    *,
-    driven: bool,
-    takes_values: bool,
-) -> str:
-    """The layer's currents of this step into ``after``; their sum a neuron, [batch, neurons]."""
-    name = layer.name
-    if isinstance(layer.synapses, BankWeights):
-        # the first layer's product was made for the whole chunk, and that of values has the bias
-        is_made = driven and layer.input_delays is None
-        arriving = x if is_made else body.node("MatMul", x, _wide(f"{name}.weight_in"))
-        if f"{name}.weight_rec" in weights:
-            recurrent = body.node("MatMul", own, _wide(f"{name}.weight_rec"))
-            arriving = body.node("Add", arriving, recurrent)
-        if f"{name}.bias_in" in weights and not (driven and takes_values):
-            arriving = body.node("Add", arriving, body.reshape(f"{name}.bias_in", [-1]))
-        bank, neurons = len(weights[f"{name}.decays"]), layer.neurons
-        current = body.node(
-            "Add",
-            body.node("Mul", body.reshape(f"{name}.decays", [bank, 1]), before[state_name(name, "bank_current")]),
-            body.reshape(arriving, [0, bank, neurons]),
-        )
-        after[state_name(name, "bank_current")] = current
-        parts = body.node("Split", current, outputs=bank, axis=1, num_outputs=bank) if bank > 1 else [current]
-        total = parts[0]
-        for part in parts[1:]:  # a fixed order, the same in every implementation
-            total = body.node("Add", total, part)
-        return body.reshape(total, [0, neurons])
-    real = driven and takes_values
-    sums = [_exact_path(body, name, "input", x, layer.synapses, weights, before, after, takes_values=real)]
-    if f"{name}.weight_rec" in weights:
-        sums.append(
-            _exact_path(body, name, "recurrent", own, layer.synapses, weights, before, after, takes_values=False)
-        )
-    return sums[0] if len(sums) == 1 else str(body.node("Add", *sums))
-
-
-def _exact_path(
-    body: GraphBuilder,
-    layer: str,
-    path: str,
-    x: str,
-    synapses: ExactWeights,
-    weights: Mapping[str, Numbers],
-    before: dict[str, str],
-    after: dict[str, str],
-    *,
-    takes_values: bool,
-) -> str:
-    suffix = "rec" if path == "recurrent" else "in"
-    weight, decay, bias = f"{layer}.weight_{suffix}", f"{layer}.decay_{suffix}", f"{layer}.bias_{suffix}"
-    name = state_name(layer, "recurrent_current" if path == "recurrent" else "input_current")
-    if synapses.per_synapse:
-        drive = body.node("Mul", body.node("Transpose", weight, perm=[1, 0]), body.unsqueeze(x, 1))
-    elif takes_values:  # a matrix product may add up in another order for another batch
-        rows = body.node("Transpose", body.cast(weight, "float64"), perm=[1, 0])
-        products = body.node("Mul", rows, body.unsqueeze(body.cast(x, "float64"), 1))
-        drive = body.cast(body.node("ReduceSum", products, body.constant([-1], "int64"), keepdims=1), "float32")
-    else:
-        wide = body.cast(weight, "float64")
-        drive = body.unsqueeze(body.cast(body.node("MatMul", body.cast(x, "float64"), wide), "float32"), 2)
-    current = body.node("Add", body.node("Mul", decay, before[name]), drive) if synapses.filtered else drive
-    if bias in weights:
-        current = body.node("Add", current, bias)
-    if not synapses.filtered:
-        return body.reshape(current, [0, -1])
-    after[name] = current
-    total = body.node("ReduceSum", body.cast(current, "float64"), body.constant([-1], "int64"), keepdims=0)
-    return body.cast(total, "float32")
+def _value(graph: GraphBuilder, compiled: Compiled, place: str, threshold: float | None) -> str:
+    """Add the nodes that make a weight as the step reads it of the function's inputs."""
+    name, *parts = place.split(".")
+    layer = next(layer for layer in compiled.layers if layer.name == name)
+    match parts:
+        case ["synapses", ("weight_in" | "weight_rec") as weight]:
+            return str(graph.node("Mul", graph.cast(f"{name}.{weight}", "float32"), f"{name}.scale"))
+        case ["synapses", ("input" | "recurrent") as path, kind]:
+            given = f"{name}.{kind}_{'in' if path == 'input' else 'rec'}"
+            return str(graph.node("Transpose", given, perm=[1, 0])) if kind == "weight" else given
+        case ["synapses", "bias"]:
+            return f"{name}.bias_in"
+        case ["threshold"] if threshold is not None:
+            return graph.constant(np.full(layer.neurons, threshold, np.float32))
+        case [("input_delays" | "recurrent_delays") as path, "steps"]:
+            suffix = "in" if path == "input_delays" else "rec"
+            steps = graph.cast(f"{name}.delay_{suffix}", "int64")
+            return graph.reshape(steps, _delays_of(layer)[suffix].steps.shape)
+        case ["recovery"]:
+            return f"{name}.{RESONANCE}"
+    return f"{name}.{parts[-1]}"

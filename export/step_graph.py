@@ -1,8 +1,8 @@
 """Any step as an ONNX graph that runs a chunk of steps for a batch of streams of different lengths.
 
 The contract of names and shapes is in ``service/contract/graph_io.py``. The step itself is an ONNX graph too, with a
-leading batch axis: input and states in, output and states out. It becomes the body of a Scan; around it stand the flat
-state row, the mask of streams whose chunk is shorter than the batch's longest, and the decision. All in plain ONNX.
+leading batch axis: input and states in, output and states out. It becomes the body of a Scan (``scan.py``), with the
+decision after it.
 """
 
 from __future__ import annotations
@@ -16,21 +16,12 @@ import numpy as np
 import onnx
 
 from export.build import GraphBuilder
-from export.decision_graph import class_probabilities, decide
-from export.input_drive import padded_values
+from export.decision_graph import decide
+from export.scan import scan_steps
 from hetsyn_model.spec import DecisionSpec
 from hetsyn_model.state import DECISION_SCORE, DECISION_SCORE_LOW, DECISION_STEP, StateTensor
 from service.contract.graph_io import (
-    EVENT_ROW,
-    EVENT_UNIT,
-    NEXT_STATE,
-    NEXT_STEP,
-    PROBABILITIES,
     READOUT,
-    SCORES,
-    STATE,
-    STEP,
-    STEPS,
     Float32Array,
     network_inputs,
     network_outputs,
@@ -139,7 +130,7 @@ def step_layout(step: StepGraph, decision: DecisionSpec) -> tuple[StateTensor, .
 
 
 def chunk_graph(step: StepGraph, decision: DecisionSpec, input_kind: InputKind) -> bytes:
-    """The graph of a chunk, as a serialised ONNX model.
+    """Make the graph of a chunk, as a serialised ONNX model.
 
     Args:
         step: that runs at each step.
@@ -151,74 +142,21 @@ def chunk_graph(step: StepGraph, decision: DecisionSpec, input_kind: InputKind) 
     graph = GraphBuilder("chunk")
     for name, (dtype, shape) in network_inputs(words, step.channels if input_kind == "values" else 0).items():
         graph.input(name, dtype, shape)
-    sizes = graph.constant([prod(tensor.shape) for tensor in layout[:-1]], "int64")
-    pieces = graph.node("Split", STATE, sizes, outputs=len(layout) - 1, axis=1)
-    states = [
-        graph.reshape(piece, [-1, *tensor.shape])
-        for piece, tensor in zip([pieces] if len(layout) == 2 else pieces, layout[:-1], strict=True)
-    ]
-    for index, row in enumerate(step.rows):
-        if row.fill is None:  # the manifest has one number a tensor: the row that it gives is replaced here
-            begins = graph.node("Equal", STEP, graph.constant(0, "int64"))
-            mask = graph.unsqueeze(begins, *range(1, len(row.shape) + 1))
-            states[index] = graph.node("Where", mask, graph.constant(row.initial[None]), states[index])
-    longest = graph.node("ReduceMax", STEPS, keepdims=0)
-    # at least one, in which no stream takes part: ONNX Runtime's Scan over no steps divides by zero
-    scanned = graph.node("Max", longest, graph.constant(1, "int64"))
-    active = graph.node(
-        "Less",
-        graph.unsqueeze(graph.node("Range", graph.constant(0, "int64"), scanned, graph.constant(1, "int64")), 0),
-        graph.unsqueeze(STEPS, 1),
-    )
-    if input_kind == "values":
-        rows = padded_values(graph, step.channels, longest, scanned)
-    else:
-        rows = _spikes(graph, step.channels, scanned)
-    after = graph.node(
-        "Scan",
-        *states,
-        STEP,
-        rows,
-        active,
-        outputs=len(states) + 2,
-        body=_step_body(step, decision, layout).graph(),
-        num_scan_inputs=2,
-        scan_input_axes=[1, 1],
-        scan_output_axes=[1],
-    )
-    by_name = dict(zip([tensor.name for tensor in layout], after, strict=False))
-    flat = [graph.reshape(by_name[tensor.name], [-1, prod(tensor.shape)]) for tensor in layout[:-1]]
-    readout = graph.node(
-        "Slice", after[-1], graph.constant([0], "int64"), graph.unsqueeze(longest, 0), graph.constant([1], "int64")
-    )
-    results = {
-        NEXT_STATE: graph.node("Concat", *flat, axis=1),
-        NEXT_STEP: by_name[DECISION_STEP],
-        SCORES: by_name[DECISION_SCORE],
-        PROBABILITIES: class_probabilities(graph, decision, step.outputs, by_name, by_name[DECISION_STEP]),
-        READOUT: readout,
-    }
+
+    def add_step(body: GraphBuilder, before: Mapping[str, str], x: str) -> tuple[dict[str, str], dict[str, str]]:
+        return _add_step(body, step, decision, before, x)
+
+    initial = {row.name: row.initial for row in step.rows if row.fill is None}
+    scan_steps(graph, layout, step.channels, input_kind, decision, {READOUT: step.outputs}, add_step, initial)
     for name, (dtype, shape) in network_outputs(words, step.outputs, {}).items():
-        graph.output(name, dtype, shape, results[name])
+        graph.declare_output(name, dtype, shape)
     return graph.model(opsets=step.opsets)
 
 
-def _spikes(graph: GraphBuilder, channels: int, scanned: str) -> str:
-    """The events as ones in zeros, [batch, scanned, channels]."""
-    batch, length, width = graph.size_of(STEPS, 0), graph.unsqueeze(scanned, 0), graph.constant([channels], "int64")
-    blank = graph.node("ConstantOfShape", graph.node("Concat", graph.node("Mul", batch, length), width, axis=0))
-    index = graph.node("Concat", graph.unsqueeze(EVENT_ROW, 1), graph.unsqueeze(EVENT_UNIT, 1), axis=1)
-    ones = graph.node("Expand", graph.constant(1.0, "float32"), graph.size_of(EVENT_UNIT, 0))
-    scattered = graph.node("ScatterND", blank, index, ones)
-    return str(graph.node("Reshape", scattered, graph.node("Concat", batch, length, width, axis=0)))
-
-
-def _step_body(step: StepGraph, decision: DecisionSpec, layout: tuple[StateTensor, ...]) -> GraphBuilder:
-    """Body of the Scan: one step of all streams."""
-    body = GraphBuilder("step")
-    before = {t.name: body.input(f"before.{t.name}", t.dtype, ["batch", *t.shape]) for t in layout}
-    x = body.input("row", "float32", ["batch", step.channels])
-    active = body.input("active", "bool", ["batch"])
+def _add_step(
+    body: GraphBuilder, step: StepGraph, decision: DecisionSpec, before: Mapping[str, str], x: str
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Add one step of all streams."""
     after: dict[str, str] = {}
     if step.context:
         x = body.node("Concat", before[CONTEXT], x, axis=1)
@@ -229,13 +167,8 @@ def _step_body(step: StepGraph, decision: DecisionSpec, layout: tuple[StateTenso
     output, states = apply(body, step, x, [before[state.name] for state in step.states])
     after |= {state.name: value for state, value in zip(step.states, states, strict=True)}
     readout = _readout(body, step, output)
-    decide(body, decision, before, after, readout, readout)
-    for tensor in layout:
-        mask = body.unsqueeze(active, *range(1, len(tensor.shape) + 1)) if tensor.shape else active
-        value = body.node("Where", mask, after[tensor.name], before[tensor.name])
-        body.output(f"after.{tensor.name}", tensor.dtype, ["batch", *tensor.shape], value)
-    body.output("readout", "float32", ["batch", step.outputs], readout)
-    return body
+    decide(body, decision, before, after, readout)
+    return after, {READOUT: readout}
 
 
 def _apply(body: GraphBuilder, step: StepGraph, x: str, states: list[str]) -> tuple[str, list[str]]:

@@ -192,7 +192,9 @@ class BankWeights:
         arriving = self.input_drive(x)
         if self.weight_rec is not None and own is not None:
             arriving = arriving + own @ self.weight_rec
-        current = self.decays.unsqueeze(-1) * before + arriving.view(before.shape)
+        # in an export, the shape is made of weights once, and not of the state in each step
+        drive = arriving.view(-1, self.decays.shape[0], self.neurons)
+        current = self.decays.unsqueeze(-1) * before + drive
         return {state_name(layer, "bank_current"): current}, sum_bank(current)
 
     def input_drive(self, x: Tensor | Events) -> Tensor:

@@ -23,6 +23,7 @@ from torch import Tensor
 from hetsyn_model.spec.path import REGISTER_STEPS, PathSpec
 
 _TOP = 2.0 ** (REGISTER_STEPS - 1)
+_SCALES = torch.tensor([2.0**-bit for bit in range(REGISTER_STEPS)])
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Delays:
     def read_scale(self, dtype: torch.dtype) -> Tensor:
         """[taps * units]: the power of two that brings each row's bit to the lowest place."""
         bit = torch.where(self.steps > 0, (self.steps - 1) % REGISTER_STEPS, 0)
-        return torch.exp2(-bit.to(dtype)).flatten()
+        return _SCALES.to(self.steps.device, dtype)[bit.flatten()]
 
     def whole_shares(self, dtype: torch.dtype) -> Tensor:
         """``shares`` where there are none: 1 at each row's whole delay, [longest + 1, taps * units]."""

@@ -4,8 +4,8 @@
 
 Of each layer: what arrives now (``path.py``), the currents (equation 8 of arXiv 2508.11644, ``synapse.py`` and
 ``bank.py``), then reset, potential and spikes (equations 9, 5 and 4, ``spike.py``; of resonant neurons,
-``resonance.py``). The readout then updates the
-decision (``readout.py``).
+``resonance.py``). The readout then updates the decision (``readout.py``). This is the definition: torch makes the ONNX
+graph and TorchScript of it (``export/network_step.py``, ``export/torchscript.py``).
 """
 
 from __future__ import annotations
@@ -47,7 +47,22 @@ def step(
     dropout: float = 0.0,
     sources: Sources | None = None,
 ) -> tuple[State, StepOutput]:
-    """One step of all layers.
+    """Run one step of all layers and of the decision; arguments as of :func:`layers_step`."""
+    after, output = layers_step(compiled, state, spikes, surrogate, dropout, sources)
+    decision = compiled.spec.decision
+    decided_by = after[state_name("readout", "spikes")] if decision.counts_spikes else output.readout
+    return after | decision_step(decision, state, decided_by), output
+
+
+def layers_step(
+    compiled: Compiled,
+    state: State,
+    spikes: Tensor,
+    surrogate: SurrogateSpec | None = None,
+    dropout: float = 0.0,
+    sources: Sources | None = None,
+) -> tuple[State, StepOutput]:
+    """Run one step of all layers.
 
     Args:
         compiled: the network in one form.
@@ -59,12 +74,12 @@ def step(
             the state are left alone.
 
     Returns:
-        The state after the step, and its output.
+        The layers' state after the step, and its output.
     """
     spec = compiled.spec
     after: State = {}
     hidden: list[Tensor] = []
-    x, potential, fired = spikes, spikes, spikes
+    x, potential = spikes, spikes
     for layer in compiled.layers:
         x, own = _arriving(layer, state, after, x, sources)
         currents, potential = layer.synapses.step(layer.name, state, x, own)
@@ -106,7 +121,6 @@ def step(
         x = drop(fired, dropout) if dropout else fired
         if layer.name != "readout":
             hidden.append(fired)
-    after |= decision_step(spec.decision, state, fired if spec.decision.counts_spikes else potential)
     return after, StepOutput(potential, hidden)
 
 
