@@ -202,7 +202,7 @@ def _register(name: str, subcommand: Subcommand) -> None:
                 raise
             extra = OWN_EXTRA.get(missing, subcommand.extra)
             typer.echo(f"hetsyn: this needs {missing}: {install_command(extra)}", err=True)
-            sys.exit(2)
+            sys.exit(1)
 
 
 for _name, _subcommand in SUBCOMMANDS.items():
@@ -221,7 +221,7 @@ def _experiment() -> None:
 
 
 def main() -> None:
-    """Run the command line; exits with 2 where a dependency is missing, with 1 on errors of ours."""
+    """Run the command line; exits with 1 on an error of ours or a missing dependency, with 2 on wrong options."""
     try:
         app(prog_name="hetsyn")
     except HetsynError as error:

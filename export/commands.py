@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from hetsyn_client.output import open_console
 from hetsyn_model.spec import ERROR_BOUND, SpecError
 from service.errors import HetsynError
 
@@ -26,7 +26,7 @@ export = typer.Typer(
     pretty_exceptions_enable=False,
     help="Export a trained network as an artifact that the server reads.",
 )
-console = Console()
+console = open_console()
 
 SHD_SIZE = "shd-size"
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from hetsyn_client.output import open_console
 from service.errors import HetsynError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ import_onnx = typer.Typer(
     pretty_exceptions_enable=False,
     help="Import an ONNX model whose state is inputs and outputs as an artifact that the server reads.",
 )
-console = Console()
+console = open_console()
 T = TypeVar("T")
 
 

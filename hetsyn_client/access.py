@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from hetsyn_client.errors import InputError
 
@@ -46,7 +47,7 @@ class Access:
         Raises:
             InputError: one of them cannot be used.
         """
-        if not url.startswith(("http://", "https://")):
+        if not _is_address(url):
             raise InputError(f"{url!r} is not the address of a server: write http://HOST:PORT")
         sent = dict(headers or {})
         if key is not None:
@@ -67,3 +68,11 @@ class Access:
                     f"{ca_file}: no certificates ({error}): give a PEM file of the certificate authority"
                 ) from error
         return cls(url.rstrip("/"), sent, tls)
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of a port that is no number
+        return False

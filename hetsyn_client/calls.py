@@ -218,7 +218,7 @@ class Calls:
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
             return ServiceUnreachable(
                 f"{self._url}: its certificate is not trusted ({error}): name the file of its certificate authority "
-                "with ca_file"
+                "with --ca-file, in Python with ca_file"
             )
         return ServiceUnreachable(f"{self._url}: {error}: is 'hetsyn serve' running there?")
 

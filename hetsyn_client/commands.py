@@ -33,15 +33,14 @@ record = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @stream.command()
 def stream_file(
-    file: Annotated[
-        Path,
+    files: Annotated[
+        list[Path],
         typer.Argument(
-            metavar="FILE|FOLDER|-",
-            help="Recording (WAV, FLAC, Ogg), or spikes or values: .npz, .npy, .csv; a folder of them; or - for sound "
-            "on standard input.",
+            metavar="FILE|FOLDER|-...",
+            help="Recordings (WAV, FLAC, Ogg), or spikes or values: .h5, .npz, .npy, .csv; folders of them; or - for "
+            "sound on standard input.",
         ),
     ],
-    server: ServerArgument = None,
     url: ServerOption = None,
     model: Annotated[str | None, typer.Option(help="Model; by default the server's default model.")] = None,
     utterances: Utterances = None,
@@ -59,21 +58,26 @@ def stream_file(
     header: HeaderOption = None,
     ca_file: CaFileOption = None,
 ) -> None:
-    """Stream a recording, spikes, values or standard input to a server, and show what it hears while it comes.
+    """Stream recordings, spikes, values or standard input to a server, and show what it hears while it comes.
 
-    A folder is summed up, with the accuracy where files or their folders are named after labels.
+    Several files are summed up, with the accuracy where files or their folders are named after labels.
     """
-    address, headers = server_url(server, url), headers_of(header)
+    if named := [file for file in files if str(file).startswith(("http:/", "https:/"))]:
+        raise typer.BadParameter(f"{named[0]} is a server: name it with --url")
+    address, headers = server_url(None, url), headers_of(header)
+    from hetsyn_client.files import H5
     from hetsyn_client.terminal.backend import Server
-    from hetsyn_client.terminal.command import STANDARD_INPUT, Choices, stream_all
+    from hetsyn_client.terminal.command import Choices, stream_all
 
     choices = Choices(
-        paths=[file],
+        paths=files,
         utterances=utterances,
         as_json=as_json,
         save=save,
         chunk_ms=chunk_ms,
-        realtime=(file != STANDARD_INPUT and file.is_file()) if realtime is None else realtime,
+        realtime=(len(files) == 1 and files[0].is_file() and files[0].suffix.lower() not in H5)
+        if realtime is None
+        else realtime,
         rate_hz=rate,
         channels=channels,
         encoding=None if encoding is None else encoding.value,

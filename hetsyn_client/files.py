@@ -5,6 +5,8 @@
 .csv    a row a step and a column a channel, with a line of names above them or without
 .npz    ``values`` [steps, channels]; or ``spikes``, 0 or 1, [steps, channels]; or ``times`` and ``units`` [spikes],
         the times in steps if they are integers, else in seconds, and optionally ``steps``, the length
+.h5     spikes of many examples in the form of SHD: ``spikes/times`` and ``spikes/units``, optionally ``labels`` and
+        ``extra/keys``, their names
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import io
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any, NamedTuple
@@ -25,6 +28,7 @@ from hetsyn_client.bodies import events_body, values_body
 from hetsyn_client.chunks import Chunk, array_chunks
 from hetsyn_client.errors import InputError
 from hetsyn_client.events import Integers, sort_events
+from hetsyn_client.extras import install_command
 from hetsyn_client.values import check_values
 from hetsyn_client.wav import read_wav
 
@@ -40,7 +44,8 @@ DAMAGE = (
     zlib.error,
 )
 """What numpy raises for a damaged file."""
-SUFFIXES = (".npz", ".npy", ".csv")
+H5 = (".h5", ".hdf5")
+SUFFIXES = (".npz", ".npy", ".csv", *H5)
 """Of files with spikes or values; any other file is a recording."""
 
 
@@ -71,7 +76,9 @@ def recording_chunks(path: str | Path, chunk_s: float = 0.1) -> Iterator[Chunk]:
     yield from array_chunks(*read_sound(Path(path)), chunk_s)
 
 
-def step_chunks(path: Path, chunk_s: float, step_s: float, *, takes_values: bool) -> Iterator[Chunk]:
+def step_chunks(
+    path: Path, chunk_s: float, step_s: float, *, takes_values: bool, example: int | None = None
+) -> Iterator[Chunk]:
     """The chunks of a file of spikes or values.
 
     Args:
@@ -79,11 +86,12 @@ def step_chunks(path: Path, chunk_s: float, step_s: float, *, takes_values: bool
         chunk_s: length of a chunk.
         step_s: length of a step of the model.
         takes_values: the model takes values. Else zeros and ones are spikes.
+        example: number of an example of a .h5 file; None for the only one.
 
     Raises:
         InputError: the file is not as described there, or has values and the model takes spikes.
     """
-    content = _read(path, step_s)
+    content = _read_h5(path, step_s, example) if path.suffix.lower() in H5 else _read(path, step_s)
     if not takes_values and not isinstance(content, Spikes):
         content = _as_spikes(path, content)
     steps = content.steps if isinstance(content, Spikes) else len(content)
@@ -128,6 +136,54 @@ def _read(path: Path, step_s: float) -> Spikes | NDArray[Any]:
         return _events(path, arrays, step_s)
     names = ", ".join(arrays) or "no array"
     raise InputError(f"{path}: has {names}: save values, or spikes, [steps, channels], or times and units")
+
+
+def h5_labels(path: Path) -> list[str | None]:
+    """Read the label of each example of a .h5 file.
+
+    Raises:
+        InputError: not such a file, or h5py is missing.
+    """
+    with _open_h5(path) as file:
+        count = len(file["spikes/times"])
+        if "labels" not in file:
+            return [None] * count
+        labels = [_text(label) for label in file["labels"][:].tolist()]
+        if "extra/keys" in file:
+            names = [_text(name) for name in file["extra/keys"][:].tolist()]
+            labels = [names[int(label)] for label in labels]
+        if len(labels) != count:
+            raise ValueError(f"{len(labels)} labels of {count} examples")
+        return list(labels)
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _read_h5(path: Path, step_s: float, example: int | None) -> Spikes:
+    with _open_h5(path) as file:
+        count = len(file["spikes/times"])
+        if example is None and count != 1:
+            raise InputError(f"{path}: has {count} examples, and a stream is one: hetsyn stream {path} sends each")
+        arrays = {name: np.asarray(file[f"spikes/{name}"][example or 0]) for name in ("times", "units")}
+    return _events(path, arrays, step_s)
+
+
+@contextmanager
+def _open_h5(path: Path) -> Iterator[Any]:
+    try:
+        import h5py  # an extra
+    except ModuleNotFoundError as error:
+        raise InputError(f"{path}: HDF5 files need h5py: {install_command('train')}") from error
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except (OSError, RuntimeError, KeyError, IndexError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{path}: cannot be read ({str(error.args[0])[:200] if error.args else error}): give a whole HDF5 file in "
+            "the form of SHD, with spikes/times, spikes/units and labels"
+        ) from error
 
 
 NUMPY_ADVICE = "; use `usecols` to select a subset and avoid this error"  # nothing that a user of ours can do
@@ -189,24 +245,33 @@ def read_sound(path: Path) -> tuple[NDArray[Any], int]:
     They are int16 [n] of a WAV file of one channel and 16 bits, else float32 [n, channels].
 
     Raises:
-        InputError: not a sound file.
+        InputError: no file that may be read, or not a sound file.
     """
-    content = path.read_bytes()
-    if content.startswith(b"RIFF"):
-        pcm = read_wav(content)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}): name a file that you may read") from error
+    if content.startswith(b"RIFF") or path.suffix.lower() == ".wav":
+        try:
+            pcm = read_wav(content)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
         if pcm.encoding == "pcm_s16le" and pcm.channels == 1:
             if len(pcm.content) % 2:
-                raise InputError(f"{len(pcm.content)} bytes are not a whole number of samples: send the whole file")
+                raise InputError(
+                    f"{path}: {len(pcm.content)} bytes are not a whole number of samples: send the whole file"
+                )
             return np.frombuffer(pcm.content, "<i2"), pcm.rate_hz
-    elif path.suffix.lower() == ".wav":
-        read_wav(content)  # raises what is wrong
     import soundfile  # most recordings need none
 
     try:
         frames, rate_hz = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, RuntimeError) as error:
         reason = getattr(error, "error_string", str(error)).removeprefix("Error : ").rstrip(".")
-        raise InputError(f"{path}: cannot be read ({reason:.100}): give a whole WAV, FLAC, Ogg or MP3 file") from error
+        raise InputError(
+            f"{path}: cannot be read ({reason:.100}): give a whole recording (WAV, FLAC, Ogg, MP3), or "
+            "spikes or values (.h5, .npz, .npy, .csv)"
+        ) from error
     if not len(frames):
         raise InputError(f"{path}: has no sound: give a whole recording")
     return frames, rate_hz

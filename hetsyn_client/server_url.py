@@ -14,7 +14,10 @@ DEFAULT_URL = "http://127.0.0.1:8000"  # where hetsyn serve listens by default
 ServerArgument = Annotated[
     str | None, typer.Argument(metavar="URL", help=f"The server; by default HETSYN_URL, or {DEFAULT_URL}.")
 ]
-ServerOption = Annotated[str | None, typer.Option("--url", metavar="URL", help="The server, instead of the argument.")]
+ServerOption = Annotated[
+    str | None,
+    typer.Option("--url", metavar="URL", help="The server; by default HETSYN_URL, or port 8000 of this machine."),
+]
 ACCESS = "Access"
 KeyOption = Annotated[
     str | None,

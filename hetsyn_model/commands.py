@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from hetsyn_model.training.prepared import Prepared
 
 DEFAULT = "data"
+UNWRAPPED = 100_000  # characters of a line where no terminal shows it
 
 
 class _DataByDefault(TyperGroup):
@@ -38,7 +40,7 @@ train = typer.Typer(
     cls=_DataByDefault,
     help="Train a network on data of your own: sound, spikes or series of values.",
 )
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else UNWRAPPED)
 
 
 class _Bars:

@@ -44,6 +44,7 @@ class GracefulServer(uvicorn.Server):
         refuse: called to refuse the chunks that are not finished then.
         prepare: runs before the server starts. If it raises, ``serve`` raises the same, and nothing has started.
         has_terminal: whether SIGHUP says that the terminal was closed.
+        bound: called once the server listens on its port.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class GracefulServer(uvicorn.Server):
         refuse: Callable[[], None] = lambda: None,
         prepare: Callable[[], Awaitable[None]] | None = None,
         has_terminal: bool = False,
+        bound: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(config)
         self._admission = admission
@@ -66,6 +68,7 @@ class GracefulServer(uvicorn.Server):
         self._refuse = refuse
         self._prepare = prepare
         self._has_terminal = has_terminal
+        self._bound = bound
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ending: asyncio.Task[None] | None = None
         self._hurry = asyncio.Event()  # skips the wait for balancers
@@ -93,7 +96,10 @@ class GracefulServer(uvicorn.Server):
             cause = error.__context__  # uvicorn has logged it
             if isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE:
                 log.error("choose another port with --port (0 takes a free one), or end the program that uses this one")
+            error.code = 1  # as of all that keeps the server from starting
             raise
+        if self.started:
+            self._bound()
 
     def _own_signals(self) -> dict[signal.Signals, Callable[[], None]]:
         """The signals that uvicorn does not handle. They need the main thread, and Windows has none of them."""

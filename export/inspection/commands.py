@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from hetsyn_client.output import open_console
 from hetsyn_client.whole_file import check_file, write_whole
 
 inspect = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -49,7 +49,7 @@ def inspect_model(
         operations = {"operations": energy and energy.to_dict()}
         typer.echo(json.dumps(description | operations, indent=2))
         return
-    console = Console()
+    console = open_console()
     console.print(_table(description))
     console.print(_forms(description))
     if energy is not None:

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from export.nir.convention import PRODUCERS, RESETS, RULES, Producer, Reset, Rule, Spikes
+from hetsyn_client.output import open_console
 from hetsyn_model.spec import Rule as DecisionRule
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ import_nir = typer.Typer(
 export_nir = typer.Typer(
     add_completion=False, pretty_exceptions_enable=False, help="Write a network as a NIR file for other libraries."
 )
-console = Console(soft_wrap=True, highlight=False)
+console = open_console()
 
 
 @import_nir.command("import-nir")

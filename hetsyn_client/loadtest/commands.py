@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from hetsyn_client.access import Access
 from hetsyn_client.loadtest.senders import HUBS, HetsynWay, Transport
+from hetsyn_client.output import open_console
 from hetsyn_client.server_url import (
     CaFileOption,
     HeaderOption,
@@ -109,7 +109,7 @@ def bench_server(
     described = Server(access.url, model, headers=headers_of(header), key=key, ca_file=ca_file).describe()
     served = Served.described(described, form)
     load = choose_load(served, chunk_ms / 1000, recordings, density)
-    console, stop = Console(), Stop()
+    console, stop = open_console(), Stop()
     console.print(f"{served.name}, {served.form}: {load.description}", highlight=False, markup=False)
     mode = OpenLoop(streams or STREAMS) if closed is None else ClosedLoop(closed)
     settings = RunSettings(duration_s, warmup_s, session_chunks)

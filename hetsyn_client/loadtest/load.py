@@ -173,10 +173,7 @@ def recorded(path: Path, chunk_s: float) -> Load:
         raise InputError(f"{path} has no .wav files: name a folder of recordings, or one recording")
     pieces, rates = [], set()
     for file in files:
-        try:
-            samples, rate_hz = read_sound(file)
-        except (OSError, InputError) as error:
-            raise InputError(f"{file}: {error}") from error
+        samples, rate_hz = read_sound(file)
         pieces.append(samples if samples.ndim == 1 else (FULL_SCALE * samples.mean(axis=1)).astype(np.int16))
         rates.add(rate_hz)
     if len(rates) > 1:

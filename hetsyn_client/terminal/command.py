@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from hetsyn_client.bodies import Encoding
 from hetsyn_client.errors import HetsynError, InputError, ServiceUnreachable
+from hetsyn_client.files import H5
+from hetsyn_client.output import open_console
 from hetsyn_client.terminal.backend import Backend, Frame
-from hetsyn_client.terminal.folder import Heard, Summary, file_line, find_files, label_table, truth_of
+from hetsyn_client.terminal.folder import Heard, Input, Summary, file_line, find_inputs, label_table, truth_of
 from hetsyn_client.terminal.listen import Stop, interruptible, listen
 from hetsyn_client.terminal.picture import check_picture, write_picture
 from hetsyn_client.terminal.recorded import Recorded
@@ -73,7 +74,8 @@ def stream_all(open_backend: Callable[[], Backend], choices: Choices) -> None:
     """
     if choices.save is not None:
         check_picture(choices.save)
-    is_many = len(choices.paths) > 1 or choices.paths[0].is_dir()
+    first = choices.paths[0]
+    is_many = len(choices.paths) > 1 or first.is_dir() or first.suffix.lower() in H5
     if is_many and choices.save is not None:
         raise InputError(f"--save {choices.save}: a picture is of one recording: name one file")
     for path in choices.paths:
@@ -97,7 +99,7 @@ def _stream_one(backend: Backend, described: Mapping[str, Any], choices: Choices
     if path == STANDARD_INPUT:
         source = open_standard_input(stop, choices.chunk_s, choices.encoding, choices.rate_hz, choices.channels)
     else:
-        source = _file(path, choices.chunk_s, described)
+        source = file_source(path, choices.chunk_s, described)
     words = _has_words(described, source) if choices.utterances is None else choices.utterances
     recorded = Recorded() if choices.save is not None else None
     with printer(source.name, words=words, as_json=choices.as_json) as show:
@@ -118,14 +120,14 @@ def _stream_one(backend: Backend, described: Mapping[str, Any], choices: Choices
 def _stream_many(backend: Backend, described: Mapping[str, Any], choices: Choices, stop: Stop) -> None:
     if described["decision"]["rule"] == "trace":
         raise InputError(f"model {described['name']!r} draws a trace, which has no labels: stream one file at a time")
-    files = find_files(choices.paths)
-    console = Console(highlight=False)
+    inputs = find_inputs(choices.paths)
+    console = open_console()
     all_heard: list[Heard] = []
     began_s = time.monotonic()
-    for file in files:
+    for each in inputs:
         if stop():
             break
-        heard = _stream_file(backend, described, choices, file, stop)
+        heard = _stream_input(backend, described, choices, each, stop)
         all_heard.append(heard)
         if choices.as_json:
             typer.echo(json.dumps(heard.as_json()))
@@ -143,8 +145,8 @@ def _stream_many(backend: Backend, described: Mapping[str, Any], choices: Choice
         raise typer.Exit(1)
 
 
-def _stream_file(backend: Backend, described: Mapping[str, Any], choices: Choices, file: Path, stop: Stop) -> Heard:
-    """One of many files. One that cannot be streamed does not keep the others from it."""
+def _stream_input(backend: Backend, described: Mapping[str, Any], choices: Choices, each: Input, stop: Stop) -> Heard:
+    """Stream one of many inputs. One that cannot be streamed does not keep the others from it."""
     labels, duration_s, probability, unnamed = list[str](), 0.0, None, 0
 
     def hear(frame: Frame) -> None:
@@ -157,25 +159,16 @@ def _stream_file(backend: Backend, described: Mapping[str, Any], choices: Choice
         elif frame["type"] == "UtteranceEnd" and frame["probabilities"] is not None:
             unnamed += 1
 
-    truth, error = truth_of(file, described["labels"]), ""
+    truth, error = truth_of(each, described["labels"]), ""
     rejected = described.get("rejected_labels", ())  # older servers do not say
     try:
-        source = _file(file, choices.chunk_s, described)
+        source = file_source(each.path, choices.chunk_s, described, each.example)
         listen(backend, source, hear, stop, endpointing=bool(choices.utterances), realtime=choices.realtime)
     except ServiceUnreachable:
         raise
     except HetsynError as problem:
         error = str(problem)
-    return Heard(str(file), truth, tuple(labels), probability, duration_s, error, truth in rejected, unnamed)
-
-
-def _file(path: Path, chunk_s: float, described: Mapping[str, Any]) -> Source:
-    try:
-        return file_source(path, chunk_s, described)
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror or error}): name a file that you may read"
-        ) from error
+    return Heard(each.name, truth, tuple(labels), probability, duration_s, error, truth in rejected, unnamed)
 
 
 def open_standard_input(stop: Stop, chunk_s: float, encoding: Encoding | None, rate_hz: int, channels: int) -> Source:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hetsyn_client.errors import InputError
-from hetsyn_client.files import SUFFIXES
+from hetsyn_client.files import H5, SUFFIXES, h5_labels
 
 NOTHING, NO_WORD = "nothing heard", "no word"
 SOUNDS = (
@@ -20,6 +20,25 @@ SOUNDS = (
     *(".w64", ".rf64"),
 )
 """Suffixes of recordings in a folder; a file that is named itself may have another one."""
+
+
+class Input(NamedTuple):
+    """One of many inputs.
+
+    Attributes:
+        path: of the file.
+        example: its number in a .h5 file; None for another file.
+        label: that the .h5 file gives it.
+    """
+
+    path: Path
+    example: int | None = None
+    label: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The name for people."""
+        return str(self.path) if self.example is None else f"{self.path}[{self.example}]"
 
 
 class Heard(NamedTuple):
@@ -58,12 +77,22 @@ class Heard(NamedTuple):
         return {"type": "File", **told}
 
 
-def find_files(paths: Iterable[Path]) -> list[Path]:
-    """The files to stream, those of folders with all their folders in order.
+def find_inputs(paths: Iterable[Path]) -> list[Input]:
+    """Find the inputs to stream: files, those of folders with all their folders in order, and examples of .h5 files.
 
     Raises:
-        InputError: a folder has none.
+        InputError: a folder has none, or a .h5 file cannot be read.
     """
+    inputs: list[Input] = []
+    for path in _files(paths):
+        if path.suffix.lower() in H5:
+            inputs += [Input(path, number, label) for number, label in enumerate(h5_labels(path))]
+        else:
+            inputs.append(Input(path))
+    return inputs
+
+
+def _files(paths: Iterable[Path]) -> list[Path]:
     files: list[Path] = []
     for path in paths:
         if not path.is_dir():
@@ -77,14 +106,19 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
             and not any(part.startswith(".") for part in each.relative_to(path).parts)
         )
         if not found:
-            raise InputError(f"{path}: has no recording and no .npz, .npy or .csv file: name a folder that has some")
+            raise InputError(
+                f"{path}: has no recording and no .h5, .npz, .npy or .csv file: name a folder that has some"
+            )
         files += found
     return files
 
 
-def truth_of(file: Path, labels: Sequence[str]) -> str | None:
-    """The label that a file's folder names, or else the file, as ``seven.wav`` or ``seven_anna_0.wav``."""
+def truth_of(heard: Input, labels: Sequence[str]) -> str | None:
+    """Find the label that a .h5 file gives; else the one of a folder's or file's name, as ``seven_anna_0.wav``."""
     known = {label.casefold(): label for label in labels}
+    if heard.example is not None:
+        return known.get((heard.label or "").casefold())
+    file = heard.path
     stem = file.stem.casefold()
     for name in (file.resolve().parent.name.casefold(), stem, re.split(r"[_.\- ]", stem, maxsplit=1)[0]):
         if name in known:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from hetsyn_client.output import open_console
 from hetsyn_client.terminal.backend import Frame
 from hetsyn_client.terminal.folder import NO_WORD, NOTHING
 from hetsyn_client.terminal.listen import Hear
@@ -110,7 +111,7 @@ def printer(name: str, *, words: bool, as_json: bool) -> Iterator[Hear]:
     if as_json:
         yield Json()
         return
-    console = Console(highlight=False)
+    console = open_console()
     shown: OneWord | Words
     if not console.is_terminal:
         if words:

@@ -51,13 +51,14 @@ class Source(NamedTuple):
         return "values" if self.encoding == "values" else "audio"
 
 
-def file_source(path: Path, chunk_s: float, described: Mapping[str, Any]) -> Source:
+def file_source(path: Path, chunk_s: float, described: Mapping[str, Any], example: int | None = None) -> Source:
     """A recording, or a file of spikes or values (``hetsyn_client.files``).
 
     Args:
         path: of the file.
         chunk_s: length of a piece.
         described: the model, as ``GET /models/{name}`` describes it.
+        example: number of an example of a .h5 file.
 
     Raises:
         InputError: the file cannot be used.
@@ -65,7 +66,7 @@ def file_source(path: Path, chunk_s: float, described: Mapping[str, Any]) -> Sou
     if path.suffix.lower() not in SUFFIXES:
         return _recording(path, chunk_s)
     takes_values = "values" in described["inputs"]
-    chunks = step_chunks(path, chunk_s, described["input"]["step_s"], takes_values=takes_values)
+    chunks = step_chunks(path, chunk_s, described["input"]["step_s"], takes_values=takes_values, example=example)
     first = next(chunks)
     content_type = first.body.content_type
     is_events = content_type == EVENTS_TYPE

@@ -81,11 +81,15 @@ def run_process(
     server: Server = app.state.server
     tracer = server.counters.timings.tracer = open_tracer()
     console = Console(stderr=True, markup=False, highlight=False)
-    for line in _described(server, gpu, reason, keys):
+
+    def say(line: str) -> None:
         if log_format == "json":
             log.info(line)
         else:
             console.print(line, soft_wrap=True)
+
+    for line in _described(server, gpu, reason, keys):
+        say(line)
     # a line of log costs a tenth of the time of a chunk; /metrics counts the chunks
     access_log = log_level == "debug"
     config = uvicorn.Config(
@@ -117,12 +121,13 @@ def run_process(
         refuse=server.batcher.stop,
         prepare=_watching(server.start, certificate),
         has_terminal=has_terminal,
+        bound=lambda: say(_page(settings)) if settings.port else None,  # else uvicorn says which port is free
     )
     with suppress(KeyboardInterrupt):  # uvicorn raises the signal again after the shutdown
         process.run()
     if tracer is not None:
         tracer.close()
-    return 0 if process.started else 3
+    return 0 if process.started else 1
 
 
 def _watching(prepare: Callable[[], Awaitable[None]], certificate: Certificate | None) -> Callable[[], Awaitable[None]]:
@@ -146,17 +151,19 @@ def _described(server: Server, gpu: Device | None, reason: str, keys: CarryKeys 
     store = redacted(server.settings.store.url)
     is_memory = not server.registry.sessions.stores_state
     yield f"sessions: {store}{', for this process alone' if is_memory else ''}"
-    if server.settings.port:  # else uvicorn says which port is free
-        address = page_address(server.settings.host, server.settings.port)
-        if server.settings.access.tls_cert is not None:
-            address = address.replace("http:", "https:", 1)
-        yield f"page: {address}"
     if server.access_keys is not None:
         yield f"keys: {len(server.access_keys)} of {server.settings.access.keys}"
     elif not is_loopback(server.settings.host):
         yield "keys: none, so everybody who reaches the port may use the server"
     if keys is not None:
         yield f"carried sessions: keys {', '.join(key.hex() for key in keys.ids)}"
+
+
+def _page(settings: Settings) -> str:
+    address = page_address(settings.host, settings.port)
+    if settings.access.tls_cert is not None:
+        address = address.replace("http:", "https:", 1)
+    return f"page: {address}"
 
 
 def page_address(host: str, port: int) -> str:

@@ -38,8 +38,8 @@ def run_model(
         list[Path],
         typer.Argument(
             metavar="FILE|FOLDER|-...",
-            help="Recordings (WAV, FLAC, Ogg), or spikes or values: .npz, .npy, .csv; folders of them; or - for sound "
-            "on standard input.",
+            help="Recordings (WAV, FLAC, Ogg), or spikes or values: .h5, .npz, .npy, .csv; folders of them; or - for "
+            "sound on standard input.",
         ),
     ],
     models: Annotated[

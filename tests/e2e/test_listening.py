@@ -35,7 +35,7 @@ def heard(lines: list[str]) -> list[str]:
 
 
 def command_of(kind: str, url: str) -> list[str]:
-    return ["stream", "-", url] if kind == "stream" else ["run", "speech-digits", "-"]
+    return ["stream", "-", "--url", url] if kind == "stream" else ["run", "speech-digits", "-"]
 
 
 @pytest.mark.parametrize("kind", ["stream", "run"])
@@ -89,7 +89,7 @@ def test_a_server_that_is_started_again_is_found_again(tmp_path: Path) -> None:
     server = RestartableServer("--store", f"file://{tmp_path / 'sessions.db'}")
     try:
         server.ready()
-        with hetsyn("stream", "-", server.url, *RAW) as listener:
+        with hetsyn("stream", "-", "--url", server.url, *RAW) as listener:
             assert listener.stdin is not None
             assert listener.stdout is not None
             word = spoken("seven")

@@ -119,6 +119,9 @@ def test_the_log_has_our_lines_from_its_level_on(models: Path, tmp_path: Path, l
         server.terminate()
         server.wait(timeout=STOP_TIMEOUT_S)
     lines = (tmp_path / "log").read_text().splitlines()
+    assert lines.count(f"page: {url}/") == 1
+    if level == "info":  # the port is bound
+        assert lines.index(f"page: {url}/") > next(n for n, line in enumerate(lines) if "Uvicorn running on" in line)
     version = str(SPEECH.relative_to(MODELS))
     refused = [line for line in lines if line.startswith("ERROR:    refused: ") and version in line]
     assert len(refused) == 2  # at the start and at the reload
@@ -134,9 +137,10 @@ def test_a_port_in_use_gets_advice(models: Path) -> None:
         done = subprocess.run(
             serve_command(port, "--models", str(models)), cwd=ROOT, capture_output=True, text=True, check=False
         )
-    assert done.returncode == 3
+    assert done.returncode == 1
     assert "address already in use" in done.stderr
     assert "choose another port with --port (0 takes a free one)" in done.stderr
+    assert "page: http" not in done.stderr
     assert "Traceback" not in done.stderr
 
 

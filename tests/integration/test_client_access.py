@@ -107,7 +107,9 @@ def test_they_go_with_streams(gateway: tuple[str, list[str]], files: tuple[Path,
 @each_transport
 def test_a_certificate_of_somebody_else_is_refused(gateway: tuple[str, list[str]], transport: TransportName) -> None:
     url, heads = gateway
-    sentence = r"its certificate is not trusted .*: name the file of its certificate authority with ca_file"
+    sentence = (
+        r"its certificate is not trusted .*: name the file of its certificate authority with --ca-file, in Python"
+    )
     with (
         StreamingClient(url, repeats=0) as client,
         client.session(transport=transport) as session,
@@ -156,7 +158,7 @@ def test_the_terminal_sends_them_too(gateway: tuple[str, list[str]], files: tupl
     with wave.open(str(tmp_path / "sound.wav"), "wb") as file:
         file.setparams((1, 2, 8000, 0, "NONE", ""))
         file.writeframes(SOUND.tobytes())
-    command = [str(tmp_path / "sound.wav"), url, "--one-word", "--header", "X-Tenant: ward 7"]
+    command = [str(tmp_path / "sound.wav"), "--url", url, "--one-word", "--header", "X-Tenant: ward 7"]
     environment = {"HETSYN_KEY": KEY, "HETSYN_CA_FILE": str(files[0])}
     done = CliRunner().invoke(stream, command, env=environment)
     assert done.exit_code == 0, done.output
@@ -196,7 +198,7 @@ def test_the_terminal_says_how_a_key_is_given(tmp_path: Path) -> None:
                     "(403): key 'alice' lacks the scope 'infer': give one that has it with --key KEY or HETSYN_KEY",
                 ),
             ):
-                done = CliRunner().invoke(command, [*arguments, live.url], env={"HETSYN_KEY": key})
+                done = CliRunner().invoke(command, [*arguments, "--url", live.url], env={"HETSYN_KEY": key})
                 assert isinstance(done.exception, ServiceProblem)
                 assert str(done.exception).endswith(sentence)
         with (

@@ -86,7 +86,7 @@ def test_a_session_survives_a_restart(folder: Path, tmp_path: Path) -> None:
 
 def test_a_file_is_streamed_from_a_terminal(url: str, tmp_path: Path) -> None:
     np.savetxt(tmp_path / "sensor.csv", rows(1), delimiter=",", header="x,y,z", comments="")
-    result = CliRunner().invoke(stream, [str(tmp_path / "sensor.csv"), url, "--no-realtime"])
+    result = CliRunner().invoke(stream, [str(tmp_path / "sensor.csv"), "--url", url, "--no-realtime"])
     assert result.exit_code == 0, result.output
     assert f"sensor.csv: {LABELS[int(expected(rows(1)).argmax())]}  " in result.output
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import httpx
 import numpy as np
 import pytest
@@ -18,11 +19,13 @@ from hetsyn_client.errors import InputError, NotFound
 from hetsyn_client.files import step_chunks
 from service.wire.chunk import SpikeChunk, ValuesChunk
 from service.wire.decode import decode_raw
+from tests.support.hdf5 import write_h5
 from tests.support.signals import sound
 from tests.support.wav import wav
 
 VALUES = np.random.default_rng(0).normal(size=(25, 3)).astype(np.float32)
 SPIKES = (np.random.default_rng(1).random((25, 3)) < 0.3).astype(np.uint8)
+SPIKES[-1, 0] = 1  # a file without a length ends with its last spike
 STEP_S = 0.01
 
 
@@ -71,6 +74,7 @@ def test_spikes_of_every_kind_of_file(tmp_path: Path) -> None:
     np.savez(tmp_path / "e.npz", times=step, units=unit, steps=25)
     np.savez(tmp_path / "f.npz", times=seconds, units=unit, steps=25)
     np.savez(tmp_path / "g.npz", times=step * STEP_S, units=unit, steps=25)  # on the edges of steps
+    write_h5(tmp_path / "h.h5", [[*(step * STEP_S)]], [[*unit]])
     for path in sorted(tmp_path.iterdir()):
         np.testing.assert_array_equal(spikes_of(path), SPIKES)
     np.testing.assert_array_equal(values_of(tmp_path / "a.npy"), SPIKES)
@@ -127,6 +131,19 @@ def saved(**arrays: Any) -> Callable[[Path], None]:
             "'walk'.*: give one stream, .* one column",
         ),
         ("a.csv", lambda path: path.write_text("x;y\n1;2\n"), "'1;2'.*, with commas between the columns"),
+        (
+            "a.h5",
+            lambda path: path.write_bytes(b"no"),
+            "a.h5: cannot be read .*: give a whole HDF5 file in the form of SHD",
+        ),
+        (
+            "a.h5",
+            lambda path: h5py.File(path, "w").close(),
+            "a.h5: cannot be read .* in the form of SHD, with spikes/times",
+        ),
+        ("a.h5", lambda path: write_h5(path, [[0], [1]], [[0], [1]]), "has 2 examples, and a stream is one"),
+        ("a.h5", lambda path: write_h5(path, [[0, 1]], [[0]]), "2 times and 1 units"),
+        ("a.npy", lambda path: path.mkdir(), "a.npy: cannot be read as npy"),
         ("a.csv", lambda path: path.write_text("1,2\n1\n"), "from 2 to 1 at row 2: give one stream"),
         ("a.csv", lambda path: path.write_text("1,2\n1,\n"), "at row 1, column 2: give one stream"),
         ("a.csv", lambda path: path.write_text(""), "a.csv: has no steps"),
@@ -196,8 +213,8 @@ def test_a_recording_needs_no_description(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"", r"a\.flac: cannot be read \(Format not recognised\): give a whole WAV, FLAC, Ogg or MP3 file"),
-        (encoded(sound(9000))[:-900], r"a\.flac: cannot be read \(flac decoder lost sync\): give a whole WAV"),
+        (b"", r"a\.flac: cannot be read \(Format not recognised\): give a whole recording \(WAV, FLAC"),
+        (encoded(sound(9000))[:-900], r"a\.flac: cannot be read \(flac decoder lost sync\): give a whole recording"),
         (encoded(sound(0), "AIFF"), r"a\.flac: has no sound: give a whole recording"),
     ],
 )
@@ -205,6 +222,18 @@ def test_a_recording_that_cannot_be_read_gets_a_sentence(tmp_path: Path, content
     (tmp_path / "a.flac").write_bytes(content)
     with pytest.raises(InputError, match=sentence):
         list(streaming(DescribedServer([])).stream_file(tmp_path / "a.flac"))
+
+
+@pytest.mark.parametrize("name", ["none.wav", "none.flac", "none.npy", "none.h5"])
+def test_a_file_that_is_not_there_is_an_input_error(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match=rf"{name}: cannot be read"):
+        list(streaming(DescribedServer([])).stream_file(tmp_path / name))
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8000", "http://", "http://host:port", "http://[::1", "ftp://host"])
+def test_what_is_no_address_is_an_input_error(url: str) -> None:
+    with pytest.raises(InputError, match=r"is not the address of a server: write http://HOST:PORT"):
+        StreamingClient(url)
 
 
 def test_a_server_without_default_model_wants_a_name(tmp_path: Path) -> None:

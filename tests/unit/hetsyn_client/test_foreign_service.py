@@ -50,5 +50,5 @@ def test_the_client_works_beside_a_foreign_service(tmp_path: Path) -> None:
     (tmp_path / "service").mkdir()
     (tmp_path / "service/__init__.py").write_text('OWNER = "somebody else"\n')
     assert run(tmp_path, "-c", STREAM) == "1\n"
-    assert "Stream a recording" in run(tmp_path, "-m", "hetsyn", "stream", "--help")
+    assert "Stream recordings" in run(tmp_path, "-m", "hetsyn", "stream", "--help")
     assert "Put a server under load" in run(tmp_path, "-m", "hetsyn", "bench", "--help")

@@ -262,7 +262,7 @@ def test_after_a_chunk_that_was_cancelled_another_connection_is_opened() -> None
 
 
 def test_a_certificate_that_is_not_trusted_has_a_sentence_of_its_own() -> None:
-    with pytest.raises(ServiceUnreachable, match=r"its certificate is not trusted .* with ca_file"):
+    with pytest.raises(ServiceUnreachable, match=r"its certificate is not trusted .* with --ca-file"):
         Script(Broken("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed")).run(Calls("https://s", 0).describe("m"))
 
 

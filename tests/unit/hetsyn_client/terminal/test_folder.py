@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from hetsyn_client.errors import InputError
-from hetsyn_client.terminal.folder import Heard, Summary, file_line, find_files, label_table, truth_of
+from hetsyn_client.terminal.folder import Heard, Input, Summary, file_line, find_inputs, label_table, truth_of
+from tests.support.hdf5 import write_h5
 
 LABELS = ("zero", "One", "two words")
 
@@ -17,7 +18,7 @@ def test_files_of_folders_in_order(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     other = tmp_path / "a/notes.txt"
-    found = find_files([other, tmp_path])
+    found = [each.path for each in find_inputs([other, tmp_path])]
     assert found[0] == other  # it was named
     assert [str(path.relative_to(tmp_path)) for path in found[1:]] == [
         "a/x.npz",
@@ -31,7 +32,7 @@ def test_files_of_folders_in_order(tmp_path: Path) -> None:
 def test_a_folder_without_recordings_is_explained(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.raises(InputError, match="has no recording"):
-        find_files([tmp_path])
+        find_inputs([tmp_path])
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,19 @@ def test_a_folder_without_recordings_is_explained(tmp_path: Path) -> None:
     ],
 )
 def test_labels_are_names_of_folders_or_files(path: str, truth: str | None) -> None:
-    assert truth_of(Path(path), LABELS) == truth
+    assert truth_of(Input(Path(path)), LABELS) == truth
+
+
+def test_each_example_of_an_hdf5_file_has_its_own_label(tmp_path: Path) -> None:
+    write_h5(tmp_path / "zero.h5", [[0.0], [0.1]], [[1], [2]], labels=[1, 0], keys=["zero", "one"])
+    write_h5(tmp_path / "zero_plain.h5", [[0.0]], [[1]])
+    found = find_inputs([tmp_path])
+    assert [each.name.removeprefix(f"{tmp_path}/") for each in found] == [
+        "zero.h5[0]",
+        "zero.h5[1]",
+        "zero_plain.h5[0]",
+    ]
+    assert [truth_of(each, LABELS) for each in found] == ["One", "zero", None]
 
 
 def test_the_summary_counts() -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hetsyn_client.sent_file import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hetsyn_client.bodies import Encoding
 from hetsyn_client.errors import InputError
 from hetsyn_client.terminal.source import Source, file_source, standard_input_source
 from hetsyn_client.terminal.standard_input import READ_BYTES, StandardInput
