@@ -12,7 +12,8 @@ from service.settings import Limits
 
 ENDING_S = 2.0  # time for bodies under way once the server shuts down
 SLOW_S = 2.0  # a body that has taken longer makes room for the bytes of others
-FREE_BYTES = 64 * 1024  # not counted: as much of a body is in its connection's buffer anyway
+# Not counted: as much of a body is in its connection's buffer anyway. Nor decoded on a thread, which would cost more
+FREE_BYTES = 64 * 1024
 
 
 class Uploads:

@@ -13,8 +13,8 @@ from service.admission.body import ClientDisconnect, read_body
 from service.admission.fair_share import client_of
 from service.admission.permits import Admission
 from service.admission.presence import presence_of
-from service.admission.turns import Turns
-from service.admission.uploads import Upload, Uploads
+from service.admission.turns import LARGE_DECODES, Turns
+from service.admission.uploads import FREE_BYTES, Upload, Uploads
 from service.api import problems
 from service.carried.sessions import CarriedSessions
 from service.errors import HetsynError, InputError
@@ -36,10 +36,6 @@ NOT_AS_JSON = (
     f"send spikes as {events.MEDIA_TYPE}, values as {values.MEDIA_TYPE}, sound as {PCM};encoding=pcm_s16le or as a "
     f"file, a carried session in {frames.MEDIA_TYPE}; or cut the input into several chunks"
 )
-# below this, decoding costs less than handing it to a thread
-DECODE_IN_LOOP_BYTES = 64 * 1024
-# larger bodies that are decoded at the same time; each takes many times its length in memory
-LARGE_DECODES = 2
 IN_LOOP = SoundLimit(may_take_long=False)
 MOST_PARAMETERS = 32  # there are fewer; tens of thousands would stop the event loop for 0.1 s
 
@@ -114,7 +110,7 @@ class InferEndpoint:
             with self._admission.permit(client) as permit:
                 query = _parse_query(scope["query_string"])
                 try:
-                    if len(body) > DECODE_IN_LOOP_BYTES:
+                    if len(body) > FREE_BYTES:
                         raise TakesLong
                     request = _decode(content_type, query, body, IN_LOOP)
                 except TakesLong:

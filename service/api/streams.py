@@ -12,8 +12,8 @@ from typing import Any, Protocol
 from pydantic_core import from_json
 
 from service.admission.permits import Admission, Permit
-from service.admission.turns import Turns
-from service.admission.uploads import Uploads
+from service.admission.turns import LARGE_DECODES, Turns
+from service.admission.uploads import FREE_BYTES, Uploads
 from service.engine.endpointing_choice import has_own_endpointing
 from service.keys.ids import client_id
 from service.keys.keys import Keys
@@ -28,8 +28,6 @@ from service.wire.heard import Heard
 from service.wire.schema import InferRequest
 
 # below this, decoding costs less than handing it to a thread
-DECODE_IN_LOOP_BYTES = 64 * 1024
-LARGE_DECODES = 2  # at the same time
 
 
 class Holder(Protocol):
@@ -138,7 +136,7 @@ class Streams:
                 permit.came_s = came_s
                 if work.kind == "end":
                     request = query.end(seq)
-                elif len(content) <= DECODE_IN_LOOP_BYTES:
+                elif len(content) <= FREE_BYTES:
                     request = query.request(content, seq, endpointing)
                 else:
                     async with self._large.turn(client, permit.due_s):

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from starlette.types import Message
 
+from service.admission.turns import LARGE_DECODES
 from service.api import infer
 from service.wire.decode import decode_json
 from service.wire.encodings import SoundLimit
@@ -257,7 +258,7 @@ async def test_a_body_that_trickles_does_not_keep_a_server_from_its_end(
 async def test_few_large_bodies_are_decoded_at_once(monkeypatch: pytest.MonkeyPatch, serve: ServeHttp) -> None:
     client = (await serve()).client
     lock, running, most = threading.Lock(), 0, 0
-    together = threading.Barrier(infer.LARGE_DECODES)  # nobody leaves before as many are in as may be
+    together = threading.Barrier(LARGE_DECODES)  # nobody leaves before as many are in as may be
 
     def decode(content: bytes, limit: SoundLimit) -> InferRequest:
         nonlocal running, most
@@ -274,7 +275,7 @@ async def test_few_large_bodies_are_decoded_at_once(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(infer, "decode_json", decode)
     large = audio(sound(30_000))
     await asyncio.gather(*(ok(client, input=large) for _ in range(6)))
-    assert most == infer.LARGE_DECODES
+    assert most == LARGE_DECODES
 
 
 async def test_large_bodies_are_decoded_beside_the_loop(serve: ServeHttp) -> None:
