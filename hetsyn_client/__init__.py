@@ -1,13 +1,14 @@
-"""What talks to a server: ``StreamingClient``, ``AsyncStreamingClient``, ``LiveStream``, ``LiveStreams``, and the
-commands ``hetsyn stream`` and ``hetsyn bench``.
+"""What talks to a server: ``StreamingClient``, ``AsyncStreamingClient``, ``LiveStream``, ``AsyncLiveStream``,
+``LiveStreams``, and the commands ``hetsyn stream`` and ``hetsyn bench``.
 
 It imports nothing of ``service``, so that it works beside a folder of the user's own with that name. It needs numpy,
-httpx and websockets; ``AsyncStreamingClient`` needs aiohttp, which is imported when it is used; files other than WAV
+httpx and websockets; what is asynchronous needs aiohttp, which is imported when it is used; files other than WAV
 need soundfile, and ``Microphone`` needs sounddevice.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from hetsyn_client.calls import ChunkOptions, SessionOptions
@@ -16,20 +17,26 @@ from hetsyn_client.client import Session, StreamingClient
 from hetsyn_client.errors import HetsynError, InputError, NotFound, ServiceProblem, ServiceUnreachable
 from hetsyn_client.files import recording_chunks
 from hetsyn_client.live import LiveStream
+from hetsyn_client.live_steps import LiveOptions
 from hetsyn_client.many import LiveStreams
 from hetsyn_client.microphone import Microphone
 from hetsyn_client.results import Reply, SpeechStarted, Spikes, Timing, UtteranceEnd
 
 if TYPE_CHECKING:
     from hetsyn_client.async_client import AsyncSession, AsyncStreamingClient
+    from hetsyn_client.async_live import AsyncLiveStream
+
+_ASYNC = {"AsyncLiveStream": "async_live", "AsyncSession": "async_client", "AsyncStreamingClient": "async_client"}
 
 __all__ = [
+    "AsyncLiveStream",
     "AsyncSession",
     "AsyncStreamingClient",
     "Chunk",
     "ChunkOptions",
     "HetsynError",
     "InputError",
+    "LiveOptions",
     "LiveStream",
     "LiveStreams",
     "Microphone",
@@ -50,9 +57,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name not in ("AsyncSession", "AsyncStreamingClient"):
+    if name not in _ASYNC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from hetsyn_client import async_client  # brings aiohttp
-
-    found: object = getattr(async_client, name)
-    return found
+    return getattr(import_module(f"hetsyn_client.{_ASYNC[name]}"), name)  # brings aiohttp

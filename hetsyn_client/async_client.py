@@ -24,7 +24,7 @@ from hetsyn_client.bodies import Body, Matrix, events_body, sound_body, values_b
 from hetsyn_client.calls import Calls, ChunkOptions, SessionOptions
 from hetsyn_client.chunks import Chunk
 from hetsyn_client.results import Reply
-from hetsyn_client.session_steps import NumberedSession, SessionSteps, TransportName
+from hetsyn_client.session_steps import NumberedSession, SessionSteps
 
 
 class AsyncStreamingClient:
@@ -61,11 +61,9 @@ class AsyncStreamingClient:
         """Close the connections."""
         await self._transport.close()
 
-    def session(
-        self, session: str | None = None, *, transport: TransportName = "http", **options: Unpack[SessionOptions]
-    ) -> AsyncSession:
+    def session(self, session: str | None = None, **options: Unpack[SessionOptions]) -> AsyncSession:
         """A session, as ``StreamingClient.session``."""
-        return AsyncSession(self._transport, SessionSteps(self._calls, session, transport, options))
+        return AsyncSession(self._transport, SessionSteps(self._calls, session, options))
 
     async def infer_chunk(
         self, samples: NDArray[np.int16], sample_rate_hz: int, **options: Unpack[ChunkOptions]
@@ -93,13 +91,12 @@ class AsyncStreamingClient:
         chunk_s: float = 0.1,
         *,
         before_chunk: Callable[[float], Awaitable[None]] | None = None,
-        transport: TransportName = "http",
         **options: Unpack[SessionOptions],
     ) -> AsyncIterator[Reply]:
         """The replies to the chunks of a file, as ``StreamingClient.stream_file``; ``before_chunk`` is awaited."""
         model = options.get("model")
         chunks, options["model"] = await self._transport.run(self._calls.file_chunks(Path(path), chunk_s, model))
-        session = self.session(transport=transport, **options)
+        session = self.session(**options)
         async for reply in session.stream(_paced(chunks, before_chunk) if before_chunk else chunks):
             yield reply
 

@@ -1,4 +1,4 @@
-"""Carries out the steps of a client with asyncio: aiohttp for HTTP and for WebSockets.
+"""Carries out the steps of a client with asyncio: aiohttp for HTTP, websockets for WebSockets.
 
 httpx is no choice here: its pool looks at each of its connections whenever a request begins or ends, which for 300
 sessions takes thirty times as long as all the rest (docs/explanation/performance.md).
@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any, cast
 
 import aiohttp
+from websockets.asyncio.client import ClientConnection, connect
 from yarl import URL
 
 from hetsyn_client.access import Access
@@ -29,10 +30,7 @@ from hetsyn_client.steps import (
     T,
     retry_after_s,
 )
-from hetsyn_client.web_socket import SUBPROTOCOL
-
-Socket = aiohttp.ClientWebSocketResponse
-CLOSING_S = 1.0
+from hetsyn_client.web_socket import BREAKS, CLOSING_S, SUBPROTOCOL, address, arguments, broken
 
 
 class AsyncTransport:
@@ -51,8 +49,11 @@ class AsyncTransport:
         self._timeout_s = timeout_s
         self._sleep = sleep
         self._http: aiohttp.ClientSession | None = None
+        self._sockets: set[ClientConnection] = set()
 
     async def close(self) -> None:
+        for socket in list(self._sockets):
+            await self._closed(socket)
         if self._http is not None:
             await self._http.close()
 
@@ -76,16 +77,15 @@ class AsyncTransport:
             case Request():
                 return await self.exchange(step)
             case SendFrame(socket, content):
-                return await self._sent(cast(Socket, socket), content)
-            case ReadFrame(socket):
-                return await self._read(cast(Socket, socket))
+                return await self._sent(cast(ClientConnection, socket), content)
+            case ReadFrame(socket, timeout_s):
+                return await self._read(cast(ClientConnection, socket), timeout_s)
             case Pause(seconds):
                 return await self._sleep(seconds)
             case OpenSocket(target):
-                return await self.open_socket(target)
+                return await self._opened(target)
             case CloseSocket(socket):
-                await cast(Socket, socket).close()
-        return None
+                return await self._closed(cast(ClientConnection, socket))
 
     def _session(self) -> aiohttp.ClientSession:
         if self._http is None:
@@ -128,8 +128,8 @@ class AsyncTransport:
         except (aiohttp.ClientError, OSError) as error:
             raise Broken(str(error) or type(error).__name__) from error
 
-    async def open_socket(self, target: str) -> Socket:
-        """Open a WebSocket.
+    async def open_socket(self, target: str) -> aiohttp.ClientWebSocketResponse:
+        """Open a WebSocket of aiohttp, whose frames cost a load generator less.
 
         Raises:
             Broken: no connection, or the server refused.
@@ -149,19 +149,30 @@ class AsyncTransport:
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
             raise Broken(str(error) or type(error).__name__) from error
 
-    async def _sent(self, socket: Socket, content: bytes) -> None:
+    async def _opened(self, target: str) -> ClientConnection:
         try:
-            await socket.send_bytes(content)
-        except (aiohttp.ClientError, OSError) as error:
-            raise Broken(str(error)) from error
+            socket = await connect(address(self._access, target), **arguments(self._access, self._timeout_s))
+        except BREAKS as error:
+            raise broken(error, self._timeout_s) from error
+        self._sockets.add(socket)
+        return socket
 
-    async def _read(self, socket: Socket) -> str:
+    async def _closed(self, socket: ClientConnection) -> None:
+        self._sockets.discard(socket)
+        with suppress(*BREAKS):
+            await socket.close()
+
+    async def _sent(self, socket: ClientConnection, content: bytes | str) -> None:
         try:
-            message = await socket.receive(self._timeout_s)
-        except TimeoutError as error:
-            raise Broken("the server does not answer", waited_s=self._timeout_s) from error
-        except (aiohttp.ClientError, OSError) as error:  # of a pong, to a server that has gone
-            raise Broken(str(error)) from error
-        if message.type is not aiohttp.WSMsgType.TEXT:
-            raise Broken(f"the connection broke ({message.type.name.lower()})")
-        return str(message.data)
+            await socket.send(content)
+        except BREAKS as error:
+            raise broken(error) from error
+
+    async def _read(self, socket: ClientConnection, timeout_s: float) -> bytes | str | None:
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await socket.recv()
+        except TimeoutError:
+            return None
+        except BREAKS as error:
+            raise broken(error) from error

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from hetsyn_client.errors import InputError
 from hetsyn_client.events import MEDIA_TYPE as EVENTS_TYPE
 from hetsyn_client.events import Integers, pack_events
-from hetsyn_client.values import MEDIA_TYPE as VALUES_TYPE
 from hetsyn_client.values import pack_values
 
 Encoding = Literal["pcm_s16le", "pcm_s24le", "pcm_f32le", "mulaw", "alaw", "events", "values"]
@@ -34,20 +33,6 @@ class Body(NamedTuple):
     def emptied(self) -> Body:
         """A chunk of the same kind without input, which ends a session."""
         return self._replace(content=b"")
-
-    @property
-    def frame(self) -> tuple[dict[str, str], bytes]:
-        """The same chunk for ``WS /stream``: the parameters of a stream of such chunks, and a binary frame."""
-        kind, *parts = self.content_type.split(";")
-        given = dict(part.split("=", 1) for part in parts)
-        if kind == EVENTS_TYPE:
-            return {"encoding": "events"}, self.content
-        if kind == VALUES_TYPE:
-            return {"encoding": "values", **given}, self.content
-        query = {"encoding": given["encoding"], "sample_rate": given["rate"]}
-        if "channels" in given:
-            query["channels"] = given["channels"]
-        return query, self.content
 
 
 def sound_body(samples: NDArray[np.int16], sample_rate_hz: int) -> Body:

@@ -98,7 +98,7 @@ class Calls:
         try:
             response = yield Request(method, path)
         except Broken as error:
-            raise self._unreachable(error) from error
+            raise unreachable(self._url, error) from error
         return checked(response)
 
     def post_chunk(
@@ -130,7 +130,7 @@ class Calls:
                 pause_s = later_s or pause_s  # a server that says 0 is not asked without a pause
             except Broken as error:
                 if is_last:
-                    raise self._unreachable(error) from error
+                    raise unreachable(self._url, error) from error
                 left_s -= error.waited_s
             yield Pause(pause_s)
             left_s -= pause_s
@@ -200,8 +200,8 @@ class Calls:
             raise
         return int(self.read(response.content)["expected_seq"])
 
-    def read(self, content: bytes | str) -> dict[str, Any]:
-        """An answer of the server, or a frame, as JSON.
+    def read(self, content: bytes) -> dict[str, Any]:
+        """Read an answer of the server, which is JSON.
 
         Raises:
             ServiceUnreachable: it is none of ours.
@@ -211,16 +211,23 @@ class Calls:
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
-            raise ServiceUnreachable(f"{self._url}: answers, but not as 'hetsyn serve' does: is this its address?")
+            raise stranger(self._url)
         return answer
 
-    def _unreachable(self, error: Broken) -> ServiceUnreachable:
-        if "CERTIFICATE_VERIFY_FAILED" in str(error):
-            return ServiceUnreachable(
-                f"{self._url}: its certificate is not trusted ({error}): name the file of its certificate authority "
-                "with --ca-file, in Python with ca_file"
-            )
-        return ServiceUnreachable(f"{self._url}: {error}: is 'hetsyn serve' running there?")
+
+def unreachable(url: str, error: Broken) -> ServiceUnreachable:
+    """Say why a server cannot be reached, and what to do."""
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return ServiceUnreachable(
+            f"{url}: its certificate is not trusted ({error}): name the file of its certificate authority with "
+            "--ca-file, in Python with ca_file"
+        )
+    return ServiceUnreachable(f"{url}: {error}: is 'hetsyn serve' running there?")
+
+
+def stranger(url: str) -> ServiceUnreachable:
+    """Say that the answers are none of ours."""
+    return ServiceUnreachable(f"{url}: answers, but not as 'hetsyn serve' does: is this its address?")
 
 
 def _is_repeatable(response: Response, later_s: float | None) -> bool:

@@ -25,7 +25,7 @@ from hetsyn_client.bodies import Body, Matrix, events_body, sound_body, values_b
 from hetsyn_client.calls import Calls, ChunkOptions, SessionOptions
 from hetsyn_client.chunks import Chunk
 from hetsyn_client.results import Reply
-from hetsyn_client.session_steps import NumberedSession, SessionSteps, TransportName
+from hetsyn_client.session_steps import NumberedSession, SessionSteps
 from hetsyn_client.transport import Transport
 
 
@@ -77,20 +77,17 @@ class StreamingClient:
         """Close the connections."""
         self._transport.close()
 
-    def session(
-        self, session: str | None = None, *, transport: TransportName = "http", **options: Unpack[SessionOptions]
-    ) -> Session:
+    def session(self, session: str | None = None, **options: Unpack[SessionOptions]) -> Session:
         """A session, which the server opens with its first chunk.
 
         Args:
             session: id of a session, to begin it or to go on with it; by default a new one.
-            transport: ``http``, or ``websocket``: one connection for the session, and less work for the server.
             options: see ``SessionOptions``.
 
         Raises:
-            InputError: a carried session over a WebSocket.
+            InputError: a carried session with an id.
         """
-        return Session(self._transport, SessionSteps(self._calls, session, transport, options))
+        return Session(self._transport, SessionSteps(self._calls, session, options))
 
     def infer_chunk(self, samples: NDArray[np.int16], sample_rate_hz: int, **options: Unpack[ChunkOptions]) -> Reply:
         """Send 16-bit samples [n], one channel.
@@ -149,7 +146,6 @@ class StreamingClient:
         chunk_s: float = 0.1,
         *,
         before_chunk: Callable[[float], None] | None = None,
-        transport: TransportName = "http",
         **options: Unpack[SessionOptions],
     ) -> Iterator[Reply]:
         """The replies to the chunks of a recording, or of a file of spikes or values (``hetsyn_client.files``).
@@ -159,7 +155,6 @@ class StreamingClient:
             chunk_s: length of a chunk.
             before_chunk: called before a chunk is sent with the time in the recording, in seconds, at which the chunk
                 ends. It may wait until a microphone would have recorded so much.
-            transport: as in ``session``.
             options: see ``SessionOptions``.
 
         Raises:
@@ -170,7 +165,7 @@ class StreamingClient:
         """
         model = options.get("model")
         chunks, options["model"] = self._transport.run(self._calls.file_chunks(Path(path), chunk_s, model))
-        session = self.session(transport=transport, **options)
+        session = self.session(**options)
         return session.stream(_paced(chunks, before_chunk) if before_chunk else chunks)
 
     def drop(self, session: str) -> None:

@@ -13,19 +13,17 @@ the chunks are sent again that were not acknowledged. None is lost, and none cou
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
-from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar
+from types import TracebackType
+from typing import Literal, NamedTuple, Self, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
-from websockets.exceptions import ConnectionClosed
 
-from hetsyn_client.access import Access
 from hetsyn_client.bodies import Matrix
+from hetsyn_client.calls import check_names
 from hetsyn_client.columns import (
     CHUNK,
     DELETE,
@@ -43,11 +41,10 @@ from hetsyn_client.columns import (
 from hetsyn_client.errors import InputError, ServiceProblem
 from hetsyn_client.events import LARGEST, Numbers, sort_events
 from hetsyn_client.pending import Content, Pending
-from hetsyn_client.steps import target
+from hetsyn_client.reconnecting import ConnectionOptions, Frame, Reconnecting, access_of
+from hetsyn_client.steps import Broken, Pause, Steps, T, target
+from hetsyn_client.transport import Transport
 from hetsyn_client.values import rows_of
-from hetsyn_client.web_socket import Frame, Reconnecting
-
-T = TypeVar("T")
 
 
 class _OpenedRow(NamedTuple):
@@ -63,16 +60,8 @@ class LiveStreams(Reconnecting):
         url: of the server, as ``http://127.0.0.1:8000``.
         sample_rate_hz: of sound; None for events or values.
         channels: numbers of a row of values; None for sound or events.
-        model: by default the server's default model.
-        version: by default the newest.
-        form: by default the model's default form.
-        headers: of the opening request, such as ``{"X-Api-Key": "..."}``.
-        key: sent as ``Authorization: Bearer KEY``.
-        ca_file: certificates to trust in place of the usual ones, PEM.
-        timeout_s: for an answer of the server.
-        repeats: how often in a row the connection is opened again before it gives up.
-        patience_s: for how long it is opened again at least, once the server has answered a chunk.
         sleep: waits between two tries, in seconds; tests replace it.
+        options: see ``ConnectionOptions``.
 
     Attributes:
         begin: the last ``Begin`` of the server; it has the ``labels``.
@@ -84,17 +73,10 @@ class LiveStreams(Reconnecting):
         *,
         sample_rate_hz: int | None = None,
         channels: int | None = None,
-        model: str | None = None,
-        version: str | None = None,
-        form: str | None = None,
-        headers: Mapping[str, str] | None = None,
-        key: str | None = None,
-        ca_file: str | Path | None = None,
-        timeout_s: float = 30.0,
-        repeats: int = 5,
-        patience_s: float = 60.0,
         sleep: Callable[[float], None] = time.sleep,
+        **options: Unpack[ConnectionOptions],
     ) -> None:
+        check_names(options, ConnectionOptions.__optional_keys__)
         if sample_rate_hz is not None and channels is not None:
             raise InputError("the streams are sound or values: give sample_rate_hz or channels, not both")
         self._kind: Literal["pcm_s16le", "events", "values"] = (
@@ -102,14 +84,32 @@ class LiveStreams(Reconnecting):
         )
         self._channels = channels
         query = {
-            "model": model, "version": version, "form": form, "encoding": self._kind, "sample_rate": sample_rate_hz,
-            "channels": channels,
+            "model": options.get("model"), "version": options.get("version"), "form": options.get("form"),
+            "encoding": self._kind, "sample_rate": sample_rate_hz, "channels": channels,
         }  # fmt: skip
-        access = Access.checked(url, headers, key, ca_file)
-        super().__init__(access, target("/streams", query), timeout_s, repeats, patience_s, sleep)
+        access = access_of(url, options)
+        super().__init__(access.url, target("/streams", query), options)
+        self._transport = Transport(access, self._timeout_s, sleep=sleep)
         self._pending = Pending()
         self._handles = count()
         self.begin: Frame = {}
+
+    def __enter__(self) -> Self:
+        self._transport.run(self._begin_once())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection. The sessions stay on the server until they expire.
+
+        Chunks that were not acknowledged may not be applied: ``wait`` first.
+        """
+        self._transport.run(self._close())
+        self._transport.close()
 
     def open(self, ids: Sequence[str]) -> list[int]:
         """Open sessions, and return a handle for each. A session that has begun goes on with its next chunk.
@@ -121,12 +121,17 @@ class LiveStreams(Reconnecting):
         """
         if isinstance(ids, str):
             raise InputError(f"{ids!r} is one id: give a list of ids")
+        return self._transport.run(self._open_all(ids))
+
+    def _open_all(self, ids: Sequence[str]) -> Steps[list[int]]:
         handles = [next(self._handles) for _ in ids]
-        self.wait()
-        opened = self._exchanged(lambda: self._opened(handles, ids))
+        yield from self._wait()
+        opened = yield from self._exchanged(lambda: self._opened(handles, ids))
         refused = {index for index, row in enumerate(opened) if row.more or row.state == ENDED}
         if refused:
-            self._close_out([handle for index, handle in enumerate(handles) if not opened[index].more], LEAVE)
+            yield from self._close_out(
+                [handle for index, handle in enumerate(handles) if not opened[index].more], LEAVE
+            )
             first = min(refused)
             more = opened[first].more
             detail = more.get("detail", "it has ended: begin another one under a new id")
@@ -181,9 +186,12 @@ class LiveStreams(Reconnecting):
 
         Where the connection broke, the results of some chunks may be lost. The chunks are not.
         """
+        return self._transport.run(self._wait())
+
+    def _wait(self) -> Steps[list[Results]]:
         results: list[Results] = []
         while self._pending.under_way:
-            results += self._receive(self._timeout_s)
+            results += yield from self._receive(self._timeout_s)
         return results
 
     def delete(self, handles: Sequence[int]) -> list[Results]:
@@ -192,7 +200,7 @@ class LiveStreams(Reconnecting):
         Returns:
             The results that come meanwhile, and those of the deletions.
         """
-        results = [*self.wait(), self._close_out(handles, DELETE)]
+        results = [*self.wait(), self._transport.run(self._close_out(handles, DELETE))]
         for handle in handles:
             self._pending.restart(handle)
         return results
@@ -200,7 +208,7 @@ class LiveStreams(Reconnecting):
     def leave(self, handles: Sequence[int]) -> list[Results]:
         """Leave sessions as they are, after the chunks before, and return the results that come meanwhile."""
         results = self.wait()
-        self._close_out(handles, LEAVE)
+        self._transport.run(self._close_out(handles, LEAVE))
         for handle in handles:
             self._pending.remove(handle)
         return results
@@ -214,96 +222,98 @@ class LiveStreams(Reconnecting):
             raise InputError(f"{len(content)} chunks for {len(handles)} handles: send one chunk of each session")
         if unknown := [handle for handle in handles if handle not in self._pending]:
             raise InputError(f"handle {unknown[0]} is not open: open the session first")
+        return self._transport.run(self._sent(handles, action, content))
+
+    def _sent(self, handles: Sequence[int], action: int, content: Sequence[Content]) -> Steps[list[Results]]:
         results: list[Results] = []
         for at in _starts(handles):
             part = slice(at, at + MOST_ROWS)
             while self._pending.under_way and self._pending.under_way + len(handles[part]) > self.begin["max_inflight"]:
-                results += self._receive(self._timeout_s)
-            self._send_all(self._pending.frames(handles[part], action, content[part]))
-        while self._pending.under_way and (more := self._receive(0)):
+                results += yield from self._receive(self._timeout_s)
+            yield from self._send_all(self._pending.frames(handles[part], action, content[part]))
+        while self._pending.under_way and (more := (yield from self._receive(0))):
             results += more
         return results
 
-    def _send_all(self, frames: Iterable[bytes]) -> None:
+    def _send_all(self, frames: Iterable[bytes]) -> Steps[None]:
         try:
             for frame in frames:
-                self._connected().send(frame)
-        except (ConnectionClosed, OSError) as error:
-            self._reopen(error)  # sends all that is pending
+                yield from self._send_frame(frame)
+        except Broken as error:
+            yield from self._reopen(error)  # sends all that is pending
 
-    def _receive(self, timeout_s: float) -> list[Results]:
-        """The next results; empty if none come in time, where that is 0, or if the connection broke."""
+    def _receive(self, timeout_s: float) -> Steps[list[Results]]:
+        """Return the next results; nothing if none come in time, where that is 0, or if the connection broke."""
         try:
-            results = unpack_results(self._read(timeout_s))
-        except TimeoutError as error:
-            if timeout_s:
-                self._reopen(error)
+            content = yield from self._content(timeout_s)
+        except Broken as error:
+            yield from self._reopen(error)
             return []
-        except (ConnectionClosed, OSError) as error:
-            self._reopen(error)
+        if content is None:
             return []
+        results = unpack_results(content)
         self._answered()
-        again, pause = self._pending.take(results)
+        again, pause_s = self._pending.take(results)
         if again:
-            self._sleep(pause)
-            self._send_all(self._pending.repeat(again))
+            yield Pause(pause_s)
+            yield from self._send_all(self._pending.repeat(again))
         return [results]
 
-    def _close_out(self, handles: Sequence[int], action: int) -> Results:
+    def _close_out(self, handles: Sequence[int], action: int) -> Steps[Results]:
         """Delete or leave sessions that have nothing pending."""
 
-        def exchange() -> Results:
-            self._connected().send(pack_chunks(handles, 0, 0, b"", 0, action))
-            return unpack_results(self._read(self._timeout_s))
+        def exchange() -> Steps[Results]:
+            yield from self._send_frame(pack_chunks(handles, 0, 0, b"", 0, action))
+            return unpack_results((yield from self._binary()))
 
-        return self._exchanged(exchange)
+        return (yield from self._exchanged(exchange))
 
-    def _exchanged(self, exchange: Callable[[], T]) -> T:
-        """The outcome of something that may be done again, where the connection breaks. Nothing is pending."""
+    def _exchanged(self, exchange: Callable[[], Steps[T]]) -> Steps[T]:
+        """Do what may be done again, where the connection breaks. Nothing is pending."""
         while True:
             try:
-                return exchange()
-            except (ConnectionClosed, OSError, TimeoutError) as error:
-                self._reopen(error)
+                return (yield from exchange())
+            except Broken as error:
+                yield from self._reopen(error)
 
-    def _read(self, timeout_s: float) -> bytes:
-        """The next binary frame."""
+    def _content(self, timeout_s: float) -> Steps[bytes | None]:
+        """Read the next binary frame; None if none comes at once, where no time is given."""
         while True:
-            content = self._connected().recv(timeout_s)
-            if isinstance(content, bytes):
-                return content
-            frame: Frame = json.loads(content)
-            if frame["type"] == "Error" and not frame["retryable"]:
-                self.close()
-                raise ServiceProblem(frame["status"], frame["detail"], None, None, frame["problem"])
-            if frame["type"] == "Error":
-                self._retry_after_s = frame["retry_after_s"] or 0.0
+            frame = yield from (self._awaited() if timeout_s else self._read(0))
+            if frame is None or isinstance(frame, bytes):
+                return frame
 
-    def _opened(self, handles: Sequence[int], ids: Sequence[str]) -> list[_OpenedRow]:
+    def _binary(self) -> Steps[bytes]:
+        """Read the next binary frame; Broken if none comes."""
+        content = yield from self._content(self._timeout_s)
+        assert content is not None
+        return content
+
+    def _opened(self, handles: Sequence[int], ids: Sequence[str]) -> Steps[list[_OpenedRow]]:
         """Open sessions on the connection."""
         rows = []
         for at in _starts(handles):
-            opened = self._opened_part(handles[at : at + MOST_ROWS], ids[at : at + MOST_ROWS])
+            opened = yield from self._opened_part(handles[at : at + MOST_ROWS], ids[at : at + MOST_ROWS])
             columns = zip(opened.next_seq.tolist(), opened.state.tolist(), opened.status.tolist(), strict=True)
             for row, (next_seq, state, status) in enumerate(columns):
                 more = {"status": status} | opened.more[row] if row in opened.more else {}
                 rows.append(_OpenedRow(next_seq, state, more))
         return rows
 
-    def _opened_part(self, handles: Sequence[int], ids: Sequence[str]) -> Opened:
-        self._connected().send(pack_sessions(handles, ids))
-        return unpack_opened(self._read(self._timeout_s))
+    def _opened_part(self, handles: Sequence[int], ids: Sequence[str]) -> Steps[Opened]:
+        yield from self._send_frame(pack_sessions(handles, ids))
+        return unpack_opened((yield from self._binary()))
 
-    def _open(self) -> None:
-        connection = self._connect()
-        self.begin = json.loads(connection.recv(self._timeout_s))
+    def _open(self) -> Steps[None]:
+        self.begin = yield from self._begun()
         ids = self._pending.ids()
         handles = list(ids)
         for at in _starts(handles):
             part = handles[at : at + MOST_ROWS]
-            self._pending.reopen(part, self._opened_part(part, [ids[handle] for handle in part]))
+            opened = yield from self._opened_part(part, [ids[handle] for handle in part])
+            self._pending.reopen(part, opened)
         for frame in self._pending.repeat():
-            connection.send(frame)
+            yield from self._send_frame(frame)
 
 
 def _starts(items: Sequence[object]) -> range:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from hetsyn_client.columns import APPLIED, DELETE, END, ENDED, MOST_ROWS, Opened, Results, pack_chunks
 from hetsyn_client.errors import ServiceProblem
+from hetsyn_client.steps import Broken
 
 
 class Content(NamedTuple):
@@ -132,14 +133,14 @@ class Pending:
 
         Raises:
             ServiceProblem: one of them cannot go on.
-            OSError: one of them can go on later.
+            Broken: one of them can go on later.
         """
         columns = zip(handles, opened.next_seq.tolist(), opened.state.tolist(), strict=True)
         for row, (handle, next_seq, state) in enumerate(columns):
             session = self._sessions[handle]
             if more := opened.more.get(row):
                 if more["retryable"]:
-                    raise OSError(str(more["detail"]))
+                    raise Broken(str(more["detail"]))
                 detail = f"session {session.id!r}: {more['detail']}"
                 raise ServiceProblem(int(opened.status[row]), detail, more["expected_seq"], None)
             next_seq -= state == ENDED  # the server sends the last result again

@@ -1,8 +1,8 @@
 """What a client does on the network, as values.
 
-The rules of ``calls`` and ``session_steps`` are generators that yield these steps; ``transport`` (blocking) and
-``async_transport`` (asyncio) carry them out. So numbers, repeats and pauses are written once, know neither threads nor
-event loops, and are tested without a network.
+The rules of ``calls``, ``session_steps``, ``live_steps`` and ``many`` are generators that yield these steps;
+``transport`` (blocking) and ``async_transport`` (asyncio) carry them out. So numbers, repeats and pauses are written
+once, know neither threads nor event loops, and are tested without a network.
 """
 
 from __future__ import annotations
@@ -72,17 +72,18 @@ class OpenSocket:
 
 @dataclass(frozen=True, slots=True)
 class SendFrame:
-    """Send a binary frame; ``Broken`` if the connection is gone."""
+    """Send a frame, binary or of text; ``Broken`` if the connection is gone."""
 
     socket: object
-    content: bytes
+    content: bytes | str
 
 
 @dataclass(frozen=True, slots=True)
 class ReadFrame:
-    """Read a text frame; answered by its text, or by ``Broken``."""
+    """Read a frame; answered by its content, by None if none comes in time, or by ``Broken``."""
 
     socket: object
+    timeout_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +105,23 @@ class Broken(Exception):
         waited_s: how long it was waited for.
         status: with which the server refused a WebSocket.
         retry_after_s: how long to wait before the next try, if the server named it.
+        body: of the refusal.
     """
 
     def __init__(
-        self, reason: str, *, waited_s: float = 0.0, status: int | None = None, retry_after_s: float | None = None
+        self,
+        reason: str,
+        *,
+        waited_s: float = 0.0,
+        status: int | None = None,
+        retry_after_s: float | None = None,
+        body: bytes = b"",
     ) -> None:
         super().__init__(reason)
         self.waited_s = waited_s
         self.status = status
         self.retry_after_s = retry_after_s
+        self.body = body
 
 
 def target(path: str, query: Mapping[str, Any]) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
+from threading import Lock
 from typing import Any, cast
 
 import httpx
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
-from websockets.sync.client import ClientConnection
+from websockets.sync.client import ClientConnection, connect
 
 from hetsyn_client.access import Access
 from hetsyn_client.steps import (
@@ -24,9 +24,8 @@ from hetsyn_client.steps import (
     Step,
     Steps,
     T,
-    retry_after_s,
 )
-from hetsyn_client.web_socket import connecting
+from hetsyn_client.web_socket import BREAKS, address, arguments, broken
 
 
 class Transport:
@@ -49,15 +48,16 @@ class Transport:
         self._access = access
         self._timeout_s = timeout_s
         self._sleep = sleep
+        self._network = network
         self._sockets: dict[ClientConnection, ExitStack] = {}  # each with what closes it
-        self._http = httpx.Client(
-            headers=dict(access.headers), timeout=timeout_s, transport=network, verify=access.tls or True
-        )
+        self._http: httpx.Client | None = None  # a WebSocket needs none
+        self._lock = Lock()
 
     def close(self) -> None:
         for socket in list(self._sockets):
             self._closed(socket)
-        self._http.close()
+        if self._http is not None:
+            self._http.close()
 
     def run(self, steps: Steps[T]) -> T:
         """Carry out steps to their result, or to their error."""
@@ -80,8 +80,8 @@ class Transport:
                 return self._exchanged(step)
             case SendFrame(socket, content):
                 return self._sent(cast(ClientConnection, socket), content)
-            case ReadFrame(socket):
-                return self._read(cast(ClientConnection, socket))
+            case ReadFrame(socket, timeout_s):
+                return self._read(cast(ClientConnection, socket), timeout_s)
             case Pause(seconds):
                 return self._sleep(seconds)
             case OpenSocket(target):
@@ -89,11 +89,22 @@ class Transport:
             case CloseSocket(socket):
                 return self._closed(cast(ClientConnection, socket))
 
+    def _client(self) -> httpx.Client:
+        with self._lock:
+            if self._http is None:
+                self._http = httpx.Client(
+                    headers=dict(self._access.headers),
+                    timeout=self._timeout_s,
+                    transport=self._network,
+                    verify=self._access.tls or True,
+                )
+            return self._http
+
     def _exchanged(self, request: Request) -> Response:
         headers = dict(request.headers)
         headers |= {} if request.content_type is None else {"Content-Type": request.content_type}
         try:
-            response = self._http.request(
+            response = self._client().request(
                 request.method, self._access.url + request.target, content=request.content, headers=headers
             )
         except httpx.RequestError as error:
@@ -102,35 +113,31 @@ class Transport:
         return Response(response.status_code, response.reason_phrase, response.headers, response.content)
 
     def _opened(self, target: str) -> ClientConnection:
+        closing_it = ExitStack()
         try:
-            closing_it = ExitStack()
-            socket = closing_it.enter_context(connecting(self._access, target, self._timeout_s))
-        except InvalidStatus as error:
-            refusal = error.response
-            raise Broken(
-                str(error), status=refusal.status_code, retry_after_s=retry_after_s(refusal.headers)
-            ) from error
-        except (InvalidHandshake, InvalidURI, ConnectionClosed, OSError) as error:  # TimeoutError is an OSError
-            raise Broken(str(error)) from error
+            opening = connect(address(self._access, target), **arguments(self._access, self._timeout_s))
+            socket: ClientConnection = closing_it.enter_context(opening)
+        except BREAKS as error:
+            raise broken(error, self._timeout_s) from error
         self._sockets[socket] = closing_it
         return socket
 
     def _closed(self, socket: ClientConnection) -> None:
-        closing_it = self._sockets.pop(socket, None)  # None: the client was closed before its session
+        closing_it = self._sockets.pop(socket, None)  # None: the client was closed before
         if closing_it is not None:
-            with suppress(OSError, ConnectionClosed):
+            with suppress(*BREAKS):
                 closing_it.close()
 
-    def _sent(self, socket: ClientConnection, content: bytes) -> None:
+    def _sent(self, socket: ClientConnection, content: bytes | str) -> None:
         try:
             socket.send(content)
-        except (ConnectionClosed, OSError) as error:
-            raise Broken(str(error)) from error
+        except BREAKS as error:
+            raise broken(error) from error
 
-    def _read(self, socket: ClientConnection) -> str:
+    def _read(self, socket: ClientConnection, timeout_s: float) -> bytes | str | None:
         try:
-            return str(socket.recv(self._timeout_s, decode=True))
-        except TimeoutError as error:
-            raise Broken("the server does not answer", waited_s=self._timeout_s) from error
-        except (ConnectionClosed, OSError) as error:
-            raise Broken(str(error)) from error
+            return socket.recv(timeout_s)
+        except TimeoutError:
+            return None
+        except BREAKS as error:
+            raise broken(error) from error

@@ -10,13 +10,11 @@ import wave
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
 
 from hetsyn_client import AsyncStreamingClient, Microphone, Reply, StreamingClient, array_chunks
-from hetsyn_client.session_steps import TransportName
 from tests.support.fake_sounddevice import FakeSounddevice
 from tests.support.paths import RECORDINGS
 from tests.support.server_process import RestartableServer
@@ -37,36 +35,30 @@ def words(sound_s: int) -> np.ndarray:
     return np.resize(np.concatenate(sound), RATE_HZ * sound_s)
 
 
-def blocking(url: str, transport: TransportName, replied: Replied) -> None:
+def blocking(url: str, replied: Replied) -> None:
     with (
         StreamingClient(url) as client,
-        client.session(transport=transport, endpointing=True) as session,
+        client.session(endpointing=True) as session,
         Microphone(CHUNK_S) as microphone,
     ):
         for reply in session.stream(microphone):
             replied(reply)
-        assert session.transport == transport
 
 
-def with_asyncio(url: str, transport: TransportName, replied: Replied) -> None:
+def with_asyncio(url: str, replied: Replied) -> None:
     async def stream() -> None:
         async with (
             AsyncStreamingClient(url) as client,
-            client.session(transport=transport, endpointing=True) as session,
+            client.session(endpointing=True) as session,
         ):
             with Microphone(CHUNK_S) as microphone:
                 async for reply in session.stream(microphone):
                     replied(reply)
-            assert session.transport == transport
 
     asyncio.run(stream())
 
 
-WAYS: dict[str, tuple[Callable[[str, TransportName, Replied], None], TransportName]] = {
-    f"{how.__name__} {transport}": (how, transport)
-    for how in (blocking, with_asyncio)
-    for transport in get_args(TransportName)
-}
+WAYS: dict[str, Callable[[str, Replied], None]] = {"blocking": blocking, "asyncio": with_asyncio}
 
 
 @pytest.fixture
@@ -98,8 +90,6 @@ def test_sound_through_a_server_that_is_killed(
     due = [threading.Event() for _ in killed_at]
 
     def run(name: str) -> None:
-        how, transport = WAYS[name]
-
         def replied(reply: Reply) -> None:
             replies[name].append(reply)
             for event, at in zip(due, killed_at, strict=True):
@@ -107,7 +97,7 @@ def test_sound_through_a_server_that_is_killed(
                     event.set()
 
         try:
-            how(server.url, transport, replied)
+            WAYS[name](server.url, replied)
         finally:
             for event in due:
                 event.set()

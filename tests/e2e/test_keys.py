@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, get_args
+from typing import IO
 
 import httpx
 import numpy as np
@@ -17,8 +17,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from hetsyn_client import StreamingClient
-from hetsyn_client.session_steps import TransportName
+from hetsyn_client import LiveStream, StreamingClient
 from tests.support.certificate import write_certificate
 from tests.support.keyed import bearer
 from tests.support.paths import ROOT
@@ -173,17 +172,22 @@ def test_tls_by_files_that_are_read_again(keys: KeysFile, tmp_path: Path) -> Non
             return False
 
         wait_until(is_ready)
-        with StreamingClient(url, key=alice, ca_file=certificate) as client:
-            for transport in get_args(TransportName):
-                with client.session(transport=transport) as session:
-                    assert session.send(PCM[:1600], 16_000)["seq"] == 0
-                    first = served(port)
-                    (tmp_path / "new").mkdir(exist_ok=True)
-                    for new, old in zip(write_certificate(tmp_path / "new"), (certificate, key), strict=True):
-                        new.replace(old)
-                    wait_until(lambda: served(port) != first)  # noqa: B023
-                    assert session.send(PCM[:1600], 16_000)["seq"] == 1  # the open connection goes on
-                    session.end()
+        with (
+            StreamingClient(url, key=alice, ca_file=certificate) as client,
+            client.session() as session,
+            LiveStream(url, key=alice, ca_file=certificate, sample_rate_hz=16_000) as stream,
+        ):
+            assert session.send(PCM[:1600], 16_000)["seq"] == 0
+            stream.send(PCM[:1600])
+            first = served(port)
+            (tmp_path / "new").mkdir(exist_ok=True)
+            for new, old in zip(write_certificate(tmp_path / "new"), (certificate, key), strict=True):
+                new.replace(old)
+            wait_until(lambda: served(port) != first)
+            assert session.send(PCM[:1600], 16_000)["seq"] == 1  # the open connections go on
+            stream.send(PCM[:1600])
+            session.end()
+            stream.end()
         good = certificate.read_bytes()
         now = served(port)
         certificate.write_bytes(b"damaged")

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
 import numpy as np
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from hetsyn_client import AsyncStreamingClient, ServiceProblem, StreamingClient
+from hetsyn_client import AsyncLiveStream, AsyncStreamingClient, LiveStream, ServiceProblem, StreamingClient
 from tests.support.certificate import write_certificate
 from tests.support.keyed import add_key, bearer
 from tests.support.paths import MODELS, ROOT
@@ -145,11 +145,13 @@ def same(reply: Mapping[str, Any]) -> dict[str, object]:
     return {name: reply[name] for name in ("seq", "total_steps", "label", "probabilities")}
 
 
-@pytest.mark.parametrize("transport", ["http", "websocket"])
-def test_a_client_passes_though_the_server_is_killed(front: Front, transport: Literal["http", "websocket"]) -> None:
+def access(front: Front) -> dict[str, Any]:
+    return {"key": front.key, "ca_file": front.certificate, "repeats": 40}
+
+
+def test_a_client_passes_though_the_server_is_killed(front: Front) -> None:
     expected = undisturbed(front)
-    access = {"key": front.key, "ca_file": front.certificate, "repeats": 40}
-    with StreamingClient(front.url, **access) as client, client.session(transport=transport) as session:  # type: ignore[arg-type]
+    with StreamingClient(front.url, **access(front)) as client, client.session() as session:
         replies = []
         for seq in range(CHUNKS):
             if seq == CHUNKS // 2:
@@ -159,18 +161,11 @@ def test_a_client_passes_though_the_server_is_killed(front: Front, transport: Li
     assert replies == expected
 
 
-@pytest.mark.parametrize("transport", ["http", "websocket"])
-def test_an_asyncio_client_passes_though_the_server_is_killed(
-    front: Front, transport: Literal["http", "websocket"]
-) -> None:
+def test_an_asyncio_client_passes_though_the_server_is_killed(front: Front) -> None:
     expected = undisturbed(front)
 
     async def stream() -> list[dict[str, object]]:
-        access = {"key": front.key, "ca_file": front.certificate, "repeats": 40}
-        async with (
-            AsyncStreamingClient(front.url, **access) as client,  # type: ignore[arg-type]
-            client.session(transport=transport) as session,
-        ):
+        async with AsyncStreamingClient(front.url, **access(front)) as client, client.session() as session:
             replies = []
             for seq in range(CHUNKS):
                 if seq == CHUNKS // 2:
@@ -180,6 +175,46 @@ def test_an_asyncio_client_passes_though_the_server_is_killed(
             return replies
 
     assert asyncio.run(stream()) == expected
+
+
+def test_a_stream_passes_though_the_server_is_killed(front: Front) -> None:
+    expected = undisturbed(front)
+    frames = []
+    with LiveStream(front.url, sample_rate_hz=16_000, **access(front)) as stream:
+        for seq in range(CHUNKS):
+            if seq == CHUNKS // 2:
+                stream.wait()
+                killed_and_restarted(front.server)
+            frames += stream.send(piece(seq))
+        frames += stream.wait()
+        stream.end()
+    check_results(frames, expected)
+
+
+def test_an_asyncio_stream_passes_though_the_server_is_killed(front: Front) -> None:
+    expected = undisturbed(front)
+
+    async def run() -> list[dict[str, Any]]:
+        frames = []
+        async with AsyncLiveStream(front.url, sample_rate_hz=16_000, **access(front)) as stream:
+            for seq in range(CHUNKS):
+                if seq == CHUNKS // 2:
+                    await stream.wait()
+                    await asyncio.to_thread(killed_and_restarted, front.server)
+                frames += await stream.send(piece(seq))
+            frames += await stream.wait()
+            await stream.end()
+        return frames
+
+    check_results(asyncio.run(run()), expected)
+
+
+def check_results(frames: list[dict[str, Any]], expected: list[dict[str, object]]) -> None:
+    """The results that came are those of an undisturbed session, and the last one came."""
+    results = {frame["seq"]: same(frame) for frame in frames if frame["type"] == "Result"}
+    assert CHUNKS - 1 in results
+    for seq, result in results.items():
+        assert result == expected[seq]
 
 
 def killed_and_restarted(server: RestartableServer) -> None:

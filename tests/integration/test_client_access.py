@@ -6,13 +6,14 @@ import asyncio
 import wave
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from typer.testing import CliRunner
 
 from hetsyn_client import (
+    AsyncLiveStream,
     AsyncStreamingClient,
     InputError,
     LiveStream,
@@ -24,7 +25,6 @@ from hetsyn_client import (
 from hetsyn_client.access import Access
 from hetsyn_client.commands import record, stream
 from hetsyn_client.loadtest.commands import bench
-from hetsyn_client.session_steps import TransportName
 from hetsyn_client.terminal.backend import Server
 from hetsyn_client.terminal.source import Source
 from service.keys.caller import Scope
@@ -39,7 +39,6 @@ from tests.support.tls_relay import relayed_with_tls
 KEY, HEADERS = "secret-3", {"X-Tenant": "ward 7"}
 SENT = {"authorization: Bearer secret-3", "x-tenant: ward 7"}
 SOUND = sound(800)
-each_transport = pytest.mark.parametrize("transport", get_args(TransportName))
 
 
 @pytest.fixture(scope="module")
@@ -68,27 +67,23 @@ def check_heads(heads: list[str], *paths: str) -> None:
     heads.clear()
 
 
-@each_transport
-def test_they_go_with_every_connection(
-    gateway: tuple[str, list[str]], files: tuple[Path, Path], transport: TransportName
-) -> None:
+def test_they_go_with_every_connection(gateway: tuple[str, list[str]], files: tuple[Path, Path]) -> None:
     url, heads = gateway
-    paths = ("/infer",) if transport == "http" else ("/stream", "/infer")
-    with StreamingClient(url, **options(files)) as client, client.session(transport=transport) as session:
+    with StreamingClient(url, **options(files)) as client, client.session() as session:
         first = session.send(SOUND, 8000)
         session.end()
-    check_heads(heads, *paths)
+    check_heads(heads, "/infer")
 
     async def stream() -> None:
         async with (
             AsyncStreamingClient(url, **options(files)) as client,
-            client.session(transport=transport) as session,
+            client.session() as session,
         ):
             assert (await session.send(SOUND, 8000))["probabilities"] == first["probabilities"]
             await session.end()
 
     asyncio.run(stream())
-    check_heads(heads, *paths)
+    check_heads(heads, "/infer")
 
 
 def test_they_go_with_streams(gateway: tuple[str, list[str]], files: tuple[Path, Path]) -> None:
@@ -96,33 +91,42 @@ def test_they_go_with_streams(gateway: tuple[str, list[str]], files: tuple[Path,
     with LiveStream(url, sample_rate_hz=8000, **options(files)) as stream:
         stream.send(SOUND)
         stream.end()
+
+    async def send() -> None:
+        async with AsyncLiveStream(url, sample_rate_hz=8000, **options(files)) as stream:
+            await stream.send(SOUND)
+            await stream.end()
+
+    asyncio.run(send())
     with LiveStreams(url, sample_rate_hz=8000, **options(files)) as streams:
         handles = streams.open(["one"])
         streams.send(handles, [SOUND])
         streams.end(handles)
         streams.wait()
-    check_heads(heads, "/stream", "/streams")
+    check_heads(heads, "/stream", "/stream", "/streams")
 
 
-@each_transport
-def test_a_certificate_of_somebody_else_is_refused(gateway: tuple[str, list[str]], transport: TransportName) -> None:
+def test_a_certificate_of_somebody_else_is_refused(gateway: tuple[str, list[str]]) -> None:
     url, heads = gateway
     sentence = (
         r"its certificate is not trusted .*: name the file of its certificate authority with --ca-file, in Python"
     )
     with (
         StreamingClient(url, repeats=0) as client,
-        client.session(transport=transport) as session,
+        client.session() as session,
         pytest.raises(ServiceUnreachable, match=sentence),
     ):
         session.send(SOUND, 8000)
 
     async def stream() -> None:
-        async with AsyncStreamingClient(url, repeats=0) as client, client.session(transport=transport) as session:
+        async with AsyncStreamingClient(url, repeats=0) as client, client.session() as session:
             with pytest.raises(ServiceUnreachable, match=sentence):
                 await session.send(SOUND, 8000)
 
     asyncio.run(stream())
+    for kind in (LiveStream, LiveStreams):
+        with pytest.raises(ServiceUnreachable, match=sentence), kind(url, repeats=0):
+            pass
     assert not heads
 
 

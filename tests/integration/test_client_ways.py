@@ -1,10 +1,10 @@
-"""Sessions of both clients over both transports against a server, over connections that are cut at any byte."""
+"""Sessions of both clients against a server, over connections that are cut at any byte."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, Protocol, get_args
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -23,7 +23,6 @@ from hetsyn_client import (
     StreamingClient,
     array_chunks,
 )
-from hetsyn_client.session_steps import TransportName
 from tests.support.fake_graph import CHANNELS, TAIL
 from tests.support.relay import relayed
 from tests.support.signals import sound, spikes
@@ -40,37 +39,35 @@ def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         yield url
 
 
-class Way(Protocol):
-    def __call__(self, url: str, transport: TransportName) -> list[Reply]: ...
+Way = Callable[[str], list[Reply]]
 
 
-def blocking(url: str, transport: TransportName) -> list[Reply]:
-    with StreamingClient(url, sleep=lambda _: None) as client, client.session(transport=transport) as session:
+def blocking(url: str) -> list[Reply]:
+    with StreamingClient(url, sleep=lambda _: None) as client, client.session() as session:
         replies = [session.send(chunk, RATE_HZ) for chunk in CHUNKS]
         replies.append(session.end())
-    assert (session.seq, session.transport) == (len(CHUNKS) + 1, transport)
+    assert session.seq == len(CHUNKS) + 1
     return replies
 
 
-def with_asyncio(url: str, transport: TransportName) -> list[Reply]:
+def with_asyncio(url: str) -> list[Reply]:
     async def no_pause(_: float) -> None:
         await asyncio.sleep(0)
 
     async def stream() -> list[Reply]:
         async with (
             AsyncStreamingClient(url, sleep=no_pause) as client,
-            client.session(transport=transport) as session,
+            client.session() as session,
         ):
             replies = [await session.send(chunk, RATE_HZ) for chunk in CHUNKS]
             replies.append(await session.end())
-        assert (session.seq, session.transport) == (len(CHUNKS) + 1, transport)
+        assert session.seq == len(CHUNKS) + 1
         return replies
 
     return asyncio.run(stream())
 
 
 each_way = pytest.mark.parametrize("way", [blocking, with_asyncio], ids=["blocking", "asyncio"])
-each_transport = pytest.mark.parametrize("transport", get_args(TransportName))
 
 
 def contents(replies: list[Reply]) -> list[dict[str, Any]]:
@@ -80,7 +77,7 @@ def contents(replies: list[Reply]) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def expected(url: str) -> list[dict[str, Any]]:
-    return contents(blocking(url, "http"))
+    return contents(blocking(url))
 
 
 def metric(url: str, name: str) -> int:
@@ -88,55 +85,47 @@ def metric(url: str, name: str) -> int:
     return sum(int(float(line.rpartition(" ")[2])) for line in lines if line.startswith(name))
 
 
-STREAMED = 'hetsyn_stream_chunks_total{transport="stream"}'
 APPLIED = 'hetsyn_chunks_total{outcome="applied"}'
 
 
 @each_way
-@each_transport
-def test_every_way_has_the_same_replies(
-    url: str, expected: list[dict[str, Any]], way: Way, transport: TransportName
-) -> None:
-    before = metric(url, STREAMED)
-    assert contents(way(url, transport)) == expected
-    assert metric(url, STREAMED) - before == (len(CHUNKS) if transport == "websocket" else 0)
+def test_every_way_has_the_same_replies(url: str, expected: list[dict[str, Any]], way: Way) -> None:
+    assert contents(way(url)) == expected
 
 
 @each_store
 @each_way
-@each_transport
 @pytest.mark.parametrize("examples", [5, pytest.param(40, marks=pytest.mark.long)])
 def test_connections_that_are_cut_lose_nothing_and_repeat_nothing(
-    url: str, expected: list[dict[str, Any]], way: Way, transport: TransportName, examples: int
+    url: str, expected: list[dict[str, Any]], way: Way, examples: int
 ) -> None:
     @settings(max_examples=examples)
     @given(cuts=st.lists(st.integers(1, SESSION_BYTES), min_size=1, max_size=3))
     def stream(cuts: list[int]) -> None:
         before = metric(url, APPLIED)
         with relayed(urlsplit(url).port or 0, cuts) as relay:
-            replies = way(f"http://127.0.0.1:{relay.port}", transport)
+            replies = way(f"http://127.0.0.1:{relay.port}")
         assert contents(replies) == expected
         assert metric(url, APPLIED) - before == len(expected)
 
     stream()
 
 
-def within(url: str, transport: TransportName, use: Callable[[AsyncSession], Awaitable[None]], **options: Any) -> None:
+def within(url: str, use: Callable[[AsyncSession], Awaitable[None]], **options: Any) -> None:
     async def run() -> None:
-        async with AsyncStreamingClient(url) as client, client.session(transport=transport, **options) as session:
+        async with AsyncStreamingClient(url) as client, client.session(**options) as session:
             await use(session)
 
     asyncio.run(run())
 
 
-@each_transport
-def test_events_and_values(url: str, transport: TransportName) -> None:
+def test_events_and_values(url: str) -> None:
     rows = np.arange(3 * CHANNELS).reshape(3, CHANNELS) / 10
     with StreamingClient(url) as client:
-        with client.session(transport=transport) as session:
+        with client.session() as session:
             session.send_events(25, *spikes(25))
             ended = session.end()
-        with client.session(transport=transport, model="sensor") as session:
+        with client.session(model="sensor") as session:
             session.send_values(rows)
             valued = session.send_values(rows.tolist(), end=True)
     assert (ended["total_steps"], valued["seq"], valued["end"]) == (25 + TAIL, 1, True)
@@ -149,21 +138,15 @@ def test_events_and_values(url: str, transport: TransportName) -> None:
         await session.send_values(rows)
         assert (await session.send_values(rows, end=True))["probabilities"] == valued["probabilities"]
 
-    within(url, transport, send_events)
-    within(url, transport, send_values, model="sensor")
+    within(url, send_events)
+    within(url, send_values, model="sensor")
 
 
-@each_transport
-def test_floats_of_several_channels_and_a_rate_that_changes(url: str, transport: TransportName) -> None:
+def test_floats_of_several_channels_and_a_rate_that_changes(url: str) -> None:
     stereo = np.stack([sound(900), sound(900)], axis=1).astype(np.float32) / 32768
     with StreamingClient(url) as client:
-        whole, by_frames = (
-            list(client.session(transport=way).stream(array_chunks(stereo, RATE_HZ, 0.05)))
-            for way in ("http", transport)
-        )
-        assert contents(by_frames) == contents(whole)
-        assert len(whole) == 3
-        with client.session(transport=transport) as session:
+        assert len(list(client.session().stream(array_chunks(stereo, RATE_HZ, 0.05)))) == 3
+        with client.session() as session:
             session.send(CHUNKS[0], RATE_HZ)
             with pytest.raises(ServiceProblem, match="rate"):
                 session.send(CHUNKS[1], 16_000)
@@ -171,12 +154,11 @@ def test_floats_of_several_channels_and_a_rate_that_changes(url: str, transport:
             session.send(CHUNKS[1], RATE_HZ)
 
 
-@each_transport
-def test_spikes_and_times_for_those_that_ask(url: str, transport: TransportName) -> None:
+def test_spikes_and_times_for_those_that_ask(url: str) -> None:
     chunks = list(array_chunks(sound(4000), RATE_HZ))
     with StreamingClient(url) as client:
-        plain = list(client.session(transport=transport).stream(chunks))
-        asked = list(client.session(transport=transport, spikes=True, timing=True).stream(chunks))
+        plain = list(client.session().stream(chunks))
+        asked = list(client.session(spikes=True, timing=True).stream(chunks))
     for reply, told in zip(plain, asked, strict=True):
         assert told.keys() - reply.keys() == {"spikes", "timing"}
         assert told["probabilities"] == reply["probabilities"]
@@ -186,13 +168,10 @@ def test_spikes_and_times_for_those_that_ask(url: str, transport: TransportName)
         assert told["timing"]["engine_ms"] > 0
 
 
-@each_transport
-def test_a_session_goes_on_in_another_program(
-    url: str, expected: list[dict[str, Any]], transport: TransportName
-) -> None:
-    name = f"resumed-{transport}"
+def test_a_session_goes_on_in_another_program(url: str, expected: list[dict[str, Any]]) -> None:
+    name = "resumed"
     with StreamingClient(url) as client:
-        with client.session(name, transport=transport) as session:
+        with client.session(name) as session:
             assert session.seq is None
             replies = [session.send(chunk, RATE_HZ) for chunk in CHUNKS[:3]]
 
@@ -200,14 +179,13 @@ def test_a_session_goes_on_in_another_program(
             replies.extend([await session.send(chunk, RATE_HZ) for chunk in CHUNKS[3:]])
             replies.append(await session.end())
 
-        within(url, transport, go_on, session=name)
+        within(url, go_on, session=name)
     assert contents(replies) == expected
 
 
-@each_transport
-def test_a_session_that_is_left_is_gone_from_the_server_unless_it_was_named(url: str, transport: TransportName) -> None:
+def test_a_session_that_is_left_is_gone_from_the_server_unless_it_was_named(url: str) -> None:
     with StreamingClient(url) as client:
-        with client.session(transport=transport) as unnamed, client.session(f"n-{transport}") as named:
+        with client.session() as unnamed, client.session("n") as named:
             unnamed.send(CHUNKS[0], RATE_HZ)
             named.send(CHUNKS[0], RATE_HZ)
         assert httpx.get(f"{url}/sessions/{unnamed.id}").status_code == 404
@@ -219,12 +197,11 @@ def test_a_session_that_is_left_is_gone_from_the_server_unless_it_was_named(url:
         await session.send(CHUNKS[0], RATE_HZ)
         left.append(session.id)
 
-    within(url, transport, leave)
+    within(url, leave)
     assert httpx.get(f"{url}/sessions/{left[0]}").status_code == 404
 
 
-@each_transport
-def test_one_chunk_at_a_time(url: str, transport: TransportName) -> None:
+def test_one_chunk_at_a_time(url: str) -> None:
     async def twice(session: AsyncSession) -> None:
         first = asyncio.ensure_future(session.send(CHUNKS[0], RATE_HZ))
         await asyncio.sleep(0)
@@ -233,13 +210,10 @@ def test_one_chunk_at_a_time(url: str, transport: TransportName) -> None:
         assert (await first)["seq"] == 0
         assert (await session.send(CHUNKS[1], RATE_HZ))["seq"] == 1
 
-    within(url, transport, twice)
+    within(url, twice)
 
 
-@each_transport
-def test_a_chunk_that_was_cancelled_is_sent_again(
-    url: str, expected: list[dict[str, Any]], transport: TransportName
-) -> None:
+def test_a_chunk_that_was_cancelled_is_sent_again(url: str, expected: list[dict[str, Any]]) -> None:
     async def cancel(session: AsyncSession) -> None:
         replies = []
         for turn, chunk in enumerate(CHUNKS):
@@ -256,36 +230,15 @@ def test_a_chunk_that_was_cancelled_is_sent_again(
         replies.append(await session.end())
         assert contents(replies) == expected
 
-    within(url, transport, cancel)
-
-
-def test_another_connection_that_streams_the_session_is_no_broken_one(url: str) -> None:
-    with StreamingClient(url) as client:
-        with client.session("taken", transport="websocket") as first, client.session("taken") as second:
-            second_by_socket = client.session("taken", transport="websocket")
-            first.send(CHUNKS[0], RATE_HZ)
-            second_by_socket.send(CHUNKS[1], RATE_HZ)
-            with pytest.raises(ServiceProblem, match="another connection streams this session") as caught:
-                first.send(CHUNKS[1], RATE_HZ)
-            assert caught.value.problem == "session-taken"
-            assert second.send(CHUNKS[2], RATE_HZ)["seq"] == 2
-        client.drop("taken")
-
-
-def test_a_session_of_another_server_is_a_problem(url: str) -> None:
-    with StreamingClient(url) as client, client.session(transport="websocket") as session:
-        session.send(CHUNKS[0], RATE_HZ)
-        client.drop(session.id)  # as if a server had lost it
-        with pytest.raises(ServiceProblem, match=r"404|409"):
-            session.send(CHUNKS[1], RATE_HZ)
+    within(url, cancel)
 
 
 def test_what_cannot_go_together_is_refused_at_once(url: str) -> None:
     with StreamingClient(url) as client:
-        with pytest.raises(InputError, match="a carried session is new, and goes over HTTP"):
-            client.session(carry=True, transport="websocket")
-        with pytest.raises(InputError, match="there is no transport 'udp': choose http or websocket"):
-            client.session(transport="udp")  # type: ignore[arg-type]
+        with pytest.raises(InputError, match="a carried session is new: leave out session"):
+            client.session("named", carry=True)
+        with pytest.raises(InputError, match="leave transport out, or take LiveStream or AsyncLiveStream"):
+            client.session(transport="websocket")  # type: ignore[call-arg]
         with pytest.raises(TypeError, match="no option 'modle': choose from"):
             client.session(modle="digits")  # type: ignore[call-arg]
         with client.session() as session:

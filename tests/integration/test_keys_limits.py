@@ -8,7 +8,6 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
 
 import httpx
 import numpy as np
@@ -16,9 +15,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from hetsyn_client import AsyncStreamingClient, StreamingClient
+from hetsyn_client import AsyncStreamingClient, LiveStream, StreamingClient
 from hetsyn_client.events import pack_events
-from hetsyn_client.session_steps import TransportName
 from service.keys.caller import Scope
 from service.keys.document import changing, write_document
 from tests.support.json_input import events
@@ -240,12 +238,16 @@ def test_a_revoked_key_ends_its_streams(tmp_path: Path) -> None:
 def test_our_clients_wait_until_they_may(keyed: Keyed) -> None:
     alice = keyed.key("alice", requests_per_s=10)
     audio = sound(800)
-    for transport in get_args(TransportName):
-        with StreamingClient(keyed.url, key=alice) as client, client.session(transport=transport) as session:
-            for _ in range(12):
-                reply = session.send(audio, 8000)
-            assert reply["seq"] == 11
-            session.end()
+    with StreamingClient(keyed.url, key=alice) as client, client.session() as session:
+        for _ in range(12):
+            reply = session.send(audio, 8000)
+        assert reply["seq"] == 11
+        session.end()
+    with LiveStream(keyed.url, key=alice, sample_rate_hz=8000) as stream:
+        for _ in range(12):
+            stream.send(audio)
+        stream.end()
+        assert stream.seq == 12
 
     async def stream() -> None:
         async with AsyncStreamingClient(keyed.url, key=alice) as client, client.session() as session:

@@ -1,10 +1,11 @@
-"""``hetsyn_client.LiveStream`` against a server, over connections that are cut at any byte."""
+"""``LiveStream`` and ``AsyncLiveStream`` against a server, over connections that are cut at any byte."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ from websockets.http11 import Request, Response
 from websockets.sync.server import ServerConnection, serve
 
 from hetsyn_client import (
+    AsyncLiveStream,
     InputError,
     LiveStream,
     LiveStreams,
@@ -25,6 +27,7 @@ from hetsyn_client import (
     ServiceUnreachable,
     StreamingClient,
 )
+from hetsyn_client.reconnecting import Frame
 from tests.support.fake_graph import CHANNELS
 from tests.support.relay import relayed
 from tests.support.signals import sound, spikes
@@ -48,29 +51,48 @@ def expected(url: str) -> list[Reply]:
         return [*(session.send(chunk, 8000) for chunk in CHUNKS), session.end()]
 
 
-def test_results_are_those_of_infer(url: str, expected: list[Reply]) -> None:
-    with LiveStream(url, sample_rate_hz=8000) as stream:
+def blocking(url: str) -> tuple[list[Frame], Frame]:
+    with LiveStream(url, sample_rate_hz=8000, sleep=lambda _: None) as stream:
         results = [result for chunk in CHUNKS for result in stream.send(chunk)] + stream.wait()
-        final = stream.end()
+        return results, stream.end()
+
+
+def with_asyncio(url: str) -> tuple[list[Frame], Frame]:
+    async def no_pause(_: float) -> None:
+        await asyncio.sleep(0)
+
+    async def run() -> tuple[list[Frame], Frame]:
+        async with AsyncLiveStream(url, sample_rate_hz=8000, sleep=no_pause) as stream:
+            results = [result for chunk in CHUNKS for result in await stream.send(chunk)] + await stream.wait()
+            return results, await stream.end()
+
+    return asyncio.run(run())
+
+
+Way = Callable[[str], tuple[list[Frame], Frame]]
+each_way = pytest.mark.parametrize("way", [blocking, with_asyncio], ids=["blocking", "asyncio"])
+
+
+@each_way
+def test_results_are_those_of_infer(url: str, expected: list[Reply], way: Way) -> None:
+    results, final = way(url)
     assert [result["probabilities"] for result in results] == [reply["probabilities"] for reply in expected[:-1]]
     assert final["probabilities"] == expected[-1]["probabilities"]
     assert final["end"] == pytest.approx(expected[-1]["total_steps"] / 100)
 
 
+@each_way
 @each_store
 @pytest.mark.parametrize("examples", [10, pytest.param(60, marks=pytest.mark.long)])
 def test_connections_that_are_cut_lose_nothing_and_repeat_nothing(
-    url: str, expected: list[Reply], examples: int
+    url: str, expected: list[Reply], way: Way, examples: int
 ) -> None:
     @settings(max_examples=examples)
     @given(cuts=st.lists(st.integers(1, SESSION_BYTES), min_size=1, max_size=4))
     def cut(cuts: list[int]) -> None:
         before = applied(url)
         with relayed(urlsplit(url).port or 0, cuts) as relay:
-            stream = LiveStream(f"http://127.0.0.1:{relay.port}", sample_rate_hz=8000, sleep=lambda _: None)
-            with stream:
-                results = [result for chunk in CHUNKS for result in stream.send(chunk)] + stream.wait()
-                final = stream.end()
+            results, final = way(f"http://127.0.0.1:{relay.port}")
         seqs = [result["seq"] for result in results]
         assert sorted(set(seqs)) == seqs  # results may be lost with a connection, no chunk is
         replies = {reply["seq"]: reply for reply in expected}
@@ -79,6 +101,55 @@ def test_connections_that_are_cut_lose_nothing_and_repeat_nothing(
         assert applied(url) - before == len(expected)
 
     cut()
+
+
+def test_calls_of_several_tasks_take_turns(url: str, expected: list[Reply]) -> None:
+    async def run() -> Frame:
+        async with AsyncLiveStream(url, sample_rate_hz=8000) as stream:
+            listening = asyncio.ensure_future(stream.receive(0.01))
+            await asyncio.gather(*(stream.send(chunk) for chunk in CHUNKS), listening)
+            return await stream.end()
+
+    assert asyncio.run(run())["probabilities"] == expected[-1]["probabilities"]
+
+
+def test_a_chunk_that_was_cancelled_is_sent_again_unless_it_is_on_its_way(url: str, expected: list[Reply]) -> None:
+    async def run() -> Frame:
+        async with AsyncLiveStream(url, sample_rate_hz=8000) as stream:
+            for turn, chunk in enumerate(CHUNKS):
+                sending = asyncio.ensure_future(stream.send(chunk))
+                for _ in range(2 * turn):  # ends it at several points
+                    await asyncio.sleep(0)
+                sending.cancel()
+                await asyncio.gather(sending, return_exceptions=True)
+                if stream.seq == turn:
+                    await stream.send(chunk)
+            return await stream.end()
+
+    assert asyncio.run(run())["probabilities"] == expected[-1]["probabilities"]
+
+
+def test_a_session_that_the_server_has_lost_is_a_problem(url: str) -> None:
+    with StreamingClient(url) as client, LiveStream(url, sample_rate_hz=8000, sleep=lambda _: None) as stream:
+        stream.send(CHUNKS[0])
+        stream.wait()
+        client.drop(stream.id)
+        stream.send(CHUNKS[1])
+        with pytest.raises(ServiceProblem, match=r"404|409"):
+            stream.wait()
+
+
+def test_a_server_that_is_none_of_ours_is_told() -> None:
+    def greet(connection: ServerConnection) -> None:
+        connection.send("<html>")
+
+    with serve(greet, "127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        with pytest.raises(ServiceUnreachable, match="not as 'hetsyn serve' does"):
+            LiveStream(f"http://127.0.0.1:{server.socket.getsockname()[1]}").__enter__()
+        server.shutdown()
+    thread.join()
 
 
 def applied(url: str) -> int:

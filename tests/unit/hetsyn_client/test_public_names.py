@@ -5,10 +5,13 @@ from __future__ import annotations
 import pytest
 
 import hetsyn_client
-from hetsyn_client import AsyncSession, AsyncStreamingClient, Session, StreamingClient
+from hetsyn_client import AsyncLiveStream, AsyncSession, AsyncStreamingClient, LiveStream, Session, StreamingClient
 
 
-@pytest.mark.parametrize(("kind", "twin"), [(StreamingClient, AsyncStreamingClient), (Session, AsyncSession)])
+@pytest.mark.parametrize(
+    ("kind", "twin"),
+    [(StreamingClient, AsyncStreamingClient), (Session, AsyncSession), (LiveStream, AsyncLiveStream)],
+)
 def test_both_clients_have_the_same_names(kind: type, twin: type) -> None:
     assert [name for name in vars(kind) if not name.startswith("_")] == [
         name for name in vars(twin) if not name.startswith("_")

@@ -1,0 +1,291 @@
+"""A session over one WebSocket: its chunks, and what the server says to them. Pure: ``steps`` says how."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hetsyn_client.access import Access
+from hetsyn_client.bodies import Body, Encoding, Matrix, events_body, packed_samples
+from hetsyn_client.calls import Calls, check_names
+from hetsyn_client.errors import InputError, ServiceProblem
+from hetsyn_client.events import MEDIA_TYPE as EVENTS_TYPE
+from hetsyn_client.reconnecting import ConnectionOptions, Frame, Reconnecting, SessionHasEnded
+from hetsyn_client.steps import Broken, Steps, target
+from hetsyn_client.values import rows_of
+
+TOLD = ("Result", "SpeechStarted", "UtteranceEnd")  # the frames of which a caller hears
+
+
+class LiveOptions(ConnectionOptions, total=False):
+    """Options of a stream: ``ConnectionOptions``, and these.
+
+    Attributes:
+        sample_rate_hz: of sound.
+        channels: of sound, by default 1; or numbers of a row of values.
+        encoding: of the frames; by default 16-bit samples where ``sample_rate_hz`` is given, values where ``channels``
+            is, else events.
+        session: id of a session, to begin it or to go on with it; by default a new one.
+        interim: whether each chunk has a result; else only the utterances have one.
+        endpointing: whether the server finds utterances; by default as the model says. As a dict: settings, such as
+            ``{"silence_s": 0.3}`` (docs/reference/stream-api.md).
+        spikes: whether each result has the chunk's spikes, of the input and of the hidden layers.
+        timing: whether each result has the time that the server took, by part.
+    """
+
+    sample_rate_hz: int | None
+    channels: int | None
+    encoding: Encoding | None
+    session: str | None
+    interim: bool
+    endpointing: bool | dict[str, float] | None
+    spikes: bool
+    timing: bool
+
+
+class SentChunk(NamedTuple):
+    """A chunk that was not acknowledged, with the settings that go before it."""
+
+    seq: int
+    content: bytes
+    settings: dict[str, float]
+
+
+class LiveSteps(Reconnecting):
+    """The steps of one stream.
+
+    Attributes:
+        id: of the session.
+        seq: number of the next chunk; None before the stream is open.
+        begin: the last ``Begin`` of the server.
+    """
+
+    def __init__(self, access: Access, options: LiveOptions) -> None:
+        check_names(options, LiveOptions.__optional_keys__)
+        encoding, rate_hz, channels = (options.get(name) for name in ("encoding", "sample_rate_hz", "channels"))
+        if encoding is None:
+            if rate_hz is not None and channels is not None:
+                raise InputError("a stream is sound or values: give sample_rate_hz or channels, not both, or encoding")
+            encoding = "pcm_s16le" if rate_hz is not None else "events" if channels is None else "values"
+        self.id = options.get("session") or secrets.token_urlsafe(16)
+        self.seq: int | None = None
+        self.begin: Frame = {}
+        self._kind = cast(Encoding, encoding)
+        self._channels = cast(int, channels or 1)
+        endpointing = options.get("endpointing")
+        query = {
+            "session": self.id, "model": options.get("model"), "version": options.get("version"),
+            "form": options.get("form"), "encoding": self._kind, "sample_rate": rate_hz, "channels": channels,
+            "interim": None if options.get("interim", True) else "false",
+            "endpointing": None if endpointing is None else "off" if endpointing is False else "on",
+            "spikes": options.get("spikes") or None, "timing": options.get("timing") or None,
+        }  # fmt: skip
+        super().__init__(access.url, target("/stream", query), options)
+        self._unacknowledged: deque[SentChunk] = deque()
+        self._late: list[Frame] = []  # that came before the last end
+        self._settings = dict(endpointing) if isinstance(endpointing, dict) else {}  # for the next chunk
+        self._next_utterance = 0
+        self._last_end: Frame | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether a chunk is not acknowledged yet."""
+        return bool(self._unacknowledged)
+
+    def samples(self, samples: NDArray[Any]) -> bytes:
+        """Pack samples as the stream takes them; InputError if it takes others."""
+        if self._kind not in ("pcm_s16le", "pcm_s24le", "pcm_f32le"):
+            raise InputError(f"this stream is one of {self._kind}: open another one, with sample_rate_hz, for samples")
+        return packed_samples(np.asarray(samples), self._kind, self._channels)
+
+    def events(self, steps: int, times: NDArray[np.int64], units: NDArray[np.int64]) -> bytes:
+        """Pack spikes; InputError if the stream takes something else."""
+        self._check("events")
+        return events_body(steps, times, units).content
+
+    def values(self, values: Matrix) -> bytes:
+        """Pack rows of values; InputError if the stream takes something else."""
+        self._check("values")
+        return rows_of(values, self._channels).astype("<f4").tobytes()
+
+    def _check(self, kind: str) -> None:
+        if kind != self._kind:
+            raise InputError(f"this stream is one of {self._kind}: open another one for {kind}")
+
+    def close(self) -> Steps[None]:
+        yield from self._close()
+
+    def configure(self, settings: Mapping[str, float]) -> None:
+        self._settings |= settings
+
+    def begin_once(self) -> Steps[None]:
+        if self.seq is None:  # else it was opened before
+            yield from self._begin_once()
+
+    def send(self, content: bytes) -> Steps[list[Frame]]:
+        """Send a chunk, and return what has come meanwhile."""
+        yield from self.begin_once()
+        assert self.seq is not None
+        results: list[Frame] = []
+        while len(self._unacknowledged) >= self.begin["max_inflight"]:
+            results += yield from self._receive(self._timeout_s)
+        chunk = SentChunk(self.seq, content, self._settings)
+        self._settings = {}
+        self._unacknowledged.append(chunk)
+        self.seq += 1
+        try:
+            yield from self._send_chunk(chunk)
+        except Broken as error:
+            yield from self._reopen(error)
+        return results + (yield from self._ready())
+
+    def receive(self, timeout_s: float) -> Steps[list[Frame]]:
+        """Return what comes within a time."""
+        late, self._late = self._late, []
+        try:
+            frame = yield from self._read(timeout_s)
+        except Broken as error:
+            yield from self._reopen(error)
+            return late
+        if frame is None:
+            return late
+        return late + self._told(frame) + (yield from self._ready())
+
+    def wait(self) -> Steps[list[Frame]]:
+        """Wait until all chunks are acknowledged, and return what comes."""
+        results: list[Frame] = []
+        while self._unacknowledged:
+            results += yield from self._receive(self._timeout_s)
+        late, self._late = self._late, []
+        return late + results
+
+    def finalize(self) -> Steps[list[Frame]]:
+        """End the utterance, and return what comes up to its end."""
+        yield from self.begin_once()
+        frames = yield from self.wait()
+        while True:
+            before = self._next_utterance
+            try:
+                yield from self._send_frame(json.dumps({"type": "Finalize"}))
+                while True:
+                    frame = cast(Frame, (yield from self._awaited()))
+                    if self._is_news(frame):
+                        frames.append(frame)
+                    if frame.get("trigger") == "forced" and frame["utterance"] >= before:
+                        return frames
+            except Broken as error:
+                yield from self._reopen(error)
+                if self._last_end is not None and self._last_end["utterance"] >= before:
+                    return [*frames, self._last_end]  # only the answer was lost
+
+    def end(self) -> Steps[Frame]:
+        """End the session, and return the end of its last utterance."""
+        yield from self.begin_once()
+        self._late = yield from self.wait()
+        if not self.seq:
+            raise InputError("the session has no chunk yet: send one before you end it")
+        final: Frame | None = None
+        while True:
+            try:
+                yield from self._send_frame(json.dumps({"type": "CloseStream", "last_seq": self.seq - 1}))
+                while True:
+                    frame = cast(Frame, (yield from self._awaited()))
+                    if frame["type"] == "UtteranceEnd":
+                        self._late += [final] if final else []
+                        final = frame
+                    elif frame["type"] == "Termination":
+                        yield from self._close()
+                        return final or self._last_end or {}  # an utterance may have ended with the last chunk
+            except Broken as error:
+                if final is not None:
+                    return final
+                try:
+                    yield from self._reopen(error)
+                except SessionHasEnded:  # only the answer was lost
+                    return (yield from self._final_of_ended())
+
+    def _final_of_ended(self) -> Steps[Frame]:
+        """Ask for the end of the last utterance of a session that has ended: the server keeps it for a while."""
+        calls = Calls(self._url, self._repeats)
+        query = {"session": self.id, "seq": self.seq, "end": True}
+        reply = calls.read((yield from calls.post_chunk(query, Body(b"", EVENTS_TYPE), is_repeatable=True)).content)
+        ends = [event for event in reply.get("events", ()) if event["type"] == "UtteranceEnd"]
+        if ends:
+            return dict(ends[-1])
+        return {
+            "type": "UtteranceEnd", "utterance": 0, "start": 0.0,
+            "end": reply["total_steps"] * self.begin["step_ms"] / 1000, "label": reply["label"],
+            "probabilities": reply["probabilities"], "trigger": "end",
+        }  # fmt: skip
+
+    def _send_chunk(self, chunk: SentChunk) -> Steps[None]:
+        if chunk.settings:
+            yield from self._send_frame(json.dumps({"type": "Configure", "endpointing": chunk.settings}))
+        yield from self._send_frame(chunk.content)
+
+    def _receive(self, timeout_s: float) -> Steps[list[Frame]]:
+        """Return the next result; nothing if none comes in time, where that is 0, or if the connection broke."""
+        try:
+            if timeout_s:
+                return self._told((yield from self._awaited()))
+            frame = yield from self._read(0)
+        except Broken as error:
+            yield from self._reopen(error)
+            return []
+        return [] if frame is None else self._told(frame)
+
+    def _ready(self) -> Steps[list[Frame]]:
+        """Return what has come, without waiting."""
+        results: list[Frame] = []
+        while self._unacknowledged and (more := (yield from self._receive(0))):
+            results += more
+        return results
+
+    def _told(self, read: bytes | Frame) -> list[Frame]:
+        """Note a frame, and return it if the caller hears of it."""
+        frame = cast(Frame, read)
+        if frame["type"] in ("Result", "Ack"):
+            self._answered()
+            self._acknowledge(frame["seq"])
+        return [frame] if self._is_news(frame) else []
+
+    def _is_news(self, frame: Frame) -> bool:
+        """Whether the caller has not heard of it: after a break, the server repeats what it said of utterances."""
+        if frame["type"] not in TOLD:
+            return False
+        if frame["type"] == "Result":
+            return True
+        if frame["utterance"] < self._next_utterance:
+            return False
+        if frame["type"] == "UtteranceEnd":
+            self._last_end = frame
+            if frame["end"] > frame["start"]:
+                self._next_utterance = frame["utterance"] + 1
+        return True
+
+    def _acknowledge(self, seq: int) -> None:
+        while self._unacknowledged and self._unacknowledged[0].seq <= seq:
+            self._unacknowledged.popleft()
+
+    def _open(self) -> Steps[None]:
+        self.begin = begin = yield from self._begun()
+        if self.seq is None:
+            self.seq = begin["next_seq"]
+        self._acknowledge(begin["next_seq"] - 1)
+        first = self._unacknowledged[0].seq if self._unacknowledged else self.seq
+        if begin["next_seq"] != first:
+            yield from self._close()
+            raise ServiceProblem(
+                409,
+                f"the session goes on with chunk {begin['next_seq']}, this stream with {first}: begin another",
+                begin["next_seq"],
+                None,
+            )
+        for chunk in self._unacknowledged:
+            yield from self._send_chunk(chunk)

@@ -1,0 +1,202 @@
+"""A WebSocket that is opened again when it breaks. Pure: ``steps`` says how."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypedDict
+
+from hetsyn_client.access import Access
+from hetsyn_client.calls import stranger, unreachable
+from hetsyn_client.errors import ServiceProblem
+from hetsyn_client.steps import Broken, CloseSocket, OpenSocket, Pause, ReadFrame, SendFrame, Steps, own_pause_s
+
+Frame = dict[str, Any]
+LONGEST_PAUSE_S = 30.0
+LONGEST_OWN_PAUSE_S = 4.0  # where the server names none: it is noticed so soon that it is back
+PASSING = (429, 502, 503, 504)  # statuses with which a WebSocket is refused for now
+
+
+class ConnectionOptions(TypedDict, total=False):
+    """Options of a WebSocket's connections.
+
+    Attributes:
+        model: by default the server's default model.
+        version: by default the newest.
+        form: by default the model's default form.
+        headers: of the opening request, such as ``{"X-Api-Key": "..."}``.
+        key: sent as ``Authorization: Bearer KEY``.
+        ca_file: certificates to trust in place of the usual ones, PEM.
+        timeout_s: for an answer of the server; by default 30.
+        repeats: how often in a row the connection is opened again before it gives up; by default 5.
+        patience_s: for how long it is opened again at least, once the server has answered a chunk; by default 60.
+    """
+
+    model: str | None
+    version: str | None
+    form: str | None
+    headers: Mapping[str, str] | None
+    key: str | None
+    ca_file: str | Path | None
+    timeout_s: float
+    repeats: int
+    patience_s: float
+
+
+def access_of(url: str, options: ConnectionOptions) -> Access:
+    """Check the way to a server; errors as ``Access.checked``."""
+    return Access.checked(url, options.get("headers"), options.get("key"), options.get("ca_file"))
+
+
+def timeout_of(options: ConnectionOptions) -> float:
+    """Seconds for an answer of the server."""
+    return options.get("timeout_s", 30.0)
+
+
+class SessionHasEnded(ServiceProblem):
+    """The session has ended."""
+
+
+class Reconnecting(ABC):
+    """A WebSocket that is opened again when it breaks.
+
+    Args:
+        url: of the server, for messages.
+        target: path and query.
+        options: of the connections.
+    """
+
+    def __init__(self, url: str, target: str, options: ConnectionOptions) -> None:
+        self._url = url
+        self._target = target
+        self._timeout_s = timeout_of(options)
+        self._repeats = options.get("repeats", 5)
+        self._patience_s = options.get("patience_s", 60.0) if self._repeats else 0.0
+        self._left_s = 0.0  # of the patience
+        self._socket: object | None = None
+        self._failures = 0
+        self._retry_after_s = 0.0  # as the server has asked for
+
+    def _close(self) -> Steps[None]:
+        """Close the connection."""
+        socket, self._socket = self._socket, None
+        if socket is not None:
+            yield CloseSocket(socket)
+
+    def _begin_once(self) -> Steps[None]:
+        """Open the connection for the first time."""
+        try:
+            yield from self._connect_and_open()
+        except Broken as error:
+            yield from self._reopen(error)
+
+    def _answered(self) -> None:
+        """The server has answered a chunk: so it will be back."""
+        self._failures = 0
+        self._left_s = self._patience_s
+
+    @abstractmethod
+    def _open(self) -> Steps[None]:
+        """Begin on a new connection, and send again what was not acknowledged.
+
+        Raises:
+            Broken: the connection broke.
+            ServiceProblem: a session cannot go on.
+        """
+
+    def _send_frame(self, content: bytes | str) -> Steps[None]:
+        if self._socket is None:
+            raise Broken("the connection is closed")
+        yield SendFrame(self._socket, content)
+
+    def _read(self, timeout_s: float) -> Steps[bytes | Frame | None]:
+        """Read a frame; None if none comes in time.
+
+        Raises:
+            ServiceProblem: it is an error that another try does not mend.
+            ServiceUnreachable: it is none of ours.
+            Broken: the connection broke.
+        """
+        if self._socket is None:
+            raise Broken("the connection is closed")
+        content: str | bytes | None = yield ReadFrame(self._socket, timeout_s)
+        if not isinstance(content, str):
+            return content
+        try:
+            frame: Frame = json.loads(content)
+            is_error = frame["type"] == "Error"
+        except (ValueError, KeyError, TypeError) as error:
+            raise stranger(self._url) from error
+        if is_error and not frame["retryable"]:
+            yield from self._close()
+            raise ServiceProblem(frame["status"], frame["detail"], frame["expected_seq"], None, frame["problem"])
+        if is_error:
+            self._retry_after_s = frame["retry_after_s"] or 0.0
+        return frame
+
+    def _awaited(self) -> Steps[bytes | Frame]:
+        """Read the next frame, as ``_read``; Broken if none comes in time."""
+        frame = yield from self._read(self._timeout_s)
+        if frame is None:
+            raise Broken("the server does not answer", waited_s=self._timeout_s)
+        return frame
+
+    def _begun(self) -> Steps[Frame]:
+        """Read the first frame of a connection."""
+        frame = yield from self._awaited()
+        if isinstance(frame, bytes) or frame["type"] not in ("Begin", "Error"):
+            raise stranger(self._url)
+        if frame["type"] == "Error":
+            raise Broken(frame["detail"])
+        return frame
+
+    def _connect_and_open(self) -> Steps[None]:
+        yield from self._close()
+        try:
+            self._socket = yield OpenSocket(self._target)
+        except Broken as error:
+            if error.status is not None and error.status not in PASSING:
+                raise _problem(error.status, error.body) from error
+            self._retry_after_s = error.retry_after_s or 0.0
+            raise
+        try:
+            yield from self._open()
+        except GeneratorExit:  # it was cancelled: the next step opens another one
+            self._socket = None
+            raise
+
+    def _reopen(self, error: Broken) -> Steps[None]:
+        """Open the connection again after a pause."""
+        with suppress(Broken):
+            while (yield from self._read(0)) is not None:
+                pass  # an error that the server sent before it closed the connection is raised
+        while True:
+            yield from self._close()
+            self._failures += 1
+            if self._failures > self._repeats and self._left_s <= 0:
+                raise unreachable(
+                    self._url, Broken(f"the connection broke {self._failures} times in a row: {error}")
+                ) from error
+            own_s = min(LONGEST_OWN_PAUSE_S, own_pause_s(self._failures))
+            pause_s, self._retry_after_s = min(LONGEST_PAUSE_S, max(own_s, self._retry_after_s)), 0.0
+            yield Pause(pause_s)
+            try:
+                yield from self._connect_and_open()
+            except Broken as again:
+                error = again
+                self._left_s -= pause_s + again.waited_s
+            else:
+                return
+
+
+def _problem(status: int, body: bytes) -> ServiceProblem:
+    try:
+        content = json.loads(body)
+        problem = str(content["type"]).rpartition(":")[2]
+        kind = SessionHasEnded if problem == "session-ended" else ServiceProblem
+        return kind(status, str(content["detail"]), content.get("expected_seq"), None, problem)
+    except (ValueError, KeyError, TypeError):
+        return ServiceProblem(status, body[:200].decode("latin-1"), None, None)
