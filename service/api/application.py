@@ -155,7 +155,7 @@ def create_application(
     v2 = OpenInferenceEndpoint(open_inference, admission, uploads, counters, limits, rest)
     app = Application(infer, v2, rest)
     if keys is not None:
-        app.add_middleware(Guard, keys=keys, counters=counters, max_body_bytes=limits.max_body_bytes)
+        app.add_middleware(Guard, keys=keys, counters=counters)
     app.add_middleware(RequestIdEcho)
     if cors_origins:
         app.add_middleware(

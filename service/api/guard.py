@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api import problems
 from service.api.handshakes import Handshake
@@ -28,14 +28,12 @@ class Guard:
         app: that it wraps.
         keys: of the server.
         counters: count refused requests.
-        max_body_bytes: longest body. A longer one is refused, not read, so no more than these bytes of it count.
     """
 
-    def __init__(self, app: ASGIApp, keys: Keys, counters: Counters, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, keys: Keys, counters: Counters) -> None:
         self._app = app
         self._keys = keys
         self._counters = counters
-        self._max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -46,50 +44,20 @@ class Guard:
         if need == "open":
             await self._app(scope, receive, send)
             return
-        credentials: list[bytes] = []
-        declared: int | None = 0
-        for name, value in scope["headers"]:
-            if name == HEADER:
-                credentials.append(value)
-            elif name == b"content-length" and declared is not None:
-                declared = int(value) if value.isdigit() else 0
-            elif name == b"transfer-encoding":
-                declared = None  # the length of the body is not known
+        credentials = [value for name, value in scope["headers"] if name == HEADER]
         try:
-            caller = self._caller(scope["method"], path, need, credentials)
-            self._keys.request(caller, min(declared or 0, self._max_body_bytes))
+            caller = self._keys.caller(of_bearer(credentials[0].decode("latin-1")) if len(credentials) == 1 else None)
+            if need is None:
+                raise NotFound(f"there is nothing for {scope['method']} at {path[:200]}: see /docs for the paths")
+            caller.check(need)
+            self._keys.request(caller)
         except HetsynError as error:
             self._counters.refused(error)
             await problems.response(Problem.of(error))(scope, receive, send)
             return
         scope[KEY_CALLER] = caller
         scope["client"] = (caller.key, 0)
-        await self._app(scope, receive if declared is not None else self._counted(receive, caller), send)
-
-    def _caller(self, method: str, path: str, need: KeyScope | None, credentials: list[bytes]) -> Caller:
-        """Who sends a request, if that key may.
-
-        Raises:
-            KeyRefused, KeyLacksScope: it may not.
-            NotFound: there is no such request, unless the table lacks it.
-        """
-        caller = self._keys.caller(of_bearer(credentials[0].decode("latin-1")) if len(credentials) == 1 else None)
-        if need is not None:
-            caller.check(need)
-        elif KeyScope.admin not in caller.scopes:
-            raise NotFound(f"there is nothing for {method} at {path[:200]}: see /docs for the paths")
-        return caller
-
-    def _counted(self, receive: Receive, caller: Caller) -> Receive:
-        """Count the bytes of a body whose length nobody has declared, as they come."""
-        usage = self._keys.usage(caller)
-
-        async def counted() -> Message:
-            message = await receive()
-            usage.take_bytes(len(message.get("body", b"")))
-            return message
-
-        return counted
+        await self._app(scope, receive, send)
 
 
 def caller_of_handshake(keys: Keys | None, shake: Handshake) -> Caller:
@@ -102,5 +70,5 @@ def caller_of_handshake(keys: Keys | None, shake: Handshake) -> Caller:
         return ANYBODY
     caller = keys.caller(shake.credential.text)
     caller.check(KeyScope.infer)
-    keys.request(caller, 0)
+    keys.request(caller)
     return caller

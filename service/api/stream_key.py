@@ -1,11 +1,10 @@
-"""The key of a WebSocket: asked for at its handshake, checked again and again, and its limits."""
+"""The key of a WebSocket: asked for at its handshake, and checked again and again."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 
-from service.api.frames import Message
 from service.api.guard import caller_of_handshake
 from service.api.handshakes import Handshake
 from service.errors import KeyRefused
@@ -14,7 +13,7 @@ from service.keys.keys import Keys
 
 
 class StreamKey:
-    """See above. A client that sends more than its key may is not refused: it is read more slowly.
+    """Checks a stream's key. A client that sends more than its key may is not refused: it is read more slowly.
 
     Args:
         keys: of the server; None for no keys.
@@ -28,40 +27,24 @@ class StreamKey:
         self.caller: Caller = ANYBODY
         self._keys = keys
         self._go_on = go_on
-        self._is_open = False
         self._waking: asyncio.TimerHandle | None = None
 
-    def open(self, shake: Handshake, client: str) -> str:
-        """Ask for the key, and count the stream.
-
-        Args:
-            shake: that the client has sent.
-            client: at the other end, where there are no keys.
-
-        Returns:
-            Whose share of the server's limits the stream takes.
+    def open(self, shake: Handshake) -> None:
+        """Ask for the key. The opening counts as a request.
 
         Raises:
             KeyRefused, KeyLacksScope, KeyLimitReached: the stream may not be opened.
         """
-        caller = caller_of_handshake(self._keys, shake)
-        if self._keys is not None:
-            self._keys.usage(caller).open_stream()
-            self._is_open = True
-        self.caller = caller
-        return caller.client(client)
+        self.caller = caller_of_handshake(self._keys, shake)
 
     def close(self) -> None:
-        """Count the stream no more."""
+        """Wake the client no more."""
         if self._waking is not None:
             self._waking.cancel()
-        if self._is_open and self._keys is not None:
-            self._keys.usage(self.caller).close_stream()
-        self._is_open = False
 
     def refused(self) -> KeyRefused | None:
         """Why the key opens nothing any more; None if it does."""
-        if self._keys is not None and self._is_open:
+        if self._keys is not None:
             try:
                 self._keys.check(self.caller)
             except KeyRefused as error:
@@ -77,10 +60,10 @@ class StreamKey:
             self._waking = asyncio.get_running_loop().call_later(wait_s, self._wake)
         return wait_s <= 0
 
-    def took(self, message: Message) -> None:
-        """Count a message."""
+    def took(self, count: int) -> None:
+        """Count chunks that were read."""
         if self._keys is not None:
-            self._keys.usage(self.caller).take(len(message.content if message.text is None else message.text))
+            self._keys.took(self.caller, count)
 
     def _wake(self) -> None:
         self._waking = None

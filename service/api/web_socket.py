@@ -183,7 +183,8 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
 
     async def _open(self) -> None:
         try:
-            self.client = self.key.open(self._handshake, self.client)
+            self.key.open(self._handshake)
+            self.client = self.key.caller.client(self.client)
             live = await self._opened()
         except Exception as error:
             if isinstance(error, HetsynError):
@@ -256,8 +257,10 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
             self._large.count(reader.partial_bytes, is_complete)
 
     def _deliver(self, live: Machine[W], message: Message) -> None:
-        self.key.took(message)
-        self._act(self._receive(message.content) if message.text is None else live.text(message.text))
+        before = live.inflight
+        actions = self._receive(message.content) if message.text is None else live.text(message.text)
+        self.key.took(max(1, live.inflight - before))
+        self._act(actions)
 
     def _read_on(self) -> None:
         """Read from the socket, or do not; come again if more has come than one round takes."""

@@ -34,33 +34,50 @@ FileOption = Annotated[
 ]
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of the key.")]
 DEFAULT_FILE = Path("keys.json")
+REMOVED_SCOPES = {
+    "state": "'state' is part of 'infer': take that",
+    "admin": "'admin' opens nothing any more: leave it out, change the folder of models, and run hetsyn reload",
+}
+RemovedOption = Annotated[str | None, typer.Option(hidden=True)]
+
+
+def _scope(text: str) -> Scope:
+    """Parse a scope."""
+    try:
+        return Scope(text)
+    except ValueError:
+        raise typer.BadParameter(
+            REMOVED_SCOPES.get(text, f"{text!r} is no scope: take one of {', '.join(Scope)}")
+        ) from None
 
 
 @keys.command()
 def add(
     name: NameArgument,
     file: FileOption = DEFAULT_FILE,
-    tenant: Annotated[str | None, typer.Option(help="Whose key it is; by default its name.")] = None,
     scope: Annotated[
-        list[Scope] | None, typer.Option(help="What it may do; can be repeated. Default: infer and state.")
+        list[Scope] | None,
+        typer.Option(parser=_scope, metavar="infer|metrics", help="What it may do; can be repeated. Default: infer."),
     ] = None,
     expires_days: Annotated[float | None, typer.Option(min=0.001, help="Refuse it after so many days.")] = None,
     max_sessions: Annotated[int | None, typer.Option(min=1, help="The most open sessions.")] = None,
-    max_session_bytes: Annotated[int | None, typer.Option(min=1, help="The most memory for its sessions.")] = None,
-    max_streams: Annotated[int | None, typer.Option(min=1, help="The most open streams.")] = None,
     requests_per_s: Annotated[
-        float | None, typer.Option(min=0.001, help="The most requests and frames a second.")
+        float | None, typer.Option(min=0.001, help="The most requests and chunks of streams a second.")
     ] = None,
-    bytes_per_s: Annotated[float | None, typer.Option(min=0.001, help="The most bytes a second.")] = None,
+    tenant: RemovedOption = None,
+    max_session_bytes: RemovedOption = None,
+    max_streams: RemovedOption = None,
+    bytes_per_s: RemovedOption = None,
 ) -> None:
     """Add a key, and print it: this is the only time that anybody can read it."""
-    limits = KeyLimits(
-        max_sessions=max_sessions,
-        max_session_bytes=max_session_bytes,
-        max_streams=max_streams,
-        requests_per_s=requests_per_s,
-        bytes_per_s=bytes_per_s,
-    )
+    for option, value, instead in (
+        ("tenant", tenant, "put it into the key's name"),
+        ("max-session-bytes", max_session_bytes, "take --max-sessions"),
+        ("max-streams", max_streams, "take --max-sessions"),
+        ("bytes-per-s", bytes_per_s, "take --requests-per-s"),
+    ):
+        if value is not None:
+            raise typer.BadParameter(f"leave --{option} out: it has no effect any more; {instead}")
     now, token = utc_now(), Token.new()
     with changing(file) as document:
         if document.find(name) is not None:
@@ -70,15 +87,14 @@ def add(
         try:
             entry = KeyEntry(
                 name=name,
-                tenant=name if tenant is None else tenant,
-                scopes=tuple(dict.fromkeys(scope or (Scope.infer, Scope.state))),
-                limits=limits,
+                scopes=tuple(scope or (Scope.infer,)),
+                limits=KeyLimits(max_sessions=max_sessions, requests_per_s=requests_per_s),
                 secrets=(SecretEntry.of(token, now),),
                 expires_at=None if expires_days is None else now + timedelta(days=expires_days),
             )
         except ValidationError:
             raise InputError(
-                f"{name!r} or {tenant!r} is no name: take up to 63 of a-z, 0-9 and -, with a letter or digit first"
+                f"{name!r} is no name: take up to 63 of a-z, 0-9 and -, with a letter or digit first"
             ) from None
         write_document(file, document.replaced(entry))
     typer.echo(token.text)
@@ -96,11 +112,11 @@ def list_keys(
         typer.echo(json.dumps([key.model_dump(mode="json", exclude=hidden) for key in document.keys], indent=2))
         return
     table = Table(box=None, pad_edge=False)
-    for heading in ("name", "tenant", "scopes", "limits", "secrets"):
+    for heading in ("name", "scopes", "limits", "secrets"):
         table.add_column(heading, overflow="fold")
     for key in document.keys:
         limits = ", ".join(f"{limit} {value:g}" for limit, value in key.limits if value is not None)
-        table.add_row(key.name, key.tenant, ", ".join(key.scopes), limits or "none", _secrets(key, utc_now()))
+        table.add_row(key.name, ", ".join(key.scopes), limits or "none", _secrets(key, utc_now()))
     Console(markup=False, highlight=False).print(table)
 
 

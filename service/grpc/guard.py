@@ -5,27 +5,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from types import TracebackType
 from typing import Any
 
 import grpc
 
 from service.errors import HetsynError
 from service.grpc.messages import refusal
-from service.keys.caller import ANYBODY, Caller, Scope
+from service.keys.caller import ANYBODY, Caller
 from service.keys.keys import Keys
 from service.keys.routes import GRPC
 from service.keys.token import of_bearer
 from service.observe.counters import Counters
 
 METADATA = "authorization"
+LACKS = "this server lacks the method: ServerMetadata lists its extensions"
 
 CALLER: ContextVar[Caller] = ContextVar("CALLER", default=ANYBODY)
 """Who makes the call."""
 
 
 class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
-    """See above. It comes before all other interceptors.
+    """Asks for a key before all other interceptors.
 
     Args:
         keys: of the server.
@@ -37,50 +37,43 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         self._counters = counters
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
-        need = GRPC.get(details.method, Scope.admin)
+        need = GRPC.get(details.method)
         if need == "open":
             return await continuation(details)
         try:
             values = [value for name, value in details.invocation_metadata or () if name == METADATA]
             caller = self._keys.caller(of_bearer(str(values[0])) if len(values) == 1 else None)
-            caller.check(need)
-            self._keys.request(caller, 0)
+            if need is not None:
+                caller.check(need)
+            self._keys.request(caller)
         except HetsynError as error:
             self._counters.refused(error)
-            refused = refusal(error)
-
-            async def refuse(_: Any, context: Any) -> None:
-                await context.abort(*refused)
-
-            return grpc.stream_stream_rpc_method_handler(refuse)
+            return _refusing(refusal(error))
+        if need is None:
+            return _refusing((grpc.StatusCode.UNIMPLEMENTED, LACKS))
         CALLER.set(caller)  # a call has a task, and so a context, of its own
         return await continuation(details)
 
 
-class StreamGuard:
-    """The key of one stream, as a context that counts the stream. Messages beyond its limits are read later.
+def _refusing(refused: tuple[Any, str]) -> Any:
+    """Make the handler of a call that is refused."""
+
+    async def refuse(_: Any, context: Any) -> None:
+        await context.abort(*refused)
+
+    return grpc.stream_stream_rpc_method_handler(refuse)
+
+
+class StreamKey:
+    """Checks the key of one stream. Messages beyond its limits are read later.
 
     Args:
         keys: of the server; None for no keys.
-
-    Raises:
-        KeyLimitReached: the key has too many streams.
     """
 
     def __init__(self, keys: Keys | None) -> None:
         self._keys = keys
         self._caller = CALLER.get()
-
-    def __enter__(self) -> StreamGuard:
-        if self._keys is not None:
-            self._keys.usage(self._caller).open_stream()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._keys is not None:
-            self._keys.usage(self._caller).close_stream()
 
     async def turn(self) -> None:
         """Wait until the next message may be read."""
@@ -88,7 +81,7 @@ class StreamGuard:
             while (wait_s := self._keys.wait_s(self._caller)) > 0:
                 await asyncio.sleep(wait_s)
 
-    def took(self, message: Any) -> None:
+    def took(self) -> None:
         """Count a message.
 
         Raises:
@@ -96,10 +89,4 @@ class StreamGuard:
         """
         if self._keys is not None:
             self._keys.check(self._caller)
-            self._keys.usage(self._caller).take(message.ByteSize())
-
-
-def count_call(keys: Keys | None, message: Any) -> None:
-    """Count the bytes of a call's message, which ``Guard`` has not seen."""
-    if keys is not None:
-        keys.usage(CALLER.get()).take_bytes(message.ByteSize())
+            self._keys.took(self._caller, 1)

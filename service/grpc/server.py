@@ -21,7 +21,7 @@ from tritonclient.grpc import service_pb2_grpc
 from service.admission.permits import Admission
 from service.admission.uploads import Upload, Uploads
 from service.errors import HetsynError, InputError, TooSlow
-from service.grpc.guard import Guard, count_call
+from service.grpc.guard import LACKS, Guard
 from service.grpc.messages import refusal
 from service.grpc.servicer import Health, Servicer, client_of, next_message
 from service.grpc.tls import credentials_of
@@ -73,7 +73,6 @@ class GrpcServer:
         self._calls = max(1, limits.max_upload_bytes // MOST_MESSAGE_BYTES)
         self._max_bytes = min(limits.max_body_bytes, MOST_MESSAGE_BYTES)
         self.open_calls = OpenCalls(max(1, int(self._calls * limits.client_share)))
-        self._keys = keys
         self._servicer = Servicer(service, admission, uploads, counters, limits.idle_timeout_s, keys)
         self._guards = [] if keys is None else [Guard(keys, counters)]
         self._server: Any = None
@@ -89,7 +88,7 @@ class GrpcServer:
             return
         settings = self._settings
         server = self._server = grpc.aio.server(
-            interceptors=[*self._guards, _InTime(self._uploads, self.open_calls, self._keys)],
+            interceptors=[*self._guards, _InTime(self._uploads, self.open_calls)],
             maximum_concurrent_rpcs=self._calls,
             options=[
                 ("grpc.max_receive_message_length", self._max_bytes),
@@ -160,10 +159,9 @@ class _InTime(grpc.aio.ServerInterceptor):  # type: ignore[misc]
     The library would read it before anything of ours runs, and wait for ever.
     """
 
-    def __init__(self, uploads: Uploads, open_calls: OpenCalls, keys: Keys | None) -> None:
+    def __init__(self, uploads: Uploads, open_calls: OpenCalls) -> None:
         self._uploads = uploads
         self._open_calls = open_calls
-        self._keys = keys
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
         handler = await continuation(details)
@@ -186,8 +184,7 @@ class _InTime(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             except HetsynError as error:  # of reading; the servicer has answers to all others
                 await context.abort(*refusal(error))
             except NotImplementedError:  # of a servicer that lacks the method
-                text = "this server lacks the method: ServerMetadata lists its extensions"
-                await context.abort(grpc.StatusCode.UNIMPLEMENTED, text)
+                await context.abort(grpc.StatusCode.UNIMPLEMENTED, LACKS)
 
         async def answer(_: Any, context: Any) -> Any:
             return await self._open_calls.count(context, lambda: answer_alone(context))
@@ -213,5 +210,4 @@ class _InTime(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                 self._uploads.end(upload)
         if request is grpc.aio.EOF:
             raise InputError("the call has no message: send one")
-        count_call(self._keys, request)
         return request

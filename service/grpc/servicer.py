@@ -22,13 +22,12 @@ from service.admission.uploads import FREE_BYTES, Upload, Uploads
 from service.errors import (
     HetsynError,
     InputError,
-    KeyLimitReached,
     KeyRefused,
     NotFound,
     TooSlow,
 )
 from service.grpc.gathering import Gathering
-from service.grpc.guard import CALLER, StreamGuard
+from service.grpc.guard import CALLER, StreamKey
 from service.grpc.messages import check_counts, message_of, refusal, request_of
 from service.keys.keys import Keys
 from service.observe.context import CURRENT, RequestContext
@@ -104,16 +103,9 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
 
     async def ModelStreamInfer(self, requests: Any, context: Any) -> None:  # noqa: ARG002
         CURRENT.set(RequestContext(context.invocation_metadata() or ()))
-        refused = None
-        try:
-            with StreamGuard(self._keys) as key:
-                await self._stream(context, client_of(context), key)
-        except KeyLimitReached as error:
-            refused = refusal(error)
-        if refused is not None:
-            await context.abort(*refused)
+        await self._stream(context, client_of(context), StreamKey(self._keys))
 
-    async def _stream(self, context: Any, client: str, key: StreamGuard) -> None:
+    async def _stream(self, context: Any, client: str, key: StreamKey) -> None:
         free, writing, decoding = asyncio.Semaphore(IN_FLIGHT), asyncio.Lock(), asyncio.Lock()
         refusals: list[HetsynError] = []
         unread = False
@@ -153,7 +145,7 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
                             message = [await next_message(context)]
                         if message[0] is grpc.aio.EOF:
                             return
-                        key.took(message[0])
+                        key.took()
                     except TimeoutError:
                         late = TooSlow(f"nothing came for {self._idle_timeout_s:g} s: begin another stream")
                         refusals.append(late)

@@ -18,15 +18,11 @@ class Scope(StrEnum):
     """What a key may do.
 
     Attributes:
-        infer: send chunks and streams; describe and delete the key's sessions; see the models.
-        state: export and import the key's sessions.
-        admin: nothing any more.
+        infer: send chunks and streams; describe, export, import and delete the key's sessions; see the models.
         metrics: read the numbers of the whole server.
     """
 
     infer = "infer"
-    state = "state"
-    admin = "admin"
     metrics = "metrics"
 
 
@@ -36,13 +32,11 @@ class Caller:
 
     Attributes:
         key: name of the key; empty where the server has no keys.
-        tenant: of the key.
         scopes: of the key.
         secret: id of the secret that was presented; it is public.
     """
 
     key: str = ""
-    tenant: str = ""
     scopes: frozenset[Scope] = frozenset(Scope)
     secret: str = ""
 

@@ -1,6 +1,6 @@
 """The keys file: which keys there are. It has hashes in place of secrets.
 
-    {"format": 1, "keys": [{"name": "alice", "tenant": "acme", "scopes": ["infer"], "limits": {"max_sessions": 100},
+    {"format": 1, "keys": [{"name": "alice", "scopes": ["infer"], "limits": {"max_sessions": 100},
      "secrets": [{"id": "...", "salt": "...", "hash": "...", "created_at": "2026-11-28T10:00:00Z"}]}]}
 
 A key that was revoked stays in the file without secrets: its name owns sessions, so nobody else may get it.
@@ -9,17 +9,19 @@ A key that was revoked stays in the file without secrets: its name owns sessions
 from __future__ import annotations
 
 import json
+import logging
 import os
 import stat
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from service.errors import KeysUnusable
 from service.keys.caller import Scope
@@ -27,6 +29,10 @@ from service.keys.token import HASH_BYTES, ID_BYTES, SALT_BYTES, Token, hashed
 
 NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
 MOST_BYTES = 64 * 1024 * 1024
+REMOVED_LIMITS = {"max_session_bytes": "max_sessions", "max_streams": "max_sessions", "bytes_per_s": "requests_per_s"}
+"""Limits of earlier files, and the limit to take in place of each."""
+
+log = logging.getLogger("hetsyn.keys")
 
 _Name = Annotated[str, Field(pattern=NAME)]
 _Whole = Annotated[int, Field(gt=0, le=2**53)]
@@ -46,17 +52,11 @@ class KeyLimits(_Entry):
 
     Attributes:
         max_sessions: open sessions.
-        max_session_bytes: memory of all its sessions.
-        max_streams: open streams: WebSockets, and streams of gRPC.
-        requests_per_s: requests, and messages on streams; a second's worth may come at once.
-        bytes_per_s: bytes of bodies and messages, likewise.
+        requests_per_s: requests, and chunks on streams; a second's worth may come at once.
     """
 
     max_sessions: _Whole | None = None
-    max_session_bytes: _Whole | None = None
-    max_streams: _Whole | None = None
     requests_per_s: _Rate | None = None
-    bytes_per_s: _Rate | None = None
 
 
 class SecretEntry(_Entry):
@@ -83,16 +83,11 @@ class SecretEntry(_Entry):
         return cls(id=token.id, salt=salt.hex(), hash=hashed(token.secret, salt).hex(), created_at=now)
 
 
-def _scopes(value: object) -> object:
-    return sorted(value) if isinstance(value, set | frozenset) else value
-
-
 class KeyEntry(_Entry):
     """A key.
 
     Attributes:
         name: of the key; its sessions belong to it.
-        tenant: whose key it is.
         scopes: what it may do.
         limits: the most that it may take.
         secrets: any of which opens; none if the key was revoked.
@@ -100,11 +95,26 @@ class KeyEntry(_Entry):
     """
 
     name: _Name
-    tenant: _Name
-    scopes: Annotated[tuple[Scope, ...], BeforeValidator(_scopes), Field(min_length=1)]
+    scopes: tuple[Scope, ...]
     limits: KeyLimits = KeyLimits()
     secrets: tuple[SecretEntry, ...] = ()
     expires_at: AwareDatetime | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renew(cls, entry: Any) -> Any:
+        """Read an entry of an earlier version: ``state`` is part of ``infer``, and ``admin`` opens nothing."""
+        if not isinstance(entry, dict):
+            return entry
+        entry = {name: value for name, value in entry.items() if name != "tenant"}
+        if isinstance(scopes := entry.get("scopes"), list | tuple):
+            new = ["infer" if scope == "state" else scope for scope in scopes if scope != "admin"]
+            entry["scopes"] = [scope for at, scope in enumerate(new) if scope not in new[:at]]
+        if isinstance(limits := entry.get("limits"), dict):
+            entry["limits"] = {name: value for name, value in limits.items() if name not in REMOVED_LIMITS}
+            for name in REMOVED_LIMITS.keys() & limits.keys():
+                log.warning("key %r: %s limits nothing any more: set %s", entry.get("name"), name, REMOVED_LIMITS[name])
+        return entry
 
 
 class KeysDocument(_Entry):
@@ -124,9 +134,9 @@ class KeysDocument(_Entry):
             ("name", [key.name for key in self.keys]),
             ("secret id", [secret.id for key in self.keys for secret in key.secrets]),
         ):
-            twice = next((value for value in values if values.count(value) > 1), None) if _repeats(values) else None
-            if twice is not None:
-                raise ValueError(f"the {what} {twice} occurs twice")
+            for value, count in Counter(values).most_common(1):
+                if count > 1:
+                    raise ValueError(f"the {what} {value} occurs twice")
         return self
 
     def find(self, name: str) -> KeyEntry | None:
@@ -143,16 +153,8 @@ class KeysDocument(_Entry):
         return json.dumps(self.model_dump(mode="json", exclude_none=True), indent=2) + "\n"
 
 
-def _repeats(values: list[str]) -> bool:
-    return len(set(values)) < len(values)
-
-
 def parse_document(content: bytes, source: str) -> KeysDocument:
-    """Parse the content of a keys file.
-
-    Args:
-        content: of the file.
-        source: its name, for messages.
+    """Parse the content of a keys file; messages name it as ``source``.
 
     Raises:
         KeysUnusable: it is none. The message does not repeat what is in the file.
@@ -214,7 +216,7 @@ def write_document(path: Path, document: KeysDocument) -> None:
 
 @contextmanager
 def changing(path: Path) -> Iterator[KeysDocument]:
-    """The document of a file that is about to be replaced; empty where there is no file. One change at a time.
+    """Lock a keys file for a change, and read it; it is empty where there is no file.
 
     Raises:
         KeysUnusable: as ``read_document``, or there is no such folder.

@@ -1,4 +1,4 @@
-"""The keys of a running server: who presents one, and what it may take. The file is read again when it changes."""
+"""The keys of a running server: who presents one, and how fast it may send. The file is read again when it changes."""
 
 from __future__ import annotations
 
@@ -8,21 +8,53 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import datetime
-from math import inf
+from math import ceil, inf
 from pathlib import Path
 from typing import NamedTuple
 
-from service.errors import KeyRefused, KeysUnusable
+from service.errors import KeyLimitReached, KeyRefused, KeysUnusable
 from service.keys.caller import Caller
 from service.keys.document import KeyEntry, KeyLimits, KeysDocument, SecretEntry, read_document
 from service.keys.files import stamp
 from service.keys.token import HASH_BYTES, SALT_BYTES, Token, hashed
-from service.keys.usage import Usage
 from service.observe.clock import Clock
 
 WATCH_S = 1.0
 
 log = logging.getLogger("hetsyn.keys")
+
+
+class Bucket:
+    """A token bucket, in which a second's worth may come at once.
+
+    A frame with many chunks may take more than there is, and the next one waits for as long.
+    """
+
+    __slots__ = ("_at_s", "_level", "_rate")
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self._level = max(1.0, rate)
+        self._at_s = -inf
+
+    def change(self, rate: float) -> None:
+        """Have another rate from now on."""
+        self._rate = rate
+        self._level = min(self._level, max(1.0, rate))
+
+    def wait_s(self, now_s: float) -> float:
+        """How long until something may be taken."""
+        if self._rate == inf:
+            return 0.0
+        if self._at_s > -inf:
+            self._level = min(max(1.0, self._rate), self._level + (now_s - self._at_s) * self._rate)
+        self._at_s = now_s
+        return 0.0 if self._level > 0 else (1e-3 - self._level) / self._rate
+
+    def take(self, count: int) -> None:
+        """Take something, after ``wait_s`` was 0."""
+        if self._rate != inf:
+            self._level -= count
 
 
 class _Secret(NamedTuple):
@@ -34,10 +66,11 @@ class _Secret(NamedTuple):
 
 _NOBODY = _Secret(bytes(SALT_BYTES), bytes(HASH_BYTES), inf, Caller(scopes=frozenset()))
 """What an unknown id is compared with, so that it takes as long as a known one."""
+_NO_LIMITS = KeyLimits()
 
 
 class Keys:
-    """See above. Used from one event loop.
+    """Knows the keys of a file. Used from one event loop.
 
     Args:
         path: of the keys file.
@@ -57,7 +90,7 @@ class Keys:
         self._wall = wall
         self._secrets: dict[str, _Secret] = {}
         self._limits: dict[str, KeyLimits] = {}
-        self._usage: dict[str, Usage] = {}
+        self._buckets: dict[str, Bucket] = {}
         self.on_change: Callable[[], None] = lambda: None
         self._seen = stamp(path)
         self._complaint = ""  # about a file that is tried again
@@ -68,10 +101,7 @@ class Keys:
         return len({secret.caller.key for secret in self._secrets.values()})
 
     def caller(self, credential: str | None) -> Caller:
-        """Whose key a credential is.
-
-        Args:
-            credential: as it was presented; None where there was none.
+        """Find who presents a credential; None where there was none.
 
         Raises:
             KeyRefused: it is nobody's.
@@ -99,28 +129,27 @@ class Keys:
         if secret is None or secret.caller != caller or self._wall() >= secret.expires_at_s:
             raise KeyRefused(f"the key {caller.key!r} was changed or revoked, or has expired: open the stream again")
 
-    def usage(self, caller: Caller) -> Usage:
-        """What a caller takes of this process."""
-        usage = self._usage.get(caller.key)
-        if usage is None:
-            usage = self._usage[caller.key] = Usage(caller.key, self.limits(caller.key))
-        return usage
-
-    def request(self, caller: Caller, count: int) -> None:
+    def request(self, caller: Caller) -> None:
         """Count a request of a caller.
 
-        Args:
-            caller: who sends it.
-            count: bytes of its body.
-
         Raises:
-            KeyLimitReached: the key has to wait.
+            KeyLimitReached: the key has to wait. The request does not count.
         """
-        self.usage(caller).request(count, self._clock())
+        if (wait_s := self.wait_s(caller)) > 0:
+            raise KeyLimitReached(
+                f"key {caller.key!r} may send {self.limits(caller.key).requests_per_s:g} requests a second: try again "
+                f"in {max(1, ceil(wait_s))} s",
+                wait_s,
+            )
+        self.took(caller, 1)
 
     def wait_s(self, caller: Caller) -> float:
         """How long until the next message of a stream may be read."""
-        return self.usage(caller).wait_s(self._clock())
+        return self._bucket(caller.key).wait_s(self._clock())
+
+    def took(self, caller: Caller, count: int) -> None:
+        """Count chunks of a stream that were read."""
+        self._bucket(caller.key).take(count)
 
     def limits(self, key: str) -> KeyLimits:
         """The limits of a key in this process; none where there is no such key."""
@@ -158,22 +187,20 @@ class Keys:
         self.on_change()
 
     def _take(self, document: KeysDocument) -> None:
-        self._secrets = {
-            secret.id: _secret(key, secret, _caller(key, secret)) for key in document.keys for secret in key.secrets
-        }
+        self._secrets = {secret.id: _secret(key, secret) for key in document.keys for secret in key.secrets}
         self._limits = {key.name: key.limits for key in document.keys}
-        for name, usage in self._usage.items():
-            usage.change(self.limits(name))
+        for name, bucket in self._buckets.items():
+            bucket.change(self.limits(name).requests_per_s or inf)
+
+    def _bucket(self, key: str) -> Bucket:
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            bucket = self._buckets[key] = Bucket(self.limits(key).requests_per_s or inf)
+        return bucket
 
 
-_NO_LIMITS = KeyLimits()
-
-
-def _caller(key: KeyEntry, secret: SecretEntry) -> Caller:
-    return Caller(key.name, key.tenant, frozenset(key.scopes), secret.id)
-
-
-def _secret(key: KeyEntry, secret: SecretEntry, caller: Caller) -> _Secret:
+def _secret(key: KeyEntry, secret: SecretEntry) -> _Secret:
+    caller = Caller(key.name, frozenset(key.scopes), secret.id)
     ends = min(_seconds(key.expires_at), _seconds(secret.expires_at))
     return _Secret(bytes.fromhex(secret.salt), bytes.fromhex(secret.hash), ends, caller)
 

@@ -1,4 +1,4 @@
-"""What a key needs for each request: the one table of all interfaces. What is not in it, only an admin may send.
+"""What a key needs for each request: the one table of all interfaces. What is not in it, nobody may send.
 
 ``tests/integration/test_keys_table.py`` walks the routes of the server, and fails for one without a row.
 """
@@ -33,8 +33,8 @@ HTTP: Mapping[tuple[str, str], Need] = {
     ("GET", "/streams"): Scope.infer,
     ("GET", "/sessions/{session_id}"): Scope.infer,
     ("DELETE", "/sessions/{session_id}"): Scope.infer,
-    ("GET", "/sessions/{session_id}/state"): Scope.state,
-    ("PUT", "/sessions/{session_id}/state"): Scope.state,
+    ("GET", "/sessions/{session_id}/state"): Scope.infer,
+    ("PUT", "/sessions/{session_id}/state"): Scope.infer,
     ("GET", "/models"): Scope.infer,
     ("GET", "/models/{name}"): Scope.infer,
     ("GET", "/models/{name}/example"): Scope.infer,
@@ -52,8 +52,8 @@ HTTP: Mapping[tuple[str, str], Need] = {
     ("GET", "/v2/models/{name}/versions/{version}/stats"): Scope.metrics,
     ("POST", "/v2/models/{name}/versions/{version}/infer"): Scope.infer,
     ("POST", "/v2/repository/index"): Scope.infer,
-    ("POST", "/v2/repository/models/{name}/load"): Scope.admin,
-    ("POST", "/v2/repository/models/{name}/unload"): Scope.admin,
+    ("POST", "/v2/repository/models/{name}/load"): Scope.infer,  # which says how models change
+    ("POST", "/v2/repository/models/{name}/unload"): Scope.infer,
 }
 
 GRPC: Mapping[str, Need] = {
@@ -68,8 +68,8 @@ GRPC: Mapping[str, Need] = {
     "/inference.GRPCInferenceService/ModelStreamInfer": Scope.infer,
     "/inference.GRPCInferenceService/ModelStatistics": Scope.metrics,
     "/inference.GRPCInferenceService/RepositoryIndex": Scope.infer,
-    "/inference.GRPCInferenceService/RepositoryModelLoad": Scope.admin,
-    "/inference.GRPCInferenceService/RepositoryModelUnload": Scope.admin,
+    "/inference.GRPCInferenceService/RepositoryModelLoad": Scope.infer,
+    "/inference.GRPCInferenceService/RepositoryModelUnload": Scope.infer,
 }
 
 

@@ -60,6 +60,11 @@ class Machine(ABC, Generic[W]):
         )
 
     @property
+    def inflight(self) -> int:
+        """Chunks that are not done; on ``/streams`` also sessions that are being opened."""
+        return self._inflight
+
+    @property
     def held_bytes(self) -> int:
         """Bytes of the works that are not done."""
         return self._bytes

@@ -1,4 +1,4 @@
-"""The sessions of each key that this process has committed to a store: how many, and how many bytes."""
+"""Counts the sessions of each key that this process has committed to a store."""
 
 from __future__ import annotations
 
@@ -11,19 +11,8 @@ from service.keys.keys import Keys
 from service.observe.clock import Clock
 
 
-class _Account:
-    __slots__ = ("bytes", "sessions")
-
-    def __init__(self) -> None:
-        self.sessions: OrderedDict[str, tuple[int, float]] = OrderedDict()  # bytes and last use, oldest use first
-        self.bytes = 0
-
-    def drop(self, session_id: str) -> None:
-        self.bytes -= self.sessions.pop(session_id, (0, 0.0))[0]
-
-
 class KeyLedger:
-    """See above. A session counts until it ends, is deleted, or was not used here for as long as sessions may idle.
+    """Counts a session until it ends, is deleted, or was not used here for as long as sessions may idle.
 
     A process that starts knows of no session before it is used; a proxy sends a session to the same process, so all
     processes together take what the limits of all together say.
@@ -38,52 +27,36 @@ class KeyLedger:
         self._keys = keys
         self._idle_s = idle_s
         self._clock = clock
-        self._accounts: dict[str, _Account] = {}
+        self._used_s: dict[str, OrderedDict[str, float]] = {}  # last use of a key's sessions, the oldest first
 
-    def check(self, session_id: str, count: int) -> None:
-        """Check that a key may have a session of so many bytes.
+    def check(self, session_id: str) -> None:
+        """Check that a key may have a session.
 
         Raises:
-            KeyLimitReached: it has as much as it may.
+            KeyLimitReached: it has as many as it may.
         """
         key = owner_of(session_id)
-        limits, account, now_s = self._keys.limits(key), self._account(key), self._clock()
-        if limits.max_sessions is None and limits.max_session_bytes is None:
-            return
-        before = account.sessions.get(session_id)
-        others = len(account.sessions) - (before is not None)
-        taken = account.bytes - (0 if before is None else before[0])
-        what = ""
-        if before is None and limits.max_sessions is not None and others >= limits.max_sessions:
-            what = f"{others} sessions of key {key!r} are open"
-        elif (
-            limits.max_session_bytes is not None
-            and taken + count > limits.max_session_bytes
-            and (before is None or count > before[0])
-        ):
-            what = f"sessions of key {key!r} take {taken} bytes, and may take {limits.max_session_bytes}"
-        if what:
-            oldest_s = next((used_s for _, used_s in account.sessions.values()), now_s)
-            wait_s = max(1.0, oldest_s + self._idle_s - now_s)
-            raise KeyLimitReached(f"{what}: end some, or try again in {ceil(wait_s)} s", wait_s)
+        most, used_s, now_s = self._keys.limits(key).max_sessions, self._of(key), self._clock()
+        if most is not None and session_id not in used_s and len(used_s) >= most:
+            wait_s = max(1.0, next(iter(used_s.values())) + self._idle_s - now_s)
+            raise KeyLimitReached(
+                f"{len(used_s)} sessions of key {key!r} are open: end some, or try again in {ceil(wait_s)} s", wait_s
+            )
 
-    def note(self, session_id: str, count: int) -> None:
-        """A session was used, and takes so many bytes."""
-        account = self._account(owner_of(session_id))
-        account.drop(session_id)
-        account.sessions[session_id] = count, self._clock()
-        account.bytes += count
+    def note(self, session_id: str) -> None:
+        """Count a session as used now."""
+        used_s = self._of(owner_of(session_id))
+        used_s[session_id] = self._clock()
+        used_s.move_to_end(session_id)
 
     def forget(self, session_id: str) -> None:
-        """A session has ended."""
-        self._account(owner_of(session_id)).drop(session_id)
+        """Count a session no more: it has ended."""
+        self._of(owner_of(session_id)).pop(session_id, None)
 
-    def _account(self, key: str) -> _Account:
-        """What a key has, without the sessions that have expired."""
-        account = self._accounts.get(key)
-        if account is None:
-            account = self._accounts[key] = _Account()
+    def _of(self, key: str) -> OrderedDict[str, float]:
+        """The sessions of a key, without those that have expired."""
+        used_s = self._used_s.setdefault(key, OrderedDict())
         due_s = self._clock() - self._idle_s
-        while account.sessions and next(iter(account.sessions.values()))[1] < due_s:
-            account.drop(next(iter(account.sessions)))
-        return account
+        while used_s and next(iter(used_s.values())) < due_s:
+            used_s.popitem(last=False)
+        return used_s

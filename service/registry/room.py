@@ -92,9 +92,7 @@ class SessionRoom:
         """The most sessions and bytes of a client."""
         most_open, most_bytes = max(1, int(self.all.max_open * self._share)), int(self.all.max_bytes * self._share)
         if self._keys is not None:
-            limits = self._keys.limits(client)
-            most_open = min(most_open, limits.max_sessions or most_open)
-            most_bytes = min(most_bytes, limits.max_session_bytes or most_bytes)
+            most_open = min(most_open, self._keys.limits(client).max_sessions or most_open)
         return most_open, most_bytes
 
     def enter(self, entry: SessionEntry, client: str, *, has_place: bool) -> None:

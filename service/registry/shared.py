@@ -146,7 +146,7 @@ class SharedSessions(SessionTable):
 
     async def commit(self, entry: SessionEntry, snapshot: Snapshot, session: Session) -> bool:
         if self._ledger is not None and session.stream is not None:
-            self._ledger.check(entry.id, ENTRY_BYTES + session.bytes)
+            self._ledger.check(entry.id)
         entry.snapshot = None  # unknown until the store has answered
         after = await self._store.commit(entry.id, snapshot, session)
         if after is None:
@@ -190,7 +190,7 @@ class SharedSessions(SessionTable):
             if snapshot.session is None or snapshot.session.stream is None:
                 self._ledger.forget(entry.id)
             else:
-                self._ledger.note(entry.id, count)
+                self._ledger.note(entry.id)
 
     def _make_room(self) -> None:
         """Remove the least recently used entries while memory is full. Their sessions stay in the store.

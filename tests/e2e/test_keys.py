@@ -29,7 +29,7 @@ pytestmark = pytest.mark.process
 PCM = np.frombuffer(b"".join(pieces()), "<i2")
 BODY = {"model": "shd-words", "input": {"kind": "events", "steps": 5, "times": [1], "units": [3]}}
 HTTP = httpx.Client(limits=httpx.Limits(max_keepalive_connections=0))  # one context of TLS for all
-SCOPES = ("infer", "state", "admin", "metrics")
+SCOPES = ("infer", "metrics")
 
 
 class KeysFile:

@@ -99,7 +99,7 @@ def test_the_open_inference_protocol_answers_every_chunk(tmp_path: Path, model: 
 
 @each_transport
 def test_a_key_goes_with_every_chunk_and_into_no_report(tmp_path: Path, transport: Transport) -> None:
-    key = add_key(tmp_path / "keys.json", "alice", [Scope.infer, Scope.state])
+    key = add_key(tmp_path / "keys.json", "alice", [Scope.infer])
     report = tmp_path / "x.json", tmp_path / "x.html"
     with keyed_server(tmp_path, tmp_path / "keys.json") as live:
         printed = run(

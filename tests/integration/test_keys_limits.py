@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +11,11 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from hetsyn_client import AsyncStreamingClient, LiveStream, StreamingClient
+from hetsyn_client.columns import pack_chunks, pack_sessions, unpack_opened, unpack_results
 from hetsyn_client.events import pack_events
 from service.keys.caller import Scope
 from service.keys.document import changing, write_document
@@ -100,21 +100,6 @@ def test_sessions(keyed: Keyed) -> None:
     assert keyed.send(alice, "d", 0).status_code == 200
 
 
-@in_each_store
-def test_bytes_of_sessions(keyed: Keyed) -> None:
-    alice = keyed.key("alice")
-    assert keyed.send(alice, "a", 0).status_code == 200
-    taken = httpx.get(f"{keyed.url}/sessions/a", headers=bearer(alice)).json()["state_bytes"]
-    bob = keyed.key("bob", max_session_bytes=2 * (taken + 4_000))
-    opened = 0
-    while (response := keyed.send(bob, f"s{opened}", 0)).status_code == 200:
-        opened += 1
-        assert opened < 20
-    limited(response, "sessions of key 'bob' take")
-    assert opened >= 1
-    assert keyed.send(alice, "b", 0).status_code == 200
-
-
 def test_no_refusal_tells_of_others(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     alice, bob, carol = (add_key(path, name) for name in ("alice", "bob", "carol"))
@@ -130,32 +115,11 @@ def test_no_refusal_tells_of_others(tmp_path: Path) -> None:
         assert not {"14", "7", "alice", "bob"} & set(full.json()["detail"].replace("'", " ").split())
 
 
-def test_requests_and_bytes_a_second(keyed: Keyed) -> None:
-    alice, bob = keyed.key("alice", requests_per_s=3), keyed.key("bob", bytes_per_s=1000)
+def test_requests_a_second(keyed: Keyed) -> None:
+    alice = keyed.key("alice", requests_per_s=3)
     answers = [keyed.send(alice, "a", seq) for seq in range(6)]
     assert [answer.status_code for answer in answers[:3]] == [200] * 3
     limited(next(answer for answer in answers if answer.status_code != 200), "may send 3 requests a second")
-    assert keyed.send(bob, "a", 0).status_code == 200
-    long = httpx.post(
-        f"{keyed.url}/infer?session=a&seq=1",
-        content=(part for part in [b"x" * 3000]),  # no Content-Length
-        headers=bearer(bob) | {"Content-Type": "application/vnd.hetsyn.events"},
-    )
-    assert long.status_code == 422
-    limited(keyed.send(bob, "a", 1), "may send 1000 bytes a second")
-
-
-def test_a_length_that_nobody_sends_does_not_lock_a_key_out(keyed: Keyed) -> None:
-    bob = keyed.key("bob", bytes_per_s=1e6)
-    with socket.create_connection(("127.0.0.1", int(keyed.url.rpartition(":")[2])), timeout=10) as raw:
-        raw.sendall(
-            f"POST /infer HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {bob}\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {10**18}\r\n\r\n".encode()
-        )
-        assert raw.recv(100).startswith(b"HTTP/1.1 413")
-    response = keyed.send(bob, "a", 0)
-    limited(response, "may send 1e+06 bytes a second")
-    assert int(response.headers["retry-after"]) <= 17  # for the longest body that there is
 
 
 def test_streams_are_read_more_slowly(keyed: Keyed) -> None:
@@ -171,31 +135,20 @@ def test_streams_are_read_more_slowly(keyed: Keyed) -> None:
     assert took_s > 0.7, took_s  # 20 at once, 20 at 20 a second
 
 
-def test_the_number_of_streams(keyed: Keyed) -> None:
-    import grpc
-    from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub as stub
-
-    alice = keyed.key("alice", max_streams=1)
-    with keyed.stream(alice, "a") as stream:
+def test_each_chunk_of_a_frame_counts(keyed: Keyed) -> None:
+    alice = keyed.key("alice", requests_per_s=20)
+    url = f"{keyed.url.replace('http', 'ws')}/streams?encoding=events&model=digits"
+    handles = list(range(10))
+    with connect(url, additional_headers=bearer(alice), proxy=None) as stream:
         stream.recv()
-        with pytest.raises(InvalidStatus) as caught:
-            keyed.stream(alice, "b")
-        assert caught.value.response.status_code == 429
-        assert "Retry-After" in caught.value.response.headers
-        with grpc.insecure_channel(keyed.live.grpc) as channel:
-            opened = stub(channel).ModelStreamInfer(iter(()), metadata=[("authorization", f"Bearer {alice}")])
-            with pytest.raises(grpc.RpcError) as refused:
-                next(opened)
-            assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-            assert "has 1 streams open" in refused.value.details()
-    deadline_s = time.monotonic() + 10
-    while True:
-        try:
-            with keyed.stream(alice, "b") as stream:
-                stream.recv()
-            return
-        except InvalidStatus:  # the server has not seen the end of the other yet
-            assert time.monotonic() < deadline_s
+        begun_s = time.monotonic()
+        stream.send(pack_sessions(handles, [f"s{handle}" for handle in handles]))
+        assert unpack_opened(stream.recv(decode=False)).status.tolist() == [200] * 10
+        for seq in range(3):
+            stream.send(pack_chunks(handles, np.full(10, seq), 0, b"", 5))
+            assert unpack_results(stream.recv(decode=False, timeout=20)).status.tolist() == [200] * 10
+    took_s = time.monotonic() - begun_s
+    assert took_s > 0.4, took_s  # the third frame waits for the second one, at 20 a second
 
 
 def test_grpc_is_limited(keyed: Keyed) -> None:

@@ -387,7 +387,11 @@ def test_grpc_asks_for_a_key(world: World) -> None:
         assert "PERMISSION_DENIED" in error(lambda: client.get_server_metadata(headers=lacking))
         assert client.get_inference_statistics(headers=lacking).model_stats
         assert "PERMISSION_DENIED" in error(lambda: client.load_model("digits", headers=lacking))
-        assert client.get_server_metadata(headers={"authorization": f"Bearer {world.bob}"}).name == "hetsyn"
+        may = {"authorization": f"Bearer {world.bob}"}
+        assert client.get_server_metadata(headers=may).name == "hetsyn"
+        assert "run hetsyn reload" in error(lambda: client.load_model("digits", headers=may))
+        for key in (may, lacking):
+            assert "UNIMPLEMENTED" in error(lambda key=key: client.get_system_shared_memory_status(headers=key))  # type: ignore[misc]
     with grpc.insecure_channel(world.live.grpc) as channel:
         call = channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")(iter([b""]))
         with pytest.raises(grpc.RpcError) as refused:

@@ -15,12 +15,11 @@ from service.store.base import StateStore
 from tests.support.open_inference import Live, live_server
 
 
-def add_key(path: Path, name: str, scopes: Iterable[Scope] = (Scope.infer, Scope.state), **limits: float) -> str:
+def add_key(path: Path, name: str, scopes: Iterable[Scope] = (Scope.infer,), **limits: float) -> str:
     """Put a key into a keys file in place of the one of its name; its text."""
     token = Token.new()
     entry = KeyEntry(
         name=name,
-        tenant=name,
         scopes=tuple(scopes),
         limits=KeyLimits.model_validate(limits),
         secrets=(SecretEntry.of(token, utc_now()),),

@@ -11,10 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.keys.caller import Scope
 from service.wire.open_inference import MOST_DIMENSIONS, MOST_TENSORS
 from tests.support.fake_graph import CHANNELS
-from tests.support.keyed import add_key, bearer, keyed_server
 from tests.support.open_inference import Chunk, Live, by_grpc_stream, live_server, rss_mib
 
 SERVICE = "/inference.GRPCInferenceService"
@@ -142,18 +140,6 @@ async def test_silent_calls_of_one_client_leave_room_for_others(tmp_path: Path) 
             assert time.monotonic() - began_s < 10  # a body may take 30 s
             assert await channel.unary_unary(live_call)(b"")
             assert open_calls.total == 3
-
-
-def test_the_bytes_of_every_call_count_for_its_key(tmp_path: Path) -> None:
-    import tritonclient.grpc as triton
-
-    path = tmp_path / "keys.json"
-    alice = add_key(path, "alice", [Scope.infer], bytes_per_s=1000)
-    with keyed_server(tmp_path, path) as live, triton.InferenceServerClient(live.grpc) as client:
-        key = bearer(alice)
-        assert not client.is_model_ready("x" * 5000, headers={"authorization": key["Authorization"]})
-        with pytest.raises(triton.InferenceServerException, match="may send 1000 bytes a second"):
-            client.get_server_metadata(headers={"authorization": key["Authorization"]})
 
 
 async def test_contents_that_would_be_ignored_are_refused(live: Live) -> None:

@@ -25,11 +25,9 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_a_key_from_its_beginning_to_its_end(path: Path) -> None:
-    first = run(
-        path, "add", "alice", "--tenant", "acme", "--scope", "infer", "--scope", "metrics", "--max-sessions", "7"
-    )
+    first = run(path, "add", "alice", "--scope", "infer", "--scope", "metrics", "--max-sessions", "7")
     caller = Keys(path).caller(first)
-    assert (caller.key, caller.tenant, sorted(caller.scopes)) == ("alice", "acme", ["infer", "metrics"])
+    assert (caller.key, sorted(caller.scopes)) == ("alice", ["infer", "metrics"])
     assert Keys(path).limits("alice").max_sessions == 7
     second = run(path, "rotate", "alice")
     assert Keys(path).caller(first).key == Keys(path).caller(second).key == "alice"
@@ -37,7 +35,7 @@ def test_a_key_from_its_beginning_to_its_end(path: Path) -> None:
     for gone in (first, second):
         with pytest.raises(HetsynError, match="does not know the key"):
             Keys(path).caller(gone)
-    assert Keys(path).caller(third).tenant == "acme"
+    assert Keys(path).caller(third).key == "alice"
     shown = run(path, "list") + run(path, "list", "--json")
     assert "max_sessions 7" in shown
     for secret in (first, second, third):
@@ -53,6 +51,25 @@ def test_a_key_from_its_beginning_to_its_end(path: Path) -> None:
     assert Keys(path).caller(again).key == "alice"
     run(path, "add", "bob", "--expires-days", "1")
     assert "expires" in run(path, "list")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "sentence"),
+    [
+        ("--tenant", "acme", "leave --tenant out: it has no effect any more; put it into the key's name"),
+        ("--max-session-bytes", "9", "leave --max-session-bytes out: it has no effect any more; take --max-sessions"),
+        ("--max-streams", "9", "leave --max-streams out: it has no effect any more; take --max-sessions"),
+        ("--bytes-per-s", "9", "leave --bytes-per-s out: it has no effect any more; take --requests-per-s"),
+        ("--scope", "state", "'state' is part of 'infer': take that"),
+        ("--scope", "admin", "'admin' opens nothing any more: leave it out, change the folder of models, and run"),
+        ("--scope", "root", "'root' is no scope: take one of infer, metrics"),
+    ],
+)
+def test_what_is_gone_says_what_to_take(path: Path, option: str, value: str, sentence: str) -> None:
+    done = CliRunner().invoke(keys, ["add", "alice", option, value, "--file", str(path)], env={"COLUMNS": "300"})
+    assert done.exit_code == 2
+    assert sentence in done.output
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("name", ["Alice", "a/b", "-a", "a" * 64, "a.b", "10.0.0.1"])

@@ -29,32 +29,29 @@ NAMES = st.from_regex(r"[a-z0-9][a-z0-9-]{0,62}", fullmatch=True)
 LIMITS = st.builds(
     KeyLimits,
     max_sessions=st.none() | st.integers(1, 2**53),
-    max_session_bytes=st.none() | st.integers(1, 2**53),
-    max_streams=st.none() | st.integers(1, 2**53),
     requests_per_s=st.none() | st.floats(0.001, 1e12),
-    bytes_per_s=st.none() | st.floats(0.001, 1e12),
 )
 
 
 def entry(name: str = "alice", *tokens: Token, **more: object) -> KeyEntry:
     secrets = tuple(SecretEntry.of(token, utc_now()) for token in tokens)
-    return KeyEntry(name=name, tenant="acme", scopes=(Scope.infer,), secrets=secrets).model_copy(update=more)
+    return KeyEntry(name=name, scopes=(Scope.infer,), secrets=secrets).model_copy(update=more)
 
 
 @given(
     st.lists(
-        st.tuples(NAMES, NAMES, st.sets(st.sampled_from(Scope), min_size=1), LIMITS, st.integers(0, 3), st.booleans()),
+        st.tuples(NAMES, st.sets(st.sampled_from(Scope), min_size=1), LIMITS, st.integers(0, 3), st.booleans()),
         max_size=5,
         unique_by=lambda row: row[0],
     )
 )
 def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple]) -> None:  # type: ignore[type-arg]
     document = KeysDocument()
-    for name, tenant, scopes, limits, count, ends in rows:
+    for name, scopes, limits, count, ends in rows:
         secrets = tuple(SecretEntry.of(Token.new(), utc_now()) for _ in range(count))
         at = utc_now() + timedelta(days=1) if ends else None
         document = document.replaced(
-            KeyEntry(name=name, tenant=tenant, scopes=tuple(scopes), limits=limits, secrets=secrets, expires_at=at)
+            KeyEntry(name=name, scopes=tuple(scopes), limits=limits, secrets=secrets, expires_at=at)
         )
     path = tmp_path_factory.mktemp("keys") / "keys.json"
     write_document(path, document)
@@ -87,7 +84,8 @@ def test_a_damaged_file_never_shows_what_is_in_it(data: st.DataObject) -> None:
         ({"name": "a/b"}, "keys.0.name"),
         ({"name": "10.0.0.1"}, "keys.0.name"),
         ({"name": ""}, "keys.0.name"),
-        ({"scopes": []}, "keys.0.scopes"),
+        ({"scopes": "infer"}, "keys.0.scopes"),
+        ({"limits": [7]}, "keys.0.limits"),
         ({"scopes": ["root"]}, "keys.0.scopes.0"),
         ({"limits": {"max_sessions": 0}}, "keys.0.limits.max_sessions"),
         ({"limits": {"sessions": 1}}, "keys.0.limits.sessions"),
@@ -100,6 +98,31 @@ def test_a_wrong_field_is_named(change: dict[str, object], sentence: str) -> Non
     whole["keys"][0] |= change
     with pytest.raises(KeysUnusable, match=sentence):
         parse_document(json.dumps(whole).encode(), "keys.json")
+
+
+def test_a_file_of_before_loads(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    whole = json.loads(KeysDocument(keys=(entry("alice", Token.new()),)).to_json())
+    before = {
+        "tenant": "acme",
+        "limits": {"max_sessions": 7, "max_session_bytes": 1, "max_streams": 1, "requests_per_s": 2, "bytes_per_s": 1},
+    }
+    for scopes, now in (
+        (["infer", "state"], ("infer",)),
+        (["state", "admin", "metrics"], ("infer", "metrics")),
+        (["admin"], ()),
+    ):
+        whole["keys"][0] |= before | {"scopes": scopes}
+        document = parse_document(json.dumps(whole).encode(), "keys.json")
+        assert document.keys[0].scopes == now
+        assert document.keys[0].limits == KeyLimits(max_sessions=7, requests_per_s=2)
+        write_document(tmp_path / "keys.json", document)
+        assert read_document(tmp_path / "keys.json") == document
+    for limit, instead in (
+        ("max_session_bytes", "max_sessions"),
+        ("max_streams", "max_sessions"),
+        ("bytes_per_s", "requests_per_s"),
+    ):
+        assert f"key 'alice': {limit} limits nothing any more: set {instead}" in caplog.messages
 
 
 def test_names_and_ids_occur_once() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import KeyLacksScope, KeyRefused, KeysUnusable
+from service.errors import KeyLacksScope, KeyLimitReached, KeyRefused, KeysUnusable
 from service.keys.caller import ANYBODY, Caller, Scope
 from service.keys.document import changing, read_document, utc_now, write_document
 from service.keys.keys import Keys
@@ -30,7 +30,7 @@ def test_a_key_is_its_callers(path: Path) -> None:
     assert len(keys) == 2
     assert (keys.caller(alice).key, keys.caller(bob).scopes) == ("alice", frozenset({Scope.metrics}))
     assert keys.caller(alice).session("s") == "alice/s"
-    keys.caller(alice).check(Scope.state)
+    keys.caller(alice).check(Scope.infer)
     with pytest.raises(KeyLacksScope, match="key 'bob' lacks the scope 'infer'"):
         keys.caller(bob).check(Scope.infer)
     assert ANYBODY.session("s") == "s"
@@ -46,6 +46,23 @@ def test_nothing_else_is(path: Path, wrong: str) -> None:
         assert credential == "" or credential not in str(caught.value)
     with pytest.raises(KeyRefused, match="Authorization: Bearer KEY"):
         keys.caller(None)
+
+
+def test_a_request_beyond_the_limit_says_when(path: Path) -> None:
+    add_key(path, "alice", requests_per_s=2)
+    clock = Clock(0.0)
+    keys = Keys(path, clock)
+    alice = Caller("alice")
+    for _ in range(2):
+        keys.request(alice)
+    with pytest.raises(KeyLimitReached, match="key 'alice' may send 2 requests a second: try again in 1 s"):
+        keys.request(alice)
+    clock.now_s += 1
+    keys.took(alice, 20)
+    with pytest.raises(KeyLimitReached, match="try again in 10 s") as caught:
+        keys.request(alice)
+    clock.now_s += caught.value.retry_after_s
+    keys.request(alice)
 
 
 def test_an_unknown_id_costs_what_a_known_one_costs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
