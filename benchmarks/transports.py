@@ -31,10 +31,11 @@ from benchmarks.contenders import (
 from benchmarks.load import missing_answer
 from benchmarks.plots import plain, pyplot, save
 from benchmarks.ramp import Goal, JudgedTrial, RampResult, RampSettings, saturate
+from benchmarks.streams_way import StreamsWay
 from hetsyn_client.access import Access
 from hetsyn_client.loadtest.load import Load, Served, recorded
 from hetsyn_client.loadtest.run import RunSettings, run_loop
-from hetsyn_client.loadtest.senders import HetsynWay, Transport
+from hetsyn_client.loadtest.senders import HetsynWay, Transport, Way
 from service.contract.artifact import Artifact
 from tests.support.paths import RECORDINGS, ROOT
 from tests.support.server_process import ServerProcess, free_port
@@ -64,9 +65,11 @@ class Case:
         manifest = self.artifact.manifest
         return HetsynTarget(address, self.load.content_type, manifest.name, manifest.version, manifest.default_form)
 
-    def way(self, transport: str, address: Address) -> HetsynWay:
+    def way(self, transport: str, address: Address) -> Way:
         manifest = self.artifact.manifest
         served = Served(manifest.name, manifest.default_form, manifest.input.channels, manifest.input.step_s, None)
+        if transport == "streams":
+            return StreamsWay(Access.checked(address.url), served, self.load)
         return HetsynWay(Access.checked(address.url), Transport(transport), served, self.load)
 
 

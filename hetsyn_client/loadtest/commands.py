@@ -6,14 +6,13 @@ import json
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hetsyn_client.access import Access
-from hetsyn_client.loadtest.senders import HUBS, HetsynWay, Transport
+from hetsyn_client.loadtest.senders import HetsynWay, Transport
 from hetsyn_client.output import open_console
 from hetsyn_client.server_url import (
     CaFileOption,
@@ -34,7 +33,7 @@ STREAMS = 10
 # of 0.13; the sentence about them can go after one version
 REMOVED = (
     "--ramp", "--target-ms", "--percentile", "--max-streams", "--patience", "--expected-interval-ms", "--version",
-    "--connections", "--timeout-s", "--grpc-port", "--seed",
+    "--connections", "--timeout-s", "--grpc-port", "--seed", "--html",
 )  # fmt: skip
 
 
@@ -42,7 +41,7 @@ def _refuse(is_given: bool) -> None:
     if is_given:
         raise typer.BadParameter(
             f"{', '.join(REMOVED)} are gone: hetsyn bench measures one load, so try some numbers of --streams; over "
-            "gRPC, measure with perf_analyzer",
+            "gRPC, measure with perf_analyzer; draw what --json has",
             param_hint="hetsyn bench",
         )
 
@@ -61,7 +60,7 @@ def bench_server(
         Transport,
         typer.Option(
             help="infer: a request a chunk. stream: WS /stream, a connection a session. "
-            f"streams: WS /streams, {HUBS} connections. v2: the Open Inference Protocol."
+            "v2: the Open Inference Protocol."
         ),
     ] = Transport.infer,
     chunk_ms: Annotated[
@@ -80,7 +79,6 @@ def bench_server(
         float | None, typer.Option(min=0, max=1, help="Send spikes: share of channels with one in each step.")
     ] = None,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the results to this file.")] = None,
-    html_path: Annotated[Path | None, typer.Option("--html", help="Write a page with a plot to this file.")] = None,
     key: KeyOption = None,
     header: HeaderOption = None,
     ca_file: CaFileOption = None,
@@ -94,14 +92,11 @@ def bench_server(
     """
     if streams is not None and closed is not None:
         raise typer.BadParameter("--streams and --closed cannot be used together: choose one")
-    for path in (json_path, html_path):
-        if path is not None and not path.parent.is_dir():
-            raise typer.BadParameter(f"there is no folder {path.parent}: make it first")
-    if html_path is not None:
-        import_module("matplotlib")  # before any load, so that a missing dependency is reported at once
+    if json_path is not None and not json_path.parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {json_path.parent}: make it first")
 
     from hetsyn_client.loadtest.load import Served, choose_load
-    from hetsyn_client.loadtest.report import as_html, as_json, progress, show
+    from hetsyn_client.loadtest.report import as_json, progress, show
     from hetsyn_client.loadtest.run import ClosedLoop, OpenLoop, RunSettings, Stop, measure, run_loop
     from hetsyn_client.terminal.backend import Server
 
@@ -132,8 +127,6 @@ def bench_server(
     show(console, measured)
     if json_path is not None:
         json_path.write_text(json.dumps(as_json(options, measured), indent=1) + "\n")
-    if html_path is not None:
-        html_path.write_text(as_html(options, measured))
     if not measured.answered:
         typer.echo("hetsyn: no chunk got a good answer", err=True)
         raise typer.Exit(1)

@@ -1,13 +1,11 @@
-"""What a run has found: a line while it goes on, a table, sentences, JSON, and a page with the latency over time."""
+"""What a run has found: a line while it goes on, a table, sentences and JSON."""
 
 from __future__ import annotations
 
-import io
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -17,7 +15,6 @@ from rich.table import Table
 from hetsyn_client.loadtest.run import BUSY_SHARE, PERCENTILES, Measurement, Record
 
 FORMAT_VERSION = 2
-COLOURS = {"max": "#8a8f98", "p99": "#d9822b", "p50": "#2f6fb0"}
 
 
 def progress(record: Record, now_s: float) -> str:
@@ -94,60 +91,3 @@ def as_json(settings: Mapping[str, Any], m: Measurement) -> dict[str, Any]:
         "generator": {"python": platform.python_version(), "system": platform.platform()},
         "measurement": asdict(m),
     }
-
-
-def as_html(settings: Mapping[str, Any], m: Measurement) -> str:
-    """Write a page that needs nothing else: a table, the latency over time, and the settings."""
-    head = "".join(f"<th>{column}" for column in COLUMNS)
-    body = "".join(f"<tr><th>{name}<td>{'<td>'.join(values)}" for name, values in rows(m).items())
-    facts = "".join(f"<tr><th>{name.replace('_', ' ')}<td>{escape(str(value))}" for name, value in settings.items())
-    remarks = "".join(f"<p>{escape(note)}" for note in notes(m))
-    ended = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, Python {platform.python_version()}, {platform.platform()}"
-    return _PAGE.format(
-        title=escape(headline(m)), head=head, body=body, plot=latency_plot(m), remarks=remarks, facts=facts,
-        ended=escape(ended),
-    )  # fmt: skip
-
-
-def latency_plot(m: Measurement) -> str:
-    """Draw the percentiles of each second of the run, as SVG. Without pyplot: no global state, no window."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 3.2), layout="constrained")
-    axes = figure.add_subplot()
-    answered = [window for window in m.windows if window.answered]
-    for name, colour in COLOURS.items():
-        values = [getattr(window, f"{name}_ms") for window in answered]
-        axes.plot([window.begin_s + 0.5 for window in answered], values, "o-", markersize=3, color=colour, label=name)
-    axes.set(yscale="log", xlabel="time, s", ylabel="latency, ms", xlim=(0, max(m.duration_s, 1e-3)))
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.grid(color="#e6e8eb")
-    axes.legend(ncols=3, frameon=False)
-    text = io.StringIO()
-    figure.savefig(text, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    return text.getvalue()[text.getvalue().index("<svg") :]
-
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>hetsyn bench</title>
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }}
-div {{ overflow-x: auto }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums }}
-th, td {{ padding: .2rem .8rem; text-align: right; border-bottom: 1px solid #ddd; font-weight: normal }}
-th:first-child {{ text-align: left }}
-svg {{ width: 100%; height: auto }}
-</style>
-<h1>{title}</h1>
-<div><table><tr>{head}{body}</table></div>
-{remarks}
-<h2>Latency over time</h2>
-{plot}
-<h2>Settings</h2>
-<table>{facts}</table>
-<p>{ended}
-</html>
-"""

@@ -173,7 +173,7 @@ def test_the_terminal_sends_them_too(gateway: tuple[str, list[str]], files: tupl
     assert not heads
 
 
-@pytest.mark.parametrize("transport", ["infer", "stream", "streams"])
+@pytest.mark.parametrize("transport", ["infer", "stream"])
 def test_a_load_sends_them_too(gateway: tuple[str, list[str]], files: tuple[Path, Path], transport: str) -> None:
     url, heads = gateway
     command = [url, "--streams", "1", "--duration-s", "0.5", "--warmup-s", "0", "--transport", transport]

@@ -219,11 +219,3 @@ def test_serve_names_the_extra_of_carried_sessions(tmp_path: Path) -> None:
     done = run("serve", *options, without=("torch", "cryptography"))
     assert done.returncode == 1
     assert f"this needs cryptography: {install_command('carried')}" in done.stderr
-
-
-@pytest.mark.process
-def test_bench_names_its_extra_before_it_asks_any_server(tmp_path: Path) -> None:
-    done = run("bench", "http://127.0.0.1:1", "--html", str(tmp_path / "x.html"), without=("torch", "matplotlib"))
-    assert done.returncode == 1
-    assert f"this needs matplotlib: {install_command('bench')}" in done.stderr
-    assert done.stdout.rstrip().endswith("imported:")

@@ -1,17 +1,15 @@
-"""JSON, page and sentences of results that are made up."""
+"""JSON, table and sentences of results that are made up."""
 
 from __future__ import annotations
 
 import json
-import re
 from array import array
 from dataclasses import replace
-from xml.etree import ElementTree
 
 import numpy as np
 from rich.console import Console
 
-from hetsyn_client.loadtest.report import as_html, as_json, notes, progress, show
+from hetsyn_client.loadtest.report import as_json, notes, progress, show
 from hetsyn_client.loadtest.run import Distribution, Record
 from tests.support.measurement import measurement
 
@@ -25,21 +23,6 @@ def test_json_has_everything_and_can_be_written() -> None:
     assert written["settings"]["transport"] == "stream"
     assert written["measurement"]["errors"] == {"refused (503)": 1}
     assert written["measurement"]["latency"]["count"] == 300
-
-
-def test_the_page_has_a_plot_escapes_names_and_loads_nothing() -> None:
-    page = as_html(SETTINGS, measurement())
-    (svg,) = (
-        ElementTree.fromstring("<svg" + part.partition("</svg>")[0] + "</svg>") for part in page.split("<svg")[1:]
-    )
-    assert len(list(svg.iter("{http://www.w3.org/2000/svg}path"))) > 10
-    assert "<h1>10 streams in real time: 97 of 103 chunks/s over 3.0 s</h1>" in page
-    assert "&lt;m&gt;" in page
-    assert "<m>" not in page
-    assert "errors: 1 refused (503)" in page
-    assert not re.search(r"(src|href)=.http", page)
-    assert 'content="width=device-width, initial-scale=1"' in page
-    assert as_html(SETTINGS, EMPTY).count("<svg") == 1
 
 
 def test_the_table_of_a_terminal() -> None:
