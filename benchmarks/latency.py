@@ -28,10 +28,10 @@ from rich.table import Table
 from benchmarks.contenders import ENVIRONMENT, HERE, speech_target
 from benchmarks.load import missing_answer
 from benchmarks.plots import plain, pyplot, save
+from hetsyn_client.bodies import encoding_of
 from hetsyn_client.columns import pack_chunks, pack_sessions
 from hetsyn_client.loadtest.load import Load, recorded
 from hetsyn_client.loadtest.run import run_loop
-from hetsyn_client.loadtest.senders import encoding_of
 from tests.support.connection import Connection
 from tests.support.paths import RECORDINGS, ROOT
 from tests.support.server_process import ServerProcess, free_port

@@ -11,6 +11,7 @@ from aiohttp import ClientError, ClientWebSocketResponse, WSMsgType
 
 from hetsyn_client.access import Access
 from hetsyn_client.async_transport import AsyncTransport
+from hetsyn_client.bodies import encoding_of
 from hetsyn_client.columns import (
     APPLIED,
     CHUNK,
@@ -24,7 +25,7 @@ from hetsyn_client.columns import (
 )
 from hetsyn_client.events import HEADER
 from hetsyn_client.loadtest.load import Load, Served
-from hetsyn_client.loadtest.senders import LOST, TIMEOUT_S, Answer, encoding_of
+from hetsyn_client.loadtest.senders import LOST, TIMEOUT_S, Answer
 from hetsyn_client.steps import Broken, Request, retry_after_s, target
 
 GATHER_S = 0.01  # in which chunks for one frame are gathered

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from hetsyn_client.errors import InputError
 from hetsyn_client.events import MEDIA_TYPE as EVENTS_TYPE
 from hetsyn_client.events import Integers, pack_events
+from hetsyn_client.values import MEDIA_TYPE as VALUES_TYPE
 from hetsyn_client.values import pack_values
 
 Encoding = Literal["pcm_s16le", "pcm_s24le", "pcm_f32le", "mulaw", "alaw", "events", "values"]
@@ -35,19 +36,21 @@ class Body(NamedTuple):
         return self._replace(content=b"")
 
 
-def sound_body(samples: NDArray[np.int16], sample_rate_hz: int) -> Body:
-    """16-bit samples [n], one channel.
+def encoding_of(content_type: str) -> dict[str, str]:
+    """Name the parameters of ``/stream`` that say the same as a content type of ``/infer``."""
+    kind, *parts = content_type.split(";")
+    given = dict(part.split("=", 1) for part in parts)
+    if kind == EVENTS_TYPE:
+        return {"encoding": "events"}
+    if kind == VALUES_TYPE:
+        return {"encoding": "values", **given}
+    return {{"rate": "sample_rate"}.get(name, name): value for name, value in given.items()}
 
-    Raises:
-        InputError: samples that are not whole numbers of 16 bits, or of several channels.
-    """
-    samples = np.asarray(samples)
-    if samples.dtype.kind == "f":
-        raise InputError("the samples are floats: scale them to 16-bit integers, at most 32767")
-    if samples.ndim != 1:
-        raise InputError(f"the samples have shape {list(samples.shape)}: give one channel, [n]")
-    _check_whole(samples, 16)
-    return Body(samples.astype("<i2").tobytes(), f"audio/pcm;encoding=pcm_s16le;rate={sample_rate_hz}")
+
+def sound_body(samples: NDArray[np.int16], sample_rate_hz: int) -> Body:
+    """Pack 16-bit samples [n], one channel; errors as ``packed_samples``."""
+    content = packed_samples(np.asarray(samples), "pcm_s16le", 1)
+    return Body(content, f"audio/pcm;encoding=pcm_s16le;rate={sample_rate_hz}")
 
 
 def _check_whole(samples: NDArray[Any], bits: int) -> None:
@@ -77,7 +80,8 @@ def packed_samples(samples: NDArray[Any], encoding: str, channels: int) -> bytes
     """
     shape = (len(samples),) if samples.ndim == 1 and channels == 1 else (len(samples), channels)
     if samples.shape != shape:
-        raise InputError(f"the samples have shape {list(samples.shape)}: give [n, {channels}], one column a channel")
+        wanted = "one channel, [n]" if channels == 1 else f"[n, {channels}], one column a channel"
+        raise InputError(f"the samples have shape {list(samples.shape)}: give {wanted}")
     if encoding == "pcm_f32le":
         if samples.dtype.kind != "f":
             raise InputError("the samples are whole numbers: divide them by their full scale, or send them as such")
@@ -92,9 +96,10 @@ def packed_samples(samples: NDArray[Any], encoding: str, channels: int) -> bytes
 
 
 def float_body(frames: NDArray[np.float32], sample_rate_hz: int) -> Body:
-    """Samples from -1 to 1, float32 [n, channels]. The server averages the channels."""
-    content_type = f"audio/pcm;encoding=pcm_f32le;rate={sample_rate_hz};channels={frames.shape[1]}"
-    return Body(np.ascontiguousarray(frames, "<f4").tobytes(), content_type)
+    """Pack samples from -1 to 1, float32 [n, channels]. The server averages the channels."""
+    channels = frames.shape[1]
+    content_type = f"audio/pcm;encoding=pcm_f32le;rate={sample_rate_hz};channels={channels}"
+    return Body(packed_samples(frames, "pcm_f32le", channels), content_type)
 
 
 def events_body(steps: int, times: Sequence[int] | Integers, units: Sequence[int] | Integers) -> Body:

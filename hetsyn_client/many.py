@@ -22,7 +22,7 @@ from typing import Literal, NamedTuple, Self, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from hetsyn_client.bodies import Matrix
+from hetsyn_client.bodies import Matrix, packed_samples
 from hetsyn_client.calls import check_names
 from hetsyn_client.columns import (
     CHUNK,
@@ -39,7 +39,7 @@ from hetsyn_client.columns import (
     unpack_results,
 )
 from hetsyn_client.errors import InputError, ServiceProblem
-from hetsyn_client.events import LARGEST, Numbers, sort_events
+from hetsyn_client.events import HEADER, Integers, pack_events
 from hetsyn_client.pending import Content, Pending
 from hetsyn_client.reconnecting import ConnectionOptions, Frame, Reconnecting, access_of
 from hetsyn_client.steps import Broken, Pause, Steps, T, target
@@ -153,22 +153,19 @@ class LiveStreams(Reconnecting):
             ServiceUnreachable: the server cannot be reached.
         """
         self._check("pcm_s16le")
-        arrays = [np.asarray(row) for row in samples]
-        if any(row.dtype.kind == "f" for row in arrays):
-            raise InputError("the samples are floats: scale them to 16-bit integers, at most 32767")
-        return self._rows(handles, CHUNK, [Content(0, len(row), row.astype("<i2").tobytes()) for row in arrays])
+        rows = [packed_samples(np.asarray(row), "pcm_s16le", 1) for row in samples]
+        return self._rows(handles, CHUNK, [Content(0, len(row) // 2, row) for row in rows])
 
     def send_events(
-        self, handles: Sequence[int], steps: Sequence[int], times: Sequence[Numbers], units: Sequence[Numbers]
+        self, handles: Sequence[int], steps: Sequence[int], times: Sequence[Integers], units: Sequence[Integers]
     ) -> list[Results]:
         """Send of each session ``steps`` network steps with spikes: ``times`` and ``units``, [spikes]; as ``send``."""
         self._check("events")
         rows = []
         for length, of_times, of_units in zip(steps, times, units, strict=True):
-            step, unit = sort_events(length, of_times, of_units)
-            if len(step) and max(int(step.max()), int(unit.max())) > LARGEST:
-                raise InputError("a time or a unit is beyond 16 bits: cut the chunk into several")
-            rows.append(Content(length, len(step), step.astype("<u2").tobytes(), unit.astype("<u2").tobytes()))
+            packed = pack_events(length, of_times, of_units)[HEADER.size :]
+            half = len(packed) // 2
+            rows.append(Content(length, half // 2, packed[:half], packed[half:]))
         return self._rows(handles, CHUNK, rows)
 
     def send_values(self, handles: Sequence[int], values: Sequence[Matrix]) -> list[Results]:

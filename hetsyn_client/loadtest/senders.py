@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from email.message import Message
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote
@@ -13,8 +12,8 @@ from aiohttp import ClientWebSocketResponse, WSMsgType
 
 from hetsyn_client.access import Access
 from hetsyn_client.async_transport import AsyncTransport
+from hetsyn_client.bodies import encoding_of
 from hetsyn_client.events import HEADER
-from hetsyn_client.events import MEDIA_TYPE as EVENTS_TYPE
 from hetsyn_client.loadtest.load import Load, Served
 from hetsyn_client.steps import Broken, Request, retry_after_s, target
 
@@ -99,17 +98,6 @@ class HetsynWay:
 async def _exchange(transport: AsyncTransport, request: Request) -> Answer:
     response = await transport.exchange(request)
     return Answer(response.status, retry_after_s(response.headers))
-
-
-def encoding_of(content_type: str) -> dict[str, str]:
-    """The parameters of ``/stream`` that say the same as a content type of ``/infer``."""
-    message = Message()
-    message["Content-Type"] = content_type
-    if message.get_content_type() == EVENTS_TYPE:
-        return {"encoding": "events"}
-    if message.get_content_type() == "audio/pcm":
-        return {"encoding": str(message.get_param("encoding")), "sample_rate": str(message.get_param("rate"))}
-    return {"encoding": "values", "channels": str(message.get_param("channels"))}
 
 
 class InferSender:

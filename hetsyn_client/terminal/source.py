@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
-import numpy as np
-
-from hetsyn_client.bodies import Encoding, packed_samples
+from hetsyn_client.bodies import Encoding, encoding_of
 from hetsyn_client.errors import InputError
-from hetsyn_client.events import MEDIA_TYPE as EVENTS_TYPE
-from hetsyn_client.files import SUFFIXES, read_sound, step_chunks
+from hetsyn_client.files import SUFFIXES, recording_chunks, step_chunks
 from hetsyn_client.terminal.standard_input import Piece, StandardInput
 from hetsyn_client.wav import read_header
 
@@ -34,7 +32,7 @@ class Source(NamedTuple):
         name: for people.
         encoding: of the pieces.
         rate_hz: of samples; None for spikes and values.
-        channels: of samples, or numbers of a row of values; None for spikes.
+        channels: of samples, or numbers of a row of values; None for spikes, and for one channel of sound.
         pieces: of the stream; None among them: nothing has come for a while.
     """
 
@@ -63,35 +61,16 @@ def file_source(path: Path, chunk_s: float, described: Mapping[str, Any], exampl
     Raises:
         InputError: the file cannot be used.
     """
-    if path.suffix.lower() not in SUFFIXES:
-        return _recording(path, chunk_s)
-    takes_values = "values" in described["inputs"]
-    chunks = step_chunks(path, chunk_s, described["input"]["step_s"], takes_values=takes_values, example=example)
+    if path.suffix.lower() in SUFFIXES:
+        takes_values, step_s = "values" in described["inputs"], described["input"]["step_s"]
+        chunks = step_chunks(path, chunk_s, step_s, takes_values=takes_values, example=example)
+    else:
+        chunks = recording_chunks(path, chunk_s)
     first = next(chunks)
-    content_type = first.body.content_type
-    is_events = content_type == EVENTS_TYPE
-    channels = None if is_events else int(content_type.rpartition("=")[2])
-
-    def pieces() -> Iterator[Piece]:
-        yield Piece(first.body.content, first.until_s)
-        for chunk in chunks:
-            yield Piece(chunk.body.content, chunk.until_s)
-
-    return Source(path.name, "events" if is_events else "values", None, channels, pieces())
-
-
-def _recording(path: Path, chunk_s: float) -> Source:
-    frames, rate_hz = read_sound(path)
-    encoding: Encoding = "pcm_s16le" if frames.dtype == np.int16 else "pcm_f32le"
-    channels = 1 if frames.ndim == 1 else frames.shape[1]
-    length = max(1, round(chunk_s * rate_hz))
-
-    def pieces() -> Iterator[Piece]:
-        for begin in range(0, len(frames), length):
-            piece = frames[begin : begin + length]
-            yield Piece(packed_samples(piece, encoding, channels), (begin + len(piece)) / rate_hz)
-
-    return Source(path.name, encoding, rate_hz, channels, pieces())
+    stream = encoding_of(first.body.content_type)
+    rate_hz, channels = (int(stream[name]) if name in stream else None for name in ("sample_rate", "channels"))
+    pieces = (Piece(chunk.body.content, chunk.until_s) for chunk in chain([first], chunks) if chunk.body.content)
+    return Source(path.name, cast(Encoding, stream["encoding"]), rate_hz, channels, pieces)
 
 
 def standard_input_source(
