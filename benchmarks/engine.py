@@ -32,8 +32,6 @@ from benchmarks.engine_cost import (
     BANK_PLAIN,
     DELAYED,
     EAGER,
-    EXACT,
-    EXACT_OTHER,
     EXACT_PLAIN,
     FRACTIONAL_8,
     IN_PLACE,
@@ -282,13 +280,11 @@ def _implementations(
     rates = {f"hidden{index + 1}": float(z.mean() * z.shape[2]) for index, z in enumerate(traces.hidden)}
     if other is not None:
         pairs = {
-            EXACT: graph(exact),
-            EXACT_OTHER: graph(exact, operators=other),
             BANK: graph(bank),
             BANK_OTHER: graph(bank, operators=other),
         }
         return pairs, rates | {"bank": float(sizes["hidden1"])}
-    with_and_without = {BANK: graph(bank)}
+    with_and_without = {BANK_PLAIN: graph(bank, use_operators=False)}
     for name, paths in DELAYED.items():
         late = with_delays(network, paths)
         with_and_without[name] = graph(late.compile("bank"))
@@ -313,8 +309,7 @@ def _implementations(
         SCRIPT: loop(lambda batch: list(initial_state(layout, batch).values()), advance_script),
         STEP: loop(zeros, advance_step),
         EXACT_PLAIN: graph(exact, use_operators=False),
-        EXACT: graph(exact),
-        BANK_PLAIN: graph(bank, use_operators=False),
+        BANK: graph(bank),
         **with_and_without,
         **kernels,
     }

@@ -14,21 +14,19 @@ IN_PLACE = "the same, in place"
 SCRIPT = "TorchScript, step by step"
 STEP = "exact step graph, a call a step"
 EXACT_PLAIN = "exact, plain ONNX, chunk"
-EXACT = "exact, operator"
 BANK_PLAIN = "bank, plain ONNX, chunk"
 BANK = "bank, operator"
 BANK_8 = "bank of 8 decays, operator"
 FRACTIONAL_8 = "fractional kernels, bank of 8, operator"
-RESONANT = "resonant neurons, no synaptic decay, operator"
-EXACT_OTHER = "exact, operator of the other build"
+RESONANT = "resonant neurons, no synaptic decay, plain ONNX"
 BANK_OTHER = "bank, operator of the other build"
 STEPS_A_WORD = 24  # of a unit's spikes in one number of its history
 # the longest delay in steps of each path that has delays, by the name of the implementation
 DELAYED = {
-    "bank, operator, delays on the recurrent path": {"recurrent_path": 24},
-    "bank, operator, delays on the input path": {"input_path": 24},
-    "bank, operator, delays on both paths": {"input_path": 24, "recurrent_path": 24},
-    "bank, operator, delays of 48 steps on the recurrent path": {"recurrent_path": 48},
+    "bank, plain ONNX, delays on the recurrent path": {"recurrent_path": 24},
+    "bank, plain ONNX, delays on the input path": {"input_path": 24},
+    "bank, plain ONNX, delays on both paths": {"input_path": 24, "recurrent_path": 24},
+    "bank, plain ONNX, delays of 48 steps on the recurrent path": {"recurrent_path": 48},
 }
 
 
@@ -98,7 +96,7 @@ def costs(workload: CostWorkload, rates: dict[str, float]) -> dict[str, Cost]:
 
     # decays and currents read, currents written
     exact = Cost(4 * (synapses + 2 * sum(manifest.hidden)), 12 * synapses, 3 * synapses)
-    by_name = dict.fromkeys((EAGER, IN_PLACE, SCRIPT, STEP, EXACT_PLAIN, EXACT, EXACT_OTHER), exact)
+    by_name = dict.fromkeys((EAGER, IN_PLACE, SCRIPT, STEP, EXACT_PLAIN), exact)
     by_name |= dict.fromkeys((BANK, BANK_PLAIN, BANK_OTHER), bank(rates["bank"]))
     histories = {"input_path": sum(fan_in), "recurrent_path": sum(manifest.hidden)}  # read and written once a chunk
     for name, longest in DELAYED.items():

@@ -16,8 +16,6 @@ from benchmarks.engine_cost import (
     BANK_OTHER,
     BANK_PLAIN,
     EAGER,
-    EXACT,
-    EXACT_OTHER,
     EXACT_PLAIN,
     FRACTIONAL_8,
     IN_PLACE,
@@ -29,8 +27,8 @@ from benchmarks.plots import pyplot, save
 
 COLOURS = dict(
     zip(
-        (EAGER, IN_PLACE, SCRIPT, STEP, EXACT_PLAIN, EXACT, BANK_PLAIN, BANK, BANK_8, FRACTIONAL_8, RESONANT),
-        range(11),
+        (EAGER, IN_PLACE, SCRIPT, STEP, EXACT_PLAIN, BANK_PLAIN, BANK, BANK_8, FRACTIONAL_8, RESONANT),
+        range(10),
         strict=True,
     )
 )
@@ -51,15 +49,9 @@ def ratios(cells: Sequence[dict[str, Any]]) -> dict[str, float]:
 def speed_of_the_other_build(cells: Sequence[dict[str, Any]]) -> dict[str, float]:
     """The other build's speed over the installed one's, at each batch and chunk length, and the geometric mean."""
     taken = {(*_key(cell), cell["implementation"]): cell["microseconds"] for cell in cells}
-    found: dict[str, float] = {}
-    for form, ours, other in (("exact", EXACT, EXACT_OTHER), ("bank", BANK, BANK_OTHER)):
-        shares = {key[:3]: value / taken[(*key[:3], other)] for key, value in taken.items() if key[3] == ours}
-        found |= {
-            f"{workload}; batch {batch}, {steps} steps; {form}": round(share, 3)
-            for (workload, batch, steps), share in shares.items()
-        }
-        found[f"geometric mean; {form}"] = round(geometric_mean(shares.values()), 3)
-    return found
+    shares = {key[:3]: value / taken[(*key[:3], BANK_OTHER)] for key, value in taken.items() if key[3] == BANK}
+    found = {f"{load}; batch {batch}, {steps} steps": round(share, 3) for (load, batch, steps), share in shares.items()}
+    return found | {"geometric mean": round(geometric_mean(shares.values()), 3)}
 
 
 def _key(cell: dict[str, Any]) -> tuple[str, int, int]:

@@ -57,7 +57,7 @@ OPERATORS = Library(
     "service/runtime/operators/_network.so",
     "service/runtime/operators/register.cpp",
     "service/runtime/operators/kernels.cpp",
-    ("RegisterCustomOps", "hetsyn_format", "hetsyn_kernel"),
+    ("RegisterCustomOps", "hetsyn_*"),
 )
 ROLLOUT = Library(
     "hetsyn_model/native/_rollout.so",

@@ -1,9 +1,8 @@
 """A network as an ONNX graph that runs a chunk of steps for a batch of streams of different lengths.
 
-The contract of names and shapes is in ``service/contract/graph_io.py``. The graph is one call of ``hetsyn::Network``,
-or of ``hetsyn::ValuesNetwork`` where the input is real numbers, with the weights as its constants. A runtime that has
-our operators (``service/runtime/operators``) runs those; to any other the name means the function of plain ONNX that
-stands in the same file. Its body is a Scan over the step that torch makes of ``hetsyn_model.step``.
+The contract of names and shapes is in ``service/contract/graph_io.py``. The graph is one call of a function in plain
+ONNX, with the weights as its constants: a Scan over the step that torch makes of ``hetsyn_model.step``. For HetSyn and
+LIF its name is ``hetsyn::Network``, and a runtime with our operator (``service/runtime/operators``) runs that instead.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from service.contract.graph_io import READOUT, network_inputs, network_outputs, 
 
 CELL = "cell/"  # before the names of the step's own values
 RESONANCE = "resonance"  # of a layer: beta, A and B of its neurons, [3, neurons]
-OPERATOR, VALUES_OPERATOR = "Network", "ValuesNetwork"
+OPERATOR, PLAIN = "Network", "PlainNetwork"  # with a function of that name; the second has no operator
 
 Numbers = NDArray[Any]
 
@@ -51,18 +50,45 @@ def network_graph(compiled: Compiled) -> bytes:
     outputs = network_outputs(words, spec.outputs, {layer.name: layer.neurons for layer in layers[:-1]})
     shared = _shared_threshold(layers)
     weights = {name: array for layer in layers for name, array in _weights(layer, shared is None).items()}
-    attributes: dict[str, Any] = {
+    is_accelerated = _is_accelerated(compiled)
+    attributes = _attributes(compiled, shared, list(weights)) if is_accelerated else {}
+    body = _chunk_body(compiled, shared)
+    name = OPERATOR if is_accelerated else PLAIN
+    function = body.function(name, [*inputs, *weights], list(outputs), list(attributes))
+    constants = [graph.constant(array, name=name) for name, array in weights.items()]
+    graph.call(function, [*inputs, *constants], list(outputs), **attributes)
+    for name, (dtype, shape) in outputs.items():
+        graph.declare_output(name, dtype, shape)
+    return graph.model(function)
+
+
+def _is_accelerated(compiled: Compiled) -> bool:
+    """Whether the operator runs the network: spikes in, a bank or a current a neuron, without delays and resonance."""
+    spec = compiled.spec
+    has_bank = isinstance(compiled.layers[0].synapses, BankWeights)
+    is_late = spec.input_path.is_delayed or spec.recurrent_path.is_delayed
+    return (
+        (has_bank or not spec.neuron.per_synapse)
+        and not is_late
+        and spec.neuron.resonance is None
+        and not spec.takes_values
+    )
+
+
+def _attributes(compiled: Compiled, threshold: float | None, weights: Sequence[str]) -> dict[str, Any]:
+    """What the operator has to know beside the weights."""
+    spec, layers = compiled.spec, compiled.layers
+    return {
         "channels": spec.channels,
         "neurons": [*spec.hidden, spec.outputs],
         "banks": [layer.synapses.decays.shape[0] if isinstance(layer.synapses, BankWeights) else 0 for layer in layers],
-        "per_synapse": int(compiled.form == "exact" and spec.neuron.per_synapse),
         "filtered": int(spec.neuron.is_filtered),
         "membrane": int(spec.neuron.is_membrane),
         "reset": MEMBRANE_RESETS.index(spec.neuron.membrane_reset),
-        "own_thresholds": int(shared is None),
+        "own_thresholds": int(threshold is None),
         "recurrent": int(spec.has_own_synapses),
         "biased": int(any(name.endswith("bias_in") for name in weights)),
-        "threshold": float(spec.neuron.threshold) if shared is None else shared,
+        "threshold": float(spec.neuron.threshold) if threshold is None else threshold,
         "adaptive": int(spec.neuron.adaptive),
         "adaptation_decay": float(decay_of(spec.neuron.adaptation_tau_steps)),
         "adaptation_strength": float(spec.neuron.adaptation_strength),
@@ -70,19 +96,6 @@ def network_graph(compiled: Compiled) -> bytes:
         "skip_steps": spec.decision.skip_steps,
         "score_words": 2 if spec.decision.adds_up else 1,
     }
-    if spec.neuron.resonance is not None:
-        attributes["resonant"] = 1
-    for name, path in (("input", spec.input_path), ("recurrent", spec.recurrent_path)):
-        if path.is_delayed:  # other networks say nothing of it, so that earlier versions run them too
-            attributes |= {f"{name}_taps": path.taps, f"{name}_delay": path.max_delay_steps}
-    body = _chunk_body(compiled, shared)
-    operator = VALUES_OPERATOR if spec.takes_values else OPERATOR
-    function = body.function(operator, [*inputs, *weights], list(outputs), list(attributes))
-    constants = [graph.constant(array, name=name) for name, array in weights.items()]
-    graph.call(function, [*inputs, *constants], list(outputs), **attributes)
-    for name, (dtype, shape) in outputs.items():
-        graph.declare_output(name, dtype, shape)
-    return graph.model(function)
 
 
 def _shared_threshold(layers: Sequence[LayerWeights]) -> float | None:

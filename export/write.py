@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import onnx
 import torch
 from numpy.typing import NDArray
 
 from export.default_form import default_form, spike_mismatch
+from export.encoder_graph import OPERATOR as ENCODER_OPERATOR
 from export.encoders import ENCODER_FILE, EncoderParts, encoder_parts
 from export.evaluation import Evaluation
 from export.folder import (
@@ -25,7 +27,7 @@ from export.folder import (
     check_name,
     write_folder,
 )
-from export.network_graph import network_graph
+from export.network_graph import OPERATOR, network_graph
 from export.parity import Difference, ParityError, Streams, run_torch, started_layout, verify_encoder, verify_form
 from export.served_kernels import kernel_provenance, servable_forms
 from export.stream_start import quiet_provenance, stream_start
@@ -319,9 +321,12 @@ def _report(form: Form, described: contract.FormDescription, verified: _Verified
 
 
 def graphs_by_runtime(content: bytes) -> dict[str, Graph]:
-    """A graph by what runs it: our operator, where it can be used, and plain ONNX."""
+    """A graph by what runs it: our operators, where it calls one and they can be used, and plain ONNX."""
     plain = {"plain ONNX": load_graph(content, use_operators=False)}
-    return plain if library() is None or operators_problem() else {"operator": load_graph(content)} | plain
+    called = {node.op_type for node in onnx.load_from_string(content).graph.node}
+    if not called & {OPERATOR, ENCODER_OPERATOR} or library() is None or operators_problem():
+        return plain
+    return {"operator": load_graph(content)} | plain
 
 
 def _segments(evaluation: Evaluation) -> list[tuple[Streams, torch.Tensor | None]]:

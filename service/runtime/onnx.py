@@ -19,9 +19,18 @@ from numpy.typing import NDArray
 
 from hetsyn_client.extras import install_command
 from service.errors import ArtifactError, RuntimeUnavailable
-from service.runtime.graph_delays import check_delays
 from service.runtime.graph_file import check_graph_file
-from service.runtime.operators import BUILD, MODE, OperatorStatus, is_of_this_version, kernel, library, mode
+from service.runtime.operators import (
+    BUILD,
+    MODE,
+    Denormals,
+    OperatorStatus,
+    denormals,
+    is_of_this_version,
+    kernel,
+    library,
+    mode,
+)
 
 Array = NDArray[Any]
 
@@ -30,10 +39,11 @@ INSTALL = f"{install_command('cpu')} ('.[gpu]' on a machine with an NVIDIA GPU)"
 REPAIR = f"pip uninstall -y onnxruntime onnxruntime-gpu, then {INSTALL}"
 CUDA_REPAIR = f"see whether nvidia-smi finds the GPU and whether its driver takes CUDA 13, and {install_command('gpu')}"
 NEEDED = ("InferenceSession", "SessionOptions", "ExecutionMode")
-LOG_SEVERITY = 3  # of ONNX Runtime: errors only
+LOG_SEVERITY = 4  # of ONNX Runtime: what ends the process; errors are raised
 # ``check_graph_file`` refuses what these two would let ONNX Runtime read: files beside a graph, and its own file format
 CLOSED = {"session.model_external_initializers_file_folder_path": os.devnull, "session.load_model_format": "ONNX"}
 CUDA = "CUDAExecutionProvider"
+IN_PLAIN_ONNX = "in plain ONNX alone"  # our operator's words for a network that it does not accelerate
 OTHER_VERSION = "another version of hetsyn has built it"
 # a graph of one Identity, float32 [1]: its session tells which provider ONNX Runtime really uses
 PROBE = (
@@ -178,7 +188,6 @@ def load_cuda_graph(content: bytes) -> Graph:
     """
     ort = _onnxruntime()
     check_graph_file(content)
-    check_delays(content)
     failures = _failures()
     try:
         session = _cuda_session(ort, content, _options(ort, threads=1))
@@ -209,11 +218,10 @@ def load_graph(content: bytes, *, threads: int = 1, use_operators: bool = True, 
     Raises:
         RuntimeUnavailable: there is no ONNX Runtime.
         ArtifactError: ONNX Runtime cannot load it, it refers to another file, or HETSYN_OPERATORS=require and our
-            operators do not take it.
+            operators fail on it. What they do not accelerate runs in plain ONNX.
     """
     ort = _onnxruntime()
     check_graph_file(content)
-    check_delays(content)
     failures = _failures()
     built = operators or (library() if use_operators else None)
     if built is not None and operators is None and not is_of_this_version(built):
@@ -222,11 +230,13 @@ def load_graph(content: bytes, *, threads: int = 1, use_operators: bool = True, 
         built = None  # ``operator_status`` says so
     if built is not None:
         try:
-            return OrtGraph(_session(ort, content, threads, built), ort.RunOptions(), failures)
+            session = _session(ort, content, threads, built)
+            return OrtGraph(session, ort.RunOptions(), failures, by_operator=True)
         except failures as error:
-            if operators is not None or mode() == "require":
-                raise ArtifactError(f"{built} cannot run the graph ({_first_line(error)})") from error
-            _log.warning("%s is not used, plain ONNX runs instead: %s", built, _first_line(error))
+            if IN_PLAIN_ONNX not in str(error):
+                if operators is not None or mode() == "require":
+                    raise ArtifactError(f"{built} cannot run the graph ({_first_line(error)})") from error
+                _log.warning("%s is not used, plain ONNX runs instead: %s", built, _first_line(error))
     try:
         return OrtGraph(_session(ort, content, threads, None), ort.RunOptions(), failures)
     except failures as error:
@@ -269,20 +279,27 @@ class OrtGraph:
         session: the ``InferenceSession``.
         run_options: of every run; ONNX Runtime looks at their ``terminate`` before each node, in loops too.
         failures: the exceptions that ONNX Runtime raises.
+        by_operator: our operators run it, which treat denormal numbers by themselves.
     """
 
-    def __init__(self, session: Any, run_options: Any, failures: tuple[type[Exception], ...]) -> None:
+    def __init__(
+        self, session: Any, run_options: Any, failures: tuple[type[Exception], ...], *, by_operator: bool = False
+    ) -> None:
         self._session = session
+        self._denormals = Denormals(None) if by_operator else denormals()
         self._run_options = run_options
         self._failures = failures
         self.inputs: tuple[str, ...] = tuple(value.name for value in session.get_inputs())
         self.outputs: tuple[str, ...] = tuple(value.name for value in session.get_outputs())
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+        before = self._denormals.flush()
         try:
             values = self._session.run(outputs, inputs if isinstance(inputs, dict) else dict(inputs), self._run_options)
         except self._failures as error:
             raise ArtifactError(f"the graph failed in ONNX Runtime ({_first_line(error)})") from error
+        finally:
+            self._denormals.restore(before)
         return dict(zip(outputs, values, strict=True))
 
     def stop(self) -> None:

@@ -47,6 +47,11 @@ class Exported:
             pytest.skip(NO_OPERATOR)
         return self.graphs[runtime]
 
+    @property
+    def graph(self) -> Graph:
+        """The graph as a server runs it here."""
+        return next(iter(self.graphs.values()))
+
 
 _network, _delayed, _family = cache(small_network), cache(delayed_network), cache(family_network)
 

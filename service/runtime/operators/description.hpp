@@ -6,7 +6,6 @@
 #pragma once
 
 #include <cstdint>
-#include <cstring>
 #include <vector>
 
 #define HETSYN_INLINE inline __attribute__((always_inline))
@@ -21,59 +20,27 @@ constexpr int kFormat = 5;
 enum class Reset { subtract, subtract_at_once, zero };
 enum class Rule { sum_softmax, late_softmax, spike_count, last, trace };
 
-constexpr int32_t kRegisterSteps = 24;  // steps of a unit's past that a float32 holds exactly, a bit each
-
-// A number of a history as its bits; what no history has, a NaN too, counts as silence. By whole numbers: compilers make
-// no vectors of a comparison of floats that may trap.
-HETSYN_INLINE uint32_t register_of(float value) {
-    constexpr uint32_t end = 0x4b800000u;  // 2^24 as a float32
-    uint32_t bits;
-    std::memcpy(&bits, &value, sizeof bits);
-    bits = bits < end ? bits : 0u;
-    std::memcpy(&value, &bits, sizeof value);
-    return static_cast<uint32_t>(static_cast<int32_t>(value));
-}
-
-// The delays of the spikes on a path (hetsyn_model/path.py): row tap * units + unit arrives steps[row] steps later.
-struct DelayPath {
-    const int16_t* steps = nullptr;  // [rows]; null: no delays
-    int32_t units = 0, taps = 1, longest = 0;
-
-    HETSYN_INLINE bool is_delayed() const { return steps != nullptr; }
-    HETSYN_INLINE int32_t rows() const { return units * taps; }
-    HETSYN_INLINE int32_t registers() const { return (longest + kRegisterSteps - 1) / kRegisterSteps; }
-    // float32 numbers of a stream's history, [registers, units]
-    HETSYN_INLINE int64_t words() const { return is_delayed() ? static_cast<int64_t>(registers()) * units : 0; }
-};
-
 // The equations' letters are in docs/model.md. A null pointer is a part that the layer lacks.
 struct Layer {
-    int64_t inputs = 0, neurons = 0;     // with delays, inputs are rows: a unit has one for each tap
-    bool spiking = false;                // a threshold and a reset; a readout that is read as a potential has neither
-    const float* kappa = nullptr;        // [neurons] decay of the reset current or of the membrane
-    const float* threshold = nullptr;    // [neurons]; null where all layers have the network's
-    const float* resonance = nullptr;    // [3, neurons] decay of the recovery current, and what adds to it
+    int64_t inputs = 0, neurons = 0;
+    bool spiking = false;              // a threshold and a reset; a readout that is read as a potential has neither
+    const float* kappa = nullptr;      // [neurons] decay of the reset current or of the membrane
+    const float* threshold = nullptr;  // [neurons]; null where all layers have the network's
 
     // bank: weights [inputs, bank * neurons] in steps of their column's scale, decays [bank], bias [bank * neurons]
-    // exact: weights [inputs, neurons]; decays and biases [neurons, inputs] a synapse, [neurons] a neuron
+    // a current a neuron: weights [inputs, neurons]; decays and biases [neurons]
     int64_t bank = 0;
     const int16_t *bank_in = nullptr, *bank_rec = nullptr;
     const float* scale = nullptr;  // [bank * neurons], powers of two
-    bool per_synapse = false;
-    bool filtered = true;  // if not, an exact layer has no decays, and its currents are gone after a step
+    bool filtered = true;          // if not, a layer has no decays, and its currents are gone after a step
     const float *weight_in = nullptr, *weight_rec = nullptr;
-    const float *rows_in = nullptr, *rows_rec = nullptr;  // a synapse: weights [neurons, inputs]
     const float *decay_in = nullptr, *decay_rec = nullptr;
     const float *bias_in = nullptr, *bias_rec = nullptr;
-    DelayPath input_delays, own_delays;  // of the spikes of the layer before, and of its own
 
-    HETSYN_INLINE int64_t own_inputs() const { return own_delays.is_delayed() ? own_delays.rows() : neurons; }
-    HETSYN_INLINE int64_t history_words() const { return input_delays.words() + own_delays.words(); }
     HETSYN_INLINE bool recurrent() const { return weight_rec != nullptr || bank_rec != nullptr; }
     HETSYN_INLINE int64_t current_words() const {
         if (bank) return bank * neurons;
-        if (!filtered) return 0;
-        return neurons * (per_synapse ? inputs : 1) + (recurrent() ? neurons * (per_synapse ? own_inputs() : 1) : 0);
+        return filtered ? neurons * (recurrent() ? 2 : 1) : 0;
     }
 };
 
@@ -83,7 +50,6 @@ struct Parameters {
     bool membrane = false;  // the potential adds up by itself, and there is no reset current
     Reset reset = Reset::subtract;
     bool adaptive = false;
-    bool resonant = false;  // spiking neurons have a recovery current (resonance.hpp)
     float adaptation_decay = 0.0f, adaptation_strength = 0.0f;
     Rule rule = Rule::sum_softmax;
     int64_t skip_steps = 0;   // the first steps of a stream, which the decision leaves out
@@ -93,8 +59,8 @@ struct Parameters {
     HETSYN_INLINE bool adds_up() const { return averages_softmax() || rule == Rule::spike_count; }
     // float32 values of a stream's state in one layer
     HETSYN_INLINE int64_t layer_words(const Layer& layer) const {
-        const int64_t a_neuron = layer.spiking ? (adaptive || resonant ? 3 : 2) : membrane ? 1 : 0;
-        return layer.current_words() + layer.neurons * a_neuron + layer.history_words();
+        const int64_t a_neuron = layer.spiking ? (adaptive ? 3 : 2) : membrane ? 1 : 0;
+        return layer.current_words() + layer.neurons * a_neuron;
     }
     HETSYN_INLINE float threshold_of(const Layer& layer, int64_t n) const {
         return layer.threshold ? layer.threshold[n] : threshold;
@@ -111,16 +77,8 @@ struct Parameters {
 struct Network : Parameters {
     std::vector<Layer> layers;  // hidden layers, then the readout
 
-    int64_t channels() const {
-        const Layer& first = layers.front();
-        return first.input_delays.is_delayed() ? first.input_delays.units : first.inputs;
-    }
+    int64_t channels() const { return layers.front().inputs; }
     int64_t outputs() const { return layers.back().neurons; }
-    bool has_delays() const {
-        for (const Layer& layer : layers)
-            if (layer.history_words()) return true;
-        return false;
-    }
     // float32 values of a stream's state, in the order of the manifest
     int64_t words() const {
         int64_t sum = score_words * outputs();
@@ -133,8 +91,7 @@ struct Network : Parameters {
 // row is stream * longest + step, ascending.
 struct Batch {
     int64_t streams, longest, events, words;
-    const int64_t *row, *unit;      // [events]; none where the input is values
-    const float* values;            // [streams, longest, channels]; null where it is events
+    const int64_t *row, *unit;      // [events]
     const int64_t *steps, *step;    // [streams]
     const float* state;             // [streams, words]
     float* next_state;              // [streams, words]

@@ -16,10 +16,6 @@
 namespace hetsyn {
 namespace {
 
-HETSYN_APART void run_late(const Network& network, const Chunk& chunk, float* state, int64_t& step, Scratch& scratch) {
-    run_stream<true>(network, chunk, state, step, scratch);
-}
-
 void run_one(const Network& network, const Batch& batch, int64_t b, Scratch& scratch) {
     const int64_t first_row = b * batch.longest;
     const int64_t* begin = std::lower_bound(batch.row, batch.row + batch.events, first_row);
@@ -32,7 +28,6 @@ void run_one(const Network& network, const Batch& batch, int64_t b, Scratch& scr
                 batch.unit + (begin - batch.row),
                 end - begin,
                 first_row,
-                batch.values ? batch.values + first_row * network.channels() : nullptr,
                 batch.scores + b * outputs,
                 batch.probabilities + b * outputs,
                 batch.readout + first_row * outputs,
@@ -40,10 +35,7 @@ void run_one(const Network& network, const Batch& batch, int64_t b, Scratch& scr
     for (size_t l = 0; l < batch.spikes.size(); ++l)
         chunk.spikes.push_back(batch.spikes[l] + first_row * network.layers[l].neurons);
     int64_t step = batch.step[b];
-    if (scratch.late)
-        run_late(network, chunk, next_state, step, scratch);
-    else
-        run_stream<false>(network, chunk, next_state, step, scratch);
+    run_stream(network, chunk, next_state, step, scratch);
     batch.next_step[b] = step;
 }
 

@@ -10,16 +10,12 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <memory>
 #include <vector>
 
 #include "decision.hpp"
-#include "delays.hpp"
 #include "description.hpp"
 #include "neurons.hpp"
 #include "spike_train.hpp"
-#include "summation.hpp"
-#include "values.hpp"
 
 namespace hetsyn {
 
@@ -28,52 +24,33 @@ struct Chunk {
     int64_t steps;
     const int64_t *row, *unit;
     int64_t events, first_row;
-    const float* values;            // [steps, channels] in place of the events, or null
     float *scores, *probabilities;  // [outputs]
     float* readout;                 // [steps, outputs]
     std::vector<float*> spikes;     // a hidden layer each: [steps, neurons]
 };
 
-// Working memory of delays.
-struct Late {
-    SpikeTrain spikes;  // what arrives of the input
-    DelayLine input_line, own_line;
-};
-
 // Working memory of a thread, for all streams of its share of a call.
 struct Scratch {
     std::vector<int32_t> arriving;     // [bank * neurons] of the largest bank: a step's input, in steps of its scale
-    std::vector<float> total;          // [steps, neurons] of the widest layer: currents, then potentials
+    std::vector<float> total;          // [neurons] of the widest layer: currents, then potentials
     std::vector<double> drive;         // [neurons] of the widest layer: what arrives in a step
-    std::vector<double> value_sums;    // [bank * neurons] of a first layer that takes values
-    std::vector<float> value_drive;    // the same in float32, with the bias
     std::vector<float> powers;         // [outputs], of a softmax
     std::vector<const int16_t*> rows;  // of a bank's weights: those of the units that spike
     std::vector<int32_t> fired;        // [neurons] of the widest layer: the units that spiked in the step before
-    std::vector<int32_t> spike_masks;  // of an exact layer: [steps of a stride, inputs]
     SpikeTrain input_spikes, output_spikes;
-    std::unique_ptr<Late> late;  // of a network with delays
 
     explicit Scratch(const Network& network) {
-        size_t columns = 0;
+        size_t columns = 0, widest = 0;
         for (const Layer& layer : network.layers) {
-            widest_ = std::max(widest_, static_cast<size_t>(layer.neurons));
+            widest = std::max(widest, static_cast<size_t>(layer.neurons));
             columns = std::max(columns, static_cast<size_t>(layer.bank * layer.neurons));
         }
         arriving.resize(columns);
-        fired.resize(widest_);
-        drive.resize(widest_);
+        total.resize(widest);
+        fired.resize(widest);
+        drive.resize(widest);
         powers.resize(static_cast<size_t>(network.outputs()));
-        if (network.has_delays()) late = std::make_unique<Late>();
     }
-    void fit_values(const Layer& first) {
-        value_sums.resize(static_cast<size_t>(first.bank * first.neurons));
-        value_drive.resize(value_sums.size());
-    }
-    void fit(int64_t steps) { total.resize(std::max(total.size(), widest_ * static_cast<size_t>(steps))); }
-
-   private:
-    size_t widest_ = 0;
 };
 
 // sum = base + the rows; R of them in one pass, to store each sum once
@@ -134,114 +111,7 @@ HETSYN_INLINE void bank_step(const Layer& layer, const int32_t* __restrict arriv
     }
 }
 
-// kPartialSums synapses, one step; each current is added to a sum of its own. The same twice: GCC makes vectors of the
-// plain loop, better ones than of vector types; clang takes it apart into single values, at twenty times the cost.
-HETSYN_INLINE void synapses_step(const float* __restrict weight, const float* __restrict decay,
-                                 const float* __restrict bias, const int32_t* __restrict spikes,
-                                 float* __restrict current, double* __restrict sums) {
-#if defined(__clang__)
-    constexpr int lanes = 8;
-    typedef float Floats __attribute__((vector_size(4 * lanes)));
-    typedef int32_t Masks __attribute__((vector_size(4 * lanes)));
-    typedef double Doubles __attribute__((vector_size(8 * lanes)));
-    for (int s = 0; s < kPartialSums; s += lanes) {
-        Masks arriving, fired;
-        Floats r, value, added;
-        Doubles sum;
-        std::memcpy(&arriving, weight + s, sizeof arriving);
-        std::memcpy(&fired, spikes + s, sizeof fired);
-        std::memcpy(&r, decay + s, sizeof r);
-        std::memcpy(&value, current + s, sizeof value);
-        std::memcpy(&sum, sums + s, sizeof sum);
-        arriving &= fired;
-        std::memcpy(&added, &arriving, sizeof added);
-        value = r * value + added;
-        if (bias) {
-            Floats drive;
-            std::memcpy(&drive, bias + s, sizeof drive);
-            value += drive;
-        }
-        sum += __builtin_convertvector(value, Doubles);
-        std::memcpy(current + s, &value, sizeof value);
-        std::memcpy(sums + s, &sum, sizeof sum);
-    }
-#else
-    for (int s = 0; s < kPartialSums; ++s) {
-        int32_t arriving;
-        std::memcpy(&arriving, weight + s, sizeof arriving);
-        arriving &= spikes[s];
-        float added;
-        std::memcpy(&added, &arriving, sizeof added);
-        float value = decay[s] * current[s] + added;
-        if (bias) value += bias[s];
-        current[s] = value;
-        sums[s] += static_cast<double>(value);
-    }
-#endif
-}
-
-// The currents of one neuron's synapses, one step, and their sum (summation.hpp), rounded once to float32. spikes
-// [inputs] are all ones (-1) where a unit spikes. One pass, because values that are stored one by one cannot be read
-// again many at a time until they have left the processor's store buffer.
-HETSYN_INLINE float synapse_row(int64_t inputs, const float* weight, const float* decay, const float* bias,
-                                const int32_t* spikes, float* row) {
-    double sums[kPartialSums] = {};
-    int64_t i = 0;
-    for (; i + kPartialSums <= inputs; i += kPartialSums)
-        synapses_step(weight + i, decay + i, bias ? bias + i : nullptr, spikes + i, row + i, sums);
-    double all[kPartialSums];  // a copy: the loop's sums stay in registers if nothing else has their address
-    std::memcpy(all, sums, sizeof all);
-    if (i < inputs) {
-        float w[kPartialSums] = {}, r[kPartialSums] = {}, drive[kPartialSums] = {}, u[kPartialSums] = {};
-        int32_t z[kPartialSums] = {};
-        const size_t rest = 4 * static_cast<size_t>(inputs - i);
-        std::memcpy(w, weight + i, rest);
-        std::memcpy(r, decay + i, rest);
-        std::memcpy(u, row + i, rest);
-        std::memcpy(z, spikes + i, rest);
-        if (bias) std::memcpy(drive, bias + i, rest);
-        synapses_step(w, r, bias ? drive : nullptr, z, u, all);
-        std::memcpy(row + i, u, rest);
-    }
-    return static_cast<float>(add_partial_sums(all));
-}
-
-HETSYN_INLINE void mark(const Units& units, int32_t* masks) {
-    for (const int32_t i : units) masks[i] = -1;
-}
-
-// Steps that a neuron takes before the next one: their spikes have to stay in the second cache.
-constexpr int64_t kStride = 32;
-
-// The input path of an exact layer with a current a synapse, over all steps of the chunk: state [neurons, inputs]. A
-// neuron's currents, weights and decays stay in the first cache for a stride; only recurrence has to go step by step.
-HETSYN_APART void synapses_input(const Layer& layer, const SpikeTrain& input_spikes, int64_t steps,
-                                 std::vector<int32_t>& masks, float* current, float* total) {
-    const int64_t I = layer.inputs, N = layer.neurons;
-    for (int64_t first = 0; first < steps; first += kStride) {
-        const int64_t count = std::min(kStride, steps - first);
-        masks.assign(static_cast<size_t>(count * I), 0);
-        for (int64_t t = 0; t < count; ++t) mark(input_spikes.of(first + t), masks.data() + t * I);
-        for (int64_t n = 0; n < N; ++n)
-            for (int64_t t = 0; t < count; ++t)
-                total[(first + t) * N + n] =
-                    synapse_row(I, layer.rows_in + n * I, layer.decay_in + n * I,
-                                layer.bias_in ? layer.bias_in + n * I : nullptr, masks.data() + t * I, current + n * I);
-    }
-}
-
-// Its recurrent path, one step: state [neurons, own_inputs]
-HETSYN_APART void synapses_recurrent(const Layer& layer, const Units& previous, std::vector<int32_t>& masks,
-                                     float* current, float* total) {
-    const int64_t N = layer.neurons, I = layer.own_inputs();
-    masks.assign(static_cast<size_t>(I), 0);
-    mark(previous, masks.data());
-    for (int64_t n = 0; n < N; ++n)
-        total[n] += synapse_row(I, layer.rows_rec + n * I, layer.decay_rec + n * I,
-                                layer.bias_rec ? layer.bias_rec + n * I : nullptr, masks.data(), current + n * I);
-}
-
-// The same with a current a neuron: state [neurons], none without decays. drive [neurons] is working memory.
+// One step of a path's currents, one a neuron: state [neurons], none without decays. drive [neurons] is working memory.
 HETSYN_INLINE void neuron_step(int64_t neurons, const float* weight, const float* decay, const float* bias,
                                const Units& events, float* __restrict current, float* __restrict total, bool add,
                                double* __restrict drive) {
@@ -259,12 +129,9 @@ HETSYN_INLINE void neuron_step(int64_t neurons, const float* weight, const float
     }
 }
 
-HETSYN_INLINE void neurons_step(const Layer& layer, const Units& input, const float* values, const Units& previous,
-                                float* current, float* total, double* drive) {
-    if (values)
-        values_neurons(layer, values, current, total, drive);
-    else
-        neuron_step(layer.neurons, layer.weight_in, layer.decay_in, layer.bias_in, input, current, total, false, drive);
+HETSYN_INLINE void neurons_step(const Layer& layer, const Units& input, const Units& previous, float* current,
+                                float* total, double* drive) {
+    neuron_step(layer.neurons, layer.weight_in, layer.decay_in, layer.bias_in, input, current, total, false, drive);
     if (layer.recurrent())
         neuron_step(layer.neurons, layer.weight_rec, layer.decay_rec, layer.bias_rec, previous,
                     layer.filtered ? current + layer.neurons : nullptr, total, true, drive);
@@ -284,12 +151,9 @@ HETSYN_INLINE int64_t list_spikes(const float* __restrict spikes, int64_t neuron
     return count;
 }
 
-// All steps of the chunk, layer by layer; ``state`` [network.words()] and ``step`` are changed in place. Networks
-// without delays have a loop of their own, which knows nothing of them.
-template <bool has_delays>
+// All steps of the chunk, layer by layer; ``state`` [network.words()] and ``step`` are changed in place.
 HETSYN_INLINE void run_stream(const Network& network, const Chunk& chunk, float* state, int64_t& step,
                               Scratch& scratch) {
-    scratch.fit(chunk.steps);
     SpikeTrain &input_spikes = scratch.input_spikes, &output_spikes = scratch.output_spikes;
     input_spikes.fit(chunk.steps, chunk.events, 0);
     for (int64_t t = 0, event = 0; t < chunk.steps; ++t) {
@@ -310,50 +174,19 @@ HETSYN_INLINE void run_stream(const Network& network, const Chunk& chunk, float*
         // the units that spiked in the step before; at first, in the last step of the chunk before
         int32_t* const fired = scratch.fired.data();
         Units previous{fired, fired + (layer.spiking ? list_spikes(spikes, N, fired) : 0)};
-        const bool synapses = !layer.bank && layer.per_synapse;
-        const float* const values = l == 0 ? chunk.values : nullptr;
-        const DelayPath &input_delays = layer.input_delays, &own_delays = layer.own_delays;
-        const bool input_late = has_delays && input_delays.is_delayed();
-        const bool own_late = has_delays && own_delays.is_delayed();
-        float* const history = part + network.layer_words(layer) - layer.history_words();
-        if (input_late)
-            delay_train(input_delays, input_spikes, chunk.steps, scratch.late->input_line, scratch.late->spikes,
-                        history);
-        const bool ascending = !layer.bank && !synapses;  // where the order of a sum shows
-        float* const own_history = history + input_delays.words();
-        if (own_late) scratch.late->own_line.fit_own(own_delays);
-        const SpikeTrain& arriving = input_late ? scratch.late->spikes : input_spikes;
-        if (values) scratch.fit_values(layer);
-        if (synapses && !values)
-            synapses_input(layer, arriving, chunk.steps, scratch.spike_masks, part, scratch.total.data());
         output_spikes.fit(chunk.steps, layer.spiking ? chunk.steps * N : 0, N);
+        float* const total = scratch.total.data();
         for (int64_t t = 0; t < chunk.steps; ++t) {
-            float* total = scratch.total.data() + (synapses ? t * N : 0);
-            const Units own = own_late ? own_step(own_delays, t, chunk.steps, previous, ascending,
-                                                  scratch.late->own_line, own_history)
-                                       : previous;
             if (layer.bank) {
                 const int64_t columns = layer.bank * N;
                 scratch.rows.clear();
-                for (const int32_t i : arriving.of(t)) scratch.rows.push_back(layer.bank_in + i * columns);
+                for (const int32_t i : input_spikes.of(t)) scratch.rows.push_back(layer.bank_in + i * columns);
                 if (layer.recurrent())
-                    for (const int32_t i : own) scratch.rows.push_back(layer.bank_rec + i * columns);
+                    for (const int32_t i : previous) scratch.rows.push_back(layer.bank_rec + i * columns);
                 sum_rows(scratch.arriving.data(), scratch.rows.data(), scratch.rows.size(), columns);
-                if (values) {
-                    values_bank_drive(layer, values + t * layer.inputs, scratch.value_sums.data(),
-                                      scratch.value_drive.data());
-                    values_bank_step(layer, scratch.value_drive.data(),
-                                     layer.recurrent() ? scratch.arriving.data() : nullptr, part, total);
-                } else {
-                    bank_step(layer, scratch.arriving.data(), part, total);
-                }
-            } else if (!synapses) {
-                neurons_step(layer, arriving.of(t), values ? values + t * layer.inputs : nullptr, own, part, total,
-                              scratch.drive.data());
+                bank_step(layer, scratch.arriving.data(), part, total);
             } else {
-                if (values) values_synapses(layer, values + t * layer.inputs, part, total);
-                if (layer.recurrent())
-                    synapses_recurrent(layer, own, scratch.spike_masks, part + N * layer.inputs, total);
+                neurons_step(layer, input_spikes.of(t), previous, part, total, scratch.drive.data());
             }
             if (layer.spiking) {
                 spike_step(network, layer, neuron_state, total);
@@ -370,7 +203,6 @@ HETSYN_INLINE void run_stream(const Network& network, const Chunk& chunk, float*
                        score);
             }
         }
-        if (own_late) end_own(own_delays, chunk.steps, scratch.late->own_line, own_history);
         std::swap(input_spikes, output_spikes);
         part += network.layer_words(layer);
     }

@@ -5,10 +5,6 @@
 #include <cstdint>
 
 #include "description.hpp"
-#include "resonance.hpp"
-
-// Keeps the registers of a long loop to itself: GCC stored its sums in memory when code elsewhere in the caller changed.
-#define HETSYN_APART static __attribute__((noinline))
 
 namespace hetsyn {
 
@@ -39,9 +35,7 @@ HETSYN_INLINE void spikes_of(const Parameters& network, const Layer& layer, cons
 }
 
 HETSYN_INLINE void spike_step(const Parameters& network, const Layer& layer, float* state, float* potential) {
-    if (layer.resonance)
-        resonance_step(network, layer, state, potential);
-    else if (const float* const own = layer.threshold)
+    if (const float* const own = layer.threshold)
         spikes_of(network, layer, [own](int64_t n) { return own[n]; }, state, potential);
     else
         spikes_of(network, layer, [all = network.threshold](int64_t) { return all; }, state, potential);

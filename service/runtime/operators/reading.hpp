@@ -17,14 +17,9 @@
 
 namespace hetsyn {
 
-// The inputs of a network before its weights: events.row, events.unit, or values in their place, then these three.
-struct Places {
-    size_t steps, state, step, weights;
-};
-constexpr Places places(bool takes_values) {
-    return takes_values ? Places{1, 2, 3, 4} : Places{2, 3, 4, 5};
-}
-constexpr size_t kSpikes = 5;   // outputs before the hidden layers' spikes
+// Inputs of a network: events.row, events.unit, then these three, then the weights.
+constexpr size_t kSteps = 2, kState = 3, kStep = 4, kWeights = 5;
+constexpr size_t kSpikes = 5;  // outputs before the hidden layers' spikes
 
 [[noreturn]] inline void fail(const std::string& problem) { throw std::runtime_error("hetsyn::Network: " + problem); }
 
@@ -42,8 +37,6 @@ inline Reset reset_of(int64_t number) {
 }
 
 constexpr int64_t kMost = std::numeric_limits<int32_t>::max();  // of any attribute, and of a chunk's steps
-
-constexpr int64_t kMostDelay = 240, kMostTaps = 64;  // hetsyn_model/spec/path.py
 
 // a * b, both at least 0
 inline int64_t product(int64_t a, int64_t b) {
@@ -113,25 +106,10 @@ class Weights {
     size_t count_, at_;
 };
 
-// What a graph says of the delays of its paths, without units; longest is 0 where there are none.
-inline DelayPath read_path(const Attributes& attributes, const std::string& name) {
-    DelayPath path;
-    path.longest = static_cast<int32_t>(attributes.whole_or((name + "_delay").c_str(), 0, 0, kMostDelay));
-    path.taps = static_cast<int32_t>(attributes.whole_or((name + "_taps").c_str(), 1, 1, kMostTaps));
-    if (path.taps > 1 && !path.longest) fail(name + "_taps is above 1, but there are no delays");
-    return path;
-}
+// A network that plain ONNX runs: service/runtime/onnx.py knows the first words.
+[[noreturn]] inline void leave(const std::string& part) { fail("in plain ONNX alone: " + part); }
 
-// One layer's.
-inline DelayPath path_of(DelayPath path, int64_t units, Weights& weights) {
-    const int64_t rows = product(units, path.taps);
-    if (rows > kMost) fail("its sizes are too large");
-    path.units = static_cast<int32_t>(units);
-    path.steps = weights.steps(rows);
-    return path;
-}
-
-inline Network read_network(const ort::Node& node, bool takes_values) {
+inline Network read_network(const ort::Node& node) {
     const Attributes attributes(node);
     const auto neurons = attributes.all_whole("neurons", 1);
     const auto banks = attributes.all_whole("banks", 0);
@@ -144,9 +122,7 @@ inline Network read_network(const ort::Node& node, bool takes_values) {
     const bool filtered = attributes.whole_or("filtered", 1, 0, 1) != 0;
     const bool own_thresholds = attributes.whole_or("own_thresholds", 0, 0, 1) != 0;
     network.adaptive = attributes.flag("adaptive");
-    network.resonant = attributes.whole_or("resonant", 0, 0, 1) != 0;
-    if (network.resonant && (!network.membrane || network.reset != Reset::zero || network.adaptive))
-        fail("a resonance needs a membrane that a spike empties, and no adaptation");
+    if (attributes.whole_or("resonant", 0, 0, 1)) leave("resonant neurons");
     network.adaptation_decay = attributes.finite("adaptation_decay");
     network.adaptation_strength = attributes.finite("adaptation_strength");
     network.rule = rule_of(node.text("rule"));
@@ -154,47 +130,39 @@ inline Network read_network(const ort::Node& node, bool takes_values) {
     network.score_words = attributes.whole_or("score_words", 1, 1, 2);  // artifacts of format 2 do not say it
     if (network.score_words == 2 && !network.adds_up()) fail("score_words is 2, but the rule adds nothing up");
     const bool recurrent = attributes.flag("recurrent"), biased = attributes.flag("biased");
-    const bool per_synapse = attributes.flag("per_synapse");
-    if (per_synapse && !filtered) fail("a synapse without decay has no current of its own");
-    // graphs without delays do not say these
-    const DelayPath input_delays = read_path(attributes, "input"), own_delays = read_path(attributes, "recurrent");
-    if (takes_values && input_delays.longest) fail("values have no delays");
-    if (!recurrent && own_delays.longest) fail("without recurrence there is nothing to delay");
-    Weights weights(node, places(takes_values).weights);
+    if (attributes.whole_or("per_synapse", 0, 0, 1)) leave("a current a synapse");
+    for (const char* name : {"input_delay", "recurrent_delay"})
+        if (attributes.whole_or(name, 0, 0, kMost)) leave("delays");
+    Weights weights(node, kWeights);
     int64_t inputs = attributes.whole("channels", 1);
     for (size_t l = 0; l < neurons.size(); ++l) {
         const bool hidden = l + 1 < neurons.size();
         Layer layer;
-        layer.inputs = product(inputs, input_delays.taps);
+        layer.inputs = inputs;
         layer.neurons = neurons[l];
         layer.bank = banks[l];
         layer.spiking = hidden || network.rule == Rule::spike_count;
-        layer.per_synapse = per_synapse;
         layer.filtered = filtered;
-        const int64_t N = layer.neurons, I = layer.inputs, rows = product(N, own_delays.taps);
+        const int64_t N = layer.neurons, I = layer.inputs;
         if (layer.bank) {
             const int64_t columns = product(layer.bank, N);
             layer.bank_in = weights.steps(product(I, columns));
-            if (recurrent && hidden) layer.bank_rec = weights.steps(product(rows, columns));
+            if (recurrent && hidden) layer.bank_rec = weights.steps(product(N, columns));
             layer.scale = weights.floats(columns);
             if (biased) layer.bias_in = weights.floats(columns);
             layer.decay_in = weights.floats(layer.bank);
         } else {
-            const int64_t synapses = product(N, I), own = product(N, rows);
-            layer.weight_in = weights.floats(synapses);
-            if (filtered) layer.decay_in = weights.floats(layer.per_synapse ? synapses : N);
-            if (biased) layer.bias_in = weights.floats(layer.per_synapse ? synapses : N);
+            layer.weight_in = weights.floats(product(N, I));
+            if (filtered) layer.decay_in = weights.floats(N);
+            if (biased) layer.bias_in = weights.floats(N);
             if (recurrent && hidden) {
-                layer.weight_rec = weights.floats(own);
-                if (filtered) layer.decay_rec = weights.floats(layer.per_synapse ? own : N);
-                if (biased) layer.bias_rec = weights.floats(layer.per_synapse ? own : N);
+                layer.weight_rec = weights.floats(product(N, N));
+                if (filtered) layer.decay_rec = weights.floats(N);
+                if (biased) layer.bias_rec = weights.floats(N);
             }
         }
         if (layer.spiking || network.membrane) layer.kappa = weights.floats(N);
         if (layer.spiking && own_thresholds) layer.threshold = weights.floats(N);
-        if (layer.spiking && network.resonant) layer.resonance = weights.floats(product(3, N));
-        if (input_delays.longest) layer.input_delays = path_of(input_delays, inputs, weights);
-        if (own_delays.longest && hidden) layer.own_delays = path_of(own_delays, N, weights);
         network.layers.push_back(layer);
         inputs = N;
     }
@@ -204,10 +172,9 @@ inline Network read_network(const ort::Node& node, bool takes_values) {
 
 // One call: its inputs, checked, and its outputs, made.
 struct Call : Batch {
-    Call(const ort::Context& context, const Network& network, bool takes_values) : Batch{} {
-        const Places at = places(takes_values);
-        const ort::Tensor chunk_steps = context.input(at.steps), states = context.input(at.state),
-                          steps_so_far = context.input(at.step);
+    Call(const ort::Context& context, const Network& network) : Batch{} {
+        const ort::Tensor chunk_steps = context.input(kSteps), states = context.input(kState),
+                          steps_so_far = context.input(kStep);
         streams = chunk_steps.count();
         words = network.words();
         steps = chunk_steps.data<int64_t>();
@@ -219,10 +186,7 @@ struct Call : Batch {
         longest = *std::max_element(steps, steps + streams);
         if (*std::min_element(steps, steps + streams) < 0) fail("steps are negative");
         if (longest > kMost) fail("a chunk has more than " + std::to_string(kMost) + " steps");
-        if (takes_values)
-            read_values(context, network);
-        else
-            read_events(context, network);
+        read_events(context, network);
 
         const int64_t B = streams, O = network.outputs(), T = longest;
         next_state = context.output<float>(0, {B, words});
@@ -235,12 +199,6 @@ struct Call : Batch {
     }
 
    private:
-    void read_values(const ort::Context& context, const Network& network) {
-        const ort::Tensor rows = context.input(0);
-        if (rows.count() != product(product(streams, longest), network.channels()))
-            fail("values do not have the channels of each step");
-        values = rows.data<float>();
-    }
     void read_events(const ort::Context& context, const Network& network) {
         const ort::Tensor rows = context.input(0), units = context.input(1);
         events = rows.count();
@@ -262,20 +220,18 @@ struct Call : Batch {
     }
 };
 
-// The operators' signature: of events, or of values.
-template <class Self, class Kernel, bool takes_values>
+// The operator's signature.
+template <class Self, class Kernel>
 struct Signature : ort::Operator<Self, Kernel> {
-    static constexpr Places at = places(takes_values);
+    const char* operator_name() const { return "Network"; }
 
-    const char* operator_name() const { return takes_values ? "ValuesNetwork" : "Network"; }
-
-    size_t inputs() const { return at.weights + 1; }
+    size_t inputs() const { return kWeights + 1; }
     ort::Element type_of_input(size_t index) const {
-        if (index == at.weights) return ort::Element::undefined;  // the weights are of two types
-        return index == at.state || (takes_values && index == 0) ? ort::Element::float32 : ort::Element::int64;
+        if (index == kWeights) return ort::Element::undefined;  // the weights are of two types
+        return index == kState ? ort::Element::float32 : ort::Element::int64;
     }
     ort::Kind kind_of_input(size_t index) const {
-        return index < at.weights ? ort::Kind::required : ort::Kind::variadic;
+        return index < kWeights ? ort::Kind::required : ort::Kind::variadic;
     }
     size_t outputs() const { return kSpikes + 1; }
     ort::Element type_of_output(size_t index) const { return index == 1 ? ort::Element::int64 : ort::Element::float32; }

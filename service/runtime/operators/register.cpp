@@ -1,18 +1,17 @@
-// ONNX Runtime's operators ``hetsyn::Network`` and, for real numbers, ``hetsyn::ValuesNetwork``: a network over a batch of chunks, each stream in a loop of its own.
+// ONNX Runtime's operator ``hetsyn::Network``: HetSyn and LIF, over a batch of chunks, each stream in a loop of its own.
 //
 // The definition is the function of the same name in the graph that holds it (export/network_graph.py), which ONNX
 // Runtime runs where this library is not registered. A stream's result depends neither on its batch mates nor on
 // how its steps are cut into chunks, because its loop does not.
 //
-//     inputs   events.row, events.unit (or values), steps, state, step (service/contract/graph_io.py), then the weights
-//              of each layer:
-//              bank    weight_in int16, weight_rec? int16, scale, bias?, decays, kappa?, threshold?
-//              exact   weight_in, decay_in?, bias_in?, weight_rec?, decay_rec?, bias_rec?, kappa?, threshold?
-//              and where the path has delays, delay_in? int16, delay_rec? int16
+//     inputs   events.row, events.unit, steps, state, step (service/contract/graph_io.py), then the weights of each layer:
+//              bank      weight_in int16, weight_rec? int16, scale, bias?, decays, kappa?, threshold?
+//              a neuron  weight_in, decay_in?, bias_in?, weight_rec?, decay_rec?, bias_rec?, kappa?, threshold?
 //     outputs  next.state, next.step, scores, probabilities, readout, spikes of each hidden layer
 
 #include <atomic>
 
+#include "denormals.hpp"
 #include "encoder_operator.hpp"
 #include "kernels.hpp"
 #include "reading.hpp"
@@ -23,22 +22,12 @@ using hetsyn::Call;
 using hetsyn::Network;
 namespace ort = hetsyn::ort;
 
-template <bool takes_values>
 class Kernel {
    public:
-    explicit Kernel(const ort::Node& node)
-        : network_(hetsyn::read_network(node, takes_values)) {
-        for (hetsyn::Layer& layer : network_.layers) {
-            check_delays(layer.input_delays);
-            check_delays(layer.own_delays);
-            if (layer.bank || !layer.per_synapse) continue;
-            layer.rows_in = by_neuron(layer.weight_in, layer.inputs, layer.neurons);
-            if (layer.recurrent()) layer.rows_rec = by_neuron(layer.weight_rec, layer.own_inputs(), layer.neurons);
-        }
-    }
+    explicit Kernel(const ort::Node& node) : network_(hetsyn::read_network(node)) {}
 
     void compute(const ort::Context& context) const {
-        const Call call(context, network_, takes_values);
+        const Call call(context, network_);
         // a step of one stream is a few microseconds: threads for less cost more than they give
         constexpr int64_t worth_a_thread = 32;
         const int64_t B = call.streams, shares = std::min(B, B * call.longest / worth_a_thread);
@@ -68,27 +57,10 @@ class Kernel {
     }
 
    private:
-    // the loops believe them
-    static void check_delays(const hetsyn::DelayPath& path) {
-        for (int32_t row = 0; path.is_delayed() && row < path.rows(); ++row)
-            if (path.steps[row] < 0 || path.steps[row] > path.longest)
-                hetsyn::fail("a delay is " + std::to_string(path.steps[row]) + " steps, not from 0 to " +
-                             std::to_string(path.longest));
-    }
-    // weights [inputs, neurons] as [neurons, inputs], stored as long as the kernel
-    const float* by_neuron(const float* weight, int64_t inputs, int64_t neurons) {
-        std::vector<float>& rows = rows_.emplace_back(static_cast<size_t>(neurons * inputs));
-        for (int64_t n = 0; n < neurons; ++n)
-            for (int64_t i = 0; i < inputs; ++i) rows[static_cast<size_t>(n * inputs + i)] = weight[i * neurons + n];
-        return rows.data();
-    }
-
     Network network_;
-    std::vector<std::vector<float>> rows_;  // a vector that moves keeps its values in place
 };
 
-struct NetworkOperator : hetsyn::Signature<NetworkOperator, Kernel<false>, false> {};
-struct ValuesOperator : hetsyn::Signature<ValuesOperator, Kernel<true>, true> {};
+struct NetworkOperator : hetsyn::Signature<NetworkOperator, Kernel> {};
 
 }  // namespace
 
@@ -97,10 +69,14 @@ struct ValuesOperator : hetsyn::Signature<ValuesOperator, Kernel<true>, true> {}
 HETSYN_EXPORTED ort::Status* RegisterCustomOps(ort::SessionOptions* options, const ort::ApiBase* base) {
     if (!hetsyn::cpu_level_name())
         return base->get_api(1)->create_status(ort::Code::not_implemented, "this processor is older than x86-64-v2");
-    return ort::register_operators<NetworkOperator, ValuesOperator, hetsyn::EncoderOperator>(options, base);
+    return ort::register_operators<NetworkOperator, hetsyn::EncoderOperator>(options, base);
 }
 
 // The version of the loops that this processor runs: v2, v3, v4 or generic; null where it runs none.
 HETSYN_EXPORTED const char* hetsyn_kernel() { return hetsyn::cpu_level_name(); }
+
+// For plain ONNX, which does not know of denormal numbers.
+HETSYN_EXPORTED uint64_t hetsyn_flush_denormals() { return hetsyn::flush_denormals(); }
+HETSYN_EXPORTED void hetsyn_restore_denormals(uint64_t before) { hetsyn::restore_denormals(before); }
 
 HETSYN_EXPORTED int hetsyn_format() { return hetsyn::kFormat; }

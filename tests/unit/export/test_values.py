@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from itertools import product
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from export.network_graph import OPERATOR, VALUES_OPERATOR, network_graph
+from export.network_graph import PLAIN, network_graph
 from export.parity import Streams, Traces, chunk_feed, initial_row, run_graph, run_torch, verify_form
-from hetsyn_model import Compiled, Network, NetworkSpec
+from hetsyn_model import Compiled, Network, NetworkSpec, variant
 from hetsyn_model.spec import Rule
 from hetsyn_model.state import Form
 from service.contract.graph_io import NEXT_STATE, NEXT_STEP, READOUT, STATE, STEPS, VALUES
 from service.errors import ArtifactError
 from service.runtime.onnx import Array, Graph
-from tests.support.exported import FORMS, RUNTIMES, Exported, exported
+from tests.support.exported import FORMS, Exported, exported
 from tests.support.pairs import in_pairs
 
 CASES: list[tuple[str, Rule]] = [
@@ -59,14 +57,14 @@ def test_implementations_agree_to_the_bit(name: str, rule: Rule, form: Form, cha
 
 @pytest.fixture(
     scope="module",
-    params=product([("hetsyn", "exact"), ("hetsyn", "bank"), ("hetneu", "exact")], RUNTIMES),
-    ids=lambda param: f"{'-'.join(param[0])}-{param[1]}",
+    params=[("hetsyn", "exact"), ("hetsyn", "bank"), ("hetneu", "exact")],
+    ids="-".join,
 )
 def form_graph(request: pytest.FixtureRequest) -> tuple[Compiled, Graph, Traces]:
-    """A network, its graph on a runtime, and what all streams give there as a whole."""
-    (name, form), runtime = request.param
+    """A network, its graph, and what all streams give there as a whole."""
+    name, form = request.param
     made = values_network(name, "spike_count", form, 6, bias=True)
-    compiled, graph = made.compiled, made.on(runtime)
+    compiled, graph = made.compiled, made.graph
     return compiled, graph, run_graph(graph, compiled.layout, streams(6), 2, [1 << 30], "values")
 
 
@@ -96,17 +94,15 @@ def test_a_chunk_of_no_steps_changes_nothing(form_graph: tuple[Compiled, Graph, 
     assert out[READOUT].shape == (2, 0, 5)
 
 
-def test_the_operator_refuses_values_of_another_shape() -> None:
+def test_values_of_another_shape_are_refused() -> None:
     made = values_network("hetsyn", "spike_count", "bank", 6)
-    graph = made.on("operator")
     feed = chunk_feed(np.zeros((1, 4, 6), np.float32), np.array([9], np.int64), "values")
-    with pytest.raises(ArtifactError, match="values do not have the channels of each step"):
-        graph.run(feed | initial_row(made.compiled.layout, 1), [READOUT])
+    with pytest.raises(ArtifactError, match="the graph failed"):
+        made.graph.run(feed | initial_row(made.compiled.layout, 1), [READOUT])
 
 
-def test_the_graph_names_the_operator_of_its_input() -> None:
-    assert VALUES_OPERATOR.encode() in values_network("hetsyn", "spike_count", "bank", 6).content
-    of_spikes = Network(NetworkSpec(2, (3,), 2))
-    content = network_graph(of_spikes.compile("exact"))
-    assert OPERATOR.encode() in content
-    assert VALUES_OPERATOR.encode() not in content
+def test_the_operator_takes_spikes_alone() -> None:
+    assert PLAIN.encode() in values_network("hetsyn", "spike_count", "bank", 6).content
+    assert PLAIN.encode() not in network_graph(
+        Network(NetworkSpec(2, (3,), 2, neuron=variant("hetneu"))).compile("exact")
+    )
