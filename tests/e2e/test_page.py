@@ -6,6 +6,8 @@ The screenshots go into ``build/screenshots``, or where HETSYN_SCREENSHOTS says.
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 import wave
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +21,7 @@ from selenium.webdriver.common.keys import Keys
 from tests.support.browser import NARROW, WIDE, Browser, browsing
 from tests.support.paths import RECORDINGS
 from tests.support.server_process import RestartableServer
+from tests.support.tools import NO_ESPEAK
 
 pytestmark = pytest.mark.process
 
@@ -133,6 +136,21 @@ def test_files_of_other_formats_are_understood(page: Browser, tmp_path: Path) ->
     page.element("file").send_keys(str(path))
     page.until("the word", lambda: page.words() == ["nine"])
     page.until("the end", lambda: not page.is_running())
+    assert page.complaints() == []
+
+
+@pytest.mark.skipif(shutil.which("espeak-ng") is None, reason=NO_ESPEAK)
+def test_a_word_that_is_no_digit_is_no_word(page: Browser, tmp_path: Path) -> None:
+    path = tmp_path / "spoken.wav"
+    parts = []
+    for word in ("hello", "seven"):
+        subprocess.run(["espeak-ng", "-v", "en-us", "-w", str(path), word], check=True)
+        samples, rate_hz = soundfile.read(path, dtype="int16")
+        parts += [np.zeros(round(PAUSE_S * rate_hz), np.int16), samples]
+    soundfile.write(path, np.concatenate([*parts, parts[0]]), rate_hz)
+    page.element("file").send_keys(str(path))
+    page.until("both answers", lambda: page.words() == ["no word", "seven"])
+    page.screenshot("no-word")
     assert page.complaints() == []
 
 
