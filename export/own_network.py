@@ -35,6 +35,7 @@ def export_network(
     tail_steps: int = 0,
     bank_size: int | None = None,
     error_bound: float = ERROR_BOUND,
+    torchscript: bool = True,
     provenance: Provenance | None = None,
     on_progress: OnProgress = lambda stage, detail: None,  # noqa: ARG005
 ) -> list[FormReport]:
@@ -55,6 +56,7 @@ def export_network(
         tail_steps: steps without spikes that end a session.
         bank_size: decays of each bank; without it the smallest number that meets the error bound.
         error_bound: relative L2 error of the worst kernel.
+        torchscript: whether the artifact gets the step as TorchScript, too, which no server needs.
         provenance: further entries of the manifest.
         on_progress: called with what begins: a stage, and a detail, which may be empty.
 
@@ -82,6 +84,7 @@ def export_network(
         bank_size=bank_size,
         error_bound=error_bound,
         forms=forms_of(form),
+        with_torchscript=torchscript,
         on_progress=on_progress,
     )
 

@@ -249,7 +249,7 @@ def difference(implementation: str, reference: Traces, other: Traces) -> Differe
 def verify_form(
     compiled: Compiled,
     graphs: Mapping[str, Graph],
-    script: bytes,
+    script: bytes | None,
     streams: Streams,
     on_run: Callable[[str], None] = lambda implementation: None,  # noqa: ARG005
 ) -> list[Difference]:
@@ -258,7 +258,7 @@ def verify_form(
     Args:
         compiled: the network in the form to verify.
         graphs: the form's graph by what runs it.
-        script: the form's TorchScript.
+        script: the form's TorchScript; None without.
         streams: what to run.
         on_run: called with the name of each implementation before it runs.
 
@@ -276,8 +276,9 @@ def verify_form(
             on_run(name := f"{form}: {runtime}, {how}")
             found = run_graph(graph, layout, streams, hidden, cuts, compiled.spec.input_kind)
             differences.append(difference(name, reference, found))
-    on_run(name := f"{form}: TorchScript, steps")
-    differences.append(difference(name, reference, run_script(script, compiled, streams)))
+    if script is not None:
+        on_run(name := f"{form}: TorchScript, steps")
+        differences.append(difference(name, reference, run_script(script, compiled, streams)))
     traced = compiled.spec.decision.rule == "trace"
     for item in differences:
         if traced and item.readout > TOLERANCE:

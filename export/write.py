@@ -121,7 +121,7 @@ class _Verified:
 
     Attributes:
         graph: serialised ONNX.
-        script: serialised TorchScript.
+        script: serialised TorchScript; None without.
         differences: of every implementation from torch.
         hidden: torch's hidden spikes, of every segment of the evaluation and every layer.
         confusion: streams by their class and by the one that torch finds, int64 [outputs, outputs]; None where the
@@ -131,7 +131,7 @@ class _Verified:
     """
 
     graph: bytes
-    script: bytes
+    script: bytes | None
     differences: list[Difference]
     hidden: list[Float32Array]
     confusion: NDArray[np.int64] | None
@@ -149,6 +149,7 @@ def write_artifact(
     whole_range: bool = False,
     forms: Sequence[Form] = FORMS,
     audio: torch.Tensor | None = None,
+    with_torchscript: bool = True,
     on_progress: OnProgress = lambda stage, detail: None,  # noqa: ARG005
 ) -> list[FormReport]:
     """Export a network into ``out``, a folder NAME/VERSION that does not exist yet.
@@ -165,6 +166,7 @@ def write_artifact(
             is the smaller one. Kernels that are not exponential have the bank form alone.
         audio: float32 [stream, whole steps], or values [stream, steps, channels], to verify the encoder with; noise
             and silence, or random values, where there is none.
+        with_torchscript: whether the artifact gets the step as TorchScript, which no server needs.
         on_progress: called with what begins: one of a handful of stages, and a detail, which may be empty.
 
     Returns:
@@ -205,10 +207,10 @@ def write_artifact(
     reference: list[Float32Array] = []  # hidden spikes of the exact form, which comes first
     for form in (form for form in FORMS if form in forms):
         compiled = network.compile(form)
-        verified = _verified_form(compiled, evaluation, on_progress)
+        verified = _verified_form(compiled, evaluation, with_torchscript, on_progress)
         reference = reference or verified.hidden
         sizes = {name: bank.size for name, bank in network.banks.items()} if form == "bank" else {}
-        script = f"{form}.pt"
+        script = None if verified.script is None else f"{form}.pt"
         described = contract.FormDescription(
             file=f"{form}.onnx",
             torchscript=script,
@@ -225,7 +227,9 @@ def write_artifact(
             else float(verified.confusion.trace() / verified.confusion.sum()),
             spike_mismatch=spike_mismatch(reference, verified.hidden) if "exact" in forms else None,
         )
-        files[described.file], files[script] = verified.graph, verified.script
+        files[described.file] = verified.graph
+        if script is not None and verified.script is not None:
+            files[script] = verified.script
         golden |= verified.golden
         initial |= {array_name(form, name): array for name, array in verified.initial.items()}
         if verified.confusion is not None:
@@ -265,15 +269,17 @@ def _verify_encoder(encoder: EncoderParts, inputs: torch.Tensor | None, quiet: Q
         verify_encoder(encoder.reference, graph, encoder.description.state, probe, quiet)
 
 
-def _verified_form(compiled: Compiled, evaluation: Evaluation, on_progress: OnProgress) -> _Verified:
+def _verified_form(
+    compiled: Compiled, evaluation: Evaluation, with_torchscript: bool, on_progress: OnProgress
+) -> _Verified:
     """One form's files, and how torch and the other implementations run the evaluation's streams.
 
     Raises:
         ParityError: implementations disagree.
     """
     stage = f"verify the {compiled.form} form"
-    on_progress(stage, "graph and TorchScript")
-    content, script = network_graph(compiled), torchscript(compiled)
+    on_progress(stage, "graph")
+    content, script = network_graph(compiled), torchscript(compiled) if with_torchscript else None
     graphs = graphs_by_runtime(content)
     differences: list[Difference] = []
     hidden: list[Float32Array] = []

@@ -99,6 +99,13 @@ def test_a_rule_that_needs_another_training_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "side").exists()
 
 
+def test_torchscript_can_be_left_out(tmp_path: Path) -> None:
+    (report,) = export.export_network(network(), out=tmp_path / "mine/1", labels=LABELS, form="bank", torchscript=False)
+    assert all("TorchScript" not in item.implementation for item in report.differences)
+    assert Artifact.open(tmp_path / "mine/1").manifest.forms["bank"].torchscript is None
+    assert not (tmp_path / "mine/1/bank.pt").exists()
+
+
 @pytest.mark.parametrize("form", ["exact", "bank"])
 def test_one_form_can_be_written_alone(tmp_path: Path, form: Any) -> None:
     (report,) = export.export_network(network(), out=str(tmp_path / "side/1"), labels=LABELS, form=form)
