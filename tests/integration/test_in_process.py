@@ -227,5 +227,7 @@ def test_run_and_stream_draw_the_same_picture(url: str, tmp_path: Path, choice: 
     drawn = (tmp_path / "a.svg").read_text()
     assert (tmp_path / "b.svg").read_text() == drawn
     sizes = Artifact.describe(SPEECH).manifest.hidden
-    for text in ("input", "960 channels", "hidden1", f"{sizes[0]} neurons", "hidden2", f"{sizes[1]} neurons", "seven"):
+    heard = [frame["label"] for frame in told if frame["type"] == "UtteranceEnd" and frame["label"]]
+    assert heard
+    for text in ("input", "960 channels", "hidden1", f"{sizes[0]} neurons", "hidden2", f"{sizes[1]} neurons", *heard):
         assert f">{text}<" in drawn
