@@ -1,9 +1,12 @@
-"""Settings of a server: frozen values, none read from the environment. ``hetsyn serve`` has an option for each."""
+"""Settings of a server: frozen values, none read from the environment.
+
+A field that an operator decides has an ``Option``: ``hetsyn serve`` makes its options from these.
+"""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -11,8 +14,38 @@ from urllib.parse import urlsplit
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 FormsChoice = Literal["any", "default"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["text", "json"]
 
 _MAY_BE_ZERO = ("port", "watch_s", "drain_s", "finish_s", "inline_s")
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of ``hetsyn serve``.
+
+    Attributes:
+        help: what it does, in a sentence.
+        name: of the option, where it is not the field's.
+        low: least value of a number.
+        high: largest value of a number.
+        environment: variable that has the value where the option is not given.
+        is_usual: whether ``--help`` shows it; ``--help-all`` shows all.
+        is_size: whether the value is bytes, which may be written as 384MiB.
+    """
+
+    help: str
+    name: str = ""
+    low: float | None = None
+    high: float | None = None
+    environment: str | None = None
+    is_usual: bool = False
+    is_size: bool = False
+
+
+def option(default: Any = MISSING, help_: str = "", **more: Any) -> Any:
+    """Make a field of settings that is an option; arguments as the attributes of ``Option``."""
+    return field(default=default, metadata={"option": Option(help_, **more)})
 
 
 class _Checked:
@@ -61,25 +94,39 @@ class Limits(_Checked):
         queue_timeout_s: time within which the work for a chunk has to begin; a chunk that waits longer is refused.
     """
 
-    max_body_bytes: int = 16 * 1024 * 1024
-    max_upload_bytes: int = 256 * 1024 * 1024
+    max_body_bytes: int = option(16 * 1024 * 1024, "A longer body gets 413.", is_size=True)
+    max_upload_bytes: int = option(
+        256 * 1024 * 1024,
+        "The most bytes of all bodies under way; more get 503. At least --max-body-bytes.",
+        is_size=True,
+    )
     max_uploads: int = 1_024
     max_unread_bytes: int = 256 * 1024 * 1024
     max_connections: int = 8_192
-    client_share: float = 0.5
+    client_share: float = option(
+        0.5, "The share of these limits for one client address; 1 behind a proxy.", low=0.001, high=1
+    )
     key_share: float = 0.5
-    header_timeout_s: float = 10.0
-    body_timeout_s: float = 30.0
+    header_timeout_s: float = option(10.0, "Close a connection if its headers take longer to arrive.", low=0.1)
+    body_timeout_s: float = option(30.0, "A body that takes longer to arrive gets 408.", low=0.1)
     # Longer than balancers keep an idle connection, so that the balancer closes it. A chunk that is sent while the
     # server closes the connection is lost, and a chunk without a number cannot be sent again.
-    idle_timeout_s: float = 90.0
+    idle_timeout_s: float = option(
+        90.0, "Close a connection if the next request, or reading a reply, takes longer.", low=0.1
+    )
     max_chunk_steps: int = 20_000
-    max_sessions: int = 10_000
-    max_session_bytes: int = 384 * 1024 * 1024
-    max_waiting: int = 1_024
+    max_sessions: int = option(10_000, "The most open sessions; with a store, in memory.", low=1)
+    max_session_bytes: int = option(
+        384 * 1024 * 1024,
+        "The most memory for sessions; one that would begin or grow beyond it gets 503.",
+        is_size=True,
+    )
+    max_waiting: int = option(1_024, "The most requests in flight; one more gets 503.", low=1)
     # 50 of the longest chunks: 10 s on two cores in the exact form of the models here, and a fortieth of it as a bank
-    max_waiting_steps: int = 1_000_000
-    queue_timeout_s: float = 10.0
+    max_waiting_steps: int = option(
+        1_000_000, "The most network steps of chunks in flight; more get 503. 8 spikes count as a step.", low=1
+    )
+    queue_timeout_s: float = option(10.0, "A chunk that is not begun within this time gets 503.", low=0.1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -104,12 +151,12 @@ class Retention(_Checked):
         sweep_interval_s: time between two searches for idle sessions.
     """
 
-    session_idle_s: float = 600.0
+    session_idle_s: float = option(600.0, "A session without a chunk for this long expires.", low=1)
     first_chunk_idle_s: float = 60.0
-    session_age_s: float = 86_400.0
-    ended_keep_s: float = 60.0
-    expired_keep_s: float = 3_600.0
-    sweep_interval_s: float = 5.0
+    session_age_s: float = option(86_400.0, "A session of this age expires.", low=1)
+    ended_keep_s: float = option(60.0, "Keep the last reply of an ended session for this time.", low=0.1)
+    expired_keep_s: float = option(3_600.0, "Refuse the id of an expired session for this time.", low=0.1)
+    sweep_interval_s: float = option(5.0, "Time between two searches for expired sessions.", low=0.1)
 
 
 @dataclass(frozen=True)
@@ -136,10 +183,25 @@ class StoreSettings(_Checked):
         url: of the store, as ``service.store.url`` reads it; ``memory://`` keeps sessions in the process.
         timeout_s: time for one batch of requests to the store, and for waiting behind the batch before; a chunk that
             takes longer gets 503.
+        carry_keys: file of the keys for carried sessions; None takes those of the environment.
     """
 
-    url: str = "memory://"
-    timeout_s: float = 2.0
+    url: str = option(
+        "memory://",
+        "Session store: memory:// (for one process), file:///path/sessions.db, valkey://host, or "
+        "valkey-cluster://a,b/.",
+        name="store",
+        environment="HETSYN_STORE",
+        is_usual=True,
+    )
+    timeout_s: float = option(
+        2.0, "Time limit for a batch of store requests; after it, chunks get 503.", name="store-timeout-s", low=0.01
+    )
+    carry_keys: Path | None = option(
+        None,
+        "File of keys for carried sessions. Without this file, HETSYN_CARRY_KEYS in the environment gives the "
+        "keys; without keys, carried sessions are refused.",
+    )
 
 
 @dataclass(frozen=True)
@@ -152,7 +214,14 @@ class GrpcSettings(_Checked):
         tls_key: its private key.
     """
 
-    port: int | None = None
+    port: int | None = option(
+        None,
+        "Port for the Open Inference Protocol over gRPC; 0 takes a free one.",
+        name="grpc-port",
+        low=0,
+        high=65_535,
+        is_usual=True,
+    )
     tls_cert: Path | None = None
     tls_key: Path | None = None
 
@@ -160,7 +229,7 @@ class GrpcSettings(_Checked):
         super().__post_init__()
         _check_port(self.port or 0)
         if (self.tls_cert is None) is not (self.tls_key is None):
-            raise ValueError("tls_cert and tls_key go together")
+            raise ValueError("tls_cert and tls_key go together: give both")
 
 
 @dataclass(frozen=True)
@@ -170,19 +239,26 @@ class AccessSettings(_Checked):
     Attributes:
         keys: keys file (``service.keys``); None lets everybody in who reaches the port.
         insecure: an operator has said that others may reach the port without a key.
-        tls_cert: certificate chain of the HTTP port in PEM; None speaks without TLS.
+        tls_cert: certificate chain in PEM, of the HTTP port and the gRPC port; None speaks without TLS.
         tls_key: its private key.
     """
 
-    keys: Path | None = None
-    insecure: bool = False
-    tls_cert: Path | None = None
-    tls_key: Path | None = None
+    keys: Path | None = option(
+        None,
+        "File of keys, as hetsyn keys writes it; clients then need a key. It is read again when it changes.",
+        environment="HETSYN_KEYS",
+        is_usual=True,
+    )
+    insecure: bool = option(False, "Serve others than this machine although there are no keys.", is_usual=True)
+    tls_cert: Path | None = option(
+        None, "Certificate chain of all ports, in PEM; read again when it changes. Default: no TLS.", is_usual=True
+    )
+    tls_key: Path | None = option(None, "Private key of that certificate, in PEM.", is_usual=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if (self.tls_cert is None) is not (self.tls_key is None):
-            raise ValueError("tls_cert and tls_key go together")
+            raise ValueError("tls_cert and tls_key go together: give both")
 
 
 @dataclass(frozen=True)
@@ -208,6 +284,8 @@ class Settings(_Checked):
         drain_s: time for which a server that got SIGTERM still serves while ``/health/ready`` says 503, so that
             balancers notice; longer than the interval of their checks.
         finish_s: time after that for the requests in flight; those that are not finished then are refused.
+        log_level: least severe lines of the log.
+        log_format: of these lines.
         limits: the most that the server accepts.
         retention: how long sessions live.
         batching: how chunks are computed.
@@ -216,18 +294,32 @@ class Settings(_Checked):
         access: who may use the server.
     """
 
-    models: Path
-    default_model: str | None = None
-    watch_s: float = 0.0
-    load_timeout_s: float = 60.0
-    max_model_bytes: int = 2**30
-    cors_origins: tuple[str, ...] = ()
-    host: str = "127.0.0.1"
-    port: int = 8000
-    device: DeviceChoice = "auto"
-    forms: FormsChoice = "any"
-    drain_s: float = 0.0
-    finish_s: float = 20.0
+    models: Path = option(
+        help_="Folder of models, NAME/VERSION/. Default: models if it has any, else the installed one.", is_usual=True
+    )
+    default_model: str | None = option(
+        None, "Model of requests that name none. Default: the model named in the file 'default'."
+    )
+    watch_s: float = option(
+        0.0, "Check the folder for new models at this interval; 0: see hetsyn reload.", low=0, is_usual=True
+    )
+    load_timeout_s: float = option(60.0, "A model that takes longer to load and test is not served.", low=0.1)
+    max_model_bytes: int = option(2**30, "A model whose files and states are larger is not served.", is_size=True)
+    cors_origins: tuple[str, ...] = option(
+        (),
+        "Origin whose pages may use this server, as https://example.org; can be repeated.",
+        name="cors-origin",
+    )
+    host: str = option("127.0.0.1", "Address to listen on; 0.0.0.0 listens on all.", is_usual=True)
+    port: int = option(8000, "Port to listen on; 0 takes a free one.", low=0, high=65_535, is_usual=True)
+    device: DeviceChoice = option(
+        "auto", "Where networks run; auto is a GPU if it gives the CPU's answers, else the CPU."
+    )
+    forms: FormsChoice = option("any", "Forms that clients may choose; default is each model's default form only.")
+    drain_s: float = option(0.0, "After SIGTERM, continue to serve for this time while /health/ready says 503.", low=0)
+    finish_s: float = option(20.0, "After that, finish requests in flight for this time; then they get 503.", low=0)
+    log_level: LogLevel = option("info", "Log messages of this level and above.")
+    log_format: LogFormat = option("text", "Lines of text, or an object of JSON each.", environment="HETSYN_LOG_FORMAT")
     limits: Limits = field(default_factory=Limits)
     retention: Retention = field(default_factory=Retention)
     batching: Batching = field(default_factory=Batching)

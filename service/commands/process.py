@@ -20,7 +20,7 @@ from service.commands.tls import Certificate
 from service.contract.folder import MODELS, SHIPPED
 from service.engine.engine import Engine
 from service.models.catalog import ModelCatalog
-from service.observe.logs import LogFormat, log_config
+from service.observe.logs import log_config
 from service.observe.otel import open_tracer
 from service.reload.choose_device import choose_device
 from service.reload.trial_process import TrialProcess
@@ -38,9 +38,6 @@ COLLECT_AFTER = (20_000, 50, 100)  # thresholds of ``gc.set_threshold``
 
 def run_process(
     settings: Settings,
-    carry_keys: Path | None,
-    log_level: str,
-    log_format: LogFormat,
     *,
     has_terminal: bool,
 ) -> int:
@@ -48,9 +45,6 @@ def run_process(
 
     Args:
         settings: of the server.
-        carry_keys: file of keys for carried sessions; None takes those of the environment.
-        log_level: of the log.
-        log_format: of its lines.
         has_terminal: whether SIGHUP says that the terminal was closed.
 
     Raises:
@@ -59,6 +53,7 @@ def run_process(
     with suppress(OSError):  # standard error is no file
         faulthandler.enable()  # a graph can end the process; this says where
     check_runtime()
+    log_level, log_format = settings.log_level, settings.log_format
     configured_log = log_config(log_level, log_format)
     dictConfig(configured_log)  # before uvicorn does it: devices and models that cannot be used are logged
 
@@ -71,7 +66,7 @@ def run_process(
             max_model_bytes=settings.max_model_bytes,
         )
 
-    keys = _carry_keys(carry_keys)
+    keys = _carry_keys(settings.store.carry_keys)
     engine = Engine(settings.limits.max_chunk_steps)
     load_timeout_s = settings.load_timeout_s
     gpu, reason = choose_device(settings.device, open_device(settings.device), engine, empty_catalog, load_timeout_s)

@@ -196,11 +196,11 @@ def test_our_clients_wait_until_they_may(keyed: Keyed) -> None:
             reply = session.send(audio, 8000)
         assert reply["seq"] == 11
         session.end()
-    with LiveStream(keyed.url, key=alice, sample_rate_hz=8000) as stream:
+    with LiveStream(keyed.url, key=alice, sample_rate_hz=8000) as live:
         for _ in range(12):
-            stream.send(audio)
-        stream.end()
-        assert stream.seq == 12
+            live.send(audio)
+        live.end()
+        assert live.seq == 12
 
     async def stream() -> None:
         async with AsyncStreamingClient(keyed.url, key=alice) as client, client.session() as session:

@@ -12,6 +12,7 @@ import typer
 
 import hetsyn
 from hetsyn_client.commands import stream
+from service.commands.options import REMOVED
 from service.commands.run import run
 from service.commands.serve import serve
 from tests.support.documents import PAGES, README, anchors, commands, links, name_of, paths
@@ -87,7 +88,8 @@ def test_the_commands_page_lists_every_option_of_serve_with_its_default() -> Non
     _, _, section = (DOCS / "reference/commands.md").read_text().partition("\n## `hetsyn serve`\n")
     rows = re.findall(r"^\| `(--[a-z-]+)[^`]*` \|([^|]*)\|", section, re.MULTILINE)
     listed = {name: _default(text.strip(" `")) for name, text in rows}
-    options = [each for each in typer.main.get_command(serve).params if not getattr(each, "hidden", False)]
+    known = {*REMOVED, "--help-all"}
+    options = [each for each in typer.main.get_command(serve).params if each.opts[0] not in known]
     assert listed == {each.opts[0]: _default(each.default) for each in options}
 
 
@@ -111,7 +113,7 @@ def _default(value: object) -> object:
         return str(value)
     if not isinstance(value, str):
         return "" if value is None or value is False else value
-    number, _, unit = value.replace(",", "").partition(" ")
+    number, _, unit = re.sub(r"(?<=\d)(?=[KMG]iB)", " ", value.replace(",", "")).partition(" ")
     if re.fullmatch(r"\d+(\.\d+)?", number) and unit in UNITS:
         return float(number) * UNITS[unit]
     return value

@@ -95,7 +95,7 @@ def test_a_certificate_is_read_again_when_its_files_change(tmp_path: Path, caplo
             new_cert, new_key = write_certificate(tmp_path / "new")
             new_cert.replace(cert)
             assert presented() == first  # the key is still the old one's
-            assert "the certificate of --grpc-tls-cert and --grpc-tls-key stays as it was" in caplog.text
+            assert "the certificate of --tls-cert and --tls-key stays as it was" in caplog.text
             new_key.replace(key)
             assert presented() == cert.read_text().strip() != first
             assert client.is_server_live()  # the open connection goes on
@@ -121,7 +121,7 @@ def test_a_server_that_cannot_listen_says_so(tmp_path: Path, wrong: str) -> None
             key.write_text("no key")
             settings = GrpcSettings(0, cert, key)
         if wrong != "port":
-            sentence = "name PEM files that belong together with --grpc-tls-cert and --grpc-tls-key"
+            sentence = "name PEM files that belong together with --tls-cert and --tls-key"
         server = make_grpc_server(tmp_path, settings)
         with pytest.raises(HetsynError, match=sentence):
             asyncio.run(server.start())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import resource
 import signal
 import socket
@@ -240,7 +241,9 @@ class Stage:
 
     def has_option(self, name: str) -> bool:
         """Whether ``hetsyn serve`` of the checkout has an option."""
-        option = f"    {name.removeprefix('--').replace('-', '_')}: Annotated["
-        # an older checkout has all commands in one file
-        files = (self.checkout.root / path for path in ("service/commands/serve.py", "service/commands.py"))
-        return any(option in file.read_text() for file in files if file.exists())
+        field = name.removeprefix("--").replace("-", "_")
+        # an older checkout has them as parameters of a command
+        option = re.compile(rf"^    {field}: (Annotated\[|.* = option\()", re.MULTILINE)
+        places = ("service/settings.py", "service/commands/serve.py", "service/commands.py")
+        files = (self.checkout.root / path for path in places)
+        return any(option.search(file.read_text()) for file in files if file.exists())

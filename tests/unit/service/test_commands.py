@@ -209,13 +209,14 @@ def test_serve_loads_every_version_and_form(models: Path, served: list[GracefulS
 
 
 def test_serve_takes_its_limits(models: Path, served: list[GracefulServer]) -> None:
-    limits = {"max_waiting": 7, "max_batch": 3, "max_body_bytes": 1000, "max_upload_bytes": 2000, "body_timeout_s": 0.5}
+    limits = {"max_waiting": 7, "max_body_bytes": 1000, "max_upload_bytes": 2000, "body_timeout_s": 0.5}
     options = [word for name, value in limits.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     done = CliRunner().invoke(serve, ["--models", str(models), *options])
     assert done.exit_code == 0, done.output
     settings = served[0].config.app.state.server.settings  # type: ignore[union-attr]
-    values = asdict(settings.limits) | asdict(settings.batching)
+    values = asdict(settings.limits)
     assert {name: values[name] for name in limits} == limits
+    assert settings.grpc.tls_cert is None
     done = CliRunner().invoke(serve, ["--models", str(models), "--max-upload-bytes", "1000"])
     assert done.exit_code == 2
     assert "less than --max-body-bytes" in done.output
@@ -293,13 +294,6 @@ def test_a_server_of_this_machine_needs_no_keys(models: Path, host: str, served:
     [
         (["--tls-cert", "x"], "--tls-cert and --tls-key go together"),
         (["--tls-key", "x"], "--tls-cert and --tls-key go together"),
-        (["--workers", "2"], "hetsyn serve is one process"),
-        (["--workers", "1"], "docker compose up --scale api=N"),
-        (["--store-dtype", "float16"], "leave --store-dtype out: stores keep states in full precision"),
-        (["--store-half"], "leave --store-half out: stores keep states in full precision"),
-        (["--model-control", "none"], "run hetsyn reload, or start with --watch-s"),
-        (["--max-json-bytes", "1000"], "JSON of /infer has 256 KiB at most"),
-        (["--webhook-url", "https://example.org"], "hetsyn_sessions_dropped_total"),
     ],
 )
 def test_serve_refuses_options_that_cannot_be(models: Path, options: list[str], sentence: str) -> None:

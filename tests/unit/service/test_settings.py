@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from service.commands.options import REMOVED, parse_size, settings_of
 from service.commands.serve import serve
 from service.settings import AccessSettings, Batching, GrpcSettings, Limits, Retention, Settings, StoreSettings
 from tests.support.product import make_settings
@@ -24,17 +26,42 @@ def test_every_field_is_documented(group: type) -> None:
 GROUP_NAMES = {group.__name__ for group in GROUPS}
 
 
-def test_every_field_is_an_option_of_hetsyn_serve_with_the_same_default() -> None:
-    options = {option.name: option for option in typer.main.get_command(serve).params}
-    spelled = {"url": "store", "timeout_s": "store_timeout_s"}
-    for group in GROUPS:
-        for field in fields(group):
-            if field.type not in GROUP_NAMES:
-                prefix = "grpc_" if group is GrpcSettings else ""
-                option = options[spelled.get(field.name, prefix + field.name)]
-                if field.name != "models":  # a folder has to be named in a program
-                    default = () if option.multiple and option.default is None else option.default
-                    assert default == field.default, field.name
+def test_serve_without_options_has_the_default_settings(tmp_path: Path) -> None:
+    command = typer.main.get_command(serve)
+    with command.make_context("serve", ["--models", str(tmp_path)]) as context:
+        assert settings_of(context.params) == Settings(models=tmp_path)
+
+
+def test_help_shows_ten_options_and_help_all_the_others() -> None:
+    shown, every = (
+        set(re.findall(r"--[a-z-]+", CliRunner().invoke(serve, [option], env={"COLUMNS": "80"}).output))
+        for option in ("--help", "--help-all")
+    )
+    names = {each.opts[0] for each in typer.main.get_command(serve).params} - REMOVED.keys()
+    assert len(shown - {"--help", "--help-all"}) == 10
+    assert names <= every
+    assert shown < every
+    assert not every & REMOVED.keys()
+
+
+@pytest.mark.parametrize("name", REMOVED)
+def test_an_option_that_is_gone_says_what_to_do(name: str) -> None:
+    words = [name] if name == "--store-half" else [name, "2"]
+    done = CliRunner().invoke(serve, words, env={"COLUMNS": "300"})
+    assert done.exit_code == 2
+    assert REMOVED[name] in done.output
+
+
+@pytest.mark.parametrize(("text", "count"), [("384MiB", 384 << 20), ("1 KiB", 1024), ("2GiB", 2 << 30), ("7", 7)])
+def test_sizes(text: str, count: int) -> None:
+    assert parse_size(text) == count
+
+
+@pytest.mark.parametrize("text", ["0", "0MiB", "-1", "1.5MiB", "3MB", "MiB", ""])
+def test_what_is_no_size(text: str) -> None:
+    done = CliRunner().invoke(serve, ["--max-body-bytes", text], env={"COLUMNS": "200"})
+    assert done.exit_code == 2
+    assert "is no size above 0: write such as 384MiB, or a number of bytes" in done.output
 
 
 @pytest.mark.parametrize(
@@ -62,19 +89,6 @@ def test_a_port_is_16_bits() -> None:
 def test_a_certificate_goes_with_its_key() -> None:
     with pytest.raises(ValueError, match="tls_cert and tls_key go together"):
         GrpcSettings(0, tls_cert=Path("cert.pem"))
-
-
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        (("--grpc-port", "0", "--grpc-tls-key", "key.pem"), "give all three"),
-        (("--grpc-tls-cert", "cert.pem", "--grpc-tls-key", "key.pem"), "give all three"),
-    ],
-)
-def test_options_of_grpc_that_do_not_go_together(options: tuple[str, ...], sentence: str) -> None:
-    result = CliRunner().invoke(serve, [*options], env={"COLUMNS": "200"})
-    assert result.exit_code == 2
-    assert sentence in result.output
 
 
 @pytest.mark.parametrize(
