@@ -32,6 +32,9 @@ from hetsyn_client.transport import Transport
 class StreamingClient:
     """Connections to one server. Close it, or use it as a context manager. Threads may share it.
 
+    Its methods raise ServiceProblem where the server refuses, ServiceUnreachable where it does not answer, and
+    InputError for what cannot be sent.
+
     Args:
         url: as ``http://127.0.0.1:8000``.
         headers: of every request, such as ``{"X-Api-Key": "..."}``.
@@ -78,65 +81,28 @@ class StreamingClient:
         self._transport.close()
 
     def session(self, session: str | None = None, **options: Unpack[SessionOptions]) -> Session:
-        """A session, which the server opens with its first chunk.
-
-        Args:
-            session: id of a session, to begin it or to go on with it; by default a new one.
-            options: see ``SessionOptions``.
-
-        Raises:
-            InputError: a carried session with an id.
-        """
+        """Prepare a session, which begins with its first chunk, under a new id or the one that is given."""
         return Session(self._transport, SessionSteps(self._calls, session, options))
 
     def infer_chunk(self, samples: NDArray[np.int16], sample_rate_hz: int, **options: Unpack[ChunkOptions]) -> Reply:
-        """Send 16-bit samples [n], one channel.
-
-        Raises:
-            InputError: samples that are not whole numbers.
-            ServiceProblem: the server refused the chunk.
-            ServiceUnreachable: the server cannot be reached.
-        """
+        """Send 16-bit samples [n], one channel."""
         return self._infer(sound_body(samples, sample_rate_hz), options)
 
     def infer_events(
         self, steps: int, times: NDArray[np.int64], units: NDArray[np.int64], **options: Unpack[ChunkOptions]
     ) -> Reply:
-        """Send the spikes of ``steps`` network steps.
-
-        Args:
-            steps: length of the chunk.
-            times: [spikes], the step of each spike, from 0.
-            units: [spikes], its channel.
-            options: see ``ChunkOptions``.
-
-        Raises:
-            InputError: a time or a channel that cannot be sent.
-            ServiceProblem: the server refused the chunk.
-            ServiceUnreachable: the server cannot be reached.
-        """
+        """Send the spikes of ``steps`` network steps: steps ``times`` [spikes] and channels ``units`` [spikes]."""
         return self._infer(events_body(steps, times, units), options)
 
     def infer_values(self, values: Matrix, **options: Unpack[ChunkOptions]) -> Reply:
-        """Send rows of values, an array or lists [steps, channels].
-
-        Raises:
-            InputError: other than such a matrix of finite numbers.
-            ServiceProblem: the server refused the chunk.
-            ServiceUnreachable: the server cannot be reached.
-        """
+        """Send rows of finite values, an array or lists [steps, channels]."""
         return self._infer(values_body(values), options)
 
     def describe(self, model: str | None = None) -> dict[str, Any]:
-        """A model as ``GET /models/{name}`` describes it: among others ``inputs``, the kinds of input that it takes.
-
-        Args:
-            model: by default the server's default model.
+        """Describe a model, by default the server's default model, as ``GET /models/{name}`` does.
 
         Raises:
-            NotFound: the server has no default model.
-            ServiceProblem: the server refused; 404 where it has no such model.
-            ServiceUnreachable: the server cannot be reached.
+            NotFound: none was named, and the server has no default model.
         """
         return self._transport.run(self._calls.describe(model))
 
@@ -148,7 +114,7 @@ class StreamingClient:
         before_chunk: Callable[[float], None] | None = None,
         **options: Unpack[SessionOptions],
     ) -> Iterator[Reply]:
-        """The replies to the chunks of a recording, or of a file of spikes or values (``hetsyn_client.files``).
+        """Stream a recording, or a file of spikes or values (``hetsyn_client.files``); the replies to its chunks.
 
         Args:
             path: of the file.
@@ -160,8 +126,6 @@ class StreamingClient:
         Raises:
             InputError: the file cannot be used, or has values and the model takes spikes.
             NotFound: no model was named for spikes or values, and the server has no default model.
-            ServiceProblem: the server refused a chunk.
-            ServiceUnreachable: the server cannot be reached.
         """
         model = options.get("model")
         chunks, options["model"] = self._transport.run(self._calls.file_chunks(Path(path), chunk_s, model))
@@ -169,12 +133,7 @@ class StreamingClient:
         return session.stream(_paced(chunks, before_chunk) if before_chunk else chunks)
 
     def drop(self, session: str) -> None:
-        """Delete a session on the server.
-
-        Raises:
-            ServiceProblem: the server refused; 404 where it has no such session.
-            ServiceUnreachable: the server cannot be reached.
-        """
+        """Delete a session on the server; ServiceProblem with status 404 if it has none of this id."""
         self._transport.run(self._calls.drop(session))
 
     def _infer(self, body: Body, options: ChunkOptions) -> Reply:
@@ -190,8 +149,9 @@ def _paced(chunks: Iterable[Chunk], before_chunk: Callable[[float], None]) -> It
 class Session(NumberedSession):
     """One session on a server. It numbers its chunks, so that each counts once however often it is sent.
 
-    ``StreamingClient.session`` makes one. Left as a context manager before its end, it is deleted on the server, unless
-    you have named it. A chunk that raised keeps its number: send the same chunk again. One thread at a time may use it.
+    ``StreamingClient.session`` makes one, and its methods raise the same errors. Left as a context manager before its
+    end, it is deleted on the server, unless you have named it. A chunk that raised keeps its number: send the same one
+    again. One thread at a time may use it.
     """
 
     def __init__(self, transport: Transport, steps: SessionSteps) -> None:
@@ -207,41 +167,17 @@ class Session(NumberedSession):
         self._transport.run(self._steps.leave())
 
     def send(self, samples: NDArray[np.int16], sample_rate_hz: int, *, end: bool = False) -> Reply:
-        """Send 16-bit samples [n], one channel. The sample rate is the same for all chunks.
-
-        Raises:
-            InputError: samples that are not whole numbers.
-            ServiceProblem: the server refused the chunk.
-            ServiceUnreachable: the server cannot be reached.
-        """
+        """Send 16-bit samples [n], one channel. The sample rate is the same for all chunks."""
         return self._send(sound_body(samples, sample_rate_hz), end)
 
     def send_events(
         self, steps: int, times: NDArray[np.int64], units: NDArray[np.int64], *, end: bool = False
     ) -> Reply:
-        """Send the spikes of ``steps`` network steps.
-
-        Args:
-            steps: length of the chunk.
-            times: [spikes], the step of each spike, from 0.
-            units: [spikes], its channel.
-            end: the chunk ends the session.
-
-        Raises:
-            InputError: a time or a channel that cannot be sent.
-            ServiceProblem: the server refused the chunk.
-            ServiceUnreachable: the server cannot be reached.
-        """
+        """Send the spikes of ``steps`` network steps: steps ``times`` [spikes] and channels ``units`` [spikes]."""
         return self._send(events_body(steps, times, units), end)
 
     def send_values(self, values: Matrix, *, end: bool = False) -> Reply:
-        """Send rows of values, an array or lists [steps, channels].
-
-        Raises:
-            InputError: other than such a matrix of finite numbers.
-            ServiceProblem: the server refused the chunk.
-            ServiceUnreachable: the server cannot be reached.
-        """
+        """Send rows of finite values, an array or lists [steps, channels]."""
         return self._send(values_body(values), end)
 
     def stream(self, chunks: Iterable[Chunk]) -> Iterator[Reply]:
@@ -250,10 +186,6 @@ class Session(NumberedSession):
         Returns:
             The reply to each chunk; last, the one that ends the session, if the source does not say which chunk is the
             last.
-
-        Raises:
-            ServiceProblem: the server refused a chunk.
-            ServiceUnreachable: the server cannot be reached.
         """
         is_last = True
         for chunk in chunks:
@@ -263,13 +195,7 @@ class Session(NumberedSession):
             yield self.end()
 
     def end(self) -> Reply:
-        """End the session without further input, for the final reply.
-
-        Raises:
-            InputError: no chunk was sent.
-            ServiceProblem: the server refused.
-            ServiceUnreachable: the server cannot be reached.
-        """
+        """End the session without further input, for the final reply; InputError if no chunk was sent."""
         return self._transport.run(self._steps.end())
 
     def _send(self, body: Body, end: bool) -> Reply:

@@ -31,6 +31,9 @@ from hetsyn_client.transport import Transport
 class LiveStream:
     """One session. Use it as a context manager; left before ``end``, the session stays on the server.
 
+    Its methods raise ServiceProblem where the server refuses, ServiceUnreachable where it does not answer, and
+    InputError for what cannot be sent.
+
     Args:
         url: of the server, as ``http://127.0.0.1:8000``.
         sleep: waits between two tries, in seconds; tests replace it.
@@ -90,11 +93,6 @@ class LiveStream:
         Returns:
             The results that have come meanwhile: frames of type ``Result``, ``SpeechStarted`` and ``UtteranceEnd``. It
             waits for some while too many chunks are not acknowledged.
-
-        Raises:
-            InputError: other samples, or a stream of another kind.
-            ServiceProblem: the server refused a chunk.
-            ServiceUnreachable: the server cannot be reached.
         """
         return self.send_bytes(self._steps.samples(samples))
 
@@ -122,19 +120,15 @@ class LiveStream:
 
         Returns:
             What ``wait`` returns, and last the end of the utterance, with ``trigger`` "forced".
-
-        Raises:
-            ServiceProblem: the model has no utterances.
-            ServiceUnreachable: the server cannot be reached.
         """
         return self._transport.run(self._steps.finalize())
 
     def receive(self, timeout_s: float) -> list[Frame]:
-        """Return the results that come within a time, which is for the first of them; errors as of ``send``."""
+        """Return the results that come within a time, which is for the first of them."""
         return self._transport.run(self._steps.receive(timeout_s))
 
     def wait(self) -> list[Frame]:
-        """Wait until all chunks are acknowledged, and return the results that come; errors as of ``send``.
+        """Wait until all chunks are acknowledged, and return the results that come.
 
         Where the connection broke, the results of some chunks may be lost. The chunks are not.
         """
@@ -144,10 +138,5 @@ class LiveStream:
         """End the session, and return the end of its last utterance: label, probabilities, start and end.
 
         ``wait`` has what comes before; called again, what the end brought before this.
-
-        Raises:
-            InputError: no chunk was sent.
-            ServiceProblem: the server refused a chunk.
-            ServiceUnreachable: the server cannot be reached.
         """
         return self._transport.run(self._steps.end())

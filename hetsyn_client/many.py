@@ -56,6 +56,9 @@ class _OpenedRow(NamedTuple):
 class LiveStreams(Reconnecting):
     """Many sessions. Use it as a context manager; those that were not ended stay on the server.
 
+    Its methods raise ServiceProblem where the server ends the connection for good, ServiceUnreachable where it does not
+    answer, and InputError for what cannot be sent.
+
     Args:
         url: of the server, as ``http://127.0.0.1:8000``.
         sample_rate_hz: of sound; None for events or values.
@@ -115,9 +118,7 @@ class LiveStreams(Reconnecting):
         """Open sessions, and return a handle for each. A session that has begun goes on with its next chunk.
 
         Raises:
-            InputError: one id in place of a list.
             ServiceProblem: the server refused one; then none of them is open here.
-            ServiceUnreachable: the server cannot be reached.
         """
         if isinstance(ids, str):
             raise InputError(f"{ids!r} is one id: give a list of ids")
@@ -146,11 +147,6 @@ class LiveStreams(Reconnecting):
         Returns:
             The results that have come meanwhile. A row that the server refused has a status other than ``APPLIED``.
             It waits for some while too many chunks are not acknowledged.
-
-        Raises:
-            InputError: samples that are not whole numbers, or streams of another kind.
-            ServiceProblem: the server ended the connection for another reason than its own end.
-            ServiceUnreachable: the server cannot be reached.
         """
         self._check("pcm_s16le")
         rows = [packed_samples(np.asarray(row), "pcm_s16le", 1) for row in samples]
