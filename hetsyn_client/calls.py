@@ -167,6 +167,8 @@ class Calls:
         """
         if model is None:
             listed = self.read((yield from self.request("GET", "/models")).content)
+            if "default_model" not in listed:
+                raise stranger(self._url)
             model = listed["default_model"]
             if model is None:
                 names = ", ".join(entry["name"] for entry in listed["models"])
@@ -222,6 +224,8 @@ def unreachable(url: str, error: Broken) -> ServiceUnreachable:
             f"{url}: its certificate is not trusted ({error}): name the file of its certificate authority with "
             "--ca-file, in Python with ca_file"
         )
+    if url.startswith("http:") and "disconnected" in str(error):
+        return ServiceUnreachable(f"{url}: {error}: if it has a certificate, write https://")
     return ServiceUnreachable(f"{url}: {error}: is 'hetsyn serve' running there?")
 
 

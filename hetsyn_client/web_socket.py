@@ -22,11 +22,11 @@ def address(access: Access, target: str) -> str:
 
 def arguments(access: Access, timeout_s: float) -> dict[str, Any]:
     """Name the arguments of ``connect``, of threads or of asyncio."""
-    return {
+    trusted = {} if access.tls is None else {"ssl": access.tls}
+    return trusted | {
         "subprotocols": [SUBPROTOCOL],
         "compression": None,
         "additional_headers": access.headers,
-        "ssl": access.tls,
         "open_timeout": timeout_s,
         "close_timeout": CLOSING_S,
         "max_size": None,

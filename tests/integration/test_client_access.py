@@ -123,11 +123,24 @@ def test_a_certificate_of_somebody_else_is_refused(gateway: tuple[str, list[str]
             with pytest.raises(ServiceUnreachable, match=sentence):
                 await session.send(SOUND, 8000)
 
+    async def open_stream() -> None:
+        with pytest.raises(ServiceUnreachable, match=sentence):
+            await AsyncLiveStream(url, repeats=0).__aenter__()
+
     asyncio.run(stream())
+    asyncio.run(open_stream())
     for kind in (LiveStream, LiveStreams):
         with pytest.raises(ServiceUnreachable, match=sentence), kind(url, repeats=0):
             pass
     assert not heads
+
+
+def test_a_server_with_a_certificate_is_asked_by_https(gateway: tuple[str, list[str]]) -> None:
+    with (
+        StreamingClient(gateway[0].replace("https:", "http:"), repeats=0) as client,
+        pytest.raises(ServiceUnreachable, match="if it has a certificate, write https://"),
+    ):
+        client.describe()
 
 
 def test_what_cannot_be_used_gets_a_sentence(tmp_path: Path) -> None:

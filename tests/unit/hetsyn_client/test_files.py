@@ -230,7 +230,10 @@ def test_a_file_that_is_not_there_is_an_input_error(tmp_path: Path, name: str) -
         list(streaming(DescribedServer([])).stream_file(tmp_path / name))
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:8000", "http://", "http://host:port", "http://[::1", "ftp://host"])
+@pytest.mark.parametrize(
+    "url",
+    ["127.0.0.1:8000", "http://", "http://host:port", "http://[::1", "ftp://host", "http://..", "http://a\0b"],
+)
 def test_what_is_no_address_is_an_input_error(url: str) -> None:
     with pytest.raises(InputError, match=r"is not the address of a server: write http://HOST:PORT"):
         StreamingClient(url)
