@@ -111,9 +111,9 @@ def export_checkpoint(
             "a rejected label is the likeliest.",
         ),
     ] = None,
-    torchscript: Annotated[
-        bool, typer.Option(help="Whether the artifact gets the step as TorchScript, too. No server needs it.")
-    ] = True,
+    no_torchscript: Annotated[
+        bool, typer.Option("--no-torchscript", help="Leave out the step as TorchScript. No server needs it.")
+    ] = False,
     seed: Annotated[int, typer.Option(help=f"Seed of the {SHD_SIZE} weights.")] = 0,
 ) -> None:
     """Verify and write an artifact. If the implementations disagree, nothing is written."""
@@ -164,7 +164,7 @@ def export_checkpoint(
                 error_bound=ERROR_BOUND if error_bound is None else error_bound,
                 forms=forms_of(form.value),
                 audio=exported.audio,
-                with_torchscript=torchscript,
+                with_torchscript=not no_torchscript,
                 on_progress=on_progress,
             )
     except (
