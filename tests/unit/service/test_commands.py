@@ -31,8 +31,10 @@ from service.models.catalog import ModelCatalog
 from service.runtime.device import Device
 from service.runtime.onnx import operator_status
 from service.runtime.operators import MODE
+from service.settings import GrpcSettings
 from service.shutdown import GracefulServer
 from tests.support.artifact import write_artifact
+from tests.support.certificate import write_certificate
 from tests.support.fake_graph import LABELS, OUTPUTS, TAIL, load_fake
 from tests.support.keyed import add_key
 from tests.support.product import make_app
@@ -216,7 +218,6 @@ def test_serve_takes_its_limits(models: Path, served: list[GracefulServer]) -> N
     settings = served[0].config.app.state.server.settings  # type: ignore[union-attr]
     values = asdict(settings.limits)
     assert {name: values[name] for name in limits} == limits
-    assert settings.grpc.tls_cert is None
     done = CliRunner().invoke(serve, ["--models", str(models), "--max-upload-bytes", "1000"])
     assert done.exit_code == 2
     assert "less than --max-body-bytes" in done.output
@@ -300,6 +301,14 @@ def test_serve_refuses_options_that_cannot_be(models: Path, options: list[str], 
     done = CliRunner().invoke(serve, ["--models", str(models), *options], env={"COLUMNS": "300"})
     assert done.exit_code == 2
     assert sentence in done.output
+
+
+def test_the_grpc_port_has_the_same_certificate(models: Path, tmp_path: Path, served: list[GracefulServer]) -> None:
+    cert, key = write_certificate(tmp_path)
+    options = ["--tls-cert", str(cert), "--tls-key", str(key), "--grpc-port", "0"]
+    done = CliRunner().invoke(serve, ["--models", str(models), *options])
+    assert done.exit_code == 0, done.output
+    assert served[0].config.app.state.server.settings.grpc == GrpcSettings(0, cert, key)  # type: ignore[union-attr]
 
 
 def test_serve_refuses_files_that_are_no_certificate(
