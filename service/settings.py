@@ -111,9 +111,7 @@ class Limits(_Checked):
     body_timeout_s: float = option(30.0, "A body that takes longer to arrive gets 408.", low=0.1)
     # Longer than balancers keep an idle connection, so that the balancer closes it. A chunk that is sent while the
     # server closes the connection is lost, and a chunk without a number cannot be sent again.
-    idle_timeout_s: float = option(
-        90.0, "Close a connection if the next request, or reading a reply, takes longer.", low=0.1
-    )
+    idle_timeout_s: float = 90.0
     max_chunk_steps: int = 20_000
     max_sessions: int = option(10_000, "The most open sessions; with a store, in memory.", low=1)
     max_session_bytes: int = option(

@@ -45,6 +45,7 @@ REMOVED = {
     "--max-unread-bytes": f"{ALWAYS} 256 MiB; --client-share bounds what one client leaves unread",
     "--max-connections": f"{ALWAYS} 8,192, or what ulimit -n allows; a proxy in front may take fewer",
     "--key-share": f"{ALWAYS} half of the server; hetsyn keys add --max-sessions and --requests-per-s give a key less",
+    "--idle-timeout-s": f"{ALWAYS} 90 s; let a balancer close its idle connections sooner",
     "--max-chunk-steps": f"{ALWAYS} 20,000; --max-body-bytes bounds the bytes of a chunk",
     "--first-chunk-idle-s": f"{ALWAYS} 60 s; --max-sessions says how many sessions there may be",
     "--engine-threads": f"{ALWAYS} 2; for more cores, run more processes with one --store",
