@@ -54,6 +54,11 @@ def _plan() -> dict[str, Recipe]:
         runs[f"teacher-{seed}"] = replace(DIGITS, shape=Shape("cnn", (32, 48, 64, 96)), learning_rate=4e-3, seed=seed)
         runs[f"digits-plain-{seed}"] = replace(DIGITS, seed=seed)
         runs[f"digits-{seed}"] = replace(DIGITS, shape=Shape("hetsyn", (256, 128)), teachers=("teacher-0",), seed=seed)
+        # the commands likewise
+        runs[f"commands-teacher-{seed}"] = replace(runs[f"teacher-{seed}"], model="commands", draws=COMMAND_DRAWS)
+        runs[f"commands-{seed}"] = replace(
+            runs[f"digits-{seed}"], model="commands", draws=COMMAND_DRAWS, teachers=("commands-teacher-0",)
+        )
     for speaker in SPEAKERS:
         runs[f"without-{speaker}"] = replace(DIGITS, leave_out=speaker)
     for seed in range(5):
