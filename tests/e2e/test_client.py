@@ -14,7 +14,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hetsyn_client import AsyncStreamingClient, Microphone, Reply, StreamingClient, array_chunks
+from hetsyn_client import (
+    AsyncLiveStream,
+    AsyncStreamingClient,
+    LiveStream,
+    Microphone,
+    Reply,
+    StreamingClient,
+    array_chunks,
+)
+from hetsyn_client.reconnecting import Frame
 from tests.support.fake_sounddevice import FakeSounddevice
 from tests.support.paths import RECORDINGS
 from tests.support.server_process import RestartableServer
@@ -122,3 +131,45 @@ def test_sound_through_a_server_that_is_killed(
         heard = [event for reply in got for event in reply["events"]]
         assert heard == [event for reply in undisturbed for event in reply["events"]], name
         assert len([event for event in heard if event["type"] == "UtteranceEnd"]) > sound_s // 3, name
+
+
+def live(server: RestartableServer, pieces: list[np.ndarray]) -> tuple[list[Frame], Frame]:
+    frames: list[Frame] = []
+    with LiveStream(server.url, sample_rate_hz=RATE_HZ, endpointing=False) as stream:
+        for number, piece in enumerate(pieces):
+            if number == len(pieces) // 2:
+                server.kill()
+                server.restart()
+            frames += stream.send(piece)
+        return frames + stream.wait(), stream.end()
+
+
+def live_with_asyncio(server: RestartableServer, pieces: list[np.ndarray]) -> tuple[list[Frame], Frame]:
+    async def run() -> tuple[list[Frame], Frame]:
+        frames: list[Frame] = []
+        async with AsyncLiveStream(server.url, sample_rate_hz=RATE_HZ, endpointing=False) as stream:
+            for number, piece in enumerate(pieces):
+                if number == len(pieces) // 2:
+                    await asyncio.to_thread(server.kill)
+                    await asyncio.to_thread(server.restart)
+                frames += await stream.send(piece)
+            return frames + await stream.wait(), await stream.end()
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("way", [live, live_with_asyncio])
+def test_a_stream_through_a_server_that_is_killed(
+    server: RestartableServer, way: Callable[[RestartableServer, list[np.ndarray]], tuple[list[Frame], Frame]]
+) -> None:
+    pieces = np.array_split(words(5), 50)
+    with StreamingClient(server.url) as client, client.session() as session:
+        expected = [session.send(piece, RATE_HZ) for piece in pieces]
+        end = session.end()
+    frames, final = way(server, pieces)
+    results = {frame["seq"]: frame for frame in frames}
+    assert len(pieces) - 1 in results
+    for seq, result in results.items():  # those on their way when it was killed may be missing
+        assert result["probabilities"] == expected[seq]["probabilities"]
+        assert result["total_steps"] == expected[seq]["total_steps"]
+    assert (final["label"], final["probabilities"]) == (end["label"], end["probabilities"])
