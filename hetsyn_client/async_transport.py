@@ -37,7 +37,6 @@ class AsyncTransport:
     """Connections to one server, in the event loop in which the first of them is made.
 
     Args:
-        access: to the server.
         timeout_s: for one answer.
         sleep: waits between two tries, in seconds; tests replace it.
     """

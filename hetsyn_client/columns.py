@@ -133,13 +133,7 @@ def pack_chunks(
 ) -> bytes:
     """A frame of chunks; arguments as the attributes of ``Chunks``.
 
-    Args:
-        handles: [n].
-        seq: [n].
-        lengths: [n].
-        content: of all; see ``events_content``.
-        steps: [n], or one number for all.
-        actions: [n], or one number for all.
+    Each is [n], ``steps`` and ``actions`` also one number for all.
     """
     handle = np.asarray(handles, "<u4")
     rows = handle.shape

@@ -64,15 +64,7 @@ class Spikes(NamedTuple):
 
 
 def recording_chunks(path: str | Path, chunk_s: float = 0.1) -> Iterator[Chunk]:
-    """The chunks of a recording.
-
-    Args:
-        path: of the file.
-        chunk_s: length of a chunk.
-
-    Raises:
-        InputError: not a sound file.
-    """
+    """Cut a recording into chunks; InputError if it is no sound file."""
     yield from array_chunks(*read_sound(Path(path)), chunk_s)
 
 

@@ -32,7 +32,6 @@ class Transport:
     """Connections to one server. Threads may share them.
 
     Args:
-        access: to the server.
         timeout_s: for one answer.
         network: replaces the network for HTTP in tests.
         sleep: waits between two tries, in seconds; tests replace it.

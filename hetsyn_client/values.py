@@ -19,23 +19,12 @@ Values = NDArray[np.float32]
 
 
 def content_type(channels: int) -> str:
-    """The content type of rows.
-
-    Args:
-        channels: numbers in a row.
-    """
+    """Name the content type of rows of so many numbers."""
     return f"{MEDIA_TYPE};channels={channels}"
 
 
 def pack_values(values: Sequence[Sequence[float]] | NDArray[Any]) -> tuple[bytes, str]:
-    """The packed form of rows, and its content type.
-
-    Args:
-        values: [steps, channels], finite numbers.
-
-    Raises:
-        InputError: as ``rows_of``.
-    """
+    """Pack rows [steps, channels] of finite numbers, and name their content type; errors as ``rows_of``."""
     rows = rows_of(values)
     return rows.astype("<f4").tobytes(), content_type(rows.shape[1])
 

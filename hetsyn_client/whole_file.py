@@ -10,11 +10,7 @@ from hetsyn_client.errors import InputError
 
 
 def check_file(path: Path, option: str) -> None:
-    """Check that a file may be written or replaced, before the work for it is done.
-
-    Args:
-        path: of the file.
-        option: of the command that names it.
+    """Check that a file, which an option names, may be written or replaced, before the work for it is done.
 
     Raises:
         InputError: it may not.
@@ -29,12 +25,7 @@ def check_file(path: Path, option: str) -> None:
 
 
 def write_whole(path: Path, content: bytes, option: str) -> None:
-    """Write a file, or replace it.
-
-    Args:
-        path: of the file.
-        content: of it.
-        option: of the command that names it.
+    """Write a file, which an option names, or replace it.
 
     Raises:
         InputError: it cannot be written.

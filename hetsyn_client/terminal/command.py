@@ -62,11 +62,7 @@ class Choices:
 
 
 def stream_all(open_backend: Callable[[], Backend], choices: Choices) -> None:
-    """Stream what the user has named, and show the answers.
-
-    Args:
-        open_backend: makes what answers, once the choices are checked.
-        choices: of the user.
+    """Stream what the user has named, and show the answers. The backend is opened once the choices are checked.
 
     Raises:
         HetsynError: something cannot be used, or the backend fails.
@@ -172,14 +168,7 @@ def _stream_input(backend: Backend, described: Mapping[str, Any], choices: Choic
 
 
 def open_standard_input(stop: Stop, chunk_s: float, encoding: Encoding | None, rate_hz: int, channels: int) -> Source:
-    """What a pipe brings.
-
-    Args:
-        stop: ends it.
-        chunk_s: the longest piece of samples.
-        encoding: of samples without a header; see ``standard_input_source``.
-        rate_hz: of those.
-        channels: of those.
+    """Read a pipe until its end or ``stop``; arguments as of ``standard_input_source``.
 
     Raises:
         InputError: standard input is a terminal, or something else than sound or values.

@@ -59,13 +59,9 @@ def listen(
     spikes: bool = False,
     realtime: bool = False,
 ) -> None:
-    """Stream a source up to its end, or until the user has had enough.
+    """Stream a source up to its end, or until the user has had enough. ``hear`` gets ``Begin`` and then each frame.
 
     Args:
-        backend: that answers.
-        source: of the input.
-        hear: gets ``Begin`` and then each frame.
-        stop: says when the user has had enough.
         endpointing: whether utterances are found in it.
         spikes: whether the results should have the spikes of each layer.
         realtime: send a file no faster than it lasts.

@@ -54,18 +54,8 @@ def check_picture(path: Path) -> None:
 
 
 def write_picture(recorded: Recorded, name: str, path: Path) -> None:
-    """Draw a stream into a file, which appears whole or not at all.
-
-    Args:
-        recorded: the stream.
-        name: of its input.
-        path: of a .png or .svg file.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    content = draw(recorded, name, path.suffix.lower().removeprefix("."))
-    write_whole(path, content, "--save")
+    """Draw a stream into a .png or .svg file, which appears whole or not at all; InputError if it cannot be written."""
+    write_whole(path, draw(recorded, name, path.suffix.lower().removeprefix(".")), "--save")
 
 
 def draw(recorded: Recorded, name: str, kind: str) -> bytes:

@@ -28,13 +28,7 @@ class Json:
 
 
 class OneWord:
-    """A line for each chunk, and the answer to all of it. On a terminal, the next chunk overwrites the line.
-
-    Args:
-        name: of the input.
-        console: of the user.
-        update: shows the line of a chunk.
-    """
+    """Shows a line for each chunk, which ``update`` may overwrite, and the answer to all of it."""
 
     def __init__(self, name: str, console: Console, update: Callable[[Text], None]) -> None:
         self._name = name
@@ -62,14 +56,8 @@ class OneWord:
 
 
 class Words:
-    """A line for each utterance in which something was heard, and at last all of them. On a terminal, the line below
-    shows what is heard just now.
-
-    Args:
-        name: of the input.
-        console: of the user.
-        update: shows what is heard just now; None where that cannot be overwritten.
-    """
+    """Shows a line for each utterance in which something was heard, and at last all of them. ``update`` shows what is
+    heard just now; it is None where that cannot be overwritten."""
 
     def __init__(self, name: str, console: Console, update: Callable[[Text], None] | None) -> None:
         self._name = name
@@ -101,13 +89,7 @@ class Words:
 
 @contextmanager
 def printer(name: str, *, words: bool, as_json: bool) -> Iterator[Hear]:
-    """What shows the frames of a stream.
-
-    Args:
-        name: of the input.
-        words: the stream has utterances.
-        as_json: show lines of JSON.
-    """
+    """Show the frames of a stream: its utterances or one answer, for people or as JSON."""
     if as_json:
         yield Json()
         return
