@@ -102,7 +102,7 @@ async def test_what_a_model_does_not_take_is_refused_with_a_sentence(client: htt
         ("values", {"kind": "value", "values": [[1]]}, 415, "send one of audio, events, dense, values"),
         (
             "values",
-            {"kind": "values", "values": [[1] * 6] * 20_001},
+            {"kind": "values", "values": [[1]] * 20_001},
             413,
             "input.values has 20001 rows, and at most 20000",
         ),
