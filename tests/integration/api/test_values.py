@@ -101,8 +101,8 @@ async def test_what_a_model_does_not_take_is_refused_with_a_sentence(client: htt
         ("values", {"kind": "values", "values": [[1, 2], [3]]}, 422, "values[1] has 1 values, but values[0] has 2"),
         ("values", {"kind": "value", "values": [[1]]}, 415, "send one of audio, events, dense, values"),
         (
-            "values",
-            {"kind": "values", "values": [[1]] * 20_001},
+            "rows",
+            {"kind": "values", "values": [[1] * 3] * 20_001},
             413,
             "input.values has 20001 rows, and at most 20000",
         ),
