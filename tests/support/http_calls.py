@@ -39,7 +39,7 @@ def is_problem(response: httpx.Response, status: int, sentence: str) -> Json:
     assert response.headers["content-type"] == PROBLEM
     problem: Json = response.json()
     assert problem["status"] == status
-    assert sentence in problem["detail"]
+    assert sentence in problem["detail"], problem["detail"]
     assert problem["error"] == problem["detail"]
     assert problem["type"].startswith("urn:hetsyn:problem:")
     assert problem["title"]

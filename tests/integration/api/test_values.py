@@ -104,7 +104,7 @@ async def test_what_a_model_does_not_take_is_refused_with_a_sentence(client: htt
             "rows",
             {"kind": "values", "values": [[1] * 3] * 20_001},
             413,
-            "input.values has 20001 rows, and at most 20000",
+            "the chunk has 20001 steps of 0.01 s, at most 20000 are taken: cut it into several",
         ),
     ):
         is_problem(await client.post("/infer", json={"model": model, "input": chunk}), status, sentence)
