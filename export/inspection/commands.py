@@ -73,12 +73,22 @@ def _facts(model: dict[str, Any]) -> dict[str, Any]:
         "input": model["input"]["description"] or model["input"]["kind"],
         "encoder": f"none: takes {model['input']['kind']}" if encoder is None else _encoder(encoder),
         "labels": ", ".join(model["labels"]) or "none",
-        **({"answers null for": ", ".join(model["rejected_labels"])} if model["rejected_labels"] else {}),
+        **_refusal(model),
         "decision": f"{decision['rule']}, skips {decision['skip_steps']} steps, tail of {decision['tail_steps']}",
         "look-ahead": f"{max(form['lookahead_steps'] for form in model['forms'].values())} steps",
         "files": f"{len(model['files'])}, {model['total_bytes']:,} bytes, hashes match",
     }
     return facts | _provenance(model["provenance"])
+
+
+def _refusal(model: dict[str, Any]) -> dict[str, str]:
+    """When a server answers null."""
+    if model["acceptance_threshold"] is not None:
+        return {
+            "answers null": f"where no other label than {', '.join(model['rejected_labels']) or 'none'} has "
+            f"{model['acceptance_threshold']:g}"
+        }
+    return {"answers null for": ", ".join(model["rejected_labels"])} if model["rejected_labels"] else {}
 
 
 def _encoder(encoder: dict[str, Any]) -> str:

@@ -23,7 +23,6 @@ from service.runtime.graph_file import check_graph_file
 from service.runtime.operators import (
     BUILD,
     MODE,
-    Denormals,
     OperatorStatus,
     denormals,
     is_of_this_version,
@@ -230,8 +229,7 @@ def load_graph(content: bytes, *, threads: int = 1, use_operators: bool = True, 
         built = None  # ``operator_status`` says so
     if built is not None:
         try:
-            session = _session(ort, content, threads, built)
-            return OrtGraph(session, ort.RunOptions(), failures, by_operator=True)
+            return OrtGraph(_session(ort, content, threads, built), ort.RunOptions(), failures)
         except failures as error:
             if IN_PLAIN_ONNX not in str(error):
                 if operators is not None or mode() == "require":
@@ -279,14 +277,11 @@ class OrtGraph:
         session: the ``InferenceSession``.
         run_options: of every run; ONNX Runtime looks at their ``terminate`` before each node, in loops too.
         failures: the exceptions that ONNX Runtime raises.
-        by_operator: our operators run it, which treat denormal numbers by themselves.
     """
 
-    def __init__(
-        self, session: Any, run_options: Any, failures: tuple[type[Exception], ...], *, by_operator: bool = False
-    ) -> None:
+    def __init__(self, session: Any, run_options: Any, failures: tuple[type[Exception], ...]) -> None:
         self._session = session
-        self._denormals = Denormals(None) if by_operator else denormals()
+        self._denormals = denormals()  # the operators know of them, plain ONNX does not
         self._run_options = run_options
         self._failures = failures
         self.inputs: tuple[str, ...] = tuple(value.name for value in session.get_inputs())

@@ -1,7 +1,7 @@
 """Our operators for ONNX Runtime, in C++: the paths of the libraries that were built, and the choice to use them.
 
 The installation of hetsyn builds the operators, with a compiler from PyPI if the machine has none. Without them, a
-graph runs its function of plain ONNX, about ten times slower. ``python -P -m service.runtime.operators`` says which
+graph runs its function of plain ONNX, 5 to 58 times slower. ``python -P -m service.runtime.operators`` says which
 runs.
 """
 
@@ -55,7 +55,7 @@ class OperatorStatus:
             return f"operator: not used, it is for the CPU: {self.device} runs plain ONNX"
         if self.problem is None:
             return f"operator: {self.kernel}"
-        return f"operator: not used, plain ONNX runs the networks, about ten times slower: {self.problem}"
+        return f"operator: not used, plain ONNX runs the networks, many times slower: {self.problem}"
 
 
 def mode() -> Mode:

@@ -115,6 +115,17 @@ def test_a_long_silence_ends_in_zeros_not_in_denormal_numbers(form: Form) -> Non
     assert not late[late < np.finfo(np.float32).tiny].any()
 
 
+def test_a_long_silence_ends_in_zeros_in_plain_onnx_too() -> None:
+    """Of a network that no operator runs, beside operators that are there."""
+    neuron = variant("hetsyn")
+    network = Network(NetworkSpec(channels=6, hidden=(4,), outputs=OUTPUTS, neuron=neuron), seed=0).eval()
+    exact = Exported(network, "exact")
+    inputs = {EVENT_ROW: np.zeros(2, np.int64), EVENT_UNIT: np.array([1, 4]), STEPS: np.array([5_000])}
+    state = load_graph(exact.content).run(inputs | initial_row(exact.compiled.layout, 1), [NEXT_STATE])[NEXT_STATE]
+    late = np.abs(state[0, : -2 * OUTPUTS])
+    assert not late[late < np.finfo(np.float32).tiny].any()
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("use_operators", [True, False], ids=["operator", "plain ONNX"])
 def test_a_batch_without_events_or_steps_runs(form: Form, use_operators: bool) -> None:
