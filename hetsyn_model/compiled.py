@@ -66,10 +66,6 @@ class LayerWeights:
         return self.synapses.neurons
 
     @property
-    def is_spiking(self) -> bool:
-        return self.threshold is not None
-
-    @property
     def is_recurrent(self) -> bool:
         """Whether the layer has synapses from its own neurons."""
         synapses = self.synapses
