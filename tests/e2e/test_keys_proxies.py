@@ -180,7 +180,7 @@ def test_an_asyncio_client_passes_though_the_server_is_killed(front: Front) -> N
 def test_a_stream_passes_though_the_server_is_killed(front: Front) -> None:
     expected = undisturbed(front)
     frames = []
-    with LiveStream(front.url, sample_rate_hz=16_000, **access(front)) as stream:
+    with LiveStream(front.url, sample_rate_hz=16_000, endpointing=False, **access(front)) as stream:
         for seq in range(CHUNKS):
             if seq == CHUNKS // 2:
                 stream.wait()
@@ -196,7 +196,7 @@ def test_an_asyncio_stream_passes_though_the_server_is_killed(front: Front) -> N
 
     async def run() -> list[dict[str, Any]]:
         frames = []
-        async with AsyncLiveStream(front.url, sample_rate_hz=16_000, **access(front)) as stream:
+        async with AsyncLiveStream(front.url, sample_rate_hz=16_000, endpointing=False, **access(front)) as stream:
             for seq in range(CHUNKS):
                 if seq == CHUNKS // 2:
                     await stream.wait()
