@@ -153,7 +153,11 @@ class LiveStreams(Reconnecting):
         return self._rows(handles, CHUNK, [Content(0, len(row) // 2, row) for row in rows])
 
     def send_events(
-        self, handles: Sequence[int], steps: Sequence[int], times: Sequence[Integers], units: Sequence[Integers]
+        self,
+        handles: Sequence[int],
+        steps: Sequence[int],
+        times: Sequence[Sequence[int] | Integers],
+        units: Sequence[Sequence[int] | Integers],
     ) -> list[Results]:
         """Send of each session ``steps`` network steps with spikes: ``times`` and ``units``, [spikes]; as ``send``."""
         self._check("events")
