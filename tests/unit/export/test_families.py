@@ -65,7 +65,7 @@ def test_a_mate_of_another_age_changes_nothing(name: str, form: Form) -> None:
 
 
 @pytest.mark.parametrize(("name", "form"), CASES)
-def test_a_silence_of_ten_thousand_steps_adds_nothing(name: str, form: Form) -> None:
+def test_a_silence_of_two_thousand_steps_adds_nothing(name: str, form: Form) -> None:
     made, _ = exported_family(name, form)
     compiled, graph = made.compiled, made.graph
     out = graph.run(
@@ -73,10 +73,10 @@ def test_a_silence_of_ten_thousand_steps_adds_nothing(name: str, form: Form) -> 
     )
     heard = np.abs(out[NEXT_STATE][0, : -2 * SIZES[2]]).max()  # behind it is the score, a sum over all steps
     assert heard > 0
-    for _ in range(10):
+    for _ in range(2):
         silence = chunk_feed(np.zeros((1, 1_000, SIZES[0]), np.float32), np.array([1_000]))
         out = graph.run(silence | {STATE: out[NEXT_STATE], STEP: out[NEXT_STEP]}, STATE_AND_READOUT)
-    assert out[NEXT_STEP][0] == STEPS + 10_000
+    assert out[NEXT_STEP][0] == STEPS + 2_000
     assert np.isfinite(out[NEXT_STATE]).all()
     left = np.abs(out[NEXT_STATE][0, : -2 * SIZES[2]]).max()
     # a power law is never at rest

@@ -267,7 +267,8 @@ def test_a_fractional_network_has_no_exact_form() -> None:
         kernel_network("fractional").compile("exact")
 
 
-@pytest.mark.parametrize("seed", [13, pytest.param(15, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("seed", [13, 15])
 def test_the_error_of_a_fractional_bank_is_that_of_the_worst_of_all_kernels(seed: int) -> None:
     """Kernels anywhere in order and decay, not at the corners alone."""
     drawn = torch.Generator().manual_seed(seed)
