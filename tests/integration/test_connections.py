@@ -232,6 +232,7 @@ async def test_a_client_that_reads_nothing_does_not_keep_a_server_from_its_end(
     writer.transport.abort()
 
 
+@pytest.mark.process
 async def test_a_pipelined_request_waits_until_the_response_before_it_is_read(tracer: Path, gate: Gate) -> None:
     async with listening(tracer, gate) as server:
         reader, writer = await server.connect()
@@ -256,6 +257,7 @@ async def test_a_pipelined_request_waits_until_the_response_before_it_is_read(tr
         writer.close()
 
 
+@pytest.mark.process
 async def test_unread_responses_are_bounded_in_bytes(tracer: Path, gate: Gate) -> None:
     async with listening(tracer, gate, max_unread_bytes=2**20, client_share=1.0) as server:
         writers = []

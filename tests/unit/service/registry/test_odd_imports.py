@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -121,6 +122,7 @@ def oddities(draw: st.DrawFn) -> Any:
     return change
 
 
+@pytest.mark.process
 @settings(max_examples=150)
 @given(name=st.sampled_from(NAMES), sound=st.booleans(), change=oddities())
 async def test_whatever_is_imported_is_refused_or_stays_loadable_and_harms_nobody(
