@@ -18,7 +18,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -35,7 +34,6 @@ from benchmarks.engine_cost import (
     EXACT_PLAIN,
     FRACTIONAL_8,
     IN_PLACE,
-    RESONANT,
     SCRIPT,
     STEP,
     CostWorkload,
@@ -146,7 +144,7 @@ def _workloads(size: Size, models: Path) -> Iterator[CostWorkload]:
         rng = np.random.default_rng(0)
         spikes = (rng.random((32, 200, 700)) < density).astype(np.float32)
         yield CostWorkload(f"SHD size, {density:.1%} of channels a step", models / "shd-size/1", spikes)
-    if size == "full":
+    if size != "quick":
         speech = max((models / "speech-digits").iterdir())
         yield CostWorkload("speech-digits, recordings", speech, _recorded(speech))
 
@@ -189,15 +187,16 @@ def _implementations(
     from benchmarks.step_graph import step_graph
     from export.network_graph import network_graph
     from export.parity import Streams, initial_row, run_graph
+    from export.sources import decide_by
     from export.torchscript import load_torchscript, torchscript
-    from hetsyn_model.network import Network
-    from hetsyn_model.spec import se_adlif
     from hetsyn_model.state import DECISION_SCORE_LOW, initial_state
     from hetsyn_model.training.checkpoint import Checkpoint
     from service.contract.artifact import Artifact
     from service.runtime.onnx import load_graph
 
     network = Checkpoint.load(workload.artifact / "network.pt").network.float().eval()
+    if network.spec.decision.rule == "late_softmax":
+        decide_by(network, "sum_softmax")  # as the eager loop does; the layers are the same
     sizes = Artifact.open(workload.artifact).manifest.forms["bank"].bank_sizes
     if {name: bank.size for name, bank in network.banks.items()} != sizes:  # older files have the banks of the training
         network.fit_banks()
@@ -288,7 +287,7 @@ def _implementations(
     with_and_without = {BANK_PLAIN: graph(bank, use_operators=False)}
     for name, paths in DELAYED.items():
         late = with_delays(network, paths)
-        with_and_without[name] = graph(late.compile("bank"))
+        with_and_without[name] = graph(late.compile("bank"), use_operators=False)
     if only == "delays":
         return with_and_without, rates | {"bank": float(sizes["hidden1"])}
     kernels: dict[str, Side] = {}
@@ -297,8 +296,6 @@ def _implementations(
         of_8.fit_banks(size=8)
         kernels[BANK_8] = graph(of_8.compile("bank"))
         kernels[FRACTIONAL_8] = graph(with_fractional(of_8).compile("bank"))
-        resonant = Network(replace(network.spec, neuron=se_adlif())).eval()  # untrained; about half the spikes
-        kernels[RESONANT] = graph(resonant.compile("bank"))
     if only == "kernels":
         return kernels, rates | {"bank": float(sizes["hidden1"])}
     readout = eager.run(torch.from_numpy(spikes[:, :50]), eager.initial(len(spikes)), 0)[1].numpy()

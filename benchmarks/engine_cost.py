@@ -18,7 +18,6 @@ BANK_PLAIN = "bank, plain ONNX, chunk"
 BANK = "bank, operator"
 BANK_8 = "bank of 8 decays, operator"
 FRACTIONAL_8 = "fractional kernels, bank of 8, operator"
-RESONANT = "resonant neurons, no synaptic decay, plain ONNX"
 BANK_OTHER = "bank, operator of the other build"
 STEPS_A_WORD = 24  # of a unit's spikes in one number of its history
 # the longest delay in steps of each path that has delays, by the name of the implementation
@@ -103,11 +102,4 @@ def costs(workload: CostWorkload, rates: dict[str, float]) -> dict[str, Cost]:
         without = bank(rates["bank"])
         words = sum(histories[path] * ceil(steps / STEPS_A_WORD) for path, steps in longest.items())
         by_name[name] = replace(without, state_bytes=without.state_bytes + 4 * words)
-    # a bank of one decay, and a recovery current for each hidden neuron
-    one, recoveries = bank(1.0), sum(manifest.hidden)
-    resonant = Cost(
-        one.state_bytes + 4 * (recoveries + manifest.outputs),
-        one.moved_bytes + 8 * recoveries,
-        one.operations + 5 * recoveries,
-    )
-    return by_name | {BANK_8: bank(8.0), FRACTIONAL_8: bank(8.0), RESONANT: resonant}
+    return by_name | {BANK_8: bank(8.0), FRACTIONAL_8: bank(8.0)}

@@ -1,4 +1,4 @@
-"""The engine benchmark's networks of other kinds: axonal delays, fractional kernels, resonant neurons."""
+"""The engine benchmark's networks of other kinds: axonal delays, fractional kernels."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import replace
 from statistics import geometric_mean
 from typing import TYPE_CHECKING, Any, Literal
 
-from benchmarks.engine_cost import BANK, BANK_8, DELAYED, FRACTIONAL_8, RESONANT
+from benchmarks.engine_cost import BANK_8, BANK_PLAIN, DELAYED, FRACTIONAL_8
 
 if TYPE_CHECKING:
     from hetsyn_model import Network
 
 Only = Literal["delays", "kernels"]
 OF_KIND: dict[Only, tuple[str, tuple[str, ...]]] = {
-    "delays": (BANK, tuple(DELAYED)),
-    "kernels": (BANK_8, (FRACTIONAL_8, RESONANT)),
+    "delays": (BANK_PLAIN, tuple(DELAYED)),
+    "kernels": (BANK_8, (FRACTIONAL_8,)),
 }
 """What a run of one kind alone measures: what it is compared with, and what is compared."""
 

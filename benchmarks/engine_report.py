@@ -19,7 +19,6 @@ from benchmarks.engine_cost import (
     EXACT_PLAIN,
     FRACTIONAL_8,
     IN_PLACE,
-    RESONANT,
     SCRIPT,
     STEP,
 )
@@ -27,8 +26,8 @@ from benchmarks.plots import pyplot, save
 
 COLOURS = dict(
     zip(
-        (EAGER, IN_PLACE, SCRIPT, STEP, EXACT_PLAIN, BANK_PLAIN, BANK, BANK_8, FRACTIONAL_8, RESONANT),
-        range(10),
+        (EAGER, IN_PLACE, SCRIPT, STEP, EXACT_PLAIN, BANK_PLAIN, BANK, BANK_8, FRACTIONAL_8),
+        range(9),
         strict=True,
     )
 )

@@ -47,7 +47,7 @@ def scan_steps(
     Args:
         graph: has the contract's inputs.
         layout: state tensors of one stream; ``decision.step`` comes last.
-        channels: of the input.
+        channels: number of input channels.
         input_kind: whether the graph takes events or values.
         decision: gives the probabilities.
         traces: width of what each step shows, by output; the readout comes first.

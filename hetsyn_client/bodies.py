@@ -15,7 +15,7 @@ from hetsyn_client.values import MEDIA_TYPE as VALUES_TYPE
 from hetsyn_client.values import pack_values
 
 Encoding = Literal["pcm_s16le", "pcm_s24le", "pcm_f32le", "mulaw", "alaw", "events", "values"]
-"""Of the binary frames of ``WS /stream``."""
+"""What a binary frame of ``WS /stream`` has."""
 Matrix = Sequence[Sequence[float]] | NDArray[Any]
 
 

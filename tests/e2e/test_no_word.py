@@ -46,7 +46,7 @@ def test_noise_between_digits_is_answered_with_null(url: str) -> None:
 
 
 def test_other_words_are_answered_with_null(url: str) -> None:
-    """Of synthesised voices most other words get null, and most digits their name."""
+    """Most other words by synthesised voices get null, and most digits their name."""
     if shutil.which("espeak-ng") is None:
         pytest.skip(NO_ESPEAK)
 

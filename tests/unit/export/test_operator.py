@@ -116,7 +116,7 @@ def test_a_long_silence_ends_in_zeros_not_in_denormal_numbers(form: Form) -> Non
 
 
 def test_a_long_silence_ends_in_zeros_in_plain_onnx_too() -> None:
-    """Of a network that no operator runs, beside operators that are there."""
+    """The operators are loaded, but run no network of this kind."""
     neuron = variant("hetsyn")
     network = Network(NetworkSpec(channels=6, hidden=(4,), outputs=OUTPUTS, neuron=neuron), seed=0).eval()
     exact = Exported(network, "exact")
