@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -38,9 +39,16 @@ class ProcessStat:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Find a port that nobody listens on, below those that Linux gives to outgoing connections.
+
+    A port that the kernel chose could be given to a connection before the server has it.
+    """
+    chance = random.SystemRandom()  # Hypothesis seeds the module's own in every process alike
+    while True:
+        port = chance.randrange(10_000, 32_768)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class ServerProcess:
