@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from benchmarks.cpu_contention import QUIET_CORES, CpuContention, CpuUsage
 from hetsyn_client.loadtest.load import Load
-from hetsyn_client.loadtest.run import ClosedLoop, Measurement, OpenLoop, Record, RunSettings, Stop, measure
+from hetsyn_client.loadtest.run import ClosedLoop, Measurement, OpenLoop, Record, RunSettings, measure
 from hetsyn_client.loadtest.senders import Way
 from tests.support.target import Address
 
@@ -267,11 +267,10 @@ async def saturate(
 async def _trial(way: Way, load: Load, goal: Goal, settings: RunSettings, streams: int) -> Measurement:
     """Measure one number of streams, and end early once too many chunks are late for the goal."""
     late_at_most = (1 - goal.percentile / 100) * streams * settings.duration_s / load.period_s + 1
-    stop = Stop()
 
-    def watch(record: Record, now_s: float) -> None:  # noqa: ARG001
+    def watch(record: Record, now_s: float) -> str | None:  # noqa: ARG001
         latencies_s = np.array(record.answered_s) - np.array(record.due_s)
-        if (1e3 * latencies_s[np.array(record.due_s) >= record.begin_s] > goal.target_ms).sum() > late_at_most:
-            stop.reason = f"p{goal.percentile:g} above {goal.target_ms:g} ms"
+        late = (1e3 * latencies_s[np.array(record.due_s) >= record.begin_s] > goal.target_ms).sum()
+        return f"p{goal.percentile:g} above {goal.target_ms:g} ms" if late > late_at_most else None
 
-    return await measure(way, load, OpenLoop(streams), settings, stop=stop, watch=watch)
+    return await measure(way, load, OpenLoop(streams), settings, watch)

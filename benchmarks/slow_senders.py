@@ -280,7 +280,7 @@ def _figures(
         "slow_connections": slow.opened + slow.failed,
         "p50_ms": measured.latency.at(50.0),
         "p99_ms": measured.latency.at(99.0),
-        "windows_p99_ms": [round(window.p99_ms, 1) for window in measured.windows],
+        "windows_p99_ms": [round(p99_ms, 1) for p99_ms in measured.p99_ms_by_second],
         "answered": measured.answered,
         "refused": measured.errors | ({"unanswered": measured.unanswered} if measured.unanswered else {}),
         "newcomers": {

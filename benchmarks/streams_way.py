@@ -87,7 +87,7 @@ class Hub:
         self._pending: list[Row] = []
         self._is_due = asyncio.Event()
 
-    async def begin(self, session: str) -> None:
+    async def begin(self, session: str) -> Answer:
         async with self._lock:
             if self._task is None or self._task.done():
                 socket = await self._transport.open_socket(self._target)
@@ -97,6 +97,7 @@ class Hub:
         self._handles[session] = next(self._numbers)
         self._opening.append((self._handles[session], session))
         self._is_due.set()
+        return Answer(APPLIED)
 
     async def send(self, session: str, seq: int, chunk: bytes, *, is_last: bool) -> Answer:
         if session not in self._handles:

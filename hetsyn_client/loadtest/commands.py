@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -23,9 +21,6 @@ from hetsyn_client.server_url import (
     headers_of,
     server_url,
 )
-
-if TYPE_CHECKING:
-    from hetsyn_client.loadtest.run import Stop
 
 bench = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -64,7 +59,7 @@ def bench_server(
         ),
     ] = Transport.infer,
     chunk_ms: Annotated[
-        float, typer.Option(min=1, help="Length of a chunk, and interval of a stream's chunks.")
+        float, typer.Option(min=1, help="Length of a chunk, to the nearest step, and interval of a stream's chunks.")
     ] = 100.0,
     duration_s: Annotated[float, typer.Option(min=0.5, max=3_600, help="Measured time.")] = 10.0,
     warmup_s: Annotated[float, typer.Option(min=0, max=3_600, help="Time before the measurement begins.")] = 1.0,
@@ -97,22 +92,20 @@ def bench_server(
 
     from hetsyn_client.loadtest.load import Served, choose_load
     from hetsyn_client.loadtest.report import as_json, progress, show
-    from hetsyn_client.loadtest.run import ClosedLoop, OpenLoop, RunSettings, Stop, measure, run_loop
+    from hetsyn_client.loadtest.run import ClosedLoop, OpenLoop, RunSettings, measure, run_loop
     from hetsyn_client.terminal.backend import Server
 
     access = Access.checked(server_url(server, url), headers_of(header), key, ca_file)
     described = Server(access.url, model, headers=headers_of(header), key=key, ca_file=ca_file).describe()
     served = Served.described(described, form)
     load = choose_load(served, chunk_ms / 1000, recordings, density)
-    console, stop = open_console(), Stop()
+    console = open_console()
     console.print(f"{served.name}, {served.form}: {load.description}", highlight=False, markup=False)
     mode = OpenLoop(streams or STREAMS) if closed is None else ClosedLoop(closed)
     settings = RunSettings(duration_s, warmup_s, session_chunks)
     way = HetsynWay(access, transport, served, load)
-    with _interruptible(stop), console.status("begins") as status:
-        measured = run_loop(
-            measure(way, load, mode, settings, stop=stop, watch=lambda *now: status.update(progress(*now)))
-        )
+    with console.status("begins") as status:
+        measured = run_loop(measure(way, load, mode, settings, lambda *now: status.update(progress(*now))))
     options = {
         "url": access.url,
         "model": served.name,
@@ -120,9 +113,7 @@ def bench_server(
         "transport": transport.value,
         "load": load.description,
         "chunk_ms": 1000 * load.period_s,
-        "duration_s": duration_s,
-        "warmup_s": warmup_s,
-        "session_chunks": session_chunks,
+        **asdict(settings),
     }
     show(console, measured)
     if json_path is not None:
@@ -130,18 +121,3 @@ def bench_server(
     if not measured.answered:
         typer.echo("hetsyn: no chunk got a good answer", err=True)
         raise typer.Exit(1)
-
-
-@contextmanager
-def _interruptible(stop: Stop) -> Iterator[None]:
-    """The first Ctrl-C ends the run with a report; the second ends the program."""
-
-    def interrupted(*_: Any) -> None:
-        stop.reason = "interrupted"
-        signal.signal(signal.SIGINT, before)
-
-    before = signal.signal(signal.SIGINT, interrupted)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -31,11 +31,9 @@ class Served:
     """What a load has to know of a model.
 
     Attributes:
-        name: name of the model on the server.
-        form: ``exact`` or ``bank``.
         channels: number of input channels of the network.
         step_s: duration of a network step.
-        sample_rate_hz: sample rate of the model's sound; None if the model takes no sound.
+        sample_rate_hz: of the model's sound; None if it takes no sound.
         row_values: number of values that the model takes in a step; 0 if it takes no values.
     """
 
@@ -45,6 +43,10 @@ class Served:
     step_s: float
     sample_rate_hz: int | None
     row_values: int = 0
+
+    def steps_of(self, chunk_s: float) -> int:
+        """Count the network steps of a chunk, at least one."""
+        return max(1, round(chunk_s / self.step_s))
 
     @staticmethod
     def described(model: dict[str, Any], form: str | None = None) -> Served:
@@ -101,9 +103,9 @@ def random_spikes(model: Served, chunk_s: float, density: float) -> Load:
     """Make random spikes. A channel spikes in a step with probability ``density``.
 
     Raises:
-        InputError: the chunk is not a whole number of steps, or has more steps or channels than packed events can have.
+        InputError: the chunk has more steps or channels than packed events can have.
     """
-    steps = _whole_steps(model, chunk_s)
+    steps = model.steps_of(chunk_s)
     if max(steps, model.channels) > LARGEST + 1:
         raise InputError(f"{steps} steps of {model.channels} channels do not fit into packed events: take fewer steps")
     rng = np.random.default_rng(SEED)
@@ -113,16 +115,12 @@ def random_spikes(model: Served, chunk_s: float, density: float) -> Load:
         cells = np.sort(rng.choice(steps * model.channels, count, replace=False))
         chunks.append(pack_events(steps, cells // model.channels, cells % model.channels))
     described = f"random spikes, density {density:g}, {steps} steps of {model.channels} channels"
-    return Load(EVENTS_TYPE, tuple(chunks), chunk_s, described)
+    return Load(EVENTS_TYPE, tuple(chunks), steps * model.step_s, described)
 
 
 def waves(model: Served, chunk_s: float) -> Load:
-    """Make values: a sine on each channel, each with a frequency and phase of its own.
-
-    Raises:
-        InputError: the chunk is not a whole number of steps.
-    """
-    steps, channels = _whole_steps(model, chunk_s), model.row_values
+    """Make values: a sine on each channel, each with a frequency and phase of its own."""
+    steps, channels = model.steps_of(chunk_s), model.row_values
     count = max(2, min(DISTINCT_CHUNKS, MOST_NUMBERS // (steps * channels)))
     rng = np.random.default_rng(SEED)
     frequency_hz, phase = rng.uniform(SLOWEST_HZ, FASTEST_HZ, channels), rng.random(channels)
@@ -130,24 +128,7 @@ def waves(model: Served, chunk_s: float) -> Load:
     values = np.sin(2 * np.pi * (times_s[:, None] * frequency_hz + phase)).astype(np.float32)
     packed = [pack_values(chunk) for chunk in np.split(values, count)]
     described = f"sines of {SLOWEST_HZ:g} to {FASTEST_HZ:g} Hz, {steps} steps of {channels} values"
-    return Load(packed[0][1], tuple(content for content, _ in packed), chunk_s, described)
-
-
-def _whole_steps(model: Served, chunk_s: float) -> int:
-    """Count the network steps of a chunk.
-
-    Raises:
-        InputError: the chunk is not a whole number of steps.
-    """
-    steps = round(chunk_s / model.step_s)
-    if steps < 1 or abs(steps * model.step_s - chunk_s) > 1e-6:
-        below = int(chunk_s / model.step_s)
-        low, high = (max(1, n) * model.step_s * 1000 for n in (below, below + 1))
-        raise InputError(
-            f"a chunk of {1000 * chunk_s:g} ms is not a whole number of the model's {1000 * model.step_s:g} ms steps: "
-            f"take {low:g} or {high:g} ms"
-        )
-    return steps
+    return Load(packed[0][1], tuple(content for content, _ in packed), steps * model.step_s, described)
 
 
 def synthesised(rate_hz: int, chunk_s: float) -> Load:

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from hetsyn_client.loadtest.run import BUSY_SHARE, PERCENTILES, Measurement, Record
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 def progress(record: Record, now_s: float) -> str:
@@ -29,35 +29,20 @@ def progress(record: Record, now_s: float) -> str:
     return f"{elapsed_s:.0f} of {record.end_s - record.begin_s:.0f} s: {rate:,.0f} chunks/s{latency}{errors}"
 
 
-def headline(m: Measurement) -> str:
-    """Describe load and throughput in a line."""
-    what = f"{m.streams:,} streams in real time" if m.mode == "open" else f"closed loop of {m.streams:,}"
-    offered = f" of {m.offered_per_s:,.0f}" if m.offered_per_s is not None else ""
-    return f"{what}: {m.achieved_per_s:,.0f}{offered} chunks/s over {m.duration_s:.1f} s"
-
-
-def rows(m: Measurement) -> dict[str, list[str]]:
-    """Format the percentiles and the maximum, from when chunks were due and from when they were sent."""
-    found = {"latency": m.latency}
-    if m.mode == "open":
-        found = {"latency, from when due": m.latency, "of it, from when sent": m.service}
-    return {
-        name: [f"{value:,.1f}" for _, value in one.percentiles] + [f"{one.max_ms:,.1f}"]
-        for name, one in found.items()
-        if one.count
-    }
-
-
-COLUMNS = ("ms", *(f"p{percentile:g}" for percentile in PERCENTILES), "max")
-
-
 def show(console: Console, m: Measurement) -> None:
-    """Print the table, and what should be known."""
-    table = Table(title=headline(m), title_justify="left")
-    for column in COLUMNS:
-        table.add_column(column, justify="left" if column == "ms" else "right")
-    for name, values in rows(m).items():
-        table.add_row(name, *values)
+    """Print load, throughput and percentiles, and what should be known."""
+    what, offered = f"closed loop of {m.streams:,}", ""
+    rows = {"latency": m.latency}
+    if m.offered_per_s is not None:
+        what, offered = f"{m.streams:,} streams in real time", f" of {m.offered_per_s:,.0f}"
+        rows = {"latency, from when due": m.latency, "of it, from when sent": m.service}
+    title = f"{what}: {m.achieved_per_s:,.0f}{offered} chunks/s over {m.duration_s:.1f} s"
+    table = Table("ms", title=title, title_justify="left")
+    for column in (*(f"p{percentile:g}" for percentile in PERCENTILES), "max"):
+        table.add_column(column, justify="right")
+    for name, found in rows.items():
+        if found.count:
+            table.add_row(name, *(f"{value:,.1f}" for _, value in found.percentiles), f"{found.max_ms:,.1f}")
     console.print(table)
     for note in notes(m):
         console.print(f"note: {note}", style="yellow", highlight=False, markup=False)

@@ -12,7 +12,8 @@ import secrets
 import time
 from array import array
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -55,12 +56,6 @@ class RunSettings:
     session_chunks: int = 50
 
 
-class Stop:
-    """A request to end the run: ``reason`` is set by somebody else."""
-
-    reason = ""
-
-
 @dataclass(frozen=True)
 class Distribution:
     """Times in ms, with the values at some percentiles."""
@@ -84,23 +79,11 @@ class Distribution:
 
 
 @dataclass(frozen=True)
-class Window:
-    """The answers of a second of the run: latencies from when each was due."""
-
-    begin_s: float
-    answered: int
-    p50_ms: float
-    p99_ms: float
-    max_ms: float
-
-
-@dataclass(frozen=True)
 class Measurement:
     """One run at one load.
 
     Attributes:
         mode: ``open`` or ``closed`` loop.
-        streams: number of them.
         duration_s: measured time, without the warm-up.
         offered_per_s: chunks that were due a second; None in a closed loop.
         achieved_per_s: chunks that were answered well a second, by the time of the answer.
@@ -110,7 +93,7 @@ class Measurement:
         unanswered: chunks that were due and had no answer at the end. ``latency`` counts each with its waiting time.
         latency: of every chunk, from when it was due (open loop) or sent (closed loop).
         service: of every chunk, from when it was sent.
-        windows: the run second by second.
+        p99_ms_by_second: of the latency, in each second of the run by the time of the answer; 0 where none came.
         generator_cpu_share: CPU time of the load generator, as a share of one core.
         generator_cpu_us: its CPU time an answer, in microseconds; None where nothing was answered.
         generator_late_ms: how much later than due it sent a chunk of an idle stream, 99th percentile.
@@ -129,7 +112,7 @@ class Measurement:
     unanswered: int
     latency: Distribution
     service: Distribution
-    windows: tuple[Window, ...]
+    p99_ms_by_second: tuple[float, ...]
     generator_cpu_share: float
     generator_cpu_us: float | None
     generator_late_ms: float
@@ -175,18 +158,19 @@ class Record:
             self.errors[error] += 1
 
 
-Watch = Callable[[Record, float], None]
+Watch = Callable[[Record, float], str | None]
+"""Receives what happened so far and the time, and may end the run with a reason."""
 
 
 class Run:
     """One run. Call ``measurement`` once."""
 
-    def __init__(self, way: Way, load: Load, mode: OpenLoop | ClosedLoop, settings: RunSettings, stop: Stop) -> None:
+    def __init__(self, way: Way, load: Load, mode: OpenLoop | ClosedLoop, settings: RunSettings) -> None:
         self._way = way
         self._load = load
         self._mode = mode
         self._settings = settings
-        self._stop = stop
+        self._stopped = ""  # why
         self._record = Record()
         self._name = f"bench-{secrets.token_hex(4)}"
         self._open_sessions: set[str] = set()
@@ -208,9 +192,12 @@ class Run:
             asyncio.create_task(self._stream(stream, self._way.sender(stream), *drawn))
             for stream, drawn in enumerate(zip(phases_s, lengths, positions, strict=True))
         ]
-        while not self._stop.reason and (now_s := time.perf_counter()) < record.end_s:
-            await asyncio.wait(running, timeout=min(TICK_S, record.end_s - now_s))
-            watch(record, time.perf_counter())
+        try:
+            while not self._stopped and (now_s := time.perf_counter()) < record.end_s:
+                await asyncio.wait(running, timeout=min(TICK_S, record.end_s - now_s))
+                self._stopped = watch(record, time.perf_counter()) or ""
+        except asyncio.CancelledError:  # by the first Ctrl-C; the second ends the program
+            self._stopped = "interrupted"
         cpu_s, wall_s = time.process_time() - cpu_s, time.perf_counter() - wall_s
         record.end_s = max(record.begin_s, min(record.end_s, time.perf_counter()))
         answers = record.applied + record.errors.total()
@@ -221,7 +208,7 @@ class Run:
         """Send sessions one after the other, until the end of the run."""
         record, chunks, is_open = self._record, self._load.chunks, isinstance(self._mode, OpenLoop)
         number, seq, session = 0, 0, f"{self._name}-{stream}-0"
-        await self._prepare(sender, session)
+        await self._answer(sender.begin(session))  # an error is met again by the first chunk
         for taken in range(2**62):
             due_s = self._start_s + phase_s + taken * self._load.period_s if is_open else time.perf_counter()
             if due_s >= record.end_s:
@@ -232,52 +219,43 @@ class Run:
                     break  # the run was stopped meanwhile
                 record.lags_s.append(time.perf_counter() - due_s)
             sent_s = time.perf_counter()
-            if sent_s > record.end_s + TIMEOUT_S or (self._stop.reason and sent_s > record.end_s):
+            if sent_s > record.end_s + TIMEOUT_S or (self._stopped and sent_s > record.end_s):
                 if record.is_measured(due_s):
                     record.waits_s.append(sent_s - due_s)
                 continue
             is_last = left == 1
             self._open_sessions.add(session)
-            answer = await self._answer(sender, session, seq, chunks[(position + taken) % len(chunks)], is_last=is_last)
+            chunk = chunks[(position + taken) % len(chunks)]
+            answer = await self._answer(sender.send(session, seq, chunk, is_last=is_last))
             now_s, pause_s = time.perf_counter(), 0.0
-            if isinstance(answer, Answer) and answer.status == 200:
+            if answer.status == 200:
                 record.answered(due_s, sent_s, now_s)
                 seq, left = seq + 1, left - 1
                 if is_last:
                     self._open_sessions.discard(session)
-            elif isinstance(answer, Answer) and answer.is_refused:
-                record.failed(f"refused ({answer.status})", due_s)
-                pause_s = min(answer.retry_after_s or FAILED_PAUSE_S, LONGEST_PAUSE_S)
             else:
-                record.failed(answer if isinstance(answer, str) else f"status {answer.status}", due_s)
-                left, pause_s = 0, FAILED_PAUSE_S
+                record.failed(answer.error, due_s)
+                pause_s = min(answer.retry_after_s or FAILED_PAUSE_S, LONGEST_PAUSE_S)
+                left = left if answer.is_refused else 0
             if left == 0:
                 number, seq, left = number + 1, 0, self._settings.session_chunks
                 session = f"{self._name}-{stream}-{number}"
                 if now_s < record.end_s:
-                    await self._prepare(sender, session)
+                    await self._answer(sender.begin(session))
             if pause_s and not is_open:
                 await asyncio.sleep(pause_s)
 
-    async def _answer(self, sender: Sender, session: str, seq: int, chunk: bytes, *, is_last: bool) -> Answer | str:
-        """Send a chunk. Its answer, or why there is none."""
+    async def _answer(self, sending: Awaitable[Answer]) -> Answer:
+        """Wait for an answer; one that says why there is none."""
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                return await sender.send(session, seq, chunk, is_last=is_last)
+                return await sending
         except TimeoutError:
-            return "timeout"
+            return Answer(0, reason="timeout")
         except Broken as broken:
-            return str(broken) if broken.status is None else Answer(broken.status, broken.retry_after_s)
+            return Answer(broken.status or 0, broken.retry_after_s, str(broken))
         except OSError as error:
-            return f"connection lost ({type(error).__name__})"
-
-    async def _prepare(self, sender: Sender, session: str) -> None:
-        """Prepare the next session before its first chunk is due; an error is met again by that chunk."""
-        try:
-            async with asyncio.timeout(TIMEOUT_S):
-                await sender.begin(session)
-        except (Broken, OSError):
-            pass
+            return Answer(0, reason=f"connection lost ({type(error).__name__})")
 
     async def _drop_sessions(self) -> int:
         """Delete the open sessions. The number that the server did not confirm."""
@@ -285,35 +263,30 @@ class Run:
 
         async def drop(session: str) -> None:
             async with permits:
-                answer = await self._way.drop(session)
-                while answer.is_refused:
+                while (answer := await self._answer(self._way.drop(session))).is_refused:
                     await asyncio.sleep(answer.retry_after_s or FAILED_PAUSE_S)
-                    answer = await self._way.drop(session)
-                if answer.status < 300 or answer.status == 404:  # deleted, or never opened
+                if 200 <= answer.status < 300 or answer.status == 404:  # deleted, or never opened
                     left.discard(session)
 
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(DROP_TIMEOUT_S):
-                await asyncio.gather(*(drop(session) for session in self._open_sessions), return_exceptions=True)
-        except TimeoutError:
-            pass
+                await asyncio.gather(*(drop(session) for session in self._open_sessions))
         return len(left)
 
     def _figures(self, cpu_share: float, cpu_us: float | None, sessions_left: int) -> Measurement:
-        record, streams = self._record, self._mode.streams
+        record = self._record
         due_s, sent_s, answered_s = (np.array(t) for t in (record.due_s, record.sent_s, record.answered_s))
         is_measured = (due_s >= record.begin_s) & (due_s < record.end_s)
         in_time = answered_s[(answered_s >= record.begin_s) & (answered_s < record.end_s)]
         latency_ms, service_ms = 1e3 * (answered_s - due_s)[is_measured], 1e3 * (answered_s - sent_s)[is_measured]
-        waits_ms = 1e3 * np.array(record.waits_s)
+        waits_ms, lags_ms = 1e3 * np.array(record.waits_s), 1e3 * np.array(record.lags_s)
         duration_s = record.end_s - record.begin_s
         span_s = max(duration_s, 1e-9)
         offered = len(latency_ms) + record.errors.total() + len(waits_ms)
         is_open = isinstance(self._mode, OpenLoop)
-        lags_ms = 1e3 * np.array(record.lags_s)
         return Measurement(
             mode="open" if is_open else "closed",
-            streams=streams,
+            streams=self._mode.streams,
             duration_s=duration_s,
             offered_per_s=offered / span_s if is_open else None,
             achieved_per_s=len(in_time) / span_s,
@@ -323,42 +296,32 @@ class Run:
             unanswered=len(waits_ms),
             latency=Distribution.of(np.concatenate([latency_ms, waits_ms])),
             service=Distribution.of(service_ms),
-            windows=_windows(answered_s[is_measured] - record.begin_s, latency_ms, duration_s),
+            p99_ms_by_second=_p99_by_second(answered_s[is_measured] - record.begin_s, latency_ms, duration_s),
             generator_cpu_share=cpu_share,
             generator_cpu_us=cpu_us,
             generator_late_ms=float(np.percentile(lags_ms, 99)) if len(lags_ms) else 0.0,
             sessions_left=sessions_left,
-            stopped=self._stop.reason,
+            stopped=self._stopped,
         )
 
 
-def _windows(at_s: NDArray[np.float64], latency_ms: NDArray[np.float64], duration_s: float) -> tuple[Window, ...]:
-    """The run second by second; answers after its end are in the last one."""
+def _p99_by_second(at_s: NDArray[np.float64], latency_ms: NDArray[np.float64], duration_s: float) -> tuple[float, ...]:
+    """Compute the p99 of each second; answers after the end are in the last one."""
     last = max(0, int(np.ceil(duration_s)) - 1)
     seconds = np.minimum(at_s.astype(int), last)
-    windows = []
-    for second in range(last + 1):
-        chosen = latency_ms[seconds == second]
-        p50, p99 = np.percentile(chosen, (50, 99), method="inverted_cdf") if len(chosen) else (0.0, 0.0)
-        windows.append(Window(float(second), len(chosen), float(p50), float(p99), float(chosen.max(initial=0.0))))
-    return tuple(windows)
+    parts = [latency_ms[seconds == second] for second in range(last + 1)]
+    return tuple(float(np.percentile(part, 99, method="inverted_cdf")) if len(part) else 0.0 for part in parts)
 
 
 async def measure(
-    way: Way,
-    load: Load,
-    mode: OpenLoop | ClosedLoop,
-    settings: RunSettings,
-    *,
-    stop: Stop | None = None,
-    watch: Watch = lambda _, __: None,
+    way: Way, load: Load, mode: OpenLoop | ClosedLoop, settings: RunSettings, watch: Watch = lambda _, __: None
 ) -> Measurement:
-    """Measure one load: ``stop`` ends it early, and ``watch`` receives the progress."""
+    """Measure one load."""
     gc.collect()
     was_enabled = gc.isenabled()
     gc.disable()  # a collection would delay every stream, and a run makes few cycles
     try:
-        return await Run(way, load, mode, settings, stop or Stop()).measurement(watch)
+        return await Run(way, load, mode, settings).measurement(watch)
     finally:
         if was_enabled:
             gc.enable()

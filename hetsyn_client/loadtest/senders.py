@@ -30,26 +30,30 @@ class Transport(StrEnum):
 
 
 class Answer(NamedTuple):
-    """What the server said to a chunk: a status of HTTP, and when it wants it again."""
+    """What the server said to a chunk."""
 
-    status: int
+    status: int  # of HTTP; 0: nothing
     retry_after_s: float | None = None
+    reason: str = ""  # why it said nothing
 
     @property
     def is_refused(self) -> bool:
         """Whether the server is full: nothing was applied, so the next chunk takes this one's number."""
         return self.status in (429, 503) and self.retry_after_s is not None
 
+    @property
+    def error(self) -> str:
+        """The kind of an answer other than 200."""
+        if not self.status:
+            return self.reason
+        return f"refused ({self.status})" if self.is_refused else f"status {self.status}"
+
 
 class Sender(Protocol):
     """Sends the chunks of a stream, one at a time."""
 
-    async def begin(self, session: str) -> None:
-        """Prepare a session before its first chunk is due.
-
-        Raises:
-            Broken: no connection, or a refusal.
-        """
+    async def begin(self, session: str) -> Answer:
+        """Prepare a session before its first chunk is due; errors as of ``send``."""
 
     async def send(self, session: str, seq: int, chunk: bytes, *, is_last: bool) -> Answer:
         """Send a chunk, and wait for its answer.
@@ -71,60 +75,46 @@ class Way(Protocol):
 
 
 class HetsynWay:
-    """Carries chunks to a server, over one of its interfaces."""
+    """Carries chunks to a server: as requests itself, over ``/stream`` by a sender a stream."""
 
     def __init__(self, access: Access, transport: Transport, served: Served, load: Load) -> None:
-        self._transport = AsyncTransport(access, TIMEOUT_S)
-        self._kind = transport
-        self._served = served
-        self._load = load
-
-    def sender(self, stream: int) -> Sender:  # noqa: ARG002
-        match self._kind:
-            case Transport.infer:
-                return InferSender(self._transport, self._served, self._load)
-            case Transport.v2:
-                return OpenInferenceSender(self._transport, self._served, self._load)
-            case Transport.stream:
-                return StreamSender(self._transport, self._served, self._load)
-
-    async def drop(self, session: str) -> Answer:
-        return await _exchange(self._transport, Request("DELETE", f"/sessions/{session}"))
-
-    async def close(self) -> None:
-        await self._transport.close()
-
-
-async def _exchange(transport: AsyncTransport, request: Request) -> Answer:
-    response = await transport.exchange(request)
-    return Answer(response.status, retry_after_s(response.headers))
-
-
-class InferSender:
-    """Sends a request of ``/infer`` a chunk."""
-
-    def __init__(self, transport: AsyncTransport, served: Served, load: Load) -> None:
+        self._connections = AsyncTransport(access, TIMEOUT_S)
         self._transport = transport
         self._served = served
         self._content_type = load.content_type
         self._encoding = encoding_of(load.content_type)
 
-    async def begin(self, session: str) -> None:
-        pass
+    def sender(self, stream: int) -> Sender:  # noqa: ARG002
+        if self._transport is not Transport.stream:
+            return self
+        # without an endpointer, as at /infer
+        query = {"model": self._served.name, "form": self._served.form, "endpointing": "off"}
+        return StreamSender(self._connections, query | self._encoding)
+
+    async def begin(self, session: str) -> Answer:  # noqa: ARG002
+        return Answer(200)
 
     async def send(self, session: str, seq: int, chunk: bytes, *, is_last: bool) -> Answer:
-        return await _exchange(self._transport, self._request(session, seq, chunk, is_last=is_last))
+        write = self._infer if self._transport is Transport.infer else self._open_inference
+        return await self._answer(write(session, seq, chunk, is_last=is_last))
 
-    def _request(self, session: str, seq: int, chunk: bytes, *, is_last: bool) -> Request:
+    async def drop(self, session: str) -> Answer:
+        return await self._answer(Request("DELETE", f"/sessions/{session}"))
+
+    async def close(self) -> None:
+        await self._connections.close()
+
+    async def _answer(self, request: Request) -> Answer:
+        response = await self._connections.exchange(request)
+        return Answer(response.status, retry_after_s(response.headers))
+
+    def _infer(self, session: str, seq: int, chunk: bytes, *, is_last: bool) -> Request:
         opening = "" if seq else f"&model={quote(self._served.name)}&form={self._served.form}"
         path = f"/infer?session={session}&seq={seq}{opening}{'&end=true' if is_last else ''}"
         return Request("POST", path, chunk, self._content_type)
 
-
-class OpenInferenceSender(InferSender):
-    """Sends a request of the Open Inference Protocol a chunk, which is a binary tensor."""
-
-    def _request(self, session: str, seq: int, chunk: bytes, *, is_last: bool) -> Request:
+    def _open_inference(self, session: str, seq: int, chunk: bytes, *, is_last: bool) -> Request:
+        """Write a request of one binary tensor."""
         parameters: dict[str, Any] = {
             "sequence_id": session, "sequence_start": seq == 0, "sequence_end": is_last, "seq": seq,
             "binary_data_output": True,
@@ -160,23 +150,21 @@ class StreamSender:
     A chunk is answered by its ``Result``, the last one of a session by the final result.
     """
 
-    def __init__(self, transport: AsyncTransport, served: Served, load: Load) -> None:
-        self._transport = transport
-        # without an endpointer, as at /infer
-        self._query = {"model": served.name, "form": served.form, "endpointing": "off"} | encoding_of(load.content_type)
+    def __init__(self, connections: AsyncTransport, query: dict[str, str]) -> None:
+        self._connections = connections
+        self._query = query
         self._socket: ClientWebSocketResponse | None = None
 
-    async def begin(self, session: str) -> None:
+    async def begin(self, session: str) -> Answer:
         await self._close()
-        socket = await self._transport.open_socket(target("/stream", {"session": session, **self._query}))
-        self._socket = socket
-        if (answer := await self._answer(socket, "Begin")).status != 200:
+        self._socket = await self._connections.open_socket(target("/stream", {"session": session, **self._query}))
+        if (answer := await self._answer(self._socket, "Begin")).status != 200:
             await self._close()
-            raise Broken("refused", status=answer.status, retry_after_s=answer.retry_after_s)
+        return answer
 
     async def send(self, session: str, seq: int, chunk: bytes, *, is_last: bool) -> Answer:  # noqa: ARG002
-        if self._socket is None:
-            await self.begin(session)
+        if self._socket is None and (answer := await self.begin(session)).status != 200:
+            return answer
         socket = self._socket
         assert socket is not None
         try:

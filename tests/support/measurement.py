@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hetsyn_client.loadtest.run import Distribution, Measurement, Window
+from hetsyn_client.loadtest.run import Distribution, Measurement
 
 
 def measurement(streams: int = 10, latency_ms: float = 20.0) -> Measurement:
@@ -22,7 +22,7 @@ def measurement(streams: int = 10, latency_ms: float = 20.0) -> Measurement:
         unanswered=0,
         latency=Distribution.of(latencies_ms),
         service=Distribution.of(latencies_ms - 1.0),
-        windows=tuple(Window(float(n), 100, latency_ms, 7 * latency_ms, 7 * latency_ms) for n in range(3)),
+        p99_ms_by_second=(7 * latency_ms,) * 3,
         generator_cpu_share=0.1,
         generator_cpu_us=40.0,
         generator_late_ms=0.5,

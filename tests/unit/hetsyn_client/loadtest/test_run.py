@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import signal
 from collections import Counter, defaultdict
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from hetsyn_client.access import Access
 from hetsyn_client.loadtest.load import Load, Served
-from hetsyn_client.loadtest.run import ClosedLoop, Measurement, OpenLoop, Record, RunSettings, Stop, measure, run_loop
+from hetsyn_client.loadtest.run import ClosedLoop, Measurement, OpenLoop, Record, RunSettings, measure, run_loop
 from hetsyn_client.loadtest.senders import HetsynWay, Transport
 from tests.support.scripted_server import OK, Answer, serving
 
@@ -76,7 +77,7 @@ def test_an_open_loop_sends_what_is_due_and_no_more() -> None:
     assert result.answered == round(result.offered_per_s * result.duration_s)
     assert result.answered == 7 * 15
     assert result.latency.count == result.answered
-    assert sum(window.answered for window in result.windows) == result.answered
+    assert result.p99_ms_by_second == (result.latency.at(99.0),)  # of the one second
 
 
 def test_a_full_server_refuses_chunks_and_their_number_is_used_again() -> None:
@@ -173,15 +174,15 @@ def test_latency_counts_from_when_a_chunk_was_due() -> None:
     assert result.service.mean_ms < result.latency.mean_ms
 
 
-def test_a_run_stops_when_it_is_asked_to() -> None:
-    stop = Stop()
+@pytest.mark.parametrize("reason", ["too slow", "interrupted"])
+def test_a_run_stops_when_it_is_asked_to(reason: str) -> None:
+    def watch(record: Record, now_s: float) -> str | None:  # noqa: ARG001
+        if record.applied and reason == "interrupted":
+            signal.raise_signal(signal.SIGINT)
+        return reason if record.applied and reason != "interrupted" else None
 
-    def watch(record: Record, now_s: float) -> None:  # noqa: ARG001
-        if record.applied:
-            stop.reason = "interrupted"
-
-    result = run(Log().answer, OpenLoop(3), RunSettings(duration_s=600.0, warmup_s=0.0), stop=stop, watch=watch)
-    assert result.stopped == "interrupted"
+    result = run(Log().answer, OpenLoop(3), RunSettings(duration_s=600.0, warmup_s=0.0), watch=watch)
+    assert result.stopped == reason
     assert 0 < result.answered < 10_000
     assert result.sessions_left == 0
 
