@@ -57,7 +57,7 @@ wheel: $(VENV)/.installed-release
 	@$(BIN)/python -m build_support.release --only packages
 
 # The same, tried in empty environments, and the images where Docker is (IMAGES=none, cpu, gpu or cpu,gpu chooses).
-# Nothing is published (docs/guides/release.md).
+# Nothing is published (docs/guides/install.md).
 IMAGES ?= auto
 release: $(VENV)/.installed-release
 	@$(BIN)/python -m build_support.release --images '$(IMAGES)'

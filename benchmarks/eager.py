@@ -1,6 +1,6 @@
 """Today's alternative: a HetSynLIF network step by step in eager PyTorch, one current a synapse, float32.
 
-The equations of docs/model.md written down as one would without this project: every current is decayed and
+The equations of docs/explanation/model.md written down as one would without this project: every current is decayed and
 added to at every step, and summed over a neuron's synapses.
 """
 

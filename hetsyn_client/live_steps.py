@@ -34,7 +34,7 @@ class LiveOptions(ConnectionOptions, total=False):
         session: id of a session, to begin it or to go on with it; by default a new one.
         interim: whether each chunk has a result; else only the utterances have one.
         endpointing: whether the server finds utterances; by default as the model says. As a dict: settings, such as
-            ``{"silence_s": 0.3}`` (docs/reference/stream-api.md).
+            ``{"silence_s": 0.3}`` (docs/reference/streams.md).
         spikes: whether each result has the chunk's spikes, of the input and of the hidden layers.
         timing: whether each result has the time that the server took, by part.
     """

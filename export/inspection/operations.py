@@ -6,7 +6,7 @@ all of them; effective leaves out activations and weights of zero. With binary a
 with others multiply-accumulates (MACs). Biases are none of them, and neither is what a neuron does with its state.
 
 That part is counted here too: a current that lasts is multiplied by its decay in every step, whether or not a spike
-arrives, and then added to a potential. ``docs/explanation/energy.md`` has the formulas and what is left out.
+arrives, and then added to a potential. ``docs/explanation/performance.md`` has the formulas and what is left out.
 """
 
 from __future__ import annotations

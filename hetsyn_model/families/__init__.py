@@ -1,7 +1,7 @@
 """Networks of other papers as values of our description, with the settings that the papers have.
 
 Each function gives the parts of a :class:`hetsyn_model.spec.NetworkSpec` that make the family, or all of it.
-``docs/model.md`` says what is the same, and what is not.
+``docs/explanation/model.md`` says what is the same, and what is not.
 """
 
 from hetsyn_model.families.delays import dcls_like, delrec_like, filtered_input

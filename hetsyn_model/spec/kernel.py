@@ -22,8 +22,8 @@ class KernelSpec:
     """The kernel of every synapse, and what training may do to its values.
 
     The decay r of ``NeuronSpec`` belongs to every shape, and ``NeuronSpec.decays`` says for all values of a kernel
-    whether a synapse, a neuron or a layer has them. ``docs/model.md`` has the equations. Lower and upper ends that
-    are equal fix a value.
+    whether a synapse, a neuron or a layer has them. ``docs/explanation/model.md`` has the equations. Lower and
+    upper ends that are equal fix a value.
 
     Attributes:
         shape: ``exponential``, r^n; ``pair``, r^n - g r_f^n, an excitatory and an inhibitory synapse in one;

@@ -26,8 +26,8 @@ def decay_of(tau_steps: float) -> float:
 class NeuronSpec:
     """What a neuron does with its currents, and where its decays live.
 
-    ``docs/model.md`` has the equations. A layer holds thresholds and kappa by neuron (``hetsyn_model.layer``): the
-    numbers here are what they are at first.
+    ``docs/explanation/model.md`` has the equations. A layer holds thresholds and kappa by neuron
+    (``hetsyn_model.layer``): the numbers here are what they are at first.
 
     Attributes:
         decays: one decay a ``synapse`` (HetSyn), a ``neuron`` and path, or one ``shared`` by a layer.

@@ -18,7 +18,7 @@ MOST_TAPS = 64
 class PathSpec:
     """The delays of the spikes on one path: of each unit and tap a whole number of steps, and a row of weights.
 
-    A delay of 0 is the ordinary path. ``docs/model.md`` has the equations.
+    A delay of 0 is the ordinary path. ``docs/explanation/model.md`` has the equations.
 
     Attributes:
         max_delay_steps: the longest delay; 0: no delays, and no history in the state.

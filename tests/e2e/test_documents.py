@@ -306,7 +306,7 @@ def compare_sample_reply(page: Path, printed: str, *, is_whole: bool) -> None:
 
 
 # its sections start in an empty folder each: tests/e2e/test_own_networks.py
-ELSEWHERE = DOCS / "own-network.md"
+ELSEWHERE = DOCS / "guides/own-networks.md"
 
 
 MAIN = (

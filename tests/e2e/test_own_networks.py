@@ -1,4 +1,4 @@
-"""Each section of docs/own-network.md, typed as it is written in an empty folder, ends with an answer."""
+"""Each section of docs/guides/own-networks.md, typed as it is written in an empty folder, ends with an answer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("curl") is None, reason="the pages end with curl calls: apt-get install curl"),
 ]
 
-PAGE = DOCS / "own-network.md"
+PAGE = DOCS / "guides/own-networks.md"
 SECTIONS = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGE.read_text(), re.MULTILINE | re.DOTALL))
 FENCE = re.compile(r"^```(\S*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 LABELS = {

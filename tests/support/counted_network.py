@@ -1,7 +1,7 @@
 """A network's step in single additions and multiplications of numbers, all of which are counted.
 
-Plain Python over the tensors of a graph, written from ``docs/model.md``: it decays every current, adds the weights of
-the units that spike, and sums up. Sums of one step are not in memory; all else is read where it is used.
+Plain Python over the tensors of a graph, written from ``docs/explanation/model.md``: it decays every current, adds
+the weights of the units that spike, and sums up. Sums of one step are not in memory; all else is read where it is used.
 """
 
 from __future__ import annotations

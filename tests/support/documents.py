@@ -18,6 +18,7 @@ PAGES = (
     ROOT / "CONTRIBUTING.md",
     ROOT / "SECURITY.md",
     ROOT / "benchmarks/README.md",
+    ROOT / "examples/README.md",
     ROOT / "models/README.md",
     ROOT / "recipes/speech/README.md",
     ROOT / "service/page/recordings/README.md",

@@ -86,7 +86,7 @@ def test_the_commands_page_lists_every_command() -> None:
 
 def test_the_commands_page_lists_every_option_of_serve_with_its_default() -> None:
     _, _, section = (DOCS / "reference/commands.md").read_text().partition("\n## `hetsyn serve`\n")
-    rows = re.findall(r"^\| `(--[a-z-]+)[^`]*` \|([^|]*)\|", section, re.MULTILINE)
+    rows = re.findall(r"^\| `(--[a-z-]+)[^`]*` \|([^|]*)\|", section.partition("\n## ")[0], re.MULTILINE)
     listed = {name: _default(text.strip(" `")) for name, text in rows}
     known = {*REMOVED, "--help-all"}
     options = [each for each in typer.main.get_command(serve).params if each.opts[0] not in known]

@@ -11,7 +11,7 @@ import pytest
 from service.settings import Limits, Retention
 from tests.support.paths import DOCS
 
-PAGE = (DOCS / "reference" / "limits.md").read_text()
+PAGE = (DOCS / "reference" / "commands.md").read_text()
 ROWS = dict(re.findall(r"^\| `--([a-z-]+)` \| ([^|]*) \| [^|]+ \| [^|]* ?\|$", PAGE, re.MULTILINE))
 OPTIONS = [field for field in (*fields(Limits), *fields(Retention)) if "option" in field.metadata]
 MIB = 1024 * 1024

@@ -20,7 +20,7 @@ constexpr int kFormat = 5;
 enum class Reset { subtract, subtract_at_once, zero };
 enum class Rule { sum_softmax, late_softmax, spike_count, last, trace };
 
-// The equations' letters are in docs/model.md. A null pointer is a part that the layer lacks.
+// The equations' letters are in docs/explanation/model.md. A null pointer is a part that the layer lacks.
 struct Layer {
     int64_t inputs = 0, neurons = 0;
     bool spiking = false;              // a threshold and a reset; a readout that is read as a potential has neither

@@ -19,7 +19,7 @@ from tests.support.paths import ROOT
 from tests.support.tools import NO_KUBERNETES_VALIDATE
 
 OBJECTS = rendered()
-GUIDE = (ROOT / "docs/guides/kubernetes.md").read_text()
+GUIDE = (ROOT / "docs/guides/deployment.md").read_text()
 PODS = [pytest.param(spec, id=one["metadata"]["name"]) for one, spec in pods(OBJECTS)]
 CONTAINERS = [
     pytest.param(spec, container, id=f"{one['metadata']['name']}-{container['name']}")

@@ -1,4 +1,4 @@
-"""The equations of ``docs/model.md``, written down one by one, are what the exact form computes."""
+"""The equations of ``docs/explanation/model.md``, written down one by one, are what the exact form computes."""
 
 from __future__ import annotations
 

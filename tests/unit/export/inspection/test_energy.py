@@ -193,7 +193,7 @@ def rows_of(page: str, columns: int) -> dict[str, list[str]]:
 
 @pytest.fixture(scope="module")
 def page() -> str:
-    return (DOCS / "explanation/energy.md").read_text()
+    return (DOCS / "explanation/performance.md").read_text()
 
 
 def test_the_page_has_the_figures_of_the_words(page: str) -> None:
