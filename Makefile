@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test test-all test-long coverage lock lint format report wheel release clean FORCE
+.PHONY: install demo test test-all test-long coverage lock lint format docs report wheel release clean FORCE
 
 install: $(VENV)/.installed-all
 
@@ -48,6 +48,11 @@ format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# the site, in build/site
+docs: $(VENV)/.installed-docs
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo "read it, and search in it: python3 -m http.server --directory build/site"
+
 # Write docs/experiments.md from the results in the repository.
 report: install
 	$(BIN)/python -m research.page.report
@@ -88,6 +93,10 @@ PIP_INSTALL := PIP_CONSTRAINT=requirements.lock PIP_BUILD_CONSTRAINT=requirement
 
 $(VENV)/.installed-release: requirements.lock | $(BIN)/python
 	@$(PIP_INSTALL) auditwheel check-wheel-contents uv
+	@touch $@
+
+$(VENV)/.installed-docs: docs/requirements.txt requirements.lock | $(BIN)/python
+	@$(PIP_INSTALL) --requirement docs/requirements.txt
 	@touch $@
 
 $(VENV)/.installed-serving: pyproject.toml requirements.lock $(NATIVE) $(VENV)/.build | $(BIN)/python
