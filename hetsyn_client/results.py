@@ -1,8 +1,13 @@
-"""What a server answers, as types. They are the JSON objects themselves; docs/reference has every member."""
+"""What a server answers, as types: the one description of it, which the server uses too.
+
+They are the JSON objects themselves; docs/reference has every member.
+"""
 
 from __future__ import annotations
 
-from typing import Literal, NotRequired, TypedDict
+from typing import Literal, NotRequired
+
+from typing_extensions import TypedDict  # pydantic, by which a server describes them, takes no other in Python 3.11
 
 Trigger = Literal["silence", "length", "forced", "end"]
 
@@ -70,30 +75,58 @@ class More(TypedDict, total=False):
     timing: Timing | None
 
 
-class UtteranceEnd(More):
-    """An utterance has ended: its final result.
+class Classified(TypedDict):
+    """What the network says of an input. Replies, results and ends of utterances have these members.
+
+    Attributes:
+        label: the likeliest; None before the first step that counts, while nothing is heard, and for rule ``trace``.
+        probabilities: one a label, of the session or utterance up to here; None likewise.
+        readout: [steps][outputs] of this chunk; only for rule ``trace``.
+    """
+
+    label: str | None
+    probabilities: list[float] | None
+    readout: NotRequired[list[list[float]]]
+
+
+class UtteranceEnd(Classified, More):
+    """An utterance has ended: its final result, which is that of ``/infer`` with ``end`` for exactly this input.
 
     Attributes:
         utterance: its number, from 0.
         start: of its input, in seconds of the session's.
         end: likewise.
-        label: the likeliest; None if nothing was heard.
-        probabilities: one a label of the model; None if nothing was heard.
-        trigger: what ended it: silence, its length, the client, or the end of the session.
-        readout: [steps][outputs], of a model with rule ``trace``.
+        trigger: what ended it: silence, its length, the client (``Finalize``), or the end of the session.
     """
 
     type: Literal["UtteranceEnd"]
     utterance: int
     start: float
     end: float
-    label: str | None
-    probabilities: list[float] | None
     trigger: Trigger
-    readout: NotRequired[list[list[float]]]
 
 
-class Reply(More):
+Heard = SpeechStarted | UtteranceEnd
+"""What the server hears in a session with utterances."""
+
+
+class Outcome(Classified, More):
+    """What a chunk has brought about.
+
+    Attributes:
+        steps: network steps of the chunk.
+        total_steps: network steps of the session so far.
+        utterance: number of the utterance that is under way or comes next; only with endpointing.
+        events: where utterances began and ended in this chunk; only with endpointing.
+    """
+
+    steps: int
+    total_steps: int
+    utterance: NotRequired[int]
+    events: NotRequired[list[Heard]]
+
+
+class Reply(Outcome):
     """The reply to a chunk, the same over HTTP and over a WebSocket.
 
     Attributes:
@@ -102,15 +135,8 @@ class Reply(More):
         version: of the model.
         form: ``exact`` or ``bank``.
         seq: number of the chunk.
-        steps: network steps of the chunk.
-        total_steps: network steps of the session so far.
-        label: the likeliest; None before the first step that counts, while nothing is heard, and for rule ``trace``.
         labels: of the model's outputs, in order.
-        probabilities: one a label, of the session or utterance up to this chunk; None likewise.
         end: whether the session has ended with this chunk.
-        utterance: number of the utterance that is under way or comes next; only with endpointing.
-        events: where utterances began and ended in this chunk; only with endpointing.
-        readout: [steps][outputs]; only for rule ``trace``.
         token: all of a carried session; None once it has ended.
     """
 
@@ -119,13 +145,6 @@ class Reply(More):
     version: str
     form: str
     seq: int
-    steps: int
-    total_steps: int
-    label: str | None
     labels: list[str]
-    probabilities: list[float] | None
     end: bool
-    utterance: NotRequired[int]
-    events: NotRequired[list[SpeechStarted | UtteranceEnd]]
-    readout: NotRequired[list[list[float]]]
     token: NotRequired[bytes | None]

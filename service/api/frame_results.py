@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from hetsyn_client.columns import APPLIED, Chunks, Results, pack_results
-from service.live.actions import Applied
+from hetsyn_client.results import Classified, Outcome
 from service.problem import Problem
 from service.registry.rows import AppliedRows
+
+IN_COLUMNS = ("label", "probabilities")
+BESIDE = (*(name for name in Classified.__annotations__ if name not in IN_COLUMNS), "events")
+"""Members of an outcome that a row has beside its columns, if there is something in them."""
 
 
 class FrameResults:
@@ -50,7 +54,7 @@ class FrameResults:
         self._status[numbers] = APPLIED
         self.applied += len(numbers)
 
-    def set(self, row: int, outcome: Applied | Problem | None) -> None:
+    def set(self, row: int, outcome: Outcome | Problem | None) -> None:
         """A row that was applied or refused; None where there is nothing to say."""
         if isinstance(outcome, Problem):
             self._status[row] = outcome.status
@@ -59,13 +63,13 @@ class FrameResults:
         self._status[row] = APPLIED
         if outcome is not None:
             self.applied += 1
-            self._total_steps[row], self._steps[row] = outcome.total_steps, outcome.steps
-            if outcome.label is not None:
-                self._label[row] = self._labels[outcome.label]
-            if outcome.probabilities is not None:
-                self._probabilities[row] = outcome.probabilities
-            more = {"readout": outcome.readout, "events": outcome.heard}
-            if more := {name: value for name, value in more.items() if value}:
+            self._total_steps[row], self._steps[row] = outcome["total_steps"], outcome["steps"]
+            if (label := outcome["label"]) is not None:
+                self._label[row] = self._labels[label]
+            if (probabilities := outcome["probabilities"]) is not None:
+                self._probabilities[row] = probabilities
+            members = cast(dict[str, Any], outcome)
+            if more := {name: value for name in BESIDE if (value := members.get(name))}:
                 self._more[row] = more
 
     def packed(self) -> bytes:

@@ -123,12 +123,10 @@ class InferEndpoint:
                 del body  # frees its memory while the chunk waits for its turn
                 request = request.owned_by(caller_of(scope))
                 with presence:
-                    if not request.carry:
-                        return await self._registry.infer(request, permit), JSON_TYPE
-                    carried = await self._carried.infer(request, permit)
+                    answer = await (self._carried if request.carry else self._registry).infer(request, permit)
                 if media_type == frames.MEDIA_TYPE:
-                    return carried.to_frame(), media_type
-                return carried.to_json(), JSON_TYPE
+                    return answer.frame(), media_type
+                return answer.json(), JSON_TYPE
 
 
 def _parse_query(text: bytes) -> list[tuple[str, str]]:

@@ -11,14 +11,14 @@ from pydantic import Field
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hetsyn_client import frames
+from hetsyn_client.results import Spikes, Timing
 from service.api.infer import PATH
 from service.api.problems import documented
 from service.wire.content_types import CONTENT_TYPES, JSON_TYPE
-from service.wire.raster import Spikes, Timing
 from service.wire.schema import Envelope, InferBody, Reply
 
 
-# of the document alone: ``extended`` and ``ReplyWithToken`` are what a server sends
+# of the document alone: ``Answer`` is what a server sends
 class WholeReply(Reply):
     """The reply to a chunk, with what only a client gets that asks for it."""
 

@@ -25,12 +25,12 @@ from hetsyn_client.columns import (
     Sessions,
     pack_opened,
 )
+from hetsyn_client.results import Outcome
 from service.api.frame_results import FrameResults
 from service.api.plain_rows import PlainRows
 from service.api.stream_rows import StreamRows
 from service.api.streams import Streams
 from service.errors import HetsynError, InputError, NotFound, Overloaded, SessionEnded, SessionTaken
-from service.live.actions import Applied
 from service.live.many import Offer
 from service.live.many_query import ManyQuery
 from service.live.query import StreamQuery
@@ -275,7 +275,7 @@ class ConnectionSessions:
             return described["expected_seq"], described["total_steps"], APPLIED, ENDED
         return opening.next_seq, opening.total_steps, APPLIED, BEGUN if opening.resumed else NEW
 
-    async def _apply(self, handle: int, seq: int, action: int, decoded: Decoded) -> Applied | Problem | None:
+    async def _apply(self, handle: int, seq: int, action: int, decoded: Decoded) -> Outcome | Problem | None:
         """Apply a row; the outcome is None where there is none to report."""
         try:
             held = self._held.get(handle)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hetsyn_client.results import Outcome
 from service.api.handshakes import query_of
 from service.api.web_socket import WebSocket
 from service.errors import SessionTaken
 from service.keys.ids import new_id
-from service.live.actions import Action, Applied, Work
+from service.live.actions import Action, Work
 from service.live.protocol import LiveStream
 from service.live.query import StreamQuery, parse_stream_query
 
@@ -44,10 +45,10 @@ class StreamConnection(WebSocket[Work]):
             return self._stream.deleted(await self._many.streams.reset(self._query, self.client))
         if work.kind == "finalize":
             return self._stream.finalized(await self._many.streams.finalize(self._query, self.client))
-        applied = await self._many.streams.apply(self._query, work, self.client)
+        outcome = await self._many.streams.apply(self._query, work, self.client)
         if work.kind == "chunk":
             self._counters.stream_chunks["stream"] += 1
-        return self._stream.applied(applied)
+        return self._stream.applied(outcome)
 
     def _begin_work(self, work: Work) -> None:
         if self._query is not None and self._many.rows.takes(self._query, work):
@@ -55,11 +56,11 @@ class StreamConnection(WebSocket[Work]):
         else:
             super()._begin_work(work)
 
-    def answered(self, applied: Applied) -> None:
+    def answered(self, outcome: Outcome) -> None:
         """The chunk was applied, with those of other connections."""
         assert self._stream is not None
         self._counters.stream_chunks["stream"] += 1
-        self._after(self._stream.applied(applied))
+        self._after(self._stream.applied(outcome))
         if not self.is_idle:
             self._pump()
 

@@ -13,13 +13,13 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from contextvars import Context
 from functools import partial
-from itertools import starmap
 from typing import NamedTuple, Protocol
 
+from hetsyn_client.results import Outcome
 from service.admission.uploads import FREE_BYTES
 from service.api.plain_rows import PlainRows
 from service.errors import HetsynError, InputError
-from service.live.actions import Applied, Work
+from service.live.actions import Work
 from service.live.query import StreamQuery
 from service.observe.timings import Timings
 from service.observe.watch import Watch
@@ -45,7 +45,7 @@ class RowStream(Protocol):
 
     context: Context
 
-    def answered(self, applied: Applied) -> None:
+    def answered(self, outcome: Outcome) -> None:
         """The chunk was applied, and is kept."""
 
     def not_plain(self, work: Work) -> None:
@@ -147,7 +147,7 @@ class StreamRows:
 
     async def _apply(self, batch: Sequence[_Waiting]) -> None:
         frame = _decoded(batch)
-        outcomes: dict[int, Applied] = {}
+        outcomes: dict[int, Outcome] = {}
         watch = Watch()
         try:
             rows = partial(self._rows, batch, frame)
@@ -159,8 +159,13 @@ class StreamRows:
             applied = None
         if applied is not None:
             labels = [None if index < 0 else applied.labels[index] for index in applied.label.tolist()]
-            columns = zip(applied.steps, applied.total_steps, labels, applied.probabilities.tolist(), strict=True)
-            outcomes = dict(zip(applied.numbers, starmap(Applied, columns), strict=True))
+            columns = zip(
+                applied.numbers, applied.steps, applied.total_steps, labels, applied.probabilities.tolist(), strict=True
+            )
+            outcomes = {
+                number: {"steps": steps, "total_steps": total, "label": label, "probabilities": probabilities}
+                for number, steps, total, label, probabilities in columns
+            }
             self._observe(batch, applied.numbers, watch)
         for number, waiting in enumerate(batch):
             if self._waiting.get(waiting.stream) is not waiting:

@@ -9,22 +9,20 @@ from contextlib import asynccontextmanager
 from math import inf
 from typing import Any, Protocol
 
-from pydantic_core import from_json
-
+from hetsyn_client.results import Heard, Outcome
 from service.admission.permits import Admission, Permit
 from service.admission.turns import LARGE_DECODES, Turns
 from service.admission.uploads import FREE_BYTES, Uploads
 from service.engine.endpointing_choice import has_own_endpointing
 from service.keys.ids import client_id
 from service.keys.keys import Keys
-from service.live.actions import Applied, Opening, Work
-from service.live.query import MORE, StreamQuery
+from service.live.actions import Opening, Work
+from service.live.query import StreamQuery
 from service.observe.counters import Counters
 from service.observe.timings import Transport
 from service.registry.registry import SessionRegistry
 from service.session.session import Session
 from service.settings import Limits
-from service.wire.heard import Heard
 from service.wire.schema import InferRequest
 
 # below this, decoding costs less than handing it to a thread
@@ -123,7 +121,7 @@ class Streams:
         if self._holders.get(session_id) is holder:
             del self._holders[session_id]
 
-    async def apply(self, query: StreamQuery, work: Work, client: str) -> Applied:
+    async def apply(self, query: StreamQuery, work: Work, client: str) -> Outcome:
         """Apply a chunk, or the end of a session. If the caller is cancelled: as ``SessionRegistry.infer``.
 
         Raises:
@@ -141,12 +139,12 @@ class Streams:
                 else:
                     async with self._large.turn(client, permit.due_s):
                         request = await asyncio.to_thread(query.request, content, seq, endpointing)
-                return applied_of_reply(await self._registry.infer(request, permit))
+                return (await self._registry.infer(request, permit)).reply
 
-    async def infer(self, request: InferRequest, client: str) -> Applied:
+    async def infer(self, request: InferRequest, client: str) -> Outcome:
         """``apply``, of a chunk that is decoded."""
         async with self.permit(client, transport="streams") as permit:
-            return applied_of_reply(await self._registry.infer(request, permit))
+            return (await self._registry.infer(request, permit)).reply
 
     @asynccontextmanager
     async def permit(
@@ -245,19 +243,3 @@ class Streams:
             has_endpointing,
             () if utterances is None else utterances.ends,
         )
-
-
-def applied_of_reply(content: bytes) -> Applied:
-    """The outcome of a chunk, of its reply as JSON."""
-    reply = from_json(content)
-    more: Any = {name: reply[name] for name in MORE if name in reply}
-    return Applied(
-        reply["steps"],
-        reply["total_steps"],
-        reply["label"],
-        reply["probabilities"],
-        reply.get("readout"),
-        reply.get("utterance"),
-        reply.get("events", ()),
-        more or None,
-    )

@@ -19,8 +19,8 @@ from service.observe.counters import Counters
 from service.observe.watch import Watch
 from service.session.advance import Advance
 from service.session.protocol import NO_EXPIRY, Replay, decide, opening
-from service.wire.raster import extended
-from service.wire.schema import InferRequest, ReplyWithToken
+from service.wire.answer import Answer, more_of
+from service.wire.schema import InferRequest
 
 
 class CarriedSessions:
@@ -45,7 +45,7 @@ class CarriedSessions:
         self._counters = counters
         self._wall = wall
 
-    async def infer(self, request: InferRequest, permit: Permit) -> ReplyWithToken:
+    async def infer(self, request: InferRequest, permit: Permit) -> Answer:
         """Apply a chunk to the session that came with it, and return the session with the reply.
 
         Args:
@@ -60,9 +60,9 @@ class CarriedSessions:
             raise CarryUnavailable("the server has no keys for carried sessions: start it with --carry-keys FILE")
         return await self._infer(self._tokens, request, permit)
 
-    async def _infer(self, tokens: Tokens, request: InferRequest, permit: Permit) -> ReplyWithToken:
+    async def _infer(self, tokens: Tokens, request: InferRequest, permit: Permit) -> Answer:
         envelope, now_s = request.envelope, self._wall()
-        watch = Watch(permit.came_s if request.came_s is None else request.came_s)
+        watch = Watch(permit.came_s)
         if request.token is None:
             session_id = request.session or inner_id(request.owner, secrets.token_urlsafe(16))
             opening(session_id, envelope.seq)
@@ -79,7 +79,7 @@ class CarriedSessions:
             decision = decide(session_id, session.known, envelope.seq, request.digest, now_s, NO_EXPIRY)
             if isinstance(decision, Replay):
                 self._counters.chunks_replayed += 1
-                return ReplyWithToken(extended(decision.reply, envelope), tokens.seal(session_id, session))
+                return _carried(Answer(decision.reply, watch, more=more_of(envelope)), tokens.seal(session_id, session))
             seq = decision.seq
         SESSION.set(session_id)
         step = self._advance.plan(session, seq, request)
@@ -89,4 +89,9 @@ class CarriedSessions:
         token = tokens.seal(session_id, after.session) if after.session.stream else None
         watch.store_s = time.perf_counter() - begun_s  # it is stored at the client
         self._counters.timings.applied(permit.transport, session.model.name, watch)
-        return ReplyWithToken(extended(after.reply, envelope, after.spikes, watch), token)
+        return _carried(Answer(after.kept, watch, after.reply, more_of(envelope, after.spikes, watch)), token)
+
+
+def _carried(answer: Answer, token: bytes | None) -> Answer:
+    answer.is_carried, answer.token = True, token
+    return answer

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from hetsyn_client.results import Outcome as ChunkOutcome
 from hetsyn_client.terminal.backend import Answers, Frame
 from hetsyn_client.terminal.source import Source
 from service.admission.permits import Admission, Permit
 from service.admission.uploads import Uploads
-from service.api.streams import applied_of_reply
 from service.contract.artifact import Artifact
 from service.contract.describe import summary
 from service.contract.manifest import FormName
@@ -27,10 +27,11 @@ from service.live.query import StreamQuery, parse_stream_query
 from service.models.catalog import CatalogSnapshot, ModelCatalog
 from service.models.model import Model
 from service.observe.counters import Counters
+from service.observe.watch import Watch
 from service.runtime.onnx import check_runtime, load_graph
 from service.session.advance import Advance
 from service.settings import Limits
-from service.wire.raster import extended
+from service.wire.answer import Answer, more_of
 from service.wire.schema import InferRequest
 
 SESSION = "here"  # id of a session, of which there is one at a time
@@ -129,11 +130,11 @@ class _InProcessAnswers:
             if isinstance(action, Send):
                 frames.append(dict(action.frame))
             elif isinstance(action, Work):
-                waiting += self._protocol.applied(applied_of_reply(self._applied(action)))
+                waiting += self._protocol.applied(self._applied(action))
         return frames
 
-    def _applied(self, work: Work) -> bytes:
-        """Apply a chunk or the end; the reply as JSON."""
+    def _applied(self, work: Work) -> ChunkOutcome:
+        """Apply a chunk or the end."""
         request: InferRequest
         if work.kind == "end":
             request = self._query.end(work.seq)
@@ -143,4 +144,5 @@ class _InProcessAnswers:
         applying = self._advance.apply(SESSION, planned, self._permit, lambda: 0.0)
         advanced = self._runner.run(applying)
         self._session = advanced.session
-        return extended(advanced.reply, request.envelope, advanced.spikes)
+        more = more_of(request.envelope, advanced.spikes)
+        return Answer(advanced.kept, Watch(), advanced.reply, more).reply

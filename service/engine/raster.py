@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from hetsyn_client.results import LayerSpikes, Spikes
 from service.contract.graph_io import EVENT_ROW, EVENT_UNIT, spikes_name
 from service.contract.manifest import FormName
 from service.engine.inputs import Inputs
@@ -20,7 +21,6 @@ from service.errors import ArtifactError
 from service.models.model import Model
 from service.runtime.onnx import Array
 from service.wire.chunk import Chunk, SpikeChunk
-from service.wire.raster import LayerSpikes, Spikes
 
 INPUT = "input"
 MOST_CELLS = 2**17

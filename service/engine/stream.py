@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from hetsyn_client.results import UtteranceEnd
 from service.contract.endpointing import Endpointing
 from service.contract.graph_io import Float32Array
 from service.contract.manifest import FormName
@@ -16,7 +17,6 @@ from service.engine.endpointer import Hearing
 from service.engine.resampler import Resampler
 from service.models.model import Arrays, Model
 from service.wire.chunk import Chunk, chunk_bytes
-from service.wire.heard import UtteranceEnd
 from service.wire.pcm import Samples
 
 InputKind = Literal["audio", "spikes", "values"]

@@ -15,6 +15,7 @@ from math import ceil, log10
 
 import numpy as np
 
+from hetsyn_client.results import Heard, Trigger, UtteranceEnd
 from service.contract.decision import is_decided, label_of
 from service.contract.endpointing import Endpointing
 from service.contract.graph_io import EVENT_ROW
@@ -28,7 +29,6 @@ from service.engine.work import NO_EVENTS, NO_SAMPLES, NO_VALUES, Job, Outcome, 
 from service.models.model import Model
 from service.runtime.states import is_bounded
 from service.wire.chunk import AudioChunk, Chunk, chunk_length, copied, joined_chunks, part_of_chunk
-from service.wire.heard import Heard, Trigger, UtteranceEnd
 
 KEPT_ENDS = 8
 FIRST_STEPS, FURTHER = 32, 4  # that are looked at for an end, and how many times as many then

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hetsyn_client.events import Integers
+from hetsyn_client.results import Heard, Trigger
 from service.contract.graph_io import Float32Array
 from service.engine.endpointer import Found
 from service.engine.resampler import Resampler
@@ -21,7 +22,6 @@ from service.engine.stream import InputKind, StreamState
 from service.models.model import Model
 from service.observe.watch import Watch
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk
-from service.wire.heard import Heard, Trigger
 from service.wire.pcm import Samples
 
 NO_EVENTS: Integers = np.zeros(0, np.int64)

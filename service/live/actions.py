@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from hetsyn_client.results import UtteranceEnd
 from service.contract.endpointing import EndpointingChange
-from service.live.text_frames import More, ServerFrame, StreamsFrame
-from service.wire.heard import Heard, UtteranceEnd
+from service.live.text_frames import ServerFrame, StreamsFrame
 
 
 class Opening(NamedTuple):
@@ -40,30 +40,6 @@ class Opening(NamedTuple):
     expires_at: float | None
     has_endpointing: bool = False
     ends: Sequence[UtteranceEnd] = ()
-
-
-class Applied(NamedTuple):
-    """A chunk, or the end of a session, that was applied and is kept: the reply of ``/infer``.
-
-    Attributes:
-        steps: network steps of the chunk.
-        total_steps: network steps of the session.
-        label: the likeliest.
-        probabilities: one a label.
-        readout: one row a step, for rule trace.
-        utterance: number of the one that is under way or comes next; None where the session is one.
-        heard: where utterances began and ended in the chunk.
-        more: spikes and time of the chunk, where the client asks for them.
-    """
-
-    steps: int
-    total_steps: int
-    label: str | None
-    probabilities: list[float] | None
-    readout: list[list[float]] | None = None
-    utterance: int | None = None
-    heard: Sequence[Heard] = ()
-    more: More | None = None
 
 
 class Send(NamedTuple):

@@ -34,20 +34,23 @@ from typing import Any, TypeVar, cast
 
 from pydantic import ValidationError
 
+from hetsyn_client.results import Classified, Heard, More, Outcome, UtteranceEnd
 from service.contract.endpointing import EndpointingChange
 from service.errors import OutOfOrder
-from service.live.actions import Action, Applied, Close, Opening, Send, Work
+from service.live.actions import Action, Close, Opening, Send, Work
 from service.live.machine import LONGEST, NORMAL, Machine, bad_frame
-from service.live.text_frames import Ack, Begin, Result, Termination, UtteranceEnd
+from service.live.text_frames import Ack, Begin, Result, Termination
 from service.problem import Problem
 from service.wire.explain import explain_invalid
-from service.wire.heard import Heard
 
 MAX_INFLIGHT = 16
 MAX_BYTES = 64 * 1024
 MOST_TEXT_BYTES = 4 * 1024
 
 F = TypeVar("F", Result, UtteranceEnd)
+SHARED = (*Classified.__annotations__, *More.__annotations__)
+"""Members of an outcome that its frame has too."""
+MORE = tuple(More.__annotations__)
 
 NOTHING_YET: UtteranceEnd = {
     "type": "UtteranceEnd",
@@ -108,21 +111,22 @@ class LiveStream(Machine[Work]):
         self._next_seq += 1
         return self._add(work)
 
-    def applied(self, applied: Applied) -> Sequence[Action]:
+    def applied(self, outcome: Outcome) -> Sequence[Action]:
         """The current work, a chunk or the end, was applied and is kept."""
         work = self._done()
         if work is None or self.is_closed:
             return []
-        self._total_steps = applied.total_steps
-        heard: list[Action] = [Send(frame) for frame in applied.heard]
+        self._total_steps = outcome["total_steps"]
+        events = outcome.get("events", ())
+        heard: list[Action] = [Send(frame) for frame in events]
         if work.kind == "end":
-            if applied.more and applied.heard and (last := applied.heard[-1])["type"] == "UtteranceEnd":
-                heard[-1] = Send(_with_more(cast(UtteranceEnd, {**last}), applied))
-            if applied.utterance is None:
-                return [Send(self._utterance_end(applied)), *self._terminate(work.seq, 1)]
-            return [*heard, *self._terminate(work.seq, applied.utterance)]
+            if events and (last := events[-1])["type"] == "UtteranceEnd":
+                heard[-1] = Send(_with(cast(UtteranceEnd, {**last}), outcome, MORE))
+            if (utterances := outcome.get("utterance")) is None:
+                return [Send(self._utterance_end(outcome)), *self._terminate(work.seq, 1)]
+            return [*heard, *self._terminate(work.seq, utterances)]
         if self._interim:
-            answer: list[Action] = [Send(self._result(work.seq, applied))]
+            answer: list[Action] = [Send(self._result(work.seq, outcome))]
         else:
             self._unacknowledged += 1
             is_last = not self._queue or self._queue[0].kind != "chunk"
@@ -202,41 +206,37 @@ class LiveStream(Machine[Work]):
         self._endpointing = change if self._endpointing is None else self._endpointing.followed_by(change)
         return []
 
-    def _result(self, seq: int, applied: Applied) -> Result:
-        step_s = self._opening.step_s
+    def _result(self, seq: int, outcome: Outcome) -> Result:
+        step_s, steps, total_steps = self._opening.step_s, outcome["steps"], outcome["total_steps"]
         frame: Result = {
             "type": "Result",
             "seq": seq,
-            "utterance": applied.utterance or 0,
+            "utterance": outcome.get("utterance", 0),
             "is_final": False,
             "speech_final": False,
-            "start": _rounded((applied.total_steps - applied.steps) * step_s),
-            "duration": _rounded(applied.steps * step_s),
-            "label": applied.label,
-            "probabilities": applied.probabilities,
-            "total_steps": applied.total_steps,
+            "start": _rounded((total_steps - steps) * step_s),
+            "duration": _rounded(steps * step_s),
+            "label": outcome["label"],
+            "probabilities": outcome["probabilities"],
+            "total_steps": total_steps,
         }
-        if applied.readout is not None:
-            frame["readout"] = applied.readout
-        return _with_more(frame, applied)
+        return _with(frame, outcome, SHARED)
 
     def _ack(self, seq: int) -> Ack:
         self._unacknowledged = 0
         return {"type": "Ack", "seq": seq}
 
-    def _utterance_end(self, applied: Applied) -> UtteranceEnd:
+    def _utterance_end(self, outcome: Outcome) -> UtteranceEnd:
         frame: UtteranceEnd = {
             "type": "UtteranceEnd",
             "utterance": 0,
             "start": 0.0,
-            "end": _rounded(applied.total_steps * self._opening.step_s),
-            "label": applied.label,
-            "probabilities": applied.probabilities,
+            "end": _rounded(outcome["total_steps"] * self._opening.step_s),
+            "label": outcome["label"],
+            "probabilities": outcome["probabilities"],
             "trigger": "end",
         }
-        if applied.readout is not None:
-            frame["readout"] = applied.readout
-        return _with_more(frame, applied)
+        return _with(frame, outcome, SHARED)
 
     def _terminate(self, chunks: int, utterances: int) -> Sequence[Action]:
         audio_s = _rounded(self._total_steps * self._opening.step_s) if chunks else 0.0
@@ -250,13 +250,12 @@ class LiveStream(Machine[Work]):
         return [Send(frame), Close(NORMAL, "")]
 
 
-def _with_more(frame: F, applied: Applied) -> F:
-    """A frame with what the client asks for beside the classification."""
-    if applied.more is not None:
-        if "spikes" in applied.more:
-            frame["spikes"] = applied.more["spikes"]
-        if "timing" in applied.more:
-            frame["timing"] = applied.more["timing"]
+def _with(frame: F, outcome: Outcome, names: Sequence[str]) -> F:
+    """A frame with members of an outcome, where it has them."""
+    members = cast(dict[str, Any], outcome)
+    for name in names:
+        if name in members:
+            cast(dict[str, Any], frame)[name] = members[name]
     return frame
 
 

@@ -4,21 +4,12 @@ from __future__ import annotations
 
 from typing import Literal, NotRequired
 
-from typing_extensions import TypedDict  # as ``wire.heard``, for pydantic, which takes no other in Python 3.11
+from typing_extensions import TypedDict  # as in ``hetsyn_client.results``
 
+from hetsyn_client.results import Classified, Heard, More, SpeechStarted, UtteranceEnd
 from service.problem import Error
-from service.wire import heard
-from service.wire.heard import SpeechStarted
-from service.wire.raster import Spikes, Timing
 
 SUBPROTOCOL = "hetsyn.v1"
-
-
-class More(TypedDict, total=False):
-    """What a client asks for with ``spikes`` and ``timing``; null of a chunk that was applied before."""
-
-    spikes: Spikes | None
-    timing: Timing | None
 
 
 class Begin(TypedDict):
@@ -37,7 +28,7 @@ class Begin(TypedDict):
     expires_at: float | None
 
 
-class Result(More):
+class Result(Classified, More):
     """A chunk was applied, and is kept: this acknowledges it. Times are in seconds of the session's input."""
 
     type: Literal["Result"]
@@ -47,19 +38,7 @@ class Result(More):
     speech_final: bool
     start: float
     duration: float
-    label: str | None
-    probabilities: list[float] | None
     total_steps: int
-    readout: NotRequired[list[list[float]]]
-
-
-class UtteranceEnd(heard.UtteranceEnd, More):
-    """An utterance has ended: what was heard between ``start`` and ``end``.
-
-    ``label`` and ``probabilities`` are those of ``/infer`` with ``end`` for exactly this input; null if nothing was
-    heard. ``trigger`` says what ended it: silence, its length, the client (``Finalize``), or the end of the session.
-    Spikes and time are those of the end of the session.
-    """
 
 
 class Ack(TypedDict):
@@ -143,7 +122,7 @@ class Reset(TypedDict):
     type: Literal["Reset"]
 
 
-ServerFrame = Begin | Result | Ack | heard.Heard | UtteranceEnd | Termination | Error
+ServerFrame = Begin | Result | Ack | Heard | Termination | Error
 StreamsFrame = StreamsBegin | StreamsTermination | Error
 SERVER_FRAMES: tuple[type, ...] = (Begin, Result, Ack, SpeechStarted, UtteranceEnd, Termination, Error)
 CLIENT_FRAMES: tuple[type, ...] = (Finalize, Configure, KeepAlive, CloseStream, Reset)

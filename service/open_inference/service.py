@@ -8,14 +8,11 @@ from contextlib import contextmanager, suppress
 from importlib import metadata
 from typing import Any, NamedTuple
 
-from pydantic_core import from_json
-
 from service.admission.permits import Permit
 from service.contract.manifest import Manifest
 from service.errors import HetsynError, InputError, ModelControlOff, NotFound
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
-from service.observe.watch import Watch
 from service.open_inference.statistics import Statistics
 from service.registry.registry import SessionRegistry
 from service.settings import Limits, Retention
@@ -88,9 +85,9 @@ class OpenInference:
         """
         if (limit_s := timeout_s(request.parameters)) is not None:
             permit.due_s = min(permit.due_s, time.monotonic() + limit_s)
-        watch = Watch(permit.came_s)
-        reply = from_json(await self._registry.infer(decoded._replace(watch=watch), permit))
-        self._of(reply["model"], reply["version"]).answered(watch)
+        answer = await self._registry.infer(decoded, permit)
+        reply = answer.reply
+        self._of(reply["model"], reply["version"]).answered(answer.watch)
         parameters: dict[str, Any] = {}
         if decoded.envelope.session is not None:
             sequence_id = request.parameters["sequence_id"]

@@ -27,7 +27,7 @@ from service.session.advance import Advance, PlannedChunk
 from service.session.protocol import Reload, Replay, check_delete, decide, status
 from service.session.session import Session
 from service.session.snapshot import Snapshot
-from service.wire.raster import extended
+from service.wire.answer import Answer, more_of
 from service.wire.schema import InferRequest, Reply
 
 log = logging.getLogger("hetsyn.sessions")
@@ -61,7 +61,7 @@ class SessionRegistry:
         self._advance = advance
         self._counters = counters
 
-    async def infer(self, request: InferRequest, permit: Permit) -> bytes:
+    async def infer(self, request: InferRequest, permit: Permit) -> Answer:
         """Apply a chunk to its session, after the chunks that arrived before it.
 
         If the caller is cancelled, the chunk is not applied. If its commit to a store is under way then, the commit is
@@ -70,9 +70,6 @@ class SessionRegistry:
         Args:
             request: with the chunk.
             permit: that the caller holds.
-
-        Returns:
-            The reply as JSON.
 
         Raises:
             HetsynError: the session is unchanged. The message says what the client can do, unless it is an
@@ -88,12 +85,12 @@ class SessionRegistry:
         )
         try:
             async with entry.turn(permit.due_s):
-                reply = await self._answer(entry, request, permit)
+                answer = await self._answer(entry, request, permit)
         finally:
             self.sessions.leave(entry)
         with suppress(asyncio.CancelledError):  # too late: the chunk is applied
             await next_round()
-        return reply
+        return answer
 
     async def delete(self, session_id: str, due_s: float = inf) -> None:
         """Delete a session, after the chunks that arrived before. A session with a damaged record is deleted too.
@@ -221,9 +218,9 @@ class SessionRegistry:
             except Exception as error:
                 log.error("a sweep failed", exc_info=error)
 
-    async def _answer(self, entry: SessionEntry, request: InferRequest, permit: Permit) -> bytes:
+    async def _answer(self, entry: SessionEntry, request: InferRequest, permit: Permit) -> Answer:
         sessions, envelope = self.sessions, request.envelope
-        watch = request.watch or Watch(permit.came_s if request.came_s is None else request.came_s)
+        watch = Watch(permit.came_s)
         is_timed = envelope.timing or sessions.stores_state
         for attempt in range(MAX_ATTEMPTS):
             if attempt:  # another process has changed the session: decide again on its latest snapshot
@@ -234,7 +231,7 @@ class SessionRegistry:
             decision = self._decide(entry, snapshot, request, authoritative)
             if isinstance(decision, Replay):
                 self._counters.chunks_replayed += 1
-                return extended(decision.reply, envelope) if envelope.asks_more else decision.reply
+                return Answer(decision.reply, watch, more=more_of(envelope))
             if isinstance(decision, PlannedChunk):
                 after = await self._advance.apply(entry.id, decision, permit, sessions.clock, watch=watch)
                 committing = self._commit(entry, snapshot, after.session)
@@ -243,7 +240,7 @@ class SessionRegistry:
                     self._counters.timings.applied(permit.transport, after.session.model.name, watch)
                     if request.begins:
                         sessions.release_id(entry.id)
-                    return extended(after.reply, envelope, after.spikes, watch) if envelope.asks_more else after.reply
+                    return Answer(after.kept, watch, after.reply, more_of(envelope, after.spikes, watch))
         raise contended(entry.id)
 
     async def _commit(self, entry: SessionEntry, snapshot: Snapshot, session: Session) -> bool:

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from pydantic_core import to_json
 
+from hetsyn_client import results
+from hetsyn_client.results import Spikes
 from service.admission.permits import Permit
 from service.contract.decision import label_of
 from service.contract.manifest import FormName
@@ -25,7 +27,6 @@ from service.observe.watch import Watch
 from service.session.protocol import Known, Progress, applied
 from service.session.session import Session
 from service.settings import FormsChoice
-from service.wire.raster import Spikes
 from service.wire.schema import Envelope, InferRequest, Reply
 
 RunChunk = Callable[[Model, FormName, Work, str, float], Awaitable[Outcome]]
@@ -53,14 +54,16 @@ class Advanced(NamedTuple):
 
     Attributes:
         session: after the chunk.
-        reply: to the chunk, as JSON.
+        reply: to the chunk.
+        kept: the same as JSON.
         seq: number of the chunk.
         steps: network steps of the chunk.
         spikes: of the chunk; None where nobody asks. They are not kept.
     """
 
     session: Session
-    reply: bytes
+    reply: results.Reply
+    kept: bytes
     seq: int
     steps: int
     spikes: Spikes | None
@@ -166,15 +169,16 @@ class Advance:
         work = Work(stream, request.chunk, end, spikes=request.envelope.spikes, watch=watch)
         outcome = await self._run(session.model, session.form, work, permit.client, permit.due_s)
         steps = _steps(session, outcome.result)
-        reply = reply_json(session_id, session, seq, end, steps, outcome.result)
-        progress = applied(session.known.progress, seq=seq, digest=request.digest, steps=steps, end=end, reply=reply)
+        reply = reply_of(session_id, session, seq, end, steps, outcome.result)
+        kept = to_json(reply)
+        progress = applied(session.known.progress, seq=seq, digest=request.digest, steps=steps, end=end, reply=kept)
         known = Known(progress, session.known.created_s, clock())
         after = Session(session.model, session.form, known, None if end else outcome.stream)
         spikes = None
         if outcome.result.raster is not None:
             total, raster = session.known.progress.total_steps, outcome.result.raster
             spikes = spikes_of(session.model, session.form, request.chunk, raster, total, total + steps)
-        return Advanced(after, reply, seq, steps, spikes)
+        return Advanced(after, reply, kept, seq, steps, spikes)
 
     async def finalize(self, session: Session, permit: Permit, clock: Clock) -> Finalized:
         """End the utterance of a session, of which a chunk was applied.
@@ -222,12 +226,21 @@ def _steps(session: Session, result: Result) -> int:
     return max(0, result.total_steps - session.known.progress.total_steps)
 
 
-def reply_json(session_id: str, session: Session, seq: int, end: bool, steps: int, result: Result) -> bytes:
-    """The JSON of a ``Reply``, as ``Reply.to_json`` makes it: without the object, which costs as much again."""
+def reply_of(session_id: str, session: Session, seq: int, end: bool, steps: int, result: Result) -> results.Reply:
+    """Make the reply to a chunk.
+
+    Args:
+        session_id: of the session.
+        session: before the chunk.
+        seq: number of the chunk.
+        end: the chunk ends the session.
+        steps: network steps of the chunk.
+        result: of the chunk.
+    """
     manifest = session.model.manifest
     has_probabilities = manifest.decision.rule != "trace" and len(result.probabilities) > 0
     label = label_of(manifest, result.probabilities) if has_probabilities and result.is_decided else None
-    reply = {
+    reply: results.Reply = {
         "session": client_id(session_id),
         "model": manifest.name,
         "version": manifest.version,
@@ -236,12 +249,12 @@ def reply_json(session_id: str, session: Session, seq: int, end: bool, steps: in
         "steps": steps,
         "total_steps": session.known.progress.total_steps + steps,
         "label": label,
-        "labels": manifest.labels,
+        "labels": list(manifest.labels),
         "probabilities": result.probabilities.tolist() if has_probabilities else None,
         "end": end,
     }
     if result.utterance is not None:
-        reply["utterance"], reply["events"] = result.utterance, result.heard
+        reply["utterance"], reply["events"] = result.utterance, list(result.heard)
     if result.readout is not None:
         reply["readout"] = result.readout.tolist()
-    return to_json(reply)
+    return reply

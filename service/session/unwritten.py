@@ -6,11 +6,12 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
+from pydantic_core import to_json
 
 from service.contract.decision import is_decided
 from service.engine.work import Result
 from service.models.model import Model
-from service.session.advance import reply_json
+from service.session.advance import reply_of
 from service.session.session import Session
 
 _DIGITS = 24  # of a probability, with its comma
@@ -55,6 +56,6 @@ def written(session_id: str, session: Session, reply: UnwrittenReply) -> Session
     before = session._replace(
         known=session.known._replace(progress=progress._replace(total_steps=progress.total_steps - reply.steps))
     )
-    content = reply_json(session_id, before, progress.last.seq, False, reply.steps, result)
+    content = to_json(reply_of(session_id, before, progress.last.seq, False, reply.steps, result))
     last = progress.last._replace(reply=content)
     return session._replace(known=session.known._replace(progress=progress._replace(last=last)))

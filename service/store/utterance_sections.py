@@ -13,6 +13,7 @@ from math import ceil
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from hetsyn_client.results import UtteranceEnd
 from service.contract.endpointing import LONGEST_ONSET_S, LONGEST_PREROLL_S, SHORTEST_S, Endpointing
 from service.contract.manifest import Manifest
 from service.engine.endpointer import Hearing
@@ -23,7 +24,6 @@ from service.models.model import Model
 from service.runtime.states import LARGEST_VALUE, is_bounded
 from service.session.session import LARGEST_COUNT
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk, chunk_length
-from service.wire.heard import UtteranceEnd
 
 SECTION_BYTES, END_BYTES, NUMBER_BYTES = 1_024, 400, 26  # upper bounds of the JSON, of an end, and of a number
 LONGEST_WAIT_S = 4  # length of the samples in a resampler; it needs three seconds at the oddest rates

@@ -5,9 +5,7 @@ timing as query parameters; or such bytes in a frame with a carried session's to
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
@@ -22,17 +20,14 @@ from pydantic import (
     field_validator,
 )
 
-from hetsyn_client import frames
+from hetsyn_client.results import Heard
 from service.contract.endpointing import EndpointingChange
 from service.contract.manifest import FormName, Manifest
 from service.errors import InputError
 from service.keys.caller import Caller
 from service.keys.ids import inner_id
-from service.observe.watch import Watch
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk, dense_chunk, spike_chunk, values_chunk
-from service.wire.content_types import JSON_TYPE
 from service.wire.encodings import FILES, Sound, SoundLimit, decode_sound
-from service.wire.heard import Heard
 from service.wire.pcm import check_channels, check_rate, decode_base64, decode_samples
 
 SESSION_ID = r"^[A-Za-z0-9._~:-]{1,128}$"
@@ -283,11 +278,9 @@ class InferRequest(NamedTuple):
         digest: of chunk and end flag, 16 bytes.
         carry: whether the client carries the session.
         token: the carried session; None if it begins, or is not carried.
-        came_s: when it came, in seconds of ``time.perf_counter``, if that was before it was decoded.
         begins: whether the chunk begins its session anew, whatever was there (True), or goes on with one that there has
             to be (False); None leaves it to the chunk's number.
         owner: name of the key that owns the session; empty where the server has no keys.
-        watch: of the chunk's time, for a caller that wants to read it; None where only the reply is to have it.
         completed: makes the request whole for the model of its session, of which the decoder knows nothing yet; None
             where the request leaves nothing to the model. Such a request names its model.
     """
@@ -297,10 +290,8 @@ class InferRequest(NamedTuple):
     digest: bytes
     carry: bool = False
     token: bytes | None = None
-    came_s: float | None = None
     begins: bool | None = None
     owner: str = ""
-    watch: Watch | None = None
     completed: Callable[[InferRequest, Manifest], InferRequest] | None = None
 
     def of(self, manifest: Manifest) -> InferRequest:
@@ -320,23 +311,3 @@ class InferRequest(NamedTuple):
         """The inner id of the session; None where the server is to make one."""
         named = self.envelope.session
         return None if named is None else inner_id(self.owner, named)
-
-
-@dataclass(frozen=True)
-class ReplyWithToken:
-    """The reply to a chunk of a session that the client carries.
-
-    Attributes:
-        reply: to the chunk, as JSON.
-        token: the session after the chunk; None once it has ended.
-    """
-
-    reply: bytes
-    token: bytes | None
-
-    def to_json(self) -> bytes:
-        token = b"null" if self.token is None else b'"' + base64.b64encode(self.token) + b'"'
-        return self.reply[:-1] + b',"token":' + token + b"}"
-
-    def to_frame(self) -> bytes:
-        return frames.pack_frame(self.token or b"", JSON_TYPE, self.reply)

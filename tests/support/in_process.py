@@ -116,7 +116,8 @@ class DirectServer:
     async def send(self, *args: Any, client: str = "", **kwargs: Any) -> Reply:
         """The reply to ``infer_request`` of these arguments."""
         with self.admission.permit(client) as permit:
-            return Reply.from_json(await self.registry.infer(infer_request(*args, **kwargs), permit))
+            answer = await self.registry.infer(infer_request(*args, **kwargs), permit)
+            return Reply.from_json(answer.json())
 
     async def refused(self, kind: type[HetsynError], sentence: str, *args: Any, **kwargs: Any) -> HetsynError:
         """The error with which ``send`` is refused."""

@@ -10,13 +10,13 @@ import httpx
 import jsonschema_rs
 import pytest
 
-from service.live.actions import Applied, Opening, Send
+from hetsyn_client.results import Outcome, Spikes
+from service.live.actions import Opening, Send
 from service.live.many import ManyStreams, Offer
 from service.live.many_query import PARAMETERS
 from service.live.protocol import LiveStream
 from service.live.query import _ENVELOPE, _OWN
-from service.live.text_frames import CLIENT_FRAMES, SERVER_FRAMES, STREAMS_CLIENT_FRAMES, STREAMS_SERVER_FRAMES, More
-from service.wire.raster import Spikes
+from service.live.text_frames import CLIENT_FRAMES, SERVER_FRAMES, STREAMS_CLIENT_FRAMES, STREAMS_SERVER_FRAMES
 from tests.support.tools import ASYNCAPI_SCHEMA, NO_ASYNCAPI_SCHEMA
 
 # the shape of AsyncAPI 3.0.0 that matters to tools: its members, and that no object has others
@@ -180,8 +180,10 @@ async def test_a_frame_has_the_members_of_its_type(document: dict[str, Any], kin
 
 async def test_what_the_protocol_sends_is_as_described(document: dict[str, Any]) -> None:
     spikes: Spikes = {"first_step": 0, "steps": 1, "layers": [{"name": "input", "size": 4, "times": [0], "units": [3]}]}
-    more: More = {"spikes": spikes, "timing": {"queue_ms": 0.5, "engine_ms": 1.0, "store_ms": 0.0}}
-    applied = Applied(1, 1, "a", [0.5, 0.5], more=more)
+    applied: Outcome = {
+        "steps": 1, "total_steps": 1, "label": "a", "probabilities": [0.5, 0.5],
+        "spikes": spikes, "timing": {"queue_ms": 0.5, "engine_ms": 1.0, "store_ms": 0.0},
+    }  # fmt: skip
     live = LiveStream(Opening("s", "m", "1", "exact", ("a", "b"), 0, 0, 0.01, False, 5.0), interim=True)
     live_actions = [
         *live.begin(),

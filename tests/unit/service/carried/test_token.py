@@ -35,9 +35,10 @@ from service.errors import (
 )
 from service.models.catalog import ModelCatalog
 from service.store import record as packing
+from service.wire.answer import Answer
 from service.wire.chunk import AudioChunk
 from service.wire.decode import decode_json
-from service.wire.schema import Reply, ReplyWithToken
+from service.wire.schema import Reply
 from tests.support.artifact import write_artifact
 from tests.support.clock import Clock
 from tests.support.fake_graph import load_fake
@@ -68,9 +69,7 @@ class Carrier:
     async def close(self) -> None:
         await self.parts.close()
 
-    async def send(
-        self, token: bytes | None = None, session: str | None = None, *args: Any, **kwargs: Any
-    ) -> ReplyWithToken:
+    async def send(self, token: bytes | None = None, session: str | None = None, *args: Any, **kwargs: Any) -> Answer:
         request = infer_request(session, *args, **kwargs)._replace(carry=True, token=token)
         with self.parts.admission.permit("") as permit:
             return await self.parts.carried.infer(request, permit)
@@ -92,13 +91,13 @@ def carrier(models: Path, clock: Clock) -> Carrier:
     return Carrier(models, [OLD], clock)
 
 
-def has(carried: ReplyWithToken) -> bytes:
+def has(carried: Answer) -> bytes:
     assert carried.token is not None
     return carried.token
 
 
-def of(carried: ReplyWithToken) -> Reply:
-    return Reply.from_json(carried.reply)
+def of(carried: Answer) -> Reply:
+    return Reply.model_validate(carried.reply)
 
 
 async def test_chunks_go_from_server_to_server_and_answer_as_one_would(models: Path, clock: Clock) -> None:
@@ -110,7 +109,7 @@ async def test_chunks_go_from_server_to_server_and_answer_as_one_would(models: P
     for n, piece in enumerate(pieces):
         end = n == len(pieces) - 1
         with one.parts.admission.permit("") as permit:
-            expected = await one.registry.infer(infer_request("a", n, chunk=piece, end=end), permit)
+            expected = (await one.registry.infer(infer_request("a", n, chunk=piece, end=end), permit)).reply
         carried = await (one, other)[n % 2].send(token, "a", n, chunk=piece, end=end)
         assert carried.reply == expected
         token = carried.token

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hetsyn_client.results import Spikes
 from service.contract.endpointing import EndpointingChange
 from service.contract.graph_io import spikes_name
 from service.contract.manifest import FormName
@@ -23,7 +24,6 @@ from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.runtime.onnx import Array
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk, chunk_length, part_of_chunk, spike_chunk
-from service.wire.raster import Spikes
 from tests.support.artifact import Takes, write_artifact
 from tests.support.fake_graph import (
     CHANNELS,

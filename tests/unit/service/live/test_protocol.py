@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hetsyn_client.results import Heard, Outcome, Spikes, UtteranceEnd
 from service.contract.endpointing import EndpointingChange
 from service.errors import OutOfOrder
-from service.live.actions import Action, Applied, Close, Opening, Send, Work
+from service.live.actions import Action, Close, Opening, Send, Work
 from service.live.protocol import LiveStream
 from service.problem import Problem
-from service.wire.heard import Heard, UtteranceEnd
-from service.wire.raster import Spikes
 
 OPENING = Opening("s", "digits", "1", "exact", ("one", "two"), 4, 40, 0.01, True, 99.0)
 NEW = OPENING._replace(next_seq=0, total_steps=0, resumed=False)
@@ -31,8 +30,9 @@ def frames(actions: Sequence[Action]) -> list[Any]:
     return [action.frame for action in actions if isinstance(action, Send)]
 
 
-def applied(total_steps: int, steps: int = 10) -> Applied:
-    return Applied(steps, total_steps, "one", [0.75, 0.25])
+def applied(total_steps: int, steps: int = 10, **more: Any) -> Outcome:
+    outcome: Any = {"steps": steps, "total_steps": total_steps, "label": "one", "probabilities": [0.75, 0.25], **more}
+    return cast(Outcome, outcome)
 
 
 def test_the_first_frame_says_where_to_go_on() -> None:
@@ -62,17 +62,19 @@ def test_a_chunk_is_answered_by_its_result() -> None:
 def test_a_readout_goes_along() -> None:
     live = stream()
     live.chunk(b"ab")
-    assert frames(live.applied(Applied(1, 41, None, None, [[0.5]])))[0]["readout"] == [[0.5]]
+    assert frames(live.applied(applied(41, 1, label=None, probabilities=None, readout=[[0.5]])))[0]["readout"] == [
+        [0.5]
+    ]
 
 
 def test_what_a_client_asks_for_goes_along_and_with_the_end() -> None:
     live = stream()
     live.chunk(b"ab")
     spikes: Spikes = {"first_step": 40, "steps": 1, "layers": []}
-    frame = frames(live.applied(applied(41, 1)._replace(more={"spikes": spikes, "timing": None})))[0]
+    frame = frames(live.applied(applied(41, 1, spikes=spikes, timing=None)))[0]
     assert (frame["spikes"], frame["timing"]) == (spikes, None)
     live.text('{"type": "CloseStream"}')
-    end, _ = frames(live.applied(applied(41, 1)._replace(more={"spikes": spikes})))
+    end, _ = frames(live.applied(applied(41, 1, spikes=spikes)))
     assert end["spikes"] == spikes
     assert "timing" not in end
 
@@ -83,7 +85,7 @@ def test_the_end_of_the_last_utterance_has_the_spikes_of_the_end() -> None:
     live.applied(applied(41, 1))
     live.text('{"type": "CloseStream"}')
     spikes: Spikes = {"first_step": 40, "steps": 1, "layers": []}
-    done = applied(41, 1)._replace(utterance=3, heard=heard, more={"spikes": spikes})
+    done = applied(41, 1, utterance=3, events=heard, spikes=spikes)
     assert frames(live.applied(done))[:2] == [STARTED, ENDED | {"spikes": spikes}]
     assert "spikes" not in ENDED
 
@@ -143,7 +145,7 @@ def test_what_was_heard_goes_before_the_acknowledgement() -> None:
     for interim, kind in ((True, "Result"), (False, "Ack")):
         live = stream(HEARING, interim=interim)
         live.chunk(b"a")
-        actions = live.applied(applied(50)._replace(utterance=3, heard=[STARTED, ENDED]))
+        actions = live.applied(applied(50, utterance=3, events=[STARTED, ENDED]))
         assert frames(actions)[:2] == [STARTED, ENDED]
         assert (frames(actions)[2]["type"], frames(actions)[2].get("utterance", 3)) == (kind, 3)
 
@@ -205,7 +207,7 @@ def test_the_end_of_a_session_with_utterances_counts_them() -> None:
     live = stream(HEARING)
     live.text('{"type": "CloseStream"}')
     last: Any = {**ENDED, "trigger": "end"}
-    end, termination = frames(live.applied(applied(50)._replace(utterance=3, heard=[last])))
+    end, termination = frames(live.applied(applied(50, utterance=3, events=[last])))
     assert end == last
     assert termination["utterances"] == 3
 

@@ -73,7 +73,8 @@ def chunk(model: Model, kind: str, seed: int) -> Chunk:
 
 async def send(server: Server, name: str, session: str, piece: Chunk) -> Reply:
     with server.admission.permit("") as permit:
-        return Reply.from_json(await server.registry.infer(infer_request(session, chunk=piece, model=name), permit))
+        answer = await server.registry.infer(infer_request(session, chunk=piece, model=name), permit)
+        return Reply.from_json(answer.json())
 
 
 async def both(server: Server, name: str, *pieces: Chunk) -> list[Any]:

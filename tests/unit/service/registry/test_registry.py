@@ -56,7 +56,7 @@ async def test_a_reply_is_the_json_of_its_schema(rule: Rule, tmp_path: Path, ser
     server = serve(ModelCatalog(tmp_path / "ruled", load=load_fake))
     for seq, end in enumerate((False, True)):
         with server.admission.permit("") as permit:
-            reply = await server.registry.infer(infer_request("a", seq, end=end), permit)
+            reply = (await server.registry.infer(infer_request("a", seq, end=end), permit)).json()
         assert Reply.from_json(reply).to_json() == reply
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.wire.heard import UtteranceEnd
+from hetsyn_client.results import UtteranceEnd
 from service.wire.schema import Reply
 
 CHUNK: dict[str, Any] = {

@@ -6,8 +6,9 @@ import json
 
 import pytest
 
+from hetsyn_client.results import Spikes
 from service.observe.watch import Watch
-from service.wire.raster import Spikes, extended
+from service.wire.answer import Answer, more_of
 from service.wire.schema import Envelope
 
 REPLY = b'{"session":"a","end":false}'
@@ -19,19 +20,21 @@ SPIKES: Spikes = {
 
 
 def test_a_client_that_asks_for_nothing_gets_the_very_bytes() -> None:
-    assert extended(REPLY, Envelope(), SPIKES, Watch()) is REPLY
+    assert Answer(REPLY, Watch(), more=more_of(Envelope(), SPIKES, Watch())).json() is REPLY
 
 
 @pytest.mark.parametrize("names", [["spikes"], ["timing"], ["spikes", "timing"]])
 def test_what_a_client_asks_for_follows(names: list[str]) -> None:
     envelope = Envelope.model_validate(dict.fromkeys(names, True))
-    reply = json.loads(extended(REPLY, envelope, SPIKES, Watch()))
+    answer = Answer(REPLY, Watch(), more=more_of(envelope, SPIKES, Watch()))
+    reply = json.loads(answer.json())
+    assert answer.reply == reply
     assert list(reply) == ["session", "end", *names]
     assert reply.get("spikes", SPIKES) == SPIKES
     assert list(reply.get("timing", ())) in ([], ["queue_ms", "engine_ms", "store_ms"])
 
 
 def test_a_repeated_chunk_has_none_of_it() -> None:
-    assert json.loads(extended(REPLY, Envelope(spikes=True, timing=True))) == {
+    assert Answer(REPLY, Watch(), more=more_of(Envelope(spikes=True, timing=True))).reply == {
         "session": "a", "end": False, "spikes": None, "timing": None,
     }  # fmt: skip
