@@ -1,6 +1,7 @@
 """A GPU, which runs plain ONNX, beside the CPU, which runs the operator: the time a stream and step, in the engine.
 
-First the golden streams have to give the CPU's answers on the GPU. Without a usable GPU nothing is measured or written.
+First the golden streams have to give the CPU's answers on the GPU, and the share of hidden spikes that differ is
+counted. Without a usable GPU nothing is measured or written.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from service.engine.stream import StreamState, initial_stream
 from service.engine.work import Work
 from service.errors import RuntimeUnavailable
 from service.models.catalog import ModelCatalog
+from service.models.golden import golden_streams
 from service.models.model import Model
 from service.reload.golden_test import golden_test
 from service.runtime.device import Device, open_device
@@ -61,7 +63,10 @@ def measure(device: Device, batches: tuple[int, ...], lengths: tuple[int, ...], 
     on_device = ModelCatalog(MODELS, device=device).get(MODEL)
     on_cpu = ModelCatalog(MODELS).get(MODEL)
     golden_test(on_device, Engine(10_000))
-    cells: list[dict[str, Any]] = []
+    console, cells, differing = Console(), list[dict[str, Any]](), dict[str, float]()
+    for form in FORMS:
+        differing[form], labels = differences(on_device, on_cpu, form)
+        console.print(f"{form}: {differing[form]:.2%} of the hidden spikes differ, and {labels} labels")
     table = Table("form", "batch", "steps", "GPU", "CPU", title=f"{MODEL}: µs a stream and step")
     for form in FORMS:
         for batch in batches:
@@ -71,8 +76,31 @@ def measure(device: Device, batches: tuple[int, ...], lengths: tuple[int, ...], 
                 gpu_us, cpu_us = (microseconds(model, form, batch, steps, seconds) for model in (on_device, on_cpu))
                 cells.append({"form": form, "batch": batch, "steps": steps, "gpu_us": gpu_us, "cpu_us": cpu_us})
                 table.add_row(form, str(batch), str(steps), f"{gpu_us:.3f}", f"{cpu_us:.3f}")
-    Console().print(table)
-    return {"model": MODEL, "density": DENSITY, "cells": cells}
+    console.print(table)
+    return {"model": MODEL, "density": DENSITY, "share_of_spikes_that_differ": differing, "cells": cells}
+
+
+def differences(on_device: Model, on_cpu: Model, form: FormName) -> tuple[float, int]:
+    """Compare two devices on the golden streams.
+
+    Returns:
+        The hidden spikes that one of them has alone, as a share of the CPU's; and the number of labels that differ.
+    """
+    inputs, lengths, _ = golden_streams(on_cpu)
+    outcomes = []
+    for model in (on_device, on_cpu):
+        streams = zip(inputs, lengths, strict=True)
+        chunks = [spike_chunk(int(length), *spikes[:length].nonzero()) for spikes, length in streams]
+        work = [Work(initial_stream(model, form), chunk, end=False, spikes=True) for chunk in chunks]
+        outcomes.append([outcome.result for outcome in Engine(10_000).run(model, form, work)])
+    different = fired = labels = 0
+    for got, expected in zip(*outcomes, strict=True):
+        labels += int(got.probabilities.argmax() != expected.probabilities.argmax())
+        for name in on_cpu.hidden_layers(form):
+            one, other = (np.concatenate([part.bits[name] for part in result.raster]) for result in (got, expected))
+            different += int(np.unpackbits(one ^ other).sum())
+            fired += int(np.unpackbits(other).sum())
+    return different / max(1, fired), labels
 
 
 def microseconds(model: Model, form: FormName, batch: int, steps: int, seconds: float) -> float:

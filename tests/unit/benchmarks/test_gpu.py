@@ -1,4 +1,4 @@
-"""The GPU's benchmark on a stand-in: it runs to its end, so that the first GPU does not meet its mistakes."""
+"""The GPU's benchmark, by the code of a GPU on ONNX Runtime's CPU provider, so that the first GPU meets no mistakes."""
 
 from __future__ import annotations
 
@@ -10,15 +10,28 @@ import pytest
 from benchmarks import __main__ as benchmarks
 from benchmarks import gpu
 from service.errors import RuntimeUnavailable
-from service.runtime.device import Device
-from service.runtime.onnx import load_graph
+from service.models.catalog import ModelCatalog
+from service.runtime import onnx
+from service.runtime.device import GPU, Device, open_device
 
 
-def test_all_is_measured_on_a_device() -> None:
-    device = Device("a fake GPU", lambda content: load_graph(content, use_operators=False))
-    cells = gpu.measure(device, (1, 3), (2,), 0.0)["cells"]
-    assert [(cell["form"], cell["batch"]) for cell in cells] == [("bank", 1), ("bank", 3), ("exact", 1), ("exact", 3)]
-    assert all(cell["gpu_us"] > 0 < cell["cpu_us"] for cell in cells)
+def test_all_is_measured_on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx, "CUDA", "CPUExecutionProvider")
+    device = open_device("cuda")
+    assert device is GPU
+    measured = gpu.measure(device, (1, 3), (2,), 0.0)
+    assert [(cell["form"], cell["batch"]) for cell in measured["cells"]] == [
+        ("bank", 1), ("bank", 3), ("exact", 1), ("exact", 3),
+    ]  # fmt: skip
+    assert all(cell["gpu_us"] > 0 < cell["cpu_us"] for cell in measured["cells"])
+    assert measured["share_of_spikes_that_differ"] == {"bank": 0.0, "exact": 0.0}
+
+
+def test_spikes_and_labels_that_differ_are_counted() -> None:
+    network, other = (ModelCatalog(gpu.MODELS).get(name) for name in (gpu.MODEL, "shd-words"))
+    share, labels = gpu.differences(other, network, "bank")  # of the same size
+    assert share > 0.5
+    assert labels == 4
 
 
 def test_without_a_gpu_nothing_is_measured_or_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
