@@ -16,7 +16,6 @@ from service.admission.uploads import Uploads
 from service.api.application import Application, create_application
 from service.api.connection import Connections
 from service.api.many_streams import ManyStreams
-from service.api.plain_rows import PlainRows
 from service.api.streams import Streams
 from service.batching.batcher import Batcher
 from service.batching.policy import BatchPolicy
@@ -25,6 +24,7 @@ from service.carried.sessions import CarriedSessions
 from service.carried.token import Tokens
 from service.engine.engine import Engine
 from service.errors import HetsynError
+from service.ingress import Ingress
 from service.keys.keys import Keys
 from service.models.catalog import ModelCatalog
 from service.observe.clock import Clock
@@ -67,6 +67,7 @@ class Server:
         admission: permits of the requests.
         uploads: bodies under way.
         batcher: computes chunks.
+        ingress: applies chunks.
         registry: of the sessions that the server stores.
         transfer: exports and imports them.
         carried: sessions that the clients carry.
@@ -83,6 +84,7 @@ class Server:
     uploads: Uploads
     connections: Connections
     batcher: Batcher
+    ingress: Ingress
     registry: SessionRegistry
     transfer: SessionTransfer
     carried: CarriedSessions
@@ -233,16 +235,28 @@ def build_server(
     if not catalog.names:
         reloader.load()
     registry = SessionRegistry(sessions, advance, counters)
+    carried = CarriedSessions(tokens, advance, counters, wall)
+    ingress = Ingress(
+        registry,
+        carried,
+        batcher,
+        rows,
+        admission,
+        uploads,
+        counters,
+        limits,
+        lambda: max((model.manifest.input.step_s for model in catalog.models()), default=inf),
+    )
     open_inference = OpenInference(catalog, registry, limits, retention)
     grpc: GrpcServer | None = None
     if settings.grpc.port is not None:
         from service.grpc.server import GrpcServer  # an extra brings what it needs
 
         grpc = GrpcServer(
-            settings.grpc, settings.host, open_inference, admission, uploads, counters, limits, access_keys
+            settings.grpc, settings.host, open_inference, ingress, admission, uploads, counters, limits, access_keys
         )
-    streams = Streams(registry, admission, uploads, counters, limits, settings.cors_origins, access_keys)
-    many = ManyStreams(streams, limits, PlainRows(streams, batcher, rows))
+    streams = Streams(ingress, admission, uploads, counters, settings.cors_origins, access_keys)
+    many = ManyStreams(streams, limits)
     return Server(
         settings=settings,
         catalog=catalog,
@@ -251,9 +265,10 @@ def build_server(
         uploads=uploads,
         connections=Connections(connection_limits, counters, many),
         batcher=batcher,
+        ingress=ingress,
         registry=registry,
         transfer=SessionTransfer(sessions, catalog, packing, counters),
-        carried=CarriedSessions(tokens, advance, counters, wall),
+        carried=carried,
         reloader=reloader,
         operator=operator_status() if catalog.device is None else operator_status().on(catalog.device.name),
         open_inference=open_inference,
@@ -287,9 +302,8 @@ def create_app(
     app = create_application(
         settings.limits,
         catalog=server.catalog,
-        registry=server.registry,
+        ingress=server.ingress,
         transfer=server.transfer,
-        carried=server.carried,
         admission=server.admission,
         uploads=server.uploads,
         connections=server.connections,

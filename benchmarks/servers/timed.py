@@ -17,7 +17,6 @@ from typing import Any
 
 from hetsyn import main
 from service.api.connection import Connection
-from service.api.plain_rows import PlainRows
 from service.api.response_writer import ResponseWriter
 from service.api.stream_rows import StreamRows
 from service.api.web_socket import WebSocket
@@ -25,6 +24,7 @@ from service.app import Server
 from service.batching.batcher import Batcher
 from service.batching.rows import RowBatches
 from service.engine.engine import Engine
+from service.ingress import Ingress
 from service.registry.registry import SessionRegistry
 from service.registry.rows import RowSessions
 
@@ -40,7 +40,7 @@ PASSED: list[tuple[type, str, str, str]] = [
     (SessionRegistry, "_commit", "commit", "kept"),
     # plain chunks of streams go together
     (StreamRows, "add", "session", ""),
-    (PlainRows, "apply", "queue", ""),
+    (Ingress, "apply_rows", "queue", ""),
     (RowBatches, "run", "engine", "computed"),  # a single chunk runs on the event loop
     (RowSessions, "_keep", "commit", "kept"),
     (ResponseWriter, "write", "", "written"),

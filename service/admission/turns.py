@@ -11,8 +11,6 @@ from math import inf
 
 from service.admission.permits import waited_too_long
 
-LARGE_DECODES = 2  # bodies beyond ``uploads.FREE_BYTES`` that are decoded at the same time, on threads
-
 
 class Turns:
     """Places, each for one work at a time. A place that becomes free goes to the next client, not to the next work.

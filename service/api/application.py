@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from math import inf
 from typing import Any
 
 from fastapi import FastAPI
@@ -23,12 +22,11 @@ from service.api.open_inference import PREFIX as OPEN_INFERENCE
 from service.api.open_inference import OpenInferenceEndpoint
 from service.api.request_id import RequestIdEcho
 from service.batching.batcher import Batcher
-from service.carried.sessions import CarriedSessions
+from service.ingress import Ingress
 from service.keys.keys import Keys
 from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
 from service.open_inference.service import OpenInference
-from service.registry.registry import SessionRegistry
 from service.registry.transfer import SessionTransfer
 from service.runtime.operators import OperatorStatus
 from service.settings import Limits
@@ -91,9 +89,8 @@ def create_application(
     limits: Limits,
     *,
     catalog: ModelCatalog,
-    registry: SessionRegistry,
+    ingress: Ingress,
     transfer: SessionTransfer,
-    carried: CarriedSessions,
     admission: Admission,
     uploads: Uploads,
     connections: Connections,
@@ -110,9 +107,8 @@ def create_application(
     Args:
         limits: of a body.
         catalog: of the models.
-        registry: of the sessions that the server stores.
-        transfer: exports and imports them.
-        carried: sessions that the clients carry.
+        ingress: applies chunks.
+        transfer: exports and imports the sessions that the server stores.
         admission: permits for requests in flight.
         uploads: bodies of requests.
         connections: for ``/metrics``.
@@ -124,15 +120,7 @@ def create_application(
         cors_origins: whose pages may send requests.
         keys: that clients need; None lets everybody in.
     """
-    infer = InferEndpoint(
-        registry,
-        carried,
-        admission,
-        uploads,
-        counters,
-        limits,
-        lambda: max((model.manifest.input.step_s for model in catalog.models()), default=inf),
-    )
+    infer = InferEndpoint(ingress, counters, limits)
     rest = FastAPI(
         title="hetsyn",
         summary="Streaming inference on stateful spiking networks",
@@ -144,15 +132,16 @@ def create_application(
     )
     problems.install(rest)
     infer_openapi.add_route(rest, infer)
-    rest.include_router(sessions.router(registry, transfer, admission, uploads, limits.max_body_bytes))
+    rest.include_router(sessions.router(ingress, transfer, limits.max_body_bytes))
     rest.include_router(models.router(catalog, operator))
+    registry = ingress.registry
     rest.include_router(health.router(registry, admission))
     rest.include_router(metrics.router(counters, registry, admission, uploads, connections, batcher, catalog, operator))
     docs.install(rest)
     page.install(rest)
     web_socket_pages.install(rest, connections.many.streams)
     rest.openapi = lambda: _document(rest)  # type: ignore[method-assign]  # as FastAPI documents it
-    v2 = OpenInferenceEndpoint(open_inference, admission, uploads, counters, limits, rest)
+    v2 = OpenInferenceEndpoint(open_inference, ingress, counters, limits, rest)
     app = Application(infer, v2, rest)
     if keys is not None:
         app.add_middleware(Guard, keys=keys, counters=counters)

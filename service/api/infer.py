@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+from functools import partial
 from urllib.parse import parse_qsl
 
 from starlette.types import Receive, Scope, Send
@@ -11,22 +10,18 @@ from starlette.types import Receive, Scope, Send
 from hetsyn_client import events, frames, values
 from service.admission.body import ClientDisconnect, read_body
 from service.admission.fair_share import client_of
-from service.admission.permits import Admission
 from service.admission.presence import presence_of
-from service.admission.turns import LARGE_DECODES, Turns
-from service.admission.uploads import FREE_BYTES, Upload, Uploads
 from service.api import problems
-from service.carried.sessions import CarriedSessions
-from service.errors import HetsynError, InputError
+from service.errors import InputError
+from service.ingress import Encoded, Ingress, Outcome, Source
 from service.keys.caller import caller_of
 from service.observe.counters import Counters
 from service.problem import Problem
-from service.registry.registry import SessionRegistry
 from service.settings import Limits
 from service.wire import encodings
 from service.wire.content_types import JSON_TYPE, check_not_compressed, parse_content_type, unsupported
 from service.wire.decode import decode_json, decode_raw
-from service.wire.encodings import PCM, SoundLimit, TakesLong, decoded_bytes
+from service.wire.encodings import PCM, SoundLimit
 from service.wire.schema import InferRequest
 
 PATH = "/infer"
@@ -36,7 +31,7 @@ NOT_AS_JSON = (
     f"send spikes as {events.MEDIA_TYPE}, values as {values.MEDIA_TYPE}, sound as {PCM};encoding=pcm_s16le or as a "
     f"file, a carried session in {frames.MEDIA_TYPE}; or cut the input into several chunks"
 )
-IN_LOOP = SoundLimit(may_take_long=False)
+REQUEST = f"POST {PATH}"
 MOST_PARAMETERS = 32  # there are fewer; tens of thousands would stop the event loop for 0.1 s
 
 
@@ -44,59 +39,40 @@ class InferEndpoint:
     """``POST /infer`` as an ASGI application, which ``Application`` calls without FastAPI.
 
     Args:
-        registry: applies the chunks of sessions that the server stores.
-        carried: applies the chunks of sessions that the client carries.
-        admission: permits for requests in flight.
-        uploads: bodies under way.
-        counters: count refused chunks.
+        ingress: applies chunks.
+        counters: count abandoned chunks.
         limits: of a body.
-        longest_step_s: length of a step of the model with the longest steps.
     """
 
-    def __init__(
-        self,
-        registry: SessionRegistry,
-        carried: CarriedSessions,
-        admission: Admission,
-        uploads: Uploads,
-        counters: Counters,
-        limits: Limits,
-        longest_step_s: Callable[[], float],
-    ) -> None:
-        self._registry = registry
-        self._carried = carried
-        self._admission = admission
-        self._uploads = uploads
+    def __init__(self, ingress: Ingress, counters: Counters, limits: Limits) -> None:
+        self._ingress = ingress
         self._counters = counters
         self._max_body_bytes = limits.max_body_bytes
         self._max_json_bytes = min(MAX_JSON_BYTES, limits.max_body_bytes)
-        self._max_chunk_steps = limits.max_chunk_steps
-        self._longest_step_s = longest_step_s
-        self._large_decodes = Turns(LARGE_DECODES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])  # ASGI has the names in lower case
         try:
-            content, media_type = await self._infer(scope, headers, receive)
+            media_type, outcome = await self._outcome(scope, headers, receive)
         except ClientDisconnect:
             self._counters.chunks_abandoned += 1
             return  # nobody would read a response; nothing was applied
         except Exception as error:
-            if isinstance(error, HetsynError):
-                self._counters.refused(error)
-            response = problems.response(Problem.of(error, f"POST {PATH}"))
-        else:  # the two messages that a ``Response`` would send, without its header handling
-            fields = [(b"content-type", media_type.encode()), (b"content-length", b"%d" % len(content))]
-            await send({"type": "http.response.start", "status": 200, "headers": fields})
-            await send({"type": "http.response.body", "body": content})
+            media_type, outcome = "", self._ingress.refused(error, REQUEST)
+        if isinstance(outcome, Problem):
+            await problems.response(outcome)(scope, receive, send)
             return
-        await response(scope, receive, send)
+        content = outcome.frame() if media_type == frames.MEDIA_TYPE else outcome.json()
+        media_type = media_type if media_type == frames.MEDIA_TYPE else JSON_TYPE
+        # the two messages that a ``Response`` would send, without its header handling
+        fields = [(b"content-type", media_type.encode()), (b"content-length", b"%d" % len(content))]
+        await send({"type": "http.response.start", "status": 200, "headers": fields})
+        await send({"type": "http.response.body", "body": content})
 
-    async def _infer(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive) -> tuple[bytes, str]:
-        """Content and media type of the reply."""
-        presence, client = presence_of(scope), client_of(scope["client"])
-        self._admission.check(client)
-        with Upload(self._uploads, client) as upload:
+    async def _outcome(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive) -> tuple[str, Outcome]:
+        """The media type of the request, and its outcome."""
+        client = client_of(scope["client"])
+        with self._ingress.arriving(client) as upload:
             check_not_compressed(headers.get(b"content-encoding", b""))
             content_type = headers.get(b"content-type", b"").decode("latin-1")
             media_type = parse_content_type(content_type)[0]
@@ -107,26 +83,12 @@ class InferEndpoint:
                 body = await read_body(receive, declared, self._max_json_bytes, upload, NOT_AS_JSON)
             else:
                 body = await read_body(receive, declared, self._max_body_bytes, upload)
-            with self._admission.permit(client) as permit:
-                query = _parse_query(scope["query_string"])
-                try:
-                    if len(body) > FREE_BYTES:
-                        raise TakesLong
-                    request = _decode(content_type, query, body, IN_LOOP)
-                except TakesLong:
-                    async with self._large_decodes.turn(client, permit.due_s):
-                        presence.check()
-                        limit = SoundLimit(self._max_chunk_steps * self._longest_step_s())
-                        request = await asyncio.to_thread(_decode, content_type, query, body, limit)
-                    if (more := decoded_bytes(request.chunk, len(body))) > 0:
-                        self._uploads.take(upload, more)
-                del body  # frees its memory while the chunk waits for its turn
-                request = request.owned_by(caller_of(scope))
-                with presence:
-                    answer = await (self._carried if request.carry else self._registry).infer(request, permit)
-                if media_type == frames.MEDIA_TYPE:
-                    return answer.frame(), media_type
-                return answer.json(), JSON_TYPE
+            decode = partial(_decode, content_type, scope["query_string"], body)
+            source = Source(REQUEST, "http", client, caller_of(scope), presence_of(scope))
+            encoded = Encoded(len(body), decode, upload)
+            del body, decode  # ``encoded`` frees them when the chunk is decoded
+            (outcome,) = await self._ingress.apply([(source, encoded)])
+        return media_type, outcome
 
 
 def _parse_query(text: bytes) -> list[tuple[str, str]]:
@@ -139,7 +101,8 @@ def _parse_query(text: bytes) -> list[tuple[str, str]]:
     return [(name, value) for name, _, value in pairs]
 
 
-def _decode(content_type: str, query: list[tuple[str, str]], body: bytes, limit: SoundLimit) -> InferRequest:
+def _decode(content_type: str, query_string: bytes, body: bytes, limit: SoundLimit) -> InferRequest:
+    query = _parse_query(query_string)
     if parse_content_type(content_type)[0] != JSON_TYPE:
         return decode_raw(content_type, query, body, limit)
     if query:

@@ -1,4 +1,4 @@
-"""The sessions of ``WS /streams``: opens them for connections, and applies their chunks as ``/infer`` does."""
+"""The sessions of ``WS /streams``: opens them for connections, and hands their chunks to the ingress."""
 
 from __future__ import annotations
 
@@ -25,12 +25,11 @@ from hetsyn_client.columns import (
     Sessions,
     pack_opened,
 )
-from hetsyn_client.results import Outcome
 from service.api.frame_results import FrameResults
-from service.api.plain_rows import PlainRows
 from service.api.stream_rows import StreamRows
 from service.api.streams import Streams
 from service.errors import HetsynError, InputError, NotFound, Overloaded, SessionEnded, SessionTaken
+from service.ingress import Arrived, Encoded, Source
 from service.live.many import Offer
 from service.live.many_query import ManyQuery
 from service.live.query import StreamQuery
@@ -40,12 +39,15 @@ from service.registry.registry import next_round
 from service.registry.rows import Rows
 from service.settings import Limits
 from service.wire.chunk import digest
-from service.wire.columns import Decoded, DecodedFrame
+from service.wire.columns import DecodedFrame
+from service.wire.encodings import SoundLimit
 from service.wire.schema import SESSION_ID, InferRequest
 
 IDS_A_SESSION = 4  # handles of a server for each session that it may have open: with a store, others are there too
 OPENED_AT_A_TIME = 64
 DECODE_IN_LOOP_BYTES = 1024 * 1024  # a frame is decoded by array operations: this takes a millisecond
+
+REQUEST = "WS /streams"
 
 T = TypeVar("T")
 _is_id = re.compile(SESSION_ID.removesuffix("$")).fullmatch  # $ would let a line end pass
@@ -96,19 +98,16 @@ class ManyStreams:
     Args:
         streams: open sessions and apply chunks.
         limits: of sessions.
-        plain: apply plain chunks.
 
     Attributes:
         streams: see above.
-        plain: see above.
         rows: of the connections of ``/stream``.
         max_handles: of one client.
     """
 
-    def __init__(self, streams: Streams, limits: Limits, plain: PlainRows) -> None:
+    def __init__(self, streams: Streams, limits: Limits) -> None:
         self.streams = streams
-        self.plain = plain
-        self.rows = StreamRows(plain, streams.counters.timings)
+        self.rows = StreamRows(streams.ingress, streams.counters.timings)
         self._max_handles = IDS_A_SESSION * limits.max_sessions
         self.max_handles = max(1, int(self._max_handles * limits.client_share))
         self._of_client: Counter[str] = Counter()
@@ -152,6 +151,8 @@ class ConnectionSessions:
     def __init__(self, many: ManyStreams, connection: Connection, query: ManyQuery, client: str) -> None:
         self._many = many
         self._streams = many.streams
+        self._ingress = many.streams.ingress
+        self._source = Source(REQUEST, "streams", client)
         self._connection = connection
         self._client = client
         session = self._streams.offer(query.one.probe())
@@ -203,23 +204,20 @@ class ConnectionSessions:
         results = FrameResults(chunks, self._outputs, self._labels)
         handles, seq = chunks.handle.tolist(), chunks.seq.tolist()
         try:
-            if self._many.plain.max_batch:
-                await self._apply_plain(handles, seq, decoded, results, came_s)
+            if self._ingress.max_rows:
+                await self._apply_rows(handles, seq, decoded, results, came_s)
         except HetsynError as error:
             for row in results.missing():
-                results.set(row, self._refused(error))
-        missing = results.missing()
-        if missing:
+                results.set(row, self._ingress.refused(error, REQUEST))
+        if missing := results.missing():
             actions = chunks.action.tolist()
-            rows = [self._apply(handles[row], seq[row], actions[row], decoded.chunk(row)) for row in missing]
-            for row, outcome in zip(missing, await _gathered(rows, len(rows)), strict=True):
-                results.set(row, outcome)
+            await self._apply_each([(row, handles[row], seq[row], actions[row]) for row in missing], decoded, results)
         return results.packed(), results.applied
 
-    async def _apply_plain(
+    async def _apply_rows(
         self, handles: Sequence[int], seq: Sequence[int], decoded: DecodedFrame, results: FrameResults, came_s: float
     ) -> None:
-        most = self._many.plain.max_batch
+        most = self._ingress.max_rows
         valid = [number for number, is_valid in enumerate(decoded.is_valid) if is_valid]
         for begin in range(0, len(valid), most):
             if begin:
@@ -227,7 +225,7 @@ class ConnectionSessions:
             part = valid[begin : begin + most]
             rows = partial(self._held_rows, part, handles, seq, decoded)
             watch = Watch(came_s)
-            applied = await self._many.plain.apply(self._query.envelope, rows, self._client, "streams", watch)
+            applied = await self._ingress.apply_rows(self._source, self._query.envelope, rows, watch)
             if applied is not None:
                 results.set_rows(applied)
                 self._streams.counters.timings.applied("streams", self.offer.model, watch, len(applied.numbers))
@@ -265,7 +263,7 @@ class ConnectionSessions:
                 self._forget(handle)
                 raise
         except Exception as error:
-            return self._refused(error)
+            return self._ingress.refused(error, REQUEST)
 
     async def _opened(self, query: StreamQuery, held: HeldSession) -> tuple[int, int, int, int]:
         try:
@@ -275,42 +273,82 @@ class ConnectionSessions:
             return described["expected_seq"], described["total_steps"], APPLIED, ENDED
         return opening.next_seq, opening.total_steps, APPLIED, BEGUN if opening.resumed else NEW
 
-    async def _apply(self, handle: int, seq: int, action: int, decoded: Decoded) -> Outcome | Problem | None:
-        """Apply a row; the outcome is None where there is none to report."""
+    async def _apply_each(
+        self, rows: Sequence[tuple[int, int, int, int]], decoded: DecodedFrame, results: FrameResults
+    ) -> None:
+        """Do what each row asks for.
+
+        Args:
+            rows: their numbers in the frame, handles, numbers of chunks, and actions.
+            decoded: the frame.
+            results: of the frame.
+        """
+        chunks: list[Arrived] = []
+        applied: list[tuple[int, int, int]] = []
+        deleted: list[tuple[int, str]] = []
+        for row, handle, seq, action in rows:
+            try:
+                held = self._held_now(handle, action)
+                if held is None:
+                    results.set(row, None)
+                elif action == DELETE:
+                    deleted.append((row, held.id))
+                else:
+                    chunks.append((self._source, Encoded(0, partial(self._request, held, seq, action, decoded, row))))
+                    applied.append((row, handle, action))
+            except Exception as error:
+                results.set(row, self._ingress.refused(error, REQUEST))
+        for (row, handle, action), outcome in zip(applied, await self._ingress.apply(chunks), strict=True):
+            if isinstance(outcome, Problem):
+                results.set(row, outcome)
+                continue
+            if action == END:
+                self._forget(handle)
+            results.set(row, outcome.reply)
+        for (row, _), refused in zip(
+            deleted, await _gathered([self._delete(session_id) for _, session_id in deleted], len(deleted)), strict=True
+        ):
+            results.set(row, refused)
+
+    async def _delete(self, session_id: str) -> Problem | None:
         try:
-            held = self._held.get(handle)
-            if held is None:
-                raise NotFound(f"handle {handle} has no session on this connection: open one first")
-            if action == LEAVE:
-                self._forget(handle)
-                return None
-            if held.is_taken:
-                self._forget(handle)
-                raise SessionTaken("another connection streams this session now: send on there, or open it again")
-            if action == DELETE:
-                await self._streams.delete(held.id, self._client)
-                return None
-            if isinstance(decoded, InputError):
-                raise decoded
-            end = action == END
-            envelope = self._query.envelope.model_copy(update={"session": held.id, "seq": seq, "end": end})
-            applied = await self._streams.infer(InferRequest(envelope, decoded, digest(decoded, end)), self._client)
-            if end:
-                self._forget(handle)
-            return applied
+            await self._streams.delete(session_id, self._client)
         except Exception as error:
-            return self._refused(error)
+            return self._ingress.refused(error, REQUEST)
+        return None
+
+    def _held_now(self, handle: int, action: int) -> HeldSession | None:
+        """The session of a row; None if the row leaves it.
+
+        Raises:
+            NotFound, SessionTaken: there is none.
+        """
+        held = self._held.get(handle)
+        if held is None:
+            raise NotFound(f"handle {handle} has no session on this connection: open one first")
+        if action == LEAVE:
+            self._forget(handle)
+            return None
+        if held.is_taken:
+            self._forget(handle)
+            raise SessionTaken("another connection streams this session now: send on there, or open it again")
+        return held
+
+    def _request(
+        self, held: HeldSession, seq: int, action: int, decoded: DecodedFrame, row: int, _: SoundLimit
+    ) -> InferRequest:
+        chunk = decoded.chunk(row)
+        if isinstance(chunk, InputError):
+            raise chunk
+        end = action == END
+        envelope = self._query.envelope.model_copy(update={"session": held.id, "seq": seq, "end": end})
+        return InferRequest(envelope, chunk, digest(chunk, end))
 
     def _forget(self, handle: int) -> None:
         held = self._held.pop(handle, None)
         if held is not None:
             self._streams.leave(held.id, held)
             self._many.leave(self._client)
-
-    def _refused(self, error: Exception) -> Problem:
-        if isinstance(error, HetsynError):
-            self._streams.counters.refused(error)
-        return Problem.of(error, "WS /streams")
 
 
 async def _gathered(works: Sequence[Coroutine[Any, Any, T]], at_a_time: int) -> list[T]:

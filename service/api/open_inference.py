@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -13,21 +12,18 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.admission.body import ClientDisconnect, read_body
 from service.admission.fair_share import client_of
-from service.admission.permits import Admission
 from service.admission.presence import presence_of
-from service.admission.turns import LARGE_DECODES, Turns
-from service.admission.uploads import FREE_BYTES, Upload, Uploads
 from service.api import problems
 from service.errors import HetsynError, InputError, NotFound
+from service.ingress import Encoded, Ingress, Outcome, Source
 from service.keys.caller import caller_of
 from service.observe.counters import Counters
 from service.open_inference.json_body import parse_request, reply_body
-from service.open_inference.service import OpenInference
+from service.open_inference.service import ModelCall, OpenInference
 from service.problem import Problem
 from service.settings import Limits
-from service.wire.chunk import chunk_bytes
 from service.wire.content_types import JSON_TYPE, check_not_compressed
-from service.wire.open_inference import ModelRequest
+from service.wire.encodings import SoundLimit
 from service.wire.schema import InferRequest
 
 PREFIX = "/v2"
@@ -48,7 +44,7 @@ class Reply(NamedTuple):
     body: bytes
 
 
-Answer = Reply | dict[str, Any] | list[Any] | None
+Answer = Reply | Problem | dict[str, Any] | list[Any] | None
 """The last three are JSON values, or an empty body."""
 
 
@@ -57,9 +53,8 @@ class OpenInferenceEndpoint:
 
     Args:
         service: what answers.
-        admission: permits for requests in flight.
-        uploads: bodies under way.
-        counters: count refused chunks.
+        ingress: applies chunks.
+        counters: count abandoned chunks.
         limits: of a body.
         rest: has ``/health/ready``.
     """
@@ -67,19 +62,16 @@ class OpenInferenceEndpoint:
     def __init__(
         self,
         service: OpenInference,
-        admission: Admission,
-        uploads: Uploads,
+        ingress: Ingress,
         counters: Counters,
         limits: Limits,
         rest: ASGIApp,
     ) -> None:
         self._service = service
-        self._admission = admission
-        self._uploads = uploads
+        self._ingress = ingress
         self._counters = counters
         self._max_bytes = limits.max_body_bytes
         self._rest = rest
-        self._large_decodes = Turns(LARGE_DECODES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
@@ -94,10 +86,11 @@ class OpenInferenceEndpoint:
         except ClientDisconnect:
             self._counters.chunks_abandoned += 1  # nobody would read a response; nothing was applied
         except Exception as error:
-            if isinstance(error, HetsynError) and path.endswith("/infer"):
-                self._counters.refused(error)
             await problems.response(Problem.of(error, f"{scope['method']} {path}"))(scope, receive, send)
         else:
+            if isinstance(answer, Problem):
+                await problems.response(answer)(scope, receive, send)
+                return
             if not isinstance(answer, Reply):
                 body = b"" if answer is None else json.dumps(answer).encode()
                 answer = Reply([(b"content-type", JSON_TYPE.encode()), (b"content-length", b"%d" % len(body))], body)
@@ -109,11 +102,9 @@ class OpenInferenceEndpoint:
         method, headers = scope["method"], dict(scope["headers"])
         match (method, *parts):
             case ("POST", "models", name, "infer"):
-                with self._service.counted(name, None):
-                    return await self._infer(name, None, scope, headers, receive)
+                return await self._infer(name, None, scope, headers, receive)
             case ("POST", "models", name, "versions", version, "infer"):
-                with self._service.counted(name, version):
-                    return await self._infer(name, version, scope, headers, receive)
+                return await self._infer(name, version, scope, headers, receive)
             case ("GET" | "HEAD", "health", "live"):
                 return None
             case ("GET", ""):
@@ -149,53 +140,47 @@ class OpenInferenceEndpoint:
 
     async def _control(self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive) -> dict[str, Any]:
         """The JSON object of a request that is no chunk."""
-        client = client_of(scope["client"])
-        self._admission.check(client)
         check_not_compressed(headers.get(b"content-encoding", b""))
-        with Upload(self._uploads, client) as upload:
+        with self._ingress.arriving(client_of(scope["client"])) as upload:
             body = await read_body(receive, headers.get(b"content-length", b""), LONGEST_CONTROL, upload)
-            with self._admission.permit(client):
-                try:
-                    value = from_json(body) if body else {}
-                except ValueError as error:
-                    raise InputError(f"the body is not JSON ({error}): send one object") from error
-                if not isinstance(value, dict):
-                    raise InputError("the body is no JSON object: send one")
-                return value
+        try:
+            value = from_json(body) if body else {}
+        except ValueError as error:
+            raise InputError(f"the body is not JSON ({error}): send one object") from error
+        if not isinstance(value, dict):
+            raise InputError("the body is no JSON object: send one")
+        return value
 
     async def _infer(
         self, name: str, version: str | None, scope: Scope, headers: dict[bytes, bytes], receive: Receive
-    ) -> Reply:
-        client, presence = client_of(scope["client"]), presence_of(scope)
-        self._admission.check(client)
-        check_not_compressed(headers.get(b"content-encoding", b""))
-        with Upload(self._uploads, client) as upload:
-            body = await read_body(receive, headers.get(b"content-length", b""), self._max_bytes, upload)
-            with self._admission.permit(client, "v2") as permit:
-                decode = partial(self._decode, name, version, headers, body)
-                if len(body) <= FREE_BYTES:
-                    request, decoded = decode()
-                else:
-                    async with self._large_decodes.turn(client, permit.due_s):
-                        presence.check()
-                        request, decoded = await asyncio.to_thread(decode)
-                more = 0 if decoded.chunk is None else chunk_bytes(decoded.chunk)
-                if more + len(body) > max(FREE_BYTES, 2 * len(body)):
-                    self._uploads.take(upload, more)
-                del body, decode  # frees its memory while the chunk waits for its turn
-                with presence:
-                    answer = await self._service.infer(request, decoded.owned_by(caller_of(scope)), permit)
-        return _reply(*reply_body(answer, request))
+    ) -> Reply | Problem:
+        call, request = ModelCall(self._service, name, version), f"POST {scope['path']}"
+        try:
+            outcome = await self._outcome(call, request, scope, headers, receive)
+        except HetsynError as error:
+            outcome = self._ingress.refused(error, request)
+        if isinstance(outcome, Problem):
+            call.failed()
+            return outcome
+        return _reply(*reply_body(call.reply(outcome), call.request))
 
-    def _decode(
-        self, name: str, version: str | None, headers: Mapping[bytes, bytes], body: bytes
-    ) -> tuple[ModelRequest, InferRequest]:
-        """The request, and the same as ``/infer`` would have it."""
-        length = headers.get(HEADER_LENGTH.encode(), b"")
-        manifest = self._service.manifest(name, version)
-        request = parse_request(name, version, body, length, manifest)
-        decoded = self._service.decode(request)
-        return request._replace(inputs=()), decoded  # whose data would stay in memory beside the chunk
+    async def _outcome(
+        self, call: ModelCall, request: str, scope: Scope, headers: dict[bytes, bytes], receive: Receive
+    ) -> Outcome:
+        client = client_of(scope["client"])
+        with self._ingress.arriving(client) as upload:
+            check_not_compressed(headers.get(b"content-encoding", b""))
+            body = await read_body(receive, headers.get(b"content-length", b""), self._max_bytes, upload)
+            decode = partial(self._decode, call, body, headers.get(HEADER_LENGTH.encode(), b""))
+            source = Source(request, "v2", client, caller_of(scope), presence_of(scope))
+            encoded = Encoded(len(body), decode, upload)
+            del body, decode  # ``encoded`` frees them when the chunk is decoded
+            (outcome,) = await self._ingress.apply([(source, encoded)])
+        return outcome
+
+    def _decode(self, call: ModelCall, body: bytes, length: bytes, _: SoundLimit) -> InferRequest:
+        manifest = self._service.manifest(call.name, call.version)
+        return call.decoded(parse_request(call.name, call.version, body, length, manifest))
 
 
 def _reply(header_length: int | None, content: bytes) -> Reply:

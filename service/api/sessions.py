@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
@@ -11,14 +12,13 @@ from fastapi.responses import JSONResponse
 
 from service.admission.body import read_body
 from service.admission.fair_share import client_of
-from service.admission.permits import Admission
+from service.admission.permits import Permit
 from service.admission.presence import presence_of
-from service.admission.uploads import Upload, Uploads
 from service.api import problems
 from service.errors import ModelAbsent, StateError, TooLarge, UnsupportedInput
+from service.ingress import Ingress
 from service.keys.caller import caller_of
 from service.problem import Problem
-from service.registry.registry import SessionRegistry
 from service.registry.transfer import SessionTransfer
 from service.store.record import MEDIA_TYPE
 from service.wire.content_types import LONGEST, parse_content_type
@@ -28,28 +28,29 @@ STATE_TYPES = (MEDIA_TYPE, "application/octet-stream")
 Id = Annotated[str, InPath(pattern=SESSION_ID)]
 
 
-def router(
-    registry: SessionRegistry, transfer: SessionTransfer, admission: Admission, uploads: Uploads, max_body_bytes: int
-) -> APIRouter:
-    routes = APIRouter(tags=["sessions"])
+def router(ingress: Ingress, transfer: SessionTransfer, max_body_bytes: int) -> APIRouter:
+    routes, registry = APIRouter(tags=["sessions"]), ingress.registry
+
+    def visit(request: Request) -> AbstractContextManager[Permit]:
+        return ingress.visit(client_of(request.client), presence_of(request.scope))
 
     @routes.get("/sessions/{session_id}", response_model=SessionDescription, responses=problems.documented(_LOOKUP))
     async def describe(request: Request, session_id: str) -> dict[str, Any]:
         """The session's model, and the number of the chunk that it expects next."""
-        with admission.permit(client_of(request.client)) as permit, presence_of(request.scope):
+        with visit(request) as permit:
             return await registry.describe(caller_of(request.scope).session(session_id), permit.due_s)
 
     @routes.delete("/sessions/{session_id}", status_code=204, responses=problems.documented(_LOOKUP))
     async def delete(request: Request, session_id: str) -> Response:
         """Delete a session after the chunks that came before. Its id may be used again."""
-        with admission.permit(client_of(request.client)) as permit, presence_of(request.scope):
+        with visit(request) as permit:
             await registry.delete(caller_of(request.scope).session(session_id), permit.due_s)
         return Response(status_code=204)
 
     @routes.get("/sessions/{session_id}/state", response_class=Response, responses=_EXPORT)
     async def export_state(request: Request, session_id: str) -> Response:
         """Export the whole session as bytes. This does not change the session."""
-        with admission.permit(client_of(request.client)) as permit, presence_of(request.scope):
+        with visit(request) as permit:
             content = await transfer.export_state(caller_of(request.scope).session(session_id), permit.due_s)
         return Response(content, media_type=MEDIA_TYPE)
 
@@ -57,8 +58,7 @@ def router(
     async def import_state(request: Request, session_id: Id, replace: bool = False) -> Response:
         """Import an exported session under an id, with its progress and its last reply."""
         client = client_of(request.client)
-        admission.check(client)
-        with Upload(uploads, client) as upload:
+        with ingress.arriving(client) as upload:
             media_type, _ = parse_content_type(request.headers.get("content-type", ""))
             if media_type not in STATE_TYPES:
                 shown = repr(media_type[:LONGEST])
@@ -73,7 +73,7 @@ def router(
                     "send what GET /sessions/ID/state gave, to a server that has the session's model"
                 ) from None
             try:
-                with admission.permit(client) as permit, presence_of(request.scope):
+                with visit(request) as permit:
                     description, is_new = await transfer.import_state(
                         caller_of(request.scope).session(session_id),
                         content,

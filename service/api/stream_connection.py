@@ -12,6 +12,7 @@ from service.keys.ids import new_id
 from service.live.actions import Action, Work
 from service.live.protocol import LiveStream
 from service.live.query import StreamQuery, parse_stream_query
+from service.problem import Problem
 
 
 class StreamConnection(WebSocket[Work]):
@@ -46,9 +47,11 @@ class StreamConnection(WebSocket[Work]):
         if work.kind == "finalize":
             return self._stream.finalized(await self._many.streams.finalize(self._query, self.client))
         outcome = await self._many.streams.apply(self._query, work, self.client)
+        if isinstance(outcome, Problem):
+            return self._stream.refuse(outcome)
         if work.kind == "chunk":
             self._counters.stream_chunks["stream"] += 1
-        return self._stream.applied(outcome)
+        return self._stream.applied(outcome.reply)
 
     def _begin_work(self, work: Work) -> None:
         if self._query is not None and self._many.rows.takes(self._query, work):

@@ -17,8 +17,8 @@ from typing import NamedTuple, Protocol
 
 from hetsyn_client.results import Outcome
 from service.admission.uploads import FREE_BYTES
-from service.api.plain_rows import PlainRows
 from service.errors import HetsynError, InputError
+from service.ingress import Ingress, Source
 from service.live.actions import Work
 from service.live.query import StreamQuery
 from service.observe.timings import Timings
@@ -33,6 +33,7 @@ log = logging.getLogger("hetsyn.api")
 MOST_ROUNDS = 16  # of the event loop, in which further chunks may come
 # From so many chunks a second on, a batch waits until it has some: each batch costs as much as a few chunks
 BUSY_RATE, WANTED_ROWS, LONGEST_WAIT_S = 2_000.0, 16, 0.004
+SOURCE = Source("WS /stream", "stream", "")  # of the chunks of all clients
 RATE_S = 0.1  # the rate is that of at least so long
 
 
@@ -64,12 +65,12 @@ class StreamRows:
     """Collects chunks. Used from one event loop.
 
     Args:
-        plain: apply them.
+        ingress: applies them.
         timings: count them.
     """
 
-    def __init__(self, plain: PlainRows, timings: Timings) -> None:
-        self._plain = plain
+    def __init__(self, ingress: Ingress, timings: Timings) -> None:
+        self._ingress = ingress
         self._timings = timings
         self._waiting: OrderedDict[RowStream, _Waiting] = OrderedDict()
         self._task: asyncio.Task[None] | None = None
@@ -85,7 +86,7 @@ class StreamRows:
             and work.endpointing is None
             and query.envelope.endpointing in (None, "off")
             and not query.envelope.asks_more
-            and bool(self._plain.max_batch)
+            and bool(self._ingress.max_rows)
             and len(work.content) <= FREE_BYTES
         )
 
@@ -134,14 +135,14 @@ class StreamRows:
         group: object = None
         chosen: list[_Waiting] = []
         clients = len({waiting.client for waiting in self._waiting.values()})
-        share, of_client = -(-self._plain.max_batch // max(1, clients)), dict[str, int]()
+        share, of_client = -(-self._ingress.max_rows // max(1, clients)), dict[str, int]()
         for waiting in self._waiting.values():
             group = group or _group(waiting)
             count = of_client.get(waiting.client, 0)
             if count < share and _group(waiting) == group:
                 of_client[waiting.client] = count + 1
                 chosen.append(waiting)
-                if len(chosen) == self._plain.max_batch:
+                if len(chosen) == self._ingress.max_rows:
                     break
         return chosen
 
@@ -151,7 +152,7 @@ class StreamRows:
         watch = Watch()
         try:
             rows = partial(self._rows, batch, frame)
-            applied = await self._plain.apply(batch[0].query.envelope, rows, "", "stream", watch)
+            applied = await self._ingress.apply_rows(SOURCE, batch[0].query.envelope, rows, watch)
         except HetsynError:
             applied = None  # the usual way says why
         except Exception as error:

@@ -1,31 +1,27 @@
-"""The sessions of ``WS /stream``: opens them for connections, and applies their chunks as ``/infer`` does."""
+"""The sessions of ``WS /stream``: opens them for connections, and hands their chunks to the ingress."""
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Sequence
 from math import inf
 from typing import Any, Protocol
 
-from hetsyn_client.results import Heard, Outcome
-from service.admission.permits import Admission, Permit
-from service.admission.turns import LARGE_DECODES, Turns
-from service.admission.uploads import FREE_BYTES, Uploads
+from hetsyn_client.results import Heard
+from service.admission.permits import Admission
+from service.admission.uploads import Uploads
 from service.engine.endpointing_choice import has_own_endpointing
+from service.ingress import Encoded, Ingress, Source
 from service.keys.ids import client_id
 from service.keys.keys import Keys
 from service.live.actions import Opening, Work
 from service.live.query import StreamQuery
 from service.observe.counters import Counters
-from service.observe.timings import Transport
-from service.registry.registry import SessionRegistry
+from service.problem import Problem
 from service.session.session import Session
-from service.settings import Limits
+from service.wire.answer import Answer
 from service.wire.schema import InferRequest
 
-# below this, decoding costs less than handing it to a thread
+REQUEST = "WS /stream"
 
 
 class Holder(Protocol):
@@ -45,35 +41,29 @@ class Streams:
     """All streams of a server. Used from one event loop.
 
     Args:
-        registry: of the sessions.
-        admission: permits for chunks.
+        ingress: gives permits and applies chunks.
+        admission: that ends the streams before it stops.
         uploads: bytes of large chunks.
         counters: count chunks.
-        limits: of chunks.
         cors_origins: whose pages may open streams.
         keys: that clients need; None for no keys.
     """
 
     def __init__(
         self,
-        registry: SessionRegistry,
+        ingress: Ingress,
         admission: Admission,
         uploads: Uploads,
         counters: Counters,
-        limits: Limits,
         cors_origins: Iterable[str] = (),
         keys: Keys | None = None,
     ) -> None:
         self.keys = keys
         self.cors_origins = frozenset(origin.lower() for origin in cors_origins)
-        self._registry = registry
-        self._admission = admission
+        self.ingress = ingress
+        self._registry = ingress.registry
         self.uploads = uploads
         self.counters = counters
-        self._queue_timeout_s = limits.queue_timeout_s
-        # A stream whose chunk finds no permit waits. So chunks take as many permits as one client may have.
-        self._turns = Turns(max(1, int(limits.max_waiting * limits.client_share)))
-        self._large = Turns(LARGE_DECODES)
         self._holders: dict[str, Holder] = {}
         admission.before_stop = self.drain
 
@@ -91,19 +81,18 @@ class Streams:
         Raises:
             HetsynError: the session takes no chunk, or not of this kind, or the server has no room.
         """
-        self._admission.check(client)
-        async with self._turns.turn(client, self._due_s()):
-            with self._admission.permit(client) as permit:
-                session, has_begun = await self._registry.probe(query.probe(), permit.due_s)
-                other = self._holders.get(query.session)
-                self._holders[query.session] = holder
-                if other is not None:
-                    other.taken()
-                    try:  # its chunk may be on its way into the store
-                        session, has_begun = await self._registry.probe(query.probe(), permit.due_s)
-                    except BaseException:
-                        self.leave(query.session, holder)
-                        raise
+        self.ingress.check(client)
+        async with self.ingress.permit(client) as permit:
+            session, has_begun = await self._registry.probe(query.probe(), permit.due_s)
+            other = self._holders.get(query.session)
+            self._holders[query.session] = holder
+            if other is not None:
+                other.taken()
+                try:  # its chunk may be on its way into the store
+                    session, has_begun = await self._registry.probe(query.probe(), permit.due_s)
+                except BaseException:
+                    self.leave(query.session, holder)
+                    raise
         return self._opening(query, session, has_begun)
 
     async def check(self, query: StreamQuery, client: str) -> None:
@@ -112,8 +101,8 @@ class Streams:
         Raises:
             HetsynError: it would not, and why.
         """
-        self._admission.check(client)
-        async with self.permit(client) as permit:
+        self.ingress.check(client)
+        async with self.ingress.permit(client) as permit:
             await self._registry.probe(query.probe(), permit.due_s)
 
     def leave(self, session_id: str, holder: Holder) -> None:
@@ -121,48 +110,15 @@ class Streams:
         if self._holders.get(session_id) is holder:
             del self._holders[session_id]
 
-    async def apply(self, query: StreamQuery, work: Work, client: str) -> Outcome:
-        """Apply a chunk, or the end of a session. If the caller is cancelled: as ``SessionRegistry.infer``.
-
-        Raises:
-            HetsynError: it was not applied.
-        """
+    async def apply(self, query: StreamQuery, work: Work, client: str) -> Answer | Problem:
+        """Apply a chunk, or the end of a session. If the caller is cancelled: as ``SessionRegistry.infer``."""
         content, seq, endpointing = work.content, work.seq, work.endpointing
-        came_s = time.perf_counter()
-        async with self._turns.turn(client, self._due_s()):
-            with self._admission.permit(client, "stream") as permit:
-                permit.came_s = came_s
-                if work.kind == "end":
-                    request = query.end(seq)
-                elif len(content) <= FREE_BYTES:
-                    request = query.request(content, seq, endpointing)
-                else:
-                    async with self._large.turn(client, permit.due_s):
-                        request = await asyncio.to_thread(query.request, content, seq, endpointing)
-                return (await self._registry.infer(request, permit)).reply
-
-    async def infer(self, request: InferRequest, client: str) -> Outcome:
-        """``apply``, of a chunk that is decoded."""
-        async with self.permit(client, transport="streams") as permit:
-            return (await self._registry.infer(request, permit)).reply
-
-    @asynccontextmanager
-    async def permit(
-        self, client: str, turns: Turns | None = None, transport: Transport = "stream"
-    ) -> AsyncIterator[Permit]:
-        """A permit for something else, as a context.
-
-        Args:
-            client: whose work it is.
-            turns: at which clients take turns; by default those of all streams.
-            transport: by which it came.
-
-        Raises:
-            Overloaded, ShuttingDown: as ``Admission.permit``; or the turn did not come in time.
-        """
-        async with (turns or self._turns).turn(client, self._due_s()):
-            with self._admission.permit(client, transport) as permit:
-                yield permit
+        if work.kind == "end":
+            encoded = Encoded(0, lambda _: query.end(seq))
+        else:
+            encoded = Encoded(len(content), lambda _: query.request(content, seq, endpointing))
+        (outcome,) = await self.ingress.apply([(Source(REQUEST, "stream", client), encoded)])
+        return outcome
 
     async def delete(self, session_id: str, client: str) -> None:
         """Delete a session, if there is one.
@@ -170,7 +126,7 @@ class Streams:
         Raises:
             HetsynError: it was not deleted.
         """
-        async with self.permit(client) as permit:
+        async with self.ingress.permit(client) as permit:
             await self._registry.delete_if_any(session_id, permit.due_s)
 
     async def finalize(self, query: StreamQuery, client: str) -> Sequence[Heard]:
@@ -182,9 +138,8 @@ class Streams:
         Raises:
             HetsynError: it was not ended.
         """
-        async with self._turns.turn(client, self._due_s()):
-            with self._admission.permit(client) as permit:
-                reply = await self._registry.finalize(query.session, permit)
+        async with self.ingress.permit(client) as permit:
+            reply = await self._registry.finalize(query.session, permit)
         return () if reply is None else reply.events or ()
 
     async def reset(self, query: StreamQuery, client: str) -> Opening:
@@ -193,15 +148,14 @@ class Streams:
         Raises:
             HetsynError: it was not deleted, or none can begin.
         """
-        async with self._turns.turn(client, self._due_s()):
-            with self._admission.permit(client) as permit:
-                await self._registry.delete_if_any(query.session, permit.due_s)
-                session, has_begun = await self._registry.probe(query.probe(), permit.due_s)
+        async with self.ingress.permit(client) as permit:
+            await self._registry.delete_if_any(query.session, permit.due_s)
+            session, has_begun = await self._registry.probe(query.probe(), permit.due_s)
         return self._opening(query, session, has_begun)
 
     async def describe(self, session_id: str, client: str) -> dict[str, Any]:
         """As ``SessionRegistry.describe``."""
-        async with self.permit(client) as permit:
+        async with self.ingress.permit(client) as permit:
             return await self._registry.describe(session_id, permit.due_s)
 
     def offer(self, request: InferRequest) -> Session:
@@ -215,9 +169,6 @@ class Streams:
             holder.drain()
         for holder in holders:
             await holder.drained()
-
-    def _due_s(self) -> float:
-        return time.monotonic() + self._queue_timeout_s
 
     def _opening(self, query: StreamQuery, session: Session, has_begun: bool) -> Opening:
         utterances = session.open_stream.utterances

@@ -26,7 +26,11 @@ CONTENTS = {"BOOL": "bool_contents", "INT16": "int_contents", "FP32": "fp32_cont
 
 def refusal(error: Exception) -> tuple[grpc.StatusCode, str]:
     """Code and sentence of an error."""
-    problem = Problem.of(error, "a call")
+    return status_of(Problem.of(error, "a call"))
+
+
+def status_of(problem: Problem) -> tuple[grpc.StatusCode, str]:
+    """Code and sentence of a problem."""
     return grpc.StatusCode[problem.grpc], problem.detail
 
 

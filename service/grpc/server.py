@@ -25,6 +25,7 @@ from service.grpc.guard import LACKS, Guard
 from service.grpc.messages import refusal
 from service.grpc.servicer import Health, Servicer, client_of, next_message
 from service.grpc.tls import credentials_of
+from service.ingress import Ingress
 from service.keys.keys import Keys
 from service.keys.routes import GRPC
 from service.observe.counters import Counters
@@ -45,7 +46,8 @@ class GrpcServer:
         settings: port and certificate.
         host: address on which it listens.
         service: what answers.
-        admission: permits for requests in flight.
+        ingress: applies chunks.
+        admission: says whether the server is ready.
         uploads: messages under way.
         counters: count refused chunks.
         limits: of messages and streams.
@@ -61,6 +63,7 @@ class GrpcServer:
         settings: GrpcSettings,
         host: str,
         service: OpenInference,
+        ingress: Ingress,
         admission: Admission,
         uploads: Uploads,
         counters: Counters,
@@ -73,7 +76,7 @@ class GrpcServer:
         self._calls = max(1, limits.max_upload_bytes // MOST_MESSAGE_BYTES)
         self._max_bytes = min(limits.max_body_bytes, MOST_MESSAGE_BYTES)
         self.open_calls = OpenCalls(max(1, int(self._calls * limits.client_share)))
-        self._servicer = Servicer(service, admission, uploads, counters, limits.idle_timeout_s, keys)
+        self._servicer = Servicer(service, ingress, admission, limits.idle_timeout_s, keys)
         self._guards = [] if keys is None else [Guard(keys, counters)]
         self._server: Any = None
         self.port = 0

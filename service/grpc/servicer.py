@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from contextlib import suppress
+from functools import partial
 from inspect import isawaitable
 from typing import Any
 
@@ -17,8 +18,7 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 from service.admission.permits import Admission
-from service.admission.turns import LARGE_DECODES, Turns
-from service.admission.uploads import FREE_BYTES, Upload, Uploads
+from service.admission.uploads import FREE_BYTES
 from service.errors import (
     HetsynError,
     InputError,
@@ -28,15 +28,16 @@ from service.errors import (
 )
 from service.grpc.gathering import Gathering
 from service.grpc.guard import CALLER, StreamKey
-from service.grpc.messages import check_counts, message_of, refusal, request_of
+from service.grpc.messages import check_counts, message_of, refusal, request_of, status_of
+from service.ingress import Encoded, Ingress, Source
 from service.keys.keys import Keys
 from service.observe.context import CURRENT, RequestContext
-from service.observe.counters import Counters
-from service.open_inference.service import OpenInference
-from service.wire.chunk import chunk_bytes
-from service.wire.open_inference import ModelRequest
+from service.open_inference.service import ModelCall, OpenInference
+from service.problem import Problem
+from service.wire.encodings import SoundLimit
 from service.wire.schema import InferRequest
 
+REQUEST = "ModelInfer"
 SERVICES = ("", "inference.GRPCInferenceService")  # of which the health is asked
 FINAL = "triton_enable_empty_final_response"
 IN_FLIGHT = 64  # requests of one stream that are worked on at the same time
@@ -70,9 +71,8 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
 
     Args:
         service: what answers.
-        admission: permits for requests in flight.
-        uploads: bytes of messages.
-        counters: count refused chunks.
+        ingress: applies chunks.
+        admission: says whether the server is ready.
         idle_timeout_s: time for which a stream may wait for its next message, and an answer for its client to read.
         keys: that clients need; None lets everybody in.
     """
@@ -80,26 +80,24 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
     def __init__(
         self,
         service: OpenInference,
+        ingress: Ingress,
         admission: Admission,
-        uploads: Uploads,
-        counters: Counters,
         idle_timeout_s: float,
         keys: Keys | None = None,
     ) -> None:
         self._keys = keys
         self._service = service
+        self._ingress = ingress
         self._admission = admission
-        self._uploads = uploads
-        self._counters = counters
         self._idle_timeout_s = idle_timeout_s
         self._gathering = Gathering()
-        self._large_decodes = Turns(LARGE_DECODES)
 
     async def ModelInfer(self, request: Any, context: Any) -> Any:
         CURRENT.set(RequestContext(context.invocation_metadata() or ()))
         message = [request]
         del request  # the library keeps this frame for a while if the call fails
-        return await _answered(context, lambda: self._infer(message.pop(), client_of(context)))
+        reply = await self._infer(message.pop(), client_of(context))
+        return await context.abort(*status_of(reply)) if isinstance(reply, Problem) else reply
 
     async def ModelStreamInfer(self, requests: Any, context: Any) -> None:  # noqa: ARG002
         CURRENT.set(RequestContext(context.invocation_metadata() or ()))
@@ -113,12 +111,12 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
         async def answer(message: list[Any]) -> None:
             nonlocal unread
             id_ = message[0].id[:LONGEST]
-            try:
-                reply = await self._infer(message.pop(), client, decoding)
-                response = pb.ModelStreamInferResponse(infer_response=reply)
-            except Exception as error:  # the stream goes on
+            reply = await self._infer(message.pop(), client, decoding)
+            if isinstance(reply, Problem):  # the stream goes on
                 empty = pb.ModelInferResponse(id=id_)
-                response = pb.ModelStreamInferResponse(error_message=refusal(error)[1], infer_response=empty)
+                response = pb.ModelStreamInferResponse(error_message=reply.detail, infer_response=empty)
+            else:
+                response = pb.ModelStreamInferResponse(infer_response=reply)
             async with writing:
                 if unread:  # the library still has the last answer, and takes no other
                     return
@@ -161,48 +159,32 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
         with suppress(grpc.aio.InternalError):  # it has gone
             await context.abort(*refusal(refusals[0]))
 
-    async def _infer(self, message: Any, client: str, decoding: AbstractAsyncContextManager[Any] | None = None) -> Any:
-        """The answer to a message.
+    async def _infer(self, message: Any, client: str, decoding: asyncio.Lock | None = None) -> Any:
+        """The answer to a message, or why it is refused.
 
         Args:
             message: a ``ModelInferRequest``.
             client: that sends it.
-            decoding: where its turn to be decoded comes: a large message must not be overtaken by one that follows it.
+            decoding: of the stream by which it came.
         """
+        call = ModelCall(self._service, message.model_name, message.model_version)
         try:
-            with self._service.counted(message.model_name, message.model_version):
-                check_counts(message)
-                self._admission.check(client)
-                with (
-                    Upload(self._uploads, client) as upload,
-                    self._admission.permit(client, "grpc") as permit,
-                    self._gathering.call() as call,
-                ):
-                    size = message.ByteSize()
-                    counted = size if size > FREE_BYTES else 0
-                    self._uploads.take(upload, counted)
-                    await call.others()  # one decoding after the other takes a third of the time
-                    async with decoding or nullcontext():
-                        if size <= FREE_BYTES:
-                            request, decoded = self._decode(message)
-                        else:
-                            async with self._large_decodes.turn(client, permit.due_s):
-                                request, decoded = await asyncio.to_thread(self._decode, message)
-                    taken = size + (0 if decoded.chunk is None else chunk_bytes(decoded.chunk))
-                    if taken > FREE_BYTES:
-                        self._uploads.take(upload, taken - counted)
-                    del message
-                    reply = await self._service.infer(request, decoded.owned_by(CALLER.get()), permit)
-                    return message_of(reply, request.parameters.get(FINAL) is True)
+            check_counts(message)
+            with self._ingress.arriving(client) as upload, self._gathering.call() as gathered:
+                size = message.ByteSize()
+                if size > FREE_BYTES:
+                    upload.uploads.take(upload, size)
+                await gathered.others()  # one decoding after the other takes a third of the time
+                encoded = Encoded(size, partial(_decode, call, message), upload)
+                del message  # ``encoded`` frees it when the chunk is decoded
+                source = Source(REQUEST, "grpc", client, CALLER.get(), decoding=decoding)
+                (outcome,) = await self._ingress.apply([(source, encoded)])
         except HetsynError as error:
-            self._counters.refused(error)
-            raise
-
-    def _decode(self, message: Any) -> tuple[ModelRequest, InferRequest]:
-        """The request, and the same as ``/infer`` would have it."""
-        request = request_of(message)
-        decoded = self._service.decode(request)
-        return request._replace(inputs=()), decoded  # whose data would stay in memory beside the chunk
+            outcome = self._ingress.refused(error, REQUEST)
+        if isinstance(outcome, Problem):
+            call.failed()
+            return outcome
+        return message_of(call.reply(outcome), call.request.parameters.get(FINAL) is True)
 
     async def ServerLive(self, request: Any, context: Any) -> Any:  # noqa: ARG002
         return pb.ServerLiveResponse(live=True)
@@ -258,6 +240,10 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
             await context.abort(grpc.StatusCode.NOT_FOUND, f"no such service: ask for {SERVICES[1]}, or for none")
         status = health_pb2.HealthCheckResponse
         return status(status=status.SERVING if await self._servicer.is_ready() else status.NOT_SERVING)
+
+
+def _decode(call: ModelCall, message: Any, _: SoundLimit) -> InferRequest:
+    return call.decoded(request_of(message))
 
 
 async def _answered(context: Any, answer: Callable[[], Any]) -> Any:

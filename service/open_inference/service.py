@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from importlib import metadata
 from typing import Any, NamedTuple
 
-from service.admission.permits import Permit
 from service.contract.manifest import Manifest
 from service.errors import HetsynError, InputError, ModelControlOff, NotFound
 from service.models.catalog import ModelCatalog
@@ -16,6 +15,7 @@ from service.models.model import Model
 from service.open_inference.statistics import Statistics
 from service.registry.registry import SessionRegistry
 from service.settings import Limits, Retention
+from service.wire.answer import Answer
 from service.wire.open_inference import (
     SEQ,
     ModelRequest,
@@ -24,7 +24,7 @@ from service.wire.open_inference import (
     input_of,
     output_tensors,
     outputs_of,
-    timeout_s,
+    sequence_id,
 )
 from service.wire.schema import InferRequest
 
@@ -43,6 +43,57 @@ class ModelReply(NamedTuple):
     id: str
     parameters: Mapping[str, Any]
     outputs: list[OutputTensor]
+
+
+class ModelCall:
+    """A request to a model, from its bytes to its answer.
+
+    Args:
+        service: that has the model.
+        name: of the model.
+        version: of the model; None or empty takes the newest.
+
+    Attributes:
+        name: see above.
+        version: see above.
+        request: that was decoded, without its inputs.
+    """
+
+    request: ModelRequest
+
+    def __init__(self, service: OpenInference, name: str, version: str | None) -> None:
+        self._service = service
+        self.name = name
+        self.version = version
+        self._began_s = time.perf_counter()
+
+    def decoded(self, request: ModelRequest) -> InferRequest:
+        """The request as ``/infer`` would have it.
+
+        Raises:
+            HetsynError: it cannot be used.
+        """
+        self._service.manifest(request.model, request.version)
+        decoded = infer_request(request)
+        self.request = request._replace(inputs=())  # whose data would stay in memory beside the chunk
+        return decoded
+
+    def reply(self, answer: Answer) -> ModelReply:
+        """The answer to the request."""
+        reply, request = answer.reply, self.request
+        self._service.counts(reply["model"], reply["version"]).answered(answer.watch)
+        parameters: dict[str, Any] = {}
+        if sequence_id(request.parameters) is not None:
+            name = request.parameters["sequence_id"]
+            parameters = {"sequence_id": name, "sequence_end": reply["end"], SEQ: reply["seq"]}
+        outputs = output_tensors(reply, request.outputs)
+        return ModelReply(reply["model"], reply["version"], request.id, parameters, outputs)
+
+    def failed(self) -> None:
+        """Count the request as refused, whatever refused it."""
+        with suppress(HetsynError):  # of no model
+            version = self._service.manifest(self.name, self.version).version
+            self._service.counts(self.name, version).failed(time.perf_counter() - self._began_s)
 
 
 class OpenInference:
@@ -67,44 +118,6 @@ class OpenInference:
         self._limits = limits
         self._retention = retention
         self._statistics: dict[tuple[str, str], Statistics] = {}
-
-    def decode(self, request: ModelRequest) -> InferRequest:
-        """The request as ``/infer`` would have it.
-
-        Raises:
-            HetsynError: it cannot be used.
-        """
-        self.manifest(request.model, request.version)
-        return infer_request(request)
-
-    async def infer(self, request: ModelRequest, decoded: InferRequest, permit: Permit) -> ModelReply:
-        """Apply a chunk. If the caller is cancelled: as ``SessionRegistry.infer``.
-
-        Raises:
-            HetsynError: it was not applied; StoreUnavailable, it may have been.
-        """
-        if (limit_s := timeout_s(request.parameters)) is not None:
-            permit.due_s = min(permit.due_s, time.monotonic() + limit_s)
-        answer = await self._registry.infer(decoded, permit)
-        reply = answer.reply
-        self._of(reply["model"], reply["version"]).answered(answer.watch)
-        parameters: dict[str, Any] = {}
-        if decoded.envelope.session is not None:
-            sequence_id = request.parameters["sequence_id"]
-            parameters = {"sequence_id": sequence_id, "sequence_end": reply["end"], SEQ: reply["seq"]}
-        outputs = output_tensors(reply, request.outputs)
-        return ModelReply(reply["model"], reply["version"], request.id, parameters, outputs)
-
-    @contextmanager
-    def counted(self, name: str, version: str | None) -> Iterator[None]:
-        """A context of a request to a model: it counts as failed if it is refused, whatever refuses it."""
-        began_s = time.perf_counter()
-        try:
-            yield
-        except HetsynError:
-            with suppress(HetsynError):  # of no model
-                self._of(name, self.manifest(name, version).version).failed(time.perf_counter() - began_s)
-            raise
 
     def manifest(self, name: str, version: str | None) -> Manifest:
         """The manifest of a model that is offered, or on which sessions still run.
@@ -192,7 +205,7 @@ class OpenInference:
         else:
             versions = [version] if version else self._catalog.versions(name)
             keys = [(name, self._catalog.get(name, one).version) for one in versions]
-        return {"model_stats": [{"name": key[0], "version": key[1], **self._of(*key).as_json()} for key in keys]}
+        return {"model_stats": [{"name": key[0], "version": key[1], **self.counts(*key).as_json()} for key in keys]}
 
     def index(self, ready: bool) -> list[dict[str, str]]:
         """The models of the repository.
@@ -230,7 +243,8 @@ class OpenInference:
             raise InputError("the model's name is empty: name a model of the repository index")
         return self._catalog.get(name, version or None)
 
-    def _of(self, name: str, version: str) -> Statistics:
+    def counts(self, name: str, version: str) -> Statistics:
+        """What was inferred of a model."""
         found = self._statistics.get((name, version))
         if found is None:
             found = self._statistics[name, version] = Statistics()

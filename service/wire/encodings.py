@@ -7,7 +7,7 @@ from math import inf
 from typing import NamedTuple
 
 from service.errors import InputError, UnsupportedInput
-from service.wire.chunk import AudioChunk, Chunk
+from service.wire.chunk import AudioChunk
 from service.wire.pcm import check_channels, check_rate, decode_samples, decode_wav
 from service.wire.sound_files import FORMATS, decode_file
 
@@ -37,7 +37,6 @@ _FILE_TYPES = {
 }
 MEDIA_TYPES = (*_FILE_TYPES, *_RAW_TYPES, PCM)
 TELEPHONE_RATE_HZ = 8_000  # of G.711
-MOST_GROWTH = 4  # bytes of samples, float32, for a byte of sound that is not compressed: that of mu-law
 
 
 class Sound(NamedTuple):
@@ -89,13 +88,6 @@ def decode_sound(sound: Sound, data: bytes, limit: SoundLimit = NO_LIMIT) -> Aud
     if encoding == "wav":
         return AudioChunk(*decode_wav(data))
     return AudioChunk(*decode_file(data, encoding, limit.max_s))
-
-
-def decoded_bytes(chunk: Chunk | None, encoded_bytes: int) -> int:
-    """Bytes of compressed sound beyond those that came; 0 where it has not grown more than other sound does."""
-    if not isinstance(chunk, AudioChunk) or chunk.samples.nbytes <= MOST_GROWTH * encoded_bytes:
-        return 0
-    return chunk.samples.nbytes - encoded_bytes
 
 
 def sound_of_media_type(media_type: str, parameters: Mapping[str, str]) -> Sound | None:

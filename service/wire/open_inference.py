@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from hetsyn_client.results import Reply
 from service.contract.manifest import Manifest
 from service.errors import InputError, TooLarge
 from service.wire.chunk import SHORT, AudioChunk, Chunk, SpikeChunk, digest
@@ -133,7 +134,7 @@ def infer_request(request: ModelRequest) -> InferRequest:
     for name in given:
         if name not in PARAMETERS:
             raise InputError(f"parameter {name[:64]!r} is not one of this server: send any of {', '.join(PARAMETERS)}")
-    session, seq = _sequence_id(given.get("sequence_id")), given.get(SEQ)
+    session, seq = sequence_id(given), given.get(SEQ)
     start, end, *_ = (_flag(given, name) for name in FLAGS)
     if not _is_number(given.get("priority", 0)):
         raise InputError("priority: send a whole number")
@@ -159,7 +160,7 @@ def infer_request(request: ModelRequest) -> InferRequest:
     chunk = _chunk(request.inputs[0], rate_hz) if request.inputs else None
     begins = None if session is None or seq is not None else start
     completed = partial(_completed, tuple(request.outputs))
-    return make_request(envelope, chunk)._replace(begins=begins, completed=completed)
+    return make_request(envelope, chunk)._replace(begins=begins, timeout_s=_timeout_s(given), completed=completed)
 
 
 def _completed(outputs: tuple[str, ...], request: InferRequest, manifest: Manifest) -> InferRequest:
@@ -192,7 +193,7 @@ def check_tensor_parameters(where: str, given: Iterable[str], known: str) -> Non
             raise InputError(f"{where}: parameter {name[:64]!r} is not one of this server: send {known}, or none")
 
 
-def timeout_s(parameters: Mapping[str, Any]) -> float | None:
+def _timeout_s(parameters: Mapping[str, Any]) -> float | None:
     """The time that the client gives the work to begin; None for the server's own."""
     value = parameters.get("timeout", 0)
     if not _is_number(value):
@@ -200,11 +201,11 @@ def timeout_s(parameters: Mapping[str, Any]) -> float | None:
     return value / 1e6 or None
 
 
-def output_tensors(reply: Mapping[str, Any], wanted: Collection[str]) -> list[OutputTensor]:
+def output_tensors(reply: Reply, wanted: Collection[str]) -> list[OutputTensor]:
     """The outputs in a reply of ``/infer``.
 
     Args:
-        reply: as JSON values.
+        reply: to a chunk.
         wanted: their names; empty for all.
     """
     tensors = []
@@ -220,7 +221,13 @@ def output_tensors(reply: Mapping[str, Any], wanted: Collection[str]) -> list[Ou
     return [tensor for tensor in tensors if not wanted or tensor.name in wanted]
 
 
-def _sequence_id(value: Any) -> str | None:
+def sequence_id(parameters: Mapping[str, Any]) -> str | None:
+    """The id of a request's sequence; None where it is none of a sequence.
+
+    Raises:
+        InputError: it is none.
+    """
+    value = parameters.get("sequence_id")
     if value is None or value == "" or (value == 0 and not isinstance(value, bool)):
         return None
     if isinstance(value, bool) or not isinstance(value, int | str):

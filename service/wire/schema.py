@@ -281,6 +281,7 @@ class InferRequest(NamedTuple):
         begins: whether the chunk begins its session anew, whatever was there (True), or goes on with one that there has
             to be (False); None leaves it to the chunk's number.
         owner: name of the key that owns the session; empty where the server has no keys.
+        timeout_s: within which the work has to begin, where the client says so.
         completed: makes the request whole for the model of its session, of which the decoder knows nothing yet; None
             where the request leaves nothing to the model. Such a request names its model.
     """
@@ -292,6 +293,7 @@ class InferRequest(NamedTuple):
     token: bytes | None = None
     begins: bool | None = None
     owner: str = ""
+    timeout_s: float | None = None
     completed: Callable[[InferRequest, Manifest], InferRequest] | None = None
 
     def of(self, manifest: Manifest) -> InferRequest:

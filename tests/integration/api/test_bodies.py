@@ -12,8 +12,8 @@ import httpx
 import pytest
 from starlette.types import Message
 
-from service.admission.turns import LARGE_DECODES
 from service.api import infer
+from service.ingress import LARGE_DECODES
 from service.wire.decode import decode_json
 from service.wire.encodings import SoundLimit
 from service.wire.schema import InferRequest

@@ -5,14 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 
 from service.errors import HetsynError, InputError, UnsupportedInput
-from service.wire.chunk import AudioChunk
 from service.wire.content_types import CONTENT_TYPES, parse_content_type
 from service.wire.decode import decode_raw
-from service.wire.encodings import MEDIA_TYPES, Sound, decoded_bytes, sound_of_media_type
+from service.wire.encodings import MEDIA_TYPES, Sound, sound_of_media_type
 
 
 def sound_of(content_type: str) -> Sound | None:
@@ -77,13 +75,6 @@ def test_every_content_type_of_a_sentence_is_taken() -> None:
     for content_type in audio:
         assert parse_content_type(content_type)[0] in MEDIA_TYPES
         assert decode_raw(content_type, [("end", "true")], b"").chunk is None
-
-
-def test_only_compressed_sound_counts_as_more_than_its_bytes() -> None:
-    chunk = AudioChunk(np.zeros(1_000, np.float32), 8_000)
-    assert decoded_bytes(chunk, 1_000) == 0  # mu-law
-    assert decoded_bytes(chunk, 999) == 3_001
-    assert decoded_bytes(None, 0) == 0
 
 
 def test_a_server_without_sound_does_not_load_libsndfile() -> None:
