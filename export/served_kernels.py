@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from export.folder import ExportError
+from hetsyn_model.network import Network
 from hetsyn_model.spec import NetworkSpec
 from hetsyn_model.state import Form
 
@@ -21,9 +22,13 @@ def servable_forms(spec: NetworkSpec, forms: Sequence[Form]) -> tuple[Form, ...]
     return found
 
 
-def kernel_provenance(spec: NetworkSpec) -> dict[str, str | int | float | bool | None]:
-    """What the manifest says of kernels that are not exponential."""
+def kernel_provenance(network: Network) -> dict[str, str | int | float | bool | None]:
+    """What the manifest says of kernels: the share of decays at an end of their range, and a shape of their own."""
+    spec, share = network.spec, network.share_at_bounds()
+    found: dict[str, str | int | float | bool | None] = {}
+    if share is not None:
+        found["decays_at_bounds"] = round(share, 4)
     if spec.kernel.is_exponential:
-        return {}
+        return found
     window = {"kernel_window_steps": spec.kernel.window_steps} if spec.kernel.shape == "fractional" else {}
-    return {"kernel": spec.kernel.shape, **window}
+    return {**found, "kernel": spec.kernel.shape, **window}

@@ -405,7 +405,9 @@ def _manifest(
             forms["bank"].spike_mismatch if "bank" in forms else None,
         ),
         files=files,
-        provenance=kernel_provenance(spec) | source.provenance | quiet_provenance(source.quiet_steps, spec.step_s),
+        provenance=kernel_provenance(source.network)
+        | source.provenance
+        | quiet_provenance(source.quiet_steps, spec.step_s),
         initial_file=INITIAL_FILE if INITIAL_FILE in files else None,
         rejected_labels=source.rejected_labels,
         acceptance_threshold=source.acceptance_threshold,

@@ -88,10 +88,15 @@ def _run(prepared: Prepared, out: Path, title: str, teachers: list[Path], device
         f"{len(prepared.test)} test, divided {'as the data say' if prepared.by == 'own' else f'by {prepared.by}'}",
         highlight=False,
     )
+    guess = ": a guess, one more than the highest unit; network.channels in the configuration says it"
+    console.print(f"{prepared.spec.channels} channels{guess if prepared.is_guess else ''}", highlight=False)
     with _bars() as bars:
         shown = _Bars(bars, title, out, prepared.config.training.epochs)
         callbacks = Callbacks(shown.on_update, shown.on_epoch)
-        return train_prepared(prepared, out, teachers=teachers, device=device, callbacks=callbacks).test
+        fitted = train_prepared(prepared, out, teachers=teachers, device=device, callbacks=callbacks)
+    if (share := fitted.network.share_at_bounds()) is not None:
+        console.print(f"{share:.1%} of the time constants lie at an end of their range", highlight=False)
+    return fitted.test
 
 
 @train.command(DEFAULT)

@@ -122,6 +122,17 @@ class Network(nn.Module):
         for name, delay in self.delays().items():
             delay.clamp_(0.0, self.path_of(name).max_delay_steps)
 
+    @torch.no_grad()
+    def share_at_bounds(self) -> float | None:
+        """Compute the share of the learned decays that lie at an end of their range; None where none is learned."""
+        at_bound = []
+        for layer in self.named_layers().values():
+            for name, parameter in layer.kernel_parameters().items():
+                low, high = layer.part_range(name.partition("_")[0])
+                if parameter.requires_grad and name.startswith("r_"):
+                    at_bound.append(((parameter <= low) | (parameter >= high)).flatten())
+        return float(torch.cat(at_bound).double().mean()) if at_bound else None
+
     def path_of(self, delay: str) -> PathSpec:
         """The description of the path of a delay, by the name of its parameter."""
         return self.spec.input_path if delay.endswith("delay_in") else self.spec.recurrent_path

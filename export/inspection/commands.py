@@ -102,6 +102,9 @@ def _encoder(encoder: dict[str, Any]) -> str:
 
 def _provenance(entries: dict[str, Any]) -> dict[str, Any]:
     """As training printed them. The manifest counts epochs from 0, and calls an experiment's update its epoch."""
+    if (share := entries.get("decays_at_bounds")) is not None:
+        others = {name: value for name, value in entries.items() if name != "decays_at_bounds"}
+        return {"time constants": f"{share:.1%} lie at an end of their range"} | _provenance(others)
     epoch = entries.get("epoch")
     if not isinstance(epoch, int):
         return entries

@@ -12,6 +12,7 @@ import json
 import math
 import tomllib
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
@@ -31,6 +32,7 @@ from hetsyn_model.training.split import SplitSpec
 
 # sections of earlier versions, without effect on the network that a run kept
 REMOVED = ("phonemes",)
+MOVED = {"encoder.spikes.channels": "network.channels"}
 SHIPPED = Path(__file__).with_name("configs")
 
 
@@ -40,13 +42,22 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Sizes of the network; see :class:`hetsyn_model.spec.NetworkSpec`. The data give channels, outputs and step."""
+    """Sizes of the network; see :class:`hetsyn_model.spec.NetworkSpec`. The data give outputs and step.
 
+    Attributes:
+        channels: 0 for what the data say; of times of spikes, for the highest unit and one.
+    """
+
+    channels: int = 0
     hidden: tuple[int, ...] = (128,)
     recurrent: bool = True
     self_recurrent: bool = True
     bias: bool = False
     dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.channels < 0:
+            raise SpecError(f"channels: {self.channels} is below 0")
 
 
 @dataclass(frozen=True)
@@ -70,17 +81,15 @@ class SpikesConfig:
 
     Attributes:
         step_s: duration of a step, in seconds.
-        channels: of the network; 0 for the highest unit of the data and one.
         longest_s: streams are cut here; 0 cuts none.
     """
 
     step_s: float = 4e-3
-    channels: int = 0
     longest_s: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.step_s > 0 or self.channels < 0 or self.longest_s < 0:
-            raise SpecError("give a step_s above 0, and channels and longest_s of 0 or more")
+        if not self.step_s > 0 or self.longest_s < 0:
+            raise SpecError("give a step_s above 0, and a longest_s of 0 or more")
 
 
 @dataclass(frozen=True)
@@ -318,7 +327,9 @@ def config_of_checkpoint(values: Mapping[str, Any], where: str) -> Config:
     Raises:
         ConfigError: as :func:`config_from`.
     """
-    return config_from({key: value for key, value in values.items() if key not in REMOVED}, where)
+    kept = deepcopy({key: value for key, value in values.items() if key not in REMOVED})
+    kept.get("encoder", {}).get("spikes", {}).pop("channels", None)  # the network has them
+    return config_from(kept, where)
 
 
 def config_from(values: Mapping[str, Any], where: str = "config") -> Config:
@@ -348,6 +359,8 @@ def _check_keys(values: Mapping[str, Any], of: Any, where: str, prefix: str = ""
     for key, value in values.items():
         if not prefix and key in REMOVED:
             raise ConfigError(f"{where}: there is no {key} any more, because it gave nothing: delete the section")
+        if prefix + key in MOVED:
+            raise ConfigError(f"{where}: {prefix}{key} is {MOVED[prefix + key]} now: move it there")
         if key not in known:
             near = difflib.get_close_matches(key, known, 1, 0.5)
             hint = f"did you mean {prefix}{near[0]}?" if near else f"the keys here are {', '.join(sorted(known))}"

@@ -105,6 +105,7 @@ class Examples:
         labels: names of the classes, which the examples' labels count.
         source: what people call it.
         channels: of spikes or values; 1 for audio.
+        is_guess: the channels are one more than the highest unit that was seen.
         parts: what each example is for, where the data say so, as data sets with a test of their own do; else None.
     """
 
@@ -114,6 +115,7 @@ class Examples:
     source: str
     channels: int = 1
     parts: tuple[Part, ...] | None = None
+    is_guess: bool = False
 
     def check_classes(self) -> None:
         """Check that a classifier can be trained: two classes or more, of

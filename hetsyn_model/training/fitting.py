@@ -259,7 +259,7 @@ def fit(
     settings = resolved(config, _kind_of(named), epochs=epochs, seed=seed)
     spec = network.spec if isinstance(network, Network) else network
     if spec is not None:
-        settings = _with_step(settings, spec.step_s)
+        settings = _as_of(settings, spec, _kind_of(named))
     prepared = prepare(
         _examples(named, settings),
         settings,
@@ -295,11 +295,13 @@ def resolved(
     return settings if seed is None else replace(settings, seed=seed)
 
 
-def _with_step(config: Config, step_s: float) -> Config:
-    """A configuration whose spikes and values have a network's steps."""
-    encoder = config.encoder
+def _as_of(config: Config, spec: NetworkSpec, kind: Kind) -> Config:
+    """A configuration with a network's steps and, of spikes, its channels."""
+    encoder, step_s = config.encoder, spec.step_s
     spikes, values = replace(encoder.spikes, step_s=step_s), replace(encoder.values, step_s=step_s)
-    return replace(config, encoder=replace(encoder, spikes=spikes, values=values))
+    channels = spec.channels if kind == "spikes" else config.network.channels
+    network = replace(config.network, channels=channels)
+    return replace(config, network=network, encoder=replace(encoder, spikes=spikes, values=values))
 
 
 def _kind_of(data: str | Path | Examples | Arrays) -> Kind:

@@ -33,6 +33,7 @@ class Prepared:
         by: how the examples were divided.
         kind: of the data.
         source: of the data.
+        is_guess: the channels are one more than the highest unit that was seen.
     """
 
     config: Config
@@ -44,6 +45,7 @@ class Prepared:
     by: By
     kind: Kind
     source: str
+    is_guess: bool
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -117,6 +119,7 @@ def prepare(
         parts.by,
         examples.kind,
         examples.source,
+        examples.is_guess,
     )
 
 
@@ -144,8 +147,9 @@ def _front(examples: Examples, config: Config, train: Sequence[Item]) -> Front[A
 
 def _spec(examples: Examples, config: Config, front: Front[Any], own: NetworkSpec | None) -> NetworkSpec:
     if own is None:
+        sizes = asdict(config.network)
         own = NetworkSpec(
-            channels=front.channels,
+            channels=sizes.pop("channels") or front.channels,
             outputs=len(examples.labels),
             step_s=front.step_s,
             neuron=config.neuron,
@@ -154,7 +158,7 @@ def _spec(examples: Examples, config: Config, front: Front[Any], own: NetworkSpe
             decision=config.decision,
             input_path=config.delays.input,
             recurrent_path=config.delays.recurrent,
-            **asdict(config.network),
+            **sizes,
         )
     if own.decision.rule == "trace":
         raise ConfigError("decision.rule: a trace gives no class: use sum_softmax, late_softmax, spike_count or last")

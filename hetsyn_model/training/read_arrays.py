@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hetsyn_model.training.config import Config, SpikesConfig
+from hetsyn_model.training.config import Config, NetworkConfig, SpikesConfig
 from hetsyn_model.training.data import DataError
 from hetsyn_model.training.examples import Examples, Kind, Series, SpikeStream, indexed
 
@@ -91,9 +91,10 @@ def examples_of(arrays: Arrays, config: Config, source: str) -> Examples:
         return Examples("values", series, texts, source, series[0].values.shape[1])
     if "times" in arrays:
         streams = _events(source, arrays, numbers, groups, config.encoder.spikes)
-        return Examples("spikes", streams, texts, source, channels_of(source, streams, config.encoder.spikes))
+        channels = channels_of(source, streams, config.network)
+        return Examples("spikes", streams, texts, source, channels, is_guess=not config.network.channels)
     streams = _dense(source, arrays, numbers, groups, config.encoder.spikes)
-    channels = channels_of(source, streams, config.encoder.spikes, arrays["spikes"].shape[2])
+    channels = channels_of(source, streams, config.network, arrays["spikes"].shape[2])
     return Examples("spikes", streams, texts, source, channels)
 
 
@@ -213,7 +214,7 @@ def streams_of(
 
 
 def channels_of(
-    source: str | Path, streams: Sequence[SpikeStream], config: SpikesConfig, known: int | None = None
+    source: str | Path, streams: Sequence[SpikeStream], config: NetworkConfig, known: int | None = None
 ) -> int:
     """Channels of streams: as configured, or else as known, or else the highest unit and one.
 
@@ -222,7 +223,7 @@ def channels_of(
     """
     highest = max((int(stream.units.max()) for stream in streams if stream.units.size), default=0)
     if config.channels and highest >= config.channels:
-        raise DataError(f"{source}: unit {highest} is beyond encoder.spikes.channels = {config.channels}")
+        raise DataError(f"{source}: unit {highest} is beyond network.channels = {config.channels}")
     return config.channels or known or highest + 1
 
 

@@ -63,7 +63,8 @@ def _read(file: h5py.File, path: Path, config: Config) -> Examples:
     numbers, names = indexed(labels, keys)
     groups = [""] * len(times) if speakers is None else [_text(speaker) for speaker in speakers.tolist()]
     streams = streams_of(path, _rows(times), _rows(units), numbers, groups, config.encoder.spikes)
-    return Examples("spikes", streams, names, str(path), channels_of(path, streams, config.encoder.spikes))
+    channels = channels_of(path, streams, config.network)
+    return Examples("spikes", streams, names, str(path), channels, is_guess=not config.network.channels)
 
 
 def _rows(data: h5py.Dataset) -> Iterator[NDArray[Any]]:

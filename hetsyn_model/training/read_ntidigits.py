@@ -80,7 +80,7 @@ def read_ntidigits(file: h5py.File, path: Path, config: Config) -> Examples:
     highest = max((int(stream.units.max()) for stream in streams if stream.units.size), default=0)
     if highest >= CHANNELS:
         raise DataError(f"{path}: channel {highest} is beyond the {CHANNELS} of N-TIDIGITS: download the file again")
-    channels = max(CHANNELS, config.encoder.spikes.channels)
+    channels = max(CHANNELS, config.network.channels)
     return Examples("spikes", streams, labels, str(path), channels, tuple(parts))
 
 

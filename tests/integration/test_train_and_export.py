@@ -131,9 +131,13 @@ def test_every_door_leads_to_an_artifact(door: str, tmp_path: Path) -> None:
     run, out = tmp_path / "run", tmp_path / "mine/1"
     printed = hetsyn("train", str(data), "--config", str(tmp_path / "quick.toml"), "--out", str(run), "--threads", "1")
     assert "3 classes: " in printed
+    assert (" channels: a guess, one more than the highest unit; network.channels" in printed) == (door == "shd")
+    at_bounds = re.search(r"[\d.]+% of the time constants lie at an end of their range", printed)
+    assert at_bounds
     assert re.search(TESTED, printed)
     assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
     hetsyn("export", str(run / "best.pt"), "--out", str(out), "--bank-size", "3")
+    assert at_bounds[0].replace("of the time constants ", "") in hetsyn("inspect", str(out))
     manifest = Artifact.open(out).manifest
     assert sorted(manifest.labels) == sorted(CLASSES)
     assert (manifest.encoder.kind if manifest.encoder else None) == ("values" if door == "csv" else None)

@@ -204,10 +204,13 @@ def test_double_precision_survives_a_trip_to_disk() -> None:
 
 def test_clamping_keeps_decays_legal() -> None:
     made = network()
+    assert made.share_at_bounds() == 0.0
     with torch.no_grad():
         made.layer("hidden1").r_in.add_(2.0)
     made.clamp_decays_()
     assert made.layer("hidden1").r_in.detach().max().item() == 1.0
+    at_bounds, decays = made.layer("hidden1").r_in.numel(), sum(decay.numel() for decay in made.decays().values())
+    assert made.share_at_bounds() == pytest.approx(at_bounds / decays)
     assert made.fit_banks(size=4)["hidden1"] < 1.0
 
 

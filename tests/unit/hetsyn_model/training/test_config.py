@@ -39,6 +39,8 @@ def test_the_configurations_of_the_shipped_networks_are_still_known() -> None:
     assert len(configs) >= 2
     for path, config in configs.items():
         config_of_checkpoint(config, str(path))
+    earlier = {"encoder": {"spikes": {"channels": 3, "step_s": 0.01}}}
+    assert config_of_checkpoint(earlier, "best.pt").encoder.spikes.step_s == 0.01
 
 
 def test_all_are_shipped() -> None:
@@ -83,6 +85,8 @@ def test_texts_of_any_kind_survive(tmp_path: Path) -> None:
         ({"trainin": {}}, "there is no trainin: did you mean training?"),
         ({"encoder": {"audio": {"bandz": 3}}}, "there is no encoder.audio.bandz: did you mean encoder.audio.bands?"),
         ({"phonemes": {"weight": 0.1}}, "there is no phonemes any more, because it gave nothing: delete the section"),
+        ({"encoder": {"spikes": {"channels": 3}}}, "encoder.spikes.channels is network.channels now: move it there"),
+        ({"network": {"channels": -1}}, "network: channels: -1 is below 0"),
         ({"zzz": 1}, "there is no zzz: the keys here are augmentation, decision"),
         ({"training": 3}, "training is a section"),
         ({"training": {"epochs": "many"}}, "training.epochs: Input should be a valid integer"),

@@ -94,9 +94,12 @@ def test_spikes_in_shds_form(tmp_path: Path) -> None:
 
 def test_longer_steps_and_cut_streams(tmp_path: Path) -> None:
     path = write_shd_form(tmp_path / "a.h5")
-    coarse = load_config({"encoder": {"spikes": {"step_s": 0.02, "longest_s": 0.06, "channels": 20}}}, "spikes")
+    coarse = load_config(
+        {"encoder": {"spikes": {"step_s": 0.02, "longest_s": 0.06}}, "network": {"channels": 20}}, "spikes"
+    )
     found = read(path, coarse)
-    assert found.channels == 20
+    assert (found.channels, found.is_guess) == (20, False)
+    assert (read(path, SPIKES).channels, read(path, SPIKES).is_guess) == (12, True)
     assert {item.length for item in streams(found)} <= {1, 2, 3}
     for item in streams(found):  # a channel fires at most once a step
         assert len({(int(s), int(u)) for s, u in zip(item.steps, item.units, strict=True)}) == item.steps.size
@@ -328,8 +331,8 @@ def test_wrong_hdf5_is_one_sentence(tmp_path: Path) -> None:
             file["labels"] = labels
         with pytest.raises(DataError, match="one for each of extra/keys"):
             read(path, SPIKES)
-    with pytest.raises(DataError, match=r"unit 11 is beyond encoder.spikes.channels = 4"):
-        read(write_shd_form(tmp_path / "b.h5"), load_config({"encoder": {"spikes": {"channels": 4}}}, "spikes"))
+    with pytest.raises(DataError, match=r"unit 11 is beyond network.channels = 4"):
+        read(write_shd_form(tmp_path / "b.h5"), load_config({"network": {"channels": 4}}, "spikes"))
 
 
 def test_labels_in_bytes_are_texts(tmp_path: Path) -> None:
@@ -344,12 +347,15 @@ def test_labels_in_bytes_are_texts(tmp_path: Path) -> None:
 
 def test_dense_spikes_are_cut_and_padded_as_configured() -> None:
     arrays = {"spikes": np.ones((2, 10, 3), bool), "labels": np.array([0, 1])}
-    config = load_config({"encoder": {"spikes": {"step_s": 0.004, "longest_s": 0.016, "channels": 5}}}, "spikes")
+    config = load_config(
+        {"encoder": {"spikes": {"step_s": 0.004, "longest_s": 0.016}}, "network": {"channels": 5}}, "spikes"
+    )
     found = examples_of(arrays, config, "mine")
-    assert found.channels == 5
+    assert (found.channels, found.is_guess) == (5, False)
+    assert not examples_of(arrays, SPIKES, "mine").is_guess
     assert [(item.length, int(item.steps.max())) for item in streams(found)] == [(4, 3)] * 2
-    few = load_config({"encoder": {"spikes": {"channels": 2}}}, "spikes")
-    with pytest.raises(DataError, match=r"unit 2 is beyond encoder\.spikes\.channels = 2"):
+    few = load_config({"network": {"channels": 2}}, "spikes")
+    with pytest.raises(DataError, match=r"unit 2 is beyond network\.channels = 2"):
         examples_of(arrays, few, "mine")
 
 
