@@ -22,14 +22,16 @@ from export.network_step import INPUT, network_step
 from export.scan import scan_steps
 from hetsyn_model.bank import BankWeights
 from hetsyn_model.compiled import Compiled, LayerWeights
-from hetsyn_model.path import Delays
+from hetsyn_model.path import Direct
 from hetsyn_model.spec import MEMBRANE_RESETS, InputKind, decay_of
+from hetsyn_model.spike import BaseNeuron
 from hetsyn_model.state import state_name
 from hetsyn_model.synapse import ExactWeights, SynapsePath
+from hetsyn_model.tensors import tensors_of
 from service.contract.graph_io import READOUT, network_inputs, network_outputs, spikes_name
 
 CELL = "cell/"  # before the names of the step's own values
-RESONANCE = "resonance"  # of a layer: beta, A and B of its neurons, [3, neurons]
+DELAYS = "delay_"  # in or rec: of a layer's path, in whole steps
 OPERATOR, PLAIN = "Network", "PlainNetwork"  # with a function of that name; the second has no operator
 
 Numbers = NDArray[Any]
@@ -63,15 +65,13 @@ def network_graph(compiled: Compiled) -> bytes:
 
 
 def _is_accelerated(compiled: Compiled) -> bool:
-    """Whether the operator runs the network: spikes in, a bank or a current a neuron, without delays and resonance."""
-    spec = compiled.spec
-    has_bank = isinstance(compiled.layers[0].synapses, BankWeights)
-    is_late = spec.input_path.is_delayed or spec.recurrent_path.is_delayed
-    return (
-        (has_bank or not spec.neuron.per_synapse)
-        and not is_late
-        and spec.neuron.resonance is None
-        and not spec.takes_values
+    """Whether the operator runs the network: spikes in, a bank or a current a neuron, neurons of the base family."""
+    return not compiled.spec.takes_values and all(
+        isinstance(layer.neuron, BaseNeuron)
+        and isinstance(layer.input_path, Direct)
+        and isinstance(layer.recurrent_path, Direct)
+        and (isinstance(layer.synapses, BankWeights) or not layer.synapses.per_synapse)
+        for layer in compiled.layers
     )
 
 
@@ -119,22 +119,15 @@ def _weights(layer: LayerWeights, own_thresholds: bool) -> dict[str, Numbers]:
         for suffix, path in (("in", synapses.input), ("rec", synapses.recurrent)):
             if path is not None:
                 tensors |= _path_weights(suffix, path, synapses)
-    tensors["kappa"] = layer.kappa
+    tensors |= {name: tensor for name, tensor in tensors_of(layer.neuron).items() if name != "threshold"}
     tensors["threshold"] = layer.threshold if own_thresholds else None
-    tensors[RESONANCE] = layer.recovery
-    for suffix, delays in _delays_of(layer).items():
-        tensors[f"delay_{suffix}"] = delays.steps.flatten().to(torch.int16)
+    for suffix, way in (("in", layer.input_path), ("rec", layer.recurrent_path)):
+        tensors |= {f"{DELAYS}{suffix}": steps.to(torch.int16) for steps in tensors_of(way).values()}
     return {
         f"{layer.name}.{name}": tensor.detach().to("cpu").contiguous().numpy()
         for name, tensor in tensors.items()
         if tensor is not None
     }
-
-
-def _delays_of(layer: LayerWeights) -> dict[str, Delays]:
-    """The delays of a layer's paths that have some, by the suffix of their weights."""
-    paths = {"in": layer.input_delays, "rec": layer.recurrent_delays}
-    return {suffix: delays for suffix, delays in paths.items() if delays is not None}
 
 
 def _path_weights(suffix: str, path: SynapsePath, synapses: ExactWeights) -> dict[str, Tensor | None]:
@@ -187,12 +180,8 @@ def _value(graph: GraphBuilder, compiled: Compiled, place: str, threshold: float
             return str(graph.node("Transpose", given, perm=[1, 0])) if kind == "weight" else given
         case ["synapses", "bias"]:
             return f"{name}.bias_in"
-        case ["threshold"] if threshold is not None:
+        case ["neuron", "threshold"] if threshold is not None:
             return graph.constant(np.full(layer.neurons, threshold, np.float32))
-        case [("input_delays" | "recurrent_delays") as path, "steps"]:
-            suffix = "in" if path == "input_delays" else "rec"
-            steps = graph.cast(f"{name}.delay_{suffix}", "int64")
-            return graph.reshape(steps, _delays_of(layer)[suffix].steps.shape)
-        case ["recovery"]:
-            return f"{name}.{RESONANCE}"
+        case [("input_path" | "recurrent_path") as path, _]:
+            return graph.cast(f"{name}.{DELAYS}{'in' if path == 'input_path' else 'rec'}", "int64")
     return f"{name}.{parts[-1]}"

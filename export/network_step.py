@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from io import BytesIO
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import onnx
 import torch
@@ -16,6 +15,7 @@ from export.step_checks import quiet_torch
 from hetsyn_model.compiled import Compiled
 from hetsyn_model.state import initial_state
 from hetsyn_model.step import layers_step
+from hetsyn_model.tensors import tensors_of, with_tensors
 from service.contract.graph_io import READOUT, spikes_name
 
 INPUT = "input"
@@ -41,10 +41,7 @@ class NetworkStep(NamedTuple):
 
 def weights_of(compiled: Compiled) -> dict[str, Tensor]:
     """List the tensors of a network by their place: ``LAYER.synapses.weight_in`` and so on."""
-    found: dict[str, Tensor] = {}
-    for layer in compiled.layers:
-        _collect(layer, layer.name, found)
-    return found
+    return {place: tensor for layer in compiled.layers for place, tensor in tensors_of(layer, layer.name).items()}
 
 
 def network_step(compiled: Compiled) -> NetworkStep:
@@ -100,26 +97,7 @@ class _Step(nn.Module):
 
     def forward(self, x: Tensor, states: tuple[Tensor, ...], weights: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         given = dict(zip(self._weights, weights, strict=True))
-        layers = tuple(_replaced(layer, layer.name, given) for layer in self._compiled.layers)
+        layers = tuple(with_tensors(layer, given, layer.name) for layer in self._compiled.layers)
         before = dict(zip(self._states, states, strict=True))
         after, output = layers_step(replace(self._compiled, layers=layers), before, x)
         return (output.readout, *output.hidden_spikes, *(after[name] for name in self._states))
-
-
-def _collect(value: Any, place: str, found: dict[str, Tensor]) -> None:
-    if isinstance(value, Tensor):
-        found[place] = value
-    elif is_dataclass(value):
-        for field in fields(value):
-            _collect(getattr(value, field.name), f"{place}.{field.name}", found)
-
-
-def _replaced(value: Any, place: str, tensors: Mapping[str, Tensor]) -> Any:
-    """The same object with other tensors."""
-    if isinstance(value, Tensor):
-        return tensors[place]
-    if not is_dataclass(value) or isinstance(value, type):
-        return value
-    kept = {field.name: getattr(value, field.name) for field in fields(value)}
-    new = {name: _replaced(part, f"{place}.{name}", tensors) for name, part in kept.items()}
-    return replace(value, **new) if any(new[name] is not kept[name] for name in kept) else value

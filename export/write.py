@@ -310,7 +310,7 @@ def _on_run(on_progress: OnProgress, stage: str, of: str, implementation: str) -
 def _exactness(spec: NetworkSpec) -> Literal["B"] | None:
     """The class of a network that older servers do not know (format 5); None for the others, which state none."""
     is_late = spec.input_path.is_delayed or spec.recurrent_path.is_delayed
-    return "B" if is_late or spec.neuron.resonance is not None else None
+    return "B" if is_late or spec.neuron.own is not None else None
 
 
 def _report(form: Form, described: contract.FormDescription, verified: _Verified) -> FormReport:

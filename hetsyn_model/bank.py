@@ -38,7 +38,7 @@ from torch import Tensor
 from hetsyn_model import native
 from hetsyn_model.events import Events, event_product, pointer
 from hetsyn_model.kernels import coefficients
-from hetsyn_model.state import State, state_name
+from hetsyn_model.state import Shapes, State
 from hetsyn_model.synapse import ExactWeights, SynapsePath
 from hetsyn_model.values import values_product
 
@@ -166,39 +166,30 @@ class BankWeights:
     def device(self) -> torch.device:
         return self.weight_in.device
 
-    def detach(self) -> BankWeights:
-        return BankWeights(
-            self.weight_in.detach(),
-            None if self.weight_rec is None else self.weight_rec.detach(),
-            None if self.bias is None else self.bias.detach(),
-            self.decays.detach(),
-            self.grid.detach(),
-            self.value_channels,
-        )
+    def state(self) -> Shapes:
+        """List the currents: U of each decay and neuron."""
+        return {"bank_current": (self.decays.shape[0], self.neurons)}
 
-    def step(self, layer: str, state: State, x: Tensor, own: Tensor | None) -> tuple[State, Tensor]:
-        """One step of the layer's currents, ``U_k(t) = alpha_k U_k(t-1) + sum_i (w_ji c_k(r_ji)) x_i(t)``.
+    def step(self, state: State, entered: Tensor, own: Tensor | None) -> tuple[State, Tensor]:
+        """Run one step of the layer's currents, ``U_k(t) = alpha_k U_k(t-1) + sum_i (w_ji c_k(r_ji)) x_i(t)``.
 
         Args:
-            layer: the layer's name.
-            state: holds ``{layer}.bank_current`` [b, K, j].
-            x: [b, i], input spikes or values.
+            state: every tensor of :meth:`state`.
+            entered: [b, K * j], what input and bias bring, see :meth:`enter`.
             own: [b, j], the layer's own spikes that arrive in this step; None without recurrence.
 
         Returns:
             The new current tensor, and its sum a neuron [b, j] (the first term of equation 5).
         """
-        before = state[state_name(layer, "bank_current")]
-        arriving = self.input_drive(x)
         if self.weight_rec is not None and own is not None:
-            arriving = arriving + own @ self.weight_rec
+            entered = entered + own @ self.weight_rec
         # in an export, the shape is made of weights once, and not of the state in each step
-        drive = arriving.view(-1, self.decays.shape[0], self.neurons)
-        current = self.decays.unsqueeze(-1) * before + drive
-        return {state_name(layer, "bank_current"): current}, sum_bank(current)
+        drive = entered.view(-1, self.decays.shape[0], self.neurons)
+        current = self.decays.unsqueeze(-1) * state["bank_current"] + drive
+        return {"bank_current": current}, sum_bank(current)
 
-    def input_drive(self, x: Tensor | Events) -> Tensor:
-        """What a step's input and the bias bring, [b, K * j], or that of all steps, [b, t, K * j].
+    def enter(self, x: Tensor | Events) -> Tensor:
+        """Make what :meth:`step` takes: what input and bias bring in one step, [b, K * j], or in all, [b, t, K * j].
 
         The recurrent part is added to it: of spikes all sums are exact, but of values this order is part of the result.
 

@@ -6,15 +6,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from hetsyn_model.bank import BankWeights
-from hetsyn_model.path import Delays
-from hetsyn_model.spec import NetworkSpec
-from hetsyn_model.state import Form, StateTensor
+from hetsyn_model.neuron import Neuron
+from hetsyn_model.path import Direct, Path, Steps
+from hetsyn_model.spec import NetworkSpec, SurrogateSpec
+from hetsyn_model.spike import BaseNeuron
+from hetsyn_model.state import Form, State, StateTensor, decision_layout, state_name
 from hetsyn_model.synapse import ExactWeights
+from hetsyn_model.tensors import detached
 
 
 @dataclass(frozen=True)
@@ -23,21 +27,65 @@ class LayerWeights:
 
     Attributes:
         name: ``hidden1``, ``hidden2``, …, ``readout``.
+        inputs: units of the layer before.
         synapses: the synapses, exact or through a bank.
-        kappa: decay a step of the reset current or of the membrane, [j]; None for a layer that has neither.
-        threshold: theta, [j]; None for a layer that does not spike.
-        recovery: of resonant neurons, decay of the recovery current and what membrane and spike add to it, [3, j].
-        input_delays: of the spikes from the layer before; None without delays.
-        recurrent_delays: of the layer's own spikes, likewise.
+        neuron: the neurons.
+        input_path: of the spikes from the layer before.
+        recurrent_path: of the layer's own spikes.
     """
 
     name: str
+    inputs: int
     synapses: ExactWeights | BankWeights
-    kappa: Tensor | None
-    threshold: Tensor | None
-    recovery: Tensor | None = None
-    input_delays: Delays | None = None
-    recurrent_delays: Delays | None = None
+    neuron: Neuron
+    input_path: Path
+    recurrent_path: Path
+
+    def layout(self, recurrent_path: Steps | None = None) -> list[StateTensor]:
+        """List what the layer keeps between steps, in the order of the artifact.
+
+        Args:
+            recurrent_path: that runs in place of the layer's, in training.
+        """
+        own_path = self.recurrent_path if recurrent_path is None else recurrent_path
+        shapes = self.synapses.state() | self.neuron.state(self.neurons)
+        shapes |= {f"input_{name}": shape for name, shape in self.input_path.state(self.inputs).items()}
+        shapes |= {f"recurrent_{name}": shape for name, shape in own_path.state(self.neurons).items()}
+        return [StateTensor(state_name(self.name, name), shape) for name, shape in shapes.items()]
+
+    def step(self, state: State, x: Tensor) -> tuple[State, Tensor]:
+        """Run one step.
+
+        Args:
+            state: every tensor of the layer, with a leading batch axis; those of others are left alone.
+            x: [b, inputs], what the layer before spikes, or the network's input.
+
+        Returns:
+            The layer's state after the step, and its potential [b, j].
+        """
+        history, x = self.input_path.step(_part(state, f"{self.name}.input_"), x)
+        after, potential = self.advance(state, self.synapses.enter(x), self.recurrent_path)
+        return after | _named(f"{self.name}.input_", history), potential
+
+    def advance(
+        self, state: State, entered: Tensor, recurrent_path: Steps, surrogate: SurrogateSpec | None = None
+    ) -> tuple[State, Tensor]:
+        """Run what follows a step's input: recurrence, currents, neurons.
+
+        Args:
+            state: as of :meth:`step`.
+            entered: what ``synapses.enter`` made of the input.
+            recurrent_path: the layer's, or in training a differentiable one.
+            surrogate: derivative of the threshold in training; None outside training.
+        """
+        mine = _part(state, f"{self.name}.")
+        own, after = None, State()
+        if self.is_recurrent:
+            history, own = recurrent_path.step(_part(mine, "recurrent_"), mine["spikes"])
+            after = _named("recurrent_", history)
+        currents, total = self.synapses.step(mine, entered, own)
+        kept, potential = self.neuron.step(mine, total, surrogate)
+        return _named(f"{self.name}.", currents | kept | after), potential
 
     @property
     def bank(self) -> BankWeights:
@@ -71,17 +119,28 @@ class LayerWeights:
         synapses = self.synapses
         return (synapses.weight_rec if isinstance(synapses, BankWeights) else synapses.recurrent) is not None
 
-    def detach(self) -> LayerWeights:
-        inputs, recurrent = self.input_delays, self.recurrent_delays
-        return LayerWeights(
-            self.name,
-            self.synapses.detach(),
-            _detached(self.kappa),
-            _detached(self.threshold),
-            _detached(self.recovery),
-            None if inputs is None else inputs.detach(),
-            None if recurrent is None else recurrent.detach(),
-        )
+    @property
+    def kappa(self) -> Tensor | None:
+        """Decay a step of the reset current or of the membrane, [j]; None for neurons that have neither."""
+        return getattr(self.neuron, "kappa", None)
+
+    @property
+    def threshold(self) -> Tensor | None:
+        """theta, [j]; None for neurons that do not spike."""
+        return getattr(self.neuron, "threshold", None)
+
+    @property
+    def is_native(self) -> bool:
+        """Whether the native rollout knows neurons and recurrence; input comes to it as it arrives."""
+        return isinstance(self.neuron, BaseNeuron) and isinstance(self.recurrent_path, Direct)
+
+
+def _part(state: State, prefix: str) -> State:
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+
+
+def _named(prefix: str, state: State) -> State:
+    return {f"{prefix}{name}": tensor for name, tensor in state.items()}
 
 
 @dataclass(frozen=True)
@@ -92,13 +151,17 @@ class Compiled:
         spec: the network's description.
         form: ``exact``, a current a synapse, or ``bank``, K shared decays a layer.
         layers: in the order in which a step runs through them; differentiable in the network's parameters.
-        layout: the state tensors of one stream, in the order of the artifact.
     """
 
     spec: NetworkSpec
     form: Form
     layers: tuple[LayerWeights, ...]
-    layout: tuple[StateTensor, ...]
+
+    @cached_property
+    def layout(self) -> tuple[StateTensor, ...]:
+        """The state tensors of one stream, in the order of the artifact."""
+        layers = (tensor for layer in self.layers for tensor in layer.layout())
+        return (*layers, *decision_layout(self.spec.decision, self.spec.outputs))
 
     @property
     def dtype(self) -> torch.dtype:
@@ -110,11 +173,4 @@ class Compiled:
 
     def detach(self) -> Compiled:
         """The same values as constants, without gradients."""
-        return replace(
-            self,
-            layers=tuple(layer.detach() for layer in self.layers),
-        )
-
-
-def _detached(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else tensor.detach()
+        return replace(self, layers=tuple(detached(layer) for layer in self.layers))

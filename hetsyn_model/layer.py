@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from hetsyn_model.kernels import Fractional, Pair, Shape, map_parts, mixture, parts
-from hetsyn_model.path import Delays, triangle
-from hetsyn_model.resonance import Resonance
+from hetsyn_model.neuron import LearnedNeurons, Neuron
+from hetsyn_model.path import Delays, Direct, Path, triangle
 from hetsyn_model.spec import NetworkSpec, PathSpec, decay_of
+from hetsyn_model.spike import Adaptation, MembraneNeuron, ResettingNeuron, Silent, SilentMembrane
 from hetsyn_model.synapse import ExactWeights, SynapsePath
 
 KERNEL_PARTS = {"exponential": (), "pair": ("fast", "factor"), "fractional": ("order",)}  # beside the decays r
@@ -45,8 +47,9 @@ class Layer(nn.Module):
         threshold: float64 [j], theta; None for a layer that does not spike. The description's number at first; set
             other values in place. float64 whatever the network's type, so that none is rounded twice.
         kappa: float64 [j], decay a step of the reset current or the membrane, likewise; None where it is tied or
-            learned (``resonance``), and where the layer has neither.
-        resonance: what resonant neurons learn; None for others.
+            learned (``own``), and where the layer has neither.
+        own_name: of neurons with equations of their own, the field of their values in ``NeuronSpec``, and the name of
+            what they learn in this module; None for others.
     """
 
     def __init__(
@@ -65,8 +68,8 @@ class Layer(nn.Module):
         self.threshold: Tensor | None
         self.kappa: Tensor | None
         self.register_buffer("threshold", _constant(neurons, neuron.threshold) if spiking else None)
-        resonance = neuron.resonance if spiking else None
-        has_kappa = resonance is None and (neuron.potential == "membrane" or (spiking and neuron.has_own_reset))
+        self.own_name = neuron.own_name if spiking else None
+        has_kappa = self.own_name is None and (neuron.potential == "membrane" or (spiking and neuron.has_own_reset))
         self.register_buffer("kappa", _constant(neurons, decay_of(neuron.tau_reset_steps)) if has_kappa else None)
         self.w_in, self.r_in, self.b_in = self._path(inputs * spec.input_path.taps, generator)
         self.w_rec: nn.Parameter | None = None
@@ -81,7 +84,8 @@ class Layer(nn.Module):
                     self.w_rec.mul_(self._others(self.w_rec))
         self.delay_in = _delays(spec.input_path, inputs, generator)
         self.delay_rec = _delays(spec.recurrent_path, neurons, generator) if recurrent else None
-        self.resonance = None if resonance is None else Resonance(resonance, neurons, generator)
+        if neuron.own is not None and self.own_name is not None:
+            self.add_module(self.own_name, neuron.own.learned(neuron, neurons, generator))
         self._make_kernels(generator)
 
     def _make_kernels(self, generator: torch.Generator) -> None:
@@ -147,7 +151,7 @@ class Layer(nn.Module):
         decay = torch.exp(-1.0 / tau) if neuron.is_filtered else torch.zeros(shape)
         # a current of time constant tau adds up some tau/2 squared weights of each input that fires; at one
         # input in twenty this brings potentials to two thirds of the threshold, so that some neurons fire at first
-        driven = neuron if self.spiking else replace(neuron, resonance=None)  # a readout's membrane does not swing
+        driven = neuron if self.spiking else neuron.without_own()
         first = driven.first_effect**2
         scale = neuron.threshold / (1.5 * math.sqrt(first + inputs * 0.05 * driven.memory_steps / 2))
         weight = scale * torch.randn(self.neurons, inputs, generator=generator, dtype=torch.float64)
@@ -175,33 +179,51 @@ class Layer(nn.Module):
             recurrent = self._driving(SynapsePath(rows, decay, bias, shape))
         return ExactWeights(neuron.per_synapse, path, recurrent, filtered=neuron.is_filtered)
 
+    @property
+    def own(self) -> LearnedNeurons | None:
+        """What neurons with equations of their own learn; None for those of the base family."""
+        return None if self.own_name is None else cast(LearnedNeurons, self.get_submodule(self.own_name))
+
     def _driving(self, path: SynapsePath) -> SynapsePath:
-        if self.resonance is None:
+        gain = None if self.own is None else self.own.gain()
+        if gain is None:
             return path
-        factor = (1 - self.resonance.decay()).unsqueeze(-1)
+        factor = gain.unsqueeze(-1)
         return replace(path, weight=factor * path.weight, bias=None if path.bias is None else factor * path.bias)
 
-    def recovery(self) -> Tensor | None:
-        """Decay of each recovery current, and what membrane and spike add to it, [3, j]; None without resonance."""
-        return None if self.resonance is None else self.resonance.recovery()
+    def neuron(self) -> Neuron:
+        """Make the neurons that run, differentiable."""
+        spec, kappa, threshold = self.spec.neuron, self._kappas(), self.thresholds()
+        if threshold is None:
+            return Silent() if kappa is None else SilentMembrane(kappa)
+        if self.own is not None:
+            return self.own.neuron(threshold)
+        assert kappa is not None  # as of every layer that spikes
+        adaptation = None
+        if spec.adaptive:
+            adaptation = Adaptation(decay_of(spec.adaptation_tau_steps), spec.adaptation_strength)
+        if spec.is_membrane:
+            return MembraneNeuron(kappa, threshold, spec.membrane_reset, adaptation)
+        return ResettingNeuron(kappa, threshold, adaptation)
 
     def _others(self, weight: Tensor) -> Tensor:
         """1 for a synapse from another neuron, 0 for one from the neuron itself, [j, row]."""
         itself = torch.eye(self.neurons, dtype=weight.dtype, device=weight.device)
         return (1 - itself).repeat(1, self.spec.recurrent_path.taps)
 
-    def input_delays(self, spread: float | None) -> Delays | None:
-        """The delays of the input path, whole or with a spread; None without."""
-        return _compiled_delays(self.spec.input_path, self.delay_in, spread)
+    def input_way(self, spread: float | None) -> Path:
+        """Make the path from the layer before; its delays are whole, or have a spread."""
+        return _path(self.spec.input_path, self.delay_in, spread)
 
-    def recurrent_delays(self, spread: float | None) -> Delays | None:
-        """The delays of the recurrent path, likewise."""
-        return _compiled_delays(self.spec.recurrent_path, self.delay_rec, spread)
+    def recurrent_way(self, spread: float | None) -> Path:
+        """Make the path of the layer's own spikes, likewise."""
+        return _path(self.spec.recurrent_path, self.delay_rec, spread)
 
     def kappas(self) -> Tensor | None:
         """kappa in the network's type, [j]; None for a layer that neither spikes nor has a membrane."""
-        if self.resonance is not None:
-            return self.resonance.decay()
+        return getattr(self.neuron(), "kappa", None)
+
+    def _kappas(self) -> Tensor | None:
         if self.kappa is not None:
             return self.kappa.to(self.w_in.dtype)
         if self.spec.neuron.resets_by_synapse:
@@ -247,9 +269,9 @@ def _delays(path: PathSpec, units: int, generator: torch.Generator) -> nn.Parame
     return nn.Parameter(delays, requires_grad=path.learn_delays)
 
 
-def _compiled_delays(path: PathSpec, delays: Tensor | None, spread: float | None) -> Delays | None:
+def _path(path: PathSpec, delays: Tensor | None, spread: float | None) -> Path:
     if delays is None:
-        return None
+        return Direct()
     whole = delays.detach().round().long().clamp(0, path.max_delay_steps)
     shares = None if spread is None or not path.learn_delays else triangle(delays, path.max_delay_steps, spread)
     return Delays(path, whole, shares)

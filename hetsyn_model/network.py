@@ -21,7 +21,7 @@ from hetsyn_model.kernels import parts
 from hetsyn_model.layer import NEURON_BUFFERS, Layer
 from hetsyn_model.rollout import Rollout, rollout
 from hetsyn_model.spec import ERROR_BOUND, NetworkSpec, PathSpec
-from hetsyn_model.state import FORMS, Form, state_layout
+from hetsyn_model.state import FORMS, Form
 from hetsyn_model.synapse import ExactWeights
 
 GOOD_ENOUGH = 1e-5  # a kernel error below the rounding of a bank's weights, which is not worth a fit
@@ -106,19 +106,20 @@ class Network(nn.Module):
             if name in ("delay_in", "delay_rec") and parameter.requires_grad
         }
 
-    def resonances(self) -> dict[str, nn.Parameter]:
-        """What resonant neurons learn, by the name of the parameter; none where there are no such neurons."""
-        return {name: parameter for name, parameter in self.named_parameters() if ".resonance." in name}
+    def own_values(self) -> dict[str, nn.Parameter]:
+        """List what neurons with equations of their own learn, by the name of the parameter."""
+        part = f".{self.spec.neuron.own_name}."
+        return {name: parameter for name, parameter in self.named_parameters() if part in name}
 
     @torch.no_grad()
     def clamp_decays_(self) -> None:
-        """Bring decays, kernels, resonance and delays back into their ranges; call it after each optimiser step."""
+        """Bring decays, kernels, delays and own values of neurons into their ranges, after each optimiser step."""
         for layer in self.named_layers().values():
             for name, parameter in layer.kernel_parameters().items():
                 if parameter.requires_grad:
                     parameter.clamp_(*layer.part_range(name.partition("_")[0]))
-            if layer.resonance is not None:
-                layer.resonance.clamp_()
+            if layer.own is not None:
+                layer.own.clamp_()
         for name, delay in self.delays().items():
             delay.clamp_(0.0, self.path_of(name).max_delay_steps)
 
@@ -253,11 +254,9 @@ class Network(nn.Module):
             if form == "bank":
                 takes_values = self.spec.takes_values and not layers
                 synapses = compile_bank(banks[name], layer.exact(), takes_values=takes_values)
-            own = layer.kappas(), layer.thresholds(), layer.recovery()
-            delays = layer.input_delays(spread), layer.recurrent_delays(spread)
-            layers.append(LayerWeights(name, synapses, *own, *delays))
-        sizes = {name: bank.size for name, bank in banks.items()}
-        return Compiled(self.spec, form, tuple(layers), state_layout(self.spec, form, sizes))
+            ways = layer.input_way(spread), layer.recurrent_way(spread)
+            layers.append(LayerWeights(name, layer.inputs, synapses, layer.neuron(), *ways))
+        return Compiled(self.spec, form, tuple(layers))
 
     @property
     def dtype(self) -> torch.dtype:

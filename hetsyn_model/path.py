@@ -1,4 +1,4 @@
-"""Delays of spikes: what arrives of each unit's past, and that past as whole numbers in float32 registers.
+"""What spikes pass on their way to a layer: nothing, or delays, with the past as whole numbers in float32 registers.
 
 Tap m of unit i has a delay of d steps, so its row of weights sees a_mi(t) = x_i(t - d); row ``m * units + i``. The
 history before step t is a shift register a unit: bit 0 of the first of its numbers is x(t - 1), bit 23 is x(t - 24),
@@ -14,16 +14,58 @@ spread s falls during training; at its end delays are whole steps, as served.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from hetsyn_model.spec.path import REGISTER_STEPS, PathSpec
+from hetsyn_model.state import Shapes, State
 
 _TOP = 2.0 ** (REGISTER_STEPS - 1)
 _SCALES = torch.tensor([2.0**-bit for bit in range(REGISTER_STEPS)])
+
+
+class Steps(Protocol):
+    """The way of spikes to a layer's synapses: a frozen dataclass with a state and a step."""
+
+    def state(self, units: int) -> Shapes:
+        """List what the path keeps between steps of the units that spike into it."""
+        ...
+
+    def step(self, state: State, x: Tensor) -> tuple[State, Tensor]:
+        """Run one step: spikes [b, units] go in, and [b, taps * units] arrive."""
+        ...
+
+
+class Path(Steps, Protocol):
+    """A path of a network."""
+
+    def of_stream(self, x: Tensor) -> Tensor:
+        """Compute what arrives in every step of whole streams [b, t, units], differentiable."""
+        ...
+
+    def learning(self, dtype: torch.dtype) -> Steps:
+        """Make the same path with steps that are differentiable."""
+        ...
+
+
+@dataclass(frozen=True)
+class Direct:
+    """A path without delays."""
+
+    def state(self, units: int) -> Shapes:  # noqa: ARG002
+        return {}
+
+    def step(self, state: State, x: Tensor) -> tuple[State, Tensor]:  # noqa: ARG002
+        return {}, x
+
+    def of_stream(self, x: Tensor) -> Tensor:
+        return x
+
+    def learning(self, dtype: torch.dtype) -> Steps:  # noqa: ARG002
+        return self
 
 
 @dataclass(frozen=True)
@@ -34,7 +76,7 @@ class Delays:
         path: longest delay and number of taps.
         steps: int64 [taps, units], whole delays, as served.
         shares: [longest + 1, taps * units], share of a spike that arrives after so many steps, differentiable; None
-            where all of it arrives after ``steps``.
+            where all of it arrives after ``steps``. It is of training: :meth:`step` runs whole delays.
     """
 
     path: PathSpec
@@ -45,8 +87,14 @@ class Delays:
     def units(self) -> int:
         return self.steps.shape[1]
 
-    def detach(self) -> Delays:
-        return Delays(self.path, self.steps, None if self.shares is None else self.shares.detach())
+    def state(self, units: int) -> Shapes:
+        return {"history": (self.path.registers, units)}
+
+    def step(self, state: State, x: Tensor) -> tuple[State, Tensor]:
+        return {"history": push(state["history"], x)}, self.arrivals(state["history"], x)
+
+    def learning(self, dtype: torch.dtype) -> Steps:
+        return RecentSpikes(self.path.taps, self.whole_shares(dtype) if self.shares is None else self.shares)
 
     def arrivals(self, history: Tensor, x: Tensor) -> Tensor:
         """What arrives in a step after whole delays, [b, taps * units], each 0 or 1.
@@ -75,16 +123,6 @@ class Delays:
         one_hot = torch.nn.functional.one_hot(self.steps.flatten(), self.path.max_delay_steps + 1)
         return one_hot.T.to(dtype)
 
-    def of_sources(self, sources: Sequence[Tensor]) -> Tensor:
-        """What arrives in the step of the last of the sources, differentiable, [b, taps * units].
-
-        Args:
-            sources: [b, units] of each step from the first.
-        """
-        recent = torch.stack(list(sources[: -self.path.max_delay_steps - 2 : -1]), 1)
-        shares = self.whole_shares(recent.dtype) if self.shares is None else self.shares
-        return (recent.repeat(1, 1, self.path.taps) * shares[: recent.shape[1]]).sum(1)
-
     def of_stream(self, x: Tensor) -> Tensor:
         """What arrives in every step of whole streams, differentiable, [b, t, taps * units].
 
@@ -102,6 +140,26 @@ class Delays:
         kernels = self.shares.flip(0).T.unsqueeze(1).chunk(self.path.taps)  # of each tap, [unit, 1, longest + 1]
         taps = [torch.nn.functional.conv1d(padded, kernel, groups=units) for kernel in kernels]
         return torch.cat(taps, 1).transpose(1, 2)
+
+
+@dataclass(frozen=True)
+class RecentSpikes:
+    """The delays of one path in training: it keeps the spikes themselves, as many steps as the longest delay has.
+
+    Attributes:
+        taps: delays a unit.
+        shares: as of :class:`Delays`.
+    """
+
+    taps: int
+    shares: Tensor
+
+    def state(self, units: int) -> Shapes:
+        return {"recent": (self.shares.shape[0] - 1, units)}
+
+    def step(self, state: State, x: Tensor) -> tuple[State, Tensor]:
+        recent = torch.cat([x.unsqueeze(1), state["recent"]], 1)
+        return {"recent": recent[:, :-1]}, (recent.repeat(1, 1, self.taps) * self.shares).sum(1)
 
 
 def push(history: Tensor, x: Tensor) -> Tensor:
@@ -131,22 +189,3 @@ def triangle(delays: Tensor, longest: int, spread: float) -> Tensor:
     tau = torch.arange(longest + 1, device=delays.device, dtype=delays.dtype).unsqueeze(-1)
     sides = (1.0 + spread - (tau - delays.flatten()).abs()).clamp_min(0.0)
     return sides / sides.sum(0)
-
-
-def shares_grad(arrival_grad: Tensor, sources: Tensor, slots: int) -> Tensor:
-    """The gradient of the shares.
-
-    Args:
-        arrival_grad: [b, t, taps * units], of what arrives in each step.
-        sources: [b, t, units], what went into the path.
-        slots: the longest delay and one.
-
-    Returns:
-        [slots, taps * units].
-    """
-    steps, rows = arrival_grad.shape[1:]
-    repeated = sources.repeat(1, 1, rows // sources.shape[2])
-    grad = arrival_grad.new_zeros(slots, rows)
-    for tau in range(min(slots, steps)):
-        grad[tau] = (arrival_grad[:, tau:] * repeated[:, : steps - tau]).sum((0, 1))
-    return grad

@@ -19,14 +19,18 @@ of (u, w) have the product alpha beta: where they are complex, their magnitude i
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
+from hetsyn_model.neuron import LearnedNeurons
 from hetsyn_model.spec import ResonanceSpec, SurrogateSpec
 from hetsyn_model.spike import fire
+from hetsyn_model.state import Shapes, State
 
 
-class Resonance(nn.Module):
+class Resonance(LearnedNeurons):
     """What the resonant neurons of a layer learn.
 
     Args:
@@ -51,6 +55,12 @@ class Resonance(nn.Module):
         self.tau, self.recovery_tau = drawn(1.0), drawn(1.0)
         self.a, self.b = drawn(spec.largest_a), drawn(spec.largest_b)
 
+    def neuron(self, threshold: Tensor) -> ResonantNeuron:
+        return ResonantNeuron(self.decay(), self.recovery(), threshold)
+
+    def gain(self) -> Tensor:
+        return 1 - self.decay()
+
     def decay(self) -> Tensor:
         """alpha a step of each membrane, [j]."""
         return _decay(self.tau, self.spec.tau_steps)
@@ -63,7 +73,6 @@ class Resonance(nn.Module):
 
     @torch.no_grad()
     def clamp_(self) -> None:
-        """Bring every value back within its bounds."""
         for values, largest in (
             (self.tau, 1.0),
             (self.recovery_tau, 1.0),
@@ -78,34 +87,28 @@ def _decay(position: Tensor, bounds: tuple[float, float]) -> Tensor:
     return torch.exp(-1.0 / (low + (high - low) * position))
 
 
-def resonance_step(
-    currents: Tensor,
-    spikes_before: Tensor,
-    membrane: Tensor,
-    recovery: Tensor,
-    kappa: Tensor,
-    weights: Tensor,
-    threshold: Tensor,
-    surrogate: SurrogateSpec | None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """One step of the resonant neurons of a layer.
+@dataclass(frozen=True)
+class ResonantNeuron:
+    """Resonant neurons, ready to run.
 
-    Args:
-        currents: S, [b, j], sum of all synaptic currents of this step.
-        spikes_before: z, [b, j] at the step before.
-        membrane: v, [b, j] at the step before.
-        recovery: R, [b, j] at the step before.
+    Attributes:
         kappa: alpha, [j].
-        weights: beta, A and B, [3, j].
+        recovery: beta, A and B, [3, j].
         threshold: theta, [j].
-        surrogate: derivative of the threshold in training; None outside training.
-
-    Returns:
-        Membrane, spikes and recovery current, each [b, j] at this step.
     """
-    beta, of_membrane, of_spike = weights.unbind(0)
-    left = kappa * membrane * (1 - spikes_before.detach())
-    membrane = left + (currents - recovery)
-    spikes = fire(membrane, threshold, threshold, surrogate)
-    kept = membrane * (1 - spikes.detach())
-    return membrane, spikes, beta * recovery + (of_membrane * kept + of_spike * spikes)
+
+    kappa: Tensor
+    recovery: Tensor
+    threshold: Tensor
+
+    def state(self, neurons: int) -> Shapes:
+        return dict.fromkeys(("membrane", "spikes", "recovery"), (neurons,))
+
+    def step(self, state: State, currents: Tensor, surrogate: SurrogateSpec | None) -> tuple[State, Tensor]:
+        beta, of_membrane, of_spike = self.recovery.unbind(0)
+        left = self.kappa * state["membrane"] * (1 - state["spikes"].detach())
+        membrane = left + (currents - state["recovery"])
+        spikes = fire(membrane, self.threshold, self.threshold, surrogate)
+        kept = membrane * (1 - spikes.detach())
+        recovery = beta * state["recovery"] + (of_membrane * kept + of_spike * spikes)
+        return {"membrane": membrane, "spikes": spikes, "recovery": recovery}, membrane

@@ -1,8 +1,8 @@
-"""The loops over time: whole streams through a network, step by step or layer by layer.
+"""The loop over time: whole streams through a network, layer by layer.
 
-The exact form runs step by step. The bank form runs layer by layer: a layer's input product covers all
-steps at once, and only its recurrence is sequential. That part is compiled (``native/rollout.cpp``) with
-a backward pass of its own, which keeps spikes and potentials, not currents; plain torch stands in for it.
+What the input brings to a layer covers all steps at once, and only the layer's recurrence is sequential. For the base
+family in the bank form that part is compiled (``native/rollout.cpp``) with a backward pass of its own, which keeps
+spikes and potentials, not currents; everything else runs the layer's step in plain torch.
 """
 
 from __future__ import annotations
@@ -15,16 +15,14 @@ import torch
 from torch import Tensor
 
 from hetsyn_model import native
-from hetsyn_model.bank import sum_bank
+from hetsyn_model.bank import BankWeights
 from hetsyn_model.compiled import Compiled, LayerWeights
 from hetsyn_model.events import Events, pointer
-from hetsyn_model.path import Delays, shares_grad
+from hetsyn_model.path import Direct
 from hetsyn_model.readout import decide, probabilities
-from hetsyn_model.resonance import resonance_step
-from hetsyn_model.spec import MEMBRANE_RESETS, DecisionSpec, NetworkSpec, decay_of
-from hetsyn_model.spike import spike_step, surrogate_derivative
+from hetsyn_model.spec import MEMBRANE_RESETS, DecisionSpec, NetworkSpec, SurrogateSpec
+from hetsyn_model.spike import BaseNeuron, MembraneNeuron, ResettingNeuron, SilentMembrane, surrogate_derivative
 from hetsyn_model.state import initial_state, state_name
-from hetsyn_model.step import Sources, step
 
 
 @dataclass(frozen=True)
@@ -92,115 +90,66 @@ def rollout(
     batch, longest = (spikes.batch, spikes.steps) if isinstance(spikes, Events) else spikes.shape[:2]
     if steps is None:
         steps = torch.full((batch,), longest, dtype=torch.int64, device=compiled.device)
-    by_form = _by_step if compiled.form == "exact" else _by_layer
     if before is not None and before.steps:
         spikes = (spikes if isinstance(spikes, Events) else Events.of(spikes)).after(before)
-    readout, hidden, output = by_form(compiled, spikes, dropout)
+    readout, hidden, output = _by_layer(compiled, spikes, dropout)
     if before is not None and before.steps:
         readout, output, *hidden = (trace[:, before.steps :] for trace in (readout, output, *hidden))
     return Rollout(readout, hidden, decide(spec.decision, output, steps), steps, spec.decision)
 
 
-# readout, hidden spikes, and what the decision reads of the output layer: its spikes, or the readout again
-LayerOutputs = tuple[Tensor, list[Tensor], Tensor]
+def _by_layer(compiled: Compiled, spikes: Tensor | Events, dropout: float) -> tuple[Tensor, list[Tensor], Tensor]:
+    """Run whole streams.
 
-
-def _by_step(compiled: Compiled, spikes: Tensor | Events, dropout: float) -> LayerOutputs:
-    spec, dtype = compiled.spec, compiled.dtype
-    dense = spikes.dense(dtype) if isinstance(spikes, Events) else spikes
-    state = initial_state(compiled.layout, dense.shape[0], dtype, dense.device)
-    readout_at: list[Tensor] = []
-    fired_at: list[Tensor] = []
-    hidden_at: list[list[Tensor]] = [[] for _ in spec.hidden]
-    sources: Sources = {}
-    for t in range(dense.shape[1]):
-        surrogate = spec.surrogate if torch.is_grad_enabled() else None
-        state, output = step(compiled, state, dense[:, t], surrogate, dropout, sources)
-        readout_at.append(output.readout)
-        if spec.decision.counts_spikes:
-            fired_at.append(state[state_name("readout", "spikes")])
-        for layer, z in zip(hidden_at, output.hidden_spikes, strict=True):
-            layer.append(z)
-    readout = _stacked(readout_at, dense, spec.outputs)
-    hidden = [_stacked(layer, dense, n) for layer, n in zip(hidden_at, spec.hidden, strict=True)]
-    return readout, hidden, _stacked(fired_at, dense, spec.outputs) if spec.decision.counts_spikes else readout
-
-
-def _stacked(steps: list[Tensor], like: Tensor, width: int) -> Tensor:
-    return torch.stack(steps, 1) if steps else like.new_zeros(like.shape[0], 0, width)
-
-
-def _by_layer(compiled: Compiled, spikes: Tensor | Events, dropout: float) -> LayerOutputs:
+    Returns:
+        Readout, hidden spikes, and what the decision reads of the output layer: its spikes, or the readout again.
+    """
     spec = compiled.spec
     x = spikes
     hidden: list[Tensor] = []
     fired = potential = torch.empty(0, device=compiled.device)
     for layer in compiled.layers:
-        if layer.input_delays is not None:
-            x = layer.input_delays.of_stream(x.dense(compiled.dtype) if isinstance(x, Events) else x)
-        fired, potential = layer_rollout(spec, layer, layer.bank.input_drive(x))
+        if not isinstance(layer.input_path, Direct):
+            x = layer.input_path.of_stream(x.dense(compiled.dtype) if isinstance(x, Events) else x)
+        fired, potential = layer_rollout(spec, layer, layer.synapses.enter(x))
         if layer.name != "readout":
             hidden.append(fired)
         x = torch.nn.functional.dropout(fired, dropout)
     return potential, hidden, fired if spec.decision.counts_spikes else potential
 
 
-def layer_rollout(spec: NetworkSpec, layer: LayerWeights, drive: Tensor) -> tuple[Tensor, Tensor]:
-    """All steps of one bank layer, from its initial state.
+def layer_rollout(spec: NetworkSpec, layer: LayerWeights, entered: Tensor) -> tuple[Tensor, Tensor]:
+    """Run all steps of one layer, from its initial state.
 
     Args:
         spec: the network's description.
-        layer: a layer in the bank form.
-        drive: [batch, steps, K * neurons], input product and bias.
+        layer: in one form.
+        entered: [batch, steps, ...], what the synapses' ``enter`` made of the input.
 
     Returns:
         Spikes and potential, each [batch, steps, neurons]; the spikes of a layer without threshold are 0.
-
-    Raises:
-        ValueError: the layer is in the exact form.
     """
-    synapses, delays = layer.bank, layer.recurrent_delays
-    if native.runs(drive):
-        shares = None if delays is None else delays.shares
-        if delays is not None and shares is None:
-            shares = delays.whole_shares(drive.dtype)
-        spikes, potential = _LayerRollout.apply(
-            *(drive, synapses.weight_rec, layer.kappa, layer.threshold, layer.recovery, shares),
-            *(synapses.decays, spec, None if delays is None else delays.detach()),
+    synapses = layer.synapses
+    if isinstance(synapses, BankWeights) and layer.is_native and native.runs(entered):
+        rolled: tuple[Tensor, Tensor] = _LayerRollout.apply(
+            *(entered, synapses.weight_rec, layer.kappa, layer.threshold, synapses.decays, layer.neuron, spec.surrogate)
         )
-        return spikes, potential
-    bank = synapses.decays.shape[0]
-    batch, steps, neurons = drive.shape[0], drive.shape[1], drive.shape[2] // bank
+        return rolled
+    batch, silence = entered.shape[0], entered.new_zeros(entered.shape[0], layer.neurons)
     surrogate = spec.surrogate if torch.is_grad_enabled() else None
-    current = drive.new_zeros(batch, bank, neurons)
-    fired = kept = recovery = drive.new_zeros(batch, neurons)
-    adaptation = drive.new_zeros(batch, neurons) if spec.neuron.adaptive else None
+    path = layer.recurrent_path.learning(synapses.dtype)
+    state = initial_state(layer.layout(path), batch, synapses.dtype, entered.device)
     spikes_at: list[Tensor] = []
     potential_at: list[Tensor] = []
-    sources: list[Tensor] = []
-    for t in range(steps):
-        arriving = drive[:, t]
-        if synapses.weight_rec is not None:
-            sources.append(fired)
-            own = fired if delays is None else delays.of_sources(sources)
-            arriving = arriving + own @ synapses.weight_rec
-        current = synapses.decays.unsqueeze(-1) * current + arriving.view(current.shape)
-        total = sum_bank(current)
-        if layer.threshold is not None and layer.kappa is not None and layer.recovery is not None:
-            total, fired, recovery = resonance_step(
-                total, fired, kept, recovery, layer.kappa, layer.recovery, layer.threshold, surrogate
-            )
-            kept = total
-        elif layer.threshold is not None and layer.kappa is not None:
-            total, fired, kept, adaptation = spike_step(
-                total, fired, kept, adaptation, layer.kappa, layer.threshold, spec.neuron, surrogate
-            )
-        elif layer.kappa is not None:
-            total = kept = layer.kappa * kept + total
-        spikes_at.append(fired)
-        potential_at.append(total)
-    like = drive.new_zeros(batch, 0, neurons)
-    return _stacked(spikes_at, like, neurons), _stacked(potential_at, like, neurons)
+    for t in range(entered.shape[1]):
+        state, potential = layer.advance(state, entered[:, t], path, surrogate)
+        spikes_at.append(state.get(state_name(layer.name, "spikes"), silence))
+        potential_at.append(potential)
+    return _stacked(spikes_at, silence), _stacked(potential_at, silence)
+
+
+def _stacked(steps: list[Tensor], like: Tensor) -> Tensor:
+    return torch.stack(steps, 1) if steps else like.new_zeros(like.shape[0], 0, like.shape[1])
 
 
 class _LayerRollout(torch.autograd.Function):
@@ -211,21 +160,16 @@ class _LayerRollout(torch.autograd.Function):
         weight_rec: Tensor | None,
         kappa: Tensor | None,
         threshold: Tensor | None,
-        recovery: Tensor | None,
-        shares: Tensor | None,
         decays: Tensor,
-        spec: NetworkSpec,
-        delays: Delays | None,
+        neuron: BaseNeuron,
+        surrogate: SurrogateSpec,
     ) -> tuple[Tensor, Tensor]:
         library = native.required()
         drive, bank = drive.contiguous(), decays.shape[0]
         batch, steps, neurons = drive.shape[0], drive.shape[1], drive.shape[2] // bank
         weight_rec = None if weight_rec is None else weight_rec.contiguous()
-        kappa, threshold, recovery = (
-            None if part is None else part.to(drive.dtype).contiguous() for part in (kappa, threshold, recovery)
-        )
-        shares = None if shares is None else shares.contiguous()
-        neuron = spec.neuron
+        kappa, threshold = (None if part is None else part.to(drive.dtype).contiguous() for part in (kappa, threshold))
+        adaptation = neuron.adaptation if isinstance(neuron, ResettingNeuron | MembraneNeuron) else None
         struct = native.LayerStruct(
             batch,
             steps,
@@ -233,88 +177,46 @@ class _LayerRollout(torch.autograd.Function):
             neurons,
             threshold is not None,
             weight_rec is not None,
-            neuron.is_membrane,
-            MEMBRANE_RESETS.index(neuron.membrane_reset),
-            1 if delays is None else delays.path.taps,
-            1 if shares is None else shares.shape[0],
-            decay_of(neuron.adaptation_tau_steps),
-            neuron.adaptation_strength,
+            isinstance(neuron, SilentMembrane | MembraneNeuron),
+            MEMBRANE_RESETS.index(neuron.reset) if isinstance(neuron, MembraneNeuron) else 0,
+            1,
+            1,
+            0.0 if adaptation is None else adaptation.decay,
+            0.0 if adaptation is None else adaptation.strength,
         )
         spikes = torch.zeros(batch, steps, neurons, dtype=drive.dtype)
         potential = torch.empty_like(spikes)
-        # A(t), from the spikes before t; of resonant neurons R(t)
-        risen = torch.empty_like(spikes) if neuron.adaptive or recovery is not None else None
+        risen = None if adaptation is None else torch.empty_like(spikes)  # A(t), from the spikes before t
         library.function("layer_forward", drive)(
             ctypes.byref(struct),
-            *map(pointer, (drive, weight_rec, decays, kappa, threshold, recovery, shares, spikes, potential, risen)),
+            *map(pointer, (drive, weight_rec, decays, kappa, threshold, None, None, spikes, potential, risen)),
             torch.get_num_threads(),
         )
-        ctx.save_for_backward(weight_rec, kappa, threshold, recovery, shares, decays, spikes, potential, risen)
-        ctx.struct, ctx.spec, ctx.drive_shape, ctx.delays = struct, spec, drive.shape, delays
+        ctx.save_for_backward(weight_rec, kappa, threshold, decays, spikes, potential, risen)
+        ctx.struct, ctx.surrogate, ctx.drive_shape = struct, surrogate, drive.shape
         ctx.set_materialize_grads(True)
         return spikes, potential
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         library = native.required()
-        weight_rec, kappa, threshold, recovery, shares, decays, spikes, potential, risen = ctx.saved_tensors
+        weight_rec, kappa, threshold, decays, spikes, potential, risen = ctx.saved_tensors
         surrogate = None
         if threshold is not None:
             u = potential - threshold
-            if risen is not None and recovery is None:
+            if risen is not None:
                 u = u - risen
-            surrogate = surrogate_derivative(u, ctx.spec.surrogate, threshold).contiguous()
+            surrogate = surrogate_derivative(u, ctx.surrogate, threshold).contiguous()
         grad_drive = torch.empty(ctx.drive_shape, dtype=spikes.dtype)
         grad_rec = None if weight_rec is None else torch.zeros_like(weight_rec)
-        arrival_grad = None
-        if shares is not None:  # nothing arrives in the first step
-            arrival_grad = torch.zeros(*spikes.shape[:2], shares.shape[1], dtype=spikes.dtype)
         wants_decay = kappa is not None and ctx.needs_input_grad[2]
         grad_kappa = torch.zeros(spikes.shape[0], spikes.shape[2], dtype=spikes.dtype) if wants_decay else None
-        grad_recovery = None if recovery is None else spikes.new_zeros(spikes.shape[0], *recovery.shape)
         grad_spikes, grad_potential = (grad.contiguous() for grad in grads)
         library.function("layer_backward", spikes)(
             ctypes.byref(ctx.struct),
-            *map(
-                pointer,
-                (
-                    spikes,
-                    potential,
-                    surrogate,
-                    grad_spikes,
-                    grad_potential,
-                    weight_rec,
-                    decays,
-                    kappa,
-                    threshold,
-                    recovery,
-                    risen,
-                    shares,
-                    grad_drive,
-                    grad_rec,
-                    arrival_grad,
-                    grad_kappa,
-                    grad_recovery,
-                ),
-            ),
+            *map(pointer, (spikes, potential, surrogate, grad_spikes, grad_potential)),
+            *map(pointer, (weight_rec, decays, kappa, threshold, None, risen, None)),
+            *map(pointer, (grad_drive, grad_rec, None, grad_kappa, None)),
             torch.get_num_threads(),
         )
-        of_kappa, of_recovery = (None if grad is None else grad.sum(0) for grad in (grad_kappa, grad_recovery))
-        grad_shares = None
-        if arrival_grad is not None and shares is not None:
-            earlier = torch.nn.functional.pad(spikes, (0, 0, 1, 0))[:, :-1]  # of the step before
-            arrivals = ctx.delays.of_stream(earlier)
-            grad_rec = arrivals.flatten(0, 1).T @ grad_drive.flatten(0, 1)
-            if ctx.needs_input_grad[5]:
-                grad_shares = shares_grad(arrival_grad, earlier, shares.shape[0])
-        return (
-            grad_drive,
-            grad_rec,
-            of_kappa,
-            None,
-            of_recovery,
-            grad_shares,
-            None,
-            None,
-            None,
-        )
+        return grad_drive, grad_rec, None if grad_kappa is None else grad_kappa.sum(0), None, None, None, None

@@ -1,4 +1,4 @@
-"""Threshold, reset and adaptation of a spiking layer, membranes, and the surrogate derivatives.
+"""The neurons of the base family: threshold, reset, adaptation and membranes, and the surrogate derivatives.
 
 Equations of arXiv 2508.11644; every quantity is of one neuron j, times are in steps:
 
@@ -17,12 +17,14 @@ With S(t), the sum of currents(t), a membrane has no J, and instead of equation 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hetsyn_model.spec import NeuronSpec, SurrogateSpec, decay_of
+from hetsyn_model.spec import Reset, SurrogateSpec
+from hetsyn_model.state import Shapes, State
 
 
 def surrogate_derivative(u: Tensor, spec: SurrogateSpec, threshold: Tensor | float) -> Tensor:
@@ -65,56 +67,139 @@ class _Threshold(torch.autograd.Function):
         return grads[0] * surrogate_derivative(u, ctx.spec, ctx.threshold), None, None
 
 
-def spike_step(
-    currents: Tensor,
-    spikes_before: Tensor,
-    kept: Tensor,
-    adaptation: Tensor | None,
-    kappa: Tensor,
-    threshold: Tensor,
-    neuron: NeuronSpec,
-    surrogate: SurrogateSpec | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """One step of reset, potential and threshold.
+def fire(potential: Tensor, level: Tensor, threshold: Tensor, surrogate: SurrogateSpec | None) -> Tensor:
+    """Compute spikes, [b, j]: 1 where the potential is above its level, strictly.
 
     Args:
-        currents: S, [b, j], sum of all synaptic currents of this step.
-        spikes_before: z, [b, j] at the step before.
-        kept: [b, j] at the step before: the membrane v, or the reset current J.
-        adaptation: A, [b, j] at the step before; None without threshold adaptation.
-        kappa: decay of what is kept, broadcast against [b, j].
+        potential: v, [b, j].
+        level: the threshold with its adaptation, broadcast against [b, j].
         threshold: theta, likewise.
-        neuron: what the potential is, and time constant and strength of the adaptation.
         surrogate: derivative of the threshold in training. None outside training: the threshold is then a plain
             comparison, which exports.
-
-    Returns:
-        Potential, spikes, what is kept, and adaptation current, each [b, j] at this step.
     """
-    if neuron.is_membrane:
-        potential = kept = _left(kept, spikes_before, kappa, threshold, neuron) + currents
-    else:
-        kept = kappa * kept + threshold * spikes_before
-        potential = currents - kept
-    level = threshold
-    if adaptation is not None:
-        adaptation = decay_of(neuron.adaptation_tau_steps) * adaptation + neuron.adaptation_strength * spikes_before
-        level = threshold + adaptation
-    return potential, fire(potential, level, threshold, surrogate), kept, adaptation
-
-
-def fire(potential: Tensor, level: Tensor, threshold: Tensor, surrogate: SurrogateSpec | None) -> Tensor:
-    """Spikes, [b, j]: 1 where the potential is above its level, strictly; arguments as of :func:`spike_step`."""
     if surrogate is None:
         return (potential > level).to(potential.dtype)
     spikes: Tensor = _Threshold.apply(potential - level, surrogate, threshold)
     return spikes
 
 
-def _left(membrane: Tensor, spikes: Tensor, kappa: Tensor, threshold: Tensor, neuron: NeuronSpec) -> Tensor:
-    """What decay and reset leave of a membrane for the next step, [b, j]."""
-    if neuron.membrane_reset == "zero":
-        return kappa * membrane * (1 - spikes)
-    if neuron.membrane_reset == "subtract_at_once":
-        return kappa * (membrane - threshold * spikes)
-    return kappa * membrane - threshold * spikes
+@dataclass(frozen=True)
+class Adaptation:
+    """A threshold that rises with each spike: A, equations 18 and 19.
+
+    Attributes:
+        decay: rho_a a step.
+        strength: rise at a spike.
+    """
+
+    decay: float
+    strength: float
+
+
+@dataclass(frozen=True)
+class Silent:
+    """Neurons without threshold: their potential is the sum of their currents."""
+
+    def state(self, neurons: int) -> Shapes:  # noqa: ARG002
+        return {}
+
+    def step(
+        self,
+        state: State,  # noqa: ARG002
+        currents: Tensor,
+        surrogate: SurrogateSpec | None,  # noqa: ARG002
+    ) -> tuple[State, Tensor]:
+        return {}, currents
+
+
+@dataclass(frozen=True)
+class SilentMembrane:
+    """Membranes without threshold, of decay kappa [j]."""
+
+    kappa: Tensor
+
+    def state(self, neurons: int) -> Shapes:
+        return {"membrane": (neurons,)}
+
+    def step(
+        self,
+        state: State,
+        currents: Tensor,
+        surrogate: SurrogateSpec | None,  # noqa: ARG002
+    ) -> tuple[State, Tensor]:
+        potential = self.kappa * state["membrane"] + currents
+        return {"membrane": potential}, potential
+
+
+@dataclass(frozen=True)
+class ResettingNeuron:
+    """The paper's neurons, with a reset current J: HetSyn, HetNeu, HomNeu and ALIF.
+
+    Attributes:
+        kappa: decay a step of the reset current, [j].
+        threshold: theta, [j].
+        adaptation: of the threshold; None without.
+    """
+
+    kappa: Tensor
+    threshold: Tensor
+    adaptation: Adaptation | None = None
+
+    def state(self, neurons: int) -> Shapes:
+        return {"reset_current": (neurons,), "spikes": (neurons,)} | _adaptation_state(self.adaptation, neurons)
+
+    def step(self, state: State, currents: Tensor, surrogate: SurrogateSpec | None) -> tuple[State, Tensor]:
+        reset = self.kappa * state["reset_current"] + self.threshold * state["spikes"]
+        potential = currents - reset
+        level, adapted = _level(self.threshold, self.adaptation, state)
+        spikes = fire(potential, level, self.threshold, surrogate)
+        return {"reset_current": reset, "spikes": spikes} | adapted, potential
+
+
+@dataclass(frozen=True)
+class MembraneNeuron:
+    """Neurons with a membrane: LIF and CubaLIF.
+
+    Attributes:
+        kappa: decay a step of the membrane, [j].
+        threshold: theta, [j].
+        reset: what a spike does to the membrane; see the equations above.
+        adaptation: of the threshold; None without.
+    """
+
+    kappa: Tensor
+    threshold: Tensor
+    reset: Reset = "subtract"
+    adaptation: Adaptation | None = None
+
+    def state(self, neurons: int) -> Shapes:
+        return {"membrane": (neurons,), "spikes": (neurons,)} | _adaptation_state(self.adaptation, neurons)
+
+    def step(self, state: State, currents: Tensor, surrogate: SurrogateSpec | None) -> tuple[State, Tensor]:
+        potential = self._left(state["membrane"], state["spikes"]) + currents
+        level, adapted = _level(self.threshold, self.adaptation, state)
+        spikes = fire(potential, level, self.threshold, surrogate)
+        return {"membrane": potential, "spikes": spikes} | adapted, potential
+
+    def _left(self, membrane: Tensor, spikes: Tensor) -> Tensor:
+        """Compute what decay and reset leave of the membrane for the next step, [b, j]."""
+        if self.reset == "zero":
+            return self.kappa * membrane * (1 - spikes)
+        if self.reset == "subtract_at_once":
+            return self.kappa * (membrane - self.threshold * spikes)
+        return self.kappa * membrane - self.threshold * spikes
+
+
+BaseNeuron = Silent | SilentMembrane | ResettingNeuron | MembraneNeuron  # which operator and native rollout know
+
+
+def _adaptation_state(adaptation: Adaptation | None, neurons: int) -> Shapes:
+    return {} if adaptation is None else {"adaptation_current": (neurons,)}
+
+
+def _level(threshold: Tensor, adaptation: Adaptation | None, state: State) -> tuple[Tensor, State]:
+    """Compute the level above which neurons fire, and the adaptation current after the step."""
+    if adaptation is None:
+        return threshold, {}
+    current = adaptation.decay * state["adaptation_current"] + adaptation.strength * state["spikes"]
+    return threshold + current, {"adaptation_current": current}

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hetsyn_model.kernels import Pair, Shape, map_parts
-from hetsyn_model.state import State, state_name
+from hetsyn_model.events import Events
+from hetsyn_model.kernels import Pair, Shape
+from hetsyn_model.state import Shapes, State
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,10 @@ class SynapsePath:
     bias: Tensor | None
     shape: Shape = None
 
-    def detach(self) -> SynapsePath:
-        bias = None if self.bias is None else self.bias.detach()
-        return SynapsePath(self.weight.detach(), self.decay.detach(), bias, map_parts(self.shape, Tensor.detach))
+    @property
+    def currents(self) -> int:
+        """Currents of a synapse."""
+        return 2 if isinstance(self.shape, Pair) else 1
 
 
 @dataclass(frozen=True)
@@ -66,33 +68,38 @@ class ExactWeights:
     def device(self) -> torch.device:
         return self.input.weight.device
 
-    def detach(self) -> ExactWeights:
-        recurrent = None if self.recurrent is None else self.recurrent.detach()
-        return ExactWeights(self.per_synapse, self.input.detach(), recurrent, self.filtered)
+    def state(self) -> Shapes:
+        """List the currents: one a synapse, or one a neuron and path; none where they do not last."""
+        found = {"input_current": self.input, "recurrent_current": self.recurrent}
+        return {
+            name: (self.neurons, path.weight.shape[1] * path.currents if self.per_synapse else path.currents)
+            for name, path in found.items()
+            if path is not None and self.filtered
+        }
 
-    def step(self, layer: str, state: State, x: Tensor, own: Tensor | None) -> tuple[State, Tensor]:
-        """One step of the layer's currents.
+    def enter(self, x: Tensor | Events) -> Tensor:
+        """Make what :meth:`step` takes of the input of one step, [b, i], or of all, [b, t, i]: the input itself."""
+        return x.dense(self.dtype) if isinstance(x, Events) else x
+
+    def step(self, state: State, entered: Tensor, own: Tensor | None) -> tuple[State, Tensor]:
+        """Run one step of the layer's currents.
 
         Args:
-            layer: the layer's name.
-            state: holds ``{layer}.input_current`` and, with recurrence, ``{layer}.recurrent_current``; without
-                filters neither.
-            x: [b, i], input spikes.
+            state: every tensor of :meth:`state`.
+            entered: [b, i], input spikes.
             own: [b, j], the layer's own spikes that arrive in this step; None without recurrence.
 
         Returns:
             The new current tensors, and their sum a neuron [b, j] (the first term of equation 5).
         """
         if not self.filtered:
-            arriving = _arriving(x, self.input)
+            arriving = _arriving(entered, self.input)
             if self.recurrent is not None and own is not None:
                 arriving = arriving + _arriving(own, self.recurrent)
             return {}, arriving
-        name = state_name(layer, "input_current")
-        after = {name: self._current(state[name], x, self.input)}
+        after = {"input_current": self._current(state["input_current"], entered, self.input)}
         if self.recurrent is not None and own is not None:
-            name = state_name(layer, "recurrent_current")
-            after[name] = self._current(state[name], own, self.recurrent)
+            after["recurrent_current"] = self._current(state["recurrent_current"], own, self.recurrent)
         sums = [sum_currents(current) for current in after.values()]
         return after, sums[0] if len(sums) == 1 else sums[0] + sums[1]
 

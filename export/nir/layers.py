@@ -39,7 +39,6 @@ def in_parts(writer: Writer, spec: NetworkSpec, layer: LayerWeights, source: str
         NirError: NIR has no nodes for it.
     """
     n = layer.neurons
-    _check_no_resonance(layer)
     if spec.neuron.is_membrane:
         if spec.neuron.adaptive:
             raise NirError("NIR has no membrane whose threshold adapts: train the network without adaptation")
@@ -79,7 +78,6 @@ def _currents(writer: Writer, layer: LayerWeights, source: str, target: str) -> 
 def whole(writer: Writer, spec: NetworkSpec, layer: LayerWeights, source: str) -> str:
     """A layer of LIF or CubaLIF neurons; the readout, if it does not spike, is LI or CubaLI. See :func:`in_parts`."""
     n, synapses = layer.neurons, layer.synapses
-    _check_no_resonance(layer)
     if not isinstance(synapses, ExactWeights) or synapses.per_synapse:
         raise NirError("the network is not LIF: each synapse has a decay of its own; write it without --as lif")
     if spec.neuron.adaptive or spec.neuron.has_own_reset:
@@ -113,11 +111,6 @@ def whole(writer: Writer, spec: NetworkSpec, layer: LayerWeights, source: str) -
     }
     edges = [("input", "lif"), ("lif", "w_rec"), ("w_rec", "lif"), ("lif", "output")]
     return writer.add(layer.name, nir.NIRGraph(nodes=nodes, edges=edges, type_check=False), start)
-
-
-def _check_no_resonance(layer: LayerWeights) -> None:
-    if layer.recovery is not None:
-        raise NirError("NIR has no neuron that resonates: serve the network as it is, or train it without resonance")
 
 
 def _neurons(writer: Writer, layer: LayerWeights, decay: Float64Array, current: Float64Array | None = None) -> Any:

@@ -120,6 +120,11 @@ def to_nir(
         raise NirError(
             "the reset 'same_kernel' is a synapse, for which NIR has no node: export an artifact (hetsyn export)"
         )
+    if spec.neuron.own_name is not None:
+        raise NirError(
+            f"NIR has no neurons with {spec.neuron.own_name}: export the network as an artifact (hetsyn export), or "
+            "train it without"
+        )
     per_synapse = spec.neuron.per_synapse
     if spec.input_path.is_delayed or spec.recurrent_path.is_delayed:
         raise NirError("delays of spikes are not written to NIR: export the network as an artifact (hetsyn export)")

@@ -18,10 +18,10 @@ from hetsyn_model.spec.neuron import (
     Potential,
     Reset,
     Variant,
-    decay_of,
     se_adlif,
     variant,
 )
+from hetsyn_model.spec.own import OwnNeurons, decay_of
 from hetsyn_model.spec.path import PathSpec
 from hetsyn_model.spec.resonance import ResonanceSpec
 from hetsyn_model.spec.surrogate import SurrogateKind, SurrogateSpec
@@ -39,6 +39,7 @@ __all__ = [
     "KernelUnit",
     "NetworkSpec",
     "NeuronSpec",
+    "OwnNeurons",
     "PathSpec",
     "Potential",
     "Reset",

@@ -9,9 +9,8 @@ from typing import Any, Literal, get_args
 from hetsyn_model.spec.decision import DecisionSpec
 from hetsyn_model.spec.errors import SpecError, require
 from hetsyn_model.spec.kernel import FRACTIONAL_DECAYS, KernelSpec
-from hetsyn_model.spec.neuron import NeuronSpec
+from hetsyn_model.spec.neuron import OWN_NEURONS, NeuronSpec
 from hetsyn_model.spec.path import PathSpec
-from hetsyn_model.spec.resonance import ResonanceSpec
 from hetsyn_model.spec.surrogate import SurrogateSpec
 
 InputKind = Literal["spikes", "values"]
@@ -145,8 +144,9 @@ class NetworkSpec:
                 del values[name]
         if self.kernel == KernelSpec():  # as before there were other kernels, so that older versions read it
             del values["kernel"]
-        if self.neuron.resonance is None:  # an older hetsyn, which does not know it, can then read it
-            del values["neuron"]["resonance"]
+        for name in OWN_NEURONS:  # an older hetsyn, which does not know them, can then read it
+            if values["neuron"][name] is None:
+                del values["neuron"][name]
         return values
 
     @staticmethod
@@ -161,10 +161,10 @@ class NetworkSpec:
             neuron = dict(parts.pop("neuron"))
             for pair in ("tau_init_steps", "decay_range"):
                 neuron[pair] = tuple(neuron[pair])
-            if neuron.get("resonance") is not None:
-                resonance: dict[str, Any] = dict(neuron["resonance"])
-                bounds = {name: tuple(value) for name, value in resonance.items() if name.endswith("tau_steps")}
-                neuron["resonance"] = ResonanceSpec(**resonance | bounds)
+            for name, own in OWN_NEURONS.items():
+                if neuron.get(name) is not None:
+                    found = {key: tuple(v) if isinstance(v, list) else v for key, v in neuron[name].items()}
+                    neuron[name] = own(**found)
             return NetworkSpec(
                 neuron=NeuronSpec(**neuron),
                 surrogate=SurrogateSpec(**parts.pop("surrogate")),

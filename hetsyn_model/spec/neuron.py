@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from hetsyn_model.spec.errors import SpecError, require
+from hetsyn_model.spec.own import OwnNeurons, decay_of
 from hetsyn_model.spec.resonance import ResonanceSpec
 
 Decays = Literal["synapse", "neuron", "shared"]
@@ -17,9 +16,7 @@ MEMBRANE_RESETS: tuple[Reset, ...] = ("subtract", "subtract_at_once", "zero")  #
 Variant = Literal["hetsyn", "hetneu", "homneu", "alif"]
 
 
-def decay_of(tau_steps: float) -> float:
-    """Decay a step, ``exp(-1 / tau)``, of a time constant in steps."""
-    return math.exp(-1.0 / tau_steps)
+OWN_NEURONS: dict[str, type[OwnNeurons]] = {"resonance": ResonanceSpec}  # by their field in NeuronSpec
 
 
 @dataclass(frozen=True)
@@ -108,13 +105,28 @@ class NeuronSpec:
             self.adaptation_tau_steps > 0, f"neuron.adaptation_tau_steps: {self.adaptation_tau_steps} is not above 0"
         )
         require(
-            self.resonance is None or (self.is_membrane and self.reset == "zero"),
-            "neuron.resonance: needs potential 'membrane' and reset 'zero'",
+            self.own is None or (self.potential == "membrane" and self.reset == "zero"),
+            f"neuron.{self.own_name}: needs potential 'membrane' and reset 'zero'",
         )
         require(
-            self.resonance is None or not self.adaptive,
-            "neuron.adaptation_strength: a resonance adapts already: leave it 0",
+            self.own is None or not self.adaptive,
+            f"neuron.adaptation_strength: neurons with {self.own_name} have no other adaptation: leave it 0",
         )
+
+    @property
+    def own(self) -> OwnNeurons | None:
+        """The values of neurons with equations of their own; None for those of the base family."""
+        return None if self.own_name is None else getattr(self, self.own_name)
+
+    @property
+    def own_name(self) -> str | None:
+        """The field of these values."""
+        return next((name for name in OWN_NEURONS if getattr(self, name) is not None), None)
+
+    def without_own(self) -> NeuronSpec:
+        """The same without equations of their own, as neurons of a readout that does not spike."""
+        nothing: dict[str, Any] = dict.fromkeys(OWN_NEURONS)
+        return replace(self, **nothing)
 
     @property
     def adaptive(self) -> bool:
@@ -160,27 +172,16 @@ class NeuronSpec:
         synaptic = (low + high) / 2
         if self.potential == "currents":
             return synaptic if self.is_filtered else 0.0
-        if self.resonance is not None:
-            return 2 * sum(response**2 for response in self._resonant_response())
+        response = None if self.own is None else self.own.response(decay_of(synaptic) if self.is_filtered else 0.0)
+        if response is not None:
+            return 2 * sum(effect**2 for effect in response)
         membrane = self.tau_reset_steps
         return (synaptic * membrane) ** 2 / (synaptic + membrane) if self.is_filtered else membrane
 
     @property
     def first_effect(self) -> float:
         """What a spike of weight 1 adds to a potential in its own step, from the initial constants."""
-        return 1.0 if self.resonance is None else 1.0 - decay_of(sum(self.resonance.tau_steps) / 2)
-
-    def _resonant_response(self) -> Iterator[float]:
-        """Membrane of a resonant neuron with the mean constants, step by step after a spike of weight 1."""
-        resonance = self.resonance or ResonanceSpec()
-        alpha, beta = (decay_of(sum(taus) / 2) for taus in (resonance.tau_steps, resonance.recovery_tau_steps))
-        synaptic = decay_of(sum(self.tau_init_steps) / 2) if self.is_filtered else 0.0
-        membrane, recovery, current = 0.0, 0.0, 1.0
-        for _ in range(round(10 * sum(resonance.recovery_tau_steps))):
-            membrane = alpha * membrane + (1 - alpha) * (current - recovery)
-            recovery = beta * recovery + (1 - beta) * resonance.gain * resonance.largest_a / 2 * membrane
-            current *= synaptic
-            yield membrane
+        return 1.0 if self.own is None else self.own.first_effect
 
 
 def se_adlif(readout_tau_steps: float = 15.0) -> NeuronSpec:

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from hetsyn_model.spec.errors import require
+from hetsyn_model.spec.own import OwnNeurons, decay_of
+
+if TYPE_CHECKING:
+    import torch
+
+    from hetsyn_model.resonance import Resonance
+    from hetsyn_model.spec.neuron import NeuronSpec
 
 
 @dataclass(frozen=True)
-class ResonanceSpec:
+class ResonanceSpec(OwnNeurons):
     """Adaptive neurons in the symplectic Euler form (SE-adLIF, arXiv 2408.07517), whose settings are the defaults.
 
     ``hetsyn_model/resonance.py`` has the equations. Each neuron learns its two time constants, ``a`` and ``b``, within
@@ -36,3 +45,21 @@ class ResonanceSpec:
         for name in ("largest_a", "largest_b", "gain"):
             value = getattr(self, name)
             require(0 <= value < math.inf, f"neuron.resonance.{name}: {value} is below 0, or not finite")
+
+    @property
+    def first_effect(self) -> float:
+        return 1.0 - decay_of(sum(self.tau_steps) / 2)
+
+    def response(self, synaptic: float) -> Iterator[float]:
+        alpha, beta = (decay_of(sum(taus) / 2) for taus in (self.tau_steps, self.recovery_tau_steps))
+        membrane, recovery, current = 0.0, 0.0, 1.0
+        for _ in range(round(10 * sum(self.recovery_tau_steps))):
+            membrane = alpha * membrane + (1 - alpha) * (current - recovery)
+            recovery = beta * recovery + (1 - beta) * self.gain * self.largest_a / 2 * membrane
+            current *= synaptic
+            yield membrane
+
+    def learned(self, spec: NeuronSpec, neurons: int, generator: torch.Generator) -> Resonance:  # noqa: ARG002
+        from hetsyn_model.resonance import Resonance  # torch: a description needs none
+
+        return Resonance(self, neurons, generator)

@@ -245,17 +245,17 @@ def _fit_banks(model: Trainee, how: Optimisation) -> None:
 
 
 def _optimiser(model: Trainee, how: Optimisation) -> torch.optim.AdamW:
-    """AdamW over weights, learned decays and learned delays, each group with its factor on the learning rate."""
+    """AdamW over weights, decays, neurons' own values and delays, each group with its factor on the learning rate."""
     decays = model.decays() if isinstance(model, Network) else {}
-    resonances = model.resonances() if isinstance(model, Network) else {}
+    own_values = model.own_values() if isinstance(model, Network) else {}
     delays = model.delays() if isinstance(model, Network) else {}
-    apart = decays | resonances | delays
+    apart = decays | own_values | delays
     weights = [p for name, p in model.named_parameters() if p.requires_grad and name not in apart]
     rate = how.learning_rate
     groups: list[dict[str, Any]] = [{"params": weights, "lr": rate, "weight_decay": how.weight_decay, "factor": 1.0}]
     for own, weight_decay, factor in (
         (decays, how.decay_weight_decay, how.decay_rate_factor),
-        (resonances, 0.0, 1.0),
+        (own_values, 0.0, 1.0),
         (delays, 0.0, how.delays.rate / rate),
     ):
         if own:

@@ -89,7 +89,7 @@ class Tanh(Network):
         dropout = self.spec.dropout if self.training else 0.0
         for layer in compiled.layers:
             synapses = layer.bank
-            drive = synapses.input_drive(x)
+            drive = synapses.enter(x)
             size = synapses.decays.shape[0]
             neurons = drive.shape[2] // size
             current = drive.new_zeros(drive.shape[0], size, neurons)

@@ -9,9 +9,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from hetsyn_model.bank import Bank
 from hetsyn_model.network import Network
 from hetsyn_model.spec import NetworkSpec, NeuronSpec, PathSpec, ResonanceSpec, decay_of, se_adlif, variant
-from hetsyn_model.state import state_bytes, state_layout
+from hetsyn_model.state import state_bytes
 from research.tasks.task import Shape
 
 NeuronModel = Literal["hetsyn", "hetneu", "homneu", "alif", "lstm", "se-adlif", "hetsyn-resonance"]
@@ -115,9 +116,12 @@ def parameter_count(spec: NetworkSpec) -> int:
 
 def exact_state_bytes(spec: NetworkSpec) -> int:
     """Bytes of one stream's state in the exact form."""
-    return state_bytes(state_layout(spec, "exact"))
+    return state_bytes(Network(spec).compile("exact").layout)
 
 
 def bank_state_bytes(spec: NetworkSpec, bank_size: int) -> int:
     """Bytes of one stream's state in the bank form, with banks of one size."""
-    return state_bytes(state_layout(spec, "bank", dict.fromkeys(spec.layer_names, bank_size)))
+    network = Network(spec)
+    bank = Bank(tuple(k / (bank_size + 1) for k in range(bank_size)))  # any decays of that number
+    network.banks = dict.fromkeys(spec.layer_names, bank)
+    return state_bytes(network.compile("bank").layout)

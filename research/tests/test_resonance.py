@@ -54,6 +54,6 @@ def test_a_run_trains_what_its_neurons_learn(model: str, tmp_path: Path) -> None
     assert (neuron.resonance.tau_steps, neuron.is_filtered) == ((5.0, 25.0), model == "hetsyn-resonance")
     before = build(small, task)
     assert isinstance(before, Network)
-    for name, values in network.resonances().items():
+    for name, values in network.own_values().items():
         if name in ("layers.0.resonance.tau", "layers.0.resonance.a"):  # the others need spikes, of which few are here
-            assert bool((values != before.resonances()[name]).any()), name
+            assert bool((values != before.own_values()[name]).any()), name

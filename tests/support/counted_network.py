@@ -191,7 +191,7 @@ class CountedNetwork:
                 self._store(adaptation, raised, n)
                 level = tally.add(threshold, raised)
             if recovery in self.state:
-                weights = tensors[f"{layer}.resonance"]
+                weights = tensors[f"{layer}.recovery"]
                 beta, of_membrane, of_spike = (tally.constant(weights, row, n) for row in range(3))
                 kept = 0.0 if sums[n] > level else sums[n]
                 recovered = tally.add(tally.multiply(beta, recovered), tally.multiply(of_membrane, kept))

@@ -7,7 +7,7 @@ import torch
 
 from hetsyn_model import Network, NetworkSpec
 from hetsyn_model.rollout import rollout
-from hetsyn_model.state import FORMS, Form, state_layout
+from hetsyn_model.state import FORMS, Form
 
 SPEC = NetworkSpec(channels=6, hidden=(5, 4), outputs=3)
 
@@ -54,11 +54,6 @@ def test_the_other_forms_synapses_are_refused() -> None:
         _ = network.compile("bank").layers[0].exact
     with pytest.raises(ValueError, match="neither 'exact' nor 'bank'"):
         network.compile("dense")  # type: ignore[arg-type]
-
-
-def test_a_bank_layout_needs_the_size_of_every_bank() -> None:
-    with pytest.raises(ValueError, match="needs bank_sizes for hidden1, hidden2, readout"):
-        state_layout(SPEC, "bank", {"hidden1": 4})
 
 
 def test_decays_are_named_and_only_those_that_are_learned() -> None:

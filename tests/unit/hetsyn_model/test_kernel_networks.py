@@ -133,7 +133,7 @@ def test_the_loss_has_the_numeric_gradient_in_every_value() -> None:
 
         def loss(network: Network = network, x: Tensor = x) -> Tensor:
             last = network.compile("bank").layers[-1]
-            return (layer_rollout(network.spec, last, last.bank.input_drive(x))[1] ** 2).sum()
+            return (layer_rollout(network.spec, last, last.bank.enter(x))[1] ** 2).sum()
 
         loss().backward()
         for name in ("r_in", *(f"{part}_in" for part in ("fast", "factor", "order") if hasattr(layer, f"{part}_in"))):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hetsyn_model import DecisionSpec, Network, NetworkSpec
 from hetsyn_model.layer import Layer
+from hetsyn_model.resonance import Resonance
 from hetsyn_model.spec import Rule, decay_of
 from tests.support.networks import CASES, neuron_of, set_own
 
@@ -31,8 +32,7 @@ class _Equations:
         self.theta = None if theta is None else _array(theta)
         self.neuron = layer.spec.neuron
         self.I = np.zeros_like(self.w)
-        recovery = layer.recovery()
-        self.recovery = None if recovery is None else _array(recovery)
+        self.recovery = _array(layer.own.recovery()) if isinstance(layer.own, Resonance) else None
         self.J = self.A = self.z = self.v = self.R = np.zeros(n)
 
     def step(self, x: Array) -> Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
 
@@ -12,25 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hetsyn_model import Network, NetworkSpec, PathSpec, initial_state, native
+from hetsyn_model import Network, NetworkSpec, PathSpec, initial_state
 from hetsyn_model.path import Delays, push, triangle
 from hetsyn_model.spec import SpecError
 from hetsyn_model.state import Form, State
 from hetsyn_model.step import step
 from tests.support.delays import PATHS, delayed_network, without_delays
 from tests.support.pairs import in_pairs
-from tests.support.tools import NO_ROLLOUT
 
 FORMS: tuple[Form, ...] = ("exact", "bank")
 CHANNELS = 30
-
-
-@pytest.fixture
-def plain_torch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("HETSYN_NATIVE", "0")
-    native.library.cache_clear()
-    yield
-    native.library.cache_clear()
 
 
 def spikes(batch: int = 3, steps: int = 60, *, seed: int = 0) -> Tensor:
@@ -69,7 +59,11 @@ def test_registers_are_the_past_itself(longest: int, taps: int, seed: int, densi
         expected[:, d:, row] = x[:, : x.shape[1] - d, row % 4]
     assert torch.equal(torch.stack(arrived, 1), expected)
     assert torch.equal(delays.of_stream(x), expected)
-    assert torch.equal(delays.of_sources(list(x.unbind(1))), expected[:, -1])
+    learning = delays.learning(x.dtype)
+    recent = {name: torch.zeros(2, *shape) for name, shape in learning.state(4).items()}
+    for t in range(x.shape[1]):
+        recent, now = learning.step(recent, x[:, t])
+        assert torch.equal(now, expected[:, t])
     spread = Delays(path, delays.steps, triangle(delays.steps.double(), longest, 0.0))
     assert torch.equal(spread.of_stream(x.double()).float(), expected)
 
@@ -121,29 +115,6 @@ def test_a_state_in_mid_delay_goes_on(path: str) -> None:
     assert torch.equal(torch.cat([first, run(made, "bank", spikes()[:, 31:], read)[1]], 1), whole)
 
 
-@pytest.mark.parametrize(
-    ("path", "spread", "steps"), in_pairs(product(["both", "recurrent-50-taps-2"], [None, 0.0, 2.5], [3, 60]))
-)
-def test_compiled_is_plain_torch(path: str, spread: float | None, steps: int, request: pytest.FixtureRequest) -> None:
-    if native.library() is None:
-        pytest.skip(NO_ROLLOUT)
-    made = delayed_network(path).double().train()
-    made.delay_spread = spread
-    got: list[Tensor] = []
-    wanted: list[Tensor] = []
-    for into in (got, wanted):
-        rolled = made.rollout(spikes(5, steps).double(), "bank")
-        made.zero_grad()
-        (rolled.readout * torch.arange(5)).sum().backward()
-        into += [rolled.readout.detach(), *(p.grad for p in made.parameters() if p.grad is not None)]
-        if into is got:
-            request.getfixturevalue("plain_torch")
-    assert len(got) == len(wanted)
-    assert any(bool(grad.any()) for grad in got[1:])
-    for a, b in zip(got, wanted, strict=True):
-        assert torch.allclose(a, b, rtol=1e-9, atol=1e-12)
-
-
 def test_a_delay_learns_only_while_it_is_spread() -> None:
     made = delayed_network("both")
     for training, spread in ((True, 3.0), (True, None), (False, 3.0)):
@@ -170,9 +141,7 @@ def test_the_gradient_finds_the_delay() -> None:
     with torch.no_grad():
         path.delay_in.fill_(5.0)
     for update in range(300):
-        delays = path.input_delays(10.0 * (1 - update / 300))
-        assert delays is not None
-        arrived = delays.of_stream(x)
+        arrived = path.input_way(10.0 * (1 - update / 300)).of_stream(x)
         loss = -(arrived * wanted).sum()
         optimiser.zero_grad()
         loss.backward()
@@ -236,8 +205,8 @@ def test_a_path_refuses(arguments: tuple[object, ...], message: str) -> None:
 
 def test_taps_that_are_even_are_every_delay() -> None:
     made = Network(NetworkSpec(3, (2,), 2, input_path=PathSpec(4, 5, learn_delays=False, initial="even")))
-    delays = made.layer("hidden1").input_delays(None)
-    assert delays is not None
+    delays = made.layer("hidden1").input_way(None)
+    assert isinstance(delays, Delays)
     assert delays.steps.tolist() == [[d, d, d] for d in range(5)]
     assert not made.delays()
 

@@ -205,7 +205,7 @@ def test_kernels_and_resets_that_nir_cannot_hold_are_refused(kind: str, message:
 @pytest.mark.parametrize("as_lif", [False, True])
 def test_resonance_is_refused(as_lif: bool, tmp_path: Path) -> None:
     made = small_network("se-adlif", "last")
-    with pytest.raises(NirError, match="NIR has no neuron that resonates: serve the network as it is"):
+    with pytest.raises(NirError, match="NIR has no neurons with resonance: export the network as an artifact"):
         export_nir(made, out=tmp_path / "network.nir", as_lif=as_lif)
     assert not list(tmp_path.iterdir())
 

@@ -99,8 +99,8 @@ def test_resonant_neurons_are_trained_by_a_configuration() -> None:
     fresh, truth = spike_arrays(30, seed=9)
     rolled = fitted.network.rollout(torch.from_numpy(fresh).float())
     assert (rolled.scores.argmax(-1).numpy() == truth).mean() > 0.9
-    untrained = Network(fitted.network.spec).resonances()
-    for name, values in fitted.network.resonances().items():
+    untrained = Network(fitted.network.spec).own_values()
+    for name, values in fitted.network.own_values().items():
         assert bool((values != untrained[name]).all()), name
         assert 0 <= float(values.detach().min()) <= float(values.detach().max()) <= (2 if name.endswith(".b") else 1)
 

@@ -1,0 +1,42 @@
+"""Neurons with equations of their own: what their values have to say, beside their bounds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+    from hetsyn_model.neuron import LearnedNeurons
+    from hetsyn_model.spec.neuron import NeuronSpec
+
+
+def decay_of(tau_steps: float) -> float:
+    """Decay a step, ``exp(-1 / tau)``, of a time constant in steps."""
+    return math.exp(-1.0 / tau_steps)
+
+
+class OwnNeurons:
+    """Values of neurons with equations of their own: a frozen dataclass, listed in ``OWN_NEURONS`` (``neuron.py``)."""
+
+    @property
+    def first_effect(self) -> float:
+        """What a spike of weight 1 adds to a potential in its own step."""
+        return 1.0
+
+    def response(self, synaptic: float) -> Iterator[float] | None:  # noqa: ARG002
+        """Give the membrane after a spike of weight 1, step by step; it sizes the initial weights.
+
+        Args:
+            synaptic: decay a step of the synapses.
+
+        Returns:
+            None: the membrane only decays, with the neurons' ``tau_reset_steps``.
+        """
+        return None
+
+    def learned(self, spec: NeuronSpec, neurons: int, generator: torch.Generator) -> LearnedNeurons:
+        """Make the module of what a layer's neurons learn, before training."""
+        raise NotImplementedError
