@@ -29,6 +29,8 @@ from hetsyn_client.extras import install_command
 from hetsyn_model.spec import DecisionSpec, Rule
 from service.runtime.onnx import Array
 
+EXTRA = ("onnx", "onnxscript")  # what torch exports with, of our extra for training
+
 
 def export_step(
     module: nn.Module,
@@ -151,9 +153,9 @@ def _exported(cell: Step) -> tuple[StepGraph, nn.Module]:
                 output_names=["output", *after],
                 verbose=False,
             )
-        except ModuleNotFoundError as error:
-            raise ExportError(f"torch needs {error.name} for this: {install_command('train')}") from error
         except Exception as error:  # torch has no common class for what it cannot export
+            if isinstance(error, ModuleNotFoundError) and error.name in EXTRA:
+                raise ExportError(f"torch needs {error.name} for this: {install_command('train')}") from error
             raise ExportError(_why(error)) from error
     assert exported is not None
     model = onnx.inliner.inline_local_functions(exported.model_proto)

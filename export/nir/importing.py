@@ -36,7 +36,7 @@ class Imported:
         folder: the artifact.
         convention: by which steps were made of the graph.
         fidelity: the verdict, with what was measured.
-        notes: what was read in another way than it is written.
+        notes: what was read in another way than it is written, and what was assumed.
         runs_as: ``operator`` for what is a network of ours: the same to the bit in any batch and in any chunks. Else
             ``cell``: the same within the tolerance of the manifest.
     """
@@ -103,7 +103,9 @@ def import_nir(
     graph = read_graph(Path(source)) if isinstance(source, str | Path) else from_nir(source)
     chosen = convention(dt=dt, rule=rule, reset=reset, producer=producer, spikes=spikes, metadata=graph.metadata)
     program = program_of(graph, chosen)
+    is_guess = step_s is None and (producer in STEP_S or (dt is None and producer is not None) or chosen.dt is None)
     step_s = step_s or STEP_S.get(producer or "") or chosen.dt or 1e-3
+    assumed = f"the file does not say how long a step is, so {1000 * step_s:g} ms are assumed: give --step-s"
     skipped = int(number_of(graph.metadata, "skip_steps", 0) or 0) if skip_steps is None else skip_steps
     if skipped < 0:
         raise NirError(f"skip_steps is {skipped}: give 0 or more")
@@ -150,7 +152,8 @@ def import_nir(
             input_kind=input_kind,
             provenance=provenance,
         )
-    return Imported(folder, program.convention, fidelity, graph.notes, "cell" if network is None else "operator")
+    notes = (*graph.notes, assumed) if is_guess else graph.notes
+    return Imported(folder, program.convention, fidelity, notes, "cell" if network is None else "operator")
 
 
 def _channels(program: Program) -> int:

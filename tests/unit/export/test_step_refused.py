@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ class Odd(nn.Module):
             return torch.cat([state, y], -1), y
         if self.fault == "structure":
             return (state,), y
+        if self.fault == "module" and torch.compiler.is_compiling():
+            import_module("absent")
         if self.fault == "no pair":
             return y
         if self.fault == "two outputs":
@@ -72,6 +75,9 @@ class Odd(nn.Module):
     [
         ("nan weight", "weight layer.weight has 6 values that are NaN or infinite: load"),
         pytest.param("branch", "decides there by a tensor's value .*use torch.where", marks=AFTER_EXPORT),
+        pytest.param(
+            "module", r"the step cannot be exported \(No module named 'absent'\): keep to torch", marks=AFTER_EXPORT
+        ),
         ("grows", r"state is float32 \[1, 2\] before a step and float32 \[1, 4\] after it: a state keeps"),
         ("structure", "state of another structure than initial_state .*: return the same"),
         ("no pair", r"step returns a Tensor: return a pair, \(state, output\)"),

@@ -133,7 +133,7 @@ def test_any_other_graph_runs_as_a_cell(name: str, kind: Any, tmp_path: Path) ->
 )
 def test_the_kind_of_subtraction_is_found_and_said(graph: Any, reset: str, tmp_path: Path) -> None:
     imported = import_nir(graph, out=tmp_path / "m" / "1", **MS | {"reset": "subtract"})
-    assert imported.convention.reset == reset
+    assert (imported.convention.reset, imported.notes) == (reset, ())
     assert Artifact.open(imported.folder).manifest.provenance["nir.reset"] == reset
 
 
@@ -145,6 +145,7 @@ def test_several_spikes_in_a_step_are_counted_by_the_cell(tmp_path: Path) -> Non
     values = (graphs.rng(5).random((3, 30, 6)) < 0.5).astype(np.float64)
     truth = run_reference(program_of(from_nir(graph), convention(producer="sinabs")), values)["out"]
     assert truth.max() > 2
+    assert imported.notes == ("the file does not say how long a step is, so 1 ms are assumed: give --step-s",)
     np.testing.assert_array_equal(scores(imported, values, 11), truth.sum(1))
 
 
@@ -160,7 +161,7 @@ def test_our_own_file_needs_no_options(tmp_path: Path) -> None:
     assert manifest.labels == ("left", "right", "none")
     assert (manifest.decision.rule, manifest.decision.skip_steps) == ("late_softmax", 2)
     assert manifest.rejected_labels == ("none",)
-    assert (imported.convention.rule, manifest.input.step_s) == ("exponential", 1e-3)
+    assert (imported.convention.rule, manifest.input.step_s, imported.notes) == ("exponential", 1e-3, ())
     assert imported.fidelity.verdict == "faithful"
     # an artifact's are written too, and other labels reject none
     export_network(Network(spec, seed=1), out=tmp_path / "m/2", labels=["a", "b", "none"], rejected_labels=["none"])
