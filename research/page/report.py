@@ -69,7 +69,7 @@ SCALED = {
     "the base; the verdict is on it. The rule of its claim stood before its runs.",
     "shd-recorded": "The Spiking Heidelberg Digits themselves (`--data DIR` with `shd_train.h5` and `shd_test.h5`), "
     "with the same plan and ten epochs. `paper-settings` is the paper's experiment for a hundred epochs "
-    "([If you have the data](guides/paper-data.md)). `shd` and `shd-recorded` each refuse the other's files.",
+    "([Data](guides/own-networks.md#data-sets)). `shd` and `shd-recorded` each refuse the other's files.",
     "resonance-rows": ABOUT_RESONANCE,
     "delays": "Not in the paper: the set, the network and the training of `shd`, whose figures say nothing about SHD. "
     "In each condition but the base, every unit of one path has one delay of up to 24 steps (96 ms), learned or fixed "
@@ -100,7 +100,7 @@ with those of the searches. Their training took {hours:.1f} core hours; the anal
 Data: MNIST-1D and the watch's motion come with `pip install ./research`, Fashion-MNIST with
 `apt-get install dataset-fashion-mnist`. `shd` and `delays` need `--data` with the files of
 `python -m recipes.speech shd-voices`; for `all`, write `--data shd=DIR --data delays=DIR`.
-The paper's own data sets are not here: [If you have the data](guides/paper-data.md) has commands, times and figures.
+The paper's own data sets are not here: [Data](guides/own-networks.md#data-sets) has commands, times and figures.
 
 Networks are trained in the bank form, and tested in both forms. Where the column "exact form" is empty, the exact form
 was tested on some of the test streams only: see the claims, and the tables of banks. Validation data chooses the epoch.

@@ -27,9 +27,8 @@ import pytest
 
 from benchmarks.peers import PEERS_PYTHON
 from hetsyn_client.extras import install_command
-from service.contract.artifact import Artifact
 from tests.support.data_sets import write_mnist, write_ntidigits, write_speech_commands
-from tests.support.documents import PAGES, README, blocks, commands, name_of, typed
+from tests.support.documents import ANSWERS, OWN_NETWORKS, PAGES, README, blocks, commands, name_of, typed
 from tests.support.json_input import Json
 from tests.support.leaky_values import write_leaky
 from tests.support.paths import DOCS, MODELS, RECORDINGS, ROOT, SPEECH
@@ -46,8 +45,8 @@ NOT_RUN = {
     r"make (wheel|release)\b": "takes minutes, and downloads a compiler: tests/integration/test_release.py",
     r"docker |HETSYN_FSYNC=\w+ docker ": "needs Docker: docker/check does it in CI",
     r"kubectl |helm ": "needs Kubernetes: tests/unit/docker checks the objects",
-    r"hetsyn serve --store \"?valkey-cluster:|valkey-cli |for port in|for round in|"
-    r"kill -9|sleep 30|valkey-server ": "needs six nodes of Valkey: tests/unit/service/store/test_cluster.py",
+    r"hetsyn serve --store \"?valkey-cluster:|valkey-cli |for port in": "needs six nodes of Valkey: "
+    "tests/unit/service/store/test_cluster.py",
     r"OTEL_EXPORTER_OTLP_ENDPOINT=": "needs a receiver: tests/unit/service/observe",
     r"arecord |ffmpeg ": "needs a microphone: tests/e2e/test_listening.py, and examples/speak.py in the tutorial",
     r"hetsyn serve --device cuda|python -m benchmarks gpu ": "needs a GPU",
@@ -58,9 +57,8 @@ NOT_RUN = {
     r"python -m recipes\.speech |digits=|for seed in|\$digits ": "needs speech engines, and takes an hour",
     r"apt-get install (asterisk|espeak)|hetsyn run \S+ /usr/share/": "needs packages of recordings",
     r"hetsyn export runs/(speech-digits|digits-0)/": "needs what was trained before it",
-    r"hetsyn train data/ssc |hetsyn train data/mnist --config ": "takes half a minute; what reads it is tested in "
+    r"hetsyn train data/mnist --config ": "takes half a minute; what reads it is tested in "
     "tests/unit/hetsyn_model/training/test_data_sets.py",
-    r"python -m research shd-recorded ": "needs SHD itself, and takes hours: research/tests/tasks/test_shd.py",
 }
 RUN = (
     r"make demo$|hetsyn (serve|keys|reload|train|export|import-nir|inspect|stream|record|run|bench)\b|"
@@ -267,7 +265,7 @@ def read(page: Path, reader: PageReader, monkeypatch: pytest.MonkeyPatch) -> str
     """Run a page from top to bottom; what its shell blocks print."""
     monkeypatch.chdir(reader.folder)
     printed = []
-    for block in blocks(page):
+    for block in blocks(page, ANSWERS if page == OWN_NETWORKS else ()):
         if block.language == "sh":
             printed.append(reader.type(block.code))
         elif block.language == "python":
@@ -305,10 +303,6 @@ def compare_sample_reply(page: Path, printed: str, *, is_whole: bool) -> None:
             assert reply[name] == shown, name
 
 
-# its sections start in an empty folder each: tests/e2e/test_own_networks.py
-ELSEWHERE = DOCS / "guides/own-networks.md"
-
-
 MAIN = (
     README,
     DOCS / "reference/http-api.md",
@@ -320,11 +314,7 @@ MAIN = (
 
 @pytest.mark.parametrize(
     "page",
-    [
-        page if page in MAIN else pytest.param(page, marks=pytest.mark.long)
-        for page in PAGES
-        if blocks(page) and page != ELSEWHERE
-    ],
+    [page if page in MAIN else pytest.param(page, marks=pytest.mark.long) for page in PAGES if blocks(page)],
     ids=name_of,
 )
 def test_a_page_does_what_it_says(
@@ -344,11 +334,6 @@ def test_a_page_does_what_it_says(
         assert shown.splitlines()[0] == "25"
         assert printed.count('"probabilities"') == 10 or not is_whole
         compare_sample_reply(page, printed, is_whole=is_whole)
-    elif page.name == "serve-your-network.md":
-        forms = Artifact.open(reader.folder / "models/half/1").manifest.forms
-        assert shown.splitlines()[-2:] == [
-            f"{name} {form.state_bytes} {form.accuracy:.0%}" for name, form in forms.items()
-        ]
     elif page.name == "tutorial.md":
         assert printed.count(": 20 new recordings") == 5
         assert re.search(r"^test, .* examples: (9\d|100)\.", printed, re.MULTILINE)

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,20 @@ PAGES = (
     ROOT / "tests/long/README.md",
     *sorted(DOCS.rglob("*.md")),
 )
+
+OWN_NETWORKS = DOCS / "guides/own-networks.md"
+# sections of that page that start in an empty folder each, and the label with which they end
+ANSWERS = {
+    "Sound": "low",
+    "Spikes": "right",
+    "Series of values": "fast",
+    "A HetSyn network of your own": "second",
+    "A HetSyn network of values": "fast",
+    "A recurrent cell": "right",
+    "A stateful ONNX model": "right",
+    "A network in NIR": "second",
+    "Examples": "second half",
+}
 
 _FENCE = re.compile(r"^```(\S*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _INDENTED = re.compile(r"(?<=\n\n) {4}[^\n]+(?:\n {4}[^\n]+)*")
@@ -71,8 +86,17 @@ def name_of(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
-def blocks(page: Path) -> list[Block]:
-    return [Block(language, code) for language, code in _FENCE.findall(page.read_text())]
+def sections(page: Path) -> dict[str, str]:
+    """The text of each section of a page, by its heading."""
+    return dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", page.read_text(), re.MULTILINE | re.DOTALL))
+
+
+def blocks(page: Path, leave_out: Iterable[str] = ()) -> list[Block]:
+    """The fenced blocks of a page, but for those of some sections."""
+    text = page.read_text()
+    for heading in leave_out:
+        text = text.replace(sections(page)[heading], "")
+    return [Block(language, code) for language, code in _FENCE.findall(text)]
 
 
 def prose(page: Path) -> str:
