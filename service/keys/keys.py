@@ -43,13 +43,13 @@ class Bucket:
         self._level = min(self._level, max(1.0, rate))
 
     def wait_s(self, now_s: float) -> float:
-        """How long until something may be taken."""
+        """How long until one may be taken."""
         if self._rate == inf:
             return 0.0
         if self._at_s > -inf:
             self._level = min(max(1.0, self._rate), self._level + (now_s - self._at_s) * self._rate)
         self._at_s = now_s
-        return 0.0 if self._level > 0 else (1e-3 - self._level) / self._rate
+        return 0.0 if self._level >= 1 else (1 - self._level) / self._rate
 
     def take(self, count: int) -> None:
         """Take something, after ``wait_s`` was 0."""
