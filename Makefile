@@ -53,9 +53,9 @@ docs: $(VENV)/.installed-docs
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 	@echo "read it, and search in it: python3 -m http.server --directory build/site"
 
-# Write docs/experiments.md from the results in the repository.
+# Write docs/experiments.md, its pictures and its table from the results in the repository.
 report: install
-	$(BIN)/python -m research.page.report
+	$(BIN)/python -m research.worth.page
 
 # One wheel for each processor, for every Python and any Linux with glibc 2.17, in dist/. zig compiles both here.
 wheel: $(VENV)/.installed-release

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated, NoReturn
 
 import torch
@@ -170,8 +171,22 @@ def _shown(bars: Bars) -> Listener:
             f"{run.training.updates}, {result.seconds:.0f} s{note}",
             highlight=False,
         )
+        if text := by_epoch(result):
+            bars.console.print(text, highlight=False)
 
     return Listener(on_evaluation, on_result)
+
+
+def by_epoch(result: RunResult) -> str:
+    """What the best epoch by test flatters, and what nobody chose; empty where epochs were not tested."""
+    tested = [figure for _, figure in result.analysis.get("test_by_epoch", [])]
+    if not tested:
+        return ""
+    late = fmean(tested[round(0.4 * len(tested)) :])  # epochs 40 to 99 of 100
+    return (
+        f"tested at each epoch: best {max(tested):.2%} (chosen by the test), mean of the last 60% {late:.2%}, "
+        f"last {tested[-1]:.2%}; kept {result.figure:.2%}"
+    )
 
 
 def _table(name: str, results: list[RunResult]) -> Table:

@@ -3,7 +3,7 @@
 Order 1 is the control: HetNeu with its time constant searched. Every order has a search of its own over the same rates
 and time constants, and then over the rate of its decays. At equal neurons a pair has twice the parameters, so the
 verdict is on ``pair``, with fewer neurons; ``pair-same-neurons`` is reported beside it.
-``research/claims/kernel_claims.py`` has the rules.
+``research/worth/sentences.toml`` has the rules.
 """
 
 from __future__ import annotations

@@ -1,17 +1,27 @@
-"""Results of runs that nobody ran, for tests of the verdicts and the report."""
+"""Results of runs that nobody ran, for tests of the plan and of the page."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
-from research.claims.measures import plan_of
-from research.claims.rules import Group
+from research.catalog import EXPERIMENTS
 from research.runs.analysis import WARPS_LOG2
 from research.runs.plan import BASE, Cell, ChosenSettings
 from research.runs.planned import final_run, final_runs, searches
 from research.runs.results import RunResult
+from research.runs.run import NeuronModel
+
+
+class Group(NamedTuple):
+    """Runs of the plan that differ in their seed alone."""
+
+    experiment: str
+    condition: str
+    model: NeuronModel
+    recurrent: bool = True
+
 
 ANALYSIS: dict[str, Any] = {
     "deletion": [[0.0, 0.9], [0.32, 0.8], [0.64, 0.7]],
@@ -49,7 +59,7 @@ def runs_of(group: Group, figures: Sequence[float], **changes: Any) -> list[RunR
         figures: on test data.
         changes: of every result.
     """
-    experiment = plan_of(group.experiment)
+    experiment = EXPERIMENTS[group.experiment]()
     condition = experiment.condition(group.condition)
     cell = Cell(group.model, group.recurrent)
     chosen = {search.name: ChosenSettings(5e-3, 8.0) for search in searches(experiment, cell)}
@@ -64,7 +74,7 @@ def runs_of(group: Group, figures: Sequence[float], **changes: Any) -> list[RunR
 
 def made_up(model: str, mean: float, seeds: int = 3, condition: str = BASE) -> list[RunResult]:
     """Recurrent runs of delayed match whose figure is 0.001 higher from seed to seed."""
-    experiment = plan_of("delayed-match")
+    experiment = EXPERIMENTS["delayed-match"]()
     chosen = {BASE: ChosenSettings(5e-3, 8.0)}
     runs = final_runs(experiment, Cell(model, True), chosen)  # type: ignore[arg-type]
     return [

@@ -10,8 +10,6 @@ import pytest
 from hetsyn_model import Network
 from research.catalog.matched import untrained
 from research.catalog.resonance import resonance_rows
-from research.claims.resonance_claims import RESONANCE_CLAIMS
-from research.claims.rules import groups_of
 from research.runs.plan import Cell, ChosenSettings
 from research.runs.planned import final_run
 from research.runs.run import RunSpec, build, open_task
@@ -20,7 +18,7 @@ from research.tasks.neurons import parameter_count
 from research.tasks.vision import ImageSpec
 
 
-def test_all_models_train_as_many_values_and_the_claims_name_what_runs() -> None:
+def test_all_models_train_as_many_values() -> None:
     experiment = resonance_rows()
     sizes = {
         (condition.name, model): parameter_count(untrained(experiment.task, condition.task_spec, model, recurrent=True))
@@ -29,8 +27,6 @@ def test_all_models_train_as_many_values_and_the_claims_name_what_runs() -> None
     }
     assert len({model for _, model in sizes}) == 6
     assert min(sizes.values()) > 0.95 * max(sizes.values())
-    claimed = [group for claim in RESONANCE_CLAIMS for group in groups_of(claim.rule)]
-    assert {(group.condition, group.model) for group in claimed if group.experiment == experiment.name} == set(sizes)
 
 
 @pytest.mark.parametrize("model", ["se-adlif", "hetsyn-resonance"])

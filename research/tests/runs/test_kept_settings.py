@@ -14,7 +14,8 @@ from research.runs.runner import chosen_by_search
 @pytest.mark.parametrize("name", list(EXPERIMENTS))
 def test_final_runs_have_the_settings_that_the_search_chose(name: str) -> None:
     experiment = EXPERIMENTS[name]()
-    kept = [result for result in read_file(RESULTS / f"{name}{TABLE}") if belongs(experiment, result.run)]
+    kept = read_file(RESULTS / f"{name}{TABLE}")
+    assert all(belongs(experiment, result.run) for result in kept), "results of an earlier plan"
     searched = [result for result in kept if "search" in result.run["condition"]]
     for cell in cells(experiment):
         for search in searches(experiment, cell):

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from hetsyn_model.network import Network
-from research.claims.measures import LONG_RESET, LONG_SHARE, NORMALISED_DISTANCE, OUTPUT_IN_GAPS
 from research.runs.paper_figures import in_gaps, normalised_distance, paper_figures, without_long
 from research.runs.run import RunSpec, TaskSpec, Training, build, open_task
 from research.tasks.delayed_match import DelayedMatchSpec
 from research.tasks.neurons import time_constants
 from research.tasks.pattern_generation import PatternGeneration, PatternGenerationSpec
 from research.tests.made_up_results import made_up
+from research.worth.measures import MEASURES
 
 SPEC = PatternGenerationSpec(template_ms=60, gap_ms=20, hidden=(6,), targets=2, validation_trials=2, test_trials=3)
 TARGET = PatternGeneration(SPEC).target
@@ -74,8 +74,9 @@ def test_what_a_result_of_pattern_generation_has() -> None:
     assert found["forms"]["bank"] == pytest.approx(found["forms"]["exact"], rel=0.05)
     (result, *_) = made_up("hetsyn", 0.9)
     result = replace(result, analysis=found)
-    assert NORMALISED_DISTANCE.of(result) == found["distance"]
-    assert OUTPUT_IN_GAPS.of(result) == pytest.approx(found["gaps"]["output"] / found["gaps"]["target"])
+    assert MEASURES["normalised distance"].of(vars(result)) == found["distance"]
+    gaps = found["gaps"]
+    assert MEASURES["output in the gaps"].of(vars(result)) == pytest.approx(gaps["output"] / gaps["target"])
     run, network = built(SPEC, "pattern-generation", "homneu", seed=1)
     assert "traces" not in paper_figures(run, open_task(run), network)
 
@@ -91,7 +92,7 @@ def test_what_a_result_of_delayed_match_has() -> None:
     assert found["time_constants"]["cue"]["after"]["log_mean"] > found["time_constants"]["cue"]["before"]["log_mean"]
     (result, *_) = made_up("hetsyn", 0.9)
     result = replace(result, analysis=found)
-    assert LONG_SHARE.of(result) == 6 / (6 * 30 + 36 + 12)
-    assert 0 <= LONG_RESET.of(result) <= 1
+    assert found["long"]["share"] == 6 / (6 * 30 + 36 + 12)
+    assert 0 <= MEASURES["long reset"].of(vars(result)) <= 1
     run, network = built(spec, "delayed-match", "hetneu")
     assert set(paper_figures(run, open_task(run), network)) == {"forms"}

@@ -159,7 +159,7 @@ def test_an_extension_is_of_some_cells() -> None:
     assert [condition.seeds_of(Cell("hetsyn", recurrent)) for recurrent in (True, False)] == [20, 85]
     assert condition.most_seeds == 85
     noise = experiment.condition("paper-settings-noise-4")
-    assert [noise.seeds_of(Cell(model, True)) for model in ("hetsyn", "homneu", "alif")] == [454, 454, 46]
+    assert [noise.seeds_of(Cell(model, True)) for model in ("hetsyn", "homneu", "alif")] == [255, 255, 46]
     assert [noise.seeds_of(Cell(model, False)) for model in ("hetsyn", "hetneu")] == [42, 10]
     everyone = Selection()
     assert everyone.has(experiment, noise, Cell("homneu", True), 191)

@@ -16,9 +16,6 @@ from hetsyn_model.training.config import load_config
 from hetsyn_model.training.prepared import prepare
 from hetsyn_model.training.read_arrays import read_arrays
 from research.catalog import EXPERIMENTS
-from research.claims.rules import Better, groups_of
-from research.claims.stream_claims import STREAM_CLAIMS
-from research.claims.verdicts import findings
 from research.runs.plan import BASE, NEURONS, ChosenSettings, cells
 from research.runs.planned import final_run, searches
 from research.runs.run import run_batch
@@ -27,7 +24,6 @@ from research.tasks.motion import PEOPLE, Motion, MotionSpec, as_it_evolves, div
 from research.tasks.neurons import build_network, network_spec, parameter_count
 from research.tasks.task import MissingData
 from research.tasks.watch import CHANNELS, EXERCISES, FILE, STEP_S, main, read_watch, windows
-from research.tests.made_up_results import ANALYSIS, runs_of
 from research.tests.watch_file import write_watch
 
 SPEC = MotionSpec(hidden=(6,), levels=4)
@@ -164,22 +160,6 @@ def test_the_networks_of_whole_recordings_are_judged(folder: Path) -> None:
     assert len(whole.steps) == 14
     figures = as_it_evolves(run_batch(network, whole), whole, SPEC.window_steps)
     assert 0 <= figures["whole"] <= 1
-
-
-def test_the_claims_have_four_comparisons_and_a_verdict() -> None:
-    better = [claim for claim in STREAM_CLAIMS if isinstance(claim.rule, Better) and len(claim.rule.comparisons) == 4]
-    assert len(better) == 4
-    analysis = ANALYSIS | {"stream": {"whole": 0.9, "windows": 0.9}}
-    figures = {"hetsyn": 0.9, "hetneu": 0.8, "alif": 0.7, "homneu": 0.6, "lstm": 0.7}
-    runs = [
-        run
-        for group in groups_of(better[0].rule)
-        for run in runs_of(group, [figures[group.model] + 0.01 * (seed % 3) for seed in range(10)], analysis=analysis)
-    ]
-    verdicts = {finding.claim.text: finding.verdict for finding in findings(runs, better)}
-    assert verdicts[better[0].text] == "supported"
-    whole = next(finding for finding in findings(runs, better) if "whole recordings" in finding.claim.text)
-    assert whole.verdict == "inconclusive"  # all the same, but one of fourteen recordings is seven points
 
 
 def test_the_windows_are_what_hetsyn_train_reads(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

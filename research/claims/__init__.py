@@ -1,1 +1,0 @@
-"""Claims, their measures and rules, and the verdicts."""

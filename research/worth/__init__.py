@@ -1,0 +1,1 @@
+"""The page "What is a time constant a synapse worth?", from the kept results."""
