@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+PROJECT = Path(__file__).parents[1] / "pyproject.toml"
+
 
 def install_command(extra: str) -> str:
-    """The command that brings an extra of ``pyproject.toml``, and where to run it."""
-    return f"pip install -e '.[{extra}]' in the checkout of hetsyn"
+    """The command that brings an extra of ``pyproject.toml``: of the checkout, or of the wheel that was installed."""
+    if PROJECT.is_file():
+        return f"pip install -e '.[{extra}]' in the checkout of hetsyn"
+    return f"pip install 'WHEEL[{extra}]', with the path of hetsyn's wheel"

@@ -34,7 +34,7 @@ from service.runtime.operators import (
 Array = NDArray[Any]
 
 DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
-INSTALL = f"{install_command('cpu')} ('.[gpu]' on a machine with an NVIDIA GPU)"
+INSTALL = f"{install_command('cpu')} ([gpu] in place of [cpu] on a machine with an NVIDIA GPU)"
 REPAIR = f"pip uninstall -y onnxruntime onnxruntime-gpu, then {INSTALL}"
 CUDA_REPAIR = f"see whether nvidia-smi finds the GPU and whether its driver takes CUDA 13, and {install_command('gpu')}"
 NEEDED = ("InferenceSession", "SessionOptions", "ExecutionMode")

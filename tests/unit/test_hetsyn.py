@@ -211,6 +211,12 @@ def test_serve_explains_a_missing_runtime(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_a_wheel_is_installed_again_with_an_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert install_command("cpu") == "pip install -e '.[cpu]' in the checkout of hetsyn"
+    monkeypatch.setattr("hetsyn_client.extras.PROJECT", tmp_path / "pyproject.toml")
+    assert install_command("cpu") == "pip install 'WHEEL[cpu]', with the path of hetsyn's wheel"
+
+
 @pytest.mark.process
 def test_serve_names_the_extra_of_carried_sessions(tmp_path: Path) -> None:
     write_artifact(tmp_path / "models")
