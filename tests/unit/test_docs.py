@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import re
-from enum import StrEnum
 from functools import cache
 from pathlib import Path
 
 import pytest
-import typer
 
 import hetsyn
-from hetsyn_client.commands import stream
-from service.commands.options import REMOVED
-from service.commands.run import run
-from service.commands.serve import serve
+from build_support.commands_page import COMMANDS, PAGE, filled, table
 from tests.support.documents import PAGES, README, anchors, commands, links, name_of, paths
 from tests.support.paths import DOCS, ROOT
 
-UNITS = {"": 1, "MiB": 1024**2, "GiB": 1024**3}
 PACKAGES = ("", "service", "hetsyn_model", "hetsyn_client", "hetsyn_client/loadtest", "service/runtime/operators")
 # made by a command of the pages, or of another project
 NOT_OURS = {".venv/", "spikes/times", "extra/keys"}
@@ -80,43 +74,15 @@ def test_pages_are_sorted_by_their_reader() -> None:
 
 
 def test_the_commands_page_lists_every_command() -> None:
-    listed = set(re.findall(r"`hetsyn ([\w-]+)", (DOCS / "reference/commands.md").read_text()))
+    listed = set(re.findall(r"`hetsyn ([\w-]+)", PAGE.read_text()))
     assert listed == set(hetsyn.SUBCOMMANDS)
 
 
-def test_the_commands_page_lists_every_option_of_serve_with_its_default() -> None:
-    _, _, section = (DOCS / "reference/commands.md").read_text().partition("\n## `hetsyn serve`\n")
-    rows = re.findall(r"^\| `(--[a-z-]+)[^`]*` \|([^|]*)\|", section.partition("\n## ")[0], re.MULTILINE)
-    listed = {name: _default(text.strip(" `")) for name, text in rows}
-    known = {*REMOVED, "--help-all"}
-    options = [each for each in typer.main.get_command(serve).params if each.opts[0] not in known]
-    assert listed == {each.opts[0]: _default(each.default) for each in options}
-
-
-@pytest.mark.parametrize("command", [stream, run], ids=["stream", "run"])
-def test_the_commands_page_lists_every_option_of_stream_and_run(command: typer.Typer) -> None:
-    _, _, rest = (DOCS / "reference/commands.md").read_text().partition("\n## `hetsyn stream` and `hetsyn run`\n")
-    rows = re.findall(r"^\| (`--[^|]*)\|", rest.partition("\n## ")[0], re.MULTILINE)
-    listed = {option for row in rows for option in re.findall(r"--[a-z-]+", row)}
-    params = typer.main.get_command(command).params
-    options = {option for each in params for option in (*each.opts, *each.secondary_opts) if option.startswith("--")}
-    of_server = {"--model", "--url", "--key", "--header", "--ca-file"}
-    of_other = {"--models", "--form"} if command is stream else of_server
-    assert listed - of_other == options - {"--help"}
-
-
-def _default(value: object) -> object:
-    """A default in one way of writing, of the page or of the command."""
-    if isinstance(value, StrEnum):
-        return value.value
-    if isinstance(value, Path):
-        return str(value)
-    if not isinstance(value, str):
-        return "" if value is None or value is False else value
-    number, _, unit = re.sub(r"(?<=\d)(?=[KMG]iB)", " ", value.replace(",", "")).partition(" ")
-    if re.fullmatch(r"\d+(\.\d+)?", number) and unit in UNITS:
-        return float(number) * UNITS[unit]
-    return value
+def test_the_commands_page_has_the_options_of_the_program() -> None:
+    text = PAGE.read_text()
+    assert filled(text) == text, "run: python -m build_support.commands_page"
+    assert all(text.count(table(command)) == 1 for command in COMMANDS.values())
+    assert "| `--max-sessions` | `10,000` |" in text
 
 
 def test_commands_are_taken_apart_as_the_shell_does() -> None:

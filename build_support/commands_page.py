@@ -1,0 +1,44 @@
+"""``python -m build_support.commands_page``: the tables of options in docs/reference/commands.md, from the program."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from hetsyn_client.commands import stream
+from service.commands.options import REMOVED
+from service.commands.run import run
+from service.commands.serve import serve
+
+PAGE = Path(__file__).resolve().parents[1] / "docs/reference/commands.md"
+COMMANDS = {"serve": serve, "stream": stream, "run": run}
+
+
+def table(command: typer.Typer) -> str:
+    """Make the table of a command's options."""
+    rows = ["| option | default | meaning |", "|---|---|---|"]
+    for each in typer.main.get_command(command).params:
+        if each.param_type_name == "option" and each.opts[0] not in {*REMOVED, "--help-all"}:
+            names = ", ".join(f"`{name}`" for name in (*each.opts, *each.secondary_opts))
+            default = "" if each.default is None or each.default is False else f"`{_written(each.default)}`"
+            variable = f" Also `{each.envvar}` in the environment." if each.envvar else ""
+            rows.append(f"| {names} | {default} | {getattr(each, 'help', '')}{variable} |")
+    return "\n".join(rows)
+
+
+def _written(default: object) -> str:
+    return f"{default:,.10g}" if isinstance(default, int | float) else str(default)
+
+
+def filled(page: str) -> str:
+    """Put the tables between the page's marks."""
+    for name, command in COMMANDS.items():
+        begin, end = f"<!-- options of {name}: python -m build_support.commands_page -->", "<!-- end -->"
+        before, mark, rest = page.partition(begin)
+        page = f"{before}{mark}\n\n{table(command)}\n\n{end}{rest.partition(end)[2]}"
+    return page
+
+
+if __name__ == "__main__":
+    PAGE.write_text(filled(PAGE.read_text()))
