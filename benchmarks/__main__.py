@@ -17,7 +17,6 @@ NAMES = (
     "durability",
     "engine",
     "fairness",
-    "families",
     "gpu",
     "in_process",
     "latency",

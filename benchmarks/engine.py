@@ -29,17 +29,14 @@ from benchmarks.engine_cost import (
     BANK_8,
     BANK_OTHER,
     BANK_PLAIN,
-    DELAYED,
     EAGER,
     EXACT_PLAIN,
-    FRACTIONAL_8,
     IN_PLACE,
     SCRIPT,
     STEP,
     CostWorkload,
     costs,
 )  # fmt: skip
-from benchmarks.engine_kinds import Only, cost_of, with_delays, with_fractional
 from benchmarks.engine_report import plot, print_results, ratios, speed_of_the_other_build
 from benchmarks.revisions import FIXTURES, models_of
 from service.contract.graph_io import Float32Array
@@ -67,14 +64,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="measure only the installed operators and this other build of them (python -m build_support OUTPUT)",
     )
-    only = parser.add_mutually_exclusive_group()
-    only.add_argument("--delays", action="store_true", help="measure only the bank, without delays and with them")
-    only.add_argument(
-        "--kernels", action="store_true", help="measure only a bank of 8, fractional kernels and resonant neurons"
+    parser.add_argument(
+        "--families", action="store_true", help="measure only state and step of each related system, beside HetSyn's"
     )
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    if arguments.families:
+        from benchmarks import families
+
+        return families.measure(rounds=2 if arguments.smoke else 20 if arguments.quick else 200)
     # a process of its own, with one thread, and with a malloc that keeps freed memory, without which torch is slow
     environment = os.environ | {
         "OMP_NUM_THREADS": "1",
@@ -83,7 +82,6 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     }
     size: Size = "smoke" if arguments.smoke else "quick" if arguments.quick else "full"
     command = [sys.executable, "-m", "benchmarks.engine", size, str(arguments.seconds)]
-    command.append("delays" if arguments.delays else "kernels" if arguments.kernels else "")
     with models_of(FIXTURES) as models:
         command.append(str(models))
         if arguments.operators is not None:
@@ -96,7 +94,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     return results
 
 
-def _measure(size: Size, seconds: float, only: Only | None, models: Path, other: Path | None) -> dict[str, Any]:
+def _measure(size: Size, seconds: float, models: Path, other: Path | None) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(1)
@@ -106,9 +104,7 @@ def _measure(size: Size, seconds: float, only: Only | None, models: Path, other:
     machine = {"bandwidth_bytes_per_s": _bandwidth(), "peak_flop_per_s": _peak()}
     cells: list[dict[str, Any]] = []
     for workload in _workloads(size, models):
-        sides, rates = _implementations(workload, only, other)
-        if not sides:
-            continue
+        sides, rates = _implementations(workload, other)
         limits = costs(workload, rates)
         for batch in batches:
             for length in lengths:
@@ -128,14 +124,8 @@ def _measure(size: Size, seconds: float, only: Only | None, models: Path, other:
                         }
                     )
     results = {"threads": 1, "limits_of_the_machine": machine, "cells": cells}
-    if only is not None:
-        return results | {"kernel": operator_status().kernel, f"cost_of_{only}": cost_of(only, cells)}
     if other is None:
-        return results | {
-            "ratios": ratios(cells),
-            "cost_of_delays": cost_of("delays", cells),
-            "cost_of_kernels": cost_of("kernels", cells),
-        }
+        return results | {"ratios": ratios(cells)}
     return results | {"kernel": operator_status().kernel, "speed_of_the_other_build": speed_of_the_other_build(cells)}
 
 
@@ -171,14 +161,11 @@ Call = Callable[[], None]
 Side = Callable[[int, int], tuple[Call, int]]  # (batch, steps) -> a call, and its steps times streams
 
 
-def _implementations(
-    workload: CostWorkload, only: Only | None, other: Path | None
-) -> tuple[dict[str, Side], dict[str, float]]:
+def _implementations(workload: CostWorkload, other: Path | None) -> tuple[dict[str, Side], dict[str, float]]:
     """Each implementation, and the spikes a step of each hidden layer of the exact form.
 
     Args:
         workload: the network and its input.
-        only: the kind that is measured alone, beside the ordinary network; nothing for a network without that kind.
         other: another build of the operators. If given, only the operators are measured.
     """
     import torch
@@ -284,20 +271,11 @@ def _implementations(
             BANK_OTHER: graph(bank, operators=other),
         }
         return pairs, rates | {"bank": float(sizes["hidden1"])}
-    with_and_without = {BANK_PLAIN: graph(bank, use_operators=False)}
-    for name, paths in DELAYED.items():
-        late = with_delays(network, paths)
-        with_and_without[name] = graph(late.compile("bank"), use_operators=False)
-    if only == "delays":
-        return with_and_without, rates | {"bank": float(sizes["hidden1"])}
-    kernels: dict[str, Side] = {}
-    if workload.artifact.parent.name == "shd-size":  # what the sketch in docs/explanation/timescale-bank.md ran
+    banks = {BANK_PLAIN: graph(bank, use_operators=False), BANK: graph(bank)}
+    if workload.artifact.parent.name == "shd-size":
         of_8 = deepcopy(network)  # the others keep the banks that they were compiled with
         of_8.fit_banks(size=8)
-        kernels[BANK_8] = graph(of_8.compile("bank"))
-        kernels[FRACTIONAL_8] = graph(with_fractional(of_8).compile("bank"))
-    if only == "kernels":
-        return kernels, rates | {"bank": float(sizes["hidden1"])}
+        banks[BANK_8] = graph(of_8.compile("bank"))
     readout = eager.run(torch.from_numpy(spikes[:, :50]), eager.initial(len(spikes)), 0)[1].numpy()
     apart = float(np.abs(readout - traces.readout[:, :50]).mean() / np.abs(readout).mean())
     assert apart < 0.05, f"the eager loop's readout differs from the graph's by {apart:.1%}"
@@ -307,9 +285,7 @@ def _implementations(
         SCRIPT: loop(lambda batch: list(initial_state(layout, batch).values()), advance_script),
         STEP: loop(zeros, advance_step),
         EXACT_PLAIN: graph(exact, use_operators=False),
-        BANK: graph(bank),
-        **with_and_without,
-        **kernels,
+        **banks,
     }
     return sides, rates | {"bank": float(sizes["hidden1"])}
 
@@ -362,6 +338,5 @@ def _timed(call: Callable[[], Any]) -> float:
 
 
 if __name__ == "__main__":
-    other_build = Path(sys.argv[5]) if len(sys.argv) > 5 else None
-    kind = cast("Only", sys.argv[3]) if sys.argv[3] else None
-    print(json.dumps(_measure(cast("Size", sys.argv[1]), float(sys.argv[2]), kind, Path(sys.argv[4]), other_build)))
+    other_build = Path(sys.argv[4]) if len(sys.argv) > 4 else None
+    print(json.dumps(_measure(cast("Size", sys.argv[1]), float(sys.argv[2]), Path(sys.argv[3]), other_build)))

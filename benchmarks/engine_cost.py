@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from math import ceil
+from dataclasses import dataclass
 from pathlib import Path
 
 from service.contract.artifact import Artifact
@@ -17,16 +16,7 @@ EXACT_PLAIN = "exact, plain ONNX, chunk"
 BANK_PLAIN = "bank, plain ONNX, chunk"
 BANK = "bank, operator"
 BANK_8 = "bank of 8 decays, operator"
-FRACTIONAL_8 = "fractional kernels, bank of 8, operator"
 BANK_OTHER = "bank, operator of the other build"
-STEPS_A_WORD = 24  # of a unit's spikes in one number of its history
-# the longest delay in steps of each path that has delays, by the name of the implementation
-DELAYED = {
-    "bank, plain ONNX, delays on the recurrent path": {"recurrent_path": 24},
-    "bank, plain ONNX, delays on the input path": {"input_path": 24},
-    "bank, plain ONNX, delays on both paths": {"input_path": 24, "recurrent_path": 24},
-    "bank, plain ONNX, delays of 48 steps on the recurrent path": {"recurrent_path": 48},
-}
 
 
 @dataclass(frozen=True)
@@ -97,9 +87,4 @@ def costs(workload: CostWorkload, rates: dict[str, float]) -> dict[str, Cost]:
     exact = Cost(4 * (synapses + 2 * sum(manifest.hidden)), 12 * synapses, 3 * synapses)
     by_name = dict.fromkeys((EAGER, IN_PLACE, SCRIPT, STEP, EXACT_PLAIN), exact)
     by_name |= dict.fromkeys((BANK, BANK_PLAIN, BANK_OTHER), bank(rates["bank"]))
-    histories = {"input_path": sum(fan_in), "recurrent_path": sum(manifest.hidden)}  # read and written once a chunk
-    for name, longest in DELAYED.items():
-        without = bank(rates["bank"])
-        words = sum(histories[path] * ceil(steps / STEPS_A_WORD) for path, steps in longest.items())
-        by_name[name] = replace(without, state_bytes=without.state_bytes + 4 * words)
-    return by_name | {BANK_8: bank(8.0), FRACTIONAL_8: bank(8.0)}
+    return by_name | {BANK_8: bank(8.0)}

@@ -17,7 +17,6 @@ from benchmarks.engine_cost import (
     BANK_PLAIN,
     EAGER,
     EXACT_PLAIN,
-    FRACTIONAL_8,
     IN_PLACE,
     SCRIPT,
     STEP,
@@ -26,8 +25,8 @@ from benchmarks.plots import pyplot, save
 
 COLOURS = dict(
     zip(
-        (EAGER, IN_PLACE, SCRIPT, STEP, EXACT_PLAIN, BANK_PLAIN, BANK, BANK_8, FRACTIONAL_8),
-        range(9),
+        (EAGER, IN_PLACE, SCRIPT, STEP, EXACT_PLAIN, BANK_PLAIN, BANK, BANK_8),
+        range(8),
         strict=True,
     )
 )

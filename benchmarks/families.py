@@ -1,14 +1,13 @@
-"""What does a step of each named family cost, beside HetSyn's, and how many bytes is its state?
+"""``benchmarks engine --families``: state and step of each related system, beside HetSyn's.
 
 All networks are 700-128-64-20 with their initial weights, get the same random spikes in 4.5% of the channels a step,
-and run in the forms that a session may have (at most 100 kB of state); `default` is the one that a session gets.
-Streams have 200 steps. The networks take turns in one process of one thread; a time is the lower quartile. Networks
-with few spikes have less to do: the table has their hidden spikes.
+and run in the forms that a session may have (at most 100 kB of state). Streams have 200 steps. The networks take turns
+in one process of one thread; a time is the lower quartile. Networks with few spikes have less to do: the table has
+their hidden spikes.
 """
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
 from statistics import quantiles
@@ -19,7 +18,6 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from export.default_form import default_form, spike_mismatch
 from export.network_graph import network_graph
 from export.parity import chunk_feed, initial_row
 from hetsyn_model import Network, NetworkSpec
@@ -33,21 +31,17 @@ HETSYN = "HetSyn"
 CELLS = ((32, 25), (32, 1), (1, 10), (1, 1))  # streams and steps of a chunk
 DENSITY = 0.045
 STREAM_STEPS = 200
-ROUNDS, QUICK_ROUNDS = 200, 20
 MOST_STATE_BYTES = 100_000  # of a form that is worth a session: HetSyn's exact form has five times as many
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="calls of each network and chunk")
-
-
-def run(arguments: argparse.Namespace) -> dict[str, Any]:
+def measure(rounds: int) -> dict[str, Any]:
+    """Measure all networks with so many calls of each, and print the table."""
     torch.set_num_threads(1)
     described: dict[str, dict[str, Any]] = {}
     calls: dict[tuple[str, Form, tuple[int, int]], Callable[[], None]] = {}
     for name, spec in {HETSYN: NetworkSpec(*SIZES), **families(*SIZES)}.items():
         network = Network(spec, seed=1).eval()
-        errors = network.fit_banks()
+        network.fit_banks()
         forms: dict[Form, int] = {}
         for form in FORMS:
             if form == "exact" and not spec.kernel.is_exponential:
@@ -56,14 +50,10 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             if state_bytes(layout) <= MOST_STATE_BYTES:
                 forms[form] = state_bytes(layout)
                 calls |= {(name, form, cell): _call(network, form, *cell) for cell in CELLS}
-        described[name] = {
-            "default": default_form(forms, errors, _mismatch(network) if "exact" in forms else None),
-            "state_bytes": forms,
-            "hidden_spikes": _hidden_spikes(network),
-        }
+        described[name] = {"state_bytes": forms, "hidden_spikes": _hidden_spikes(network)}
     taken: dict[tuple[str, Form, tuple[int, int]], list[float]] = {key: [] for key in calls}
     rng = np.random.default_rng(0)
-    for _ in range(QUICK_ROUNDS if arguments.quick else arguments.rounds):
+    for _ in range(rounds):
         for index in rng.permutation(len(calls)):
             key = list(calls)[index]
             start = time.perf_counter()
@@ -116,14 +106,6 @@ def _spikes(batch: int, steps: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def _mismatch(network: Network) -> float | None:
-    """Of the bank's hidden spikes."""
-    spikes = torch.from_numpy(_spikes(4, STREAM_STEPS))
-    exact, bank = ([z.numpy() for z in network.rollout(spikes, form).hidden_spikes] for form in ("exact", "bank"))
-    return spike_mismatch(exact, bank)
-
-
-@torch.no_grad()
 def _hidden_spikes(network: Network) -> list[float]:
     """Share of the neurons of each hidden layer that fire in a step."""
     rolled = network.rollout(torch.from_numpy(_spikes(4, STREAM_STEPS)), "bank")
@@ -139,9 +121,9 @@ def _print(results: dict[str, Any]) -> None:
         family = results["families"][name]
         table.add_row(
             name,
-            f"{form} (default)" if form == family["default"] else form,
+            form,
             f"{family['state_bytes'][form]:,}",
             ", ".join(f"{share:.1%}" for share in family["hidden_spikes"]),
             *(f"{share:.2f}" for share in shares),
         )
-    Console().print(table)
+    Console(width=150).print(table)

@@ -24,7 +24,7 @@ def default_form(
     Returns:
         A bank that is next to the same network, and at most half as large again: no kernel has an error, and at most
         0.1% of the spikes differed because its weights are rounded to 16 bits. Its step takes less time than the exact
-        form's (`python -m benchmarks families`). Else the form with the smaller state.
+        form's (`python -m benchmarks engine --families`). Else the form with the smaller state.
     """
     is_close = spike_mismatch is not None and spike_mismatch <= SAME_SPIKES and not any(kernel_error.values())
     if is_close and state.get("bank", 0) <= MOST_LARGER * state.get("exact", 0):

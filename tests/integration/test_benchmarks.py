@@ -29,6 +29,7 @@ SMOKES = (
     "compare",
     "durability",
     "engine",
+    "engine --families",
     "fairness",
     "in_process",
     "latency",
