@@ -41,7 +41,10 @@ def serving(command: str, folder: Path, port: int) -> Iterator[None]:
         assert process.wait(timeout=30) in (0, -signal.SIGTERM)
 
 
-@pytest.mark.parametrize("section", ANSWERS)
+@pytest.mark.parametrize(
+    "section",
+    [pytest.param(name, marks=pytest.mark.long) if "hetsyn train" in SECTIONS[name] else name for name in ANSWERS],
+)
 def test_a_section_ends_with_an_answer(section: str, tmp_path: Path) -> None:
     if section == "A network in NIR":
         pytest.importorskip("nir", reason=NO_NIR)

@@ -32,7 +32,7 @@ OWN_NETWORKS = DOCS / "guides/own-networks.md"
 ANSWERS = {
     "Sound": "low",
     "Spikes": "right",
-    "Series of values": "fast",
+    "Series of values": "slow",
     "A HetSyn network of your own": "second",
     "A HetSyn network of values": "fast",
     "A recurrent cell": "right",
