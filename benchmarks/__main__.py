@@ -25,7 +25,6 @@ NAMES = (
     "request_path",
     "scaling",
     "service",
-    "slow_senders",
     "store_batches",
     "training",
     "way_in",

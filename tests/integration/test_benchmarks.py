@@ -39,7 +39,6 @@ SMOKES = (
     "scaling",
     "service",
     "service --transports",
-    "slow_senders",
     "store_batches",
     "training",
     "way_in",
@@ -127,7 +126,6 @@ def test_a_benchmark_runs_and_leaves_nothing(benchmark: str, tmp_path: Path) -> 
     ("benchmark", "started", "number"),
     [
         ("scaling", "hetsyn serve", signal.SIGTERM),
-        ("slow_senders", "spawn_main", signal.SIGTERM),
         ("latency", "servers.echo", signal.SIGINT),
         ("durability", "valkey-server", signal.SIGTERM),
     ],

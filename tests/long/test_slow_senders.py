@@ -1,0 +1,192 @@
+"""Thousands of connections send nothing, or too slowly: each ends within its time-out, and nobody else notices.
+
+A third of the slow connections sends nothing, a third its headers byte by byte, a third the body of a chunk. They come
+from many addresses of the loopback. Meanwhile streams in real time go on, and a new client comes every 50 ms.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from typing import NamedTuple
+
+import pytest
+
+from benchmarks.contenders import serve_speech
+from benchmarks.requests import RequestWay
+from hetsyn_client.loadtest.load import Load, recorded
+from hetsyn_client.loadtest.run import Measurement, OpenLoop, RunSettings, measure, run_loop
+from service.settings import Limits
+from tests.support.paths import RECORDINGS
+from tests.support.target import Address, HetsynTarget
+
+KINDS = ("silent", "headers", "body")
+CLIENT_CONNECTIONS = 100  # of one address
+OPENED_A_SECOND = 1_000
+TRICKLE_S = 1.0  # between two bytes of a connection
+SLICES = 20  # a twentieth of the connections sends at a time
+STREAMS = 20
+NEWCOMERS_EVERY_S = 0.05
+WARMUP_S = 2.0
+GRACE_S = 1.0  # of a busy machine, after a time-out
+LARGEST_RATIO = 2.0
+HEAD = b"POST /infer HTTP/1.1\r\nHost: slow\r\nContent-Type: application/json\r\n"
+
+
+class Ended(NamedTuple):
+    """What became of the slow connections: those that were still open, and the longest time of each kind."""
+
+    opened: int
+    still_open: int
+    longest_s: dict[str, float]
+
+
+@pytest.mark.parametrize(
+    ("connections", "limits"),
+    [
+        pytest.param(600, Limits(header_timeout_s=2.0, body_timeout_s=4.0), marks=pytest.mark.process),
+        pytest.param(9_000, Limits(), marks=pytest.mark.long),
+    ],
+)
+def test_slow_connections_end_in_time_and_nobody_else_is_refused(connections: int, limits: Limits) -> None:
+    load = recorded(RECORDINGS, 0.1)
+    options = (f"--header-timeout-s={limits.header_timeout_s}", f"--body-timeout-s={limits.body_timeout_s}")
+    duration_s = connections / OPENED_A_SECOND + max(limits.header_timeout_s, limits.body_timeout_s) + 2 * GRACE_S
+    with serve_speech(load, *options) as (_, target), _attacker() as attacker:
+        quiet, refused, _ = run_loop(_round(attacker, target, load, 0, duration_s))
+        assert (quiet.failures, refused) == (0, [])
+        loud, refused, ended = run_loop(_round(attacker, target, load, connections, duration_s))
+    assert (loud.failures, refused) == (0, [])
+    assert (ended.opened, ended.still_open) == (connections, 0)
+    for kind, longest_s in ended.longest_s.items():
+        assert longest_s <= (limits.body_timeout_s if kind == "body" else limits.header_timeout_s) + GRACE_S
+    if connections > 1_000:
+        ratio = loud.latency.at(99.0) / quiet.latency.at(99.0)
+        print(f"p99 with {connections:,} slow connections / without: {ratio:.2f}")
+        assert ratio < LARGEST_RATIO
+
+
+async def _round(
+    attacker: Connection, target: HetsynTarget, load: Load, slow: int, duration_s: float
+) -> tuple[Measurement, list[str], Ended]:
+    """The streams' figures, the errors of newcomers, and what became of the slow connections."""
+    attacker.send((target.address, slow, duration_s))
+    coming = asyncio.create_task(_newcomers(target, load.chunks[0]))
+    settings = RunSettings(duration_s=duration_s, warmup_s=WARMUP_S)
+    measured = await measure(RequestWay(target), load, OpenLoop(STREAMS), settings)
+    coming.cancel()
+    return measured, await coming, attacker.recv()
+
+
+async def _newcomers(target: HetsynTarget, chunk: bytes) -> list[str]:
+    """Clients that come with one chunk each, until cancelled; what went wrong."""
+    errors: list[str] = []
+
+    async def come(name: str) -> None:
+        try:
+            async with asyncio.timeout(10.0):
+                reader, writer = await asyncio.open_connection(target.address.host, target.address.port)
+                writer.write(target.request(name, 0, chunk, is_last=True))
+                status = await reader.readline()
+                writer.close()
+        except (OSError, TimeoutError) as error:
+            errors.append(type(error).__name__)
+            return
+        if b" 200 " not in status:
+            errors.append(status.decode(errors="replace"))
+
+    running: set[asyncio.Task[None]] = set()
+    try:
+        while True:
+            running.add(asyncio.create_task(come(f"newcomer-{time.monotonic_ns()}")))
+            await asyncio.sleep(NEWCOMERS_EVERY_S)
+    except asyncio.CancelledError:
+        await asyncio.gather(*running)
+        return errors
+
+
+class _Slow(asyncio.Protocol):
+    """A connection that is slow in one of the ways of ``KINDS``."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.began_s = time.monotonic()
+        self.ended_s: float | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        if self.kind == "headers":
+            transport.write(HEAD + b"X-Slow: ")
+        elif self.kind == "body":
+            transport.write(HEAD + b'Content-Length: 1000\r\n\r\n{"input": "')
+
+    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002
+        self.ended_s = time.monotonic()
+
+    def trickle(self) -> None:
+        if self.ended_s is None and self.kind != "silent":
+            self.transport.write(b"x")
+
+
+@contextmanager
+def _attacker() -> Iterator[Connection]:
+    """Run a process that opens slow connections on demand."""
+    context = get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_attack, args=(theirs,), daemon=True)
+    process.start()
+    theirs.close()  # the process's end is then an error of the next recv()
+    try:
+        yield ours
+    finally:
+        process.kill()
+        process.join()
+
+
+def _attack(orders: Connection) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    while True:
+        orders.send(asyncio.run(_slow_connections(*orders.recv())))
+
+
+async def _slow_connections(address: Address, count: int, duration_s: float) -> Ended:
+    loop = asyncio.get_running_loop()
+    begin_s = loop.time() + WARMUP_S
+    connections: list[_Slow] = []
+
+    async def trickle() -> None:
+        while True:
+            for part in range(SLICES):
+                for connection in connections[part::SLICES]:
+                    connection.trickle()
+                await asyncio.sleep(TRICKLE_S / SLICES)
+
+    async def connect(index: int) -> None:
+        client = index // CLIENT_CONNECTIONS
+        source = (f"127.0.{1 + client // 250}.{1 + client % 250}", 0)
+        await asyncio.sleep(max(0.0, begin_s + index / OPENED_A_SECOND - loop.time()))
+        _, connection = await loop.create_connection(
+            lambda: _Slow(KINDS[index % len(KINDS)]), address.host, address.port, local_addr=source
+        )
+        connections.append(connection)
+
+    trickling = asyncio.create_task(trickle())
+    await asyncio.gather(*(connect(index) for index in range(count)), return_exceptions=True)
+    await asyncio.sleep(max(0.0, begin_s + duration_s - loop.time()))
+    trickling.cancel()
+    longest_s: dict[str, float] = {}
+    for connection in connections:
+        if connection.ended_s is None:
+            connection.transport.abort()
+        else:
+            lasted_s = connection.ended_s - connection.began_s
+            longest_s[connection.kind] = max(lasted_s, longest_s.get(connection.kind, 0.0))
+    still_open = sum(connection.ended_s is None for connection in connections)
+    return Ended(len(connections), still_open, longest_s)
