@@ -53,9 +53,10 @@ docs: $(VENV)/.installed-docs
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 	@echo "read it, and search in it: python3 -m http.server --directory build/site"
 
-# Write docs/experiments.md, its pictures and its table from the results in the repository.
+# Write docs/experiments.md, its pictures and its table, and the picture of the timescale bank, from the kept results.
 report: install
 	$(BIN)/python -m research.worth.page
+	$(BIN)/python -m research.worth.bank_picture
 
 # One wheel for each processor, for every Python and any Linux with glibc 2.17, in dist/. zig compiles both here.
 wheel: $(VENV)/.installed-release

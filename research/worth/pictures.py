@@ -45,7 +45,7 @@ def trace_errors(groups: Groups, path: Path) -> None:
         panel.set(title=title, yscale="log")
         panel.set_xticks(range(len(MODELS)), names)
     panels[0].set_ylabel("mean squared error")
-    _save(figure, panels, path)
+    save(figure, panels, path)
 
 
 def traces(groups: Groups, path: Path) -> None:
@@ -62,7 +62,7 @@ def traces(groups: Groups, path: Path) -> None:
         for start in (0.5, 1.25):
             panel.axvspan(start, start + 0.25, color="#000000", alpha=0.08, linewidth=0)
     panels[-1].set_xlabel("time, s; black: target; grey: no input but noise")
-    _save(figure, panels, path)
+    save(figure, panels, path)
 
 
 def cue_success(groups: Groups, path: Path) -> None:
@@ -83,7 +83,7 @@ def cue_success(groups: Groups, path: Path) -> None:
         panel.set_xticks(range(4), ["5", "20", "50", "100"])
     panels[0].set_ylabel("successful runs, %")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
-    _save(figure, panels, path)
+    save(figure, panels, path)
 
 
 def trained_values(groups: Groups, path: Path) -> None:
@@ -107,7 +107,7 @@ def trained_values(groups: Groups, path: Path) -> None:
         panel.set_xlim(counts[0] / 1.3, counts[-1] * 1.3)
     handles = [plt.Line2D([], [], color=COLOURS[model], marker="o", linestyle="") for model in WITH_LSTM]
     figure.legend(handles, [NAMES[model] for model in WITH_LSTM], loc="outside upper center", ncols=5, frameon=False)
-    _save(figure, grid.flat, path)
+    save(figure, grid.flat, path)
 
 
 def _against_values(panel: Any, points: Sequence[tuple[str, Sequence[Run]]]) -> None:
@@ -152,7 +152,7 @@ def time_constants(groups: Groups, path: Path) -> None:
         panel.set_xticks(TAUS_MS)
     changes[0].set_ylabel("after training, over before")
     figure.legend(*changes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
-    _save(figure, panels, path)
+    save(figure, panels, path)
 
 
 def cost(groups: Groups, path: Path) -> None:
@@ -172,10 +172,11 @@ def cost(groups: Groups, path: Path) -> None:
     panel.set(xscale="log", yscale="log", xlabel="state of a stream, bytes", ylabel="mean squared error")
     panel.set_xlim(right=1e6)
     panel.set_ylim(top=0.4)
-    _save(figure, [panel], path)
+    save(figure, [panel], path)
 
 
-def _save(figure: Any, panels: Iterable[Any], path: Path) -> None:
+def save(figure: Any, panels: Iterable[Any], path: Path) -> None:
+    """Write a figure, the same bytes for the same lines."""
     for panel in panels:
         panel.grid(alpha=0.3)
         panel.set_axisbelow(True)

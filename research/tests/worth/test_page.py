@@ -14,6 +14,7 @@ from research.runs.plan import PAPER, Cell
 from research.runs.results import read_folder
 from research.runs.run import open_task_shape
 from research.worth import page
+from research.worth.bank_picture import worst_errors
 from research.worth.judge import grouped, judge
 from research.worth.measures import MEASURES, RESULTS, read_results, share_above
 from research.worth.pictures import PICTURES
@@ -115,3 +116,11 @@ def test_a_tail_is_read_from_the_histogram(above: int) -> None:
     counts = [100 - above] + [0] * 20 + [above]  # the first half octave, and the last
     run = {"analysis": {"time_constants": {"readout input": {"after": {"counts": counts}}}}}
     assert share_above(run, "readout input", 20.0) == above / 100
+
+
+def test_the_bank_is_below_every_other_way() -> None:
+    errors = worst_errors()
+    bank = errors.pop("the bank")
+    assert bank[1:] == pytest.approx(errors.pop("Zolotarev's asymptote")[1:], rel=0.03)
+    for name, others in errors.items():
+        assert all(one <= 1.0001 * other for one, other in zip(bank, others, strict=True)), name
