@@ -53,7 +53,7 @@ NOT_RUN = {
     r"python -m benchmarks ": "takes minutes: tests/integration/test_benchmarks.py runs them shortened",
     r"python -m tests.long.": "takes minutes: tests/long runs them shortened",
     r"perf_analyzer ": "needs a port for gRPC: tests/e2e/test_open_inference.py",
-    r"hetsyn export (shd-size|models/speech-digits/\d/network\.pt) ": "a minute: tests/contract, tests/unit/export",
+    r"python -m research\.runs\.for_export ": "takes minutes: research/tests/test_served.py",
     r"python -m recipes\.speech |digits=|for seed in|\$digits ": "needs speech engines, and takes an hour",
     r"apt-get install (asterisk|espeak)|hetsyn run \S+ /usr/share/": "needs packages of recordings",
     r"hetsyn export runs/(speech-digits|digits-0)/": "needs what was trained before it",

@@ -22,6 +22,8 @@ PAGES = (
     ROOT / "examples/README.md",
     ROOT / "models/README.md",
     ROOT / "recipes/speech/README.md",
+    ROOT / "research/README.md",
+    ROOT / "research/settings.md",
     ROOT / "service/page/recordings/README.md",
     ROOT / "tests/long/README.md",
     *sorted(DOCS.rglob("*.md")),
