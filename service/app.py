@@ -11,10 +11,12 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+from service.admission.budget import Budget
+from service.admission.connections import Connections
 from service.admission.permits import Admission
 from service.admission.uploads import Uploads
 from service.api.application import Application, create_application
-from service.api.connection import Connections
+from service.api.connection import Connection
 from service.api.many_streams import ManyStreams
 from service.api.streams import Streams
 from service.batching.batcher import Batcher
@@ -66,6 +68,8 @@ class Server:
         counters: of everything that it does.
         admission: permits of the requests.
         uploads: bodies under way.
+        connections: of the HTTP port.
+        many: what the WebSockets among them share.
         batcher: computes chunks.
         ingress: applies chunks.
         registry: of the sessions that the server stores.
@@ -83,6 +87,7 @@ class Server:
     admission: Admission
     uploads: Uploads
     connections: Connections
+    many: ManyStreams
     batcher: Batcher
     ingress: Ingress
     registry: SessionRegistry
@@ -114,9 +119,12 @@ class Server:
         await self.admission.finish()
         if self.grpc is not None:
             await self.grpc.close()
-        self.uploads.close()
         await self.batcher.close()
         await self.registry.sessions.close()
+
+    def protocol(self, *arguments: Any, **more: Any) -> Connection:
+        """Make a connection, as uvicorn does with the class of its own; arguments of ``Connection`` after ``many``."""
+        return Connection(self.connections, self.many, *arguments, **more)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -171,9 +179,7 @@ def build_server(
     """
     limits, retention, batching = settings.limits, settings.retention, settings.batching
     access = settings.access
-    # behind the interfaces a client is a key, where there are keys; a connection is of an address
-    connection_limits = limits
-    if access.keys is not None:
+    if access.keys is not None:  # a client is a key
         limits = replace(limits, client_share=limits.key_share)
     catalog = catalog or ModelCatalog(
         settings.models, settings.default_model, is_empty=True, max_model_bytes=settings.max_model_bytes
@@ -192,8 +198,9 @@ def build_server(
         retention.first_chunk_idle_s if store is None else inf,
     )
     packing = Packing(max_chunk_steps=limits.max_chunk_steps)
-    uploads = Uploads(limits)
-    admission = Admission(limits.max_waiting, uploads, limits.client_share, limits.queue_timeout_s)
+    budget = Budget(limits)
+    uploads = Uploads(budget, limits.body_timeout_s)
+    admission = Admission(budget, uploads, limits.queue_timeout_s)
     engine = Engine(limits.max_chunk_steps)
     batcher = Batcher(
         engine,
@@ -255,7 +262,7 @@ def build_server(
         grpc = GrpcServer(
             settings.grpc, settings.host, open_inference, ingress, admission, uploads, counters, limits, access_keys
         )
-    streams = Streams(ingress, admission, uploads, counters, settings.cors_origins, access_keys)
+    streams = Streams(ingress, admission, counters, settings.cors_origins, access_keys)
     many = ManyStreams(streams, limits)
     return Server(
         settings=settings,
@@ -263,7 +270,8 @@ def build_server(
         counters=counters,
         admission=admission,
         uploads=uploads,
-        connections=Connections(connection_limits, counters, many),
+        connections=Connections(limits, counters, budget),
+        many=many,
         batcher=batcher,
         ingress=ingress,
         registry=registry,
@@ -307,6 +315,7 @@ def create_app(
         admission=server.admission,
         uploads=server.uploads,
         connections=server.connections,
+        streams=server.many.streams,
         batcher=server.batcher,
         counters=server.counters,
         operator=server.operator,

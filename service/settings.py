@@ -67,18 +67,14 @@ class Limits(_Checked):
 
     Attributes:
         max_body_bytes: length of one request's body; a longer one is refused while it is read.
-        max_upload_bytes: total length of all bodies, until their requests are answered; more displaces slow bodies, or
-            is refused. Bodies of up to 64 KiB that arrive in one piece do not count.
-        max_uploads: bodies that are not complete yet; one more displaces the oldest, which gets 408.
-        max_unread_bytes: of responses that clients do not read, in this process and in the system's buffers; beyond it,
-            the connections that have not read for longest are ended.
-        max_connections: TCP connections; one more displaces the one that has waited the longest without a request, or
-            whose client does not read its replies.
-        client_share: share of ``max_connections``, ``max_uploads``, ``max_upload_bytes``, ``max_unread_bytes``,
-            ``max_waiting`` and ``max_waiting_steps``, and without a store of ``max_sessions`` and
-            ``max_session_bytes``, that one client address may take; 1 where a proxy hides the clients' addresses.
-        key_share: where there are keys, the share of all these that one key may take, whatever its address is;
-            connections and what they do not read are still those of an address.
+        max_held_bytes: bytes that the server holds for its clients: of requests until they are answered, and of replies
+            that clients do not read, here and in the system's buffers. A request that has no room is refused, and a
+            connection that is not read is closed. Bodies of up to 64 KiB that arrive in one piece do not count.
+        max_connections: TCP connections; one more closes the one that has been longest without a complete request.
+        client_share: share of ``max_held_bytes``, ``max_waiting`` and ``max_waiting_steps``, of ``max_connections`` for
+            WebSockets, and without a store of ``max_sessions`` and ``max_session_bytes``, that one client address may
+            take; 1 where a proxy hides the clients' addresses.
+        key_share: where there are keys, the share of all these that one key may take, whatever its address is.
         header_timeout_s: time for the headers of a request to arrive: from when the connection is made or the first
             byte arrives.
         body_timeout_s: time for one body to arrive.
@@ -95,13 +91,7 @@ class Limits(_Checked):
     """
 
     max_body_bytes: int = option(16 * 1024 * 1024, "A longer body gets 413.", is_size=True)
-    max_upload_bytes: int = option(
-        256 * 1024 * 1024,
-        "The most bytes of all bodies under way; more get 503. At least --max-body-bytes.",
-        is_size=True,
-    )
-    max_uploads: int = 1_024
-    max_unread_bytes: int = 256 * 1024 * 1024
+    max_held_bytes: int = 256 * 1024 * 1024
     max_connections: int = 8_192
     client_share: float = option(
         0.5, "The share of these limits for one client address; 1 behind a proxy.", low=0.001, high=1
@@ -128,8 +118,10 @@ class Limits(_Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.max_upload_bytes < self.max_body_bytes:
-            raise ValueError(f"max_upload_bytes: {self.max_upload_bytes} is less than max_body_bytes")
+        if self.max_held_bytes < self.max_body_bytes:
+            raise ValueError(
+                f"max_body_bytes: {self.max_body_bytes} is above {self.max_held_bytes}, the most of all requests"
+            )
         for share in ("client_share", "key_share"):
             if (value := getattr(self, share)) > 1:
                 raise ValueError(f"{share}: {value} is above 1")

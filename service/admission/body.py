@@ -32,7 +32,7 @@ async def read_body(receive: Receive, declared: bytes, max_bytes: int, upload: U
 
     Raises:
         TooLarge: the body is longer than ``max_bytes``; reading stops there.
-        TooSlow: the body did not arrive in time, or others needed its room.
+        TooSlow: the body did not arrive in time.
         Overloaded: the bytes of other bodies take all the room.
         ShuttingDown: the server ends.
         ClientDisconnect: the client disconnected.
@@ -47,7 +47,7 @@ async def read_body(receive: Receive, declared: bytes, max_bytes: int, upload: U
         async with upload.uploads.begin(upload):
             return await _receive(first, receive, max_bytes, upload, advice)
     except TimeoutError:
-        raise upload.uploads.late(upload) from None
+        raise upload.uploads.late() from None
     finally:
         upload.uploads.end(upload)
 

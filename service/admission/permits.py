@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from math import inf
 
+from service.admission.budget import AGAIN, Budget
 from service.admission.uploads import Uploads
 from service.errors import RETRY_S, Overloaded, ShuttingDown
 from service.observe.clock import Clock
@@ -17,9 +18,8 @@ class Admission:
     """Permits for requests in flight. Used from one event loop.
 
     Args:
-        max_in_flight: number of permits.
+        budget: of the permits.
         uploads: bodies of the requests.
-        client_share: share of the permits that one client may take, above 0, up to 1.
         queue_timeout_s: time within which the work for a request has to begin.
         clock: seconds, for that time.
 
@@ -29,19 +29,15 @@ class Admission:
 
     def __init__(
         self,
-        max_in_flight: int,
+        budget: Budget,
         uploads: Uploads,
-        client_share: float = 1.0,
         queue_timeout_s: float = inf,
         clock: Clock = time.monotonic,
     ) -> None:
-        self._max_in_flight = max_in_flight
-        self._max_of_client = max(1, int(max_in_flight * client_share))
+        self._ledger = budget.requests
         self._uploads = uploads
         self._queue_timeout_s = queue_timeout_s
         self._clock = clock
-        self._in_flight = 0
-        self._of_client: dict[str, int] = {}
         self._idle = asyncio.Event()
         self._idle.set()
         self._admits = True
@@ -51,7 +47,7 @@ class Admission:
     @property
     def in_flight(self) -> int:
         """Number of requests in flight."""
-        return self._in_flight
+        return self._ledger.total
 
     @property
     def is_ready(self) -> bool:
@@ -62,15 +58,15 @@ class Admission:
         """Refuse a request before its body is read.
 
         Args:
-            client: that sends it (``fair_share.client_of``).
+            client: that sends it (``budget.client_of``).
 
         Raises:
             Overloaded: there is no permit left, in all or for this client.
             ShuttingDown: the server shuts down.
         """
-        if self._uploads.is_ending:
+        if self._uploads.is_ending or not self._admits:
             raise shutting_down()
-        self._check(client)
+        self._ledger.check(client)
 
     def permit(self, client: str, transport: Transport = "http") -> Permit:
         """A permit, as a context: taken at its beginning, when the request's body has arrived, until the reply.
@@ -90,21 +86,16 @@ class Admission:
         Raises:
             Overloaded, ShuttingDown: as ``check``.
         """
-        self._check(client)
-        self._in_flight += 1
-        self._of_client[client] = self._of_client.get(client, 0) + 1
+        if not self._admits:
+            raise shutting_down()
+        self._ledger.take(client)
         self._idle.clear()
         return self._clock() + self._queue_timeout_s
 
     def give_back(self, client: str) -> None:
         """Give a permit back."""
-        self._in_flight -= 1
-        left = self._of_client[client] - 1
-        if left:
-            self._of_client[client] = left
-        else:
-            del self._of_client[client]
-        if not self._in_flight:
+        self._ledger.give(client)
+        if not self._ledger.total:
             self._idle.set()
 
     async def finish(self) -> None:
@@ -124,16 +115,6 @@ class Admission:
             await self.before_stop()
         self._admits = False
         await self._idle.wait()
-
-    def _check(self, client: str) -> None:
-        if not self._admits:
-            raise shutting_down()
-        if self._in_flight >= self._max_in_flight:
-            # nobody learns how many the others have
-            raise Overloaded(f"the server has as many requests as it takes: send the chunk again in {RETRY_S:g} s")
-        of_client = self._of_client.get(client, 0)
-        if of_client >= self._max_of_client:
-            raise Overloaded(f"{of_client} requests of this client are waiting: send the chunk again in {RETRY_S:g} s")
 
 
 class Permit:
@@ -165,7 +146,7 @@ class Permit:
 
 def shutting_down() -> ShuttingDown:
     """The error for a request that another server has to serve."""
-    return ShuttingDown(f"the server is shutting down: send the chunk again in {RETRY_S:g} s")
+    return ShuttingDown(f"the server is shutting down: {AGAIN}")
 
 
 def waited_too_long() -> Overloaded:

@@ -30,7 +30,7 @@ class Turns:
         """A context that has a place.
 
         Args:
-            client: whose work it is (``fair_share.client_of``).
+            client: whose work it is (``budget.client_of``).
             due_s: when the turn has to come at the latest, in seconds of ``time.monotonic``.
 
         Raises:

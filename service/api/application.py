@@ -11,16 +11,17 @@ from starlette.datastructures import State
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.admission.connections import Connections
 from service.admission.permits import Admission
 from service.admission.uploads import Uploads
 from service.api import docs, health, infer_openapi, metrics, models, page, problems, sessions, web_socket_pages
-from service.api.connection import Connections
 from service.api.guard import Guard
 from service.api.infer import PATH as INFER_PATH
 from service.api.infer import InferEndpoint
 from service.api.open_inference import PREFIX as OPEN_INFERENCE
 from service.api.open_inference import OpenInferenceEndpoint
 from service.api.request_id import RequestIdEcho
+from service.api.streams import Streams
 from service.batching.batcher import Batcher
 from service.ingress import Ingress
 from service.keys.keys import Keys
@@ -94,6 +95,7 @@ def create_application(
     admission: Admission,
     uploads: Uploads,
     connections: Connections,
+    streams: Streams,
     batcher: Batcher,
     counters: Counters,
     operator: OperatorStatus,
@@ -112,6 +114,7 @@ def create_application(
         admission: permits for requests in flight.
         uploads: bodies of requests.
         connections: for ``/metrics``.
+        streams: for the pages about WebSockets.
         batcher: for ``/metrics``.
         counters: for ``/metrics``.
         operator: what runs the networks, for ``/metrics`` and ``/models``.
@@ -139,7 +142,7 @@ def create_application(
     rest.include_router(metrics.router(counters, registry, admission, uploads, connections, batcher, catalog, operator))
     docs.install(rest)
     page.install(rest)
-    web_socket_pages.install(rest, connections.many.streams)
+    web_socket_pages.install(rest, streams)
     rest.openapi = lambda: _document(rest)  # type: ignore[method-assign]  # as FastAPI documents it
     v2 = OpenInferenceEndpoint(open_inference, ingress, counters, limits, rest)
     app = Application(infer, v2, rest)

@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from hetsyn_client import events, frames, values
 from service.admission.body import ClientDisconnect, read_body
-from service.admission.fair_share import client_of
+from service.admission.budget import client_of
 from service.admission.presence import presence_of
 from service.api import problems
 from service.errors import InputError

@@ -20,7 +20,7 @@ class ManyConnection(WebSocket[RowsWork]):
 
     async def _opened(self) -> ManyStreams:
         query = query_of(self._handshake, self._many.streams.cors_origins)
-        asked = parse_many_query(query, self.key.caller)
+        asked = parse_many_query(query, self._key.caller)
         self._sessions = ConnectionSessions(self._many, self, asked, self.client)
         self._machine = ManyStreams(self._sessions.offer, self._sessions.item_bytes)
         return self._machine

@@ -145,7 +145,7 @@ class ConnectionSessions:
         many: of all connections.
         connection: whose sessions they are.
         query: of the client.
-        client: at the other end (``fair_share.client_of``).
+        client: at the other end (``budget.client_of``).
     """
 
     def __init__(self, many: ManyStreams, connection: Connection, query: ManyQuery, client: str) -> None:

@@ -11,9 +11,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
+from service.admission.connections import Connections
 from service.admission.permits import Admission
 from service.admission.uploads import Uploads
-from service.api.connection import Connections
 from service.batching.batcher import Batcher
 from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
@@ -86,7 +86,7 @@ class _ServerCollector(Collector):
                 self._batcher.waiting_work,
             ),
             ("hetsyn_uploads", "Bodies under way.", self._uploads.under_way),
-            ("hetsyn_connections", "Open connections.", len(self._connections.shares)),
+            ("hetsyn_connections", "Open connections.", len(self._connections)),
             ("hetsyn_sessions_held", "Open sessions in this process's memory.", sessions.open),
             ("hetsyn_session_bytes", "Bytes of memory that sessions take.", sessions.bytes),
             ("hetsyn_models_offered", "Versions that new sessions may run on.", self._catalog.snapshot.count),

@@ -11,7 +11,7 @@ from pydantic_core import from_json
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.admission.body import ClientDisconnect, read_body
-from service.admission.fair_share import client_of
+from service.admission.budget import client_of
 from service.admission.presence import presence_of
 from service.api import problems
 from service.errors import HetsynError, InputError, NotFound

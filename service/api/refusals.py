@@ -1,4 +1,4 @@
-"""What a connection sends by itself: refusals of requests that no part of the application sees, and a probe."""
+"""What a connection sends by itself: refusals of requests that no part of the application sees."""
 
 from __future__ import annotations
 
@@ -15,11 +15,6 @@ from service.api import problems
 MOST_HEADER_BYTES = 64 * 1024
 MOST_FIELDS = 128  # headers of a request
 MOST_URL_BYTES = 8 * 1024  # RFC 9112, section 3
-
-# A client that has closed its connection looks like one that sends no more and waits for its response. Only bytes that
-# are sent to it tell them apart, so the server sends an interim response, which a client may discard
-# (RFC 9110, section 15.2.1). If the client has gone, its system answers with a reset, and the next one fails.
-PROBE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 # headers that decide where a request ends and whether it is served, beside Content-Length, which the parser checks
 SPECIAL = frozenset((b"host", b"transfer-encoding", b"expect"))

@@ -11,7 +11,7 @@ from fastapi import Path as InPath
 from fastapi.responses import JSONResponse
 
 from service.admission.body import read_body
-from service.admission.fair_share import client_of
+from service.admission.budget import client_of
 from service.admission.permits import Permit
 from service.admission.presence import presence_of
 from service.api import problems

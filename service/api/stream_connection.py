@@ -26,7 +26,7 @@ class StreamConnection(WebSocket[Work]):
 
     async def _opened(self) -> LiveStream:
         query_text = query_of(self._handshake, self._many.streams.cors_origins)
-        query = parse_stream_query(query_text, new_id()).owned_by(self.key.caller)
+        query = parse_stream_query(query_text, new_id()).owned_by(self._key.caller)
         opening = await self._many.streams.open(query, self, self.client)
         # a model that is reloaded meanwhile shall not change what the client was told
         named: dict[str, str | None] = {"model": opening.model, "version": opening.version, "form": opening.form}

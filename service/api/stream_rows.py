@@ -97,7 +97,7 @@ class StreamRows:
             stream: that is told of the outcome. It has one chunk here at a time.
             query: of the stream.
             work: with the chunk.
-            client: at the other end (``fair_share.client_of``).
+            client: at the other end (``budget.client_of``).
         """
         self._waiting[stream] = _Waiting(stream, query, work, client, time.perf_counter())
         self._count += 1

@@ -8,7 +8,6 @@ from typing import Any, Protocol
 
 from hetsyn_client.results import Heard
 from service.admission.permits import Admission
-from service.admission.uploads import Uploads
 from service.engine.endpointing_choice import has_own_endpointing
 from service.ingress import Encoded, Ingress, Source
 from service.keys.ids import client_id
@@ -43,7 +42,6 @@ class Streams:
     Args:
         ingress: gives permits and applies chunks.
         admission: that ends the streams before it stops.
-        uploads: bytes of large chunks.
         counters: count chunks.
         cors_origins: whose pages may open streams.
         keys: that clients need; None for no keys.
@@ -53,7 +51,6 @@ class Streams:
         self,
         ingress: Ingress,
         admission: Admission,
-        uploads: Uploads,
         counters: Counters,
         cors_origins: Iterable[str] = (),
         keys: Keys | None = None,
@@ -62,7 +59,6 @@ class Streams:
         self.cors_origins = frozenset(origin.lower() for origin in cors_origins)
         self.ingress = ingress
         self._registry = ingress.registry
-        self.uploads = uploads
         self.counters = counters
         self._holders: dict[str, Holder] = {}
         admission.before_stop = self.drain
@@ -76,7 +72,7 @@ class Streams:
         Args:
             query: of the client.
             holder: the connection.
-            client: at its other end (``fair_share.client_of``).
+            client: at its other end (``budget.client_of``).
 
         Raises:
             HetsynError: the session takes no chunk, or not of this kind, or the server has no room.

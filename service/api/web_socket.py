@@ -1,9 +1,9 @@
 """A connection that has become a WebSocket: the asyncio shell around a protocol of ``live`` and ``api.frames``.
 
-It has the bounds of an HTTP connection (``api.connection``): it counts among the connections and may be displaced while
-it waits; what its client does not read is bounded; it ends if the client is silent. While the stream should not be
-read, or the client does not read, nothing is read from the socket. So a client can make the server hold one large
-message, some small ones, and what one call of the system has read.
+It counts among the connections, and among the streams of its client. What its client does not read is bounded; it ends
+if the client is silent. While the stream should not be read, or the client does not read, nothing is read from the
+socket. So a client can make the server hold one large message, some small ones, and what one call of the system has
+read.
 """
 
 from __future__ import annotations
@@ -11,29 +11,29 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from math import inf
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from pydantic_core import to_json
 from uvicorn.server import ServerState
 
+from service.admission.connections import Connections
 from service.admission.uploads import FREE_BYTES
 from service.api import handshakes, problems
 from service.api.frames import PING, POLICY, FrameReader, Message, binary_frame, close_frame, text_frame
+from service.api.guard import caller_of_handshake
 from service.api.handshakes import Handshake
-from service.api.held import Held
-from service.api.large_message import LargeMessage
-from service.api.stream_key import StreamKey
-from service.errors import BadFrame, HetsynError, Overloaded, ShuttingDown, StreamIdle, TooSlow
+from service.api.many_streams import ManyStreams
+from service.api.unread import Unread
+from service.errors import BadFrame, HetsynError, KeyRefused, Overloaded, ShuttingDown, StreamIdle, TooSlow
+from service.keys.caller import ANYBODY, Caller
+from service.keys.keys import Keys
 from service.live.actions import Close, Send, SendBinary
 from service.live.machine import Machine
 from service.observe.context import RequestContext
 from service.problem import Problem
-
-if TYPE_CHECKING:
-    from service.api.connection import Connections
 
 PING_S, CLOSING_S = 20.0, 2.0  # the client has as long to answer a close frame
 SLICE_BYTES = 4 * 1024  # read at a time, so that small frames do not stop the event loop
@@ -43,46 +43,60 @@ MOST_CONTROLS = 1_024  # frames that are no chunks, between two pings
 W = TypeVar("W")
 
 
-class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
+class WebSocket(asyncio.Protocol, ABC, Generic[W]):
     """One WebSocket, whatever its protocol is.
 
     Args:
         connections: all connections of the server.
+        many: what its WebSockets share.
         server_state: of uvicorn.
+        unread: of the connection.
         transport: of the connection.
         handshake: that the client has sent.
-        client: at the other end (``fair_share.client_of``).
+        client: at the other end (``budget.client_of``).
+
+    Attributes:
+        is_idle: all that has come is read, and more is read from the socket.
     """
 
     def __init__(
         self,
         connections: Connections,
+        many: ManyStreams,
         server_state: ServerState,
+        unread: Unread,
         transport: asyncio.Transport,
         handshake: Handshake,
         client: str,
     ) -> None:
-        super().__init__(connections, server_state, transport, client)
-        self._many = connections.many
-        self._counters = self._many.streams.counters
-        self._handshake = handshake
+        self.transport = transport
+        self.client = client
+        self.is_idle = False
         self.context = RequestContext(handshake.context).context()  # of all works
+        self._loop = asyncio.get_running_loop()
+        self._connections, self._server_state, self._unread = connections, server_state, unread
+        self._limits, self._budget = connections.limits, connections.budget
+        self._many = many
+        self._counters = many.streams.counters
+        self._handshake = handshake
         self._headers = server_state.default_headers
         self._live: Machine[W] | None = None  # None while the connection is opened
-        self._reader = FrameReader(connections.limits.max_body_bytes)
+        self._reader = FrameReader(self._limits.max_body_bytes)
         self._messages: deque[Message] = deque()
         self._backlog = bytearray()
         self._is_over = False  # our close frame is sent: nothing is sent any more
+        self._is_counted = False  # among the streams of its client
         self._is_scheduled = self._drains = False
         self._task: asyncio.Task[None] | None = None
-        self.key = StreamKey(self._many.streams.keys, self._pump)
-        self._large = LargeMessage(self._many.streams.uploads, client, self._fail)
-        self._drained = asyncio.Event()
-        self._heard_s = self._pinged_s = self.loop.time()
-        self._taken_s = inf  # since when messages are read
+        self._key = _StreamKey(many.streams.keys, self._pump)
+        self._writable, self._drained = asyncio.Event(), asyncio.Event()
+        self._writable.set()
+        self._held_bytes = 0  # of a large message, until it is applied
+        self._heard_s = self._pinged_s = self._loop.time()
+        self._partial_s = self._taken_s = inf  # since when a message is incomplete, and messages are read
         self._controls = 0  # frames that carried no chunk, at the last ping
         self._transport_name = handshake.path.removeprefix("/")
-        self._tick_s = min(PING_S, connections.limits.idle_timeout_s / 2, connections.limits.body_timeout_s)
+        self._tick_s = min(PING_S, self._limits.idle_timeout_s / 2, self._limits.body_timeout_s)
         self._ticking: asyncio.TimerHandle | None = None
 
     @abstractmethod
@@ -113,28 +127,14 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
         """Take the connection, and open what the client asks for."""
         self.transport.set_protocol(self)
         self.transport.pause_reading()  # a client sends nothing before the answer to its handshake
-        if self.enter():
-            self._task = self.loop.create_task(self._open(), context=self.context)
-        else:
-            self.end("refused")
-
-    def waits(self) -> bool:
-        """Whether the connection may be displaced: no work is under way."""
-        return self._live is not None and not self._live.is_busy
-
-    def end(self, reason: str) -> None:
-        """End the connection, for the sake of others."""
-        self.count_end(reason)
-        if reason == "displaced" and self._live is not None and not self._is_over:
-            self._fail(Overloaded("the server has more connections than it takes: open the stream again later"))
-            self.transport.close()
-        else:
-            self.transport.abort()
+        self._server_state.connections.add(self)  # type: ignore[arg-type]  # it has all that uvicorn calls
+        self._connections.enter(self)  # the place that its HTTP connection had
+        self._task = self._loop.create_task(self._open(), context=self.context)
 
     def drain(self) -> None:
         self._drains = True
-        if self.is_write_paused:
-            self.reset()  # whoever does not read does not hold the server up
+        if not self._writable.is_set():
+            self._unread.reset()  # whoever does not read does not hold the server up
         elif self._live is not None:
             self._act(self._live.drain())
             self._read_on()
@@ -149,33 +149,38 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
         else:
             self.drain()
 
-    def connection_lost(self, error: Exception | None) -> None:
-        super().connection_lost(error)
+    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002
+        self._connections.leave(self)
+        self._unread.stop()
+        self._server_state.connections.discard(self)
+        if self._is_counted:
+            self._budget.streams.give(self.client)
         if self._live is not None:
             self._live.leave()
             self._counters.streams_open[self._transport_name] -= 1
         self._leave()
-        self.key.close()
+        self._key.close()
         if self._ticking is not None:
             self._ticking.cancel()
 
     def data_received(self, data: bytes) -> None:
-        self._heard_s = self.loop.time()
+        self._heard_s = self._loop.time()
         self._backlog += data
         self._pump()
 
-    def is_unanswered(self) -> bool:
-        if self._is_over or self._live is None:
-            return False
-        return self._live.is_busy or bool(self._messages or self._backlog)
+    def pause_writing(self) -> None:
+        self._writable.clear()
+        self._unread.begin(self.client)
 
     def resume_writing(self) -> None:
-        super().resume_writing()
+        self._writable.set()
+        self._unread.stop()
         self._read_on()
 
     def _leave(self) -> None:
         """Stop working for the client."""
-        self._large.end()
+        self._partial_s = inf
+        self._hold(0)
         self._release()
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
@@ -183,8 +188,10 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
 
     async def _open(self) -> None:
         try:
-            self.key.open(self._handshake)
-            self.client = self.key.caller.client(self.client)
+            self._key.open(self._handshake)
+            self.client = self._key.caller.client(self.client)
+            self._budget.streams.take(self.client)
+            self._is_counted = True
             live = await self._opened()
         except Exception as error:
             if isinstance(error, HetsynError):
@@ -199,7 +206,7 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
         self._counters.streams_open[self._transport_name] += 1
         self.transport.write(handshakes.acceptance(self._handshake, self._headers))
         self._act([*live.begin(), *(live.drain() if self._drains else ())])
-        self._ticking = self.loop.call_later(self._tick_s, self._tick)
+        self._ticking = self._loop.call_later(self._tick_s, self._tick)
         self._read_on()
 
     def _answer(self, problem: Problem) -> None:
@@ -218,7 +225,6 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
             self._backlog.clear()
         if self._is_over or live is None:
             return
-        self.used = True
         frames = reader.frames + FRAMES_A_ROUND
         for _ in range(SLICES_A_ROUND):
             while self._messages and self._takes():
@@ -235,7 +241,7 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
 
     def _takes(self) -> bool:
         """Whether the next message may be read."""
-        return self._live is not None and self._live.reads and not self.is_write_paused and self.key.may_send()
+        return self._live is not None and self._live.reads and self._writable.is_set() and self._key.may_send()
 
     def _look_at_reader(self, is_complete: bool) -> None:
         reader = self._reader
@@ -249,17 +255,37 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
                 self._live.leave()
             self._leave()
             self.transport.close()
-            self.loop.call_later(CLOSING_S, self.transport.abort)  # it may not read what is before the answer
+            self._loop.call_later(CLOSING_S, self.transport.abort)  # it may not read what is before the answer
         elif reader.controls - self._controls > MOST_CONTROLS:
             detail = f"more than {MOST_CONTROLS} frames came that are no chunks: a ping every {PING_S:g} s is enough"
             self._refuse(Problem.of(BadFrame(detail, POLICY)))
+        elif not reader.partial_bytes:
+            self._partial_s = inf
         else:
-            self._large.count(reader.partial_bytes, is_complete)
+            if is_complete or self._partial_s == inf:
+                self._partial_s = self._loop.time()
+            try:
+                self._hold(reader.partial_bytes)
+            except Overloaded as error:
+                self._fail(error)
+
+    def _hold(self, count: int) -> None:
+        """Count the bytes of a large message while it arrives and until it is applied. Small ones do not count.
+
+        Raises:
+            Overloaded: there is no room for them.
+        """
+        if count > max(self._held_bytes, FREE_BYTES):
+            self._budget.bytes.take(self.client, count - self._held_bytes)
+            self._held_bytes = count
+        elif not count:
+            self._budget.bytes.give(self.client, self._held_bytes)
+            self._held_bytes = 0
 
     def _deliver(self, live: Machine[W], message: Message) -> None:
         before = live.inflight
         actions = self._receive(message.content) if message.text is None else live.text(message.text)
-        self.key.took(max(1, live.inflight - before))
+        self._key.took(max(1, live.inflight - before))
         self._act(actions)
 
     def _read_on(self) -> None:
@@ -267,18 +293,15 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
         transport = self.transport
         if transport.is_closing():
             return
-        if self.has_ended and not self.is_unanswered():
-            transport.close()
-            return
         is_wanted = self._is_over or self._takes()
-        self.is_idle = is_wanted and not (self._messages or self._backlog or self.has_ended)
+        self.is_idle = is_wanted and not (self._messages or self._backlog)
         if is_wanted and self._taken_s == inf:
-            self._taken_s = self.loop.time()
+            self._taken_s = self._loop.time()
         elif not is_wanted:
             self._taken_s = inf
         if is_wanted and (self._messages or self._backlog) and not self._is_scheduled:
             self._is_scheduled = True
-            self.loop.call_soon(self._next_round)
+            self._loop.call_soon(self._next_round)
         if self.is_idle:
             transport.resume_reading()  # does nothing where it reads
         else:
@@ -311,15 +334,16 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
 
     def _begin_work(self, work: W) -> None:
         """Begin a work while none is under way."""
-        self._task = self.loop.create_task(self._run(work), context=self.context)
+        self._task = self._loop.create_task(self._run(work), context=self.context)
 
     def _after(self, actions: Sequence[Send | SendBinary | Close | W]) -> W | None:
         """Do what the machine says after a work."""
-        if self._live is not None and self._live.held_bytes < FREE_BYTES and not self._messages:
-            self._large.applied()
+        is_applied = self._live is not None and self._live.held_bytes < FREE_BYTES and not self._messages
+        if is_applied and self._reader.partial_bytes <= FREE_BYTES:
+            self._hold(0)
         work = self._act(actions)
-        if self._drains and self.is_write_paused:
-            self.reset()
+        if self._drains and not self._writable.is_set():
+            self._unread.reset()
         return work
 
     async def _run(self, work: W | None) -> None:
@@ -329,8 +353,8 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
             work = self._after(await self._outcome(work, self._live))
             if work is None:
                 self._task = None  # so that the next message begins its work
-            elif self.is_write_paused:
-                await self.writable.wait()
+            elif not self._writable.is_set():
+                await self._writable.wait()
             self._pump()
 
     async def _outcome(self, work: W, live: Machine[W]) -> Sequence[Send | SendBinary | Close | W]:
@@ -374,24 +398,82 @@ class WebSocket(Held, asyncio.Protocol, ABC, Generic[W]):
         with suppress(OSError):  # the client has reset the connection, and asyncio does not know yet
             self.transport.write_eof()
         self.transport.resume_reading()
-        self.loop.call_later(CLOSING_S, self.transport.abort)
+        self._loop.call_later(CLOSING_S, self.transport.abort)
 
     def _tick(self) -> None:
         """Look at the client from time to time: whether it is there, and whether its message is complete."""
         assert self._live is not None
         if self._is_over:
             return
-        now_s, limits = self.loop.time(), self.connections.limits
-        self._ticking = self.loop.call_later(self._tick_s, self._tick)
+        now_s, limits = self._loop.time(), self._limits
+        self._ticking = self._loop.call_later(self._tick_s, self._tick)
         if self._live.is_busy or not self._takes():
             self._heard_s = now_s  # it is our turn, not the client's
-        if (refused := self.key.refused()) is not None:
+        if (refused := self._key.refused()) is not None:
             self._fail(refused)
         elif now_s - self._heard_s >= limits.idle_timeout_s:
-            self.count_end("idle")
+            self._connections.counters.connections_ended["idle"] += 1
             self._fail(StreamIdle(f"the client was silent for {limits.idle_timeout_s:g} s: open the stream again"))
-        elif now_s - max(self._large.since_s, self._taken_s) >= limits.body_timeout_s:
+        elif now_s - max(self._partial_s, self._taken_s) >= limits.body_timeout_s:
             self._fail(TooSlow(f"the frame was not complete after {limits.body_timeout_s:g} s: send it faster"))
         elif now_s - self._pinged_s >= min(PING_S, limits.idle_timeout_s / 2):
             self._pinged_s, self._controls = now_s, self._reader.controls
             self.transport.write(PING)
+
+
+class _StreamKey:
+    """Checks a stream's key. A client that sends more than its key may is not refused: it is read more slowly.
+
+    Args:
+        keys: of the server; None for no keys.
+        go_on: called when the client may be read again.
+
+    Attributes:
+        caller: who has opened it; anybody before ``open``.
+    """
+
+    def __init__(self, keys: Keys | None, go_on: Callable[[], None]) -> None:
+        self.caller: Caller = ANYBODY
+        self._keys = keys
+        self._go_on = go_on
+        self._waking: asyncio.TimerHandle | None = None
+
+    def open(self, shake: Handshake) -> None:
+        """Ask for the key. The opening counts as a request.
+
+        Raises:
+            KeyRefused, KeyLacksScope, KeyLimitReached: the stream may not be opened.
+        """
+        self.caller = caller_of_handshake(self._keys, shake)
+
+    def close(self) -> None:
+        """Wake the client no more."""
+        if self._waking is not None:
+            self._waking.cancel()
+
+    def refused(self) -> KeyRefused | None:
+        """Why the key opens nothing any more; None if it does."""
+        if self._keys is not None:
+            try:
+                self._keys.check(self.caller)
+            except KeyRefused as error:
+                return error
+        return None
+
+    def may_send(self) -> bool:
+        """Whether the next message may be read now; if not, ``go_on`` is called when it may."""
+        if self._keys is None:
+            return True
+        wait_s = self._keys.wait_s(self.caller)
+        if wait_s > 0 and self._waking is None:
+            self._waking = asyncio.get_running_loop().call_later(wait_s, self._wake)
+        return wait_s <= 0
+
+    def took(self, count: int) -> None:
+        """Count chunks that were read."""
+        if self._keys is not None:
+            self._keys.took(self.caller, count)
+
+    def _wake(self) -> None:
+        self._waking = None
+        self._go_on()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
 
-from service.admission.fair_share import client_of
+from service.admission.budget import client_of
 from service.api import problems
 from service.api.handshakes import MANY_PATH, PATH
 from service.api.streams import Streams

@@ -94,8 +94,9 @@ def run_process(
         log_config=configured_log,
         log_level=log_level,
         access_log=access_log,
-        http=server.connections.protocol,  # type: ignore[arg-type]  # it makes a protocol, as a class does
+        http=server.protocol,  # type: ignore[arg-type]  # it makes a protocol, as a class does
         ws="none",
+        proxy_headers=bool(os.environ.get("FORWARDED_ALLOW_IPS")),  # else uvicorn trusts all of this machine
     )
     access = settings.access
     certificate = None

@@ -2,7 +2,7 @@
 
 The library reads a whole message before anybody can count it. So a message has at most ``MOST_MESSAGE_BYTES``, and
 there are as many calls at a time as all bodies together may take; one more is refused unread. A message that does not
-come in time, or is one too many, ends as a body does. One client has a share of the calls (``OpenCalls``), since a call
+come in time ends as a body does. One client has a share of the calls (``open_calls``), since a call
 that sends nothing is open too.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -18,9 +17,10 @@ import grpc
 from grpc_health.v1 import health_pb2_grpc
 from tritonclient.grpc import service_pb2_grpc
 
+from service.admission.budget import Ledger
 from service.admission.permits import Admission
 from service.admission.uploads import Upload, Uploads
-from service.errors import HetsynError, InputError, TooSlow
+from service.errors import HetsynError, InputError, Overloaded, TooSlow
 from service.grpc.guard import LACKS, Guard
 from service.grpc.messages import refusal
 from service.grpc.servicer import Health, Servicer, client_of, next_message
@@ -73,9 +73,11 @@ class GrpcServer:
         self._settings = settings
         self._host = host
         self._uploads = uploads
-        self._calls = max(1, limits.max_upload_bytes // MOST_MESSAGE_BYTES)
+        self._calls = max(1, limits.max_held_bytes // MOST_MESSAGE_BYTES)
         self._max_bytes = min(limits.max_body_bytes, MOST_MESSAGE_BYTES)
-        self.open_calls = OpenCalls(max(1, int(self._calls * limits.client_share)))
+        most = max(1, int(self._calls * limits.client_share))
+        full = f"{most} calls and streams of this client are open: end some, or wait for answers"
+        self.open_calls = Ledger(self._calls, most, full, full)
         self._servicer = Servicer(service, ingress, admission, limits.idle_timeout_s, keys)
         self._guards = [] if keys is None else [Guard(keys, counters)]
         self._server: Any = None
@@ -123,46 +125,13 @@ class GrpcServer:
             await self._server.stop(CLOSING_S)
 
 
-class OpenCalls:
-    """The open calls and streams of each client. Used from one event loop.
-
-    Args:
-        most: of one client.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._of_client: Counter[str] = Counter()
-
-    @property
-    def total(self) -> int:
-        """Of all clients."""
-        return self._of_client.total()
-
-    async def count(self, context: Any, answer: Callable[[], Awaitable[Any]]) -> Any:
-        """Answer a call, which is refused if its client has too many."""
-        client = client_of(context)
-        if self._of_client[client] >= self._most:
-            await context.abort(
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-                f"{self._most} calls and streams of this client are open: end some, or wait for answers",
-            )
-        self._of_client[client] += 1
-        try:
-            return await answer()
-        finally:
-            self._of_client[client] -= 1
-            if not self._of_client[client]:
-                del self._of_client[client]
-
-
 class _InTime(grpc.aio.ServerInterceptor):  # type: ignore[misc]
     """Counts the calls, and reads the only message of one as a body is read: in time, and one of so many.
 
     The library would read it before anything of ours runs, and wait for ever.
     """
 
-    def __init__(self, uploads: Uploads, open_calls: OpenCalls) -> None:
+    def __init__(self, uploads: Uploads, open_calls: Ledger) -> None:
         self._uploads = uploads
         self._open_calls = open_calls
 
@@ -174,7 +143,7 @@ class _InTime(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         if handler.stream_stream is not None:
 
             async def converse(requests: Any, context: Any) -> None:
-                await self._open_calls.count(context, lambda: handler.stream_stream(requests, context))
+                await self._counted(context, lambda: handler.stream_stream(requests, context))
 
             return grpc.stream_stream_rpc_method_handler(converse, *codec)
         most_s = SMALL_S if GRPC.get(details.method) == "open" else None
@@ -190,9 +159,21 @@ class _InTime(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                 await context.abort(grpc.StatusCode.UNIMPLEMENTED, LACKS)
 
         async def answer(_: Any, context: Any) -> Any:
-            return await self._open_calls.count(context, lambda: answer_alone(context))
+            return await self._counted(context, lambda: answer_alone(context))
 
         return grpc.stream_unary_rpc_method_handler(answer, *codec)
+
+    async def _counted(self, context: Any, answer: Callable[[], Awaitable[Any]]) -> Any:
+        """Answer a call, which is refused if its client has too many."""
+        client = client_of(context)
+        try:
+            self._open_calls.take(client)
+        except Overloaded as error:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+        try:
+            return await answer()
+        finally:
+            self._open_calls.give(client)
 
     async def _read(self, context: Any, most_s: float | None) -> Any:
         """The message of a call.
@@ -208,7 +189,7 @@ class _InTime(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             except TimeoutError:
                 if most_s is not None and not upload.deadline.expired():
                     raise TooSlow(f"no message came for {most_s:g} s: send it with the call") from None
-                raise self._uploads.late(upload) from None
+                raise self._uploads.late() from None
             finally:
                 self._uploads.end(upload)
         if request is grpc.aio.EOF:

@@ -47,7 +47,7 @@ log = logging.getLogger("hetsyn.grpc")
 
 
 def client_of(context: Any) -> str:
-    """The key that the call has presented, or the address at the other end, as ``fair_share.client_of`` has it."""
+    """The key that the call has presented, or the address at the other end, as ``budget.client_of`` has it."""
     if key := CALLER.get().key:
         return key
     kind, _, address = context.peer().partition(":")

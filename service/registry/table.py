@@ -49,7 +49,7 @@ class SessionEntry:
 
     Attributes:
         id: of the session.
-        client: whose request has made the entry (``fair_share.client_of``); empty where it has no address.
+        client: whose request has made the entry (``budget.client_of``); empty where it has no address.
         lock: of ``turn``.
         store_failures: requests that failed because of the store.
         users: requests that use the entry now; it stays in the table while there are any.

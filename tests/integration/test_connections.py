@@ -6,6 +6,8 @@ import asyncio
 import json
 from contextlib import suppress
 from pathlib import Path
+from socket import SO_RCVBUF, SOL_SOCKET
+from socket import socket as tcp_socket
 
 import pytest
 
@@ -13,7 +15,8 @@ from service.api.connection import Connection
 from tests.support.artifact import write_artifact
 from tests.support.gate import Gate
 from tests.support.http_calls import metric
-from tests.support.socket_server import LATER_S, LIVE, NEVER_S, SOON_S, chunk, listening, response
+from tests.support.live import EVENTS, handshake
+from tests.support.socket_server import LATER_S, LIVE, NEVER_S, SOON_S, Listening, Writer, chunk, listening, response
 
 
 @pytest.mark.parametrize(
@@ -74,11 +77,12 @@ async def test_the_time_of_a_request_is_not_the_clients(models: Path, gate: Gate
     async with listening(models, gate, header_timeout_s=LATER_S, idle_timeout_s=LATER_S) as server:
         gate.opened.clear()
         reader, writer = await server.connect()
-        writer.write(chunk(5) + LIVE[:10])
+        writer.write(chunk(5))
         assert await asyncio.to_thread(gate.entered.acquire, timeout=10)
         await asyncio.sleep(2 * LATER_S)
         gate.opened.set()
         assert (await response(reader))[0] == 200
+        writer.write(LIVE[:10])
         assert (await response(reader))[0] == 408  # the rest of the second request does not come
         writer.close()
 
@@ -132,27 +136,34 @@ async def test_empty_lines_are_no_request(models: Path, gate: Gate) -> None:
         writer.close()
 
 
-async def test_one_connection_more_closes_the_one_that_waits_the_longest(models: Path, gate: Gate) -> None:
-    async with listening(models, gate, max_connections=4, client_share=0.5) as server:
+async def test_one_connection_more_closes_the_one_that_is_longest_without_a_complete_request(
+    models: Path, gate: Gate
+) -> None:
+    async with listening(models, gate, max_connections=4) as server:
         gate.opened.clear()
-        busy_reader, busy = await server.connect("127.0.0.2")
+        busy_reader, busy = await server.connect()
         busy.write(chunk(5))
         assert await asyncio.to_thread(gate.entered.acquire, timeout=10)
-        first, *others = [await server.connect("127.0.0.2"), await server.connect("127.0.0.2")]
-        assert await first[0].read() == b""  # two of one address at most: the one that waits goes
-        assert server.ended == {"displaced": 1}
-        others += [await server.connect("127.0.0.3"), await server.connect("127.0.0.4")]
-        await server.until(lambda: server.open == 4)
-        newest = await server.connect("127.0.0.5")
-        assert await others[0][0].read() == b""
+        slow_reader, slow = await server.connect()
+        slow.write(chunk(5)[:-5])
+        silent_reader, silent = await server.connect()
+        used_reader, used = await server.connect()
+        slow.write(b" ")  # it is still without a complete request
+        used.write(LIVE)
+        assert (await response(used_reader))[0] == 200
+        newest = [await server.connect(), await server.connect()]
+        assert await slow_reader.read() == b""
+        assert await silent_reader.read() == b""
+        assert server.ended == {"displaced": 2}
+        await server.until(lambda: not server.parts.uploads.under_way)
         gate.opened.set()
         assert (await response(busy_reader))[0] == 200
-        newest[1].write(LIVE.replace(b"/health/live", b"/metrics"))
-        status, counters = await response(newest[0])
+        used.write(LIVE.replace(b"/health/live", b"/metrics"))
+        status, counters = await response(used_reader)
         assert status == 200
         assert metric(counters.decode(), "hetsyn_connections") == 4
         assert metric(counters.decode(), 'hetsyn_connections_ended_total{reason="displaced"}') == 2
-        for writer in (busy, first[1], newest[1], *(writer for _, writer in others)):
+        for writer in (busy, slow, silent, used, *(writer for _, writer in newest)):
             writer.close()
 
 
@@ -178,12 +189,21 @@ def tracer(tmp_path: Path) -> Path:
     return tmp_path / "tracers"
 
 
+async def asks_and_reads_nothing(server: Listening) -> Writer:
+    """A client that sends one request, and whose system takes little of the response."""
+    connected = tcp_socket()
+    connected.setsockopt(SOL_SOCKET, SO_RCVBUF, 16 * 1024)
+    connected.connect(("127.0.0.1", server.port))
+    _, writer = await asyncio.open_connection(sock=connected, limit=1000)
+    server.writers.append(writer)
+    writer.transport.pause_reading()  # type: ignore[attr-defined]
+    writer.write(chunk(20_000, end=True))
+    return writer
+
+
 async def test_a_client_that_reads_nothing_is_disconnected(tracer: Path, gate: Gate) -> None:
     async with listening(tracer, gate, idle_timeout_s=SOON_S) as server:
-        _, writer = await server.connect()
-        writer.transport.pause_reading()  # type: ignore[attr-defined]
-        for _ in range(60):
-            writer.write(chunk(20_000, end=True))
+        writer = await asks_and_reads_nothing(server)
         await server.until(lambda: bool(server.ended))
         assert server.ended == {"unread": 1}
         await server.until(lambda: server.open == 0 and not server.process.server_state.tasks)
@@ -191,39 +211,13 @@ async def test_a_client_that_reads_nothing_is_disconnected(tracer: Path, gate: G
         writer.transport.abort()
 
 
-async def test_a_client_that_reads_nothing_makes_room(
-    tracer: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("service.api.connection.UNREAD_S", NEVER_S)
-    async with listening(tracer, gate, max_connections=1) as server:
-        _, writer = await server.connect()
-        writer.transport.pause_reading()  # type: ignore[attr-defined]
-        for _ in range(60):
-            writer.write(chunk(20_000, end=True))
-        (connection,) = server.process.server_state.connections
-        assert isinstance(connection, Connection)
-        await server.until(lambda: connection.flow.write_paused)
-        early, refused = await server.connect()  # the first client may still begin to read
-        assert await early.read() == b""
-        monkeypatch.setattr("service.api.connection.UNREAD_S", 0.0)
-        reader, other = await server.connect()
-        other.write(LIVE)
-        assert (await response(reader))[0] == 200
-        assert server.ended == {"refused": 1, "displaced": 1}
-        await server.until(lambda: not server.process.server_state.tasks)
-        for each in (writer, refused, other):
-            each.transport.abort()
-
-
 async def test_a_client_that_reads_nothing_does_not_keep_a_server_from_its_end(
     tracer: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.shutdown.CLOSING_S", SOON_S)
     async with listening(tracer, gate) as server:
-        _, writer = await server.connect()
-        writer.transport.pause_reading()  # type: ignore[attr-defined]
-        for _ in range(60):
-            writer.write(chunk(20_000, end=True))
+        writer = await asks_and_reads_nothing(server)
+        await server.until(lambda: len(server.process.server_state.connections) == 1)
         (connection,) = server.process.server_state.connections
         assert isinstance(connection, Connection)
         await server.until(lambda: connection.flow.write_paused)
@@ -233,46 +227,51 @@ async def test_a_client_that_reads_nothing_does_not_keep_a_server_from_its_end(
 
 
 @pytest.mark.process
-async def test_a_pipelined_request_waits_until_the_response_before_it_is_read(tracer: Path, gate: Gate) -> None:
-    async with listening(tracer, gate) as server:
-        reader, writer = await server.connect()
-        writer.transport.pause_reading()  # type: ignore[attr-defined]
-        for _ in range(25):
-            writer.write(chunk(20_000, end=True))
-        (connection,) = server.process.server_state.connections
-        assert isinstance(connection, Connection)
-        most, answered = 0, -1
-        while answered < server.parts.counters.chunks_applied or not connection.flow.write_paused:
-            answered = server.parts.counters.chunks_applied
-            for _ in range(100):  # until the system takes no more
-                await asyncio.sleep(SOON_S / 25)
-                most = max(most, connection.transport.get_write_buffer_size())
-        assert answered < 25
-        writer.transport.resume_reading()  # type: ignore[attr-defined]
-        for _ in range(25):
-            status, body = await response(reader)
-            assert status == 200
-        assert most < 1.1 * len(body)
-        await server.until(lambda: not server.parts.connections.unread.bytes)
-        writer.close()
-
-
-@pytest.mark.process
 async def test_unread_responses_are_bounded_in_bytes(tracer: Path, gate: Gate) -> None:
-    async with listening(tracer, gate, max_unread_bytes=2**20, client_share=1.0) as server:
+    most = 2 * 2**20
+    async with listening(tracer, gate, max_held_bytes=most, max_body_bytes=2**20, client_share=1.0) as server:
         writers = []
-        for _ in range(5):
-            _, writer = await server.connect()
-            writer.transport.pause_reading()  # type: ignore[attr-defined]
-            for _ in range(20):
-                writer.write(chunk(20_000, end=True))
-            writers.append(writer)
-        await server.until(lambda: server.ended.get("unread", 0) >= 3)  # 262 kB of the system, and one response
-        assert server.parts.connections.unread.bytes <= 2**20
-        await server.until(lambda: server.open <= 2)  # who was ended is gone at the loop's next turn
-        assert server.open == 2
+        for _ in range(16):
+            writers.append(await asks_and_reads_nothing(server))
+        await server.until(lambda: server.ended.get("unread", 0) >= 2)  # each holds some 350 kB
+        assert most / 3 < server.parts.uploads.bytes <= most
         reader, other = await server.connect()  # who reads is not concerned
         other.write(chunk(5, end=True))
         assert (await response(reader))[0] == 200
         for each in (*writers, other):
             each.transport.abort()
+        await server.until(lambda: server.open == 0)
+        assert server.parts.uploads.bytes == 0
+
+
+def forwarded(request: bytes, named: str) -> bytes:
+    """A request as a proxy sends it on: what the client says of itself stands before what the proxy has added."""
+    return request.replace(b"\r\n", f"\r\nX-Forwarded-For: 7.7.7.7, {named}\r\n".encode(), 1)
+
+
+async def test_a_client_is_the_address_that_a_trusted_proxy_names(
+    models: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "127.0.0.1")
+    async with listening(models, gate, max_waiting=3, max_connections=10, client_share=0.1) as server:
+        gate.opened.clear()
+        _, first = await server.connect()
+        first.write(forwarded(chunk(5), "192.0.2.1"))
+        await server.until(lambda: server.parts.admission.in_flight == 1)
+        reader, again = await server.connect()
+        again.write(forwarded(chunk(5), "192.0.2.1"))
+        assert (await response(reader))[0] == 503
+        _, other = await server.connect()
+        other.write(forwarded(chunk(5), "192.0.2.2"))
+        await server.until(lambda: server.parts.admission.in_flight == 2)
+
+
+async def test_streams_count_for_the_address_that_a_trusted_proxy_names(
+    models: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "127.0.0.1")
+    async with listening(models, gate, max_connections=10, client_share=0.1) as server:
+        for named, status in (("192.0.2.1", b"101"), ("192.0.2.1", b"503"), ("192.0.2.2", b"101")):
+            reader, writer = await server.connect()
+            writer.write(forwarded(handshake(EVENTS), named))
+            assert (await reader.readuntil(b"\r\n\r\n")).split()[1] == status

@@ -116,19 +116,19 @@ ENDS = [
 
 
 @st.composite
-def streams(draw: st.DrawFn) -> tuple[bytes, list[Answer], bool]:
-    """Bytes of a client, the answers to them, and whether the connection is closed."""
+def streams(draw: st.DrawFn) -> tuple[list[bytes], list[Answer], bool]:
+    """Requests of a client, the answers to them, and whether the connection is closed."""
     made = [draw(requests(number)) for number in range(draw(st.integers(1, 4)))]
     answers: list[Answer] = [(request.status, str(number)) for number, request in enumerate(made)]
-    content = b"".join(request.content for request in made)
+    contents = [request.content for request in made]
     end = draw(st.sampled_from([None, *ENDS]))
     if end is None:
-        return content, answers, False
+        return contents, answers, False
     status = end.status
     if draw(st.booleans()):
         head, _, rest = end.content.partition(b"\r\n")
         end = Request(head + b"\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n" + rest, status)
-    return content + end.content, [*answers, (status, None)], True
+    return [*contents, end.content], [*answers, (status, None)], True
 
 
 def cut(content: bytes, at: list[int]) -> list[bytes]:
@@ -151,13 +151,34 @@ def answers_of(content: bytes) -> list[Answer]:
     return answers
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
-@given(stream=streams(), at=st.lists(st.integers(0, 5_000), max_size=12), every=st.sampled_from([0, 0, 0, 1, 2, 7]))
-def test_each_request_gets_its_answer(
-    app: Application, stream: tuple[bytes, list[Answer], bool], at: list[int], every: int
-) -> None:
-    content, expected, closes = stream
-    pieces = cut(content, list(range(0, len(content), every)) if every else at)
-    written, is_closed = app.state.runner.run(exchange(app, pieces))
+PIECES = st.lists(st.integers(0, 5_000), max_size=12)
+EVERY = st.sampled_from([0, 0, 0, 1, 2, 7])
+FEW = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+Stream = tuple[list[bytes], list[Answer], bool]
+
+
+def pieces_of(content: bytes, at: list[int], every: int) -> list[bytes]:
+    return cut(content, list(range(0, len(content), every)) if every else at)
+
+
+@FEW
+@given(stream=streams(), at=PIECES, every=EVERY)
+def test_each_request_gets_its_answer(app: Application, stream: Stream, at: list[int], every: int) -> None:
+    contents, expected, closes = stream
+    requests = [pieces_of(content, at, every) for content in contents]
+    written, is_closed = app.state.runner.run(exchange(app, requests))
     assert answers_of(written) == expected
     assert is_closed == closes
+
+
+@FEW
+@given(stream=streams(), at=PIECES, every=EVERY)
+def test_requests_that_do_not_wait_for_answers_get_the_first_of_them_and_no_others(
+    app: Application, stream: Stream, at: list[int], every: int
+) -> None:
+    contents, expected, closes = stream
+    written, is_closed = app.state.runner.run(exchange(app, [pieces_of(b"".join(contents), at, every)]))
+    answers = answers_of(written)
+    assert answers
+    assert answers == expected[: len(answers)]
+    assert is_closed == (closes or len(answers) < len(expected))

@@ -1,49 +1,27 @@
-"""Clients of WebSockets that send no more, counters of WebSockets, and pages of other origins."""
+"""Clients of WebSockets that go, counters of WebSockets, and pages of other origins."""
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.support.gate import Gate
-from tests.support.live import CLOSE, EVENTS, NOTHING, PING, handshake, opened, said
+from tests.support.live import EVENTS, NOTHING, handshake, opened, said
 from tests.support.many import hub, silence
 from tests.support.socket_server import Listening, listening, response
 
 
-async def test_a_client_that_sends_no_more_gets_the_answers_to_what_has_come(models: Path, gate: Gate) -> None:
+async def test_a_client_that_sends_no_more_has_gone(models: Path, gate: Gate) -> None:
     async with listening(models, gate) as server:
-        socket, _ = await opened(server, f"{EVENTS}&session=s")
+        socket, _ = await opened(server)
         gate.opened.clear()
-        await socket.send(NOTHING * 3)
+        await socket.send(NOTHING)
         await server.until(lambda: gate.calls > 0)
         socket.writer.write_eof()
-        await asyncio.sleep(0)
+        await server.until(lambda: not server.open)
         gate.opened.set()
-        assert [frame["seq"] for frame in await socket.frames(3)] == [0, 1, 2]
-        await server.until(lambda: not server.open)
-
-
-async def test_its_session_ends_if_it_said_so(models: Path, gate: Gate) -> None:
-    async with listening(models, gate) as server:
-        socket, _ = await opened(server)
-        await socket.send(NOTHING, said("CloseStream"))
-        socket.writer.write_eof()
-        assert [frame["type"] for frame in await socket.frames(3)] == ["Result", "UtteranceEnd", "Termination"]
-        opcode, content = await socket.any_frame()
-        while opcode == PING:
-            opcode, content = await socket.any_frame()
-        assert (opcode, int.from_bytes(content[:2], "big")) == (CLOSE, 1000)
-
-
-async def test_an_idle_client_that_sends_no_more_is_let_go(models: Path, gate: Gate) -> None:
-    async with listening(models, gate) as server:
-        socket, _ = await opened(server)
-        socket.writer.write_eof()
-        await server.until(lambda: not server.open)
 
 
 async def test_a_client_that_is_gone_is_not_taken_for_one_that_reads(models: Path, gate: Gate) -> None:

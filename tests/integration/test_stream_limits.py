@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import suppress
 from pathlib import Path
 from socket import SO_RCVBUF, SOL_SOCKET
@@ -123,18 +124,17 @@ async def test_a_large_frame_counts_among_the_bodies_while_it_comes_and_until_it
         frame = sent(BINARY, large)
         await socket.send(frame[:150_000])
         await server.until(lambda: uploads.bytes > 100_000)
-        assert uploads.under_way == 1
         gate.opened.clear()
         await socket.send(frame[150_000:])
         assert await asyncio.to_thread(gate.entered.acquire, timeout=10)
         assert uploads.bytes > 100_000
         gate.opened.set()
         assert (await socket.frame())["total_steps"] == 20_000
-        await server.until(lambda: uploads.bytes == uploads.under_way == 0)
+        await server.until(lambda: uploads.bytes == 0)
         await socket.send(frame[:150_000])
         await server.until(lambda: uploads.bytes > 100_000)
         socket.writer.transport.abort()
-        await server.until(lambda: uploads.bytes == uploads.under_way == 0)
+        await server.until(lambda: uploads.bytes == 0)
 
 
 async def test_a_large_frame_that_is_too_slow_makes_room(models: Path, gate: Gate) -> None:
@@ -145,21 +145,40 @@ async def test_a_large_frame_that_is_too_slow_makes_room(models: Path, gate: Gat
         await server.until(lambda: server.parts.uploads.bytes == 0)
 
 
-async def test_streams_count_among_the_connections(models: Path, gate: Gate) -> None:
-    async with listening(models, gate, max_connections=4, client_share=0.5) as server:
+async def test_a_client_opens_no_more_streams_than_its_share_of_the_connections(models: Path, gate: Gate) -> None:
+    async with listening(models, gate, max_connections=5, client_share=0.4) as server:
         first, _ = await opened(server)
         second, _ = await opened(server)
+        reader, writer = await server.connect()
+        writer.write(handshake(EVENTS))
+        status, body = await response(reader)
+        assert (status, json.loads(body)["type"]) == (503, "urn:hetsyn:problem:overloaded")
+        assert "2 streams of this client are open: close some" in json.loads(body)["detail"]
+        await first.send(NOTHING)
+        assert (await first.frame())["seq"] == 0
+        second.writer.close()
+        await server.until(lambda: server.open == 1)
         third, _ = await opened(server)
-        assert await first.refused() == ("overloaded", 1013)
-        assert server.ended == {"displaced": 1}
-        for socket in (second, third):
+        for socket in (first, third):
             socket.writer.close()
         await server.until(lambda: server.open == 0)
 
 
+async def test_a_stream_makes_no_room_for_another_connection(models: Path, gate: Gate) -> None:
+    async with listening(models, gate, max_connections=1) as server:
+        socket, _ = await opened(server)
+        reader, writer = await server.connect()
+        assert await reader.read() == b""
+        assert server.ended == {"refused": 1}
+        await socket.send(NOTHING)
+        assert (await socket.frame())["seq"] == 0
+        for each in (writer, socket.writer):
+            each.close()
+
+
 async def test_a_client_that_does_not_read_is_ended(models: Path, gate: Gate) -> None:
     write_artifact(models, "trace", rule="trace")
-    async with listening(models, gate, max_unread_bytes=100_000, client_share=1.0) as server:
+    async with listening(models, gate, max_held_bytes=100_000, max_body_bytes=100_000) as server:
         socket, _ = await opened(server, f"{EVENTS}&model=trace")
         socket.writer.transport.pause_reading()  # type: ignore[attr-defined]
         with suppress(ConnectionError):
@@ -188,7 +207,7 @@ async def test_a_client_that_says_goodbye_and_does_not_read_is_ended(
             count += 8
             writer.write(sent(PING, bytes(125)) * 8)
             await server.until(lambda count=count: connection._reader.controls == count)  # type: ignore
-        assert not connection.is_write_paused  # type: ignore[union-attr]
+        assert connection._writable.is_set()  # type: ignore[union-attr]
         writer.write(sent(CLOSE, b"\x03\xe8"))
         async with asyncio.timeout(20 * LATER_S):
             await server.until(lambda: server.open == 0)

@@ -42,7 +42,7 @@ def keeps(request: pytest.FixtureRequest) -> str:
 @contextmanager
 def serving(app: Application) -> Iterator[str]:
     """The URL of a server with this application."""
-    protocol = app.state.server.connections.protocol
+    protocol = app.state.server.protocol
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", lifespan="on", http=protocol, ws="none"))
     started = threading.Event()
     startup = server.startup
@@ -117,7 +117,7 @@ class Listening:
 
     @property
     def open(self) -> int:
-        return len(self.parts.connections.shares)
+        return len(self.parts.connections)
 
     async def connect(self, client: str = "127.0.0.1") -> tuple[Reader, Writer]:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port, local_addr=(client, 0))
@@ -135,7 +135,7 @@ async def listening(
 ) -> AsyncIterator[Listening]:
     app = make_app(ModelCatalog(folder, load=gate.load, device=device), inline_s=inline_s, **limits)
     server = app.state.server
-    config = uvicorn.Config(app, port=0, log_level="error", http=server.connections.protocol, ws="none")
+    config = uvicorn.Config(app, port=0, log_level="error", http=server.protocol, ws="none")
     process = GracefulServer(config, server.admission, 0.0, refuse=server.batcher.stop)
     running = asyncio.create_task(process.serve())
     try:

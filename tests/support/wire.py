@@ -58,23 +58,24 @@ class Wire(asyncio.Transport):
         self.is_paused = False
 
 
-async def exchange(app: Application, pieces: Sequence[bytes]) -> tuple[bytes, bool]:
-    """Send the pieces one after the other to a server.
+async def exchange(app: Application, requests: Sequence[Sequence[bytes]]) -> tuple[bytes, bool]:
+    """Send requests to a server, each in pieces, and each after the answer to the one before.
 
     Returns:
         All that the server writes, and whether it closes the connection.
     """
     config = uvicorn.Config(app, log_config=None, lifespan="off", ws="none")
     server_state = ServerState()
-    connection = app.state.server.connections.protocol(config, server_state, {})
+    connection = app.state.server.protocol(config, server_state, {})
     wire = Wire()
     connection.connection_made(wire)
-    for piece in pieces:
-        while wire.is_paused and not wire.is_closed:
+    for pieces in requests:
+        for piece in pieces:
+            while wire.is_paused and not wire.is_closed:
+                await asyncio.sleep(0)
+            connection.data_received(piece)
+        while server_state.tasks:
             await asyncio.sleep(0)
-        connection.data_received(piece)
-    while server_state.tasks or (connection.pipeline and not wire.is_closed):
-        await asyncio.sleep(0)
     await asyncio.sleep(0)  # the last response goes out with the round
     was_closed = wire.is_closed
     connection.connection_lost(None)

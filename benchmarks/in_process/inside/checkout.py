@@ -129,8 +129,9 @@ class Checkout:
         """Run a server as ``hetsyn serve`` does, and give the function that makes the protocol of a connection."""
         settings = self._part("service.settings:Settings")(models=self._models)
         app = self._part("service.app:create_app", "service.api.app:create_app")(settings, self.catalog)
-        connections = getattr(getattr(app.state, "server", None), "connections", None)
-        http = "httptools" if connections is None else connections.protocol
+        server = getattr(app.state, "server", None)
+        owner = server if hasattr(server, "protocol") else getattr(server, "connections", None)
+        http = "httptools" if owner is None else owner.protocol
         config = uvicorn.Config(app, http=http, ws="none", access_log=False, log_level="error", lifespan="off")
         config.load()
         state = ServerState()

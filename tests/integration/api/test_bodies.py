@@ -18,7 +18,7 @@ from service.wire.decode import decode_json
 from service.wire.encodings import SoundLimit
 from service.wire.schema import InferRequest
 from tests.support.gate import Gate
-from tests.support.http_calls import is_problem, metric, ok
+from tests.support.http_calls import is_problem, ok
 from tests.support.in_process import HttpServer, ServeHttp
 from tests.support.json_input import Json, audio, events
 from tests.support.signals import sound
@@ -175,22 +175,6 @@ async def test_a_full_server_does_not_read_the_body(gate: Gate, serve: ServeHttp
     assert running.status == 200
 
 
-async def test_one_body_more_than_may_be_under_way_takes_the_room_of_the_oldest(serve: ServeHttp) -> None:
-    server = await serve(max_uploads=2, client_share=1.0)
-    slow = [Trickle(server, bytes(100)) for _ in range(2)]
-    await asyncio.gather(*(upload.waits.wait() for upload in slow))
-    assert metric((await server.client.get("/metrics")).text, "hetsyn_uploads") == 2
-    headers = {"Content-Type": "audio/pcm;encoding=pcm_s16le;rate=8000"}
-    assert (await server.client.post("/infer", content=bytes(20), headers=headers)).status_code == 200
-    await slow[0].request
-    assert slow[0].status == 408
-    assert "when others needed its room" in slow[0].problem["detail"]
-    assert slow[0].headers[b"connection"] == b"close"
-    slow[1].send(b"")
-    await slow[1].request
-    assert slow[1].status == 200
-
-
 @pytest.mark.parametrize("sent", [(), (bytes(100),)])
 async def test_a_body_that_does_not_come_is_waited_for_no_longer_than_it_may_take(
     sent: tuple[bytes, ...], serve: ServeHttp
@@ -209,7 +193,7 @@ async def test_a_body_that_does_not_come_is_waited_for_no_longer_than_it_may_tak
 
 
 async def test_bodies_under_way_have_a_bound_in_all(gate: Gate, serve: ServeHttp) -> None:
-    server = await serve(max_body_bytes=100_000, max_upload_bytes=150_000, client_share=1.0)
+    server = await serve(max_body_bytes=100_000, max_held_bytes=150_000, client_share=1.0)
     client = server.client
     uploads = server.app.state.server.uploads
     first = Trickle(server, bytes(80_000))

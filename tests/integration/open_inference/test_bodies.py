@@ -190,7 +190,7 @@ async def test_bodies_that_are_refused(serve: ServeHttp) -> None:
 
 async def test_many_spikes_count_with_the_memory_that_they_take(serve: ServeHttp) -> None:
     """A byte of a tensor is a spike of sixteen."""
-    server = await serve(max_body_bytes=1_000_000, max_upload_bytes=4_000_000, client_share=1.0, max_chunk_steps=20_000)
+    server = await serve(max_body_bytes=1_000_000, max_held_bytes=4_000_000, client_share=1.0, max_chunk_steps=20_000)
     rows = np.ones((100_000, CHANNELS), np.uint8)
     shape = [100_000, CHANNELS]
     content, headers = binary(

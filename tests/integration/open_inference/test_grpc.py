@@ -174,7 +174,7 @@ async def test_calls_and_streams_are_bounded(tmp_path: Path) -> None:
     import grpc
     from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-    with live_server(tmp_path, max_body_bytes=2**20, max_upload_bytes=3 * 2**20) as live:
+    with live_server(tmp_path, max_body_bytes=2**20, max_held_bytes=3 * 2**20) as live:
         assert live.app.state.server.grpc._calls == 3
         async with grpc.aio.insecure_channel(live.grpc, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
             stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
@@ -199,7 +199,7 @@ def test_defaults_bound_the_memory_of_all_messages() -> None:
     from service.grpc.server import MOST_MESSAGE_BYTES
 
     limits = Limits()
-    assert limits.max_upload_bytes // MOST_MESSAGE_BYTES * MOST_MESSAGE_BYTES <= limits.max_upload_bytes
+    assert limits.max_held_bytes // MOST_MESSAGE_BYTES * MOST_MESSAGE_BYTES <= limits.max_held_bytes
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="it reads /proc: run it on Linux")

@@ -131,6 +131,16 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[GracefulServer]:
     return servers
 
 
+@pytest.mark.parametrize("proxy", ["", "192.0.2.1"])
+def test_a_proxy_is_believed_only_if_it_is_named(
+    models: Path, monkeypatch: pytest.MonkeyPatch, served: list[GracefulServer], proxy: str
+) -> None:
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", proxy)
+    done = CliRunner().invoke(serve, ["--models", str(models)])
+    assert done.exit_code == 0, done.output
+    assert served[0].config.proxy_headers == bool(proxy)
+
+
 def test_serve_says_what_runs_the_networks(
     models: Path, monkeypatch: pytest.MonkeyPatch, served: list[GracefulServer]
 ) -> None:
@@ -211,16 +221,16 @@ def test_serve_loads_every_version_and_form(models: Path, served: list[GracefulS
 
 
 def test_serve_takes_its_limits(models: Path, served: list[GracefulServer]) -> None:
-    limits = {"max_waiting": 7, "max_body_bytes": 1000, "max_upload_bytes": 2000, "body_timeout_s": 0.5}
+    limits = {"max_waiting": 7, "max_body_bytes": 1000, "queue_timeout_s": 0.5}
     options = [word for name, value in limits.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     done = CliRunner().invoke(serve, ["--models", str(models), *options])
     assert done.exit_code == 0, done.output
     settings = served[0].config.app.state.server.settings  # type: ignore[union-attr]
     values = asdict(settings.limits)
     assert {name: values[name] for name in limits} == limits
-    done = CliRunner().invoke(serve, ["--models", str(models), "--max-upload-bytes", "1000"])
+    done = CliRunner().invoke(serve, ["--models", str(models), "--max-body-bytes", "1GiB"])
     assert done.exit_code == 2
-    assert "less than --max-body-bytes" in done.output
+    assert "--max-body-bytes: 1073741824 is above 268435456" in done.output
 
 
 def test_serve_refuses_a_folder_without_models(tmp_path: Path) -> None:

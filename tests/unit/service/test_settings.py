@@ -74,8 +74,8 @@ def test_a_limit_of_nothing_is_refused(field: str) -> None:
 
 
 def test_the_longest_body_has_room() -> None:
-    with pytest.raises(ValueError, match="max_upload_bytes: 999 is less than max_body_bytes"):
-        Limits(max_body_bytes=1000, max_upload_bytes=999)
+    with pytest.raises(ValueError, match="max_body_bytes: 1000 is above 999"):
+        Limits(max_body_bytes=1000, max_held_bytes=999)
 
 
 def test_a_port_is_16_bits() -> None:

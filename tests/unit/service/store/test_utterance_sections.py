@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.admission.budget import Budget
 from service.admission.permits import Admission, Permit
 from service.admission.uploads import Uploads
 from service.engine.engine import Engine
@@ -36,7 +37,8 @@ from tests.support.made_session import assert_same
 from tests.support.signals import words
 
 ENGINE = Engine(max_chunk_steps=20_000)
-PERMIT = Permit(Admission(1, Uploads(Limits())), "")
+BUDGET = Budget(Limits())
+PERMIT = Permit(Admission(BUDGET, Uploads(BUDGET, 30.0)), "")
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,110 @@
+"""What a server holds for its clients: requests in flight, bytes, and streams. Each client has a share of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import IPv6Address
+from typing import Any
+
+from service.errors import RETRY_S, Overloaded
+from service.settings import Limits
+
+LONGEST_NAME = 64  # characters of what is no address; every session keeps its client's name
+AGAIN = f"send the chunk again in {RETRY_S:g} s"
+
+
+class Ledger:
+    """Counts things of clients, up to a number in all and a number for each. Used from one event loop.
+
+    Args:
+        most: of all clients.
+        most_of_client: of each.
+        full: sentence for a newcomer where all have too many. It does not say how many the others have.
+        share_full: likewise, where one client has too many; ``{}`` is their number.
+    """
+
+    def __init__(self, most: int, most_of_client: int, full: str, share_full: str) -> None:
+        self.total = 0
+        self._most, self._most_of_client = most, min(most, most_of_client)
+        self._full, self._share_full = full, share_full
+        self._of_client: dict[str, int] = {}
+
+    def check(self, client: str, count: int = 1) -> None:
+        """Check that there is room for more things of a client.
+
+        Raises:
+            Overloaded: there is none.
+        """
+        if self.total + count > self._most:
+            raise Overloaded(self._full)
+        if (own := self._of_client.get(client, 0)) + count > self._most_of_client:
+            raise Overloaded(self._share_full.format(own))
+
+    def take(self, client: str, count: int = 1) -> None:
+        """Count more things of a client.
+
+        Raises:
+            Overloaded: as ``check``.
+        """
+        self.check(client, count)
+        if not count:
+            return
+        self.total += count
+        self._of_client[client] = self._of_client.get(client, 0) + count
+
+    def give(self, client: str, count: int = 1) -> None:
+        """Count things of a client no longer."""
+        if not count:
+            return
+        self.total -= count
+        if left := self._of_client[client] - count:
+            self._of_client[client] = left
+        else:
+            del self._of_client[client]
+
+
+class Budget:
+    """The ledgers of a server. A client is its key where there are keys, else its address (``client_of``).
+
+    Attributes:
+        requests: in flight: from when the last byte of one has come until its reply is made.
+        bytes: of requests, from when they arrive until the reply, and of replies that clients do not read.
+        streams: open WebSockets.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        share = limits.client_share
+        self.requests = Ledger(
+            limits.max_waiting,
+            max(1, int(limits.max_waiting * share)),
+            f"the server has as many requests as it takes: {AGAIN}",
+            f"{{}} requests of this client are waiting: {AGAIN}",
+        )
+        self.bytes = Ledger(
+            limits.max_held_bytes,
+            max(limits.max_body_bytes, int(limits.max_held_bytes * share)),
+            f"the server has no room for more bytes of bodies: {AGAIN}",
+            f"{{}} bytes of bodies of this client are under way: {AGAIN}",
+        )
+        self.streams = Ledger(
+            limits.max_connections,
+            max(1, int(limits.max_connections * share)),
+            "the server has more streams than it takes: open the stream again later",
+            "{} streams of this client are open: close some, or send many sessions over one with /streams",
+        )
+
+
+def client_of(peer: Sequence[Any] | None) -> str:
+    """The client at the other end of a connection: its IPv4 address, or its IPv6 network of 64 bits.
+
+    Args:
+        peer: address and port, as ASGI and sockets have them; None where there is no address.
+    """
+    address = str(peer[0])[:LONGEST_NAME] if peer else ""  # a proxy's X-Forwarded-For may have anything
+    if ":" not in address:
+        return address
+    try:
+        full = IPv6Address(address.partition("%")[0])
+    except ValueError:
+        return address
+    return str(full.ipv4_mapped or full.exploded[:19])

@@ -1,0 +1,62 @@
+"""What a client does not read: bounded in bytes, in this process and in the system's buffers, and in time."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+
+from service.admission.connections import Connections
+from service.errors import Overloaded
+
+# A client that does not read makes the system keep up to 4 MB for it. So much is enough for 10 MB/s over 20 ms.
+SEND_BUFFER_BYTES = 128 * 1024  # of which Linux makes twice as many
+
+
+class Unread:
+    """The answers that one client does not read. They count among the bytes held for it.
+
+    Args:
+        connections: of the server.
+        transport: of the client's connection.
+    """
+
+    def __init__(self, connections: Connections, transport: asyncio.Transport) -> None:
+        self._connections = connections
+        self._transport = transport
+        self._held: tuple[str, int] | None = None
+        self._due: asyncio.TimerHandle | None = None
+        if (connected := transport.get_extra_info("socket")) is not None:
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+
+    def begin(self, client: str) -> None:
+        """Expect the client to read from now on; end its connection where there is no room for what it does not read.
+
+        Args:
+            client: at the other end (``budget.client_of``).
+        """
+        if self._held is not None:
+            return
+        count = self._transport.get_write_buffer_size() + 2 * SEND_BUFFER_BYTES
+        try:
+            self._connections.budget.bytes.take(client, count)
+        except Overloaded:
+            self.reset()
+            return
+        self._held = client, count
+        idle_s = self._connections.limits.idle_timeout_s
+        self._due = asyncio.get_running_loop().call_later(idle_s, self.reset)
+
+    def stop(self) -> None:
+        """Count nothing: the client has read, or has gone."""
+        if self._held is not None and self._due is not None:
+            self._due.cancel()
+            self._connections.budget.bytes.give(*self._held)
+            self._held = None
+
+    def reset(self) -> None:
+        """End the connection, and let the system forget what it has for the client."""
+        if (connected := self._transport.get_extra_info("socket")) is not None:
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._connections.counters.connections_ended["unread"] += 1
+        self._transport.abort()
