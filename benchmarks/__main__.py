@@ -16,7 +16,6 @@ NAMES = (
     "compare",
     "durability",
     "engine",
-    "fairness",
     "gpu",
     "in_process",
     "latency",

@@ -30,7 +30,6 @@ SMOKES = (
     "durability",
     "engine",
     "engine --families",
-    "fairness",
     "in_process",
     "latency",
     "open_inference",
