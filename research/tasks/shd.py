@@ -86,6 +86,8 @@ def _read(path: Path, data_set: ShdSource, bins_a_step: int) -> tuple[SpikeRecor
 
 def coarser(sample: SpikeRecording, bins_a_step: int) -> SpikeRecording:
     """Several bins as one step, in which a channel fires at most once."""
+    if bins_a_step == 1:
+        return sample
     cells = np.unique(sample.steps.astype(np.int64) // bins_a_step * SHD_CHANNELS + sample.units)
     steps, units = (part.astype(np.int32) for part in np.divmod(cells, SHD_CHANNELS))
     return SpikeRecording(steps, units, sample.label, sample.speaker)

@@ -41,6 +41,30 @@ def test_shd_is_binned_as_the_reference_bins_it(tmp_path: Path) -> None:
     assert torch.equal(events.values, torch.ones(events.units.numel()))
 
 
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+def test_every_type_of_times_has_the_same_bins(tmp_path: Path, dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    time_s = np.sort((rng.random(2000) * 1.1).astype("f2"))  # what float16 has, in any type
+    unit = rng.integers(0, 700, 2000)
+    wide = time_s.astype("f8")
+    with h5py.File(tmp_path / "shd.h5", "w") as file:
+        for name, values, stored in (("times", time_s, dtype), ("units", unit, "u2")):
+            kind = h5py.vlen_dtype(np.dtype(stored))
+            file.create_dataset(f"spikes/{name}", (1,), dtype=kind)[0] = values.astype(stored)
+        file["labels"] = [0]
+    (sample,) = read_shd(tmp_path / "shd.h5")
+    inside = (wide <= 0.996) & (unit > 0)
+    cells = {(int(np.ceil(t / 4e-3 - 1e-9)), 700 - int(u)) for t, u in zip(wide[inside], unit[inside], strict=True)}
+    assert list(zip(sample.steps.tolist(), sample.units.tolist(), strict=True)) == sorted(cells)
+    assert (sample.steps.dtype, sample.units.dtype) == (np.int32, np.int32)
+
+
+def test_a_unit_beyond_shds_is_refused(tmp_path: Path) -> None:
+    write_raw(tmp_path / "shd.h5", [[0.1, 0.2]], [[3, 900]], [0])
+    with pytest.raises(DataError, match=r"units from 3 to 900: SHD has 0 to 699$"):
+        read_shd(tmp_path / "shd.h5")
+
+
 def test_a_file_that_is_not_shd_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.h5").write_bytes(b"no")
     with pytest.raises(DataError, match="not an SHD file"):
