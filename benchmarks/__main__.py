@@ -14,7 +14,6 @@ from tests.support.termination import nothing_stays
 
 NAMES = (
     "compare",
-    "durability",
     "engine",
     "gpu",
     "in_process",
@@ -22,9 +21,7 @@ NAMES = (
     "open_inference",
     "peers",
     "request_path",
-    "scaling",
     "service",
-    "store_batches",
     "training",
     "way_in",
 )

@@ -6,6 +6,7 @@ second in a closed loop at concurrency 16 and 64; and the server's CPU time a ch
 was due. ``ratios`` has ours over the dict's, and over the empty endpoint's.
 
 With `--transports`, the same search over `/infer`, `/stream` and `/streams` of one server, in turns, on two models.
+With `--stores`, closed loops at 1 and 64 sessions, with each store.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import transports
+from benchmarks import stores, transports
 from benchmarks.contenders import MODEL, STEPS, Contender, dict_server, empty, ours, shd_load
 from benchmarks.load import (
     SMOKE_CONCURRENCIES,
@@ -40,6 +41,7 @@ from tests.support.server_process import ServerProcess
 
 LIMITS_MS = (50.0, 100.0)
 CONCURRENCIES = (16, 64)
+STORE_CONCURRENCIES = (1, 64)
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--patience", type=float, default=15.0, help="seconds to wait for other programs before each closed loop"
     )
     parser.add_argument("--trials", type=int, default=20, help="of each ramp, at most")
-    parser.add_argument(
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument(
         "--transports", action="store_true", help="/infer, /stream and /streams in place of the servers"
     )
+    instead.add_argument("--stores", action="store_true", help="memory, file and Valkey in place of the servers")
     parser.add_argument("--session-chunks", type=int, default=50, help="with --transports: length of a session")
     parser.add_argument("--plot", type=Path, help="where a PNG of the result goes")
 
@@ -96,7 +100,10 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         if arguments.plot:
             transports.plot(results, arguments.plot)
         return results
-    from benchmarks.step_graph import write_step_graph  # imports torch: --transports needs none
+    if arguments.stores:
+        concurrencies = SMOKE_CONCURRENCIES if arguments.smoke else STORE_CONCURRENCIES
+        return stores.run(effort.repeats, effort.settings, effort.patience_s, concurrencies, is_smoke=arguments.smoke)
+    from benchmarks.step_graph import write_step_graph  # imports torch: the others need none
 
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="hetsyn-service-") as name:

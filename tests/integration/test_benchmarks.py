@@ -27,7 +27,6 @@ pytestmark = pytest.mark.process
 
 SMOKES = (
     "compare",
-    "durability",
     "engine",
     "engine --families",
     "in_process",
@@ -35,10 +34,9 @@ SMOKES = (
     "open_inference",
     "peers",
     "request_path",
-    "scaling",
     "service",
+    "service --stores",
     "service --transports",
-    "store_batches",
     "training",
     "way_in",
 )
@@ -106,8 +104,6 @@ def test_a_benchmark_without_a_smoke_is_imported(benchmark: str) -> None:
 
 @pytest.mark.parametrize("benchmark", SMOKES)
 def test_a_benchmark_runs_and_leaves_nothing(benchmark: str, tmp_path: Path) -> None:
-    if benchmark == "store_batches":
-        require_valkey()
     if benchmark == "open_inference" and not _has_perf_analyzer():
         pytest.skip(NO_PERF_ANALYZER)
     smoke = Smoke(benchmark, tmp_path)
@@ -124,9 +120,9 @@ def test_a_benchmark_runs_and_leaves_nothing(benchmark: str, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("benchmark", "started", "number"),
     [
-        ("scaling", "hetsyn serve", signal.SIGTERM),
+        ("service", "hetsyn serve", signal.SIGTERM),
         ("latency", "servers.echo", signal.SIGINT),
-        ("durability", "valkey-server", signal.SIGTERM),
+        ("service --stores", "valkey-server", signal.SIGTERM),
     ],
 )
 def test_what_a_benchmark_started_ends_with_it(

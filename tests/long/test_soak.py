@@ -9,10 +9,10 @@ import pytest
 
 from benchmarks.contenders import serve_speech
 from benchmarks.requests import RequestWay
-from benchmarks.scaling import CHUNK_S, resident_bytes
 from hetsyn_client.loadtest.load import recorded
 from hetsyn_client.loadtest.run import ClosedLoop, RunSettings, measure, run_loop
 from tests.support.paths import RECORDINGS
+from tests.support.resident import resident_bytes
 
 pytestmark = pytest.mark.long
 
@@ -24,7 +24,7 @@ LARGEST_GROWTH = 1.02  # the number of resident pages varies
 
 
 def test_memory_stays_constant_and_every_chunk_is_answered() -> None:
-    load = recorded(RECORDINGS, CHUNK_S)
+    load = recorded(RECORDINGS, 0.1)
     memory: list[int] = []
     over = threading.Event()
     with serve_speech(load) as (server, target):
