@@ -24,7 +24,7 @@ from service.contract.artifact import Artifact
 from service.contract.folder import newest_artifact
 from service.contract.manifest import FormName
 from tests.support.paths import MODELS, ROOT
-from tests.support.server_process import ServerProcess, free_port
+from tests.support.server_process import ServerProcess, free_port, serve_command
 from tests.support.target import Address, HetsynTarget, post
 
 REQUIREMENTS = ROOT / "benchmarks/servers/requirements.txt"
@@ -216,8 +216,7 @@ def serve_speech(load: Load, *options: str) -> Iterator[tuple[ServerProcess, Het
     """
     address = Address("127.0.0.1", free_port())
     target = speech_target(address, load)
-    command = [*HERE, "hetsyn", "serve", "--models", str(ROOT / "models"), "--port", str(address.port)]
-    command += ["--log-level", "warning", *options]
+    command = serve_command(address.port, "--log-level", "warning", *options)
     missing = missing_answer(target, load.chunks[0])
     with (
         tempfile.TemporaryDirectory(prefix="hetsyn-speech-") as folder,

@@ -97,8 +97,8 @@ class Limits(_Checked):
         0.5, "The share of these limits for one client address; 1 behind a proxy.", low=0.001, high=1
     )
     key_share: float = 0.5
-    header_timeout_s: float = option(10.0, "Close a connection if its headers take longer to arrive.", low=0.1)
-    body_timeout_s: float = option(30.0, "A body that takes longer to arrive gets 408.", low=0.1)
+    header_timeout_s: float = 10.0
+    body_timeout_s: float = 30.0
     # Longer than balancers keep an idle connection, so that the balancer closes it. A chunk that is sent while the
     # server closes the connection is lost, and a chunk without a number cannot be sent again.
     idle_timeout_s: float = 90.0
@@ -111,9 +111,7 @@ class Limits(_Checked):
     )
     max_waiting: int = option(1_024, "The most requests in flight; one more gets 503.", low=1)
     # 50 of the longest chunks: 10 s on two cores in the exact form of the models here, and a fortieth of it as a bank
-    max_waiting_steps: int = option(
-        1_000_000, "The most network steps of chunks in flight; more get 503. 8 spikes count as a step.", low=1
-    )
+    max_waiting_steps: int = 1_000_000
     queue_timeout_s: float = option(10.0, "A chunk that is not begun within this time gets 503.", low=0.1)
 
     def __post_init__(self) -> None:
@@ -144,9 +142,9 @@ class Retention(_Checked):
     session_idle_s: float = option(600.0, "A session without a chunk for this long expires.", low=1)
     first_chunk_idle_s: float = 60.0
     session_age_s: float = option(86_400.0, "A session of this age expires.", low=1)
-    ended_keep_s: float = option(60.0, "Keep the last reply of an ended session for this time.", low=0.1)
-    expired_keep_s: float = option(3_600.0, "Refuse the id of an expired session for this time.", low=0.1)
-    sweep_interval_s: float = option(5.0, "Time between two searches for expired sessions.", low=0.1)
+    ended_keep_s: float = 60.0
+    expired_keep_s: float = 3_600.0
+    sweep_interval_s: float = 5.0
 
 
 @dataclass(frozen=True)
@@ -293,8 +291,8 @@ class Settings(_Checked):
     watch_s: float = option(
         0.0, "Check the folder for new models at this interval; 0: see hetsyn reload.", low=0, is_usual=True
     )
-    load_timeout_s: float = option(60.0, "A model that takes longer to load and test is not served.", low=0.1)
-    max_model_bytes: int = option(2**30, "A model whose files and states are larger is not served.", is_size=True)
+    load_timeout_s: float = 60.0
+    max_model_bytes: int = 2**30
     cors_origins: tuple[str, ...] = option(
         (),
         "Origin whose pages may use this server, as https://example.org; can be repeated.",

@@ -220,8 +220,7 @@ class ModelCatalog:
         if total_bytes > self._max_model_bytes:
             raise ArtifactError(
                 f"{path}: the files and states have {total_bytes:,} bytes, this server loads at most "
-                f"{self._max_model_bytes:,}: export a smaller model, or start the server with a larger "
-                "--max-model-bytes"
+                f"{self._max_model_bytes:,}: export a smaller model"
             )
         artifact.verify()
         return Model(artifact, self._load, self.device)

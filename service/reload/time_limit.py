@@ -82,8 +82,8 @@ class TimeLimit:
             if future.done():  # its own, or it ended at the last moment
                 return future.result()
             raise ArtifactError(
-                f"{path}: was not loaded and tested within {self._limit_s:g} s: export the model again, see whether "
-                "its disk answers, or start the server with a longer --load-timeout-s"
+                f"{path}: was not loaded and tested within {self._limit_s:g} s: export the model again, or see "
+                "whether its disk answers"
             ) from None
         finally:
             self._running = None

@@ -53,7 +53,7 @@ def until(client: httpx.Client, in_flight: int) -> None:
 def test_a_burst_of_abandoned_chunks_leaves_nothing_behind() -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    process = subprocess.Popen(serve_command(port, "--client-share=1", "--max-waiting-steps=10000000"), cwd=ROOT)
+    process = subprocess.Popen(serve_command(port, "--client-share=1", "--set=max_waiting_steps=10000000"), cwd=ROOT)
     try:
         wait_until_ready(url, process)
         with httpx.Client(base_url=url) as client:
@@ -82,7 +82,7 @@ def test_a_server_that_ends_refuses_what_it_does_not_finish_in_time(how: str) ->
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     finish_s = "0.2" if how == "time is over" else "3600"
-    options = (f"--finish-s={finish_s}", "--client-share=1", "--max-waiting-steps=10000000")
+    options = (f"--finish-s={finish_s}", "--client-share=1", "--set=max_waiting_steps=10000000")
     process = subprocess.Popen(serve_command(port, *options), cwd=ROOT)
     try:
         wait_until_ready(url, process)

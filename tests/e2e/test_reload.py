@@ -27,7 +27,7 @@ pytestmark = pytest.mark.process
 )
 def test_a_model_that_never_ends_stops_neither_reloads_nor_the_end(tmp_path: Path, load_timeout_s: str) -> None:
     put(tmp_path, "1", "old")
-    replica = RestartableServer("--models", str(tmp_path), "--load-timeout-s", load_timeout_s)
+    replica = RestartableServer("--models", str(tmp_path), f"--set=load_timeout_s={load_timeout_s}")
     try:
         replica.ready()
         put(tmp_path.with_name("beside"), "2", "endless")

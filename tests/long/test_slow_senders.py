@@ -55,7 +55,7 @@ class Ended(NamedTuple):
 )
 def test_slow_connections_end_in_time_and_nobody_else_is_refused(connections: int, limits: Limits) -> None:
     load = recorded(RECORDINGS, 0.1)
-    options = (f"--header-timeout-s={limits.header_timeout_s}", f"--body-timeout-s={limits.body_timeout_s}")
+    options = (f"--set=header_timeout_s={limits.header_timeout_s}", f"--set=body_timeout_s={limits.body_timeout_s}")
     duration_s = connections / OPENED_A_SECOND + max(limits.header_timeout_s, limits.body_timeout_s) + 2 * GRACE_S
     with serve_speech(load, *options) as (_, target), _attacker() as attacker:
         quiet, refused, _ = run_loop(_round(attacker, target, load, 0, duration_s))

@@ -17,6 +17,7 @@ from types import TracebackType
 
 import httpx
 
+from tests.support import changed_server
 from tests.support.paths import MODELS, ROOT
 
 START_TIMEOUT_S = 60.0
@@ -143,7 +144,10 @@ class ServerProcess:
 
 
 def serve_command(port: int, *options: str) -> list[str]:
-    return [sys.executable, "-m", "hetsyn", "serve", "--models", str(MODELS), "--port", str(port), *options]
+    """The command of a server; options may have ``--set``, as in ``changed_server``."""
+    has_changes = any(option.startswith(changed_server.SET) for option in options)
+    run = ["-P", changed_server.__file__] if has_changes else ["-m", "hetsyn"]
+    return [sys.executable, *run, "serve", "--models", str(MODELS), "--port", str(port), *options]
 
 
 def wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:

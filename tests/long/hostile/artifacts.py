@@ -25,7 +25,7 @@ from tests.support.server_process import ServerError
 SECRET = b"SECRET-KEY-0123456789ABCDEF0123456789ABC"
 MODEL = "delayed-match"
 RELOAD_S = 30.0
-LOAD_OPTION = "--load-timeout-s"
+LOAD_OPTION = "--set=load_timeout_s=8"
 SPARSE_BYTES = 3 << 30
 Spoil = Callable[[Path], None]
 
@@ -184,10 +184,6 @@ def _reload(server: AttackedServer, timeout_s: float = RELOAD_S) -> bool:
     return True
 
 
-def _limited(stage: Stage) -> tuple[str, ...]:
-    return (f"{LOAD_OPTION}=8",) if stage.has_option(LOAD_OPTION) else ()
-
-
 def attack_reading(stage: Stage) -> Mapping[str, Figure]:
     """The server's working directory has a key. Does a graph get it?"""
     models = _models(stage, "speech-digits", "pattern-generation")
@@ -215,7 +211,7 @@ def ending(spoil: Spoil) -> Callable[[Stage], Mapping[str, Figure]]:
 
     def attack(stage: Stage) -> Mapping[str, Figure]:
         models = _models(stage, "speech-digits", MODEL)
-        server = stage.server(*_limited(stage), models=models)
+        server = stage.server(LOAD_OPTION, models=models)
         version = models / MODEL / "2"
         copy_version(models / MODEL / "1", version)
         spoil(version)
@@ -246,7 +242,7 @@ def _starts(stage: Stage, models: Path, spoil: Spoil) -> bool:
     version = models / MODEL / "4"
     copy_version(models / MODEL / "1", version)
     spoil(version)
-    server = stage.server(*_limited(stage), models=models, is_awaited=False)
+    server = stage.server(LOAD_OPTION, models=models, is_awaited=False)
     try:
         server.await_ready()
         return Client(server.port, timeout_s=5.0).outcome("other") == "200"
@@ -259,7 +255,7 @@ def _starts(stage: Stage, models: Path, spoil: Spoil) -> bool:
 def attack_size(stage: Stage) -> Mapping[str, Figure]:
     """Files that are larger than the manifest says, or have no end."""
     models = _models(stage, "speech-digits", MODEL)
-    server = stage.server(*_limited(stage), models=models)
+    server = stage.server(LOAD_OPTION, models=models)
     copy_version(models / MODEL / "1", models / MODEL / "2")
     _sparse(models / MODEL / "2")
     server.reset_peak()
@@ -272,7 +268,7 @@ def attack_size(stage: Stage) -> Mapping[str, Figure]:
 def attack_refusals(stage: Stage) -> Mapping[str, Figure]:
     """Versions that are refused one by one: the others are loaded all the same."""
     models = _models(stage, "speech-digits", MODEL)
-    server = stage.server(*_limited(stage), models=models)
+    server = stage.server(LOAD_OPTION, models=models)
     shapes: tuple[list[int], ...] = ([-6, 100], [0, 100], [2**62, 4], [6, 100, 10**9], [])
     spoils = (_brackets, _nul_name, *(_shape(shape) for shape in shapes))
     for number, spoil in enumerate(spoils, 2):

@@ -7,10 +7,10 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.long.hostile import moved_clock
 from tests.long.hostile.case import Case, Figure, exactly
 from tests.long.hostile.stage import AttackedServer, Stage
 from tests.long.hostile.wire import Client
+from tests.support.changed_server import CLOCK
 
 SWEEP_S = 0.5
 SWEEPS_S = 2.0  # a few searches for expired sessions
@@ -26,9 +26,8 @@ class ClockedServer:
         self.server: AttackedServer = stage.server(
             "--store",
             f"file://{store}",
-            f"--sweep-interval-s={SWEEP_S}",
-            before=Path(moved_clock.__file__),
-            environment={moved_clock.VARIABLE: str(self._file)},
+            f"--set=sweep_interval_s={SWEEP_S}",
+            environment={CLOCK: str(self._file)},
         )
         self.client = Client(self.server.port)
 

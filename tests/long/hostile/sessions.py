@@ -63,7 +63,7 @@ def attack_ended(stage: Stage) -> Mapping[str, Figure]:
 
 
 def attack_dropped(stage: Stage) -> Mapping[str, Figure]:
-    options = (f"--session-idle-s={IDLE_S}", f"--sweep-interval-s={SWEEP_S}")
+    options = (f"--session-idle-s={IDLE_S}", f"--set=sweep_interval_s={SWEEP_S}")
     server = stage.server(*options)
     client = Client(server.port)
     client.chunk("first")

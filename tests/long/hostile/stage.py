@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 
 from tests.long.hostile.wire import HOST, Client
+from tests.support import changed_server
 from tests.support.server_process import CLOCK_TICKS, ServerError
 
 READY_TIMEOUT_S = 40.0
@@ -84,9 +85,8 @@ class AttackedServer:
     Args:
         checkout: whose server it is.
         folder: its working directory, with its log.
-        options: beside the port.
+        options: beside the port; ``--set`` as in ``changed_server``.
         models: the folder of models; by default that of the checkout.
-        before: a module that runs before the server, such as one that moves its clock.
         environment: variables beside those of this process.
     """
 
@@ -96,15 +96,14 @@ class AttackedServer:
         folder: Path,
         options: Sequence[str] = (),
         models: Path | None = None,
-        before: Path | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.port = free_port()
         self.folder = folder
         self.log = folder / f"server-{self.port}.log"
-        run = ["-m", "hetsyn"] if before is None else [str(before)]
         command = [
-            str(checkout.python), *run, "serve", "--models", str(models or checkout.models), "--port", str(self.port),
+            str(checkout.python), "-P", changed_server.__file__, "serve",
+            "--models", str(models or checkout.models), "--port", str(self.port),
             "--device", "cpu", *options,
         ]  # fmt: skip
         variables = {"PYTHONPATH": str(checkout.root), "ORT_DISABLE_TELEMETRY": "1", **(environment or {})}
@@ -224,7 +223,6 @@ class Stage:
         self,
         *options: str,
         models: Path | None = None,
-        before: Path | None = None,
         environment: Mapping[str, str] | None = None,
         is_awaited: bool = True,
     ) -> AttackedServer:
@@ -233,7 +231,7 @@ class Stage:
         Raises:
             ServerError: it does not start.
         """
-        server = AttackedServer(self.checkout, self.folder, options, models, before, environment)
+        server = AttackedServer(self.checkout, self.folder, options, models, environment)
         self._ends.callback(server.kill)
         if is_awaited:
             server.await_ready()

@@ -68,7 +68,7 @@ def damage(name: str) -> Callable[[Stage], Mapping[str, Figure]]:
         folder = stage.folder / "store"
         folder.mkdir()
         path = folder / "sessions.db"
-        options = ("--store", f"file://{path}", f"--sweep-interval-s={SWEEP_S}")
+        options = ("--store", f"file://{path}", f"--set=sweep_interval_s={SWEEP_S}")
         server = stage.server(*options)
         client = Client(server.port)
         client.chunk("a", seq=0)
@@ -116,8 +116,8 @@ def attack_full(stage: Stage) -> Mapping[str, Figure]:
     folder.mkdir()
     _mount(folder, stage)
     options = [
-        *("--store", f"file://{folder}/sessions.db", f"--session-idle-s={IDLE_S}", f"--sweep-interval-s={SWEEP_S}"),
-        *("--expired-keep-s=1", "--ended-keep-s=1"),
+        *("--store", f"file://{folder}/sessions.db", f"--session-idle-s={IDLE_S}", f"--set=sweep_interval_s={SWEEP_S}"),
+        *("--set=expired_keep_s=1", "--set=ended_keep_s=1"),
     ]
     server = stage.server(*options)
     client = Client(server.port)

@@ -12,7 +12,7 @@ from tests.long.hostile.stage import AttackedServer, Stage, free_port
 from tests.long.hostile.wire import Client
 from tests.support.valkey import BINARY, MISSING, ValkeyServer
 
-SWEEP = "--sweep-interval-s=1"
+SWEEP = "--set=sweep_interval_s=1"
 NOTICED_S = 8.0
 WRONG_KEYS: Mapping[str, tuple[str, ...]] = {
     "list": ("LPUSH", "hetsyn:session:list", "a"),
