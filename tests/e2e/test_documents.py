@@ -139,14 +139,9 @@ class PageReader:
         for name in ("docs", "examples", "benchmarks", "research"):
             (folder / name).symlink_to(ROOT / name)
         # without what a reader of the pages may have made already
-        shutil.copytree(MODELS, folder / "models", ignore=shutil.ignore_patterns("my-digits", "words", "[3-9]"))
+        shutil.copytree(MODELS, folder / "models", ignore=shutil.ignore_patterns("words", "[3-9]"))
         write_leaky(folder / "models", "sensor", channels=3)  # as the page of the HTTP interface has it
         (folder / "carry.keys").write_text("MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=\n")
-        (folder / "recordings").mkdir()
-        for path in RECORDINGS.glob("*.wav"):
-            digit = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"].index(path.stem)
-            for take in (0, 1):
-                shutil.copy(path, folder / f"recordings/{digit}_flite_{take}.wav")
         self._data_sets(folder / "data")
         self._next_version()
         carried = ["--carry-keys", "carry.keys"] if find_spec("cryptography") else []

@@ -1,17 +1,16 @@
-"""The pages hold together: links lead somewhere, paths exist, every page is found from the README."""
+"""The pages hold together: links lead somewhere, paths exist, every page is in the navigation."""
 
 from __future__ import annotations
 
 import re
 from functools import cache
-from pathlib import Path
 
 import pytest
 
 import hetsyn
 from build_support.commands_page import COMMANDS, PAGE, filled, table
-from tests.support.documents import PAGES, README, anchors, commands, links, name_of, paths
-from tests.support.paths import DOCS, ROOT
+from tests.support.documents import PAGES, anchors, commands, links, name_of, paths
+from tests.support.paths import ROOT
 
 PACKAGES = ("", "service", "hetsyn_model", "hetsyn_client", "hetsyn_client/loadtest", "service/runtime/operators")
 # made by a command of the pages, or of another project
@@ -49,28 +48,9 @@ def test_paths_exist() -> None:
     assert not missing
 
 
-def test_every_page_is_found_from_the_readme() -> None:
-    found: set[Path] = set()
-    waiting = [README]
-    while waiting:
-        page = waiting.pop()
-        if page in found:
-            continue
-        found.add(page)
-        targets = ((page.parent / link.partition("#")[0]).resolve() for link in links(page) if "://" not in link)
-        waiting += [target for target in targets if target.suffix == ".md"]
-    assert set(PAGES) <= found
-
-
-def test_pages_are_sorted_by_their_reader() -> None:
-    guides, reference, explanation = (
-        re.findall(rf"\]\((docs/{folder}/[\w-]+\.md)\)", README.read_text())
-        for folder in ("guides", "reference", "explanation")
-    )
-    sorted_pages = {
-        name_of(path) for folder in ("guides", "reference", "explanation") for path in (DOCS / folder).glob("*.md")
-    }
-    assert {*guides, *reference, *explanation} == sorted_pages
+def test_every_page_is_in_the_navigation_of_the_site() -> None:
+    listed = re.findall(r"^ +- (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted(name_of(page) for page in PAGES)
 
 
 def test_the_commands_page_lists_every_command() -> None:
