@@ -20,7 +20,7 @@ from matplotlib import pyplot as plt
 NOTE = Path(__file__).resolve().parents[2] / "docs/explanation"
 PICTURE = NOTE / "timescale-bank.png"
 TAUS = np.geomspace(3.0, 200.0, 400)  # steps
-SIZES = np.arange(1, 17)
+SIZES = range(1, 17)
 JUDGED = (2, 3, 4, 6, 8, 12, 16)
 CONDITIONS = {"trained-4-decays-0.4": "trained at K = 4", "trained-8-decays-0.4": "trained at K = 8"}
 
@@ -31,7 +31,7 @@ def worst_errors() -> dict[str, list[float]]:
     r = np.exp(-1 / TAUS)
     half_width = (np.arctanh(r[-1]) - np.arctanh(r[0])) / 2
 
-    def worst(decays: np.ndarray) -> float:  # type: ignore[type-arg]
+    def worst(decays: np.ndarray) -> float:
         return float(np.abs(note["blaschke"](r, decays)).max())
 
     span = np.log(4 * np.tanh(0.5 / TAUS[0]) / np.tanh(0.5 / TAUS[-1]))
@@ -44,13 +44,13 @@ def worst_errors() -> dict[str, list[float]]:
     }
 
 
-def log_spaced(size: int) -> np.ndarray:  # type: ignore[type-arg]
+def log_spaced(size: int) -> np.ndarray:
     """K time constants in the middle of K equal parts of the range, by logarithms."""
     edges = np.geomspace(TAUS[0], TAUS[-1], size + 1)
     return np.asarray(np.sqrt(edges[:-1] * edges[1:]))
 
 
-def balanced(r: np.ndarray, size: int) -> float:  # type: ignore[type-arg]
+def balanced(r: np.ndarray, size: int) -> float:
     """The worst kernel's error after balanced truncation of all kernels, each of norm 1, to K states."""
     norms = np.sqrt(1 - r**2)
     grammian = 1 / (1 - np.outer(r, r))  # the other one is the identity

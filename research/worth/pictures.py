@@ -18,6 +18,7 @@ from research.worth.measures import MEANS, TAU_EDGES_STEPS, Run, tau_change
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.lines import Line2D
 
 COLOURS = {"hetsyn": "#c1272d", "hetneu": "#0000a7", "alif": "#008176", "homneu": "#777777", "lstm": "#b8860b"}
 PG, DM, PAPER = "pattern-generation", "delayed-match", "paper-settings"
@@ -105,7 +106,7 @@ def trained_values(groups: Groups, path: Path) -> None:
         panel.set_xticks([counts[0], counts[-1]], [f"{round(count, -2):,}" for count in (counts[0], counts[-1])])
         panel.set_xticks([], minor=True)
         panel.set_xlim(counts[0] / 1.3, counts[-1] * 1.3)
-    handles = [plt.Line2D([], [], color=COLOURS[model], marker="o", linestyle="") for model in WITH_LSTM]
+    handles = [Line2D([], [], color=COLOURS[model], marker="o", linestyle="") for model in WITH_LSTM]
     figure.legend(handles, [NAMES[model] for model in WITH_LSTM], loc="outside upper center", ncols=5, frameon=False)
     save(figure, grid.flat, path)
 

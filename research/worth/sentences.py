@@ -25,7 +25,9 @@ def read_sentences(path: Path = RULES) -> tuple[list[Sentence], list[Sentence]]:
 
 
 def _sentence(value: dict[str, Any]) -> Sentence:
-    options = {key: value.pop(key) for key in ("measure", "since", "successes", "definitions") if key in value}
+    options: dict[str, Any] = {
+        key: value.pop(key) for key in ("measure", "since", "successes", "definitions") if key in value
+    }
     rules = [pair for rule in value.pop("rules") for pair in expanded(rule)]
     comparisons = [one for rule, marks in rules for one in _comparisons(rule, marks, options)]
     return Sentence(comparisons=tuple(comparisons), **value)

@@ -21,7 +21,7 @@ READER = CliRunner(env={"COLUMNS": "200"})
 
 def weights() -> dict[str, torch.Tensor]:
     """The paper's network, which tells classes apart by one channel each, under the names of its code."""
-    found = {}
+    found: dict[str, torch.Tensor] = {}
     for index, (inputs, neurons) in enumerate(pairwise(SIZES), start=1):
         path = torch.zeros(neurons, inputs)
         path[torch.arange(20), torch.arange(20)] = 3.0
