@@ -17,13 +17,11 @@ NAMES = (
     "engine",
     "gpu",
     "in_process",
-    "latency",
     "open_inference",
     "peers",
     "request_path",
     "service",
     "training",
-    "way_in",
 )
 
 
