@@ -37,7 +37,7 @@ from benchmarks.engine_cost import (
     CostWorkload,
     costs,
 )  # fmt: skip
-from benchmarks.engine_report import plot, print_results, ratios, speed_of_the_other_build
+from benchmarks.engine_report import print_results, ratios, speed_of_the_other_build
 from benchmarks.revisions import FIXTURES, models_of
 from service.contract.graph_io import Float32Array
 from service.runtime.onnx import operator_status
@@ -58,7 +58,6 @@ CELLS: dict[Size, tuple[tuple[int, ...], tuple[int, ...], float]] = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="time for each cell")
-    parser.add_argument("--plot", type=Path, help="where the plot goes, PNG")
     parser.add_argument(
         "--operators",
         type=Path,
@@ -89,8 +88,6 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         process = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
     results: dict[str, Any] = json.loads(process.stdout)
     print_results(results)
-    if arguments.plot is not None:
-        plot(results, arguments.plot)
     return results
 
 

@@ -1,9 +1,8 @@
-"""Ratios, table and plot of the engine benchmark."""
+"""Ratios and table of the engine benchmark."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
@@ -12,23 +11,8 @@ from rich.table import Table
 
 from benchmarks.engine_cost import (
     BANK,
-    BANK_8,
     BANK_OTHER,
-    BANK_PLAIN,
     EAGER,
-    EXACT_PLAIN,
-    IN_PLACE,
-    SCRIPT,
-    STEP,
-)
-from benchmarks.plots import pyplot, save
-
-COLOURS = dict(
-    zip(
-        (EAGER, IN_PLACE, SCRIPT, STEP, EXACT_PLAIN, BANK_PLAIN, BANK, BANK_8),
-        range(8),
-        strict=True,
-    )
 )
 
 
@@ -76,32 +60,3 @@ def print_results(results: dict[str, Any]) -> None:
             costs = f"{first['limit_microseconds']:.2f}", f"{first['state_bytes']:,}", f"{first['moved_bytes']:,.0f}"
             table.add_row(name, *(f"{row[shape]['microseconds']:.1f}" for shape in shapes), *costs)
         console.print(table)
-
-
-def plot(results: dict[str, Any], path: Path) -> None:
-    cells = results["cells"]
-    workloads = list(dict.fromkeys(cell["workload"] for cell in cells))
-    figure, axes = pyplot().subplots(1, len(workloads), figsize=(5 * len(workloads), 4.6), sharey=True, squeeze=False)
-    for axis, workload in zip(axes[0], workloads, strict=True):
-        for name, colour in COLOURS.items():
-            line = [
-                (cell["batch"], cell["microseconds"])
-                for cell in cells
-                if (cell["workload"], cell["implementation"], cell["steps"]) == (workload, name, 25)
-            ]
-            if line:
-                style = "-o" if "operator" in name else "--s"
-                axis.plot(*zip(*line, strict=True), style, label=name, color=f"C{colour}", markersize=4)
-        limit = next(c for c in cells if c["workload"] == workload and c["implementation"] == BANK)[
-            "limit_microseconds"
-        ]
-        axis.axhline(limit, color="grey", linewidth=1, linestyle=":", label="limit of memory and arithmetic, bank")
-        axis.set(xscale="log", yscale="log", title=workload, xlabel="streams in a batch")
-        axis.set_xticks([1, 8, 32, 256], ["1", "8", "32", "256"])
-        axis.minorticks_off()
-        axis.grid(alpha=0.3)
-    axes[0][0].set_ylabel("µs a stream and step\none thread, chunks of 25 steps")
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncols=3, frameon=False)
-    figure.tight_layout(rect=(0, 0.17, 1, 1))
-    save(figure, path)

@@ -46,7 +46,6 @@ from benchmarks.load import (
     closed_loop,
     typical,
 )
-from benchmarks.plots import plain, pyplot, save
 from hetsyn_client.errors import ServiceUnreachable
 from hetsyn_client.loadtest.run import RunSettings
 from service.contract.graph_io import Float32Array
@@ -77,7 +76,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--only", nargs="+", metavar="SERVER", help="these servers alone (and ours, the reference)")
     peers_python_option(parser)
-    parser.add_argument("--plot", type=Path, help="where a PNG of the result goes")
 
 
 def peers_python_option(parser: argparse.ArgumentParser) -> None:
@@ -142,8 +140,6 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "rounds": repeats,
     }
     _print(results)
-    if arguments.plot:
-        plot(results, arguments.plot)
     return results
 
 
@@ -270,62 +266,3 @@ def _print(results: dict[str, Any]) -> None:
     console.print(f"cores that other programs kept busy: up to {disturbed:.2f}", highlight=False)
     for name, reason in results["missing"].items():
         console.print(f"missing: {name}: {reason}", markup=False, highlight=False)
-
-
-COLOURS = {"bank": "#0b6e4f", "exact": "#5b7fa6", None: "#9a9a9a"}
-
-
-def plot(results: dict[str, Any], path: Path) -> None:
-    """Chunks a second, latency, and CPU time a chunk of each server, as a PNG."""
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
-
-    servers = list(results["servers"].values())
-    names = [server["title"] for server in servers]
-    height = 0.38
-    figure, (speed, latency, cpu) = pyplot().subplots(
-        1, 3, sharey=True, figsize=(12, 0.62 * len(servers) + 1.9), layout="constrained"
-    )
-    for row, server in enumerate(servers):
-        color = COLOURS[server["form"]]
-        for n, shift, alpha in (("1", -height / 2, 0.45), ("16", height / 2, 1.0)):
-            load = server["loads"][n]
-            y = row + shift
-            speed.barh(y, load["chunks_per_s"], height, color=color, alpha=alpha)
-            speed.annotate(f" {load['chunks_per_s']:,.0f}", (load["chunks_per_s"], y), va="center", fontsize=8)
-            latency.plot([load["p50_ms"], load["p99_ms"]], [y, y], color=color, alpha=alpha, linewidth=2.5)
-            latency.plot(load["p50_ms"], y, "o", color=color, alpha=alpha, markersize=5)
-            latency.plot(load["p99_ms"], y, "|", color=color, alpha=alpha, markersize=9, markeredgewidth=2.5)
-            cpu.barh(y, load["cpu_ms"], height, color=color, alpha=alpha)
-            cpu.annotate(f" {load['cpu_ms']:.2g}", (load["cpu_ms"], y), va="center", fontsize=8)
-    for axes, title in (
-        (speed, "chunks of 25 steps a second"),
-        (latency, "latency in ms: p50 (dot) to p99 (bar)"),
-        (cpu, "server CPU ms a chunk"),
-    ):
-        axes.set_xscale("log")
-        axes.set_title(title, fontsize=10)
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    plain(speed, latency, cpu, grid="x")
-    for axes in (speed, cpu):
-        low, high = axes.get_xlim()
-        axes.set_xlim(low, high * 1.8)  # room for the numbers
-    speed.set_yticks(range(len(names)), names)
-    speed.invert_yaxis()
-    figure.legend(
-        handles=[
-            *(
-                Patch(color=COLOURS[form], label=label)
-                for form, label in (("bank", "bank"), ("exact", "exact form"), (None, "no model"))
-            ),
-            Patch(color="#555555", alpha=0.45, label="concurrency 1"),
-            Patch(color="#555555", label="concurrency 16"),
-            Line2D([], [], linestyle="none", label="logarithmic axes"),
-        ],
-        loc="outside lower center",
-        ncols=6,
-        frameon=False,
-        fontsize=9,
-    )
-    figure.suptitle("One stateful SHD-size network (700-128-64-20) behind each server", fontsize=12)
-    save(figure, path, dpi=150)

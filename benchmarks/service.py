@@ -33,7 +33,6 @@ from benchmarks.load import (
     real_time_streams,
     typical,
 )
-from benchmarks.plots import plain, pyplot, save
 from benchmarks.ramp import Goal, RampResult, RampSettings
 from hetsyn_client.loadtest.load import Load
 from hetsyn_client.loadtest.run import RunSettings
@@ -84,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     instead.add_argument("--stores", action="store_true", help="memory, file and Valkey in place of the servers")
     parser.add_argument("--session-chunks", type=int, default=50, help="with --transports: length of a session")
-    parser.add_argument("--plot", type=Path, help="where a PNG of the result goes")
+    parser.add_argument("--plot", type=Path, help="with --transports: where a PNG of the result goes")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -120,8 +119,6 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
                     rounds[contender.name].append(_measure(target, server, load, effort))
     results = summary(contenders, rounds)
     _print(results)
-    if arguments.plot:
-        plot(results, arguments.plot)
     return results
 
 
@@ -209,68 +206,3 @@ def _print(results: dict[str, Any]) -> None:
     console.print(f"cores that other programs kept busy: up to {busiest:.2f}", highlight=False)
     for name, ratio in results["ratios"].items():
         console.print(f"{name}: {ratio:.2f}", highlight=False)
-
-
-COLOURS = ("#0b6e4f", "#5b7fa6", "#8a8a8a")
-
-
-def plot(results: dict[str, Any], path: Path) -> None:
-    """The p99 of every trial over its streams, the most streams of each server, and closed loops, as a PNG."""
-
-    servers = results["servers"]
-    figure, (curve, speed) = pyplot().subplots(1, 2, figsize=(12, 4.8), layout="constrained", width_ratios=[1.6, 1])
-    limit_ms = max(LIMITS_MS)
-    by_count = sorted(servers, key=lambda name: float(servers[name]["streams"][f"{limit_ms:g}"]))
-    for color, (name, server) in zip(COLOURS, servers.items(), strict=True):
-        trials = [(trial["streams"], trial["p99_ms"]) for taken in results["rounds"][name] for trial in taken["trials"]]
-        curve.scatter(*zip(*trials, strict=True), s=22, color=color, alpha=0.6, edgecolors="none")
-        count = server["streams"][f"{limit_ms:g}"]
-        curve.vlines(count, 1, limit_ms, color=color, linestyle=":", linewidth=1.5)
-        curve.annotate(
-            f"{server['title']}: {count:g}",
-            (count, limit_ms),
-            (count, 330.0 * 1.45 ** by_count.index(name)),  # one above the other, so that labels do not overlap
-            arrowprops={"arrowstyle": "-", "color": color, "linestyle": ":", "linewidth": 1.5},
-            ha="center",
-            color=color,
-            fontsize=10,
-            fontweight="bold",
-        )
-    for limit in LIMITS_MS:
-        curve.axhline(limit, color="#c0392b", linewidth=1, linestyle="--", alpha=0.7)
-        curve.annotate(
-            f"p99 {limit:g} ms ",
-            (1, limit),
-            xycoords=("axes fraction", "data"),
-            ha="right",
-            va="bottom",
-            fontsize=8,
-            color="#c0392b",
-        )
-    curve.set_xscale("log")
-    curve.set_yscale("log")
-    curve.set_ylim(1, 1200)
-    curve.margins(x=0.25)
-    curve.set_xlabel("real-time streams, each with a chunk of 25 steps every 100 ms")
-    curve.set_ylabel("p99 of the latency, ms")
-    curve.set_title(f"open loop: a dot a trial, and the most streams with p99 under {limit_ms:g} ms", fontsize=10)
-
-    height = 0.38
-    for row, (color, server) in enumerate(zip(COLOURS, servers.values(), strict=True)):
-        for n, shift, alpha in ((CONCURRENCIES[0], -height / 2, 0.55), (CONCURRENCIES[1], height / 2, 1.0)):
-            load = server["closed"][str(n)]
-            speed.barh(row + shift, load["chunks_per_s"], height, color=color, alpha=alpha)
-            text = f" {load['chunks_per_s']:,.0f}/s, {load['cpu_ms']:.2g} ms of CPU each"
-            speed.annotate(text, (load["chunks_per_s"], row + shift), va="center", fontsize=8)
-    speed.set_yticks(range(len(servers)), [server["title"].replace(", ", "\n") for server in servers.values()])
-    speed.invert_yaxis()
-    speed.set_xscale("log")
-    least = min(load["chunks_per_s"] for server in servers.values() for load in server["closed"].values())
-    most = max(load["chunks_per_s"] for server in servers.values() for load in server["closed"].values())
-    speed.set_xlim(least / 3, most * 30)  # room for the numbers
-    speed.set_title(f"chunks a second, closed loop at {CONCURRENCIES[0]} (pale) and {CONCURRENCIES[1]}", fontsize=10)
-    plain(curve, speed, grid="x")
-    for axes in (curve, speed):
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
-    curve.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    save(figure, path, dpi=150)

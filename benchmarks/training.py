@@ -19,15 +19,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.plots import pyplot, save
-
 FORMS = ("bank", "exact")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--plot", type=Path, help="where the plot goes, PNG")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -59,25 +56,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         table.add_row(form, f"{medians[form]['seconds']:.3f}", f"{medians[form]['peak_bytes'] / 1e6:,.0f}")
     table.add_row("exact / bank", f"{ratios['seconds']:.1f}", f"{ratios['peak_bytes']:.1f}")
     Console().print(table)
-    results = {"batch": batch, "steps": steps, "threads": arguments.threads, "runs": taken, "ratios": ratios}
-    if arguments.plot is not None:
-        _plot(results, medians, arguments.plot)
-    return results
-
-
-def _plot(results: dict[str, Any], medians: dict[str, dict[str, float]], path: Path) -> None:
-    figure, panels = pyplot().subplots(1, 2, figsize=(9, 2.6), layout="constrained")
-    for axes, key, scale, unit in zip(panels, ("seconds", "peak_bytes"), (1.0, 1e-6), ("s", "MB"), strict=True):
-        values = [medians[form][key] * scale for form in FORMS]
-        axes.barh(FORMS, values, color=("#0b6e4f", "#5b7fa6"), height=0.6)
-        for row, value in enumerate(values):
-            axes.annotate(f" {value:,.0f} {unit}" if value >= 10 else f" {value:.2f} {unit}", (value, row), va="center")
-        axes.set(xscale="log", title=f"{key.replace('_', ' ')}: exact / bank = {results['ratios'][key]:.0f}")
-        axes.set_xlim(min(values) / 4, max(values) * 6)
-        axes.invert_yaxis()
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(f"forward and backward, SHD network, {results['batch']} streams x {results['steps']} steps")
-    save(figure, path)
+    return {"batch": batch, "steps": steps, "threads": arguments.threads, "runs": taken, "ratios": ratios}
 
 
 def _measure(form: str, batch: int, steps: int, threads: int) -> None:
