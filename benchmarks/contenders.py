@@ -150,15 +150,15 @@ class Contender:
             yield server, target
 
 
-def ours(form: FormName) -> Contender:
-    command = (*HERE, "hetsyn", "serve", "--models", str(ROOT / "models"), "--port", "{port}", "--log-level", "warning")
+def ours(form: FormName = "bank", models: Path = MODELS) -> Contender:
+    """``hetsyn serve`` with the SHD-size model of a folder, which has that form."""
+    command = (*HERE, "hetsyn", "serve", "--models", str(models), "--port", "{port}", "--log-level", "warning")
+    return Contender(f"ours-{form}", f"hetsyn serve, {form}", form, ours_target, command)
 
-    return Contender(f"ours-{form}", f"hetsyn serve, {form}", form, lambda address: ours_target(address, form), command)
 
-
-def ours_target(address: Address, form: FormName) -> OurTarget:
+def ours_target(address: Address) -> OurTarget:
     """The SHD-size model on ``hetsyn serve``."""
-    return OurTarget(address, MEDIA_TYPE, MODEL.parent.name, MODEL.name, form)
+    return OurTarget(address, MEDIA_TYPE, MODEL.parent.name, MODEL.name)
 
 
 def empty() -> Contender:
@@ -199,7 +199,7 @@ def peers(python: Path, step_graph: Path, folder: Path) -> list[Contender]:
 def shd_load() -> Load:
     """The chunks that all servers get: random spikes, as packed events."""
     manifest = Artifact.open(MODEL).manifest
-    model = Served(manifest.name, "", manifest.input.channels, manifest.input.step_s, None)
+    model = Served(manifest.name, manifest.input.channels, manifest.input.step_s, None)
     return random_spikes(model, STEPS * manifest.input.step_s, DENSITY)
 
 
@@ -226,9 +226,9 @@ def serve_speech(load: Load, *options: str) -> Iterator[tuple[ServerProcess, Het
 
 
 def speech_target(address: Address, load: Load, models: Path = MODELS) -> HetsynTarget:
-    """The newest speech model of a folder in its default form on ``hetsyn serve``."""
+    """The newest speech model of a folder on ``hetsyn serve``."""
     manifest = newest_artifact(models / SPEECH).manifest
-    return HetsynTarget(address, load.content_type, manifest.name, manifest.version, manifest.default_form)
+    return HetsynTarget(address, load.content_type, manifest.name, manifest.version)
 
 
 def newest_speech() -> Artifact:

@@ -181,7 +181,7 @@ def _implementations(workload: CostWorkload, other: Path | None) -> tuple[dict[s
     network = Checkpoint.load(workload.artifact / "network.pt").network.float().eval()
     if network.spec.decision.rule == "late_softmax":
         decide_by(network, "sum_softmax")  # as the eager loop does; the layers are the same
-    sizes = Artifact.open(workload.artifact).manifest.forms["bank"].bank_sizes
+    sizes = Artifact.open(workload.artifact).manifest.network.bank_sizes
     if {name: bank.size for name, bank in network.banks.items()} != sizes:  # older files have the banks of the training
         network.fit_banks()
     assert {name: bank.size for name, bank in network.banks.items()} == sizes

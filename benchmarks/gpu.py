@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,6 @@ from service.wire.chunk import SpikeChunk, spike_chunk
 
 MODELS = Path(__file__).parents[1] / "models"
 MODEL, DENSITY = "shd-size", 0.045
-FORMS: tuple[FormName, ...] = ("bank", "exact")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,14 +46,26 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     assert device is not None
     batches = (1, 32, 256) if arguments.quick else (1, 8, 32, 128, 256, 512, 1024)
     lengths = (10, 25) if arguments.quick else (1, 10, 25, 100)
-    return measure(device, batches, lengths, 0.1 if arguments.quick else arguments.seconds)
+    from benchmarks.step_graph import write_exact  # imports torch
+
+    with tempfile.TemporaryDirectory() as exact:
+        write_exact(MODELS / MODEL / "1", Path(exact) / MODEL / "1")
+        folders: dict[FormName, Path] = {"bank": MODELS, "exact": Path(exact)}
+        return measure(device, folders, batches, lengths, 0.1 if arguments.quick else arguments.seconds)
 
 
-def measure(device: Device, batches: tuple[int, ...], lengths: tuple[int, ...], seconds: float) -> dict[str, Any]:
+def measure(
+    device: Device,
+    folders: Mapping[FormName, Path],
+    batches: tuple[int, ...],
+    lengths: tuple[int, ...],
+    seconds: float,
+) -> dict[str, Any]:
     """All measurements, on any device.
 
     Args:
         device: beside the CPU.
+        folders: of the model in each form.
         batches: streams in a batch.
         lengths: steps of a chunk.
         seconds: time for each cell.
@@ -60,27 +73,25 @@ def measure(device: Device, batches: tuple[int, ...], lengths: tuple[int, ...], 
     Raises:
         ArtifactError: the device does not give the CPU's answers.
     """
-    on_device = ModelCatalog(MODELS, device=device).get(MODEL)
-    on_cpu = ModelCatalog(MODELS).get(MODEL)
-    golden_test(on_device, Engine(10_000))
     console, cells, differing = Console(), list[dict[str, Any]](), dict[str, float]()
-    for form in FORMS:
-        differing[form], labels = differences(on_device, on_cpu, form)
-        console.print(f"{form}: {differing[form]:.2%} of the hidden spikes differ, and {labels} labels")
     table = Table("form", "batch", "steps", "GPU", "CPU", title=f"{MODEL}: µs a stream and step")
-    for form in FORMS:
+    for form, folder in folders.items():
+        on_device, on_cpu = ModelCatalog(folder, device=device).get(MODEL), ModelCatalog(folder).get(MODEL)
+        golden_test(on_device, Engine(10_000))
+        differing[form], labels = differences(on_device, on_cpu)
+        console.print(f"{form}: {differing[form]:.2%} of the hidden spikes differ, and {labels} labels")
         for batch in batches:
             for steps in lengths:
                 if form == "exact" and batch * steps > 25_600:
                     continue  # the CPU would take minutes
-                gpu_us, cpu_us = (microseconds(model, form, batch, steps, seconds) for model in (on_device, on_cpu))
+                gpu_us, cpu_us = (microseconds(model, batch, steps, seconds) for model in (on_device, on_cpu))
                 cells.append({"form": form, "batch": batch, "steps": steps, "gpu_us": gpu_us, "cpu_us": cpu_us})
                 table.add_row(form, str(batch), str(steps), f"{gpu_us:.3f}", f"{cpu_us:.3f}")
     console.print(table)
     return {"model": MODEL, "density": DENSITY, "share_of_spikes_that_differ": differing, "cells": cells}
 
 
-def differences(on_device: Model, on_cpu: Model, form: FormName) -> tuple[float, int]:
+def differences(on_device: Model, on_cpu: Model) -> tuple[float, int]:
     """Compare two devices on the golden streams.
 
     Returns:
@@ -91,19 +102,19 @@ def differences(on_device: Model, on_cpu: Model, form: FormName) -> tuple[float,
     for model in (on_device, on_cpu):
         streams = zip(inputs, lengths, strict=True)
         chunks = [spike_chunk(int(length), *spikes[:length].nonzero()) for spikes, length in streams]
-        work = [Work(initial_stream(model, form), chunk, end=False, spikes=True) for chunk in chunks]
-        outcomes.append([outcome.result for outcome in Engine(10_000).run(model, form, work)])
+        work = [Work(initial_stream(model), chunk, end=False, spikes=True) for chunk in chunks]
+        outcomes.append([outcome.result for outcome in Engine(10_000).run(model, work)])
     different = fired = labels = 0
     for got, expected in zip(*outcomes, strict=True):
         labels += int(got.probabilities.argmax() != expected.probabilities.argmax())
-        for name in on_cpu.hidden_layers(form):
+        for name in on_cpu.hidden_layers:
             one, other = (np.concatenate([part.bits[name] for part in result.raster]) for result in (got, expected))
             different += int(np.unpackbits(one ^ other).sum())
             fired += int(np.unpackbits(other).sum())
     return different / max(1, fired), labels
 
 
-def microseconds(model: Model, form: FormName, batch: int, steps: int, seconds: float) -> float:
+def microseconds(model: Model, batch: int, steps: int, seconds: float) -> float:
     """Median time of the engine a stream and step, of three calls at least. Each chunk continues the last states."""
     rng = np.random.default_rng(0)
     channels = model.manifest.input.channels
@@ -112,11 +123,11 @@ def microseconds(model: Model, form: FormName, batch: int, steps: int, seconds: 
         times, units = np.nonzero(rng.random((steps, channels)) < DENSITY)
         chunks.append(spike_chunk(steps, times, units))
     engine = Engine(steps, steps)
-    streams: list[StreamState] = [initial_stream(model, form)] * batch
+    streams: list[StreamState] = [initial_stream(model)] * batch
     taken = list[float]()
     while sum(taken) < seconds or len(taken) < 4:  # the first call only warms up
         work = [Work(stream, chunks[b % len(chunks)], False) for b, stream in enumerate(streams)]
         begun = time.perf_counter()
-        streams = [outcome.stream for outcome in engine.run(model, form, work)]
+        streams = [outcome.stream for outcome in engine.run(model, work)]
         taken.append(time.perf_counter() - begun)
     return statistics.median(taken[1:]) * 1e6 / (batch * steps)

@@ -90,7 +90,7 @@ def peers_python_option(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    from benchmarks.step_graph import write_step_graph  # imports torch: open_inference needs none
+    from benchmarks.step_graph import write_exact, write_step_graph  # imports torch: open_inference needs none
 
     repeats, seconds, patience_s = arguments.repeats, arguments.seconds, arguments.patience
     if arguments.quick:
@@ -104,7 +104,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         folder = Path(name)
         step_graph = folder / "step.onnx"
         write_step_graph(MODEL, step_graph)
-        contenders = [ours("exact"), ours("bank"), empty(), dict_server(step_graph)]
+        write_exact(MODEL, folder / "models" / MODEL.parent.name / MODEL.name)
+        contenders = [ours("exact", folder / "models"), ours("bank"), empty(), dict_server(step_graph)]
         missing: dict[str, str] = {}
         if python is not None:
             contenders += peers(python, step_graph, folder)

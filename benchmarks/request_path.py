@@ -82,7 +82,6 @@ async def _measure(concurrency: int, seconds: float) -> dict[str, float]:
     settings = Settings(models=MODELS)
     catalog = ModelCatalog(MODELS)
     model = catalog.get(MODEL)
-    form = model.manifest.default_form
     app = create_app(settings, catalog)
     rng = np.random.default_rng(0)
     spikes = [np.nonzero(rng.random((STEPS, model.manifest.input.channels)) < DENSITY) for _ in range(concurrency)]
@@ -90,7 +89,7 @@ async def _measure(concurrency: int, seconds: float) -> dict[str, float]:
     queries = [f"session=s{index}&model={MODEL}".encode() for index in range(concurrency)]
     pairs = [("session", "s0"), ("model", MODEL)]
     engine = Engine(settings.limits.max_chunk_steps)
-    fresh = initial_stream(model, form)
+    fresh = initial_stream(model)
     works = [Work(fresh, decode_raw(MEDIA_TYPE, pairs, body).chunk, False) for body in bodies]
     bare = empty_app((await call(app, queries[0], bodies[0]))[1])
 
@@ -105,7 +104,7 @@ async def _measure(concurrency: int, seconds: float) -> dict[str, float]:
             decode_raw(MEDIA_TYPE, pairs, body)
 
     async def run_engine() -> None:
-        engine.run(model, form, works)
+        engine.run(model, works)
 
     parts: dict[str, Call] = {WHOLE: whole, FRAMEWORK: framework, PARSING: parse, ENGINE: run_engine}
     async with app.lifespan():
@@ -125,7 +124,7 @@ def _served(seconds: float, rounds: int) -> dict[int, dict[str, float]]:
     """CPU microseconds of a server's process a request, of the empty endpoint and of ours, by concurrency."""
     load, settings = shd_load(), RunSettings(duration_s=seconds, warmup_s=0.3)
     times: dict[int, dict[str, list[float]]] = {n: {} for n in CONCURRENCIES}
-    sides: dict[str, Contender] = {SERVED_EMPTY: empty(), SERVED: ours("bank")}
+    sides: dict[str, Contender] = {SERVED_EMPTY: empty(), SERVED: ours()}
     with tempfile.TemporaryDirectory(prefix="hetsyn-path-") as folder:
         for _ in range(rounds):
             for name, contender in sides.items():

@@ -109,7 +109,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         folder = Path(name)
         step_graph = folder / "step.onnx"
         write_step_graph(MODEL, step_graph)
-        contenders = [ours("bank"), dict_server(step_graph), empty()]
+        contenders = [ours(), dict_server(step_graph), empty()]
         load = shd_load()
         rounds: dict[str, list[dict[str, Any]]] = {one.name: [] for one in contenders}
         for repeat in range(effort.repeats):

@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from export.build import GraphBuilder
-from export.write import CHECKPOINT
+from export.evaluation import Evaluation, seeded_streams
+from export.write import CHECKPOINT, Source, write_artifact
 from hetsyn_model.compiled import LayerWeights
 from hetsyn_model.network import Network
 from hetsyn_model.state import DECISION_SCORE_LOW
 from hetsyn_model.training.checkpoint import Checkpoint
+from service.contract.artifact import Artifact
 
 
 def write_step_graph(artifact: Path, out: Path) -> None:
@@ -87,3 +89,11 @@ def _currents(graph: GraphBuilder, layer: LayerWeights, x: str, before: dict[str
 
 def _array(tensor: Tensor) -> NDArray[np.float32]:
     return tensor.detach().float().numpy()
+
+
+def write_exact(model: Path, out: Path) -> None:
+    """Export the exact network of an artifact into ``out``, a folder NAME/VERSION."""
+    saved, manifest = Checkpoint.load(model / CHECKPOINT), Artifact.describe(model).manifest
+    source = Source(saved.network, out.parent.name, out.name, manifest.description, manifest.labels, "")
+    streams = seeded_streams(manifest.input.channels, 0.045, streams=4, steps=50)
+    write_artifact(source, Evaluation(streams), out, form="exact", with_torchscript=False)

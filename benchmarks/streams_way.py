@@ -77,7 +77,7 @@ class Hub:
     def __init__(self, transport: AsyncTransport, served: Served, load: Load) -> None:
         encoding = encoding_of(load.content_type)
         self._transport = transport
-        self._target = target("/streams", {"model": served.name, "form": served.form, **encoding})
+        self._target = target("/streams", {"model": served.name, **encoding})
         self._item_bytes = {"events": 0, "pcm_s16le": 2}.get(encoding["encoding"], 4 * served.row_values)
         self._lock = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None

@@ -63,11 +63,11 @@ class Case:
 
     def target(self, address: Address) -> HetsynTarget:
         manifest = self.artifact.manifest
-        return HetsynTarget(address, self.load.content_type, manifest.name, manifest.version, manifest.default_form)
+        return HetsynTarget(address, self.load.content_type, manifest.name, manifest.version)
 
     def way(self, transport: str, address: Address) -> Way:
         manifest = self.artifact.manifest
-        served = Served(manifest.name, manifest.default_form, manifest.input.channels, manifest.input.step_s, None)
+        served = Served(manifest.name, manifest.input.channels, manifest.input.step_s, None)
         if transport == "streams":
             return StreamsWay(Access.checked(address.url), served, self.load)
         return HetsynWay(Access.checked(address.url), Transport(transport), served, self.load)

@@ -32,7 +32,7 @@ SHD_SIZE = "shd-size"
 
 
 class FormChoice(StrEnum):
-    exact, bank, both = auto(), auto(), auto()
+    exact, bank = auto(), auto()
 
 
 @export.command("export")
@@ -66,9 +66,12 @@ def export_checkpoint(
         ),
     ] = None,
     form: Annotated[
-        FormChoice,
-        typer.Option(help="What is written. By default a session gets the smaller state, or a bank without error."),
-    ] = FormChoice.both,
+        FormChoice | None,
+        typer.Option(
+            help="exact: each synapse has its own decay; bank: they share a few. Default: the smaller state, or a bank "
+            "without error."
+        ),
+    ] = None,
     labels: Annotated[
         str | None, typer.Option(metavar="A,B,C", help="Name of each output, in their order, for a network of yours.")
     ] = None,
@@ -118,7 +121,6 @@ def export_checkpoint(
 ) -> None:
     """Verify and write an artifact. If the implementations disagree, nothing is written."""
     from export.folder import ExportError
-    from export.own_network import forms_of
     from export.parity import ParityError
     from export.sources import decide_by, from_checkpoint, from_saved_network, shd_size
     from export.write import write_artifact
@@ -155,14 +157,14 @@ def export_checkpoint(
         if exported.needs_data:
             _note_without_data()
         with _progress() as on_progress:
-            reports = write_artifact(
+            report = write_artifact(
                 source,
                 exported.evaluation,
                 out,
                 bank_size=bank_size,
                 whole_range=as_trained and exported.whole_range_banks,
                 error_bound=ERROR_BOUND if error_bound is None else error_bound,
-                forms=forms_of(form.value),
+                form=None if form is None else form.value,
                 audio=exported.audio,
                 with_torchscript=not no_torchscript,
                 on_progress=on_progress,
@@ -180,7 +182,7 @@ def export_checkpoint(
     ) as error:
         console.print(f"[red]{escape(str(error))}[/red]")
         raise typer.Exit(2) from error
-    _print(out, reports, len(exported.evaluation.streams.steps))
+    _print(out, report, len(exported.evaluation.streams.steps))
 
 
 def _note_without_data() -> None:
@@ -209,7 +211,7 @@ def _progress() -> Iterator[OnProgress]:
         yield lambda stage, detail: line.update(task, description=f"{stage}  {detail}")
 
 
-def _print(out: Path, reports: list[FormReport], streams: int) -> None:
+def _print(out: Path, report: FormReport, streams: int) -> None:
     from export.folder import serving
 
     table = Table(
@@ -222,28 +224,20 @@ def _print(out: Path, reports: list[FormReport], streams: int) -> None:
         "accuracy",
         title=f"{out}, {streams} streams",
     )
-    for report in reports:
-        table.add_row(
-            report.form,
-            f"{report.state_bytes:,}",
-            f"{report.file_bytes:,}",
-            " ".join(str(size) for size in report.bank_sizes.values()) or "-",
-            f"{report.kernel_error:.1e}",
-            "-" if report.spike_mismatch is None else f"{report.spike_mismatch:.2%}",
-            "-" if report.accuracy is None else f"{report.accuracy:.1%}",
-        )
+    table.add_row(
+        report.form,
+        f"{report.state_bytes:,}",
+        f"{report.file_bytes:,}",
+        " ".join(str(size) for size in report.bank_sizes.values()) or "-",
+        f"{report.kernel_error:.1e}",
+        "-" if report.spike_mismatch is None else f"{report.spike_mismatch:.2%}",
+        "-" if report.accuracy is None else f"{report.accuracy:.1%}",
+    )
     console.print(table)
-    if len(reports) == 2:
-        console.print(f"state: exact / bank = {reports[0].state_bytes / reports[1].state_bytes:.1f}")
     agreement = Table("implementation against torch", "labels", "spikes", "readout", "probabilities")
-    for report in reports:
-        for item in report.differences:
-            agreement.add_row(
-                item.implementation,
-                str(item.labels),
-                str(item.spikes),
-                f"{item.readout:.1e}",
-                f"{item.probabilities:.1e}",
-            )
+    for item in report.differences:
+        agreement.add_row(
+            item.implementation, str(item.labels), str(item.spikes), f"{item.readout:.1e}", f"{item.probabilities:.1e}"
+        )
     console.print(agreement)
     console.print(serving(out), highlight=False, markup=False, soft_wrap=True)

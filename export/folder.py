@@ -140,8 +140,7 @@ def assemble_manifest(
     hidden: tuple[int, ...],
     outputs: int,
     decision: contract.Decision,
-    forms: Mapping[contract.FormName, contract.FormDescription],
-    default_form: contract.FormName,
+    network: contract.NetworkDescription,
     files: Mapping[str, bytes],
     provenance: Provenance,
     endpointing: contract.Endpointing | None = None,
@@ -161,8 +160,7 @@ def assemble_manifest(
         hidden: neurons of each hidden layer whose spikes the graph shows.
         outputs: of the network.
         decision: how scores come about.
-        forms: by name.
-        default_form: that a session gets.
+        network: the graph and its state.
         files: content of every file but the manifest, by name.
         provenance: further entries.
         endpointing: how utterances are found in a stream; None where nobody has chosen it.
@@ -179,21 +177,9 @@ def assemble_manifest(
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
-    is_new = bool(
-        initial_file
-        or rejected_labels
-        or acceptance_threshold is not None
-        or any(form.exactness for form in forms.values())
-    )
-    is_new = is_new or decision.rule == "late_softmax"
-    if is_new:
-        forms = {
-            name: form.model_copy(update={"exactness": form.exactness or contract.usual_exactness(form, input.kind)})
-            for name, form in forms.items()
-        }
     try:
         return contract.Manifest(
-            format_version=contract.FORMAT_VERSION if is_new else contract.COMMON_VERSION,
+            format_version=contract.FORMAT_VERSION,
             name=name,
             version=version,
             description=description,
@@ -206,8 +192,7 @@ def assemble_manifest(
             outputs=outputs,
             decision=decision,
             endpointing=endpointing,
-            default_form=default_form,
-            forms=dict(forms),
+            network=network,
             initial_file=initial_file,
             files={
                 file: contract.FileEntry(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())

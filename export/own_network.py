@@ -6,7 +6,6 @@ import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 
@@ -18,7 +17,6 @@ from hetsyn_model.spec import ERROR_BOUND, SpecError
 from hetsyn_model.state import FORMS, Form
 from service.contract.manifest import MAX_TAIL_STEPS
 
-Forms = Literal["exact", "bank", "both"]
 SAVE = "torch.save(network.save(), FILE)"
 
 
@@ -29,7 +27,7 @@ def export_network(
     labels: Sequence[str],
     rejected_labels: Sequence[str] = (),
     examples: object = None,
-    form: Forms = "both",
+    form: Form | None = None,
     description: str = "",
     input_description: str = "",
     tail_steps: int = 0,
@@ -38,7 +36,7 @@ def export_network(
     torchscript: bool = True,
     provenance: Provenance | None = None,
     on_progress: OnProgress = lambda stage, detail: None,  # noqa: ARG005
-) -> list[FormReport]:
+) -> FormReport:
     """Export a network as an artifact that a server reads, verified in every implementation.
 
     Args:
@@ -49,8 +47,8 @@ def export_network(
             when they are the likeliest.
         examples: spikes [stream, step, channel] of 0 and 1, or values, to verify the artifact with, with or without
             their classes, which give its accuracy: see :func:`export.evaluation.evaluation_of`. None: random ones.
-        form: ``exact``, ``bank``, or both. By default a session gets the form with the smaller state, or a bank that
-            is next to the same network (:func:`export.default_form.default_form`).
+        form: ``exact``: each synapse has its own decay; ``bank``: they share a few. Without it a bank that is next to
+            the same network, else the form with the smaller state (:func:`export.default_form.default_form`).
         description: one line for people.
         input_description: of the channels, for people.
         tail_steps: steps without spikes that end a session.
@@ -61,7 +59,7 @@ def export_network(
         on_progress: called with what begins: a stage, and a detail, which may be empty.
 
     Returns:
-        A report of each form.
+        What was measured.
 
     Raises:
         ExportError: the network, the labels or the examples do not fit; the message says what to do.
@@ -83,7 +81,7 @@ def export_network(
         out,
         bank_size=bank_size,
         error_bound=error_bound,
-        forms=forms_of(form),
+        form=form_of(form),
         with_torchscript=torchscript,
         on_progress=on_progress,
     )
@@ -113,18 +111,16 @@ def source_of(
     return Source(network, out.parent.name, out.name, description, names, input_description, rejected_labels=rejected)
 
 
-def forms_of(form: str) -> tuple[Form, ...]:
-    """The forms that one word names.
+def form_of(form: str | None) -> Form | None:
+    """Check a form that a caller names.
 
     Raises:
-        ExportError: it is none of exact, bank and both.
+        ExportError: it is neither exact nor bank.
     """
-    if form == "both":
-        return FORMS
-    for known in FORMS:
+    for known in (None, *FORMS):
         if form == known:
-            return (known,)
-    raise ExportError(f"form {form!r}: give exact, bank or both")
+            return known
+    raise ExportError(f"form {form!r}: give exact or bank, or leave it out; an artifact has one form")
 
 
 def check_values(network: Network) -> None:

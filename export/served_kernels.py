@@ -1,8 +1,6 @@
-"""How kernels are served: in which forms, and what the manifest says of them."""
+"""How kernels are served: in which form, and what the manifest says of them."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 from export.folder import ExportError
 from hetsyn_model.network import Network
@@ -10,16 +8,14 @@ from hetsyn_model.spec import NetworkSpec
 from hetsyn_model.state import Form
 
 
-def servable_forms(spec: NetworkSpec, forms: Sequence[Form]) -> tuple[Form, ...]:
-    """The forms of these that an artifact can have.
+def check_form(spec: NetworkSpec, form: Form | None) -> None:
+    """Check that a network has a form.
 
     Raises:
-        ExportError: none.
+        ExportError: it does not.
     """
-    found = tuple(form for form in forms if form == "bank" or spec.kernel.is_exponential)
-    if not found:
+    if form == "exact" and not spec.kernel.is_exponential:
         raise ExportError(f"kernels of shape {spec.kernel.shape!r} are served in the bank form: choose form bank")
-    return found
 
 
 def kernel_provenance(network: Network) -> dict[str, str | int | float | bool | None]:

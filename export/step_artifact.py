@@ -43,7 +43,7 @@ class StepDescription:
         input_kind: what the network takes.
         input_description: of the channels.
         tail_steps: steps of silence that end a stream.
-        tolerance: see ``service.contract.manifest.FormDescription``.
+        tolerance: see ``service.contract.manifest.NetworkDescription``.
         encoder: of audio whose samples are the values; None without.
         rejected_labels: labels that answer null when they are the likeliest.
         provenance: further entries.
@@ -151,13 +151,12 @@ def write_step(
     except ValidationError as error:
         first = error.errors()[0]
         raise ExportError(f"{'.'.join(map(str, first['loc'])) or 'the model'}: {first['msg']}") from error
-    form = manifest.forms["exact"]
     write(out, manifest, files)
     return StepReport(
         out,
-        form.state_bytes,
+        manifest.network.state_bytes,
         len(content),
-        form.tolerance,
+        description.tolerance,
         differences,
         evidence.company,
         problem,
@@ -170,10 +169,12 @@ def _manifest(
 ) -> contract.Manifest:
     decision = description.decision
     layout = step_layout(step, decision)
-    form = contract.FormDescription(
+    network = contract.NetworkDescription(
+        form="exact",
         file=GRAPH_FILE,
         torchscript=SCRIPT_FILE if SCRIPT_FILE in files else None,
         tolerance=description.tolerance,
+        exactness=contract.usual_exactness(description.tolerance, description.input_kind, has_bank=False),
         state=tuple(
             contract.TensorDescription(name=t.name, shape=t.shape, dtype=t.dtype, initial=t.initial) for t in layout
         ),
@@ -199,8 +200,7 @@ def _manifest(
         decision=contract.Decision(
             rule=decision.rule, skip_steps=decision.skip_steps, tail_steps=description.tail_steps
         ),
-        default_form="exact",
-        forms={"exact": form},
+        network=network,
         files=files,
         provenance={**description.provenance, **_measured(evidence)},
     )

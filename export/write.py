@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnx
@@ -29,14 +29,14 @@ from export.folder import (
 )
 from export.network_graph import OPERATOR, network_graph
 from export.parity import Difference, ParityError, Streams, run_torch, started_layout, verify_encoder, verify_form
-from export.served_kernels import kernel_provenance, servable_forms
+from export.served_kernels import check_form, kernel_provenance
 from export.stream_start import quiet_provenance, stream_start
 from export.torchscript import torchscript
 from hetsyn_model.compiled import Compiled
 from hetsyn_model.level_crossing import AnyEncoderSpec
 from hetsyn_model.network import Network
 from hetsyn_model.quiet import QuietStart
-from hetsyn_model.spec import ERROR_BOUND, NetworkSpec
+from hetsyn_model.spec import ERROR_BOUND
 from hetsyn_model.state import FORMS, Form, state_bytes
 from hetsyn_model.training.checkpoint import Checkpoint
 from service.contract import manifest as contract
@@ -92,15 +92,15 @@ class Source:
 
 @dataclass(frozen=True)
 class FormReport:
-    """A row of the table that ``hetsyn export`` prints.
+    """What ``hetsyn export`` prints.
 
     Attributes:
         form: ``exact`` or ``bank``.
         state_bytes: of one session.
         file_bytes: of the ONNX graph.
-        bank_sizes: decays of each layer's bank; empty in the exact form.
+        bank_sizes: decays of each layer's bank; empty in an exact network.
         kernel_error: relative L2 error of the worst kernel.
-        spike_mismatch: hidden spikes that differ from the exact form, over those of the exact form; None without it.
+        spike_mismatch: of a bank, hidden spikes that differ from those of the exact network, over those; else None.
         accuracy: on the evaluation's streams; None without labels.
         differences: of every implementation from torch.
     """
@@ -147,11 +147,11 @@ def write_artifact(
     bank_size: int | None = None,
     error_bound: float = ERROR_BOUND,
     whole_range: bool = False,
-    forms: Sequence[Form] = FORMS,
+    form: Form | None = None,
     audio: torch.Tensor | None = None,
     with_torchscript: bool = True,
     on_progress: OnProgress = lambda stage, detail: None,  # noqa: ARG005
-) -> list[FormReport]:
+) -> FormReport:
     """Export a network into ``out``, a folder NAME/VERSION that does not exist yet.
 
     Args:
@@ -162,20 +162,21 @@ def write_artifact(
         error_bound: relative L2 error of the worst kernel.
         whole_range: whether the banks are those of all decays that training may reach, see
             :meth:`hetsyn_model.network.Network.fit_banks`.
-        forms: what the artifact gets: both, or one. With both, a session gets the bank form by default if its state
-            is the smaller one. Kernels that are not exponential have the bank form alone.
+        form: ``exact``: each synapse has its own decay; ``bank``: they share a few. None: a bank that is next to the
+            same network, else the form with the smaller state (:func:`export.default_form.default_form`). Kernels
+            that are not exponential have the bank form alone.
         audio: float32 [stream, whole steps], or values [stream, steps, channels], to verify the encoder with; noise
             and silence, or random values, where there is none.
         with_torchscript: whether the artifact gets the step as TorchScript, which no server needs.
         on_progress: called with what begins: one of a handful of stages, and a detail, which may be empty.
 
     Returns:
-        A report of each form.
+        What was measured.
 
     Raises:
         ParityError: implementations disagree, or a kernel is off by more than the bound. Nothing is written.
         BankError: no bank meets the bound.
-        ExportError: the labels do not fit the outputs, no form that is asked for can be served, or nothing is silence
+        ExportError: the labels do not fit the outputs, the form cannot be served, or nothing is silence
             to the encoder.
         ArtifactPathError: a name or version that no server reads.
         FileExistsError: there is something at ``out``.
@@ -183,10 +184,10 @@ def write_artifact(
     check_name(source.name, source.version)
     check_absent(out)
     check_labels(source.labels, source.network.spec.outputs, source.network.spec.decision.rule)
-    forms = servable_forms(source.network.spec, forms)
+    check_form(source.network.spec, form)
     network = copy.deepcopy(source.network).float().eval()
     errors = dict.fromkeys(network.spec.layer_names, 0.0)
-    if "bank" in forms:
+    if form != "exact":
         on_progress("fit the bank", "")
         errors = network.fit_banks(size=bank_size, error_bound=error_bound, whole_range=whole_range)
         if bank_size is None and max(errors.values()) > error_bound:
@@ -201,41 +202,35 @@ def write_artifact(
         _verify_encoder(encoder, audio, start.quiet)
         files[ENCODER_FILE] = encoder.graph
     initial: dict[str, NDArray[Any]] = {array_name(ENCODER, name): array for name, array in start.arrays.items()}
-    described_forms: dict[contract.FormName, contract.FormDescription] = {}
-    reports: list[FormReport] = []
-    golden: dict[str, NDArray[np.generic]] = {}
-    reference: list[Float32Array] = []  # hidden spikes of the exact form, which comes first
-    for form in (form for form in FORMS if form in forms):
-        compiled = network.compile(form)
-        verified = _verified_form(compiled, evaluation, with_torchscript, on_progress)
-        reference = reference or verified.hidden
-        sizes = {name: bank.size for name, bank in network.banks.items()} if form == "bank" else {}
-        script = None if verified.script is None else f"{form}.pt"
-        described = contract.FormDescription(
-            file=f"{form}.onnx",
-            torchscript=script,
-            exactness=_exactness(network.spec),
-            state=tuple(
-                contract.TensorDescription(name=t.name, shape=t.shape, dtype=t.dtype, initial=t.initial)
-                for t in compiled.layout
-            ),
-            state_bytes=state_bytes(compiled.layout),
-            bank_sizes=sizes,
-            kernel_error=errors if form == "bank" else dict.fromkeys(errors, 0.0),
-            accuracy=None
-            if verified.confusion is None
-            else float(verified.confusion.trace() / verified.confusion.sum()),
-            spike_mismatch=spike_mismatch(reference, verified.hidden) if "exact" in forms else None,
-        )
-        files[described.file] = verified.graph
-        if script is not None and verified.script is not None:
-            files[script] = verified.script
-        golden |= verified.golden
-        initial |= {array_name(form, name): array for name, array in verified.initial.items()}
-        if verified.confusion is not None:
-            golden[f"{form}.confusion"] = verified.confusion
-        described_forms[form] = described
-        reports.append(_report(form, described, verified))
+    mismatch = None
+    if form != "exact" and network.spec.has_exact_form:
+        on_progress("compare the bank with the exact network", "")
+        mismatch = _spike_mismatch(network, evaluation)
+    form = form or _chosen_form(network, errors, mismatch)
+    compiled = network.compile(form)
+    verified = _verified_form(compiled, evaluation, with_torchscript, on_progress)
+    initial |= {array_name(form, name): array for name, array in verified.initial.items()}
+    described = contract.NetworkDescription(
+        form=form,
+        file=f"{form}.onnx",
+        torchscript=None if verified.script is None else f"{form}.pt",
+        exactness=_exactness(compiled),
+        state=tuple(
+            contract.TensorDescription(name=t.name, shape=t.shape, dtype=t.dtype, initial=t.initial)
+            for t in compiled.layout
+        ),
+        state_bytes=state_bytes(compiled.layout),
+        bank_sizes={name: bank.size for name, bank in network.banks.items()} if form == "bank" else {},
+        kernel_error=errors if form == "bank" else dict.fromkeys(errors, 0.0),
+        accuracy=None if verified.confusion is None else float(verified.confusion.trace() / verified.confusion.sum()),
+        spike_mismatch=mismatch if form == "bank" else None,
+    )
+    files[described.file] = verified.graph
+    if described.torchscript is not None and verified.script is not None:
+        files[described.torchscript] = verified.script
+    golden = verified.golden
+    if verified.confusion is not None:
+        golden[f"{form}.confusion"] = verified.confusion
     files[GOLDEN] = arrays_file(golden)
     if initial:
         files[INITIAL_FILE] = arrays_file(initial)
@@ -252,10 +247,10 @@ def write_artifact(
         source.quiet_steps,
     )
     files[CHECKPOINT] = checkpoint.to_bytes()
-    manifest = _manifest(source, None if encoder is None else encoder.description, described_forms, files)
+    manifest = _manifest(source, None if encoder is None else encoder.description, described, files)
     on_progress(f"write {out}", "")
     write_folder(out, manifest, files)
-    return reports
+    return _report(described, verified)
 
 
 def _verify_encoder(encoder: EncoderParts, inputs: torch.Tensor | None, quiet: QuietStart | None) -> None:
@@ -307,15 +302,29 @@ def _on_run(on_progress: OnProgress, stage: str, of: str, implementation: str) -
     on_progress(stage, f"{implementation}, {of}")
 
 
-def _exactness(spec: NetworkSpec) -> Literal["B"] | None:
-    """The class of a network that older servers do not know (format 5); None for the others, which state none."""
-    is_late = spec.input_path.is_delayed or spec.recurrent_path.is_delayed
-    return "B" if is_late or spec.neuron.own is not None else None
+def _spike_mismatch(network: Network, evaluation: Evaluation) -> float | None:
+    """Measure how far a network's bank is from the exact network, on the first streams."""
+    streams, _ = _segments(evaluation)[0]
+    exact, bank = (run_torch(network.compile(form), streams).hidden for form in FORMS)
+    return spike_mismatch(exact, bank)
 
 
-def _report(form: Form, described: contract.FormDescription, verified: _Verified) -> FormReport:
+def _chosen_form(network: Network, errors: Mapping[str, float], mismatch: float | None) -> Form:
+    if not network.spec.kernel.is_exponential:
+        return "bank"
+    return default_form({form: state_bytes(network.compile(form).layout) for form in FORMS}, errors, mismatch)
+
+
+def _exactness(compiled: Compiled) -> contract.Exactness:
+    spec = compiled.spec
+    if spec.input_path.is_delayed or spec.recurrent_path.is_delayed or spec.neuron.own is not None:
+        return "B"
+    return contract.usual_exactness(0.0, spec.input_kind, has_bank=compiled.form == "bank")
+
+
+def _report(described: contract.NetworkDescription, verified: _Verified) -> FormReport:
     return FormReport(
-        form,
+        described.form,
         described.state_bytes,
         len(verified.graph),
         described.bank_sizes,
@@ -379,7 +388,7 @@ def _golden(compiled: Compiled, streams: Streams) -> dict[str, NDArray[np.generi
 def _manifest(
     source: Source,
     encoder: contract.EncoderDescription | None,
-    forms: dict[contract.FormName, contract.FormDescription],
+    network: contract.NetworkDescription,
     files: dict[str, bytes],
 ) -> contract.Manifest:
     spec = source.network.spec
@@ -398,12 +407,7 @@ def _manifest(
             rule=spec.decision.rule, skip_steps=spec.decision.skip_steps, tail_steps=source.tail_steps
         ),
         endpointing=source.endpointing,
-        forms=forms,
-        default_form=default_form(
-            {name: form.state_bytes for name, form in forms.items()},
-            forms["bank"].kernel_error if "bank" in forms else {},
-            forms["bank"].spike_mismatch if "bank" in forms else None,
-        ),
+        network=network,
         files=files,
         provenance=kernel_provenance(source.network)
         | source.provenance

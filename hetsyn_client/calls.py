@@ -30,9 +30,8 @@ class SessionOptions(TypedDict, total=False):
     """What holds for all chunks of a session; an option that is left out or None is not sent.
 
     Attributes:
-        model: by default the server's default model. Fixed by a session's first chunk, as are version and form.
+        model: by default the server's default model. Fixed by a session's first chunk, as is the version.
         version: by default the newest.
-        form: ``exact`` or ``bank``; by default the model's default form.
         carry: the server keeps nothing of the session; the reply has all of it, as ``token``.
         endpointing: the server finds the utterances in the session.
         spikes: each reply has the chunk's spikes, of the input and of the hidden layers.
@@ -41,7 +40,6 @@ class SessionOptions(TypedDict, total=False):
 
     model: str | None
     version: str | None
-    form: str | None
     carry: bool
     endpointing: bool | None
     spikes: bool

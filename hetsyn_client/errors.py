@@ -33,7 +33,7 @@ class InputError(HetsynError):
 
 
 class NotFound(HetsynError):
-    """There is no such model, version, form or session."""
+    """There is no such model, version or session."""
 
     status, slug, title = 404, "not-found", "Not found"
     grpc = "NOT_FOUND"

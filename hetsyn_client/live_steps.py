@@ -81,7 +81,7 @@ class LiveSteps(Reconnecting):
         endpointing = options.get("endpointing")
         query = {
             "session": self.id, "model": options.get("model"), "version": options.get("version"),
-            "form": options.get("form"), "encoding": self._kind, "sample_rate": rate_hz, "channels": channels,
+            "encoding": self._kind, "sample_rate": rate_hz, "channels": channels,
             "interim": None if options.get("interim", True) else "false",
             "endpointing": None if endpointing is None else "off" if endpointing is False else "on",
             "spikes": options.get("spikes") or None, "timing": options.get("timing") or None,

@@ -87,7 +87,7 @@ class LiveStreams(Reconnecting):
         )
         self._channels = channels
         query = {
-            "model": options.get("model"), "version": options.get("version"), "form": options.get("form"),
+            "model": options.get("model"), "version": options.get("version"),
             "encoding": self._kind, "sample_rate": sample_rate_hz, "channels": channels,
         }  # fmt: skip
         access = access_of(url, options)

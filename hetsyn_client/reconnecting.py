@@ -26,7 +26,6 @@ class ConnectionOptions(TypedDict, total=False):
     Attributes:
         model: by default the server's default model.
         version: by default the newest.
-        form: by default the model's default form.
         headers: of the opening request, such as ``{"X-Api-Key": "..."}``.
         key: sent as ``Authorization: Bearer KEY``.
         ca_file: certificates to trust in place of the usual ones, PEM.
@@ -37,7 +36,6 @@ class ConnectionOptions(TypedDict, total=False):
 
     model: str | None
     version: str | None
-    form: str | None
     headers: Mapping[str, str] | None
     key: str | None
     ca_file: str | Path | None

@@ -133,7 +133,6 @@ class Reply(Outcome):
         session: its id.
         model: its name.
         version: of the model.
-        form: ``exact`` or ``bank``.
         seq: number of the chunk.
         labels: of the model's outputs, in order.
         end: whether the session has ended with this chunk.
@@ -143,7 +142,6 @@ class Reply(Outcome):
     session: str
     model: str
     version: str
-    form: str
     seq: int
     labels: list[str]
     end: bool

@@ -211,7 +211,7 @@ def build_server(
         client_share=limits.client_share,
         timings=counters.timings,
     )
-    advance = Advance(engine, batcher.run, catalog, counters, settings.forms)
+    advance = Advance(engine, batcher.run, catalog, counters)
     sessions: SessionTable
     rows: RowSessions | None = None
     if store is None:

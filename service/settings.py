@@ -13,7 +13,6 @@ from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]
-FormsChoice = Literal["any", "default"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
 
@@ -110,7 +109,7 @@ class Limits(_Checked):
         is_size=True,
     )
     max_waiting: int = option(1_024, "The most requests in flight; one more gets 503.", low=1)
-    # 50 of the longest chunks: 10 s on two cores in the exact form of the models here, and a fortieth of it as a bank
+    # 50 of the longest chunks: 10 s on two cores in the exact network of shd-size, and a fortieth of it as a bank
     max_waiting_steps: int = 1_000_000
     queue_timeout_s: float = option(10.0, "A chunk that is not begun within this time gets 503.", low=0.1)
 
@@ -267,8 +266,6 @@ class Settings(_Checked):
         device: where networks run: ``cpu``, ``cuda`` (the first visible NVIDIA GPU; the server
             does not start without one), ``auto`` (a GPU that gives the CPU's answers on the artifacts' golden streams,
             else the CPU).
-        forms: of a model that a client may choose: ``any``, or ``default`` for the default form only. The exact form
-            takes sixty times the memory of the bank.
         drain_s: time for which a server that got SIGTERM still serves while ``/health/ready`` says 503, so that
             balancers notice; longer than the interval of their checks.
         finish_s: time after that for the requests in flight; those that are not finished then are refused.
@@ -303,7 +300,6 @@ class Settings(_Checked):
     device: DeviceChoice = option(
         "auto", "Where networks run; auto is a GPU if it gives the CPU's answers, else the CPU."
     )
-    forms: FormsChoice = option("any", "Forms that clients may choose; default is each model's default form only.")
     drain_s: float = option(0.0, "After SIGTERM, continue to serve for this time while /health/ready says 503.", low=0)
     finish_s: float = option(20.0, "After that, finish requests in flight for this time; then they get 503.", low=0)
     log_level: LogLevel = option("info", "Log messages of this level and above.")
@@ -322,7 +318,6 @@ class Settings(_Checked):
             if not is_origin(origin):
                 raise ValueError(f"cors_origins: {origin!r} is no origin: write such as https://example.org")
         _check_choice("device", self.device, get_args(DeviceChoice))
-        _check_choice("forms", self.forms, get_args(FormsChoice))
 
 
 def is_loopback(host: str) -> bool:

@@ -16,7 +16,6 @@ from export.inspection.operations import Numbers
 from service.contract.artifact import GOLDEN, Artifact
 from service.contract.graph_io import EVENT_ROW, EVENT_UNIT, SCORES, STATE, STEP, STEPS, VALUES, spikes_name
 from service.contract.initial import InitialState
-from service.contract.manifest import FormName
 from service.errors import ArtifactError, RuntimeUnavailable
 from service.runtime.onnx import load_graph
 
@@ -30,16 +29,16 @@ class Measured:
     Attributes:
         streams: their number.
         steps: of all of them.
-        rates: by form and source, share of the steps in which each unit is not 0, [units].
+        rates: by source, share of the steps in which each unit is not 0, [units].
     """
 
     streams: int
     steps: int
-    rates: dict[FormName, dict[str, Numbers]]
+    rates: dict[str, Numbers]
 
 
 def measure(artifact: Artifact) -> Measured | str:
-    """Run the golden streams in every form; where that is not possible, a sentence that says why.
+    """Run the golden streams; where that is not possible, a sentence that says why.
 
     Args:
         artifact: of a network of ours.
@@ -55,20 +54,19 @@ def measure(artifact: Artifact) -> Measured | str:
         inputs = np.where(inside[..., None], inputs[:, :longest], 0)
         if int(steps.sum()) > MAX_STREAM_STEPS:
             return f"{GOLDEN} has more than {MAX_STREAM_STEPS:,} steps, so its spikes were not measured"
-        forms = artifact.manifest.forms
-        rates = {form: _rates(artifact, form, inputs, steps, inside) for form in forms}
+        rates = _rates(artifact, inputs, steps, inside)
     except RuntimeUnavailable as error:
         return f"its spikes were not measured: {error}"
     except (ArtifactError, OSError, BadZipFile, ValueError, EOFError, LookupError, AttributeError, TypeError):
-        return f"{GOLDEN} has no streams that its graphs run, so its spikes were not measured"
+        return f"{GOLDEN} has no streams that its graph runs, so its spikes were not measured"
     return Measured(len(steps), int(steps.sum()), rates)
 
 
 def _rates(
-    artifact: Artifact, form: FormName, inputs: NDArray[Any], steps: NDArray[np.int64], inside: NDArray[np.bool_]
+    artifact: Artifact, inputs: NDArray[Any], steps: NDArray[np.int64], inside: NDArray[np.bool_]
 ) -> dict[str, Numbers]:
     manifest = artifact.manifest
-    row = InitialState(artifact).network(form)
+    row = InitialState(artifact).network()
     feed: dict[str, NDArray[Any]] = {
         STEPS: steps,
         STATE: np.tile(row, (len(steps), 1)),
@@ -76,7 +74,7 @@ def _rates(
     }
     feed |= _values(inputs) if manifest.input.kind == "values" else _events(inputs)
     hidden = {name: spikes_name(name) for name in sizes(manifest) if name != "readout"}
-    out = load_graph(artifact.read(manifest.forms[form].file)).run(feed, [*hidden.values(), SCORES])
+    out = load_graph(artifact.read(manifest.network.file)).run(feed, [*hidden.values(), SCORES])
     rates = {"input": _share(inputs, inside)} | {name: _share(out[spikes], inside) for name, spikes in hidden.items()}
     if manifest.decision.rule == "spike_count":  # the scores are the outputs' spikes
         counted = int(np.maximum(steps - manifest.decision.skip_steps, 0).sum())

@@ -51,7 +51,7 @@ def inspect_model(
         return
     console = open_console()
     console.print(_table(description))
-    console.print(_forms(description))
+    console.print(_network(description["network"]))
     if energy is not None:
         console.print(energy_table(energy))
 
@@ -75,7 +75,7 @@ def _facts(model: dict[str, Any]) -> dict[str, Any]:
         "labels": ", ".join(model["labels"]) or "none",
         **_refusal(model),
         "decision": f"{decision['rule']}, skips {decision['skip_steps']} steps, tail of {decision['tail_steps']}",
-        "look-ahead": f"{max(form['lookahead_steps'] for form in model['forms'].values())} steps",
+        "look-ahead": f"{model['network']['lookahead_steps']} steps",
         "files": f"{len(model['files'])}, {model['total_bytes']:,} bytes, hashes match",
     }
     return facts | _provenance(model["provenance"])
@@ -112,7 +112,7 @@ def _provenance(entries: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in entries.items() if name != "epoch"} | shown
 
 
-def _forms(model: dict[str, Any]) -> Table:
+def _network(network: dict[str, Any]) -> Table:
     table = Table()
     table.add_column("form", no_wrap=True)
     for heading in (
@@ -124,15 +124,13 @@ def _forms(model: dict[str, Any]) -> Table:
         "accuracy",
     ):
         table.add_column(heading, justify="right")
-    for name, form in model["forms"].items():
-        is_default = name == model["default_form"]
-        table.add_row(
-            f"{name} (default)" if is_default else name,
-            f"{form['state_bytes']:,}",
-            f"{form['file_bytes']:,}",
-            f"within {form['tolerance']:g}" if form["tolerance"] else f"same bits ({form['exactness']})",
-            f"{max(form['kernel_error'].values(), default=0.0):.2g}",
-            "-" if form["spike_mismatch"] is None else f"{form['spike_mismatch']:.2%}",
-            "-" if form["accuracy"] is None else f"{form['accuracy']:.2%}",
-        )
+    table.add_row(
+        network["form"],
+        f"{network['state_bytes']:,}",
+        f"{network['file_bytes']:,}",
+        f"within {network['tolerance']:g}" if network["tolerance"] else f"same bits ({network['exactness']})",
+        f"{max(network['kernel_error'].values(), default=0.0):.2g}",
+        "-" if network["spike_mismatch"] is None else f"{network['spike_mismatch']:.2%}",
+        "-" if network["accuracy"] is None else f"{network['accuracy']:.2%}",
+    )
     return table

@@ -70,10 +70,6 @@ class Chart:
         points = " ".join(f"{self._x(x):.1f},{self._y(y):.1f}" for x, y in zip(xs, ys, strict=True))
         self._parts.append(f'<polyline class="line {colour}" points="{points}"/>')
 
-    def dots(self, xs: Numbers, ys: Numbers, colour: str) -> None:
-        for x, y in zip(xs, ys, strict=True):
-            self._parts.append(f'<circle class="dot {colour}" cx="{self._x(x):.1f}" cy="{self._y(y):.1f}" r="2.6"/>')
-
     def name(self, colour: str, name: str) -> None:
         """An entry of the legend."""
         self._legend.append((colour, name))

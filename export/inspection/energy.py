@@ -22,7 +22,7 @@ from export.inspection.operations import (
     lif_work,
     lstm_hidden,
     lstm_work,
-    work_of_form,
+    work_of_network,
 )
 from service.contract.artifact import Artifact
 from service.errors import ArtifactError
@@ -36,7 +36,7 @@ class Energy:
     """Operations of a step.
 
     Attributes:
-        rows: by name: the model's forms, and networks of its size for comparison.
+        rows: by name: the model's form, and networks of its size for comparison.
         works: what the rows were counted from.
         sources: units that spike, by name, and how many of them do in a step; None where it was not measured.
         streams: golden ones that were measured; 0 where none was, and the rows are of a step without any spike.
@@ -76,23 +76,23 @@ def energy_of(artifact: Artifact) -> Energy | None:
     manifest = artifact.manifest
     channels, layers, is_binary = manifest.input.channels, sizes(manifest), manifest.input.kind == "spikes"
     works: dict[str, Work] = {}
+    form = manifest.network.form
     recurrent, values = False, 0
     if not manifest.hidden:
         return None
     try:
-        for form, described in manifest.forms.items():
-            named = read_tensors(artifact.read(described.file))
-            tensors = {name.rpartition("/")[2]: array for name, array in named.items()}
-            works[form] = work_of_form(tensors, described.state, layers, channels, is_binary=is_binary)
-            recurrent = "hidden1.weight_rec" in tensors
-            if form == "exact":
-                kinds = ("weight_in", "weight_rec", "decay_in", "decay_rec", "bias_in", "bias_rec")
-                values = sum(tensors[f"{name}.{kind}"].size for name in layers for kind in kinds
-                             if f"{name}.{kind}" in tensors)  # fmt: skip
+        named = read_tensors(artifact.read(manifest.network.file))
+        tensors = {name.rpartition("/")[2]: array for name, array in named.items()}
+        works[form] = work_of_network(tensors, manifest.network.state, layers, channels, is_binary=is_binary)
+        recurrent = "hidden1.weight_rec" in tensors
+        if form == "exact":
+            kinds = ("weight_in", "weight_rec", "decay_in", "decay_rec", "bias_in", "bias_rec")
+            values = sum(tensors[f"{name}.{kind}"].size for name in layers for kind in kinds
+                         if f"{name}.{kind}" in tensors)  # fmt: skip
     except (ArtifactError, ValueError):
         return None
     measured = measure(artifact)
-    connected = works.get("exact") or all_connected(channels, layers, recurrent, is_binary=is_binary)
+    connected = works[form] if form == "exact" else all_connected(channels, layers, recurrent, is_binary=is_binary)
     works["LIF"] = lif_work(connected, layers, own_decays=False)
     works["HetNeu"] = lif_work(connected, layers, own_decays=True)
     hidden = manifest.hidden
@@ -100,25 +100,22 @@ def energy_of(artifact: Artifact) -> Energy | None:
     if values:
         fewer = lstm_hidden(channels, hidden, manifest.outputs, values)
         works[_named("LSTM", fewer)] = lstm_work(channels, fewer, manifest.outputs, is_binary=is_binary)
-    return _counted(artifact, works, connected, measured)
+    return _counted(works, connected, measured)
 
 
 def _named(kind: str, hidden: Any) -> str:
     return f"{kind} {'-'.join(map(str, hidden))}"
 
 
-def _counted(artifact: Artifact, works: dict[str, Work], connected: Work, measured: Measured | str) -> Energy:
+def _counted(works: dict[str, Work], connected: Work, measured: Measured | str) -> Energy:
     units = {source.name: len(source.fanouts[0].of_unit) for source in connected.sources}
     if isinstance(measured, str):
         silent: Mapping[str, Numbers | float] = dict.fromkeys(units, 0.0)
         rows = {name: count(work, silent) for name, work in works.items()}
         return Energy(rows, works, {name: (number, None) for name, number in units.items()}, 0, 0, measured)
-    base = measured.rates.get("exact", measured.rates[artifact.manifest.default_form])
-    of_form: dict[str, dict[str, Numbers]] = {str(form): rates for form, rates in measured.rates.items()}
-    rows = {name: count(work, of_form.get(name, base)) for name, work in works.items()}
-    shown = measured.rates[artifact.manifest.default_form]
+    rows = {name: count(work, measured.rates) for name, work in works.items()}
     sources: dict[str, tuple[int, float | None]] = {
-        name: (number, float(shown[name].sum())) for name, number in units.items()
+        name: (number, float(measured.rates[name].sum())) for name, number in units.items()
     }
     return Energy(rows, works, sources, measured.streams, measured.steps, None)
 
@@ -168,6 +165,6 @@ def energy_section(energy: Energy) -> str:
         "Multiplies are decays and MACs. State bytes are those read and written. The last column is all additions and "
         "multiplications in float32 at 45 nm (Horowitz, ISSCC 2014), without memory. Encoder and decision are not "
         "counted. LIF, HetNeu and the first LSTM have as many neurons as the model; a second LSTM has as many trained "
-        "values as the exact form."
+        "values as an exact network."
     )
     return f"<div class=wide><table><tr>{heads}</tr>{rows}</table></div><p class=note>{escape(said)}</p>"

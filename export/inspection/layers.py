@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import inf, log
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +19,7 @@ from service.runtime.graph_weights import read_tensors
 
 Numbers = NDArray[np.float64]
 LONGEST_KERNEL_STEPS = 2_000
+SUFFIXES = {"input": "in", "recurrent": "rec"}  # of the tensors of synapses, by kind
 SHOWN_KERNELS = (0.0, 0.25, 0.5, 0.75, 1.0)  # quantiles of the decays
 SAME_KERNEL = 0.02  # of the largest current, within which two kernels are one: weights have 16 bits
 LARGE_WEIGHT = 0.1  # share of the largest, from which on a synapse is shown: the bank's weights are rounded to 16 bits
@@ -27,28 +27,19 @@ LARGE_WEIGHT = 0.1  # share of the largest, from which on a synapse is shown: th
 
 @dataclass(frozen=True)
 class Kernel:
-    """The current that one spike leaves in a synapse: relative to its weight, or to its largest value without a decay.
+    """The current that one spike leaves in a synapse of a bank, relative to its largest value.
 
     Attributes:
-        lag_steps: mean time after the spike, weighted by the square of the current, over LONGEST_KERNEL_STEPS; of a
-            synapse with a decay, its time constant.
-        decay: a step, of the exact form; None of a synapse that only the bank has.
-        bank: weights of the bank's decays, [K]; None without a bank.
+        lag_steps: mean time after the spike, weighted by the square of the current, over LONGEST_KERNEL_STEPS.
+        weights: of the bank's decays, [K].
     """
 
     lag_steps: float
-    decay: float | None
-    bank: Numbers | None
+    weights: Numbers
 
-    def exact_at(self, steps: Numbers) -> Numbers:
-        """At steps after the spike."""
-        assert self.decay is not None
-        return np.asarray(self.decay**steps)
-
-    def bank_at(self, steps: Numbers, decays: Numbers) -> Numbers:
-        """At steps after the spike, out of the bank of ``decays`` [K]."""
-        assert self.bank is not None
-        return np.asarray((self.bank * decays ** steps[:, None]).sum(1))
+    def at(self, steps: Numbers, decays: Numbers) -> Numbers:
+        """Compute it at steps after the spike, out of the bank of ``decays`` [K]."""
+        return np.asarray((self.weights * decays ** steps[:, None]).sum(1))
 
 
 @dataclass(frozen=True)
@@ -61,12 +52,11 @@ class Layer:
         neurons: in it.
         is_recurrent: its neurons have synapses on each other.
         synapses: on its neurons; with delays, one for each tap of a unit.
-        decays: a step, of synapses by their kind, ``input`` or ``recurrent``; empty without an exact form.
+        decays: a step, of synapses by their kind, ``input`` or ``recurrent``; empty of a bank.
         reset_decay: of the reset or the membrane, of each neuron; empty without.
-        bank: its decays a step, fastest first; empty without a bank form.
-        kernels: a few synapses, from the fastest to the slowest, by decay or by mean lag.
-        weights: of the exact form, by kind; empty without.
-        lag_steps: without an exact form, of synapses that have a current, by their kind; see :class:`Kernel`.
+        bank: its decays a step, fastest first; empty without.
+        kernels: a few synapses of a bank, from the fastest to the slowest by mean lag.
+        lag_steps: of a bank's synapses that have a current, by their kind; see :class:`Kernel`.
     """
 
     name: str
@@ -78,26 +68,24 @@ class Layer:
     reset_decay: Numbers
     bank: Numbers
     kernels: list[Kernel] = field(default_factory=list)
-    weights: dict[str, Numbers] = field(default_factory=dict)
     lag_steps: dict[str, Numbers] = field(default_factory=dict)
 
 
 def read_layers(artifact: Artifact) -> list[Layer]:
-    """The layers of a network, in order; empty where the graphs are not those of ours.
+    """The layers of a network, in order; empty where the graph is not one of ours.
 
     Raises:
-        ArtifactError: a graph is damaged.
+        ArtifactError: the graph is damaged.
     """
-    forms = {form: _named(read_tensors(artifact.read(text.file))) for form, text in artifact.manifest.forms.items()}
-    if not all(_is_sound(tensors) for tensors in forms.values()):
+    tensors = _named(read_tensors(artifact.read(artifact.manifest.network.file)))
+    if not _is_sound(tensors):
         return []
-    exact, bank = forms.get("exact", {}), forms.get("bank", {})
     layers, inputs = [], artifact.manifest.input.channels
     for name, neurons in sizes(artifact.manifest).items():
-        if f"{name}.weight_in" not in (exact or bank):
+        if f"{name}.weight_in" not in tensors:
             return []
         try:
-            layers.append(_layer(name, inputs, neurons, exact, bank))
+            layers.append(_layer(name, inputs, neurons, tensors))
         except (ValueError, IndexError, KeyError):  # of other names and sizes than ours
             return []
         inputs = neurons
@@ -123,71 +111,37 @@ def _named(tensors: Mapping[str, Any]) -> dict[str, Numbers]:
     return {name.rpartition("/")[2]: array.astype(np.float64) for name, array in tensors.items()}
 
 
-def _layer(name: str, inputs: int, neurons: int, exact: Mapping[str, Numbers], bank: Mapping[str, Numbers]) -> Layer:
+def _layer(name: str, inputs: int, neurons: int, tensors: Mapping[str, Numbers]) -> Layer:
     nothing = np.zeros(0)
-    either = exact or bank
-    suffixes = {"input": "in", "recurrent": "rec"}
-    decays, weights = {}, {}
-    for kind, suffix in suffixes.items():
-        if f"{name}.weight_{suffix}" in exact:
-            weights[kind] = exact[f"{name}.weight_{suffix}"].T  # [neurons, inputs]
-            if f"{name}.decay_{suffix}" in exact:
-                decays[kind] = np.broadcast_to(exact[f"{name}.decay_{suffix}"], weights[kind].shape)
-    reset = either.get(f"{name}.kappa", either.get(f"{name}.reset_decay", nothing)).ravel()
-    bank_decays = bank.get(f"{name}.decays", nothing).ravel()
-    basis: dict[str, Numbers] = {}
-    if len(bank_decays):
-        scale = bank[f"{name}.scale"]
-        scale = scale if exact else scale / np.abs(scale).max(initial=0.0)
-        for kind, suffix in suffixes.items():
-            if f"{name}.weight_{suffix}" in bank:
-                wide = bank[f"{name}.weight_{suffix}"] * scale
-                basis[kind] = wide.reshape(wide.shape[0], len(bank_decays), neurons)
-    of_bank_alone = {} if exact else {kind: _BankSynapses.of(one, bank_decays) for kind, one in basis.items()}
-    kernels = of_bank_alone["input"].kernels(bank_decays) if of_bank_alone else []
-    if "input" in decays:
-        kernels = _kernels(decays["input"], weights["input"], basis.get("input"))
-    is_recurrent = f"{name}.weight_rec" in either
-    rows = sum(len(either[f"{name}.weight_{suffix}"]) for suffix in suffixes.values()
-               if f"{name}.weight_{suffix}" in either)  # fmt: skip
+    weights = {
+        kind: tensors[f"{name}.weight_{suffix}"]
+        for kind, suffix in SUFFIXES.items()
+        if f"{name}.weight_{suffix}" in tensors
+    }
+    decays: dict[str, Numbers] = {}
+    synapses: dict[str, _BankSynapses] = {}
+    bank = tensors.get(f"{name}.decays", nothing).ravel()
+    if len(bank):
+        scale = tensors[f"{name}.scale"]
+        scale = scale / np.abs(scale).max(initial=0.0)
+        for kind, weight in weights.items():
+            basis = (weight * scale).reshape(len(weight), len(bank), neurons)
+            synapses[kind] = _BankSynapses.of(basis, bank)
+    else:
+        for kind, weight in weights.items():
+            if (decay := tensors.get(f"{name}.decay_{SUFFIXES[kind]}")) is not None:
+                decays[kind] = np.broadcast_to(decay, weight.T.shape)  # [neurons, inputs]
+    reset = tensors.get(f"{name}.kappa", tensors.get(f"{name}.reset_decay", nothing)).ravel()
+    rows = sum(len(weight) for weight in weights.values())
     return Layer(
-        *(name, inputs, neurons, is_recurrent, neurons * rows, decays, reset, bank_decays),
-        kernels=kernels,
-        weights=weights,
-        lag_steps={kind: one.lag_steps[one.square > 0] for kind, one in of_bank_alone.items()},
+        *(name, inputs, neurons, "recurrent" in weights, neurons * rows, decays, reset, bank),
+        kernels=synapses["input"].kernels(bank) if synapses else [],
+        lag_steps={kind: one.lag_steps[one.square > 0] for kind, one in synapses.items()},
     )
 
 
-def _kernels(decay: Numbers, weight: Numbers, basis: Numbers | None) -> list[Kernel]:
-    """Kernels of synapses [neurons, inputs] whose weights are large.
-
-    Args:
-        decay: of each.
-        weight: of each.
-        basis: weights of the bank, [inputs, K, neurons].
-    """
-    largest = np.abs(weight).max(initial=0.0)
-    neuron, source = np.nonzero((np.abs(weight) >= LARGE_WEIGHT * largest) & (weight != 0))
-    if not len(neuron):
-        return []
-    order = np.argsort(decay[neuron, source], kind="stable")
-    kernels: list[Kernel] = []
-    for quantile in SHOWN_KERNELS:
-        index = order[round(quantile * (len(order) - 1))]
-        j, i = neuron[index], source[index]
-        of_bank = None if basis is None else basis[i, :, j] / weight[j, i]
-        if not kernels or kernels[-1].decay != decay[j, i]:
-            kernels.append(Kernel(_tau_steps(decay[j, i]), float(decay[j, i]), of_bank))
-    return kernels
-
-
-def _tau_steps(decay: float) -> float:
-    """Return the time constant of a decay a step, in steps; infinite for a decay of 1."""
-    return 0.0 if decay <= 0 else inf if decay >= 1 else -1 / log(decay)
-
-
 class _BankSynapses(NamedTuple):
-    """All synapses of one kind that only the bank has.
+    """All synapses of one kind of a bank.
 
     Attributes:
         weights: of the bank's decays, [synapses, K].
@@ -225,5 +179,5 @@ class _BankSynapses(NamedTuple):
             values /= (peak := values[np.abs(values).argmax()])
             if not curves or np.abs(values - curves[-1]).max() > SAME_KERNEL:
                 curves.append(values)
-                found.append(Kernel(float(self.lag_steps[index]), None, self.weights[index] / peak))
+                found.append(Kernel(float(self.lag_steps[index]), self.weights[index] / peak))
         return found

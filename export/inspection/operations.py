@@ -163,7 +163,7 @@ def count(work: Work, activity: Mapping[str, Numbers | float]) -> Operations:
     )
 
 
-def work_of_form(
+def work_of_network(
     tensors: Mapping[str, NDArray[Any]],
     state: Sequence[TensorDescription],
     sizes: Mapping[str, int],
@@ -171,7 +171,7 @@ def work_of_form(
     *,
     is_binary: bool = True,
 ) -> Work:
-    """A network in one form, as it is served.
+    """Count the work of a network as it is served.
 
     Args:
         tensors: the graph's constants, by the exporter's names.
@@ -231,7 +231,7 @@ def all_connected(channels: int, sizes: Mapping[str, int], recurrent: bool, *, i
         if recurrent and name != "readout":
             fanouts[f"{name}.weight_rec"] = np.ones((neurons, neurons), np.float32)
         units = neurons
-    return work_of_form(fanouts, (), sizes, channels, is_binary=is_binary)
+    return work_of_network(fanouts, (), sizes, channels, is_binary=is_binary)
 
 
 def lif_work(connected: Work, sizes: Mapping[str, int], *, own_decays: bool) -> Work:

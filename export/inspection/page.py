@@ -22,7 +22,7 @@ Numbers = NDArray[np.float64]
 BINS = 24
 SHORTEST_LAG_STEPS = 0.1  # on a logarithmic axis
 SMALL = 0.02  # of a kernel, by which its axis is not made longer
-CURVE_POINTS, DOTS = 60, 13
+CURVE_POINTS = 60
 MOST_CELLS = 40  # labels of a confusion matrix that is shown whole
 MOST_CONFUSIONS = 20  # that are listed where it is not
 COLOURS = ("c0", "c1", "c2", "c3", "c4")
@@ -45,7 +45,7 @@ def as_html(artifact: Artifact, facts: Mapping[str, Any], energy: Energy | None 
         ("Layers", _layers(manifest, layers)),
         ("Time constants", _time_constants(manifest, layers)),
         ("Kernels", _kernels(manifest, layers)),
-        ("Forms", _forms(summary(manifest))),
+        ("Network", _network(summary(manifest)["network"])),
         ("Operations of a step", None if energy is None else energy_section(energy)),
         ("Confusion", _confusion(artifact)),
     ]
@@ -137,75 +137,58 @@ def _medians(values: Mapping[str, Numbers]) -> str:
 
 
 def _kernels(manifest: Manifest, layers: Sequence[Layer]) -> str | None:
-    """The current after one spike, of a few synapses: exact as lines and bank as dots, or the bank as lines."""
-    figures, step_ms, has_exact = [], 1000 * manifest.input.step_s, "exact" in manifest.forms
-    of = "the weight" if has_exact else "its largest"
+    """The current after one spike, of a few synapses of a bank."""
+    figures, step_ms = [], 1000 * manifest.input.step_s
     for layer in layers:
-        shown = [kernel for kernel in layer.kernels if kernel.decay != 0]
-        if not shown or not len(layer.bank):
+        if not layer.kernels:
             continue
-        slowest = max((kernel.lag_steps for kernel in shown if kernel.decay != 1), default=LONGEST_KERNEL_STEPS)
+        slowest = max(kernel.lag_steps for kernel in layer.kernels)
         longest = int(min(LONGEST_KERNEL_STEPS, max(8.0, 4 * slowest)))
-        steps, dots = (
-            np.unique(np.geomspace(1, longest, points).round()) - 1  # after the spike; its own step is first
-            for points in (CURVE_POINTS, DOTS)
-        )
-        at = dots if has_exact else steps
-        banks = [kernel.bank_at(at, layer.bank) for kernel in shown]
+        steps = np.unique(np.geomspace(1, longest, CURVE_POINTS).round()) - 1  # after the spike; its own step is first
+        banks = [kernel.at(steps, layer.bank) for kernel in layer.kernels]
         low, high = min(0.0, *(bank.min() for bank in banks)), max(1.0, *(bank.max() for bank in banks))
         y_range = (0.0 if low > -SMALL else low, 1.0 if high < 1 + SMALL else high)
         span, x_name = (step_ms, step_ms * longest), "time with the spike's own step, ms"
-        chart = Chart(span, y_range, x_name, f"current, relative to {of}", percent=False)
-        for kernel, bank, colour in zip(shown, banks, COLOURS, strict=False):
-            if kernel.decay is None:
-                chart.line((steps + 1) * step_ms, bank, colour)
-                chart.name(colour, f"mean lag {step_ms * kernel.lag_steps:.3g} ms")
-            else:
-                chart.line((steps + 1) * step_ms, kernel.exact_at(steps), colour)
-                chart.dots((dots + 1) * step_ms, bank, colour)
-                chart.name(colour, "no decay" if kernel.decay >= 1 else f"{step_ms * kernel.lag_steps:.3g} ms")
+        chart = Chart(span, y_range, x_name, "current, relative to its largest", percent=False)
+        for kernel, bank, colour in zip(layer.kernels, banks, COLOURS, strict=False):
+            chart.line((steps + 1) * step_ms, bank, colour)
+            chart.name(colour, f"mean lag {step_ms * kernel.lag_steps:.3g} ms")
         note = _bank_note(manifest, layer)
         figures.append(_figure(layer.name, chart.svg(f"kernels of {layer.name}. {note}"), note))
     if not figures:
         return None
-    said = "Lines: a synapse of its own, as the exact form has it. Dots: the same synapse out of the bank."
-    if not has_exact:
-        said = "A few input synapses, from the earliest to the latest, out of the bank."
-    return f"<p>{said}</p>{_grid(figures)}"
+    return f"<p>A few input synapses, from the earliest to the latest, out of the bank.</p>{_grid(figures)}"
 
 
 def _bank_note(manifest: Manifest, layer: Layer) -> str:
     """Size of a layer's bank, and how far its kernels are off."""
-    form = manifest.forms.get("bank")
-    error = form.kernel_error.get(layer.name) if form is not None else None
+    error = manifest.network.kernel_error.get(layer.name)
     note = f"{_count(len(layer.bank), 'decay')} in the bank."
     return note if error is None else f"{note} Worst kernel of all synapses: {error:.2%} off (relative L2)."
 
 
-def _forms(description: Mapping[str, Any]) -> str:
+def _network(network: Mapping[str, Any]) -> str:
     head = ("form", "state of a session", "file", "kernel error", "spike mismatch", "accuracy")
-    rows = ["<tr>" + "".join(f"<th>{name}</th>" for name in head) + "</tr>"]
-    for name, form in description["forms"].items():
-        cells = (
-            f"{name} (default)" if name == description["default_form"] else name,
-            f"{form['state_bytes']:,} bytes",
-            f"{form['file_bytes']:,} bytes",
-            f"{max(form['kernel_error'].values(), default=0.0):.2g}",
-            _share(form["spike_mismatch"]),
-            _share(form["accuracy"]),
-        )
-        rows.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
-    return f"<div class=wide><table>{''.join(rows)}</table></div>"
+    cells = (
+        network["form"],
+        f"{network['state_bytes']:,} bytes",
+        f"{network['file_bytes']:,} bytes",
+        f"{max(network['kernel_error'].values(), default=0.0):.2g}",
+        _share(network["spike_mismatch"]),
+        _share(network["accuracy"]),
+    )
+    heads = "".join(f"<th>{name}</th>" for name in head)
+    row = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+    return f"<div class=wide><table><tr>{heads}</tr><tr>{row}</tr></table></div>"
 
 
 def _confusion(artifact: Artifact) -> str | None:
     """What the examples of each label were taken for, where the export has counted it."""
-    form, labels = artifact.manifest.default_form, artifact.manifest.labels
-    counts = read_confusion(artifact).get(form)
+    labels, counts = artifact.manifest.labels, read_confusion(artifact)
     if counts is None or counts.shape != (len(labels), len(labels)) or not counts.sum():
         return None
     right, total = int(np.trace(counts)), int(counts.sum())
-    said = f"<p>{right:,} of {total:,} examples of the export right ({right / total:.1%}), {form} form.</p>"
+    said = f"<p>{right:,} of {total:,} examples of the export right ({right / total:.1%}).</p>"
     if len(labels) > MOST_CELLS:
         return said + _worst_confusions(counts, labels)
     heads = "".join(f'<th scope="col"><span>{escape(label)}</span></th>' for label in labels)
@@ -227,21 +210,17 @@ def _worst_confusions(counts: NDArray[np.int64], labels: Sequence[str]) -> str:
     return f"<div class=wide><table><tr><th>is</th><th>heard as</th><th>times</th></tr>{rows}</table></div>"
 
 
-def read_confusion(artifact: Artifact) -> dict[str, NDArray[np.int64]]:
-    """Counts [label, heard as] of the examples of the export, by form; empty where it had no labels.
-
-    Raises:
-        ArtifactError: the file is damaged.
-    """
+def read_confusion(artifact: Artifact) -> NDArray[np.int64] | None:
+    """Read the counts [label, heard as] of the examples of the export; None where it had no labels."""
     if GOLDEN not in artifact.manifest.files:
-        return {}
+        return None
     try:
         with np.load(io.BytesIO(artifact.read(GOLDEN)), allow_pickle=False) as file:
-            names = {form: f"{form}.confusion" for form in artifact.manifest.forms}
-            found = {form: file[name] for form, name in names.items() if name in file.files}
+            name = f"{artifact.manifest.network.form}.confusion"
+            found = file[name] if name in file.files else None
     except Exception:  # a damaged file may raise anything; the server's golden test says so
-        return {}
-    return {form: counts for form, counts in found.items() if counts.dtype.kind in "iu"}
+        return None
+    return found if found is not None and found.dtype.kind in "iu" else None
 
 
 def _taus_ms(decays: Numbers, step_ms: float) -> Numbers:

@@ -64,7 +64,7 @@ svg text { fill: var(--muted) }
 </html>
 """
 _COLOURS = "\n".join(
-    f".line.c{k}, .mark.c{k} {{ stroke: var(--c{k}) }} .bar.c{k}, .dot.c{k} {{ fill: var(--c{k}) }} "
+    f".line.c{k}, .mark.c{k} {{ stroke: var(--c{k}) }} .bar.c{k} {{ fill: var(--c{k}) }} "
     f".key.c{k} {{ background: var(--c{k}) }}"
     for k in range(5)
 )

@@ -46,7 +46,6 @@ def bench_server(
     server: ServerArgument = None,
     url: ServerOption = None,
     model: Annotated[str | None, typer.Option(help="Model; by default the server's default model.")] = None,
-    form: Annotated[str | None, typer.Option(help="exact or bank; by default the model's default form.")] = None,
     streams: Annotated[int | None, typer.Option(min=1, help=f"Streams in real time; by default {STREAMS}.")] = None,
     closed: Annotated[
         int | None, typer.Option(min=1, help="Streams that each send the next chunk when the last is answered.")
@@ -97,10 +96,10 @@ def bench_server(
 
     access = Access.checked(server_url(server, url), headers_of(header), key, ca_file)
     described = Server(access.url, model, headers=headers_of(header), key=key, ca_file=ca_file).describe()
-    served = Served.described(described, form)
+    served = Served.described(described)
     load = choose_load(served, chunk_ms / 1000, recordings, density)
     console = open_console()
-    console.print(f"{served.name}, {served.form}: {load.description}", highlight=False, markup=False)
+    console.print(f"{served.name}: {load.description}", highlight=False, markup=False)
     mode = OpenLoop(streams or STREAMS) if closed is None else ClosedLoop(closed)
     settings = RunSettings(duration_s, warmup_s, session_chunks)
     way = HetsynWay(access, transport, served, load)
@@ -109,7 +108,6 @@ def bench_server(
     options = {
         "url": access.url,
         "model": served.name,
-        "form": served.form,
         "transport": transport.value,
         "load": load.description,
         "chunk_ms": 1000 * load.period_s,

@@ -38,7 +38,6 @@ class Served:
     """
 
     name: str
-    form: str
     channels: int
     step_s: float
     sample_rate_hz: int | None
@@ -49,20 +48,13 @@ class Served:
         return max(1, round(chunk_s / self.step_s))
 
     @staticmethod
-    def described(model: dict[str, Any], form: str | None = None) -> Served:
-        """Read what ``GET /models/NAME`` says.
-
-        Raises:
-            InputError: the model has no such form.
-        """
-        if form is not None and form not in model["forms"]:
-            raise InputError(f"model {model['name']!r} has no form {form!r}: it has {', '.join(model['forms'])}")
+    def described(model: dict[str, Any]) -> Served:
+        """Read what ``GET /models/NAME`` says."""
         encoder, taken = model["encoder"], model["input"]
         encodes_values = encoder is not None and encoder.get("kind") == "values"
         takes_values = encodes_values or taken.get("kind") == "values"
         return Served(
             name=model["name"],
-            form=form or model["default_form"],
             channels=taken["channels"],
             step_s=taken["step_s"],
             sample_rate_hz=None if encoder is None or encodes_values else encoder["sample_rate_hz"],

@@ -88,7 +88,7 @@ class HetsynWay:
         if self._transport is not Transport.stream:
             return self
         # without an endpointer, as at /infer
-        query = {"model": self._served.name, "form": self._served.form, "endpointing": "off"}
+        query = {"model": self._served.name, "endpointing": "off"}
         return StreamSender(self._connections, query | self._encoding)
 
     async def begin(self, session: str) -> Answer:  # noqa: ARG002
@@ -109,7 +109,7 @@ class HetsynWay:
         return Answer(response.status, retry_after_s(response.headers))
 
     def _infer(self, session: str, seq: int, chunk: bytes, *, is_last: bool) -> Request:
-        opening = "" if seq else f"&model={quote(self._served.name)}&form={self._served.form}"
+        opening = "" if seq else f"&model={quote(self._served.name)}"
         path = f"/infer?session={session}&seq={seq}{opening}{'&end=true' if is_last else ''}"
         return Request("POST", path, chunk, self._content_type)
 
@@ -119,8 +119,6 @@ class HetsynWay:
             "sequence_id": session, "sequence_start": seq == 0, "sequence_end": is_last, "seq": seq,
             "binary_data_output": True,
         }  # fmt: skip
-        if seq == 0:
-            parameters["form"] = self._served.form
         if rate := self._encoding.get("sample_rate"):
             parameters["sample_rate"] = int(rate)
         name, datatype, shape, content = self._tensor(chunk)

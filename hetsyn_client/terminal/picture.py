@@ -71,7 +71,7 @@ def draw(recorded: Recorded, name: str, kind: str) -> bytes:
             :, 0
         ].tolist()
         begin = recorded.begin
-        every[0].set_title(f"{name}: {begin['model']} {begin['version']}, {begin['form']}", loc="left", color=INK,
+        every[0].set_title(f"{name}: {begin['model']} {begin['version']}", loc="left", color=INK,
                            pad=None if layers else 20)  # fmt: skip  # the words stand between title and curves
         spikes = sum(len(layer.units) for layer in layers)
         for axes, layer in zip(every, layers, strict=False):

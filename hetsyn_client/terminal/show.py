@@ -111,7 +111,7 @@ def printer(name: str, *, words: bool, as_json: bool) -> Iterator[Hear]:
 
 def model_of(begin: Frame) -> str:
     """The model of a stream, for people."""
-    return f"{begin['model']} {begin['version']}, {begin['form']}"
+    return f"{begin['model']} {begin['version']}"
 
 
 def _progress(result: Frame) -> Text:

@@ -178,7 +178,7 @@ def test_the_smoke_version_of_every_experiment(name: str, tmp_path: Path) -> Non
     rules = {"pattern-generation": "trace", "delayed-match": "last"}
     assert manifest.decision.rule == rules.get(name, "sum_softmax")
     trained = Checkpoint.load(best).network
-    assert manifest.forms["bank"].bank_sizes == {layer: bank.size for layer, bank in trained.banks.items()}
+    assert manifest.network.bank_sizes == {layer: bank.size for layer, bank in trained.banks.items()}
     copied = Checkpoint.load(out / "network.pt")
     assert copied.experiment is not None
     assert copied.network.banks == trained.banks  # the bank that was trained and judged is the one that is served

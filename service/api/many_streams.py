@@ -158,14 +158,12 @@ class ConnectionSessions:
         session = self._streams.offer(query.one.probe())
         manifest = session.model.manifest
         # a model that is reloaded meanwhile shall not change what the client is told
-        self._query = query.named(manifest.name, manifest.version, session.form)
+        self._query = query.named(manifest.name, manifest.version)
         self._decoder = query.decoder
         self._labels = {label: index for index, label in enumerate(manifest.labels)}
         self._outputs = 0 if manifest.decision.rule == "trace" else manifest.outputs
         self._held: dict[int, HeldSession] = {}
-        self.offer = Offer(
-            manifest.name, manifest.version, session.form, manifest.labels, manifest.input.step_s, many.max_handles
-        )
+        self.offer = Offer(manifest.name, manifest.version, manifest.labels, manifest.input.step_s, many.max_handles)
 
     @property
     def item_bytes(self) -> int:

@@ -29,7 +29,7 @@ class StreamConnection(WebSocket[Work]):
         query = parse_stream_query(query_text, new_id()).owned_by(self._key.caller)
         opening = await self._many.streams.open(query, self, self.client)
         # a model that is reloaded meanwhile shall not change what the client was told
-        named: dict[str, str | None] = {"model": opening.model, "version": opening.version, "form": opening.form}
+        named: dict[str, str | None] = {"model": opening.model, "version": opening.version}
         named["endpointing"] = "on" if opening.has_endpointing else None
         self._query = query._replace(envelope=query.envelope.model_copy(update=named))
         self._stream = LiveStream(opening, interim=query.interim)

@@ -204,7 +204,7 @@ class StreamRows:
 
 def _group(waiting: _Waiting) -> object:
     envelope = waiting.query.envelope
-    return envelope.model, envelope.version, envelope.form, type(waiting.query.smallest)
+    return envelope.model, envelope.version, type(waiting.query.smallest)
 
 
 def _decoded(batch: Sequence[_Waiting]) -> DecodedFrame:

@@ -180,7 +180,6 @@ class Streams:
             client_id(query.session),
             manifest.name,
             manifest.version,
-            session.form,
             manifest.labels,
             progress.expected_seq,
             progress.total_steps,

@@ -3,7 +3,7 @@
 Work counts in steps and spikes, because a request says nothing about its cost: 12 bytes can ask for 20,000 steps. It
 does not count in expected seconds, although those would be closer to the truth. Seconds depend on what the server has
 measured so far, so that the same chunk would be admitted now and refused later, and a limit could not be documented. A
-step is the dearest unit: it takes up to 20 us in the exact form, whatever it contains. In the bank form it takes
+step is the dearest unit: it takes up to 20 us of an exact network, whatever it contains. Of a bank it takes
 0.5 us, and ``SPIKES_A_STEP`` spikes take as long. The encoder makes the spikes of audio and values, so only their steps
 count. A row of values is a step too where the network itself takes it: its length is the model's, not the client's.
 

@@ -32,7 +32,6 @@ from service.batching.backlog import Backlog, Ticket, work_of
 from service.batching.estimates import MAX_SEGMENT_STEPS, Estimates, Item, Measured, has_unknown_spikes
 from service.batching.policy import BatchPolicy, Wait, Waiting
 from service.batching.rows import RowBatches
-from service.contract.manifest import FormName
 from service.engine.engine import Engine, Segment
 from service.engine.work import Job, Outcome, Work, begin, count_events, steps_left
 from service.errors import ArtifactError, HetsynError, InputError, RuntimeUnavailable
@@ -98,12 +97,11 @@ class Batcher:
         self._wake: asyncio.TimerHandle | None = None
         self._pool = self._new_pool()
 
-    async def run(self, model: Model, form: FormName, work: Work, client: str = "", due_s: float = inf) -> Outcome:
+    async def run(self, model: Model, work: Work, client: str = "", due_s: float = inf) -> Outcome:
         """Compute one chunk. If the caller is cancelled, the chunk is computed no further.
 
         Args:
             model: of the chunk's session.
-            form: of the model.
             work: the chunk and the stream before it.
             client: that sent the chunk.
             due_s: when the chunk has to begin at the latest, by ``clock``.
@@ -120,7 +118,7 @@ class Batcher:
         ticket = self._backlog.enter(client, work_of(left, count_events(job, left) or 0))
         try:
             outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-            self._waiting.append(self._item(model, form, job, left, outcome, ticket, due_s, work.watch))
+            self._waiting.append(self._item(model, job, left, outcome, ticket, due_s, work.watch))
             self._schedule()
             return await outcome
         finally:
@@ -190,7 +188,6 @@ class Batcher:
     def _item(
         self,
         model: Model,
-        form: FormName,
         job: Job,
         left: int,
         outcome: asyncio.Future[Outcome],
@@ -198,11 +195,11 @@ class Batcher:
         due_s: float,
         watch: Watch | None,
     ) -> Item:
-        group: Hashable = (model.name, model.version, form)
+        group: Hashable = (model.name, model.version)
         if job.raster is not None:  # its segments cost more, which the others shall neither pay nor be judged by
             group = (group, "spikes")
         waiting = Waiting(group, min(left, MAX_SEGMENT_STEPS), self._clock(), ticket.client)
-        return Item(model, form, job, left, waiting, outcome, ticket, due_s, watch)
+        return Item(model, job, left, waiting, outcome, ticket, due_s, watch)
 
     def _new_pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self._threads, thread_name_prefix="engine")
@@ -299,7 +296,7 @@ class Batcher:
                     self._running[task] = batch
                     task.add_done_callback(self._ended)
                     return
-            results = self._engine.compute(first.model, first.form, segment)
+            results = self._engine.compute(first.model, segment)
             network_s = timer() - encoded_s
             measured = Measured(results, segment, encode_s, network_s, begun_s, time.perf_counter() - begun_s)
         except Exception as error:
@@ -343,7 +340,7 @@ class Batcher:
         encoded_s = timer()
         if taken is None and has_unknown_spikes(batch):
             encode_s = encoded_s - started_s
-        results = self._engine.compute(first.model, first.form, segment)
+        results = self._engine.compute(first.model, segment)
         network_s = timer() - encoded_s
         return Measured(results, segment, encode_s, network_s, begun_s, time.perf_counter() - begun_s)
 
@@ -369,7 +366,7 @@ class Batcher:
         """Let a chunk wait for its next segment."""
         left = steps_left(item.model, job) or 1
         self._backlog.progress(item.ticket, item.left - left)
-        self._waiting.append(self._item(item.model, item.form, job, left, item.outcome, item.ticket, inf, item.watch))
+        self._waiting.append(self._item(item.model, job, left, item.outcome, item.ticket, inf, item.watch))
 
 
 def _fail(item: Item, error: Exception) -> None:

@@ -11,7 +11,6 @@ from typing import NamedTuple
 from service.batching.backlog import Ticket
 from service.batching.cost import CostLine
 from service.batching.policy import Waiting
-from service.contract.manifest import FormName
 from service.engine.engine import Segment
 from service.engine.work import Job, Outcome, count_events, resampler_of
 from service.errors import HetsynError
@@ -29,7 +28,6 @@ class Item(NamedTuple):
 
     Attributes:
         model: of its session.
-        form: of the model.
         job: what is to be computed of the chunk.
         left: steps that the job still takes, at least 1.
         waiting: the chunk, for the policy.
@@ -40,7 +38,6 @@ class Item(NamedTuple):
     """
 
     model: Model
-    form: FormName
     job: Job
     left: int
     waiting: Waiting
@@ -82,7 +79,7 @@ class Estimates:
 
     def __init__(self, inline_s: float) -> None:
         self.inline_s = inline_s
-        # by model and form: of the network alone, and of batches with sound or values together with their encoder
+        # by model: of the network alone, and of batches with sound or values together with their encoder
         self._network: defaultdict[Hashable, CostLine] = defaultdict(CostLine)
         self._encoded: defaultdict[Hashable, CostLine] = defaultdict(CostLine)
 
@@ -126,13 +123,13 @@ class Estimates:
     def segment(self, batch: Sequence[Item]) -> tuple[int, int]:
         """How much of a batch may run, so that it takes ``SEGMENT_S``.
 
-        Each segment copies the states of its streams, 600 kB each in the exact form. Many streams of a step each would
+        Each segment copies the states of its streams, 600 kB each in an exact one. Many streams of a step each would
         do little else, so fewer streams run then, for as many steps as their states take to copy.
 
         Returns:
             Number of chunks, from the first on, and steps of each stream.
         """
-        least = batch[0].model.initial_row(batch[0].form).nbytes // COPIED_BYTES
+        least = batch[0].model.initial_row.nbytes // COPIED_BYTES
         count = len(batch)
         while True:
             steps = self._segment_steps(batch[:count])

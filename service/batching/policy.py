@@ -1,7 +1,7 @@
 """Chooses the waiting chunks of the next batch: pure, without event loop or clock.
 
 Clients take turns (``backlog``). The first chunk of the client whose turn it is leads the batch, and its group (model,
-version, form) runs, so that neither a client nor a group starves another. The other chunks of the group go along in
+version) runs, so that neither a client nor a group starves another. The other chunks of the group go along in
 order of arrival, whoever sent them. A batch ends before the chunk that would make it too large, or so long that the
 others are mostly padding. While all engines are busy, chunks gather anyway. ``max_wait_s`` makes an idle engine wait
 for more chunks, at the price of latency; the default is 0. A session never has two chunks waiting, since its chunks run
@@ -19,7 +19,7 @@ class Waiting(NamedTuple):
     """A chunk that waits.
 
     Attributes:
-        group: model, version and form; all chunks of a batch have the same.
+        group: model and version; all chunks of a batch have the same.
         steps: network steps that the chunk takes.
         since_s: when it arrived, in seconds of any clock.
         client: that sent it.

@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from service.batching.estimates import MAX_SEGMENT_STEPS, Estimates
-from service.contract.manifest import FormName
 from service.engine.engine import Engine
 from service.engine.rows import RowsAfter, run_segment, run_spikes, take_rows
 from service.engine.stream import StreamState
@@ -93,14 +92,11 @@ class RowBatches:
         self.is_stopped = False
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="rows")  # it starts its thread when it is first used
 
-    def of_spikes(
-        self, model: Model, form: FormName, streams: Sequence[StreamState], spikes: Spikes
-    ) -> RowBatch | None:
+    def of_spikes(self, model: Model, streams: Sequence[StreamState], spikes: Spikes) -> RowBatch | None:
         """One chunk of each stream.
 
         Args:
             model: of the streams.
-            form: of the model.
             streams: of spikes.
             spikes: of plain chunks, checked by ``Engine.check``, but for their channels.
 
@@ -111,20 +107,17 @@ class RowBatches:
 
         def compute() -> Measured:
             begun_s, started_s = time.perf_counter(), time.thread_time()
-            after = run_spikes(model, form, streams, spikes)
+            after = run_spikes(model, streams, spikes)
             network_s = time.thread_time() - started_s
             return Measured(after, steps, events, None, network_s, begun_s, time.perf_counter() - begun_s)
 
-        return self._batch(model, form, len(streams), steps, events, compute)
+        return self._batch(model, len(streams), steps, events, compute)
 
-    def of_chunks(
-        self, model: Model, form: FormName, streams: Sequence[StreamState], chunks: Sequence[Chunk]
-    ) -> RowBatch | None:
+    def of_chunks(self, model: Model, streams: Sequence[StreamState], chunks: Sequence[Chunk]) -> RowBatch | None:
         """As ``of_spikes``, of audio or values.
 
         Args:
             model: of the streams.
-            form: of the model.
             streams: all of audio, or all of values.
             chunks: plain ones, checked by ``Engine.check``.
         """
@@ -133,12 +126,12 @@ class RowBatches:
             begun_s, started_s = time.perf_counter(), time.thread_time()
             segment = take_rows(self._engine, model, streams, chunks, MAX_SEGMENT_STEPS)
             encoded_s = time.thread_time()
-            after = run_segment(self._engine, model, form, segment)
+            after = run_segment(self._engine, model, segment)
             steps, ended_s = segment.steps + len(chunks), time.thread_time()
             encode_s, wall_s = encoded_s - started_s, time.perf_counter() - begun_s
             return Measured(after, steps, segment.events, encode_s, ended_s - encoded_s, begun_s, wall_s)
 
-        return self._batch(model, form, len(streams), _most_steps(model, streams, chunks), None, compute)
+        return self._batch(model, len(streams), _most_steps(model, streams, chunks), None, compute)
 
     def run(self, batch: RowBatch, watch: Watch | None = None) -> RowsAfter | None:
         """Run a batch here; None if it should go the usual way: one of its chunks fails.
@@ -166,9 +159,9 @@ class RowBatches:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="rows")
 
     def _batch(
-        self, model: Model, form: FormName, rows: int, steps: int, events: int | None, compute: Callable[[], Measured]
+        self, model: Model, rows: int, steps: int, events: int | None, compute: Callable[[], Measured]
     ) -> RowBatch | None:
-        group = (model.name, model.version, form)
+        group = (model.name, model.version)
         expected_s = self._estimates.rows_s(group, steps, events)
         if self.is_stopped or expected_s >= self._estimates.inline_s:
             return None

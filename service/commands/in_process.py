@@ -18,7 +18,6 @@ from service.admission.permits import Admission, Permit
 from service.admission.uploads import Uploads
 from service.contract.artifact import Artifact
 from service.contract.describe import summary
-from service.contract.manifest import FormName
 from service.engine.engine import Engine
 from service.engine.work import Outcome
 from service.engine.work import Work as EngineWork
@@ -43,18 +42,15 @@ class InProcess:
 
     Args:
         artifact: of the model.
-        form: of the model; None takes its default.
 
     Raises:
         ArtifactError: a graph does not load.
-        NotFound: the model has no such form.
         RuntimeUnavailable: there is no ONNX Runtime.
     """
 
-    def __init__(self, artifact: Artifact, form: FormName | None = None) -> None:
+    def __init__(self, artifact: Artifact) -> None:
         check_runtime()
         self._model = Model(artifact, load_graph)
-        self._form = self._model.choose_form(form)
         self._engine = Engine(Limits.max_chunk_steps)
         catalog = ModelCatalog(artifact.folder, is_empty=True)
         catalog.publish(CatalogSnapshot({self._model.name: {self._model.version: self._model}}, self._model.name))
@@ -67,7 +63,7 @@ class InProcess:
     @contextmanager
     def open(self, source: Source, *, endpointing: bool, spikes: bool) -> Iterator[Answers]:
         query = {
-            "session": SESSION, "form": self._form, "encoding": source.encoding,
+            "session": SESSION, "encoding": source.encoding,
             "endpointing": "on" if endpointing else "off", "sample_rate": source.rate_hz, "channels": source.channels,
             "spikes": "true" if spikes else None,
         }  # fmt: skip
@@ -75,9 +71,9 @@ class InProcess:
         with asyncio.Runner() as runner:
             yield _InProcessAnswers(self._advance, parse_stream_query(text), runner, endpointing=endpointing)
 
-    async def _run(self, model: Model, form: FormName, work: EngineWork, client: str, due_s: float) -> Outcome:  # noqa: ARG002
+    async def _run(self, model: Model, work: EngineWork, client: str, due_s: float) -> Outcome:  # noqa: ARG002
         """As ``Batcher.run``, of one chunk at once."""
-        return self._engine.run(model, form, [work])[0]
+        return self._engine.run(model, [work])[0]
 
 
 class _InProcessAnswers:
@@ -99,7 +95,7 @@ class _InProcessAnswers:
         self._session = advance.begin(query.envelope, 0.0)
         manifest = self._session.model.manifest
         opening = Opening(
-            SESSION, manifest.name, manifest.version, self._session.form, manifest.labels, 0, 0,
+            SESSION, manifest.name, manifest.version, manifest.labels, 0, 0,
             manifest.input.step_s, False, None, endpointing,
         )  # fmt: skip
         self._protocol = LiveStream(opening, max_inflight=1)

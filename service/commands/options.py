@@ -39,6 +39,7 @@ REMOVED = {
     "within --max-body-bytes",
     "--store-dtype": "leave --store-dtype out: stores keep states in full precision, as float32",
     "--store-half": "leave --store-half out: stores keep states in full precision, as float32",
+    "--forms": "leave --forms out: a model has one form, which hetsyn export --form chooses",
     "--grpc-tls-cert": "leave --grpc-tls-cert out: the gRPC port has the certificate of --tls-cert and --tls-key",
     "--grpc-tls-key": "leave --grpc-tls-key out: the gRPC port has the certificate of --tls-cert and --tls-key",
     "--max-upload-bytes": f"{ALWAYS} 256 MiB for all requests and unread replies; --client-share is that of one client",

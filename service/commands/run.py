@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -23,11 +22,6 @@ from hetsyn_client.terminal.options import (
 run = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-class Form(StrEnum):
-    exact = "exact"
-    bank = "bank"
-
-
 @run.command()
 def run_model(
     model: Annotated[
@@ -46,7 +40,6 @@ def run_model(
         Path | None,
         typer.Option(help="Folder of models, NAME/VERSION/. Default: models if it has any, else the installed one."),
     ] = None,
-    form: Annotated[Form | None, typer.Option(help="Form of the model; by default its own default.")] = None,
     utterances: Utterances = None,
     as_json: AsJson = False,
     save: Save = None,
@@ -78,4 +71,4 @@ def run_model(
         encoding=None if encoding is None else encoding.value,
     )
     artifact = partial(named_artifact, model, models or usual_folder())
-    stream_all(lambda: InProcess(artifact(), None if form is None else form.value), choices)
+    stream_all(lambda: InProcess(artifact()), choices)

@@ -9,7 +9,7 @@ from service.contract.manifest import Manifest
 
 def summary(manifest: Manifest) -> dict[str, Any]:
     """Describe a model as JSON values. ``state_bytes`` is the size of one session's state."""
-    encoder = manifest.encoder
+    encoder, network = manifest.encoder, manifest.network
     return {
         "name": manifest.name,
         "version": manifest.version,
@@ -32,22 +32,19 @@ def summary(manifest: Manifest) -> dict[str, Any]:
         "outputs": manifest.outputs,
         "decision": manifest.decision.model_dump(mode="json"),
         "endpointing": manifest.endpointing and manifest.endpointing.model_dump(mode="json"),
-        "default_form": manifest.default_form,
-        "forms": {
-            name: {
-                "state_bytes": form.state_bytes,
-                "file_bytes": manifest.files[form.file].bytes,
-                "torchscript_bytes": manifest.files[form.torchscript].bytes if form.torchscript else 0,
-                "tolerance": form.tolerance,
-                "exactness": manifest.exactness(name),
-                "lookahead_steps": form.lookahead_steps,
-                "bank_sizes": form.bank_sizes,
-                "kernel_error": form.kernel_error,
-                "accuracy": form.accuracy,
-                "spike_mismatch": form.spike_mismatch,
-                "state": [tensor.model_dump(mode="json") for tensor in form.state],
-            }
-            for name, form in manifest.forms.items()
+        "network": {
+            "form": network.form,
+            "state_bytes": network.state_bytes,
+            "file_bytes": manifest.files[network.file].bytes,
+            "torchscript_bytes": manifest.files[network.torchscript].bytes if network.torchscript else 0,
+            "tolerance": network.tolerance,
+            "exactness": network.exactness,
+            "lookahead_steps": network.lookahead_steps,
+            "bank_sizes": network.bank_sizes,
+            "kernel_error": network.kernel_error,
+            "accuracy": network.accuracy,
+            "spike_mismatch": network.spike_mismatch,
+            "state": [tensor.model_dump(mode="json") for tensor in network.state],
         },
         "files": {name: entry.model_dump(mode="json") for name, entry in manifest.files.items()},
         "total_bytes": sum(entry.bytes for entry in manifest.files.values()),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,7 @@ def array_name(part: str, tensor: str) -> str:
     """The name of a tensor's array in the file.
 
     Args:
-        part: a form, or ``encoder``.
+        part: the network's form, or ``encoder``.
         tensor: of the part's state.
     """
     return f"{part}/{tensor}"
@@ -50,9 +50,10 @@ class InitialState:
         self._manifest = artifact.manifest
         self._given = _read(artifact)
 
-    def network(self, form: FormName) -> NDArray[np.float32]:
-        """Of a form, float32 [words]; step 0 comes beside it."""
-        arrays = self._arrays(form, self._manifest.forms[form].state[:-1])
+    def network(self) -> NDArray[np.float32]:
+        """Of the network, float32 [words]; step 0 comes beside it."""
+        network = self._manifest.network
+        arrays = self._arrays(network.form, network.state[:-1])
         return np.concatenate([array.reshape(-1) for array in arrays.values()])
 
     def encoder(self) -> Arrays:
@@ -74,7 +75,7 @@ def _read(artifact: Artifact) -> Mapping[str, NDArray[Any]]:
     if name is None:
         return {}
     manifest, content = artifact.manifest, artifact.read(name)
-    parts: dict[str, Sequence[TensorDescription]] = {form: each.state for form, each in manifest.forms.items()}
+    parts: dict[str, Sequence[TensorDescription]] = {manifest.network.form: manifest.network.state}
     if manifest.encoder:
         parts[ENCODER] = manifest.encoder.state
     described = {
@@ -85,13 +86,16 @@ def _read(artifact: Artifact) -> Mapping[str, NDArray[Any]]:
     }
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            sizes = {info.filename.removesuffix(".npy"): info.file_size for info in archive.infolist()}
+            every = {info.filename.removesuffix(".npy"): info.file_size for info in archive.infolist()}
+        # before format 6 a file had the arrays of several forms
+        others = tuple(f"{form}/" for form in get_args(FormName) if form != manifest.network.form)
+        sizes = {each: size for each, size in every.items() if not each.startswith(others)}
         if unknown := sorted(sizes.keys() - described.keys()):
             raise ValueError(f"{unknown[0]:.100} is no state tensor that may begin with values of its own")
         if larger := [each for each, size in sizes.items() if size > described[each].bytes + HEAD_BYTES]:
             raise ValueError(f"{larger[0]:.100} is larger than its tensor")
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            arrays = {each: file[each] for each in file.files}
+            arrays = {each: file[each] for each in file.files if each in sizes}
         for each, array in arrays.items():
             _check(each, array, described[each])
     except Exception as error:  # a damaged file may raise anything

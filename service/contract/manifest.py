@@ -14,17 +14,16 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 from pydantic_core import from_json
 
 from service.contract.endpointing import Endpointing as Endpointing
 from service.errors import ArtifactError
 
-FORMAT_VERSION: Final = 5
-COMMON_VERSION: Final = 4  # of networks that a server of that format runs too
-# in format 2 a score that adds up is one float32; format 4 has values; format 5 states exactness and look-ahead
-READABLE_VERSIONS = (2, 3, COMMON_VERSION, FORMAT_VERSION)
-# the names of the last state tensors of a form: the decision's own state
+FORMAT_VERSION: Final = 6
+# before format 6 an artifact had several forms of a network; in format 2 a score that adds up is one float32
+OLDER_VERSIONS = (2, 3, 4, 5)
+# the names of the last state tensors: the decision's own state
 DECISION_SCORE_LOW, DECISION_SCORE, DECISION_STEP = "decision.score_low", "decision.score", "decision.step"
 MANIFEST = "manifest.json"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
@@ -166,33 +165,35 @@ class Decision(_Part):
         return self.rule in ("sum_softmax", "late_softmax")
 
 
-class FormDescription(_Part):
-    """One form of the network.
+class NetworkDescription(_Part):
+    """The network.
 
     Attributes:
+        form: ``bank``: synapses share a few decays a layer; ``exact``: each has its own.
         file: the ONNX graph.
         torchscript: TorchScript of one step; None where the model came as ONNX.
         tolerance: a stream's state and outputs differ by at most so much, relative to values above 1, from those that
             it would have alone or in other chunks. 0: they are the same, bit for bit.
-        exactness: how its numbers come about, from format 5 on. ``A``: sums of whole numbers, a product and a sum for
+        exactness: how its numbers come about. ``A``: sums of whole numbers, a product and a sum for
             each state variable; ``B``: other operations that IEEE 754 rounds correctly, in a fixed order. Both give the
             same spikes and potentials everywhere. ``C``: within ``tolerance``.
-        lookahead_steps: steps of input that an output waits for, from format 5 on.
-        state: float32 tensors, the last of them ``decision.score``, then ``decision.step``, int64. Before
-            ``decision.score`` stands ``decision.score_low`` if the score is a sum, from format 3 on: what the float32
-            additions to it have lost.
+        lookahead_steps: steps of input that an output waits for.
+        state: float32 tensors, the last of them ``decision.score``, then ``decision.step``, int64. If the score is a
+            sum, ``decision.score_low`` stands before it: what the float32 additions to it have lost. Only older
+            artifacts lack it.
         state_bytes: of all these tensors together.
-        bank_sizes: number of shared decays of each layer; empty in the exact form.
-        kernel_error: relative L2 error of each layer's worst synaptic kernel; 0 in the exact form.
+        bank_sizes: number of shared decays of each layer; empty in an exact network.
+        kernel_error: relative L2 error of each layer's worst synaptic kernel; 0 in an exact network.
         accuracy: share of right labels on the validation set; None where it has no labels.
-        spike_mismatch: hidden spikes that differ from the exact form's, as a share of the exact form's; None where it
-            was not measured.
+        spike_mismatch: hidden spikes that differ from those of the exact network, as a share of those; None where
+            it was not measured.
     """
 
+    form: FormName
     file: str
     torchscript: str | None
     tolerance: float = Field(default=0.0, ge=0, le=1)
-    exactness: Exactness | None = None
+    exactness: Exactness
     lookahead_steps: Count = 0
     state: tuple[TensorDescription, ...] = Field(min_length=2)
     state_bytes: int
@@ -202,7 +203,7 @@ class FormDescription(_Part):
     spike_mismatch: float | None = None
 
     @model_validator(mode="after")
-    def _bytes_add_up(self) -> FormDescription:
+    def _bytes_add_up(self) -> NetworkDescription:
         _check_state(self.state)
         total = sum(tensor.bytes for tensor in self.state)
         if total != self.state_bytes:
@@ -210,13 +211,19 @@ class FormDescription(_Part):
         return self
 
     @model_validator(mode="after")
-    def _row_and_step(self) -> FormDescription:
+    def _row_and_step(self) -> NetworkDescription:
         *row, step = self.state
         is_step = (step.name, step.dtype, step.shape) == (DECISION_STEP, "int64", ())
         if not is_step or any(tensor.dtype != "float32" for tensor in row):
             raise ValueError(f"the state is not float32 tensors and, last, {DECISION_STEP} int64")
         if not row or row[-1].name != DECISION_SCORE:
             raise ValueError(f"the last of the float32 tensors is not {DECISION_SCORE}")
+        return self
+
+    @model_validator(mode="after")
+    def _exactness_fits(self) -> NetworkDescription:
+        if (self.exactness == "C") != (self.tolerance > 0):
+            raise ValueError(f"exactness is {self.exactness}, but tolerance {self.tolerance:g}")
         return self
 
     @property
@@ -239,13 +246,13 @@ class Manifest(_Part):
     """Everything that a server knows about a model.
 
     ``endpointing``: how utterances are found in a stream; None where nobody has chosen it. ``initial_file``: values of
-    state tensors before the first step (``contract.initial``); None where each has one value, from format 5 on.
-    ``rejected_labels``: those that answer null when they are the likeliest, such as other words, from format 5 on.
+    state tensors before the first step (``contract.initial``); None where each has one value.
+    ``rejected_labels``: those that answer null when they are the likeliest, such as other words.
     ``acceptance_threshold``: with one, the likeliest label that is not rejected is named if it has at least this
-    probability, and else null is answered; from format 5 on. None: null where a rejected label is the likeliest.
+    probability, and else null is answered. None: null where a rejected label is the likeliest.
     """
 
-    format_version: Literal[2, 3, 4, 5]
+    format_version: Literal[6]
     name: Name
     version: Name
     description: str
@@ -258,49 +265,29 @@ class Manifest(_Part):
     outputs: Positive
     decision: Decision
     endpointing: Endpointing | None = None
-    default_form: FormName
-    forms: dict[FormName, FormDescription]
+    network: NetworkDescription
     initial_file: str | None = None
     files: dict[str, FileEntry]
     provenance: dict[str, str | int | float | bool | None]
+    _hash: bytes = PrivateAttr(b"")  # of the file's fields as they were read
 
     @model_validator(mode="after")
     def _consistent(self) -> Manifest:
         if self.decision.rule != "trace" and len(self.labels) != self.outputs:
             raise ValueError(f"{len(self.labels)} labels for {self.outputs} outputs")
-        if self.initial_file is not None and self.format_version <= COMMON_VERSION:
-            raise ValueError(f"in format {self.format_version}, initial_file is {self.initial_file!r}")
-        if self.rejected_labels and self.format_version <= COMMON_VERSION:
-            raise ValueError(f"in format {self.format_version}, rejected_labels are {self.rejected_labels}")
-        if self.decision.rule == "late_softmax" and self.format_version <= COMMON_VERSION:
-            raise ValueError(f"in format {self.format_version}, decision.rule is late_softmax")
         if self.rejected_labels and not set(self.rejected_labels) < set(self.labels):
             raise ValueError(f"rejected_labels are {self.rejected_labels}, which are not some of the labels")
-        if self.acceptance_threshold is not None and self.format_version <= COMMON_VERSION:
-            raise ValueError(f"in format {self.format_version}, acceptance_threshold is {self.acceptance_threshold:g}")
-        two_words = self.format_version > 2 and self.decision.adds_up
-        for form in self.forms.values():
-            if (form.exactness is None) == (self.format_version > COMMON_VERSION):
-                raise ValueError(f"in format {self.format_version}, exactness is {form.exactness}")
-            if form.exactness is not None and (form.exactness == "C") != (form.tolerance > 0):
-                raise ValueError(f"exactness is {form.exactness}, but tolerance {form.tolerance:g}")
-            if form.has_score_low != two_words:
-                has = "has" if two_words else "does not have"
-                raise ValueError(
-                    f"in format {self.format_version} and with rule {self.decision.rule}, a state {has} "
-                    f"{DECISION_SCORE_LOW} before {DECISION_SCORE}"
-                )
-            if form.score_words != self.outputs * (2 if two_words else 1):
-                raise ValueError(f"the score does not have the {self.outputs} outputs")
-        if self.default_form not in self.forms:
-            raise ValueError(f"default_form {self.default_form!r} is not among the forms")
+        if self.network.has_score_low and not self.decision.adds_up:
+            raise ValueError(f"with rule {self.decision.rule}, a state does not have {DECISION_SCORE_LOW}")
+        if self.network.score_words != self.outputs * (2 if self.network.has_score_low else 1):
+            raise ValueError(f"the score does not have the {self.outputs} outputs")
         encoder, taken = self.encoder, (self.input.kind, self.input.channels)
         if encoder and encoder.file is not None and self.input.kind == "values":
             raise ValueError("an encoder makes spikes, but the network takes values")
         if encoder and encoder.file is None and taken != ("values", encoder.samples_per_step):
             raise ValueError("samples go straight to the network, which does not take a step of them as values")
-        used = [file for form in self.forms.values() for file in (form.file, form.torchscript)]
-        used += [self.encoder.file if self.encoder else None, self.initial_file]
+        encoded_by = self.encoder.file if self.encoder else None
+        used = [self.network.file, self.network.torchscript, encoded_by, self.initial_file]
         for file in [*filter(None, used), *self.files]:
             if file not in self.files:
                 raise ValueError(f"file {file!r} is used but not listed under files")
@@ -316,35 +303,43 @@ class Manifest(_Part):
         audio, values = ("audio",) * (encoder == "audio"), ("values",) * takes_values
         return (*audio, *values, "events", "dense")
 
-    def exactness(self, form: FormName) -> Exactness:
-        """Of a form, which a manifest before format 5 does not state."""
-        described = self.forms[form]
-        if described.exactness is not None:
-            return described.exactness
-        return usual_exactness(described, self.input.kind)
-
     def to_json(self) -> str:
-        """As a server of its format reads it."""
-        if self.format_version > COMMON_VERSION:
-            unused = {name for name, value in REJECTION.items() if getattr(self, name) == value}
-            return self.model_dump_json(indent=1, exclude=unused) + "\n"
-        of_forms: dict[str, Any] = {name: {"exactness", "lookahead_steps"} for name in self.forms}
-        unknown: dict[str, Any] = {"forms": of_forms, "initial_file": True, **dict.fromkeys(REJECTION, True)}
-        return self.model_dump_json(indent=1, exclude=unknown) + "\n"
+        """Make the file's content."""
+        unused = {name for name, value in REJECTION.items() if getattr(self, name) == value}
+        return self.model_dump_json(indent=1, exclude=unused) + "\n"
 
     @property
     def total_bytes(self) -> int:
-        """Of all files, and of the state of one stream in each form."""
-        states = sum(form.state_bytes for form in self.forms.values())
+        """Of all files, and of the state of one stream."""
         encoder = self.encoder.state_bytes if self.encoder else 0
-        return sum(entry.bytes for entry in self.files.values()) + states + encoder
+        return sum(entry.bytes for entry in self.files.values()) + self.network.state_bytes + encoder
 
 
-def usual_exactness(form: FormDescription, kind: Literal["spikes", "values"]) -> Exactness:
-    """Of a form that states none, of a network that takes spikes or values."""
-    if form.tolerance:
+def usual_exactness(tolerance: float, kind: str, *, has_bank: bool) -> Exactness:
+    """Find the exactness of a network of HetSyn or LIF that takes spikes or values."""
+    if tolerance:
         return "C"
-    return "A" if form.bank_sizes and kind == "spikes" else "B"
+    return "A" if has_bank and kind == "spikes" else "B"
+
+
+def _of_format_6(raw: dict[str, Any]) -> dict[str, Any]:
+    """Make a manifest of an older format one of format 6: its network is the default form.
+
+    Raises:
+        ValueError: it names no form that it has.
+    """
+    name, forms, kind = raw.get("default_form"), raw.get("forms"), raw.get("input")
+    network = forms.get(name) if isinstance(name, str) and isinstance(forms, dict) else None
+    if not isinstance(network, dict):
+        raise ValueError(f"default_form {name!r:.40} is not among the forms")
+    exactness = usual_exactness(
+        network.get("tolerance", 0.0),
+        kind.get("kind", "spikes") if isinstance(kind, dict) else "spikes",
+        has_bank=bool(network.get("bank_sizes")),
+    )
+    rest = {field: value for field, value in raw.items() if field not in ("default_form", "forms")}
+    served = {"exactness": exactness, **network, "form": name}
+    return rest | {"format_version": FORMAT_VERSION, "network": served}
 
 
 def parse_manifest(text: str | bytes, where: Path) -> Manifest:
@@ -358,22 +353,25 @@ def parse_manifest(text: str | bytes, where: Path) -> Manifest:
     except ValueError as error:
         raise ArtifactError(f"{where}: not JSON ({error}): copy the artifact again") from error
     version = raw.get("format_version") if isinstance(raw, dict) else None
-    if version not in READABLE_VERSIONS:
+    if version not in (*OLDER_VERSIONS, FORMAT_VERSION):
         raise ArtifactError(
-            f"{where}: has manifest format {version!r:.40}, but this server reads "
-            f"{READABLE_VERSIONS[0]} to {READABLE_VERSIONS[-1]}: "
-            "export the model again with a matching hetsyn"
+            f"{where}: has manifest format {version!r:.40}, but this server reads {OLDER_VERSIONS[0]} to "
+            f"{FORMAT_VERSION}: export the model again with a matching hetsyn"
         )
     if _count(raw) > MAX_MANIFEST_VALUES:
         raise ArtifactError(f"{where}: has more than {MAX_MANIFEST_VALUES:,} values: export the model again")
     try:
-        return Manifest.model_validate_json(text)
+        manifest = Manifest.model_validate(raw if version == FORMAT_VERSION else _of_format_6(raw))
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         field = ".".join(map(str, first["loc"])) or "manifest"
         raise ArtifactError(
             f"{where}: {field:.200}: {first['msg']:.300}: export the model again with a matching hetsyn"
         ) from error
+    except ValueError as error:
+        raise ArtifactError(f"{where}: {error}: export the model again with a matching hetsyn") from error
+    manifest._hash = _hash(raw)
+    return manifest
 
 
 def _count(value: Any) -> int:
@@ -390,8 +388,11 @@ def _count(value: Any) -> int:
 
 
 def content_hash(manifest: Manifest) -> bytes:
-    """SHA-256 over the manifest's fields, the hashes of its files among them; order and spacing do not matter."""
-    fields = manifest.model_dump(mode="json", exclude_unset=True)
+    """SHA-256 over the fields of the file, the hashes of all files among them; order and spacing do not matter."""
+    return manifest._hash or _hash(json.loads(manifest.to_json()))
+
+
+def _hash(fields: Any) -> bytes:
     return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).digest()
 
 

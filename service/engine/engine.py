@@ -1,4 +1,4 @@
-"""Runs batches: chunks of several streams of one model and form, states in, new states and results out.
+"""Runs batches: chunks of several streams of one model, states in, new states and results out.
 
     audio chunk -> resampler -> whole steps ┐
     values chunk ----------------> whole steps┴-> encoder graph -> events ┐
@@ -23,7 +23,6 @@ import numpy as np
 from hetsyn_client.events import Integers
 from service.contract.decision import is_decided, is_distribution
 from service.contract.graph_io import NEXT_STEP, PROBABILITIES, READOUT, SCORES, STEP, STEPS, spikes_name
-from service.contract.manifest import FormName
 from service.engine.fault import broken, fault, probabilities_of_row, score_of_row
 from service.engine.inputs import Inputs, inputs_of
 from service.engine.raster import most_steps, seen
@@ -134,7 +133,7 @@ class Engine:
                 "spikes=true: cut it into several, or leave spikes out"
             )
 
-    def run(self, model: Model, form: FormName, batch: Sequence[Work]) -> list[Outcome]:
+    def run(self, model: Model, batch: Sequence[Work]) -> list[Outcome]:
         """The outcome of each chunk, in order. The chunks must have passed ``check``.
 
         Raises:
@@ -146,7 +145,7 @@ class Engine:
         jobs = {b: begin(model, work) for b, work in enumerate(batch)}
         while jobs:
             segment = self.take(model, list(jobs.values()), self._segment_steps)
-            results = dict(zip(jobs, self.compute(model, form, segment), strict=True))
+            results = dict(zip(jobs, self.compute(model, segment), strict=True))
             for result in results.values():
                 if isinstance(result, HetsynError):
                     raise result
@@ -183,7 +182,7 @@ class Engine:
                 total_events += inputs.events
         return Segment(pieces, tuple(groups), total_steps, total_events, sum([piece.heard for piece in pieces]))
 
-    def compute(self, model: Model, form: FormName, segment: Segment) -> list[Job | Outcome | HetsynError]:
+    def compute(self, model: Model, segment: Segment) -> list[Job | Outcome | HetsynError]:
         """Run the network on a segment.
 
         Returns:
@@ -196,15 +195,13 @@ class Engine:
         """
         results: dict[int, Job | Outcome | HetsynError] = {}
         for group in segment.groups:
-            results.update(zip(group.members, self._run_group(model, form, segment, group), strict=True))
+            results.update(zip(group.members, self._run_group(model, segment, group), strict=True))
         for b, piece in enumerate(segment.pieces):
             if b not in results:  # no step to run
-                results[b] = _after_no_step(model, form, piece)
+                results[b] = _after_no_step(model, piece)
         return [results[b] for b in range(len(segment.pieces))]
 
-    def _run_group(
-        self, model: Model, form: FormName, segment: Segment, group: Group
-    ) -> list[Job | Outcome | HetsynError]:
+    def _run_group(self, model: Model, segment: Segment, group: Group) -> list[Job | Outcome | HetsynError]:
         manifest = model.manifest
         pieces = [segment.pieces[b] for b in group.members]
         streams = [piece.job.stream for piece in pieces]
@@ -213,11 +210,11 @@ class Engine:
         rasters = [piece.job.raster for piece in pieces]
         has_raster = rasters.count(None) < len(rasters)
         if has_raster:
-            names += map(spikes_name, model.hidden_layers(form))
+            names += map(spikes_name, model.hidden_layers)
         step = np.array([stream.step for stream in streams], np.int64)
         rows, outputs, unbounded = run_network(
             model.name,
-            model.network(form),
+            model.network,
             [stream.network for stream in streams],
             {**group.inputs.network, STEPS: group.steps, STEP: step},
             names,
@@ -226,7 +223,7 @@ class Engine:
         scores, probabilities = outputs[SCORES], outputs[PROBABILITIES]
         if not (probabilities.shape == scores.shape == (len(pieces), manifest.outputs)):
             raise ArtifactError(
-                f"model {model.name!r} version {model.version!r}: form {form!r} gave {probabilities.shape[1:]} "
+                f"model {model.name!r} version {model.version!r} gave {probabilities.shape[1:]} "
                 f"probabilities and {scores.shape[1:]} scores a stream: export the model again with a matching hetsyn"
             )
         shares = probabilities.tolist()
@@ -236,7 +233,7 @@ class Engine:
         for b, (piece, stream) in enumerate(zip(pieces, streams, strict=True)):
             job, total = piece.job, totals[b]
             if has_raster and job.raster is not None:
-                raster = seen(model, form, piece, group.inputs, outputs, b, int(group.steps.max()))
+                raster = seen(model, piece, group.inputs, outputs, b, int(group.steps.max()))
                 job = job._replace(raster=raster)
             if (
                 total != stream.step + piece.steps
@@ -245,14 +242,14 @@ class Engine:
                 or not is_distribution(shares[b])
                 or (has_trace and not is_bounded(outputs[READOUT][b, : piece.steps]))
             ):
-                results.append(fault(model, form, piece))
+                results.append(fault(model, piece))
                 continue
             after = StreamState(
                 rows[b], total, encoders[b], stream.kind, stream.resampler, stream.pending, stream.utterances
             )
             if not job.is_plain:
                 done = job._replace(stream=after, scores=scores[b].copy(), probabilities=probabilities[b].copy())
-                results.append(_after_piece(model, form, piece, done))
+                results.append(_after_piece(model, piece, done))
                 continue
             steps = job.steps + piece.steps
             readouts = job.readouts
@@ -286,14 +283,14 @@ def _check_values(model: Model, chunk: ValuesChunk) -> None:
         raise InputError(f"the rows have {channels} values, but model {model.name!r} takes {model.row_values} a step")
 
 
-def _after_no_step(model: Model, form: FormName, piece: Piece) -> Job | Outcome | HetsynError:
+def _after_no_step(model: Model, piece: Piece) -> Job | Outcome | HetsynError:
     """What comes after a piece that does not fill a step."""
     if piece.job.is_plain:
-        return _outcome_of_state(model, form, piece.job) if piece.is_last else piece.job
-    return _after_piece(model, form, piece, piece.job)
+        return _outcome_of_state(model, piece.job) if piece.is_last else piece.job
+    return _after_piece(model, piece, piece.job)
 
 
-def _after_piece(model: Model, form: FormName, piece: Piece, job: Job) -> Job | Outcome | HetsynError:
+def _after_piece(model: Model, piece: Piece, job: Job) -> Job | Outcome | HetsynError:
     """What comes after a piece of a stream that has utterances.
 
     Args:
@@ -301,24 +298,24 @@ def _after_piece(model: Model, form: FormName, piece: Piece, job: Job) -> Job | 
     """
     if job.after is None:
         if piece.found == "noise":
-            return closed(model, form, ended(job, "silence"), None)
+            return closed(model, ended(job, "silence"), None)
         if piece.found == "silence" or piece.found == "length":
             return ended(job, piece.found)
         return outcome(model, job) if piece.is_last else job
     if not piece.is_last:
         return job
-    last = _outcome_of_state(model, form, job)
-    return closed(model, form, job, last.result) if isinstance(last, Outcome) else last
+    last = _outcome_of_state(model, job)
+    return closed(model, job, last.result) if isinstance(last, Outcome) else last
 
 
-def _outcome_of_state(model: Model, form: FormName, job: Job) -> Outcome | HetsynError:
+def _outcome_of_state(model: Model, job: Job) -> Outcome | HetsynError:
     """The outcome of a job whose last piece does not fill a step; StateBroken if its state has no answer."""
     decision, outputs = model.manifest.decision, model.manifest.outputs
     scores, probabilities = job.scores, job.probabilities
     if scores is None or probabilities is None:  # of the whole chunk: the state has the score so far
         row = job.stream.network
-        scores = score_of_row(model, form, row)[0].copy()
-        probabilities = probabilities_of_row(model, form, row, job.stream.step)
+        scores = score_of_row(model, row)[0].copy()
+        probabilities = probabilities_of_row(model, row, job.stream.step)
         if not is_distribution(probabilities.tolist()):
             return broken()
     readout = None

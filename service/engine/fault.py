@@ -11,7 +11,6 @@ import numpy as np
 
 from service.contract.decision import class_probabilities, is_possible_score
 from service.contract.graph_io import Float32Array
-from service.contract.manifest import FormName
 from service.engine.work import Piece
 from service.errors import ArtifactError, HetsynError, InputError, StateBroken
 from service.models.model import Model
@@ -21,12 +20,11 @@ SOUND_INPUT = 1e3  # plus or minus; models are trained on values of about 1
 SOUND_VALUE = 1e12  # far above what a network comes to (scores of a day are below 1e8), far below an overflow
 
 
-def fault(model: Model, form: FormName, piece: Piece) -> HetsynError:
+def fault(model: Model, piece: Piece) -> HetsynError:
     """The error of a chunk that left numbers which no session can have.
 
     Args:
         model: of the stream.
-        form: of the model.
         piece: the steps that did so, with the stream before them.
     """
     before = piece.job.stream
@@ -37,7 +35,7 @@ def fault(model: Model, form: FormName, piece: Piece) -> HetsynError:
         and all(is_bounded(value, SOUND_VALUE) for value in before.encoder.values())
         and is_possible_score(
             model.manifest.decision,
-            *score_of_row(model, form, before.network),
+            *score_of_row(model, before.network),
             before.step,
             counts_spikes=bool(model.manifest.hidden),
         )
@@ -65,25 +63,24 @@ def broken() -> StateBroken:
     )
 
 
-def score_of_row(model: Model, form: FormName, row: Float32Array) -> tuple[Float32Array, Float32Array | None]:
+def score_of_row(model: Model, row: Float32Array) -> tuple[Float32Array, Float32Array | None]:
     """The score in a row of the network's state: its last tensors, by the manifest's schema.
 
     Returns:
         ``decision.score``, [outputs], and ``decision.score_low``, [outputs] or None.
     """
     outputs = model.manifest.outputs
-    low = row[-2 * outputs : -outputs] if model.manifest.forms[form].has_score_low else None
+    low = row[-2 * outputs : -outputs] if model.manifest.network.has_score_low else None
     return row[-outputs:], low
 
 
-def probabilities_of_row(model: Model, form: FormName, row: Float32Array, step: int) -> Float32Array:
+def probabilities_of_row(model: Model, row: Float32Array, step: int) -> Float32Array:
     """The class probabilities of a stream, [outputs].
 
     Args:
         model: of the stream.
-        form: of the model.
         row: the network's state, [words].
         step: network steps done.
     """
-    score, low = score_of_row(model, form, row)
+    score, low = score_of_row(model, row)
     return class_probabilities(model.manifest.decision, score, step, low)

@@ -13,7 +13,6 @@ import numpy as np
 
 from hetsyn_client.results import LayerSpikes, Spikes
 from service.contract.graph_io import EVENT_ROW, EVENT_UNIT, spikes_name
-from service.contract.manifest import FormName
 from service.engine.inputs import Inputs
 from service.engine.utterances import steps_at
 from service.engine.work import Job, Piece, Raster, RasterPart
@@ -33,9 +32,7 @@ def most_steps(model: Model) -> int:
     return max(1, MOST_CELLS // (model.manifest.input.channels + sum(model.manifest.hidden)))
 
 
-def seen(
-    model: Model, form: FormName, piece: Piece, inputs: Inputs, outputs: Mapping[str, Array], b: int, longest: int
-) -> Raster:
+def seen(model: Model, piece: Piece, inputs: Inputs, outputs: Mapping[str, Array], b: int, longest: int) -> Raster:
     """The raster of a job with another part.
 
     Args:
@@ -56,11 +53,11 @@ def seen(
         traces[INPUT][rows[begin:until] - b * longest, units[begin:until]] = True
     elif isinstance(piece.job.chunk, SpikeChunk):
         traces[INPUT] = piece.values
-    for name, neurons in model.hidden_layers(form).items():
+    for name, neurons in model.hidden_layers.items():
         trace = outputs[spikes_name(name)]
         if trace.shape[1:] != (longest, neurons):
             raise ArtifactError(
-                f"model {model.name!r} version {model.version!r}: form {form!r} gave spikes of {name} as "
+                f"model {model.name!r} version {model.version!r} gave spikes of {name} as "
                 f"{list(trace.shape[1:])}, not {[longest, neurons]}: export the model again with a matching hetsyn"
             )
         traces[name] = trace[b, : piece.steps]
@@ -70,19 +67,18 @@ def seen(
     return (*(piece.job.raster or ()), RasterPart(first, bits))
 
 
-def spikes_of(model: Model, form: FormName, chunk: Chunk | None, raster: Raster, first: int, end: int) -> Spikes:
+def spikes_of(model: Model, chunk: Chunk | None, raster: Raster, first: int, end: int) -> Spikes:
     """A raster as JSON values.
 
     Args:
         model: of the session.
-        form: of the model.
         chunk: the input; None where there was none.
         raster: of all segments.
         first: step of the session with which the chunk begins.
         end: steps of the session after it.
     """
     first = min([first, *(part.first for part in raster)])
-    sizes = dict(model.hidden_layers(form))
+    sizes = dict(model.hidden_layers)
     if not model.takes_values_only or isinstance(chunk, SpikeChunk):
         sizes = {INPUT: model.manifest.input.channels, **sizes}
     layers: list[LayerSpikes] = []

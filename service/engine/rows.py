@@ -14,7 +14,6 @@ import numpy as np
 
 from service.contract.decision import HIGHEST_PROBABILITY, HIGHEST_SUM, LOWEST_SUM
 from service.contract.graph_io import EVENT_ROW, EVENT_UNIT, NEXT_STEP, PROBABILITIES, STEP, STEPS, Float32Array
-from service.contract.manifest import FormName
 from service.engine.engine import Engine, Segment
 from service.engine.stream import StreamState
 from service.engine.work import Outcome, Work, begin
@@ -38,12 +37,11 @@ class RowsAfter(NamedTuple):
     probabilities: Float32Array
 
 
-def run_spikes(model: Model, form: FormName, streams: Sequence[StreamState], spikes: Spikes) -> RowsAfter | None:
+def run_spikes(model: Model, streams: Sequence[StreamState], spikes: Spikes) -> RowsAfter | None:
     """Run the network on spikes, all in one call.
 
     Args:
         model: of the streams.
-        form: of the model.
         streams: that have taken spikes before.
         spikes: of a chunk of each.
 
@@ -62,7 +60,7 @@ def run_spikes(model: Model, form: FormName, streams: Sequence[StreamState], spi
     lengths = np.array(steps, np.int64)
     rows, outputs, unbounded = run_network(
         model.name,
-        model.network(form),
+        model.network,
         [stream.network for stream in streams],
         {EVENT_ROW: row, EVENT_UNIT: unit, STEPS: lengths, STEP: before},
         [NEXT_STEP, PROBABILITIES],
@@ -91,9 +89,9 @@ def take_rows(
     return engine.take(model, jobs, max_steps)
 
 
-def run_segment(engine: Engine, model: Model, form: FormName, segment: Segment) -> RowsAfter | None:
+def run_segment(engine: Engine, model: Model, segment: Segment) -> RowsAfter | None:
     """``Engine.compute`` of chunks of audio or values; None if not all are done, or if something is out of range."""
-    results = engine.compute(model, form, segment)
+    results = engine.compute(model, segment)
     outcomes = [result for result in results if isinstance(result, Outcome)]
     if len(outcomes) < len(results):
         return None

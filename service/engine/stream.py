@@ -12,7 +12,6 @@ import numpy as np
 from hetsyn_client.results import UtteranceEnd
 from service.contract.endpointing import Endpointing
 from service.contract.graph_io import Float32Array
-from service.contract.manifest import FormName
 from service.engine.endpointer import Hearing
 from service.engine.resampler import Resampler
 from service.models.model import Arrays, Model
@@ -94,9 +93,9 @@ class StreamState(NamedTuple):
         return count
 
 
-def initial_stream(model: Model, form: FormName) -> StreamState:
+def initial_stream(model: Model) -> StreamState:
     """A stream before its first chunk."""
-    return StreamState(model.initial_row(form), 0, model.initial_encoder_state(), None, None, np.zeros(0, np.float32))
+    return StreamState(model.initial_row, 0, model.initial_encoder_state(), None, None, np.zeros(0, np.float32))
 
 
 def received_samples(stream: StreamState | None) -> int:

@@ -19,7 +19,6 @@ from hetsyn_client.results import Heard, Trigger, UtteranceEnd
 from service.contract.decision import is_decided, label_of
 from service.contract.endpointing import Endpointing
 from service.contract.graph_io import EVENT_ROW
-from service.contract.manifest import FormName
 from service.engine.endpointer import QUIETEST, Found, Hearing, Rules, scan
 from service.engine.fault import out_of_range
 from service.engine.inputs import inputs_of
@@ -117,7 +116,7 @@ def ended(job: Job, trigger: Trigger) -> Job:
     return Job(copy, None, 0, True, 0, scores, probabilities, after=job, trigger=trigger, raster=raster)
 
 
-def closed(model: Model, form: FormName, job: Job, result: Result | None) -> Job | Outcome:
+def closed(model: Model, job: Job, result: Result | None) -> Job | Outcome:
     """What comes after the end of an utterance.
 
     Args:
@@ -140,7 +139,7 @@ def closed(model: Model, form: FormName, job: Job, result: Result | None) -> Job
             stream = stream._replace(resampler=resampler, pending=NO_SAMPLES)
     silence = utterances._replace(hearing=hearing, number=utterances.number + 1, start=utterances.position)
     silence = silence._replace(ends=(*utterances.ends, end)[-KEPT_ENDS:])
-    stream = stream._replace(network=model.initial_row(form), step=0, utterances=silence)
+    stream = stream._replace(network=model.initial_row, step=0, utterances=silence)
     after = after._replace(stream=stream, scores=None, probabilities=None, heard=(*after.heard, end), raster=job.raster)
     return outcome(model, after._replace(closes=None)) if job.trigger in ("end", "forced") else after
 

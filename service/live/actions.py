@@ -17,7 +17,6 @@ class Opening(NamedTuple):
         session: its id.
         model: that it runs on.
         version: of the model.
-        form: of the model.
         labels: of the model.
         next_seq: number of the next chunk.
         total_steps: network steps so far.
@@ -31,7 +30,6 @@ class Opening(NamedTuple):
     session: str
     model: str
     version: str
-    form: str
     labels: Sequence[str]
     next_seq: int
     total_steps: int

@@ -70,7 +70,6 @@ class Offer(NamedTuple):
     Attributes:
         model: that they run on.
         version: of the model.
-        form: of the model.
         labels: of the model.
         step_s: length of a step.
         max_sessions: that the connection may have open.
@@ -78,7 +77,6 @@ class Offer(NamedTuple):
 
     model: str
     version: str
-    form: str
     labels: Sequence[str]
     step_s: float
     max_sessions: int
@@ -113,7 +111,6 @@ class ManyStreams(Machine[RowsWork]):
             "type": "Begin",
             "model": offer.model,
             "version": offer.version,
-            "form": offer.form,
             "labels": list(offer.labels),
             "step_ms": round(1000 * offer.step_s, 9),
             "max_inflight": self._max_inflight,

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple, cast, get_args
 
-from service.errors import InputError, UnsupportedInput
+from service.errors import UnsupportedInput
 from service.keys.caller import ANYBODY, Caller
 from service.live.query import StreamQuery, parse_stream_query
 from service.wire.columns import Decoder, Encoding, decoder_of
 from service.wire.content_types import LONGEST
+from service.wire.explain import unknown_parameter
 from service.wire.schema import Envelope
 
 ENCODINGS: tuple[str, ...] = get_args(Encoding)
-PARAMETERS = ("model", "version", "form", "encoding", "sample_rate", "channels")
+PARAMETERS = ("model", "version", "encoding", "sample_rate", "channels")
 
 
 class ManyQuery(NamedTuple):
@@ -31,7 +32,7 @@ class ManyQuery(NamedTuple):
 
     @property
     def envelope(self) -> Envelope:
-        """Model, version and form."""
+        """Model and version."""
         return self.one.envelope
 
     def of_session(self, session_id: str) -> StreamQuery:
@@ -39,9 +40,9 @@ class ManyQuery(NamedTuple):
         inner = self.caller.session(session_id)
         return self.one._replace(envelope=self.envelope.model_copy(update={"session": inner}))
 
-    def named(self, model: str, version: str, form: str) -> ManyQuery:
-        """The same for a certain model, version and form."""
-        named = {"model": model, "version": version, "form": form}
+    def named(self, model: str, version: str) -> ManyQuery:
+        """The same for a certain model and version."""
+        named = {"model": model, "version": version}
         return self._replace(one=self.one._replace(envelope=self.envelope.model_copy(update=named)))
 
 
@@ -59,9 +60,10 @@ def parse_many_query(query: Iterable[tuple[str, str]], caller: Caller = ANYBODY)
     pairs = list(query)
     for name, _ in pairs:
         if name not in PARAMETERS:
-            raise InputError(
+            raise unknown_parameter(
+                name,
                 f"query parameter {name[:LONGEST]!r} is not one of /streams: it takes {', '.join(PARAMETERS)}; "
-                "sessions are opened by frames"
+                "sessions are opened by frames",
             )
     values = dict(pairs)
     encoding = values.get("encoding", "pcm_s16le")

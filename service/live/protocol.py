@@ -92,7 +92,6 @@ class LiveStream(Machine[Work]):
             "session": opening.session,
             "model": opening.model,
             "version": opening.version,
-            "form": opening.form,
             "labels": list(opening.labels),
             "next_seq": opening.next_seq,
             "step_ms": _rounded(1000 * opening.step_s),

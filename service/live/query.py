@@ -16,6 +16,7 @@ from service.wire.content_types import LONGEST
 from service.wire.decode import decode_query
 from service.wire.encodings import FILES, RAW
 from service.wire.events import unpack_events
+from service.wire.explain import unknown_parameter
 from service.wire.pcm import check_channels, check_rate, decode_samples
 from service.wire.schema import Envelope, InferRequest
 from service.wire.values import unpack_values
@@ -27,7 +28,7 @@ ENCODINGS: Mapping[str, tuple[str, ...]] = {
 }
 """Of binary frames, with the parameters that each takes."""
 
-_ENVELOPE = ("session", "model", "version", "form")
+_ENVELOPE = ("session", "model", "version")
 MORE = ("spikes", "timing")  # that a result may have
 _OWN = ("encoding", "sample_rate", "channels", "interim", "endpointing", "spikes", "timing")
 
@@ -36,7 +37,7 @@ class StreamQuery(NamedTuple):
     """What a client asks for.
 
     Attributes:
-        envelope: session, model, version and form; the session always has an id.
+        envelope: session, model and version; the session always has an id.
         decode: makes a chunk of a binary frame.
         smallest: a chunk of that kind, with which a session can be asked whether it takes such.
         interim: whether the client wants the result of each chunk.
@@ -98,8 +99,9 @@ def parse_stream_query(query: Iterable[tuple[str, str]], session: str | None = N
     values: dict[str, str] = {}
     for name, value in query:
         if name not in (*_ENVELOPE, *_OWN):
-            raise InputError(
-                f"query parameter {name[:LONGEST]!r} is not one of a stream: it takes {', '.join((*_ENVELOPE, *_OWN))}"
+            raise unknown_parameter(
+                name,
+                f"query parameter {name[:LONGEST]!r} is not one of a stream: it takes {', '.join((*_ENVELOPE, *_OWN))}",
             )
         if name in values:
             raise InputError(f"query parameter {name!r} occurs twice: send it once")

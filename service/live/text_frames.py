@@ -19,7 +19,6 @@ class Begin(TypedDict):
     session: str
     model: str
     version: str
-    form: str
     labels: list[str]
     next_seq: int
     step_ms: float
@@ -63,7 +62,6 @@ class StreamsBegin(TypedDict):
     type: Literal["Begin"]
     model: str
     version: str
-    form: str
     labels: list[str]
     step_ms: float
     max_inflight: int

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from service.contract.artifact import Artifact
 from service.contract.graph_io import (
-    Float32Array,
     encoder_inputs,
     encoder_outputs,
     network_inputs,
@@ -15,8 +14,8 @@ from service.contract.graph_io import (
     spikes_name,
 )
 from service.contract.initial import InitialState
-from service.contract.manifest import EncoderDescription, FormName, Manifest
-from service.errors import ArtifactError, NotFound, UnsupportedInput, listing
+from service.contract.manifest import EncoderDescription, Manifest
+from service.errors import ArtifactError, UnsupportedInput
 from service.runtime.device import Device
 from service.runtime.onnx import Array, Graph, GraphLoader
 
@@ -36,6 +35,10 @@ class Model:
         is_on_cpu: networks run on the CPU; encoders always do.
         takes_values_only: the network itself takes values, so spikes become values too.
         row_values: numbers in a row of values that a client sends; 0 where the model takes none.
+        network: the graph (``contract.graph_io``).
+        hidden_layers: neurons of the hidden layers whose spikes the graph gives, by the layer's name.
+        initial_row: the network's state before the first step, float32 [words], which cannot be written. All streams
+            begin with it.
 
     Raises:
         ArtifactError: a graph does not load, or its inputs and outputs are not those of the manifest.
@@ -45,28 +48,25 @@ class Model:
     def __init__(self, artifact: Artifact, load: GraphLoader, device: Device | None = None) -> None:
         self.artifact = artifact
         self.is_on_cpu = device is None
-        self._networks: dict[FormName, Graph] = {}
-        self._initial_rows: dict[FormName, Float32Array] = {}
-        self._hidden_layers: dict[FormName, Mapping[str, int]] = {}
         manifest = artifact.manifest
         encoder = manifest.encoder
-        self._initial = InitialState(artifact)
-        self._initial_encoder = self._initial.encoder()
+        initial = InitialState(artifact)
+        self._initial_encoder = initial.encoder()
         self._audio = encoder if encoder is not None and encoder.kind == "audio" else None
         values = manifest.input.channels if manifest.input.kind == "values" else 0
         self.takes_values_only = values > 0
         self.row_values = encoder.channels if encoder is not None and encoder.kind == "values" else values
-        for form, description in manifest.forms.items():
-            self._networks[form] = _loaded(
-                artifact,
-                description.file,
-                load if device is None else device.load,
-                inputs=network_inputs(description.words, values),
-                outputs=network_outputs(description.words, manifest.outputs, hidden={}),
-            )
-            self._hidden_layers[form] = _hidden_layers(manifest, self._networks[form])
-            row = self._initial_rows[form] = self.initial_state(form)
-            row.flags.writeable = False
+        words = manifest.network.words
+        self.network = _loaded(
+            artifact,
+            manifest.network.file,
+            load if device is None else device.load,
+            inputs=network_inputs(words, values),
+            outputs=network_outputs(words, manifest.outputs, hidden={}),
+        )
+        self.hidden_layers = _hidden_layers(manifest, self.network)
+        self.initial_row = initial.network()
+        self.initial_row.flags.writeable = False
         self._encoder_graph: Graph | None = None
         if encoder is not None and encoder.file is not None:
             self._encoder_graph = _loaded(
@@ -107,38 +107,8 @@ class Model:
 
     def stop(self) -> None:
         """End the runs of its graphs that are under way, on whichever threads, and refuse every later one."""
-        for graph in (*self._networks.values(), *filter(None, [self._encoder_graph])):
+        for graph in filter(None, [self.network, self._encoder_graph]):
             graph.stop()
-
-    def choose_form(self, form: FormName | None) -> FormName:
-        """The form that a new session runs on.
-
-        Args:
-            form: None takes the model's default form.
-
-        Raises:
-            NotFound: the model was not exported in this form.
-        """
-        chosen = form or self.manifest.default_form
-        if chosen not in self.manifest.forms:
-            raise NotFound(f"model {self.name!r} has no form {chosen!r}, it has {listing(list(self.manifest.forms))}")
-        return chosen
-
-    def network(self, form: FormName) -> Graph:
-        """The graph of a form (``contract.graph_io``)."""
-        return self._networks[form]
-
-    def hidden_layers(self, form: FormName) -> Mapping[str, int]:
-        """Neurons of the hidden layers whose spikes the form's graph gives, by the layer's name."""
-        return self._hidden_layers[form]
-
-    def initial_state(self, form: FormName) -> Float32Array:
-        """The network's state before the first step, float32 [words]."""
-        return self._initial.network(form)
-
-    def initial_row(self, form: FormName) -> Float32Array:
-        """``initial_state`` that cannot be written. All streams of the form begin with it."""
-        return self._initial_rows[form]
 
     def initial_encoder_state(self) -> Arrays:
         """The encoder's state before the first step, by name; empty without an encoder."""

@@ -97,7 +97,7 @@ class RowSessions:
         none is applied.
 
         Args:
-            envelope: names model, version and form of all sessions.
+            envelope: names model and version of all sessions.
             rows: at most ``max_batch``.
             watch: of the chunks' time.
 
@@ -107,7 +107,7 @@ class RowSessions:
         sessions, frame = self._sessions, rows.frame
         now_s, lifetimes = sessions.clock(), sessions.lifetimes
         model: Model | None = None
-        kind, form = None, envelope.form or "exact"
+        kind: InputKind | None = None
         taken: list[_Taken] = []
         for session_id, seq, number in zip(rows.sessions, rows.seq, rows.numbers, strict=True):
             entry = sessions.unused(session_id)
@@ -121,7 +121,6 @@ class RowSessions:
             progress = known.progress
             if (
                 session.model is model
-                and session.form == form
                 and progress.expected_seq == seq
                 and stream is not None
                 and stream.kind == kind
@@ -137,10 +136,10 @@ class RowSessions:
         streams = [stream for _, _, _, stream in taken]
         numbers = [number for number, _, _, _ in taken]
         if isinstance(frame, EventFrame) and kind == "spikes":
-            batch = self._batches.of_spikes(model, form, streams, frame.spikes(numbers))
+            batch = self._batches.of_spikes(model, streams, frame.spikes(numbers))
         else:
             chunks = [cast(Chunk, frame.chunk(number)) for number in numbers]
-            batch = self._batches.of_chunks(model, form, streams, chunks)
+            batch = self._batches.of_chunks(model, streams, chunks)
         if batch is None:
             return None
         for _, entry, _, _ in taken:
@@ -165,7 +164,7 @@ class RowSessions:
     def _keep(self, frame: DecodedFrame, taken: Sequence[_Taken], after: RowsAfter, now_s: float) -> AppliedRows:
         """Keep the sessions after their chunks."""
         new, put = tuple.__new__, self._sessions.put_row  # in half the time of ``Known()``
-        _, _, (model, form, _, _), _ = taken[0]
+        _, _, (model, _, _), _ = taken[0]
         shares = after.probabilities
         content, width = shares.tobytes(), shares.itemsize * shares.shape[1]
         applied: list[int] = []
@@ -181,7 +180,7 @@ class RowSessions:
             known = new(Known, (progress, session.known.created_s, now_s, False))
             reply = new(UnwrittenReply, (steps, content[index * width : index * width + width]))
             try:
-                put(entry, new(Session, (model, form, known, stream)), reply)
+                put(entry, new(Session, (model, known, stream)), reply)
             except Overloaded:
                 refused.append(index)  # no room: the usual way says when there is
                 continue
@@ -199,11 +198,10 @@ class RowSessions:
 
     def _fits(self, session: Session, envelope: Envelope) -> bool:
         """Whether chunks of a session's model can be plain."""
-        model, form = session.model, session.form
+        model = session.model
         return (
             model.name == envelope.model
             and model.version == envelope.version
-            and form == envelope.form
             and model.is_on_cpu  # or the event loop would wait for a GPU
             and model.manifest.decision.rule != "trace"
         )

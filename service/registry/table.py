@@ -358,7 +358,6 @@ class SessionTable(ABC):
             "session": client_id(session_id),
             "model": session.model.name,
             "version": session.model.version,
-            "form": session.form,
             "expected_seq": progress.expected_seq,
             "total_steps": progress.total_steps,
             "ended": progress.ended,

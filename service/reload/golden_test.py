@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.contract.artifact import GOLDEN
-from service.contract.manifest import FormName
 from service.engine.engine import Engine
 from service.engine.stream import initial_stream
 from service.engine.work import Outcome, Work
@@ -19,23 +18,22 @@ TOLERANCE = 1e-5  # at least: of a probability or a readout, and relative of a l
 
 
 def golden_test(model: Model, engine: Engine) -> None:
-    """Run the artifact's golden streams on a model, as one batch and in two chunks each, in each form.
+    """Run the artifact's golden streams on a model, as one batch and in two chunks each.
 
     Raises:
         ArtifactError: an answer is not the recorded one, or there are no recorded ones.
         RuntimeUnavailable: the runtime fails.
     """
     inputs, lengths, recorded = golden_streams(model)
-    for form in model.manifest.forms:
-        streams = [initial_stream(model, form) for _ in lengths]
-        parts: list[list[Outcome]] = []
-        for is_first in (True, False):
-            chunks = [_half(one, length, is_first) for one, length in zip(inputs, lengths, strict=True)]
-            works = [Work(stream, chunk, end=False) for stream, chunk in zip(streams, chunks, strict=True)]
-            parts.append(engine.run(model, form, works))
-            streams = [outcome.stream for outcome in parts[-1]]
-        for index, (first, last) in enumerate(zip(*parts, strict=True)):
-            _compare(model, form, index, int(lengths[index]), first, last, recorded)
+    streams = [initial_stream(model) for _ in lengths]
+    parts: list[list[Outcome]] = []
+    for is_first in (True, False):
+        chunks = [_half(one, length, is_first) for one, length in zip(inputs, lengths, strict=True)]
+        works = [Work(stream, chunk, end=False) for stream, chunk in zip(streams, chunks, strict=True)]
+        parts.append(engine.run(model, works))
+        streams = [outcome.stream for outcome in parts[-1]]
+    for index, (first, last) in enumerate(zip(*parts, strict=True)):
+        _compare(model, index, int(lengths[index]), first, last, recorded)
 
 
 def _half(inputs: Inputs, length: int, is_first: bool) -> Chunk:
@@ -49,7 +47,6 @@ def _half(inputs: Inputs, length: int, is_first: bool) -> Chunk:
 
 def _compare(
     model: Model,
-    form: FormName,
     index: int,
     length: int,
     first: Outcome,
@@ -62,15 +59,15 @@ def _compare(
         ArtifactError: it is not the recorded one.
     """
     has_readout = first.result.readout is not None and last.result.readout is not None
-    name = f"{form}.{'readout' if has_readout else 'probabilities'}"
+    name = f"{model.manifest.network.form}.{'readout' if has_readout else 'probabilities'}"
     if name not in recorded:
         raise ArtifactError(f"{model.artifact.folder / GOLDEN}: has no {name}: export the model again")
     expected, answer = recorded[name][index], last.result.probabilities
     if first.result.readout is not None and last.result.readout is not None:
         expected, answer = expected[:length], np.concatenate([first.result.readout, last.result.readout])
-    tolerance = max(TOLERANCE, model.manifest.forms[form].tolerance)
+    tolerance = max(TOLERANCE, model.manifest.network.tolerance)
     if not np.allclose(answer, expected, rtol=tolerance, atol=tolerance):
         raise ArtifactError(
-            f"model {model.name!r} version {model.version!r}, form {form!r}, golden stream {index}: the answer is off "
-            f"by {np.abs(answer - expected).max():.2g}"
+            f"model {model.name!r} version {model.version!r}, golden stream {index}: the answer is off by "
+            f"{np.abs(answer - expected).max():.2g}"
         )

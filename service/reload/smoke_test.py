@@ -16,7 +16,7 @@ STEPS = 8
 
 
 def smoke_test(model: Model, engine: Engine) -> None:
-    """Run a short session of each kind of input on a model, in each form.
+    """Run a short session of each kind of input on a model.
 
     Raises:
         ArtifactError: a graph fails, or its outputs have the wrong size or are out of range.
@@ -27,23 +27,21 @@ def smoke_test(model: Model, engine: Engine) -> None:
         chunks.append(ValuesChunk(_noise(STEPS * model.row_values).reshape(STEPS, -1)))
     if "audio" in model.manifest.inputs:
         chunks.append(AudioChunk(_noise(STEPS * model.encoder.samples_per_step), model.encoder.sample_rate_hz))
-    for form in model.manifest.forms:
-        for chunk in chunks:
-            stream = initial_stream(model, form)
-            for end in (False, True):  # the second chunk goes on from the state after the first
-                try:
-                    (outcome,) = engine.run(model, form, [Work(stream, chunk, end)])
-                except ArtifactError as error:
-                    raise ArtifactError(
-                        f"{model.artifact.folder}: form {form!r} fails its test ({error}): export the model again with "
-                        "a matching hetsyn"
-                    ) from error
-                except StateBroken as error:
-                    raise ArtifactError(
-                        f"{model.artifact.folder}: the state that form {form!r} begins with has numbers out of range: "
-                        "export the model again"
-                    ) from error
-                stream = outcome.stream
+    for chunk in chunks:
+        stream = initial_stream(model)
+        for end in (False, True):  # the second chunk goes on from the state after the first
+            try:
+                (outcome,) = engine.run(model, [Work(stream, chunk, end)])
+            except ArtifactError as error:
+                raise ArtifactError(
+                    f"{model.artifact.folder}: fails its test ({error}): export the model again with a matching hetsyn"
+                ) from error
+            except StateBroken as error:
+                raise ArtifactError(
+                    f"{model.artifact.folder}: the state that it begins with has numbers out of range: export the "
+                    "model again"
+                ) from error
+            stream = outcome.stream
 
 
 def _spikes(model: Model) -> Chunk:

@@ -11,13 +11,11 @@ from hetsyn_client import results
 from hetsyn_client.results import Spikes
 from service.admission.permits import Permit
 from service.contract.decision import label_of
-from service.contract.manifest import FormName
 from service.engine.endpointing_choice import with_endpointing, with_manual_ends
 from service.engine.engine import Engine
 from service.engine.raster import spikes_of
 from service.engine.stream import StreamState, initial_stream
 from service.engine.work import Outcome, Result, Work
-from service.errors import NotFound
 from service.keys.ids import client_id
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
@@ -26,10 +24,9 @@ from service.observe.counters import Counters
 from service.observe.watch import Watch
 from service.session.protocol import Known, Progress, applied
 from service.session.session import Session
-from service.settings import FormsChoice
 from service.wire.schema import Envelope, InferRequest, Reply
 
-RunChunk = Callable[[Model, FormName, Work, str, float], Awaitable[Outcome]]
+RunChunk = Callable[[Model, Work, str, float], Awaitable[Outcome]]
 """``Batcher.run``."""
 
 
@@ -89,39 +86,29 @@ class Advance:
         run: computes a chunk.
         catalog: of the models.
         counters: count chunks and sessions.
-        forms: that a client may choose.
     """
 
-    def __init__(
-        self, engine: Engine, run: RunChunk, catalog: ModelCatalog, counters: Counters, forms: FormsChoice = "any"
-    ) -> None:
+    def __init__(self, engine: Engine, run: RunChunk, catalog: ModelCatalog, counters: Counters) -> None:
         self._engine = engine
         self._run = run
         self._catalog = catalog
         self._counters = counters
-        self._forms = forms
 
     def begin(self, envelope: Envelope, now_s: float) -> Session:
         """Begin a session.
 
         Args:
-            envelope: names model, version and form.
+            envelope: names model and version.
             now_s: when it begins.
 
         Returns:
             The session before its first chunk.
 
         Raises:
-            NotFound: there is no such model, version or form, or clients may not choose the form.
+            NotFound: there is no such model or version.
         """
         model = self._catalog.get(envelope.model, envelope.version)
-        form = model.choose_form(envelope.form)
-        if self._forms == "default" and form != model.manifest.default_form:
-            raise NotFound(
-                f"this server begins sessions of model {model.name!r} on form {model.manifest.default_form!r} only: "
-                "name that one, or leave it out"
-            )
-        return Session(model, form, Known(Progress(), now_s, now_s), initial_stream(model, form))
+        return Session(model, Known(Progress(), now_s, now_s), initial_stream(model))
 
     def plan(self, session: Session, seq: int, request: InferRequest) -> PlannedChunk:
         """Check that a session takes a chunk.
@@ -167,17 +154,17 @@ class Advance:
         session, stream, seq, request = chunk
         end = request.envelope.end
         work = Work(stream, request.chunk, end, spikes=request.envelope.spikes, watch=watch)
-        outcome = await self._run(session.model, session.form, work, permit.client, permit.due_s)
+        outcome = await self._run(session.model, work, permit.client, permit.due_s)
         steps = _steps(session, outcome.result)
         reply = reply_of(session_id, session, seq, end, steps, outcome.result)
         kept = to_json(reply)
         progress = applied(session.known.progress, seq=seq, digest=request.digest, steps=steps, end=end, reply=kept)
         known = Known(progress, session.known.created_s, clock())
-        after = Session(session.model, session.form, known, None if end else outcome.stream)
+        after = Session(session.model, known, None if end else outcome.stream)
         spikes = None
         if outcome.result.raster is not None:
             total, raster = session.known.progress.total_steps, outcome.result.raster
-            spikes = spikes_of(session.model, session.form, request.chunk, raster, total, total + steps)
+            spikes = spikes_of(session.model, request.chunk, raster, total, total + steps)
         return Advanced(after, reply, kept, seq, steps, spikes)
 
     async def finalize(self, session: Session, permit: Permit, clock: Clock) -> Finalized:
@@ -199,7 +186,7 @@ class Advance:
         last = progress.last
         assert last is not None
         work = Work(stream, None, False, finalize=True)
-        outcome = await self._run(session.model, session.form, work, permit.client, permit.due_s)
+        outcome = await self._run(session.model, work, permit.client, permit.due_s)
         result, before = outcome.result, Reply.from_json(last.reply)
         assert result.utterance is not None
         reply = before.finalized(result.utterance, result.heard)
@@ -209,7 +196,7 @@ class Advance:
             return Finalized(None, reply)
         progress = progress._replace(last=last._replace(reply=reply.to_json()))
         known = Known(progress, session.known.created_s, clock())
-        return Finalized(Session(session.model, session.form, known, outcome.stream), reply)
+        return Finalized(Session(session.model, known, outcome.stream), reply)
 
     def count(self, chunk: Advanced) -> None:
         """Count a chunk that was applied and committed."""
@@ -244,7 +231,6 @@ def reply_of(session_id: str, session: Session, seq: int, end: bool, steps: int,
         "session": client_id(session_id),
         "model": manifest.name,
         "version": manifest.version,
-        "form": session.form,
         "seq": seq,
         "steps": steps,
         "total_steps": session.known.progress.total_steps + steps,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from service.contract.manifest import FormName
 from service.engine.stream import StreamState, received_samples
 from service.errors import ModelMismatch, SessionEnded, StateBroken
 from service.models.model import Model
@@ -25,13 +24,11 @@ class Session(NamedTuple):
 
     Attributes:
         model: that it runs on.
-        form: of the model.
         known: what the protocol knows of it, with the last reply as JSON: as values it takes many times the memory.
         stream: the state of its stream; None once the session has ended or was dropped.
     """
 
     model: Model
-    form: FormName
     known: Known[bytes]
     stream: StreamState | None
 
@@ -42,7 +39,7 @@ class Session(NamedTuple):
         count = 0 if last is None else len(last.reply)
         if stream is not None:
             count += STREAM_BYTES + stream.bytes
-            if stream.step == 0 and stream.network is self.model.initial_row(self.form):  # all sessions share it
+            if stream.step == 0 and stream.network is self.model.initial_row:  # all sessions share it
                 count -= stream.network.nbytes
         return count + count // ALLOCATOR_LOSS
 
@@ -74,12 +71,11 @@ class Session(NamedTuple):
         """Check that a request means this session's model.
 
         Raises:
-            ModelMismatch: the request names another model, version or form.
+            ModelMismatch: the request names another model or version.
         """
         for field, actual, requested in (
             ("model", self.model.name, envelope.model),
             ("version", self.model.version, envelope.version),
-            ("form", self.form, envelope.form),
         ):
             if requested is not None and requested != actual:
                 raise ModelMismatch(

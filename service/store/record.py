@@ -12,7 +12,7 @@
     80      4+4   resampler: rate and target rate, Hz
     88      8+8   resampler: samples received and emitted
     104     4*8   bytes of each section; 4*10 in format 2
-    136           sections: session id; model, version and form (by line); digest and reply (JSON) of the last
+    136           sections: session id; model and version (by line); digest and reply (JSON) of the last
                   chunk; state of the network (its row of float32, then its steps, int64) and of the encoder, tensor
                   after tensor, both in the manifest's order; samples (float32) waiting in the resampler, for a step;
                   in format 2 from 144 on, and then its utterances and recent input (``utterance_sections``)
@@ -31,7 +31,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
-from service.contract.manifest import FormName, TensorDescription, content_hash
+from service.contract.manifest import TensorDescription, content_hash
 from service.engine.stream import InputKind, StreamState
 from service.errors import ModelChanged, StateCorrupt, StateForeign, StateFormat, StateMismatch, StateTruncated
 from service.keys.ids import client_id
@@ -62,7 +62,8 @@ MEDIA_TYPE = "application/vnd.hetsyn.session"
 MAGIC = b"HSST"
 FORMAT_VERSION, FORMAT_WITH_UTTERANCES = 1, 2
 CHECKSUM_BYTES = 32
-LONGEST_ID, LONGEST_NAMES = 63 + 1 + 128, 3 * 64 + 2  # bytes of the session's inner id; of model, version and form
+LONGEST_ID = 63 + 1 + 128  # bytes of the session's inner id
+LONGEST_NAMES = 3 * 64 + 2  # of model and version, and of the form in records of older servers
 UNPACK_IN_LOOP_BYTES = 64 * 1024  # of a record; a longer one is better read and unpacked on a thread
 
 OPEN, ENDED, DROPPED = 0, 1, 2
@@ -84,7 +85,7 @@ class Record:
         session: the session's id.
         model: name of the session's model.
         version: of the model.
-        form: of the model.
+        form: of the model, in records of older servers; None in others.
         model_hash: SHA-256 of the manifest's content.
         sections: the eight or ten sections, views of ``content``.
     """
@@ -93,18 +94,18 @@ class Record:
     session: str
     model: str
     version: str
-    form: str
+    form: str | None
     model_hash: bytes
     sections: tuple[memoryview, ...]
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """How a record lays out the state of a model's form.
+    """How a record lays out the state of a model.
 
     Attributes:
         model_hash: SHA-256 of the manifest's content.
-        names: model, version and form, as a record has them.
+        names: model and version, as a record has them.
         words: float32 values of the network's row.
         encoder: the encoder's state tensors, in order.
         longest: upper bound of the bytes of a record.
@@ -126,7 +127,7 @@ class Packing:
 
     def __init__(self, *, max_chunk_steps: int = Limits.max_chunk_steps) -> None:
         self._max_chunk_steps = max_chunk_steps
-        self._layouts: WeakKeyDictionary[Model, dict[str, _Layout]] = WeakKeyDictionary()
+        self._layouts: WeakKeyDictionary[Model, _Layout] = WeakKeyDictionary()
 
     def pack(self, session_id: str, session: Session) -> bytes:
         """The content of a session's record.
@@ -134,7 +135,7 @@ class Packing:
         Raises:
             ValueError: no chunk of the session was applied yet.
         """
-        layout = self._layout(session.model, session.form)
+        layout = self._layout(session.model)
         known, stream, last = session.known, session.stream, session.known.progress.last
         if last is None:
             raise ValueError(f"session {session_id!r} has no chunk yet")
@@ -174,11 +175,11 @@ class Packing:
 
     def model_hash(self, session: Session) -> bytes:
         """SHA-256 of the content of the manifest of the session's model."""
-        return self._layout(session.model, session.form).model_hash
+        return self._layout(session.model).model_hash
 
     def longest(self, model: Model) -> int:
         """Upper bound of the bytes of a session of a model, if it is to be imported."""
-        return max(self._layout(model, form).longest for form in model.manifest.forms)
+        return self._layout(model).longest
 
     def unpack(self, record: Record, model: Model, *, imported: bool = False) -> Session:
         """Unpack a session.
@@ -193,17 +194,17 @@ class Packing:
             ModelChanged: the model has other content than when the session began.
             StateMismatch: the record is not a session of the model.
         """
-        if record.model_hash != self._layout(model, model.manifest.default_form).model_hash:
+        layout = self._layout(model)
+        if record.model_hash != layout.model_hash:
             raise ModelChanged(
                 f"the session began with other files of model {model.name!r} version {model.version!r}: "
                 "serve those files as a version of their own, or begin another session, under a new id"
             )
-        if record.form not in model.manifest.forms:
+        if record.form not in (None, model.manifest.network.form):
             raise StateMismatch(
-                f"the session record runs on form {record.form!r}, which model {model.name!r} does not have"
+                f"the session record runs on form {record.form!r}, which model {model.name!r} has no more: begin "
+                "another session"
             )
-        form: FormName = "bank" if record.form == "bank" else "exact"
-        layout = self._layout(model, form)
         head = _HEAD.unpack_from(record.content)
         status, flags = head[2:4]
         created_s, used_s, expected, steps, rate_hz, target_hz, received, emitted = head[6:14]
@@ -219,14 +220,14 @@ class Packing:
             raise StateMismatch("the session record's times are not valid")
         if (reply.session, reply.seq, reply.end) != (client_id(record.session), expected - 1, status == ENDED):
             raise StateMismatch("the session record's last reply is not that of its last chunk")
-        if (reply.model, reply.version, reply.form, reply.total_steps) != (model.name, model.version, form, steps):
+        if (reply.model, reply.version, reply.total_steps) != (model.name, model.version, steps):
             raise StateMismatch("the session record's last reply is not that of its model")
         progress = Progress(expected, steps, status == ENDED, Answered(expected - 1, bytes(digest), reply.to_json()))
         known = Known(progress, created_s, used_s, dropped=status == DROPPED)
         if status != OPEN:
             if any((network, encoder, waiting, pending, *record.sections[8:])):
                 raise StateMismatch("the session record has ended, but still has a state")
-            return Session(model, form, known, None)
+            return Session(model, known, None)
         kind = _KIND_OF_FLAG.get(flags & (AUDIO | SPIKES | VALUES))
         if kind is None:
             raise StateMismatch("the session record does not name exactly one kind of input")
@@ -245,25 +246,24 @@ class Packing:
             read_samples(pending, "pending"),
             read_utterances(record.sections[8:], model, kind, rate_hz),
         )
-        check_stream(model, form, row, stream, steps)
+        check_stream(model, row, stream, steps)
         if imported:
             check_imported_rates(stream)
-        return Session(model, form, known, stream)
+        return Session(model, known, stream)
 
-    def _layout(self, model: Model, form: FormName) -> _Layout:
-        layouts = self._layouts.setdefault(model, {})
-        layout = layouts.get(form)
+    def _layout(self, model: Model) -> _Layout:
+        layout = self._layouts.get(model)
         if layout is None:
             manifest = model.manifest
             longest = _HEAD.size + LONGEST_ID + LONGEST_NAMES + DIGEST_BYTES + CHECKSUM_BYTES
             longest += longest_reply(
                 manifest, longest_reply_steps(manifest, self._max_chunk_steps), has_utterances=True
             )
-            longest += longest_state(manifest, form) + _MORE_SIZES.size + longest_utterances(manifest)
-            layout = layouts[form] = _Layout(
+            longest += longest_state(manifest) + _MORE_SIZES.size + longest_utterances(manifest)
+            layout = self._layouts[model] = _Layout(
                 model_hash(model),
-                "\n".join((model.name, model.version, form)).encode(),
-                manifest.forms[form].words,
+                f"{model.name}\n{model.version}".encode(),
+                manifest.network.words,
                 manifest.encoder.state if manifest.encoder else (),
                 longest,
             )
@@ -325,11 +325,12 @@ def read(content: bytes, session_id: str | None = None) -> Record:
         session, names = str(sections[0], "utf-8"), str(sections[1], "utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise StateMismatch(f"the session record's names are not text ({error})") from error
-    if len(names) != 3:
-        raise StateMismatch("the session record does not name its model, version and form")
+    if len(names) not in (2, 3):
+        raise StateMismatch("the session record does not name its model and version")
     if not re.fullmatch(SESSION_ID, client_id(session)) or len(session) - len(client_id(session)) > 64:
         raise StateMismatch("the session record's id is not one: it has 1 to 128 characters of A-Z a-z 0-9 . _ ~ : -")
-    model, version, form = names
+    model, version, *rest = names
+    form = rest[0] if rest else None
     if session_id is not None and session != session_id:
         raise StateMismatch(f"the session record belongs to {client_id(session)!r}, not {client_id(session_id)!r}")
     return Record(content, session, model, version, form, head[5], tuple(sections))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from service.contract.decision import is_distribution, is_possible_score
-from service.contract.manifest import FormName, Manifest, TensorDescription
+from service.contract.manifest import Manifest, TensorDescription
 from service.engine.fault import score_of_row
 from service.engine.resampler import Resampler, check_rates
 from service.engine.stream import StreamState
@@ -66,9 +66,9 @@ def longest_reply(manifest: Manifest, steps: int, *, has_utterances: bool) -> in
     return REPLY_BYTES + labels + numbers + more
 
 
-def longest_state(manifest: Manifest, form: FormName) -> int:
+def longest_state(manifest: Manifest) -> int:
     """Upper bound of the bytes of a session's state in a record."""
-    size = 4 * manifest.forms[form].words + STEPS.size
+    size = 4 * manifest.network.words + STEPS.size
     if manifest.encoder is not None:
         size += sum(tensor.bytes for tensor in manifest.encoder.state) + 4 * manifest.encoder.samples_per_step
         size += 4 * LONGEST_WAIT_S * HIGHEST_RATE_HZ
@@ -156,12 +156,11 @@ def read_resampler(
     return resampler
 
 
-def check_stream(model: Model, form: FormName, row: NDArray[np.float32], stream: StreamState, total_steps: int) -> None:
+def check_stream(model: Model, row: NDArray[np.float32], stream: StreamState, total_steps: int) -> None:
     """Check that a stream can have come from a session's chunks.
 
     Args:
         model: of the session.
-        form: of the model.
         row: the network's state, [words].
         stream: of the session.
         total_steps: of the session's chunks.
@@ -173,7 +172,7 @@ def check_stream(model: Model, form: FormName, row: NDArray[np.float32], stream:
     if utterances is None and stream.step != total_steps:
         raise StateMismatch(f"the session record's network has done {stream.step} steps, its session {total_steps}")
     if not is_possible_score(
-        model.manifest.decision, *score_of_row(model, form, row), stream.step, counts_spikes=bool(model.manifest.hidden)
+        model.manifest.decision, *score_of_row(model, row), stream.step, counts_spikes=bool(model.manifest.hidden)
     ):
         raise StateMismatch("the session record's steps cannot have led to its score")
     if utterances is not None:

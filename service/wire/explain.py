@@ -10,6 +10,10 @@ from service.errors import InputError, UnsupportedInput
 from service.wire.schema import INPUT_KINDS
 
 LONGEST_PATH = 100
+GONE: Mapping[str, str] = {
+    "form": "form is not a parameter any more: leave it out; a model has one form, which hetsyn export --form chooses"
+}
+"""Parameters of earlier versions, and what to do in place of each."""
 # by pydantic's type of error; names in braces are filled in from the error's context
 _ADVICE: Mapping[str, str] = {
     **dict.fromkeys(("int_type", "int_parsing", "int_parsing_size", "int_from_float"), "send a whole number"),
@@ -57,11 +61,16 @@ def explain_invalid(
     if kind == "missing":
         return InputError(f"{path} is missing: send it{more}")
     if kind == "extra_forbidden":
-        return InputError(f"{path} is not {fields}{more}")
+        return unknown_parameter(path, f"{path} is not {fields}{more}")
     if path == "session":
         return InputError("session is not an id: send 1 to 128 characters of A-Z a-z 0-9 . _ ~ : -")
     advice = _ADVICE.get(kind, f"{chosen['msg']}: send what /docs describes").format_map(chosen.get("ctx", {}))
     return InputError(f"{path or subject}: {advice}{more}")
+
+
+def unknown_parameter(name: str, sentence: str) -> InputError:
+    """Make the error of a parameter that there is not; ``sentence`` says so where there never was one."""
+    return InputError(GONE.get(name, sentence))
 
 
 def _kind_of_bit(location: tuple[int | str, ...]) -> int | str:

@@ -23,7 +23,7 @@ from service.contract.manifest import Manifest
 from service.errors import InputError, TooLarge
 from service.wire.chunk import SHORT, AudioChunk, Chunk, SpikeChunk, digest
 from service.wire.decode import make_request
-from service.wire.explain import explain_invalid
+from service.wire.explain import explain_invalid, unknown_parameter
 from service.wire.pcm import check_rate, decode_samples
 from service.wire.schema import Envelope, InferRequest
 from service.wire.values import unpack_values
@@ -40,7 +40,7 @@ INPUTS: Mapping[str, Mapping[str, str]] = {
 
 OUTPUTS = ("probabilities", "label", "total_steps", "readout")
 FLAGS = ("sequence_start", "sequence_end", "binary_data_output", "triton_enable_empty_final_response")
-PARAMETERS = ("sequence_id", SEQ, "form", "sample_rate", "timeout", "priority", *FLAGS)
+PARAMETERS = ("sequence_id", SEQ, "sample_rate", "timeout", "priority", *FLAGS)
 MOST_TENSORS, MOST_DIMENSIONS = 16, 8  # of a request, and of a tensor
 LARGEST_ID = 2**64 - 1
 LONGEST_ID = 1_000  # characters of a request's own id, which the reply repeats
@@ -126,14 +126,15 @@ def infer_request(request: ModelRequest) -> InferRequest:
 
     Raises:
         InputError: a parameter or the input is wrong.
-        UnsupportedInput: there is no such form.
     """
     given = request.parameters
     if len(request.id) > LONGEST_ID:
         raise InputError(f"id: send at most {LONGEST_ID} characters")
     for name in given:
         if name not in PARAMETERS:
-            raise InputError(f"parameter {name[:64]!r} is not one of this server: send any of {', '.join(PARAMETERS)}")
+            raise unknown_parameter(
+                name, f"parameter {name[:64]!r} is not one of this server: send any of {', '.join(PARAMETERS)}"
+            )
     session, seq = sequence_id(given), given.get(SEQ)
     start, end, *_ = (_flag(given, name) for name in FLAGS)
     if not _is_number(given.get("priority", 0)):
@@ -145,7 +146,7 @@ def infer_request(request: ModelRequest) -> InferRequest:
     if start and seq:
         raise InputError(f"sequence_start goes with {SEQ} 0: leave one of them out")
     fields = {
-        "session": session, "model": request.model, "version": request.version or None, "form": given.get("form"),
+        "session": session, "model": request.model, "version": request.version or None,
         "seq": seq, "end": session is None or end,
     }  # fmt: skip
     try:

@@ -1,6 +1,6 @@
 """The schemas of ``/infer``: requests and replies.
 
-A request's body is JSON; or raw bytes, with session, model, version, form, seq, end, carry, endpointing, spikes and
+A request's body is JSON; or raw bytes, with session, model, version, seq, end, carry, endpointing, spikes and
 timing as query parameters; or such bytes in a frame with a carried session's token."""
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pydantic import (
 
 from hetsyn_client.results import Heard
 from service.contract.endpointing import EndpointingChange
-from service.contract.manifest import FormName, Manifest
+from service.contract.manifest import Manifest
 from service.errors import InputError
 from service.keys.caller import Caller
 from service.keys.ids import inner_id
@@ -138,7 +138,6 @@ class Envelope(_Wire):
     session: SessionId | None = Field(default=None, description="id of the session; by default the server makes one")
     model: ModelName | None = Field(default=None, description="name of a model; by default the server's default model")
     version: ModelName | None = Field(default=None, description="version of the model; by default the newest")
-    form: FormName | None = Field(default=None, description="form of the model; by default its default form")
     seq: int | None = Field(default=None, ge=0, le=2**53, description="number of the chunk, from 0")
     end: bool = Field(default=False, description="true: the session ends with this chunk")
     carry: bool = Field(default=False, description="true: the client carries the session, as the reply's token")
@@ -152,7 +151,7 @@ class Envelope(_Wire):
 
     @property
     def names_a_model(self) -> bool:
-        return not (self.model is self.version is self.form is None)
+        return not (self.model is self.version is None)
 
     @property
     def asks_more(self) -> bool:
@@ -181,7 +180,7 @@ class InferBody(Envelope):
 ReadoutRow = Annotated[tuple[float, ...], Field(fail_fast=True)]
 
 
-CHUNK_MEMBERS = ("session", "model", "version", "form", "seq", "steps", "total_steps", "labels", "end")
+CHUNK_MEMBERS = ("session", "model", "version", "seq", "steps", "total_steps", "labels", "end")
 
 
 class Reply(BaseModel):
@@ -192,7 +191,6 @@ class Reply(BaseModel):
     session: str = Field(description="id of the session")
     model: str = Field(description="name of the session's model")
     version: str = Field(description="version of the model")
-    form: FormName = Field(description="form of the model")
     seq: int = Field(description="number of the chunk")
     steps: int = Field(description="network steps of this chunk, the tail of silence at the end included")
     total_steps: int = Field(description="network steps of the session so far")
@@ -257,7 +255,6 @@ class SessionDescription(BaseModel):
     session: str = Field(description="id of the session")
     model: str = Field(description="name of the session's model")
     version: str = Field(description="version of the model")
-    form: FormName = Field(description="form of the model")
     expected_seq: int = Field(description="number of the next chunk")
     total_steps: int = Field(description="network steps of the session so far")
     ended: bool = Field(description="whether the session has ended")

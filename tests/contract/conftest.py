@@ -11,6 +11,7 @@ from export.evaluation import Evaluation, seeded_streams
 from export.write import Source, write_artifact
 from hetsyn_model import DecisionSpec, Network, NetworkSpec, NeuronSpec
 from hetsyn_model.encoder import EncoderSpec
+from hetsyn_model.state import FORMS, Form
 
 torch.set_num_threads(1)
 
@@ -37,11 +38,17 @@ def network(encoder_spec: EncoderSpec) -> Network:
     return made
 
 
+@pytest.fixture(scope="session", params=FORMS)
+def form(request: pytest.FixtureRequest) -> Form:
+    """That the artifacts have."""
+    chosen: Form = request.param
+    return chosen
+
+
 @pytest.fixture(scope="session")
-def models(network: Network, encoder_spec: EncoderSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def models(network: Network, encoder_spec: EncoderSpec, form: Form, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     source = Source(network, "words", "1", "three words", ("a", "b", "c"), "bands", encoder_spec, tail_steps=7)
-    write_artifact(
-        source, Evaluation(seeded_streams(encoder_spec.channels, 0.05, streams=4, steps=20)), folder / "words/1"
-    )
+    evaluation = Evaluation(seeded_streams(encoder_spec.channels, 0.05, streams=4, steps=20))
+    write_artifact(source, evaluation, folder / "words/1", form=form)
     return folder

@@ -21,20 +21,21 @@ from service.wire.chunk import spike_chunk
 from tests.support.networks import KINDS, neuron_of, set_own
 
 STREAMS, STEPS, CHANNELS = 3, 40, 10
-Served = tuple[Network, Model]
+Served = tuple[Network, Model, Form]
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=[(kind, form) for kind in KINDS for form in FORMS], ids=str)
 def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Served:
-    spec = NetworkSpec(CHANNELS, (8, 6), 3, neuron=neuron_of(request.param), decision=DecisionSpec("spike_count"))
+    kind, form = request.param
+    spec = NetworkSpec(CHANNELS, (8, 6), 3, neuron=neuron_of(kind), decision=DecisionSpec("spike_count"))
     network = Network(spec, seed=1).eval()
-    set_own(network, request.param)
+    set_own(network, kind)
     with torch.no_grad():
         for layer in network.layers:
             layer.get_parameter("w_in").mul_(2.0)
     folder: Path = tmp_path_factory.mktemp("models")
-    export_network(network, out=folder / "kind/1", labels=["a", "b", "c"], examples=spikes(), tail_steps=2)
-    return network, ModelCatalog(folder, None).get(None, None)
+    export_network(network, out=folder / "kind/1", labels=["a", "b", "c"], examples=spikes(), tail_steps=2, form=form)
+    return network, ModelCatalog(folder, None).get(None, None), form
 
 
 def spikes() -> torch.Tensor:
@@ -42,15 +43,14 @@ def spikes() -> torch.Tensor:
     return (torch.rand(STREAMS, STEPS, CHANNELS, generator=generator) < 0.2).float()
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_sessions_get_torchs_spike_counts(served: Served, form: Form) -> None:
-    network, model = served
+def test_sessions_get_torchs_spike_counts(served: Served) -> None:
+    network, model, form = served
     with_tail = torch.cat([spikes(), torch.zeros(STREAMS, 2, CHANNELS)], 1)
     network.fit_banks()
     expected = run_torch(network.compile(form), Streams(with_tail, torch.full((STREAMS,), STEPS + 2)))
     with torch.no_grad():
         counts = network.rollout(with_tail, form).scores.numpy()
-    engine, states = Engine(10_000, 64), [initial_stream(model, form) for _ in range(STREAMS)]
+    engine, states = Engine(10_000, 64), [initial_stream(model) for _ in range(STREAMS)]
     cuts = ([STEPS], [1, 7, 32], [13, 27])  # each stream's chunks end elsewhere
     answers = {}
     for turn in range(3):
@@ -60,7 +60,7 @@ def test_sessions_get_torchs_spike_counts(served: Served, form: Form) -> None:
             start = sum(cuts[b][:turn])
             t, unit = np.nonzero(spikes()[b, start : start + cuts[b][turn]].numpy())
             work.append(Work(states[b], spike_chunk(cuts[b][turn], t, unit), turn + 1 == len(cuts[b])))
-        for b, outcome in zip(active, engine.run(model, form, work), strict=True):
+        for b, outcome in zip(active, engine.run(model, work), strict=True):
             states[b], answers[b] = outcome.stream, outcome.result
     assert expected.hidden[0].any()
     for b in range(STREAMS):

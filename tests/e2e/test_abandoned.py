@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import statistics
@@ -21,6 +22,7 @@ pytestmark = pytest.mark.process
 
 BURST = 200
 LONG_STEPS = 20_000
+SLOW = {**os.environ, "HETSYN_OPERATORS": "off"}  # such a chunk takes seconds
 SOON_S = 10.0  # the burst takes more than half a minute to compute; a busy machine may take seconds to drop it
 
 
@@ -31,7 +33,7 @@ def events(steps: int) -> bytes:
 
 def long_request(session: str) -> bytes:
     head = (
-        f"POST /infer?session={session}&model=shd-size&form=exact&end=true HTTP/1.1\r\nHost: x\r\n"
+        f"POST /infer?session={session}&model=shd-size&end=true HTTP/1.1\r\nHost: x\r\n"
         f"Content-Type: {MEDIA_TYPE}\r\nContent-Length: 12\r\n\r\n"
     )
     return head.encode() + events(LONG_STEPS)
@@ -53,7 +55,8 @@ def until(client: httpx.Client, in_flight: int) -> None:
 def test_a_burst_of_abandoned_chunks_leaves_nothing_behind() -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    process = subprocess.Popen(serve_command(port, "--client-share=1", "--set=max_waiting_steps=10000000"), cwd=ROOT)
+    command = serve_command(port, "--client-share=1", "--set=max_waiting_steps=10000000")
+    process = subprocess.Popen(command, cwd=ROOT, env=SLOW)
     try:
         wait_until_ready(url, process)
         with httpx.Client(base_url=url) as client:
@@ -83,7 +86,7 @@ def test_a_server_that_ends_refuses_what_it_does_not_finish_in_time(how: str) ->
     url = f"http://127.0.0.1:{port}"
     finish_s = "0.2" if how == "time is over" else "3600"
     options = (f"--finish-s={finish_s}", "--client-share=1", "--set=max_waiting_steps=10000000")
-    process = subprocess.Popen(serve_command(port, *options), cwd=ROOT)
+    process = subprocess.Popen(serve_command(port, *options), cwd=ROOT, env=SLOW)
     try:
         wait_until_ready(url, process)
         connections = [send(port, f"x{number}") for number in range(BURST)]  # a minute of work

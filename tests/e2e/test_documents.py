@@ -332,7 +332,7 @@ def test_a_page_does_what_it_says(
     elif page.name == "tutorial.md":
         assert printed.count(": 20 new recordings") == 5
         assert re.search(r"^test, .* examples: (9\d|100)\.", printed, re.MULTILINE)
-        assert "standard input: three three three (words 1, bank)" in printed
+        assert "standard input: three three three (words 1)" in printed
         assert re.findall(r"s: (.*)", shown) == ["three", "three"]
     elif page.name == "sessions.md":
         assert "after chunk 1: seven" in printed

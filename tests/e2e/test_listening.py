@@ -52,7 +52,7 @@ def test_words_show_while_the_source_still_runs(url: str, kind: str) -> None:
         rest = listener.stdout.read().decode()
     assert source.returncode == listener.returncode == 0
     assert heard([first, *rest.splitlines()]) == list(WORDS)
-    assert rest.splitlines()[-1] == f"standard input: three seven zero (speech-digits {SPEECH.name}, bank)"
+    assert rest.splitlines()[-1] == f"standard input: three seven zero (speech-digits {SPEECH.name})"
 
 
 @pytest.mark.parametrize("kind", ["stream", "run"])
@@ -136,7 +136,7 @@ def test_on_a_terminal_the_line_below_is_overwritten(tmp_path: Path) -> None:
     assert re.search(r"\r\x1b\[2K +1\.\d0 s  seven", text)  # what is heard just now
     final = [line.rpartition("\x1b[2K")[2] for line in text.replace("\r\n", "\n").split("\n")]
     assert heard([line for line in final if " - " in line]) == ["seven", "two"]
-    assert final[-2].endswith(f"standard input: seven two (speech-digits {SPEECH.name}, bank)")
+    assert final[-2].endswith(f"standard input: seven two (speech-digits {SPEECH.name})")
 
 
 def test_words_are_recorded_until_there_are_enough(url: str, tmp_path: Path) -> None:

@@ -95,24 +95,23 @@ def test_the_page_has_an_example_to_play(url: str) -> None:
     assert reply.json()["label"] in EXERCISES
 
 
-@pytest.mark.parametrize("form", ["bank", "exact"])
-def test_a_person_who_was_left_out_is_heard_as_well_as_the_page_says(client: StreamingClient, form: str) -> None:
+def test_a_person_who_was_left_out_is_heard_as_well_as_the_page_says(client: StreamingClient) -> None:
     try:
         recordings = [recording for recording in read_watch() if recording.person == 1]
     except MissingData:
         pytest.skip(NO_WATCH)
     parts = windows(recordings, WINDOW_STEPS)
     right = [
-        client.infer_values(values, model="motion", form=form, end=True)["label"] == EXERCISES[recording.exercise]
+        client.infer_values(values, model="motion", end=True)["label"] == EXERCISES[recording.exercise]
         for recording, values in parts
     ]
     page = Path(ROOT / "models/README.md").read_text()
     (said,) = re.findall(
-        r"this person's (\d+) windows of three seconds, ([\d.]+)% are right in the bank form, ([\d.]+)% in the exact",
+        r"this person's (\d+) windows of three seconds, ([\d.]+)% are right",
         " ".join(page.split()),
     )
     assert len(right) == int(said[0])
-    assert 100 * np.mean(right) == pytest.approx(float(said[1 if form == "bank" else 2]), abs=0.05)
+    assert 100 * np.mean(right) == pytest.approx(float(said[1]), abs=0.05)
 
 
 def test_the_recording_is_that_of_the_package(values: np.ndarray) -> None:

@@ -79,14 +79,14 @@ def test_the_demo_shows_a_recording_becoming_a_word() -> None:
 
 
 def test_the_bank_is_small() -> None:
-    forms = json.loads(hetsyn("inspect", "shd-size", "--json"))["forms"]
-    assert forms["bank"]["state_bytes"] * 40 <= forms["exact"]["state_bytes"]
-    assert max(forms["bank"]["kernel_error"].values()) <= 1e-3
+    network = json.loads(hetsyn("inspect", "shd-size", "--json"))["network"]
+    assert network["state_bytes"] * 40 <= 479_912  # of the exact network
+    assert max(network["kernel_error"].values()) <= 1e-3
 
 
 def test_a_session_of_the_default_model_takes_16_kb_at_most() -> None:
-    form = json.loads(hetsyn("inspect", "models/speech-digits", "--json"))["forms"]["bank"]
-    assert form["state_bytes"] <= 16_384
+    network = json.loads(hetsyn("inspect", "models/speech-digits", "--json"))["network"]
+    assert network["state_bytes"] <= 16_384
 
 
 def test_serving_imports_no_torch() -> None:

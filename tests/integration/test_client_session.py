@@ -39,7 +39,7 @@ def test_a_session_ends_with_the_answer_to_the_whole_recording(url: str) -> None
 
 
 def test_a_session_of_events_ends(url: str) -> None:
-    with StreamingClient(url) as client, client.session(model="shd-size", form="bank") as session:
+    with StreamingClient(url) as client, client.session(model="shd-size") as session:
         session.send_events(25, np.array([0, 3]), np.array([17, 204]))
         reply = session.end()
     assert (reply["seq"], reply["end"], reply["total_steps"]) == (1, True, 25)

@@ -141,7 +141,7 @@ def test_it_needs_neither_torch_nor_a_server_nor_a_picture() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == f"seven.wav: seven (speech-digits {SPEECH.name}, bank)"
+    assert done.stdout.splitlines()[-1] == f"seven.wav: seven (speech-digits {SPEECH.name})"
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_it_needs_neither_torch_nor_a_server_nor_a_picture() -> None:
         (["speech-digits", str(RECORDINGS), "--save", "a.png"], "a picture is of one recording"),
         (["speech-digits", "-", str(RECORDINGS)], "standard input, which goes alone"),
         (["shd-size", str(RECORDINGS / "one.wav")], "takes spikes, not audio"),
-        (["shd-size", str(RECORDINGS / "one.wav"), "--form", "exact", "--utterances"], "takes spikes, not audio"),
+        (["shd-size", str(RECORDINGS / "one.wav"), "--utterances"], "takes spikes, not audio"),
         (["pattern-generation", str(RECORDINGS)], "draws a trace, which has no labels"),
         (["speech-digits", str(MODELS / "default")], "give a whole recording"),
     ],
@@ -212,7 +212,7 @@ def test_a_header_on_standard_input_is_recognised(
     content = containers(spoken(*WORDS))[name]
     for backend in (Server(url, "speech-digits"), InProcess(named_artifact(Path("speech-digits"), MODELS))):
         feed(backend, content, monkeypatch)
-        said = f"standard input: three seven zero (speech-digits {SPEECH.name}, bank)"
+        said = f"standard input: three seven zero (speech-digits {SPEECH.name})"
         assert capsys.readouterr().out.splitlines()[-1] == said
 
 

@@ -89,6 +89,6 @@ async def test_an_import_of_a_session_of_a_version_that_is_not_here(tmp_path: Pa
 def test_a_model_needs_its_folder_no_more_once_it_is_loaded(models: Path, gate: Gate) -> None:
     model = Model(Artifact.open(models / "digits" / "1"), gate.load)
     shutil.rmtree(models)
-    assert model.network("bank") is model.network("bank")
+    assert model.network is model.network
     assert model.encoder_graph is not None
     assert model.encoder_graph.inputs

@@ -27,7 +27,6 @@ COUNTS = {
     "step": 2_000,
     "sample": 6_000,
     "sound that waits": 400,
-    "exact": 80,
     "trace": 300,
     "ended": 8_000,
 }

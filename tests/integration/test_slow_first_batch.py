@@ -17,7 +17,6 @@ import pytest
 from hetsyn_client.events import MEDIA_TYPE, pack_events
 from service.batching.batcher import Batcher
 from service.batching.policy import BatchPolicy
-from service.contract.manifest import FormName
 from service.engine.engine import Engine
 from service.engine.stream import initial_stream
 from service.engine.work import Work
@@ -39,19 +38,19 @@ DENSE = np.divmod(np.arange(STEPS * CHANNELS), CHANNELS)
 
 
 @pytest.mark.parametrize(
-    ("form", "kind", "stall_s"),
+    ("kind", "stall_s"),
     [
-        ("bank", "spikes", 0.0),
-        ("exact", "audio", 0.0),
-        ("exact", "audio", 0.006),
-        ("bank", "spikes", 0.012),
-        ("exact", "spikes", 0.04),
-        ("bank", "audio", 0.1),
-        ("exact", "spikes", 1.0),
-        ("bank", "audio", 1.0),
+        ("spikes", 0.0),
+        ("audio", 0.0),
+        ("audio", 0.006),
+        ("spikes", 0.012),
+        ("spikes", 0.04),
+        ("audio", 0.1),
+        ("spikes", 1.0),
+        ("audio", 1.0),
     ],
 )
-async def test_batches_are_whole_and_on_the_loop(models: Path, form: FormName, kind: str, stall_s: float) -> None:
+async def test_batches_are_whole_and_on_the_loop(models: Path, kind: str, stall_s: float) -> None:
     graphs = MeteredGraphs()
     model = ModelCatalog(models, load=graphs.load).get()
     batcher = Batcher(Engine(1_000), BatchPolicy(), threads=1, inline_s=INLINE_S, timer=graphs.clock)
@@ -61,8 +60,8 @@ async def test_batches_are_whole_and_on_the_loop(models: Path, form: FormName, k
     graphs.stall_s = stall_s
     for _ in range(ROUNDS):
         graphs.runs.clear()
-        works = [Work(initial_stream(model, form), chunk, end=False) for _ in range(STREAMS)]
-        await asyncio.gather(*(batcher.run(model, form, work) for work in works))
+        works = [Work(initial_stream(model), chunk, end=False) for _ in range(STREAMS)]
+        await asyncio.gather(*(batcher.run(model, work) for work in works))
     assert graphs.runs == [Run(STREAMS, STEPS, on_loop=True)]
     assert graphs.now_s - stall_s < 1.0
     await batcher.close()
@@ -124,27 +123,26 @@ async def streams(server: Listening) -> Send:
 
 
 @pytest.mark.parametrize(
-    ("way", "form", "stall_s"),
+    ("way", "stall_s"),
     [
-        (infer, "bank", 0.0),
-        (infer, "bank", 0.012),
-        (infer, "exact", 1.0),
-        (stream, "bank", 0.1),
-        (stream, "exact", 0.04),
-        (streams, "exact", 0.012),
-        (streams, "bank", 1.0),
-        (open_inference, "bank", 0.006),
-        (open_inference, "exact", 0.1),
+        (infer, 0.0),
+        (infer, 0.012),
+        (infer, 1.0),
+        (stream, 0.1),
+        (stream, 0.04),
+        (streams, 0.012),
+        (streams, 1.0),
+        (open_inference, 0.006),
+        (open_inference, 0.1),
     ],
 )
 async def test_chunks_of_every_way_in_are_whole_and_on_the_loop(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     way: Callable[[Listening], Awaitable[Send]],
-    form: FormName,
     stall_s: float,
 ) -> None:
-    write_artifact(tmp_path, change={"default_form": form})
+    write_artifact(tmp_path)
     graphs = MeteredGraphs()
     monkeypatch.setattr("time.thread_time", graphs.clock)
     async with listening(tmp_path, Gate(graphs.load), inline_s=INLINE_S) as server:

@@ -32,9 +32,9 @@ async def http(server: Listening) -> AsyncIterator[httpx.AsyncClient]:
 
 async def test_a_session_from_its_beginning_to_its_end(models: Path, gate: Gate) -> None:
     async with listening(models, gate) as server:
-        socket, begin = await opened(server, f"{EVENTS}&session=a&model=digits&version=1&form=bank", "X-Request-ID: 7")
+        socket, begin = await opened(server, f"{EVENTS}&session=a&model=digits&version=1", "X-Request-ID: 7")
         assert begin == begin | {
-            "type": "Begin", "session": "a", "model": "digits", "version": "1", "form": "bank", "next_seq": 0,
+            "type": "Begin", "session": "a", "model": "digits", "version": "1", "next_seq": 0,
             "step_ms": 10.0, "resumed": False, "labels": ["one", "two", "three"],
         }  # fmt: skip
         await socket.send(NOTHING, NOTHING, said("KeepAlive"), said("CloseStream", last_seq=1))
@@ -171,11 +171,11 @@ async def test_a_second_connection_takes_the_session(models: Path, gate: Gate, i
 
 async def test_a_connection_that_cannot_have_the_session_does_not_take_it(models: Path, gate: Gate) -> None:
     async with listening(models, gate) as server:
-        first, _ = await opened(server, f"{EVENTS}&session=a&form=exact")
+        first, _ = await opened(server, f"{EVENTS}&session=a")
         await first.send(NOTHING)
         await first.frame()
         reader, writer = await server.connect()
-        writer.write(handshake(f"{EVENTS}&session=a&form=bank"))
+        writer.write(handshake(f"{EVENTS}&session=a&version=9"))
         assert (await response(reader))[0] == 409
         await first.send(NOTHING)
         assert (await first.frame())["seq"] == 1

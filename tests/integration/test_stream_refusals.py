@@ -37,7 +37,8 @@ REFUSED = [
     (f"{EVENTS}&endpointing=maybe", 422, "bad-input"),
     ("encoding=values&channels=3", 415, "unsupported-input"),
     (f"{EVENTS}&session=ended", 409, "session-ended"),
-    (f"{EVENTS}&session=open&form=bank", 409, "model-mismatch"),
+    (f"{EVENTS}&session=open&version=9", 409, "model-mismatch"),
+    (f"{EVENTS}&form=bank", 422, "bad-input"),
     ("sample_rate=8000&session=open", 422, "bad-input"),
 ]
 
@@ -48,7 +49,7 @@ async def test_what_is_known_before_the_upgrade_is_refused_as_http(
 ) -> None:
     async with listening(models, gate) as server:
         for session in ("ended", "open"):
-            socket, _ = await opened(server, f"{EVENTS}&session={session}&form=exact")
+            socket, _ = await opened(server, f"{EVENTS}&session={session}")
             await socket.send(NOTHING, *([said("CloseStream")] if session == "ended" else []))
             await socket.frames(1 if session == "open" else 3)
             socket.writer.close()

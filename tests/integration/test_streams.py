@@ -42,9 +42,9 @@ EVENTS_TYPE = {"Content-Type": "application/vnd.hetsyn.events"}
 
 async def test_sessions_from_their_beginning_to_their_end(models: Path, gate: Gate) -> None:
     async with listening(models, gate) as server:
-        many, begin = await hub(server, f"{EVENTS}&model=digits&version=1&form=bank")
+        many, begin = await hub(server, f"{EVENTS}&model=digits&version=1")
         assert begin == begin | {
-            "type": "Begin", "model": "digits", "version": "1", "form": "bank", "labels": list(LABELS), "step_ms": 10.0
+            "type": "Begin", "model": "digits", "version": "1", "labels": list(LABELS), "step_ms": 10.0
         }  # fmt: skip
         answer = await many.opens("a", "b", "c")
         assert answer.handle.tolist() == [0, 1, 2]

@@ -8,6 +8,7 @@ import pytest
 
 from hetsyn_client.columns import APPLIED, CHUNKS, HEAD, SESSIONS
 from hetsyn_client.events import pack_events
+from tests.support.artifact import write_artifact
 from tests.support.gate import Gate
 from tests.support.live import BINARY, TEXT, by_length, handshake, opened, sent
 from tests.support.live import EVENTS as EVENTS_OF_ONE
@@ -74,12 +75,13 @@ async def test_what_is_wrong_from_the_beginning_is_refused_as_http(
 
 
 async def test_rows_that_cannot_be_opened_leave_the_others_alone(models: Path, gate: Gate) -> None:
+    write_artifact(models, version="2")
     async with listening(models, gate) as server:
-        many, _ = await hub(server, f"{EVENTS}&form=bank")
-        one, _ = await opened(server, f"{EVENTS_OF_ONE}&session=exact&form=exact")
+        many, _ = await hub(server, EVENTS)
+        one, _ = await opened(server, f"{EVENTS_OF_ONE}&session=older&version=1")
         await one.send(sent(BINARY, pack_events(5, [], [])))
         await one.frame()
-        answer = await many.opens("a", "exact", "no id", "")
+        answer = await many.opens("a", "older", "no id", "")
         assert answer.status.tolist() == [APPLIED, 409, 422, 422]
         assert [answer.more[row]["problem"] for row in (1, 2, 3)] == ["model-mismatch", "bad-input", "bad-input"]
         assert (await many.opens("b")).status.tolist() == [422]  # the handle has a session

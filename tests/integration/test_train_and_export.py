@@ -64,14 +64,19 @@ def test_training_leaves_network_metrics_and_curves(run: Path) -> None:
 def test_the_network_becomes_an_artifact(run: Path, words: Path, tmp_path: Path) -> None:
     out = tmp_path / "digits/1"
     printed = hetsyn("export", str(run / "best.pt"), "--out", str(out))
-    stages = ["fit the bank", "verify the encoder", "verify the exact form", "verify the bank form", f"write {out}"]
+    compared = "compare the bank with the exact network"
+    stages = ["fit the bank", "verify the encoder", compared, "verify the bank form", f"write {out}"]
     assert printed.startswith(" ".join(stages))
     assert "state bytes" in printed
     manifest = Artifact.open(out).manifest
     assert manifest.labels[7] == "seven"
-    assert manifest.forms["bank"].accuracy is not None
+    assert manifest.network.accuracy is not None
     described = json.loads(hetsyn("inspect", str(out), "--json"))
-    assert described["forms"]["bank"]["state_bytes"] * 10 < described["forms"]["exact"]["state_bytes"]
+    assert described["network"]["form"] == "bank"
+    hetsyn("export", str(run / "best.pt"), "--out", str(tmp_path / "exact/1"), "--form", "exact", "--no-torchscript")
+    exact = json.loads(hetsyn("inspect", str(tmp_path / "exact/1"), "--json"))["network"]
+    assert (exact["form"], exact["spike_mismatch"]) == ("exact", None)
+    assert described["network"]["state_bytes"] * 10 < exact["state_bytes"]
     again = hetsyn("export", str(run / "best.pt"), "--out", str(out), code=2)
     assert "never overwritten" in again
     labelled = hetsyn("export", str(run / "best.pt"), "--out", str(tmp_path / "d/3"), "--rejected", "seven", code=2)
@@ -79,14 +84,14 @@ def test_the_network_becomes_an_artifact(run: Path, words: Path, tmp_path: Path)
     assert "no --data" not in printed
     on_data = hetsyn("export", str(run / "best.pt"), "--out", str(tmp_path / "digits/2"), "--data", str(words))
     assert "20 streams" in on_data  # take 0 of each speaker and digit
-    assert Artifact.open(tmp_path / "digits/2").manifest.forms["bank"].accuracy == manifest.forms["bank"].accuracy
+    assert Artifact.open(tmp_path / "digits/2").manifest.network.accuracy == manifest.network.accuracy
 
 
 def test_a_checkpoint_without_its_folder_gets_no_accuracy(run: Path, tmp_path: Path) -> None:
     alone = tmp_path / "moved.pt"
     alone.write_bytes((run / "best.pt").read_bytes())
     assert "no --data: the artifact gets no accuracy" in hetsyn("export", str(alone), "--out", str(tmp_path / "d/1"))
-    assert Artifact.open(tmp_path / "d/1").manifest.forms["bank"].accuracy is None
+    assert Artifact.open(tmp_path / "d/1").manifest.network.accuracy is None
 
 
 def test_a_checkpoint_from_before_labels_is_one_of_the_speech_model(run: Path, words: Path, tmp_path: Path) -> None:
@@ -96,7 +101,7 @@ def test_a_checkpoint_from_before_labels_is_one_of_the_speech_model(run: Path, w
     manifest = Artifact.open(tmp_path / "d/1").manifest
     assert manifest.labels[7] == "seven"
     assert manifest.description == "Ten spoken English digits, 8 kHz audio"
-    assert manifest.forms["exact"].accuracy is not None
+    assert manifest.network.accuracy is not None
 
 
 def test_other_words_of_the_data_and_silence_of_the_configuration_are_answered_with_null(tmp_path: Path) -> None:
@@ -111,7 +116,7 @@ def test_other_words_of_the_data_and_silence_of_the_configuration_are_answered_w
     manifest = Artifact.open(out).manifest
     assert manifest.encoder is not None
     assert manifest.encoder.kind == "audio"
-    assert manifest.forms["exact"].accuracy is not None
+    assert manifest.network.accuracy is not None
     assert manifest.description == "4 classes, trained on tones"
     assert manifest.labels == ("low", "middle", "unknown", "silence")
     assert (manifest.rejected_labels, manifest.format_version) == (("unknown", "silence"), 5)
@@ -141,7 +146,7 @@ def test_every_door_leads_to_an_artifact(door: str, tmp_path: Path) -> None:
     manifest = Artifact.open(out).manifest
     assert sorted(manifest.labels) == sorted(CLASSES)
     assert (manifest.encoder.kind if manifest.encoder else None) == ("values" if door == "csv" else None)
-    assert manifest.forms["exact"].accuracy is not None
+    assert manifest.network.accuracy is not None
     assert manifest.description == f"3 classes, trained on {data.name}"
 
 

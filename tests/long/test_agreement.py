@@ -62,7 +62,7 @@ def agreeing(recordings: Sequence[Recording]) -> None:
     checkpoint = Checkpoint.load(SPEECH / CHECKPOINT)
     assert isinstance(checkpoint.encoder, EncoderSpec)
     compiled = checkpoint.network.eval().compile(FORM)
-    graphs = graphs_by_runtime((SPEECH / manifest.forms[FORM].file).read_bytes())
+    graphs = graphs_by_runtime((SPEECH / manifest.network.file).read_bytes())
     script = (SPEECH / f"{FORM}.pt").read_bytes()
     found: list[Difference] = []
     parts = []
@@ -97,7 +97,7 @@ async def _served(recordings: Sequence[Recording], chunk_ms: int | None) -> Prob
             for seq, start in enumerate(range(0, len(pcm), size)):
                 response = await client.post(
                     "/infer",
-                    params={"session": f"r{index}", "form": FORM, "seq": seq, "end": start + size >= len(pcm)},
+                    params={"session": f"r{index}", "seq": seq, "end": start + size >= len(pcm)},
                     content=pcm[start : start + size].tobytes(),
                     headers={"content-type": f"audio/pcm;encoding=pcm_s16le;rate={RATE_HZ}"},
                 )

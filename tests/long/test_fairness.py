@@ -101,8 +101,7 @@ def _parts(name: str, *, operators: bool) -> tuple[Model, Batcher]:
 
 
 async def _run(model: Model, batcher: Batcher, chunk: Chunk) -> None:
-    form = model.manifest.default_form
-    await batcher.run(model, form, Work(initial_stream(model, form), chunk, end=False))
+    await batcher.run(model, Work(initial_stream(model), chunk, end=False))
 
 
 async def _longest_stall_s() -> float:

@@ -82,7 +82,7 @@ def test_the_prober_sees_a_server_that_stands_still(tmp_path: Path) -> None:
             server.send(signal.SIGCONT)
         assert prober.longest_ms > 0.9e3 * STALL_S
         before_s = server.cpu_s()
-        Client(server.port).chunk("a", 20_000, model="shd-size", form="exact")
+        Client(server.port).chunk("a", 20_000, model="shd-size")
         assert server.cpu_s() > before_s
         server.reset_peak()
         assert server.rss_mib() <= server.peak_mib() < 2_000

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from service.contract.manifest import MANIFEST, TensorDescription
+from service.contract.manifest import FORMAT_VERSION, MANIFEST, FormName, TensorDescription
 from tests.support.fake_graph import (
     CHANNELS,
     CROSSING_STATE,
@@ -37,7 +37,7 @@ def write_artifact(
     rule: Rule = "sum_softmax",
     takes_audio: bool = True,
     takes: Takes | None = None,
-    forms: Sequence[str] = ("exact", "bank"),
+    form: FormName = "exact",
     change: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a complete artifact ``models/NAME/VERSION`` around fake graphs.
@@ -55,16 +55,15 @@ def write_artifact(
     contents = {"golden.npz": b"none"}
     takes = takes or ("audio" if takes_audio else "spikes")
     kind = "values" if takes in ("values", "frames") else "spikes"
-    for index, form in enumerate(forms):
-        graph = {"graph": "network" if kind == "spikes" else "values", "rule": rule, "scale": 1.0 - 0.25 * index}
-        contents |= {f"{form}.onnx": json.dumps(graph).encode(), f"{form}.pt": b"script"}
+    graph = {"graph": "network" if kind == "spikes" else "values", "rule": rule, "scale": 1.0}
+    contents |= {f"{form}.onnx": json.dumps(graph).encode(), f"{form}.pt": b"script"}
     if takes in ("audio", "rows"):
         graph_of = {"audio": "encoder", "rows": "crossing"}
         contents["encoder.onnx"] = json.dumps({"graph": graph_of[takes]}).encode()
     for file, content in contents.items():
         (folder / file).write_bytes(content)
     manifest = {
-        "format_version": 2,
+        "format_version": FORMAT_VERSION,
         "name": name,
         "version": version,
         "description": "a fake",
@@ -74,19 +73,17 @@ def write_artifact(
         "hidden": [HIDDEN],
         "outputs": OUTPUTS,
         "decision": {"rule": rule, "skip_steps": SKIP, "tail_steps": TAIL},
-        "default_form": forms[0],
-        "forms": {
-            form: {
-                "file": f"{form}.onnx",
-                "torchscript": f"{form}.pt",
-                "state": _described(NETWORK_STATE),
-                "state_bytes": 8 * OUTPUTS + 8,
-                "bank_sizes": {"out": 8} if form == "bank" else {},
-                "kernel_error": {"out": 0.001 if form == "bank" else 0.0},
-                "accuracy": 0.9,
-                "spike_mismatch": 0.01 if form == "bank" else None,
-            }
-            for form in forms
+        "network": {
+            "form": form,
+            "file": f"{form}.onnx",
+            "torchscript": f"{form}.pt",
+            "exactness": "B",
+            "state": _described(NETWORK_STATE),
+            "state_bytes": 8 * OUTPUTS + 8,
+            "bank_sizes": {"out": 8} if form == "bank" else {},
+            "kernel_error": {"out": 0.001 if form == "bank" else 0.0},
+            "accuracy": 0.9,
+            "spike_mismatch": 0.01 if form == "bank" else None,
         },
         "files": {
             file: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
@@ -104,9 +101,7 @@ def reject(folder: Path, *labels: str, threshold: float | None = None) -> None:
     With a threshold it names the likeliest other label if that has at least this probability.
     """
     manifest = json.loads((folder / MANIFEST).read_text())
-    for form in manifest["forms"].values():
-        form["exactness"] = "B"
-    manifest |= {"format_version": 5, "rejected_labels": labels, "acceptance_threshold": threshold}
+    manifest |= {"rejected_labels": labels, "acceptance_threshold": threshold}
     (folder / MANIFEST).write_text(json.dumps(manifest))
 
 

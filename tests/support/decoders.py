@@ -92,11 +92,11 @@ def decoders(catalog: ModelCatalog) -> dict[str, Decoder]:
     model = catalog.get(None)
     sessions = [
         made_session(model, chunks=1),
-        made_session(model, kind="spikes", form="exact", chunks=1),
+        made_session(model, kind="spikes", chunks=1),
         made_session(model, rate_hz=11_025, end=True),
     ]
     of_values = [catalog.get(name) for name in catalog.names if catalog.get(name).row_values]
-    sessions += [made_session(model, kind="values", form="exact", chunks=1) for model in of_values]
+    sessions += [made_session(model, kind="values", chunks=1) for model in of_values]
     records = [packing.pack("abc", session) for session in sessions]
     sealed = [tokens.seal("abc", session) for session in sessions[:2]]
     sound_input = {"kind": "audio", "encoding": "pcm_s16le", "sample_rate": 8000, "data": "AAAA"}
@@ -105,7 +105,6 @@ def decoders(catalog: ModelCatalog) -> dict[str, Decoder]:
         {
             "model": "digits",
             "version": "1",
-            "form": "bank",
             "end": True,
             "input": {"kind": "dense", "spikes": [[0, 1]]},
         },
@@ -175,7 +174,7 @@ def decoders(catalog: ModelCatalog) -> dict[str, Decoder]:
             check_samples,
         ),
         "query": Decoder(
-            [b"session=abc&model=digits&version=1&form=bank&seq=12&end=true&carry=false", b"seq=0"],
+            [b"session=abc&model=digits&version=1&seq=12&end=true&carry=false", b"seq=0"],
             TEXT,
             lambda data: decode_query(_parse_query(data)),
             lambda value: _instance(value, Envelope),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from service.contract.manifest import FormName
 from service.wire.chunk import Chunk, digest, spike_chunk
 from service.wire.schema import Envelope, InferRequest
 from tests.support.signals import spikes
@@ -18,7 +17,6 @@ def infer_request(
     empty: bool = False,
     model: str | None = None,
     version: str | None = None,
-    form: FormName | None = None,
 ) -> InferRequest:
     """
     Args:
@@ -27,5 +25,5 @@ def infer_request(
         empty: without a chunk.
     """
     content = None if empty else chunk or spike_chunk(10, *spikes(10, seed))
-    envelope = Envelope(session=session, seq=seq, end=end, model=model, version=version, form=form)
+    envelope = Envelope(session=session, seq=seq, end=end, model=model, version=version)
     return InferRequest(envelope, content, digest(content, end))

@@ -35,7 +35,7 @@ TOLERANCE = 1e-5
 def write_leaky(models: Path, name: str = "leaky", channels: int = CHANNELS) -> Path:
     """Write an artifact of the graph, for the fakes' state ``out.potential | decision.score``."""
     taken = {"kind": "values", "channels": channels, "step_s": 0.01, "description": "a sensor"}
-    folder = write_artifact(models, name, takes="values", rule="last", forms=["exact"], change={"input": taken})
+    folder = write_artifact(models, name, takes="values", rule="last", form="exact", change={"input": taken})
     rewrite(folder, "exact.onnx", _graph(channels))
     return folder
 

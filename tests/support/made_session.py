@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from service.contract.manifest import FormName
 from service.engine.engine import Engine
 from service.engine.stream import Utterances, initial_stream
 from service.engine.work import Work
@@ -26,13 +25,12 @@ def made_session(
     kind: str = "audio",
     rate_hz: int = 16_000,
     samples: int = 1234,
-    form: FormName = "bank",
     end: bool = False,
     chunks: int = 2,
 ) -> Session:
     """A session as the registry makes it."""
     engine = Engine(20_000, 500)
-    stream = initial_stream(model, form)
+    stream = initial_stream(model)
     steps = 0
     for n in range(chunks):
         chunk: Any = spike_chunk(10, *spikes(10, n))
@@ -40,21 +38,21 @@ def made_session(
             chunk = AudioChunk(sound(samples, n).astype(np.float32) / np.float32(32_768), rate_hz)
         elif kind == "values":
             chunk = ValuesChunk(np.random.default_rng(n).normal(size=(10, model.row_values)).astype(np.float32))
-        (outcome,) = engine.run(model, form, [Work(stream, chunk, end and n == chunks - 1)])
+        (outcome,) = engine.run(model, [Work(stream, chunk, end and n == chunks - 1)])
         stream = outcome.stream
         steps += outcome.result.steps
     reply = Reply(
-        session="abc", model=model.name, version=model.version, form=form, seq=chunks - 1,
+        session="abc", model=model.name, version=model.version, seq=chunks - 1,
         steps=outcome.result.steps, total_steps=steps,
         label="one", labels=LABELS, probabilities=tuple(outcome.result.probabilities.tolist()), end=end,
     )  # fmt: skip
     progress = Progress(chunks, steps, end, Answered(chunks - 1, b"d" * 16, reply.to_json()))
-    return Session(model, form, Known(progress, 1_000.25, 2_000.5), None if end else stream)
+    return Session(model, Known(progress, 1_000.25, 2_000.5), None if end else stream)
 
 
 def assert_same(one: Session, other: Session) -> None:
     """Both have the same progress and, to the bit, the same stream."""
-    assert (one.model, one.form, one.known) == (other.model, other.form, other.known)
+    assert (one.model, one.known) == (other.model, other.known)
     assert (one.stream is None) == (other.stream is None)
     if one.stream is None or other.stream is None:
         return

@@ -57,7 +57,6 @@ SEQUENCE = {
     "sequence_start": True,
     "sequence_end": True,
     "seq": 0,
-    "form": "bank",
     "timeout": 900_000_000,
 }
 SPIKES = {"name": "spikes", "datatype": "BOOL", "shape": [2, 3]}

@@ -1,7 +1,7 @@
 """Hashes of everything that a build of the operators computes for the shipped models, as JSON on stdout.
 
 ``python -m tests.support.operator_digests LIBRARY`` runs the golden streams of every model in chunks of several
-lengths, in both forms, and noise through the encoder. Two builds are alike if they print the same. It needs ONNX
+lengths, and noise through the encoder. Two builds are alike if they print the same. It needs ONNX
 Runtime and NumPy alone, so that it runs where the rest of the tests cannot.
 """
 
@@ -28,9 +28,9 @@ def digests(library: Path) -> dict[str, str]:
     for folder in sorted(path.parent for path in MODELS.glob("*/*/manifest.json")):
         manifest = json.loads((folder / "manifest.json").read_text())
         golden = np.load(folder / "golden.npz")
-        for form, described in manifest["forms"].items():
-            graph = load_graph((folder / described["file"]).read_bytes(), operators=library)
-            found[f"{folder.parent.name} {form}"] = _network(graph, described["state"], golden)
+        described = manifest["network"]
+        graph = load_graph((folder / described["file"]).read_bytes(), operators=library)
+        found[folder.parent.name] = _network(graph, described["state"], golden)
         if manifest["encoder"]:
             content = (folder / manifest["encoder"]["file"]).read_bytes()
             encoder = load_graph(content, operators=library)

@@ -9,7 +9,6 @@ from typing import Any
 
 from service.batching.batcher import Batcher
 from service.batching.policy import BatchPolicy
-from service.contract.manifest import FormName
 from service.engine.engine import Engine, Segment
 from service.engine.stream import initial_stream
 from service.engine.work import Job, Outcome, Work
@@ -28,12 +27,12 @@ class RecordingEngine(Engine):
         super().__init__(10_000, 64)
         self.sizes: list[int] = []
 
-    def compute(self, model: Model, form: FormName, segment: Segment) -> list[Job | Outcome | HetsynError]:
+    def compute(self, model: Model, segment: Segment) -> list[Job | Outcome | HetsynError]:
         self.sizes.append(len(segment.pieces))
         for piece in segment.pieces:
             if piece.unit.tolist() == [self.POISON]:
                 raise ArtifactError("poisoned")
-        return super().compute(model, form, segment)
+        return super().compute(model, segment)
 
 
 class Threads(RecordingEngine):
@@ -43,9 +42,9 @@ class Threads(RecordingEngine):
         super().__init__()
         self.on_loop: list[bool] = []
 
-    def compute(self, model: Model, form: FormName, segment: Segment) -> list[Job | Outcome | HetsynError]:
+    def compute(self, model: Model, segment: Segment) -> list[Job | Outcome | HetsynError]:
         self.on_loop.append(threading.current_thread() is threading.main_thread())
-        return super().compute(model, form, segment)
+        return super().compute(model, segment)
 
 
 class Metered(Threads):
@@ -57,8 +56,8 @@ class Metered(Threads):
         self.longest_on_loop_s = 0.0
         self.longest_s = 0.0
 
-    def compute(self, model: Model, form: FormName, segment: Segment) -> list[Job | Outcome | HetsynError]:
-        results = super().compute(model, form, segment)
+    def compute(self, model: Model, segment: Segment) -> list[Job | Outcome | HetsynError]:
+        results = super().compute(model, segment)
         taken_s = 1e-3 * segment.steps + 1e-5 * segment.events
         self.now_s += taken_s
         self.longest_s = max(self.longest_s, taken_s)
@@ -74,15 +73,15 @@ class Metered(Threads):
 
 
 def work(model: Model, unit: int = 1, steps: int = 4) -> Work:
-    return Work(initial_stream(model, "bank"), spike_chunk(steps, [0], [unit]), end=False)
+    return Work(initial_stream(model), spike_chunk(steps, [0], [unit]), end=False)
 
 
 async def gathered(batcher: Batcher, model: Model, gate: Gate, works: Sequence[Work]) -> list[asyncio.Task[Outcome]]:
     """The works as tasks that all wait while a first one holds the only engine thread."""
     gate.opened.clear()
-    blocker = asyncio.create_task(batcher.run(model, "bank", work(model)))
+    blocker = asyncio.create_task(batcher.run(model, work(model)))
     await asyncio.to_thread(gate.entered.acquire)
-    tasks = [asyncio.create_task(batcher.run(model, "bank", item)) for item in works]
+    tasks = [asyncio.create_task(batcher.run(model, item)) for item in works]
     await asyncio.sleep(0)
     return [blocker, *tasks]
 
@@ -90,5 +89,5 @@ async def gathered(batcher: Batcher, model: Model, gate: Gate, works: Sequence[W
 async def warmed(engine: RecordingEngine, model: Model) -> Batcher:
     """A batcher that runs on the loop whatever it knows the length of."""
     batcher = Batcher(engine, BatchPolicy(), threads=1, inline_s=3600.0)
-    await batcher.run(model, "bank", work(model))
+    await batcher.run(model, work(model))
     return batcher

@@ -36,7 +36,6 @@ KINDS: dict[str, Kind] = {
     "step": lambda name: infer_request(name, 0, chunk=spike_chunk(1, [], [])),
     "sample": lambda name: infer_request(name, 0, chunk=_sound(1, 8_000)),
     "sound that waits": lambda name: infer_request(name, 0, chunk=_sound(22_000, 191_975)),
-    "exact": lambda name: infer_request(name, 0, chunk=spike_chunk(1, [], []), form="exact"),
     "trace": lambda name: infer_request(name, 0, chunk=spike_chunk(20_000, [], []), model="pattern-generation"),
     "ended": lambda name: infer_request(name, 0, chunk=spike_chunk(1, [], []), end=True),
 }

@@ -105,18 +105,17 @@ class Target(Protocol):
 
 
 class HetsynTarget:
-    """``POST /infer`` of ``hetsyn serve``, with raw bodies. Model, version and form go with a session's first chunk."""
+    """``POST /infer`` of ``hetsyn serve``, with raw bodies. Model and version go with a session's first chunk."""
 
     channels = 0  # of the model's spikes, for ``OpenInferenceTarget``
     grpc_port = 0  # of the same host, for gRPC
 
-    def __init__(self, address: Address, content_type: str, model: str, version: str, form: str) -> None:
+    def __init__(self, address: Address, content_type: str, model: str, version: str) -> None:
         self.address = address
         self.content_type = content_type
         self.model = model
         self.version = version
-        self.form = form
-        self._opening = "&" + urlencode({"model": model, "version": version, "form": form})
+        self._opening = "&" + urlencode({"model": model, "version": version})
 
     def request(self, session: str, seq: int, chunk: bytes, *, is_last: bool, is_numbered: bool = True) -> bytes:
         number = f"&seq={seq}" if is_numbered else ""
@@ -142,8 +141,8 @@ class Tensor(NamedTuple):
 class OpenInferenceTarget(HetsynTarget):
     """``POST /v2/models/MODEL/versions/VERSION/infer`` of ``hetsyn serve``, with binary tensors."""
 
-    def __init__(self, address: Address, content_type: str, model: str, version: str, form: str) -> None:
-        super().__init__(address, content_type, model, version, form)
+    def __init__(self, address: Address, content_type: str, model: str, version: str) -> None:
+        super().__init__(address, content_type, model, version)
         self._encoding = encoding_of(content_type)
         self._tensors: dict[bytes, Tensor] = {}  # the same chunks are sent again and again
 
@@ -157,7 +156,7 @@ class OpenInferenceTarget(HetsynTarget):
         made: dict[str, Any] = {"sequence_id": session, "sequence_start": seq == 0, "sequence_end": is_last}
         if self._encoding["encoding"] == "pcm_s16le":
             made["sample_rate"] = int(self._encoding["sample_rate"])
-        return made | ({"form": self.form} if seq == 0 else {}) | ({"seq": seq} if is_numbered else {})
+        return made | ({"seq": seq} if is_numbered else {})
 
     def request(self, session: str, seq: int, chunk: bytes, *, is_last: bool, is_numbered: bool = True) -> bytes:
         name, datatype, shape, content = self.tensor(chunk)

@@ -177,7 +177,7 @@ class Alone:
         self._model = checkout.catalog.get(model, None)
         self._engine, self._work, initial_stream = checkout.engine
         self._chunks = [checkout.chunk(content) for content in contents]
-        self._streams = [initial_stream(self._model, FORM) for _ in range(at_a_time)]
+        self._streams = [initial_stream(self._model) for _ in range(at_a_time)]
         self._outcomes: list[Any] = []
 
     async def open(self) -> None: ...
@@ -187,7 +187,7 @@ class Alone:
         return [self._work(stream, chunk, False) for stream, chunk in zip(self._streams, chunks, strict=True)]
 
     async def run(self, prepared: list[Any]) -> None:
-        self._outcomes = self._engine.run(self._model, FORM, prepared)
+        self._outcomes = self._engine.run(self._model, prepared)
 
     def check(self) -> None:
         if any(isinstance(outcome, Exception) for outcome in self._outcomes):

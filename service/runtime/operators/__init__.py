@@ -14,11 +14,11 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from service.contract.manifest import FORMAT_VERSION
 from service.errors import RuntimeUnavailable
 
 BUILD = "install hetsyn again, in a checkout with pip install -e (without g++, pip downloads a compiler)"
 MODE = "HETSYN_OPERATORS"
+GRAPH_VERSION = 5  # of the graphs that the sources run: kFormat of description.hpp
 
 Mode = Literal["auto", "off", "require"]
 
@@ -107,7 +107,7 @@ def is_of_this_version(built: Path) -> bool:
         loaded = ctypes.CDLL(str(built))
     except OSError:
         return True
-    return hasattr(loaded, "hetsyn_flush_denormals") and loaded.hetsyn_format() == FORMAT_VERSION
+    return hasattr(loaded, "hetsyn_flush_denormals") and loaded.hetsyn_format() == GRAPH_VERSION
 
 
 class Denormals:

@@ -12,8 +12,8 @@
 
 namespace hetsyn {
 
-// The newest format of artifacts whose graphs these sources run, FORMAT_VERSION of service/contract/manifest.py. A library
-// of another one is not used: it may take a graph and fail in the first chunk.
+// The newest version of the graphs that these sources run, GRAPH_VERSION of __init__.py. A library of another one is not
+// used: it may take a graph and fail in the first chunk.
 constexpr int kFormat = 5;
 
 // What a spike does to a membrane: hetsyn_model/spike.py has the equations.

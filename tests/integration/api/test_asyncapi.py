@@ -184,7 +184,7 @@ async def test_what_the_protocol_sends_is_as_described(document: dict[str, Any])
         "steps": 1, "total_steps": 1, "label": "a", "probabilities": [0.5, 0.5],
         "spikes": spikes, "timing": {"queue_ms": 0.5, "engine_ms": 1.0, "store_ms": 0.0},
     }  # fmt: skip
-    live = LiveStream(Opening("s", "m", "1", "exact", ("a", "b"), 0, 0, 0.01, False, 5.0), interim=True)
+    live = LiveStream(Opening("s", "m", "1", ("a", "b"), 0, 0, 0.01, False, 5.0), interim=True)
     live_actions = [
         *live.begin(),
         *live.text("{}"),
@@ -202,7 +202,7 @@ async def test_what_the_protocol_sends_is_as_described(document: dict[str, Any])
 
 
 async def test_what_the_protocol_of_many_sends_is_as_described(document: dict[str, Any]) -> None:
-    many = ManyStreams(Offer("m", "1", "exact", ("a", "b"), 0.01, 7), 4)
+    many = ManyStreams(Offer("m", "1", ("a", "b"), 0.01, 7), 4)
     actions = [*many.begin(), *many.text("{}"), *many.text('{"type": "CloseStream"}')]
     frames: list[Any] = [action.frame for action in actions if isinstance(action, Send)]
     for frame, name in zip(frames, ("StreamsBegin", "Error", "StreamsTermination"), strict=True):

@@ -26,10 +26,10 @@ from tests.support.wav import wav
 async def test_a_session_from_its_first_chunk_to_its_end(client: httpx.AsyncClient) -> None:
     first = await ok(client, session="abc", model="digits", seq=0, end=False, input=events(25))
     assert set(first) == {
-        "session", "model", "version", "form", "seq", "steps", "total_steps", "label", "labels", "probabilities",
+        "session", "model", "version", "seq", "steps", "total_steps", "label", "labels", "probabilities",
         "end",
     }  # fmt: skip
-    assert (first["session"], first["model"], first["version"], first["form"]) == ("abc", "digits", "1", "exact")
+    assert (first["session"], first["model"], first["version"]) == ("abc", "digits", "1")
     assert (first["seq"], first["steps"], first["total_steps"], first["end"]) == (0, 25, 25, False)
     assert first["labels"] == list(LABELS)
     assert sum(first["probabilities"]) == pytest.approx(1)
@@ -113,7 +113,7 @@ async def test_any_length_of_chunks_gives_the_same_answer(
 
 
 async def test_query_parameters_name_session_model_version_form_seq_and_end(client: httpx.AsyncClient) -> None:
-    query = {"session": "s", "model": "digits", "version": "1", "form": "bank", "seq": "0", "end": "true"}
+    query = {"session": "s", "model": "digits", "version": "1", "seq": "0", "end": "true"}
     response = await client.post(
         "/infer", params=query, content=pack_events(9, [1], [1]), headers={"Content-Type": EVENTS_TYPE}
     )

@@ -63,7 +63,7 @@ async def test_models_are_listed_and_described(tmp_path: Path, serve: ServeHttp)
     ]
     described = (await client.get("/models/digits")).json()
     assert (described["version"], described["versions"]) == ("10", ["9", "10"])
-    assert described["forms"]["bank"]["state_bytes"] == 32
+    assert described["network"]["state_bytes"] == 32
     assert (await client.get("/models/digits", params={"version": "9"})).json()["version"] == "9"
     is_problem(await client.get("/models/nothing"), 404, "the server has 'digits', 'words'")
     is_problem(await client.get("/models/digits?version=3"), 404, "it has '9', '10'")
@@ -85,7 +85,7 @@ async def test_openapi_describes_the_body_with_examples_that_work(client: httpx.
     for example in content["application/json"]["examples"].values():
         decode_json(json.dumps(example["value"]).encode())
     assert {parameter["name"] for parameter in infer["parameters"]} == {
-        "session", "model", "version", "form", "seq", "end", "carry", "endpointing", "spikes", "timing",
+        "session", "model", "version", "seq", "end", "carry", "endpointing", "spikes", "timing",
     }  # fmt: skip
     assert {"200", "404", "409", "410", "413", "415", "422", "501", "503"} <= set(infer["responses"])
 

@@ -63,13 +63,3 @@ async def test_a_rate_that_would_keep_much_sound_is_refused(client: httpx.AsyncC
     response = await client.post(f"/infer?session=a{end}", content=bytes(2), headers=odd)
     is_problem(response, 422, "Resample to 8000, 16000, 44100, 48000 Hz")
     assert (await client.post(f"/infer?session=a{end}", content=bytes(2), headers=common)).status_code == 200
-
-
-async def test_an_operator_decides_whether_clients_choose_a_form(serve: ServeHttp) -> None:
-    default = (await ok((await serve()).client, session="a", input=events(9)))["form"]
-    other = "exact" if default == "bank" else "bank"
-    client = (await serve(forms="default")).client
-    await ok(client, session="a", input=events(9))
-    await ok(client, session="b", input=events(9), form=default)
-    response = await client.post("/infer", json={"session": "c", "form": other, "input": events(9)})
-    is_problem(response, 404, f"on form '{default}' only: name that one, or leave it out")

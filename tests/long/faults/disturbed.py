@@ -202,6 +202,6 @@ async def _undisturbed(
 def _target(replica: Replica, kind: type[HetsynTarget]) -> HetsynTarget:
     manifest = Artifact.open(SPEECH).manifest
     content_type, _ = cut(next(RECORDINGS.glob("*.wav")), CHUNKS_S[0])  # all have one rate
-    target = kind(replica.address, content_type, manifest.name, manifest.version, manifest.default_form)
+    target = kind(replica.address, content_type, manifest.name, manifest.version)
     target.grpc_port = replica.grpc_port
     return target

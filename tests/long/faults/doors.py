@@ -58,7 +58,7 @@ class CarriedDoor(Door):
         fields = {"session": stream.session, "end": "true" if is_last else "false"}
         fields |= {"seq": str(seq)} if is_numbered else {}
         if not stream.token:
-            fields |= {"carry": "true", "model": target.model, "version": target.version, "form": target.form}
+            fields |= {"carry": "true", "model": target.model, "version": target.version}
         frame = pack_frame(stream.token, target.content_type, chunk)
         return post(target.address, f"/infer?{urlencode(fields)}", MEDIA_TYPE, frame)
 

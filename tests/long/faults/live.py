@@ -220,7 +220,7 @@ class LiveClient(ABC):
         if not self._pinned:
             self._replica = self._rng.randrange(len(self._targets))
         target = self._targets[self._replica]
-        parameters = {**query, "model": target.model, "version": target.version, "form": target.form}
+        parameters = {**query, "model": target.model, "version": target.version}
         parameters |= encoding_of(target.content_type) | self.more
         path = f"{self.path}?{urlencode(parameters)}"
         cut = self._rng if self._rng.random() < CUT_SHARE / 4 else None

@@ -44,8 +44,14 @@ def copy_version(source: Path, target: Path) -> None:
     write_manifest(target, manifest_of(target) | {"version": target.name})
 
 
+def network_of(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Find the network in a manifest; before format 6 it was one of several forms."""
+    found: dict[str, Any] = manifest.get("network") or manifest["forms"]["bank"]
+    return found
+
+
 def replace_graph(version: Path, change: Callable[[Any], None]) -> None:
-    """Change the graph of the bank form, with the manifest's hash."""
+    """Change the graph of a bank, with the manifest's hash."""
     path = version / "bank.onnx"
     graph = onnx.load(path, load_external_data=False)
     change(graph)
@@ -150,7 +156,7 @@ def _brackets(version: Path) -> None:
 def _shape(shape: Sequence[int]) -> Spoil:
     def spoil(version: Path) -> None:
         manifest = manifest_of(version)
-        manifest["forms"]["bank"]["state"][0]["shape"] = list(shape)
+        network_of(manifest)["state"][0]["shape"] = list(shape)
         write_manifest(version, manifest)
 
     return spoil
@@ -159,7 +165,7 @@ def _shape(shape: Sequence[int]) -> Spoil:
 def _nul_name(version: Path) -> None:
     manifest = manifest_of(version)
     manifest["files"]["a\0b"] = {"bytes": 1, "sha256": "0" * 64}
-    manifest["forms"]["bank"]["file"] = "a\0b"
+    network_of(manifest)["file"] = "a\0b"
     write_manifest(version, manifest)
 
 
@@ -194,7 +200,7 @@ def attack_reading(stage: Stage) -> Mapping[str, Figure]:
     replace_graph(version, read_file("carry.keys"))
     reloaded = _reload(server)
     client = Client(server.port)
-    answer = client.chunk(None, len(SECRET), model="pattern-generation", version="2", form="bank")
+    answer = client.chunk(None, len(SECRET), model="pattern-generation", version="2")
     readout = answer.json().get("readout") or [] if answer.status == 200 else []
     values = [step[0] for step in readout]
     secret = set(SECRET)

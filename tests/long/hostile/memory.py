@@ -48,7 +48,6 @@ OPENINGS: Mapping[str, Opening] = {
     "rate-191999": Opening(SILENT_SAMPLE, "audio/pcm;encoding=pcm_s16le;rate=191999"),
     "rate-44101": Opening(SILENT_SAMPLE, "audio/pcm;encoding=pcm_s16le;rate=44101"),
     "rate-8000": Opening(SILENT_SAMPLE, "audio/pcm;encoding=pcm_s16le;rate=8000"),
-    "exact": Opening(events(1), query={"model": "shd-size", "form": "exact"}),
     "trace": Opening(events(20_000), query={"model": "pattern-generation"}, sessions=150),
     "trace-ended": Opening(events(20_000), query={"model": "pattern-generation", "end": "true"}, sessions=150),
 }
@@ -112,10 +111,10 @@ def attack_budget(stage: Stage) -> Mapping[str, Figure]:
     server = stage.server(*options)
     client = Client(server.port)
     client.chunk("good", seq=0)
-    client.chunk("large", model="shd-size", form="exact")
+    client.chunk("large", model="shd-size")
     record = client.call("GET", "/sessions/large/state").body
     base_mib, count = server.rss_mib(), 60 if stage.is_quick else 100
-    for name in ("exact", "rate-191999", "trace", "trace-ended"):
+    for name in ("rate-191999", "trace", "trace-ended"):
         opening = OPENINGS[name]
         statuses = [
             client.infer(opening.body, opening.content_type, session=f"{name}-{number}", **opening.query).status
@@ -209,8 +208,6 @@ CASES = (
             "rate-191999_state_bytes": 778_112,
             "rate-44101_kib": 173,
             "rate-44101_state_bytes": 186_520,
-            "exact_kib": 610,
-            "exact_state_bytes": 611_096,
             "trace_kib": 1_707,
             "trace_state_bytes": 6_436,
         },

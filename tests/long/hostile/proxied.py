@@ -12,7 +12,7 @@ from hetsyn_client.events import MEDIA_TYPE as EVENTS
 from tests.long.hostile.case import Case, Figure, at_most, exactly
 from tests.long.hostile.framing import BETWEEN_S, MARK, hidden, split
 from tests.long.hostile.proxy import start_proxy
-from tests.long.hostile.stage import Stage
+from tests.long.hostile.stage import SLOW, Stage
 from tests.long.hostile.wire import Client, Raw, events, request
 
 BYSTANDERS = 4
@@ -43,7 +43,7 @@ def attack_smuggling(stage: Stage) -> Mapping[str, Figure]:
 
 def attack_answers_of_others(stage: Stage) -> Mapping[str, Figure]:
     """A first request that waits hides a second that is slow: does anybody else get the answer to the second?"""
-    server = stage.server()
+    server = stage.server(environment=SLOW)
     port, client = start_proxy(stage, [server.port]), Client(server.port)
     wrong: list[str] = []
     asked = [0]
@@ -65,15 +65,13 @@ def attack_answers_of_others(stage: Stage) -> Mapping[str, Figure]:
             stopped.wait(0.02)
 
     for trial in range(trials):
-        client.chunk("busy", model="shd-size", form="exact")
-        busy = threading.Thread(
-            target=lambda: Client(server.port).chunk("busy", SLOW_STEPS, model="shd-size", form="exact")
-        )
+        client.chunk("busy", model="shd-size")
+        busy = threading.Thread(target=lambda: Client(server.port).chunk("busy", SLOW_STEPS, model="shd-size"))
         busy.start()
         time.sleep(0.1)
         slow = request(
             "POST",
-            f"/infer?session=slow-{trial}&model=shd-size&form=exact",
+            f"/infer?session=slow-{trial}&model=shd-size",
             events(SLOW_STEPS),
             f"X-Request-ID: {MARK}",
         )

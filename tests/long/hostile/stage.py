@@ -24,6 +24,7 @@ from tests.support.server_process import CLOCK_TICKS, ServerError
 
 READY_TIMEOUT_S = 40.0
 POLL_S = 0.02
+SLOW = {"HETSYN_OPERATORS": "off"}  # of a server: 20,000 steps of shd-size take it seconds
 ADDRESS_SPACE_BYTES = 12 << 30  # no attack takes the machine
 MEBIBYTE = 1024 * 1024
 PORTS = range(20_000, 32_000)  # below those that systems give to connections, of which attacks make thousands

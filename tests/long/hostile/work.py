@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from http.client import HTTPException
 
 from tests.long.hostile.case import Case, Figure, at_most, exactly
-from tests.long.hostile.stage import Stage
+from tests.long.hostile.stage import SLOW, Stage
 from tests.long.hostile.wire import Client, Raw, events, request
 
 ABANDONED = 1_023
@@ -21,14 +21,12 @@ DRAIN_S = 12.0
 
 
 def attack_abandoned(stage: Stage) -> Mapping[str, Figure]:
-    server = stage.server()
-    Client(server.port).chunk("warm", 10, model="shd-size", form="exact")
+    server = stage.server(environment=SLOW)
+    Client(server.port).chunk("warm", 10, model="shd-size")
     Client(server.port).chunk("good", 1)
     for number in range(ABANDONED):
         with Raw(server.port) as connection:
-            connection.send(
-                request("POST", f"/infer?session=gone-{number}&model=shd-size&form=exact&end=true", events(STEPS))
-            )
+            connection.send(request("POST", f"/infer?session=gone-{number}&model=shd-size&end=true", events(STEPS)))
         if number % 100 == 0:
             time.sleep(0.02)
     base_s, began_s = server.cpu_s(), time.monotonic()
@@ -62,15 +60,13 @@ def attack_abandoned(stage: Stage) -> Mapping[str, Figure]:
 def attack_present(stage: Stage) -> Mapping[str, Figure]:
     """The same, and the clients stay: good ones get an answer, and the server ends within a bounded time."""
     options = ("--finish-s=3",) if stage.is_quick and stage.has_option("--finish-s") else ()
-    server = stage.server(*options)
-    Client(server.port).chunk("warm", 10, model="shd-size", form="exact")
+    server = stage.server(*options, environment=SLOW)
+    Client(server.port).chunk("warm", 10, model="shd-size")
     Client(server.port).chunk("good", 1)
     connections = []
     for number in range(ABANDONED // 4):
         connections.append(Raw(server.port))
-        connections[-1].send(
-            request("POST", f"/infer?session=stays-{number}&model=shd-size&form=exact&end=true", events(STEPS))
-        )
+        connections[-1].send(request("POST", f"/infer?session=stays-{number}&model=shd-size&end=true", events(STEPS)))
     failed, waits_s = 0, []
     for _ in range(GOOD // 2):
         asked_s = time.monotonic()

@@ -75,10 +75,10 @@ def prove(library: str, name: str, updates: int, folder: Path, count: int) -> di
 def in_onnx_runtime(model: Model, spikes: NDArray[np.float32]) -> NDArray[np.float32]:
     """Counts of the output neurons, [stream, outputs], of all streams as one batch."""
     count, steps, _ = spikes.shape
-    row = np.tile(model.initial_state("exact"), (count, 1))
+    row = np.tile(model.initial_row, (count, 1))
     feed: dict[str, Array] = {STATE: row, STEP: np.zeros(count, np.int64)}
     feed |= chunk_feed(spikes, np.full(count, steps, np.int64))
-    scores: NDArray[np.float32] = model.network("exact").run(feed, [SCORES])[SCORES]
+    scores: NDArray[np.float32] = model.network.run(feed, [SCORES])[SCORES]
     return scores
 
 

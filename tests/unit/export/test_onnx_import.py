@@ -69,12 +69,12 @@ def imported(file: Path, out: Path, *, is_loop: bool = False, **options: Any) ->
 
 def served(model: Model, values: Float32Array, cuts: list[int]) -> Any:
     """What a model makes of values [stream, steps, channels] in chunks; the readout of all steps."""
-    state, step = np.tile(model.initial_state("exact"), (len(values), 1)), np.zeros(len(values), np.int64)
+    state, step = np.tile(model.initial_row, (len(values), 1)), np.zeros(len(values), np.int64)
     readout, begin, found = [], 0, {}
     for end in cuts:
         steps = np.full(len(values), end - begin)
         inputs = {VALUES: values[:, begin:end].copy(), STEPS: steps, STATE: state, STEP: step}
-        found = model.network("exact").run(inputs, [NEXT_STATE, "next.step", PROBABILITIES, READOUT])
+        found = model.network.run(inputs, [NEXT_STATE, "next.step", PROBABILITIES, READOUT])
         state, step, begin = found[NEXT_STATE], found["next.step"], end
         readout.append(found[READOUT])
     return found | {READOUT: np.concatenate(readout, 1)}
@@ -102,7 +102,7 @@ def test_a_step_is_served_as_the_file_runs_it(opset: int, tmp_path: Path) -> Non
     for stream, values in enumerate(noise()):
         expected = stepwise(file, values, np.zeros((1, HIDDEN), np.float32))
         np.testing.assert_allclose(found[READOUT][stream], expected, atol=1e-5)
-    form = model.manifest.forms["exact"]
+    form = model.manifest.network
     assert (form.torchscript, form.tolerance, form.state[0].name) == (None, 1e-5, "h0")
     assert model.manifest.provenance["imported_from"] == "step.onnx"
 
@@ -324,7 +324,7 @@ def test_a_state_may_have_the_name_of_one_of_ours(name: str, tmp_path: Path) -> 
     graph.graph.input[1].name = graph.graph.node[1].input[0] = name
     onnx.save(graph, file)
     model = imported(file, tmp_path / "out", state={name: "hn"})
-    assert model.manifest.forms["exact"].state[0].name == f"state.{name}"
+    assert model.manifest.network.state[0].name == f"state.{name}"
 
 
 def test_a_weight_that_is_nan_and_a_file_that_is_no_model_get_a_sentence(tmp_path: Path) -> None:

@@ -38,13 +38,13 @@ pytestmark = needs_onnxscript
 def run(model: Model, values: Float32Array, cuts: list[int], steps: list[int] | None = None) -> dict[str, Any]:
     """Values [stream, steps, channels] through a model in chunks; the state and everything that came out."""
     batch = len(values)
-    state, step = np.tile(model.initial_state("exact"), (batch, 1)), np.zeros(batch, np.int64)
+    state, step = np.tile(model.initial_row, (batch, 1)), np.zeros(batch, np.int64)
     lengths = np.array(steps or [values.shape[1]] * batch, np.int64)
     readout, begin = [], 0
     for end in cuts:
         part = np.clip(lengths - begin, 0, end - begin)
         chunk = values[:, begin : begin + int(part.max())].copy()
-        found = model.network("exact").run(
+        found = model.network.run(
             {VALUES: chunk, STEPS: part, STATE: state, STEP: step},
             [NEXT_STATE, NEXT_STEP, SCORES, PROBABILITIES, READOUT],
         )
@@ -108,7 +108,7 @@ def test_a_chunk_in_which_no_stream_has_a_step_keeps_the_state(tmp_path: Path) -
 def test_a_state_that_begins_with_different_values_begins_with_them(tmp_path: Path) -> None:
     cell = Gru()
     model = exported(cell, tmp_path)
-    assert not model.initial_state("exact").any()  # the manifest has one number a tensor
+    assert not model.initial_row.any()  # the manifest has one number a tensor
     x = torch.ones(1, CHANNELS)
     state, _ = cell.step(cell.initial(), x)
     second, _ = cell.step(state, x)
@@ -121,12 +121,8 @@ def test_the_manifest_says_what_is_promised_and_the_golden_streams_are_of_values
     model = exported(Lstm(), tmp_path, "lstm", tolerance=1e-4, step_s=0.02, description="left or right")
     manifest = model.manifest
     assert (manifest.input.kind, manifest.input.channels, manifest.input.step_s) == ("values", CHANNELS, 0.02)
-    assert (manifest.forms["exact"].tolerance, list(manifest.forms), manifest.default_form) == (
-        1e-4,
-        ["exact"],
-        "exact",
-    )
-    assert [t.name for t in manifest.forms["exact"].state[:2]] == ["state.h", "state.c"]
+    assert (manifest.network.tolerance, manifest.network.form) == (1e-4, "exact")
+    assert [t.name for t in manifest.network.state[:2]] == ["state.h", "state.c"]
     assert 0 <= float(manifest.provenance["difference_from_step"] or 0) <= 1e-5
     golden = np.load(model.artifact.folder / "golden.npz")
     values, steps = golden["values"], golden["steps"]
@@ -153,7 +149,7 @@ def test_torchscript_takes_the_manifest_s_states_in_order(tmp_path: Path) -> Non
     cell = Gru()
     model = exported(cell, tmp_path, decision="late_softmax")
     script = load_torchscript(model.artifact.read("exact.pt"))
-    states = [torch.zeros(1, *t.shape, dtype=getattr(torch, t.dtype)) for t in model.manifest.forms["exact"].state]
+    states = [torch.zeros(1, *t.shape, dtype=getattr(torch, t.dtype)) for t in model.manifest.network.state]
     readout, *after = script(torch.ones(1, CHANNELS), *states)
     _, expected = cell.step(cell.initial(), torch.ones(1, CHANNELS))
     torch.testing.assert_close(readout, expected)
@@ -248,7 +244,7 @@ def test_a_surrogate_gradient_goes_into_torchscript(tmp_path: Path) -> None:
 
     model = exported(Spiking(), tmp_path, decision="spike_count", input_kind="spikes")
     script = load_torchscript(model.artifact.read("exact.pt"))
-    states = [torch.zeros(1, *t.shape, dtype=getattr(torch, t.dtype)) for t in model.manifest.forms["exact"].state]
+    states = [torch.zeros(1, *t.shape, dtype=getattr(torch, t.dtype)) for t in model.manifest.network.state]
     for _ in range(3):
         readout, *states = script(torch.ones(1, CHANNELS), *states)
         assert readout.tolist() == [[1.0] * OUTPUTS]

@@ -34,7 +34,7 @@ def evaluation() -> Evaluation:
 
 
 def test_the_manifest_tells_all(tmp_path: Path) -> None:
-    reports = write_artifact(source(), evaluation(), tmp_path / "tiny/1", audio=torch.zeros(1, 800))
+    report = write_artifact(source(), evaluation(), tmp_path / "tiny/1", audio=torch.zeros(1, 800))
     manifest = Artifact.open(tmp_path / "tiny/1").manifest
     assert (manifest.name, manifest.version, manifest.labels, manifest.decision.tail_steps) == (
         "tiny",
@@ -46,19 +46,16 @@ def test_the_manifest_tells_all(tmp_path: Path) -> None:
     assert manifest.encoder.samples_per_step == 80
     assert set(manifest.files) == {
         "encoder.onnx",
-        "exact.onnx",
         "bank.onnx",
-        "exact.pt",
         "bank.pt",
         "golden.npz",
         "network.pt",
     }
-    assert manifest.default_form == "bank"
-    assert max(manifest.forms["bank"].kernel_error.values()) <= 1e-3
-    assert manifest.forms["exact"].spike_mismatch == 0.0
-    for report in reports:
-        assert report.state_bytes == manifest.forms[report.form].state_bytes
-        assert report.accuracy == manifest.forms[report.form].accuracy
+    assert manifest.network.form == "bank"
+    assert max(manifest.network.kernel_error.values()) <= 1e-3
+    assert manifest.network.spike_mismatch == 0.0
+    assert report.state_bytes == manifest.network.state_bytes
+    assert report.accuracy == manifest.network.accuracy
     assert manifest.provenance["seed"] == 1
     golden = np.load(tmp_path / "tiny/1/golden.npz")
     assert golden["bank.readout"].shape == (4, int(golden["steps"].max()), 3)
@@ -66,7 +63,7 @@ def test_the_manifest_tells_all(tmp_path: Path) -> None:
 
 def test_the_size_of_the_banks_can_be_given(tmp_path: Path) -> None:
     write_artifact(source(), evaluation(), tmp_path / "tiny/1", bank_size=3)
-    assert set(Artifact.open(tmp_path / "tiny/1").manifest.forms["bank"].bank_sizes.values()) == {3}
+    assert set(Artifact.open(tmp_path / "tiny/1").manifest.network.bank_sizes.values()) == {3}
 
 
 def test_no_file_names_the_machine_that_wrote_it(tmp_path: Path) -> None:

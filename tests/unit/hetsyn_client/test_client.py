@@ -39,8 +39,8 @@ class EchoServer:
 def test_samples_go_out_in_little_endian() -> None:
     server = EchoServer()
     with client(server) as streaming:
-        reply = streaming.infer_chunk(np.array([1, -2], np.int16), 16_000, session="a", seq=3, form="bank")
-    assert dict(reply) == {"session": "a", "seq": "3", "end": "false", "form": "bank"}
+        reply = streaming.infer_chunk(np.array([1, -2], np.int16), 16_000, session="a", seq=3)
+    assert dict(reply) == {"session": "a", "seq": "3", "end": "false"}
     assert server.requests[0].headers["Content-Type"] == "audio/pcm;encoding=pcm_s16le;rate=16000"
     assert server.requests[0].content == b"\x01\x00\xfe\xff"
 

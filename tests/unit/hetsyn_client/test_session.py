@@ -50,11 +50,11 @@ def client(server: ScriptedServer) -> StreamingClient:
 
 def test_chunks_are_numbered_and_the_end_sends_nothing_more() -> None:
     server = ScriptedServer()
-    with client(server).session(model="digits", version="2", form="bank") as session:
+    with client(server).session(model="digits", version="2") as session:
         reply = session.send(SILENCE, 8000)
         session.send(SILENCE, 8000)
         session.end()
-    named = {"session": session.id, "model": "digits", "version": "2", "form": "bank"}
+    named = {"session": session.id, "model": "digits", "version": "2"}
     assert dict(reply) == named | {"seq": "0", "end": "false"}
     assert server.calls == [("POST", "0", "false"), ("POST", "1", "false"), ("POST", "2", "true")]
     assert [len(request.content) for request in server.requests] == [1600, 1600, 0]

@@ -41,7 +41,7 @@ def test_the_exact_form_is_the_convolution(kind: str, recurrent: bool) -> None:
         pytest.skip("a reset by synapse needs a recurrent one, or a kernel a neuron")
     network = kernel_network(kind, recurrent=recurrent).double()
     hidden, readout = convolved(network, spikes())
-    rolled = network.rollout(spikes().double(), form="exact")
+    rolled = network.rollout(spikes().double())
     for expected, found in zip(hidden, rolled.hidden_spikes, strict=True):
         np.testing.assert_array_equal(found.numpy(), expected)
     np.testing.assert_allclose(rolled.readout.numpy(), readout, atol=1e-9)

@@ -93,8 +93,8 @@ def test_stream_shows_the_traces_of_a_tracer(url: str, recording: Path) -> None:
 
 def test_the_client_streams_what_the_server_classifies(url: str, recording: Path) -> None:
     with StreamingClient(url) as client:
-        by_chunks = list(client.stream_file(recording, 0.007, form="bank"))
-        whole = client.infer_chunk(sound(2000), 8000, end=True, form="bank")
+        by_chunks = list(client.stream_file(recording, 0.007))
+        whole = client.infer_chunk(sound(2000), 8000, end=True)
     assert by_chunks[-1]["probabilities"] == whole["probabilities"]
     assert by_chunks[-1]["total_steps"] == whole["total_steps"]
 
@@ -207,7 +207,7 @@ def test_serve_says_why_it_does_not_take_a_gpu(
     assert len(served) == 2
 
 
-def test_serve_loads_every_version_and_form(models: Path, served: list[GracefulServer]) -> None:
+def test_serve_loads_every_version(models: Path, served: list[GracefulServer]) -> None:
     """So that a folder that is changed later takes nothing from what is offered."""
     write_artifact(models, version="2")
     done = CliRunner().invoke(serve, ["--models", str(models), "--watch-s", "7"])
@@ -216,8 +216,7 @@ def test_serve_loads_every_version_and_form(models: Path, served: list[GracefulS
     assert state.server.settings.watch_s == 7
     shutil.rmtree(models / "digits")
     for version in ("1", "2"):
-        for form in ("exact", "bank"):
-            assert state.server.catalog.get("digits", version).network(form)
+        assert state.server.catalog.get("digits", version).network
 
 
 def test_serve_takes_its_limits(models: Path, served: list[GracefulServer]) -> None:

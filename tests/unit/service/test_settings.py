@@ -110,8 +110,3 @@ def test_a_device_is_one_of_three() -> None:
     assert Settings(models=Path("models")).device == "auto"
     with pytest.raises(ValueError, match="device: 'tpu' is not one of auto, cpu, cuda"):
         Settings(models=Path("models"), device="tpu")  # type: ignore[arg-type]
-
-
-def test_forms_are_any_or_the_default() -> None:
-    with pytest.raises(ValueError, match="forms: 'bank' is not one of any, default"):
-        Settings(models=Path("models"), forms="bank")  # type: ignore[arg-type]

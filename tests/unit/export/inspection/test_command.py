@@ -23,17 +23,16 @@ def test_inspect_prints_json(tmp_path: Path, path: str) -> None:
     done = CliRunner().invoke(inspect, [str(tmp_path / path), "--json"])
     assert done.exit_code == 0, done.output
     described = json.loads(done.output)
-    assert described["forms"]["exact"]["state_bytes"] == described["forms"]["bank"]["state_bytes"] == 8 * OUTPUTS + 8
+    assert described["network"]["state_bytes"] == 8 * OUTPUTS + 8
     assert described["labels"] == list(LABELS)
 
 
 @pytest.mark.parametrize("takes_audio", [True, False])
 def test_inspect_prints_tables(tmp_path: Path, takes_audio: bool) -> None:
-    write_artifact(tmp_path, takes_audio=takes_audio, change={"description": "[bold]a fake"})
+    write_artifact(tmp_path, takes_audio=takes_audio, form="bank", change={"description": "[bold]a fake"})
     done = CliRunner().invoke(inspect, [str(tmp_path / "digits")], env={"COLUMNS": "160"})
     assert done.exit_code == 0, done.output
     for expected in (
-        "exact (default)",
         "bank",
         "0.001",
         "1.00%",
@@ -57,9 +56,9 @@ def test_inspect_prints_tables(tmp_path: Path, takes_audio: bool) -> None:
     ],
 )
 def test_inspect_says_what_a_model_takes(tmp_path: Path, takes: Takes, encoder: str) -> None:
-    folder = write_artifact(tmp_path, takes=takes, forms=["exact"])
+    folder = write_artifact(tmp_path, takes=takes)
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["forms"]["exact"]["tolerance"] = 1e-5
+    manifest["network"] |= {"tolerance": 1e-5, "exactness": "C"}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     done = CliRunner().invoke(inspect, [str(tmp_path / "digits")], env={"COLUMNS": "160"})
     assert done.exit_code == 0, done.output

@@ -15,7 +15,7 @@ from export.inspection.operations import (
     lstm_hidden,
     lstm_values,
     lstm_work,
-    work_of_form,
+    work_of_network,
 )
 from tests.support.counted_network import Tally
 
@@ -26,11 +26,11 @@ def test_the_example_of_neurobench() -> None:
     """The page "Synaptic Operations" of its documentation: 4 effective and 9 dense operations."""
     weights = np.array([[1.3, 0.0, -3.2], [0.0, 1.2, -5.1], [-1.1, 2.7, 0.0]], np.float32).T
     active = np.array([0.0, 1.3, -1.0]) != 0
-    of_values = work_of_form({"readout.weight_in": weights}, (), {"readout": 3}, 3, is_binary=False)
+    of_values = work_of_network({"readout.weight_in": weights}, (), {"readout": 3}, 3, is_binary=False)
     counted = count(of_values, {"input": active.astype(float)})
     assert (counted.effective_macs, counted.effective_acs, counted.dense) == (4, 0, 9)
     assert (counted.multiplications, counted.additions) == (4, 4)
-    of_spikes = work_of_form({"readout.weight_in": weights}, (), {"readout": 3}, 3)
+    of_spikes = work_of_network({"readout.weight_in": weights}, (), {"readout": 3}, 3)
     counted = count(of_spikes, {"input": active.astype(float)})
     assert (counted.effective_macs, counted.effective_acs, counted.dense) == (0, 4, 9)
     assert (counted.multiplications, counted.additions) == (0, 4)
@@ -39,7 +39,7 @@ def test_the_example_of_neurobench() -> None:
 def test_a_unit_s_spike_arrives_once_a_tap() -> None:
     weights = np.array([[1, 0], [2, 3], [0, 0], [4, 5], [6, 0], [7, 8]], np.int16)  # tap 0 of three units, then tap 1
     tensors = {"readout.weight_in": weights, "readout.delay_in": np.zeros(6, np.int16)}
-    of_taps = work_of_form(tensors, (), {"readout": 2}, 3)
+    of_taps = work_of_network(tensors, (), {"readout": 2}, 3)
     counted = count(of_taps, {"input": np.array([1.0, 0.0, 1.0])})
     assert (counted.effective_acs, counted.dense) == (3 + 2, 12)
     assert counted.weight_bytes_read == 2 * 2 * 2 * weights.itemsize + 6 * 2
@@ -122,4 +122,4 @@ def test_energy_is_that_of_additions_and_multiplications() -> None:
 @pytest.mark.parametrize("shape", [(7, 8), (20,)])
 def test_weights_of_another_network_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"hidden1\.weight_in"):
-        work_of_form({"hidden1.weight_in": np.ones(shape, np.float32)}, (), SIZES, 20)
+        work_of_network({"hidden1.weight_in": np.ones(shape, np.float32)}, (), SIZES, 20)

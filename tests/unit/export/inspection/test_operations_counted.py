@@ -10,7 +10,7 @@ import torch
 
 from export.evaluation import Evaluation, seeded_streams
 from export.inspection.activity import Measured, measure
-from export.inspection.operations import count, work_of_form
+from export.inspection.operations import count, work_of_network
 from export.network_graph import network_graph
 from export.parity import run_torch
 from export.write import Source, write_artifact
@@ -82,7 +82,7 @@ def check(compiled: Compiled, rate: float) -> dict[str, np.ndarray]:
         pytest.fail("the network does not become silent: the formula has spikes that no step follows")
     steps, tally = t + 1, counted.tally
     described = [TensorDescription(name=e.name, shape=e.shape, dtype=e.dtype, initial=e.initial) for e in layout]
-    work = work_of_form(tensors, described, SIZES, CHANNELS)
+    work = work_of_network(tensors, described, SIZES, CHANNELS)
     expected = count(work, {name: spiked / steps for name, spiked in fired.items()})
     assert steps * expected.effective_acs == pytest.approx(tally.accumulates)
     assert steps * expected.additions == pytest.approx(tally.additions)
@@ -129,7 +129,7 @@ def test_decays_are_multiplied_whatever_the_spikes(rate: float) -> None:
         check(compiled, rate)
         tensors = {n.rpartition("/")[2]: a for n, a in read_tensors(network_graph(compiled)).items()}
         state = [TensorDescription(name=t.name, shape=t.shape, dtype=t.dtype, initial=0.0) for t in compiled.layout]
-        counted = count(work_of_form(tensors, state, SIZES, CHANNELS), dict.fromkeys(("input", *SIZES), rate))
+        counted = count(work_of_network(tensors, state, SIZES, CHANNELS), dict.fromkeys(("input", *SIZES), rate))
         sizes = {name: bank.size for name, bank in network.banks.items()}
         synapses = 6 * (7 + 6) + 5 * (6 + 5) + 3 * 5
         of_bank = 6 * sizes["hidden1"] + 5 * sizes["hidden2"] + 3 * sizes["readout"]
@@ -141,15 +141,15 @@ def test_the_spikes_that_inspect_counts_are_those_of_torch(tmp_path: Path) -> No
     network = network_of("hetsyn", "spike_count")
     network.fit_banks()
     streams = seeded_streams(CHANNELS, 0.4, streams=4, steps=40)
-    write_artifact(Source(network, "tiny", "1", "", ("a", "b", "c"), ""), Evaluation(streams), tmp_path / "tiny/1")
-    measured = measure(Artifact.open(tmp_path / "tiny/1"))
-    assert isinstance(measured, Measured)
-    steps = int(streams.steps.sum())
-    assert (measured.streams, measured.steps) == (4, steps)
+    source, steps = Source(network, "tiny", "1", "", ("a", "b", "c"), ""), int(streams.steps.sum())
     for form in FORMS:
+        write_artifact(source, Evaluation(streams), tmp_path / form / "1", form=form, with_torchscript=False)
+        measured = measure(Artifact.open(tmp_path / form / "1"))
+        assert isinstance(measured, Measured)
+        assert (measured.streams, measured.steps) == (4, steps)
         traces = run_torch(network.compile(form), streams)
         for name, hidden in zip(SIZES, traces.hidden, strict=False):
-            assert measured.rates[form][name] == pytest.approx(hidden.sum((0, 1)) / steps)
+            assert measured.rates[name] == pytest.approx(hidden.sum((0, 1)) / steps)
         outputs = rollout(network.compile(form), streams.spikes, streams.steps).scores.detach().numpy().sum(0)
         assert outputs.any()
-        assert measured.rates[form]["readout"] == pytest.approx(outputs / steps)
+        assert measured.rates["readout"] == pytest.approx(outputs / steps)

@@ -16,6 +16,7 @@ import pytest
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
+from export import export_network
 from export.inspection.commands import inspect
 from export.inspection.drawing import Chart
 from export.inspection.layers import LONGEST_KERNEL_STEPS, Kernel, _BankSynapses, read_layers
@@ -26,13 +27,11 @@ from service.runtime.graph_weights import read_tensors
 from tests.support.artifact import write_artifact
 from tests.support.artifact_file import rewrite
 from tests.support.leaky_values import write_leaky
+from tests.support.networks import small_network
 from tests.support.paths import MODELS
 
 PAIRS = "fashion-pairs"
 NAMES = [path.name for path in sorted(MODELS.glob("*/")) if path.is_dir()]
-BANK_ALONE = [name for name in NAMES if not list(MODELS.glob(f"{name}/*/exact.onnx"))]
-WITH_EXACT = [name for name in NAMES if name not in BANK_ALONE]
-ROUNDING = 2e-3  # by the 16 bits of a weight, of a synapse whose weight is at least a tenth of the largest
 
 
 def packed(counts: NDArray[Any]) -> bytes:
@@ -75,44 +74,33 @@ def page_of(model: Path, out: Path) -> str:
     return text
 
 
-@pytest.mark.parametrize("name", WITH_EXACT)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_shipped_model(name: str, tmp_path: Path) -> None:
     text = page_of(MODELS / name, tmp_path / "page.html")
     manifest = newest_artifact(MODELS / name).manifest
     layers = len(manifest.hidden) + 1
     assert text.count("<figcaption>hidden1</figcaption>") == 2
     assert text.count("<svg") == 2 * layers
-    assert text.count('aria-label="time constants of') == text.count('aria-label="kernels of') == layers
+    assert text.count('aria-label="mean lags of') == text.count('aria-label="kernels of') == layers
+    assert "<rect class=" in text[text.index("Time constants") : text.index("Kernels")]
+    assert "out of the bank" in text
     assert "prefers-color-scheme: dark" in text
     assert 'name="viewport"' in text
-    for form in manifest.forms.values():
-        assert f"{form.state_bytes:,} bytes" in text
+    assert f"{manifest.network.state_bytes:,} bytes" in text
 
 
-@pytest.mark.parametrize("name", WITH_EXACT)
-def test_kernels_out_of_the_bank_are_as_close_as_the_manifest_says(name: str) -> None:
-    artifact = newest_artifact(MODELS / name)
-    steps = np.arange(2000.0)
-    for layer in read_layers(artifact):
-        bound = artifact.manifest.forms["bank"].kernel_error[layer.name]
-        assert layer.kernels
-        decays = [kernel.decay for kernel in layer.kernels if kernel.decay is not None]
-        assert len(decays) == len(layer.kernels)
-        assert decays == sorted(decays)
-        for kernel in layer.kernels:
-            exact, bank = kernel.exact_at(steps), kernel.bank_at(steps, layer.bank)
-            error = np.linalg.norm(bank - exact) / np.linalg.norm(exact)
-            assert error <= bound + ROUNDING, (layer.name, kernel.decay)
-
-
-@pytest.mark.parametrize("name", BANK_ALONE)
-def test_a_model_without_an_exact_form_shows_what_its_bank_has(name: str, tmp_path: Path) -> None:
-    text = page_of(MODELS / name, tmp_path / "page.html")
-    assert text.count('aria-label="mean lags of') == text.count('aria-label="kernels of') == 3
-    assert "<rect class=" in text[text.index("Time constants") : text.index("Kernels")]
-    assert "Confusion" in text
-    assert "out of the bank" in text
-    assert '<circle class="dot' not in text
+@pytest.mark.parametrize("kind", ["hetsyn", "lif"])
+def test_an_exact_network_shows_its_time_constants(kind: str, tmp_path: Path) -> None:
+    made = small_network(kind, "last")
+    export_network(made, out=tmp_path / "tiny/1", labels=list("abcde"), form="exact", torchscript=False)
+    text = page_of(tmp_path / "tiny/1", tmp_path / "page.html")
+    assert text.count('aria-label="time constants of') == 3
+    assert 'aria-label="kernels of' not in text
+    for layer in read_layers(Artifact.open(tmp_path / "tiny/1")):
+        assert bool(layer.decays) == (kind == "hetsyn")
+        for path, decays in layer.decays.items():
+            weights = made.layer(layer.name).get_parameter("r_in" if path == "input" else "r_rec")
+            np.testing.assert_allclose(decays, weights.detach().numpy(), rtol=1e-6)
 
 
 def test_kernels_of_pairs_are_those_of_the_bank() -> None:
@@ -123,7 +111,7 @@ def test_kernels_of_pairs_are_those_of_the_bank() -> None:
         lags = [kernel.lag_steps for kernel in layer.kernels]
         assert lags == sorted(lags)
         for kernel in layer.kernels:
-            current = kernel.bank_at(steps, layer.bank)
+            current = kernel.at(steps, layer.bank)
             assert np.abs(current).max() == pytest.approx(1.0)
             assert current[np.abs(current).argmax()] > 0
             assert kernel.lag_steps == pytest.approx((steps * current**2).sum() / (current**2).sum(), rel=1e-6)
@@ -141,7 +129,7 @@ def kernels(basis: NDArray[np.float64], decays: NDArray[np.float64]) -> list[Ker
 def test_kernels_that_are_alike_endless_or_nothing() -> None:
     basis, decays = np.ones((3, 2, 4)), np.array([0.5, 0.9])
     (kernel,) = kernels(basis, decays)  # all are alike
-    assert kernel.bank_at(np.zeros(1), decays) == pytest.approx([1.0])
+    assert kernel.at(np.zeros(1), decays) == pytest.approx([1.0])
     assert kernels(0 * basis, decays) == []
     (endless,) = kernels(basis[:, :1], np.ones(1))
     assert endless.lag_steps == pytest.approx((LONGEST_KERNEL_STEPS - 1) / 2)
@@ -152,7 +140,7 @@ def test_kernels_that_are_alike_endless_or_nothing() -> None:
 def test_a_network_of_somebody_else_shows_what_is_known(tmp_path: Path) -> None:
     write_leaky(tmp_path / "models", "sensor", channels=3)
     text = page_of(tmp_path / "models/sensor", tmp_path / "page.html")
-    assert "<h2>Forms</h2>" in text
+    assert "<h2>Network</h2>" in text
     assert "3 values" in text
     assert "<h2>Time constants</h2>" not in text
     assert "<svg" not in text

@@ -40,7 +40,7 @@ MS: dict[str, Any] = {"dt": 1e-3, "rule": "euler", "reset": "zero"}
 def scores(imported: Imported, values: Any, cut: int) -> Any:
     """Scores [stream, outputs] of streams that go through the artifact in two chunks, cut at a step."""
     model = Model(Artifact.open(imported.folder), load_graph)
-    state = np.tile(model.initial_state("exact"), (len(values), 1))
+    state = np.tile(model.initial_row, (len(values), 1))
     found: dict[str, Any] = {NEXT_STATE: state, NEXT_STEP: np.zeros(len(values), np.int64)}
     for part in (values[:, :cut], values[:, cut:]):
         steps = np.full(len(part), part.shape[1], np.int64)
@@ -48,7 +48,7 @@ def scores(imported: Imported, values: Any, cut: int) -> Any:
         if model.manifest.input.kind == "values":
             taken = {VALUES: part.astype(np.float32), STEPS: steps}
         feed = taken | {STATE: found[NEXT_STATE], STEP: found[NEXT_STEP]}
-        found = model.network("exact").run(feed, [NEXT_STATE, NEXT_STEP, SCORES])
+        found = model.network.run(feed, [NEXT_STATE, NEXT_STEP, SCORES])
     return found[SCORES]
 
 
@@ -103,7 +103,7 @@ def test_a_network_of_ours_runs_on_the_operator(name: str, reset: Reset, tmp_pat
     manifest = Artifact.open(imported.folder).manifest
     assert (imported.runs_as, imported.fidelity.verdict) == ("operator", "faithful"), imported.fidelity.sentence()
     assert imported.fidelity.spikes > 100
-    assert (manifest.decision.rule, manifest.forms["exact"].tolerance, list(manifest.forms)) == (rule, 0.0, ["exact"])
+    assert (manifest.decision.rule, manifest.network.tolerance, manifest.network.form) == (rule, 0.0, "exact")
     if rule == "spike_count":
         values = (graphs.rng(5).random((4, 40, 6)) < 0.3).astype(np.float64)
         truth = run_reference(program_of(from_nir(graph), Convention(1e-3, "euler", reset)), values)["out"].sum(1)

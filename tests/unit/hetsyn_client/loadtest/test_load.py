@@ -13,9 +13,9 @@ from service.wire.content_types import parse_content_type
 from service.wire.events import unpack_events
 from service.wire.values import unpack_values
 
-SPEECH = Served("speech", "bank", channels=40, step_s=0.01, sample_rate_hz=8000)
-SENSORS = Served("sensors", "exact", channels=9, step_s=0.01, sample_rate_hz=None, row_values=3)
-SPIKES = Served("shd", "bank", channels=700, step_s=0.004, sample_rate_hz=None)
+SPEECH = Served("speech", channels=40, step_s=0.01, sample_rate_hz=8000)
+SENSORS = Served("sensors", channels=9, step_s=0.01, sample_rate_hz=None, row_values=3)
+SPIKES = Served("shd", channels=700, step_s=0.004, sample_rate_hz=None)
 
 
 def write_wav(path: Path, samples: list[int], rate_hz: int = 8000, channels: int = 1) -> None:
@@ -119,8 +119,6 @@ SHD: dict[str, Any] = {
     "name": "shd",
     "input": {"channels": 700, "step_s": 0.004},
     "encoder": None,
-    "default_form": "bank",
-    "forms": {"exact": {}, "bank": {}},
 }
 
 
@@ -140,7 +138,6 @@ def test_what_the_model_takes(kind: str, encoder: dict[str, Any] | None, expecte
 
 
 def test_a_form_is_the_default_or_one_that_the_model_has() -> None:
-    assert Served.described(SHD) == Served("shd", "bank", 700, 0.004, None)
-    assert Served.described(SHD, "exact").form == "exact"
+    assert Served.described(SHD) == Served("shd", 700, 0.004, None)
     with pytest.raises(InputError, match="no form 'large': it has exact, bank"):
         Served.described(SHD, "large")

@@ -17,7 +17,7 @@ from hetsyn_client.loadtest.senders import HetsynWay, Transport
 from tests.support.scripted_server import OK, Answer, serving
 
 LOAD = Load("audio/pcm;encoding=pcm_s16le;rate=8000", (b"aa", b"bb", b"cc"), period_s=0.02, description="letters")
-SERVED = Served("m", "bank", 1, 0.01, 8000)
+SERVED = Served("m", 1, 0.01, 8000)
 SETTINGS = RunSettings(duration_s=0.3, warmup_s=0.05, session_chunks=4)
 
 

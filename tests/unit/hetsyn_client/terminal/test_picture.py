@@ -17,7 +17,7 @@ from hetsyn_client.errors import InputError
 from hetsyn_client.terminal.picture import check_picture, write_picture
 from hetsyn_client.terminal.recorded import LONGEST_S, Recorded
 
-BEGIN = {"type": "Begin", "model": "digits", "version": "1", "form": "bank", "step_ms": 10.0, "labels": ["yes", "no"]}
+BEGIN = {"type": "Begin", "model": "digits", "version": "1", "step_ms": 10.0, "labels": ["yes", "no"]}
 
 
 def recorded(seconds: float = 2.0, *, spikes: bool = True, is_trace: bool = False) -> Recorded:
@@ -49,7 +49,7 @@ def test_a_picture_has_every_layer_and_word(tmp_path: Path) -> None:
     write_picture(recorded(), "words.wav", tmp_path / "words.svg")
     text = (tmp_path / "words.svg").read_text()
     words = [element.text for element in ElementTree.fromstring(text).iter("{http://www.w3.org/2000/svg}text")]
-    assert "words.wav: digits 1, bank" in words
+    assert "words.wav: digits 1" in words
     assert {"input", "300 channels", "hidden1", "12 neurons", "probability", "time, s"} <= set(words)
     assert words.count("no") == 3  # two words and the legend
     assert not re.search(r"<script|href=\"http", text)
@@ -118,7 +118,7 @@ def test_names_of_files_and_labels_may_have_any_characters(tmp_path: Path) -> No
     write_picture(stream, r"a$x$ $\frac$<b>.wav", tmp_path / "a.svg")
     text = (tmp_path / "a.svg").read_text()
     words = [element.text for element in ElementTree.fromstring(text).iter("{http://www.w3.org/2000/svg}text")]
-    assert r"a$x$ $\frac$<b>.wav: digits 1, bank" in words
+    assert r"a$x$ $\frac$<b>.wav: digits 1" in words
     assert {"_silence_", r"$\frac$"} <= set(words)
 
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from hetsyn_client.terminal.show import OneWord, Words, printer
 
-BEGIN = {"type": "Begin", "model": "digits", "version": "1", "form": "bank", "step_ms": 10.0, "labels": ["yes", "[no]"]}
+BEGIN = {"type": "Begin", "model": "digits", "version": "1", "step_ms": 10.0, "labels": ["yes", "[no]"]}
 
 
 def result(label: str | None, share: float | None, **more: Any) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def test_words_are_lines_with_times(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.splitlines() == [
         "   0.10 -    0.72 s  [no]          75.0%",
         "   3.00 -   13.50 s  yes           75.0%",
-        "x.wav: [no] yes (digits 1, bank)",
+        "x.wav: [no] yes (digits 1)",
     ]
 
 
@@ -66,7 +66,7 @@ def test_nothing_heard(capsys: pytest.CaptureFixture[str]) -> None:
     with printer("x.wav", words=True, as_json=False) as show:
         show(BEGIN)
         show(end(None, 0.0, 2.4))
-    assert capsys.readouterr().out == "x.wav: nothing heard (digits 1, bank)\n"
+    assert capsys.readouterr().out == "x.wav: nothing heard (digits 1)\n"
 
 
 def test_what_is_no_word_is_told_from_silence(capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,7 +74,7 @@ def test_what_is_no_word_is_told_from_silence(capsys: pytest.CaptureFixture[str]
         show(BEGIN)
         show(end(None, 0.0, 0.6) | {"probabilities": [0.1, 0.9]})
         show(end(None, 0.6, 3.0))
-    assert capsys.readouterr().out == "x.wav: no word (digits 1, bank)\n"
+    assert capsys.readouterr().out == "x.wav: no word (digits 1)\n"
 
 
 def test_one_word_and_a_trace() -> None:
@@ -88,7 +88,7 @@ def test_one_word_and_a_trace() -> None:
     assert [str(line) for line in lines] == ["   0.30 s  +0.250  -2.000"]
     show(end("yes", 0.0, 0.3))
     show.verdict()
-    assert file.getvalue().splitlines() == ["x.npz: 30 steps (digits 1, bank)", "x.npz: yes  75.0% (digits 1, bank)"]
+    assert file.getvalue().splitlines() == ["x.npz: 30 steps (digits 1)", "x.npz: yes  75.0% (digits 1)"]
 
 
 def test_json_is_a_line_a_frame(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,6 @@ from service.batching.batcher import MOST_ROUNDS, Batcher
 from service.batching.cost import SETTLED
 from service.batching.estimates import SEGMENT_S
 from service.batching.policy import BatchPolicy
-from service.contract.manifest import FormName
 from service.engine.engine import Engine, Segment
 from service.engine.stream import initial_stream
 from service.engine.work import Job, Outcome, Work
@@ -39,7 +38,7 @@ async def test_what_gathers_while_the_engine_is_busy_is_one_batch(model: Model, 
     together = await asyncio.gather(*tasks)
     assert engine.sizes == [1, 4]
     for unit, outcome in zip((0, 1, 2, 4), together[1:], strict=True):
-        (alone,) = engine.run(model, "bank", [work(model, unit)])
+        (alone,) = engine.run(model, [work(model, unit)])
         assert np.array_equal(alone.result.scores, outcome.result.scores)
     await batcher.close()
 
@@ -51,11 +50,11 @@ async def test_chunks_that_come_round_after_round_are_one_batch(model: Model, in
     async def later(batcher: Batcher, rounds: int) -> Outcome:
         for _ in range(rounds):
             await asyncio.sleep(0)
-        return await batcher.run(model, "bank", work(model))
+        return await batcher.run(model, work(model))
 
     engine = RecordingEngine()
     batcher = Batcher(engine, BatchPolicy(), threads=1, inline_s=inline_s)
-    await batcher.run(model, "bank", work(model))  # loads the graph
+    await batcher.run(model, work(model))  # loads the graph
     await asyncio.gather(*(later(batcher, n) for n in range(4)))
     assert engine.sizes == [1, 4]
     await asyncio.gather(*(later(batcher, n) for n in (0, 2 * MOST_ROUNDS)))
@@ -66,10 +65,10 @@ async def test_chunks_that_come_round_after_round_are_one_batch(model: Model, in
 async def test_a_batch_starts_though_chunks_keep_coming(model: Model) -> None:
     engine = RecordingEngine()
     batcher = Batcher(engine, BatchPolicy(), threads=1, inline_s=float("inf"))
-    await batcher.run(model, "bank", work(model))
+    await batcher.run(model, work(model))
     tasks = []
     for _ in range(3 * MOST_ROUNDS):
-        tasks.append(asyncio.create_task(batcher.run(model, "bank", work(model))))
+        tasks.append(asyncio.create_task(batcher.run(model, work(model))))
         await asyncio.sleep(0)
     await asyncio.gather(*tasks)
     assert len(engine.sizes) > 2
@@ -87,7 +86,7 @@ async def test_a_caller_that_leaves_harms_nobody(model: Model, gate: Gate, leavi
     assert [isinstance(result, asyncio.CancelledError) for result in results] == [
         index == 1 + leaving for index in range(5)
     ]
-    assert isinstance(await batcher.run(model, "bank", work(model)), Outcome)
+    assert isinstance(await batcher.run(model, work(model)), Outcome)
     await batcher.close()
 
 
@@ -116,17 +115,17 @@ async def test_an_unexpected_error_leaves_nobody_waiting(model: Model, gate: Gat
 async def test_an_idle_engine_may_wait_for_a_batch(model: Model) -> None:
     engine, now = RecordingEngine(), [0.0]
     batcher = Batcher(engine, BatchPolicy(max_batch=2, max_wait_s=3600.0), threads=1, clock=lambda: now[0])
-    first = asyncio.create_task(batcher.run(model, "bank", work(model)))
+    first = asyncio.create_task(batcher.run(model, work(model)))
     await asyncio.sleep(0)
     assert engine.sizes == []
-    await asyncio.gather(first, batcher.run(model, "bank", work(model)))
+    await asyncio.gather(first, batcher.run(model, work(model)))
     assert engine.sizes == [2]
     await batcher.close()
 
 
 async def test_closing_runs_what_waits(model: Model) -> None:
     batcher = Batcher(RecordingEngine(), BatchPolicy(max_wait_s=3600.0), threads=1)
-    task = asyncio.create_task(batcher.run(model, "bank", work(model)))
+    task = asyncio.create_task(batcher.run(model, work(model)))
     await asyncio.sleep(0)
     await batcher.close()
     assert isinstance(await task, Outcome)
@@ -135,7 +134,7 @@ async def test_closing_runs_what_waits(model: Model) -> None:
 async def test_a_short_batch_runs_on_the_loop_and_the_first_of_a_model_on_a_thread(model: Model) -> None:
     engine = Threads()
     batcher = await warmed(engine, model)
-    await asyncio.gather(*(batcher.run(model, "bank", work(model, unit)) for unit in (0, 1, 2)))
+    await asyncio.gather(*(batcher.run(model, work(model, unit)) for unit in (0, 1, 2)))
     assert engine.on_loop == [False, True]
     assert engine.sizes == [1, 3]  # what arrived in one round of the loop is one batch
     await batcher.close()
@@ -145,7 +144,7 @@ async def test_a_batch_that_is_expected_to_be_long_runs_on_a_thread(model: Model
     engine = Threads()
     batcher = Batcher(engine, BatchPolicy(), threads=1, inline_s=1e-12)
     for _ in range(3):
-        await batcher.run(model, "bank", work(model))
+        await batcher.run(model, work(model))
     assert engine.on_loop == [False] * 3
     await batcher.close()
 
@@ -154,12 +153,12 @@ async def test_a_batch_that_is_expected_to_be_long_runs_on_a_thread(model: Model
 async def test_a_rate_that_is_slow_to_resample_runs_on_a_thread(model: Model, rate_hz: int, on_loop: bool) -> None:
     engine = Threads()
     batcher = await warmed(engine, model)
-    stream = initial_stream(model, "bank")
+    stream = initial_stream(model)
     step = AudioChunk(np.zeros(STEP_SAMPLES, np.float32), RATE_HZ)
-    await batcher.run(model, "bank", Work(stream, step, end=False))  # what the encoder takes for a step is known
+    await batcher.run(model, Work(stream, step, end=False))  # what the encoder takes for a step is known
     for end in (False, False, True):
         chunk = AudioChunk(np.zeros(100, np.float32), rate_hz)
-        stream = (await batcher.run(model, "bank", Work(stream, chunk, end=end))).stream
+        stream = (await batcher.run(model, Work(stream, chunk, end=end))).stream
     assert engine.on_loop[-1] is on_loop
     await batcher.close()
 
@@ -174,7 +173,7 @@ async def test_the_first_chunk_of_a_rate_that_is_slow_to_resample_runs_on_a_thre
     batcher = await warmed(engine, model)
     for rate in (RATE_HZ, RATE_HZ, rate_hz):  # what the encoder takes for a step is known
         chunk = AudioChunk(np.zeros(STEP_SAMPLES * rate // RATE_HZ, np.float32), rate)
-        await batcher.run(model, "bank", Work(initial_stream(model, "bank"), chunk, end=True))
+        await batcher.run(model, Work(initial_stream(model), chunk, end=True))
     assert engine.on_loop[-1] is on_loop
     await batcher.close()
 
@@ -184,7 +183,7 @@ async def test_the_event_loop_does_not_wait_for_a_gpu(models: Path) -> None:
     engine = Threads()
     batcher = Batcher(engine, BatchPolicy(), threads=1, inline_s=float("inf"))
     for _ in range(3):
-        await batcher.run(on_gpu, "bank", work(on_gpu))
+        await batcher.run(on_gpu, work(on_gpu))
     assert engine.on_loop == [False] * 3
     await batcher.close()
 
@@ -194,15 +193,15 @@ async def test_a_batch_is_expected_to_take_longer_the_more_steps_it_has(model: M
     batcher = engine.batcher(inline_s=0.05)
     for steps in (9, 9, 99, 9):
         before = len(engine.on_loop)
-        await batcher.run(model, "bank", work(model, steps=steps))
+        await batcher.run(model, work(model, steps=steps))
         assert engine.on_loop[before:] == [False] if before == 0 else engine.on_loop[before] == (steps == 9)
     before = len(engine.on_loop)
-    await asyncio.gather(*(batcher.run(model, "bank", work(model, steps=9)) for _ in range(8)))
+    await asyncio.gather(*(batcher.run(model, work(model, steps=9)) for _ in range(8)))
     assert all(engine.on_loop[before:])  # 80 ms together, so the first ones run, and then the others
     assert engine.sizes[before:] == [5, 3]
     assert engine.longest_on_loop_s < 0.05
     before = len(engine.on_loop)
-    await asyncio.gather(*(batcher.run(model, "bank", work(model, steps=99)) for _ in range(2)))
+    await asyncio.gather(*(batcher.run(model, work(model, steps=99)) for _ in range(2)))
     assert not any(engine.on_loop[before:])  # each takes longer
     await batcher.close()
 
@@ -210,7 +209,7 @@ async def test_a_batch_is_expected_to_take_longer_the_more_steps_it_has(model: M
 def dense(model: Model, steps: int) -> Work:
     """A spike on every channel in every step."""
     step, unit = np.divmod(np.arange(steps * CHANNELS), CHANNELS)
-    return Work(initial_stream(model, "bank"), spike_chunk(steps, step, unit), end=False)
+    return Work(initial_stream(model), spike_chunk(steps, step, unit), end=False)
 
 
 async def test_a_dense_chunk_after_many_quiet_ones_does_not_hold_the_loop(model: Model) -> None:
@@ -218,10 +217,10 @@ async def test_a_dense_chunk_after_many_quiet_ones_does_not_hold_the_loop(model:
     engine = Metered()
     batcher = engine.batcher(inline_s=4e-3)
     for _ in range(30):
-        await batcher.run(model, "bank", work(model, steps=2))
+        await batcher.run(model, work(model, steps=2))
     assert engine.on_loop[-1]
     before = len(engine.on_loop)
-    await batcher.run(model, "bank", dense(model, 2))
+    await batcher.run(model, dense(model, 2))
     assert not engine.on_loop[before]
     assert engine.longest_on_loop_s <= 4e-3
     await batcher.close()
@@ -231,12 +230,12 @@ async def test_a_short_chunk_waits_for_a_segment_of_a_long_one_and_not_for_all_o
     engine = Metered()
     batcher = engine.batcher(inline_s=4e-3)
     for _ in range(SETTLED):  # the cost of such work is known
-        await batcher.run(model, "bank", work(model, steps=3))
-    long = asyncio.create_task(batcher.run(model, "bank", work(model, steps=5_000)))
+        await batcher.run(model, work(model, steps=3))
+    long = asyncio.create_task(batcher.run(model, work(model, steps=5_000)))
     while not engine.now_s > 0.5:  # it is under way
         await asyncio.sleep(0)
     arrived_s = engine.now_s
-    await batcher.run(model, "bank", work(model, steps=3))
+    await batcher.run(model, work(model, steps=3))
     assert engine.now_s - arrived_s <= 3 * SEGMENT_S  # one that runs, one that was chosen, and its own
     assert not long.done()
     assert (await long).result.steps == 5_000
@@ -252,8 +251,8 @@ class MeteredAudio(Metered):
         self.now_s += 1e-3 * segment.steps
         return segment
 
-    def compute(self, model: Model, form: FormName, segment: Segment) -> list[Job | Outcome | HetsynError]:
-        results = Engine.compute(self, model, form, segment)
+    def compute(self, model: Model, segment: Segment) -> list[Job | Outcome | HetsynError]:
+        results = Engine.compute(self, model, segment)
         self.now_s += 1e-4 * segment.steps
         self.longest_s = max(self.longest_s, 1.1e-3 * segment.steps)
         return results
@@ -264,10 +263,10 @@ async def test_the_time_of_the_encoder_counts_in_a_segment(model: Model, togethe
     engine = MeteredAudio()
     batcher = engine.batcher(inline_s=0.0)
     samples = sound(300 * STEP_SAMPLES, 1).astype(np.float32) / np.float32(32_768)
-    audio = Work(initial_stream(model, "bank"), AudioChunk(samples, RATE_HZ), end=False)
-    await batcher.run(model, "bank", audio)  # its cost is known now
+    audio = Work(initial_stream(model), AudioChunk(samples, RATE_HZ), end=False)
+    await batcher.run(model, audio)  # its cost is known now
     engine.longest_s = 0.0
-    await asyncio.gather(*(batcher.run(model, "bank", audio) for _ in range(together)))
+    await asyncio.gather(*(batcher.run(model, audio) for _ in range(together)))
     assert 0 < engine.longest_s <= 2 * SEGMENT_S
     await batcher.close()
 
@@ -287,23 +286,23 @@ class DearSpikes(Metered):
                 self.encoded_on_loop.append(segment.steps)
         return segment
 
-    def compute(self, model: Model, form: FormName, segment: Segment) -> list[Job | Outcome | HetsynError]:
+    def compute(self, model: Model, segment: Segment) -> list[Job | Outcome | HetsynError]:
         if segment.pieces[0].job.stream.kind == "spikes":
             self.now_s += 2e-2 * segment.steps
-        return Engine.compute(self, model, form, segment)
+        return Engine.compute(self, model, segment)
 
 
 async def test_the_time_of_the_encoder_counts_where_the_network_then_runs_on_a_thread(model: Model) -> None:
     engine = DearSpikes()
     batcher = engine.batcher(inline_s=0.05)
     samples = sound(10 * STEP_SAMPLES, 1).astype(np.float32) / np.float32(32_768)
-    audio = Work(initial_stream(model, "bank"), AudioChunk(samples, RATE_HZ), end=False)
+    audio = Work(initial_stream(model), AudioChunk(samples, RATE_HZ), end=False)
     for _ in range(2 * SETTLED):
-        await batcher.run(model, "bank", work(model, steps=10))
-        await batcher.run(model, "bank", audio)
+        await batcher.run(model, work(model, steps=10))
+        await batcher.run(model, audio)
     assert set(engine.encoded_on_loop) == {10}
     engine.encoded_on_loop.clear()
-    await asyncio.gather(*(batcher.run(model, "bank", audio) for _ in range(8)))
+    await asyncio.gather(*(batcher.run(model, audio) for _ in range(8)))
     assert 0 < max(engine.encoded_on_loop) <= 50
     await batcher.close()
 
@@ -319,24 +318,24 @@ async def test_chunks_without_a_step_say_nothing_of_what_a_step_takes(
 
     def heard(steps: float) -> Work:
         chunk = AudioChunk(samples[: int(steps * STEP_SAMPLES)], RATE_HZ)
-        return Work(initial_stream(model, "bank"), chunk, end=False)
+        return Work(initial_stream(model), chunk, end=False)
 
     streams = []
     for begun in (work(model, steps=3), heard(3)):
         for _ in range(2 * SETTLED):
-            after = (await batcher.run(model, "bank", begun)).stream
+            after = (await batcher.run(model, begun)).stream
         streams.append(after)
     for _ in range(400):
-        await batcher.run(model, "bank", heard(0.5))
-        await batcher.run(model, "bank", Work(streams[0], None, end=True))
-        row = batcher.rows.of_chunks(model, "bank", [streams[1]], [AudioChunk(samples[:1], RATE_HZ)])
+        await batcher.run(model, heard(0.5))
+        await batcher.run(model, Work(streams[0], None, end=True))
+        row = batcher.rows.of_chunks(model, [streams[1]], [AudioChunk(samples[:1], RATE_HZ)])
         assert row is not None
         assert batcher.rows.run(row) is not None
     assert engine.on_loop[-1]
-    assert batcher.rows.of_chunks(model, "bank", [streams[1]], [AudioChunk(samples, RATE_HZ)]) is None
+    assert batcher.rows.of_chunks(model, [streams[1]], [AudioChunk(samples, RATE_HZ)]) is None
     before = len(engine.on_loop)
-    await batcher.run(model, "bank", heard(100))
-    await batcher.run(model, "bank", work(model, steps=100))
+    await batcher.run(model, heard(100))
+    await batcher.run(model, work(model, steps=100))
     assert not any(engine.on_loop[before:])
     assert engine.longest_s <= 2 * SEGMENT_S
     await batcher.close()
@@ -349,18 +348,18 @@ async def test_values_are_batched_and_cut_as_the_other_kinds(tmp_path: Path, tak
 
     def of_values(steps: int, seed: int = 0) -> Work:
         values = np.random.default_rng(seed).normal(size=(steps, model.row_values)).astype(np.float32)
-        return Work(initial_stream(model, "bank"), ValuesChunk(values), end=seed % 2 == 1)
+        return Work(initial_stream(model), ValuesChunk(values), end=seed % 2 == 1)
 
     engine = Metered()
     batcher = engine.batcher(inline_s=0.05)
     for _ in range(4):
-        await batcher.run(model, "bank", of_values(3))
+        await batcher.run(model, of_values(3))
     assert engine.on_loop[0] is False  # its cost was not known
     assert engine.on_loop[-1] is True
     works = [of_values(steps, seed) for seed, steps in enumerate((3, 700, 3, 90, 1))] + [work(model, steps=9)]
-    outcomes = await asyncio.gather(*(batcher.run(model, "bank", each) for each in works))
+    outcomes = await asyncio.gather(*(batcher.run(model, each) for each in works))
     for each, outcome in zip(works, outcomes, strict=True):
-        (alone,) = Engine(10_000, 10_000).run(model, "bank", [each])
+        (alone,) = Engine(10_000, 10_000).run(model, [each])
         assert outcome.result.probabilities.tobytes() == alone.result.probabilities.tobytes()
         assert outcome.result.steps == alone.result.steps
     assert engine.longest_s <= 0.05
@@ -373,7 +372,7 @@ async def test_a_row_of_values_is_a_step_of_work(tmp_path: Path, gate: Gate) -> 
     batcher = Batcher(RecordingEngine(), BatchPolicy(), threads=1)
     gate.opened.clear()
     chunk = ValuesChunk(np.ones((25, CHANNELS), np.float32))
-    task = asyncio.create_task(batcher.run(model, "bank", Work(initial_stream(model, "bank"), chunk, end=False)))
+    task = asyncio.create_task(batcher.run(model, Work(initial_stream(model), chunk, end=False)))
     await asyncio.sleep(0)
     assert batcher.waiting_work == 25 + 1
     gate.opened.set()
@@ -389,13 +388,13 @@ async def test_values_that_a_cell_cannot_compute_are_the_chunk_s_fault(
     write_artifact(tmp_path, takes="values")
     model = ModelCatalog(tmp_path, load=gate.load).get()
     batcher = Batcher(Engine(max_chunk_steps=100), BatchPolicy(), threads=1, inline_s=inline_s)
-    values = Work(initial_stream(model, "bank"), ValuesChunk(np.zeros((3, CHANNELS), np.float32)), end=False)
-    await batcher.run(model, "bank", values)
+    values = Work(initial_stream(model), ValuesChunk(np.zeros((3, CHANNELS), np.float32)), end=False)
+    await batcher.run(model, values)
     gate.failure = ArtifactError("the graph failed in ONNX Runtime (index 77 is out of bounds)")
     with pytest.raises(InputError, match=r"cannot compute these values .*index 77.*: send values that it takes"):
-        await batcher.run(model, "bank", values)
+        await batcher.run(model, values)
     with pytest.raises(ArtifactError):  # no client chooses the numbers of spikes
-        await batcher.run(model, "bank", work(model))
+        await batcher.run(model, work(model))
     await batcher.close()
 
 
@@ -406,9 +405,9 @@ async def test_what_a_gpu_cannot_compute_is_not_the_client_s_fault(tmp_path: Pat
     model = ModelCatalog(tmp_path, load=load_fake, device=Device("a fake GPU", gate.load)).get()
     batcher = Batcher(Engine(max_chunk_steps=100), BatchPolicy(), threads=1)
     gate.failure = ArtifactError("the graph failed in ONNX Runtime (CUDA failure 2: out of memory)")
-    values = Work(initial_stream(model, "bank"), ValuesChunk(np.zeros((3, CHANNELS), np.float32)), end=False)
+    values = Work(initial_stream(model), ValuesChunk(np.zeros((3, CHANNELS), np.float32)), end=False)
     with pytest.raises(RuntimeUnavailable if kind == "values" else ArtifactError, match="out of memory"):
-        await batcher.run(model, "bank", values if kind == "values" else work(model))
+        await batcher.run(model, values if kind == "values" else work(model))
     await batcher.close()
 
 
@@ -431,7 +430,7 @@ async def test_the_time_of_a_chunk_is_that_of_its_segments(model: Model, inline_
     for steps in (4, 3000):  # the first of a model runs on a thread, and so does a long one
         for _ in range(2):
             watch = Watch()
-            await batcher.run(model, "bank", work(model, steps=steps)._replace(watch=watch))
+            await batcher.run(model, work(model, steps=steps)._replace(watch=watch))
             assert watch.engine_s > 0
             assert watch.queue_s > 0
     await batcher.close()
@@ -465,7 +464,7 @@ async def test_long_chunks_take_turns(model: Model) -> None:
     done_s: list[float] = []
 
     async def run(steps: int) -> None:
-        await batcher.run(model, "bank", work(model, steps=steps))
+        await batcher.run(model, work(model, steps=steps))
         done_s.append(engine.now_s)
 
     await asyncio.gather(run(1_500), run(1_500))
@@ -477,8 +476,8 @@ async def test_a_long_chunk_gives_the_bits_of_one_call(model: Model) -> None:
     engine = Metered()
     batcher = engine.batcher(inline_s=4e-3)
     long = work(model, unit=2, steps=700)
-    outcome = await batcher.run(model, "bank", long)
-    (alone,) = Engine(10_000, 10_000).run(model, "bank", [long])
+    outcome = await batcher.run(model, long)
+    (alone,) = Engine(10_000, 10_000).run(model, [long])
     assert outcome.result.scores.tobytes() == alone.result.scores.tobytes()
     assert len(engine.sizes) > 10
     await batcher.close()
@@ -488,7 +487,7 @@ async def test_a_long_chunk_gives_the_bits_of_one_call(model: Model) -> None:
 async def test_a_caller_that_leaves_harms_nobody_on_the_loop(model: Model, leaving: int) -> None:
     engine = RecordingEngine()
     batcher = await warmed(engine, model)
-    tasks = [asyncio.create_task(batcher.run(model, "bank", work(model, unit))) for unit in (0, 1, 2, 4)]
+    tasks = [asyncio.create_task(batcher.run(model, work(model, unit))) for unit in (0, 1, 2, 4)]
     await asyncio.sleep(0)
     tasks[leaving].cancel()
     results = await asyncio.gather(*tasks, return_exceptions=True)
@@ -502,7 +501,7 @@ async def test_an_error_on_the_loop_reaches_only_the_caller_whose_chunk_it_is(mo
     units = [0, 1, 2, 4]
     units[index] = RecordingEngine.POISON
     batcher = await warmed(RecordingEngine(), model)
-    tasks = [asyncio.create_task(batcher.run(model, "bank", work(model, unit))) for unit in units]
+    tasks = [asyncio.create_task(batcher.run(model, work(model, unit))) for unit in units]
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert [isinstance(result, ArtifactError) for result in results] == [i == index for i in range(4)]
     await batcher.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,37 +12,38 @@ from service.batching.batcher import Batcher
 from service.batching.cost import SETTLED
 from service.batching.estimates import SEGMENT_S
 from service.batching.policy import BatchPolicy
-from service.contract.manifest import FormName
 from service.engine.engine import Engine, Segment
-from service.engine.stream import initial_stream
-from service.engine.work import Job, Outcome, Work
+from service.engine.work import Job, Outcome
 from service.errors import HetsynError, Overloaded, ShuttingDown, StateBroken
+from service.models.catalog import ModelCatalog
 from service.models.model import Model
-from service.wire.chunk import spike_chunk
+from tests.support.artifact import write_artifact
+from tests.support.fake_graph import load_fake
 from tests.support.gate import Gate
 from tests.support.recording_engine import Metered, RecordingEngine, gathered, warmed, work
 
-FORMS: tuple[FormName, ...] = ("bank", "exact")
+
+@pytest.fixture
+def other(tmp_path: Path) -> Model:
+    """Another model, whose chunks are another group."""
+    write_artifact(tmp_path / "others", "other")
+    return ModelCatalog(tmp_path / "others", load=load_fake).get()
 
 
-async def known(engine: Metered, model: Model, **limits: Any) -> Batcher:
+async def known(engine: Metered, *models: Model, **limits: Any) -> Batcher:
     """A batcher on the engine's clock that knows the cost of its work, and runs all of it on one thread."""
     batcher = engine.batcher(inline_s=0.0, **limits)
-    for form in FORMS:
+    for model in models:
         for _ in range(SETTLED):
-            await batcher.run(model, form, work_on(model, form, 3))
+            await batcher.run(model, work(model, steps=3))
     engine.sizes.clear()
     return batcher
-
-
-def work_on(model: Model, form: FormName, steps: int) -> Work:
-    return Work(initial_stream(model, form), spike_chunk(steps, [0], [1]), end=False)
 
 
 async def test_a_chunk_whose_caller_leaves_stops_at_the_next_segment(model: Model) -> None:
     engine = Metered()
     batcher = await known(engine, model)
-    long = asyncio.create_task(batcher.run(model, "bank", work(model, steps=5_000)))
+    long = asyncio.create_task(batcher.run(model, work(model, steps=5_000)))
     while len(engine.sizes) < 10:
         await asyncio.sleep(0)
     long.cancel()
@@ -59,7 +61,7 @@ async def test_chunks_whose_callers_leave_are_not_begun(model: Model, gate: Gate
     blocker, *tasks = await gathered(batcher, model, gate, [work(model, steps=5_000) for _ in range(1_000)])
     for task in tasks:
         task.cancel()
-    good = asyncio.create_task(batcher.run(model, "bank", work(model)))
+    good = asyncio.create_task(batcher.run(model, work(model)))
     calls = gate.calls
     gate.opened.set()
     assert isinstance(await good, Outcome)
@@ -75,29 +77,29 @@ async def test_mates_of_a_caller_that_leaves_get_their_own_bits(model: Model) ->
     engine = Metered()
     batcher = await known(engine, model)
     works = [work(model, unit, steps=300) for unit in (0, 1, 2)]
-    tasks = [asyncio.create_task(batcher.run(model, "bank", item)) for item in works]
+    tasks = [asyncio.create_task(batcher.run(model, item)) for item in works]
     while 3 not in engine.sizes:
         await asyncio.sleep(0)
     tasks[1].cancel()
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert isinstance(results[1], asyncio.CancelledError)
     for index in (0, 2):
-        (alone,) = Engine(10_000, 10_000).run(model, "bank", [works[index]])
+        (alone,) = Engine(10_000, 10_000).run(model, [works[index]])
         outcome = results[index]
         assert isinstance(outcome, Outcome)
         assert outcome.result.scores.tobytes() == alone.result.scores.tobytes()
     await batcher.close()
 
 
-async def test_a_chunk_that_has_not_begun_in_time_is_refused_and_costs_nothing(model: Model) -> None:
+async def test_a_chunk_that_has_not_begun_in_time_is_refused_and_costs_nothing(model: Model, other: Model) -> None:
     engine = Metered()
-    batcher = await known(engine, model)
-    long = asyncio.create_task(batcher.run(model, "bank", work(model, steps=400)))
+    batcher = await known(engine, model, other)
+    long = asyncio.create_task(batcher.run(model, work(model, steps=400)))
     while not engine.sizes:
         await asyncio.sleep(0)
     due_s = engine.now_s  # the segment that runs takes longer
-    late = asyncio.create_task(batcher.run(model, "exact", work_on(model, "exact", 3), due_s=due_s))
-    begun = asyncio.create_task(batcher.run(model, "bank", work(model, steps=400), due_s=due_s + 10 * SEGMENT_S))
+    late = asyncio.create_task(batcher.run(other, work(other, steps=3), due_s=due_s))
+    begun = asyncio.create_task(batcher.run(model, work(model, steps=400), due_s=due_s + 10 * SEGMENT_S))
     with pytest.raises(Overloaded, match="waited too long for its turn"):
         await late
     assert engine.now_s <= due_s + 2 * SEGMENT_S
@@ -111,15 +113,15 @@ async def test_a_chunk_that_has_not_begun_in_time_is_refused_and_costs_nothing(m
 async def test_more_work_than_may_wait_is_refused_at_once(model: Model) -> None:
     engine = Metered()
     batcher = await known(engine, model, max_work=4_000, client_share=0.5)
-    longest = asyncio.create_task(batcher.run(model, "bank", work(model, steps=5_000), client="a"))
+    longest = asyncio.create_task(batcher.run(model, work(model, steps=5_000), client="a"))
     await asyncio.sleep(0)
     with pytest.raises(Overloaded, match="5001 steps of this client are waiting") as refused:
-        await batcher.run(model, "bank", work(model), client="a")
+        await batcher.run(model, work(model), client="a")
     assert refused.value.retry_after_s == 3.0  # 3,006 too many, each 0.75 ms by the work before
-    assert isinstance(await batcher.run(model, "bank", work(model), client="b"), Outcome)
+    assert isinstance(await batcher.run(model, work(model), client="b"), Outcome)
     longest.cancel()
     await asyncio.sleep(0)
-    assert isinstance(await batcher.run(model, "bank", work(model, steps=400), client="a"), Outcome)
+    assert isinstance(await batcher.run(model, work(model, steps=400), client="a"), Outcome)
     await batcher.close()
 
 
@@ -127,10 +129,10 @@ async def test_states_that_take_long_to_copy_make_batches_of_fewer_streams(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each segment copies them. Four streams of a step each would do little else."""
-    monkeypatch.setattr("service.batching.estimates.COPIED_BYTES", model.initial_row("bank").nbytes // 3)
+    monkeypatch.setattr("service.batching.estimates.COPIED_BYTES", model.initial_row.nbytes // 3)
     engine = Metered()
     batcher = await known(engine, model)
-    long = [asyncio.create_task(batcher.run(model, "bank", work(model, steps=400))) for _ in range(4)]
+    long = [asyncio.create_task(batcher.run(model, work(model, steps=400))) for _ in range(4)]
     while len(engine.sizes) < 8:
         await asyncio.sleep(0)
     assert max(engine.sizes[4:]) == 1
@@ -140,21 +142,20 @@ async def test_states_that_take_long_to_copy_make_batches_of_fewer_streams(
 
 
 @pytest.mark.parametrize("same_client", [False, True])
-async def test_a_short_chunk_waits_for_a_few_segments_behind_many_long_ones(model: Model, same_client: bool) -> None:
+async def test_a_short_chunk_waits_for_a_few_segments_behind_many_long_ones(
+    model: Model, other: Model, same_client: bool
+) -> None:
     """Of another group, which would have been the last in order of arrival.
 
     Clients take turns. Of one client, a chunk waits for the segment that each of those before it has in turn.
     """
     engine = Metered()
-    batcher = await known(engine, model)
-    long = [
-        asyncio.create_task(batcher.run(model, "exact", work_on(model, "exact", 5_000), client="a"))
-        for _ in range(1_000)
-    ]
+    batcher = await known(engine, model, other)
+    long = [asyncio.create_task(batcher.run(other, work(other, steps=5_000), client="a")) for _ in range(1_000)]
     while len(engine.sizes) < 3:
         await asyncio.sleep(0)
     before = len(engine.sizes)
-    await batcher.run(model, "bank", work(model, steps=3), client="a" if same_client else "b")
+    await batcher.run(model, work(model, steps=3), client="a" if same_client else "b")
     segments = len(engine.sizes) - before
     assert segments <= (1_000 / 4 + 3 if same_client else 3)  # a batch has four of the longest segments
     for task in long:
@@ -162,11 +163,11 @@ async def test_a_short_chunk_waits_for_a_few_segments_behind_many_long_ones(mode
     await batcher.close()
 
 
-async def test_a_batcher_that_stops_refuses_what_is_not_done(model: Model) -> None:
+async def test_a_batcher_that_stops_refuses_what_is_not_done(model: Model, other: Model) -> None:
     engine = Metered()
-    batcher = await known(engine, model)
-    running = asyncio.create_task(batcher.run(model, "bank", work(model, steps=5_000)))
-    waiting = asyncio.create_task(batcher.run(model, "exact", work_on(model, "exact", 5_000)))
+    batcher = await known(engine, model, other)
+    running = asyncio.create_task(batcher.run(model, work(model, steps=5_000)))
+    waiting = asyncio.create_task(batcher.run(other, work(other, steps=5_000)))
     while not engine.sizes:
         await asyncio.sleep(0)
     stopped_s = engine.now_s
@@ -175,7 +176,7 @@ async def test_a_batcher_that_stops_refuses_what_is_not_done(model: Model) -> No
     assert [type(result) for result in results] == [ShuttingDown] * 2
     assert engine.now_s <= stopped_s + 2 * SEGMENT_S
     with pytest.raises(ShuttingDown):
-        await batcher.run(model, "bank", work(model))
+        await batcher.run(model, work(model))
     await batcher.close()
 
 
@@ -185,7 +186,7 @@ async def test_a_segment_that_does_not_end_keeps_no_server_from_its_end(
     monkeypatch.setattr("service.batching.batcher.ABANDON_S", 0.01)
     batcher = Batcher(RecordingEngine(), BatchPolicy(), threads=1)
     gate.opened.clear()
-    endless = asyncio.create_task(batcher.run(model, "bank", work(model)))
+    endless = asyncio.create_task(batcher.run(model, work(model)))
     assert await asyncio.to_thread(gate.entered.acquire, timeout=10)
     batcher.stop()
     with pytest.raises(ShuttingDown):
@@ -204,7 +205,7 @@ async def test_a_segment_that_takes_long_is_awaited_where_somebody_waits(
     monkeypatch.setattr("service.batching.batcher.ABANDON_S", 0.01)
     batcher = Batcher(RecordingEngine(), BatchPolicy(), threads=1)
     gate.opened.clear()
-    long = asyncio.create_task(batcher.run(model, "bank", work(model)))
+    long = asyncio.create_task(batcher.run(model, work(model)))
     assert await asyncio.to_thread(gate.entered.acquire, timeout=10)
     closing = asyncio.create_task(batcher.close())
     await asyncio.sleep(0.1)
@@ -217,8 +218,8 @@ async def test_a_segment_that_takes_long_is_awaited_where_somebody_waits(
 class BreakingEngine(RecordingEngine):
     """Finds the state of the second chunk of a batch broken."""
 
-    def compute(self, model: Model, form: FormName, segment: Segment) -> list[Job | Outcome | HetsynError]:
-        results = super().compute(model, form, segment)
+    def compute(self, model: Model, segment: Segment) -> list[Job | Outcome | HetsynError]:
+        results = super().compute(model, segment)
         return [StateBroken("broken") if index == 1 else result for index, result in enumerate(results)]
 
 
@@ -230,7 +231,7 @@ async def test_a_broken_state_reaches_only_its_caller_and_the_batch_runs_once(
     batcher = await warmed(engine, model) if on_loop else Batcher(engine, BatchPolicy(), threads=1)
     works = [work(model, unit) for unit in (1, 2, 4)]
     if on_loop:
-        tasks = [asyncio.create_task(batcher.run(model, "bank", item)) for item in works]
+        tasks = [asyncio.create_task(batcher.run(model, item)) for item in works]
     else:
         _, *tasks = await gathered(batcher, model, gate, works)
         gate.opened.set()

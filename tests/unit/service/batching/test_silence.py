@@ -31,7 +31,7 @@ def digits(tmp_path: Path) -> Model:
 
 def silence(model: Model, steps: int) -> Work:
     chunk = SpikeChunk(steps, np.zeros(0, np.int64), np.zeros(0, np.int64))
-    stream = with_endpointing(model, initial_stream(model, "bank"), chunk, EndpointingChange(threshold=0.5))
+    stream = with_endpointing(model, initial_stream(model), chunk, EndpointingChange(threshold=0.5))
     return Work(stream, chunk, end=False)
 
 
@@ -39,22 +39,22 @@ async def test_the_estimate_of_a_network_is_not_of_chunks_that_it_does_not_hear(
     engine = RecordingEngine()
     batcher = Batcher(engine, BatchPolicy(), threads=1, inline_s=0.0, timer=iter(np.arange(0.0, 1e3, 1.0)).__next__)
     for _ in range(20):
-        await batcher.run(digits, "bank", silence(digits, 1))
-    group = (digits.name, digits.version, "bank")
+        await batcher.run(digits, silence(digits, 1))
+    group = (digits.name, digits.version)
     assert batcher._estimates.rows_s(group, 2, 0) == float("inf")
     await batcher.close()
 
 
 def test_work_that_is_left_does_not_shrink_while_an_utterance_ends(digits: Model) -> None:
     sound = AudioChunk(words(3).astype(np.float32) / np.float32(32_768), RATE_HZ)
-    stream = with_endpointing(digits, initial_stream(digits, "bank"), sound, EndpointingChange(silence_s=0.1))
+    stream = with_endpointing(digits, initial_stream(digits), sound, EndpointingChange(silence_s=0.1))
     engine = Engine(20_000)
     job, ended = begin(digits, Work(stream, sound, end=True)), 0
     while isinstance(job, Job):
         ended += job.after is not None
         left = steps_left(digits, job)
         assert left * digits.encoder.samples_per_step >= len(sound.samples) - _position(job) - RATE_HZ // 50
-        (job,) = engine.compute(digits, "bank", engine.take(digits, [job], 7))  # type: ignore[assignment]
+        (job,) = engine.compute(digits, engine.take(digits, [job], 7))  # type: ignore[assignment]
     assert ended >= 3
 
 

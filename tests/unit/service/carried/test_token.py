@@ -141,7 +141,7 @@ async def test_numbers_are_judged_as_in_any_session(carrier: Carrier) -> None:
     assert of(await carrier.send(has(replayed), None, 2)).seq == 2
     await carrier.refused(ConflictingChunk, "send new content as seq 2", token, "a", 1, seed=7)
     await carrier.refused(OutOfOrder, "send seq 2 next", token, "a", 3)
-    await carrier.refused(ModelMismatch, "form 'exact', not 'bank'", token, form="bank")
+    await carrier.refused(ModelMismatch, "version '1', not '2'", token, None, 2, version="2")
     await carrier.refused(StateMismatch, "the token belongs to session 'a', not 'b'", token, "b")
 
 

@@ -19,7 +19,7 @@ def test_an_artifact_is_opened_and_its_files_are_read(tmp_path: Path) -> None:
     folder = write_artifact(tmp_path)
     artifact = Artifact.open(folder)
     assert artifact.manifest.name == "digits"
-    assert artifact.read("bank.onnx") == (folder / "bank.onnx").read_bytes()
+    assert artifact.read("exact.onnx") == (folder / "exact.onnx").read_bytes()
 
 
 def test_a_folder_without_a_manifest_is_no_artifact(tmp_path: Path) -> None:
@@ -39,13 +39,13 @@ def test_a_file_that_is_missing_or_altered_is_reported(tmp_path: Path, content: 
     folder = write_artifact(tmp_path)
     artifact = Artifact.open(folder)
     if content is None:
-        (folder / "bank.onnx").unlink()
+        (folder / "exact.onnx").unlink()
     else:
-        (folder / "bank.onnx").write_bytes(content)
+        (folder / "exact.onnx").write_bytes(content)
     with pytest.raises(ArtifactError, match="cannot be read" if content is None else "copy the artifact again"):
         Artifact.open(folder)
-    with pytest.raises(ArtifactError, match=r"bank\.onnx"):
-        artifact.read("bank.onnx")
+    with pytest.raises(ArtifactError, match=r"exact\.onnx"):
+        artifact.read("exact.onnx")
 
 
 def in_volume(folder: Path) -> None:
@@ -100,7 +100,7 @@ def folder_in_its_place(path: Path) -> None:
 
 
 @needs_posix
-@pytest.mark.parametrize("name", ["bank.pt", "manifest.json"])
+@pytest.mark.parametrize("name", ["exact.pt", "manifest.json"])
 @pytest.mark.parametrize(
     ("replace", "sentence"),
     [
@@ -150,7 +150,7 @@ def test_a_fifo_that_takes_a_files_place_just_then_is_not_waited_for(
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("bank.onnx", "differs from its size in the manifest: copy the artifact again"),
+        ("exact.onnx", "differs from its size in the manifest: copy the artifact again"),
         ("manifest.json", f"is longer than {MAX_MANIFEST_BYTES:,} bytes: export the model again"),
     ],
 )

@@ -11,8 +11,8 @@ from tests.support.paths import SPEECH
 
 def test_the_summary_is_json_with_the_sizes(model: Model) -> None:
     described = json.loads(json.dumps(summary(model.manifest)))
-    assert described["forms"]["exact"]["state_bytes"] == 8 * OUTPUTS + 8
-    assert described["forms"]["bank"]["kernel_error"] == {"out": 0.001}
+    assert described["network"]["form"] == "exact"
+    assert described["network"]["state_bytes"] == 8 * OUTPUTS + 8
     assert described["encoder"]["state_bytes"] == 8
     assert described["endpointing"] is None
     assert described["total_bytes"] == sum(entry["bytes"] for entry in described["files"].values())

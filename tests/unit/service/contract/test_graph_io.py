@@ -35,10 +35,10 @@ def test_a_graph_declares_what_the_contract_names(folder: Path) -> None:
     artifact = Artifact.describe(folder)
     manifest = artifact.manifest
     hidden = {f"hidden{index + 1}": neurons for index, neurons in enumerate(manifest.hidden)}
-    for form in manifest.forms.values():
-        graph = onnx.load_from_string(artifact.read(form.file)).graph
-        assert declared(graph.input) == network_inputs(form.words)
-        assert declared(graph.output) == network_outputs(form.words, manifest.outputs, hidden)
+    network = manifest.network
+    graph = onnx.load_from_string(artifact.read(network.file)).graph
+    assert declared(graph.input) == network_inputs(network.words)
+    assert declared(graph.output) == network_outputs(network.words, manifest.outputs, hidden)
     if manifest.encoder is not None:
         assert manifest.encoder.file is not None
         graph = onnx.load_from_string(artifact.read(manifest.encoder.file)).graph

@@ -18,7 +18,7 @@ from tests.support.artifact import write_artifact
 from tests.support.fake_graph import OUTPUTS, load_fake
 
 GIVEN: dict[str, Any] = {
-    "bank/out.potential": np.array([0.25, -1.0, 3.0], np.float32),
+    "exact/out.potential": np.array([0.25, -1.0, 3.0], np.float32),
     "encoder/loudness": np.array(0.5, np.float64),
 }
 
@@ -30,16 +30,14 @@ def npz(arrays: dict[str, Any]) -> bytes:
 
 
 def with_initial(folder: Path, content: bytes, **change: Any) -> None:
-    """Give an artifact in format 3 or above the file of initial values."""
+    """Give an artifact the file of initial values."""
     manifest = json.loads((folder / "manifest.json").read_text())
     score_low = {"name": "decision.score_low", "shape": [OUTPUTS], "dtype": "float32", "initial": 0.0}
-    for form in manifest["forms"].values():
-        form["state"].insert(1, score_low)
-        form["state_bytes"] += 4 * OUTPUTS
-        form["exactness"] = "B" if change.get("format_version", 5) > 4 else None
+    manifest["network"]["state"].insert(1, score_low)
+    manifest["network"]["state_bytes"] += 4 * OUTPUTS
     entry = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     manifest["files"]["initial.npz"] = entry
-    manifest |= {"format_version": 5, "initial_file": "initial.npz"} | change
+    manifest |= {"initial_file": "initial.npz"} | change
     (folder / "manifest.json").write_text(json.dumps(manifest))
     (folder / "initial.npz").write_bytes(content)
 
@@ -51,11 +49,15 @@ def opened(models: Path, content: bytes, **change: Any) -> Model:
 
 def test_a_tensor_begins_with_its_array_and_others_with_one_value(tmp_path: Path) -> None:
     model = opened(tmp_path, npz(GIVEN))
-    assert model.initial_state("bank").tolist() == [0.25, -1.0, 3.0, *[0.0] * (2 * OUTPUTS)]
-    assert not model.initial_state("exact").any()
+    assert model.initial_row.tolist() == [0.25, -1.0, 3.0, *[0.0] * (2 * OUTPUTS)]
     (loudness,) = model.initial_encoder_state().values()
     assert float(loudness) == 0.5
     assert (loudness.ndim, loudness.dtype.name) == (0, "float64")
+
+
+def test_arrays_of_the_other_form_that_an_older_artifact_had_are_left_out(tmp_path: Path) -> None:
+    other = {"bank/out.potential": np.zeros(9, np.float32)}
+    assert opened(tmp_path, npz(GIVEN | other)).initial_row[:3].tolist() == [0.25, -1.0, 3.0]
 
 
 def test_a_session_cannot_change_what_the_next_one_begins_with(tmp_path: Path) -> None:
@@ -67,19 +69,19 @@ def test_a_session_cannot_change_what_the_next_one_begins_with(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("arrays", "reason"),
     [
-        ({"bank/out.potential": np.zeros(4, np.float32)}, r"is float32 \[4\], its tensor float32 \[3\]"),
-        ({"bank/out.potential": np.zeros(3, np.float64)}, r"is float64 \[3\], its tensor float32"),
+        ({"exact/out.potential": np.zeros(4, np.float32)}, r"is float32 \[4\], its tensor float32 \[3\]"),
+        ({"exact/out.potential": np.zeros(3, np.float64)}, r"is float64 \[3\], its tensor float32"),
         (
-            {"bank/out.potential": np.array([0, np.nan, 0], np.float32)},
-            "bank/out.potential has numbers that",
+            {"exact/out.potential": np.array([0, np.nan, 0], np.float32)},
+            "exact/out.potential has numbers that",
         ),
         ({"encoder/loudness": np.array(np.inf)}, "encoder/loudness has numbers that are not finite"),
-        ({"bank/other": np.zeros(3, np.float32)}, "bank/other is no state tensor that may begin with values"),
+        ({"exact/other": np.zeros(3, np.float32)}, "exact/other is no state tensor that may begin with values"),
         ({"new/out.potential": np.zeros(3, np.float32)}, "new/out.potential is no state tensor"),
-        ({"bank/decision.score": np.zeros(3, np.float32)}, "bank/decision.score is no state tensor"),
-        ({"bank/decision.step": np.array(3)}, "bank/decision.step is no state tensor"),
-        ({"bank/out.potential": np.zeros(10**6, np.float32)}, "bank/out.potential is larger than its tensor"),
-        ({"bank/out.potential": np.array([None] * 3)}, "Object arrays cannot be loaded"),
+        ({"exact/decision.score": np.zeros(3, np.float32)}, "exact/decision.score is no state tensor"),
+        ({"exact/decision.step": np.array(3)}, "exact/decision.step is no state tensor"),
+        ({"exact/out.potential": np.zeros(10**6, np.float32)}, "exact/out.potential is larger than its tensor"),
+        ({"exact/out.potential": np.array([None] * 3)}, "Object arrays cannot be loaded"),
     ],
 )
 def test_other_arrays_are_refused(tmp_path: Path, arrays: dict[str, Any], reason: str) -> None:
@@ -104,10 +106,9 @@ def test_another_file_than_the_manifests_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"format_version": 4}, r"in format 4, initial_file is 'initial\.npz'"),
         ({"initial_file": "other.npz"}, r"'other\.npz' is used but not listed"),
         ({"initial_file": "../x"}, r"file '\.\./x'"),
-        ({"format_version": 6}, "has manifest format 6, but this server reads 2 to 5"),
+        ({"format_version": 7}, "has manifest format 7, but this server reads 2 to 6"),
     ],
 )
 def test_a_manifest_that_does_not_fit_is_refused(tmp_path: Path, change: dict[str, Any], sentence: str) -> None:

@@ -41,7 +41,7 @@ def samples(count: int, seed: int = 0) -> Samples:
 
 def run(model: Model, stream: StreamState, chunk: Chunk | None, end: bool = False, engine: Engine = ENGINE) -> Outcome:
     engine.check(model, stream, chunk)
-    return engine.run(model, "exact", [Work(stream, chunk, end)])[0]
+    return engine.run(model, [Work(stream, chunk, end)])[0]
 
 
 def same(first: StreamState, second: StreamState) -> bool:
@@ -70,7 +70,7 @@ def reference(times: list[int], units: list[int], steps: int, model: Model) -> n
 
 def test_spikes_reach_the_network_at_their_steps(digits: Model) -> None:
     times, units = spikes(23)
-    result = run(digits, initial_stream(digits, "exact"), spike_chunk(23, times, units)).result
+    result = run(digits, initial_stream(digits), spike_chunk(23, times, units)).result
     assert result.steps == 23
     assert result.readout is None
     expected = reference(times.tolist(), units.tolist(), 23, digits)
@@ -85,9 +85,9 @@ def test_spikes_reach_the_network_at_their_steps(digits: Model) -> None:
 )
 def test_any_cutting_of_audio_gives_the_same_bits(digits: Model, rate_hz: int, cuts: list[int], segment: int) -> None:
     whole = samples(3000)
-    expected = run(digits, initial_stream(digits, "exact"), AudioChunk(whole, rate_hz), end=True)
+    expected = run(digits, initial_stream(digits), AudioChunk(whole, rate_hz), end=True)
     engine = Engine(1000, segment)
-    stream, steps = initial_stream(digits, "exact"), 0
+    stream, steps = initial_stream(digits), 0
     pieces = [piece for piece in np.split(whole, sorted(cuts)) if len(piece)]
     for index, piece in enumerate(pieces):
         outcome = run(digits, stream, AudioChunk(piece, rate_hz), index == len(pieces) - 1, engine)
@@ -101,8 +101,8 @@ def test_any_cutting_of_audio_gives_the_same_bits(digits: Model, rate_hz: int, c
 @given(cuts=st.lists(st.integers(1, 59), max_size=10, unique=True), segment=st.integers(1, 80))
 def test_any_cutting_of_spikes_gives_the_same_bits(digits: Model, cuts: list[int], segment: int) -> None:
     times, units = spikes(60)
-    expected = run(digits, initial_stream(digits, "exact"), spike_chunk(60, times, units), end=True)
-    stream = initial_stream(digits, "exact")
+    expected = run(digits, initial_stream(digits), spike_chunk(60, times, units), end=True)
+    stream = initial_stream(digits)
     edges = [0, *sorted(cuts), 60]
     for start, stop in pairwise(edges):
         chosen = (times >= start) & (times < stop)
@@ -113,8 +113,8 @@ def test_any_cutting_of_spikes_gives_the_same_bits(digits: Model, cuts: list[int
 
 def test_the_end_may_come_by_itself(digits: Model) -> None:
     whole = samples(1234)
-    expected = run(digits, initial_stream(digits, "exact"), AudioChunk(whole, 16_000), end=True)
-    opened = run(digits, initial_stream(digits, "exact"), AudioChunk(whole, 16_000))
+    expected = run(digits, initial_stream(digits), AudioChunk(whole, 16_000), end=True)
+    opened = run(digits, initial_stream(digits), AudioChunk(whole, 16_000))
     ended = run(digits, opened.stream, None, end=True)
     assert same(ended.stream, expected.stream)
     assert opened.result.steps + ended.result.steps == expected.result.steps
@@ -122,8 +122,8 @@ def test_the_end_may_come_by_itself(digits: Model) -> None:
 
 def test_a_batch_gives_what_each_chunk_gives_alone(digits: Model) -> None:
     times, units = spikes(20)
-    opened = run(digits, initial_stream(digits, "exact"), AudioChunk(samples(500, 3), 8000)).stream
-    fresh = initial_stream(digits, "exact")
+    opened = run(digits, initial_stream(digits), AudioChunk(samples(500, 3), 8000)).stream
+    fresh = initial_stream(digits)
     batch = [
         Work(fresh, AudioChunk(samples(2000, 1), 8000), False),
         Work(fresh, spike_chunk(20, times, units), True),
@@ -133,9 +133,9 @@ def test_a_batch_gives_what_each_chunk_gives_alone(digits: Model) -> None:
         Work(opened, None, True),
         Work(fresh, AudioChunk(samples(4000, 5), 16_000), False),
     ]
-    together = ENGINE.run(digits, "exact", batch)
+    together = ENGINE.run(digits, batch)
     for work, outcome in zip(batch, together, strict=True):
-        alone = ENGINE.run(digits, "exact", [work])[0]
+        alone = ENGINE.run(digits, [work])[0]
         assert same(outcome.stream, alone.stream)
         assert outcome.result.steps == alone.result.steps
         assert outcome.result.is_decided == alone.result.is_decided
@@ -143,8 +143,8 @@ def test_a_batch_gives_what_each_chunk_gives_alone(digits: Model) -> None:
 
 
 def test_states_own_their_memory(digits: Model) -> None:
-    work = Work(initial_stream(digits, "exact"), spike_chunk(9, [1], [2]), False)
-    for outcome in ENGINE.run(digits, "exact", [work] * 3):
+    work = Work(initial_stream(digits), spike_chunk(9, [1], [2]), False)
+    for outcome in ENGINE.run(digits, [work] * 3):
         value: Any = outcome.stream.network
         assert value.base is None or value.base.size == value.size
 
@@ -152,16 +152,16 @@ def test_states_own_their_memory(digits: Model) -> None:
 def test_a_chunk_that_goes_on_keeps_no_readouts_of_its_batch(tmp_path: Path) -> None:
     write_artifact(tmp_path, rule="trace")
     model = ModelCatalog(tmp_path, load=load_fake).get()
-    stream = initial_stream(model, "exact")
+    stream = initial_stream(model)
     jobs = [begin(model, Work(stream, spike_chunk(steps, [0], [1]), end=False)) for steps in (20, 3, 3, 3)]
-    job = ENGINE.compute(model, "exact", ENGINE.take(model, jobs, 5))[0]
+    job = ENGINE.compute(model, ENGINE.take(model, jobs, 5))[0]
     assert isinstance(job, Job)
     assert [readout.shape for readout in job.readouts] == [(5, OUTPUTS)]
     assert all(readout.base is None for readout in job.readouts)
 
 
 def test_samples_that_fill_no_step_wait(digits: Model) -> None:
-    outcome = run(digits, initial_stream(digits, "exact"), AudioChunk(samples(STEP_SAMPLES - 1), 8000))
+    outcome = run(digits, initial_stream(digits), AudioChunk(samples(STEP_SAMPLES - 1), 8000))
     assert (outcome.result.steps, len(outcome.stream.pending)) == (0, STEP_SAMPLES - 1)
     assert not outcome.result.is_decided
     np.testing.assert_array_equal(outcome.result.probabilities, np.full(OUTPUTS, np.float32(1 / OUTPUTS)))
@@ -170,7 +170,7 @@ def test_samples_that_fill_no_step_wait(digits: Model) -> None:
 
 
 def test_a_chunk_without_a_step_repeats_the_result(digits: Model) -> None:
-    first = run(digits, initial_stream(digits, "exact"), AudioChunk(samples(1000), 8000))
+    first = run(digits, initial_stream(digits), AudioChunk(samples(1000), 8000))
     second = run(digits, first.stream, AudioChunk(samples(1), 8000))
     assert second.result.steps == 0
     assert second.result.is_decided
@@ -180,7 +180,7 @@ def test_a_chunk_without_a_step_repeats_the_result(digits: Model) -> None:
 
 @pytest.mark.parametrize(("steps", "decided"), [(SKIP - 1, False), (SKIP, False), (SKIP + 1, True)])
 def test_a_result_counts_once_a_step_counts(digits: Model, steps: int, decided: bool) -> None:
-    assert run(digits, initial_stream(digits, "exact"), spike_chunk(steps, [0], [0])).result.is_decided is decided
+    assert run(digits, initial_stream(digits), spike_chunk(steps, [0], [0])).result.is_decided is decided
 
 
 @pytest.mark.parametrize("rule", ["sum_softmax", "spike_count", "last", "trace"])
@@ -188,7 +188,7 @@ def test_each_rule_answers(tmp_path: Path, rule: Rule) -> None:
     write_artifact(tmp_path, rule=rule)
     model = ModelCatalog(tmp_path, load=load_fake).get()
     times, units = spikes(20)
-    first = run(model, initial_stream(model, "exact"), spike_chunk(20, times, units))
+    first = run(model, initial_stream(model), spike_chunk(20, times, units))
     again = run(model, replace_kind(first.stream), AudioChunk(samples(3), 8000))
     np.testing.assert_allclose(again.result.probabilities, first.result.probabilities, atol=1e-6)
     if rule == "trace":
@@ -209,10 +209,10 @@ def replace_kind(stream: StreamState) -> StreamState:
 def test_readouts_of_a_batch_end_with_their_streams(tmp_path: Path) -> None:
     write_artifact(tmp_path, rule="trace")
     model = ModelCatalog(tmp_path, load=load_fake).get()
-    fresh = initial_stream(model, "exact")
+    fresh = initial_stream(model)
     batch = [Work(fresh, spike_chunk(steps, *spikes(steps, steps)), False) for steps in (3, 20, 9)]
-    for work, outcome in zip(batch, ENGINE.run(model, "exact", batch), strict=True):
-        alone = Engine(1000, 1000).run(model, "exact", [work])[0]
+    for work, outcome in zip(batch, ENGINE.run(model, batch), strict=True):
+        alone = Engine(1000, 1000).run(model, [work])[0]
         assert outcome.result.readout is not None
         assert np.isfinite(outcome.result.readout).all()
         np.testing.assert_array_equal(outcome.result.readout, alone.result.readout)
@@ -221,15 +221,15 @@ def test_readouts_of_a_batch_end_with_their_streams(tmp_path: Path) -> None:
 def test_a_failing_batch_leaves_the_streams(models: Path) -> None:
     gate = Gate()
     model = ModelCatalog(models, load=gate.load).get()
-    stream = run(model, initial_stream(model, "exact"), AudioChunk(samples(990), 16_000)).stream
+    stream = run(model, initial_stream(model), AudioChunk(samples(990), 16_000)).stream
     before = stream.network.copy()
     work = Work(stream, AudioChunk(samples(3000, 1), 16_000), False)
     gate.failure = ArtifactError("the graph failed")
     with pytest.raises(ArtifactError):
-        ENGINE.run(model, "exact", [work, work])
+        ENGINE.run(model, [work, work])
     gate.failure = None
     np.testing.assert_array_equal(stream.network, before)
-    first, second = ENGINE.run(model, "exact", [work, work])
+    first, second = ENGINE.run(model, [work, work])
     assert same(first.stream, second.stream)
 
 
@@ -240,7 +240,7 @@ def _network_or_encoder(network: Graph, content: bytes) -> Graph:
 def test_a_state_of_another_shape_or_numbers_that_are_none_are_refused(models: Path, digits: Model) -> None:
     class Wrong:
         def __init__(self, name: str, factor: float, dtype: str) -> None:
-            self.graph = digits.network("exact")
+            self.graph = digits.network
             self.inputs, self.outputs = self.graph.inputs, self.graph.outputs
             self.name, self.factor, self.dtype = name, factor, dtype
 
@@ -258,13 +258,13 @@ def test_a_state_of_another_shape_or_numbers_that_are_none_are_refused(models: P
         networks = partial(_network_or_encoder, wrong)
         model = ModelCatalog(models, load=networks).get()
         with pytest.raises(ArtifactError, match=sentence):
-            run(model, initial_stream(model, "exact"), spike_chunk(5, [], []))
+            run(model, initial_stream(model), spike_chunk(5, [], []))
 
 
 def test_what_the_stream_does_not_take_is_refused(digits: Model, tmp_path: Path) -> None:
     write_artifact(tmp_path / "deaf", takes_audio=False)
     deaf = ModelCatalog(tmp_path / "deaf", load=load_fake).get()
-    fresh = initial_stream(digits, "exact")
+    fresh = initial_stream(digits)
     listening = run(digits, fresh, AudioChunk(samples(10), 8000)).stream
     spiking = run(digits, fresh, spike_chunk(2, [], [])).stream
     wide = spike_chunk(2, [0], [CHANNELS])
@@ -277,7 +277,7 @@ def test_what_the_stream_does_not_take_is_refused(digits: Model, tmp_path: Path)
         (digits, listening, AudioChunk(samples(10), 16_000), InputError, "8000 Hz, this chunk's is 16000 Hz"),
         (digits, listening, spike_chunk(2, [], []), InputError, "began with audio"),
         (digits, spiking, AudioChunk(samples(10), 8000), InputError, "began with spikes"),
-        (deaf, initial_stream(deaf, "exact"), AudioChunk(samples(10), 8000), UnsupportedInput, "takes spikes"),
+        (deaf, initial_stream(deaf), AudioChunk(samples(10), 8000), UnsupportedInput, "takes spikes"),
     ):
         with pytest.raises(kind, match=sentence):
             ENGINE.check(model, stream, chunk)

@@ -30,20 +30,20 @@ SOUND = AudioChunk(sound(1000).astype(np.float32) / np.float32(32_768), RATE_HZ)
 
 
 def opened(folder: Path, load: GraphLoader, **options: Any) -> Model:
-    write_artifact(folder, forms=["bank"], **options)
+    write_artifact(folder, form="bank", **options)
     return ModelCatalog(folder, load=load).get()
 
 
 def huge(model: Model, value: float = 9e29) -> StreamState:
     """A stream whose potentials are finite and huge."""
-    row = model.initial_state("bank")
+    row = model.initial_row
     row[:OUTPUTS] = value
-    return initial_stream(model, "bank")._replace(network=row)
+    return initial_stream(model)._replace(network=row)
 
 
 def computed(model: Model, works: Sequence[Work], max_steps: int = 1000) -> list[Any]:
     """The results of a batch that runs once."""
-    return ENGINE.compute(model, "bank", ENGINE.take(model, [begin(model, work) for work in works], max_steps))
+    return ENGINE.compute(model, ENGINE.take(model, [begin(model, work) for work in works], max_steps))
 
 
 def bits(outcome: Outcome) -> tuple[Any, ...]:
@@ -58,19 +58,19 @@ def test_a_broken_state_is_its_session_s_error_and_its_mates_keep_their_results(
     tmp_path: Path, chunk: Chunk, index: int
 ) -> None:
     model = opened(tmp_path, load_overflowing)
-    works = [Work(initial_stream(model, "bank"), chunk, end=False)] * 3
+    works = [Work(initial_stream(model), chunk, end=False)] * 3
     works[index] = works[index]._replace(stream=huge(model))
     results = computed(model, works)
     assert isinstance(results.pop(index), StateBroken)
-    (alone,) = ENGINE.run(model, "bank", [works[1 - index // 2]])
+    (alone,) = ENGINE.run(model, [works[1 - index // 2]])
     assert [bits(result) for result in results] == [bits(alone)] * 2
     with pytest.raises(StateBroken, match=r"delete the session.*was not applied"):
-        ENGINE.run(model, "bank", works)
+        ENGINE.run(model, works)
 
 
 def test_a_broken_encoder_is_its_session_s_error_too(tmp_path: Path) -> None:
     model = opened(tmp_path, load_overflowing)
-    fresh = initial_stream(model, "bank")
+    fresh = initial_stream(model)
     loud = fresh._replace(encoder={LOUDNESS: np.array(1e29)})
     results = computed(model, [Work(stream, SOUND, end=False) for stream in (fresh, loud, fresh)])
     assert [type(result) for result in results] == [Outcome, StateBroken, Outcome]
@@ -86,7 +86,7 @@ def test_a_state_may_break_in_any_segment_of_a_chunk(tmp_path: Path) -> None:
     model = opened(tmp_path, _instead(Growing("sum_softmax", 1.0)))
     engine = Engine(1000, segment_steps=3)
     with pytest.raises(StateBroken):
-        engine.run(model, "bank", [Work(huge(model, 1e20), SPIKES, end=False)])
+        engine.run(model, [Work(huge(model, 1e20), SPIKES, end=False)])
 
 
 def _instead(network: Graph) -> GraphLoader:
@@ -118,7 +118,7 @@ def test_a_sound_state_that_breaks_is_the_model_s_fault(tmp_path: Path, name: st
 
     rule: Any = "trace" if name == READOUT else "sum_softmax"
     model = opened(tmp_path, _instead(Wrong(rule, 1.0)), rule=rule)
-    work = Work(initial_stream(model, "bank"), SPIKES, end=False)
+    work = Work(initial_stream(model), SPIKES, end=False)
     results = computed(model, [work] * 3)
     assert [type(result) for result in results] == [Outcome, ArtifactError, Outcome]
     assert "from a sound state" in str(results[1])
@@ -126,9 +126,9 @@ def test_a_sound_state_that_breaks_is_the_model_s_fault(tmp_path: Path, name: st
 
 def test_a_chunk_without_a_step_repeats_no_impossible_answer(tmp_path: Path) -> None:
     model = opened(tmp_path, load_fake)
-    row = model.initial_state("bank")
+    row = model.initial_row
     row[OUTPUTS:] = -5
-    stream = initial_stream(model, "bank")._replace(network=row, step=40)
+    stream = initial_stream(model)._replace(network=row, step=40)
     (result,) = computed(model, [Work(stream, AudioChunk(SOUND.samples[:30], RATE_HZ), end=False)])
     assert isinstance(result, HetsynError)
 

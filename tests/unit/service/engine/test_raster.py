@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from hetsyn_client.results import Spikes
 from service.contract.endpointing import EndpointingChange
 from service.contract.graph_io import spikes_name
-from service.contract.manifest import FormName
 from service.engine.endpointing_choice import with_endpointing, with_manual_ends
 from service.engine.engine import Engine
 from service.engine.raster import most_steps, spikes_of
@@ -38,7 +37,6 @@ from tests.support.fake_graph import (
 )
 from tests.support.signals import sound, spikes, words
 
-FORM: FormName = "exact"
 ENGINES = (Engine(max_chunk_steps=20_000), Engine(max_chunk_steps=20_000, segment_steps=7))
 CUTS = st.lists(st.integers(0, 10**6), max_size=20)
 Seen = set[tuple[str, int, int]]
@@ -72,18 +70,18 @@ def streamed(
     model: Model, chunk: Chunk, cuts: list[int], engine: Engine, change: EndpointingChange | None = None
 ) -> tuple[Seen, list[Spikes], list[Outcome]]:
     """What is seen of a session of some chunks, of each chunk, and their outcomes."""
-    stream, length, total = initial_stream(model, FORM), chunk_length(chunk), 0
+    stream, length, total = initial_stream(model), chunk_length(chunk), 0
     seen, shown, outcomes = set[tuple[str, int, int]](), list[Spikes](), list[Outcome]()
     for first, last in pairwise(sorted({0, *(cut % length for cut in cuts), length})):
         part = part_of_chunk(chunk, first, last)
         if change is not None:
             stream = with_endpointing(model, stream, part, change if not first else None)
         engine.check(model, stream, part, spikes=True)
-        (outcome,) = engine.run(model, FORM, [Work(stream, part, last == length, spikes=True)])
+        (outcome,) = engine.run(model, [Work(stream, part, last == length, spikes=True)])
         stream, before = outcome.stream, total
         total = outcome.result.total_steps if change is not None else total + outcome.result.steps
         assert outcome.result.raster is not None
-        spikes = spikes_of(model, FORM, part, outcome.result.raster, before, total)
+        spikes = spikes_of(model, part, outcome.result.raster, before, total)
         assert spikes["first_step"] <= before
         assert spikes["first_step"] + spikes["steps"] == total
         for layer in spikes["layers"]:
@@ -160,27 +158,27 @@ def test_any_chunking_shows_the_same_spikes_of_utterances(
 
 
 def test_answers_with_and_without_spikes_have_the_same_bits_in_one_batch(digits: Model) -> None:
-    stream, chunk = initial_stream(digits, FORM), audio(3000, 16_000)
+    stream, chunk = initial_stream(digits), audio(3000, 16_000)
     asks = [True, False, True, False]
     for engine in ENGINES:
         batch = [Work(stream, part_of_chunk(chunk, 0, 3000 - n), True, spikes=wants) for n, wants in enumerate(asks)]
-        outcomes = engine.run(digits, FORM, batch)
+        outcomes = engine.run(digits, batch)
         for n, (outcome, wants) in enumerate(zip(outcomes, asks, strict=True)):
-            (alone,) = ENGINES[0].run(digits, FORM, [Work(stream, part_of_chunk(chunk, 0, 3000 - n), True)])
+            (alone,) = ENGINES[0].run(digits, [Work(stream, part_of_chunk(chunk, 0, 3000 - n), True)])
             assert alone.result.raster is None
             assert (outcome.result.raster is not None) == wants
             assert outcome.result.probabilities.tobytes() == alone.result.probabilities.tobytes()
             assert outcome.stream.step == alone.stream.step
             if outcome.result.raster is not None:
                 steps = outcome.result.steps
-                shown = spikes_of(digits, FORM, chunk, outcome.result.raster, 0, steps)
+                shown = spikes_of(digits, chunk, outcome.result.raster, 0, steps)
                 assert shown == streamed(digits, part_of_chunk(chunk, 0, 3000 - n), [], ENGINES[0])[1][0]
 
 
 def test_a_chunk_that_fills_no_step_has_no_spikes(digits: Model) -> None:
-    (outcome,) = ENGINES[0].run(digits, FORM, [Work(initial_stream(digits, FORM), audio(79, 8000), False, spikes=True)])
+    (outcome,) = ENGINES[0].run(digits, [Work(initial_stream(digits), audio(79, 8000), False, spikes=True)])
     assert outcome.result.raster == ()
-    assert spikes_of(digits, FORM, None, (), 0, 0) == {
+    assert spikes_of(digits, None, (), 0, 0) == {
         "first_step": 0,
         "steps": 0,
         "layers": [
@@ -191,13 +189,13 @@ def test_a_chunk_that_fills_no_step_has_no_spikes(digits: Model) -> None:
 
 
 def test_after_an_end_that_the_client_chose_steps_are_those_of_the_session(digits: Model) -> None:
-    engine, stream = ENGINES[0], initial_stream(digits, FORM)
-    (first,) = engine.run(digits, FORM, [Work(stream, spike_chunk(10, [0], [1]), False)])
+    engine, stream = ENGINES[0], initial_stream(digits)
+    (first,) = engine.run(digits, [Work(stream, spike_chunk(10, [0], [1]), False)])
     manual = with_manual_ends(digits, first.stream)
-    (ended,) = engine.run(digits, FORM, [Work(manual, None, False, finalize=True, spikes=True)])
-    (second,) = engine.run(digits, FORM, [Work(ended.stream, spike_chunk(5, [2], [3]), False, spikes=True)])
+    (ended,) = engine.run(digits, [Work(manual, None, False, finalize=True, spikes=True)])
+    (second,) = engine.run(digits, [Work(ended.stream, spike_chunk(5, [2], [3]), False, spikes=True)])
     assert second.result.raster is not None
-    shown = spikes_of(digits, FORM, spike_chunk(5, [2], [3]), second.result.raster, 10, 15)
+    shown = spikes_of(digits, spike_chunk(5, [2], [3]), second.result.raster, 10, 15)
     assert (shown["first_step"], shown["steps"]) == (10, 5)
     assert (shown["layers"][0]["times"], shown["layers"][0]["units"]) == ([2], [3])
 
@@ -243,7 +241,7 @@ def test_spikes_of_another_shape_are_the_models_fault(tmp_path: Path) -> None:
 def test_a_chunk_with_spikes_is_bounded(digits: Model) -> None:
     most = most_steps(digits)
     assert most == 2**17 // (CHANNELS + HIDDEN)
-    engine, stream = Engine(max_chunk_steps=2 * most), initial_stream(digits, FORM)
+    engine, stream = Engine(max_chunk_steps=2 * most), initial_stream(digits)
     engine.check(digits, stream, SpikeChunk(most, *spikes(10)), spikes=True)
     engine.check(digits, stream, SpikeChunk(most + 1, *spikes(10)))
     with pytest.raises(TooLarge, match=f"at most {most} .* with spikes=true: cut it into several, or leave spikes out"):

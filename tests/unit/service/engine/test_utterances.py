@@ -73,12 +73,12 @@ def heard(
 ) -> tuple[Events, Outcome]:
     """What is heard in a session of some chunks, and its last outcome."""
     events: Events = []
-    stream, length = initial_stream(model, "exact"), chunk_length(chunk)
+    stream, length = initial_stream(model), chunk_length(chunk)
     for first, last in pairwise(sorted({0, *(cut % length for cut in cuts), length})):
         part = part_of_chunk(chunk, first, last)
         stream = with_endpointing(model, stream, part, change if not first else None)
         engine.check(model, stream, part)
-        (outcome,) = engine.run(model, "exact", [Work(stream, part, end=last == length)])
+        (outcome,) = engine.run(model, [Work(stream, part, end=last == length)])
         stream = outcome.stream
         events += outcome.result.heard
     return events, outcome
@@ -86,7 +86,7 @@ def heard(
 
 def alone(model: Model, chunk: Chunk) -> list[float]:
     """The final answer of a session that is this chunk."""
-    (outcome,) = ENGINES[0].run(model, "exact", [Work(initial_stream(model, "exact"), chunk, end=True)])
+    (outcome,) = ENGINES[0].run(model, [Work(initial_stream(model), chunk, end=True)])
     probabilities: list[float] = outcome.result.probabilities.tolist()
     return probabilities
 
@@ -138,9 +138,9 @@ def test_rows_are_heard_by_the_encoder_of_all_the_silence(sensor: Model, cuts: l
 def test_values_that_no_encoder_takes_are_refused_in_silence_too(sensor: Model) -> None:
     chunk = ValuesChunk(np.full((10, ROW), 3e38, np.float32))
     change = EndpointingChange(threshold=1e6)
-    stream = with_endpointing(sensor, initial_stream(sensor, "exact"), chunk, change)
+    stream = with_endpointing(sensor, initial_stream(sensor), chunk, change)
     with pytest.raises(InputError, match="out of range"):
-        ENGINES[0].run(sensor, "exact", [Work(stream, chunk, end=False)])
+        ENGINES[0].run(sensor, [Work(stream, chunk, end=False)])
 
 
 @pytest.mark.parametrize("rate_hz", [16_000, 11_025, 44_100])
@@ -148,11 +148,11 @@ def test_speech_that_goes_on_after_an_end_is_ended_by_its_length_too(digits: Mod
     """The endpointer hears sound later than it comes: it finds a start in what the last utterance has taken."""
     half = AudioChunk(audio(rate_hz, 1).samples[: round(0.4 * rate_hz)], rate_hz)
     change = EndpointingChange(onset_s=0.0, silence_s=3.0, max_s=0.3)
-    stream = with_endpointing(digits, initial_stream(digits, "exact"), half, change)
-    (outcome,) = ENGINES[0].run(digits, "exact", [Work(stream, half, end=False)])
-    (outcome,) = ENGINES[0].run(digits, "exact", [Work(outcome.stream, None, end=False, finalize=True)])
+    stream = with_endpointing(digits, initial_stream(digits), half, change)
+    (outcome,) = ENGINES[0].run(digits, [Work(stream, half, end=False)])
+    (outcome,) = ENGINES[0].run(digits, [Work(outcome.stream, None, end=False, finalize=True)])
     loud = AudioChunk(np.random.default_rng(0).uniform(-1, 1, 2 * rate_hz).astype(np.float32), rate_hz)
-    (outcome,) = ENGINES[0].run(digits, "exact", [Work(outcome.stream, loud, end=False)])
+    (outcome,) = ENGINES[0].run(digits, [Work(outcome.stream, loud, end=False)])
     started, ended = ends_of(outcome)[:2]
     assert (started["type"], ended["trigger"]) == ("SpeechStarted", "length")
     assert ended["end"] - ended["start"] == pytest.approx(0.3, abs=0.1)
@@ -246,23 +246,23 @@ def test_silence_is_answered_by_nothing(digits: Model) -> None:
 
 def test_a_client_may_end_utterances_itself(digits: Model) -> None:
     sound = audio(RATE_HZ)
-    engine, stream = ENGINES[0], initial_stream(digits, "exact")
-    (outcome,) = engine.run(digits, "exact", [Work(stream, part_of_chunk(sound, 0, 3_000), end=False)])
+    engine, stream = ENGINES[0], initial_stream(digits)
+    (outcome,) = engine.run(digits, [Work(stream, part_of_chunk(sound, 0, 3_000), end=False)])
     stream = with_manual_ends(digits, outcome.stream)
-    (outcome,) = engine.run(digits, "exact", [Work(stream, None, end=False, finalize=True)])
+    (outcome,) = engine.run(digits, [Work(stream, None, end=False, finalize=True)])
     (first,) = ends_of(outcome)
     assert (first["type"], first["trigger"]) == ("UtteranceEnd", "forced")
     assert first["probabilities"] == alone(digits, part_of_chunk(sound, 0, 3_000))
-    (outcome,) = engine.run(digits, "exact", [Work(outcome.stream, part_of_chunk(sound, 3_000), end=True)])
+    (outcome,) = engine.run(digits, [Work(outcome.stream, part_of_chunk(sound, 3_000), end=True)])
     (second,) = ends_of(outcome)
     assert (second["utterance"], second["trigger"]) == (1, "end")
     assert second["probabilities"] == alone(digits, part_of_chunk(sound, 3_000))
 
 
 def test_an_end_without_input_since_the_last_one_changes_nothing(digits: Model) -> None:
-    stream = with_manual_ends(digits, initial_stream(digits, "exact")._replace(kind="spikes"))
+    stream = with_manual_ends(digits, initial_stream(digits)._replace(kind="spikes"))
     for _ in range(2):
-        (outcome,) = ENGINES[0].run(digits, "exact", [Work(stream, None, end=False, finalize=True)])
+        (outcome,) = ENGINES[0].run(digits, [Work(stream, None, end=False, finalize=True)])
         assert outcome.stream.utterances == stream.utterances
         (end,) = ends_of(outcome)
         assert end["start"] == end["end"] == 0.0
@@ -271,10 +271,8 @@ def test_an_end_without_input_since_the_last_one_changes_nothing(digits: Model) 
 def test_a_batch_gives_each_stream_its_own_utterances(digits: Model) -> None:
     chunks: list[Chunk] = [audio(RATE_HZ), audio(16_000, 2), spike_train(200)]
     plain = part_of_chunk(audio(RATE_HZ), 0, 4_000)
-    batch = [
-        Work(with_endpointing(digits, initial_stream(digits, "exact"), chunk, CHANGE), chunk, True) for chunk in chunks
-    ]
-    outcomes = ENGINES[1].run(digits, "exact", [*batch, Work(initial_stream(digits, "exact"), plain, True)])
+    batch = [Work(with_endpointing(digits, initial_stream(digits), chunk, CHANGE), chunk, True) for chunk in chunks]
+    outcomes = ENGINES[1].run(digits, [*batch, Work(initial_stream(digits), plain, True)])
     for chunk, outcome in zip(chunks, outcomes, strict=False):
         assert list(outcome.result.heard) == heard(digits, chunk, [])[0]
     assert outcomes[-1].result.probabilities.tolist() == alone(digits, plain)
@@ -282,7 +280,7 @@ def test_a_batch_gives_each_stream_its_own_utterances(digits: Model) -> None:
 
 def test_settings_may_change_between_two_chunks(digits: Model) -> None:
     sound = audio(RATE_HZ)
-    stream = with_endpointing(digits, initial_stream(digits, "exact"), sound, "on")
+    stream = with_endpointing(digits, initial_stream(digits), sound, "on")
     assert stream.utterances is not None
     assert stream.utterances.settings is not None
     changed = with_endpointing(digits, stream, sound, EndpointingChange(silence_s=1.5)).utterances
@@ -292,10 +290,10 @@ def test_settings_may_change_between_two_chunks(digits: Model) -> None:
 
 def test_endpointing_is_chosen_with_the_first_chunk(digits: Model) -> None:
     sound = audio(RATE_HZ)
-    (outcome,) = ENGINES[0].run(digits, "exact", [Work(initial_stream(digits, "exact"), sound, end=False)])
+    (outcome,) = ENGINES[0].run(digits, [Work(initial_stream(digits), sound, end=False)])
     with pytest.raises(InputError, match="began without endpointing"):
         with_endpointing(digits, outcome.stream, sound, "on")
-    stream = with_endpointing(digits, initial_stream(digits, "exact"), sound, "on")
+    stream = with_endpointing(digits, initial_stream(digits), sound, "on")
     with pytest.raises(InputError, match="began with endpointing"):
         with_endpointing(digits, stream, sound, "off")
     assert with_endpointing(digits, outcome.stream, sound, "off") is outcome.stream
@@ -308,15 +306,15 @@ def test_a_model_without_activity_or_answers_has_no_utterances(tmp_path: Path) -
     for name, chunk in (("trace", spike_train(10)), ("values", ValuesChunk(np.zeros((3, CHANNELS), np.float32)))):
         model = catalog.get(name)
         with pytest.raises(UnsupportedInput, match="leave endpointing off"):
-            with_endpointing(model, initial_stream(model, "exact"), chunk, "on")
+            with_endpointing(model, initial_stream(model), chunk, "on")
     with pytest.raises(UnsupportedInput, match="draws a trace"):
-        with_manual_ends(catalog.get("trace"), initial_stream(catalog.get("trace"), "exact"))
+        with_manual_ends(catalog.get("trace"), initial_stream(catalog.get("trace")))
 
 
 def test_recent_input_is_charged_and_bounded(digits: Model) -> None:
     silence = AudioChunk(np.zeros(20 * RATE_HZ, np.float32), RATE_HZ)
-    stream = with_endpointing(digits, initial_stream(digits, "exact"), silence, "on")
-    (outcome,) = ENGINES[0].run(digits, "exact", [Work(stream, silence, end=False)])
+    stream = with_endpointing(digits, initial_stream(digits), silence, "on")
+    (outcome,) = ENGINES[0].run(digits, [Work(stream, silence, end=False)])
     utterances = outcome.stream.utterances
     assert utterances is not None
     assert utterances.recent is not None
@@ -327,10 +325,10 @@ def test_recent_input_is_charged_and_bounded(digits: Model) -> None:
 def test_recent_input_does_not_keep_its_chunk_in_memory(digits: Model, sensor: Model) -> None:
     spikes = SpikeChunk(2_000, np.arange(2_000), np.zeros(2_000, np.int64))
     for model, chunk in ((sensor, ValuesChunk(np.zeros((2_000, ROW), np.float32))), (digits, spikes)):
-        stream = initial_stream(model, "exact")
+        stream = initial_stream(model)
         for _ in range(2):
             stream = with_endpointing(model, stream, chunk, EndpointingChange(threshold=1e6))
-            (outcome,) = ENGINES[0].run(model, "exact", [Work(stream, chunk, end=False)])
+            (outcome,) = ENGINES[0].run(model, [Work(stream, chunk, end=False)])
             stream = outcome.stream
             assert stream.utterances is not None
             recent = stream.utterances.recent

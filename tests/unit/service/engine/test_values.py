@@ -45,11 +45,11 @@ def rows(steps: int, channels: int, seed: int = 0) -> Array:
 
 def run(model: Model, stream: StreamState, chunk: Chunk | None, end: bool = False, engine: Engine = ENGINE) -> Outcome:
     engine.check(model, stream, chunk)
-    return engine.run(model, "exact", [Work(stream, chunk, end)])[0]
+    return engine.run(model, [Work(stream, chunk, end)])[0]
 
 
 def whole(model: Model, chunk: Chunk) -> Outcome:
-    return run(model, initial_stream(model, "exact"), chunk, end=True)
+    return run(model, initial_stream(model), chunk, end=True)
 
 
 def bits(outcome: Outcome) -> tuple[Any, ...]:
@@ -73,7 +73,7 @@ def reference(values: Array) -> Array:
 
 def test_values_reach_the_network_at_their_steps_and_the_tail_is_zeros(models: dict[str, Model]) -> None:
     values = rows(STEPS, CHANNELS)
-    outcome = run(models["values"], initial_stream(models["values"], "exact"), ValuesChunk(values))
+    outcome = run(models["values"], initial_stream(models["values"]), ValuesChunk(values))
     np.testing.assert_allclose(outcome.result.probabilities, reference(values), atol=1e-6)
     ended = run(models["values"], outcome.stream, None, end=True)
     assert ended.result.steps == TAIL
@@ -89,7 +89,7 @@ def test_spikes_are_ones_to_a_network_of_values(models: dict[str, Model]) -> Non
     expected = bits(whole(models["values"], ValuesChunk(ones)))
     assert bits(whole(models["values"], spike_chunk(STEPS, times, units))) == expected
     assert bits(whole(models["values"], dense_chunk(ones.tolist()))) == expected
-    first = run(models["values"], initial_stream(models["values"], "exact"), ValuesChunk(ones[:9]))
+    first = run(models["values"], initial_stream(models["values"]), ValuesChunk(ones[:9]))
     late = times >= 9
     rest = spike_chunk(STEPS - 9, times[late] - 9, units[late])
     assert bits(run(models["values"], first.stream, rest, end=True)) == expected  # one session may have both
@@ -99,8 +99,8 @@ def test_rows_of_values_are_encoded(models: dict[str, Model]) -> None:
     values = np.zeros((4, ROW), np.float32)
     values[1, 0], values[2, 0], values[2, 2] = 1, 1, -1  # up at 1; down at 2; both back at 3
     expected = spike_chunk(4, [1, 2, 3, 3], [0, 5, 1, 4])
-    by_spikes = run(models["rows"], initial_stream(models["rows"], "exact"), expected)
-    by_values = run(models["rows"], initial_stream(models["rows"], "exact"), ValuesChunk(values))
+    by_spikes = run(models["rows"], initial_stream(models["rows"]), expected)
+    by_values = run(models["rows"], initial_stream(models["rows"]), ValuesChunk(values))
     assert (by_spikes.stream.kind, by_values.stream.kind) == ("spikes", "values")
     np.testing.assert_array_equal(by_spikes.result.probabilities, by_values.result.probabilities)
 
@@ -112,7 +112,7 @@ def test_samples_are_the_values_of_a_network_without_encoder(models: dict[str, M
     assert (by_values.stream.kind, by_audio.stream.kind) == ("values", "audio")
     np.testing.assert_array_equal(by_values.result.probabilities, by_audio.result.probabilities)
     assert by_audio.result.steps == STEPS + TAIL
-    half = run(models["frames"], initial_stream(models["frames"], "exact"), AudioChunk(samples[:8], RATE_HZ))
+    half = run(models["frames"], initial_stream(models["frames"]), AudioChunk(samples[:8], RATE_HZ))
     assert (half.result.steps, len(half.stream.pending)) == (1, 2)
     resampled = whole(models["frames"], AudioChunk(np.repeat(samples, 2), 2 * RATE_HZ))
     assert resampled.result.steps == STEPS + TAIL
@@ -143,7 +143,7 @@ def test_any_cutting_gives_the_same_bits(models: dict[str, Model], name: str, cu
     takes, chunks = signal(name, 0)
     model, engine = models[takes], Engine(1000, segment)
     expected = whole(model, joined(chunks))
-    stream, steps = initial_stream(model, "exact"), 0
+    stream, steps = initial_stream(model), 0
     for start, stop in pairwise([0, *sorted(cuts), len(chunks)]):
         outcome = run(model, stream, joined(chunks[start:stop]), stop == len(chunks), engine)
         stream, steps = outcome.stream, steps + outcome.result.steps
@@ -163,9 +163,9 @@ def test_any_company_gives_the_same_bits(
     for seed, (name, count, end) in enumerate(parts):
         of, chunks = signal(name, seed)
         chunk: Chunk = spike_chunk(9, *spikes(9, seed)) if of != takes else joined(chunks[:count])
-        works.append(Work(initial_stream(model, "exact"), chunk, end))
-    together = ENGINE.run(model, "exact", works)
-    alone = [ENGINE.run(model, "exact", [work])[0] for work in works]
+        works.append(Work(initial_stream(model), chunk, end))
+    together = ENGINE.run(model, works)
+    alone = [ENGINE.run(model, [work])[0] for work in works]
     assert list(map(bits, together)) == list(map(bits, alone))
 
 
@@ -178,31 +178,31 @@ def test_any_company_gives_the_same_bits(
 )
 def test_a_model_of_spikes_takes_no_values(models: dict[str, Model], takes: str, sentence: str) -> None:
     with pytest.raises(UnsupportedInput, match=sentence):
-        ENGINE.check(models[takes], initial_stream(models[takes], "exact"), ValuesChunk(rows(3, CHANNELS)))
+        ENGINE.check(models[takes], initial_stream(models[takes]), ValuesChunk(rows(3, CHANNELS)))
 
 
 @pytest.mark.parametrize("takes", ["values", "rows"])
 def test_a_model_of_values_takes_no_audio(models: dict[str, Model], takes: str) -> None:
     sentence = "takes values and spikes, not audio: send kind 'values', 'events' or 'dense'$"
     with pytest.raises(UnsupportedInput, match=sentence):
-        ENGINE.check(models[takes], initial_stream(models[takes], "exact"), AudioChunk(rows(1, 9)[0], RATE_HZ))
+        ENGINE.check(models[takes], initial_stream(models[takes]), AudioChunk(rows(1, 9)[0], RATE_HZ))
 
 
 def test_values_are_checked_against_the_model_and_the_session(models: dict[str, Model]) -> None:
     for takes, channels in (("values", CHANNELS), ("rows", ROW), ("frames", CHANNELS)):
         model = models[takes]
-        fresh = initial_stream(model, "exact")
+        fresh = initial_stream(model)
         with pytest.raises(InputError, match=f"rows have 5 values, but model '{takes}' takes {channels} a step"):
             ENGINE.check(model, fresh, ValuesChunk(rows(3, 5)))
         with pytest.raises(TooLarge, match="1001 steps"):
             ENGINE.check(model, fresh, ValuesChunk(rows(1001, channels)))
         ENGINE.check(model, fresh, ValuesChunk(rows(1000, channels)))
     with pytest.raises(InputError, match="unit 6 is outside model 'values'"):
-        ENGINE.check(models["values"], initial_stream(models["values"], "exact"), spike_chunk(1, [0], [6]))
-    begun = run(models["rows"], initial_stream(models["rows"], "exact"), ValuesChunk(rows(3, ROW))).stream
+        ENGINE.check(models["values"], initial_stream(models["values"]), spike_chunk(1, [0], [6]))
+    begun = run(models["rows"], initial_stream(models["rows"]), ValuesChunk(rows(3, ROW))).stream
     with pytest.raises(InputError, match="began with values: continue with that, or open another session for spikes"):
         ENGINE.check(models["rows"], begun, spike_chunk(1, [0], [0]))
-    begun = run(models["frames"], initial_stream(models["frames"], "exact"), AudioChunk(rows(1, 9)[0], RATE_HZ)).stream
+    begun = run(models["frames"], initial_stream(models["frames"]), AudioChunk(rows(1, 9)[0], RATE_HZ)).stream
     with pytest.raises(InputError, match="began with audio: continue with that, or open another session for values"):
         ENGINE.check(models["frames"], begun, ValuesChunk(rows(1, CHANNELS)))
 
@@ -210,16 +210,16 @@ def test_values_are_checked_against_the_model_and_the_session(models: dict[str, 
 def test_a_segment_has_a_bounded_number_of_values(models: dict[str, Model], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.engine.engine.SEGMENT_VALUES", 10 * CHANNELS)
     model, engine = models["values"], Engine(1000, 1000)
-    works = [Work(initial_stream(model, "exact"), spike_chunk(steps, [0], [1]), end=False) for steps in (300, 2, 300)]
+    works = [Work(initial_stream(model), spike_chunk(steps, [0], [1]), end=False) for steps in (300, 2, 300)]
     segment = engine.take(model, [begin(model, work) for work in works], 1000)
     assert [piece.steps for piece in segment.pieces] == [3, 2, 3]
-    together = engine.run(model, "exact", works)
-    assert list(map(bits, together)) == [bits(ENGINE.run(model, "exact", [work])[0]) for work in works]
+    together = engine.run(model, works)
+    assert list(map(bits, together)) == [bits(ENGINE.run(model, [work])[0]) for work in works]
 
 
 def test_states_own_their_memory(models: dict[str, Model]) -> None:
-    work = Work(initial_stream(models["values"], "exact"), ValuesChunk(rows(9, CHANNELS)), False)
-    for outcome in ENGINE.run(models["values"], "exact", [work] * 3):
+    work = Work(initial_stream(models["values"]), ValuesChunk(rows(9, CHANNELS)), False)
+    for outcome in ENGINE.run(models["values"], [work] * 3):
         value: Any = outcome.stream.network
         assert value.base is None or value.base.size == value.size
 
@@ -242,7 +242,7 @@ def test_large_values_are_the_chunk_s_fault_and_small_ones_the_model_s(
     write_artifact(tmp_path, takes="values")
     model = ModelCatalog(tmp_path, load=lambda _: Overflowing("sum_softmax", 1.0)).get()
     good, bad = np.zeros((2, CHANNELS), np.float32), np.full((2, CHANNELS), value, np.float32)
-    jobs = [Work(initial_stream(model, "exact"), ValuesChunk(chunk), False) for chunk in (good, bad)]
-    assert isinstance(ENGINE.run(model, "exact", jobs[:1])[0], Outcome)
+    jobs = [Work(initial_stream(model), ValuesChunk(chunk), False) for chunk in (good, bad)]
+    assert isinstance(ENGINE.run(model, jobs[:1])[0], Outcome)
     with pytest.raises(error, match=r"beyond 1000, from which model 'digits'|from a sound state"):
-        ENGINE.run(model, "exact", jobs)
+        ENGINE.run(model, jobs)

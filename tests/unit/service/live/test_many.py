@@ -16,7 +16,7 @@ from service.live.actions import Close, Send, SendBinary
 from service.live.many import Action, ManyStreams, Offer, RowsWork
 from service.problem import Problem
 
-OFFER = Offer("digits", "1", "bank", ("one", "two"), 0.01, 7)
+OFFER = Offer("digits", "1", ("one", "two"), 0.01, 7)
 OPEN = pack_sessions([1, 2], ["a", "b"])
 CHUNKS = pack_chunks([1, 2], 0, 1, bytes(4))
 SHUT = Problem.of(Overloaded("later"))
@@ -43,7 +43,7 @@ def test_the_first_frame_says_what_all_sessions_have() -> None:
     (begin,) = many(max_inflight=9).begin()
     assert isinstance(begin, Send)
     assert begin.frame == {
-        "type": "Begin", "model": "digits", "version": "1", "form": "bank", "labels": ["one", "two"], "step_ms": 10.0,
+        "type": "Begin", "model": "digits", "version": "1", "labels": ["one", "two"], "step_ms": 10.0,
         "max_inflight": 9, "max_rows": 4096, "max_sessions": 7,
     }  # fmt: skip
 

@@ -17,7 +17,7 @@ from service.live.actions import Action, Close, Opening, Send, Work
 from service.live.protocol import LiveStream
 from service.problem import Problem
 
-OPENING = Opening("s", "digits", "1", "exact", ("one", "two"), 4, 40, 0.01, True, 99.0)
+OPENING = Opening("s", "digits", "1", ("one", "two"), 4, 40, 0.01, True, 99.0)
 NEW = OPENING._replace(next_seq=0, total_steps=0, resumed=False)
 OUT = Problem.of(OutOfOrder("another one", 5))
 
@@ -38,7 +38,7 @@ def applied(total_steps: int, steps: int = 10, **more: Any) -> Outcome:
 def test_the_first_frame_says_where_to_go_on() -> None:
     assert frames(stream().begin()) == [
         {
-            "type": "Begin", "session": "s", "model": "digits", "version": "1", "form": "exact",
+            "type": "Begin", "session": "s", "model": "digits", "version": "1",
             "labels": ["one", "two"], "next_seq": 4, "step_ms": 10.0, "max_inflight": 16, "resumed": True,
             "expires_at": 99.0,
         }

@@ -18,7 +18,7 @@ def parsed(query: str) -> StreamQuery:
 
 
 def test_a_frame_becomes_the_chunk_that_infer_makes_of_it() -> None:
-    query = parsed("session=a&model=m&form=exact&encoding=pcm_s16le&sample_rate=8000")
+    query = parsed("session=a&model=m&encoding=pcm_s16le&sample_rate=8000")
     samples = np.array([1, -2, 300], np.int16)
     request = query.request(samples.astype("<i2").tobytes(), 7)
     assert (request.envelope.session, request.envelope.model, request.envelope.seq) == ("a", "m", 7)

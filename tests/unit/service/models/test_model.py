@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.errors import ArtifactError, NotFound, UnsupportedInput
+from service.errors import ArtifactError, UnsupportedInput
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.runtime.onnx import Graph
@@ -14,16 +14,8 @@ from tests.support.artifact import write_artifact
 from tests.support.fake_graph import OUTPUTS, load_fake
 
 
-def test_a_form_is_the_default_or_one_that_is_there(tmp_path: Path) -> None:
-    write_artifact(tmp_path, forms=["bank"])
-    model = ModelCatalog(tmp_path, load=load_fake).get()
-    assert model.choose_form(None) == "bank"
-    with pytest.raises(NotFound, match="no form 'exact', it has 'bank'"):
-        model.choose_form("exact")
-
-
 def test_initial_states_are_the_manifests(model: Model) -> None:
-    state = model.initial_state("bank")
+    state = model.initial_row
     assert (state.shape, state.dtype.name) == ((2 * OUTPUTS,), "float32")
     assert not state.any()
     assert model.initial_encoder_state()["loudness"].dtype == np.float64
@@ -37,10 +29,8 @@ def test_each_graph_is_loaded_once_when_its_model_is_opened(models: Path) -> Non
         return load_fake(content)
 
     model = ModelCatalog(models, load=load).get()
-    assert sorted(loaded) == ["encoder", "network", "network"]
-    assert model.network("bank") is model.network("bank")
-    assert model.encoder_graph is model.encoder_graph
-    assert len(loaded) == 3
+    assert sorted(loaded) == ["encoder", "network"]
+    assert model.encoder_graph is not None
 
 
 def test_a_graph_that_is_not_what_the_manifest_promises_is_refused(models: Path) -> None:

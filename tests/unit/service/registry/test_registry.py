@@ -131,13 +131,13 @@ async def test_the_model_is_fixed_at_the_opening(tmp_path: Path, gate: Gate, ser
     write_artifact(tmp_path, "digits", "2")
     write_artifact(tmp_path, "words", "1")
     server = serve(ModelCatalog(tmp_path, "words", load=gate.load))
-    first = await server.send("a", 0, model="digits", version="1", form="bank")
-    assert (first.model, first.version, first.form) == ("digits", "1", "bank")
-    for wrong in ({"model": "words"}, {"version": "2"}, {"form": "exact"}, {"model": "nothing"}):
+    first = await server.send("a", 0, model="digits", version="1")
+    assert (first.model, first.version) == ("digits", "1")
+    for wrong in ({"model": "words"}, {"version": "2"}, {"model": "nothing"}):
         await server.refused(ModelMismatch, "name that one, or leave it out", "a", 1, **wrong)
     second = await server.send("a", 1)
-    assert (second.model, second.version, second.form) == ("digits", "1", "bank")
-    third = await server.send("a", 2, model="digits", version="1", form="bank", end=True)
+    assert (second.model, second.version) == ("digits", "1")
+    third = await server.send("a", 2, model="digits", version="1", end=True)
     assert third.total_steps == 30 + TAIL
 
 
@@ -336,7 +336,6 @@ async def test_a_session_is_described(server: DirectServer) -> None:
         "session": "a",
         "model": "digits",
         "version": "1",
-        "form": "exact",
         "expected_seq": 1,
         "total_steps": 10,
         "ended": False,

@@ -28,7 +28,7 @@ from tests.support.infer_request import infer_request
 from tests.support.made_session import assert_same
 from tests.support.signals import sound, spikes
 
-NAMED = Envelope(model="digits", version="1", form="bank")
+NAMED = Envelope(model="digits", version="1")
 STEPS = 10
 
 
@@ -61,7 +61,7 @@ async def begin(server: DirectServer, kind: str, names: str) -> None:
     """Each session has one chunk, and the server knows what such chunks cost."""
     for name in names:
         for seq in (0, 1):
-            request = infer_request(name, seq, chunk=chunk_of(kind, 0), model="digits", version="1", form="bank")
+            request = infer_request(name, seq, chunk=chunk_of(kind, 0), model="digits", version="1")
             with server.admission.permit("") as permit:
                 await server.registry.infer(request, permit)
 
@@ -152,8 +152,7 @@ async def test_what_is_not_plain_is_left_to_the_usual_way(folder: Path) -> None:
     assert await apply(server, "spikes", "ab", 2, [0, 0]) is None  # applied before
     assert await apply(server, "spikes", "ab", 4, [0, 0]) is None  # a gap
     rows = Rows(["e"], [2], [0], frame_of("spikes", [0]))
-    for other in (NAMED.model_copy(update={"form": "exact"}), NAMED.model_copy(update={"version": "2"})):
-        assert await row_sessions(server).apply(other, rows) is None
+    assert await row_sessions(server).apply(NAMED.model_copy(update={"version": "2"}), rows) is None
     assert (
         await row_sessions(server).apply(NAMED, Rows(["e"], [2], [0], frame_of("audio", [0]))) is None
     )  # of another kind
@@ -188,7 +187,7 @@ async def test_a_long_batch_runs_on_a_thread_while_its_sessions_are_locked(
     server.gate.opened.clear()
     running = await entered(server, apply(server, kind, "ab", 2, [1, 2]))
     assert await apply(server, kind, "ab", 2, [1, 2]) is None  # they are in use
-    request = infer_request("a", 3, chunk=chunk_of(kind, 3), model="digits", version="1", form="bank")
+    request = infer_request("a", 3, chunk=chunk_of(kind, 3), model="digits", version="1")
     with server.admission.permit("") as permit:
         later = asyncio.create_task(server.registry.infer(request, permit))
         server.gate.opened.set()

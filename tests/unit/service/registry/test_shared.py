@@ -89,13 +89,13 @@ async def test_of_two_contents_under_one_number_one_counts(cluster: Cluster) -> 
 
 async def test_nothing_is_refused_or_replayed_from_memory_alone(cluster: Cluster) -> None:
     one, two = cluster.replica(), cluster.replica()
-    await one.send("a", 0, form="bank")
+    await one.send("a", 0)
     await two.registry.delete("a")
-    # another life of the id, of another form and another kind, of which one knows nothing
-    begun = await two.send("a", 0, seed=4, form="exact")
-    assert await one.send("a", 0, seed=4, form="exact") == begun
+    # another life of the id, of another kind, of which one knows nothing
+    begun = await two.send("a", 0, seed=4)
+    assert await one.send("a", 0, seed=4) == begun
     await two.send("a", 1, seed=5)
-    assert (await one.send("a", 2, seed=6)).form == "exact"
+    assert (await one.send("a", 2, seed=6)).seq == 2
     await two.registry.delete("a")
     await two.send("a", 0, chunk=AudioChunk(sound(800).astype(np.float32) / np.float32(32_768), 8_000))
     assert (await one.send("a", 1, chunk=AudioChunk(sound(80).astype(np.float32) / np.float32(32_768), 8_000))).seq == 1
@@ -119,7 +119,7 @@ async def test_refusals_are_those_of_one_server(cluster: Cluster) -> None:
     await one.send("a", 0)
     for server in (two, one):
         await server.refused(OutOfOrder, "send seq 1 next", "a", 4)
-        await server.refused(ModelMismatch, "runs on form 'exact'", "a", 1, form="bank")
+        await server.refused(ModelMismatch, "runs on version '1'", "a", 1, version="2")
         await server.refused(ConflictingChunk, "other content", "a", 0, seed=9)
     one.gate.failure = ArtifactError("broken")
     await one.refused(ArtifactError, "broken", "a", 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from service.errors import (
     Overloaded,
     SessionGone,
 )
+from tests.support.artifact import write_artifact
 from tests.support.cluster import Cluster, MakeCluster
 from tests.support.in_process import shared_sessions
 
@@ -55,13 +57,14 @@ async def test_an_ended_session_is_forgotten_after_a_while(cluster: Cluster) -> 
     assert not (await two.send("a", 0)).end
 
 
-async def test_a_forgotten_session_does_not_fix_the_model_of_the_next(make_cluster: MakeCluster) -> None:
+async def test_a_forgotten_session_does_not_fix_the_model_of_the_next(models: Path, make_cluster: MakeCluster) -> None:
+    write_artifact(models, version="2")
     cluster = make_cluster(session_age_s=30)
     server = cluster.replica()
-    await server.send("a", 0, form="exact")
+    await server.send("a", 0, version="1")
     cluster.clock.now_s += 30 + 500
     assert await cluster.record("a") is not None  # kept for 60 + 500 s
-    assert (await server.send("a", 0, form="bank")).form == "bank"
+    assert (await server.send("a", 0, version="2")).version == "2"
 
 
 async def test_the_sweep_makes_the_record_of_a_dropped_session_small(cluster: Cluster) -> None:

@@ -36,7 +36,7 @@ def used(sessions: LocalSessions, model: Model, name: str, clock: Clock, created
     """A chunk of a session is applied."""
     entry = sessions.enter(name)
     born_s = clock() if created_s is None else created_s
-    sessions.put(entry, Session(model, "exact", Known(Progress(1), born_s, clock()), None))
+    sessions.put(entry, Session(model, Known(Progress(1), born_s, clock()), None))
     sessions.leave(entry)
 
 
@@ -69,7 +69,7 @@ def test_ended_and_deleted_sessions_are_not_checked_for_room(model: Model) -> No
         entry = sessions.enter(f"ended-{n}")
         progress: Progress[Any] = Progress(1, ended=True)
         known = Known(progress, clock(), clock())
-        sessions.put(entry, Session(model, "exact", known, None))
+        sessions.put(entry, Session(model, known, None))
         sessions.leave(entry)
     used(sessions, model, "deleted", clock)
     entry = sessions.enter("deleted")
@@ -93,12 +93,12 @@ def test_an_ended_session_in_use_stays(model: Model) -> None:
     waiting = sessions.enter("a")
     for name in ("a", "b"):  # the reply of b has no room
         entry = sessions.enter(name, is_one_shot=True)
-        sessions.put(entry, Session(model, "exact", Known(Progress(1, ended=True), clock(), clock()), None))
+        sessions.put(entry, Session(model, Known(Progress(1, ended=True), clock(), clock()), None))
         sessions.leave(entry)
     assert sessions.find("a") is waiting
     sessions.leave(waiting)
     sessions.put(waiting, None)  # a deletion waited, and a chunk behind it
-    sessions.put(waiting, Session(model, "exact", Known(Progress(1), clock(), clock()), None))
+    sessions.put(waiting, Session(model, Known(Progress(1), clock(), clock()), None))
     sessions.leave(waiting)
     with pytest.raises(Overloaded):
         sessions.enter("c")

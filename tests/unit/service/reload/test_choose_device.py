@@ -49,22 +49,17 @@ def golden(models: Path, name: str, change: Callable[[dict[str, Any]], object] =
     model = ModelCatalog(models, name, load=load_fake).get(name)
     spikes = np.random.default_rng(0).integers(0, 2, (len(LENGTHS), max(LENGTHS), CHANNELS), dtype=np.uint8)
     arrays: dict[str, Any] = {"spikes": spikes, "steps": np.array(LENGTHS)}
-    for form in model.manifest.forms:
-        outcomes = [
-            ENGINE.run(
-                model,
-                form,
-                [Work(initial_stream(model, form), spike_chunk(length, *stream[:length].nonzero()), end=False)],
-            )[0]
-            for stream, length in zip(spikes, LENGTHS, strict=True)
-        ]
-        arrays[f"{form}.probabilities"] = np.array([outcome.result.probabilities for outcome in outcomes])
-        if outcomes[0].result.readout is not None:
-            readout = np.zeros((len(LENGTHS), max(LENGTHS), outcomes[0].result.readout.shape[1]), np.float32)
-            for row, outcome in zip(readout, outcomes, strict=True):
-                assert outcome.result.readout is not None
-                row[: len(outcome.result.readout)] = outcome.result.readout
-            arrays[f"{form}.readout"] = readout
+    outcomes = [
+        ENGINE.run(model, [Work(initial_stream(model), spike_chunk(length, *stream[:length].nonzero()), end=False)])[0]
+        for stream, length in zip(spikes, LENGTHS, strict=True)
+    ]
+    arrays["exact.probabilities"] = np.array([outcome.result.probabilities for outcome in outcomes])
+    if outcomes[0].result.readout is not None:
+        readout = np.zeros((len(LENGTHS), max(LENGTHS), outcomes[0].result.readout.shape[1]), np.float32)
+        for row, outcome in zip(readout, outcomes, strict=True):
+            assert outcome.result.readout is not None
+            row[: len(outcome.result.readout)] = outcome.result.readout
+        arrays["exact.readout"] = readout
     change(arrays)
     file = io.BytesIO()
     np.savez_compressed(file, **arrays)
@@ -112,7 +107,7 @@ def test_a_gpu_with_the_cpus_answers_is_taken(models: Path) -> None:
 
 @pytest.mark.parametrize(
     ("load", "sentence"),
-    [(wrong, "'digits' version '1', form 'exact', golden stream"), (failing, "out of order")],
+    [(wrong, "'digits' version '1', golden stream"), (failing, "out of order")],
 )
 def test_any_other_gpu_is_not(models: Path, load: GraphLoader, sentence: str) -> None:
     chosen = choose(models, "auto", gpu(load))
@@ -128,8 +123,8 @@ def test_any_other_gpu_is_not(models: Path, load: GraphLoader, sentence: str) ->
         (lambda arrays: arrays.pop("steps"), "golden.npz: cannot be read"),
         (lambda arrays: arrays.update(more=np.zeros(2**28, np.uint8)), "unpacked, it has more than 268,435,456 bytes"),
         (lambda arrays: arrays.update(spikes=arrays["spikes"][..., 1:]), "golden.npz: has spikes (4, 12, 5) for 4"),
-        (lambda arrays: arrays.pop("bank.probabilities"), "has no bank.probabilities"),
-        (lambda arrays: arrays["bank.probabilities"].fill(np.nan), "form 'bank', golden stream 0"),
+        (lambda arrays: arrays.pop("exact.probabilities"), "has no exact.probabilities"),
+        (lambda arrays: arrays["exact.probabilities"].fill(np.nan), "golden stream 0"),
     ],
 )
 def test_an_artifact_without_answers_proves_nothing(
@@ -143,7 +138,7 @@ def test_an_artifact_without_answers_proves_nothing(
 
 
 def test_an_artifact_that_cannot_be_used_anywhere_says_nothing_about_a_gpu(models: Path) -> None:
-    (write_artifact(models, "damaged") / "bank.onnx").write_bytes(b"damaged")
+    (write_artifact(models, "damaged") / "exact.onnx").write_bytes(b"damaged")
     device = gpu()
     chosen = choose(models, "auto", device)
     assert chosen == (device, "a fake GPU gave the CPU's answers on the golden streams of 2 models")

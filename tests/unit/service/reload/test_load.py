@@ -44,7 +44,7 @@ def test_a_graph_that_never_ends_keeps_no_other_model_from_being_served(
 
 
 def damage(folder: Path) -> None:
-    (folder / "bank.onnx").write_bytes(b"other")
+    (folder / "exact.onnx").write_bytes(b"other")
 
 
 def test_an_empty_catalog_loads_what_a_full_one_has(models: Path) -> None:
@@ -67,14 +67,14 @@ def test_what_is_damaged_is_refused_and_the_rest_is_served(models: Path, caplog:
     assert counters.models_refused == 3
     refused = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert [text.startswith("refused: ") for text in refused] == [True] * 3
-    assert f"{models / 'digits/2/bank.onnx'}: differs" in refused[0]
-    assert f"{models / 'words/1/bank.onnx'}: differs" in refused[2]
+    assert f"{models / 'digits/2/exact.onnx'}: differs" in refused[0]
+    assert f"{models / 'words/1/exact.onnx'}: differs" in refused[2]
 
 
 def test_nothing_is_served_if_nothing_can_be(models: Path) -> None:
     damage(models / "digits/1")
     damage(write_artifact(models, "words"))
-    with pytest.raises(ArtifactError, match=r"digits/1/bank\.onnx: differs.*; .*words/1/bank\.onnx: differs"):
+    with pytest.raises(ArtifactError, match=r"digits/1/exact\.onnx: differs.*; .*words/1/exact\.onnx: differs"):
         load(models)
 
 
@@ -87,7 +87,7 @@ def test_a_damaged_default_model_is_not_replaced_by_another(
         (models / "default").write_text("words")
     with pytest.raises(ArtifactError, match=r"the default model 'words' is not in|names 'words', but the folder has"):
         load(models, "words" if named_by == "option" else None)
-    assert "words/1/bank.onnx: differs" in caplog.text
+    assert "words/1/exact.onnx: differs" in caplog.text
 
 
 def test_a_damaged_version_of_the_default_model_leaves_the_others(models: Path) -> None:

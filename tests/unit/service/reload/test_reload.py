@@ -56,7 +56,7 @@ def test_a_new_version_and_a_new_model_are_tried_and_offered(models: Path, catal
     assert catalog.versions("digits") == ["1", "9", "10"]
     assert catalog.get("digits").version == "10"
     shutil.rmtree(models / "digits" / "10")
-    assert catalog.get("digits", "10").network("bank").inputs  # nothing of the folder is needed
+    assert catalog.get("digits", "10").network.inputs  # nothing of the folder is needed
 
 
 class _Foul:
@@ -93,11 +93,11 @@ def load_foul(content: bytes) -> Graph:
     ("file", "content", "sentence"),
     [
         ("exact.onnx", b"[]", "TypeError"),
-        ("bank.onnx", b"no JSON", "JSONDecodeError"),
+        ("exact.onnx", b"no JSON", "JSONDecodeError"),
         ("encoder.onnx", b'{"graph": "network"}', "lacks input audio"),
-        ("bank.onnx", b'{"graph": "network", "foul": "raises"}', "ZeroDivisionError: a defect of the graph"),
-        ("bank.onnx", b'{"graph": "network", "foul": "nan"}', "not finite"),
-        ("bank.onnx", b'{"graph": "network", "foul": "few"}', r"'bank' gave \(2,\) probabilities"),
+        ("exact.onnx", b'{"graph": "network", "foul": "raises"}', "ZeroDivisionError: a defect of the graph"),
+        ("exact.onnx", b'{"graph": "network", "foul": "nan"}', "not finite"),
+        ("exact.onnx", b'{"graph": "network", "foul": "few"}', r"gave \(2,\) probabilities"),
         ("exact.onnx", b'{"graph": "network", "foul": "shape"}', "the graph gave next.state"),
     ],
 )
@@ -112,7 +112,7 @@ def test_a_graph_that_cannot_be_run_is_refused(models: Path, file: str, content:
 
 
 def test_damaged_and_misplaced_artifacts_are_refused(models: Path, catalog: ModelCatalog) -> None:
-    (write_artifact(models, version="2") / "bank.onnx").write_bytes(b"other")
+    (write_artifact(models, version="2") / "exact.onnx").write_bytes(b"other")
     write_artifact(models, version="3", change={"version": "4"})
     (write_artifact(models, version="5") / "manifest.json").write_text("{")
     (write_artifact(models, version="6") / "exact.onnx").unlink()
@@ -121,7 +121,7 @@ def test_damaged_and_misplaced_artifacts_are_refused(models: Path, catalog: Mode
     for sentence in ("differs from", "move it to", "not JSON", "cannot be read"):
         assert sentence in reasons(found)
     assert catalog.versions("digits") == ["1"]
-    rewrite(models / "digits" / "2", "bank.onnx", (models / "digits" / "1" / "bank.onnx").read_bytes())
+    rewrite(models / "digits" / "2", "exact.onnx", (models / "digits" / "1" / "exact.onnx").read_bytes())
     adopt(catalog)
     assert catalog.versions("digits") == ["1", "2"]  # mended
 
@@ -189,8 +189,8 @@ def test_a_folder_that_has_nothing_takes_nothing(models: Path, catalog: ModelCat
 
 def test_the_only_version_may_be_broken(models: Path, catalog: ModelCatalog) -> None:
     shutil.rmtree(models / "digits")
-    (write_artifact(models, "words") / "bank.pt").unlink()
-    assert "bank.pt" in reasons(adopt(catalog))
+    (write_artifact(models, "words") / "exact.pt").unlink()
+    assert "exact.pt" in reasons(adopt(catalog))
     assert catalog.names == ["digits"]
 
 
@@ -285,7 +285,7 @@ async def test_a_replica_without_a_sessions_version_says_so(models: Path, gate: 
 def test_a_signature_tells_what_has_changed(models: Path) -> None:
     before = signature(models)
     assert signature(models) == before
-    os.utime(models / "digits" / "1" / "bank.pt", ns=(1, 1))
+    os.utime(models / "digits" / "1" / "exact.pt", ns=(1, 1))
     touched = signature(models)
     assert touched != before
     (models / "default").write_text("digits")

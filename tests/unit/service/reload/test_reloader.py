@@ -31,14 +31,14 @@ async def test_a_reload_is_counted_and_logged(
 ) -> None:
     counters = Counters()
     write_artifact(models, version="2")
-    (write_artifact(models, version="3") / "bank.pt").unlink()
+    (write_artifact(models, version="3") / "exact.pt").unlink()
     shutil.rmtree(models / "digits" / "1")
     await Reloader(catalog, smoke_tested, counters).reload()
     counted = (counters.model_reloads, counters.models_opened, counters.models_retired, counters.models_refused)
     assert counted == (1, 1, 1, 1)
     assert "model 'digits' version '2' is offered" in logged.text
     assert "model 'digits' version '1' is retired" in logged.text
-    assert "bank.pt" in logged.text
+    assert "exact.pt" in logged.text
 
 
 class SteppedReloader(Reloader):

@@ -20,7 +20,7 @@ from tests.support.graphs_with_files import with_endless_loop, with_fatal_divisi
 from tests.support.paths import MODELS
 from tests.support.smoke_tested import smoke_tested
 
-FORM = "exact.onnx"
+GRAPH = "bank.onnx"
 
 
 def copied(folder: Path, name: str) -> Path:
@@ -37,13 +37,13 @@ def trial() -> Iterator[TrialProcess]:
 
 def fatal(folder: Path) -> Path:
     path = copied(folder, "pattern-generation")
-    rewrite(path, FORM, with_fatal_division((path / FORM).read_bytes()))
+    rewrite(path, GRAPH, with_fatal_division((path / GRAPH).read_bytes()))
     return path
 
 
 def test_one_process_tries_many_models(tmp_path: Path, trial: TrialProcess) -> None:
     good, damaged = copied(tmp_path, "delayed-match"), copied(tmp_path, "pattern-generation")
-    (damaged / FORM).write_bytes(b"other")
+    (damaged / GRAPH).write_bytes(b"other")
     trial.check(good)
     process = trial._process
     with pytest.raises(ArtifactError, match="differs from its size in the manifest: copy the artifact again"):
@@ -85,7 +85,7 @@ async def test_one_that_never_ends_is_stopped_with_its_process(
     reloader = Reloader(catalog, smoke_tested, Counters(), load_timeout_s=10.0, trial_process=trial)
     reloader.load()
     endless = copied(tmp_path, "pattern-generation")
-    rewrite(endless, FORM, with_endless_loop((endless / FORM).read_bytes()))
+    rewrite(endless, GRAPH, with_endless_loop((endless / GRAPH).read_bytes()))
     await reloader.reload()
     assert catalog.names == ["delayed-match"]
     assert f"{endless}: was not loaded and tested within 10 s" in caplog.text
@@ -95,7 +95,7 @@ async def test_one_that_never_ends_is_stopped_with_its_process(
 @pytest.mark.skipif(not hasattr(os, "wait4"), reason="Unix ends a process by a signal")
 def test_a_process_that_nobody_ends_ends_itself(tmp_path: Path) -> None:
     endless = copied(tmp_path, "pattern-generation")
-    rewrite(endless, FORM, with_endless_loop((endless / FORM).read_bytes()))
+    rewrite(endless, GRAPH, with_endless_loop((endless / GRAPH).read_bytes()))
     trial = TrialProcess(2**30, 0.5)
     with pytest.raises(ArtifactError, match=r"has ended the process that tested it \(SIGALRM\)"):
         trial.check(endless)

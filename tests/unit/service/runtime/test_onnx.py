@@ -13,7 +13,6 @@ import pytest
 from onnx import TensorProto, helper
 
 from hetsyn_client.extras import install_command
-from service.contract.manifest import FORMAT_VERSION
 from service.errors import ArtifactError, RuntimeUnavailable
 from service.runtime import onnx as runtime
 from service.runtime.onnx import check_runtime, explain, load_graph, operator_status, operators_problem
@@ -152,8 +151,8 @@ def test_a_library_that_cannot_be_used_leaves_plain_onnx(
 @pytest.mark.skipif(library() is None, reason=NO_OPERATOR)
 def test_a_library_of_another_version_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would take the graph and fail in the first chunk, which looks like a damaged model."""
-    assert operators_problem() is None  # whoever raises the format raises the library's too
-    monkeypatch.setattr("service.runtime.operators.FORMAT_VERSION", FORMAT_VERSION + 1)
+    assert operators_problem() is None
+    monkeypatch.setattr("service.runtime.operators.GRAPH_VERSION", 0)
     problem = str(operator_status().problem)
     assert "_network.so cannot be used (another version of hetsyn has built it): install hetsyn again" in problem
     session = runtime._session

@@ -305,7 +305,7 @@ def test_no_reply_is_longer_than_its_bound(folder: Path, name: str) -> None:
     steps = 100
     is_trace = name == "traces"
     longest = Reply(
-        session="s" * 128, model="m" * 64, version="v" * 64, form="exact", seq=2**53, steps=2**53, total_steps=2**53,
+        session="s" * 128, model="m" * 64, version="v" * 64, seq=2**53, steps=2**53, total_steps=2**53,
         label=max(manifest.labels, key=len, default=None), labels=manifest.labels, end=False,
         probabilities=None if is_trace else (1.2345678901234567e-300,) * OUTPUTS,
         readout=((-1.2345678901234567e-300,) * OUTPUTS,) * steps if is_trace else None,

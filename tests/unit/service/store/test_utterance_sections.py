@@ -66,8 +66,8 @@ def chunk_of(kind: str, rate_hz: int) -> Chunk:
 
 
 async def session_after(catalog: ModelCatalog, chunk: Chunk | None, *, end: bool, before: Session) -> Session:
-    async def run(model: Model, form: Any, work: Work, client: str, due_s: float) -> Outcome:  # noqa: ARG001
-        return ENGINE.run(model, form, [work])[0]
+    async def run(model: Model, work: Work, client: str, due_s: float) -> Outcome:  # noqa: ARG001
+        return ENGINE.run(model, [work])[0]
 
     advance = Advance(ENGINE, run, catalog, Counters())
     seq = before.known.progress.expected_seq
@@ -78,7 +78,7 @@ async def session_after(catalog: ModelCatalog, chunk: Chunk | None, *, end: bool
 
 
 def begun(model: Model) -> Session:
-    return Session(model, "bank", Known(Progress(), 1.5, 1.5), initial_stream(model, "bank"))
+    return Session(model, Known(Progress(), 1.5, 1.5), initial_stream(model))
 
 
 @settings(max_examples=40, deadline=None)

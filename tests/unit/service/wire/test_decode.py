@@ -169,10 +169,10 @@ def test_the_longest_json_is_decoded_in_little_memory(name: str) -> None:
 
 
 def test_the_query_is_the_envelope_of_raw_bodies() -> None:
-    query = [("session", "a.b"), ("model", "m"), ("version", "2"), ("form", "bank"), ("seq", "7"), ("end", "true")]
+    query = [("session", "a.b"), ("model", "m"), ("version", "2"), ("seq", "7"), ("end", "true")]
     envelope = decode_raw("audio/x-wav", query, wav(bytes(20))).envelope
     assert (envelope.session, envelope.model, envelope.version) == ("a.b", "m", "2")
-    assert (envelope.form, envelope.seq, envelope.end) == ("bank", 7, True)
+    assert (envelope.seq, envelope.end) == (7, True)
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_only_an_end_may_have_an_empty_body(content_type: str) -> None:
         (body(input=EVENTS, seq=2**60), "seq: "),
         (body(input=EVENTS, seq=True), "seq: "),
         (body(input=EVENTS, end="yes"), "end: "),
-        (body(input=EVENTS, form="dense"), "form: .*'exact' or 'bank'"),
+        (body(input=EVENTS, form="bank"), "form is not a parameter any more: leave it out; a model has one form"),
         (body(input=EVENTS, model=""), "model: send at least 1 char"),
         (body(input=EVENTS, model="x" * 65), "model: send at most 64 char"),
         (body(input=EVENTS, seq=1.5), "seq: send a whole number"),
@@ -266,13 +266,13 @@ def test_numbers_may_be_written_with_a_point_and_bits_as_booleans() -> None:
 
 
 def test_null_is_the_default() -> None:
-    nothing = dict.fromkeys(("session", "model", "version", "form", "seq", "end"))
+    nothing = dict.fromkeys(("session", "model", "version", "seq", "end"))
     assert decode_json(body(**nothing, input=EVENTS)).envelope == Envelope()
     assert decode_json(body(end=True, input=None)).chunk is None
 
 
 @pytest.mark.parametrize("wrong", [[], {}, 1.5, -1], ids=str)
-@pytest.mark.parametrize("field", ["session", "model", "version", "form", "seq", "end", "input"])
+@pytest.mark.parametrize("field", ["session", "model", "version", "seq", "end", "input"])
 def test_messages_say_what_to_send_in_our_words(field: str, wrong: Any) -> None:
     with pytest.raises(InputError, match="send ") as caught:
         decode_json(body(**{"input": EVENTS, field: wrong}))
@@ -329,7 +329,6 @@ def test_a_reply_has_a_readout_only_where_there_is_one() -> None:
         session="s",
         model="m",
         version="1",
-        form="exact",
         seq=0,
         steps=1,
         total_steps=1,
@@ -357,14 +356,14 @@ def test_a_reply_has_a_readout_only_where_there_is_one() -> None:
     ],
 )
 def test_the_label_of_a_reply_is_found_wherever_its_readout_stands(before: str, after: str) -> None:
-    fields = '"model":"m","version":"1","form":"bank","seq":0,"steps":1,"total_steps":1,"labels":["a"],"end":false'
+    fields = '"model":"m","version":"1","seq":0,"steps":1,"total_steps":1,"labels":["a"],"end":false'
     content = f'{{"session":"s",{fields},"probabilities":[1]{before},"label":"a"{after}}}'.encode()
     assert Reply.label_of(content) == Reply.from_json(content).label
 
 
 def test_the_label_of_a_reply_is_found_without_its_readout() -> None:
     reply = Reply(
-        session="s", model="m", version="1", form="bank", seq=0, steps=1, total_steps=1, label="a", labels=("a",),
+        session="s", model="m", version="1", seq=0, steps=1, total_steps=1, label="a", labels=("a",),
         probabilities=None, end=False, readout=((0.5,),),
     )  # fmt: skip
     wrong = reply.to_json().replace(b"0.5", b"null")

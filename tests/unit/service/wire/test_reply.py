@@ -8,7 +8,7 @@ from hetsyn_client.results import UtteranceEnd
 from service.wire.schema import Reply
 
 CHUNK: dict[str, Any] = {
-    "session": "a", "model": "digits", "version": "1", "form": "bank", "seq": 3,
+    "session": "a", "model": "digits", "version": "1", "seq": 3,
     "steps": 10, "total_steps": 40, "labels": ("no", "yes"), "end": False,
 }  # fmt: skip
 
