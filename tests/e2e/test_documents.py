@@ -1,6 +1,6 @@
-"""Every command and every Python block of the pages runs as it is written, but for ports and temporary folders.
+"""Every command of a block ``sh`` and every Python block of the pages runs as written, but for ports and folders.
 
-What does not run stands in ``NOT_RUN`` with the reason. A command that is in neither ``NOT_RUN`` nor ``RUN`` fails.
+A block ``shell`` is not run: the comment above it says why.
 """
 
 from __future__ import annotations
@@ -38,28 +38,6 @@ from tests.support.valkey import BINARY, MISSING, ValkeyServer
 
 pytestmark = pytest.mark.process
 
-NOT_RUN = {
-    r"pip install ": "changes the environment, from the network",
-    r"python3 -m venv |\. \.venv/": "makes the environment that the tests run in",
-    r"make (test|lint)$": "runs this test itself",
-    r"make (wheel|release)\b": "takes minutes, and downloads a compiler: tests/integration/test_release.py",
-    r"docker |HETSYN_FSYNC=\w+ docker ": "needs Docker: docker/check does it in CI",
-    r"kubectl |helm ": "needs Kubernetes: tests/unit/docker checks the objects",
-    r"hetsyn serve --store \"?valkey-cluster:|valkey-cli |for port in": "needs six nodes of Valkey: "
-    "tests/unit/service/store/test_cluster.py",
-    r"OTEL_EXPORTER_OTLP_ENDPOINT=": "needs a receiver: tests/unit/service/observe",
-    r"arecord |ffmpeg ": "needs a microphone: tests/e2e/test_listening.py, and examples/speak.py in the tutorial",
-    r"hetsyn serve --device cuda|python -m benchmarks gpu ": "needs a GPU",
-    r"python -m benchmarks ": "takes minutes: tests/integration/test_benchmarks.py runs them shortened",
-    r"python -m tests.long.": "takes minutes: tests/long runs them shortened",
-    r"perf_analyzer ": "needs a port for gRPC: tests/e2e/test_open_inference.py",
-    r"python -m research\.runs\.for_export ": "takes minutes: research/tests/test_served.py",
-    r"python -m recipes\.speech |digits=|for seed in|\$digits ": "needs speech engines, and takes an hour",
-    r"apt-get install (asterisk|espeak)|hetsyn run \S+ /usr/share/": "needs packages of recordings",
-    r"hetsyn export runs/(speech-digits|digits-0)/": "needs what was trained before it",
-    r"hetsyn train data/mnist --config ": "takes half a minute; what reads it is tested in "
-    "tests/unit/hetsyn_model/training/test_data_sets.py",
-}
 RUN = (
     r"make demo$|hetsyn (serve|keys|reload|train|export|import-nir|inspect|stream|record|run|bench)\b|"
     r"python (-P )?-m (service\.runtime\.operators$|research(\.tasks\.watch)? )|python examples/|"
@@ -182,9 +160,7 @@ class PageReader:
         lines: list[str] = []
         servers: list[str] = []
         for command in commands(script):
-            if any(re.match(pattern, command) for pattern in NOT_RUN):
-                continue
-            assert re.match(RUN, command), f"neither run nor listed as not run: {command}"
+            assert re.match(RUN, command), f"no command that a test runs; is its block ```shell? {command}"
             lacking = [text for pattern, (there, text) in NEEDS.items() if re.search(pattern, command) and not there]
             if lacking:
                 self.missing[lacking[0]] += 1
@@ -362,13 +338,6 @@ def test_a_measurement_that_readme_quotes_runs(command: str) -> None:
 
 def test_readme_quotes_its_measurements() -> None:
     assert {command.split()[3] for command in MEASUREMENTS} == {"engine", "service", "peers"}
-
-
-def test_what_is_not_run_is_written_somewhere() -> None:
-    scripts = [block.code for page in PAGES for block in blocks(page) if block.language == "sh"]
-    written = [command for script in scripts for command in commands(script)]
-    for pattern in NOT_RUN:
-        assert any(re.match(pattern, command) for command in written), f"no page has {pattern!r} any more"
 
 
 def test_make_demo_is_what_is_run_for_it() -> None:

@@ -65,6 +65,13 @@ def test_the_commands_page_has_the_options_of_the_program() -> None:
     assert "| `--max-sessions` | `10,000` |" in text
 
 
+def test_a_block_that_no_test_runs_says_why() -> None:
+    for page in PAGES:
+        before = re.findall(r"^(.*)\n\n```shell$", page.read_text(), re.MULTILINE)
+        assert len(before) == page.read_text().count("```shell\n")
+        assert all(re.fullmatch(r"<!-- not run: \S.* -->", line) for line in before), name_of(page)
+
+
 def test_commands_are_taken_apart_as_the_shell_does() -> None:
     script = "a=1\nfor i in 1 2; do\n    echo $i\ndone\nprintf x |\n  cat -\ncurl 'http://x?a=b' \\\n  -d '{\n}'\n"
     assert commands(script) == [
