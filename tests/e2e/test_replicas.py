@@ -1,0 +1,170 @@
+"""Three processes with one store in a file, behind the HAProxy of the page: every door gives the bits of one."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import httpx
+import numpy as np
+import pytest
+
+from hetsyn_client import LiveStream, LiveStreams
+from hetsyn_client.columns import APPLIED
+from tests.support.http_calls import metric
+from tests.support.json_input import Json
+from tests.support.paths import DOCS, MODELS
+from tests.support.recording_stream import pieces, stream
+from tests.support.server_process import START_TIMEOUT_S, RestartableServer, free_port
+from tests.support.tools import NO_TRITONCLIENT
+
+pytestmark = pytest.mark.process
+
+PIECES = pieces()
+SAMPLES = [np.frombuffer(piece, "<i2") for piece in PIECES]
+MODEL = "speech-digits"
+
+
+class Replicas(NamedTuple):
+    """Processes that share a store.
+
+    Attributes:
+        url: of the proxy.
+        servers: behind it.
+        grpc: address of each, for gRPC.
+        expected: probabilities after each chunk of the recording, of one process.
+    """
+
+    url: str
+    servers: list[RestartableServer]
+    grpc: list[str]
+    expected: list[list[float]]
+
+    def applied(self) -> list[float]:
+        """Chunks that each of them has applied."""
+        line = 'hetsyn_chunks_total{outcome="applied"}'
+        return [metric(httpx.get(f"{server.url}/metrics").text, line) for server in self.servers]
+
+
+@pytest.fixture(scope="module")
+def replicas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicas]:
+    if shutil.which("haproxy") is None:
+        pytest.skip("no haproxy: apt-get install haproxy")
+    pytest.importorskip("tritonclient.grpc", reason=NO_TRITONCLIENT)
+    folder = tmp_path_factory.mktemp("replicas")
+    shutil.copytree(MODELS / MODEL, folder / "models" / MODEL)  # alone, it is loaded sooner
+    options = ("--models", str(folder / "models"), "--store", f"file://{folder}/sessions.db", "--log-level", "warning")
+    ports = [free_port() for _ in range(3)]
+    servers = [RestartableServer(*options, "--grpc-port", str(port)) for port in ports]
+    url = f"http://127.0.0.1:{free_port()}"
+    proxy = None
+    try:
+        for server in servers:
+            server.ready()
+        file = folder / "haproxy.cfg"
+        file.write_text(configuration(url, servers))
+        proxy = subprocess.Popen(["haproxy", "-db", "-f", str(file)], stdin=subprocess.DEVNULL)
+        until_passes(url, proxy)
+        replies = stream(servers[0].url, "expected", PIECES)
+        expected = [reply["probabilities"] for reply in replies]
+        yield Replicas(url, servers, [f"127.0.0.1:{port}" for port in ports], expected)
+    finally:
+        if proxy is not None:
+            proxy.kill()
+            proxy.wait()
+        for server in servers:
+            server.stop()
+
+
+def configuration(url: str, servers: list[RestartableServer]) -> str:
+    """The HAProxy configuration of the page, with the ports of this test."""
+    text = (DOCS / "guides/deployment.md").read_text()
+    (block,) = re.findall(r"^```haproxy\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    ports = {"8000": url.rpartition(":")[2]} | {f"800{n}": str(server.port) for n, server in enumerate(servers, 1)}
+    made, count = re.subn(r"127\.0\.0\.1:(\d+)", lambda found: f"127.0.0.1:{ports[found[1]]}", block)
+    assert count == len(ports)
+    return str(made)
+
+
+def until_passes(url: str, proxy: subprocess.Popen[bytes]) -> None:
+    deadline_s = time.monotonic() + START_TIMEOUT_S
+    while True:
+        with suppress(httpx.TransportError):
+            if httpx.get(f"{url}/health/ready").is_success:
+                return
+        assert proxy.poll() is None, "haproxy ended; its message stands above"
+        assert time.monotonic() < deadline_s, "the proxy did not start"
+        time.sleep(0.05)
+
+
+def probabilities(replies: list[Json]) -> list[list[float]]:
+    return [reply["probabilities"] for reply in replies]
+
+
+def test_chunks_without_an_id_go_to_all_processes(replicas: Replicas) -> None:
+    before = replicas.applied()
+    headers = {"Content-Type": "audio/pcm;encoding=pcm_s16le;rate=8000"}
+    for _ in range(9):
+        reply = httpx.post(f"{replicas.url}/infer?end=true", content=b"".join(PIECES), headers=headers, timeout=60)
+        assert reply.status_code == 200
+        assert reply.json()["probabilities"] == replicas.expected[-1]
+    assert all(now > then for now, then in zip(replicas.applied(), before, strict=True))
+
+
+def test_a_session_of_infer_goes_on_at_another_process(replicas: Replicas) -> None:
+    half = len(PIECES) // 2
+    replies = stream(replicas.url, "moved", PIECES, range(half))
+    for number, server in zip(range(half, len(PIECES)), 99 * replicas.servers, strict=False):
+        replies += stream(server.url, "moved", PIECES, range(number, number + 1))
+    assert probabilities(replies) == replicas.expected
+
+
+def test_a_stream_is_as_infer(replicas: Replicas) -> None:
+    frames: list[dict[str, Any]] = []
+    with LiveStream(replicas.url, sample_rate_hz=8_000, endpointing=False) as live:
+        for samples in SAMPLES[:-1]:
+            frames += live.send(samples)
+        frames += live.wait()
+    results = {frame["seq"]: frame["probabilities"] for frame in frames if frame["type"] == "Result"}
+    assert results == dict(enumerate(replicas.expected[:-1]))
+
+
+def test_sessions_of_streams_go_on_over_infer(replicas: Replicas) -> None:
+    names, half = ["many-1", "many-2", "many-3"], len(PIECES) // 2
+    with LiveStreams(replicas.url, sample_rate_hz=8_000) as streams:
+        handles = streams.open(names)
+        results = []
+        for samples in SAMPLES[:half]:
+            results += streams.send(handles, [samples] * len(names))
+        results += streams.wait()
+        assert all(one.status.tolist() == [APPLIED] * len(one.status) for one in results)
+        streams.leave(handles)
+    for name in names:
+        replies = stream(replicas.url, name, PIECES, range(half, len(PIECES)))
+        assert probabilities(replies) == replicas.expected[half:]
+
+
+def test_a_sequence_over_http_passes_the_proxy_and_goes_on_over_grpc_at_each_process(replicas: Replicas) -> None:
+    import tritonclient.grpc as over_grpc
+    import tritonclient.http as over_http
+
+    def asked(client: Any, module: Any, seq: int) -> list[float]:
+        tensor = module.InferInput("audio", [len(SAMPLES[seq])], "INT16")
+        tensor.set_data_from_numpy(np.array(SAMPLES[seq], np.int16))
+        flags = {"sequence_start": seq == 0, "sequence_end": seq == len(SAMPLES) - 1}
+        parameters = {"seq": seq, "sample_rate": 8_000}
+        answer = client.infer(MODEL, [tensor], sequence_id="sequence", parameters=parameters, **flags)
+        return [float(value) for value in answer.as_numpy("probabilities")]
+
+    half = len(SAMPLES) // 2
+    with over_http.InferenceServerClient(replicas.url.removeprefix("http://")) as client:
+        answers = [asked(client, over_http, seq) for seq in range(half)]
+    for seq, address in zip(range(half, len(SAMPLES)), 99 * replicas.grpc, strict=False):
+        with over_grpc.InferenceServerClient(address) as client:
+            answers.append(asked(client, over_grpc, seq))
+    assert answers == replicas.expected
