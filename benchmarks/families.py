@@ -44,8 +44,6 @@ def measure(rounds: int) -> dict[str, Any]:
         network.fit_banks()
         forms: dict[Form, int] = {}
         for form in FORMS:
-            if form == "exact" and not spec.kernel.is_exponential:
-                continue
             layout = network.compile(form).layout
             if state_bytes(layout) <= MOST_STATE_BYTES:
                 forms[form] = state_bytes(layout)

@@ -29,7 +29,7 @@ from export.folder import (
 )
 from export.network_graph import OPERATOR, network_graph
 from export.parity import Difference, ParityError, Streams, run_torch, started_layout, verify_encoder, verify_form
-from export.served_kernels import check_form, kernel_provenance
+from export.served_kernels import kernel_provenance
 from export.stream_start import quiet_provenance, stream_start
 from export.torchscript import torchscript
 from hetsyn_model.compiled import Compiled
@@ -163,8 +163,7 @@ def write_artifact(
         whole_range: whether the banks are those of all decays that training may reach, see
             :meth:`hetsyn_model.network.Network.fit_banks`.
         form: ``exact``: each synapse has its own decay; ``bank``: they share a few. None: a bank that is next to the
-            same network, else the form with the smaller state (:func:`export.default_form.default_form`). Kernels
-            that are not exponential have the bank form alone.
+            same network, else the form with the smaller state (:func:`export.default_form.default_form`).
         audio: float32 [stream, whole steps], or values [stream, steps, channels], to verify the encoder with; noise
             and silence, or random values, where there is none.
         with_torchscript: whether the artifact gets the step as TorchScript, which no server needs.
@@ -184,7 +183,6 @@ def write_artifact(
     check_name(source.name, source.version)
     check_absent(out)
     check_labels(source.labels, source.network.spec.outputs, source.network.spec.decision.rule)
-    check_form(source.network.spec, form)
     network = copy.deepcopy(source.network).float().eval()
     errors = dict.fromkeys(network.spec.layer_names, 0.0)
     if form != "exact":
@@ -203,7 +201,7 @@ def write_artifact(
         files[ENCODER_FILE] = encoder.graph
     initial: dict[str, NDArray[Any]] = {array_name(ENCODER, name): array for name, array in start.arrays.items()}
     mismatch = None
-    if form != "exact" and network.spec.has_exact_form:
+    if form != "exact":
         on_progress("compare the bank with the exact network", "")
         mismatch = _spike_mismatch(network, evaluation)
     form = form or _chosen_form(network, errors, mismatch)
@@ -310,8 +308,6 @@ def _spike_mismatch(network: Network, evaluation: Evaluation) -> float | None:
 
 
 def _chosen_form(network: Network, errors: Mapping[str, float], mismatch: float | None) -> Form:
-    if not network.spec.kernel.is_exponential:
-        return "bank"
     return default_form({form: state_bytes(network.compile(form).layout) for form in FORMS}, errors, mismatch)
 
 

@@ -37,7 +37,6 @@ from torch import Tensor
 
 from hetsyn_model import native
 from hetsyn_model.events import Events, event_product, pointer
-from hetsyn_model.kernels import coefficients
 from hetsyn_model.state import Shapes, State
 from hetsyn_model.synapse import ExactWeights, SynapsePath
 from hetsyn_model.values import values_product
@@ -245,13 +244,13 @@ def compile_bank(bank: Bank, exact: ExactWeights, *, takes_values: bool = False)
 
 def _weight_rows(bank: Bank, path: SynapsePath) -> Tensor:
     """[i, K * j]: w_ji * c_k(r_ji)."""
-    c = coefficients(bank, path.decay, path.shape).to(path.weight.dtype)  # [j | 1, i | 1, K]
+    c = bank.coefficients(path.decay).to(path.weight.dtype)  # [j | 1, i | 1, K]
     return (path.weight.unsqueeze(-1) * c).permute(1, 2, 0).reshape(path.weight.shape[1], -1)
 
 
 def _bias_row(bank: Bank, path: SynapsePath, bias: Tensor) -> Tensor:
     """[1, K * j]: the constant drives of all synapses of a neuron."""
-    c = coefficients(bank, path.decay, path.shape).to(bias.dtype)
+    c = bank.coefficients(path.decay).to(bias.dtype)
     return (bias.unsqueeze(-1) * c).sum(1).T.reshape(1, -1)
 
 

@@ -10,14 +10,12 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from hetsyn_model.kernels import Fractional, Pair, Shape, map_parts, mixture, parts
 from hetsyn_model.neuron import LearnedNeurons, Neuron
 from hetsyn_model.path import Delays, Direct, Path, triangle
 from hetsyn_model.spec import NetworkSpec, PathSpec, decay_of
 from hetsyn_model.spike import Adaptation, MembraneNeuron, ResettingNeuron, Silent, SilentMembrane
 from hetsyn_model.synapse import ExactWeights, SynapsePath
 
-KERNEL_PARTS = {"exponential": (), "pair": ("fast", "factor"), "fractional": ("order",)}  # beside the decays r
 NEURON_BUFFERS = ("threshold", "kappa")  # files from before 2026-12 lack them
 
 
@@ -39,9 +37,6 @@ class Layer(nn.Module):
         w_rec: the same of the recurrent synapses, [j, j]; None without recurrence.
         r_rec: None where the decays are tied to ``r_in``.
         b_rec: as ``b_in``.
-        fast_in: of kernels that are pairs, the decays of their second currents, shaped as ``r_in``; ``factor_in``,
-            their weights g; ``order_in``, the orders of fractional kernels; ``fast_rec`` and so on, of the recurrent
-            synapses. A layer has those that its kernel has.
         delay_in: delays of the input path in steps, [taps, units], whole when served; None without delays.
         delay_rec: likewise of the recurrent path.
         threshold: float64 [j], theta; None for a layer that does not spike. The description's number at first; set
@@ -86,61 +81,6 @@ class Layer(nn.Module):
         self.delay_rec = _delays(spec.recurrent_path, neurons, generator) if recurrent else None
         if neuron.own is not None and self.own_name is not None:
             self.add_module(self.own_name, neuron.own.learned(neuron, neurons, generator))
-        self._make_kernels(generator)
-
-    def _make_kernels(self, generator: torch.Generator) -> None:
-        """The parameters that a kernel has beside its decays, and input weights that make up for its size."""
-        kernel = self.spec.kernel
-        if kernel.is_exponential:
-            return
-        for suffix, decay in (("in", self.r_in), ("rec", self.r_rec)):
-            for name in KERNEL_PARTS[kernel.shape]:
-                if decay is None:
-                    continue
-                low, high = kernel.tau_fast_init_steps if name == "fast" else getattr(kernel, f"{name}_init")
-                values = low + (high - low) * torch.rand(decay.shape, generator=generator, dtype=torch.float64)
-                values = torch.exp(-1.0 / values) if name == "fast" else values
-                self.register_parameter(f"{name}_{suffix}", nn.Parameter(values.float(), self._is_learned(name)))
-        with torch.no_grad():
-            for name, parameter in self.kernel_parameters().items():
-                parameter.clamp_(*self.part_range(name.partition("_")[0]))
-            # a neuron adds up the same variance as with r^n
-            typical = self.r_in.double().mean()
-            norm = mixture(typical, map_parts(self._shape("in"), torch.mean)).squared_norm()
-            for weight in (self.w_in, self.w_rec):
-                if weight is not None:
-                    weight.mul_((1.0 / (1.0 - typical**2) / norm.clamp_min(1e-3)).sqrt())
-
-    def _is_learned(self, part: str) -> bool:
-        low, high = self.part_range(part)
-        return self.spec.neuron.learn_decays and low < high
-
-    def part_range(self, part: str) -> tuple[float, float]:
-        """Where training may bring a value of the kernels.
-
-        Args:
-            part: ``r``, ``fast``, ``factor`` or ``order``.
-        """
-        found: tuple[float, float] = (
-            self.spec.decay_range if part in ("r", "fast") else getattr(self.spec.kernel, f"{part}_range")
-        )
-        return found
-
-    def kernel_parameters(self) -> dict[str, nn.Parameter]:
-        """Decays and all else that the kernels have, by the name of the parameter."""
-        stems = ("r", *KERNEL_PARTS[self.spec.kernel.shape])
-        found = {
-            name: getattr(self, name, None) for suffix in ("in", "rec") for name in (f"{s}_{suffix}" for s in stems)
-        }
-        return {name: parameter for name, parameter in found.items() if parameter is not None}
-
-    def _shape(self, suffix: str) -> Shape:
-        kernel = self.spec.kernel
-        if kernel.shape == "pair":
-            return Pair(self.get_parameter(f"fast_{suffix}"), self.get_parameter(f"factor_{suffix}"))
-        if kernel.shape == "fractional":
-            return Fractional(self.get_parameter(f"order_{suffix}"), kernel.unit, kernel.window_steps)
-        return None
 
     def _path(self, inputs: int, generator: torch.Generator) -> tuple[nn.Parameter, nn.Parameter, nn.Parameter | None]:
         neuron = self.spec.neuron
@@ -165,18 +105,12 @@ class Layer(nn.Module):
 
     def exact(self) -> ExactWeights:
         """The synapses in the exact form, differentiable; those of resonant neurons with their factor 1 - alpha."""
-        neuron, weight, threshold = self.spec.neuron, self.w_rec, self.thresholds()
-        path = self._driving(SynapsePath(self.w_in, self.r_in, self.b_in, self._shape("in")))
-        rows: Tensor | None = weight
-        if weight is not None and not self.spec.self_recurrent:
-            rows = weight * self._others(weight)
-        if neuron.resets_by_synapse and threshold is not None:
-            rows = -torch.diag(threshold) if rows is None else rows - torch.diag(threshold)
+        neuron, weight = self.spec.neuron, self.w_rec
+        path = self._driving(SynapsePath(self.w_in, self.r_in, self.b_in))
         recurrent = None
-        if rows is not None:
-            decay, shape = (path.decay, path.shape) if self.r_rec is None else (self.r_rec, self._shape("rec"))
-            bias = self.w_in.new_zeros(self.neurons, 1) if self.spec.bias and weight is None else self.b_rec
-            recurrent = self._driving(SynapsePath(rows, decay, bias, shape))
+        if weight is not None:
+            rows = weight if self.spec.self_recurrent else weight * self._others(weight)
+            recurrent = self._driving(SynapsePath(rows, path.decay if self.r_rec is None else self.r_rec, self.b_rec))
         return ExactWeights(neuron.per_synapse, path, recurrent, filtered=neuron.is_filtered)
 
     @property
@@ -203,7 +137,7 @@ class Layer(nn.Module):
         if spec.adaptive:
             adaptation = Adaptation(decay_of(spec.adaptation_tau_steps), spec.adaptation_strength)
         if spec.is_membrane:
-            return MembraneNeuron(kappa, threshold, spec.membrane_reset, adaptation)
+            return MembraneNeuron(kappa, threshold, spec.reset, adaptation)
         return ResettingNeuron(kappa, threshold, adaptation)
 
     def _others(self, weight: Tensor) -> Tensor:
@@ -226,8 +160,6 @@ class Layer(nn.Module):
     def _kappas(self) -> Tensor | None:
         if self.kappa is not None:
             return self.kappa.to(self.w_in.dtype)
-        if self.spec.neuron.resets_by_synapse:
-            return self.w_in.new_zeros(self.neurons)
         return self.r_in[:, 0].expand(self.neurons) if self.spiking else None
 
     def thresholds(self) -> Tensor | None:
@@ -238,12 +170,9 @@ class Layer(nn.Module):
         """Every decay of the layer's synapses, [count]."""
         return torch.cat([r.detach().flatten() for r in (self.r_in, self.r_rec) if r is not None])
 
-    def kernel_values(self) -> tuple[Tensor, Shape]:
-        """Every kernel of the layer's synapses: decays r [count], and what the kernels have beside them."""
-        suffixes = ("in",) if self.r_rec is None else ("in", "rec")
-        shapes = [map_parts(self._shape(suffix), lambda part: part.detach().flatten()) for suffix in suffixes]
-        together = iter([torch.cat(of) for of in zip(*map(parts, shapes), strict=True)])
-        return self.decay_values(), map_parts(shapes[0], lambda _: next(together))
+    def decay_parameters(self) -> dict[str, nn.Parameter]:
+        """List the decays by the name of the parameter."""
+        return {name: r for name, r in (("r_in", self.r_in), ("r_rec", self.r_rec)) if r is not None}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Layer:
         before = {name: getattr(self, name) for name in NEURON_BUFFERS}

@@ -14,10 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from hetsyn_model.bank import Bank, BankWeights, compile_bank
+from hetsyn_model.bank_fit import evenly_apart, fit_bank, kernel_error
 from hetsyn_model.compiled import Compiled, LayerWeights
 from hetsyn_model.events import Events
-from hetsyn_model.kernel_fit import fit_kernels, kernels_error, lattice
-from hetsyn_model.kernels import parts
 from hetsyn_model.layer import NEURON_BUFFERS, Layer
 from hetsyn_model.rollout import Rollout, rollout
 from hetsyn_model.spec import ERROR_BOUND, NetworkSpec, PathSpec
@@ -89,11 +88,11 @@ class Network(nn.Module):
         return self.named_layers()[name]
 
     def decays(self) -> dict[str, nn.Parameter]:
-        """The learned decays, and what else kernels have, by parameter; none where the description fixes them."""
+        """The learned decays by the name of their parameter; none where the description fixes them."""
         return {
             f"layers.{index}.{name}": parameter
             for index, layer in enumerate(self.named_layers().values())
-            for name, parameter in layer.kernel_parameters().items()
+            for name, parameter in layer.decay_parameters().items()
             if parameter.requires_grad
         }
 
@@ -113,11 +112,11 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def clamp_decays_(self) -> None:
-        """Bring decays, kernels, delays and own values of neurons into their ranges, after each optimiser step."""
+        """Bring decays, delays and own values of neurons into their ranges, after each optimiser step."""
         for layer in self.named_layers().values():
-            for name, parameter in layer.kernel_parameters().items():
+            for parameter in layer.decay_parameters().values():
                 if parameter.requires_grad:
-                    parameter.clamp_(*layer.part_range(name.partition("_")[0]))
+                    parameter.clamp_(*self.spec.neuron.decay_range)
             if layer.own is not None:
                 layer.own.clamp_()
         for name, delay in self.delays().items():
@@ -128,9 +127,9 @@ class Network(nn.Module):
         """Compute the share of the learned decays that lie at an end of their range; None where none is learned."""
         at_bound = []
         for layer in self.named_layers().values():
-            for name, parameter in layer.kernel_parameters().items():
-                low, high = layer.part_range(name.partition("_")[0])
-                if parameter.requires_grad and name.startswith("r_"):
+            low, high = self.spec.neuron.decay_range
+            for parameter in layer.decay_parameters().values():
+                if parameter.requires_grad:
                     at_bound.append(((parameter <= low) | (parameter >= high)).flatten())
         return float(torch.cat(at_bound).double().mean()) if at_bound else None
 
@@ -196,12 +195,12 @@ class Network(nn.Module):
             now = _fingerprint(layer)
             if seen.get(name) == now:
                 continue
-            error = kernels_error(self.banks[name], *layer.kernel_values())
+            error = kernel_error(self.banks[name], layer.decay_values())
             if error > allowed.get(name, math.inf):
                 size = self.banks[name].size if fit.size is None and fit.error_bound is None else fit.size
-                bank = fit_kernels(*layer.kernel_values(), size=size, error_bound=fit.error_bound or ERROR_BOUND)
+                bank = fit_bank(layer.decay_values(), size=size, error_bound=fit.error_bound or ERROR_BOUND)
                 self.banks[name] = bank
-                error = kernels_error(bank, *layer.kernel_values())
+                error = kernel_error(bank, layer.decay_values())
                 del allowed[name]
             # only a new bank sets what is allowed, or many small steps would raise it without end
             allowed.setdefault(name, self._allowed(error, fit.size, fit.error_bound))
@@ -211,14 +210,14 @@ class Network(nn.Module):
     def _fitted(self, size: int | None, error_bound: float, whole_range: bool = False) -> dict[str, Bank]:
         banks: dict[str, Bank] = {}
         for name, layer in self.named_layers().items():
-            kernels = layer.kernel_values()
-            allowed = lattice(self.spec, *kernels) if whole_range else kernels
-            banks[name] = fit_kernels(*allowed, size=size, error_bound=error_bound)
+            neuron, decays = self.spec.neuron, layer.decay_values()
+            allowed = evenly_apart(neuron.decay_range) if whole_range and neuron.learn_decays else decays
+            banks[name] = fit_bank(allowed, size=size, error_bound=error_bound)
         return banks
 
     def kernel_errors(self) -> dict[str, float]:
         """Relative L2 error of the worst kernel of each layer's bank, for the decays as they are now."""
-        return {name: kernels_error(bank, *self.layer(name).kernel_values()) for name, bank in self.banks.items()}
+        return {name: kernel_error(bank, self.layer(name).decay_values()) for name, bank in self.banks.items()}
 
     # torch's Module.compile compiles forward(), which a Network does not have
     def compile(self, form: Form) -> Compiled:  # type: ignore[override]
@@ -240,8 +239,6 @@ class Network(nn.Module):
         """
         if form not in FORMS:
             raise ValueError(f"form {form!r} is neither 'exact' nor 'bank'")
-        if form == "exact" and not self.spec.has_exact_form:
-            raise ValueError("fractional kernels have no finite state, and so no exact form: use the bank form")
         banks: dict[str, Bank] = {}
         if form == "bank":
             if self.banks:
@@ -337,6 +334,5 @@ def _parts(saved: Mapping[str, object]) -> tuple[Mapping[str, Any], Mapping[str,
 @torch.no_grad()
 def _fingerprint(layer: Layer) -> tuple[float, float]:
     """Two sums over a layer's decays, which differ where the decays do."""
-    decay, shape = layer.kernel_values()
-    values = torch.cat([decay, *parts(shape)]).double()
+    values = layer.decay_values().double()
     return float(values.sum()), float(values.dot(values))

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from hetsyn_model.events import Events
-from hetsyn_model.kernels import Pair, Shape
 from hetsyn_model.state import Shapes, State
 
 
@@ -26,18 +25,11 @@ class SynapsePath:
         weight: w, [j, i].
         decay: r a step, [j, i], [j, 1] or [1, 1].
         bias: b, constant drive a step, [j, i] or [j, 1], shaped as the currents; None without.
-        shape: what the kernels have beside the decay, shaped as it; None where they are exponential.
     """
 
     weight: Tensor
     decay: Tensor
     bias: Tensor | None
-    shape: Shape = None
-
-    @property
-    def currents(self) -> int:
-        """Currents of a synapse."""
-        return 2 if isinstance(self.shape, Pair) else 1
 
 
 @dataclass(frozen=True)
@@ -72,7 +64,7 @@ class ExactWeights:
         """List the currents: one a synapse, or one a neuron and path; none where they do not last."""
         found = {"input_current": self.input, "recurrent_current": self.recurrent}
         return {
-            name: (self.neurons, path.weight.shape[1] * path.currents if self.per_synapse else path.currents)
+            name: (self.neurons, path.weight.shape[1] if self.per_synapse else 1)
             for name, path in found.items()
             if path is not None and self.filtered
         }
@@ -105,18 +97,7 @@ class ExactWeights:
 
     def _current(self, before: Tensor, x: Tensor, path: SynapsePath) -> Tensor:
         drive = path.weight * x.unsqueeze(-2) if self.per_synapse else exact_product(x, path.weight).unsqueeze(-1)
-        if isinstance(path.shape, Pair):
-            return _pair_step(before, drive, path, path.shape)
         return current_step(before, drive, path.decay, path.bias)
-
-
-def _pair_step(current: Tensor, drive: Tensor, path: SynapsePath, pair: Pair) -> Tensor:
-    """One step of a path's pairs: the first currents of all synapses, then the second ones, [b, j, 2 * i]."""
-    shape = drive.shape[1:]
-    factor = pair.factor.expand(shape)
-    decays = torch.cat([path.decay.expand(shape), pair.fast.expand(shape)], -1)
-    bias = None if path.bias is None else torch.cat([path.bias, -factor * path.bias], -1)
-    return current_step(current, torch.cat([drive, -factor * drive], -1), decays, bias)
 
 
 def _arriving(x: Tensor, path: SynapsePath) -> Tensor:

@@ -112,14 +112,6 @@ def to_nir(
         NirError: NIR cannot hold the network so; the message says what to do.
     """
     spec = network.spec
-    if not spec.kernel.is_exponential:
-        raise NirError(
-            f"kernels of shape {spec.kernel.shape!r} have no node in NIR: export them as an artifact (hetsyn export)"
-        )
-    if spec.neuron.resets_by_synapse:
-        raise NirError(
-            "the reset 'same_kernel' is a synapse, for which NIR has no node: export an artifact (hetsyn export)"
-        )
     if spec.neuron.own_name is not None:
         raise NirError(
             f"NIR has no neurons with {spec.neuron.own_name}: export the network as an artifact (hetsyn export), or "

@@ -9,7 +9,6 @@ The four neuron models of the paper are values of one description, not classes
 
 from hetsyn_model.spec.decision import DecisionSpec, Rule
 from hetsyn_model.spec.errors import SpecError
-from hetsyn_model.spec.kernel import KernelShape, KernelSpec, KernelUnit
 from hetsyn_model.spec.network import InputKind, NetworkSpec
 from hetsyn_model.spec.neuron import (
     MEMBRANE_RESETS,
@@ -34,9 +33,6 @@ __all__ = [
     "Decays",
     "DecisionSpec",
     "InputKind",
-    "KernelShape",
-    "KernelSpec",
-    "KernelUnit",
     "NetworkSpec",
     "NeuronSpec",
     "OwnNeurons",

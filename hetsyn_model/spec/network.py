@@ -8,7 +8,6 @@ from typing import Any, Literal, get_args
 
 from hetsyn_model.spec.decision import DecisionSpec
 from hetsyn_model.spec.errors import SpecError, require
-from hetsyn_model.spec.kernel import FRACTIONAL_DECAYS, KernelSpec
 from hetsyn_model.spec.neuron import OWN_NEURONS, NeuronSpec
 from hetsyn_model.spec.path import PathSpec
 from hetsyn_model.spec.surrogate import SurrogateSpec
@@ -33,7 +32,6 @@ class NetworkSpec:
         surrogate: derivative of the threshold in training.
         decision: how the readout becomes a decision.
         input_kind: ``spikes``, 0 or 1; or ``values``, real numbers x_i(t) that drive the synapses as w_ji x_i(t).
-        kernel: shape of the synapses' kernels.
         input_path: delays of the spikes that come into each layer, hidden or readout, from the one before.
         recurrent_path: delays of a hidden layer's own spikes, beyond the one step that they always take.
     """
@@ -50,7 +48,6 @@ class NetworkSpec:
     surrogate: SurrogateSpec = field(default_factory=SurrogateSpec)
     decision: DecisionSpec = field(default_factory=DecisionSpec)
     input_kind: InputKind = "spikes"
-    kernel: KernelSpec = field(default_factory=KernelSpec)
     input_path: PathSpec = field(default_factory=PathSpec)
     recurrent_path: PathSpec = field(default_factory=PathSpec)
 
@@ -74,62 +71,11 @@ class NetworkSpec:
             self.recurrent or not self.recurrent_path.is_delayed,
             "recurrent_path: without recurrent synapses there is nothing to delay: leave max_delay_steps at 0",
         )
-        self._check_kernel()
-
-    def _check_kernel(self) -> None:
-        neuron = self.neuron
-        if not self.kernel.is_exponential:
-            shape = self.kernel.shape
-            require(neuron.is_filtered, f"kernel.shape: {shape!r} needs synapses with decays: give another decay_range")
-            require(
-                not neuron.tied or not neuron.tied_reset or neuron.resets_by_synapse,
-                f"neuron.tied_reset: a reset current has one decay, and a kernel of shape {shape!r} has more: "
-                "set tied_reset to false, or reset to 'same_kernel'",
-            )
-            low, high = self.decay_range
-            require(low <= high, f"neuron.decay_range: {neuron.decay_range} has no part in {FRACTIONAL_DECAYS}")
-        if neuron.resets_by_synapse:
-            require(
-                neuron.is_filtered, "neuron.reset: 'same_kernel' needs synapses with decays: give another decay_range"
-            )
-            require(
-                not self.decision.counts_spikes,
-                "neuron.reset: 'same_kernel' is of hidden layers, and 'spike_count' makes the outputs spike: choose "
-                "another decision.rule or reset",
-            )
-            require(
-                self.recurrent or neuron.decays != "synapse",
-                "neuron.reset: 'same_kernel' needs recurrent synapses, or decays 'neuron' or 'shared': there is no one "
-                "kernel of a neuron else",
-            )
-            require(
-                not self.recurrent_path.is_delayed,
-                "neuron.reset: 'same_kernel' is a synapse, which a recurrent_path with delays would delay too: choose "
-                "another reset, or leave its max_delay_steps at 0",
-            )
 
     @property
     def takes_values(self) -> bool:
         """Whether the input is real numbers, not spikes."""
         return self.input_kind == "values"
-
-    @property
-    def has_exact_form(self) -> bool:
-        """Whether finitely many currents are enough; fractional kernels have a bank only."""
-        return self.kernel.shape != "fractional"
-
-    @property
-    def has_own_synapses(self) -> bool:
-        """Whether neurons of hidden layers have synapses from their layer, if only those that reset them."""
-        return self.recurrent or self.neuron.resets_by_synapse
-
-    @property
-    def decay_range(self) -> tuple[float, float]:
-        """Where ``Network.clamp_decays_`` brings the decays r: the neuron's range, as far as the kernel allows it."""
-        low, high = self.neuron.decay_range
-        if self.kernel.shape != "fractional":
-            return low, high
-        return max(low, FRACTIONAL_DECAYS[0]), min(high, FRACTIONAL_DECAYS[1])
 
     @property
     def layer_names(self) -> tuple[str, ...]:
@@ -142,8 +88,6 @@ class NetworkSpec:
         for name in ("input_path", "recurrent_path"):
             if values[name] == asdict(PathSpec()):
                 del values[name]
-        if self.kernel == KernelSpec():  # as before there were other kernels, so that older versions read it
-            del values["kernel"]
         for name in OWN_NEURONS:  # an older hetsyn, which does not know them, can then read it
             if values["neuron"][name] is None:
                 del values["neuron"][name]
@@ -158,6 +102,11 @@ class NetworkSpec:
         """
         parts = dict(values)
         try:
+            shape = dict(parts.pop("kernel", {})).get("shape", "exponential")
+            require(
+                shape == "exponential",
+                f"kernel.shape: {shape!r} is no longer a setting: examples/kernels has cells with such kernels",
+            )
             neuron = dict(parts.pop("neuron"))
             for pair in ("tau_init_steps", "decay_range"):
                 neuron[pair] = tuple(neuron[pair])
@@ -169,7 +118,6 @@ class NetworkSpec:
                 neuron=NeuronSpec(**neuron),
                 surrogate=SurrogateSpec(**parts.pop("surrogate")),
                 decision=DecisionSpec(**parts.pop("decision")),
-                kernel=KernelSpec.from_dict(parts.pop("kernel", {})),
                 hidden=tuple(parts.pop("hidden")),
                 input_path=PathSpec(**parts.pop("input_path", {})),
                 recurrent_path=PathSpec(**parts.pop("recurrent_path", {})),

@@ -11,8 +11,8 @@ from hetsyn_model.spec.resonance import ResonanceSpec
 
 Decays = Literal["synapse", "neuron", "shared"]
 Potential = Literal["currents", "membrane"]
-Reset = Literal["subtract", "subtract_at_once", "zero", "same_kernel"]
-MEMBRANE_RESETS: tuple[Reset, ...] = ("subtract", "subtract_at_once", "zero")  # in the order of the operators' numbers
+Reset = Literal["subtract", "subtract_at_once", "zero"]
+MEMBRANE_RESETS: tuple[Reset, ...] = get_args(Reset)  # in the order of the operators' numbers
 Variant = Literal["hetsyn", "hetneu", "homneu", "alif"]
 
 
@@ -33,9 +33,7 @@ class NeuronSpec:
             libraries). In a network of membranes the readout has one too.
         reset: what a spike does to a membrane: ``subtract`` takes the threshold off in the next step, after the decay
             (snnTorch); ``subtract_at_once`` in the spike's own step, so it decays with the rest (Norse, SpikingJelly,
-            Sinabs); ``zero`` empties it. The potential of currents knows ``subtract``, by a current of its own, and
-            ``same_kernel``: the neuron's synapse to itself, of weight -threshold and with the kernel of its recurrent
-            synapses, or, without those, of its input synapses.
+            Sinabs); ``zero`` empties it. The potential of currents knows ``subtract``, by a current of its own.
         tied: input, recurrent and reset path of a neuron share one decay (needs ``neuron`` or ``shared``).
         tied_reset: whether that decay is the reset's too; if not, the reset has ``tau_reset_steps``.
         learn_decays: whether training changes the decays.
@@ -77,13 +75,8 @@ class NeuronSpec:
         )
         require(self.reset in get_args(Reset), f"neuron.reset: {self.reset!r} is none of {get_args(Reset)}")
         require(
-            self.potential == "membrane" or self.reset in ("subtract", "same_kernel"),
-            f"neuron.reset: {self.reset!r} needs potential 'membrane': currents know 'subtract' and 'same_kernel'",
-        )
-        require(
-            self.potential == "currents" or self.reset != "same_kernel",
-            "neuron.reset: 'same_kernel' needs potential 'currents': a membrane knows 'subtract', 'subtract_at_once' "
-            "and 'zero'",
+            self.potential == "membrane" or self.reset == "subtract",
+            f"neuron.reset: {self.reset!r} needs potential 'membrane': currents know 'subtract'",
         )
         require(
             not (self.tied and self.potential == "membrane"),
@@ -139,21 +132,8 @@ class NeuronSpec:
 
     @property
     def is_membrane(self) -> bool:
-        """Whether the state keeps the potential, and no reset current.
-
-        With ``same_kernel`` it does so with a kappa of 0: the recurrent weights hold the reset, and nothing is left of
-        the potential for the next step.
-        """
-        return self.potential == "membrane" or self.resets_by_synapse
-
-    @property
-    def resets_by_synapse(self) -> bool:
-        return self.reset == "same_kernel"
-
-    @property
-    def membrane_reset(self) -> Reset:
-        """What a spike does to the potential that the state keeps."""
-        return "subtract_at_once" if self.resets_by_synapse else self.reset
+        """Whether the state keeps the potential, and no reset current."""
+        return self.potential == "membrane"
 
     @property
     def is_filtered(self) -> bool:

@@ -21,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from hetsyn_model.encoder import EncoderSpec
 from hetsyn_model.quiet import quiet_steps
-from hetsyn_model.spec import DecisionSpec, KernelSpec, NeuronSpec, PathSpec, SpecError, SurrogateSpec
+from hetsyn_model.spec import DecisionSpec, NeuronSpec, PathSpec, SpecError, SurrogateSpec
 from hetsyn_model.training.augment import AugmentSpec
 from hetsyn_model.training.endpointing import EndpointingConfig
 from hetsyn_model.training.examples import Kind
@@ -31,7 +31,7 @@ from hetsyn_model.training.schedule import DelayTraining
 from hetsyn_model.training.split import SplitSpec
 
 # sections of earlier versions, without effect on the network that a run kept
-REMOVED = ("phonemes",)
+REMOVED = ("phonemes", "kernel")
 MOVED = {"encoder.spikes.channels": "network.channels"}
 SHIPPED = Path(__file__).with_name("configs")
 
@@ -219,7 +219,6 @@ class Config:
         seed: of weights, batches and variation; ``split`` has its own.
         network: sizes.
         neuron: the neuron model.
-        kernel: of the synapses.
         delays: of the spikes.
         surrogate: derivative of the threshold in training.
         decision: how the readout becomes a decision.
@@ -238,7 +237,6 @@ class Config:
     seed: int = 0
     network: NetworkConfig = field(default_factory=NetworkConfig)
     neuron: NeuronSpec = field(default_factory=NeuronSpec)
-    kernel: KernelSpec = field(default_factory=KernelSpec)
     delays: DelaysConfig = field(default_factory=DelaysConfig)
     surrogate: SurrogateSpec = field(default_factory=SurrogateSpec)
     decision: DecisionSpec = field(default_factory=DecisionSpec)
@@ -253,8 +251,6 @@ class Config:
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:
             raise SpecError(f"seed: {self.seed} is not from 0 to {2**32 - 1}")
-        if self.training.tied and not self.kernel.is_exponential:
-            raise SpecError("training.tied: the kernels of a tied layer are exponential: set it to false")
 
     def to_dict(self) -> dict[str, Any]:
         """As :func:`config_from` takes it, with lists for tuples."""

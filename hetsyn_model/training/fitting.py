@@ -65,7 +65,7 @@ class TestResult:
     Attributes:
         examples: number of them.
         bank: accuracy in the bank form, with the bank of an export; None where no bank is exact enough.
-        exact: accuracy in the exact form; None where the kernels have none.
+        exact: accuracy in the exact form; None of a run of an older hetsyn without one.
         by_class: accuracy in the exact form, or else the bank's, of each class that the examples have, by its name.
         epoch: of the chosen network, from 0.
     """
@@ -184,9 +184,9 @@ def _tested(prepared: Prepared, checkpoint: Checkpoint, out: Path, device: torch
     network = checkpoint.network.to(device)
     try:
         network.fit_banks()  # as an export does: the bank of the artifact, not the smaller one of the training
-        forms: tuple[Form, ...] = ("bank", "exact") if network.spec.has_exact_form else ("bank",)
+        forms: tuple[Form, ...] = ("bank", "exact")
     except BankError:
-        forms = ("exact",) if network.spec.has_exact_form else ("bank",)  # through the bank of the training
+        forms = ("exact",)
     figures: dict[str, float] = {}
     for form in forms:
         found, _ = classify(

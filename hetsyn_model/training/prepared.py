@@ -153,7 +153,6 @@ def _spec(examples: Examples, config: Config, front: Front[Any], own: NetworkSpe
             outputs=len(examples.labels),
             step_s=front.step_s,
             neuron=config.neuron,
-            kernel=config.kernel,
             surrogate=config.surrogate,
             decision=config.decision,
             input_path=config.delays.input,

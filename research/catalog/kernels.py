@@ -14,7 +14,7 @@ from dataclasses import replace
 from hetsyn_model.spec import NetworkSpec
 from research.runs.plan import BASE, Condition, Experiment, Refinement, SearchPlan
 from research.runs.run import Training
-from research.tasks.kernels import LEARNED, with_kernel
+from research.tasks.kernels import LEARNED
 from research.tasks.neurons import parameter_count
 from research.tasks.vision import ImageSpec
 
@@ -63,9 +63,10 @@ def pairs() -> Experiment:
 def pair_hidden(spec: ImageSpec) -> tuple[int, ...]:
     """Two hidden layers, the second half of the first, with which pairs have about HetSyn's number of parameters."""
 
-    def parameters(hidden: tuple[int, ...], kernel: str) -> int:
-        return parameter_count(with_kernel(NetworkSpec(spec.channels, hidden, CLASSES), kernel))
+    def parameters(hidden: tuple[int, ...]) -> int:
+        return parameter_count(NetworkSpec(spec.channels, hidden, CLASSES))
 
-    allowed = parameters(spec.hidden, "")
-    first = bisect_right(range(1, spec.hidden[0]), allowed, key=lambda n: parameters((n, max(1, n // 2)), "pair"))
+    # a pair has four values a synapse, and an exponential two
+    allowed = parameters(spec.hidden) // 2
+    first = bisect_right(range(1, spec.hidden[0]), allowed, key=lambda n: parameters((n, max(1, n // 2))))
     return first, first // 2

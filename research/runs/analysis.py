@@ -173,12 +173,6 @@ def analyse(run: RunSpec, task: Task, network: Network | SequenceLSTM, exact: in
         return whole
     every = task.test()
     few = list(in_batches(first_streams(every, exact), EXACT_BATCH))
-    if not network.spec.kernel.is_exponential:  # the other analyses are of exponentials, or of the exact form
-        of_changed = {
-            "deletion": deletion_curve(network, task, first_streams(every, changed), run.seed),
-            "warp": warp_curve(network, task, first_streams(every, changed)),
-        }
-        return whole | of_changed | _time_constants(run, task, network)
     if not changed:
         return (
             whole | {"bank": bank_against_exact(network, task, few, BANK_SIZES)} | _time_constants(run, task, network)

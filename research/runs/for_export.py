@@ -17,7 +17,7 @@ import torch
 from hetsyn_model.events import Events
 from hetsyn_model.network import Network
 from hetsyn_model.run_folder import RunError, replace_file, save_tensors
-from hetsyn_model.state import Form, state_bytes
+from hetsyn_model.state import state_bytes
 from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.checkpoint import Checkpoint, CheckpointFileError
 from hetsyn_model.training.fitting import VALIDATION
@@ -46,8 +46,7 @@ def described(run: RunSpec, task: Task, network: Network, update: int | None) ->
 
 def keep_streams(folder: Path, task: Task, network: Network, test: Sequence[Batch]) -> None:
     """Leave the first test streams in a folder, for an export to verify the network on."""
-    form: Form = "exact" if network.spec.has_exact_form else "bank"
-    moved = state_bytes(network.compile(form).layout) * max(int(batch.steps.max()) for batch in test)
+    moved = state_bytes(network.compile("exact").layout) * max(int(batch.steps.max()) for batch in test)
     batches = first_streams(test, min(VERIFIED_STREAMS, max(24, VERIFIED_BYTES // moved)))
     streams = [
         stream[:steps]

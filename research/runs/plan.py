@@ -124,7 +124,7 @@ class Condition:
         analysed: whether trained networks are analysed, for the first of the architectures.
         training: instead of the experiment's.
         fixed_tau_steps: time constant of LIF and ALIF instead of that of ``settings``.
-        kernel: of the synapses of every model, see :func:`research.tasks.kernels.with_kernel`.
+        kernel: of the synapses of every model, see :func:`research.tasks.kernels.check_kernel`.
     """
 
     name: str

@@ -17,7 +17,7 @@ from hetsyn_model.state import Form
 from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.history import ValidationResult
 from research.tasks.delayed_match import DelayedMatch, DelayedMatchSpec
-from research.tasks.kernels import with_kernel
+from research.tasks.kernels import check_kernel
 from research.tasks.lstm import SequenceLSTM
 from research.tasks.mnist1d import Mnist1d, Mnist1dSpec
 from research.tasks.motion import Motion, MotionSpec
@@ -100,7 +100,7 @@ class RunSpec:
         tau_steps: time constant, see :func:`research.tasks.neurons.network_spec`.
         training: the rest of the training's settings.
         masked_share: share of the decays that training does not change.
-        kernel: of the synapses, see :func:`research.tasks.kernels.with_kernel`.
+        kernel: of the synapses, see :func:`research.tasks.kernels.check_kernel`.
     """
 
     experiment: str
@@ -197,8 +197,8 @@ def build(run: RunSpec, task: Task) -> Network | SequenceLSTM:
         if not task.shape.features:
             raise RunError(f"the LSTM takes values, but {run.task} has spikes from the start: leave it out")
         return SequenceLSTM.of(task.shape, seed=run.seed)
+    check_kernel(run.kernel)
     spec = network_spec(task.shape, run.model, recurrent=run.recurrent, tau_steps=run.tau_steps)
-    spec = with_kernel(spec, run.kernel)
     return build_network(task.shape, spec, tau_steps=run.tau_steps, seed=run.seed)
 
 

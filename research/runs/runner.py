@@ -254,7 +254,7 @@ def finish(run: RunSpec, work: Work, streams: AnalysisStreams) -> RunResult:
             keep_streams(folder, task, network, test)
         judged = evaluate(network, task, test, run.training.form)
         is_judged = run.task in EXACT_STREAMS and run.training.form == "bank"  # by paper_figures, on fewer streams
-        if isinstance(network, Network) and not is_judged and network.spec.has_exact_form:
+        if isinstance(network, Network) and not is_judged:
             form = evaluate(network, task, test, "exact")
             streams_judged = sum(len(batch.steps) for batch in test)
             exact = {"figure": form.figure, "loss": form.loss, "streams": streams_judged}
@@ -305,9 +305,7 @@ def _sizes(network: Network | SequenceLSTM, run: RunSpec) -> dict[str, Any]:
         "bank_sizes": {name: bank.size for name, bank in network.banks.items()},
         "kernel_error": max(network.kernel_errors().values(), default=0.0),
         "state_bytes": {
-            form: state_bytes(network.compile(form).layout)
-            for form in FORMS
-            if (network.spec.has_exact_form if form == "exact" else network.banks)
+            form: state_bytes(network.compile(form).layout) for form in FORMS if form == "exact" or network.banks
         },
     }
 

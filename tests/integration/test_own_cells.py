@@ -38,6 +38,8 @@ EXAMPLES = {
     "temporal_filter": ("TemporalFilter", 30, 90),
     "latent_decoder": ("LatentDecoder", 30, 65),
     "snntorch_network": ("SnnTorchNetwork", 60, 85),
+    "kernels.f_lif": ("Served", 30, 85),
+    "kernels.dynap_se": ("Served", 30, 85),
 }
 NAMES = [*CELLS, *EXAMPLES]
 
@@ -79,7 +81,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         patch.setattr(module, "export_step", exported)
         printed: list[str] = []
         patch.setattr(module, "print", printed.append, raising=False)
-        module.main(str(models / name / "1"), updates=updates)
+        module.main(str(models / name.rpartition(".")[2] / "1"), updates=updates)
     (figure,) = re.findall(r"(-?\d+)%", printed[0])
     assert int(figure) >= share, printed
     assert type(found[0]).__name__ == kind

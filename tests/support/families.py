@@ -1,15 +1,16 @@
-"""The named families, small: one network of each that fires."""
+"""The related systems that are settings of a network, small: one of each that fires."""
 
 from __future__ import annotations
 
 import torch
 
+from examples.delays import dcls_like, delrec_like, filtered_input
 from hetsyn_model import Network, NetworkSpec
-from hetsyn_model.families import dcls_like, delrec_like, dynap_pair, f_lif, filtered_input, se_adlif
+from hetsyn_model.spec import se_adlif
 
 
 def families(channels: int, hidden: tuple[int, ...], outputs: int) -> dict[str, NetworkSpec]:
-    """A network of each named family, of these sizes."""
+    """Describe a network of each, of these sizes."""
     sizes = (channels, hidden, outputs)
     return {
         "dcls_like": dcls_like(*sizes),
@@ -17,13 +18,11 @@ def families(channels: int, hidden: tuple[int, ...], outputs: int) -> dict[str, 
         "delrec_like": delrec_like(*sizes),
         "filtered_input": filtered_input(*sizes),
         "se_adlif": NetworkSpec(*sizes, neuron=se_adlif()),
-        "f_lif": NetworkSpec(*sizes, **f_lif()),
-        "dynap_pair": NetworkSpec(*sizes, **dynap_pair()),
     }
 
 
 SIZES = (20, (16, 12), 5)
-FAMILIES = families(*SIZES) | {"f_lif, learned": NetworkSpec(*SIZES, **f_lif(learned=True))}
+FAMILIES = families(*SIZES)
 NO_DELAY = 8  # steps to cut chunks by where there is none
 
 

@@ -10,7 +10,7 @@ from itertools import chain
 import pytest
 
 from hetsyn_model.run_folder import RunError
-from hetsyn_model.spec import NetworkSpec, variant
+from hetsyn_model.spec import NetworkSpec
 from research.catalog import EXPERIMENTS, smoke
 from research.runs.plan import BASE, NEURONS, PAPER, SEARCH_SEED, Cell, ChosenSettings, Condition, cells
 from research.runs.planned import (
@@ -26,7 +26,7 @@ from research.runs.planned import (
 from research.runs.results import RunResult
 from research.runs.run import RunSpec, open_task
 from research.runs.runner import Selection, chosen_by_search
-from research.tasks.kernels import with_kernel
+from research.tasks.kernels import check_kernel
 from research.tasks.neurons import bank_state_bytes, exact_state_bytes, network_spec, parameter_count
 from research.tasks.vision import ImageSpec
 from research.tests.made_up_results import made_up
@@ -207,23 +207,16 @@ def _channels(condition: Condition) -> int:
 def test_a_pair_s_network_has_the_parameters_of_single_exponentials() -> None:
     experiment = EXPERIMENTS["pairs"]()
     base, fewer = (experiment.condition(name) for name in (BASE, "pair"))
-    counts = [
-        parameter_count(with_kernel(NetworkSpec(_channels(c), c.task_spec.hidden, 10), c.kernel)) for c in (base, fewer)
-    ]
+    counts = [parameter_count(NetworkSpec(_channels(c), c.task_spec.hidden, 10)) for c in (base, fewer)]
+    counts[1] *= 2  # four values a synapse in place of two
     assert 0.9 * counts[0] <= counts[1] <= counts[0]
 
 
-def test_kernels_by_their_names() -> None:
-    spec = NetworkSpec(4, (3,), 2, neuron=variant("hetneu", reset_tau_steps=20.0))
-    assert with_kernel(spec, "") == spec
-    assert with_kernel(spec, "pair").kernel.shape == "pair"
-    fixed = with_kernel(spec, "order-0.5")
-    assert fixed.kernel.order_range == (0.5, 0.5)
-    assert fixed.neuron.reset == "same_kernel"
-    assert with_kernel(spec, "order-learned").kernel.order_range == (0.1, 1.0)
-    for unknown in ("box", "order-", "pair-2", "order-x"):
-        with pytest.raises(RunError, match="give pair, order-learned, or an order such as order-0"):
-            with_kernel(spec, unknown)
+def test_kernels_that_are_no_longer_trained_are_refused() -> None:
+    check_kernel("")
+    for kernel in ("pair", "order-0.5"):
+        with pytest.raises(RunError, match=f"kernel '{kernel}': hetsyn no longer trains networks with it"):
+            check_kernel(kernel)
 
 
 def test_every_order_of_the_fractional_plan_has_its_own_search_and_its_own_description() -> None:

@@ -1,4 +1,4 @@
-"""Delays, kernels and resonance in one network: the parts of a description combine."""
+"""Delays and resonance in one network: the parts of a description combine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from export import export_network
 from hetsyn_model import Network, NetworkSpec
-from hetsyn_model.spec import KernelSpec, NeuronSpec, PathSpec, ResonanceSpec, SpecError, SurrogateSpec, se_adlif
+from hetsyn_model.spec import NeuronSpec, PathSpec, ResonanceSpec, SurrogateSpec, se_adlif
 
 PATHS: dict[str, Any] = {"input_path": PathSpec(30), "recurrent_path": PathSpec(26, taps=2)}
 COMBINED: dict[str, dict[str, Any]] = {
@@ -17,12 +17,6 @@ COMBINED: dict[str, dict[str, Any]] = {
     "SE-adLIF": {"neuron": se_adlif(), "surrogate": SurrogateSpec("exponential", width=0.2)},
     "decays a synapse, resonance": {
         "neuron": NeuronSpec(potential="membrane", reset="zero", resonance=ResonanceSpec())
-    },
-    "pairs": {"kernel": KernelSpec("pair")},
-    "fractional": {"kernel": KernelSpec("fractional"), "neuron": NeuronSpec(decays="neuron")},
-    "pairs, resonance": {
-        "kernel": KernelSpec("pair"),
-        "neuron": NeuronSpec(potential="membrane", reset="zero", resonance=ResonanceSpec()),
     },
 }
 
@@ -38,10 +32,3 @@ def test_every_implementation_has_torch_s_bits(name: str, tmp_path: Path) -> Non
         report = export_network(delayed(name), out=out, labels=["a", "b", "c"], bank_size=8, form=form)
         for difference in report.differences:
             assert (difference.labels, difference.spikes, difference.readout) == (0, 0, 0.0), difference
-
-
-def test_a_reset_by_synapse_takes_no_recurrent_delay() -> None:
-    with pytest.raises(
-        SpecError, match="'same_kernel' is a synapse, which a recurrent_path with delays would delay too"
-    ):
-        NetworkSpec(20, (16,), 3, **PATHS, neuron=NeuronSpec(decays="neuron", reset="same_kernel"))

@@ -30,7 +30,7 @@ from tests.support.leaky_values import write_leaky
 from tests.support.networks import small_network
 from tests.support.paths import MODELS
 
-PAIRS = "fashion-pairs"
+OF_BANK_ALONE = ("speech-digits", "2")
 NAMES = [path.name for path in sorted(MODELS.glob("*/")) if path.is_dir()]
 
 
@@ -106,7 +106,7 @@ def test_an_exact_network_shows_its_time_constants(kind: str, tmp_path: Path) ->
 def test_kernels_of_pairs_are_those_of_the_bank() -> None:
     """By sums over steps in place of the closed forms."""
     steps = np.arange(float(LONGEST_KERNEL_STEPS))
-    for layer in read_layers(Artifact.open(MODELS / PAIRS / "1")):
+    for layer in read_layers(Artifact.open(MODELS.joinpath(*OF_BANK_ALONE))):
         assert 2 <= len(layer.kernels) <= 5
         lags = [kernel.lag_steps for kernel in layer.kernels]
         assert lags == sorted(lags)
@@ -197,7 +197,7 @@ def test_a_chart_ends_on_round_numbers(top: float) -> None:
 
 @pytest.mark.parametrize("name", ["scale", "decays", "weight_in"])
 def test_a_bank_without_one_of_its_tensors_is_not_ours(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    artifact = Artifact.open(MODELS / PAIRS / "1")
+    artifact = Artifact.open(MODELS.joinpath(*OF_BANK_ALONE))
 
     def without(content: bytes) -> dict[str, Any]:
         return {key: value for key, value in read_tensors(content).items() if not key.endswith(f"hidden1.{name}")}
@@ -209,7 +209,7 @@ def test_a_bank_without_one_of_its_tensors_is_not_ours(name: str, monkeypatch: p
 
 @pytest.mark.parametrize("value", [2.0, np.nan, np.inf, 0.0, 1.0])
 def test_odd_decays_of_a_bank_raise_nothing(value: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    artifact = Artifact.open(MODELS / PAIRS / "1")
+    artifact = Artifact.open(MODELS.joinpath(*OF_BANK_ALONE))
 
     def odd(content: bytes) -> dict[str, Any]:
         return {k: np.full_like(v, value) if k.endswith(".decays") else v for k, v in read_tensors(content).items()}

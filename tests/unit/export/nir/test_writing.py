@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from tests.support.delays import delayed_network
-from tests.support.kernels import kernel_network
 from tests.support.networks import small_network
 from tests.support.pairs import in_pairs
 from tests.support.tools import NO_NIR
@@ -186,19 +185,6 @@ def test_a_checkpoint_and_a_saved_network_are_opened(tmp_path: Path) -> None:
         export_nir(tmp_path / "missing.pt", out=tmp_path / "other.nir")
     with pytest.raises(FileExistsError, match="files are never overwritten, choose another name"):
         export_nir(made, out=tmp_path / "best.pt.nir")
-
-
-@pytest.mark.parametrize(
-    ("kind", "message"),
-    [
-        ("fractional", "kernels of shape 'fractional' have no node in NIR: export them as an artifact"),
-        ("self-synapse", "the reset 'same_kernel' is a synapse, for which NIR has no node: export an artifact"),
-    ],
-)
-def test_kernels_and_resets_that_nir_cannot_hold_are_refused(kind: str, message: str, tmp_path: Path) -> None:
-    with pytest.raises(NirError, match=message):
-        export_nir(kernel_network(kind), out=tmp_path / "network.nir")
-    assert not (tmp_path / "network.nir").exists()
 
 
 @pytest.mark.parametrize("as_lif", [False, True])

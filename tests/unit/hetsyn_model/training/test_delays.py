@@ -11,7 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from hetsyn_model import families
+from examples import delays
 from hetsyn_model.spec import SpecError
 from hetsyn_model.training import ConfigError, fit, load_config
 from hetsyn_model.training.schedule import DelayTraining
@@ -81,7 +81,7 @@ def test_a_mistake_is_one_sentence(delays: dict[str, Any], message: str) -> None
 
 
 def test_families_are_descriptions() -> None:
-    dcls, delrec = families.dcls_like(140, (8, 8), 20, taps=2), families.delrec_like(140, (8, 8), 20)
+    dcls, delrec = delays.dcls_like(140, (8, 8), 20, taps=2), delays.delrec_like(140, (8, 8), 20)
     assert (dcls.input_path.max_delay_steps, dcls.input_path.taps, dcls.recurrent) == (24, 2, False)
     assert delrec.recurrent_path.max_delay_steps == 48
-    assert families.filtered_input(700, (8,), 20).input_path.taps == 5
+    assert delays.filtered_input(700, (8,), 20).input_path.taps == 5

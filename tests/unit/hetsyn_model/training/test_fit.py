@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from export import export_network
 from hetsyn_model import DecisionSpec, Network, NetworkSpec, NeuronSpec, SpecError
 from hetsyn_model.run_folder import RunError
 from hetsyn_model.training import Config, ConfigError, DataError, fit, load_config
@@ -48,45 +47,6 @@ def test_ten_lines_from_arrays_to_a_network() -> None:
     assert (rolled.scores.argmax(-1).numpy() == truth).mean() > 0.9
     assert len(history.loss) == 6
     assert history.loss[-1] < history.loss[0]
-
-
-@pytest.mark.process
-@pytest.mark.parametrize("shape", ["fractional", "pair"])
-def test_a_configuration_chooses_the_kernels(shape: str, tmp_path: Path) -> None:
-    (tmp_path / "kernels.toml").write_text(
-        f"""
-base = "spikes"
-[network]
-hidden = [8]
-[neuron]
-decays = "neuron"
-[kernel]
-shape = "{shape}"
-order_range = [0.4, 0.9]
-window_steps = 50
-[training]
-epochs = 2
-batch = 8
-learning_rate = 1e-2
-"""
-    )
-    spikes, labels = spike_arrays(60)
-    fitted = fit(spikes, labels, config=tmp_path / "kernels.toml", out=tmp_path / "run")
-    assert fitted.network.spec.kernel.shape == shape
-    assert fitted.test is not None
-    assert fitted.test.bank is not None
-    assert (fitted.test.exact is None) == (shape == "fractional")
-    learned = "order_in" if shape == "fractional" else "factor_in"
-    moved = fitted.network.layer("hidden1").get_parameter(learned).detach()
-    assert float(moved.std()) > 0  # all began alike, or were moved apart
-    reports = export_network(fitted.network, out=tmp_path / "models/kernels/1", labels=["a", "b", "c"], bank_size=8)
-    assert [report.form for report in reports] == ["bank"]
-
-
-def test_tied_layers_have_exponential_kernels() -> None:
-    settings = {"base": "audio", "kernel": {"shape": "pair"}, "training": {"tied": True}}
-    with pytest.raises(ConfigError, match=r"training\.tied: the kernels of a tied layer are exponential"):
-        load_config(settings, "audio")
 
 
 @pytest.mark.process

@@ -23,28 +23,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from hetsyn_model.spec.kernel import KernelUnit
+from hetsyn_model.bank import Bank
 
+Unit = Literal["first", "sum"]  # what is 1 of a fractional kernel: its first value, as of r^n, or its sum, as published
+LOWEST_ORDER = 0.1  # below it, the sum over decays that stands for a kernel is no longer accurate
 NODES = 192  # of the integral over u
 FASTEST, SLOWEST = 32.0, -32.0  # ln S of a node: beyond, its decay is 0 or 1 to the last digit
 SPAN = 32.0  # a node's time constant is at most so many windows
 NEAR_ONE = 1.0 - 1e-6  # the order whose gradient those above it have: at 1 itself, the integrand has none
 DIRECT = 2048  # kernels from which on fractional coefficients are interpolated
 DEGREES = (20, 16)  # of the Chebyshev polynomials in order and in logit(r)
-
-
-class Basis(Protocol):
-    """What kernels are written in: a bank."""
-
-    def coefficients(self, r: Tensor) -> Tensor:
-        """[*r.shape, K]: the coefficients of kernels r^n."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -71,11 +65,11 @@ class Fractional:
     """
 
     order: Tensor
-    unit: KernelUnit
+    unit: Unit
     window_steps: int
 
 
-Shape = Pair | Fractional | None  # None: exponential
+Shape = Pair | Fractional
 
 
 @dataclass(frozen=True)
@@ -105,15 +99,11 @@ def map_parts(shape: Shape, change: Callable[[Tensor], Tensor]) -> Shape:
     """A shape with another tensor for each of its own."""
     if isinstance(shape, Pair):
         return Pair(change(shape.fast), change(shape.factor))
-    if isinstance(shape, Fractional):
-        return replace(shape, order=change(shape.order))
-    return None
+    return replace(shape, order=change(shape.order))
 
 
 def parts(shape: Shape) -> tuple[Tensor, ...]:
     """The tensors of a shape."""
-    if shape is None:
-        return ()
     return (shape.fast, shape.factor) if isinstance(shape, Pair) else (shape.order,)
 
 
@@ -126,8 +116,6 @@ def mixture(decay: Tensor, shape: Shape, nodes: int = NODES) -> Mixture:
         nodes: of the integral of a fractional kernel.
     """
     r = decay.double()
-    if shape is None:
-        return Mixture(r.unsqueeze(-1), torch.ones_like(r).unsqueeze(-1))
     if isinstance(shape, Pair):
         factor = shape.factor.double()
         return Mixture(torch.stack([r, shape.fast.double()], -1), torch.stack([torch.ones_like(r), -factor], -1))
@@ -157,19 +145,17 @@ def _fractional(r: Tensor, shape: Fractional, nodes: int) -> Mixture:
     return Mixture(decays, masses / first if shape.unit == "first" else masses)
 
 
-def coefficients(bank: Basis, decay: Tensor, shape: Shape) -> Tensor:
+def coefficients(bank: Bank, decay: Tensor, shape: Shape) -> Tensor:
     """The coefficients of kernels in a bank's basis, ``c_k = int c_k(r) dmu(r)``, differentiable in all values.
 
     Args:
         bank: of the layer.
         decay: r a step, any shape, each in [0, 1].
-        shape: what the kernels have beside it; None: nothing, and the kernel is r^n.
+        shape: what the kernels have beside it.
 
     Returns:
         float64 [*r.shape, K].
     """
-    if shape is None:
-        return bank.coefficients(decay)
     if isinstance(shape, Fractional) and decay.numel() > DIRECT:
         return _interpolated(bank, decay.double(), shape)
     if isinstance(shape, Pair):
@@ -182,11 +168,11 @@ def coefficients(bank: Basis, decay: Tensor, shape: Shape) -> Tensor:
     return torch.where((order >= 1.0).unsqueeze(-1), whole + c - c.detach(), c)
 
 
-def _summed(bank: Basis, of: Mixture) -> Tensor:
+def _summed(bank: Bank, of: Mixture) -> Tensor:
     return (bank.coefficients(of.decays) * of.masses.unsqueeze(-1)).sum(-2)
 
 
-def _interpolated(bank: Basis, r: Tensor, shape: Fractional) -> Tensor:
+def _interpolated(bank: Bank, r: Tensor, shape: Fractional) -> Tensor:
     """As :func:`coefficients`, for many kernels: Chebyshev interpolation over the range of their orders and decays."""
     order = shape.order.double()
     axes = (_Axis.over(order, DEGREES[0]), _Axis.over(torch.logit(r), DEGREES[1]))

@@ -1,10 +1,9 @@
-"""Kernels that are not exponential: their sums over decays, coefficients, banks, gradients, and neutral values."""
+"""Kernels that are not exponential: their sums over decays, coefficients, banks and gradients."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -14,12 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hetsyn_model import Network, NetworkSpec, NeuronSpec, SpecError
+from examples.kernels.kernel_fit import fit_kernels, kernels_error, step_error
+from examples.kernels.kernels import Fractional, Mixture, Pair, coefficients, mixture
 from hetsyn_model.bank import Bank, BankError
-from hetsyn_model.kernel_fit import fit_kernels, kernels_error, step_error
-from hetsyn_model.kernels import Fractional, Mixture, Pair, coefficients, mixture
-from hetsyn_model.spec import DecisionSpec, KernelSpec
-from tests.support.kernels import KERNELS, gruenwald_letnikov, kernel_network, spikes
+from tests.support.kernels import gruenwald_letnikov
 
 GRID = Bank(tuple(math.exp(-1 / tau) for tau in (0.4, 1, 2.5, 6, 15, 40, 100, 300, 1000, 4000)))
 FOREVER = 10**6  # a window that no test reaches
@@ -183,88 +180,6 @@ def test_what_no_bank_can_be() -> None:
         fit_kernels(tensor(0.9), fractional(0.5), size=0)
     with pytest.raises(BankError, match="raise the bound, or give the size"):
         fit_kernels(tensor(0.9), fractional(0.5, window_steps=10), error_bound=1e-9)
-
-
-@pytest.mark.parametrize("kind", KERNELS)
-def test_a_description_and_a_saved_network_come_back(kind: str) -> None:
-    network = kernel_network(kind)
-    network.fit_banks(size=6)
-    assert NetworkSpec.from_dict(network.spec.to_dict()) == network.spec
-    again = Network.load(network.save())
-    assert again.banks == network.banks
-    assert torch.equal(again.rollout(spikes()).scores, network.rollout(spikes()).scores)
-
-
-def test_a_network_of_exponentials_is_described_as_before() -> None:
-    described = NetworkSpec(3, (2,), 2).to_dict()
-    assert "kernel" not in described
-    assert NetworkSpec.from_dict(described).kernel == KernelSpec()
-
-
-@torch.no_grad()
-def test_banks_follow_the_orders() -> None:
-    network = kernel_network("fractional-layer")
-    network.fit_banks(size=4)
-    before = network.banks["hidden1"]
-    order = network.layer("hidden1").get_parameter("order_in")
-    order.fill_(0.95)
-    network.rollout(spikes())
-    assert network.banks["hidden1"] != before
-    assert network.kernel_errors()["hidden1"] < 0.01
-    network.fit_banks(size=5, whole_range=True)
-    held = network.banks["hidden1"]
-    order.fill_(0.3)
-    network.fit_banks(size=5, whole_range=True)
-    assert network.banks["hidden1"] == held
-
-
-def _network(neuron: NeuronSpec | None = None, kernel: KernelSpec | None = None, **more: object) -> NetworkSpec:
-    return NetworkSpec(3, (2,), 2, neuron=neuron or NeuronSpec(), kernel=kernel or KernelSpec(), **more)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: KernelSpec("box"), "kernel.shape: 'box' is none of"),  # type: ignore[arg-type]
-        (lambda: KernelSpec("pair", factor_init=(0.5, 3.0)), r"kernel.factor_init: \(0.5, 3.0\) is not"),
-        (lambda: KernelSpec("pair", tau_fast_init_steps=(0, 3)), "kernel.tau_fast_init_steps"),
-        (lambda: KernelSpec("fractional", order_range=(0.05, 1.0)), "kernel.order_range: .* is not 0.1 <= low"),
-        (lambda: KernelSpec("fractional", order_init=(0.7, 1.1)), "kernel.order_init"),
-        (lambda: KernelSpec("pair", unit="sum"), "kernel.unit: 'sum' needs shape 'fractional'"),
-        (lambda: KernelSpec("fractional", unit="half"), "kernel.unit: 'half' is none of"),  # type: ignore[arg-type]
-        (lambda: KernelSpec("fractional", window_steps=0), "kernel.window_steps: 0 is not a whole number from 1"),
-        (
-            lambda: _network(NeuronSpec(decay_range=(0, 0)), KernelSpec("pair")),
-            "kernel.shape: 'pair' needs synapses with decays",
-        ),
-        (
-            lambda: _network(NeuronSpec(decays="neuron", tied=True), KernelSpec("fractional")),
-            "neuron.tied_reset: a reset current has one decay",
-        ),
-        (
-            lambda: _network(NeuronSpec(decay_range=(0.0, 0.001)), KernelSpec("fractional")),
-            "neuron.decay_range: .* has no part in",
-        ),
-        (lambda: _network(NeuronSpec(reset="same_kernel"), recurrent=False), "'same_kernel' needs recurrent synapses"),
-        (
-            lambda: _network(NeuronSpec(reset="same_kernel"), decision=DecisionSpec("spike_count")),
-            "'same_kernel' is of hidden layers",
-        ),
-        (
-            lambda: NeuronSpec(potential="membrane", reset="same_kernel"),
-            "neuron.reset: 'same_kernel' needs potential 'currents'",
-        ),
-        (lambda: _network(NeuronSpec(reset="same_kernel", decay_range=(0, 0))), "'same_kernel' needs synapses with"),
-    ],
-)
-def test_what_cannot_be_is_refused(make: Callable[[], object], message: str) -> None:
-    with pytest.raises(SpecError, match=message):
-        make()
-
-
-def test_a_fractional_network_has_no_exact_form() -> None:
-    with pytest.raises(ValueError, match="no finite state, and so no exact form: use the bank form"):
-        kernel_network("fractional").compile("exact")
 
 
 @pytest.mark.long

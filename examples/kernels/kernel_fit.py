@@ -16,13 +16,13 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from examples.kernels.kernels import Fractional, Mixture, Pair, Shape, coefficients, mixture
 from hetsyn_model.bank import Bank, BankError
-from hetsyn_model.bank_fit import LARGEST_BANK, evenly_apart, fit_bank, kernel_error
-from hetsyn_model.kernels import Fractional, Mixture, Pair, Shape, coefficients, map_parts, mixture
-from hetsyn_model.spec import ERROR_BOUND, NetworkSpec
+from hetsyn_model.bank_fit import LARGEST_BANK, fit_bank
+from hetsyn_model.spec import ERROR_BOUND
 
-# cells along each of order and logit(r), of which four kernels each are fitted to, judged, or stand for a whole range
-FITTED, JUDGED, LATTICE = 6, 16, 8
+# cells along each of order and logit(r), of which four kernels each are fitted to, or judged
+FITTED, JUDGED = 6, 16
 MOST_JUDGED = 1024  # kernels of a layer that are all judged
 HARDEST = 24  # that a quick look finds the worst, and that are judged over their whole window
 QUICK_STEPS = 64  # of that look
@@ -44,8 +44,6 @@ def kernels_error(bank: Bank, decay: Tensor, shape: Shape) -> float:
         decay: r, [count].
         shape: what the kernels have beside it.
     """
-    if shape is None:
-        return kernel_error(bank, decay)
     if isinstance(shape, Pair):
         return _pairs_error(bank, decay, shape)
     decay, shape = _hardest(bank, *_judged(decay, shape))
@@ -157,7 +155,7 @@ def fit_kernels(decay: Tensor, shape: Shape, *, size: int | None = None, error_b
     Raises:
         BankError: the size holds nothing, or LARGEST_BANK decays do not meet the bound.
     """
-    if shape is None or (isinstance(shape, Fractional) and bool((shape.order >= 1.0).all())):
+    if isinstance(shape, Fractional) and bool((shape.order >= 1.0).all()):
         return fit_bank(decay, size=size, error_bound=error_bound)
     if isinstance(shape, Pair):
         used = torch.cat([decay, shape.fast[shape.factor != 0.0]])
@@ -246,26 +244,3 @@ def _searched(decays: tuple[float, ...], orders: tuple[float, ...], window_steps
         search.step(closure)
     alpha = torch.sigmoid(-grid.detach())
     return Bank(tuple(sorted(float(value) for value in alpha)))
-
-
-def lattice(spec: NetworkSpec, decay: Tensor, shape: Shape) -> tuple[Tensor, Shape]:
-    """Kernels that stand for all that training may reach, shaped as a layer's own.
-
-    Args:
-        spec: of the network.
-        decay: the layer's own, which stay where training does not change them.
-        shape: likewise.
-    """
-    if not spec.neuron.learn_decays:
-        return decay, shape
-    if shape is None:
-        return evenly_apart(spec.decay_range), None
-    if isinstance(shape, Pair):
-        ends = evenly_apart(spec.decay_range)
-        high = torch.full_like(ends, max(spec.kernel.factor_range))
-        return ends, Pair(ends.flip(0), high)
-    low, high_r = (math.log(end / (1.0 - end)) for end in spec.decay_range)
-    r = torch.sigmoid(torch.linspace(low, high_r, LATTICE, dtype=torch.float64))
-    orders = torch.linspace(*spec.kernel.order_range, LATTICE, dtype=torch.float64)
-    grid = torch.meshgrid(r, orders, indexing="ij")
-    return grid[0].flatten(), map_parts(shape, lambda _: grid[1].flatten())
