@@ -12,19 +12,19 @@ from service.commands.run import run
 from service.commands.serve import serve
 
 PAGE = Path(__file__).resolve().parents[1] / "docs/reference/commands.md"
-COMMANDS = {"serve": serve, "stream": stream, "run": run}
+COMMANDS = {"serve": [serve], "stream and run": [stream, run]}
 
 
-def table(command: typer.Typer) -> str:
-    """Make the table of a command's options."""
-    rows = ["| option | default | meaning |", "|---|---|---|"]
-    for each in typer.main.get_command(command).params:
+def table(commands: list[typer.Typer]) -> str:
+    """Make the table of the options of commands, each option once."""
+    rows: dict[str, str] = {}
+    for each in (one for command in commands for one in typer.main.get_command(command).params):
         if each.param_type_name == "option" and each.opts[0] not in {*REMOVED, "--help-all"}:
             names = ", ".join(f"`{name}`" for name in (*each.opts, *each.secondary_opts))
             default = "" if each.default is None or each.default is False else f"`{_written(each.default)}`"
             variable = f" Also `{each.envvar}` in the environment." if each.envvar else ""
-            rows.append(f"| {names} | {default} | {getattr(each, 'help', '')}{variable} |")
-    return "\n".join(rows)
+            rows.setdefault(names, f"| {names} | {default} | {getattr(each, 'help', '')}{variable} |")
+    return "\n".join(["| option | default | meaning |", "|---|---|---|", *rows.values()])
 
 
 def _written(default: object) -> str:
@@ -33,10 +33,10 @@ def _written(default: object) -> str:
 
 def filled(page: str) -> str:
     """Put the tables between the page's marks."""
-    for name, command in COMMANDS.items():
+    for name, commands in COMMANDS.items():
         begin, end = f"<!-- options of {name}: python -m build_support.commands_page -->", "<!-- end -->"
         before, mark, rest = page.partition(begin)
-        page = f"{before}{mark}\n\n{table(command)}\n\n{end}{rest.partition(end)[2]}"
+        page = f"{before}{mark}\n\n{table(commands)}\n\n{end}{rest.partition(end)[2]}"
     return page
 
 

@@ -61,7 +61,7 @@ def test_the_commands_page_lists_every_command() -> None:
 def test_the_commands_page_has_the_options_of_the_program() -> None:
     text = PAGE.read_text()
     assert filled(text) == text, "run: python -m build_support.commands_page"
-    assert all(text.count(table(command)) == 1 for command in COMMANDS.values())
+    assert all(text.count(table(commands_)) == 1 for commands_ in COMMANDS.values())
     assert "| `--max-sessions` | `10,000` |" in text
 
 
