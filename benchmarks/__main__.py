@@ -17,7 +17,6 @@ NAMES = (
     "engine",
     "gpu",
     "in_process",
-    "open_inference",
     "peers",
     "request_path",
     "service",

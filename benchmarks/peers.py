@@ -4,6 +4,8 @@ Each server in turn gets the same chunks (25 steps of 700 channels, packed event
 concurrency 1 and 16. First it must give our server's answers to sessions that take turns: the exact step those of our
 exact form, the bank graph those of our bank. A peer that does not start or gives other answers is reported with the
 reason. ``ratios`` has our bank's chunks a second over each server's, by concurrency.
+
+With `--perf-analyzer`, perf_analyzer loads ours and Triton over the Open Inference Protocol.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from rich.console import Console
 from rich.prompt import Confirm
 from rich.table import Table
 
+from benchmarks import perf_analyzer
 from benchmarks.contenders import (
     MODEL,
     REQUIREMENTS,
@@ -75,11 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--patience", type=float, default=15.0, help="seconds to wait for other programs before each closed loop"
     )
     parser.add_argument("--only", nargs="+", metavar="SERVER", help="these servers alone (and ours, the reference)")
-    peers_python_option(parser)
-
-
-def peers_python_option(parser: argparse.ArgumentParser) -> None:
-    """The option for the environment of the peers."""
+    parser.add_argument("--perf-analyzer", action="store_true", help="ours and Triton alone, by perf_analyzer")
     parser.add_argument(
         "--peers-python",
         type=Path,
@@ -90,8 +89,6 @@ def peers_python_option(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    from benchmarks.step_graph import write_exact, write_step_graph  # imports torch: open_inference needs none
-
     repeats, seconds, patience_s = arguments.repeats, arguments.seconds, arguments.patience
     if arguments.quick:
         repeats, seconds, patience_s = 1, 0.6, 0.0
@@ -99,6 +96,11 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.smoke:
         settings, concurrencies = SMOKE_RUN, SMOKE_CONCURRENCIES
     python = peers_python(arguments)
+    if arguments.perf_analyzer:
+        seconds = 0.2 if arguments.smoke else 1.0 if arguments.quick else seconds
+        return perf_analyzer.run(python, repeats, seconds, (1,) if arguments.smoke else perf_analyzer.CONCURRENCIES)
+    from benchmarks.step_graph import write_exact, write_step_graph  # imports torch: perf_analyzer needs none
+
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="hetsyn-peers-") as name:
         folder = Path(name)

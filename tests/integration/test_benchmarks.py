@@ -30,8 +30,8 @@ SMOKES = (
     "engine",
     "engine --families",
     "in_process",
-    "open_inference",
     "peers",
+    "peers --perf-analyzer",
     "request_path",
     "service",
     "service --stores",
@@ -102,7 +102,7 @@ def test_a_benchmark_without_a_smoke_is_imported(benchmark: str) -> None:
 
 @pytest.mark.parametrize("benchmark", SMOKES)
 def test_a_benchmark_runs_and_leaves_nothing(benchmark: str, tmp_path: Path) -> None:
-    if benchmark == "open_inference" and not _has_perf_analyzer():
+    if benchmark == "peers --perf-analyzer" and not _has_perf_analyzer():
         pytest.skip(NO_PERF_ANALYZER)
     smoke = Smoke(benchmark, tmp_path)
     try:

@@ -1,4 +1,4 @@
-"""perf_analyzer on `hetsyn serve` and on Triton: one network, one command, in turn.
+"""``benchmarks peers --perf-analyzer``: perf_analyzer on `hetsyn serve` and on Triton, in turn.
 
 Triton runs our bank graph in its Python backend, with ONNX Runtime and the sequence batcher. First tritonclient sends
 the same sequences to both, by the same code: the answers must agree. Then perf_analyzer loads each in turn, over HTTP
@@ -10,18 +10,15 @@ other programs take CPU time, a server of more processes gets a larger share of 
 
 from __future__ import annotations
 
-import argparse
 import base64
 import csv
 import json
-import resource
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from importlib import import_module
@@ -34,9 +31,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.contenders import DENSITY, ENVIRONMENT, HERE, MODEL, STEPS
-from benchmarks.peers import peers_python, peers_python_option
 from tests.support.paths import ROOT
-from tests.support.server_process import CLOCK_TICKS, ServerProcess, free_port
+from tests.support.server_process import ServerProcess, free_port
 
 NAME, CHANNELS, SEQUENCE = MODEL.parent.name, 700, 10
 CONCURRENCIES: tuple[int, ...] = (1, 16, 64)
@@ -49,10 +45,6 @@ TOLERANCE = 1e-5  # of a probability: one graph, in two versions of ONNX Runtime
 TITLES = {"ours": "hetsyn serve", "triton": "Triton, Python backend"}
 
 
-class WrongAnswersError(Exception):
-    """A server's answers differ from ours."""
-
-
 class Ports(NamedTuple):
     """Of a server, by protocol."""
 
@@ -63,42 +55,11 @@ class Ports(NamedTuple):
         return f"127.0.0.1:{getattr(self, protocol)}"
 
 
-class Used(NamedTuple):
-    """Seconds of CPU time, and of the clock."""
-
-    busy_s: float
-    ours_s: float
-    clock_s: float
-
-    @staticmethod
-    def now(servers: Iterable[ServerProcess]) -> Used:
-        line = Path("/proc/stat").read_text().partition("\n")[0]
-        user, nice, system, _, _, *more = map(int, line.split()[1:8])
-        children = resource.getrusage(resource.RUSAGE_CHILDREN)
-        ours_s = children.ru_utime + children.ru_stime + time.process_time() + sum(each.cpu_s() for each in servers)
-        return Used((user + nice + system + sum(more)) / CLOCK_TICKS, ours_s, time.monotonic())
-
-    def others_cores(self, before: Used) -> float:
-        """Cores that other programs than the servers and perf_analyzer kept busy."""
-        used_s = (self.busy_s - before.busy_s) - (self.ours_s - before.ours_s)
-        return max(0.0, used_s / (self.clock_s - before.clock_s))
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--repeats", type=int, default=3, help="rounds over both servers; medians are reported")
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each window of perf_analyzer")
-    peers_python_option(parser)
-
-
-def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    repeats, seconds = (1, 1.0) if arguments.quick else (arguments.repeats, arguments.seconds)
-    concurrencies = CONCURRENCIES
-    if arguments.smoke:
-        seconds, concurrencies = 0.2, (1,)
+def run(python: Path | None, repeats: int, seconds: float, concurrencies: Sequence[int]) -> dict[str, Any]:
+    """Measure ours, and Triton where there is a Python with it, and print the table."""
     analyzer = shutil.which("perf_analyzer", path=str(Path(sys.executable).parent)) or shutil.which("perf_analyzer")
     if analyzer is None:
         raise SystemExit("perf_analyzer is missing: pip install perf-analyzer (it needs glibc 2.38)")
-    python = peers_python(arguments)
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="hetsyn-oip-") as name, ExitStack() as stack:
         folder = Path(name)
@@ -114,7 +75,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             ready = partial(missing, ports)
             process = ServerProcess(commands[server], ENVIRONMENT, ready, folder / f"{server}.log")
             processes[server] = stack.enter_context(process)
-        differs = compared(servers, chunks)
+        differs = largest_difference(servers, chunks)
         runs: dict[str, list[dict[str, float]]] = {}
         ended: dict[str, int] = {}
         for repeat in range(repeats):
@@ -222,13 +183,13 @@ def answers(protocol: str, address: str, chunks: NDArray[np.bool_], sequence_id:
     return np.array(rows, np.float32)
 
 
-def compared(servers: dict[str, Ports], chunks: NDArray[np.bool_]) -> float:
-    """The largest difference of a probability between all servers and protocols.
+def largest_difference(servers: dict[str, Ports], chunks: NDArray[np.bool_]) -> float:
+    """Compare the probabilities of all servers and protocols.
 
     The last chunk is left out: at the end ours adds the network's tail of silence.
 
     Raises:
-        WrongAnswersError: it is more than rounding.
+        SystemExit: they differ by more than rounding.
     """
     found = [
         answers(protocol, ports.address(protocol), chunks, 1_000 + index)[:-1]
@@ -236,7 +197,7 @@ def compared(servers: dict[str, Ports], chunks: NDArray[np.bool_]) -> float:
     ]
     largest = max(float(np.abs(one - found[0]).max()) for one in found)
     if not largest <= TOLERANCE:
-        raise WrongAnswersError(f"the servers' probabilities differ by {largest:.1e}")
+        raise SystemExit(f"the servers' probabilities differ by {largest:.1e}: nothing is compared")
     return largest
 
 
@@ -249,10 +210,9 @@ def loaded(
     """The figures of one load, and how often its server ended. After ``MOST_ENDS`` ends there are no figures."""
     process = processes[server]
     for ends in range(MOST_ENDS):
-        before, cpu_s, count = Used.now(processes.values()), process.cpu_s(), inferred(ports)
+        cpu_s, count = process.cpu_s(), inferred(ports)
         figures = load(process)
         if figures is not None:
-            figures["others_cores"] = Used.now(processes.values()).others_cores(before)
             figures["cpu_ms"] = 1_000 * (process.cpu_s() - cpu_s) / (inferred(ports) - count)
             return figures, ends
         process.__exit__(None, None, None)
