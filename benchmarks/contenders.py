@@ -9,7 +9,7 @@ import sys
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -203,24 +203,31 @@ def shd_load() -> Load:
     return random_spikes(model, STEPS * manifest.input.step_s, DENSITY)
 
 
+def serve_speech(load: Load, *options: str) -> AbstractContextManager[tuple[ServerProcess, HetsynTarget]]:
+    """``hetsyn serve`` with more options, and the interface of its speech model; errors as ``serve``."""
+    return serve(lambda address: speech_target(address, load), load.chunks[0], *options)
+
+
 @contextmanager
-def serve_speech(load: Load, *options: str) -> Iterator[tuple[ServerProcess, HetsynTarget]]:
-    """``hetsyn serve`` with more options, and the interface of its speech model.
+def serve(
+    target_at: Callable[[Address], HetsynTarget], chunk: bytes, *options: str
+) -> Iterator[tuple[ServerProcess, HetsynTarget]]:
+    """``hetsyn serve`` with more options, and its interface.
 
     Args:
-        load: what it will get; a chunk of it asks whether the server is ready.
+        target_at: makes the interface.
+        chunk: asks whether the server is ready.
         options: of the command.
 
     Raises:
         ServerError: it did not start.
     """
     address = Address("127.0.0.1", free_port())
-    target = speech_target(address, load)
+    target = target_at(address)
     command = serve_command(address.port, "--log-level", "warning", *options)
-    missing = missing_answer(target, load.chunks[0])
     with (
-        tempfile.TemporaryDirectory(prefix="hetsyn-speech-") as folder,
-        ServerProcess(command, ENVIRONMENT, missing, Path(folder) / "serve.log") as server,
+        tempfile.TemporaryDirectory(prefix="hetsyn-serve-") as folder,
+        ServerProcess(command, ENVIRONMENT, missing_answer(target, chunk), Path(folder) / "serve.log") as server,
     ):
         yield server, target
 

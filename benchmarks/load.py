@@ -108,9 +108,11 @@ def closed_loop(
     )
 
 
-def real_time_streams(target: Target, load: Load, goal: Goal, settings: RunSettings, ramp: RampSettings) -> RampResult:
+def real_time_streams(
+    target: Target, server: ServerProcess, load: Load, goal: Goal, settings: RunSettings, ramp: RampSettings
+) -> RampResult:
     """The search for the largest number of real-time streams that holds the goal."""
-    return run_loop(saturate(lambda: RequestWay(target), target.address, load, goal, settings, ramp))
+    return run_loop(saturate(lambda: RequestWay(target), server.pids, load, goal, settings, ramp))
 
 
 def _check(measured: Measurement) -> None:

@@ -13,18 +13,17 @@ tolerance.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, log
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.cpu_contention import QUIET_CORES, CpuContention, CpuUsage
+from benchmarks.cpu_contention import CpuContention, CpuUsage
 from hetsyn_client.loadtest.load import Load
 from hetsyn_client.loadtest.run import ClosedLoop, Measurement, OpenLoop, Record, RunSettings, measure
 from hetsyn_client.loadtest.senders import Way
-from tests.support.target import Address
 
 FALSE_FAILURE = 0.2  # probability that a load below saturation fails
 FALSE_HOLD = 0.02  # probability that a load above saturation holds
@@ -196,8 +195,6 @@ def _entropy(probability: Float64Array) -> Float64Array:
 # a short closed loop measures about what the server can do; a search begins at half of that
 PROBE_STREAMS, PROBE_WARMUP_S, PROBE_S = 32, 1.0, 2.0
 QUIET_TIMEOUT_S = 15.0  # the longest wait for other programs before a trial
-# a listening process that uses less is a proxy, and the processes that do the work are not known
-SEEN_CORES = 0.05
 
 
 @dataclass(frozen=True)
@@ -227,13 +224,18 @@ class RampResult:
 
 
 async def saturate(
-    way: Callable[[], Way], address: Address, load: Load, goal: Goal, settings: RunSettings, ramp: RampSettings
+    way: Callable[[], Way],
+    pids: Callable[[], Iterable[int]],
+    load: Load,
+    goal: Goal,
+    settings: RunSettings,
+    ramp: RampSettings,
 ) -> RampResult:
     """Search for the largest number of real-time streams at which a server keeps the goal.
 
     Args:
         way: makes what carries the chunks of a trial to the server.
-        address: where the server listens; its processes are watched for other programs' use of the cores.
+        pids: of the server's processes, beside which others may use the cores.
         load: chunks to send.
         goal: what the server must keep.
         settings: duration, warm-up and session length of each trial.
@@ -246,16 +248,15 @@ async def saturate(
     judged: list[JudgedTrial] = []
     trials: list[RampTrial] = []
     patience = ramp.patience
-    contention = CpuContention.of(address)
+    contention = CpuContention(pids)
     while (streams := next_streams(trials, ramp)) is not None:
-        if patience and contention is not None:
+        if patience:
             await contention.until_quiet(QUIET_TIMEOUT_S)
-        if contention is not None:
-            contention.usage()
+        contention.usage()
         measured = await _trial(way(), load, goal, settings, streams)
-        usage = None if contention is None else contention.usage()
+        usage = contention.usage()
         missed = goal.missed(measured)
-        is_disturbed = usage is not None and usage.server_cores > SEEN_CORES and usage.other_cores > QUIET_CORES
+        is_disturbed = usage is not None and not usage.is_quiet
         is_in_doubt = bool(missed) and (is_disturbed or measured.is_generator_late) and patience > 0
         patience -= is_in_doubt
         judged.append(JudgedTrial(measured, usage, missed, not is_in_doubt))

@@ -129,7 +129,7 @@ def _measure(target: StreamTarget, server: ServerProcess, load: Load, effort: Ef
         for n in effort.concurrencies
     }
     searches = {
-        f"{limit:g}": real_time_streams(target, load, Goal(limit, 99.0), effort.settings, effort.ramp)
+        f"{limit:g}": real_time_streams(target, server, load, Goal(limit, 99.0), effort.settings, effort.ramp)
         for limit in effort.limits_ms
     }
     return {

@@ -8,9 +8,7 @@ that of the largest load that held, or else of the smallest tried.
 from __future__ import annotations
 
 import statistics
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,14 +19,11 @@ from rich.table import Table
 
 from benchmarks.contenders import (
     DENSITY,
-    ENVIRONMENT,
-    HERE,
     MODEL,
-    SILENCE,
     newest_speech,
+    serve,
     shd_load,
 )
-from benchmarks.load import missing_answer
 from benchmarks.plots import plain, pyplot, save
 from benchmarks.ramp import Goal, JudgedTrial, RampResult, RampSettings, saturate
 from benchmarks.streams_way import StreamsWay
@@ -37,8 +32,7 @@ from hetsyn_client.loadtest.load import Load, Served, recorded
 from hetsyn_client.loadtest.run import RunSettings, run_loop
 from hetsyn_client.loadtest.senders import HetsynWay, Transport, Way
 from service.contract.artifact import Artifact
-from tests.support.paths import RECORDINGS, ROOT
-from tests.support.server_process import ServerProcess, free_port
+from tests.support.paths import RECORDINGS
 from tests.support.target import Address, HetsynTarget
 
 LIMIT_MS = 100.0
@@ -46,7 +40,7 @@ CHUNK_S = 0.1
 BASE = "infer"
 TRANSPORTS = (BASE, "stream", "streams")
 # all streams come from one address
-OPTIONS = ("--client-share", "1", "--log-level", "warning")
+OPTIONS = ("--client-share", "1")
 
 
 @dataclass(frozen=True)
@@ -93,11 +87,11 @@ def run(repeats: int, settings: RunSettings, ramp: RampSettings, loads: Sequence
     for repeat in range(repeats):
         for case in loads:
             name = case.artifact.manifest.name
-            with _serving(case) as address:
+            with serve(case.target, case.load.chunks[0], *OPTIONS) as (server, target):
                 for transport in TRANSPORTS:
                     console.print(f"round {repeat + 1} of {repeats}: {name}, {transport}", highlight=False)
-                    way, goal = partial(case.way, transport, address), Goal(LIMIT_MS, 99.0)
-                    search = run_loop(saturate(way, address, case.load, goal, settings, ramp))
+                    way, goal = partial(case.way, transport, target.address), Goal(LIMIT_MS, 99.0)
+                    search = run_loop(saturate(way, server.pids, case.load, goal, settings, ramp))
                     rounds.setdefault(name, {}).setdefault(transport, []).append(_round(search))
     results = summary(rounds)
     results["settings"] = {
@@ -110,19 +104,6 @@ def run(repeats: int, settings: RunSettings, ramp: RampSettings, loads: Sequence
     }
     show(results)
     return results
-
-
-@contextmanager
-def _serving(case: Case) -> Iterator[Address]:
-    address = Address("127.0.0.1", free_port())
-    command = [*HERE, "hetsyn", "serve", "--models", str(ROOT / "models"), "--port", str(address.port), *OPTIONS]
-    chunk = SILENCE if case.artifact.manifest.encoder is None else case.load.chunks[0]
-    missing = missing_answer(case.target(address), chunk)
-    with (
-        tempfile.TemporaryDirectory(prefix="hetsyn-transports-") as folder,
-        ServerProcess(command, ENVIRONMENT, missing, Path(folder) / "serve.log"),
-    ):
-        yield address
 
 
 def _round(search: RampResult) -> dict[str, Any]:
@@ -200,7 +181,7 @@ def _chosen(trials: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return min(trials, key=lambda trial: int(trial["streams"]))
 
 
-def _median(values: Iterator[float | None]) -> float | None:
+def _median(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return statistics.median(known) if known else None
 

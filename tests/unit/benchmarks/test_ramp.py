@@ -113,7 +113,7 @@ def test_a_search_finds_what_the_server_refuses() -> None:
         async with serving(answer) as address:
             target, goal = HetsynTarget(address, "text/plain", "m", "1"), Goal(5_000.0, 99.0)
             ramp = RampSettings(estimate=4.0, patience=0)
-            found = await saturate(lambda: RequestWay(target), address, load, goal, settings, ramp)
+            found = await saturate(lambda: RequestWay(target), list, load, goal, settings, ramp)
         assert found.saturation.is_certain
         assert found.saturation.streams == 3
         # a busy machine may be late with fewer streams, which are tried again
