@@ -147,7 +147,7 @@ def workloads(models: Path) -> list[Workload]:
     sound = recorded(RECORDINGS, CHUNK_S)
     return [
         Workload("speech-digits", sound, lambda address: speech_target(address, sound, models)),
-        Workload("shd-size", shd_load(), lambda address: ours_target(address, "bank")),
+        Workload("shd-size", shd_load(), ours_target),
     ]
 
 

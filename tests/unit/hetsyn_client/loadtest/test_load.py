@@ -137,7 +137,5 @@ def test_what_the_model_takes(kind: str, encoder: dict[str, Any] | None, expecte
     assert (model.sample_rate_hz, model.row_values) == expected
 
 
-def test_a_form_is_the_default_or_one_that_the_model_has() -> None:
+def test_what_is_known_of_a_model_is_what_the_server_says() -> None:
     assert Served.described(SHD) == Served("shd", 700, 0.004, None)
-    with pytest.raises(InputError, match="no form 'large': it has exact, bank"):
-        Served.described(SHD, "large")
