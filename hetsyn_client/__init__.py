@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from hetsyn_client.calls import ChunkOptions, SessionOptions
 from hetsyn_client.chunks import Chunk, array_chunks
 from hetsyn_client.client import Session, StreamingClient
-from hetsyn_client.errors import HetsynError, InputError, NotFound, ServiceProblem, ServiceUnreachable
+from hetsyn_client.errors import HetsynError, InputError, NotFound, ServiceProblem, ServiceUnreachable, SessionLost
 from hetsyn_client.files import recording_chunks
 from hetsyn_client.live import LiveStream
 from hetsyn_client.live_steps import LiveOptions
@@ -45,6 +45,7 @@ __all__ = [
     "ServiceProblem",
     "ServiceUnreachable",
     "Session",
+    "SessionLost",
     "SessionOptions",
     "SpeechStarted",
     "Spikes",

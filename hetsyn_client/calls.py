@@ -52,12 +52,14 @@ class ChunkOptions(SessionOptions, total=False):
     Attributes:
         session: id of the session; the server makes one up for a chunk without.
         seq: number of the chunk in its session, from 0. A numbered chunk is repeated when it is not answered.
+        begin: the session begins with this chunk, whatever was there under its id.
         end: the session ends with this chunk.
         token: the token of the reply to the chunk before. Any server with the same keys takes it.
     """
 
     session: str | None
     seq: int | None
+    begin: bool
     end: bool
     token: bytes | None
 
@@ -141,7 +143,7 @@ class Calls:
         token = options.pop("token", None)
         is_carried = options.pop("carry", False) or token is not None
         query: dict[str, Any] = {"end": False, **options}
-        for name, asked in (("endpointing", "on"), ("spikes", True), ("timing", True)):
+        for name, asked in (("endpointing", "on"), ("begin", True), ("spikes", True), ("timing", True)):
             if query.pop(name, False):
                 query[name] = asked
         if is_carried:

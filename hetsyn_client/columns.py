@@ -4,14 +4,15 @@ All frames begin with 16 bytes: a name, the number of rows n, and two more numbe
 the other, each with n entries, and at last a part whose length the head says. A row is a chunk, a session or a result.
 
     chunks    HSC1  n  items     0           seq u64  handle u32  action u32  steps u32  length u32  content
-    sessions  HSO1  n  id bytes  0           handle u32  length u32  ids
+    sessions  HSO1  n  id bytes  resume      handle u32  length u32  ids
     results   HSR1  n  outputs   JSON bytes  seq u64  total_steps u64  handle u32  action u32  status u32  steps u32
                                              label i32  probabilities f32 [n, outputs]  JSON
     opened    HSP1  n  0         JSON bytes  next_seq u64  total_steps u64  handle u32  status u32  state u32    JSON
 
-``items`` is the sum of the lengths. The content is that of all rows, one after the other: events are all times (u16)
-and then all units (u16); samples are i16; values are f32, a row of channels for each step. The JSON part is an object
-that has what does not fit in a column, by the number of the row as a string; it is empty where no row has such.
+``resume`` is 1 if all of the sessions have to have begun, else 0. ``items`` is the sum of the lengths. The content is
+that of all rows, one after the other: events are all times (u16) and then all units (u16); samples are i16; values are
+f32, a row of channels for each step. The JSON part is an object that has what does not fit in a column, by the number
+of the row as a string; it is empty where no row has such.
 
 Nothing here reads or writes: this is for any client, with threads or asyncio, and for the server.
 """
@@ -70,10 +71,12 @@ class Sessions(NamedTuple):
     Attributes:
         handles: that the client has chosen.
         ids: of the sessions.
+        resume: all have to have begun.
     """
 
     handles: list[int]
     ids: list[str]
+    resume: bool = False
 
 
 class Results(NamedTuple):
@@ -193,11 +196,11 @@ def unpack_chunks(data: bytes, item_bytes: int, *, most_rows: int = MOST_ROWS) -
     return Chunks(seq, handle, action, steps, length, memoryview(data)[at + 16 * count :])
 
 
-def pack_sessions(handles: Sequence[int], ids: Sequence[str]) -> bytes:
-    """A frame of sessions to open."""
+def pack_sessions(handles: Sequence[int], ids: Sequence[str], *, resume: bool = False) -> bytes:
+    """A frame of sessions to open; with ``resume`` all have to have begun."""
     encoded = [name.encode() for name in ids]
     lengths = np.array([len(name) for name in encoded], "<u4")
-    head = HEAD.pack(SESSIONS, len(encoded), int(lengths.sum()), 0)
+    head = HEAD.pack(SESSIONS, len(encoded), int(lengths.sum()), resume)
     return b"".join((head, np.asarray(handles, "<u4").tobytes(), lengths.tobytes(), *encoded))
 
 
@@ -207,7 +210,9 @@ def unpack_sessions(data: bytes, *, most_rows: int = MOST_ROWS) -> Sessions:
     Raises:
         InputError: the bytes are no such frame, or an id is too long or not ASCII.
     """
-    count, length, _ = _head(data, SESSIONS, most_rows)
+    count, length, resume = _head(data, SESSIONS, most_rows)
+    if resume > 1:
+        raise InputError(f"bytes 12 to 15 of the frame say {resume}: send 1 if all sessions have to have begun, else 0")
     _check_length(data, HEAD.size + count * _SESSION_ROW + length, f"{count} sessions with {length} bytes of ids")
     handles, lengths = np.frombuffer(data, "<u4", 2 * count, HEAD.size).reshape(2, count)
     if int(lengths.sum(dtype=np.int64)) != length:
@@ -224,7 +229,7 @@ def unpack_sessions(data: bytes, *, most_rows: int = MOST_ROWS) -> Sessions:
         raise InputError("a handle occurs twice in the frame: choose another one for each session")
     ends = np.cumsum(lengths, dtype=np.int64).tolist()
     ids = [text[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
-    return Sessions(handles.tolist(), ids)
+    return Sessions(handles.tolist(), ids, bool(resume))
 
 
 def _has_twice(handles: NDArray[np.uint32]) -> bool:

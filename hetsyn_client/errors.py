@@ -67,5 +67,14 @@ class ServiceProblem(HetsynError):
         self.problem = problem
 
 
+class SessionLost(ServiceProblem):
+    """The server has the session no more: it has expired, was deleted, or was lost. Begin another."""
+
+    @classmethod
+    def of(cls, problem: ServiceProblem) -> SessionLost:
+        """The same refusal, of a session that had begun."""
+        return cls(problem.status, problem.detail, problem.expected_seq, problem.retry_after_s, problem.problem)
+
+
 class ServiceUnreachable(HetsynError):
     """No connection, or it broke too often."""

@@ -98,6 +98,11 @@ class LiveSteps(Reconnecting):
         """Whether a chunk is not acknowledged yet."""
         return bool(self._unacknowledged)
 
+    @property
+    def _resumes(self) -> bool:
+        first = self._unacknowledged[0].seq if self._unacknowledged else self.seq
+        return bool(first)
+
     def samples(self, samples: NDArray[Any]) -> bytes:
         """Pack samples as the stream takes them; InputError if it takes others."""
         if self._kind not in ("pcm_s16le", "pcm_s24le", "pcm_f32le"):

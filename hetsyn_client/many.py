@@ -297,18 +297,19 @@ class LiveStreams(Reconnecting):
                 rows.append(_OpenedRow(next_seq, state, more))
         return rows
 
-    def _opened_part(self, handles: Sequence[int], ids: Sequence[str]) -> Steps[Opened]:
-        yield from self._send_frame(pack_sessions(handles, ids))
+    def _opened_part(self, handles: Sequence[int], ids: Sequence[str], *, resume: bool = False) -> Steps[Opened]:
+        yield from self._send_frame(pack_sessions(handles, ids, resume=resume))
         return unpack_opened((yield from self._binary()))
 
     def _open(self) -> Steps[None]:
         self.begin = yield from self._begun()
-        ids = self._pending.ids()
-        handles = list(ids)
-        for at in _starts(handles):
-            part = handles[at : at + MOST_ROWS]
-            opened = yield from self._opened_part(part, [ids[handle] for handle in part])
-            self._pending.reopen(part, opened)
+        opening = [(begun, self._pending.ids(begun=begun)) for begun in (False, True)]  # which what comes may change
+        for begun, ids in opening:
+            handles = list(ids)
+            for at in _starts(handles):
+                part = handles[at : at + MOST_ROWS]
+                opened = yield from self._opened_part(part, [ids[handle] for handle in part], resume=begun)
+                self._pending.reopen(part, opened)
         for frame in self._pending.repeat():
             yield from self._send_frame(frame)
 

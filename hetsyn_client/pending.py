@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from hetsyn_client.columns import APPLIED, DELETE, END, ENDED, MOST_ROWS, Opened, Results, pack_chunks
-from hetsyn_client.errors import ServiceProblem
+from hetsyn_client.errors import ServiceProblem, SessionLost
 from hetsyn_client.steps import Broken
 
 
@@ -52,6 +52,11 @@ class _Session:
         self.under_way = 0
         self.is_behind = False
 
+    @property
+    def first_seq(self) -> int:
+        """Number of the first chunk that was not acknowledged."""
+        return self.rows[0].seq if self.rows else self.next_seq
+
     def acknowledge(self, seq: int) -> None:
         while self.rows and self.rows[0].seq <= seq:
             self.rows.popleft()
@@ -71,9 +76,9 @@ class Pending:
     def __contains__(self, handle: int) -> bool:
         return handle in self._sessions
 
-    def ids(self) -> dict[int, str]:
-        """Handles and ids of all sessions."""
-        return {handle: session.id for handle, session in self._sessions.items()}
+    def ids(self, *, begun: bool) -> dict[int, str]:
+        """Handles and ids of the sessions of which the server has kept a chunk, or of the others."""
+        return {handle: one.id for handle, one in self._sessions.items() if (one.first_seq > 0) == begun}
 
     def add(self, handle: int, session_id: str, next_seq: int) -> None:
         """A session is open."""
@@ -141,11 +146,12 @@ class Pending:
             if more := opened.more.get(row):
                 if more["retryable"]:
                     raise Broken(str(more["detail"]))
+                kind = SessionLost if more["problem"] == "not-found" else ServiceProblem
                 detail = f"session {session.id!r}: {more['detail']}"
-                raise ServiceProblem(int(opened.status[row]), detail, more["expected_seq"], None)
+                raise kind(int(opened.status[row]), detail, more["expected_seq"], None, more["problem"])
             next_seq -= state == ENDED  # the server sends the last result again
             session.acknowledge(next_seq - 1)
-            first = session.rows[0].seq if session.rows else session.next_seq
+            first = session.first_seq
             if first != next_seq:
                 detail = f"session {session.id!r} goes on with chunk {next_seq}, this stream with {first}"
                 raise ServiceProblem(409, f"{detail}: begin another", next_seq, None)

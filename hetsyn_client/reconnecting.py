@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 
 from hetsyn_client.access import Access
 from hetsyn_client.calls import stranger, unreachable
-from hetsyn_client.errors import ServiceProblem
+from hetsyn_client.errors import ServiceProblem, SessionLost
 from hetsyn_client.steps import Broken, CloseSocket, OpenSocket, Pause, ReadFrame, SendFrame, Steps, own_pause_s
 
 Frame = dict[str, Any]
@@ -91,6 +91,11 @@ class Reconnecting(ABC):
         except Broken as error:
             yield from self._reopen(error)
 
+    @property
+    def _resumes(self) -> bool:
+        """Whether the server has kept a chunk of the connection's one session, so that it has to know it."""
+        return False
+
     def _answered(self) -> None:
         """The server has answered a chunk: so it will be back."""
         self._failures = 0
@@ -154,10 +159,11 @@ class Reconnecting(ABC):
     def _connect_and_open(self) -> Steps[None]:
         yield from self._close()
         try:
-            self._socket = yield OpenSocket(self._target)
+            self._socket = yield OpenSocket(f"{self._target}&resume=true" if self._resumes else self._target)
         except Broken as error:
             if error.status is not None and error.status not in PASSING:
-                raise _problem(error.status, error.body) from error
+                problem = _problem(error.status, error.body)
+                raise SessionLost.of(problem) if self._resumes and error.status == 404 else problem from error
             self._retry_after_s = error.retry_after_s or 0.0
             raise
         try:

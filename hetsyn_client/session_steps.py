@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from hetsyn_client.bodies import Body
 from hetsyn_client.calls import Calls, ChunkOptions, SessionOptions, check_names
-from hetsyn_client.errors import HetsynError, InputError
+from hetsyn_client.errors import HetsynError, InputError, ServiceProblem, SessionLost
 from hetsyn_client.results import Reply
 from hetsyn_client.steps import Steps
 
@@ -47,7 +47,7 @@ class SessionSteps:
 
         Raises:
             InputError: another chunk is under way.
-            ServiceProblem: the server refused the chunk.
+            ServiceProblem: the server refused the chunk; SessionLost, it has the session no more.
             ServiceUnreachable: the server cannot be reached.
         """
         if self._is_busy:
@@ -58,9 +58,13 @@ class SessionSteps:
                 self.seq = yield from self._calls.expected_seq(self.id)
                 self._has_begun = self.seq > 0
             options: ChunkOptions = {
-                **self._options, "session": self.id, "seq": self.seq, "end": end, "token": self._token,
+                **self._options, "session": self.id, "seq": self.seq, "begin": False, "end": end, "token": self._token,
             }  # fmt: skip
             reply = yield from self._calls.infer(body, options, has_begun=self._has_begun)
+        except ServiceProblem as problem:
+            if problem.status == 410 or (self._has_begun and problem.status == 404):
+                raise SessionLost.of(problem) from problem
+            raise
         finally:
             self._is_busy = False
         self._token, self._empty = reply.get("token"), body.emptied

@@ -193,7 +193,6 @@ def build_server(
         retention.session_idle_s,
         retention.session_age_s,
         retention.ended_keep_s,
-        retention.expired_keep_s,
         # a store keeps such a session, whatever this process forgets
         retention.first_chunk_idle_s if store is None else inf,
     )

@@ -22,7 +22,6 @@ HetsynError
 │   ├── StateBroken        its state or its counts are out of range, so no chunk can go on from them
 │   ├── SessionExists      a session of this id exists; nothing was imported
 │   └── SessionTaken       another connection streams the session now
-├── SessionGone            the session has expired, or the store has lost it
 ├── StreamIdle             the client of a stream has been silent for too long
 ├── StateError             a session record cannot be used; its stored record, if any, is unchanged
 │   ├── StateForeign       not a session record
@@ -158,11 +157,6 @@ class SessionTaken(SessionError):
 
 class StreamIdle(HetsynError):
     status, slug, title = 408, "idle", "The client was silent for too long"
-
-
-class SessionGone(HetsynError):
-    status, slug, title = 410, "session-gone", "The session is gone"
-    grpc = "FAILED_PRECONDITION"
 
 
 class StateError(HetsynError):

@@ -126,7 +126,7 @@ class Limits(_Checked):
 
 @dataclass(frozen=True)
 class Retention(_Checked):
-    """How long sessions live, and how long the server remembers them afterwards.
+    """How long sessions live, and how long their last replies are kept.
 
     Attributes:
         session_idle_s: time without use after which a session is dropped.
@@ -134,7 +134,6 @@ class Retention(_Checked):
             without a store is full.
         session_age_s: age at which a session is dropped, however much it is used.
         ended_keep_s: time for which the last reply of an ended session can be requested again.
-        expired_keep_s: time for which the server remembers that it dropped a session.
         sweep_interval_s: time between two searches for idle sessions.
     """
 
@@ -142,7 +141,6 @@ class Retention(_Checked):
     first_chunk_idle_s: float = 60.0
     session_age_s: float = option(86_400.0, "A session of this age expires.", low=1)
     ended_keep_s: float = 60.0
-    expired_keep_s: float = 3_600.0
     sweep_interval_s: float = 5.0
 
 

@@ -74,11 +74,11 @@ class _Delegated(Response):
 _BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 _PROBLEMS = documented(
     {
-        404: "no such model or version, or a session that has not begun",
+        404: "no such model or version, or a session that has not begun, has expired or is lost",
         408: "the body was not complete in time",
         409: "another chunk is expected (`expected_seq`), the number was used for other content, the session has "
         "ended, it runs on another model, or its stored record is damaged",
-        410: "the session or its token has expired, or the store has lost the session",
+        410: "the token of a carried session has expired",
         413: "the body or the chunk is too long",
         415: "a content type or an input kind that is not accepted",
         422: "the input or the token cannot be used; `detail` says what to do",
@@ -97,7 +97,11 @@ _EXAMPLES: dict[str, Any] = {
     },
     "events": {
         "summary": "three spikes in 25 steps",
-        "value": {"session": "def", "input": {"kind": "events", "steps": 25, "times": [0, 0, 3], "units": [1, 2, 1]}},
+        "value": {
+            "session": "def",
+            "begin": True,
+            "input": {"kind": "events", "steps": 25, "times": [0, 0, 3], "units": [1, 2, 1]},
+        },
     },
     "dense": {
         "summary": "two steps of a model with four channels, a whole stream in one request",
@@ -105,7 +109,11 @@ _EXAMPLES: dict[str, Any] = {
     },
     "values": {
         "summary": "two steps of a model that takes three real numbers a step",
-        "value": {"session": "ghi", "input": {"kind": "values", "values": [[0.5, -1.25, 3], [0.25, 0, 2.5]]}},
+        "value": {
+            "session": "ghi",
+            "begin": True,
+            "input": {"kind": "values", "values": [[0.5, -1.25, 3], [0.25, 0, 2.5]]},
+        },
     },
     "carried": {
         "summary": "the first chunk of a session that the client carries; the next chunk brings the token of the reply",

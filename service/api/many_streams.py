@@ -179,7 +179,10 @@ class ConnectionSessions:
     async def open(self, sessions: Sessions) -> bytes:
         """Open sessions, and return the frame that says so."""
         opened = await _gathered(
-            [self._open(handle, name) for handle, name in zip(sessions.handles, sessions.ids, strict=True)],
+            [
+                self._open(handle, name, sessions.resume)
+                for handle, name in zip(sessions.handles, sessions.ids, strict=True)
+            ],
             OPENED_AT_A_TIME,
         )
         rows = [(0, 0, row.status, NEW) if isinstance(row, Problem) else row for row in opened]
@@ -241,7 +244,7 @@ class ConnectionSessions:
                 rows.numbers.append(number)
         return rows
 
-    async def _open(self, handle: int, name: str) -> tuple[int, int, int, int] | Problem:
+    async def _open(self, handle: int, name: str, resume: bool) -> tuple[int, int, int, int] | Problem:
         """Open a session.
 
         Returns:
@@ -253,7 +256,7 @@ class ConnectionSessions:
             if not _is_id(name):
                 raise InputError(f"{name!r} is no id: send 1 to 128 letters, digits and . _ ~ : -")
             self._many.enter(self._client)
-            query = self._query.of_session(name)
+            query = self._query.of_session(name, resume)
             held = self._held[handle] = HeldSession(query.session, self._connection)
             try:
                 return await self._opened(query, held)

@@ -94,7 +94,6 @@ _UNAVAILABLE = "the server is full or shutting down, or its session store does n
 _LOOKUP: Mapping[int, str] = {
     404: "there is no such session",
     409: "the session's stored record cannot be used",
-    410: "the session has expired, or the store has lost it",
     503: _UNAVAILABLE,
 }
 _EXPORT: dict[int | str, dict[str, Any]] = {
@@ -108,7 +107,7 @@ _IMPORT: dict[int | str, dict[str, Any]] = {
         {
             408: "the body did not come in time",
             409: "a session of this id exists",
-            410: "the session of this id has expired, or the store has lost it; or the record's session has expired",
+            410: "the record's session has expired",
             413: "the body is longer than any session of the server's models",
             415: "a content type that is not accepted",
             422: "not a session record of a model that the server has; a wrong id; or `replace` is no truth value",

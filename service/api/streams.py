@@ -7,7 +7,7 @@ from math import inf
 from typing import Any, Protocol
 
 from hetsyn_client.results import Heard
-from service.admission.permits import Admission
+from service.admission.permits import Admission, Permit
 from service.engine.endpointing_choice import has_own_endpointing
 from service.ingress import Encoded, Ingress, Source
 from service.keys.ids import client_id
@@ -16,6 +16,7 @@ from service.live.actions import Opening, Work
 from service.live.query import StreamQuery
 from service.observe.counters import Counters
 from service.problem import Problem
+from service.session.protocol import unknown
 from service.session.session import Session
 from service.wire.answer import Answer
 from service.wire.schema import InferRequest
@@ -79,13 +80,13 @@ class Streams:
         """
         self.ingress.check(client)
         async with self.ingress.permit(client) as permit:
-            session, has_begun = await self._registry.probe(query.probe(), permit.due_s)
+            session, has_begun = await self._probe(query, permit)
             other = self._holders.get(query.session)
             self._holders[query.session] = holder
             if other is not None:
                 other.taken()
                 try:  # its chunk may be on its way into the store
-                    session, has_begun = await self._registry.probe(query.probe(), permit.due_s)
+                    session, has_begun = await self._probe(query, permit)
                 except BaseException:
                     self.leave(query.session, holder)
                     raise
@@ -99,7 +100,7 @@ class Streams:
         """
         self.ingress.check(client)
         async with self.ingress.permit(client) as permit:
-            await self._registry.probe(query.probe(), permit.due_s)
+            await self._probe(query, permit)
 
     def leave(self, session_id: str, holder: Holder) -> None:
         """A connection streams a session no longer; it may have lost it before."""
@@ -165,6 +166,17 @@ class Streams:
             holder.drain()
         for holder in holders:
             await holder.drained()
+
+    async def _probe(self, query: StreamQuery, permit: Permit) -> tuple[Session, bool]:
+        """As ``SessionRegistry.probe``.
+
+        Raises:
+            NotFound: the session has to have begun, and has not.
+        """
+        session, has_begun = await self._registry.probe(query.probe(), permit.due_s)
+        if query.resume and not has_begun:
+            raise unknown(query.session)
+        return session, has_begun
 
     def _opening(self, query: StreamQuery, session: Session, has_begun: bool) -> Opening:
         utterances = session.open_stream.utterances

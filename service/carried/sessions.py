@@ -18,7 +18,7 @@ from service.observe.context import SESSION
 from service.observe.counters import Counters
 from service.observe.watch import Watch
 from service.session.advance import Advance
-from service.session.protocol import NO_EXPIRY, Replay, decide, opening
+from service.session.protocol import NO_EXPIRY, Replay, decide, unknown
 from service.wire.answer import Answer, more_of
 from service.wire.schema import InferRequest
 
@@ -65,7 +65,8 @@ class CarriedSessions:
         watch = Watch(permit.came_s)
         if request.token is None:
             session_id = request.session or inner_id(request.owner, secrets.token_urlsafe(16))
-            opening(session_id, envelope.seq)
+            if envelope.seq:
+                raise unknown(session_id)
             session, seq = self._advance.begin(envelope, now_s), 0
         else:
             session_id, session = tokens.open(request.token, request.owner)

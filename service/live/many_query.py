@@ -35,10 +35,10 @@ class ManyQuery(NamedTuple):
         """Model and version."""
         return self.one.envelope
 
-    def of_session(self, session_id: str) -> StreamQuery:
+    def of_session(self, session_id: str, resume: bool) -> StreamQuery:
         """The query of ``/stream`` for a session, by the client's id."""
         inner = self.caller.session(session_id)
-        return self.one._replace(envelope=self.envelope.model_copy(update={"session": inner}))
+        return self.one._replace(envelope=self.envelope.model_copy(update={"session": inner}), resume=resume)
 
     def named(self, model: str, version: str) -> ManyQuery:
         """The same for a certain model and version."""

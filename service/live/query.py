@@ -30,7 +30,7 @@ ENCODINGS: Mapping[str, tuple[str, ...]] = {
 
 _ENVELOPE = ("session", "model", "version")
 MORE = ("spikes", "timing")  # that a result may have
-_OWN = ("encoding", "sample_rate", "channels", "interim", "endpointing", "spikes", "timing")
+_OWN = ("resume", "encoding", "sample_rate", "channels", "interim", "endpointing", "spikes", "timing")
 
 
 class StreamQuery(NamedTuple):
@@ -41,12 +41,14 @@ class StreamQuery(NamedTuple):
         decode: makes a chunk of a binary frame.
         smallest: a chunk of that kind, with which a session can be asked whether it takes such.
         interim: whether the client wants the result of each chunk.
+        resume: the session has to have begun.
     """
 
     envelope: Envelope
     decode: Callable[[bytes], Chunk]
     smallest: Chunk
     interim: bool
+    resume: bool = False
 
     @property
     def session(self) -> str:
@@ -111,16 +113,25 @@ def parse_stream_query(query: Iterable[tuple[str, str]], session: str | None = N
         raise InputError(f"endpointing={endpointing[:LONGEST]!r}: send on or off, and settings with Configure")
     if "endpointing" in own:
         values["endpointing"] = endpointing
-    if (interim := own.get("interim", "true")) not in ("true", "false"):
-        raise InputError(f"interim={interim[:LONGEST]!r}: send true or false")
+    interim, resume = (
+        _is_true(own.get(name, usual), name) for name, usual in (("interim", "true"), ("resume", "false"))
+    )
+    if resume and "session" not in values:
+        raise InputError("resume=true goes on with a session: name it, or leave resume out")
     for name in MORE:
         if name in own:
             values[name] = own[name]
-            if interim == "false" and own[name] == "true":
+            if not interim and own[name] == "true":
                 raise InputError(f"{name}=true needs results: leave interim=false out, or {name}")
     decode, smallest = _decoder(own)
     envelope = decode_query({"session": session or secrets.token_urlsafe(16), **values}.items())
-    return StreamQuery(envelope, decode, smallest, interim == "true")
+    return StreamQuery(envelope, decode, smallest, interim, resume)
+
+
+def _is_true(text: str, name: str) -> bool:
+    if text not in ("true", "false"):
+        raise InputError(f"{name}={text[:LONGEST]!r}: send true or false")
+    return text == "true"
 
 
 def _decoder(own: Mapping[str, str]) -> tuple[Callable[[bytes], Chunk], Chunk]:

@@ -45,6 +45,7 @@ export class Stream {
     this.isOver = false;
     this.isEnding = false;
     this.hasBegun = false;
+    this.isKept = false; // the server has kept a chunk of this session, so it has to know it
     this.failures = 0;
     this.problem = null; // the last Error frame of the connection
     this.retry = () => this.#retryNow();
@@ -80,7 +81,7 @@ export class Stream {
     this.isReady = false;
     this.wasClosed = false;
     this.problem = null;
-    const url = address("stream", { ...this.query, session: this.session });
+    const url = address("stream", this.#whole());
     url.protocol = url.protocol.replace("http", "ws");
     const socket = new WebSocket(url, protocols(SUBPROTOCOL));
     socket.binaryType = "arraybuffer";
@@ -89,6 +90,10 @@ export class Stream {
       if (!this.isOver) this.#closed(code);
     };
     this.socket = socket;
+  }
+
+  #whole() {
+    return { ...this.query, session: this.session, ...(this.isKept ? { resume: true } : {}) };
   }
 
   #received(frame) {
@@ -119,6 +124,7 @@ export class Stream {
 
   #acknowledge() {
     const chunk = this.chunks.shift();
+    this.isKept = true;
     this.first++;
     this.sent = Math.max(0, this.sent - 1);
     this.waiting_s -= chunk.duration_s;
@@ -156,8 +162,8 @@ export class Stream {
     const problem = this.problem;
     this.isReady = false;
     if (code === 1000) return this.#end(null);
-    if (problem && code >= 4000 && !["session-gone", "idle"].includes(problem.problem)) return this.#end(problem);
-    if (problem?.problem === "session-gone") return this.#renew();
+    if (problem?.problem === "not-found" && this.isKept) return this.#renew();
+    if (problem && code >= 4000 && problem.problem !== "idle") return this.#end(problem);
     if (code === 1012) return this.#wait("ending", problem?.detail ?? "", 0);
     if (problem?.retryable) return this.#unavailable(problem.problem, problem.detail, problem.retry_after_s);
     return this.#askWhy();
@@ -167,9 +173,8 @@ export class Stream {
   async #askWhy() {
     let response, body;
     try {
-      const query = { ...this.query, session: this.session };
       const signal = AbortSignal.timeout(1000 * ASK_S);
-      response = await fetch(address("stream", query), withKey({ cache: "no-store", signal }));
+      response = await fetch(address("stream", this.#whole()), withKey({ cache: "no-store", signal }));
       body = (await response.json().catch(() => null)) ?? {};
     } catch {
       return this.#wait("gone", "", 0);
@@ -180,7 +185,7 @@ export class Stream {
     const after_s = Number(response.headers.get("Retry-After")) || 0;
     if (status === 426 || PROXY.includes(status)) return this.#wait("gone", "", after_s);
     if (status === 503 || status === 429) return this.#unavailable(body.type ?? "overloaded", detail, after_s);
-    if (status === 410) return this.#renew();
+    if (status === 404 && this.isKept) return this.#renew();
     if (body.type?.endsWith(":session-ended") && this.isEnding) return this.#lastReply();
     return this.#end({ status, detail });
   }
@@ -211,6 +216,7 @@ export class Stream {
   /** The server has dropped the session: go on with another. */
   #renew() {
     this.session = newId();
+    this.isKept = false;
     this.#open();
   }
 

@@ -1,14 +1,11 @@
 """Sessions in the memory of this process, without a store.
 
-A session's lifetime is checked when a request enters, so no session expires under a chunk. The ids of sessions that are
-gone are remembered for a while, so that a client that sends another chunk gets an error and not, silently, a new
-session.
+A session's lifetime is checked when a request enters, so no session expires under a chunk.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from math import ceil
 
 from service.errors import KeyLimitReached, Overloaded
@@ -17,17 +14,13 @@ from service.observe.clock import Clock
 from service.observe.counters import Counters
 from service.observe.drops import Reason
 from service.registry.lives import dropped, over
-from service.registry.remembered import RememberedIds
 from service.registry.room import SessionGroup, SessionRoom
 from service.registry.table import ENTRY_BYTES, RowName, SessionEntry, SessionTable
-from service.session.protocol import NO_EXPIRY, Lifetimes, ended_without_reply, expired, status, unknown
+from service.session.protocol import NO_EXPIRY, Lifetimes, status, unknown
 from service.session.session import Session
 from service.session.snapshot import ABSENT, Snapshot
 from service.session.unwritten import UnwrittenReply, reply_bytes
 from service.settings import Limits
-
-# shares of the bytes that ids may take: 18 million expired ones and 6 million ended ones, by default
-EXPIRED_SHARE, ENDED_SHARE = 3 / 8, 1 / 8
 
 
 class LocalSessions(SessionTable):
@@ -62,10 +55,6 @@ class LocalSessions(SessionTable):
         self._room = SessionRoom(limits, keys)
         if keys is not None:
             keys.on_change = self._room.renew
-        max_bytes = limits.max_session_bytes
-        self._expired_ids = RememberedIds(lifetimes.expired_keep_s, int(max_bytes * EXPIRED_SHARE), clock)
-        self._ended_ids = RememberedIds(lifetimes.ended_keep_s, int(max_bytes * ENDED_SHARE), clock)
-        self._id_bytes = 0  # of both, as counted in the room
 
     @property
     def wall_offset_s(self) -> float:  # type: ignore[override]
@@ -88,14 +77,10 @@ class LocalSessions(SessionTable):
     async def close(self) -> None:
         """Memory has nothing to finish."""
 
-    def enter(
-        self, session_id: str, client: str = "", *, is_one_shot: bool = False, is_new_id: bool = False
-    ) -> SessionEntry:
+    def enter(self, session_id: str, client: str = "", *, is_one_shot: bool = False) -> SessionEntry:
         self._expire(session_id, self.clock())
         entry = self._entries.get(session_id)
         if entry is None:
-            if not is_new_id:
-                self._check_gone(session_id)
             entry = SessionEntry(session_id, ABSENT, client)
             if not is_one_shot:
                 self._make_room(self._room.groups(client), 1, ENTRY_BYTES)
@@ -108,7 +93,7 @@ class LocalSessions(SessionTable):
         self._expire(session_id, self.clock())
         entry = self._entries.get(session_id)
         if entry is None:
-            raise expired(session_id, self.lifetimes) if session_id in self._expired_ids else unknown(session_id)
+            raise unknown(session_id)
         entry.users += 1
         return entry
 
@@ -136,7 +121,7 @@ class LocalSessions(SessionTable):
     def put(self, entry: SessionEntry, session: Session | None) -> None:
         """Replace an entry's session; None removes it.
 
-        A session that ends needs no room: where its reply has none, only the id is remembered, from ``leave`` on.
+        A session that ends needs no room: where its reply has none, it goes with ``leave``.
 
         Raises:
             Overloaded: there is no room for a session that goes on. It is as before.
@@ -167,38 +152,6 @@ class LocalSessions(SessionTable):
                 self._make_room(entry.groups, 0, count - entry.bytes)
             self._room.count(entry, count, "later")
         entry.snapshot, entry.unwritten = tuple.__new__(Snapshot, (None, session, None)), reply
-
-    def release_id(self, session_id: str) -> None:
-        self._expire(session_id, self.clock())
-        self._expired_ids.discard(session_id)
-        self._ended_ids.discard(session_id)
-        self._count_ids()
-
-    def sweeping(self, now_s: float) -> Iterator[float]:
-        yield from super().sweeping(now_s)
-        self._expired_ids.forget()
-        self._ended_ids.forget()
-        self._count_ids()
-
-    def _check_gone(self, session_id: str) -> None:
-        """Check that a session may begin under an id.
-
-        Raises:
-            SessionGone: a session of this id has expired.
-            SessionEnded: a session of this id has ended, and its last reply is not kept.
-            Overloaded: more ids should be remembered than have room.
-        """
-        if session_id in self._expired_ids:
-            raise expired(session_id, self.lifetimes)
-        if session_id in self._ended_ids:
-            raise ended_without_reply(session_id)
-        wait_s = max(self._expired_ids.forgets_until_s, self._ended_ids.forgets_until_s) - self.clock()
-        if wait_s > 0:
-            raise Overloaded(
-                "more sessions are gone than this server can remember, and this id may be one of them: "
-                "begin the session without an id, and the server makes one",
-                wait_s,
-            )
 
     def _make_room(self, groups: tuple[SessionGroup, ...], more_open: int, more_bytes: int) -> None:
         """Drop sessions until an open one has room. The last replies of ended ones go before open sessions that idle.
@@ -243,20 +196,16 @@ class LocalSessions(SessionTable):
         return True
 
     def _drop_reply(self, group: SessionGroup) -> bool:
-        """Drop the oldest last reply of a group's ended sessions, and remember the id."""
+        """Drop the oldest last reply of a group's ended sessions."""
         entry = next(group.unused("ended"), None)
         if entry is None or entry.session is None:
             return False
         self._remove(entry)
-        self._ended_ids.add(entry.id, entry.session.known.used_s)
-        self._count_ids()
         return True
 
     def _drop(self, entry: SessionEntry, session: Session, reason: Reason, now_s: float) -> None:
-        """Drop an open session, and remember the id."""
+        """Drop an open session."""
         self._remove(entry)
-        self._expired_ids.add(entry.id, now_s)
-        self._count_ids()
         self._counters.dropped(dropped(entry.id, session, reason, now_s))
 
     def _is_removable(self, entry: SessionEntry) -> bool:
@@ -273,18 +222,13 @@ class LocalSessions(SessionTable):
         session = entry.session
         if session is None:
             return False  # its last user is about to leave the entry
-        if status(session.known, now_s, self.lifetimes) in ("open", "ended"):
+        if status(session.known, now_s, self.lifetimes) != "none":
             return False
         if session.known.progress.ended:
             self._remove(entry)
         else:
             self._drop(entry, session, over(session, now_s, self.lifetimes), now_s)
         return True
-
-    def _count_ids(self) -> None:
-        taken = self._expired_ids.bytes + self._ended_ids.bytes
-        self._room.all.bytes += taken - self._id_bytes
-        self._id_bytes = taken
 
 
 def _are_alike(before: Session | None, after: Session) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 
 from service.admission.permits import Permit
 from service.errors import HetsynError, NotFound
-from service.keys.ids import client_id, inner_id, new_id
+from service.keys.ids import inner_id, new_id
 from service.observe.counters import Counters
 from service.observe.drops import Drop
 from service.observe.watch import Watch
@@ -26,7 +26,7 @@ from service.registry.table import SessionEntry, SessionTable
 from service.session.advance import Advance, PlannedChunk
 from service.session.protocol import Reload, Replay, check_delete, decide, status
 from service.session.session import Session
-from service.session.snapshot import Snapshot
+from service.session.snapshot import ABSENT, Snapshot
 from service.wire.answer import Answer, more_of
 from service.wire.schema import InferRequest, Reply
 
@@ -77,12 +77,11 @@ class SessionRegistry:
         """
         await next_round()
         envelope = request.envelope
-        entry = self.sessions.enter(
-            request.session or inner_id(request.owner, new_id()),
-            permit.client,
-            is_one_shot=envelope.end and not envelope.seq,
-            is_new_id=envelope.session is None or request.begins is True,
-        )
+        session_id = request.session or inner_id(request.owner, new_id())
+        if envelope.may_begin:
+            entry = self.sessions.enter(session_id, permit.client, is_one_shot=envelope.end)
+        else:
+            entry = self.sessions.find(session_id)
         try:
             async with entry.turn(permit.due_s):
                 answer = await self._answer(entry, request, permit)
@@ -101,7 +100,6 @@ class SessionRegistry:
 
         Raises:
             NotFound: there is no such session.
-            SessionGone: the session has expired.
             StoreUnavailable: it may have been deleted or not.
             Overloaded: other processes keep changing the session, or the turn did not come in time.
         """
@@ -126,7 +124,6 @@ class SessionRegistry:
 
         Raises:
             NotFound: there is no such session.
-            SessionGone: the session has expired.
             StoreUnavailable: the store does not answer.
             StateError: the stored record cannot be used.
             Overloaded: the turn did not come in time.
@@ -222,12 +219,15 @@ class SessionRegistry:
         sessions, envelope = self.sessions, request.envelope
         watch = Watch(permit.came_s)
         is_timed = envelope.timing or sessions.stores_state
+        snapshot = ABSENT
         for attempt in range(MAX_ATTEMPTS):
             if attempt:  # another process has changed the session: decide again on its latest snapshot
+                was_there = snapshot.session is not None
                 snapshot, authoritative = await sessions.latest(entry), True
+                if was_there and snapshot.is_empty:
+                    self._counters.dropped(Drop(entry.id, "missing"))
             else:
-                may_be_first = envelope.session is None or envelope.seq == 0 or request.begins is True
-                snapshot, authoritative = await sessions.current(entry, may_be_first=may_be_first)
+                snapshot, authoritative = await sessions.current(entry, may_be_first=envelope.may_begin)
             decision = self._decide(entry, snapshot, request, authoritative)
             if isinstance(decision, Replay):
                 self._counters.chunks_replayed += 1
@@ -238,8 +238,6 @@ class SessionRegistry:
                 if await (watch.stored(committing) if is_timed else committing):
                     self._advance.count(after)
                     self._counters.timings.applied(permit.transport, after.session.model.name, watch)
-                    if request.begins:
-                        sessions.release_id(entry.id)
                     return Answer(after.kept, watch, after.reply, more_of(envelope, after.spikes, watch))
         raise contended(entry.id)
 
@@ -266,30 +264,15 @@ class SessionRegistry:
                 raise snapshot.damage
             envelope, session, known = request.envelope, snapshot.session, snapshot.known
             now_s, lifetimes = self.sessions.clock(), self.sessions.decision_lifetimes
-            if request.begins is not None:
-                if request.begins:
-                    begun = self._advance.begin(envelope, now_s)
-                    return self._advance.plan(begun, 0, request.of(begun.model.manifest))
-                if status(known, now_s, lifetimes) == "none":
-                    raise NotFound(f"no session {client_id(entry.id)!r} to go on with: begin it first")
-            is_missing = authoritative and entry.seen_before and session is None
-            if is_missing:
-                entry.seen_before = False  # one reply reports the loss; then the id may begin again
-                self._counters.dropped(Drop(entry.id, "missing"))
+            if envelope.begin and envelope.seq is None:
+                begun = self._advance.begin(envelope, now_s)
+                return self._advance.plan(begun, 0, request.of(begun.model.manifest))
             whole = request  # with what it leaves to the session's model
             if session is not None and envelope.names_a_model and status(known, now_s, lifetimes) != "none":
                 session.check_model(envelope)
                 whole = request.of(session.model.manifest)
-            decision = decide(
-                entry.id,
-                known,
-                envelope.seq,
-                whole.digest,
-                now_s,
-                lifetimes,
-                authoritative=authoritative,
-                missing_from_store=is_missing,
-            )
+            seq = 0 if envelope.seq is None and envelope.session is None else envelope.seq
+            decision = decide(entry.id, known, seq, whole.digest, now_s, lifetimes, authoritative=authoritative)
             if isinstance(decision, Replay | Reload):
                 return decision
             if session is None or decision.seq == 0:

@@ -28,7 +28,7 @@ class SessionGroup:
         max_bytes: see above.
         entries: all that count here.
         open: open sessions, and those that a request under way may open.
-        bytes: of all sessions; among all of a process, also of the ids of sessions that are gone.
+        bytes: of all sessions.
         rows: entries by id, the least recently used one first: ``first`` has open sessions of one chunk, ``later``
             those of several, ``ended`` ended ones.
     """

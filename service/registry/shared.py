@@ -63,7 +63,7 @@ class SharedSessions(SessionTable):
         self._counters = counters
         self._is_started = False
         self._ledger = None if keys is None else KeyLedger(keys, lifetimes.idle_s, store.clock)
-        self._pending_tombstones: set[asyncio.Task[None]] = set()
+        self._deletions: set[asyncio.Task[None]] = set()
 
     @property
     def wall_offset_s(self) -> float:  # type: ignore[override]
@@ -98,8 +98,8 @@ class SharedSessions(SessionTable):
         await self._store.health()
 
     async def close(self) -> None:
-        while self._pending_tombstones:
-            await asyncio.wait(self._pending_tombstones)
+        while self._deletions:
+            await asyncio.wait(self._deletions)
         await self._store.close()
 
     def enter(
@@ -108,7 +108,6 @@ class SharedSessions(SessionTable):
         client: str = "",
         *,
         is_one_shot: bool = False,  # noqa: ARG002
-        is_new_id: bool = False,  # noqa: ARG002
     ) -> SessionEntry:
         self._expire(session_id, self.clock())
         entry = self._entries.get(session_id)
@@ -132,7 +131,7 @@ class SharedSessions(SessionTable):
     async def current(self, entry: SessionEntry, *, may_be_first: bool) -> tuple[Snapshot, bool]:
         if entry.snapshot is not None:
             return entry.snapshot, False
-        if may_be_first and not entry.seen_before:
+        if may_be_first:
             # a session that begins is nearly always new, so no load is needed: the commit finds out
             return ABSENT, False
         return await self.latest(entry), True
@@ -158,20 +157,16 @@ class SharedSessions(SessionTable):
         entry.snapshot = None
         if not await self._store.delete(entry.id, snapshot):
             return False
-        entry.seen_before = False
         if self._ledger is not None:
             self._ledger.forget(entry.id)
         return True
-
-    def release_id(self, session_id: str) -> None:
-        """Nothing to do: the tombstone is a record, and an import replaces it."""
 
     async def sweep_slowly(self, duration_s: float) -> None:
         await self._check_quietly()  # before and after, because a sweep of many sessions takes its whole interval
         for share in self.sweeping(self.clock()):
             await asyncio.sleep(share * duration_s)
-            if self._pending_tombstones:  # one slice at a time, so that chunks do not wait behind all of them
-                await asyncio.wait(self._pending_tombstones)
+            if self._deletions:  # one slice at a time, so that chunks do not wait behind all of them
+                await asyncio.wait(self._deletions)
         await self._check_quietly()
         with suppress(StoreError):  # the next sweep tries again
             await self._store.expire()
@@ -182,7 +177,6 @@ class SharedSessions(SessionTable):
 
     def _remember(self, entry: SessionEntry, snapshot: Snapshot) -> None:
         entry.snapshot = snapshot
-        entry.seen_before = entry.seen_before or snapshot.session is not None
         count = ENTRY_BYTES + (0 if snapshot.session is None else snapshot.session.bytes)
         self._bytes += count - entry.bytes
         entry.bytes = count
@@ -218,9 +212,7 @@ class SharedSessions(SessionTable):
         self._bytes -= entry.bytes
 
     def _is_removable(self, entry: SessionEntry) -> bool:
-        # an entry whose last commit has an unknown outcome still records that its session had begun
-        is_unknown = entry.snapshot is None and entry.seen_before
-        return entry.ended or (entry.session is None and not is_unknown)
+        return entry.ended or entry.session is None
 
     def _expire(self, session_id: str, now_s: float) -> bool:
         entry = self._entries.get(session_id)
@@ -232,27 +224,22 @@ class SharedSessions(SessionTable):
             if is_over:
                 self._remove(entry)
             return is_over
-        state = status(session.known, now_s, self.lifetimes)
-        if state == "open":
+        if not session.known.progress.ended and status(session.known, now_s, self.lifetimes) == "open":
             return False
         self._remove(entry)
-        if state == "expired" and session.stream is not None:
-            task = asyncio.create_task(self._write_tombstone(session_id, snapshot, session))
-            self._pending_tombstones.add(task)
-            task.add_done_callback(self._tombstone_written)
+        if not session.known.progress.ended:
+            task = asyncio.create_task(self._delete_expired(session_id, snapshot, session))
+            self._deletions.add(task)
+            task.add_done_callback(self._deleted)
         return True
 
-    async def _write_tombstone(self, session_id: str, snapshot: Snapshot, session: Session) -> None:
-        """Replace an expired session's record by one without state.
-
-        The times in the old record say too that the session has expired. The tombstone frees the room of its state.
-        """
-        tombstone = session._replace(known=session.known._replace(dropped=True), stream=None)
-        if await self._store.commit(session_id, snapshot, tombstone):
+    async def _delete_expired(self, session_id: str, snapshot: Snapshot, session: Session) -> None:
+        """Delete an expired session's record. The server that deletes it counts it."""
+        if await self._store.delete(session_id, snapshot):
             now_s = self.clock()
             self._counters.dropped(dropped(session_id, session, over(session, now_s, self.lifetimes), now_s))
 
-    def _tombstone_written(self, task: asyncio.Task[None]) -> None:
-        self._pending_tombstones.discard(task)
+    def _deleted(self, task: asyncio.Task[None]) -> None:
+        self._deletions.discard(task)
         if not task.cancelled():
             task.exception()  # the store has counted it; asyncio logs an exception that is never retrieved

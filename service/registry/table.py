@@ -55,7 +55,6 @@ class SessionEntry:
         users: requests that use the entry now; it stays in the table while there are any.
         last_used_s: when a request last left the entry, by the table's clock.
         snapshot: the session as last seen; None if only the store knows.
-        seen_before: the store has had the session since the entry was made.
         bytes: of memory that the table counts for the session.
         groups: of sessions that the entry counts in (``room``).
         has_place: the session counts as an open one.
@@ -64,7 +63,7 @@ class SessionEntry:
     """
 
     __slots__ = (
-        "bytes", "client", "groups", "has_place", "id", "last_used_s", "lock", "row", "seen_before", "snapshot",
+        "bytes", "client", "groups", "has_place", "id", "last_used_s", "lock", "row", "snapshot",
         "store_failures", "unwritten", "users",
     )  # fmt: skip
 
@@ -76,7 +75,6 @@ class SessionEntry:
         self.users = 0
         self.last_used_s = 0.0
         self.snapshot = snapshot
-        self.seen_before = False
         self.bytes = 0
         self.groups: tuple[SessionGroup, ...] = ()
         self.has_place = False
@@ -198,21 +196,16 @@ class SessionTable(ABC):
         """Memory of this process that sessions take: states, last replies, and what is remembered of others."""
 
     @abstractmethod
-    def enter(
-        self, session_id: str, client: str = "", *, is_one_shot: bool = False, is_new_id: bool = False
-    ) -> SessionEntry:
+    def enter(self, session_id: str, client: str = "", *, is_one_shot: bool = False) -> SessionEntry:
         """The entry of a session, made if there is none. The caller uses it until ``leave``.
 
         Args:
             session_id: of the session.
             client: that sends the request.
             is_one_shot: the request would begin and end the session, so it needs no room.
-            is_new_id: nobody has used the id before, or whoever has does not matter.
 
         Raises:
             Overloaded: there is no room.
-            SessionGone: the session has expired.
-            SessionEnded: the session has ended, and its last reply is not kept.
         """
 
     @abstractmethod
@@ -221,7 +214,6 @@ class SessionTable(ABC):
 
         Raises:
             NotFound: there is no such session.
-            SessionGone: the session has expired.
             Overloaded: there is no room.
         """
 
@@ -281,10 +273,6 @@ class SessionTable(ABC):
         """Remove the session of a snapshot; result and errors as of ``commit``."""
 
     @abstractmethod
-    def release_id(self, session_id: str) -> None:
-        """Forget that a session of this id is gone: there is another one now."""
-
-    @abstractmethod
     async def start(self) -> None:
         """Prepare the table; called before any other method. A second call does nothing.
 
@@ -339,7 +327,6 @@ class SessionTable(ABC):
 
         Raises:
             NotFound: there is no session.
-            SessionGone: the session has expired.
             StoreUnavailable: the store does not answer.
             StateError: the stored record cannot be used.
         """

@@ -6,13 +6,13 @@ import asyncio
 from math import inf
 from typing import Any
 
-from service.errors import SessionExists
+from service.errors import SessionExists, TokenExpired
 from service.keys.ids import client_id
 from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
 from service.registry.commits import MAX_ATTEMPTS, contended, finished
 from service.registry.table import SessionTable
-from service.session.protocol import check_import, expired, status
+from service.session.protocol import check_import, status
 from service.session.session import Session
 from service.store.record import UNPACK_IN_LOOP_BYTES, Packing, read, renamed
 
@@ -46,7 +46,7 @@ class SessionTransfer:
             due_s: when its turn has to come at the latest (``SessionEntry.turn``).
 
         Raises:
-            NotFound, SessionGone, StoreUnavailable, StateError: as ``SessionTable.existing``.
+            NotFound, StoreUnavailable, StateError: as ``SessionTable.existing``.
             Overloaded: the turn did not come in time.
         """
         with self._sessions.visit(session_id) as entry:
@@ -79,8 +79,7 @@ class SessionTransfer:
         Raises:
             StateError: the content cannot be used.
             SessionExists: there is a session of this id, or a damaged record, and not ``replace_it``.
-            SessionGone: the session of this id has expired, and not ``replace_it``; or the exported session has
-                expired or is too old.
+            TokenExpired: the exported session has expired or is too old.
             Overloaded: there is no room, or the turn did not come in time.
             StoreUnavailable: it may have been stored or not.
         """
@@ -91,7 +90,7 @@ class SessionTransfer:
             async with self._large_imports:
                 exported = await asyncio.to_thread(self._unpacked, content, session_id)
         session = self._imported(*exported)
-        entry = sessions.enter(session_id, client, is_new_id=replace_it)
+        entry = sessions.enter(session_id, client)
         try:
             async with entry.turn(due_s):
                 for _ in range(MAX_ATTEMPTS):
@@ -103,8 +102,6 @@ class SessionTransfer:
                     now_s = sessions.clock()
                     check_import(session_id, snapshot.known, now_s, sessions.decision_lifetimes, replace=replace_it)
                     if await finished(sessions.commit(entry, snapshot, session)):
-                        if replace_it:  # not before, or an import that is refused would free the id
-                            sessions.release_id(session_id)
                         self._counters.sessions_imported += 1
                         return sessions.description(session_id, session), snapshot.session is None
                 raise contended(session_id)
@@ -125,12 +122,14 @@ class SessionTransfer:
         """An exported session, last used now.
 
         Raises:
-            SessionGone: the session has expired or is too old.
+            TokenExpired: the session has expired or is too old.
         """
         session = session.shifted(-self._sessions.wall_offset_s)
         now_s = self._sessions.clock()
         created_s = min(session.known.created_s, now_s)
         session = session._replace(known=session.known._replace(created_s=created_s, used_s=now_s))
         if status(session.known, now_s, self._sessions.lifetimes) not in ("open", "ended"):
-            raise expired(exported_id, self._sessions.lifetimes)
+            raise TokenExpired(
+                f"the exported session {client_id(exported_id)!r} has expired: import it sooner, or begin another"
+            )
         return session

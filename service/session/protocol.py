@@ -6,8 +6,8 @@ or without one, and with the digest of its content and end flag.
 
     state     number            content    outcome
     -------   ---------------   --------   ---------------------------------------------------------
-    none      none, 0           any        Apply(0): the session opens
-    none      n > 0             any        NotFound: begin with 0
+    none      0                 any        Apply(0): the session begins
+    none      none, n > 0       any        NotFound: begin with 0
     open      none              any        Apply(expected)
     open      expected          any        Apply(expected)
     open      last              same       Replay: the stored reply; nothing is applied
@@ -17,9 +17,8 @@ or without one, and with the digest of its content and end flag.
     ended     last              same       Replay
     ended     last              other      ConflictingChunk(expected)
     ended     any other, none   any        SessionEnded
-    expired   any               any        SessionGone
-    missing   none              any        SessionGone: a new beginning would be a silent one
-    missing   any               any        as none
+
+A request can also begin a session explicitly, whatever was there: it is not decided here.
 
 Once the engine has computed the chunk of Apply(n), ``applied`` gives the new progress: (n + 1, this chunk, its end
 flag). A chunk that fails changes nothing: progress is a value, and the old one stays valid. A request that names
@@ -28,9 +27,10 @@ the session began, the request gets ModelChanged; if the server lacks the model'
 
 Time changes a session's state too, by ``status``; nothing is written for it:
 
-    open      idle for idle_s, or older than age_s         expired
-    expired   for expired_keep_s                           none
+    open      idle for idle_s, or older than age_s         none
     ended     for ended_keep_s                             none
+
+A session that has expired, or that its store has lost, is as one that never was.
 
 Replicas. If replicas share a store, a replica may have cached a session that another replica has since advanced. The
 cached session is *not authoritative*, and two rules make that harmless:
@@ -41,8 +41,7 @@ cached session is *not authoritative*, and two rules make that harmless:
     2. Anything but an Apply is decided on the store's own record: on any other, ``decide`` returns Reload.
 
 State, number and reply are one record and change in one commit. So if two replicas apply chunk n at the same time, one
-is refused, decides again, and finds a duplicate. *Missing* is a session that this replica has seen and that the store
-does not have any more.
+is refused, decides again, and finds a duplicate.
 
 Import and removal are decided on the store's record and committed in the same way:
 
@@ -51,7 +50,6 @@ Import and removal are decided on the store's record and committed in the same w
     none      as imported              NotFound
     open      SessionExists; replace   none
     ended     SessionExists; replace   none
-    expired   SessionGone; replace     SessionGone
 """
 
 from __future__ import annotations
@@ -60,10 +58,12 @@ from dataclasses import dataclass
 from math import inf
 from typing import Generic, Literal, NamedTuple, TypeVar, overload
 
-from service.errors import ConflictingChunk, HetsynError, NotFound, OutOfOrder, SessionEnded, SessionExists, SessionGone
+from service.errors import ConflictingChunk, HetsynError, NotFound, OutOfOrder, SessionEnded, SessionExists
 from service.keys.ids import client_id
 
 R = TypeVar("R")
+
+EXPIRED_RECORD_S = 300.0  # that a store keeps an expired session, so that a server which had it can count and delete it
 
 
 class Answered(NamedTuple, Generic[R]):
@@ -103,24 +103,21 @@ class Known(NamedTuple, Generic[R]):
         progress: how far it is.
         created_s: when it began, in seconds of any one clock.
         used_s: when a chunk was last applied, in seconds of the same clock.
-        dropped: whether it has expired and its stream was discarded.
     """
 
     progress: Progress[R]
     created_s: float
     used_s: float
-    dropped: bool = False
 
 
 @dataclass(frozen=True)
 class Lifetimes:
-    """How long a session and the memory of it last.
+    """How long a session lasts.
 
     Attributes:
         idle_s: time without use after which an open session expires.
         age_s: age at which an open session expires.
         ended_keep_s: time for which the last reply of an ended session is remembered.
-        expired_keep_s: time for which an expired session is remembered.
         first_idle_s: time without use after which a session of one chunk makes room for another, where a full server
             lacks it.
     """
@@ -128,14 +125,13 @@ class Lifetimes:
     idle_s: float
     age_s: float
     ended_keep_s: float
-    expired_keep_s: float
     first_idle_s: float = inf
 
 
-NO_EXPIRY = Lifetimes(inf, inf, inf, inf)
+NO_EXPIRY = Lifetimes(inf, inf, inf)
 
 
-Status = Literal["none", "open", "ended", "expired"]
+Status = Literal["none", "open", "ended"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,17 +160,12 @@ def status(known: Known[R] | None, now_s: float, lifetimes: Lifetimes) -> Status
     if known.progress.ended:
         return "ended" if now_s - known.used_s < lifetimes.ended_keep_s else "none"
     idle_over_s, age_over_s = known.used_s + lifetimes.idle_s, known.created_s + lifetimes.age_s
-    over_s = idle_over_s if idle_over_s < age_over_s else age_over_s
-    if now_s < over_s and not known.dropped:
-        return "open"
-    return "expired" if now_s - over_s < lifetimes.expired_keep_s else "none"
+    return "open" if now_s < idle_over_s and now_s < age_over_s else "none"
 
 
 def keep_s(known: Known[R], lifetimes: Lifetimes) -> float:
-    """Time from its last use for which a session's record has to be stored: until its status is none."""
-    if known.progress.ended:
-        return lifetimes.ended_keep_s
-    return lifetimes.idle_s + lifetimes.expired_keep_s
+    """Time from its last use for which a session's record has to be stored: at least until its status is none."""
+    return lifetimes.ended_keep_s if known.progress.ended else lifetimes.idle_s + EXPIRED_RECORD_S
 
 
 @overload
@@ -187,7 +178,6 @@ def decide(
     lifetimes: Lifetimes,
     *,
     authoritative: Literal[True] = True,
-    missing_from_store: bool = False,
 ) -> Apply | Replay[R]: ...
 
 
@@ -201,7 +191,6 @@ def decide(
     lifetimes: Lifetimes,
     *,
     authoritative: bool,
-    missing_from_store: bool = False,
 ) -> Apply | Replay[R] | Reload: ...
 
 
@@ -214,7 +203,6 @@ def decide(
     lifetimes: Lifetimes,
     *,
     authoritative: bool = True,
-    missing_from_store: bool = False,
 ) -> Apply | Replay[R] | Reload:
     """Decide what to do with a chunk; see the tables above.
 
@@ -226,13 +214,17 @@ def decide(
         now_s: time, by the clock of ``known``.
         lifetimes: of sessions.
         authoritative: ``known`` is the store's record, not one that a replica has cached.
-        missing_from_store: the replica has seen the session, and the store has none.
 
     Raises:
-        NotFound, OutOfOrder, ConflictingChunk, SessionEnded, SessionGone: the chunk is refused.
+        NotFound, OutOfOrder, ConflictingChunk, SessionEnded: the chunk is refused.
     """
     try:
-        decision = _decide(session, known, seq, digest, now_s, lifetimes, missing_from_store)
+        if known is None or status(known, now_s, lifetimes) == "none":
+            if seq != 0:
+                raise unknown(session)
+            decision: Apply | Replay[R] = Apply(0)
+        else:
+            decision = admit(known.progress, seq, digest)
     except HetsynError:
         if authoritative:
             raise
@@ -240,51 +232,12 @@ def decide(
     return decision if authoritative or isinstance(decision, Apply) else Reload()
 
 
-def _decide(
-    session: str,
-    known: Known[R] | None,
-    seq: int | None,
-    digest: bytes,
-    now_s: float,
-    lifetimes: Lifetimes,
-    missing_from_store: bool,
-) -> Apply | Replay[R]:
-    state = status(known, now_s, lifetimes)
-    if state == "expired":
-        raise expired(session, lifetimes)
-    if known is None or state == "none":
-        if missing_from_store and seq is None:
-            raise SessionGone(
-                f"session {client_id(session)!r} is no longer in the store: it was deleted, or the store lost it. "
-                "Begin another, under a new id"
-            )
-        progress: Progress[R] = opening(session, seq)
-        return admit(progress, seq, digest)
-    return admit(known.progress, seq, digest)
-
-
-def expired(session: str, lifetimes: Lifetimes) -> SessionGone:
-    """The error for an expired session."""
-    early = ""
-    if lifetimes.first_idle_s < lifetimes.idle_s:
-        early = f" ({lifetimes.first_idle_s:g} s after a single chunk, if the server is full)"
-    return SessionGone(
-        f"session {client_id(session)!r} has expired, after {lifetimes.idle_s:g} s without a chunk{early} "
-        f"or at the age of {lifetimes.age_s:g} s: begin another, under a new id"
-    )
-
-
-def ended_without_reply(session: str) -> SessionEnded:
-    """The error for a session that has ended, and whose last reply is not kept."""
-    return SessionEnded(
-        f"session {client_id(session)!r} has ended, and its last reply is no longer kept, because many sessions end "
-        "here: begin another, under a new id"
-    )
-
-
 def unknown(session: str) -> NotFound:
     """The error for a session that does not exist."""
-    return NotFound(f"no session {client_id(session)!r}: it has not begun, was deleted, or ended a while ago")
+    return NotFound(
+        f"no session {client_id(session)!r}: it has not begun, has expired, was deleted, or ended a while ago. "
+        "A session begins with seq 0, with begin=true (sequence_start), or without an id"
+    )
 
 
 def check_import(session: str, known: Known[R] | None, now_s: float, lifetimes: Lifetimes, *, replace: bool) -> None:
@@ -299,13 +252,9 @@ def check_import(session: str, known: Known[R] | None, now_s: float, lifetimes: 
 
     Raises:
         SessionExists: there is a session of this id, and not ``replace``.
-        SessionGone: the session of this id has expired, and not ``replace``.
     """
-    state = status(known, now_s, lifetimes)
-    if replace or state == "none":
+    if replace or status(known, now_s, lifetimes) == "none":
         return
-    if state == "expired":
-        raise expired(session, lifetimes)
     raise SessionExists(
         f"session {client_id(session)!r} exists: delete it first, import with replace=true, or use another id"
     )
@@ -316,24 +265,9 @@ def check_delete(session: str, known: Known[R] | None, now_s: float, lifetimes: 
 
     Raises:
         NotFound: there is no such session.
-        SessionGone: the session has expired.
     """
-    state = status(known, now_s, lifetimes)
-    if state == "none":
+    if status(known, now_s, lifetimes) == "none":
         raise unknown(session)
-    if state == "expired":
-        raise expired(session, lifetimes)
-
-
-def opening(session: str, seq: int | None) -> Progress[R]:
-    """The progress on which a session's first chunk is decided.
-
-    Raises:
-        NotFound: the number is not a first chunk's.
-    """
-    if seq:
-        raise NotFound(f"no session {client_id(session)!r}: begin it with seq 0 (seq {seq} was sent)")
-    return Progress()
 
 
 def admit(progress: Progress[R], seq: int | None, digest: bytes) -> Apply | Replay[R]:

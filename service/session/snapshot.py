@@ -23,6 +23,11 @@ class Snapshot(NamedTuple):
     damage: StateError | None = None
 
     @property
+    def is_empty(self) -> bool:
+        """Whether there was none."""
+        return self.session is None and self.damage is None
+
+    @property
     def known(self) -> Known[bytes] | None:
         """What the protocol knows of the session."""
         return self.session.known if self.session else None

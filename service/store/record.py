@@ -3,7 +3,7 @@
     offset  size  little endian
     0       4     magic "HSST"
     4       2     format version: 1; 2 for a session with utterances, which has two more sections
-    6       1     status: 0 open, 1 ended, 2 dropped
+    6       1     status: 0 open, 1 ended
     7       1     flags: 2 audio, 4 spikes, 8 resampler, 16 values; 1 was a state in float16, which is not read
     8       8     bytes of the whole record
     16      32    model hash: SHA-256 of the manifest's content
@@ -66,7 +66,7 @@ LONGEST_ID = 63 + 1 + 128  # bytes of the session's inner id
 LONGEST_NAMES = 3 * 64 + 2  # of model and version, and of the form in records of older servers
 UNPACK_IN_LOOP_BYTES = 64 * 1024  # of a record; a longer one is better read and unpacked on a thread
 
-OPEN, ENDED, DROPPED = 0, 1, 2
+OPEN, ENDED = 0, 1
 FLOAT16, AUDIO, SPIKES, RESAMPLER, VALUES = 1, 2, 4, 8, 16
 _FLAG_OF_KIND: Mapping[InputKind | None, int] = {"audio": AUDIO, "spikes": SPIKES, "values": VALUES}
 _KIND_OF_FLAG: Mapping[int, InputKind] = {AUDIO: "audio", SPIKES: "spikes", VALUES: "values"}
@@ -164,7 +164,7 @@ class Packing:
         sizes = [len(section) for section in sections]
         head = _HEAD.pack(
             MAGIC, version,
-            ENDED if progress.ended else DROPPED if stream is None else OPEN, flags,
+            ENDED if progress.ended else OPEN, flags,
             head_bytes + sum(sizes) + CHECKSUM_BYTES, layout.model_hash, known.created_s, known.used_s,
             progress.expected_seq, progress.total_steps, rate_hz, target_hz, received, emitted, *sizes[:8],
         )  # fmt: skip
@@ -210,7 +210,7 @@ class Packing:
         created_s, used_s, expected, steps, rate_hz, target_hz, received, emitted = head[6:14]
         digest, reply_json, network, encoder, waiting, pending = record.sections[2:8]
         limit = FULL_COUNT - 1 if imported else LARGEST_COUNT
-        if not (1 <= expected <= limit and steps <= limit and received <= limit and status in (OPEN, ENDED, DROPPED)):
+        if not (1 <= expected <= limit and steps <= limit and received <= limit and status in (OPEN, ENDED)):
             raise StateMismatch("the session record's progress is not possible")
         if len(digest) != DIGEST_BYTES:
             raise StateMismatch(f"the session record's digest has {len(digest)} bytes, a digest has {DIGEST_BYTES}")
@@ -223,7 +223,7 @@ class Packing:
         if (reply.model, reply.version, reply.total_steps) != (model.name, model.version, steps):
             raise StateMismatch("the session record's last reply is not that of its model")
         progress = Progress(expected, steps, status == ENDED, Answered(expected - 1, bytes(digest), reply.to_json()))
-        known = Known(progress, created_s, used_s, dropped=status == DROPPED)
+        known = Known(progress, created_s, used_s)
         if status != OPEN:
             if any((network, encoder, waiting, pending, *record.sections[8:])):
                 raise StateMismatch("the session record has ended, but still has a state")

@@ -137,8 +137,10 @@ def make_request(envelope: Envelope, chunk: Chunk | None, token: bytes | None = 
         token: of a carried session.
 
     Raises:
-        InputError: there is no input, and the request does not end its session.
+        InputError: there is no input, and the request does not end its session; or a later chunk begins it.
     """
+    if envelope.begin and (envelope.seq or token is not None):
+        raise InputError("begin=true goes with seq 0, and without a token: leave begin out where the session goes on")
     if chunk is not None and not (len(chunk.samples) if isinstance(chunk, AudioChunk) else chunk.steps):
         chunk = None
     if chunk is None and not envelope.end:

@@ -147,7 +147,7 @@ def infer_request(request: ModelRequest) -> InferRequest:
         raise InputError(f"sequence_start goes with {SEQ} 0: leave one of them out")
     fields = {
         "session": session, "model": request.model, "version": request.version or None,
-        "seq": seq, "end": session is None or end,
+        "seq": seq, "begin": start, "end": session is None or end,
     }  # fmt: skip
     try:
         envelope = Envelope.model_validate(fields)
@@ -159,9 +159,8 @@ def infer_request(request: ModelRequest) -> InferRequest:
     if "sample_rate" in given and (isinstance(rate_hz, bool) or not isinstance(rate_hz, int) or rate_hz <= 0):
         raise InputError("sample_rate: send a whole number of Hz")
     chunk = _chunk(request.inputs[0], rate_hz) if request.inputs else None
-    begins = None if session is None or seq is not None else start
     completed = partial(_completed, tuple(request.outputs))
-    return make_request(envelope, chunk)._replace(begins=begins, timeout_s=_timeout_s(given), completed=completed)
+    return make_request(envelope, chunk)._replace(timeout_s=_timeout_s(given), completed=completed)
 
 
 def _completed(outputs: tuple[str, ...], request: InferRequest, manifest: Manifest) -> InferRequest:

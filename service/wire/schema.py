@@ -1,7 +1,8 @@
 """The schemas of ``/infer``: requests and replies.
 
-A request's body is JSON; or raw bytes, with session, model, version, seq, end, carry, endpointing, spikes and
-timing as query parameters; or such bytes in a frame with a carried session's token."""
+A request's body is JSON; or raw bytes, with the members of ``Envelope`` as query parameters; or such bytes in a frame
+with a carried session's token.
+"""
 
 from __future__ import annotations
 
@@ -139,6 +140,9 @@ class Envelope(_Wire):
     model: ModelName | None = Field(default=None, description="name of a model; by default the server's default model")
     version: ModelName | None = Field(default=None, description="version of the model; by default the newest")
     seq: int | None = Field(default=None, ge=0, le=2**53, description="number of the chunk, from 0")
+    begin: bool = Field(
+        default=False, description="true: the session begins with this chunk, whatever was there under its id"
+    )
     end: bool = Field(default=False, description="true: the session ends with this chunk")
     carry: bool = Field(default=False, description="true: the client carries the session, as the reply's token")
     endpointing: Choice | None = Field(
@@ -152,6 +156,11 @@ class Envelope(_Wire):
     @property
     def names_a_model(self) -> bool:
         return not (self.model is self.version is None)
+
+    @property
+    def may_begin(self) -> bool:
+        """Whether the chunk may be the first of its session."""
+        return self.session is None or self.seq == 0 or self.begin
 
     @property
     def asks_more(self) -> bool:
@@ -170,7 +179,7 @@ class InferBody(Envelope):
     def _seq_may_be_a_float(cls, value: Any) -> Any:
         return _whole(value)
 
-    @field_validator("end", "carry", "spikes", "timing", mode="before")
+    @field_validator("begin", "end", "carry", "spikes", "timing", mode="before")
     @classmethod
     def _null_is_the_default(cls, value: Any) -> Any:
         return False if value is None else value
@@ -275,8 +284,6 @@ class InferRequest(NamedTuple):
         digest: of chunk and end flag, 16 bytes.
         carry: whether the client carries the session.
         token: the carried session; None if it begins, or is not carried.
-        begins: whether the chunk begins its session anew, whatever was there (True), or goes on with one that there has
-            to be (False); None leaves it to the chunk's number.
         owner: name of the key that owns the session; empty where the server has no keys.
         timeout_s: within which the work has to begin, where the client says so.
         completed: makes the request whole for the model of its session, of which the decoder knows nothing yet; None
@@ -288,7 +295,6 @@ class InferRequest(NamedTuple):
     digest: bytes
     carry: bool = False
     token: bytes | None = None
-    begins: bool | None = None
     owner: str = ""
     timeout_s: float | None = None
     completed: Callable[[InferRequest, Manifest], InferRequest] | None = None

@@ -33,7 +33,7 @@ def events(steps: int) -> bytes:
 
 def long_request(session: str) -> bytes:
     head = (
-        f"POST /infer?session={session}&model=shd-size&end=true HTTP/1.1\r\nHost: x\r\n"
+        f"POST /infer?session={session}&seq=0&model=shd-size&end=true HTTP/1.1\r\nHost: x\r\n"
         f"Content-Type: {MEDIA_TYPE}\r\nContent-Length: 12\r\n\r\n"
     )
     return head.encode() + events(LONG_STEPS)
@@ -66,7 +66,9 @@ def test_a_burst_of_abandoned_chunks_leaves_nothing_behind() -> None:
             took_s = []
             for _ in range(20):
                 began_s = time.monotonic()
-                reply = client.post("/infer?session=good", content=events(1), headers={"Content-Type": MEDIA_TYPE})
+                reply = client.post(
+                    "/infer?session=good&seq=0", content=events(1), headers={"Content-Type": MEDIA_TYPE}
+                )
                 assert reply.status_code == 200
                 took_s.append(time.monotonic() - began_s)
             assert statistics.median(took_s) < 0.2

@@ -61,7 +61,7 @@ async def test_a_chunk_of_a_client_that_goes_is_dropped(models: Path, gate: Gate
 
 async def test_chunks_of_clients_that_go_wait_for_no_turn(models: Path, gate: Gate) -> None:
     async with listening(models, gate) as server:
-        reader, writer = await begun(server, gate, chunk(5, session="a"))
+        reader, writer = await begun(server, gate, chunk(5, session="a", seq=0))
         gone = [await server.connect() for _ in range(20)]
         for _, each in gone:
             each.write(chunk(LONG_STEPS, session="a"))

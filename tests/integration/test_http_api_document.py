@@ -56,7 +56,9 @@ async def test_the_calls_work(tmp_path: Path, call: str) -> None:
     app = make_app(catalog, keys=CarryKeys([bytes(32)]))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as client:
         if b'"end": true}' in content:
-            await client.post("http://server/infer?session=json", content=bytes(80), headers={"Content-Type": PCM})
+            await client.post(
+                "http://server/infer?session=events&seq=0", content=bytes(80), headers={"Content-Type": PCM}
+            )
         name, _, value = options["-H"].partition(": ")
         response = await client.post(f"http://{words[1]}", content=content, headers={name: value})
     assert response.status_code == 200, response.text

@@ -119,7 +119,7 @@ def test_other_methods_are_refused_with_the_ones_that_are_taken(url: str, docume
 
 def test_a_session_is_described_as_documented(url: str, document: dict[str, Any]) -> None:
     sound = {"content": bytes(2000), "headers": {"Content-Type": "audio/pcm;encoding=pcm_s16le;rate=8000"}}
-    assert httpx.post(f"{url}/infer?session=described", **sound).status_code == 200  # type: ignore[arg-type]
+    assert httpx.post(f"{url}/infer?session=described&seq=0", **sound).status_code == 200  # type: ignore[arg-type]
     described = httpx.get(f"{url}/sessions/described").json()
     schema = document["components"]["schemas"]["SessionDescription"]
     assert list(described) == list(schema["properties"]) == schema["required"]

@@ -44,7 +44,7 @@ async def test_a_reload_under_load(models: Path, serve: ServeHttp) -> None:
     rewrite(write_artifact(models, version="3"), "exact.onnx", b"broken")
     shutil.rmtree(models / "digits" / "1")
     await server.app.state.server.reloader.reload()
-    assert (await ok(client, session="new", input=events(10)))["version"] == "2"
+    assert (await ok(client, session="new", seq=0, input=events(10)))["version"] == "2"
     assert (await client.get("/models")).json()["models"][0]["versions"] == ["2"]
     metrics = (await client.get("/metrics")).text
     for line in (
@@ -77,7 +77,7 @@ async def test_an_import_of_a_session_of_a_version_that_is_not_here(tmp_path: Pa
     """503 and not 422: another server may have it."""
     write_artifact(tmp_path / "other", version="2")
     source, target = (await serve(tmp_path / "other")).client, (await serve()).client
-    await ok(source, session="a", input=events(10))
+    await ok(source, session="a", seq=0, input=events(10))
     exported = (await source.get("/sessions/a/state")).content
     refused = await target.put(
         "/sessions/a/state", content=exported, headers={"Content-Type": "application/octet-stream"}

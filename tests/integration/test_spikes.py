@@ -104,13 +104,15 @@ def test_the_spikes_are_the_same_on_all_ways(url: str) -> None:
 
 
 def test_only_spikes_and_times_are_more_than_without(url: str) -> None:
-    plain = [httpx.post(f"{url}/infer", json={"session": "p", "input": events(9, n)}) for n in range(4)]
-    asking = [posted(url, session="q", input=events(9, n), spikes=n % 2 == 0, timing=n > 1) for n in range(4)]
+    plain = [httpx.post(f"{url}/infer", json={"session": "p", "seq": n, "input": events(9, n)}) for n in range(4)]
+    asking = [posted(url, session="q", seq=n, input=events(9, n), spikes=n % 2 == 0, timing=n > 1) for n in range(4)]
     for n, (answer, reply) in enumerate(zip(plain, asking, strict=True)):
         more = ["spikes"] * (n % 2 == 0) + ["timing"] * (n > 1)
         assert list(reply) == [*answer.json(), *more]
         assert reply | answer.json() == answer.json() | {name: reply[name] for name in more} | {"session": "p"}
-    off = httpx.post(f"{url}/infer", json={"session": "r", "input": events(9, 0), "spikes": False, "timing": None})
+    off = httpx.post(
+        f"{url}/infer", json={"session": "r", "seq": 0, "input": events(9, 0), "spikes": False, "timing": None}
+    )
     assert off.content == plain[0].content.replace(b'"p"', b'"r"')
 
 

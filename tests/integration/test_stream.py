@@ -68,7 +68,7 @@ def test_the_bits_are_those_of_infer_for_any_chunking(
                 (
                     await client.post(
                         "/infer",
-                        params={"session": "other", "end": number == len(parts)},
+                        params={"session": "other", "seq": number, "end": number == len(parts)},
                         content=part,
                         headers={"Content-Type": content_type},
                     )

@@ -310,7 +310,7 @@ async def test_an_idle_session_expires_and_an_idle_client_is_sent_away(models: P
         await many.chunks(silence([0], 1))
         clock.now_s += 61.0
         results = await many.chunks(silence([0], 2))
-        assert (results.status.tolist(), results.more[0]["problem"]) == ([410], "session-gone")
+        assert (results.status.tolist(), results.more[0]["problem"]) == ([404], "not-found")
         assert await many.refused() == ("idle", 4408)
 
 
@@ -340,7 +340,7 @@ async def test_one_frame_of_many_chunks_does_not_keep_others_waiting(models: Pat
         await many.chunks(silence(range(2000), 0))
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client:
             url = "/infer?session=other&model=digits"
-            await client.post(url, content=pack_events(5, [], []), headers=EVENTS_TYPE)
+            await client.post(f"{url}&seq=0", content=pack_events(5, [], []), headers=EVENTS_TYPE)
             await many.send(sent(BINARY, silence(range(2000), 1)), sent(BINARY, silence(range(2000), 2)))
             await client.post(url, content=pack_events(5, [], []), headers=EVENTS_TYPE)
             assert server.parts.counters.chunks_applied < 6000

@@ -20,7 +20,6 @@ LIMITS: dict[str, Any] = {
     "session_idle_s": 60,
     "session_age_s": 1000,
     "ended_keep_s": 10,
-    "expired_keep_s": 500,
     "max_sessions": 3,
 }
 

@@ -12,6 +12,7 @@ def infer_request(
     seq: int | None = None,
     *,
     seed: int = 0,
+    begin: bool = False,
     end: bool = False,
     chunk: Chunk | None = None,
     empty: bool = False,
@@ -25,5 +26,5 @@ def infer_request(
         empty: without a chunk.
     """
     content = None if empty else chunk or spike_chunk(10, *spikes(10, seed))
-    envelope = Envelope(session=session, seq=seq, end=end, model=model, version=version)
+    envelope = Envelope(session=session, seq=seq, begin=begin, end=end, model=model, version=version)
     return InferRequest(envelope, content, digest(content, end))

@@ -118,7 +118,7 @@ class HetsynTarget:
         self._opening = "&" + urlencode({"model": model, "version": version})
 
     def request(self, session: str, seq: int, chunk: bytes, *, is_last: bool, is_numbered: bool = True) -> bytes:
-        number = f"&seq={seq}" if is_numbered else ""
+        number = f"&seq={seq}" if is_numbered else "&begin=true" if seq == 0 else ""
         opening = self._opening if seq == 0 else ""
         end = "&end=true" if is_last else ""
         return post(self.address, f"/infer?session={session}{number}{opening}{end}", self.content_type, chunk)

@@ -74,7 +74,7 @@ def _scope(headers: list[tuple[bytes, bytes]]) -> dict[str, Any]:
         "scheme": "http",
         "path": "/infer",
         "raw_path": b"/infer",
-        "query_string": b"session=a",
+        "query_string": b"session=a&begin=true",
         "root_path": "",
         "headers": headers,
         "client": ("test", 1),
@@ -265,6 +265,6 @@ async def test_few_large_bodies_are_decoded_at_once(monkeypatch: pytest.MonkeyPa
 async def test_large_bodies_are_decoded_beside_the_loop(serve: ServeHttp) -> None:
     client = (await serve()).client
     whole = await ok(client, input=audio(sound(60_000)), end=True)
-    await ok(client, session="s", input=audio(sound(60_000)[:30_000]))
+    await ok(client, session="s", seq=0, input=audio(sound(60_000)[:30_000]))
     last = await ok(client, session="s", input=audio(sound(60_000)[30_000:]), end=True)
     assert last["probabilities"] == whole["probabilities"]

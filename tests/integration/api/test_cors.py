@@ -27,10 +27,10 @@ async def test_requests_of_allowed_origins_are_answered(
     assert before.headers.get("access-control-allow-origin") == allowed
     if allowed:
         assert "authorization" in before.headers["access-control-allow-headers"]
-    body = {"session": "page", "model": "digits", "input": events(2)}
+    body = {"session": "page", "begin": True, "model": "digits", "input": events(2)}
     answered = await client.post("/infer", json=body, headers={"Origin": origin})
     assert (answered.status_code, answered.headers.get("access-control-allow-origin")) == (200, allowed)
-    refused = await client.post("/infer", json=body | {"seq": 7}, headers={"Origin": origin})
+    refused = await client.post("/infer", json=body | {"begin": False, "seq": 7}, headers={"Origin": origin})
     assert (refused.status_code, refused.headers.get("access-control-allow-origin")) == (409, allowed)
     for response in (answered, refused):
         assert response.headers["vary"] == "Origin" if allowed else True

@@ -53,7 +53,7 @@ async def test_a_server_that_is_about_to_end_is_not_ready_and_then_takes_nothing
     server: HttpServer, client: httpx.AsyncClient
 ) -> None:
     sessions = server.app.state.server
-    await ok(client, session="abc", input=events(25))
+    await ok(client, session="abc", seq=0, input=events(25))
     sessions.admission.leave_rotation()
     refused = is_problem(await client.get("/health/ready"), 503, "shutting down")
     assert refused["type"].endswith("shutting-down")

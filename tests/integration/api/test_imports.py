@@ -44,7 +44,7 @@ async def test_a_broken_session_is_told_so_and_can_be_exported_and_deleted(
     caplog.set_level(logging.INFO, logger="hetsyn")
     async with HttpServer(models, Gate(load_overflowing)) as server:
         client = server.client
-        await ok(client, session="good", input=events(25))
+        await ok(client, session="good", seq=0, input=events(25))
         huge = with_potentials(await exported(server, "good"), 9e29)
         assert (await put_state(client, "bad", huge)).status_code == 201
         logged = len(caplog.records)
@@ -65,7 +65,7 @@ async def test_a_broken_session_is_told_so_and_can_be_exported_and_deleted(
 async def test_an_import_is_no_longer_than_a_session_of_the_models(serve: ServeHttp) -> None:
     server = await serve()
     client = server.client
-    await ok(client, session="abc", input=audio(sound(22_000, 1), 191_975))
+    await ok(client, session="abc", seq=0, input=audio(sound(22_000, 1), 191_975))
     longest = await exported(server, "abc")
     assert (await put_state(client, "def", longest)).status_code == 201
     problem = is_problem(await put_state(client, "ghi", bytes(15_000_000)), 413, "no session of this server's models")
@@ -75,7 +75,7 @@ async def test_an_import_is_no_longer_than_a_session_of_the_models(serve: ServeH
 async def test_a_server_without_the_model_says_so(tmp_path: Path, models: Path, serve: ServeHttp) -> None:
     write_artifact(tmp_path / "others", "deaf", takes_audio=False)
     server, other = await serve(models), await serve(tmp_path / "others")
-    await ok(server.client, session="abc", input=audio(sound(4_000, 1), 44_100))
+    await ok(server.client, session="abc", seq=0, input=audio(sound(4_000, 1), 44_100))
     content = await exported(server, "abc")
     assert len(content) < IMPORT_BYTES
     is_problem(await put_state(other.client, "abc", content), 503, "does not have")
@@ -87,7 +87,7 @@ async def test_a_long_import_is_read_on_a_thread(
 ) -> None:
     server = await serve()
     client = server.client
-    await ok(client, session="abc", input=audio(sound(22_000, 1), rate_hz))
+    await ok(client, session="abc", seq=0, input=audio(sound(22_000, 1), rate_hz))
     content = await exported(server, "abc")
     threads: list[threading.Thread] = []
 
@@ -102,7 +102,7 @@ async def test_a_long_import_is_read_on_a_thread(
 
 async def test_long_imports_are_read_one_after_the_other(serve: ServeHttp, monkeypatch: pytest.MonkeyPatch) -> None:
     client = (await serve()).client
-    await ok(client, session="abc", input=audio(sound(22_000, 1), 191_975))
+    await ok(client, session="abc", seq=0, input=audio(sound(22_000, 1), 191_975))
     content = (await client.get("/sessions/abc/state")).content
     alone, running = threading.Lock(), list[bool]()
 
@@ -122,7 +122,7 @@ async def test_long_imports_are_read_one_after_the_other(serve: ServeHttp, monke
 
 async def test_a_reply_of_wrong_values_is_refused_at_once(serve: ServeHttp) -> None:
     client = (await serve()).client
-    await ok(client, session="abc", input=events(25))
+    await ok(client, session="abc", seq=0, input=events(25))
     content = (await client.get("/sessions/abc/state")).content
     strings = rewritten(content, readout=[[""] * 200_000])
     is_problem(await put_state(client, "def", strings), 422, "the session record's last reply has")

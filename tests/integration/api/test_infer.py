@@ -133,7 +133,7 @@ async def test_a_repeated_chunk_gets_the_stored_reply(server: HttpServer, client
     is_problem(await client.post("/infer", json=chunk | {"end": False}), 409, "chunk 2 was applied with other")
     is_problem(await client.post("/infer", json=chunk | {"seq": 3}), 409, "the session has ended")
     is_problem(await client.post("/infer", json={"session": "s", "end": True}), 409, "the session has ended")
-    problem = is_problem(await client.post("/infer", json=chunk | {"session": "new"}), 404, "begin it with seq 0")
+    problem = is_problem(await client.post("/infer", json=chunk | {"session": "new"}), 404, "begins with seq 0")
     assert "expected_seq" not in problem
 
 
@@ -145,7 +145,7 @@ async def test_chunks_sent_at_once_run_in_order(server: HttpServer, client: http
     replies = await asyncio.gather(*sent)
     assert [reply["total_steps"] for reply in replies] == [9, 18, 27, 36, 45, 54]
     for seq in range(6):
-        alone = await ok(client, session="alone", input=events(9, seq))
+        alone = await ok(client, session="alone", seq=seq, input=events(9, seq))
     assert alone["probabilities"] == replies[-1]["probabilities"]
 
 
@@ -163,7 +163,7 @@ async def test_a_cancelled_request_may_be_repeated(server: HttpServer, client: h
     assert (again["seq"], again["total_steps"]) == (1, 18)
     last = await ok(client, session="s", seq=2, input=events(9, 2))
     for seq in range(3):
-        alone = await ok(client, session="alone", input=events(9, seq))
+        alone = await ok(client, session="alone", seq=seq, input=events(9, seq))
     assert alone["probabilities"] == last["probabilities"]
 
 

@@ -85,7 +85,7 @@ async def test_openapi_describes_the_body_with_examples_that_work(client: httpx.
     for example in content["application/json"]["examples"].values():
         decode_json(json.dumps(example["value"]).encode())
     assert {parameter["name"] for parameter in infer["parameters"]} == {
-        "session", "model", "version", "seq", "end", "carry", "endpointing", "spikes", "timing",
+        "session", "model", "version", "seq", "begin", "end", "carry", "endpointing", "spikes", "timing",
     }  # fmt: skip
     assert {"200", "404", "409", "410", "413", "415", "422", "501", "503"} <= set(infer["responses"])
 

@@ -78,7 +78,7 @@ BAD_SOUND: Mapping[str, tuple[Json, int, str]] = {
 async def test_bad_sound_gets_a_problem_and_leaves_the_session(client: httpx.AsyncClient, name: str) -> None:
     fields, status, sentence = BAD_SOUND[name]
     for session in ("disturbed", "undisturbed"):
-        await ok(client, session=session, input=audio(sound(1030)))
+        await ok(client, session=session, seq=0, input=audio(sound(1030)))
     is_problem(await client.post("/infer", json={"session": "disturbed", **fields}), status, sentence)
     await both_go_on(client, [{"seq": 1, "input": audio(sound(999, 1))}, {"input": audio(sound(5, 2)), "end": True}])
 
@@ -103,7 +103,7 @@ async def test_bad_sound_gets_a_problem_and_leaves_the_session(client: httpx.Asy
         (PCM, bytes(20), "?seqq=1" + "&" * 31, 422, "seqq is not a query parameter"),
         (PCM, bytes(20), "?seqq=1" + "&" * 32, 422, "the query has more than 32 parameters"),
         (PCM, bytes(20), "?seq=one", 422, "seq: "),
-        (PCM, bytes(20), "?seq=1", 404, "begin it with seq 0"),
+        (PCM, bytes(20), "?seq=1", 404, "begins with seq 0"),
         (PCM, bytes(20), "?model=digitz", 404, "no model 'digitz': the server has 'digits'"),
         (PCM, bytes(20), "?version=7", 404, "no version '7', it has '1'"),
         (PCM, bytes(20), "?form=bank", 422, "form is not a parameter any more: leave it out"),
@@ -129,8 +129,8 @@ async def test_bad_bodies_get_a_problem_and_open_nothing(
 async def test_a_full_server_says_when_to_come_back(serve: ServeHttp) -> None:
     server = await serve(max_sessions=1, max_waiting=2, client_share=1.0)
     client = server.client
-    await ok(client, session="a", input=events(9))
-    refused = await client.post("/infer", json={"session": "b", "input": events(9)})
+    await ok(client, session="a", seq=0, input=events(9))
+    refused = await client.post("/infer", json={"session": "b", "seq": 0, "input": events(9)})
     is_problem(refused, 503, "as many sessions as it takes")
     assert int(refused.headers["Retry-After"]) >= 1
     assert server.gate.entered.acquire(blocking=False)
@@ -147,8 +147,8 @@ async def test_a_full_server_says_when_to_come_back(serve: ServeHttp) -> None:
 async def test_unexpected_errors_are_problems_without_a_traceback(
     server: HttpServer, client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await ok(client, session="disturbed", input=events(9))
-    await ok(client, session="undisturbed", input=events(9))
+    await ok(client, session="disturbed", seq=0, input=events(9))
+    await ok(client, session="undisturbed", seq=0, input=events(9))
     server.gate.failure = ZeroDivisionError("secret")
     response = await client.post(
         "/infer", json={"session": "disturbed", "input": events(9)}, headers={"X-Request-ID": "r-1"}

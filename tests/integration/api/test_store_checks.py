@@ -166,12 +166,12 @@ async def test_a_step_of_the_clock_ends_no_session_and_expiry_goes_on(
         for name, seq in (("used", 2), ("swept", 1), ("began", 1)):
             await ok(client, **chunk(name, seq))
         machine.pass_(297)
-        is_problem(await client.post("/infer", json=chunk("idle", 1)), 410, "has expired")
+        is_problem(await client.post("/infer", json=chunk("idle", 1)), 404, "has expired")
         assert (await client.get("/sessions/used")).json()["idle_s"] == 297.0
         machine.pass_(303)
         await sweep(server)
         for name, seq in (("used", 3), ("swept", 2), ("began", 2)):
-            is_problem(await client.post("/infer", json=chunk(name, seq)), 410, "has expired")
+            is_problem(await client.post("/infer", json=chunk(name, seq)), 404, "has expired")
         machine.pass_(3_600)
         await sweep(server)
         await ok(client, **chunk("used", 0))
@@ -188,7 +188,7 @@ async def test_a_step_that_stays_ends_no_session_of_a_server_that_starts_again(
         await sweep(server)
         await ok(server.client, **chunk("abc", 1))
         machine.pass_(600)
-        is_problem(await server.client.post("/infer", json=chunk("abc", 2)), 410, "has expired")
+        is_problem(await server.client.post("/infer", json=chunk("abc", 2)), 404, "has expired")
 
 
 async def test_servers_of_one_file_whose_clocks_differ_refuse_no_session_of_the_other(
@@ -203,4 +203,4 @@ async def test_servers_of_one_file_whose_clocks_differ_refuse_no_session_of_the_
             machine.pass_(590)
         machine.pass_(10)
         for server in (one, two, three):
-            is_problem(await server.client.post("/infer", json=chunk("abc", 9)), 410, "has expired")
+            is_problem(await server.client.post("/infer", json=chunk("abc", 9)), 404, "has expired")

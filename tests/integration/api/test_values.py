@@ -85,7 +85,7 @@ async def test_a_chunk_counts_once_in_whichever_encoding_it_comes_again(client: 
 async def test_a_session_of_values_moves(client: httpx.AsyncClient, tmp_path: Path, serve: ServeHttp) -> None:
     values = rows()
     other = (await serve(tmp_path)).client
-    await ok(client, model="values", session="a", input=in_json(values[:7]))
+    await ok(client, model="values", session="a", seq=0, input=in_json(values[:7]))
     exported = (await client.get("/sessions/a/state")).content
     assert (await put_state(other, "a", exported)).status_code == 201
     rest = {"session": "a", "input": in_json(values[7:]), "end": True}
@@ -108,7 +108,7 @@ async def test_what_a_model_does_not_take_is_refused_with_a_sentence(client: htt
         ),
     ):
         is_problem(await client.post("/infer", json={"model": model, "input": chunk}), status, sentence)
-    await ok(client, model="rows", session="a", input=in_json(rows(ROW)))
+    await ok(client, model="rows", session="a", seq=0, input=in_json(rows(ROW)))
     refused = await client.post("/infer", json={"session": "a", "input": events(3)})
     is_problem(refused, 422, "the session began with values: continue with that, or open another session for spikes")
     short = await client.post("/infer?model=values", content=bytes(23), headers={"Content-Type": content_type(6)})

@@ -97,7 +97,7 @@ async def test_statistics(live: Live, triton: tuple[Any, dict[str, Any]]) -> Non
     before = statistics()
     await by_http(live, "spiking", "spikes", [Chunk(ROWS), Chunk(ROWS)])
     await by_grpc(live, "spiking", "spikes", [Chunk(ROWS)])
-    with pytest.raises(Exception, match="begin it first"):
+    with pytest.raises(Exception, match="begins with seq 0"):
         await by_http(live, "spiking", "spikes", [Chunk(ROWS, {"sequence_id": 77})])
     after = statistics()
     assert int(after["inference_count"]) - int(before.get("inference_count", 0)) == 3
@@ -132,12 +132,12 @@ async def test_statistics_add_up(tmp_path: Path) -> None:
         failures, admission = 0, live.app.state.server.admission
         for way in (by_http, by_grpc):
             for index, wrong in enumerate((np.full((1, CHANNELS), 0.5, np.float32), np.ones((1, 9), bool), long)):
-                admission._max_in_flight = 0 if index == 2 else 1_000
+                admission._ledger._most = 0 if index == 2 else 1_000
                 with pytest.raises(Exception, match=r"spikes|channel|as many requests"):
                     await way(live, "spiking", "spikes", [Chunk(wrong)])
                 failures += 1
                 assert statistics()["inference_stats"]["fail"]["count"] == failures
-        admission._max_in_flight = 1_000
+        admission._ledger._most = 1_000
         with pytest.raises(Exception, match="no model 'none'"):
             await by_http(live, "none", "spikes", [Chunk(long)])
         assert statistics()["inference_count"] == 64

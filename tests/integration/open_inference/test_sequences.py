@@ -53,7 +53,7 @@ async def test_a_start_begins_anew_whatever_was_there(live: Live, way: str) -> N
 
 @each_way
 async def test_without_a_start_there_has_to_be_a_sequence(live: Live, way: str) -> None:
-    assert "to go on with: begin it first" in await refused(live, way, {"sequence_id": 999_999})
+    assert "begins with seq 0" in await refused(live, way, {"sequence_id": 999_999})
     name = f"over-{way[:4]}{len(way)}"
     sentence = await refused(live, way, start(name, sequence_end=True), {"sequence_id": name})
     assert "the session has ended" in sentence
@@ -83,7 +83,7 @@ async def test_one_sequence_for_all_interfaces(live: Live, way: str) -> None:
     described = httpx.get(f"{live.url}/sessions/{name}").json()
     assert (described["expected_seq"], described["total_steps"], described["model"]) == (1, 4, "spiking")
     httpx.delete(f"{live.url}/sessions/{name}").raise_for_status()
-    assert "begin it first" in await refused(live, way, {"sequence_id": name})
+    assert "begins with seq 0" in await refused(live, way, {"sequence_id": name})
 
 
 @each_way

@@ -254,7 +254,7 @@ class Tally:
 
     def _contradicts(self, stream: ClientSession, seq: int, status: int, kind: str, expected: int | None) -> bool:
         """Whether a refusal shows that chunks are lost, or that more are applied than were sent. Counts them."""
-        if status in (404, 410):
+        if status == 404:
             self._lost(stream, seq, stream.acknowledged, f"{status} {kind}")
         elif expected is not None and expected < stream.acknowledged:
             self._lost(stream, seq, stream.acknowledged - expected, f"{status} {kind}, {expected} is expected")

@@ -208,7 +208,7 @@ def attack_reading(stage: Stage) -> Mapping[str, Figure]:
         "leaked_bytes": sum(value in secret for value in values),
         "reloaded": int(reloaded),
         "offered": int(answer.status == 200),
-        "other_model": client.outcome("other"),
+        "other_model": client.outcome("other", begin="true"),
     }
 
 
@@ -224,11 +224,11 @@ def ending(spoil: Spoil) -> Callable[[Stage], Mapping[str, Figure]]:
         began_s = time.monotonic()
         ended = _reload(server)
         took_s = time.monotonic() - began_s
-        served = Client(server.port).outcome("meanwhile")
+        served = Client(server.port).outcome("meanwhile", begin="true")
         shutil.rmtree(version)
         copy_version(models / MODEL / "1", models / MODEL / "3")
         again = _reload(server)
-        offered = Client(server.port).outcome("mended", model=MODEL, version="3")
+        offered = Client(server.port).outcome("mended", model=MODEL, version="3", begin="true")
         sigterm_s = server.end(10.0)
         return {
             "reload_ends": int(ended),
@@ -251,7 +251,7 @@ def _starts(stage: Stage, models: Path, spoil: Spoil) -> bool:
     server = stage.server(LOAD_OPTION, models=models, is_awaited=False)
     try:
         server.await_ready()
-        return Client(server.port, timeout_s=5.0).outcome("other") == "200"
+        return Client(server.port, timeout_s=5.0).outcome("other", begin="true") == "200"
     except ServerError:
         return False
     finally:
@@ -268,7 +268,7 @@ def attack_size(stage: Stage) -> Mapping[str, Figure]:
     base_mib = server.peak_mib()
     ended = _reload(server)
     peak_mib = server.peak_mib() - base_mib
-    return {"peak_mib": peak_mib, "reload_ends": int(ended), "live": Client(server.port).outcome("other")}
+    return {"peak_mib": peak_mib, "reload_ends": int(ended), "live": Client(server.port).outcome("other", begin="true")}
 
 
 def attack_refusals(stage: Stage) -> Mapping[str, Figure]:
@@ -284,7 +284,7 @@ def attack_refusals(stage: Stage) -> Mapping[str, Figure]:
     copy_version(models / MODEL / "1", models / MODEL / good)
     base_mib = server.peak_mib()
     ended = _reload(server)
-    offered = Client(server.port).outcome("good", model=MODEL, version=good)
+    offered = Client(server.port).outcome("good", model=MODEL, version=good, begin="true")
     return {
         "reload_ends": int(ended),
         "good_version": offered,

@@ -14,7 +14,7 @@ from tests.long.hostile.wire import Client, Raw, events, request, statuses
 MARK = "smuggled-7f3a"  # the request id that only the hidden request has
 BETWEEN_S = 0.3  # so that the body is a segment of its own
 OFFERS = ("Upgrade: foo", "Upgrade: h2c\r\nHTTP2-Settings: AA", "Upgrade: websocket\r\nSec-WebSocket-Version: 13")
-STARTS = (("POST", f"/infer?session=attacker\0{EVENTS}"), ("GET", "/health/live\0text/plain"))
+STARTS = (("POST", f"/infer?session=attacker&seq=0\0{EVENTS}"), ("GET", "/health/live\0text/plain"))
 # a number in the query that int() or float() takes, and the documentation does not
 ODD_NUMBERS = ("1_0", " 0", "+0", "0.0", "-0", "0e0", "\u0660", "0x0")
 # first line and headers, with the statuses that RFC 9112 and 9110 allow
@@ -54,12 +54,12 @@ def attack_upgrade(stage: Stage) -> Mapping[str, Figure]:
         path, _, content_type = target.partition("\0")
         for offer in OFFERS:
             victim = f"victim-{number}"
-            client.chunk(victim)
+            client.chunk(victim, begin="true")
             with Raw(server.port) as connection:
                 received = split(connection, method, path, content_type, offer, hidden(f"/sessions/{victim}"))
             hidden_answers += MARK.encode() in received
             deleted += client.call("GET", f"/sessions/{victim}").status != 200
-    whole = request("POST", "/infer?session=h2c", events(5), "Connection: Upgrade, HTTP2-Settings", OFFERS[1])
+    whole = request("POST", "/infer?session=h2c&seq=0", events(5), "Connection: Upgrade, HTTP2-Settings", OFFERS[1])
     with Raw(server.port) as connection:
         connection.send(whole)
         answered = statuses(connection.receive())
@@ -76,11 +76,11 @@ def attack_rules(stage: Stage) -> Mapping[str, Figure]:
             answered = statuses(connection.receive())
         taken += not answered or answered[0] not in allowed
     with Raw(server.port) as connection:
-        connection.send(request("POST", "/infer?session=half", events(5)))
+        connection.send(request("POST", "/infer?session=half&seq=0", events(5)))
         connection.socket.shutdown(1)
         half_closed = ",".join(statuses(connection.receive(2.0)))
     with Raw(server.port) as connection:
-        connection.send(request("POST", "/infer?session=behind", events(5)) + b"GARBAGE\r\n\r\n")
+        connection.send(request("POST", "/infer?session=behind&seq=0", events(5)) + b"GARBAGE\r\n\r\n")
         before_garbage = ",".join(statuses(connection.receive()))
     foreign = 0
     for path in ("/infer/", "/models/", "//evil.example/models/"):
@@ -106,7 +106,7 @@ def attack_pipeline(stage: Stage) -> Mapping[str, Figure]:
     server = stage.server()
     client = Client(server.port)
     with Raw(server.port) as connection:
-        head = request("POST", "/infer?session=expect", events(5), "Expect: 100-continue")
+        head = request("POST", "/infer?session=expect&seq=0", events(5), "Expect: 100-continue")
         body = len(events(5))
         connection.send(head[: len(head) - body])
         continued = statuses(connection.receive(1.0))
@@ -119,7 +119,8 @@ def attack_pipeline(stage: Stage) -> Mapping[str, Figure]:
     base_mib = server.rss_mib()
     readers = [Raw(server.port) for _ in range(16 if stage.is_quick else 64)]
     traces = b"".join(
-        request("POST", f"/infer?model=pattern-generation&session=slow-{n}&end=true", events(20_000)) for n in range(8)
+        request("POST", f"/infer?model=pattern-generation&session=slow-{n}&seq=0&end=true", events(20_000))
+        for n in range(8)
     )
     for reader in readers:
         reader.send(traces)  # 8 replies of a megabyte and more, which nobody reads

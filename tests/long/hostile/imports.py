@@ -25,7 +25,7 @@ SPIKES = pack_events(100, list(range(100)), [number % 30 for number in range(100
 
 def exported(client: Client, model: str) -> SessionRecord:
     """The record of a new session of 50 steps."""
-    client.chunk(f"source-{model}", 50, model=model)
+    client.chunk(f"source-{model}", 50, model=model, begin="true")
     return SessionRecord.parse(client.call("GET", f"/sessions/source-{model}/state").body)
 
 

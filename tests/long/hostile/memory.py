@@ -73,12 +73,16 @@ def open_sessions(stage: Stage, opening: Opening, *options: str) -> Opened:
     server = stage.server(*options)
     client = Client(server.port)
     for number in range(20):  # what a server learns once does not count
-        client.infer(opening.body, opening.content_type, session=f"warm-{number}", end="true", **opening.query)
+        client.infer(
+            opening.body, opening.content_type, session=f"warm-{number}", end="true", **opening.query, begin="true"
+        )
     base_mib, deadline_s = server.rss_mib(), time.monotonic() + LONGEST_S
     count = 0
     most = min(opening.sessions // 3, QUICK_SESSIONS) if stage.is_quick else opening.sessions
     while count < most:
-        answer = client.infer(opening.body, opening.content_type, session=f"held-{count}", **opening.query)
+        answer = client.infer(
+            opening.body, opening.content_type, session=f"held-{count}", **opening.query, begin="true"
+        )
         if answer.status != 200 or time.monotonic() > deadline_s:
             break
         count += 1
@@ -111,13 +115,15 @@ def attack_budget(stage: Stage) -> Mapping[str, Figure]:
     server = stage.server(*options)
     client = Client(server.port)
     client.chunk("good", seq=0)
-    client.chunk("large", model="shd-size")
+    client.chunk("large", model="shd-size", begin="true")
     record = client.call("GET", "/sessions/large/state").body
     base_mib, count = server.rss_mib(), 60 if stage.is_quick else 100
     for name in ("rate-191999", "trace", "trace-ended"):
         opening = OPENINGS[name]
         statuses = [
-            client.infer(opening.body, opening.content_type, session=f"{name}-{number}", **opening.query).status
+            client.infer(
+                opening.body, opening.content_type, session=f"{name}-{number}", **opening.query, begin="true"
+            ).status
             for number in range(count)
         ]
         figures[f"{name}_taken"] = statuses.count(200)
@@ -146,7 +152,9 @@ def attack_valkey(stage: Stage) -> Mapping[str, Figure]:
     client = Client(server.port)
     client.chunk("good", seq=0)
     statuses = [
-        client.infer(SILENT_SAMPLE, f"audio/pcm;encoding=pcm_s16le;rate={rate}", session=f"fill-{rate}-{number}").status
+        client.infer(
+            SILENT_SAMPLE, f"audio/pcm;encoding=pcm_s16le;rate={rate}", session=f"fill-{rate}-{number}", begin="true"
+        ).status
         for rate in ODD_RATES_HZ
         for number in range(200)
     ]
@@ -167,9 +175,13 @@ def attack_ends(stage: Stage) -> Mapping[str, Figure]:
     stalls, rate = [], next(rate for rate in ODD_RATES_HZ if _takes(client, rate))
     for attempt in range(3):
         for number in range(count):
-            client.infer(b"\0\1", f"audio/pcm;encoding=pcm_s16le;rate={rate}", session=f"end-{attempt}-{number}")
+            client.infer(
+                b"\0\1", f"audio/pcm;encoding=pcm_s16le;rate={rate}", session=f"end-{attempt}-{number}", begin="true"
+            )
         for _ in range(30):  # teaches the server that a step is quick
-            client.infer(b"\0\1" * 800, "audio/pcm;encoding=pcm_s16le;rate=8000", session=f"normal-{attempt}")
+            client.infer(
+                b"\0\1" * 800, "audio/pcm;encoding=pcm_s16le;rate=8000", session=f"normal-{attempt}", begin="true"
+            )
         raws = [Raw(server.port, timeout_s=30.0) for _ in range(count)]
         with Prober(server.port) as prober:
             for number, raw in enumerate(raws):

@@ -28,11 +28,11 @@ def attack_smuggling(stage: Stage) -> Mapping[str, Figure]:
     starts = (
         ("GET", "/health/live", "text/plain"),
         ("PUT", "/nothing", "text/plain"),
-        ("POST", "/infer?session=attacker", EVENTS),
+        ("POST", "/infer?session=attacker&seq=0", EVENTS),
     )
     for number, (method, path, content_type) in enumerate(starts):
         victim = f"victim-{number}"
-        client.chunk(victim)
+        client.chunk(victim, begin="true")
         with Raw(port, timeout_s=10.0) as connection:
             body = hidden(f"/sessions/{victim}")
             received = split(connection, method, path, content_type, "Upgrade: foo", body)
@@ -65,13 +65,13 @@ def attack_answers_of_others(stage: Stage) -> Mapping[str, Figure]:
             stopped.wait(0.02)
 
     for trial in range(trials):
-        client.chunk("busy", model="shd-size")
+        client.chunk("busy", model="shd-size", begin="true")
         busy = threading.Thread(target=lambda: Client(server.port).chunk("busy", SLOW_STEPS, model="shd-size"))
         busy.start()
         time.sleep(0.1)
         slow = request(
             "POST",
-            f"/infer?session=slow-{trial}&model=shd-size",
+            f"/infer?session=slow-{trial}&seq=0&model=shd-size",
             events(SLOW_STEPS),
             f"X-Request-ID: {MARK}",
         )

@@ -117,7 +117,7 @@ def attack_full(stage: Stage) -> Mapping[str, Figure]:
     _mount(folder, stage)
     options = [
         *("--store", f"file://{folder}/sessions.db", f"--session-idle-s={IDLE_S}", f"--set=sweep_interval_s={SWEEP_S}"),
-        *("--set=expired_keep_s=1", "--set=ended_keep_s=1"),
+        "--set=ended_keep_s=1",
     ]
     server = stage.server(*options)
     client = Client(server.port)

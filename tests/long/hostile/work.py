@@ -22,11 +22,13 @@ DRAIN_S = 12.0
 
 def attack_abandoned(stage: Stage) -> Mapping[str, Figure]:
     server = stage.server(environment=SLOW)
-    Client(server.port).chunk("warm", 10, model="shd-size")
-    Client(server.port).chunk("good", 1)
+    Client(server.port).chunk("warm", 10, model="shd-size", begin="true")
+    Client(server.port).chunk("good", 1, begin="true")
     for number in range(ABANDONED):
         with Raw(server.port) as connection:
-            connection.send(request("POST", f"/infer?session=gone-{number}&model=shd-size&end=true", events(STEPS)))
+            connection.send(
+                request("POST", f"/infer?session=gone-{number}&seq=0&model=shd-size&end=true", events(STEPS))
+            )
         if number % 100 == 0:
             time.sleep(0.02)
     base_s, began_s = server.cpu_s(), time.monotonic()
@@ -61,12 +63,14 @@ def attack_present(stage: Stage) -> Mapping[str, Figure]:
     """The same, and the clients stay: good ones get an answer, and the server ends within a bounded time."""
     options = ("--finish-s=3",) if stage.is_quick and stage.has_option("--finish-s") else ()
     server = stage.server(*options, environment=SLOW)
-    Client(server.port).chunk("warm", 10, model="shd-size")
-    Client(server.port).chunk("good", 1)
+    Client(server.port).chunk("warm", 10, model="shd-size", begin="true")
+    Client(server.port).chunk("good", 1, begin="true")
     connections = []
     for number in range(ABANDONED // 4):
         connections.append(Raw(server.port))
-        connections[-1].send(request("POST", f"/infer?session=stays-{number}&model=shd-size&end=true", events(STEPS)))
+        connections[-1].send(
+            request("POST", f"/infer?session=stays-{number}&seq=0&model=shd-size&end=true", events(STEPS))
+        )
     failed, waits_s = 0, []
     for _ in range(GOOD // 2):
         asked_s = time.monotonic()

@@ -77,7 +77,6 @@ def test_503_is_sent_again_and_changes_nothing() -> None:
     ("status", "body", "lost"),
     [
         (404, problem("not-found"), 3),
-        (410, problem("session-gone"), 3),
         (409, problem("out-of-order", 1), 2),
         (409, problem("out-of-order", 0), 3),
     ],
@@ -256,7 +255,7 @@ def test_where_a_stream_goes_on_shows_what_is_lost_or_applied_twice(next_seq: in
 
 def test_a_session_that_cannot_be_opened_again_is_lost() -> None:
     tally, one = Tally(), stream(acknowledged=2, sent=3)
-    tally.gone(one, "410 session-gone")
+    tally.gone(one, "404 not-found")
     assert (tally.lost, one.broken, tally.is_clean) == (2, True, False)
 
 

@@ -51,7 +51,9 @@ def test_chunks(rows: list[tuple[int, int, int, int, int]], item_bytes: int) -> 
 )
 def test_sessions(rows: list[tuple[int, str]]) -> None:
     sessions = unpack_sessions(pack_sessions([handle for handle, _ in rows], [name for _, name in rows]))
-    assert list(zip(*sessions, strict=True)) == rows
+    assert list(zip(sessions.handles, sessions.ids, strict=True)) == rows
+    assert not sessions.resume
+    assert unpack_sessions(pack_sessions([1], ["a"], resume=True)).resume
 
 
 @given(count=st.integers(0, 5), outputs=st.integers(0, 3), seed=st.integers(0, 99))
@@ -102,6 +104,10 @@ def test_other_bytes_are_refused(frame: bytes, sentence: str) -> None:
         (pack_sessions([1], ["a" * 129]), "an id has 129 characters"),
         (pack_sessions([1], ["é"]), "not ASCII"),
         (pack_sessions([7, 7], ["a", "b"]), "a handle occurs twice"),
+        (
+            pack_sessions([1], ["a"])[:12] + bytes([2]) + pack_sessions([1], ["a"])[13:],
+            "bytes 12 to 15 of the frame say 2",
+        ),
         (pack_sessions([1], ["ab"])[:-1], "with 2 bytes of ids take 26 bytes"),
         (pack_sessions([1, 2], ["ab", "c"])[:24] + bytes([1, 0, 0, 0] * 2) + b"abc", "are 2 together, the head says 3"),
     ],

@@ -10,7 +10,7 @@ import pytest
 
 from hetsyn_client.bodies import Body
 from hetsyn_client.calls import Calls, SessionOptions
-from hetsyn_client.errors import InputError, ServiceProblem, ServiceUnreachable
+from hetsyn_client.errors import InputError, ServiceProblem, ServiceUnreachable, SessionLost
 from hetsyn_client.session_steps import SessionSteps
 from hetsyn_client.steps import Broken, Pause, Request, Response, Step, Steps, T
 
@@ -91,9 +91,21 @@ def test_a_session_that_was_named_begins_where_the_server_says() -> None:
     Script(refused(404, detail="no session"), ok(seq=0)).run(other.send(CHUNK))
     assert other.seq == 1
     failing = session("new")
-    with pytest.raises(ServiceProblem, match="gone"):
-        Script(refused(410, detail="gone")).run(failing.send(CHUNK))
+    with pytest.raises(ServiceProblem, match="down"):
+        Script(refused(500, detail="down")).run(failing.send(CHUNK))
     assert failing.seq is None
+
+
+@pytest.mark.parametrize("status", [404, 410])
+def test_a_session_that_has_begun_and_is_there_no_more_is_lost(status: int) -> None:
+    one = session()
+    Script(ok(seq=0)).run(one.send(CHUNK))
+    with pytest.raises(SessionLost, match="gone"):
+        Script(refused(status, detail="gone")).run(one.send(CHUNK))
+    new = session()
+    with pytest.raises(ServiceProblem) as caught:  # its model is missing
+        Script(refused(404, detail="no model")).run(new.send(CHUNK))
+    assert not isinstance(caught.value, SessionLost)
 
 
 def test_a_session_that_has_begun_waits_for_its_server_as_long_as_it_was_told_to() -> None:

@@ -132,7 +132,7 @@ async def test_the_same_token_and_chunk_have_the_same_answer(carrier: Carrier, c
 
 
 async def test_numbers_are_judged_as_in_any_session(carrier: Carrier) -> None:
-    await carrier.refused(NotFound, "begin it with seq 0", None, "a", 1)
+    await carrier.refused(NotFound, "begins with seq 0", None, "a", 1)
     second = await carrier.send(has(await carrier.send(None, "a", 0)), "a", 1, seed=1)
     token = has(second)
     replayed = await carrier.send(token, "a", 1, seed=1)

@@ -14,7 +14,7 @@ from tests.support.in_process import DirectServer, ServeDirect
 
 @pytest.fixture
 def server(serve: ServeDirect) -> DirectServer:
-    return serve(max_sessions=3, session_idle_s=60, ended_keep_s=10, expired_keep_s=1000)
+    return serve(max_sessions=3, session_idle_s=60, ended_keep_s=10)
 
 
 @pytest.fixture

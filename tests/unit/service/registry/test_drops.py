@@ -79,7 +79,7 @@ async def test_one_replica_reports_what_all_of_them_drop(make_cluster: MakeClust
     cluster.clock.now_s += 61
     for server in replicas:
         server.registry.sessions.sweep(cluster.clock())
-        while tasks := shared_sessions(server)._pending_tombstones:
+        while tasks := shared_sessions(server)._deletions:
             await asyncio.wait(tasks)
     (drop,) = drops[0] + drops[1]
     assert (drop.session, drop.reason, drop.chunks) == ("a", "idle", 2)
@@ -91,7 +91,7 @@ async def test_a_session_that_the_store_has_lost(make_cluster: MakeCluster) -> N
     drops = drops_of(server)
     await server.send("a", 0)
     cluster.memory._rows.clear()
-    await server.refused(NotFound, "begin it with seq 0", "a", 1)
+    await server.refused(NotFound, "begins with seq 0", "a", 1)
     assert drops == [Drop("a", "missing")]
 
 

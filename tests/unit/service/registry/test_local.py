@@ -10,35 +10,33 @@ from service.errors import (
     NotFound,
     OutOfOrder,
     Overloaded,
-    SessionGone,
 )
 from tests.support.clock import Clock
 from tests.support.in_process import DirectServer, ServeDirect
 from tests.support.memory_store import MemoryStore
 
 
-async def test_an_idle_session_is_dropped_and_remembered_as_expired(server: DirectServer) -> None:
+async def test_an_idle_session_is_dropped_and_its_id_is_free(server: DirectServer) -> None:
     await server.send("a", 0)
     server.clock.now_s += 59
     server.registry.sessions.sweep(server.clock())
     await server.send("a", 1, seed=1)
     server.clock.now_s += 60
     server.registry.sessions.sweep(server.clock())
-    for seq in (None, 0, 2):
-        await server.refused(SessionGone, "expired, after 60 s without a chunk", "a", seq)
-    with pytest.raises(SessionGone):
+    assert server.registry.sessions.bytes == 0
+    for seq in (None, 2):
+        await server.refused(NotFound, "has expired", "a", seq)
+    with pytest.raises(NotFound):
         await server.registry.describe("a")
-    with pytest.raises(SessionGone):
+    with pytest.raises(NotFound):
         await server.registry.delete("a")
-    server.clock.now_s += 1000
-    server.registry.sessions.sweep(server.clock())
     assert (await server.send("a", 0)).seq == 0
 
 
 async def test_a_session_past_its_time_is_expired_before_the_sweep(server: DirectServer) -> None:
     await server.send("a", 0)
     server.clock.now_s += 60
-    await server.refused(SessionGone, "has expired", "a", 1)
+    await server.refused(NotFound, "has expired", "a", 1)
 
 
 async def test_a_session_in_use_is_not_idle(server: DirectServer) -> None:
@@ -68,7 +66,7 @@ async def test_only_chunks_that_are_applied_are_use(serve: ServeDirect, stored: 
         await server.refused(OutOfOrder, "gap", "a", 5)
     assert (await server.registry.describe("a"))["idle_s"] == 50
     clock.now_s += 10
-    await server.refused(SessionGone, "expired, after 60 s without a chunk", "a", 0)
+    await server.refused(NotFound, "has expired", "a", 1)
 
 
 async def test_an_ended_session_keeps_its_last_reply_for_a_while(server: DirectServer) -> None:
@@ -108,7 +106,7 @@ async def test_the_sweep_task_sweeps(serve: ServeDirect) -> None:
     while server.registry.sessions.open:
         await asyncio.sleep(0.001)
     task.cancel()
-    with pytest.raises(SessionGone):
+    with pytest.raises(NotFound):
         await server.registry.describe("a")
 
 
@@ -139,5 +137,5 @@ async def test_a_session_is_dropped_at_its_age(serve: ServeDirect) -> None:
         server.clock.now_s += 30
         await server.send("a", seq)
     server.clock.now_s += 10
-    await server.refused(SessionGone, "at the age of 100 s", "a", 4)
+    await server.refused(NotFound, "has expired", "a", 4)
     assert server.counters.sessions_dropped == 1

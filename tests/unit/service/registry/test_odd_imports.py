@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.app import Server
-from service.errors import SessionError, SessionGone, StateBroken, StateError
+from service.errors import SessionError, StateBroken, StateError, TokenExpired
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.store.base import Stored
@@ -71,9 +71,9 @@ def chunk(model: Model, kind: str, seed: int) -> Chunk:
     return spike_chunk(20, rng.integers(0, 20, 60), rng.integers(0, model.manifest.input.channels, 60))
 
 
-async def send(server: Server, name: str, session: str, piece: Chunk) -> Reply:
+async def send(server: Server, name: str, session: str, piece: Chunk, *, begin: bool = False) -> Reply:
     with server.admission.permit("") as permit:
-        answer = await server.registry.infer(infer_request(session, chunk=piece, model=name), permit)
+        answer = await server.registry.infer(infer_request(session, chunk=piece, model=name, begin=begin), permit)
         return Reply.from_json(answer.json())
 
 
@@ -133,13 +133,13 @@ async def test_whatever_is_imported_is_refused_or_stays_loadable_and_harms_nobod
     kind = "values" if model.row_values else "audio" if sound and model.manifest.encoder is not None else "spikes"
     first, second, third = (chunk(model, kind, seed) for seed in range(3))
     async with serving(name) as (server, _):
-        expected = [await send(server, name, MATE, piece) for piece in (first, second, third)]
+        expected = [await send(server, name, MATE, piece, begin=piece is first) for piece in (first, second, third)]
     async with serving(name) as (server, store):
-        assert await send(server, name, MATE, first) == expected[0]
+        assert await send(server, name, MATE, first, begin=True) == expected[0]
         exported = await server.transfer.export_state(MATE)
         try:
             await server.transfer.import_state(ODD, change(exported, model.manifest.outputs), replace_it=False)
-        except (StateError, SessionGone):  # 422; 410 if it is too old
+        except (StateError, TokenExpired):  # 422; 410 if it is too old
             return
         for piece, answer in zip((second, third), expected[1:], strict=True):
             before = await stored(store, ODD)
@@ -162,7 +162,7 @@ async def test_a_state_that_overflows_is_broken_and_can_be_exported_and_deleted(
     model = catalog(name).get(name)
     piece = chunk(model, "spikes", 1)
     async with serving(name) as (server, _):
-        await send(server, name, MATE, piece)
+        await send(server, name, MATE, piece, begin=True)
         exported = await server.transfer.export_state(MATE)
         network = sections(exported)[Section.network]
         row = np.full(len(network) // 4 - 2, 9.9e29, "<f4")
@@ -174,4 +174,4 @@ async def test_a_state_that_overflows_is_broken_and_can_be_exported_and_deleted(
         again = await server.transfer.export_state(ODD)
         assert sections(again)[Section.network] == sections(content)[Section.network]
         await server.registry.delete(ODD)
-        assert (await send(server, name, ODD, piece)).seq == 0
+        assert (await send(server, name, ODD, piece, begin=True)).seq == 0

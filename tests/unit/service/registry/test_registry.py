@@ -84,8 +84,8 @@ async def test_a_chunk_counts_once(server: DirectServer) -> None:
 
 
 async def test_a_session_begins_with_chunk_zero(server: DirectServer) -> None:
-    await server.refused(NotFound, "begin it with seq 0", "a", 1)
-    await server.refused(NotFound, "begin it with seq 0", None, 1)
+    for session, seq in (("a", None), ("a", 1), (None, 1)):
+        await server.refused(NotFound, "begins with seq 0, with begin=true", session, seq)
     with pytest.raises(NotFound):
         await server.registry.describe("a")
 
@@ -143,14 +143,14 @@ async def test_the_model_is_fixed_at_the_opening(tmp_path: Path, gate: Gate, ser
 
 async def test_chunks_of_one_session_run_in_order_of_arrival(server: DirectServer) -> None:
     server.gate.opened.clear()
-    sent = [asyncio.create_task(server.send("a", seed=seed)) for seed in range(5)]
+    sent = [asyncio.create_task(server.send("a", seed=seed, begin=not seed)) for seed in range(5)]
     await server.entered()
     assert server.gate.calls == 1
     server.gate.opened.set()
     replies = await asyncio.gather(*sent)
     assert [reply.seq for reply in replies] == [0, 1, 2, 3, 4]
     for seed in range(5):
-        alone = await server.send("b", seed=seed)
+        alone = await server.send("b", seed=seed, begin=not seed)
     assert replies[-1].probabilities == alone.probabilities
 
 
@@ -158,7 +158,7 @@ async def test_sessions_run_side_by_side(server: DirectServer) -> None:
     server.gate.opened.clear()
     sent = []
     for name in "abc":
-        sent.append(asyncio.create_task(server.send(name)))
+        sent.append(asyncio.create_task(server.send(name, 0)))
         await server.entered()
     server.gate.opened.set()
     assert {reply.session for reply in await asyncio.gather(*sent)} == {"a", "b", "c"}
@@ -168,6 +168,7 @@ async def test_chunks_that_wait_for_an_opening_that_fails_open_it_themselves(ser
     server.gate.opened.clear()
     first = asyncio.create_task(server.send("a", 0))
     await server.entered()
+    begins = asyncio.create_task(server.send("a", seed=1, begin=True))
     unnumbered = asyncio.create_task(server.send("a", seed=1))
     later = asyncio.create_task(server.send("a", 5, seed=2))
     await asyncio.sleep(0)
@@ -176,9 +177,10 @@ async def test_chunks_that_wait_for_an_opening_that_fails_open_it_themselves(ser
     with pytest.raises(ArtifactError):
         await first
     with pytest.raises(ArtifactError):
-        await unnumbered
-    with pytest.raises(NotFound):
-        await later
+        await begins
+    for other in (unnumbered, later):
+        with pytest.raises(NotFound):
+            await other
     server.gate.failure = None
     assert (await server.send("a", 0)).seq == 0
 
@@ -252,7 +254,7 @@ async def test_a_chunk_whose_turn_does_not_come_in_time_is_refused(serve: ServeD
 async def test_one_request_more_than_may_wait_is_refused_at_once(serve: ServeDirect) -> None:
     server = serve(max_waiting=2)
     server.gate.opened.clear()
-    running = [asyncio.create_task(server.send("a", seed=seed)) for seed in range(2)]
+    running = [asyncio.create_task(server.send("a", seed=seed, begin=not seed)) for seed in range(2)]
     await server.entered()
     error = await server.refused(Overloaded, "as many requests as it takes", "b", 0)
     assert isinstance(error, Overloaded)
@@ -307,8 +309,18 @@ async def test_a_deleted_session_may_begin_again(server: DirectServer) -> None:
     await server.registry.delete("a")
     with pytest.raises(NotFound):
         await server.registry.describe("a")
-    await server.refused(NotFound, "begin it with seq 0", "a", 2)
+    await server.refused(NotFound, "begins with seq 0", "a", 2)
     assert (await server.send("a", 0)).probabilities == first.probabilities
+
+
+async def test_a_session_begins_anew_whatever_was_there(server: DirectServer) -> None:
+    first = await server.send("a", begin=True)
+    assert (await server.send("a", seed=1)).seq == 1
+    again = await server.send("a", begin=True)
+    assert (again.seq, again.probabilities) == (0, first.probabilities)
+    await server.send("a", 1, end=True)
+    assert (await server.send("a", begin=True)).seq == 0
+    assert (await server.send("a", 0, begin=True)) == again  # a number makes it a retry
 
 
 async def test_a_deletion_waits_for_the_chunks_before_it(server: DirectServer) -> None:

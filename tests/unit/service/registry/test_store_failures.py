@@ -11,12 +11,10 @@ import pytest
 
 from service.errors import (
     ConflictingChunk,
-    InputError,
     ModelAbsent,
     ModelChanged,
     NotFound,
     Overloaded,
-    SessionGone,
     StateCorrupt,
     StateError,
     StateForeign,
@@ -25,10 +23,8 @@ from service.errors import (
 )
 from service.store.base import Change, CommitResult, StateStore
 from service.store.group_commit import GroupCommit
-from service.wire.chunk import spike_chunk
 from tests.support.artifact import write_artifact
 from tests.support.cluster import Cluster
-from tests.support.fake_graph import CHANNELS
 from tests.support.memory_store import MemoryStore
 
 
@@ -94,8 +90,8 @@ async def test_a_session_that_the_store_lost_does_not_begin_again_unnoticed(clus
     await server.send("b", 0)
     await server.send("c", 0)
     cluster.store.inner = MemoryStore(cluster.clock)  # a server that was restarted without its data
-    await server.refused(SessionGone, "no longer in the store", "a", None, seed=1)
-    await server.refused(NotFound, "begin it with seq 0", "b", 1, seed=1)
+    await server.refused(NotFound, "no session 'a'", "a", None, seed=1)
+    await server.refused(NotFound, "begins with seq 0", "b", 1, seed=1)
     assert (await server.send("c", 0, seed=5)).seq == 0
 
 
@@ -106,25 +102,7 @@ async def test_a_lost_session_is_noticed_after_an_unknown_commit_too(cluster: Cl
     await server.refused(StoreUnavailable, "failed", "a", None, seed=1)
     cluster.store.inner = MemoryStore(cluster.clock)
     cluster.store.down = False
-    await server.refused(SessionGone, "no longer in the store", "a", None, seed=1)
-
-
-async def test_a_lost_session_is_reported_once(cluster: Cluster) -> None:
-    server = cluster.replica()
-    await server.send("a", 0)
-    cluster.store.inner = MemoryStore(cluster.clock)
-    cluster.store.opened.clear()
-    first = asyncio.create_task(server.send("a", None, seed=1))
-    # behind the first, and of an id that is new to them
-    wrong = asyncio.create_task(server.send("a", None, chunk=spike_chunk(3, [0], [CHANNELS])))
-    last = asyncio.create_task(server.send("a", None, seed=2))
-    await asyncio.sleep(0)
-    cluster.store.opened.set()
-    with pytest.raises(SessionGone, match="no longer in the store"):
-        await first
-    with pytest.raises(InputError):
-        await wrong
-    assert (await last).seq == 0
+    await server.refused(NotFound, "no session 'a'", "a", None, seed=1)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
-from service.errors import ConflictingChunk, HetsynError, NotFound, OutOfOrder, SessionEnded, SessionGone
+from service.errors import ConflictingChunk, HetsynError, NotFound, OutOfOrder, SessionEnded
 from service.session.protocol import (
     Apply,
     Known,
@@ -27,12 +27,13 @@ from service.session.protocol import (
     applied,
     check_delete,
     decide,
+    keep_s,
     status,
 )
 from service.store.base import NO_REVISION, Change, CommitResult, Stored, new_revision
 from tests.support.memory_store import MemoryStore
 
-LIFETIMES = Lifetimes(idle_s=10, age_s=40, ended_keep_s=5, expired_keep_s=20)
+LIFETIMES = Lifetimes(idle_s=10, age_s=40, ended_keep_s=5)
 RARELY = st.sampled_from([False, False, False, True])
 T = TypeVar("T")
 
@@ -71,12 +72,10 @@ class Replica:
 
     Attributes:
         memory: records as last seen, by session.
-        seen_before: sessions that the store has had.
         lives: how often it has crashed; a request of an earlier life is nobody's.
     """
 
     memory: dict[str, SeenRecord] = field(default_factory=dict)
-    seen_before: set[str] = field(default_factory=set)
     lives: int = 0
 
 
@@ -142,13 +141,10 @@ class Replicas(RuleBasedStateMachine):
         if not alive:
             return
         replica.memory.pop(sent.session, None)
-        if sent.seen.session is not None:
-            replica.seen_before.add(sent.session)
         if fate == "crash":
             self.crash(sent.replica)
         elif fate == "well" and verdict is not None and verdict[0] is CommitResult.committed:
             replica.memory[sent.session] = SeenRecord(verdict[1], sent.after)
-            replica.seen_before.add(sent.session)
             self._acknowledged(sent.session, len(sent.after.state) - 1, sent.reply)
         elif fate == "well":  # fenced: decide again
             again = self._decide(sent.replica, sent.session, sent.seq, sent.reply[-1], sent.end, is_first=False)
@@ -184,7 +180,6 @@ class Replicas(RuleBasedStateMachine):
         (verdict,) = at_once(self.store.commit([Change(session, seen.revision, 1, None, 0.0)]))
         assert verdict is CommitResult.committed
         self.replicas[replica].memory.pop(session, None)
-        self.replicas[replica].seen_before.discard(session)
         del self.log[session]
 
     # what must hold
@@ -211,7 +206,7 @@ class Replicas(RuleBasedStateMachine):
     ) -> Sent | None:
         replica = self.replicas[number]
         digest = content.encode() + bytes([end])
-        assume_new = is_first and session not in replica.memory and session not in replica.seen_before and seq == 0
+        assume_new = is_first and session not in replica.memory and seq == 0
         for _ in range(3):
             authoritative = False
             if assume_new:
@@ -224,21 +219,10 @@ class Replicas(RuleBasedStateMachine):
                     replica.memory[session] = seen
             assume_new = False
             known = seen.session.known if seen.session else None
-            missing = authoritative and session in replica.seen_before and seen.session is None
             try:
-                decision = decide(
-                    session,
-                    known,
-                    seq,
-                    digest,
-                    self.now_s,
-                    LIFETIMES,
-                    authoritative=authoritative,
-                    missing_from_store=missing,
-                )
+                decision = decide(session, known, seq, digest, self.now_s, LIFETIMES, authoritative=authoritative)
             except HetsynError as error:
-                self._refused(session, seq, content, end, error, missing)
-                replica.seen_before.discard(session)
+                self._refused(session, seq, content, end, error)
                 return None
             if isinstance(decision, Replay):
                 assert seq is not None
@@ -276,9 +260,8 @@ class Replicas(RuleBasedStateMachine):
         self.records.append(sent.after)
         revision = new_revision()
         record = (len(self.records) - 1).to_bytes(4, "big")
-        keep_s = LIFETIMES.idle_s + LIFETIMES.expired_keep_s
-        before = self._status(sent.session)
-        (verdict,) = at_once(self.store.commit([Change(sent.session, sent.seen.revision, revision, record, keep_s)]))
+        before, kept_s = self._status(sent.session), keep_s(sent.after.known, LIFETIMES)
+        (verdict,) = at_once(self.store.commit([Change(sent.session, sent.seen.revision, revision, record, kept_s)]))
         assert isinstance(verdict, CommitResult)
         if verdict is CommitResult.committed:
             # the model: what is committed follows what was applied before, whoever computed it and when
@@ -294,18 +277,12 @@ class Replicas(RuleBasedStateMachine):
         """A reply is that of a run without faults, and its chunk is applied."""
         assert reply == tuple(content for content, _ in self.log[session][: seq + 1])
 
-    def _refused(
-        self, session: str, seq: int | None, content: str, end: bool, error: HetsynError, missing: bool
-    ) -> None:
+    def _refused(self, session: str, seq: int | None, content: str, end: bool, error: HetsynError) -> None:
         """Every refusal is decided on what the store holds, and is true."""
         log = self.log.get(session, [])
-        stored = self._stored(session).session
         state = self._status(session)
-        if isinstance(error, SessionGone):
-            assert state == "expired" or (missing and seq is None and stored is None)
-            return
         if isinstance(error, NotFound):
-            assert seq
+            assert seq != 0
             assert state == "none"
             return
         assert state in ("open", "ended")
