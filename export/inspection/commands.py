@@ -120,7 +120,7 @@ def _network(network: dict[str, Any]) -> Table:
         "file bytes",
         "in any batch",
         "kernel error",
-        "spike mismatch",
+        "spikes that differ",
         "accuracy",
     ):
         table.add_column(heading, justify="right")

@@ -168,7 +168,7 @@ def _bank_note(manifest: Manifest, layer: Layer) -> str:
 
 
 def _network(network: Mapping[str, Any]) -> str:
-    head = ("form", "state of a session", "file", "kernel error", "spike mismatch", "accuracy")
+    head = ("form", "state of a session", "file", "kernel error", "spikes that differ", "accuracy")
     cells = (
         network["form"],
         f"{network['state_bytes']:,} bytes",
