@@ -7,6 +7,7 @@ from functools import partial
 
 from research.catalog.banks import bank_size
 from research.catalog.delays import delays, delays_series
+from research.catalog.equal import equal_clothes, equal_cue, equal_motion, equal_series, equal_trace
 from research.catalog.images import vision_rows
 from research.catalog.kernels import fractional, pairs
 from research.catalog.paper_tasks import delayed_match, pattern_generation
@@ -32,4 +33,9 @@ EXPERIMENTS: dict[str, Callable[[], Experiment]] = {
     "fractional": fractional,
     "pairs": pairs,
     "resonance-rows": resonance_rows,
+    "equal-trace": equal_trace,
+    "equal-cue": equal_cue,
+    "equal-series": equal_series,
+    "equal-clothes": equal_clothes,
+    "equal-motion": equal_motion,
 }

@@ -18,6 +18,7 @@ PG_RATE, PG_TAU_STEPS = 1e-3, 20.0  # 20 ms
 DM_RATE, DM_TAU_STEPS = 5e-3, 8.0  # 40 ms
 OTHER_NOISE_HZ, COMPARED_NOISE_HZ, OTHER_RATES = (1, 3, 4), (1, 4), ("1e-4", "5e-4", "5e-3")
 ADDED_NOISE_HZ, DELAYS_MS, INITIAL_TAU_MS = (20, 10, 5), (2500, 1600), (100, 200, 400)
+EVERY_TAU_MS = (20, 50, 100, 200, 400, 800)  # up to the delay of delayed match
 CLAIMED, ALONG = 20, 5  # seeds of what the paper makes a claim of, and of what only fills a curve
 # where verdicts stayed open after the seeds that were planned at first: those for 80% power, by the rule of the page
 FEEDFORWARD_PG = tuple((Cell(model, False), 85) for model in NEURONS)
@@ -66,6 +67,10 @@ def pattern_generation() -> Experiment:
                 for rate in OTHER_RATES
             ),
             Condition(f"{PAPER}-targets-3", replace(spec, targets=3), NEURONS, FEEDFORWARD, 10, settings=paper),  # A2
+            *(  # ours: a time constant for all models, one after the other
+                Condition(f"tau-{ms}", spec, NEURONS, BOTH, 20, settings=ChosenSettings(PG_RATE, float(ms)))
+                for ms in EVERY_TAU_MS
+            ),
             Condition(BASE, spec, NEURONS, RECURRENT, seeds=5, analysed=True),
             *matched("pattern-generation", spec, training.bank_size, True, 5),
         ),
@@ -111,6 +116,18 @@ def delayed_match() -> Experiment:
                 for hz in ADDED_NOISE_HZ
             ),
             Condition(f"{PAPER}-hidden-50", hidden(50), NEURONS, BOTH, seeds=50, settings=paper),  # 3D-G
+            *(  # ours: a time constant for all models, one after the other
+                Condition(
+                    f"tau-{ms}-hidden-{size}",
+                    hidden(size),
+                    NEURONS,
+                    BOTH,
+                    20,
+                    settings=ChosenSettings(DM_RATE, ms / spec.step_ms),
+                )
+                for size in (5, 100)
+                for ms in EVERY_TAU_MS
+            ),
             # ours: a time constant that all models may choose
             Condition(BASE, hidden(20), NEURONS, BOTH, seeds=5, analysed=True),
         ),

@@ -8,4 +8,6 @@ NAMES = {
     "lstm": "LSTM",
     "se-adlif": "SE-adLIF",
     "hetsyn-resonance": "HetSyn resonance",
+    "dh-snn": "DH-SNN",
+    "free-bank": "free bank",
 }

@@ -103,7 +103,7 @@ class Cell:
 
     @property
     def trains_decays(self) -> bool:
-        return self.model in ("hetsyn", "hetneu", "hetsyn-resonance")
+        return self.model in ("hetsyn", "hetneu", "hetsyn-resonance", "dh-snn")
 
 
 @dataclass(frozen=True)

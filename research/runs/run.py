@@ -17,12 +17,14 @@ from hetsyn_model.state import Form
 from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.history import ValidationResult
 from research.tasks.delayed_match import DelayedMatch, DelayedMatchSpec
-from research.tasks.kernels import check_kernel
+from research.tasks.dendrites import tie_branches
+from research.tasks.free_bank import FreeBank, spread_bank
+from research.tasks.kernels import check_kernel, filters_of
 from research.tasks.lstm import SequenceLSTM
 from research.tasks.mnist1d import Mnist1d, Mnist1dSpec
 from research.tasks.motion import Motion, MotionSpec
+from research.tasks.neurons import FILTERED, build_network, network_spec
 from research.tasks.neurons import NeuronModel as NeuronModel
-from research.tasks.neurons import build_network, network_spec
 from research.tasks.pattern_generation import PatternGeneration, PatternGenerationSpec
 from research.tasks.shd import Shd, ShdSpec
 from research.tasks.task import LATER, Shape, Task, in_batches, stream_figures
@@ -187,7 +189,10 @@ def open_task_shape(run: dict[str, Any]) -> Shape:
     return open_task(RunSpec.from_dict(run)).shape
 
 
-def build(run: RunSpec, task: Task) -> Network | SequenceLSTM:
+AnyNetwork = Network | SequenceLSTM | FreeBank
+
+
+def build(run: RunSpec, task: Task) -> AnyNetwork:
     """The untrained network of a run.
 
     Raises:
@@ -197,12 +202,18 @@ def build(run: RunSpec, task: Task) -> Network | SequenceLSTM:
         if not task.shape.features:
             raise RunError(f"the LSTM takes values, but {run.task} has spikes from the start: leave it out")
         return SequenceLSTM.of(task.shape, seed=run.seed)
-    check_kernel(run.kernel)
+    if run.model not in FILTERED:
+        check_kernel(run.kernel)
     spec = network_spec(task.shape, run.model, recurrent=run.recurrent, tau_steps=run.tau_steps)
-    return build_network(task.shape, spec, tau_steps=run.tau_steps, seed=run.seed)
+    network = build_network(task.shape, spec, tau_steps=run.tau_steps, seed=run.seed)
+    if run.model == "free-bank":
+        return FreeBank(network, spread_bank(run.tau_steps, filters_of(run.kernel)))
+    if run.model == "dh-snn":
+        tie_branches(network, filters_of(run.kernel), run.seed)
+    return network
 
 
-def run_batch(network: Network | SequenceLSTM, batch: Batch, form: Form = "bank") -> Rollout:
+def run_batch(network: AnyNetwork, batch: Batch, form: Form = "bank") -> Rollout:
     """Run a batch from the initial state; an LSTM has no forms."""
     if isinstance(network, SequenceLSTM):
         return network.run(batch)
@@ -210,9 +221,7 @@ def run_batch(network: Network | SequenceLSTM, batch: Batch, form: Form = "bank"
 
 
 @torch.no_grad()
-def evaluate(
-    network: Network | SequenceLSTM, task: Task, batches: Iterable[Batch], form: Form = "bank"
-) -> ValidationResult:
+def evaluate(network: AnyNetwork, task: Task, batches: Iterable[Batch], form: Form = "bank") -> ValidationResult:
     """Judge a network.
 
     Args:

@@ -32,8 +32,11 @@ from research.runs.plan import (
 )
 from research.runs.planned import final_run, refinement_runs, search_runs, searched_as
 from research.runs.results import RunResult, read_result, write_result
-from research.runs.run import RunSpec, evaluate, open_task
+from research.runs.run import AnyNetwork, RunSpec, evaluate, open_task
 from research.runs.train import learning_curve, load_best, tested_curve, train
+from research.tasks.dendrites import branch_values
+from research.tasks.free_bank import FreeBank
+from research.tasks.kernels import filters_of
 from research.tasks.lstm import SequenceLSTM
 from research.tasks.task import Task
 
@@ -282,24 +285,33 @@ def finish(run: RunSpec, work: Work, streams: AnalysisStreams) -> RunResult:
 
 
 def _analysis(
-    run: RunSpec, task: Task, network: Network | SequenceLSTM, history: History, streams: AnalysisStreams
+    run: RunSpec, task: Task, network: AnyNetwork, history: History, streams: AnalysisStreams
 ) -> dict[str, Any]:
     if run.searching:
         return {}
-    figures = {} if isinstance(network, SequenceLSTM) else paper_figures(run, task, network)
-    if streams.exact:
+    figures = paper_figures(run, task, network) if isinstance(network, Network) else {}
+    if streams.exact and not isinstance(network, FreeBank):
         figures |= analyse(run, task, network, streams.exact, streams.changed)
     by_epoch = tested_curve(history)
     return figures | ({"test_by_epoch": by_epoch} if by_epoch else {})
 
 
-def _sizes(network: Network | SequenceLSTM, run: RunSpec) -> dict[str, Any]:
+def _sizes(network: AnyNetwork, run: RunSpec) -> dict[str, Any]:
     learned = sum(p.numel() for p in network.parameters() if p.requires_grad)
     if isinstance(network, SequenceLSTM):
         return {"parameters": learned, "bank_sizes": {}, "kernel_error": 0.0} | {
             "state_bytes": {"exact": 8 * sum(network.sizes[1])}  # h and c, float32
         }
+    if isinstance(network, FreeBank):
+        return {
+            "parameters": learned,
+            "bank_sizes": {},
+            "kernel_error": 0.0,
+            "state_bytes": {"bank": network.state_bytes},
+        }
     decays = sum(decay.numel() for decay in network.decays().values())
+    if run.model == "dh-snn":
+        learned = branch_values(network.spec, filters_of(run.kernel))
     return {
         "parameters": round(learned - run.masked_share * decays),
         "bank_sizes": {name: bank.size for name, bank in network.banks.items()},

@@ -20,8 +20,7 @@ from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.history import History, ValidationResult
 from hetsyn_model.training.schedule import cosine_factor, held_cosine_factor, step_factor
 from research.runs.for_export import described
-from research.runs.run import RunSpec, build, evaluate, run_batch
-from research.tasks.lstm import SequenceLSTM
+from research.runs.run import AnyNetwork, RunSpec, build, evaluate, run_batch
 from research.tasks.task import Task, better
 
 TEST_FIGURE = "test"  # in the history of a run that tests at each evaluation
@@ -44,7 +43,7 @@ class TaskData:
             torch.manual_seed(self.run.seed * 1_000_003 + update)
             yield self.task.training_batch(self.run.training.batch, self.run.seed, update)
 
-    def forward(self, model: Network | SequenceLSTM, batch: Batch) -> Rollout:
+    def forward(self, model: AnyNetwork, batch: Batch) -> Rollout:
         return run_batch(model, batch, self.run.training.form)
 
     def loss(self, rolled: Rollout, batch: Batch) -> Tensor:
@@ -63,7 +62,7 @@ class TaskData:
     def _test(self) -> list[Batch]:
         return list(self.task.test())
 
-    def evaluate(self, model: Network | SequenceLSTM) -> ValidationResult:
+    def evaluate(self, model: AnyNetwork) -> ValidationResult:
         result = evaluate(model, self.task, self._validation, self.run.training.form)
         if not self.run.training.test_each:
             return result
@@ -75,7 +74,7 @@ class TaskData:
             return True
         return better(self.task.figure, a.figure, b.figure) or (a.figure == b.figure and a.loss < b.loss)
 
-    def checkpoint(self, model: Network | SequenceLSTM, update: int) -> bytes:
+    def checkpoint(self, model: AnyNetwork, update: int) -> bytes:
         if isinstance(model, Network):
             return described(self.run, self.task, model, update).to_bytes()
         buffer = BytesIO()
@@ -134,7 +133,7 @@ def train(
     )
 
 
-def masks(run: RunSpec, network: Network | SequenceLSTM) -> dict[str, Tensor]:
+def masks(run: RunSpec, network: AnyNetwork) -> dict[str, Tensor]:
     """The decays that training leaves alone, a seeded share of each layer's.
 
     Returns:
@@ -149,9 +148,9 @@ def masks(run: RunSpec, network: Network | SequenceLSTM) -> dict[str, Tensor]:
     }
 
 
-def load_best(run: RunSpec, task: Task, folder: Path) -> Network | SequenceLSTM:
+def load_best(run: RunSpec, task: Task, folder: Path) -> AnyNetwork:
     """The network that the run chose, in evaluation mode."""
-    if run.model == "lstm":
+    if run.model in ("lstm", "free-bank"):
         network = build(run, task)
         network.restore(torch.load(folder / loop.BEST, weights_only=True))
         return network.eval()

@@ -8,6 +8,18 @@ LEARNED = "learned"
 LAST_COMMIT = "890ab00"  # of this repository, with such kernels
 
 
+def filters_of(kernel: str) -> int:
+    """The number of filters a neuron in ``filters-4``.
+
+    Raises:
+        RunError: it is another kernel, or fewer than two filters.
+    """
+    name, _, count = kernel.partition("-")
+    if name != "filters" or not count.isdigit() or int(count) < 2:
+        raise RunError(f"kernel {kernel!r}: DH-SNN and the free bank have filters-2, filters-4 or more")
+    return int(count)
+
+
 def check_kernel(kernel: str) -> None:
     """Refuse kernels other than exponentials.
 

@@ -11,11 +11,14 @@ from torch import Tensor
 
 from hetsyn_model.bank import Bank
 from hetsyn_model.network import Network
-from hetsyn_model.spec import NetworkSpec, NeuronSpec, PathSpec, ResonanceSpec, decay_of, se_adlif, variant
+from hetsyn_model.spec import NetworkSpec, NeuronSpec, PathSpec, ResonanceSpec, Variant, decay_of, se_adlif, variant
 from hetsyn_model.state import state_bytes
 from research.tasks.task import Shape
 
-NeuronModel = Literal["hetsyn", "hetneu", "homneu", "alif", "lstm", "se-adlif", "hetsyn-resonance"]
+NeuronModel = Literal[
+    "hetsyn", "hetneu", "homneu", "alif", "lstm", "se-adlif", "hetsyn-resonance", "dh-snn", "free-bank"
+]
+FILTERED = ("dh-snn", "free-bank")  # branches or shared decays: as many as the run's kernel says, ``filters-4``
 LONGEST_TAU_STEPS = 2000.0  # the decays' upper end: longer than any trial but one, and within reach of a bank
 
 
@@ -40,9 +43,11 @@ def network_spec(shape: Shape, model: NeuronModel, *, recurrent: bool, tau_steps
     elif model == "hetsyn-resonance":
         neuron = _resonant(shape.tau_reset_steps, tau_steps, (tau_steps - half, tau_steps + half))
     else:
+        # DH-SNN and the free bank are made of HetSyn's network
+        like: Variant = "hetsyn" if model == "dh-snn" or model == "free-bank" else model
         neuron = variant(
-            model,
-            tau_steps=shape.tau_reset_steps if model == "hetsyn" else tau_steps,
+            like,
+            tau_steps=shape.tau_reset_steps if like == "hetsyn" else tau_steps,
             tau_init_steps=(tau_steps - half, tau_steps + half),
             adaptation_tau_steps=shape.adaptation_tau_steps,
             adaptation_strength=shape.adaptation_strength,

@@ -43,8 +43,12 @@ def test_every_model_gets_the_same_search_or_every_condition_has_settings(name: 
         assert run_count(experiment)[0] == 0
         assert all(condition.settings is not None for condition in experiment.conditions)
         return
-    candidates = {cell: search_runs(experiment, cell) for cell in cells(experiment)}
-    assert {cell.model for cell in candidates} >= set(FEWER_MODELS.get(name, NEURONS))
+    candidates = {
+        (cell, condition): search_runs(experiment, cell, condition)
+        for cell in cells(experiment)
+        for condition in searched_conditions(experiment, cell)
+    }
+    assert {cell.model for cell, _ in candidates} >= set(FEWER_MODELS.get(name, NEURONS))
     assert len({len(runs) for runs in candidates.values()}) == 1
     assert len({run.training for runs in candidates.values() for run in runs}) == 1
     seeds = {seed for first in experiment.search.seeds for seed in experiment.search.repeated(first)}
