@@ -179,8 +179,6 @@ class _LayerRollout(torch.autograd.Function):
             weight_rec is not None,
             isinstance(neuron, SilentMembrane | MembraneNeuron),
             MEMBRANE_RESETS.index(neuron.reset) if isinstance(neuron, MembraneNeuron) else 0,
-            1,
-            1,
             0.0 if adaptation is None else adaptation.decay,
             0.0 if adaptation is None else adaptation.strength,
         )
@@ -189,7 +187,7 @@ class _LayerRollout(torch.autograd.Function):
         risen = None if adaptation is None else torch.empty_like(spikes)  # A(t), from the spikes before t
         library.function("layer_forward", drive)(
             ctypes.byref(struct),
-            *map(pointer, (drive, weight_rec, decays, kappa, threshold, None, None, spikes, potential, risen)),
+            *map(pointer, (drive, weight_rec, decays, kappa, threshold, spikes, potential, risen)),
             torch.get_num_threads(),
         )
         ctx.save_for_backward(weight_rec, kappa, threshold, decays, spikes, potential, risen)
@@ -215,8 +213,7 @@ class _LayerRollout(torch.autograd.Function):
         library.function("layer_backward", spikes)(
             ctypes.byref(ctx.struct),
             *map(pointer, (spikes, potential, surrogate, grad_spikes, grad_potential)),
-            *map(pointer, (weight_rec, decays, kappa, threshold, None, risen, None)),
-            *map(pointer, (grad_drive, grad_rec, None, grad_kappa, None)),
+            *map(pointer, (weight_rec, decays, kappa, threshold, grad_drive, grad_rec, grad_kappa)),
             torch.get_num_threads(),
         )
         return grad_drive, grad_rec, None if grad_kappa is None else grad_kappa.sum(0), None, None, None, None

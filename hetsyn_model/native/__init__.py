@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 BUILD = "install hetsyn again, in a checkout with pip install -e (without g++, pip downloads a compiler)"
-FORMAT = 7  # of ``hetsyn_rollout_format`` in level.cpp
+FORMAT = 8  # of ``hetsyn_rollout_format`` in level.cpp
 _BUILT = Path(__file__).with_name("_rollout.so")
 _log = logging.getLogger(__name__)
 
@@ -35,8 +35,6 @@ class LayerStruct(ctypes.Structure):
         ("recurrent", ctypes.c_int),
         ("membrane", ctypes.c_int),
         ("reset", ctypes.c_int),
-        ("taps", ctypes.c_int64),
-        ("slots", ctypes.c_int64),
         ("adaptation_decay", ctypes.c_double),
         ("adaptation_strength", ctypes.c_double),
     ]

@@ -6,4 +6,4 @@
 extern "C" __attribute__((visibility("default"))) const char* hetsyn_kernel() { return hetsyn::cpu_level_name(); }
 
 // Rises with each change of Layer, or of a function's arguments, in rollout.cpp: another checkout may have built this.
-extern "C" __attribute__((visibility("default"))) int hetsyn_rollout_format() { return 7; }
+extern "C" __attribute__((visibility("default"))) int hetsyn_rollout_format() { return 8; }

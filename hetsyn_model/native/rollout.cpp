@@ -14,10 +14,8 @@
 #include <vector>
 
 #include "coefficients.hpp"
-#include "delays.hpp"
 #include "parallel.hpp"
 #include "products.hpp"
-#include "resonance.hpp"
 
 namespace {
 
@@ -59,7 +57,6 @@ enum Reset : int { subtract, subtract_at_once, zero };  // of a membrane, spec.p
 struct Layer {
     int64_t batch, steps, bank, neurons;
     int spiking, recurrent, membrane, reset;
-    int64_t taps, slots;  // of the recurrent path with delays; slots: the longest and one
     double adaptation_decay, adaptation_strength;
 };
 
@@ -71,18 +68,14 @@ inline T left(int reset, T kappa, T threshold, T membrane, T spike) {
     return kappa * membrane - threshold * spike;
 }
 
-// Writes spikes and potential, and the rise of each threshold where there is room for it: the surrogate needs it. Of
-// resonant neurons, which have weights of the recovery, it is the recovery current.
+// Writes spikes and potential, and the rise of each threshold where there is room for it: the surrogate needs it.
 template <typename T>
 void layer_forward(const Layer& layer, const T* drive, const T* recurrent_weight, const T* decay, const T* kappa,
-                   const T* threshold, const T* recovery, const T* shares, T* spikes, T* potential, T* risen,
-                   int threads) {
+                   const T* threshold, T* spikes, T* potential, T* risen, int threads) {
     const int64_t N = layer.neurons, K = layer.bank, KN = K * N;
     const T adaptation_decay = static_cast<T>(layer.adaptation_decay);
     const T adaptation_strength = static_cast<T>(layer.adaptation_strength);
-    const Shares<T> delayed(shares, N, layer.taps, layer.slots);
-    parallel_over(layer.batch, threads, [=, &delayed](int64_t begin, int64_t end) {
-        DelayLine<T> line(delayed);
+    parallel_over(layer.batch, threads, [=](int64_t begin, int64_t end) {
         std::vector<T> current(KN), arriving(KN), kept(N), adaptation(N);  // kept: the reset current or the membrane
         const std::vector<T> silence(N);
         std::vector<int32_t> fired;
@@ -92,23 +85,17 @@ void layer_forward(const Layer& layer, const T* drive, const T* recurrent_weight
             std::fill(kept.begin(), kept.end(), T(0));
             std::fill(adaptation.begin(), adaptation.end(), T(0));
             fired.clear();
-            line.empty();
             const T* before = nullptr;
             for (int64_t t = 0; t < layer.steps; ++t) {
                 const int64_t row = b * layer.steps + t;
                 const T* input = drive + row * KN;
-                if (layer.recurrent && (shares || !fired.empty())) {
+                if (layer.recurrent && !fired.empty()) {
                     // first their own sum, which is exact, then the input: a drive of values rounds once, as elsewhere
                     T* sum = arriving.data();
-                    if (shares) {
-                        line.send(t, fired);
-                        line.arrive(t, recurrent_weight, KN, sum);
-                    } else {
-                        std::memset(sum, 0, sizeof(T) * KN);
-                        for (const int32_t unit : fired) {
-                            const T* source = recurrent_weight + static_cast<int64_t>(unit) * KN;
-                            for (int64_t c = 0; c < KN; ++c) sum[c] += source[c];
-                        }
+                    std::memset(sum, 0, sizeof(T) * KN);
+                    for (const int32_t unit : fired) {
+                        const T* source = recurrent_weight + static_cast<int64_t>(unit) * KN;
+                        for (int64_t c = 0; c < KN; ++c) sum[c] += source[c];
                     }
                     for (int64_t c = 0; c < KN; ++c) sum[c] = input[c] + sum[c];
                     input = sum;
@@ -130,9 +117,7 @@ void layer_forward(const Layer& layer, const T* drive, const T* recurrent_weight
                 }
                 T* z = spikes + row * N;
                 const T* earlier = before ? before : silence.data();
-                if (recovery) {
-                    resonate(N, recovery, kappa, threshold, earlier, v, kept.data(), adaptation.data(), z);
-                } else if (layer.membrane) {
+                if (layer.membrane) {
                     for (int64_t n = 0; n < N; ++n)
                         v[n] = kept[n] = left(layer.reset, kappa[n], threshold[n], kept[n], earlier[n]) + v[n];
                 } else {
@@ -140,13 +125,12 @@ void layer_forward(const Layer& layer, const T* drive, const T* recurrent_weight
                         for (int64_t n = 0; n < N; ++n) kept[n] = kappa[n] * kept[n] + threshold[n] * before[n];
                     for (int64_t n = 0; n < N; ++n) v[n] -= kept[n];
                 }
-                if (before && !recovery)
+                if (before)
                     for (int64_t n = 0; n < N; ++n)
                         adaptation[n] = adaptation_decay * adaptation[n] + adaptation_strength * before[n];
                 if (risen) std::copy(adaptation.begin(), adaptation.end(), risen + row * N);
                 fired.clear();
-                if (!recovery)
-                    for (int64_t n = 0; n < N; ++n) z[n] = v[n] > threshold[n] + adaptation[n] ? T(1) : T(0);
+                for (int64_t n = 0; n < N; ++n) z[n] = v[n] > threshold[n] + adaptation[n] ? T(1) : T(0);
                 for (int64_t n = 0; n < N; ++n)
                     if (z[n] != T(0)) fired.push_back(static_cast<int32_t>(n));
                 before = z;
@@ -156,24 +140,20 @@ void layer_forward(const Layer& layer, const T* drive, const T* recurrent_weight
 }
 
 // Adjoint of layer_forward. surrogate is dz/du of every spike; grad_spikes and grad_potential come from
-// outside the layer. Writes grad_drive; adds to grad_recurrent, grad_kappa and grad_recovery. With delays it writes
-// arrival_grad [batch, steps, rows] instead of grad_recurrent: of what arrives of the layer's own spikes in each step.
+// outside the layer. Writes grad_drive; adds to grad_recurrent and grad_kappa.
 template <typename T>
 void layer_backward(const Layer& layer, const T* spikes, const T* potential, const T* surrogate, const T* grad_spikes,
                     const T* grad_potential, const T* recurrent_weight, const T* decay, const T* kappa,
-                    const T* threshold, const T* recovery, const T* recovered, const T* shares, T* grad_drive,
-                    T* grad_recurrent, T* arrival_grad, T* grad_kappa, T* grad_recovery, int threads) {
+                    const T* threshold, T* grad_drive, T* grad_recurrent, T* grad_kappa, int threads) {
     const int64_t N = layer.neurons, K = layer.bank, KN = K * N, S = layer.steps;
     const T adaptation_decay = static_cast<T>(layer.adaptation_decay);
     const T adaptation_strength = static_cast<T>(layer.adaptation_strength);
     constexpr int64_t block = 4;  // streams that share one pass over the recurrent weights
-    const Shares<T> delayed(shares, N, layer.taps, layer.slots);
-    const int64_t P = padded(N), R = delayed.rows, PR = padded(R);
-    const bool in_lanes = layer.recurrent && (layer.batch > 1 || shares);
-    const auto weights = in_lanes ? by_lanes(recurrent_weight, R, KN) : std::vector<T>();
-    parallel_over((layer.batch + block - 1) / block, threads, [=, &weights, &delayed](int64_t begin, int64_t end) {
+    const int64_t P = padded(N);
+    const bool in_lanes = layer.recurrent && layer.batch > 1;
+    const auto weights = in_lanes ? by_lanes(recurrent_weight, N, KN) : std::vector<T>();
+    parallel_over((layer.batch + block - 1) / block, threads, [=, &weights](int64_t begin, int64_t end) {
         std::vector<T> kept_grad(block * N), adaptation_grad(block * N), spike_grad(block * P);
-        std::vector<T> rows_grad(shares ? block * PR : 0);
         std::vector<int32_t> felt;
         felt.reserve(N);
         std::vector<T> resets(grad_kappa && !layer.membrane ? block * S * N : 0);
@@ -186,7 +166,7 @@ void layer_backward(const Layer& layer, const T* spikes, const T* potential, con
                 const bool later = t + 1 < S;
                 if (layer.spiking && layer.recurrent && later) {
                     // a batch of one stream, or the last of an odd batch: no work for the block's rest
-                    if (width == 1 && !shares) {
+                    if (width == 1) {
                         const T* alone = grad_drive + (first * S + t + 1) * KN;
                         const T* sigma = surrogate + (first * S + t) * N;
                         felt.clear();
@@ -197,16 +177,7 @@ void layer_backward(const Layer& layer, const T* spikes, const T* potential, con
                         const T* next[block];
                         for (int64_t s = 0; s < block; ++s)
                             next[s] = grad_drive + ((first + std::min(s, width - 1)) * S + t + 1) * KN;
-                        if (!shares) {
-                            products_of_four(weights.data(), N, KN, next, spike_grad.data(), P);
-                        } else {
-                            products_of_four(weights.data(), R, KN, next, rows_grad.data(), PR);
-                            for (int64_t s = 0; s < width; ++s) {
-                                T* const own = arrival_grad + (first + s) * S * R;
-                                std::copy_n(rows_grad.data() + s * PR, R, own + (t + 1) * R);
-                                gather_grad(delayed, t, S, own, spike_grad.data() + s * P);
-                            }
-                        }
+                        products_of_four(weights.data(), N, KN, next, spike_grad.data(), P);
                     }
                 }
                 for (int64_t s = 0; s < width; ++s) {
@@ -215,15 +186,7 @@ void layer_backward(const Layer& layer, const T* spikes, const T* potential, con
                     T* gj = kept_grad.data() + s * N;  // of the reset current, or of the membrane
                     T* ga = adaptation_grad.data() + s * N;
                     T* gu = grad_drive + row * KN;
-                    if (layer.spiking && recovery) {
-                        const T *z = spikes + row * N, *v = potential + row * N, *r = recovered + row * N;
-                        resonate_backward(N, recovery, kappa, z, surrogate + row * N, grad_spikes + row * N,
-                                          grad_potential + row * N, gz, gj, ga);
-                        const int64_t back = t ? N : 0;
-                        resonance_weights_backward(N, v, z, v - back, z - back, r - back, t == 0, gj, ga,
-                                                   grad_kappa ? grad_kappa + (first + s) * N : nullptr,
-                                                   grad_recovery + (first + s) * 3 * N);
-                    } else if (layer.spiking && layer.membrane) {
+                    if (layer.spiking && layer.membrane) {
                         const T *sigma = surrogate + row * N, *z = spikes + row * N, *v = potential + row * N;
                         for (int64_t n = 0; n < N; ++n) {
                             const T reaches = layer.reset == zero ? kappa[n] * (T(1) - z[n]) : kappa[n];
@@ -279,7 +242,7 @@ void layer_backward(const Layer& layer, const T* spikes, const T* potential, con
             }
         }
     });
-    if (layer.recurrent && !shares)
+    if (layer.recurrent)
         parallel_over(KN, threads, [=](int64_t begin, int64_t end) {
             for (int64_t b = 0; b < layer.batch; ++b)
                 for (int64_t t = 1; t < S; ++t) {
@@ -316,18 +279,15 @@ void layer_backward(const Layer& layer, const T* spikes, const T* potential, con
     }                                                                                                                 \
     HETSYN_FUNCTION(layer_forward, T)                                                                                 \
     (const Layer* layer, const T* drive, const T* recurrent, const T* decay, const T* kappa, const T* threshold,      \
-     const T* recovery, const T* shares, T* spikes, T* potential, T* risen, int threads) {                            \
-        layer_forward<T>(*layer, drive, recurrent, decay, kappa, threshold, recovery, shares, spikes, potential,      \
-                         risen, threads);                                                                             \
+     T* spikes, T* potential, T* risen, int threads) {                                                                \
+        layer_forward<T>(*layer, drive, recurrent, decay, kappa, threshold, spikes, potential, risen, threads);       \
     }                                                                                                                 \
     HETSYN_FUNCTION(layer_backward, T)                                                                                \
     (const Layer* layer, const T* spikes, const T* potential, const T* surrogate, const T* grad_spikes,               \
-     const T* grad_potential, const T* recurrent, const T* decay, const T* kappa, const T* threshold,                 \
-     const T* recovery, const T* recovered, const T* shares, T* grad_drive, T* grad_recurrent, T* arrival_grad,       \
-     T* grad_kappa, T* grad_recovery, int threads) {                                                                  \
+     const T* grad_potential, const T* recurrent, const T* decay, const T* kappa, const T* threshold, T* grad_drive,  \
+     T* grad_recurrent, T* grad_kappa, int threads) {                                                                 \
         layer_backward<T>(*layer, spikes, potential, surrogate, grad_spikes, grad_potential, recurrent, decay, kappa, \
-                          threshold, recovery, recovered, shares, grad_drive, grad_recurrent, arrival_grad,           \
-                          grad_kappa, grad_recovery, threads);                                                        \
+                          threshold, grad_drive, grad_recurrent, grad_kappa, threads);                                \
     }
 
 HETSYN_FUNCTIONS(float)
