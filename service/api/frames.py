@@ -45,17 +45,15 @@ class Message(NamedTuple):
 
 
 class FrameReader:
-    """The frames that a client sends.
+    """The frames that a client sends: each is parsed when it is here as a whole and somebody wants it.
 
     Args:
         max_bytes: of a message.
 
     Attributes:
-        partial_bytes: of a message that is not complete.
-        wanted_bytes: that complete the frame that has begun; 0 if none has, or if its head is not complete.
         violation: why nothing more is read; None if it is.
         answer: bytes to send: pongs, and the answer to a close frame.
-        frames: number of frames that have come.
+        frames: number of frames that were read.
         controls: those that carry no chunk.
         is_closed: the client has sent its close frame.
     """
@@ -63,80 +61,89 @@ class FrameReader:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._protocol = Protocol(Side.SERVER, max_size=max_bytes)
+        self._come = bytearray()
         self._fragments: list[bytes] = []
         self._fragment_bytes = 0
         self._is_text = False
-        self._head = b""  # of the frame that has begun, where even that is not complete
-        self.partial_bytes = 0
-        self.wanted_bytes = 0
         self.violation: Problem | None = None
         self.answer = b""
         self.frames = 0
         self.controls = 0
         self.is_closed = False
 
-    def receive(self, data: bytes) -> list[Message]:
-        """Take bytes, and return the messages that they complete."""
-        if self.violation is not None or self.is_closed:
-            return []
-        if (content := self._whole(data)) is not None:
-            self.frames += 1
-            self.controls += not content
-            return [Message(None, content)]
+    @property
+    def held_bytes(self) -> int:
+        """Bytes that have come, of frames that were not read, and of fragments that complete no message."""
+        return self._fragment_bytes + len(self._come)
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes."""
+        self._come += data
+
+    def has_frame(self) -> bool:
+        """Whether a whole frame is here, or the beginning of one that will be refused."""
+        if not self._come:
+            return False
+        length = self._head_and_length()[1]
+        return 0 < length <= len(self._come)
+
+    def read(self) -> Message | None:
+        """Read the frame that is here, and return the message that it completes."""
+        head, length = self._head_and_length()
+        self.frames += 1
+        come = self._come
+        if head and come[0] == WHOLE and not self._fragments:  # as most chunks come: a quarter of the time
+            self.controls += length == head
+            content = apply_mask(come[head:length], come[head - 4 : head])
+            del come[:length]
+            return Message(None, content)
+        frame = bytes(come[:length])
+        del come[:length]
         protocol = self._protocol
-        self._measure(data)
-        protocol.receive_data(data)
+        protocol.receive_data(frame)
         events, writes = protocol.events_received(), protocol.data_to_send()
-        messages: list[Message] = []
-        for frame in events:
-            if isinstance(frame, Frame):
-                self._take(frame, messages)
-        self.frames += len(events)
-        if protocol.parser_exc is not None and self.violation is None:
+        message = None
+        for event in events:
+            if isinstance(event, Frame):
+                message = self._message(event)
+        if protocol.parser_exc is not None:
             self.violation = self._explained(protocol.parser_exc)
-        if self.violation is None:
-            self.answer += b"".join(writes)
-        self.partial_bytes = self._fragment_bytes + len(protocol.reader.buffer)
-        return messages
+        if self.violation is not None:
+            return None
+        self.answer += b"".join(writes)
+        return message
 
     def take_answer(self) -> bytes:
         """What is to be sent; it is forgotten here."""
         answer, self.answer = self.answer, b""
         return answer
 
-    def _whole(self, data: bytes) -> bytes | None:
-        """The content, where ``data`` is one whole binary message: as most chunks come. ``websockets`` parses the rest.
+    def _head_and_length(self) -> tuple[int, int]:
+        """Lengths of the head of the frame that comes next, and of the frame (RFC 6455, section 5.2).
 
-        It does the same in four times the time.
+        The length is 0 where the head is not here. The head is 0 where the frame is not masked, or too long: then the
+        length is that of all that is here, which ``websockets`` refuses.
         """
-        if self.wanted_bytes or self._head or self._fragments or len(data) < 6 or data[0] != WHOLE or data[1] < 128:
-            return None
-        length = _frame_bytes(data, 0)
-        head = 6 if data[1] < 254 else 8 if data[1] == 254 else 14
-        if length != len(data) or length - head > self._max_bytes:
-            return None
-        return apply_mask(data[head:], data[head - 4 : head])
+        come = self._come
+        if len(come) < 2 or self.violation is not None or self.is_closed:
+            return 0, 0
+        length, head = come[1] & 127, 6
+        if length > 125:
+            head = 8 if length == 126 else 14
+            if len(come) < head:
+                return 0, 0
+            length = int.from_bytes(come[2 : head - 4], "big")
+        if come[1] < 128 or length > self._max_bytes:
+            return 0, len(come)
+        return head, head + length
 
-    def _measure(self, data: bytes) -> None:
-        """Find how much is missing of the frame in which ``data`` ends."""
-        at = self.wanted_bytes
-        if self._head:
-            data, at, self._head = self._head + data, 0, b""
-        while at < len(data):
-            length = _frame_bytes(data, at)
-            if not length:
-                self._head, self.wanted_bytes = data[at:], 0
-                return
-            at += length
-        self.wanted_bytes = at - len(data)
-
-    def _take(self, frame: Frame, messages: list[Message]) -> None:
+    def _message(self, frame: Frame) -> Message | None:
+        """The message that a frame completes."""
         opcode = frame.opcode
-        if opcode is Opcode.CLOSE:
-            self.is_closed = True
+        self.is_closed = opcode is Opcode.CLOSE
         self.controls += opcode is Opcode.PING or opcode is Opcode.PONG or opcode is Opcode.TEXT or not frame.data
-        if opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT) or self.violation is not None:
-            return
+        if opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+            return None
         if opcode is not Opcode.CONT:
             self._is_text = opcode is Opcode.TEXT
         self._fragments.append(bytes(frame.data))
@@ -150,13 +157,13 @@ class FrameReader:
         elif frame.fin:
             content, self._fragments, self._fragment_bytes = b"".join(self._fragments), [], 0
             if not self._is_text:
-                messages.append(Message(None, content))
-                return
+                return Message(None, content)
             try:
-                messages.append(Message(content.decode(), b""))
+                return Message(content.decode(), b"")
             except UnicodeDecodeError:
                 detail = "the text frame is not UTF-8: send JSON in UTF-8"
                 self.violation = Problem.of(BadFrame(detail, INVALID_TEXT))
+        return None
 
     def _explained(self, error: Exception) -> Problem:
         if isinstance(error, PayloadTooBig):
@@ -164,17 +171,6 @@ class FrameReader:
             return Problem.of(TooLarge(detail))._replace(close_code=TOO_BIG)
         detail = f"these bytes are no frame of RFC 6455 ({error}): send masked frames without extensions"
         return Problem.of(BadFrame(detail, PROTOCOL_ERROR))
-
-
-def _frame_bytes(data: bytes, at: int) -> int:
-    """Length of the masked frame that begins there (RFC 6455, section 5.2); 0 where its head is not complete."""
-    if len(data) < at + 2:
-        return 0
-    length = data[at + 1] & 127
-    if length < 126:
-        return 6 + length
-    more = 2 if length == 126 else 8
-    return 6 + more + int.from_bytes(data[at + 2 : at + 2 + more], "big") if len(data) >= at + 2 + more else 0
 
 
 def text_frame(content: bytes) -> bytes:

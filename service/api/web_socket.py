@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from math import inf
@@ -36,8 +35,7 @@ from service.observe.context import RequestContext
 from service.problem import Problem
 
 PING_S, CLOSING_S = 20.0, 2.0  # the client has as long to answer a close frame
-SLICE_BYTES = 4 * 1024  # read at a time, so that small frames do not stop the event loop
-SLICES_A_ROUND, FRAMES_A_ROUND = 16, 256
+BYTES_A_ROUND, FRAMES_A_ROUND = 64 * 1024, 256  # so that small frames do not stop the event loop
 MOST_CONTROLS = 1_024  # frames that are no chunks, between two pings
 
 W = TypeVar("W")
@@ -82,8 +80,6 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
         self._headers = server_state.default_headers
         self._live: Machine[W] | None = None  # None while the connection is opened
         self._reader = FrameReader(self._limits.max_body_bytes)
-        self._messages: deque[Message] = deque()
-        self._backlog = bytearray()
         self._is_over = False  # our close frame is sent: nothing is sent any more
         self._is_counted = False  # among the streams of its client
         self._is_scheduled = self._drains = False
@@ -165,8 +161,9 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
 
     def data_received(self, data: bytes) -> None:
         self._heard_s = self._loop.time()
-        self._backlog += data
-        self._pump()
+        if not self._is_over:  # else it is dropped
+            self._reader.feed(data)
+            self._pump()
 
     def pause_writing(self) -> None:
         self._writable.clear()
@@ -219,34 +216,32 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
         self._let_go()
 
     def _pump(self) -> None:
-        """Read what has come, as far as the stream takes it."""
+        """Read what has come, as far as the stream takes it, and no more than fits into a round of the event loop."""
         live, reader = self._live, self._reader
-        if self._is_over:
-            self._backlog.clear()
         if self._is_over or live is None:
             return
-        frames = reader.frames + FRAMES_A_ROUND
-        for _ in range(SLICES_A_ROUND):
-            while self._messages and self._takes():
-                self._deliver(live, self._messages.popleft())
-            if self._messages or not self._takes() or not self._backlog or reader.frames > frames:
+        frames, first_bytes, is_complete = reader.frames, reader.held_bytes, False
+        while (has_frame := reader.has_frame()) and self._takes():
+            if reader.frames - frames >= FRAMES_A_ROUND or first_bytes - reader.held_bytes >= BYTES_A_ROUND:
                 break
-            length = max(SLICE_BYTES, reader.wanted_bytes)  # the rest of one frame is no more work than a slice
-            messages = reader.receive(bytes(self._backlog[:length]))
-            del self._backlog[:length]
-            self._messages += messages
-            self._look_at_reader(bool(messages))
-        self._counters.stream_frames[self._transport_name] += reader.frames - frames + FRAMES_A_ROUND
+            message = reader.read()
+            if message is not None:
+                is_complete = True
+                self._deliver(live, message)
+            self._look_at_reader()
+        self._counters.stream_frames[self._transport_name] += reader.frames - frames
+        if not (has_frame or self._is_over):
+            self._count_partial(is_complete)
         self._read_on()
 
     def _takes(self) -> bool:
         """Whether the next message may be read."""
         return self._live is not None and self._live.reads and self._writable.is_set() and self._key.may_send()
 
-    def _look_at_reader(self, is_complete: bool) -> None:
+    def _look_at_reader(self) -> None:
         reader = self._reader
-        if (answer := reader.take_answer()) and not self.transport.is_closing():
-            self.transport.write(answer)
+        if reader.answer and not self.transport.is_closing():
+            self.transport.write(reader.take_answer())
         if reader.violation is not None:
             self._refuse(reader.violation)
         elif reader.is_closed:
@@ -259,15 +254,22 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
         elif reader.controls - self._controls > MOST_CONTROLS:
             detail = f"more than {MOST_CONTROLS} frames came that are no chunks: a ping every {PING_S:g} s is enough"
             self._refuse(Problem.of(BadFrame(detail, POLICY)))
-        elif not reader.partial_bytes:
+
+    def _count_partial(self, is_complete: bool) -> None:
+        """Count what is here of a message that is not complete.
+
+        Args:
+            is_complete: whether another one was completed before it.
+        """
+        if not self._reader.held_bytes:
             self._partial_s = inf
-        else:
-            if is_complete or self._partial_s == inf:
-                self._partial_s = self._loop.time()
-            try:
-                self._hold(reader.partial_bytes)
-            except Overloaded as error:
-                self._fail(error)
+            return
+        if is_complete or self._partial_s == inf:
+            self._partial_s = self._loop.time()
+        try:
+            self._hold(self._reader.held_bytes)
+        except Overloaded as error:
+            self._fail(error)
 
     def _hold(self, count: int) -> None:
         """Count the bytes of a large message while it arrives and until it is applied. Small ones do not count.
@@ -291,15 +293,15 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
     def _read_on(self) -> None:
         """Read from the socket, or do not; come again if more has come than one round takes."""
         transport = self.transport
-        if transport.is_closing():
+        if transport.is_closing() or self._is_over:
             return
-        is_wanted = self._is_over or self._takes()
-        self.is_idle = is_wanted and not (self._messages or self._backlog)
+        is_wanted, has_more = self._takes(), self._reader.has_frame()
+        self.is_idle = is_wanted and not has_more
         if is_wanted and self._taken_s == inf:
             self._taken_s = self._loop.time()
         elif not is_wanted:
             self._taken_s = inf
-        if is_wanted and (self._messages or self._backlog) and not self._is_scheduled:
+        if is_wanted and has_more and not self._is_scheduled:
             self._is_scheduled = True
             self._loop.call_soon(self._next_round)
         if self.is_idle:
@@ -338,8 +340,7 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
 
     def _after(self, actions: Sequence[Send | SendBinary | Close | W]) -> W | None:
         """Do what the machine says after a work."""
-        is_applied = self._live is not None and self._live.held_bytes < FREE_BYTES and not self._messages
-        if is_applied and self._reader.partial_bytes <= FREE_BYTES:
+        if self._live is not None and self._live.held_bytes < FREE_BYTES and self._reader.held_bytes <= FREE_BYTES:
             self._hold(0)
         work = self._act(actions)
         if self._drains and not self._writable.is_set():
@@ -386,8 +387,6 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
             return
         self._is_over = True
         self._leave()
-        self._messages.clear()
-        self._backlog.clear()
         if not self.transport.is_closing():
             self._let_go()
 

@@ -102,7 +102,7 @@ def attack_rules(stage: Stage) -> Mapping[str, Figure]:
 
 
 def attack_pipeline(stage: Stage) -> Mapping[str, Figure]:
-    """Requests behind each other, behind ``Expect``, and replies that nobody reads."""
+    """A request behind ``Expect``, one that does not wait for the reply before, and replies that nobody reads."""
     server = stage.server()
     client = Client(server.port)
     with Raw(server.port) as connection:
@@ -117,13 +117,10 @@ def attack_pipeline(stage: Stage) -> Mapping[str, Figure]:
         connection.send(declared)
         refused = connection.receive(1.0)
     base_mib = server.rss_mib()
-    readers = [Raw(server.port) for _ in range(16 if stage.is_quick else 64)]
-    traces = b"".join(
-        request("POST", f"/infer?model=pattern-generation&session=slow-{n}&seq=0&end=true", events(20_000))
-        for n in range(8)
-    )
+    readers = [Raw(server.port) for _ in range(64 if stage.is_quick else 256)]
+    trace = request("POST", "/infer?model=pattern-generation&end=true", events(20_000))
     for reader in readers:
-        reader.send(traces)  # 8 replies of a megabyte and more, which nobody reads
+        reader.send(trace)  # its reply of a megabyte and more is not read
     time.sleep(1.5 if stage.is_quick else 5.0)  # the replies are made, and meet full sockets
     held_mib = server.peak_mib() - base_mib
     status = client.call("GET", "/health/live").status
@@ -164,7 +161,7 @@ CASES = (
         "Expect, early refusals and replies that nobody reads shift answers or hold memory.",
         attack_pipeline,
         {
-            "expect_statuses": exactly("100,200,200"),
+            "expect_statuses": exactly("100,200"),  # the request behind is not read
             "hidden_answers": exactly(0),
             "session_after": exactly(200),
             "live_status": exactly(200),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 
 import numpy as np
 
@@ -15,14 +16,14 @@ from tests.long.hostile.wire import Client, Raw, events, request
 from tests.support.seed import SEED
 
 FORGOTTEN = 10_050  # sessions that end, or are dropped: more than a server remembered
-PIPELINED = 64
 TABLE = 200
+CONNECTIONS = 64  # of a client that opens sessions
 IDLE_S, SWEEP_S = 1.0, 0.5
 DRIFT_STEPS = 20_000
 
 
 def open_many(server: AttackedServer, name: str, count: int, client: int = 1, *, is_last: bool = False) -> int:
-    """Open sessions by requests that follow each other on one connection. The number of those with status 200.
+    """Open sessions by requests on many connections. The number of those with status 200.
 
     Args:
         server: where they are opened.
@@ -33,19 +34,34 @@ def open_many(server: AttackedServer, name: str, count: int, client: int = 1, *,
     """
     answered = 0
     end = "&end=true" if is_last else ""
-    with Raw(server.port, timeout_s=60.0, source=f"127.0.0.{client}") as connection:
-        for begin in range(0, count, PIPELINED):
-            numbers = range(begin, min(count, begin + PIPELINED))
-            paths = [f"/infer?session={name}-{n}&seq=0{end}" for n in numbers]
-            connection.send(b"".join(request("POST", path, events(1)) for path in paths))
-            received = b""
-            while received.count(b"HTTP/1.1 ") < len(numbers):
-                part = connection.socket.recv(1 << 16)
-                if not part:
-                    return answered
-                received += part
-            answered += received.count(b"HTTP/1.1 200")
+    with ExitStack() as opened:
+        source = f"127.0.0.{client}"
+        connections = [
+            opened.enter_context(Raw(server.port, timeout_s=60.0, source=source))
+            for _ in range(min(count, CONNECTIONS))
+        ]
+        for begin in range(0, count, CONNECTIONS):
+            asked = list(zip(connections, range(begin, count), strict=False))
+            for connection, n in asked:
+                connection.send(request("POST", f"/infer?session={name}-{n}&seq=0{end}", events(1)))
+            for connection, _ in asked:
+                answered += _answer(connection).startswith(b"HTTP/1.1 200")
     return answered
+
+
+def _answer(connection: Raw) -> bytes:
+    """The next response, as a whole."""
+    received = connection.socket.recv(1 << 16)
+    while (head := received.partition(b"\r\n\r\n"))[1] == b"" or len(head[2]) < _length(head[0]):
+        part = connection.socket.recv(1 << 16)
+        if not part:
+            break
+        received += part
+    return received
+
+
+def _length(head: bytes) -> int:
+    return int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
 
 
 def attack_ended(stage: Stage) -> Mapping[str, Figure]:

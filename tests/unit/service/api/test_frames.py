@@ -13,9 +13,13 @@ from tests.support.live import BINARY, CLOSE, CONT, PING, TEXT, by_length, recei
 
 
 def read(reader: FrameReader, content: bytes, size: int = 1000) -> list[Message]:
-    return [
-        message for start in range(0, len(content), size) for message in reader.receive(content[start : start + size])
-    ]
+    messages = []
+    for start in range(0, len(content), size):
+        reader.feed(content[start : start + size])
+        while reader.has_frame():
+            if (message := reader.read()) is not None:
+                messages.append(message)
+    return messages
 
 
 def test_the_key_is_that_of_the_rfc() -> None:
@@ -37,7 +41,7 @@ def test_messages_are_those_that_were_sent(messages: list[tuple[bool, bytes, int
     reader = FrameReader(10_000)
     assert read(reader, content, size) == expected
     assert reader.violation is None
-    assert reader.partial_bytes == 0
+    assert reader.held_bytes == 0
     assert received(reader.take_answer()) == [(10, b"p")] * pings
     assert reader.take_answer() == b""
 
@@ -45,7 +49,7 @@ def test_messages_are_those_that_were_sent(messages: list[tuple[bool, bytes, int
 def test_incomplete_messages_are_counted() -> None:
     reader = FrameReader(10_000)
     read(reader, sent(BINARY, bytes(300), fin=False) + sent(CONT, bytes(200))[:-50])
-    assert reader.partial_bytes == 450
+    assert reader.held_bytes == 300 + len(sent(CONT, bytes(200))) - 50
 
 
 @pytest.mark.parametrize(
@@ -77,13 +81,13 @@ def test_what_breaks_a_bound_or_the_rfc_is_refused(content: bytes, status: int, 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY], ids=["text", "binary"])
 def test_the_bytes_of_a_message_in_fragments_are_counted_until_it_ends(opcode: Opcode) -> None:
     reader = FrameReader(10_000)
-    assert reader.receive(sent(opcode, b"ab", fin=False)) == []
+    assert read(reader, sent(opcode, b"ab", fin=False)) == []
     for n in range(1, 1023):
-        assert reader.receive(sent(CONT, b"c", fin=False)) == []
-        assert reader.partial_bytes == 2 + n
-    (message,) = reader.receive(sent(CONT, b"d"))
+        assert read(reader, sent(CONT, b"c", fin=False)) == []
+        assert reader.held_bytes == 2 + n
+    (message,) = read(reader, sent(CONT, b"d"))
     assert len(message.content or message.text or "") == 2 + 1022 + 1
-    assert reader.partial_bytes == 0
+    assert reader.held_bytes == 0
 
 
 def test_a_close_frame_is_answered_and_ends_everything() -> None:
