@@ -91,7 +91,8 @@ async def _measure(concurrency: int, seconds: float) -> dict[str, float]:
     engine = Engine(settings.limits.max_chunk_steps)
     fresh = initial_stream(model)
     works = [Work(fresh, decode_raw(MEDIA_TYPE, pairs, body).chunk, False) for body in bodies]
-    bare = empty_app((await call(app, queries[0], bodies[0]))[1])
+    begun = [await call(app, query + b"&begin=true", body) for query, body in zip(queries, bodies, strict=True)]
+    bare = empty_app(begun[0][1])
 
     async def whole() -> None:
         await asyncio.gather(*(call(app, query, body) for query, body in zip(queries, bodies, strict=True)))
