@@ -19,8 +19,8 @@ class Ledger:
     Args:
         most: of all clients.
         most_of_client: of each.
-        full: sentence for a newcomer where all have too many. It does not say how many the others have.
-        share_full: likewise, where one client has too many; ``{}`` is their number.
+        full: sentence where all have too many; ``{}`` is the client's number. Nobody learns what the others have.
+        share_full: likewise, where the client has too many.
     """
 
     def __init__(self, most: int, most_of_client: int, full: str, share_full: str) -> None:
@@ -35,9 +35,10 @@ class Ledger:
         Raises:
             Overloaded: there is none.
         """
+        own = self._of_client.get(client, 0)
         if self.total + count > self._most:
-            raise Overloaded(self._full)
-        if (own := self._of_client.get(client, 0)) + count > self._most_of_client:
+            raise Overloaded(self._full.format(own))
+        if own + count > self._most_of_client:
             raise Overloaded(self._share_full.format(own))
 
     def take(self, client: str, count: int = 1) -> None:

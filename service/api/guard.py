@@ -68,7 +68,7 @@ def caller_of_handshake(keys: Keys | None, shake: Handshake) -> Caller:
     """
     if keys is None:
         return ANYBODY
-    caller = keys.caller(shake.credential.text)
+    caller = keys.caller(shake.credential)
     caller.check(KeyScope.infer)
     keys.request(caller)
     return caller

@@ -30,20 +30,10 @@ KEY_PROTOCOL = "hetsyn.key."  # and the key: a page can give a WebSocket no head
 BODY = frozenset((b"content-length", b"transfer-encoding", b"expect", b"trailer", b"te"))
 
 
-class Credential:
-    """What a client presents. It is not shown, so that no log and no traceback has it.
+class Credential(str):
+    """What a client presents. Its ``repr`` does not show it, so that no traceback has it."""
 
-    Args:
-        text: None where there is nothing, or more than one.
-
-    Attributes:
-        text: see above.
-    """
-
-    __slots__ = ("text",)
-
-    def __init__(self, text: str | None) -> None:
-        self.text = text
+    __slots__ = ()
 
     def __repr__(self) -> str:
         return "Credential(...)"
@@ -61,7 +51,7 @@ class Handshake(NamedTuple):
         host: to which the client has connected.
         request_id: ``X-Request-ID``; None where there is none.
         context: the headers that ``observe.context`` reads.
-        credential: from ``Authorization``, or from that subprotocol.
+        credential: from ``Authorization``, or from that subprotocol; None where there is none, or more than one.
     """
 
     path: str
@@ -72,7 +62,7 @@ class Handshake(NamedTuple):
     host: str
     request_id: bytes | None
     context: tuple[Field, ...] = ()
-    credential: Credential = Credential(None)
+    credential: Credential | None = None
 
 
 def handshake(method: bytes, version: str, url: bytes, headers: Sequence[Field]) -> Handshake | None:
@@ -174,10 +164,10 @@ def refusal(shake: Handshake, response: Response, headers: Iterable[Field]) -> b
     return refusals.to_bytes(response, headers)
 
 
-def _credential(headers: Sequence[bytes], offered: Sequence[str]) -> Credential:
+def _credential(headers: Sequence[bytes], offered: Sequence[str]) -> Credential | None:
     given = [of_bearer(value.decode("latin-1")) or "" for value in headers]
     given += [name.removeprefix(KEY_PROTOCOL) for name in offered if name.startswith(KEY_PROTOCOL)]
-    return Credential(given[0] if len(given) == 1 else None)
+    return Credential(given[0]) if len(given) == 1 else None
 
 
 def _host_of(origin: str) -> str | None:

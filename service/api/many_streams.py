@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections import Counter
 from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -25,10 +24,11 @@ from hetsyn_client.columns import (
     Sessions,
     pack_opened,
 )
+from service.admission.budget import Ledger
 from service.api.frame_results import FrameResults
 from service.api.stream_rows import StreamRows
 from service.api.streams import Streams
-from service.errors import HetsynError, InputError, NotFound, Overloaded, SessionEnded, SessionTaken
+from service.errors import HetsynError, InputError, NotFound, SessionEnded, SessionTaken
 from service.ingress import Arrived, Encoded, Source
 from service.live.many import Offer
 from service.live.many_query import ManyQuery
@@ -102,40 +102,22 @@ class ManyStreams:
     Attributes:
         streams: see above.
         rows: of the connections of ``/stream``.
+        handles: of all connections, by client.
         max_handles: of one client.
     """
 
     def __init__(self, streams: Streams, limits: Limits) -> None:
         self.streams = streams
         self.rows = StreamRows(streams.ingress, streams.counters.timings)
-        self._max_handles = IDS_A_SESSION * limits.max_sessions
-        self.max_handles = max(1, int(self._max_handles * limits.client_share))
-        self._of_client: Counter[str] = Counter()
-
-    def __len__(self) -> int:
-        """Handles of all connections."""
-        return self._of_client.total()
-
-    def enter(self, client: str) -> None:
-        """Count another handle.
-
-        Raises:
-            Overloaded: the client, or all of them, have too many.
-        """
-        own = self._of_client[client]
-        if own >= self.max_handles or self._of_client.total() >= self._max_handles:
-            # nobody learns how many the others have
-            which = "as many as may be" if own >= self.max_handles else "and the server has no place for more"
-            raise Overloaded(
-                f"{own} sessions of this client are open on connections, {which}: let the connections leave some"
-            )
-        self._of_client[client] += 1
-
-    def leave(self, client: str, count: int = 1) -> None:
-        """Count handles no more."""
-        self._of_client[client] -= count
-        if not self._of_client[client]:
-            del self._of_client[client]
+        most = IDS_A_SESSION * limits.max_sessions
+        self.max_handles = max(1, int(most * limits.client_share))
+        own = "{} sessions of this client are open on connections"
+        advice = "let the connections leave some"
+        full, share_full = (
+            f"{own}, and the server has no place for more: {advice}",
+            f"{own}, as many as may be: {advice}",
+        )
+        self.handles = Ledger(most, self.max_handles, full, share_full)
 
 
 class ConnectionSessions:
@@ -173,7 +155,7 @@ class ConnectionSessions:
         """Stream nothing more."""
         for held in self._held.values():
             self._streams.leave(held.id, held)
-        self._many.leave(self._client, len(self._held))
+        self._many.handles.give(self._client, len(self._held))
         self._held = {}
 
     async def open(self, sessions: Sessions) -> bytes:
@@ -255,7 +237,7 @@ class ConnectionSessions:
                 raise InputError(f"handle {handle} has a session: leave it first, or choose another handle")
             if not _is_id(name):
                 raise InputError(f"{name!r} is no id: send 1 to 128 letters, digits and . _ ~ : -")
-            self._many.enter(self._client)
+            self._many.handles.take(self._client)
             query = self._query.of_session(name, resume)
             held = self._held[handle] = HeldSession(query.session, self._connection)
             try:
@@ -349,7 +331,7 @@ class ConnectionSessions:
         held = self._held.pop(handle, None)
         if held is not None:
             self._streams.leave(held.id, held)
-            self._many.leave(self._client)
+            self._many.handles.give(self._client)
 
 
 async def _gathered(works: Sequence[Coroutine[Any, Any, T]], at_a_time: int) -> list[T]:

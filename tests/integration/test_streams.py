@@ -66,7 +66,7 @@ async def test_sessions_from_their_beginning_to_their_end(models: Path, gate: Ga
         assert (await many.results()).total_steps.tolist() == [17]
         assert await many.answer() == {"type": "Termination", "chunks": 7 - 1}
         assert await many.closed() == 1000
-        assert len(server.parts.many) == 0
+        assert server.parts.many.handles.total == 0
 
 
 PIECES = st.lists(st.lists(st.integers(1, 400), min_size=1, max_size=4), min_size=1, max_size=4)
@@ -254,7 +254,7 @@ async def test_chunks_of_a_client_that_has_gone_are_not_applied(models: Path, ga
         gate.opened.set()
         await server.until(lambda: server.parts.admission.in_flight == 0)
         assert server.parts.counters.chunks_applied == 0
-        assert server.parts.registry.sessions.open == len(server.parts.many) == 0
+        assert server.parts.registry.sessions.open == server.parts.many.handles.total == 0
 
 
 async def test_a_server_that_ends_answers_what_has_come(models: Path, gate: Gate) -> None:
@@ -289,11 +289,10 @@ async def test_handles_have_a_bound(models: Path, gate: Gate) -> None:
         assert details == [own] * 2
         other: Hub = (await hub(server))[0]
         assert (await other.opens("g")).status.tolist() == [503]
-        handles = server.parts.many
-        for _ in range(4):
-            handles.enter("another")
+        handles = server.parts.many.handles
+        handles.take("another", 4)
         with pytest.raises(Overloaded, match=r"^0 sessions of this client .*, and the server has no place for more"):
-            handles.enter("third")
+            handles.take("third")
         left: Results = await many.chunks(silence([0], 0, 0, LEAVE))
         assert left.status.tolist() == [APPLIED]
         assert (await other.opens("g")).status.tolist() == [APPLIED]
