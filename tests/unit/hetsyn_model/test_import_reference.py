@@ -44,7 +44,7 @@ def test_there_are_golden_files() -> None:
 def test_exact_form_is_the_reference(path: Path) -> None:
     network, values = network_of(path.name)
     with torch.no_grad():
-        rolled = network.rollout(torch.from_numpy(values["input_spikes"]).double())
+        rolled = network.rollout(torch.from_numpy(values["input_spikes"]).double(), form="exact")
     assert np.array_equal(rolled.hidden_spikes[-1].numpy(), values["hidden_spikes"])
     assert np.abs(rolled.readout.numpy() - values["readout"]).max() < 1e-9
     if "decision_sum" in values:
@@ -56,7 +56,7 @@ def test_bank_form_follows_it(path: Path) -> None:
     network, values = network_of(path.name)
     errors = network.fit_banks(error_bound=1e-5)
     with torch.no_grad():
-        rolled = network.rollout(torch.from_numpy(values["input_spikes"]).double())
+        rolled = network.rollout(torch.from_numpy(values["input_spikes"]).double(), form="bank")
     assert max(errors.values()) <= 1e-5
     assert np.array_equal(rolled.hidden_spikes[-1].numpy(), values["hidden_spikes"])
     assert np.abs(rolled.readout.numpy() - values["readout"]).max() < 1e-3
