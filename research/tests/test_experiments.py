@@ -176,7 +176,8 @@ def test_the_smoke_version_of_every_experiment(name: str, tmp_path: Path) -> Non
     rules = {"pattern-generation": "trace", "delayed-match": "last"}
     assert manifest.decision.rule == rules.get(planned.task, "sum_softmax")
     trained = Checkpoint.load(best).network
-    assert manifest.network.bank_sizes == {layer: bank.size for layer, bank in trained.banks.items()}
+    has_bank = manifest.network.form == "bank"  # resonant neurons without decays may be served in the exact form
+    assert manifest.network.bank_sizes == {layer: bank.size for layer, bank in trained.banks.items() if has_bank}
     copied = Checkpoint.load(out / "network.pt")
     assert copied.experiment is not None
     assert copied.network.banks == trained.banks  # the bank that was trained and judged is the one that is served
