@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from export import export_network, export_nir, import_nir
     from export.evaluation import Evaluation
     from export.onnx_import import import_onnx
+    from export.own_network import Source, write_artifact
     from export.parity import Streams
     from export.step import export_step
-    from export.write import Source, write_artifact
     from hetsyn_client import AsyncStreamingClient, StreamingClient
     from hetsyn_model import (
         DecisionSpec,
@@ -83,7 +83,7 @@ _LAZY = {
     "export.evaluation": ("Evaluation",),
     "export.step": ("export_step",),
     "export.onnx_import": ("import_onnx",),
-    "export.write": ("Source", "write_artifact"),
+    "export.own_network": ("Source", "write_artifact"),
     "hetsyn_client": ("AsyncStreamingClient", "StreamingClient"),
     "hetsyn_model": (
         *("DecisionSpec", "Events", "Network", "NetworkSpec", "NeuronSpec", "PathSpec", "SurrogateSpec"),

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from export.build import GraphBuilder
 from export.evaluation import Evaluation, seeded_streams
-from export.write import CHECKPOINT, Source, write_artifact
+from export.own_network import CHECKPOINT, Source, write_artifact
 from hetsyn_model.compiled import LayerWeights
 from hetsyn_model.network import Network
 from hetsyn_model.state import DECISION_SCORE_LOW

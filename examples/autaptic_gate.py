@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from examples.training import CHANNELS, LABELS, spike, train
 from export import export_step
-from export.step_artifact import StepReport
+from export.write import Report
 
 NEURONS, LARGEST_GAIN, READOUT_DECAY = 24, 0.999, 0.9
 
@@ -47,7 +47,7 @@ class AutapticGate(nn.Module):
         return {"potential": potential - spikes, "spikes": spikes, "output": output}, output
 
 
-def main(out: str = "models/autaptic-gate/1", *, updates: int = 100) -> StepReport:
+def main(out: str = "models/autaptic-gate/1", *, updates: int = 100) -> Report:
     torch.manual_seed(0)
     network = AutapticGate()
     print(f"{train(network, updates):.0%} of new streams are right")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from examples.training import CHANNELS, LABELS, train
 from export import export_step
-from export.step_artifact import StepReport
+from export.write import Report
 
 MEMORIES, STEP_S = 10, 1e-3
 SYNAPSE_TAU_S, MEMORY_TAU_S = 5e-3, (1e-3, 0.5)  # the slowest outlasts a stream
@@ -51,7 +51,7 @@ class ElmNeuron(nn.Module):
         return {"synapses": synapses, "memories": memories}, self.readout(memories)
 
 
-def main(out: str = "models/elm-neuron/1", *, updates: int = 100) -> StepReport:
+def main(out: str = "models/elm-neuron/1", *, updates: int = 100) -> Report:
     torch.manual_seed(0)
     neuron = ElmNeuron()
     print(f"{train(neuron, updates):.0%} of new streams are right")

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from examples.training import rollout
 from export import export_step
-from export.step_artifact import StepReport
+from export.write import Report
 
 NEURONS, LATENTS, HIDDEN, STEPS = 16, 6, 16, 60
 STEP_S, STRIDE, DAMPING = 0.02, 0.3, 0.1
@@ -84,7 +84,7 @@ def train(decoder: LatentDecoder, updates: int) -> float:
         return float(1 - error[:, 10:].square().sum() / usual[:, 11:].square().sum())
 
 
-def main(out: str = "models/latent-decoder/1", *, updates: int = 150) -> StepReport:
+def main(out: str = "models/latent-decoder/1", *, updates: int = 150) -> Report:
     torch.manual_seed(0)
     decoder = LatentDecoder()
     print(f"explains {train(decoder, updates):.0%} of the variance of the rates in new streams")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from examples.training import CHANNELS, LABELS, train
 from export import export_step
-from export.step_artifact import StepReport
+from export.write import Report
 
 NEURONS = 24
 State = tuple[Tensor, tuple[Tensor, Tensor]]
@@ -39,7 +39,7 @@ class SnnTorchNetwork(nn.Module):
         return (potential, (current, output)), fired
 
 
-def main(out: str = "models/snntorch-network/1", *, updates: int = 60) -> StepReport:
+def main(out: str = "models/snntorch-network/1", *, updates: int = 60) -> Report:
     torch.manual_seed(0)
     network = SnnTorchNetwork()
     print(f"{train(network, updates):.0%} of new streams are right")

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from examples.training import CHANNELS, LABELS, spike, train
 from export import export_step
-from export.step_artifact import StepReport
+from export.write import Report
 
 FILTER_TAPS, GATE_TAPS, GATE_UNITS, NEURONS = 5, 3, 4, 24
 TAU_STEPS, THRESHOLD, READOUT_DECAY = 10.0, 0.3, 0.9
@@ -55,7 +55,7 @@ class TemporalFilter(nn.Module):
         return after, output
 
 
-def main(out: str = "models/temporal-filter/1", *, updates: int = 100) -> StepReport:
+def main(out: str = "models/temporal-filter/1", *, updates: int = 100) -> Report:
     torch.manual_seed(0)
     network = TemporalFilter()
     print(f"{train(network, updates):.0%} of new streams are right")

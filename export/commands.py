@@ -19,7 +19,7 @@ from hetsyn_model.spec import ERROR_BOUND, SpecError
 from service.errors import HetsynError
 
 if TYPE_CHECKING:
-    from export.write import FormReport, OnProgress
+    from export.write import OnProgress, Report
 
 export = typer.Typer(
     add_completion=False,
@@ -121,9 +121,9 @@ def export_checkpoint(
 ) -> None:
     """Verify and write an artifact. If the implementations disagree, nothing is written."""
     from export.folder import ExportError
+    from export.own_network import form_of, write_artifact
     from export.parity import ParityError
     from export.sources import decide_by, from_checkpoint, from_saved_network, shd_size
-    from export.write import write_artifact
     from hetsyn_model.bank import BankError
     from hetsyn_model.quiet import quiet_steps
     from hetsyn_model.training.checkpoint import CheckpointFileError
@@ -164,7 +164,7 @@ def export_checkpoint(
                 bank_size=bank_size,
                 whole_range=as_trained and exported.whole_range_banks,
                 error_bound=ERROR_BOUND if error_bound is None else error_bound,
-                form=None if form is None else form.value,
+                form=form_of(form),
                 audio=exported.audio,
                 with_torchscript=not no_torchscript,
                 on_progress=on_progress,
@@ -182,7 +182,7 @@ def export_checkpoint(
     ) as error:
         console.print(f"[red]{escape(str(error))}[/red]")
         raise typer.Exit(2) from error
-    _print(out, report, len(exported.evaluation.streams.steps))
+    print_report(report, len(exported.evaluation.streams.steps))
 
 
 def _note_without_data() -> None:
@@ -211,9 +211,11 @@ def _progress() -> Iterator[OnProgress]:
         yield lambda stage, detail: line.update(task, description=f"{stage}  {detail}")
 
 
-def _print(out: Path, report: FormReport, streams: int) -> None:
+def print_report(report: Report, streams: int | None = None) -> None:
+    """Print what was measured, as tables."""
     from export.folder import serving
 
+    counted = "" if streams is None else f", {streams} streams"
     table = Table(
         "form",
         "state bytes a session",
@@ -222,7 +224,7 @@ def _print(out: Path, report: FormReport, streams: int) -> None:
         "kernel error",
         "spikes that differ",
         "accuracy",
-        title=f"{out}, {streams} streams",
+        title=f"{report.folder}{counted}",
     )
     table.add_row(
         report.form,
@@ -234,10 +236,16 @@ def _print(out: Path, report: FormReport, streams: int) -> None:
         "-" if report.accuracy is None else f"{report.accuracy:.1%}",
     )
     console.print(table)
-    agreement = Table("implementation against torch", "labels", "spikes", "readout", "probabilities")
+    agreement = Table("implementation against the step", "labels", "spikes", "largest difference")
     for item in report.differences:
-        agreement.add_row(
-            item.implementation, str(item.labels), str(item.spikes), f"{item.readout:.1e}", f"{item.probabilities:.1e}"
-        )
+        agreement.add_row(item.implementation, str(item.labels), str(item.spikes), f"{item.largest:.1e}")
     console.print(agreement)
-    console.print(serving(out), highlight=False, markup=False, soft_wrap=True)
+    if report.tolerance:
+        console.print(
+            f"batches and chunks differ by {report.company:.1e}, tolerance {report.tolerance:g}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    if report.one_at_a_time:
+        console.print("the graph takes one stream: a batch runs stream by stream", highlight=False, soft_wrap=True)
+    console.print(serving(report.folder), highlight=False, markup=False, soft_wrap=True)

@@ -1,7 +1,8 @@
-"""What an artifact has of either encoder: its graph, its description, and what verifies it."""
+"""What an artifact has of either encoder: its graph, its description, and its verification."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +11,13 @@ import torch
 from export.encoder_graph import encoder_graph, encoder_state
 from export.evaluation import noise_and_silence
 from export.level_crossing_graph import level_crossing_graph, level_crossing_state
+from export.parity import ParityError
 from hetsyn_model.encoder import Encoder
 from hetsyn_model.level_crossing import AnyEncoderSpec, LevelCrossing, LevelCrossingSpec
-from service.contract.manifest import EncoderDescription
+from hetsyn_model.quiet import QuietStart
+from service.contract.graph_io import AUDIO, EVENT_ROW, EVENT_UNIT, STEPS, VALUES, next_name, state_name
+from service.contract.manifest import EncoderDescription, TensorDescription
+from service.runtime.onnx import Array, Graph
 
 ENCODER_FILE = "encoder.onnx"
 
@@ -76,3 +81,61 @@ def wandering_values(spec: LevelCrossingSpec, steps: int = 100) -> torch.Tensor:
     scale = np.array(spec.scale)
     values = walk / np.where(scale == 0, 1.0, scale) + np.array(spec.offset)
     return torch.from_numpy(values.astype(np.float32))
+
+
+def initial_arrays(layout: Sequence[TensorDescription], batch: int) -> dict[str, Array]:
+    """The encoder's state before the first step, by tensor: [batch, *shape], as an encoder's graph takes it."""
+    return {t.name: np.full((batch, *t.shape), t.initial, t.dtype) for t in layout}
+
+
+def encoder_arrays(quiet: QuietStart) -> dict[str, Array]:
+    """An encoder's state after silence, by tensor, of one stream."""
+    after = quiet.after
+    return {
+        "encoder.history": after.history[0].numpy().astype(np.float32),
+        "encoder.gain_db": after.gain_db[0].numpy(),
+        "encoder.level_db": after.level_db[0].numpy(),
+    }
+
+
+def verify_encoder(
+    encoder: Encoder | LevelCrossing,
+    graph: Graph,
+    layout: Sequence[TensorDescription],
+    inputs: torch.Tensor,
+    quiet: QuietStart | None = None,
+) -> None:
+    """An encoder's graph against torch, whole and in chunks.
+
+    Args:
+        encoder: the reference.
+        graph: of the encoder.
+        layout: of its state.
+        inputs: float32 audio [stream, whole steps], or values [stream, steps, channels].
+        quiet: what the audio begins with; None for nothing.
+
+    Raises:
+        ParityError: a spike differs.
+    """
+    batch = inputs.shape[0]
+    # each encoder takes its own state back
+    before = encoder.initial_state(batch) if quiet is None else quiet.encoder_state(batch)
+    expected = encoder.step(inputs, before)[0].numpy()  # type: ignore[arg-type]
+    name, hop = (AUDIO, encoder.spec.step_samples) if isinstance(encoder, Encoder) else (VALUES, 1)
+    for cut in (expected.shape[1], 3, 1):
+        state = initial_arrays(layout, batch)
+        if quiet is not None:
+            state = {tensor: np.stack([array] * batch) for tensor, array in encoder_arrays(quiet).items()}
+        for start in range(0, expected.shape[1], cut):
+            width = min(cut, expected.shape[1] - start)
+            feed = {
+                name: inputs[:, start * hop : (start + width) * hop].numpy(),
+                STEPS: np.full(batch, width, np.int64),
+            } | {state_name(tensor): value for tensor, value in state.items()}
+            out = graph.run(feed, [EVENT_ROW, EVENT_UNIT, *(next_name(tensor) for tensor in state)])
+            state = {tensor: out[next_name(tensor)] for tensor in state}
+            got = np.zeros((batch * width, expected.shape[2]), np.uint8)
+            got[out[EVENT_ROW], out[EVENT_UNIT]] = 1
+            wrong = int((got.reshape(-1, width, expected.shape[2]) != expected[:, start : start + width]).sum())
+            if wrong:
+                raise ParityError(f"encoder: ONNX Runtime differs from torch in {wrong} spikes, chunks of {cut} steps")

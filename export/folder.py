@@ -5,20 +5,15 @@ Every exporter ends here, whatever the model was made of.
 
 from __future__ import annotations
 
-import hashlib
 import io
-import platform
 import shlex
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.metadata import version as version_of
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from service.contract import manifest as contract
 from service.contract.artifact import Artifact
@@ -127,82 +122,6 @@ def arrays_file(arrays: Mapping[str, NDArray[np.generic]]) -> bytes:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()
-
-
-def assemble_manifest(
-    *,
-    name: str,
-    version: str,
-    description: str,
-    labels: tuple[str, ...],
-    input: contract.InputDescription,
-    encoder: contract.EncoderDescription | None,
-    hidden: tuple[int, ...],
-    outputs: int,
-    decision: contract.Decision,
-    network: contract.NetworkDescription,
-    files: Mapping[str, bytes],
-    provenance: Provenance,
-    endpointing: contract.Endpointing | None = None,
-    initial_file: str | None = None,
-    rejected_labels: tuple[str, ...] = (),
-    acceptance_threshold: float | None = None,
-) -> contract.Manifest:
-    """The manifest of these files, with what they were made with.
-
-    Args:
-        name: of the model.
-        version: of the model.
-        description: one line for people.
-        labels: names of the outputs.
-        input: of the network.
-        encoder: before the network; None without.
-        hidden: neurons of each hidden layer whose spikes the graph shows.
-        outputs: of the network.
-        decision: how scores come about.
-        network: the graph and its state.
-        files: content of every file but the manifest, by name.
-        provenance: further entries.
-        endpointing: how utterances are found in a stream; None where nobody has chosen it.
-        initial_file: values that the states begin with; None where each tensor has one.
-        rejected_labels: labels that answer null when they are the likeliest.
-        acceptance_threshold: least probability of a label that is named; None: any, unless a rejected one is likelier.
-
-    Raises:
-        ExportError: the parts do not fit together.
-    """
-    check_labels(labels, outputs, decision.rule)
-    made_with: dict[str, str | int | float | bool | None] = {
-        "hetsyn": version_of("hetsyn"),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
-    try:
-        return contract.Manifest(
-            format_version=contract.FORMAT_VERSION,
-            name=name,
-            version=version,
-            description=description,
-            labels=labels,
-            rejected_labels=rejected_labels,
-            acceptance_threshold=acceptance_threshold,
-            input=input,
-            encoder=encoder,
-            hidden=hidden,
-            outputs=outputs,
-            decision=decision,
-            endpointing=endpointing,
-            network=network,
-            initial_file=initial_file,
-            files={
-                file: contract.FileEntry(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
-                for file, content in files.items()
-            },
-            provenance=made_with | dict(provenance),
-        )
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ExportError(f"{'.'.join(map(str, first['loc'])) or 'manifest'}: {first['msg']}") from error
 
 
 def write_folder(out: Path, manifest: contract.Manifest, files: Mapping[str, bytes]) -> None:

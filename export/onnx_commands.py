@@ -5,17 +5,14 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
+from export.commands import print_report
 from hetsyn_client.output import open_console
 from service.errors import HetsynError
-
-if TYPE_CHECKING:
-    from export.step_artifact import StepReport
 
 import_onnx = typer.Typer(
     add_completion=False,
@@ -146,22 +143,3 @@ def _arrays(path: Path) -> dict[str, Any]:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
         raise ExportError(f"{path} is no .npz file of arrays ({error}): write it with numpy.savez") from error
-
-
-def print_report(report: StepReport) -> None:
-    """What was measured, as a table."""
-    from export.folder import serving
-
-    table = Table("implementation against the step", "largest difference", title=str(report.folder))
-    for item in report.differences:
-        table.add_row(item.implementation, f"{item.largest:.1e}")
-    console.print(table)
-    console.print(
-        f"state bytes a session {report.state_bytes:,}; file bytes {report.file_bytes:,}; batches and chunks differ by "
-        f"{report.company:.1e}, tolerance {report.tolerance:g}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    if report.one_at_a_time:
-        console.print("the graph takes one stream: a batch runs stream by stream", highlight=False, soft_wrap=True)
-    console.print(serving(report.folder), highlight=False, markup=False, soft_wrap=True)

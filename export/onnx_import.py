@@ -15,11 +15,12 @@ import numpy as np
 from export.folder import ExportError, names_of, rejected_of
 from export.onnx_file import OnnxFile, folded, read_onnx
 from export.onnx_ports import Number, Ports, assign_ports, initial_states, input_shape
-from export.step_artifact import StepDescription, StepReport, check_request, write_step
+from export.parity import TOLERANCE
+from export.step import check_request, decision_of, write_step
 from export.step_graph import InputKind, OutputKind, StepGraph, StepState
-from export.step_parity import TOLERANCE, Reference
 from export.step_streams import verification_streams
-from hetsyn_model.spec import DecisionSpec, Rule
+from export.write import Description, Report
+from hetsyn_model.spec import Rule
 from service.contract.graph_io import Float32Array
 from service.contract.manifest import EncoderDescription
 from service.errors import ArtifactError
@@ -54,7 +55,7 @@ def import_onnx(
     tail_steps: int = 0,
     tolerance: float = TOLERANCE,
     examples: Sequence[Any] | None = None,
-) -> StepReport:
+) -> Report:
     """Import an ONNX file into ``out``, a folder NAME/VERSION that does not exist yet.
 
     Args:
@@ -103,25 +104,20 @@ def import_onnx(
     if audio is not None and frame is not None:
         encoder = EncoderDescription(file=None, sample_rate_hz=audio, samples_per_step=frame, state=())
         step_s = frame / audio
-    try:
-        rule = DecisionSpec(decision, skip_steps)
-    except ValueError as error:
-        raise ExportError(str(error)) from error
-    names = names_of(labels)
-    described = StepDescription(
-        labels=names,
+    rule, names = decision_of(decision, skip_steps), names_of(labels)
+    described = Description(
+        path.parent.name,
+        path.name,
+        names,
+        1e-3 if step_s is None else step_s,
+        description,
+        input_description,
+        tail_steps,
+        encoder,
         rejected_labels=rejected_of(names, rejected_labels),
-        decision=rule,
-        step_s=1e-3 if step_s is None else step_s,
-        description=description,
-        input_kind=input_kind,
-        input_description=input_description,
-        tail_steps=tail_steps,
-        tolerance=tolerance,
-        encoder=encoder,
         provenance={"imported_from": Path(file).name},
     )
-    check_request(path, described)
+    check_request(path, described, tolerance)
     source = read_onnx(Path(file))
     axes = dict(batch_axis or {})
     ports = assign_ports(source, state, input, output, dict(constants or {}), axes)
@@ -146,7 +142,7 @@ def import_onnx(
     )
     streams = verification_streams(examples, input_kind, (step.channels,), runner.usual(step.channels))
     try:
-        return write_step(path, step, described, streams, runner.reference())
+        return write_step(path, step, described, rule, input_kind, tolerance, streams, runner.run)
     except ArtifactError as error:
         raise ExportError(f"the graph does not run within a loop of steps: {error}") from error
 
@@ -169,7 +165,7 @@ class _Runner:
         self._file, self._ports, self._states, self._shape, self._axes = file, ports, states, shape, axes
         try:
             self._graph: Graph = load_graph(file.content)
-            after, output = self._run([state.initial[None] for state in states], np.zeros((1, *shape), np.float32))
+            after, output = self.run([state.initial[None] for state in states], np.zeros((1, *shape), np.float32))
         except ArtifactError as error:
             raise ExportError(f"the file does not run on a step of zeros: {error}") from error
         except np.exceptions.AxisError as error:
@@ -188,14 +184,14 @@ class _Runner:
     def _check_repeatable(self) -> None:
         states, shape = [state.initial[None] for state in self._states], (1, *self._shape)
         x = np.ones(shape, np.float32) if self._ports.input.dtype.startswith("float") else np.zeros(shape, np.float32)
-        first, *others = (self._run(states, x)[1].astype(np.float32) for _ in range(REPEATED))
+        first, *others = (self.run(states, x)[1].astype(np.float32) for _ in range(REPEATED))
         if not all(np.array_equal(first, other, equal_nan=True) for other in others):
             raise ExportError(
                 "the graph gives another result when it runs again, as a Dropout of training does: export the model "
                 "for inference"
             )
 
-    def _run(self, states: list[Array], x: Array) -> tuple[list[Array], Array]:
+    def run(self, states: list[Array], x: Array) -> tuple[list[Array], Array]:
         name, feed = self._ports.input.name, dict(self._ports.constants)
         feed[name] = np.moveaxis(x.astype(self._ports.input.dtype), 0, self._axes.get(name, 0))
         for state, value in zip(self._states, states, strict=True):
@@ -223,7 +219,7 @@ class _Runner:
             return False
         states = [np.stack([state.initial] * 2) for state in self._states]
         try:
-            after, output = self._run(states, np.zeros((2, *self._shape), np.float32))
+            after, output = self.run(states, np.zeros((2, *self._shape), np.float32))
         except (ArtifactError, ExportError):
             return False
         return output.shape[:1] == (2,) and all(value.shape[:1] == (2,) for value in after)
@@ -231,6 +227,3 @@ class _Runner:
     def usual(self, channels: int) -> Float32Array | None:
         """An input for every step where noise is none, as of an index."""
         return None if self._ports.input.dtype.startswith("float") else np.zeros(channels, np.float32)
-
-    def reference(self) -> Reference:
-        return self._run

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from export.folder import ExportError
 from export.onnx_file import OnnxFile, Port, choose, constant_array
+from export.step_checks import check_initial
 from export.step_graph import CONTEXT, StepState
-from export.step_parity import check_initial
 from hetsyn_model.state import DECISION_SCORE, DECISION_SCORE_LOW, DECISION_STEP
 
 STATE_TYPES = ("float32", "float16", "bool")

@@ -1,23 +1,248 @@
-"""A HetSyn network of one's own, as a value or as a file, to an artifact."""
+"""A HetSyn network, as a value or as a file, becomes an artifact."""
 
 from __future__ import annotations
 
+import copy
 import pickle
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from export.evaluation import evaluation_of
-from export.folder import ExportError, Provenance, check_labels, names_of, rejected_of
-from export.write import FormReport, OnProgress, Source, write_artifact
+from export.encoders import ENCODER_FILE, encoder_parts, verify_encoder
+from export.evaluation import Evaluation, evaluation_of
+from export.folder import ExportError, Provenance, check_absent, check_labels, check_name, names_of, rejected_of
+from export.network_graph import network_graph
+from export.parity import ParityError, exported_network, graphs_by_runtime, run_torch
+from export.stream_start import quiet_provenance, stream_start
+from export.torchscript import NetworkScript
+from export.write import Description, OnProgress, Promise, Report, write
+from hetsyn_model.compiled import Compiled
+from hetsyn_model.level_crossing import AnyEncoderSpec
 from hetsyn_model.network import Network
 from hetsyn_model.spec import ERROR_BOUND, SpecError
-from hetsyn_model.state import FORMS, Form
-from service.contract.manifest import MAX_TAIL_STEPS
+from hetsyn_model.state import FORMS, Form, state_bytes
+from hetsyn_model.training.checkpoint import Checkpoint
+from service.contract import manifest as contract
+from service.contract.graph_io import Float32Array
+from service.contract.initial import ENCODER, array_name
+from service.contract.manifest import MAX_TAIL_STEPS, FormName
 
+CHECKPOINT = "network.pt"
+COMPARED_STREAMS = 32  # of which spikes of a bank and of the exact network are compared
+SAME_SPIKES = 1e-3  # share of spikes that may differ in a bank whose kernels have no error
+MOST_LARGER = 1.5  # of the state of such a bank, over the exact form's
 SAVE = "torch.save(network.save(), FILE)"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A network and its description in the manifest.
+
+    Attributes:
+        network: what is exported; it is not changed.
+        name: of the model.
+        version: of the model.
+        description: one line for people.
+        labels: names of the outputs.
+        input_description: meaning of the channels.
+        encoder: of the audio or the values; None for a network that takes spikes, or values as they are.
+        tail_steps: steps of silence that end a stream.
+        provenance: further entries of the manifest.
+        experiment: the run that made the network, for the checkpoint's copy; None without.
+        config: of its training, for the same; None without.
+        endpointing: how utterances are found in a stream; None where nobody has chosen it.
+        quiet_steps: silence in whose state a stream begins.
+        rejected_labels: labels that answer null when they are the likeliest.
+        acceptance_threshold: least probability of a label that is named; None: any, unless a rejected one is likelier.
+    """
+
+    network: Network
+    name: str
+    version: str
+    description: str
+    labels: tuple[str, ...]
+    input_description: str
+    encoder: AnyEncoderSpec | None = None
+    tail_steps: int = 0
+    provenance: dict[str, str | int | float | bool | None] = field(default_factory=dict)
+    experiment: dict[str, Any] | None = None
+    config: dict[str, Any] | None = None
+    endpointing: contract.Endpointing | None = None
+    quiet_steps: int = 0
+    rejected_labels: tuple[str, ...] = ()
+    acceptance_threshold: float | None = None
+
+
+def write_artifact(
+    source: Source,
+    evaluation: Evaluation,
+    out: Path,
+    *,
+    bank_size: int | None = None,
+    error_bound: float = ERROR_BOUND,
+    whole_range: bool = False,
+    form: Form | None = None,
+    audio: torch.Tensor | None = None,
+    with_torchscript: bool = True,
+    on_progress: OnProgress = lambda stage, detail: None,  # noqa: ARG005
+) -> Report:
+    """Export a network into ``out``, a folder NAME/VERSION that does not exist yet.
+
+    Args:
+        source: the network and its description.
+        evaluation: verified in every implementation; its labels, if any, give the accuracy.
+        out: the folder to write.
+        bank_size: decays a layer; without it the smallest number that meets the error bound.
+        error_bound: relative L2 error of the worst kernel.
+        whole_range: whether the banks are those of all decays that training may reach, see
+            :meth:`hetsyn_model.network.Network.fit_banks`.
+        form: ``exact``: each synapse has its own decay; ``bank``: they share a few. None: a bank that is next to the
+            same network, else the form with the smaller state (:func:`default_form`).
+        audio: float32 [stream, whole steps], or values [stream, steps, channels], to verify the encoder with; noise
+            and silence, or random values, where there is none.
+        with_torchscript: whether the artifact gets the step as TorchScript, which no server needs.
+        on_progress: called with what begins: one of a handful of stages, and a detail, which may be empty.
+
+    Returns:
+        What was measured.
+
+    Raises:
+        ParityError: implementations disagree, or a kernel is off by more than the bound. Nothing is written.
+        BankError: no bank meets the bound.
+        ExportError: the labels do not fit the outputs, the form cannot be served, or nothing is silence
+            to the encoder.
+        ArtifactPathError: a name or version that no server reads.
+        FileExistsError: there is something at ``out``.
+    """
+    check_name(source.name, source.version)
+    check_absent(out)
+    spec = source.network.spec
+    check_labels(source.labels, spec.outputs, spec.decision.rule)
+    network = copy.deepcopy(source.network).float().eval()
+    errors = dict.fromkeys(network.spec.layer_names, 0.0)
+    if form != "exact":
+        on_progress("fit the bank", "")
+        errors = network.fit_banks(size=bank_size, error_bound=error_bound, whole_range=whole_range)
+        if bank_size is None and max(errors.values()) > error_bound:
+            raise ParityError(f"kernel error {max(errors.values()):.2g} is above the bound {error_bound:.2g}")
+
+    files: dict[str, bytes] = {}
+    encoder = None if source.encoder is None else encoder_parts(source.encoder)
+    start = stream_start(source.quiet_steps, encoder, spec.channels)
+    evaluation = replace(evaluation, streams=replace(evaluation.streams, before=start.before))
+    if encoder is not None:
+        on_progress("verify the encoder", "")
+        for graph in graphs_by_runtime(encoder.graph).values():
+            probe = encoder.probe if audio is None else audio
+            verify_encoder(encoder.reference, graph, encoder.description.state, probe, start.quiet)
+        files[ENCODER_FILE] = encoder.graph
+    mismatch = None
+    if form != "exact":
+        on_progress("compare the bank with the exact network", "")
+        streams = evaluation.streams.of(slice(COMPARED_STREAMS))
+        exact, bank = (run_torch(network.compile(each), streams).hidden for each in FORMS)
+        mismatch = spike_mismatch(exact, bank)
+    form = form or _chosen_form(network, errors, mismatch)
+    compiled = network.compile(form)
+    files[CHECKPOINT] = _checkpoint(source, network).to_bytes()
+    return write(
+        out,
+        exported_network(compiled, network_graph(compiled), start.before),
+        Description(
+            source.name,
+            source.version,
+            source.labels,
+            spec.step_s,
+            source.description,
+            source.input_description,
+            source.tail_steps,
+            None if encoder is None else encoder.description,
+            spec.hidden,
+            source.rejected_labels,
+            source.acceptance_threshold,
+            source.endpointing,
+            _decay_provenance(source.network) | source.provenance | quiet_provenance(source.quiet_steps, spec.step_s),
+        ),
+        Promise(
+            form,
+            _exactness(compiled),
+            bank_sizes={name: bank.size for name, bank in network.banks.items()} if form == "bank" else {},
+            kernel_error=errors if form == "bank" else dict.fromkeys(errors, 0.0),
+            spike_mismatch=mismatch if form == "bank" else None,
+        ),
+        evaluation,
+        partial(run_torch, compiled),
+        same_bits=True,
+        scripts=[NetworkScript(compiled)] if with_torchscript else [],
+        files=files,
+        initial={array_name(ENCODER, name): array for name, array in start.arrays.items()},
+        on_progress=on_progress,
+    )
+
+
+def _chosen_form(network: Network, errors: Mapping[str, float], mismatch: float | None) -> Form:
+    return default_form({form: state_bytes(network.compile(form).layout) for form in FORMS}, errors, mismatch)
+
+
+def _exactness(compiled: Compiled) -> contract.Exactness:
+    spec = compiled.spec
+    if spec.input_path.is_delayed or spec.recurrent_path.is_delayed or spec.neuron.own is not None:
+        return "B"
+    return contract.usual_exactness(0.0, spec.input_kind, has_bank=compiled.form == "bank")
+
+
+def _checkpoint(source: Source, network: Network) -> Checkpoint:
+    """The checkpoint of what is exported, from which it can be exported again."""
+    epoch = source.provenance.get("epoch")
+    return Checkpoint(
+        network,
+        source.encoder,
+        source.tail_steps,
+        epoch if isinstance(epoch, int) else None,
+        source.experiment,
+        source.labels,
+        source.description,
+        source.config,
+        source.quiet_steps,
+    )
+
+
+def default_form(
+    state: Mapping[FormName, int], kernel_error: Mapping[str, float], spike_mismatch: float | None
+) -> FormName:
+    """The form that a session gets.
+
+    Args:
+        state: bytes of each form that there is.
+        kernel_error: of each layer's bank.
+        spike_mismatch: of the bank, on the streams that the export is verified with.
+
+    Returns:
+        A bank that is next to the same network, and at most half as large again: no kernel has an error, and at most
+        0.1% of the spikes differed because its weights are rounded to 16 bits. Its step takes less time than the exact
+        form's (`python -m benchmarks engine --families`). Else the form with the smaller state.
+    """
+    is_close = spike_mismatch is not None and spike_mismatch <= SAME_SPIKES and not any(kernel_error.values())
+    if is_close and state.get("bank", 0) <= MOST_LARGER * state.get("exact", 0):
+        return "bank"
+    return min(state, key=lambda form: (state[form], form == "bank"))
+
+
+def spike_mismatch(reference: Sequence[Float32Array], other: Sequence[Float32Array]) -> float | None:
+    """Spikes of each hidden layer that differ, over those of the reference; None where it has none."""
+    spikes = sum(float(a.sum()) for a in reference)
+    different = sum(float((a != b).sum()) for a, b in zip(reference, other, strict=True))
+    return different / spikes if spikes else None
+
+
+def _decay_provenance(network: Network) -> dict[str, str | int | float | bool | None]:
+    """What the manifest says of the decays, where they are learned: the share at an end of their range."""
+    share = network.share_at_bounds()
+    return {} if share is None else {"decays_at_bounds": round(share, 4)}
 
 
 def export_network(
@@ -36,7 +261,7 @@ def export_network(
     torchscript: bool = True,
     provenance: Provenance | None = None,
     on_progress: OnProgress = lambda stage, detail: None,  # noqa: ARG005
-) -> FormReport:
+) -> Report:
     """Export a network as an artifact that a server reads, verified in every implementation.
 
     Args:
@@ -48,7 +273,7 @@ def export_network(
         examples: spikes [stream, step, channel] of 0 and 1, or values, to verify the artifact with, with or without
             their classes, which give its accuracy: see :func:`export.evaluation.evaluation_of`. None: random ones.
         form: ``exact``: each synapse has its own decay; ``bank``: they share a few. Without it a bank that is next to
-            the same network, else the form with the smaller state (:func:`export.default_form.default_form`).
+            the same network, else the form with the smaller state (:func:`default_form`).
         description: one line for people.
         input_description: of the channels, for people.
         tail_steps: steps without spikes that end a session.

@@ -14,9 +14,8 @@ from pydantic import ValidationError
 from export.encoders import encoder_parts
 from export.evaluation import Evaluation, evaluation_of, read_examples, seeded_streams
 from export.folder import ExportError, split_names
-from export.own_network import load_network, source_of
+from export.own_network import Source, load_network, source_of
 from export.parity import Streams
-from export.write import Source
 from hetsyn_model.encoder import EncoderSpec
 from hetsyn_model.events import Events
 from hetsyn_model.level_crossing import LevelCrossingSpec

@@ -7,7 +7,7 @@ in ``export/step_checks.py``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,20 @@ import torch
 from torch import Tensor, nn
 
 from export.build import OPSET
-from export.folder import ExportError, Provenance, names_of, rejected_of
+from export.evaluation import Evaluation, padded
+from export.folder import ExportError, Provenance, check_absent, check_labels, check_name, names_of, rejected_of
 from export.onnx_file import check_nodes
-from export.step_artifact import StepDescription, StepReport, check_request, write_step
+from export.parity import TOLERANCE, Exported
 from export.step_checks import Step, check_modes, check_step, checked_step, evaluating, first_line, quiet_torch
-from export.step_graph import InputKind, StepGraph, StepState
-from export.step_parity import TOLERANCE, Reference
-from export.step_script import make_script
+from export.step_graph import InputKind, StepGraph, StepState, chunk_graph, step_layout
+from export.step_reference import RunStep, step_reference
 from export.step_streams import verification_streams
+from export.write import Description, Promise, Report, write
 from hetsyn_client.extras import install_command
+from hetsyn_model.readout import decision_step
 from hetsyn_model.spec import DecisionSpec, Rule
+from service.contract.graph_io import Float32Array
+from service.contract.manifest import usual_exactness
 from service.runtime.onnx import Array
 
 EXTRA = ("onnx", "onnxscript")  # what torch exports with, of our extra for training
@@ -50,7 +54,7 @@ def export_step(
     tolerance: float = TOLERANCE,
     examples: Sequence[Any] | None = None,
     provenance: Provenance | None = None,
-) -> StepReport:
+) -> Report:
     """Export a recurrent cell into ``out``, a folder NAME/VERSION that does not exist yet.
 
     Args:
@@ -83,21 +87,20 @@ def export_step(
         ParityError: the graph differs from the step by more than the tolerance. Nothing is written.
         FileExistsError: there is something at ``out``.
     """
-    path = Path(out).resolve()
+    path, rule = Path(out).resolve(), decision_of(decision, skip_steps)
     names = names_of(labels)
-    described = StepDescription(
-        labels=names,
+    described = Description(
+        path.parent.name,
+        path.name,
+        names,
+        step_s,
+        description,
+        input_description,
+        tail_steps,
         rejected_labels=rejected_of(names, rejected_labels),
-        decision=_decision(decision, skip_steps),
-        step_s=step_s,
-        description=description,
-        input_kind=input_kind,
-        input_description=input_description,
-        tail_steps=tail_steps,
-        tolerance=tolerance,
         provenance=provenance or {},
     )
-    check_request(path, described)
+    check_request(path, described, tolerance)
     check_step(module, example_input, initial_state, input_kind)
     with evaluating(module) as modes, torch.no_grad():
         cell = checked_step(module, example_input, initial_state)
@@ -106,15 +109,82 @@ def export_step(
         usual = None if example_input.is_floating_point() or input_kind == "spikes" else cell.input[0].float().numpy()
         streams = verification_streams(examples, input_kind, shape, usual)
         graph, program = _exported(cell)
-        script = partial(make_script, cell, program, graph, described.decision, tolerance)
-        return write_step(path, graph, described, streams, _reference(cell), script)
+        scripts = [StepScript(cell, module, graph, rule) for module in (cell.module, program)]
+        return write_step(path, graph, described, rule, input_kind, tolerance, streams, _run(cell), scripts)
 
 
-def _decision(rule: Rule, skip_steps: int) -> DecisionSpec:
+def decision_of(rule: Rule, skip_steps: int) -> DecisionSpec:
+    """The decision that a caller names.
+
+    Raises:
+        ExportError: there is none such.
+    """
     try:
         return DecisionSpec(rule, skip_steps)
     except ValueError as error:
         raise ExportError(str(error)) from error
+
+
+def check_request(out: Path, described: Description, tolerance: float) -> None:
+    """Check what can be checked before anything runs.
+
+    Raises:
+        ExportError: a name, a duration or a tolerance that no manifest can have.
+        FileExistsError: there is something at ``out``.
+    """
+    check_name(described.name, described.version)
+    check_absent(out)
+    if not 0 < described.step_s < float("inf"):
+        raise ExportError(f"step_s is {described.step_s:g}: give the duration of a step in seconds, above 0")
+    if not 0 <= tolerance <= 1:
+        raise ExportError(f"tolerance is {tolerance:g}: give 0 to 1, for example {TOLERANCE:g}")
+
+
+def write_step(
+    out: Path,
+    step: StepGraph,
+    described: Description,
+    decision: DecisionSpec,
+    kind: InputKind,
+    tolerance: float,
+    streams: Sequence[Float32Array],
+    run: RunStep,
+    scripts: Sequence[nn.Module] = (),
+) -> Report:
+    """Verify a step in its chunk graph and write the artifact.
+
+    Args:
+        out: folder NAME/VERSION.
+        step: the step as ONNX.
+        described: of the model.
+        decision: how scores come about.
+        kind: of the input.
+        tolerance: of the manifest.
+        streams: [steps, channels] each, that verify it.
+        run: the step by itself.
+        scripts: the step in torch; none where it has none.
+
+    Raises:
+        ExportError: labels do not fit.
+        ParityError: the graph differs from the step by more than the tolerance. Nothing is written.
+    """
+    check_labels(described.labels, step.outputs, decision.rule)
+    layout, graph = step_layout(step, decision), chunk_graph(step, decision, kind)
+    made = Exported(graph, layout, step.channels, step.outputs, decision, input_kind=kind)
+    promise = Promise("exact", usual_exactness(tolerance, kind, has_bank=False), tolerance)
+    evaluation = Evaluation(padded([torch.from_numpy(values) for values in streams]))
+    with quiet_torch():
+        report = write(
+            out,
+            made,
+            described,
+            promise,
+            evaluation,
+            step_reference(step, decision, run),
+            same_bits=False,
+            scripts=scripts,
+        )
+    return replace(report, one_at_a_time=step.one_at_a_time)
 
 
 class _Flat(nn.Module):
@@ -205,7 +275,7 @@ def _why(error: Exception) -> str:
     return f"the step cannot be exported ({reason}): keep to torch operations that ONNX has"
 
 
-def _reference(cell: Step) -> Reference:
+def _run(cell: Step) -> RunStep:
     """The step in torch, of one stream."""
 
     def run(states: list[Array], x: Array) -> tuple[list[Array], Array]:
@@ -214,3 +284,36 @@ def _reference(cell: Step) -> Reference:
         return [value.float().numpy() for value in after], output.float().numpy()
 
     return run
+
+
+class StepScript(nn.Module):
+    """The step and its decision.
+
+    Args:
+        module: the cell's own, or the exported one.
+    """
+
+    def __init__(self, cell: Step, module: nn.Module, graph: StepGraph, decision: DecisionSpec) -> None:
+        super().__init__()
+        self.module, self.layout = module, step_layout(graph, decision)
+        self._cell, self._graph, self._decision = cell, graph, decision
+        for index, state in enumerate(graph.states):
+            if state.fill is None:  # as in the chunk graph: the manifest has one number a tensor
+                self.register_buffer(f"initial_{index}", torch.from_numpy(state.initial)[None], persistent=False)
+
+    def forward(self, values: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        count, before = len(self._cell.states), []
+        for index, (value, like) in enumerate(zip(states[:count], self._cell.states, strict=True)):
+            if self._graph.states[index].fill is None:
+                mask = (states[-1] == 0).reshape(-1, *[1] * (value.dim() - 1))
+                value = torch.where(mask, getattr(self, f"initial_{index}"), value)
+            before.append(value.to(like.dtype))
+        x = values.reshape(-1, *self._graph.input_shape).to(self._cell.input.dtype)
+        if self.module is self._cell.module:
+            after, output = self._cell.run(before, x)
+        else:
+            output, *after = self.module(x, tuple(before))
+        readout = output.float().reshape(-1, self._graph.outputs)
+        names = [tensor.name for tensor in self.layout[count:]]
+        decided = decision_step(self._decision, dict(zip(names, states[count:], strict=True)), readout)
+        return (readout, *(value.float() for value in after), *(decided[name] for name in names))

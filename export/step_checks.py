@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from export.folder import ExportError
-from export.step_parity import check_initial
+from service.runtime.onnx import Array
+from service.runtime.states import LARGEST_VALUE, is_bounded
 
 STATE_TYPES = (torch.float32, torch.float16, torch.bool)
 INPUT_TYPES = (torch.float32, torch.float16, torch.bool, torch.int64, torch.int32)
@@ -298,3 +299,16 @@ def quiet_torch() -> Iterator[None]:
             yield
         finally:
             logger.setLevel(level)
+
+
+def check_initial(name: str, values: Array) -> None:
+    """Check that a session can begin with a state's values.
+
+    Raises:
+        ExportError: one is not finite, or too large.
+    """
+    if not is_bounded(values):
+        raise ExportError(
+            f"{name} has a value that is not finite, or not below {LARGEST_VALUE:g}: begin with numbers that a session "
+            "keeps, such as -1e29 for the lowest of all"
+        )

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from export.encoders import EncoderParts
+from export.encoders import EncoderParts, encoder_arrays
 from export.folder import ExportError
-from export.parity import encoder_arrays
 from hetsyn_model.encoder import Encoder
 from hetsyn_model.events import Events
 from hetsyn_model.quiet import QuietStart, empty_steps

@@ -1,8 +1,8 @@
-"""One step of a network as TorchScript, for users who stay in torch or LibTorch.
+"""One step as TorchScript, for users who stay in torch or LibTorch.
 
-    outputs = script(spikes [batch, channels], *states)   readout, one spikes tensor a hidden layer, *next states
+    outputs = script(input [batch, channels], *states)   readout, one spikes tensor a hidden layer, *next states
 
-States come in the order of the manifest's layout and go out in the same.
+States come in the order of the manifest's layout and go out in the same. A step of anybody's shows no hidden layers.
 """
 
 from __future__ import annotations
@@ -10,16 +10,23 @@ from __future__ import annotations
 import io
 import warnings
 import zipfile
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from hetsyn_model.compiled import Compiled
-from hetsyn_model.state import initial_state
+from hetsyn_model.state import StateTensor, initial_state
 from hetsyn_model.step import step
 
 
-class _Step(nn.Module):
+class ScriptError(ValueError):
+    """A step that TorchScript cannot hold; the message says why."""
+
+
+class NetworkScript(nn.Module):
+    """A network's step."""
+
     def __init__(self, compiled: Compiled) -> None:
         super().__init__()
         self._compiled = compiled.detach()  # a trace holds the weights as constants, which must not want gradients
@@ -30,18 +37,22 @@ class _Step(nn.Module):
         return (output.readout, *output.hidden_spikes, *(after[name] for name in self._names))
 
 
-@torch.no_grad()
 def torchscript(compiled: Compiled) -> bytes:
-    """The step in one form, traced and serialised; any batch."""
-    states = initial_state(compiled.layout, 2, compiled.dtype)
-    spikes = torch.zeros(2, compiled.spec.channels, dtype=compiled.dtype)
+    """The step of a network, traced and serialised; any batch."""
+    return traced(NetworkScript(compiled), compiled.layout, compiled.spec.channels)
+
+
+@torch.no_grad()
+def traced(module: nn.Module, layout: Sequence[StateTensor], channels: int) -> bytes:
+    """A step, traced and serialised."""
+    states = initial_state(layout, 2)
     with warnings.catch_warnings():
         # TorchScript is deprecated without a removal date (which warning says so depends on torch's version), and still
         # what LibTorch users load
         warnings.filterwarnings("ignore", message=".*torch.jit.*")
-        traced = torch.jit.trace(_Step(compiled), (spikes, *states.values()), check_trace=False)
+        made = torch.jit.trace(module, (torch.zeros(2, channels), *states.values()), check_trace=False)
         buffer = io.BytesIO()
-        torch.jit.save(traced, buffer)
+        torch.jit.save(made, buffer)
     return without_sources(buffer.getvalue())
 
 

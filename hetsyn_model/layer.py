@@ -66,12 +66,12 @@ class Layer(nn.Module):
         self.own_name = neuron.own_name if spiking else None
         has_kappa = self.own_name is None and (neuron.potential == "membrane" or (spiking and neuron.has_own_reset))
         self.register_buffer("kappa", _constant(neurons, decay_of(neuron.tau_reset_steps)) if has_kappa else None)
-        self.w_in, self.r_in, self.b_in = self._synapses(inputs * spec.input_path.taps, generator)
+        self.w_in, self.r_in, self.b_in = self._path(inputs * spec.input_path.taps, generator)
         self.w_rec: nn.Parameter | None = None
         self.r_rec: nn.Parameter | None = None
         self.b_rec: nn.Parameter | None = None
         if recurrent:
-            self.w_rec, r_rec, self.b_rec = self._synapses(neurons * spec.recurrent_path.taps, generator)
+            self.w_rec, r_rec, self.b_rec = self._path(neurons * spec.recurrent_path.taps, generator)
             self.r_rec = None if spec.neuron.tied else r_rec
             with torch.no_grad():
                 self.w_rec.mul_(0.5)  # recurrence starts weaker than the input, or activity runs away
@@ -82,10 +82,7 @@ class Layer(nn.Module):
         if neuron.own is not None and self.own_name is not None:
             self.add_module(self.own_name, neuron.own.learned(neuron, neurons, generator))
 
-    def _synapses(
-        self, inputs: int, generator: torch.Generator
-    ) -> tuple[nn.Parameter, nn.Parameter, nn.Parameter | None]:
-        """Draw weights and decays of one path, and its biases, which are 0."""
+    def _path(self, inputs: int, generator: torch.Generator) -> tuple[nn.Parameter, nn.Parameter, nn.Parameter | None]:
         neuron = self.spec.neuron
         low, high = neuron.tau_init_steps
         decays = neuron.decays if neuron.is_filtered else "shared"
@@ -148,11 +145,11 @@ class Layer(nn.Module):
         itself = torch.eye(self.neurons, dtype=weight.dtype, device=weight.device)
         return (1 - itself).repeat(1, self.spec.recurrent_path.taps)
 
-    def input_path(self, spread: float | None) -> Path:
+    def input_way(self, spread: float | None) -> Path:
         """Make the path from the layer before; its delays are whole, or have a spread."""
         return _path(self.spec.input_path, self.delay_in, spread)
 
-    def recurrent_path(self, spread: float | None) -> Path:
+    def recurrent_way(self, spread: float | None) -> Path:
         """Make the path of the layer's own spikes, likewise."""
         return _path(self.spec.recurrent_path, self.delay_rec, spread)
 

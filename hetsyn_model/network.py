@@ -251,8 +251,8 @@ class Network(nn.Module):
             if form == "bank":
                 takes_values = self.spec.takes_values and not layers
                 synapses = compile_bank(banks[name], layer.exact(), takes_values=takes_values)
-            paths = layer.input_path(spread), layer.recurrent_path(spread)
-            layers.append(LayerWeights(name, layer.inputs, synapses, layer.neuron(), *paths))
+            ways = layer.input_way(spread), layer.recurrent_way(spread)
+            layers.append(LayerWeights(name, layer.inputs, synapses, layer.neuron(), *ways))
         return Compiled(self.spec, form, tuple(layers))
 
     @property

@@ -15,7 +15,7 @@ from torch import Tensor
 from examples.kernels.network import KernelNetwork, Kernels, Layer
 from examples.training import CHANNELS, LABELS, train
 from export import export_step
-from export.step_artifact import StepReport
+from export.write import Report
 from hetsyn_model.spec import decay_of
 from hetsyn_model.spike import ResettingNeuron, Silent
 
@@ -63,7 +63,7 @@ def dynap_se(
     return KernelNetwork(layers, {"decay": (0.0, 1.0), "fast": (0.0, 1.0), "factor": (0.0, 2.0)})
 
 
-def main(out: str = "models/dynap-se/1", *, updates: int = 60) -> StepReport:
+def main(out: str = "models/dynap-se/1", *, updates: int = 60) -> Report:
     torch.manual_seed(0)
     network = dynap_se(CHANNELS, (24,), len(LABELS), step_s=4e-3)
     print(f"{train(network, updates):.0%} of new streams are right")

@@ -17,7 +17,7 @@ from examples.kernels.kernels import LOWEST_ORDER
 from examples.kernels.network import KernelNetwork, Kernels, Layer
 from examples.training import CHANNELS, LABELS, train
 from export import export_step
-from export.step_artifact import StepReport
+from export.write import Report
 from hetsyn_model.spike import MembraneNeuron, SilentMembrane
 
 RATES = (0.02, 1.0)  # of learned ones
@@ -64,7 +64,7 @@ def f_lif(
     return KernelNetwork(layers, {"decay": (low, high) if learned else (0.0, 1.0), "order": (LOWEST_ORDER, 1.0)})
 
 
-def main(out: str = "models/f-lif/1", *, updates: int = 60) -> StepReport:
+def main(out: str = "models/f-lif/1", *, updates: int = 60) -> Report:
     torch.manual_seed(0)
     network = f_lif(CHANNELS, (24,), len(LABELS), order=0.7, learned=True)
     print(f"{train(network, updates):.0%} of new streams are right")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from export.evaluation import Evaluation, seeded_streams
-from export.write import Source, write_artifact
+from export.own_network import Source, write_artifact
 from hetsyn_model import DecisionSpec, Network, NetworkSpec, NeuronSpec
 from hetsyn_model.encoder import EncoderSpec
 from hetsyn_model.state import FORMS, Form

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from export.evaluation import Evaluation, seeded_streams
 from export.folder import ExportError
-from export.write import Source, write_artifact
+from export.own_network import Source, write_artifact
 from hetsyn_model import Network
 from hetsyn_model.encoder import Encoder, EncoderSpec
 from hetsyn_model.events import Events

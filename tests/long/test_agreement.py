@@ -15,8 +15,9 @@ import pytest
 from numpy.typing import NDArray
 
 from export.evaluation import padded
-from export.parity import Difference, Streams, run_torch, verify_form
-from export.write import CHECKPOINT, graphs_by_runtime
+from export.own_network import CHECKPOINT
+from export.parity import Difference, Streams, graphs_by_runtime, run_torch, verify_form
+from export.torchscript import torchscript
 from hetsyn_model.encoder import Encoder, EncoderSpec
 from hetsyn_model.state import Form
 from hetsyn_model.training.augment import encode_batch
@@ -63,7 +64,7 @@ def agreeing(recordings: Sequence[Recording]) -> None:
     assert isinstance(checkpoint.encoder, EncoderSpec)
     compiled = checkpoint.network.eval().compile(FORM)
     graphs = graphs_by_runtime((SPEECH / manifest.network.file).read_bytes())
-    script = (SPEECH / f"{FORM}.pt").read_bytes()
+    script = torchscript(compiled)
     found: list[Difference] = []
     parts = []
     for start in range(0, len(recordings), AT_ONCE):

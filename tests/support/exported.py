@@ -7,8 +7,8 @@ from functools import cache, cached_property
 import pytest
 
 from export.network_graph import network_graph
+from export.parity import graphs_by_runtime
 from export.torchscript import torchscript
-from export.write import graphs_by_runtime
 from hetsyn_model import Compiled, Network
 from hetsyn_model.spec import InputKind, Rule
 from hetsyn_model.state import Form

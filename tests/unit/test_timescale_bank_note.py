@@ -17,6 +17,7 @@ FOLDER = ROOT / "docs/explanation"
 PROGRAM = FOLDER / "timescale_bank.py"
 NOTE: dict[str, Any] = runpy.run_path(str(PROGRAM))
 SIZES = (4, 6, 8, 12, 16)
+MOST_WORDS = 1500
 
 
 def test_the_table_of_the_note_is_that_of_its_program() -> None:
@@ -28,6 +29,7 @@ def test_the_table_of_the_note_is_that_of_its_program() -> None:
         for size, error in zip(SIZES, map(str.strip, errors.split("|")), strict=True):
             found = np.abs(NOTE["blaschke"](r, NOTE["best_decays"](float(fastest), float(slowest), size))).max()
             assert not error or f"{found:.1e}".replace("e-0", "e-") == error, (fastest, slowest, size)
+    assert len(text.split()) <= MOST_WORDS
 
 
 def test_the_error_is_that_of_the_kernel_and_no_coefficients_have_a_smaller_one() -> None:

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from export.encoders import encoder_parts, wandering_values
+from export.encoders import encoder_parts, verify_encoder, wandering_values
 from export.evaluation import Evaluation, padded
 from export.level_crossing_graph import LEVEL, level_crossing_graph, level_crossing_state
-from export.parity import ParityError, verify_encoder
-from export.write import Source, write_artifact
+from export.own_network import Source, write_artifact
+from export.parity import ParityError
 from hetsyn_model import Network, NetworkSpec, NeuronSpec
 from hetsyn_model.level_crossing import BELOW_ALL, LevelCrossing, LevelCrossingSpec
 from hetsyn_model.training.checkpoint import Checkpoint

@@ -13,9 +13,9 @@ import onnx
 import pytest
 
 from export.encoder_graph import encoder_graph, encoder_state
+from export.encoders import initial_arrays
 from export.network_graph import OPERATOR
-from export.parity import initial_arrays, initial_row
-from export.write import graphs_by_runtime
+from export.parity import graphs_by_runtime, initial_row
 from hetsyn_model import Network, NetworkSpec, variant
 from hetsyn_model.encoder import EncoderSpec
 from hetsyn_model.state import Form

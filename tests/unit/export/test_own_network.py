@@ -14,10 +14,9 @@ from typer.testing import CliRunner
 
 import export
 from export.commands import export as export_command
-from export.default_form import default_form
 from export.evaluation import Evaluation
 from export.folder import ExportError
-from export.own_network import load_network
+from export.own_network import default_form, load_network
 from export.parity import Streams
 from hetsyn_model import DecisionSpec, Network, NetworkSpec, NeuronSpec
 from hetsyn_model.spec import Rule

@@ -135,12 +135,12 @@ def test_spikes_come_as_events(tmp_path: Path) -> None:
     torch.manual_seed(3)
     cell = Lstm()
     values, spikes = (exported(cell, tmp_path / kind, "lstm", input_kind=kind) for kind in ("values", "spikes"))
-    assert (spikes.manifest.input.kind, set(spikes.network("exact").inputs) & {VALUES}) == ("spikes", set())
+    assert (spikes.manifest.input.kind, set(spikes.network.inputs) & {VALUES}) == ("spikes", set())
     train = (np.random.default_rng(0).random((2, 6, CHANNELS)) < 0.4).astype(np.float32)
     stream, t, unit = np.nonzero(train)
-    state = np.tile(spikes.initial_state("exact"), (2, 1))
+    state = np.tile(spikes.initial_row, (2, 1))
     rest = {STEPS: np.array([6, 6]), STATE: state, STEP: np.zeros(2, np.int64)}
-    of_events = spikes.network("exact").run({"events.row": stream * 6 + t, "events.unit": unit} | rest, [READOUT])
+    of_events = spikes.network.run({"events.row": stream * 6 + t, "events.unit": unit} | rest, [READOUT])
     np.testing.assert_allclose(of_events[READOUT], run(values, train, [6])[READOUT], atol=1e-6)
 
 

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from export import ExportError, export_step
 from export.folder import ArtifactPathError, check_absent
-from export.parity import ParityError
-from export.step_parity import StepDifference, StepEvidence, check_evidence
+from export.parity import Difference, Evidence, ParityError, check_evidence
 from tests.support.cells import CHANNELS, HIDDEN, LABELS, OUTPUTS, Gru, example_input, exported
 from tests.support.tools import needs_onnxscript
 
@@ -181,10 +180,10 @@ def test_paths_that_no_server_reads_and_existing_folders_are_refused(tmp_path: P
 
 @pytest.mark.parametrize(("company", "tolerance"), [(1e-7, 0.0), (1e-7, 1e-8), (float("nan"), 1.0)])
 def test_what_differs_in_company_beyond_the_promise_is_refused(company: float, tolerance: float) -> None:
-    evidence = StepEvidence([], [StepDifference("alone", 0.0), StepDifference("one batch", company)], company)
+    evidence = Evidence((Difference("alone"), Difference("one batch", state=company)), company)
     with pytest.raises(ParityError, match=r"a stream in a batch differs by 1e-07|not finite where the step by itself"):
         check_evidence(evidence, tolerance)
-    check_evidence(StepEvidence([], evidence.differences[:1], 0.0), tolerance)
+    check_evidence(Evidence(evidence.differences[:1]), tolerance)
 
 
 @pytest.mark.process

@@ -51,7 +51,7 @@ def test_implementations_agree_to_the_bit(name: str, rule: Rule, form: Form, cha
     made = values_network(name, rule, form, channels, bias=rule != "sum_softmax", recurrent=rule != "trace")
     differences = verify_form(made.compiled, made.graphs, made.script, streams(channels))
     assert run_torch(made.compiled, streams(channels)).hidden[1].any()
-    assert [(d.labels, d.spikes, d.readout) for d in differences] == [(0, 0, 0.0)] * (3 * len(made.graphs) + 1)
+    assert [(d.labels, d.spikes, d.readout) for d in differences] == [(0, 0, 0.0)] * (4 * len(made.graphs) + 1)
     assert max(d.probabilities for d in differences) < 1e-6
 
 

@@ -12,11 +12,11 @@ import torch
 from export.encoder_graph import encoder_graph
 from export.evaluation import Evaluation, seeded_streams
 from export.folder import ArtifactPathError
+from export.own_network import CHECKPOINT, Source, write_artifact
 from export.parity import ParityError
-from export.write import CHECKPOINT, Source, write_artifact
-from hetsyn_model import DecisionSpec, Network, NetworkSpec
+from export.torchscript import NetworkScript
+from hetsyn_model import Compiled, DecisionSpec, Network, NetworkSpec
 from hetsyn_model.encoder import EncoderSpec
-from hetsyn_model.state import Form
 from hetsyn_model.training.checkpoint import Checkpoint
 from service.contract.artifact import Artifact
 from tests.support.paths import ROOT
@@ -79,12 +79,10 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
 
 
 def test_a_refused_artifact_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("export.write.torchscript", lambda compiled: wrong(compiled.form))
+    def wrong(compiled: Compiled) -> NetworkScript:
+        return NetworkScript(Network(source().network.spec, seed=2).compile(compiled.form))
 
-    def wrong(form: Form) -> bytes:
-        from export.torchscript import torchscript
-
-        return torchscript(Network(source().network.spec, seed=2).compile(form))
+    monkeypatch.setattr("export.own_network.NetworkScript", wrong)
 
     with pytest.raises(ParityError, match="TorchScript"):
         write_artifact(source(), evaluation(), tmp_path / "tiny/1")

@@ -141,7 +141,7 @@ def test_the_gradient_finds_the_delay() -> None:
     with torch.no_grad():
         path.delay_in.fill_(5.0)
     for update in range(300):
-        arrived = path.input_path(10.0 * (1 - update / 300)).of_stream(x)
+        arrived = path.input_way(10.0 * (1 - update / 300)).of_stream(x)
         loss = -(arrived * wanted).sum()
         optimiser.zero_grad()
         loss.backward()
@@ -205,7 +205,7 @@ def test_a_path_refuses(arguments: tuple[object, ...], message: str) -> None:
 
 def test_taps_that_are_even_are_every_delay() -> None:
     made = Network(NetworkSpec(3, (2,), 2, input_path=PathSpec(4, 5, learn_delays=False, initial="even")))
-    delays = made.layer("hidden1").input_path(None)
+    delays = made.layer("hidden1").input_way(None)
     assert isinstance(delays, Delays)
     assert delays.steps.tolist() == [[d, d, d] for d in range(5)]
     assert not made.delays()

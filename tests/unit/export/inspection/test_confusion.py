@@ -10,8 +10,8 @@ import torch
 
 from export.evaluation import Evaluation, seeded_streams
 from export.inspection.page import as_html, read_confusion
+from export.own_network import Source, write_artifact
 from export.parity import run_torch
-from export.write import Source, write_artifact
 from hetsyn_model import DecisionSpec, Network, NetworkSpec
 from service.contract.artifact import Artifact
 

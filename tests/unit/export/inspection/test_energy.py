@@ -21,9 +21,9 @@ from export.evaluation import Evaluation
 from export.inspection.commands import inspect
 from export.inspection.energy import Energy, cells, energy_of
 from export.inspection.operations import count
+from export.own_network import CHECKPOINT, Source
+from export.own_network import write_artifact as write
 from export.parity import Streams
-from export.write import CHECKPOINT, Source
-from export.write import write_artifact as write
 from hetsyn_model.training.checkpoint import Checkpoint
 from service.contract.artifact import GOLDEN, Artifact
 from service.contract.folder import newest_artifact

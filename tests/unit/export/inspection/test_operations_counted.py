@@ -12,8 +12,8 @@ from export.evaluation import Evaluation, seeded_streams
 from export.inspection.activity import Measured, measure
 from export.inspection.operations import count, work_of_network
 from export.network_graph import network_graph
+from export.own_network import Source, write_artifact
 from export.parity import run_torch
-from export.write import Source, write_artifact
 from hetsyn_model import DecisionSpec, Network, NetworkSpec
 from hetsyn_model.compiled import Compiled
 from hetsyn_model.rollout import rollout

@@ -134,6 +134,7 @@ def test_the_file_says_what_nir_cannot(tmp_path: Path) -> None:
     assert texts == {
         "rule": "exponential",
         "reset": "subtract-next",
+        "form": "bank",
         "decision": "sum_softmax",
         "labels": "a\nb\nc",
     }
@@ -156,7 +157,7 @@ def test_decays_of_none_and_one_have_nodes_of_their_own(tmp_path: Path) -> None:
 
 def test_the_exact_form_of_synapses_has_no_nodes(tmp_path: Path) -> None:
     with pytest.raises(NirError, match="each synapse has a decay of its own, for which NIR has no node: use the bank"):
-        export_nir(network("hetsyn"), out=tmp_path / "network.nir")
+        export_nir(network("hetsyn"), out=tmp_path / "network.nir", form="exact")
 
 
 def test_the_kernel_error_is_said_where_the_network_has_no_bank_yet(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def opened(folder: Path, load: GraphLoader, **options: Any) -> Model:
 
 def huge(model: Model, value: float = 9e29) -> StreamState:
     """A stream whose potentials are finite and huge."""
-    row = model.initial_row
+    row = model.initial_row.copy()
     row[:OUTPUTS] = value
     return initial_stream(model)._replace(network=row)
 
@@ -126,7 +126,7 @@ def test_a_sound_state_that_breaks_is_the_model_s_fault(tmp_path: Path, name: st
 
 def test_a_chunk_without_a_step_repeats_no_impossible_answer(tmp_path: Path) -> None:
     model = opened(tmp_path, load_fake)
-    row = model.initial_row
+    row = model.initial_row.copy()
     row[OUTPUTS:] = -5
     stream = initial_stream(model)._replace(network=row, step=40)
     (result,) = computed(model, [Work(stream, AudioChunk(SOUND.samples[:30], RATE_HZ), end=False)])
