@@ -140,11 +140,11 @@ SUBCOMMANDS = {
 }
 OPTIONAL = (
     *("torch", "h5py", "matplotlib", "onnx", "onnxscript"),
-    *("onnxruntime", "redis", "cryptography", "grpc", "grpc_health", "tritonclient"),
+    *("onnxruntime", "redis", "grpc", "grpc_health", "tritonclient"),
 )
 # of a dependency that the subcommand needs only for some of its options
 OWN_EXTRA = {
-    "redis": "redis", "cryptography": "carried", "grpc": "grpc", "grpc_health": "grpc", "tritonclient": "grpc",
+    "redis": "redis", "grpc": "grpc", "grpc_health": "grpc", "tritonclient": "grpc",
 }  # fmt: skip
 
 app = typer.Typer(

@@ -196,7 +196,7 @@ def build_server(
         # a store keeps such a session, whatever this process forgets
         retention.first_chunk_idle_s if store is None else inf,
     )
-    packing = Packing(max_chunk_steps=limits.max_chunk_steps)
+    packing = Packing()
     budget = Budget(limits)
     uploads = Uploads(budget, limits.body_timeout_s)
     admission = Admission(budget, uploads, limits.queue_timeout_s)
@@ -274,7 +274,7 @@ def build_server(
         batcher=batcher,
         ingress=ingress,
         registry=registry,
-        transfer=SessionTransfer(sessions, catalog, packing, counters),
+        transfer=SessionTransfer(sessions, tokens, counters),
         carried=carried,
         reloader=reloader,
         operator=operator_status() if catalog.device is None else operator_status().on(catalog.device.name),

@@ -15,15 +15,15 @@ from service.admission.budget import client_of
 from service.admission.permits import Permit
 from service.admission.presence import presence_of
 from service.api import problems
-from service.errors import ModelAbsent, StateError, TooLarge, UnsupportedInput
+from service.errors import UnsupportedInput
 from service.ingress import Ingress
 from service.keys.caller import caller_of
-from service.problem import Problem
 from service.registry.transfer import SessionTransfer
 from service.store.record import MEDIA_TYPE
 from service.wire.content_types import LONGEST, parse_content_type
 from service.wire.schema import SESSION_ID, SessionDescription
 
+AS_EXPORTED = "send what GET /sessions/ID/state gave"
 STATE_TYPES = (MEDIA_TYPE, "application/octet-stream")
 Id = Annotated[str, InPath(pattern=SESSION_ID)]
 
@@ -58,47 +58,37 @@ def router(ingress: Ingress, transfer: SessionTransfer, max_body_bytes: int) -> 
     async def import_state(request: Request, session_id: Id, replace: bool = False) -> Response:
         """Import an exported session under an id, with its progress and its last reply."""
         client = client_of(request.client)
+        _ = transfer.tokens  # without keys, the body is not read
         with ingress.arriving(client) as upload:
             media_type, _ = parse_content_type(request.headers.get("content-type", ""))
             if media_type not in STATE_TYPES:
                 shown = repr(media_type[:LONGEST])
                 raise UnsupportedInput(f"content type {shown} is not accepted: send {' or '.join(STATE_TYPES)}")
             declared = request.headers.get("content-length", "").encode()
-            max_bytes = min(max_body_bytes, transfer.longest_import)
-            try:
-                content = await read_body(request.receive, declared, max_bytes, upload)
-            except TooLarge:
-                raise TooLarge(
-                    f"the body is longer than {max_bytes} bytes, and no session of this server's models is: "
-                    "send what GET /sessions/ID/state gave, to a server that has the session's model"
-                ) from None
-            try:
-                with visit(request) as permit:
-                    description, is_new = await transfer.import_state(
-                        caller_of(request.scope).session(session_id),
-                        content,
-                        replace_it=replace,
-                        client=client,
-                        due_s=permit.due_s,
-                    )
-            except ModelAbsent:
-                raise  # 503: another server may have the model
-            except StateError as error:
-                return problems.response(Problem.of(error)._replace(status=422))  # of a stored record it is 409
+            content = await read_body(request.receive, declared, max_body_bytes, upload, AS_EXPORTED)
+            with visit(request) as permit:
+                description, is_new = await transfer.import_state(
+                    caller_of(request.scope).session(session_id),
+                    content,
+                    replace_it=replace,
+                    client=client,
+                    due_s=permit.due_s,
+                )
             return JSONResponse(description, 201 if is_new else 200)
 
     return routes
 
 
 _UNAVAILABLE = "the server is full or shutting down, or its session store does not answer; see Retry-After"
+_NO_KEYS = "the server has no keys to seal and open sessions with"
 _LOOKUP: Mapping[int, str] = {
     404: "there is no such session",
     409: "the session's stored record cannot be used",
     503: _UNAVAILABLE,
 }
 _EXPORT: dict[int | str, dict[str, Any]] = {
-    200: {"description": "the session record", "content": {MEDIA_TYPE: {}}},
-    **problems.documented(_LOOKUP),
+    200: {"description": "the session, sealed", "content": {MEDIA_TYPE: {}}},
+    **problems.documented({**_LOOKUP, 501: _NO_KEYS}),
 }
 _IMPORT: dict[int | str, dict[str, Any]] = {
     200: {"description": "the imported session replaced the one of this id", "model": SessionDescription},
@@ -106,11 +96,12 @@ _IMPORT: dict[int | str, dict[str, Any]] = {
     **problems.documented(
         {
             408: "the body did not come in time",
-            409: "a session of this id exists",
-            410: "the record's session has expired",
-            413: "the body is longer than any session of the server's models",
+            409: "a session of this id exists; or the exported one has another key, format, or files of its model",
+            410: "the exported session has expired",
+            413: "the body is too long",
             415: "a content type that is not accepted",
-            422: "not a session record of a model that the server has; a wrong id; or `replace` is no truth value",
+            422: "not an exported session, or a changed one; a wrong id; or `replace` is no truth value",
+            501: _NO_KEYS,
             503: "the server does not have the model's version, and another may have it; or " + _UNAVAILABLE,
         }
     ),

@@ -14,14 +14,15 @@ import binascii
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from service.carried.sealing import Seal
 from service.errors import CarryUnavailable
 
-if TYPE_CHECKING:
-    from service.carried.sealing import Seal
-
 VARIABLE = "HETSYN_CARRY_KEYS"
+HOW_TO = (
+    "make some with 'openssl rand -base64 32 > carry.keys', and start all servers with "
+    "'hetsyn serve --carry-keys carry.keys'"
+)
 KEY_BYTES, ID_BYTES = 32, 8
 
 
@@ -36,12 +37,9 @@ class CarryKeys:
 
     Raises:
         CarryUnavailable: there is no key, a key occurs twice, or a key has another length.
-        ModuleNotFoundError: cryptography is not installed.
     """
 
     def __init__(self, keys: Sequence[bytes]) -> None:
-        from service.carried.sealing import Seal
-
         if not keys or len(set(keys)) < len(keys) or any(len(key) != KEY_BYTES for key in keys):
             raise CarryUnavailable(f"carried sessions need one or more different keys of {KEY_BYTES} bytes")
         self._seals = {key_id(key): Seal(key) for key in keys}

@@ -10,6 +10,7 @@ import secrets
 import time
 
 from service.admission.permits import Permit
+from service.carried.keys import HOW_TO
 from service.carried.token import Tokens
 from service.errors import CarryUnavailable, StateMismatch
 from service.keys.ids import client_id, inner_id
@@ -57,7 +58,7 @@ class CarriedSessions:
                 an ArtifactError.
         """
         if self._tokens is None:
-            raise CarryUnavailable("the server has no keys for carried sessions: start it with --carry-keys FILE")
+            raise CarryUnavailable(f"the server has no keys for carried sessions: {HOW_TO}")
         return await self._infer(self._tokens, request, permit)
 
     async def _infer(self, tokens: Tokens, request: InferRequest, permit: Permit) -> Answer:

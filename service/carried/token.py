@@ -40,7 +40,7 @@ MAGIC = b"HSCT"
 FORMAT_VERSION = 1
 OVERHEAD_BYTES = 24 + 16  # nonce and tag
 
-_HEAD = struct.Struct(f"<4sHHI{ID_BYTES}s32s")
+HEAD = struct.Struct(f"<4sHHI{ID_BYTES}s32s")
 _START = struct.Struct("<4sH")
 
 
@@ -66,11 +66,11 @@ class Tokens:
         self._packing = Packing()
 
     def seal(self, session_id: str, session: Session) -> bytes:
-        """The token of an open session."""
+        """The token of a session."""
         record = self._packing.pack(session_id, session)
         key_id, seal = self._keys.current
-        head = _HEAD.pack(
-            MAGIC, FORMAT_VERSION, 0, _HEAD.size + OVERHEAD_BYTES + len(record), key_id,
+        head = HEAD.pack(
+            MAGIC, FORMAT_VERSION, 0, HEAD.size + OVERHEAD_BYTES + len(record), key_id,
             self._packing.model_hash(session),
         )  # fmt: skip
         token = head + seal.seal(record, head)
@@ -79,7 +79,22 @@ class Tokens:
         return token
 
     def open(self, token: bytes, owner: str = "") -> tuple[str, Session]:
-        """Open a token.
+        """Open the token of a session that goes on; arguments, result and errors as of ``unseal``.
+
+        Raises:
+            TokenExpired: the session is too old, or was unused for too long.
+        """
+        session_id, session = self.unseal(token, owner)
+        if status(session.known, self._wall(), self._lifetimes) == "none":
+            raise TokenExpired(
+                f"the token has expired, {self._lifetimes.idle_s:g} s after its chunk or {self._lifetimes.age_s:g} s "
+                "after the session's first: begin another session"
+            )
+        self._counters.tokens_opened += 1
+        return session_id, session
+
+    def unseal(self, token: bytes, owner: str = "") -> tuple[str, Session]:
+        """Read a token, whatever its age; may run on a thread.
 
         Args:
             token: of a client.
@@ -90,7 +105,6 @@ class Tokens:
 
         Raises:
             TokenForeign, TokenTruncated, TokenFormat, TokenKeyUnknown, TokenForged: the token cannot be opened.
-            TokenExpired: the session is too old, or was unused for too long.
             ModelAbsent: the server lacks the session's model.
             ModelChanged: the session's model has other content here.
             StateFormat: a server of another version packed the session.
@@ -101,19 +115,13 @@ class Tokens:
                 "the token was sealed with a key that this server does not have: "
                 "give all servers the same keys, or begin another session"
             )
-        content = seal.open(token[_HEAD.size :], token[: _HEAD.size])
+        content = seal.open(token[HEAD.size :], token[: HEAD.size])
         record = None if content is None else read(content)
         if record is None or owner_of(record.session) != owner:
             raise TokenForged(
                 "the token was changed after it was sealed: send the token of the last reply, or begin another session"
             )
         session = self._packing.unpack(record, self._catalog.of_session(record.model, record.version))
-        if status(session.known, self._wall(), self._lifetimes) != "open":
-            raise TokenExpired(
-                f"the token has expired, {self._lifetimes.idle_s:g} s after its chunk or {self._lifetimes.age_s:g} s "
-                "after the session's first: begin another session"
-            )
-        self._counters.tokens_opened += 1
         return record.session, session
 
 
@@ -133,9 +141,9 @@ def _key_id(token: bytes) -> bytes:
                 f"the token has {relation} format, {version}, but this server reads {FORMAT_VERSION}: "
                 "send it to a server of the version that made it, or begin another session"
             )
-    if len(token) < _HEAD.size:
+    if len(token) < HEAD.size:
         raise TokenTruncated(f"the token is cut off after {len(token)} bytes: send all of it")
-    total, key_id = _HEAD.unpack_from(token)[3:5]
+    total, key_id = HEAD.unpack_from(token)[3:5]
     if len(token) < total:
         raise TokenTruncated(f"the token is cut off: it has {len(token)} bytes of {total}: send all of it")
     if len(token) > total:

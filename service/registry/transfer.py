@@ -6,18 +6,17 @@ import asyncio
 from math import inf
 from typing import Any
 
-from service.errors import SessionExists, TokenExpired
+from service.carried.keys import HOW_TO
+from service.carried.token import Tokens
+from service.errors import CarryUnavailable, SessionExists, TokenExpired
 from service.keys.ids import client_id
-from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
 from service.registry.commits import MAX_ATTEMPTS, contended, finished
 from service.registry.table import SessionTable
 from service.session.protocol import check_import, status
 from service.session.session import Session
-from service.store.record import UNPACK_IN_LOOP_BYTES, Packing, read, renamed
+from service.store.record import UNPACK_IN_LOOP_BYTES, renamed
 
-# A record up to this length is read whether or not the server has its model, so that the client learns what is wrong.
-IMPORT_BYTES = 1024 * 1024
 LARGE_IMPORTS = 1  # read on threads at a time: more would be no faster, and keep the chunks waiting
 
 
@@ -26,20 +25,29 @@ class SessionTransfer:
 
     Args:
         sessions: the table.
-        catalog: of the models.
-        packing: of exported sessions.
+        tokens: seal and open exported sessions; None if the server has no keys.
         counters: count sessions.
     """
 
-    def __init__(self, sessions: SessionTable, catalog: ModelCatalog, packing: Packing, counters: Counters) -> None:
+    def __init__(self, sessions: SessionTable, tokens: Tokens | None, counters: Counters) -> None:
         self._sessions = sessions
-        self._catalog = catalog
-        self._packing = packing
+        self._tokens = tokens
         self._counters = counters
         self._large_imports = asyncio.Semaphore(LARGE_IMPORTS)
 
+    @property
+    def tokens(self) -> Tokens:
+        """Seal and open exported sessions.
+
+        Raises:
+            CarryUnavailable: the server has no keys.
+        """
+        if self._tokens is None:
+            raise CarryUnavailable(f"sessions are exported and imported sealed, and this server has no keys: {HOW_TO}")
+        return self._tokens
+
     async def export_state(self, session_id: str, due_s: float = inf) -> bytes:
-        """Pack a session as ``store.record`` does, after the chunks that arrived before.
+        """Seal a session as a token, after the chunks that arrived before.
 
         Args:
             session_id: of the session.
@@ -48,18 +56,15 @@ class SessionTransfer:
         Raises:
             NotFound, StoreUnavailable, StateError: as ``SessionTable.existing``.
             Overloaded: the turn did not come in time.
+            CarryUnavailable: the server has no keys.
         """
+        tokens = self.tokens
         with self._sessions.visit(session_id) as entry:
             async with entry.turn(due_s):
                 session = await self._sessions.existing(entry)
         self._counters.sessions_exported += 1
         by_s = max(self._sessions.wall_offset_s, -session.known.created_s)  # no record is from before 1970
-        return self._packing.pack(client_id(session_id), session.shifted(by_s))
-
-    @property
-    def longest_import(self) -> int:
-        """Upper bound of the bytes of a session that can be imported: what the largest model can have."""
-        return max(IMPORT_BYTES, *map(self._packing.longest, self._catalog.models()))
+        return tokens.seal(client_id(session_id), session.shifted(by_s))  # whoever gets it may import it
 
     async def import_state(
         self, session_id: str, content: bytes, *, replace_it: bool, client: str = "", due_s: float = inf
@@ -77,19 +82,20 @@ class SessionTransfer:
             The session's description, and whether the id was free.
 
         Raises:
-            StateError: the content cannot be used.
+            CarryUnavailable: the server has no keys.
+            TokenError, StateError: the content cannot be used.
             SessionExists: there is a session of this id, or a damaged record, and not ``replace_it``.
             TokenExpired: the exported session has expired or is too old.
             Overloaded: there is no room, or the turn did not come in time.
             StoreUnavailable: it may have been stored or not.
         """
-        sessions = self._sessions
+        sessions, tokens = self._sessions, self.tokens
         if len(content) <= UNPACK_IN_LOOP_BYTES:
-            exported = self._unpacked(content, session_id)
+            exported_id, exported = tokens.unseal(content)
         else:
             async with self._large_imports:
-                exported = await asyncio.to_thread(self._unpacked, content, session_id)
-        session = self._imported(*exported)
+                exported_id, exported = await asyncio.to_thread(tokens.unseal, content)
+        session = self._imported(exported_id, renamed(exported, session_id))
         entry = sessions.enter(session_id, client)
         try:
             async with entry.turn(due_s):
@@ -107,16 +113,6 @@ class SessionTransfer:
                 raise contended(session_id)
         finally:
             sessions.leave(entry)
-
-    def _unpacked(self, content: bytes, session_id: str) -> tuple[str, Session]:
-        """The id of an exported session, and the session under another id; may run on a thread.
-
-        Raises:
-            StateError: the content cannot be used.
-        """
-        record = read(content)
-        model = self._catalog.of_session(record.model, record.version)
-        return record.session, renamed(self._packing.unpack(record, model, imported=True), session_id)
 
     def _imported(self, exported_id: str, session: Session) -> Session:
         """An exported session, last used now.

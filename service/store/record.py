@@ -1,4 +1,4 @@
-"""A session as bytes and back. Stores keep these records, and ``/sessions/{id}/state`` exports and imports them.
+"""A session as bytes and back. Stores keep these records, and tokens seal them (``carried.token``).
 
     offset  size  little endian
     0       4     magic "HSST"
@@ -37,24 +37,19 @@ from service.errors import ModelChanged, StateCorrupt, StateForeign, StateFormat
 from service.keys.ids import client_id
 from service.models.model import Model
 from service.session.protocol import Answered, Known, Progress
-from service.session.session import FULL_COUNT, LARGEST_COUNT, Session
-from service.settings import Limits
+from service.session.session import LARGEST_COUNT, Session
 from service.store.sections import (
     DTYPES,
     STEPS,
-    check_imported_rates,
     check_stream,
     little,
-    longest_reply,
-    longest_reply_steps,
-    longest_state,
     read_encoder,
     read_network,
     read_reply,
     read_resampler,
     read_samples,
 )
-from service.store.utterance_sections import has_utterances, longest_utterances, pack_utterances, read_utterances
+from service.store.utterance_sections import has_utterances, pack_utterances, read_utterances
 from service.wire.chunk import DIGEST_BYTES
 from service.wire.schema import SESSION_ID, Reply
 
@@ -108,25 +103,18 @@ class _Layout:
         names: model and version, as a record has them.
         words: float32 values of the network's row.
         encoder: the encoder's state tensors, in order.
-        longest: upper bound of the bytes of a record.
     """
 
     model_hash: bytes
     names: bytes
     words: int
     encoder: tuple[TensorDescription, ...]
-    longest: int
 
 
 class Packing:
-    """Packs sessions as records and unpacks records.
+    """Packs sessions as records and unpacks records."""
 
-    Args:
-        max_chunk_steps: of a chunk, which bounds the readout of an imported session's last reply.
-    """
-
-    def __init__(self, *, max_chunk_steps: int = Limits.max_chunk_steps) -> None:
-        self._max_chunk_steps = max_chunk_steps
+    def __init__(self) -> None:
         self._layouts: WeakKeyDictionary[Model, _Layout] = WeakKeyDictionary()
 
     def pack(self, session_id: str, session: Session) -> bytes:
@@ -177,18 +165,12 @@ class Packing:
         """SHA-256 of the content of the manifest of the session's model."""
         return self._layout(session.model).model_hash
 
-    def longest(self, model: Model) -> int:
-        """Upper bound of the bytes of a session of a model, if it is to be imported."""
-        return self._layout(model).longest
-
-    def unpack(self, record: Record, model: Model, *, imported: bool = False) -> Session:
+    def unpack(self, record: Record, model: Model) -> Session:
         """Unpack a session.
 
         Args:
             record: of the session.
             model: that the record names.
-            imported: the record comes from a client. Then its counts leave room for further chunks, and its last reply
-                is to no more steps than this server takes.
 
         Raises:
             ModelChanged: the model has other content than when the session began.
@@ -209,20 +191,19 @@ class Packing:
         status, flags = head[2:4]
         created_s, used_s, expected, steps, rate_hz, target_hz, received, emitted = head[6:14]
         digest, reply_json, network, encoder, waiting, pending = record.sections[2:8]
-        limit = FULL_COUNT - 1 if imported else LARGEST_COUNT
-        if not (1 <= expected <= limit and steps <= limit and received <= limit and status in (OPEN, ENDED)):
+        if not (1 <= expected <= LARGEST_COUNT and max(steps, received) <= LARGEST_COUNT and status in (OPEN, ENDED)):
             raise StateMismatch("the session record's progress is not possible")
         if len(digest) != DIGEST_BYTES:
             raise StateMismatch(f"the session record's digest has {len(digest)} bytes, a digest has {DIGEST_BYTES}")
-        max_steps = min(steps, longest_reply_steps(model.manifest, self._max_chunk_steps)) if imported else steps
-        reply = read_reply(reply_json, model.manifest, max_steps, has_utterances=len(record.sections) > 8)
+        reply = read_reply(reply_json, model.manifest, steps, has_utterances=len(record.sections) > 8)
         if not (math.isfinite(created_s) and math.isfinite(used_s) and created_s >= 0 and used_s >= 0):
             raise StateMismatch("the session record's times are not valid")
         if (reply.session, reply.seq, reply.end) != (client_id(record.session), expected - 1, status == ENDED):
             raise StateMismatch("the session record's last reply is not that of its last chunk")
         if (reply.model, reply.version, reply.total_steps) != (model.name, model.version, steps):
             raise StateMismatch("the session record's last reply is not that of its model")
-        progress = Progress(expected, steps, status == ENDED, Answered(expected - 1, bytes(digest), reply.to_json()))
+        kept = bytes(reply_json) if record.form is None else reply.to_json()  # a reply has no form any more
+        progress = Progress(expected, steps, status == ENDED, Answered(expected - 1, bytes(digest), kept))
         known = Known(progress, created_s, used_s)
         if status != OPEN:
             if any((network, encoder, waiting, pending, *record.sections[8:])):
@@ -247,25 +228,17 @@ class Packing:
             read_utterances(record.sections[8:], model, kind, rate_hz),
         )
         check_stream(model, row, stream, steps)
-        if imported:
-            check_imported_rates(stream)
         return Session(model, known, stream)
 
     def _layout(self, model: Model) -> _Layout:
         layout = self._layouts.get(model)
         if layout is None:
             manifest = model.manifest
-            longest = _HEAD.size + LONGEST_ID + LONGEST_NAMES + DIGEST_BYTES + CHECKSUM_BYTES
-            longest += longest_reply(
-                manifest, longest_reply_steps(manifest, self._max_chunk_steps), has_utterances=True
-            )
-            longest += longest_state(manifest) + _MORE_SIZES.size + longest_utterances(manifest)
             layout = self._layouts[model] = _Layout(
                 model_hash(model),
                 f"{model.name}\n{model.version}".encode(),
                 manifest.network.words,
                 manifest.encoder.state if manifest.encoder else (),
-                longest,
             )
         return layout
 

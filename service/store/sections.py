@@ -1,12 +1,11 @@
 """The sections of a session record, read and checked against the session's model.
 
-Everything that a model's manifest bounds is checked here, because a record may come from a stranger: a client that
-imports a session, or whoever can write to the store. A checksum detects damage, not forgery.
+A record comes from a store or, sealed, from a client that exported it. A checksum detects damage, not forgery: whoever
+can write to the store is trusted.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import struct
 from collections.abc import Sequence
@@ -19,22 +18,19 @@ from pydantic import ValidationError
 from service.contract.decision import is_distribution, is_possible_score
 from service.contract.manifest import Manifest, TensorDescription
 from service.engine.fault import score_of_row
-from service.engine.resampler import Resampler, check_rates
+from service.engine.resampler import Resampler
 from service.engine.stream import StreamState
 from service.engine.utterances import steps_at
-from service.errors import InputError, StateMismatch
+from service.errors import StateMismatch
 from service.models.model import Arrays, Model
 from service.runtime.onnx import Array
 from service.runtime.states import LARGEST_VALUE, is_bounded
 from service.session.session import LARGEST_COUNT
-from service.store.utterance_sections import LONGEST_WAIT_S, longest_heard
+from service.store.utterance_sections import LONGEST_WAIT_S
 from service.wire.pcm import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, Samples
 from service.wire.schema import Reply
 
 LARGEST_SAMPLE = 100.0  # plus or minus; PCM is within 1, and a resampler may overshoot by a few
-
-# upper bounds of the JSON of a reply: all but labels, probabilities and readout; a number; the ends of a list
-REPLY_BYTES, NUMBER_BYTES, LIST_BYTES = 1_024, 26, 4
 
 STEPS = struct.Struct("<q")
 DTYPES = {"float32": "<f4", "float64": "<f8", "int64": "<i8"}
@@ -43,36 +39,6 @@ DTYPES = {"float32": "<f4", "float64": "<f8", "int64": "<i8"}
 def little(value: Array, dtype: str) -> bytes:
     """The bytes of an array, little endian."""
     return value.astype(dtype, copy=False).tobytes()
-
-
-def longest_reply_steps(manifest: Manifest, max_chunk_steps: int) -> int:
-    """The most steps that a reply can be to, with what a resampler held back and the tail."""
-    return max_chunk_steps + math.ceil(LONGEST_WAIT_S / manifest.input.step_s) + 1 + manifest.decision.tail_steps
-
-
-def longest_reply(manifest: Manifest, steps: int, *, has_utterances: bool) -> int:
-    """Upper bound of the bytes of a reply's JSON.
-
-    Args:
-        manifest: of the reply's model.
-        steps: the most that the reply can be to.
-        has_utterances: it may say where utterances began and ended.
-    """
-    labels = 2 * len(json.dumps(manifest.labels)) + LIST_BYTES  # one of them as the label
-    numbers = manifest.outputs * NUMBER_BYTES + LIST_BYTES
-    more = steps * numbers if manifest.decision.rule == "trace" else 0
-    if has_utterances:
-        more += longest_heard(manifest, steps)
-    return REPLY_BYTES + labels + numbers + more
-
-
-def longest_state(manifest: Manifest) -> int:
-    """Upper bound of the bytes of a session's state in a record."""
-    size = 4 * manifest.network.words + STEPS.size
-    if manifest.encoder is not None:
-        size += sum(tensor.bytes for tensor in manifest.encoder.state) + 4 * manifest.encoder.samples_per_step
-        size += 4 * LONGEST_WAIT_S * HIGHEST_RATE_HZ
-    return size
 
 
 def read_network(content: memoryview, words: int) -> tuple[NDArray[np.float32], int]:
@@ -201,19 +167,6 @@ def check_stream(model: Model, row: NDArray[np.float32], stream: StreamState, to
         raise StateMismatch(_NOT_FITTING)
 
 
-def check_imported_rates(stream: StreamState) -> None:
-    """Check that a session may begin with a stream's sample rate. A store may have others, which older servers took.
-
-    Raises:
-        StateMismatch: it may not.
-    """
-    if stream.resampler is not None:
-        try:
-            check_rates(stream.resampler.rate_hz, stream.resampler.target_hz)
-        except InputError as error:
-            raise StateMismatch(f"the session record's {error}") from error
-
-
 def read_reply(content: memoryview, manifest: Manifest, max_steps: int, *, has_utterances: bool) -> Reply:
     """Parse the last reply, and check it against the session's model.
 
@@ -226,9 +179,6 @@ def read_reply(content: memoryview, manifest: Manifest, max_steps: int, *, has_u
     Raises:
         StateMismatch: no such reply came from the model.
     """
-    longest = longest_reply(manifest, max_steps, has_utterances=has_utterances)
-    if len(content) > longest:  # before it is parsed: it would take many times its length
-        raise StateMismatch(f"the session record's last reply has {len(content)} bytes, its model's at most {longest}")
     try:
         reply = Reply.model_validate_json(bytes(content))
     except ValidationError as error:

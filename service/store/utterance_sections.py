@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from math import ceil
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from hetsyn_client.results import UtteranceEnd
-from service.contract.endpointing import LONGEST_ONSET_S, LONGEST_PREROLL_S, SHORTEST_S, Endpointing
-from service.contract.manifest import Manifest
+from service.contract.endpointing import Endpointing
 from service.engine.endpointer import Hearing
 from service.engine.stream import InputKind, StreamState, Utterances
 from service.engine.utterances import KEPT_ENDS
@@ -25,7 +23,6 @@ from service.runtime.states import LARGEST_VALUE, is_bounded
 from service.session.session import LARGEST_COUNT
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk, chunk_length
 
-SECTION_BYTES, END_BYTES, NUMBER_BYTES = 1_024, 400, 26  # upper bounds of the JSON, of an end, and of a number
 LONGEST_WAIT_S = 4  # length of the samples in a resampler; it needs three seconds at the oddest rates
 _WRONG = "the session record's utterances are not those of a session"
 
@@ -43,29 +40,6 @@ class _Section(BaseModel):
 
 
 _SECTION = TypeAdapter(_Section)
-
-
-def longest_heard(manifest: Manifest, steps: int) -> int:
-    """Upper bound of the JSON of the events of a reply to so many steps."""
-    most = 2 + steps * manifest.input.step_s / max(SHORTEST_S, manifest.input.step_s)
-    return ceil(2 * most) * _longest_end(manifest)
-
-
-def longest_utterances(manifest: Manifest) -> int:
-    """Upper bound of the bytes of both sections."""
-    per_s = 2 * manifest.input.channels * 16 / manifest.input.step_s
-    if manifest.encoder is not None and manifest.encoder.kind == "audio":
-        per_s = 4 * 192_000.0
-    recent_s = LONGEST_ONSET_S + LONGEST_PREROLL_S + LONGEST_WAIT_S + 3 * manifest.input.step_s
-    return SECTION_BYTES + KEPT_ENDS * _longest_end(manifest) + ceil(per_s * recent_s)
-
-
-def _longest_end(manifest: Manifest) -> int:
-    return (
-        END_BYTES
-        + max((len(json.dumps(label)) for label in manifest.labels), default=0)
-        + (NUMBER_BYTES * manifest.outputs)
-    )
 
 
 def has_utterances(stream: StreamState | None, reply: bytes) -> bool:
@@ -120,8 +94,6 @@ def read_utterances(sections: Sequence[memoryview], model: Model, kind: InputKin
         return None
     section, recent = sections
     manifest = model.manifest
-    if len(section) + len(recent) > longest_utterances(manifest):  # before it is parsed
-        raise StateMismatch(f"{_WRONG}: they have {len(section) + len(recent)} bytes")
     try:
         read = _SECTION.validate_json(bytes(section))
     except ValidationError as error:

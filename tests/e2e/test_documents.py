@@ -26,7 +26,6 @@ import httpx
 import pytest
 
 from benchmarks.peers import PEERS_PYTHON
-from hetsyn_client.extras import install_command
 from tests.support.data_sets import write_mnist, write_ntidigits, write_speech_commands
 from tests.support.documents import ANSWERS, OWN_NETWORKS, PAGES, README, blocks, commands, name_of, typed
 from tests.support.json_input import Json
@@ -56,7 +55,6 @@ NEEDS = {
     r"research\.tasks\.watch |watch\.npz|runs/watch/": (find_spec("seglearn"), NO_WATCH),
     r"\bopenssl ": (shutil.which("openssl"), "no openssl: apt-get install openssl"),
     r"valkey://": (BINARY, MISSING),
-    r"--carry-keys": (find_spec("cryptography"), f"no cryptography: {install_command('carried')}"),
 }
 
 
@@ -122,8 +120,9 @@ class PageReader:
         (folder / "carry.keys").write_text("MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=\n")
         self._data_sets(folder / "data")
         self._next_version()
-        carried = ["--carry-keys", "carry.keys"] if find_spec("cryptography") else []
-        self._server, self._second = (stack.enter_context(PageServer(folder, *carried)) for _ in range(2))
+        self._server, self._second = (
+            stack.enter_context(PageServer(folder, "--carry-keys", "carry.keys")) for _ in range(2)
+        )
         echo = ThreadingHTTPServer(("127.0.0.1", 0), _Echo)
         stack.callback(echo.server_close)
         stack.callback(echo.shutdown)

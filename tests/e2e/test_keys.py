@@ -157,7 +157,6 @@ def provoked(url: str, alice: str, bob: str) -> Iterator[str]:
 
 
 def test_tls_by_files_that_are_read_again(keys: KeysFile, tmp_path: Path) -> None:
-    pytest.importorskip("cryptography", reason="no cryptography: pip install -e '.[test]' in the checkout of hetsyn")
     alice = keys.run("add", "alice")
     certificate, key = write_certificate(tmp_path)
     options = ("--keys", str(keys.path), "--tls-cert", str(certificate), "--tls-key", str(key))

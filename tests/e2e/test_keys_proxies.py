@@ -63,7 +63,6 @@ def front(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     name = request.param
     if shutil.which(name) is None:
         pytest.skip(f"no {name}: {PROXIES[name]}")
-    pytest.importorskip("cryptography", reason="no cryptography: pip install -e '.[test]' in the checkout of hetsyn")
     folder = tmp_path_factory.mktemp(name)
     certificate, key_file = write_certificate(folder)
     key = add_key(folder / "keys.json", "alice")

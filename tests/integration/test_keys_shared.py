@@ -152,7 +152,6 @@ def test_a_shared_store_hands_no_session_from_none_to_keys(shared: Shared) -> No
 
 
 def test_tokens_go_neither_way(tmp_path: Path) -> None:
-    pytest.importorskip("cryptography", reason="no cryptography: pip install -e '.[test]' in the checkout of hetsyn")
     models = tmp_path / "models"
     models.mkdir()
     write_artifact(models)

@@ -327,7 +327,6 @@ def test_no_id_reaches_into_another_key(world: World, name: str) -> None:
 
 
 def test_a_carried_session_is_of_the_key_that_opened_it(tmp_path: Path) -> None:
-    pytest.importorskip("cryptography", reason=f"no cryptography: {INSTALL}")
     from service.app import create_app
     from service.models.catalog import ModelCatalog
     from service.settings import AccessSettings

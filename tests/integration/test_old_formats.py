@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import struct
-from typing import Any
 
 import httpx
 import pytest
@@ -14,7 +13,7 @@ from service.carried.keys import CarryKeys
 from service.store.base import Stored
 from tests.support.failing_store import FailingStore
 from tests.support.gate import Gate
-from tests.support.http_calls import is_problem, metric, ok, put_state
+from tests.support.http_calls import is_problem, metric, ok
 from tests.support.in_process import ServeHttp
 from tests.support.json_input import events
 from tests.support.store_record import overwrite
@@ -31,18 +30,6 @@ def as_older(record: bytes) -> bytes:
 def is_old(response: httpx.Response, status: int, slug: str) -> None:
     problem = is_problem(response, status, "an older format, 0, but this server reads 1")
     assert problem["type"] == f"urn:hetsyn:problem:{slug}"
-
-
-@pytest.mark.parametrize("replace", [False, True])
-async def test_where_it_is_sent(replace: bool, serve: ServeHttp) -> None:
-    client = (await serve()).client
-    await ok(client, session="abc", seq=0, input=events(25))
-    old = as_older((await client.get("/sessions/abc/state")).content)
-    for session in ("abc", "new"):
-        query: dict[str, Any] = {"replace": "true"} if replace else {}
-        is_old(await put_state(client, session, old, **query), 422, "state-format")
-    is_problem(await client.get("/sessions/new"), 404, "no session")
-    assert (await ok(client, session="abc", seq=1, input=events(25, 1)))["total_steps"] == 50
 
 
 async def test_where_a_store_holds_it(serve: ServeHttp) -> None:

@@ -18,7 +18,7 @@ from hetsyn_client import StreamingClient
 from service.app import create_app
 from service.models.catalog import ModelCatalog
 from service.runtime.onnx import Array
-from tests.support.product import make_settings
+from tests.support.product import CARRY_KEYS, make_settings
 from tests.support.socket_server import serving
 from tests.support.tools import needs_onnxscript
 
@@ -120,7 +120,7 @@ def send(made: Made, client: StreamingClient, values: Array, **chunk: Any) -> di
 @contextmanager
 def with_store(made: Made, store: Path) -> Iterator[str]:
     settings = make_settings(made.models, store=f"file://{store}")
-    with serving(create_app(settings, ModelCatalog(made.models))) as url:
+    with serving(create_app(settings, ModelCatalog(made.models), keys=CARRY_KEYS)) as url:
         yield url
 
 

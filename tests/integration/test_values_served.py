@@ -15,13 +15,12 @@ from hetsyn_client import InputError, ServiceProblem, StreamingClient
 from hetsyn_client.commands import stream
 from hetsyn_client.loadtest.commands import bench
 from service.app import create_app
-from service.carried.keys import CarryKeys
 from service.models.catalog import ModelCatalog
 from service.runtime.onnx import Array
 from tests.support.artifact import write_artifact
 from tests.support.fake_graph import CHANNELS, TAIL, load_fake
 from tests.support.leaky_values import TOLERANCE, expected, write_leaky
-from tests.support.product import make_settings
+from tests.support.product import CARRY_KEYS, make_settings
 from tests.support.socket_server import running, serving
 from tests.support.value_streams import answers_in_chunks
 
@@ -42,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def url(folder: Path) -> Iterator[str]:
-    app = create_app(make_settings(folder), ModelCatalog(folder), keys=CarryKeys([bytes(32)]))
+    app = create_app(make_settings(folder), ModelCatalog(folder), keys=CARRY_KEYS)
     with serving(app) as url:
         yield url
 
@@ -86,7 +85,7 @@ def test_a_chunk_that_comes_again_counts_once(url: str) -> None:
 @contextmanager
 def with_store(folder: Path, store: Path) -> Iterator[str]:
     settings = make_settings(folder, store=f"file://{store}")
-    with serving(create_app(settings, ModelCatalog(folder))) as url:
+    with serving(create_app(settings, ModelCatalog(folder), keys=CARRY_KEYS)) as url:
         yield url
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import struct
 import sys
 import time
 from dataclasses import replace
@@ -10,15 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from service.carried.keys import parse_keys
+from service.carried.token import HEAD
 from service.contract.artifact import Artifact
 from tests.long.hostile.artifacts import copy_version, endless_loop, manifest_of, read_file, replace_graph
 from tests.long.hostile.case import Case, Verdict, exactly, measure
 from tests.long.hostile.cases import CASES
 from tests.long.hostile.clocks import ClockedServer
 from tests.long.hostile.imports import exported, put
-from tests.long.hostile.session_record import SessionRecord
-from tests.long.hostile.stage import Checkout, Stage
-from tests.long.hostile.wire import SESSION_RECORD, Client, Prober
+from tests.long.hostile.stage import CARRY_KEY, Checkout, Stage
+from tests.long.hostile.wire import Client, Prober
 from tests.support.paths import MODELS, ROOT
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc: run it on Linux")
@@ -27,7 +29,7 @@ CHECKOUT = Checkout(ROOT, Path(sys.executable))
 BY_NAME = {case.name: case for case in CASES}
 # one or two of each area, which no busy machine disturbs
 LEVEL_2 = {
-    "framing-rules", "proxy-smuggling", "grpc-many-parts", "memory-valkey", "work-present", "import-nonsense",
+    "framing-rules", "proxy-smuggling", "grpc-many-parts", "memory-valkey", "work-present", "import-forged",
     "sessions-dropped", "store-truncated", "valkey-policy", "artifact-reads-files", "clock-steps", "signal-early",
 }  # fmt: skip
 LEVELS = [
@@ -58,18 +60,13 @@ def test_a_case_is_held_or_broken(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_a_record_is_altered_and_sealed(tmp_path: Path) -> None:
+def test_an_export_is_imported_and_a_changed_one_is_not(tmp_path: Path) -> None:
     with Stage(CHECKOUT, tmp_path, is_quick=True) as stage:
         client = Client(stage.server().port)
-        record = exported(client, "speech-digits")
-        content = client.call("GET", "/sessions/source-speech-digits/state").body
-        assert SessionRecord.parse(content).sealed() == content
-        assert put(client, "copy", record) == "201"
+        content = exported(client, "speech-digits")
+        assert put(client, "copy", content) == "201"
         assert client.chunk("copy").json()["total_steps"] == 55
-        damaged = content[:-40] + b"xxxx" + content[-36:]
-        answer = client.call("PUT", "/sessions/other/state", damaged, {"Content-Type": SESSION_RECORD})
-        assert answer.status == 422
-        assert put(client, "other", record.with_reply(label="no label")) in ("201", "422")
+        assert put(client, "other", content[:-40] + b"xxxx" + content[-36:]) == "422"
 
 
 @pytest.mark.long
@@ -82,7 +79,7 @@ def test_the_prober_sees_a_server_that_stands_still(tmp_path: Path) -> None:
             server.send(signal.SIGCONT)
         assert prober.longest_ms > 0.9e3 * STALL_S
         before_s = server.cpu_s()
-        Client(server.port).chunk("a", 20_000, model="shd-size")
+        Client(server.port).chunk("a", 20_000, model="shd-size", begin="true")
         assert server.cpu_s() > before_s
         server.reset_peak()
         assert server.rss_mib() <= server.peak_mib() < 2_000
@@ -95,9 +92,13 @@ def test_the_prober_sees_a_server_that_stands_still(tmp_path: Path) -> None:
 def test_the_clock_of_a_server_is_moved(tmp_path: Path) -> None:
     with Stage(CHECKOUT, tmp_path, is_quick=True) as stage:
         clocked = ClockedServer(stage, "ahead", tmp_path / "sessions.db", 86_400.0)
-        clocked.client.chunk("a")
-        record = SessionRecord.parse(clocked.client.call("GET", "/sessions/a/state").body)
-        assert record.head[6] > time.time() + 80_000
+        clocked.client.chunk("a", begin="true")
+        token = clocked.client.call("GET", "/sessions/a/state").body
+        _, seal = parse_keys(CARRY_KEY, "test").current
+        record = seal.open(token[HEAD.size :], token[: HEAD.size])
+        assert record is not None
+        (created_s,) = struct.unpack_from("<d", record, 48)
+        assert created_s > time.time() + 80_000
 
 
 @pytest.mark.long

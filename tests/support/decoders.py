@@ -15,7 +15,7 @@ import numpy as np
 from hetsyn_client import events, frames, values
 from service.api.infer import _parse_query
 from service.carried.keys import CarryKeys
-from service.carried.token import _HEAD as TOKEN_HEAD
+from service.carried.token import HEAD as TOKEN_HEAD
 from service.carried.token import Tokens
 from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters

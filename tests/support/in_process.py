@@ -22,7 +22,7 @@ from service.wire.schema import Reply
 from tests.support.clock import Clock
 from tests.support.gate import Gate
 from tests.support.infer_request import infer_request
-from tests.support.product import make_app, make_server
+from tests.support.product import CARRY_KEYS, make_app, make_server
 
 
 class HttpServer:
@@ -44,7 +44,7 @@ class HttpServer:
         default_model: str | None = None,
         *,
         store: StateStore | None = None,
-        keys: CarryKeys | None = None,
+        keys: CarryKeys | None = CARRY_KEYS,
         **limits: Any,
     ) -> None:
         self.gate = gate

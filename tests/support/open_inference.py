@@ -21,7 +21,7 @@ from service.store.base import StateStore
 from tests.support.artifact import write_artifact
 from tests.support.fake_graph import load_fake
 from tests.support.json_input import Json
-from tests.support.product import make_settings
+from tests.support.product import CARRY_KEYS, make_settings
 from tests.support.socket_server import serving
 
 
@@ -57,7 +57,7 @@ def live_server(
     write_artifact(folder, "tracer", rule="trace", takes_audio=False)
     grpc = settings.pop("grpc", GrpcSettings(0))
     made = make_settings(folder, grpc=grpc, **{"client_share": 1.0} | settings)
-    app = create_app(made, ModelCatalog(folder, "digits", load=load), store=store)
+    app = create_app(made, ModelCatalog(folder, "digits", load=load), store=store, keys=CARRY_KEYS)
     with serving(app) as url:
         yield Live(url, url.removeprefix("http://"), f"127.0.0.1:{app.state.server.grpc.port}", app)
 

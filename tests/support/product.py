@@ -16,6 +16,7 @@ from service.settings import Batching, Limits, Retention, Settings, StoreSetting
 from service.store.base import StateStore
 
 UNUSED = Path("unused")
+CARRY_KEYS = CarryKeys([bytes(range(32))])
 _GROUPS = {"limits": Limits, "retention": Retention, "batching": Batching}
 
 
@@ -40,7 +41,7 @@ def make_server(
     wall: Clock = time.time,
     *,
     store: StateStore | None = None,
-    keys: CarryKeys | None = None,
+    keys: CarryKeys | None = CARRY_KEYS,
     **limits: Any,
 ) -> Server:
     return build_server(make_settings(**limits), catalog, clock, store=store, wall=wall, keys=keys)
@@ -53,7 +54,7 @@ def make_app(
     clock: Clock = time.monotonic,
     wall: Clock = time.time,
     store: StateStore | None = None,
-    keys: CarryKeys | None = None,
+    keys: CarryKeys | None = CARRY_KEYS,
     **limits: Any,
 ) -> Application:
     return create_app(make_settings(models, **limits), catalog, clock, store=store, wall=wall, keys=keys)

@@ -26,7 +26,7 @@ from tests.support.artifact import write_artifact
 from tests.support.fake_graph import load_fake
 from tests.support.gate import Gate
 from tests.support.memory_store import MemoryStore
-from tests.support.product import make_app, make_settings
+from tests.support.product import CARRY_KEYS, make_app, make_settings
 
 START_TIMEOUT_S = 30.0
 # sessions in memory, or committed to a store: for the tests in which the commit matters
@@ -72,7 +72,7 @@ def running(models: Path, load: GraphLoader = load_graph, **settings: Any) -> It
         load: makes the models' graphs.
         settings: those of ``Settings`` beside ``models``.
     """
-    app = create_app(make_settings(models=models, **settings), ModelCatalog(models, load=load))
+    app = create_app(make_settings(models, **settings), ModelCatalog(models, load=load), keys=CARRY_KEYS)
     with serving(app) as url:
         yield url
         assert app.state.server.registry.sessions.open == 0

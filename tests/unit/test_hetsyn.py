@@ -215,13 +215,3 @@ def test_a_wheel_is_installed_again_with_an_extra(monkeypatch: pytest.MonkeyPatc
     assert install_command("cpu") == "pip install -e '.[cpu]' in the checkout of hetsyn"
     monkeypatch.setattr("hetsyn_client.extras.PROJECT", tmp_path / "pyproject.toml")
     assert install_command("cpu") == "pip install 'WHEEL[cpu]', with the path of hetsyn's wheel"
-
-
-@pytest.mark.process
-def test_serve_names_the_extra_of_carried_sessions(tmp_path: Path) -> None:
-    write_artifact(tmp_path / "models")
-    (tmp_path / "keys").write_text("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
-    options = ["--models", str(tmp_path / "models"), "--carry-keys", str(tmp_path / "keys")]
-    done = run("serve", *options, without=("torch", "cryptography"))
-    assert done.returncode == 1
-    assert f"this needs cryptography: {install_command('carried')}" in done.stderr

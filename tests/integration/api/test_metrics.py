@@ -19,7 +19,7 @@ PARTS = ("queue", "engine", "store_commit")
 
 
 async def test_every_refusal_is_counted_once(serve: ServeHttp) -> None:
-    server = await serve(max_waiting=1, max_body_bytes=60_000)
+    server = await serve(max_waiting=1, max_body_bytes=60_000, keys=None)
     client = server.client
     sound_type = {"Content-Type": "audio/pcm;encoding=pcm_s16le;rate=8000"}
     await client.post("/infer", content=bytes(60_001), headers=sound_type)

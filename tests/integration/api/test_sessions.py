@@ -67,14 +67,14 @@ async def test_an_export_needs_a_session_and_an_import_a_good_one(client: httpx.
     is_problem(await client.get("/sessions/abc/state"), 404, "no session 'abc'")
     await ok(client, session="abc", seq=0, input=events(25))
     content = (await client.get("/sessions/abc/state")).content
-    for bad, slug in (
-        (b"", "state-truncated"),
-        (b"anything else", "state-foreign"),
-        (content[:-5], "state-truncated"),
-        (content[:200] + bytes([content[200] ^ 8]) + content[201:], "state-corrupt"),
-        (content[:4] + b"\x03" + content[5:], "state-format"),
+    for bad, status, slug in (
+        (b"", 422, "token-truncated"),
+        (b"anything else", 422, "token-foreign"),
+        (content[:-5], 422, "token-truncated"),
+        (content[:200] + bytes([content[200] ^ 8]) + content[201:], 422, "token-forged"),
+        (content[:4] + b"\x03" + content[5:], 409, "token-format"),
     ):
-        problem = is_problem(await put_state(client, "def", bad), 422, "session record")
+        problem = is_problem(await put_state(client, "def", bad), status, "token")
         assert problem["type"].endswith(slug)
     is_problem(await client.get("/sessions/def"), 404, "no session")
     wrong_type = await client.put("/sessions/def/state", content=content, headers={"Content-Type": "text/plain"})
@@ -91,7 +91,7 @@ async def test_an_import_needs_the_model_that_it_began_on(tmp_path: Path, serve:
     one, other = (await serve(tmp_path / "one")).client, (await serve(tmp_path / "other")).client
     await ok(one, session="abc", seq=0, input=events(25))
     exported = (await one.get("/sessions/abc/state")).content
-    problem = is_problem(await put_state(other, "abc", exported), 422, "with other files of model 'digits'")
+    problem = is_problem(await put_state(other, "abc", exported), 409, "with other files of model 'digits'")
     assert problem["type"].endswith("model-changed")
 
 

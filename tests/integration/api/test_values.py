@@ -13,7 +13,6 @@ import pytest
 from hetsyn_client.frames import MEDIA_TYPE as CARRIED_TYPE
 from hetsyn_client.frames import pack_frame, unpack_frame
 from hetsyn_client.values import content_type, pack_values
-from service.carried.keys import CarryKeys
 from service.runtime.onnx import Array
 from tests.support.artifact import Takes, write_artifact
 from tests.support.fake_graph import CHANNELS, ROW, TAIL
@@ -38,7 +37,7 @@ async def client(tmp_path: Path, serve: ServeHttp) -> httpx.AsyncClient:
     kinds: tuple[Takes, ...] = ("spikes", "values", "rows", "frames")
     for takes in kinds:
         write_artifact(tmp_path, takes, takes=takes)
-    return (await serve(tmp_path, keys=CarryKeys([bytes(32)]))).client
+    return (await serve(tmp_path)).client
 
 
 @pytest.mark.parametrize("takes", ["values", "rows", "frames"])

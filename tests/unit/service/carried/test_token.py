@@ -154,7 +154,7 @@ async def test_a_client_that_forks_is_not_seen(carrier: Carrier) -> None:
 
 
 async def test_without_keys_there_are_none(models: Path, clock: Clock) -> None:
-    await Carrier(models, None, clock).refused(CarryUnavailable, "start it with --carry-keys")
+    await Carrier(models, None, clock).refused(CarryUnavailable, "hetsyn serve --carry-keys carry.keys")
 
 
 async def test_keys_are_replaced_one_server_after_the_other(models: Path, clock: Clock) -> None:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import pytest
 
+from service.carried.keys import CarryKeys
 from service.errors import (
+    CarryUnavailable,
     SessionExists,
-    StateCorrupt,
-    StateForeign,
     StoreUnavailable,
     TokenExpired,
+    TokenForeign,
+    TokenForged,
+    TokenKeyUnknown,
+    TokenTruncated,
 )
 from tests.support.cluster import Cluster
-from tests.support.in_process import ServeDirect
+from tests.support.in_process import DirectServer, ServeDirect
+from tests.support.infer_request import infer_request
 
 
 async def test_a_session_moves_as_bytes(cluster: Cluster, serve: ServeDirect) -> None:
@@ -44,8 +49,9 @@ async def test_an_import_is_checked(cluster: Cluster) -> None:
     await server.send("a", 0)
     content = await server.transfer.export_state("a")
     for bad, kind in (
-        (b"foreign", StateForeign),
-        (content[:-1] + b"\0\0", StateCorrupt),
+        (b"foreign", TokenForeign),
+        (content[:-1], TokenTruncated),
+        (content[:-1] + bytes([content[-1] ^ 1]), TokenForged),
     ):
         with pytest.raises(kind):
             await server.transfer.import_state("b", bad, replace_it=True)
@@ -83,3 +89,39 @@ async def test_a_server_without_a_store_imports_over_what_was_there(serve: Serve
     assert (await server.send("a", 1, seed=1)).seq == 1
     await server.transfer.import_state("a", moved, replace_it=True)
     assert await server.send("a", 2, seed=2, end=True) == ended
+
+
+async def test_without_keys_nothing_is_exported_or_imported(serve: ServeDirect) -> None:
+    content = await exported(serve())
+    server = serve(keys=None)
+    await server.send("a", 0)
+    how = "openssl rand -base64 32 > carry.keys.*hetsyn serve --carry-keys carry.keys"
+    with pytest.raises(CarryUnavailable, match=how):
+        await server.transfer.export_state("a")
+    with pytest.raises(CarryUnavailable, match=how):
+        await server.transfer.import_state("b", content, replace_it=False)
+
+
+async def test_a_server_with_other_keys_imports_nothing(serve: ServeDirect) -> None:
+    content = await exported(serve())
+    other = serve(keys=CarryKeys([bytes(32)]))
+    with pytest.raises(TokenKeyUnknown):
+        await other.transfer.import_state("a", content, replace_it=False)
+
+
+async def test_an_export_names_no_key_and_a_token_that_a_key_carries_is_none(serve: ServeDirect) -> None:
+    server = serve()
+    request = infer_request("a", 0)._replace(owner="alice")
+    with server.admission.permit("") as permit:
+        await server.registry.infer(request, permit)
+        carried = await server.parts.carried.infer(request._replace(carry=True), permit)
+    content = await server.transfer.export_state("alice/a")
+    await server.transfer.import_state("bob/a", content, replace_it=False)  # alice may give it away
+    assert carried.token is not None
+    with pytest.raises(TokenForged):
+        await server.transfer.import_state("bob/b", carried.token, replace_it=False)
+
+
+async def exported(server: DirectServer) -> bytes:
+    await server.send("a", 0)
+    return await server.transfer.export_state("a")

@@ -13,18 +13,17 @@ import pytest
 from service.errors import StateMismatch
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
-from service.session.session import FULL_COUNT, LARGEST_COUNT, Session
+from service.session.session import LARGEST_COUNT, Session
 from service.store.record import AUDIO, RESAMPLER, SPIKES, VALUES, Packing, read
-from service.store.sections import longest_reply, longest_reply_steps, read_reply
+from service.store.sections import read_reply
 from service.wire.schema import Reply
 from tests.support.artifact import Takes, write_artifact
 from tests.support.fake_graph import LABELS, OUTPUTS, load_fake
 from tests.support.made_session import assert_same, made_session
-from tests.support.record_parts import Head, Section, counted, rewritten, sections
+from tests.support.record_parts import Head, Section, rewritten, sections
 
-MAX_CHUNK_STEPS = 50
 TAKES: tuple[Takes, ...] = ("values", "rows", "frames", "spikes")
-PACKING = Packing(max_chunk_steps=MAX_CHUNK_STEPS)
+PACKING = Packing()
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +56,8 @@ def spikes_record(model: Model) -> bytes:
     return PACKING.pack("abc", made_session(model, kind="spikes"))
 
 
-def unpacked(content: bytes, model: Model, *, imported: bool = True) -> Session:
-    return PACKING.unpack(read(content), model, imported=imported)
+def unpacked(content: bytes, model: Model) -> Session:
+    return PACKING.unpack(read(content), model)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +68,7 @@ def test_a_session_of_values_is_packed_and_unpacked(folder: Path, takes: str, ki
     model = model_of(folder, takes)
     session = made_session(model, kind=kind)
     assert session.open_stream.kind == kind
-    assert_same(PACKING.unpack(read(PACKING.pack("abc", session)), model, imported=True), session)
+    assert_same(PACKING.unpack(read(PACKING.pack("abc", session)), model), session)
 
 
 @pytest.mark.parametrize("flags", [0, AUDIO | VALUES, SPIKES | VALUES, AUDIO | SPIKES | VALUES])
@@ -106,10 +105,8 @@ def test_a_resampler_from_no_rate_is_refused(folder: Path) -> None:
 
 
 def refuses(content: bytes, model: Model, sentence: str) -> None:
-    """It is refused wherever it comes from."""
-    for imported in (False, True):
-        with pytest.raises(StateMismatch, match=sentence):
-            unpacked(content, model, imported=imported)
+    with pytest.raises(StateMismatch, match=sentence):
+        unpacked(content, model)
 
 
 def network(row: Any, steps: int) -> dict[Section, bytes]:
@@ -134,8 +131,6 @@ def network(row: Any, steps: int) -> dict[Section, bytes]:
         ({"session": "abcd"}, "that of its last chunk"),
         ({"seq": 7}, "that of its last chunk"),
         ({"total_steps": 7}, "that of its model"),
-        ({"label": "y" * 5_000}, "has 5... bytes"),
-        ({"more": [""] * 5_000}, "bytes"),
     ],
 )
 def test_a_reply_that_the_model_does_not_give_is_refused(
@@ -202,7 +197,7 @@ def test_the_network_has_done_the_session_s_steps(model: Model, spikes_record: b
 def test_what_waits_in_a_resampler_follows_from_what_it_received(model: Model, rate_hz: int, chunks: int) -> None:
     session = made_session(model, rate_hz=rate_hz, samples=1234, chunks=chunks)
     record = PACKING.pack("abc", session)
-    assert_same(unpacked(record, model, imported=False), session)
+    assert_same(unpacked(record, model), session)
     waiting = sections(record)[Section.waiting]
     received = session.open_stream.resampler.received  # type: ignore[union-attr]
     for other in (
@@ -216,32 +211,6 @@ def test_what_waits_in_a_resampler_follows_from_what_it_received(model: Model, r
         rewritten(record, parts={Section.pending: sections(record)[Section.pending] + bytes(4)}),
     ):
         refuses(other, model, "waiting sound does not fit|progress is not possible|samples are cut off")
-
-
-def test_an_import_has_a_sample_rate_that_a_session_may_begin_with(model: Model) -> None:
-    """A record of a store may have another one: older servers took them."""
-    for rate_hz, is_taken in ((11_025, True), (192_000, True), (8_001, False), (191_999, False)):
-        record = PACKING.pack("abc", made_session(model, rate_hz=rate_hz, samples=1234))
-        assert unpacked(record, model, imported=False)
-        if is_taken:
-            assert unpacked(record, model)
-        else:
-            with pytest.raises(StateMismatch, match=f"sample rate {rate_hz} Hz is not taken"):
-                unpacked(record, model)
-
-
-@pytest.mark.parametrize("count", ["expected", "steps"])
-def test_an_import_leaves_room_for_further_chunks(model: Model, spikes_record: bytes, count: str) -> None:
-    """A record of a store may have counted so far: it was imported earlier, and took chunks."""
-    score = [0, 0, 0, *([(FULL_COUNT - 3) / 3] * 3)] if count == "steps" else [0, 0, 0, 6, 6, 6]
-    for value, imported in ((FULL_COUNT - 1, True), (LARGEST_COUNT, False)):
-        steps = value if count == "steps" else 20
-        content = rewritten(counted(spikes_record, **{count: value}), parts=network(score, steps))
-        assert unpacked(content, model, imported=imported)
-        beyond = steps + 1 if count == "steps" else 20
-        content = rewritten(counted(spikes_record, **{count: value + 1}), parts=network(score, beyond))
-        with pytest.raises(StateMismatch, match="progress is not possible"):
-            unpacked(content, model, imported=imported)
 
 
 @pytest.fixture(scope="module")
@@ -277,15 +246,6 @@ def test_a_readout_has_the_size_of_its_steps(folder: Path, trace_record: bytes) 
         refuses(rewritten(trace_record, readout=readout), model, sentence)
 
 
-def test_an_imported_readout_is_at_most_that_of_a_chunk(folder: Path, trace_record: bytes) -> None:
-    model = model_of(folder, "traces")
-    most = longest_reply_steps(model.manifest, MAX_CHUNK_STEPS)
-    long = rewritten(counted(trace_record, steps=most + 1), steps=most + 1, readout=[[0.5] * OUTPUTS] * (most + 1))
-    assert unpacked(long, model, imported=False)  # of a server that takes longer chunks
-    with pytest.raises(StateMismatch, match=f"at most {most} can be"):
-        unpacked(long, model)
-
-
 def test_parsing_ends_at_the_first_error(folder: Path, trace_record: bytes) -> None:
     """Pydantic would make an error of each of a million wrong values."""
     model = model_of(folder, "traces")
@@ -297,23 +257,3 @@ def test_parsing_ends_at_the_first_error(folder: Path, trace_record: bytes) -> N
     error = caught.value.__cause__
     assert error is not None
     assert error.error_count() == 1  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize("name", ["digits", "traces", "counts"])
-def test_no_reply_is_longer_than_its_bound(folder: Path, name: str) -> None:
-    manifest = model_of(folder, name).manifest
-    steps = 100
-    is_trace = name == "traces"
-    longest = Reply(
-        session="s" * 128, model="m" * 64, version="v" * 64, seq=2**53, steps=2**53, total_steps=2**53,
-        label=max(manifest.labels, key=len, default=None), labels=manifest.labels, end=False,
-        probabilities=None if is_trace else (1.2345678901234567e-300,) * OUTPUTS,
-        readout=((-1.2345678901234567e-300,) * OUTPUTS,) * steps if is_trace else None,
-    )  # fmt: skip
-    assert len(longest.to_json()) <= longest_reply(manifest, steps, has_utterances=False)
-
-
-@pytest.mark.parametrize("rate_hz", [8_000, 44_101, 191_999])
-def test_no_record_is_longer_than_its_bound(model: Model, rate_hz: int) -> None:
-    session = made_session(model, rate_hz=rate_hz, samples=rate_hz // 3)
-    assert len(PACKING.pack("abc", session)) <= PACKING.longest(model)

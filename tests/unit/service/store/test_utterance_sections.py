@@ -28,7 +28,7 @@ from service.session.protocol import Known, Progress
 from service.session.session import Session
 from service.settings import Limits
 from service.store.record import Packing, read
-from service.store.utterance_sections import longest_utterances, pack_utterances
+from service.store.utterance_sections import pack_utterances
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk, chunk_length, part_of_chunk
 from service.wire.schema import Envelope, InferRequest
 from tests.support.artifact import write_artifact
@@ -92,15 +92,14 @@ def test_a_session_goes_on_from_its_record(catalog: ModelCatalog, part: float, k
     first = part_of_chunk(chunk, 0, max(1, int(part * chunk_length(chunk))))
     session = asyncio.run(session_after(catalog, first, end=False, before=begun(model)))
     packed = Packing().pack("abc", session)
-    unpacked = Packing().unpack(read(packed, "abc"), model, imported=True)
+    unpacked = Packing().unpack(read(packed, "abc"), model)
     assert_same(unpacked, session)
     assert Packing().pack("abc", unpacked) == packed
-    assert len(packed) <= Packing().longest(model)
 
 
 async def test_an_ended_session_keeps_what_it_heard_last(catalog: ModelCatalog, digits: Model) -> None:
     session = await session_after(catalog, chunk_of("audio", 8_000), end=True, before=begun(digits))
-    unpacked = Packing().unpack(read(Packing().pack("abc", session)), digits, imported=True)
+    unpacked = Packing().unpack(read(Packing().pack("abc", session)), digits)
     assert_same(unpacked, session)
     assert unpacked.known.progress.last is not None
     assert len(json.loads(unpacked.known.progress.last.reply)["events"]) == 2
@@ -151,16 +150,9 @@ async def test_what_no_session_can_have_written_is_refused(
     quiet = AudioChunk(np.zeros(4_000, np.float32), 8_000)
     session = await session_after(catalog, quiet, end=False, before=begun(digits))
     record = Packing().pack("abc", session)
-    Packing().unpack(read(changed(record)), digits, imported=True)
+    Packing().unpack(read(changed(record)), digits)
     with pytest.raises(StateMismatch):
-        Packing().unpack(read(changed(record, **fields)), digits, imported=True)
-
-
-async def test_sections_that_are_too_long_are_not_parsed(catalog: ModelCatalog, digits: Model) -> None:
-    quiet = AudioChunk(np.zeros(4_000, np.float32), 8_000)
-    record = Packing().pack("abc", await session_after(catalog, quiet, end=False, before=begun(digits)))
-    with pytest.raises(StateMismatch, match="they have"):
-        Packing().unpack(read(changed(record, recent=bytes(longest_utterances(digits.manifest)))), digits)
+        Packing().unpack(read(changed(record, **fields)), digits)
 
 
 def test_an_ended_session_has_empty_sections() -> None:
