@@ -35,6 +35,7 @@ from service.wire.schema import Envelope, InferRequest
 LARGE_DECODES = 2  # inputs beyond ``FREE_BYTES`` that are decoded at the same time, on threads
 ROW_BATCHES = 2  # that are under way: while one is on a thread, the next is prepared
 MOST_GROWTH = 4  # bytes in memory for a byte of input, which need no room of their own: that of mu-law and of events
+SMALL_BYTES = FREE_BYTES // 16  # which take no more than ``FREE_BYTES`` in memory, whatever they are
 IN_LOOP = SoundLimit(may_take_long=False)
 WAITING: tuple[Transport, ...] = ("stream", "streams")  # a chunk of a stream waits for a permit
 
@@ -268,7 +269,8 @@ class Ingress:
     async def _decoded(self, source: Source, encoded: Encoded, permit: Permit) -> InferRequest:
         if encoded.size <= FREE_BYTES:
             try:
-                return self._counted(encoded, encoded.decode(IN_LOOP))
+                request = encoded.decode(IN_LOOP)
+                return request if encoded.size <= SMALL_BYTES else self._counted(encoded, request)
             except TakesLong:
                 pass
         async with self._large_decodes.turn(source.client, permit.due_s):

@@ -32,10 +32,14 @@ class Model:
 
     Attributes:
         artifact: see above.
+        manifest: of the artifact.
+        name: of the model.
+        version: of the model.
         is_on_cpu: networks run on the CPU; encoders always do.
         takes_values_only: the network itself takes values, so spikes become values too.
         row_values: numbers in a row of values that a client sends; 0 where the model takes none.
         network: the graph (``contract.graph_io``).
+        encoder_graph: from audio or values to spikes (``contract.graph_io``); None where there is none.
         hidden_layers: neurons of the hidden layers whose spikes the graph gives, by the layer's name.
         initial_row: the network's state before the first step, float32 [words], which cannot be written. All streams
             begin with it.
@@ -48,7 +52,8 @@ class Model:
     def __init__(self, artifact: Artifact, load: GraphLoader, device: Device | None = None) -> None:
         self.artifact = artifact
         self.is_on_cpu = device is None
-        manifest = artifact.manifest
+        self.manifest = manifest = artifact.manifest
+        self.name, self.version = manifest.name, manifest.version
         encoder = manifest.encoder
         initial = InitialState(artifact)
         self._initial_encoder = initial.encoder()
@@ -67,27 +72,15 @@ class Model:
         self.hidden_layers = _hidden_layers(manifest, self.network)
         self.initial_row = initial.network()
         self.initial_row.flags.writeable = False
-        self._encoder_graph: Graph | None = None
+        self.encoder_graph: Graph | None = None
         if encoder is not None and encoder.file is not None:
-            self._encoder_graph = _loaded(
+            self.encoder_graph = _loaded(
                 artifact,
                 encoder.file,
                 load,
                 inputs=encoder_inputs(encoder.state, encoder.channels if encoder.kind == "values" else 0),
                 outputs=encoder_outputs(encoder.state),
             )
-
-    @property
-    def manifest(self) -> Manifest:
-        return self.artifact.manifest
-
-    @property
-    def name(self) -> str:
-        return self.manifest.name
-
-    @property
-    def version(self) -> str:
-        return self.manifest.version
 
     @property
     def encoder(self) -> EncoderDescription:
@@ -100,14 +93,9 @@ class Model:
             raise self.takes_no("audio")
         return self._audio
 
-    @property
-    def encoder_graph(self) -> Graph | None:
-        """The graph from audio or values to spikes (``contract.graph_io``); None where there is none."""
-        return self._encoder_graph
-
     def stop(self) -> None:
         """End the runs of its graphs that are under way, on whichever threads, and refuse every later one."""
-        for graph in filter(None, [self.network, self._encoder_graph]):
+        for graph in filter(None, [self.network, self.encoder_graph]):
             graph.stop()
 
     def initial_encoder_state(self) -> Arrays:
