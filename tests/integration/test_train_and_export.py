@@ -65,7 +65,7 @@ def test_the_network_becomes_an_artifact(run: Path, words: Path, tmp_path: Path)
     out = tmp_path / "digits/1"
     printed = hetsyn("export", str(run / "best.pt"), "--out", str(out))
     compared = "compare the bank with the exact network"
-    stages = ["fit the bank", "verify the encoder", compared, "verify the bank form", f"write {out}"]
+    stages = ["fit the bank", "verify the encoder", compared, "verify the network", f"write {out}"]
     assert printed.startswith(" ".join(stages))
     assert "state bytes" in printed
     manifest = Artifact.open(out).manifest
