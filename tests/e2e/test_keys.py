@@ -27,6 +27,7 @@ from tests.support.server_process import START_TIMEOUT_S, RestartableServer, fre
 pytestmark = pytest.mark.process
 
 PCM = np.frombuffer(b"".join(pieces()), "<i2")
+BEGUN = {"begin": True}
 BODY = {"model": "shd-words", "input": {"kind": "events", "steps": 5, "times": [1], "units": [3]}}
 HTTP = httpx.Client(limits=httpx.Limits(max_keepalive_connections=0))  # one context of TLS for all
 SCOPES = ("infer", "metrics")
@@ -140,7 +141,12 @@ def provoked(url: str, alice: str, bob: str) -> Iterator[str]:
             answer = HTTP.request(method, url + path, headers=headers)
             if alice not in path:
                 yield f"{answer.status_code} {answer.headers} {answer.text}"
-        named = ({"session": "s"}, {"session": "t"}, {"carry": True, "token": "AAAA"}, {"session": "none", "seq": 3})
+        named = (
+            BEGUN | {"session": "s"},
+            BEGUN | {"session": "t"},
+            {"carry": True, "token": "AAAA"},
+            {"session": "none", "seq": 3},
+        )
         for body in (BODY, *(BODY | more for more in named), {}):
             answer = HTTP.post(f"{url}/infer", json=body, headers=headers)
             yield f"{answer.status_code} {answer.headers} {answer.text}"
