@@ -58,7 +58,7 @@ def measure(rounds: int) -> dict[str, Any]:
         described[name] = {"state_bytes": forms, "hidden_spikes": _hidden_spikes(network)}
     for name, made in {"f_lif": f_lif(*SIZES), "dynap_se": dynap_se(*SIZES)}.items():
         content, words = _exported(made)
-        row = {STATE: np.zeros(words, np.float32), STEP: np.zeros((), np.int64)}
+        row: dict[str, np.ndarray] = {STATE: np.zeros(words, np.float32), STEP: np.zeros((), np.int64)}
         calls |= {(name, "bank", cell): _caller(content, row, *cell) for cell in CELLS}
         described[name] = {"state_bytes": {"bank": 4 * words + 8}, "hidden_spikes": []}
     taken: dict[tuple[str, Form, tuple[int, int]], list[float]] = {key: [] for key in calls}
