@@ -18,12 +18,14 @@ def best_decays(fastest_steps: float, slowest_steps: float, size: int) -> Array:
     for mean, half in zip(a[:0:-1], c[:0:-1], strict=True):
         before, phase = phase, (phase + np.arcsin(np.clip(half / mean * np.sin(phase), -1, 1))) / 2
     x = high * np.cos(phase) / np.cos(before - phase)  # dn, Jacobi's elliptic function
-    return (1 - x) / (1 + x)
+    decays: Array = (1 - x) / (1 + x)
+    return decays
 
 
 def blaschke(r: Array, decays: Array) -> Array:
     """B(r), whose magnitude is the relative L2 error of the kernel r^n in the bank."""
-    return np.prod((r[:, None] - decays) / (1 - r[:, None] * decays), axis=1)
+    product: Array = np.prod((r[:, None] - decays) / (1 - r[:, None] * decays), axis=1)
+    return product
 
 
 def coefficients(r: Array, decays: Array) -> Array:
@@ -32,7 +34,8 @@ def coefficients(r: Array, decays: Array) -> Array:
     factors = (1 - decays[:, None] * decays) / apart
     np.fill_diagonal(factors, 1 - decays**2)
     r = np.where(np.isin(r, decays), r + 1e-9, r)  # the factor of that decay cancels
-    return blaschke(r, decays)[:, None] * factors.prod(axis=1) / (r[:, None] - decays)
+    product: Array = blaschke(r, decays)[:, None] * factors.prod(axis=1)
+    return product / (r[:, None] - decays)
 
 
 def run(spikes: Array, decays: Array, into: Array) -> Array:

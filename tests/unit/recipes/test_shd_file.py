@@ -56,7 +56,7 @@ def test_every_type_of_times_has_the_same_bins(tmp_path: Path, dtype: str) -> No
     inside = (wide <= 0.996) & (unit > 0)
     cells = {(int(np.ceil(t / 4e-3 - 1e-9)), 700 - int(u)) for t, u in zip(wide[inside], unit[inside], strict=True)}
     assert list(zip(sample.steps.tolist(), sample.units.tolist(), strict=True)) == sorted(cells)
-    assert (sample.steps.dtype, sample.units.dtype) == (np.int32, np.int32)
+    assert sample.steps.dtype == sample.units.dtype == np.dtype(np.int32)
 
 
 def test_a_unit_beyond_shds_is_refused(tmp_path: Path) -> None:

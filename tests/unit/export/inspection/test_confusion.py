@@ -25,6 +25,7 @@ def test_an_export_counts_what_each_label_was_taken_for(tmp_path: Path) -> None:
     write_artifact(source, Evaluation(streams, truth), tmp_path / "tiny/1", form="exact")
     artifact = Artifact.open(tmp_path / "tiny/1")
     counts = read_confusion(artifact)
+    assert counts is not None
     heard = run_torch(network.compile("exact"), streams).probabilities.argmax(-1)
     assert counts.tolist() == [[int(((truth.numpy() == i) & (heard == j)).sum()) for j in range(3)] for i in range(3)]
     assert artifact.manifest.network.accuracy == np.trace(counts) / 40
@@ -56,6 +57,7 @@ def test_of_many_labels_the_most_frequent_confusions_are_listed(tmp_path: Path) 
     )
     artifact = Artifact.open(tmp_path / "tiny/1")
     counts = read_confusion(artifact)
+    assert counts is not None
     np.fill_diagonal(counts, 0)
     page = as_html(artifact, {})
     rows = re.findall(r"<tr><td>word (\d+)</td><td>word (\d+)</td><td>(\d+)</td></tr>", page)

@@ -313,7 +313,11 @@ SERIES, SPEEDS = series_arrays(36)
         ({"config": {"decision": {"rule": "trace"}}}, ConfigError, "a trace gives no class"),
         ({"config": {"network": {"hidden": []}}}, SpecError, "needs at least one layer"),
         ({"device": "gpu"}, DeviceError, "'gpu' is none that torch knows"),
-        ({"network": NetworkSpec(channels=9, hidden=(4,), outputs=3)}, DataError, "unit 11 is beyond network.channels = 9"),
+        (
+            {"network": NetworkSpec(channels=9, hidden=(4,), outputs=3)},
+            DataError,
+            "unit 11 is beyond network.channels = 9",
+        ),
         ({"network": NetworkSpec(channels=12, hidden=(4,), outputs=4)}, ConfigError, "has 4 outputs, but .* 3 classes"),
         (
             {"network": NetworkSpec(channels=12, hidden=(4,), outputs=3, decision=DecisionSpec("trace"))},
