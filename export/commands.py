@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from enum import StrEnum, auto
@@ -132,18 +132,29 @@ def export_checkpoint(
 
     out = out.resolve()  # its last two names are the model's name and version
     as_trained = bank_size is None and error_bound is None
+    of_yours = {
+        "--labels": labels is not None,
+        "--rejected": bool(rejected),
+        "--examples": examples is not None,
+        "--description": bool(description),
+        "--input-description": bool(input_description),
+    }
     try:
+        if form == FormChoice.exact and not as_trained:
+            raise ExportError("the exact form has no bank: leave out --bank-size and --error-bound")
+        if bank_size is not None and error_bound is not None:
+            raise ExportError("--bank-size takes the place of --error-bound: give one of the two")
         if checkpoint == SHD_SIZE:
-            if labels is not None or rejected:
-                raise ExportError(f"{SHD_SIZE} has labels of its own: leave out --labels and --rejected")
+            _refuse(f"{SHD_SIZE} has labels, streams and a description", of_yours | {"--data": data is not None})
             exported = shd_size(out, seed)
         elif own := from_saved_network(
             Path(checkpoint), out, labels, examples, description, input_description, rejected
         ):
+            if data is not None:
+                raise ExportError(f"{checkpoint}: --data is for a training run: give --examples FILE.npz")
             exported = own
-        elif labels is not None or rejected:
-            raise ExportError(f"{checkpoint}: a training run has labels of its own: leave out --labels and --rejected")
         else:
+            _refuse(f"{checkpoint}: a training run has labels, examples and a description", of_yours)
             exported = from_checkpoint(Path(checkpoint), out, data, quiet_s)
             if as_trained:
                 bank_size = exported.bank_size
@@ -183,6 +194,18 @@ def export_checkpoint(
         console.print(f"[red]{escape(str(error))}[/red]")
         raise typer.Exit(2) from error
     print_report(report, len(exported.evaluation.streams.steps))
+
+
+def _refuse(has_what: str, given: Mapping[str, bool]) -> None:
+    """Refuse options for what a source has of its own.
+
+    Raises:
+        ExportError: one is given.
+    """
+    from export.folder import ExportError
+
+    if options := [option for option, is_given in given.items() if is_given]:
+        raise ExportError(f"{has_what} of its own: leave out {', '.join(options)}")
 
 
 def _note_without_data() -> None:

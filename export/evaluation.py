@@ -27,10 +27,17 @@ class Evaluation:
     Attributes:
         streams: spikes or values to run through every implementation.
         labels: int64 [stream], their classes; None where there are none.
+
+    Raises:
+        ExportError: there is no stream, so nothing would be compared.
     """
 
     streams: Streams
     labels: torch.Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if not len(self.streams.steps):
+            raise ExportError("no stream verifies the network: give one example or more")
 
 
 def seeded_streams(channels: int, density: float, *, streams: int, steps: int, seed: int = 0) -> Streams:

@@ -214,10 +214,10 @@ def _checkpoint(source: Source, network: Network) -> Checkpoint:
 def default_form(
     state: Mapping[FormName, int], kernel_error: Mapping[str, float], spike_mismatch: float | None
 ) -> FormName:
-    """The form that a session gets.
+    """Choose the form of an artifact.
 
     Args:
-        state: bytes of each form that there is.
+        state: bytes of each form.
         kernel_error: of each layer's bank.
         spike_mismatch: of the bank, on the streams that the export is verified with.
 
@@ -227,7 +227,7 @@ def default_form(
         form's (`python -m benchmarks engine --families`). Else the form with the smaller state.
     """
     is_close = spike_mismatch is not None and spike_mismatch <= SAME_SPIKES and not any(kernel_error.values())
-    if is_close and state.get("bank", 0) <= MOST_LARGER * state.get("exact", 0):
+    if is_close and state["bank"] <= MOST_LARGER * state["exact"]:
         return "bank"
     return min(state, key=lambda form: (state[form], form == "bank"))
 
@@ -295,6 +295,8 @@ def export_network(
     out = Path(out).resolve()
     if not 0 <= tail_steps <= MAX_TAIL_STEPS:
         raise ExportError(f"tail_steps is {tail_steps}: give 0 to {MAX_TAIL_STEPS}")
+    if form == "exact" and bank_size is not None:
+        raise ExportError("the exact form has no bank: leave out bank_size")
     source = replace(
         source_of(network, out, labels, description, input_description, rejected_labels),
         tail_steps=tail_steps,

@@ -1,1 +1,1 @@
-"""The paper's experiments: tasks with their data, runs, claims about trained networks, and the report."""
+"""The paper's experiments: tasks with their data, runs, and what a time constant a synapse is worth."""

@@ -39,8 +39,8 @@ def run(
     model: Annotated[
         list[str] | None,
         typer.Option(
-            help="hetsyn, hetneu, homneu (LIF), alif, lstm, se-adlif or hetsyn-resonance; may be repeated. "
-            "Default: all."
+            help="hetsyn, hetneu, homneu (LIF), alif, lstm, se-adlif, hetsyn-resonance, dh-snn or free-bank; may be "
+            "repeated. Default: all."
         ),
     ] = None,
     seed: Annotated[

@@ -1,4 +1,4 @@
-"""The picture of docs/explanation/timescale-bank.md: errors of five ways, spikes that differ, and accuracy."""
+"""The picture of docs/explanation/timescale-bank.md: errors of four ways and a bound, spikes that differ, accuracy."""
 
 from __future__ import annotations
 

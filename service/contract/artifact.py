@@ -2,12 +2,11 @@
 
 models/NAME/VERSION/
     manifest.json     ``contract.manifest``; names every other file with its size and SHA-256
-    exact.onnx        network, one current a synapse
-    bank.onnx         network, K shared decays a layer
+    bank.onnx         network, K shared decays a layer; or exact.onnx, one current a synapse
     encoder.onnx      audio to spikes, if the model takes audio
     initial.npz       the state that a stream begins in, if it is not one number a tensor (``contract.initial``)
-    exact.pt bank.pt  TorchScript of one step
-    golden.npz        inputs, and the outputs that each form gives for them
+    bank.pt           TorchScript of one step, or exact.pt, if it was not left out
+    golden.npz        inputs, and the outputs that the network gives for them
     network.pt        the torch checkpoint that the other files were made from; the server does not read it
 models/default        optional: a text file with the NAME for requests that name no model
 

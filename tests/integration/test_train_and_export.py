@@ -80,7 +80,7 @@ def test_the_network_becomes_an_artifact(run: Path, words: Path, tmp_path: Path)
     again = hetsyn("export", str(run / "best.pt"), "--out", str(out), code=2)
     assert "never overwritten" in again
     labelled = hetsyn("export", str(run / "best.pt"), "--out", str(tmp_path / "d/3"), "--rejected", "seven", code=2)
-    assert "a training run has labels of its own" in labelled
+    assert "a training run has labels, examples and a description of its own: leave out --rejected" in labelled
     assert "no --data" not in printed
     on_data = hetsyn("export", str(run / "best.pt"), "--out", str(tmp_path / "digits/2"), "--data", str(words))
     assert "20 streams" in on_data  # take 0 of each speaker and digit

@@ -97,6 +97,32 @@ def test_a_rule_that_needs_another_training_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "side").exists()
 
 
+@pytest.mark.parametrize(
+    ("file", "options", "sentence"),
+    [
+        ("net.pt", ["--form", "exact", "--bank-size", "4"], "the exact form has no bank: leave out --bank-size and"),
+        ("net.pt", ["--bank-size", "4", "--error-bound", "0.1"], "--bank-size takes the place of --error-bound"),
+        ("net.pt", ["--labels", "a,b", "--data", "sounds"], "--data is for a training run: give --examples FILE.npz"),
+        ("best.pt", ["--labels", "a,b", "--description", "mine"], "of its own: leave out --labels, --description"),
+        ("best.pt", ["--examples", "a.npz"], "of its own: leave out --examples"),
+        ("shd-size", ["--data", "sounds", "--rejected", "a"], "of its own: leave out --rejected, --data"),
+    ],
+)
+def test_an_option_without_a_use_is_refused(tmp_path: Path, file: str, options: list[str], sentence: str) -> None:
+    torch.save(network().save(), tmp_path / "net.pt")
+    (tmp_path / "best.pt").write_bytes(Checkpoint(network(), None, 0, None).to_bytes())
+    source = file if file == "shd-size" else str(tmp_path / file)
+    done = CliRunner().invoke(export_command, [source, *options, "--out", str(tmp_path / "side/1")])
+    assert done.exit_code == 2, done.output
+    assert sentence in " ".join(done.output.split())
+    assert not (tmp_path / "side").exists()
+
+
+def test_an_evaluation_without_streams_is_refused() -> None:
+    with pytest.raises(ExportError, match="no stream verifies the network: give one example or more"):
+        Evaluation(Streams(torch.zeros(0, 5, 3), torch.zeros(0, dtype=torch.int64)))
+
+
 def test_torchscript_can_be_left_out(tmp_path: Path) -> None:
     report = export.export_network(network(), out=tmp_path / "mine/1", labels=LABELS, form="bank", torchscript=False)
     assert all("TorchScript" not in item.implementation for item in report.differences)
@@ -203,6 +229,7 @@ def with_value(parameter: str, value: float) -> Network:
         ({"examples": {"spikes": spikes(), "steps": np.array([0, 1, 2])}}, "steps are from 0 to 2: give .* 1 to 12"),
         ({"examples": {"x": 1}}, "examples have x: name the array spikes"),
         ({"examples": "data.npz"}, "spikes are no array of numbers"),
+        ({"form": "exact", "bank_size": 4}, "the exact form has no bank: leave out bank_size"),
         ({"network": with_value("w_in", float("nan"))}, "hidden1.w_in has values that are not finite"),
         ({"network": with_value("r_in", 1.5)}, r"hidden1.r_in has decays outside \[0, 1\]: call network.clamp_decays_"),
         ({"network": with_value("kappa", -0.5)}, r"hidden1.kappa has decays outside \[0, 1\]"),
