@@ -58,7 +58,7 @@ def test_the_server_lists_both_models(url: str) -> None:
 
 
 def test_the_shd_size_network_takes_spikes(url: str) -> None:
-    body = {"session": "e2e-spikes", "model": "shd-size", "end": True}
+    body = {"session": "e2e-spikes", "seq": 0, "model": "shd-size", "end": True}
     reply = httpx.post(
         f"{url}/infer",
         json=body | {"input": {"kind": "events", "steps": 25, "times": [0, 0, 3], "units": [17, 204, 17]}},
