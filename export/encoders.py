@@ -84,12 +84,12 @@ def wandering_values(spec: LevelCrossingSpec, steps: int = 100) -> torch.Tensor:
 
 
 def initial_arrays(layout: Sequence[TensorDescription], batch: int) -> dict[str, Array]:
-    """The encoder's state before the first step, by tensor: [batch, *shape], as an encoder's graph takes it."""
+    """Make the encoder's state before the first step, by tensor: [batch, *shape], as an encoder's graph takes it."""
     return {t.name: np.full((batch, *t.shape), t.initial, t.dtype) for t in layout}
 
 
 def encoder_arrays(quiet: QuietStart) -> dict[str, Array]:
-    """An encoder's state after silence, by tensor, of one stream."""
+    """List an encoder's state after silence, by tensor, of one stream."""
     after = quiet.after
     return {
         "encoder.history": after.history[0].numpy().astype(np.float32),
@@ -105,7 +105,7 @@ def verify_encoder(
     inputs: torch.Tensor,
     quiet: QuietStart | None = None,
 ) -> None:
-    """An encoder's graph against torch, whole and in chunks.
+    """Compare an encoder's graph with torch, whole and in chunks.
 
     Args:
         encoder: the reference.

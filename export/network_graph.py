@@ -65,7 +65,7 @@ def network_graph(compiled: Compiled) -> bytes:
 
 
 def _is_accelerated(compiled: Compiled) -> bool:
-    """Whether the operator runs the network: spikes in, a bank or a current a neuron, neurons of the base family."""
+    """Tell whether the operator runs it: spikes in, a bank or a current a neuron, neurons of the base family."""
     return not compiled.spec.takes_values and all(
         isinstance(layer.neuron, BaseNeuron)
         and isinstance(layer.input_path, Direct)

@@ -196,7 +196,7 @@ def _exactness(compiled: Compiled) -> contract.Exactness:
 
 
 def _checkpoint(source: Source, network: Network) -> Checkpoint:
-    """The checkpoint of what is exported, from which it can be exported again."""
+    """Make the checkpoint of what is exported, from which it can be exported again."""
     epoch = source.provenance.get("epoch")
     return Checkpoint(
         network,
@@ -233,14 +233,14 @@ def default_form(
 
 
 def spike_mismatch(reference: Sequence[Float32Array], other: Sequence[Float32Array]) -> float | None:
-    """Spikes of each hidden layer that differ, over those of the reference; None where it has none."""
+    """Compute the hidden spikes that differ, over those of the reference; None where it has none."""
     spikes = sum(float(a.sum()) for a in reference)
     different = sum(float((a != b).sum()) for a, b in zip(reference, other, strict=True))
     return different / spikes if spikes else None
 
 
 def _decay_provenance(network: Network) -> dict[str, str | int | float | bool | None]:
-    """What the manifest says of the decays, where they are learned: the share at an end of their range."""
+    """Say in the manifest, of decays that are learned, the share at an end of their range."""
     share = network.share_at_bounds()
     return {} if share is None else {"decays_at_bounds": round(share, 4)}
 
@@ -322,7 +322,7 @@ def source_of(
     input_description: str = "",
     rejected_labels: Sequence[str] = (),
 ) -> Source:
-    """A network and its description; ``export_network`` has the arguments.
+    """Describe a network; ``export_network`` has the arguments.
 
     Raises:
         ExportError: the network or the labels do not fit.
@@ -369,7 +369,7 @@ def check_values(network: Network) -> None:
 
 
 def load_network(path: Path) -> Network | None:
-    """The network of a file of ``Network.save()``; None for a file of ``hetsyn train`` or ``python -m research``.
+    """Load the network of a file of ``Network.save()``; None for a file of ``hetsyn train`` or ``python -m research``.
 
     Raises:
         ExportError: the file is something else; says what to save instead.

@@ -74,7 +74,7 @@ class Streams:
     before: Events | None = None
 
     def of(self, chosen: slice) -> Streams:
-        """Some of the streams."""
+        """Choose some of the streams."""
         steps = self.steps[chosen]
         return Streams(self.spikes[chosen, : int(steps.max())], steps, self.before)
 
@@ -125,7 +125,7 @@ class Difference:
         return largest((self.readout, self.state, self.probabilities))
 
     def with_more(self, other: Difference) -> Difference:
-        """The same implementation's difference over more streams."""
+        """Add the same implementation's difference over more streams."""
         return Difference(
             self.implementation,
             self.labels + other.labels,
@@ -148,7 +148,7 @@ class Evidence:
     company: float = 0.0
 
     def with_more(self, other: Evidence) -> Evidence:
-        """The same export's evidence over more streams."""
+        """Add the same export's evidence over more streams."""
         if not self.differences:
             return other
         pairs = zip(self.differences, other.differences, strict=True)
@@ -179,7 +179,7 @@ class Exported:
 
 
 def graphs_by_runtime(content: bytes) -> dict[str, Graph]:
-    """A graph by what runs it: our operators, where it calls one and they can be used, and plain ONNX."""
+    """Load a graph by what runs it: our operators, where it calls one and they can be used, and plain ONNX."""
     plain = {"plain ONNX": load_graph(content, use_operators=False)}
     called = {node.op_type for node in onnx.load_from_string(content).graph.node}
     if not called & {OPERATOR, ENCODER_OPERATOR} or library() is None or operators_problem():
@@ -188,7 +188,7 @@ def graphs_by_runtime(content: bytes) -> dict[str, Graph]:
 
 
 def initial_row(layout: Sequence[StateTensor], batch: int) -> dict[str, Array]:
-    """The state before the first step as a network's graph takes it: ``state`` float32 [batch, words], ``step``."""
+    """Make the state before the first step, as a graph takes it: ``state`` float32 [batch, words], ``step``."""
     row = np.concatenate([_start(t) for t in layout if t.dtype == "float32"])
     return {STATE: np.tile(row, (batch, 1)), STEP: np.zeros(batch, np.int64)}
 
@@ -200,7 +200,7 @@ def _start(tensor: StateTensor) -> Float32Array:
 
 
 def chunk_feed(spikes: Float32Array, steps: NDArray[np.int64], input_kind: InputKind = "spikes") -> dict[str, Array]:
-    """A graph's inputs, without state, for a chunk [stream, at least longest, channels] of spikes or values."""
+    """Make a graph's inputs, without state, for a chunk [stream, at least longest, channels] of spikes or values."""
     if input_kind == "values":
         return {VALUES: silenced(spikes[:, : int(steps.max())], steps), STEPS: steps}
     stream, t, unit = np.nonzero(spikes)
@@ -210,7 +210,7 @@ def chunk_feed(spikes: Float32Array, steps: NDArray[np.int64], input_kind: Input
 
 
 def silenced(trace: Array, lengths: NDArray[np.int64]) -> Float32Array:
-    """Zero past each stream's end, where a trace is undefined."""
+    """Set a trace to zero past each stream's end, where it is undefined."""
     inside = np.arange(trace.shape[1]) < lengths[:, None]
     return np.where(inside[..., None], trace, 0.0).astype(np.float32)
 
@@ -223,7 +223,7 @@ def run_graph(
     cuts: Sequence[int],
     input_kind: InputKind = "spikes",
 ) -> Traces:
-    """Streams through a network graph, all of them in each batch.
+    """Run streams through a network graph, all of them in each batch.
 
     Args:
         graph: of the network.
@@ -244,7 +244,7 @@ def run_batches(
     batches: Iterable[Batch],
     input_kind: InputKind = "spikes",
 ) -> Traces:
-    """As ``run_graph``, in any batches of some of the streams; each has to come to its end."""
+    """Run streams in any batches of some of them; each has to come to its end."""
     inputs, lengths = streams.spikes.numpy(), streams.steps.numpy()
     begin = initial_row(layout, 1)
     rows, done = np.tile(begin[STATE], (len(lengths), 1)), np.tile(begin[STEP], len(lengths))
@@ -271,7 +271,7 @@ def run_batches(
 
 
 def lockstep(lengths: Sequence[int], cuts: Sequence[int]) -> Iterator[Batch]:
-    """All streams with as many steps each, until all are at their end."""
+    """Yield all streams with as many steps each, until all are at their end."""
     left = np.array(lengths)
     for cut in cycle(cuts):
         if not left.any():
@@ -282,7 +282,7 @@ def lockstep(lengths: Sequence[int], cuts: Sequence[int]) -> Iterator[Batch]:
 
 
 def random_batches(lengths: Sequence[int], seed: int = SEED) -> Iterator[Batch]:
-    """Some of the streams with a few steps each, some with none, until all are at their end."""
+    """Yield some of the streams with a few steps each, some with none, until all are at their end."""
     rng = np.random.default_rng(seed)
     left = np.array(lengths)
     while left.any():
@@ -294,7 +294,7 @@ def random_batches(lengths: Sequence[int], seed: int = SEED) -> Iterator[Batch]:
 
 @torch.no_grad()
 def run_torch(compiled: Compiled, streams: Streams) -> Traces:
-    """Streams through torch's rollout: the reference of a network."""
+    """Run streams through torch's rollout: the reference of a network."""
     rolled = rollout(compiled, streams.spikes, streams.steps, before=streams.before)
     lengths = streams.steps.numpy()
     return Traces(
@@ -306,7 +306,7 @@ def run_torch(compiled: Compiled, streams: Streams) -> Traces:
 
 @torch.no_grad()
 def run_script(content: bytes, made: Exported, streams: Streams) -> Traces:
-    """Streams through TorchScript, step by step."""
+    """Run streams through TorchScript, step by step."""
     script, names = load_torchscript(content), [tensor.name for tensor in made.layout]
     state = list(initial_state(made.layout, len(streams.steps)).values())
     outputs: list[list[Tensor]] = [[] for _ in range(1 + made.hidden)]
@@ -328,7 +328,7 @@ def run_script(content: bytes, made: Exported, streams: Streams) -> Traces:
 
 
 def difference(implementation: str, reference: Traces, other: Traces) -> Difference:
-    """How far an implementation's traces of the same streams are from the reference's."""
+    """Measure how far an implementation's traces of the same streams are from the reference's."""
     return Difference(
         implementation,
         int((reference.probabilities.argmax(-1) != other.probabilities.argmax(-1)).sum()),
@@ -345,7 +345,7 @@ def _apart(a: Float32Array, b: Float32Array) -> float:
 
 
 def largest(differences: Iterable[float]) -> float:
-    """The largest of some differences; NaN if one is, which ``max`` would pass over."""
+    """Find the largest of some differences; NaN if one is, which ``max`` would pass over."""
     return float(np.max(list(differences)))
 
 
@@ -435,7 +435,7 @@ def check_evidence(evidence: Evidence, tolerance: float) -> None:
 
 
 def script_difference(content: bytes, made: Exported, streams: Streams, truth: Traces, allowed: float) -> Difference:
-    """How far TorchScript is from the reference.
+    """Measure how far TorchScript is from the reference.
 
     Raises:
         ScriptError: by more than is allowed. With 0, spikes and readout have to have the same bits.
@@ -471,7 +471,7 @@ def verify_form(
 
 
 def exported_network(compiled: Compiled, graph: bytes, before: Events | None = None) -> Exported:
-    """What is exported of a network.
+    """Say what is exported of a network.
 
     Args:
         compiled: the network.
@@ -485,6 +485,6 @@ def exported_network(compiled: Compiled, graph: bytes, before: Events | None = N
 
 
 def _above(difference: float) -> float:
-    """A round figure above a difference, one digit."""
+    """Find a round figure above a difference, one digit."""
     exponent = np.floor(np.log10(max(difference, 1e-12)))
     return float(np.ceil(difference / 10**exponent + 1) * 10**exponent)

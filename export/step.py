@@ -114,7 +114,7 @@ def export_step(
 
 
 def decision_of(rule: Rule, skip_steps: int) -> DecisionSpec:
-    """The decision that a caller names.
+    """Make the decision that a caller names.
 
     Raises:
         ExportError: there is none such.
@@ -201,7 +201,7 @@ class _Flat(nn.Module):
 
 
 def _exported(cell: Step) -> tuple[StepGraph, nn.Module]:
-    """The step as ONNX, and in torch's own operations, for any batch.
+    """Export the step as ONNX, and in torch's own operations, for any batch.
 
     Raises:
         ExportError: torch cannot export it.
@@ -276,7 +276,7 @@ def _why(error: Exception) -> str:
 
 
 def _run(cell: Step) -> RunStep:
-    """The step in torch, of one stream."""
+    """Make the step in torch, of one stream."""
 
     def run(states: list[Array], x: Array) -> tuple[list[Array], Array]:
         before = [torch.from_numpy(value).to(like.dtype) for value, like in zip(states, cell.states, strict=True)]

@@ -91,7 +91,7 @@ def _run_stream(
 
 
 def _shown(step: StepGraph, output: Array) -> Float32Array:
-    """The artifact's outputs of one step, [outputs].
+    """Compute the artifact's outputs of one step, [outputs].
 
     Raises:
         ParityError: they should be probabilities, and are none.

@@ -27,7 +27,7 @@ class StreamStart(NamedTuple):
 
 
 def stream_start(quiet_steps: int, encoder: EncoderParts | None, channels: int) -> StreamStart:
-    """What streams begin after.
+    """Find what streams begin after.
 
     Args:
         quiet_steps: of silence; 0 for nothing.
@@ -48,5 +48,5 @@ def stream_start(quiet_steps: int, encoder: EncoderParts | None, channels: int) 
 
 
 def quiet_provenance(quiet_steps: int, step_s: float) -> dict[str, float]:
-    """What the manifest says of a quiet start."""
+    """Say in the manifest how a stream begins quietly."""
     return {"quiet_s": quiet_steps * step_s} if quiet_steps else {}

@@ -38,13 +38,13 @@ class NetworkScript(nn.Module):
 
 
 def torchscript(compiled: Compiled) -> bytes:
-    """The step of a network, traced and serialised; any batch."""
+    """Trace and serialise the step of a network, for any batch."""
     return traced(NetworkScript(compiled), compiled.layout, compiled.spec.channels)
 
 
 @torch.no_grad()
 def traced(module: nn.Module, layout: Sequence[StateTensor], channels: int) -> bytes:
-    """A step, traced and serialised."""
+    """Trace and serialise a step."""
     states = initial_state(layout, 2)
     with warnings.catch_warnings():
         # TorchScript is deprecated without a removal date (which warning says so depends on torch's version), and still
@@ -57,7 +57,7 @@ def traced(module: nn.Module, layout: Sequence[StateTensor], channels: int) -> b
 
 
 def without_sources(content: bytes) -> bytes:
-    """TorchScript without the names of the Python files that it was traced from, on the exporter's machine."""
+    """Take the names of the Python files that it was traced from out of TorchScript."""
     shorter = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(content)) as archive, zipfile.ZipFile(shorter, "w") as kept:
         for entry in archive.infolist():
@@ -67,7 +67,7 @@ def without_sources(content: bytes) -> bytes:
 
 
 def load_torchscript(content: bytes) -> torch.jit.ScriptModule:
-    """A step from its bytes.
+    """Load a step from its bytes.
 
     Raises:
         ValueError: TorchScript of something else than a module.

@@ -255,7 +255,7 @@ class _Script:
 
 
 def _segments(evaluation: Evaluation) -> Iterator[tuple[Streams, torch.Tensor | None, str]]:
-    """The streams in parts, with their labels and what they are called."""
+    """Yield the streams in parts, with their labels and what they are called."""
     streams, labels, total = evaluation.streams, evaluation.labels, len(evaluation.streams.steps)
     for start in range(0, total, SEGMENT):
         chosen = slice(start, start + SEGMENT)
@@ -264,7 +264,7 @@ def _segments(evaluation: Evaluation) -> Iterator[tuple[Streams, torch.Tensor | 
 
 
 def _golden(made: Exported, form: str, streams: Streams, truth: Traces) -> dict[str, NDArray[np.generic]]:
-    """A few streams and what they give; a reader can check itself against them."""
+    """Choose a few streams and what they give; a reader can check itself against them."""
     few, kind = streams.of(slice(GOLDEN_STREAMS)), made.input_kind
     count, longest = few.spikes.shape[:2]
     return {
@@ -288,7 +288,7 @@ def _manifest(
     files: Mapping[str, bytes],
     provenance: Provenance,
 ) -> contract.Manifest:
-    """The manifest of these files, with what they were made with.
+    """Make the manifest of these files, with what they were made with.
 
     Raises:
         ExportError: the parts do not fit together.

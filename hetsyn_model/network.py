@@ -81,14 +81,14 @@ class Network(nn.Module):
         )
 
     def named_layers(self) -> dict[str, Layer]:
-        """The layers by name, in the order in which a step runs through them."""
+        """List the layers by name, in the order in which a step runs through them."""
         return dict(zip(self.spec.layer_names, (cast(Layer, layer) for layer in self.layers), strict=True))
 
     def layer(self, name: str) -> Layer:
         return self.named_layers()[name]
 
     def decays(self) -> dict[str, nn.Parameter]:
-        """The learned decays by the name of their parameter; none where the description fixes them."""
+        """List the learned decays by the name of their parameter; none where the description fixes them."""
         return {
             f"layers.{index}.{name}": parameter
             for index, layer in enumerate(self.named_layers().values())
@@ -97,7 +97,7 @@ class Network(nn.Module):
         }
 
     def delays(self) -> dict[str, nn.Parameter]:
-        """The learned delays by the name of their parameter."""
+        """List the learned delays by the name of their parameter."""
         return {
             f"layers.{index}.{name}": parameter
             for index, layer in enumerate(self.layers)

@@ -97,7 +97,7 @@ class Delays:
         return RecentSpikes(self.path.taps, self.whole_shares(dtype) if self.shares is None else self.shares)
 
     def arrivals(self, history: Tensor, x: Tensor) -> Tensor:
-        """What arrives in a step after whole delays, [b, taps * units], each 0 or 1.
+        """Compute what arrives in a step after whole delays, [b, taps * units], each 0 or 1.
 
         Args:
             history: [b, registers, units], of the steps before.
@@ -124,7 +124,7 @@ class Delays:
         return one_hot.T.to(dtype)
 
     def of_stream(self, x: Tensor) -> Tensor:
-        """What arrives in every step of whole streams, differentiable, [b, t, taps * units].
+        """Compute what arrives in every step of whole streams, differentiable, [b, t, taps * units].
 
         Args:
             x: [b, t, units].
@@ -163,7 +163,7 @@ class RecentSpikes:
 
 
 def push(history: Tensor, x: Tensor) -> Tensor:
-    """The history after a step.
+    """Compute the history after a step.
 
     Args:
         history: [b, registers, units] before it.
@@ -175,7 +175,7 @@ def push(history: Tensor, x: Tensor) -> Tensor:
 
 
 def triangle(delays: Tensor, longest: int, spread: float) -> Tensor:
-    """Shares of a spike by the steps after which they arrive, differentiable.
+    """Compute the shares of a spike by the steps after which they arrive, differentiable.
 
     Args:
         delays: [taps, units].

@@ -203,7 +203,7 @@ def _shown(bars: Bars) -> Listener:
 
 
 def by_epoch(result: RunResult) -> str:
-    """What the best epoch by test flatters, and what nobody chose; empty where epochs were not tested."""
+    """Say what the best epoch by test flatters, and what nobody chose; empty where epochs were not tested."""
     tested = [figure for _, figure in result.analysis.get("test_by_epoch", [])]
     if not tested:
         return ""

@@ -146,7 +146,7 @@ def _fractional(r: Tensor, shape: Fractional, nodes: int) -> Mixture:
 
 
 def coefficients(bank: Bank, decay: Tensor, shape: Shape) -> Tensor:
-    """The coefficients of kernels in a bank's basis, ``c_k = int c_k(r) dmu(r)``, differentiable in all values.
+    """Compute the coefficients of kernels in a bank's basis, ``c_k = int c_k(r) dmu(r)``, differentiable in all values.
 
     Args:
         bank: of the layer.

@@ -72,7 +72,7 @@ class Layer:
 
 
 def read_layers(artifact: Artifact) -> list[Layer]:
-    """The layers of a network, in order; empty where the graph is not one of ours.
+    """Read the layers of a network, in order; none where the graph is not one of ours.
 
     Raises:
         ArtifactError: the graph is damaged.

@@ -137,7 +137,7 @@ def _medians(values: Mapping[str, Numbers]) -> str:
 
 
 def _kernels(manifest: Manifest, layers: Sequence[Layer]) -> str | None:
-    """The current after one spike, of a few synapses of a bank."""
+    """Draw the current after one spike, of a few synapses of a bank."""
     figures, step_ms = [], 1000 * manifest.input.step_s
     for layer in layers:
         if not layer.kernels:

@@ -117,7 +117,7 @@ class NeuronSpec:
         return next((name for name in OWN_NEURONS if getattr(self, name) is not None), None)
 
     def without_own(self) -> NeuronSpec:
-        """The same without equations of their own, as neurons of a readout that does not spike."""
+        """Make the same without equations of their own, as neurons of a readout that does not spike."""
         nothing: dict[str, Any] = dict.fromkeys(OWN_NEURONS)
         return replace(self, **nothing)
 
@@ -189,7 +189,7 @@ def variant(
     adaptation_strength: float = 0.05,
     reset_tau_steps: float | None = None,
 ) -> NeuronSpec:
-    """One of the paper's neuron models (arXiv 2508.11644, section 3.3).
+    """Describe one of the paper's neuron models (arXiv 2508.11644, section 3.3).
 
     Args:
         name: ``hetsyn``, a learned decay a synapse and a fixed reset; ``hetneu``, a learned decay a neuron, tied

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def decay_of(tau_steps: float) -> float:
-    """Decay a step, ``exp(-1 / tau)``, of a time constant in steps."""
+    """Compute the decay a step, ``exp(-1 / tau)``, of a time constant in steps."""
     return math.exp(-1.0 / tau_steps)
 
 

@@ -296,7 +296,7 @@ def resolved(
 
 
 def _as_of(config: Config, spec: NetworkSpec, kind: Kind) -> Config:
-    """A configuration with a network's steps and, of spikes, its channels."""
+    """Make a configuration with a network's steps and, of spikes, its channels."""
     encoder, step_s = config.encoder, spec.step_s
     spikes, values = replace(encoder.spikes, step_s=step_s), replace(encoder.values, step_s=step_s)
     channels = spec.channels if kind == "spikes" else config.network.channels

@@ -245,7 +245,7 @@ def _fit_banks(model: Trainee, how: Optimisation) -> None:
 
 
 def _optimiser(model: Trainee, how: Optimisation) -> torch.optim.AdamW:
-    """AdamW over weights, decays, neurons' own values and delays, each group with its factor on the learning rate."""
+    """Make AdamW over weights, decays, neurons' own values and delays, each with its factor on the rate."""
     decays = model.decays() if isinstance(model, Network) else {}
     own_values = model.own_values() if isinstance(model, Network) else {}
     delays = model.delays() if isinstance(model, Network) else {}

@@ -32,7 +32,7 @@ SEEDS, ROWS_SEEDS = 10, 5  # a run of rows takes more than a minute
 
 
 def trained_values(model: NeuronModel, kernel: str) -> Callable[[NetworkSpec], int]:
-    """What counts the values that training changes in a model's network, by the description of its layers."""
+    """Choose what counts the trained values of a model's network, by the description of its layers."""
     if model == "dh-snn":
         return partial(branch_values, branches=filters_of(kernel))
     if model == "free-bank":

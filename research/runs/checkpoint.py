@@ -31,7 +31,7 @@ class JudgedForm:
 
 
 def read_checkpoint(path: Path) -> Network:
-    """The network of a file of ``torch.save``: tensors by the reference's names, or a mapping that has one of these.
+    """Read the network of a file of ``torch.save``: tensors by the reference's names, or a mapping with such.
 
     Raises:
         RunError: it is no such file, or its network does not have SHD's form.

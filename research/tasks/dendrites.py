@@ -63,7 +63,7 @@ def _tie_gradients(decays: Sequence[nn.Parameter], indices: Sequence[Tensor], co
 
 
 def branch_values(spec: NetworkSpec, branches: int) -> int:
-    """Values that training changes: a weight a synapse, a decay a branch, and one for each neuron of the readout."""
+    """Count the trained values: a weight a synapse, a decay a branch, and one for each neuron of the readout."""
     total, inputs = 0, spec.channels
     for neurons in spec.hidden:
         synapses = inputs + (neurons if spec.recurrent else 0)

@@ -24,7 +24,7 @@ SPREAD = 4.0  # time constants lie between a run's divided by it and times it
 
 
 def spread_bank(tau_steps: float, size: int) -> Bank:
-    """K decays whose time constants lie around one, in equal steps of their logarithm."""
+    """Choose K decays with time constants around one, in equal steps of their logarithm."""
     taus = [tau_steps * SPREAD ** (2 * k / (size - 1) - 1) for k in range(size)]
     return Bank(tuple(decay_of(tau) for tau in taus))
 
@@ -55,7 +55,7 @@ class FreeBank(nn.Module):
         return 4 * sum(tensor.numel() for tensor in self.initial_state().values())
 
     def compile(self) -> Compiled:  # type: ignore[override]
-        """The network ready to run, differentiable in its weights."""
+        """Make the network ready to run, differentiable in its weights."""
         layers = []
         for layer in self._like.layers:
             own = {"weight_in": self.weights[f"{layer.name}-in"], "weight_rec": self.weights.get(f"{layer.name}-rec")}
@@ -68,7 +68,7 @@ class FreeBank(nn.Module):
         return rollout(self.compile(), spikes, steps, dropout=self.spec.dropout if self.training else 0.0)
 
     def initial_state(self) -> State:
-        """The state of one stream, for :meth:`step`."""
+        """Make the state of one stream, for :meth:`step`."""
         layers = [tensor for layer in self._like.layers for tensor in layer.layout()]
         return initial_state(layers, 1, self._like.dtype, self._like.device)
 
@@ -85,7 +85,7 @@ class FreeBank(nn.Module):
 
 
 def free_bank_values(spec: NetworkSpec, size: int) -> int:
-    """Values that training changes."""
+    """Count the values that training changes."""
     total, inputs = 0, spec.channels
     for neurons in spec.hidden:
         total += size * neurons * (inputs + (neurons if spec.recurrent else 0))

@@ -9,7 +9,7 @@ LAST_COMMIT = "890ab00"  # of this repository, with such kernels
 
 
 def filters_of(kernel: str) -> int:
-    """The number of filters a neuron in ``filters-4``.
+    """Read the number of filters a neuron in ``filters-4``.
 
     Raises:
         RunError: it is another kernel, or fewer than two filters.

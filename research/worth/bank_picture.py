@@ -26,7 +26,7 @@ CONDITIONS = {"trained-4-decays-0.4": "trained at K = 4", "trained-8-decays-0.4"
 
 
 def worst_errors() -> dict[str, list[float]]:
-    """The relative L2 error of the worst kernel against K, for time constants from 3 to 200 steps."""
+    """Compute the relative L2 error of the worst kernel against K, for time constants from 3 to 200 steps."""
     note: dict[str, Any] = runpy.run_path(str(NOTE / "timescale_bank.py"))
     r = np.exp(-1 / TAUS)
     half_width = (np.arctanh(r[-1]) - np.arctanh(r[0])) / 2
@@ -45,13 +45,13 @@ def worst_errors() -> dict[str, list[float]]:
 
 
 def log_spaced(size: int) -> np.ndarray:
-    """K time constants in the middle of K equal parts of the range, by logarithms."""
+    """Choose K time constants in the middle of K equal parts of the range, by logarithms."""
     edges = np.geomspace(TAUS[0], TAUS[-1], size + 1)
     return np.asarray(np.sqrt(edges[:-1] * edges[1:]))
 
 
 def balanced(r: np.ndarray, size: int) -> float:
-    """The worst kernel's error after balanced truncation of all kernels, each of norm 1, to K states."""
+    """Compute the worst kernel's error after balanced truncation of all kernels, each of norm 1, to K states."""
     norms = np.sqrt(1 - r**2)
     grammian = 1 / (1 - np.outer(r, r))  # the other one is the identity
     values, vectors = np.linalg.eigh(grammian)

@@ -147,7 +147,7 @@ def sentence_p(found: Sequence[Found]) -> float:
 
 
 def verdict_of(sentence: Sentence, found: Sequence[Found], p: float) -> str:
-    """The verdict on a sentence; ``p`` is that after Holm's procedure."""
+    """Choose the verdict on a sentence; ``p`` is that after Holm's procedure."""
     if turning(found):
         return UNDEFINED
     if any(not one.holds and not one.special for one in found):
@@ -162,7 +162,7 @@ def verdict_of(sentence: Sentence, found: Sequence[Found], p: float) -> str:
 
 
 def turning(found: Sequence[Found]) -> list[str]:
-    """The comparisons that one definition of the measure decides for a sentence, and another one against it."""
+    """List the comparisons that one definition of the measure decides for a sentence, and another against it."""
     decided: dict[str, set[bool]] = {}
     for one in found:
         if one.comparison.definition and one.p <= ALPHA / len(found):
@@ -210,7 +210,7 @@ def compare(comparison: Comparison, groups: Groups, has_floor: bool = False) -> 
 
 
 def _shared(sides: Sequence[Side], groups: Groups, label: str) -> tuple[list[list[Run]], list[list[float]], float]:
-    """The runs of each side on the seeds that all have, their scores, and the smallest deviation to believe."""
+    """Find each side's runs on the seeds that all have, their scores, and the smallest deviation to believe."""
     after = [_runs(side, side.condition, groups) for side in sides]
     before = [_runs(side, side.since, groups) if side.since else None for side in sides]
     seeds = sorted(set.intersection(*(set(runs) for runs in (*after, *before) if runs is not None)))
@@ -226,7 +226,7 @@ def _shared(sides: Sequence[Side], groups: Groups, label: str) -> tuple[list[lis
 
 
 def _outcome(over: Sequence[float], room: float | None, margin: float, resolution: float) -> tuple[bool, float]:
-    """Whether the mean of values over 0, or over the lower end of a range with so much room, holds; and p of that."""
+    """Test whether the mean of values over 0, or over the lower end of a range with so much room, holds; give p."""
     mean = fmean(over)
     if room is None:
         return mean > 0, _p_value(over if mean > 0 else [value - margin for value in over], resolution)
@@ -237,7 +237,7 @@ def _outcome(over: Sequence[float], room: float | None, margin: float, resolutio
 
 
 def _is_never(run: Run) -> bool:
-    """Whether a run never reached the accuracy that is asked for."""
+    """Tell whether a run never reached the accuracy that is asked for."""
     return bool(MEASURES["updates to 95%"].of(run) > run["training"]["updates"])
 
 
@@ -265,7 +265,7 @@ def _runs(side: Side, condition: str, groups: Groups) -> dict[int, Run]:
 
 
 def _is_silent(side: Side, groups: Groups) -> bool:
-    """Whether a model gives less than half of the target's output in the gaps, before and after."""
+    """Tell whether a model gives less than half of the target's output in the gaps, before and after."""
     gaps = MEASURES["output in the gaps"]
     return all(
         fmean(gaps.score(run) for run in _runs(side, condition, groups).values()) > SILENT
@@ -274,7 +274,7 @@ def _is_silent(side: Side, groups: Groups) -> bool:
 
 
 def interval(values: Sequence[float], resolution: float = 0.0) -> tuple[float, float]:
-    """Student's 95% interval of the mean; a deviation below the resolution is not believed."""
+    """Compute Student's 95% interval of the mean; a deviation below the resolution is not believed."""
     spread = max(stdev(values), resolution)
     if not spread > 1e-12 * max(1.0, abs(fmean(values))):
         return -math.inf, math.inf
@@ -283,7 +283,7 @@ def interval(values: Sequence[float], resolution: float = 0.0) -> tuple[float, f
 
 
 def _p_value(values: Sequence[float], resolution: float) -> float:
-    """Two-sided p of a mean of zero; 1 if nothing says how much seeds differ."""
+    """Compute the two-sided p of a mean of zero; 1 if nothing says how much seeds differ."""
     spread = max(stdev(values), resolution)
     if not spread > 1e-12 * max(1.0, abs(fmean(values))):
         return 1.0

@@ -54,11 +54,11 @@ class Measure(NamedTuple):
         return self.unit or ("points" if run["metric"] == "accuracy" else "error")
 
     def score(self, run: Run) -> float:
-        """The number on a scale on which more is better and differences add up."""
+        """Give the number on a scale on which more is better and differences add up."""
         return scored(self.of(run), self.unit_of(run))
 
     def resolution(self, run: Run) -> float:
-        """The smallest deviation between runs to believe: one test stream, or the updates between two evaluations."""
+        """Give the smallest deviation between runs to believe: a test stream, or the updates between evaluations."""
         if self.unit_of(run) == "points":
             exact = run["exact"] if isinstance(run["exact"], dict) else {}
             streams = exact.get("streams") or run["task_spec"].get("test_trials")
@@ -79,7 +79,7 @@ def scored(value: float, unit: str) -> float:
 
 
 def _updates_to(goal: float) -> Measure:
-    """Updates until the validation accuracy reaches a goal; one evaluation more than the run had if it never does."""
+    """Count updates until the validation accuracy reaches a goal; if it never does, one evaluation more."""
 
     def updates(run: Run) -> float:
         reached = [update for update, _, figure in run["curve"] if figure >= goal]
@@ -89,7 +89,7 @@ def _updates_to(goal: float) -> Measure:
 
 
 def tau_change(run: Run, group: str, mean: str) -> float:
-    """A mean of a group's time constants, after training over before; the last two means are of histograms."""
+    """Compute a mean of a group's time constants, after training over before; the last two means are of histograms."""
 
     def of(side: dict[str, Any]) -> float:
         if mean in ("geometric", "median"):
@@ -104,7 +104,7 @@ def tau_change(run: Run, group: str, mean: str) -> float:
 
 
 def share_above(run: Run, group: str, steps: float) -> float:
-    """The share of a group's time constants above so many steps; histograms are read evenly within a bin."""
+    """Compute the share of a group's time constants above so many steps; histograms are read evenly within a bin."""
     counts = np.array(run["analysis"]["time_constants"][group]["after"]["counts"], float)
     edges = np.log(TAU_EDGES_STEPS)
     inside = np.clip((edges[1:] - math.log(steps)) / np.diff(edges), 0.0, 1.0)

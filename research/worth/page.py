@@ -71,7 +71,7 @@ class Shown:
         return "<0.0001" if self.judged.p < 1e-4 else f"{self.judged.p:.2g}"
 
     def row(self) -> tuple[str, ...]:
-        """Sentence, place, the paper, what decides, seeds, p, verdict."""
+        """List sentence, place, the paper, what decides, seeds, p, verdict."""
         sentence, weakest = self.judged.sentence, self.judged.weakest
         decides = f"{weakest.comparison.label}: {self.decides}" if weakest.comparison.label else self.decides
         if self.turn:
@@ -108,7 +108,7 @@ def compose(judged: Sequence[Judged], groups: Groups) -> str:
 
 
 def table(judged: Sequence[Judged], related: Sequence[Judged]) -> pd.DataFrame:
-    """Every comparison; differences are of logarithms of errors and factors, else of points or updates."""
+    """List every comparison; differences are of logarithms of errors and factors, else of points or updates."""
     return pd.DataFrame(
         {
             "about": "related systems" if one in related else "the paper" if one.sentence.place else "ours",
@@ -140,7 +140,7 @@ def _path(side: Side) -> str:
 
 
 def _difference(found: Found) -> str:
-    """A comparison in words: a factor, points, updates, a rate against a rate, or the figure itself against a goal."""
+    """Say a comparison in words: a factor, points, updates, a rate against a rate, or the figure against a goal."""
     ends = found.difference, found.low, found.high
     if found.unit == "rate":
         return f"{found.figures[0]:.0%} against {found.figures[1]:.0%}"

@@ -16,7 +16,7 @@ RULES = Path(__file__).with_name("sentences.toml")
 
 
 def read_sentences(path: Path = RULES) -> tuple[list[Sentence], list[Sentence]]:
-    """The sentences of the page, and those about related systems, of which each has one comparison."""
+    """Read the sentences of the page, and those about related systems, each with one comparison."""
     values = tomllib.loads(path.read_text())
     related = [_sentence({"id": ""} | value) for value in values["related"]]
     return [_sentence(value) for value in values["sentence"]], [
@@ -34,7 +34,7 @@ def _sentence(value: dict[str, Any]) -> Sentence:
 
 
 def expanded(text: str, marks: tuple[str, ...] = ()) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Each text that braces stand for, with what was chosen in them."""
+    """Yield each text that braces stand for, with what was chosen in them."""
     found = re.search(r"\{([^}]*)\}", text)
     if found is None:
         yield text, marks
