@@ -245,6 +245,8 @@ class Batcher:
             now_s = self._clock() if may_wait else inf
             choice = self._policy.choose([item.waiting for item in self._waiting], now_s, self._backlog.turns)
             if choice is None:
+                if self._turns:  # no chunk is left that would give the others theirs
+                    self._schedule()
                 return
             if isinstance(choice, Wait):
                 self._wake = asyncio.get_running_loop().call_later(choice.until_s - now_s, self._start)

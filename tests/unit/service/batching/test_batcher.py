@@ -457,6 +457,20 @@ async def test_one_frame_has_its_turn_after_each_batch_of_chunks_in_order(model:
     await batcher.close()
 
 
+async def test_frames_have_their_turns_though_the_chunk_that_they_wait_for_is_gone(model: Model, gate: Gate) -> None:
+    batcher = Batcher(RecordingEngine(), BatchPolicy(max_batch=1), threads=1)
+    first, second = await gathered(batcher, model, gate, [work(model)])
+    for _ in range(MOST_ROUNDS):  # as above
+        await asyncio.sleep(0)
+    frames = [asyncio.create_task(batcher.turn()) for _ in range(3)]
+    await asyncio.sleep(0)
+    second.cancel()
+    gate.opened.set()
+    async with asyncio.timeout(60.0):
+        await asyncio.gather(first, *frames)
+    await batcher.close()
+
+
 async def test_long_chunks_take_turns(model: Model) -> None:
     """Of two chunks of one length neither is done much before the other."""
     engine = Metered()
