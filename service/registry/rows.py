@@ -177,7 +177,7 @@ class RowSessions:
             total_steps += steps
             last = new(Answered, (seq, frame.digest(number), b""))
             progress = new(Progress, (seq + 1, total_steps, False, last))
-            known = new(Known, (progress, session.known.created_s, now_s, False))
+            known = new(Known, (progress, session.known.created_s, now_s))
             reply = new(UnwrittenReply, (steps, content[index * width : index * width + width]))
             try:
                 put(entry, new(Session, (model, known, stream)), reply)

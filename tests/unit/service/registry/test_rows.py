@@ -17,6 +17,7 @@ from service.batching import rows as batching
 from service.models.catalog import ModelCatalog
 from service.registry.local import LocalSessions
 from service.registry.rows import AppliedRows, Rows, RowSessions
+from service.session.protocol import Known
 from service.session.session import Session
 from service.wire.chunk import AudioChunk, spike_chunk
 from service.wire.columns import DecodedFrame, EventFrame, decoder_of
@@ -148,6 +149,10 @@ async def test_what_is_not_plain_is_left_to_the_usual_way(folder: Path) -> None:
     applied = await apply(server, "spikes", "abcdx", 2, [0] * 5)
     assert applied is not None
     assert applied.numbers == [0, 1]
+    row = server.registry.sessions.unused("a")
+    assert row is not None
+    assert row.session is not None
+    assert row.session.known == Known(*row.session.known)
     server.registry.sessions.leave(entry)
     assert await apply(server, "spikes", "ab", 2, [0, 0]) is None  # applied before
     assert await apply(server, "spikes", "ab", 4, [0, 0]) is None  # a gap
