@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -145,6 +146,7 @@ class ConnectionSessions:
         self._labels = {label: index for index, label in enumerate(manifest.labels)}
         self._outputs = 0 if manifest.decision.rule == "trace" else manifest.outputs
         self._held: dict[int, HeldSession] = {}
+        self._is_released = False
         self.offer = Offer(manifest.name, manifest.version, manifest.labels, manifest.input.step_s, many.max_handles)
 
     @property
@@ -153,6 +155,7 @@ class ConnectionSessions:
 
     def release(self) -> None:
         """Stream nothing more."""
+        self._is_released = True
         for held in self._held.values():
             self._streams.leave(held.id, held)
         self._many.handles.give(self._client, len(self._held))
@@ -161,10 +164,10 @@ class ConnectionSessions:
     async def open(self, sessions: Sessions) -> bytes:
         """Open sessions, and return the frame that says so."""
         opened = await _gathered(
-            [
+            (
                 self._open(handle, name, sessions.resume)
                 for handle, name in zip(sessions.handles, sessions.ids, strict=True)
-            ],
+            ),
             OPENED_AT_A_TIME,
         )
         rows = [(0, 0, row.status, NEW) if isinstance(row, Problem) else row for row in opened]
@@ -189,9 +192,10 @@ class ConnectionSessions:
         try:
             if self._ingress.max_rows:
                 await self._apply_rows(handles, seq, decoded, results, came_s)
-        except HetsynError as error:
+        except HetsynError as error:  # of chunks that have no place; what leaves and ends sessions needs no such place
             for row in results.missing():
-                results.set(row, self._ingress.refused(error, REQUEST))
+                if decoded.is_valid[row]:
+                    results.set(row, self._ingress.refused(error, REQUEST))
         if missing := results.missing():
             actions = chunks.action.tolist()
             await self._apply_each([(row, handles[row], seq[row], actions[row]) for row in missing], decoded, results)
@@ -232,6 +236,8 @@ class ConnectionSessions:
         Returns:
             The number of its next chunk, its steps, the status and the session's state; or why it was refused.
         """
+        if self._is_released:  # a task may begin, or go on, before its cancellation reaches it
+            raise asyncio.CancelledError
         try:
             if handle in self._held:
                 raise InputError(f"handle {handle} has a session: leave it first, or choose another handle")
@@ -245,6 +251,9 @@ class ConnectionSessions:
             except BaseException:
                 self._forget(handle)
                 raise
+            finally:
+                if self._is_released:
+                    self._streams.leave(held.id, held)
         except Exception as error:
             return self._ingress.refused(error, REQUEST)
 
@@ -288,9 +297,8 @@ class ConnectionSessions:
             if action == END:
                 self._forget(handle)
             results.set(row, outcome.reply)
-        for (row, _), refused in zip(
-            deleted, await _gathered([self._delete(session_id) for _, session_id in deleted], len(deleted)), strict=True
-        ):
+        refusals = await _gathered((self._delete(session_id) for _, session_id in deleted), max(1, len(deleted)))
+        for (row, _), refused in zip(deleted, refusals, strict=True):
             results.set(row, refused)
 
     async def _delete(self, session_id: str) -> Problem | None:
@@ -334,11 +342,11 @@ class ConnectionSessions:
             self._many.handles.give(self._client)
 
 
-async def _gathered(works: Sequence[Coroutine[Any, Any, T]], at_a_time: int) -> list[T]:
+async def _gathered(works: Iterator[Coroutine[Any, Any, T]], at_a_time: int) -> list[T]:
     """The results of works; if the caller is cancelled, all that are under way are cancelled, and are awaited."""
     results: list[T] = []
-    for begin in range(0, len(works), at_a_time or 1):
+    while some := list(islice(works, at_a_time)):
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(work) for work in works[begin : begin + at_a_time]]
+            tasks = [group.create_task(work) for work in some]
         results += [task.result() for task in tasks]
     return results

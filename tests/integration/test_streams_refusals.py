@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
-from hetsyn_client.columns import APPLIED, CHUNKS, HEAD, SESSIONS
+from hetsyn_client.columns import APPLIED, CHUNKS, HEAD, LEAVE, SESSIONS, Sessions
 from hetsyn_client.events import pack_events
+from service.api.many_streams import ConnectionSessions
+from service.live.many_query import parse_many_query
 from tests.support.artifact import write_artifact
 from tests.support.gate import Gate
-from tests.support.live import BINARY, TEXT, by_length, handshake, opened, sent
+from tests.support.live import BINARY, TEXT, by_length, handshake, opened, said, sent
 from tests.support.live import EVENTS as EVENTS_OF_ONE
 from tests.support.many import EVENTS, LINE, hub, silence
 from tests.support.socket_server import listening, response
 
 GOOD = silence([0, 1], 1)
+
+
+class Left:
+    """A connection that has gone."""
+
+    def drain(self) -> None:
+        raise AssertionError
+
+    async def drained(self) -> None:
+        raise AssertionError
 
 
 @pytest.mark.parametrize(
@@ -89,3 +102,36 @@ async def test_rows_that_cannot_be_opened_leave_the_others_alone(models: Path, g
         assert results.status.tolist() == [APPLIED, 404, 404]
         await one.send(sent(BINARY, pack_events(5, [], [])))  # was not taken
         assert (await one.frame())["seq"] == 1
+
+
+async def test_a_full_server_refuses_chunks_and_lets_sessions_go(models: Path, gate: Gate) -> None:
+    async with listening(models, gate, inline_s=1.0, max_waiting=1) as server:
+        many, _ = await hub(server)
+        await many.opens("a", "b")
+        with server.parts.admission.permit("127.0.0.2"):
+            results = await many.chunks(silence([0, 1], 0, [5, 0], [0, LEAVE]))
+        assert results.status.tolist() == [503, APPLIED]
+        assert server.parts.many.handles.total == 1
+        await many.send(said("CloseStream"))
+        assert await many.answer() == {"type": "Termination", "chunks": 0}
+        assert await many.closed() == 1000
+
+
+async def test_a_client_that_goes_while_sessions_are_opened_keeps_no_places(models: Path, gate: Gate) -> None:
+    """Whatever part of them is open then."""
+    gate.opened.set()
+    async with listening(models, gate) as server:
+        many, rounds, is_open = server.parts.many, 0, False
+        while not is_open:
+            opening = ConnectionSessions(many, Left(), parse_many_query([("encoding", "events")]), "127.0.0.1")
+            ids = [f"{rounds}-{index}" for index in range(100)]
+            task = asyncio.create_task(opening.open(Sessions(list(range(100)), ids)))
+            for _ in range(rounds):
+                await asyncio.sleep(0)
+            is_open = task.done()
+            opening.release()  # as a connection does
+            task.cancel()
+            await asyncio.wait([task])
+            assert (many.handles.total, len(many.streams)) == (0, 0)
+            rounds += 1
+        assert rounds > 4  # sessions are opened in two groups
