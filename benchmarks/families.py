@@ -1,7 +1,7 @@
 """``benchmarks engine --families``: state and step of each related system, beside HetSyn's.
 
 All networks are 700-128-64-20 with their initial weights, get the same random spikes in 4.5% of the channels a step,
-and run in the forms that a session may have (at most 100 kB of state). Streams have 200 steps. The networks take turns
+and run in the forms that take at most 100 kB of state a session. Streams have 200 steps. The networks take turns
 in one process of one thread; a time is the lower quartile of its CPU time. Networks with few spikes have less to do:
 the table has their hidden spikes. The kernels of ``examples/kernels`` are cells, whose hidden spikes nobody counts.
 """

@@ -446,30 +446,6 @@ def script_difference(content: bytes, made: Exported, streams: Streams, truth: T
     return found
 
 
-def verify_form(
-    compiled: Compiled,
-    graphs: Mapping[str, Graph],
-    script: bytes | None,
-    streams: Streams,
-) -> list[Difference]:
-    """Differences of every implementation of a network from torch.
-
-    Args:
-        compiled: the network.
-        graphs: its graph by what runs it.
-        script: its TorchScript; None without.
-        streams: what to run.
-
-    Raises:
-        ParityError: one differs.
-    """
-    made, truth = exported_network(compiled, b"", streams.before), run_torch(compiled, streams)
-    evidence = gather_evidence(made, graphs, streams, truth)
-    check_same_bits(evidence)
-    found = list(evidence.differences)
-    return found if script is None else [*found, script_difference(script, made, streams, truth, 0.0)]
-
-
 def exported_network(compiled: Compiled, graph: bytes, before: Events | None = None) -> Exported:
     """Say what is exported of a network.
 

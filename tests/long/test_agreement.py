@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from export.evaluation import padded
 from export.own_network import CHECKPOINT
-from export.parity import Difference, Streams, graphs_by_runtime, run_torch, verify_form
+from export.parity import Difference, Streams, graphs_by_runtime, run_torch
 from export.torchscript import torchscript
 from hetsyn_model.encoder import Encoder, EncoderSpec
 from hetsyn_model.state import Form
@@ -27,6 +27,7 @@ from hetsyn_model.training.data import Recording, read_folder, read_wav
 from service.app import create_app
 from service.contract.artifact import Artifact
 from service.settings import Settings
+from tests.support.exported import verify_form
 from tests.support.paths import FSDD, MODELS, RECORDINGS, SPEECH
 from tests.support.tools import NO_RECORDINGS
 

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache, cached_property
 
 import pytest
 
 from export.network_graph import network_graph
-from export.parity import graphs_by_runtime
+from export.parity import (
+    Difference,
+    Streams,
+    check_same_bits,
+    exported_network,
+    gather_evidence,
+    graphs_by_runtime,
+    run_torch,
+    script_difference,
+)
 from export.torchscript import torchscript
 from hetsyn_model import Compiled, Network
 from hetsyn_model.spec import InputKind, Rule
@@ -51,6 +61,27 @@ class Exported:
     def graph(self) -> Graph:
         """The graph as a server runs it here."""
         return next(iter(self.graphs.values()))
+
+
+def verify_form(
+    compiled: Compiled, graphs: Mapping[str, Graph], script: bytes | None, streams: Streams
+) -> list[Difference]:
+    """Compare every implementation of a network with torch, as an export does, and list the differences.
+
+    Args:
+        compiled: the network.
+        graphs: its graph by what runs it.
+        script: its TorchScript; None without.
+        streams: what to run.
+
+    Raises:
+        ParityError: one differs.
+    """
+    made, truth = exported_network(compiled, b"", streams.before), run_torch(compiled, streams)
+    evidence = gather_evidence(made, graphs, streams, truth)
+    check_same_bits(evidence)
+    found = list(evidence.differences)
+    return found if script is None else [*found, script_difference(script, made, streams, truth, 0.0)]
 
 
 _network, _delayed, _family = cache(small_network), cache(delayed_network), cache(family_network)

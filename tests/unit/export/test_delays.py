@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from export.network_graph import network_graph
-from export.parity import Streams, chunk_feed, graphs_by_runtime, initial_row, run_graph, run_torch, verify_form
+from export.parity import Streams, chunk_feed, graphs_by_runtime, initial_row, run_graph, run_torch
 from export.torchscript import torchscript
 from hetsyn_model import Network, NetworkSpec, NeuronSpec, PathSpec
 from hetsyn_model.spec import Rule
@@ -15,7 +15,7 @@ from hetsyn_model.state import Form
 from service.contract.graph_io import NEXT_STATE, NEXT_STEP, READOUT, STATE, STEP
 from service.runtime.onnx import load_graph
 from tests.support.delays import PATHS, delayed_network
-from tests.support.exported import FORMS, exported_delayed
+from tests.support.exported import FORMS, exported_delayed, verify_form
 from tests.support.pairs import in_pairs
 
 CHANNELS = 30

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from export.parity import Streams, chunk_feed, initial_row, run_graph, verify_form
+from export.parity import Streams, chunk_feed, initial_row, run_graph
 from hetsyn_model import Network, NetworkSpec, PathSpec
 from hetsyn_model.state import Form
 from service.contract.graph_io import NEXT_STATE, NEXT_STEP, READOUT, STATE, STEP
 from service.runtime.onnx import Graph
-from tests.support.exported import FORMS, exported_family
+from tests.support.exported import FORMS, exported_family, verify_form
 from tests.support.families import FAMILIES, SIZES
 
 CASES = [(name, form) for name in FAMILIES for form in FORMS]

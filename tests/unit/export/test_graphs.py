@@ -21,14 +21,13 @@ from export.parity import (
     run_graph,
     run_script,
     run_torch,
-    verify_form,
 )
 from hetsyn_model.encoder import Encoder, EncoderSpec
 from hetsyn_model.spec import Rule
 from hetsyn_model.state import Form
 from service.runtime.onnx import load_graph
 from service.runtime.operators import library
-from tests.support.exported import FORMS, RUNTIMES, exported
+from tests.support.exported import FORMS, RUNTIMES, exported, verify_form
 from tests.support.networks import CASES
 from tests.support.pairs import in_pairs
 from tests.support.tools import NO_OPERATOR

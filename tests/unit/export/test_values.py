@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from export.network_graph import PLAIN, network_graph
-from export.parity import Streams, Traces, chunk_feed, initial_row, run_graph, run_torch, verify_form
+from export.parity import Streams, Traces, chunk_feed, initial_row, run_graph, run_torch
 from hetsyn_model import Compiled, Network, NetworkSpec, variant
 from hetsyn_model.spec import Rule
 from hetsyn_model.state import Form
 from service.contract.graph_io import NEXT_STATE, NEXT_STEP, READOUT, STATE, STEPS, VALUES
 from service.errors import ArtifactError
 from service.runtime.onnx import Array, Graph
-from tests.support.exported import FORMS, Exported, exported
+from tests.support.exported import FORMS, Exported, exported, verify_form
 from tests.support.pairs import in_pairs
 
 CASES: list[tuple[str, Rule]] = [
