@@ -52,7 +52,7 @@ class ChunkOptions(SessionOptions, total=False):
     Attributes:
         session: id of the session; the server makes one up for a chunk without.
         seq: number of the chunk in its session, from 0. A numbered chunk is repeated when it is not answered.
-        begin: the session begins with this chunk, whatever was there under its id.
+        begin: the session begins with this chunk, whatever was there under its id; where there is no ``seq``.
         end: the session ends with this chunk.
         token: the token of the reply to the chunk before. Any server with the same keys takes it.
     """

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import count
 from types import TracebackType
 from typing import Literal, NamedTuple, Self, Unpack
@@ -197,7 +198,7 @@ class LiveStreams(Reconnecting):
         Returns:
             The results that come meanwhile, and those of the deletions.
         """
-        results = [*self.wait(), self._transport.run(self._close_out(handles, DELETE))]
+        results = [*self.wait(), *self._transport.run(self._close_out(handles, DELETE))]
         for handle in handles:
             self._pending.restart(handle)
         return results
@@ -205,9 +206,9 @@ class LiveStreams(Reconnecting):
     def leave(self, handles: Sequence[int]) -> list[Results]:
         """Leave sessions as they are, after the chunks before, and return the results that come meanwhile."""
         results = self.wait()
-        self._transport.run(self._close_out(handles, LEAVE))
-        for handle in handles:
+        for handle in handles:  # before: a connection that breaks now is opened without them
             self._pending.remove(handle)
+        self._transport.run(self._close_out(handles, LEAVE))
         return results
 
     def _check(self, kind: str) -> None:
@@ -256,14 +257,17 @@ class LiveStreams(Reconnecting):
             yield from self._send_all(self._pending.repeat(again))
         return [results]
 
-    def _close_out(self, handles: Sequence[int], action: int) -> Steps[Results]:
+    def _close_out(self, handles: Sequence[int], action: int) -> Steps[list[Results]]:
         """Delete or leave sessions that have nothing pending."""
+        results = []
+        for at in _starts(handles):
+            exchange = partial(self._closed_out, handles[at : at + MOST_ROWS], action)
+            results.append((yield from self._exchanged(exchange)))
+        return results
 
-        def exchange() -> Steps[Results]:
-            yield from self._send_frame(pack_chunks(handles, 0, 0, b"", 0, action))
-            return unpack_results((yield from self._binary()))
-
-        return (yield from self._exchanged(exchange))
+    def _closed_out(self, handles: Sequence[int], action: int) -> Steps[Results]:
+        yield from self._send_frame(pack_chunks(handles, 0, 0, b"", 0, action))
+        return unpack_results((yield from self._binary()))
 
     def _exchanged(self, exchange: Callable[[], Steps[T]]) -> Steps[T]:
         """Do what may be done again, where the connection breaks. Nothing is pending."""

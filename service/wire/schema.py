@@ -141,7 +141,8 @@ class Envelope(_Wire):
     version: ModelName | None = Field(default=None, description="version of the model; by default the newest")
     seq: int | None = Field(default=None, ge=0, le=2**53, description="number of the chunk, from 0")
     begin: bool = Field(
-        default=False, description="true: the session begins with this chunk, whatever was there under its id"
+        default=False,
+        description="true: the session begins with this chunk, whatever was there under its id; for chunks without seq",
     )
     end: bool = Field(default=False, description="true: the session ends with this chunk")
     carry: bool = Field(default=False, description="true: the client carries the session, as the reply's token")

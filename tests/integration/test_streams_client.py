@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hetsyn_client import InputError, LiveStreams, ServiceProblem, ServiceUnreachable, StreamingClient
-from hetsyn_client.columns import APPLIED, Results
+from hetsyn_client.columns import APPLIED, MOST_ROWS, Results
 from service.app import create_app
 from service.models.catalog import ModelCatalog
 from tests.support.artifact import write_artifact
@@ -125,6 +125,14 @@ def test_events_values_and_a_trace(url: str) -> None:
         got = streams.send_events(handles, [4], [[]], [[]]) + streams.wait()
         assert got[0].label.tolist() == [-1]
         assert len(got[0].more[0]["readout"]) == 4
+
+
+def test_more_sessions_than_a_frame_has_are_deleted_and_left(url: str) -> None:
+    with LiveStreams(url) as streams:
+        handles = streams.open([f"many-{index}" for index in range(MOST_ROWS + 1)])
+        assert [len(one.status) for one in streams.delete(handles)] == [MOST_ROWS, 1]
+        streams.leave(handles)
+        streams.open([f"many-{index}" for index in range(MOST_ROWS + 1)])
 
 
 def test_what_is_wrong_gets_a_sentence(url: str) -> None:
