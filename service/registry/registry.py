@@ -260,13 +260,13 @@ class SessionRegistry:
             HetsynError: the chunk is not applied.
         """
         try:
-            if snapshot.damage is not None:
-                raise snapshot.damage
             envelope, session, known = request.envelope, snapshot.session, snapshot.known
             now_s, lifetimes = self.sessions.clock(), self.sessions.decision_lifetimes
-            if envelope.begin and envelope.seq is None:
+            if envelope.begin and envelope.seq is None:  # whatever was there, a damaged record too
                 begun = self._advance.begin(envelope, now_s)
                 return self._advance.plan(begun, 0, request.of(begun.model.manifest))
+            if snapshot.damage is not None:
+                raise snapshot.damage
             whole = request  # with what it leaves to the session's model
             if session is not None and envelope.names_a_model and status(known, now_s, lifetimes) != "none":
                 session.check_model(envelope)

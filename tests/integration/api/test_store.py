@@ -61,6 +61,8 @@ async def test_what_is_damaged_in_the_store_is_a_conflict(serve: ServeHttp) -> N
     await overwrite(store, "abc", lambda record: record[:-1])
     refused = await client.post("/infer", json={"session": "abc", "seq": 1, "input": events(25, 1)})
     assert is_problem(refused, 409, "cut off")["type"].endswith("state-truncated")
+    assert (await ok(client, session="abc", begin=True, input=events(25)))["seq"] == 0
+    await overwrite(store, "abc", lambda record: record[:-1])
     assert (await client.delete("/sessions/abc")).status_code == 204
 
 
@@ -102,7 +104,7 @@ async def test_what_is_no_record_is_named_and_its_id_can_be_freed(
         await ok(client, session="source", seq=0, input=events(25))
         state = (await client.get("/sessions/source/state")).content
         header = {"Content-Type": "application/octet-stream"}
-        for way in ("replace", "delete"):
+        for way in ("replace", "begin", "delete"):
             spoil()
             chunk = {"session": "abc", "seq": 0, "input": events(25)}
             for answer in (await client.get("/sessions/abc"), await client.post("/infer", json=chunk)):
@@ -115,6 +117,8 @@ async def test_what_is_no_record_is_named_and_its_id_can_be_freed(
                 replaced = await client.put("/sessions/abc/state?replace=true", content=state, headers=header)
                 assert replaced.status_code == 201
                 assert (await client.get("/sessions/abc")).json()["expected_seq"] == 1
+            elif way == "begin":
+                assert (await ok(client, session="abc", begin=True, input=events(25)))["seq"] == 0
             else:
                 assert (await client.delete("/sessions/abc")).status_code == 204
                 assert (await ok(client, **chunk))["total_steps"] == 25
