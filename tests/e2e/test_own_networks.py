@@ -25,7 +25,7 @@ pytestmark = [
 ]
 
 SECTIONS = sections(OWN_NETWORKS)
-FENCE = re.compile(r"^```(\S*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+FENCE = re.compile(r"^```(sh|python)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 MOST_COMMANDS = 4  # perhaps train, export or import, serve, curl
 
 

@@ -58,7 +58,7 @@ def digests(library: Path, level: str) -> dict[str, str]:
 
 
 def test_all_builds_and_levels_give_the_same_bits(folder: Path) -> None:
-    """Every shipped model's golden streams, in both forms, and its encoder."""
+    """Compare every shipped model's golden streams and its encoder."""
     if not levels():
         pytest.skip(NO_PROCESSOR)
     found: dict[str, dict[str, str]] = {}
@@ -67,7 +67,7 @@ def test_all_builds_and_levels_give_the_same_bits(folder: Path) -> None:
         compile_library(OPERATORS, compiler, library)
         found |= {f"{name} {level}": digests(library, level) for level in levels()}
     first, *others = found.values()
-    assert len(first) >= 13
+    assert len(first) >= 9
     assert others
     assert all(other == first for other in others), found
 

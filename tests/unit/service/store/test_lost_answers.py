@@ -26,9 +26,9 @@ async def test_nothing_is_done_twice_and_what_is_done_is_reported(serve: ServeDi
         relay.cut()
         return await sent
 
-    await server.send("calm", seed=0)
+    await server.send("calm", 0, seed=0)
     calm = await server.send("calm", seed=1)
-    await server.send("a", seed=0)
+    await server.send("a", 0, seed=0)
     again = await losing(server.send("a", seed=1))  # without a number: nothing else could tell
     assert (again.seq, again.total_steps, again.probabilities) == (1, calm.total_steps, calm.probabilities)
     assert (await server.registry.describe("a"))["expected_seq"] == 2
