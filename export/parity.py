@@ -408,7 +408,8 @@ def check_evidence(evidence: Evidence, tolerance: float) -> None:
 
     Args:
         evidence: of the graph.
-        tolerance: between company and chunkings; from the reference at least 1e-5 is allowed.
+        tolerance: between company and chunkings; from the reference at least 1e-5 is allowed. 0: outputs have the
+            reference's bits, as the manifest then says.
 
     Raises:
         ParityError: it does not.
@@ -431,6 +432,12 @@ def check_evidence(evidence: Evidence, tolerance: float) -> None:
         raise ParityError(
             f"a stream in a batch differs by {figure:.2g} from the stream alone, more than {tolerance:g}: the step "
             f"must treat each row of the batch by itself; if it does, give tolerance={_above(figure):g}"
+        )
+    apart = largest(difference.readout for difference in evidence.differences)
+    if apart and not tolerance:
+        raise ParityError(
+            f"the graph's outputs differ from the step's by {apart:.2g}, but tolerance=0 promises the same bits: give "
+            f"tolerance={TOLERANCE:g}"
         )
 
 

@@ -75,7 +75,7 @@ def export_step(
         skip_steps: the first steps of a stream, which change no score.
         tail_steps: steps of zeros that end a stream.
         tolerance: a stream's results differ by at most so much from those that it has alone or in other chunks,
-            relative to values above 1. The manifest states it.
+            relative to values above 1. The manifest states it. 0: the outputs have the step's own bits.
         examples: streams [steps, ...] that verify the artifact; seeded noise or spikes where there are none.
         provenance: further entries of the manifest: where the step comes from.
 

@@ -186,6 +186,14 @@ def test_what_differs_in_company_beyond_the_promise_is_refused(company: float, t
     check_evidence(Evidence(evidence.differences[:1]), tolerance)
 
 
+def test_without_a_tolerance_the_outputs_have_the_bits_of_the_step() -> None:
+    evidence = Evidence((Difference("alone", readout=1e-7),))
+    with pytest.raises(ParityError, match=r"outputs differ from the step's by 1e-07, .*: give tolerance=1e-05"):
+        check_evidence(evidence, 0.0)
+    check_evidence(evidence, 1e-8)
+    check_evidence(Evidence((Difference("alone", state=1e-7, probabilities=1e-7),)), 0.0)  # of the decision
+
+
 @pytest.mark.process
 def test_a_place_that_cannot_be_written_gets_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "gru").write_text("a file where the model's folder would be")
