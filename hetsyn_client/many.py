@@ -198,10 +198,10 @@ class LiveStreams(Reconnecting):
         Returns:
             The results that come meanwhile, and those of the deletions.
         """
-        results = [*self.wait(), *self._transport.run(self._close_out(handles, DELETE))]
-        for handle in handles:
+        results = self.wait()
+        for handle in handles:  # before: a connection that breaks now may lose the answer
             self._pending.restart(handle)
-        return results
+        return [*results, *self._transport.run(self._close_out(handles, DELETE))]
 
     def leave(self, handles: Sequence[int]) -> list[Results]:
         """Leave sessions as they are, after the chunks before, and return the results that come meanwhile."""

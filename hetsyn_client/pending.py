@@ -43,6 +43,7 @@ class _Session:
         rows: that were not acknowledged.
         under_way: rows that the server has not answered.
         is_behind: a row was refused for the moment, and those after it with it.
+        is_deleted: it was deleted, or is about to be, and no chunk came since.
     """
 
     def __init__(self, session_id: str, next_seq: int) -> None:
@@ -51,6 +52,7 @@ class _Session:
         self.rows: deque[_Row] = deque()
         self.under_way = 0
         self.is_behind = False
+        self.is_deleted = False
 
     @property
     def first_seq(self) -> int:
@@ -85,8 +87,9 @@ class Pending:
         self._sessions[handle] = _Session(session_id, next_seq)
 
     def restart(self, handle: int) -> None:
-        """A session was deleted: its next chunk has the number 0."""
-        self._sessions[handle].next_seq = 0
+        """A session is deleted: its next chunk has the number 0."""
+        session = self._sessions[handle]
+        session.next_seq, session.is_deleted = 0, True
 
     def remove(self, handle: int) -> None:
         """A session is streamed no more."""
@@ -100,6 +103,7 @@ class Pending:
             row = _Row(handle, session.next_seq, action, one)
             session.rows.append(row)
             session.next_seq += 1
+            session.is_deleted = False
             if not session.is_behind:  # else it goes with those before it
                 rows.append(row)
         return self._packed(rows)
@@ -149,6 +153,8 @@ class Pending:
                 kind = SessionLost if more["problem"] == "not-found" else ServiceProblem
                 detail = f"session {session.id!r}: {more['detail']}"
                 raise kind(int(opened.status[row]), detail, more["expected_seq"], None, more["problem"])
+            if session.is_deleted:  # the server may have it still
+                continue
             next_seq -= state == ENDED  # the server sends the last result again
             session.acknowledge(next_seq - 1)
             first = session.first_seq

@@ -98,6 +98,21 @@ def test_connections_that_are_cut_lose_nothing_and_repeat_nothing(
     cut()
 
 
+@each_store
+def test_a_connection_that_breaks_during_a_deletion_loses_no_session(url: str) -> None:
+    for cut in range(800, 1_000, 15):  # of the handshake, its answer, a chunk, its deletion, and another chunk
+        with (
+            relayed(urlsplit(url).port or 0, [cut]) as relay,
+            LiveStreams(f"http://127.0.0.1:{relay.port}", sleep=lambda _: None) as streams,
+        ):
+            handles = streams.open([f"deleted-{cut}"])
+            streams.send_events(handles, [5], [[]], [[]])
+            assert streams.delete(handles)[-1].status.tolist() == [APPLIED]
+            streams.send_events(handles, [3], [[]], [[]])
+            streams.wait()
+        assert httpx.get(f"{url}/sessions/deleted-{cut}").json()["total_steps"] == 3
+
+
 def applied(url: str) -> int:
     text = httpx.get(f"{url}/metrics").text
     (line,) = (line for line in text.splitlines() if line.startswith('hetsyn_chunks_total{outcome="applied"}'))
