@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from math import inf
 from typing import NamedTuple
 
 from service.admission.body import ClientDisconnect
@@ -209,6 +210,7 @@ class Ingress:
         due_s = time.monotonic() + self._queue_timeout_s
         async with (turns or self._stream_turns).turn(client, due_s):
             with self._admission.permit(client, transport) as permit:
+                permit.due_s = min(permit.due_s, due_s)  # the wait for the turn counts
                 yield permit
 
     @contextmanager
@@ -240,17 +242,18 @@ class Ingress:
     async def _outcome(self, source: Source, encoded: Encoded) -> Outcome:
         try:
             if source.transport in WAITING:
-                async with self._stream_turns.turn(source.client, time.monotonic() + self._queue_timeout_s):
-                    return await self._applied(source, encoded)
+                due_s = time.monotonic() + self._queue_timeout_s
+                async with self._stream_turns.turn(source.client, due_s):
+                    return await self._applied(source, encoded, due_s)
             return await self._applied(source, encoded)
         except ClientDisconnect:
             raise
         except Exception as error:
             return self.refused(error, source.request)
 
-    async def _applied(self, source: Source, encoded: Encoded) -> Answer:
+    async def _applied(self, source: Source, encoded: Encoded, due_s: float = inf) -> Answer:
         with self._admission.permit(source.client, source.transport) as permit:
-            permit.came_s = encoded.came_s
+            permit.came_s, permit.due_s = encoded.came_s, min(permit.due_s, due_s)
             if source.decoding is None:
                 request = await self._decoded(source, encoded, permit)
             else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from contextlib import suppress
 from pathlib import Path
 from socket import SO_RCVBUF, SOL_SOCKET
@@ -13,11 +14,14 @@ import numpy as np
 import pytest
 
 from hetsyn_client.events import pack_events
+from service.admission.permits import Permit
 from service.api import web_socket
+from service.ingress import Encoded, Source
+from service.live.query import parse_stream_query
 from tests.support.artifact import write_artifact
 from tests.support.gate import Gate
 from tests.support.live import BINARY, CLOSE, EVENTS, NOTHING, PING, Socket, handshake, opened, sent
-from tests.support.socket_server import LATER_S, SOON_S, listening, response
+from tests.support.socket_server import LATER_S, NEVER_S, SOON_S, listening, response
 
 
 async def test_a_stream_is_not_read_while_it_has_enough(models: Path, gate: Gate) -> None:
@@ -46,6 +50,37 @@ async def test_a_full_server_lets_chunks_of_streams_wait(models: Path, gate: Gat
         for socket in sockets:
             assert [frame["seq"] for frame in await socket.frames(2)] == [0, 1]
             socket.writer.close()
+
+
+@pytest.mark.parametrize("work", ["chunk", "session"])
+async def test_the_wait_for_a_turn_is_a_part_of_the_queue_timeout(
+    models: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch, work: str
+) -> None:
+    due_s: list[float] = []
+
+    async def noted(request: object, permit: Permit) -> None:  # noqa: ARG001
+        due_s.append(permit.due_s)
+
+    async with listening(models, gate, max_waiting=1, queue_timeout_s=NEVER_S) as server:
+        ingress = server.parts.ingress
+        monkeypatch.setattr(ingress.registry, "infer", noted)
+
+        async def wait() -> None:
+            if work == "chunk":
+                end = Encoded(0, lambda _: parse_stream_query([("encoding", "events")]).end(0))
+                await ingress.apply([(Source("a test", "stream", "a"), end)])
+            else:
+                async with ingress.permit("a") as permit:
+                    due_s.append(permit.due_s)
+
+        async with ingress.permit("a"):
+            waiting = asyncio.create_task(wait())
+            await asyncio.sleep(0)
+            latest_s = time.monotonic() + NEVER_S
+            await server.until(lambda: time.monotonic() + NEVER_S > latest_s + 0.01)
+        await waiting
+        assert len(due_s) == 1
+        assert due_s[0] <= latest_s
 
 
 async def test_the_end_of_the_server_answers_what_has_come(models: Path, gate: Gate) -> None:
