@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from export.build import OPSET
 from export.evaluation import Evaluation, padded
-from export.folder import ExportError, Provenance, check_absent, check_labels, check_name, names_of, rejected_of
+from export.folder import ExportError, Provenance, check_absent, check_name, names_of, rejected_of
 from export.onnx_file import check_nodes
 from export.parity import TOLERANCE, Exported
 from export.step_checks import Step, check_modes, check_step, checked_step, evaluating, first_line, quiet_torch
@@ -168,7 +168,6 @@ def write_step(
         ExportError: labels do not fit.
         ParityError: the graph differs from the step by more than the tolerance. Nothing is written.
     """
-    check_labels(described.labels, step.outputs, decision.rule)
     layout, graph = step_layout(step, decision), chunk_graph(step, decision, kind)
     made = Exported(graph, layout, step.channels, step.outputs, decision, input_kind=kind)
     promise = Promise("exact", usual_exactness(tolerance, kind, has_bank=False), tolerance)
