@@ -176,6 +176,8 @@ def test_latency_counts_from_when_a_chunk_was_due() -> None:
 
 @pytest.mark.parametrize("reason", ["too slow", "interrupted"])
 def test_a_run_stops_when_it_is_asked_to(reason: str) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+
     def watch(record: Record, now_s: float) -> str | None:  # noqa: ARG001
         if record.applied and reason == "interrupted":
             signal.raise_signal(signal.SIGINT)
