@@ -10,6 +10,7 @@ import pytest
 from export import export_network
 from hetsyn_model import Network, NetworkSpec
 from hetsyn_model.spec import NeuronSpec, PathSpec, ResonanceSpec, SurrogateSpec, se_adlif
+from hetsyn_model.state import Form
 
 PATHS: dict[str, Any] = {"input_path": PathSpec(30), "recurrent_path": PathSpec(26, taps=2)}
 COMBINED: dict[str, dict[str, Any]] = {
@@ -27,8 +28,9 @@ def delayed(name: str) -> Network:
 
 @pytest.mark.parametrize("name", COMBINED)
 def test_every_implementation_has_torch_s_bits(name: str, tmp_path: Path) -> None:
-    for form in ("exact", "bank") if "kernel" not in COMBINED[name] else ("bank",):
+    forms: tuple[tuple[Form, int | None], ...] = (("exact", None), ("bank", 8))
+    for form, size in forms:
         out = tmp_path / form / "1"
-        report = export_network(delayed(name), out=out, labels=["a", "b", "c"], bank_size=8, form=form)
+        report = export_network(delayed(name), out=out, labels=["a", "b", "c"], bank_size=size, form=form)
         for difference in report.differences:
             assert (difference.labels, difference.spikes, difference.readout) == (0, 0, 0.0), difference
