@@ -115,7 +115,7 @@ def check_http2(url: str) -> None:
 def main(url: str) -> None:
     chunk = pack_events(5, [], [])
     httpx.post(
-        f"{url}/infer?session={VICTIM}", content=chunk, headers={"Content-Type": MEDIA_TYPE}, trust_env=False
+        f"{url}/infer?session={VICTIM}&begin=true", content=chunk, headers={"Content-Type": MEDIA_TYPE}, trust_env=False
     ).raise_for_status()
     check_bodies(url)
     check_streams(url)
