@@ -25,7 +25,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from benchmarks.peers import PEERS_PYTHON
 from tests.support.data_sets import write_mnist, write_ntidigits, write_speech_commands
 from tests.support.documents import ANSWERS, OWN_NETWORKS, PAGES, README, blocks, commands, name_of, typed
 from tests.support.json_input import Json
@@ -322,21 +321,6 @@ def test_no_command_was_left_out_because_a_tool_is_missing(reader: PageReader) -
         pytest.skip(
             "; ".join(f"{count} commands of the pages did not run: {why}" for why, count in reader.missing.items())
         )
-
-
-MEASUREMENTS = sorted(set(re.findall(r"`(python -m benchmarks [^`]+)`", README.read_text())))
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("command", MEASUREMENTS)
-def test_a_measurement_that_readme_quotes_runs(command: str) -> None:
-    if command.endswith(" peers") and PEERS_PYTHON not in os.environ:
-        pytest.skip(f"no environment with the peers: {PEERS_PYTHON}=PYTHON names it")
-    assert re.search(r"\d", typed(f"{command} --quick", ROOT)), "no figures"
-
-
-def test_readme_quotes_its_measurements() -> None:
-    assert {command.split()[3] for command in MEASUREMENTS} == {"engine", "service", "peers"}
 
 
 def test_make_demo_is_what_is_run_for_it() -> None:

@@ -26,10 +26,9 @@ from recipes.speech.voices.shd_file import SHD_CHANNELS
 from research.runs.results import RESULTS, TABLE, RunResult, read_file
 from research.runs.run import RunSpec, open_task
 from research.tasks.shd import ShdSpec
-from research.tasks.task import MissingData
-from research.tasks.vision import CLOTHES, ImageSpec, encode, read_fashion_mnist
+from research.tasks.vision import CLOTHES, ImageSpec, encode
 from tests.support.paths import FSDD, ROOT
-from tests.support.tools import NO_FASHION_MNIST, NO_RECORDINGS
+from tests.support.tools import NO_RECORDINGS
 
 pytestmark = pytest.mark.long
 
@@ -75,17 +74,6 @@ def answers(client: httpx.Client, model: str, batches: Sequence[Batch]) -> list[
 
 def accuracy(replies: Sequence[dict[str, Any]], labels: Sequence[str]) -> float:
     return float(np.mean([reply["label"] == label for reply, label in zip(replies, labels, strict=True)]))
-
-
-def test_every_family_is_listed(client: httpx.Client) -> None:
-    listed = {model["name"] for model in client.get("/models").json()["models"]}
-    assert listed >= {
-        "speech-digits",
-        "delayed-match",
-        "pattern-generation",
-        "fashion-rows",
-        "shd-words",
-    }
 
 
 def test_delayed_match(client: httpx.Client) -> None:
@@ -145,19 +133,6 @@ def test_digits_in_spikes(client: httpx.Client) -> None:
         replies.append(response.json())
     right = accuracy(replies, [KEYS[label] for label in labels])
     assert abs(right - reported("shd-words").figure) <= POINT
-
-
-def test_the_images_in_the_repository_are_the_first_of_the_test_set() -> None:
-    run = described("fashion-rows")
-    assert isinstance(run.task_spec, ImageSpec)
-    try:
-        images, labels = read_fashion_mnist().test
-    except MissingData:
-        pytest.skip(NO_FASHION_MNIST)
-    with np.load(IMAGES) as held_out:
-        count = len(held_out["labels"])
-        assert (held_out["labels"] == labels[:count]).all()
-        assert (encode(run.task_spec, held_out["images"]) == encode(run.task_spec, images[:count])).all()
 
 
 def test_spoken_digits(client: httpx.Client) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import ssl
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from hetsyn_client import AsyncLiveStream, AsyncStreamingClient, LiveStream, ServiceProblem, StreamingClient
+from hetsyn_client import LiveStream, ServiceProblem, StreamingClient
 from tests.support.certificate import write_certificate
 from tests.support.keyed import add_key, bearer
 from tests.support.paths import MODELS, ROOT
@@ -160,22 +159,6 @@ def test_a_client_passes_though_the_server_is_killed(front: Front) -> None:
     assert replies == expected
 
 
-def test_an_asyncio_client_passes_though_the_server_is_killed(front: Front) -> None:
-    expected = undisturbed(front)
-
-    async def stream() -> list[dict[str, object]]:
-        async with AsyncStreamingClient(front.url, **access(front)) as client, client.session() as session:
-            replies = []
-            for seq in range(CHUNKS):
-                if seq == CHUNKS // 2:
-                    await asyncio.to_thread(killed_and_restarted, front.server)
-                replies.append(same(await session.send(piece(seq), 16_000)))
-            await session.end()
-            return replies
-
-    assert asyncio.run(stream()) == expected
-
-
 def test_a_stream_passes_though_the_server_is_killed(front: Front) -> None:
     expected = undisturbed(front)
     frames = []
@@ -188,24 +171,6 @@ def test_a_stream_passes_though_the_server_is_killed(front: Front) -> None:
         frames += stream.wait()
         stream.end()
     check_results(frames, expected)
-
-
-def test_an_asyncio_stream_passes_though_the_server_is_killed(front: Front) -> None:
-    expected = undisturbed(front)
-
-    async def run() -> list[dict[str, Any]]:
-        frames = []
-        async with AsyncLiveStream(front.url, sample_rate_hz=16_000, endpointing=False, **access(front)) as stream:
-            for seq in range(CHUNKS):
-                if seq == CHUNKS // 2:
-                    await stream.wait()
-                    await asyncio.to_thread(killed_and_restarted, front.server)
-                frames += await stream.send(piece(seq))
-            frames += await stream.wait()
-            await stream.end()
-        return frames
-
-    check_results(asyncio.run(run()), expected)
 
 
 def check_results(frames: list[dict[str, Any]], expected: list[dict[str, object]]) -> None:

@@ -177,13 +177,6 @@ def test_networks_that_take_no_sound_have_examples(page: Browser, url: str, mode
     assert page.complaints() == []
 
 
-def test_a_slowed_down_example_says_how_much(page: Browser, url: str) -> None:
-    page.open(f"{url}/?model=fashion-rows")
-    page.click("speak")
-    page.until("it plays", page.is_running)
-    assert page.text("status") == "Playing example 1, 110 times slower."
-
-
 def test_an_address_with_an_unknown_model_says_so(page: Browser, url: str) -> None:
     page.open(f"{url}/?model=word")
     page.until("it says so", lambda: page.text("alert") != "")
@@ -286,21 +279,6 @@ def test_an_answer_that_is_lost_at_the_end_is_asked_for(url: str) -> None:
         assert browser.run("return window.isOver")
         assert browser.text("alert") == ""
         assert all("409" in message for message in browser.complaints())  # the page has asked why
-
-
-def test_input_that_waits_is_bounded(page: Browser) -> None:
-    """Beyond the bound a chunk is refused here, and the source says so or waits."""
-    taken = page.driver.execute_async_script(
-        """const done = arguments[0];
-        window.WebSocket = class { close() {} };
-        import("./page/stream.js").then(({ Stream }) => {
-          const stream = new Stream({ encoding: "events" }, 0.1, {});
-          const taken = [1, 2, 3].map(() => stream.send(new ArrayBuffer(12), 0.05));
-          stream.abandon();
-          done([...taken, stream.waiting_s, stream.send(new ArrayBuffer(12), 0)]);
-        });"""
-    )
-    assert taken == [True, True, False, 0.1, False]
 
 
 def infer(url: str, session: str, seq: int) -> None:

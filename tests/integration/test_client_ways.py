@@ -19,7 +19,6 @@ from hetsyn_client import (
     InputError,
     Reply,
     ServiceProblem,
-    Session,
     StreamingClient,
     array_chunks,
 )
@@ -258,8 +257,3 @@ def test_a_client_of_asyncio_has_the_calls_of_the_other(url: str, expected: list
             assert (await client.infer_values([[0.0] * CHANNELS], model="sensor", end=True))["end"]
 
     asyncio.run(call())
-
-
-def test_a_session_is_one_of_its_client() -> None:
-    with StreamingClient("http://127.0.0.1:9") as client:
-        assert isinstance(client.session(), Session)

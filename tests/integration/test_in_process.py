@@ -25,7 +25,6 @@ from hetsyn_client.terminal.backend import Backend, Server
 from hetsyn_client.terminal.command import Choices, stream_all
 from service.commands.in_process import InProcess
 from service.commands.run import run
-from service.contract.artifact import Artifact
 from service.contract.folder import named_artifact
 from tests.support.leaky_values import write_leaky
 from tests.support.microphone import RATE_HZ, spoken
@@ -214,20 +213,3 @@ def test_a_header_on_standard_input_is_recognised(
         feed(backend, content, monkeypatch)
         said = f"standard input: three seven zero (speech-digits {SPEECH.name})"
         assert capsys.readouterr().out.splitlines()[-1] == said
-
-
-@pytest.mark.parametrize("choice", ["--one-word", "--utterances"])
-def test_run_and_stream_draw_the_same_picture(url: str, tmp_path: Path, choice: str) -> None:
-    words = str(write_words(tmp_path / "words.wav"))
-    lines_of(stream, words, choice, "--no-realtime", "--url", url, "--save", str(tmp_path / "a.svg"))
-    told = frames(
-        lines_of(run, str(MODELS / "speech-digits"), words, choice, "--save", str(tmp_path / "b.svg"), "--json")
-    )
-    assert not any("spikes" in frame for frame in told)  # they are for the picture
-    drawn = (tmp_path / "a.svg").read_text()
-    assert (tmp_path / "b.svg").read_text() == drawn
-    sizes = Artifact.describe(SPEECH).manifest.hidden
-    heard = [frame["label"] for frame in told if frame["type"] == "UtteranceEnd" and frame["label"]]
-    assert heard
-    for text in ("input", "960 channels", "hidden1", f"{sizes[0]} neurons", "hidden2", f"{sizes[1]} neurons", *heard):
-        assert f">{text}<" in drawn

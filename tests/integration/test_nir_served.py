@@ -94,13 +94,3 @@ def test_spikes_of_a_nir_file_are_counted_through_infer(name: str, tmp_path: Pat
     np.testing.assert_allclose(last["probabilities"], softmax(truth), rtol=1e-4, atol=1e-6)
     restarted = answers(models, chunks, before_each=f"file://{tmp_path / 'sessions.db'}")[-1]
     assert restarted["probabilities"] == last["probabilities"]
-
-
-def test_values_go_into_a_nir_network_too(tmp_path: Path) -> None:
-    graph = graphs.chain(graphs.linear(4, 6, 1), graphs.li(4))
-    models = imported(graph, tmp_path, "--input", "values", "--decision", "last")
-    values = graphs.rng(5).normal(size=(STEPS, 6))
-    program = program_of(from_nir(graph), Convention(1e-3, "euler", "zero"))
-    truth = run_reference(program, values.astype(np.float32)[None].astype(float))["out"][0, -1]
-    chunks = [{"kind": "values", "values": values[a:b].tolist()} for a, b in ((0, 11), (11, STEPS))]
-    np.testing.assert_allclose(answers(models, chunks)[-1]["probabilities"], softmax(truth), rtol=1e-4, atol=1e-5)

@@ -63,12 +63,6 @@ def document(url: str) -> dict[str, Any]:
     return document
 
 
-def test_there_are_2000_cases() -> None:
-    vary = [name for name in OPERATIONS if "{" in name or name in CASES]  # the others have one request alone
-    assert sum(CASES.get(name, OTHER_CASES) for name in vary) >= 2000
-    assert set(CASES) < set(vary)
-
-
 def test_every_operation_is_tried(document: dict[str, Any]) -> None:
     documented = [f"{method.upper()} {path}" for path, methods in document["paths"].items() for method in methods]
     assert sorted(documented) == list(OPERATIONS)

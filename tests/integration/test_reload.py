@@ -16,7 +16,6 @@ from tests.support.gate import Gate
 from tests.support.http_calls import ok
 from tests.support.in_process import ServeHttp
 from tests.support.json_input import Json, events
-from tests.support.product import make_settings
 
 CHUNKS = 12
 
@@ -67,10 +66,6 @@ async def test_a_watching_app_loads_what_is_put_into_its_folder(models: Path, se
     write_artifact(models, version="2")
     while (await ok(client, input=events(10), end=True))["version"] != "2":
         await asyncio.sleep(0.01)
-
-
-def test_an_app_checks_no_folder_unless_it_has_to() -> None:
-    assert make_settings().watch_s == 0
 
 
 async def test_an_import_of_a_session_of_a_version_that_is_not_here(tmp_path: Path, serve: ServeHttp) -> None:

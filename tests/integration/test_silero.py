@@ -6,7 +6,6 @@ import importlib.util
 import os
 import wave
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,13 +13,12 @@ import numpy as np
 import pytest
 import soxr
 
-from hetsyn_client import ServiceUnreachable, StreamingClient
+from hetsyn_client import StreamingClient
 from service.app import create_app
 from service.models.catalog import ModelCatalog
 from service.runtime.onnx import Array, load_graph
 from tests.support.paths import RECORDINGS
 from tests.support.product import make_settings
-from tests.support.server_process import RestartableServer
 from tests.support.socket_server import serving
 
 MISSING = importlib.util.find_spec("onnxscript") is None or (
@@ -35,7 +33,6 @@ pytestmark = [
 ]
 
 RATE_HZ, FRAME, CONTEXT, ALLOWED = 16_000, 512, 64, 1e-5
-SESSIONS, KILLS, LARGEST_CHUNK = 4, 3, 10_000
 
 
 def model_file() -> Path:
@@ -120,42 +117,6 @@ def test_its_probabilities_come_out_in_any_chunks_and_across_a_restart(models: P
                     "readout"
                 ]
     np.testing.assert_allclose(np.array(rows)[:, 0], expected, atol=ALLOWED)
-
-
-@pytest.mark.long
-def test_its_probabilities_come_out_through_kills_of_the_server(models: Path, tmp_path: Path) -> None:
-    """Several sessions at once, in chunks of random length."""
-    samples = recording()
-    expected = own_probabilities(samples)
-    server = RestartableServer("--models", str(models), "--store", f"file://{tmp_path}/sessions.db")
-
-    def stream(seed: int, kills: int) -> Array:
-        """Probabilities of a session; after equal parts of it the server is killed so often."""
-        cuts = np.cumsum(np.random.default_rng(seed).integers(1, LARGEST_CHUNK, len(samples) // LARGEST_CHUNK))
-        chunks, rows = np.split(samples, cuts), list[list[float]]()
-        killed_after = np.linspace(0, len(chunks), kills + 2, dtype=int)[1:-1].tolist()
-        with StreamingClient(server.url) as client:
-            for seq, chunk in enumerate(chunks):
-                options = {"model": "trace", "session": f"talk-{seed}", "seq": seq, "end": seq == len(chunks) - 1}
-                while True:
-                    try:
-                        rows += client.infer_chunk(chunk, RATE_HZ, **options)["readout"]  # type: ignore[arg-type]
-                        break
-                    except ServiceUnreachable:
-                        pass  # it is sent again
-                if seq in killed_after:
-                    server.kill()
-                    server.restart()
-        return np.array(rows)[:, 0]
-
-    try:
-        server.ready()
-        with ThreadPoolExecutor(SESSIONS) as threads:
-            jobs = [threads.submit(stream, seed, 0 if seed else KILLS) for seed in range(SESSIONS)]
-            for job in jobs:
-                np.testing.assert_allclose(job.result(), expected, atol=ALLOWED)
-    finally:
-        server.stop()
 
 
 def test_two_labels_and_the_latest_probability(models: Path, tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 
 from hetsyn_client import InputError, ServiceProblem, StreamingClient
 from hetsyn_client.commands import stream
-from hetsyn_client.loadtest.commands import bench
 from service.app import create_app
 from service.models.catalog import ModelCatalog
 from service.runtime.onnx import Array
@@ -50,36 +49,6 @@ def test_any_chunks_in_any_company_have_the_answer_of_the_equation(url: str) -> 
     answers = answers_in_chunks(url, [rows(seed) for seed in range(24)])
     for seed, answer in enumerate(answers):
         np.testing.assert_allclose(answer, expected(np.concatenate([rows(seed), SILENCE])), atol=TOLERANCE)
-
-
-def test_every_encoding_has_the_same_answer(url: str) -> None:
-    ones = (rows(0) > 0.5).astype(np.float32)
-    times, units = ones.nonzero()
-    with StreamingClient(url) as client:
-        packed = client.infer_values(ones, end=True)
-        as_events = client.infer_events(STEPS, times, units, end=True)
-        carried = client.infer_values(ones, end=True, carry=True)
-    in_json = {"values": ones.tolist(), "dense": ones.astype(int).tolist()}
-    for kind, matrix in in_json.items():
-        chunk = {"kind": kind, "spikes" if kind == "dense" else "values": matrix}
-        answer = httpx.post(f"{url}/infer", json={"end": True, "input": chunk}).json()
-        assert answer["probabilities"] == packed["probabilities"]
-    assert as_events["probabilities"] == carried["probabilities"] == packed["probabilities"]
-
-
-def test_a_chunk_that_comes_again_counts_once(url: str) -> None:
-    values = rows(3)
-    with StreamingClient(url) as client:
-        for seq, part in enumerate(np.split(values, 3)):
-            end = seq == 2
-            first = client.infer_values(part, session="again", seq=seq, end=end)
-            assert client.infer_values(part.tolist(), session="again", seq=seq, end=end) == first
-            with pytest.raises(ServiceProblem, match="other content") as caught:
-                client.infer_values(2 * part, session="again", seq=seq, end=end)
-            assert caught.value.status == 409
-    np.testing.assert_allclose(
-        np.asarray(first["probabilities"]), expected(np.concatenate([values, SILENCE])), atol=TOLERANCE
-    )
 
 
 @contextmanager
@@ -126,11 +95,3 @@ def test_values_for_a_model_of_spikes_are_refused_before_they_are_sent(tmp_path:
             list(client.stream_file(tmp_path / "a.npy"))
         np.save(tmp_path / "a.npy", rows(0) > 0)
         assert list(client.stream_file(tmp_path / "a.npy"))[-1]["total_steps"] == STEPS + TAIL
-
-
-def test_a_model_of_values_is_put_under_load(url: str) -> None:
-    arguments = [url, "--warmup-s", "0.1", "--closed", "4", "--duration-s", "0.5"]
-    result = CliRunner().invoke(bench, arguments, env={"COLUMNS": "120"})
-    assert result.exit_code == 0, result.output
-    assert "leaky: sines of 0.5 to 5 Hz, 10 steps of 6 values" in result.output
-    assert "errors" not in result.output

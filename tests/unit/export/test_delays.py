@@ -12,7 +12,7 @@ from export.torchscript import torchscript
 from hetsyn_model import Network, NetworkSpec, NeuronSpec, PathSpec
 from hetsyn_model.spec import Rule
 from hetsyn_model.state import Form
-from service.contract.graph_io import NEXT_STATE, NEXT_STEP, READOUT, STATE, STEP
+from service.contract.graph_io import NEXT_STATE, NEXT_STEP, STATE, STEP
 from service.runtime.onnx import load_graph
 from tests.support.delays import PATHS, delayed_network
 from tests.support.exported import FORMS, exported_delayed, verify_form
@@ -66,20 +66,6 @@ def test_all_neurons_that_fire_at_once_arrive_at_once(form: Form, neurons: int, 
     assert all((d.labels, d.spikes, d.readout) == (0, 0, 0.0) for d in differences)
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("path", PATHS)
-def test_chunks_as_long_as_the_delays_give_the_same_bits(path: str, form: Form) -> None:
-    made = exported_delayed(path, form, longest_everywhere=True)
-    graph, layout = made.graph, made.compiled.layout
-    whole = run_graph(graph, layout, streams(), 2, [1 << 30])
-    longest = max(part.max_delay_steps for part in PATHS[path])
-    for cut in (1, longest - 1, longest, longest + 1):
-        parts = run_graph(graph, layout, streams(), 2, [cut])
-        assert np.array_equal(whole.readout, parts.readout), cut
-        for a, b in zip(whole.hidden, parts.hidden, strict=True):
-            assert np.array_equal(a, b), cut
-
-
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("form", FORMS)
 def test_the_state_is_the_same_after_any_chunks(path: str, form: Form) -> None:
@@ -96,41 +82,6 @@ def test_the_state_is_the_same_after_any_chunks(path: str, form: Form) -> None:
     score = made.compiled.spec.outputs * 2  # of class C, as it is without delays
     for end in ends[1:]:
         assert np.array_equal(end[:, :-score], ends[0][:, :-score])
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_batch_mates_of_other_ages_change_nothing(form: Form) -> None:
-    made = exported_delayed("both", form)
-    graph = made.graph
-    spikes = streams(2, 60).spikes.numpy()
-    row = initial_row(made.compiled.layout, 1)
-
-    def run(x: np.ndarray, state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return graph.run(chunk_feed(x, np.full(len(x), x.shape[1], np.int64)) | state, [NEXT_STATE, NEXT_STEP, READOUT])
-
-    older = run(spikes[:1, :33], row)
-    alone = run(spikes[:1, 33:], {STATE: older[NEXT_STATE], STEP: older[NEXT_STEP]})
-    mates = {
-        STATE: np.concatenate([older[NEXT_STATE], row[STATE]]),
-        STEP: np.concatenate([older[NEXT_STEP], row[STEP]]),
-    }
-    together = run(np.concatenate([spikes[:1, 33:], spikes[1:, :27]]), mates)
-    assert np.array_equal(together[READOUT][0], alone[READOUT][0])
-    assert np.array_equal(together[NEXT_STATE][0], alone[NEXT_STATE][0])
-    assert np.array_equal(together[READOUT][1], run(spikes[1:, :27], row)[READOUT][0])
-
-
-def test_silence_of_two_thousand_steps_leaves_the_first_state() -> None:
-    made = exported_delayed("both", "bank", rule="last")
-    graph = made.graph
-    first = initial_row(made.compiled.layout, 1)
-    out = graph.run(chunk_feed(streams(1, 60).spikes.numpy(), np.array([60])) | first, list(graph.outputs))
-    for _ in range(2):
-        state = {STATE: out[NEXT_STATE], STEP: out[NEXT_STEP]}
-        silence = chunk_feed(np.zeros((1, 1_000, CHANNELS), np.float32), np.array([1_000]))
-        out = graph.run(silence | state, list(graph.outputs))
-    assert out[NEXT_STEP][0] == 2_060
-    assert np.array_equal(out[NEXT_STATE], first[STATE])
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from math import prod
@@ -11,15 +10,13 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from export.network_graph import network_graph
 from export.parity import chunk_feed
 from export.torchscript import load_torchscript, torchscript
 from hetsyn_model import Compiled, DecisionSpec, Network, NetworkSpec
-from hetsyn_model.readout import decision_step, probabilities
+from hetsyn_model.readout import probabilities
 from hetsyn_model.spec import Rule
 from hetsyn_model.state import DECISION_SCORE, DECISION_SCORE_LOW, DECISION_STEP, FORMS, Form, State, initial_state
 from hetsyn_model.step import step
@@ -29,7 +26,6 @@ from service.contract.manifest import Decision
 from service.runtime.onnx import load_graph
 from service.runtime.operators import library
 from tests.support.pairs import in_pairs
-from tests.support.tools import NO_OPERATOR
 
 CHANNELS, OUTPUTS, SKIP = 12, 3, 3
 LONG = (2**24, 30_000_000)
@@ -185,79 +181,6 @@ def test_any_cut_of_a_long_session_gives_the_same_bits(form: Form, rule: Rule) -
                 state, got = run(state, part)
             assert np.array_equal(got, shares), name
             assert all(torch.equal(state[tensor], value) for tensor, value in whole.items()), name
-
-
-@pytest.mark.long
-@pytest.mark.skipif(library() is None, reason=NO_OPERATOR)
-@pytest.mark.parametrize(("form", "rule"), in_pairs(product(FORMS, SUMS[:2])))
-def test_the_probabilities_of_a_million_steps_add_up_to_one(form: Form, rule: Rule) -> None:
-    """Truth: the same network, its score set to 0 before each chunk, and the chunks' scores added up in float64."""
-    compiled = compiled_network(form, rule)
-    (_, run), *_ = runners(compiled)
-    chunk = some_spikes(10_000)
-    state, truth, shares = initial_state(compiled.layout, 1), np.zeros(OUTPUTS), np.zeros(OUTPUTS)
-    for _ in range(100):
-        cleared = after(compiled, np.zeros(OUTPUTS), int(state[DECISION_STEP]))
-        gained, _ = run(state | {name: cleared[name] for name in cleared if name.startswith("decision.")}, chunk)
-        truth = kept(rule, max(0, int(state[DECISION_STEP]) - SKIP), 10_000) * truth + total_of(gained)
-        state, shares = run(state, chunk)
-    assert int(state[DECISION_STEP]) == 1_000_000
-    assert shares.sum() == pytest.approx(1.0, abs=5e-7)
-    counted = 1 if rule == "late_softmax" else 1_000_000 - SKIP
-    np.testing.assert_allclose(shares, truth / counted, rtol=0, atol=1e-7 if rule == "sum_softmax" else 1e-6)
-
-
-@given(seed=st.integers(0, 2**32 - 1), begun=st.sampled_from([0.0, 1.0, 2.0**24, 3e7]), count=st.integers(1, 3000))
-@settings(max_examples=25, deadline=None)
-def test_two_words_are_a_sum_of_any_length(seed: int, begun: float, count: int) -> None:
-    gains = np.random.default_rng(seed).random((count, OUTPUTS)).astype(np.float32) ** np.float32(3)
-    decision = DecisionSpec("spike_count")  # whose evidence is what it is given
-    state: State = {
-        DECISION_SCORE_LOW: torch.zeros(1, OUTPUTS),
-        DECISION_SCORE: torch.full((1, OUTPUTS), begun),
-        DECISION_STEP: torch.zeros(1, dtype=torch.int64),
-    }
-    for gain in torch.from_numpy(gains):
-        state = decision_step(decision, state, gain[None])
-    for output, total in enumerate(total_of(state)):
-        truth = math.fsum([begun, *gains[:, output].tolist()])
-        assert abs(total - truth) <= count * step_error(truth)
-        assert float(state[DECISION_SCORE][0, output]) == pytest.approx(truth, rel=2.0**-23)
-
-
-@pytest.mark.parametrize("done", [SKIP, 1000, *LONG])
-def test_a_step_has_the_share_of_its_cube_in_a_session_of_any_length(done: int) -> None:
-    """Of one output each softmax is 1, so that a step adds its share to a mean of 0."""
-    count = 200_000
-    nothing, step = torch.zeros(count, 1), torch.arange(done, done + count)
-    state = {DECISION_SCORE_LOW: nothing, DECISION_SCORE: nothing, DECISION_STEP: step}
-    got = decision_step(DecisionSpec("late_softmax", skip_steps=SKIP), state, nothing)
-    share, number = got[DECISION_SCORE][:, 0].double().numpy(), (step + 1 - SKIP).double().numpy()
-    np.testing.assert_allclose(share, 4 * number / (number + 1) ** 2, rtol=4e-7, atol=0)
-    left = kept("late_softmax", max(1, done - SKIP), count - (done == SKIP))
-    assert float(np.log1p(-share[number > 1]).sum()) == pytest.approx(math.log(left), abs=5e-7)
-
-
-@given(seed=st.integers(0, 2**32 - 1), begun=st.sampled_from([0, 1000, *LONG]), count=st.integers(1, 1000))
-@settings(max_examples=25, deadline=None)
-def test_two_words_are_the_mean_of_a_session_of_any_length(seed: int, begun: int, count: int) -> None:
-    outputs = torch.randn(count, OUTPUTS, generator=torch.Generator().manual_seed(seed)) * 5
-    decision, before = DecisionSpec("late_softmax"), np.array([0.7, 0.2, 0.1]) * min(begun, 1)
-    state: State = {
-        DECISION_SCORE_LOW: torch.zeros(1, OUTPUTS),
-        DECISION_SCORE: torch.from_numpy(before.astype(np.float32))[None],
-        DECISION_STEP: torch.tensor([begun]),
-    }
-    for output in outputs:
-        state = decision_step(decision, state, output[None])
-    cubes = [number**3 for number in range(begun + 1, begun + count + 1)]
-    whole = ((begun + count) * (begun + count + 1) // 2) ** 2
-    weights = np.array([cube / whole for cube in cubes])
-    truth = before * kept("late_softmax", begun, count) + weights @ torch.softmax(outputs.double(), -1).numpy()
-    np.testing.assert_allclose(total_of(state), truth, rtol=0, atol=5e-7)
-    assert probabilities(decision, state[DECISION_SCORE], state[DECISION_STEP]).sum().item() == pytest.approx(
-        1, abs=5e-7
-    )
 
 
 @pytest.mark.parametrize("form", FORMS)

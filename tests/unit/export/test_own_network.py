@@ -16,7 +16,7 @@ import export
 from export.commands import export as export_command
 from export.evaluation import Evaluation
 from export.folder import ExportError
-from export.own_network import default_form, load_network
+from export.own_network import load_network
 from export.parity import Streams
 from hetsyn_model import DecisionSpec, Network, NetworkSpec, NeuronSpec
 from hetsyn_model.spec import Rule
@@ -163,18 +163,6 @@ def test_a_bank_without_an_error_is_the_default_though_larger(tmp_path: Path, ki
     assert exact.state_bytes < bank.state_bytes
     assert bank.spike_mismatch is not None
     assert bank.spike_mismatch <= 1e-3
-
-
-@pytest.mark.parametrize(
-    ("errors", "mismatch", "expected"), [(0.0, 0.0, "bank"), (1e-9, 0.0, "exact"), (0.0, 2e-3, "exact")]
-)
-def test_a_bank_that_is_another_network_is_no_default_unless_smaller(
-    errors: float, mismatch: float, expected: str
-) -> None:
-    assert default_form({"exact": 8, "bank": 12}, {"hidden1": 0.0, "readout": errors}, mismatch) == expected
-    assert default_form({"exact": 12, "bank": 8}, {"hidden1": 0.0, "readout": errors}, mismatch) == "bank"
-    assert default_form({"exact": 8, "bank": 13}, {"hidden1": 0.0}, 0.0) == "exact", "more than half as large again"
-    assert default_form({"exact": 8, "bank": 12}, {"hidden1": 0.0}, None) == "exact", "nothing fired"
 
 
 def test_a_plain_lif_keeps_membrane_and_spikes_alone(tmp_path: Path) -> None:

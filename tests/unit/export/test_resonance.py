@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from export import export_network
 from export.network_graph import network_graph
@@ -35,27 +32,6 @@ def run(graph: Graph, spikes: Array, state: dict[str, Array]) -> tuple[dict[str,
 
 def some_spikes(streams: int = 3, rate: float = 0.3) -> Array:
     return (np.random.default_rng(2).random((streams, STEPS, CHANNELS)) < rate).astype(np.float32)
-
-
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("kind", KINDS)
-def test_any_cut_leaves_the_same_state(kind: str, form: Form) -> None:
-    compiled = small_network(kind, "last", bias=True).compile(form)
-    graph = load_graph(network_graph(compiled))
-    start = initial_row(compiled.layout, 3)
-    wanted, readout = run(graph, some_spikes(), start)
-
-    @given(st.sets(st.integers(1, STEPS - 1), max_size=6))
-    @settings(max_examples=10, deadline=None)
-    def check(cuts: set[int]) -> None:
-        state, pieces = start, []
-        for begin, end in pairwise((0, *sorted(cuts), STEPS)):
-            state, piece = run(graph, some_spikes()[:, begin:end], state)
-            pieces.append(piece)
-        assert state[STATE].tobytes() == wanted[STATE].tobytes()
-        assert np.concatenate(pieces, 1).tobytes() == readout.tobytes()
-
-    check()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from export import ExportError, export_step
 from export.folder import ArtifactPathError, check_absent
-from export.parity import Difference, Evidence, ParityError, check_evidence
+from export.parity import ParityError
 from tests.support.cells import CHANNELS, HIDDEN, LABELS, OUTPUTS, Gru, example_input, exported
 from tests.support.tools import needs_onnxscript
 
@@ -176,22 +176,6 @@ def test_paths_that_no_server_reads_and_existing_folders_are_refused(tmp_path: P
     (tmp_path / "gru" / "1").mkdir(parents=True)
     with pytest.raises(FileExistsError, match="never overwritten, choose another version"):
         make("gru/1")
-
-
-@pytest.mark.parametrize(("company", "tolerance"), [(1e-7, 0.0), (1e-7, 1e-8), (float("nan"), 1.0)])
-def test_what_differs_in_company_beyond_the_promise_is_refused(company: float, tolerance: float) -> None:
-    evidence = Evidence((Difference("alone"), Difference("one batch", state=company)), company)
-    with pytest.raises(ParityError, match=r"a stream in a batch differs by 1e-07|not finite where the step by itself"):
-        check_evidence(evidence, tolerance)
-    check_evidence(Evidence(evidence.differences[:1]), tolerance)
-
-
-def test_without_a_tolerance_the_outputs_have_the_bits_of_the_step() -> None:
-    evidence = Evidence((Difference("alone", readout=1e-7),))
-    with pytest.raises(ParityError, match=r"outputs differ from the step's by 1e-07, .*: give tolerance=1e-05"):
-        check_evidence(evidence, 0.0)
-    check_evidence(evidence, 1e-8)
-    check_evidence(Evidence((Difference("alone", state=1e-7, probabilities=1e-7),)), 0.0)  # of the decision
 
 
 @pytest.mark.process

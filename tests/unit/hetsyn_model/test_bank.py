@@ -30,14 +30,6 @@ def test_kernel_error_is_the_error_of_the_kernels(size: int) -> None:
     assert kernel_error(bank, R) == pytest.approx(direct_error(bank, R), rel=1e-3, abs=1e-9)
 
 
-def test_coefficients_solve_the_normal_equations() -> None:
-    bank = fit_bank(R, size=5)
-    alpha = torch.tensor(bank.decays, dtype=torch.float64)
-    gram = 1 / (1 - alpha.unsqueeze(1) * alpha)
-    solved = torch.linalg.solve(gram, (1 / (1 - R.unsqueeze(1) * alpha)).T).T
-    assert torch.allclose(bank.coefficients(R), solved, atol=1e-6)
-
-
 @pytest.mark.parametrize(
     ("low", "high", "size", "bound"),
     [

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hetsyn_model import Network, NetworkSpec, NeuronSpec
-from hetsyn_model.bank_fit import LARGEST_BANK, best_grid, fit_bank, kernel_error
+from hetsyn_model.bank_fit import LARGEST_BANK, fit_bank, kernel_error
 from hetsyn_model.network import GOOD_ENOUGH
 from hetsyn_model.spec import ERROR_BOUND
 
@@ -150,22 +150,6 @@ def test_any_float32_decays_meet_the_default_bound() -> None:
     assert kernel_error(bank, decays) <= ERROR_BOUND
 
 
-@given(st.lists(st.floats(0.0, 8.0), min_size=3, max_size=200, unique=True), st.integers(1, 24))
-@settings(max_examples=100, deadline=None)
-def test_no_grid_is_better(found: list[float], count: int) -> None:
-    """De la Vallee Poussin: the least of the maxima beside the grid points bounds every grid's error from below."""
-    decays = np.unique(np.round(found, 4))
-    grid = best_grid(decays, count)
-    if count >= decays.size:
-        assert np.array_equal(grid, decays)
-        return
-    assert bool((np.diff(grid) > 0).all())
-    error = np.abs(np.tanh(decays[:, None] - grid)).prod(1)
-    maxima = [part.max() for part in np.split(error, np.searchsorted(decays, grid))]
-    assert len(maxima) == count + 1
-    assert min(maxima) > 0.98 * max(maxima)
-
-
 @given(
     st.lists(st.floats(1.5, 8.6), min_size=1, max_size=8, unique=True), st.integers(3, 16), st.integers(0, 2**32 - 1)
 )
@@ -181,14 +165,6 @@ def test_a_decay_far_from_the_crowd_is_not_overlooked(loners: list[float], size:
     error = np.abs(np.tanh(h[:, None] - np.arctanh(bank.decays))).prod(1)
     maxima = [part.max() for part in np.split(error, np.searchsorted(h, np.arctanh(bank.decays)))]
     assert max(maxima) < max(1.05 * min(maxima), GOOD_ENOUGH)
-
-
-@pytest.mark.parametrize(("length", "count"), [(0.7, 4), (2.5, 8), (8.6, 24)])
-def test_a_filled_interval_has_zolotarevs_error(length: float, count: int) -> None:
-    """2 exp(-pi^2 K / (2 ln(4 b / a))), with ln(b / a) twice the length in atanh."""
-    decays = np.linspace(0.1, 0.1 + length, 3000)
-    error = np.abs(np.tanh(decays[:, None] - best_grid(decays, count))).prod(1).max()
-    assert error == pytest.approx(2 * np.exp(-(np.pi**2) * count / (2 * (np.log(4) + 2 * length))), rel=0.05)
 
 
 def test_a_fit_of_a_speech_layer_takes_milliseconds() -> None:

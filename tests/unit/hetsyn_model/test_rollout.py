@@ -111,12 +111,6 @@ def test_compiled_is_plain_torch(
         assert torch.allclose(wanted[key], value, rtol=1e-9, atol=1e-12), key
 
 
-@pytest.mark.usefixtures("plain_torch")
-def test_plain_torch_takes_events() -> None:
-    made = network()
-    assert torch.equal(made.rollout(Events.of(spikes()), "bank").readout, made.rollout(spikes(), "bank").readout)
-
-
 def test_events_are_the_dense_spikes() -> None:
     made = network()
     events = Events.of(spikes())
@@ -226,14 +220,3 @@ def test_clamping_keeps_decays_legal() -> None:
 def test_misshaped_spikes_are_refused(value: Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         network().rollout(value)
-
-
-def test_an_unknown_form_is_refused() -> None:
-    with pytest.raises(ValueError, match="neither"):
-        network().rollout(spikes(), "dense")  # type: ignore[arg-type]
-
-
-def test_a_saved_network_is_the_same() -> None:
-    made = network("hetneu")
-    loaded = Network.load(made.float().save())
-    assert torch.equal(loaded.rollout(spikes().float()).readout, made.rollout(spikes().float()).readout)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from export.inspection.operations import (
     Operations,
@@ -17,7 +15,6 @@ from export.inspection.operations import (
     lstm_work,
     work_of_network,
 )
-from tests.support.counted_network import Tally
 
 SIZES = {"hidden1": 8, "hidden2": 4, "readout": 3}
 
@@ -55,37 +52,6 @@ def test_an_lstm_as_neurobench_counts_it() -> None:
     of_values = count(lstm_work(20, (8, 4), 3, is_binary=False), {"input": active.astype(float)})
     assert of_values.effective_macs == 720
     assert of_values.effective_acs == 0
-
-
-@given(st.integers(1, 9), st.lists(st.integers(1, 6), min_size=1, max_size=3), st.integers(1, 4), st.data())
-def test_an_lstm_that_counts_itself(channels: int, hidden: list[int], outputs: int, data: st.DataObject) -> None:
-    active = data.draw(st.lists(st.booleans(), min_size=channels, max_size=channels))
-    tally, macs = Tally(), 0
-    arriving: list[int | None] = [unit for unit, is_active in enumerate(active) if is_active]
-    for layer, cells in enumerate(hidden):
-        tally.state_bytes_read += 2 * 4 * cells
-        for _ in range(4 * cells):
-            for _ in arriving:
-                tally.weight_bytes += 4
-                if layer:
-                    macs += 1
-                else:
-                    tally.accumulates += 1
-            for _ in range(cells):
-                tally.weight_bytes += 4
-                macs += 1
-        for _ in range(cells):
-            macs += len(("f * c", "i * g", "o * tanh(c)"))
-        arriving = [None] * cells
-    for _ in range(outputs):
-        for _ in arriving:
-            tally.weight_bytes += 4
-            macs += 1
-    counted = count(lstm_work(channels, hidden, outputs), {"input": np.array(active, float)})
-    assert (counted.effective_macs, counted.effective_acs) == (macs, tally.accumulates)
-    assert (counted.multiplications, counted.additions) == (macs, macs + tally.accumulates)
-    assert counted.weight_bytes_read == tally.weight_bytes
-    assert counted.state_bytes_read == counted.state_bytes_written == tally.state_bytes_read
 
 
 def test_an_lstm_of_as_many_values_is_the_widest_that_fits() -> None:

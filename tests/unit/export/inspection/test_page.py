@@ -18,12 +18,10 @@ from typer.testing import CliRunner
 
 from export import export_network
 from export.inspection.commands import inspect
-from export.inspection.drawing import Chart
 from export.inspection.layers import LONGEST_KERNEL_STEPS, Kernel, _BankSynapses, read_layers
 from hetsyn_client.errors import InputError
 from service.contract.artifact import Artifact
 from service.contract.folder import newest_artifact
-from service.runtime.graph_weights import read_tensors
 from tests.support.artifact import write_artifact
 from tests.support.artifact_file import rewrite
 from tests.support.leaky_values import write_leaky
@@ -126,17 +124,6 @@ def kernels(basis: NDArray[np.float64], decays: NDArray[np.float64]) -> list[Ker
     return _BankSynapses.of(basis, decays).kernels(decays)
 
 
-def test_kernels_that_are_alike_endless_or_nothing() -> None:
-    basis, decays = np.ones((3, 2, 4)), np.array([0.5, 0.9])
-    (kernel,) = kernels(basis, decays)  # all are alike
-    assert kernel.at(np.zeros(1), decays) == pytest.approx([1.0])
-    assert kernels(0 * basis, decays) == []
-    (endless,) = kernels(basis[:, :1], np.ones(1))
-    assert endless.lag_steps == pytest.approx((LONGEST_KERNEL_STEPS - 1) / 2)
-    cancelling = basis * np.array([0.1, -0.1])[:, None]
-    assert all(kernel.lag_steps >= 0 for kernel in kernels(cancelling, np.array([0.7, 0.7])))
-
-
 def test_a_network_of_somebody_else_shows_what_is_known(tmp_path: Path) -> None:
     write_leaky(tmp_path / "models", "sensor", channels=3)
     text = page_of(tmp_path / "models/sensor", tmp_path / "page.html")
@@ -184,36 +171,3 @@ def test_a_page_that_cannot_be_written_is_explained(tmp_path: Path) -> None:
     )
     assert isinstance(done.exception, InputError)
     assert "make it first" in str(done.exception)
-
-
-@pytest.mark.parametrize("top", [1e-9, 0.07, 1.0, 12.3, 4e8])
-def test_a_chart_ends_on_round_numbers(top: float) -> None:
-    svg = Chart((1.0, 2.0), (0.0, top), "x", "y", percent=False).svg("a chart")
-    heights = [float(y) for y in re.findall(r'x="40.0" y="([\d.]+)"', svg)]
-    assert 2 <= len(heights) <= 7
-    assert max(heights) == 214.0
-    assert min(heights) == 30.0
-
-
-@pytest.mark.parametrize("name", ["scale", "decays", "weight_in"])
-def test_a_bank_without_one_of_its_tensors_is_not_ours(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    artifact = Artifact.open(MODELS.joinpath(*OF_BANK_ALONE))
-
-    def without(content: bytes) -> dict[str, Any]:
-        return {key: value for key, value in read_tensors(content).items() if not key.endswith(f"hidden1.{name}")}
-
-    monkeypatch.setattr("export.inspection.layers.read_tensors", without)
-    found = read_layers(artifact)
-    assert found == [] or not found[0].kernels
-
-
-@pytest.mark.parametrize("value", [2.0, np.nan, np.inf, 0.0, 1.0])
-def test_odd_decays_of_a_bank_raise_nothing(value: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    artifact = Artifact.open(MODELS.joinpath(*OF_BANK_ALONE))
-
-    def odd(content: bytes) -> dict[str, Any]:
-        return {k: np.full_like(v, value) if k.endswith(".decays") else v for k, v in read_tensors(content).items()}
-
-    monkeypatch.setattr("export.inspection.layers.read_tensors", odd)
-    found = read_layers(artifact)
-    assert bool(found) is (0 <= value <= 1)

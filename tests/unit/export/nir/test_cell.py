@@ -180,16 +180,3 @@ def test_a_cell_that_differs_is_an_approximation() -> None:
     assert found.verdict == "approximate"
     assert found.different > 0
     assert f"{found.different:,} of {found.spikes:,} spikes differ" in found.sentence()
-
-
-@pytest.mark.parametrize("name", graphs.NETWORKS)
-def test_the_state_is_all_that_a_stream_needs(name: str) -> None:
-    made = program(graphs.NETWORKS[name]())
-    values = (graphs.rng().random((2, 20, prod(made.shapes["in"]))) < 0.3).astype(np.float64)
-    whole = run_cell(NirCell(made), values)["out"].reshape(2, 20, -1)
-    state = NirCell(made).initial_state(2)
-    for t in range(20):
-        copied = {key: torch.from_numpy(value.numpy().copy()) for key, value in state.items()}
-        with torch.no_grad():
-            state, output = NirCell(made).step(copied, torch.from_numpy(values[:, t]).float())
-        np.testing.assert_array_equal(output.numpy(), whole[:, t])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 from service.errors import ModelAbsent, NotFound
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
-from service.reload.reload import ReloadPlan, plan_reload, signature
+from service.reload.reload import ReloadPlan, plan_reload
 from service.runtime.onnx import Graph
 from tests.support.artifact import write_artifact
 from tests.support.artifact_file import rewrite
@@ -280,14 +279,3 @@ async def test_a_replica_without_a_sessions_version_says_so(models: Path, gate: 
     assert (await new.send("b", 0)).version == "2"
     await old.refused(ModelAbsent, "version '2', which this server does not have", "b", 1)
     assert (await old.send("a", 1)).version == "1"
-
-
-def test_a_signature_tells_what_has_changed(models: Path) -> None:
-    before = signature(models)
-    assert signature(models) == before
-    os.utime(models / "digits" / "1" / "exact.pt", ns=(1, 1))
-    touched = signature(models)
-    assert touched != before
-    (models / "default").write_text("digits")
-    assert signature(models) not in (before, touched)
-    assert signature(models / "nowhere") == ()
