@@ -102,6 +102,17 @@ def is_distribution(probabilities: Sequence[float]) -> bool:
     return total <= HIGHEST_PROBABILITY or max(probabilities) <= HIGHEST_PROBABILITY
 
 
+def are_distributions(probabilities: Float32Array) -> bool:
+    """``is_distribution`` of every row, [rows, outputs]."""
+    sums = probabilities.sum(axis=1, dtype=np.float64)
+    return bool(
+        sums.min() >= LOWEST_SUM  # not so if one is NaN
+        and sums.max() <= HIGHEST_SUM
+        and probabilities.min() >= 0
+        and probabilities.max() <= HIGHEST_PROBABILITY
+    )
+
+
 def is_possible_score(
     decision: Decision, score: Float32Array, score_low: Float32Array | None, step: int, *, counts_spikes: bool = True
 ) -> bool:

@@ -70,11 +70,10 @@ def _events(pieces: Sequence[Piece], steps: Integers) -> Arrays:
     """
     if len(pieces) == 1:
         return {EVENT_ROW: pieces[0].step, EVENT_UNIT: pieces[0].unit}
-    longest = int(steps.max())
-    return {
-        EVENT_ROW: np.concatenate([piece.step + b * longest for b, piece in enumerate(pieces)]),
-        EVENT_UNIT: np.concatenate([piece.unit for piece in pieces]),
-    }
+    rows, longest = np.concatenate([piece.step for piece in pieces]), int(steps.max())
+    counts = [len(piece.step) for piece in pieces]
+    rows += np.repeat(np.arange(0, len(pieces) * longest, longest), counts)
+    return {EVENT_ROW: rows, EVENT_UNIT: np.concatenate([piece.unit for piece in pieces])}
 
 
 def _padded(pieces: Sequence[Piece], longest: int) -> Float32Array:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from service.contract.decision import HIGHEST_PROBABILITY, HIGHEST_SUM, LOWEST_SUM
+from service.contract.decision import are_distributions
 from service.contract.graph_io import EVENT_ROW, EVENT_UNIT, NEXT_STEP, PROBABILITIES, STEP, STEPS, Float32Array
 from service.engine.engine import Engine, Segment
 from service.engine.stream import StreamState
@@ -98,15 +98,4 @@ def run_segment(engine: Engine, model: Model, segment: Segment) -> RowsAfter | N
     probabilities = np.stack([outcome.result.probabilities for outcome in outcomes])
     return RowsAfter(
         [outcome.stream for outcome in outcomes], [outcome.result.steps for outcome in outcomes], probabilities
-    )
-
-
-def are_distributions(probabilities: Float32Array) -> bool:
-    """``decision.is_distribution`` of every row."""
-    sums = probabilities.sum(axis=1, dtype=np.float64)
-    return bool(
-        sums.min() >= LOWEST_SUM  # not so if one is NaN
-        and sums.max() <= HIGHEST_SUM
-        and probabilities.min() >= 0
-        and probabilities.max() <= HIGHEST_PROBABILITY
     )
