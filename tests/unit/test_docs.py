@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 from functools import cache
 
-import pytest
-
 import hetsyn
 from build_support.commands_page import COMMANDS, PAGE, filled, table
-from tests.support.documents import PAGES, anchors, commands, links, name_of, paths
+from tests.support.documents import PAGES, anchors, links, name_of, paths
 from tests.support.paths import ROOT
 
 PACKAGES = ("", "service", "hetsyn_model", "hetsyn_client", "hetsyn_client/loadtest", "service/runtime/operators")
@@ -70,12 +68,3 @@ def test_a_block_that_no_test_runs_says_why() -> None:
         before = re.findall(r"^(.*)\n\n```shell$", page.read_text(), re.MULTILINE)
         assert len(before) == page.read_text().count("```shell\n")
         assert all(re.fullmatch(r"<!-- not run: \S.* -->", line) for line in before), name_of(page)
-
-
-def test_commands_are_taken_apart_as_the_shell_does() -> None:
-    script = "a=1\nfor i in 1 2; do\n    echo $i\ndone\nprintf x |\n  cat -\ncurl 'http://x?a=b' \\\n  -d '{\n}'\n"
-    assert commands(script) == [
-        "a=1", "for i in 1 2; do\n    echo $i\ndone", "printf x |\n  cat -", "curl 'http://x?a=b' \\\n  -d '{\n}'",
-    ]  # fmt: skip
-    with pytest.raises(ValueError, match="does not understand"):
-        commands("for i in 1 2; do\n")

@@ -56,26 +56,6 @@ def test_the_coefficients_are_those_of_least_squares() -> None:
             np.testing.assert_allclose(coefficients(few, r, kind)[k].numpy(), expected, atol=1e-6)
 
 
-def test_many_fractional_kernels_are_interpolated_to_a_millionth() -> None:
-    generator = torch.Generator().manual_seed(0)
-    order = (0.1 + 0.9 * torch.rand(2500, generator=generator, dtype=torch.float64)).requires_grad_()
-    r = (0.5 + 0.45 * torch.rand(2500, generator=generator, dtype=torch.float64)).requires_grad_()
-    wanted = torch.randn(2500, GRID.size, generator=generator, dtype=torch.float64)
-    many = coefficients(GRID, r, Fractional(order, "first", 1000))
-    (many * wanted).sum().backward()
-    assert order.grad is not None
-    assert r.grad is not None
-    part = slice(0, 50)
-    few_r, few_order = r[part].detach().requires_grad_(), order[part].detach().requires_grad_()
-    few = coefficients(GRID, few_r, Fractional(few_order, "first", 1000))
-    (few * wanted[part]).sum().backward()
-    assert float((many[part] - few).detach().abs().max()) < 3e-6
-    assert few_r.grad is not None
-    assert few_order.grad is not None
-    torch.testing.assert_close(r.grad[part], few_r.grad, rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(order.grad[part], few_order.grad, rtol=1e-3, atol=1e-3)
-
-
 @given(
     slow=st.floats(0.05, 0.99),
     fast=st.floats(0.05, 0.99),
@@ -99,14 +79,6 @@ def test_coefficients_have_the_numeric_gradients(
     assert torch.autograd.gradcheck(of_order, one, eps=1e-6, atol=1e-4, rtol=1e-4)
 
 
-def test_an_order_of_1_can_leave_it() -> None:
-    order = tensor(1.0).requires_grad_()
-    coefficients(GRID, tensor(0.9), Fractional(order, "first", 1000))[0, 4].backward()
-    at = [float(coefficients(GRID, tensor(0.9), fractional(value, window_steps=1000))[0, 4]) for value in (0.9999, 1.0)]
-    assert order.grad is not None
-    assert float(order.grad) == pytest.approx((at[1] - at[0]) / 1e-4, rel=0.05)
-
-
 @pytest.mark.parametrize("shape", ["pair", "fractional"])
 def test_the_error_of_a_bank_is_that_of_its_responses(shape: str) -> None:
     """The closed form of the error against sums over steps."""
@@ -124,26 +96,6 @@ def test_the_error_of_a_bank_is_that_of_its_responses(shape: str) -> None:
     exact = mixture(r, kind if isinstance(kind, Pair) else fractional(0.4, 0.7, 1.0)).response(n)
     expected = ((held - exact).norm(dim=-1) / exact.norm(dim=-1)).max()
     assert kernels_error(bank, r, kind) == pytest.approx(float(expected), rel=1e-4)
-
-
-@pytest.mark.parametrize("apart", [1e-1, 1e-3, 1e-5])
-def test_pairs_that_nearly_cancel_are_within_the_bound_of_their_own_norm(apart: float) -> None:
-    r = tensor(0.9, 0.7, 0.95)
-    pair = Pair(r - apart, tensor(1.0, 1.0, 1.0))
-    bank = fit_kernels(r, pair, error_bound=1e-3)
-    assert kernels_error(bank, r, pair) <= 1e-3
-    n = torch.arange(2000)
-    held = coefficients(bank, r, pair) @ (tensor(*bank.decays) ** n.double().unsqueeze(-1)).T
-    exact = mixture(r, pair).response(n)
-    assert float(((held - exact).norm(dim=-1) / exact.norm(dim=-1)).max()) <= 1.1e-3
-
-
-def test_a_pair_that_cancels_is_no_kernel_and_no_error() -> None:
-    r = tensor(0.9, 0.5)
-    pair = Pair(tensor(0.9, 0.3), tensor(1.0, 1.0))
-    bank = fit_kernels(r, pair)
-    assert kernels_error(bank, r, pair) <= 1e-3
-    assert not coefficients(bank, r, pair)[0].any()
 
 
 def test_a_fractional_bank_of_ten_holds_the_window_and_levels_off_beyond() -> None:
@@ -169,42 +121,8 @@ def test_a_fractional_bank_of_ten_holds_the_window_and_levels_off_beyond() -> No
     assert float((1 - reached / exact)[last].max()) < 0.02
 
 
-def test_a_larger_window_needs_a_larger_bank() -> None:
-    r = tensor(0.9)
-    sizes = [fit_kernels(r, fractional(0.5, window_steps=window)).size for window in (30, 1000)]
-    assert sizes[0] < sizes[1] <= 10
-
-
 def test_what_no_bank_can_be() -> None:
     with pytest.raises(BankError, match="a bank of 0 decays is empty"):
         fit_kernels(tensor(0.9), fractional(0.5), size=0)
     with pytest.raises(BankError, match="raise the bound, or give the size"):
         fit_kernels(tensor(0.9), fractional(0.5, window_steps=10), error_bound=1e-9)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("seed", [13, 15])
-def test_the_error_of_a_fractional_bank_is_that_of_the_worst_of_all_kernels(seed: int) -> None:
-    """Kernels anywhere in order and decay, not at the corners alone."""
-    drawn = torch.Generator().manual_seed(seed)
-    order, tau = (torch.rand(250, generator=drawn, dtype=torch.float64) for _ in range(2))
-    r, shape = torch.exp(-1.0 / (1.0 + 39.0 * tau)), Fractional(0.4 + 0.6 * order, "first", 1000)
-    bank = fit_kernels(r, shape)
-    each = [
-        kernels_error(bank, r[n : n + 1], Fractional(shape.order[n : n + 1], "first", 1000)) for n in range(len(order))
-    ]
-    assert kernels_error(bank, r, shape) == pytest.approx(max(each), rel=1e-6)
-    assert max(each) <= 1e-3
-
-
-@pytest.mark.long
-def test_kernels_of_a_large_layer_are_judged_by_those_at_the_edges_of_small_cells() -> None:
-    drawn = torch.Generator().manual_seed(1)
-    order, tau = (torch.rand(4000, generator=drawn, dtype=torch.float64) for _ in range(2))
-    r, shape = torch.exp(-1.0 / (1.0 + 39.0 * tau)), Fractional(0.4 + 0.6 * order, "first", 1000)
-    bank = fit_kernels(r, shape, size=12)
-    parts = [
-        kernels_error(bank, r[n : n + 1000], Fractional(shape.order[n : n + 1000], "first", 1000))
-        for n in range(0, 4000, 1000)
-    ]
-    assert 0.9 * max(parts) <= kernels_error(bank, r, shape) <= max(parts)

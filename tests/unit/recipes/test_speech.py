@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from hetsyn_model.readout import decide
 from hetsyn_model.readout import probabilities as decided
@@ -18,12 +16,10 @@ from hetsyn_model.spec import DecisionSpec
 from hetsyn_model.training.data import DataError
 from recipes.speech import experiments
 from recipes.speech.experiments import judge
-from recipes.speech.judge import wilson
 from recipes.speech.people import PARTS, Division, File, divide, files
-from recipes.speech.plan import PLAN
-from recipes.speech.pool import MOST_REPEATS, Clip, Draws, Folders, Pool, clip, of_noise, of_people, phrase, splice
+from recipes.speech.pool import MOST_REPEATS, Clip, Draws, Folders, Pool, clip, of_people
 from recipes.speech.training import probabilities
-from recipes.speech.vocabulary import COMMANDS, DIGITS, FREQUENT, RARE_DIGITS, UNKNOWN, vocabulary
+from recipes.speech.vocabulary import DIGITS, RARE_DIGITS, vocabulary
 from tests.support.paths import ROOT
 
 WORDS = vocabulary("digits")
@@ -77,15 +73,6 @@ def test_a_run_that_nobody_trained_or_judged_is_one_sentence(tmp_path: Path, mon
         judge("digits-0", tmp_path, Folders.under(tmp_path), "test")
 
 
-def test_held_out_words_are_no_word_of_a_model() -> None:
-    assert not set(Division.load().held_out_words) & {*DIGITS, *COMMANDS}
-
-
-def test_a_recording_is_known_by_its_loud_part() -> None:
-    assert word("one").active == (2400, 5600)
-    assert clip(np.zeros(800, np.float32), 0, "a", 0, "person", "one") is None
-
-
 def test_an_epoch_draws_every_class_alike_and_nobody_more_than_five_times() -> None:
     clips = [word(name, f"s{n}", n) for name in DIGITS for n in range(2 if name in RARE_DIGITS else 30)]
     clips += [word(name, f"v{n}", n, source) for name in DIGITS for n in range(20) for source in ("studio", "voice")]
@@ -97,50 +84,9 @@ def test_an_epoch_draws_every_class_alike_and_nobody_more_than_five_times() -> N
     assert [one.speaker for one in pool.epoch(np.random.default_rng(0))] == [one.speaker for one in drawn]
 
 
-def test_halves_of_two_words_are_no_word() -> None:
-    made = splice(word("two"), word("seven"), WORDS.word(UNKNOWN), np.random.default_rng(0))
-    assert made is not None
-    assert WORDS.classes[WORDS.class_of_word[made.label]] == UNKNOWN
-    assert splice(word("two"), word("two"), 0, np.random.default_rng(0)) is None
-
-
-def test_words_in_a_row_are_no_word() -> None:
-    made = phrase([word("two"), word("seven"), word("one")], WORDS.word(UNKNOWN), np.random.default_rng(0))
-    assert WORDS.classes[WORDS.class_of_word[made.label]] == UNKNOWN
-    assert made.length > 2 * word("two").length
-
-
-def test_every_word_of_the_data_has_a_class() -> None:
-    for model in ("digits", "commands"):
-        words = vocabulary(model)
-        answered = {name: words.classes[index] for name, index in zip(words.words, words.class_of_word, strict=True)}
-        assert all(answered[name] == (name if name in words.named else UNKNOWN) for name in FREQUENT)
-    assert vocabulary("digits", rejects=False).class_of_word.count(-1) == len(FREQUENT) - len(DIGITS) + 2
-
-
-def test_noise_is_the_same_in_every_run_and_none_is_a_word() -> None:
-    first, second = of_noise(WORDS), of_noise(WORDS)
-    assert all(np.array_equal(a.audio, b.audio) for a, b in zip(first, second, strict=True))
-    assert not any(one.word for one in first)
-
-
 @pytest.mark.parametrize(("power", "rule"), [(0, "sum_softmax"), (3, "late_softmax")])
 def test_a_network_is_judged_by_the_decision_that_is_served(power: int, rule: str) -> None:
     logits, steps = torch.randn(3, 50, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([50, 17, 1])
     spec = DecisionSpec(rule)  # type: ignore[arg-type]
     served = decided(spec, decide(spec, logits, steps), steps)
     torch.testing.assert_close(probabilities(logits, steps, power).float(), served, rtol=1e-5, atol=1e-6)
-
-
-@given(st.integers(0, 200), st.integers(0, 200))
-def test_wilsons_interval_has_the_share_in_it(right: int, wrong: int) -> None:
-    low, high = wilson(right, right + wrong)
-    share = right / (right + wrong) if right + wrong else 0.5
-    assert 0 <= low <= share + 1e-12
-    assert share - 1e-12 <= high <= 1
-
-
-def test_teachers_are_runs_of_the_plan_with_its_classes() -> None:
-    for recipe in PLAN.values():
-        for teacher in recipe.teachers:
-            assert PLAN[teacher].vocabulary == recipe.vocabulary

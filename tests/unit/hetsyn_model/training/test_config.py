@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,9 @@ from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.config import (
     Config,
     ConfigError,
-    TrainSpec,
     config_from,
     config_of_checkpoint,
     load_config,
-    shipped,
     to_toml,
 )
 from hetsyn_model.training.examples import Kind
@@ -41,22 +38,6 @@ def test_the_configurations_of_the_shipped_networks_are_still_known() -> None:
         config_of_checkpoint(config, str(path))
     earlier = {"encoder": {"spikes": {"channels": 3, "step_s": 0.01}}}
     assert config_of_checkpoint(earlier, "best.pt").encoder.spikes.step_s == 0.01
-
-
-def test_all_are_shipped() -> None:
-    assert shipped() == ("audio", "motion", "speech-digits", "spikes", "values")
-
-
-def test_the_speech_model_is_what_the_results_were_made_with() -> None:
-    config = load_config("speech-digits")
-    assert tuple(config.names.values())[7] == "seven"
-    assert (config.network.hidden, config.network.dropout) == ((128, 64), 0.2)
-    assert config.neuron.decay_range == (0.0, 0.985)
-    assert config.encoder.audio.channels == 960
-    assert config.training == TrainSpec(epochs=12, learning_rate=5e-3, bank_size=4, late=0.5, tied=True, choose="loss")
-    varied = asdict(config.augmentation.audio)
-    assert (varied["warp"], varied["bend"], varied["sway"], varied["dynamics"]) == (1.15, 0.05, 0.2, 0.3)
-    assert (config.split.by, config.split.every, config.split.test) == ("take", 10, 0.0)
 
 
 def test_a_file_changes_its_base(tmp_path: Path) -> None:

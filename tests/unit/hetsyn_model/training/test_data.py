@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hetsyn_model.training.data import DataError, read_folder, read_wav
-from tests.support.paths import RECORDINGS
 
 
 def write_wav(path: Path, samples: np.ndarray, rate_hz: int = 8000, channels: int = 1, width: int = 2) -> None:
@@ -94,13 +93,3 @@ def test_samples_are_those_of_the_standard_librarys_reader(
     path = tmp_path_factory.mktemp("wav") / "a.wav"
     write_wav(path, np.repeat(pcm, channels), channels=channels)
     assert np.array_equal(read_wav(path, 8000), pcm.astype(np.float32) / 32768)
-
-
-def test_the_recordings_of_the_documentation_are_read_to_the_same_samples() -> None:
-    paths = sorted(RECORDINGS.glob("*.wav"))
-    assert len(paths) == 10
-    for path in paths:
-        with wave.open(str(path)) as file:
-            pcm = np.frombuffer(file.readframes(file.getnframes()), "<i2")
-            rate_hz = file.getframerate()
-        assert np.array_equal(np.round(read_wav(path, rate_hz) * 32768).astype("<i2"), pcm), path.name

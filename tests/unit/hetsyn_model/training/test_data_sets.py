@@ -219,12 +219,6 @@ def test_files_that_do_not_belong_together_are_one_sentence(tmp_path: Path, how:
     assert message in str(error.value)
 
 
-def test_a_compressed_file_is_one_sentence(tmp_path: Path) -> None:
-    (tmp_path / "shd_train.h5.gz").touch()
-    with pytest.raises(DataError, match="is compressed: unpack it first"):
-        kind_of(tmp_path / "shd_train.h5.gz")
-
-
 def rename(file: h5py.File, name: bytes) -> None:
     names = file["train_labels"][:].astype("S32")
     names[0] = name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from examples import delays
 from hetsyn_model.spec import SpecError
 from hetsyn_model.training import ConfigError, fit, load_config
 from hetsyn_model.training.schedule import DelayTraining
@@ -50,16 +48,6 @@ def test_a_network_without_other_memory_tells_lags_apart(tmp_path: Path) -> None
     assert again.history.validation == fitted.history.validation
 
 
-def test_the_spread_falls_and_ends() -> None:
-    how = DelayTraining(spread_steps=10.0, settled=0.25)
-    assert how.spread(0.0) == 10.0
-    spreads = [how.spread(progress / 100) for progress in range(75)]
-    assert all(a is not None and b is not None and a > b for a, b in itertools.pairwise(spreads))
-    assert how.spread(0.75) is None
-    assert how.spread(1.0) is None
-    assert DelayTraining(settled=1.0).spread(0.0) is None
-
-
 @pytest.mark.parametrize("wrong", [{"rate": 0.0}, {"spread_steps": -1.0}, {"settled": 0.0}, {"settled": 1.1}])
 def test_a_schedule_refuses(wrong: dict[str, float]) -> None:
     with pytest.raises(SpecError, match="give a rate above 0"):
@@ -78,10 +66,3 @@ def test_a_schedule_refuses(wrong: dict[str, float]) -> None:
 def test_a_mistake_is_one_sentence(delays: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_config({"delays": delays}, "spikes")
-
-
-def test_families_are_descriptions() -> None:
-    dcls, delrec = delays.dcls_like(140, (8, 8), 20, taps=2), delays.delrec_like(140, (8, 8), 20)
-    assert (dcls.input_path.max_delay_steps, dcls.input_path.taps, dcls.recurrent) == (24, 2, False)
-    assert delrec.recurrent_path.max_delay_steps == 48
-    assert delays.filtered_input(700, (8,), 20).input_path.taps == 5

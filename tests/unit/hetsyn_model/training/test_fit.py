@@ -16,20 +16,16 @@ from hetsyn_model import DecisionSpec, Network, NetworkSpec, NeuronSpec, SpecErr
 from hetsyn_model.run_folder import RunError
 from hetsyn_model.training import Config, ConfigError, DataError, fit, load_config
 from hetsyn_model.training.checkpoint import Checkpoint, CheckpointFileError
-from hetsyn_model.training.examples import Item, Kind
+from hetsyn_model.training.examples import Item
 from hetsyn_model.training.fitting import CONFIG, TEST, VALIDATION, DeviceError
-from hetsyn_model.training.history import History
 from hetsyn_model.training.loop import METRICS
 from hetsyn_model.training.prepared import prepare
 from hetsyn_model.training.read_arrays import as_arrays, examples_of
 from tests.support.data import (
     CLASSES,
-    QUICK,
     series_arrays,
     spike_arrays,
-    tone_folder,
     write_series_csv,
-    write_shd_form,
 )
 
 SETTINGS: dict[str, Any] = {
@@ -115,24 +111,6 @@ def test_values_become_spikes_by_an_encoder_that_is_kept(tmp_path: Path) -> None
     assert kept.network.spec.channels == 2 * 2 * 12
 
 
-@pytest.mark.process
-@pytest.mark.parametrize("door", ["wav", "h5", "csv"])
-def test_files(door: str, tmp_path: Path) -> None:
-    if door == "wav":
-        data = tone_folder(tmp_path / "tones", 8)
-    elif door == "h5":
-        data = write_shd_form(tmp_path / "a.h5", 48)
-    else:
-        data = write_series_csv(tmp_path / "a.csv", 120)
-    (tmp_path / "quick.toml").write_text(QUICK)
-    fitted = fit(data, config=tmp_path / "quick.toml", out=tmp_path / "run")
-    assert max(fitted.history.validation) > 0.8
-    kinds: dict[str, Kind] = {"wav": "audio", "h5": "spikes", "csv": "values"}
-    assert load_config(tmp_path / "run" / CONFIG) == load_config(tmp_path / "quick.toml", kinds[door])
-    kept = torch.load(tmp_path / "run" / VALIDATION, weights_only=True)
-    assert kept["channels"] == fitted.network.spec.channels
-
-
 def test_the_test_is_taken_once(tmp_path: Path) -> None:
     spikes, labels = spike_arrays(36)
     first = fit(spikes, labels, config=ONE_EPOCH, out=tmp_path / "run")
@@ -143,15 +121,6 @@ def test_the_test_is_taken_once(tmp_path: Path) -> None:
     again = fit(spikes, labels, config=ONE_EPOCH, out=tmp_path / "run")
     assert again.test is not None
     assert again.test.exact == 0.125  # read, not measured again
-
-
-def test_other_test_data_are_tested_in_their_turn(tmp_path: Path) -> None:
-    spikes, labels = spike_arrays(36)
-    own = [dict(zip(("spikes", "labels"), spike_arrays(count, 2), strict=True)) for count in (9, 12)]
-    results = [fit(spikes, labels, test=test, config=ONE_EPOCH, out=tmp_path / "run").test for test in own]
-    assert results[1] == fit(spikes, labels, test=own[1], config=ONE_EPOCH).test
-    assert results[1] is not None
-    assert results[1].examples == 12
 
 
 def test_a_kill_after_the_last_checkpoint_costs_nothing(tmp_path: Path) -> None:
@@ -185,14 +154,6 @@ def test_own_test_data_and_extra_data() -> None:
     assert fitted.test.examples == 9
 
 
-def test_a_group_is_left_out() -> None:
-    spikes, labels = spike_arrays(48)
-    people = [f"p{index // 3 % 4}" for index in range(48)]
-    fitted = fit(spikes, labels, groups=people, leave_out=["p2"], config=ONE_EPOCH)
-    assert fitted.test is not None
-    assert fitted.test.examples == 12
-
-
 def test_extra_data_of_a_group_that_judges_are_not_trained_on() -> None:
     spikes, labels = spike_arrays(96)
     groups = np.array([f"p{index // 3 % 8}" for index in range(96)])
@@ -223,23 +184,6 @@ def test_the_encoder_is_fitted_to_training_examples_alone() -> None:
     assert prepare(examples, config).front.spec == before.front.spec
     before.data.real[0].values[0] = 1e6
     assert prepare(examples, config).front.spec != before.front.spec
-
-
-def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
-    spikes, labels = spike_arrays(36)
-
-    def stop(history: History) -> None:
-        if len(history.update) == 2:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        fit(spikes, labels, config=SETTINGS, epochs=4, out=tmp_path / "run", on_epoch=stop)
-    resumed = fit(spikes, labels, config=SETTINGS, epochs=4, out=tmp_path / "run")
-    straight = fit(spikes, labels, config=SETTINGS, epochs=4)
-    for a, b in zip(resumed.network.parameters(), straight.network.parameters(), strict=True):
-        assert torch.equal(a, b)
-    with pytest.raises(RunError, match=r"train.epochs \(4 there, 5 now\)"):
-        fit(spikes, labels, config=SETTINGS, epochs=5, out=tmp_path / "run")
 
 
 def test_a_teacher_must_answer_as_its_student_does(tmp_path: Path) -> None:
@@ -275,23 +219,6 @@ def test_a_teacher_must_have_learned_from_the_same_examples(tmp_path: Path) -> N
         fit(spikes, labels, config=ONE_EPOCH, teachers=[best])
     alone = best.rename(tmp_path / "alone.pt")
     fit(others, labels, config=ONE_EPOCH, teachers=[alone])  # a file of its own says nothing of its examples
-
-
-def test_a_teacher_must_have_learned_from_the_same_extra_examples(tmp_path: Path) -> None:
-    """Extra examples of its own may be those that its student is tested on."""
-    spikes, labels = spike_arrays(36)
-    pools = [
-        examples_of(as_arrays(*spike_arrays(12, seed), None), load_config(ONE_EPOCH, "spikes"), "extra")
-        for seed in (1, 2)
-    ]
-    fit(spikes, labels, config=ONE_EPOCH, out=tmp_path / "teacher", extra=pools[0])
-    best = tmp_path / "teacher/best.pt"
-    fit(spikes, labels, config=ONE_EPOCH, extra=pools[0], seed=1, teachers=[best])
-    for other in (pools[1], None):
-        with pytest.raises(
-            CheckpointFileError, match=r"was trained with other extra examples \(12 recordings, .*--extra"
-        ):
-            fit(spikes, labels, config=ONE_EPOCH, extra=other, seed=1, teachers=[best])
 
 
 SPIKES, LABELS = spike_arrays(36)

@@ -23,7 +23,6 @@ from hetsyn_model.training.history import History
 from hetsyn_model.training.labelled import LabelledSplit, RunOptions, accuracy, classify, train_labelled
 from hetsyn_model.training.loop import Callbacks
 from hetsyn_model.training.plot import plot_curves
-from hetsyn_model.training.schedule import cosine_factor
 from hetsyn_model.training.teacher import Teacher
 from tests.support.words import AUGMENT, ENCODER, NETWORK, TRAIN, words
 
@@ -127,17 +126,6 @@ def test_a_student_of_teachers_alone_learns_in_spite_of_its_labels(tied: bool, t
         assert accuracy(labels, words(15, 2)) > 0.8
     with pytest.raises(RunError, match="differs in teachers"):
         train_words(tmp_path / "student", settings, wrong, [], seed=1)
-
-
-def test_the_rate_rises_falls_and_stays() -> None:
-    rates = [cosine_factor(p, TRAIN.warmup, TRAIN.final) for p in np.linspace(0, 1, 201)]
-    peak = int(np.argmax(rates))
-    assert rates[0] == 0.0
-    assert peak == round(200 * TRAIN.warmup)
-    assert rates[peak] == pytest.approx(1.0)
-    assert all(a >= b for a, b in zip(rates[peak:], rates[peak + 1 :], strict=False))
-    assert rates[-1] == pytest.approx(0.02)
-    assert rates[-5] == pytest.approx(0.02)
 
 
 def test_without_augmentation_the_spikes_are_those_of_the_server() -> None:

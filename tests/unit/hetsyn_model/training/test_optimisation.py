@@ -7,10 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 
 from hetsyn_model.network import Network
@@ -19,7 +16,6 @@ from hetsyn_model.spec import NetworkSpec, variant
 from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.history import History, ValidationResult
 from hetsyn_model.training.loop import Optimisation, train
-from hetsyn_model.training.schedule import held_cosine_factor
 
 SPEC = NetworkSpec(channels=3, hidden=(4,), outputs=2, dropout=0.0, neuron=variant("hetsyn"))
 
@@ -80,29 +76,6 @@ def test_a_gradient_is_clipped_unless_there_is_no_limit(tmp_path: Path) -> None:
         before, after, _ = one_update(tmp_path / name, 1e3, clip=clip)
         moved = (after.layer("readout").w_in - before.layer("readout").w_in).detach().abs().max()
         assert (float(moved) > 0.05) == moves
-
-
-def test_the_history_keeps_what_an_evaluation_measures(tmp_path: Path) -> None:
-    _, _, history = one_update(tmp_path, 0.0)
-    assert history.measures == {"seen": [0.25]}
-    assert history.best == ValidationResult(0.5, 1.0)
-
-
-def test_the_papers_schedule_on_shd() -> None:
-    """5% of warm-up, a cosine over 40 epochs, and a constant rate from its 95% on."""
-    rates = np.array([held_cosine_factor(update / (40 * 255)) for update in range(100 * 255)])
-    assert rates[0] == 0.0
-    assert rates.max() == pytest.approx(1.0)
-    assert rates.argmax() == 2 * 255
-    assert rates[21 * 255] == pytest.approx(0.5)
-    held = rates[38 * 255 :]
-    assert np.ptp(held) == 0.0
-    assert held[0] == pytest.approx(0.5 * (1 + np.cos(np.pi * 0.9 / 0.95)))
-
-
-@given(st.floats(0.05, 3.0), st.floats(0.0, 1.0))
-def test_after_the_warm_up_the_rate_never_rises(progress: float, further: float) -> None:
-    assert held_cosine_factor(progress + further) <= held_cosine_factor(progress) + 1e-12
 
 
 class Watched(Scaled):

@@ -89,11 +89,6 @@ def test_the_same_specification_adds_the_same_and_another_seed_others(speech: Pa
     assert digest_of(added(spec)[1]) != digest_of(added(replace(spec, seed=1))[1])
 
 
-def test_data_without_speakers_stay_so(speech: Path) -> None:
-    _, pieces = added(OthersSpec(str(speech), silence=1.0), made(groups=""))
-    assert {piece.speaker for piece in pieces} == {""}
-
-
 def test_data_that_say_what_validates_get_shares_of_the_added_ones() -> None:
     examples = made()
     train: Part = "train"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,20 +61,6 @@ def test_it_learns_and_its_checkpoint_says_where_it_begins(tmp_path: Path) -> No
     assert history.validation[history.chosen] > 0.8
     labels, _ = classify(saved.network, FRONT, words(15, 2), TRAIN.served_tail_steps)
     assert accuracy(labels, words(15, 2)) == history.validation[history.chosen]
-
-
-@pytest.mark.parametrize("tied", [False, True])
-def test_a_tied_network_learns_from_the_silence_too(tmp_path: Path, tied: bool) -> None:
-    how = replace(TRAIN, epochs=1, tied=tied, quiet_s=QUIET_STEPS * ENCODER.step_s)
-    data = LabelledSplit(words(12, 0), [], words(6, 2))
-    train_labelled(tmp_path, NETWORK, FRONT, how, data, RunOptions())
-    assert Checkpoint.load(tmp_path / "best.pt").network.spec.channels == ENCODER.channels
-
-
-def test_runs_from_before_there_were_quiet_starts_go_on(tmp_path: Path) -> None:
-    data = LabelledSplit(words(6, 0), [], words(3, 2))
-    train_labelled(tmp_path, NETWORK, AudioFront(ENCODER, AUGMENT), replace(TRAIN, epochs=1), data, RunOptions())
-    assert "quiet_s" not in json.loads((tmp_path / "run.json").read_text())["train"]
 
 
 def test_spikes_begin_after_steps_without_any() -> None:
