@@ -24,7 +24,6 @@ HetsynError
 │   └── SessionTaken       another connection streams the session now
 ├── StreamIdle             the client of a stream has been silent for too long
 ├── StateError             a session record cannot be used; its stored record, if any, is unchanged
-│   ├── StateForeign       not a session record
 │   ├── StateFormat        of an older or a newer format
 │   ├── StateTruncated     cut off
 │   ├── StateCorrupt       its checksum does not match its content
@@ -161,10 +160,6 @@ class StreamIdle(HetsynError):
 
 class StateError(HetsynError):
     grpc = "FAILED_PRECONDITION"
-
-
-class StateForeign(StateError):
-    status, slug, title = 409, "state-foreign", "Not a session record"
 
 
 class StateFormat(StateError):

@@ -155,7 +155,7 @@ class SharedSessions(SessionTable):
 
     async def remove(self, entry: SessionEntry, snapshot: Snapshot) -> bool:
         entry.snapshot = None
-        if not await self._store.delete(entry.id, snapshot):
+        if await self._store.commit(entry.id, snapshot, None) is None:
             return False
         if self._ledger is not None:
             self._ledger.forget(entry.id)
@@ -235,7 +235,7 @@ class SharedSessions(SessionTable):
 
     async def _delete_expired(self, session_id: str, snapshot: Snapshot, session: Session) -> None:
         """Delete an expired session's record. The server that deletes it counts it."""
-        if await self._store.delete(session_id, snapshot):
+        if await self._store.commit(session_id, snapshot, None) is not None:
             now_s = self.clock()
             self._counters.dropped(dropped(session_id, session, over(session, now_s, self.lifetimes), now_s))
 

@@ -23,11 +23,11 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from service.errors import HetsynError
+from service.errors import HetsynError, StateCorrupt
+from service.keys.ids import client_id
 from service.observe.clock import Clock
 
 NO_REVISION = 0
-FOREIGN_REVISION = -1  # a change that names it replaces what is no session record
 REVISION_BYTES = 8
 
 
@@ -50,8 +50,7 @@ class Change:
 
     Attributes:
         session: its id.
-        expected: revision that the change was decided on; NO_REVISION if there was no record, FOREIGN_REVISION if there
-            was something else.
+        expected: revision that the change was decided on; NO_REVISION if there was no record.
         revision: of the new record.
         record: the new record; None deletes the old one.
         keep_s: time from now after which the store removes the new record.
@@ -113,7 +112,7 @@ class StateStore(Protocol):
             sessions: their ids.
 
         Returns:
-            For each session, in order: its record, None if it has no record, a StoreError, or a StateError if the
+            For each session, in order: its record, None if it has no record, a StoreError, or a StateCorrupt if the
             store has something else under its id.
         """
 
@@ -158,3 +157,11 @@ def new_revision() -> int:
 def is_revision(value: object) -> bool:
     """Whether a value can be the revision of a record; what a store has under any other is no session record."""
     return isinstance(value, int) and value > NO_REVISION
+
+
+def no_record(session: str) -> StateCorrupt:
+    """The error for what another program has put under a session's id."""
+    return StateCorrupt(
+        f"session {client_id(session)!r}: what the store has under this id is not a session record: remove it from the "
+        "store, or begin another session, under a new id"
+    )

@@ -23,7 +23,6 @@ from typing import TypeVar
 from service.errors import (
     HetsynError,
     StateCorrupt,
-    StateForeign,
     StoreError,
     StoreFull,
     StoreUnavailable,
@@ -32,7 +31,7 @@ from service.errors import (
 from service.keys.ids import client_id
 from service.observe.clock import Clock, SteadyClock, boot_id, since_boot
 from service.store.ballast import Ballast
-from service.store.base import FOREIGN_REVISION, NO_REVISION, Change, CommitResult, Stored, is_revision
+from service.store.base import NO_REVISION, Change, CommitResult, Stored, is_revision, no_record
 from service.store.database import Synchronous, adopt_clock, advice, has_no_room, log_bytes, open_database
 from service.store.database_files import DatabaseFiles, real_path
 from service.store.disk_room import DiskRoom
@@ -49,12 +48,6 @@ _UPDATE = """
     UPDATE sessions SET revision = ?2, keep_until_s = ?3, record = ?4
     WHERE id = ?1 AND revision = ?6 AND keep_until_s > ?5
 """
-_IS_FOREIGN = "(typeof(record) != 'blob' OR typeof(revision) != 'integer' OR revision <= 0)"
-_REPLACE_FOREIGN = f"""
-    UPDATE sessions SET revision = ?2, keep_until_s = ?3, record = ?4
-    WHERE id = ?1 AND keep_until_s > ?5 AND {_IS_FOREIGN}
-"""
-_DELETE_FOREIGN = f"DELETE FROM sessions WHERE id = ? AND keep_until_s > ? AND {_IS_FOREIGN}"
 _DELETE = "DELETE FROM sessions WHERE id = ? AND revision = ? AND keep_until_s > ?"
 _LOAD = "SELECT revision, record FROM sessions WHERE id = ? AND keep_until_s > ?"
 _LENGTH = "SELECT length(record) FROM sessions WHERE id = ?"
@@ -196,10 +189,7 @@ class FileStore:
             return None
         revision, record = row
         if not (isinstance(record, bytes) and is_revision(revision)):
-            return StateForeign(
-                f"session {client_id(session)!r}: the store's row under this id is not a session record: "
-                "delete the session to free the id, or begin another, under a new id"
-            )
+            return no_record(session)
         return Stored(revision, record)
 
     def _commit(self, changes: Sequence[Change]) -> list[CommitResult | HetsynError]:
@@ -251,14 +241,10 @@ class FileStore:
 
     def _commit_one(self, change: Change, now_s: float) -> CommitResult:
         values = (change.session, change.revision, now_s + change.keep_s, change.record, now_s)
-        if change.record is None and change.expected == FOREIGN_REVISION:
-            cursor = self._database.execute(_DELETE_FOREIGN, (change.session, now_s))
-        elif change.record is None:
+        if change.record is None:
             cursor = self._database.execute(_DELETE, (change.session, change.expected, now_s))
         elif change.expected == NO_REVISION:
             cursor = self._database.execute(_INSERT, values)
-        elif change.expected == FOREIGN_REVISION:
-            cursor = self._database.execute(_REPLACE_FOREIGN, values)
         else:
             cursor = self._database.execute(_UPDATE, (*values, change.expected))
         return CommitResult.committed if cursor.rowcount else CommitResult.fenced

@@ -1,9 +1,9 @@
-"""Group commit: the asyncio shell between many sessions and a store that works on batches.
+"""Group commit: sends what many sessions ask of a store in batches.
 
 Requests that arrive while a batch is under way go together in the next one. Requests of one turn of the event loop go
-together in the first. Loads and commits have one batch under way each, in each lane of the store. A caller that is
-cancelled does not disturb the others. A request that has waited for as long as a batch may take gets an error and is
-not sent: behind a store that hangs, no request waits for one batch after another.
+together in the first. Each lane of the store has one batch under way. A caller that is cancelled does not disturb the
+others. A request that has waited for as long as a batch may take gets an error and is not sent: behind a store that
+hangs, no request waits for one batch after another.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from math import inf
 from typing import Generic, NamedTuple, TypeVar
 
 from service.errors import HetsynError, StoreUnavailable
-from service.store.base import Change, CommitResult, StateStore, Stored
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -30,73 +29,89 @@ class _Request(NamedTuple, Generic[Q, A]):
     since_s: float
 
 
-class BatchQueue(Generic[Q, A]):
-    """Answers requests in order, in batches, one batch at a time.
+class GroupCommit(Generic[Q, A]):
+    """Answers requests in batches, one batch of each lane at a time, in order.
 
     Args:
         act: answers a batch, in its order.
+        lane: of a session (``StateStore.lane``).
+        failed: is told each error that answers a request.
         max_batch: most requests of a batch.
-        timeout_s: see ``GroupCommit``.
+        timeout_s: a request that has waited for longer when a batch ends is not sent in the next.
     """
 
     def __init__(
-        self, act: Callable[[Sequence[Q]], Awaitable[Sequence[A | HetsynError]]], max_batch: int, timeout_s: float
+        self,
+        act: Callable[[Sequence[Q]], Awaitable[Sequence[A | HetsynError]]],
+        lane: Callable[[str], Hashable],
+        failed: Callable[[HetsynError], None] = lambda _: None,
+        *,
+        max_batch: int = MAX_BATCH,
+        timeout_s: float = inf,
     ) -> None:
         self._act = act
+        self._lane = lane
+        self._failed = failed
         self._max_batch = max_batch
         self._timeout_s = timeout_s
-        self._waiting: deque[_Request[Q, A]] = deque()
-        self._running: asyncio.Task[None] | None = None
+        self._waiting: dict[Hashable, deque[_Request[Q, A]]] = {}
+        self._running: dict[Hashable, asyncio.Task[None]] = {}
 
-    async def request(self, content: Q) -> A:
-        """Answer one request.
+    def request(self, session: str, content: Q) -> asyncio.Future[A]:
+        """Ask something of a session; no task is made for it.
 
-        Raises:
-            StoreUnavailable: the whole batch failed, or the request waited too long.
-            HetsynError: the error that the batch has for this request.
+        Returns:
+            The answer: that of the batch, or the error that the batch has for this request. StoreUnavailable: the
+            whole batch failed, or the request waited too long.
         """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[A] = loop.create_future()
-        self._waiting.append(_Request(content, answer, loop.time()))
-        if self._running is None:
+        lane = self._lane(session)
+        waiting = self._waiting.get(lane)
+        if waiting is None:
+            waiting = self._waiting[lane] = deque()
+        waiting.append(_Request(content, answer, loop.time()))
+        if lane not in self._running:
             # a task starts in the next turn of the event loop, so further requests of this turn join its batch
-            self._running = asyncio.create_task(self._run())
-        return await answer
+            self._running[lane] = asyncio.create_task(self._run(lane, waiting))
+        return answer
+
+    @property
+    def waiting(self) -> int:
+        """Requests that are in no batch yet."""
+        return sum(map(len, self._waiting.values()))
 
     async def drain(self) -> None:
         """Wait until no request is left."""
-        while self._running is not None:
-            await asyncio.wait([self._running])
+        while self._running:
+            await asyncio.wait(self._running.values())
 
-    async def _run(self) -> None:
+    async def _run(self, lane: Hashable, waiting: deque[_Request[Q, A]]) -> None:
         try:
-            while self._waiting:
-                batch = [self._waiting.popleft() for _ in range(min(self._max_batch, len(self._waiting)))]
-                await self._answer(batch)
-                self._give_up()
+            while waiting:
+                batch = [waiting.popleft() for _ in range(min(self._max_batch, len(waiting)))]
+                await self._answer(batch, waiting)
+                self._give_up(waiting)
         finally:
-            self._running = None
+            del self._running[lane]
 
-    def _give_up(self) -> None:
+    def _give_up(self, waiting: deque[_Request[Q, A]]) -> None:
         """Answer the requests that waited too long with an error; they are not sent."""
         before_s = asyncio.get_running_loop().time() - self._timeout_s
-        while self._waiting and self._waiting[0].since_s <= before_s:
-            answer = self._waiting.popleft().answer
-            if not answer.done():
-                answer.set_exception(
-                    StoreUnavailable(
-                        f"this request waited longer than {self._timeout_s:g} s for the session store: "
-                        "nothing was changed, send the chunk again"
-                    )
-                )
+        while waiting and waiting[0].since_s <= before_s:
+            error = StoreUnavailable(
+                f"this request waited longer than {self._timeout_s:g} s for the session store: "
+                "nothing was changed, send the chunk again"
+            )
+            self._fail(waiting.popleft(), error)
 
-    async def _answer(self, batch: Sequence[_Request[Q, A]]) -> None:
+    async def _answer(self, batch: Sequence[_Request[Q, A]], waiting: deque[_Request[Q, A]]) -> None:
         try:
             answers = await self._act([request.content for request in batch])
             if len(answers) != len(batch):
                 raise ValueError(f"{len(answers)} answers to {len(batch)} requests")
         except asyncio.CancelledError:
-            for request in [*batch, *self._waiting]:  # the event loop ends: no caller may wait for ever
+            for request in [*batch, *waiting]:  # the event loop ends: no caller may wait for ever
                 request.answer.cancel()
             raise
         except Exception as error:
@@ -106,67 +121,14 @@ class BatchQueue(Generic[Q, A]):
             unavailable.__cause__ = error
             answers = [unavailable] * len(batch)
         for request, answer in zip(batch, answers, strict=True):
-            if request.answer.done():
-                continue
             if isinstance(answer, HetsynError):
                 own = copy(answer)  # one error may answer the whole batch, and each caller adds its traceback
                 own.__cause__ = answer.__cause__
-                request.answer.set_exception(own)
-            else:
+                self._fail(request, own)
+            elif not request.answer.done():
                 request.answer.set_result(answer)
 
-
-class _Lanes(Generic[Q, A]):
-    """A queue for each lane of a store."""
-
-    def __init__(self, make: Callable[[], BatchQueue[Q, A]]) -> None:
-        self._make = make
-        self._queues: dict[Hashable, BatchQueue[Q, A]] = {}
-
-    def __getitem__(self, lane: Hashable) -> BatchQueue[Q, A]:
-        queue = self._queues.get(lane)
-        if queue is None:
-            queue = self._queues[lane] = self._make()
-        return queue
-
-    async def drain(self) -> None:
-        for queue in list(self._queues.values()):
-            await queue.drain()
-
-
-class GroupCommit:
-    """Takes loads and commits of single sessions, and sends them to a store in batches.
-
-    Args:
-        store: answers the batches.
-        max_batch: most requests of a batch.
-        timeout_s: a request that has waited for longer when a batch ends is not sent in the next.
-    """
-
-    def __init__(self, store: StateStore, max_batch: int = MAX_BATCH, timeout_s: float = inf) -> None:
-        self._lane = store.lane
-        self._loads: _Lanes[str, Stored | None] = _Lanes(lambda: BatchQueue(store.load, max_batch, timeout_s))
-        self._commits: _Lanes[Change, CommitResult] = _Lanes(lambda: BatchQueue(store.commit, max_batch, timeout_s))
-
-    async def load(self, session: str) -> Stored | None:
-        """As ``StateStore.load``, of one session.
-
-        Raises:
-            StoreUnavailable: the store did not answer, or the request was never sent.
-            StateError: the store has something else under this id.
-        """
-        return await self._loads[self._lane(session)].request(session)
-
-    async def commit(self, change: Change) -> CommitResult:
-        """As ``StateStore.commit``, of one change.
-
-        Raises:
-            StoreUnavailable: the change was committed, may still be committed, or was never sent.
-            StateError: as of ``load``.
-        """
-        return await self._commits[self._lane(change.session)].request(change)
-
-    async def drain(self) -> None:
-        """Wait until every request is answered."""
-        await self._loads.drain()
-        await self._commits.drain()
+    def _fail(self, request: _Request[Q, A], error: HetsynError) -> None:
+        self._failed(error)
+        if not request.answer.done():
+            request.answer.set_exception(error)

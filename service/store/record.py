@@ -33,7 +33,7 @@ from weakref import WeakKeyDictionary
 
 from service.contract.manifest import TensorDescription, content_hash
 from service.engine.stream import InputKind, StreamState
-from service.errors import ModelChanged, StateCorrupt, StateForeign, StateFormat, StateMismatch, StateTruncated
+from service.errors import ModelChanged, StateCorrupt, StateFormat, StateMismatch, StateTruncated
 from service.keys.ids import client_id
 from service.models.model import Model
 from service.session.protocol import Answered, Known, Progress
@@ -256,14 +256,13 @@ def read(content: bytes, session_id: str | None = None) -> Record:
         session_id: the session that the record must be of; None takes any.
 
     Raises:
-        StateForeign: the bytes do not begin like a record.
         StateFormat: the record has an older or a newer format, or a state in float16.
         StateTruncated: the record is cut off.
-        StateCorrupt: the record is too long, or its checksum does not match.
+        StateCorrupt: the bytes begin with something else, are too many, or their checksum does not match.
         StateMismatch: the record is intact, but malformed or of another session.
     """
     if content[:4] != MAGIC[: len(content)]:
-        raise StateForeign("these bytes are not a session record of hetsyn: they begin with something else")
+        raise StateCorrupt("these bytes are not a session record of hetsyn: they begin with something else")
     if len(content) < _START.size:
         raise StateTruncated(f"the session record is cut off after {len(content)} bytes")
     _, version, total = _START.unpack_from(content)

@@ -1,27 +1,29 @@
-"""Sessions in a store of bytes: packs and unpacks sessions, and counts loads and commits."""
+"""Sessions in a store of bytes: packs and unpacks sessions, sends them in batches, and counts loads and commits."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 
-from service.errors import HetsynError, StateError, StateForeign, StoreError, StoreFull, StoreUnusable
+from service.errors import HetsynError, StateError, StoreError, StoreFull, StoreUnusable
 from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
 from service.session.protocol import Lifetimes, keep_s
 from service.session.session import Session
 from service.session.snapshot import ABSENT, Snapshot
-from service.store.base import FOREIGN_REVISION, NO_REVISION, Change, CommitResult, StateStore, new_revision
+from service.store.base import NO_REVISION, Change, CommitResult, StateStore, Stored, new_revision
 from service.store.group_commit import GroupCommit
-from service.store.record import UNPACK_IN_LOOP_BYTES, Packing, read
+from service.store.record import Packing, read
 
 log = logging.getLogger("hetsyn.store")
 
 
 class SessionStore:
     """A store of sessions on top of a store of records. Used from one event loop.
+
+    ``load`` and ``commit`` return at once. What is asked in one turn of the event loop goes to the store in one batch:
+    one transaction, or one round trip.
 
     Args:
         store: of records.
@@ -48,7 +50,6 @@ class SessionStore:
         timeout_s: float,
     ) -> None:
         self._store = store
-        self._group_commit = GroupCommit(store, timeout_s=timeout_s)
         self._packing = packing
         self._catalog = catalog
         self._lifetimes = lifetimes
@@ -56,6 +57,8 @@ class SessionStore:
         self.clock = store.clock
         self.trouble: StoreError | None = None
         self.shortage: StoreFull | None = None
+        self._loads = GroupCommit(self._load, store.lane, self._failed, timeout_s=timeout_s)
+        self._commits = GroupCommit(self._commit, store.lane, self._failed, timeout_s=timeout_s)
 
     async def start(self) -> None:
         """As ``StateStore.start``."""
@@ -80,94 +83,74 @@ class SessionStore:
         """As ``StateStore.expire``."""
         await self._store.expire()
 
-    async def load(self, session_id: str) -> Snapshot:
+    def load(self, session_id: str) -> asyncio.Future[Snapshot]:
         """Load a session.
 
-        Raises:
-            StoreError: the store does not answer, or cannot be used.
-            StateCorrupt: not even a revision can be read.
+        Returns:
+            Its snapshot, with the damage if the record cannot be used; or a StoreError if the store does not answer or
+            cannot be used, or a StateError if it has something else under the id.
         """
         self._counters.store_loads += 1
-        try:
-            with self._counting():
-                stored = await self._group_commit.load(session_id)
-        except StateForeign as error:
-            return Snapshot(FOREIGN_REVISION, damage=error)
+        return self._loads.request(session_id, session_id)
+
+    def commit(self, session_id: str, snapshot: Snapshot, session: Session | None) -> asyncio.Future[Snapshot | None]:
+        """Replace a snapshot by a session; None deletes it.
+
+        Returns:
+            The new snapshot; None if another process has changed the session since the old one; or a StoreError: it was
+            committed, may still be committed, or was never sent.
+        """
+        expected = NO_REVISION if snapshot.revision is None else snapshot.revision
+        if session is None:
+            change = Change(session_id, expected, new_revision(), None, 0.0)
+        else:
+            record = self._packing.pack(session_id, session)
+            change = Change(session_id, expected, new_revision(), record, keep_s(session.known, self._lifetimes))
+        return self._commits.request(session_id, (change, session))
+
+    async def close(self) -> None:
+        """Finish the requests under way, and close the store."""
+        await self._loads.drain()
+        await self._commits.drain()
+        await self._store.close()
+
+    async def _load(self, session_ids: Sequence[str]) -> list[Snapshot | HetsynError]:
+        found = await self._store.load(session_ids)
+        return [self._snapshot(session_id, stored) for session_id, stored in zip(session_ids, found, strict=True)]
+
+    def _snapshot(self, session_id: str, stored: Stored | HetsynError | None) -> Snapshot | HetsynError:
         if stored is None:
             return ABSENT
+        if isinstance(stored, HetsynError):
+            return stored
         try:
-            if len(stored.record) <= UNPACK_IN_LOOP_BYTES:
-                session = self._unpacked(stored.record, session_id)
-            else:
-                session = await asyncio.to_thread(self._unpacked, stored.record, session_id)
+            record = read(stored.record, session_id)
+            session = self._packing.unpack(record, self._catalog.of_session(record.model, record.version))
         except StateError as error:
             self._counters.failed(error)
             return Snapshot(stored.revision, damage=error)
         self._counters.sessions_loaded += 1
         return Snapshot(stored.revision, session)
 
-    def _unpacked(self, content: bytes, session_id: str) -> Session:
-        """Unpack a stored session; may run on a thread.
+    async def _commit(self, requests: Sequence[tuple[Change, Session | None]]) -> list[Snapshot | HetsynError | None]:
+        results = await self._store.commit([change for change, _ in requests])
+        return [self._committed(*request, result) for request, result in zip(requests, results, strict=True)]
 
-        Raises:
-            StateError: the content cannot be used.
-        """
-        record = read(content, session_id)
-        return self._packing.unpack(record, self._catalog.of_session(record.model, record.version))
-
-    async def commit(self, session_id: str, snapshot: Snapshot, session: Session) -> Snapshot | None:
-        """Replace a snapshot by a session.
-
-        Returns:
-            The new snapshot; None if another process has changed the session since the old one.
-
-        Raises:
-            StoreUnavailable: the change was committed, may still be committed, or was never sent.
-        """
-        record = self._packing.pack(session_id, session)
-        record_keep_s = keep_s(session.known, self._lifetimes)
-        change = Change(session_id, _revision(snapshot), new_revision(), record, record_keep_s)
-        if not await self._change(change):
-            return None
-        return Snapshot(change.revision, session)
-
-    async def delete(self, session_id: str, snapshot: Snapshot) -> bool:
-        """Remove the session of a snapshot.
-
-        Returns:
-            False if another process has changed the session since the snapshot.
-
-        Raises:
-            StoreUnavailable: as ``commit``.
-        """
-        return await self._change(Change(session_id, _revision(snapshot), new_revision(), None, 0.0))
-
-    async def close(self) -> None:
-        """Finish the requests under way, and close the store."""
-        await self._group_commit.drain()
-        await self._store.close()
-
-    async def _change(self, change: Change) -> bool:
-        try:
-            with self._counting():
-                result = await self._group_commit.commit(change)
-        except StateForeign:
-            result = CommitResult.fenced  # somebody put it there since the snapshot, as another process puts a record
+    def _committed(
+        self, change: Change, session: Session | None, result: CommitResult | HetsynError
+    ) -> Snapshot | HetsynError | None:
+        if isinstance(result, HetsynError):
+            return result
         if result is CommitResult.fenced:
             self._counters.store_fenced += 1
-            return False
+            return None
         self._counters.store_commits += 1
         self._counters.store_commit_bytes += len(change.record or b"")
-        return True
+        return Snapshot(change.revision, session)
 
-    @contextmanager
-    def _counting(self) -> Iterator[None]:
-        try:
-            yield
-        except HetsynError as error:
-            self._counters.failed(error)
-            self._note(error)
-            raise
+    def _failed(self, error: HetsynError) -> None:
+        self._counters.failed(error)
+        self._note(error)
 
     def _note(self, error: HetsynError) -> None:
         if isinstance(error, StoreFull):
@@ -179,8 +162,3 @@ class SessionStore:
         if type(error) is not type(self.trouble):
             log.error("/health/ready says 503: %s", error)
         self.trouble = error
-
-
-def _revision(snapshot: Snapshot) -> int:
-    """The revision that a change of a snapshot's session has to name."""
-    return NO_REVISION if snapshot.revision is None else snapshot.revision

@@ -8,9 +8,8 @@ from typing import Any
 
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 
-from service.errors import HetsynError, StateForeign, StoreFull, StoreUnavailable, StoreUnusable
-from service.keys.ids import client_id
-from service.store.base import FOREIGN_REVISION, NO_REVISION, REVISION_BYTES, Change, CommitResult, Stored, is_revision
+from service.errors import HetsynError, StoreFull, StoreUnavailable, StoreUnusable
+from service.store.base import NO_REVISION, REVISION_BYTES, Change, CommitResult, Stored, is_revision, no_record
 
 PREFIX = "hetsyn:session:"
 PROBE = "?probe"  # no session has this id
@@ -23,16 +22,9 @@ REPLICA = (
 # A key comes with the expected revision, the value ("" deletes), and the time to live in ms. The result has a number
 # for each key, or the text of its error, so that one key that fails does not hide the results of the others.
 FENCED, COMMITTED, ALREADY = 0, 1, 2  # already: the key has the change's own revision
-FOREIGN = b"no record"  # the expected revision of what is none: longer than a revision
 _CHANGE = f"""
 local function change(key, expected, value, keep_ms)
   local stored = redis.pcall('GETRANGE', key, 0, {REVISION_BYTES - 1})
-  if expected == '{FOREIGN.decode()}' then
-    local is_other_type = type(stored) == 'table' and string.find(stored.err, 'WRONGTYPE', 1, true)
-    local is_short = type(stored) == 'string' and #stored < {REVISION_BYTES} and redis.call('EXISTS', key) == 1
-    local is_zero = stored == string.rep('\\0', {REVISION_BYTES})
-    if is_other_type or is_short or is_zero then stored = expected end
-  end
   if type(stored) == 'table' and stored.err then
     return stored.err
   elseif stored == expected then
@@ -90,10 +82,7 @@ def evalsha(script: str, keys: Sequence[Any], values: Sequence[Any]) -> tuple[An
 
 def arguments(change: Change) -> tuple[bytes, bytes, int]:
     """The script's arguments for one key."""
-    if change.expected == FOREIGN_REVISION:
-        expected = FOREIGN
-    else:
-        expected = b"" if change.expected == NO_REVISION else change.expected.to_bytes(REVISION_BYTES, "big")
+    expected = b"" if change.expected == NO_REVISION else change.expected.to_bytes(REVISION_BYTES, "big")
     value = b"" if change.record is None else change.revision.to_bytes(REVISION_BYTES, "big") + change.record
     return expected, value, max(1, round(change.keep_s * 1000))
 
@@ -112,11 +101,9 @@ def stored(session: str, answer: Any) -> Stored | HetsynError | None:
     if isinstance(answer, Exception):
         return refusal(session, answer)
     value = bytes(answer)
-    if len(value) < REVISION_BYTES:
-        return _foreign(session, f"{len(value)} bytes, fewer than a record has")
     revision = int.from_bytes(value[:REVISION_BYTES], "big")
-    if not is_revision(revision):
-        return _foreign(session, "it begins with zeros")
+    if len(value) < REVISION_BYTES or not is_revision(revision):
+        return no_record(session)
     return Stored(revision, value[REVISION_BYTES:])
 
 
@@ -145,7 +132,7 @@ def refusal(session: str, error: Exception) -> HetsynError:
         return error
     text = str(error)
     if isinstance(error, ResponseError) and "WRONGTYPE" in text:
-        return _foreign(session, "not a string")
+        return no_record(session)
     if isinstance(error, ReadOnlyError) or "READONLY" in text:
         return StoreUnusable(REPLICA)
     if isinstance(error, OutOfMemoryError) or text.startswith("OOM"):
@@ -159,10 +146,3 @@ def refusal(session: str, error: Exception) -> HetsynError:
 def unavailable(error: Exception) -> StoreUnavailable:
     """The server is down, loading or cannot save; its own message says which."""
     return StoreUnavailable(f"the session store failed ({error}): send the chunk again later")
-
-
-def _foreign(session: str, what: str) -> StateForeign:
-    return StateForeign(
-        f"session {client_id(session)!r}: the store's value under this id is not a session record ({what}): "
-        "delete the session to free the id, or begin another, under a new id"
-    )

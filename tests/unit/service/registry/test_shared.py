@@ -147,7 +147,7 @@ async def test_chunks_of_many_sessions_are_committed_together(make_cluster: Make
     await cluster.store.entered.wait()
     rest = [asyncio.create_task(server.send(f"s{n}", 0)) for n in range(20)]
     async with asyncio.timeout(10):
-        while len(shared_sessions(server)._store._group_commit._commits[None]._waiting) < 20:
+        while shared_sessions(server)._store._commits.waiting < 20:
             await asyncio.sleep(0.001)
     cluster.store.opened.set()
     await asyncio.gather(first, *rest)

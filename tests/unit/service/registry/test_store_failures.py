@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from math import inf
 from pathlib import Path
 
 import pytest
@@ -17,14 +16,14 @@ from service.errors import (
     Overloaded,
     StateCorrupt,
     StateError,
-    StateForeign,
     StateMismatch,
     StoreUnavailable,
 )
-from service.store.base import Change, CommitResult, StateStore
-from service.store.group_commit import GroupCommit
+from service.store.base import Change, CommitResult
 from tests.support.artifact import write_artifact
+from tests.support.clock import stopped_clock
 from tests.support.cluster import Cluster
+from tests.support.in_process import shared_sessions
 from tests.support.memory_store import MemoryStore
 
 
@@ -106,7 +105,7 @@ async def test_a_lost_session_is_noticed_after_an_unknown_commit_too(cluster: Cl
 
 
 @pytest.mark.parametrize(
-    ("content", "kind"), [(b"foreign bytes", StateForeign), (b"HSST\x01\x00", StateMismatch), (None, StateCorrupt)]
+    ("content", "kind"), [(b"foreign bytes", StateCorrupt), (b"HSST\x01\x00", StateMismatch), (None, StateCorrupt)]
 )
 async def test_a_damaged_record_is_reported_and_may_be_deleted(
     cluster: Cluster, content: bytes | None, kind: type[StateError]
@@ -137,9 +136,9 @@ async def test_nothing_is_computed_on_a_session_once_its_record_is_known_to_be_d
     server = cluster.replica()
     await server.send("a", 0)
     await cluster.overwrite("a", b"foreign bytes")
-    with pytest.raises(StateForeign):
+    with pytest.raises(StateCorrupt):
         await server.registry.describe("a")
-    await server.refused(StateForeign, ".", "a", 1, seed=1)
+    await server.refused(StateCorrupt, ".", "a", 1, seed=1)
     assert server.gate.calls == 1
 
 
@@ -178,18 +177,19 @@ async def test_a_session_that_other_replicas_change_all_the_time_is_refused_in_t
 async def test_chunks_wait_no_longer_for_a_store_than_it_may_take(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The pipeline gets the server's time limit; its own tests say what it does with it."""
-    timeouts: list[float] = []
-
-    class RecordsTimeout(GroupCommit):
-        def __init__(self, store: StateStore, max_batch: int = 64, timeout_s: float = inf) -> None:
-            timeouts.append(timeout_s)
-            super().__init__(store, max_batch, timeout_s)
-
-    monkeypatch.setattr("service.store.session_store.GroupCommit", RecordsTimeout)
-    server = cluster.replica(store_timeout_s=0.75)
-    await server.send("a", 0)
-    assert timeouts == [0.75]
+    clock = stopped_clock(monkeypatch)
+    server, store = cluster.replica(store_timeout_s=0.75), cluster.store
+    store.opened.clear()
+    first = asyncio.create_task(server.send("a", 0))
+    await store.entered.wait()
+    later = asyncio.create_task(server.send("b", 0))
+    while not shared_sessions(server)._store._commits.waiting:
+        await asyncio.sleep(0)
+    await clock.turn(0.8)
+    store.opened.set()
+    assert (await first).seq == 0
+    with pytest.raises(StoreUnavailable, match=r"this request waited longer than 0\.75 s"):
+        await later
 
 
 async def test_behind_a_store_that_hangs_no_request_waits_for_another(cluster: Cluster) -> None:

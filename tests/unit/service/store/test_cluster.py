@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 import pytest
 from redis import Redis
 
-from service.errors import HetsynError, StateForeign, StoreFull, StoreUnavailable, StoreUnusable
-from service.store.base import FOREIGN_REVISION, NO_REVISION, CommitResult, Stored
+from service.errors import HetsynError, StateCorrupt, StoreFull, StoreUnavailable, StoreUnusable
+from service.store.base import NO_REVISION, Change, CommitResult, Stored
 from service.store.group_commit import GroupCommit
 from service.store.url import open_store
 from tests.support.change import COMMITTED, FENCED, delete, put
@@ -124,14 +124,18 @@ async def test_a_node_that_hangs_delays_no_session_of_another(
     store = await start_store(sessions.store(timeout_s=0.6))
     primaries = sessions.cluster.primaries()
     hung, well = sessions.on(primaries[0], 1)[0], sessions.on(primaries[1], 1)[0]
-    commit = GroupCommit(store, timeout_s=0.6)
-    assert await commit.commit(put(well, NO_REVISION, 1)) is COMMITTED
+    commits: GroupCommit[Change, CommitResult] = GroupCommit(store.commit, store.lane, timeout_s=0.6)
+
+    def commit(change: Change) -> asyncio.Future[CommitResult]:
+        return commits.request(change.session, change)
+
+    assert await commit(put(well, NO_REVISION, 1)) is COMMITTED
     primaries[0].pause()
     began_s = time.monotonic()
-    waiting = asyncio.create_task(commit.commit(put(hung, NO_REVISION, 1)))
+    waiting = commit(put(hung, NO_REVISION, 1))
     await asyncio.sleep(0)
     for revision in range(1, 20):
-        assert await commit.commit(put(well, revision, revision + 1)) is COMMITTED
+        assert await commit(put(well, revision, revision + 1)) is COMMITTED
     assert not waiting.done()
     with pytest.raises(StoreUnavailable, match=r"did not answer within 0\.6 s"):
         await waiting
@@ -249,9 +253,8 @@ async def test_what_is_no_record_fails_alone(sessions: ClusterSessions, start_st
     with Redis("127.0.0.1", node.port) as other:
         other.rpush(sessions.prefix + foreign, "x")
     on_list, on_own = await store.commit([put(foreign, NO_REVISION, 1), put(own, NO_REVISION, 1)])
-    assert isinstance(on_list, StateForeign)
+    assert isinstance(on_list, StateCorrupt)
     assert on_own is COMMITTED
-    assert await store.commit([put(foreign, FOREIGN_REVISION, 3)]) == [COMMITTED]
 
 
 async def test_a_node_that_drops_sessions_makes_the_store_unusable(

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import HetsynError, StateCorrupt, StateForeign, StoreFull, StoreUnavailable, StoreUnusable
+from service.errors import HetsynError, StateCorrupt, StoreFull, StoreUnavailable, StoreUnusable
 from service.store import database
-from service.store.base import FOREIGN_REVISION, NO_REVISION, Change, CommitResult, Stored
+from service.store.base import NO_REVISION, Change, CommitResult, Stored
 from service.store.file import FileStore
-from tests.support.change import COMMITTED, FENCED, delete, put
+from tests.support.change import COMMITTED, put
 from tests.support.clock import Clock
 from tests.support.started_store import StartStore, started
 from tests.support.store_record import records
@@ -192,17 +192,8 @@ async def test_damage_that_comes_later_reaches_one_session(tmp_path: Path, start
     other.commit()
     other.close()
     damaged, well = await store.load(["a", "b"])
-    assert isinstance(damaged, StateForeign)
+    assert isinstance(damaged, StateCorrupt)
     assert well == Stored(2, b"record")
-    changes = [put("b", FOREIGN_REVISION, 3), put("a", FOREIGN_REVISION, 4), delete("a", FOREIGN_REVISION)]
-    assert await store.commit(changes) == [FENCED, COMMITTED, FENCED]
-    assert await store.load(["a", "b"]) == [Stored(4, b"record"), Stored(2, b"record")]
-    other = sqlite3.connect(path)
-    other.execute("UPDATE sessions SET record = 'text' WHERE id = 'a'")
-    other.commit()
-    other.close()
-    assert await store.commit([delete("a", FOREIGN_REVISION)]) == [COMMITTED]
-    assert await store.load(["a"]) == [None]
 
 
 async def test_a_malformed_page_is_reported_as_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

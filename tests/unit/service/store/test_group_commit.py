@@ -2,14 +2,37 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from math import inf
 
 import pytest
 
 from service.errors import HetsynError, StoreUnavailable
-from service.store.base import NO_REVISION, Change, CommitResult, Stored, new_revision
-from service.store.group_commit import GroupCommit
+from service.store.base import NO_REVISION, Change, CommitResult, StateStore, Stored, new_revision
+from service.store.group_commit import MAX_BATCH, GroupCommit
 from tests.support.clock import stopped_clock
 from tests.support.failing_store import FailingStore
+
+
+class StoreInBatches:
+    """The batches of a store's loads and commits."""
+
+    def __init__(self, store: StateStore, max_batch: int = MAX_BATCH, timeout_s: float = inf) -> None:
+        self.loads: GroupCommit[str, Stored | None] = GroupCommit(
+            store.load, store.lane, max_batch=max_batch, timeout_s=timeout_s
+        )
+        self.commits: GroupCommit[Change, CommitResult] = GroupCommit(
+            store.commit, store.lane, max_batch=max_batch, timeout_s=timeout_s
+        )
+
+    def load(self, session: str) -> asyncio.Future[Stored | None]:
+        return self.loads.request(session, session)
+
+    def commit(self, change: Change) -> asyncio.Future[CommitResult]:
+        return self.commits.request(change.session, change)
+
+    async def drain(self) -> None:
+        await self.loads.drain()
+        await self.commits.drain()
 
 
 def change(session: str) -> Change:
@@ -18,7 +41,7 @@ def change(session: str) -> Change:
 
 async def test_what_is_asked_in_one_turn_goes_in_one_batch() -> None:
     store = FailingStore()
-    group_commit = GroupCommit(store)
+    group_commit = StoreInBatches(store)
     verdicts = await asyncio.gather(*(group_commit.commit(change(f"s{n}")) for n in range(10)))
     assert verdicts == [CommitResult.committed] * 10
     assert store.batches == [10]
@@ -26,11 +49,11 @@ async def test_what_is_asked_in_one_turn_goes_in_one_batch() -> None:
 
 async def test_what_is_asked_meanwhile_goes_in_the_next_and_no_batch_is_too_large() -> None:
     store = FailingStore()
-    group_commit = GroupCommit(store, max_batch=4)
+    group_commit = StoreInBatches(store, max_batch=4)
     store.opened.clear()
-    first = asyncio.create_task(group_commit.commit(change("first")))
+    first = group_commit.commit(change("first"))
     await store.entered.wait()
-    rest = [asyncio.create_task(group_commit.commit(change(f"s{n}"))) for n in range(6)]
+    rest = [group_commit.commit(change(f"s{n}")) for n in range(6)]
     await asyncio.sleep(0)
     assert store.batches == []
     store.opened.set()
@@ -40,7 +63,7 @@ async def test_what_is_asked_meanwhile_goes_in_the_next_and_no_batch_is_too_larg
 
 async def test_loads_do_not_wait_for_commits() -> None:
     store = FailingStore()
-    group_commit = GroupCommit(store)
+    group_commit = StoreInBatches(store)
     await group_commit.commit(change("a"))
     released = asyncio.Event()
     commit = store.commit
@@ -50,8 +73,8 @@ async def test_loads_do_not_wait_for_commits() -> None:
         return await commit(changes)
 
     store.commit = slow  # type: ignore[method-assign]
-    group_commit = GroupCommit(store)
-    committing = asyncio.create_task(group_commit.commit(change("b")))
+    group_commit = StoreInBatches(store)
+    committing = group_commit.commit(change("b"))
     loaded = await group_commit.load("a")
     assert isinstance(loaded, Stored)
     assert not committing.done()
@@ -62,7 +85,7 @@ async def test_loads_do_not_wait_for_commits() -> None:
 async def test_each_caller_gets_an_error_of_its_own() -> None:
     store = FailingStore()
     store.down = True
-    group_commit = GroupCommit(store)
+    group_commit = StoreInBatches(store)
     errors = await asyncio.gather(*(group_commit.load(name) for name in "abc"), return_exceptions=True)
     assert all(isinstance(error, StoreUnavailable) for error in errors)
     assert len({id(error) for error in errors}) == 3
@@ -84,7 +107,7 @@ async def test_nobody_waits_for_batch_after_batch_that_is_not_answered(monkeypat
             await asyncio.sleep(0)
 
     store.commit = hangs  # type: ignore[method-assign]
-    group_commit = GroupCommit(store, max_batch=4, timeout_s=1.0)
+    group_commit = StoreInBatches(store, max_batch=4, timeout_s=1.0)
 
     async def commit(name: str) -> str:
         with pytest.raises(StoreUnavailable) as caught:
@@ -112,11 +135,11 @@ async def test_who_asks_after_that_is_served(monkeypatch: pytest.MonkeyPatch) ->
     clock = stopped_clock(monkeypatch)
     store = FailingStore()
     store.opened.clear()
-    group_commit = GroupCommit(store, max_batch=1, timeout_s=0.02)
-    first, waits = (asyncio.create_task(group_commit.load(name)) for name in "ab")
+    group_commit = StoreInBatches(store, max_batch=1, timeout_s=0.02)
+    first, waits = (group_commit.load(name) for name in "ab")
     await store.entered.wait()
     await clock.turn(0.03)
-    later = asyncio.create_task(group_commit.load("c"))
+    later = group_commit.load("c")
     await asyncio.sleep(0)
     store.opened.set()
     assert await first is None
@@ -132,7 +155,7 @@ async def test_a_store_that_breaks_its_promise_is_unavailable() -> None:
         raise OSError(f"{len(changes)} lost")
 
     store.commit = broken  # type: ignore[method-assign]
-    group_commit = GroupCommit(store)
+    group_commit = StoreInBatches(store)
     with pytest.raises(StoreUnavailable, match="1 lost") as caught:
         await group_commit.commit(change("a"))
     assert isinstance(caught.value.__cause__, OSError)
@@ -147,7 +170,7 @@ async def test_nobody_hangs_behind_a_store_that_answers_too_few_or_too_many(answ
         return [None] * answers
 
     store.load = miscounts  # type: ignore[method-assign]
-    pipeline = GroupCommit(store, max_batch=4)
+    pipeline = StoreInBatches(store, max_batch=4)
     outcomes = await asyncio.gather(*(pipeline.load(f"s{n}") for n in range(6)), return_exceptions=True)
     assert all(isinstance(outcome, StoreUnavailable) for outcome in outcomes)
     assert f"{answers} answers to 4 requests" in str(outcomes[0])
@@ -157,9 +180,9 @@ async def test_nobody_hangs_behind_a_store_that_answers_too_few_or_too_many(answ
 async def test_a_caller_that_goes_away_harms_nobody() -> None:
     store = FailingStore()
     store.opened.clear()
-    group_commit = GroupCommit(store)
-    left = asyncio.create_task(group_commit.commit(change("a")))
-    stays = asyncio.create_task(group_commit.commit(change("b")))
+    group_commit = StoreInBatches(store)
+    left = group_commit.commit(change("a"))
+    stays = group_commit.commit(change("b"))
     await store.entered.wait()
     left.cancel()
     store.opened.set()
@@ -172,11 +195,9 @@ async def test_a_caller_that_goes_away_harms_nobody() -> None:
 async def test_nobody_waits_for_ever_when_the_loop_ends() -> None:
     store = FailingStore()
     store.opened.clear()
-    group_commit = GroupCommit(store)
-    waiting = asyncio.create_task(group_commit.commit(change("a")))
+    group_commit = StoreInBatches(store)
+    waiting = group_commit.commit(change("a"))
     await store.entered.wait()
-    running = group_commit._commits[None]._running
-    assert running is not None
-    running.cancel()
+    group_commit.commits._running[None].cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting

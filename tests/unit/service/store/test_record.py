@@ -20,7 +20,6 @@ from service.errors import (
     ModelChanged,
     StateCorrupt,
     StateError,
-    StateForeign,
     StateFormat,
     StateMismatch,
     StateTruncated,
@@ -195,7 +194,7 @@ def changed(record: bytes, offset: int, layout: str, *values: Any) -> bytes:
 
 def test_foreign_bytes_are_reported() -> None:
     for content in (b"x", b"PK\x03\x04 a zip file", b"{}"):
-        with pytest.raises(StateForeign, match="not a session record"):
+        with pytest.raises(StateCorrupt, match="not a session record"):
             read(content)
 
 
