@@ -113,6 +113,8 @@ def train(network: Network, updates: int) -> float:
 
 
 def main(name: str = "delrec", out: str = "", *, updates: int = 80) -> Network:
+    if name not in NETWORKS:
+        raise SystemExit(f"there is no network {name!r}: give one of {', '.join(NETWORKS)}")
     torch.manual_seed(0)
     network = Network(NETWORKS[name](CHANNELS, (24,), len(LABELS)))
     with torch.no_grad():

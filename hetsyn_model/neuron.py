@@ -6,6 +6,7 @@ CONTRIBUTING.md says how to add neurons.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -35,16 +36,16 @@ class Neuron(Protocol):
         ...
 
 
-class LearnedNeurons(nn.Module):
+class LearnedNeurons(nn.Module, ABC):
     """What the neurons of a layer learn, for those that have equations of their own."""
 
+    @abstractmethod
     def neuron(self, threshold: Tensor) -> Neuron:
         """Make the neurons that run.
 
         Args:
             threshold: [j].
         """
-        raise NotImplementedError
 
     def gain(self) -> Tensor | None:
         """Give the factor on the weights of each neuron's synapses, [j]; None where there is none."""

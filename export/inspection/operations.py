@@ -30,6 +30,7 @@ ADDITION_PJ, MULTIPLICATION_PJ = 0.9, 3.7
 CURRENTS = ("input_current", "recurrent_current", "bank_current")  # state of synapses
 # state of neurons, and the multiplications of a step that it costs: its decay, and what a membrane adds to a recovery
 NEURON_STATE = {"reset_current": 1, "membrane": 1, "adaptation_current": 1, "recovery": 2}
+KNOWN_STATE = {*CURRENTS, *NEURON_STATE, "spikes", "input_history", "recurrent_history"}
 
 
 class Fanout(NamedTuple):
@@ -181,12 +182,14 @@ def work_of_network(
         is_binary: whether the input is spikes.
 
     Raises:
-        ValueError: the tensors are not those of such a network.
+        ValueError: the tensors are not those of such a network, or its neurons have equations that are not known here.
     """
     kept = {name: [t for t in state if t.name.startswith(f"{name}.")] for name in sizes}
     words = {
         name: {t.name.removeprefix(f"{name}."): prod(t.shape) for t in described} for name, described in kept.items()
     }
+    if unknown := {part for parts in words.values() for part in parts} - KNOWN_STATE:
+        raise ValueError(f"nobody has counted what the state {', '.join(sorted(unknown))} costs")
     units, own = channels, tuple[Fanout, ...]()
     sources, before = list[Source](), ("input", 0)
     for name, neurons in sizes.items():

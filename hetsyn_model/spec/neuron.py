@@ -97,10 +97,8 @@ class NeuronSpec:
         require(
             self.adaptation_tau_steps > 0, f"neuron.adaptation_tau_steps: {self.adaptation_tau_steps} is not above 0"
         )
-        require(
-            self.own is None or (self.potential == "membrane" and self.reset == "zero"),
-            f"neuron.{self.own_name}: needs potential 'membrane' and reset 'zero'",
-        )
+        if self.own is not None:
+            self.own.check(self)
         require(
             self.own is None or not self.adaptive,
             f"neuron.adaptation_strength: neurons with {self.own_name} have no other adaptation: leave it 0",
@@ -150,11 +148,11 @@ class NeuronSpec:
         """Twice the steps over which a neuron adds up the squared effect of a spike, from the initial constants."""
         low, high = self.tau_init_steps
         synaptic = (low + high) / 2
-        if self.potential == "currents":
-            return synaptic if self.is_filtered else 0.0
         response = None if self.own is None else self.own.response(decay_of(synaptic) if self.is_filtered else 0.0)
         if response is not None:
             return 2 * sum(effect**2 for effect in response)
+        if self.potential == "currents":
+            return synaptic if self.is_filtered else 0.0
         membrane = self.tau_reset_steps
         return (synaptic * membrane) ** 2 / (synaptic + membrane) if self.is_filtered else membrane
 

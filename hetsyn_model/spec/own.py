@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,15 @@ def decay_of(tau_steps: float) -> float:
     return math.exp(-1.0 / tau_steps)
 
 
-class OwnNeurons:
+class OwnNeurons(ABC):
     """Values of neurons with equations of their own: a frozen dataclass, listed in ``OWN_NEURONS`` (``neuron.py``)."""
+
+    def check(self, spec: NeuronSpec) -> None:  # noqa: B027
+        """Check what else the description says of these neurons.
+
+        Raises:
+            SpecError: they are not so.
+        """
 
     @property
     def first_effect(self) -> float:
@@ -37,6 +45,6 @@ class OwnNeurons:
         """
         return None
 
+    @abstractmethod
     def learned(self, spec: NeuronSpec, neurons: int, generator: torch.Generator) -> LearnedNeurons:
         """Make the module of what a layer's neurons learn, before training."""
-        raise NotImplementedError

@@ -46,6 +46,10 @@ class ResonanceSpec(OwnNeurons):
             value = getattr(self, name)
             require(0 <= value < math.inf, f"neuron.resonance.{name}: {value} is below 0, or not finite")
 
+    def check(self, spec: NeuronSpec) -> None:
+        are_so = spec.potential == "membrane" and spec.reset == "zero"
+        require(are_so, "neuron.resonance: needs potential 'membrane' and reset 'zero'")
+
     @property
     def first_effect(self) -> float:
         return 1.0 - decay_of(sum(self.tau_steps) / 2)

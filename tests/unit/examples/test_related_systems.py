@@ -123,3 +123,8 @@ def test_the_page_of_related_systems_has_the_bytes_of_each() -> None:
         layers = [tensor for layer in cell.running().layers for tensor in layer.layout()]
         kept = state_bytes([*layers, *decision_layout(DecisionSpec(), 20)])
         assert f"{row} {kept:,} B" in text, row
+
+
+def test_an_unknown_network_of_delays_is_named() -> None:
+    with pytest.raises(SystemExit, match="no network 'dlcs': give one of dcls, delrec, stsc"):
+        delays.main("dlcs")

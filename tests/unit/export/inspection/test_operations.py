@@ -15,6 +15,7 @@ from export.inspection.operations import (
     lstm_work,
     work_of_network,
 )
+from service.contract.manifest import TensorDescription
 
 SIZES = {"hidden1": 8, "hidden2": 4, "readout": 3}
 
@@ -40,6 +41,15 @@ def test_a_unit_s_spike_arrives_once_a_tap() -> None:
     counted = count(of_taps, {"input": np.array([1.0, 0.0, 1.0])})
     assert (counted.effective_acs, counted.dense) == (3 + 2, 12)
     assert counted.weight_bytes_read == 2 * 2 * 2 * weights.itemsize + 6 * 2
+
+
+def test_neurons_that_nobody_has_counted_are_refused() -> None:
+    """In place of a figure without what they cost; then ``hetsyn inspect`` shows no operations."""
+    weights = {f"{name}.weight_in": np.ones((units, 2), np.int16) for name, units in (("hidden1", 3), ("readout", 2))}
+    names = ("hidden1.membrane", "hidden1.turned")
+    state = [TensorDescription(name=name, shape=(2,), dtype="float32", initial=0.0) for name in names]
+    with pytest.raises(ValueError, match="what the state turned costs"):
+        work_of_network(weights, state, {"hidden1": 2, "readout": 2}, 3)
 
 
 def test_an_lstm_as_neurobench_counts_it() -> None:
