@@ -240,7 +240,7 @@ def build_server(
     )
     if not catalog.names:
         reloader.load()
-    registry = SessionRegistry(sessions, advance, counters)
+    registry = SessionRegistry(sessions, advance, batcher, counters)
     carried = CarriedSessions(tokens, advance, counters, wall)
     ingress = Ingress(
         registry,

@@ -36,8 +36,7 @@ from service.live.many_query import ManyQuery
 from service.live.query import StreamQuery
 from service.observe.watch import Watch
 from service.problem import Problem
-from service.registry.registry import next_round
-from service.registry.rows import Rows
+from service.registry.rows import Rows, next_round
 from service.settings import Limits
 from service.wire.chunk import digest
 from service.wire.columns import DecodedFrame

@@ -23,8 +23,7 @@ from service.live.actions import Work
 from service.live.query import StreamQuery
 from service.observe.timings import Timings
 from service.observe.watch import Watch
-from service.registry.registry import next_round
-from service.registry.rows import Rows
+from service.registry.rows import Rows, next_round
 from service.wire.chunk import AudioChunk, SpikeChunk
 from service.wire.columns import ChunkFrame, Decoded, DecodedFrame, joined_events
 

@@ -21,24 +21,26 @@ begun in time is refused.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from math import inf
 
 from service.admission.permits import shutting_down, waited_too_long
-from service.batching.backlog import Backlog, Ticket, work_of
-from service.batching.estimates import MAX_SEGMENT_STEPS, Estimates, Item, Measured, has_unknown_spikes
-from service.batching.policy import BatchPolicy, Wait, Waiting
+from service.batching.backlog import Backlog, work_of
+from service.batching.estimates import Done, Estimates, Item, Measured, has_unknown_spikes
+from service.batching.policy import BatchPolicy, Wait
 from service.batching.rows import RowBatches
 from service.engine.engine import Engine, Segment
 from service.engine.work import Job, Outcome, Work, begin, count_events, steps_left
-from service.errors import ArtifactError, HetsynError, InputError, RuntimeUnavailable
+from service.errors import ArtifactError, InputError, RuntimeUnavailable
 from service.models.model import Model
 from service.observe.timings import Timings
-from service.observe.watch import Watch
 from service.wire.chunk import ValuesChunk
+
+log = logging.getLogger("hetsyn.batching")
 
 # A chunk takes two rounds of the event loop from its socket to the batcher: one starts its request's task, one comes
 # after it is decoded.
@@ -111,18 +113,56 @@ class Batcher:
             ShuttingDown: the chunk was not done when ``stop`` was called.
             HetsynError: as ``Engine.compute``, for this chunk.
         """
+        outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+        def done(result: Outcome | Exception) -> None:
+            if isinstance(result, Exception):
+                outcome.set_exception(result)
+            else:
+                outcome.set_result(result)
+
+        item = self.submit(model, work, client, due_s, done)
+        try:
+            return await outcome
+        finally:
+            self.drop(item)
+
+    def submit(self, model: Model, work: Work, client: str, due_s: float, done: Done) -> Item:
+        """Compute one chunk.
+
+        Args:
+            model, work, client, due_s: as of ``run``.
+            done: called with the outcome or with the error, unless the chunk is dropped before.
+
+        Raises:
+            Overloaded: too much work waits.
+            ShuttingDown: ``stop`` was called.
+        """
         if self._is_stopped:
             raise shutting_down()
         job = begin(model, work)
         left = steps_left(model, job) or 1
         ticket = self._backlog.enter(client, work_of(left, count_events(job, left) or 0))
+        item = Item(model, job, left, self._clock(), ticket, due_s, work.watch, done)
+        self._waiting.append(item)
+        self._schedule()
+        return item
+
+    def drop(self, item: Item) -> None:
+        """Compute a chunk no further, whose caller has gone."""
+        if not item.is_over:
+            item.is_over = True
+            self._backlog.leave(item.ticket)
+
+    def _end(self, item: Item, result: Outcome | Exception) -> None:
+        """Tell the caller of a chunk what came of it, if it is there."""
+        if item.is_over:
+            return
+        self.drop(item)
         try:
-            outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-            self._waiting.append(self._item(model, job, left, outcome, ticket, due_s, work.watch))
-            self._schedule()
-            return await outcome
-        finally:
-            self._backlog.leave(ticket)
+            item.done(result)
+        except Exception as error:  # the callers of the others shall hear of theirs
+            log.error("the outcome of a chunk could not be used", exc_info=error)
 
     @property
     def runs_rows(self) -> bool:
@@ -161,7 +201,7 @@ class Batcher:
         self._is_stopped = self.rows.is_stopped = True
         waiting, self._waiting = self._waiting, []
         for item in waiting:
-            _fail(item, shutting_down())
+            self._end(item, shutting_down())
         if self._running and self._abandoning is None:
             self._abandoning = asyncio.get_running_loop().call_later(ABANDON_S, self._abandon)
 
@@ -169,7 +209,7 @@ class Batcher:
         """Refuse the chunks of segments that do not end."""
         for batch in self._running.values():
             for item in batch:
-                _fail(item, shutting_down())
+                self._end(item, shutting_down())
 
     async def close(self) -> None:
         """Run the waiting chunks, and end the threads. What nobody waits for any more, and does not end, is ended."""
@@ -177,29 +217,13 @@ class Batcher:
             self._start(may_wait=False)
             if self._running and not (await asyncio.wait(self._running, timeout=ABANDON_S))[0]:
                 for batch in self._running.values():
-                    if all(item.outcome.done() for item in batch):
+                    if all(item.is_over for item in batch):
                         batch[0].model.stop()
         if self._abandoning is not None:
             self._abandoning.cancel()
         self._pool.shutdown()
         self.rows.close()
         self._pool = self._new_pool()  # a pool starts its threads when it is first used
-
-    def _item(
-        self,
-        model: Model,
-        job: Job,
-        left: int,
-        outcome: asyncio.Future[Outcome],
-        ticket: Ticket,
-        due_s: float,
-        watch: Watch | None,
-    ) -> Item:
-        group: Hashable = (model.name, model.version)
-        if job.raster is not None:  # its segments cost more, which the others shall neither pay nor be judged by
-            group = (group, "spikes")
-        waiting = Waiting(group, min(left, MAX_SEGMENT_STEPS), self._clock(), ticket.client)
-        return Item(model, job, left, waiting, outcome, ticket, due_s, watch)
 
     def _new_pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self._threads, thread_name_prefix="engine")
@@ -243,7 +267,7 @@ class Batcher:
         self._drop()
         while len(self._running) < self._threads:
             now_s = self._clock() if may_wait else inf
-            choice = self._policy.choose([item.waiting for item in self._waiting], now_s, self._backlog.turns)
+            choice = self._policy.choose(self._waiting, now_s, self._backlog.turns)
             if choice is None:
                 if self._turns:  # no chunk is left that would give the others theirs
                     self._schedule()
@@ -252,12 +276,17 @@ class Batcher:
                 self._wake = asyncio.get_running_loop().call_later(choice.until_s - now_s, self._start)
                 return
             batch = [self._waiting[index] for index in choice.indices]
-            self._backlog.lead(batch[0].ticket.client)
+            self._backlog.lead(batch[0].client)
             is_short = bool(count := self._estimates.count_inline(batch))
             if not is_short:
                 count, limit = self._estimates.segment(batch)
-            batch, chosen = batch[:count], set(choice.indices[:count])
-            self._waiting = [item for index, item in enumerate(self._waiting) if index not in chosen]
+            if count < len(batch):
+                batch = batch[:count]
+            if len(batch) == len(self._waiting):
+                self._waiting = []
+            else:
+                chosen = set(choice.indices[:count])
+                self._waiting = [item for index, item in enumerate(self._waiting) if index not in chosen]
             if is_short:
                 self._run_here(batch)
                 self._schedule()  # first accept the chunks that arrived meanwhile
@@ -269,12 +298,10 @@ class Batcher:
     def _drop(self) -> None:
         """Forget the chunks whose callers have gone, and refuse those that have not begun in time."""
         now_s = self._clock()
-        wanted = [item for item in self._waiting if item.due_s > now_s and not item.outcome.done()]
-        if len(wanted) < len(self._waiting):
-            for item in self._waiting:
-                if item.due_s <= now_s:
-                    _fail(item, waited_too_long())
-            self._waiting = wanted
+        if any(item.is_over or item.due_s <= now_s for item in self._waiting):
+            for item in [item for item in self._waiting if item.due_s <= now_s]:
+                self._end(item, waited_too_long())
+            self._waiting = [item for item in self._waiting if not item.is_over]
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.pop(task, None)
@@ -303,7 +330,7 @@ class Batcher:
             measured = Measured(results, segment, encode_s, network_s, begun_s, time.perf_counter() - begun_s)
         except Exception as error:
             if len(batch) == 1:
-                _fail(batch[0], _explained(batch[0], error))
+                self._end(batch[0], _explained(batch[0], error))
             else:
                 for item in batch:
                     self._run_here([item])
@@ -322,14 +349,14 @@ class Batcher:
             measured = await loop.run_in_executor(self._pool, self._compute, batch, limit, taken)
         except asyncio.CancelledError:
             for item in batch:  # the event loop ends: no caller may wait for ever
-                item.outcome.cancel()
+                self._end(item, shutting_down())
             raise
         except Exception as error:
             if len(batch) == 1:
-                _fail(batch[0], _explained(batch[0], error))
+                self._end(batch[0], _explained(batch[0], error))
                 return
             for item in batch:
-                if not item.outcome.done():
+                if not item.is_over:
                     await self._run([item], limit)
         else:
             self._finish(batch, measured)
@@ -353,27 +380,19 @@ class Batcher:
         for item, result in zip(batch, measured.results, strict=True):
             if item.watch is not None:
                 item.watch.computed(measured.begun_s, measured.wall_s, len(batch))
-            if item.outcome.done():  # its caller has gone
-                continue
-            if isinstance(result, HetsynError):
-                _fail(item, result)
-            elif not isinstance(result, Job):
-                item.outcome.set_result(result)
+            if not isinstance(result, Job):
+                self._end(item, result)
             elif self._is_stopped:
-                _fail(item, shutting_down())
-            else:
+                self._end(item, shutting_down())
+            elif not item.is_over:
                 self._go_on(item, result)
 
     def _go_on(self, item: Item, job: Job) -> None:
         """Let a chunk wait for its next segment."""
         left = steps_left(item.model, job) or 1
         self._backlog.progress(item.ticket, item.left - left)
-        self._waiting.append(self._item(item.model, job, left, item.outcome, item.ticket, inf, item.watch))
-
-
-def _fail(item: Item, error: Exception) -> None:
-    if not item.outcome.done():  # a cancelled caller's is done
-        item.outcome.set_exception(error)
+        item.job, item.left, item.since_s, item.due_s = job, left, self._clock(), inf
+        self._waiting.append(item)
 
 
 def _explained(item: Item, error: Exception) -> Exception:

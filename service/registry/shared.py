@@ -128,13 +128,13 @@ class SharedSessions(SessionTable):
         while self._bytes > self._limits.max_session_bytes and self._remove_oldest():
             pass
 
-    async def current(self, entry: SessionEntry, *, may_be_first: bool) -> tuple[Snapshot, bool]:
+    def cached(self, entry: SessionEntry, *, may_be_first: bool) -> tuple[Snapshot, bool] | None:
         if entry.snapshot is not None:
             return entry.snapshot, False
         if may_be_first:
             # a session that begins is nearly always new, so no load is needed: the commit finds out
             return ABSENT, False
-        return await self.latest(entry), True
+        return None
 
     async def latest(self, entry: SessionEntry) -> Snapshot:
         entry.snapshot = None

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections import OrderedDict
-from collections.abc import Iterator
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import inf
 from typing import TYPE_CHECKING, Any, Literal
@@ -50,7 +50,7 @@ class SessionEntry:
     Attributes:
         id: of the session.
         client: whose request has made the entry (``budget.client_of``); empty where it has no address.
-        lock: of ``turn``.
+        is_taken: a request has the session to itself.
         store_failures: requests that failed because of the store.
         users: requests that use the entry now; it stays in the table while there are any.
         last_used_s: when a request last left the entry, by the table's clock.
@@ -63,14 +63,15 @@ class SessionEntry:
     """
 
     __slots__ = (
-        "bytes", "client", "groups", "has_place", "id", "last_used_s", "lock", "row", "snapshot",
+        "_waiting", "bytes", "client", "groups", "has_place", "id", "is_taken", "last_used_s", "row", "snapshot",
         "store_failures", "unwritten", "users",
     )  # fmt: skip
 
     def __init__(self, session_id: str, snapshot: Snapshot | None, client: str = "") -> None:
         self.id = session_id
         self.client = client
-        self.lock = asyncio.Lock()
+        self.is_taken = False
+        self._waiting: deque[Callable[[], None]] | None = None
         self.store_failures = 0
         self.users = 0
         self.last_used_s = 0.0
@@ -80,6 +81,30 @@ class SessionEntry:
         self.has_place = False
         self.row: RowName = ""
         self.unwritten: UnwrittenReply | None = None
+
+    def take(self, go: Callable[[], None]) -> bool:
+        """Take the session for a request. If another has it, ``go`` is called when the turn has come."""
+        if self.is_taken:
+            if self._waiting is None:
+                self._waiting = deque()
+            self._waiting.append(go)
+            return False
+        self.is_taken = True
+        return True
+
+    def forget(self, go: Callable[[], None]) -> bool:
+        """Call ``go`` no more; False where its turn has come already."""
+        if self._waiting is None or go not in self._waiting:
+            return False
+        self._waiting.remove(go)
+        return True
+
+    def give(self) -> None:
+        """Give the session to the request that has waited longest."""
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._waiting.popleft())
+        else:
+            self.is_taken, self._waiting = False, None
 
     def turn(self, due_s: float = inf) -> _Turn:
         """A context in which a request has the session to itself, first come, first served.
@@ -122,17 +147,28 @@ class _Turn:
         self._failures = entry.store_failures
 
     async def __aenter__(self) -> None:
-        SESSION.set(self._entry.id)
-        if self._entry.users > 1 and self._due_s < inf:  # others may have the turn
+        entry = self._entry
+        SESSION.set(entry.id)
+        turn = asyncio.get_running_loop().create_future()
+
+        def go() -> None:
+            if turn.cancelled():
+                entry.give()
+            else:
+                turn.set_result(None)
+
+        if not entry.take(go):
             try:
-                async with asyncio.timeout(self._due_s - time.monotonic()):
-                    await self._entry.lock.acquire()
-            except TimeoutError:
-                raise waited_too_long() from None
-        else:
-            await self._entry.lock.acquire()
+                async with asyncio.timeout(None if self._due_s == inf else self._due_s - time.monotonic()):
+                    await turn
+            except BaseException as error:
+                if not entry.forget(go) and turn.done() and not turn.cancelled():
+                    entry.give()  # it came at the same moment
+                if isinstance(error, TimeoutError):
+                    raise waited_too_long() from None
+                raise
         if self._entry.store_failures != self._failures:
-            self._entry.lock.release()
+            self._entry.give()
             raise StoreUnavailable(
                 "the session store failed on a request before this one: nothing was changed, "
                 f"send the chunk again in {RETRY_S:g} s"
@@ -141,7 +177,7 @@ class _Turn:
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None and issubclass(kind, StoreUnavailable):
             self._entry.store_failures += 1
-        self._entry.lock.release()
+        self._entry.give()
 
 
 class SessionTable(ABC):
@@ -233,19 +269,15 @@ class SessionTable(ABC):
             self.leave(entry)
 
     @abstractmethod
-    async def current(self, entry: SessionEntry, *, may_be_first: bool) -> tuple[Snapshot, bool]:
-        """A snapshot to decide on, cached if possible.
+    def cached(self, entry: SessionEntry, *, may_be_first: bool) -> tuple[Snapshot, bool] | None:
+        """A snapshot to decide on, without a look into the store.
 
         Args:
-            entry: of the session; the caller has its lock.
+            entry: of the session; the caller has it to itself.
             may_be_first: the request may be the session's first.
 
         Returns:
-            The snapshot, and whether it is authoritative (``session.protocol``).
-
-        Raises:
-            StoreUnavailable: the store does not answer.
-            StateError: the store has something else under this id.
+            The snapshot, and whether it is authoritative (``session.protocol``); None where the store has to say.
         """
 
     @abstractmethod
@@ -253,8 +285,17 @@ class SessionTable(ABC):
         """The authoritative snapshot.
 
         Raises:
-            StoreUnavailable, StateError: as ``current``.
+            StoreUnavailable: the store does not answer.
+            StateError: the store has something else under this id.
         """
+
+    def put(self, entry: SessionEntry, session: Session | None) -> None:
+        """``commit`` of a table that does not ``stores_state``.
+
+        Raises:
+            Overloaded: there is no room for what the session takes. Nothing was replaced.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     async def commit(self, entry: SessionEntry, snapshot: Snapshot, session: Session) -> bool:

@@ -45,6 +45,15 @@ class PlannedChunk(NamedTuple):
     seq: int
     request: InferRequest
 
+    def work(self, watch: Watch | None) -> Work:
+        """What is to be computed.
+
+        Args:
+            watch: of the chunk's time; None where nobody asks.
+        """
+        envelope = self.request.envelope
+        return Work(self.stream, self.request.chunk, envelope.end, False, envelope.spikes, watch)
+
 
 class Advanced(NamedTuple):
     """A chunk that was computed.
@@ -131,15 +140,9 @@ class Advance:
         return PlannedChunk(session, stream, seq, request)
 
     async def apply(
-        self,
-        session_id: str,
-        chunk: PlannedChunk,
-        permit: Permit,
-        clock: Clock,
-        *,
-        watch: Watch | None = None,
+        self, session_id: str, chunk: PlannedChunk, permit: Permit, clock: Clock, *, watch: Watch | None = None
     ) -> Advanced:
-        """Compute a chunk.
+        """Compute a chunk, and wait for it.
 
         Args:
             session_id: of the session.
@@ -151,10 +154,20 @@ class Advance:
         Raises:
             HetsynError: as ``Batcher.run``.
         """
-        session, stream, seq, request = chunk
+        outcome = await self._run(chunk.session.model, chunk.work(watch), permit.client, permit.due_s)
+        return self.applied(session_id, chunk, outcome, clock)
+
+    def applied(self, session_id: str, chunk: PlannedChunk, outcome: Outcome, clock: Clock) -> Advanced:
+        """The session after a chunk, and the reply.
+
+        Args:
+            session_id: of the session.
+            chunk: that was computed.
+            outcome: of it.
+            clock: gives the time of use.
+        """
+        session, _, seq, request = chunk
         end = request.envelope.end
-        work = Work(stream, request.chunk, end, spikes=request.envelope.spikes, watch=watch)
-        outcome = await self._run(session.model, work, permit.client, permit.due_s)
         steps = _steps(session, outcome.result)
         reply = reply_of(session_id, session, seq, end, steps, outcome.result)
         kept = to_json(reply)

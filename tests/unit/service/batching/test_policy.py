@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from typing import NamedTuple
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.batching.policy import BatchPolicy, Run, Wait, Waiting
+from service.batching.policy import BatchPolicy, Run, Wait
+
+
+class Waiting(NamedTuple):
+    group: Hashable
+    steps: int
+    since_s: float
+    client: str = ""
 
 
 def waiting(*groups: str, steps: int = 10) -> list[Waiting]:
