@@ -167,7 +167,7 @@ def build_server(
         catalog: None is that of the folder ``settings.models``. One that is empty is loaded.
         clock: seconds, for the times of sessions in memory.
         store: None opens the store that ``settings.store`` names.
-        wall: seconds since 1970, for the times of exported and of carried sessions; a store has a clock of its own.
+        wall: seconds since 1970, for the times of stored, exported and carried sessions.
         keys: of carried sessions; None refuses carried sessions.
         trial_process: in which models are loaded and tested first; None loads them at once.
 

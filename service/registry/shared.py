@@ -38,11 +38,12 @@ class SharedSessions(SessionTable):
         retry_s: see ``SessionTable``.
         store: the session store.
         counters: count dropped sessions.
-        wall: seconds since 1970, for exported sessions.
+        wall: seconds since 1970, for the times in records.
         keys: whose limits count; None for no keys.
     """
 
     stores_state = True
+    wall_offset_s = 0.0
 
     def __init__(
         self,
@@ -54,20 +55,15 @@ class SharedSessions(SessionTable):
         wall: Clock = time.time,
         keys: Keys | None = None,
     ) -> None:
-        super().__init__(lifetimes, retry_s, store.clock)
-        self._wall = wall
+        super().__init__(lifetimes, retry_s, wall)
         self.decision_lifetimes = lifetimes
         self._limits = limits
         self._bytes = 0
         self._store = store
         self._counters = counters
         self._is_started = False
-        self._ledger = None if keys is None else KeyLedger(keys, lifetimes.idle_s, store.clock)
+        self._ledger = None if keys is None else KeyLedger(keys, lifetimes.idle_s, wall)
         self._deletions: set[asyncio.Task[None]] = set()
-
-    @property
-    def wall_offset_s(self) -> float:  # type: ignore[override]
-        return self._wall() - self.clock()
 
     @property
     def trouble(self) -> StoreError | None:

@@ -25,7 +25,6 @@ from typing import Protocol
 
 from service.errors import HetsynError, StateCorrupt
 from service.keys.ids import client_id
-from service.observe.clock import Clock
 
 NO_REVISION = 0
 REVISION_BYTES = 8
@@ -86,13 +85,6 @@ class StateStore(Protocol):
     """
 
     name: str
-
-    @property
-    def clock(self) -> Clock:
-        """Seconds since about 1970, for the times in records: the same for all servers on the store.
-
-        A step of a machine's clock does not reach it while a server runs.
-        """
 
     def lane(self, session: str) -> Hashable:
         """Where a session is stored. Requests of one lane go together; lanes do not wait for each other."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
 from service.errors import StoreUnusable
-from service.observe.clock import SteadyClock
 
 Synchronous = Literal["full", "normal"]
 
@@ -18,7 +17,6 @@ OPENING_S = 10.0  # longest wait for a lock at the start: another server may be 
 RETRY_S = 0.01
 APPLICATION_ID = 0x48535331  # "HSS1", in the file's header
 SCHEMA_VERSION = 1
-LOG_HEADER_BYTES, FRAME_HEADER_BYTES = 32, 24  # of the log, and before each page in it
 
 _HEADER = b"SQLite format 3\0"
 _SCHEMA = """
@@ -27,13 +25,12 @@ _SCHEMA = """
     );
     CREATE INDEX sessions_keep_until_s ON sessions (keep_until_s);
 """
-_CLOCK = "CREATE TABLE IF NOT EXISTS clock (boot TEXT PRIMARY KEY, offset_s REAL NOT NULL)"
 # There is no room: the disk is full, or a quota, or the limit of the database's length
 _NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
 
 
 def open_database(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
-    """Open the database of a file store; create it if it does not exist.
+    """Open the database of a file store; create it, for this user alone, if it does not exist.
 
     Args:
         path: of the database.
@@ -56,6 +53,8 @@ def open_database(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
 
 def _open_once(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
     _check_is_database(path)
+    with suppress(OSError):  # SQLite says why; its other files get the permissions of this one
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     database = sqlite3.connect(path, timeout=OPENING_S, isolation_level=None)
     try:
         is_new = _is_new(database)
@@ -83,35 +82,6 @@ def _open_once(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
     return database
 
 
-def adopt_clock(database: sqlite3.Connection, clock: SteadyClock, boot: str) -> None:
-    """Set a clock to the time of the other servers on the file.
-
-    The first server that opens the file after the machine's start writes down where its clock began. Later ones take
-    that over, so a step of the machine's clock reaches no session, and all servers have the same time.
-
-    Args:
-        database: of the sessions.
-        clock: to set.
-        boot: of this start of the machine (``service.observe.clock.boot_id``).
-
-    Raises:
-        sqlite3.Error: the database cannot be written.
-    """
-    if not boot or _has_adopted(database, clock, boot):
-        return
-    database.execute("BEGIN IMMEDIATE")
-    try:
-        database.execute(_CLOCK)
-        if not _has_adopted(database, clock, boot):  # another server may be writing it down too
-            database.execute("DELETE FROM clock")
-            database.execute("INSERT INTO clock VALUES (?, ?)", (boot, clock.offset_s))
-    except BaseException:
-        if database.in_transaction:
-            database.execute("ROLLBACK")
-        raise
-    database.execute("COMMIT")
-
-
 def has_no_room(error: sqlite3.Error) -> bool:
     """Whether a change failed because there is no room for it."""
     return getattr(error, "sqlite_errorcode", None) in _NO_ROOM
@@ -120,17 +90,6 @@ def has_no_room(error: sqlite3.Error) -> bool:
 def pragma(database: sqlite3.Connection, name: str) -> int:
     """The value of a pragma that is a number."""
     return int(database.execute(f"PRAGMA {name}").fetchone()[0])
-
-
-def log_bytes(database: sqlite3.Connection) -> int:
-    """Length of the log with all commits in it, as SQLite knows it from its index; 0 if SQLite is busy."""
-    try:
-        _, frames, _ = database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-    except sqlite3.OperationalError as error:
-        # SQLite has looked for a commit that the log does not have
-        return sys.maxsize if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_IOERR_SHORT_READ else 0
-    frame_bytes = pragma(database, "page_size") + FRAME_HEADER_BYTES
-    return LOG_HEADER_BYTES + frames * frame_bytes if frames > 0 else 0
 
 
 def advice(path: Path, error: sqlite3.Error | OSError) -> str:
@@ -182,16 +141,6 @@ def _check_schema(path: Path, database: sqlite3.Connection, is_new: bool) -> Non
             f"{path}: is a session store of version {version}, but this server needs {SCHEMA_VERSION}: "
             "name another file, or let its sessions end on a server of their own version"
         )
-
-
-def _has_adopted(database: sqlite3.Connection, clock: SteadyClock, boot: str) -> bool:
-    """Set a clock to the time of the servers on the file, if one has written it down since the machine's start."""
-    if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'clock'").fetchone():
-        return False
-    row = database.execute("SELECT offset_s FROM clock WHERE boot = ?", (boot,)).fetchone()
-    if row is not None:
-        clock.offset_s = float(row[0])
-    return row is not None
 
 
 def _is_new(database: sqlite3.Connection) -> bool:

@@ -5,16 +5,20 @@ as well as a killed process. With ``normal`` it does not wait: a power failure m
 process loses none. Several servers of one machine may share the file. It must not be on a network file system, where
 SQLite's locks do not work.
 
-On a full disk, sessions go on, end and expire (``service.store.disk_room``). If somebody deletes or replaces the file,
-the store refuses everything until the server is started again (``service.store.database_files``).
+Every change needs room in the log, deletions too. So the database leaves a reserve on the disk: when it has taken
+all else, sessions go on, end and expire, and make room for others. If other programs take the reserve, nothing can be
+changed until somebody makes room. If the file or its log is deleted or replaced, the next check notices, and the store
+refuses everything until the server is started again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -29,16 +33,17 @@ from service.errors import (
     StoreUnusable,
 )
 from service.keys.ids import client_id
-from service.observe.clock import Clock, SteadyClock, boot_id, since_boot
-from service.store.ballast import Ballast
+from service.observe.clock import Clock
 from service.store.base import NO_REVISION, Change, CommitResult, Stored, is_revision, no_record
-from service.store.database import Synchronous, adopt_clock, advice, has_no_room, log_bytes, open_database
-from service.store.database_files import DatabaseFiles, real_path
-from service.store.disk_room import DiskRoom
+from service.store.database import SCHEMA_VERSION, Synchronous, advice, has_no_room, open_database, pragma
 
 T = TypeVar("T")
 
 EXPIRE_ROWS = 500  # in one transaction; chunks wait behind it
+EXPIRE_ROWS_SCARCE = 8  # where the disk has little room for the log
+LOG_PAGES = 1000  # length of the log at which it is written back: SQLite's default
+MAX_PAGES = 2**32 - 2  # SQLite's own limit
+RESERVE_BYTES, RESERVE_SHARE = 16_000_000, 8  # of the disk, for the log, and at most this part of the disk
 
 _INSERT = """
     INSERT INTO sessions (id, revision, keep_until_s, record) VALUES (?1, ?2, ?3, ?4)
@@ -63,11 +68,6 @@ class FileStore:
         synchronous: see above.
         max_bytes: largest size of the database's file; None means no limit but the disk's.
         wall: seconds since 1970.
-        steady: seconds since the machine's start.
-        boot: of this start of the machine; empty if unknown, None finds it out.
-
-    Attributes:
-        clock: of all servers on the file, in seconds since about 1970. Steps of the machine's clock do not reach it.
 
     Raises:
         StoreUnusable: the file cannot be opened or created, is damaged, or is not a store of this version.
@@ -83,16 +83,15 @@ class FileStore:
         synchronous: Synchronous = "full",
         max_bytes: int | None = None,
         wall: Clock = time.time,
-        steady: Clock = since_boot,
-        boot: str | None = None,
     ) -> None:
         self._path = path
         self._timeout_s = timeout_s
+        self._max_bytes = max_bytes
         self._gone = ""  # why the file cannot be used any more
-        self.clock = SteadyClock(wall, steady)
+        self._wall = wall
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="file-store")
         try:
-            self._thread.submit(self._open, synchronous, max_bytes, boot_id() if boot is None else boot).result()
+            self._thread.submit(self._open, synchronous).result()
         except (sqlite3.Error, OSError) as error:
             self._thread.shutdown()
             raise StoreUnusable(f"{path}: cannot be used as a session store: {advice(path, error)}") from error
@@ -119,63 +118,66 @@ class FileStore:
             return [error for _ in changes]
 
     async def expire(self) -> int:
-        removed, rows = 0, EXPIRE_ROWS
-        while True:  # chunks that arrive meanwhile go before the next transaction
-            try:
-                count = await self._on_thread(lambda: self._expire(rows))  # noqa: B023 (it is called at once)
-            except StoreFull:
-                if rows == 1:
-                    raise
-                rows = max(1, rows // 8)  # a smaller transaction needs less room
-                continue
+        removed = 0
+        while count := await self._on_thread(
+            self._expire
+        ):  # chunks that arrive meanwhile go before the next transaction
             removed += count
-            if count < rows:
-                return removed
+        return removed
 
     async def health(self) -> None:
         await self._on_thread(self._check)
 
     async def close(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._database.close)
         self._thread.shutdown()
 
-    def _open(self, synchronous: Synchronous, max_bytes: int | None, boot: str) -> None:
+    def _open(self, synchronous: Synchronous) -> None:
+        self._database = open_database(self._path, synchronous)
         try:
-            self._database = open_database(self._path, synchronous)
-        except sqlite3.OperationalError as error:
-            ballast = Ballast(real_path(self._path))
-            if not (has_no_room(error) and ballast.exists):
-                raise
-            ballast.give_up()
-            self._database = open_database(self._path, synchronous)
-        try:
-            self._files = DatabaseFiles(self._path)
-            self._room = DiskRoom(real_path(self._path), self._database, max_bytes)
-            try:
-                self._room.write(lambda: adopt_clock(self._database, self.clock, boot))
-            except sqlite3.OperationalError as error:
-                if not has_no_room(error):  # on a full disk, a clock that begins now has to do
-                    raise
+            self._files = {file: _identity(file) for file in (self._path, _log(self._path))}
+            self._page_bytes = pragma(self._database, "page_size")
+            log_pages = max(1, min(LOG_PAGES, self._reserve_bytes // 2 // self._page_bytes))
+            self._database.execute(f"PRAGMA wal_autocheckpoint = {log_pages}")
+            self._transaction_bytes = self._reserve_bytes // 4
+            self._limit_growth()
             # from now on, waiting for a lock ends before the batch does, so that the error says "locked"
             self._database.execute(f"PRAGMA busy_timeout = {round(self._timeout_s * 500)}")
         except BaseException:
             self._database.close()
             raise
 
-    def _close(self) -> None:
-        self._database.close()  # of a file that has been replaced, SQLite leaves the new one's log alone
-        if not self._gone:
-            self._room.close()
-
-    def _expire(self, rows: int) -> int:
-        return self._room.write(lambda: self._database.execute(_EXPIRE, (self.clock(), rows)).rowcount)
+    def _expire(self) -> int:
+        rows = EXPIRE_ROWS if shutil.disk_usage(self._path).free > 2 * self._reserve_bytes else EXPIRE_ROWS_SCARCE
+        return self._database.execute(_EXPIRE, (self._wall(), rows)).rowcount
 
     def _check(self) -> None:
+        """Check that the file is in its place, and that a change is possible, where the room for one is scarce."""
+        for file, identity in self._files.items():
+            if _identity(file) != identity:
+                self._gone = (
+                    f"{file} was deleted or replaced while the server had it open: stop all servers that use it, put "
+                    "the file back if you have it, and start them again"
+                )
+                raise StoreUnusable(self._gone)
         self._database.execute("SELECT 1 FROM sessions LIMIT 1").fetchall()
-        self._room.check()
+        self._limit_growth()
+        if shutil.disk_usage(self._path).free < self._reserve_bytes:
+            self._database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    @property
+    def _reserve_bytes(self) -> int:
+        return min(RESERVE_BYTES, shutil.disk_usage(self._path).total // RESERVE_SHARE)
+
+    def _limit_growth(self) -> None:
+        """Let the database take what the disk has, but for the reserve."""
+        room_bytes = self._path.stat().st_size + shutil.disk_usage(self._path).free - self._reserve_bytes
+        most_bytes = room_bytes if self._max_bytes is None else min(self._max_bytes, room_bytes)
+        # SQLite takes no fewer than there are
+        self._database.execute(f"PRAGMA max_page_count = {min(MAX_PAGES, max(1, most_bytes // self._page_bytes))}")
 
     def _load(self, sessions: Sequence[str]) -> list[Stored | HetsynError | None]:
-        now_s = self.clock()
+        now_s = self._wall()
         return [self._load_one(session, now_s) for session in sessions]
 
     def _load_one(self, session: str, now_s: float) -> Stored | HetsynError | None:
@@ -193,21 +195,20 @@ class FileStore:
         return Stored(revision, record)
 
     def _commit(self, changes: Sequence[Change]) -> list[CommitResult | HetsynError]:
-        return [result for part in self._parts(changes) for result in self._commit_part(part)]
-
-    def _parts(self, changes: Sequence[Change]) -> Iterator[Sequence[Change]]:
-        """Cut a batch so that no transaction makes the log longer than the ballast: as a rule into one part."""
-        begin, size_bytes = 0, 0
-        for n, change in enumerate(changes):
+        """Commit a batch in one transaction, or in several that the reserve has room for."""
+        parts: list[list[Change]] = [[]]
+        size_bytes = 0
+        for change in changes:
             size_bytes += len(change.record or b"")
-            if size_bytes > self._room.transaction_bytes and n > begin:
-                yield changes[begin:n]
-                begin, size_bytes = n, len(change.record or b"")
-        yield changes[begin:]
+            if size_bytes > self._transaction_bytes and parts[-1]:
+                parts.append([])
+                size_bytes = len(change.record or b"")
+            parts[-1].append(change)
+        return [result for part in parts for result in self._commit_part(part)]
 
     def _commit_part(self, changes: Sequence[Change]) -> list[CommitResult | HetsynError]:
         try:
-            return self._room.write(lambda: self._transaction(changes))
+            return self._transaction(changes)
         except sqlite3.OperationalError as error:
             if not has_no_room(error):
                 raise
@@ -228,7 +229,7 @@ class FileStore:
         return len(change.record or b"") - (int(row[0]) if row else 0)
 
     def _transaction(self, changes: Sequence[Change]) -> list[CommitResult | HetsynError]:
-        now_s = self.clock()
+        now_s = self._wall()
         self._database.execute("BEGIN IMMEDIATE")
         try:
             results: list[CommitResult | HetsynError] = [self._commit_one(change, now_s) for change in changes]
@@ -249,31 +250,10 @@ class FileStore:
             cursor = self._database.execute(_UPDATE, (*values, change.expected))
         return CommitResult.committed if cursor.rowcount else CommitResult.fenced
 
-    def _on_file(self, function: Callable[[], T]) -> T:
-        """Call a function that uses the database, and check that its files are still in their places.
-
-        Raises:
-            StoreUnusable: they are not. What the function did may be lost.
-        """
+    def _in_place(self, function: Callable[[], T]) -> T:
         if self._gone:
             raise StoreUnusable(self._gone)
-        if self._files.is_log_shorter:  # before a write: it would leave a hole in the log
-            self._check_files(lambda: self._files.check_log(log_bytes(self._database)))
-        try:
-            result = function()
-        finally:
-            self._check_files(self._files.check)
-        return result
-
-    def _check_files(self, check: Callable[[], None]) -> None:
-        try:
-            check()
-        except StoreUnusable as error:
-            self._gone = str(error)
-            if self._files.only_log_is_missing:
-                with suppress(sqlite3.Error):  # the database gets what only the deleted log has
-                    self._database.execute("PRAGMA wal_checkpoint(FULL)").fetchall()
-            raise
+        return function()
 
     async def _on_thread(self, function: Callable[[], T]) -> T:
         """Call a function on the store's thread.
@@ -282,7 +262,7 @@ class FileStore:
             StoreUnavailable: it failed, or did not return in time; it may still do its work.
             StoreUnusable: the file is not in its place any more.
         """
-        call = asyncio.get_running_loop().run_in_executor(self._thread, self._on_file, function)
+        call = asyncio.get_running_loop().run_in_executor(self._thread, self._in_place, function)
         call.add_done_callback(_retrieve)  # who waits for it may leave
         try:
             async with asyncio.timeout(self._timeout_s):  # wait_for may swallow a cancellation before Python 3.12
@@ -315,3 +295,17 @@ def _retrieve(call: asyncio.Future[T]) -> None:
     """Retrieve the exception of a call, which asyncio logs if nobody does."""
     if not call.cancelled():
         call.exception()
+
+
+def _log(path: Path) -> Path:
+    """The log of a database: SQLite puts it beside the file, and not beside a link to it."""
+    return Path(f"{os.path.realpath(path)}-wal")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What tells a file from another one at its path; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

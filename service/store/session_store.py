@@ -34,7 +34,6 @@ class SessionStore:
         timeout_s: see ``GroupCommit``.
 
     Attributes:
-        clock: of the times in records; see ``StateStore``.
         trouble: why no session can be changed until somebody acts; None if they can. A store that is only down or slow
             is no trouble: all servers recover with it.
         shortage: why a session was refused since the last check, if there was no room for it.
@@ -54,7 +53,6 @@ class SessionStore:
         self._catalog = catalog
         self._lifetimes = lifetimes
         self._counters = counters
-        self.clock = store.clock
         self.trouble: StoreError | None = None
         self.shortage: StoreFull | None = None
         self._loads = GroupCommit(self._load, store.lane, self._failed, timeout_s=timeout_s)

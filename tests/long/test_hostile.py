@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import struct
 import sys
 import time
 from dataclasses import replace
@@ -11,15 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from service.carried.keys import parse_keys
-from service.carried.token import HEAD
 from service.contract.artifact import Artifact
 from tests.long.hostile.artifacts import copy_version, endless_loop, manifest_of, read_file, replace_graph
 from tests.long.hostile.case import Case, Verdict, exactly, measure
 from tests.long.hostile.cases import CASES
-from tests.long.hostile.clocks import ClockedServer
 from tests.long.hostile.imports import exported, put
-from tests.long.hostile.stage import CARRY_KEY, Checkout, Stage
+from tests.long.hostile.stage import Checkout, Stage
 from tests.long.hostile.wire import Client, Prober
 from tests.support.paths import MODELS, ROOT
 
@@ -30,7 +26,7 @@ BY_NAME = {case.name: case for case in CASES}
 # one or two of each area, which no busy machine disturbs
 LEVEL_2 = {
     "framing-rules", "proxy-smuggling", "grpc-many-parts", "memory-valkey", "work-present", "import-forged",
-    "sessions-dropped", "store-truncated", "valkey-policy", "artifact-reads-files", "clock-steps", "signal-early",
+    "sessions-dropped", "store-deleted", "valkey-policy", "artifact-reads-files", "signal-early",
 }  # fmt: skip
 LEVELS = [
     pytest.param(case, id=case.name, marks=pytest.mark.process if case.name in LEVEL_2 else pytest.mark.long)
@@ -86,19 +82,6 @@ def test_the_prober_sees_a_server_that_stands_still(tmp_path: Path) -> None:
         assert server.metric("hetsyn_steps_total") == 20_000
         assert server.end() < 20
         assert server.process.returncode == -signal.SIGTERM
-
-
-@pytest.mark.long
-def test_the_clock_of_a_server_is_moved(tmp_path: Path) -> None:
-    with Stage(CHECKOUT, tmp_path, is_quick=True) as stage:
-        clocked = ClockedServer(stage, "ahead", tmp_path / "sessions.db", 86_400.0)
-        clocked.client.chunk("a", begin="true")
-        token = clocked.client.call("GET", "/sessions/a/state").body
-        _, seal = parse_keys(CARRY_KEY, "test").current
-        record = seal.open(token[HEAD.size :], token[: HEAD.size])
-        assert record is not None
-        (created_s,) = struct.unpack_from("<d", record, 48)
-        assert created_s > time.time() + 80_000
 
 
 @pytest.mark.long

@@ -1,35 +1,16 @@
 """``hetsyn`` with what a test changes: ``python changed_server.py serve ... --set=FIELD=VALUE``.
 
-FIELD is one of ``Settings`` or of a group in it, for which there is no option. The environment may name a file
-(``CHANGED_CLOCK``): it has the seconds by which the wall clock is ahead; the monotonic clock is right. This runs in the
-environment of any checkout, so it imports nothing of the tests.
+FIELD is one of ``Settings`` or of a group in it, for which there is no option. This runs in the environment of any
+checkout, so it imports nothing of the tests.
 """
 
 from __future__ import annotations
 
-import os
 import sys
-import time
-from contextlib import suppress
 from dataclasses import fields, is_dataclass, replace
-from pathlib import Path
 from typing import Any
 
-CLOCK = "CHANGED_CLOCK"
 SET = "--set="
-
-
-def move_clock(path: Path) -> None:
-    """Let ``time.time`` and ``time.time_ns`` be ahead by the seconds in a file, from now on."""
-    right, right_ns = time.time, time.time_ns
-
-    def ahead_s() -> float:
-        with suppress(OSError, ValueError):
-            return float(path.read_text())
-        return 0.0
-
-    time.time = lambda: right() + ahead_s()
-    time.time_ns = lambda: right_ns() + int(1e9 * ahead_s())
 
 
 def changed(group: Any, name: str, text: str) -> Any:
@@ -49,8 +30,6 @@ def changed(group: Any, name: str, text: str) -> Any:
 
 def main() -> None:
     """Run ``hetsyn`` with the changes."""
-    if path := os.environ.get(CLOCK):
-        move_clock(Path(path))
     values = [word.removeprefix(SET).partition("=") for word in sys.argv if word.startswith(SET)]
     sys.argv = ["hetsyn", *(word for word in sys.argv[1:] if not word.startswith(SET))]
     from hetsyn import main as run_hetsyn

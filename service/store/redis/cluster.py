@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,10 +32,9 @@ from redis.exceptions import (
 
 from service.errors import HetsynError, StoreError, StoreFull, StoreUnavailable, StoreUnusable
 from service.keys.ids import client_id
-from service.observe.clock import Clock, since_boot
 from service.store.base import Change, CommitResult, Stored
 from service.store.redis import requests
-from service.store.redis.node import Node, StoreClock
+from service.store.redis.node import Node
 from service.store.redis.nodes import Nodes, uncovered
 from service.store.redis.script import PREFIX, refusal, result, stored
 from service.store.redis.slots import Address, ClusterAddress, probe_keys, slot_of
@@ -85,12 +83,6 @@ class ClusterStore:
         timeout_s: time for a connection, and for one batch.
         prefix: of the keys.
         replicas: of a node that must have a change before it counts.
-        wall: seconds since 1970.
-        steady: seconds, which do not step.
-
-    Attributes:
-        clock: of all servers on the store, in seconds since about 1970: the clock of the first node that was checked,
-            from where it goes on without steps.
 
     Raises:
         StoreUnusable: the prefix would put all sessions on one node, or an option of the URL is not valid.
@@ -105,16 +97,12 @@ class ClusterStore:
         timeout_s: float = 2.0,
         prefix: str = PREFIX,
         replicas: int = 0,
-        wall: Clock = time.time,
-        steady: Clock = since_boot,
     ) -> None:
         if "{" in prefix:
             raise StoreUnusable(f"the prefix {prefix!r} would put all sessions on one node: leave out the brace")
         self._timeout_s = timeout_s
         self._prefix = prefix
-        store_clock = StoreClock(wall, steady)
-        self.clock = store_clock.clock
-        self._nodes = Nodes(address, timeout_s, store_clock, replicas)
+        self._nodes = Nodes(address, timeout_s, replicas)
 
     def lane(self, session: str) -> Hashable:
         return self._nodes.primaries[slot_of(self._prefix + session)]

@@ -28,7 +28,6 @@ from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from service.errors import StoreUnavailable, StoreUnusable
-from service.observe.clock import Clock, SteadyClock, since_boot
 from service.store.redis.script import REPLICA, unavailable
 
 log = logging.getLogger("hetsyn.store")
@@ -40,32 +39,12 @@ T = TypeVar("T")
 Command = tuple[Any, ...]
 
 
-class StoreClock:
-    """The clock of all servers on a store, taken over from the store at the first check, and the warnings about it.
-
-    Attributes:
-        clock: seconds since about 1970, without steps.
-    """
-
-    def __init__(self, wall: Clock = time.time, steady: Clock = since_boot) -> None:
-        self.clock = SteadyClock(wall, steady)
-        self._is_set = False
-
-    def apart_s(self, now_s: float) -> float:
-        """Seconds that a server's clock is ahead; the first one is taken over."""
-        if not self._is_set:
-            self._is_set = True
-            self.clock.offset_s = now_s - self.clock.steady()
-        return now_s - self.clock()
-
-
 class Node:
     """A server.
 
     Args:
         url: ``redis://`` or ``rediss://``, as redis-py takes it.
         timeout_s: time for a connection, and for one request.
-        clock: of the store.
         scripts: that requests use.
         replicas: of this server that must have a change before it counts.
         is_in_cluster: whether the server is expected to be a node of a cluster.
@@ -83,14 +62,12 @@ class Node:
         self,
         url: str,
         timeout_s: float,
-        clock: StoreClock,
         scripts: Sequence[str],
         replicas: int = 0,
         *,
         is_in_cluster: bool = False,
     ) -> None:
         self._timeout_s = timeout_s
-        self._clock = clock
         self.under_way = 0
         self.replicas = replicas
         self._wait_ms = max(1, int(1000 * timeout_s * _WAIT_SHARE))
@@ -210,9 +187,7 @@ class Node:
         return answers
 
     async def check(self) -> None:
-        """Check the settings and the role of the server; the first time, take its clock over.
-
-        A server that does not tell them is trusted.
+        """Check the settings and the role of the server. One that does not tell them is trusted.
 
         Raises:
             StoreUnusable: it would lose sessions.
@@ -249,17 +224,12 @@ class Node:
             "before it is answered: its chunks get 503 until another replica is connected",
         )
         if not isinstance(now, Exception):
-            apart_s = self._clock.apart_s(int(now[0]) + int(now[1]) / 1e6)
+            apart_s = int(now[0]) + int(now[1]) / 1e6 - time.time()
             self._warn(
                 "clock",
                 abs(apart_s) > _CLOCKS_PART_S,
-                f"the clock of a node of the store{self._which} is {apart_s:.0f} s ahead of that of the node from "
-                "which this server has its time: sessions may expire early or late: let the machines of all nodes keep "
-                "time, then start all servers again"
-                if self._is_in_cluster
-                else f"the store's clock has stepped by {apart_s:.0f} s since this server started, which goes on "
-                "without the step: servers that start now have another time, and sessions may expire early or late: "
-                "start all servers again",
+                f"the store's clock{self._which} is {apart_s:.0f} s ahead of this machine's, so sessions may expire "
+                "early or late: let all machines keep time",
             )
 
     def _check_mode(self, is_cluster: str) -> None:

@@ -8,7 +8,7 @@ import random
 from math import inf
 
 from service.errors import StoreError, StoreUnavailable, StoreUnusable
-from service.store.redis.node import Node, StoreClock
+from service.store.redis.node import Node
 from service.store.redis.script import COMPARE_AND_SET_ON_NODE, DELETE_ON_NODE, LOAD_AND_MARK, unavailable
 from service.store.redis.slots import SLOTS, Address, ClusterAddress, read_slots
 
@@ -25,7 +25,6 @@ class Nodes:
     Args:
         address: of the cluster; one node that answers is enough.
         timeout_s: time for a connection, and for one request.
-        clock: of the store.
         replicas: of a node that must have a change before it counts.
 
     Attributes:
@@ -36,12 +35,11 @@ class Nodes:
         StoreUnusable: an option of the URL is not valid.
     """
 
-    def __init__(self, address: ClusterAddress, timeout_s: float, clock: StoreClock, replicas: int) -> None:
+    def __init__(self, address: ClusterAddress, timeout_s: float, replicas: int) -> None:
         self.primaries: list[Address | None] = [None] * SLOTS
         self.unwell: set[Address] = set()
         self._address = address
         self._timeout_s = timeout_s
-        self._clock = clock
         self._replicas = replicas
         self._nodes: dict[Address, Node] = {}
         self._reading: asyncio.Task[None] | None = None
@@ -53,7 +51,7 @@ class Nodes:
         node = self._nodes.get(address)
         if node is None:
             url = self._address.node_url(address)
-            node = Node(url, self._timeout_s, self._clock, _SCRIPTS, self._replicas, is_in_cluster=True)
+            node = Node(url, self._timeout_s, _SCRIPTS, self._replicas, is_in_cluster=True)
             self._nodes[address] = node
         return node
 

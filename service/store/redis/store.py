@@ -10,7 +10,6 @@ The server's ``appendfsync`` decides which failures an acknowledged chunk surviv
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Hashable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,10 +17,9 @@ from urllib.parse import urlsplit
 from redis.exceptions import NoScriptError
 
 from service.errors import HetsynError, StoreError, StoreFull, StoreUnusable
-from service.observe.clock import Clock, since_boot
 from service.store.base import Change, CommitResult, Stored
 from service.store.redis import requests
-from service.store.redis.node import Node, StoreClock
+from service.store.redis.node import Node
 from service.store.redis.script import COMPARE_AND_SET, LOAD_AND_MARK, PREFIX, PROBE, refusal, result, stored
 
 _DATABASE = re.compile("(/[0-9]*)?")
@@ -35,12 +33,6 @@ class RedisStore:
         timeout_s: time for a connection, and for one batch.
         prefix: of the keys.
         replicas: of the server that must have a change before it counts.
-        wall: seconds since 1970.
-        steady: seconds, which do not step.
-
-    Attributes:
-        clock: of all servers on the store, in seconds since about 1970: the store's clock at the first check, from
-            where it goes on without steps.
 
     Raises:
         StoreUnusable: the URL is not valid.
@@ -55,18 +47,14 @@ class RedisStore:
         timeout_s: float = 2.0,
         prefix: str = PREFIX,
         replicas: int = 0,
-        wall: Clock = time.time,
-        steady: Clock = since_boot,
     ) -> None:
         self._prefix = prefix
         path = urlsplit(url).path
         if not _DATABASE.fullmatch(path):  # redis-py would silently use database 0
             raise StoreUnusable(f"the URL is not valid for Redis ({path!r} is not a database: write /0)")
-        store_clock = StoreClock(wall, steady)
         # servers before Redis 7 do not take the second
         scripts = (COMPARE_AND_SET, LOAD_AND_MARK) if replicas else (COMPARE_AND_SET,)
-        self._node = Node(url, timeout_s, store_clock, scripts, replicas)
-        self.clock = store_clock.clock
+        self._node = Node(url, timeout_s, scripts, replicas)
 
     def lane(self, session: str) -> Hashable:  # noqa: ARG002
         return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from tests.long.hostile import (
     artifacts,
-    clocks,
     decoding,
     framing,
     headers,
@@ -13,6 +12,7 @@ from tests.long.hostile import (
     messages,
     proxied,
     sessions,
+    signals,
     stores,
     valkey_stores,
     work,
@@ -21,6 +21,6 @@ from tests.long.hostile.case import Case
 
 AREAS = (
     framing, headers, proxied, decoding, messages, memory, work, imports, sessions, stores, valkey_stores, artifacts,
-    clocks,
+    signals,
 )  # fmt: skip
 CASES: tuple[Case, ...] = tuple(case for area in AREAS for case in area.CASES)

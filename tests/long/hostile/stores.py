@@ -1,4 +1,4 @@
-"""A store in a file whose file is deleted, replaced or truncated while the server runs, or whose disk is full."""
+"""A store in a file whose file is deleted or replaced while the server runs, or whose disk is full."""
 
 from __future__ import annotations
 
@@ -31,10 +31,6 @@ def _delete_wal(path: Path, backup: Path) -> None:  # noqa: ARG001
     Path(f"{path}-wal").unlink(missing_ok=True)
 
 
-def _truncate(path: Path, backup: Path) -> None:  # noqa: ARG001
-    os.truncate(path, 0)
-
-
 def _replace(path: Path, backup: Path) -> None:
     backup.replace(path)
 
@@ -55,7 +51,6 @@ def _backup(path: Path) -> Path:
 DAMAGES: Mapping[str, tuple[str, Callable[[Path, Path], None]]] = {
     "deleted": ("The store's file is deleted: chunks are acknowledged, and nothing is kept.", _delete),
     "wal-deleted": ("The store's log is deleted: chunks are acknowledged, and nothing is kept.", _delete_wal),
-    "truncated": ("The store's file is truncated to nothing.", _truncate),
     "replaced": ("A backup takes the place of the store's file: two servers have two databases.", _replace),
     "overwritten": ("A backup is copied over the store's file.", _overwrite),
 }

@@ -1,4 +1,4 @@
-"""A Valkey whose settings change while servers run: it evicts, it becomes a replica, or has keys of another kind."""
+"""A Valkey whose settings change while servers run: it evicts, or becomes a replica."""
 
 from __future__ import annotations
 
@@ -7,20 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.long.hostile.case import Case, Figure, Skipped, at_most, exactly
-from tests.long.hostile.imports import exported, put
 from tests.long.hostile.stage import AttackedServer, Stage, free_port
 from tests.long.hostile.wire import Client
 from tests.support.valkey import BINARY, MISSING, ValkeyServer
 
 SWEEP = "--set=sweep_interval_s=1"
 NOTICED_S = 8.0
-WRONG_KEYS: Mapping[str, tuple[str, ...]] = {
-    "list": ("LPUSH", "hetsyn:session:list", "a"),
-    "short": ("SET", "hetsyn:session:short", "abc"),
-    "empty": ("SET", "hetsyn:session:empty", ""),
-    "garbage": ("SET", "hetsyn:session:garbage", "x" * 500),
-    "hash": ("HSET", "hetsyn:session:hash", "a", "b"),
-}
 
 
 def start_valkey(stage: Stage, name: str, *options: str, is_started: bool = True) -> ValkeyServer:
@@ -109,29 +101,6 @@ def attack_replica(stage: Stage) -> Mapping[str, Figure]:
     return {"ready_on_a_replica": ready, "chunk_on_a_replica": chunk, "noticed_s": noticed_s}
 
 
-def attack_keys(stage: Stage) -> Mapping[str, Figure]:
-    """Keys that are no records under the ids of sessions: can a client free the id?"""
-    valkey = start_valkey(stage, "valkey")
-    client = Client(stage.server("--store", valkey.url).port)
-    record = exported(client, "speech-digits")
-    not_freed, not_replaced, server_errors = [], [], 0
-    for name, command in WRONG_KEYS.items():
-        valkey.command(*command)
-        server_errors += client.outcome(name, seq=0) in ("500", "503")
-        if client.call("DELETE", f"/sessions/{name}").status != 204 or client.outcome(name, seq=0) != "200":
-            not_freed.append(name)
-        valkey.command("DEL", f"hetsyn:session:{name}-put")
-        valkey.command(*(f"{word}-put" if word.startswith("hetsyn:") else word for word in command))
-        if put(client, f"{name}-put", record) not in ("200", "201"):
-            not_replaced.append(name)
-    return {
-        "not_freed": len(not_freed),
-        "not_replaced": len(not_replaced),
-        "server_errors": server_errors,
-        "which": "; ".join((*not_freed, *not_replaced)),
-    }
-
-
 CASES = (
     Case(
         "valkey-policy",
@@ -153,12 +122,5 @@ CASES = (
         attack_replica,
         {"ready_on_a_replica": exactly(0), "noticed_s": at_most(6)},
         {"ready_on_a_replica": 1, "chunk_on_a_replica": "503"},
-    ),
-    Case(
-        "valkey-keys",
-        "A key of another kind under the id of a session cannot be freed over HTTP.",
-        attack_keys,
-        {"not_freed": exactly(0), "not_replaced": exactly(0), "server_errors": exactly(0)},
-        {"not_freed": 3, "not_replaced": 3},
     ),
 )

@@ -107,9 +107,7 @@ def test_revisions_are_never_absent_and_never_the_same() -> None:
 @pytest.mark.parametrize("kind", ["memory", "file"])
 async def test_expire_removes_what_is_over(tmp_path: Path, kind: str, start_store: StartStore) -> None:
     clock = Clock()
-    store = await start_store(
-        MemoryStore(clock) if kind == "memory" else FileStore(tmp_path / "s.db", wall=clock, steady=clock)
-    )
+    store = await start_store(MemoryStore(clock) if kind == "memory" else FileStore(tmp_path / "s.db", wall=clock))
     await store.commit([put("a", NO_REVISION, 1, keep_s=10), put("b", NO_REVISION, 2, keep_s=20)])
     clock.now_s += 10
     assert await store.load(["a"]) == [None]

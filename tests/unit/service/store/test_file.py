@@ -49,7 +49,7 @@ def test_missing_permissions_are_named(
 
 async def test_all_that_is_over_is_removed_and_others_have_their_turn(tmp_path: Path, start_store: StartStore) -> None:
     clock = Clock()
-    store = await start_store(FileStore(tmp_path / "s.db", wall=clock, steady=clock))
+    store = await start_store(FileStore(tmp_path / "s.db", wall=clock))
     order: list[str] = []
     await store.commit([put(f"s{n}", NO_REVISION, n + 1, keep_s=10) for n in range(1_200)])
     await store.commit([put("stays", NO_REVISION, 2_000, keep_s=100)])
@@ -75,6 +75,23 @@ async def test_a_file_keeps_its_sessions(tmp_path: Path) -> None:
         await store.commit([put("a", NO_REVISION, 1, b"kept")])
     async with started(FileStore(tmp_path / "s.db", synchronous="normal")) as store:
         assert await store.load(["a"]) == [Stored(1, b"kept")]
+
+
+async def test_the_file_and_those_beside_it_are_for_their_user_alone(tmp_path: Path, start_store: StartStore) -> None:
+    store = await start_store(FileStore(tmp_path / "s.db"))
+    assert await store.commit([put("a", NO_REVISION, 1)]) == [COMMITTED]
+    assert {file.name: oct(file.stat().st_mode & 0o777) for file in tmp_path.iterdir()} == {
+        "s.db": "0o600", "s.db-wal": "0o600", "s.db-shm": "0o600"
+    }  # fmt: skip
+
+
+async def test_a_batch_is_one_transaction(tmp_path: Path, start_store: StartStore) -> None:
+    store = await start_store(FileStore(tmp_path / "s.db"))
+    statements: list[str] = []
+    store._thread.submit(lambda: store._database.set_trace_callback(statements.append)).result()
+    assert await store.commit([put(f"s{n}", NO_REVISION, n + 1) for n in range(64)]) == [COMMITTED] * 64
+    words = [statement.split()[0] for statement in statements]
+    assert words == ["BEGIN", *["INSERT"] * 64, "COMMIT"]
 
 
 async def test_what_is_too_large_for_max_bytes_is_refused_alone(tmp_path: Path, start_store: StartStore) -> None:
@@ -218,7 +235,7 @@ def test_opening_waits_while_another_server_makes_the_tables(tmp_path: Path, mon
     path = tmp_path / "sessions.db"
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    other.execute("CREATE TABLE clock (boot TEXT PRIMARY KEY, offset_s REAL NOT NULL)")
+    other.execute("CREATE TABLE other (id)")
     pauses: list[float] = []
 
     def pause(seconds: float) -> None:
