@@ -119,10 +119,8 @@ class FileStore:
 
     async def expire(self) -> int:
         removed = 0
-        while count := await self._on_thread(
-            self._expire
-        ):  # chunks that arrive meanwhile go before the next transaction
-            removed += count
+        while count := await self._on_thread(self._expire):
+            removed += count  # chunks that arrive meanwhile go before the next transaction
         return removed
 
     async def health(self) -> None:

@@ -44,9 +44,7 @@ async def test_a_deleted_file_is_noticed_by_a_sweep_without_any_request(
         await ok(client, **chunk("abc", 0))
         assert (await client.get("/health/ready")).status_code == 200
         path.unlink()
-        problem = is_problem(
-            await until_ready(client, 503), 503, "was deleted or replaced while the server had it"
-        )
+        problem = is_problem(await until_ready(client, 503), 503, "was deleted or replaced while the server had it")
         assert problem["type"].endswith("store-unusable")
         assert metric((await client.get("/metrics")).text, "hetsyn_ready") == 0
         for seq in (0, 1):
