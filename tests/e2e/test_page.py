@@ -308,7 +308,7 @@ def test_a_full_server_is_said_until_it_has_room() -> None:
         server.stop()
 
 
-@pytest.mark.parametrize("has_store", [True, False])
+@pytest.mark.parametrize("has_store", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_a_killed_server_is_said_and_the_session_goes_on(tmp_path: Path, has_store: bool) -> None:
     server = RestartableServer(*(("--store", f"file://{tmp_path}/sessions.db") if has_store else ()))
     try:

@@ -41,7 +41,8 @@ EXAMPLES = {
     "kernels.f_lif": ("Served", 30, 85),
     "kernels.dynap_se": ("Served", 30, 85),
 }
-NAMES = [*CELLS, *EXAMPLES]
+AT_NIGHT = {"gru", "images", "autaptic_gate", "temporal_filter", "kernels.dynap_se"}  # made as others, or for long
+NAMES = [pytest.param(name, marks=pytest.mark.long) if name in AT_NIGHT else name for name in (*CELLS, *EXAMPLES)]
 
 
 class Made(NamedTuple):

@@ -123,7 +123,7 @@ def test_other_words_of_the_data_and_silence_of_the_configuration_are_answered_w
 
 
 # the test above has a folder of recordings
-@pytest.mark.parametrize("door", ["shd", "npz", "csv"])
+@pytest.mark.parametrize("door", [*(pytest.param(door, marks=pytest.mark.long) for door in ("shd", "npz")), "csv"])
 def test_every_door_leads_to_an_artifact(door: str, tmp_path: Path) -> None:
     if door == "shd":
         data = write_shd_form(tmp_path / "spikes.h5", 48)

@@ -91,8 +91,13 @@ def test_weights_and_kernels_learn_within_their_ranges(name: str) -> None:
             assert low - 1e-6 <= float(values.detach().min()) <= float(values.detach().max()) <= high + 1e-6
 
 
-@pytest.mark.process
-@pytest.mark.parametrize(("name", "least"), [("dcls", 75), ("delrec", 80), ("stsc", 80)])
+@pytest.mark.parametrize(
+    ("name", "least"),
+    [
+        pytest.param("dcls", 75, marks=pytest.mark.process),
+        *(pytest.param(name, 80, marks=pytest.mark.long) for name in ("delrec", "stsc")),
+    ],
+)
 def test_a_network_with_delays_learns_and_is_exported(
     name: str, least: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

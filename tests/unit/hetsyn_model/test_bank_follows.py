@@ -116,7 +116,7 @@ def test_a_restored_run_goes_on_holding() -> None:
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("error_bound", [ERROR_BOUND, 1e-2])
+@pytest.mark.parametrize("error_bound", [pytest.param(ERROR_BOUND, marks=pytest.mark.long), 1e-2])
 def test_training_without_a_thought_for_banks_keeps_its_kernels(error_bound: float) -> None:
     """Sixty updates at a rate that sends many decays to 0 and to 1, as ``decay_range=(0, 1)`` allows."""
     made = network()

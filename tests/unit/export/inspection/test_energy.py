@@ -9,7 +9,9 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -42,14 +44,17 @@ def shipped(name: str) -> tuple[Artifact, Energy]:
     return artifact, energy
 
 
-def exact_of(name: str, folder: Path) -> Energy:
+@cache
+def exact_of(name: str) -> Energy:
     """The trained network of a shipped model, exported in the exact form."""
     shipped = newest_artifact(MODELS / name)
     saved, golden = Checkpoint.load(shipped.folder / CHECKPOINT), np.load(shipped.folder / GOLDEN)
     streams = Streams(torch.from_numpy(golden["spikes"]).float(), torch.from_numpy(golden["steps"]))
     source = Source(saved.network, name, "1", "", shipped.manifest.labels, "")
-    write(source, Evaluation(streams), folder / name / "1", form="exact", with_torchscript=False)
-    energy = energy_of(Artifact.open(folder / name / "1"))
+    with TemporaryDirectory() as folder:
+        out = Path(folder) / name / "1"
+        write(source, Evaluation(streams), out, form="exact", with_torchscript=False)
+        energy = energy_of(Artifact.open(out))
     assert energy is not None
     return energy
 
@@ -75,9 +80,9 @@ def test_a_shipped_model(name: str) -> None:
 
 
 @pytest.mark.process
-def test_the_exact_network_and_the_claim_of_the_bank(tmp_path: Path) -> None:
+def test_the_exact_network_and_the_claim_of_the_bank() -> None:
     """119,552 multiplications a step by the decays of synapses, 848 by those of the bank, whatever the spikes."""
-    (_, of_bank), of_exact = shipped("shd-words"), exact_of("shd-words", tmp_path)
+    (_, of_bank), of_exact = shipped("shd-words"), exact_of("shd-words")
     for rate in (0.0, 0.05, 1.0):
         decays = [
             count(energy.works[form], dict.fromkeys(energy.sources, rate)).synaptic_decays
@@ -211,8 +216,8 @@ def page() -> str:
 
 
 @pytest.mark.process
-def test_the_page_has_the_figures_of_the_words(page: str, tmp_path: Path) -> None:
-    (_, of_bank), of_exact = shipped("shd-words"), exact_of("shd-words", tmp_path)
+def test_the_page_has_the_figures_of_the_words(page: str) -> None:
+    (_, of_bank), of_exact = shipped("shd-words"), exact_of("shd-words")
     tables = rows_of(page, 8)
     for name, row in (of_exact.rows | of_bank.rows).items():
         assert tables[name] == cells(row), name
@@ -229,9 +234,9 @@ def test_the_page_has_the_figures_of_the_words(page: str, tmp_path: Path) -> Non
 
 @pytest.mark.process
 @pytest.mark.parametrize("name", NAMES)
-def test_the_page_has_the_figures_of_every_model(name: str, page: str, tmp_path: Path) -> None:
+def test_the_page_has_the_figures_of_every_model(name: str, page: str) -> None:
     _, energy = shipped(name)
-    of_exact = None if name in BANK_ALONE else exact_of(name, tmp_path)
+    of_exact = None if name in BANK_ALONE else exact_of(name)
     forms = [None if of_exact is None else of_exact.rows["exact"], energy.rows["bank"]]
     figures = [
         "" if row is None else f"{getattr(row, kind):,.0f}"

@@ -129,7 +129,7 @@ QUICK = {
 }
 
 
-@pytest.mark.process
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("write", "kind", "goal"),
     [

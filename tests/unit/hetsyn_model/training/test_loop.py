@@ -115,7 +115,7 @@ def test_another_seed_is_another_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("tied", [pytest.param(False, marks=pytest.mark.long), True])
 def test_a_student_of_teachers_alone_learns_in_spite_of_its_labels(tied: bool, tmp_path: Path) -> None:
     settings = replace(TRAIN, tied=tied, distillation=1.0, epochs=12)
     teacher = train_words(tmp_path / "teacher", settings, words(48, 0), words(24, 1))
