@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import closing, suppress
-from typing import Any, cast
+from contextlib import suppress
+from typing import Any
 
 import aiohttp
 from websockets.asyncio.client import ClientConnection, connect
@@ -18,7 +18,6 @@ from yarl import URL
 from hetsyn_client.access import Access
 from hetsyn_client.steps import (
     Broken,
-    CloseSocket,
     OpenSocket,
     Pause,
     ReadFrame,
@@ -58,33 +57,33 @@ class AsyncTransport:
 
     async def run(self, steps: Steps[T]) -> T:
         """Carry out steps to their result, or to their error."""
-        with closing(steps):
-            try:
-                step = next(steps)
-                while True:
-                    try:
-                        answer = await self._do(step)
-                    except Broken as broken:
-                        step = steps.throw(broken)
-                    else:
-                        step = steps.send(answer)
-            except StopIteration as end:
-                return cast(T, end.value)
+        try:
+            step = next(steps)
+            while True:
+                try:
+                    answer = await self._do(step)
+                except Broken as broken:
+                    step = steps.throw(broken)
+                else:
+                    step = steps.send(answer)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        finally:
+            steps.close()
 
     async def _do(self, step: Step) -> Any:
-        match step:
-            case Request():
-                return await self.exchange(step)
-            case SendFrame(socket, content):
-                return await self._sent(cast(ClientConnection, socket), content)
-            case ReadFrame(socket, timeout_s):
-                return await self._read(cast(ClientConnection, socket), timeout_s)
-            case Pause(seconds):
-                return await self._sleep(seconds)
-            case OpenSocket(target):
-                return await self._opened(target)
-            case CloseSocket(socket):
-                return await self._closed(cast(ClientConnection, socket))
+        if isinstance(step, ReadFrame):
+            return await self._read(step.socket, step.timeout_s)
+        if isinstance(step, SendFrame):
+            return await self._sent(step.socket, step.content)
+        if isinstance(step, Request):
+            return await self.exchange(step)
+        if isinstance(step, Pause):
+            return await self._sleep(step.seconds)
+        if isinstance(step, OpenSocket):
+            return await self._opened(step.target)
+        return await self._closed(step.socket)
 
     def _session(self) -> aiohttp.ClientSession:
         if self._http is None:

@@ -135,11 +135,13 @@ class LiveSteps(Reconnecting):
 
     def send(self, content: bytes) -> Steps[list[Frame]]:
         """Send a chunk, and return what has come meanwhile."""
-        yield from self.begin_once()
-        assert self.seq is not None
+        if self.seq is None:
+            yield from self._begin_once()
+            assert self.seq is not None
         results: list[Frame] = []
-        while len(self._unacknowledged) >= self.begin["max_inflight"]:
-            results += yield from self._receive(self._timeout_s)
+        is_first = not self._unacknowledged  # so no result is to come yet
+        if len(self._unacknowledged) >= self.begin["max_inflight"]:
+            results = yield from self._results(self._timeout_s, unacknowledged=self.begin["max_inflight"] - 1)
         chunk = SentChunk(self.seq, content, self._settings)
         self._settings = {}
         self._unacknowledged.append(chunk)
@@ -148,7 +150,7 @@ class LiveSteps(Reconnecting):
             yield from self._send_chunk(chunk)
         except Broken as error:
             yield from self._reopen(error)
-        return results + (yield from self._ready())
+        return results if is_first else results + (yield from self._results(0))
 
     def receive(self, timeout_s: float) -> Steps[list[Frame]]:
         """Return what comes within a time."""
@@ -160,13 +162,11 @@ class LiveSteps(Reconnecting):
             return late
         if frame is None:
             return late
-        return late + self._told(frame) + (yield from self._ready())
+        return late + self._told(frame) + (yield from self._results(0))
 
     def wait(self) -> Steps[list[Frame]]:
         """Wait until all chunks are acknowledged, and return what comes."""
-        results: list[Frame] = []
-        while self._unacknowledged:
-            results += yield from self._receive(self._timeout_s)
+        results = yield from self._results(self._timeout_s)
         late, self._late = self._late, []
         return late + results
 
@@ -234,22 +234,21 @@ class LiveSteps(Reconnecting):
             yield from self._send_frame(json.dumps({"type": "Configure", "endpointing": chunk.settings}))
         yield from self._send_frame(chunk.content)
 
-    def _receive(self, timeout_s: float) -> Steps[list[Frame]]:
-        """Return the next result; nothing if none comes in time, where that is 0, or if the connection broke."""
-        try:
-            if timeout_s:
-                return self._told((yield from self._awaited()))
-            frame = yield from self._read(0)
-        except Broken as error:
-            yield from self._reopen(error)
-            return []
-        return [] if frame is None else self._told(frame)
+    def _results(self, timeout_s: float, *, unacknowledged: int = 0) -> Steps[list[Frame]]:
+        """Return the results that come until only so many chunks are not acknowledged.
 
-    def _ready(self) -> Steps[list[Frame]]:
-        """Return what has come, without waiting."""
+        With a time of 0 it does not wait: it returns those that have come.
+        """
         results: list[Frame] = []
-        while self._unacknowledged and (more := (yield from self._receive(0))):
-            results += more
+        while len(self._unacknowledged) > unacknowledged:
+            try:
+                frame = yield from (self._awaited() if timeout_s else self._read(0))
+            except Broken as error:
+                yield from self._reopen(error)
+                continue
+            if frame is None:
+                break
+            results += self._told(frame)
         return results
 
     def _told(self, read: bytes | Frame) -> list[Frame]:

@@ -56,41 +56,36 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Pause:
+class Pause(NamedTuple):
     """Wait for so many seconds."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class OpenSocket:
+class OpenSocket(NamedTuple):
     """Open a WebSocket at this path and query; answered by a socket, or by ``Broken``."""
 
     target: str
 
 
-@dataclass(frozen=True, slots=True)
-class SendFrame:
+class SendFrame(NamedTuple):
     """Send a frame, binary or of text; ``Broken`` if the connection is gone."""
 
-    socket: object
+    socket: Any
     content: bytes | str
 
 
-@dataclass(frozen=True, slots=True)
-class ReadFrame:
+class ReadFrame(NamedTuple):
     """Read a frame; answered by its content, by None if none comes in time, or by ``Broken``."""
 
-    socket: object
+    socket: Any
     timeout_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class CloseSocket:
+class CloseSocket(NamedTuple):
     """Close a WebSocket. It never fails."""
 
-    socket: object
+    socket: Any
 
 
 Step = Request | Pause | OpenSocket | SendFrame | ReadFrame | CloseSocket
