@@ -1,8 +1,9 @@
-"""Hashes of everything that a build of the operators computes for the shipped models, as JSON on stdout.
+"""Hashes of everything that a build of the operators computes for the models of a folder, as JSON on stdout.
 
-``python -m tests.support.operator_digests LIBRARY`` runs the golden streams of every model in chunks of several
-lengths, and noise through the encoder. Two builds are alike if they print the same. It needs ONNX
-Runtime and NumPy alone, so that it runs where the rest of the tests cannot.
+``python -m tests.support.operator_digests LIBRARY [MODELS]`` runs the golden streams of every model, the shipped ones
+by default, in chunks of several lengths, and noise through the encoder, with one thread and with eight. Two builds are
+alike if they print the same, and so are two levels of the processor (``HETSYN_KERNEL=v2``). It needs ONNX Runtime and
+NumPy alone, so that it runs where the rest of the tests cannot.
 """
 
 from __future__ import annotations
@@ -21,24 +22,31 @@ from service.runtime.onnx import Array, Graph, load_graph
 from tests.support.paths import MODELS
 
 CUTS = (1, 7, 40, 1 << 30)
+THREADS = (1, 8)
 
 
-def digests(library: Path) -> dict[str, str]:
+def digests(library: Path, models: Path = MODELS) -> dict[str, str]:
+    """Compute a digest of each network and of each encoder.
+
+    Raises:
+        AssertionError: with more threads a model computes something else.
+    """
     found = {}
-    for folder in sorted(path.parent for path in MODELS.glob("*/*/manifest.json")):
+    for folder in sorted(path.parent for path in models.glob("*/*/manifest.json")):
         manifest = json.loads((folder / "manifest.json").read_text())
         golden = np.load(folder / "golden.npz")
-        described = manifest["network"]
-        graph = load_graph((folder / described["file"]).read_bytes(), operators=library)
-        found[folder.parent.name] = _network(graph, described["state"], golden)
-        if manifest["encoder"]:
-            content = (folder / manifest["encoder"]["file"]).read_bytes()
-            encoder = load_graph(content, operators=library)
-            found[f"{folder.parent.name} encoder"] = _encoder(encoder, manifest["encoder"])
+        for part, run in (("network", _network), ("encoder", _encoder)):
+            if described := manifest[part]:
+                content, each = (folder / described["file"]).read_bytes(), set[str]()
+                for threads in THREADS:
+                    graph = load_graph(content, threads=threads, operators=library)
+                    each.add(run(graph, described, golden))
+                (found[f"{folder.parent.name} {part}"],) = each
     return found
 
 
-def _network(graph: Graph, layout: list[dict[str, Any]], golden: Mapping[str, Array]) -> str:
+def _network(graph: Graph, described: dict[str, Any], golden: Mapping[str, Array]) -> str:
+    layout: list[dict[str, Any]] = described["state"]
     spikes, lengths = golden["spikes"], golden["steps"]
     words = sum(prod(tensor["shape"]) for tensor in layout if tensor["dtype"] == "float32")
     state = {"state": np.zeros((len(lengths), words), np.float32), "step": np.zeros(len(lengths), np.int64)}
@@ -61,7 +69,7 @@ def _network(graph: Graph, layout: list[dict[str, Any]], golden: Mapping[str, Ar
     return digest.hexdigest()
 
 
-def _encoder(graph: Graph, described: dict[str, Any]) -> str:
+def _encoder(graph: Graph, described: dict[str, Any], golden: Mapping[str, Array]) -> str:  # noqa: ARG001
     steps, is_values = 50, described.get("kind") == "values"  # older manifests have sound alone
     shape = (3, steps, described["channels"]) if is_values else (3, steps * described["samples_per_step"])
     loudness = np.reshape([0.3, 0.01, 0.0001], (3, *[1] * (len(shape) - 1)))
@@ -76,4 +84,4 @@ def _encoder(graph: Graph, described: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    print(json.dumps(digests(Path(sys.argv[1])), indent=1))
+    print(json.dumps(digests(*map(Path, sys.argv[1:])), indent=1))

@@ -6,7 +6,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +19,7 @@ from elftools.elf.enums import ENUM_DT_FLAGS_1
 from build_support.compiling import LIBRARIES, OPERATORS, ROLLOUT, Compiler, compile_library, installed_compiler, zig
 from hetsyn_model import Network, NetworkSpec, native
 from tests.support.paths import ROOT
+from tests.support.processor_levels import NO_LEVELS, processor_levels
 from tests.support.required_tools import TOOLS_INSTALLED
 from tests.support.tools import NO_ZIG
 
@@ -27,8 +27,6 @@ pytestmark = pytest.mark.process
 
 if importlib.util.find_spec("ziglang") is None:
     pytest.skip(NO_ZIG, allow_module_level=True)
-
-NO_PROCESSOR = "a test of x86-64's levels, on a processor without them"
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +40,6 @@ def compilers() -> dict[str, Compiler]:
     return {"zig": zig("x86_64")} | ({"g++": installed} if installed else {})
 
 
-def levels() -> list[str]:
-    """Of this machine's processor."""
-    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    needed = {"v2": "sse4_2", "v3": "avx2", "v4": "avx512vl"}
-    return [level for level, flag in needed.items() if re.search(rf"\b{flag}\b", flags)]
-
-
 def digests(library: Path, level: str) -> dict[str, str]:
     command = [sys.executable, "-m", "tests.support.operator_digests", str(library)]
     environment = os.environ | {"HETSYN_KERNEL": level}
@@ -59,13 +50,13 @@ def digests(library: Path, level: str) -> dict[str, str]:
 
 def test_all_builds_and_levels_give_the_same_bits(folder: Path) -> None:
     """Compare every shipped model's golden streams and its encoder."""
-    if not levels():
-        pytest.skip(NO_PROCESSOR)
+    if not processor_levels():
+        pytest.skip(NO_LEVELS)
     found: dict[str, dict[str, str]] = {}
     for name, compiler in compilers().items():
         library = folder / f"{name}_network.so"
         compile_library(OPERATORS, compiler, library)
-        found |= {f"{name} {level}": digests(library, level) for level in levels()}
+        found |= {f"{name} {level}": digests(library, level) for level in processor_levels()}
     first, *others = found.values()
     assert len(first) >= 9
     assert others
@@ -73,8 +64,8 @@ def test_all_builds_and_levels_give_the_same_bits(folder: Path) -> None:
 
 
 def test_all_builds_and_levels_of_the_rollout_give_the_same_bits(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not levels():
-        pytest.skip(NO_PROCESSOR)
+    if not processor_levels():
+        pytest.skip(NO_LEVELS)
     made = Network(NetworkSpec(channels=20, hidden=(13, 9), outputs=4), seed=5).double()
     with torch.no_grad():
         for layer in made.layers:
@@ -84,7 +75,7 @@ def test_all_builds_and_levels_of_the_rollout_give_the_same_bits(folder: Path, m
     for name, compiler in compilers().items():
         library = folder / f"{name}_rollout.so"
         compile_library(ROLLOUT, compiler, library)
-        for level in levels():
+        for level in processor_levels():
             loaded = native.Library(library)
             loaded.level = level
             monkeypatch.setattr(native, "library", lambda loaded=loaded: loaded)
