@@ -17,6 +17,7 @@ from hetsyn_client.calls import Calls, check_names
 from hetsyn_client.errors import InputError, ServiceProblem
 from hetsyn_client.events import MEDIA_TYPE as EVENTS_TYPE
 from hetsyn_client.reconnecting import ConnectionOptions, Frame, Reconnecting, SessionHasEnded
+from hetsyn_client.results import Classified
 from hetsyn_client.steps import Broken, Steps, target
 from hetsyn_client.values import rows_of
 
@@ -223,11 +224,9 @@ class LiveSteps(Reconnecting):
         ends = [event for event in reply.get("events", ()) if event["type"] == "UtteranceEnd"]
         if ends:
             return dict(ends[-1])
-        return {
-            "type": "UtteranceEnd", "utterance": 0, "start": 0.0,
-            "end": reply["total_steps"] * self.begin["step_ms"] / 1000, "label": reply["label"],
-            "probabilities": reply["probabilities"], "trigger": "end",
-        }  # fmt: skip
+        said = {name: reply[name] for name in Classified.__annotations__ if name in reply}
+        end = reply["total_steps"] * self.begin["step_ms"] / 1000
+        return {"type": "UtteranceEnd", "utterance": 0, "start": 0.0, "end": end, **said, "trigger": "end"}
 
     def _send_chunk(self, chunk: SentChunk) -> Steps[None]:
         if chunk.settings:

@@ -1,58 +1,51 @@
-"""What a server answers, as types: the one description of it, which the server uses too.
+"""What a server answers, as types: the one description of it.
 
-They are the JSON objects themselves; docs/reference has every member.
+They are the JSON objects themselves. The server makes its answers, OpenAPI and AsyncAPI of these types.
 """
 
 from __future__ import annotations
 
-from typing import Literal, NotRequired
+from typing import Annotated, Any, Literal, NamedTuple, NotRequired
 
 from typing_extensions import TypedDict  # pydantic, by which a server describes them, takes no other in Python 3.11
+
+
+class Says(NamedTuple):
+    """What a member means. OpenAPI, AsyncAPI and docs/reference repeat it."""
+
+    text: str
+
+    def __get_pydantic_json_schema__(self, core_schema: Any, handler: Any) -> dict[str, Any]:
+        """Describe the member in a JSON schema; pydantic calls this."""
+        return {**handler(core_schema), "description": self.text}
+
 
 Trigger = Literal["silence", "length", "forced", "end"]
 
 
 class SpeechStarted(TypedDict):
-    """An utterance has begun.
-
-    Attributes:
-        utterance: its number, from 0.
-        at: where speech began, in seconds of the session's input.
-    """
+    """An utterance has begun. It takes what came shortly before, too."""
 
     type: Literal["SpeechStarted"]
-    utterance: int
-    at: float
+    utterance: Annotated[int, Says("its number, from 0")]
+    at: Annotated[float, Says("where speech began, in seconds of the session's input")]
 
 
 class LayerSpikes(TypedDict):
-    """The spikes of a layer.
+    """The spikes of a layer, in order."""
 
-    Attributes:
-        name: ``input``, ``hidden1`` and so on.
-        size: units of the layer.
-        times: [spikes], the step of each, from the first one of ``Spikes``.
-        units: [spikes], its unit.
-    """
-
-    name: str
-    size: int
-    times: list[int]
-    units: list[int]
+    name: Annotated[str, Says("`input`, `hidden1` and so on")]
+    size: Annotated[int, Says("units of the layer")]
+    times: Annotated[list[int], Says("the step of each spike, from the first one of `Spikes`")]
+    units: Annotated[list[int], Says("the unit of each spike")]
 
 
 class Spikes(TypedDict):
-    """The spikes of a chunk.
+    """The spikes of a chunk."""
 
-    Attributes:
-        first_step: of the session, from which times count.
-        steps: of the network.
-        layers: those that have spikes.
-    """
-
-    first_step: int
-    steps: int
-    layers: list[LayerSpikes]
+    first_step: Annotated[int, Says("of the session, from which times count")]
+    steps: Annotated[int, Says("of the network")]
+    layers: Annotated[list[LayerSpikes], Says("those that have spikes")]
 
 
 class Timing(TypedDict):
@@ -64,46 +57,50 @@ class Timing(TypedDict):
 
 
 class More(TypedDict, total=False):
-    """What comes if it is asked for.
+    """What comes if it is asked for."""
 
-    Attributes:
-        spikes: of the chunk; None if it was sent again.
-        timing: likewise.
-    """
-
-    spikes: Spikes | None
-    timing: Timing | None
+    spikes: Annotated[
+        Spikes | None, Says("of input and hidden layers; only with `spikes=true`; null of a chunk that was sent again")
+    ]
+    timing: Annotated[
+        Timing | None, Says("time that the chunk took, by part; only with `timing=true`; null of a chunk sent again")
+    ]
 
 
 class Classified(TypedDict):
     """What the network says of an input. Replies, results and ends of utterances have these members.
 
-    Attributes:
-        label: the likeliest; None before the first step that counts, while nothing is heard, and for rule ``trace``.
-        probabilities: one a label, of the session or utterance up to here; None likewise.
-        readout: [steps][outputs] of this chunk; only for rule ``trace``.
+    A new member stands here and in ``classified``. All transports and their descriptions then have it.
     """
 
-    label: str | None
-    probabilities: list[float] | None
-    readout: NotRequired[list[list[float]]]
+    probabilities: Annotated[
+        list[float] | None,
+        Says("one a label, of the session or utterance up to here; null for rule trace, and while nothing is heard"),
+    ]
+    label: Annotated[
+        str | None,
+        Says("the likeliest; null before the first step that counts, while nothing is heard, and for rule trace"),
+    ]
+    readout: NotRequired[
+        Annotated[list[list[float]], Says("one row a step of this chunk, one value an output; only for rule trace")]
+    ]
+
+
+def classified(label: str | None, probabilities: list[float] | None) -> Classified:
+    """Make the members that every answer has, of label and probabilities; both None where nothing is heard."""
+    return {"label": label, "probabilities": probabilities}
 
 
 class UtteranceEnd(Classified, More):
-    """An utterance has ended: its final result, which is that of ``/infer`` with ``end`` for exactly this input.
-
-    Attributes:
-        utterance: its number, from 0.
-        start: of its input, in seconds of the session's.
-        end: likewise.
-        trigger: what ended it: silence, its length, the client (``Finalize``), or the end of the session.
-    """
+    """An utterance has ended: its final result, which is that of `/infer` with `end` for exactly this input."""
 
     type: Literal["UtteranceEnd"]
-    utterance: int
-    start: float
-    end: float
-    trigger: Trigger
+    utterance: Annotated[int, Says("its number, from 0")]
+    start: Annotated[float, Says("of its input, in seconds of the session's")]
+    end: Annotated[float, Says("of its input, likewise")]
+    trigger: Annotated[
+        Trigger, Says("what ended it: silence, its length, the client (`Finalize`), or the end of the session")
+    ]
 
 
 Heard = SpeechStarted | UtteranceEnd
@@ -111,38 +108,32 @@ Heard = SpeechStarted | UtteranceEnd
 
 
 class Outcome(Classified, More):
-    """What a chunk has brought about.
+    """What a chunk has brought about."""
 
-    Attributes:
-        steps: network steps of the chunk.
-        total_steps: network steps of the session so far.
-        utterance: number of the utterance that is under way or comes next; only with endpointing.
-        events: where utterances began and ended in this chunk; only with endpointing.
-    """
-
-    steps: int
-    total_steps: int
-    utterance: NotRequired[int]
-    events: NotRequired[list[Heard]]
+    steps: Annotated[int, Says("network steps of this chunk, with the silence at the end")]
+    total_steps: Annotated[int, Says("network steps of the session so far")]
+    utterance: NotRequired[
+        Annotated[int, Says("number of the utterance that is under way or comes next; only with endpointing")]
+    ]
+    events: NotRequired[
+        Annotated[list[Heard], Says("where utterances began and ended in this chunk; only with endpointing")]
+    ]
 
 
 class Reply(Outcome):
-    """The reply to a chunk, the same over HTTP and over a WebSocket.
+    """The reply to a chunk, the same over HTTP and over a WebSocket. A session keeps its last one."""
 
-    Attributes:
-        session: its id.
-        model: its name.
-        version: of the model.
-        seq: number of the chunk.
-        labels: of the model's outputs, in order.
-        end: whether the session has ended with this chunk.
-        token: all of a carried session; None once it has ended.
-    """
-
-    session: str
-    model: str
-    version: str
-    seq: int
-    labels: list[str]
-    end: bool
-    token: NotRequired[bytes | None]
+    session: Annotated[str, Says("id of the session")]
+    model: Annotated[str, Says("name of the session's model")]
+    version: Annotated[str, Says("version of the model")]
+    seq: Annotated[int, Says("number of the chunk")]
+    labels: Annotated[list[str], Says("labels of the model's outputs, in order")]
+    end: Annotated[bool, Says("whether the session has ended with this chunk")]
+    token: NotRequired[
+        Annotated[
+            bytes | None,
+            Says(
+                "of a carried session: all of it, to send with its next chunk; base64 in JSON; null once it has ended"
+            ),
+        ]
+    ]

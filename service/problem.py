@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from math import ceil
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Any, Literal, NamedTuple
+
+from typing_extensions import TypedDict  # as in ``hetsyn_client.results``
 
 from service.errors import ArtifactError, HetsynError, RuntimeUnavailable
 from service.observe.line_limit import LineLimit

@@ -8,13 +8,16 @@ from typing import Any, cast
 import numpy as np
 
 from hetsyn_client.columns import APPLIED, Chunks, Results, pack_results
-from hetsyn_client.results import Classified, Outcome
+from hetsyn_client.results import Classified, Outcome, classified
 from service.problem import Problem
 from service.registry.rows import AppliedRows
 
 IN_COLUMNS = ("label", "probabilities")
-BESIDE = (*(name for name in Classified.__annotations__ if name not in IN_COLUMNS), "events")
+SAID_BESIDE = tuple(name for name in Classified.__annotations__ if name not in IN_COLUMNS)
+BESIDE = (*SAID_BESIDE, "events")
 """Members of an outcome that a row has beside its columns, if there is something in them."""
+HAS_BESIDE = any(name in classified(None, None) for name in SAID_BESIDE)
+"""Whether every row has such."""
 
 
 class FrameResults:
@@ -53,6 +56,9 @@ class FrameResults:
         self._probabilities[numbers] = rows.probabilities
         self._status[numbers] = APPLIED
         self.applied += len(numbers)
+        if HAS_BESIDE:
+            for number, label, shares in zip(numbers, rows.label.tolist(), rows.probabilities.tolist(), strict=True):
+                self._add(number, classified(None if label < 0 else rows.labels[label], shares))
 
     def set(self, row: int, outcome: Outcome | Problem | None) -> None:
         """A row that was applied or refused; None where there is nothing to say."""
@@ -68,9 +74,13 @@ class FrameResults:
                 self._label[row] = self._labels[label]
             if (probabilities := outcome["probabilities"]) is not None:
                 self._probabilities[row] = probabilities
-            members = cast(dict[str, Any], outcome)
-            if more := {name: value for name in BESIDE if (value := members.get(name))}:
-                self._more[row] = more
+            self._add(row, outcome)
+
+    def _add(self, row: int, said: Classified) -> None:
+        """Add what a row has beside its columns."""
+        members = cast(dict[str, Any], said)
+        if more := {name: value for name in BESIDE if (value := members.get(name))}:
+            self._more[row] = more
 
     def packed(self) -> bytes:
         """The frame."""

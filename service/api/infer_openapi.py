@@ -7,35 +7,14 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import FastAPI, Response
-from pydantic import Field
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hetsyn_client import frames
-from hetsyn_client.results import Spikes, Timing
+from hetsyn_client.results import Reply
 from service.api.infer import PATH
 from service.api.problems import documented
 from service.wire.content_types import CONTENT_TYPES, JSON_TYPE
-from service.wire.schema import Envelope, InferBody, Reply
-
-
-# of the document alone: ``Answer`` is what a server sends
-class WholeReply(Reply):
-    """The reply to a chunk, with what only a client gets that asks for it."""
-
-    spikes: Spikes | None = Field(
-        default=None,
-        description="of input and hidden layers; only with spikes=true; null of a chunk that was applied before",
-    )
-    timing: Timing | None = Field(
-        default=None,
-        description="time that the chunk took, by part; only with timing=true; null of a chunk that was applied before",
-    )
-
-
-class CarriedReply(WholeReply):
-    """The reply to a chunk of a session that the client carries."""
-
-    token: str | None = Field(description="the session, to send with its next chunk, base64; null once it has ended")
+from service.wire.schema import Envelope, InferBody
 
 
 def add_route(app: FastAPI, endpoint: ASGIApp) -> None:
@@ -44,7 +23,7 @@ def add_route(app: FastAPI, endpoint: ASGIApp) -> None:
     @app.post(
         PATH,
         tags=["streaming"],
-        response_model=WholeReply | CarriedReply,
+        response_model=Reply,
         openapi_extra=_operation(),
         responses={200: {"content": {frames.MEDIA_TYPE: _BINARY}}, **_PROBLEMS},
     )

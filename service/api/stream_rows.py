@@ -13,9 +13,9 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from contextvars import Context
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
-from hetsyn_client.results import Outcome
+from hetsyn_client.results import Outcome, classified
 from service.admission.uploads import FREE_BYTES
 from service.errors import HetsynError, InputError
 from service.ingress import Ingress, Source
@@ -163,7 +163,7 @@ class StreamRows:
                 applied.numbers, applied.steps, applied.total_steps, labels, applied.probabilities.tolist(), strict=True
             )
             outcomes = {
-                number: {"steps": steps, "total_steps": total, "label": label, "probabilities": probabilities}
+                number: cast(Outcome, {**classified(label, probabilities), "steps": steps, "total_steps": total})
                 for number, steps, total, label, probabilities in columns
             }
             self._observe(batch, applied.numbers, watch)

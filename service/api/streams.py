@@ -137,7 +137,7 @@ class Streams:
         """
         async with self.ingress.permit(client) as permit:
             reply = await self._registry.finalize(query.session, permit)
-        return () if reply is None else reply.events or ()
+        return () if reply is None else reply.get("events", ())
 
     async def reset(self, query: StreamQuery, client: str) -> Opening:
         """Delete a session, and describe the one that the next chunk begins.

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from functools import cache
 from pathlib import Path
+from typing import Any, Literal
 
 from fastapi import FastAPI, Request, Response
+from pydantic import TypeAdapter
 
 from service.admission.budget import client_of
 from service.api import problems
@@ -13,10 +17,28 @@ from service.api.streams import Streams
 from service.errors import HetsynError
 from service.keys.caller import caller_of
 from service.live.query import parse_stream_query
+from service.live.text_frames import FRAMES
 from service.problem import Problem
 
 ASYNCAPI = Path(__file__).with_name("asyncapi.json")
-"""Both in AsyncAPI 3.0, with the frames of ``live.text_frames``."""
+"""Both in AsyncAPI 3.0, without the text frames."""
+
+
+@cache
+def asyncapi_document() -> bytes:
+    """Describe both in AsyncAPI 3.0, with the text frames as ``live.text_frames`` has them."""
+    document = json.loads(ASYNCAPI.read_bytes())
+    kinds: list[tuple[type, Literal["serialization"], TypeAdapter[Any]]] = [
+        (kind, "serialization", TypeAdapter(kind)) for kind in dict.fromkeys(FRAMES)
+    ]
+    schemas, shared = TypeAdapter.json_schemas(kinds, ref_template="#/components/schemas/{model}")
+    components = document["components"]
+    components["schemas"] = {kind.__name__: schema for (kind, _), schema in schemas.items()} | shared["$defs"]
+    components["messages"] |= {
+        kind.__name__: {"summary": kind.__doc__, "payload": {"$ref": f"#/components/schemas/{kind.__name__}"}}
+        for kind in FRAMES
+    }
+    return json.dumps(document).encode()
 
 
 def install(app: FastAPI, streams: Streams) -> None:
@@ -25,11 +47,10 @@ def install(app: FastAPI, streams: Streams) -> None:
     A browser does not show a page why its handshake was refused. So a request for ``/stream`` with the same query, but
     without the handshake, is refused for the same reason; 426 says that a handshake would not be refused now.
     """
-    document = ASYNCAPI.read_bytes()
 
     @app.get("/asyncapi.json", include_in_schema=False)
     async def asyncapi() -> Response:
-        return Response(document, media_type="application/json")
+        return Response(asyncapi_document(), media_type="application/json")
 
     @app.get(PATH, include_in_schema=False)
     @app.get(MANY_PATH, include_in_schema=False)

@@ -12,10 +12,11 @@ same however the input is cut.
 from __future__ import annotations
 
 from math import ceil, log10
+from typing import cast
 
 import numpy as np
 
-from hetsyn_client.results import Heard, Trigger, UtteranceEnd
+from hetsyn_client.results import Classified, Heard, Trigger, UtteranceEnd, classified
 from service.contract.decision import is_decided, label_of
 from service.contract.endpointing import Endpointing
 from service.contract.graph_io import EVENT_ROW
@@ -126,11 +127,11 @@ def closed(model: Model, job: Job, result: Result | None) -> Job | Outcome:
     assert job.after is not None
     assert job.trigger is not None
     after, utterances = job.after, _utterances(job.after)
-    stream, label, values = after.stream, None, None
+    stream, said = after.stream, classified(None, None)
     if result is not None:
-        values = result.probabilities.tolist()
         label = label_of(model.manifest, result.probabilities) if result.is_decided else None
-    end = _end(model, after, label, values, job.trigger)
+        said = classified(label, result.probabilities.tolist())
+    end = _end(model, after, said, job.trigger)
     hearing = utterances.hearing._replace(is_speech=False, steps=0, run=0, skip=0)
     if utterances.settings is None:  # the next utterance begins with the next input
         stream = stream._replace(encoder=model.initial_encoder_state())
@@ -293,7 +294,7 @@ def _started(model: Model, job: Job) -> Job:
 def _nothing_heard(model: Model, job: Job, trigger: Trigger) -> Job:
     """The job after a stretch in which nobody spoke. One without length is told to a client that asked, and no more."""
     utterances = _utterances(job)
-    end = _end(model, job, None, None, trigger)
+    end = _end(model, job, classified(None, None), trigger)
     if utterances.position == utterances.start:
         return job if trigger == "end" else job._replace(heard=(*job.heard, end))
     hearing = utterances.hearing._replace(steps=0, run=0)
@@ -301,19 +302,17 @@ def _nothing_heard(model: Model, job: Job, trigger: Trigger) -> Job:
     return _with(job, after._replace(number=utterances.number + 1))._replace(heard=(*job.heard, end))
 
 
-def _end(
-    model: Model, job: Job, label: str | None, probabilities: list[float] | None, trigger: Trigger
-) -> UtteranceEnd:
+def _end(model: Model, job: Job, said: Classified, trigger: Trigger) -> UtteranceEnd:
     utterances, stream = _utterances(job), job.stream
-    return {
+    end = {
         "type": "UtteranceEnd",
         "utterance": utterances.number,
         "start": _seconds(model, stream, utterances.start),
         "end": _seconds(model, stream, utterances.position),
-        "label": label,
-        "probabilities": probabilities,
+        **said,
         "trigger": trigger,
     }
+    return cast(UtteranceEnd, end)
 
 
 def _seconds(model: Model, stream: StreamState, position: int) -> float:

@@ -30,11 +30,11 @@ is ending, drains or is closed. What is not read stays with the client, and is n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from pydantic import ValidationError
 
-from hetsyn_client.results import Classified, Heard, More, Outcome, UtteranceEnd
+from hetsyn_client.results import Classified, Heard, More, Outcome, UtteranceEnd, classified
 from service.contract.endpointing import EndpointingChange
 from service.errors import OutOfOrder
 from service.live.actions import Action, Close, Opening, Send, Work
@@ -47,20 +47,21 @@ MAX_INFLIGHT = 16
 MAX_BYTES = 64 * 1024
 MOST_TEXT_BYTES = 4 * 1024
 
-F = TypeVar("F", Result, UtteranceEnd)
 SHARED = (*Classified.__annotations__, *More.__annotations__)
 """Members of an outcome that its frame has too."""
 MORE = tuple(More.__annotations__)
 
-NOTHING_YET: UtteranceEnd = {
-    "type": "UtteranceEnd",
-    "utterance": 0,
-    "start": 0.0,
-    "end": 0.0,
-    "label": None,
-    "probabilities": None,
-    "trigger": "forced",
-}
+NOTHING_YET = cast(
+    UtteranceEnd,
+    {
+        "type": "UtteranceEnd",
+        "utterance": 0,
+        "start": 0.0,
+        "end": 0.0,
+        **classified(None, None),
+        "trigger": "forced",
+    },
+)
 
 
 class LiveStream(Machine[Work]):
@@ -120,7 +121,7 @@ class LiveStream(Machine[Work]):
         heard: list[Action] = [Send(frame) for frame in events]
         if work.kind == "end":
             if events and (last := events[-1])["type"] == "UtteranceEnd":
-                heard[-1] = Send(_with(cast(UtteranceEnd, {**last}), outcome, MORE))
+                heard[-1] = Send(_with({**last}, outcome, MORE))
             if (utterances := outcome.get("utterance")) is None:
                 return [Send(self._utterance_end(outcome)), *self._terminate(work.seq, 1)]
             return [*heard, *self._terminate(work.seq, utterances)]
@@ -207,7 +208,7 @@ class LiveStream(Machine[Work]):
 
     def _result(self, seq: int, outcome: Outcome) -> Result:
         step_s, steps, total_steps = self._opening.step_s, outcome["steps"], outcome["total_steps"]
-        frame: Result = {
+        frame = {
             "type": "Result",
             "seq": seq,
             "utterance": outcome.get("utterance", 0),
@@ -215,27 +216,25 @@ class LiveStream(Machine[Work]):
             "speech_final": False,
             "start": _rounded((total_steps - steps) * step_s),
             "duration": _rounded(steps * step_s),
-            "label": outcome["label"],
-            "probabilities": outcome["probabilities"],
             "total_steps": total_steps,
         }
-        return _with(frame, outcome, SHARED)
+        result: Result = _with(frame, outcome, SHARED)
+        return result
 
     def _ack(self, seq: int) -> Ack:
         self._unacknowledged = 0
         return {"type": "Ack", "seq": seq}
 
     def _utterance_end(self, outcome: Outcome) -> UtteranceEnd:
-        frame: UtteranceEnd = {
+        frame = {
             "type": "UtteranceEnd",
             "utterance": 0,
             "start": 0.0,
             "end": _rounded(outcome["total_steps"] * self._opening.step_s),
-            "label": outcome["label"],
-            "probabilities": outcome["probabilities"],
             "trigger": "end",
         }
-        return _with(frame, outcome, SHARED)
+        end: UtteranceEnd = _with(frame, outcome, SHARED)
+        return end
 
     def _terminate(self, chunks: int, utterances: int) -> Sequence[Action]:
         audio_s = _rounded(self._total_steps * self._opening.step_s) if chunks else 0.0
@@ -249,12 +248,12 @@ class LiveStream(Machine[Work]):
         return [Send(frame), Close(NORMAL, "")]
 
 
-def _with(frame: F, outcome: Outcome, names: Sequence[str]) -> F:
-    """A frame with members of an outcome, where it has them."""
+def _with(frame: dict[str, Any], outcome: Outcome, names: Sequence[str]) -> Any:
+    """Add members of an outcome to a frame, where it has them."""
     members = cast(dict[str, Any], outcome)
     for name in names:
         if name in members:
-            cast(dict[str, Any], frame)[name] = members[name]
+            frame[name] = members[name]
     return frame
 
 

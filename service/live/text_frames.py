@@ -126,3 +126,4 @@ SERVER_FRAMES: tuple[type, ...] = (Begin, Result, Ack, SpeechStarted, UtteranceE
 CLIENT_FRAMES: tuple[type, ...] = (Finalize, Configure, KeepAlive, CloseStream, Reset)
 STREAMS_CLIENT_FRAMES: tuple[type, ...] = (KeepAlive, CloseStream)
 STREAMS_SERVER_FRAMES: tuple[type, ...] = (StreamsBegin, StreamsTermination, Error)
+FRAMES = (*CLIENT_FRAMES, *SERVER_FRAMES, *STREAMS_CLIENT_FRAMES, *STREAMS_SERVER_FRAMES)

@@ -13,6 +13,7 @@ from contextlib import suppress
 from math import inf
 from typing import Any
 
+from hetsyn_client.results import Reply
 from service.admission.permits import Permit
 from service.batching.batcher import Batcher
 from service.errors import NotFound
@@ -26,7 +27,7 @@ from service.session.protocol import check_delete
 from service.session.session import Session
 from service.session.snapshot import Snapshot
 from service.wire.answer import Answer
-from service.wire.schema import InferRequest, Reply
+from service.wire.schema import InferRequest
 
 log = logging.getLogger("hetsyn.sessions")
 

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from math import inf
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic_core import from_json
+
 from service.admission.permits import waited_too_long
 from service.errors import RETRY_S, StoreError, StoreUnavailable
 from service.keys.ids import client_id
@@ -25,7 +27,6 @@ from service.session.protocol import Lifetimes, check_delete, unknown
 from service.session.session import Session
 from service.session.snapshot import Snapshot
 from service.session.unwritten import UnwrittenReply, written
-from service.wire.schema import Reply
 
 if TYPE_CHECKING:
     from service.registry.room import SessionGroup
@@ -391,7 +392,7 @@ class SessionTable(ABC):
             "ended": progress.ended,
             "kind": stream.kind if stream else None,
             "state_bytes": stream.bytes if stream else 0,
-            "label": Reply.label_of(progress.last.reply) if progress.last else None,
+            "label": from_json(progress.last.reply)["label"] if progress.last else None,
             "idle_s": self.idle_s(session),
         }
 

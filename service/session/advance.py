@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
-from hetsyn_client import results
-from hetsyn_client.results import Spikes
+from hetsyn_client.results import Reply, Spikes, classified
 from service.admission.permits import Permit
 from service.contract.decision import label_of
 from service.engine.endpointing_choice import with_endpointing, with_manual_ends
@@ -24,7 +23,8 @@ from service.observe.counters import Counters
 from service.observe.watch import Watch
 from service.session.protocol import Known, Progress, applied
 from service.session.session import Session
-from service.wire.schema import Envelope, InferRequest, Reply
+from service.wire.answer import finalized
+from service.wire.schema import Envelope, InferRequest
 
 RunChunk = Callable[[Model, Work, str, float], Awaitable[Outcome]]
 """``Batcher.run``."""
@@ -68,7 +68,7 @@ class Advanced(NamedTuple):
     """
 
     session: Session
-    reply: results.Reply
+    reply: Reply
     kept: bytes
     seq: int
     steps: int
@@ -200,14 +200,14 @@ class Advance:
         assert last is not None
         work = Work(stream, None, False, finalize=True)
         outcome = await self._run(session.model, work, permit.client, permit.due_s)
-        result, before = outcome.result, Reply.from_json(last.reply)
+        result = outcome.result
         assert result.utterance is not None
-        reply = before.finalized(result.utterance, result.heard)
+        reply = finalized(from_json(last.reply), result.utterance, result.heard)
         after = outcome.stream.utterances
         assert after is not None
         if after.number == stream.utterances.number:  # nothing came since the last one
             return Finalized(None, reply)
-        progress = progress._replace(last=last._replace(reply=reply.to_json()))
+        progress = progress._replace(last=last._replace(reply=to_json(reply)))
         known = Known(progress, session.known.created_s, clock())
         return Finalized(Session(session.model, known, outcome.stream), reply)
 
@@ -226,7 +226,7 @@ def _steps(session: Session, result: Result) -> int:
     return max(0, result.total_steps - session.known.progress.total_steps)
 
 
-def reply_of(session_id: str, session: Session, seq: int, end: bool, steps: int, result: Result) -> results.Reply:
+def reply_of(session_id: str, session: Session, seq: int, end: bool, steps: int, result: Result) -> Reply:
     """Make the reply to a chunk.
 
     Args:
@@ -240,20 +240,19 @@ def reply_of(session_id: str, session: Session, seq: int, end: bool, steps: int,
     manifest = session.model.manifest
     has_probabilities = manifest.decision.rule != "trace" and len(result.probabilities) > 0
     label = label_of(manifest, result.probabilities) if has_probabilities and result.is_decided else None
-    reply: results.Reply = {
+    reply = {
         "session": client_id(session_id),
         "model": manifest.name,
         "version": manifest.version,
         "seq": seq,
         "steps": steps,
         "total_steps": session.known.progress.total_steps + steps,
-        "label": label,
+        **classified(label, result.probabilities.tolist() if has_probabilities else None),
         "labels": list(manifest.labels),
-        "probabilities": result.probabilities.tolist() if has_probabilities else None,
         "end": end,
     }
     if result.utterance is not None:
-        reply["utterance"], reply["events"] = result.utterance, list(result.heard)
+        reply |= {"utterance": result.utterance, "events": list(result.heard)}
     if result.readout is not None:
         reply["readout"] = result.readout.tolist()
-    return reply
+    return cast(Reply, reply)

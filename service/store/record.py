@@ -31,6 +31,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
+from pydantic_core import from_json, to_json
+
 from service.contract.manifest import TensorDescription, content_hash
 from service.engine.stream import InputKind, StreamState
 from service.errors import ModelChanged, StateCorrupt, StateFormat, StateMismatch, StateTruncated
@@ -51,7 +53,7 @@ from service.store.sections import (
 )
 from service.store.utterance_sections import has_utterances, pack_utterances, read_utterances
 from service.wire.chunk import DIGEST_BYTES
-from service.wire.schema import SESSION_ID, Reply
+from service.wire.schema import SESSION_ID
 
 MEDIA_TYPE = "application/vnd.hetsyn.session"
 MAGIC = b"HSST"
@@ -198,11 +200,13 @@ class Packing:
         reply = read_reply(reply_json, model.manifest, steps, has_utterances=len(record.sections) > 8)
         if not (math.isfinite(created_s) and math.isfinite(used_s) and created_s >= 0 and used_s >= 0):
             raise StateMismatch("the session record's times are not valid")
-        if (reply.session, reply.seq, reply.end) != (client_id(record.session), expected - 1, status == ENDED):
+        if (reply["session"], reply["seq"], reply["end"]) != (client_id(record.session), expected - 1, status == ENDED):
             raise StateMismatch("the session record's last reply is not that of its last chunk")
-        if (reply.model, reply.version, reply.total_steps) != (model.name, model.version, steps):
+        if (reply["model"], reply["version"], reply["total_steps"]) != (model.name, model.version, steps):
             raise StateMismatch("the session record's last reply is not that of its model")
-        kept = bytes(reply_json) if record.form is None else reply.to_json()  # a reply has no form any more
+        kept = bytes(reply_json)
+        if record.form is not None:  # a reply has no form any more
+            kept = to_json({name: value for name, value in from_json(kept).items() if name != "form"})
         progress = Progress(expected, steps, status == ENDED, Answered(expected - 1, bytes(digest), kept))
         known = Known(progress, created_s, used_s)
         if status != OPEN:
@@ -311,8 +315,7 @@ def read(content: bytes, session_id: str | None = None) -> Record:
 def renamed(session: Session, session_id: str) -> Session:
     """The session under another id, which its last reply names too."""
     progress = session.known.progress
-    reply = Reply.from_json(progress.last.reply) if progress.last else None
-    if progress.last is None or reply is None or reply.session == client_id(session_id):
+    if progress.last is None or (reply := from_json(progress.last.reply))["session"] == client_id(session_id):
         return session
-    last = progress.last._replace(reply=reply.model_copy(update={"session": client_id(session_id)}).to_json())
+    last = progress.last._replace(reply=to_json({**reply, "session": client_id(session_id)}))
     return session._replace(known=session.known._replace(progress=progress._replace(last=last)))

@@ -13,8 +13,9 @@ from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
+from hetsyn_client.results import Reply
 from service.contract.decision import is_distribution, is_possible_score
 from service.contract.manifest import Manifest, TensorDescription
 from service.engine.fault import score_of_row
@@ -28,12 +29,12 @@ from service.runtime.states import LARGEST_VALUE, is_bounded
 from service.session.session import LARGEST_COUNT
 from service.store.utterance_sections import LONGEST_WAIT_S
 from service.wire.pcm import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, Samples
-from service.wire.schema import Reply
 
 LARGEST_SAMPLE = 100.0  # plus or minus; PCM is within 1, and a resampler may overshoot by a few
 
 STEPS = struct.Struct("<q")
 DTYPES = {"float32": "<f4", "float64": "<f8", "int64": "<i8"}
+_REPLY = TypeAdapter(Reply)
 
 
 def little(value: Array, dtype: str) -> bytes:
@@ -180,28 +181,27 @@ def read_reply(content: memoryview, manifest: Manifest, max_steps: int, *, has_u
         StateMismatch: no such reply came from the model.
     """
     try:
-        reply = Reply.model_validate_json(bytes(content))
+        reply = _REPLY.validate_json(bytes(content))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise StateMismatch(f"the session record's last reply is not valid ({first['msg']})") from error
-    if not 0 <= reply.steps <= max_steps:
-        raise StateMismatch(f"the session record's last reply is to {reply.steps} steps, at most {max_steps} can be")
-    if reply.labels != manifest.labels or (reply.label is not None and reply.label not in manifest.labels):
+    label, probabilities, readout = reply["label"], reply["probabilities"], reply.get("readout")
+    if not 0 <= reply["steps"] <= max_steps:
+        raise StateMismatch(f"the session record's last reply is to {reply['steps']} steps, at most {max_steps} can be")
+    if tuple(reply["labels"]) != manifest.labels or (label is not None and label not in manifest.labels):
         raise StateMismatch("the session record's last reply has other labels than its model")
     is_trace = manifest.decision.rule == "trace"
-    if (reply.utterance is not None, reply.events is not None) != (has_utterances, has_utterances):
+    if ("utterance" in reply, "events" in reply) != (has_utterances, has_utterances):
         raise StateMismatch("the session record's last reply and its session do not both have utterances")
     may_be_unheard = has_utterances and not is_trace
-    if (reply.readout is not None) != is_trace or (reply.probabilities is None and not may_be_unheard) != is_trace:
+    if (readout is not None) != is_trace or (probabilities is None and not may_be_unheard) != is_trace:
         raise StateMismatch("the session record's last reply does not follow its model's rule")
-    if reply.probabilities is not None and not (
-        len(reply.probabilities) == manifest.outputs and is_distribution(reply.probabilities)
-    ):
+    if probabilities is not None and not (len(probabilities) == manifest.outputs and is_distribution(probabilities)):
         raise StateMismatch("the session record's last reply has no class probabilities of its model")
-    if reply.readout is not None:
-        if len(reply.readout) != reply.steps or any(len(row) != manifest.outputs for row in reply.readout):
+    if readout is not None:
+        if len(readout) != reply["steps"] or any(len(row) != manifest.outputs for row in readout):
             raise StateMismatch("the session record's last reply has a readout of another size than its steps")
-        if not all(abs(value) < LARGEST_VALUE for value in chain.from_iterable(reply.readout)):
+        if not all(abs(value) < LARGEST_VALUE for value in chain.from_iterable(readout)):
             raise StateMismatch(f"the session record's last readout has numbers that are {_NOT_BOUNDED}")
     return reply
 

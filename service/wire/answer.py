@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
+from typing import cast
 
 from pydantic_core import from_json, to_json
 
 from hetsyn_client import frames
-from hetsyn_client.results import More, Reply, Spikes, Timing
+from hetsyn_client.results import Heard, More, Reply, Spikes, Timing, classified
 from service.observe.watch import Watch
 from service.wire.content_types import JSON_TYPE
 from service.wire.schema import Envelope
+
+CHUNK_MEMBERS = frozenset(("session", "model", "version", "seq", "steps", "total_steps", "labels", "end"))
 
 
 class Answer:
@@ -58,6 +62,20 @@ class Answer:
 
     def _members(self) -> bytes:
         return self._kept if self._more is None else self._kept[:-1] + b"," + to_json(self._more)[1:]
+
+
+def finalized(reply: Reply, utterance: int, heard: Sequence[Heard]) -> Reply:
+    """Add the end of an utterance that the client asked for to the reply to a chunk.
+
+    Args:
+        reply: to the chunk.
+        utterance: number of the next one, of which nothing is decided yet.
+        heard: what the end adds to ``events``.
+    """
+    # only what identifies the chunk is kept: any other member, also a new one, tells of the utterance before
+    kept = {name: value for name, value in reply.items() if name in CHUNK_MEMBERS}
+    events = [*reply.get("events", ()), *heard]
+    return cast(Reply, {**kept, **classified(None, None), "utterance": utterance, "events": events})
 
 
 def more_of(envelope: Envelope, spikes: Spikes | None = None, watch: Watch | None = None) -> More | None:

@@ -12,13 +12,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import chain, islice
 from math import prod
-from typing import Any, NamedTuple
+from types import NoneType, UnionType
+from typing import Any, NamedTuple, cast, get_args, get_origin, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from hetsyn_client.results import Reply
+from hetsyn_client.results import Classified, Reply
 from service.contract.manifest import Manifest
 from service.errors import InputError, TooLarge
 from service.wire.chunk import SHORT, AudioChunk, Chunk, SpikeChunk, digest
@@ -38,7 +39,6 @@ INPUTS: Mapping[str, Mapping[str, str]] = {
 }
 """The numpy type of each datatype that an input may have; the first is the one in the metadata."""
 
-OUTPUTS = ("probabilities", "label", "total_steps", "readout")
 FLAGS = ("sequence_start", "sequence_end", "binary_data_output", "triton_enable_empty_final_response")
 PARAMETERS = ("sequence_id", SEQ, "sample_rate", "timeout", "priority", *FLAGS)
 MOST_TENSORS, MOST_DIMENSIONS = 16, 8  # of a request, and of a tensor
@@ -100,6 +100,45 @@ class OutputTensor(NamedTuple):
         return np.asarray(self.values, "<f4" if self.datatype == "FP32" else "<i8").tobytes()
 
 
+class OutputKind(NamedTuple):
+    """How a member of a reply is an output.
+
+    Attributes:
+        datatype: of the protocol.
+        dimensions: of the member: 0 for one value, which is an output of shape [1]; else it has lists.
+    """
+
+    datatype: str
+    dimensions: int
+
+    def flat(self, value: Any) -> tuple[tuple[int, ...], Sequence[Any]]:
+        """Shape and values of a member. One that is None has no values; a text is empty then."""
+        if self.dimensions == 2:
+            rows = value or []
+            return (len(rows), len(rows[0]) if rows else 0), list(chain.from_iterable(rows))
+        if value is None and self.datatype == "BYTES":
+            value = ""
+        values = value or () if self.dimensions else () if value is None else (value,)
+        return (len(values),), values
+
+
+def _kind_of(hint: Any) -> OutputKind:
+    """Find the kind of an output by the type of its member."""
+    if get_origin(hint) is UnionType:
+        (hint,) = (part for part in get_args(hint) if part is not NoneType)
+    dimensions = 0
+    while get_origin(hint) is list:
+        (hint,), dimensions = get_args(hint), dimensions + 1
+    return OutputKind(DATATYPES[hint], dimensions)
+
+
+DATATYPES = {float: "FP32", int: "INT64", str: "BYTES"}
+KINDS = {name: _kind_of(hint) for name, hint in get_type_hints(Classified).items()} | {
+    "total_steps": OutputKind("INT64", 0)
+}
+"""The outputs: all that the network says of an input, and how far the session is."""
+
+
 def input_of(manifest: Manifest) -> tuple[str, str, list[int]]:
     """Name, datatype and shape of the input that a model's metadata names."""
     name = {"events": "spikes"}.get(manifest.inputs[0], manifest.inputs[0])
@@ -111,10 +150,9 @@ def input_of(manifest: Manifest) -> tuple[str, str, list[int]]:
 
 def outputs_of(manifest: Manifest) -> list[tuple[str, str, list[int]]]:
     """Name, datatype and shape of a model's outputs: the classification so far at the chunk's end, or a row a step."""
-    steps = ("total_steps", "INT64", [1])
-    if manifest.decision.rule == "trace":
-        return [("readout", "FP32", [-1, manifest.outputs]), steps]
-    return [("probabilities", "FP32", [manifest.outputs]), ("label", "BYTES", [1]), steps]
+    unsaid = ("label", "probabilities") if manifest.decision.rule == "trace" else ("readout",)
+    lengths = {0: [1], 1: [manifest.outputs], 2: [-1, manifest.outputs]}
+    return [(name, kind.datatype, lengths[kind.dimensions]) for name, kind in KINDS.items() if name not in unsaid]
 
 
 def infer_request(request: ModelRequest) -> InferRequest:
@@ -208,17 +246,13 @@ def output_tensors(reply: Reply, wanted: Collection[str]) -> list[OutputTensor]:
         reply: to a chunk.
         wanted: their names; empty for all.
     """
-    tensors = []
-    if "readout" in reply:
-        rows = reply["readout"]
-        shape = (len(rows), len(rows[0]) if rows else 0)
-        tensors.append(OutputTensor("readout", "FP32", shape, list(chain.from_iterable(rows))))
-    else:
-        shares = reply["probabilities"] or ()
-        tensors.append(OutputTensor("probabilities", "FP32", (len(shares),), shares))
-        tensors.append(OutputTensor("label", "BYTES", (1,), (reply["label"] or "",)))
-    tensors.append(OutputTensor("total_steps", "INT64", (1,), (reply["total_steps"],)))
-    return [tensor for tensor in tensors if not wanted or tensor.name in wanted]
+    members = cast(dict[str, Any], reply)
+    unsaid = ("label", "probabilities") if "readout" in reply else ("readout",)  # of a reply of the other kind
+    return [
+        OutputTensor(name, kind.datatype, *kind.flat(members.get(name)))
+        for name, kind in KINDS.items()
+        if name not in unsaid and (not wanted or name in wanted)
+    ]
 
 
 def sequence_id(parameters: Mapping[str, Any]) -> str | None:

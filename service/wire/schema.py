@@ -1,4 +1,4 @@
-"""The schemas of ``/infer``: requests and replies.
+"""The schemas of requests to ``/infer``; ``hetsyn_client.results`` has those of replies.
 
 A request's body is JSON; or raw bytes, with the members of ``Envelope`` as query parameters; or such bytes in a frame
 with a carried session's token.
@@ -6,7 +6,7 @@ with a carried session's token.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
@@ -21,7 +21,6 @@ from pydantic import (
     field_validator,
 )
 
-from hetsyn_client.results import Heard
 from service.contract.endpointing import EndpointingChange
 from service.contract.manifest import Manifest
 from service.errors import InputError
@@ -184,79 +183,6 @@ class InferBody(Envelope):
     @classmethod
     def _null_is_the_default(cls, value: Any) -> Any:
         return False if value is None else value
-
-
-# an imported reply may have millions of wrong values, and pydantic would make an error of each
-ReadoutRow = Annotated[tuple[float, ...], Field(fail_fast=True)]
-
-
-CHUNK_MEMBERS = ("session", "model", "version", "seq", "steps", "total_steps", "labels", "end")
-
-
-class Reply(BaseModel):
-    """The reply to a chunk. The session stores its last one as JSON, and sends it again if the chunk comes again."""
-
-    model_config = ConfigDict(frozen=True)
-
-    session: str = Field(description="id of the session")
-    model: str = Field(description="name of the session's model")
-    version: str = Field(description="version of the model")
-    seq: int = Field(description="number of the chunk")
-    steps: int = Field(description="network steps of this chunk, the tail of silence at the end included")
-    total_steps: int = Field(description="network steps of the session so far")
-    label: str | None = Field(description="the likeliest; null before the first step that counts, and for rule trace")
-    labels: tuple[str, ...] = Field(description="labels of the model's outputs, in order", fail_fast=True)
-    probabilities: tuple[float, ...] | None = Field(
-        description="one a label, from the beginning of the session or utterance to this chunk; null for rule trace, "
-        "and while nothing is heard",
-        fail_fast=True,
-    )
-    end: bool = Field(description="whether the session has ended with this chunk")
-    utterance: int | None = Field(
-        default=None, description="number of the utterance that is under way or comes next; only with endpointing"
-    )
-    events: tuple[Heard, ...] | None = Field(
-        default=None, description="where utterances began and ended in this chunk; only with endpointing"
-    )
-    readout: Annotated[tuple[ReadoutRow, ...], Field(fail_fast=True)] | None = Field(
-        default=None, description="one row a step of this chunk, one value an output; only for rule trace"
-    )
-
-    def finalized(self, utterance: int, heard: Sequence[Heard]) -> Reply:
-        """Add the end of an utterance that the client asked for; nothing is decided of the next one yet.
-
-        Args:
-            utterance: number of the next one.
-            heard: what the end adds to ``events``.
-        """
-        # only what identifies the chunk is kept: any other member, also a new one, tells of the utterance before
-        kept = {name: getattr(self, name) for name in CHUNK_MEMBERS}
-        events = (*(self.events or ()), *heard)
-        return Reply(**kept, label=None, probabilities=None, utterance=utterance, events=events)
-
-    def to_json(self) -> bytes:
-        absent = {name for name in ("utterance", "events", "readout") if getattr(self, name) is None}
-        return self.model_dump_json(exclude=absent).encode()
-
-    @classmethod
-    def from_json(cls, content: bytes) -> Reply:
-        """The reply of which ``content`` is the JSON.
-
-        Raises:
-            ValidationError: it is not one.
-        """
-        return cls.model_validate_json(content)
-
-    @classmethod
-    def label_of(cls, content: bytes) -> str | None:
-        """The label of the reply of which ``content`` is the JSON, without the readout, which may have 20,000 numbers.
-
-        Raises:
-            ValidationError: as ``from_json``.
-        """
-        rest, cut, readout = content.partition(b',"readout":')  # a string would have backslashes among these bytes
-        is_last = cut and b'"' not in readout
-        return cls.from_json(rest + b"}" if is_last else content).label
 
 
 class SessionDescription(BaseModel):

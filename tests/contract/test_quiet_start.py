@@ -34,7 +34,7 @@ from service.session.protocol import Answered, Known, Progress
 from service.session.session import Session
 from service.store.record import Packing, read
 from service.wire.chunk import AudioChunk, Chunk
-from service.wire.schema import Reply
+from tests.support.replies import Reply
 
 QUIET_STEPS = 30
 HOP = 80

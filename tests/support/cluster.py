@@ -8,13 +8,13 @@ from typing import Any
 
 from service.models.catalog import ModelCatalog
 from service.store.base import Change, Stored
-from service.wire.schema import Reply
 from tests.support.clock import Clock
 from tests.support.failing_store import FailingStore
 from tests.support.fake_graph import load_fake
 from tests.support.gate import Gate
 from tests.support.in_process import DirectServer
 from tests.support.memory_store import MemoryStore
+from tests.support.replies import Reply
 
 LIMITS: dict[str, Any] = {
     "session_idle_s": 60,

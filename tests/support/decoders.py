@@ -28,9 +28,10 @@ from service.wire.decode import decode_json, decode_query, decode_raw
 from service.wire.encodings import decode_sound, sound_of_media_type
 from service.wire.events import unpack_events
 from service.wire.pcm import decode_base64, decode_samples
-from service.wire.schema import Envelope, InferRequest, Reply
+from service.wire.schema import Envelope, InferRequest
 from service.wire.values import unpack_values
 from tests.support.made_session import assert_same, made_session
+from tests.support.replies import Reply
 from tests.support.signals import sound, spikes
 from tests.support.sounds import frames as sounds
 from tests.support.sounds import resealed, sound_file
@@ -259,7 +260,7 @@ def _values(data: bytes) -> Any:
 def _id(session: Session) -> str:
     last = session.known.progress.last
     assert last is not None
-    return Reply.from_json(last.reply).session
+    return str(Reply.from_json(last.reply).session)
 
 
 def _instance(value: Any, kind: type) -> None:

@@ -8,13 +8,13 @@ from typing import Any
 
 import jsonschema_rs
 
-from service.api.web_socket_pages import ASYNCAPI
+from service.api.web_socket_pages import asyncapi_document
 
 
 @cache
 def document() -> Any:
     """The document."""
-    return json.loads(ASYNCAPI.read_bytes())
+    return json.loads(asyncapi_document())
 
 
 @cache

@@ -18,11 +18,11 @@ from service.errors import HetsynError
 from service.models.catalog import ModelCatalog
 from service.registry.shared import SharedSessions
 from service.store.base import StateStore
-from service.wire.schema import Reply
 from tests.support.clock import Clock
 from tests.support.gate import Gate
 from tests.support.infer_request import infer_request
 from tests.support.product import CARRY_KEYS, make_app, make_server
+from tests.support.replies import Reply
 
 
 class HttpServer:

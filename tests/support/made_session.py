@@ -14,8 +14,8 @@ from service.models.model import Model
 from service.session.protocol import Answered, Known, Progress
 from service.session.session import Session
 from service.wire.chunk import AudioChunk, ValuesChunk, spike_chunk
-from service.wire.schema import Reply
 from tests.support.fake_graph import LABELS
+from tests.support.replies import Reply
 from tests.support.signals import sound, spikes
 
 

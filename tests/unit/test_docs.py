@@ -6,6 +6,7 @@ import re
 from functools import cache
 
 import hetsyn
+from build_support import reply_page
 from build_support.commands_page import COMMANDS, PAGE, filled, table
 from tests.support.documents import PAGES, anchors, links, name_of, paths
 from tests.support.paths import ROOT
@@ -61,6 +62,12 @@ def test_the_commands_page_has_the_options_of_the_program() -> None:
     assert filled(text) == text, "run: python -m build_support.commands_page"
     assert all(text.count(table(commands_)) == 1 for commands_ in COMMANDS.values())
     assert "| `--max-sessions` | `10,000` |" in text
+
+
+def test_the_page_of_the_interface_has_the_members_of_a_reply() -> None:
+    text = reply_page.PAGE.read_text()
+    assert reply_page.filled(text) == text, "run: python -m build_support.reply_page"
+    assert "| `total_steps` | network steps of the session so far |" in text
 
 
 def test_a_block_that_no_test_runs_says_why() -> None:

@@ -38,12 +38,12 @@ from service.store import record as packing
 from service.wire.answer import Answer
 from service.wire.chunk import AudioChunk
 from service.wire.decode import decode_json
-from service.wire.schema import Reply
 from tests.support.artifact import write_artifact
 from tests.support.clock import Clock
 from tests.support.fake_graph import load_fake
 from tests.support.infer_request import infer_request
 from tests.support.product import make_server
+from tests.support.replies import Reply
 from tests.support.signals import sound
 
 OLD, NEW = bytes(range(32)), bytes(range(1, 33))
@@ -97,7 +97,7 @@ def has(carried: Answer) -> bytes:
 
 
 def of(carried: Answer) -> Reply:
-    return Reply.model_validate(carried.reply)
+    return Reply(**carried.reply)
 
 
 async def test_chunks_go_from_server_to_server_and_answer_as_one_would(models: Path, clock: Clock) -> None:

@@ -24,12 +24,12 @@ from service.errors import (
 )
 from service.models.catalog import ModelCatalog
 from service.wire.chunk import spike_chunk
-from service.wire.schema import Reply
 from tests.support.artifact import write_artifact
 from tests.support.fake_graph import CHANNELS, TAIL, Rule, load_fake
 from tests.support.gate import Gate
 from tests.support.in_process import DirectServer, ServeDirect
 from tests.support.infer_request import infer_request
+from tests.support.replies import Reply
 from tests.support.signals import spikes
 
 

@@ -13,12 +13,12 @@ from service.registry.local import LocalSessions
 from service.registry.table import ENTRY_BYTES
 from service.session.session import ALLOCATOR_LOSS, STREAM_BYTES
 from service.wire.chunk import spike_chunk
-from service.wire.schema import Reply
 from tests.support.artifact import write_artifact
 from tests.support.clock import Clock
 from tests.support.fake_graph import load_fake
 from tests.support.gate import Gate
 from tests.support.in_process import DirectServer, ServeDirect
+from tests.support.replies import Reply
 
 ONE, OTHER = "192.0.2.1", "192.0.2.2"
 

@@ -111,7 +111,7 @@ def test_sessions_are_those_of_the_usual_way(folder: Path, kind: str, rounds: li
             assert applied.numbers == [0, 1, 2]
             for row, (name, seed) in enumerate(zip("abc", seeds, strict=True)):
                 reply = await other.send(name, seq, chunk=chunk_of(kind, seed))
-                assert reply.probabilities == tuple(applied.probabilities[row].tolist())
+                assert reply.probabilities == applied.probabilities[row].tolist()
                 assert (reply.steps, reply.total_steps) == (applied.steps[row], applied.total_steps[row])
                 assert reply.label == (None if applied.label[row] < 0 else applied.labels[applied.label[row]])
         for name in "abc":  # the replies are written only now
@@ -133,7 +133,7 @@ async def test_a_retry_gets_the_reply_that_was_not_written(folder: Path, kind: s
     assert applied is not None
     assert applied.numbers == [1, 2]  # x has not begun
     reply = await server.send("b", 2, chunk=chunk_of(kind, 2))
-    assert reply.probabilities == tuple(applied.probabilities[1].tolist())
+    assert reply.probabilities == applied.probabilities[1].tolist()
     assert reply.total_steps == applied.total_steps[1]
     assert server.counters.chunks_replayed == 1
     assert (await server.registry.describe("a"))["expected_seq"] == 3

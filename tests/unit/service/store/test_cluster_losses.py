@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from service.errors import HetsynError, NotFound, OutOfOrder, StoreUnavailable
-from service.wire.schema import Reply
 from tests.support.cluster_sessions import ClusterSessions
 from tests.support.in_process import DirectServer, ServeDirect
+from tests.support.replies import Reply
 from tests.support.valkey import ValkeyServer
 
 WITHIN_S = 20.0

@@ -30,11 +30,11 @@ from service.session.protocol import Answered, Known, Progress
 from service.session.session import Session
 from service.store.record import CHECKSUM_BYTES, FLOAT16, SPIKES, Packing, model_hash, read, renamed
 from service.wire.chunk import AudioChunk
-from service.wire.schema import Reply
 from tests.support.artifact import write_artifact
 from tests.support.fake_graph import OUTPUTS, SKIP, load_fake
 from tests.support.made_session import assert_same, made_session
 from tests.support.record_parts import Head, Section, rewritten
+from tests.support.replies import Reply
 from tests.support.signals import sound
 
 REPLY = 3  # of a record's sections
@@ -112,11 +112,8 @@ def test_any_state_comes_back(
     begun = made_session(model, kind="spikes", chunks=1)
     assert begun.stream is not None
     assert begun.known.progress.last is not None
-    reply = Reply.from_json(begun.known.progress.last.reply).model_copy(
-        update={
-            "session": session_id, "seq": expected - 1, "total_steps": step, "probabilities": probabilities,
-        }
-    )  # fmt: skip
+    reply = Reply.from_json(begun.known.progress.last.reply)
+    reply.session, reply.seq, reply.total_steps, reply.probabilities = session_id, expected - 1, step, probabilities
     stream = begun.stream._replace(
         network=np.array([*potential, *(share * (step - SKIP) for share in score)], np.float32),
         step=step,

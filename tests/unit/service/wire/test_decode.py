@@ -17,7 +17,7 @@ from service.api.infer import MAX_JSON_BYTES
 from service.errors import HetsynError, InputError, UnsupportedInput
 from service.wire.chunk import AudioChunk, SpikeChunk, ValuesChunk
 from service.wire.decode import decode_json, decode_query, decode_raw
-from service.wire.schema import Envelope, Reply
+from service.wire.schema import Envelope
 from tests.support.json_bombs import DECODED, REFUSED
 from tests.support.signals import sound
 from tests.support.wav import wav
@@ -309,40 +309,3 @@ def test_a_bad_query_is_refused(query: list[tuple[str, str]], sentence: str) -> 
 def test_other_content_types_are_unsupported(content_type: str) -> None:
     with pytest.raises(UnsupportedInput, match=r"send one of application/json, audio/pcm;encoding=pcm_s16le"):
         decode_raw(content_type, [], b"\0\0")
-
-
-def test_a_reply_has_a_readout_only_where_there_is_one() -> None:
-    reply = Reply(
-        session="s",
-        model="m",
-        version="1",
-        seq=0,
-        steps=1,
-        total_steps=1,
-        label=None,
-        labels=(),
-        probabilities=None,
-        end=False,
-    )
-    assert "readout" not in json.loads(reply.to_json())
-    assert json.loads(reply.to_json())["probabilities"] is None
-    traced = reply.model_copy(update={"readout": ((1.0, 2.0),)})
-    assert json.loads(traced.to_json())["readout"] == [[1.0, 2.0]]
-    exact = reply.model_copy(update={"probabilities": tuple(np.array([0.1, 0.9], np.float32).tolist())})
-    assert json.loads(exact.to_json())["probabilities"] == [np.float32(0.1), np.float32(0.9)]
-
-
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        ("", ""),
-        ("", ',"readout":[[0.5],[1.0]]'),
-        (',"readout":[[0.5]]', ""),
-        (',"labels":[",\\"readout\\":"]', ',"readout":[]'),
-        (',"readout":[]', ',"label":"b"'),
-    ],
-)
-def test_the_label_of_a_reply_is_found_wherever_its_readout_stands(before: str, after: str) -> None:
-    fields = '"model":"m","version":"1","seq":0,"steps":1,"total_steps":1,"labels":["a"],"end":false'
-    content = f'{{"session":"s",{fields},"probabilities":[1]{before},"label":"a"{after}}}'.encode()
-    assert Reply.label_of(content) == Reply.from_json(content).label
