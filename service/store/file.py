@@ -40,7 +40,6 @@ from service.store.database import SCHEMA_VERSION, Synchronous, advice, has_no_r
 T = TypeVar("T")
 
 EXPIRE_ROWS = 500  # in one transaction; chunks wait behind it
-EXPIRE_ROWS_SCARCE = 8  # where the disk has little room for the log
 LOG_PAGES = 1000  # length of the log at which it is written back: SQLite's default
 MAX_PAGES = 2**32 - 2  # SQLite's own limit
 RESERVE_BYTES, RESERVE_SHARE = 16_000_000, 8  # of the disk, for the log, and at most this part of the disk
@@ -56,7 +55,15 @@ _UPDATE = """
 _DELETE = "DELETE FROM sessions WHERE id = ? AND revision = ? AND keep_until_s > ?"
 _LOAD = "SELECT revision, record FROM sessions WHERE id = ? AND keep_until_s > ?"
 _LENGTH = "SELECT length(record) FROM sessions WHERE id = ?"
-_EXPIRE = "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE keep_until_s <= ? LIMIT ?)"
+_EXPIRE = """
+    DELETE FROM sessions WHERE id IN (
+        SELECT id FROM (
+            SELECT id, sum(bytes) OVER (ROWS UNBOUNDED PRECEDING) - bytes AS bytes_before FROM (
+                SELECT id, length(record) AS bytes FROM sessions WHERE keep_until_s <= ? ORDER BY keep_until_s LIMIT ?
+            )
+        ) WHERE bytes_before < ?
+    )
+"""
 
 
 class FileStore:
@@ -146,8 +153,7 @@ class FileStore:
             raise
 
     def _expire(self) -> int:
-        rows = EXPIRE_ROWS if shutil.disk_usage(self._path).free > 2 * self._reserve_bytes else EXPIRE_ROWS_SCARCE
-        return self._database.execute(_EXPIRE, (self._wall(), rows)).rowcount
+        return self._database.execute(_EXPIRE, (self._wall(), EXPIRE_ROWS, self._transaction_bytes)).rowcount
 
     def _check(self) -> None:
         """Check that the file is in its place, and that a change is possible, where the room for one is scarce."""
