@@ -88,7 +88,7 @@ def test_chunks_that_alternate_between_two_servers_get_one_server_s_answers(stor
 
 def test_sigterm_lets_readiness_fall_first_and_then_finishes(tmp_path: Path) -> None:
     chunks = pieces()
-    replica = RestartableServer("--store", f"file://{tmp_path}/sessions.db", "--drain-s", "60")
+    replica = RestartableServer("--store", f"file://{tmp_path}/sessions.db", "--drain-s", "600")
     try:
         replica.ready()
         first = persist(lambda: send(replica.url, "a", 0, chunks))
@@ -129,7 +129,7 @@ class PartialUpload:
     """A chunk whose body is sent in parts, over a connection of its own."""
 
     def __init__(self, replica: RestartableServer, session: str, seq: int, body: bytes) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", replica.port), timeout=20)
+        self._socket = socket.create_connection(("127.0.0.1", replica.port), timeout=60)
         self._body = body
         self._socket.sendall(
             f"POST /infer?session={session}&seq={seq} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
@@ -164,7 +164,7 @@ def until(metric: str, value: float, url: str) -> None:
 
 def test_sigterm_finishes_the_chunk_that_is_under_way_and_waits_for_none_that_trickles(tmp_path: Path) -> None:
     chunks = pieces()
-    replica = RestartableServer("--store", f"file://{tmp_path}/sessions.db", "--drain-s", "60")
+    replica = RestartableServer("--store", f"file://{tmp_path}/sessions.db", "--drain-s", "600")
     try:
         replica.ready()
         persist(lambda: send(replica.url, "a", 0, chunks))

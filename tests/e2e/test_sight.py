@@ -29,7 +29,7 @@ def test_every_line_of_a_server_is_json_and_names_its_request(tmp_path: Path) ->
         process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
     try:
         wait_until_ready(url, process)
-        with httpx.Client(base_url=url, timeout=20) as client:
+        with httpx.Client(base_url=url, timeout=60) as client:
             for number in range(SESSIONS):
                 body = {"model": "pattern-generation", "session": f"s{number}", "seq": 0, "input": events(3)}
                 headers = {"X-Request-ID": f"r{number}", "traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"}
@@ -38,7 +38,7 @@ def test_every_line_of_a_server_is_json_and_names_its_request(tmp_path: Path) ->
                 assert response.headers.get_list("x-request-id") == [f"r{number}"]
             text = client.get("/metrics").text
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=40) in ENDED
+        assert process.wait(timeout=60) in ENDED
     finally:
         process.kill()
         process.wait()

@@ -51,7 +51,7 @@ def test_a_server_ends_when_its_terminal_closes(models: Path, tmp_path: Path) ->
     except OSError:
         pytest.skip(NO_TERMINALS)
     port = free_port()
-    command = serve_command(port, "--models", str(models), "--drain-s", "60")
+    command = serve_command(port, "--models", str(models), "--drain-s", "600")
     with (tmp_path / "log").open("wb") as log:
         server = subprocess.Popen(
             [sys.executable, "-c", ADOPT_TERMINAL, *command],

@@ -21,7 +21,7 @@ async def begun(server: Listening, gate: Gate, request: bytes) -> tuple[Reader, 
     gate.opened.clear()
     reader, writer = await server.connect()
     writer.write(request)
-    assert await asyncio.to_thread(gate.entered.acquire, timeout=10)
+    await gate.computes()
     return reader, writer
 
 

@@ -188,7 +188,7 @@ async def test_what_comes_before_the_answer_to_a_request_is_not_read_and_the_con
         reader, writer = await server.connect()
         assert await ask(reader, writer, LIVE) == 200
         writer.write(chunk(5, session="a", seq=0) + rest)
-        assert await asyncio.to_thread(gate.entered.acquire, timeout=10)
+        await gate.computes()
         await server.until(lambda: server.ended == {"pipelined": 1})
         writer.write(chunk(5, session="a", seq=1))  # is not read
         gate.opened.set()

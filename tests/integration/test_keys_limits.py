@@ -50,7 +50,7 @@ class Keyed:
 
     def refresh(self) -> None:
         keys = self.live.app.state.server.access_keys
-        before, deadline_s = dict(vars(keys))["_seen"], time.monotonic() + 10
+        before, deadline_s = dict(vars(keys))["_seen"], time.monotonic() + 60
         while keys._seen == before:
             assert time.monotonic() < deadline_s
             time.sleep(0.01)
@@ -129,7 +129,7 @@ def test_streams_are_read_more_slowly(keyed: Keyed) -> None:
         begun_s = time.monotonic()
         for _ in range(40):
             stream.send(CHUNK)
-        results = [json.loads(stream.recv(timeout=20)) for _ in range(40)]
+        results = [json.loads(stream.recv(timeout=60)) for _ in range(40)]
     took_s = time.monotonic() - begun_s
     assert [result["seq"] for result in results] == list(range(40))
     assert took_s > 0.7, took_s  # 20 at once, 20 at 20 a second
@@ -146,7 +146,7 @@ def test_each_chunk_of_a_frame_counts(keyed: Keyed) -> None:
         assert unpack_opened(stream.recv(decode=False)).status.tolist() == [200] * 10
         for seq in range(3):
             stream.send(pack_chunks(handles, np.full(10, seq), 0, b"", 5))
-            assert unpack_results(stream.recv(decode=False, timeout=20)).status.tolist() == [200] * 10
+            assert unpack_results(stream.recv(decode=False, timeout=60)).status.tolist() == [200] * 10
     took_s = time.monotonic() - begun_s
     assert took_s > 0.4, took_s  # the third frame waits for the second one, at 20 a second
 
@@ -179,10 +179,10 @@ def test_a_revoked_key_ends_its_streams(tmp_path: Path) -> None:
                 assert entry is not None
                 write_document(path, document.replaced(entry.model_copy(update={"secrets": ()})))
             keyed.refresh()
-            refused = json.loads(stream.recv(timeout=10))
+            refused = json.loads(stream.recv(timeout=60))
             assert (refused["problem"], refused["status"]) == ("key-refused", 401)
             with pytest.raises(ConnectionClosed):
-                stream.recv(timeout=10)
+                stream.recv(timeout=60)
             other.send(CHUNK)
             assert json.loads(other.recv())["seq"] == 1
         assert keyed.send(alice, "a", 1).status_code == 401

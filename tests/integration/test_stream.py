@@ -155,7 +155,7 @@ async def test_a_second_connection_takes_the_session(models: Path, gate: Gate, i
         if is_computing:
             gate.opened.clear()
             await first.send(NOTHING, NOTHING)
-            assert await asyncio.to_thread(gate.entered.acquire, timeout=10)
+            await gate.computes()
         opening = asyncio.create_task(opened(server, f"{EVENTS}&session=a"))
         if is_computing:
             await asyncio.sleep(SOON_S)
@@ -200,7 +200,7 @@ async def test_chunks_of_a_client_that_has_gone_are_not_applied(models: Path, ga
         socket, _ = await opened(server, f"{EVENTS}&session=a")
         gate.opened.clear()
         await socket.send(NOTHING, NOTHING)
-        assert await asyncio.to_thread(gate.entered.acquire, timeout=10)
+        await gate.computes()
         socket.writer.transport.abort()
         await server.until(lambda: server.parts.counters.chunks_abandoned == 1)
         gate.opened.set()

@@ -29,7 +29,7 @@ async def test_a_stream_is_not_read_while_it_has_enough(models: Path, gate: Gate
         socket, begin = await opened(server)
         gate.opened.clear()
         sending = asyncio.create_task(socket.send(*[NOTHING] * 20_000))
-        assert await asyncio.to_thread(gate.entered.acquire, timeout=10)
+        await gate.computes()
         (connection,) = server.process.server_state.connections
         await server.until(lambda: not connection._live.reads)  # type: ignore[union-attr]
         await asyncio.sleep(SOON_S)
@@ -89,7 +89,7 @@ async def test_the_end_of_the_server_answers_what_has_come(models: Path, gate: G
         socket, _ = await opened(server)
         gate.opened.clear()
         await socket.send(NOTHING, NOTHING, NOTHING)
-        assert await asyncio.to_thread(gate.entered.acquire, timeout=10)
+        await gate.computes()
         await asyncio.sleep(SOON_S)
         stopping = asyncio.create_task(server.parts.admission.stop())
         assert await idle.refused() == ("shutting-down", 1012)
@@ -161,7 +161,7 @@ async def test_a_large_frame_counts_among_the_bodies_while_it_comes_and_until_it
         await server.until(lambda: uploads.bytes > 100_000)
         gate.opened.clear()
         await socket.send(frame[150_000:])
-        assert await asyncio.to_thread(gate.entered.acquire, timeout=10)
+        await gate.computes()
         assert uploads.bytes > 100_000
         gate.opened.set()
         assert (await socket.frame())["total_steps"] == 20_000

@@ -248,7 +248,7 @@ async def test_chunks_of_a_client_that_has_gone_are_not_applied(models: Path, ga
         await many.opens("a", "b")
         gate.opened.clear()
         await many.send(sent(BINARY, silence([0, 1], 0)), sent(BINARY, silence([0, 1], 1)))
-        assert await asyncio.to_thread(gate.entered.acquire, timeout=10)
+        await gate.computes()
         many.writer.transport.abort()
         await server.until(lambda: server.parts.counters.chunks_abandoned == 1)
         gate.opened.set()
@@ -263,7 +263,7 @@ async def test_a_server_that_ends_answers_what_has_come(models: Path, gate: Gate
         await many.opens("a", "b")
         gate.opened.clear()
         await many.send(sent(BINARY, silence([0, 1], 0)), sent(BINARY, silence([0, 1], 1)))
-        assert await asyncio.to_thread(gate.entered.acquire, timeout=10)
+        await gate.computes()
         server.process.should_exit = True
         await asyncio.sleep(SOON_S)
         gate.opened.set()

@@ -18,7 +18,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from tests.support.paths import ROOT
 from tests.support.tools import AXE, CHROMEDRIVER, CHROMIUM, NO_AXE, NO_CHROMIUM
 
-WAIT_S = 30.0
+WAIT_S = 60.0
 SCREENSHOTS = Path(os.environ.get("HETSYN_SCREENSHOTS", ROOT / "build" / "screenshots"))
 WIDE, NARROW = (1280, 1000), (390, 1500)
 _MEDIA = "Emulation.setEmulatedMedia"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Mapping, Sequence
 
 from service.runtime.onnx import Array, Graph, GraphLoader
 from tests.support.fake_graph import load_fake
+
+WITHIN_S = 60.0  # on a machine that has much else to do, too
 
 
 class Gate:
@@ -20,6 +23,10 @@ class Gate:
         self.failure: Exception | None = None
         self.calls = 0
         self.stops = 0
+
+    async def computes(self) -> None:
+        """Wait until a graph has begun one run more."""
+        assert await asyncio.to_thread(self.entered.acquire, timeout=WITHIN_S), "nothing is computed"
 
     def load(self, content: bytes) -> Graph:
         return _Gated(self._load(content), self)
@@ -35,7 +42,7 @@ class _Gated:
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
         self._gate.calls += 1
         self._gate.entered.release()
-        if not self._gate.opened.wait(timeout=10):
+        if not self._gate.opened.wait(timeout=WITHIN_S):
             raise TimeoutError("the gate stayed closed")
         if self._gate.failure is not None:
             raise self._gate.failure

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Protocol
@@ -76,7 +75,7 @@ class HttpServer:
 
     async def entered(self) -> None:
         """Wait until a graph runs."""
-        assert await asyncio.to_thread(self.gate.entered.acquire, timeout=10)
+        await self.gate.computes()
 
 
 class ServeHttp(Protocol):
@@ -127,7 +126,7 @@ class DirectServer:
 
     async def entered(self) -> None:
         """Wait until a graph runs."""
-        assert await asyncio.to_thread(self.gate.entered.acquire, timeout=10)
+        await self.gate.computes()
 
 
 class ServeDirect(Protocol):

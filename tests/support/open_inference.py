@@ -156,7 +156,7 @@ async def by_grpc_stream(server: Live, model: str, name: str, chunks: Sequence[C
             client.async_stream_infer(model, inputs(triton, name, values), **options)
         answers = []
         for _ in chunks:
-            result, error = came.get(timeout=20)
+            result, error = came.get(timeout=60)
             if error is not None:
                 raise error
             answers.append(answer_of(result))

@@ -29,7 +29,7 @@ def send(url: str, session: str, seq: int, chunks: list[bytes]) -> httpx.Respons
         params={"session": session, "seq": seq, "end": seq == len(chunks) - 1},
         content=chunks[seq],
         headers={"Content-Type": "audio/pcm;encoding=pcm_s16le;rate=8000"},
-        timeout=20,
+        timeout=60,
     )
 
 

@@ -21,7 +21,7 @@ from tests.support import changed_server
 from tests.support.paths import MODELS, ROOT
 
 START_TIMEOUT_S = 60.0
-STOP_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 60.0
 POLL_S = 0.05
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 ENDED = (0, -signal.SIGTERM)

@@ -28,7 +28,7 @@ from tests.support.gate import Gate
 from tests.support.memory_store import MemoryStore
 from tests.support.product import CARRY_KEYS, make_app, make_settings
 
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 60.0
 # sessions in memory, or committed to a store: for the tests in which the commit matters
 each_store = pytest.mark.parametrize("url", ["memory", "store"], indirect=True)
 

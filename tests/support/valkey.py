@@ -14,7 +14,7 @@ from types import TracebackType
 
 from tests.support.server_process import free_port
 
-START_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 60.0
 
 
 def find_server() -> str | None:
@@ -101,7 +101,7 @@ class ValkeyServer:
         Raises:
             RuntimeError: the answer is an error.
         """
-        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=60) as connection:
             connection.sendall(f"*{len(words)}\r\n".encode())
             for word in words:
                 connection.sendall(f"${len(word.encode())}\r\n{word}\r\n".encode())

@@ -16,7 +16,7 @@ from tests.support.server_process import free_port
 from tests.support.valkey import ValkeyServer
 
 SLOTS = 16_384
-FORM_TIMEOUT_S = 40.0
+FORM_TIMEOUT_S = 90.0
 POLL_S = 0.02
 KEYS_AT_ONCE = 10
 MIGRATE_TIMEOUT_MS = 5_000

@@ -250,7 +250,7 @@ async def test_few_large_bodies_are_decoded_at_once(monkeypatch: pytest.MonkeyPa
             running += 1
             most = max(most, running)
         try:
-            together.wait(timeout=10)
+            together.wait(timeout=60)
             return decode_json(content, limit)
         finally:
             with lock:

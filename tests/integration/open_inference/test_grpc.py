@@ -296,12 +296,12 @@ async def test_a_call_that_is_cancelled_is_not_applied(tmp_path: Path) -> None:
             pass
         async with triton.InferenceServerClient(live.grpc) as client:
             call = asyncio.ensure_future(client.infer("spiking", inputs(triton, "spikes", ROWS), sequence_id="c"))
-            assert await asyncio.to_thread(gate.entered.acquire, timeout=10)
+            await gate.computes()
             call.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await call
             admission = live.app.state.server.admission
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while admission.in_flight:
                     await asyncio.sleep(0.01)
         gate.opened.set()
@@ -325,7 +325,7 @@ async def test_a_client_that_leaves_its_stream_is_nothing_to_log(
                     await stream.write(service_pb2.ModelInferRequest(model_name="none"))
                 await stream.read()
                 stream.cancel()  # the other answers are under way
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while live.app.state.server.grpc.open_calls.total:
                     await asyncio.sleep(0.01)
     assert not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
@@ -350,7 +350,7 @@ async def test_a_client_that_reads_no_answers_for_long_is_sent_away(
             # when the stream ends would make the client's library tell of itself, and not of the server
             for _ in range(120):
                 await stream.write(request)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while "a stream ends: no answer was read" not in caplog.text:
                     await asyncio.sleep(0.01)
             assert open_calls.total == 1  # the library has it until the client reads, or leaves
@@ -361,7 +361,7 @@ async def test_a_client_that_reads_no_answers_for_long_is_sent_away(
                     while await stream.read() is not grpc.aio.EOF:
                         pass
                 assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while open_calls.total:
                     await asyncio.sleep(0.01)
     assert not [record for record in caplog.records if record.levelname == "ERROR"]

@@ -82,6 +82,6 @@ async def test_a_server_that_stops_finishes_what_it_has() -> None:
         raise AssertionError("admitted")
     assert not stopping.done()
     goes_on.set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await stopping
     assert await caller is True

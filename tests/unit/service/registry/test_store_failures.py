@@ -200,7 +200,7 @@ async def test_behind_a_store_that_hangs_no_request_waits_for_another(cluster: C
     store.entered.clear()
     store.down = True
     waiting = [asyncio.create_task(server.send("a", 1, seed=1)) for _ in range(20)]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await store.entered.wait()
     assert server.admission.in_flight == 20
     batches = len(store.batches)

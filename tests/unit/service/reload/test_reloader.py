@@ -78,7 +78,7 @@ class RunningReloader:
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def reloads(self, at_least: int) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while self.counters.model_reloads < at_least:
                 await asyncio.sleep(0.005)
 
@@ -160,13 +160,13 @@ async def test_the_event_loop_is_free_while_a_model_loads(
 
     def slowly(model: Model) -> None:
         entered.set()
-        assert opened.wait(timeout=20)
+        assert opened.wait(timeout=60)
         smoke_tested(model)
 
     running = start_reloader(0.0, slowly)
     write_artifact(models, version="2")
     running.reloader.request_reload()
-    assert await asyncio.to_thread(entered.wait, 20)
+    assert await asyncio.to_thread(entered.wait, 60)
     assert catalog.get("digits").version == "1"
     opened.set()
     await running.reloads(1)
@@ -181,13 +181,13 @@ async def test_a_model_that_does_not_end_stops_no_later_reload(
     def hangs(model: Model) -> None:
         if model.version == "2":
             entered.set()
-            assert never.wait(timeout=30)
+            assert never.wait(timeout=60)
         smoke_tested(model)
 
     running = start_reloader(0.0, hangs, load_timeout_s=2.0)
     write_artifact(models, version="2")
     running.reloader.request_reload()
-    assert await asyncio.to_thread(entered.wait, 20)
+    assert await asyncio.to_thread(entered.wait, 60)
     write_artifact(models, version="3")
     running.reloader.request_reload()
     await running.reloads(2)
@@ -210,12 +210,12 @@ async def test_the_end_of_a_server_does_not_wait_for_a_model(
 
     def hangs(_: Model) -> None:
         entered.set()
-        assert never.wait(timeout=30)
+        assert never.wait(timeout=60)
 
     running = start_reloader(0.0, hangs)
     write_artifact(models, version="2")
     running.reloader.request_reload()
-    assert await asyncio.to_thread(entered.wait, 20)
+    assert await asyncio.to_thread(entered.wait, 60)
     await running.end()
     assert stopped.is_set()
     assert running.counters.model_reloads == 0
@@ -227,7 +227,7 @@ async def test_a_defect_does_not_end_it(
     running = start_reloader(0.0)
     monkeypatch.setattr("service.reload.reload.find_artifacts", lambda _: 1 / 0)
     running.reloader.request_reload()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while "could not be reloaded" not in logged.text:
             await asyncio.sleep(0.005)
     monkeypatch.undo()
@@ -246,14 +246,14 @@ async def test_a_reload_that_is_given_up_goes_on_alone(
         at_a_time += 1
         most = max(most, at_a_time)
         entered.set()
-        assert opened.wait(timeout=20)
+        assert opened.wait(timeout=60)
         at_a_time -= 1
         smoke_tested(model)
 
     reloader = start_reloader(0.0, slowly).reloader
     write_artifact(models, version="2")
     first = asyncio.create_task(reloader.reload())
-    assert await asyncio.to_thread(entered.wait, 20)
+    assert await asyncio.to_thread(entered.wait, 60)
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
         await first

@@ -13,7 +13,7 @@ from tests.support.in_process import DirectServer, ServeDirect
 from tests.support.replies import Reply
 from tests.support.valkey import ValkeyServer
 
-WITHIN_S = 20.0
+WITHIN_S = 60.0
 
 
 async def answered(send: Callable[[], Awaitable[Reply]]) -> Reply | HetsynError:
