@@ -29,7 +29,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from hetsyn_client.errors import InputError
 
-Column = NDArray[Any]
 More = dict[int, dict[str, Any]]
 
 HEAD = struct.Struct("<4sIII")
@@ -154,16 +153,6 @@ def pack_chunks(
             content,
         )
     )
-
-
-def events_content(times: ArrayLike, units: ArrayLike) -> bytes:
-    """The content of a frame of events.
-
-    Args:
-        times: of all rows, one after the other; each ascends from 0 in its own chunk.
-        units: of all rows.
-    """
-    return np.asarray(times, "<u2").tobytes() + np.asarray(units, "<u2").tobytes()
 
 
 def unpack_chunks(data: bytes, item_bytes: int, *, most_rows: int = MOST_ROWS) -> Chunks:

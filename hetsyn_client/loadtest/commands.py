@@ -12,77 +12,61 @@ import typer
 from hetsyn_client.access import Access
 from hetsyn_client.loadtest.senders import HetsynWay, Transport
 from hetsyn_client.output import open_console
-from hetsyn_client.server_url import (
-    CaFileOption,
-    HeaderOption,
-    KeyOption,
-    ServerArgument,
-    ServerOption,
-    headers_of,
-    server_url,
-)
+from hetsyn_client.terminal.options import DEFAULT_URL, CaFile, Header, Key, Model, Url, headers_of
 
 bench = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 STREAMS = 10
-# of 0.13; the sentence about them can go after one version
-REMOVED = (
-    "--ramp", "--target-ms", "--percentile", "--max-streams", "--patience", "--expected-interval-ms", "--version",
-    "--connections", "--timeout-s", "--grpc-port", "--seed", "--html",
-)  # fmt: skip
-
-
-def _refuse(is_given: bool) -> None:
-    if is_given:
-        raise typer.BadParameter(
-            f"{', '.join(REMOVED)} are gone: hetsyn bench measures one load, so try some numbers of --streams; over "
-            "gRPC, measure with perf_analyzer; draw what --json has",
-            param_hint="hetsyn bench",
-        )
 
 
 @bench.command()
 def bench_server(
-    server: ServerArgument = None,
-    url: ServerOption = None,
-    model: Annotated[str | None, typer.Option(help="Model; by default the server's default model.")] = None,
-    streams: Annotated[int | None, typer.Option(min=1, help=f"Streams in real time; by default {STREAMS}.")] = None,
+    url: Url = DEFAULT_URL,
+    model: Model = None,
+    streams: Annotated[
+        int | None, typer.Option(min=1, help=f"Number of streams in real time (open loop). Default: {STREAMS}.")
+    ] = None,
     closed: Annotated[
-        int | None, typer.Option(min=1, help="Streams that each send the next chunk when the last is answered.")
+        int | None,
+        typer.Option(min=1, help="Number of streams that send a chunk when the last one is answered (closed loop)."),
     ] = None,
     transport: Annotated[
         Transport,
-        typer.Option(
-            help="infer: a request a chunk. stream: WS /stream, a connection a session. "
-            "v2: the Open Inference Protocol."
-        ),
+        typer.Option(help="infer: POST /infer, a request a chunk. stream: WS /stream, a connection a session."),
     ] = Transport.infer,
     chunk_ms: Annotated[
-        float, typer.Option(min=1, help="Length of a chunk, to the nearest step, and interval of a stream's chunks.")
+        float, typer.Option(min=1, help="Length of a chunk in milliseconds, rounded to steps of the model.")
     ] = 100.0,
-    duration_s: Annotated[float, typer.Option(min=0.5, max=3_600, help="Measured time.")] = 10.0,
-    warmup_s: Annotated[float, typer.Option(min=0, max=3_600, help="Time before the measurement begins.")] = 1.0,
+    duration_s: Annotated[float, typer.Option(min=0.5, max=3_600, help="Length of the measurement in seconds.")] = 10.0,
+    warmup_s: Annotated[
+        float, typer.Option(min=0, max=3_600, help="Load before the measurement begins, in seconds.")
+    ] = 1.0,
     session_chunks: Annotated[
         int, typer.Option(min=1, help="Number of chunks in a session; after it, another begins.")
     ] = 50,
     recordings: Annotated[
         Path | None,
-        typer.Option(help="WAV file, or folder of WAV files, to send; by default synthesised sound.", exists=True),
+        typer.Option(
+            help="WAV file, or folder of WAV files, to send. Default: what the model takes: synthesised sound, sines "
+            "or random spikes.",
+            exists=True,
+        ),
     ] = None,
     density: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Send spikes: share of channels with one in each step.")
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Send random spikes; in each step, each channel has one with this probability."
+        ),
     ] = None,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the results to this file.")] = None,
-    key: KeyOption = None,
-    header: HeaderOption = None,
-    ca_file: CaFileOption = None,
-    removed: Annotated[bool, typer.Option(*REMOVED, hidden=True, is_eager=True, callback=_refuse)] = False,  # noqa: ARG001
+    key: Key = None,
+    header: Header = None,
+    ca_file: CaFile = None,
 ) -> None:
     """Put a server under load and measure its latency.
 
-    By default, streams in real time send a chunk whenever one is due, even if
-    the server is too slow (open loop). Ctrl-C ends a run and reports the
-    results so far.
+    By default, streams in real time send a chunk whenever one is due, even if the server is too slow (open loop).
+    Ctrl-C ends a run and reports the results so far.
     """
     if streams is not None and closed is not None:
         raise typer.BadParameter("--streams and --closed cannot be used together: choose one")
@@ -94,7 +78,7 @@ def bench_server(
     from hetsyn_client.loadtest.run import ClosedLoop, OpenLoop, RunSettings, measure, run_loop
     from hetsyn_client.terminal.backend import Server
 
-    access = Access.checked(server_url(server, url), headers_of(header), key, ca_file)
+    access = Access.checked(url, headers_of(header), key, ca_file)
     described = Server(access.url, model, headers=headers_of(header), key=key, ca_file=ca_file).describe()
     served = Served.described(described)
     load = choose_load(served, chunk_ms / 1000, recordings, density)

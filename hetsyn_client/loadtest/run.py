@@ -61,17 +61,16 @@ class Distribution:
     """Times in ms, with the values at some percentiles."""
 
     count: int
-    mean_ms: float
     max_ms: float
     percentiles: tuple[tuple[float, float], ...]
 
     @staticmethod
     def of(values_ms: NDArray[np.float64]) -> Distribution:
         if not len(values_ms):
-            return Distribution(0, 0.0, 0.0, ())
+            return Distribution(0, 0.0, ())
         found = np.percentile(values_ms, PERCENTILES, method="inverted_cdf").tolist()
         pairs = tuple(zip(PERCENTILES, found, strict=True))
-        return Distribution(len(values_ms), float(values_ms.mean()), float(values_ms.max()), pairs)
+        return Distribution(len(values_ms), float(values_ms.max()), pairs)
 
     def at(self, percentile: float) -> float:
         """Read the ms at one of ``PERCENTILES``."""
@@ -93,7 +92,6 @@ class Measurement:
         unanswered: chunks that were due and had no answer at the end. ``latency`` counts each with its waiting time.
         latency: of every chunk, from when it was due (open loop) or sent (closed loop).
         service: of every chunk, from when it was sent.
-        p99_ms_by_second: of the latency, in each second of the run by the time of the answer; 0 where none came.
         generator_cpu_share: CPU time of the load generator, as a share of one core.
         generator_cpu_us: its CPU time an answer, in microseconds; None where nothing was answered.
         generator_late_ms: how much later than due it sent a chunk of an idle stream, 99th percentile.
@@ -112,7 +110,6 @@ class Measurement:
     unanswered: int
     latency: Distribution
     service: Distribution
-    p99_ms_by_second: tuple[float, ...]
     generator_cpu_share: float
     generator_cpu_us: float | None
     generator_late_ms: float
@@ -296,21 +293,12 @@ class Run:
             unanswered=len(waits_ms),
             latency=Distribution.of(np.concatenate([latency_ms, waits_ms])),
             service=Distribution.of(service_ms),
-            p99_ms_by_second=_p99_by_second(answered_s[is_measured] - record.begin_s, latency_ms, duration_s),
             generator_cpu_share=cpu_share,
             generator_cpu_us=cpu_us,
             generator_late_ms=float(np.percentile(lags_ms, 99)) if len(lags_ms) else 0.0,
             sessions_left=sessions_left,
             stopped=self._stopped,
         )
-
-
-def _p99_by_second(at_s: NDArray[np.float64], latency_ms: NDArray[np.float64], duration_s: float) -> tuple[float, ...]:
-    """Compute the p99 of each second; answers after the end are in the last one."""
-    last = max(0, int(np.ceil(duration_s)) - 1)
-    seconds = np.minimum(at_s.astype(int), last)
-    parts = [latency_ms[seconds == second] for second in range(last + 1)]
-    return tuple(float(np.percentile(part, 99, method="inverted_cdf")) if len(part) else 0.0 for part in parts)
 
 
 async def measure(

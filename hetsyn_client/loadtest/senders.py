@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 from enum import StrEnum
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 from urllib.parse import quote
 
-import numpy as np
 from aiohttp import ClientWebSocketResponse, WSMsgType
 
 from hetsyn_client.access import Access
 from hetsyn_client.async_transport import AsyncTransport
 from hetsyn_client.bodies import encoding_of
-from hetsyn_client.events import HEADER
 from hetsyn_client.loadtest.load import Load, Served
 from hetsyn_client.steps import Broken, Request, retry_after_s, target
 
@@ -26,7 +24,6 @@ class Transport(StrEnum):
 
     infer = "infer"
     stream = "stream"
-    v2 = "v2"
 
 
 class Answer(NamedTuple):
@@ -95,8 +92,9 @@ class HetsynWay:
         return Answer(200)
 
     async def send(self, session: str, seq: int, chunk: bytes, *, is_last: bool) -> Answer:
-        write = self._infer if self._transport is Transport.infer else self._open_inference
-        return await self._answer(write(session, seq, chunk, is_last=is_last))
+        opening = "" if seq else f"&model={quote(self._served.name)}"
+        path = f"/infer?session={session}&seq={seq}{opening}{'&end=true' if is_last else ''}"
+        return await self._answer(Request("POST", path, chunk, self._content_type))
 
     async def drop(self, session: str) -> Answer:
         return await self._answer(Request("DELETE", f"/sessions/{session}"))
@@ -107,39 +105,6 @@ class HetsynWay:
     async def _answer(self, request: Request) -> Answer:
         response = await self._connections.exchange(request)
         return Answer(response.status, retry_after_s(response.headers))
-
-    def _infer(self, session: str, seq: int, chunk: bytes, *, is_last: bool) -> Request:
-        opening = "" if seq else f"&model={quote(self._served.name)}"
-        path = f"/infer?session={session}&seq={seq}{opening}{'&end=true' if is_last else ''}"
-        return Request("POST", path, chunk, self._content_type)
-
-    def _open_inference(self, session: str, seq: int, chunk: bytes, *, is_last: bool) -> Request:
-        """Write a request of one binary tensor."""
-        parameters: dict[str, Any] = {
-            "sequence_id": session, "sequence_start": seq == 0, "sequence_end": is_last, "seq": seq,
-            "binary_data_output": True,
-        }  # fmt: skip
-        if rate := self._encoding.get("sample_rate"):
-            parameters["sample_rate"] = int(rate)
-        name, datatype, shape, content = self._tensor(chunk)
-        tensor = {"name": name, "datatype": datatype, "shape": shape, "parameters": {"binary_data_size": len(content)}}
-        described = json.dumps({"parameters": parameters, "inputs": [tensor]}).encode()
-        headers = {"Inference-Header-Content-Length": str(len(described))}
-        return Request("POST", f"/v2/models/{quote(self._served.name)}/infer", described + content, headers=headers)
-
-    def _tensor(self, chunk: bytes) -> tuple[str, str, list[int], bytes]:
-        """Name, type, shape and little-endian content of the protocol's input."""
-        encoding = self._encoding["encoding"]
-        if encoding == "pcm_s16le":
-            return "audio", "INT16", [len(chunk) // 2], chunk
-        if encoding == "values":
-            channels = int(self._encoding["channels"])
-            return "values", "FP32", [len(chunk) // (4 * channels), channels], chunk
-        _, steps, events = HEADER.unpack_from(chunk)
-        times, units = np.frombuffer(chunk, "<u2", 2 * events, HEADER.size).reshape(2, events)
-        rows = np.zeros((steps, self._served.channels), np.uint8)
-        rows[times, units] = 1
-        return "spikes", "BOOL", list(rows.shape), rows.tobytes()
 
 
 class StreamSender:

@@ -32,21 +32,9 @@ CHUNK_MS, PICTURE_CHUNK_MS = 100.0, 20.0
 
 @dataclass(frozen=True)
 class Choices:
-    """What the user has chosen.
+    """What the user has chosen: the options of ``hetsyn_client.terminal.options``, and files."""
 
-    Attributes:
-        paths: files, folders, or ``-`` alone for standard input.
-        utterances: whether to find the words of a stream; None takes the default.
-        as_json: print JSON.
-        save: file of a picture.
-        chunk_ms: length of a chunk; None takes the default.
-        realtime: send a file no faster than it lasts.
-        rate_hz: of samples without a header on standard input.
-        channels: of those, or numbers of a row of values.
-        encoding: of those.
-    """
-
-    paths: Sequence[Path]
+    files: Sequence[Path]
     utterances: bool | None
     as_json: bool
     save: Path | None
@@ -54,7 +42,7 @@ class Choices:
     realtime: bool
     rate_hz: int
     channels: int
-    encoding: Encoding | None
+    encoding: Encoding
 
     @property
     def chunk_s(self) -> float:
@@ -70,11 +58,11 @@ def stream_all(open_backend: Callable[[], Backend], choices: Choices) -> None:
     """
     if choices.save is not None:
         check_picture(choices.save)
-    first = choices.paths[0]
-    is_many = len(choices.paths) > 1 or first.is_dir() or first.suffix.lower() in H5
+    first = choices.files[0]
+    is_many = len(choices.files) > 1 or first.is_dir() or first.suffix.lower() in H5
     if is_many and choices.save is not None:
         raise InputError(f"--save {choices.save}: a picture is of one recording: name one file")
-    for path in choices.paths:
+    for path in choices.files:
         if path == STANDARD_INPUT and is_many:
             raise InputError("- is standard input, which goes alone: name either - or files")
         if path == STANDARD_INPUT and choices.realtime:
@@ -91,7 +79,7 @@ def stream_all(open_backend: Callable[[], Backend], choices: Choices) -> None:
 
 
 def _stream_one(backend: Backend, described: Mapping[str, Any], choices: Choices, stop: Stop) -> None:
-    path = choices.paths[0]
+    path = choices.files[0]
     if path == STANDARD_INPUT:
         source = open_standard_input(stop, choices.chunk_s, choices.encoding, choices.rate_hz, choices.channels)
     else:
@@ -106,9 +94,8 @@ def _stream_one(backend: Backend, described: Mapping[str, Any], choices: Choices
                 frame = {name: value for name, value in frame.items() if name != "spikes"}
             show(frame)
 
-        listen(
-            backend, source, hear, stop, endpointing=words, spikes=recorded is not None, realtime=choices.realtime
-        )  # fmt: skip
+        is_drawn = recorded is not None
+        listen(backend, source, hear, stop, endpointing=words, spikes=is_drawn, realtime=choices.realtime)
     if recorded is not None and choices.save is not None:
         write_picture(recorded, source.name, choices.save)
 
@@ -116,7 +103,7 @@ def _stream_one(backend: Backend, described: Mapping[str, Any], choices: Choices
 def _stream_many(backend: Backend, described: Mapping[str, Any], choices: Choices, stop: Stop) -> None:
     if described["decision"]["rule"] == "trace":
         raise InputError(f"model {described['name']!r} draws a trace, which has no labels: stream one file at a time")
-    inputs = find_inputs(choices.paths)
+    inputs = find_inputs(choices.files)
     console = open_console()
     all_heard: list[Heard] = []
     began_s = time.monotonic()
@@ -167,7 +154,7 @@ def _stream_input(backend: Backend, described: Mapping[str, Any], choices: Choic
     return Heard(each.name, truth, tuple(labels), probability, duration_s, error, truth in rejected, unnamed)
 
 
-def open_standard_input(stop: Stop, chunk_s: float, encoding: Encoding | None, rate_hz: int, channels: int) -> Source:
+def open_standard_input(stop: Stop, chunk_s: float, encoding: Encoding, rate_hz: int, channels: int) -> Source:
     """Read a pipe until its end or ``stop``; arguments as of ``standard_input_source``.
 
     Raises:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from hetsyn_client.errors import InputError
-from hetsyn_client.terminal.backend import Answers, Backend, Frame
+from hetsyn_client.terminal.backend import Backend, Frame
 from hetsyn_client.terminal.source import Source
 
 PATIENCE_S = 0.02  # in which an answer may come before there is another look at the source
@@ -59,7 +59,7 @@ def listen(
     spikes: bool = False,
     realtime: bool = False,
 ) -> None:
-    """Stream a source up to its end, or until the user has had enough. ``hear`` gets ``Begin`` and then each frame.
+    """Stream a source up to its end or ``stop``. ``hear`` gets ``Begin``, and then each frame.
 
     Args:
         endpointing: whether utterances are found in it.
@@ -71,37 +71,38 @@ def listen(
         HetsynError: the backend fails.
     """
     is_empty, began_s = True, time.monotonic()
+    ended: set[int] = set()  # numbers of the utterances whose end was handed on
+
+    def tell(frames: Iterable[Frame]) -> None:
+        for frame in frames:
+            if frame["type"] == "UtteranceEnd":
+                ended.add(frame["utterance"])
+            hear(frame)
+
+    def tell_for(patience_s: float) -> None:
+        if answers.waits:
+            tell(answers.receive(patience_s))
+        else:
+            time.sleep(patience_s)
+
     with backend.open(source, endpointing=endpointing, spikes=spikes) as answers:
         hear(answers.begin)
         for piece in source.pieces:
             if stop():
                 break
             if piece is None:
-                _hear_all(answers, hear)
+                if answers.waits:
+                    tell_for(PATIENCE_S)
                 continue
             if realtime and piece.until_s is not None:
-                _wait_until(began_s + piece.until_s, answers, hear, stop)
+                while (left_s := began_s + piece.until_s - time.monotonic()) > 0 and not stop():
+                    tell_for(min(left_s, PATIENCE_S))
             is_empty = False
-            for frame in answers.send(piece.content):
-                hear(frame)
+            tell(answers.send_bytes(piece.content))
         if is_empty:
             raise InputError(f"{source.name}: nothing came: send sound, spikes or values")
-        for frame in answers.end():
-            hear(frame)
-
-
-def _hear_all(answers: Answers, hear: Hear) -> None:
-    """Hand on what comes, while something is to come."""
-    if answers.waits:
-        for frame in answers.receive(PATIENCE_S):
-            hear(frame)
-
-
-def _wait_until(time_s: float, answers: Answers, hear: Hear, stop: Stop) -> None:
-    """Hear until then."""
-    while (left_s := time_s - time.monotonic()) > 0 and not stop():
-        if answers.waits:
-            for frame in answers.receive(min(left_s, PATIENCE_S)):
-                hear(frame)
-        else:
-            time.sleep(min(left_s, PATIENCE_S))
+        tell(answers.wait())
+        last = answers.end()
+        tell(answers.wait())
+        if last and last["utterance"] not in ended:
+            hear(last)

@@ -1,14 +1,37 @@
-"""The options that ``hetsyn stream`` and ``hetsyn run`` share."""
+"""The options that several commands share: the server, and how input is streamed."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-INPUT = "Standard input"
+DEFAULT_URL = "http://127.0.0.1:8000"  # where hetsyn serve listens by default
+DEFAULT_RATE_HZ = 16_000
+ACCESS, INPUT = "Access", "Standard input"
+
+Url = Annotated[str, typer.Option("--url", envvar="HETSYN_URL", help="The server.")]
+Model = Annotated[str | None, typer.Option("--model", help="Model. Default: the server's default model.")]
+Key = Annotated[
+    str | None,
+    typer.Option("--key", envvar="HETSYN_KEY", help="Sent as Authorization: Bearer KEY.", rich_help_panel=ACCESS),
+]
+Header = Annotated[
+    list[str] | None,
+    typer.Option("--header", metavar="NAME:VALUE", help="Sent with every request; repeatable.", rich_help_panel=ACCESS),
+]
+CaFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--ca-file",
+        envvar="HETSYN_CA_FILE",
+        help="Certificates to trust in place of the usual ones, PEM.",
+        rich_help_panel=ACCESS,
+    ),
+]
 
 
 class EncodingName(StrEnum):
@@ -20,12 +43,20 @@ class EncodingName(StrEnum):
     values = "values"
 
 
+Files = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="FILE|FOLDER|-...",
+        help="Recordings (WAV, FLAC, Ogg, MP3), or spikes or values (.h5, .npz, .npy, .csv); folders of them; or - for "
+        "sound on standard input.",
+    ),
+]
 Utterances = Annotated[
     bool | None,
     typer.Option(
         "--utterances/--one-word",
-        help="Find the words of a stream, or take each file as one. Default: the words, where the model says how to "
-        "find them; of many files, each is one.",
+        help="Find the words in the input, or take each file as one word. Default: find them, if the model can; of "
+        "several files, take each as one.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print a line of JSON for each event.")]
@@ -34,21 +65,34 @@ Save = Annotated[
     typer.Option(help="Draw the spikes of all layers and the probabilities over time into this .png or .svg file."),
 ]
 ChunkMs = Annotated[
-    float | None, typer.Option(min=1, max=60_000, help="Length of a chunk; by default 100, 20 for a picture.")
+    float | None,
+    typer.Option(min=1, max=60_000, help="Length of a chunk in milliseconds. Default: 100, or 20 with --save."),
 ]
 Rate = Annotated[
-    int, typer.Option("--rate", min=1, help="Sample rate of samples without a header, in Hz.", rich_help_panel=INPUT)
+    int, typer.Option("--rate", min=1, help="Sample rate in Hz, where there is no WAV header.", rich_help_panel=INPUT)
 ]
 Channels = Annotated[
     int,
     typer.Option(
-        "--channels", min=1, help="Channels of such samples, or numbers of a row of values.", rich_help_panel=INPUT
+        "--channels", min=1, help="Channels of sound without a header, or numbers of a row.", rich_help_panel=INPUT
     ),
 ]
 EncodingChoice = Annotated[
-    EncodingName | None,
-    typer.Option(
-        "--encoding", help="Encoding of such samples, by default pcm_s16le; or values.", rich_help_panel=INPUT
-    ),
+    EncodingName,
+    typer.Option("--encoding", help="Encoding, where there is no WAV header.", rich_help_panel=INPUT),
 ]
-DEFAULT_RATE_HZ = 16_000
+
+
+def headers_of(options: Sequence[str] | None) -> dict[str, str]:
+    """Read the headers that were given as ``NAME:VALUE``.
+
+    Raises:
+        typer.BadParameter: one has no colon.
+    """
+    headers = {}
+    for option in options or ():
+        name, colon, value = option.partition(":")
+        if not colon or not name.strip():
+            raise typer.BadParameter(f"{option!r} is no header: write NAME:VALUE, as 'X-Tenant: 7'")
+        headers[name.strip()] = value.strip()
+    return headers

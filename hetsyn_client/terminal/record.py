@@ -116,7 +116,7 @@ def record_words(backend: Backend, folder: Path, count: int | None, rate_hz: int
     if described["endpointing"] is None or "audio" not in described["inputs"]:
         raise InputError(f"model {described['name']!r} does not find words in sound: name another one with --model")
     with interruptible() as stop:
-        source = open_standard_input(stop, CHUNK_S, None, rate_hz, 1)
+        source = open_standard_input(stop, CHUNK_S, "pcm_s16le", rate_hz, 1)
         recorder = Recorder(folder, source, count, stop)
         listen(backend, recorder.heard(), recorder, stop, endpointing=True)
     typer.echo(f"{folder}: {recorder.recorded} new recording{'s' * (recorder.recorded != 1)}")

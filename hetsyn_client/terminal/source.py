@@ -74,22 +74,20 @@ def file_source(path: Path, chunk_s: float, described: Mapping[str, Any], exampl
 
 
 def standard_input_source(
-    incoming: StandardInput, chunk_s: float, encoding: Encoding | None, rate_hz: int, channels: int
+    incoming: StandardInput, chunk_s: float, encoding: Encoding, rate_hz: int, channels: int
 ) -> Source:
     """Standard input. A WAV file is known by its header, whatever the arguments say, and its samples go on without it.
 
     Args:
         incoming: its bytes.
         chunk_s: the longest piece of samples.
-        encoding: of samples without a header, or ``values``; by default 16-bit samples.
+        encoding: of samples without a header, or ``values``.
         rate_hz: of samples without a header.
         channels: of samples without a header, or numbers of a row of values.
 
     Raises:
-        InputError: another kind of file, or an encoding that cannot be cut anywhere.
+        InputError: another kind of file.
     """
-    if encoding == "events":
-        raise InputError("spikes come in frames, which a pipe does not keep: write them to a .npz file, and stream it")
     head = incoming.at_least(4)
     for magic, name in FOREIGN_HEADERS.items():
         if head.startswith(magic):
@@ -100,8 +98,7 @@ def standard_input_source(
         row_bytes = 4 * channels
         pieces = incoming.pieces(head, row_bytes * max(1, PIECE_BYTES // row_bytes), row_bytes)
         return Source("standard input", "values", None, channels, pieces)
-    raw = encoding or "pcm_s16le"
-    return _samples(incoming, head, chunk_s, raw, rate_hz, channels, None)
+    return _samples(incoming, head, chunk_s, encoding, rate_hz, channels, None)
 
 
 def _wav(incoming: StandardInput, head: bytes, chunk_s: float) -> Source:

@@ -77,7 +77,7 @@ class InProcess:
 
 
 class _InProcessAnswers:
-    """A session as ``Answers``: each chunk is answered before ``send`` returns.
+    """A session as ``Answers``: each chunk is answered before ``send_bytes`` returns.
 
     Args:
         advance: applies chunks.
@@ -100,6 +100,7 @@ class _InProcessAnswers:
         )  # fmt: skip
         self._protocol = LiveStream(opening, max_inflight=1)
         (self._begin,) = self._follow(self._protocol.begin())
+        self._late: list[Frame] = []  # that the end brought
 
     @property
     def begin(self) -> Frame:
@@ -109,15 +110,20 @@ class _InProcessAnswers:
     def waits(self) -> bool:
         return False
 
-    def send(self, content: bytes) -> list[Frame]:
+    def send_bytes(self, content: bytes) -> list[Frame]:
         return self._follow(self._protocol.chunk(content))
 
     def receive(self, timeout_s: float) -> list[Frame]:  # noqa: ARG002
         return []
 
-    def end(self) -> list[Frame]:
+    def wait(self) -> list[Frame]:
+        late, self._late = self._late, []
+        return late
+
+    def end(self) -> Frame:
         frames = self._follow(self._protocol.text(json.dumps({"type": "CloseStream"})))
-        return [frame for frame in frames if frame["type"] != "Termination"]
+        self._late = [frame for frame in frames if frame["type"] != "Termination"]
+        return self._late[-1] if self._late else {}
 
     def _follow(self, actions: Sequence[Action]) -> list[Frame]:
         """Do what the protocol says; the frames that it sends."""

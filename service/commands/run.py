@@ -14,6 +14,8 @@ from hetsyn_client.terminal.options import (
     Channels,
     ChunkMs,
     EncodingChoice,
+    EncodingName,
+    Files,
     Rate,
     Save,
     Utterances,
@@ -28,14 +30,7 @@ def run_model(
         Path,
         typer.Argument(help="An artifact's folder, a model's folder (for its newest version), or a name in --models."),
     ],
-    files: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="FILE|FOLDER|-...",
-            help="Recordings (WAV, FLAC, Ogg), or spikes or values: .h5, .npz, .npy, .csv; folders of them; or - for "
-            "sound on standard input.",
-        ),
-    ],
+    files: Files,
     models: Annotated[
         Path | None,
         typer.Option(help="Folder of models, NAME/VERSION/. Default: models if it has any, else the installed one."),
@@ -45,11 +40,11 @@ def run_model(
     save: Save = None,
     chunk_ms: ChunkMs = None,
     realtime: Annotated[
-        bool, typer.Option("--realtime/--no-realtime", help="Hear a file no faster than it lasts.")
+        bool, typer.Option("--realtime/--no-realtime", help="Hear a file no faster than it lasts, or at once.")
     ] = False,
     rate: Rate = DEFAULT_RATE_HZ,
     channels: Channels = 1,
-    encoding: EncodingChoice = None,
+    encoding: EncodingChoice = EncodingName.pcm_s16le,
 ) -> None:
     """Run a model on recordings, spikes, values or standard input, without a server.
 
@@ -60,7 +55,7 @@ def run_model(
     from service.contract.folder import named_artifact, usual_folder
 
     choices = Choices(
-        paths=files,
+        files=files,
         utterances=utterances,
         as_json=as_json,
         save=save,
@@ -68,7 +63,7 @@ def run_model(
         realtime=realtime,
         rate_hz=rate,
         channels=channels,
-        encoding=None if encoding is None else encoding.value,
+        encoding=encoding.value,
     )
     artifact = partial(named_artifact, model, models or usual_folder())
     stream_all(lambda: InProcess(artifact()), choices)

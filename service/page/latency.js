@@ -3,12 +3,19 @@
 import { colour } from "./ring.js";
 
 const SHOWN = 60; // chunks
+const [GUTTER, TEXT] = [48, 11]; // of the scale, in pixels of the style sheet
 const PARTS = [ // as they are stacked, from below
   ["network", "Network"],
   ["queue", "Waiting"],
   ["engine", "Computing"],
   ["store", "Storing"],
 ];
+
+/** The next 1, 2 or 5 times a power of ten. */
+function round(number) {
+  const power = 10 ** Math.floor(Math.log10(number));
+  return [1, 2, 5, 10].find((digit) => digit * power >= number) * power;
+}
 
 export class Latency {
   constructor(canvas, body) {
@@ -49,8 +56,9 @@ export class Latency {
     const [width, height] = [this.canvas.clientWidth * scale, this.canvas.clientHeight * scale].map(Math.round);
     [this.canvas.width, this.canvas.height] = [width, height];
     const pen = this.canvas.getContext("2d");
-    const most = Math.max(10, ...this.chunks.map(({ total }) => total));
-    const step = width / SHOWN;
+    const most = round(Math.max(10, ...this.chunks.map(({ total }) => total)));
+    this.#drawScale(pen, width, height, most, scale);
+    const step = (width - GUTTER * scale) / SHOWN;
     const colours = PARTS.map(([name]) => [name, colour(name)]);
     this.chunks.forEach((chunk, n) => {
       const x = width - (this.chunks.length - n) * step;
@@ -62,6 +70,20 @@ export class Latency {
         y -= length;
       }
     });
+  }
+
+  /** Lines at the top and in the middle, with their milliseconds. */
+  #drawScale(pen, width, height, most, scale) {
+    pen.font = `${TEXT * scale}px ${getComputedStyle(this.canvas).fontFamily}`;
+    pen.textBaseline = "top";
+    pen.textAlign = "right";
+    for (const part of [1, 0.5]) {
+      const y = Math.round((1 - part) * height);
+      pen.fillStyle = colour("line");
+      pen.fillRect(GUTTER * scale, y, width, scale);
+      pen.fillStyle = colour("muted");
+      pen.fillText(`${most * part} ms`, (GUTTER - 6) * scale, y);
+    }
   }
 
   #median(name) {

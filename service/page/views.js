@@ -24,6 +24,7 @@ export class Views {
   constructor() {
     this.rings = new Map();
     this.latency = new Latency(byId("latency"), byId("parts").tBodies[0]);
+    this.last = { word: "–", certainty: "" }; // that was heard
     this.isDue = false;
     onAppearance(() => {
       for (const ring of this.rings.values()) ring.resize();
@@ -35,6 +36,7 @@ export class Views {
   begin(model, slowness = 1) {
     byId("words").replaceChildren();
     byId("no-words").hidden = false;
+    this.last = { word: "–", certainty: "" };
     this.clear(model, slowness);
   }
 
@@ -135,22 +137,24 @@ export class Views {
     });
   }
 
-  /** What the network takes the input for, so far. */
+  /** What the network takes the input for, so far. While it hears nothing, the last word stays. */
   say(label, probability) {
-    byId("word").textContent = label ?? "–";
+    byId("word").textContent = label ?? this.last.word;
     byId("word").classList.toggle("quiet", label === null);
-    byId("certainty").textContent = label === null ? "" : percent(probability);
+    byId("certainty").textContent = label === null ? this.last.certainty : percent(probability);
   }
 
   /** An utterance has ended: with a word, or with none that the model knows. */
   word({ label, probabilities, start, end }) {
     if (!probabilities) return; // nothing was heard
+    this.last = { word: label ?? "no word", certainty: label === null ? "" : percent(Math.max(...probabilities)) };
+    this.say(null, null);
     const item = document.createElement("li");
     const when = end === null ? "" : `${start.toFixed(2)}–${end.toFixed(2)} s`;
     item.append(
-      label === null ? made("strong", "quiet", "no word") : made("strong", "", label),
+      made("strong", label === null ? "quiet" : "", this.last.word),
       made("span", "number", when),
-      made("span", "number", label === null ? "" : percent(Math.max(...probabilities))),
+      made("span", "number", this.last.certainty),
     );
     const words = byId("words");
     words.prepend(item);

@@ -104,6 +104,7 @@ def test_the_recordings_are_understood(page: Browser) -> None:
     page.click("play")
     page.until("the word", lambda: page.words() == ["seven"])
     page.until("the end", lambda: not page.is_running())
+    assert page.text("word") == "seven"
     begin_s, end_s = (
         float(part) for part in page.run("return document.querySelector('#words .number').textContent")[:-2].split("–")
     )

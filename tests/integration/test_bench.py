@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
@@ -22,7 +21,6 @@ from tests.support.keyed import add_key, keyed_server
 from tests.support.open_inference import live_server
 from tests.support.socket_server import running
 from tests.support.tls_relay import relayed_with_tls
-from tests.support.tools import NO_TRITONCLIENT
 
 # one in level 1; the others differ only in how the client sends a chunk, which other tests of each see
 each_transport = pytest.mark.parametrize(
@@ -33,7 +31,7 @@ each_transport = pytest.mark.parametrize(
 
 def run(url: str, *arguments: str, code: int = 0) -> str:
     before = signal.getsignal(signal.SIGINT)
-    result = CliRunner().invoke(bench, [url, "--warmup-s", "0.1", *arguments], env={"COLUMNS": "120"})
+    result = CliRunner().invoke(bench, ["--url", url, "--warmup-s", "0.1", *arguments], env={"COLUMNS": "120"})
     assert result.exit_code == code, result.output
     assert signal.getsignal(signal.SIGINT) is before
     return result.output
@@ -76,13 +74,11 @@ def test_streams_answer_every_chunk_and_leave_no_session(models: Path, gate: Gat
 
 
 @pytest.mark.parametrize("model", ["digits", "spiking", "sensor"])
-def test_the_open_inference_protocol_answers_every_chunk(tmp_path: Path, model: str) -> None:
-    if find_spec("tritonclient") is None or find_spec("grpc_health") is None:
-        pytest.skip(NO_TRITONCLIENT)
+def test_what_each_model_takes_is_sent(tmp_path: Path, model: str) -> None:
     with live_server(tmp_path / "models") as live:
         run(
             live.url,
-            *("--model", model, "--streams", "5", "--transport", "v2", "--duration-s", "0.6", "--chunk-ms", "50"),
+            *("--model", model, "--streams", "5", "--duration-s", "0.6", "--chunk-ms", "50"),
             *("--session-chunks", "4", "--json", str(tmp_path / "x.json")),
         )
         metrics = httpx.get(f"{live.url}/metrics").text
@@ -120,7 +116,7 @@ def test_a_file_of_certificates_is_trusted(tmp_path: Path) -> None:
         relayed_with_tls(int(live.url.rpartition(":")[2]), *files) as (url, _),
     ):
         run(url, *("--ca-file", str(files[0]), "--streams", "2", "--duration-s", "0.5", "--json", f"{tmp_path}/x.json"))
-        refused = CliRunner().invoke(bench, [url])
+        refused = CliRunner().invoke(bench, ["--url", url])
     assert json.loads((tmp_path / "x.json").read_text())["measurement"]["errors"] == {}
     assert isinstance(refused.exception, ServiceUnreachable)
     assert "name the file of its certificate authority" in str(refused.exception)

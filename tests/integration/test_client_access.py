@@ -189,7 +189,7 @@ def test_the_terminal_sends_them_too(gateway: tuple[str, list[str]], files: tupl
 @pytest.mark.parametrize("transport", ["infer", "stream"])
 def test_a_load_sends_them_too(gateway: tuple[str, list[str]], files: tuple[Path, Path], transport: str) -> None:
     url, heads = gateway
-    command = [url, "--streams", "1", "--duration-s", "0.5", "--warmup-s", "0", "--transport", transport]
+    command = ["--url", url, "--streams", "1", "--duration-s", "0.5", "--warmup-s", "0", "--transport", transport]
     environment = {"HETSYN_KEY": KEY, "HETSYN_CA_FILE": str(files[0])}
     done = CliRunner().invoke(bench, [*command, "--header", "X-Tenant: ward 7"], env=environment)
     assert done.exit_code == 0, done.output

@@ -196,7 +196,7 @@ def feed(backend: Backend, content: bytes, monkeypatch: pytest.MonkeyPatch) -> N
     writer.start()
     with os.fdopen(read) as pipe:
         monkeypatch.setattr(sys, "stdin", pipe)
-        choices = Choices([Path("-")], None, False, None, None, False, RATE_HZ, 1, None)
+        choices = Choices([Path("-")], None, False, None, None, False, RATE_HZ, 1, "pcm_s16le")
         stream_all(lambda: backend, choices)
         writer.join()
         for thread in threading.enumerate():

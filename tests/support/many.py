@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from hetsyn_client.columns import (
     OPENED,
     RESULTS,
     Opened,
     Results,
-    events_content,
     pack_chunks,
     pack_sessions,
     unpack_opened,
@@ -27,6 +27,11 @@ from tests.support.socket_server import Listening
 Numbers = int | Sequence[int]
 LINE = "GET /streams?{} HTTP/1.1"
 EVENTS = "encoding=events"
+
+
+def events_content(times: ArrayLike, units: ArrayLike) -> bytes:
+    """Pack the content of a frame of events: the times and units of all rows, one after the other."""
+    return np.asarray(times, "<u2").tobytes() + np.asarray(units, "<u2").tobytes()
 
 
 class Hub(Socket):

@@ -22,7 +22,6 @@ def measurement(streams: int = 10, latency_ms: float = 20.0) -> Measurement:
         unanswered=0,
         latency=Distribution.of(latencies_ms),
         service=Distribution.of(latencies_ms - 1.0),
-        p99_ms_by_second=(7 * latency_ms,) * 3,
         generator_cpu_share=0.1,
         generator_cpu_us=40.0,
         generator_late_ms=0.5,

@@ -14,7 +14,6 @@ from hetsyn_client.columns import (
     HEAD,
     Opened,
     Results,
-    events_content,
     pack_chunks,
     pack_opened,
     pack_results,
@@ -25,6 +24,7 @@ from hetsyn_client.columns import (
     unpack_sessions,
 )
 from hetsyn_client.errors import InputError
+from tests.support.many import events_content
 
 U32 = st.integers(0, 2**32 - 1)
 

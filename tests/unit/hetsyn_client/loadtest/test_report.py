@@ -15,7 +15,7 @@ from tests.support.measurement import measurement
 
 SETTINGS = {"url": "http://h:1", "model": "<m>", "transport": "stream"}
 NOTHING = Distribution.of(np.zeros(0))
-EMPTY = replace(measurement(), answered=0, latency=NOTHING, service=NOTHING, p99_ms_by_second=())
+EMPTY = replace(measurement(), answered=0, latency=NOTHING, service=NOTHING)
 
 
 def test_json_has_everything_and_can_be_written() -> None:

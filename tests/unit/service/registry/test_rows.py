@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hetsyn_client.columns import events_content, pack_chunks, unpack_chunks
+from hetsyn_client.columns import pack_chunks, unpack_chunks
 from service.batching import rows as batching
 from service.models.catalog import ModelCatalog
 from service.registry.local import LocalSessions
@@ -27,6 +27,7 @@ from tests.support.gate import Gate
 from tests.support.in_process import DirectServer
 from tests.support.infer_request import infer_request
 from tests.support.made_session import assert_same
+from tests.support.many import events_content
 from tests.support.signals import sound, spikes
 
 NAMED = Envelope(model="digits", version="1")
