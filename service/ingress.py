@@ -15,7 +15,7 @@ from typing import NamedTuple
 from service.admission.body import ClientDisconnect
 from service.admission.permits import Admission, Permit
 from service.admission.presence import Presence
-from service.admission.turns import Turns
+from service.admission.turns import Turns, on_thread
 from service.admission.uploads import FREE_BYTES, Upload, Uploads
 from service.batching.batcher import Batcher
 from service.carried.sessions import CarriedSessions
@@ -229,7 +229,7 @@ class Ingress:
         self._admission.check(client)
 
     def refused(self, error: Exception, request: str) -> Problem:
-        """Count and report an error.
+        """Count and report an error of a chunk or of any other request.
 
         Args:
             error: one that no code foresaw is a defect.
@@ -280,7 +280,7 @@ class Ingress:
             if source.presence is not None:
                 source.presence.check()
             limit = SoundLimit(self._max_chunk_steps * self._longest_step_s())
-            return self._counted(encoded, await asyncio.to_thread(encoded.decode, limit))
+            return self._counted(encoded, await on_thread(encoded.decode, limit))
 
     def _counted(self, encoded: Encoded, request: InferRequest) -> InferRequest:
         """Count the memory of what was decoded.

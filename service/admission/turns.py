@@ -1,15 +1,28 @@
-"""A few places for slow work, at which clients take turns."""
+"""Slow work: a few places at which clients take turns, and threads that nothing ends."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from math import inf
+from typing import Any, TypeVar
 
 from service.admission.permits import waited_too_long
+
+T = TypeVar("T")
+
+
+async def on_thread(work: Callable[..., T], *arguments: Any) -> T:
+    """Run something on a thread, to its end. A caller that is cancelled keeps what it holds until then."""
+    task = asyncio.create_task(asyncio.to_thread(work, *arguments))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 class Turns:

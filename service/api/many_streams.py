@@ -26,6 +26,7 @@ from hetsyn_client.columns import (
     pack_opened,
 )
 from service.admission.budget import Ledger
+from service.admission.turns import on_thread
 from service.api.frame_results import FrameResults
 from service.api.stream_rows import StreamRows
 from service.api.streams import Streams
@@ -185,7 +186,7 @@ class ConnectionSessions:
         if len(chunks.content) <= DECODE_IN_LOOP_BYTES:
             decoded = self._decoder.decode(chunks)
         else:
-            decoded = await asyncio.to_thread(self._decoder.decode, chunks)
+            decoded = await on_thread(self._decoder.decode, chunks)
         results = FrameResults(chunks, self._outputs, self._labels)
         handles, seq = chunks.handle.tolist(), chunks.seq.tolist()
         try:

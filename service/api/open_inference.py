@@ -86,7 +86,7 @@ class OpenInferenceEndpoint:
         except ClientDisconnect:
             self._counters.chunks_abandoned += 1  # nobody would read a response; nothing was applied
         except Exception as error:
-            await problems.response(Problem.of(error, f"{scope['method']} {path}"))(scope, receive, send)
+            await problems.response(self._ingress.refused(error, f"{scope['method']} {path}"))(scope, receive, send)
         else:
             if isinstance(answer, Problem):
                 await problems.response(answer)(scope, receive, send)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPMethod, HTTPStatus
 from typing import Any
 
@@ -41,8 +41,13 @@ def documented(problems: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": text, "content": {MEDIA_TYPE: {}}} for status, text in problems.items()}
 
 
-def install(app: FastAPI) -> None:
-    """Make the application reply to every error with a problem, FastAPI's own and unexpected ones included."""
+def install(app: FastAPI, refused: Callable[[Exception, str], Problem]) -> None:
+    """Make the application reply to every error with a problem, FastAPI's own and unexpected ones included.
+
+    Args:
+        app: without handlers of errors.
+        refused: counts and reports an error of a request.
+    """
 
     @app.exception_handler(HTTPException)
     async def framework(request: Request, error: HTTPException) -> Response:
@@ -70,7 +75,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HetsynError)
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> Response:
-        return response(Problem.of(error, f"{request.method} {request.scope['path']}"))
+        return response(refused(error, f"{request.method} {request.scope['path']}"))
 
 
 def _nearest(app: FastAPI, scope: Scope) -> str:

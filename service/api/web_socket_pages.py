@@ -14,11 +14,9 @@ from service.admission.budget import client_of
 from service.api import problems
 from service.api.handshakes import MANY_PATH, PATH
 from service.api.streams import Streams
-from service.errors import HetsynError
 from service.keys.caller import caller_of
 from service.live.query import parse_stream_query
 from service.live.text_frames import FRAMES
-from service.problem import Problem
 
 ASYNCAPI = Path(__file__).with_name("asyncapi.json")
 """Both in AsyncAPI 3.0, without the text frames."""
@@ -56,11 +54,8 @@ def install(app: FastAPI, streams: Streams) -> None:
     @app.get(MANY_PATH, include_in_schema=False)
     async def no_handshake(request: Request) -> Response:
         if request.url.path == PATH and request.url.query:
-            try:
-                query = parse_stream_query(request.query_params.multi_items())
-                await streams.check(query.owned_by(caller_of(request.scope)), client_of(request.scope.get("client")))
-            except HetsynError as error:
-                return problems.response(Problem.of(error))
+            query = parse_stream_query(request.query_params.multi_items())
+            await streams.check(query.owned_by(caller_of(request.scope)), client_of(request.scope.get("client")))
         return problems.of_http(
             426,
             f"{request.url.path} is a WebSocket: send a complete opening handshake of RFC 6455, version 13, no body",

@@ -88,7 +88,7 @@ class Counters:
     chunks_abandoned: int = _one(*CHUNKS, "abandoned")
     chunks_refused: Counter[str] = field(
         default_factory=Counter,
-        metadata=_each("hetsyn_chunks_refused", "Chunks refused, by problem.", "error", PROBLEMS),
+        metadata=_each("hetsyn_chunks_refused", "Chunks and other requests refused, by problem.", "error", PROBLEMS),
     )
     steps_applied: int = _one("hetsyn_steps", "Network steps of the chunks applied.")
     store_loads: int = _one("hetsyn_store_loads", "Sessions looked up in the store.")
@@ -133,7 +133,7 @@ class Counters:
             self.on_drop(drop)
 
     def refused(self, error: HetsynError) -> None:
-        """Count a refused chunk."""
+        """Count a refused request, or a row of one."""
         self.chunks_refused[error.slug] += 1
         if self.timings.tracer is not None:
             self.timings.tracer.refused(error.slug)

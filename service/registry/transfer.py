@@ -6,6 +6,7 @@ import asyncio
 from math import inf
 from typing import Any
 
+from service.admission.turns import on_thread
 from service.carried.keys import HOW_TO
 from service.carried.token import Tokens
 from service.errors import CarryUnavailable, SessionExists, TokenExpired
@@ -94,7 +95,7 @@ class SessionTransfer:
             exported_id, exported = tokens.unseal(content)
         else:
             async with self._large_imports:
-                exported_id, exported = await asyncio.to_thread(tokens.unseal, content)
+                exported_id, exported = await on_thread(tokens.unseal, content)
         session = self._imported(exported_id, renamed(exported, session_id))
         entry = sessions.enter(session_id, client)
         try:

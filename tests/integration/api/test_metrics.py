@@ -38,6 +38,15 @@ async def test_every_refusal_is_counted_once(serve: ServeHttp) -> None:
         assert metric(text, f'hetsyn_chunks_refused_total{{error="{error}"}}') == 1
 
 
+async def test_a_refusal_counts_whatever_was_asked(serve: ServeHttp) -> None:
+    client = (await serve()).client
+    paths = ("/models/none", "/sessions/none", "/v2/models/none", "/v2/none", "/stream?model=none")
+    for path in paths:
+        assert (await client.get(path)).status_code == 404
+    text = (await client.get("/metrics")).text
+    assert metric(text, 'hetsyn_chunks_refused_total{error="not-found"}') == len(paths)
+
+
 async def test_metrics_count_and_name_no_session(serve: ServeHttp) -> None:
     client = (await serve(store=FailingStore())).client
     for seq in (0, 0, 1):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 
 import pytest
 
-from service.admission.turns import Turns
+from service.admission.turns import Turns, on_thread
 from service.errors import Overloaded
 
 
@@ -80,3 +81,28 @@ async def test_a_place_that_comes_as_its_work_is_cancelled_is_passed_on() -> Non
     second.cancel()
     await asyncio.gather(first, second, third, return_exceptions=True)
     assert works.ran[-1] == "c"
+
+
+async def test_a_cancelled_caller_keeps_its_place_until_its_thread_ends() -> None:
+    turns, runs, ends = Turns(1), threading.Event(), threading.Event()
+
+    def work() -> None:
+        runs.set()
+        assert ends.wait(10)
+
+    async def decode() -> None:
+        async with turns.turn("a"):
+            await on_thread(work)
+
+    task = asyncio.create_task(decode())
+    assert await asyncio.to_thread(runs.wait, 10)
+    task.cancel()
+    await rounds()
+    with pytest.raises(Overloaded, match="waited too long"):
+        async with turns.turn("b", time.monotonic()):
+            pytest.fail("there was a place")
+    ends.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    async with turns.turn("b", time.monotonic()):
+        pass
