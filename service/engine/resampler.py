@@ -115,17 +115,6 @@ class Resampler:
         return 0 if self.rate_hz == self.target_hz else self._block + self._context
 
     @property
-    def is_possible(self) -> bool:
-        """Whether ``push`` can have made it from its beginning: how much waits and was emitted follows from
-        ``received``."""
-        if self.rate_hz == self.target_hz:
-            return not len(self.waiting) and self.emitted == self.received
-        begun = self.emitted * self.rate_hz // self.target_hz
-        return self.silence + len(
-            self.waiting
-        ) == self._context + self.received - begun and self.emitted == self.emitted_after(self.received)
-
-    @property
     def is_slow(self) -> bool:
         """Whether a block takes up to milliseconds, because the rates have no large common divisor."""
         return self._period > SLOW_PERIOD

@@ -4,7 +4,7 @@
     0       4     magic "HSST"
     4       2     format version: 1; 2 for a session with utterances, which has two more sections
     6       1     status: 0 open, 1 ended
-    7       1     flags: 2 audio, 4 spikes, 8 resampler, 16 values; 1 was a state in float16, which is not read
+    7       1     flags: 2 audio, 4 spikes, 8 resampler, 16 values
     8       8     bytes of the whole record
     16      32    model hash: SHA-256 of the manifest's content
     48      8+8   created, last used: float64, seconds since 1970
@@ -18,71 +18,61 @@
                   in format 2 from 144 on, and then its utterances and recent input (``utterance_sections``)
     end-32  32    SHA-256 of everything before it
 
-No other module knows the layout of a record; ``sections`` checks what its sections contain.
+No other module knows the layout of a record. A record comes from a store, or sealed from a client: its checksum reveals
+damage, and whoever can write to the store is trusted. So an intact record of the same model is used as it stands.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
+import numpy as np
 from pydantic_core import from_json, to_json
 
 from service.contract.manifest import TensorDescription, content_hash
+from service.engine.resampler import Resampler
 from service.engine.stream import InputKind, StreamState
 from service.errors import ModelChanged, StateCorrupt, StateFormat, StateMismatch, StateTruncated
 from service.keys.ids import client_id
-from service.models.model import Model
+from service.models.model import Arrays, Model
+from service.runtime.onnx import Array
 from service.session.protocol import Answered, Known, Progress
-from service.session.session import LARGEST_COUNT, Session
-from service.store.sections import (
-    DTYPES,
-    STEPS,
-    check_stream,
-    little,
-    read_encoder,
-    read_network,
-    read_reply,
-    read_resampler,
-    read_samples,
-)
+from service.session.session import Session
 from service.store.utterance_sections import has_utterances, pack_utterances, read_utterances
-from service.wire.chunk import DIGEST_BYTES
-from service.wire.schema import SESSION_ID
+from service.wire.pcm import Samples
 
 MEDIA_TYPE = "application/vnd.hetsyn.session"
 MAGIC = b"HSST"
 FORMAT_VERSION, FORMAT_WITH_UTTERANCES = 1, 2
 CHECKSUM_BYTES = 32
-LONGEST_ID = 63 + 1 + 128  # bytes of the session's inner id
-LONGEST_NAMES = 3 * 64 + 2  # of model and version, and of the form in records of older servers
 UNPACK_IN_LOOP_BYTES = 64 * 1024  # of a record; a longer one is better read and unpacked on a thread
 
 OPEN, ENDED = 0, 1
-FLOAT16, AUDIO, SPIKES, RESAMPLER, VALUES = 1, 2, 4, 8, 16
+AUDIO, SPIKES, RESAMPLER, VALUES = 2, 4, 8, 16
 _FLAG_OF_KIND: Mapping[InputKind | None, int] = {"audio": AUDIO, "spikes": SPIKES, "values": VALUES}
 _KIND_OF_FLAG: Mapping[int, InputKind] = {AUDIO: "audio", SPIKES: "spikes", VALUES: "values"}
 
 _HEAD = struct.Struct("<4sHBBQ32sddQQIIQQ8I")
 _MORE_SIZES = struct.Struct("<2I")
 _START = struct.Struct("<4sH2xQ")
+_STEPS = struct.Struct("<q")
+_DTYPES = {"float32": "<f4", "float64": "<f8", "int64": "<i8"}
 
 
 @dataclass(frozen=True)
 class Record:
-    """A session record whose bytes are intact. ``Packing.unpack`` checks their meaning.
+    """A session record whose bytes are intact.
 
     Attributes:
         content: the whole record.
         session: the session's id.
         model: name of the session's model.
         version: of the model.
-        form: of the model, in records of older servers; None in others.
         model_hash: SHA-256 of the manifest's content.
         sections: the eight or ten sections, views of ``content``.
     """
@@ -91,7 +81,6 @@ class Record:
     session: str
     model: str
     version: str
-    form: str | None
     model_hash: bytes
     sections: tuple[memoryview, ...]
 
@@ -132,16 +121,16 @@ class Packing:
         flags, rate_hz, target_hz, received, emitted = 0, 0, 0, 0, 0
         network = encoder = waiting = pending = b""
         if stream is not None:
-            network = little(stream.network, "<f4") + STEPS.pack(stream.step)
-            encoder = b"".join([little(stream.encoder[t.name], DTYPES[t.dtype]) for t in layout.encoder])
-            pending = little(stream.pending, "<f4")
+            network = _little(stream.network, "<f4") + _STEPS.pack(stream.step)
+            encoder = b"".join([_little(stream.encoder[t.name], _DTYPES[t.dtype]) for t in layout.encoder])
+            pending = _little(stream.pending, "<f4")
             flags = _FLAG_OF_KIND[stream.kind]
             if stream.resampler is not None:
                 flags |= RESAMPLER
                 resampler = stream.resampler
                 rate_hz, target_hz = resampler.rate_hz, resampler.target_hz
                 received, emitted = resampler.received, resampler.emitted
-                waiting = little(resampler.with_silence(), "<f4")
+                waiting = _little(resampler.with_silence(), "<f4")
         progress = known.progress
         sections: tuple[bytes, ...] = (
             session_id.encode(), layout.names, last.digest, last.reply, network, encoder, waiting, pending,
@@ -184,55 +173,12 @@ class Packing:
                 f"the session began with other files of model {model.name!r} version {model.version!r}: "
                 "serve those files as a version of their own, or begin another session, under a new id"
             )
-        if record.form not in (None, model.manifest.network.form):
+        try:
+            return _session(record, model, layout)
+        except (ValueError, LookupError, TypeError, ArithmeticError) as error:
             raise StateMismatch(
-                f"the session record runs on form {record.form!r}, which model {model.name!r} has no more: begin "
-                "another session"
-            )
-        head = _HEAD.unpack_from(record.content)
-        status, flags = head[2:4]
-        created_s, used_s, expected, steps, rate_hz, target_hz, received, emitted = head[6:14]
-        digest, reply_json, network, encoder, waiting, pending = record.sections[2:8]
-        if not (1 <= expected <= LARGEST_COUNT and max(steps, received) <= LARGEST_COUNT and status in (OPEN, ENDED)):
-            raise StateMismatch("the session record's progress is not possible")
-        if len(digest) != DIGEST_BYTES:
-            raise StateMismatch(f"the session record's digest has {len(digest)} bytes, a digest has {DIGEST_BYTES}")
-        reply = read_reply(reply_json, model.manifest, steps, has_utterances=len(record.sections) > 8)
-        if not (math.isfinite(created_s) and math.isfinite(used_s) and created_s >= 0 and used_s >= 0):
-            raise StateMismatch("the session record's times are not valid")
-        if (reply["session"], reply["seq"], reply["end"]) != (client_id(record.session), expected - 1, status == ENDED):
-            raise StateMismatch("the session record's last reply is not that of its last chunk")
-        if (reply["model"], reply["version"], reply["total_steps"]) != (model.name, model.version, steps):
-            raise StateMismatch("the session record's last reply is not that of its model")
-        kept = bytes(reply_json)
-        if record.form is not None:  # a reply has no form any more
-            kept = to_json({name: value for name, value in from_json(kept).items() if name != "form"})
-        progress = Progress(expected, steps, status == ENDED, Answered(expected - 1, bytes(digest), kept))
-        known = Known(progress, created_s, used_s)
-        if status != OPEN:
-            if any((network, encoder, waiting, pending, *record.sections[8:])):
-                raise StateMismatch("the session record has ended, but still has a state")
-            return Session(model, known, None)
-        kind = _KIND_OF_FLAG.get(flags & (AUDIO | SPIKES | VALUES))
-        if kind is None:
-            raise StateMismatch("the session record does not name exactly one kind of input")
-        resampler = None
-        if flags & RESAMPLER:
-            resampler = read_resampler(waiting, model.manifest, rate_hz, target_hz, received, emitted)
-        elif waiting:
-            raise StateMismatch("the session record has samples to resample, but no resampler")
-        row, network_steps = read_network(network, layout.words)
-        stream = StreamState(
-            row,
-            network_steps,
-            read_encoder(encoder, layout.encoder),
-            kind,
-            resampler,
-            read_samples(pending, "pending"),
-            read_utterances(record.sections[8:], model, kind, rate_hz),
-        )
-        check_stream(model, row, stream, steps)
-        return Session(model, known, stream)
+                f"the session record does not fit its model ({error}): begin another session"
+            ) from error
 
     def _layout(self, model: Model) -> _Layout:
         layout = self._layouts.get(model)
@@ -252,6 +198,57 @@ def model_hash(model: Model) -> bytes:
     return content_hash(model.manifest)
 
 
+def _session(record: Record, model: Model, layout: _Layout) -> Session:
+    """The session of a record.
+
+    Raises:
+        ValueError, LookupError, TypeError, ArithmeticError: the record is not one of the model.
+    """
+    head = _HEAD.unpack_from(record.content)
+    status, flags = head[2:4]
+    created_s, used_s, expected, steps, rate_hz, target_hz, received, emitted = head[6:14]
+    digest, reply, network, encoder, waiting, pending = record.sections[2:8]
+    progress = Progress(expected, steps, status == ENDED, Answered(expected - 1, bytes(digest), bytes(reply)))
+    known = Known(progress, created_s, used_s)
+    if status == ENDED:
+        return Session(model, known, None)
+    kind = _KIND_OF_FLAG[flags & (AUDIO | SPIKES | VALUES)]
+    if len(network) != 4 * layout.words + _STEPS.size:
+        raise ValueError(f"{len(network)} bytes of state")
+    row = np.frombuffer(network, "<f4", layout.words).astype(np.float32)  # a copy in aligned memory
+    (network_steps,) = _STEPS.unpack_from(network, 4 * layout.words)
+    resampler = None
+    if flags & RESAMPLER:
+        resampler = Resampler.from_record(rate_hz, target_hz, _samples(waiting), received, emitted)
+    utterances = read_utterances(record.sections[8:], model, kind, rate_hz)
+    stream = StreamState(
+        row, network_steps, _encoder(encoder, layout.encoder), kind, resampler, _samples(pending), utterances
+    )
+    return Session(model, known, stream)
+
+
+def _little(value: Array, dtype: str) -> bytes:
+    """The bytes of an array, little endian."""
+    return value.astype(dtype, copy=False).tobytes()
+
+
+def _samples(content: memoryview) -> Samples:
+    return np.frombuffer(content, "<f4").astype(np.float32)
+
+
+def _encoder(content: memoryview, tensors: tuple[TensorDescription, ...]) -> Arrays:
+    """The state of the encoder, by name."""
+    state: Arrays = {}
+    offset = 0
+    for tensor in tensors:
+        packed = np.frombuffer(content, _DTYPES[tensor.dtype], math.prod(tensor.shape), offset)
+        offset += tensor.bytes
+        state[tensor.name] = packed.reshape(tensor.shape).astype(tensor.dtype)  # a copy in aligned memory
+    if len(content) != offset:
+        raise ValueError(f"{len(content)} bytes of encoder state")
+    return state
+
+
 def read(content: bytes, session_id: str | None = None) -> Record:
     """Check that the bytes of a record are intact.
 
@@ -260,7 +257,7 @@ def read(content: bytes, session_id: str | None = None) -> Record:
         session_id: the session that the record must be of; None takes any.
 
     Raises:
-        StateFormat: the record has an older or a newer format, or a state in float16.
+        StateFormat: the record has an older or a newer format.
         StateTruncated: the record is cut off.
         StateCorrupt: the bytes begin with something else, are too many, or their checksum does not match.
         StateMismatch: the record is intact, but malformed or of another session.
@@ -284,8 +281,6 @@ def read(content: bytes, session_id: str | None = None) -> Record:
     if hashlib.sha256(memoryview(content)[:-CHECKSUM_BYTES]).digest() != content[-CHECKSUM_BYTES:]:
         raise StateCorrupt("the session record is damaged: its checksum does not match its content")
     head = _HEAD.unpack_from(content)
-    if head[3] & FLOAT16:
-        raise StateFormat("the session record has a state in float16, which is no longer read: begin another session")
     sizes = head[14:]
     if version == FORMAT_WITH_UTTERANCES:
         sizes += _MORE_SIZES.unpack_from(content, _HEAD.size)
@@ -295,21 +290,14 @@ def read(content: bytes, session_id: str | None = None) -> Record:
     for size in sizes:
         sections.append(view[offset : offset + size])
         offset += size
-    if sizes[0] > LONGEST_ID or sizes[1] > LONGEST_NAMES:
-        raise StateMismatch("the session record's names are too long")
     try:
-        session, names = str(sections[0], "utf-8"), str(sections[1], "utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise StateMismatch(f"the session record's names are not text ({error})") from error
-    if len(names) not in (2, 3):
-        raise StateMismatch("the session record does not name its model and version")
-    if not re.fullmatch(SESSION_ID, client_id(session)) or len(session) - len(client_id(session)) > 64:
-        raise StateMismatch("the session record's id is not one: it has 1 to 128 characters of A-Z a-z 0-9 . _ ~ : -")
-    model, version, *rest = names
-    form = rest[0] if rest else None
+        session = str(sections[0], "utf-8")
+        model, version = str(sections[1], "utf-8").split("\n")
+    except ValueError as error:
+        raise StateMismatch("the session record does not name its session, model and version") from error
     if session_id is not None and session != session_id:
         raise StateMismatch(f"the session record belongs to {client_id(session)!r}, not {client_id(session_id)!r}")
-    return Record(content, session, model, version, form, head[5], tuple(sections))
+    return Record(content, session, model, version, head[5], tuple(sections))
 
 
 def renamed(session: Session, session_id: str) -> Session:

@@ -53,18 +53,3 @@ def rewritten(
     fields[FIXED:] = [len(part) for part in content]
     body = HEAD.pack(*fields) + b"".join(content)
     return body + hashlib.sha256(body).digest()
-
-
-def counted(record: bytes, *, expected: int | None = None, steps: int | None = None) -> bytes:
-    """A record of a session that has counted so many chunks or steps, in each place that says so."""
-    fields = HEAD.unpack_from(record)
-    expected = fields[Head.expected] if expected is None else expected
-    steps = fields[Head.steps] if steps is None else steps
-    network = sections(record)[Section.network][:-8] + struct.pack("<q", steps)
-    return rewritten(
-        record,
-        {Head.expected: expected, Head.steps: steps},
-        {Section.network: network},
-        seq=expected - 1,
-        total_steps=steps,
-    )

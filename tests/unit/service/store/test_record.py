@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import struct
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.engine.engine import Engine
@@ -28,16 +28,15 @@ from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.session.protocol import Answered, Known, Progress
 from service.session.session import Session
-from service.store.record import CHECKSUM_BYTES, FLOAT16, SPIKES, Packing, model_hash, read, renamed
+from service.store.record import CHECKSUM_BYTES, Packing, model_hash, read, renamed
 from service.wire.chunk import AudioChunk
-from tests.support.artifact import write_artifact
+from tests.support.artifact import Takes, write_artifact
 from tests.support.fake_graph import OUTPUTS, SKIP, load_fake
 from tests.support.made_session import assert_same, made_session
 from tests.support.record_parts import Head, Section, rewritten
 from tests.support.replies import Reply
 from tests.support.signals import sound
 
-REPLY = 3  # of a record's sections
 BELOW = float(np.float32(9.9e29))
 
 
@@ -62,9 +61,18 @@ def test_a_session_comes_back_as_it_was(model: Model, kind: str, end: bool) -> N
     packing = Packing()
     record = packing.pack("abc", session)
     found = read(record, "abc")
-    assert (found.session, found.model, found.version, found.form) == ("abc", "digits", "1", None)
+    assert (found.session, found.model, found.version) == ("abc", "digits", "1")
     back = packing.unpack(found, model)
     assert_same(back, session)
+
+
+@pytest.mark.parametrize("takes", ["values", "rows", "frames"])
+def test_a_session_of_values_comes_back_as_it_was(tmp_path: Path, takes: Takes) -> None:
+    write_artifact(tmp_path, takes, takes=takes)
+    model = ModelCatalog(tmp_path, load=load_fake, default_model=takes).get(takes)
+    session = made_session(model, kind="values")
+    assert session.open_stream.kind == "values"
+    assert_same(Packing().unpack(read(Packing().pack("abc", session)), model), session)
 
 
 def test_a_session_goes_on_as_if_it_had_not_been_away(model: Model) -> None:
@@ -77,12 +85,6 @@ def test_a_session_goes_on_as_if_it_had_not_been_away(model: Model) -> None:
     engine = Engine(20_000, 500)
     one, other = (engine.run(model, [Work(stream, chunk, True)])[0] for stream in (session.stream, back.stream))
     np.testing.assert_array_equal(one.result.probabilities, other.result.probabilities)
-
-
-def test_a_state_in_float16_is_an_old_format(model: Model) -> None:
-    record = Packing().pack("abc", made_session(model, kind="spikes"))
-    with pytest.raises(StateFormat, match="float16, which is no longer read"):
-        read(rewritten(record, {Head.flags: SPIKES | FLOAT16}))
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -149,34 +151,16 @@ def test_any_bytes_are_refused(content: bytes, begins: bool) -> None:
         read((b"HSST\x01\x00" if begins else b"") + content)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=400)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
 @given(data=st.data())
-def test_a_sealed_record_of_any_content_is_refused_or_packs_again_to_the_same_bytes(
-    model: Model, data: st.DataObject
-) -> None:
-    """All of it but the spelling of the reply.
-
-    Whoever can compute a checksum can write anything: it must be refused with a StateError, or read as it stands.
-    """
+def test_an_intact_record_of_any_content_is_refused_or_read(model: Model, data: st.DataObject) -> None:
     packing = Packing()
     body = bytearray(packing.pack("abc", made_session(model, chunks=1))[:-CHECKSUM_BYTES])
     for _ in range(data.draw(st.integers(1, 6))):
         position = data.draw(st.integers(48, len(body) - 1))
         body[position] = data.draw(st.integers(0, 255))
-    record = seal(bytes(body))
-    try:
-        found = read(record)
-        assume((found.model, found.version) == (model.name, model.version))  # else the server takes another model
-        session = packing.unpack(found, model)
-    except StateError:
-        return
-    last = session.known.progress.last
-    assert last is not None
-    assert all(map(math.isfinite, Reply.from_json(last.reply).probabilities or ()))  # JSON has no other numbers
-    again = packing.pack(found.session, session)
-    assert_same(packing.unpack(read(again), model), session)
-    if read(again).sections[REPLY] == found.sections[REPLY]:  # which is JSON, with more than one spelling
-        assert again == record
+    with suppress(StateError):
+        packing.unpack(read(seal(bytes(body))), model)
 
 
 def seal(body: bytes) -> bytes:
@@ -214,18 +198,6 @@ def test_another_content_of_the_model_is_reported(model: Model, folder: Path) ->
         Packing().unpack(record, other)
 
 
-def test_a_record_of_an_older_server_goes_on_in_the_form_that_the_model_has(model: Model) -> None:
-    session = made_session(model)
-    record = Packing().pack("abc", session)
-    older = {
-        form: rewritten(record, parts={Section.names: f"digits\n1\n{form}".encode()}, form=form)
-        for form in ("exact", "bank")
-    }
-    assert_same(Packing().unpack(read(older["exact"]), model), session)
-    with pytest.raises(StateMismatch, match="runs on form 'bank', which model 'digits' has no more"):
-        Packing().unpack(read(older["bank"]), model)
-
-
 def test_the_hash_of_a_model_is_that_of_its_content(model: Model, folder: Path, tmp_path: Path) -> None:
     again = ModelCatalog(folder, load=load_fake).get("digits", "1")
     assert model_hash(again) == model_hash(model)
@@ -234,69 +206,27 @@ def test_the_hash_of_a_model_is_that_of_its_content(model: Model, folder: Path, 
 
 
 @pytest.mark.parametrize(
-    ("offset", "layout", "value", "sentence"),
+    ("head", "parts"),
     [
-        (6, "<B", 9, "progress"),
-        (6, "<B", 1, "last reply"),
-        (6, "<B", 2, "progress"),
-        (7, "<B", 0b1110, "does not name exactly one kind of input"),
-        (7, "<B", 0b1000, "does not name exactly one kind of input"),
-        (7, "<B", 0b0010, "no resampler"),
-        (7, "<B", 0b1100, "has sound that waits"),
-        (48, "<d", math.nan, "times"),
-        (56, "<d", -1.0, "times"),
-        (64, "<Q", 0, "progress"),
-        (64, "<Q", 9, "last reply"),
-        (72, "<Q", 2**60, "progress"),
-        (72, "<Q", 9_999, "last reply"),
-        (80, "<I", 7, "sample rates"),
-        (84, "<I", 44_100, "sample rates"),
-        (96, "<Q", 2**63, "waiting sound does not fit"),
-        (104, "<I", 99, "add up"),
+        ({}, {Section.network: bytes(36)}),
+        ({}, {Section.network: bytes(28)}),
+        ({}, {Section.encoder: bytes(16)}),
+        ({}, {Section.encoder: b""}),
+        ({}, {Section.pending: b"abc"}),
+        ({}, {Section.names: b"digits"}),
+        ({}, {Section.names: b"digits\n1\nexact"}),
+        ({}, {Section.session: b"\xff"}),
+        ({Head.flags: 0b1110}, {}),
+        ({Head.flags: 0}, {}),
+        ({Head.target: 0}, {}),
     ],
 )
-def test_what_no_session_can_be_is_reported(model: Model, offset: int, layout: str, value: Any, sentence: str) -> None:
-    record = Packing().pack("abc", made_session(model))
-    with pytest.raises(StateMismatch, match=sentence):
-        Packing().unpack(read(changed(record, offset, layout, value)), model)
-
-
-@pytest.mark.parametrize(
-    ("network", "step", "sentence"),
-    [
-        ([1, np.nan, 0, 0, 0, 0], 1, "not finite"),
-        ([1, 0, 0, 0, 0, np.inf], 1, "not finite"),
-        ([0] * 6, -1, "not a valid count"),
-        ([0] * 6, 2**60, "not a valid count"),
-        ([0] * 7, 1, "36 bytes of state, its model has 32"),
-        ([0] * 5, 1, "28 bytes of state, its model has 32"),
-    ],
-)
-def test_a_state_that_is_not_the_model_s_is_reported(
-    model: Model, network: list[float], step: int, sentence: str
+def test_a_record_that_does_not_fit_its_model_is_reported(
+    model: Model, head: dict[Head, int], parts: dict[Section, bytes]
 ) -> None:
-    session = made_session(model)
-    assert session.stream is not None
-    bad = session._replace(stream=session.stream._replace(network=np.array(network, np.float32), step=step))
-    with pytest.raises(StateMismatch, match=sentence):
-        Packing().unpack(read(Packing().pack("abc", bad)), model)
-
-
-def test_an_encoder_state_that_is_not_the_model_s_is_reported(model: Model) -> None:
-    session = made_session(model)
-    assert session.stream is not None
-    for value, sentence in ((np.array(np.nan), "loudness .* not finite"), (np.zeros(2), "16 bytes of encoder state")):
-        bad = session._replace(stream=session.stream._replace(encoder={"loudness": value}))
-        with pytest.raises(StateMismatch, match=sentence):
-            Packing().unpack(read(Packing().pack("abc", bad)), model)
-
-
-def test_sound_that_is_not_finite_is_reported(model: Model) -> None:
-    session = made_session(model)
-    assert session.stream is not None
-    bad = session._replace(stream=session.stream._replace(pending=np.array([np.nan], np.float32)))
-    with pytest.raises(StateMismatch, match="pending samples are not finite"):
-        Packing().unpack(read(Packing().pack("abc", bad)), model)
+    record = Packing().pack("abc", made_session(model))
+    with pytest.raises(StateMismatch, match=r"does not fit its model|does not name its session"):
+        Packing().unpack(read(rewritten(record, head, parts)), model)
 
 
 def test_a_session_without_a_chunk_is_not_packed(model: Model) -> None:

@@ -127,24 +127,14 @@ def changed(record: bytes, **fields: Any) -> bytes:
     return body + hashlib.sha256(body).digest()
 
 
-HEARING = [False, 0, 0, 0, 0.0, 0.0, True, 0.0, 0.0, 0.0, 0]
-END = {"type": "UtteranceEnd", "utterance": 0, "start": 0.0, "end": 1.0, "label": "one", "trigger": "end"}
-
-
 @pytest.mark.parametrize(
     "fields",
     [
-        {"start": 10**9}, {"position": -1}, {"position": 2**52}, {"number": -1}, {"number": 2**60},
-        {"hearing": [*HEARING[:4], -1e308, 1e308, *HEARING[6:]]}, {"settings": {}}, {"settings": 3},
-        {"settings": {"threshold": -1.0}}, {"hearing": [True]}, {"hearing": [False, -1, *HEARING[2:]]},
-        {"hearing": [*HEARING[:-1], 2**60]}, {"hearing": [True, *HEARING[1:]]},
-        {"ends": [END | {"probabilities": [1.0]}]}, {"ends": [END | {"probabilities": None, "label": "x"}]},
-        {"ends": [END | {"probabilities": None}] * 9}, {"ends": [3]}, {"settings": None}, {"recent_steps": None},
-        {"recent_steps": 3}, {"recent_steps": 10**9}, {"more": 1}, {"recent": b"abc"},
-        {"recent": np.full(2400, np.nan, "<f4").tobytes()}, {"recent": b""},
+        {"settings": {}}, {"settings": 3}, {"settings": {"threshold": -1.0}}, {"hearing": [0] * 99}, {"ends": 3},
+        {"recent": b"abc"},
     ],
 )  # fmt: skip
-async def test_what_no_session_can_have_written_is_refused(
+async def test_utterances_that_are_none_are_reported(
     catalog: ModelCatalog, digits: Model, fields: dict[str, Any]
 ) -> None:
     quiet = AudioChunk(np.zeros(4_000, np.float32), 8_000)
