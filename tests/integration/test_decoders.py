@@ -33,7 +33,6 @@ NAMES = (
     "session record",
     "resealed session record",
     "token",
-    "resealed token",
 )
 
 

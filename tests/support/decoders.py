@@ -15,7 +15,6 @@ import numpy as np
 from hetsyn_client import events, frames, values
 from service.api.infer import _parse_query
 from service.carried.keys import CarryKeys
-from service.carried.token import HEAD as TOKEN_HEAD
 from service.carried.token import Tokens
 from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
@@ -139,11 +138,6 @@ def decoders(catalog: ModelCatalog) -> dict[str, Decoder]:
         record = read(content)
         return packing.unpack(record, catalog.of_session(record.model, record.version))
 
-    def resealed_token(record: bytes) -> tuple[str, Session]:
-        key_id, seal = keys.current
-        head = TOKEN_HEAD.pack(b"HSCT", 1, 0, TOKEN_HEAD.size + 40 + len(record), key_id, bytes(32))
-        return tokens.open(head + seal.seal(record, head))
-
     def check_session(session: Session) -> None:
         again = unpack(packing.pack(_id(session), session))
         assert_same(again, session)
@@ -231,14 +225,10 @@ def decoders(catalog: ModelCatalog) -> dict[str, Decoder]:
             framed, [*BINARY, *TEXT], lambda data: decode_raw(frames.MEDIA_TYPE, END, data), check_request
         ),
         "session record": Decoder(records, BINARY, unpack, check_session),
-        "resealed session record": Decoder(records, [*BINARY, *JSON], lambda data: unpack(reseal(data)), check_session),
-        "token": Decoder(sealed, BINARY, tokens.open, lambda opened: check_session(opened[1])),
-        "resealed token": Decoder(
-            records,
-            [*BINARY, *JSON],
-            lambda data: resealed_token(reseal(data)),
-            lambda opened: check_session(opened[1]),
+        "resealed session record": Decoder(
+            records, [*BINARY, *JSON], lambda data: unpack(reseal(data)), lambda session: _instance(session, Session)
         ),
+        "token": Decoder(sealed, BINARY, tokens.open, lambda opened: check_session(opened[1])),
     }
 
 
