@@ -19,7 +19,7 @@ from rich.table import Table
 from hetsyn_model.run_folder import RunError
 from hetsyn_model.training.history import History
 from hetsyn_model.training.memory import keep_freed_memory
-from research.catalog import EXPERIMENTS, smoke
+from research.catalog import EARLIER, EARLIER_COMMIT, EXPERIMENTS, smoke
 from research.runs.checkpoint import judge_checkpoint
 from research.runs.planned import run_count
 from research.runs.results import RESULTS, TABLE, RunResult
@@ -35,7 +35,7 @@ console = Console()
 
 @experiment.command("research")
 def run(
-    name: Annotated[str, typer.Argument(help=f"One of {', '.join(EXPERIMENTS)}; or 'all'.")],
+    name: Annotated[str, typer.Argument(help=f"One of {', '.join(EXPERIMENTS)}.")],
     model: Annotated[
         list[str] | None,
         typer.Option(
@@ -61,11 +61,7 @@ def run(
         typer.Option(help="Folder for the results. Default: the repository's; with --smoke, a folder in --out."),
     ] = None,
     data: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Folder of spikes (shd), of Fashion-MNIST or of the watch's file. For 'all', write NAME=FOLDER; may "
-            "be repeated."
-        ),
+        Path | None, typer.Option(help="Folder of spikes (shd), of Fashion-MNIST or of the watch's file.")
     ] = None,
     checkpoint: Annotated[
         Path | None,
@@ -79,10 +75,10 @@ def run(
     """Search, train and test every neuron model of an experiment. `make report` writes the report."""
     torch.set_num_threads(threads)
     keep_freed_memory()
-    names = list(EXPERIMENTS) if name == "all" else [name]
-    unknown = [n for n in names if n not in EXPERIMENTS]
-    if unknown:
-        _fail(f"{unknown[0]!r} is not an experiment: choose one of {', '.join(EXPERIMENTS)}")
+    if name in EARLIER:
+        _fail(f"{name!r} is over: research/results/earlier.json.gz has its figures, commit {EARLIER_COMMIT} its code")
+    if name not in EXPERIMENTS:
+        _fail(f"{name!r} is not an experiment: choose one of {', '.join(EXPERIMENTS)}")
     try:
         index, count = (int(part) for part in share.split("/"))
         if not 1 <= index <= count:
@@ -96,49 +92,29 @@ def run(
         tuple(condition) if condition else None,
         (index - 1, count),
     )
-    folders = _folders(data or [], names)
     if checkpoint is not None:
-        if name != "shd-recorded" or name not in folders:
+        if name != "shd-recorded" or data is None:
             _fail("--checkpoint: write shd-recorded --checkpoint FILE.pth --data DIR, with shd_test.h5 in DIR")
-        _judge(checkpoint, folders[name], 32 if small else None)
+        _judge(checkpoint, data, 32 if small else None)
         return
     out = out / "smoke" if small else out
-    results_folder = results or (out / "results" if small else RESULTS)
-    without: list[str] = []
-    for each in names:
-        planned = smoke(EXPERIMENTS[each](), has_data=each in folders) if small else EXPERIMENTS[each]()
-        searches, finals = run_count(planned)
-        if missing := choice.missing(planned):
-            message = f"{each}{' with --smoke' if small else ''} does not have {missing}"
-            if len(names) == 1:
-                _fail(message)
-            console.print(f"left out: {escape(message)}")
-            continue
-        console.print(f"{each}: {searches} search runs, then {finals} final runs; folder: {out / each}")
-        try:
-            with (
-                _denormals_as_zero(),
-                Bars(
-                    *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()),
-                    console=console,
-                ) as bars,
-            ):
-                finished = run_experiment(
-                    planned, out, results_folder / f"{each}{TABLE}", choice, folders.get(each), _shown(bars)
-                )
-        except MissingData as error:
-            if len(names) == 1:
-                _fail(str(error))
-            without.append(f"{each}: {error}")  # the others have theirs
-            continue
-        except RunError as error:
-            _fail(str(error))
-        console.print(_table(each, finished))
-        report = "" if small else "   report: make report"  # which has no figures of smoke runs
-        console.print(f"results: {results_folder / f'{each}{TABLE}'}{report}")
-    if without:
-        console.print("not run, because their data is missing:")
-        _fail("\n".join(without))
+    results_file = (results or (out / "results" if small else RESULTS)) / f"{name}{TABLE}"
+    planned = EXPERIMENTS[name]()
+    if small:
+        planned = smoke(planned, has_data=data is not None)
+    if missing := choice.missing(planned):
+        _fail(f"{name}{' with --smoke' if small else ''} does not have {missing}")
+    searches, finals = run_count(planned)
+    console.print(f"{name}: {searches} search runs, then {finals} final runs; folder: {out / name}")
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    try:
+        with _denormals_as_zero(), Bars(*columns, console=console) as bars:
+            finished = run_experiment(planned, out, results_file, choice, data, _shown(bars))
+    except (MissingData, RunError) as error:
+        _fail(str(error))
+    console.print(_table(name, finished))
+    report = "" if small else "   report: make report"  # which has no figures of smoke runs
+    console.print(f"results: {results_file}{report}")
 
 
 def _judge(checkpoint: Path, data: Path, streams: int | None) -> None:
@@ -152,20 +128,6 @@ def _judge(checkpoint: Path, data: Path, streams: int | None) -> None:
     except (MissingData, RunError) as error:
         _fail(str(error))
     console.print("the paper: 92.36%, the best of 100 epochs by this test; epochs 40 to 99 of its log: 91.54%")
-
-
-def _folders(options: list[str], names: list[str]) -> dict[str, Path]:
-    """The data folder of each experiment, from NAME=FOLDER, or from FOLDER where one experiment is run."""
-    folders: dict[str, Path] = {}
-    for text in options:
-        name, equals, folder = text.partition("=")
-        if equals and name in EXPERIMENTS:
-            folders[name] = Path(folder)
-        elif len(names) == 1:
-            folders[names[0]] = Path(text)
-        else:
-            _fail(f"--data {text}: several experiments run, so name one, as in --data shd={text}")
-    return folders
 
 
 @contextmanager

@@ -6,37 +6,17 @@ from dataclasses import replace
 
 from research.catalog.matched import matched_hidden, untrained
 from research.catalog.streams import mnist1d
-from research.catalog.voices import shd
-from research.runs.plan import BASE, NEURONS, Condition, Experiment, SearchPlan
+from research.runs.plan import BASE, Condition, Experiment, SearchPlan
 from research.runs.run import NeuronModel
 from research.tasks.delays import DELAYED
 from research.tasks.mnist1d import Mnist1dSpec
 from research.tasks.neurons import parameter_count
-from research.tasks.shd import ShdSpec
 
-VOICES_SEEDS, SERIES_SEEDS = 5, 20
+SERIES_SEEDS = 20
 # with a learned time constant a synapse, and with one fixed time constant: only delays are left to tell times apart
 MODELS: tuple[NeuronModel, ...] = ("hetsyn", "homneu")
 LEARNED = tuple(delays for delays in DELAYED if delays.endswith("learned"))
 WIDE = "wide"  # with as many trained values as HetSyn has
-
-
-def delays() -> Experiment:
-    """On the synthesised digits."""
-    plan = shd("delays", "synthesised", updates=300)
-    base = plan.conditions[0].task_spec
-    assert isinstance(base, ShdSpec)
-    # a delay a unit is 192 or 892 values more, 0.1 or 0.4% of HetSyn's: sizes stay
-    return replace(
-        plan,
-        conditions=(
-            Condition(BASE, base, NEURONS, (True,), VOICES_SEEDS, analysed=True),
-            *(
-                Condition(path, replace(base, delays=path), MODELS, (True,), VOICES_SEEDS, own_search=True)
-                for path in DELAYED
-            ),
-        ),
-    )
 
 
 def delays_series() -> Experiment:

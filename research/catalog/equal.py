@@ -20,8 +20,7 @@ from research.runs.plan import BASE, Condition, Experiment
 from research.runs.run import TaskSpec
 from research.tasks.dendrites import branch_values
 from research.tasks.free_bank import free_bank_values
-from research.tasks.kernels import filters_of
-from research.tasks.neurons import NeuronModel, parameter_count
+from research.tasks.neurons import NeuronModel, filters_of, parameter_count
 
 COMPARED: tuple[tuple[NeuronModel, str], ...] = (
     *(("hetsyn", ""), ("hetneu", ""), ("alif", ""), ("homneu", "")),

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from research.catalog.kernels import FRACTIONAL_BANK, pair_hidden
 from research.catalog.matched import matched
 from research.runs.plan import BASE, NEURONS, Condition, Experiment, Refinement, SearchPlan
 from research.runs.run import Training
-from research.tasks.kernels import LEARNED
 from research.tasks.vision import ImageSpec
 
 ROWS = ImageSpec(
@@ -36,27 +32,6 @@ def vision_rows() -> Experiment:
         (
             Condition(BASE, ROWS, (*NEURONS, "lstm"), (True,), seeds=5, analysed=True),
             *matched("vision", ROWS, 8, True, 5),
-            Condition(
-                "pair",
-                replace(ROWS, hidden=pair_hidden(ROWS)),
-                ("hetsyn",),
-                (True,),
-                seeds=5,
-                own_search=True,
-                analysed=True,
-                kernel="pair",
-            ),
-            Condition(
-                "order-learned",
-                ROWS,
-                ("hetneu",),
-                (True,),
-                seeds=5,
-                own_search=True,
-                analysed=True,
-                training=replace(ROWS_TRAINING, bank_size=FRACTIONAL_BANK),
-                kernel=f"order-{LEARNED}",
-            ),
         ),
         analysis_streams=1000,
         changed_streams=1000,

@@ -32,8 +32,7 @@ def smoke(experiment: Experiment, *, has_data: bool = False) -> Experiment:
     elif isinstance(spec, ImageSpec):
         small |= {"images": "drawn", "validation_images": 20, "test_images": 20}
     elif isinstance(spec, ShdSpec):
-        delays = [condition.task_spec.delays for condition in experiment.conditions]  # type: ignore[union-attr]
-        small |= {"bins_a_step": 5, "delays": delays[-1]} | ({} if has_data else {"data_set": "drawn"})
+        small |= {"bins_a_step": 5} | ({} if has_data else {"data_set": "drawn"})
     elif isinstance(spec, MotionSpec):
         small |= {"window_s": 1.0, "skip_s": 0.2}
     elif isinstance(spec, Mnist1dSpec):
@@ -47,7 +46,6 @@ def smoke(experiment: Experiment, *, has_data: bool = False) -> Experiment:
         tau_steps=experiment.search.tau_steps[:1],
         lstm_rates=experiment.search.lstm_rates[:2],
         updates=2,
-        repeats=1,
         refinement=None
         if refinement is None
         else Refinement(2, refinement.decay_factors[:1], refinement.rate_factors[:1]),

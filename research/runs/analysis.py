@@ -1,16 +1,14 @@
 """Analyses of a trained network, as functions of the network and its task; nothing here trains.
 
-Deleted spikes and warped time at test time (arXiv 2508.11644, appendix D); time constants before and after training;
-lesions of synapses by time constant. ``precision.py`` compares bank and exact form, and ``paper_figures.py`` has the
-measures of the paper's own tasks.
+Deleted spikes and warped time at test time (arXiv 2508.11644, appendix D); time constants before and after training.
+``precision.py`` compares bank and exact form, and ``paper_figures.py`` has the measures of the paper's own tasks.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +16,7 @@ import torch
 from hetsyn_model.events import Events
 from hetsyn_model.network import Network
 from hetsyn_model.training.batch import Batch, Spikes
-from research.runs.precision import bank_against_exact, weight_formats
+from research.runs.precision import bank_against_exact
 from research.runs.run import EXACT_BATCH, RunSpec, evaluate, run_batch
 from research.tasks.lstm import SequenceLSTM
 from research.tasks.motion import Motion, as_it_evolves
@@ -27,10 +25,8 @@ from research.tasks.task import Task, first_streams, in_batches
 
 DELETED = (0.0, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64)
 WARPS_LOG2 = (-0.5, -0.375, -0.25, -0.125, 0.0, 0.125, 0.25, 0.375, 0.5)
-LESIONED = (0.05, 0.1, 0.2)
 TAU_EDGES_STEPS = tuple(float(edge) for edge in np.geomspace(1.0, 2048.0, 23))  # half octaves
 BANK_SIZES = (2, 3, 4, 6, 8, 12, 16)
-Lesion = Literal["longest", "shortest", "random"]
 
 
 def delete_spikes(spikes: Spikes, share: float, rng: np.random.Generator) -> Spikes:
@@ -85,47 +81,6 @@ def warp_curve(network: Network, task: Task, batches: Sequence[Batch]) -> list[l
     ]
 
 
-def lesioned(network: Network, share: float, which: Lesion, seed: int) -> Network:
-    """A copy without some synapses.
-
-    Args:
-        network: stays as it is.
-        share: of each layer's synapses.
-        which: whether those with the longest or shortest time constants are cut, or random ones.
-        seed: of the random ones.
-    """
-    cut = copy.deepcopy(network)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for layer in cut.named_layers().values():
-            paths = [(layer.w_in, layer.r_in)]
-            if layer.w_rec is not None:
-                paths.append((layer.w_rec, layer.r_in if layer.r_rec is None else layer.r_rec))
-            order = torch.cat([r.expand_as(w).flatten() for w, r in paths])
-            if which == "random":
-                order = torch.rand(order.shape, generator=generator)
-            elif which == "shortest":
-                order = -order
-            is_removed = torch.zeros(order.shape, dtype=torch.bool)
-            is_removed[order.argsort(descending=True, stable=True)[: round(share * order.numel())]] = True
-            start = 0
-            for w, _ in paths:
-                w.masked_fill_(is_removed[start : start + w.numel()].view_as(w), 0.0)
-                start += w.numel()
-    return cut
-
-
-def lesion_figures(network: Network, task: Task, batches: Sequence[Batch], seed: int) -> list[dict[str, Any]]:
-    """The figure after each lesion."""
-    kinds: tuple[Lesion, ...] = ("longest", "shortest", "random")
-    return [
-        {"share": share, "which": which}
-        | {"figure": evaluate(lesioned(network, share, which, seed), task, batches).figure}
-        for share in LESIONED
-        for which in kinds
-    ]
-
-
 def tau_groups(network: Network, task: Task) -> dict[str, torch.Tensor]:
     """Time constants in steps, float64 [count], by what they belong to: the task's channel groups, then layers."""
     groups: dict[str, torch.Tensor] = {}
@@ -165,7 +120,7 @@ def analyse(run: RunSpec, task: Task, network: Network | SequenceLSTM, exact: in
         task: of the run.
         network: trained.
         exact: test streams for what runs in the exact form, which is slow.
-        changed: test streams for changed inputs and lesions, of which there are many; 0: only banks are compared.
+        changed: test streams for changed inputs; 0: only banks are compared.
     """
     with torch.no_grad():
         whole = {"stream": stream_figures(network, task)} if isinstance(task, Motion) else {}
@@ -182,12 +137,8 @@ def analyse(run: RunSpec, task: Task, network: Network | SequenceLSTM, exact: in
         "deletion": deletion_curve(network, task, test, run.seed),
         "warp": warp_curve(network, task, test),
         "bank": bank_against_exact(network, task, few, BANK_SIZES),
-        "weights": weight_formats(network, task, few),
     }
-    figures |= _time_constants(run, task, network)
-    if network.spec.neuron.learn_decays and network.spec.neuron.decays == "synapse":
-        figures["lesion"] = lesion_figures(network, task, test, run.seed)
-    return figures
+    return figures | _time_constants(run, task, network)
 
 
 def _time_constants(run: RunSpec, task: Task, network: Network) -> dict[str, Any]:

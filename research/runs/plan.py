@@ -17,7 +17,6 @@ from research.runs.run import REFINED, NeuronModel, RunSpec, TaskSpec, Training
 NEURONS: tuple[Variant, ...] = ("hetsyn", "hetneu", "alif", "homneu")
 FIXED_TAU: tuple[Variant, ...] = ("alif", "homneu")  # whose time constants are not learned
 SEARCH_SEED = 1000
-REPEAT_SEEDS = 100  # between the seeds of a candidate's runs: more than there are searches
 BASE, PAPER = "base", "paper-settings"
 WHOLE = f"{PAPER}-whole-file"  # nothing is left out of the training file to choose the update
 
@@ -55,7 +54,6 @@ class SearchPlan:
         refinement: what is tried with the best pair; None for no second stage.
         seeds: of the searches. A run of seed s takes what the search of ``seeds[s % len(seeds)]`` finds: where a seed
             leaves out a part of the data, a search can leave out that part too.
-        repeats: runs of each candidate, with seeds of their own; the mean of their validation figures chooses.
     """
 
     learning_rates: tuple[float, ...]
@@ -64,11 +62,6 @@ class SearchPlan:
     lstm_rates: tuple[float, ...] = ()
     refinement: Refinement | None = None
     seeds: tuple[int, ...] = (SEARCH_SEED,)
-    repeats: int = 1
-
-    def repeated(self, seed: int) -> tuple[int, ...]:
-        """The seeds of a candidate's runs in the search of a seed."""
-        return tuple(seed + REPEAT_SEEDS * repeat for repeat in range(self.repeats))
 
 
 NO_SEARCH = SearchPlan((), (), 0)  # where all conditions have settings
@@ -124,7 +117,7 @@ class Condition:
         analysed: whether trained networks are analysed, for the first of the architectures.
         training: instead of the experiment's.
         fixed_tau_steps: time constant of LIF and ALIF instead of that of ``settings``.
-        kernel: of the synapses of every model, see :func:`research.tasks.kernels.check_kernel`.
+        kernel: see :class:`research.runs.run.RunSpec`.
     """
 
     name: str
@@ -174,7 +167,7 @@ class Experiment:
         search: what every cell tries first.
         conditions: in the order of their runs.
         analysis_streams: test streams for the exact form, see :func:`research.runs.analysis.analyse`.
-        changed_streams: test streams for changed inputs and lesions; 0: only banks are compared.
+        changed_streams: test streams for changed inputs; 0: only banks are compared.
     """
 
     name: str

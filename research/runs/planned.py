@@ -42,9 +42,8 @@ def search_runs(experiment: Experiment, cell: Cell, condition: str = BASE) -> li
             training=training,
             kernel=base.kernel,
         )
-        for first in search.seeds
+        for seed in search.seeds
         for rate, tau in pairs
-        for seed in search.repeated(first)
     ]
 
 
@@ -72,13 +71,11 @@ def refinement_runs(
         training=search_training(experiment, refinement.updates),
     )
     if cell.trains_decays:
-        once = [
+        return [
             replace(like, training=replace(like.training, decay_rate_factor=factor))
             for factor in refinement.decay_factors
         ]
-    else:
-        once = [replace(like, learning_rate=factor * best.learning_rate) for factor in refinement.rate_factors]
-    return [replace(run, seed=each) for run in once for each in experiment.search.repeated(seed)]
+    return [replace(like, learning_rate=factor * best.learning_rate) for factor in refinement.rate_factors]
 
 
 def search_training(experiment: Experiment, updates: int | None = None) -> Training:

@@ -19,12 +19,11 @@ from hetsyn_model.training.history import ValidationResult
 from research.tasks.delayed_match import DelayedMatch, DelayedMatchSpec
 from research.tasks.dendrites import tie_branches
 from research.tasks.free_bank import FreeBank, spread_bank
-from research.tasks.kernels import check_kernel, filters_of
 from research.tasks.lstm import SequenceLSTM
 from research.tasks.mnist1d import Mnist1d, Mnist1dSpec
 from research.tasks.motion import Motion, MotionSpec
-from research.tasks.neurons import FILTERED, build_network, network_spec
 from research.tasks.neurons import NeuronModel as NeuronModel
+from research.tasks.neurons import build_network, filters_of, network_spec
 from research.tasks.pattern_generation import PatternGeneration, PatternGenerationSpec
 from research.tasks.shd import Shd, ShdSpec
 from research.tasks.task import LATER, Shape, Task, in_batches, stream_figures
@@ -102,7 +101,7 @@ class RunSpec:
         tau_steps: time constant, see :func:`research.tasks.neurons.network_spec`.
         training: the rest of the training's settings.
         masked_share: share of the decays that training does not change.
-        kernel: of the synapses, see :func:`research.tasks.kernels.check_kernel`.
+        kernel: ``filters-4`` for four branches of DH-SNN or four decays of the free bank; empty for other models.
     """
 
     experiment: str
@@ -196,14 +195,14 @@ def build(run: RunSpec, task: Task) -> AnyNetwork:
     """The untrained network of a run.
 
     Raises:
-        RunError: an LSTM for a task whose streams are spikes from the start.
+        RunError: an LSTM for a task whose streams are spikes from the start, or a kernel that is no longer trained.
     """
     if run.model == "lstm":
         if not task.shape.features:
             raise RunError(f"the LSTM takes values, but {run.task} has spikes from the start: leave it out")
         return SequenceLSTM.of(task.shape, seed=run.seed)
-    if run.model not in FILTERED:
-        check_kernel(run.kernel)
+    if run.kernel and run.model not in ("dh-snn", "free-bank"):
+        raise RunError(f"kernel {run.kernel!r}: only commit 890ab00 of this repository trains networks with it")
     spec = network_spec(task.shape, run.model, recurrent=run.recurrent, tau_steps=run.tau_steps)
     network = build_network(task.shape, spec, tau_steps=run.tau_steps, seed=run.seed)
     if run.model == "free-bank":

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import torch
@@ -36,8 +35,8 @@ from research.runs.run import AnyNetwork, RunSpec, evaluate, open_task
 from research.runs.train import learning_curve, load_best, tested_curve, train
 from research.tasks.dendrites import branch_values
 from research.tasks.free_bank import FreeBank
-from research.tasks.kernels import filters_of
 from research.tasks.lstm import SequenceLSTM
+from research.tasks.neurons import filters_of
 from research.tasks.task import Task
 
 SEEDS_A_ROUND = 10
@@ -223,12 +222,12 @@ def search(experiment: Experiment, cell: Cell, condition: str, work: Work) -> di
     candidates = [finish(run, work, AnalysisStreams()) for run in search_runs(experiment, cell, condition)]
     found = {}
     for index, seed in enumerate(experiment.search.seeds):
-        best = chosen_by_search(candidates, cell, condition, experiment.search.repeated(seed))[0].run
+        best = chosen_by_search(candidates, cell, condition, seed)[0].run
         settings = ChosenSettings(best["learning_rate"], best["tau_steps"])
         refined = refinement_runs(experiment, cell, settings, condition, seed)
         if refined:
             judged = [finish(run, work, AnalysisStreams()) for run in refined]
-            best = chosen_by_search(judged, cell, condition, experiment.search.repeated(seed))[0].run
+            best = chosen_by_search(judged, cell, condition, seed)[0].run
             factor = best["training"]["decay_rate_factor"]
             settings = ChosenSettings(best["learning_rate"], best["tau_steps"], factor)
         found[searched_as(experiment, condition, index)] = settings
@@ -323,37 +322,14 @@ def _sizes(network: AnyNetwork, run: RunSpec) -> dict[str, Any]:
 
 
 def chosen_by_search(
-    searched: Sequence[RunResult], cell: Cell, condition: str = BASE, seeds: Collection[int] = (SEARCH_SEED,)
+    searched: Sequence[RunResult], cell: Cell, condition: str = BASE, seed: int = SEARCH_SEED
 ) -> list[RunResult]:
-    """A cell's candidates of one search on a condition, those of the second stage if there are any, best first.
-
-    Args:
-        searched: results of searches.
-        cell: searched.
-        condition: searched on.
-        seeds: of the runs of each candidate.
-
-    Returns:
-        A result for each candidate that has all of its runs: the first, with the means of their validation.
-    """
-    of_cell = [r for r in searched if r.key[2:4] == (cell.model, cell.recurrent) and r.run["seed"] in seeds]
+    """A cell's candidates of one search on a condition, those of the second stage if there are any, best first."""
+    of_cell = [r for r in searched if (*r.key[2:4], r.run["seed"]) == (cell.model, cell.recurrent, seed)]
     mine = [r for r in of_cell if r.key[1] == refined_name(condition)]
     mine = mine or [r for r in of_cell if r.key[1] == search_name(condition)]
-    candidates: dict[tuple[float, float, float], list[RunResult]] = {}
-    for r in mine:
-        named = (r.run["learning_rate"], r.run["tau_steps"], r.run["training"]["decay_rate_factor"])
-        candidates.setdefault(named, []).append(r)
-    means = [
-        replace(
-            runs[0],
-            validation=fmean(r.validation for r in runs),
-            validation_loss=fmean(r.validation_loss for r in runs),
-        )
-        for runs in candidates.values()
-        if len(runs) == len(seeds)
-    ]
     sign = -1.0 if mine and mine[0].metric == "accuracy" else 1.0
-    return sorted(means, key=lambda r: (sign * r.validation, r.validation_loss))
+    return sorted(mine, key=lambda r: (sign * r.validation, r.validation_loss))
 
 
 def _machine() -> str:

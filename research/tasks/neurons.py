@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hetsyn_model.bank import Bank
 from hetsyn_model.network import Network
+from hetsyn_model.run_folder import RunError
 from hetsyn_model.spec import NetworkSpec, NeuronSpec, PathSpec, ResonanceSpec, Variant, decay_of, se_adlif, variant
 from hetsyn_model.state import state_bytes
 from research.tasks.task import Shape
@@ -18,7 +19,6 @@ from research.tasks.task import Shape
 NeuronModel = Literal[
     "hetsyn", "hetneu", "homneu", "alif", "lstm", "se-adlif", "hetsyn-resonance", "dh-snn", "free-bank"
 ]
-FILTERED = ("dh-snn", "free-bank")  # branches or shared decays: as many as the run's kernel says, ``filters-4``
 LONGEST_TAU_STEPS = 2000.0  # the decays' upper end: longer than any trial but one, and within reach of a bank
 
 
@@ -88,6 +88,18 @@ def _resonant(readout_tau_steps: float, tau_steps: float, synapses: tuple[float,
     if synapses is None:
         return neuron
     return replace(neuron, decays="synapse", tau_init_steps=synapses, decay_range=(0.0, 1.0))
+
+
+def filters_of(kernel: str) -> int:
+    """Read the number of filters a neuron in ``filters-4``.
+
+    Raises:
+        RunError: it is another kernel, or fewer than two filters.
+    """
+    name, _, count = kernel.partition("-")
+    if name != "filters" or not count.isdigit() or int(count) < 2:
+        raise RunError(f"kernel {kernel!r}: DH-SNN and the free bank have filters-2, filters-4 or more")
+    return int(count)
 
 
 def build_network(shape: Shape, spec: NetworkSpec, *, tau_steps: float, seed: int) -> Network:

@@ -35,7 +35,6 @@ from recipes.speech.voices.shd_file import (
     read_shd,
     shd_source,
 )
-from research.tasks.delays import Delays, path_of
 from research.tasks.task import LATER, Figure, MissingData, Shape, epoch_indices
 
 VALIDATION_TURNS = 6  # every sixth speaker validates, another sixth with the next seed
@@ -56,7 +55,6 @@ class ShdSpec:
             the mean (5 to 20 steps), and the cross entropy of the sum of softmax.
         whole_file: whether the network is trained on all speakers of the training file; every tenth recording of these
             then "validates", so it must not choose the update.
-        delays: path on which each unit has one delay, see :func:`research.tasks.delays.path_of`.
     """
 
     data_set: ShdSource = "synthesised"
@@ -65,7 +63,6 @@ class ShdSpec:
     bins_a_step: int = 1
     as_paper: bool = field(default=False, metadata=LATER)
     whole_file: bool = field(default=False, metadata=LATER)
-    delays: Delays = field(default="none", metadata=LATER)
 
     @property
     def steps(self) -> int:
@@ -175,8 +172,6 @@ class Shd:
             dropout=self.spec.dropout,
             fixed_reset=self.spec.as_paper,
             weights="fan-in" if self.spec.as_paper else "network",
-            input_path=path_of(self.spec.delays, "input"),
-            recurrent_path=path_of(self.spec.delays, "recurrent"),
         )
 
     @property

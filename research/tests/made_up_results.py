@@ -33,10 +33,6 @@ ANALYSIS: dict[str, Any] = {
         {"form": "bank", "size": 8, "largest": 8, "figure": 0.895, "spike_mismatch": 0.1, "kernel_error": 0.01}
         | {"state_bytes": 500},
     ],
-    "weights": [
-        {"form": "bank", "weights": weights, "figure": figure, "spike_mismatch": 0.0, "weight_bytes": 100}
-        for weights, figure in (("float32", 0.9), ("int8", 0.8))
-    ],
     "time_constants": {
         group: {
             when: {"counts": [1] * 22, "median": tau, "log_mean": tau}
@@ -44,10 +40,6 @@ ANALYSIS: dict[str, Any] = {
         }
         for group, after in (("cue", 30.0), ("noise", 4.0))
     },
-    "lesion": [
-        {"share": 0.1, "which": which, "figure": figure}
-        for which, figure in (("longest", 0.6), ("shortest", 0.9), ("random", 0.85))
-    ],
 }
 
 

@@ -123,7 +123,7 @@ def test_a_folder_of_another_run_is_refused(whole: Trained) -> None:
         train(replace(RUN, learning_rate=1e-3), open_task(RUN), whole.folder)
 
 
-@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name != "fractional"])  # it is no longer run
+@pytest.mark.parametrize("name", EXPERIMENTS)
 @pytest.mark.usefixtures("series")
 def test_the_smoke_version_of_every_experiment(name: str, tmp_path: Path) -> None:
     data = None
@@ -138,7 +138,6 @@ def test_the_smoke_version_of_every_experiment(name: str, tmp_path: Path) -> Non
         "mnist1d": ("hetsyn", "lstm"),
         "delays-series": ("hetsyn", "homneu"),
         "bank-size": ("hetsyn",),
-        "pairs": ("hetsyn",),
         "resonance-rows": ("se-adlif", "alif"),
     }.get(name, ("hetsyn", "alif"))
     results_file = tmp_path / "results" / f"{name}{TABLE}"
@@ -150,7 +149,7 @@ def test_the_smoke_version_of_every_experiment(name: str, tmp_path: Path) -> Non
     model = {"resonance-rows": "se-adlif"}.get(name, "hetsyn")
     first = next(result for result in results if result.run["model"] == model)
     if planned.conditions[0].analysed:
-        of_changed = {"deletion", "warp", "weights", "lesion"} if planned.changed_streams else set()
+        of_changed = {"deletion", "warp"} if planned.changed_streams else set()
         assert {"time_constants", "bank"} | of_changed <= set(first.analysis)
         assert first.exact.get("streams", 0) > 0 or "exact" in first.analysis["forms"]
     if model != "se-adlif" and planned.search.refinement is not None:  # its only candidate
@@ -200,31 +199,11 @@ def test_the_command_runs_a_part_and_says_where_results_are(tmp_path: Path) -> N
     assert "make report" not in done.output  # the report has no figures of smoke runs
 
 
-def test_all_leaves_out_what_does_not_have_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    planned = {name: EXPERIMENTS[name] for name in ("bank-size", "delayed-match")}
-    monkeypatch.setattr("research.commands.EXPERIMENTS", planned)
-    arguments = ["all", "--smoke", "--model", "homneu", "--out", str(tmp_path)]
-    done = CliRunner().invoke(command, arguments, catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    assert "left out: bank-size with --smoke does not have this model" in " ".join(done.output.split())
-    assert {r.run["experiment"] for r in read_folder(tmp_path / "smoke/results")} == {"delayed-match"}
-
-
-def test_all_runs_what_has_its_data_and_says_what_has_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    planned = {name: EXPERIMENTS[name] for name in ("motion", "delayed-match", "shd")}
-    monkeypatch.setattr("research.commands.EXPERIMENTS", planned)
-    arguments = ["all", "--smoke", "--model", "homneu", "--out", str(tmp_path), "--data", f"motion={tmp_path}"]
-    done = CliRunner().invoke(command, arguments, catch_exceptions=False)
-    assert done.exit_code == 2
-    assert "not run, because their data is missing: motion: " in " ".join(done.output.split())
-    assert {r.run["experiment"] for r in read_folder(tmp_path / "smoke/results")} == {"delayed-match", "shd"}
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["juggling"], "is not an experiment"),
-        (["all", "--data", "recordings"], "--data shd=recordings"),
+        (["pairs"], "'pairs' is over: research/results/earlier.json.gz has its figures, commit 890ab00 its code"),
         (["delayed-match", "--share", "3/2"], "--share"),
         (
             ["delayed-match", "--model", "perceptron"],

@@ -100,6 +100,12 @@ class Checkout:
         ]
         return engine(*(20_000, 500)[: len(needed)]), work, initial
 
+    def model(self, name: str) -> tuple[Any, ...]:
+        """Give what the engine takes for a model: it alone, or with its form where a checkout has several a model."""
+        model = self.catalog.get(name, None)
+        initial = self.engine[2]
+        return (model, model.manifest.default_form) if "form" in inspect.signature(initial).parameters else (model,)
+
     def chunk(self, content: Spikes | Sound) -> Any:
         """Make a chunk for the engine."""
         if isinstance(content, Spikes):

@@ -11,7 +11,6 @@ import numpy as np
 from .checkout import STEPS, Checkout, Spikes
 from .wire import Answers, Wire, ends_object, ends_response, frame, head_bytes, rows
 
-FORM = "bank"
 UPGRADE = (
     "Host: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: hetsyn.v1\r\n\r\n"
@@ -108,7 +107,8 @@ class Infer(Connected):
         if isinstance(content, Spikes):
             kind, body = self.checkout.events_type, self.checkout.pack_events(STEPS, content.step, content.unit)
         else:
-            kind, body = f"audio/pcm;encoding=pcm_s16le;rate={content.rate_hz}", content.samples.tobytes()
+            # a type that every checkout reads
+            kind, body = f"audio/L16;rate={content.rate_hz};endianness=little-endian", content.samples.tobytes()
         model = "" if number else f"&model={self.model}"
         head = (
             f"POST /infer?session={self.session(session)}&seq={number}{model} HTTP/1.1\r\nHost: 127.0.0.1:8000\r\n"
@@ -174,10 +174,10 @@ class Alone:
     """The engine alone, without a server."""
 
     def __init__(self, checkout: Checkout, model: str, contents: list[Any], at_a_time: int) -> None:
-        self._model = checkout.catalog.get(model, None)
+        self._model = checkout.model(model)
         self._engine, self._work, initial_stream = checkout.engine
         self._chunks = [checkout.chunk(content) for content in contents]
-        self._streams = [initial_stream(self._model) for _ in range(at_a_time)]
+        self._streams = [initial_stream(*self._model) for _ in range(at_a_time)]
         self._outcomes: list[Any] = []
 
     async def open(self) -> None: ...
@@ -187,7 +187,7 @@ class Alone:
         return [self._work(stream, chunk, False) for stream, chunk in zip(self._streams, chunks, strict=True)]
 
     async def run(self, prepared: list[Any]) -> None:
-        self._outcomes = self._engine.run(self._model, prepared)
+        self._outcomes = self._engine.run(*self._model, prepared)
 
     def check(self) -> None:
         if any(isinstance(outcome, Exception) for outcome in self._outcomes):

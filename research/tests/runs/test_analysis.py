@@ -9,9 +9,9 @@ import torch
 from hetsyn_model.network import Network
 from hetsyn_model.spec import Variant
 from hetsyn_model.training.batch import Batch
-from research.runs.analysis import delete_spikes, lesioned, tau_groups, time_constant_change, warp_time
+from research.runs.analysis import delete_spikes, tau_groups, time_constant_change, warp_time
 from research.runs.plan import NEURONS
-from research.runs.precision import bank_against_exact, rounded, weight_bytes, weight_formats
+from research.runs.precision import bank_against_exact
 from research.runs.run import RunSpec, Training, build
 from research.runs.train import masks
 from research.tasks.delayed_match import DelayedMatch, DelayedMatchSpec
@@ -65,24 +65,6 @@ def test_a_trace_is_warped_with_its_input() -> None:
     assert torch.equal(slower[0, ::2, 0], torch.arange(100.0))
 
 
-def test_a_lesion_cuts_the_share_that_it_names() -> None:
-    before = network()
-    for which, longer in (("longest", True), ("shortest", False)):
-        cut = lesioned(before, 0.2, which, 0)  # type: ignore[arg-type]
-        layer, whole = cut.layer("hidden1"), before.layer("hidden1")
-        assert layer.w_rec is not None
-        assert whole.w_rec is not None
-        assert whole.r_rec is not None
-        weights = torch.cat([layer.w_in.flatten(), layer.w_rec.flatten()])
-        tau = time_constants(torch.cat([whole.r_in.flatten(), whole.r_rec.flatten()]))
-        removed = weights == 0
-        assert int(removed.sum()) == round(0.2 * removed.numel())
-        assert (tau[removed].min() >= tau[~removed].max()) if longer else (tau[removed].max() <= tau[~removed].min())
-    random = lesioned(before, 0.2, "random", 0).layer("hidden1")
-    assert torch.equal(random.w_in, lesioned(before, 0.2, "random", 0).layer("hidden1").w_in)
-    assert (before.layer("hidden1").w_in != 0).all()
-
-
 def test_time_constants_are_grouped_by_what_their_channels_carry() -> None:
     before, after = network(), network()
     with torch.no_grad():
@@ -133,30 +115,6 @@ def test_a_larger_bank_is_closer_to_the_exact_form() -> None:
     assert rows[1]["kernel_error"] > rows[2]["kernel_error"] > rows[3]["kernel_error"]
     assert rows[1]["spike_mismatch"] > rows[3]["spike_mismatch"]
     assert rows[3]["state_bytes"] < rows[0]["state_bytes"]
-
-
-@pytest.mark.parametrize("model", ["hetsyn", "hetneu", "homneu"])
-def test_fewer_bits_change_weights_by_no_more_than_their_grid(model: Variant) -> None:
-    full = network(model).compile("bank")
-    wide = full.layers[0].bank.weight_in
-    narrow = rounded(full, "int8").layers[0].bank.weight_in
-    float16 = rounded(full, "float16").layers[0].bank.weight_in
-    assert torch.equal(rounded(full, "float32").layers[0].bank.weight_in, wide)
-    column = wide.abs().amax(0)
-    assert bool(((narrow - wide).abs() <= column / 63).all())
-    assert bool(((float16 - wide).abs() <= column / 1024 + 1e-6).all())
-    for index in range(narrow.shape[1]):
-        assert np.unique(narrow[:, index].detach().numpy()).size <= 255
-
-
-def test_formats_are_compared_form_by_form() -> None:
-    rows = weight_formats(network(), TASK, TASK.test())
-    assert [(row["form"], row["weights"]) for row in rows] == [
-        (form, weights) for form in ("exact", "bank") for weights in ("float32", "float16", "int8")
-    ]
-    assert rows[0]["spike_mismatch"] == rows[3]["spike_mismatch"] == 0.0
-    compiled = network().compile("bank")
-    assert weight_bytes(compiled, "float16") < weight_bytes(compiled, "float32")
 
 
 def test_the_first_streams_of_several_batches() -> None:

@@ -19,7 +19,6 @@ def test_final_runs_have_the_settings_that_the_search_chose(name: str) -> None:
     searched = [result for result in kept if "search" in result.run["condition"]]
     for cell in cells(experiment):
         for search in searches(experiment, cell):
-            seeds = experiment.search.repeated(search.seed)
             finals = [
                 result
                 for condition in experiment.conditions
@@ -29,7 +28,7 @@ def test_final_runs_have_the_settings_that_the_search_chose(name: str) -> None:
                 and searched_as(experiment, search.condition, result.run["seed"]) == search.name
             ]
             if finals:
-                best = chosen_by_search(searched, cell, search.condition, seeds)[0]
+                best = chosen_by_search(searched, cell, search.condition, search.seed)[0]
                 assert {_settings(result) for result in finals} == {_settings(best)}, (cell, search)
 
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
 
 import pytest
 
 from hetsyn_model.run_folder import RunError
-from hetsyn_model.spec import NetworkSpec
 from research.catalog import EXPERIMENTS, smoke
-from research.runs.plan import BASE, NEURONS, PAPER, SEARCH_SEED, Cell, ChosenSettings, Condition, cells
+from research.runs.plan import BASE, NEURONS, PAPER, SEARCH_SEED, Cell, ChosenSettings, cells
 from research.runs.planned import (
     belongs,
     final_run,
@@ -23,17 +21,13 @@ from research.runs.planned import (
     searched_conditions,
     searches,
 )
-from research.runs.results import RunResult
 from research.runs.run import RunSpec, open_task
-from research.runs.runner import Selection, chosen_by_search
-from research.tasks.kernels import check_kernel
+from research.runs.runner import Selection
 from research.tasks.neurons import bank_state_bytes, exact_state_bytes, network_spec, parameter_count
-from research.tasks.vision import ImageSpec
-from research.tests.made_up_results import made_up
 
 BEST = ChosenSettings(1e-3, 10.0)
-# where kernels or delays are compared, each with its search
-FEWER_MODELS = {"fractional": ("hetneu",), "pairs": ("hetsyn",), "delays-series": ("hetsyn", "homneu")}
+# where delays are compared, each with its search
+FEWER_MODELS = {"delays-series": ("hetsyn", "homneu")}
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -51,9 +45,7 @@ def test_every_model_gets_the_same_search_or_every_condition_has_settings(name: 
     assert {cell.model for cell, _ in candidates} >= set(FEWER_MODELS.get(name, NEURONS))
     assert len({len(runs) for runs in candidates.values()}) == 1
     assert len({run.training for runs in candidates.values() for run in runs}) == 1
-    seeds = {seed for first in experiment.search.seeds for seed in experiment.search.repeated(first)}
-    assert len(seeds) == len(experiment.search.seeds) * experiment.search.repeats
-    assert all({run.seed for run in runs} == seeds for runs in candidates.values())
+    assert all({run.seed for run in runs} == set(experiment.search.seeds) for runs in candidates.values())
     assert experiment.search.seeds[0] == SEARCH_SEED
 
 
@@ -103,7 +95,7 @@ def test_runs_have_a_folder_each_and_seeds_that_the_search_did_not_see(name: str
     ]
     for cell in searched:
         for _, name, seed in searches(experiment, cell):
-            runs += [run for run in search_runs(experiment, cell, name) if run.seed in experiment.search.repeated(seed)]
+            runs += [run for run in search_runs(experiment, cell, name) if run.seed == seed]
             runs += refinement_runs(experiment, cell, BEST, name, seed)
     assert len({run.name for run in runs}) == len(runs) == sum(run_count(experiment))
     for condition in experiment.conditions:
@@ -201,63 +193,3 @@ def test_a_run_with_other_settings_than_the_paper_s_is_not_in_the_plan() -> None
     assert belongs(experiment, run.to_dict())
     for changes in ({"learning_rate": 1e-3}, {"tau_steps": 12.5}):
         assert not belongs(experiment, replace(run, **changes).to_dict())  # type: ignore[arg-type]
-
-
-def _channels(condition: Condition) -> int:
-    assert isinstance(condition.task_spec, ImageSpec)
-    return condition.task_spec.channels
-
-
-def test_a_pair_s_network_has_the_parameters_of_single_exponentials() -> None:
-    experiment = EXPERIMENTS["pairs"]()
-    base, fewer = (experiment.condition(name) for name in (BASE, "pair"))
-    counts = [parameter_count(NetworkSpec(_channels(c), c.task_spec.hidden, 10)) for c in (base, fewer)]
-    counts[1] *= 2  # four values a synapse in place of two
-    assert 0.9 * counts[0] <= counts[1] <= counts[0]
-
-
-def test_kernels_that_are_no_longer_trained_are_refused() -> None:
-    check_kernel("")
-    for kernel in ("pair", "order-0.5"):
-        with pytest.raises(RunError, match=f"kernel '{kernel}': hetsyn no longer trains networks with it"):
-            check_kernel(kernel)
-
-
-def test_every_order_of_the_fractional_plan_has_its_own_search_and_its_own_description() -> None:
-    experiment = EXPERIMENTS["fractional"]()
-    cell = Cell("hetneu", True)
-    assert len(searches(experiment, cell)) == len(experiment.conditions) == 6
-    chosen = {search.name: ChosenSettings(5e-3, 12.5) for search in searches(experiment, cell)}
-    runs = final_runs(experiment, cell, chosen)
-    assert {run.kernel for run in runs} == {f"order-{order}" for order in ("1", "0.9", "0.7", "0.5", "0.3", "learned")}
-    for run in runs:
-        assert belongs(experiment, run.to_dict())
-        assert RunSpec.from_dict(run.to_dict()) == run
-    assert not belongs(experiment, replace(runs[0], kernel="").to_dict())
-    candidates = search_runs(experiment, cell, "order-0.5")
-    assert {run.kernel for run in candidates} == {"order-0.5"}
-    assert "kernel" not in replace(runs[0], kernel="").to_dict()
-
-
-def test_the_mean_of_a_candidates_runs_chooses_and_not_the_luckiest() -> None:
-    experiment = EXPERIMENTS["pairs"]()
-    cell, seeds = Cell("hetsyn", True), experiment.search.repeated(SEARCH_SEED)
-    assert len(seeds) == 3
-    (like,) = made_up("hetsyn", 0.9, seeds=1)
-    steady, lucky, unfinished = search_runs(experiment, cell)[:9:3]
-
-    def results(candidate: RunSpec, validation: Sequence[float]) -> list[RunResult]:
-        runs = (replace(candidate, seed=seed) for seed in seeds)
-        return [
-            replace(like, run=run.to_dict(), validation=figure) for run, figure in zip(runs, validation, strict=False)
-        ]
-
-    searched = [
-        *results(lucky, (0.9, 0.6, 0.6)),
-        *results(steady, (0.8, 0.8, 0.7)),
-        *results(unfinished, (0.95, 0.95)),
-    ]
-    best, *others = chosen_by_search(searched, cell, seeds=seeds)
-    assert (best.run["learning_rate"], best.run["tau_steps"]) == (steady.learning_rate, steady.tau_steps)
-    assert best.validation == pytest.approx(23 / 30)
-    assert [other.run["tau_steps"] for other in others] == [lucky.tau_steps]

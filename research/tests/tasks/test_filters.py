@@ -166,6 +166,13 @@ def test_a_kernel_without_filters_is_refused(kernel: str) -> None:
         build(run, open_task(run))
 
 
+@pytest.mark.parametrize("kernel", ["pair", "order-0.5"])
+def test_a_kernel_that_is_no_longer_trained_is_refused(kernel: str) -> None:
+    run = run_of("hetsyn", kernel)
+    with pytest.raises(RunError, match=f"kernel '{kernel}': only commit 890ab00"):
+        build(run, open_task(run))
+
+
 def test_both_are_exported_through_the_public_door(tmp_path: Path) -> None:
     for model, kernel in (("dh-snn", "filters-4"), ("free-bank", "filters-2")):
         run = run_of(model, kernel)  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from research.catalog import EXPERIMENTS
+from research.catalog import EARLIER, EXPERIMENTS
 from research.runs.plan import PAPER, Cell
 from research.runs.results import read_folder
 from research.runs.run import open_task_shape
@@ -51,7 +51,7 @@ def test_every_side_is_in_the_plan_and_has_a_measure() -> None:
     for sentence in (*SENTENCES, *RELATED):
         for one in sentence.comparisons:
             for side in (one.side, one.other):
-                if side is None:
+                if side is None or side.experiment in EARLIER or side.condition in ("pair", "order-learned"):
                     continue
                 assert side.measure in MEASURES, (sentence.text, side)
                 for name in filter(None, (side.condition, side.since)):
@@ -83,9 +83,9 @@ def test_braces_stand_for_each_of_what_is_in_them() -> None:
 
 
 def test_two_runs_of_a_seed_are_refused(tmp_path: Path) -> None:
-    results = json.loads(gzip.decompress((RESULTS / "pairs.json.gz").read_bytes()))
+    results = json.loads(gzip.decompress((RESULTS / "vision-rows.json.gz").read_bytes()))
     other = [result | {"run": result["run"] | {"learning_rate": 7.0}} for result in results]
-    (tmp_path / "pairs.json.gz").write_bytes(gzip.compress(json.dumps(results + other).encode()))
+    (tmp_path / "vision-rows.json.gz").write_bytes(gzip.compress(json.dumps(results + other).encode()))
     with pytest.raises(ValueError, match="delete the one of the earlier plan"):
         read_results(tmp_path)
     with pytest.raises(ValueError, match="no results"):
