@@ -387,6 +387,8 @@ def gather_evidence(
 def check_same_bits(evidence: Evidence) -> None:
     """Check that every implementation gives the reference's spikes and readout to the bit, in any company.
 
+    Torch's rollout keeps no state to compare. Chunks go on from the state of those before, and their spikes and readout
+    are compared; between company and chunks, so is the state itself.
     Probabilities may differ by the last digits of an exponential between two implementations.
 
     Raises:

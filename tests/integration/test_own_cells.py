@@ -16,8 +16,10 @@ import pytest
 
 from hetsyn_client import StreamingClient
 from service.app import create_app
+from service.contract.artifact import Artifact
 from service.models.catalog import ModelCatalog
 from service.runtime.onnx import Array
+from tests.support.paths import ROOT
 from tests.support.product import CARRY_KEYS, make_settings
 from tests.support.socket_server import serving
 from tests.support.tools import needs_onnxscript
@@ -136,6 +138,22 @@ def compare(made: Made, answer: dict[str, Any], outputs: Array, steps: int) -> N
     else:
         powers = np.exp(outputs[steps - 1] - outputs[steps - 1].max())
     np.testing.assert_allclose(answer["probabilities"], powers / powers.sum(), atol=1e-4)
+
+
+def class_on_page(name: str) -> str | None:
+    """Find the class of exactness of an example in the table of related systems; None where it has no row."""
+    file = f"`examples/{name.replace('.', '/')}.py`"
+    for line in (ROOT / "docs/explanation/related-systems.md").read_text().splitlines():
+        if line.startswith("|") and file in line:
+            _, _, _, files, classes, *_ = line.split("|")
+            return classes.strip().split("; ")[files.strip().split("; ").index(file)]
+    return None
+
+
+@pytest.mark.parametrize("made", NAMES, indirect=True)
+def test_the_page_has_the_class_of_exactness_of_the_manifest(made: Made) -> None:
+    folder = made.models / made.name.rpartition(".")[2] / "1"
+    assert class_on_page(made.name) in (None, Artifact.open(folder).manifest.network.exactness)
 
 
 @pytest.mark.parametrize("made", NAMES, indirect=True)

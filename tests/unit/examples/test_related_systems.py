@@ -122,8 +122,8 @@ def test_the_page_of_related_systems_has_the_bytes_of_each() -> None:
         network.fit_banks()
         assert f"{row} {state_bytes(network.compile('bank').layout):,} B" in text, row
     for row, cell in (
-        ("`examples/kernels/f_lif.py` | A |", f_lif(*sizes)),
-        ("`examples/kernels/dynap_se.py` | A |", dynap_se(*sizes)),
+        ("`examples/kernels/f_lif.py` | B |", f_lif(*sizes)),
+        ("`examples/kernels/dynap_se.py` | B |", dynap_se(*sizes)),
     ):
         layers = [tensor for layer in cell.running().layers for tensor in layer.layout()]
         kept = state_bytes([*layers, *decision_layout(DecisionSpec(), 20)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from math import prod
 
 import numpy as np
 import pytest
@@ -54,6 +55,13 @@ def test_implementations_agree_to_the_bit(name: str, rule: Rule, form: Form) -> 
     assert run_torch(made.compiled, streams()).hidden[1].any()
     assert [(d.labels, d.spikes, d.readout) for d in differences] == [(0, 0, 0.0)] * (4 * len(made.graphs) + 1)
     assert max(d.probabilities for d in differences) < 1e-6
+    words = sum(prod(tensor.shape) for tensor in made.compiled.layout if not tensor.is_decision)
+    expected = run_script(made.script, exported_network(made.compiled, b""), streams()).rows
+    assert expected is not None
+    for graph in made.graphs.values():  # torch's rollout has no state; TorchScript is the step itself
+        found = run_graph(graph, made.compiled.layout, streams(), 2, [7, 1]).rows
+        assert found is not None
+        assert np.array_equal(found[:, :words], expected[:, :words])
 
 
 @pytest.fixture(params=RUNTIMES)
