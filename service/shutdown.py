@@ -119,15 +119,17 @@ class GracefulServer(uvicorn.Server):
         self._end(signal.SIGTERM, None)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        aborting = asyncio.get_running_loop().call_later(CLOSING_S, self._abort_connections)
+        aborting = asyncio.create_task(self._abort_connections())
         try:
             await super().shutdown(sockets)
         finally:
             aborting.cancel()
 
-    def _abort_connections(self) -> None:
-        for connection in list(self.server_state.connections):
-            connection.transport.abort()
+    async def _abort_connections(self) -> None:
+        while True:  # again: one that was accepted with the last connections may come up after the others have gone
+            await asyncio.sleep(CLOSING_S)
+            for connection in list(self.server_state.connections):
+                connection.transport.abort()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._loop is None:

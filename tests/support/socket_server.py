@@ -29,6 +29,7 @@ from tests.support.memory_store import MemoryStore
 from tests.support.product import CARRY_KEYS, make_app, make_settings
 
 START_TIMEOUT_S = 60.0
+END_TIMEOUT_S = 60
 # sessions in memory, or committed to a store: for the tests in which the commit matters
 each_store = pytest.mark.parametrize("url", ["memory", "store"], indirect=True)
 
@@ -43,7 +44,9 @@ def keeps(request: pytest.FixtureRequest) -> str:
 def serving(app: Application) -> Iterator[str]:
     """The URL of a server with this application."""
     protocol = app.state.server.protocol
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", lifespan="on", http=protocol, ws="none"))
+    config = uvicorn.Config(app, port=0, log_level="warning", lifespan="on", http=protocol, ws="none")
+    config.timeout_graceful_shutdown = END_TIMEOUT_S  # by default a client that stays would hold the test for ever
+    server = uvicorn.Server(config)
     started = threading.Event()
     startup = server.startup
 
