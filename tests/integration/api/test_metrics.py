@@ -40,7 +40,7 @@ async def test_every_refusal_is_counted_once(serve: ServeHttp) -> None:
 
 async def test_a_refusal_counts_whatever_was_asked(serve: ServeHttp) -> None:
     client = (await serve()).client
-    paths = ("/models/none", "/sessions/none", "/v2/models/none", "/v2/none", "/stream?model=none")
+    paths = ("/models/none", "/sessions/none", "/v2/models/none", "/v2/none", "/stream?encoding=events&model=none")
     for path in paths:
         assert (await client.get(path)).status_code == 404
     text = (await client.get("/metrics")).text
