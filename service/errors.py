@@ -35,7 +35,7 @@ HetsynError
 │   ├── TokenFormat        of an older or a newer format
 │   ├── TokenTruncated     cut off
 │   ├── TokenKeyUnknown    sealed with a key that the server lacks
-│   ├── TokenForged        changed since it was sealed
+│   ├── TokenForged        changed since it was sealed, or another client's
 │   └── TokenExpired       too old, or unused for too long
 ├── CarryUnavailable       the server has no usable keys for carried sessions
 ├── StoreError             the session store cannot be used
@@ -209,7 +209,7 @@ class TokenKeyUnknown(TokenError):
 
 
 class TokenForged(TokenError):
-    status, slug, title = 422, "token-forged", "The token was changed"
+    status, slug, title = 422, "token-forged", "The token is not as it was sealed for this client"
 
 
 class TokenExpired(TokenError):

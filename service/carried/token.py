@@ -98,7 +98,7 @@ class Tokens:
 
         Args:
             token: of a client.
-            owner: name of the client's key. Another key's token is refused as one that was changed.
+            owner: name of the client's key; empty for no key, and for an exported session.
 
         Returns:
             The session's id, and the session.
@@ -116,10 +116,17 @@ class Tokens:
                 "give all servers the same keys, or begin another session"
             )
         content = seal.open(token[HEAD.size :], token[: HEAD.size])
-        record = None if content is None else read(content)
-        if record is None or owner_of(record.session) != owner:
+        if content is None:
             raise TokenForged(
-                "the token was changed after it was sealed: send the token of the last reply, or begin another session"
+                "the token was changed after it was sealed: send it as the server gave it, or begin another session"
+            )
+        record = read(content)
+        if (sealed_for := owner_of(record.session)) != owner:
+            raise TokenForged(
+                "the token is that of another client: send it with the key of the client that got it"
+                if sealed_for
+                else "the token is an exported session, or that of a client without a key: import it with "
+                "PUT /sessions/{id}/state, or send it without a key"
             )
         session = self._packing.unpack(record, self._catalog.of_session(record.model, record.version))
         return record.session, session
