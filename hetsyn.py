@@ -209,17 +209,6 @@ for _name, _subcommand in SUBCOMMANDS.items():
     _register(_name, _subcommand)
 
 
-@app.command(
-    "experiment",
-    hidden=True,
-    add_help_option=False,
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-)
-def _experiment() -> None:
-    typer.echo("hetsyn: the experiments of the paper run in a checkout: python -m research NAME", err=True)
-    sys.exit(2)
-
-
 def main() -> None:
     """Run the command line; exits with 1 on an error of ours or a missing dependency, with 2 on wrong options."""
     try:

@@ -36,13 +36,7 @@ class Access:
         key: str | None = None,
         ca_file: str | Path | None = None,
     ) -> Access:
-        """The way to a server as somebody has given it.
-
-        Args:
-            url: as ``http://127.0.0.1:8000``.
-            headers: of every request, such as ``{"X-Api-Key": "..."}``.
-            key: sent as ``Authorization: Bearer KEY``.
-            ca_file: certificates to trust in place of the usual ones, PEM.
+        """Check the way to a server; arguments as of ``StreamingClient``.
 
         Raises:
             InputError: one of them cannot be used.

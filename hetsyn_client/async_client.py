@@ -24,7 +24,7 @@ from hetsyn_client.bodies import Body, Matrix, events_body, sound_body, values_b
 from hetsyn_client.calls import Calls, ChunkOptions, SessionOptions
 from hetsyn_client.chunks import Chunk
 from hetsyn_client.results import Reply
-from hetsyn_client.session_steps import NumberedSession, SessionSteps
+from hetsyn_client.session_steps import SessionSteps, SteppedSession
 
 
 class AsyncStreamingClient:
@@ -62,7 +62,7 @@ class AsyncStreamingClient:
         await self._transport.close()
 
     def session(self, session: str | None = None, **options: Unpack[SessionOptions]) -> AsyncSession:
-        """A session, as ``StreamingClient.session``."""
+        """Prepare a session, as ``StreamingClient.session``."""
         return AsyncSession(self._transport, SessionSteps(self._calls, session, options))
 
     async def infer_chunk(
@@ -82,7 +82,7 @@ class AsyncStreamingClient:
         return await self._infer(values_body(values), options)
 
     async def describe(self, model: str | None = None) -> dict[str, Any]:
-        """A model, by default the server's default model, as ``GET /models/{name}`` describes it."""
+        """Describe a model, as ``StreamingClient.describe``."""
         return await self._transport.run(self._calls.describe(model))
 
     async def stream_file(
@@ -93,7 +93,7 @@ class AsyncStreamingClient:
         before_chunk: Callable[[float], Awaitable[None]] | None = None,
         **options: Unpack[SessionOptions],
     ) -> AsyncIterator[Reply]:
-        """The replies to the chunks of a file, as ``StreamingClient.stream_file``; ``before_chunk`` is awaited."""
+        """Stream a file, as ``StreamingClient.stream_file``; ``before_chunk`` is awaited."""
         model = options.get("model")
         chunks, options["model"] = await self._transport.run(self._calls.file_chunks(Path(path), chunk_s, model))
         session = self.session(**options)
@@ -119,7 +119,7 @@ async def _asynchronous(chunks: Iterable[Chunk]) -> AsyncIterator[Chunk]:
         yield chunk
 
 
-class AsyncSession(NumberedSession):
+class AsyncSession(SteppedSession):
     """One session on a server, as ``Session``. A chunk that raised, or was cancelled, keeps its number.
 
     ``AsyncStreamingClient.session`` makes one. Use it as an asynchronous context manager.

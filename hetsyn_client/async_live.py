@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from hetsyn_client.async_transport import AsyncTransport
 from hetsyn_client.bodies import Matrix
-from hetsyn_client.live_steps import LiveOptions, LiveSteps
+from hetsyn_client.live_steps import LiveOptions, LiveSteps, SteppedStream
 from hetsyn_client.reconnecting import Frame, access_of, timeout_of
 from hetsyn_client.steps import Steps, T
 
 
-class AsyncLiveStream:
+class AsyncLiveStream(SteppedStream):
     """One session, as ``LiveStream``. Use it as an asynchronous context manager, in one event loop.
 
     Its calls take turns. A chunk that was cancelled is on its way if ``seq`` has grown; else send it again.
@@ -27,7 +27,7 @@ class AsyncLiveStream:
         self, url: str, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep, **options: Unpack[LiveOptions]
     ) -> None:
         access = access_of(url, options)
-        self._steps = LiveSteps(access, options)
+        super().__init__(LiveSteps(access, options))
         self._transport = AsyncTransport(access, timeout_of(options), sleep)
         self._turn = asyncio.Lock()
 
@@ -45,26 +45,6 @@ class AsyncLiveStream:
         await self._run(self._steps.close())
         await self._transport.close()
 
-    @property
-    def id(self) -> str:
-        """Its id on the server."""
-        return self._steps.id
-
-    @property
-    def seq(self) -> int | None:
-        """Number of the next chunk; None before the stream is open."""
-        return self._steps.seq
-
-    @property
-    def begin(self) -> Frame:
-        """The last ``Begin`` of the server."""
-        return self._steps.begin
-
-    @property
-    def waits(self) -> bool:
-        """Whether a chunk is not acknowledged yet."""
-        return self._steps.waits
-
     async def send(self, samples: NDArray[Any]) -> list[Frame]:
         """Send samples, and return the results that have come meanwhile."""
         return await self.send_bytes(self._steps.samples(samples))
@@ -80,10 +60,6 @@ class AsyncLiveStream:
     async def send_values(self, values: Matrix) -> list[Frame]:
         """Send rows of values, an array or lists [steps, channels]; as ``send``."""
         return await self.send_bytes(self._steps.values(values))
-
-    def configure(self, **settings: float) -> None:
-        """Change settings of the endpointer, such as ``silence_s=0.3``, from the next chunk on."""
-        self._steps.configure(settings)
 
     async def finalize(self) -> list[Frame]:
         """End the utterance now, and return what comes up to its end."""

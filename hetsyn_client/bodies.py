@@ -54,7 +54,7 @@ def sound_body(samples: NDArray[np.int16], sample_rate_hz: int) -> Body:
 
 
 def _check_whole(samples: NDArray[Any], bits: int) -> None:
-    """Check that samples are whole numbers of so many bits: others would be cut to noise.
+    """Check that samples are whole numbers of at most ``bits`` bits: others would be cut to noise.
 
     Raises:
         InputError: they are not.
@@ -68,7 +68,7 @@ def _check_whole(samples: NDArray[Any], bits: int) -> None:
 
 
 def packed_samples(samples: NDArray[Any], encoding: str, channels: int) -> bytes:
-    """Samples as a stream takes them.
+    """Pack samples as a stream takes them.
 
     Args:
         samples: [n], or [n, channels]: whole numbers of 16 or 24 bits, or floats from -1 to 1.
@@ -103,18 +103,10 @@ def float_body(frames: NDArray[np.float32], sample_rate_hz: int) -> Body:
 
 
 def events_body(steps: int, times: Sequence[int] | Integers, units: Sequence[int] | Integers) -> Body:
-    """The spikes of ``steps`` steps, as ``hetsyn_client.events.pack_events`` takes them.
-
-    Raises:
-        InputError: as there.
-    """
+    """Pack the spikes of ``steps`` steps; arguments and errors as of ``pack_events``."""
     return Body(pack_events(steps, times, units), EVENTS_TYPE)
 
 
 def values_body(values: Matrix) -> Body:
-    """Rows of values [steps, channels].
-
-    Raises:
-        InputError: as ``hetsyn_client.values.pack_values``.
-    """
+    """Pack rows of values [steps, channels]; errors as ``pack_values``."""
     return Body(*pack_values(values))

@@ -89,7 +89,7 @@ class Calls:
         self._patience_s = patience_s if repeats else 0.0
 
     def request(self, method: str, path: str) -> Steps[Response]:
-        """A request without a body.
+        """Send a request without a body.
 
         Raises:
             ServiceProblem: the server refused.
@@ -104,11 +104,9 @@ class Calls:
     def post_chunk(
         self, query: dict[str, Any], body: Body, *, is_repeatable: bool, has_begun: bool = False
     ) -> Steps[Response]:
-        """``POST /infer``, again and again if need be.
+        """Send ``POST /infer``, and repeat it where that helps.
 
         Args:
-            query: parameters of the request.
-            body: of the request.
             is_repeatable: the server counts the chunk once, however often it is sent.
             has_begun: the server has answered an earlier chunk of the session, so it will be back.
 
@@ -137,7 +135,7 @@ class Calls:
             attempt += 1
 
     def infer(self, body: Body, options: ChunkOptions, *, has_begun: bool = False) -> Steps[Reply]:
-        """The reply to a chunk: a raw body, or a frame where the session is carried; errors as ``post_chunk``."""
+        """Send a chunk, in a frame if its session is carried, and return the reply; errors as ``post_chunk``."""
         check_names(options, ChunkOptions.__optional_keys__)
         options = options.copy()
         token = options.pop("token", None)
@@ -159,7 +157,7 @@ class Calls:
         return cast(Reply, self.read(response.content))
 
     def describe(self, model: str | None) -> Steps[dict[str, Any]]:
-        """A model, by default the default model, as ``GET /models/{name}`` has it.
+        """Describe a model, by default the default model, as ``GET /models/{name}`` does.
 
         Raises:
             NotFound: the server has no default model.
@@ -177,7 +175,7 @@ class Calls:
         return self.read(response.content)
 
     def file_chunks(self, path: Path, chunk_s: float, model: str | None) -> Steps[tuple[Iterator[Chunk], str | None]]:
-        """The chunks of a file, and the model that takes them: steps of spikes or values are of the model's length.
+        """Cut a file into chunks, and find the model for them: its step is that of spikes and values.
 
         Raises:
             NotFound, ServiceProblem, ServiceUnreachable: as ``describe``.
@@ -193,7 +191,7 @@ class Calls:
         yield from self.request("DELETE", f"/sessions/{quote(session, safe='')}")
 
     def expected_seq(self, session: str) -> Steps[int]:
-        """Number of the next chunk of a session; 0 if the server has none of this id; errors as ``request``."""
+        """Ask for the number of a session's next chunk, 0 if the server does not know it; errors as ``request``."""
         try:
             response = yield from self.request("GET", f"/sessions/{quote(session, safe='')}")
         except ServiceProblem as problem:
@@ -235,14 +233,14 @@ def stranger(url: str) -> ServiceUnreachable:
 
 
 def _is_repeatable(response: Response, later_s: float | None) -> bool:
-    """Whether to send a numbered chunk again: the server says "later", or a proxy lost the server."""
+    """Tell whether to send a numbered chunk again: the server says "later", or a proxy lost the server."""
     if later_s is not None and later_s > LONGEST_PAUSE_S:
         return False
     return response.status in PROXY_LOST_THE_SERVER or (response.status in (429, 503) and later_s is not None)
 
 
 def checked(response: Response) -> Response:
-    """The response, if it is a success.
+    """Return the response, if it is a success.
 
     Raises:
         ServiceProblem: it is none.

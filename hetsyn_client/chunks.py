@@ -27,12 +27,10 @@ class Chunk(NamedTuple):
 
 
 def array_chunks(samples: NDArray[Any], sample_rate_hz: int, chunk_s: float = 0.1) -> Iterator[Chunk]:
-    """The chunks of sound in memory. An empty array is one empty chunk.
+    """Cut sound in memory into chunks. An empty array is one empty chunk.
 
     Args:
         samples: 16-bit integers [n], or floats from -1 to 1, [n] or [n, channels], which the server averages.
-        sample_rate_hz: of the samples.
-        chunk_s: length of a chunk.
 
     Raises:
         InputError: other samples.

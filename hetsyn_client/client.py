@@ -25,7 +25,7 @@ from hetsyn_client.bodies import Body, Matrix, events_body, sound_body, values_b
 from hetsyn_client.calls import Calls, ChunkOptions, SessionOptions
 from hetsyn_client.chunks import Chunk
 from hetsyn_client.results import Reply
-from hetsyn_client.session_steps import NumberedSession, SessionSteps
+from hetsyn_client.session_steps import SessionSteps, SteppedSession
 from hetsyn_client.transport import Transport
 
 
@@ -114,11 +114,9 @@ class StreamingClient:
         before_chunk: Callable[[float], None] | None = None,
         **options: Unpack[SessionOptions],
     ) -> Iterator[Reply]:
-        """Stream a recording, or a file of spikes or values (``hetsyn_client.files``); the replies to its chunks.
+        """Stream a recording, or a file of spikes or values (``hetsyn_client.files``), and yield the replies.
 
         Args:
-            path: of the file.
-            chunk_s: length of a chunk.
             before_chunk: called before a chunk is sent with the time in the recording, in seconds, at which the chunk
                 ends. It may wait until a microphone would have recorded so much.
             options: see ``SessionOptions``.
@@ -146,7 +144,7 @@ def _paced(chunks: Iterable[Chunk], before_chunk: Callable[[float], None]) -> It
         yield chunk
 
 
-class Session(NumberedSession):
+class Session(SteppedSession):
     """One session on a server. It numbers its chunks, so that each counts once however often it is sent.
 
     ``StreamingClient.session`` makes one, and its methods raise the same errors. Left as a context manager before its

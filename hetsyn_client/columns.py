@@ -133,10 +133,7 @@ def pack_chunks(
     steps: ArrayLike = 0,
     actions: ArrayLike = CHUNK,
 ) -> bytes:
-    """A frame of chunks; arguments as the attributes of ``Chunks``.
-
-    Each is [n], ``steps`` and ``actions`` also one number for all.
-    """
+    """Pack a frame of chunks; arguments as the attributes of ``Chunks``, or one number for all rows."""
     handle = np.asarray(handles, "<u4")
     rows = handle.shape
     length = np.broadcast_to(np.asarray(lengths, "<u4"), rows)
@@ -159,7 +156,6 @@ def unpack_chunks(data: bytes, item_bytes: int, *, most_rows: int = MOST_ROWS) -
     """Unpack a frame of chunks.
 
     Args:
-        data: the frame.
         item_bytes: of an event (4), a sample (2), or a row of values (4 for each channel).
         most_rows: of a frame.
 
@@ -186,7 +182,7 @@ def unpack_chunks(data: bytes, item_bytes: int, *, most_rows: int = MOST_ROWS) -
 
 
 def pack_sessions(handles: Sequence[int], ids: Sequence[str], *, resume: bool = False) -> bytes:
-    """A frame of sessions to open; with ``resume`` all have to have begun."""
+    """Pack a frame of sessions to open; with ``resume``, all have to have begun."""
     encoded = [name.encode() for name in ids]
     lengths = np.array([len(name) for name in encoded], "<u4")
     head = HEAD.pack(SESSIONS, len(encoded), int(lengths.sum()), resume)
@@ -227,7 +223,7 @@ def _has_twice(handles: NDArray[np.uint32]) -> bool:
 
 
 def pack_results(results: Results) -> bytes:
-    """A frame of results."""
+    """Pack a frame of results."""
     more = _pack_more(results.more)
     head = HEAD.pack(RESULTS, len(results.seq), results.probabilities.shape[1], len(more))
     return b"".join(
@@ -265,7 +261,7 @@ def unpack_results(data: bytes) -> Results:
 
 
 def pack_opened(opened: Opened) -> bytes:
-    """A frame of sessions that were opened."""
+    """Pack a frame of sessions that were opened."""
     more = _pack_more(opened.more)
     columns = [column.astype("<u4").tobytes() for column in (opened.handle, opened.status, opened.state)]
     numbers = (opened.next_seq.astype("<u8").tobytes(), opened.total_steps.astype("<u8").tobytes())

@@ -72,7 +72,7 @@ class SessionLost(ServiceProblem):
 
     @classmethod
     def of(cls, problem: ServiceProblem) -> SessionLost:
-        """The same refusal, of a session that had begun."""
+        """Make the same refusal, of a session that had begun."""
         return cls(problem.status, problem.detail, problem.expected_seq, problem.retry_after_s, problem.problem)
 
 

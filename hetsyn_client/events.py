@@ -29,10 +29,9 @@ LARGEST_FLOAT = 2.0**53  # up to here every whole number is a float
 
 
 def pack_events(steps: int, times: Sequence[int] | Integers, units: Sequence[int] | Integers) -> bytes:
-    """The packed form of a chunk of ``steps`` steps.
+    """Pack the spikes of ``steps`` steps.
 
     Args:
-        steps: network steps of the chunk.
         times: [spikes], the step of each spike, from 0.
         units: [spikes], its channel.
 
@@ -51,10 +50,9 @@ def pack_events(steps: int, times: Sequence[int] | Integers, units: Sequence[int
 
 
 def sort_events(steps: int, times: Numbers, units: Numbers) -> tuple[Integers, Integers]:
-    """Events in ascending order, each pair of step and unit once.
+    """Sort the spikes of ``steps`` steps, each pair of step and unit once.
 
     Args:
-        steps: network steps of the chunk.
         times: [spikes], the step of each spike, from 0, in any order.
         units: [spikes], its channel.
 
@@ -93,7 +91,7 @@ def sort_events(steps: int, times: Numbers, units: Numbers) -> tuple[Integers, I
 
 
 def _integers(values: Numbers, name: str) -> Integers:
-    """Whole numbers, which may have come as floats."""
+    """Read whole numbers, which may have come as floats."""
     raw = np.asarray(values)
     if np.can_cast(raw.dtype, np.int64):
         return raw.astype(np.int64)

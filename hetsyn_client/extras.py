@@ -8,7 +8,7 @@ PROJECT = Path(__file__).parents[1] / "pyproject.toml"
 
 
 def install_command(extra: str) -> str:
-    """The command that brings an extra of ``pyproject.toml``: of the checkout, or of the wheel that was installed."""
+    """Write the command that installs an extra of ``pyproject.toml``, from the checkout or the wheel."""
     if PROJECT.is_file():
         return f"pip install -e '.[{extra}]' in the checkout of hetsyn"
     return f"pip install 'WHEEL[{extra}]', with the path of hetsyn's wheel"

@@ -71,17 +71,15 @@ def recording_chunks(path: str | Path, chunk_s: float = 0.1) -> Iterator[Chunk]:
 def step_chunks(
     path: Path, chunk_s: float, step_s: float, *, takes_values: bool, example: int | None = None
 ) -> Iterator[Chunk]:
-    """The chunks of a file of spikes or values.
+    """Cut a file of spikes or values into chunks; the head of this module has the forms.
 
     Args:
-        path: of the file; see the head of this module.
-        chunk_s: length of a chunk.
         step_s: length of a step of the model.
         takes_values: the model takes values. Else zeros and ones are spikes.
         example: number of an example of a .h5 file; None for the only one.
 
     Raises:
-        InputError: the file is not as described there, or has values and the model takes spikes.
+        InputError: the file has another form, or has values and the model takes spikes.
     """
     content = _read_h5(path, step_s, example) if path.suffix.lower() in H5 else _read(path, step_s)
     if not takes_values and not isinstance(content, Spikes):
@@ -107,7 +105,8 @@ def step_chunks(
 
 
 def _read(path: Path, step_s: float) -> Spikes | NDArray[Any]:
-    """The spikes of a file, or its numbers [steps, channels]."""
+    """Read the spikes of a file, or its numbers [steps, channels]."""
+    _check_readable(path)
     suffix = path.suffix.lower()
     try:
         if suffix == ".csv":
@@ -149,6 +148,14 @@ def h5_labels(path: Path) -> list[str | None]:
         return list(labels)
 
 
+def _check_readable(path: Path) -> None:
+    try:
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}): name a file that you may read") from error
+
+
 def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
@@ -168,6 +175,7 @@ def _open_h5(path: Path) -> Iterator[Any]:
         import h5py  # an extra
     except ModuleNotFoundError as error:
         raise InputError(f"{path}: HDF5 files need h5py: {install_command('train')}") from error
+    _check_readable(path)
     try:
         with h5py.File(path, "r") as file:
             yield file
@@ -232,17 +240,15 @@ def _events(path: Path, arrays: Mapping[str, NDArray[Any]], step_s: float) -> Sp
 
 
 def read_sound(path: Path) -> tuple[NDArray[Any], int]:
-    """The samples of a recording, and their rate in Hz.
+    """Read the samples of a recording, and their rate in Hz.
 
     They are int16 [n] of a WAV file of one channel and 16 bits, else float32 [n, channels].
 
     Raises:
         InputError: no file that may be read, or not a sound file.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}): name a file that you may read") from error
+    _check_readable(path)
+    content = path.read_bytes()
     if content.startswith(b"RIFF") or path.suffix.lower() == ".wav":
         try:
             pcm = read_wav(content)

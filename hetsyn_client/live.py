@@ -23,12 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hetsyn_client.bodies import Matrix
-from hetsyn_client.live_steps import LiveOptions, LiveSteps
+from hetsyn_client.live_steps import LiveOptions, LiveSteps, SteppedStream
 from hetsyn_client.reconnecting import Frame, access_of, timeout_of
 from hetsyn_client.transport import Transport
 
 
-class LiveStream:
+class LiveStream(SteppedStream):
     """One session. Use it as a context manager; left before ``end``, the session stays on the server.
 
     Its methods raise ServiceProblem where the server refuses, ServiceUnreachable where it does not answer, and
@@ -44,7 +44,7 @@ class LiveStream:
         self, url: str, *, sleep: Callable[[float], None] = time.sleep, **options: Unpack[LiveOptions]
     ) -> None:
         access = access_of(url, options)
-        self._steps = LiveSteps(access, options)
+        super().__init__(LiveSteps(access, options))
         self._transport = Transport(access, timeout_of(options), sleep=sleep)
 
     def __enter__(self) -> Self:
@@ -63,26 +63,6 @@ class LiveStream:
         """
         self._transport.run(self._steps.close())
         self._transport.close()
-
-    @property
-    def id(self) -> str:
-        """Its id on the server."""
-        return self._steps.id
-
-    @property
-    def seq(self) -> int | None:
-        """Number of the next chunk; None before the stream is open."""
-        return self._steps.seq
-
-    @property
-    def begin(self) -> Frame:
-        """The last ``Begin`` of the server."""
-        return self._steps.begin
-
-    @property
-    def waits(self) -> bool:
-        """Whether a chunk is not acknowledged yet."""
-        return self._steps.waits
 
     def send(self, samples: NDArray[Any]) -> list[Frame]:
         """Send samples of encoding ``pcm_s16le``, ``pcm_s24le`` or ``pcm_f32le``.
@@ -110,10 +90,6 @@ class LiveStream:
     def send_values(self, values: Matrix) -> list[Frame]:
         """Send rows of values, an array or lists [steps, channels]; as ``send``."""
         return self.send_bytes(self._steps.values(values))
-
-    def configure(self, **settings: float) -> None:
-        """Change settings of the endpointer, such as ``silence_s=0.3``, from the next chunk on."""
-        self._steps.configure(settings)
 
     def finalize(self) -> list[Frame]:
         """End the utterance now. It waits for all chunks before.

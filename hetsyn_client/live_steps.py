@@ -292,3 +292,34 @@ class LiveSteps(Reconnecting):
             )
         for chunk in self._unacknowledged:
             yield from self._send_chunk(chunk)
+
+
+class SteppedStream:
+    """What ``LiveStream`` and ``AsyncLiveStream`` have in common."""
+
+    def __init__(self, steps: LiveSteps) -> None:
+        self._steps = steps
+
+    @property
+    def id(self) -> str:
+        """Its id on the server."""
+        return self._steps.id
+
+    @property
+    def seq(self) -> int | None:
+        """Number of the next chunk; None before the stream is open."""
+        return self._steps.seq
+
+    @property
+    def begin(self) -> Frame:
+        """The last ``Begin`` of the server."""
+        return self._steps.begin
+
+    @property
+    def waits(self) -> bool:
+        """Whether a chunk is not acknowledged yet."""
+        return self._steps.waits
+
+    def configure(self, **settings: float) -> None:
+        """Change settings of the endpointer, such as ``silence_s=0.3``, from the next chunk on."""
+        self._steps.configure(settings)

@@ -319,5 +319,5 @@ class LiveStreams(Reconnecting):
 
 
 def _starts(items: Sequence[object]) -> range:
-    """Where the frames begin that so many rows take."""
+    """Number the rows at which a new frame begins."""
     return range(0, len(items), MOST_ROWS)

@@ -79,24 +79,24 @@ class Pending:
         return handle in self._sessions
 
     def ids(self, *, begun: bool) -> dict[int, str]:
-        """Handles and ids of the sessions of which the server has kept a chunk, or of the others."""
+        """Return handles and ids: of the sessions of which the server has kept a chunk, or of the others."""
         return {handle: one.id for handle, one in self._sessions.items() if (one.first_seq > 0) == begun}
 
     def add(self, handle: int, session_id: str, next_seq: int) -> None:
-        """A session is open."""
+        """Add a session that was opened."""
         self._sessions[handle] = _Session(session_id, next_seq)
 
     def restart(self, handle: int) -> None:
-        """A session is deleted: its next chunk has the number 0."""
+        """Restart a session that is deleted: its next chunk has the number 0."""
         session = self._sessions[handle]
         session.next_seq, session.is_deleted = 0, True
 
     def remove(self, handle: int) -> None:
-        """A session is streamed no more."""
+        """Forget a session."""
         self._sessions.pop(handle, None)
 
     def frames(self, handles: Sequence[int], action: int, content: Sequence[Content]) -> Iterator[bytes]:
-        """Number and keep a chunk of each session; the frames to send. Each counts as under way when it is taken."""
+        """Number and keep a chunk of each session, and yield the frames to send. A frame is under way once taken."""
         rows = []
         for handle, one in zip(handles, content, strict=True):
             session = self._sessions[handle]
@@ -138,7 +138,7 @@ class Pending:
         return again, pause_s
 
     def reopen(self, handles: Sequence[int], opened: Opened) -> None:
-        """Sessions were opened on another connection.
+        """Take the answer to sessions that were opened on another connection.
 
         Raises:
             ServiceProblem: one of them cannot go on.
@@ -163,7 +163,7 @@ class Pending:
                 raise ServiceProblem(409, f"{detail}: begin another", next_seq, None)
 
     def repeat(self, handles: Iterable[int] | None = None) -> Iterator[bytes]:
-        """What was not acknowledged: the first chunk of all sessions, then the second of all, and so on.
+        """Yield what was not acknowledged: the first chunk of all sessions, then the second, and so on.
 
         Args:
             handles: of the sessions; None for all, on a new connection.

@@ -50,7 +50,7 @@ def access_of(url: str, options: ConnectionOptions) -> Access:
 
 
 def timeout_of(options: ConnectionOptions) -> float:
-    """Seconds for an answer of the server."""
+    """Read the seconds for an answer of the server."""
     return options.get("timeout_s", 30.0)
 
 
@@ -59,13 +59,7 @@ class SessionHasEnded(ServiceProblem):
 
 
 class Reconnecting(ABC):
-    """A WebSocket that is opened again when it breaks.
-
-    Args:
-        url: of the server, for messages.
-        target: path and query.
-        options: of the connections.
-    """
+    """A WebSocket that is opened again when it breaks."""
 
     def __init__(self, url: str, target: str, options: ConnectionOptions) -> None:
         self._url = url
@@ -97,7 +91,7 @@ class Reconnecting(ABC):
         return False
 
     def _answered(self) -> None:
-        """The server has answered a chunk: so it will be back."""
+        """Note that the server has answered a chunk: so it will be back."""
         self._failures = 0
         self._left_s = self._patience_s
 

@@ -16,9 +16,7 @@ class SessionSteps:
     """The steps of one session.
 
     Args:
-        calls: of the server.
         session: id of a session that may have begun; None for a new one.
-        options: of every chunk.
 
     Attributes:
         id: on the server.
@@ -26,8 +24,6 @@ class SessionSteps:
     """
 
     def __init__(self, calls: Calls, session: str | None, options: SessionOptions) -> None:
-        if "transport" in options:  # of 0.13; the sentence can go after one version
-            raise InputError("a session goes over HTTP: leave transport out, or take LiveStream or AsyncLiveStream")
         check_names(options, SessionOptions.__optional_keys__)
         if options.get("carry") and session is not None:
             raise InputError("a carried session is new: leave out session")
@@ -86,8 +82,8 @@ class SessionSteps:
                 yield from self._calls.drop(self.id)
 
 
-class NumberedSession:
-    """What a session tells of itself, blocking or not."""
+class SteppedSession:
+    """What ``Session`` and ``AsyncSession`` have in common."""
 
     def __init__(self, steps: SessionSteps) -> None:
         self._steps = steps

@@ -22,14 +22,7 @@ class Headers(Protocol):
 
 
 class Response(NamedTuple):
-    """The answer to a ``Request``.
-
-    Attributes:
-        status: of HTTP.
-        reason: its phrase.
-        headers: of the response.
-        content: the body.
-    """
+    """The answer to a ``Request``; ``reason`` is the phrase of the status."""
 
     status: int
     reason: str
@@ -39,15 +32,7 @@ class Response(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Send a request; answered by ``Response``, or by ``Broken``.
-
-    Attributes:
-        method: of HTTP.
-        target: path and query.
-        content: the body.
-        content_type: of the body.
-        headers: others.
-    """
+    """Send a request; answered by ``Response``, or by ``Broken``. ``target`` is path and query."""
 
     method: str
     target: str
@@ -57,7 +42,7 @@ class Request:
 
 
 class Pause(NamedTuple):
-    """Wait for so many seconds."""
+    """Wait."""
 
     seconds: float
 
@@ -120,7 +105,7 @@ class Broken(Exception):
 
 
 def target(path: str, query: Mapping[str, Any]) -> str:
-    """A path with a query, without the parameters that are None."""
+    """Write a path with a query, without the parameters that are None."""
     named = {
         name: str(value).lower() if isinstance(value, bool) else value
         for name, value in query.items()
@@ -130,11 +115,11 @@ def target(path: str, query: Mapping[str, Any]) -> str:
 
 
 def own_pause_s(attempt: int) -> float:
-    """Seconds to wait before another try: 0.1 first, and twice as long each time, up to two minutes."""
+    """Compute the pause before another try: 0.1 s first, and twice as long each time, up to two minutes."""
     return 0.1 * 2.0 ** min(attempt, 10)
 
 
 def retry_after_s(headers: Headers) -> float | None:
-    """Seconds of ``Retry-After``; None if there is none, or if it is a date."""
+    """Read the seconds of ``Retry-After``; None if there is none, or if it is a date."""
     text = headers.get("Retry-After", "")
     return float(text) if text.isdecimal() else None

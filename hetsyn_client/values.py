@@ -19,7 +19,7 @@ Values = NDArray[np.float32]
 
 
 def content_type(channels: int) -> str:
-    """Name the content type of rows of so many numbers."""
+    """Name the content type of rows of ``channels`` numbers."""
     return f"{MEDIA_TYPE};channels={channels}"
 
 
@@ -30,10 +30,9 @@ def pack_values(values: Sequence[Sequence[float]] | NDArray[Any]) -> tuple[bytes
 
 
 def rows_of(values: Sequence[Sequence[float]] | NDArray[Any], channels: int | None = None) -> Values:
-    """Rows as float32, [steps, channels].
+    """Make rows of float32, [steps, channels].
 
     Args:
-        values: [steps, channels], finite numbers.
         channels: numbers that a row must have; None for any.
 
     Raises:
@@ -53,7 +52,7 @@ def rows_of(values: Sequence[Sequence[float]] | NDArray[Any], channels: int | No
 
 
 def check_values(numbers: NDArray[Any]) -> Values:
-    """Rows as float32, [steps, channels].
+    """Make rows of float32, [steps, channels].
 
     Raises:
         InputError: a number is not finite, or beyond float32; names the index.

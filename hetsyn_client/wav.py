@@ -76,7 +76,7 @@ class Pcm:
 
 
 def read_wav(data: bytes) -> Pcm:
-    """The sound of a whole WAV file. A program that streamed the file may have left its length open.
+    """Read the sound of a whole WAV file. A program that streamed the file may have left its length open.
 
     Raises:
         InputError: another format, damaged, or cut off.
@@ -96,7 +96,7 @@ def read_wav(data: bytes) -> Pcm:
 
 
 def read_header(data: bytes | bytearray) -> Header | None:
-    """The header of a WAV file, of which ``data`` is the beginning; None if it goes on after ``data``.
+    """Read the header of a WAV file that begins with ``data``; None if the header goes on after it.
 
     Raises:
         InputError: another format, or damaged.
@@ -119,7 +119,7 @@ def read_header(data: bytes | bytearray) -> Header | None:
 
 
 def _format(chunk: bytes | bytearray) -> tuple[str, int, int]:
-    """Encoding, channels, and rate in Hz, as a ``fmt`` chunk has them.
+    """Read encoding, channels, and rate in Hz from a ``fmt`` chunk.
 
     Raises:
         InputError: compressed samples, or too many channels.

@@ -10,7 +10,7 @@ from hetsyn_client.errors import InputError
 
 
 def check_file(path: Path, option: str) -> None:
-    """Check that a file, which an option names, may be written or replaced, before the work for it is done.
+    """Check that the file of an option may be written or replaced, before the work for it is done.
 
     Raises:
         InputError: it may not.
@@ -25,7 +25,7 @@ def check_file(path: Path, option: str) -> None:
 
 
 def write_whole(path: Path, content: bytes, option: str) -> None:
-    """Write a file, which an option names, or replace it.
+    """Write the file of an option, or replace it.
 
     Raises:
         InputError: it cannot be written.

@@ -5,41 +5,22 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from hetsyn_model.training.fitting import TestResult
     from hetsyn_model.training.history import History
     from hetsyn_model.training.prepared import Prepared
 
-DEFAULT = "data"
 UNWRAPPED = 100_000  # characters of a line where no terminal shows it
 
-
-class _DataByDefault(TyperGroup):
-    """``hetsyn train DATA`` is ``hetsyn train data DATA``; the other commands go by their names."""
-
-    # of click, or of the click within typer: that depends on typer's version
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and args[0] not in self.commands:
-            args = [DEFAULT, *args]
-        return super().parse_args(ctx, args)
-
-
-train = typer.Typer(
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    no_args_is_help=True,
-    cls=_DataByDefault,
-    help="Train a network on data of your own: sound, spikes or series of values.",
-)
+train = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 console = Console(width=None if sys.stdout.isatty() else UNWRAPPED)
 
 
@@ -99,13 +80,13 @@ def _run(prepared: Prepared, out: Path, title: str, teachers: list[Path], device
     return fitted.test
 
 
-@train.command(DEFAULT)
+@train.command()
 def train_on_data(
     data: Annotated[
         Path,
         typer.Argument(
             help="Folder of class/*.wav or of label_speaker_take.wav; spikes in SHD's form (.h5); arrays (.npz); "
-            "series (.csv); or a folder of SHD, SSC or MNIST. A folder that has the name of a command: ./NAME."
+            "series (.csv); or a folder of SHD, SSC or MNIST."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for checkpoints, metrics and curves. An unfinished run continues.")],
@@ -117,7 +98,7 @@ def train_on_data(
         ),
     ] = None,
     test: Annotated[
-        Path | None, typer.Option(help="Data that test the network, once, instead of a part of DATA.")
+        Path | None, typer.Option(help="Data that test the network, once. Default: a part of DATA.")
     ] = None,
     extra: Annotated[
         Path | None,
@@ -130,8 +111,8 @@ def train_on_data(
     leave_one_out: Annotated[
         bool, typer.Option("--leave-one-out", help="Leave out each group of the data, one run each.")
     ] = False,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Number of epochs, instead of the configuration's.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed, instead of the configuration's.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Number of epochs. Default: the configuration's.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed. Default: the configuration's.")] = None,
     teacher: Annotated[
         list[Path] | None,
         typer.Option(
@@ -140,12 +121,11 @@ def train_on_data(
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    threads: Annotated[int, typer.Option(min=1, help="Number of CPU threads.")] = 2,
 ) -> None:
     """Train a network on data of your own: sound, spikes or series of values.
 
-    What the network is and how it is trained stands in one file (--config); the whole of it is left in the run's
-    folder.
+    One file says what the network is and how it is trained (--config). A copy of it stays in the folder of the run.
     """
     import torch
 
@@ -241,19 +221,3 @@ def _report(out: Path, results: dict[str, TestResult]) -> None:
     console.print(table)
     rows = [{"group": group, **vars(result)} for group, result in results.items()]
     replace_file(out / "leave-one-out.json", (json.dumps({"mean": mean, "groups": rows}, indent=1) + "\n").encode())
-
-
-def _moved(name: str) -> None:
-    @train.command(
-        name,
-        hidden=True,
-        add_help_option=False,
-        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-    )
-    def _command() -> None:
-        typer.echo(f"hetsyn train {name}: voices are made in a checkout: python -m recipes.speech {name}", err=True)
-        raise typer.Exit(2)
-
-
-_moved("voices")
-_moved("shd-voices")

@@ -89,7 +89,7 @@ class Limits(_Checked):
         queue_timeout_s: time within which the work for a chunk has to begin; a chunk that waits longer is refused.
     """
 
-    max_body_bytes: int = option(16 * 1024 * 1024, "A longer body gets 413.", is_size=True)
+    max_body_bytes: int = option(16 * 1024 * 1024, "The most bytes of a request; a longer one gets 413.", is_size=True)
     max_held_bytes: int = 256 * 1024 * 1024
     max_connections: int = 8_192
     client_share: float = option(
@@ -111,7 +111,9 @@ class Limits(_Checked):
     max_waiting: int = option(1_024, "The most requests in flight; one more gets 503.", low=1)
     # 50 of the longest chunks: 10 s on two cores in the exact network of shd-size, and a fortieth of it as a bank
     max_waiting_steps: int = 1_000_000
-    queue_timeout_s: float = option(10.0, "A chunk that is not begun within this time gets 503.", low=0.1)
+    queue_timeout_s: float = option(
+        10.0, "Seconds in which the work for a chunk has to begin; after them, the chunk gets 503.", low=0.1
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -137,9 +139,9 @@ class Retention(_Checked):
         sweep_interval_s: time between two searches for idle sessions.
     """
 
-    session_idle_s: float = option(600.0, "A session without a chunk for this long expires.", low=1)
+    session_idle_s: float = option(600.0, "Seconds without a chunk after which a session expires.", low=1)
     first_chunk_idle_s: float = 60.0
-    session_age_s: float = option(86_400.0, "A session of this age expires.", low=1)
+    session_age_s: float = option(86_400.0, "Seconds after its beginning at which a session expires.", low=1)
     ended_keep_s: float = 60.0
     sweep_interval_s: float = 5.0
 
@@ -180,7 +182,7 @@ class StoreSettings(_Checked):
         is_usual=True,
     )
     timeout_s: float = option(
-        2.0, "Time limit for a batch of store requests; after it, chunks get 503.", name="store-timeout-s", low=0.01
+        2.0, "Seconds for a batch of store requests; after them, chunks get 503.", name="store-timeout-s", low=0.01
     )
     carry_keys: Path | None = option(
         None,
@@ -281,10 +283,10 @@ class Settings(_Checked):
         help_="Folder of models, NAME/VERSION/. Default: models if it has any, else the installed one.", is_usual=True
     )
     default_model: str | None = option(
-        None, "Model of requests that name none. Default: the model named in the file 'default'."
+        None, "Model of requests that name none. Default: the one that the file 'default' in the folder names."
     )
     watch_s: float = option(
-        0.0, "Check the folder for new models at this interval; 0: see hetsyn reload.", low=0, is_usual=True
+        0.0, "Seconds between checks of the folder for new models; 0: only on hetsyn reload.", low=0, is_usual=True
     )
     load_timeout_s: float = 60.0
     max_model_bytes: int = 2**30
@@ -298,8 +300,8 @@ class Settings(_Checked):
     device: DeviceChoice = option(
         "auto", "Where networks run; auto is a GPU if it gives the CPU's answers, else the CPU."
     )
-    drain_s: float = option(0.0, "After SIGTERM, continue to serve for this time while /health/ready says 503.", low=0)
-    finish_s: float = option(20.0, "After that, finish requests in flight for this time; then they get 503.", low=0)
+    drain_s: float = option(0.0, "Seconds to serve after SIGTERM, while /health/ready says 503.", low=0)
+    finish_s: float = option(20.0, "Seconds after --drain-s to finish requests in flight; then they get 503.", low=0)
     log_level: LogLevel = option("info", "Log messages of this level and above.")
     log_format: LogFormat = option("text", "Lines of text, or an object of JSON each.", environment="HETSYN_LOG_FORMAT")
     limits: Limits = field(default_factory=Limits)

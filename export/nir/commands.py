@@ -47,7 +47,7 @@ def import_file(
     ] = None,
     spikes: Annotated[
         Spikes | None,
-        typer.Option(help="That a neuron fires in a step at most: single, or multiple as Sinabs does by default."),
+        typer.Option(help="How often a neuron may fire in a step: single, once; multiple, as Sinabs does by default."),
     ] = None,
     labels: Annotated[str | None, typer.Option(help="Names of the outputs, with commas. Default: numbers.")] = None,
     rejected: Annotated[
@@ -114,7 +114,9 @@ def export_file(
     ] = None,
     form: Annotated[
         Literal["exact", "bank"] | None,
-        typer.Option(help="Default: exact where a neuron has one decay a path, else bank."),
+        typer.Option(
+            help="Form of an artifact to write. Default: exact where a neuron has one decay a path, else bank."
+        ),
     ] = None,
     rule: Annotated[
         Rule, typer.Option(help="Rule of the file's time constants; the other library has to integrate by the same.")

@@ -243,7 +243,7 @@ class Run:
                 await asyncio.sleep(pause_s)
 
     async def _answer(self, sending: Awaitable[Answer]) -> Answer:
-        """Wait for an answer; one that says why there is none."""
+        """Wait for an answer; return one that says why there is none."""
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 return await sending
@@ -255,7 +255,7 @@ class Run:
             return Answer(0, reason=f"connection lost ({type(error).__name__})")
 
     async def _drop_sessions(self) -> int:
-        """Delete the open sessions. The number that the server did not confirm."""
+        """Delete the open sessions, and count those that the server did not confirm."""
         left, permits = set(self._open_sessions), asyncio.Semaphore(OPENED_TOGETHER)
 
         async def drop(session: str) -> None:
@@ -317,7 +317,7 @@ async def measure(
 
 
 def run_loop(main: Coroutine[Any, Any, T]) -> T:
-    """``asyncio.run``, on uvloop if it is installed."""
+    """Run to the end, on uvloop if it is installed."""
     try:
         import uvloop
     except ModuleNotFoundError:  # Windows

@@ -167,7 +167,7 @@ def open_standard_input(stop: Stop, chunk_s: float, encoding: Encoding, rate_hz:
 
 
 def _has_words(described: Mapping[str, Any], source: Source) -> bool:
-    """Whether the model says how words are found in this kind of input."""
+    """Tell whether the model says how words are found in this kind of input."""
     encoder = described["encoder"]
     own = "spikes" if encoder is None else encoder["kind"]
     return described.get("endpointing") is not None and own == source.kind

@@ -127,7 +127,7 @@ def truth_of(heard: Input, labels: Sequence[str]) -> str | None:
 
 
 def file_line(heard: Heard) -> Text:
-    """A file, for people."""
+    """Write what was heard in a file, for people."""
     line = Text(f"{heard.file}: ")
     if heard.error:
         return line.append(heard.error.removeprefix(f"{heard.file}: "), style="red")
@@ -174,7 +174,7 @@ class Summary(NamedTuple):
         return {"type": "Summary", **self._asdict(), "accuracy": self.accuracy}
 
     def line(self) -> str:
-        """For people."""
+        """Write it for people."""
         files = "1 file" if self.files == 1 else f"{self.files:,} files"
         text = f"{files}, {self.duration_s:.1f} s of input in {self.took_s:.1f} s"
         if self.failed:
@@ -185,7 +185,7 @@ class Summary(NamedTuple):
 
 
 def label_table(all_heard: Sequence[Heard]) -> Table | None:
-    """How the files of each label were heard; None where no file has a label."""
+    """Tabulate how the files of each label were heard; None where no file has a label."""
     labelled = [heard for heard in all_heard if heard.is_right is not None]
     if not labelled:
         return None

@@ -30,7 +30,7 @@ class Stop:
 
 @contextmanager
 def interruptible() -> Iterator[Stop]:
-    """Ctrl-C ends the input, and what came before is still answered. Pressed again, it ends the program."""
+    """Let Ctrl-C end the input, and what came before be answered. Pressed again, it ends the program."""
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop

@@ -59,7 +59,7 @@ def write_picture(recorded: Recorded, name: str, path: Path) -> None:
 
 
 def draw(recorded: Recorded, name: str, kind: str) -> bytes:
-    """A picture as ``png`` or ``svg``. Drawn without pyplot: no global state, no window."""
+    """Draw a picture as ``png`` or ``svg``, without pyplot: no global state, no window."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -99,7 +99,7 @@ def _draw_layer(axes: Axes, layer: Layer, *, as_image: bool) -> None:
 
 
 def _draw_answers(axes: Axes, recorded: Recorded) -> None:
-    """Probabilities or readouts over time, one line an output, with a gap where nothing is heard."""
+    """Draw probabilities or readouts over time, one line an output, with a gap where nothing is heard."""
     times, rows = _curves(recorded)
     if not len(rows):
         axes.text(0.5, 0.5, "nothing heard", transform=axes.transAxes, ha="center", color=GREY)
@@ -125,7 +125,7 @@ def _draw_answers(axes: Axes, recorded: Recorded) -> None:
 
 
 def _curves(recorded: Recorded) -> tuple[Any, Any]:
-    """Times [points] and values [points, outputs]; NaN between utterances, and where nothing is heard."""
+    """Make times [points] and values [points, outputs]; NaN between utterances, and where nothing is heard."""
     outputs = next((a.values.shape[-1] for a in recorded.answers if a.values is not None), 0)
     if not outputs:
         return np.zeros(0), np.zeros((0, 0))
@@ -156,7 +156,7 @@ def _shade_utterances(axes: Axes, recorded: Recorded) -> None:
 
 
 def _name_utterances(axes: Axes, recorded: Recorded) -> None:
-    """What was heard, above the curves."""
+    """Write what was heard above the curves."""
     for utterance in recorded.utterances:
         if utterance.label is not None:
             middle_s = (max(utterance.start_s, recorded.span_s[0]) + min(utterance.end_s, recorded.span_s[1])) / 2

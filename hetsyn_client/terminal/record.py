@@ -52,7 +52,7 @@ class Recorder:
         self._dropped = 0  # samples before those that are kept
 
     def heard(self) -> Source:
-        """The source, of which what passes is kept."""
+        """Return the source; what passes is kept."""
         return self._source._replace(pieces=self._keeping())
 
     def __call__(self, frame: Frame) -> None:

@@ -89,7 +89,7 @@ class Recorded:
         return any(answer.values is not None and answer.values.ndim == 2 for answer in self.answers)
 
     def layers(self) -> list[Layer]:
-        """The spikes of all layers, the input first; empty where none came."""
+        """Join the spikes of each layer, the input first; empty where none came."""
         step_s = self.begin["step_ms"] / 1000
         found: dict[str, tuple[int, list[NDArray[np.float64]], list[NDArray[np.int64]]]] = {}
         for _, spikes in self._spikes:

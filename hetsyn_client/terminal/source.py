@@ -50,11 +50,9 @@ class Source(NamedTuple):
 
 
 def file_source(path: Path, chunk_s: float, described: Mapping[str, Any], example: int | None = None) -> Source:
-    """A recording, or a file of spikes or values (``hetsyn_client.files``).
+    """Open a recording, or a file of spikes or values (``hetsyn_client.files``).
 
     Args:
-        path: of the file.
-        chunk_s: length of a piece.
         described: the model, as ``GET /models/{name}`` describes it.
         example: number of an example of a .h5 file.
 
@@ -76,10 +74,9 @@ def file_source(path: Path, chunk_s: float, described: Mapping[str, Any], exampl
 def standard_input_source(
     incoming: StandardInput, chunk_s: float, encoding: Encoding, rate_hz: int, channels: int
 ) -> Source:
-    """Standard input. A WAV file is known by its header, whatever the arguments say, and its samples go on without it.
+    """Open standard input. A WAV file is known by its header, whatever the arguments say.
 
     Args:
-        incoming: its bytes.
         chunk_s: the longest piece of samples.
         encoding: of samples without a header, or ``values``.
         rate_hz: of samples without a header.

@@ -43,7 +43,7 @@ class StandardInput:
         threading.Thread(target=self._read, name="standard input", daemon=True).start()
 
     def at_least(self, count: int) -> bytes:
-        """The next bytes, as many or more; fewer at the end.
+        """Read the next bytes, ``count`` or more; fewer at the end.
 
         Raises:
             InputError: it cannot be read.
@@ -54,7 +54,7 @@ class StandardInput:
         return content
 
     def pieces(self, head: bytes, most: int, unit: int, size: int | None = None) -> Iterator[Piece | None]:
-        """All that comes, in pieces of whole units. What is no whole unit at the end is dropped.
+        """Read all that comes, in pieces of whole units. What is no whole unit at the end is dropped.
 
         Args:
             head: what was read already.
@@ -88,7 +88,7 @@ class StandardInput:
         return self._has_ended or self._is_stopped()
 
     def _next(self, timeout_s: float) -> bytes | None:
-        """What has come; None if nothing does in time."""
+        """Return what has come; None if nothing does in time."""
         try:
             came = self._waiting.get(timeout=timeout_s) if timeout_s else self._waiting.get_nowait()
         except queue.Empty:

@@ -59,10 +59,15 @@ def add(
         list[Scope] | None,
         typer.Option(parser=_scope, metavar="infer|metrics", help="What it may do; can be repeated. Default: infer."),
     ] = None,
-    expires_days: Annotated[float | None, typer.Option(min=0.001, help="Refuse it after so many days.")] = None,
-    max_sessions: Annotated[int | None, typer.Option(min=1, help="The most open sessions.")] = None,
+    expires_days: Annotated[
+        float | None, typer.Option(min=0.001, help="Days after which it is refused. Default: never.")
+    ] = None,
+    max_sessions: Annotated[
+        int | None, typer.Option(min=1, help="The most open sessions. Default: half of the server's.")
+    ] = None,
     requests_per_s: Annotated[
-        float | None, typer.Option(min=0.001, help="The most requests and chunks of streams a second.")
+        float | None,
+        typer.Option(min=0.001, help="The most requests and chunks of streams a second. Default: any number."),
     ] = None,
     tenant: RemovedOption = None,
     max_session_bytes: RemovedOption = None,
@@ -125,7 +130,7 @@ def rotate(
     name: NameArgument,
     file: FileOption = DEFAULT_FILE,
     overlap_h: Annotated[
-        float, typer.Option(min=0, help="For so many hours, the secrets of before open too; 0: no more at once.")
+        float, typer.Option(min=0, help="Hours for which the older secrets are still taken; 0: not at all.")
     ] = 24.0,
 ) -> None:
     """Give a key a new secret, and print it. Its sessions go on."""

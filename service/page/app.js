@@ -237,7 +237,7 @@ async function choose(name) {
     takesSound,
   };
   const known = described.labels.filter((label) => !(described.rejected_labels ?? []).includes(label));
-  const says = takesSound ? ` It knows: ${known.join(", ")}.` : "";
+  const says = takesSound ? ` It knows: ${known.join(", ")}. Pause between words.` : "";
   byId("about").textContent = `${described.description}.${says}`;
   byId("sound").hidden = !takesSound;
   byId("examples").hidden = takesSound;

@@ -1,14 +1,14 @@
 """Opens a store from its URL.
 
 memory://                                    no store: sessions end with the process
-file:///var/lib/hetsyn/sessions.db           SQLite; also sqlite:///
+file:///var/lib/hetsyn/sessions.db           SQLite
     ?synchronous=normal                      do not wait for the disk (default full)
     ?max_bytes=1000000000                    limit the file's size
-redis://host:6379/0   valkey://host:6379/0   Valkey or Redis; rediss:// and valkeys:// with TLS
+valkey://host:6379/0                         Valkey or Redis; valkeys:// with TLS; also redis:// and rediss://
     ?prefix=hetsyn:session:                  prefix of the keys
     ?replicas=1                              replicas that must have a change before it counts (default 0)
-valkey-cluster://host:6379,host:6379/        Valkey or Redis Cluster; valkeys-cluster:// with TLS, redis-cluster:// and
-                                             rediss-cluster:// too; options as of one server
+valkey-cluster://host:6379,host:6379/        Valkey or Redis Cluster; valkeys-cluster:// with TLS;
+                                             options as of one server
 """
 
 from __future__ import annotations
@@ -22,10 +22,7 @@ from service.store.base import StateStore
 from service.store.file import FileStore
 
 MEMORY = "memory://"
-_FILE_SCHEMES = ("file", "sqlite")
-_CLUSTER_SCHEMES = {
-    "redis-cluster": "redis", "valkey-cluster": "redis", "rediss-cluster": "rediss", "valkeys-cluster": "rediss",
-}  # fmt: skip
+_CLUSTER_SCHEMES = {"valkey-cluster": "redis", "valkeys-cluster": "rediss"}
 _REDIS_SCHEMES = {"redis": "redis", "valkey": "redis", "rediss": "rediss", "valkeys": "rediss"}
 
 
@@ -51,11 +48,11 @@ def open_store(url: str, timeout_s: float = 2.0) -> StateStore | None:
         if url != MEMORY:
             raise StoreUnusable(f"the store {redacted(url)!r}: memory:// takes no host, path or options")
         return None
-    if parts.scheme in _FILE_SCHEMES:
+    if parts.scheme == "file":
         return _file_store(url, unquote(parts.path) if not parts.netloc else "", query, timeout_s)
     if parts.scheme in _REDIS_SCHEMES:
         if not parts.hostname:
-            raise StoreUnusable(f"the store {redacted(url)!r}: has no host: write it as redis://127.0.0.1:6379/0")
+            raise StoreUnusable(f"the store {redacted(url)!r}: has no host: write it as valkey://127.0.0.1:6379/0")
         if "," in parts.hostname:
             raise StoreUnusable(
                 f"the store {redacted(url)!r}: has several hosts: a cluster is valkey-cluster://host,host/"
@@ -72,8 +69,8 @@ def open_store(url: str, timeout_s: float = 2.0) -> StateStore | None:
         nodes = read_address(_CLUSTER_SCHEMES[parts.scheme], parts.netloc, parts.path, urlencode(query))
         return ClusterStore(nodes, timeout_s=timeout_s, prefix=prefix, replicas=replicas)
     raise StoreUnusable(
-        f"the store {redacted(url)!r} is not one of memory://, file:///path, sqlite:///path, redis://host, "
-        "valkey://host, rediss://host, valkeys://host, valkey-cluster://host,host/, valkeys-cluster://host,host/"
+        f"the store {redacted(url)!r} is not one of memory://, file:///path, valkey://host and "
+        "valkey-cluster://host,host/; valkeys:// and valkeys-cluster:// use TLS"
     )
 
 

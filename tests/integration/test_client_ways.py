@@ -236,8 +236,6 @@ def test_what_cannot_go_together_is_refused_at_once(url: str) -> None:
     with StreamingClient(url) as client:
         with pytest.raises(InputError, match="a carried session is new: leave out session"):
             client.session("named", carry=True)
-        with pytest.raises(InputError, match="leave transport out, or take LiveStream or AsyncLiveStream"):
-            client.session(transport="websocket")  # type: ignore[call-arg]
         with pytest.raises(TypeError, match="no option 'modle': choose from"):
             client.session(modle="digits")  # type: ignore[call-arg]
         with client.session() as session:

@@ -16,7 +16,7 @@ def test_memory_is_no_store() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["file://{path}", "sqlite://{path}", "file://{path}?synchronous=normal", "file://{path}?max_bytes=1000000"]
+    "url", ["file://{path}", "file://{path}?synchronous=normal", "file://{path}?max_bytes=1000000"]
 )
 async def test_a_file(tmp_path: Path, url: str) -> None:
     path = tmp_path / "a name with spaces.db"
@@ -46,10 +46,10 @@ async def test_a_server(url: str) -> None:
     ("url", "seeds", "node_url"),
     [
         ("valkey-cluster://a:7000,b,[::1]:7001/", "a:7000 b:6379 [::1]:7001", "redis://x:1/0"),
-        ("redis-cluster://a", "a:6379", "redis://x:1/0"),
+        ("valkey-cluster://a", "a:6379", "redis://x:1/0"),
         ("valkeys-cluster://me:s3,c:r@a,b/?prefix=p:&replicas=2", "", ""),
         (
-            "rediss-cluster://me:secret@a:1,b:2/?ssl_cert_reqs=none",
+            "valkeys-cluster://me:secret@a:1,b:2/?ssl_cert_reqs=none",
             "a:1 b:2",
             "rediss://me:secret@x:1/0?ssl_cert_reqs=none",
         ),
@@ -61,7 +61,7 @@ async def test_a_cluster(url: str, seeds: str, node_url: str) -> None:
     await store.close()
     if seeds:
         hosts, _, rest = url.partition("://")[2].partition("/")
-        address = read_address("rediss" if "rediss" in url else "redis", hosts, "", rest.removeprefix("?"))
+        address = read_address("rediss" if "valkeys" in url else "redis", hosts, "", rest.removeprefix("?"))
         assert " ".join(map(str, address.seeds)) == seeds
         assert address.node_url(Address("x", 1)) == node_url
 
