@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cached_property
@@ -18,7 +19,7 @@ from hetsyn_model.training import loop
 from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.history import History, ValidationResult
-from hetsyn_model.training.schedule import cosine_factor, held_cosine_factor, step_factor
+from hetsyn_model.training.schedule import cosine_factor
 from research.runs.for_export import described
 from research.runs.run import AnyNetwork, RunSpec, build, evaluate, run_batch
 from research.tasks.task import Task, better
@@ -106,8 +107,8 @@ def train(
         if training.schedule == "cosine":
             return cosine_factor((update + 1) / training.updates)
         if training.schedule == "held-cosine":
-            return held_cosine_factor((update + 1) / training.cosine_updates)
-        return step_factor(update, training.updates)
+            return _held_cosine_factor((update + 1) / training.cosine_updates)
+        return _step_factor(update, training.updates)
 
     return loop.train(
         folder,
@@ -168,3 +169,21 @@ def tested_curve(history: History) -> list[list[float]]:
     """[update, test figure] of every evaluation; none where the run did not test at each."""
     figures = history.measures.get(TEST_FIGURE, [])
     return [[update, round(figure, 5)] for update, figure in zip(history.update, figures, strict=bool(figures))]
+
+
+def _held_cosine_factor(progress: float, warmup: float = 0.05, held: float = 0.95) -> float:
+    """The paper's on SHD: linear warm-up, then a cosine to zero, whose value near its end is held for ever.
+
+    Args:
+        progress: number of updates over those of the cosine; above 1 where training goes on.
+        warmup: share of the cosine's updates with a rising rate.
+        held: share of the cosine's updates from which on the rate stays (0.7% with the paper's numbers).
+    """
+    if progress < warmup:
+        return progress / warmup
+    return 0.5 * (1.0 + math.cos(math.pi * (min(progress, held) - warmup) / (1.0 - warmup)))
+
+
+def _step_factor(update: int, updates: int) -> float:
+    """0.8 times the rate after every tenth of the updates, as the paper has it after every hundred of a thousand."""
+    return float(0.8 ** (10 * update // updates))
