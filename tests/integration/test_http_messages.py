@@ -229,8 +229,7 @@ REFUSED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("is_offer", [False, True])
-@pytest.mark.parametrize("size", [50, 1_000_000])
+@pytest.mark.parametrize(("size", "is_offer"), [(50, True), (1_000_000, False)])
 @pytest.mark.parametrize("name", REFUSED)
 async def test_a_request_that_may_be_read_in_two_ways_is_refused_and_nothing_after_it_is_read(
     models: Path, gate: Gate, name: str, size: int, is_offer: bool

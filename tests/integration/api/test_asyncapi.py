@@ -19,90 +19,6 @@ from service.live.query import _ENVELOPE, _OWN
 from service.live.text_frames import CLIENT_FRAMES, SERVER_FRAMES, STREAMS_CLIENT_FRAMES, STREAMS_SERVER_FRAMES
 from tests.support.tools import ASYNCAPI_SCHEMA, NO_ASYNCAPI_SCHEMA
 
-# the shape of AsyncAPI 3.0.0 that matters to tools: its members, and that no object has others
-REFERENCE = {"type": "object", "required": ["$ref"], "properties": {"$ref": {"type": "string"}}}
-SHAPE: dict[str, Any] = {
-    "type": "object",
-    "required": ["asyncapi", "info"],
-    "additionalProperties": False,
-    "properties": {
-        "asyncapi": {"const": "3.0.0"},
-        "defaultContentType": {"type": "string"},
-        "info": {
-            "type": "object",
-            "required": ["title", "version"],
-            "additionalProperties": False,
-            "properties": {name: {"type": "string"} for name in ("title", "version", "description")},
-        },
-        "servers": {
-            "type": "object",
-            "additionalProperties": {
-                "type": "object",
-                "required": ["host", "protocol"],
-                "additionalProperties": False,
-                "properties": {name: {"type": "string"} for name in ("host", "protocol", "description", "pathname")},
-            },
-        },
-        "channels": {
-            "type": "object",
-            "additionalProperties": {
-                "type": "object",
-                "additionalProperties": False,
-                "properties": {
-                    "address": {"type": "string"},
-                    "messages": {"type": "object", "additionalProperties": REFERENCE},
-                    "bindings": {
-                        "type": "object",
-                        "additionalProperties": False,
-                        "properties": {
-                            "ws": {
-                                "type": "object",
-                                "additionalProperties": False,
-                                "properties": {"method": {"enum": ["GET", "POST"]}, "query": {"type": "object"}},
-                            }
-                        },
-                    },
-                },
-            },
-        },
-        "operations": {
-            "type": "object",
-            "additionalProperties": {
-                "type": "object",
-                "required": ["action", "channel"],
-                "additionalProperties": False,
-                "properties": {
-                    "action": {"enum": ["send", "receive"]},
-                    "channel": REFERENCE,
-                    "summary": {"type": "string"},
-                    "messages": {"type": "array", "items": REFERENCE},
-                },
-            },
-        },
-        "components": {
-            "type": "object",
-            "additionalProperties": False,
-            "properties": {
-                "schemas": {"type": "object"},
-                "messages": {
-                    "type": "object",
-                    "additionalProperties": {
-                        "type": "object",
-                        "additionalProperties": False,
-                        "properties": {
-                            "name": {"type": "string"},
-                            "summary": {"type": "string"},
-                            "contentType": {"type": "string"},
-                            "payload": {"type": "object"},
-                        },
-                    },
-                },
-            },
-        },
-    },
-}
-
-
 @pytest.fixture
 async def document(client: httpx.AsyncClient) -> dict[str, Any]:
     response = await client.get("/asyncapi.json")
@@ -122,8 +38,7 @@ def references(value: Any) -> Iterator[str]:
             yield from references(member)
 
 
-async def test_it_has_the_shape_of_the_specification(document: dict[str, Any]) -> None:
-    jsonschema_rs.validate(SHAPE, document)
+async def test_its_references_lead_somewhere_and_its_schemas_are_schemas(document: dict[str, Any]) -> None:
     for reference in references(document):
         target: Any = document
         for part in reference.removeprefix("#/").split("/"):

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -52,23 +49,3 @@ async def test_a_long_import_is_read_on_a_thread(
     monkeypatch.setattr(Tokens, "unseal", recorded)
     assert (await put_state(client, "def", content)).status_code == 201
     assert [thread is threading.main_thread() for thread in threads] == [len(content) <= 64 * 1024]
-
-
-async def test_long_imports_are_read_one_after_the_other(serve: ServeHttp, monkeypatch: pytest.MonkeyPatch) -> None:
-    client = (await serve()).client
-    await ok(client, session="abc", seq=0, input=audio(sound(22_000, 1), 191_975))
-    content = (await client.get("/sessions/abc/state")).content
-    alone, running = threading.Lock(), list[bool]()
-
-    def recorded(tokens: Tokens, content: bytes) -> tuple[str, Session]:
-        with contextlib.ExitStack() as stack:
-            running.append(alone.acquire(blocking=False))
-            if running[-1]:
-                stack.callback(alone.release)
-            time.sleep(0.02)
-            return unseal(tokens, content)
-
-    monkeypatch.setattr(Tokens, "unseal", recorded)
-    answers = await asyncio.gather(*(put_state(client, f"to-{n}", content) for n in range(5)))
-    assert [answer.status_code for answer in answers] == [201] * 5
-    assert running == [True] * 5

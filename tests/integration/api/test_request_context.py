@@ -44,17 +44,6 @@ def _fail(_: object) -> None:
     raise ValueError("a defect")
 
 
-async def test_the_id_of_a_request_goes_back(serve: ServeHttp) -> None:
-    client = (await serve()).client
-    headers = {"traceparent": PARENT, "X-Request-ID": "7"}
-    for response in (
-        await client.post("/infer", json={"input": events(3)}, headers=headers),
-        await client.post("/infer", json={"seq": 5, "input": events(3)}, headers=headers),
-        await client.get("/health/live", headers=headers),
-    ):
-        assert response.headers.get_list("x-request-id") == ["7"]
-
-
 @pytest.mark.parametrize("parent", [None, "00-1-2-3", f"ff{PARENT[2:]}"])
 async def test_a_trace_that_is_not_valid_is_ignored(serve: ServeHttp, parent: str | None) -> None:
     client = (await serve()).client
@@ -109,15 +98,3 @@ async def test_a_stream_is_one_request(
         assert problem == "internal"
     (line,) = [line for line in lines if "failed" in line["message"]]
     assert (line["request_id"], line["session"], line["trace_id"]) == ("7", "a", TRACE)
-
-
-async def test_a_dropped_session_has_a_line(serve: ServeHttp, lines: list[Json]) -> None:
-    server = await serve(session_idle_s=60)
-    await server.client.post("/infer", json={"session": "a", "seq": 0, "input": events(3)})
-    server.clock.now_s += 61
-    server.app.state.server.registry.sessions.sweep(server.clock())
-    (line,) = [line for line in lines if "drop" in line]
-    assert line["message"] == "session 'a' was dropped: idle"
-    assert {name: line[name] for name in ("session", "drop", "model", "chunks", "age_s", "idle_s")} == {
-        "session": "a", "drop": "idle", "model": "digits", "chunks": 1, "age_s": 61.0, "idle_s": 61.0,
-    }  # fmt: skip

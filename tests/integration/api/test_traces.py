@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -153,29 +152,9 @@ def test_no_tracer_without_variables_that_ask_for_one(
     assert bool(caplog.records) is bool(sentence)
 
 
-def test_without_the_extra_a_line_says_how_to_get_it(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr("service.observe.otel.find_spec", lambda _: None)
-    assert open_tracer({"OTEL_TRACES_EXPORTER": "otlp"}) is None
-    assert ".[otel]" in caplog.text
-
-
 def test_a_server_without_traces_does_not_import_the_sdk() -> None:
     code = (  # FastAPI imports the API of OpenTelemetry where it finds it
         "import sys, service.commands.process as process; process.open_tracer({}); "
         "assert not any(name.startswith(('opentelemetry.sdk', 'opentelemetry.exporter')) for name in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-@needs_otel
-def test_the_collector_of_the_environment_gets_them(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO, "hetsyn.traces")
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
-    tracer = open_tracer()
-    assert tracer is not None
-    tracer.close()
-    assert "traces go to OpenTelemetry's collector" in caplog.text

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.errors import HetsynError, RuntimeUnavailable
-from service.settings import GrpcSettings, Limits
+from service.errors import HetsynError
+from service.settings import GrpcSettings
 from tests.support.certificate import write_certificate
 from tests.support.fake_graph import CHANNELS
 from tests.support.gate import Gate
@@ -127,20 +127,6 @@ def test_a_server_that_cannot_listen_says_so(tmp_path: Path, wrong: str) -> None
             asyncio.run(server.start())
 
 
-def test_a_call_that_an_operator_has_to_solve_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    import tritonclient.grpc as triton
-
-    gate = Gate()
-    with (
-        live_server(tmp_path / "models", load=gate.load) as live,
-        triton.InferenceServerClient(live.grpc) as client,
-    ):
-        gate.failure = RuntimeUnavailable("ONNX Runtime is broken: install it again")
-        with pytest.raises(triton.InferenceServerException, match="ONNX Runtime is broken"):
-            client.infer("spiking", inputs(triton, "spikes", ROWS))
-    assert "ONNX Runtime is broken: install it again" in caplog.text
-
-
 def make_grpc_server(folder: Path, settings: GrpcSettings) -> Any:
     from service.models.catalog import ModelCatalog
     from tests.support.artifact import write_artifact
@@ -193,13 +179,6 @@ async def test_calls_and_streams_are_bounded(tmp_path: Path) -> None:
                 assert await stream.read() is grpc.aio.EOF
             answer = await stub.ServerLive(service_pb2.ServerLiveRequest())
             assert answer.live
-
-
-def test_defaults_bound_the_memory_of_all_messages() -> None:
-    from service.grpc.server import MOST_MESSAGE_BYTES
-
-    limits = Limits()
-    assert limits.max_held_bytes // MOST_MESSAGE_BYTES * MOST_MESSAGE_BYTES <= limits.max_held_bytes
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="it reads /proc: run it on Linux")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -76,32 +75,6 @@ async def test_more_parameters_or_dimensions_than_there_are(live: Live, way: str
         kind = message.InferInputTensor if where == "inputs" else message.InferRequestedOutputTensor
         odd = message(model_name="digits", **{where: [kind(name="spikes", parameters=many)]})
         assert f"{where}[0]: parameter 'p" in await refusal(live, odd.SerializeToString(), way)
-
-
-async def test_a_long_message_is_decoded_beside_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A million typed spikes take 0.1 s: nobody else has to wait for them."""
-    import grpc
-
-    from service.wire import open_inference
-
-    names: list[str] = []
-    packed = open_inference._packed
-
-    def watched(*arguments: Any) -> bytes:
-        names.append(threading.current_thread().name)
-        return packed(*arguments)
-
-    monkeypatch.setattr(open_inference, "_packed", watched)
-    with live_server(tmp_path, max_chunk_steps=40_000) as live:
-        async with grpc.aio.insecure_channel(live.grpc) as channel:
-            for steps in (4, 30_000):
-                contents = pb().InferTensorContents(bool_contents=[False] * steps * CHANNELS)
-                tensor = pb().ModelInferRequest.InferInputTensor(
-                    name="spikes", datatype="BOOL", shape=[steps, CHANNELS], contents=contents
-                )
-                content = pb().ModelInferRequest(model_name="spiking", inputs=[tensor]).SerializeToString()
-                await channel.unary_unary(f"{SERVICE}/ModelInfer")(content)
-    assert len(set(names)) == 2, names
 
 
 async def test_a_long_message_of_a_stream_is_not_overtaken(live: Live) -> None:

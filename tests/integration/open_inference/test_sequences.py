@@ -16,6 +16,7 @@ from tests.support.open_inference import CLIENTS, Answer, Chunk, Live, live_serv
 ROWS = np.eye(4, CHANNELS, dtype=bool)
 WAYS = ("http", "grpc", "grpc, stream", "grpc.aio, stream")
 each_way = pytest.mark.parametrize("way", WAYS)
+calls = pytest.mark.parametrize("way", ["http", "grpc", "grpc, stream"])
 
 
 async def send(
@@ -86,7 +87,7 @@ async def test_one_sequence_for_all_interfaces(live: Live, way: str) -> None:
     assert "begins with seq 0" in await refused(live, way, {"sequence_id": name})
 
 
-@each_way
+@calls
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
@@ -104,7 +105,7 @@ async def test_what_is_refused(live: Live, way: str, options: dict[str, Any], se
     assert sentence in await refused(live, way, options)
 
 
-@each_way
+@calls
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [

@@ -10,7 +10,7 @@ import pytest
 from service.admission.body import read_body
 from service.admission.budget import Budget
 from service.admission.uploads import Upload, Uploads
-from service.errors import Overloaded, ShuttingDown, TooSlow
+from service.errors import ShuttingDown, TooSlow
 from service.settings import Limits
 from tests.support.clock import stopped_clock
 
@@ -58,19 +58,6 @@ async def test_one_that_is_cancelled_is_cancelled() -> None:
     assert not uploads.under_way
 
 
-async def test_the_end_of_a_server_interrupts_what_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.admission.uploads.ENDING_S", 0.01)
-    uploads = make_uploads()
-    reading = asyncio.create_task(read(uploads, asyncio.Event()))
-    await asyncio.sleep(0)
-    uploads.end_soon()
-    uploads.end_soon()
-    with pytest.raises(ShuttingDown):
-        await reading
-    with pytest.raises(ShuttingDown):  # one that begins now has no more time than the others
-        await read(uploads, asyncio.Event())
-
-
 async def test_a_server_may_end_while_one_is_interrupted() -> None:
     uploads = make_uploads(0.01)
     reading = asyncio.create_task(read(uploads, asyncio.Event()))
@@ -81,33 +68,6 @@ async def test_a_server_may_end_while_one_is_interrupted() -> None:
     uploads.end_soon()
     with pytest.raises(ShuttingDown):
         await reading
-
-
-async def test_the_end_waits_for_the_bodies_under_way() -> None:
-    uploads, arrives = make_uploads(), asyncio.Event()
-    reading = asyncio.create_task(read(uploads, arrives))
-    await asyncio.sleep(0)
-    uploads.end_soon()
-    finishing = asyncio.create_task(uploads.finish())
-    await asyncio.sleep(0)
-    assert not finishing.done()
-    arrives.set()
-    await finishing
-    assert await reading == "read"
-    await uploads.finish()
-
-
-async def test_room_is_given_back() -> None:
-    uploads = make_uploads()
-    with Upload(uploads, "a") as first:
-        uploads.take(first, 300)
-        with Upload(uploads, "b") as second:
-            uploads.take(second, 400)
-            with pytest.raises(Overloaded, match="no room for more bytes of bodies"):
-                uploads.take(first, 301)
-            assert uploads.bytes == 700
-        assert uploads.bytes == 300
-    assert uploads.bytes == 0
 
 
 async def test_a_body_that_is_there_needs_no_time_and_one_that_waits_is_under_way() -> None:
