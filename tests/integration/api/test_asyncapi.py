@@ -19,6 +19,7 @@ from service.live.query import _ENVELOPE, _OWN
 from service.live.text_frames import CLIENT_FRAMES, SERVER_FRAMES, STREAMS_CLIENT_FRAMES, STREAMS_SERVER_FRAMES
 from tests.support.tools import ASYNCAPI_SCHEMA, NO_ASYNCAPI_SCHEMA
 
+
 @pytest.fixture
 async def document(client: httpx.AsyncClient) -> dict[str, Any]:
     response = await client.get("/asyncapi.json")

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 
-from benchmarks.compare import ALL, Checkout, Round, summary
+from benchmarks.compare import ALL, Round, summary
 from benchmarks.load import Figures
 
 CASE = "speech-digits, concurrency 16"
@@ -39,16 +36,3 @@ def test_a_low_throughput_fails_unless_others_may_have_caused_it(others_cores: f
 
 def test_more_cpu_time_fails_on_any_machine() -> None:
     assert not summary([one_round(1000, 1000, this_cpu_ms=0.21, others_cores=1.0)])["passed"]
-
-
-@pytest.mark.process
-def test_an_environment_that_runs_other_code_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="not the one in"):
-        Checkout(tmp_path, Path(sys.executable)).checked()
-
-
-def test_what_is_no_checkout_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="has no environment: run 'make install' there"):
-        Checkout.at(tmp_path)
-    with pytest.raises(SystemExit, match=r"there is no folder .*nowhere: name that of the other checkout"):
-        Checkout.at(tmp_path / "nowhere")

@@ -67,19 +67,3 @@ def test_our_bank_graph_runs_as_the_peers_run_it(
     (tmp_path / "bank.onnx").write_bytes(network_graph(network.compile("bank")))
     got = in_chunks(BankModel(tmp_path / "bank.onnx"), spikes, length)
     np.testing.assert_allclose(got, network.rollout(spikes, "bank").probabilities.numpy(), atol=1e-5)
-
-
-def test_before_the_first_step_that_counts_all_classes_are_alike(network: Network, tmp_path: Path) -> None:
-    (tmp_path / "step.onnx").write_bytes(step_graph(network))
-    got = in_chunks(ExactModel(tmp_path / "step.onnx"), torch.ones(1, 3, 20), 3)
-    assert got.tolist() == [[0.25] * 4]
-
-
-def test_other_networks_are_refused() -> None:
-    with pytest.raises(ValueError, match="a sum of softmax"):
-        step_graph(Network(NetworkSpec(channels=4, hidden=(3,), outputs=2, decision=DecisionSpec("last"))))
-
-
-def test_other_bytes_are_refused() -> None:
-    with pytest.raises(ValueError, match="packed events"):
-        unpack(pack_events(2, [0], [1]) + b"?")

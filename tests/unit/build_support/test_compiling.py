@@ -41,12 +41,6 @@ def test_zig_is_required_where_there_is_no_compiler() -> None:
     assert choose_compiler().platform_tag == "manylinux_2_17_x86_64"
 
 
-@pytest.mark.usefixtures("bare")
-def test_nothing_is_required_where_nothing_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(compiling.MODE, "off")
-    assert requirements() == []
-
-
 def test_a_compiler_that_fails_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """For example a g++ without its headers."""
     broken = tmp_path / "g++"
@@ -165,17 +159,3 @@ def test_a_build_that_is_switched_off_removes_what_was_built(
     monkeypatch.setenv(compiling.MODE, "off")
     command.run()
     assert not any(Path(output).exists() for output in command.get_outputs())
-
-
-@pytest.mark.process
-def test_the_plan_says_what_will_be_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "")
-    process = subprocess.run(
-        [sys.executable, "-m", "build_support", "--plan"],
-        check=True,
-        capture_output=True,
-        text=True,
-        cwd=compiling.ROOT,
-    )
-    assert "100 MB" in process.stdout or sys.platform != "linux"
-    assert "HETSYN_OPERATORS=off" in process.stdout or sys.platform != "linux"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.long.faults.tally import NAME, ChunkVerdict, ClientSession, Probe, Tally, as_reference
+from tests.long.faults.tally import NAME, ChunkVerdict, ClientSession, Probe, Tally
 
 CHUNKS = 4
 
@@ -65,14 +65,6 @@ def test_another_reply_is_reported(body: bytes, counts: tuple[int, int, int]) ->
     assert tally.violations
 
 
-def test_503_is_sent_again_and_changes_nothing() -> None:
-    tally, one = Tally(), stream(2)
-    assert send(tally, one, 2, 503, problem("store-unavailable")) is ChunkVerdict.later
-    assert one.acknowledged == 2
-    assert tally.errors == {"503 store-unavailable": 1}
-    assert tally.is_clean
-
-
 @pytest.mark.parametrize(
     ("status", "body", "lost"),
     [
@@ -99,16 +91,6 @@ def test_more_applied_than_was_sent_is_reported() -> None:
     assert tally.twice == 1
 
 
-def test_a_chunk_sent_early_and_unanswered_may_be_applied_after_the_one_before_it() -> None:
-    tally, one = Tally(), stream(1, sent=3)
-    assert send(tally, one, 1, 409, problem("out-of-order", 3)) is ChunkVerdict.skipped
-    assert one.acknowledged == 2
-    assert send(tally, one, 2, 200, reply(2, "a")) is ChunkVerdict.acknowledged
-    tally, one = Tally(), stream(2, sent=CHUNKS)
-    assert send(tally, one, 2, 409, problem("session-ended")) is ChunkVerdict.skipped
-    assert tally.is_clean
-
-
 @pytest.mark.parametrize(
     ("status", "kind"), [(500, "internal"), (409, "conflicting-chunk"), (409, "state-corrupt"), (422, "bad-input")]
 )
@@ -118,28 +100,6 @@ def test_a_refusal_of_a_right_chunk_is_reported(status: int, kind: str) -> None:
     assert tally.wrong == 1
 
 
-@pytest.mark.parametrize(
-    ("probe", "acknowledged", "seq", "status", "body"),
-    [
-        (Probe.repeated, 2, 1, 200, reply(1, "a")),
-        (Probe.stale, 2, 0, 409, problem("out-of-order", 2)),
-        (Probe.stale, CHUNKS, 1, 409, problem("session-ended")),
-        (Probe.early, 0, 1, 404, problem("not-found")),
-        (Probe.conflicting, 2, 1, 409, problem("conflicting-chunk", 2)),
-    ],
-)
-def test_what_must_change_nothing_is_answered_so(
-    probe: Probe, acknowledged: int, seq: int, status: int, body: bytes
-) -> None:
-    tally, one = Tally(), stream(acknowledged)
-    if probe is Probe.early:
-        one.sent = seq + 1
-    assert tally.probe(one, probe, seq, status, body) is ChunkVerdict.acknowledged
-    assert tally.is_clean
-    assert tally.probes == {probe.value: 1}
-    assert one.acknowledged == acknowledged
-
-
 @pytest.mark.parametrize("probe", [Probe.stale, Probe.early, Probe.conflicting])
 def test_one_that_is_applied_is_reported(probe: Probe) -> None:
     tally = Tally()
@@ -147,79 +107,10 @@ def test_one_that_is_applied_is_reported(probe: Probe) -> None:
     assert tally.twice == 1
 
 
-@pytest.mark.parametrize(
-    ("probe", "status", "body", "counts"),
-    [
-        (Probe.repeated, 200, reply(2, "a"), (0, 1, 0)),
-        (Probe.repeated, 404, problem("not-found"), (2, 0, 0)),
-        (Probe.repeated, 409, problem("out-of-order", 2), (0, 0, 1)),
-        (Probe.stale, 409, problem("out-of-order", 1), (1, 0, 0)),
-        (Probe.stale, 409, problem("out-of-order", 3), (0, 1, 0)),
-        (Probe.conflicting, 409, problem("out-of-order", 2), (0, 0, 1)),
-        (Probe.conflicting, 500, problem("internal"), (0, 0, 1)),
-    ],
-)
-def test_another_answer_to_it_is_reported(probe: Probe, status: int, body: bytes, counts: tuple[int, int, int]) -> None:
-    tally = Tally()
-    assert tally.probe(stream(2), probe, 1, status, body) is ChunkVerdict.broken
-    assert (tally.lost, tally.twice, tally.wrong) == counts
-
-
-@pytest.mark.parametrize(
-    ("acknowledged", "status", "body"),
-    [(1, 200, b'{"expected_seq": 1}'), (1, 200, b'{"expected_seq": 2}'), (0, 404, problem("not-found"))],
-)
-def test_a_chunk_without_a_number_and_an_answer_counts_once_or_not_at_all(
-    acknowledged: int, status: int, body: bytes
-) -> None:
-    tally, one = Tally(), stream(acknowledged, sent=acknowledged + 1)
-    assert tally.inspected(one, 503, problem("store-unavailable")) is ChunkVerdict.later
-    assert tally.inspected(one, status, body) is ChunkVerdict.acknowledged
-    assert (tally.unsure, tally.is_clean) == (1, True)
-
-
-@pytest.mark.parametrize(
-    ("status", "body", "counts"),
-    [
-        (200, b'{"expected_seq": 4}', (0, 1, 0)),
-        (200, b'{"expected_seq": 1}', (1, 0, 0)),
-        (404, problem("not-found"), (2, 0, 0)),
-        (409, problem("state-corrupt"), (0, 0, 1)),
-        (200, b"no JSON", (0, 0, 1)),
-    ],
-)
-def test_one_that_counts_twice_or_takes_others_along_is_reported(
-    status: int, body: bytes, counts: tuple[int, int, int]
-) -> None:
-    tally = Tally()
-    assert tally.inspected(stream(2, sent=3), status, body) is ChunkVerdict.broken
-    assert (tally.lost, tally.twice, tally.wrong) == counts
-    assert not tally.is_clean
-
-
-def test_a_chunk_given_up_is_not_clean() -> None:
-    tally, one = Tally(), stream(1)
-    tally.unanswered(one, 1)
-    assert one.broken
-    assert not tally.is_clean
-
-
-def test_a_reference_has_the_session_taken_out_once() -> None:
-    assert as_reference(reply(0, "undisturbed"), "undisturbed") == reply(0)
-    with pytest.raises(ValueError, match="session"):
-        as_reference(reply(0, "o"), "o")
-
-
 def result(tally: Tally, one: ClientSession, seq: int, **changes: Any) -> bool:
     """Judge the result of a stream for the next chunk."""
     fields = json.loads(reply(one.acknowledged)) | changes
     return tally.result(one, seq, one.acknowledged, fields["label"], fields["probabilities"], fields["total_steps"])
-
-
-def test_the_results_of_a_stream_are_those_of_the_undisturbed_server() -> None:
-    tally, one = Tally(), stream(sent=CHUNKS)
-    assert all(result(tally, one, seq) for seq in range(CHUNKS))
-    assert (tally.acknowledged, one.acknowledged, tally.is_clean) == (CHUNKS, CHUNKS, True)
 
 
 @pytest.mark.parametrize(
@@ -251,12 +142,6 @@ def test_where_a_stream_goes_on_shows_what_is_lost_or_applied_twice(next_seq: in
     assert tally.is_clean == (not lost and not twice)
     if tally.is_clean:
         assert (one.acknowledged, tally.skipped) == (next_seq, next_seq - 2)
-
-
-def test_a_session_that_cannot_be_opened_again_is_lost() -> None:
-    tally, one = Tally(), stream(acknowledged=2, sent=3)
-    tally.gone(one, "404 not-found")
-    assert (tally.lost, one.broken, tally.is_clean) == (2, True, False)
 
 
 @pytest.mark.parametrize(

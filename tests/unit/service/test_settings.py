@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +10,8 @@ from typer.testing import CliRunner
 
 from service.commands.options import REMOVED, parse_size, settings_of
 from service.commands.serve import serve
-from service.settings import AccessSettings, Batching, GrpcSettings, Limits, Retention, Settings, StoreSettings
+from service.settings import GrpcSettings, Limits, Settings
 from tests.support.product import make_settings
-
-GROUPS = (Settings, Limits, Retention, Batching, StoreSettings, GrpcSettings, AccessSettings)
-
-
-@pytest.mark.parametrize("group", GROUPS)
-def test_every_field_is_documented(group: type) -> None:
-    text = group.__doc__ or ""
-    assert [field.name for field in fields(group) if field.name not in text and field.type not in GROUP_NAMES] == []
-
-
-GROUP_NAMES = {group.__name__ for group in GROUPS}
 
 
 def test_serve_without_options_has_the_default_settings(tmp_path: Path) -> None:

@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from service.carried.keys import CarryKeys
 from service.carried.token import Tokens
@@ -145,14 +143,6 @@ async def test_numbers_are_judged_as_in_any_session(carrier: Carrier) -> None:
     await carrier.refused(StateMismatch, "the token belongs to session 'a', not 'b'", token, "b")
 
 
-async def test_a_client_that_forks_is_not_seen(carrier: Carrier) -> None:
-    """What a server without memory cannot know; the documentation says so."""
-    first = has(await carrier.send(None, "a"))
-    left, right = await carrier.send(first, seed=1), await carrier.send(first, seed=2)
-    assert of(left).seq == of(right).seq == 1
-    assert of(left).probabilities != of(right).probabilities
-
-
 async def test_without_keys_there_are_none(models: Path, clock: Clock) -> None:
     await Carrier(models, None, clock).refused(CarryUnavailable, "hetsyn serve --carry-keys carry.keys")
 
@@ -233,15 +223,6 @@ def sealed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Carrier, bytes]:
     return carrier, asyncio.run(begun(carrier))
 
 
-def refuses(carrier: Carrier, token: bytes) -> type[TokenError]:
-    """How a token is refused; it must be, as one, and before anything is computed."""
-    applied = carrier.counters.chunks_applied
-    with pytest.raises(TokenError) as caught:
-        asyncio.run(carrier.send(token))
-    assert carrier.counters.chunks_applied == applied
-    return type(caught.value)
-
-
 def test_any_bit_of_any_byte_is_authenticated(sealed: tuple[Carrier, bytes]) -> None:
     carrier, token = sealed
     tokens = carrier.tokens
@@ -261,16 +242,6 @@ def test_any_bit_of_any_byte_is_authenticated(sealed: tuple[Carrier, bytes]) -> 
     assert set(range(20, len(token))) <= set(indices[TokenForged])
 
 
-@given(st.data())
-def test_whatever_is_done_to_a_token_it_is_refused(sealed: tuple[Carrier, bytes], data: st.DataObject) -> None:
-    carrier, token = sealed
-    changed = bytearray(token)
-    for index in data.draw(st.lists(st.integers(0, len(token) - 1), min_size=1, max_size=5, unique=True)):
-        changed[index] ^= data.draw(st.integers(1, 255))
-    cut = data.draw(st.integers(0, len(token)))
-    refuses(carrier, bytes(changed[:cut]) + data.draw(st.binary(max_size=3)) if cut < len(token) else bytes(changed))
-
-
 def test_a_token_that_is_cut_off_is_reported_at_every_length(sealed: tuple[Carrier, bytes]) -> None:
     carrier, token = sealed
     tokens = carrier.tokens
@@ -279,18 +250,6 @@ def test_a_token_that_is_cut_off_is_reported_at_every_length(sealed: tuple[Carri
             tokens.open(token[:length])
     with pytest.raises(TokenForged, match="but declares"):
         tokens.open(token + b"\0")
-
-
-@given(st.binary(max_size=200))
-def test_other_bytes_are_no_token(sealed: tuple[Carrier, bytes], content: bytes) -> None:
-    assert refuses(sealed[0], content) in (TokenForeign, TokenTruncated)
-
-
-def test_parts_of_two_tokens_make_none(sealed: tuple[Carrier, bytes]) -> None:
-    carrier, token = sealed
-    other = asyncio.run(begun(carrier))
-    for cut in (76, 100, len(token) - 16):
-        assert refuses(carrier, token[:cut] + other[cut:]) is TokenForged
 
 
 def test_a_token_is_written_in_one_way(sealed: tuple[Carrier, bytes]) -> None:

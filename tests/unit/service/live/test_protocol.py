@@ -59,14 +59,6 @@ def test_a_chunk_is_answered_by_its_result() -> None:
     assert results[1:] == [Work("chunk", 5, b"c")]
 
 
-def test_a_readout_goes_along() -> None:
-    live = stream()
-    live.chunk(b"ab")
-    assert frames(live.applied(applied(41, 1, label=None, probabilities=None, readout=[[0.5]])))[0]["readout"] == [
-        [0.5]
-    ]
-
-
 def test_what_a_client_asks_for_goes_along_and_with_the_end() -> None:
     live = stream()
     live.chunk(b"ab")
@@ -114,12 +106,6 @@ def test_the_end_has_a_final_result_and_a_termination() -> None:
     ]  # fmt: skip
     assert actions[-1] == Close(1000, "")
     assert live.chunk(b"a") == live.text("{}") == live.refuse(OUT) == live.applied(applied(1)) == []
-
-
-def test_a_session_without_a_chunk_has_no_utterance() -> None:
-    actions = stream(NEW).text('{"type": "CloseStream"}')
-    assert frames(actions) == [{"type": "Termination", "chunks": 0, "audio_s": 0.0, "utterances": 0}]
-    assert actions[-1] == Close(1000, "")
 
 
 @pytest.mark.parametrize("last", [3, 5, -1])
@@ -203,22 +189,6 @@ def test_settings_that_mean_nothing_are_refused(settings: str, detail: str) -> N
     assert live.chunk(b"a") == [Work("chunk", 4, b"a")]
 
 
-def test_the_end_of_a_session_with_utterances_counts_them() -> None:
-    live = stream(HEARING)
-    live.text('{"type": "CloseStream"}')
-    last: Any = {**ENDED, "trigger": "end"}
-    end, termination = frames(live.applied(applied(50, utterance=3, events=[last])))
-    assert end == last
-    assert termination["utterances"] == 3
-
-
-def test_a_long_number_of_the_last_chunk_is_not_sent_back() -> None:
-    (send, _) = stream().text('{"type": "CloseStream", "last_seq": ' + "9" * 4000 + "}")
-    assert isinstance(send, Send)
-    assert send.frame["type"] == "Error"
-    assert len(send.frame["detail"]) < 300
-
-
 def test_a_reset_deletes_and_begins_anew() -> None:
     live = stream()
     live.chunk(b"a")
@@ -276,10 +246,6 @@ def test_a_server_that_ends_finishes_what_has_come() -> None:
     assert [frame["type"] for frame in frames(actions)] == ["Result", "Error"]
     assert frames(actions)[1]["retryable"]
     assert actions[-1] == Close(1012, "shutting-down")
-
-
-def test_an_idle_stream_ends_with_its_server_at_once() -> None:
-    assert stream().drain()[-1] == Close(1012, "shutting-down")
 
 
 def test_bytes_are_bounded_too() -> None:

@@ -33,24 +33,6 @@ def after(*chunks: bytes, end: bool = False) -> Progress[str]:
     return progress
 
 
-@pytest.mark.parametrize("seq", [None, 3])
-def test_only_chunk_0_begins_a_session(seq: int | None) -> None:
-    nothing: Known[str] | None = None
-    assert decide("s", nothing, 0, b"a", 1.0, LIFETIMES) == Apply(0)
-    with pytest.raises(NotFound, match="begins with seq 0, with begin=true"):
-        decide("s", nothing, seq, b"a", 1.0, LIFETIMES)
-
-
-@pytest.mark.parametrize("seq", [None, 2])
-def test_the_next_chunk_is_applied(seq: int | None) -> None:
-    assert admit(after(b"a", b"b"), seq, b"c") == Apply(2)
-
-
-@pytest.mark.parametrize("end", [False, True])
-def test_the_last_chunk_again_is_replayed(end: bool) -> None:
-    assert admit(after(b"a", b"b", end=end), 1, b"b") == Replay("1")
-
-
 @pytest.mark.parametrize("end", [False, True])
 def test_the_last_number_with_other_content_conflicts(end: bool) -> None:
     with pytest.raises(ConflictingChunk, match="chunk 1 was applied with other content") as caught:
@@ -63,17 +45,6 @@ def test_other_numbers_are_out_of_order(seq: int, sentence: str) -> None:
     with pytest.raises(OutOfOrder, match=f"{sentence}.*seq 2 next") as caught:
         admit(after(b"a", b"b"), seq, b"a")
     assert caught.value.expected_seq == 2
-
-
-@pytest.mark.parametrize("seq", [None, 0, 2, 3])
-def test_nothing_comes_after_the_end(seq: int | None) -> None:
-    with pytest.raises(SessionEnded):
-        admit(after(b"a", b"b", end=True), seq, b"a")
-
-
-def test_the_same_content_may_come_again_as_the_next_chunk() -> None:
-    assert admit(after(b"a"), 1, b"a") == Apply(1)
-    assert admit(after(b"a"), None, b"a") == Apply(1)
 
 
 def test_a_chunk_is_applied_once() -> None:
