@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import os
 import random
+from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,13 @@ os.environ.pop("COLUMNS", None)
 
 pytest_plugins = ["tests.support.required_tools", "tests.support.left_out"]
 
+# the files that take longest, with few tests: in several processes they start first, or they would be the last to end
+LONGEST = (
+    "unit/build_support/test_builds_alike.py", "integration/test_benchmarks.py", "integration/test_release.py",
+    "long/test_faults.py", "e2e/test_documents.py", "integration/test_own_cells.py",
+    "integration/test_train_and_export.py", "e2e/test_own_networks.py", "unit/export/nir/test_importing.py",
+    "unit/export/inspection/test_energy.py", "e2e/test_keys.py", "e2e/test_client.py", "e2e/test_page.py",
+)  # fmt: skip
 ASYNC_TEST_S = 120.0  # an async test takes seconds at most, on a very busy machine a minute
 
 
@@ -39,6 +47,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--fuzz-inputs", type=int, default=200, help="inputs for each decoder in tests/integration/test_decoders.py"
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.option.loadscopereorder = False  # pytest-xdist would begin with the files of most tests
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not hasattr(config, "workerinput"):  # no process of pytest-xdist
+        return
+    tests = Counter(item.path for item in items)
+    ranks = {config.rootpath / "tests" / name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: (ranks.get(item.path, len(ranks)), -tests[item.path], item.path))
 
 
 def pytest_report_header() -> str:

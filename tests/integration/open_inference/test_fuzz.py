@@ -124,7 +124,7 @@ async def fuzz_http(tmp_path: Path, count: int) -> None:
     statuses: set[int] = set()
     with fake_server(tmp_path / "models", max_sessions=1_000) as live:
         witness = Witness(live)
-        async with httpx.AsyncClient(base_url=live.url, timeout=20) as client:
+        async with httpx.AsyncClient(base_url=live.url, timeout=60) as client:
 
             async def send(content: bytes) -> None:
                 body, headers = content, {}
@@ -164,7 +164,7 @@ async def fuzz_grpc(tmp_path: Path, count: int) -> None:
             async def send(content: bytes) -> None:
                 code = grpc.StatusCode.OK
                 try:
-                    await call(content, timeout=20)
+                    await call(content, timeout=60)
                 except grpc.aio.AioRpcError as error:
                     code = error.code()
                 codes.add(code)

@@ -110,7 +110,7 @@ async def test_silent_calls_of_one_client_leave_room_for_others(tmp_path: Path) 
             for call in silent:
                 with pytest.raises(grpc.aio.AioRpcError, match="no message came for 2 s: send it with the call"):
                     await call
-            assert time.monotonic() - began_s < 10  # a body may take 30 s
+            assert time.monotonic() - began_s < 25  # a body may take 30 s
             assert await channel.unary_unary(live_call)(b"")
             assert open_calls.total == 3
 

@@ -92,7 +92,7 @@ def test_all_builds_and_levels_of_the_rollout_give_the_same_bits(folder: Path, m
             assert torch.allclose(a, b, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+@pytest.mark.parametrize("machine", ["x86_64", pytest.param("aarch64", marks=pytest.mark.long)])
 def test_a_library_of_zig_runs_on_any_linux_and_shows_its_own_names_alone(machine: str, folder: Path) -> None:
     for library in LIBRARIES:
         built = folder / machine / Path(library.output).name

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from hetsyn_client.client import StreamingClient
 from hetsyn_client.errors import InputError, ServiceProblem
-from hetsyn_client.events import pack_events
 from hetsyn_client.frames import MEDIA_TYPE as CARRIED_TYPE
 from hetsyn_client.frames import pack_frame, unpack_frame
 
@@ -64,13 +63,6 @@ def test_chunks_are_numbered_and_the_end_sends_nothing_more() -> None:
     assert session.seq == 3
 
 
-def test_the_last_chunk_may_be_the_end() -> None:
-    server = ScriptedServer()
-    with client(server).session() as session:
-        session.send(SILENCE, 8000, end=True)
-    assert server.calls == [("POST", "0", "true")]
-
-
 def test_values_are_sent_as_arrays_or_lists() -> None:
     server = ScriptedServer()
     with client(server).session() as session:
@@ -110,19 +102,6 @@ def test_a_chunk_of_values_comes_again_under_its_number() -> None:
         session.end()
     assert server.calls == [("POST", "0", "false")] * 3 + [("POST", "1", "true")]
     assert [request.content for request in server.requests[:3]] == [np.float32(1).tobytes()] * 3
-
-
-def test_events_end_with_a_chunk_of_no_steps() -> None:
-    server = ScriptedServer()
-    with client(server).session() as session:
-        session.send_events(5, np.array([1]), np.array([2]))
-        session.end()
-    assert [request.content for request in server.requests] == [pack_events(5, [1], [2]), b""]
-
-
-def test_sessions_have_ids_of_their_own() -> None:
-    sessions = client(ScriptedServer())
-    assert sessions.session().id != sessions.session().id
 
 
 def fail_within_a_session(server: ScriptedServer) -> None:

@@ -120,24 +120,6 @@ def test_so_it_does_with_biases_and_without_recurrence(kind: str, form: Form, re
     check(network.compile(form), 0.4)
 
 
-@pytest.mark.parametrize("rate", [0.0, 0.1, 1.0])
-def test_decays_are_multiplied_whatever_the_spikes(rate: float) -> None:
-    """The exact form multiplies once a synapse, the bank once a neuron and decay of it."""
-    network = network_of("hetsyn")
-    network.fit_banks()
-    for form in FORMS:
-        compiled = network.compile(form)
-        check(compiled, rate)
-        tensors = {n.rpartition("/")[2]: a for n, a in read_tensors(network_graph(compiled)).items()}
-        state = [TensorDescription(name=t.name, shape=t.shape, dtype=t.dtype, initial=0.0) for t in compiled.layout]
-        counted = count(work_of_network(tensors, state, SIZES, CHANNELS), dict.fromkeys(("input", *SIZES), rate))
-        sizes = {name: bank.size for name, bank in network.banks.items()}
-        synapses = 6 * (7 + 6) + 5 * (6 + 5) + 3 * 5
-        of_bank = 6 * sizes["hidden1"] + 5 * sizes["hidden2"] + 3 * sizes["readout"]
-        assert counted.synaptic_decays == (synapses if form == "exact" else of_bank)
-        assert counted.neuron_decays == 6 + 5
-
-
 def test_the_spikes_that_inspect_counts_are_those_of_torch(tmp_path: Path) -> None:
     network = network_of("hetsyn", "spike_count")
     network.fit_banks()

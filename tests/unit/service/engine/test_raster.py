@@ -15,14 +15,14 @@ from service.contract.endpointing import EndpointingChange
 from service.contract.graph_io import spikes_name
 from service.engine.endpointing_choice import with_endpointing, with_manual_ends
 from service.engine.engine import Engine
-from service.engine.raster import most_steps, spikes_of
+from service.engine.raster import spikes_of
 from service.engine.stream import initial_stream
 from service.engine.work import Outcome, Work
-from service.errors import ArtifactError, TooLarge
+from service.errors import ArtifactError
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.runtime.onnx import Array
-from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk, chunk_length, part_of_chunk, spike_chunk
+from service.wire.chunk import AudioChunk, Chunk, ValuesChunk, chunk_length, part_of_chunk, spike_chunk
 from tests.support.artifact import Takes, write_artifact
 from tests.support.fake_graph import (
     CHANNELS,
@@ -200,15 +200,6 @@ def test_after_an_end_that_the_client_chose_steps_are_those_of_the_session(digit
     assert (shown["layers"][0]["times"], shown["layers"][0]["units"]) == ([2], [3])
 
 
-def test_real_values_are_no_spikes_but_ones_are(tmp_path: Path) -> None:
-    model = made(tmp_path, "values")
-    numbers = ValuesChunk(np.ones((4, CHANNELS), np.float32))
-    _, (shown,), _ = streamed(model, numbers, [], ENGINES[0])
-    assert [layer["name"] for layer in shown["layers"]] == ["hidden1"]
-    _, (shown,), _ = streamed(model, spike_chunk(4, [0, 3], [5, 2]), [], ENGINES[0])
-    assert shown["layers"][0] == {"name": "input", "size": CHANNELS, "times": [0, 3], "units": [5, 2]}
-
-
 class _Other(FakeNetwork):
     """A network whose graph gives no spikes of hidden layers, or some of another shape."""
 
@@ -236,16 +227,6 @@ def test_spikes_of_another_shape_are_the_models_fault(tmp_path: Path) -> None:
         ArtifactError, match=r"gave spikes of hidden1 as \[7, 8\], not \[7, 4\]: export the model again"
     ):
         streamed(model, spike_chunk(4, [0, 3], [5, 2]), [], ENGINES[0])
-
-
-def test_a_chunk_with_spikes_is_bounded(digits: Model) -> None:
-    most = most_steps(digits)
-    assert most == 2**17 // (CHANNELS + HIDDEN)
-    engine, stream = Engine(max_chunk_steps=2 * most), initial_stream(digits)
-    engine.check(digits, stream, SpikeChunk(most, *spikes(10)), spikes=True)
-    engine.check(digits, stream, SpikeChunk(most + 1, *spikes(10)))
-    with pytest.raises(TooLarge, match=f"at most {most} .* with spikes=true: cut it into several, or leave spikes out"):
-        engine.check(digits, stream, SpikeChunk(most + 1, *spikes(10)), spikes=True)
 
 
 def test_the_traces_of_a_segment_are_bounded(digits: Model, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,11 +73,6 @@ def test_inputs_that_the_graph_does_not_take_are_refused() -> None:
         graph.run({"x": np.zeros((1, 3), np.float32), "state.v": np.zeros((1, 2), np.float32)}, ["y"])
 
 
-def test_this_installation_is_in_order() -> None:
-    check_runtime()
-    assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
-
-
 def test_a_missing_or_doubled_runtime_is_explained_with_the_command() -> None:
     assert explain(["onnxruntime"], importable=True) is None
     assert install_command("cpu") in str(explain([], importable=False))
@@ -168,13 +163,6 @@ def test_a_library_of_another_version_is_not_used(monkeypatch: pytest.MonkeyPatc
         load_graph(leaky_sum())
 
 
-def test_without_a_library_there_is_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.runtime.onnx.library", lambda: None)
-    assert operators_problem() is None
-    state = np.ones((1, 2), np.float32)
-    assert load_graph(leaky_sum()).run({"x": state, "state.v": state}, ["y"])["y"].any()
-
-
 def test_a_library_that_cannot_be_used_is_refused_where_it_is_required(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,12 +192,6 @@ def test_the_operator_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> No
     assert library() is None
     assert "switched off by HETSYN_OPERATORS=off" in operator_status().sentence
     check_runtime()
-
-
-def test_an_unknown_mode_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(MODE, "on")
-    with pytest.raises(RuntimeUnavailable, match="HETSYN_OPERATORS=on: off, require, or leave it out"):
-        check_runtime()
 
 
 def test_a_wrong_setting_is_one_line_where_the_operator_is_looked_up() -> None:

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 async def test_nothing_is_done_twice_and_what_is_done_is_reported(serve: ServeDirect, relay: Relay) -> None:
-    store = RedisStore(f"redis://127.0.0.1:{relay.port}/0", timeout_s=5, prefix="answers:")
+    store = RedisStore(f"redis://127.0.0.1:{relay.port}/0", timeout_s=60, prefix="answers:")
     server = serve(store=store)
 
     async def losing(work: Coroutine[Any, Any, T]) -> T:

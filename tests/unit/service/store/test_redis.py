@@ -22,7 +22,7 @@ from tests.support.valkey import ValkeyServer
 async def test_a_server_that_is_away_is_unavailable_and_comes_back(
     own_valkey: ValkeyServer, start_store: StartStore
 ) -> None:
-    store = await start_store(RedisStore(own_valkey.url, timeout_s=5))
+    store = await start_store(RedisStore(own_valkey.url, timeout_s=60))
     assert await store.commit([put("a", NO_REVISION, 1, b"kept")]) == [COMMITTED]
     own_valkey.kill()
     (verdict,) = await store.commit([put("a", 1, 2)])
@@ -121,7 +121,7 @@ async def test_a_restarted_server_gets_the_script_again(own_valkey: ValkeyServer
 
 
 def through(relay: Relay, prefix: str) -> RedisStore:
-    return RedisStore(f"redis://127.0.0.1:{relay.port}/0", timeout_s=5, prefix=prefix)
+    return RedisStore(f"redis://127.0.0.1:{relay.port}/0", timeout_s=60, prefix=prefix)
 
 
 async def answer_lost(relay: Relay, sent: asyncio.Task[list[CommitResult | HetsynError]]) -> None:

@@ -49,7 +49,6 @@ async def test_a_policy_that_is_set_later_is_noticed_by_the_next_check(
 
 
 @pytest.mark.process
-@pytest.mark.process
 async def test_a_server_that_was_down_at_the_start_is_checked_before_it_is_used(tmp_path: Path) -> None:
     require_valkey()
     server = ValkeyServer(tmp_path, "--maxmemory-policy", "allkeys-lru")
