@@ -40,7 +40,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> Iterator[list[Json]]:
     logger.removeHandler(handler)
 
 
-def _fail(_: object) -> None:
+def _fail(*_: object) -> None:
     raise ValueError("a defect")
 
 
@@ -58,7 +58,7 @@ async def test_a_defect_has_one_line_that_names_request_session_and_trace(
 ) -> None:
     server = await serve()
     client = server.client
-    monkeypatch.setattr(server.app.state.server.registry._advance, "count", _fail)
+    monkeypatch.setattr(server.app.state.server.registry.advance, "applied", _fail)
     headers = {"traceparent": PARENT, "X-Request-ID": "7"}
     response = await client.post("/infer", json={"session": "a", "seq": 0, "input": events(3)}, headers=headers)
     assert response.status_code == 500
@@ -91,7 +91,7 @@ async def test_a_stream_is_one_request(
     models: Path, gate: Gate, lines: list[Json], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with listening(models, gate) as server:
-        monkeypatch.setattr(server.parts.registry._advance, "count", _fail)
+        monkeypatch.setattr(server.parts.registry.advance, "applied", _fail)
         socket, _ = await opened(server, "encoding=events&session=a", "X-Request-ID: 7", f"traceparent: {PARENT}")
         await socket.send(NOTHING)
         problem, _ = await socket.refused()
