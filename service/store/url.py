@@ -57,13 +57,14 @@ def open_store(url: str, timeout_s: float = 2.0) -> StateStore | None:
             raise StoreUnusable(
                 f"the store {redacted(url)!r}: has several hosts: a cluster is valkey-cluster://host,host/"
             )
-        from service.store.redis import PREFIX, RedisStore  # redis-py is an extra
+        from service.store.redis.server import PREFIX, RedisStore  # redis-py is an extra
 
         prefix, replicas = query.pop("prefix", PREFIX), _replicas(url, query)
         address = urlunsplit((_REDIS_SCHEMES[parts.scheme], parts.netloc, parts.path, urlencode(query), ""))
         return RedisStore(address, timeout_s=timeout_s, prefix=prefix, replicas=replicas)
     if parts.scheme in _CLUSTER_SCHEMES:
-        from service.store.redis import PREFIX, ClusterStore, read_address
+        from service.store.redis.cluster import ClusterStore, read_address
+        from service.store.redis.server import PREFIX
 
         prefix, replicas = query.pop("prefix", PREFIX), _replicas(url, query)
         nodes = read_address(_CLUSTER_SCHEMES[parts.scheme], parts.netloc, parts.path, urlencode(query))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from service.store.base import StateStore
-from service.store.redis.slots import slot_of
+from service.store.redis.cluster import slot_of
 from service.store.url import open_store
 from tests.support.valkey import ValkeyServer
 from tests.support.valkey_cluster import ValkeyCluster

@@ -8,18 +8,23 @@ to another node. The map is read again after every such answer, after every node
 Each node is a ``Node``, with its own checks and time limit, and each has a lane of its own in ``GroupCommit``: a node
 that is down or slow delays and fails its own sessions alone.
 
-redis-py's own client of clusters is not used: it repeats commands without a word, and sleeps and closes the connections
-of all nodes when one of them fails.
+redis-py's own client of clusters, with retries off, lost nothing in the same faults, and nobody waited longer. But it
+redirects single keys alone, so each takes a script and, with ``appendfsync always``, a wait for the disk. And whenever
+it reads the map, it connects to all nodes anew.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Hashable, Sequence
+import random
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from math import inf
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import (
     AskError,
     ClusterDownError,
@@ -33,19 +38,234 @@ from redis.exceptions import (
 from service.errors import HetsynError, StoreError, StoreFull, StoreUnavailable, StoreUnusable
 from service.keys.ids import client_id
 from service.store.base import Change, CommitResult, Stored
-from service.store.redis import requests
-from service.store.redis.node import Node
-from service.store.redis.nodes import Nodes, uncovered
-from service.store.redis.script import PREFIX, refusal, result, stored
-from service.store.redis.slots import Address, ClusterAddress, probe_keys, slot_of
+from service.store.redis.server import (
+    COMPARE_AND_SET_ON_NODE,
+    DELETE_ON_NODE,
+    LOAD_AND_MARK,
+    PREFIX,
+    Node,
+    change_alone,
+    change_on_node,
+    load_values,
+    refusal,
+    result,
+    stored,
+    unavailable,
+)
 
 log = logging.getLogger("hetsyn.store")
 
+SLOTS = REDIS_CLUSTER_HASH_SLOTS
+_PORT = 6379
+READ_TIMEOUT_S = 0.5  # of one node that is asked for the map
+_SCRIPTS = (COMPARE_AND_SET_ON_NODE, DELETE_ON_NODE, LOAD_AND_MARK)
+READ_INTERVAL_S = 0.1  # between two readings of the map because of failures
 MAX_REDIRECTS = 8
 REDIRECT_PAUSE_S = 0.01  # before the third and every later redirection: the slot is on the way
-
 _ELSEWHERE = ("non local key", "during rehashing of the slot")
 _DOWN = ("cluster is down", "a slot not served")
+
+
+class Address(NamedTuple):
+    """Where a node listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class ClusterAddress:
+    """What the URL of a cluster says.
+
+    Attributes:
+        seeds: nodes that tell the others.
+        scheme: of a node's URL: ``redis``, or ``rediss`` with TLS.
+        user_info: user and password as the URL has them, with ``@``; empty without.
+        query: of a node's URL, with ``?``; empty without.
+    """
+
+    seeds: tuple[Address, ...]
+    scheme: str
+    user_info: str
+    query: str
+
+    def node_url(self, address: Address) -> str:
+        return f"{self.scheme}://{self.user_info}{address}/0{self.query}"
+
+
+def read_address(scheme: str, netloc: str, path: str, query: str) -> ClusterAddress:
+    """The parts of a cluster's URL, read.
+
+    Raises:
+        StoreUnusable: a host is missing, a port is no port, or a database is named.
+    """
+    if path not in ("", "/"):
+        raise StoreUnusable(f"the store's URL is not valid ({path!r}: a cluster has no databases, end it with /)")
+    user_info, at, hosts = netloc.rpartition("@")
+    seeds = []
+    for host in hosts.split(","):
+        try:
+            parts = urlsplit(f"//{host}")
+            seeds.append(Address(parts.hostname or "", parts.port or _PORT))
+        except ValueError as error:
+            raise StoreUnusable(f"the store's URL is not valid ({error})") from error
+    if not all(seed.host for seed in seeds):
+        raise StoreUnusable(
+            "the store's URL has an empty host: write it as valkey-cluster://10.0.0.1:6379,10.0.0.2:6379/"
+        )
+    return ClusterAddress(tuple(seeds), scheme, f"{user_info}{at}", f"?{query}" if query else "")
+
+
+def slot_of(key: str) -> int:
+    return key_slot(key.encode())
+
+
+def read_slots(answer: Sequence[Any], asked: Address) -> list[Address | None]:
+    """The primary of each slot.
+
+    Args:
+        answer: to CLUSTER SLOTS.
+        asked: the node that gave it; it leaves out its own host if it does not know it.
+    """
+    primaries: list[Address | None] = [None] * SLOTS
+    for first, last, primary, *_ in answer:
+        host = _text(primary[0])
+        address = Address(asked.host if host in ("", "?") else host, int(primary[1]))
+        primaries[int(first) : int(last) + 1] = [address] * (int(last) - int(first) + 1)
+    return primaries
+
+
+def probe_keys(prefix: str, primaries: Sequence[Address | None]) -> Iterator[tuple[Address, str]]:
+    """For each primary, a key that it has."""
+    missing = {address for address in primaries if address is not None}
+    number = 0
+    while missing:
+        key = f"{prefix}{{?{number}}}probe"
+        address = primaries[slot_of(key)]
+        if address in missing:
+            missing.remove(address)
+            yield address, key
+        number += 1
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value or "")
+
+
+class Nodes:
+    """The nodes of a cluster. Used from one event loop.
+
+    Args:
+        address: of the cluster; one node that answers is enough.
+        timeout_s: time for a connection, and for one request.
+        replicas: of a node that must have a change before it counts.
+
+    Attributes:
+        primaries: the primary of each slot, as far as it is known.
+        unwell: nodes that failed when they were checked; they are asked for the map after the others.
+
+    Raises:
+        StoreUnusable: an option of the URL is not valid.
+    """
+
+    def __init__(self, address: ClusterAddress, timeout_s: float, replicas: int) -> None:
+        self.primaries: list[Address | None] = [None] * SLOTS
+        self.unwell: set[Address] = set()
+        self._address = address
+        self._timeout_s = timeout_s
+        self._replicas = replicas
+        self._nodes: dict[Address, Node] = {}
+        self._reading: asyncio.Task[None] | None = None
+        self._read_s = -inf
+        self._closing: set[asyncio.Task[None]] = set()
+        self[address.seeds[0]]  # an option that is not valid is refused at once
+
+    def __getitem__(self, address: Address) -> Node:
+        node = self._nodes.get(address)
+        if node is None:
+            url = self._address.node_url(address)
+            node = Node(url, self._timeout_s, _SCRIPTS, self._replicas, is_in_cluster=True)
+            self._nodes[address] = node
+        return node
+
+    @property
+    def has_map(self) -> bool:
+        return self._read_s > -inf
+
+    def read_soon(self) -> None:
+        """Read the map while requests go on, not more often than ``READ_INTERVAL_S``."""
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(self._read_later())
+
+    async def read(self, until_s: float = inf) -> None:
+        """Read the map from the first node that knows all slots.
+
+        Args:
+            until_s: the end of the time for it, on the event loop's clock.
+
+        Raises:
+            StoreUnavailable: none answers.
+            StoreUnusable: the store is no cluster.
+        """
+        loop = asyncio.get_running_loop()
+        well = [address for address in self._nodes if address not in self.unwell]
+        random.shuffle(well)
+        failure = StoreUnavailable("the nodes of the session store are no cluster yet: make one of them")
+        best: list[Address | None] = [None] * SLOTS
+        for address in dict.fromkeys([*well, *self.unwell, *self._address.seeds]):
+            try:
+                found = await self._ask(address, min(until_s, loop.time() + min(READ_TIMEOUT_S, self._timeout_s)))
+            except StoreUnavailable as error:
+                failure = error
+                continue
+            if found.count(None) < best.count(None):
+                best = found
+            if None not in found:
+                break
+        if best.count(None) == SLOTS:
+            raise failure
+        self._read_s = loop.time()
+        self.primaries = best
+        self._forget(set(best) | set(self._address.seeds))
+
+    async def close(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.wait([self._reading])
+        if self._closing:
+            await asyncio.wait(self._closing)
+        for node in self._nodes.values():
+            await node.close()
+
+    async def _ask(self, address: Address, until_s: float) -> list[Address | None]:
+        node = self[address]
+        (answer,), _ = await node.in_time(lambda: node.pipeline([("CLUSTER", "SLOTS")]), until_s, is_trusted=True)
+        if isinstance(answer, Exception):
+            if "cluster support disabled" in str(answer):
+                raise StoreUnusable("the store is not a cluster: write valkey:// in place of valkey-cluster://")
+            raise unavailable(answer) from answer
+        return read_slots(answer, address)
+
+    async def _read_later(self) -> None:
+        await asyncio.sleep(max(0.0, self._read_s + READ_INTERVAL_S - asyncio.get_running_loop().time()))
+        try:
+            await self.read()
+        except StoreError as error:
+            log.debug("the map of the store's slots cannot be read: %s", error)
+
+    def _forget(self, kept: set[Address | None]) -> None:
+        """Close the connections to nodes that have no slots any more, and no requests under way."""
+        for address in [one for one, node in self._nodes.items() if one not in kept and not node.under_way]:
+            task = asyncio.create_task(self._nodes.pop(address).close())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+
+def uncovered() -> StoreUnavailable:
+    return StoreUnavailable("no node of the session store has this session's slot: send the chunk again later")
 
 
 @dataclass
@@ -190,10 +410,10 @@ class ClusterStore:
 
         async def send() -> list[Any]:
             if not changes:
-                return await requests.load(node, keys, is_asking=is_asking)
+                return await load_values(node, keys, is_asking=is_asking)
             if is_alone or is_asking:
-                return await requests.change_alone(node, changes, keys, is_asking=is_asking)
-            return await requests.change_on_node(node, changes, keys)
+                return await change_alone(node, changes, keys, is_asking=is_asking)
+            return await change_on_node(node, changes, keys)
 
         try:
             answers, repeated = await node.in_time(send, until_s)

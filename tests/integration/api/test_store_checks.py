@@ -11,7 +11,7 @@ from redis import Redis
 
 from service.registry.registry import SessionRegistry
 from service.store.file import FileStore
-from service.store.redis import RedisStore
+from service.store.redis.server import RedisStore
 from tests.support.gate import Gate
 from tests.support.http_calls import is_problem, metric, ok
 from tests.support.in_process import HttpServer

@@ -6,7 +6,7 @@ import random
 import time
 from pathlib import Path
 
-from service.store.redis.slots import slot_of
+from service.store.redis.cluster import slot_of
 from tests.long.faults.schedule import Kind
 from tests.long.faults.stage import FileOnDisk, NoStore, Store, ValkeyStore
 from tests.support.server_process import ServerError

@@ -12,7 +12,7 @@ import yaml
 
 from service.commands.serve import serve
 from service.settings import Settings
-from service.store.redis import ClusterStore
+from service.store.redis.cluster import ClusterStore
 from service.store.url import open_store
 from tests.support.kustomize import BASE, Object, kustomization, named, of_kind, pods, rendered
 from tests.support.paths import ROOT

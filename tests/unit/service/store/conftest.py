@@ -10,7 +10,7 @@ import pytest
 
 from service.store.base import StateStore
 from service.store.file import FileStore
-from service.store.redis import RedisStore
+from service.store.redis.server import RedisStore
 from service.store.url import open_store
 from tests.support.cluster_sessions import ClusterSessions
 from tests.support.memory_store import MemoryStore

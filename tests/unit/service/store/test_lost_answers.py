@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from service.store.redis import RedisStore
+from service.store.redis.server import RedisStore
 from tests.support.in_process import ServeDirect
 from tests.support.relay import Relay
 

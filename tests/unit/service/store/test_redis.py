@@ -10,7 +10,7 @@ from redis import Redis
 
 from service.errors import HetsynError, StateCorrupt, StoreUnavailable, StoreUnusable
 from service.store.base import NO_REVISION, CommitResult, Stored
-from service.store.redis import RedisStore
+from service.store.redis.server import RedisStore
 from tests.support.change import COMMITTED, FENCED, delete, put
 from tests.support.relay import Relay
 from tests.support.started_store import StartStore, started

@@ -12,7 +12,7 @@ from redis import Redis
 
 from service.errors import StoreFull, StoreUnavailable, StoreUnusable
 from service.store.base import NO_REVISION, StateStore, Stored
-from service.store.redis import RedisStore
+from service.store.redis.server import RedisStore
 from tests.support.change import COMMITTED, delete, put
 from tests.support.started_store import StartStore, started
 from tests.support.tools import require_valkey
@@ -150,7 +150,7 @@ async def test_clocks_that_are_apart_are_warned_of_once(
     store = await start_store(RedisStore(own_valkey.url))
     assert not caplog.records
     now_s = time.time()
-    monkeypatch.setattr("service.store.redis.node.time.time", lambda: now_s - 700)
+    monkeypatch.setattr("service.store.redis.server.time.time", lambda: now_s - 700)
     for _ in range(2):
         await store.health()
     (record,) = caplog.records

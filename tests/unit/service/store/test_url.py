@@ -6,8 +6,8 @@ import pytest
 
 from service.errors import StoreUnusable
 from service.store.file import FileStore
-from service.store.redis import ClusterStore, RedisStore, read_address
-from service.store.redis.slots import Address
+from service.store.redis.cluster import Address, ClusterStore, read_address
+from service.store.redis.server import RedisStore
 from service.store.url import open_store, redacted
 
 
