@@ -86,18 +86,12 @@ class AsyncStreamingClient:
         return await self._transport.run(self._calls.describe(model))
 
     async def stream_file(
-        self,
-        path: str | Path,
-        chunk_s: float = 0.1,
-        *,
-        before_chunk: Callable[[float], Awaitable[None]] | None = None,
-        **options: Unpack[SessionOptions],
+        self, path: str | Path, chunk_s: float = 0.1, **options: Unpack[SessionOptions]
     ) -> AsyncIterator[Reply]:
-        """Stream a file, as ``StreamingClient.stream_file``; ``before_chunk`` is awaited."""
+        """Stream a file, as ``StreamingClient.stream_file``."""
         model = options.get("model")
         chunks, options["model"] = await self._transport.run(self._calls.file_chunks(Path(path), chunk_s, model))
-        session = self.session(**options)
-        async for reply in session.stream(_paced(chunks, before_chunk) if before_chunk else chunks):
+        async for reply in self.session(**options).stream(chunks):
             yield reply
 
     async def drop(self, session: str) -> None:
@@ -106,12 +100,6 @@ class AsyncStreamingClient:
 
     async def _infer(self, body: Body, options: ChunkOptions) -> Reply:
         return await self._transport.run(self._calls.infer(body, options))
-
-
-async def _paced(chunks: Iterable[Chunk], before_chunk: Callable[[float], Awaitable[None]]) -> AsyncIterator[Chunk]:
-    for chunk in chunks:
-        await before_chunk(chunk.until_s)
-        yield chunk
 
 
 async def _asynchronous(chunks: Iterable[Chunk]) -> AsyncIterator[Chunk]:

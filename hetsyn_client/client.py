@@ -106,20 +106,10 @@ class StreamingClient:
         """
         return self._transport.run(self._calls.describe(model))
 
-    def stream_file(
-        self,
-        path: str | Path,
-        chunk_s: float = 0.1,
-        *,
-        before_chunk: Callable[[float], None] | None = None,
-        **options: Unpack[SessionOptions],
-    ) -> Iterator[Reply]:
+    def stream_file(self, path: str | Path, chunk_s: float = 0.1, **options: Unpack[SessionOptions]) -> Iterator[Reply]:
         """Stream a recording, or a file of spikes or values (``hetsyn_client.files``), and yield the replies.
 
-        Args:
-            before_chunk: called before a chunk is sent with the time in the recording, in seconds, at which the chunk
-                ends. It may wait until a microphone would have recorded so much.
-            options: see ``SessionOptions``.
+        A chunk is sent when its reply is asked for.
 
         Raises:
             InputError: the file cannot be used, or has values and the model takes spikes.
@@ -127,8 +117,7 @@ class StreamingClient:
         """
         model = options.get("model")
         chunks, options["model"] = self._transport.run(self._calls.file_chunks(Path(path), chunk_s, model))
-        session = self.session(**options)
-        return session.stream(_paced(chunks, before_chunk) if before_chunk else chunks)
+        return self.session(**options).stream(chunks)
 
     def drop(self, session: str) -> None:
         """Delete a session on the server; ServiceProblem with status 404 if it has none of this id."""
@@ -136,12 +125,6 @@ class StreamingClient:
 
     def _infer(self, body: Body, options: ChunkOptions) -> Reply:
         return self._transport.run(self._calls.infer(body, options))
-
-
-def _paced(chunks: Iterable[Chunk], before_chunk: Callable[[float], None]) -> Iterator[Chunk]:
-    for chunk in chunks:
-        before_chunk(chunk.until_s)
-        yield chunk
 
 
 class Session(SteppedSession):

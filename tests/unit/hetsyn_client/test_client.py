@@ -10,6 +10,7 @@ import pytest
 
 from hetsyn_client.client import StreamingClient
 from hetsyn_client.errors import ServiceProblem, ServiceUnreachable
+from hetsyn_client.files import recording_chunks
 from tests.support.signals import sound
 from tests.support.wav import wav
 
@@ -38,12 +39,15 @@ class EchoServer:
 def test_a_recording_is_streamed_in_numbered_chunks(tmp_path: Path) -> None:
     samples = sound(2100)
     (tmp_path / "a.wav").write_bytes(wav(samples.tobytes()))
-    server, times = EchoServer(), list[float]()
-    replies = list(client(server).stream_file(tmp_path / "a.wav", 0.1, model="digits", before_chunk=times.append))
+    server = EchoServer()
+    replies = []
+    for reply in client(server).stream_file(tmp_path / "a.wav", 0.1, model="digits"):
+        replies.append(reply)
+        assert len(server.requests) == len(replies)  # each is sent when its reply is asked for
     assert [str(reply["seq"]) for reply in replies] == ["0", "1", "2"]
     assert [str(reply["end"]) for reply in replies] == ["false", "false", "true"]
     assert len({reply["session"] for reply in replies}) == 1
-    assert times == pytest.approx([0.1, 0.2, 0.2625])
+    assert [chunk.until_s for chunk in recording_chunks(tmp_path / "a.wav")] == pytest.approx([0.1, 0.2, 0.2625])
     sent = b"".join(request.content for request in server.requests)
     np.testing.assert_array_equal(np.frombuffer(sent, "<i2"), samples)
 
