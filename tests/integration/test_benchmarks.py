@@ -38,6 +38,7 @@ SMOKES = (
     "service --transports",
     "training",
 )
+AT_EVERY_MERGE = ("engine", "in_process", "service")  # the others are run at night
 README = (ROOT / "README.md").read_text()
 ENDED_S = 60.0  # until a benchmark has started a server, or has ended
 POLL_S = 0.05
@@ -100,7 +101,10 @@ def test_a_benchmark_without_a_smoke_is_imported(benchmark: str) -> None:
     import_module(f"benchmarks.{benchmark}").add_arguments(argparse.ArgumentParser())
 
 
-@pytest.mark.parametrize("benchmark", SMOKES)
+@pytest.mark.parametrize(
+    "benchmark",
+    [smoke if smoke in AT_EVERY_MERGE else pytest.param(smoke, marks=pytest.mark.long) for smoke in SMOKES],
+)
 def test_a_benchmark_runs_and_leaves_nothing(benchmark: str, tmp_path: Path) -> None:
     if benchmark == "peers --perf-analyzer" and not _has_perf_analyzer():
         pytest.skip(NO_PERF_ANALYZER)
@@ -119,7 +123,7 @@ def test_a_benchmark_runs_and_leaves_nothing(benchmark: str, tmp_path: Path) -> 
     ("benchmark", "started", "number"),
     [
         ("service", "hetsyn serve", signal.SIGINT),
-        ("service --stores", "valkey-server", signal.SIGTERM),
+        pytest.param("service --stores", "valkey-server", signal.SIGTERM, marks=pytest.mark.long),
     ],
 )
 def test_what_a_benchmark_started_ends_with_it(
