@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from httpx._config import DEFAULT_TIMEOUT_CONFIG
 from hypothesis import settings
 
 from service.models.catalog import ModelCatalog
@@ -25,6 +26,10 @@ from tests.support.seed import SEED
 settings.register_profile("fixed", deadline=None, derandomize=True, max_examples=60)
 settings.register_profile("seeded", deadline=None, max_examples=1_000)  # with --hypothesis-seed
 settings.load_profile("seeded" if SEED else "fixed")
+
+# nor the five seconds of httpx for each part of a request
+for part in ("connect", "read", "write", "pool"):
+    setattr(DEFAULT_TIMEOUT_CONFIG, part, 60.0)
 
 # tests share two cores with the servers that they start; read when torch and its kind are imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -15,7 +15,6 @@ import httpx
 import numpy as np
 import pytest
 from websockets.exceptions import InvalidStatus
-from websockets.sync.client import connect
 
 from hetsyn_client import LiveStream, StreamingClient
 from tests.support.certificate import write_certificate
@@ -23,6 +22,7 @@ from tests.support.keyed import bearer
 from tests.support.paths import ROOT
 from tests.support.recording_stream import pieces
 from tests.support.server_process import START_TIMEOUT_S, RestartableServer, free_port, serve_command
+from tests.support.sync_websocket import connect
 
 pytestmark = pytest.mark.process
 
@@ -153,7 +153,7 @@ def provoked(url: str, alice: str, bob: str) -> Iterator[str]:
     for protocols in (["hetsyn.v1", f"hetsyn.key.{bob}"], [f"hetsyn.key.{bob}"], ["hetsyn.v1", f"hetsyn.key.{bob}x"]):
         target = url.replace("http", "ws") + "/stream?encoding=events&model=shd-words"
         try:
-            with connect(target, subprotocols=protocols, proxy=None) as socket:  # type: ignore[arg-type]
+            with connect(target, subprotocols=protocols) as socket:  # type: ignore[arg-type]
                 assert socket.response is not None
                 yield f"{socket.response.headers} {socket.recv()!r}"
         except InvalidStatus as refused:

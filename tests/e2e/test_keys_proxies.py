@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from websockets.exceptions import InvalidStatus
-from websockets.sync.client import connect
 
 from hetsyn_client import LiveStream, ServiceProblem, StreamingClient
 from tests.support.certificate import write_certificate
@@ -26,6 +25,7 @@ from tests.support.keyed import add_key, bearer
 from tests.support.paths import MODELS, ROOT
 from tests.support.recording_stream import pieces
 from tests.support.server_process import START_TIMEOUT_S, RestartableServer, free_port
+from tests.support.sync_websocket import connect
 
 pytestmark = pytest.mark.process
 
@@ -211,12 +211,12 @@ def test_a_page_streams_with_its_key_as_a_subprotocol(front: Front) -> None:
     trusted = ssl.create_default_context(cafile=front.certificate)
     protocols: list[Any] = ["hetsyn.v1", f"hetsyn.key.{front.key}"]
     origin: Any = front.url
-    with connect(target, subprotocols=protocols, origin=origin, ssl=trusted, proxy=None) as socket:
+    with connect(target, subprotocols=protocols, origin=origin, ssl=trusted) as socket:
         assert socket.subprotocol == "hetsyn.v1"
         assert '"Begin"' in str(socket.recv())
     with (
         pytest.raises(InvalidStatus) as refused,
-        connect(target, subprotocols=["hetsyn.v1"], ssl=trusted, proxy=None),  # type: ignore[list-item]
+        connect(target, subprotocols=["hetsyn.v1"], ssl=trusted),  # type: ignore[list-item]
     ):
         pass
     assert refused.value.response.status_code == 401
@@ -229,7 +229,7 @@ def test_no_log_of_a_proxy_has_a_key(front: Front) -> None:
     protocols: list[Any] = ["hetsyn.v1", f"hetsyn.key.{front.key}"]
     front.server.kill()
     try:
-        with pytest.raises(InvalidStatus) as refused, connect(target, subprotocols=protocols, ssl=trusted, proxy=None):
+        with pytest.raises(InvalidStatus) as refused, connect(target, subprotocols=protocols, ssl=trusted):
             pass
         assert refused.value.response.status_code == 502
         with front.http() as client:

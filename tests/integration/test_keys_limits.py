@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import ClientConnection
 
 from hetsyn_client import AsyncStreamingClient, LiveStream, StreamingClient
 from hetsyn_client.columns import pack_chunks, pack_sessions, unpack_opened, unpack_results
@@ -25,6 +25,7 @@ from tests.support.memory_store import MemoryStore
 from tests.support.open_inference import Live
 from tests.support.signals import sound
 from tests.support.socket_server import keeps
+from tests.support.sync_websocket import connect
 
 pytest.importorskip("tritonclient.grpc", reason="no tritonclient: pip install -e '.[test]' in the checkout of hetsyn")
 
@@ -63,7 +64,7 @@ class Keyed:
 
     def stream(self, key: str, session: str) -> ClientConnection:
         url = f"{self.url.replace('http', 'ws')}/stream?encoding=events&model=digits&session={session}"
-        return connect(url, additional_headers=bearer(key), proxy=None)
+        return connect(url, additional_headers=bearer(key))
 
 
 @pytest.fixture
@@ -139,7 +140,7 @@ def test_each_chunk_of_a_frame_counts(keyed: Keyed) -> None:
     alice = keyed.key("alice", requests_per_s=20)
     url = f"{keyed.url.replace('http', 'ws')}/streams?encoding=events&model=digits"
     handles = list(range(10))
-    with connect(url, additional_headers=bearer(alice), proxy=None) as stream:
+    with connect(url, additional_headers=bearer(alice)) as stream:
         stream.recv()
         begun_s = time.monotonic()
         stream.send(pack_sessions(handles, [f"s{handle}" for handle in handles]))

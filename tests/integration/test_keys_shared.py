@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import httpx
 import numpy as np
 import pytest
-from websockets.sync.client import connect
 
 from hetsyn_client.columns import pack_sessions, unpack_opened
 from service.app import create_app
@@ -27,6 +26,7 @@ from tests.support.memory_store import MemoryStore
 from tests.support.open_inference import Live, inputs, live_server
 from tests.support.product import make_settings
 from tests.support.socket_server import serving
+from tests.support.sync_websocket import connect
 
 pytest.importorskip("tritonclient.grpc", reason="no tritonclient: pip install -e '.[test]' in the checkout of hetsyn")
 
@@ -122,7 +122,7 @@ def test_a_shared_store_hands_no_session_from_keys_to_none(shared: Shared) -> No
         "inputs": [{"name": "spikes", "datatype": "BOOL", "shape": [1, CHANNELS], "data": [False] * CHANNELS}],
     }
     assert httpx.post(f"{url}/v2/models/digits/infer", json=body).status_code in (400, 422)
-    with connect(url.replace("http", "ws") + "/streams?encoding=events&model=digits", proxy=None) as socket:
+    with connect(url.replace("http", "ws") + "/streams?encoding=events&model=digits") as socket:
         json.loads(socket.recv())
         socket.send(pack_sessions([1, 2], ["alice/s", "s"]))
         opened = unpack_opened(socket.recv(decode=False))

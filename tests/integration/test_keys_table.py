@@ -15,7 +15,6 @@ import pytest
 from fastapi.routing import APIRoute
 from starlette.routing import Mount, Route
 from websockets.exceptions import InvalidStatus
-from websockets.sync.client import connect
 
 from hetsyn_client.columns import pack_chunks, pack_sessions, unpack_opened, unpack_results
 from service.carried.keys import CarryKeys
@@ -27,6 +26,7 @@ from tests.support.keyed import add_key, bearer, keyed_server
 from tests.support.memory_store import MemoryStore
 from tests.support.open_inference import Live
 from tests.support.socket_server import keeps
+from tests.support.sync_websocket import connect
 
 VALUES = {"session_id": "s", "name": "digits", "version": "1", "path:path": "app.js"}
 INSTALL = "pip install -e '.[test]' in the checkout of hetsyn"
@@ -198,7 +198,7 @@ def over_http(
 def over_stream(world: World, session: str) -> tuple[int, Any]:
     """The first frame of a stream, and the answer to a chunk: as of a session that begins."""
     url = world.live.url.replace("http", "ws") + f"/stream?encoding=events&model=digits&session={session}"
-    with connect(url, subprotocols=["hetsyn.v1", f"hetsyn.key.{world.bob}"], proxy=None) as socket:  # type: ignore[list-item]
+    with connect(url, subprotocols=["hetsyn.v1", f"hetsyn.key.{world.bob}"]) as socket:  # type: ignore[list-item]
         begun = json.loads(socket.recv())
         assert socket.subprotocol == "hetsyn.v1"
         socket.send(json.dumps({"type": "CloseStream"}))
@@ -211,7 +211,7 @@ def over_stream(world: World, session: str) -> tuple[int, Any]:
 
 def over_streams(world: World, session: str) -> tuple[int, Any]:
     url = world.live.url.replace("http", "ws") + "/streams?encoding=events&model=digits"
-    with connect(url, additional_headers=bearer(world.bob), proxy=None) as socket:
+    with connect(url, additional_headers=bearer(world.bob)) as socket:
         offer = json.loads(socket.recv())
         socket.send(pack_sessions([1], [session]))
         opened = unpack_opened(socket.recv(decode=False))
@@ -363,7 +363,7 @@ def test_a_stream_without_a_key_is_not_opened(world: World) -> None:
         for path in ("/stream", "/streams"):
             with (
                 pytest.raises(InvalidStatus) as caught,
-                connect(world.live.url.replace("http", "ws") + path + query, subprotocols=protocols, proxy=None),
+                connect(world.live.url.replace("http", "ws") + path + query, subprotocols=protocols),
             ):
                 pass
             assert caught.value.response.status_code == 401

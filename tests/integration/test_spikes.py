@@ -11,7 +11,6 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from websockets.sync.client import connect
 
 from hetsyn_client import LiveStream, StreamingClient
 from service.app import create_app
@@ -27,6 +26,7 @@ from tests.support.memory_store import MemoryStore
 from tests.support.product import make_settings
 from tests.support.signals import sound, spikes, words
 from tests.support.socket_server import each_store, keeps, listening, serving
+from tests.support.sync_websocket import connect
 
 RATE_HZ = 16_000
 SOUND = sound(9_000)
