@@ -12,11 +12,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from math import inf
 from typing import NamedTuple
 
-from service.admission.body import ClientDisconnect
 from service.admission.permits import Admission, Permit
 from service.admission.presence import Presence
 from service.admission.turns import Turns, on_thread
-from service.admission.uploads import FREE_BYTES, Upload, Uploads
+from service.admission.uploads import FREE_BYTES, ClientDisconnect, Upload, Uploads
 from service.batching.batcher import Batcher
 from service.carried.sessions import CarriedSessions
 from service.errors import HetsynError
@@ -145,12 +144,7 @@ class Ingress:
         self._stream_turns = Turns(max(1, int(limits.max_waiting * limits.client_share)))
 
     def arriving(self, client: str) -> Upload:
-        """Check that a request may come, before its body is read; a context that counts its bytes until its answer.
-
-        Raises:
-            Overloaded, ShuttingDown: as ``Admission.check``.
-        """
-        self._admission.check(client)
+        """The body of a request: a context that counts its bytes until its answer."""
         return Upload(self._uploads, client)
 
     async def apply(self, chunks: Sequence[Arrived]) -> list[Outcome]:
@@ -262,7 +256,8 @@ class Ingress:
             encoded.forget()
             if request.timeout_s is not None:
                 permit.due_s = min(permit.due_s, time.monotonic() + request.timeout_s)
-            request = request.owned_by(source.caller)
+            if source.caller.key:
+                request = request._replace(owner=source.caller.key)
             sessions = self._carried if request.carry else self.registry
             if source.presence is None:
                 return await sessions.infer(request, permit)
@@ -289,7 +284,7 @@ class Ingress:
             Overloaded: there is no room for it.
         """
         if encoded.upload is not None and (more := grown_bytes(request.chunk, encoded.size)):
-            self._uploads.take(encoded.upload, more)
+            encoded.upload.take(more)
         return request
 
 

@@ -7,9 +7,9 @@ import time
 from collections.abc import Awaitable, Callable
 from math import inf
 
-from service.admission.budget import AGAIN, Budget
-from service.admission.uploads import Uploads
-from service.errors import RETRY_S, Overloaded, ShuttingDown
+from service.admission.budget import Budget
+from service.admission.uploads import Uploads, shutting_down
+from service.errors import RETRY_S, Overloaded
 from service.observe.clock import Clock
 from service.observe.timings import Transport
 
@@ -55,18 +55,10 @@ class Admission:
         return self._is_ready
 
     def check(self, client: str) -> None:
-        """Refuse a request before its body is read.
-
-        Args:
-            client: that sends it (``budget.client_of``).
-
-        Raises:
-            Overloaded: there is no permit left, in all or for this client.
-            ShuttingDown: the server shuts down.
-        """
-        if self._uploads.is_ending or not self._admits:
+        """As ``Uploads.check``."""
+        if not self._admits:
             raise shutting_down()
-        self._ledger.check(client)
+        self._uploads.check(client)
 
     def permit(self, client: str, transport: Transport = "http") -> Permit:
         """A permit, as a context: taken at its beginning, when the request's body has arrived, until the reply.
@@ -74,6 +66,9 @@ class Admission:
         Args:
             client: that sends the request.
             transport: by which it came.
+
+        Raises:
+            Overloaded, ShuttingDown: as ``check``.
         """
         return Permit(self, client, transport)
 
@@ -82,9 +77,6 @@ class Admission:
 
         Returns:
             When the work for the request has to begin at the latest, in seconds of the clock.
-
-        Raises:
-            Overloaded, ShuttingDown: as ``check``.
         """
         if not self._admits:
             raise shutting_down()
@@ -142,11 +134,6 @@ class Permit:
 
     def __exit__(self, *_: object) -> None:
         self._admission.give_back(self.client)
-
-
-def shutting_down() -> ShuttingDown:
-    """The error for a request that another server has to serve."""
-    return ShuttingDown(f"the server is shutting down: {AGAIN}")
 
 
 def waited_too_long() -> Overloaded:

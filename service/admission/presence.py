@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
-from service.admission.body import ClientDisconnect
+from service.admission.uploads import ClientDisconnect
 
 SCOPE_KEY = "hetsyn.presence"
 """Under which an ASGI scope has the ``Presence`` of its connection."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
 from starlette.datastructures import State
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.admission.connections import Connections
 from service.admission.permits import Admission
@@ -20,12 +21,12 @@ from service.api.infer import PATH as INFER_PATH
 from service.api.infer import InferEndpoint
 from service.api.open_inference import PREFIX as OPEN_INFERENCE
 from service.api.open_inference import OpenInferenceEndpoint
-from service.api.request_id import RequestIdEcho
 from service.api.streams import Streams
 from service.batching.batcher import Batcher
 from service.ingress import Ingress
 from service.keys.keys import Keys
 from service.models.catalog import ModelCatalog
+from service.observe.context import CURRENT, RequestContext
 from service.observe.counters import Counters
 from service.open_inference.service import OpenInference
 from service.registry.transfer import SessionTransfer
@@ -33,9 +34,11 @@ from service.runtime.operators import OperatorStatus
 from service.settings import Limits
 from service.wire.content_types import JSON_TYPE
 
+REQUEST_ID = b"x-request-id"  # as ASGI spells it
+
 
 class Application:
-    """The HTTP interface as an ASGI application: three branches, and middleware around both.
+    """The HTTP interface as an ASGI application: three branches, and middleware around them.
 
     ``POST /infer`` goes straight to its endpoint, ``/v2`` to its own, all else to FastAPI. FastAPI's router, its
     dependencies and its own middleware cost 54 us a request, the endpoint 10 us (docs/explanation/performance.md).
@@ -74,6 +77,12 @@ class Application:
         return self.rest.router.lifespan_context(self.rest)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            headers = scope["headers"]
+            CURRENT.set(RequestContext(headers))
+            echoed = [field for field in headers if field[0] == REQUEST_ID]
+            if echoed:  # so a client and a proxy can match a reply to its request, and to the server's lines
+                send = partial(_with_headers, list(dict.fromkeys(echoed)), send)
         await self._outermost(scope, receive, send)
 
     def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
@@ -148,7 +157,6 @@ def create_application(
     app = Application(infer, v2, rest)
     if keys is not None:
         app.add_middleware(Guard, keys=keys, counters=counters)
-    app.add_middleware(RequestIdEcho)
     if cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -158,6 +166,13 @@ def create_application(
             expose_headers=["Retry-After", "X-Request-ID"],
         )
     return app
+
+
+async def _with_headers(fields: Sequence[tuple[bytes, bytes]], send: Send, message: Message) -> None:
+    """Send a message of ASGI, with further headers of the response."""
+    if message["type"] == "http.response.start":
+        message = {**message, "headers": [*message.get("headers", ()), *fields]}
+    await send(message)
 
 
 def _document(rest: FastAPI) -> dict[str, Any]:

@@ -8,12 +8,12 @@ from urllib.parse import parse_qsl
 from starlette.types import Receive, Scope, Send
 
 from hetsyn_client import events, frames, values
-from service.admission.body import ClientDisconnect, read_body
 from service.admission.budget import client_of
 from service.admission.presence import presence_of
+from service.admission.uploads import ClientDisconnect
 from service.api import problems
 from service.errors import InputError
-from service.ingress import Encoded, Ingress, Outcome, Source
+from service.ingress import Decode, Encoded, Ingress, Outcome, Source
 from service.keys.caller import caller_of
 from service.observe.counters import Counters
 from service.problem import Problem
@@ -21,8 +21,7 @@ from service.settings import Limits
 from service.wire import encodings
 from service.wire.content_types import JSON_TYPE, check_not_compressed, parse_content_type, unsupported
 from service.wire.decode import decode_json, decode_raw
-from service.wire.encodings import PCM, SoundLimit
-from service.wire.schema import InferRequest
+from service.wire.encodings import PCM
 
 PATH = "/infer"
 MEDIA_TYPES = {JSON_TYPE, *encodings.MEDIA_TYPES, events.MEDIA_TYPE, values.MEDIA_TYPE, frames.MEDIA_TYPE}
@@ -73,17 +72,23 @@ class InferEndpoint:
         """The media type of the request, and its outcome."""
         client = client_of(scope["client"])
         with self._ingress.arriving(client) as upload:
-            check_not_compressed(headers.get(b"content-encoding", b""))
+            if b"content-encoding" in headers:
+                check_not_compressed(headers[b"content-encoding"])
             content_type = headers.get(b"content-type", b"").decode("latin-1")
             media_type = parse_content_type(content_type)[0]
             if media_type not in MEDIA_TYPES:
                 raise unsupported(content_type)
             declared = headers.get(b"content-length", b"")
+            query = _parse_query(scope["query_string"])
+            decode: Decode
             if media_type == JSON_TYPE:
-                body = await read_body(receive, declared, self._max_json_bytes, upload, NOT_AS_JSON)
+                if query:
+                    raise InputError(f"query parameter {query[0][0][:64]!r}: with a JSON body, put it into the body")
+                body = await upload.read(receive, declared, self._max_json_bytes, NOT_AS_JSON)
+                decode = partial(decode_json, body)
             else:
-                body = await read_body(receive, declared, self._max_body_bytes, upload)
-            decode = partial(_decode, content_type, scope["query_string"], body)
+                body = await upload.read(receive, declared, self._max_body_bytes)
+                decode = partial(decode_raw, content_type, query, body)
             source = Source(REQUEST, "http", client, caller_of(scope), presence_of(scope))
             encoded = Encoded(len(body), decode, upload)
             del body, decode  # ``encoded`` frees them when the chunk is decoded
@@ -99,12 +104,3 @@ def _parse_query(text: bytes) -> list[tuple[str, str]]:
     # the same result where nothing is escaped, in a tenth of the time
     pairs = (part.partition("=") for part in text.decode("latin-1").split("&") if part)
     return [(name, value) for name, _, value in pairs]
-
-
-def _decode(content_type: str, query_string: bytes, body: bytes, limit: SoundLimit) -> InferRequest:
-    query = _parse_query(query_string)
-    if parse_content_type(content_type)[0] != JSON_TYPE:
-        return decode_raw(content_type, query, body, limit)
-    if query:
-        raise InputError(f"query parameter {query[0][0][:64]!r}: with a JSON body, put it into the body")
-    return decode_json(body, limit)

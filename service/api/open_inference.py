@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from pydantic_core import from_json
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.admission.body import ClientDisconnect, read_body
 from service.admission.budget import client_of
 from service.admission.presence import presence_of
+from service.admission.uploads import ClientDisconnect
 from service.api import problems
 from service.errors import HetsynError, InputError, NotFound
 from service.ingress import Encoded, Ingress, Outcome, Source
@@ -142,7 +142,7 @@ class OpenInferenceEndpoint:
         """The JSON object of a request that is no chunk."""
         check_not_compressed(headers.get(b"content-encoding", b""))
         with self._ingress.arriving(client_of(scope["client"])) as upload:
-            body = await read_body(receive, headers.get(b"content-length", b""), LONGEST_CONTROL, upload)
+            body = await upload.read(receive, headers.get(b"content-length", b""), LONGEST_CONTROL)
         try:
             value = from_json(body) if body else {}
         except ValueError as error:
@@ -170,7 +170,7 @@ class OpenInferenceEndpoint:
         client = client_of(scope["client"])
         with self._ingress.arriving(client) as upload:
             check_not_compressed(headers.get(b"content-encoding", b""))
-            body = await read_body(receive, headers.get(b"content-length", b""), self._max_bytes, upload)
+            body = await upload.read(receive, headers.get(b"content-length", b""), self._max_bytes)
             decode = partial(self._decode, call, body, headers.get(HEADER_LENGTH.encode(), b""))
             source = Source(request, "v2", client, caller_of(scope), presence_of(scope))
             encoded = Encoded(len(body), decode, upload)

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect as RequestDisconnect
 from starlette.routing import Match
 from starlette.types import Scope
 
-from service.admission.body import ClientDisconnect
+from service.admission.uploads import ClientDisconnect
 from service.errors import HetsynError, InputError
 from service.problem import Problem, shortened
 

@@ -10,7 +10,6 @@ from fastapi import APIRouter, Request, Response
 from fastapi import Path as InPath
 from fastapi.responses import JSONResponse
 
-from service.admission.body import read_body
 from service.admission.budget import client_of
 from service.admission.permits import Permit
 from service.admission.presence import presence_of
@@ -65,7 +64,7 @@ def router(ingress: Ingress, transfer: SessionTransfer, max_body_bytes: int) -> 
                 shown = repr(media_type[:LONGEST])
                 raise UnsupportedInput(f"content type {shown} is not accepted: send {' or '.join(STATE_TYPES)}")
             declared = request.headers.get("content-length", "").encode()
-            content = await read_body(request.receive, declared, max_body_bytes, upload, AS_EXPORTED)
+            content = await upload.read(request.receive, declared, max_body_bytes, AS_EXPORTED)
             with visit(request) as permit:
                 description, is_new = await transfer.import_state(
                     caller_of(request.scope).session(session_id),

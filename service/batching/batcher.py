@@ -28,7 +28,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from math import inf
 
-from service.admission.permits import shutting_down, waited_too_long
+from service.admission.permits import waited_too_long
+from service.admission.uploads import shutting_down
 from service.batching.backlog import Backlog, work_of
 from service.batching.estimates import Done, Estimates, Item, Measured, has_unknown_spikes
 from service.batching.policy import BatchPolicy, Wait

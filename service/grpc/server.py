@@ -184,14 +184,10 @@ class _InTime(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         """
         with Upload(self._uploads, client_of(context)) as upload:
             try:
-                async with asyncio.timeout(most_s), self._uploads.begin(upload):
+                async with asyncio.timeout(most_s), upload.under_way():
                     request = await next_message(context)
             except TimeoutError:
-                if most_s is not None and not upload.deadline.expired():
-                    raise TooSlow(f"no message came for {most_s:g} s: send it with the call") from None
-                raise self._uploads.late() from None
-            finally:
-                self._uploads.end(upload)
+                raise TooSlow(f"no message came for {most_s:g} s: send it with the call") from None
         if request is grpc.aio.EOF:
             raise InputError("the call has no message: send one")
         return request

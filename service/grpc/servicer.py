@@ -173,7 +173,7 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
             with self._ingress.arriving(client) as upload, self._gathering.call() as gathered:
                 size = message.ByteSize()
                 if size > FREE_BYTES:
-                    upload.uploads.take(upload, size)
+                    upload.take(size)
                 await gathered.others()  # one decoding after the other takes a third of the time
                 encoded = Encoded(size, partial(_decode, call, message), upload)
                 del message  # ``encoded`` frees it when the chunk is decoded

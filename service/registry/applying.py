@@ -13,7 +13,8 @@ from functools import partial
 from math import inf
 from typing import Protocol
 
-from service.admission.permits import Permit, shutting_down, waited_too_long
+from service.admission.permits import Permit, waited_too_long
+from service.admission.uploads import shutting_down
 from service.batching.batcher import Batcher
 from service.batching.estimates import Item
 from service.engine.work import Outcome

@@ -50,6 +50,8 @@ class Answer:
 
     def json(self) -> bytes:
         """All members as a JSON object, the token in base64."""
+        if not self.is_carried and self._more is None:
+            return self._kept  # nearly every reply
         members = self._members()
         if not self.is_carried:
             return members

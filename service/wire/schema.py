@@ -24,7 +24,6 @@ from pydantic import (
 from service.contract.endpointing import EndpointingChange
 from service.contract.manifest import Manifest
 from service.errors import InputError
-from service.keys.caller import Caller
 from service.keys.ids import inner_id
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk, dense_chunk, spike_chunk, values_chunk
 from service.wire.encodings import FILES, Sound, SoundLimit, decode_sound
@@ -233,10 +232,6 @@ class InferRequest(NamedTuple):
             InputError: the model does not take it.
         """
         return self if self.completed is None else self.completed(self, manifest)
-
-    def owned_by(self, caller: Caller) -> InferRequest:
-        """The request for a session of a caller."""
-        return self._replace(owner=caller.key) if caller.key else self
 
     @property
     def session(self) -> str | None:

@@ -166,7 +166,7 @@ async def test_a_full_server_does_not_read_the_body(gate: Gate, serve: ServeHttp
     gate.opened.clear()
     running = Trickle(server, bytes(1000), b"")
     await server.entered()
-    refused = Trickle(server)
+    refused = Trickle(server, bytes(1000))
     await refused.request
     assert refused.status == 503
     assert not refused.waits.is_set()

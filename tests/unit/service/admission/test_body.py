@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from service.admission.body import read_body
 from service.admission.budget import Budget
 from service.admission.uploads import Upload, Uploads
 from service.errors import TooLarge
@@ -20,11 +19,11 @@ async def test_a_body_that_is_declared_too_long_is_not_read(declared: bytes) -> 
         pytest.fail("a part of the body was read")
 
     with pytest.raises(TooLarge, match="longer than 1000 bytes"):
-        await read_body(receive, declared, 1000, Upload(Uploads(Budget(Limits()), 30.0), "a"))
+        await Upload(Uploads(Budget(Limits()), 30.0), "a").read(receive, declared, 1000)
 
 
 async def test_a_length_may_have_any_number_of_zeros() -> None:
     async def receive() -> MutableMapping[str, Any]:
         return {"type": "http.request", "body": b"1234"}
 
-    assert await read_body(receive, b"0" * 5000 + b"4", 1000, Upload(Uploads(Budget(Limits()), 30.0), "a")) == b"1234"
+    assert await Upload(Uploads(Budget(Limits()), 30.0), "a").read(receive, b"0" * 5000 + b"4", 1000) == b"1234"

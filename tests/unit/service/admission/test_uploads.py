@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from service.admission.body import read_body
 from service.admission.budget import Budget
 from service.admission.uploads import Upload, Uploads
 from service.errors import ShuttingDown, TooSlow
@@ -21,13 +20,8 @@ def make_uploads(timeout_s: float = 60.0, max_bytes: int = 1000) -> Uploads:
 
 async def read(uploads: Uploads, arrives: asyncio.Event, client: str = "") -> str:
     with Upload(uploads, client) as upload:
-        try:
-            async with uploads.begin(upload):
-                await arrives.wait()
-        except TimeoutError:
-            raise uploads.late() from None
-        finally:
-            uploads.end(upload)
+        async with upload.under_way():
+            await arrives.wait()
         return "read"
 
 
@@ -83,14 +77,14 @@ async def test_a_body_that_is_there_needs_no_time_and_one_that_waits_is_under_wa
         return {"type": "http.request", "body": b"soon", "more_body": False}
 
     with Upload(uploads, "a") as upload:
-        reading = asyncio.create_task(read_body(receive, b"", 1000, upload))
+        reading = asyncio.create_task(upload.read(receive, b"", 1000))
         for _ in range(5):
             await asyncio.sleep(0)
         assert uploads.under_way == 1
-        assert await read_body(at_once, b"", 1000, upload) == b"soon"
+        assert await upload.read(at_once, b"", 1000) == b"soon"
         arrives.set()
         assert await reading == b"late"
-        cancelled = asyncio.create_task(read_body(asyncio.Event().wait, b"", 1000, upload))  # type: ignore[arg-type]
+        cancelled = asyncio.create_task(upload.read(asyncio.Event().wait, b"", 1000))  # type: ignore[arg-type]
         await asyncio.sleep(0)
         cancelled.cancel()
         with pytest.raises(asyncio.CancelledError):
