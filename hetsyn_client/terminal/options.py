@@ -13,7 +13,12 @@ DEFAULT_URL = "http://127.0.0.1:8000"  # where hetsyn serve listens by default
 DEFAULT_RATE_HZ = 16_000
 ACCESS, INPUT = "Access", "Standard input"
 
-Url = Annotated[str, typer.Option("--url", envvar="HETSYN_URL", help="The server.")]
+Url = Annotated[
+    str,  # the default in full would be cut at 80 columns
+    typer.Option(
+        "--url", envvar="HETSYN_URL", show_default=False, help="The server. Default: port 8000 of this machine."
+    ),
+]
 Model = Annotated[str | None, typer.Option("--model", help="Model. Default: the server's default model.")]
 Key = Annotated[
     str | None,

@@ -109,24 +109,6 @@ def test_a_wrong_option_is_explained_by_the_subcommand(here: Callable[..., tuple
     assert "--nonsense" in errors
 
 
-@pytest.mark.parametrize(
-    ("arguments", "new"),
-    [
-        (("experiment", "speech", "--smoke"), "python -m research NAME"),
-        (("train", "voices", "--out", "recordings"), "python -m recipes.speech voices"),
-        (("train", "shd-voices", "--help"), "python -m recipes.speech shd-voices"),
-    ],
-    ids=lambda value: "-".join(value[:2]) if isinstance(value, tuple) else "",
-)
-def test_a_command_that_moved_names_the_new_one(
-    arguments: tuple[str, ...], new: str, here: Callable[..., tuple[int, str, str]]
-) -> None:
-    code, output, errors = here(*arguments)
-    assert (code, output) == (2, "")
-    assert errors.count("\n") == 1
-    assert errors.strip().endswith(new)
-
-
 @pytest.mark.process
 @pytest.mark.parametrize(
     "arguments",
