@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from hetsyn_model.training.data import DataError, collate
-from recipes.speech.voices.shd_file import SHD_CHANNELS, SHD_STEPS, ShdSample, read_shd, shd_source, write_shd
+from recipes.speech.voices.shd_file import SHD_CHANNELS, SHD_STEPS, read_shd
 
 
 def write_raw(path: Path, times: list[list[float]], units: list[list[int]], labels: list[int]) -> None:
@@ -41,24 +41,6 @@ def test_shd_is_binned_as_the_reference_bins_it(tmp_path: Path) -> None:
     assert torch.equal(events.values, torch.ones(events.units.numel()))
 
 
-@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
-def test_every_type_of_times_has_the_same_bins(tmp_path: Path, dtype: str) -> None:
-    rng = np.random.default_rng(0)
-    time_s = np.sort((rng.random(2000) * 1.1).astype("f2"))  # what float16 has, in any type
-    unit = rng.integers(0, 700, 2000)
-    wide = time_s.astype("f8")
-    with h5py.File(tmp_path / "shd.h5", "w") as file:
-        for name, values, stored in (("times", time_s, dtype), ("units", unit, "u2")):
-            kind = h5py.vlen_dtype(np.dtype(stored))
-            file.create_dataset(f"spikes/{name}", (1,), dtype=kind)[0] = values.astype(stored)
-        file["labels"] = [0]
-    (sample,) = read_shd(tmp_path / "shd.h5")
-    inside = (wide <= 0.996) & (unit > 0)
-    cells = {(int(np.ceil(t / 4e-3 - 1e-9)), 700 - int(u)) for t, u in zip(wide[inside], unit[inside], strict=True)}
-    assert list(zip(sample.steps.tolist(), sample.units.tolist(), strict=True)) == sorted(cells)
-    assert sample.steps.dtype == sample.units.dtype == np.dtype(np.int32)
-
-
 def test_a_unit_beyond_shds_is_refused(tmp_path: Path) -> None:
     write_raw(tmp_path / "shd.h5", [[0.1, 0.2]], [[3, 900]], [0])
     with pytest.raises(DataError, match=r"units from 3 to 900: SHD has 0 to 699$"):
@@ -73,15 +55,3 @@ def test_a_file_that_is_not_shd_is_refused(tmp_path: Path) -> None:
         file["labels"] = [1]
     with pytest.raises(DataError, match="not an SHD file"):
         read_shd(tmp_path / "b.h5")
-
-
-def test_a_synthesised_file_says_so(tmp_path: Path) -> None:
-    sample = ShdSample(np.array([0.002]), np.array([5]), 0, 0)
-    write_shd(tmp_path / "a.h5", [sample], ["zero"], ["anna"], "tones")
-    assert shd_source(tmp_path / "a.h5") == "tones"
-    with h5py.File(tmp_path / "b.h5", "w") as file:
-        file["labels"] = [1]
-    assert shd_source(tmp_path / "b.h5") is None
-    (tmp_path / "c.h5").write_bytes(b"no")
-    with pytest.raises(DataError, match="not an SHD file"):
-        shd_source(tmp_path / "c.h5")

@@ -14,12 +14,10 @@ from hetsyn_model.readout import decide
 from hetsyn_model.readout import probabilities as decided
 from hetsyn_model.spec import DecisionSpec
 from hetsyn_model.training.data import DataError
-from recipes.speech import experiments
-from recipes.speech.experiments import judge
 from recipes.speech.people import PARTS, Division, File, divide, files
-from recipes.speech.pool import MOST_REPEATS, Clip, Draws, Folders, Pool, clip, of_people
+from recipes.speech.pool import Clip, clip, of_people
 from recipes.speech.training import probabilities
-from recipes.speech.vocabulary import DIGITS, RARE_DIGITS, vocabulary
+from recipes.speech.vocabulary import RARE_DIGITS, vocabulary
 from tests.support.paths import ROOT
 
 WORDS = vocabulary("digits")
@@ -62,26 +60,6 @@ def test_people_are_read_under_both_names_and_those_who_are_not_listed_are_left_
         files(tmp_path)
     with pytest.raises(DataError, match="put Google Speech Commands there"):
         files(tmp_path / "none")
-
-
-def test_a_run_that_nobody_trained_or_judged_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(DataError, match=r"digits-0: has no network yet: run python -m recipes.speech train digits-0"):
-        judge("digits-0", tmp_path, Folders.under(tmp_path), "test")
-    monkeypatch.setattr(experiments, "load_model", lambda _: None)
-    monkeypatch.setattr(experiments, "RESULTS", tmp_path)
-    with pytest.raises(DataError, match=r"digits-0: has no threshold yet: run python -m recipes.speech validate"):
-        judge("digits-0", tmp_path, Folders.under(tmp_path), "test")
-
-
-def test_an_epoch_draws_every_class_alike_and_nobody_more_than_five_times() -> None:
-    clips = [word(name, f"s{n}", n) for name in DIGITS for n in range(2 if name in RARE_DIGITS else 30)]
-    clips += [word(name, f"v{n}", n, source) for name in DIGITS for n in range(20) for source in ("studio", "voice")]
-    pool = Pool(clips, Draws(digit=60, studio=0.2, voices=0.2), WORDS)
-    drawn = pool.epoch(np.random.default_rng(0))
-    assert Counter(one.word for one in drawn) == dict.fromkeys(DIGITS, 60)
-    said = Counter((one.word, one.speaker) for one in drawn if one.source == "person")
-    assert max(said.values()) <= MOST_REPEATS
-    assert [one.speaker for one in pool.epoch(np.random.default_rng(0))] == [one.speaker for one in drawn]
 
 
 @pytest.mark.parametrize(("power", "rule"), [(0, "sum_softmax"), (3, "late_softmax")])

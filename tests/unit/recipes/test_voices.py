@@ -10,15 +10,8 @@ import pytest
 
 from hetsyn_model.training.data import DataError
 from recipes.speech.voices import corpus as voices
-from recipes.speech.voices.speech import Prosody, Samples, SpeechError, Voice
+from recipes.speech.voices.speech import Samples, SpeechError
 from tests.support.tone_engine import SOURCE_RATE_HZ, ToneEngine, tone
-
-
-class BrokenEngine(ToneEngine):
-    name = "broken"
-
-    def speak(self, _text: str, _voice: Voice, _settings: Prosody) -> tuple[Samples, int]:
-        raise SpeechError("out of breath")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -57,18 +50,6 @@ def test_prepare_refuses_what_is_not_a_spoken_word(samples: Samples, reason: str
         voices.prepare(samples, SOURCE_RATE_HZ)
 
 
-def test_a_file_depends_on_seed_speaker_digit_and_take_only(tmp_path: Path) -> None:
-    voices.synthesise(tmp_path / "both", available=[ToneEngine("tone-a", "tone-b")])
-    voices.synthesise(tmp_path / "alone", available=[ToneEngine("tone-b")])
-    voices.synthesise(tmp_path / "seeded", available=[ToneEngine("tone-b")], seed=1)
-
-    both, alone = contents(tmp_path / "both"), contents(tmp_path / "alone")
-    assert len(alone) == 20
-    assert all(both[name] == data for name, data in alone.items())
-    assert contents(tmp_path / "seeded")["3_tone-b_0.wav"] != both["3_tone-b_0.wav"]
-    assert both["3_tone-b_0.wav"] != both["3_tone-b_1.wav"] != both["3_tone-a_1.wav"]
-
-
 def test_restart_keeps_existing_files_and_fills_the_gaps(tmp_path: Path) -> None:
     voices.synthesise(tmp_path, available=[ToneEngine()])
     before = contents(tmp_path)
@@ -86,14 +67,6 @@ def test_no_engine_at_all_says_what_to_install(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="apt-get install tone-generator"):
         voices.synthesise(tmp_path / "out", available=[ToneEngine(present=False)])
     assert not (tmp_path / "out").exists()
-
-
-def test_what_fails_every_attempt_is_rejected_without_a_file(tmp_path: Path) -> None:
-    clipping = ToneEngine("tone-a", level=5.0)
-    report = voices.synthesise(tmp_path, available=[clipping, BrokenEngine("tone-c")])
-    assert (report.total, report.made, len(report.rejected)) == (0, 0, 40)
-    assert len(clipping.texts) == 20 * voices.ATTEMPTS
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_held_out_speakers_never_enter_the_corpus(tmp_path: Path) -> None:

@@ -143,23 +143,10 @@ def test_a_loop_is_delayed_by_a_step() -> None:
     assert found.ravel().tolist() == [0, 1, 1, 1]
 
 
-def test_a_bias_of_the_recurrence_acts_from_the_first_step() -> None:
-    layer = graphs.recurrent(graphs.if_(1, r=1000.0), nir.Affine(np.array([[0.0]]), np.array([1.5])), 1)
-    assert of_one(graphs.chain(layer, inputs=1, outputs=1), [[0.0], [0.0]]).ravel().tolist() == [1, 1]
-
-
 def test_a_layer_that_leads_back_is_a_step_late_and_forward_edges_are_not() -> None:
     made = program(graphs.feedback_network())
     assert made.order.delayed == {("second", "back")}
     assert made.order.names.index("first") < made.order.names.index("second")
-
-
-def test_edges_into_a_node_add_up() -> None:
-    one, two = nir.Linear(np.array([[1.0]])), nir.Linear(np.array([[10.0]]))
-    network = graphs.graph(
-        {"one": one, "two": two}, [("in", "one"), ("in", "two"), ("one", "out"), ("two", "out")], 1, 1
-    )
-    assert of_one(network, [[2.0]]).ravel().tolist() == [22.0]
 
 
 def test_a_delay_that_is_no_whole_number_of_steps_is_an_approximation() -> None:

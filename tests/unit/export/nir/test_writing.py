@@ -140,21 +140,6 @@ def test_the_file_says_what_nir_cannot(tmp_path: Path) -> None:
     }
 
 
-def test_decays_of_none_and_one_have_nodes_of_their_own(tmp_path: Path) -> None:
-    made = network("hetneu", recurrent=False)
-    with torch.no_grad():
-        made.layer("hidden1").r_in[:3] = 0.0
-        made.layer("hidden2").r_in[:] = 0.5
-        made.layer("readout").r_in[1] = 1.0
-    with pytest.raises(NirError, match="'hidden1_reset' has decays of 0 or 1 for some of its neurons"):
-        export_nir(made, out=tmp_path / "network.nir")
-    with torch.no_grad():
-        made.layer("hidden1").r_in[:] = 0.0
-    spikes, different, off = round_trip(made, tmp_path / "network.nir")
-    assert (spikes > 50, different, off < 1e-4) == (True, 0, True)
-    assert any(type(node).__name__ == "I" for node in nir.read(tmp_path / "network.nir").nodes.values())
-
-
 def test_the_exact_form_of_synapses_has_no_nodes(tmp_path: Path) -> None:
     with pytest.raises(NirError, match="each synapse has a decay of its own, for which NIR has no node: use the bank"):
         export_nir(network("hetsyn"), out=tmp_path / "network.nir", form="exact")

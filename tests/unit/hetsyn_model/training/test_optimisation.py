@@ -64,41 +64,9 @@ def test_weights_and_decays_have_a_weight_decay_each(tmp_path: Path) -> None:
         assert torch.allclose(end, kept * start, rtol=1e-6), name
 
 
-def test_decays_stay_without_one(tmp_path: Path) -> None:
-    before, after, _ = one_update(tmp_path, 0.0, weight_decay=0.5)
-    for name, start in before.decays().items():
-        assert torch.equal(after.decays()[name], start)
-
-
 def test_a_gradient_is_clipped_unless_there_is_no_limit(tmp_path: Path) -> None:
     # far below Adam's epsilon a gradient moves nothing, so a tiny limit shows
     for name, clip, moves in (("none", None, True), ("tiny", 1e-14, False)):
         before, after, _ = one_update(tmp_path / name, 1e3, clip=clip)
         moved = (after.layer("readout").w_in - before.layer("readout").w_in).detach().abs().max()
         assert (float(moved) > 0.05) == moves
-
-
-class Watched(Scaled):
-    """Notes how far the kernels of the first layer's bank are off, in each update."""
-
-    def __init__(self) -> None:
-        super().__init__(1.0)
-        self.errors: list[float] = []
-
-    def forward(self, model: Network, batch: Batch) -> Rollout:
-        self.errors.append(model.kernel_errors()["hidden1"])
-        return super().forward(model, batch)
-
-
-def test_banks_follow_the_decays_as_often_as_they_are_told(tmp_path: Path) -> None:
-    def errors(refit_every: int) -> list[float]:
-        data = Watched()
-        how = Optimisation(12, 12, 0.05, lambda _: 1.0, bank_size=4, decay_rate_factor=2.0, refit_every=refit_every)
-        train(tmp_path / str(refit_every), {}, Network(SPEC, seed=1), data, how)
-        return data.errors
-
-    never, third, each = errors(0), errors(3), errors(1)
-    assert never[0] == third[0] == each[0]
-    assert never[1:3] == third[1:3]  # the same updates until the first fit
-    assert third[3] < never[3]
-    assert max(each[1:]) < max(never[1:]) / 2

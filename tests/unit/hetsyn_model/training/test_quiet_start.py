@@ -7,23 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from hetsyn_model.training.augment import AugmentSpec
 from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.config import ConfigError, TrainSpec, load_config
 from hetsyn_model.training.fitting import fit
-from hetsyn_model.training.front import AudioFront, SpikesAugmentSpec, SpikesFront
+from hetsyn_model.training.front import AudioFront
 from hetsyn_model.training.labelled import LabelledSplit, RunOptions, accuracy, classify, train_labelled
 from tests.support.words import AUGMENT, ENCODER, NETWORK, TRAIN, words
 
 QUIET_STEPS = 12
 HEARS = replace(ENCODER, contrast=0.5)  # silence lies above one of its thresholds
 FRONT = AudioFront(HEARS, AUGMENT, QUIET_STEPS)
-STILL = AugmentSpec(
-    speed=1.0, tempo=1.0, level_db=(-20.0, -20.0), noise_db=(-200.0, -200.0), tilt_db=0.0, ripple_db=0.0,
-    brighten_db_per_octave=2.0, lead_steps=0, delete=0.0, shift_bands=0, mask_bands=0, mask_steps=0, warp=1.0,
-)  # fmt: skip
 
 
 def test_a_batch_has_what_came_before_it() -> None:
@@ -37,21 +31,6 @@ def test_a_batch_has_what_came_before_it() -> None:
     assert batch.to("cpu").streams(0, 2).before is not None
 
 
-def test_varied_words_begin_where_their_own_silence_ends() -> None:
-    """Without variation: the silence's levels and the word's differ by the same spikes as in one encoding of both."""
-    items, rng = words(3, 0), np.random.default_rng(0)
-    front = AudioFront(replace(HEARS, emphasis_db_per_octave=4.0), STILL, QUIET_STEPS)
-    served = AudioFront(replace(HEARS, emphasis_db_per_octave=6.0), STILL, QUIET_STEPS)
-    scaled = [replace(item, audio=0.1 * item.audio / np.abs(item.audio).max()) for item in items]
-    varied, expected = front.vary(items, 4, rng), served.encode(scaled, 4)
-    assert varied.before is not None
-    assert expected.before is not None
-    assert torch.equal(varied.before.dense(), expected.before.dense())
-    a, b = varied.events.dense(), expected.events.dense()
-    steps = min(a.shape[1], b.shape[1])
-    assert float((a[:, :steps] != b[:, :steps]).sum() / b.sum()) < 0.02, "but for rounding"
-
-
 def test_it_learns_and_its_checkpoint_says_where_it_begins(tmp_path: Path) -> None:
     how = replace(TRAIN, epochs=6, quiet_s=QUIET_STEPS * ENCODER.step_s)
     data = LabelledSplit(words(48, 0), words(24, 1), words(15, 2))
@@ -61,13 +40,6 @@ def test_it_learns_and_its_checkpoint_says_where_it_begins(tmp_path: Path) -> No
     assert history.validation[history.chosen] > 0.8
     labels, _ = classify(saved.network, FRONT, words(15, 2), TRAIN.served_tail_steps)
     assert accuracy(labels, words(15, 2)) == history.validation[history.chosen]
-
-
-def test_spikes_begin_after_steps_without_any() -> None:
-    front = SpikesFront(5, 0.01, SpikesAugmentSpec(), 3)
-    assert front.quiet_steps == 3
-    config = load_config({"training": {"quiet_s": 0.03}}, "spikes")
-    assert config.training.quiet_s == 0.03
 
 
 def test_values_have_no_silence() -> None:

@@ -9,14 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
-from hetsyn_model import BankError, Network
+from hetsyn_model import Network
 from hetsyn_model.spec import ERROR_BOUND
 from hetsyn_model.training import fit
-from hetsyn_model.training.augment import AugmentSpec, augment_levels
 from hetsyn_model.training.checkpoint import Checkpoint, CheckpointFileError
 from hetsyn_model.training.config import TrainSpec
 from hetsyn_model.training.data import Recording
@@ -44,32 +42,6 @@ def trained(
     with tempfile.TemporaryDirectory() as folder:
         train_labelled(Path(folder), spec, front, how, data, RunOptions(seed=1, teachers=teachers))
         return Checkpoint.load(Path(folder) / "best.pt").network
-
-
-def test_two_encoders_hear_one_recording_varied_once() -> None:
-    everything = AugmentSpec(telephone=0.5, sway=0.2, dynamics=0.3)
-    specs = (ENCODER, replace(ENCODER, contrast=0.5), replace(ENCODER, levels=3, spacing_db=8.0))
-    drawn = [augment_levels(spec, words(9, 1), 5, everything, np.random.default_rng(3)) for spec in specs]
-    batches = [AudioFront(spec, everything, 4).vary(words(9, 1), 5, np.random.default_rng(3)) for spec in specs]
-    for (levels_db, lengths), batch in zip(drawn[1:], batches[1:], strict=True):
-        assert np.array_equal(levels_db, drawn[0][0])
-        assert np.array_equal(lengths, drawn[0][1])
-        assert torch.equal(batch.steps, batches[0].steps)
-        assert torch.equal(batch.target, batches[0].target)
-        assert not torch.equal(batch.events.units, batches[0].events.units)
-
-
-def test_each_teacher_hears_its_own_encoder() -> None:
-    short, split = replace(TRAIN, epochs=1), LabelledSplit(words(9, 1), [], words(9, 2))
-    known = [Teacher(trained(FRONT, words(18, 0), short)), Teacher(trained(OTHER, words(18, 0), short), OTHER)]
-    pupils = [LabelledData(FRONT, TRAIN, split, teachers=teachers) for teachers in ([], known)]
-    for alone, taught in zip(*(data.batches(0, data.updates_per_epoch) for data in pupils), strict=True):
-        # a teacher changes nothing of what its student hears
-        assert torch.equal(alone.events.units, taught.events.units)
-        assert alone.views == ()
-        (view,) = taught.views
-        assert torch.equal(view.steps, taught.steps)
-        assert view.to("cpu").events.channels == OTHER.channels
 
 
 def test_teachers_are_asked_with_what_they_hear() -> None:
@@ -113,34 +85,11 @@ def test_a_run_is_a_teacher_for_another_contrast_and_levels(tmp_path: Path) -> N
     fit(data, config=fewer, teachers=[best], out=tmp_path / "levels")
 
 
-def test_a_larger_network_without_a_quiet_start_teaches_a_smaller_one_with_it(tmp_path: Path) -> None:
-    data = tone_folder(tmp_path / "data", 6)
-    fit(data, config=EPOCH | {"network": {"hidden": [12, 6]}}, out=tmp_path / "teacher")
-    quiet = EPOCH | {"training": EPOCH["training"] | {"quiet_s": 0.1}}
-    taught = fit(data, config=quiet, teachers=[tmp_path / "teacher/best.pt"], out=tmp_path / "student")
-    assert Checkpoint.load(tmp_path / "student/best.pt").quiet_steps > 0
-    alone = fit(data, config=quiet)
-    weights = zip(taught.network.parameters(), alone.network.parameters(), strict=True)
-    assert any(not torch.equal(with_teacher, without) for with_teacher, without in weights)
-
-
 def test_a_teacher_answers_through_a_bank_as_good_as_an_exported_one() -> None:
     short, split = replace(TRAIN, epochs=1), LabelledSplit(words(9, 1), [], words(9, 2))
     teacher: Teacher[Recording] = Teacher(trained(FRONT, words(18, 0), short))
     (heard,) = LabelledData(FRONT, replace(TRAIN, bank_size=1), split, teachers=[teacher]).teachers
     assert max(heard.network.kernel_errors().values()) <= ERROR_BOUND
-
-
-def test_a_teacher_without_a_bank_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = tone_folder(tmp_path / "data", 6)
-    fit(data, config=EPOCH, out=tmp_path / "teacher")
-
-    def none_fits(*_: object, **__: object) -> None:
-        raise BankError("no bank of up to 64 decays is good enough")
-
-    monkeypatch.setattr(Network, "fit_banks", none_fits)
-    with pytest.raises(CheckpointFileError, match=r"best\.pt: has no bank to teach with: no bank of up to"):
-        fit(data, config=EPOCH, teachers=[tmp_path / "teacher/best.pt"])
 
 
 @pytest.mark.parametrize(
