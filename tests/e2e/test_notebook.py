@@ -69,3 +69,10 @@ def test_the_kept_outputs_are_those_of_all_cells() -> None:
     assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
     assert "server: " in printed(NOTEBOOK)
     assert NOTEBOOK.stat().st_size < 200_000
+
+
+def test_the_notebook_uses_public_names_alone() -> None:
+    cells = json.loads(NOTEBOOK.read_text())["cells"]
+    lines = [line for cell in cells if cell["cell_type"] == "code" for line in "".join(cell["source"]).splitlines()]
+    ours = [line for line in lines if re.match(r"\s*(from|import) (hetsyn|research|export|service|recipes)", line)]
+    assert ours == ["from hetsyn import ("]

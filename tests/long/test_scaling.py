@@ -17,6 +17,7 @@ from tests.support.target import HetsynTarget
 TOGETHER = 16  # chunks of which others have one under way
 FEW = 10
 LARGEST_RATIO = 1.3  # of the server's CPU time a chunk
+ROUNDS = 4  # the cheapest counts: other programs can only make a chunk dearer
 
 
 @pytest.mark.parametrize(
@@ -32,8 +33,11 @@ def test_idle_sessions_cost_memory_alone(idle: int, most_bytes: int, seconds: fl
     with serve_speech(load, *options, "--session-idle-s", "86400") as (server, target):
 
         def others() -> tuple[float, Measurement]:
+            return min((once() for _ in range(ROUNDS)), key=lambda measured: measured[0])
+
+        def once() -> tuple[float, Measurement]:
             began_s = server.cpu_s()
-            settings = RunSettings(duration_s=seconds)
+            settings = RunSettings(duration_s=seconds / ROUNDS)
             measured = run_loop(measure(RequestWay(target), load, ClosedLoop(TOGETHER), settings))
             assert measured.failures == 0
             return 1e6 * (server.cpu_s() - began_s) / measured.applied, measured
