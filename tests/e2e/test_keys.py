@@ -153,7 +153,7 @@ def provoked(url: str, alice: str, bob: str) -> Iterator[str]:
     for protocols in (["hetsyn.v1", f"hetsyn.key.{bob}"], [f"hetsyn.key.{bob}"], ["hetsyn.v1", f"hetsyn.key.{bob}x"]):
         target = url.replace("http", "ws") + "/stream?encoding=events&model=shd-words"
         try:
-            with connect(target, subprotocols=protocols) as socket:  # type: ignore[arg-type]
+            with connect(target, subprotocols=protocols) as socket:
                 assert socket.response is not None
                 yield f"{socket.response.headers} {socket.recv()!r}"
         except InvalidStatus as refused:

@@ -216,7 +216,7 @@ def test_a_page_streams_with_its_key_as_a_subprotocol(front: Front) -> None:
         assert '"Begin"' in str(socket.recv())
     with (
         pytest.raises(InvalidStatus) as refused,
-        connect(target, subprotocols=["hetsyn.v1"], ssl=trusted),  # type: ignore[list-item]
+        connect(target, subprotocols=["hetsyn.v1"], ssl=trusted),
     ):
         pass
     assert refused.value.response.status_code == 401

@@ -198,7 +198,7 @@ def over_http(
 def over_stream(world: World, session: str) -> tuple[int, Any]:
     """The first frame of a stream, and the answer to a chunk: as of a session that begins."""
     url = world.live.url.replace("http", "ws") + f"/stream?encoding=events&model=digits&session={session}"
-    with connect(url, subprotocols=["hetsyn.v1", f"hetsyn.key.{world.bob}"]) as socket:  # type: ignore[list-item]
+    with connect(url, subprotocols=["hetsyn.v1", f"hetsyn.key.{world.bob}"]) as socket:
         begun = json.loads(socket.recv())
         assert socket.subprotocol == "hetsyn.v1"
         socket.send(json.dumps({"type": "CloseStream"}))
