@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -107,49 +106,6 @@ def test_a_wrong_entry_is_named(change, named: str) -> None:  # type: ignore[no-
 def test_a_network_of_another_shape_is_refused() -> None:
     with pytest.raises(CheckpointError, match="missing entry 'w_in'"):
         from_reference({"w_out": torch.zeros(2, 3)})
-
-
-def one_name_each(weights: dict[str, Tensor], pick: int) -> dict[str, Tensor]:
-    """The state dict with a single name for each tensor: its shortest (0) or its longest (-1)."""
-    groups: dict[str, list[str]] = {}
-    for name in weights:
-        layer = "out" if "out" in name else name.split(".")[0].removeprefix("layer_hidden")[-1:].strip("cn")
-        kind = next(kind for kind in ("rho", "w", "b") if re.search(rf"(^|\.){kind}(_|$)", name))
-        path = "rec" if "rec" in name else "in"
-        groups.setdefault(f"{layer} {kind} {path}", []).append(name)
-    return {sorted(names, key=len)[pick]: weights[sorted(names, key=len)[pick]] for names in groups.values()}
-
-
-@pytest.mark.parametrize("pick", [0, -1])
-@pytest.mark.parametrize(
-    ("entry", "change"),
-    [
-        ("w_in1", lambda w: w[:, :-1]),
-        ("w_in1", lambda w: w[:-1]),
-        ("w_in1", lambda w: w.T),
-        ("w_in2", lambda w: w[:-1]),
-        ("w_out", lambda w: w[:-1]),
-        ("rho_in1", lambda w: w[:, 0]),
-        ("rho_out", lambda w: w.unsqueeze(0)),
-        ("b_rec2", lambda w: w[:, :-1]),
-    ],
-)
-def test_a_misshaped_entry_is_named_as_the_caller_names_it(entry: str, change, pick: int) -> None:  # type: ignore[no-untyped-def]
-    weights = one_name_each(golden("hetsyn_rsnn2_small.npz")[0], pick)
-    assert len(weights) == 15
-    from_reference(weights)
-    names = {
-        "w_in1": "layer_hidden1.layer_in.w",
-        "w_in2": "layer_hidden2.layer_in.w",
-        "w_out": "layer_out.layer_in.w",
-        "rho_in1": "layer_hidden1.layer_in.rho",
-        "rho_out": "layer_out.layer_in.rho",
-        "b_rec2": "layer_hidden2.layer_rec.b",
-    }
-    name = entry if pick == 0 else names[entry]
-    weights[name] = change(weights[name])
-    with pytest.raises(CheckpointError, match=f"entry '{name}' has shape"):
-        from_reference(weights)
 
 
 @pytest.mark.parametrize(
