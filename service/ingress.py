@@ -73,26 +73,18 @@ class Encoded:
 
     Attributes:
         size: see above.
+        decode: see above; deleted when it is done, so that the bytes take no memory while the chunk waits for its turn.
         upload: see above.
         came_s: when they were complete, in seconds of ``time.perf_counter``.
     """
 
-    __slots__ = ("_decode", "came_s", "size", "upload")
+    __slots__ = ("came_s", "decode", "size", "upload")
 
     def __init__(self, size: int, decode: Decode, upload: Upload | None = None) -> None:
         self.size = size
         self.upload = upload
         self.came_s = time.perf_counter()
-        self._decode: Decode | None = decode
-
-    def decode(self, limit: SoundLimit) -> InferRequest:
-        """Make the request of the bytes."""
-        assert self._decode is not None
-        return self._decode(limit)
-
-    def forget(self) -> None:
-        """Free the memory of the bytes while the chunk waits for its turn."""
-        self._decode = None
+        self.decode = decode
 
 
 Arrived = tuple[Source, Encoded]
@@ -253,7 +245,7 @@ class Ingress:
             else:
                 async with source.decoding:
                     request = await self._decoded(source, encoded, permit)
-            encoded.forget()
+            del encoded.decode
             if request.timeout_s is not None:
                 permit.due_s = min(permit.due_s, time.monotonic() + request.timeout_s)
             if source.caller.key:

@@ -36,10 +36,8 @@ class Ledger:
             Overloaded: there is none.
         """
         own = self._of_client.get(client, 0)
-        if self.total + count > self._most:
-            raise Overloaded(self._full.format(own))
-        if own + count > self._most_of_client:
-            raise Overloaded(self._share_full.format(own))
+        if self.total + count > self._most or own + count > self._most_of_client:
+            raise self._overloaded(own, count)
 
     def take(self, client: str, count: int = 1) -> None:
         """Count more things of a client.
@@ -47,11 +45,12 @@ class Ledger:
         Raises:
             Overloaded: as ``check``.
         """
-        self.check(client, count)
-        if not count:
-            return
-        self.total += count
-        self._of_client[client] = self._of_client.get(client, 0) + count
+        own = self._of_client.get(client, 0)
+        if self.total + count > self._most or own + count > self._most_of_client:
+            raise self._overloaded(own, count)
+        if count:
+            self.total += count
+            self._of_client[client] = own + count
 
     def give(self, client: str, count: int = 1) -> None:
         """Count things of a client no longer."""
@@ -62,6 +61,10 @@ class Ledger:
             self._of_client[client] = left
         else:
             del self._of_client[client]
+
+    def _overloaded(self, own: int, count: int) -> Overloaded:
+        is_full = self.total + count > self._most
+        return Overloaded((self._full if is_full else self._share_full).format(own))
 
 
 class Budget:

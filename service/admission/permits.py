@@ -24,6 +24,11 @@ class Admission:
         clock: seconds, for that time.
 
     Attributes:
+        ledger: of the permits.
+        queue_timeout_s: see above.
+        clock: see above.
+        idle: set while no request is in flight.
+        admits: permits are given.
         before_stop: finishes what has come already and gets permits later, before no more are given.
     """
 
@@ -34,20 +39,20 @@ class Admission:
         queue_timeout_s: float = inf,
         clock: Clock = time.monotonic,
     ) -> None:
-        self._ledger = budget.requests
+        self.ledger = budget.requests
         self._uploads = uploads
-        self._queue_timeout_s = queue_timeout_s
-        self._clock = clock
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self._admits = True
+        self.queue_timeout_s = queue_timeout_s
+        self.clock = clock
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self.admits = True
         self._is_ready = True
         self.before_stop: Callable[[], Awaitable[None]] | None = None
 
     @property
     def in_flight(self) -> int:
         """Number of requests in flight."""
-        return self._ledger.total
+        return self.ledger.total
 
     @property
     def is_ready(self) -> bool:
@@ -56,7 +61,7 @@ class Admission:
 
     def check(self, client: str) -> None:
         """As ``Uploads.check``."""
-        if not self._admits:
+        if not self.admits:
             raise shutting_down()
         self._uploads.check(client)
 
@@ -72,27 +77,9 @@ class Admission:
         """
         return Permit(self, client, transport)
 
-    def take(self, client: str) -> float:
-        """Take a permit.
-
-        Returns:
-            When the work for the request has to begin at the latest, in seconds of the clock.
-        """
-        if not self._admits:
-            raise shutting_down()
-        self._ledger.take(client)
-        self._idle.clear()
-        return self._clock() + self._queue_timeout_s
-
-    def give_back(self, client: str) -> None:
-        """Give a permit back."""
-        self._ledger.give(client)
-        if not self._ledger.total:
-            self._idle.set()
-
     async def finish(self) -> None:
         """Wait until no request is in flight."""
-        await self._idle.wait()
+        await self.idle.wait()
 
     def leave_rotation(self) -> None:
         """Become unready and serve on, so that balancers notice."""
@@ -105,8 +92,8 @@ class Admission:
         await self._uploads.finish()  # those that arrive in time still get a permit
         if self.before_stop is not None:
             await self.before_stop()
-        self._admits = False
-        await self._idle.wait()
+        self.admits = False
+        await self.idle.wait()
 
 
 class Permit:
@@ -114,7 +101,7 @@ class Permit:
 
     Attributes:
         client: that sends the request.
-        due_s: see ``Admission.take``; set when the permit is taken.
+        due_s: when the work for the request has to begin at the latest, in seconds of the clock; set at the beginning.
         transport: by which the request came.
         came_s: when it was complete, in seconds of ``time.perf_counter``.
     """
@@ -129,11 +116,19 @@ class Permit:
         self.came_s = time.perf_counter()
 
     def __enter__(self) -> Permit:
-        self.due_s = self._admission.take(self.client)
+        admission = self._admission
+        if not admission.admits:
+            raise shutting_down()
+        admission.ledger.take(self.client)
+        admission.idle.clear()
+        self.due_s = admission.clock() + admission.queue_timeout_s
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._admission.give_back(self.client)
+        admission = self._admission
+        admission.ledger.give(self.client)
+        if not admission.ledger.total:
+            admission.idle.set()
 
 
 def waited_too_long() -> Overloaded:

@@ -50,7 +50,8 @@ class Presence:
             raise ClientDisconnect
 
     def __enter__(self) -> None:
-        self.check()
+        if self.is_gone:
+            raise ClientDisconnect
         self._task = asyncio.current_task()
 
     def __exit__(

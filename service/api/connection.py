@@ -135,7 +135,8 @@ class Connection(HttpToolsProtocol):
             is_url = self._has_begun() and not self.headers and len(self.url) > MOST_URL_BYTES
             self._refuse("too-long", refusals.LONG_URL if is_url else refusals.LONG_HEADERS)
         if not self.waits():
-            self._cancel_headers_due()
+            if self._headers_due is not None:
+                self._cancel_headers_due()
         elif self._is_between and not was_between and not self._has_begun():  # the body of an answered request
             self._cancel_headers_due()
             self.timeout_keep_alive_task = self.loop.call_later(

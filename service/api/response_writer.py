@@ -27,7 +27,6 @@ class ResponseWriter:
         self._transport = transport
         self._loop = loop
         self._held = b""
-        self._is_scheduled = False
         self.lingers = False
 
     def write(self, data: bytes) -> None:
@@ -36,9 +35,7 @@ class ResponseWriter:
             self._transport.write(data)
             return
         self._held = data
-        if not self._is_scheduled:
-            self._is_scheduled = True
-            self._loop.call_soon(self._end_of_round)
+        self._loop.call_soon(self.flush)
 
     def close(self) -> None:
         """Close the transport after what was written."""
@@ -51,10 +48,6 @@ class ResponseWriter:
 
     def is_closing(self) -> bool:
         return self._transport.is_closing()
-
-    def _end_of_round(self) -> None:
-        self._is_scheduled = False
-        self.flush()
 
     def flush(self) -> None:
         """Write what waits now."""

@@ -16,7 +16,6 @@ from service.errors import InputError
 from service.wire.pcm import Samples
 
 SHORT = 2**16
-DIGEST_BYTES = 16
 
 
 class AudioChunk(NamedTuple):

@@ -132,12 +132,12 @@ async def test_statistics_add_up(tmp_path: Path) -> None:
         failures, admission = 0, live.app.state.server.admission
         for way in (by_http, by_grpc):
             for index, wrong in enumerate((np.full((1, CHANNELS), 0.5, np.float32), np.ones((1, 9), bool), long)):
-                admission._ledger._most = 0 if index == 2 else 1_000
+                admission.ledger._most = 0 if index == 2 else 1_000
                 with pytest.raises(Exception, match=r"spikes|channel|as many requests"):
                     await way(live, "spiking", "spikes", [Chunk(wrong)])
                 failures += 1
                 assert statistics()["inference_stats"]["fail"]["count"] == failures
-        admission._ledger._most = 1_000
+        admission.ledger._most = 1_000
         with pytest.raises(Exception, match="no model 'none'"):
             await by_http(live, "none", "spikes", [Chunk(long)])
         assert statistics()["inference_count"] == 64

@@ -144,9 +144,9 @@ async def test_grpc_says_unavailable_only_if_nothing_was_applied(tmp_path: Any) 
         assert await code(sequence_id="kept") == "StatusCode.UNKNOWN"  # it may be committed
         store.fails = False
         assert steps(await send(live, "grpc", {"sequence_id": "kept"})) == [8]
-        live.app.state.server.admission._admits = False
+        live.app.state.server.admission.admits = False
         assert await code(sequence_id="kept") == "StatusCode.UNAVAILABLE"
-        live.app.state.server.admission._admits = True
+        live.app.state.server.admission.admits = True
 
 
 class _Failing(MemoryStore):
