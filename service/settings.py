@@ -1,6 +1,6 @@
 """Settings of a server: frozen values, none read from the environment.
 
-A field that an operator decides has an ``Option``: ``hetsyn serve`` makes its options from these.
+A field that an operator decides has an ``Option``, which describes it: ``hetsyn serve`` makes its options from these.
 """
 
 from __future__ import annotations
@@ -65,7 +65,6 @@ class Limits(_Checked):
     """The most that a server accepts.
 
     Attributes:
-        max_body_bytes: length of one request's body; a longer one is refused while it is read.
         max_held_bytes: bytes that the server holds for its clients: of requests until they are answered, and of replies
             that clients do not read, here and in the system's buffers. A request that has no room is refused, and a
             connection that is not read is closed. Bodies of up to 64 KiB that arrive in one piece do not count.
@@ -79,14 +78,8 @@ class Limits(_Checked):
         body_timeout_s: time for one body to arrive.
         idle_timeout_s: time for which a connection may wait for its next request, or for its client to read.
         max_chunk_steps: network steps of one chunk.
-        max_sessions: open sessions; with a store, those in the memory of this process.
-        max_session_bytes: memory of this process that all sessions take, with the last replies and the ids of those
-            that are gone; a session that would begin or grow without room is refused. With a store, sessions in memory
-            make room for each other.
-        max_waiting: requests in flight, from when their body is complete until their reply is made.
         max_waiting_steps: network steps of all chunks that wait or are computed; eight spikes count as one step. A
             client with nothing in flight has twice the limit, and a chunk of a thousandth of it is always taken.
-        queue_timeout_s: time within which the work for a chunk has to begin; a chunk that waits longer is refused.
     """
 
     max_body_bytes: int = option(16 * 1024 * 1024, "The most bytes of a request; a longer one gets 413.", is_size=True)
@@ -131,10 +124,8 @@ class Retention(_Checked):
     """How long sessions live, and how long their last replies are kept.
 
     Attributes:
-        session_idle_s: time without use after which a session is dropped.
         first_chunk_idle_s: time without use after which a session of one chunk makes room for another, if a server
             without a store is full.
-        session_age_s: age at which a session is dropped, however much it is used.
         ended_keep_s: time for which the last reply of an ended session can be requested again.
         sweep_interval_s: time between two searches for idle sessions.
     """
@@ -164,14 +155,7 @@ class Batching(_Checked):
 
 @dataclass(frozen=True)
 class StoreSettings(_Checked):
-    """The session store.
-
-    Attributes:
-        url: of the store, as ``service.store.url`` reads it; ``memory://`` keeps sessions in the process.
-        timeout_s: time for one batch of requests to the store, and for waiting behind the batch before; a chunk that
-            takes longer gets 503.
-        carry_keys: file of the keys for carried sessions; None takes those of the environment.
-    """
+    """The session store."""
 
     url: str = option(
         "memory://",
@@ -196,7 +180,6 @@ class GrpcSettings(_Checked):
     """The gRPC port.
 
     Attributes:
-        port: on which the server speaks the Open Inference Protocol; 0 takes a free one, None is none.
         tls_cert: certificate chain in PEM; None speaks without TLS.
         tls_key: its private key.
     """
@@ -221,14 +204,7 @@ class GrpcSettings(_Checked):
 
 @dataclass(frozen=True)
 class AccessSettings(_Checked):
-    """Who may use the server.
-
-    Attributes:
-        keys: keys file (``service.keys``); None lets everybody in who reaches the port.
-        insecure: an operator has said that others may reach the port without a key.
-        tls_cert: certificate chain in PEM, of the HTTP port and the gRPC port; None speaks without TLS.
-        tls_key: its private key.
-    """
+    """Who may use the server."""
 
     keys: Path | None = option(
         None,
@@ -253,24 +229,10 @@ class Settings(_Checked):
     """Everything that an operator decides.
 
     Attributes:
-        models: folder of artifacts, ``models/NAME/VERSION``.
-        default_model: model of requests that name none; None takes the one that the folder's file ``default`` names,
-            else the only model of the folder.
-        watch_s: interval at which the folder is checked for changes; 0 never checks it.
+        device: where networks run: ``cpu``, ``cuda`` (the first visible NVIDIA GPU; the server does not start without
+            one), ``auto`` (a GPU that gives the CPU's answers on the artifacts' golden streams, else the CPU).
         load_timeout_s: time for reading, loading and testing one version; one that takes longer is not served.
         max_model_bytes: of a version's files and its states together; a larger one is not served.
-        cors_origins: origins (``https://HOST[:PORT]``) whose pages may send requests and open streams; pages of the
-            server's own host and port always may.
-        host: address on which ``hetsyn serve`` listens.
-        port: TCP port, likewise; 0 takes a free one.
-        device: where networks run: ``cpu``, ``cuda`` (the first visible NVIDIA GPU; the server
-            does not start without one), ``auto`` (a GPU that gives the CPU's answers on the artifacts' golden streams,
-            else the CPU).
-        drain_s: time for which a server that got SIGTERM still serves while ``/health/ready`` says 503, so that
-            balancers notice; longer than the interval of their checks.
-        finish_s: time after that for the requests in flight; those that are not finished then are refused.
-        log_level: least severe lines of the log.
-        log_format: of these lines.
         limits: the most that the server accepts.
         retention: how long sessions live.
         batching: how chunks are computed.
