@@ -197,7 +197,10 @@ def attack_ends(stage: Stage) -> Mapping[str, Figure]:
 def _takes(client: Client, rate: int) -> bool:
     """Whether a server takes sound at a rate."""
     answer = client.infer(
-        SILENT_SAMPLE, f"audio/pcm;encoding=pcm_s16le;rate={rate}", session=f"takes-{rate}", end="true"
+        *(SILENT_SAMPLE, f"audio/pcm;encoding=pcm_s16le;rate={rate}"),
+        session=f"takes-{rate}",
+        begin="true",
+        end="true",
     )
     return answer.status == 200
 

@@ -96,7 +96,7 @@ def _kept(stage: Stage, options: Sequence[str]) -> int:
     """The number of the next chunk of session ``a`` at a new server on the store; 0 if there is no such session."""
     server = stage.server(*options, is_awaited=False)
     try:
-        server.await_ready(10.0)
+        server.await_ready()
         shown = Client(server.port).call("GET", "/sessions/a")
         return int(shown.json()["expected_seq"]) if shown.status == 200 else 0
     except Exception:  # a server that refuses the store keeps what is there
@@ -116,17 +116,18 @@ def attack_full(stage: Stage) -> Mapping[str, Figure]:
     ]
     server = stage.server(*options)
     client = Client(server.port)
-    opened = _fill(client)
+    names = _fill(client)
     ready_full = server.is_ready()
     full = client.outcome("full", seq=0)
-    deleted = sum(client.call("DELETE", f"/sessions/fill-{number}").status == 204 for number in range(10))
-    ended = sum(client.outcome(f"fill-{number}", seq=1, end="true") == "200" for number in range(10, 20))
+    # the youngest, which have not expired
+    deleted = sum(client.call("DELETE", f"/sessions/{name}").status == 204 for name in names[-10:])
+    ended = sum(client.outcome(name, seq=1, end="true") == "200" for name in names[-20:-10])
     again = [client.outcome(f"again-{number}", seq=0) for number in range(5)]
     deadline_s = time.monotonic() + (8.0 if stage.is_quick else 20.0)
     while (later := client.outcome("later", seq=0)) != "200" and time.monotonic() < deadline_s:
         time.sleep(0.5)
     return {
-        "opened": opened,
+        "opened": len(names),
         "new_when_full": full,
         "ready_when_full": int(ready_full),
         "deleted_of_10": deleted,
@@ -137,15 +138,19 @@ def attack_full(stage: Stage) -> Mapping[str, Figure]:
     }
 
 
-def _fill(client: Client) -> int:
-    """Open sessions until the store refuses ten in a row. The number of those that it took."""
-    opened = refused = number = 0
+def _fill(client: Client) -> list[str]:
+    """Open sessions until the store refuses ten in a row. The names of those that it took."""
+    taken: list[str] = []
+    refused = number = 0
     while refused < 10 and number < 2_000:
-        taken = client.outcome(f"fill-{number}", 1, seq=0) == "200"
-        opened += taken
-        refused = 0 if taken else refused + 1
+        name = f"fill-{number}"
+        if client.outcome(name, 1, seq=0) == "200":
+            taken.append(name)
+            refused = 0
+        else:
+            refused += 1
         number += 1
-    return opened
+    return taken
 
 
 def _after_restart(stage: Stage, server: AttackedServer, options: Sequence[str]) -> str:

@@ -43,9 +43,7 @@ def attack_abandoned(stage: Stage) -> Mapping[str, Figure]:
         except (OSError, HTTPException):
             failed += 1
         waits_s.append(time.monotonic() - asked_s)
-    in_flight = ABANDONED
-    while in_flight and time.monotonic() - began_s < SETTLED_S:
-        in_flight = int(server.metric("hetsyn_requests_in_flight"))
+    while (in_flight := int(server.metric("hetsyn_requests_in_flight"))) and time.monotonic() - began_s < SETTLED_S:
         time.sleep(0.05)
     settled_s, cpu_s = time.monotonic() - began_s, server.cpu_s() - base_s
     return {
