@@ -18,7 +18,7 @@ from tests.long.hostile.wire import Client
 
 SWEEP_S = 1.0  # the server may notice with each search for expired sessions
 NOTICED_S = 8.0
-DISK_BYTES = 4 << 20
+DISK_BYTES = 3 << 20
 IDLE_S = 2.0
 
 
