@@ -22,12 +22,11 @@ from service.admission.connections import Connections
 from service.admission.uploads import FREE_BYTES
 from service.api import handshakes, problems
 from service.api.frames import PING, POLICY, FrameReader, Message, binary_frame, close_frame, text_frame
-from service.api.guard import caller_of_handshake
 from service.api.handshakes import Handshake
 from service.api.many_streams import ManyStreams
 from service.api.unread import Unread
 from service.errors import BadFrame, HetsynError, KeyRefused, Overloaded, ShuttingDown, StreamIdle, TooSlow
-from service.keys.caller import ANYBODY, Caller
+from service.keys.caller import ANYBODY, Caller, Scope
 from service.keys.keys import Keys
 from service.live.actions import Close, Send, SendBinary
 from service.live.machine import Machine
@@ -443,7 +442,8 @@ class _StreamKey:
         Raises:
             KeyRefused, KeyLacksScope, KeyLimitReached: the stream may not be opened.
         """
-        self.caller = caller_of_handshake(self._keys, shake)
+        if self._keys is not None:
+            self.caller = self._keys.admit([shake.credential], Scope.infer)
 
     def close(self) -> None:
         """Wake the client no more."""

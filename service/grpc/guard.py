@@ -41,11 +41,8 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         if need == "open":
             return await continuation(details)
         try:
-            values = [value for name, value in details.invocation_metadata or () if name == METADATA]
-            caller = self._keys.caller(of_bearer(str(values[0])) if len(values) == 1 else None)
-            if need is not None:
-                caller.check(need)
-            self._keys.request(caller)
+            metadata = details.invocation_metadata or ()
+            caller = self._keys.admit([of_bearer(str(value)) for name, value in metadata if name == METADATA], need)
         except HetsynError as error:
             self._counters.refused(error)
             return _refusing(refusal(error))

@@ -6,14 +6,14 @@ import asyncio
 import hmac
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from math import ceil, inf
 from pathlib import Path
 from typing import NamedTuple
 
 from service.errors import KeyLimitReached, KeyRefused, KeysUnusable
-from service.keys.caller import Caller
+from service.keys.caller import Caller, Scope
 from service.keys.document import KeyEntry, KeyLimits, KeysDocument, SecretEntry, read_document
 from service.keys.files import stamp
 from service.keys.token import HASH_BYTES, SALT_BYTES, Token, hashed
@@ -118,6 +118,22 @@ class Keys:
         if self._wall() >= secret.expires_at_s:
             raise KeyRefused(f"the key {secret.caller.key!r} has expired: ask for another")
         return secret.caller
+
+    def admit(self, credentials: Sequence[str | None], need: Scope | None) -> Caller:
+        """Find who sends a request, and count it.
+
+        Args:
+            credentials: that it presents; more than one are none.
+            need: scope that it needs; None where nobody may do what it asks.
+
+        Raises:
+            KeyRefused, KeyLacksScope, KeyLimitReached: it may not be sent.
+        """
+        caller = self.caller(credentials[0] if len(credentials) == 1 else None)
+        if need is not None:
+            caller.check(need)
+        self.request(caller)
+        return caller
 
     def check(self, caller: Caller) -> None:
         """Check that a caller of before is still one.
