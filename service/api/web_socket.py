@@ -4,6 +4,9 @@ It counts among the connections, and among the streams of its client. What its c
 if the client is silent. While the stream should not be read, or the client does not read, nothing is read from the
 socket. So a client can make the server hold one large message, some small ones, and what one call of the system has
 read.
+
+uvicorn's own sans-I/O WebSocket has a queue and a task between a message and its answer, which costs half as much CPU
+time again.
 """
 
 from __future__ import annotations
