@@ -1,8 +1,8 @@
-"""What talks to a server: ``StreamingClient``, ``AsyncStreamingClient``, ``LiveStream``, ``AsyncLiveStream``,
+"""Clients of a server: ``StreamingClient``, ``AsyncStreamingClient``, ``LiveStream``, ``AsyncLiveStream``,
 ``LiveStreams``, and the commands ``hetsyn stream`` and ``hetsyn bench``.
 
 It imports nothing of ``service``, so that it works beside a folder of the user's own with that name. It needs numpy,
-httpx and websockets; what is asynchronous needs aiohttp, which is imported when it is used; files other than WAV
+httpx and websockets. The clients for asyncio need aiohttp, which is imported when they are used. Files other than WAV
 need soundfile, and ``Microphone`` needs sounddevice.
 """
 

@@ -234,7 +234,7 @@ class LiveSteps(Reconnecting):
         yield from self._send_frame(chunk.content)
 
     def _results(self, timeout_s: float, *, unacknowledged: int = 0) -> Steps[list[Frame]]:
-        """Return the results that come until only so many chunks are not acknowledged.
+        """Return the results that come until at most ``unacknowledged`` chunks are not acknowledged.
 
         With a time of 0 it does not wait: it returns those that have come.
         """

@@ -44,7 +44,7 @@ RUN = (
 SHORTER = {
     r"^(hetsyn train words .*)$": r"\1 --epochs 20 --threads 1",
     r"^(hetsyn train (?!words).*)$": r"\1 --epochs 1",
-    r"^(hetsyn bench .*)$": r"\1 --duration-s 0.5 --warmup-s 0",
+    r"^(hetsyn bench\b.*)$": r"\1 --duration-s 0.5 --warmup-s 0",
     r"^make demo$": "python examples/demo.py",
     r"\bcurl ": "curl --silent --show-error --fail-with-body ",
 }

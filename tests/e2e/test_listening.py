@@ -142,7 +142,7 @@ def test_on_a_terminal_the_line_below_is_overwritten(tmp_path: Path) -> None:
 def test_words_are_recorded_until_there_are_enough(url: str, tmp_path: Path) -> None:
     """The files have the samples that were said, and the network hears each word in its own."""
     said = spoken(*WORDS)
-    with hetsyn("record", str(tmp_path / "words/three"), url, *RAW, "--count", "2") as listener:
+    with hetsyn("record", str(tmp_path / "words/three"), "--url", url, *RAW, "--count", "2") as listener:
         assert listener.stdin is not None
         assert listener.stdout is not None
         listener.stdin.write(said)
@@ -162,7 +162,7 @@ def test_words_are_recorded_until_there_are_enough(url: str, tmp_path: Path) -> 
 
 
 def test_a_model_without_words_records_nothing(url: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "hetsyn", "record", str(tmp_path / "new"), url, "--model", "shd-size"]
+    command = [sys.executable, "-m", "hetsyn", "record", str(tmp_path / "new"), "--url", url, "--model", "shd-size"]
     done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == "hetsyn: model 'shd-size' does not find words in sound: name another one with --model\n"
