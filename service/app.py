@@ -35,7 +35,6 @@ from service.observe.drops import DropLog
 from service.open_inference.service import OpenInference
 from service.registry.local import LocalSessions
 from service.registry.registry import SessionRegistry
-from service.registry.rows import RowSessions
 from service.registry.shared import SharedSessions
 from service.registry.table import SessionTable
 from service.registry.transfer import SessionTransfer
@@ -212,7 +211,6 @@ def build_server(
     )
     advance = Advance(engine, batcher.run, catalog, counters)
     sessions: SessionTable
-    rows: RowSessions | None = None
     if store is None:
         sessions = LocalSessions(
             limits,
@@ -223,7 +221,6 @@ def build_server(
             wall,
             access_keys,
         )
-        rows = RowSessions(sessions, batcher.rows, counters, limits.max_chunk_steps)
     else:
         session_store = SessionStore(store, packing, catalog, lifetimes, counters, settings.store.timeout_s)
         sessions = SharedSessions(
@@ -245,8 +242,6 @@ def build_server(
     ingress = Ingress(
         registry,
         carried,
-        batcher,
-        rows,
         admission,
         uploads,
         counters,

@@ -7,35 +7,38 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextvars import Context, copy_context
+from functools import partial
 from math import inf
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from service.admission.permits import Admission, Permit
 from service.admission.presence import Presence
 from service.admission.turns import Turns, on_thread
 from service.admission.uploads import FREE_BYTES, ClientDisconnect, Upload, Uploads
-from service.batching.batcher import Batcher
 from service.carried.sessions import CarriedSessions
 from service.errors import HetsynError
 from service.keys.caller import ANYBODY, Caller
+from service.observe.context import SESSION
 from service.observe.counters import Counters
 from service.observe.timings import Transport
-from service.observe.watch import Watch
 from service.problem import Problem
+from service.registry.applying import Applying
 from service.registry.registry import SessionRegistry
-from service.registry.rows import AppliedRows, Rows, RowSessions
+from service.registry.together import Answered, Together
 from service.settings import Limits
 from service.wire.answer import Answer
 from service.wire.chunk import Chunk, chunk_bytes
 from service.wire.encodings import SoundLimit, TakesLong
-from service.wire.schema import Envelope, InferRequest
+from service.wire.schema import InferRequest
 
 LARGE_DECODES = 2  # inputs beyond ``FREE_BYTES`` that are decoded at the same time, on threads
-ROW_BATCHES = 2  # that are under way: while one is on a thread, the next is prepared
 MOST_GROWTH = 4  # bytes in memory for a byte of input, which need no room of their own: that of mu-law and of events
 SMALL_BYTES = FREE_BYTES // 16  # which take no more than ``FREE_BYTES`` in memory, whatever they are
+AT_A_TIME = 128  # chunks of a frame that are under way: while one batch runs, the next one waits
+NOT_YET = RuntimeError("the chunk was not applied")
 IN_LOOP = SoundLimit(may_take_long=False)
 WAITING: tuple[Transport, ...] = ("stream", "streams")  # a chunk of a stream waits for a permit
 
@@ -90,14 +93,241 @@ class Encoded:
 Arrived = tuple[Source, Encoded]
 
 
+class Way(Protocol):
+    """What all chunks pass on their way (``Ingress``)."""
+
+    registry: SessionRegistry
+    carried: CarriedSessions
+    admission: Admission
+    stream_turns: Turns
+    queue_timeout_s: float
+
+    async def decode_slowly(self, arrival: Arrival) -> InferRequest: ...
+
+    def counted(self, encoded: Encoded, request: InferRequest) -> InferRequest: ...
+
+
+class Arrival:
+    """A chunk from its arrival to its answer. It has a permit, and on a stream a place, until then.
+
+    Args:
+        way: that it goes.
+        source: where it comes from.
+        encoded: its bytes.
+        answered: called once with its answer, or with why it was not applied; not if it is dropped before.
+        context: of its request; by default the current one.
+
+    Attributes:
+        source: see above.
+        encoded: see above.
+        permit: of it.
+        is_over: it was answered or dropped.
+    """
+
+    is_over = _has_place = False
+    _task: asyncio.Task[None] | None = None
+    _chunk: Applying | None = None
+
+    def __init__(
+        self, way: Way, source: Source, encoded: Encoded, answered: Answered, context: Context | None = None
+    ) -> None:
+        self.source = source
+        self.encoded = encoded
+        self.permit = way.admission.permit(source.client, source.transport)
+        self._way = way
+        self._answered = answered
+        self._context = copy_context() if context is None else context.copy()
+
+    @property
+    def session(self) -> str:
+        """Id of its session; empty while it is not known."""
+        return "" if self._chunk is None else self._chunk.session
+
+    def begin(self) -> None:
+        """Begin it."""
+        if not self.is_over:
+            self._context.run(self._begin)
+
+    def drop(self) -> bool:
+        """Drop it: its caller has gone. False where its commit is under way, which is finished."""
+        if self.is_over:
+            return True
+        if self._chunk is not None and not self._chunk.drop():
+            self._chunk.on_answer(self._end)
+            self._answered = _nobody
+            return False
+        self.is_over = True
+        if self._task is not None:
+            self._task.cancel()
+        self._leave()
+        return True
+
+    def on_answer(self, answered: Answered) -> None:
+        """Call another than before."""
+        self._answered = answered
+
+    def _begin(self) -> None:
+        if self.source.transport not in WAITING:
+            self._admit(inf)
+        elif self._way.stream_turns.take():
+            self._has_place = True
+            self._admit(inf)
+        else:
+            self._spawn(self._wait(time.monotonic() + self._way.queue_timeout_s))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self._task = asyncio.get_running_loop().create_task(work)
+
+    async def _wait(self, due_s: float) -> None:
+        """Wait for a place among the chunks of streams."""
+        try:
+            await self._way.stream_turns.wait(self.source.client, due_s)
+        except Exception as error:
+            self._end(error)
+            return
+        self._has_place, self._task = True, None
+        self._admit(due_s)  # the wait for the place counts
+
+    def _admit(self, due_s: float) -> None:
+        permit, encoded = self.permit, self.encoded
+        try:
+            permit.take()
+            permit.came_s = encoded.came_s
+            if due_s < permit.due_s:
+                permit.due_s = due_s
+            if encoded.size > FREE_BYTES or self.source.decoding is not None:
+                self._spawn(self._decode())
+                return
+            request = encoded.decode(IN_LOOP)
+            self._apply(request if encoded.size <= SMALL_BYTES else self._way.counted(encoded, request))
+        except TakesLong:
+            self._spawn(self._decode())
+        except Exception as error:
+            self._end(error)
+
+    async def _decode(self) -> None:
+        """Decode a large input."""
+        try:
+            if self.source.decoding is None:
+                request = await self._way.decode_slowly(self)
+            else:
+                async with self.source.decoding:
+                    request = await self._way.decode_slowly(self)
+            self._task = None
+            self._apply(request)
+        except Exception as error:
+            self._end(error)
+
+    def _apply(self, request: InferRequest) -> None:
+        permit = self.permit
+        del self.encoded.decode
+        if request.timeout_s is not None:
+            permit.due_s = min(permit.due_s, time.monotonic() + request.timeout_s)
+        if self.source.caller.key:
+            request = request._replace(owner=self.source.caller.key)
+        if request.carry:
+            self._spawn(self._carry(request))
+            return
+        self._chunk = Applying(self._way.registry, request, permit, self._end)
+        self._chunk.begin()
+
+    async def _carry(self, request: InferRequest) -> None:
+        try:
+            answer = await self._way.carried.infer(request, self.permit)
+        except Exception as error:
+            self._end(error)
+        else:
+            self._end(answer)
+
+    def _end(self, result: Answer | Exception) -> None:
+        was_over, self.is_over = self.is_over, True
+        self._leave()
+        if not was_over:
+            self._answered(result)
+
+    def _leave(self) -> None:
+        """Give permit and place back."""
+        self.permit.give_back()
+        if self._has_place:
+            self._has_place = False
+            self._way.stream_turns.give_back()
+
+
+class Frame:
+    """Decoded chunks that came together: no more are under way at a time than run together.
+
+    Args:
+        registry: applies them.
+        requests: with the chunks.
+        permit: that all share.
+        queue_timeout_s: within which each has to begin.
+    """
+
+    def __init__(
+        self, registry: SessionRegistry, requests: Sequence[InferRequest], permit: Permit, queue_timeout_s: float
+    ) -> None:
+        self._registry = registry
+        self._requests = requests
+        self._permit = permit
+        self._queue_timeout_s = queue_timeout_s
+        self._results: list[Answer | Exception] = [NOT_YET] * len(requests)
+        self._chunks: list[Applying] = []  # that were begun, in order
+        self._left = len(requests)
+        self._under_way = 0
+        self._is_beginning = False
+        self._done = asyncio.get_running_loop().create_future()
+
+    async def done(self) -> list[Answer | Exception]:
+        """Apply them; the result of each. If the caller is cancelled, those are applied that are being committed."""
+        self._begin()
+        try:
+            if self._left:
+                await self._done
+        except asyncio.CancelledError:
+            self._requests = self._requests[: len(self._chunks)]
+            kept = [chunk for chunk in self._chunks if not chunk.drop()]
+            if kept:
+                self._left, self._done = len(kept), asyncio.get_running_loop().create_future()
+                for chunk in kept:
+                    chunk.on_answer(partial(self._answered, 0))
+                await self._done
+            raise
+        return self._results
+
+    def _begin(self) -> None:
+        if self._is_beginning:  # a chunk was answered at once
+            return
+        self._is_beginning = True
+        self._permit.due_s = time.monotonic() + self._queue_timeout_s
+        registry, requests, permit, chunks = self._registry, self._requests, self._permit, self._chunks
+        while (index := len(chunks)) < len(requests) and self._under_way < AT_A_TIME:
+            chunk = Applying(registry, requests[index], permit, partial(self._answered, index), has_span=False)
+            chunks.append(chunk)
+            self._under_way += 1
+            chunk.begin()
+        self._is_beginning = False
+
+    def _answered(self, index: int, result: Answer | Exception) -> None:
+        self._results[index] = result
+        self._under_way -= 1
+        self._left -= 1
+        if not self._left:
+            if not self._done.done():
+                self._done.set_result(None)
+        elif self._under_way <= AT_A_TIME // 2 and len(self._chunks) < len(self._requests):
+            self._begin()
+
+
+def _nobody(_: Answer | Exception) -> None:
+    """The caller has gone."""
+
+
 class Ingress:
     """See above. Used from one event loop.
 
     Args:
         registry: applies the chunks of sessions that the server stores.
         carried: applies the chunks of sessions that the client carries.
-        batcher: says when a batch of rows may run.
-        rows: apply such a batch; None where sessions are in a store.
         admission: permits for requests in flight.
         uploads: bytes of requests.
         counters: count what is refused.
@@ -112,8 +342,6 @@ class Ingress:
         self,
         registry: SessionRegistry,
         carried: CarriedSessions,
-        batcher: Batcher,
-        rows: RowSessions | None,
         admission: Admission,
         uploads: Uploads,
         counters: Counters,
@@ -121,19 +349,17 @@ class Ingress:
         longest_step_s: Callable[[], float],
     ) -> None:
         self.registry = registry
-        self._carried = carried
-        self._batcher = batcher
-        self._rows = rows
-        self._admission = admission
+        self.carried = carried
+        self.admission = admission
         self._uploads = uploads
         self._counters = counters
-        self._queue_timeout_s = limits.queue_timeout_s
+        self.queue_timeout_s = limits.queue_timeout_s
         self._max_chunk_steps = limits.max_chunk_steps
         self._longest_step_s = longest_step_s
         self._large_decodes = Turns(LARGE_DECODES)
-        self._row_turns = Turns(ROW_BATCHES)
+        self._arrived: list[Arrival] = []
         # A stream whose chunk finds no permit waits. So chunks take as many permits as one client may have.
-        self._stream_turns = Turns(max(1, int(limits.max_waiting * limits.client_share)))
+        self.stream_turns = Turns(max(1, int(limits.max_waiting * limits.client_share)))
 
     def arriving(self, client: str) -> Upload:
         """The body of a request: a context that counts its bytes until its answer."""
@@ -148,54 +374,78 @@ class Ingress:
         Raises:
             ClientDisconnect: the client of the only chunk has gone. Nothing was applied.
         """
-        if len(chunks) == 1:
-            return [await self._outcome(*chunks[0])]
-        async with asyncio.TaskGroup() as group:  # cancelled, it cancels them and awaits them
-            tasks = [group.create_task(self._outcome(*chunk)) for chunk in chunks]
-        return [task.result() for task in tasks]
+        if len(chunks) == 1 and (presence := chunks[0][0].presence) is not None:
+            with presence:
+                return await self._all(chunks)
+        return await self._all(chunks)
 
-    @property
-    def max_rows(self) -> int:
-        """Most rows of a call of ``apply_rows``; 0 where it applies none."""
-        return 0 if self._rows is None or not self._batcher.runs_rows else self._rows.max_batch
+    async def _all(self, chunks: Sequence[Arrived]) -> list[Outcome]:
+        together = Together(len(chunks))
+        arrivals = [self.begin(source, encoded, together.sink(index)) for index, (source, encoded) in enumerate(chunks)]
+        results = await together.results(arrivals)
+        return [
+            self.refused(result, arrival.source.request, arrival.session) if isinstance(result, Exception) else result
+            for arrival, result in zip(arrivals, results, strict=True)
+        ]
 
-    async def apply_rows(
-        self, source: Source, envelope: Envelope, rows: Callable[[], Rows], watch: Watch
-    ) -> AppliedRows | None:
-        """As ``RowSessions.apply``, when it is the client's turn. Rows and the chunks of requests take turns, too.
+    async def apply_frame(self, source: Source, requests: Sequence[InferRequest], came_s: float) -> list[Outcome]:
+        """Apply decoded chunks of one client, which have a permit together. No more are under way than run together.
 
         Args:
-            source: of all rows.
-            envelope: as there.
-            rows: called then, because a session may have been taken meanwhile.
-            watch: of their time.
+            source: of all.
+            requests: with the chunks. Those of one session are applied in this order.
+            came_s: when they were complete, in seconds of ``time.perf_counter``.
 
         Raises:
             Overloaded, ShuttingDown: as ``permit``.
         """
-        assert self._rows is not None
-        async with self.permit(source.client, source.transport, self._row_turns) as permit:
-            await self._batcher.turn(permit.due_s)
-            chosen = rows()
-            return await self._rows.apply(envelope, chosen, watch) if chosen.numbers else None
+        async with self.permit(source.client, source.transport) as permit:
+            permit.came_s = came_s
+            frame = Frame(self.registry, requests, permit, self.queue_timeout_s)
+            results = await frame.done()
+            answers = [result for result in results if isinstance(result, Answer)]
+            if answers and (tracer := self._counters.timings.tracer) is not None:
+                model = requests[0].envelope.model or ""
+                tracer.applied(source.transport, model, answers[-1].watch, time.perf_counter(), len(answers))
+        return [
+            self.refused(result, source.request, request.session or "") if isinstance(result, Exception) else result
+            for request, result in zip(requests, results, strict=True)
+        ]
+
+    def begin(self, source: Source, encoded: Encoded, answered: Answered, context: Context | None = None) -> Arrival:
+        """Apply a chunk, in the next round of the event loop, together with those that have come until then.
+
+        Args:
+            source: where it comes from.
+            encoded: its bytes.
+            answered: as of ``Arrival``.
+            context: likewise.
+        """
+        arrival = Arrival(self, source, encoded, answered, context)
+        self._arrived.append(arrival)
+        if len(self._arrived) == 1:
+            asyncio.get_running_loop().call_soon(self._begin)
+        return arrival
+
+    def _begin(self) -> None:
+        arrived, self._arrived = self._arrived, []
+        for arrival in arrived:
+            arrival.begin()  # which answers its own errors
 
     @asynccontextmanager
-    async def permit(
-        self, client: str, transport: Transport = "stream", turns: Turns | None = None
-    ) -> AsyncIterator[Permit]:
+    async def permit(self, client: str, transport: Transport = "stream") -> AsyncIterator[Permit]:
         """A permit for work of a stream, which waits for it; a context.
 
         Args:
             client: whose work it is.
             transport: by which it came.
-            turns: at which clients take turns; by default those of all streams.
 
         Raises:
             Overloaded, ShuttingDown: as ``Admission.permit``; or the turn did not come in time.
         """
-        due_s = time.monotonic() + self._queue_timeout_s
-        async with (turns or self._stream_turns).turn(client, due_s):
-            with self._admission.permit(client, transport) as permit:
+        due_s = time.monotonic() + self.queue_timeout_s
+        async with self.stream_turns.turn(client, due_s):
+            with self.admission.permit(client, transport) as permit:
                 permit.due_s = min(permit.due_s, due_s)  # the wait for the turn counts
                 yield permit
 
@@ -207,69 +457,47 @@ class Ingress:
             Overloaded, ShuttingDown: as ``Admission.permit``.
             ClientDisconnect: the client has gone.
         """
-        with self._admission.permit(client) as permit, presence:
+        with self.admission.permit(client) as permit, presence:
             yield permit
 
     def check(self, client: str) -> None:
         """As ``Admission.check``."""
-        self._admission.check(client)
+        self.admission.check(client)
 
-    def refused(self, error: Exception, request: str) -> Problem:
+    def refused(self, error: Exception, request: str, session: str = "") -> Problem:
         """Count and report an error of a chunk or of any other request.
 
         Args:
             error: one that no code foresaw is a defect.
             request: as which the log names it.
+            session: likewise; empty for none.
         """
+        if isinstance(error, ClientDisconnect):
+            raise error
+        if session:
+            SESSION.set(session)
         if isinstance(error, HetsynError):
             self._counters.refused(error)
         return Problem.of(error, request)
 
-    async def _outcome(self, source: Source, encoded: Encoded) -> Outcome:
-        try:
-            if source.transport in WAITING:
-                due_s = time.monotonic() + self._queue_timeout_s
-                async with self._stream_turns.turn(source.client, due_s):
-                    return await self._applied(source, encoded, due_s)
-            return await self._applied(source, encoded)
-        except ClientDisconnect:
-            raise
-        except Exception as error:
-            return self.refused(error, source.request)
+    async def decode_slowly(self, arrival: Arrival) -> InferRequest:
+        """Decode the bytes of a chunk; on a thread if they are many, or take long.
 
-    async def _applied(self, source: Source, encoded: Encoded, due_s: float = inf) -> Answer:
-        with self._admission.permit(source.client, source.transport) as permit:
-            permit.came_s, permit.due_s = encoded.came_s, min(permit.due_s, due_s)
-            if source.decoding is None:
-                request = await self._decoded(source, encoded, permit)
-            else:
-                async with source.decoding:
-                    request = await self._decoded(source, encoded, permit)
-            del encoded.decode
-            if request.timeout_s is not None:
-                permit.due_s = min(permit.due_s, time.monotonic() + request.timeout_s)
-            if source.caller.key:
-                request = request._replace(owner=source.caller.key)
-            sessions = self._carried if request.carry else self.registry
-            if source.presence is None:
-                return await sessions.infer(request, permit)
-            with source.presence:
-                return await sessions.infer(request, permit)
-
-    async def _decoded(self, source: Source, encoded: Encoded, permit: Permit) -> InferRequest:
+        Raises:
+            HetsynError: they are wrong, their turn did not come in time, or there is no room for what they become.
+        """
+        encoded = arrival.encoded
         if encoded.size <= FREE_BYTES:
             try:
                 request = encoded.decode(IN_LOOP)
-                return request if encoded.size <= SMALL_BYTES else self._counted(encoded, request)
+                return request if encoded.size <= SMALL_BYTES else self.counted(encoded, request)
             except TakesLong:
                 pass
-        async with self._large_decodes.turn(source.client, permit.due_s):
-            if source.presence is not None:
-                source.presence.check()
+        async with self._large_decodes.turn(arrival.source.client, arrival.permit.due_s):
             limit = SoundLimit(self._max_chunk_steps * self._longest_step_s())
-            return self._counted(encoded, await on_thread(encoded.decode, limit))
+            return self.counted(encoded, await on_thread(encoded.decode, limit))
 
-    def _counted(self, encoded: Encoded, request: InferRequest) -> InferRequest:
+    def counted(self, encoded: Encoded, request: InferRequest) -> InferRequest:
         """Count the memory of what was decoded.
 
         Raises:

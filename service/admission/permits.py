@@ -106,7 +106,7 @@ class Permit:
         came_s: when it was complete, in seconds of ``time.perf_counter``.
     """
 
-    __slots__ = ("_admission", "came_s", "client", "due_s", "transport")
+    __slots__ = ("_admission", "_is_taken", "came_s", "client", "due_s", "transport")
 
     def __init__(self, admission: Admission, client: str, transport: Transport = "http") -> None:
         self._admission = admission
@@ -114,21 +114,37 @@ class Permit:
         self.due_s = inf
         self.transport = transport
         self.came_s = time.perf_counter()
+        self._is_taken = False
 
-    def __enter__(self) -> Permit:
+    def take(self) -> None:
+        """Take it.
+
+        Raises:
+            Overloaded, ShuttingDown: as ``Admission.check``.
+        """
         admission = self._admission
         if not admission.admits:
             raise shutting_down()
         admission.ledger.take(self.client)
         admission.idle.clear()
         self.due_s = admission.clock() + admission.queue_timeout_s
+        self._is_taken = True
+
+    def give_back(self) -> None:
+        """Give it back, if it is taken."""
+        if self._is_taken:
+            self._is_taken = False
+            admission = self._admission
+            admission.ledger.give(self.client)
+            if not admission.ledger.total:
+                admission.idle.set()
+
+    def __enter__(self) -> Permit:
+        self.take()
         return self
 
     def __exit__(self, *_: object) -> None:
-        admission = self._admission
-        admission.ledger.give(self.client)
-        if not admission.ledger.total:
-            admission.idle.set()
+        self.give_back()
 
 
 def waited_too_long() -> Overloaded:

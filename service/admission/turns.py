@@ -49,16 +49,22 @@ class Turns:
         Raises:
             Overloaded: the turn did not come in time.
         """
-        if self._free:
-            self._free -= 1
-        else:
-            await self._wait(client, due_s)
+        if not self.take():
+            await self.wait(client, due_s)
         try:
             yield
         finally:
-            self._give_back()
+            self.give_back()
 
-    async def _wait(self, client: str, due_s: float) -> None:
+    def take(self) -> bool:
+        """Take a place, if one is free."""
+        if not self._free:
+            return False
+        self._free -= 1
+        return True
+
+    async def wait(self, client: str, due_s: float) -> None:
+        """Wait for a place, and take it; as ``turn``."""
         turn = asyncio.get_running_loop().create_future()
         row = self._waiting.setdefault(client, deque())
         row.append(turn)
@@ -67,7 +73,7 @@ class Turns:
                 await turn
         except BaseException as error:
             if turn.done() and not turn.cancelled():
-                self._give_back()  # the place came at the same moment
+                self.give_back()  # the place came at the same moment
             elif turn in row:
                 row.remove(turn)
                 if not row and self._waiting.get(client) is row:
@@ -76,7 +82,8 @@ class Turns:
                 raise waited_too_long() from None
             raise
 
-    def _give_back(self) -> None:
+    def give_back(self) -> None:
+        """Give a place to the next client that waits for one."""
         while self._waiting:
             client, row = self._waiting.popitem(last=False)
             turn = row.popleft()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from hetsyn_client.columns import APPLIED, Chunks, Results, pack_results
 from hetsyn_client.results import Classified, Outcome, classified
 from service.problem import Problem
-from service.registry.rows import AppliedRows
+from service.wire.answer import Answer, Columns
 
 IN_COLUMNS = ("label", "probabilities")
 SAID_BESIDE = tuple(name for name in Classified.__annotations__ if name not in IN_COLUMNS)
@@ -42,23 +42,28 @@ class FrameResults:
         self._more: dict[int, dict[str, Any]] = {}
         self.applied = 0
 
-    def missing(self) -> list[int]:
-        """Rows without an outcome."""
-        missing: list[int] = np.flatnonzero(self._status == 0).tolist()
-        return missing
+    def is_applied(self, row: int) -> bool:
+        """Whether a row was applied."""
+        return bool(self._status[row] == APPLIED)
 
-    def set_rows(self, rows: AppliedRows) -> None:
-        """Rows that were applied together."""
-        numbers = rows.numbers
-        self._total_steps[numbers] = rows.total_steps
-        self._label[numbers] = rows.label
-        self._steps[numbers] = rows.steps
-        self._probabilities[numbers] = rows.probabilities
-        self._status[numbers] = APPLIED
-        self.applied += len(numbers)
-        if HAS_BESIDE:
-            for number, label, shares in zip(numbers, rows.label.tolist(), rows.probabilities.tolist(), strict=True):
-                self._add(number, classified(None if label < 0 else rows.labels[label], shares))
+    def set_all(self, rows: Sequence[int], outcomes: Sequence[Answer | Problem]) -> None:
+        """Rows that were applied or refused."""
+        plain: list[int] = []
+        columns: list[Columns] = []
+        for row, outcome in zip(rows, outcomes, strict=True):
+            if isinstance(outcome, Problem):
+                self.set(row, outcome)
+            elif outcome.columns is None or HAS_BESIDE:
+                self.set(row, outcome.reply)
+            else:
+                plain.append(row)
+                columns.append(outcome.columns)
+        if plain:
+            total_steps, steps, label, probabilities = zip(*columns, strict=True)
+            self._total_steps[plain], self._steps[plain], self._label[plain] = total_steps, steps, label
+            self._probabilities[plain] = np.frombuffer(b"".join(probabilities), np.float32).reshape(len(plain), -1)
+            self._status[plain] = APPLIED
+            self.applied += len(plain)
 
     def set(self, row: int, outcome: Outcome | Problem | None) -> None:
         """A row that was applied or refused; None where there is nothing to say."""

@@ -6,7 +6,6 @@ import asyncio
 import re
 import time
 from collections.abc import Coroutine, Iterator, Sequence
-from functools import partial
 from itertools import islice
 from typing import Any, Protocol, TypeVar
 
@@ -28,21 +27,17 @@ from hetsyn_client.columns import (
 from service.admission.budget import Ledger
 from service.admission.turns import on_thread
 from service.api.frame_results import FrameResults
-from service.api.stream_rows import StreamRows
 from service.api.streams import Streams
 from service.errors import HetsynError, InputError, NotFound, SessionEnded, SessionTaken
-from service.ingress import Arrived, Encoded, Source
+from service.ingress import Source
 from service.live.many import Offer
 from service.live.many_query import ManyQuery
 from service.live.query import StreamQuery
-from service.observe.watch import Watch
 from service.problem import Problem
-from service.registry.rows import Rows, next_round
 from service.settings import Limits
 from service.wire.chunk import digest
 from service.wire.columns import DecodedFrame
-from service.wire.encodings import SoundLimit
-from service.wire.schema import SESSION_ID, InferRequest
+from service.wire.schema import SESSION_ID, InferRequest, Parameters
 
 IDS_A_SESSION = 4  # handles of a server for each session that it may have open: with a store, others are there too
 OPENED_AT_A_TIME = 64
@@ -102,14 +97,12 @@ class ManyStreams:
 
     Attributes:
         streams: see above.
-        rows: of the connections of ``/stream``.
         handles: of all connections, by client.
         max_handles: of one client.
     """
 
     def __init__(self, streams: Streams, limits: Limits) -> None:
         self.streams = streams
-        self.rows = StreamRows(streams.ingress, streams.counters.timings)
         most = IDS_A_SESSION * limits.max_sessions
         self.max_handles = max(1, int(most * limits.client_share))
         own = "{} sessions of this client are open on connections"
@@ -188,47 +181,50 @@ class ConnectionSessions:
         else:
             decoded = await on_thread(self._decoder.decode, chunks)
         results = FrameResults(chunks, self._outputs, self._labels)
-        handles, seq = chunks.handle.tolist(), chunks.seq.tolist()
-        try:
-            if self._ingress.max_rows:
-                await self._apply_rows(handles, seq, decoded, results, came_s)
-        except HetsynError as error:  # of chunks that have no place; what leaves and ends sessions needs no such place
-            for row in results.missing():
-                if decoded.is_valid[row]:
-                    results.set(row, self._ingress.refused(error, REQUEST))
-        if missing := results.missing():
-            actions = chunks.action.tolist()
-            await self._apply_each([(row, handles[row], seq[row], actions[row]) for row in missing], decoded, results)
+        requests: list[InferRequest] = []
+        rows: list[int] = []
+        deleted: list[tuple[int, str]] = []
+        columns = zip(chunks.handle.tolist(), chunks.seq.tolist(), chunks.action.tolist(), strict=True)
+        for row, (handle, seq, action) in enumerate(columns):
+            try:
+                held = self._held_now(handle, action)
+                if held is None:
+                    results.set(row, None)
+                elif action == DELETE:
+                    deleted.append((row, held.id))
+                else:
+                    requests.append(self._request(held.id, seq, action == END, decoded, row))
+                    rows.append(row)
+            except Exception as error:
+                results.set(row, self._ingress.refused(error, REQUEST))
+        if requests:
+            await self._apply(rows, requests, results, came_s)
+        for row, request in zip(rows, requests, strict=True):
+            if request.envelope.end and results.is_applied(row):
+                self._forget(int(chunks.handle[row]))
+        refusals = await _gathered((self._delete(session_id) for _, session_id in deleted), max(1, len(deleted)))
+        for (row, _), refused in zip(deleted, refusals, strict=True):
+            results.set(row, refused)
         return results.packed(), results.applied
 
-    async def _apply_rows(
-        self, handles: Sequence[int], seq: Sequence[int], decoded: DecodedFrame, results: FrameResults, came_s: float
+    async def _apply(
+        self, rows: Sequence[int], requests: Sequence[InferRequest], results: FrameResults, came_s: float
     ) -> None:
-        most = self._ingress.max_rows
-        valid = [number for number, is_valid in enumerate(decoded.is_valid) if is_valid]
-        for begin in range(0, len(valid), most):
-            if begin:
-                await next_round()  # others have their turn between two batches
-            part = valid[begin : begin + most]
-            rows = partial(self._held_rows, part, handles, seq, decoded)
-            watch = Watch(came_s)
-            applied = await self._ingress.apply_rows(self._source, self._query.envelope, rows, watch)
-            if applied is not None:
-                results.set_rows(applied)
-                self._streams.counters.timings.applied("streams", self.offer.model, watch, len(applied.numbers))
+        """Apply chunks.
 
-    def _held_rows(
-        self, numbers: Sequence[int], handles: Sequence[int], seq: Sequence[int], decoded: DecodedFrame
-    ) -> Rows:
-        """Those rows of a frame whose sessions are streamed here now."""
-        rows = Rows([], [], [], decoded)
-        for number in numbers:
-            held = self._held.get(handles[number])
-            if held is not None and not held.is_taken:
-                rows.sessions.append(held.id)
-                rows.seq.append(seq[number])
-                rows.numbers.append(number)
-        return rows
+        Args:
+            rows: their numbers in the frame.
+            requests: with the chunks.
+            results: of the frame.
+            came_s: when it was complete.
+        """
+        try:
+            outcomes = await self._ingress.apply_frame(self._source, requests, came_s)
+        except HetsynError as error:  # the frame has no place
+            for row in rows:
+                results.set(row, self._ingress.refused(error, REQUEST))
+            return
+        results.set_all(rows, outcomes)
 
     async def _open(self, handle: int, name: str, resume: bool) -> tuple[int, int, int, int] | Problem:
         """Open a session.
@@ -265,42 +261,6 @@ class ConnectionSessions:
             return described["expected_seq"], described["total_steps"], APPLIED, ENDED
         return opening.next_seq, opening.total_steps, APPLIED, BEGUN if opening.resumed else NEW
 
-    async def _apply_each(
-        self, rows: Sequence[tuple[int, int, int, int]], decoded: DecodedFrame, results: FrameResults
-    ) -> None:
-        """Do what each row asks for.
-
-        Args:
-            rows: their numbers in the frame, handles, numbers of chunks, and actions.
-            decoded: the frame.
-            results: of the frame.
-        """
-        chunks: list[Arrived] = []
-        applied: list[tuple[int, int, int]] = []
-        deleted: list[tuple[int, str]] = []
-        for row, handle, seq, action in rows:
-            try:
-                held = self._held_now(handle, action)
-                if held is None:
-                    results.set(row, None)
-                elif action == DELETE:
-                    deleted.append((row, held.id))
-                else:
-                    chunks.append((self._source, Encoded(0, partial(self._request, held, seq, action, decoded, row))))
-                    applied.append((row, handle, action))
-            except Exception as error:
-                results.set(row, self._ingress.refused(error, REQUEST))
-        for (row, handle, action), outcome in zip(applied, await self._ingress.apply(chunks), strict=True):
-            if isinstance(outcome, Problem):
-                results.set(row, outcome)
-                continue
-            if action == END:
-                self._forget(handle)
-            results.set(row, outcome.reply)
-        refusals = await _gathered((self._delete(session_id) for _, session_id in deleted), max(1, len(deleted)))
-        for (row, _), refused in zip(deleted, refusals, strict=True):
-            results.set(row, refused)
-
     async def _delete(self, session_id: str) -> Problem | None:
         try:
             await self._streams.delete(session_id, self._client)
@@ -325,15 +285,19 @@ class ConnectionSessions:
             raise SessionTaken("another connection streams this session now: send on there, or open it again")
         return held
 
-    def _request(
-        self, held: HeldSession, seq: int, action: int, decoded: DecodedFrame, row: int, _: SoundLimit
-    ) -> InferRequest:
+    def _request(self, session: str, seq: int, end: bool, decoded: DecodedFrame, row: int) -> InferRequest:
+        """The request of a row.
+
+        Raises:
+            InputError: the row cannot be used.
+        """
+        _, model, version, _, begin, _, *more = self._query.envelope
+        envelope = tuple.__new__(Parameters, (session, model, version, seq, begin, end, *more))
         chunk = decoded.chunk(row)
         if isinstance(chunk, InputError):
             raise chunk
-        end = action == END
-        envelope = self._query.envelope.model_copy(update={"session": held.id, "seq": seq, "end": end})
-        return InferRequest(envelope, chunk, digest(chunk, end))
+        of_content = decoded.digest(row) if decoded.is_valid[row] else digest(chunk, end)
+        return tuple.__new__(InferRequest, (envelope, chunk, of_content, False, None, "", None, None))
 
     def _forget(self, handle: int) -> None:
         held = self._held.pop(handle, None)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hetsyn_client.results import Outcome
 from service.api.handshakes import query_of
+from service.api.streams import REQUEST
 from service.api.web_socket import WebSocket
 from service.errors import SessionTaken
+from service.ingress import Arrival
 from service.keys.ids import new_id
 from service.live.actions import Action, Work
 from service.live.protocol import LiveStream
 from service.live.query import StreamQuery, parse_stream_query
-from service.problem import Problem
+from service.wire.answer import Answer
 
 
 class StreamConnection(WebSocket[Work]):
@@ -20,6 +21,7 @@ class StreamConnection(WebSocket[Work]):
 
     _query: StreamQuery | None = None
     _stream: LiveStream | None = None
+    _arrival: Arrival | None = None  # the chunk that is under way
 
     def taken(self) -> None:
         self._fail(SessionTaken("another connection streams this session now: send on there"))
@@ -29,9 +31,10 @@ class StreamConnection(WebSocket[Work]):
         query = parse_stream_query(query_text, new_id()).owned_by(self._key.caller)
         opening = await self._many.streams.open(query, self, self.client)
         # a model that is reloaded meanwhile shall not change what the client was told
-        named: dict[str, str | None] = {"model": opening.model, "version": opening.version}
-        named["endpointing"] = "on" if opening.has_endpointing else None
-        self._query = query._replace(envelope=query.envelope.model_copy(update=named))
+        envelope = query.envelope._replace(
+            model=opening.model, version=opening.version, endpointing="on" if opening.has_endpointing else None
+        )
+        self._query = query._replace(envelope=envelope)
         self._stream = LiveStream(opening, interim=query.interim)
         return self._stream
 
@@ -46,33 +49,35 @@ class StreamConnection(WebSocket[Work]):
             return self._stream.deleted(await self._many.streams.reset(self._query, self.client))
         if work.kind == "finalize":
             return self._stream.finalized(await self._many.streams.finalize(self._query, self.client))
-        outcome = await self._many.streams.apply(self._query, work, self.client)
-        if isinstance(outcome, Problem):
-            return self._stream.refuse(outcome)
-        if work.kind == "chunk":
-            self._counters.stream_chunks["stream"] += 1
-        return self._stream.applied(outcome.reply)
+        raise AssertionError(work.kind)
 
     def _begin_work(self, work: Work) -> None:
-        if self._query is not None and self._many.rows.takes(self._query, work):
-            self._many.rows.add(self, self._query, work, self.client)
+        if work.kind in ("chunk", "end"):
+            assert self._query is not None
+            streams = self._many.streams
+            self._arrival = streams.begin(self._query, work, self.client, self._answered, self.context)
         else:
             super()._begin_work(work)
 
-    def answered(self, outcome: Outcome) -> None:
-        """The chunk was applied, with those of other connections."""
+    def _answered(self, result: Answer | Exception) -> None:
+        """A chunk or the end was applied or refused."""
         assert self._stream is not None
-        self._counters.stream_chunks["stream"] += 1
-        self._after(self._stream.applied(outcome))
+        arrival, self._arrival = self._arrival, None
+        if isinstance(result, Exception):
+            session = "" if arrival is None else arrival.session
+            refused = self.context.copy().run(self._many.streams.ingress.refused, result, REQUEST, session)
+            self._after(self._stream.refuse(refused))
+            return
+        reply = result.reply
+        if not reply["end"]:
+            self._counters.stream_chunks["stream"] += 1
+        self._after(self._stream.applied(reply))
         if not self.is_idle:
             self._pump()
 
-    def not_plain(self, work: Work) -> None:
-        """The chunk has to be applied by itself."""
-        super()._begin_work(work)
-
     def _release(self) -> None:
-        if self._many.rows.discard(self):
+        arrival, self._arrival = self._arrival, None
+        if arrival is not None and arrival.drop():
             self._counters.chunks_abandoned += 1
         if self._query is not None:
             self._many.streams.leave(self._query.session, self)

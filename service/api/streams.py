@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextvars import Context
+from functools import lru_cache
 from math import inf
 from typing import Any, Protocol
 
 from hetsyn_client.results import Heard
 from service.admission.permits import Admission, Permit
 from service.engine.endpointing_choice import has_own_endpointing
-from service.ingress import Encoded, Ingress, Source
+from service.ingress import Arrival, Encoded, Ingress, Source
 from service.keys.ids import client_id
 from service.keys.keys import Keys
 from service.live.actions import Opening, Work
 from service.live.query import StreamQuery
 from service.observe.counters import Counters
-from service.problem import Problem
+from service.registry.together import Answered
 from service.session.protocol import unknown
 from service.session.session import Session
-from service.wire.answer import Answer
 from service.wire.schema import InferRequest
 
 REQUEST = "WS /stream"
+
+
+@lru_cache(maxsize=256)
+def source_of(client: str) -> Source:
+    """Where the chunks of a client come from."""
+    return Source(REQUEST, "stream", client)
 
 
 class Holder(Protocol):
@@ -107,15 +114,14 @@ class Streams:
         if self._holders.get(session_id) is holder:
             del self._holders[session_id]
 
-    async def apply(self, query: StreamQuery, work: Work, client: str) -> Answer | Problem:
-        """Apply a chunk, or the end of a session. If the caller is cancelled: as ``SessionRegistry.infer``."""
+    def begin(self, query: StreamQuery, work: Work, client: str, answered: Answered, context: Context) -> Arrival:
+        """Apply a chunk, or the end of a session; as ``Ingress.begin``."""
         content, seq, endpointing = work.content, work.seq, work.endpointing
         if work.kind == "end":
             encoded = Encoded(0, lambda _: query.end(seq))
         else:
             encoded = Encoded(len(content), lambda _: query.request(content, seq, endpointing))
-        (outcome,) = await self.ingress.apply([(Source(REQUEST, "stream", client), encoded)])
-        return outcome
+        return self.ingress.begin(source_of(client), encoded, answered, context)
 
     async def delete(self, session_id: str, client: str) -> None:
         """Delete a session, if there is one.

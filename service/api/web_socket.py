@@ -349,16 +349,16 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
             self._unread.reset()
         return work
 
-    async def _run(self, work: W | None) -> None:
-        """Do works, one after the other."""
+    async def _run(self, work: W) -> None:
+        """Do a work, and begin the next one."""
         assert self._live is not None
-        while work is not None:
-            work = self._after(await self._outcome(work, self._live))
-            if work is None:
-                self._task = None  # so that the next message begins its work
-            elif not self._writable.is_set():
-                await self._writable.wait()
-            self._pump()
+        following = self._after(await self._outcome(work, self._live))
+        if following is not None and not self._writable.is_set():
+            await self._writable.wait()
+        self._task = None
+        if following is not None:
+            self._begin_work(following)
+        self._pump()
 
     async def _outcome(self, work: W, live: Machine[W]) -> Sequence[Send | SendBinary | Close | W]:
         """The actions after a work."""

@@ -23,19 +23,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from math import inf
+from typing import Any
 
 from service.admission.permits import waited_too_long
 from service.admission.uploads import shutting_down
 from service.batching.backlog import Backlog, work_of
 from service.batching.estimates import Done, Estimates, Item, Measured, has_unknown_spikes
 from service.batching.policy import BatchPolicy, Wait
-from service.batching.rows import RowBatches
 from service.engine.engine import Engine, Segment
-from service.engine.work import Job, Outcome, Work, begin, count_events, steps_left
+from service.engine.work import Job, Outcome, Work, begin, size_of
 from service.errors import ArtifactError, InputError, RuntimeUnavailable
 from service.models.model import Model
 from service.observe.timings import Timings
@@ -64,9 +63,6 @@ class Batcher:
         max_work: units of work that may wait (``backlog``).
         client_share: share of ``max_work`` that one client may have waiting.
         timings: count batches; by default nobody sees them.
-
-    Attributes:
-        rows: runs plain chunks of many sessions, one batch in each ``turn``.
     """
 
     def __init__(
@@ -89,8 +85,6 @@ class Batcher:
         self._clock = clock
         self._own_timer = timer
         self._estimates = Estimates(inline_s)
-        self.rows = RowBatches(engine, self._estimates, policy.max_batch, self._timings)
-        self._turns: deque[asyncio.Future[None]] = deque()
         self._backlog = Backlog(max_work, client_share, threads)
         self._is_stopped = False
         self._scheduled: asyncio.Handle | None = None
@@ -116,24 +110,18 @@ class Batcher:
         """
         outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
 
-        def done(result: Outcome | Exception) -> None:
-            if isinstance(result, Exception):
-                outcome.set_exception(result)
-            else:
-                outcome.set_result(result)
-
-        item = self.submit(model, work, client, due_s, done)
+        item = self.submit(model, work, client, due_s, outcome, _resolve)
         try:
             return await outcome
         finally:
             self.drop(item)
 
-    def submit(self, model: Model, work: Work, client: str, due_s: float, done: Done) -> Item:
+    def submit(self, model: Model, work: Work, client: str, due_s: float, owner: Any, done: Done) -> Item:
         """Compute one chunk.
 
         Args:
             model, work, client, due_s: as of ``run``.
-            done: called with the outcome or with the error, unless the chunk is dropped before.
+            owner, done: as of ``Item``; it is not called for a chunk that is dropped before.
 
         Raises:
             Overloaded: too much work waits.
@@ -142,11 +130,12 @@ class Batcher:
         if self._is_stopped:
             raise shutting_down()
         job = begin(model, work)
-        left = steps_left(model, job) or 1
-        ticket = self._backlog.enter(client, work_of(left, count_events(job, left) or 0))
-        item = Item(model, job, left, self._clock(), ticket, due_s, work.watch, done)
+        size = left, events = size_of(model, job)
+        ticket = self._backlog.enter(client, work_of(left, events or 0))
+        item = Item(model, job, size, self._clock(), ticket, due_s, work.watch, owner, done)
         self._waiting.append(item)
-        self._schedule()
+        if self._scheduled is None:
+            self._schedule()
         return item
 
     def drop(self, item: Item) -> None:
@@ -155,39 +144,24 @@ class Batcher:
             item.is_over = True
             self._backlog.leave(item.ticket)
 
-    def _end(self, item: Item, result: Outcome | Exception) -> None:
-        """Tell the caller of a chunk what came of it, if it is there."""
-        if item.is_over:
-            return
-        self.drop(item)
-        try:
-            item.done(result)
-        except Exception as error:  # the callers of the others shall hear of theirs
-            log.error("the outcome of a chunk could not be used", exc_info=error)
-
-    @property
-    def runs_rows(self) -> bool:
-        """Whether batches run on the event loop at all."""
-        return self._inline_s > 0
-
-    async def turn(self, due_s: float = inf) -> None:
-        """Wait until a batch of ``rows`` may run: at once if no chunk waits, else after a batch of those that do.
-
-        Args:
-            due_s: when that has to be at the latest, by ``clock``.
-
-        Raises:
-            Overloaded: it was not in time.
-        """
-        if not self._waiting:
-            return
-        turn = asyncio.get_running_loop().create_future()
-        self._turns.append(turn)
-        try:
-            async with asyncio.timeout(None if due_s == inf else max(0.0, due_s - self._clock())):
-                await turn
-        except TimeoutError:
-            raise waited_too_long() from None
+    def _end(self, ended: Sequence[tuple[Item, Outcome | Exception]]) -> None:
+        """Tell the callers of chunks what came of them, if they are there."""
+        leave = self._backlog.leave
+        told: list[tuple[Done, list[Any], list[Outcome | Exception]]] = []
+        for item, result in ended:
+            if item.is_over:
+                continue
+            item.is_over = True
+            leave(item.ticket)
+            if not told or told[-1][0] is not item.done:
+                told.append((item.done, [], []))
+            told[-1][1].append(item.owner)
+            told[-1][2].append(result)
+        for done, owners, results in told:
+            try:
+                done(owners, results)
+            except Exception as error:  # the callers of the others shall hear of theirs
+                log.error("the outcomes of chunks could not be used", exc_info=error)
 
     @property
     def waiting_work(self) -> int:
@@ -199,18 +173,16 @@ class Batcher:
 
         The callers of a segment that does not end wait for ``ABANDON_S``.
         """
-        self._is_stopped = self.rows.is_stopped = True
+        self._is_stopped = True
         waiting, self._waiting = self._waiting, []
-        for item in waiting:
-            self._end(item, shutting_down())
+        self._end([(item, shutting_down()) for item in waiting])
         if self._running and self._abandoning is None:
             self._abandoning = asyncio.get_running_loop().call_later(ABANDON_S, self._abandon)
 
     def _abandon(self) -> None:
         """Refuse the chunks of segments that do not end."""
         for batch in self._running.values():
-            for item in batch:
-                self._end(item, shutting_down())
+            self._end([(item, shutting_down()) for item in batch])
 
     async def close(self) -> None:
         """Run the waiting chunks, and end the threads. What nobody waits for any more, and does not end, is ended."""
@@ -223,7 +195,6 @@ class Batcher:
         if self._abandoning is not None:
             self._abandoning.cancel()
         self._pool.shutdown()
-        self.rows.close()
         self._pool = self._new_pool()  # a pool starts its threads when it is first used
 
     def _new_pool(self) -> ThreadPoolExecutor:
@@ -260,18 +231,11 @@ class Batcher:
             if handle is not None:
                 handle.cancel()
         self._wake = self._scheduled = None
-        while self._turns:  # one batch of rows after each of these
-            turn = self._turns.popleft()
-            if not turn.done():  # else its caller has gone
-                turn.set_result(None)
-                break
         self._drop()
         while len(self._running) < self._threads:
             now_s = self._clock() if may_wait else inf
             choice = self._policy.choose(self._waiting, now_s, self._backlog.turns)
             if choice is None:
-                if self._turns:  # no chunk is left that would give the others theirs
-                    self._schedule()
                 return
             if isinstance(choice, Wait):
                 self._wake = asyncio.get_running_loop().call_later(choice.until_s - now_s, self._start)
@@ -300,8 +264,7 @@ class Batcher:
         """Forget the chunks whose callers have gone, and refuse those that have not begun in time."""
         now_s = self._clock()
         if any(item.is_over or item.due_s <= now_s for item in self._waiting):
-            for item in [item for item in self._waiting if item.due_s <= now_s]:
-                self._end(item, waited_too_long())
+            self._end([(item, waited_too_long()) for item in self._waiting if item.due_s <= now_s])
             self._waiting = [item for item in self._waiting if not item.is_over]
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -331,7 +294,7 @@ class Batcher:
             measured = Measured(results, segment, encode_s, network_s, begun_s, time.perf_counter() - begun_s)
         except Exception as error:
             if len(batch) == 1:
-                self._end(batch[0], _explained(batch[0], error))
+                self._end([(batch[0], _explained(batch[0], error))])
             else:
                 for item in batch:
                     self._run_here([item])
@@ -349,12 +312,11 @@ class Batcher:
             loop = asyncio.get_running_loop()
             measured = await loop.run_in_executor(self._pool, self._compute, batch, limit, taken)
         except asyncio.CancelledError:
-            for item in batch:  # the event loop ends: no caller may wait for ever
-                self._end(item, shutting_down())
+            self._end([(item, shutting_down()) for item in batch])  # the event loop ends: nobody may wait for ever
             raise
         except Exception as error:
             if len(batch) == 1:
-                self._end(batch[0], _explained(batch[0], error))
+                self._end([(batch[0], _explained(batch[0], error))])
                 return
             for item in batch:
                 if not item.is_over:
@@ -378,22 +340,35 @@ class Batcher:
         """Answer the chunks that are done, and let the others wait again, behind those that came meanwhile."""
         self._backlog.observe(self._estimates.observe(batch, measured))
         self._timings.batch(batch[0].model.name, len(batch))
+        begun_s, wall_s, count = measured.begun_s, measured.wall_s, len(batch)
+        ended: list[tuple[Item, Outcome | Exception]] = []
         for item, result in zip(batch, measured.results, strict=True):
             if item.watch is not None:
-                item.watch.computed(measured.begun_s, measured.wall_s, len(batch))
+                item.watch.computed(begun_s, wall_s, count)
             if not isinstance(result, Job):
-                self._end(item, result)
+                ended.append((item, result))
             elif self._is_stopped:
-                self._end(item, shutting_down())
+                ended.append((item, shutting_down()))
             elif not item.is_over:
                 self._go_on(item, result)
+        self._end(ended)
 
     def _go_on(self, item: Item, job: Job) -> None:
         """Let a chunk wait for its next segment."""
-        left = steps_left(item.model, job) or 1
-        self._backlog.progress(item.ticket, item.left - left)
-        item.job, item.left, item.since_s, item.due_s = job, left, self._clock(), inf
+        before = item.left
+        item.job, item.since_s, item.due_s = job, self._clock(), inf
+        item.resize(size_of(item.model, job))
+        self._backlog.progress(item.ticket, before - item.left)
         self._waiting.append(item)
+
+
+def _resolve(outcomes: Sequence[asyncio.Future[Outcome]], results: Sequence[Outcome | Exception]) -> None:
+    """Give callers that wait their outcomes."""
+    for outcome, result in zip(outcomes, results, strict=True):
+        if isinstance(result, Exception):
+            outcome.set_exception(result)
+        else:
+            outcome.set_result(result)
 
 
 def _explained(item: Item, error: Exception) -> Exception:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from math import inf
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from service.batching.backlog import Ticket
 from service.batching.cost import CostLine
@@ -20,7 +20,7 @@ MAX_SEGMENT_STEPS = 1_000  # of each stream, to bound the memory
 COPIED_BYTES = 32 * 1024  # copying as much of a state to and from a segment takes about as long as a step
 PROBE_STEPS = 16  # of each stream at least, of work whose cost is not settled
 
-Done = Callable[[Outcome | Exception], None]
+Done = Callable[[Sequence[Any], Sequence[Outcome | Exception]], None]
 
 
 class Item:
@@ -29,41 +29,49 @@ class Item:
     Args:
         model: of its session.
         job: what is to be computed of the chunk.
-        left: steps that the job still takes, at least 1.
+        size: of the job (``size_of``).
         since_s: when it came, by the clock of the batcher.
         ticket: of the chunk, in the backlog.
         due_s: when the chunk has to begin at the latest; inf once it has.
         watch: of the chunk's time; None where nobody asks.
-        done: called with the outcome, or with the error.
+        owner: what it is for ``done``.
+        done: called once for all chunks of a batch that have it, with their owners, and the outcome or the error of
+            each.
 
     Attributes:
         group: model and version; all chunks of a batch have the same.
         client: that sent it.
+        left: steps that the job still takes, at least 1.
+        events: spikes in them; None where an encoder may make some.
+        steps: that it takes of a batch.
         is_over: it is done, or its caller has gone.
     """
 
     __slots__ = (
-        "client", "done", "due_s", "group", "is_over", "job", "left", "model", "since_s", "ticket", "watch",
+        "client", "done", "due_s", "events", "group", "is_over", "job", "left", "model", "owner", "since_s", "steps",
+        "ticket", "watch",
     )  # fmt: skip
 
     def __init__(
         self,
         model: Model,
         job: Job,
-        left: int,
+        size: tuple[int, int | None],
         since_s: float,
         ticket: Ticket,
         due_s: float,
         watch: Watch | None,
+        owner: Any,
         done: Done,
     ) -> None:
         self.model = model
         self.job = job
-        self.left = left
+        self.resize(size)
         self.since_s = since_s
         self.ticket = ticket
         self.due_s = due_s
         self.watch = watch
+        self.owner = owner
         self.done = done
         self.client = ticket.client
         self.is_over = False
@@ -71,10 +79,10 @@ class Item:
         if job.raster is not None:  # its segments cost more, which the others shall neither pay nor be judged by
             self.group = (self.group, "spikes")
 
-    @property
-    def steps(self) -> int:
-        """Steps that the chunk takes of a batch."""
-        return self.left if self.left < MAX_SEGMENT_STEPS else MAX_SEGMENT_STEPS
+    def resize(self, size: tuple[int, int | None]) -> None:
+        """The job has another size."""
+        self.left, self.events = left, _ = size
+        self.steps = left if left < MAX_SEGMENT_STEPS else MAX_SEGMENT_STEPS
 
 
 class Measured(NamedTuple):
@@ -130,22 +138,6 @@ class Estimates:
             self._network[group].observe(steps, segment.events, network_s)
         return seconds / (steps + segment.heard)
 
-    def rows_s(self, group: Hashable, steps: int, events: int | None) -> float:
-        """Time that plain chunks should take (``batching.rows``); inf if it is not known.
-
-        Args:
-            group: of the chunks.
-            steps: of all, and one of each.
-            events: of all; None where an encoder makes them.
-        """
-        return self._encoded[group].seconds(steps, 0) if events is None else self._network[group].seconds(steps, events)
-
-    def observe_rows(self, group: Hashable, steps: int, events: int, encode_s: float | None, network_s: float) -> None:
-        """Remember how long plain chunks took; ``encode_s`` is None where no encoder ran."""
-        if encode_s is not None:
-            self._encoded[group].observe(steps, 0, encode_s + network_s)
-        self._network[group].observe(steps, events, network_s)
-
     def network_s(self, batch: Sequence[Item], segment: Segment) -> float:
         """Time that the network should take for a segment; inf if it is not known."""
         return self._network[batch[0].group].seconds(segment.steps + len(batch), segment.events)
@@ -198,8 +190,10 @@ class Estimates:
         is_encoded = False
         for item in batch:
             left = item.left
-            steps += (left if left < limit else limit) + 1
-            known = count_events(item.job, limit)
+            if left <= limit:
+                steps, known = steps + left + 1, item.events
+            else:
+                steps, known = steps + limit + 1, count_events(item.job, limit)
             if known is None:
                 is_encoded = True
             else:

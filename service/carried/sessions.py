@@ -81,17 +81,24 @@ class CarriedSessions:
             decision = decide(session_id, session.known, envelope.seq, request.digest, now_s, NO_EXPIRY)
             if isinstance(decision, Replay):
                 self._counters.chunks_replayed += 1
-                return _carried(Answer(decision.reply, watch, more=more_of(envelope)), tokens.seal(session_id, session))
+                return _carried(
+                    Answer(session.last_reply(session_id), watch, more_of(envelope)), tokens.seal(session_id, session)
+                )
             seq = decision.seq
         SESSION.set(session_id)
         step = self._advance.plan(session, seq, request)
         after = await self._advance.apply(session_id, step, permit, self._wall, watch=watch)
-        self._advance.count(after)
+        self._advance.count([after])
         begun_s = time.perf_counter()
         token = tokens.seal(session_id, after.session) if after.session.stream else None
         watch.store_s = time.perf_counter() - begun_s  # it is stored at the client
-        self._counters.timings.applied(permit.transport, session.model.name, watch)
-        return _carried(Answer(after.kept, watch, after.reply, more_of(envelope, after.spikes, watch)), token)
+        timings, model = self._counters.timings, session.model.name
+        ended_s = timings.applied(permit.transport, model, [watch])
+        if timings.tracer is not None:
+            timings.tracer.applied(permit.transport, model, watch, ended_s)
+        return _carried(
+            Answer(after.session.last_reply(session_id), watch, more_of(envelope, after.spikes, watch)), token
+        )
 
 
 def _carried(answer: Answer, token: bytes | None) -> Answer:

@@ -149,4 +149,4 @@ class _InProcessAnswers:
         advanced = self._runner.run(applying)
         self._session = advanced.session
         more = more_of(request.envelope, advanced.spikes)
-        return Answer(advanced.kept, Watch(), advanced.reply, more).reply
+        return Answer(advanced.session.last_reply(SESSION), Watch(), more).reply

@@ -57,10 +57,13 @@ def labels_of(manifest: Manifest, probabilities: Float32Array, steps: NDArray[np
 
 def _best(manifest: Manifest, probabilities: Float32Array) -> NDArray[np.int64]:
     """The index of the label that each row names; -1 where it answers null."""
-    rejected = [index for index, label in enumerate(manifest.labels) if label in manifest.rejected_labels]
+    rejected = []
+    if manifest.rejected_labels:
+        rejected = [index for index, label in enumerate(manifest.labels) if label in manifest.rejected_labels]
     if manifest.acceptance_threshold is None:
         found = np.asarray(probabilities.argmax(axis=1), np.int64)
-        found[np.isin(found, rejected)] = -1
+        if rejected:
+            found[np.isin(found, rejected)] = -1
         return found
     named = probabilities.copy()
     named[:, rejected] = -1.0

@@ -21,9 +21,9 @@ from typing import NamedTuple
 import numpy as np
 
 from hetsyn_client.events import Integers
-from service.contract.decision import are_distributions, is_decided, is_distribution
+from service.contract.decision import are_distributions, is_decided, is_distribution, labels_of
 from service.contract.graph_io import NEXT_STEP, PROBABILITIES, READOUT, SCORES, STEP, STEPS, Float32Array, spikes_name
-from service.contract.manifest import Decision
+from service.contract.manifest import Manifest
 from service.engine.fault import broken, fault, probabilities_of_row, score_of_row
 from service.engine.inputs import Inputs, inputs_of
 from service.engine.raster import most_steps, seen
@@ -52,7 +52,7 @@ from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk
 SEGMENT_VALUES = 2**22  # of all streams of a batch: a few bytes of spikes may ask for many rows of zeros
 SEGMENT_STEPS = 500  # that ``run`` gives a graph in one call, to bound the memory
 KINDS: tuple[InputKind, ...] = ("audio", "values", "spikes")
-NOTHING_MORE = Result(0, NO_VALUES, NO_VALUES, False, None)[4:]  # of a result that has probabilities alone
+NOTHING_MORE = Result(0, NO_VALUES, NO_VALUES, False, None)[4:-1]  # of a result that has probabilities alone
 
 
 class Group(NamedTuple):
@@ -64,7 +64,7 @@ class Group(NamedTuple):
         inputs: of all.
     """
 
-    members: tuple[int, ...]
+    members: Sequence[int]
     steps: Integers
     inputs: Inputs
 
@@ -115,6 +115,10 @@ class Engine:
             if stream.kind is None:
                 raise InputError("the session is empty: send input before you end it, or with end=true")
             return
+        if isinstance(chunk, SpikeChunk) and stream.kind == "spikes" and not spikes:
+            _check_channels(model, chunk)
+            if chunk.steps <= self._max_chunk_steps:
+                return
         kind = kind_of(model, chunk)
         if stream.kind not in (None, kind):
             raise InputError(
@@ -183,10 +187,11 @@ class Engine:
             max_steps = max(1, min(max_steps, SEGMENT_VALUES // (sum(model.manifest.hidden) * len(jobs))))
         if are_whole(jobs, max_steps):
             pieces = whole_pieces(jobs)
-        else:
-            pieces = tuple(
-                [take(model, job, max_steps) if job.is_plain else hear(model, job, max_steps) for job in jobs]
-            )
+            steps = np.array([piece[1] for piece in pieces], np.int64)
+            inputs = inputs_of(model, "spikes", pieces, steps)
+            group = Group(range(len(jobs)), steps, inputs)
+            return Segment(pieces, (group,), int(steps.sum()), inputs.events)
+        pieces = tuple([take(model, job, max_steps) if job.is_plain else hear(model, job, max_steps) for job in jobs])
         members_of: dict[InputKind, list[int]] = {kind: [] for kind in KINDS}
         for b, piece in enumerate(pieces):
             if piece.steps:
@@ -213,6 +218,8 @@ class Engine:
             ArtifactError: a graph fails, or its output has a wrong shape.
             RuntimeUnavailable: the runtime fails.
         """
+        if len(segment.groups) == 1 and len(segment.groups[0].members) == len(segment.pieces):
+            return self._run_group(model, segment, segment.groups[0])
         results: dict[int, Job | Outcome | HetsynError] = {}
         for group in segment.groups:
             results.update(zip(group.members, self._run_group(model, segment, group), strict=True))
@@ -258,7 +265,7 @@ class Engine:
             and np.array_equal(outputs[NEXT_STEP], step + group.steps)
         )
         if is_sound and not has_trace and not has_raster and are_done(pieces):
-            return _outcomes(manifest.decision, pieces, after, scores, probabilities)
+            return _outcomes(manifest, pieces, after, scores, probabilities)
         unsound = {*unbounded, *group.inputs.unbounded}
         longest = int(group.steps.max())
         results: list[Job | Outcome | HetsynError] = []
@@ -280,17 +287,18 @@ class Engine:
 
 
 def _outcomes(
-    decision: Decision,
+    manifest: Manifest,
     pieces: Sequence[Piece],
     streams: Sequence[StreamState],
     scores: Float32Array,
     probabilities: Float32Array,
 ) -> list[Job | Outcome | HetsynError]:
     """The outcomes of jobs that were computed as a whole, all at once: as ``_after_steps``, at a fifth of its time."""
-    new, skipped = tuple.__new__, decision.skip_steps
+    new, skipped = tuple.__new__, manifest.decision.skip_steps
+    labels = labels_of(manifest, probabilities, np.array([stream[1] for stream in streams], np.int64)).tolist()
     return [
-        new(Outcome, (stream, new(Result, (piece[1], score, shares, stream[1] > skipped, *NOTHING_MORE))))
-        for piece, stream, score, shares in zip(pieces, streams, scores, probabilities, strict=True)
+        new(Outcome, (stream, new(Result, (piece[1], score, shares, stream[1] > skipped, *NOTHING_MORE, label))))
+        for piece, stream, score, shares, label in zip(pieces, streams, scores, probabilities, labels, strict=True)
     ]
 
 
@@ -331,7 +339,9 @@ def _check_channels(model: Model, chunk: SpikeChunk) -> None:
     channels = model.manifest.input.channels
     if chunk.channels is not None and chunk.channels != channels:
         raise InputError(f"the rows have {chunk.channels} values, but model {model.name!r} has {channels} channels")
-    if len(chunk.unit) and int(chunk.unit.max()) >= channels:
+    if chunk.bound is not None and chunk.bound < channels:
+        return
+    if len(chunk.unit) and int(np.maximum.reduce(chunk.unit)) >= channels:
         raise InputError(f"unit {int(chunk.unit.max())} is outside model {model.name!r}'s channels 0-{channels - 1}")
 
 

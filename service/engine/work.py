@@ -78,6 +78,7 @@ class Result(NamedTuple):
         utterance: the one that is under way, or comes next; None in a stream that is one utterance.
         total_steps: of the session, in a stream that has utterances; ``steps`` is 0 then.
         raster: the spikes; None where nobody asks.
+        label: index of the likeliest; -1 for none, None where it is not computed yet.
     """
 
     steps: int
@@ -89,6 +90,12 @@ class Result(NamedTuple):
     utterance: int | None = None
     total_steps: int = 0
     raster: Raster | None = None
+    label: int | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether there are class probabilities, and nothing else."""
+        return self.label is not None
 
 
 class Outcome(NamedTuple):
@@ -161,6 +168,9 @@ class Piece(NamedTuple):
     heard: int = 0
 
 
+_NOTHING_DONE = (0, None, None, (), None, (), None, None, None)  # of a ``Job``, from ``steps`` on
+
+
 def kind_of(model: Model, chunk: Chunk | None) -> InputKind:
     """The kind of a stream whose first chunk this is."""
     if isinstance(chunk, AudioChunk):
@@ -170,15 +180,17 @@ def kind_of(model: Model, chunk: Chunk | None) -> InputKind:
 
 def begin(model: Model, work: Work) -> Job:
     """A chunk of which nothing is computed."""
-    stream, chunk = work.stream, work.chunk
+    stream, chunk, end, finalize, spikes, _ = work
+    if stream.kind == "spikes" and stream.utterances is None and not spikes:
+        return tuple.__new__(Job, (stream, chunk, 0, end, *_NOTHING_DONE))
     if stream.kind is None:
         stream = stream._replace(kind=kind_of(model, chunk))
     if isinstance(chunk, AudioChunk) and not len(chunk.samples):
         chunk = None  # a piece of a file that completes no sample: it does not fix the sample rate
-    raster: Raster | None = () if work.spikes else None
+    raster: Raster | None = () if spikes else None
     if stream.utterances is None:
-        return Job(stream, chunk, 0, work.end, raster=raster)
-    closes: Trigger | None = "end" if work.end else "forced" if work.finalize else None
+        return Job(stream, chunk, 0, end, raster=raster)
+    closes: Trigger | None = "end" if end else "forced" if finalize else None
     return Job(stream, chunk, 0, False, closes=closes, raster=raster)
 
 
@@ -216,7 +228,7 @@ def whole_pieces(jobs: Sequence[Job]) -> tuple[Piece, ...]:
         [
             new(Piece, (job, chunk[0], NO_VALUES, chunk[1], chunk[2], True, None, 0))
             for job in jobs
-            if (chunk := job[1]) is not None
+            if isinstance(chunk := job[1], SpikeChunk)
         ]
     )
 
@@ -224,6 +236,15 @@ def whole_pieces(jobs: Sequence[Job]) -> tuple[Piece, ...]:
 def are_done(pieces: Sequence[Piece]) -> bool:
     """Whether each piece is all of its job, of a stream that is one utterance."""
     return all(piece.is_last and not piece.job.steps and piece.job.is_plain for piece in pieces)
+
+
+def size_of(model: Model, job: Job) -> tuple[int, int | None]:
+    """Steps that a job still takes, at least 1, and the spikes in them (``count_events``)."""
+    stream, chunk, taken, ends, *_ = job
+    if stream.kind == "spikes" and stream.utterances is None and isinstance(chunk, SpikeChunk) and not (taken or ends):
+        return chunk.steps, len(chunk.step)
+    left = steps_left(model, job) or 1
+    return left, count_events(job, left)
 
 
 def steps_left(model: Model, job: Job) -> int:

@@ -11,7 +11,7 @@ from service.live.query import StreamQuery, parse_stream_query
 from service.wire.columns import Decoder, Encoding, decoder_of
 from service.wire.content_types import LONGEST
 from service.wire.explain import unknown_parameter
-from service.wire.schema import Envelope
+from service.wire.schema import Parameters
 
 ENCODINGS: tuple[str, ...] = get_args(Encoding)
 PARAMETERS = ("model", "version", "encoding", "sample_rate", "channels")
@@ -31,19 +31,19 @@ class ManyQuery(NamedTuple):
     caller: Caller = ANYBODY
 
     @property
-    def envelope(self) -> Envelope:
+    def envelope(self) -> Parameters:
         """Model and version."""
         return self.one.envelope
 
     def of_session(self, session_id: str, resume: bool) -> StreamQuery:
         """The query of ``/stream`` for a session, by the client's id."""
         inner = self.caller.session(session_id)
-        return self.one._replace(envelope=self.envelope.model_copy(update={"session": inner}), resume=resume)
+        return self.one._replace(envelope=self.envelope._replace(session=inner), resume=resume)
 
     def named(self, model: str, version: str) -> ManyQuery:
         """The same for a certain model and version."""
-        named = {"model": model, "version": version}
-        return self._replace(one=self.one._replace(envelope=self.envelope.model_copy(update=named)))
+        envelope = self.envelope._replace(model=model, version=version)
+        return self._replace(one=self.one._replace(envelope=envelope))
 
 
 def parse_many_query(query: Iterable[tuple[str, str]], caller: Caller = ANYBODY) -> ManyQuery:

@@ -18,7 +18,7 @@ from service.wire.encodings import FILES, RAW
 from service.wire.events import unpack_events
 from service.wire.explain import unknown_parameter
 from service.wire.pcm import check_channels, check_rate, decode_samples
-from service.wire.schema import Envelope, InferRequest
+from service.wire.schema import InferRequest, Parameters
 from service.wire.values import unpack_values
 
 ENCODINGS: Mapping[str, tuple[str, ...]] = {
@@ -44,7 +44,7 @@ class StreamQuery(NamedTuple):
         resume: the session has to have begun.
     """
 
-    envelope: Envelope
+    envelope: Parameters
     decode: Callable[[bytes], Chunk]
     smallest: Chunk
     interim: bool
@@ -59,7 +59,7 @@ class StreamQuery(NamedTuple):
         """The query for a session of a caller: its envelope has the inner id."""
         if not caller.key:
             return self
-        return self._replace(envelope=self.envelope.model_copy(update={"session": caller.session(self.session)}))
+        return self._replace(envelope=self.envelope._replace(session=caller.session(self.session)))
 
     def probe(self) -> InferRequest:
         """A request that is never applied."""
@@ -80,11 +80,11 @@ class StreamQuery(NamedTuple):
         if not (len(chunk.samples) if isinstance(chunk, AudioChunk) else chunk.steps):
             raise InputError("the frame is empty: send at least one sample or step, or CloseStream to end the session")
         update = {"seq": seq} if endpointing is None else {"seq": seq, "endpointing": endpointing}
-        return InferRequest(self.envelope.model_copy(update=update), chunk, digest(chunk, False))
+        return InferRequest(self.envelope._replace(**update), chunk, digest(chunk, False))
 
     def end(self, seq: int) -> InferRequest:
         """The end of the session without further input."""
-        return InferRequest(self.envelope.model_copy(update={"seq": seq, "end": True}), None, digest(None, True))
+        return InferRequest(self.envelope._replace(seq=seq, end=True), None, digest(None, True))
 
 
 def parse_stream_query(query: Iterable[tuple[str, str]], session: str | None = None) -> StreamQuery:
@@ -124,7 +124,7 @@ def parse_stream_query(query: Iterable[tuple[str, str]], session: str | None = N
             if not interim and own[name] == "true":
                 raise InputError(f"{name}=true needs results: leave interim=false out, or {name}")
     decode, smallest = _decoder(own)
-    envelope = decode_query({"session": session or secrets.token_urlsafe(16), **values}.items())
+    envelope = decode_query({"session": session or secrets.token_urlsafe(16), **values}.items()).parameters
     return StreamQuery(envelope, decode, smallest, interim, resume)
 
 

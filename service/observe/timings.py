@@ -61,41 +61,21 @@ class ChunkTimes:
         self.engine = Histogram(SECONDS)
         self.commit = Histogram(SECONDS)
 
-    def observe(self, watch: Watch, ended_s: float, times: int = 1, *, has_store: bool = False) -> None:
-        """Count a chunk, or so many that took the same time."""
-        request, queue, engine = self.request, self.queue, self.engine
-        request_s, engine_s = ended_s - watch.started_s, watch.engine_s
-        queue_s = request_s - engine_s - watch.store_s
-        if queue_s < 0.0:  # a watch that was set by hand
-            queue_s = 0.0
-        # as ``Histogram.observe``, without its calls, which take as long again
-        request.counts[bisect_left(SECONDS, request_s)] += times
-        queue.counts[bisect_left(SECONDS, queue_s)] += times
-        engine.counts[bisect_left(SECONDS, engine_s)] += times
-        request.total += request_s * times
-        queue.total += queue_s * times
-        engine.total += engine_s * times
-        if has_store:
-            self.commit.observe(watch.store_s, times)
-
-    def observe_each(self, started_s: Sequence[float], engine_s: float, ended_s: float) -> None:
-        """Count chunks that were computed together and ended together.
-
-        Args:
-            started_s: when each was complete.
-            engine_s: seconds in which all were computed.
-            ended_s: when they were kept.
-        """
-        request, queue, bounds = self.request, self.queue, SECONDS
-        requests, queues, total_s = request.counts, queue.counts, 0.0
-        for one_s in started_s:
-            took_s = ended_s - one_s
-            total_s += took_s
-            requests[bisect_left(bounds, took_s)] += 1
-            queues[bisect_left(bounds, took_s - engine_s)] += 1
-        request.total += total_s
-        queue.total += max(0.0, total_s - engine_s * len(started_s))
-        self.engine.observe(engine_s, len(started_s))
+    def observe(self, watches: Sequence[Watch], ended_s: float, *, has_store: bool = False) -> None:
+        """Count chunks that ended together."""
+        request, queue, engine, bounds = self.request, self.queue, self.engine, SECONDS
+        requests, queues, engines = request.counts, queue.counts, engine.counts
+        for watch in watches:
+            engine_s, request_s = watch.engine_s, ended_s - watch.started_s
+            queue_s = request_s - engine_s - watch.store_s
+            requests[bisect_left(bounds, request_s)] += 1
+            queues[bisect_left(bounds, queue_s)] += 1
+            engines[bisect_left(bounds, engine_s)] += 1
+            request.total += request_s
+            queue.total += queue_s if queue_s > 0.0 else 0.0  # of a watch that was set by hand
+            engine.total += engine_s
+            if has_store:
+                self.commit.observe(watch.store_s)
 
 
 class Timings:
@@ -123,12 +103,15 @@ class Timings:
             times = by_model[model] = by_model.setdefault(self._label(model), ChunkTimes())
         return times
 
-    def applied(self, transport: Transport, model: str, watch: Watch, times: int = 1) -> None:
-        """Count a chunk that was applied just now, or so many that took the same time."""
+    def applied(self, transport: Transport, model: str, watches: Sequence[Watch]) -> float:
+        """Count chunks that were applied just now.
+
+        Returns:
+            When that was, in seconds of ``time.perf_counter``: ``tracer`` is told of each chunk in its own context.
+        """
         ended_s = time.perf_counter()
-        self.of(transport, model).observe(watch, ended_s, times, has_store=self.has_store)
-        if self.tracer is not None:
-            self.tracer.applied(transport, model, watch, ended_s, times)
+        self.of(transport, model).observe(watches, ended_s, has_store=self.has_store)
+        return ended_s
 
     def batch(self, model: str, chunks: int) -> None:
         """Count a batch."""

@@ -7,8 +7,10 @@ calls it back. Only the store is awaited in a task.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
+from contextvars import copy_context
 from functools import partial
 from math import inf
 from typing import Protocol
@@ -20,22 +22,23 @@ from service.batching.estimates import Item
 from service.engine.work import Outcome
 from service.errors import RETRY_S, HetsynError, StoreUnavailable
 from service.keys.ids import inner_id, new_id
+from service.models.model import Model
+from service.observe.context import SESSION
 from service.observe.counters import Counters
 from service.observe.drops import Drop
+from service.observe.timings import Transport
 from service.observe.watch import Watch
 from service.registry.commits import MAX_ATTEMPTS, contended
 from service.registry.table import SessionEntry, SessionTable
+from service.registry.together import Answered, NotApplied
 from service.session.advance import Advance, Advanced, PlannedChunk
-from service.session.protocol import Reload, Replay, decide, status
+from service.session.protocol import Reload, Replay, decide, is_next, status
+from service.session.session import Kept
 from service.session.snapshot import ABSENT, Snapshot
 from service.wire.answer import Answer, more_of
 from service.wire.schema import InferRequest
 
-Answered = Callable[[Answer | Exception], None]
-
-
-class NotApplied(Exception):
-    """The caller went while the chunk was committed, and another process was faster."""
+log = logging.getLogger("hetsyn.sessions")
 
 
 class Parts(Protocol):
@@ -62,41 +65,46 @@ class Applying:
         request: with the chunk.
         permit: of the request.
         answered: called once, unless the chunk is dropped: with its answer, or with why the session is unchanged.
+        has_span: it gets a span of its own, where there are any.
 
     Attributes:
+        permit: see above.
         session: id of the session.
         is_over: it was answered or dropped.
     """
 
-    __slots__ = (
-        "_answered", "_attempt", "_entry", "_failures", "_is_committing", "_is_gone", "_item", "_late", "_loading",
-        "_parts", "_permit", "_plan", "_request", "_snapshot", "_watch", "is_over", "session",
-    )  # fmt: skip
+    is_over = False
+    _attempt = _failures = 0
+    _entry: SessionEntry | None = None
+    _snapshot = ABSENT
+    _plan: PlannedChunk | None = None
+    _item: Item | None = None
+    _late: asyncio.TimerHandle | None = None
+    _loading: asyncio.Task[None] | None = None
+    _is_committing = _is_gone = False
 
-    def __init__(self, parts: Parts, request: InferRequest, permit: Permit, answered: Answered) -> None:
+    def __init__(
+        self, parts: Parts, request: InferRequest, permit: Permit, answered: Answered, *, has_span: bool = True
+    ) -> None:
         self._parts = parts
         self._request = request
-        self._permit = permit
+        self.permit = permit
         self._answered = answered
-        self._attempt = 0
-        self._failures = 0
-        self._entry: SessionEntry | None = None
-        self._snapshot = ABSENT
-        self._plan: PlannedChunk | None = None
-        self._item: Item | None = None
-        self._late: asyncio.TimerHandle | None = None
-        self._loading: asyncio.Task[None] | None = None
         self._watch = Watch(permit.came_s)
-        self._is_committing = self._is_gone = False
-        self.is_over = False
-        self.session = request.session or inner_id(request.owner, new_id())
+        self._context = copy_context() if has_span and parts.counters.timings.tracer is not None else None
+        named = request.envelope.session
+        if named is None or request.owner:
+            named = request.session or inner_id(request.owner, new_id())
+        self.session = named
+        if self._context is not None:
+            self._context.run(SESSION.set, named)
 
     def begin(self) -> None:
         """Begin it, after the chunks of its session that began before."""
         sessions, envelope = self._parts.sessions, self._request.envelope
         try:
             if envelope.may_begin:
-                entry = sessions.enter(self.session, self._permit.client, is_one_shot=envelope.end)
+                entry = sessions.enter(self.session, self.permit.client, is_one_shot=envelope.end)
             else:
                 entry = sessions.find(self.session)
         except HetsynError as error:
@@ -104,11 +112,13 @@ class Applying:
             self._answered(error)
             return
         self._entry = entry
-        if entry.take(self._go):
+        if not entry.is_taken:
+            entry.is_taken = True
             self._first(entry)
             return
+        entry.take(self._go)
         self._failures = entry.store_failures
-        if (due_s := self._permit.due_s) < inf:
+        if (due_s := self.permit.due_s) < inf:
             self._late = asyncio.get_running_loop().call_later(max(0.0, due_s - time.monotonic()), self._is_late)
 
     def drop(self) -> bool:
@@ -170,11 +180,28 @@ class Applying:
 
     def _first(self, entry: SessionEntry) -> None:
         """Decide on what this process knows of the session."""
-        known = self._parts.sessions.cached(entry, may_be_first=self._request.envelope.may_begin)
+        sessions, (envelope, *_) = self._parts.sessions, self._request
+        known = sessions.cached(entry, may_be_first=envelope.may_begin)
         if known is None:
             self._load()
+            return
+        snapshot, authoritative = known
+        session = snapshot[1]
+        if (
+            session is not None
+            and envelope.seq is not None
+            and not envelope.begin
+            and envelope.model in (None, session.model.name)
+            and envelope.version in (None, session.model.version)
+            and self._request.completed is None
+            and is_next(session.known, envelope.seq, sessions.clock(), sessions.decision_lifetimes)
+        ):
+            try:
+                self._compute(snapshot, self._parts.advance.plan(session, envelope.seq, self._request))
+            except Exception as error:
+                self._finish(error) if authoritative else self._load()
         else:
-            self._decide(entry, *known)
+            self._decide(entry, snapshot, authoritative)
 
     def _load(self) -> None:
         """Decide on the store's record."""
@@ -202,19 +229,25 @@ class Applying:
         try:
             decision = self._decision(entry, snapshot, authoritative)
             if isinstance(decision, PlannedChunk):
-                self._plan = decision
-                model, permit = decision.session.model, self._permit
-                work = decision.work(self._watch)
-                self._item = self._parts.batcher.submit(model, work, permit.client, permit.due_s, self._computed)
+                self._compute(snapshot, decision)
                 return
         except Exception as error:
             self._finish(error)
             return
         if isinstance(decision, Replay):
             self._parts.counters.chunks_replayed += 1
-            self._finish(Answer(decision.reply, self._watch, more=more_of(self._request.envelope)))
+            session = snapshot.session
+            assert session is not None
+            self._finish(Answer(session.last_reply(entry.id), self._watch, more_of(self._request.envelope)))
         else:
             self._again(entry)
+
+    def _compute(self, snapshot: Snapshot, plan: PlannedChunk) -> None:
+        self._snapshot, self._plan = snapshot, plan
+        permit = self.permit
+        self._item = self._parts.batcher.submit(
+            plan[0][0], plan.work(self._watch), permit.client, permit.due_s, self, computed
+        )
 
     def _again(self, entry: SessionEntry) -> None:
         """Decide again: on the store's record, which another process may have changed."""
@@ -226,7 +259,7 @@ class Applying:
 
     def _decision(
         self, entry: SessionEntry, snapshot: Snapshot, authoritative: bool
-    ) -> PlannedChunk | Replay[bytes] | Reload:
+    ) -> PlannedChunk | Replay[Kept] | Reload:
         """Decide what to do with the chunk.
 
         Args:
@@ -263,49 +296,32 @@ class Applying:
                 raise
             return Reload()
 
-    def _computed(self, outcome: Outcome | Exception) -> None:
-        entry, plan, sessions = self._entry, self._plan, self._parts.sessions
-        assert entry is not None
-        assert plan is not None
-        self._item = None
-        if isinstance(outcome, Exception):
-            self._finish(outcome)
-            return
-        try:
-            after = self._parts.advance.applied(entry.id, plan, outcome, sessions.clock)
-            if not sessions.stores_state:
-                sessions.put(entry, after.session)
-        except Exception as error:
-            self._finish(error)
-            return
-        if not sessions.stores_state:
-            self._applied(after)
-            return
+    def _commit(self, entry: SessionEntry, after: Advanced) -> None:
+        """Commit the session to the store.
+
+        Raises:
+            KeyLimitReached: its key has as many sessions as it may.
+        """
+        commit = self._parts.sessions.begin_commit(entry, self._snapshot, after.session)
         self._is_committing = True
-        commit = asyncio.get_running_loop().create_task(sessions.commit(entry, self._snapshot, after.session))
         commit.add_done_callback(partial(self._committed, after, time.perf_counter()))
 
-    def _committed(self, after: Advanced, begun_s: float, commit: asyncio.Task[bool]) -> None:
+    def _committed(self, after: Advanced, begun_s: float, commit: asyncio.Future[Snapshot | None]) -> None:
         entry = self._entry
         assert entry is not None
         self._is_committing = False
         self._watch.store_s += time.perf_counter() - begun_s
         if commit.cancelled():  # the event loop ends
             self._finish(shutting_down())
-        elif (error := commit.exception()) is not None:
+        elif isinstance(error := commit.exception(), Exception):
             self._finish(error)
-        elif commit.result():
-            self._applied(after)
+        elif (snapshot := commit.result()) is not None:
+            self._parts.sessions.committed(entry, snapshot)
+            _answer(self._parts, [(self, after)])
         elif self._is_gone:
             self._finish(NotApplied())
         else:
             self._again(entry)
-
-    def _applied(self, after: Advanced) -> None:
-        parts, watch = self._parts, self._watch
-        parts.advance.count(after)
-        parts.counters.timings.applied(self._permit.transport, after.session.model.name, watch)
-        self._finish(Answer(after.kept, watch, after.reply, more_of(self._request.envelope, after.spikes, watch)))
 
     def _finish(self, result: Answer | Exception, *, is_own: bool = True) -> None:
         """Leave the session, and answer.
@@ -320,11 +336,78 @@ class Applying:
             entry.store_failures += 1
         self.is_over = True
         self._leave(entry)
-        self._answered(result)
+        self._tell(result)
+
+    def _tell(self, result: Answer | Exception) -> None:
+        """Answer. Whatever goes wrong with it, the chunks that were computed together hear of theirs."""
+        try:
+            self._answered(result)
+        except Exception as error:
+            log.error("a chunk could not be answered", exc_info=error)
 
     def _leave(self, entry: SessionEntry) -> None:
         entry.give()
         self._parts.sessions.leave(entry)
+
+
+def computed(chunks: Sequence[Applying], outcomes: Sequence[Outcome | Exception]) -> None:
+    """Go on with chunks that were computed together: commit all, then answer all.
+
+    Args:
+        chunks: of one server.
+        outcomes: of each.
+    """
+    parts = chunks[0]._parts
+    sessions, applied = parts.sessions, parts.advance.applied
+    stores, now_s = sessions.stores_state, sessions.clock()
+    kept: list[tuple[Applying, Advanced]] = []
+    for chunk, outcome in zip(chunks, outcomes, strict=True):
+        chunk._item = None
+        entry, plan = chunk._entry, chunk._plan
+        if isinstance(outcome, Exception) or entry is None or plan is None:
+            chunk._finish(outcome if isinstance(outcome, Exception) else RuntimeError("nothing was planned"))
+            continue
+        try:
+            after = applied(chunk.session, plan, outcome, now_s)
+            if stores:
+                chunk._commit(entry, after)
+            else:
+                sessions.put(entry, after[0])
+                kept.append((chunk, after))
+        except Exception as error:
+            chunk._finish(error)
+    if kept:
+        _answer(parts, kept)
+
+
+def _answer(parts: Parts, applied: Sequence[tuple[Applying, Advanced]]) -> None:
+    """Count chunks that are kept, and answer them."""
+    parts.advance.count([after for _, after in applied])
+    timings = parts.counters.timings
+    by_transport: dict[Transport, list[Watch]] = {}
+    for chunk, _ in applied:
+        by_transport.setdefault(chunk.permit.transport, []).append(chunk._watch)
+    model: Model = applied[0][1].session.model  # of all
+    ended_s = 0.0
+    for transport, watches in by_transport.items():
+        ended_s = timings.applied(transport, model.name, watches)
+    leave = parts.sessions.leave
+    for chunk, (session, reply, seq, _, spikes) in applied:
+        watch, entry, envelope = chunk._watch, chunk._entry, chunk._request[0]
+        if chunk._context is not None and timings.tracer is not None:
+            chunk._context.run(timings.tracer.applied, chunk.permit.transport, model.name, watch, ended_s)
+        more = more_of(envelope, spikes, watch) if envelope.asks_more else None
+        if isinstance(reply, bytes):
+            answer = Answer(reply, watch, more)
+        else:
+            total_steps = session[1][0][1]
+            make = partial(reply.reply, chunk.session, model, seq, total_steps)
+            answer = Answer(make, watch, more, (total_steps, *reply) if more is None else None)
+        if entry is not None:
+            entry.give()
+            leave(entry)
+        chunk.is_over = True
+        chunk._tell(answer)
 
 
 def _nobody(_: Answer | Exception) -> None:

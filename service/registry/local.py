@@ -19,7 +19,6 @@ from service.registry.table import ENTRY_BYTES, RowName, SessionEntry, SessionTa
 from service.session.protocol import NO_EXPIRY, Lifetimes, status, unknown
 from service.session.session import Session
 from service.session.snapshot import ABSENT, Snapshot
-from service.session.unwritten import UnwrittenReply, reply_bytes
 from service.settings import Limits
 
 
@@ -90,14 +89,20 @@ class LocalSessions(SessionTable):
         return entry
 
     def find(self, session_id: str) -> SessionEntry:
-        self._expire(session_id, self.clock())
         entry = self._entries.get(session_id)
         if entry is None:
             raise unknown(session_id)
+        if not entry.users and (session := entry.session) is not None:
+            now_s = self.clock()
+            if status(session.known, now_s, self.lifetimes) == "none" and self._expire(session_id, now_s):
+                raise unknown(session_id)
         entry.users += 1
         return entry
 
     def leave(self, entry: SessionEntry) -> None:
+        if entry.row == "later":  # it stays
+            entry.users -= 1
+            return
         super().leave(entry)
         if entry.row == "ended" and not entry.users:
             for group in entry.groups:
@@ -105,10 +110,11 @@ class LocalSessions(SessionTable):
                     pass
 
     def cached(self, entry: SessionEntry, *, may_be_first: bool) -> tuple[Snapshot, bool]:  # noqa: ARG002
-        return entry.written() or ABSENT, True
+        return entry.snapshot or ABSENT, True
 
     async def latest(self, entry: SessionEntry) -> Snapshot:
-        return entry.written() or ABSENT
+        session = entry.session
+        return ABSENT if session is None else Snapshot(session=session.written(entry.id))
 
     async def commit(self, entry: SessionEntry, snapshot: Snapshot, session: Session) -> bool:  # noqa: ARG002
         self.put(entry, session)
@@ -128,6 +134,9 @@ class LocalSessions(SessionTable):
         """
         if session is None:
             self._room.count(entry, 0, "")
+        elif entry.row == "later" and _are_alike(entry.session, session):
+            for group in entry.groups:  # nothing of it has another length
+                group.rows["later"].move_to_end(entry.id)
         else:
             count = ENTRY_BYTES + session.bytes
             progress = session.known.progress
@@ -135,23 +144,7 @@ class LocalSessions(SessionTable):
             if row != "ended" and (count > entry.bytes or not entry.has_place):
                 self._make_room(entry.groups, not entry.has_place, count - entry.bytes)
             self._room.count(entry, count, row)
-        entry.snapshot, entry.unwritten = Snapshot(session=session), None
-
-    def put_row(self, entry: SessionEntry, session: Session, reply: UnwrittenReply) -> None:
-        """``put``, of an open session after a further chunk, whose reply is not written yet.
-
-        Raises:
-            Overloaded: as ``put``.
-        """
-        if entry.unwritten is not None and entry.row == "later" and _are_alike(entry.session, session):
-            for group in entry.groups:  # nothing of it has another length
-                group.rows["later"].move_to_end(entry.id)
-        else:
-            count = ENTRY_BYTES + session.bytes + reply_bytes(session.model)
-            if count > entry.bytes:
-                self._make_room(entry.groups, 0, count - entry.bytes)
-            self._room.count(entry, count, "later")
-        entry.snapshot, entry.unwritten = tuple.__new__(Snapshot, (None, session, None)), reply
+        entry.snapshot = tuple.__new__(Snapshot, (None, session, None))  # in half the time of ``Snapshot()``
 
     def _make_room(self, groups: tuple[SessionGroup, ...], more_open: int, more_bytes: int) -> None:
         """Drop sessions until an open one has room. The last replies of ended ones go before open sessions that idle.
@@ -232,16 +225,19 @@ class LocalSessions(SessionTable):
 
 
 def _are_alike(before: Session | None, after: Session) -> bool:
-    """Whether two states of an open session take the same memory, beside their last replies."""
-    one, other = None if before is None else before.stream, after.stream
-    if one is None or other is None or one.utterances is not None or other.utterances is not None:
+    """Whether two states of an open session take the same memory, as after most chunks of spikes."""
+    if before is None or after.stream is None or before.stream is None:
         return False
-    first, second = one.resampler, other.resampler
-    waiting = 0 if first is None else first.waiting.nbytes
+    one, other = before.stream, after.stream
+    first, second = before.known.progress.last, after.known.progress.last
     return (
-        one.step > 0  # its network's state is not the one that all streams begin with
-        and one.pending.nbytes == other.pending.nbytes
-        and waiting == (0 if second is None else second.waiting.nbytes)
+        one.kind == other.kind == "spikes"
+        and one.step > 0  # its network's state is not the one that all streams begin with
+        and one.utterances is None
+        and other.utterances is None
+        and first is not None
+        and second is not None
+        and not (isinstance(first.reply, bytes) or isinstance(second.reply, bytes))
     )
 
 

@@ -19,9 +19,10 @@ from service.batching.batcher import Batcher
 from service.errors import NotFound
 from service.observe.context import SESSION
 from service.observe.counters import Counters
-from service.registry.applying import Applying, NotApplied
+from service.registry.applying import Applying
 from service.registry.commits import MAX_ATTEMPTS, contended, finished
 from service.registry.table import SessionEntry, SessionTable
+from service.registry.together import Together
 from service.session.advance import Advance
 from service.session.protocol import check_delete
 from service.session.session import Session
@@ -68,35 +69,14 @@ class SessionRegistry:
             HetsynError: the session is unchanged. The message says what the client can do, unless it is an
                 ArtifactError.
         """
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-
-        def answered(result: Answer | Exception) -> None:
-            if answer.done():
-                return
-            if isinstance(result, Exception):
-                answer.set_exception(result)
-            else:
-                answer.set_result(result)
-
-        chunk = Applying(self, request, permit, answered)
+        together = Together(1)
+        chunk = Applying(self, request, permit, together.sink(0))
         SESSION.set(chunk.session)
         chunk.begin()
-        try:
-            return await answer
-        except asyncio.CancelledError:
-            if answer.done() and not answer.cancelled():
-                return answer.result()  # too late: the chunk is applied
-            if chunk.drop():
-                raise
-            answer = asyncio.get_running_loop().create_future()
-            chunk.on_answer(answered)
-            try:
-                await asyncio.wait([answer])
-            finally:
-                answer.cancel()  # does nothing to one that is there
-            if answer.cancelled() or isinstance(answer.exception(), NotApplied):
-                raise
-            return answer.result()
+        (result,) = await together.results([chunk])
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     async def delete(self, session_id: str, due_s: float = inf) -> None:
         """Delete a session, after the chunks that arrived before. A session with a damaged record is deleted too.
@@ -206,7 +186,7 @@ class SessionRegistry:
                     if snapshot.session is None:
                         return None
                     check_delete(session_id, snapshot.known, sessions.clock(), sessions.decision_lifetimes)
-                    finalized = await self.advance.finalize(snapshot.session, permit, sessions.clock)
+                    finalized = await self.advance.finalize(session_id, snapshot.session, permit, sessions.clock)
                     if finalized.session is None or await self._commit(entry, snapshot, finalized.session):
                         return finalized.reply
                 raise contended(session_id)

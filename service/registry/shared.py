@@ -139,11 +139,19 @@ class SharedSessions(SessionTable):
             self._remember(entry, snapshot)
         return snapshot
 
-    async def commit(self, entry: SessionEntry, snapshot: Snapshot, session: Session) -> bool:
+    def begin_commit(
+        self, entry: SessionEntry, snapshot: Snapshot, session: Session
+    ) -> asyncio.Future[Snapshot | None]:
         if self._ledger is not None and session.stream is not None:
             self._ledger.check(entry.id)
         entry.snapshot = None  # unknown until the store has answered
-        after = await self._store.commit(entry.id, snapshot, session)
+        return self._store.commit(entry.id, snapshot, session)
+
+    def committed(self, entry: SessionEntry, snapshot: Snapshot) -> None:
+        self._remember(entry, snapshot)
+
+    async def commit(self, entry: SessionEntry, snapshot: Snapshot, session: Session) -> bool:
+        after = await self.begin_commit(entry, snapshot, session)
         if after is None:
             return False
         self._remember(entry, after)

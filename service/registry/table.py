@@ -26,7 +26,6 @@ from service.registry.lives import Ages
 from service.session.protocol import Lifetimes, check_delete, unknown
 from service.session.session import Session
 from service.session.snapshot import Snapshot
-from service.session.unwritten import UnwrittenReply, written
 
 if TYPE_CHECKING:
     from service.registry.room import SessionGroup
@@ -60,12 +59,11 @@ class SessionEntry:
         groups: of sessions that the entry counts in (``room``).
         has_place: the session counts as an open one.
         row: that has the entry.
-        unwritten: the session's last reply, where the session has none as JSON: ``written`` makes it.
     """
 
     __slots__ = (
         "_waiting", "bytes", "client", "groups", "has_place", "id", "is_taken", "last_used_s", "row", "snapshot",
-        "store_failures", "unwritten", "users",
+        "store_failures", "users",
     )  # fmt: skip
 
     def __init__(self, session_id: str, snapshot: Snapshot | None, client: str = "") -> None:
@@ -81,7 +79,6 @@ class SessionEntry:
         self.groups: tuple[SessionGroup, ...] = ()
         self.has_place = False
         self.row: RowName = ""
-        self.unwritten: UnwrittenReply | None = None
 
     def take(self, go: Callable[[], None]) -> bool:
         """Take the session for a request. If another has it, ``go`` is called when the turn has come."""
@@ -102,10 +99,10 @@ class SessionEntry:
 
     def give(self) -> None:
         """Give the session to the request that has waited longest."""
-        if self._waiting:
-            asyncio.get_running_loop().call_soon(self._waiting.popleft())
+        if not self._waiting:
+            self.is_taken = False
         else:
-            self.is_taken, self._waiting = False, None
+            asyncio.get_running_loop().call_soon(self._waiting.popleft())
 
     def turn(self, due_s: float = inf) -> _Turn:
         """A context in which a request has the session to itself, first come, first served.
@@ -123,13 +120,6 @@ class SessionEntry:
     @property
     def session(self) -> Session | None:
         return None if self.snapshot is None else self.snapshot.session
-
-    def written(self) -> Snapshot | None:
-        """The snapshot, with the session's last reply as JSON."""
-        reply, session = self.unwritten, self.session
-        if reply is not None and session is not None:  # its bytes are counted already
-            self.snapshot, self.unwritten = Snapshot(session=written(self.id, session, reply)), None
-        return self.snapshot
 
     @property
     def ended(self) -> bool:
@@ -217,11 +207,6 @@ class SessionTable(ABC):
         """Why a session was refused lately, if there was no room for it."""
         return None
 
-    def unused(self, session_id: str) -> SessionEntry | None:
-        """The entry of a session that no request uses; None if there is none. It may have expired."""
-        entry = self._entries.get(session_id)
-        return None if entry is None or entry.users else entry
-
     @property
     @abstractmethod
     def open(self) -> int:
@@ -295,6 +280,25 @@ class SessionTable(ABC):
 
         Raises:
             Overloaded: there is no room for what the session takes. Nothing was replaced.
+        """
+        raise NotImplementedError
+
+    def begin_commit(
+        self, entry: SessionEntry, snapshot: Snapshot, session: Session
+    ) -> asyncio.Future[Snapshot | None]:
+        """``commit`` of a table that ``stores_state``, without waiting. The caller hands the result to ``committed``.
+
+        Raises:
+            KeyLimitReached: the session's key has as many sessions as it may.
+        """
+        raise NotImplementedError
+
+    def committed(self, entry: SessionEntry, snapshot: Snapshot) -> None:
+        """A session is committed.
+
+        Args:
+            entry: of it.
+            snapshot: from ``begin_commit``.
         """
         raise NotImplementedError
 
@@ -392,7 +396,7 @@ class SessionTable(ABC):
             "ended": progress.ended,
             "kind": stream.kind if stream else None,
             "state_bytes": stream.bytes if stream else 0,
-            "label": from_json(progress.last.reply)["label"] if progress.last else None,
+            "label": from_json(session.last_reply(session_id))["label"] if progress.last else None,
             "idle_s": self.idle_s(session),
         }
 

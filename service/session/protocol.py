@@ -163,6 +163,14 @@ def status(known: Known[R] | None, now_s: float, lifetimes: Lifetimes) -> Status
     return "open" if now_s < idle_over_s and now_s < age_over_s else "none"
 
 
+def is_next(known: Known[R], seq: int | None, now_s: float, lifetimes: Lifetimes) -> bool:
+    """Whether ``decide`` applies a chunk for being the next one of an open session: the usual case, in less time."""
+    (expected_seq, _, ended, _), created_s, used_s = known
+    return (
+        seq == expected_seq and not ended and now_s < used_s + lifetimes.idle_s and now_s < created_s + lifetimes.age_s
+    )
+
+
 def keep_s(known: Known[R], lifetimes: Lifetimes) -> float:
     """Time from its last use for which a session's record has to be stored: at least until its status is none."""
     return lifetimes.ended_keep_s if known.progress.ended else lifetimes.idle_s + EXPIRED_RECORD_S

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
-from service.engine.stream import StreamState, received_samples
-from service.errors import ModelMismatch, SessionEnded, StateBroken
+from pydantic_core import to_json
+
+from service.engine.stream import StreamState
+from service.errors import ModelMismatch, SessionEnded
 from service.models.model import Model
+from service.session.plain_reply import PlainReply
 from service.session.protocol import Known
-from service.wire.schema import Envelope
+from service.wire.schema import Parameters
 
 STREAM_BYTES = 1_250  # objects of a stream: its value, a resampler, and the heads of half a dozen arrays
 ALLOCATOR_LOSS = 8  # one byte in so many is lost between blocks of unlike sizes: 3% where all are alike, 9% in a mix
 
 LARGEST_COUNT = 2**53
 """The largest number of a chunk, steps or samples that a session's record can have: JSON's largest exact integer."""
-FULL_COUNT = 2**52
-"""A session that has counted so far takes no chunk, so no chunk leads beyond ``LARGEST_COUNT``."""
+
+
+Json: TypeAlias = bytes
+Kept: TypeAlias = bytes | PlainReply
+"""The last reply of a session."""
 
 
 class Session(NamedTuple):
@@ -24,24 +30,48 @@ class Session(NamedTuple):
 
     Attributes:
         model: that it runs on.
-        known: what the protocol knows of it, with the last reply as JSON: as values it takes many times the memory.
+        known: what the protocol knows of it, with the last reply as JSON, or not written yet: as values it takes many
+            times the memory.
         stream: the state of its stream; None once the session has ended or was dropped.
     """
 
     model: Model
-    known: Known[bytes]
+    known: Known[Kept]
     stream: StreamState | None
 
     @property
     def bytes(self) -> int:
         """Memory of this process that its state and its last reply take, with what the allocator loses."""
         stream, last = self.stream, self.known.progress.last
-        count = 0 if last is None else len(last.reply)
+        count = 0
+        if last is not None:
+            count = len(last.reply) if isinstance(last.reply, bytes) else last.reply.bytes
         if stream is not None:
             count += STREAM_BYTES + stream.bytes
             if stream.step == 0 and stream.network is self.model.initial_row:  # all sessions share it
                 count -= stream.network.nbytes
         return count + count // ALLOCATOR_LOSS
+
+    def last_reply(self, session_id: str) -> Json:
+        """The last reply as JSON.
+
+        Args:
+            session_id: of the session.
+        """
+        progress = self.known.progress
+        last = progress.last
+        assert last is not None
+        if isinstance(last.reply, bytes):
+            return last.reply
+        return to_json(last.reply.reply(session_id, self.model, last.seq, progress.total_steps))
+
+    def written(self, session_id: str) -> Session:
+        """The session with its last reply as JSON."""
+        progress = self.known.progress
+        if progress.last is None or isinstance(progress.last.reply, bytes):
+            return self
+        last = progress.last._replace(reply=self.last_reply(session_id))
+        return self._replace(known=self.known._replace(progress=progress._replace(last=last)))
 
     @property
     def open_stream(self) -> StreamState:
@@ -54,20 +84,7 @@ class Session(NamedTuple):
             raise SessionEnded("the session has ended: begin another one under a new id")
         return self.stream
 
-    def check_counts(self) -> None:
-        """Check that a chunk's steps and samples can be counted.
-
-        Raises:
-            StateBroken: they cannot. Only an import leads there.
-        """
-        progress = self.known.progress
-        if max(progress.expected_seq, progress.total_steps, received_samples(self.stream)) >= FULL_COUNT:
-            raise StateBroken(
-                "the session has counted as many chunks, steps or samples as it can: delete it, and begin another, "
-                "under a new id; this chunk was not applied"
-            )
-
-    def check_model(self, envelope: Envelope) -> None:
+    def check_model(self, envelope: Parameters) -> None:
         """Check that a request means this session's model.
 
         Raises:

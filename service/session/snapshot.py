@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from service.errors import StateError
 from service.session.protocol import Known
-from service.session.session import Session
+from service.session.session import Kept, Session
 
 
 class Snapshot(NamedTuple):
@@ -28,7 +28,7 @@ class Snapshot(NamedTuple):
         return self.session is None and self.damage is None
 
     @property
-    def known(self) -> Known[bytes] | None:
+    def known(self) -> Known[Kept] | None:
         """What the protocol knows of the session."""
         return self.session.known if self.session else None
 

@@ -42,7 +42,7 @@ from service.keys.ids import client_id
 from service.models.model import Arrays, Model
 from service.runtime.onnx import Array
 from service.session.protocol import Answered, Known, Progress
-from service.session.session import Session
+from service.session.session import Kept, Session
 from service.store.utterance_sections import has_utterances, pack_utterances, read_utterances
 from service.wire.pcm import Samples
 
@@ -131,12 +131,12 @@ class Packing:
                 rate_hz, target_hz = resampler.rate_hz, resampler.target_hz
                 received, emitted = resampler.received, resampler.emitted
                 waiting = _little(resampler.with_silence(), "<f4")
-        progress = known.progress
+        progress, kept = known.progress, session.last_reply(session_id)
         sections: tuple[bytes, ...] = (
-            session_id.encode(), layout.names, last.digest, last.reply, network, encoder, waiting, pending,
+            session_id.encode(), layout.names, last.digest, kept, network, encoder, waiting, pending,
         )  # fmt: skip
         version, head_bytes = FORMAT_VERSION, _HEAD.size
-        if has_utterances(stream, last.reply):
+        if has_utterances(stream, kept):
             utterances = stream.utterances if stream is not None else None
             sections = (*sections, *pack_utterances(utterances))
             version, head_bytes = FORMAT_WITH_UTTERANCES, head_bytes + _MORE_SIZES.size
@@ -208,7 +208,8 @@ def _session(record: Record, model: Model, layout: _Layout) -> Session:
     status, flags = head[2:4]
     created_s, used_s, expected, steps, rate_hz, target_hz, received, emitted = head[6:14]
     digest, reply, network, encoder, waiting, pending = record.sections[2:8]
-    progress = Progress(expected, steps, status == ENDED, Answered(expected - 1, bytes(digest), bytes(reply)))
+    kept: Kept = bytes(reply)
+    progress = Progress(expected, steps, status == ENDED, Answered(expected - 1, bytes(digest), kept))
     known = Known(progress, created_s, used_s)
     if status == ENDED:
         return Session(model, known, None)
@@ -303,7 +304,10 @@ def read(content: bytes, session_id: str | None = None) -> Record:
 def renamed(session: Session, session_id: str) -> Session:
     """The session under another id, which its last reply names too."""
     progress = session.known.progress
-    if progress.last is None or (reply := from_json(progress.last.reply))["session"] == client_id(session_id):
+    last = progress.last
+    if last is None or not isinstance(last.reply, bytes):  # else it is made of the id that the session has then
         return session
-    last = progress.last._replace(reply=to_json({**reply, "session": client_id(session_id)}))
+    if (reply := from_json(last.reply))["session"] == client_id(session_id):
+        return session
+    last = last._replace(reply=to_json({**reply, "session": client_id(session_id)}))
     return session._replace(known=session.known._replace(progress=progress._replace(last=last)))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Callable, Sequence
+from typing import TypeAlias, cast
 
 from pydantic_core import from_json, to_json
 
@@ -12,7 +12,10 @@ from hetsyn_client import frames
 from hetsyn_client.results import Heard, More, Reply, Spikes, Timing, classified
 from service.observe.watch import Watch
 from service.wire.content_types import JSON_TYPE
-from service.wire.schema import Envelope
+from service.wire.schema import Parameters
+
+Columns: TypeAlias = tuple[int, int, int, bytes]
+"""Steps of the session and of the chunk, index of the label (-1 for none), and probabilities (float32)."""
 
 CHUNK_MEMBERS = frozenset(("session", "model", "version", "seq", "steps", "total_steps", "labels", "end"))
 
@@ -21,37 +24,42 @@ class Answer:
     """The reply to a chunk.
 
     Args:
-        kept: the reply as JSON, as its session keeps it.
+        reply: as JSON; or how to make its members, when somebody asks.
         watch: of the chunk.
-        reply: the same as values; None reads them of ``kept`` when somebody asks.
         more: what the client asks for beside it.
+        columns: what a row of ``/streams`` has of it, if that is all.
 
     Attributes:
         watch: see above.
+        columns: see above.
         is_carried: the client carries the session.
         token: the carried session after the chunk; None once it has ended.
     """
 
-    __slots__ = ("_kept", "_more", "_reply", "is_carried", "token", "watch")
+    __slots__ = ("_more", "_reply", "columns", "is_carried", "token", "watch")
 
-    def __init__(self, kept: bytes, watch: Watch, reply: Reply | None = None, more: More | None = None) -> None:
-        self._kept = kept
+    def __init__(
+        self,
+        reply: bytes | Callable[[], Reply],
+        watch: Watch,
+        more: More | None = None,
+        columns: Columns | None = None,
+    ) -> None:
         self._reply = reply
         self._more = more
         self.watch = watch
+        self.columns = columns
         self.is_carried = False
         self.token: bytes | None = None
 
     @property
     def reply(self) -> Reply:
         """All members, without the token."""
-        reply: Reply = from_json(self._kept) if self._reply is None else self._reply
+        reply: Reply = from_json(self._reply) if isinstance(self._reply, bytes) else self._reply()
         return reply if self._more is None else {**reply, **self._more}
 
     def json(self) -> bytes:
         """All members as a JSON object, the token in base64."""
-        if not self.is_carried and self._more is None:
-            return self._kept  # nearly every reply
         members = self._members()
         if not self.is_carried:
             return members
@@ -63,7 +71,8 @@ class Answer:
         return frames.pack_frame(self.token or b"", JSON_TYPE, self._members())
 
     def _members(self) -> bytes:
-        return self._kept if self._more is None else self._kept[:-1] + b"," + to_json(self._more)[1:]
+        members = self._reply if isinstance(self._reply, bytes) else to_json(self._reply())
+        return members if self._more is None else members[:-1] + b"," + to_json(self._more)[1:]
 
 
 def finalized(reply: Reply, utterance: int, heard: Sequence[Heard]) -> Reply:
@@ -80,7 +89,7 @@ def finalized(reply: Reply, utterance: int, heard: Sequence[Heard]) -> Reply:
     return cast(Reply, {**kept, **classified(None, None), "utterance": utterance, "events": events})
 
 
-def more_of(envelope: Envelope, spikes: Spikes | None = None, watch: Watch | None = None) -> More | None:
+def more_of(envelope: Parameters, spikes: Spikes | None = None, watch: Watch | None = None) -> More | None:
     """What a client asks for beside the reply; None for nothing. Of a chunk that was applied before it is None.
 
     Args:

@@ -39,6 +39,7 @@ class SpikeChunk(NamedTuple):
         unit: int64 [spikes], the channel of each spike; the pairs (step, unit) ascend, and none occurs twice.
         channels: number of channels, if the encoding gives it (dense).
         positions: uint32 [spikes], step << 16 | unit, if the encoding has them (packed events).
+        bound: no channel is above, where that is known.
     """
 
     steps: int
@@ -46,6 +47,7 @@ class SpikeChunk(NamedTuple):
     unit: Integers
     channels: int | None = None
     positions: NDArray[np.uint32] | None = None
+    bound: int | None = None
 
 
 class ValuesChunk(NamedTuple):

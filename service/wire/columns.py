@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cached_property
 from itertools import pairwise
 from typing import Literal, NamedTuple, Protocol
@@ -12,7 +12,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from hetsyn_client.columns import CHUNK, Chunks
-from hetsyn_client.events import HEADER, LARGEST, MAGIC, Integers
+from hetsyn_client.events import LARGEST, Integers
 from service.errors import InputError
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk, digest, spike_chunk
 from service.wire.pcm import FULL_SCALE
@@ -47,22 +47,6 @@ class Decoder(NamedTuple):
 
     item_bytes: int
     decode: Callable[[Chunks], DecodedFrame]
-
-
-class Spikes(NamedTuple):
-    """Spikes of some rows.
-
-    Attributes:
-        steps: network steps of each row.
-        counts: spikes of each row.
-        step: int64 [spikes], of all rows, one after the other.
-        unit: int64 [spikes].
-    """
-
-    steps: list[int]
-    counts: list[int]
-    step: Integers
-    unit: Integers
 
 
 def decoder_of(encoding: Encoding, rate_hz: int, channels: int) -> Decoder:
@@ -111,7 +95,7 @@ class EventFrame:
         begin, end = self._bounds[row], self._bounds[row + 1]
         steps, step, unit = self.steps[row], self._step[begin:end], self._unit[begin:end]
         if self._are_in_order[row]:
-            return SpikeChunk(steps, step, unit, None, self._positions[begin:end])
+            return tuple.__new__(SpikeChunk, (steps, step, unit, None, self._positions[begin:end], self._bound))
         if not steps and not len(step):
             return None if self._is_end[row] else _empty()
         try:
@@ -125,19 +109,9 @@ class EventFrame:
         of_row: bytes = xxhash.xxh3_128_digest(head + self._content[4 * begin : 4 * end])
         return of_row
 
-    def spikes(self, rows: list[int]) -> Spikes:
-        """The spikes of valid rows, in ascending order of the rows."""
-        bounds = self._bounds
-        steps = [self.steps[row] for row in rows]
-        counts = [bounds[row + 1] - bounds[row] for row in rows]
-        first, last = rows[0], rows[-1] + 1
-        if last - first == len(rows):
-            begin, end = bounds[first], bounds[last]
-            step, unit = self._times[begin:end], self._units[begin:end]
-            return Spikes(steps, counts, step.astype(np.int64), unit.astype(np.int64))
-        parts = [slice(bounds[row], bounds[row + 1]) for row in rows]
-        step, unit = (np.concatenate([column[part] for part in parts]) for column in (self._times, self._units))
-        return Spikes(steps, counts, step.astype(np.int64), unit.astype(np.int64))
+    @cached_property
+    def _bound(self) -> int:
+        return int(self._units.max(initial=0))
 
     @cached_property
     def _step(self) -> Integers:
@@ -189,27 +163,6 @@ class ChunkFrame:
     def digest(self, row: int) -> bytes:
         chunk = self._rows[row]
         return b"" if isinstance(chunk, InputError) else digest(chunk, False)
-
-
-def joined_events(messages: Sequence[bytes]) -> EventFrame:
-    """A frame of packed events (``hetsyn_client.events``), one message a row.
-
-    A message that is not complete becomes a row that is not valid, without content.
-    """
-    heads, halves = [], []
-    for message in messages:
-        magic, steps, count = HEADER.unpack_from(message) if len(message) >= HEADER.size else (b"", 0, 0)
-        if magic != MAGIC or len(message) != HEADER.size + 4 * count:
-            steps, count, message = 0, 0, b""
-        heads.append((steps, count))
-        halves.append((message[HEADER.size : HEADER.size + 2 * count], message[HEADER.size + 2 * count :]))
-    content = b"".join([times for times, _ in halves] + [units for _, units in halves])
-    numbers = np.array(heads, np.uint32).reshape(-1, 2)
-    unused = np.zeros(len(numbers), np.uint32)
-    action = np.full(len(numbers), CHUNK, np.uint32)
-    return EventFrame(
-        Chunks(unused.astype(np.uint64), unused, action, numbers[:, 0], numbers[:, 1], memoryview(content))
-    )
 
 
 def _empty() -> InputError:

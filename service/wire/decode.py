@@ -145,7 +145,9 @@ def make_request(envelope: Envelope, chunk: Chunk | None, token: bytes | None = 
         chunk = None
     if chunk is None and not envelope.end:
         raise InputError("the chunk is empty: send at least one sample or step, or end the session with end=true")
-    return InferRequest(envelope, chunk, digest(chunk, envelope.end), envelope.carry or token is not None, token)
+    return InferRequest(
+        envelope.parameters, chunk, digest(chunk, envelope.end), envelope.carry or token is not None, token
+    )
 
 
 _QUERY_FIELDS = f"a query parameter of this request: it takes {', '.join(Envelope.model_fields)}"

@@ -153,6 +153,28 @@ class Envelope(_Wire):
     timing: bool = Field(default=False, description="true: the reply has the time that the chunk took, by part")
 
     @property
+    def parameters(self) -> Parameters:
+        """The same as a plain value."""
+        return Parameters(
+            self.session, self.model, self.version, self.seq, self.begin, self.end, self.endpointing, self.spikes,
+            self.timing,
+        )  # fmt: skip
+
+
+class Parameters(NamedTuple):
+    """The parameters of a chunk, as ``Envelope`` describes them: a value that is made in a microsecond."""
+
+    session: str | None = None
+    model: str | None = None
+    version: str | None = None
+    seq: int | None = None
+    begin: bool = False
+    end: bool = False
+    endpointing: EndpointingChange | Literal["on", "off"] | None = None
+    spikes: bool = False
+    timing: bool = False
+
+    @property
     def names_a_model(self) -> bool:
         return not (self.model is self.version is None)
 
@@ -216,7 +238,7 @@ class InferRequest(NamedTuple):
             where the request leaves nothing to the model. Such a request names its model.
     """
 
-    envelope: Envelope
+    envelope: Parameters
     chunk: Chunk | None
     digest: bytes
     carry: bool = False

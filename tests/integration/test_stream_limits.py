@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 
 from hetsyn_client.events import pack_events
-from service.admission.permits import Permit
 from service.api import web_socket
+from service.errors import NotFound
 from service.ingress import Encoded, Source
 from service.live.query import parse_stream_query
+from service.registry.applying import Applying
 from tests.support.artifact import write_artifact
 from tests.support.gate import Gate
 from tests.support.live import BINARY, CLOSE, EVENTS, NOTHING, PING, Socket, handshake, opened, sent
@@ -58,12 +59,14 @@ async def test_the_wait_for_a_turn_is_a_part_of_the_queue_timeout(
 ) -> None:
     due_s: list[float] = []
 
-    async def noted(request: object, permit: Permit) -> None:  # noqa: ARG001
-        due_s.append(permit.due_s)
+    class Noted(Applying):
+        def begin(self) -> None:
+            due_s.append(self.permit.due_s)
+            self._answered(NotFound("noted"))
 
     async with listening(models, gate, max_waiting=1, queue_timeout_s=NEVER_S) as server:
         ingress = server.parts.ingress
-        monkeypatch.setattr(ingress.registry, "infer", noted)
+        monkeypatch.setattr("service.ingress.Applying", Noted)
 
         async def wait() -> None:
             if work == "chunk":
@@ -75,7 +78,8 @@ async def test_the_wait_for_a_turn_is_a_part_of_the_queue_timeout(
 
         async with ingress.permit("a"):
             waiting = asyncio.create_task(wait())
-            await asyncio.sleep(0)
+            for _ in range(2):  # the chunk begins in the round after it came
+                await asyncio.sleep(0)
             latest_s = time.monotonic() + NEVER_S
             await server.until(lambda: time.monotonic() + NEVER_S > latest_s + 0.01)
         await waiting

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from service.wire.chunk import Chunk, digest, spike_chunk
-from service.wire.schema import Envelope, InferRequest
+from service.wire.schema import InferRequest, Parameters
 from tests.support.signals import spikes
 
 
@@ -26,5 +26,5 @@ def infer_request(
         empty: without a chunk.
     """
     content = None if empty else chunk or spike_chunk(10, *spikes(10, seed))
-    envelope = Envelope(session=session, seq=seq, begin=begin, end=end, model=model, version=version)
+    envelope = Parameters(session=session, seq=seq, begin=begin, end=end, model=model, version=version)
     return InferRequest(envelope, content, digest(content, end))

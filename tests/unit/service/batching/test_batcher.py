@@ -307,13 +307,10 @@ async def test_the_time_of_the_encoder_counts_where_the_network_then_runs_on_a_t
     await batcher.close()
 
 
-async def test_chunks_without_a_step_say_nothing_of_what_a_step_takes(
-    model: Model, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Sound shorter than a step, in batches and in rows, and ends without input."""
+async def test_chunks_without_a_step_say_nothing_of_what_a_step_takes(model: Model) -> None:
+    """Sound shorter than a step, and ends without input."""
     engine = Metered()
     batcher = engine.batcher(inline_s=10e-3)
-    monkeypatch.setattr("time.thread_time", lambda: engine.now_s)  # of rows
     samples = sound(100 * STEP_SAMPLES, 1).astype(np.float32) / np.float32(32_768)
 
     def heard(steps: float) -> Work:
@@ -328,11 +325,7 @@ async def test_chunks_without_a_step_say_nothing_of_what_a_step_takes(
     for _ in range(400):
         await batcher.run(model, heard(0.5))
         await batcher.run(model, Work(streams[0], None, end=True))
-        row = batcher.rows.of_chunks(model, [streams[1]], [AudioChunk(samples[:1], RATE_HZ)])
-        assert row is not None
-        assert batcher.rows.run(row) is not None
     assert engine.on_loop[-1]
-    assert batcher.rows.of_chunks(model, [streams[1]], [AudioChunk(samples, RATE_HZ)]) is None
     before = len(engine.on_loop)
     await batcher.run(model, heard(100))
     await batcher.run(model, work(model, steps=100))
@@ -433,41 +426,6 @@ async def test_the_time_of_a_chunk_is_that_of_its_segments(model: Model, inline_
             await batcher.run(model, work(model, steps=steps)._replace(watch=watch))
             assert watch.engine_s > 0
             assert watch.queue_s > 0
-    await batcher.close()
-
-
-async def test_one_frame_has_its_turn_after_each_batch_of_chunks_in_order(model: Model, gate: Gate) -> None:
-    batcher = Batcher(RecordingEngine(), BatchPolicy(max_batch=1), threads=1)
-    chunks = await gathered(batcher, model, gate, [work(model) for _ in range(3)])
-    for _ in range(MOST_ROUNDS):  # a batch that the last chunk asked for, and that has no thread
-        await asyncio.sleep(0)
-    order: list[str] = []
-    for chunk in chunks:
-        chunk.add_done_callback(lambda _: order.append("chunk"))
-
-    async def frame(name: str) -> None:
-        await batcher.turn()
-        order.append(name)
-
-    frames = [asyncio.create_task(frame(name)) for name in "abc"]
-    await asyncio.sleep(0)
-    gate.opened.set()
-    await asyncio.gather(*chunks, *frames)
-    assert order == ["chunk", "a", "chunk", "b", "chunk", "c", "chunk"]
-    await batcher.close()
-
-
-async def test_frames_have_their_turns_though_the_chunk_that_they_wait_for_is_gone(model: Model, gate: Gate) -> None:
-    batcher = Batcher(RecordingEngine(), BatchPolicy(max_batch=1), threads=1)
-    first, second = await gathered(batcher, model, gate, [work(model)])
-    for _ in range(MOST_ROUNDS):  # as above
-        await asyncio.sleep(0)
-    frames = [asyncio.create_task(batcher.turn()) for _ in range(3)]
-    await asyncio.sleep(0)
-    second.cancel()
-    gate.opened.set()
-    async with asyncio.timeout(60.0):
-        await asyncio.gather(first, *frames)
     await batcher.close()
 
 

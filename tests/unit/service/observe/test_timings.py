@@ -32,33 +32,19 @@ def test_a_request_is_its_queue_its_engine_and_its_commit() -> None:
     watch.computed(101.0, 0.5)
     watch.computed(103.0, 0.25)
     watch.store_s = 0.125
-    times.observe(watch, 110.0, has_store=True)
+    times.observe([watch], 110.0, has_store=True)
     assert watch.engine_begun_s == 101.0
     assert times.request.total == 10.0
     assert (times.queue.total, times.engine.total, times.commit.total) == (9.125, 0.75, 0.125)
-    times.observe(watch, 110.0)
+    times.observe([watch], 110.0)
     assert sum(times.commit.counts) == 1
-
-
-@given(st.lists(st.floats(90, 99), min_size=1), st.floats(0, 1))
-def test_chunks_that_ended_together_are_counted_as_one_by_one(started_s: list[float], engine_s: float) -> None:
-    together, alone = ChunkTimes(), ChunkTimes()
-    together.observe_each(started_s, engine_s, 100.0)
-    for one_s in started_s:
-        watch = Watch(one_s)
-        watch.computed(one_s, engine_s)
-        alone.observe(watch, 100.0)
-    for name in ("request", "queue", "engine"):
-        one, other = getattr(together, name), getattr(alone, name)
-        assert one.counts == other.counts
-        assert one.total == pytest.approx(other.total)
 
 
 def test_a_thousand_models_do_not_make_a_thousand_series() -> None:
     timings = Timings()
     for number in range(1_000):
-        timings.applied("http", f"model-{number}", Watch())
-        timings.applied("grpc", f"model-{number}", Watch())
+        timings.applied("http", f"model-{number}", [Watch()])
+        timings.applied("grpc", f"model-{number}", [Watch()])
         timings.batch(f"model-{number}", 1)
     series = {(transport, model): sum(times.request.counts) for transport, model, times in timings.by_label()}
     assert len(series) == 2 * (MOST_MODELS + 1)

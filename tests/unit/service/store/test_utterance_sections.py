@@ -30,7 +30,7 @@ from service.settings import Limits
 from service.store.record import Packing, read
 from service.store.utterance_sections import pack_utterances
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk, chunk_length, part_of_chunk
-from service.wire.schema import Envelope, InferRequest
+from service.wire.schema import InferRequest, Parameters
 from tests.support.artifact import write_artifact
 from tests.support.fake_graph import CHANNELS, ROW, load_fake
 from tests.support.made_session import assert_same
@@ -71,7 +71,7 @@ async def session_after(catalog: ModelCatalog, chunk: Chunk | None, *, end: bool
 
     advance = Advance(ENGINE, run, catalog, Counters())
     seq = before.known.progress.expected_seq
-    request = InferRequest(Envelope(end=end, endpointing=None if seq else "on"), chunk, b"d" * 16)
+    request = InferRequest(Parameters(end=end, endpointing=None if seq else "on"), chunk, b"d" * 16)
     planned = advance.plan(before, seq, request)
     after = await advance.apply("abc", planned, PERMIT, lambda: 7.25)
     return after.session

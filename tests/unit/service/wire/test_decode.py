@@ -17,7 +17,7 @@ from service.api.infer import MAX_JSON_BYTES
 from service.errors import HetsynError, InputError, UnsupportedInput
 from service.wire.chunk import AudioChunk, SpikeChunk, ValuesChunk
 from service.wire.decode import decode_json, decode_query, decode_raw
-from service.wire.schema import Envelope
+from service.wire.schema import Parameters
 from tests.support.json_bombs import DECODED, REFUSED
 from tests.support.signals import sound
 from tests.support.wav import wav
@@ -33,7 +33,7 @@ def body(**fields: Any) -> bytes:
 
 def test_everything_may_be_left_out_but_the_input() -> None:
     request = decode_json(body(input=EVENTS))
-    assert request.envelope == Envelope()
+    assert request.envelope == Parameters()
     assert not request.envelope.end
 
 
@@ -265,7 +265,7 @@ def test_numbers_may_be_written_with_a_point_and_bits_as_booleans() -> None:
 
 def test_null_is_the_default() -> None:
     nothing = dict.fromkeys(("session", "model", "version", "seq", "end"))
-    assert decode_json(body(**nothing, input=EVENTS)).envelope == Envelope()
+    assert decode_json(body(**nothing, input=EVENTS)).envelope == Parameters()
     assert decode_json(body(end=True, input=None)).chunk is None
 
 

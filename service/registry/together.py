@@ -1,0 +1,66 @@
+"""Waits for chunks that are on their way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol
+
+from service.wire.answer import Answer
+
+Answered = Callable[[Answer | Exception], None]
+
+
+class NotApplied(Exception):
+    """The caller went while its chunk was committed, and another process was faster."""
+
+
+class Droppable(Protocol):
+    """A chunk on its way."""
+
+    def drop(self) -> bool: ...
+
+    def on_answer(self, answered: Answered) -> None: ...
+
+
+class Together:
+    """The results of chunks that somebody waits for.
+
+    Args:
+        count: of the chunks.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._results: list[Answer | Exception | None] = [None] * count
+        self._left = count
+        self._done = asyncio.get_running_loop().create_future()
+
+    def sink(self, index: int) -> Answered:
+        """Who is told of the result of a chunk."""
+        return partial(self._answered, index)
+
+    async def results(self, chunks: Sequence[Droppable]) -> list[Answer | Exception]:
+        """Wait for all. If the caller is cancelled, the chunks are dropped; but if all are kept, it is too late."""
+        try:
+            await self._done
+        except asyncio.CancelledError:
+            for index, chunk in enumerate(chunks):
+                if self._results[index] is not None:
+                    continue
+                if chunk.drop():
+                    self._left -= 1
+                else:
+                    chunk.on_answer(self.sink(index))
+            if self._left:  # their commits are under way
+                self._done = asyncio.get_running_loop().create_future()
+                await self._done
+            if any(result is None or isinstance(result, NotApplied) for result in self._results):
+                raise
+        return [result for result in self._results if result is not None]
+
+    def _answered(self, index: int, result: Answer | Exception) -> None:
+        self._results[index] = result
+        self._left -= 1
+        if not self._left and not self._done.done():
+            self._done.set_result(None)
