@@ -13,6 +13,7 @@ from recipes.speech.vocabulary import COMMANDS, FREQUENT
 from recipes.speech.voices.corpus import HELD_OUT, WORKERS, file_name, prepare, write_wav
 from recipes.speech.voices.programs import Espeak, Festival, Flite, Pico
 from recipes.speech.voices.speech import ENGLISH, OTHER_ENGLISH, Prosody, SpeechEngine, SpeechError, Voice
+from recipes.speech.voices.speech import words as spaced
 
 SEED: Final = 20261130
 WORDS: Final = 1000
@@ -20,26 +21,7 @@ VOICES_A_WORD: Final = 2
 # of a command, and of a word that sounds like a digit or is said to any machine, such as "hello"
 VOICES_A_NEAR_WORD: Final = 12
 LONGEST: Final = 9  # letters
-HOMOPHONES: Final = frozenset(
-    [
-        "to",
-        "too",
-        "for",
-        "fore",
-        "ate",
-        "won",
-        "wan",
-        "free",
-        "tree",
-        "sics",
-        "sex",
-        "fife",
-        "nein",
-        "knows",
-        "know",
-        "their",
-    ]
-)
+HOMOPHONES: Final = frozenset(spaced("to too for fore ate won wan free tree sics sex fife nein knows know their"))
 SHARES: Final = {"espeak": 0.5, "flite": 0.2, "festival": 0.15, "pico": 0.15}
 
 
@@ -49,11 +31,16 @@ def words(dictionary: Path, unheard: tuple[str, ...]) -> list[str]:
     Args:
         dictionary: for example /usr/share/dict/words of Debian's wamerican-small.
         unheard: words that nobody trains on.
+
+    Raises:
+        DataError: there is no such list.
     """
+    try:
+        listed = dictionary.read_text(encoding="utf-8").split()
+    except OSError as error:
+        raise DataError(f"{dictionary}: no list of words: apt-get install wamerican-small, or give --words") from error
     known = {
-        word
-        for word in dictionary.read_text(encoding="utf-8").split()
-        if word.isascii() and word.isalpha() and word.islower() and 2 <= len(word) <= LONGEST
+        word for word in listed if word.isascii() and word.isalpha() and word.islower() and 2 <= len(word) <= LONGEST
     }
     left_out = {*FREQUENT, *HOMOPHONES, *unheard}
     free = sorted(word for word in known - left_out if not any(digit in word for digit in ENGLISH))
