@@ -23,7 +23,7 @@ from tests.support.target import Address, Target
 EXCHANGE_TIMEOUT_S = 10.0
 # of --smoke: so few sessions at a time that a chunk is answered within the run on a busy machine, too
 SMOKE_CONCURRENCIES = (2,)
-SMOKE_RUN = RunSettings(duration_s=0.3, warmup_s=0.05)
+SMOKE_RUN = RunSettings(duration_s=1.0, warmup_s=0.05)  # a busy machine answers nothing in 0.3 s
 PROBE_SESSION = "probe"  # of the chunk that asks whether a server is ready
 
 
