@@ -30,8 +30,6 @@ from tests.support.sync_websocket import connect
 
 pytest.importorskip("tritonclient.grpc", reason="no tritonclient: pip install -e '.[test]' in the checkout of hetsyn")
 
-STATE = {"Content-Type": "application/vnd.hetsyn.state"}
-
 
 class Shared(NamedTuple):
     """Two servers that share a store.
