@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from math import inf
 from typing import Generic, TypeVar
@@ -29,8 +29,8 @@ from service.api.handshakes import Handshake
 from service.api.many_streams import ManyStreams
 from service.api.unread import Unread
 from service.errors import BadFrame, HetsynError, KeyRefused, Overloaded, ShuttingDown, StreamIdle, TooSlow
-from service.keys.caller import ANYBODY, Caller, Scope
-from service.keys.keys import Keys
+from service.keys.caller import ANYBODY, Scope
+from service.keys.keys import StreamKey
 from service.live.actions import Close, Send, SendBinary
 from service.live.machine import Machine
 from service.observe.context import RequestContext
@@ -86,7 +86,8 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
         self._is_counted = False  # among the streams of its client
         self._is_scheduled = self._drains = False
         self._task: asyncio.Task[None] | None = None
-        self._key = _StreamKey(many.streams.keys, self._pump)
+        self._key = StreamKey(many.streams.keys, ANYBODY)
+        self._waking: asyncio.TimerHandle | None = None  # when the key may send on
         self._writable, self._drained = asyncio.Event(), asyncio.Event()
         self._writable.set()
         self._held_bytes = 0  # of a large message, until it is applied
@@ -157,7 +158,8 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
             self._live.leave()
             self._counters.streams_open[self._transport_name] -= 1
         self._leave()
-        self._key.close()
+        if self._waking is not None:
+            self._waking.cancel()
         if self._ticking is not None:
             self._ticking.cancel()
 
@@ -187,7 +189,8 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
 
     async def _open(self) -> None:
         try:
-            self._key.open(self._handshake)
+            if (keys := self._many.streams.keys) is not None:
+                self._key.caller = keys.admit([self._handshake.credential], Scope.infer)
             self.client = self._key.caller.client(self.client)
             self._budget.streams.take(self.client)
             self._is_counted = True
@@ -238,7 +241,20 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
 
     def _takes(self) -> bool:
         """Whether the next message may be read."""
-        return self._live is not None and self._live.reads and self._writable.is_set() and self._key.may_send()
+        if self._live is None or not (self._live.reads and self._writable.is_set()):
+            return False
+        return self._many.streams.keys is None or self._may_send()
+
+    def _may_send(self) -> bool:
+        """Whether the key may send its next message now; if not, it is read later."""
+        wait_s = self._key.wait_s()
+        if wait_s > 0 and self._waking is None:
+            self._waking = self._loop.call_later(wait_s, self._wake)
+        return wait_s <= 0
+
+    def _wake(self) -> None:
+        self._waking = None
+        self._pump()
 
     def _look_at_reader(self) -> None:
         reader = self._reader
@@ -410,9 +426,12 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
         self._ticking = self._loop.call_later(self._tick_s, self._tick)
         if self._live.is_busy or not self._takes():
             self._heard_s = now_s  # it is our turn, not the client's
-        if (refused := self._key.refused()) is not None:
+        try:
+            self._key.check()
+        except KeyRefused as refused:
             self._fail(refused)
-        elif now_s - self._heard_s >= limits.idle_timeout_s:
+            return
+        if now_s - self._heard_s >= limits.idle_timeout_s:
             self._connections.counters.connections_ended["idle"] += 1
             self._fail(StreamIdle(f"the client was silent for {limits.idle_timeout_s:g} s: open the stream again"))
         elif now_s - max(self._partial_s, self._taken_s) >= limits.body_timeout_s:
@@ -420,62 +439,3 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
         elif now_s - self._pinged_s >= min(PING_S, limits.idle_timeout_s / 2):
             self._pinged_s, self._controls = now_s, self._reader.controls
             self.transport.write(PING)
-
-
-class _StreamKey:
-    """Checks a stream's key. A client that sends more than its key may is not refused: it is read more slowly.
-
-    Args:
-        keys: of the server; None for no keys.
-        go_on: called when the client may be read again.
-
-    Attributes:
-        caller: who has opened it; anybody before ``open``.
-    """
-
-    def __init__(self, keys: Keys | None, go_on: Callable[[], None]) -> None:
-        self.caller: Caller = ANYBODY
-        self._keys = keys
-        self._go_on = go_on
-        self._waking: asyncio.TimerHandle | None = None
-
-    def open(self, shake: Handshake) -> None:
-        """Ask for the key. The opening counts as a request.
-
-        Raises:
-            KeyRefused, KeyLacksScope, KeyLimitReached: the stream may not be opened.
-        """
-        if self._keys is not None:
-            self.caller = self._keys.admit([shake.credential], Scope.infer)
-
-    def close(self) -> None:
-        """Wake the client no more."""
-        if self._waking is not None:
-            self._waking.cancel()
-
-    def refused(self) -> KeyRefused | None:
-        """Why the key opens nothing any more; None if it does."""
-        if self._keys is not None:
-            try:
-                self._keys.check(self.caller)
-            except KeyRefused as error:
-                return error
-        return None
-
-    def may_send(self) -> bool:
-        """Whether the next message may be read now; if not, ``go_on`` is called when it may."""
-        if self._keys is None:
-            return True
-        wait_s = self._keys.wait_s(self.caller)
-        if wait_s > 0 and self._waking is None:
-            self._waking = asyncio.get_running_loop().call_later(wait_s, self._wake)
-        return wait_s <= 0
-
-    def took(self, count: int) -> None:
-        """Count chunks that were read."""
-        if self._keys is not None:
-            self._keys.took(self.caller, count)
-
-    def _wake(self) -> None:
-        self._waking = None
-        self._go_on()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any
@@ -59,31 +58,3 @@ def _refusing(refused: tuple[Any, str]) -> Any:
         await context.abort(*refused)
 
     return grpc.stream_stream_rpc_method_handler(refuse)
-
-
-class StreamKey:
-    """Checks the key of one stream. Messages beyond its limits are read later.
-
-    Args:
-        keys: of the server; None for no keys.
-    """
-
-    def __init__(self, keys: Keys | None) -> None:
-        self._keys = keys
-        self._caller = CALLER.get()
-
-    async def turn(self) -> None:
-        """Wait until the next message may be read."""
-        if self._keys is not None:
-            while (wait_s := self._keys.wait_s(self._caller)) > 0:
-                await asyncio.sleep(wait_s)
-
-    def took(self) -> None:
-        """Count a message.
-
-        Raises:
-            KeyRefused: the key was changed or revoked, or has expired.
-        """
-        if self._keys is not None:
-            self._keys.check(self._caller)
-            self._keys.took(self._caller, 1)

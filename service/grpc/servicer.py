@@ -27,10 +27,10 @@ from service.errors import (
     TooSlow,
 )
 from service.grpc.gathering import Gathering
-from service.grpc.guard import CALLER, StreamKey
+from service.grpc.guard import CALLER
 from service.grpc.messages import check_counts, message_of, refusal, request_of, status_of
 from service.ingress import Encoded, Ingress, Source
-from service.keys.keys import Keys
+from service.keys.keys import Keys, StreamKey
 from service.observe.context import CURRENT, RequestContext
 from service.open_inference.service import ModelCall, OpenInference
 from service.problem import Problem
@@ -101,7 +101,7 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
 
     async def ModelStreamInfer(self, requests: Any, context: Any) -> None:  # noqa: ARG002
         CURRENT.set(RequestContext(context.invocation_metadata() or ()))
-        await self._stream(context, client_of(context), StreamKey(self._keys))
+        await self._stream(context, client_of(context), StreamKey(self._keys, CALLER.get()))
 
     async def _stream(self, context: Any, client: str, key: StreamKey) -> None:
         free, writing, decoding = asyncio.Semaphore(IN_FLIGHT), asyncio.Lock(), asyncio.Lock()
@@ -137,13 +137,15 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
             async with asyncio.TaskGroup() as tasks:
                 while True:
                     await free.acquire()
-                    await key.turn()
+                    while (wait_s := key.wait_s()) > 0:
+                        await asyncio.sleep(wait_s)
                     try:
                         async with asyncio.timeout(self._idle_timeout_s):
                             message = [await next_message(context)]
                         if message[0] is grpc.aio.EOF:
                             return
-                        key.took()
+                        key.check()
+                        key.took(1)
                     except TimeoutError:
                         late = TooSlow(f"nothing came for {self._idle_timeout_s:g} s: begin another stream")
                         refusals.append(late)

@@ -215,6 +215,33 @@ class Keys:
         return bucket
 
 
+class StreamKey:
+    """The key of one stream, which may end while it is open. A client beyond its rate is read later, not refused.
+
+    Args:
+        keys: of the server; None for no keys.
+        caller: who has opened the stream.
+    """
+
+    def __init__(self, keys: Keys | None, caller: Caller) -> None:
+        self._keys = keys
+        self.caller = caller
+
+    def check(self) -> None:
+        """As ``Keys.check``."""
+        if self._keys is not None:
+            self._keys.check(self.caller)
+
+    def wait_s(self) -> float:
+        """How long until the next message may be read."""
+        return 0.0 if self._keys is None else self._keys.wait_s(self.caller)
+
+    def took(self, count: int) -> None:
+        """Count chunks that were read."""
+        if self._keys is not None:
+            self._keys.took(self.caller, count)
+
+
 def _secret(key: KeyEntry, secret: SecretEntry) -> _Secret:
     caller = Caller(key.name, frozenset(key.scopes), secret.id)
     ends = min(_seconds(key.expires_at), _seconds(secret.expires_at))
