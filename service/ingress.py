@@ -31,6 +31,7 @@ from service.registry.together import Answered, Together
 from service.settings import Limits
 from service.wire.answer import Answer
 from service.wire.chunk import Chunk, chunk_bytes
+from service.wire.columns import decoded_together
 from service.wire.encodings import SoundLimit, TakesLong
 from service.wire.schema import InferRequest
 
@@ -73,18 +74,23 @@ class Encoded:
         size: bytes.
         decode: makes the request of them; on a thread if they are many, or if it raises ``TakesLong``.
         upload: counts what they take in memory; None where they are small, or count elsewhere.
+        events: the bytes, where they are packed events of a chunk that does not end its session.
 
     Attributes:
+        events: see above.
+        decoded: the chunk and its digest, where it was decoded together with others.
         size: see above.
         decode: see above; deleted when it is done, so that the bytes take no memory while the chunk waits for its turn.
         upload: see above.
         came_s: when they were complete, in seconds of ``time.perf_counter``.
     """
 
-    __slots__ = ("came_s", "decode", "size", "upload")
+    __slots__ = ("came_s", "decode", "decoded", "events", "size", "upload")
 
-    def __init__(self, size: int, decode: Decode, upload: Upload | None = None) -> None:
+    def __init__(self, size: int, decode: Decode, upload: Upload | None = None, events: bytes | None = None) -> None:
         self.size = size
+        self.events = events
+        self.decoded: tuple[Chunk, bytes] | None = None
         self.upload = upload
         self.came_s = time.perf_counter()
         self.decode = decode
@@ -221,6 +227,7 @@ class Arrival:
     def _apply(self, request: InferRequest) -> None:
         permit = self.permit
         del self.encoded.decode
+        self.encoded.events = self.encoded.decoded = None
         if request.timeout_s is not None:
             permit.due_s = min(permit.due_s, time.monotonic() + request.timeout_s)
         if self.source.caller.key:
@@ -429,6 +436,11 @@ class Ingress:
 
     def _begin(self) -> None:
         arrived, self._arrived = self._arrived, []
+        if len(arrived) > 1:
+            packed = [(one.encoded, events) for one in arrived if (events := one.encoded.events) is not None]
+            found = decoded_together([events for _, events in packed]) if len(packed) > 1 else []
+            for (encoded, _), decoded in zip(packed, found, strict=False):
+                encoded.decoded = decoded
         for arrival in arrived:
             arrival.begin()  # which answers its own errors
 

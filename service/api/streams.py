@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from hetsyn_client.results import Heard
 from service.admission.permits import Admission, Permit
 from service.engine.endpointing_choice import has_own_endpointing
-from service.ingress import Arrival, Encoded, Ingress, Source
+from service.ingress import SMALL_BYTES, Arrival, Encoded, Ingress, Source
 from service.keys.ids import client_id
 from service.keys.keys import Keys
 from service.live.actions import Opening, Work
@@ -120,7 +120,10 @@ class Streams:
         if work.kind == "end":
             encoded = Encoded(0, lambda _: query.end(seq))
         else:
-            encoded = Encoded(len(content), lambda _: query.request(content, seq, endpointing))
+            events = content if query.takes_events and len(content) <= SMALL_BYTES else None
+            encoded = Encoded(
+                len(content), lambda _: query.request(content, seq, endpointing, encoded.decoded), events=events
+            )
         return self.ingress.begin(source_of(client), encoded, answered, context)
 
     async def delete(self, session_id: str, client: str) -> None:

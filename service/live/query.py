@@ -65,22 +65,40 @@ class StreamQuery(NamedTuple):
         """A request that is never applied."""
         return InferRequest(self.envelope, self.smallest, b"")
 
-    def request(self, content: bytes, seq: int, endpointing: EndpointingChange | None = None) -> InferRequest:
+    @property
+    def takes_events(self) -> bool:
+        """Whether binary frames are packed events."""
+        return isinstance(self.smallest, SpikeChunk)
+
+    def request(
+        self,
+        content: bytes,
+        seq: int,
+        endpointing: EndpointingChange | None = None,
+        decoded: tuple[Chunk, bytes] | None = None,
+    ) -> InferRequest:
         """The chunk of a binary frame.
 
         Args:
             content: of the frame.
             seq: number of the chunk.
             endpointing: settings that hold from this chunk on.
+            decoded: the chunk and its digest, if it is decoded already.
 
         Raises:
             InputError: the frame cannot be used.
         """
-        chunk = self.decode(content)
-        if not (len(chunk.samples) if isinstance(chunk, AudioChunk) else chunk.steps):
-            raise InputError("the frame is empty: send at least one sample or step, or CloseStream to end the session")
-        update = {"seq": seq} if endpointing is None else {"seq": seq, "endpointing": endpointing}
-        return InferRequest(self.envelope._replace(**update), chunk, digest(chunk, False))
+        if decoded is None:
+            chunk = self.decode(content)
+            if not (len(chunk.samples) if isinstance(chunk, AudioChunk) else chunk.steps):
+                raise InputError(
+                    "the frame is empty: send at least one sample or step, or CloseStream to end the session"
+                )
+            decoded = chunk, digest(chunk, False)
+        envelope = self.envelope._replace(seq=seq)
+        if endpointing is not None:
+            envelope = envelope._replace(endpointing=endpointing)
+        return InferRequest(envelope, *decoded)
 
     def end(self, seq: int) -> InferRequest:
         """The end of the session without further input."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import pairwise
 from typing import Literal, NamedTuple, Protocol
@@ -12,7 +12,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from hetsyn_client.columns import CHUNK, Chunks
-from hetsyn_client.events import LARGEST, Integers
+from hetsyn_client.events import HEADER, LARGEST, MAGIC, Integers
 from service.errors import InputError
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk, digest, spike_chunk
 from service.wire.pcm import FULL_SCALE
@@ -163,6 +163,30 @@ class ChunkFrame:
     def digest(self, row: int) -> bytes:
         chunk = self._rows[row]
         return b"" if isinstance(chunk, InputError) else digest(chunk, False)
+
+
+def decoded_together(messages: Sequence[bytes]) -> list[tuple[Chunk, bytes] | None]:
+    """The chunk and the digest of each message of packed events (``hetsyn_client.events``), decoded all at once.
+
+    None for a message that is not complete, or does not ascend: it is decoded by itself, which says what is wrong.
+    """
+    heads, halves = [], []
+    for message in messages:
+        magic, steps, count = HEADER.unpack_from(message) if len(message) >= HEADER.size else (b"", 0, 0)
+        if magic != MAGIC or len(message) != HEADER.size + 4 * count:
+            steps, count, message = 0, 0, b""
+        heads.append((steps, count))
+        halves.append((message[HEADER.size : HEADER.size + 2 * count], message[HEADER.size + 2 * count :]))
+    content = b"".join([times for times, _ in halves] + [units for _, units in halves])
+    numbers = np.array(heads, np.uint32).reshape(-1, 2)
+    unused = np.zeros(len(numbers), np.uint32)
+    action = np.full(len(numbers), CHUNK, np.uint32)
+    chunks = Chunks(unused.astype(np.uint64), unused, action, numbers[:, 0], numbers[:, 1], memoryview(content))
+    frame = EventFrame(chunks)
+    return [
+        (chunk, frame.digest(row)) if is_valid and isinstance(chunk := frame.chunk(row), SpikeChunk) else None
+        for row, is_valid in enumerate(frame.is_valid)
+    ]
 
 
 def _empty() -> InputError:
