@@ -165,6 +165,15 @@ def test_an_end_that_a_client_asks_for_is_made_once(url: str, cuts: list[int]) -
         assert end["probabilities"] == infer(url, part, model="plain", end=True)["probabilities"]
 
 
+@each_store
+def test_an_end_that_a_client_asks_for_is_told_again_with_the_last_chunk(url: str) -> None:
+    half = SOUND[: len(SOUND) // 2]
+    with LiveStream(url, sample_rate_hz=RATE_HZ, model="plain") as stream:
+        stream.send(half)
+        *_, end = stream.finalize()
+        assert infer(url, half, session=stream.id, seq=0)["events"][-1] == end
+
+
 def test_settings_change_what_is_one_utterance(url: str) -> None:
     with LiveStream(url, sample_rate_hz=RATE_HZ, endpointing={"silence_s": 1.0}) as stream:
         stream.send(SOUND)
