@@ -240,7 +240,7 @@ async def test_what_waits_behind_a_caller_that_goes_away_has_its_turn(server: Di
 
 
 async def test_a_chunk_whose_turn_does_not_come_in_time_is_refused(serve: ServeDirect) -> None:
-    server = serve(queue_timeout_s=0.01)
+    server = serve(queue_timeout_s=0.5)
     server.gate.opened.clear()
     running = asyncio.create_task(server.send("a", 0))
     await server.entered()
