@@ -381,7 +381,16 @@ def computed(chunks: Sequence[Applying], outcomes: Sequence[Outcome | Exception]
 
 
 def _answer(parts: Parts, applied: Sequence[tuple[Applying, Advanced]]) -> None:
-    """Count chunks that are kept, and answer them."""
+    """Count chunks that are kept, and answer them. Whatever goes wrong with it, each gets an answer."""
+    try:
+        _answers(parts, applied)
+    except Exception as error:
+        for chunk, _ in applied:
+            if not chunk.is_over:
+                chunk._finish(error)  # sent again, it gets its reply
+
+
+def _answers(parts: Parts, applied: Sequence[tuple[Applying, Advanced]]) -> None:
     parts.advance.count([after for _, after in applied])
     timings = parts.counters.timings
     by_transport: dict[Transport, list[Watch]] = {}

@@ -31,7 +31,7 @@ from service.models.model import Model
 from service.reload.golden_test import golden_test
 from service.runtime.onnx import load_graph
 from service.session.protocol import Answered, Known, Progress
-from service.session.session import Session
+from service.session.session import Kept, Session
 from service.store.record import Packing, read
 from service.wire.chunk import AudioChunk, Chunk
 from tests.support.replies import Reply
@@ -145,7 +145,8 @@ def test_a_session_goes_on_from_its_record(quiet: Model, heard: int) -> None:
         session="abc", model="words", version="1", seq=0, steps=steps, total_steps=steps, label="a",
         labels=("a", "b", "c"), probabilities=(1.0, 0.0, 0.0), end=False,
     )  # fmt: skip
-    known = Known(Progress(1, steps, False, Answered(0, b"d" * 16, reply.to_json())), 1.0, 1.0)
+    progress: Progress[Kept] = Progress(1, steps, False, Answered(0, b"d" * 16, reply.to_json()))
+    known = Known(progress, 1.0, 1.0)
     record = packing.pack("abc", Session(quiet, known, before.stream))
     kept = packing.unpack(read(record), quiet).stream
     assert kept is not None

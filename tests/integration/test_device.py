@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 
-from service.batching import rows
 from service.models.catalog import ModelCatalog
 from service.runtime.device import Device
 from tests.support.fake_graph import load_fake
@@ -61,9 +59,8 @@ async def answers(models: Path, *, on_device: bool) -> tuple[list[Any], list[Run
 
 
 async def test_a_device_gives_the_answers_of_the_cpu_and_the_event_loop_does_not_wait_for_it(
-    models: Path, monkeypatch: pytest.MonkeyPatch
+    models: Path,
 ) -> None:
-    monkeypatch.setattr(rows, "THREAD_S", INLINE_S)
     expected, on_cpu = await answers(models, on_device=False)
     got, on_device = await answers(models, on_device=True)
     assert len(got) == 2 * SESSIONS * CHUNKS

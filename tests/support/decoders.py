@@ -248,9 +248,7 @@ def _values(data: bytes) -> Any:
 
 
 def _id(session: Session) -> str:
-    last = session.known.progress.last
-    assert last is not None
-    return str(Reply.from_json(last.reply).session)
+    return str(Reply.from_json(session.last_reply("")).session)
 
 
 def _instance(value: Any, kind: type) -> None:

@@ -12,7 +12,7 @@ from service.engine.stream import Utterances, initial_stream
 from service.engine.work import Work
 from service.models.model import Model
 from service.session.protocol import Answered, Known, Progress
-from service.session.session import Session
+from service.session.session import Kept, Session
 from service.wire.chunk import AudioChunk, ValuesChunk, spike_chunk
 from tests.support.fake_graph import LABELS
 from tests.support.replies import Reply
@@ -46,7 +46,7 @@ def made_session(
         steps=outcome.result.steps, total_steps=steps,
         label="one", labels=LABELS, probabilities=tuple(outcome.result.probabilities.tolist()), end=end,
     )  # fmt: skip
-    progress = Progress(chunks, steps, end, Answered(chunks - 1, b"d" * 16, reply.to_json()))
+    progress: Progress[Kept] = Progress(chunks, steps, end, Answered(chunks - 1, b"d" * 16, reply.to_json()))
     return Session(model, Known(progress, 1_000.25, 2_000.5), None if end else stream)
 
 

@@ -53,12 +53,13 @@ async def test_a_trace_that_is_not_valid_is_ignored(serve: ServeHttp, parent: st
     assert "x-request-id" not in response.headers
 
 
+@pytest.mark.parametrize("where", ["applied", "count"])  # before and after the session has the chunk
 async def test_a_defect_has_one_line_that_names_request_session_and_trace(
-    serve: ServeHttp, lines: list[Json], monkeypatch: pytest.MonkeyPatch
+    serve: ServeHttp, lines: list[Json], monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     server = await serve()
     client = server.client
-    monkeypatch.setattr(server.app.state.server.registry.advance, "applied", _fail)
+    monkeypatch.setattr(server.app.state.server.registry.advance, where, _fail)
     headers = {"traceparent": PARENT, "X-Request-ID": "7"}
     response = await client.post("/infer", json={"session": "a", "seq": 0, "input": events(3)}, headers=headers)
     assert response.status_code == 500
@@ -68,6 +69,9 @@ async def test_a_defect_has_one_line_that_names_request_session_and_trace(
     assert line["span_id"] not in PARENT
     assert "a defect" in line["exception"]
     assert "events" not in json.dumps(line)
+    monkeypatch.undo()
+    again = await client.post("/infer", json={"session": "a", "seq": 0, "input": events(3)})
+    assert (again.status_code, again.json()["total_steps"]) == (200, 3)
 
 
 async def test_a_refused_request_is_one_line(models: Path, gate: Gate, serve: ServeHttp, lines: list[Json]) -> None:

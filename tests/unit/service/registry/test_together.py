@@ -79,9 +79,11 @@ def test_sessions_are_those_of_chunks_that_came_alone(folder: Path, kinds: list[
         server, other = (DirectServer(catalog, Gate(), inline_s=1.0) for _ in range(2))
         for seq, seeds in enumerate([[0, 1, 2], *rounds]):
             rows = list(zip("abc", kinds, seeds, strict=True))
-            replies = await asyncio.gather(*(server.send(name, seq, chunk=chunk_of(*row)) for name, *row in rows))
-            for reply, (name, *row) in zip(replies, rows, strict=True):
-                assert reply == await other.send(name, seq, chunk=chunk_of(*row))
+            replies = await asyncio.gather(
+                *(server.send(name, seq, chunk=chunk_of(kind, seed)) for name, kind, seed in rows)
+            )
+            for reply, (name, kind, seed) in zip(replies, rows, strict=True):
+                assert reply == await other.send(name, seq, chunk=chunk_of(kind, seed))
         for name in "abc":
             first, second = [await kept(each, name) for each in (server, other)]
             assert_same(first, second)

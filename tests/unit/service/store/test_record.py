@@ -27,7 +27,7 @@ from service.errors import (
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.session.protocol import Answered, Known, Progress
-from service.session.session import Session
+from service.session.session import Kept, Session
 from service.store.record import CHECKSUM_BYTES, Packing, model_hash, read, renamed
 from service.wire.chunk import AudioChunk
 from tests.support.artifact import Takes, write_artifact
@@ -113,15 +113,14 @@ def test_any_state_comes_back(
 ) -> None:
     begun = made_session(model, kind="spikes", chunks=1)
     assert begun.stream is not None
-    assert begun.known.progress.last is not None
-    reply = Reply.from_json(begun.known.progress.last.reply)
+    reply = Reply.from_json(begun.last_reply("abc"))
     reply.session, reply.seq, reply.total_steps, reply.probabilities = session_id, expected - 1, step, probabilities
     stream = begun.stream._replace(
         network=np.array([*potential, *(share * (step - SKIP) for share in score)], np.float32),
         step=step,
         encoder={"loudness": np.array(loudness)},
     )
-    progress = Progress(expected, step, False, Answered(expected - 1, digest, reply.to_json()))
+    progress: Progress[Kept] = Progress(expected, step, False, Answered(expected - 1, digest, reply.to_json()))
     session = begun._replace(known=Known(progress, *times), stream=stream)
     packing = Packing()
     assert_same(packing.unpack(read(packing.pack(session_id, session), session_id), model), session)
@@ -239,6 +238,5 @@ def test_a_renamed_session_s_reply_names_it(model: Model) -> None:
     session = made_session(model)
     assert renamed(session, "abc") is session
     other = renamed(session, "x")
-    assert other.known.progress.last is not None
-    assert Reply.from_json(other.known.progress.last.reply).session == "x"
+    assert Reply.from_json(other.last_reply("x")).session == "x"
     assert_same(Packing().unpack(read(Packing().pack("x", other), "x"), model), other)
