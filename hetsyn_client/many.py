@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from hetsyn_client.bodies import Matrix, packed_samples
 from hetsyn_client.calls import check_names
 from hetsyn_client.columns import (
+    APPLIED,
     CHUNK,
     DELETE,
     END,
@@ -196,12 +197,17 @@ class LiveStreams(Reconnecting):
         """Delete sessions, after the chunks before. Their handles stay: the next chunk begins each anew.
 
         Returns:
-            The results that come meanwhile, and those of the deletions.
+            The results that come meanwhile, and those of the deletions. One that was refused has a status other than
+            ``APPLIED``, and its session goes on.
         """
+        self._check_open(handles)
         results = self.wait()
-        for handle in handles:  # before: a connection that breaks now may lose the answer
-            self._pending.restart(handle)
-        return [*results, *self._transport.run(self._close_out(handles, DELETE))]
+        next_seq = {handle: self._pending.restart(handle) for handle in handles}  # before: the answer may be lost
+        deletions = self._transport.run(self._close_out(handles, DELETE))
+        for one in deletions:
+            for handle in one.handle[one.status != APPLIED].tolist():
+                self._pending.go_on(handle, next_seq[handle])
+        return [*results, *deletions]
 
     def leave(self, handles: Sequence[int]) -> list[Results]:
         """Leave sessions as they are, after the chunks before, and return the results that come meanwhile."""
@@ -218,9 +224,12 @@ class LiveStreams(Reconnecting):
     def _rows(self, handles: Sequence[int], action: int, content: Sequence[Content]) -> list[Results]:
         if len(content) != len(handles) or len(set(handles)) != len(handles):
             raise InputError(f"{len(content)} chunks for {len(handles)} handles: send one chunk of each session")
+        self._check_open(handles)
+        return self._transport.run(self._sent(handles, action, content))
+
+    def _check_open(self, handles: Sequence[int]) -> None:
         if unknown := [handle for handle in handles if handle not in self._pending]:
             raise InputError(f"handle {unknown[0]} is not open: open the session first")
-        return self._transport.run(self._sent(handles, action, content))
 
     def _sent(self, handles: Sequence[int], action: int, content: Sequence[Content]) -> Steps[list[Results]]:
         results: list[Results] = []

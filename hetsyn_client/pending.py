@@ -86,10 +86,16 @@ class Pending:
         """Add a session that was opened."""
         self._sessions[handle] = _Session(session_id, next_seq)
 
-    def restart(self, handle: int) -> None:
-        """Restart a session that is deleted: its next chunk has the number 0."""
+    def restart(self, handle: int) -> int:
+        """Restart a session that is deleted: its next chunk has the number 0. Return the number it would have had."""
         session = self._sessions[handle]
-        session.next_seq, session.is_deleted = 0, True
+        next_seq, session.next_seq, session.is_deleted = session.next_seq, 0, True
+        return next_seq
+
+    def go_on(self, handle: int, next_seq: int) -> None:
+        """Go on with a session that was not deleted after all."""
+        session = self._sessions[handle]
+        session.next_seq, session.is_deleted = next_seq, False
 
     def remove(self, handle: int) -> None:
         """Forget a session."""

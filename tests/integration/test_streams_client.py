@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,7 +17,9 @@ from hypothesis import strategies as st
 from hetsyn_client import InputError, LiveStreams, ServiceProblem, ServiceUnreachable, StreamingClient
 from hetsyn_client.columns import APPLIED, MOST_ROWS, Results
 from service.app import create_app
+from service.errors import HetsynError, StoreFull
 from service.models.catalog import ModelCatalog
+from service.store.base import Change, CommitResult
 from tests.support.artifact import write_artifact
 from tests.support.fake_graph import CHANNELS, LABELS, load_fake
 from tests.support.memory_store import MemoryStore
@@ -113,6 +116,28 @@ def test_a_connection_that_breaks_during_a_deletion_loses_no_session(url: str) -
         assert httpx.get(f"{url}/sessions/deleted-{cut}").json()["total_steps"] == 3
 
 
+class KeepsAll(MemoryStore):
+    """A store that is full for deletions."""
+
+    async def commit(self, changes: Sequence[Change]) -> list[CommitResult | HetsynError]:
+        if changes[0].record is None:
+            return [StoreFull("no room")] * len(changes)
+        return await super().commit(changes)
+
+
+def test_a_session_whose_deletion_is_refused_goes_on(tmp_path: Path) -> None:
+    write_artifact(tmp_path)
+    catalog = ModelCatalog(tmp_path, "digits", load=load_fake)
+    app = create_app(make_settings(tmp_path, client_share=1.0), catalog, store=KeepsAll())
+    with serving(app) as url, LiveStreams(url) as streams:
+        handles = streams.open(["stays"])
+        streams.send_events(handles, [5], [[]], [[]])
+        deletion = streams.delete(handles)[-1]
+        assert deletion.status.tolist() == [503], deletion.more
+        got = streams.send_events(handles, [3], [[]], [[]]) + streams.wait()
+        assert [one.total_steps.tolist() for one in got] == [[8]]
+
+
 def applied(url: str) -> int:
     text = httpx.get(f"{url}/metrics").text
     (line,) = (line for line in text.splitlines() if line.startswith('hetsyn_chunks_total{outcome="applied"}'))
@@ -158,6 +183,7 @@ def test_what_is_wrong_gets_a_sentence(url: str) -> None:
             (lambda: streams.send([handle], [floats]), "floats"),
             (lambda: streams.send([handle, handle], [sound(10), sound(10)]), "one chunk of each session"),
             (lambda: streams.send([99], [sound(10)]), "handle 99 is not open"),
+            (lambda: streams.delete([99]), "handle 99 is not open"),
             (lambda: streams.send_values([handle], [[[1.0]]]), "these streams are of pcm_s16le"),
         ]
         for call, sentence in wrong:
