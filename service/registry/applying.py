@@ -107,9 +107,9 @@ class Applying:
                 entry = sessions.enter(self.session, self.permit.client, is_one_shot=envelope.end)
             else:
                 entry = sessions.find(self.session)
-        except HetsynError as error:
+        except Exception as error:
             self.is_over = True
-            self._answered(error)
+            self._tell(error)
             return
         self._entry = entry
         if not entry.is_taken:
@@ -132,8 +132,9 @@ class Applying:
         self.is_over = True
         entry = self._entry
         assert entry is not None
-        if self._loading is not None:
-            self._loading.cancel()  # it leaves the session
+        if self._loading is not None:  # a task that is cancelled before it begins leaves nothing itself
+            self._loading.add_done_callback(lambda _: self._leave(entry))
+            self._loading.cancel()
         elif self._item is not None:
             self._parts.batcher.drop(self._item)
             self._leave(entry)
@@ -212,9 +213,6 @@ class Applying:
         assert entry is not None
         try:
             snapshot = await sessions.latest(entry)
-        except asyncio.CancelledError:
-            self._leave(entry)
-            raise
         except Exception as error:
             self._finish(error)
             return
