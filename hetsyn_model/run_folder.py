@@ -13,7 +13,7 @@ CONFIGURATION = "run.json"
 
 
 class RunError(ValueError):
-    """The run folder belongs to another configuration, or is not a run; the message says which field."""
+    """The folder has another configuration or is not a run, or its training failed; the message says which and why."""
 
 
 def record_configuration(folder: Path, config: dict[str, Any]) -> None:

@@ -158,7 +158,8 @@ def train(
         The history of the whole run.
 
     Raises:
-        RunError: the folder holds a run of another configuration or of an older version, or a damaged one.
+        RunError: the folder holds a run of another configuration or of an older version, or a damaged one; or a
+            parameter is not finite any more.
     """
     record_configuration(folder, config)
     callbacks = callbacks or Callbacks()
@@ -202,6 +203,7 @@ def train(
             if callbacks.on_update is not None:
                 callbacks.on_update(update - completed, last - completed, float(losses[-1]))
         completed = last
+        _check_finite(model, completed)
         _fit_banks(model, how)  # the grid follows the decays that were learned
         if mean is not model:
             _fit_banks(mean, how)
@@ -236,6 +238,15 @@ def _load(path: Path) -> dict[str, Any]:
 
 def _write_history(folder: Path, history: History) -> None:
     replace_file(folder / METRICS, json.dumps(history.to_dict(), indent=1).encode())
+
+
+def _check_finite(model: Trainee, updates: int) -> None:
+    for name, parameter in model.named_parameters():
+        if not bool(parameter.isfinite().all()):
+            raise RunError(
+                f"after {updates} updates {name} is not finite: train in another folder with a lower "
+                "training.learning_rate, or an end of neuron.decay_range further below 1"
+            )
 
 
 def _fit_banks(model: Trainee, how: Optimisation) -> None:

@@ -13,7 +13,7 @@ from service.session.plain_reply import PlainReply
 from service.session.protocol import Known
 from service.wire.schema import Parameters
 
-STREAM_BYTES = 1_250  # objects of a stream: its value, a resampler, and the heads of half a dozen arrays
+STREAM_BYTES = 900  # objects of a stream: its value, a resampler, and the heads of half a dozen arrays
 ALLOCATOR_LOSS = 8  # one byte in so many is lost between blocks of unlike sizes: 3% where all are alike, 9% in a mix
 
 LARGEST_COUNT = 2**53

@@ -81,6 +81,12 @@ def test_a_network_of_your_own_is_where_training_starts() -> None:
     assert described.network.spec == spec
 
 
+def test_weights_that_are_not_finite_are_no_result() -> None:
+    spikes, labels = spike_arrays(36)
+    with pytest.raises(RunError, match=r"is not finite: train in another folder with a lower training\.learning_rate"):
+        fit(spikes, labels, config={"training": {"epochs": 3, "learning_rate": 1e30}})
+
+
 def test_spikes_with_times_have_the_steps_of_your_own_network() -> None:
     """Not those of the configuration: the manifest says the network's."""
     rng = np.random.default_rng(0)
