@@ -22,6 +22,7 @@ async def on_thread(work: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait([task])
+        task.exception()  # else asyncio logs it, though nobody waits for it any more
         raise
 
 

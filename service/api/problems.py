@@ -62,10 +62,10 @@ def install(app: FastAPI, refused: Callable[[Exception, str], Problem]) -> None:
         return of_http(error.status_code, detail, headers)
 
     @app.exception_handler(RequestValidationError)
-    async def validation(_: Request, error: RequestValidationError) -> Response:
+    async def validation(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        return response(Problem.of(InputError(f"{field}: {first['msg']}")))
+        return await failed(request, InputError(f"{field}: {first['msg']}"))
 
     @app.exception_handler(RequestDisconnect)
     @app.exception_handler(ClientDisconnect)

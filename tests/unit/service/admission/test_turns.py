@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 
@@ -106,3 +107,23 @@ async def test_a_cancelled_caller_keeps_its_place_until_its_thread_ends() -> Non
         await task
     async with turns.turn("b", time.monotonic()):
         pass
+
+
+async def test_an_error_on_a_thread_whose_caller_was_cancelled_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    runs, ends = threading.Event(), threading.Event()
+
+    def work() -> None:
+        runs.set()
+        assert ends.wait(10)
+        raise Overloaded("nobody hears of it")
+
+    task = asyncio.create_task(on_thread(work))
+    assert await asyncio.to_thread(runs.wait, 10)
+    task.cancel()
+    await rounds()
+    ends.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    del task
+    gc.collect()
+    assert not caplog.records
