@@ -249,6 +249,8 @@ class Arrival:
     def _end(self, result: Answer | Exception) -> None:
         was_over, self.is_over = self.is_over, True
         self._leave()
+        if isinstance(result, HetsynError):
+            result.__traceback__ = None  # it may hold the bytes
         if not was_over:
             self._answered(result)
 

@@ -137,6 +137,7 @@ class Applying:
             self._loading.cancel()
         elif self._item is not None:
             self._parts.batcher.drop(self._item)
+            self._item = None
             self._leave(entry)
         elif entry.forget(self._go):
             self._stop_timer()
@@ -172,7 +173,7 @@ class Applying:
         if entry.forget(self._go):
             self.is_over = True
             self._parts.sessions.leave(entry)
-            self._answered(waited_too_long())
+            self._tell(waited_too_long())
 
     def _stop_timer(self) -> None:
         if self._late is not None:
@@ -338,8 +339,11 @@ class Applying:
 
     def _tell(self, result: Answer | Exception) -> None:
         """Answer. Whatever goes wrong with it, the chunks that were computed together hear of theirs."""
+        answered, self._answered = self._answered, _nobody  # who is told may hold the chunk: its memory is free at once
+        if isinstance(result, HetsynError):
+            result.__traceback__ = None  # so may what it was raised in
         try:
-            self._answered(result)
+            answered(result)
         except Exception as error:
             log.error("a chunk could not be answered", exc_info=error)
 

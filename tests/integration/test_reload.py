@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import shutil
 from pathlib import Path
 
 import httpx
 
+from service.batching.estimates import Item
 from service.contract.artifact import Artifact
+from service.ingress import Arrival
 from service.models.model import Model
+from service.registry.applying import Applying
 from tests.support.artifact import write_artifact
 from tests.support.artifact_file import rewrite
 from tests.support.gate import Gate
@@ -59,6 +63,20 @@ async def test_a_reload_under_load(models: Path, serve: ServeHttp) -> None:
     server.clock.now_s += 11
     server.app.state.server.registry.sessions.sweep(server.clock.now_s)
     assert "hetsyn_models_withdrawn 0.0" in (await client.get("/metrics")).text
+
+
+async def test_a_chunk_that_was_answered_takes_no_memory(serve: ServeHttp) -> None:
+    """Nor does it hold a model that was withdrawn until Python looks for cycles of objects."""
+    client = (await serve()).client
+    await ok(client, session="a", seq=0, input=events(3))
+    gc.collect()
+    gc.disable()
+    try:
+        for seq, value in ((1, events(3)), (1, events(3)), (9, events(3)), (2, {"kind": "audio"})):
+            await client.post("/infer", json={"session": "a", "seq": seq, "input": value})
+        assert [found for found in gc.get_objects() if isinstance(found, Applying | Arrival | Item)] == []
+    finally:
+        gc.enable()
 
 
 async def test_a_watching_app_loads_what_is_put_into_its_folder(models: Path, serve: ServeHttp) -> None:

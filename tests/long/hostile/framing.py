@@ -76,7 +76,7 @@ def attack_rules(stage: Stage) -> Mapping[str, Figure]:
             answered = statuses(connection.receive())
         taken += not answered or answered[0] not in allowed
     with Raw(server.port) as connection:
-        connection.send(request("POST", "/infer?session=half&seq=0", events(5)))
+        connection.send(request("POST", "/infer?session=half&seq=0", events(20_000)))
         connection.socket.shutdown(1)
         half_closed = ",".join(statuses(connection.receive(2.0)))
     with Raw(server.port) as connection:
