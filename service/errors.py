@@ -12,6 +12,12 @@ RETRY_S = 1.0
 """When a client may try again, in seconds, if the server has no better estimate."""
 
 
+def forget_frames(error: object) -> None:
+    """Let go of what a refusal was raised in: it may hold the chunk, until Python looks for cycles of objects."""
+    if isinstance(error, HetsynError):
+        error.__traceback__ = error.__cause__ = error.__context__ = None
+
+
 class ArtifactError(HetsynError):
     status, slug, title = 500, "model-damaged", "The model cannot be run"
     grpc = "INTERNAL"

@@ -19,7 +19,7 @@ from service.admission.presence import Presence
 from service.admission.turns import Turns, on_thread
 from service.admission.uploads import FREE_BYTES, ClientDisconnect, Upload, Uploads
 from service.carried.sessions import CarriedSessions
-from service.errors import HetsynError
+from service.errors import HetsynError, forget_frames
 from service.keys.caller import ANYBODY, Caller
 from service.observe.context import SESSION
 from service.observe.counters import Counters
@@ -249,8 +249,7 @@ class Arrival:
     def _end(self, result: Answer | Exception) -> None:
         was_over, self.is_over = self.is_over, True
         self._leave()
-        if isinstance(result, HetsynError):
-            result.__traceback__ = None  # it may hold the bytes
+        forget_frames(result)
         if not was_over:
             self._answered(result)
 

@@ -20,7 +20,7 @@ from service.admission.uploads import shutting_down
 from service.batching.batcher import Batcher
 from service.batching.estimates import Item
 from service.engine.work import Outcome
-from service.errors import RETRY_S, HetsynError, StoreUnavailable
+from service.errors import RETRY_S, HetsynError, StoreUnavailable, forget_frames
 from service.keys.ids import inner_id, new_id
 from service.models.model import Model
 from service.observe.context import SESSION
@@ -340,8 +340,7 @@ class Applying:
     def _tell(self, result: Answer | Exception) -> None:
         """Answer. Whatever goes wrong with it, the chunks that were computed together hear of theirs."""
         answered, self._answered = self._answered, _nobody  # who is told may hold the chunk: its memory is free at once
-        if isinstance(result, HetsynError):
-            result.__traceback__ = None  # so may what it was raised in
+        forget_frames(result)
         try:
             answered(result)
         except Exception as error:
