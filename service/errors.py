@@ -12,12 +12,6 @@ RETRY_S = 1.0
 """When a client may try again, in seconds, if the server has no better estimate."""
 
 
-def forget_frames(error: object) -> None:
-    """Let go of what a refusal was raised in: it may hold the chunk, until Python looks for cycles of objects."""
-    if isinstance(error, HetsynError):
-        error.__traceback__ = error.__cause__ = error.__context__ = None
-
-
 class ArtifactError(HetsynError):
     status, slug, title = 500, "model-damaged", "The model cannot be run"
     grpc = "INTERNAL"
@@ -35,6 +29,12 @@ class TooLarge(InputError):
 class TooSlow(InputError):
     status, slug, title = 408, "too-slow", "The input came too slowly"
     grpc = "DEADLINE_EXCEEDED"
+
+
+def forget_frames(error: object) -> None:
+    """Let go of what a refusal was raised in: it may hold the chunk, until Python looks for cycles of objects."""
+    if isinstance(error, HetsynError) and not isinstance(error, ArtifactError | RuntimeUnavailable):  # which are logged
+        error.__traceback__ = error.__cause__ = error.__context__ = None
 
 
 class UnsupportedInput(HetsynError):
