@@ -230,7 +230,8 @@ class Node:
                 socket_connect_timeout=timeout_s,
                 retry=Retry(NoBackoff(), 0),  # redis-py does not report that it repeated a command
             )
-        except ValueError as error:
+            self.client.connection_pool.make_connection()  # without connecting: it refuses options that there are not
+        except (TypeError, ValueError) as error:
             raise StoreUnusable(f"the URL is not valid for Redis ({error})") from error
         self._scripts = scripts
         self._is_checked = self._has_scripts = False

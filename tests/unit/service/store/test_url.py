@@ -74,6 +74,7 @@ async def test_a_cluster(url: str, seeds: str, node_url: str) -> None:
         ("valkey-cluster://a:port,b/", "not valid"),
         ("valkey-cluster://a,b/1", "a cluster has no databases"),
         ("valkey-cluster://a,b/?socket_timeout=soon", "not valid for Redis"),
+        ("valkey-cluster://a,b/?replica=1", "not valid for Redis .*'replica'"),
         ("valkey-cluster://a,b/?replicas=some", "replicas must be a number"),
         ("valkey-cluster://a,b/?prefix={all}:", "all sessions on one node"),
         ("valkey://a,b/", "valkey-cluster://"),
@@ -93,6 +94,7 @@ async def test_a_cluster(url: str, seeds: str, node_url: str) -> None:
         ("redis://", "has no host"),
         ("redis://host:port", "not valid"),
         ("redis://host?socket_timeout=soon", "not valid for Redis"),
+        ("redis://host?replica=1", "not valid for Redis .*'replica'"),
     ],
 )
 def test_what_is_no_store_is_refused(url: str, sentence: str) -> None:
