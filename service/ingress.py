@@ -150,8 +150,12 @@ class Arrival:
         return "" if self._chunk is None else self._chunk.session
 
     def begin(self) -> None:
-        """Begin it."""
-        if not self.is_over:
+        """Begin it, if its client is still there: many that go at once shall cost the others little."""
+        if self.is_over:
+            return
+        if (presence := self.source.presence) is not None and presence.is_gone:
+            self._end(ClientDisconnect())
+        else:
             self._context.run(self._begin)
 
     def drop(self) -> bool:

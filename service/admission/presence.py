@@ -35,7 +35,9 @@ class Presence:
         self._task: asyncio.Task[Any] | None = None
 
     def leave(self) -> None:
-        """The client has gone: cancel what is done for it."""
+        """The client has gone: cancel what is done for it. A second call does nothing."""
+        if self.is_gone:
+            return
         self.is_gone = True
         if self._task is not None:
             self._task.cancel()

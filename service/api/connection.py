@@ -90,12 +90,16 @@ class Connection(HttpToolsProtocol):
         if refusal is None:
             self.transport.abort()
             return
-        if not self.waits():  # nobody reads its response
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
+        self._forget_response()
         self._writer.lingers = True
         self._writer.write(refusals.to_bytes(refusal, self.server_state.default_headers))
         self._writer.close()
+
+    def _forget_response(self) -> None:
+        """Nobody reads the response that is not complete."""
+        if not self.waits():
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -114,6 +118,11 @@ class Connection(HttpToolsProtocol):
         self._cancel_headers_due()
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
+        self._presence.leave()
+
+    def eof_received(self) -> None:
+        """The transport closes now, and says so a round of the event loop later."""
+        self._forget_response()
         self._presence.leave()
 
     def data_received(self, data: bytes) -> None:

@@ -59,6 +59,21 @@ async def test_a_chunk_of_a_client_that_goes_is_dropped(models: Path, gate: Gate
         assert metric(text, 'hetsyn_chunks_total{outcome="applied"}') == 2
 
 
+async def test_chunks_of_clients_that_go_at_once_are_not_even_decoded(
+    models: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """So that thousands of them keep nobody waiting."""
+    decoded: list[str] = []
+    monkeypatch.setattr("service.api.infer.decode_json", lambda *_: decoded.append("decoded"))
+    async with listening(models, gate) as server:
+        for _, writer in [await server.connect() for _ in range(20)]:
+            writer.write(chunk(LONG_STEPS))
+            writer.close()
+        await server.until(lambda: server.parts.counters.chunks_abandoned == 20 and server.open == 0)
+    assert not decoded
+    assert not caplog.records
+
+
 async def test_chunks_of_clients_that_go_wait_for_no_turn(models: Path, gate: Gate) -> None:
     async with listening(models, gate) as server:
         reader, writer = await begun(server, gate, chunk(5, session="a", seq=0))

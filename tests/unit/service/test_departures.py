@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 
+from service.admission.presence import Presence
+from service.admission.uploads import ClientDisconnect
 from service.ingress import Encoded, Source
 from service.observe.timings import Transport
+from service.wire.encodings import SoundLimit
 from service.wire.schema import InferRequest
 from tests.support.cluster import Cluster
 from tests.support.gate import WITHIN_S
-from tests.support.in_process import DirectServer
+from tests.support.in_process import DirectServer, ServeDirect
 from tests.support.infer_request import infer_request
 
 MOST_ROUNDS = 1_000  # after which a chunk that nobody keeps waiting is answered
@@ -45,6 +48,23 @@ async def of_frame(server: DirectServer, request: InferRequest) -> None:
 
 Way = Callable[[DirectServer, InferRequest], Coroutine[Any, Any, None]]
 WAYS: dict[Transport, Way] = {"http": of_request, "stream": of_stream, "streams": of_frame}
+
+
+async def test_a_chunk_whose_client_has_gone_already_is_not_decoded(serve: ServeDirect) -> None:
+    server, presence, decoded = serve(), Presence(), list[SoundLimit]()
+    source = Source("a request", "http", "a", presence=presence)
+
+    def decode(limit: SoundLimit) -> InferRequest:
+        decoded.append(limit)
+        return infer_request()
+
+    applying = asyncio.create_task(server.parts.ingress.apply([(source, Encoded(8, decode))]))
+    await asyncio.sleep(0)
+    presence.leave()
+    with pytest.raises(ClientDisconnect):
+        await applying
+    assert not decoded
+    assert server.admission.in_flight == 0
 
 
 async def go_after(rounds: int, works: list[asyncio.Task[None]]) -> None:
