@@ -285,7 +285,7 @@ class Frame:
         self._results: list[Answer | Exception] = [NOT_YET] * len(requests)
         self._chunks: list[Applying] = []  # that were begun, in order
         self._left = len(requests)
-        self._under_way = 0
+        self._go_on_at = 0  # chunks left, where more begin
         self._is_beginning = False
         self._done = asyncio.get_running_loop().create_future()
 
@@ -299,7 +299,8 @@ class Frame:
             self._requests = self._requests[: len(self._chunks)]
             kept = [chunk for chunk in self._chunks if not chunk.drop()]
             if kept:
-                self._left, self._done = len(kept), asyncio.get_running_loop().create_future()
+                self._left, self._go_on_at = len(kept), 0
+                self._done = asyncio.get_running_loop().create_future()
                 for chunk in kept:
                     chunk.on_answer(partial(self._answered, 0))
                 await self._done
@@ -312,22 +313,25 @@ class Frame:
         self._is_beginning = True
         self._permit.due_s = time.monotonic() + self._queue_timeout_s
         registry, requests, permit, chunks = self._registry, self._requests, self._permit, self._chunks
-        while (index := len(chunks)) < len(requests) and self._under_way < AT_A_TIME:
+        count = len(requests)
+        while (index := len(chunks)) < count and index - (count - self._left) < AT_A_TIME:
             chunk = Applying(registry, requests[index], permit, partial(self._answered, index), has_span=False)
             chunks.append(chunk)
-            self._under_way += 1
             chunk.begin()
+        self._go_on_at = count - len(chunks) + AT_A_TIME // 2 if len(chunks) < count else 0
         self._is_beginning = False
 
     def _answered(self, index: int, result: Answer | Exception) -> None:
         self._results[index] = result
-        self._under_way -= 1
-        self._left -= 1
-        if not self._left:
-            if not self._done.done():
-                self._done.set_result(None)
-        elif self._under_way <= AT_A_TIME // 2 and len(self._chunks) < len(self._requests):
+        self._left = left = self._left - 1
+        if left <= self._go_on_at:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        if self._left:
             self._begin()
+        elif not self._done.done():
+            self._done.set_result(None)
 
 
 def _nobody(_: Answer | Exception) -> None:
@@ -415,10 +419,11 @@ class Ingress:
             permit.came_s = came_s
             frame = Frame(self.registry, requests, permit, self.queue_timeout_s)
             results = await frame.done()
-            answers = [result for result in results if isinstance(result, Answer)]
-            if answers and (tracer := self._counters.timings.tracer) is not None:
+            if (tracer := self._counters.timings.tracer) is not None:
+                answers = [result for result in results if isinstance(result, Answer)]
                 model = requests[0].envelope.model or ""
-                tracer.applied(source.transport, model, answers[-1].watch, time.perf_counter(), len(answers))
+                if answers:
+                    tracer.applied(source.transport, model, answers[-1].watch, time.perf_counter(), len(answers))
         return [
             self.refused(result, source.request, request.session or "") if isinstance(result, Exception) else result
             for request, result in zip(requests, results, strict=True)

@@ -62,6 +62,7 @@ class FrameReader:
         self._max_bytes = max_bytes
         self._protocol = Protocol(Side.SERVER, max_size=max_bytes)
         self._come = bytearray()
+        self._next: tuple[int, int] | None = None  # lengths of the next frame, once somebody has asked
         self._fragments: list[bytes] = []
         self._fragment_bytes = 0
         self._is_text = False
@@ -79,17 +80,20 @@ class FrameReader:
     def feed(self, data: bytes) -> None:
         """Take bytes."""
         self._come += data
+        self._next = None
 
     def has_frame(self) -> bool:
         """Whether a whole frame is here, or the beginning of one that will be refused."""
         if not self._come:
             return False
-        length = self._head_and_length()[1]
-        return 0 < length <= len(self._come)
+        if self._next is None:
+            self._next = self._head_and_length()
+        return 0 < self._next[1] <= len(self._come)
 
     def read(self) -> Message | None:
         """Read the frame that is here, and return the message that it completes."""
-        head, length = self._head_and_length()
+        head, length = self._next or self._head_and_length()
+        self._next = None
         self.frames += 1
         come = self._come
         if head and come[0] == WHOLE and not self._fragments:  # as most chunks come: a quarter of the time

@@ -6,7 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import Coroutine, Iterator, Sequence
-from itertools import islice
+from itertools import count, islice
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -135,6 +135,8 @@ class ConnectionSessions:
         manifest = session.model.manifest
         # a model that is reloaded meanwhile shall not change what the client is told
         self._query = query.named(manifest.name, manifest.version)
+        envelope = self._query.envelope
+        self._named, self._more = envelope[1:3], envelope[6:]
         self._decoder = query.decoder
         self._labels = {label: index for index, label in enumerate(manifest.labels)}
         self._outputs = 0 if manifest.decision.rule == "trace" else manifest.outputs
@@ -184,8 +186,8 @@ class ConnectionSessions:
         requests: list[InferRequest] = []
         rows: list[int] = []
         deleted: list[tuple[int, str]] = []
-        columns = zip(chunks.handle.tolist(), chunks.seq.tolist(), chunks.action.tolist(), strict=True)
-        for row, (handle, seq, action) in enumerate(columns):
+        columns = chunks.handle.tolist(), chunks.seq.tolist(), chunks.action.tolist()
+        for row, handle, seq, action in zip(count(), *columns, strict=False):
             try:
                 held = self._held_now(handle, action)
                 if held is None:
@@ -199,8 +201,8 @@ class ConnectionSessions:
                 results.set(row, self._ingress.refused(error, REQUEST))
         if requests:
             await self._apply(rows, requests, results, came_s)
-        for row, request in zip(rows, requests, strict=True):
-            if request.envelope.end and results.is_applied(row):
+        for row in np.flatnonzero(chunks.action == END).tolist():
+            if results.is_applied(row):
                 self._forget(int(chunks.handle[row]))
         refusals = await _gathered((self._delete(session_id) for _, session_id in deleted), max(1, len(deleted)))
         for (row, _), refused in zip(deleted, refusals, strict=True):
@@ -291,8 +293,7 @@ class ConnectionSessions:
         Raises:
             InputError: the row cannot be used.
         """
-        _, model, version, _, begin, _, *more = self._query.envelope
-        envelope = tuple.__new__(Parameters, (session, model, version, seq, begin, end, *more))
+        envelope = tuple.__new__(Parameters, (session, *self._named, seq, False, end, *self._more))
         chunk = decoded.chunk(row)
         if isinstance(chunk, InputError):
             raise chunk

@@ -227,13 +227,14 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
             return
         frames, first_bytes, is_complete = reader.frames, reader.held_bytes, False
         while (has_frame := reader.has_frame()) and self._takes():
-            if reader.frames - frames >= FRAMES_A_ROUND or first_bytes - reader.held_bytes >= BYTES_A_ROUND:
-                break
             message = reader.read()
             if message is not None:
                 is_complete = True
                 self._deliver(live, message)
             self._look_at_reader()
+            if reader.frames - frames >= FRAMES_A_ROUND or first_bytes - reader.held_bytes >= BYTES_A_ROUND:
+                has_frame = reader.has_frame()
+                break
         self._counters.stream_frames[self._transport_name] += reader.frames - frames
         if not (has_frame or self._is_over):
             self._count_partial(is_complete)

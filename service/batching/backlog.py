@@ -13,8 +13,10 @@ a chunk waits for one segment of each other client, however many chunks those ha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import groupby
 from math import ceil, inf
+from operator import attrgetter
 
 from service.errors import RETRY_S, Overloaded
 
@@ -49,6 +51,9 @@ class Ticket:
     def __init__(self, client: str, work: int) -> None:
         self.client = client
         self.work = work
+
+
+_client_of, _work_of = attrgetter("client"), attrgetter("work")
 
 
 class Backlog:
@@ -111,15 +116,16 @@ class Backlog:
         self._work -= work
         self._of_client[ticket.client] -= work
 
-    def leave(self, ticket: Ticket) -> None:
-        """A chunk is done, refused or not wanted any more."""
-        client, work = ticket.client, ticket.work
-        self._work -= work
-        left = self._of_client[client] - work
-        if left:
-            self._of_client[client] = left
-        else:
-            del self._of_client[client], self._turns[client]
+    def leave(self, tickets: Iterable[Ticket]) -> None:
+        """Chunks are done, refused or not wanted any more."""
+        for client, of_client in groupby(tickets, _client_of):
+            work = sum(map(_work_of, of_client))
+            self._work -= work
+            left = self._of_client[client] - work
+            if left:
+                self._of_client[client] = left
+            else:
+                del self._of_client[client], self._turns[client]
 
     def lead(self, client: str) -> None:
         """A chunk of this client leads a batch."""

@@ -25,7 +25,9 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
 from math import inf
+from operator import attrgetter
 from typing import Any
 
 from service.admission.permits import waited_too_long
@@ -142,24 +144,18 @@ class Batcher:
         """Compute a chunk no further, whose caller has gone."""
         if not item.is_over:
             item.is_over = True
-            self._backlog.leave(item.ticket)
+            self._backlog.leave([item.ticket])
 
     def _end(self, ended: Sequence[tuple[Item, Outcome | Exception]]) -> None:
         """Tell the callers of chunks what came of them, if they are there."""
-        leave = self._backlog.leave
-        told: list[tuple[Done, list[Any], list[Outcome | Exception]]] = []
-        for item, result in ended:
-            if item.is_over:
-                continue
+        ended = [one for one in ended if not one[0].is_over]
+        for item, _ in ended:
             item.is_over = True
-            leave(item.ticket)
-            if not told or told[-1][0] is not item.done:
-                told.append((item.done, [], []))
-            told[-1][1].append(item.owner)
-            told[-1][2].append(result)
-        for done, owners, results in told:
+        self._backlog.leave([item.ticket for item, _ in ended])
+        for done, together in groupby(ended, _done_of):
+            items, results = zip(*together, strict=True)
             try:
-                done(owners, results)
+                done([item.owner for item in items], results)
             except Exception as error:  # the callers of the others shall hear of theirs
                 log.error("the outcomes of chunks could not be used", exc_info=error)
 
@@ -262,10 +258,10 @@ class Batcher:
 
     def _drop(self) -> None:
         """Forget the chunks whose callers have gone, and refuse those that have not begun in time."""
-        now_s = self._clock()
-        if any(item.is_over or item.due_s <= now_s for item in self._waiting):
-            self._end([(item, waited_too_long()) for item in self._waiting if item.due_s <= now_s])
-            self._waiting = [item for item in self._waiting if not item.is_over]
+        now_s, waiting = self._clock(), self._waiting
+        if any(map(_is_over, waiting)) or min(map(_due_of, waiting), default=inf) <= now_s:
+            self._end([(item, waited_too_long()) for item in waiting if item.due_s <= now_s])
+            self._waiting = [item for item in waiting if not item.is_over]
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.pop(task, None)
@@ -343,8 +339,8 @@ class Batcher:
         begun_s, wall_s, count = measured.begun_s, measured.wall_s, len(batch)
         ended: list[tuple[Item, Outcome | Exception]] = []
         for item, result in zip(batch, measured.results, strict=True):
-            if item.watch is not None:
-                item.watch.computed(begun_s, wall_s, count)
+            if (watch := item.watch) is not None:
+                watch.computed(begun_s, wall_s, count)
             if not isinstance(result, Job):
                 ended.append((item, result))
             elif self._is_stopped:
@@ -360,6 +356,13 @@ class Batcher:
         item.resize(size_of(item.model, job))
         self._backlog.progress(item.ticket, before - item.left)
         self._waiting.append(item)
+
+
+_is_over, _due_of = attrgetter("is_over"), attrgetter("due_s")
+
+
+def _done_of(ended: tuple[Item, Outcome | Exception]) -> Done:
+    return ended[0].done
 
 
 def _resolve(outcomes: Sequence[asyncio.Future[Outcome]], results: Sequence[Outcome | Exception]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from math import inf
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from service.batching.backlog import Ticket
@@ -66,7 +67,8 @@ class Item:
     ) -> None:
         self.model = model
         self.job = job
-        self.resize(size)
+        self.left, self.events = left, _ = size
+        self.steps = left if left < MAX_SEGMENT_STEPS else MAX_SEGMENT_STEPS
         self.since_s = since_s
         self.ticket = ticket
         self.due_s = due_s
@@ -186,25 +188,25 @@ class Estimates:
 
     def _expected_s(self, batch: Sequence[Item], limit: int) -> float:
         """Time that a batch should take for ``limit`` steps of each stream; inf if it is not known."""
-        steps = events = 0
-        is_encoded = False
-        for item in batch:
-            left = item.left
-            if left <= limit:
-                steps, known = steps + left + 1, item.events
-            else:
-                steps, known = steps + limit + 1, count_events(item.job, limit)
-            if known is None:
-                is_encoded = True
-            else:
-                events += known
-        group = batch[0].group
-        return self._encoded[group].seconds(steps, 0) if is_encoded else self._network[group].seconds(steps, events)
+        lefts, group = list(map(_left_of, batch)), batch[0].group
+        if max(lefts) <= limit:
+            steps, events = sum(lefts), list(map(_events_of, batch))
+        else:
+            steps = sum([min(left, limit) for left in lefts])
+            events = [item.events if item.left <= limit else count_events(item.job, limit) for item in batch]
+        steps += len(batch)
+        if None in events:
+            return self._encoded[group].seconds(steps, 0)
+        return self._network[group].seconds(steps, sum(events))
+
+
+_events_of: Callable[[Item], Any] = attrgetter("events")
+_left_of: Callable[[Item], int] = attrgetter("left")
 
 
 def has_unknown_spikes(batch: Sequence[Item]) -> bool:
     """Whether an encoder may make spikes of the batch: it has audio or values."""
-    return any(item.job.stream.kind != "spikes" for item in batch)
+    return None in map(_events_of, batch)
 
 
 def _is_slow(item: Item) -> bool:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Protocol
 
 
@@ -89,18 +90,32 @@ class BatchPolicy:
         leader = 0
         if turns is not None and len(turns) > 1:
             leader = min(range(len(waiting)), key=lambda index: turns[waiting[index].client])
+        first, count = waiting[leader], len(waiting)
+        padded_steps = count * max(map(_steps_of, waiting))
+        if (
+            count <= self.max_batch and padded_steps <= self.max_padded_steps and len(set(map(_group_of, waiting))) == 1
+        ):  # all at once
+            indices, full = [leader, *range(leader), *range(leader + 1, count)], False
+        else:
+            indices, full = self._first_of(waiting, leader)
+        due_s = first.since_s + self.max_wait_s
+        if full or len(indices) == self.max_batch or now_s >= due_s:
+            return Run(tuple(indices))
+        return Wait(due_s)
+
+    def _first_of(self, waiting: Sequence[Waiting], leader: int) -> tuple[list[int], bool]:
+        """The chunks that go along with one, and whether others of its group have no room in the batch."""
         first = waiting[leader]
-        indices, longest, full = [leader], first.steps, False
+        indices, longest = [leader], first.steps
         for index, item in enumerate(waiting):
             if index == leader or item.group != first.group:
                 continue
             longest_with = max(longest, item.steps)
             if len(indices) == self.max_batch or longest_with * (len(indices) + 1) > self.max_padded_steps:
-                full = True
-                break
+                return indices, True
             indices.append(index)
             longest = longest_with
-        due_s = first.since_s + self.max_wait_s
-        if full or len(indices) == self.max_batch or now_s >= due_s:
-            return Run(tuple(indices))
-        return Wait(due_s)
+        return indices, False
+
+
+_group_of, _steps_of = attrgetter("group"), attrgetter("steps")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -62,6 +63,9 @@ def inputs_of(model: Model, kind: InputKind, pieces: Sequence[Piece], steps: Int
     return _encode(model.name, graph, encoder.state, pieces, {**inputs, STEPS: steps})
 
 
+_step_of, _unit_of = attrgetter("step"), attrgetter("unit")
+
+
 def _events(pieces: Sequence[Piece], steps: Integers) -> Arrays:
     """The spikes of a segment, as the network graph takes them.
 
@@ -70,10 +74,11 @@ def _events(pieces: Sequence[Piece], steps: Integers) -> Arrays:
     """
     if len(pieces) == 1:
         return {EVENT_ROW: pieces[0].step, EVENT_UNIT: pieces[0].unit}
-    rows, longest = np.concatenate([piece.step for piece in pieces]), int(steps.max())
-    counts = [len(piece.step) for piece in pieces]
+    times = list(map(_step_of, pieces))
+    rows, longest = np.concatenate(times), int(steps.max())
+    counts = list(map(len, times))
     rows += np.repeat(np.arange(0, len(pieces) * longest, longest), counts)
-    return {EVENT_ROW: rows, EVENT_UNIT: np.concatenate([piece.unit for piece in pieces])}
+    return {EVENT_ROW: rows, EVENT_UNIT: np.concatenate(list(map(_unit_of, pieces)))}
 
 
 def _padded(pieces: Sequence[Piece], longest: int) -> Float32Array:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import ceil
+from operator import attrgetter
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -205,20 +206,23 @@ def take(model: Model, job: Job, max_steps: int) -> Piece:
     return _take_audio(model, job, max_steps) if job.stream.kind == "audio" else _take_values(model, job, max_steps)
 
 
+_stream_of, _chunk_of, _after_of = attrgetter("stream"), attrgetter("chunk"), attrgetter("after")
+_kind_of, _utterances_of = attrgetter("kind"), attrgetter("utterances")
+_steps_of, _taken_of, _ends_of = attrgetter("steps"), attrgetter("taken"), attrgetter("ends")
+
+
 def are_whole(jobs: Sequence[Job], max_steps: int) -> bool:
     """Whether all jobs are chunks of spikes that one piece each computes as a whole, without an end."""
-    for stream, chunk, taken, ends, *_, after, _, _ in jobs:
-        if (
-            taken
-            or ends
-            or after is not None
-            or stream.kind != "spikes"
-            or stream.utterances is not None
-            or not isinstance(chunk, SpikeChunk)
-            or chunk.steps > max_steps
-        ):
-            return False
-    return True
+    streams, chunks = list(map(_stream_of, jobs)), list(map(_chunk_of, jobs))
+    return (
+        set(map(type, chunks)) == {SpikeChunk}
+        and set(map(_kind_of, streams)) == {"spikes"}
+        and max(map(_steps_of, chunks)) <= max_steps
+        and not any(map(_taken_of, jobs))
+        and not any(map(_ends_of, jobs))
+        and list(map(_utterances_of, streams)).count(None) == len(jobs)
+        and list(map(_after_of, jobs)).count(None) == len(jobs)
+    )
 
 
 def whole_pieces(jobs: Sequence[Job]) -> tuple[Piece, ...]:

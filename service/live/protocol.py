@@ -251,9 +251,8 @@ class LiveStream(Machine[Work]):
 def _with(frame: dict[str, Any], outcome: Outcome, names: Sequence[str]) -> Any:
     """Add members of an outcome to a frame, where it has them."""
     members = cast(dict[str, Any], outcome)
-    for name in names:
-        if name in members:
-            frame[name] = members[name]
+    for name in filter(members.__contains__, names):
+        frame[name] = members[name]
     return frame
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from itertools import groupby
+from operator import attrgetter
 from typing import Literal, Protocol
 
 from service.observe.histogram import CHUNKS, SECONDS, Histogram
@@ -19,6 +21,8 @@ Transport = Literal["http", "stream", "streams", "v2", "grpc"]
 
 MOST_MODELS = 64  # each takes up to 290 series
 OTHER = "(other)"  # no name of a model: all of those that come later
+
+_parts = attrgetter("started_s", "engine_s", "store_s")
 
 
 class Tracer(Protocol):
@@ -65,17 +69,18 @@ class ChunkTimes:
         """Count chunks that ended together."""
         request, queue, engine, bounds = self.request, self.queue, self.engine, SECONDS
         requests, queues, engines = request.counts, queue.counts, engine.counts
-        for watch in watches:
-            engine_s, request_s = watch.engine_s, ended_s - watch.started_s
-            queue_s = request_s - engine_s - watch.store_s
-            requests[bisect_left(bounds, request_s)] += 1
-            queues[bisect_left(bounds, queue_s)] += 1
-            engines[bisect_left(bounds, engine_s)] += 1
-            request.total += request_s
-            queue.total += queue_s if queue_s > 0.0 else 0.0  # of a watch that was set by hand
-            engine.total += engine_s
+        for (started_s, engine_s, store_s), together in groupby(map(_parts, watches)):  # those of a frame are alike
+            times = len(list(together))
+            request_s = ended_s - started_s
+            queue_s = request_s - engine_s - store_s
+            requests[bisect_left(bounds, request_s)] += times
+            queues[bisect_left(bounds, queue_s)] += times
+            engines[bisect_left(bounds, engine_s)] += times
+            request.total += request_s * times
+            queue.total += queue_s * times if queue_s > 0.0 else 0.0  # of a watch that was set by hand
+            engine.total += engine_s * times
             if has_store:
-                self.commit.observe(watch.store_s)
+                self.commit.observe(store_s, times)
 
 
 class Timings:

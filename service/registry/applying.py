@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from contextvars import copy_context
 from functools import partial
+from itertools import groupby
 from math import inf
 from typing import Protocol
 
@@ -75,9 +76,9 @@ class Applying:
 
     is_over = False
     _attempt = _failures = 0
-    _entry: SessionEntry | None = None
+    _entry: SessionEntry  # since it began
     _snapshot = ABSENT
-    _plan: PlannedChunk | None = None
+    _plan: PlannedChunk  # since it was decided on
     _item: Item | None = None
     _late: asyncio.TimerHandle | None = None
     _loading: asyncio.Task[None] | None = None
@@ -91,6 +92,7 @@ class Applying:
         self.permit = permit
         self._answered = answered
         self._watch = Watch(permit.came_s)
+        self._may_begin = request.envelope.may_begin
         self._context = copy_context() if has_span and parts.counters.timings.tracer is not None else None
         named = request.envelope.session
         if named is None or request.owner:
@@ -103,7 +105,7 @@ class Applying:
         """Begin it, after the chunks of its session that began before."""
         sessions, envelope = self._parts.sessions, self._request.envelope
         try:
-            if envelope.may_begin:
+            if self._may_begin:
                 entry = sessions.enter(self.session, self.permit.client, is_one_shot=envelope.end)
             else:
                 entry = sessions.find(self.session)
@@ -131,7 +133,6 @@ class Applying:
             return False
         self.is_over = True
         entry = self._entry
-        assert entry is not None
         if self._loading is not None:  # a task that is cancelled before it begins leaves nothing itself
             self._loading.add_done_callback(lambda _: self._leave(entry))
             self._loading.cancel()
@@ -151,7 +152,6 @@ class Applying:
     def _go(self) -> None:
         """The chunk's turn has come."""
         entry = self._entry
-        assert entry is not None
         self._stop_timer()
         if self.is_over:
             self._leave(entry)
@@ -169,7 +169,6 @@ class Applying:
 
     def _is_late(self) -> None:
         entry = self._entry
-        assert entry is not None
         if entry.forget(self._go):
             self.is_over = True
             self._parts.sessions.leave(entry)
@@ -183,7 +182,7 @@ class Applying:
     def _first(self, entry: SessionEntry) -> None:
         """Decide on what this process knows of the session."""
         sessions, (envelope, *_) = self._parts.sessions, self._request
-        known = sessions.cached(entry, may_be_first=envelope.may_begin)
+        known = sessions.cached(entry, may_be_first=self._may_begin)
         if known is None:
             self._load()
             return
@@ -211,7 +210,6 @@ class Applying:
 
     async def _loaded(self) -> None:
         entry, sessions = self._entry, self._parts.sessions
-        assert entry is not None
         try:
             snapshot = await sessions.latest(entry)
         except Exception as error:
@@ -307,7 +305,6 @@ class Applying:
 
     def _committed(self, after: Advanced, begun_s: float, commit: asyncio.Future[Snapshot | None]) -> None:
         entry = self._entry
-        assert entry is not None
         self._is_committing = False
         self._watch.store_s += time.perf_counter() - begun_s
         if commit.cancelled():  # the event loop ends
@@ -330,7 +327,6 @@ class Applying:
             is_own: a failure of the store was met by this chunk.
         """
         entry = self._entry
-        assert entry is not None
         if is_own and isinstance(result, StoreUnavailable):
             entry.store_failures += 1
         self.is_over = True
@@ -364,16 +360,15 @@ def computed(chunks: Sequence[Applying], outcomes: Sequence[Outcome | Exception]
     kept: list[tuple[Applying, Advanced]] = []
     for chunk, outcome in zip(chunks, outcomes, strict=True):
         chunk._item = None
-        entry, plan = chunk._entry, chunk._plan
-        if isinstance(outcome, Exception) or entry is None or plan is None:
-            chunk._finish(outcome if isinstance(outcome, Exception) else RuntimeError("nothing was planned"))
+        if isinstance(outcome, Exception):
+            chunk._finish(outcome)
             continue
         try:
-            after = applied(chunk.session, plan, outcome, now_s)
+            after = applied(chunk.session, chunk._plan, outcome, now_s)
             if stores:
-                chunk._commit(entry, after)
+                chunk._commit(chunk._entry, after)
             else:
-                sessions.put(entry, after[0])
+                sessions.put(chunk._entry, after[0])
                 kept.append((chunk, after))
         except Exception as error:
             chunk._finish(error)
@@ -394,18 +389,15 @@ def _answer(parts: Parts, applied: Sequence[tuple[Applying, Advanced]]) -> None:
 def _answers(parts: Parts, applied: Sequence[tuple[Applying, Advanced]]) -> None:
     parts.advance.count([after for _, after in applied])
     timings = parts.counters.timings
-    by_transport: dict[Transport, list[Watch]] = {}
-    for chunk, _ in applied:
-        by_transport.setdefault(chunk.permit.transport, []).append(chunk._watch)
     model: Model = applied[0][1].session.model  # of all
     ended_s = 0.0
-    for transport, watches in by_transport.items():
-        ended_s = timings.applied(transport, model.name, watches)
-    leave = parts.sessions.leave
+    for transport, together in groupby(applied, _transport):
+        ended_s = timings.applied(transport, model.name, [chunk._watch for chunk, _ in together])
+    leave, tracer = parts.sessions.leave, timings.tracer
     for chunk, (session, reply, seq, _, spikes) in applied:
         watch, entry, envelope = chunk._watch, chunk._entry, chunk._request[0]
-        if chunk._context is not None and timings.tracer is not None:
-            chunk._context.run(timings.tracer.applied, chunk.permit.transport, model.name, watch, ended_s)
+        if tracer is not None and chunk._context is not None:
+            chunk._context.run(tracer.applied, chunk.permit.transport, model.name, watch, ended_s)
         more = more_of(envelope, spikes, watch) if envelope.asks_more else None
         if isinstance(reply, bytes):
             answer = Answer(reply, watch, more)
@@ -413,11 +405,14 @@ def _answers(parts: Parts, applied: Sequence[tuple[Applying, Advanced]]) -> None
             total_steps = session[1][0][1]
             make = partial(reply.reply, chunk.session, model, seq, total_steps)
             answer = Answer(make, watch, more, (total_steps, *reply) if more is None else None)
-        if entry is not None:
-            entry.give()
-            leave(entry)
+        entry.give()
+        leave(entry)
         chunk.is_over = True
         chunk._tell(answer)
+
+
+def _transport(applied: tuple[Applying, Advanced]) -> Transport:
+    return applied[0].permit.transport
 
 
 def _nobody(_: Answer | Exception) -> None:

@@ -16,6 +16,7 @@ from service.observe.drops import Reason
 from service.registry.lives import dropped, over
 from service.registry.room import SessionGroup, SessionRoom
 from service.registry.table import ENTRY_BYTES, RowName, SessionEntry, SessionTable
+from service.session.plain_reply import PlainReply
 from service.session.protocol import NO_EXPIRY, Lifetimes, status, unknown
 from service.session.session import Session
 from service.session.snapshot import ABSENT, Snapshot
@@ -92,7 +93,7 @@ class LocalSessions(SessionTable):
         entry = self._entries.get(session_id)
         if entry is None:
             raise unknown(session_id)
-        if not entry.users and (session := entry.session) is not None:
+        if not entry.users and (snapshot := entry.snapshot) is not None and (session := snapshot.session) is not None:
             now_s = self.clock()
             if status(session.known, now_s, self.lifetimes) == "none" and self._expire(session_id, now_s):
                 raise unknown(session_id)
@@ -134,7 +135,7 @@ class LocalSessions(SessionTable):
         """
         if session is None:
             self._room.count(entry, 0, "")
-        elif entry.row == "later" and _are_alike(entry.session, session):
+        elif (is_plain := _is_plain(session)) and entry.is_plain and entry.row == "later":
             for group in entry.groups:  # nothing of it has another length
                 group.rows["later"].move_to_end(entry.id)
         else:
@@ -144,6 +145,7 @@ class LocalSessions(SessionTable):
             if row != "ended" and (count > entry.bytes or not entry.has_place):
                 self._make_room(entry.groups, not entry.has_place, count - entry.bytes)
             self._room.count(entry, count, row)
+            entry.is_plain = is_plain
         entry.snapshot = tuple.__new__(Snapshot, (None, session, None))  # in half the time of ``Snapshot()``
 
     def _make_room(self, groups: tuple[SessionGroup, ...], more_open: int, more_bytes: int) -> None:
@@ -224,21 +226,10 @@ class LocalSessions(SessionTable):
         return True
 
 
-def _are_alike(before: Session | None, after: Session) -> bool:
-    """Whether two states of an open session take the same memory, as after most chunks of spikes."""
-    if before is None or after.stream is None or before.stream is None:
-        return False
-    one, other = before.stream, after.stream
-    first, second = before.known.progress.last, after.known.progress.last
-    return (
-        one.kind == other.kind == "spikes"
-        and one.step > 0  # its network's state is not the one that all streams begin with
-        and one.utterances is None
-        and other.utterances is None
-        and first is not None
-        and second is not None
-        and not (isinstance(first.reply, bytes) or isinstance(second.reply, bytes))
-    )
+def _is_plain(session: Session) -> bool:
+    """Whether it takes the same memory as after its next chunk of spikes."""
+    stream, last = session.stream, session.known.progress.last
+    return stream is not None and stream.kind == "spikes" and last is not None and isinstance(last.reply, PlainReply)
 
 
 def _full(group: SessionGroup, lack: str, owner: str, lifetimes: Lifetimes, retry_s: float, now_s: float) -> Overloaded:

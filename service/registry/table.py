@@ -50,6 +50,7 @@ class SessionEntry:
     Attributes:
         id: of the session.
         client: whose request has made the entry (``budget.client_of``); empty where it has no address.
+        is_plain: its next chunk of spikes changes nothing in the memory that it takes.
         is_taken: a request has the session to itself.
         store_failures: requests that failed because of the store.
         users: requests that use the entry now; it stays in the table while there are any.
@@ -62,13 +63,14 @@ class SessionEntry:
     """
 
     __slots__ = (
-        "_waiting", "bytes", "client", "groups", "has_place", "id", "is_taken", "last_used_s", "row", "snapshot",
-        "store_failures", "users",
+        "_waiting", "bytes", "client", "groups", "has_place", "id", "is_plain", "is_taken", "last_used_s", "row",
+        "snapshot", "store_failures", "users",
     )  # fmt: skip
 
     def __init__(self, session_id: str, snapshot: Snapshot | None, client: str = "") -> None:
         self.id = session_id
         self.client = client
+        self.is_plain = False
         self.is_taken = False
         self._waiting: deque[Callable[[], None]] | None = None
         self.store_failures = 0

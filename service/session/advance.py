@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple, cast
 
 from pydantic_core import from_json, to_json
@@ -25,6 +26,8 @@ from service.session.protocol import Known, Progress, applied
 from service.session.session import Kept, Session
 from service.wire.answer import finalized
 from service.wire.schema import InferRequest, Parameters
+
+_new = tuple.__new__  # makes a value in half the time of its class
 
 RunChunk = Callable[[Model, Work, str, float], Awaitable[Outcome]]
 """``Batcher.run``."""
@@ -52,7 +55,7 @@ class PlannedChunk(NamedTuple):
             watch: of the chunk's time; None where nobody asks.
         """
         _, stream, _, (envelope, chunk, *_) = self
-        return tuple.__new__(Work, (stream, chunk, envelope.end, False, envelope.spikes, watch))
+        return _new(Work, (stream, chunk, envelope.end, False, envelope.spikes, watch))
 
 
 class Advanced(NamedTuple):
@@ -133,7 +136,7 @@ class Advance:
         if request.envelope.endpointing is not None:
             stream = with_endpointing(session.model, stream, request.chunk, request.envelope.endpointing)
         self._engine.check(session.model, stream, request.chunk, spikes=request.envelope.spikes)
-        return tuple.__new__(PlannedChunk, (session, stream, seq, request))
+        return _new(PlannedChunk, (session, stream, seq, request))
 
     async def apply(
         self, session_id: str, chunk: PlannedChunk, permit: Permit, clock: Clock, *, watch: Watch | None = None
@@ -168,19 +171,19 @@ class Advance:
         reply: Kept
         if result.label is not None and not end:
             steps = result.steps
-            reply = PlainReply(steps, result.label, result.probabilities.tobytes())
+            reply = _new(PlainReply, (steps, result.label, result.probabilities.tobytes()))
         else:
             steps = _steps(session, result)
             reply = to_json(reply_of(session_id, session, seq, end, steps, result))
         before = session.known
         progress = applied(before.progress, seq=seq, digest=request.digest, steps=steps, end=end, reply=reply)
-        known = tuple.__new__(Known, (progress, before.created_s, now_s))  # in half the time of ``Known()``
-        after = tuple.__new__(Session, (session.model, known, None if end else stream))
+        known = _new(Known, (progress, before.created_s, now_s))
+        after = _new(Session, (session.model, known, None if end else stream))
         spikes = None
         if result.raster is not None:
             total = before.progress.total_steps
             spikes = spikes_of(session.model, request.chunk, result.raster, total, total + steps)
-        return tuple.__new__(Advanced, (after, reply, seq, steps, spikes))
+        return _new(Advanced, (after, reply, seq, steps, spikes))
 
     async def finalize(self, session_id: str, session: Session, permit: Permit, clock: Clock) -> Finalized:
         """End the utterance of a session, of which a chunk was applied.
@@ -218,9 +221,12 @@ class Advance:
         """Count chunks that were applied and committed."""
         counters = self._counters
         counters.chunks_applied += len(chunks)
-        counters.steps_applied += sum([chunk[3] for chunk in chunks])
-        counters.sessions_opened += [chunk[2] for chunk in chunks].count(0)
+        counters.steps_applied += sum(map(_steps_of, chunks))
+        counters.sessions_opened += list(map(_seq_of, chunks)).count(0)
         counters.sessions_ended += sum([chunk[0][2] is None for chunk in chunks])
+
+
+_seq_of, _steps_of = attrgetter("seq"), attrgetter("steps")
 
 
 def _steps(session: Session, result: Result) -> int:

@@ -62,6 +62,7 @@ from service.errors import ConflictingChunk, HetsynError, NotFound, OutOfOrder, 
 from service.keys.ids import client_id
 
 R = TypeVar("R")
+_new = tuple.__new__
 
 EXPIRED_RECORD_S = 300.0  # that a store keeps an expired session, so that a server which had it can count and delete it
 
@@ -321,4 +322,5 @@ def applied(progress: Progress[R], *, seq: int, digest: bytes, steps: int, end: 
     """
     if seq != progress.expected_seq:
         raise OutOfOrder(f"seq {seq} is not the expected {progress.expected_seq}", progress.expected_seq)
-    return Progress(seq + 1, progress.total_steps + steps, end, Answered(seq, digest, reply))
+    answered = _new(Answered, (seq, digest, reply))  # in half the time of ``Answered()``
+    return _new(Progress, (seq + 1, progress.total_steps + steps, end, answered))

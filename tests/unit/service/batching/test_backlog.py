@@ -44,9 +44,9 @@ def test_a_client_that_has_nothing_here_may_send_a_chunk_beyond_the_limit() -> N
     second = backlog.enter("b", 600)
     with pytest.raises(Overloaded):
         backlog.enter("a", 1)
-    backlog.leave(first)
+    backlog.leave([first])
     backlog.enter("a", 1_000)
-    backlog.leave(second)
+    backlog.leave([second])
 
 
 def test_the_first_chunk_of_all_is_taken_however_long_it_is() -> None:
@@ -73,7 +73,7 @@ def test_what_is_done_makes_room() -> None:
         backlog.enter("a", 40)
     backlog.progress(ticket, 40)
     backlog.enter("a", 40)
-    backlog.leave(ticket)
+    backlog.leave([ticket])
     assert backlog.work == 40
 
 
@@ -125,10 +125,10 @@ def test_the_sums_are_those_of_the_chunks(events: list[tuple[str, int, int, bool
         if tickets:
             backlog.progress(tickets[0], done)
         if leaves and tickets:
-            backlog.leave(tickets.pop(0))
+            backlog.leave([tickets.pop(0)])
         assert backlog.work == sum(ticket.work for ticket in tickets)
         assert set(backlog.turns) == {ticket.client for ticket in tickets}
     for ticket in tickets:
-        backlog.leave(ticket)
+        backlog.leave([ticket])
     assert backlog.work == 0
     assert not backlog.turns
