@@ -335,7 +335,7 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
     def _act(self, actions: Sequence[Send | SendBinary | Close | W]) -> W | None:
         """Do what the machine says. A work begins, unless one is under way here: then it is returned."""
         sent: list[bytes] = []
-        work = None
+        work, is_end = None, False
         for action in actions:
             if isinstance(action, Send):
                 sent.append(text_frame(to_json(action.frame)))
@@ -343,11 +343,12 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
                 sent.append(binary_frame(action.content))
             elif isinstance(action, Close):
                 sent.append(close_frame(action.code, action.reason))
+                is_end = True
             else:
                 work = action
         if sent and not self.transport.is_closing() and not self._is_over:
             self.transport.write(b"".join(sent))
-        if actions and isinstance(actions[-1], Close):
+        if is_end:
             self._end_stream()
         if work is not None and self._task is None:
             self._begin_work(work)
@@ -359,7 +360,12 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
 
     def _after(self, actions: Sequence[Send | SendBinary | Close | W]) -> W | None:
         """Do what the machine says after a work."""
-        if self._live is not None and self._live.held_bytes < FREE_BYTES and self._reader.held_bytes <= FREE_BYTES:
+        if (
+            self._held_bytes
+            and self._live is not None
+            and self._live.held_bytes < FREE_BYTES
+            and self._reader.held_bytes <= FREE_BYTES
+        ):
             self._hold(0)
         work = self._act(actions)
         if self._drains and not self._writable.is_set():

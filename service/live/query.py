@@ -95,7 +95,8 @@ class StreamQuery(NamedTuple):
                     "the frame is empty: send at least one sample or step, or CloseStream to end the session"
                 )
             decoded = chunk, digest(chunk, False)
-        envelope = self.envelope._replace(seq=seq)
+        # in a quarter of the time of ``_replace``
+        envelope = tuple.__new__(Parameters, (*self.envelope[:3], seq, *self.envelope[4:]))
         if endpointing is not None:
             envelope = envelope._replace(endpointing=endpointing)
         return InferRequest(envelope, *decoded)

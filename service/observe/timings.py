@@ -22,7 +22,7 @@ Transport = Literal["http", "stream", "streams", "v2", "grpc"]
 MOST_MODELS = 64  # each takes up to 290 series
 OTHER = "(other)"  # no name of a model: all of those that come later
 
-_parts = attrgetter("started_s", "engine_s", "store_s")
+_parts, _started_of = attrgetter("engine_s", "store_s"), attrgetter("started_s")
 
 
 class Tracer(Protocol):
@@ -68,19 +68,21 @@ class ChunkTimes:
     def observe(self, watches: Sequence[Watch], ended_s: float, *, has_store: bool = False) -> None:
         """Count chunks that ended together."""
         request, queue, engine, bounds = self.request, self.queue, self.engine, SECONDS
-        requests, queues, engines = request.counts, queue.counts, engine.counts
-        for (started_s, engine_s, store_s), together in groupby(map(_parts, watches)):  # those of a frame are alike
-            times = len(list(together))
-            request_s = ended_s - started_s
-            queue_s = request_s - engine_s - store_s
-            requests[bisect_left(bounds, request_s)] += times
-            queues[bisect_left(bounds, queue_s)] += times
-            engines[bisect_left(bounds, engine_s)] += times
-            request.total += request_s * times
-            queue.total += queue_s * times if queue_s > 0.0 else 0.0  # of a watch that was set by hand
-            engine.total += engine_s * times
+        requests, queues = request.counts, queue.counts
+        for (engine_s, store_s), batch in groupby(watches, _parts):  # those of a batch are alike
+            busy_s, chunks = engine_s + store_s, 0
+            for started_s, together in groupby(map(_started_of, batch)):  # those of a frame came together
+                times = len(list(together))
+                request_s = ended_s - started_s
+                queue_s = request_s - busy_s
+                requests[bisect_left(bounds, request_s)] += times
+                queues[bisect_left(bounds, queue_s)] += times
+                request.total += request_s * times
+                queue.total += queue_s * times if queue_s > 0.0 else 0.0  # of a watch that was set by hand
+                chunks += times
+            engine.observe(engine_s, chunks)
             if has_store:
-                self.commit.observe(store_s, times)
+                self.commit.observe(store_s, chunks)
 
 
 class Timings:

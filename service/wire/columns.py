@@ -83,6 +83,7 @@ class EventFrame:
     def __init__(self, chunks: Chunks) -> None:
         self._bounds = _bounds_of(chunks)
         items = self._bounds[-1]
+        self._rows = list(map(slice, self._bounds, self._bounds[1:]))
         self.steps: list[int] = chunks.steps.tolist()
         self._times = np.frombuffer(chunks.content, "<u2", items)
         self._units = np.frombuffer(chunks.content, "<u2", items, 2 * items)
@@ -92,10 +93,10 @@ class EventFrame:
         self._is_end: list[bool] = (chunks.action != CHUNK).tolist()
 
     def chunk(self, row: int) -> Decoded:
-        begin, end = self._bounds[row], self._bounds[row + 1]
-        steps, step, unit = self.steps[row], self._step[begin:end], self._unit[begin:end]
+        steps, items = self.steps[row], self._rows[row]
+        step, unit = self._step[items], self._unit[items]
         if self._are_in_order[row]:
-            return tuple.__new__(SpikeChunk, (steps, step, unit, None, self._positions[begin:end], self._bound))
+            return tuple.__new__(SpikeChunk, (steps, step, unit, None, self._positions[items], self._bound))
         if not steps and not len(step):
             return None if self._is_end[row] else _empty()
         try:
@@ -104,9 +105,9 @@ class EventFrame:
             return error
 
     def digest(self, row: int) -> bytes:
-        begin, end = self._bounds[row], self._bounds[row + 1]
-        head = b"spikes %d %d False\n" % (self.steps[row], end - begin)
-        of_row: bytes = xxhash.xxh3_128_digest(head + self._content[4 * begin : 4 * end])
+        content = self._content[self._rows[row]]
+        head = b"spikes %d %d False\n" % (self.steps[row], len(content))
+        of_row: bytes = xxhash.xxh3_128_digest(head + content)
         return of_row
 
     @cached_property
@@ -122,9 +123,8 @@ class EventFrame:
         return self._units.astype(np.int64)
 
     @cached_property
-    def _content(self) -> bytes:
-        content: bytes = self._positions.tobytes()
-        return content
+    def _content(self) -> memoryview:
+        return memoryview(self._positions)
 
     def _checked(self, chunks: Chunks) -> NDArray[np.bool_]:
         """Rows that have steps, and whose pairs of time and unit ascend and are within their steps."""
