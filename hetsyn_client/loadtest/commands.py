@@ -70,6 +70,8 @@ def bench_server(
     """
     if streams is not None and closed is not None:
         raise typer.BadParameter("--streams and --closed cannot be used together: choose one")
+    if recordings is not None and density is not None:
+        raise typer.BadParameter("--recordings and --density cannot be used together: choose one")
     if json_path is not None and not json_path.parent.is_dir():
         raise typer.BadParameter(f"there is no folder {json_path.parent}: make it first")
 

@@ -73,13 +73,11 @@ class Load:
 
 
 def choose_load(model: Served, chunk_s: float, recordings: Path | None, density: float | None) -> Load:
-    """Make the load: recordings or random spikes if requested, else what the model takes: sound, values or spikes.
+    """Make the load: recordings or else random spikes, if requested, or what the model takes: sound, values, spikes.
 
     Raises:
         InputError: the model does not take the requested input, or the recordings cannot be used.
     """
-    if recordings is not None and density is not None:
-        raise InputError("recordings and a density of spikes cannot be used together: choose one")
     if recordings is not None:
         if model.sample_rate_hz is None:
             raise InputError(f"model {model.name!r} takes no sound: leave out the recordings")

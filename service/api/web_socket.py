@@ -32,7 +32,7 @@ from service.errors import BadFrame, HetsynError, KeyRefused, Overloaded, Shutti
 from service.keys.caller import ANYBODY, Scope
 from service.keys.keys import StreamKey
 from service.live.actions import Close, Send, SendBinary
-from service.live.machine import Machine
+from service.live.machine import NORMAL, Machine
 from service.observe.context import RequestContext
 from service.problem import Problem
 
@@ -262,7 +262,8 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
         if reader.answer and not self.transport.is_closing():
             self.transport.write(reader.take_answer())
         if reader.violation is not None:
-            self._refuse(reader.violation)
+            self._counters.chunks_refused[reader.violation.slug] += 1
+            self._end(reader.violation)
         elif reader.is_closed:
             self._is_over = True
             if self._live is not None:
@@ -272,7 +273,7 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
             self._loop.call_later(CLOSING_S, self.transport.abort)  # it may not read what is before the answer
         elif reader.controls - self._controls > MOST_CONTROLS:
             detail = f"more than {MOST_CONTROLS} frames came that are no chunks: a ping every {PING_S:g} s is enough"
-            self._refuse(Problem.of(BadFrame(detail, POLICY)))
+            self._fail(BadFrame(detail, POLICY))
 
     def _count_partial(self, is_complete: bool) -> None:
         """Count what is here of a message that is not complete.
@@ -307,6 +308,8 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
         before = live.inflight
         actions = self._receive(message.content) if message.text is None else live.text(message.text)
         self._key.took(max(1, live.inflight - before))
+        if actions and isinstance(last := actions[-1], Close) and last.code != NORMAL:  # the message was refused
+            self._counters.chunks_refused[last.reason] += 1
         self._act(actions)
 
     def _read_on(self) -> None:
@@ -397,14 +400,15 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
 
     def _fail(self, error: HetsynError) -> None:
         """End the stream, or the handshake."""
-        if self._live is not None:
-            self._refuse(Problem.of(error))
-        elif not self._is_over:
-            self._answer(Problem.of(error))
+        if not self._is_over:
+            self._counters.refused(error)
+            self._end(Problem.of(error))
 
-    def _refuse(self, problem: Problem) -> None:
-        assert self._live is not None
-        self._act(self._live.refuse(problem))
+    def _end(self, problem: Problem) -> None:
+        if self._live is None:
+            self._answer(problem)
+        else:
+            self._act(self._live.refuse(problem))
 
     def _end_stream(self) -> None:
         """The last frame is sent: the client may answer the close frame, and what else it sends is not read."""

@@ -118,6 +118,7 @@ async def test_a_silent_client_is_ended(models: Path, gate: Gate) -> None:
         socket, _ = await opened(server)
         assert await socket.refused() == ("idle", 4408)
         assert server.ended == {"idle": 1}
+        assert server.parts.counters.chunks_refused["idle"] == 1
 
 
 async def test_a_pong_says_that_the_client_is_there(models: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,6 +91,7 @@ async def test_an_error_is_said_before_the_close(
         await socket.send(sending)
         if code:
             assert await socket.refused() == (problem, code)
+            assert server.parts.counters.chunks_refused == {problem: 1}
         else:
             assert (await socket.frame())["problem"] == problem
             socket.writer.close()

@@ -15,6 +15,7 @@ URL = "http://127.0.0.1:1"
     ("arguments", "advice"),
     [
         (["--streams", "3", "--closed", "3"], "--streams and --closed cannot be used together"),
+        (["--recordings", ".", "--density", "0.1"], "--recordings and --density cannot be used together"),
         (["--transport", "grpc"], "'grpc' is not one of 'infer', 'stream'"),
         (["--json", "no/such/folder/x.json"], "make it first"),
         (["--streams", "0"], "--streams"),

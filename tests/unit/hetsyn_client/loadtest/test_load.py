@@ -111,8 +111,6 @@ def test_the_load_fits_the_model(tmp_path: Path) -> None:
     assert "1 recordings" in chosen(SPEECH, recordings=tmp_path).description
     with pytest.raises(InputError, match="takes no sound"):
         chosen(SPIKES, recordings=tmp_path)
-    with pytest.raises(InputError, match="cannot be used together"):
-        chosen(SPEECH, recordings=tmp_path, density=0.1)
 
 
 SHD: dict[str, Any] = {
