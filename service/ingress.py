@@ -6,6 +6,7 @@ Here is all that they have in common: a permit, decoding, the owner, the session
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
@@ -34,6 +35,8 @@ from service.wire.chunk import Chunk, chunk_bytes
 from service.wire.columns import decoded_together
 from service.wire.encodings import SoundLimit, TakesLong
 from service.wire.schema import InferRequest
+
+log = logging.getLogger("hetsyn.sessions")
 
 LARGE_DECODES = 2  # inputs beyond ``FREE_BYTES`` that are decoded at the same time, on threads
 MOST_GROWTH = 4  # bytes in memory for a byte of input, which need no room of their own: that of mu-law and of events
@@ -254,8 +257,12 @@ class Arrival:
         was_over, self.is_over = self.is_over, True
         self._leave()
         forget_frames(result)
-        if not was_over:
+        if was_over:
+            return
+        try:
             self._answered(result)
+        except Exception as error:  # those that came together with it begin nevertheless
+            log.error("a chunk could not be answered", exc_info=error)
 
     def _leave(self) -> None:
         """Give permit and place back."""

@@ -333,7 +333,15 @@ class Batcher:
         return Measured(results, segment, encode_s, network_s, begun_s, time.perf_counter() - begun_s)
 
     def _finish(self, batch: Sequence[Item], measured: Measured) -> None:
-        """Answer the chunks that are done, and let the others wait again, behind those that came meanwhile."""
+        """Answer the chunks that are done, and let the others wait again. If that fails, all hear of it."""
+        try:
+            ended = self._used(batch, measured)
+        except Exception as error:
+            ended = [(item, error) for item in batch]
+        self._end(ended)
+
+    def _used(self, batch: Sequence[Item], measured: Measured) -> list[tuple[Item, Outcome | Exception]]:
+        """The results of the chunks that are done; the others wait again, behind those that came meanwhile."""
         self._backlog.observe(self._estimates.observe(batch, measured))
         self._timings.batch(batch[0].model.name, len(batch))
         begun_s, wall_s, count = measured.begun_s, measured.wall_s, len(batch)
@@ -347,7 +355,7 @@ class Batcher:
                 ended.append((item, shutting_down()))
             elif not item.is_over:
                 self._go_on(item, result)
-        self._end(ended)
+        return ended
 
     def _go_on(self, item: Item, job: Job) -> None:
         """Let a chunk wait for its next segment."""

@@ -6,13 +6,19 @@ import asyncio
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from service.ingress import Source, grown_bytes
+from service.ingress import Encoded, Source, grown_bytes
 from service.models.catalog import ModelCatalog
+from service.problem import Problem
+from service.registry.table import SessionEntry
+from service.wire.answer import Answer
 from service.wire.chunk import AudioChunk
+from service.wire.encodings import SoundLimit
+from service.wire.schema import InferRequest
 from tests.support.artifact import write_artifact
-from tests.support.gate import Gate
-from tests.support.in_process import DirectServer
+from tests.support.gate import WITHIN_S, Gate
+from tests.support.in_process import DirectServer, ServeDirect
 from tests.support.infer_request import infer_request
 
 
@@ -42,3 +48,40 @@ async def test_the_chunks_of_a_frame_leave_other_clients_their_turns(tmp_path: P
     assert server.counters.chunks_applied <= 3 * 4  # the batch that ran, one before, and that of the other
     assert len(await frame) == 100
     await server.close()
+
+
+@pytest.mark.parametrize("wrong", ["decoding", "session"])
+async def test_a_defect_in_one_chunk_leaves_the_others_theirs(
+    serve: ServeDirect, monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    server, told = serve(), list[object]()
+    sessions = server.registry.sessions
+    enter = sessions.enter
+
+    def entered(session_id: str, client: str = "", *, is_one_shot: bool = False) -> SessionEntry:
+        if session_id == "wrong":
+            raise ZeroDivisionError
+        return enter(session_id, client, is_one_shot=is_one_shot)
+
+    def decode(_: SoundLimit) -> InferRequest:
+        if wrong == "decoding":
+            raise ZeroDivisionError
+        return infer_request("wrong", 0)
+
+    def answered(result: Answer | Exception) -> None:
+        told.append(result)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(sessions, "enter", entered)
+    source, done = Source("a stream", "stream", "a"), asyncio.get_running_loop().create_future()
+    server.parts.ingress.begin(source, Encoded(8, decode), answered)
+    server.parts.ingress.begin(source, Encoded(8, lambda _: infer_request("right", 0)), done.set_result)
+    frame = server.parts.ingress.apply_frame(source, [infer_request(name, 0) for name in ("wrong", "other")], 0.0)
+    async with asyncio.timeout(WITHIN_S):
+        refused, applied = await frame
+        assert isinstance(await done, Answer)
+    assert isinstance(refused, Problem)
+    assert refused.status == 500
+    assert isinstance(applied, Answer)
+    assert [type(result) for result in told] == [ZeroDivisionError]
+    assert server.admission.in_flight == 0

@@ -19,7 +19,7 @@ from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from tests.support.artifact import write_artifact
 from tests.support.fake_graph import load_fake
-from tests.support.gate import Gate
+from tests.support.gate import WITHIN_S, Gate
 from tests.support.recording_engine import Metered, RecordingEngine, gathered, warmed, work
 
 
@@ -238,4 +238,28 @@ async def test_a_broken_state_reaches_only_its_caller_and_the_batch_runs_once(
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(result) for result in results] == [Outcome, StateBroken, Outcome]
     assert engine.sizes == [1, 3]
+    await batcher.close()
+
+
+class ForgettingEngine(RecordingEngine):
+    """Has no result of the last chunk of a batch."""
+
+    def compute(self, model: Model, segment: Segment) -> list[Job | Outcome | HetsynError]:
+        return super().compute(model, segment)[: max(1, len(segment.pieces) - 1)]
+
+
+@pytest.mark.parametrize("on_loop", [False, True])
+async def test_a_defect_behind_the_engine_reaches_all_callers(model: Model, gate: Gate, on_loop: bool) -> None:
+    engine = ForgettingEngine()
+    batcher = await warmed(engine, model) if on_loop else Batcher(engine, BatchPolicy(), threads=1)
+    works = [work(model, unit) for unit in (1, 2, 4)]
+    if on_loop:
+        tasks = [asyncio.create_task(batcher.run(model, item)) for item in works]
+    else:
+        _, *tasks = await gathered(batcher, model, gate, works)
+        gate.opened.set()
+    async with asyncio.timeout(WITHIN_S):
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(result) for result in results] == [ValueError] * 3
+    assert batcher.waiting_work == 0
     await batcher.close()
