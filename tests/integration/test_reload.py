@@ -74,7 +74,8 @@ async def test_a_chunk_that_was_answered_takes_no_memory(serve: ServeHttp) -> No
     try:
         for seq, value in ((1, events(3)), (1, events(3)), (9, events(3)), (2, {"kind": "audio"})):
             await client.post("/infer", json={"session": "a", "seq": seq, "input": value})
-        assert [found for found in gc.get_objects() if isinstance(found, Applying | Arrival | Item)] == []
+        # by type: what torch deprecates warns of a look at its class
+        assert [found for found in gc.get_objects() if type(found) in (Applying, Arrival, Item)] == []
     finally:
         gc.enable()
 
