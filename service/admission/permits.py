@@ -89,7 +89,8 @@ class Admission:
         """Admit no more requests, and wait for those in flight. Bodies under way get little more time."""
         self._is_ready = False
         self._uploads.end_soon()
-        await self._uploads.finish()  # those that arrive in time still get a permit
+        await self._uploads.finish()  # those that arrive in time still get a permit,
+        await asyncio.sleep(0)  # in the next round of the event loop (``Ingress.begin``)
         if self.before_stop is not None:
             await self.before_stop()
         self.admits = False

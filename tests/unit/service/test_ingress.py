@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from starlette.types import Message
 
-from service.ingress import Encoded, Source, grown_bytes
+from service.ingress import Encoded, Outcome, Source, grown_bytes
 from service.models.catalog import ModelCatalog
 from service.problem import Problem
 from service.registry.table import SessionEntry
@@ -85,3 +86,25 @@ async def test_a_defect_in_one_chunk_leaves_the_others_theirs(
     assert isinstance(applied, Answer)
     assert [type(result) for result in told] == [ZeroDivisionError]
     assert server.admission.in_flight == 0
+
+
+async def test_a_chunk_that_is_complete_as_the_server_ends_is_applied(serve: ServeDirect) -> None:
+    server = serve()
+    ingress, begun = server.parts.ingress, asyncio.Event()
+    come: asyncio.Queue[Message] = asyncio.Queue()
+
+    async def request() -> Outcome:
+        with ingress.arriving("a") as upload:
+            begun.set()
+            body = await upload.read(come.get, b"8", 8)
+            encoded = Encoded(len(body), lambda _: infer_request("s", 0), upload)
+            (outcome,) = await ingress.apply([(Source("a request", "http", "a"), encoded)])
+            return outcome
+
+    requested = asyncio.create_task(request())
+    await begun.wait()
+    ending = asyncio.create_task(server.admission.stop())
+    await asyncio.sleep(0)
+    come.put_nowait({"type": "http.request", "body": bytes(8)})
+    assert isinstance(await requested, Answer)
+    await ending
