@@ -5,8 +5,9 @@ as well as a killed process. With ``normal`` it does not wait: a power failure m
 process loses none. Several servers of one machine may share the file. It must not be on a network file system, where
 SQLite's locks do not work.
 
-Every change needs room in the log, deletions too. So the database leaves a reserve on the disk: when it has taken
-all else, sessions go on, end and expire, and make room for others. If other programs take the reserve, nothing can be
+Every change needs room in the log, deletions too. So the database leaves a reserve on the disk. And a session that goes
+on may need a page more, of the index if not of its record. So new sessions leave some pages. When they have taken all
+else, sessions go on, end and expire, and make room for others. If other programs take the reserve, nothing can be
 changed until somebody makes room. If the file or its log is deleted or replaced, the next check notices, and the store
 refuses everything until the server is started again.
 """
@@ -42,6 +43,7 @@ T = TypeVar("T")
 EXPIRE_ROWS = 500  # in one transaction; chunks wait behind it
 LOG_PAGES = 1000  # length of the log at which it is written back: SQLite's default
 MAX_PAGES = 2**32 - 2  # SQLite's own limit
+SPARE_SHARE = 16  # new sessions leave one page in so many
 RESERVE_BYTES, RESERVE_SHARE = 16_000_000, 8  # of the disk, for the log, and at most this part of the disk
 
 _INSERT = """
@@ -178,7 +180,13 @@ class FileStore:
         room_bytes = self._path.stat().st_size + shutil.disk_usage(self._path).free - self._reserve_bytes
         most_bytes = room_bytes if self._max_bytes is None else min(self._max_bytes, room_bytes)
         # SQLite takes no fewer than there are
-        self._database.execute(f"PRAGMA max_page_count = {min(MAX_PAGES, max(1, most_bytes // self._page_bytes))}")
+        most_pages = min(MAX_PAGES, max(1, most_bytes // self._page_bytes))
+        self._most_pages = pragma(self._database, f"max_page_count = {most_pages}")
+
+    def _has_room(self, record: bytes) -> bool:
+        """Whether there is room for a new session, beside what the others may need to go on."""
+        used = pragma(self._database, "page_count") - pragma(self._database, "freelist_count")
+        return used + len(record) // self._page_bytes + 1 <= self._most_pages - self._most_pages // SPARE_SHARE
 
     def _load(self, sessions: Sequence[str]) -> list[Stored | HetsynError | None]:
         now_s = self._wall()
@@ -236,7 +244,7 @@ class FileStore:
         now_s = self._wall()
         self._database.execute("BEGIN IMMEDIATE")
         try:
-            results: list[CommitResult | HetsynError] = [self._commit_one(change, now_s) for change in changes]
+            results = [self._commit_one(change, now_s) for change in changes]
             self._database.execute("COMMIT")
         except BaseException:
             with suppress(sqlite3.Error):  # after some errors SQLite has rolled back already
@@ -244,11 +252,15 @@ class FileStore:
             raise
         return results
 
-    def _commit_one(self, change: Change, now_s: float) -> CommitResult:
+    def _commit_one(self, change: Change, now_s: float) -> CommitResult | HetsynError:
         values = (change.session, change.revision, now_s + change.keep_s, change.record, now_s)
         if change.record is None:
             cursor = self._database.execute(_DELETE, (change.session, change.expected, now_s))
         elif change.expected == NO_REVISION:
+            if not self._has_room(change.record):
+                if self._database.execute(_LOAD, (change.session, now_s)).fetchone():
+                    return CommitResult.fenced
+                return _full("new sessions have taken all that they may")
             cursor = self._database.execute(_INSERT, values)
         else:
             cursor = self._database.execute(_UPDATE, (*values, change.expected))
@@ -281,9 +293,9 @@ class FileStore:
             raise StoreUnavailable(f"the session store failed ({error}): send the chunk again later") from error
 
 
-def _full(error: sqlite3.Error) -> StoreFull:
+def _full(reason: object) -> StoreFull:
     return StoreFull(
-        f"the session store has no room for this ({error}), and nothing was changed: end or delete sessions, "
+        f"the session store has no room for this ({reason}), and nothing was changed: end or delete sessions, "
         "or send the chunk again later"
     )
 

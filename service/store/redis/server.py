@@ -230,7 +230,8 @@ class Node:
                 socket_connect_timeout=timeout_s,
                 retry=Retry(NoBackoff(), 0),  # redis-py does not report that it repeated a command
             )
-            self.client.connection_pool.make_connection()  # without connecting: it refuses options that there are not
+            pool: Any = self.client.connection_pool
+            pool.make_connection()  # without connecting: it refuses options that there are not
         except (TypeError, ValueError) as error:
             raise StoreUnusable(f"the URL is not valid for Redis ({error})") from error
         self._scripts = scripts

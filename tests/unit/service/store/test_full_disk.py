@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import StoreFull, StoreUnusable
-from service.store.base import NO_REVISION, Stored
+from service.errors import HetsynError, StoreFull, StoreUnusable
+from service.store.base import NO_REVISION, Change, CommitResult, Stored
 from service.store.file import FileStore
 from tests.support.change import COMMITTED, delete, put
 from tests.support.clock import Clock
@@ -60,6 +60,23 @@ async def test_sessions_go_on_end_and_are_deleted_where_they_have_filled_the_dis
     await store.health()
     assert await store.load([first, second, third]) == [Stored(5_000, END), None, Stored(5_001, RECORD[::-1])]
     await assert_kept(store, others[20:])
+
+
+@pytest.mark.parametrize("length", [1_900, 12_000, 16_600])
+async def test_all_sessions_go_on_whatever_their_length(tmp_path: Path, start_store: StartStore, length: int) -> None:
+    store = await start_store(FileStore(tmp_path / "s.db", max_bytes=1_000_000))
+    count = 0
+    while isinstance(await only(store, put(f"s{count}", NO_REVISION, 1, bytes(length))), CommitResult):
+        count += 1
+    assert count * length > 600_000
+    for n in range(count):
+        assert await only(store, put(f"s{n}", 1, 2, bytes(length))) is COMMITTED
+    assert await only(store, put("s0", NO_REVISION, 3, bytes(length))) is CommitResult.fenced
+
+
+async def only(store: FileStore, change: Change) -> CommitResult | HetsynError:
+    (result,) = await store.commit([change])
+    return result
 
 
 async def test_what_makes_room_does_not_fail_with_what_needs_it(disk: Path, start_store: StartStore) -> None:
