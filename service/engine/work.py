@@ -6,10 +6,12 @@ so that the result is the same to the bit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from itertools import repeat
 from math import ceil
 from operator import attrgetter
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -208,7 +210,9 @@ def take(model: Model, job: Job, max_steps: int) -> Piece:
 
 _stream_of, _chunk_of, _after_of = attrgetter("stream"), attrgetter("chunk"), attrgetter("after")
 _kind_of, _utterances_of = attrgetter("kind"), attrgetter("utterances")
-_steps_of, _taken_of, _ends_of = attrgetter("steps"), attrgetter("taken"), attrgetter("ends")
+_steps_of, _step_of, _unit_of = attrgetter("steps"), attrgetter("step"), attrgetter("unit")
+_taken_of, _ends_of = attrgetter("taken"), attrgetter("ends")
+_piece: Callable[[Iterable[Any]], Piece] = partial(tuple.__new__, Piece)
 
 
 def are_whole(jobs: Sequence[Job], max_steps: int) -> bool:
@@ -226,15 +230,11 @@ def are_whole(jobs: Sequence[Job], max_steps: int) -> bool:
 
 
 def whole_pieces(jobs: Sequence[Job]) -> tuple[Piece, ...]:
-    """The pieces of jobs that ``are_whole``: as ``take``, at a fifth of its time."""
-    new = tuple.__new__
-    return tuple(
-        [
-            new(Piece, (job, chunk[0], NO_VALUES, chunk[1], chunk[2], True, None, 0))
-            for job in jobs
-            if isinstance(chunk := job[1], SpikeChunk)
-        ]
-    )
+    """The pieces of jobs that ``are_whole``: as ``take``, at a fraction of its time."""
+    chunks = list(map(_chunk_of, jobs))
+    steps, times, units = map(_steps_of, chunks), map(_step_of, chunks), map(_unit_of, chunks)
+    rest = repeat(True), repeat(None), repeat(0)
+    return tuple(map(_piece, zip(jobs, steps, repeat(NO_VALUES), times, units, *rest, strict=False)))
 
 
 def are_done(pieces: Sequence[Piece]) -> bool:
