@@ -177,7 +177,8 @@ class FileStore:
 
     def _limit_growth(self) -> None:
         """Let the database take what the disk has, but for the reserve."""
-        room_bytes = self._path.stat().st_size + shutil.disk_usage(self._path).free - self._reserve_bytes
+        taken_bytes = sum(file.stat().st_size for file in self._files)  # the log is part of the reserve
+        room_bytes = taken_bytes + shutil.disk_usage(self._path).free - self._reserve_bytes
         most_bytes = room_bytes if self._max_bytes is None else min(self._max_bytes, room_bytes)
         # SQLite takes no fewer than there are
         most_pages = min(MAX_PAGES, max(1, most_bytes // self._page_bytes))

@@ -48,6 +48,9 @@ async def test_sessions_go_on_end_and_are_deleted_where_they_have_filled_the_dis
     store = await start_store(FileStore(disk / "s.db"))
     names = await fill_with_sessions(store)
     assert len(names) > 150  # of 3.5 MB, beside the reserve
+    await store.health()  # measures the room anew
+    for n, name in enumerate(names, 1):
+        assert await store.commit([put(name, n, n, RECORD, keep_s=1e6)]) == [COMMITTED]
     first, second, third, *others = names
     assert await store.commit([put(first, 1, 5_000, END)]) == [COMMITTED]
     assert await store.commit([delete(second, 2)]) == [COMMITTED]
