@@ -378,7 +378,8 @@ async def test_admission_stops_and_what_runs_is_finished(server: DirectServer) -
     second = asyncio.create_task(server.send("b", 0))  # served on, until admission stops
     await server.entered()
     stopping = asyncio.create_task(server.admission.stop())
-    await asyncio.sleep(0)
+    while server.admission.admits:
+        await asyncio.sleep(0)
     await server.refused(ShuttingDown, "shutting down", "c", 0)
     assert not stopping.done()
     server.gate.opened.set()
