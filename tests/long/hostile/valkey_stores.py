@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.long.hostile.case import Case, Figure, Skipped, at_most, exactly
-from tests.long.hostile.stage import AttackedServer, Stage, free_port
+from tests.long.hostile.stage import READY_TIMEOUT_S, AttackedServer, Stage, free_port
 from tests.long.hostile.wire import Client
 from tests.support.valkey import BINARY, MISSING, ValkeyServer
 
@@ -73,7 +73,7 @@ def attack_late(stage: Stage) -> Mapping[str, Figure]:
     valkey = start_valkey(stage, "valkey", "--maxmemory", "8mb", "--maxmemory-policy", "allkeys-lru", is_started=False)
     server = stage.server("--store", valkey.url, SWEEP, is_awaited=False)
     client = Client(server.port)
-    deadline_s = time.monotonic() + 20.0
+    deadline_s = time.monotonic() + READY_TIMEOUT_S
     while (down := client.outcome("a", seq=0)) != "503" and time.monotonic() < deadline_s:
         time.sleep(0.2)
     valkey.start()
