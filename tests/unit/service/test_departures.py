@@ -21,7 +21,11 @@ from tests.support.in_process import DirectServer, ServeDirect
 from tests.support.infer_request import infer_request
 
 MOST_ROUNDS = 1_000  # after which a chunk that nobody keeps waiting is answered
-LIMITS = {"max_waiting": 2, "max_sessions": 2, "inline_s": 1.0}  # what is not given back is missed at once
+LIMITS: dict[str, Any] = {
+    "max_waiting": 2,
+    "max_sessions": 2,
+    "inline_s": 1.0,
+}  # what is not given back is missed at once
 
 
 def encoded(request: InferRequest) -> Encoded:
