@@ -217,7 +217,7 @@ async def test_a_malformed_page_is_reported_as_damage(tmp_path: Path, monkeypatc
     store = FileStore(tmp_path / "s.db")
     commit_one = store._commit_one
 
-    def bad_commit(change: Change, now_s: float) -> CommitResult:
+    def bad_commit(change: Change, now_s: float) -> CommitResult | HetsynError:
         if change.session == "bad":
             raise sqlite3.DatabaseError("database disk image is malformed")
         return commit_one(change, now_s)
