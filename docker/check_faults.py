@@ -92,10 +92,14 @@ def check_words(url: str) -> None:
     print(f"{recognised} of {len(recordings)} recordings are recognised through the proxy, in chunks")
 
 
-def send_silence(client: httpx.Client, session: str, seq: int | None, *, as_json: bool) -> httpx.Response:
-    """Send a chunk of 0.1 s of silence, once."""
+def send_silence(
+    client: httpx.Client, session: str, seq: int | None, *, as_json: bool, begin: bool = False
+) -> httpx.Response:
+    """Send a chunk of 0.1 s of silence, once; ``begin`` lets one without a number begin its session."""
     silence = bytes(1600)
     named: dict[str, Any] = {"session": session} | ({} if seq is None else {"seq": seq})
+    if begin:
+        named["begin"] = True
     if not as_json:
         return client.post("/infer", params=named, content=silence, headers={"Content-Type": PCM})
     data = base64.b64encode(silence).decode()
@@ -201,7 +205,8 @@ def check_hung_replica(url: str) -> None:
             for _ in range(100):
                 session = secrets.token_urlsafe(16)
                 before = counted(hung_url, opened)
-                send_silence(client, session, 0 if numbered else None, as_json=as_json).raise_for_status()
+                seq = 0 if numbered else None
+                send_silence(client, session, seq, as_json=as_json, begin=not numbered).raise_for_status()
                 if counted(hung_url, opened) > before:
                     sessions.append(session)
                 if len(sessions) == 2:
