@@ -1,8 +1,7 @@
 """Whose fault it is that a chunk left a state or an answer out of range.
 
-A client may import any state that its model's manifest describes. Numbers that no input leads to may overflow in the
-next chunk, and then the session is at fault, not the model. A chunk may have values of any size, and then it is at
-fault. A sound state that becomes unsound by itself is the model's fault.
+A chunk with huge values is at fault. A state whose numbers are already too large may overflow in the next chunk: then
+the session is at fault. A sound state that becomes unsound by itself is the model's fault.
 """
 
 from __future__ import annotations
