@@ -1,6 +1,6 @@
-"""Builds a release in dist/ and tries it. It publishes nothing.
+"""Builds a release in dist/ from the tracked files, tries it, and writes its notes. It publishes nothing.
 
-``make release`` runs it, and ``make wheel`` with ``--only packages``. What is built are the tracked files.
+``make release`` runs it, and ``make wheel`` with ``--only packages``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from build_support.compiling import ROOT
-from build_support.release import images, packages, source
+from build_support.release import images, notes, packages, source
 from build_support.release.changelog import unreleased, version_of
 from build_support.release.errors import ReleaseError
 from build_support.release.source import Source
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def release(scratch: Path, output: Path, wanted_images: str, only: str | None) -> None:
-    """Build, try, and say what it is.
+    """Build and try packages and images, write the notes, and print whether it is a release or a rehearsal.
 
     Args:
         scratch: folder for the work.
@@ -55,19 +55,27 @@ def release(scratch: Path, output: Path, wanted_images: str, only: str | None) -
     found, checkout = source.read(ROOT), scratch / "checkout"
     source.copy(ROOT, checkout)
     say(f"commit {found.commit[:12]}{'' if found.is_clean else ', and changes that are not committed'}")
+    tried = []
     if only != "images":
         built = build_packages(found, checkout, scratch, output)
         for package in built if only is None else ():
             if package.suffix == ".gz" or packages.fits_here(package):
                 say(f"{package.name}, in an empty environment:")
                 say(packages.try_package(package, scratch / f"try-{package.name}", version), 4)
+                tried.append(f"`{package.name}`: installed into an empty environment, golden streams run and served")
+            else:
+                tried.append(f"`{package.name}`: built twice with equal bytes, and not tried on this machine")
     for runtime in names:
         image = images.build(runtime, checkout, version, found.commit)
         say(f"image {image}, {images.size_bytes(image) / 1e9:.1f} GB, in a container without a network:")
         say(images.try_image(image, version), 4)
+        tried.append(f"image `{image}`: golden streams served in a container without a network")
     if no_images:
         say(f"images: none, {no_images}")
+        tried.append(f"images: none were built, {no_images}")
     if only is None:
+        (output / notes.NAME).write_text(notes.notes(ROOT, version, found.commit, tried))
+        say(f"{notes.NAME}: what it does, for whom, its figures, what was tried")
         reasons = [pending] if pending else []
         reasons += [] if found.is_clean else ["the checkout has changes that are not committed"]
         if reasons:
@@ -88,7 +96,12 @@ def build_packages(found: Source, checkout: Path, scratch: Path, output: Path) -
     Raises:
         ReleaseError: a build fails, differs from the other, or has wrong contents.
     """
-    for old in (*output.glob("hetsyn-*.whl"), *output.glob("hetsyn-*.tar.gz"), *output.glob(SUMS)):
+    for old in (
+        *output.glob("hetsyn-*.whl"),
+        *output.glob("hetsyn-*.tar.gz"),
+        *output.glob(SUMS),
+        *output.glob(notes.NAME),
+    ):
         old.unlink()
     builds: list[list[Path]] = []
     for folder in (output, scratch / "second"):
