@@ -1,1 +1,1 @@
-"""``hetsyn inspect``: shows what an artifact's manifest and weights say, in a terminal, as JSON and as a page."""
+"""``hetsyn inspect``: shows what an artifact's manifest and weights say, in a terminal and as JSON."""

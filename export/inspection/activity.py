@@ -11,8 +11,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from export.inspection.layers import sizes
-from export.inspection.operations import Numbers
+from export.inspection.operations import Numbers, sizes
 from service.contract.artifact import GOLDEN, Artifact
 from service.contract.graph_io import EVENT_ROW, EVENT_UNIT, SCORES, STATE, STEP, STEPS, VALUES, spikes_name
 from service.contract.initial import InitialState

@@ -14,7 +14,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from hetsyn_client.output import open_console
-from hetsyn_client.whole_file import check_file, write_whole
 
 inspect = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -26,34 +25,30 @@ def inspect_model(
         typer.Argument(help="An artifact's folder, a model's folder (for its newest version), or a name in models/."),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    html: Annotated[
-        Path | None,
-        typer.Option(help="Write a page with its layers, time constants, kernels and confusions into this file."),
-    ] = None,
 ) -> None:
-    """Check an artifact's files and show its sizes, errors, accuracy and operations a step."""
+    """Check an artifact's files and show its sizes, errors, accuracy, operations a step and confusions."""
+    from export.inspection.confusion import confusion_table, read_confusion
     from export.inspection.energy import energy_of, energy_table
     from service.contract.describe import summary
     from service.contract.folder import named_artifact, usual_folder
 
-    if html is not None:
-        check_file(html, "--html")
     artifact = named_artifact(model, usual_folder())
     description = summary(artifact.manifest)
-    energy = energy_of(artifact)
-    if html is not None:
-        from export.inspection.page import as_html
-
-        write_whole(html, as_html(artifact, _facts(description), energy).encode(), "--html")
+    energy, confusion = energy_of(artifact), read_confusion(artifact)
     if as_json:
-        operations = {"operations": energy and energy.to_dict()}
-        typer.echo(json.dumps(description | operations, indent=2))
+        measured = {
+            "operations": energy and energy.to_dict(),
+            "confusion": None if confusion is None else confusion.tolist(),
+        }
+        typer.echo(json.dumps(description | measured, indent=2))
         return
     console = open_console()
     console.print(_table(description))
     console.print(_network(description["network"]))
     if energy is not None:
         console.print(energy_table(energy))
+    if confusion is not None:
+        console.print(confusion_table(confusion, artifact.manifest.labels))
 
 
 def _table(model: dict[str, Any]) -> Table:

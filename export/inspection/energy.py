@@ -1,18 +1,16 @@
-"""Operations of a model's step beside those of other networks of its size, as JSON values, a table and a section."""
+"""Operations of a model's step beside those of other networks of its size, as JSON values and a table."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.markup import escape as escape_markup
+from rich.markup import escape
 from rich.table import Table
 
 from export.inspection.activity import Measured, measure
-from export.inspection.layers import sizes
 from export.inspection.operations import (
     Numbers,
     Operations,
@@ -22,6 +20,7 @@ from export.inspection.operations import (
     lif_work,
     lstm_hidden,
     lstm_work,
+    sizes,
     work_of_network,
 )
 from service.contract.artifact import Artifact
@@ -140,7 +139,7 @@ def cells(row: Operations) -> list[str]:
 
 def energy_table(energy: Energy) -> Table:
     """For a terminal."""
-    conditions = escape_markup(energy.conditions)
+    conditions = escape(energy.conditions)
     table = Table(
         title="operations of a step", title_justify="left", caption=conditions, caption_justify="left",
         box=SIMPLE_HEAD, padding=0,  # whole at 80 columns
@@ -151,20 +150,3 @@ def energy_table(energy: Energy) -> Table:
     for name, row in energy.rows.items():
         table.add_row(name, *cells(row))
     return table
-
-
-def energy_section(energy: Energy) -> str:
-    """For the page, as HTML."""
-    heads = "".join(f"<th>{name}</th>" for name in ("network", *COLUMNS))
-    rows = "".join(
-        f"<tr><td>{escape(name)}</td>{''.join(f'<td>{cell}</td>' for cell in cells(row))}</tr>"
-        for name, row in energy.rows.items()
-    )
-    said = (
-        f"{energy.conditions} Synaptic operations as NeuroBench defines them: all (dense), and effective MACs and ACs. "
-        "Multiplies are decays and MACs. State bytes are those read and written. The last column is all additions and "
-        "multiplications in float32 at 45 nm (Horowitz, ISSCC 2014), without memory. Encoder and decision are not "
-        "counted. LIF, HetNeu and the first LSTM have as many neurons as the model; a second LSTM has as many trained "
-        "values as an exact network."
-    )
-    return f"<div class=wide><table><tr>{heads}</tr>{rows}</table></div><p class=note>{escape(said)}</p>"

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from service.contract.manifest import TensorDescription
+from service.contract.manifest import Manifest, TensorDescription
 
 Numbers = NDArray[np.float64]
 FLOAT32_BYTES = 4
@@ -129,6 +129,12 @@ class Operations:
     def to_dict(self) -> dict[str, float]:
         """All of them by name."""
         return {each.name: getattr(self, each.name) for each in fields(self)} | {"arithmetic_nj": self.arithmetic_nj}
+
+
+def sizes(manifest: Manifest) -> dict[str, int]:
+    """List the neurons of each layer by name."""
+    hidden = {f"hidden{number}": neurons for number, neurons in enumerate(manifest.hidden, 1)}
+    return hidden | {"readout": manifest.outputs}
 
 
 def count(work: Work, activity: Mapping[str, Numbers | float]) -> Operations:

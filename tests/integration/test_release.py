@@ -80,7 +80,7 @@ def changed(wheel: Path, folder: Path, *, without: str = "", added: str = "") ->
     return copy
 
 
-@pytest.mark.parametrize("name", ["hetsyn.py", "export/inspection/page.py", "service/page/recordings/seven.wav"])
+@pytest.mark.parametrize("name", ["hetsyn.py", "export/inspection/energy.py", "service/page/recordings/seven.wav"])
 def test_a_wheel_that_lacks_a_file_is_refused(name: str, builds: list[list[Path]], tmp_path: Path) -> None:
     with pytest.raises(ReleaseError, match=f"too many or too few(?s:.*){name}"):
         check(changed(builds[0][1], tmp_path, without=name), builds[0][1].parent / "checkout")
