@@ -30,12 +30,7 @@ _OPEN_FLAGS = sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOFOLLOW", 
 
 
 class Artifact:
-    """An artifact folder whose manifest was read. A file is verified when it is read.
-
-    Args:
-        folder: of the artifact.
-        manifest: of the folder.
-    """
+    """An artifact folder whose manifest was read. A file is verified when it is read."""
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder = folder

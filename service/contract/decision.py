@@ -35,7 +35,6 @@ def label_of(manifest: Manifest, probabilities: Float32Array) -> str | None:
     """The likeliest label; None where the model answers null.
 
     Args:
-        manifest: of the model.
         probabilities: [outputs], after a step that counts.
     """
     best = int(_best(manifest, probabilities[np.newaxis])[0])
@@ -46,7 +45,6 @@ def labels_of(manifest: Manifest, probabilities: Float32Array, steps: NDArray[np
     """The index of the likeliest label of each row, int64 [rows]; -1 for one that the model rejects, and undecided.
 
     Args:
-        manifest: of the model.
         probabilities: [rows, outputs].
         steps: [rows], done since the streams' beginnings.
     """

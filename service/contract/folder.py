@@ -60,10 +60,6 @@ def read_default(models: Path) -> str | None:
 def default_of_folder(folder: Path, names: Sequence[str]) -> str | None:
     """The default model of a folder.
 
-    Args:
-        folder: of the models.
-        names: of the models.
-
     Returns:
         The model that the folder's file ``default`` names, else the only model, else None.
 

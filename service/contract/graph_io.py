@@ -119,7 +119,6 @@ def encoder_inputs(state: Sequence[TensorDescription], values: int = 0) -> dict[
     """The inputs of an encoder graph, in order.
 
     Args:
-        state: of the encoder.
         values: channels of an encoder of rows of values; 0 for one of audio.
     """
     return {

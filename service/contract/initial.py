@@ -39,9 +39,6 @@ def array_name(part: str, tensor: str) -> str:
 class InitialState:
     """The state before the first step of an artifact's streams.
 
-    Args:
-        artifact: of the network.
-
     Raises:
         ArtifactError: the artifact's ``initial_file`` is damaged, or does not fit the manifest.
     """

@@ -88,7 +88,6 @@ class EncoderDescription(_Part):
         channels: numbers in a row; 1 for audio.
         sample_rate_hz: of audio; 0 for rows, which come at the rate of the steps.
         samples_per_step: samples of a step; 1 for rows.
-        state: of the graph.
     """
 
     kind: Literal["audio", "values"] = "audio"
@@ -181,7 +180,6 @@ class NetworkDescription(_Part):
         state: float32 tensors, the last of them ``decision.score``, then ``decision.step``, int64. If the score is a
             sum, ``decision.score_low`` stands before it: what the float32 additions to it have lost. Only older
             artifacts lack it.
-        state_bytes: of all these tensors together.
         bank_sizes: number of shared decays of each layer; empty in an exact network.
         kernel_error: relative L2 error of each layer's worst synaptic kernel; 0 in an exact network.
         accuracy: share of right labels on the validation set; None where it has no labels.

@@ -27,7 +27,6 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
     """Asks for a key before all other interceptors.
 
     Args:
-        keys: of the server.
         counters: count refused calls.
     """
 

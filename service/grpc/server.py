@@ -179,7 +179,6 @@ class _InTime(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         """The message of a call.
 
         Args:
-            context: of the call.
             most_s: time for it, where that is less than a body has.
         """
         with Upload(self._uploads, client_of(context)) as upload:

@@ -167,7 +167,6 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
         Args:
             message: a ``ModelInferRequest``.
             client: that sends it.
-            decoding: of the stream by which it came.
         """
         call = ModelCall(self._service, message.model_name, message.model_version)
         try:

@@ -32,7 +32,6 @@ class Caller:
 
     Attributes:
         key: name of the key; empty where the server has no keys.
-        scopes: of the key.
         secret: id of the secret that was presented; it is public.
     """
 
@@ -41,11 +40,11 @@ class Caller:
     secret: str = ""
 
     def session(self, session_id: str) -> str:
-        """The inner id of a session of this caller."""
+        """Return the inner id of one of this caller's sessions."""
         return inner_id(self.key, session_id)
 
     def client(self, address: str) -> str:
-        """Whose share of the server's limits the request takes: the key's, or without keys the address's."""
+        """Name the client that the server's limits count: the key, or without keys the address."""
         return self.key or address
 
     def check(self, scope: Scope) -> None:
@@ -62,6 +61,6 @@ ANYBODY = Caller()
 
 
 def caller_of(scope: Mapping[str, Any]) -> Caller:
-    """Who sends a request. Where nobody asked for a key, it is anybody."""
+    """Return the caller that the guard put into an ASGI scope; ``ANYBODY`` on a server without keys."""
     caller: Caller = scope.get(KEY_CALLER, ANYBODY)
     return caller

@@ -1,4 +1,4 @@
-"""The keys file: which keys there are. It has hashes in place of secrets.
+"""The keys file. It has hashes in place of secrets.
 
     {"format": 1, "keys": [{"name": "alice", "scopes": ["infer"], "limits": {"max_sessions": 100},
      "secrets": [{"id": "...", "salt": "...", "hash": "...", "created_at": "2026-11-28T10:00:00Z"}]}]}
@@ -48,7 +48,7 @@ class _Entry(BaseModel):
 
 
 class KeyLimits(_Entry):
-    """The most that a key may take; None is what the server has for one client.
+    """The limits of a key; None takes the server's limit for one client.
 
     Attributes:
         max_sessions: open sessions.
@@ -64,7 +64,6 @@ class SecretEntry(_Entry):
 
     Attributes:
         id: public, part of the token.
-        salt: of the hash.
         hash: ``token.hashed``.
         created_at: when it was made.
         expires_at: from when on it is refused; None is never.
@@ -78,7 +77,7 @@ class SecretEntry(_Entry):
 
     @classmethod
     def of(cls, token: Token, now: datetime) -> SecretEntry:
-        """The entry of a token."""
+        """Make the entry of a new token."""
         salt = os.urandom(SALT_BYTES)
         return cls(id=token.id, salt=salt.hex(), hash=hashed(token.secret, salt).hex(), created_at=now)
 
@@ -90,7 +89,7 @@ class KeyEntry(_Entry):
         name: of the key; its sessions belong to it.
         scopes: what it may do.
         limits: the most that it may take.
-        secrets: any of which opens; none if the key was revoked.
+        secrets: each of them opens the key; empty if it was revoked.
         expires_at: from when on all are refused; None is never.
     """
 
@@ -118,12 +117,7 @@ class KeyEntry(_Entry):
 
 
 class KeysDocument(_Entry):
-    """A keys file.
-
-    Attributes:
-        format: of the file.
-        keys: in it.
-    """
+    """A keys file."""
 
     format: Literal[1] = 1
     keys: tuple[KeyEntry, ...] = ()
@@ -140,16 +134,16 @@ class KeysDocument(_Entry):
         return self
 
     def find(self, name: str) -> KeyEntry | None:
-        """The key of a name; None if there is none."""
+        """Find a key by its name; None if there is none."""
         return next((key for key in self.keys if key.name == name), None)
 
     def replaced(self, entry: KeyEntry) -> KeysDocument:
-        """With an entry in place of the one of its name, or at the end."""
+        """Return a copy in which the entry replaces the one of its name, or is appended."""
         keys = [entry if key.name == entry.name else key for key in self.keys]
         return KeysDocument(keys=tuple(keys if self.find(entry.name) else [*keys, entry]))
 
     def to_json(self) -> str:
-        """The content of the file."""
+        """Write the file's content."""
         return json.dumps(self.model_dump(mode="json", exclude_none=True), indent=2) + "\n"
 
 

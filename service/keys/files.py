@@ -17,7 +17,7 @@ log = logging.getLogger("hetsyn.tls")
 
 
 def stamp(path: Path) -> Stamp:
-    """What changes when a file or its rights change; None where there is no file."""
+    """Return a value that changes when a file or its permissions change; None if there is no file."""
     try:
         status = path.stat()
     except OSError:
@@ -27,12 +27,12 @@ def stamp(path: Path) -> Stamp:
 
 
 class CertificateFiles:
-    """The files of a certificate chain and its private key. It is safe to use from several threads.
+    """The files of a certificate chain and its private key. Threads may share it.
 
     Args:
         chain: file in PEM.
         key: file in PEM, without a password.
-        options: that name them, for messages.
+        options: the options that name the files, for messages.
     """
 
     def __init__(self, chain: Path, key: Path, options: str) -> None:
@@ -43,7 +43,7 @@ class CertificateFiles:
         self._problem = ""
 
     def read_again(self, read: Callable[[], T]) -> T | None:
-        """What ``read`` gives if the files have changed since it last could; None leaves the certificate as it is.
+        """Call ``read`` if the files have changed since it last succeeded. None: keep the certificate.
 
         Files that cannot be used are tried again at the next call: one of them may still be being written.
 

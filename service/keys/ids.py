@@ -1,4 +1,4 @@
-"""The ids of sessions that keys own: put together here, and taken apart here.
+"""Joins a key's name and a client's session id to the inner id, and splits it again.
 
 A client's id has no slash, so two keys may use the same id for two sessions, and none can name another's. Everything
 below the interfaces knows the inner id alone: tables, stores, records, sealed tokens. Without keys it is the client's.
@@ -17,7 +17,7 @@ def new_id() -> str:
 
 
 def inner_id(key: str, session_id: str) -> str:
-    """The id under which the server keeps a session.
+    """Make the id under which the server keeps a session.
 
     Args:
         key: name of the key that owns it; empty where the server has no keys.
@@ -27,11 +27,11 @@ def inner_id(key: str, session_id: str) -> str:
 
 
 def client_id(inner: str) -> str:
-    """The id as the client has it."""
+    """Return the client's id of an inner id."""
     return inner.partition(_SEPARATOR)[2] or inner
 
 
 def owner_of(inner: str) -> str:
-    """Name of the key that owns a session; empty where the server has no keys."""
+    """Return the name of the key that owns a session; empty if the server has no keys."""
     owner, separator, _ = inner.partition(_SEPARATOR)
     return owner if separator else ""

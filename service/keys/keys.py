@@ -1,4 +1,4 @@
-"""The keys of a running server: who presents one, and how fast it may send. The file is read again when it changes."""
+"""The keys of a running server: finds callers, limits their rates, and reads the file again when it changes."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ log = logging.getLogger("hetsyn.keys")
 
 
 class Bucket:
-    """A token bucket, in which a second's worth may come at once.
+    """A token bucket that holds one second's worth of its rate.
 
-    A frame with many chunks may take more than there is, and the next one waits for as long.
+    A frame of many chunks may overdraw it; the next one then waits until the bucket holds 1.
     """
 
     __slots__ = ("_at_s", "_level", "_rate")
@@ -38,12 +38,12 @@ class Bucket:
         self._at_s = -inf
 
     def change(self, rate: float) -> None:
-        """Have another rate from now on."""
+        """Change the rate."""
         self._rate = rate
         self._level = min(self._level, max(1.0, rate))
 
     def wait_s(self, now_s: float) -> float:
-        """How long until one may be taken."""
+        """Return the seconds until one may be taken; 0 for now."""
         if self._rate == inf:
             return 0.0
         if self._at_s > -inf:
@@ -52,7 +52,7 @@ class Bucket:
         return 0.0 if self._level >= 1 else (1 - self._level) / self._rate
 
     def take(self, count: int) -> None:
-        """Take something, after ``wait_s`` was 0."""
+        """Take ``count``; call it after ``wait_s`` was 0."""
         if self._rate != inf:
             self._level -= count
 
@@ -73,12 +73,11 @@ class Keys:
     """Knows the keys of a file. Used from one event loop.
 
     Args:
-        path: of the keys file.
         clock: seconds, monotonic.
         wall: seconds since 1970.
 
     Attributes:
-        on_change: called after other keys were read.
+        on_change: called after the file was read again.
 
     Raises:
         KeysUnusable: the file cannot be used.
@@ -97,14 +96,14 @@ class Keys:
         self._take(read_document(path))
 
     def __len__(self) -> int:
-        """Keys that open something."""
+        """Count the keys that are not revoked."""
         return len({secret.caller.key for secret in self._secrets.values()})
 
     def caller(self, credential: str | None) -> Caller:
-        """Find who presents a credential; None where there was none.
+        """Find the caller of a credential; None: the request had none.
 
         Raises:
-            KeyRefused: it is nobody's.
+            KeyRefused: no key has it.
         """
         token = None if credential is None else Token.parse(credential)
         if token is None:
@@ -120,14 +119,14 @@ class Keys:
         return secret.caller
 
     def admit(self, credentials: Sequence[str | None], need: Scope | None) -> Caller:
-        """Find who sends a request, and count it.
+        """Find the caller of a request, check its scope, and count the request.
 
         Args:
-            credentials: that it presents; more than one are none.
-            need: scope that it needs; None where nobody may do what it asks.
+            credentials: all that the request presents; several are refused.
+            need: the scope that the request needs; None if nobody may send it.
 
         Raises:
-            KeyRefused, KeyLacksScope, KeyLimitReached: it may not be sent.
+            KeyRefused, KeyLacksScope, KeyLimitReached: the caller may not send it.
         """
         caller = self.caller(credentials[0] if len(credentials) == 1 else None)
         if need is not None:
@@ -136,10 +135,10 @@ class Keys:
         return caller
 
     def check(self, caller: Caller) -> None:
-        """Check that a caller of before is still one.
+        """Check that the key of an earlier request is still valid.
 
         Raises:
-            KeyRefused: its key was revoked, changed or has expired.
+            KeyRefused: it was revoked, changed or has expired.
         """
         secret = self._secrets.get(caller.secret)
         if secret is None or secret.caller != caller or self._wall() >= secret.expires_at_s:
@@ -149,7 +148,7 @@ class Keys:
         """Count a request of a caller.
 
         Raises:
-            KeyLimitReached: the key has to wait. The request does not count.
+            KeyLimitReached: the key is over its rate. The request does not count.
         """
         if (wait_s := self.wait_s(caller)) > 0:
             raise KeyLimitReached(
@@ -160,7 +159,7 @@ class Keys:
         self.took(caller, 1)
 
     def wait_s(self, caller: Caller) -> float:
-        """How long until the next message of a stream may be read."""
+        """Return the seconds until the next message of a stream may be read."""
         return self._bucket(caller.key).wait_s(self._clock())
 
     def took(self, caller: Caller, count: int) -> None:
@@ -168,7 +167,7 @@ class Keys:
         self._bucket(caller.key).take(count)
 
     def limits(self, key: str) -> KeyLimits:
-        """The limits of a key in this process; none where there is no such key."""
+        """Return the limits of a key in this process; no limits if there is no such key."""
         return self._limits.get(key, _NO_LIMITS)
 
     async def run_forever(self) -> None:
@@ -183,7 +182,7 @@ class Keys:
     async def refresh(self) -> None:
         """Read the file again if it has changed. One that cannot be used leaves the keys as they are.
 
-        One that the system does not let us read is tried again, since nothing may change in it when it can be read.
+        An unreadable file is tried each time: when its permissions are mended, its stamp may not change.
         """
         now = await asyncio.to_thread(stamp, self._path)
         if now == self._seen:
@@ -216,11 +215,11 @@ class Keys:
 
 
 class StreamKey:
-    """The key of one stream, which may end while it is open. A client beyond its rate is read later, not refused.
+    """The key of an open stream. It may be revoked meanwhile. A client over its rate is read later, not refused.
 
     Args:
-        keys: of the server; None for no keys.
-        caller: who has opened the stream.
+        keys: None if the server has no keys.
+        caller: the client that opened the stream.
     """
 
     def __init__(self, keys: Keys | None, caller: Caller) -> None:

@@ -1,4 +1,4 @@
-"""What a key needs for each request: the one table of all interfaces. What is not in it, nobody may send.
+"""The table of scopes that requests need, for all interfaces. Nobody may send a request that is not in it.
 
 ``tests/integration/test_keys_table.py`` walks the routes of the server, and fails for one without a row.
 """
@@ -74,11 +74,10 @@ GRPC: Mapping[str, Need] = {
 
 
 def need_of(method: str, path: str) -> Need | None:
-    """What a request over HTTP needs; None if the table does not have it.
+    """Look up the scope that an HTTP request needs; None if the table lacks it.
 
     Args:
-        method: of the request.
-        path: of the URL, decoded, without a prefix of a proxy.
+        path: decoded, without a proxy's prefix.
     """
     if method == "HEAD":
         method = "GET"

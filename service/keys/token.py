@@ -1,4 +1,4 @@
-"""What the holder of a key sends: ``hsk_ID_SECRET``. The public id finds the hash; the secret has 256 random bits.
+"""The token of a key, ``hsk_ID_SECRET``. The public id finds the hash; the secret has 256 random bits.
 
 The hash is BLAKE2b with a salt. A slow hash such as argon2 protects passwords that can be guessed; nobody guesses 256
 random bits, and every request would pay for it.
@@ -23,15 +23,11 @@ _BEARER = re.compile(r"bearer +(\S+) *", re.ASCII | re.IGNORECASE)
 
 
 class Token:
-    """A token. It is not shown, so that no log and no traceback has it.
+    """A token. Its ``repr`` has no secret, so that no log and no traceback has it.
 
     Args:
         id_: public, 16 hexadecimal digits.
         secret: 43 characters of base64url.
-
-    Attributes:
-        id: see above.
-        secret: see above.
     """
 
     __slots__ = ("id", "secret")
@@ -42,18 +38,18 @@ class Token:
 
     @classmethod
     def new(cls) -> Token:
-        """A random one."""
+        """Make a random token."""
         return cls(secrets.token_hex(ID_BYTES), secrets.token_urlsafe(SECRET_BYTES))
 
     @classmethod
     def parse(cls, text: str) -> Token | None:
-        """The token that a text is; None if it is none."""
+        """Parse a token; None if the text is no token."""
         found = _TOKEN.fullmatch(text)
         return None if found is None else cls(found[1], found[2])
 
     @property
     def text(self) -> str:
-        """As its holder sends it."""
+        """Write the token as its holder sends it."""
         return f"{PREFIX}{self.id}_{self.secret}"
 
     def __repr__(self) -> str:
@@ -61,21 +57,20 @@ class Token:
 
 
 def redacted(text: str) -> str:
-    """A text in which tokens have no secrets: somebody may send one where a log repeats it."""
+    """Replace the secrets of all tokens in a text: a client may send one where a log repeats it."""
     return _ANYWHERE.sub(rf"{PREFIX}\1_...", text) if PREFIX in text.lower() or "%" in text else text
 
 
 def of_bearer(value: str) -> str | None:
-    """The credential of a header ``Authorization: Bearer CREDENTIAL``; None if it is of another kind."""
+    """Read the credential of ``Authorization: Bearer CREDENTIAL``; None for another scheme."""
     found = _BEARER.fullmatch(value)
     return None if found is None else found[1]
 
 
 def hashed(secret: str, salt: bytes) -> bytes:
-    """The hash of a secret, 32 bytes.
+    """Hash a secret to 32 bytes.
 
     Args:
-        secret: of a token.
         salt: 16 random bytes.
     """
     return hashlib.blake2b(secret.encode(), digest_size=HASH_BYTES, salt=salt, person=b"hetsyn key").digest()

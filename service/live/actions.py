@@ -16,8 +16,6 @@ class Opening(NamedTuple):
     Attributes:
         session: its id.
         model: that it runs on.
-        version: of the model.
-        labels: of the model.
         next_seq: number of the next chunk.
         total_steps: network steps so far.
         step_s: length of a step.
@@ -58,7 +56,6 @@ class Work(NamedTuple):
     Attributes:
         kind: ``chunk`` applies one, ``finalize`` ends its utterance, ``end`` the session, ``reset`` deletes it.
         seq: number of the chunk or the end.
-        content: of the chunk.
         endpointing: settings that the client has sent before the chunk.
     """
 

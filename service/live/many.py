@@ -49,7 +49,6 @@ class RowsWork(NamedTuple):
     """Open sessions, or apply chunks; answer with ``done``.
 
     Attributes:
-        rows: of the frame.
         size: of the frame, in bytes.
     """
 
@@ -69,8 +68,6 @@ class Offer(NamedTuple):
 
     Attributes:
         model: that they run on.
-        version: of the model.
-        labels: of the model.
         step_s: length of a step.
         max_sessions: that the connection may have open.
     """

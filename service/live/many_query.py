@@ -22,7 +22,6 @@ class ManyQuery(NamedTuple):
 
     Attributes:
         one: the query of ``/stream`` for a session of such; its id stands for any.
-        decoder: of the frames.
         caller: whose sessions they are.
     """
 

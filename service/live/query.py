@@ -80,7 +80,6 @@ class StreamQuery(NamedTuple):
         """The chunk of a binary frame.
 
         Args:
-            content: of the frame.
             seq: number of the chunk.
             endpointing: settings that hold from this chunk on.
             decoded: the chunk and its digest, if it is decoded already.

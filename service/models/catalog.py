@@ -1,8 +1,7 @@
 """The models that new sessions may run on.
 
-A catalog offers the models that its folder had when the catalog was opened, until ``reload`` publishes others. They
-are one value, which is replaced as a whole. A version that is not offered any more is *retired*: it stays in
-memory for as long as sessions run on it."""
+A catalog offers the models that its folder had when it was opened, until ``reload`` replaces them all at once. A
+version that is not offered any more is *retired*: it stays in memory while sessions run on it."""
 
 from __future__ import annotations
 
@@ -22,12 +21,12 @@ from service.settings import Settings
 
 
 def model_key(model: Model) -> tuple[str, str]:
-    """Name and version of a model, by which it is found."""
+    """Return the name and version of a model."""
     return model.name, model.version
 
 
 def group_by_name(models: Sequence[Model]) -> dict[str, dict[str, Model]]:
-    """Models by name, then by version, both in order."""
+    """Group models by name, then by version, both in natural order."""
     by_name: dict[str, dict[str, Model]] = {}
     for model in sorted(models, key=lambda model: (model.name, natural_key(model.version))):
         by_name.setdefault(model.name, {})[model.version] = model
@@ -40,7 +39,7 @@ class CatalogSnapshot:
 
     Attributes:
         models: by name, then by version, from the oldest to the newest.
-        default_name: model of requests that name none; None if requests have to name one.
+        default_name: the model for requests that name none; None: requests must name one.
     """
 
     models: Mapping[str, Mapping[str, Model]]
@@ -52,19 +51,15 @@ class CatalogSnapshot:
 
     @property
     def count(self) -> int:
-        """Number of versions of all models."""
+        """Count the versions of all models."""
         return sum(map(len, self.models.values()))
 
     def by_key(self) -> dict[tuple[str, str], Model]:
-        """All versions of all models, by name and version."""
+        """Return all versions of all models, by name and version."""
         return {model_key(model): model for versions in self.models.values() for model in versions.values()}
 
     def get(self, name: str | None, version: str | None) -> Model:
-        """As ``ModelCatalog.get``.
-
-        Raises:
-            NotFound: as there.
-        """
+        """Find the model of a new session, as ``ModelCatalog.get``."""
         if name is None and self.default_name is None:
             raise NotFound(f"name a model: the server has {listing(self.names)} and no default")
         name = name or self.default_name or ""
@@ -76,7 +71,7 @@ class CatalogSnapshot:
         return versions[version]
 
     def versions(self, name: str) -> Mapping[str, Model]:
-        """The versions of a model, from the oldest to the newest.
+        """Return the versions of a model, from the oldest to the newest.
 
         Raises:
             NotFound: there is no such model.
@@ -93,17 +88,12 @@ class ModelCatalog:
 
     Args:
         folder: of artifacts; each one is opened.
-        default_model: model of requests that name none; None takes the one that the folder's file ``default`` names,
-            else the only model.
+        default_model: the model for requests that name none. None: the one in the folder's file ``default``, else the
+            only model.
         load: makes a graph for the CPU.
-        device: where networks run; None is the CPU.
-        is_empty: offer nothing until ``service.reload`` has read the folder, which leaves out what cannot be used.
-        max_model_bytes: of a version's files and its states together; a larger one is not read.
-
-    Attributes:
-        folder: see above.
-        default_model: see above.
-        device: see above.
+        device: runs the networks; None is the CPU.
+        is_empty: offer nothing until ``service.reload`` has read the folder and left out what cannot be used.
+        max_model_bytes: limit for a version's files and one stream's state together.
 
     Raises:
         ArtifactError: the folder has no model, a model is damaged or misplaced, or the file ``default`` names a model
@@ -141,7 +131,7 @@ class ModelCatalog:
 
     @property
     def snapshot(self) -> CatalogSnapshot:
-        """The models that are offered now. A reload replaces the snapshot and does not change it."""
+        """Return the models that are offered now. A reload replaces the snapshot and never changes it."""
         return self._snapshot
 
     @property
@@ -154,15 +144,15 @@ class ModelCatalog:
 
     @property
     def retired(self) -> int:
-        """Number of versions that are in use and not offered any more."""
+        """Count the versions that sessions use and that are not offered any more."""
         return len(self._retired)
 
     def models(self) -> list[Model]:
-        """The models of new and of existing sessions."""
+        """Return the models of new and of existing sessions."""
         return [*self._snapshot.by_key().values(), *self._retired.values()]
 
     def versions(self, name: str) -> list[str]:
-        """The offered versions of a model, from the oldest to the newest.
+        """Return the offered versions of a model, from the oldest to the newest.
 
         Raises:
             NotFound: there is no such model.
@@ -170,7 +160,7 @@ class ModelCatalog:
         return list(self._snapshot.versions(name))
 
     def get(self, name: str | None = None, version: str | None = None) -> Model:
-        """The model of a new session.
+        """Find the model of a new session.
 
         Args:
             name: None takes the default model.
@@ -183,11 +173,11 @@ class ModelCatalog:
         return self._snapshot.get(name, version)
 
     def find(self, name: str, version: str) -> Model | None:
-        """The model of an existing session, offered or retired; None if it is not in memory."""
+        """Find the model of an existing session, offered or retired; None if it is not in memory."""
         return self._snapshot.models.get(name, {}).get(version) or self._retired.get((name, version))
 
     def of_session(self, name: str, version: str) -> Model:
-        """The model that a session record names.
+        """Find the model that a session record names.
 
         Raises:
             ModelAbsent: it is not in memory.
@@ -202,7 +192,7 @@ class ModelCatalog:
         return model
 
     def content_of(self, name: str, version: str) -> bytes | None:
-        """Hash of the content that was first offered as this version; None if the version was never offered."""
+        """Return the hash of the content that was first offered as this version; None if it was never offered."""
         return self._content.get((name, version))
 
     def open(self, path: Path) -> Model:

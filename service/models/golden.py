@@ -1,4 +1,4 @@
-"""The golden streams of an artifact: inputs, and the answers that its network gave on the CPU when it was exported."""
+"""Reads an artifact's golden streams: inputs, and the answers that its network gave on the CPU at the export."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class GoldenStreams(NamedTuple):
 
     Attributes:
         inputs: [streams, steps, channels], spikes or values, as the manifest's ``input.kind`` says.
-        steps: [streams], of each stream.
+        steps: [streams], the length of each stream.
         answers: by name, such as ``bank.probabilities``.
     """
 
@@ -35,11 +35,10 @@ def golden_streams(model: Model, max_unpacked_bytes: int = MAX_UNPACKED_BYTES) -
     """Read the golden streams of a model's artifact.
 
     Args:
-        model: whose artifact is read.
-        max_unpacked_bytes: of all streams and answers together.
+        max_unpacked_bytes: limit for all streams and answers together.
 
     Raises:
-        ArtifactError: the file cannot be read, or is larger.
+        ArtifactError: the file cannot be read, or is above the limit.
     """
     path = model.artifact.folder / GOLDEN
     content = model.artifact.read(GOLDEN)

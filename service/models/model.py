@@ -23,26 +23,21 @@ Arrays = dict[str, Array]
 
 
 class Model:
-    """A model whose graphs are loaded. Its folder is not needed any more.
+    """A model with its graphs in memory. Its folder is not needed any more.
 
     Args:
         artifact: the model's folder.
         load: makes a graph for the CPU.
-        device: where networks run; None is the CPU.
+        device: runs the networks; None is the CPU.
 
     Attributes:
-        artifact: see above.
-        manifest: of the artifact.
-        name: of the model.
-        version: of the model.
         is_on_cpu: networks run on the CPU; encoders always do.
         takes_values_only: the network itself takes values, so spikes become values too.
         row_values: numbers in a row of values that a client sends; 0 where the model takes none.
-        network: the graph (``contract.graph_io``).
+        network: the network's graph (``contract.graph_io``).
         encoder_graph: from audio or values to spikes (``contract.graph_io``); None where there is none.
         hidden_layers: neurons of the hidden layers whose spikes the graph gives, by the layer's name.
-        initial_row: the network's state before the first step, float32 [words], which cannot be written. All streams
-            begin with it.
+        initial_row: the network's state before the first step, float32 [words], read-only and shared by all streams.
 
     Raises:
         ArtifactError: a graph does not load, or its inputs and outputs are not those of the manifest.
@@ -84,7 +79,7 @@ class Model:
 
     @property
     def encoder(self) -> EncoderDescription:
-        """The manifest's description of what becomes of audio.
+        """Return the manifest's description of the audio encoder.
 
         Raises:
             UnsupportedInput: the model takes no audio.
@@ -94,16 +89,16 @@ class Model:
         return self._audio
 
     def stop(self) -> None:
-        """End the runs of its graphs that are under way, on whichever threads, and refuse every later one."""
+        """End all runs of the graphs, on any thread, and refuse later ones."""
         for graph in filter(None, [self.network, self.encoder_graph]):
             graph.stop()
 
     def initial_encoder_state(self) -> Arrays:
-        """The encoder's state before the first step, by name; empty without an encoder."""
+        """Return the encoder's state before the first step, by name; empty without an encoder."""
         return {name: array.copy() for name, array in self._initial_encoder.items()}
 
     def takes_no(self, kind: str) -> UnsupportedInput:
-        """The error for an input of a kind that the model does not take."""
+        """Make the error for a kind of input that the model does not take."""
         kinds = self.manifest.inputs
         names = {"audio": "audio", "values": "values", "events": "spikes"}
         taken = " and ".join(name for key, name in names.items() if key in kinds)
@@ -115,8 +110,6 @@ def _loaded(artifact: Artifact, file: str, load: GraphLoader, inputs: Iterable[s
     """Load a graph of an artifact.
 
     Args:
-        artifact: of the graph.
-        file: of the graph.
         load: makes a graph.
         inputs: names of the inputs; the graph must have exactly these.
         outputs: names of outputs; the graph may have more (spikes of hidden layers).

@@ -1,6 +1,6 @@
-"""What a line of log and a span say of the request that they belong to.
+"""The ids of a request, for its log lines and spans.
 
-Most requests make neither. So a request costs one small object here, and its headers are read when they are needed.
+Most requests make neither. So a request costs one small object here, and its headers are read on demand.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ class RequestContext:
     """A request.
 
     Args:
-        headers: of the request, or the metadata of a call; the names in lower case.
+        headers: the request's headers, or a call's metadata; names in lower case.
 
     Attributes:
-        makes_traces: requests that name no trace begin one, because this server makes spans.
+        makes_traces: the server makes spans, so a request without a trace begins one.
     """
 
     makes_traces: ClassVar[bool] = False
@@ -39,24 +39,24 @@ class RequestContext:
 
     @property
     def request_id(self) -> str:
-        """The client's ``X-Request-ID``; without one, an id that the lines of this request have in common."""
+        """Return the client's ``X-Request-ID``, or an id made for this request's log lines."""
         return self._look().request_id
 
     @property
     def trace(self) -> TraceContext | None:
-        """The trace that the client has named."""
+        """Return the trace that the client named."""
         return self._look().trace
 
     @property
     def span_id(self) -> str:
-        """Of the work for this request."""
+        """Return the id of the span for this request."""
         details = self._look()
         details.span_id = details.span_id or new_span_id()
         return details.span_id
 
     @property
     def trace_id(self) -> str:
-        """The client's, or one of our own for a request that names none."""
+        """Return the client's trace id, or one made for this request."""
         details = self._look()
         if details.trace is not None:
             return details.trace.trace_id
@@ -65,11 +65,11 @@ class RequestContext:
 
     @property
     def has_trace(self) -> bool:
-        """Whether there is a trace to speak of."""
+        """Return whether the request belongs to a trace."""
         return self.trace is not None or self.makes_traces
 
     def context(self) -> Context:
-        """A context for the tasks that work for this request, one at a time."""
+        """Return a context for this request's tasks. Only one task at a time may run in it."""
         context = copy_context()
         context.run(CURRENT.set, self)
         return context
@@ -84,7 +84,7 @@ class RequestContext:
 
 @dataclass(slots=True)
 class _Details:
-    """What the headers of a request say, and what was made for want of it."""
+    """Ids from the request's headers, or generated ones."""
 
     request_id: str
     trace: TraceContext | None
@@ -111,7 +111,7 @@ SESSION: ContextVar[str] = ContextVar("hetsyn_session", default="")
 
 
 def described() -> dict[str, str]:
-    """The members of a line that belongs to what is worked on."""
+    """Return the log members of the current request and session."""
     members: dict[str, str] = {}
     request = CURRENT.get()
     if request is not None:

@@ -19,8 +19,9 @@ class Metric(NamedTuple):
         name: without the ``_total`` of a counter.
         text: what it counts.
         label: name of its label; empty for none.
-        value: of the label; empty for a field that counts by value.
-        known: values of such a field, which begin at 0: Prometheus sees no increase in a series that begins at 1.
+        value: the label's value; empty for a field that counts by value.
+        known: the values that begin at 0 in a field that counts by value. Prometheus sees no increase in a series that
+            begins at 1.
         is_gauge: the number may fall.
     """
 
@@ -62,7 +63,7 @@ ENDS = (
 
 @dataclass
 class Counters:
-    """Changed from one event loop.
+    """The counts. Used from one event loop.
 
     Attributes:
         store_commits: commits to the store.

@@ -26,10 +26,9 @@ class Drop(NamedTuple):
 
     Attributes:
         session: its inner id.
-        reason: see ``Reason``.
-        model: on which it ran; None where that is not known any more.
-        version: of the model.
-        chunks: that it had.
+        reason: one of ``Reason``.
+        model: the model it ran on; None if that is not known any more.
+        chunks: number of its chunks.
         age_s: seconds since it began.
         idle_s: seconds since its last chunk.
     """
@@ -43,7 +42,7 @@ class Drop(NamedTuple):
     idle_s: float | None = None
 
     def members(self) -> dict[str, object]:
-        """As JSON values, without what is not known; times to the millisecond."""
+        """Return the known members as JSON values; times in milliseconds."""
         known = {name: value for name, value in self._asdict().items() if value is not None}
         key = {"key": owner} if (owner := owner_of(self.session)) else {}
         rounded = {name: round(value, 3) if isinstance(value, float) else value for name, value in known.items()}

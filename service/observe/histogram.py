@@ -1,4 +1,4 @@
-"""Histograms as two plain numbers a value: one of the counts, and the sum."""
+"""Histograms that cost two additions a value: to a bucket's count, and to the sum."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ CHUNKS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 
 
 class Histogram:
-    """How often a value was at most so much.
+    """Counts values by bucket.
 
     Args:
-        bounds: of the buckets, ascending; the last bucket, above them all, has none.
+        bounds: upper bounds of the buckets, ascending. One more bucket, without a bound, takes larger values.
 
     Attributes:
-        bounds: see above.
-        counts: of values by bucket, one more than there are bounds. Not cumulative.
+        counts: values in each bucket, [bounds + 1], not cumulative.
         total: sum of all values.
     """
 
@@ -32,12 +31,12 @@ class Histogram:
         self.total = 0.0
 
     def observe(self, value: float, times: int = 1) -> None:
-        """Count a value, so many times."""
+        """Count a value ``times`` times."""
         self.counts[bisect_left(self.bounds, value)] += times
         self.total += value * times
 
     def cumulative(self) -> Iterator[tuple[float | None, int]]:
-        """Each bound, and the number of values up to it; the last one, without a bound, is that of all."""
+        """Yield each bound with the number of values up to it; at last None with the number of all values."""
         count = 0
         for bound, more in zip((*self.bounds, None), self.counts, strict=True):
             count += more

@@ -1,4 +1,4 @@
-"""Lets a few lines of log through a second, where thousands could come at once."""
+"""Limits the lines of log a second."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from service.observe.clock import Clock
 
 
 class LineLimit:
-    """Counts the lines of the current second, and those that are left out.
+    """Counts the lines of the current second, and the suppressed ones.
 
     Args:
-        most: lines in a second.
+        most: limit of lines a second.
         clock: seconds.
     """
 
@@ -26,7 +26,7 @@ class LineLimit:
         """Count a line.
 
         Returns:
-            None if the line is to be left out; else how many were left out before it and are not reported yet.
+            None to suppress the line; else the number of lines suppressed since the last report.
         """
         now_s, reported = self._clock(), 0
         if now_s - self._since_s >= 1.0:

@@ -17,7 +17,7 @@ from service.observe.no_secrets import NoSecrets
 LOGGERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "hetsyn")
 LogFormat = Literal["text", "json"]
 
-# of every record, and so no members of a line; ``color_message`` is uvicorn's message once more
+# attributes of every record, which are no members of a line; ``color_message`` is uvicorn's message again
 _USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 
 
@@ -27,7 +27,7 @@ class JsonFormatter(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, without its end."""
+        """Write the line, without its newline."""
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -44,11 +44,10 @@ class JsonFormatter(logging.Formatter):
 
 
 def context_of(record: logging.LogRecord) -> str:
-    """The end of a line of text: ``[request 7, session a, key mobile]``, with a space before; empty where nothing is
-    known.
+    """Write the end of a line of text, such as `` [request 7, session a, key mobile]``; empty if nothing is known.
 
     Args:
-        record: of the line. A session that it names itself stands in its message.
+        record: a session that it names itself is left out, because the message has it.
     """
     members = described() | {name: str(value) for name, value in vars(record).items() if name in ("session", "key")}
     if "session" in vars(record):
@@ -59,19 +58,19 @@ def context_of(record: logging.LogRecord) -> str:
 
 
 def _shown(text: str) -> str:
-    """A client's text, in quotes if it could be taken for something else."""
+    """Quote a client's text if it could be mistaken for another part of the line."""
     return text if re.fullmatch(r"[\w.:~+/=-]+", text, re.ASCII) else ascii(text)
 
 
 class TextFormatter(DefaultFormatter):
-    """uvicorn's line, and the request and session that it belongs to."""
+    """uvicorn's line, followed by its request and session."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         return super().formatMessage(record) + context_of(record)
 
 
 class TextAccessFormatter(AccessFormatter):
-    """uvicorn's line of a request, and what it belongs to."""
+    """uvicorn's access line, followed by its request and session."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         return super().formatMessage(record) + context_of(record)
@@ -81,11 +80,10 @@ _TEXT = {"default": TextFormatter, "access": TextAccessFormatter}
 
 
 def log_config(level: str, form: LogFormat = "text") -> dict[str, Any]:
-    """A configuration for ``logging.config.dictConfig``.
+    """Make a configuration for ``logging.config.dictConfig``.
 
     Args:
         level: ``debug``, ``info``, ``warning`` or ``error``; the least severe messages to log.
-        form: of a line.
     """
     loggers: dict[str, Any] = LOGGING_CONFIG["loggers"] | {"hetsyn": {"handlers": ["default"]}}
     formatters: dict[str, Any] = {

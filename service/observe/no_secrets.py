@@ -1,4 +1,4 @@
-"""Keeps the secrets of keys out of the log, should a client send one where the log repeats it, as in a URL."""
+"""Keeps the secrets of keys out of the log: a client may send one where the log repeats it, as in a URL."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from service.keys.token import redacted
 
 
 class NoSecrets(logging.Formatter):
-    """Another formatter, whose lines have no secrets: neither of messages nor of tracebacks, ids and all else in them.
+    """Wraps a formatter and redacts secrets in the whole line, tracebacks and ids included.
 
     Args:
-        make: of the other formatter, or where that is, as in a configuration of ``logging``.
-        options: its arguments.
+        make: class of the wrapped formatter, or its dotted name, as in a configuration of ``logging``.
+        options: arguments of the wrapped formatter.
     """
 
     def __init__(self, make: Any, **options: Any) -> None:
@@ -22,5 +22,5 @@ class NoSecrets(logging.Formatter):
         self._inner: logging.Formatter = (resolve_name(make) if isinstance(make, str) else make)(**options)
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, without secrets."""
+        """Write the line without secrets."""
         return redacted(self._inner.format(record))

@@ -1,8 +1,7 @@
 """Spans of chunks by OpenTelemetry, if the operator has set its environment variables and installed the extra.
 
-A chunk is timed anyway (``watch``). Its spans are made from these times when it has been applied: one of the request,
-and within it one each of queue, engine and commit. Nothing is measured twice, and a server without traces imports
-nothing of this.
+Each chunk is timed anyway (``watch``). After it was applied, its spans are made from these times: one for the request,
+and within it one each for queue, engine and commit. A server without traces does not import this module.
 """
 
 from __future__ import annotations
@@ -43,10 +42,9 @@ log = logging.getLogger("hetsyn.traces")
 
 
 def open_tracer(environment: Mapping[str, str] = os.environ) -> OtelTracer | None:
-    """The tracer that the operator has asked for; None if there is none. What is wrong is logged: the server serves.
+    """Make the tracer that OpenTelemetry's variables ask for; None if they ask for none.
 
-    Args:
-        environment: with OpenTelemetry's variables.
+    An error is logged, and the server serves without traces.
     """
     exporter = environment.get(EXPORTER, "").strip().lower()
     is_wanted = bool(exporter) or any(environment.get(name) for name in ENDPOINTS)
@@ -73,7 +71,7 @@ class OtelTracer:
     """Makes spans. Used from one event loop.
 
     Args:
-        processor: takes spans that have ended.
+        processor: exports ended spans.
     """
 
     def __init__(self, processor: SpanProcessor) -> None:
@@ -83,7 +81,7 @@ class OtelTracer:
         from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 
         class Ids(RandomIdGenerator):
-            """Random ones, unless lines of log have named the ids of the next span."""
+            """Makes random ids, unless log lines have already named the next span's ids."""
 
             trace_id = span_id = 0
 
@@ -104,7 +102,7 @@ class OtelTracer:
         RequestContext.makes_traces = True
 
     def applied(self, transport: Transport, model: str, watch: Watch, ended_s: float, chunks: int = 1) -> None:
-        """As ``Tracer.applied``."""
+        """Make the spans of applied chunks."""
         attributes: dict[str, Any] = {"hetsyn.transport": transport, "hetsyn.model": model}
         if chunks > 1:
             attributes["hetsyn.chunks"] = chunks
@@ -124,10 +122,10 @@ class OtelTracer:
         span.end(_ns(ended_s, offset_ns))
 
     def refused(self, error: str) -> None:
-        """A chunk of the current request was refused.
+        """Make the span of a refused chunk.
 
         Args:
-            error: slug of the problem.
+            error: the problem's slug.
         """
         now_s = time.perf_counter()
         span = self._begin("refused", now_s, time.time_ns() - int(now_s * 1e9), {"error.type": error}, is_told=False)
@@ -135,20 +133,18 @@ class OtelTracer:
         span.end()
 
     def close(self) -> None:
-        """Export what waits, for ``CLOSING_MS`` at most. Blocks."""
+        """Export the waiting spans. Blocks for at most ``CLOSING_MS``."""
         self._provider.force_flush(CLOSING_MS)
         self._provider.shutdown()
         RequestContext.makes_traces = False
 
     def _begin(self, name: str, began_s: float, offset_ns: int, attributes: dict[str, Any], *, is_told: bool) -> Span:
-        """A span of the current request.
+        """Begin a span of the current request.
 
         Args:
-            name: of the span.
-            began_s: when it began, in seconds of ``time.perf_counter``.
-            offset_ns: from that clock to the time since 1970.
-            attributes: of the span.
-            is_told: lines of log have named the span's id.
+            began_s: its beginning, in seconds of ``time.perf_counter``.
+            offset_ns: added to that clock, gives nanoseconds since 1970.
+            is_told: log lines have named the span's id.
         """
         request = CURRENT.get() or RequestContext()
         attributes["hetsyn.request_id"] = request.request_id

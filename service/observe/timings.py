@@ -1,7 +1,7 @@
-"""How long chunks took, as histograms by transport and model, and how many are computed together.
+"""Histograms of the chunks' times by transport and model, and of the sizes of batches.
 
-A chunk's request is the time from when it was complete to when its reply was made: the sum of its queue, engine and
-commit. Only names of models that are served become labels, and no more than ``MOST_MODELS`` of them.
+The request time of a chunk begins when its input is complete, and ends when its reply is made. It is the sum of queue,
+engine and commit. Only names of models that are served become labels, and no more than ``MOST_MODELS`` of them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Transport = Literal["http", "stream", "streams", "v2", "grpc"]
 """The way in: ``POST /infer``, ``WS /stream``, ``WS /streams``, the Open Inference Protocol over HTTP and over gRPC."""
 
 MOST_MODELS = 64  # each takes up to 290 series
-OTHER = "(other)"  # no name of a model: all of those that come later
+OTHER = "(other)"  # label of all later models; no model can have this name
 
 _parts, _started_of = attrgetter("engine_s", "store_s"), attrgetter("started_s")
 
@@ -29,21 +29,18 @@ class Tracer(Protocol):
     """Makes spans of chunks."""
 
     def applied(self, transport: Transport, model: str, watch: Watch, ended_s: float, chunks: int = 1) -> None:
-        """Chunks of the current request (``context``) were applied.
+        """Make the spans of applied chunks of the current request (``context``).
 
         Args:
-            transport: of the request.
-            model: of the chunks' sessions.
-            watch: of their time.
-            ended_s: when they were kept, in seconds of ``time.perf_counter``.
-            chunks: that were computed together.
+            ended_s: when they were stored, in seconds of ``time.perf_counter``.
+            chunks: number of chunks that were computed together.
         """
 
     def refused(self, error: str) -> None:
-        """A chunk of the current request was refused.
+        """Make the span of a refused chunk.
 
         Args:
-            error: name of the error's kind.
+            error: the problem's slug.
         """
 
 
@@ -51,10 +48,10 @@ class ChunkTimes:
     """Histograms of one model and transport, in seconds.
 
     Attributes:
-        request: from when a chunk was complete to when its reply was made.
-        queue: of that, the time in which it was neither computed nor committed.
-        engine: the time of the segments in which it was computed.
-        commit: the time of its commit to the store; nothing where there is none.
+        request: from the complete chunk to its reply.
+        queue: the part of it without computation and commit.
+        engine: the segments in which the chunk was computed.
+        commit: the commit to the store; empty without a store.
     """
 
     __slots__ = ("commit", "engine", "queue", "request")
@@ -78,7 +75,7 @@ class ChunkTimes:
                 requests[bisect_left(bounds, request_s)] += times
                 queues[bisect_left(bounds, queue_s)] += times
                 request.total += request_s * times
-                queue.total += queue_s * times if queue_s > 0.0 else 0.0  # of a watch that was set by hand
+                queue.total += queue_s * times if queue_s > 0.0 else 0.0  # negative if a test set the watch
                 chunks += times
             engine.observe(engine_s, chunks)
             if has_store:
@@ -89,7 +86,7 @@ class Timings:
     """All histograms of a server. Used from one event loop.
 
     Attributes:
-        tracer: makes spans of chunks; None where nobody wants them.
+        tracer: makes spans of chunks; None without traces.
         has_store: sessions are in a store, so that commits count.
     """
 
@@ -101,7 +98,7 @@ class Timings:
         self._models: set[str] = set()
 
     def of(self, transport: Transport, model: str) -> ChunkTimes:
-        """The histograms of a transport and a model that is served."""
+        """Return the histograms of a transport and a served model."""
         by_model = self._times.get(transport)
         if by_model is None:
             by_model = self._times[transport] = {}
@@ -114,7 +111,7 @@ class Timings:
         """Count chunks that were applied just now.
 
         Returns:
-            When that was, in seconds of ``time.perf_counter``: ``tracer`` is told of each chunk in its own context.
+            The current ``time.perf_counter``, for calls of ``tracer`` in each chunk's context.
         """
         ended_s = time.perf_counter()
         self.of(transport, model).observe(watches, ended_s, has_store=self.has_store)
@@ -129,20 +126,20 @@ class Timings:
         sizes.observe(chunks)
 
     def by_label(self) -> Iterator[tuple[Transport, str, ChunkTimes]]:
-        """Transport, model and histograms."""
+        """Yield transport, model and histograms."""
         for transport, by_model in self._times.items():
             for model, times in by_model.items():
                 if model == self._label(model):
                     yield transport, model, times
 
     def batches(self) -> Iterator[tuple[str, Histogram]]:
-        """Model and sizes of its batches."""
+        """Yield each model with the histogram of its batch sizes."""
         for model, sizes in self._batches.items():
             if model == self._label(model):
                 yield model, sizes
 
     def _label(self, model: str) -> str:
-        """The label of a model: its name, or ``OTHER`` if there are too many."""
+        """Return a model's label: its name, or ``OTHER`` if there are too many."""
         if model in self._models or model == OTHER:
             return model
         if len(self._models) >= MOST_MODELS:

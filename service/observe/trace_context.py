@@ -1,4 +1,4 @@
-"""W3C Trace Context: which trace a request belongs to (https://www.w3.org/TR/trace-context/)."""
+"""Reads a request's trace (W3C Trace Context, https://www.w3.org/TR/trace-context/)."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class TraceContext(NamedTuple):
 
     Attributes:
         trace_id: 32 hexadecimal digits.
-        parent_id: 16 hexadecimal digits, of the span that sent the request.
-        flags: of which bit 0 says that the trace is recorded.
-        state: of the systems that the trace has passed, as it came.
+        parent_id: 16 hexadecimal digits: the span that sent the request.
+        flags: bit 0 says that the trace is recorded.
+        state: ``tracestate``, unchanged.
     """
 
     trace_id: str
@@ -28,11 +28,11 @@ class TraceContext(NamedTuple):
 
 
 def parse_trace(parents: Sequence[str], states: Sequence[str] = ()) -> TraceContext | None:
-    """The trace of a request; None if it names none, or breaks the rules of the standard.
+    """Parse the trace of a request; None if it names none, or breaks the rules of the standard.
 
     Args:
-        parents: each value of ``traceparent``; there may be one.
-        states: each value of ``tracestate``, in their order.
+        parents: all values of ``traceparent``; the standard allows one.
+        states: all values of ``tracestate``, in order.
     """
     found = _PARENT.fullmatch(parents[0].strip()) if len(parents) == 1 else None
     if found is None:
@@ -45,10 +45,10 @@ def parse_trace(parents: Sequence[str], states: Sequence[str] = ()) -> TraceCont
 
 
 def new_span_id() -> str:
-    """16 hexadecimal digits."""
+    """Make a random id of 16 hexadecimal digits."""
     return secrets.token_hex(8)
 
 
 def new_trace_id() -> str:
-    """32 hexadecimal digits."""
+    """Make a random id of 32 hexadecimal digits."""
     return secrets.token_hex(16)

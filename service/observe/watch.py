@@ -1,4 +1,4 @@
-"""How long a chunk took, by part: for the histograms, for traces, and for clients that ask for it."""
+"""Times a chunk by part: for the histograms, for traces, and for clients that ask for it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ class Watch:
         started_s: when the chunk came; by default now.
 
     Attributes:
-        started_s: see above.
         engine_begun_s: when its first segment began; 0 before.
         engine_s: seconds of the segments in which it was computed, together with others.
         store_s: seconds of its commits.
-        batches: in which it was computed; a batch counts as the chunk's share of it.
+        batches: the chunk's shares of the batches in which it was computed, added up.
     """
 
     __slots__ = ("batches", "engine_begun_s", "engine_s", "started_s", "store_s")
@@ -34,16 +33,16 @@ class Watch:
 
     @property
     def queue_s(self) -> float:
-        """Seconds until now that are neither of the engine nor of the store."""
+        """Return the seconds until now that neither the engine nor the store took."""
         return max(0.0, time.perf_counter() - self.started_s - self.engine_s - self.store_s)
 
     def computed(self, begun_s: float, wall_s: float, chunks: int = 1) -> None:
-        """A segment of the chunk was computed.
+        """Count a computed segment of the chunk.
 
         Args:
             begun_s: when it began.
-            wall_s: seconds that it took.
-            chunks: that were computed together.
+            wall_s: its seconds.
+            chunks: number of chunks that were computed together.
         """
         if not self.engine_begun_s:
             self.engine_begun_s = begun_s
@@ -51,7 +50,7 @@ class Watch:
         self.batches += 1 / chunks
 
     async def stored(self, commit: Awaitable[T]) -> T:
-        """The outcome of a commit, whose time counts as that of the store."""
+        """Await a commit, count its time, and return its outcome."""
         begun_s = time.perf_counter()
         try:
             return await commit

@@ -30,11 +30,8 @@ def parse_request(
     """Parse a body.
 
     Args:
-        name: of the model.
-        version: of the model.
         body: the whole of it.
         header_length: of its JSON, in digits; empty where all is JSON; 0 where all of it is the only input.
-        manifest: of the model.
 
     Raises:
         InputError: it is something else.
@@ -107,7 +104,6 @@ def _tensor(item: dict[str, Any], where: str, body: bytes, at: int) -> tuple[Ten
     """An input, and where the raw bytes of the next one begin.
 
     Args:
-        item: of the JSON.
         where: in the JSON, for messages.
         body: the whole of it.
         at: where the input's raw bytes begin.

@@ -50,12 +50,9 @@ class ModelCall:
 
     Args:
         service: that has the model.
-        name: of the model.
         version: of the model; None or empty takes the newest.
 
     Attributes:
-        name: see above.
-        version: see above.
         request: that was decoded, without its inputs.
     """
 
@@ -97,14 +94,7 @@ class ModelCall:
 
 
 class OpenInference:
-    """See above. Used from one event loop.
-
-    Args:
-        catalog: of the models.
-        registry: of the sessions: a sequence is one.
-        limits: of sessions.
-        retention: of sessions.
-    """
+    """See above. Used from one event loop."""
 
     def __init__(
         self,

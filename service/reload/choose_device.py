@@ -39,7 +39,6 @@ def choose_device(
     An artifact that cannot be used on the CPU either says nothing about the device.
 
     Args:
-        choice: of the operator.
         device: that was found; None is the CPU.
         engine: runs the golden streams.
         empty_catalog: a catalog of the folder on a device, which offers nothing yet.

@@ -81,7 +81,6 @@ def plan_reload(
     """Read a catalog's folder, and open and test its new versions. Changes nothing; may take long.
 
     Args:
-        catalog: of the folder.
         smoke_test: raises if a model cannot be run.
         limit: bounds the time of each version; None is that of the settings.
         trial_process: in which a version is opened and tested first; None is none.
@@ -281,8 +280,6 @@ class _Trial:
     """Finds the model of a version's folder; a new one is opened and tested.
 
     Args:
-        catalog: of the folder.
-        path: of the version.
         known: its model, if it is in memory.
         smoke_test: raises if a model cannot be run.
         trial_process: in which that is tried first; None is none.

@@ -33,7 +33,6 @@ class TrialProcess:
     """A process that loads and tests models, one at a time. It begins with the first, and again after one that ends it.
 
     Args:
-        max_model_bytes: as of the catalog.
         load_timeout_s: for each model. The process ends itself a little later, if the server cannot end it.
     """
 

@@ -25,13 +25,10 @@ class Answer:
 
     Args:
         reply: as JSON; or how to make its members, when somebody asks.
-        watch: of the chunk.
         more: what the client asks for beside it.
         columns: what a row of ``/streams`` has of it, if that is all.
 
     Attributes:
-        watch: see above.
-        columns: see above.
         is_carried: the client carries the session.
         token: the carried session after the chunk; None once it has ended.
     """
@@ -90,13 +87,7 @@ def finalized(reply: Reply, utterance: int, heard: Sequence[Heard]) -> Reply:
 
 
 def more_of(envelope: Parameters, spikes: Spikes | None = None, watch: Watch | None = None) -> More | None:
-    """What a client asks for beside the reply; None for nothing. Of a chunk that was applied before it is None.
-
-    Args:
-        envelope: of the request.
-        spikes: of the chunk.
-        watch: of the chunk.
-    """
+    """What a client asks for beside the reply; None for nothing. Of a chunk that was applied before it is None."""
     if not envelope.asks_more:
         return None
     more: More = {}

@@ -41,7 +41,6 @@ class Decoder(NamedTuple):
     """Of the frames of a connection.
 
     Attributes:
-        item_bytes: of an item.
         decode: a frame.
     """
 
@@ -50,13 +49,7 @@ class Decoder(NamedTuple):
 
 
 def decoder_of(encoding: Encoding, rate_hz: int, channels: int) -> Decoder:
-    """The decoder of an encoding.
-
-    Args:
-        encoding: of the content.
-        rate_hz: of samples.
-        channels: of values.
-    """
+    """The decoder of an encoding."""
     if encoding == "events":
         return Decoder(4, EventFrame)
     if encoding == "values":
@@ -72,11 +65,7 @@ def _bounds_of(chunks: Chunks) -> list[int]:
 class EventFrame:
     """Spikes. Rows that ascend and are in range, as most clients send them, are checked all at once.
 
-    Args:
-        chunks: of the frame.
-
     Attributes:
-        is_valid: as of ``DecodedFrame``.
         steps: network steps of each row.
     """
 

@@ -25,10 +25,6 @@ _BODY: TypeAdapter[InferBody] = TypeAdapter(InferBody)
 def decode_json(body: bytes, limit: SoundLimit = NO_LIMIT) -> InferRequest:
     """Decode a JSON body.
 
-    Args:
-        body: of a request.
-        limit: of compressed sound.
-
     Raises:
         InputError: the body is not JSON, or not of the schema; the message names the first wrong field.
         TokenForeign: the token is not base64.
@@ -57,7 +53,6 @@ def decode_raw(
         content_type: with its parameters.
         query: names and values of the query parameters.
         body: may be empty if the request ends a session.
-        limit: of compressed sound.
 
     Raises:
         InputError: a parameter or the body is wrong.
@@ -134,7 +129,6 @@ def make_request(envelope: Envelope, chunk: Chunk | None, token: bytes | None = 
     Args:
         envelope: its parameters.
         chunk: its input; None if there is none.
-        token: of a carried session.
 
     Raises:
         InputError: there is no input, and the request does not end its session; or a later chunk begins it.

@@ -41,7 +41,6 @@ def explain_invalid(
     """Explain the first of some validation errors. The sentence repeats no input values: they may be long.
 
     Args:
-        error: of pydantic.
         subject: what was validated, such as "the body".
         fields: continues the sentence about an unknown field after "is not".
         within: the field that was validated.

@@ -53,9 +53,6 @@ class Tensor(NamedTuple):
 
     Attributes:
         name: one of ``INPUTS``.
-        datatype: of the protocol.
-        shape: of the data.
-        data: see above.
     """
 
     name: str
@@ -104,7 +101,6 @@ class OutputKind(NamedTuple):
     """How a member of a reply is an output.
 
     Attributes:
-        datatype: of the protocol.
         dimensions: of the member: 0 for one value, which is an output of shape [1]; else it has lists.
     """
 
@@ -158,9 +154,6 @@ def outputs_of(manifest: Manifest) -> list[tuple[str, str, list[int]]]:
 def infer_request(request: ModelRequest) -> InferRequest:
     """The request as ``/infer`` would have it. The model of its session completes it: only the session knows which
     version that is.
-
-    Args:
-        request: of a client.
 
     Raises:
         InputError: a parameter or the input is wrong.

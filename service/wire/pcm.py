@@ -55,7 +55,6 @@ def _decode_24(data: bytes, first: int, dtype: str) -> Samples:
 
     Args:
         first: position of the first of the three among the four.
-        dtype: of the four.
     """
     padded = np.zeros((len(data) // 3, 4), np.uint8)
     padded[:, first : first + 3] = np.frombuffer(data, np.uint8).reshape(-1, 3)

@@ -47,7 +47,6 @@ def decode_file(data: bytes, encoding: str, max_s: float = inf) -> tuple[Samples
     """Decode a file; several channels are averaged.
 
     Args:
-        data: of the whole file.
         encoding: one of ``FORMATS``.
         max_s: seconds that are decoded, at most.
 
