@@ -59,7 +59,7 @@ def _bars() -> Progress:
     )
 
 
-def _run(prepared: Prepared, out: Path, title: str, teachers: list[Path], device: str) -> TestResult | None:
+def _run(prepared: Prepared, out: Path, title: str, device: str) -> TestResult | None:
     from hetsyn_model.training.fitting import train_prepared
     from hetsyn_model.training.loop import Callbacks
 
@@ -74,7 +74,7 @@ def _run(prepared: Prepared, out: Path, title: str, teachers: list[Path], device
     with _bars() as bars:
         shown = _Bars(bars, title, out, prepared.config.training.epochs)
         callbacks = Callbacks(shown.on_update, shown.on_epoch)
-        fitted = train_prepared(prepared, out, teachers=teachers, device=device, callbacks=callbacks)
+        fitted = train_prepared(prepared, out, device=device, callbacks=callbacks)
     if (share := fitted.network.share_at_bounds()) is not None:
         console.print(f"{share:.1%} of the time constants lie at an end of their range", highlight=False)
     return fitted.test
@@ -113,13 +113,6 @@ def train_on_data(
     ] = False,
     epochs: Annotated[int | None, typer.Option(min=1, help="Number of epochs. Default: the configuration's.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed. Default: the configuration's.")] = None,
-    teacher: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Folder of a run of the same command with another seed, or another contrast, emphasis or levels of "
-            "the encoder of audio. The network also learns from that run's probabilities. May be repeated."
-        ),
-    ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="Number of CPU threads.")] = 2,
 ) -> None:
@@ -159,7 +152,7 @@ def train_on_data(
             )
         if not left_out:
             prepared = prepare(examples, settings, test=own_test, extra=pool)
-            result = _run(prepared, out, data.name, [run / "best.pt" for run in teacher or []], device)
+            result = _run(prepared, out, data.name, device)
             _show_test(result)
             console.print(
                 f"network: {out / 'best.pt'}   export it: hetsyn export {out / 'best.pt'} --out models/NAME/VERSION",
@@ -174,9 +167,7 @@ def train_on_data(
         results = {}
         for group, prepared in every:
             run = out / f"without-{group}"
-            # teachers too are trained without the group
-            teachers = [folder / run.name / "best.pt" for folder in teacher or []]
-            results[group] = _run(prepared, run, f"without {group}", teachers, device)
+            results[group] = _run(prepared, run, f"without {group}", device)
         _report(out, {group: result for group, result in results.items() if result is not None})
     except (BankError, ConfigError, DataError, DeviceError, RunError, SpecError, CheckpointFileError) as error:
         console.print(f"[red]{escape(str(error))}[/red]", highlight=False, soft_wrap=True)

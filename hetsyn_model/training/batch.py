@@ -25,7 +25,6 @@ class Batch:
         analog: float32 [b, t, features], the same streams before their encoding in spikes; None where there is no
             such thing.
         before: one stream, which each of the others hears before its first step; None for nothing.
-        views: the same streams as teachers with encoders of their own hear them, one batch an encoder.
     """
 
     events: Events
@@ -33,7 +32,6 @@ class Batch:
     target: Tensor
     analog: Tensor | None = None
     before: Events | None = None
-    views: tuple[Batch, ...] = ()
 
     @staticmethod
     def of(spikes: Spikes, target: Tensor, analog: Tensor | None = None) -> Batch:
@@ -48,12 +46,10 @@ class Batch:
         """The streams from the first up to, not with, the last."""
         part = slice(first, last)
         analog = None if self.analog is None else self.analog[part]
-        views = tuple(view.streams(first, last) for view in self.views)
-        return Batch(self.events.streams(first, last), self.steps[part], self.target[part], analog, self.before, views)
+        return Batch(self.events.streams(first, last), self.steps[part], self.target[part], analog, self.before)
 
     def to(self, device: torch.device | str) -> Batch:
         """The same streams in a device's memory."""
         analog = None if self.analog is None else self.analog.to(device)
         before = None if self.before is None else self.before.to(device)
-        views = tuple(view.to(device) for view in self.views)
-        return Batch(self.events.to(device), self.steps.to(device), self.target.to(device), analog, before, views)
+        return Batch(self.events.to(device), self.steps.to(device), self.target.to(device), analog, before)

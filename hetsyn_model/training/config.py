@@ -14,6 +14,7 @@ import tomllib
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
@@ -30,8 +31,8 @@ from hetsyn_model.training.others import OthersSpec
 from hetsyn_model.training.schedule import DelayTraining
 from hetsyn_model.training.split import SplitSpec
 
-# sections of earlier versions, without effect on the network that a run kept
-REMOVED = ("phonemes", "kernel")
+# keys of earlier versions, without effect on the network that a run kept
+REMOVED = ("phonemes", "kernel", "training.distillation")
 MOVED = {"encoder.spikes.channels": "network.channels"}
 SHIPPED = Path(__file__).with_name("configs")
 
@@ -154,8 +155,6 @@ class TrainSpec:
         average: decay of the running mean of the weights that is evaluated.
         sharpness: factor on the mean of softmax before the cross entropy.
         late: weight of a second cross entropy, on each step's potentials, that counts the later steps of a stream most.
-        distillation: where there are teachers, the loss is (1 - distillation) of that of the labels plus 2
-            distillation of theirs.
         tied: a neuron of the first layer learns one weight and one decay for all synapses from a band of audio
             (``hetsyn_model/training/tied_layer.py``).
         choose: what the chosen epoch is best in on the validation examples: ``accuracy`` (of equal ones the lower
@@ -179,7 +178,6 @@ class TrainSpec:
     average: float = 0.998
     sharpness: float = 10.0
     late: float = 0.0
-    distillation: float = 0.5
     tied: bool = False
     choose: Literal["accuracy", "loss"] = "accuracy"
     quiet_s: float = 0.0
@@ -201,7 +199,7 @@ class TrainSpec:
         for name in ("weight_decay", "extra_per_real", "late"):
             if getattr(self, name) < 0:
                 raise SpecError(f"{name}: {getattr(self, name)} is below 0")
-        for name in ("warmup", "final", "smoothing", "average", "distillation"):
+        for name in ("warmup", "final", "smoothing", "average"):
             if not 0 <= getattr(self, name) <= 1:
                 raise SpecError(f"{name}: {getattr(self, name)} is not in [0, 1]")
         quiet_steps(self.quiet_s, 1.0)
@@ -323,8 +321,9 @@ def config_of_checkpoint(values: Mapping[str, Any], where: str) -> Config:
     Raises:
         ConfigError: as :func:`config_from`.
     """
-    kept = deepcopy({key: value for key, value in values.items() if key not in REMOVED})
-    kept.get("encoder", {}).get("spikes", {}).pop("channels", None)  # the network has them
+    kept = deepcopy(dict(values))
+    for *sections, key in (name.split(".") for name in (*REMOVED, *MOVED)):
+        reduce(lambda section, name: section.get(name, {}), sections, kept).pop(key, None)
     return config_from(kept, where)
 
 
@@ -353,8 +352,8 @@ def _check_keys(values: Mapping[str, Any], of: Any, where: str, prefix: str = ""
     known = {each.name for each in fields(of)}
     types = get_type_hints(of)
     for key, value in values.items():
-        if not prefix and key in REMOVED:
-            raise ConfigError(f"{where}: there is no {key} any more, because it gave nothing: delete the section")
+        if prefix + key in REMOVED:
+            raise ConfigError(f"{where}: there is no {prefix}{key} any more, because it gave nothing: delete it")
         if prefix + key in MOVED:
             raise ConfigError(f"{where}: {prefix}{key} is {MOVED[prefix + key]} now: move it there")
         if key not in known:

@@ -27,7 +27,6 @@ from hetsyn_model.training.labelled import About, RunOptions, accuracy, classify
 from hetsyn_model.training.loop import BEST, Callbacks
 from hetsyn_model.training.prepared import Prepared, prepare
 from hetsyn_model.training.read_arrays import Arrays, as_arrays, examples_of
-from hetsyn_model.training.read_teacher import read_teacher
 from hetsyn_model.training.readers import kind_of, read
 
 CONFIG, TEST, VALIDATION = "config.toml", "test.json", "validation.pt"
@@ -104,7 +103,6 @@ def train_prepared(
     out: Path,
     *,
     network: Network | None = None,
-    teachers: Sequence[Path] = (),
     device: str = "cpu",
     callbacks: Callbacks | None = None,
 ) -> Fitted:
@@ -114,15 +112,11 @@ def train_prepared(
         prepared: data and description.
         out: folder of the run.
         network: whose weights training starts from and changes; None for random ones.
-        teachers: ``best.pt`` of other runs on the same examples, to learn from besides the labels. Steps, classes and
-            decision are the same. Layers, neurons, kernels and delays may differ, and contrast, emphasis and levels of
-            the audio's encoder. A teacher begins a stream as its student does.
         device: to train on.
         callbacks: called as training goes on; an epoch ends with each evaluation.
 
     Raises:
         RunError: the folder holds a run of another configuration.
-        CheckpointFileError: a teacher hears or answers in another way, or learned from other examples.
         DeviceError: there is no such device.
         ConfigError: the configuration does not fit the network.
     """
@@ -133,12 +127,9 @@ def train_prepared(
         if shown.on_evaluation is not None:
             shown.on_evaluation(history)
 
-    augmentation = asdict(getattr(config.augmentation, prepared.kind))
-    # as run.json was before there was this share, so that such a run goes on
     options = RunOptions(
-        {name: value for name, value in augmentation.items() if name != "telephone" or value},
+        asdict(getattr(config.augmentation, prepared.kind)),
         config.seed,
-        [read_teacher(path, prepared) for path in teachers],
         target,
         About(prepared.names, prepared.description, config.to_dict()),
         replace(shown, on_evaluation=on_evaluation),
@@ -218,7 +209,6 @@ def fit(
     out: str | Path | None = None,
     epochs: int | None = None,
     seed: int | None = None,
-    teachers: Sequence[str | Path] = (),
     device: str = "cpu",
     on_epoch: Callable[[History], None] | None = None,
 ) -> Fitted:
@@ -238,8 +228,6 @@ def fit(
         out: folder of the run, in which an interrupted run goes on; None for one that is deleted.
         epochs: instead of the configuration's.
         seed: instead of the configuration's.
-        teachers: ``best.pt`` of other runs on the same examples, to learn from besides the labels; see
-            :func:`train_prepared`. Of a file with another name nobody checks the examples.
         device: ``cpu`` or ``cuda``.
         on_epoch: called with the history after each epoch.
 
@@ -270,11 +258,10 @@ def fit(
     )
     own = network if isinstance(network, Network) else None
     callbacks = Callbacks(on_evaluation=on_epoch)
-    paths = [Path(teacher) for teacher in teachers]
     if out is not None:
-        return train_prepared(prepared, Path(out), network=own, teachers=paths, device=device, callbacks=callbacks)
+        return train_prepared(prepared, Path(out), network=own, device=device, callbacks=callbacks)
     with tempfile.TemporaryDirectory(prefix="hetsyn-fit-") as folder:
-        return train_prepared(prepared, Path(folder), network=own, teachers=paths, device=device, callbacks=callbacks)
+        return train_prepared(prepared, Path(folder), network=own, device=device, callbacks=callbacks)
 
 
 def resolved(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from hetsyn_model.encoder import EncoderSpec
-from hetsyn_model.level_crossing import AnyEncoderSpec
 from hetsyn_model.network import Network
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import NetworkSpec
@@ -25,10 +24,9 @@ from hetsyn_model.training.examples import Example, T, digest_of
 from hetsyn_model.training.front import Front
 from hetsyn_model.training.history import History, ValidationResult
 from hetsyn_model.training.loop import Callbacks, Optimisation, train
-from hetsyn_model.training.loss import distillation_loss, late_loss, score_loss
+from hetsyn_model.training.loss import late_loss, score_loss
 from hetsyn_model.training.schedule import DelayTraining, cosine_factor
-from hetsyn_model.training.teacher import Teacher, fingerprint
-from hetsyn_model.training.tied_layer import level_changes, tie, tied_network, untie
+from hetsyn_model.training.tied_layer import level_changes, tied_network, untie
 
 
 @torch.no_grad()
@@ -110,8 +108,6 @@ class LabelledData(Generic[T]):
         how: batches and loss.
         data: the examples.
         seed: of batches and variation.
-        teachers: whose mean probabilities are learned besides the labels.
-        device: of the network.
         about: for the checkpoints.
 
     Raises:
@@ -125,23 +121,11 @@ class LabelledData(Generic[T]):
         data: LabelledSplit[T],
         *,
         seed: int = 0,
-        teachers: Sequence[Teacher[T]] = (),
-        device: torch.device | str = "cpu",
         about: About | None = None,
     ) -> None:
         self.front, self.how, self.data, self.seed, self.about = front, how, data, seed, about or About()
         if how.tied and not isinstance(front.spec, EncoderSpec):
             raise ConfigError("training.tied: only bands of audio can be tied: set it to false")
-        self.teachers = [
-            replace(
-                teacher, network=tie(teacher.network, _bands(teacher.front or front)) if how.tied else teacher.network
-            )
-            for teacher in teachers
-        ]
-        for teacher in self.teachers:
-            teacher.network.eval()
-            teacher.network.fit_banks(hold=True)  # as an export does; its decays may need more than the student's
-            teacher.network.to(device)
         self._extra_count = min(len(data.extra), round(how.extra_per_real * len(data.real)))
 
     @property
@@ -161,20 +145,13 @@ class LabelledData(Generic[T]):
         rng = np.random.default_rng([self.seed, epoch])
         torch.manual_seed(self.seed * 100_003 + epoch)
         for items in self._drawn(rng):
-            # the same numbers for everybody: one recording, varied once
-            views = [self._varied(front, items, copy.deepcopy(rng)) for front in self._other_fronts.values()]
-            yield replace(self._varied(self.front, items, rng), views=tuple(views))
+            yield self._varied(items, rng)
 
-    @property
-    def _other_fronts(self) -> dict[AnyEncoderSpec | None, Front[T]]:
-        """The fronts of teachers that have their own, each once, by their encoder."""
-        return {teacher.front.spec: teacher.front for teacher in self.teachers if teacher.front is not None}
-
-    def _varied(self, front: Front[T], items: Sequence[T], rng: np.random.Generator) -> Batch:
-        batch = front.vary(items, self.how.tail_steps, rng)
+    def _varied(self, items: Sequence[T], rng: np.random.Generator) -> Batch:
+        batch = self.front.vary(items, self.how.tail_steps, rng)
         if not self.how.tied:
             return batch
-        bands = _bands(front)
+        bands = _bands(self.front)
         before = None if batch.before is None else level_changes(batch.before, bands)
         return replace(batch, events=level_changes(batch.events, bands), before=before)
 
@@ -194,21 +171,7 @@ class LabelledData(Generic[T]):
         loss = score_loss(rolled, batch.target, sharpness=how.sharpness, smoothing=how.smoothing)
         if how.late:
             loss = loss + how.late * late_loss(rolled, batch.target, how.smoothing)
-        if self.teachers:
-            distilled = distillation_loss(rolled, self._teach(batch))
-            loss = (1.0 - how.distillation) * loss + 2.0 * how.distillation * distilled
         return loss
-
-    @torch.no_grad()
-    def _teach(self, batch: Batch) -> Tensor:
-        """Mean class probabilities of the teachers, [batch, longest, outputs]."""
-        views = dict(zip(self._other_fronts, batch.views, strict=True))
-        found = []
-        for teacher in self.teachers:
-            heard = batch if teacher.front is None else views[teacher.front.spec]
-            rolled = teacher.network.rollout(heard.events, "bank", heard.steps, heard.before)
-            found.append(torch.softmax(rolled.readout, -1))
-        return torch.stack(found).mean(0)
 
     def measure(self, rolled: Rollout, batch: Batch) -> dict[str, Tensor]:
         """``train_accuracy`` [b] on the varied examples; ``firing_rate`` [1], spikes a neuron and step."""
@@ -261,7 +224,6 @@ class RunOptions:
     Attributes:
         augmentation: how examples are varied, for ``run.json``.
         seed: of weights, batches and variation.
-        teachers: of the same examples, whose mean probabilities are learned besides the labels.
         device: to train on.
         about: for the checkpoints.
         callbacks: called as training goes on; an epoch ends with each evaluation.
@@ -270,7 +232,6 @@ class RunOptions:
 
     augmentation: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
-    teachers: Sequence[Teacher[Any]] = ()
     device: torch.device | str = "cpu"
     about: About = field(default_factory=About)
     callbacks: Callbacks | None = None
@@ -304,16 +265,9 @@ def train_labelled(
     """
     options = options or RunOptions()
     spec = network.spec if isinstance(network, Network) else network
-    labelled = LabelledData(
-        *(front, how, data),
-        seed=options.seed,
-        teachers=options.teachers,
-        device=options.device,
-        about=options.about,
-    )
-    has_delays = spec.input_path.is_delayed or spec.recurrent_path.is_delayed
+    labelled = LabelledData(front, how, data, seed=options.seed, about=options.about)
     updates = how.epochs * labelled.updates_per_epoch
-    started_from = {"started_from": fingerprint(network)} if isinstance(network, Network) else {}
+    started_from = _fingerprint(network) if isinstance(network, Network) else None
     if isinstance(network, Network) and how.tied:
         raise ConfigError("training.tied: a network of your own starts from its own weights: set it to false")
     if not isinstance(network, Network):
@@ -324,14 +278,13 @@ def train_labelled(
         {
             "network": spec.to_dict(),
             "encoder": None if front.spec is None else front.spec.to_dict(),
-            "train": _settings(how) | {"augment": options.augmentation},
+            "train": asdict(how) | {"augment": options.augmentation},
             "seed": options.seed,
             "recordings": digests(data),
-            "teachers": [teacher.fingerprint for teacher in options.teachers],
-        }
-        | ({"delays": asdict(options.delays)} if has_delays else {})
-        | ({"labels": list(options.about.labels)} if options.about.labels else {})
-        | started_from,
+            "delays": asdict(options.delays),
+            "labels": list(options.about.labels),
+            "started_from": started_from,
+        },
         network,
         labelled,
         Optimisation(
@@ -352,6 +305,10 @@ def train_labelled(
     )
 
 
-def _settings(how: TrainSpec) -> dict[str, Any]:
-    """As ``run.json`` has them: without what is off and once was not there, so that a run from that time goes on."""
-    return {name: value for name, value in asdict(how).items() if name not in ("quiet_s", "refit_every") or value}
+def _fingerprint(network: Network) -> str:
+    """Compute a digest of a network's weights."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()

@@ -54,10 +54,3 @@ def late_loss(rolled: Rollout, target: Tensor, smoothing: float) -> Tensor:
         label_smoothing=smoothing,
     ).view_as(weight)
     return ((each * weight).sum(1) / weight.sum(1)).mean()
-
-
-def distillation_loss(rolled: Rollout, probabilities: Tensor) -> Tensor:
-    """Cross entropy of the teachers' class probabilities [b, longest, outputs] at every step of a stream."""
-    counts = torch.arange(probabilities.shape[1], device=probabilities.device) < rolled.steps.unsqueeze(-1)
-    each = -(probabilities * torch.log_softmax(rolled.readout, -1)).sum(-1)
-    return (torch.where(counts, each, 0.0).sum(1) / rolled.steps).mean()

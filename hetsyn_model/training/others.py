@@ -42,8 +42,8 @@ class OthersSpec:
         silence: examples of the class ``silence``, quiet and noise, for each one of the data's mean class; 0: none is
             added.
         piece_s: shortest and longest example. Other speech that is longer is cut at random.
-        seed: of cuts and noise. It is not the seed of the training, so that runs with other seeds, and a network's
-            teachers, have the same examples.
+        seed: of cuts and noise. It is not the seed of the training, so that runs with other seeds have the same
+            examples.
     """
 
     speech: str = ""

@@ -32,8 +32,8 @@ class SplitSpec:
         group_pattern: regular expression that the names of wav files in folders of classes match, whose ``group`` is
             the group. Other names are of no group.
         group_column: of a CSV file; a file without it has no groups.
-        seed: of the division. It is not the seed of the training, so that runs with other seeds, and a network's
-            teachers, have the same test examples.
+        seed: of the division. It is not the seed of the training, so that runs with other seeds have the same test
+            examples.
     """
 
     by: By = "auto"

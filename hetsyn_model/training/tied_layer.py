@@ -75,18 +75,6 @@ def untie(network: Network, encoder: EncoderSpec) -> Network:
     return whole.to(network.device)
 
 
-@torch.no_grad()
-def tie(network: Network, encoder: EncoderSpec) -> Network:
-    """Inverse of :func:`untie`: the network on :func:`level_changes`."""
-    bands = Network(replace(network.spec, channels=encoder.bands))
-    tensors = network.state_dict()
-    for name in ("layers.0.w_in", "layers.0.r_in"):
-        tensors[name] = tensors[name][:, : encoder.bands * encoder.levels : encoder.levels].clone()
-    bands.load_state_dict(tensors)
-    bands.banks = dict(network.banks)
-    return bands.to(network.device)
-
-
 def _first(network: Network) -> Layer:
     return network.layer(network.spec.layer_names[0])
 

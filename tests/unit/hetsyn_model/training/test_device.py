@@ -18,7 +18,6 @@ from hetsyn_model.training.fitting import DeviceError, torch_device
 from hetsyn_model.training.front import AudioFront
 from hetsyn_model.training.labelled import LabelledData, LabelledSplit
 from hetsyn_model.training.loop import Optimisation, _follow, _optimiser, _update
-from hetsyn_model.training.teacher import Teacher
 from tests.support.words import AUGMENT, ENCODER, TRAIN
 
 SPEC = NetworkSpec(channels=6, hidden=(5, 4), outputs=3, dropout=0.1, bias=True, self_recurrent=False)
@@ -78,9 +77,7 @@ def train_a_step(data: LabelledData[Any], network: Network, batch: Batch) -> Non
 def test_a_training_step_stays_on_the_device(name: str) -> None:
     spec = SPECS[name]
     how = replace(TRAIN, late=0.5)
-    teacher = on_meta(Network(spec, seed=1))
     data: LabelledData[Any] = LabelledData(AudioFront(ENCODER, AUGMENT), how, LabelledSplit([], [], []))
-    data.teachers = [Teacher(teacher)]
     train_a_step(data, on_meta(Network(spec)), batch_of(spec))
 
 

@@ -15,7 +15,7 @@ import torch
 from hetsyn_model import DecisionSpec, Network, NetworkSpec, NeuronSpec, SpecError
 from hetsyn_model.run_folder import RunError
 from hetsyn_model.training import Config, ConfigError, DataError, fit, load_config
-from hetsyn_model.training.checkpoint import Checkpoint, CheckpointFileError
+from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.examples import Item
 from hetsyn_model.training.fitting import CONFIG, TEST, VALIDATION, DeviceError
 from hetsyn_model.training.loop import METRICS
@@ -190,41 +190,6 @@ def test_the_encoder_is_fitted_to_training_examples_alone() -> None:
     assert prepare(examples, config).front.spec == before.front.spec
     before.data.real[0].values[0] = 1e6
     assert prepare(examples, config).front.spec != before.front.spec
-
-
-def test_a_teacher_must_answer_as_its_student_does(tmp_path: Path) -> None:
-    spikes, labels = spike_arrays(36)
-    fit(spikes, labels, config=ONE_EPOCH, out=tmp_path / "teacher")
-    best = tmp_path / "teacher/best.pt"
-    fit(spikes, labels, config=ONE_EPOCH, seed=1, teachers=[best])
-    smaller = ONE_EPOCH | {"network": {"hidden": [3]}, "delays": {"recurrent": {"max_delay_steps": 5}}}
-    fit(spikes, labels, config=smaller, teachers=[best])
-    other = ONE_EPOCH | {"decision": {"rule": "sum_softmax", "skip_steps": 2}}
-    with pytest.raises(CheckpointFileError, match=r"its decision is .*, its student's .*, so it cannot be a teacher"):
-        fit(spikes, labels, config=other, teachers=[best])
-    with pytest.raises(CheckpointFileError, match="with another split, so it may have learned from examples that test"):
-        fit(spikes, labels, config=ONE_EPOCH | {"split": {"seed": 1}}, teachers=[best])
-
-
-def test_a_teacher_must_have_learned_from_the_same_examples(tmp_path: Path) -> None:
-    spikes, labels = spike_arrays(36)
-    fit(spikes, labels, config=ONE_EPOCH, out=tmp_path / "teacher")
-    best, others = tmp_path / "teacher/best.pt", spikes[:, ::-1].copy()
-    sentence = (
-        r"was trained with other training examples \(\d+ .*; its student: \d+ .*\), so .* train a teacher with this"
-    )
-    with pytest.raises(CheckpointFileError, match=sentence):
-        fit(others, labels, config=ONE_EPOCH, teachers=[best])
-    (tmp_path / "teacher/run.json").write_text("{}")
-    with pytest.raises(
-        CheckpointFileError, match=r"run\.json: does not say what the teacher has learned from: train it"
-    ):
-        fit(spikes, labels, config=ONE_EPOCH, teachers=[best])
-    (tmp_path / "teacher/run.json").unlink()
-    with pytest.raises(CheckpointFileError, match=r"run\.json: is missing, and only it says .*: copy it there"):
-        fit(spikes, labels, config=ONE_EPOCH, teachers=[best])
-    alone = best.rename(tmp_path / "alone.pt")
-    fit(others, labels, config=ONE_EPOCH, teachers=[alone])  # a file of its own says nothing of its examples
 
 
 SPIKES, LABELS = spike_arrays(36)

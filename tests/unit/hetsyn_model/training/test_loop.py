@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +22,6 @@ from hetsyn_model.training.history import History
 from hetsyn_model.training.labelled import LabelledSplit, RunOptions, accuracy, classify, train_labelled
 from hetsyn_model.training.loop import Callbacks
 from hetsyn_model.training.plot import plot_curves
-from hetsyn_model.training.teacher import Teacher
 from tests.support.words import AUGMENT, ENCODER, NETWORK, TRAIN, words
 
 FRONT = AudioFront(ENCODER, AUGMENT)
@@ -36,10 +34,9 @@ def train_words(
     extra: list[Recording],
     *,
     seed: int = 0,
-    teachers: Sequence[Network] = (),
     callbacks: Callbacks | None = None,
 ) -> Network:
-    options = RunOptions(seed=seed, teachers=[Teacher(each) for each in teachers], callbacks=callbacks)
+    options = RunOptions(seed=seed, callbacks=callbacks)
     train_labelled(out, NETWORK, FRONT, how, LabelledSplit(real, extra, words(15, 2)), options)
     return Checkpoint.load(out / "best.pt").network
 
@@ -112,20 +109,6 @@ def test_another_seed_is_another_run(tmp_path: Path) -> None:
         train(tmp_path, epochs=1, seed=1)
     with pytest.raises(RunError, match="differs in recordings"):
         train_words(tmp_path, replace(TRAIN, epochs=1), words(48, 9), words(24, 1))
-
-
-@pytest.mark.process
-@pytest.mark.parametrize("tied", [pytest.param(False, marks=pytest.mark.long), True])
-def test_a_student_of_teachers_alone_learns_in_spite_of_its_labels(tied: bool, tmp_path: Path) -> None:
-    settings = replace(TRAIN, tied=tied, distillation=1.0, epochs=12)
-    teacher = train_words(tmp_path / "teacher", settings, words(48, 0), words(24, 1))
-    wrong = [replace(word, label=(word.label + 1) % NETWORK.outputs) for word in words(48, 0)]
-    student = train_words(tmp_path / "student", settings, wrong, [], seed=1, teachers=[teacher, teacher])
-    for network in (teacher, student):
-        labels, _ = classify(network, FRONT, words(15, 2), TRAIN.tail_steps)
-        assert accuracy(labels, words(15, 2)) > 0.8
-    with pytest.raises(RunError, match="differs in teachers"):
-        train_words(tmp_path / "student", settings, wrong, [], seed=1)
 
 
 def test_without_augmentation_the_spikes_are_those_of_the_server() -> None:

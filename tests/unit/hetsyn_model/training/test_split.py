@@ -107,7 +107,7 @@ def test_a_class_of_one_group_stays_in_training() -> None:
 
 
 def test_a_training_with_another_seed_has_the_same_test_examples() -> None:
-    """So a teacher has not learned what its student is judged on, and seeds can be compared."""
+    """So networks of several seeds can be compared."""
     parts = [load_config({"seed": seed}, "spikes").split for seed in (0, 7)]
     assert parts[0] == parts[1]
     with pytest.raises(SpecError, match=r"split\.seed: -1 is not from 0 to"):

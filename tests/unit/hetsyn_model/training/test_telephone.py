@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hetsyn_model.encoder import EncoderSpec
-from hetsyn_model.training import fit
 from hetsyn_model.training.augment import AugmentSpec, augment_levels, telephone_line
-from tests.support.data import tone_folder
 from tests.support.words import words
 
 STILL = AugmentSpec(
@@ -56,17 +52,3 @@ def test_a_share_of_the_recordings_has_a_telephones_band() -> None:
     assert [int((of < -12.0).sum()) for of in (open_line, telephone)] == pytest.approx([0, 60], abs=3)
     assert 20 <= int((mixed < -12.0).sum()) <= 40
     assert telephone.std() > 1.2 * open_line.std()  # the slopes differ
-
-
-def test_a_run_without_is_recorded_as_before_there_was_a_telephone(tmp_path: Path) -> None:
-    data = tone_folder(tmp_path / "tones", 4)
-    for share in (0.0, 0.3):
-        config = {
-            "network": {"hidden": [4]},
-            "training": {"epochs": 1, "batch": 8},
-            "augmentation": {"audio": {"telephone": share}},
-        }
-        fit(data, config=config, out=tmp_path / str(share))
-    recorded = [json.loads((tmp_path / f"{share}/run.json").read_text())["train"]["augment"] for share in (0.0, 0.3)]
-    assert "telephone" not in recorded[0]
-    assert recorded[1]["telephone"] == 0.3

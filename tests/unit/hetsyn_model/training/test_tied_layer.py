@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from hetsyn_model.training.batch_encoder import BatchEncoding
-from hetsyn_model.training.tied_layer import INITIAL_DEVIATION, level_changes, tie, tied_network, untie
+from hetsyn_model.training.tied_layer import INITIAL_DEVIATION, level_changes, tied_network, untie
 from tests.support.words import ENCODER, NETWORK
 
 LEVELS_DB = np.cumsum(np.random.default_rng(0).normal(0.0, 5.0, (3, 20, 8)), 1).astype(np.float32) - 30.0
@@ -32,14 +32,6 @@ def test_the_untied_network_makes_of_spikes_what_the_tied_one_makes_of_levels() 
         assert expected.hidden_spikes[0].sum() > 20
         assert torch.equal(served.hidden_spikes[0], expected.hidden_spikes[0])
         assert torch.allclose(served.readout, expected.readout, atol=2e-3)
-
-
-def test_tie_undoes_untie() -> None:
-    tied = tied_network(NETWORK, ENCODER, seed=2)
-    again = tie(untie(tied, ENCODER), ENCODER)
-    assert again.spec == tied.spec
-    for name, tensor in tied.state_dict().items():
-        assert torch.equal(again.state_dict()[name], tensor), name
 
 
 def test_a_tied_network_starts_deaf_to_loudness_alone_and_repeatable() -> None:
