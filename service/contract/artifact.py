@@ -1,11 +1,11 @@
-"""The artifact: a folder that describes a model completely, and the reader that trusts nothing in it.
+"""Reads artifacts: folders that describe a model completely. It trusts nothing in them.
 
 models/NAME/VERSION/
     manifest.json     ``contract.manifest``; names every other file with its size and SHA-256
     bank.onnx         network, K shared decays a layer; or exact.onnx, one current a synapse
     encoder.onnx      audio to spikes, if the model takes audio
-    initial.npz       the state that a stream begins in, if it is not one number a tensor (``contract.initial``)
-    bank.pt           TorchScript of one step, or exact.pt, if it was not left out
+    initial.npz       a stream's first state, if a tensor begins with more than one value (``contract.initial``)
+    bank.pt           optional: TorchScript of one step; or exact.pt
     golden.npz        inputs, and the outputs that the network gives for them
     network.pt        the torch checkpoint that the other files were made from; the server does not read it
 models/default        optional: a text file with the NAME for requests that name no model
@@ -25,7 +25,7 @@ from service.contract.manifest import MANIFEST, MAX_MANIFEST_BYTES, Manifest, pa
 from service.errors import ArtifactError
 
 GOLDEN = "golden.npz"
-# Windows has O_BINARY alone
+# Windows has only O_BINARY
 _OPEN_FLAGS = sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOFOLLOW", "O_CLOEXEC", "O_BINARY"))
 
 
@@ -67,7 +67,7 @@ class Artifact:
             self.read(name)
 
     def read(self, name: str) -> bytes:
-        """A file's verified content.
+        """Read a file and verify its content.
 
         Raises:
             ArtifactError: the manifest does not list it, or its content is not the listed one.
@@ -82,12 +82,11 @@ class Artifact:
 
 
 def read_file(path: Path, max_bytes: int, *, is_exact: bool = False) -> bytes:
-    """A file's content. Nothing but a regular file is opened, and not more is read than ``max_bytes``.
+    """Read a regular file of at most ``max_bytes``. Opens nothing else.
 
     Args:
-        path: of the file; if it is a symbolic link, then to a file in the same folder or below.
-        max_bytes: the longest content.
-        is_exact: the content has to have this length.
+        path: a symbolic link may lead to a file in the same folder or below.
+        is_exact: the file must have exactly ``max_bytes``.
 
     Raises:
         ArtifactError: there is no such file, it is another kind of file, outside its folder, or has another length.
@@ -96,7 +95,7 @@ def read_file(path: Path, max_bytes: int, *, is_exact: bool = False) -> bytes:
         real, folder = Path(os.path.realpath(path)), Path(os.path.realpath(path.parent))
         if not real.is_relative_to(folder):
             raise ArtifactError(f"{path}: is a link to {real}, outside its folder: copy the file into the folder")
-        _check_regular(path, real.stat())  # to open a device, or a FIFO, may do something or wait
+        _check_regular(path, real.stat())  # opening a device or a FIFO may act or block
         # between these two lines, another kind of file may take its place
         number = os.open(real, os.O_RDONLY | _OPEN_FLAGS)
         with os.fdopen(number, "rb") as file:
@@ -107,7 +106,7 @@ def read_file(path: Path, max_bytes: int, *, is_exact: bool = False) -> bytes:
             if status.st_size > max_bytes:
                 raise ArtifactError(f"{path}: is longer than {max_bytes:,} bytes: export the model again")
             content = file.read(status.st_size)
-    except (OSError, ValueError) as error:  # a ValueError if the name cannot be one of a file
+    except (OSError, ValueError) as error:  # ValueError: no file can have this name
         reason = error.strerror if isinstance(error, OSError) else error
         raise ArtifactError(f"{path}: cannot be read ({reason}): copy the artifact again") from error
     return content

@@ -15,24 +15,23 @@ from service.contract.graph_io import Float32Array
 from service.contract.manifest import Decision, Manifest
 
 HIGHEST_PROBABILITY = 1.001
-# A score of one float32 (format 2) drifts over tens of millions of steps, and so does the sum of the probabilities:
-# each step adds less than twice its share, and from 2^24 on nothing, while the steps go on.
+# A score of one float32 (format 2) drifts over tens of millions of steps, and the sum of the probabilities with it: an
+# addition errs by up to its own size, and from 2^24 on it is lost.
 LOWEST_SUM, HIGHEST_SUM = 1e-6, 2.0
 ROUNDING = 1e-6  # of a float32, with a margin: a low word is below it, relative to its high word
 
 
 def is_decided(decision: Decision, step: int) -> bool:
-    """Whether a step that counts has been run.
+    """Return whether the stream is past the steps that do not count.
 
     Args:
-        decision: the rule.
-        step: steps done since the stream's beginning.
+        step: steps since the stream's beginning.
     """
     return step > decision.skip_steps
 
 
 def label_of(manifest: Manifest, probabilities: Float32Array) -> str | None:
-    """The likeliest label; None where the model answers null.
+    """Return the likeliest label; None if the model answers null.
 
     Args:
         probabilities: [outputs], after a step that counts.
@@ -42,11 +41,11 @@ def label_of(manifest: Manifest, probabilities: Float32Array) -> str | None:
 
 
 def labels_of(manifest: Manifest, probabilities: Float32Array, steps: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The index of the likeliest label of each row, int64 [rows]; -1 for one that the model rejects, and undecided.
+    """Return the index of each row's likeliest label, int64 [rows]; -1 if the model rejects it, or before a decision.
 
     Args:
         probabilities: [rows, outputs].
-        steps: [rows], done since the streams' beginnings.
+        steps: [rows], steps since each stream's beginning.
     """
     found = _best(manifest, probabilities)
     found[steps <= manifest.decision.skip_steps] = -1
@@ -54,7 +53,7 @@ def labels_of(manifest: Manifest, probabilities: Float32Array, steps: NDArray[np
 
 
 def _best(manifest: Manifest, probabilities: Float32Array) -> NDArray[np.int64]:
-    """The index of the label that each row names; -1 where it answers null."""
+    """Return the index of each row's label; -1 for null."""
     rejected = []
     if manifest.rejected_labels:
         rejected = [index for index, label in enumerate(manifest.labels) if label in manifest.rejected_labels]
@@ -73,13 +72,12 @@ def _best(manifest: Manifest, probabilities: Float32Array) -> NDArray[np.int64]:
 def class_probabilities(
     decision: Decision, score: Float32Array, step: int, score_low: Float32Array | None = None
 ) -> Float32Array:
-    """Class probabilities [outputs]; uniform before the first step that counts.
+    """Compute the class probabilities, [outputs]; uniform before the first step that counts.
 
     Args:
-        decision: the rule.
         score: [outputs], the manifest's ``decision.score``.
-        step: steps done since the stream's beginning.
-        score_low: [outputs], ``decision.score_low``; None where a score has one word.
+        step: steps since the stream's beginning.
+        score_low: [outputs], ``decision.score_low``; None if the score is one float32.
     """
     if decision.rule == "spike_count" and score_low is not None:
         total = score.astype(np.float64) + score_low  # a float32 of a count above 2^24 would miss a spike
@@ -92,19 +90,19 @@ def class_probabilities(
 
 
 def is_distribution(probabilities: Sequence[float]) -> bool:
-    """Whether numbers can be class probabilities: each is within 0 and 1, and their sum is about 1.
+    """Return whether numbers can be class probabilities: each is within 0 and 1, and their sum is about 1.
 
     Args:
         probabilities: [outputs], at least one.
     """
     total = sum(probabilities)
-    if not (LOWEST_SUM <= total <= HIGHEST_SUM and min(probabilities) >= 0):  # not so if one is NaN
+    if not (LOWEST_SUM <= total <= HIGHEST_SUM and min(probabilities) >= 0):  # false if one is NaN
         return False
     return total <= HIGHEST_PROBABILITY or max(probabilities) <= HIGHEST_PROBABILITY
 
 
 def are_distributions(probabilities: Float32Array) -> bool:
-    """``is_distribution`` of every row, [rows, outputs]."""
+    """Return whether every row of [rows, outputs] passes ``is_distribution``."""
     sums = probabilities.sum(axis=1, dtype=np.float64)
     return bool(
         sums.min() >= LOWEST_SUM  # not so if one is NaN
@@ -117,14 +115,13 @@ def are_distributions(probabilities: Float32Array) -> bool:
 def is_possible_score(
     decision: Decision, score: Float32Array, score_low: Float32Array | None, step: int, *, counts_spikes: bool = True
 ) -> bool:
-    """Whether a stream can have come to a score: what each step adds is bounded.
+    """Return whether a stream can reach a score in so many steps: each step adds a bounded amount.
 
     Args:
-        decision: the rule.
         score: [outputs], the manifest's ``decision.score``.
-        score_low: [outputs], ``decision.score_low``; None where a score has one word.
-        step: steps done since the stream's beginning.
-        counts_spikes: what ``spike_count`` adds up is 0 or 1. The output of somebody else's cell may be any number.
+        score_low: [outputs], ``decision.score_low``; None if the score is one float32.
+        step: steps since the stream's beginning.
+        counts_spikes: ``spike_count`` adds up zeros and ones. False for a foreign cell, which may put out any number.
     """
     counted = max(0, step - decision.skip_steps)
     if score_low is not None and not (np.abs(score_low) <= ROUNDING * (1 + np.abs(score))).all():
@@ -137,12 +134,12 @@ def is_possible_score(
 
 
 def _mean(decision: Decision, score: Float32Array, counted: int) -> Float32Array:
-    """The mean of the softmaxes so far, [outputs], of a rule that averages them."""
+    """Compute the mean of the softmaxes so far, [outputs]."""
     return score if decision.rule == "late_softmax" else score / np.float32(counted)
 
 
 def softmax(values: Float32Array) -> Float32Array:
-    """The softmax of one row, [n] to [n]."""
+    """Compute the softmax of one row, [n]."""
     powers = np.exp(values - values.max())
     shares: Float32Array = powers / powers.sum()
     return shares

@@ -1,4 +1,4 @@
-"""How utterances are found in a stream: the settings, as a manifest, a request and a session have them."""
+"""The settings that find utterances in a stream, for manifests, requests and sessions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-LONGEST_ONSET_S, LONGEST_PREROLL_S = 1.0, 1.0  # a session keeps so much of its latest input
+LONGEST_ONSET_S, LONGEST_PREROLL_S = 1.0, 1.0  # a session keeps this much of its latest input
 SHORTEST_S, LONGEST_S = 0.05, 3_600.0  # of utterances, and of silences that mean something
 
 Seconds = Annotated[float, Field(ge=SHORTEST_S, le=LONGEST_S, allow_inf_nan=False)]
@@ -19,12 +19,12 @@ class Endpointing(BaseModel):
     Attributes:
         threshold: rise above the background that is speech: of sound in dB, of other input in spikes a step.
         release: share of it below which speech is silence again (hysteresis).
-        onset_s: an utterance begins when speech has lasted so long.
-        preroll_s: an utterance takes so much of what came before its onset.
-        silence_s: rule 2, and the hang-over: an utterance ends when silence has lasted so long.
-        no_speech_s: rule 1: without speech for so long, the answer is that nothing was heard; 0 for never,
-            and at least 0.05 s.
-        max_s: rule 3: an utterance that is as long ends, whatever comes.
+        onset_s: speech of this length begins an utterance.
+        preroll_s: input before the onset that belongs to the utterance.
+        silence_s: rule 2: silence of this length ends an utterance.
+        no_speech_s: rule 1: after this time without speech, the answer is that nothing was heard. 0 is never; else at
+            least 0.05 s.
+        max_s: rule 3: an utterance of this length ends.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -55,5 +55,5 @@ class EndpointingChange(BaseModel):
         return settings.model_copy(update=self.model_dump(exclude_none=True))
 
     def followed_by(self, change: EndpointingChange) -> EndpointingChange:
-        """Both changes, the other one last."""
+        """Return both changes as one; ``change`` overrides."""
         return self.model_copy(update=change.model_dump(exclude_none=True))

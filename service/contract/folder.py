@@ -1,4 +1,4 @@
-"""The folder of models: its artifacts, their order, and the default model."""
+"""Finds artifacts, their order and the default model in a folder of models."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_DEFAULT_BYTES = 1_024
 
 
 def usual_folder() -> Path:
-    """Choose a folder where nobody names one: ``models`` if it has any model, else that of the installation."""
+    """Choose the folder if nobody names one: ``models`` if it has a model, else the installation's."""
     has_models = any(next(MODELS.glob(pattern), None) for pattern in (f"*/{MANIFEST}", f"*/*/{MANIFEST}"))
     return MODELS if has_models or not SHIPPED.is_dir() else SHIPPED
 
@@ -40,13 +40,13 @@ def find_versions(model: Path) -> list[Path]:
 
 
 def read_default(models: Path) -> str | None:
-    """The model that the file ``models/default`` names; None if there is no such file.
+    """Read the name in the file ``models/default``; None if there is no such file.
 
     Raises:
         ArtifactError: the file does not contain one name.
     """
     path = models / DEFAULT
-    if not path.is_file():  # it may be the folder of a model named so
+    if not path.is_file():  # a model may be named "default"
         return None
     try:
         name = read_file(path, MAX_DEFAULT_BYTES).decode().strip()
@@ -58,10 +58,7 @@ def read_default(models: Path) -> str | None:
 
 
 def default_of_folder(folder: Path, names: Sequence[str]) -> str | None:
-    """The default model of a folder.
-
-    Returns:
-        The model that the folder's file ``default`` names, else the only model, else None.
+    """Choose the default model of a folder: the one that its file ``default`` names, else the only one, else None.
 
     Raises:
         ArtifactError: the file does not name one of the models.
@@ -78,7 +75,7 @@ def default_of_folder(folder: Path, names: Sequence[str]) -> str | None:
 
 
 def no_models_error(folder: Path) -> ArtifactError:
-    """The error for a folder without models."""
+    """Make the error for a folder without models."""
     unversioned = next(folder.glob(f"*/{MANIFEST}"), None)
     if unversioned is not None:
         return ArtifactError(
@@ -89,7 +86,7 @@ def no_models_error(folder: Path) -> ArtifactError:
 
 
 def natural_key(text: str) -> list[tuple[int, int, str]]:
-    """A sort key that puts '9' before '10' and '1.9' before '1.10'."""
+    """Make a sort key that puts '9' before '10' and '1.9' before '1.10'."""
     parts = re.findall(r"\d+|\D+", text)
     return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts]
 
@@ -98,7 +95,7 @@ def newest_artifact(path: Path) -> Artifact:
     """Open an artifact.
 
     Args:
-        path: folder of an artifact, or of a model's versions, of which the newest is taken.
+        path: folder of an artifact, or of a model's versions; the newest is taken.
 
     Raises:
         ArtifactError: the folder is neither, or the artifact is damaged.
@@ -115,8 +112,8 @@ def named_artifact(model: Path, models: Path) -> Artifact:
     """Open an artifact by its folder or by its model's name.
 
     Args:
-        model: folder of an artifact, of a model's versions (for the newest), or a name in ``models``. Another folder
-            of that name, such as that of the recordings that the model was trained on, is passed over.
+        model: folder of an artifact, of a model's versions (for the newest), or a name in ``models``. A folder of that
+            name without a model, such as the one with its recordings, is ignored.
         models: folder of models.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Names, types and shapes of a graph's inputs and outputs. The reader owns this contract, the exporter imports it.
+"""The contract of a graph: names, types and shapes of its inputs and outputs. The exporter imports it.
 
 A network graph runs a chunk of ``steps`` steps for ``batch`` streams:
 
@@ -46,7 +46,7 @@ Float32Array: TypeAlias = NDArray[np.float32]
 
 
 class TensorType(NamedTuple):
-    """What a graph declares of an input or output.
+    """Type and shape that a graph declares for an input or output.
 
     Attributes:
         dtype: ``float32``, ``float64`` or ``int64``.
@@ -57,7 +57,7 @@ class TensorType(NamedTuple):
     shape: tuple[int | str, ...]
 
     def lengths(self, axes: Mapping[str, int]) -> tuple[int, ...]:
-        """The shape in one call.
+        """Return the shape in a call.
 
         Args:
             axes: the length of each named axis.
@@ -66,22 +66,22 @@ class TensorType(NamedTuple):
 
 
 def state_name(tensor: str) -> str:
-    """The encoder graph's input for one of its state tensors."""
+    """Name the encoder graph's input for a state tensor."""
     return f"state.{tensor}"
 
 
 def next_name(tensor: str) -> str:
-    """The encoder graph's output for one of its state tensors."""
+    """Name the encoder graph's output for a state tensor."""
     return f"next.{tensor}"
 
 
 def spikes_name(layer: str) -> str:
-    """The network graph's output of a hidden layer's spikes."""
+    """Name the network graph's output of a hidden layer's spikes."""
     return f"{layer}.spikes"
 
 
 def network_inputs(words: int, values: int = 0) -> dict[str, TensorType]:
-    """The inputs of a network graph, in order.
+    """Describe the inputs of a network graph, in order.
 
     Args:
         words: float32 values of a stream's state.
@@ -97,8 +97,9 @@ def network_inputs(words: int, values: int = 0) -> dict[str, TensorType]:
 
 
 def network_outputs(words: int, outputs: int, hidden: Mapping[str, int]) -> dict[str, TensorType]:
-    """The outputs of a network graph, in order. A server needs all but the spikes of hidden layers, which it reads only
-    for clients that ask for them.
+    """Describe the outputs of a network graph, in order.
+
+    A server needs all of them but the hidden layers' spikes, which it reads only for clients that ask for them.
 
     Args:
         words: float32 values of a stream's state.
@@ -116,7 +117,7 @@ def network_outputs(words: int, outputs: int, hidden: Mapping[str, int]) -> dict
 
 
 def encoder_inputs(state: Sequence[TensorDescription], values: int = 0) -> dict[str, TensorType]:
-    """The inputs of an encoder graph, in order.
+    """Describe the inputs of an encoder graph, in order.
 
     Args:
         values: channels of an encoder of rows of values; 0 for one of audio.
@@ -129,7 +130,7 @@ def encoder_inputs(state: Sequence[TensorDescription], values: int = 0) -> dict[
 
 
 def encoder_outputs(state: Sequence[TensorDescription]) -> dict[str, TensorType]:
-    """The outputs of an encoder graph, in order."""
+    """Describe the outputs of an encoder graph, in order."""
     return {
         EVENT_ROW: TensorType("int64", (EVENTS,)),
         EVENT_UNIT: TensorType("int64", (EVENTS,)),

@@ -1,8 +1,8 @@
-"""The state before a stream's first step: a value for all of a tensor, or the values in an artifact's ``initial_file``.
+"""Reads the state before a stream's first step: one value for a whole tensor, or an array in ``initial_file``.
 
-``initial_file`` is an ``.npz`` file with an array for each tensor that begins with more than one value, by
-``FORM/TENSOR`` or ``encoder/TENSOR``, of the shape and type that the manifest gives it. The decision begins with one
-value always.
+``initial_file`` is an ``.npz`` file. It has an array for each tensor that begins with more than one value, named
+``FORM/TENSOR`` or ``encoder/TENSOR``, with the shape and type of the manifest. The decision's state always begins with
+one value.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from service.errors import ArtifactError
 
 ENCODER: Final = "encoder"
 DECISION = (DECISION_SCORE_LOW, DECISION_SCORE, DECISION_STEP)
-HEAD_BYTES = 1_024  # more than an array's header in the file has
+HEAD_BYTES = 1_024  # bound of an array's header in the file
 
 Arrays = dict[str, NDArray[Any]]
 
 
 def array_name(part: str, tensor: str) -> str:
-    """The name of a tensor's array in the file.
+    """Name a tensor's array in the file.
 
     Args:
         part: the network's form, or ``encoder``.
-        tensor: of the part's state.
+        tensor: name of the state tensor.
     """
     return f"{part}/{tensor}"
 
 
 class InitialState:
-    """The state before the first step of an artifact's streams.
+    """The first state of an artifact's streams.
 
     Raises:
         ArtifactError: the artifact's ``initial_file`` is damaged, or does not fit the manifest.
@@ -48,13 +48,13 @@ class InitialState:
         self._given = _read(artifact)
 
     def network(self) -> NDArray[np.float32]:
-        """Of the network, float32 [words]; step 0 comes beside it."""
+        """Return the network's state, float32 [words], at step 0."""
         network = self._manifest.network
         arrays = self._arrays(network.form, network.state[:-1])
         return np.concatenate([array.reshape(-1) for array in arrays.values()])
 
     def encoder(self) -> Arrays:
-        """Of the encoder, by tensor; empty without an encoder."""
+        """Return the encoder's state by tensor; empty without an encoder."""
         return self._arrays(ENCODER, self._manifest.encoder.state if self._manifest.encoder else ())
 
     def _arrays(self, part: str, state: Sequence[TensorDescription]) -> Arrays:
@@ -67,7 +67,7 @@ class InitialState:
 
 
 def _read(artifact: Artifact) -> Mapping[str, NDArray[Any]]:
-    """The arrays of the artifact's file, by name, checked."""
+    """Read and check the arrays of the artifact's file, by name."""
     name = artifact.manifest.initial_file
     if name is None:
         return {}
@@ -103,10 +103,10 @@ def _read(artifact: Artifact) -> Mapping[str, NDArray[Any]]:
 
 
 def _check(name: str, array: NDArray[Any], tensor: TensorDescription) -> None:
-    """Check that an array is of its tensor.
+    """Check an array's shape and type.
 
     Raises:
-        ValueError: it is not.
+        ValueError: they are not the manifest's.
     """
     if (array.shape, array.dtype) != (tensor.shape, np.dtype(tensor.dtype)):
         raise ValueError(f"{name} is {array.dtype} {list(array.shape)}, its tensor {tensor.dtype} {list(tensor.shape)}")

@@ -23,7 +23,7 @@ from service.errors import ArtifactError
 FORMAT_VERSION: Final = 6
 # before format 6 an artifact had several forms of a network; in format 2 a score that adds up is one float32
 OLDER_VERSIONS = (2, 3, 4, 5)
-# the names of the last state tensors: the decision's own state
+# the names of the last state tensors, which are the decision's
 DECISION_SCORE_LOW, DECISION_SCORE, DECISION_STEP = "decision.score_low", "decision.score", "decision.step"
 MANIFEST = "manifest.json"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
@@ -31,10 +31,10 @@ Name = Annotated[str, Field(pattern=NAME)]
 FormName = Literal["exact", "bank"]
 Exactness = Literal["A", "B", "C"]
 MAX_MANIFEST_BYTES = 2**20  # a shipped one has 5 kB
-MAX_MANIFEST_VALUES = 10_000  # each may be wrong, and costs a hundred times its length then; a shipped one has 250
+MAX_MANIFEST_VALUES = 10_000  # an error for each costs a hundred times its length; a shipped one has 250
 MAX_STATE_BYTES = 2**28  # of the tensors of one stream
-SHORTEST_STEP_S, LONGEST_STEP_S = 1e-6, 3_600.0  # the length of a session's record follows from it
-MAX_TAIL_STEPS = 20_000  # which the last chunk of every session runs
+SHORTEST_STEP_S, LONGEST_STEP_S = 1e-6, 3_600.0  # the length of a session's record depends on it
+MAX_TAIL_STEPS = 20_000  # the last chunk of every session runs them
 MAX_VALUES = 2**20  # real numbers of a step
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
@@ -57,7 +57,7 @@ class TensorDescription(_Part):
     """A state tensor of one stream.
 
     Attributes:
-        initial: every value of it before the first step, if the manifest's ``initial_file`` has no others.
+        initial: all its values before the first step, unless ``initial_file`` has an array for it.
     """
 
     name: str = Field(min_length=1, max_length=256)
@@ -78,15 +78,15 @@ class TensorDescription(_Part):
 
 
 class EncoderDescription(_Part):
-    """Audio or rows of values, and what becomes of them before the network.
+    """The encoder: turns audio or rows of values into the network's input.
 
     Attributes:
-        kind: of the input. The graph takes whole steps. ``audio`` has one channel and a rate; samples that do not fill
-            a step wait in the session. ``values`` has a row a step, of ``channels`` numbers.
-        file: the graph that makes spikes of it. None for audio whose samples are the network's values: each step takes
-            ``samples_per_step`` of them, one a channel of the network.
+        kind: ``audio`` has one channel and a rate; samples that do not fill a step wait in the session. ``values`` has
+            a row of ``channels`` numbers a step.
+        file: the graph that makes spikes of whole steps. None for audio whose samples are the network's values: a step
+            takes ``samples_per_step``, one a channel.
         channels: numbers in a row; 1 for audio.
-        sample_rate_hz: of audio; 0 for rows, which come at the rate of the steps.
+        sample_rate_hz: rate of audio; 0 for rows, one of which is a step.
         samples_per_step: samples of a step; 1 for rows.
     """
 
@@ -121,11 +121,11 @@ class InputDescription(_Part):
     """The input of the network.
 
     Attributes:
-        kind: ``spikes``, or ``values``: real numbers, among which spikes are ones. A model whose encoder makes spikes
-            of audio or of values takes those too.
-        channels: numbers, or places for a spike, of a step.
+        kind: ``spikes``, or ``values``: real numbers, with 1 for a spike. A model with an encoder also takes the
+            encoder's input.
+        channels: numbers, or possible spikes, of a step.
         step_s: duration of a step in seconds.
-        description: of the channels, for people.
+        description: what the channels are, for people.
     """
 
     kind: Literal["spikes", "values"] = "spikes"
@@ -141,12 +141,12 @@ class InputDescription(_Part):
 
 
 class Decision(_Part):
-    """How scores come about.
+    """The rule that makes scores and probabilities of the readout.
 
     Attributes:
         rule: ``hetsyn_model.readout`` has the equations. ``late_softmax`` is from format 5 on.
-        skip_steps: the first steps of a stream, which do not count.
-        tail_steps: steps without sound or spikes that end a session, so that the last sound takes its effect.
+        skip_steps: number of first steps that do not count.
+        tail_steps: silent steps that end a session, so that its last input takes effect.
     """
 
     rule: Literal["sum_softmax", "late_softmax", "spike_count", "last", "trace"]
@@ -155,36 +155,35 @@ class Decision(_Part):
 
     @property
     def adds_up(self) -> bool:
-        """Whether each step adds to the score, which is not the value of the latest one."""
+        """Return whether each step adds to the score. If not, the score is the last step's value."""
         return self.averages_softmax or self.rule == "spike_count"
 
     @property
     def averages_softmax(self) -> bool:
-        """Whether the probabilities are a mean of softmaxes, and not the softmax of the score."""
+        """Return whether the probabilities are the mean of softmaxes. If not, they are the softmax of the score."""
         return self.rule in ("sum_softmax", "late_softmax")
 
 
 class NetworkDescription(_Part):
-    """The network.
+    """The network, with its size and its errors.
 
     Attributes:
         form: ``bank``: synapses share a few decays a layer; ``exact``: each has its own.
         file: the ONNX graph.
-        torchscript: TorchScript of one step; None where the model came as ONNX.
-        tolerance: a stream's state and outputs differ by at most so much, relative to values above 1, from those that
-            it would have alone or in other chunks. 0: they are the same, bit for bit.
-        exactness: how its numbers come about. ``A``: sums of whole numbers, a product and a sum for
-            each state variable; ``B``: other operations that IEEE 754 rounds correctly, in a fixed order. Both give the
-            same spikes and potentials everywhere. ``C``: within ``tolerance``.
-        lookahead_steps: steps of input that an output waits for.
+        torchscript: TorchScript of one step; None if the model came as ONNX.
+        tolerance: most by which batching and chunking change a stream's state and outputs, relative for values above 1.
+            0: they do not change a bit.
+        exactness: ``A``: sums of whole numbers, a product and a sum for each state variable. ``B``: other operations
+            that IEEE 754 rounds correctly, in a fixed order. Both give the same spikes and potentials everywhere.
+            ``C``: the same within ``tolerance``.
+        lookahead_steps: steps of later input that an output waits for.
         state: float32 tensors, the last of them ``decision.score``, then ``decision.step``, int64. If the score is a
-            sum, ``decision.score_low`` stands before it: what the float32 additions to it have lost. Only older
-            artifacts lack it.
+            sum, ``decision.score_low`` comes before it: the rounding errors of its float32 additions. Older artifacts
+            lack it.
         bank_sizes: number of shared decays of each layer; empty in an exact network.
         kernel_error: relative L2 error of each layer's worst synaptic kernel; 0 in an exact network.
-        accuracy: share of right labels on the validation set; None where it has no labels.
-        spike_mismatch: hidden spikes that differ from those of the exact network, as a share of those; None where
-            it was not measured.
+        accuracy: share of right labels on the validation set; None without labels.
+        spike_mismatch: share of the exact network's hidden spikes that differ; None if it was not measured.
     """
 
     form: FormName
@@ -226,28 +225,28 @@ class NetworkDescription(_Part):
 
     @property
     def words(self) -> int:
-        """float32 values of a stream's state."""
+        """Count the float32 values of a stream's state."""
         return sum(prod(tensor.shape) for tensor in self.state[:-1])
 
     @property
     def has_score_low(self) -> bool:
-        """Whether the score has two words, the low ones before the high ones."""
+        """Return whether the score is stored as low and high words."""
         return len(self.state) > 2 and self.state[-3].name == DECISION_SCORE_LOW
 
     @property
     def score_words(self) -> int:
-        """float32 values at the end of a stream's state that are the score."""
+        """Count the float32 values of the score, at the end of a stream's state."""
         return sum(prod(tensor.shape) for tensor in self.state[-3 if self.has_score_low else -2 : -1])
 
 
 class Manifest(_Part):
     """Everything that a server knows about a model.
 
-    ``endpointing``: how utterances are found in a stream; None where nobody has chosen it. ``initial_file``: values of
-    state tensors before the first step (``contract.initial``); None where each has one value.
-    ``rejected_labels``: those that answer null when they are the likeliest, such as other words.
-    ``acceptance_threshold``: with one, the likeliest label that is not rejected is named if it has at least this
-    probability, and else null is answered. None: null where a rejected label is the likeliest.
+    ``endpointing``: finds utterances in a stream; None: no settings of its own. ``initial_file``: first values of state
+    tensors (``contract.initial``); None if one value fills each tensor. ``rejected_labels``: labels for which the
+    answer is null, such as other words. ``acceptance_threshold``: the answer is the likeliest label that is not
+    rejected, if it has at least this probability, else null. None: the answer is null if a rejected label is the
+    likeliest.
     """
 
     format_version: Literal[6]
@@ -267,7 +266,7 @@ class Manifest(_Part):
     initial_file: str | None = None
     files: dict[str, FileEntry]
     provenance: dict[str, str | int | float | bool | None]
-    _hash: bytes = PrivateAttr(b"")  # of the file's fields as they were read
+    _hash: bytes = PrivateAttr(b"")  # hash of the file's fields as they were read
 
     @model_validator(mode="after")
     def _consistent(self) -> Manifest:
@@ -295,7 +294,7 @@ class Manifest(_Part):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The kinds of input that ``POST /infer`` takes for the model. A network of values takes spikes as ones."""
+        """List the kinds of input that ``POST /infer`` takes. A network of values takes spikes as ones."""
         encoder = self.encoder.kind if self.encoder else None
         takes_values = encoder == "values" or self.input.kind == "values"
         audio, values = ("audio",) * (encoder == "audio"), ("values",) * takes_values
@@ -308,7 +307,7 @@ class Manifest(_Part):
 
     @property
     def total_bytes(self) -> int:
-        """Of all files, and of the state of one stream."""
+        """Add up the bytes of all files and of one stream's state."""
         encoder = self.encoder.state_bytes if self.encoder else 0
         return sum(entry.bytes for entry in self.files.values()) + self.network.state_bytes + encoder
 
@@ -341,10 +340,10 @@ def _of_format_6(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse_manifest(text: str | bytes, where: Path) -> Manifest:
-    """A manifest from its JSON.
+    """Parse a manifest.
 
     Raises:
-        ArtifactError: another format version, or not a manifest; says which field.
+        ArtifactError: the format version is unknown, or a field is wrong; the message names it.
     """
     try:
         raw = from_json(text)
@@ -373,7 +372,7 @@ def parse_manifest(text: str | bytes, where: Path) -> Manifest:
 
 
 def _count(value: Any) -> int:
-    """The number of values in parsed JSON."""
+    """Count the values in parsed JSON."""
     count, waiting = 0, [value]
     while waiting:
         inner = waiting.pop()
@@ -386,7 +385,7 @@ def _count(value: Any) -> int:
 
 
 def content_hash(manifest: Manifest) -> bytes:
-    """SHA-256 over the fields of the file, the hashes of all files among them; order and spacing do not matter."""
+    """Hash the manifest's fields, with the hashes of all files, by SHA-256. Order and spacing do not matter."""
     return manifest._hash or _hash(json.loads(manifest.to_json()))
 
 
@@ -395,10 +394,10 @@ def _hash(fields: Any) -> bytes:
 
 
 def _check_state(state: tuple[TensorDescription, ...]) -> None:
-    """Check that tensors are told apart by their names, and that a server can hold them for every stream.
+    """Check that the tensors have different names and are small enough.
 
     Raises:
-        ValueError: it is not so.
+        ValueError: a name occurs twice, or they are too large.
     """
     names = [tensor.name for tensor in state]
     if len(set(names)) < len(names):
@@ -408,5 +407,5 @@ def _check_state(state: tuple[TensorDescription, ...]) -> None:
 
 
 def is_name(*texts: str) -> bool:
-    """Whether each is a name that a model or a version may have. A killed export leaves folders with other names."""
+    """Return whether each text may name a model or a version. A killed export leaves folders with other names."""
     return all(re.fullmatch(NAME, text) for text in texts)

@@ -1,7 +1,7 @@
-"""Chunks of calls that come at the same time go on at the same time: decoded in one go, and computed in one batch.
+"""Holds calls back for milliseconds, so that chunks that come together are decoded and computed together.
 
-The library accepts one call after the other, and each takes some rounds of the event loop. The batcher would find every
-chunk alone, and compute each at several times the cost.
+The library accepts one call after the other, and each takes several rounds of the event loop. Without this, the batcher
+would compute every chunk alone, at several times the cost.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ import asyncio
 import time
 from types import TracebackType
 
-GAP_S = 2e-3  # without another call: no more are expected now. uvloop's timers count milliseconds
-MOST_S = 16e-3  # that a chunk waits
-BATCHES = 16  # after which it is forgotten how many calls there were before them
+GAP_S = 2e-3  # without a new call for so long, none is expected. uvloop's timers count milliseconds
+MOST_S = 16e-3  # a chunk waits no longer
+BATCHES = 16  # the number of expected calls is the highest of the last 16 batches
 
 
 class Gathering:
     """The calls of a server. Used from one event loop.
 
     Chunks wait until as many wait as calls were in flight at a time (in the last ``BATCHES`` batches, or twice as
-    many), or until no other call has come for ``GAP_S``. So a client that is alone waits for nobody. Nor does anybody
-    wait for a call that is still computed after later ones have gone on: it is a long one.
+    many), or until no other call has come for ``GAP_S``. So a single client never waits. A call that is still computed
+    after a later batch has started is long, and nobody waits for it.
     """
 
     def __init__(self) -> None:
@@ -30,20 +30,20 @@ class Gathering:
         self._waiting: list[tuple[GatheredCall, asyncio.Future[None]]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._last_s = self._due_s = 0.0
-        self._latest: set[GatheredCall] = set()  # those that went on together last, as far as they have not ended
-        self._long = 0  # calls that went on before them, and have not ended
+        self._latest: set[GatheredCall] = set()  # the calls of the last batch that have not ended
+        self._long = 0  # calls of earlier batches that have not ended
 
     def call(self) -> GatheredCall:
-        """A call, as a context."""
+        """Make the context manager of a call."""
         return GatheredCall(self)
 
     def begin(self) -> None:
-        """A call is in flight."""
+        """Count a call that has begun."""
         self._calls += 1
         self._most[0] = max(self._most[0], self._calls)
 
     def end(self, call: GatheredCall) -> None:
-        """A call is in flight no more."""
+        """Count a call that has ended."""
         self._calls -= 1
         if call in self._latest:
             self._latest.remove(call)
@@ -51,7 +51,7 @@ class Gathering:
             self._long -= 1
 
     async def others(self, call: GatheredCall) -> None:
-        """Wait for others; those that came first go on first."""
+        """Wait for other calls; the first to come goes on first."""
         loop = asyncio.get_running_loop()
         expected = max(self._most) - self._long
         if expected <= 1 and not self._waiting:
@@ -99,10 +99,10 @@ class Gathering:
 
 
 class GatheredCall:
-    """See ``Gathering.call``.
+    """One call, as a context manager.
 
     Attributes:
-        has_gone_on: it waits no more.
+        has_gone_on: it has waited for others.
     """
 
     __slots__ = ("_gathering", "has_gone_on")

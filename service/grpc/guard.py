@@ -27,7 +27,7 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
     """Asks for a key before all other interceptors.
 
     Args:
-        counters: count refused calls.
+        counters: counts refused calls.
     """
 
     def __init__(self, keys: Keys, counters: Counters) -> None:

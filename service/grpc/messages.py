@@ -1,4 +1,4 @@
-"""Between tritonclient's messages and the values of ``service.wire.open_inference``."""
+"""Converts tritonclient's messages to the values of ``service.wire.open_inference`` and back."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ CONTENTS = {"BOOL": "bool_contents", "INT16": "int_contents", "FP32": "fp32_cont
 
 
 def refusal(error: Exception) -> tuple[grpc.StatusCode, str]:
-    """Code and sentence of an error."""
+    """Return the gRPC code and the sentence of an error."""
     return status_of(Problem.of(error, "a call"))
 
 
 def status_of(problem: Problem) -> tuple[grpc.StatusCode, str]:
-    """Code and sentence of a problem."""
+    """Return the gRPC code and the sentence of a problem."""
     return grpc.StatusCode[problem.grpc], problem.detail
 
 
 def parameters_of(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters as values.
+    """Convert parameters to Python values.
 
     Raises:
-        InputError: one has none.
+        InputError: a parameter is empty.
     """
     found = {}
     for name, parameter in fields.items():
@@ -50,10 +50,10 @@ def parameters_of(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_counts(message: Any) -> None:
-    """Check how many parts a ``ModelInferRequest`` has, before anything walks them: each takes a kilobyte as a value.
+    """Limit the parts of a ``ModelInferRequest`` before they are converted: each takes a kilobyte as a Python value.
 
     Raises:
-        InputError: too many.
+        InputError: it has too many.
     """
     for name, count, most in (
         ("inputs", len(message.inputs), MOST_TENSORS),
@@ -70,10 +70,10 @@ def check_counts(message: Any) -> None:
 
 
 def request_of(message: Any) -> ModelRequest:
-    """A ``ModelInferRequest`` as a value, after ``check_counts``.
+    """Convert a ``ModelInferRequest``; call ``check_counts`` first.
 
     Raises:
-        InputError: its tensors are not as the protocol has them.
+        InputError: its tensors break the protocol.
     """
     raw = message.raw_input_contents
     if raw and len(raw) != len(message.inputs):
@@ -101,11 +101,10 @@ def request_of(message: Any) -> ModelRequest:
 
 
 def message_of(reply: ModelReply, is_final: bool) -> Any:
-    """A reply as a ``ModelInferResponse``.
+    """Convert a reply to a ``ModelInferResponse``.
 
     Args:
-        reply: to a request.
-        is_final: whether to say that no more responses follow, as clients of decoupled models ask.
+        is_final: add that no more responses follow, as clients of decoupled models expect.
     """
     parameters = {**reply.parameters, **({"triton_final_response": True} if is_final else {})}
     tensor = pb.ModelInferResponse.InferOutputTensor
@@ -120,10 +119,10 @@ def message_of(reply: ModelReply, is_final: bool) -> Any:
 
 
 def _contents(where: str, tensor: Any, is_raw: bool) -> Sequence[Any] | None:
-    """The typed contents of an input; None where its raw contents have the data.
+    """Return the typed contents of an input; None if its data are raw.
 
     Raises:
-        InputError: it has some that nobody would read.
+        InputError: it has both, or contents of another datatype.
     """
     wanted = None if is_raw else CONTENTS.get(tensor.datatype, "bytes_contents")
     for field, _ in tensor.contents.ListFields():

@@ -33,29 +33,29 @@ from service.open_inference.service import OpenInference
 from service.settings import GrpcSettings, Limits
 
 MOST_MESSAGE_BYTES = 1024 * 1024
-SMALL_S = 2.0  # for the message of a call that needs no key, which has a few bytes
+SMALL_S = 2.0  # for the message of a call that needs no key: it has a few bytes
 CLOSING_S = 2.0  # time for clients to read their responses
 
 log = logging.getLogger("hetsyn.grpc")
 
 
 class GrpcServer:
-    """See above.
+    """The gRPC server.
 
     Args:
         settings: port and certificate.
-        host: address on which it listens.
-        service: what answers.
+        host: address to listen on.
+        service: answers the calls.
         ingress: applies chunks.
         admission: says whether the server is ready.
-        uploads: messages under way.
+        uploads: bounds the bytes of messages that are being read.
         counters: count refused chunks.
         limits: of messages and streams.
-        keys: that clients need; None lets everybody in.
+        keys: None lets everybody in.
 
     Attributes:
         open_calls: calls and streams by client.
-        port: on which it listens; 0 before.
+        port: the port in use; 0 before ``start``.
     """
 
     def __init__(
@@ -120,15 +120,15 @@ class GrpcServer:
         log.info("gRPC on %s", f"{address.rpartition(':')[0]}:{self.port}")
 
     async def close(self) -> None:
-        """Take no more calls, and let clients read the answers of the others."""
+        """Accept no more calls, and give clients ``CLOSING_S`` to read their responses."""
         if self._server is not None:
             await self._server.stop(CLOSING_S)
 
 
 class _InTime(grpc.aio.ServerInterceptor):  # type: ignore[misc]
-    """Counts the calls, and reads the only message of one as a body is read: in time, and one of so many.
+    """Counts the calls, and reads a call's only message within the time and the number of HTTP's bodies.
 
-    The library would read it before anything of ours runs, and wait for ever.
+    The library would read it before anything of ours runs, and wait without a limit.
     """
 
     def __init__(self, uploads: Uploads, open_calls: Ledger) -> None:
@@ -153,9 +153,9 @@ class _InTime(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                 if handler.unary_unary is None:
                     raise NotImplementedError
                 return await handler.unary_unary(await self._read(context, most_s), context)
-            except HetsynError as error:  # of reading; the servicer has answers to all others
+            except HetsynError as error:  # from reading; the servicer answers all others
                 await context.abort(*refusal(error))
-            except NotImplementedError:  # of a servicer that lacks the method
+            except NotImplementedError:  # the servicer lacks the method
                 await context.abort(grpc.StatusCode.UNIMPLEMENTED, LACKS)
 
         async def answer(_: Any, context: Any) -> Any:
@@ -164,7 +164,7 @@ class _InTime(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         return grpc.stream_unary_rpc_method_handler(answer, *codec)
 
     async def _counted(self, context: Any, answer: Callable[[], Awaitable[Any]]) -> Any:
-        """Answer a call, which is refused if its client has too many."""
+        """Answer a call, or refuse it if its client has too many."""
         client = client_of(context)
         try:
             self._open_calls.take(client)
@@ -176,10 +176,10 @@ class _InTime(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             self._open_calls.give(client)
 
     async def _read(self, context: Any, most_s: float | None) -> Any:
-        """The message of a call.
+        """Read the message of a call.
 
         Args:
-            most_s: time for it, where that is less than a body has.
+            most_s: time limit; None: that of a body.
         """
         with Upload(self._uploads, client_of(context)) as upload:
             try:

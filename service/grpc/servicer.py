@@ -38,16 +38,16 @@ from service.wire.encodings import SoundLimit
 from service.wire.schema import InferRequest
 
 REQUEST = "ModelInfer"
-SERVICES = ("", "inference.GRPCInferenceService")  # of which the health is asked
+SERVICES = ("", "inference.GRPCInferenceService")  # names that clients ask the health of
 FINAL = "triton_enable_empty_final_response"
-IN_FLIGHT = 64  # requests of one stream that are worked on at the same time
-LONGEST = 1_000  # characters of an id
+IN_FLIGHT = 64  # limit of concurrent requests of one stream
+LONGEST = 1_000  # limit of an id's characters
 
 log = logging.getLogger("hetsyn.grpc")
 
 
 def client_of(context: Any) -> str:
-    """The key that the call has presented, or the address at the other end, as ``budget.client_of`` has it."""
+    """Name a call's client for the limits: its key, or its address as ``budget.client_of`` shortens it."""
     if key := CALLER.get().key:
         return key
     kind, _, address = context.peer().partition(":")
@@ -55,10 +55,10 @@ def client_of(context: Any) -> str:
 
 
 async def next_message(context: Any) -> Any:
-    """The next message of a call, or ``grpc.aio.EOF``.
+    """Read the next message of a call, or ``grpc.aio.EOF``.
 
     Raises:
-        InputError: the bytes are something else.
+        InputError: the bytes are no such message.
     """
     try:
         return await context.read()
@@ -67,14 +67,14 @@ async def next_message(context: Any) -> Any:
 
 
 class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
-    """See above.
+    """The methods of ``GRPCInferenceService``.
 
     Args:
-        service: what answers.
+        service: answers the calls.
         ingress: applies chunks.
         admission: says whether the server is ready.
-        idle_timeout_s: time for which a stream may wait for its next message, and an answer for its client to read.
-        keys: that clients need; None lets everybody in.
+        idle_timeout_s: limit for a stream without a message, and for an answer that its client does not read.
+        keys: None lets everybody in.
     """
 
     def __init__(
@@ -129,9 +129,9 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
                     late = TooSlow(f"no answer was read for {self._idle_timeout_s:g} s: begin another stream")
                     refusals.append(late)
                     raise late from None
-            free.release()  # not before: a client that reads no answers is not read either
+            free.release()  # only now: a client that reads no answers is not read either
 
-        # with the first answer, it would be in the way of a refusal for as long as the client does not read
+        # sent with the first answer, it would block a refusal for as long as the client does not read
         await context.send_initial_metadata(())
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -156,17 +156,16 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
                     tasks.create_task(answer(message))  # they begin in this order, so a sequence keeps its own
         except* TooSlow:
             log.info("a stream ends: %s", refusals[0])
-        # The library ends a stream when its client has read what was written, or leaves: until then this waits, and the
-        # stream counts among the client's. Its chunks and its other answers are gone.
-        with suppress(grpc.aio.InternalError):  # it has gone
+        # The library ends a stream when its client has read everything or leaves. Until then this waits, and the stream
+        # counts against the client's limit. Its chunks and other answers are freed already.
+        with suppress(grpc.aio.InternalError):  # the client has gone
             await context.abort(*refusal(refusals[0]))
 
     async def _infer(self, message: Any, client: str, decoding: asyncio.Lock | None = None) -> Any:
-        """The answer to a message, or why it is refused.
+        """Answer a message, with a ``Problem`` if it is refused.
 
         Args:
             message: a ``ModelInferRequest``.
-            client: that sends it.
         """
         call = ModelCall(self._service, message.model_name, message.model_version)
         try:
@@ -194,7 +193,7 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
         return pb.ServerReadyResponse(ready=await self.is_ready())
 
     async def is_ready(self) -> bool:
-        """Whether clients should send requests to this server."""
+        """Return whether clients should send requests to this server."""
         return self._admission.is_ready and await self._service.is_ready()
 
     async def ModelReady(self, request: Any, context: Any) -> Any:
@@ -231,7 +230,7 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
 
 
 class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
-    """The health service. It has no ``Watch``, which would take a place for as long as it watches: clients then ask."""
+    """The health service, without ``Watch``: each watch would hold a call open. Clients poll instead."""
 
     def __init__(self, servicer: Servicer) -> None:
         self._servicer = servicer
@@ -248,11 +247,11 @@ def _decode(call: ModelCall, message: Any, _: SoundLimit) -> InferRequest:
 
 
 async def _answered(context: Any, answer: Callable[[], Any]) -> Any:
-    """A call's answer; an error ends the call with its code."""
+    """Return a call's answer, or end the call with its error's code."""
     try:
         value = answer()
         return await value if isawaitable(value) else value
     except Exception as error:
         refused = refusal(error)
-    # not within ``except``: the library keeps what ``abort`` raises for a while, and so all frames of the error
+    # outside ``except``: the library keeps what ``abort`` raises for a while, and would keep the error's frames with it
     return await context.abort(*refused)

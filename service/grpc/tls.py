@@ -12,11 +12,11 @@ from service.keys.files import CertificateFiles
 
 
 def credentials_of(chain: Path, key: Path) -> Any:
-    """Credentials of a port. Each handshake looks at the files, on a thread of the library.
+    """Make a port's credentials. Each handshake checks whether the files have changed, on a thread of the library.
 
     Args:
-        chain: certificate chain in PEM.
-        key: its private key in PEM, without a password.
+        chain: file of the certificate chain, PEM.
+        key: file of its private key, PEM, without a password.
 
     Raises:
         HetsynError: the files cannot be used.

@@ -1,4 +1,4 @@
-"""What goes into the protocol of a stream, and what comes out (``live.protocol``)."""
+"""The values that enter and leave a stream's protocol (``live.protocol``)."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from service.live.text_frames import ServerFrame, StreamsFrame
 
 
 class Opening(NamedTuple):
-    """A session, as a stream begins or goes on with it.
+    """The state of a session when a stream begins it or goes on with it.
 
     Attributes:
         session: its id.
-        model: that it runs on.
+        model: the model that it runs on.
         next_seq: number of the next chunk.
         total_steps: network steps so far.
         step_s: length of a step.
-        resumed: it has begun before.
+        resumed: the session existed before this stream.
         expires_at: when it is too old, in seconds since 1970; None for never.
         has_endpointing: the server finds its utterances.
-        ends: the latest ends of utterances.
+        ends: the last ``UtteranceEnd`` events.
     """
 
     session: str
@@ -51,12 +51,12 @@ class SendBinary(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Do something with the session; report with ``applied``, ``finalized``, ``deleted`` or ``refuse``.
+    """Work to do with the session; report it by ``applied``, ``finalized``, ``deleted`` or ``refuse``.
 
     Attributes:
         kind: ``chunk`` applies one, ``finalize`` ends its utterance, ``end`` the session, ``reset`` deletes it.
         seq: number of the chunk or the end.
-        endpointing: settings that the client has sent before the chunk.
+        endpointing: the client's settings from this chunk on.
     """
 
     kind: Literal["chunk", "finalize", "end", "reset"]

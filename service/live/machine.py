@@ -1,4 +1,4 @@
-"""What the protocols of ``/stream`` and ``/streams`` have in common: works in a queue, one at a time, and the end."""
+"""The base of the protocols of ``/stream`` and ``/streams``: a queue of works, one at a time, and the end."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ W = TypeVar("W")
 
 
 class Machine(ABC, Generic[W]):
-    """The protocol of a connection: see ``live.protocol`` and ``live.many``.
+    """The protocol of a connection. ``live.protocol`` and ``live.many`` extend it.
 
     Args:
-        max_inflight: of what ``_size`` counts in works that are not done, above which the connection is not read.
-        max_bytes: of these works, likewise.
+        max_inflight: the connection is read only while the unfinished works count less (``_size``).
+        max_bytes: the connection is read only while the unfinished works have fewer bytes.
     """
 
     def __init__(self, max_inflight: int, max_bytes: int) -> None:
@@ -35,14 +35,14 @@ class Machine(ABC, Generic[W]):
         self._max_bytes = max_bytes
         self._queue: deque[W] = deque()
         self._current: W | None = None
-        self._inflight = 0  # of all works that are not done
+        self._inflight = 0  # sum over all unfinished works
         self._bytes = 0
         self._state: Literal["open", "ending", "closed"] = "open"
         self._drains = False
 
     @property
     def is_busy(self) -> bool:
-        """Whether a work is not done."""
+        """Return whether a work is under way."""
         return self._current is not None
 
     @property
@@ -51,7 +51,7 @@ class Machine(ABC, Generic[W]):
 
     @property
     def reads(self) -> bool:
-        """Whether the next message should be read."""
+        """Return whether the next message should be read."""
         return (
             self._state == "open"
             and not self._drains
@@ -61,20 +61,20 @@ class Machine(ABC, Generic[W]):
 
     @property
     def inflight(self) -> int:
-        """Chunks that are not done; on ``/streams`` also sessions that are being opened."""
+        """Count the unfinished chunks; on ``/streams`` also the sessions that are being opened."""
         return self._inflight
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of the works that are not done."""
+        """Count the bytes of the unfinished works."""
         return self._bytes
 
     @abstractmethod
     def begin(self) -> Sequence[Send | SendBinary | Close | W]:
-        """The first frame."""
+        """Send the first frame."""
 
     def text(self, content: str) -> Sequence[Send | SendBinary | Close | W]:
-        """A text frame has come."""
+        """Take a text frame."""
         if self._state != "open":
             return []
         try:
@@ -86,33 +86,33 @@ class Machine(ABC, Generic[W]):
         return [] if kind == "KeepAlive" else self._told(kind, frame)
 
     def refuse(self, problem: Problem) -> Sequence[Send | SendBinary | Close | W]:
-        """End the connection: a work was refused, or the connection has no place any more. What waits is dropped."""
+        """End the connection with a problem, and drop the waiting works."""
         if self.is_closed:
             return []
         self.leave()
         return [Send(problem.frame()), Close(problem.close_code, problem.slug)]
 
     def drain(self) -> Sequence[Send | SendBinary | Close | W]:
-        """The server is about to end: read no more, and end the connection when its works are done."""
+        """End the connection after its works, and read no more: the server is about to end."""
         self._drains = True
         return [] if self.is_busy else self._proceed()
 
     def leave(self) -> None:
-        """The client has gone."""
+        """Close the protocol and drop all works: the client has gone."""
         self._state = "closed"
         self._queue.clear()
         self._current, self._inflight, self._bytes = None, 0, 0
 
     @abstractmethod
     def _told(self, kind: str, frame: dict[str, Any]) -> Sequence[Send | SendBinary | Close | W]:
-        """A text frame of a type has come."""
+        """Take a text frame of this type."""
 
     @abstractmethod
     def _size(self, work: W) -> tuple[int, int]:
-        """How much of ``max_inflight`` and of ``max_bytes`` a work takes."""
+        """Return what a work counts in ``max_inflight`` and ``max_bytes``."""
 
     def _add(self, work: W) -> Sequence[Send | SendBinary | Close | W]:
-        """Do a work after those before it."""
+        """Queue a work."""
         inflight, size = self._size(work)
         self._inflight += inflight
         self._bytes += size
@@ -120,7 +120,7 @@ class Machine(ABC, Generic[W]):
         return self._proceed()
 
     def _done(self) -> W | None:
-        """The current work is done; None if there is none any more."""
+        """End the current work and return it; None if it was dropped."""
         work, self._current = self._current, None
         if work is None:
             return None
@@ -130,7 +130,7 @@ class Machine(ABC, Generic[W]):
         return work
 
     def _proceed(self) -> Sequence[Send | SendBinary | Close | W]:
-        """Begin the next work, if there is one and none is under way."""
+        """Begin the next work, unless one is under way."""
         if self.is_busy or self.is_closed:
             return []
         if not self._queue:
@@ -139,10 +139,10 @@ class Machine(ABC, Generic[W]):
         return [work]
 
     def _all_done(self) -> Sequence[Send | SendBinary | Close | W]:
-        """No work is left."""
+        """Return the actions that follow the last work."""
         return self.refuse(Problem.of(SHUTTING_DOWN)) if self._drains else []
 
 
 def bad_frame(detail: str) -> Send:
-    """The answer to a text frame that means nothing; the connection stays open."""
+    """Make the answer to an unknown text frame; the connection stays open."""
     return Send(Problem.of(InputError(detail)).frame())

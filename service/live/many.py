@@ -1,8 +1,8 @@
 """The protocol of ``WS /streams``: a state machine without input, output, event loop or clock.
 
-One connection carries chunks of many sessions. What happens goes in: a message of the client, the answer to a work, the
-end of the server. Actions come out, in order. A work is one frame of the client: sessions to open, or chunks. There is
-one at a time, so the chunks of each session stay in order, and each frame is answered by one frame, in order too.
+One connection carries chunks of many sessions. Inputs are the client's messages, the answers to works, and the end of
+the server. Outputs are actions, in order. A work is one frame of the client: sessions to open, or chunks. One work runs
+at a time, so the chunks of each session stay in order, and each frame gets one frame as its answer, in order too.
 
     state    event                     actions
     ------   -----------------------   --------------------------------------------------------------
@@ -16,8 +16,8 @@ one at a time, so the chunks of each session stay in order, and each frame is an
     any      refusal                   Error, Close
     closed   any                       none
 
-A row that is refused is the business of its session alone: its answer has the problem, and the connection goes on. The
-connection is not read (``reads``) while ``max_inflight`` rows or ``max_bytes`` wait; what is not read is not lost.
+A refused row concerns its session alone: its answer has the problem, and the connection goes on. The connection is not
+read (``reads``) while ``max_inflight`` rows or ``max_bytes`` wait; unread frames stay with the client.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class RowsWork(NamedTuple):
     """Open sessions, or apply chunks; answer with ``done``.
 
     Attributes:
-        size: of the frame, in bytes.
+        size: bytes of the frame.
     """
 
     rows: Sessions | Chunks
@@ -64,12 +64,12 @@ Action = Send | SendBinary | RowsWork | Close
 
 
 class Offer(NamedTuple):
-    """What the sessions of a connection have in common.
+    """What all sessions of a connection share.
 
     Attributes:
-        model: that they run on.
+        model: the model that they run on.
         step_s: length of a step.
-        max_sessions: that the connection may have open.
+        max_sessions: limit of open sessions.
     """
 
     model: str
@@ -83,10 +83,10 @@ class ManyStreams(Machine[RowsWork]):
     """One connection.
 
     Args:
-        offer: to the client.
-        item_bytes: of an event, a sample or a row of values.
-        max_inflight: rows that are not answered, above which the connection is not read.
-        max_bytes: of their frames, likewise.
+        offer: what the first frame tells the client.
+        item_bytes: size of an event, a sample or a row of values.
+        max_inflight: the connection is read only while fewer rows are unanswered.
+        max_bytes: the connection is read only while their frames have fewer bytes.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class ManyStreams(Machine[RowsWork]):
         return super().reads and len(self._queue) < MAX_FRAMES
 
     def begin(self) -> Sequence[Action]:
-        """The first frame."""
+        """Send the first frame."""
         offer = self._offer
         frame: StreamsBegin = {
             "type": "Begin",
@@ -117,7 +117,7 @@ class ManyStreams(Machine[RowsWork]):
         return [Send(frame)]
 
     def binary(self, content: bytes) -> Sequence[Action]:
-        """A binary frame has come."""
+        """Take a binary frame."""
         if self._state != "open":
             return []
         try:
@@ -127,11 +127,11 @@ class ManyStreams(Machine[RowsWork]):
         return self._add(work)
 
     def done(self, answer: bytes, applied: int) -> Sequence[Action]:
-        """The current work is done, and what it applied is kept.
+        """Answer the current work, after its chunks were stored.
 
         Args:
             answer: the frame for the client.
-            applied: chunks that were applied.
+            applied: number of applied chunks.
         """
         if self._done() is None or self.is_closed:
             return []

@@ -1,4 +1,4 @@
-"""The query of ``WS /streams``: what the sessions of a connection have in common, and what their chunks are."""
+"""Parses the query of ``WS /streams``: what all sessions of a connection share, and how their chunks are encoded."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class ManyQuery(NamedTuple):
     """What a client asks for.
 
     Attributes:
-        one: the query of ``/stream`` for a session of such; its id stands for any.
-        caller: whose sessions they are.
+        one: the query as ``/stream`` would have it for one of the sessions, with a placeholder id.
+        caller: owns the sessions.
     """
 
     one: StreamQuery
@@ -31,16 +31,16 @@ class ManyQuery(NamedTuple):
 
     @property
     def envelope(self) -> Parameters:
-        """Model and version."""
+        """Return the parameters with the model and the version."""
         return self.one.envelope
 
     def of_session(self, session_id: str, resume: bool) -> StreamQuery:
-        """The query of ``/stream`` for a session, by the client's id."""
+        """Make the query of ``/stream`` for a session, by the client's id."""
         inner = self.caller.session(session_id)
         return self.one._replace(envelope=self.envelope._replace(session=inner), resume=resume)
 
     def named(self, model: str, version: str) -> ManyQuery:
-        """The same for a certain model and version."""
+        """Return a copy for this model and version."""
         envelope = self.envelope._replace(model=model, version=version)
         return self._replace(one=self.one._replace(envelope=envelope))
 
@@ -50,11 +50,11 @@ def parse_many_query(query: Iterable[tuple[str, str]], caller: Caller = ANYBODY)
 
     Args:
         query: names and values.
-        caller: who sends them.
+        caller: owns the sessions.
 
     Raises:
         InputError: a parameter is unknown, missing, occurs twice, or is wrong.
-        UnsupportedInput: columns have no such encoding.
+        UnsupportedInput: frames of chunks have no such encoding.
     """
     pairs = list(query)
     for name, _ in pairs:

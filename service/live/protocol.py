@@ -1,9 +1,9 @@
 """The protocol of ``WS /stream``: a state machine without input, output, event loop or clock.
 
-What happens goes in: a message of the client, the outcome of a work, the end of the server. Actions come out, in order:
-a frame to send, a work to do, or the end of the stream. A work is a chunk to apply, the end of its utterance, the
-session's end, or its deletion. There is one at a time, so that the chunks of a stream stay in order; the next one comes
-with the outcome of the one before. So each chunk that was acknowledged is kept, and each number is applied once.
+Inputs are the client's messages, the outcomes of works, and the end of the server. Outputs are actions, in order: a
+frame to send, a work to do, or the end of the stream. A work is a chunk to apply, the end of its utterance, the
+session's end, or its deletion. One work runs at a time, so the chunks of a stream stay in order, every acknowledged
+chunk is stored, and each number is applied once.
 
     state      event                    actions
     --------   ----------------------   --------------------------------------------------------------------
@@ -20,11 +20,11 @@ with the outcome of the one before. So each chunk that was acknowledged is kept,
     any        refusal                  Error, Close
     closed     any                      none
 
-What ended before the chunk is acknowledged is told before, so that it is told again if the acknowledgement is lost.
-``begin`` repeats the latest ends too, for a client that comes back: chunks of which it knows nothing may be applied.
+The ends of utterances are sent before the acknowledgement of their chunk, so they are sent again if it is lost.
+``begin`` repeats the last ends too: a client that comes back may not know of chunks that were applied.
 
-The stream is not read (``reads``) while it has ``max_inflight`` works, or as many bytes as ``max_bytes``; nor once it
-is ending, drains or is closed. What is not read stays with the client, and is not lost.
+The stream is not read (``reads``) while it has ``max_inflight`` works or ``max_bytes`` bytes, and when it is ending,
+drains or is closed. Unread frames stay with the client.
 """
 
 from __future__ import annotations
@@ -69,9 +69,9 @@ class LiveStream(Machine[Work]):
 
     Args:
         opening: the session.
-        interim: whether each chunk is answered by its result, not by ``Ack``.
-        max_inflight: works that are not done, above which the stream is not read.
-        max_bytes: of their chunks, likewise.
+        interim: answer each chunk with its result, not with ``Ack``.
+        max_inflight: the stream is read only while fewer works are unfinished.
+        max_bytes: the stream is read only while their chunks have fewer bytes.
     """
 
     def __init__(
@@ -80,13 +80,13 @@ class LiveStream(Machine[Work]):
         super().__init__(max_inflight, max_bytes)
         self._opening = opening
         self._interim = interim
-        self._next_seq = opening.next_seq  # of the next chunk that comes
+        self._next_seq = opening.next_seq  # number of the next incoming chunk
         self._total_steps = opening.total_steps
         self._unacknowledged = 0
         self._endpointing: EndpointingChange | None = None  # for the next chunk
 
     def begin(self) -> Sequence[Action]:
-        """The first frame."""
+        """Send the first frame."""
         opening = self._opening
         frame: Begin = {
             "type": "Begin",
@@ -103,7 +103,7 @@ class LiveStream(Machine[Work]):
         return [Send(frame), *map(Send, opening.ends)]
 
     def chunk(self, content: bytes) -> Sequence[Action]:
-        """A binary frame has come."""
+        """Take a binary frame."""
         if self._state != "open":
             return []
         work = Work("chunk", self._next_seq, content, self._endpointing)
@@ -112,7 +112,7 @@ class LiveStream(Machine[Work]):
         return self._add(work)
 
     def applied(self, outcome: Outcome) -> Sequence[Action]:
-        """The current work, a chunk or the end, was applied and is kept."""
+        """Answer the current work, a chunk or the end, after it was applied and stored."""
         work = self._done()
         if work is None or self.is_closed:
             return []
@@ -135,10 +135,10 @@ class LiveStream(Machine[Work]):
         return [*heard, *answer, *self._proceed()]
 
     def finalized(self, heard: Sequence[Heard]) -> Sequence[Action]:
-        """The current work, the end of an utterance, is done and is kept.
+        """Answer the current work, the end of an utterance, after it was stored.
 
         Args:
-            heard: the events of the last chunk; the last of them is this end. Empty: no chunk was applied yet.
+            heard: the events of the last chunk; the last one is this end. Empty if no chunk was applied yet.
         """
         if self._done() is None or self.is_closed:
             return []
@@ -146,7 +146,7 @@ class LiveStream(Machine[Work]):
         return [Send(answer), *self._proceed()]
 
     def deleted(self, opening: Opening) -> Sequence[Action]:
-        """The current work, a reset, is done.
+        """Answer the current work, a reset.
 
         Args:
             opening: the session that the next chunk begins.
@@ -176,7 +176,7 @@ class LiveStream(Machine[Work]):
     def _proceed(self) -> Sequence[Action]:
         actions = super()._proceed()
         work = self._current
-        if actions and work is not None and work.kind == "end" and work.seq == 0:  # of a session that has not begun
+        if actions and work is not None and work.kind == "end" and work.seq == 0:  # the session has not begun
             return self._terminate(0, 0)
         return actions
 
@@ -201,7 +201,7 @@ class LiveStream(Machine[Work]):
             change = EndpointingChange.model_validate(frame.get("endpointing"))
         except ValidationError as error:
             settings = f"a setting: send some of {', '.join(EndpointingChange.model_fields)}"
-            within = ("endpointing", "settings")  # as pydantic has it in a body
+            within = ("endpointing", "settings")  # pydantic's location of it in a body
             return [bad_frame(str(explain_invalid(error, "endpointing", settings, within=within)))]
         self._endpointing = change if self._endpointing is None else self._endpointing.followed_by(change)
         return []
@@ -249,7 +249,7 @@ class LiveStream(Machine[Work]):
 
 
 def _with(frame: dict[str, Any], outcome: Outcome, names: Sequence[str]) -> Any:
-    """Add members of an outcome to a frame, where it has them."""
+    """Add an outcome's members of these names to a frame."""
     members = cast(dict[str, Any], outcome)
     for name in filter(members.__contains__, names):
         frame[name] = members[name]
@@ -257,5 +257,5 @@ def _with(frame: dict[str, Any], outcome: Outcome, names: Sequence[str]) -> Any:
 
 
 def _rounded(number: float) -> float:
-    """Without the digits that a product of floats adds."""
+    """Round away the digits that a product of floats adds."""
     return round(number, 9)

@@ -1,4 +1,4 @@
-"""The query of ``WS /stream``: which session, and what a binary frame is."""
+"""Parses the query of ``WS /stream``: the session, and how binary frames are encoded."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ENCODINGS: Mapping[str, tuple[str, ...]] = {
 """Of binary frames, with the parameters that each takes."""
 
 _ENVELOPE = ("session", "model", "version")
-MORE = ("spikes", "timing")  # that a result may have
+MORE = ("spikes", "timing")  # optional members of a result
 _OWN = ("resume", "encoding", "sample_rate", "channels", "interim", "endpointing", "spikes", "timing")
 
 
@@ -39,9 +39,9 @@ class StreamQuery(NamedTuple):
     Attributes:
         envelope: session, model and version; the session always has an id.
         decode: makes a chunk of a binary frame.
-        smallest: a chunk of that kind, with which a session can be asked whether it takes such.
-        interim: whether the client wants the result of each chunk.
-        resume: the session has to have begun.
+        smallest: a chunk of this kind, to ask whether the session's model takes it.
+        interim: the client wants the result of each chunk.
+        resume: the session must exist.
     """
 
     envelope: Parameters
@@ -56,18 +56,18 @@ class StreamQuery(NamedTuple):
         return self.envelope.session
 
     def owned_by(self, caller: Caller) -> StreamQuery:
-        """The query for a session of a caller: its envelope has the inner id."""
+        """Return a copy for a caller's session: its envelope has the inner id."""
         if not caller.key:
             return self
         return self._replace(envelope=self.envelope._replace(session=caller.session(self.session)))
 
     def probe(self) -> InferRequest:
-        """A request that is never applied."""
+        """Make a request to check; it is never applied."""
         return InferRequest(self.envelope, self.smallest, b"")
 
     @property
     def takes_events(self) -> bool:
-        """Whether binary frames are packed events."""
+        """Return whether binary frames are packed events."""
         return isinstance(self.smallest, SpikeChunk)
 
     def request(
@@ -77,12 +77,12 @@ class StreamQuery(NamedTuple):
         endpointing: EndpointingChange | None = None,
         decoded: tuple[Chunk, bytes] | None = None,
     ) -> InferRequest:
-        """The chunk of a binary frame.
+        """Make the request for a binary frame.
 
         Args:
             seq: number of the chunk.
-            endpointing: settings that hold from this chunk on.
-            decoded: the chunk and its digest, if it is decoded already.
+            endpointing: settings from this chunk on.
+            decoded: the chunk and its digest, if they are known.
 
         Raises:
             InputError: the frame cannot be used.
@@ -94,14 +94,14 @@ class StreamQuery(NamedTuple):
                     "the frame is empty: send at least one sample or step, or CloseStream to end the session"
                 )
             decoded = chunk, digest(chunk, False)
-        # in a quarter of the time of ``_replace``
+        # four times as fast as ``_replace``
         envelope = tuple.__new__(Parameters, (*self.envelope[:3], seq, *self.envelope[4:]))
         if endpointing is not None:
             envelope = envelope._replace(endpointing=endpointing)
         return InferRequest(envelope, *decoded)
 
     def end(self, seq: int) -> InferRequest:
-        """The end of the session without further input."""
+        """Make the request that ends the session without input."""
         return InferRequest(self.envelope._replace(seq=seq, end=True), None, digest(None, True))
 
 
@@ -110,7 +110,7 @@ def parse_stream_query(query: Iterable[tuple[str, str]], session: str | None = N
 
     Args:
         query: names and values.
-        session: id of the session where the client names none; None makes one.
+        session: id for a client that names none; None makes one.
 
     Raises:
         InputError: a parameter is unknown, missing, occurs twice, or is wrong.

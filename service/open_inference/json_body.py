@@ -1,4 +1,4 @@
-"""Bodies of ``infer`` over HTTP: JSON, after which the tensors may follow as raw bytes."""
+"""Reads and writes the bodies of ``infer`` over HTTP: JSON, followed by tensors as raw bytes."""
 
 from __future__ import annotations
 
@@ -30,12 +30,11 @@ def parse_request(
     """Parse a body.
 
     Args:
-        body: the whole of it.
-        header_length: of its JSON, in digits; empty where all is JSON; 0 where all of it is the only input.
+        header_length: bytes of the JSON, in digits. Empty: the whole body is JSON. 0: the whole body is the only input.
 
     Raises:
-        InputError: it is something else.
-        TooLarge: its JSON is longer than it may be.
+        InputError: the body breaks the protocol.
+        TooLarge: its JSON is above ``MAX_JSON_BYTES``.
     """
     length = len(body)
     if header_length:
@@ -70,7 +69,7 @@ def parse_request(
 
 
 def reply_body(reply: ModelReply, request: ModelRequest) -> tuple[int | None, bytes]:
-    """The body of a reply, and the length of its JSON; None where all of it is JSON."""
+    """Write a reply's body. Returns the length of its JSON, None if all of it is JSON, and the body."""
     usual = request.parameters.get("binary_data_output") is True
     outputs: list[dict[str, Any]] = []
     raw: list[bytes] = []
@@ -101,12 +100,12 @@ def _raw(name: str, version: str | None, body: bytes, manifest: Manifest) -> Mod
 
 
 def _tensor(item: dict[str, Any], where: str, body: bytes, at: int) -> tuple[Tensor, int]:
-    """An input, and where the raw bytes of the next one begin.
+    """Read an input. Returns it, and the offset of the next one's raw bytes.
 
     Args:
-        where: in the JSON, for messages.
-        body: the whole of it.
-        at: where the input's raw bytes begin.
+        where: its place in the JSON, for messages.
+        body: the whole body.
+        at: offset of the input's raw bytes.
     """
     shape = _typed(item.get("shape"), list, f"{where}.shape", "a list")
     if len(shape) > MOST_DIMENSIONS or any(type(length) is not int for length in shape):

@@ -36,7 +36,7 @@ EXTENSIONS = (
 
 
 class ModelReply(NamedTuple):
-    """The answer to a ``ModelRequest``. ``parameters`` has the chunk's number where it belongs to a sequence."""
+    """The answer to a ``ModelRequest``. ``parameters`` has the chunk's number if it belongs to a sequence."""
 
     model: str
     version: str
@@ -49,11 +49,10 @@ class ModelCall:
     """A request to a model, from its bytes to its answer.
 
     Args:
-        service: that has the model.
-        version: of the model; None or empty takes the newest.
+        version: None or empty takes the newest.
 
     Attributes:
-        request: that was decoded, without its inputs.
+        request: the decoded request, without its inputs.
     """
 
     request: ModelRequest
@@ -65,18 +64,18 @@ class ModelCall:
         self._began_s = time.perf_counter()
 
     def decoded(self, request: ModelRequest) -> InferRequest:
-        """The request as ``/infer`` would have it.
+        """Convert the request to one of ``/infer``.
 
         Raises:
             HetsynError: it cannot be used.
         """
         self._service.manifest(request.model, request.version)
         decoded = infer_request(request)
-        self.request = request._replace(inputs=())  # whose data would stay in memory beside the chunk
+        self.request = request._replace(inputs=())  # their data would stay in memory beside the chunk
         return decoded
 
     def reply(self, answer: Answer) -> ModelReply:
-        """The answer to the request."""
+        """Make the answer to the request."""
         reply, request = answer.reply, self.request
         self._service.counts(reply["model"], reply["version"]).answered(answer.watch)
         parameters: dict[str, Any] = {}
@@ -87,14 +86,14 @@ class ModelCall:
         return ModelReply(reply["model"], reply["version"], request.id, parameters, outputs)
 
     def failed(self) -> None:
-        """Count the request as refused, whatever refused it."""
-        with suppress(HetsynError):  # of no model
+        """Count the request as refused."""
+        with suppress(HetsynError):  # there is no such model to count for
             version = self._service.manifest(self.name, self.version).version
             self._service.counts(self.name, version).failed(time.perf_counter() - self._began_s)
 
 
 class OpenInference:
-    """See above. Used from one event loop."""
+    """Answers the protocol's calls. Used from one event loop."""
 
     def __init__(
         self,
@@ -110,10 +109,10 @@ class OpenInference:
         self._statistics: dict[tuple[str, str], Statistics] = {}
 
     def manifest(self, name: str, version: str | None) -> Manifest:
-        """The manifest of a model that is offered, or on which sessions still run.
+        """Find the manifest of a model that is offered, or that sessions still run on.
 
         Raises:
-            NotFound: there is none.
+            NotFound: there is no such model.
         """
         try:
             return self._offered(name, version).manifest
@@ -124,7 +123,7 @@ class OpenInference:
             raise
 
     async def is_ready(self) -> bool:
-        """Whether sessions can be kept now."""
+        """Return whether the store can keep sessions now."""
         try:
             await self._registry.sessions.check()
         except HetsynError:
@@ -132,7 +131,7 @@ class OpenInference:
         return self._registry.sessions.trouble is None
 
     def server(self) -> dict[str, Any]:
-        """The server's metadata."""
+        """Return the server's metadata."""
         try:
             version = metadata.version(NAME)
         except metadata.PackageNotFoundError:
@@ -140,7 +139,7 @@ class OpenInference:
         return {"name": NAME, "version": version, "extensions": list(EXTENSIONS)}
 
     def model(self, name: str, version: str | None) -> dict[str, Any]:
-        """A model's metadata.
+        """Return a model's metadata.
 
         Raises:
             NotFound: there is no such model.
@@ -163,7 +162,7 @@ class OpenInference:
         self._offered(name, version)
 
     def config(self, name: str, version: str | None) -> dict[str, Any]:
-        """A model's configuration. By ``sequence_batching`` clients know that it has state.
+        """Return a model's configuration. ``sequence_batching`` tells clients that it has state.
 
         Raises:
             NotFound: there is no such model.
@@ -174,7 +173,7 @@ class OpenInference:
             "platform": PLATFORM,
             "backend": PLATFORM,
             "version_policy": {"latest": {"num_versions": 1}},
-            "max_batch_size": 0,  # a tensor has no dimension of the batch: the server makes batches of its own
+            "max_batch_size": 0,  # tensors have no batch dimension: the server makes its own batches
             "input": [_configured(input_of(manifest))],
             "output": [_configured(output) for output in outputs_of(manifest)],
             "sequence_batching": {
@@ -185,7 +184,7 @@ class OpenInference:
         }
 
     def statistics(self, name: str | None = None, version: str | None = None) -> dict[str, Any]:
-        """What was inferred by this protocol since the process started, of one model or of all.
+        """Return the counts and times of this protocol since the process started, for one model or for all.
 
         Raises:
             NotFound: there is no such model.
@@ -198,10 +197,10 @@ class OpenInference:
         return {"model_stats": [{"name": key[0], "version": key[1], **self.counts(*key).as_json()} for key in keys]}
 
     def index(self, ready: bool) -> list[dict[str, str]]:
-        """The models of the repository.
+        """List the models of the repository.
 
         Args:
-            ready: those alone that new sequences can begin on.
+            ready: leave out models that no new sequence can begin on.
         """
         offered = self._catalog.snapshot.by_key()
         entries = [_entry(name, version, "READY", "") for name, version in offered]
@@ -223,18 +222,18 @@ class OpenInference:
         )
 
     def _offered(self, name: str, version: str | None) -> Model:
-        """A model that sequences can begin on.
+        """Find a model that sequences can begin on.
 
         Raises:
             NotFound: there is no such model.
-            InputError: it has no name: the catalog would take the default model, whose name the client does not know.
+            InputError: the name is empty. The catalog would take the default model, unknown to the client.
         """
         if not name:
             raise InputError("the model's name is empty: name a model of the repository index")
         return self._catalog.get(name, version or None)
 
     def counts(self, name: str, version: str) -> Statistics:
-        """What was inferred of a model."""
+        """Return the statistics of a model's version."""
         found = self._statistics.get((name, version))
         if found is None:
             found = self._statistics[name, version] = Statistics()

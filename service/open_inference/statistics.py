@@ -1,4 +1,4 @@
-"""What the statistics extension of the Open Inference Protocol reports of a model."""
+"""Counts what the statistics extension of the Open Inference Protocol reports of a model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KINDS = (
 
 
 class Statistics:
-    """Of one version of a model: numbers and nanoseconds."""
+    """Counts and nanoseconds of one version of a model."""
 
     def __init__(self) -> None:
         self._durations = {kind: {"count": 0, "ns": 0} for kind in KINDS}
@@ -25,7 +25,7 @@ class Statistics:
         """Count a chunk that was answered now.
 
         Args:
-            watch: of its time since it came, decoding included; nothing was computed if it was applied before.
+            watch: its time, decoding included. A replayed chunk has no computed part.
         """
         self._last_ms = int(time.time() * 1e3)
         queue_s = watch.queue_s
@@ -43,7 +43,7 @@ class Statistics:
         self._add("fail", total_s)
 
     def as_json(self) -> dict[str, Any]:
-        """As the protocol writes it, without the model's name."""
+        """Write the statistics as the protocol has them, without the model's name."""
         return {
             "last_inference": self._last_ms,
             "inference_count": self._inferred,

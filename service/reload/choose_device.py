@@ -19,7 +19,7 @@ class Chosen(NamedTuple):
     """The result of the choice.
 
     Attributes:
-        device: on which networks run; None is the CPU.
+        device: runs the networks; None is the CPU.
         reason: a sentence for the operator; empty if there was no choice.
     """
 
@@ -36,13 +36,13 @@ def choose_device(
 ) -> Chosen:
     """Choose a device. With ``auto``, each artifact's golden streams have to give the CPU's answers on it.
 
-    An artifact that cannot be used on the CPU either says nothing about the device.
+    An artifact that fails on the CPU too does not count against the device.
 
     Args:
-        device: that was found; None is the CPU.
+        device: the device that was found; None is the CPU.
         engine: runs the golden streams.
-        empty_catalog: a catalog of the folder on a device, which offers nothing yet.
-        load_timeout_s: for each version.
+        empty_catalog: makes a catalog of the folder for a device, without models yet.
+        load_timeout_s: time limit for each version.
     """
     if device is None:
         return Chosen(None, "")

@@ -14,7 +14,7 @@ from service.models.golden import Inputs, golden_streams
 from service.models.model import Model
 from service.wire.chunk import Chunk, ValuesChunk, spike_chunk
 
-TOLERANCE = 1e-5  # at least: of a probability or a readout, and relative of a large one: another order of sums
+TOLERANCE = 1e-5  # least tolerance, absolute below 1 and relative above: devices sum in another order
 
 
 def golden_test(model: Model, engine: Engine) -> None:

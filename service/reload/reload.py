@@ -47,8 +47,8 @@ class Refused:
     """A part of the folder that a reload refuses.
 
     Attributes:
-        where: its path.
-        reason: a sentence.
+        where: path of the part.
+        reason: a sentence for the operator.
     """
 
     where: Path
@@ -57,11 +57,11 @@ class Refused:
 
 @dataclass(frozen=True)
 class ReloadPlan:
-    """The changes of a reload.
+    """The changes that a reload makes.
 
     Attributes:
-        snapshot: models to offer.
-        opened: versions that are offered from now on.
+        snapshot: the models to offer.
+        opened: versions that are new.
         retired: versions that are not offered any more.
         refused: parts of the folder that change nothing.
     """
@@ -83,7 +83,7 @@ def plan_reload(
     Args:
         smoke_test: raises if a model cannot be run.
         limit: bounds the time of each version; None is that of the settings.
-        trial_process: in which a version is opened and tested first; None is none.
+        trial_process: opens and tests each version first; None skips that.
     """
     try:
         return _plan_reload(catalog, smoke_test, limit or TimeLimit(Settings.load_timeout_s), trial_process)
@@ -134,12 +134,12 @@ class Reloader:
     """Reloads a catalog on request, and when its folder changes. Used from one event loop.
 
     Args:
-        catalog: to reload.
+        catalog: the catalog to reload.
         smoke_test: raises if a model cannot be run.
         counters: count reloads and versions.
         watch_s: interval at which the folder is checked; 0 never checks it.
-        load_timeout_s: for each version.
-        trial_process: in which a reload opens and tests a version first; None is none.
+        load_timeout_s: time limit for each version.
+        trial_process: opens and tests each version of a reload first; None skips that.
     """
 
     def __init__(
@@ -244,7 +244,7 @@ class Reloader:
             log.error("refused: %s", refused.reason)
 
     async def _signature(self) -> Signature | None:
-        """The folder's signature; None if the folder cannot be read."""
+        """Return the folder's signature; None if the folder cannot be read."""
         try:
             folder = self._catalog.folder
             work = partial(self._limit.run, folder, partial(signature, folder))
@@ -254,7 +254,7 @@ class Reloader:
             return None
 
     async def _wait(self) -> bool:
-        """Wait for a request or for the next check of the folder; whether there was a request."""
+        """Wait for a request or for the next check of the folder. Returns whether there was a request."""
         try:
             async with asyncio.timeout(self._watch_s or None):
                 await self._requested.wait()
@@ -265,7 +265,7 @@ class Reloader:
 
 
 def signature(folder: Path) -> Signature:
-    """Names, sizes and times of the files of a folder of models. It changes whenever a file does."""
+    """Return a value of the names, sizes and times of a folder's files. It changes whenever a file does."""
     files = []
     for path in (folder / DEFAULT, *folder.glob("*/*/*")):
         try:
@@ -277,12 +277,12 @@ def signature(folder: Path) -> Signature:
 
 
 class _Trial:
-    """Finds the model of a version's folder; a new one is opened and tested.
+    """Finds the model of a version's folder. A new version is opened and tested.
 
     Args:
-        known: its model, if it is in memory.
+        known: the version's model, if it is in memory.
         smoke_test: raises if a model cannot be run.
-        trial_process: in which that is tried first; None is none.
+        trial_process: opens and tests a new version first; None skips that.
     """
 
     def __init__(
@@ -302,11 +302,10 @@ class _Trial:
         self._is_stopped = False
 
     def run(self) -> Model:
-        """The model.
+        """Return the model.
 
         Raises:
-            ArtifactError: the folder's content differs from the one that was offered as this version, or cannot be
-                used.
+            ArtifactError: the folder's content cannot be used, or differs from what was offered as this version.
         """
         content = content_hash(Artifact.describe(self._path).manifest)
         offered = self._catalog.content_of(self._path.parent.name, self._path.name)
@@ -337,7 +336,7 @@ class _Trial:
 
 
 def _default(catalog: ModelCatalog, names: list[str]) -> str | None:
-    """The default model: the operator's, else the folder's.
+    """Choose the default model: the operator's, else the folder's.
 
     Raises:
         ArtifactError: the folder lacks it.

@@ -1,8 +1,8 @@
-"""Runs what may never end: reading files of a disk that does not answer, loading and running a graph of somebody else.
+"""Runs slow or untrusted work on a daemon thread with a time limit: reading a hung disk, loading a foreign graph.
 
-Nothing ends a thread from outside. So each such work has a thread of its own, for which neither a reload nor the end of
-the process waits. A graph that runs is ended by ``stop``; what does not end even so is left behind, and is not begun
-anew while it is there.
+Nothing can end a thread from outside. So each work has its own thread, and neither a reload nor the end of the process
+waits for it. ``stop`` ends a running graph. Work that does not stop is left behind, and its folder is refused until the
+work has ended.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any, TypeVar
 from service.errors import ArtifactError
 
 T = TypeVar("T")
-STOP_S = 2.0  # for which a stopped work is waited for: ONNX Runtime aborts the process if it exits during a run
+STOP_S = 2.0  # to wait for stopped work: ONNX Runtime aborts a process that exits during a run
 
 
 def start_thread(work: Callable[[], T]) -> Future[T]:
-    """Run something on a thread of its own, for which the end of the process does not wait."""
+    """Run work on a daemon thread: the end of the process does not wait for it."""
     future: Future[T] = Future()
-    future.set_running_or_notify_cancel()  # so that who awaits the future may be cancelled, but not the future
+    future.set_running_or_notify_cancel()  # so cancelling the awaiting task does not cancel the future
     threading.Thread(target=_run, args=(future, work), name="hetsyn-models", daemon=True).start()
     return future
 
@@ -39,10 +39,10 @@ def _run(future: Future[T], work: Callable[[], T]) -> None:
 
 
 class TimeLimit:
-    """Bounds the time of each of several works, one after the other.
+    """Bounds the time of several works, one after the other.
 
     Args:
-        limit_s: for each.
+        limit_s: time limit for each work.
     """
 
     def __init__(self, limit_s: float) -> None:
@@ -53,16 +53,16 @@ class TimeLimit:
         self._lock = threading.Lock()
 
     def run(self, path: Path, work: Callable[[], T], stop: Callable[[], None] = lambda: None) -> T:
-        """The result of some work.
+        """Run a work, and return its result.
 
         Args:
-            path: that it reads.
+            path: folder that the work reads.
             work: runs on another thread, and may be left behind there.
-            stop: makes the work end soon, if that is possible; is called from this thread.
+            stop: asks the work to end; called from this thread.
 
         Raises:
-            ArtifactError: the work took too long, or still runs since it did.
-            Exception: of the work.
+            ArtifactError: the work took too long, or an earlier one on this folder still runs.
+            Exception: whatever the work raised.
         """
         late = self._late.get(path)
         if late is not None and not late.done():
@@ -79,7 +79,7 @@ class TimeLimit:
         try:
             return future.result(self._limit_s)
         except TimeoutError:
-            if future.done():  # its own, or it ended at the last moment
+            if future.done():  # the work raised it itself, or ended at the last moment
                 return future.result()
             raise ArtifactError(
                 f"{path}: was not loaded and tested within {self._limit_s:g} s: export the model again, or see "
@@ -92,7 +92,7 @@ class TimeLimit:
             del future  # as in ``_run``
 
     def close(self) -> None:
-        """Stop the work that runs, from any thread, so that the process can exit. Nothing runs afterwards."""
+        """Stop the current work, from any thread, so that the process can exit. Later work is refused."""
         with self._lock:
             self._is_closed = True
             running = self._running
@@ -101,7 +101,7 @@ class TimeLimit:
 
 
 def _stopped(future: Future[Any], stop: Callable[[], None]) -> bool:
-    """Stop a work that has not ended; whether it has ended then."""
+    """Stop a work, wait ``STOP_S`` for it, and return whether it has ended."""
     if not future.done():
         stop()
         wait([future], STOP_S)

@@ -2,7 +2,7 @@
 
 ONNX Runtime computes constant parts of a graph when it loads it. A division of -2^63 by -1 among them ends the process
 with SIGFPE, a graph that doubles its tensor forty times takes all memory, and functions that call each other never end.
-In this process each of them is a sentence, and no more. It is the first that Linux ends if memory runs out.
+In this process each of them becomes an error message. Linux kills this process first if memory runs out.
 
 The server writes a line with a folder, and reads a line with the error or null. The process ends with its input.
 """
@@ -26,14 +26,14 @@ from service.reload.smoke_test import smoke_test
 from service.settings import Limits
 
 GRACE_S = 2.0  # for the server to end the process, before it ends itself
-FIRST_TO_GO = "1000"  # of /proc/self/oom_score_adj
+FIRST_TO_GO = "1000"  # for /proc/self/oom_score_adj
 
 
 class TrialProcess:
-    """A process that loads and tests models, one at a time. It begins with the first, and again after one that ends it.
+    """A process that loads and tests models, one at a time. It starts with the first model, and after each crash.
 
     Args:
-        load_timeout_s: for each model. The process ends itself a little later, if the server cannot end it.
+        load_timeout_s: time limit for each model. The process ends itself a little later, should the server not end it.
     """
 
     def __init__(self, max_model_bytes: int, load_timeout_s: float) -> None:
@@ -42,7 +42,7 @@ class TrialProcess:
         self._lock = threading.Lock()
 
     def check(self, path: Path) -> None:
-        """Load and test the model of a folder. May take for ever; ``stop`` ends it.
+        """Load and test the model of a folder. Has no time limit; ``stop`` ends it.
 
         Raises:
             ArtifactError: it cannot be used, or it has ended the process.
@@ -77,7 +77,7 @@ class TrialProcess:
             process.wait()
             for pipe in (process.stdin, process.stdout):
                 if pipe is not None:
-                    with suppress(OSError):  # what was not written yet
+                    with suppress(OSError):  # its unwritten input
                         pipe.close()
 
     def _started(self) -> subprocess.Popen[str]:
@@ -93,7 +93,7 @@ class TrialProcess:
 
 
 def _wait(process: subprocess.Popen[str]) -> str:
-    """How a process has ended."""
+    """Wait for the end of a process, and describe it."""
     code = process.wait()
     if code >= 0:
         return f"exit code {code}"
@@ -104,7 +104,7 @@ def _wait(process: subprocess.Popen[str]) -> str:
 
 
 def main() -> None:
-    """Answer for each folder that standard input names."""
+    """Test each folder that standard input names, and write the error or null."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to both; the server ends this process
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(FIRST_TO_GO)

@@ -1,4 +1,4 @@
-"""The reply to a chunk that was applied and is kept, as a value: JSON, frames, rows and tensors are made of it."""
+"""The reply to an applied chunk, as the value that JSON, frames, rows and tensors are made of."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Answer:
     """The reply to a chunk.
 
     Args:
-        reply: as JSON; or how to make its members, when somebody asks.
-        more: what the client asks for beside it.
-        columns: what a row of ``/streams`` has of it, if that is all.
+        reply: the members as JSON, or a function that makes them on demand.
+        more: spikes and times, if the client asked for them.
+        columns: the part that a row of ``/streams`` needs, if the client needs no more.
 
     Attributes:
         is_carried: the client carries the session.
@@ -51,12 +51,12 @@ class Answer:
 
     @property
     def reply(self) -> Reply:
-        """All members, without the token."""
+        """Return all members but the token."""
         reply: Reply = from_json(self._reply) if isinstance(self._reply, bytes) else self._reply()
         return reply if self._more is None else {**reply, **self._more}
 
     def json(self) -> bytes:
-        """All members as a JSON object, the token in base64."""
+        """Write all members as a JSON object, the token in base64."""
         members = self._members()
         if not self.is_carried:
             return members
@@ -64,7 +64,7 @@ class Answer:
         return members[:-1] + b',"token":' + token + b"}"
 
     def frame(self) -> bytes:
-        """The token and all other members, as ``hetsyn_client.frames`` has them."""
+        """Write the token and all other members as a frame (``hetsyn_client.frames``)."""
         return frames.pack_frame(self.token or b"", JSON_TYPE, self._members())
 
     def _members(self) -> bytes:
@@ -76,18 +76,18 @@ def finalized(reply: Reply, utterance: int, heard: Sequence[Heard]) -> Reply:
     """Add the end of an utterance that the client asked for to the reply to a chunk.
 
     Args:
-        reply: to the chunk.
-        utterance: number of the next one, of which nothing is decided yet.
-        heard: what the end adds to ``events``.
+        reply: the reply to the chunk.
+        utterance: number of the next utterance; nothing of it is decided yet.
+        heard: events that the end adds.
     """
-    # only what identifies the chunk is kept: any other member, also a new one, tells of the utterance before
+    # keep only what identifies the chunk: every other member, also a later one, describes the ended utterance
     kept = {name: value for name, value in reply.items() if name in CHUNK_MEMBERS}
     events = [*reply.get("events", ()), *heard]
     return cast(Reply, {**kept, **classified(None, None), "utterance": utterance, "events": events})
 
 
 def more_of(envelope: Parameters, spikes: Spikes | None = None, watch: Watch | None = None) -> More | None:
-    """What a client asks for beside the reply; None for nothing. Of a chunk that was applied before it is None."""
+    """Make the members that a client asks for beside the reply; None for none, and for a replayed chunk."""
     if not envelope.asks_more:
         return None
     more: More = {}

@@ -1,4 +1,4 @@
-"""A chunk: the input that one request adds to a stream, independent of its encoding."""
+"""Chunks: the input that one request adds to a stream, independent of its encoding."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class AudioChunk(NamedTuple):
     """A piece of audio.
 
     Attributes:
-        samples: float32 [n], one channel in [-1, 1]. n is 0 only of a piece of a file that completes no sample.
-        rate_hz: sample rate; 0 of such a piece, if the rate is not known yet.
+        samples: float32 [n], one channel in [-1, 1]. n is 0 only for a piece of a file that completes no sample.
+        rate_hz: sample rate; 0 if such a piece does not tell it yet.
     """
 
     samples: Samples
@@ -39,7 +39,7 @@ class SpikeChunk(NamedTuple):
         unit: int64 [spikes], the channel of each spike; the pairs (step, unit) ascend, and none occurs twice.
         channels: number of channels, if the encoding gives it (dense).
         positions: uint32 [spikes], step << 16 | unit, if the encoding has them (packed events).
-        bound: no channel is above, where that is known.
+        bound: an upper bound of the channels, if it is known.
     """
 
     steps: int
@@ -68,19 +68,19 @@ Chunk = AudioChunk | SpikeChunk | ValuesChunk
 
 
 def chunk_bytes(chunk: Chunk) -> int:
-    """Memory of a chunk's input."""
+    """Count the bytes of a chunk's input in memory."""
     if isinstance(chunk, AudioChunk):
         return chunk.samples.nbytes
     return chunk.values.nbytes if isinstance(chunk, ValuesChunk) else chunk.step.nbytes + chunk.unit.nbytes
 
 
 def chunk_length(chunk: Chunk) -> int:
-    """Samples, or steps of other input."""
+    """Count a chunk's samples, or the steps of other input."""
     return len(chunk.samples) if isinstance(chunk, AudioChunk) else chunk.steps
 
 
 def part_of_chunk(chunk: Chunk, first: int, last: int | None = None) -> Chunk:
-    """The samples, or steps, of a chunk from one on and before another."""
+    """Cut the samples, or steps, ``first`` to ``last`` (excluded) out of a chunk."""
     last = chunk_length(chunk) if last is None else last
     if isinstance(chunk, AudioChunk):
         return AudioChunk(chunk.samples[first:last], chunk.rate_hz)
@@ -91,7 +91,7 @@ def part_of_chunk(chunk: Chunk, first: int, last: int | None = None) -> Chunk:
 
 
 def copied(chunk: Chunk) -> Chunk:
-    """A chunk in memory of its own."""
+    """Copy a chunk into its own memory."""
     if isinstance(chunk, AudioChunk):
         return AudioChunk(chunk.samples.copy(), chunk.rate_hz)
     if isinstance(chunk, ValuesChunk):
@@ -100,7 +100,7 @@ def copied(chunk: Chunk) -> Chunk:
 
 
 def joined_chunks(first: Chunk, second: Chunk) -> Chunk:
-    """Two chunks of one kind, one after the other."""
+    """Concatenate two chunks of one kind."""
     if isinstance(first, AudioChunk) and isinstance(second, AudioChunk):
         return AudioChunk(np.concatenate([first.samples, second.samples]), first.rate_hz)
     if isinstance(first, ValuesChunk) and isinstance(second, ValuesChunk):
@@ -112,7 +112,7 @@ def joined_chunks(first: Chunk, second: Chunk) -> Chunk:
 
 
 def spike_chunk(steps: int, times: Numbers, units: Numbers) -> SpikeChunk:
-    """A chunk from events.
+    """Make a chunk of events.
 
     Args:
         steps: network steps of the chunk.
@@ -126,7 +126,7 @@ def spike_chunk(steps: int, times: Numbers, units: Numbers) -> SpikeChunk:
 
 
 def dense_chunk(rows: Sequence[Sequence[float]]) -> SpikeChunk:
-    """A chunk from a matrix of zeros and ones, [steps][channels].
+    """Make a chunk of a matrix of zeros and ones, [steps][channels].
 
     Raises:
         InputError: the rows differ in length, or a value is not 0 or 1; the message names the index.
@@ -142,7 +142,7 @@ def dense_chunk(rows: Sequence[Sequence[float]]) -> SpikeChunk:
 
 
 def values_chunk(rows: Sequence[Sequence[float]]) -> ValuesChunk:
-    """A chunk from rows of numbers, [steps][channels].
+    """Make a chunk of rows of numbers, [steps][channels].
 
     Raises:
         InputError: the rows differ in length, or float32 cannot hold a number; the message names the index.
@@ -150,13 +150,13 @@ def values_chunk(rows: Sequence[Sequence[float]]) -> ValuesChunk:
     channels = _row_length("values", rows)
     try:
         numbers = np.fromiter(chain.from_iterable(rows), np.float64, len(rows) * channels)
-    except OverflowError:  # a whole number of more than 308 digits
+    except OverflowError:  # an integer of more than 308 digits
         raise InputError("values has a number beyond all floats: send numbers up to 3.4e38") from None
     return ValuesChunk(check_values(numbers.reshape(len(rows), channels)))
 
 
 def _row_length(name: str, rows: Sequence[Sequence[float]]) -> int:
-    """The length of every row of a matrix; 0 without rows.
+    """Return the common length of a matrix's rows; 0 without rows.
 
     Raises:
         InputError: the rows differ in length, or are empty.
@@ -174,14 +174,14 @@ def _row_length(name: str, rows: Sequence[Sequence[float]]) -> int:
 
 
 def digest(chunk: Chunk | None, end: bool) -> bytes:
-    """A digest of a chunk's content and end flag, 128 bits. Equal content in another encoding has the same digest.
+    """Hash a chunk's content and end flag to 128 bits. Equal content in another encoding has the same digest.
 
-    The hash is not cryptographic. A client that makes two chunks with one digest confuses only its own session, so a
-    cryptographic hash would protect nobody, at a third of the time of decoding.
+    The hash is not cryptographic: a client that makes two chunks with one digest confuses only its own session. A
+    cryptographic hash would take a third of the time of decoding.
 
     Args:
         chunk: None is a chunk without input.
-        end: whether the chunk ends the session.
+        end: the chunk ends the session.
     """
     content = xxhash.xxh3_128()
     if isinstance(chunk, AudioChunk):

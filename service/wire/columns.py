@@ -1,4 +1,4 @@
-"""Decodes the content of a frame of chunks: all rows together, by array operations (``hetsyn_client.columns``)."""
+"""Decodes all rows of a frame of chunks together, by array operations (``hetsyn_client.columns``)."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ class DecodedFrame(Protocol):
     """The chunks of a frame.
 
     Attributes:
-        is_valid: of each row, whether it is a chunk that does not end its session.
+        is_valid: [rows], whether a row is a valid chunk that does not end its session.
     """
 
     is_valid: list[bool]
 
     def chunk(self, row: int) -> Decoded:
-        """A row. None has no content, and is taken where the row ends its session. An error is one of its row."""
+        """Return a row's chunk, or its error. None: no content, which is valid if the row ends its session."""
 
     def digest(self, row: int) -> bytes:
-        """``chunk.digest`` of a valid row."""
+        """Return ``chunk.digest`` of a valid row."""
 
 
 class Decoder(NamedTuple):
-    """Of the frames of a connection.
+    """Decodes the frames of a connection.
 
     Attributes:
-        decode: a frame.
+        decode: decodes a frame.
     """
 
     item_bytes: int
@@ -49,7 +49,7 @@ class Decoder(NamedTuple):
 
 
 def decoder_of(encoding: Encoding, rate_hz: int, channels: int) -> Decoder:
-    """The decoder of an encoding."""
+    """Choose the decoder of an encoding."""
     if encoding == "events":
         return Decoder(4, EventFrame)
     if encoding == "values":
@@ -58,12 +58,12 @@ def decoder_of(encoding: Encoding, rate_hz: int, channels: int) -> Decoder:
 
 
 def _bounds_of(chunks: Chunks) -> list[int]:
-    """Where each row's items begin, and where the last ones end, [n + 1]."""
+    """Return the offsets of the rows' first items and of the end, [n + 1]."""
     return [0, *np.cumsum(chunks.length, dtype=np.int64).tolist()]
 
 
 class EventFrame:
-    """Spikes. Rows that ascend and are in range, as most clients send them, are checked all at once.
+    """The spikes of a frame. Rows that ascend and are in range, as most clients send them, are checked together.
 
     Attributes:
         steps: network steps of each row.
@@ -116,14 +116,14 @@ class EventFrame:
         return memoryview(self._positions)
 
     def _checked(self, chunks: Chunks) -> NDArray[np.bool_]:
-        """Rows that have steps, and whose pairs of time and unit ascend and are within their steps."""
+        """Return which rows have steps, and pairs (time, unit) that ascend and are within the steps, bool [rows]."""
         times, positions = self._times, self._positions
         ends = np.array(self._bounds[1:], np.int64)
         are_in_order = (chunks.steps > 0) & (chunks.steps <= LARGEST + 1)
         if not len(times):
             return are_in_order
         are_in_order &= (times[np.maximum(ends - 1, 0)] < chunks.steps) | (chunks.length == 0)
-        is_first = np.zeros(len(times) + 1, bool)  # of a row: there the order does not matter
+        is_first = np.zeros(len(times) + 1, bool)  # first events of rows: they have no order to check
         is_first[ends] = True
         descents = np.flatnonzero(positions[1:] <= positions[:-1]) + 1
         are_in_order[np.searchsorted(ends, descents[~is_first[descents]], side="right")] = False
@@ -131,11 +131,11 @@ class EventFrame:
 
 
 class ChunkFrame:
-    """Samples or values.
+    """The samples or values of a frame.
 
     Args:
-        rows: what each is.
-        is_end: of each, whether it ends its session.
+        rows: each row's chunk, None, or its error.
+        is_end: whether each row ends its session.
     """
 
     def __init__(self, rows: list[Decoded], is_end: list[bool]) -> None:
@@ -155,9 +155,9 @@ class ChunkFrame:
 
 
 def decoded_together(messages: Sequence[bytes]) -> list[tuple[Chunk, bytes] | None]:
-    """The chunk and the digest of each message of packed events (``hetsyn_client.events``), decoded all at once.
+    """Decode messages of packed events (``hetsyn_client.events``) together to their chunks and digests.
 
-    None for a message that is not complete, or does not ascend: it is decoded by itself, which says what is wrong.
+    None for a message that is incomplete or does not ascend. Decoding it alone sorts it, or says what is wrong.
     """
     heads, halves = [], []
     for message in messages:

@@ -16,11 +16,11 @@ CONTENT_TYPES = (
     events.MEDIA_TYPE, f"{values.MEDIA_TYPE};channels=3", frames.MEDIA_TYPE,
 )  # fmt: skip
 
-LONGEST_TYPE = 256  # characters of a content type; clients send any, and those that are taken are kept
+LONGEST_TYPE = 256  # characters of a content type; accepted ones are cached
 LONGEST = 100  # characters of what a client sent, in a message
 
 
-@lru_cache(maxsize=256)  # it keeps no errors
+@lru_cache(maxsize=256)  # errors are not cached
 def parse_content_type(content_type: str) -> tuple[str, Mapping[str, str]]:
     """Parse the header ``Content-Type`` (RFC 9110, section 8.3).
 
@@ -33,7 +33,7 @@ def parse_content_type(content_type: str) -> tuple[str, Mapping[str, str]]:
     """
     if len(content_type) > LONGEST_TYPE:
         raise unsupported(content_type)
-    # email.message would read these too, but as RFC 2231 has it: "charset*" and "rate*0" mean something else in HTTP
+    # not email.message: it follows RFC 2231, so "charset*" and "rate*0" would mean something that they do not in HTTP
     media_type, *rest = content_type.split(";")
     parameters: dict[str, str] = {}
     for part in rest:
@@ -59,7 +59,7 @@ def check_not_compressed(content_encoding: bytes) -> None:
 
 
 def unsupported(content_type: str) -> UnsupportedInput:
-    """The error for a content type that ``POST /infer`` does not take."""
+    """Make the error for a content type that ``POST /infer`` does not take."""
     shown = repr(content_type[:LONGEST])
     problem = f"content type {shown} is not accepted" if content_type else "the request has no content type"
     return UnsupportedInput(f"{problem}: send one of {', '.join(CONTENT_TYPES)}")

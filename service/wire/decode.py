@@ -35,7 +35,7 @@ def decode_json(body: bytes, limit: SoundLimit = NO_LIMIT) -> InferRequest:
         parsed = _BODY.validate_json(body)
     except ValidationError as error:
         raise explain_invalid(error, "the body", "a field of this request: leave it out") from error
-    # without the input, which would stay in memory beside the chunk
+    # drop the input: it would stay in memory beside the chunk
     envelope = Envelope.model_validate(parsed.model_dump(exclude={"input", "token"}, exclude_unset=True))
     token = None if parsed.token is None else _decode_token(parsed.token)
     if parsed.input is None:
@@ -50,7 +50,7 @@ def decode_raw(
     """Decode a body that is not JSON: audio, packed events, packed values, or one of them in a frame with a token.
 
     Args:
-        content_type: with its parameters.
+        content_type: the header's value, with parameters.
         query: names and values of the query parameters.
         body: may be empty if the request ends a session.
 
@@ -67,7 +67,7 @@ def decode_raw(
 
 
 def _decode_frame(query: Iterable[tuple[str, str]], body: bytes, limit: SoundLimit) -> InferRequest:
-    """Decode a frame (``hetsyn_client.frames``). A session in a frame is carried, with or without a token yet."""
+    """Decode a frame (``hetsyn_client.frames``). Its session is carried, and its first chunk has no token yet."""
     token, content_type, inner = frames.unpack_frame(body)
     envelope = decode_query(query)
     chunk = _raw_decoder(content_type)(inner, limit) if inner else None
@@ -78,8 +78,8 @@ def _decode_token(text: str) -> bytes:
     """Decode the base64 of a token.
 
     Raises:
-        TokenForeign: the text is not what a base64 encoder writes. Several texts decode to the same bytes; accepting
-            only one makes every change of a token an error.
+        TokenForeign: the text is not canonical base64. Several texts decode to the same bytes; accepting only one makes
+            every change of a token an error.
     """
     try:
         token = base64.b64decode(text, validate=True)
@@ -124,11 +124,10 @@ def _raw_decoder(content_type: str) -> Callable[[bytes, SoundLimit], Chunk]:
 
 
 def make_request(envelope: Envelope, chunk: Chunk | None, token: bytes | None = None) -> InferRequest:
-    """A request of its decoded parts.
+    """Make a request of its decoded parts.
 
     Args:
-        envelope: its parameters.
-        chunk: its input; None if there is none.
+        chunk: None if there is no input.
 
     Raises:
         InputError: there is no input, and the request does not end its session; or a later chunk begins it.

@@ -1,4 +1,4 @@
-"""The encodings of sound, by the names that ``/stream`` and ``/infer`` share, and the media types that mean them."""
+"""The encodings of sound: names for ``/stream`` and ``/infer``, media types, and the decoder."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ _FILE_TYPES = {
     **dict.fromkeys(("audio/mpeg", "audio/mp3"), "mp3"),
 }
 MEDIA_TYPES = (*_FILE_TYPES, *_RAW_TYPES, PCM)
-TELEPHONE_RATE_HZ = 8_000  # of G.711
+TELEPHONE_RATE_HZ = 8_000  # the rate of G.711
 
 
 class Sound(NamedTuple):
-    """How sound is encoded.
+    """An encoding of sound.
 
     Attributes:
         encoding: one of ``RAW`` or ``FILES``, or another one of ``pcm.FORMATS``.
-        rate_hz: of the samples; 0 for a file.
-        channels: of the samples; 0 for a file.
+        rate_hz: sample rate; 0 for a file, which tells it.
+        channels: number of channels; 0 for a file, which tells it.
     """
 
     encoding: str
@@ -54,10 +54,10 @@ class Sound(NamedTuple):
 
 
 class SoundLimit(NamedTuple):
-    """How much sound is decoded at once.
+    """Limits for decoding a sound.
 
     Attributes:
-        max_s: seconds, at most.
+        max_s: seconds of sound.
         may_take_long: this thread may decode compressed sound.
     """
 
@@ -91,12 +91,12 @@ def decode_sound(sound: Sound, data: bytes, limit: SoundLimit = NO_LIMIT) -> Aud
 
 
 def sound_of_media_type(media_type: str, parameters: Mapping[str, str]) -> Sound | None:
-    """How the body of a media type is encoded; None if it is no sound.
+    """Find the encoding of a media type; None if it is no sound.
 
     Args:
         media_type: in lower case.
-        parameters: names in lower case. ``rate`` and ``channels`` (default 1) are those of the RFCs. ``endianness`` is
-            our own: ``big-endian``, the RFCs' order, or ``little-endian``; and so is ``encoding`` of ``audio/pcm``.
+        parameters: names in lower case. ``rate`` and ``channels`` (default 1) are the RFCs'. ``endianness``
+            (``big-endian`` as in the RFCs, or ``little-endian``) and ``encoding`` of ``audio/pcm`` are our own.
 
     Raises:
         InputError: a parameter is missing, unknown or impossible.
@@ -121,7 +121,7 @@ def sound_of_media_type(media_type: str, parameters: Mapping[str, str]) -> Sound
         raise InputError(f"{name} needs its sample rate: send content type '{_example(media_type, encoding)}'")
     rate_hz = check_rate(_whole(parameters.get("rate", str(TELEPHONE_RATE_HZ)), name, "rate"))
     channels = check_channels(_whole(parameters.get("channels", "1"), name, "channels"))
-    if media_type == L16 and "endianness" not in parameters:  # RFC 2586 has big-endian, and most programs the other
+    if media_type == L16 and "endianness" not in parameters:  # big-endian in RFC 2586, little-endian in most programs
         raise InputError(
             f"{name} does not say which byte of a sample comes first: send '{PCM};encoding=pcm_s16le;rate={rate_hz}' "
             f"for the low one, as most programs write it, or '{name};rate={rate_hz};endianness=big-endian'"

@@ -13,7 +13,7 @@ def unpack_events(data: bytes) -> SpikeChunk:
     """Decode packed events.
 
     Raises:
-        InputError: the bytes are something else, cut off or too long, or a time is outside the chunk.
+        InputError: the bytes have another format, are cut off or too long, or a time is outside the chunk.
     """
     if len(data) < HEADER.size or not data.startswith(MAGIC):
         raise InputError(f"the body does not begin with {MAGIC.decode()}, steps and count (12 bytes): pack it again")

@@ -14,7 +14,7 @@ GONE: Mapping[str, str] = {
     "form": "form is not a parameter any more: leave it out; a model has one form, which hetsyn export --form chooses"
 }
 """Parameters of earlier versions, and what to do in place of each."""
-# by pydantic's type of error; names in braces are filled in from the error's context
+# sentences by pydantic's error type; the error's context fills in the names in braces
 _ADVICE: Mapping[str, str] = {
     **dict.fromkeys(("int_type", "int_parsing", "int_parsing_size", "int_from_float"), "send a whole number"),
     **dict.fromkeys(("float_type", "float_parsing", "finite_number"), "send a number"),
@@ -42,8 +42,8 @@ def explain_invalid(
 
     Args:
         subject: what was validated, such as "the body".
-        fields: continues the sentence about an unknown field after "is not".
-        within: the field that was validated.
+        fields: end of the sentence about an unknown field, after "is not".
+        within: path of the validated field.
     """
     chosen, *others = (
         item for item in error.errors(include_url=False, include_input=False) if _kind_of_bit(item["loc"]) != "bool"
@@ -68,17 +68,17 @@ def explain_invalid(
 
 
 def unknown_parameter(name: str, sentence: str) -> InputError:
-    """Make the error of a parameter that there is not; ``sentence`` says so where there never was one."""
+    """Make the error for an unknown parameter. A removed one has its own text; others get ``sentence``."""
     return InputError(GONE.get(name, sentence))
 
 
 def _kind_of_bit(location: tuple[int | str, ...]) -> int | str:
-    """As which a value of a dense row was refused: pydantic refuses it twice, as ``float`` and as ``bool``."""
+    """Return the kind as which pydantic refused a value of a dense row: it refuses each as ``float`` and ``bool``."""
     return location[-1] if len(location) > 1 and isinstance(location[-2], int) else ""
 
 
 def _path(location: tuple[int | str, ...]) -> str:
-    """A field as ``input.times[3]``. Pydantic's location has the chosen kind after ``input``, which is left out.
+    """Write a field as ``input.times[3]``, without the chosen kind that pydantic adds after ``input``.
 
     The same goes for ``endpointing``.
     """

@@ -1,7 +1,6 @@
-"""Requests and replies of the Open Inference Protocol as values, whichever way they travel.
+"""Requests and replies of the Open Inference Protocol as values, for HTTP and gRPC.
 
-A tensor's data are raw bytes (little endian, row major), or numbers as JSON and protobuf give them: flat, or nested
-once.
+A tensor's data are raw bytes (little endian, row major), or numbers of JSON and protobuf: flat, or nested once.
 """
 
 from __future__ import annotations
@@ -41,10 +40,10 @@ INPUTS: Mapping[str, Mapping[str, str]] = {
 
 FLAGS = ("sequence_start", "sequence_end", "binary_data_output", "triton_enable_empty_final_response")
 PARAMETERS = ("sequence_id", SEQ, "sample_rate", "timeout", "priority", *FLAGS)
-MOST_TENSORS, MOST_DIMENSIONS = 16, 8  # of a request, and of a tensor
+MOST_TENSORS, MOST_DIMENSIONS = 16, 8  # limits for a request, and for a tensor
 LARGEST_ID = 2**64 - 1
 LONGEST_ID = 1_000  # characters of a request's own id, which the reply repeats
-PIECE = 16_384  # numbers that are unpacked at once: two milliseconds
+PIECE = 16_384  # numbers to unpack at once: two milliseconds
 LARGEST_BOOL_BYTES = 1024 * 1024  # a spike takes 16 bytes in memory, and one here
 
 
@@ -67,10 +66,10 @@ class ModelRequest(NamedTuple):
     Attributes:
         model: its name.
         version: None or empty takes the newest, or the session's.
-        id: that the reply repeats.
+        id: the reply repeats it.
         parameters: by name.
-        inputs: one, or none where the request only ends its sequence.
-        outputs: those that the reply is to have, by name, and whether as raw bytes; empty for all.
+        inputs: one; none if the request only ends its sequence.
+        outputs: the wanted outputs by name, and whether as raw bytes; empty for all.
     """
 
     model: str
@@ -82,7 +81,7 @@ class ModelRequest(NamedTuple):
 
 
 class OutputTensor(NamedTuple):
-    """An output. ``values``: flat numbers, or texts for BYTES."""
+    """An output tensor. ``values`` are flat: numbers, or texts for BYTES."""
 
     name: str
     datatype: str
@@ -90,7 +89,7 @@ class OutputTensor(NamedTuple):
     values: Sequence[Any]
 
     def packed(self) -> bytes:
-        """The values as raw bytes."""
+        """Pack the values as raw bytes."""
         if self.datatype == "BYTES":
             encoded = [text.encode() for text in self.values]
             return b"".join(struct.pack("<I", len(text)) + text for text in encoded)
@@ -98,17 +97,17 @@ class OutputTensor(NamedTuple):
 
 
 class OutputKind(NamedTuple):
-    """How a member of a reply is an output.
+    """The conversion of a reply's member to an output.
 
     Attributes:
-        dimensions: of the member: 0 for one value, which is an output of shape [1]; else it has lists.
+        dimensions: depth of the member's lists; 0 for one value, which becomes an output of shape [1].
     """
 
     datatype: str
     dimensions: int
 
     def flat(self, value: Any) -> tuple[tuple[int, ...], Sequence[Any]]:
-        """Shape and values of a member. One that is None has no values; a text is empty then."""
+        """Return the shape and values of a member. None gives no values, or an empty text."""
         if self.dimensions == 2:
             rows = value or []
             return (len(rows), len(rows[0]) if rows else 0), list(chain.from_iterable(rows))
@@ -136,7 +135,7 @@ KINDS = {name: _kind_of(hint) for name, hint in get_type_hints(Classified).items
 
 
 def input_of(manifest: Manifest) -> tuple[str, str, list[int]]:
-    """Name, datatype and shape of the input that a model's metadata names."""
+    """Return name, datatype and shape of the input in a model's metadata."""
     name = {"events": "spikes"}.get(manifest.inputs[0], manifest.inputs[0])
     encoder, channels = manifest.encoder, manifest.input.channels
     if encoder is not None and encoder.kind == "values":
@@ -145,15 +144,16 @@ def input_of(manifest: Manifest) -> tuple[str, str, list[int]]:
 
 
 def outputs_of(manifest: Manifest) -> list[tuple[str, str, list[int]]]:
-    """Name, datatype and shape of a model's outputs: the classification so far at the chunk's end, or a row a step."""
+    """Return name, datatype and shape of a model's outputs: the classification at the chunk's end, or a row a step."""
     unsaid = ("label", "probabilities") if manifest.decision.rule == "trace" else ("readout",)
     lengths = {0: [1], 1: [manifest.outputs], 2: [-1, manifest.outputs]}
     return [(name, kind.datatype, lengths[kind.dimensions]) for name, kind in KINDS.items() if name not in unsaid]
 
 
 def infer_request(request: ModelRequest) -> InferRequest:
-    """The request as ``/infer`` would have it. The model of its session completes it: only the session knows which
-    version that is.
+    """Convert a request to one of ``/infer``.
+
+    The model of its session completes it later, because only the session knows the model's version.
 
     Raises:
         InputError: a parameter or the input is wrong.
@@ -195,7 +195,7 @@ def infer_request(request: ModelRequest) -> InferRequest:
 
 
 def _completed(outputs: tuple[str, ...], request: InferRequest, manifest: Manifest) -> InferRequest:
-    """A request to a model, with the model's sample rate where it has none of its own.
+    """Complete a request for its model, with the model's sample rate if it has none of its own.
 
     Raises:
         InputError: the model lacks one of the outputs, or takes no audio.
@@ -214,10 +214,10 @@ def _completed(outputs: tuple[str, ...], request: InferRequest, manifest: Manife
 
 
 def check_tensor_parameters(where: str, given: Iterable[str], known: str) -> None:
-    """Check the parameters of one input or output: what a server ignores, a client would believe in.
+    """Refuse unknown parameters of an input or output: a client would rely on what the server ignores.
 
     Raises:
-        InputError: one is another than the known.
+        InputError: a parameter is not ``known``.
     """
     for name in given:
         if name != known:
@@ -225,7 +225,7 @@ def check_tensor_parameters(where: str, given: Iterable[str], known: str) -> Non
 
 
 def _timeout_s(parameters: Mapping[str, Any]) -> float | None:
-    """The time that the client gives the work to begin; None for the server's own."""
+    """Read the time within which the work must begin; None takes the server's limit."""
     value = parameters.get("timeout", 0)
     if not _is_number(value):
         raise InputError("timeout: send a whole number of microseconds")
@@ -233,14 +233,13 @@ def _timeout_s(parameters: Mapping[str, Any]) -> float | None:
 
 
 def output_tensors(reply: Reply, wanted: Collection[str]) -> list[OutputTensor]:
-    """The outputs in a reply of ``/infer``.
+    """Convert a reply of ``/infer`` to outputs.
 
     Args:
-        reply: to a chunk.
-        wanted: their names; empty for all.
+        wanted: names of the outputs; empty for all.
     """
     members = cast(dict[str, Any], reply)
-    unsaid = ("label", "probabilities") if "readout" in reply else ("readout",)  # of a reply of the other kind
+    unsaid = ("label", "probabilities") if "readout" in reply else ("readout",)  # members of the other kind of reply
     return [
         OutputTensor(name, kind.datatype, *kind.flat(members.get(name)))
         for name, kind in KINDS.items()
@@ -249,10 +248,10 @@ def output_tensors(reply: Reply, wanted: Collection[str]) -> list[OutputTensor]:
 
 
 def sequence_id(parameters: Mapping[str, Any]) -> str | None:
-    """The id of a request's sequence; None where it is none of a sequence.
+    """Read the id of a request's sequence; None if the request belongs to none.
 
     Raises:
-        InputError: it is none.
+        InputError: the parameter is no id.
     """
     value = parameters.get("sequence_id")
     if value is None or value == "" or (value == 0 and not isinstance(value, bool)):
@@ -276,21 +275,20 @@ def _flag(parameters: Mapping[str, Any], name: str) -> bool:
 
 
 def check_binary(where: str, value: Any) -> None:
-    """Check the value of the parameter ``binary_data`` of an output; None where there is none.
+    """Check the parameter ``binary_data`` of an output; None is fine.
 
     Raises:
-        InputError: it is no truth value.
+        InputError: it is not true or false.
     """
     if value is not None and not isinstance(value, bool):
         raise InputError(f"{where}.parameters.binary_data: send true or false")
 
 
 def _chunk(tensor: Tensor, rate_hz: int | None) -> Chunk | None:
-    """The chunk of an input; None if it is empty.
+    """Make the chunk of an input; None if it is empty.
 
     Args:
-        tensor: the input.
-        rate_hz: of audio; None leaves it to the model.
+        rate_hz: sample rate of audio; None leaves it to the model.
 
     Raises:
         InputError: its name, datatype, shape or data are wrong.
@@ -324,7 +322,7 @@ def _chunk(tensor: Tensor, rate_hz: int | None) -> Chunk | None:
     if dtype.itemsize == 1 and len(data) > LARGEST_BOOL_BYTES:
         raise TooLarge(f"the spikes have more than {LARGEST_BOOL_BYTES} bytes: cut them into several chunks")
     rows = np.frombuffer(data, dtype).reshape(shape)
-    if dtype.kind == "f":  # any byte of BOOL but 0 is true, as perf_analyzer sends them
+    if dtype.kind == "f":  # BOOL: any byte but 0 is true, as perf_analyzer sends them
         _check_bits(rows)
     # ``rows.nonzero()`` takes five times as long
     step, unit = np.divmod(np.flatnonzero(rows.view(bool) if dtype.itemsize == 1 else rows), shape[1])
@@ -340,7 +338,7 @@ def _check_bits(rows: NDArray[Any]) -> None:
 
 
 def _packed(data: Sequence[Any], shape: tuple[int, ...], name: str, dtype: np.dtype[Any]) -> bytes:
-    """Numbers as raw bytes.
+    """Pack numbers as raw bytes.
 
     Raises:
         InputError: they do not fit the shape or the type.
@@ -352,7 +350,7 @@ def _packed(data: Sequence[Any], shape: tuple[int, ...], name: str, dtype: np.dt
         flat = chain.from_iterable(data)
     values, left = array("d"), iter(flat)
     try:
-        while piece := list(islice(left, PIECE)):  # else a thread would keep all others from running meanwhile
+        while piece := list(islice(left, PIECE)):  # in pieces, so that other threads can run in between
             values.extend(piece)
         numbers = np.frombuffer(values, np.float64) if values else np.zeros(0)
     except (TypeError, OverflowError):

@@ -19,7 +19,7 @@ FULL_SCALE = np.float32(32_768.0)
 
 
 class SampleFormat(NamedTuple):
-    """How a sample is written.
+    """A format of samples.
 
     Attributes:
         width: bytes of a sample.
@@ -51,10 +51,10 @@ def _decode_s16be(data: bytes) -> Samples:
 
 
 def _decode_24(data: bytes, first: int, dtype: str) -> Samples:
-    """Samples of three bytes, put into the upper ones of four: exact in float32.
+    """Decode samples of three bytes as the upper three of four: exact in float32.
 
     Args:
-        first: position of the first of the three among the four.
+        first: position of the first of the three bytes among the four.
     """
     padded = np.zeros((len(data) // 3, 4), np.uint8)
     padded[:, first : first + 3] = np.frombuffer(data, np.uint8).reshape(-1, 3)
@@ -73,20 +73,20 @@ def _floats(dtype: str) -> Callable[[bytes], Samples]:
 
 
 def clipped(samples: NDArray[Any]) -> Samples:
-    """Floats beyond full scale, as converters to integers take them. Decoders of lossy formats overshoot a little."""
+    """Clip floats to full scale, as converters to integers do. Decoders of lossy formats overshoot a little."""
     within: Samples = np.clip(samples, -1.0, 1.0).astype(np.float32)
     return within
 
 
 def _mulaw_table() -> Samples:
-    """ITU-T G.711, table 2a: a byte to a sample of 14 bits, here in the upper ones of 16."""
+    """Make the table of ITU-T G.711, table 2a: from a byte to 14 bits, here the upper ones of 16."""
     code = ~np.arange(256, dtype=np.uint8)
     magnitude = (((code & 0x0F).astype(np.int32) << 3) + 0x84 << ((code & 0x70) >> 4).astype(np.int32)) - 0x84
     return np.where(code & 0x80, -magnitude, magnitude).astype(np.float32) / FULL_SCALE
 
 
 def _alaw_table() -> Samples:
-    """ITU-T G.711, table 1a: a byte to a sample of 13 bits, here in the upper ones of 16."""
+    """Make the table of ITU-T G.711, table 1a: from a byte to 13 bits, here the upper ones of 16."""
     code = np.arange(256, dtype=np.uint8) ^ 0x55
     segment = ((code & 0x70) >> 4).astype(np.int32)
     magnitude = ((code & 0x0F).astype(np.int32) << 4) + 8
@@ -144,7 +144,7 @@ def decode_samples(data: bytes, encoding: str, channels: int = 1) -> Samples:
     Args:
         data: whole samples of every channel.
         encoding: one of ``FORMATS``.
-        channels: of the data; several are averaged.
+        channels: channels of the data; several are averaged.
 
     Returns:
         The samples, [n].
@@ -162,7 +162,7 @@ def decode_samples(data: bytes, encoding: str, channels: int = 1) -> Samples:
 
 
 def mixed(frames: Samples) -> Samples:
-    """The mean of the channels, [n], of frames [n, channels]."""
+    """Average the channels of [n, channels] to [n]."""
     if frames.shape[1] == 1:
         return frames[:, 0]
     samples: Samples = frames.mean(axis=1, dtype=np.float32)

@@ -40,10 +40,10 @@ def _whole(value: Any) -> Any:
 
 
 Whole = Annotated[int, BeforeValidator(_whole)]
-# floats for the same reason; ``spike_chunk`` checks that they are whole, all at once. The first wrong value ends the
-# validation: each costs a hundred times its length
+# floats for the same reason; ``spike_chunk`` checks all at once that they are whole. The first wrong value ends the
+# validation, because each error costs a hundred times its length
 Wholes = Annotated[list[float], FailFast(), WithJsonSchema({"type": "array", "items": {"type": "integer"}})]
-# tried from the left, so numbers do not pay for booleans
+# tried from the left, so numbers are not tried as booleans
 Bit = Annotated[float | bool, Field(union_mode="left_to_right")]
 Bits = Annotated[list[Annotated[list[Bit], FailFast()]], FailFast()]
 Row = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], FailFast()]
@@ -68,7 +68,7 @@ class AudioInput(_Wire):
     data: str = Field(description="base64")
 
     def decode(self, limit: SoundLimit) -> AudioChunk:
-        """The sound.
+        """Decode the sound.
 
         Raises:
             InputError, TooLarge, TakesLong: as ``decode_sound``.
@@ -154,7 +154,7 @@ class Envelope(_Wire):
 
     @property
     def parameters(self) -> Parameters:
-        """The same as a plain value."""
+        """Return the same values as a ``Parameters``."""
         return Parameters(
             self.session, self.model, self.version, self.seq, self.begin, self.end, self.endpointing, self.spikes,
             self.timing,
@@ -162,7 +162,7 @@ class Envelope(_Wire):
 
 
 class Parameters(NamedTuple):
-    """The parameters of a chunk, as ``Envelope`` describes them: a value that is made in a microsecond."""
+    """The members of ``Envelope`` as a plain tuple, made in a microsecond."""
 
     session: str | None = None
     model: str | None = None
@@ -180,12 +180,12 @@ class Parameters(NamedTuple):
 
     @property
     def may_begin(self) -> bool:
-        """Whether the chunk may be the first of its session."""
+        """Return whether the chunk may be the first of its session."""
         return self.session is None or self.seq == 0 or self.begin
 
     @property
     def asks_more(self) -> bool:
-        """Whether the reply is to have more than it keeps."""
+        """Return whether the reply needs spikes or times."""
         return self.spikes or self.timing
 
 
@@ -227,15 +227,14 @@ class InferRequest(NamedTuple):
     """A decoded request.
 
     Attributes:
-        envelope: its parameters.
-        chunk: its input; None if it only ends its session.
-        digest: of chunk and end flag, 16 bytes.
-        carry: whether the client carries the session.
+        chunk: None if the request only ends its session.
+        digest: ``chunk.digest`` of chunk and end flag, 16 bytes.
+        carry: the client carries the session.
         token: the carried session; None if it begins, or is not carried.
         owner: name of the key that owns the session; empty where the server has no keys.
-        timeout_s: within which the work has to begin, where the client says so.
-        completed: makes the request whole for the model of its session, of which the decoder knows nothing yet; None
-            where the request leaves nothing to the model. Such a request names its model.
+        timeout_s: the client's limit until the work begins; None without one.
+        completed: completes the request when the model of its session is known; None if that is not necessary. A
+            request with it names its model.
     """
 
     envelope: Parameters
@@ -248,7 +247,7 @@ class InferRequest(NamedTuple):
     completed: Callable[[InferRequest, Manifest], InferRequest] | None = None
 
     def of(self, manifest: Manifest) -> InferRequest:
-        """The request to the model of its session.
+        """Complete the request for the model of its session.
 
         Raises:
             InputError: the model does not take it.
@@ -257,6 +256,6 @@ class InferRequest(NamedTuple):
 
     @property
     def session(self) -> str | None:
-        """The inner id of the session; None where the server is to make one."""
+        """Return the session's inner id; None: the server makes one."""
         named = self.envelope.session
         return None if named is None else inner_id(self.owner, named)

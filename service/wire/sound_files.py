@@ -1,4 +1,4 @@
-"""Whole files of FLAC, Ogg and MP3. libsndfile decodes them from memory, no further than a chunk may be long."""
+"""Decodes whole files of FLAC, Ogg and MP3 from memory by libsndfile, no further than a chunk's limit."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 from service.errors import InputError, TooLarge, UnsupportedInput
 from service.wire.pcm import Samples, check_channels, check_rate, clipped, mixed
 
-MOST_SAMPLES = 2**24  # of all channels: as many as a body of mu-law may have by default
+MOST_SAMPLES = 2**24  # over all channels; the default limit of bodies allows as many of mu-law
 READ_FRAMES = 2**16
-UNKNOWN_FRAMES = 2**62  # libsndfile gives more where a file does not say its length
+UNKNOWN_FRAMES = 2**62  # libsndfile reports more if a file does not tell its length
 
-FIRST_PAGE = re.compile(rb"OggS\0[\2\3\6\7]")  # of a stream within an Ogg file (RFC 3533, section 6)
+FIRST_PAGE = re.compile(rb"OggS\0[\2\3\6\7]")  # first page of a stream in an Ogg file (RFC 3533, section 6)
 OTHER_PAGE = re.compile(rb"OggS\0[\0\1\4\5]")
 PAGE_HEAD_BYTES, FLAGS_AT, SEGMENTS_AT, ENDS = 27, 5, 26, 4
 
@@ -25,9 +25,9 @@ class Format(NamedTuple):
     """A format of files.
 
     Attributes:
-        name: as libsndfile has it.
-        magics: one of these begins a file.
-        has_length: a file says how many samples it has.
+        name: libsndfile's name.
+        magics: a file begins with one of them.
+        has_length: a file tells its number of samples.
     """
 
     name: str
@@ -48,7 +48,7 @@ def decode_file(data: bytes, encoding: str, max_s: float = inf) -> tuple[Samples
 
     Args:
         encoding: one of ``FORMATS``.
-        max_s: seconds that are decoded, at most.
+        max_s: limit of seconds to decode.
 
     Returns:
         The samples, [n], and their rate in Hz.
@@ -69,8 +69,9 @@ def decode_file(data: bytes, encoding: str, max_s: float = inf) -> tuple[Samples
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             if file.format != wanted.name:
                 raise _broken(wanted)
-            file.seek(0)  # else Opus of a longer stream begins too early, and MP3 differs from what a client decodes
-            file.seekable = lambda: False  # else it seeks after each read, and decoders begin anew
+            # without the seek, Opus cut out of a stream begins too early, and MP3 differs from what a client decodes
+            file.seek(0)
+            file.seekable = lambda: False  # else libsndfile seeks after each read, and decoders begin anew
             rate_hz = check_rate(file.samplerate)
             longest_s = min(max_s, MOST_SAMPLES / check_channels(file.channels) / rate_hz)
             samples = _read(file, int(longest_s * rate_hz), wanted)
@@ -82,7 +83,7 @@ def decode_file(data: bytes, encoding: str, max_s: float = inf) -> tuple[Samples
 
 
 def _read(file: Any, most: int, wanted: Format) -> Samples | None:
-    """The samples of an open file, [n]; None if there are more than ``most``.
+    """Read the samples of an open file, [n]; None if there are more than ``most``.
 
     Raises:
         InputError: there are fewer than the file says, or some are not finite.
@@ -106,7 +107,7 @@ def _read(file: Any, most: int, wanted: Format) -> Samples | None:
 
 
 def _check_pages(data: bytes) -> None:
-    """Check of an Ogg file what libsndfile does not: that it is one recording, and whole."""
+    """Check that an Ogg file is one complete recording: libsndfile does not."""
     first = OTHER_PAGE.search(data)
     begin = data[: len(data) if first is None else first.start()]
     if b"\x01vorbis" not in begin and b"OpusHead" not in begin:

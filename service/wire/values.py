@@ -16,8 +16,7 @@ def unpack_values(data: bytes, parameters: Mapping[str, str]) -> ValuesChunk:
     """Decode packed values.
 
     Args:
-        data: the body.
-        parameters: of the content type, names in lower case: ``channels``, the numbers of a row.
+        parameters: the content type's, names in lower case: ``channels``, the numbers of a row.
 
     Raises:
         InputError: a parameter is missing, unknown or impossible, the body has no whole number of rows, or a number is
