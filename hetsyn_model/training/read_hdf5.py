@@ -17,7 +17,6 @@ from hetsyn_model.training.config import Config
 from hetsyn_model.training.data import DataError
 from hetsyn_model.training.examples import Examples, Part, indexed
 from hetsyn_model.training.read_arrays import channels_of, check_names, labels_of, streams_of
-from hetsyn_model.training.read_ntidigits import is_ntidigits, read_ntidigits
 
 if TYPE_CHECKING:
     import h5py
@@ -27,7 +26,7 @@ ROWS_AT_ONCE = 1024  # of variable length: SSC has half a billion spikes, which 
 
 
 def read_hdf5(path: Path, config: Config) -> Examples:
-    """An HDF5 file in the form of SHD, or of N-TIDIGITS.
+    """Read an HDF5 file in the form of SHD.
 
     A channel is a unit; ``encoder.spikes`` of the configuration says how long a step is.
 
@@ -40,15 +39,15 @@ def read_hdf5(path: Path, config: Config) -> Examples:
         raise DataError(f"{path}: HDF5 files need h5py: pip install h5py") from error
     try:
         with h5py.File(path, "r") as file:
-            return read_ntidigits(file, path, config) if is_ntidigits(file) else _read(file, path, config)
+            if not all(name in file for name in ("spikes/times", "spikes/units", "labels")):
+                raise DataError(f"{path}: not in SHD's form, which has spikes/times, spikes/units and labels")
+            return _read(file, path, config)
     except DataError:
         raise  # a ValueError too
     except (OSError, RuntimeError) as error:  # RuntimeError: h5py's, of broken tables
         raise DataError(f"{path}: not an HDF5 file, or damaged: get it again, and unpack it ({error})") from error
     except (KeyError, ValueError, TypeError) as error:
-        raise DataError(
-            f"{path}: not in SHD's form (spikes/times, spikes/units, labels), nor in that of N-TIDIGITS: {error}"
-        ) from error
+        raise DataError(f"{path}: not in SHD's form ({error})") from error
 
 
 def _read(file: h5py.File, path: Path, config: Config) -> Examples:

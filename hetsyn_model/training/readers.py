@@ -1,7 +1,7 @@
 """Data sets by their path: folders of recordings, HDF5 and NumPy files of spikes or values, CSV files of series.
 
-Folders of SHD, SSC and MNIST, the file of N-TIDIGITS, and the lists of Speech Commands are known by their names; they
-say which examples test, and some which validate.
+Folders of SHD, SSC and MNIST and the lists of Speech Commands are known by their names; they say which examples test,
+and some which validate.
 """
 
 from __future__ import annotations

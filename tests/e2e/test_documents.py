@@ -25,7 +25,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.data_sets import write_mnist, write_ntidigits, write_speech_commands
+from tests.support.data_sets import write_mnist, write_speech_commands
 from tests.support.documents import ANSWERS, OWN_NETWORKS, PAGES, README, blocks, commands, name_of, typed
 from tests.support.json_input import Json
 from tests.support.leaky_values import write_leaky
@@ -133,7 +133,6 @@ class PageReader:
         """Small files in the form of the data sets that a reader may have."""
         data.mkdir()
         write_speech_commands(data / "speech_commands")
-        write_ntidigits(data / "n-tidigits.hdf5", speakers=2)
         write_mnist(data / "mnist")
 
     def _next_version(self) -> None:

@@ -1,4 +1,4 @@
-"""Small files in the exact form of public data sets: SHD and SSC, N-TIDIGITS, Speech Commands, MNIST."""
+"""Small files in the exact form of public data sets: SHD and SSC, Speech Commands, MNIST."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.support.data import write_pcm
-
-DIGITS = (*"123456789", "o", "z")
 
 
 def write_heidelberg(path: Path, labels: Sequence[int], *, speakers: Sequence[int] = (), seed: int = 0) -> Path:
@@ -38,26 +36,6 @@ def write_ssc(folder: Path, classes: int = 35, each: int = 2) -> Path:
     for seed, (part, count) in enumerate({"train": 2 * each, "valid": each, "test": each}.items()):
         write_heidelberg(folder / f"ssc_{part}.h5", [n % classes for n in range(classes * count)], seed=seed)
     return folder
-
-
-def write_ntidigits(path: Path, speakers: int = 3, *, channels: int = 64) -> Path:
-    """``n-tidigits.hdf5``: each speaker says every digit twice, and one sequence of three."""
-    rng = np.random.default_rng(0)
-    with h5py.File(path, "w") as file:
-        for part, first in (("train", 0), ("test", speakers)):
-            names = []
-            for number in range(first, first + speakers):
-                gender = ("man", "woman")[number % 2]
-                said = [(take, digit) for take in "ab" for digit in DIGITS]
-                for take, digits in [*said, ("a", "9z1")]:
-                    name = f"{gender}-s{number}-{take}-{digits}"
-                    names.append(name.encode())
-                    own = DIGITS.index(digits[0]) * 5 + rng.integers(0, 5, 30)
-                    units = np.concatenate([own, rng.integers(0, channels, 10)])
-                    file[f"{part}_timestamps/{name}"] = np.sort(rng.uniform(0, 0.6, units.size)).astype("f4")
-                    file[f"{part}_addresses/{name}"] = units.astype("u1")
-            file[f"{part}_labels"] = np.array(names)
-    return path
 
 
 def write_speech_commands(folder: Path, words: Sequence[str] = ("down", "up"), speakers: int = 6) -> Path:

@@ -1,4 +1,4 @@
-"""Public data sets by the names of their files: SSC, SHD, N-TIDIGITS, Speech Commands, MNIST."""
+"""Public data sets by the names of their files: SSC, SHD, Speech Commands, MNIST."""
 
 from __future__ import annotations
 
@@ -22,11 +22,9 @@ from hetsyn_model.training.prepared import Prepared, prepare
 from hetsyn_model.training.read_idx import read_idx_images
 from hetsyn_model.training.readers import kind_of, read
 from tests.support.data_sets import (
-    DIGITS,
     idx,
     write_heidelberg,
     write_mnist,
-    write_ntidigits,
     write_speech_commands,
     write_ssc,
 )
@@ -70,25 +68,6 @@ def test_shd_has_no_file_to_validate_so_speakers_of_the_training_file_do(tmp_pat
     assert groups[1]
     assert groups[0] | groups[1] == {str(n) for n in range(8)}
     assert not groups[0] & groups[1]
-
-
-def test_ntidigits_has_eleven_classes_and_speakers(tmp_path: Path) -> None:
-    path = write_ntidigits(tmp_path / "n-tidigits.hdf5")
-    found = read(path, SPIKES)
-    assert (found.kind, found.labels, found.channels) == ("spikes", DIGITS, 64)
-    assert parts(found) == {"train": 66, "test": 66}  # sequences are left out
-    assert {item.group for item in found.items} == {f"{('man', 'woman')[n % 2]}-s{n}" for n in range(6)}
-    with h5py.File(path) as file:
-        time_s = file["train_timestamps/man-s0-a-1"][:]
-        unit = file["train_addresses/man-s0-a-1"][:]
-    first = found.items[0]
-    assert isinstance(first, SpikeStream)
-    assert set(zip(first.steps.tolist(), first.units.tolist(), strict=True)) == set(
-        zip(np.floor(time_s.astype(float) / 4e-3 + 1e-9).astype(int).tolist(), unit.tolist(), strict=True)
-    )
-    prepared = prepare(found, SPIKES)
-    assert {item.group for item in prepared.test} == {"woman-s3", "man-s4", "woman-s5"}
-    assert len({item.group for item in prepared.data.validation}) == 1  # a whole speaker of three
 
 
 def test_speech_commands_lists_say_what_validates_and_tests(tmp_path: Path) -> None:
@@ -148,22 +127,22 @@ def test_one_call_trains_and_tests_as_the_data_say(
 
 
 def test_left_out_groups_and_test_data_take_the_place_of_the_datas_own_test(tmp_path: Path) -> None:
-    found = read(write_ntidigits(tmp_path / "n-tidigits.hdf5", speakers=4), SPIKES)
-    left_out = prepare(found, SPIKES, leave_out=["man-s0"])
+    found = read(write_speech_commands(tmp_path / "commands"), AUDIO)
+    left_out = prepare(found, AUDIO, leave_out=["00000000"])
     used = (*left_out.data.real, *left_out.data.validation)
-    assert {item.group for item in left_out.test} == {"man-s0"}
+    assert {item.group for item in left_out.test} == {"00000000"}
     # neither the group nor the examples that test are trained on
-    assert {item.group for item in used} == {"woman-s1", "man-s2", "woman-s3"}
-    other = prepare(found, SPIKES, test=found)
+    assert {item.group for item in used} == {f"0000000{number}" for number in (1, 2, 3, 5)}
+    other = prepare(found, AUDIO, test=found)
     assert len(other.test) == len(found.items)
     assert {item.group for item in (*other.data.real, *other.data.validation)} == {
-        *("man-s0", "woman-s1", "man-s2", "woman-s3")
+        f"0000000{number}" for number in (0, 1, 2, 3, 5)
     }
 
 
 def test_another_division_is_a_choice(tmp_path: Path) -> None:
-    found = read(write_ntidigits(tmp_path / "n-tidigits.hdf5"), SPIKES)
-    by_group = prepare(found, load_config({"split": {"by": "group"}}, "spikes"))
+    found = read(write_speech_commands(tmp_path / "commands"), AUDIO)
+    by_group = prepare(found, load_config({"split": {"by": "group"}}, "audio"))
     assert by_group.by == "group"
     assert sum(sizes(by_group)) == len(found.items)
     path = write_heidelberg(tmp_path / "a.h5", [0, 1] * 4)
@@ -216,56 +195,6 @@ def test_files_that_do_not_belong_together_are_one_sentence(tmp_path: Path, how:
     break_heidelberg(tmp_path / "ssc", how)
     with pytest.raises(DataError) as error:
         read(tmp_path / "ssc", SPIKES)
-    assert message in str(error.value)
-
-
-def rename(file: h5py.File, name: bytes) -> None:
-    names = file["train_labels"][:].astype("S32")
-    names[0] = name
-    del file["train_labels"]
-    file["train_labels"] = names
-
-
-def only_sequences(file: h5py.File) -> None:
-    for part in ("train", "test"):
-        names = [name for name in file[f"{part}_labels"][:] if len(name.decode().split("-")[-1]) > 1]
-        del file[f"{part}_labels"]
-        file[f"{part}_labels"] = np.array(names)
-
-
-def only_sequences_to_test(file: h5py.File) -> None:
-    del file["test_labels"]
-    file["test_labels"] = np.array([b"man-s4-a-9z1"])
-
-
-def huge_channel(file: h5py.File) -> None:
-    del file["train_addresses/man-s0-a-1"]
-    file["train_addresses/man-s0-a-1"] = np.full(40, 1e300)
-
-
-def far_channel(file: h5py.File) -> None:
-    file["train_addresses/man-s0-a-1"][0] = 64
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda file: file.pop("test_labels"), "has no test_labels, which N-TIDIGITS has: download the file again"),
-        (lambda file: file.pop("train_addresses"), "has no train_addresses"),
-        (lambda file: rename(file, b"man-s0-7"), "'man-s0-7' in train_labels is not GENDER-SPEAKER-RECORDING-DIGITS"),
-        (lambda file: rename(file, b"man-s9-a-7"), "train_timestamps has no man-s9-a-7: download the file again"),
-        (only_sequences, "has no recordings of a single digit, only of several"),
-        (only_sequences_to_test, "test_labels has no recording of a single digit: download the file again"),
-        (huge_channel, "example 0 has times of float32 and units of float64: give seconds and whole numbers"),
-        (far_channel, "channel 64 is beyond the 64 of N-TIDIGITS"),
-    ],
-)
-def test_a_wrong_ntidigits_is_one_sentence(tmp_path: Path, change: Callable[[h5py.File], object], message: str) -> None:
-    path = write_ntidigits(tmp_path / "n-tidigits.hdf5")
-    with h5py.File(path, "a") as file:
-        change(file)
-    with pytest.raises(DataError) as error:
-        read(path, SPIKES)
     assert message in str(error.value)
 
 
