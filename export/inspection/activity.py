@@ -1,4 +1,4 @@
-"""How often the units of a network are active on its golden streams: the graphs run them once."""
+"""Measures how often a network's units are active on its golden streams."""
 
 from __future__ import annotations
 
@@ -18,17 +18,16 @@ from service.contract.initial import InitialState
 from service.errors import ArtifactError, RuntimeUnavailable
 from service.runtime.onnx import load_graph
 
-MAX_STREAM_STEPS = 2**16  # of all golden streams together; a shipped artifact has at most 8,000
+MAX_STREAM_STEPS = 2**16  # over all golden streams; a shipped artifact has at most 8,000
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What golden streams did.
+    """The activity on golden streams.
 
     Attributes:
-        streams: their number.
-        steps: of all of them.
-        rates: by source, share of the steps in which each unit is not 0, [units].
+        streams: number of golden streams.
+        rates: by source, the share of steps in which each unit is not 0, [units].
     """
 
     streams: int
@@ -37,11 +36,7 @@ class Measured:
 
 
 def measure(artifact: Artifact) -> Measured | str:
-    """Run the golden streams; where that is not possible, a sentence that says why.
-
-    Args:
-        artifact: of a network of ours.
-    """
+    """Run the golden streams. Returns a sentence with the reason if that is not possible."""
     kind = artifact.manifest.input.kind
     try:
         with np.load(io.BytesIO(artifact.read(GOLDEN)), allow_pickle=False) as file:
@@ -91,5 +86,5 @@ def _events(inputs: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
 
 
 def _share(activations: NDArray[Any], inside: NDArray[np.bool_]) -> Numbers:
-    """Share of the steps within streams in which each unit is not 0, [units]."""
+    """Compute the share of steps within streams in which each unit is not 0, [units]."""
     return np.asarray((activations[inside] != 0).mean(0, dtype=np.float64))

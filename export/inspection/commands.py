@@ -1,6 +1,6 @@
-"""``hetsyn inspect``: what an artifact's manifest and weights say.
+"""``hetsyn inspect``: shows an artifact's manifest, sizes, operations and confusions.
 
-ONNX Runtime, where it is installed, runs the golden streams, so that operations are counted at their spikes.
+If ONNX Runtime is installed, it runs the golden streams, and operations are counted for their spikes.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _facts(model: dict[str, Any]) -> dict[str, Any]:
 
 
 def _refusal(model: dict[str, Any]) -> dict[str, str]:
-    """When a server answers null."""
+    """Describe when a server answers null."""
     if model["acceptance_threshold"] is not None:
         return {
             "answers null": f"where no other label than {', '.join(model['rejected_labels']) or 'none'} has "
@@ -96,7 +96,7 @@ def _encoder(encoder: dict[str, Any]) -> str:
 
 
 def _provenance(entries: dict[str, Any]) -> dict[str, Any]:
-    """As training printed them. The manifest counts epochs from 0, and calls an experiment's update its epoch."""
+    """Convert the provenance to what training printed. The manifest counts epochs from 0, and has updates as epochs."""
     if (share := entries.get("decays_at_bounds")) is not None:
         others = {name: value for name, value in entries.items() if name != "decays_at_bounds"}
         return {"time constants": f"{share:.1%} lie at an end of their range"} | _provenance(others)

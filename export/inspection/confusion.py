@@ -1,4 +1,4 @@
-"""What the examples of each label were taken for, as the export has counted it."""
+"""Reads the export's counts of the answers for each label's examples."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST_SHOWN = 10  # confusions in a terminal
 
 
 def read_confusion(artifact: Artifact) -> NDArray[np.int64] | None:
-    """Read the counts [label, answer] of the examples of the export; None where it had no labels."""
+    """Read the counts [label, answer] of the export's examples; None if they had no labels."""
     manifest = artifact.manifest
     if GOLDEN not in manifest.files:
         return None
@@ -25,7 +25,7 @@ def read_confusion(artifact: Artifact) -> NDArray[np.int64] | None:
         with np.load(io.BytesIO(artifact.read(GOLDEN)), allow_pickle=False) as file:
             name = f"{manifest.network.form}.confusion"
             found = file[name] if name in file.files else None
-    except Exception:  # a damaged file may raise anything; the server's golden test says so
+    except Exception:  # a damaged file may raise anything; the server's golden test reports it
         return None
     is_sound = found is not None and found.dtype.kind in "iu" and found.shape == (len(manifest.labels),) * 2
     return found if is_sound else None

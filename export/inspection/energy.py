@@ -1,4 +1,4 @@
-"""Operations of a model's step beside those of other networks of its size, as JSON values and a table."""
+"""Compares the operations of a model's step with those of other networks of its size, as JSON and as a table."""
 
 from __future__ import annotations
 
@@ -36,11 +36,10 @@ class Energy:
 
     Attributes:
         rows: by name: the model's form, and networks of its size for comparison.
-        works: what the rows were counted from.
-        sources: units that spike, by name, and how many of them do in a step; None where it was not measured.
-        streams: golden ones that were measured; 0 where none was, and the rows are of a step without any spike.
-        steps: of these streams.
-        problem: why none was measured; None where one was.
+        works: the costs that the rows were counted from.
+        sources: number of units of each spiking source, and how many of them spike in a step; None if not measured.
+        streams: number of measured golden streams. 0: none; the rows then have a step without spikes.
+        problem: the reason if none was measured, else None.
     """
 
     rows: dict[str, Operations]
@@ -51,7 +50,7 @@ class Energy:
     problem: str | None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values. ``formula`` has the constant part of a step, and what one spike of a source adds to it."""
+        """Return JSON values. ``formula`` has the constant part of a step, and what a spike of each source adds."""
         return {
             "streams": self.streams,
             "steps": self.steps,
@@ -63,7 +62,7 @@ class Energy:
 
     @property
     def conditions(self) -> str:
-        """What the rows hold for, as a sentence."""
+        """Write the conditions of the rows as a sentence."""
         if self.problem:
             return f"A step in which nothing spikes: {self.problem}."
         measured = ", ".join(f"{name} {spikes:.3g} of {units:,}" for name, (units, spikes) in self.sources.items())
@@ -71,7 +70,7 @@ class Energy:
 
 
 def energy_of(artifact: Artifact) -> Energy | None:
-    """Count a model's operations; None where its layers are not ours, so that nobody knows what they compute."""
+    """Count a model's operations; None if its layers are not HetSyn's, because their equations are unknown."""
     manifest = artifact.manifest
     channels, layers, is_binary = manifest.input.channels, sizes(manifest), manifest.input.kind == "spikes"
     works: dict[str, Work] = {}
@@ -131,18 +130,18 @@ def _formula(work: Work) -> dict[str, Any]:
 
 
 def cells(row: Operations) -> list[str]:
-    """The figures of a row as text, by ``COLUMNS``."""
+    """Return the figures of a row as text, by ``COLUMNS``."""
     whole = (row.dense, row.effective_macs, row.effective_acs, row.multiplications)
     traffic = (row.weight_bytes_read, row.state_bytes_read + row.state_bytes_written)
     return [*(f"{value:,.0f}" for value in (*whole, *traffic)), f"{row.arithmetic_nj:,.1f}"]
 
 
 def energy_table(energy: Energy) -> Table:
-    """For a terminal."""
+    """Make a table for a terminal."""
     conditions = escape(energy.conditions)
     table = Table(
         title="operations of a step", title_justify="left", caption=conditions, caption_justify="left",
-        box=SIMPLE_HEAD, padding=0,  # whole at 80 columns
+        box=SIMPLE_HEAD, padding=0,  # fits into 80 columns
     )  # fmt: skip
     table.add_column("network", no_wrap=True)
     for heading in COLUMNS:

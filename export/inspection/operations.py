@@ -1,12 +1,12 @@
-"""Operations and memory traffic of a network's step, counted from its weights: pure functions of arrays.
+"""Counts the operations and the memory traffic of a network's step from its weights.
 
 Synaptic operations are those of NeuroBench (Yik et al., Nature Communications 16, 1545, 2025; "Synaptic Operations" in
 the documentation of its metrics): connections times activations of the layer before. Dense counts
 all of them; effective leaves out activations and weights of zero. With binary activations they are accumulates (ACs),
-with others multiply-accumulates (MACs). Biases are none of them, and neither is what a neuron does with its state.
+with others multiply-accumulates (MACs). They do not include biases, nor what a neuron does with its state.
 
-That part is counted here too: a current that lasts is multiplied by its decay in every step, whether or not a spike
-arrives, and then added to a potential. ``docs/explanation/performance.md`` has the formulas and what is left out.
+This module counts the state's operations too: a current is multiplied by its decay in every step, with or without a
+spike, and added to a potential. ``docs/explanation/performance.md`` has the formulas and what is left out.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from service.contract.manifest import Manifest, TensorDescription
 
 Numbers = NDArray[np.float64]
 FLOAT32_BYTES = 4
-# of one float32 operation at 45 nm and 0.9 V: M. Horowitz, "Computing's energy problem (and what we can do about
+# energy of one float32 operation at 45 nm and 0.9 V: M. Horowitz, "Computing's energy problem (and what we can do about
 # it)", ISSCC 2014, pages 10-14
 ADDITION_PJ, MULTIPLICATION_PJ = 0.9, 3.7
 CURRENTS = ("input_current", "recurrent_current", "bank_current")  # state of synapses
@@ -34,12 +34,12 @@ KNOWN_STATE = {*CURRENTS, *NEURON_STATE, "spikes", "input_history", "recurrent_h
 
 
 class Fanout(NamedTuple):
-    """Connections of each unit of a source to one layer; through all taps, where its path has delays.
+    """Connections of each unit of a source to one layer, through all taps of a delayed path.
 
     Attributes:
-        of_unit: [units], those whose weight is not 0.
-        dense: of all units, weights of 0 among them.
-        row_bytes: that are read for one unit: all its weights, those of 0 among them.
+        of_unit: [units], connections with a weight other than 0.
+        dense: connections of all units, including weights of 0.
+        row_bytes: bytes of all weights of one unit, including weights of 0.
     """
 
     of_unit: Numbers
@@ -52,10 +52,10 @@ class Source:
     """Units whose spikes cause operations: the network's input, or the neurons of a layer.
 
     Attributes:
-        name: ``input``, or the layer's.
-        fanouts: to the next layer, and to its own where that is recurrent.
-        resets: additions that a spike causes in its own neuron: of the reset, and of the adaptation or recovery.
-        is_binary: whether the activations are spikes, and not values.
+        name: ``input``, or the layer's name.
+        fanouts: to the next layer, and to the own layer if it is recurrent.
+        resets: additions for a spike in its own neuron: the reset, and the adaptation or recovery.
+        is_binary: the activations are spikes, not values.
     """
 
     name: str
@@ -66,18 +66,16 @@ class Source:
 
 @dataclass(frozen=True)
 class Work:
-    """What a step of a network costs: a constant part, and one for each spike.
+    """The cost of a network's step: a constant part, and one for each spike.
 
     Attributes:
-        sources: of spikes.
-        synaptic_decays: currents of synapses, each multiplied by its decay and added to a potential in every step.
-        neuron_decays: reset and adaptation currents and membranes, likewise; recovery currents count twice.
-        biases: constant drives, added in every step.
-        scalings: sums of 16-bit weights that are multiplied by a power of two in every step, and then added to their
-            current.
+        synaptic_decays: synaptic currents; each step multiplies each by its decay and adds it to a potential.
+        neuron_decays: the same for reset and adaptation currents and membranes; recovery currents count twice.
+        biases: constant drives; each step adds them.
+        scalings: sums of 16-bit weights; each step multiplies them by a power of two and adds them to their current.
         macs: multiply-accumulates of values that are never 0 (LSTM).
         constant_bytes: decays and other weights that every step reads.
-        state_bytes: of a stream, without its decision. A step reads and writes all of it.
+        state_bytes: a stream's state without its decision. A step reads and writes all of it.
     """
 
     sources: tuple[Source, ...]
@@ -92,7 +90,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Operations:
-    """Of one step; means where the spikes are.
+    """The operations of one step, means over the measured spikes.
 
     Attributes:
         dense: synaptic operations, NeuroBench's ``Dense``.
@@ -101,11 +99,11 @@ class Operations:
         synaptic_decays: multiplications by the decays of synapses or of a bank.
         neuron_decays: multiplications by the decays of resets, membranes, adaptations and recoveries, and of a
             membrane into its recovery.
-        multiplications: all of them: decays and MACs.
-        additions: all of them: ACs, MACs, a decayed value into its potential, scaled sums, resets and biases.
-        scalings: multiplications by a power of two, which are none of the above.
-        weight_bytes_read: weights of the units that spike, decays and other constants.
-        state_bytes_read: of a stream's state.
+        multiplications: decays and MACs.
+        additions: ACs, MACs, decayed values into potentials, scaled sums, resets and biases.
+        scalings: multiplications by a power of two, not counted above.
+        weight_bytes_read: weights of the spiking units, decays and other constants.
+        state_bytes_read: a stream's state.
         state_bytes_written: the same.
     """
 
@@ -123,11 +121,11 @@ class Operations:
 
     @property
     def arithmetic_nj(self) -> float:
-        """Energy of additions and multiplications in float32 at 45 nm, without memory or control."""
+        """Compute the energy of additions and multiplications in float32 at 45 nm, without memory or control."""
         return (self.additions * ADDITION_PJ + self.multiplications * MULTIPLICATION_PJ) / 1000
 
     def to_dict(self) -> dict[str, float]:
-        """All of them by name."""
+        """Return all numbers by name."""
         return {each.name: getattr(self, each.name) for each in fields(self)} | {"arithmetic_nj": self.arithmetic_nj}
 
 
@@ -138,11 +136,10 @@ def sizes(manifest: Manifest) -> dict[str, int]:
 
 
 def count(work: Work, activity: Mapping[str, Numbers | float]) -> Operations:
-    """The operations of a step.
+    """Count the operations of a step.
 
     Args:
-        work: of the network.
-        activity: share of the steps in which each unit of a source is not 0: [units], or one number for all.
+        activity: by source, the share of steps in which each unit is not 0: [units], or one number for all.
     """
     effective = {True: 0.0, False: float(work.macs)}  # by whether the activations are binary
     dense, resets, rows_bytes = float(work.macs), 0.0, 0.0
@@ -182,13 +179,11 @@ def work_of_network(
 
     Args:
         tensors: the graph's constants, by the exporter's names.
-        state: of a stream.
         sizes: neurons of each layer, in order.
-        channels: of the input.
-        is_binary: whether the input is spikes.
+        is_binary: the input is spikes, not values.
 
     Raises:
-        ValueError: the tensors are not those of such a network, or its neurons have equations that are not known here.
+        ValueError: the tensors are not such a network's, or its neurons' equations are unknown here.
     """
     kept = {name: [t for t in state if t.name.startswith(f"{name}.")] for name in sizes}
     words = {
@@ -205,7 +200,7 @@ def work_of_network(
         own = (_fanout(tensors, f"{name}.weight_rec", neurons),) if recurrent else ()
         resets = sum(part in NEURON_STATE for part in words[name]) if "spikes" in words[name] else 0
         before, units = (name, resets), neurons
-    if before[1]:  # outputs that spike
+    if before[1]:  # the outputs spike
         sources.append(Source(before[0], (Fanout(np.zeros(units), 0, 0),), before[1]))
     of_layers = [(name.rpartition(".")[2], array) for name, array in tensors.items() if name.split(".")[0] in sizes]
     return Work(
@@ -232,7 +227,7 @@ def _fanout(tensors: Mapping[str, NDArray[Any]], name: str, units: int) -> Fanou
 
 
 def all_connected(channels: int, sizes: Mapping[str, int], recurrent: bool, *, is_binary: bool = True) -> Work:
-    """The connections of a network whose weights nobody knows, without any state: all float32, none 0."""
+    """Count the connections of a network with unknown weights: all float32, none 0, and no state."""
     fanouts = {}
     units = channels
     for name, neurons in sizes.items():
@@ -244,14 +239,14 @@ def all_connected(channels: int, sizes: Mapping[str, int], recurrent: bool, *, i
 
 
 def lif_work(connected: Work, sizes: Mapping[str, int], *, own_decays: bool) -> Work:
-    """Leaky integrate-and-fire neurons with the same connections, in their smallest form (Propositions 1 and 3).
+    """Count leaky integrate-and-fire neurons with the same connections, in their smallest form (Propositions 1 and 3).
 
     One potential a neuron, ``v_j(t) = rho_j v_j(t-1) + sum_i w_ji x_i(t) - theta z_j(t-1)``, and its spike.
 
     Args:
-        connected: a network with a weight a synapse, of which the connections are taken.
+        connected: a network with a weight a synapse, for its connections.
         sizes: neurons of each layer, in order.
-        own_decays: whether each neuron has a decay (HetNeu), or all share one (LIF).
+        own_decays: each neuron has a decay (HetNeu). False: all share one (LIF).
     """
     neurons = sum(sizes.values())
     sources = tuple(Source(s.name, s.fanouts, int(s.name in sizes), s.is_binary) for s in connected.sources)
@@ -269,16 +264,14 @@ def lif_work(connected: Work, sizes: Mapping[str, int], *, own_decays: bool) -> 
 
 
 def lstm_work(channels: int, hidden: Sequence[int], outputs: int, *, is_binary: bool = True) -> Work:
-    """Layers of LSTM cells, one after the other, and a linear readout.
+    """Count layers of LSTM cells, one after the other, and a linear readout.
 
     ``i, f, o = sigmoid(...)``, ``g = tanh(...)``, ``c = f c + i g``, ``h = o tanh(c)``: beside its weights a cell
     multiplies three times, as NeuroBench counts it. Biases, sigmoid and tanh are not counted. No ``h`` is 0.
 
     Args:
-        channels: of the input.
         hidden: cells of each layer.
-        outputs: of the readout.
-        is_binary: whether the input is spikes. Then its weights are accumulated, those of spikes alone.
+        is_binary: the input is spikes, so only the spikes' weights are accumulated.
     """
     first = 4 * hidden[0]
     row = Fanout(np.full(channels, float(first)), channels * first, first * FLOAT32_BYTES)
@@ -297,14 +290,14 @@ def lstm_work(channels: int, hidden: Sequence[int], outputs: int, *, is_binary: 
 
 
 def lstm_values(channels: int, hidden: Sequence[int], outputs: int) -> int:
-    """Values that training changes in an LSTM of ``lstm_work``, with one bias a gate and one an output."""
+    """Count the trained values of an LSTM of ``lstm_work``, with one bias a gate and one an output."""
     inputs = (channels, *hidden)
     gates = sum(4 * cells * (units + cells + 1) for units, cells in zip(inputs, hidden, strict=False))
     return gates + (hidden[-1] + 1) * outputs
 
 
 def lstm_hidden(channels: int, hidden: Sequence[int], outputs: int, values: int) -> list[int]:
-    """Cells of the largest LSTM with layers in the proportion of ``hidden`` and at most ``values`` trained values."""
+    """Size the layers of the largest LSTM in the proportion of ``hidden`` with at most ``values`` trained values."""
     cells = wider = [1] * len(hidden)
     width = 1
     while lstm_values(channels, wider, outputs) <= values:

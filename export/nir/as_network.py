@@ -1,7 +1,7 @@
-"""A NIR graph as one of our own networks, where it is one: our operator then runs it, the same to the bit in any batch.
+"""Converts a NIR graph to a HetSyn network, if possible: the operator then runs it, the same to the bit in any batch.
 
-It is one if every layer is weights and neurons, or weights alone at the end: Input -> (Linear | Affine -> neurons)+
--> Output, where neurons may have weights back to themselves. Gains go into the weights.
+It is possible if every layer is weights and neurons, or weights alone at the end: Input -> (Linear | Affine ->
+neurons)+ -> Output. Neurons may have weights back to themselves. Gains are multiplied into the weights.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hetsyn_model.layer import Layer
 from hetsyn_model.network import Network
 from hetsyn_model.spec import DecisionSpec, NetworkSpec, NeuronSpec, Reset
 
-# our own name for it
+# HetSyn's name for NIR's type
 RESETS: Mapping[str, Reset] = {
     "subtract-next": "subtract",
     "subtract-at-once": "subtract_at_once",
@@ -32,8 +32,8 @@ class _Found:
 
     Attributes:
         weights: Linear or Affine from the layer before.
-        neurons: its node; None at the end of a chain of weights.
-        back: weights of its recurrence; None without.
+        neurons: node of the neurons; None at the end of a chain of weights.
+        back: weights of the recurrence; None without.
     """
 
     weights: Node
@@ -42,11 +42,10 @@ class _Found:
 
 
 def network_of(program: Program, decision: DecisionSpec, step_s: float) -> Network | None:
-    """The network that a graph is; None if it is not one of ours.
+    """Convert a graph to a network; None if it cannot be one.
 
     Args:
         program: the graph in steps.
-        decision: of the network.
         step_s: duration of a step in seconds.
     """
     layers = _chain(program)
@@ -80,7 +79,7 @@ def network_of(program: Program, decision: DecisionSpec, step_s: float) -> Netwo
 
 @torch.no_grad()
 def run_network(program: Program, network: Network, values: Float64Array) -> dict[str, Float64Array]:
-    """The same of the network as :func:`export.nir.cell.run_cell` gives of the cell."""
+    """Run the network on streams. Returns what :func:`export.nir.cell.run_cell` does for a cell."""
     layers = _chain(program)
     assert layers is not None
     rolled = network.rollout(torch.from_numpy(values).float(), "exact")
@@ -94,7 +93,7 @@ def run_network(program: Program, network: Network, values: Float64Array) -> dic
 
 
 def _chain(program: Program) -> list[_Found] | None:
-    """The layers from Input to Output; None where there is anything else."""
+    """Find the layers from Input to Output; None if there are other nodes."""
     graph = program.graph
     used = set(program.order.names)
 
@@ -150,14 +149,14 @@ def _are_ours(program: Program, layers: list[_Found], decision: DecisionSpec) ->
         return False
     neurons = [program.neurons[layer.neurons.name] for layer in layers if layer.neurons is not None]
     at_rest = all(not (each.offset.any() or each.initial.any() or each.reset_to.any()) for each in neurons)
-    # a threshold that is reached by equality is the next number below, unless it is subtracted too
+    # "at least the threshold" becomes "above the next lower float", unless the threshold is subtracted too
     exact = all(not each.multiple and (not each.reached or each.reset in ("zero", None)) for each in neurons)
     positive = all(each.threshold is None or bool((each.threshold > 0).all()) for each in neurons)
     return at_rest and exact and positive and len({each.reset for each in neurons if each.reset is not None}) == 1
 
 
 def _fill(layer: Layer, found: _Found, neurons: Neurons | None) -> None:
-    """Put a chain's numbers into a layer; each is rounded once, to float32."""
+    """Copy a chain's numbers into a layer; each is rounded once, to float32."""
     gain: Float64Array = np.ones(()) if neurons is None else neurons.gain * neurons.current_gain
     rows = np.broadcast_to(gain, (layer.neurons,))[:, None]
     layer.w_in.copy_(torch.from_numpy(found.weights.values["weight"] * rows))

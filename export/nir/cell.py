@@ -1,4 +1,4 @@
-"""A NIR graph in steps as a torch module: what ``export_step`` turns into an artifact."""
+"""A NIR graph in steps as a torch module, for ``export_step``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class NirCell(nn.Module):
 
     Args:
         program: the graph in steps.
-        dtype: of its numbers: float32 as it is served, or float64, by which an import is judged.
+        dtype: float32 as it is served, or float64, the reference that an import is judged by.
     """
 
     def __init__(self, program: Program, dtype: torch.dtype = torch.float32) -> None:
@@ -37,7 +37,7 @@ class NirCell(nn.Module):
         }
 
     def initial_state(self, batch: int = 1) -> State:
-        """The state before the first step, [batch, ...]: potentials at rest, all else 0."""
+        """Return the state before the first step, [batch, ...]: potentials at rest, all else 0."""
         state = {
             name: torch.zeros(batch, *shape, dtype=self.dtype) for name, shape in state_shapes(self.program).items()
         }
@@ -47,10 +47,9 @@ class NirCell(nn.Module):
         return state
 
     def step(self, state: State, values: Tensor) -> tuple[State, Tensor]:
-        """One step.
+        """Run one step.
 
         Args:
-            state: as :meth:`initial_state` or the step before gave it.
             values: [batch, channels], the Input's numbers, flat.
 
         Returns:
@@ -60,7 +59,7 @@ class NirCell(nn.Module):
         return after, outputs[self.sink].flatten(1)
 
     def trace(self, state: State, values: Tensor) -> tuple[State, dict[str, Tensor]]:
-        """The same, with the output of every node by name."""
+        """Run one step. Returns the state, and the output of every node by name."""
         after: State = {}
         outputs: dict[str, Tensor] = {}
         for name, part in zip(self.program.order.names, self.parts, strict=True):
@@ -85,13 +84,13 @@ class NirCell(nn.Module):
 
 
 class CountingCell(nn.Module):
-    """A cell whose output is the number of spikes so far.
+    """Counts the spikes of a cell's outputs so far.
 
-    The rule ``spike_count`` adds up one spike a step at most: a server knows by that which counts are possible. Where
-    a neuron fires several, the count is a state of the cell, and the decision its last value.
+    The rule ``spike_count`` adds at most one spike a step, and a server checks scores by that. If a neuron fires
+    several, the count is a state of this cell, and the decision is its last value.
 
     Args:
-        cell: whose outputs are spikes.
+        cell: its outputs are spikes.
     """
 
     COUNT = "count"
@@ -101,12 +100,12 @@ class CountingCell(nn.Module):
         self.cell = cell
 
     def initial_state(self) -> State:
-        """See :meth:`NirCell.initial_state`."""
+        """Return the cell's initial state, and counts of 0."""
         shape = self.cell.program.shapes[self.cell.sink]
         return self.cell.initial_state() | {self.COUNT: torch.zeros(1, prod(shape))}
 
     def step(self, state: State, values: Tensor) -> tuple[State, Tensor]:
-        """See :meth:`NirCell.step`."""
+        """Run one step. Returns the state, and the counts [batch, outputs]."""
         inner = {name: value for name, value in state.items() if name != self.COUNT}
         after, spikes = self.cell.step(inner, values)
         count = state[self.COUNT] + spikes
@@ -118,7 +117,7 @@ def run_cell(cell: NirCell, values: Float64Array) -> dict[str, Float64Array]:
     """Run a cell on whole streams, [stream, steps, channels], from its initial state.
 
     Returns:
-        By name, the output of every spiking node and of the Output, [stream, steps, *shape].
+        The output of every spiking node and of the Output by name, [stream, steps, *shape].
     """
     program = cell.program
     wanted = {*program.spiking, cell.sink}
@@ -213,7 +212,7 @@ class _Delayed(nn.Module):
         return {self.queue: inputs[:, : self.length]}, self._pick(inputs, self.index)
 
     def oldest(self, state: State) -> Tensor:
-        """The output, without the input of this step."""
+        """Return the output, without the input of this step."""
         return self._pick(state[self.queue], self.index - 1)
 
     def push(self, state: State, x: Tensor) -> State:
@@ -226,7 +225,7 @@ class _Delayed(nn.Module):
 
 
 class _Stateless(nn.Module):
-    """Every other node: what it gives depends on what it gets alone."""
+    """Every other node: its output depends on its input alone."""
 
     weight: Tensor
     bias: Tensor
@@ -236,8 +235,8 @@ class _Stateless(nn.Module):
     def __init__(self, node: Node, reached: bool, dtype: torch.dtype) -> None:
         super().__init__()
         self.node, self.reached = node, reached
-        # a matrix product is added up in float64 and rounded once, so that neither the other streams of a batch nor
-        # the runtime's order of additions moves a potential across a threshold; ONNX Runtime's Conv has no float64
+        # sum matrix products in float64 and round once, so that neither the other streams of a batch nor the runtime's
+        # order of additions moves a potential across a threshold; ONNX Runtime's Conv has no float64
         of_weights = torch.float64 if node.kind in ("Linear", "Affine") else dtype
         for parameter in ("weight", "bias"):
             value = node.values.get(parameter)

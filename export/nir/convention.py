@@ -1,6 +1,6 @@
-"""What a NIR file does not say: the step, the integration rule, and how a neuron is reset.
+"""The conventions that a NIR file leaves out: the step, the integration rule, and the reset.
 
-NIR describes neurons in continuous time. Who writes a file had a step and a rule, and writes neither. One rule turns
+NIR describes neurons in continuous time. Its writer used a step and a rule, and stores neither. One rule turns
 ``tau dv/dt = v_leak - v + R i`` into a step of dt:
 
     euler         v(t) = a v(t-1) + (1 - a) (R i(t) + v_leak),   a = 1 - dt/tau
@@ -35,12 +35,12 @@ class Convention:
     """How a graph in continuous time becomes one in steps.
 
     Attributes:
-        dt: duration of a step, in the unit of the file's time constants; None where it is not known.
-        rule: of integration; None where it is not known.
-        reset: of a neuron that spiked; None where it is not known.
-        jumps: an input of 1 raises the potential of a LI, LIF, I or IF by R, whatever the time constant: the file's R
-            is not the resistance. Sinabs writes so, and Norse its IF.
-        current_jumps: the same of w_in and the current of a CubaLI or CubaLIF. Norse writes so.
+        dt: duration of a step, in the unit of the file's time constants; None if unknown.
+        rule: integration rule; None if unknown.
+        reset: reset of a neuron that spiked; None if unknown.
+        jumps: an input of 1 raises the potential of a LI, LIF, I or IF by R, whatever the time constant, so the file's
+            R is not the resistance. Sinabs writes all of them so, Norse its IF.
+        current_jumps: the same for w_in and the current of a CubaLI or CubaLIF. Norse writes them so.
         reached: a potential equal to the threshold spikes too.
         multiple: a neuron fires as many spikes in a step as its potential holds thresholds: Sinabs's default.
     """
@@ -54,23 +54,23 @@ class Convention:
     multiple: bool = False
 
     def step_s(self, needed_by: str) -> float:
-        """dt.
+        """Return dt.
 
         Args:
-            needed_by: the node that needs it.
+            needed_by: the node that needs it, for the message.
 
         Raises:
-            NirError: it is not known.
+            NirError: it is unknown.
         """
         if self.dt is None:
             raise NirError(f"node {needed_by!r} needs the duration of a step, which NIR does not hold: give --dt")
         return self.dt
 
     def integration(self, needed_by: str) -> Rule:
-        """The rule.
+        """Return the integration rule.
 
         Raises:
-            NirError: it is not known.
+            NirError: it is unknown.
         """
         if self.rule is None:
             raise NirError(
@@ -80,10 +80,10 @@ class Convention:
         return self.rule
 
     def reset_rule(self, needed_by: str) -> Reset:
-        """How a neuron is reset.
+        """Return the reset.
 
         Raises:
-            NirError: it is not known.
+            NirError: it is unknown.
         """
         if self.reset is None:
             raise NirError(
@@ -93,7 +93,7 @@ class Convention:
         return self.reset
 
 
-# What each library does by default, read in its source: snnTorch 1.0.0, Norse 1.1.0, SpikingJelly 2.0.0, Sinabs 3.1.3.
+# defaults of the libraries, read in their sources: snnTorch 1.0.0, Norse 1.1.0, SpikingJelly 2.0.0, Sinabs 3.1.3
 # Norse 1.1.0 writes dt * tau where tau is meant, so its step of 1e-3 s is 1e-6 in the file's unit.
 BY_PRODUCER: Mapping[str, Convention] = {
     "snntorch": Convention(dt=1e-4, rule="euler", reset="subtract-next"),
@@ -108,7 +108,7 @@ BY_PRODUCER: Mapping[str, Convention] = {
         multiple=True,
     ),
 }
-# of a step, in seconds, where the file's unit of time is not the second
+# entry of the metadata: seconds of a step, if the file's unit of time is not the second
 STEP_S: Mapping[str, float] = {"norse": 1e-3, "sinabs": 1e-3}
 
 
@@ -121,18 +121,16 @@ def convention(
     spikes: str | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> Convention:
-    """What was asked for, over what the producer does, over what a file of ours says.
+    """Combine conventions: the arguments override the producer's defaults, and these override a HetSyn file's entries.
 
     Args:
         dt: duration of a step.
-        rule: of integration.
-        reset: of a neuron that spiked.
-        producer: the library that wrote the file; its defaults hold for what is not given.
-        spikes: ``single`` or ``multiple``, that a neuron fires in a step at most.
-        metadata: of the graph; a file of ours has all three.
+        producer: the library that wrote the file.
+        spikes: ``single`` or ``multiple`` spikes of a neuron in a step.
+        metadata: the graph's; a HetSyn file has dt, rule and reset.
 
     Raises:
-        NirError: a value is none of those that there are.
+        NirError: a value is unknown.
     """
     choices = (
         ("rule", rule, RULES),
@@ -155,7 +153,7 @@ def convention(
 
 
 def of_metadata(metadata: Mapping[str, Any]) -> Convention:
-    """What a file of ours says; a convention of nothing for any other.
+    """Read the convention of a HetSyn file; an empty one for any other file.
 
     Raises:
         NirError: its step is no number.
@@ -169,10 +167,10 @@ def of_metadata(metadata: Mapping[str, Any]) -> Convention:
 
 
 def number_of(metadata: Mapping[str, Any], name: str, default: float | None) -> float | None:
-    """A number that a file of ours says.
+    """Read a number of a HetSyn file.
 
     Raises:
-        NirError: it is none.
+        NirError: it is no number.
     """
     value = metadata.get(f"hetsyn.{name}", default)
     try:

@@ -1,4 +1,4 @@
-"""The numbers that a step of each node uses, in float64, under a convention."""
+"""Computes the numbers of each node's step, in float64, under a convention."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from export.nir.graph import INTEGRATORS, NEURONS, SPIKING, Float64Array, Graph,
 from export.nir.ordering import Order, order_of
 from export.nir.shapes import Shape, shapes_of
 
-ROUNDING = 4 * float(np.finfo(np.float32).eps)  # of a gain that was divided and multiplied in float32
-MAX_STATE_WORDS = 2**26  # float32 values of one stream's state, which a server takes
+ROUNDING = 4 * float(np.finfo(np.float32).eps)  # error of a gain that was divided and multiplied in float32
+MAX_STATE_WORDS = 2**26  # a server's limit of float32 values of one stream's state
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,9 @@ class Neurons:
 
     Attributes:
         current_decay: None without a current.
-        current_gain: as above.
-        decay: as above.
-        gain: as above.
-        offset: as above.
-        initial: v before the first step: the leak, or the reset potential where there is no leak.
+        initial: v before the first step: the leak, or the reset potential if there is no leak.
         threshold: None for integrators, whose output is v.
-        reset_to: the potential after a spike, of reset ``zero``.
+        reset_to: the potential after a spike, for the reset ``zero``.
         reset: None for integrators.
         reached: a potential equal to the threshold spikes too.
         multiple: several spikes in a step.
@@ -53,16 +49,14 @@ class Neurons:
 
 @dataclass(frozen=True)
 class Program:
-    """A graph in steps: what the cell and the reference run.
+    """A graph in steps.
 
     Attributes:
-        graph: its nodes and edges.
-        convention: that made steps of it, with a reset that is not ``subtract``.
-        order: of the nodes in a step.
-        shapes: of each node's output.
+        convention: the convention of the steps; ``subtract`` is resolved to one of its kinds.
+        shapes: shape of each node's output.
         neurons: by node.
         delays: whole steps of each Delay node, int64.
-        notes: what is not exactly what the file says; then the import is an approximation.
+        notes: deviations from the file; with any, the import is an approximation.
     """
 
     graph: Graph
@@ -79,10 +73,10 @@ class Program:
 
 
 def program_of(graph: Graph, convention: Convention) -> Program:
-    """A graph in steps.
+    """Convert a graph to steps.
 
     Raises:
-        NirError: the convention lacks what a node needs, or a node or a loop cannot be run; says which.
+        NirError: the convention lacks what a node needs, or a node or a loop cannot be run; the message names it.
     """
     delays: dict[str, np.ndarray] = {}
     notes: list[str] = []
@@ -104,7 +98,7 @@ def program_of(graph: Graph, convention: Convention) -> Program:
 
 
 def state_shapes(program: Program) -> dict[str, Shape]:
-    """The state tensors of a stream, by name."""
+    """Return the state tensors of a stream, by name."""
     shapes: dict[str, Shape] = {}
     for name in program.order.names:
         shape = program.shapes[name]
@@ -134,10 +128,10 @@ def _delay_steps(node: Node, convention: Convention, notes: list[str]) -> np.nda
 
 
 def _with_clear_reset(nodes: Sequence[Node], convention: Convention) -> Convention:
-    """``subtract`` becomes one of its two kinds.
+    """Resolve the reset ``subtract`` to one of its two kinds.
 
     Raises:
-        NirError: the neurons do not agree on it.
+        NirError: the neurons need different kinds.
     """
     if convention.reset != "subtract":
         return convention
@@ -195,7 +189,7 @@ def _neurons(node: Node, convention: Convention) -> Neurons:
 
 
 def _decay_and_gain(node: Node, parameter: str, convention: Convention) -> tuple[Float64Array, Float64Array]:
-    """a and 1 - a of a time constant.
+    """Compute a and 1 - a of a time constant.
 
     Raises:
         NirError: the step is too long for it, by Euler's rule.
@@ -214,5 +208,5 @@ def _decay_and_gain(node: Node, parameter: str, convention: Convention) -> tuple
 
 
 def _rounded(gain: Float64Array) -> Float64Array:
-    """A gain that is 1 but for the rounding of tau and R, which files hold in float32, is 1."""
+    """Round a gain to 1 if it differs only by the float32 rounding of tau and R."""
     return np.where(np.abs(gain - 1) <= ROUNDING, 1.0, gain)

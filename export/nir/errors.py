@@ -1,4 +1,4 @@
-"""What is wrong with a NIR file, or with what was asked for."""
+"""Errors of NIR's import and export."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ class NirError(HetsynError):
 
 
 class Unsupported(NirError):
-    """A node, a loop or a shape that no import can run, whatever was asked for: the verdict ``unsupported``."""
+    """A node, a loop or a shape that no import can run: the verdict ``unsupported``."""

@@ -1,4 +1,4 @@
-"""A NIR graph as it is imported: flat, checked, and without the classes of the library."""
+"""An imported NIR graph: flat, checked, and without the library's classes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 Float64Array = NDArray[np.float64]
 
-INPUT, OUTPUT, IDENTITY = "Input", "Output", "Identity"  # an identity was the Input or Output of a nested graph
+INPUT, OUTPUT, IDENTITY = "Input", "Output", "Identity"  # an Identity was the Input or Output of a nested graph
 SPIKING = ("IF", "LIF", "CubaLIF", "Threshold")  # their output is spikes
 INTEGRATORS = ("I", "LI", "CubaLI")
 NEURONS = ("IF", "LIF", "CubaLIF", *INTEGRATORS)  # they have a potential
@@ -23,11 +23,10 @@ class Node:
     """One node.
 
     Attributes:
-        name: with the names of the graphs around it, as ``outer.inner``.
-        kind: NIR's name of its type.
-        values: its parameters that are arrays, float64.
-        options: its parameters that are not: shape, stride, padding and the like.
-        metadata: of the file.
+        name: includes the names of the graphs around it, as ``outer.inner``.
+        kind: NIR's name of the type.
+        values: parameters that are arrays, float64.
+        options: other parameters: shape, stride, padding and the like.
     """
 
     name: str
@@ -43,9 +42,9 @@ class Graph:
 
     Attributes:
         nodes: by name. One is an Input, one an Output.
-        edges: from node to node. What comes in by several adds up.
-        metadata: of the file's outermost graph.
-        notes: what was read in another way than it is written, for people.
+        edges: from node to node. A node adds up its inputs.
+        metadata: the outermost graph's.
+        notes: what was read differently from how it is written, for people.
     """
 
     nodes: Mapping[str, Node]

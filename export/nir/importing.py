@@ -1,4 +1,4 @@
-"""A NIR file becomes an artifact: read, put into steps, judged on a probe, exported."""
+"""Imports a NIR file as an artifact: reads it, converts it to steps, judges it on a probe, and exports it."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ InputKind = Literal["spikes", "values"]
 
 @dataclass(frozen=True)
 class Imported:
-    """What came of an import.
+    """The result of an import.
 
     Attributes:
         folder: the artifact.
-        convention: by which steps were made of the graph.
+        convention: the convention of the steps.
         fidelity: the verdict, with what was measured.
-        notes: what was read in another way than it is written, and what was assumed.
-        runs_as: ``operator`` for what is a network of ours: the same to the bit in any batch and in any chunks. Else
-            ``cell``: the same within the tolerance of the manifest.
+        notes: what was read differently from how it is written, and what was assumed.
+        runs_as: ``operator`` for a HetSyn network: the same to the bit in any batch and any chunks. Else ``cell``: the
+            same within the manifest's tolerance.
     """
 
     folder: Path
@@ -68,8 +68,8 @@ def import_nir(
 ) -> Imported:
     """Import a NIR graph into ``out``, a folder NAME/VERSION that does not exist yet.
 
-    NIR holds neither a step nor a rule of integration nor a kind of reset. They are given here, or a producer is, or
-    the file is one of :func:`export.export_nir`; without them the import is refused where they matter.
+    NIR stores no step, integration rule or reset. Give them, or the producer; files of :func:`export.export_nir` have
+    them. The import is refused if one is missing and matters.
 
     Args:
         source: a NIR file, or a ``nir.NIRGraph``.
@@ -78,26 +78,21 @@ def import_nir(
         rule: ``euler`` or ``exponential``.
         reset: ``zero``, ``subtract``, or a kind of it, ``subtract-at-once`` or ``subtract-next``
             (``export/nir/convention.py``).
-        producer: ``snntorch``, ``norse``, ``spikingjelly`` or ``sinabs``: what that library does by default holds for
-            what is not given.
+        producer: ``snntorch``, ``norse``, ``spikingjelly`` or ``sinabs``: its defaults hold for what is not given.
         spikes: ``single``, or ``multiple``: as many in a step as a potential holds thresholds (Sinabs's default).
-        labels: names of the outputs; 0, 1, … without.
-        rejected_labels: those that a server answers with null when they are the likeliest; without them those that the
-            file names.
-        decision: rule of the decision; without one ``spike_count`` for an Output of spikes, else ``sum_softmax``. With
+        labels: names of the outputs; None: the file's, else 0, 1, …
+        rejected_labels: labels for which a server answers null; None: the file's.
+        decision: rule of the decision; None: ``spike_count`` for an Output of spikes, else ``sum_softmax``. With
             several spikes in a step the cell itself counts, and the rule is ``last``.
-        skip_steps: the first steps of a stream, which do not count.
-        step_s: duration of a step in seconds where the file's unit of time is not the second.
+        skip_steps: number of first steps that do not count.
+        step_s: duration of a step in seconds, if the file's unit of time is not the second.
         description: one line for people.
         input_kind: what streams carry. A network of ``values`` takes spikes too, as ones.
-        probe: [stream, steps, channels], what the verdict is measured on; seeded spikes where there is none.
-
-    Returns:
-        The verdict and what else was found.
+        probe: [stream, steps, channels], streams for the verdict; None: seeded spikes.
 
     Raises:
-        NirError: a file, a node or a loop that cannot be imported; the message says what to do. Nothing is written.
-        ExportError: labels or a folder that do not fit.
+        NirError: the file, a node or a loop cannot be imported; the message says what to do. Nothing is written.
+        ExportError: labels or the folder do not fit.
         FileExistsError: there is something at ``out``.
     """
     graph = read_graph(Path(source)) if isinstance(source, str | Path) else from_nir(source)
@@ -120,7 +115,7 @@ def import_nir(
     folder = Path(out).resolve()
     names = _labels(graph, program, labels)
     written = _text(graph.metadata.get("hetsyn.rejected_labels", "")).split("\n")
-    # other labels may have been given than the file has
+    # the given labels may differ from the file's
     rejected = [name for name in written if name in names] if rejected_labels is None else rejected_labels
     description = description or f"from NIR: {', '.join(_layers(graph, program))}"
     if network is not None:
@@ -192,6 +187,6 @@ def _chosen(chosen: Convention) -> dict[str, str | float | None]:
 
 
 def _layers(graph: Graph, program: Program) -> list[str]:
-    """The neurons of each layer, for the description."""
+    """Describe the neurons of each layer."""
     spiking = [name for name in program.order.names if graph.nodes[name].kind in (*SPIKING, *INTEGRATORS)]
     return [f"{prod(program.shapes[name])} {graph.nodes[name].kind}" for name in spiking[:8]]

@@ -1,8 +1,8 @@
-"""One layer of a HetSyn network as NIR nodes.
+"""Writes a layer of a HetSyn network as NIR nodes.
 
-NIR has no synapse with a time constant of its own, no reset that decays, and no threshold that adapts. Its parts have:
-a current with K decays is K times Linear -> LI, added up; the reset is Scale(-theta) -> LI from the neuron's own
-spikes of the step before, and so is an adaptation. An LI of decay 1 is an I, and one of decay 0 is nothing.
+NIR has no synapse with a time constant, no reset that decays, and no threshold that adapts. They are made of parts: a
+current with K decays is K times Linear -> LI, added up; the reset is Scale(-theta) -> LI from the neuron's own spikes
+of the step before, and so is an adaptation. An LI of decay 1 is an I, and one of decay 0 is left out.
 
     in parts   K x (Linear -> LI) -> Threshold;  Threshold -> Scale -> LI -> Threshold;  Threshold -> K x (Linear -> LI)
                with membranes, a LIF in place of Threshold and reset, and a LI for the readout
@@ -24,12 +24,9 @@ from hetsyn_model.synapse import ExactWeights, SynapsePath
 
 
 def in_parts(writer: Writer, spec: NetworkSpec, layer: LayerWeights, source: str) -> str:
-    """A layer of any network.
+    """Write a layer of any network.
 
     Args:
-        writer: takes the nodes.
-        spec: of the network.
-        layer: in one form.
         source: node of its input.
 
     Returns:
@@ -76,7 +73,7 @@ def _currents(writer: Writer, layer: LayerWeights, source: str, target: str) -> 
 
 
 def whole(writer: Writer, spec: NetworkSpec, layer: LayerWeights, source: str) -> str:
-    """A layer of LIF or CubaLIF neurons; the readout, if it does not spike, is LI or CubaLI. See :func:`in_parts`."""
+    """Write a layer of LIF or CubaLIF neurons, or a readout of LI or CubaLI. Arguments as :func:`in_parts`."""
     n, synapses = layer.neurons, layer.synapses
     if not isinstance(synapses, ExactWeights) or synapses.per_synapse:
         raise NirError("the network is not LIF: each synapse has a decay of its own; write it without --as lif")
@@ -114,13 +111,11 @@ def whole(writer: Writer, spec: NetworkSpec, layer: LayerWeights, source: str) -
 
 
 def _neurons(writer: Writer, layer: LayerWeights, decay: Float64Array, current: Float64Array | None = None) -> Any:
-    """A node of neurons on which an input of 1 acts as 1.
+    """Make a node of neurons with gain 1.
 
     Args:
-        writer: knows the rule.
-        layer: whose neurons they are.
-        decay: of the potential, [neurons].
-        current: decay of a current before it, [neurons]; None without one.
+        decay: the potential's, [neurons].
+        current: the current's decay, [neurons]; None without a current.
     """
     nir, n = writer.nir, layer.neurons
     zero, theta = np.zeros(n), None if layer.threshold is None else _array(layer.threshold, n)
@@ -139,7 +134,7 @@ def _neurons(writer: Writer, layer: LayerWeights, decay: Float64Array, current: 
 
 
 def _path(path: SynapsePath, neurons: int) -> tuple[Float64Array, Float64Array, Float64Array | None]:
-    """Weights, decay and drive of a path with one decay a neuron."""
+    """Return weights, decay and drive of a path with one decay a neuron."""
     bias = None if path.bias is None else path.bias.double().numpy()[:, 0]
     return path.weight.double().numpy(), _array(path.decay[:, 0], neurons), bias
 

@@ -1,9 +1,8 @@
-"""The order in which a step runs through a graph, and what takes a step to arrive.
+"""Finds the order in which a step runs through a graph, and the edges that take a step.
 
-A loop needs a delay, and NIR has none for it. As in every library, what a neuron fires reaches its own layer, and
-those before it, in the next step. So an edge from a spiking node is delayed if it leads back: to spiking nodes that do
-not stand after it. In a loop without spiking nodes the same holds for integrators. A Delay of a step or more needs
-nothing further.
+A loop needs a delay, and NIR stores none. As in every library, a spike reaches its own layer, and those before it, in
+the next step. So an edge from a spiking node is delayed if it leads back, to spiking nodes that are not after it. In a
+loop without spiking nodes the same holds for integrators. A loop with a Delay of a step or more needs no other delay.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ Edge = tuple[str, str]
 
 @dataclass(frozen=True)
 class Order:
-    """How a step runs through a graph.
+    """The order of a step.
 
     Attributes:
-        names: of the nodes that lead from the Input to the Output, each after those that it needs.
-        delayed: edges over which the value of the step before goes; 0 at first.
+        names: the nodes between Input and Output, each after its sources.
+        delayed: edges that carry the value of the step before; 0 at first.
     """
 
     names: tuple[str, ...]
@@ -32,20 +31,19 @@ class Order:
 
     @property
     def remembered(self) -> tuple[str, ...]:
-        """The nodes whose outputs are needed a step later."""
+        """Return the nodes with an output that is needed a step later."""
         sources = {source for source, _ in self.delayed}
         return tuple(name for name in self.names if name in sources)
 
 
 def order_of(graph: Graph, buffered: Collection[str]) -> Order:
-    """The order of a step.
+    """Find the order of a step.
 
     Args:
-        graph: what to run.
-        buffered: Delay nodes of a step or more, whose output does not depend on their input of the same step.
+        buffered: Delay nodes of a step or more: their output does not depend on their input of the same step.
 
     Raises:
-        Unsupported: a loop without a delay, or a node without an input.
+        Unsupported: a loop has no delay, or a node no input.
     """
     edges = _used(graph)
     immediate = [edge for edge in edges if edge[0] not in buffered]
@@ -66,10 +64,10 @@ def order_of(graph: Graph, buffered: Collection[str]) -> Order:
 
 
 def _used(graph: Graph) -> list[Edge]:
-    """The edges between nodes that lead to the Output.
+    """Find the edges between nodes that lead to the Output.
 
     Raises:
-        Unsupported: one of these nodes gets no input, or the Output none from the Input.
+        Unsupported: one of these nodes has no input, or no way leads from Input to Output.
     """
     output, source = graph.of_kind(OUTPUT)[0].name, graph.of_kind(INPUT)[0].name
     kept = _reachable([output], {name: graph.sources(name) for name in graph.nodes})
@@ -93,13 +91,13 @@ def _reachable(starts: Iterable[str], following: Mapping[str, Sequence[str]]) ->
 
 
 def _leading_back(graph: Graph, edges: Sequence[Edge], kinds: Collection[str]) -> set[Edge]:
-    """The edges from nodes of some kinds that lead to one of them that does not stand after it, in the same loop."""
+    """Find the edges that lead back to a node of these kinds in the same loop."""
     names = {name for edge in edges for name in edge}
     following: dict[str, list[str]] = {name: [] for name in names}
     for source, target in edges:
         following[source].append(target)
     rank = _ranks(graph.of_kind(INPUT)[0].name, following)
-    reached = {name: _reachable(following[name], following) for name in names}  # over an edge at least
+    reached = {name: _reachable(following[name], following) for name in names}  # by at least one edge
     back = set()
     for source, target in edges:
         if graph.nodes[source].kind not in kinds or source not in _reachable([target], following):
@@ -118,7 +116,7 @@ def _leading_back(graph: Graph, edges: Sequence[Edge], kinds: Collection[str]) -
 
 
 def _ranks(start: str, following: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    """Each node's position in reverse postorder of a walk from the Input, by the order of the edges."""
+    """Return each node's position in reverse postorder of a walk from ``start``, in the order of the edges."""
     seen: set[str] = set()
     done: list[str] = []
     for root in [start, *following]:
@@ -139,7 +137,7 @@ def _ranks(start: str, following: Mapping[str, Sequence[str]]) -> dict[str, int]
 
 
 def _nearest(start: str, following: Mapping[str, Sequence[str]], is_wanted: Callable[[str], bool]) -> set[str]:
-    """The first nodes of a kind on every way from a node, itself among them."""
+    """Find the first wanted node on every way from a node, which may be the node itself."""
     found: set[str] = set()
     seen: set[str] = set()
     waiting = [start]

@@ -1,4 +1,4 @@
-"""How faithful an import is: its spikes, in float32, against those of the cell in float64."""
+"""Measures how faithful an import is: its spikes in float32 against those of the cell in float64."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from export.nir.errors import NirError
 from export.nir.graph import INPUT, OUTPUT, Float64Array
 
 STREAMS, STEPS = 16, 100
-DENSITIES = (0.02, 0.05, 0.1, 0.2, 0.4)  # of the spikes of a stream, in turns
+DENSITIES = (0.02, 0.05, 0.1, 0.2, 0.4)  # share of spikes, one stream after the other
 GAINS = (1.0, 4.0, 16.0, 64.0)  # tried one after the other until a neuron fires
-MOST_OUTPUT_ERROR = 1e-4  # of an import that is faithful
-MAX_NUMBERS = 2**24  # that a probe has at most
+MOST_OUTPUT_ERROR = 1e-4  # limit for a faithful import
+MAX_NUMBERS = 2**24  # limit of a probe's size
 
 Verdict = Literal["faithful", "approximate"]
 Run = Callable[[Float64Array], Mapping[str, Float64Array]]
@@ -32,13 +32,11 @@ class Fidelity:
     Attributes:
         verdict: ``faithful`` if no spike differs, the Output is within MOST_OUTPUT_ERROR and nothing of the file was
             rounded, else ``approximate``.
-        spikes: of all neurons, in float64.
-        different: that the import fires and float64 does not, or the other way round.
+        spikes: spikes of all neurons in float64.
+        different: spikes that only the import or only float64 has.
         output_error: largest difference of the Output, relative to values above 1.
-        streams: of the probe.
-        steps: of each stream.
-        gain: what the probe's spikes were multiplied by, since ones made no neuron fire; 1 where they did.
-        notes: what the file says and the import does otherwise.
+        gain: factor on the probe's spikes; above 1 if spikes of 1 made no neuron fire.
+        notes: deviations of the import from the file.
     """
 
     verdict: Verdict
@@ -51,7 +49,7 @@ class Fidelity:
     notes: tuple[str, ...]
 
     def sentence(self) -> str:
-        """The verdict, for people."""
+        """Write the verdict for people."""
         probe = f"a probe of {self.streams} streams of {self.steps} steps"
         if self.spikes or self.different:
             found = f"{self.different:,} of {self.spikes:,} spikes differ from float64 on {probe}"
@@ -64,7 +62,7 @@ class Fidelity:
         return f"{self.verdict}: {'; '.join([found, *self.notes])}"
 
     def provenance(self) -> dict[str, str | int | float | bool | None]:
-        """The same as entries of a manifest's provenance."""
+        """Write the verdict as entries of a manifest's provenance."""
         return {
             "nir.verdict": self.verdict,
             "nir.probe_spikes": self.spikes,
@@ -75,15 +73,15 @@ class Fidelity:
 
 
 def measure(program: Program, run: Run, values: Float64Array | None = None) -> Fidelity:
-    """Run a probe through what was made of a graph and through the cell in float64.
+    """Run a probe through an import and through the cell in float64.
 
     Args:
         program: the graph in steps.
-        run: gives what was made of it, as :func:`run_cell` gives the cell's.
-        values: [stream, steps, channels], what to run; seeded spikes where there is none.
+        run: runs the import; as :func:`run_cell`.
+        values: [stream, steps, channels], the probe; None: seeded spikes.
 
     Raises:
-        NirError: the numbers grow beyond float32, or the probe's are not finite or not the Input's.
+        NirError: numbers grow beyond float32, or the probe is not finite or does not fit the Input.
     """
     channels = prod(program.shapes[program.graph.of_kind(INPUT)[0].name])
     if values is not None and (values.ndim != 3 or values.shape[2] != channels):
@@ -123,7 +121,7 @@ def measure(program: Program, run: Run, values: Float64Array | None = None) -> F
 
 
 def seeded_spikes(channels: int, seed: int = 0) -> Float64Array:
-    """Random spikes of several densities, [stream, steps, channels]; shorter for very many channels."""
+    """Draw spikes of several densities, [stream, steps, channels]; fewer steps for very many channels."""
     steps = int(np.clip(MAX_NUMBERS // (STREAMS * channels), 10, STEPS))
     density = np.resize(DENSITIES, STREAMS)[:, None, None]
     return (np.random.default_rng(seed).random((STREAMS, steps, channels)) < density).astype(np.float64)

@@ -1,4 +1,4 @@
-"""A NIR file becomes a :class:`Graph`: nested graphs are laid flat, and every node is checked by itself."""
+"""Reads a NIR file as a :class:`Graph`: flattens nested graphs, and checks every node."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from export.nir.errors import NirError, Unsupported
 from export.nir.graph import IDENTITY, INPUT, OUTPUT, WEIGHTS, Graph, Node
 from hetsyn_client.extras import install_command
 
-# the parameters of each type that are arrays of numbers, and those that are not
+# each type's parameters that are arrays, and its other parameters
 PARAMETERS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "Input": ((), ("input_type",)),
     "Output": ((), ("output_type",)),
@@ -35,11 +35,11 @@ PARAMETERS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "SumPool2d": ((), ("kernel_size", "stride", "padding")),
     "AvgPool2d": ((), ("kernel_size", "stride", "padding")),
 }
-MAX_DEPTH = 16  # of graphs in graphs
+MAX_DEPTH = 16  # limit of nested graphs
 
 
 def nir_library() -> ModuleType:
-    """The library ``nir``.
+    """Import the library ``nir``.
 
     Raises:
         NirError: it is not installed.
@@ -55,7 +55,7 @@ def read_graph(path: Path) -> Graph:
     """Read a NIR file.
 
     Raises:
-        NirError: not a NIR file, or a node that is not supported or cannot be right; says which.
+        NirError: not a NIR file, or a node is unsupported or wrong; the message names it.
     """
     nir = nir_library()
     if not path.is_file():
@@ -72,10 +72,10 @@ def read_graph(path: Path) -> Graph:
 
 
 def from_nir(graph: Any) -> Graph:
-    """The same of a ``nir.NIRGraph``.
+    """Convert a ``nir.NIRGraph``.
 
     Raises:
-        NirError: a node that is not supported or cannot be right; says which.
+        NirError: a node is unsupported or wrong; the message names it.
     """
     if type(graph).__name__ != "NIRGraph":
         raise NirError(_no_graph(type(graph).__name__))
@@ -108,8 +108,8 @@ def _lay_flat(
     """Add a graph's nodes and edges to ``nodes`` and ``edges``, under names that begin with ``prefix``."""
     if not depth:
         raise NirError(f"graph {prefix[:-1]!r} lies in {MAX_DEPTH} others: lay the graphs flat")
-    entries: dict[str, str] = {}  # of a nested graph: its Input
-    exits: dict[str, str] = {}  # and its Output
+    entries: dict[str, str] = {}  # Input of each nested graph
+    exits: dict[str, str] = {}  # Output of each nested graph
     for key, node in graph.nodes.items():
         if type(node).__name__ == "NIRGraph":
             _lay_flat(f"{prefix}{key}.", node, nodes, edges, notes, depth - 1)
@@ -136,10 +136,10 @@ def _only(prefix: str, key: str, graph: Any, kind: str) -> str:
 
 
 def _as_recurrence(prefix: str, graph: Any, edges: list[tuple[str, str]], notes: list[str]) -> list[tuple[str, str]]:
-    """The edges of a recurrent layer's four nodes, as such a layer has them.
+    """Correct the edges of a recurrent layer's four nodes.
 
     Several libraries wire the Input to the weights of the recurrence instead of to the neurons, and none looks at the
-    edges when it reads the graph again. Such a graph is known by its nodes and its loop.
+    edges when it reads the graph again. The four nodes and their loop identify the layer.
     """
     kinds = {type(node).__name__: name for name, node in graph.nodes.items()}
     weights = [kinds[kind] for kind in WEIGHTS if kind in kinds]
@@ -195,7 +195,7 @@ def _check_values(name: str, kind: str, values: Mapping[str, Any]) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Shapes, strides and paddings as tuples of int, int or str, whatever they were written as."""
+    """Convert shapes, strides and paddings to int, str or tuples of int."""
     if isinstance(value, dict):
         value = next(iter(value.values()), None)
     if isinstance(value, bytes):

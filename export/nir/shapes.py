@@ -1,4 +1,4 @@
-"""The shape of what each node gives at a step, and whether what comes in fits the node."""
+"""Computes the shape of each node's output at a step, and checks that its input fits."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Shape = tuple[int, ...]
 
 
 def shapes_of(graph: Graph, order: Order) -> dict[str, Shape]:
-    """The shape of each node's output, without the batch.
+    """Compute the shape of each node's output, without the batch.
 
     Raises:
-        Unsupported: a node does not take what comes in; says which, and both shapes.
+        Unsupported: a node's input does not fit; the message names it and both shapes.
     """
     found: dict[str, Shape] = {}
     for name in _by_known_sources(graph, order):
@@ -33,7 +33,7 @@ def shapes_of(graph: Graph, order: Order) -> dict[str, Shape]:
                     "give both the same shape"
                 )
         found[name] = _output_shape(node, first[1], first[0])
-    for source, target in order.delayed:  # these were not looked at above
+    for source, target in order.delayed:  # these were not checked above
         expected = _taken(graph, found, target, source)
         if found[source] != expected:
             raise _misfit(graph.nodes[target], found[source], source, f"takes {_shown(expected)}")
@@ -41,7 +41,7 @@ def shapes_of(graph: Graph, order: Order) -> dict[str, Shape]:
 
 
 def _by_known_sources(graph: Graph, order: Order) -> list[str]:
-    """The order of a step, but a node whose every source is delayed after one of them."""
+    """Return the order of a step, with each node that has only delayed sources after one of them."""
     known: dict[str, None] = {}
     waiting = list(order.names)
     while waiting:
@@ -52,7 +52,7 @@ def _by_known_sources(graph: Graph, order: Order) -> list[str]:
 
 
 def _taken(graph: Graph, found: Mapping[str, Shape], target: str, source: str) -> Shape:
-    """The shape that a node gets from its other sources, or that its only source gives."""
+    """Return the input shape of a node: its first source's, which the others must match."""
     others = [found[other] for other in graph.sources(target) if other != source and other in found]
     return others[0] if others else found[source]
 
@@ -93,7 +93,7 @@ def _output_shape(node: Node, shape: Shape, source: str) -> Shape:
 
 
 def pair(value: int | Shape | str) -> Shape:
-    """A height and a width, of one number or of two."""
+    """Expand one number or two to a height and a width."""
     if isinstance(value, str):
         raise TypeError(value)
     values = (value,) if isinstance(value, int) else value
@@ -101,7 +101,7 @@ def pair(value: int | Shape | str) -> Shape:
 
 
 def one(value: int | Shape) -> int:
-    """A number, of one or of a tuple of one."""
+    """Unpack a number, or a tuple of one."""
     return value if isinstance(value, int) else value[0]
 
 
@@ -129,7 +129,7 @@ def _convolved(node: Node, shape: Shape, source: str) -> Shape:
 
 
 def _windows(node: Node, length: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
-    """Positions of a window along a side."""
+    """Count the positions of a window along a side."""
     if min(kernel, stride, dilation) < 1 or padding < 0:
         raise Unsupported(f"node {node.name!r}: a kernel, stride or dilation below 1, or a padding below 0: correct it")
     windows = (length + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
@@ -146,10 +146,10 @@ def _flattened(node: Node, shape: Shape) -> Shape:
 
 
 def flat_sides(node: Node, dimensions: int) -> tuple[int, int]:
-    """The first and the last side that a Flatten joins.
+    """Return the first and the last dimension that a Flatten joins.
 
     Raises:
-        Unsupported: there are no such sides.
+        Unsupported: there are no such dimensions.
     """
     first, last = (
         side % dimensions if -dimensions <= side < dimensions else dimensions

@@ -1,4 +1,4 @@
-"""Nodes and edges of a NIR graph that is written, and the parts that currents and resets are made of."""
+"""Collects the nodes and edges of a NIR graph to write, and makes currents and resets of them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,7 @@ class Writer:
     Attributes:
         nir: the library.
         dt: duration of a step in seconds.
-        rule: of the time constants.
         nodes: by name.
-        edges: between them.
     """
 
     nir: Any
@@ -31,14 +29,14 @@ class Writer:
     edges: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, name: str, node: Any, *sources: str) -> str:
-        """A node, and an edge from each source to it."""
+        """Add a node, and an edge from each source to it. Returns its name."""
         node.metadata = {"hetsyn.dt": self.dt, "hetsyn.rule": self.rule}
         self.nodes[name] = node
         self.edges += [(source, name) for source in sources]
         return name
 
     def tau(self, decay: Float64Array) -> Float64Array:
-        """The time constant of a decay between 0 and 1, by the rule."""
+        """Compute the time constant of a decay between 0 and 1, by the rule."""
         return -self.dt / np.log(decay) if self.rule == "exponential" else self.dt / (1 - decay)
 
     def weights(self, weight: Float64Array, bias: Float64Array | None) -> Any:
@@ -47,10 +45,10 @@ class Writer:
     def filtered(
         self, name: str, source: str, weight: Float64Array, decay: Float64Array, bias: Float64Array | None, target: str
     ) -> None:
-        """``source -> weights -> LI -> target``: a current I(t) = decay * I(t-1) + W x(t) + b for each neuron.
+        """Add ``source -> weights -> LI -> target``: a current I(t) = decay * I(t-1) + W x(t) + b for each neuron.
 
         Args:
-            name: that the nodes' names begin with.
+            name: prefix of the nodes' names.
             source: node of x.
             weight: W, [neurons, inputs].
             decay: [neurons].
@@ -72,7 +70,7 @@ class Writer:
             self.edges.append((end, target))
 
     def feedback(self, name: str, neuron: str, size: Float64Array, decay: Float64Array) -> None:
-        """What a neuron's own spikes of the step before take off its potential: J = decay * J + size * z."""
+        """Add a current of a neuron's own spikes of the step before, J = decay * J + size * z, to its potential."""
         n = len(decay)
         end = self.add(f"{name}_size", self.nir.Scale(-size), neuron)
         if (decay == 1).all():

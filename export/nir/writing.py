@@ -1,4 +1,4 @@
-"""A HetSyn network becomes a NIR file. ``export/nir/layers.py`` says which nodes it is made of."""
+"""Writes a HetSyn network as a NIR file. ``export/nir/layers.py`` says which nodes it is made of."""
 
 from __future__ import annotations
 
@@ -24,25 +24,24 @@ from hetsyn_model.training.checkpoint import Checkpoint, CheckpointFileError
 from service.contract.artifact import Artifact
 from service.contract.manifest import MANIFEST
 
-DELAY_STEPS = 1  # of every loop
-# by our own name for it
+DELAY_STEPS = 1  # delay of every loop
+# NIR's type by HetSyn's name
 RESETS: Mapping[str, Reset] = {
     "subtract": "subtract-next",
     "subtract_at_once": "subtract-at-once",
     "zero": "zero",
 }
-CHECKPOINT = "network.pt"  # of an artifact
+CHECKPOINT = "network.pt"  # file in an artifact
 
 
 @dataclass(frozen=True)
 class Written:
-    """What came of an export.
+    """The result of an export.
 
     Attributes:
         path: the file.
-        form: of the network that was written.
-        kernel_error: of its worst kernel; 0 in the exact form.
-        nodes: number of them.
+        kernel_error: error of its worst kernel; 0 in the exact form.
+        nodes: number of nodes.
         kind: ``faithful`` or ``lif``.
     """
 
@@ -68,11 +67,11 @@ def export_nir(
     Args:
         source: a network; or an artifact folder, a checkpoint, or a file of ``Network.save()``.
         out: the file to write.
-        as_lif: write LIF neurons, for importers that run no Threshold. Only a network of LIF neurons can be.
-        form: that is written. Without it ``exact`` where a neuron has one decay a path, else ``bank``.
-        rule: of the file's time constants; the importer has to use the same.
-        labels: names of the outputs, which our importer takes; without them those of an artifact.
-        rejected_labels: those that answer null when they are the likeliest; without them those of an artifact.
+        as_lif: write LIF neurons, for importers that run no Threshold. The network must be one of LIF neurons.
+        form: the form to write. None: ``exact`` if each neuron has one decay a path, else ``bank``.
+        rule: rule of the file's time constants; the importer must use the same.
+        labels: names of the outputs, for HetSyn's importer; empty: an artifact's own.
+        rejected_labels: labels for which a server answers null; empty: an artifact's own.
 
     Raises:
         NirError: NIR cannot hold the network so; the message says what to do.
@@ -106,7 +105,7 @@ def to_nir(
     labels: tuple[str, ...] = (),
     rejected_labels: tuple[str, ...] = (),
 ) -> tuple[Any, Form, float]:
-    """A network as a ``nir.NIRGraph``, the form that it is of, and its kernel error. Arguments as :func:`export_nir`.
+    """Convert a network to a ``nir.NIRGraph``. Arguments as :func:`export_nir`. Returns graph, form and kernel error.
 
     Raises:
         NirError: NIR cannot hold the network so; the message says what to do.
@@ -161,7 +160,7 @@ def _metadata(compiled: Compiled, rule: Rule, error: float, names: Mapping[str, 
 
 
 def _open(path: Path) -> tuple[Network, tuple[str, ...], tuple[str, ...]]:
-    """A network from disk, and its labels and rejected labels where they are known."""
+    """Load a network, and its labels and rejected labels if they are known."""
     labels: tuple[str, ...] = ()
     rejected: tuple[str, ...] = ()
     file = path
