@@ -23,7 +23,7 @@ from hetsyn_model.network import Network
 from hetsyn_model.quiet import quiet_steps
 from hetsyn_model.spec import DecisionSpec, NetworkSpec, NeuronSpec, Rule
 from hetsyn_model.training.checkpoint import Checkpoint
-from hetsyn_model.training.config import Config, ConfigError, config_of_checkpoint, load_config
+from hetsyn_model.training.config import Config, ConfigError, config_of_checkpoint
 from hetsyn_model.training.data import DataError
 from hetsyn_model.training.examples import Kind
 from hetsyn_model.training.fitting import KEPT_STREAMS, VALIDATION
@@ -178,10 +178,8 @@ def _trained(checkpoint: Path, saved: Checkpoint, out: Path, data: Path | None) 
         DataError: ``data`` cannot be used.
         ConfigError: the checkpoint's configuration is not one of this version.
     """
-    # before checkpoints had labels and configuration, all were of the shipped speech model
-    where = str(checkpoint)
-    config = load_config("speech-digits") if saved.config is None else config_of_checkpoint(saved.config, where)
-    labels = saved.labels or tuple(config.names.values())
+    config = Config() if saved.config is None else config_of_checkpoint(saved.config, str(checkpoint))
+    labels = saved.labels
     rejected = {
         config.names.get(label, label)
         for label in config.rejected

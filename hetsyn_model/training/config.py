@@ -292,16 +292,14 @@ def _read(source: str | Path) -> dict[str, Any]:
 
 
 def _layered(values: Mapping[str, Any], kind: Kind | None, where: str) -> dict[str, Any]:
-    """The values over those of their base."""
+    """Lay the values over those of their base."""
     own = dict(values)
     base = own.pop("base", kind)
     if base is None or base == "":
         return own
     if base not in shipped():
         raise ConfigError(f"{where}: base: {base!r} is not one of {', '.join(shipped())}")
-    below = _read(base)
-    below.pop("base", None)
-    return _merged(below, own)
+    return _merged(_layered(_read(base), None, where), own)
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
