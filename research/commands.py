@@ -19,7 +19,7 @@ from rich.table import Table
 from hetsyn_model.run_folder import RunError
 from hetsyn_model.training.history import History
 from hetsyn_model.training.memory import keep_freed_memory
-from research.catalog import EARLIER, EARLIER_COMMIT, EXPERIMENTS, smoke
+from research.catalog import EARLIER, EXPERIMENTS, smoke
 from research.runs.checkpoint import judge_checkpoint
 from research.runs.planned import run_count
 from research.runs.results import RESULTS, TABLE, RunResult
@@ -38,10 +38,7 @@ def run(
     name: Annotated[str, typer.Argument(help=f"One of {', '.join(EXPERIMENTS)}.")],
     model: Annotated[
         list[str] | None,
-        typer.Option(
-            help="hetsyn, hetneu, homneu (LIF), alif, lstm, se-adlif, hetsyn-resonance, dh-snn or free-bank; may be "
-            "repeated. Default: all."
-        ),
+        typer.Option(help="hetsyn, hetneu, homneu (LIF), alif, dh-snn or free-bank; may be repeated. Default: all."),
     ] = None,
     seed: Annotated[
         list[int] | None, typer.Option(help="Seed of the final runs; may be repeated. Default: all.")
@@ -60,9 +57,7 @@ def run(
         Path | None,
         typer.Option(help="Folder for the results. Default: the repository's; with --smoke, a folder in --out."),
     ] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Folder of spikes (shd), of Fashion-MNIST or of the watch's file.")
-    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of SHD, of Fashion-MNIST or of the watch's file.")] = None,
     checkpoint: Annotated[
         Path | None,
         typer.Option(
@@ -76,7 +71,7 @@ def run(
     torch.set_num_threads(threads)
     keep_freed_memory()
     if name in EARLIER:
-        _fail(f"{name!r} is over: research/results/earlier.json.gz has its figures, commit {EARLIER_COMMIT} its code")
+        _fail(f"{name!r} is over: research/results/ has its runs, commit {EARLIER[name]} its code")
     if name not in EXPERIMENTS:
         _fail(f"{name!r} is not an experiment: choose one of {', '.join(EXPERIMENTS)}")
     try:

@@ -20,7 +20,7 @@ from recipes.speech.pool import Folders, gather_speech, of_people, read_pool
 from recipes.speech.report import RESULTS, report
 from recipes.speech.training import SERVABLE, keep_served, run
 from recipes.speech.vocabulary import DIGITS, percent, vocabulary
-from recipes.speech.voices.commands import speak_digits, speak_shd
+from recipes.speech.voices.commands import speak_digits
 
 GAMES = [Path("/usr/share/ktuberling/sounds"), Path("/usr/share/tuxpaint/stamps")]
 FINISHED = "finished.json"
@@ -31,7 +31,6 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (
         ("voices", "synthesise digits, with every speech engine on this machine"),
-        ("shd-voices", "synthesise German and English digits as spikes, in the form of the Spiking Heidelberg Digits"),
         ("divide", "divide the people for training, validation and test; people.json has the result"),
         ("others", "synthesise words that are none of the model's"),
         ("speech", "gather other speech in many languages from two games of Debian"),
@@ -46,9 +45,9 @@ def make_parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("--data", type=Path, default=Path("data"), help="with people/ studio/ voices/ …")
         command.add_argument("--runs", type=Path, default=Path("runs"), help="a folder a run")
-        if name in ("voices", "shd-voices"):
+        if name == "voices":
             command.add_argument(
-                "--out", type=Path, help=f"folder; by default {name} of --data. Existing files are kept"
+                "--out", type=Path, help="folder; by default voices of --data. Existing files are kept"
             )
             command.add_argument("--seed", type=int, default=0, help="of pitch, tempo and punctuation")
         if name in ("digit-strings", "false-alarms"):
@@ -82,8 +81,6 @@ def _run(arguments: argparse.Namespace) -> None:
     match arguments.command:
         case "voices":
             speak_digits(arguments.out or folders.voices, arguments.seed)
-        case "shd-voices":
-            speak_shd(arguments.out or arguments.data / "shd-voices", arguments.seed)
         case "divide":
             divide(files(folders.people)).save(DIVISION)
         case "others":

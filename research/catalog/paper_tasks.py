@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from research.catalog.matched import matched
 from research.runs.plan import BASE, NEURONS, PAPER, Cell, ChosenSettings, Condition, Experiment, SearchPlan
 from research.runs.run import Training
 from research.tasks.delayed_match import DelayedMatchSpec
@@ -72,10 +71,11 @@ def pattern_generation() -> Experiment:
                 for ms in EVERY_TAU_MS
             ),
             Condition(BASE, spec, NEURONS, RECURRENT, seeds=5, analysed=True),
-            *matched("pattern-generation", spec, training.bank_size, True, 5),
+            *(  # HetSyn as small as HetNeu of the base condition: in trained values; in state (its bank, HetNeu exact)
+                Condition(name, replace(spec, hidden=(hidden,)), ("hetsyn",), RECURRENT, seeds=5)
+                for name, hidden in (("same-parameters", 61), ("same-state", 27))
+            ),
         ),
-        analysis_streams=4,
-        changed_streams=20,
     )
 
 
@@ -129,8 +129,6 @@ def delayed_match() -> Experiment:
                 for ms in EVERY_TAU_MS
             ),
             # ours: a time constant that all models may choose
-            Condition(BASE, hidden(20), NEURONS, BOTH, seeds=5, analysed=True),
+            Condition(BASE, hidden(20), NEURONS, BOTH, seeds=5),
         ),
-        analysis_streams=128,
-        changed_streams=250,
     )

@@ -1,7 +1,7 @@
 """Analyses of a trained network, as functions of the network and its task; nothing here trains.
 
 Deleted spikes and warped time at test time (arXiv 2508.11644, appendix D); time constants before and after training.
-``precision.py`` compares bank and exact form, and ``paper_figures.py`` has the measures of the paper's own tasks.
+``paper_figures.py`` has the measures of the paper's own tasks.
 """
 
 from __future__ import annotations
@@ -16,17 +16,13 @@ import torch
 from hetsyn_model.events import Events
 from hetsyn_model.network import Network
 from hetsyn_model.training.batch import Batch, Spikes
-from research.runs.precision import bank_against_exact
-from research.runs.run import EXACT_BATCH, RunSpec, evaluate, run_batch
-from research.tasks.lstm import SequenceLSTM
-from research.tasks.motion import Motion, as_it_evolves
+from research.runs.run import RunSpec, evaluate
 from research.tasks.neurons import build_network, time_constants
-from research.tasks.task import Task, first_streams, in_batches
+from research.tasks.task import Task
 
 DELETED = (0.0, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64)
 WARPS_LOG2 = (-0.5, -0.375, -0.25, -0.125, 0.0, 0.125, 0.25, 0.375, 0.5)
 TAU_EDGES_STEPS = tuple(float(edge) for edge in np.geomspace(1.0, 2048.0, 23))  # half octaves
-BANK_SIZES = (2, 3, 4, 6, 8, 12, 16)
 
 
 def delete_spikes(spikes: Spikes, share: float, rng: np.random.Generator) -> Spikes:
@@ -112,44 +108,14 @@ def time_constant_change(before: Network, after: Network, task: Task) -> dict[st
     return {name: {"before": summary(first[name]), "after": summary(last[name])} for name in last}
 
 
-def analyse(run: RunSpec, task: Task, network: Network | SequenceLSTM, exact: int, changed: int) -> dict[str, Any]:
-    """All analyses of one trained network, as plain values for its result.
-
-    Args:
-        run: that trained the network.
-        task: of the run.
-        network: trained.
-        exact: test streams for what runs in the exact form, which is slow.
-        changed: test streams for changed inputs; 0: only banks are compared.
-    """
-    with torch.no_grad():
-        whole = {"stream": stream_figures(network, task)} if isinstance(task, Motion) else {}
-    if isinstance(network, SequenceLSTM):
-        return whole
-    every = task.test()
-    few = list(in_batches(first_streams(every, exact), EXACT_BATCH))
-    if not changed:
-        return (
-            whole | {"bank": bank_against_exact(network, task, few, BANK_SIZES)} | _time_constants(run, task, network)
-        )
-    test = first_streams(every, changed)
-    figures: dict[str, Any] = whole | {
+def analyse(run: RunSpec, task: Task, network: Network) -> dict[str, Any]:
+    """Analyse a trained network on the whole test; gives plain values for its result."""
+    test = task.test()
+    figures: dict[str, Any] = {
         "deletion": deletion_curve(network, task, test, run.seed),
         "warp": warp_curve(network, task, test),
-        "bank": bank_against_exact(network, task, few, BANK_SIZES),
     }
-    return figures | _time_constants(run, task, network)
-
-
-def _time_constants(run: RunSpec, task: Task, network: Network) -> dict[str, Any]:
-    """How training has moved the time constants; nothing where it leaves them alone."""
-    if not network.spec.neuron.learn_decays:
-        return {}
-    untrained = build_network(task.shape, network.spec, tau_steps=run.tau_steps, seed=run.seed)
-    return {"time_constants": time_constant_change(untrained, network, task)}
-
-
-def stream_figures(network: Network | SequenceLSTM, task: Motion) -> dict[str, Any]:
-    """How the decision evolves in whole recordings, see :func:`research.tasks.motion.as_it_evolves`."""
-    batch = task.whole()
-    return as_it_evolves(run_batch(network.eval(), batch), batch, task.spec.window_steps)
+    if network.spec.neuron.learn_decays:
+        untrained = build_network(task.shape, network.spec, tau_steps=run.tau_steps, seed=run.seed)
+        figures["time_constants"] = time_constant_change(untrained, network, task)
+    return figures

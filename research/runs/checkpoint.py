@@ -14,7 +14,7 @@ from hetsyn_model import CheckpointError, Network, from_reference
 from hetsyn_model.run_folder import RunError
 from hetsyn_model.state import Form
 from research.runs.run import evaluate
-from research.tasks.shd import Shd, ShdSpec
+from research.tasks.shd import Shd
 from research.tasks.task import first_streams
 
 ERROR_BOUND = 1e-3  # of a kernel, as in exports
@@ -50,7 +50,7 @@ def read_checkpoint(path: Path) -> Network:
         network = from_reference(weights[0])
     except CheckpointError as error:
         raise RunError(f"{path}: {error}") from error
-    shape = Shd(ShdSpec("recorded", as_paper=True)).shape
+    shape = Shd().shape
     if (network.spec.channels, network.spec.outputs) != (shape.channels, shape.outputs):
         raise RunError(
             f"{path}: a network of {network.spec.channels} channels and {network.spec.outputs} classes; "
@@ -71,7 +71,7 @@ def judge_checkpoint(path: Path, data: Path, streams: int | None = None) -> Iter
         RunError: the file has no network for SHD.
         MissingData: there is no test file.
     """
-    network, task = read_checkpoint(path), Shd(ShdSpec("recorded", as_paper=True), data)
+    network, task = read_checkpoint(path), Shd(folder=data)
     test = task.test() if streams is None else first_streams(task.test(), streams)
     errors = network.fit_banks(error_bound=ERROR_BOUND)
     sizes = tuple(bank.size for bank in network.banks.values())

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from hetsyn_model.network import Network
 from hetsyn_model.spec import decay_of
+from hetsyn_model.state import FORMS
 from research.runs.analysis import time_constant_change
 from research.runs.run import RunSpec, evaluate, run_batch
 from research.tasks.delayed_match import DelayedMatch
@@ -33,13 +34,10 @@ def paper_figures(run: RunSpec, task: Task, network: Network) -> dict[str, Any]:
     if not isinstance(task, PatternGeneration | DelayedMatch):
         return {}
     few = first_streams(task.test(), EXACT_STREAMS[run.task])
-    form = run.training.form
-    figures: dict[str, Any] = {
-        "forms": {each: evaluate(network, task, few, each).figure for each in dict.fromkeys((form, "exact"))}
-    }
+    figures: dict[str, Any] = {"forms": {form: evaluate(network, task, few, form).figure for form in FORMS}}
     if isinstance(task, PatternGeneration):
         with torch.no_grad():
-            output = run_batch(network, task.test()[0], form).readout
+            output = run_batch(network, task.test()[0]).readout
         figures |= {"distance": normalised_distance(task.spec, output, task.target)}
         figures |= {"gaps": {"output": in_gaps(task.spec, output), "target": in_gaps(task.spec, task.target)}}
         if run.seed == 0:
@@ -49,9 +47,9 @@ def paper_figures(run: RunSpec, task: Task, network: Network) -> dict[str, Any]:
         figures["time_constants"] = time_constant_change(untrained, network, task)
         long_steps = LONG_MS / task.spec.step_ms
         reset, share = without_long(network, long_steps, run.tau_steps)
-        if run.training.bank_size:  # its bank would be fitted to the decays that are gone
-            reset.fit_banks(size=run.training.bank_size, hold=True, whole_range=run.training.whole_range_banks)
-        figures["long"] = {"share": share, "reset": evaluate(reset, task, task.test(), form).figure}
+        # its bank is fitted to the decays that are gone
+        reset.fit_banks(size=run.training.bank_size, hold=True, whole_range=run.training.whole_range_banks)
+        figures["long"] = {"share": share, "reset": evaluate(reset, task, task.test()).figure}
     return figures
 
 

@@ -12,34 +12,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hetsyn_model.spec import Variant
-from research.runs.run import REFINED, NeuronModel, RunSpec, TaskSpec, Training
+from research.runs.run import NeuronModel, RunSpec, TaskSpec, Training
 
 NEURONS: tuple[Variant, ...] = ("hetsyn", "hetneu", "alif", "homneu")
 FIXED_TAU: tuple[Variant, ...] = ("alif", "homneu")  # whose time constants are not learned
 SEARCH_SEED = 1000
 BASE, PAPER = "base", "paper-settings"
 WHOLE = f"{PAPER}-whole-file"  # nothing is left out of the training file to choose the update
-
-
-@dataclass(frozen=True)
-class Refinement:
-    """The second stage of a search, longer than the first: around its best pair, as many candidates for every model.
-
-    Attributes:
-        updates: of each candidate.
-        decay_factors: learning rate of the decays over that of the weights, for models that train their decays.
-        rate_factors: on the learning rate, for models that do not.
-    """
-
-    updates: int
-    decay_factors: tuple[float, ...]
-    rate_factors: tuple[float, ...]
-
-    def chooses(self, condition: Condition, run: RunSpec) -> bool:
-        """Whether a run of a condition has a factor on the decays' learning rate that this stage may have chosen."""
-        searched = condition.settings is None and run.condition != search_name(condition.name)
-        trained = Cell(run.model, run.recurrent).trains_decays
-        return searched and trained and run.training.decay_rate_factor in self.decay_factors
 
 
 @dataclass(frozen=True)
@@ -50,8 +29,6 @@ class SearchPlan:
         learning_rates: tried in all pairs with ``tau_steps``.
         tau_steps: time constants, see :func:`research.tasks.neurons.network_spec`.
         updates: of each candidate.
-        lstm_rates: learning rates of the LSTM, as many as there are pairs.
-        refinement: what is tried with the best pair; None for no second stage.
         seeds: of the searches. A run of seed s takes what the search of ``seeds[s % len(seeds)]`` finds: where a seed
             leaves out a part of the data, a search can leave out that part too.
     """
@@ -59,8 +36,6 @@ class SearchPlan:
     learning_rates: tuple[float, ...]
     tau_steps: tuple[float, ...]
     updates: int
-    lstm_rates: tuple[float, ...] = ()
-    refinement: Refinement | None = None
     seeds: tuple[int, ...] = (SEARCH_SEED,)
 
 
@@ -74,29 +49,18 @@ class ChosenSettings:
     Attributes:
         learning_rate: of the weights.
         tau_steps: time constant, see :func:`research.tasks.neurons.network_spec`.
-        decay_rate_factor: see :class:`research.runs.run.Training`; None for the experiment's.
     """
 
     learning_rate: float
     tau_steps: float
-    decay_rate_factor: float | None = None
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A neuron model and an architecture; each cell has one search.
-
-    Attributes:
-        model: the neuron model.
-        recurrent: whether hidden layers are recurrent.
-    """
+    """A neuron model, and whether hidden layers are recurrent; each cell has one search."""
 
     model: NeuronModel
     recurrent: bool
-
-    @property
-    def trains_decays(self) -> bool:
-        return self.model in ("hetsyn", "hetneu", "hetsyn-resonance", "dh-snn")
 
 
 @dataclass(frozen=True)
@@ -135,7 +99,7 @@ class Condition:
     extended: tuple[tuple[Cell, int], ...] = ()
 
     def seeds_of(self, cell: Cell) -> int:
-        """The number of a cell's runs."""
+        """Give the number of a cell's runs."""
         return dict(self.extended).get(cell, self.seeds)
 
     @property
@@ -166,8 +130,6 @@ class Experiment:
         training: of every final run.
         search: what every cell tries first.
         conditions: in the order of their runs.
-        analysis_streams: test streams for the exact form, see :func:`research.runs.analysis.analyse`.
-        changed_streams: test streams for changed inputs; 0: only banks are compared.
     """
 
     name: str
@@ -175,25 +137,18 @@ class Experiment:
     training: Training
     search: SearchPlan
     conditions: tuple[Condition, ...]
-    analysis_streams: int
-    changed_streams: int
 
     def condition(self, name: str) -> Condition:
         return next(condition for condition in self.conditions if condition.name == name)
 
 
 def search_name(condition: str) -> str:
-    """The condition's name of the candidates."""
+    """Name the candidates of a condition's search."""
     return "search" if condition == BASE else f"search-{condition}"
 
 
-def refined_name(condition: str) -> str:
-    """The condition's name of the candidates of the second stage."""
-    return search_name(condition) + REFINED
-
-
 def cells(experiment: Experiment) -> list[Cell]:
-    """In the order in which the conditions name them."""
+    """List the cells in the order in which the conditions name them."""
     named = [
         Cell(model, recurrent)
         for condition in experiment.conditions

@@ -45,8 +45,8 @@ class RunResult:
         machine: that it was trained on.
         curve: [update, loss, validation figure] of some evaluations.
         analysis: see :func:`research.runs.analysis.analyse`.
-        exact: ``figure`` and ``loss`` of the exact form on the same test data, and its ``streams``; empty for a search,
-            an LSTM and results from before it was measured.
+        exact: ``figure`` and ``loss`` of the exact form on the same test data, and its ``streams``; empty for a search
+            and results from before it was measured.
     """
 
     run: dict[str, Any]

@@ -19,18 +19,16 @@ from hetsyn_model.training.history import ValidationResult
 from research.tasks.delayed_match import DelayedMatch, DelayedMatchSpec
 from research.tasks.dendrites import tie_branches
 from research.tasks.free_bank import FreeBank, spread_bank
-from research.tasks.lstm import SequenceLSTM
 from research.tasks.mnist1d import Mnist1d, Mnist1dSpec
 from research.tasks.motion import Motion, MotionSpec
 from research.tasks.neurons import NeuronModel as NeuronModel
 from research.tasks.neurons import build_network, filters_of, network_spec
 from research.tasks.pattern_generation import PatternGeneration, PatternGenerationSpec
 from research.tasks.shd import Shd, ShdSpec
-from research.tasks.task import LATER, Shape, Task, in_batches, stream_figures
+from research.tasks.task import LATER, Task, in_batches, stream_figures
 from research.tasks.vision import ImageSpec, SequentialImages
 
 EXACT_BATCH = 25  # streams at a time in the exact form: a current a synapse and stream must fit the cache
-REFINED = "-refined"  # ends the name of a search's second stage
 TaskSpec = PatternGenerationSpec | DelayedMatchSpec | ImageSpec | ShdSpec | MotionSpec | Mnist1dSpec
 TASKS: dict[str, type[TaskSpec]] = {
     "pattern-generation": PatternGenerationSpec,
@@ -54,8 +52,7 @@ class Training:
         decay_rate_factor: learning rate of the decays over that of the weights.
         weight_decay: of the weights.
         evaluate_every: updates between two evaluations on validation data, which also refit the banks.
-        bank_size: decays of each bank in training (a bank takes fewer where fewer are exact); 0: training in the exact
-            form.
+        bank_size: decays of each bank in training (a bank takes fewer where fewer are exact).
         clip: largest norm of the gradient; None: any.
         whole_range_banks: whether these banks are fitted to every decay that training may reach, see
             :class:`hetsyn_model.training.loop.Optimisation`.
@@ -78,11 +75,6 @@ class Training:
     cosine_updates: int = field(default=0, metadata=LATER)
     choose: Literal["validation", "last"] = field(default="validation", metadata=LATER)
     test_each: bool = field(default=False, metadata=LATER)
-
-    @property
-    def form(self) -> Form:
-        """That the network trains in, and is chosen in."""
-        return "bank" if self.bank_size else "exact"
 
 
 @dataclass(frozen=True)
@@ -122,14 +114,12 @@ class RunSpec:
         """The run's folder, below the experiment's."""
         kind = "recurrent" if self.recurrent else "feedforward"
         chosen = f"rate-{self.learning_rate:g}-tau-{self.tau_steps:g}/" if self.searching else ""
-        if self.condition.endswith(REFINED):
-            chosen = chosen.replace("/", f"-decays-{self.training.decay_rate_factor:g}/")
         return f"{self.condition}/{self.model}-{kind}/{chosen}seed-{self.seed}"
 
     @property
     def searching(self) -> bool:
         """Whether it is a candidate of a search, which no test data judges."""
-        return is_search(self.condition)
+        return self.condition.startswith("search")
 
     def to_dict(self) -> dict[str, Any]:
         values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
@@ -157,11 +147,6 @@ class RunSpec:
             raise RunError(f"not the description of an experiment's run: {error}") from error
 
 
-def is_search(condition: str) -> bool:
-    """Whether runs under this condition's name belong to a search."""
-    return condition.startswith("search")
-
-
 def open_task(run: RunSpec, data: Path | None = None) -> Task:
     """The task of a run.
 
@@ -183,24 +168,15 @@ def open_task(run: RunSpec, data: Path | None = None) -> Task:
     return Mnist1d(spec, run.seed)
 
 
-def open_task_shape(run: dict[str, Any]) -> Shape:
-    """The shape of a described run's network; needs none of its data."""
-    return open_task(RunSpec.from_dict(run)).shape
-
-
-AnyNetwork = Network | SequenceLSTM | FreeBank
+AnyNetwork = Network | FreeBank
 
 
 def build(run: RunSpec, task: Task) -> AnyNetwork:
     """The untrained network of a run.
 
     Raises:
-        RunError: an LSTM for a task whose streams are spikes from the start, or a kernel that is no longer trained.
+        RunError: a kernel that is no longer trained.
     """
-    if run.model == "lstm":
-        if not task.shape.features:
-            raise RunError(f"the LSTM takes values, but {run.task} has spikes from the start: leave it out")
-        return SequenceLSTM.of(task.shape, seed=run.seed)
     if run.kernel and run.model not in ("dh-snn", "free-bank"):
         raise RunError(f"kernel {run.kernel!r}: only commit 890ab00 of this repository trains networks with it")
     spec = network_spec(task.shape, run.model, recurrent=run.recurrent, tau_steps=run.tau_steps)
@@ -213,9 +189,7 @@ def build(run: RunSpec, task: Task) -> AnyNetwork:
 
 
 def run_batch(network: AnyNetwork, batch: Batch, form: Form = "bank") -> Rollout:
-    """Run a batch from the initial state; an LSTM has no forms."""
-    if isinstance(network, SequenceLSTM):
-        return network.run(batch)
+    """Run a batch from the initial state."""
     return network.rollout(batch.events, form, batch.steps)
 
 
@@ -227,7 +201,7 @@ def evaluate(network: AnyNetwork, task: Task, batches: Iterable[Batch], form: Fo
         network: the network, put into evaluation mode.
         task: of the network.
         batches: of streams.
-        form: that it runs in; an LSTM has none.
+        form: that it runs in.
 
     Returns:
         Figure and loss, means over all streams.

@@ -26,16 +26,14 @@ from research.runs.plan import (
     Condition,
     Experiment,
     cells,
-    refined_name,
     search_name,
 )
-from research.runs.planned import final_run, refinement_runs, search_runs, searched_as
+from research.runs.planned import final_run, search_runs, searched_as
 from research.runs.results import RunResult, read_result, write_result
 from research.runs.run import AnyNetwork, RunSpec, evaluate, open_task
 from research.runs.train import learning_curve, load_best, tested_curve, train
 from research.tasks.dendrites import branch_values
 from research.tasks.free_bank import FreeBank
-from research.tasks.lstm import SequenceLSTM
 from research.tasks.neurons import filters_of
 from research.tasks.task import Task
 
@@ -165,29 +163,8 @@ def run_experiment(
                     if searched is not None and searched_as(experiment, searched, seed) not in chosen[cell]:
                         chosen[cell] |= search(experiment, cell, searched, work)
                     run = final_run(experiment, condition, cell, seed, chosen[cell])
-                    finished.append(finish(run, work, streams_for(experiment, run)))
+                    finished.append(finish(run, work, is_analysed=condition.analyses(run)))
     return finished
-
-
-@dataclass(frozen=True)
-class AnalysisStreams:
-    """Numbers of test streams for the analysis of a trained network; 0 for none.
-
-    Attributes:
-        exact: in the exact form.
-        changed: with a changed input.
-    """
-
-    exact: int = 0
-    changed: int = 0
-
-
-def streams_for(experiment: Experiment, run: RunSpec) -> AnalysisStreams:
-    """The streams for a run's analysis; no streams where its condition is not analysed."""
-    condition = experiment.condition(run.condition)
-    if not condition.analyses(run):
-        return AnalysisStreams()
-    return AnalysisStreams(experiment.analysis_streams, experiment.changed_streams)
 
 
 @dataclass(frozen=True)
@@ -218,23 +195,16 @@ class Work:
 
 
 def search(experiment: Experiment, cell: Cell, condition: str, work: Work) -> dict[str, ChosenSettings]:
-    """By ``searched_as``: the candidate with the best validation figure, ties by its loss."""
-    candidates = [finish(run, work, AnalysisStreams()) for run in search_runs(experiment, cell, condition)]
+    """Find by ``searched_as`` the candidate with the best validation figure, ties by its loss."""
+    candidates = [finish(run, work) for run in search_runs(experiment, cell, condition)]
     found = {}
     for index, seed in enumerate(experiment.search.seeds):
         best = chosen_by_search(candidates, cell, condition, seed)[0].run
-        settings = ChosenSettings(best["learning_rate"], best["tau_steps"])
-        refined = refinement_runs(experiment, cell, settings, condition, seed)
-        if refined:
-            judged = [finish(run, work, AnalysisStreams()) for run in refined]
-            best = chosen_by_search(judged, cell, condition, seed)[0].run
-            factor = best["training"]["decay_rate_factor"]
-            settings = ChosenSettings(best["learning_rate"], best["tau_steps"], factor)
-        found[searched_as(experiment, condition, index)] = settings
+        found[searched_as(experiment, condition, index)] = ChosenSettings(best["learning_rate"], best["tau_steps"])
     return found
 
 
-def finish(run: RunSpec, work: Work, streams: AnalysisStreams) -> RunResult:
+def finish(run: RunSpec, work: Work, *, is_analysed: bool = False) -> RunResult:
     """Train and judge a run unless that was done before."""
     result = work.before(run)
     if result is not None:
@@ -254,9 +224,8 @@ def finish(run: RunSpec, work: Work, streams: AnalysisStreams) -> RunResult:
         test = task.test()
         if isinstance(network, Network):
             keep_streams(folder, task, network, test)
-        judged = evaluate(network, task, test, run.training.form)
-        is_judged = run.task in EXACT_STREAMS and run.training.form == "bank"  # by paper_figures, on fewer streams
-        if isinstance(network, Network) and not is_judged:
+        judged = evaluate(network, task, test)
+        if isinstance(network, Network) and run.task not in EXACT_STREAMS:  # paper_figures judges on fewer streams
             form = evaluate(network, task, test, "exact")
             streams_judged = sum(len(batch.steps) for batch in test)
             exact = {"figure": form.figure, "loss": form.loss, "streams": streams_judged}
@@ -272,7 +241,7 @@ def finish(run: RunSpec, work: Work, streams: AnalysisStreams) -> RunResult:
         seconds=sum(history.processor_seconds),
         machine=_machine(),
         curve=learning_curve(history),
-        analysis=_analysis(run, task, network, history, streams),
+        analysis=_analysis(run, task, network, history, is_analysed=is_analysed),
         exact=exact,
         **_sizes(network, run),
     )
@@ -283,24 +252,18 @@ def finish(run: RunSpec, work: Work, streams: AnalysisStreams) -> RunResult:
     return result
 
 
-def _analysis(
-    run: RunSpec, task: Task, network: AnyNetwork, history: History, streams: AnalysisStreams
-) -> dict[str, Any]:
-    if run.searching:
-        return {}
-    figures = paper_figures(run, task, network) if isinstance(network, Network) else {}
-    if streams.exact and not isinstance(network, FreeBank):
-        figures |= analyse(run, task, network, streams.exact, streams.changed)
+def _analysis(run: RunSpec, task: Task, network: AnyNetwork, history: History, *, is_analysed: bool) -> dict[str, Any]:
+    figures: dict[str, Any] = {}
+    if isinstance(network, Network) and not run.searching:
+        figures = paper_figures(run, task, network)
+        if is_analysed:
+            figures |= analyse(run, task, network)
     by_epoch = tested_curve(history)
     return figures | ({"test_by_epoch": by_epoch} if by_epoch else {})
 
 
 def _sizes(network: AnyNetwork, run: RunSpec) -> dict[str, Any]:
     learned = sum(p.numel() for p in network.parameters() if p.requires_grad)
-    if isinstance(network, SequenceLSTM):
-        return {"parameters": learned, "bank_sizes": {}, "kernel_error": 0.0} | {
-            "state_bytes": {"exact": 8 * sum(network.sizes[1])}  # h and c, float32
-        }
     if isinstance(network, FreeBank):
         return {
             "parameters": learned,
@@ -324,10 +287,9 @@ def _sizes(network: AnyNetwork, run: RunSpec) -> dict[str, Any]:
 def chosen_by_search(
     searched: Sequence[RunResult], cell: Cell, condition: str = BASE, seed: int = SEARCH_SEED
 ) -> list[RunResult]:
-    """A cell's candidates of one search on a condition, those of the second stage if there are any, best first."""
-    of_cell = [r for r in searched if (*r.key[2:4], r.run["seed"]) == (cell.model, cell.recurrent, seed)]
-    mine = [r for r in of_cell if r.key[1] == refined_name(condition)]
-    mine = mine or [r for r in of_cell if r.key[1] == search_name(condition)]
+    """Sort a cell's candidates of one search on a condition, best first."""
+    wanted = (search_name(condition), cell.model, cell.recurrent, seed)
+    mine = [result for result in searched if (*result.key[1:4], result.run["seed"]) == wanted]
     sign = -1.0 if mine and mine[0].metric == "accuracy" else 1.0
     return sorted(mine, key=lambda r: (sign * r.validation, r.validation_loss))
 

@@ -45,7 +45,7 @@ class TaskData:
             yield self.task.training_batch(self.run.training.batch, self.run.seed, update)
 
     def forward(self, model: AnyNetwork, batch: Batch) -> Rollout:
-        return run_batch(model, batch, self.run.training.form)
+        return run_batch(model, batch)
 
     def loss(self, rolled: Rollout, batch: Batch) -> Tensor:
         return self.task.loss(rolled, batch)
@@ -64,10 +64,10 @@ class TaskData:
         return list(self.task.test())
 
     def evaluate(self, model: AnyNetwork) -> ValidationResult:
-        result = evaluate(model, self.task, self._validation, self.run.training.form)
+        result = evaluate(model, self.task, self._validation)
         if not self.run.training.test_each:
             return result
-        test = evaluate(model, self.task, self._test, self.run.training.form)
+        test = evaluate(model, self.task, self._test)
         return replace(result, measures={TEST_FIGURE: test.figure})
 
     def better(self, a: ValidationResult, b: ValidationResult) -> bool:
@@ -151,7 +151,7 @@ def masks(run: RunSpec, network: AnyNetwork) -> dict[str, Tensor]:
 
 def load_best(run: RunSpec, task: Task, folder: Path) -> AnyNetwork:
     """The network that the run chose, in evaluation mode."""
-    if run.model in ("lstm", "free-bank"):
+    if run.model == "free-bank":
         network = build(run, task)
         network.restore(torch.load(folder / loop.BEST, weights_only=True))
         return network.eval()

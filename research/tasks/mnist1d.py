@@ -25,14 +25,10 @@ from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.examples import Series
 from hetsyn_model.training.front import ValuesAugmentSpec, ValuesFront
 from hetsyn_model.training.loss import score_loss
-from research.tasks.delays import Delays, path_of
-from research.tasks.lstm import with_equal_lstm
-from research.tasks.task import INSTALL, LATER, Figure, MissingData, Shape, epoch_indices
+from research.tasks.task import INSTALL, Figure, MissingData, Shape, epoch_indices
 
 STEPS, CLASSES, STEP_S = 40, 10, 0.01  # the series have no unit of time
 VALIDATION = 500  # of the 4,000
-# a spike is late twice, before the hidden layer and before the readout, and the last ten steps count
-LONGEST_INPUT_DELAY_STEPS = 8
 QUANTILE = 0.01  # of the values beyond the levels, at either end
 
 
@@ -80,33 +76,11 @@ class Mnist1dSpec:
         hidden: neurons of each layer.
         levels: of the encoder.
         counted_steps: last steps, which count for the decision.
-        delays: path on which each unit has one delay, see :func:`research.tasks.delays.path_of`.
     """
 
     hidden: tuple[int, ...] = (64,)
     levels: int = 16
     counted_steps: int = 10
-    delays: Delays = field(default="none", metadata=LATER)
-
-
-def _shape(spec: Mnist1dSpec) -> Shape:
-    return Shape(
-        channels=2 * spec.levels,
-        hidden=spec.hidden,
-        outputs=CLASSES,
-        step_s=STEP_S,
-        decision=DecisionSpec("sum_softmax", skip_steps=STEPS - spec.counted_steps),
-        surrogate=SurrogateSpec("gaussian"),
-        tau_reset_steps=10.0,
-        tau_spread=0.35,
-        tau_normal=False,
-        adaptation_tau_steps=100.0,
-        adaptation_strength=0.05,
-        fixed_reset=True,
-        features=1,
-        input_path=path_of(spec.delays, "input", LONGEST_INPUT_DELAY_STEPS),
-        recurrent_path=path_of(spec.delays, "recurrent"),
-    )
 
 
 @dataclass(frozen=True)
@@ -131,7 +105,20 @@ class Mnist1d:
 
     @property
     def shape(self) -> Shape:
-        return with_equal_lstm(_shape(self.spec))
+        return Shape(
+            channels=2 * self.spec.levels,
+            hidden=self.spec.hidden,
+            outputs=CLASSES,
+            step_s=STEP_S,
+            decision=DecisionSpec("sum_softmax", skip_steps=STEPS - self.spec.counted_steps),
+            surrogate=SurrogateSpec("gaussian"),
+            tau_reset_steps=10.0,
+            tau_spread=0.35,
+            tau_normal=False,
+            adaptation_tau_steps=100.0,
+            adaptation_strength=0.05,
+            fixed_reset=True,
+        )
 
     @property
     def channel_groups(self) -> dict[str, tuple[int, int]]:

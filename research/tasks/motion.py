@@ -2,26 +2,21 @@
 
 Values become spikes by the encoder that is served (:mod:`hetsyn_model.level_crossing`), with levels from the training
 people alone. A stream is a window of three seconds, a movement or two of some twenty in a recording, from the initial
-state; the first half second does not count. Whole recordings run through without a reset for the analysis.
+state; the first half second does not count.
 
 A seed leaves out one person, whose windows are the test; the next person chooses the update, and eight others train.
 Settings are searched for without the person that is left out: the search of an even seed has the five people that odd
 seeds leave out, three to train and two to validate, and the search of an odd seed the five others.
-
-The network is as large for every neuron model. The LSTM has as many trained values as the HetSyn network at most. It
-takes the scaled values, or the spikes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from hetsyn_model.level_crossing import LevelCrossingSpec
@@ -31,7 +26,6 @@ from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.examples import Series
 from hetsyn_model.training.front import ValuesAugmentSpec, ValuesFront
 from hetsyn_model.training.loss import score_loss
-from research.tasks.lstm import with_equal_lstm
 from research.tasks.task import Figure, Shape
 from research.tasks.watch import CHANNELS, EXERCISES, STEP_S, WatchRecording, people, read_watch, windows
 
@@ -53,7 +47,6 @@ class MotionSpec:
         dropout: of spikes between layers, in training.
         window_s: a stream, in seconds.
         skip_s: that do not count for the decision.
-        lstm_input: what the LSTM takes: scaled ``values``, or the same ``spikes`` as the other models.
     """
 
     hidden: tuple[int, ...] = (64,)
@@ -61,7 +54,6 @@ class MotionSpec:
     dropout: float = 0.1
     window_s: float = 3.0
     skip_s: float = 0.5
-    lstm_input: Literal["values", "spikes"] = "values"
 
     @property
     def window_steps(self) -> int:
@@ -71,11 +63,6 @@ class MotionSpec:
     def channels(self) -> int:
         """Of the spikes."""
         return 2 * len(CHANNELS) * self.levels
-
-    @property
-    def features(self) -> int:
-        """Numbers of a step that the LSTM takes."""
-        return self.channels if self.lstm_input == "spikes" else len(CHANNELS)
 
 
 @dataclass(frozen=True)
@@ -103,25 +90,6 @@ def division(seed: int) -> Division:
     return Division(heard[:HELD], heard[HELD:], ())
 
 
-def _shape(spec: MotionSpec) -> Shape:
-    return Shape(
-        channels=spec.channels,
-        hidden=spec.hidden,
-        outputs=len(EXERCISES),
-        step_s=STEP_S,
-        decision=DecisionSpec("sum_softmax", skip_steps=round(spec.skip_s / STEP_S)),
-        surrogate=SurrogateSpec("gaussian"),
-        tau_reset_steps=10.0,
-        tau_spread=0.35,  # the paper's U(5, 20) has 0.35
-        tau_normal=False,
-        adaptation_tau_steps=100.0,
-        adaptation_strength=0.05,
-        dropout=spec.dropout,
-        fixed_reset=True,
-        features=spec.features,
-    )
-
-
 @dataclass(frozen=True)
 class Motion:
     """The task that leaves out the person whose turn the seed is.
@@ -146,7 +114,21 @@ class Motion:
 
     @property
     def shape(self) -> Shape:
-        return with_equal_lstm(_shape(self.spec))
+        return Shape(
+            channels=self.spec.channels,
+            hidden=self.spec.hidden,
+            outputs=len(EXERCISES),
+            step_s=STEP_S,
+            decision=DecisionSpec("sum_softmax", skip_steps=round(self.spec.skip_s / STEP_S)),
+            surrogate=SurrogateSpec("gaussian"),
+            tau_reset_steps=10.0,
+            tau_spread=0.35,  # the paper's U(5, 20) has 0.35
+            tau_normal=False,
+            adaptation_tau_steps=100.0,
+            adaptation_strength=0.05,
+            dropout=self.spec.dropout,
+            fixed_reset=True,
+        )
 
     @property
     def channel_groups(self) -> dict[str, tuple[int, int]]:
@@ -183,16 +165,13 @@ class Motion:
             recording = self._train[int(index)]
             start = int(rng.integers(0, len(recording.values) - steps + 1))
             items.append(Series(recording.values[start : start + steps], recording.exercise))
-        return self._for_lstm(self._front.vary(items, 0, rng))
-
-    def _for_lstm(self, batch: Batch) -> Batch:
-        return replace(batch, analog=batch.events.dense()) if self.spec.lstm_input == "spikes" else batch
+        return self._front.vary(items, 0, rng)
 
     def _windows(self, indices: Sequence[int]) -> list[Batch]:
         parts = windows(self.recordings(indices), self.spec.window_steps)
         items = [Series(values, recording.exercise) for recording, values in parts]
         starts = range(0, len(items), 256)
-        return [self._for_lstm(self._front.encode(items[start : start + 256], 0)) for start in starts]
+        return [self._front.encode(items[start : start + 256], 0) for start in starts]
 
     def validation(self) -> Sequence[Batch]:
         return self._windows(division(self.seed).validation)
@@ -200,36 +179,5 @@ class Motion:
     def test(self) -> Sequence[Batch]:
         return self._windows(division(self.seed).test)
 
-    def whole(self) -> Batch:
-        """The test person's recordings from beginning to end, each one stream."""
-        recordings = self.recordings(division(self.seed).test)
-        items = [Series(recording.values, recording.exercise) for recording in recordings]
-        return self._for_lstm(self._front.encode(items, 0))
-
     def loss(self, rolled: Rollout, batch: Batch) -> Tensor:
         return score_loss(rolled, batch.target, sharpness=SHARPNESS, smoothing=SMOOTHING)
-
-
-def as_it_evolves(rolled: Rollout, batch: Batch, window_steps: int) -> dict[str, Any]:
-    """How often the decision is right while whole recordings go on.
-
-    Args:
-        rolled: whole recordings.
-        batch: of them.
-        window_steps: steps of a window.
-
-    Returns:
-        ``whole``: accuracy at the end; ``windows``: of the decisions from each window alone, the state before it kept.
-    """
-    skip = rolled.decision.skip_steps
-    evidence = torch.softmax(rolled.readout.detach().double(), -1)
-    counted = torch.arange(evidence.shape[1]).unsqueeze(0) < batch.steps.unsqueeze(-1)
-    evidence = evidence * counted.unsqueeze(-1)
-    evidence[:, :skip] = 0.0
-    whole = float((evidence.sum(1).argmax(-1) == batch.target).double().mean())
-    correct, count = 0, 0
-    for end in range(window_steps, evidence.shape[1] + 1, window_steps):
-        within = batch.steps >= end
-        of_window = evidence[:, end - window_steps : end].sum(1).argmax(-1) == batch.target
-        correct, count = correct + int(of_window[within].sum()), count + int(within.sum())
-    return {"whole": whole, "windows": correct / count}

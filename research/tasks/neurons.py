@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from hetsyn_model.bank import Bank
 from hetsyn_model.network import Network
 from hetsyn_model.run_folder import RunError
-from hetsyn_model.spec import NetworkSpec, NeuronSpec, PathSpec, ResonanceSpec, Variant, decay_of, se_adlif, variant
-from hetsyn_model.state import state_bytes
+from hetsyn_model.spec import NetworkSpec, Variant, decay_of, variant
 from research.tasks.task import Shape
 
-NeuronModel = Literal[
-    "hetsyn", "hetneu", "homneu", "alif", "lstm", "se-adlif", "hetsyn-resonance", "dh-snn", "free-bank"
-]
+NeuronModel = Literal["hetsyn", "hetneu", "homneu", "alif", "dh-snn", "free-bank"]
 LONGEST_TAU_STEPS = 2000.0  # the decays' upper end: longer than any trial but one, and within reach of a bank
 
 
@@ -29,31 +24,20 @@ def network_spec(shape: Shape, model: NeuronModel, *, recurrent: bool, tau_steps
         shape: of the task's network.
         model: the neuron model.
         recurrent: whether hidden layers are recurrent.
-        tau_steps: the fixed time constant (LIF, ALIF), or the mean of the initial ones: of the synapses, and of the
-            membranes of resonant neurons, whose recovery currents are twelve times as slow, as in their paper.
-
-    Raises:
-        ValueError: an LSTM has no such description.
+        tau_steps: the fixed time constant (LIF, ALIF), or the mean of the initial ones.
     """
     half = min(math.sqrt(3.0) * shape.tau_spread, 0.95) * tau_steps  # of a uniform range with that deviation
-    if model == "lstm":
-        raise ValueError("an LSTM is none of our networks: see SequenceLSTM")
-    if model == "se-adlif":
-        neuron = _resonant(shape.tau_reset_steps, tau_steps, None)
-    elif model == "hetsyn-resonance":
-        neuron = _resonant(shape.tau_reset_steps, tau_steps, (tau_steps - half, tau_steps + half))
-    else:
-        # DH-SNN and the free bank are made of HetSyn's network
-        like: Variant = "hetsyn" if model == "dh-snn" or model == "free-bank" else model
-        neuron = variant(
-            like,
-            tau_steps=shape.tau_reset_steps if like == "hetsyn" else tau_steps,
-            tau_init_steps=(tau_steps - half, tau_steps + half),
-            adaptation_tau_steps=shape.adaptation_tau_steps,
-            adaptation_strength=shape.adaptation_strength,
-            reset_tau_steps=shape.tau_reset_steps if shape.fixed_reset else None,
-        )
-    if neuron.learn_decays and neuron.is_filtered:
+    # DH-SNN and the free bank are made of HetSyn's network
+    like: Variant = "hetsyn" if model == "dh-snn" or model == "free-bank" else model
+    neuron = variant(
+        like,
+        tau_steps=shape.tau_reset_steps if like == "hetsyn" else tau_steps,
+        tau_init_steps=(tau_steps - half, tau_steps + half),
+        adaptation_tau_steps=shape.adaptation_tau_steps,
+        adaptation_strength=shape.adaptation_strength,
+        reset_tau_steps=shape.tau_reset_steps if shape.fixed_reset else None,
+    )
+    if neuron.learn_decays:
         neuron = type(neuron)(**(vars(neuron) | {"decay_range": (0.0, decay_of(LONGEST_TAU_STEPS))}))
     return NetworkSpec(
         channels=shape.channels,
@@ -65,29 +49,7 @@ def network_spec(shape: Shape, model: NeuronModel, *, recurrent: bool, tau_steps
         neuron=neuron,
         surrogate=shape.surrogate,
         decision=shape.decision,
-        input_path=shape.input_path,
-        recurrent_path=shape.recurrent_path if recurrent else PathSpec(),
     )
-
-
-def _resonant(readout_tau_steps: float, tau_steps: float, synapses: tuple[float, float] | None) -> NeuronSpec:
-    """SE-adLIF with membranes around a time constant, all in the proportions of its paper (5 to 25 around 15 steps).
-
-    Args:
-        readout_tau_steps: of the readout.
-        tau_steps: mean of the membranes' initial time constants.
-        synapses: range of the synapses' initial ones, one a synapse; None for synapses without.
-    """
-    paper, scale = ResonanceSpec(), tau_steps / 15.0
-    resonance = replace(
-        paper,
-        tau_steps=(scale * paper.tau_steps[0], scale * paper.tau_steps[1]),
-        recovery_tau_steps=(scale * paper.recovery_tau_steps[0], scale * paper.recovery_tau_steps[1]),
-    )
-    neuron = replace(se_adlif(readout_tau_steps), resonance=resonance)
-    if synapses is None:
-        return neuron
-    return replace(neuron, decays="synapse", tau_init_steps=synapses, decay_range=(0.0, 1.0))
 
 
 def filters_of(kernel: str) -> int:
@@ -127,18 +89,5 @@ def time_constants(decay: Tensor) -> Tensor:
 
 
 def parameter_count(spec: NetworkSpec) -> int:
-    """Values that training changes."""
+    """Count the values that training changes."""
     return sum(p.numel() for p in Network(spec).parameters() if p.requires_grad)
-
-
-def exact_state_bytes(spec: NetworkSpec) -> int:
-    """Bytes of one stream's state in the exact form."""
-    return state_bytes(Network(spec).compile("exact").layout)
-
-
-def bank_state_bytes(spec: NetworkSpec, bank_size: int) -> int:
-    """Bytes of one stream's state in the bank form, with banks of one size."""
-    network = Network(spec)
-    bank = Bank(tuple(k / (bank_size + 1) for k in range(bank_size)))  # any decays of that number
-    network.banks = dict.fromkeys(spec.layer_names, bank)
-    return state_bytes(network.compile("bank").layout)

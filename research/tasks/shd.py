@@ -1,10 +1,6 @@
-"""Spoken digits as 700 channels of spikes, German and English: SHD's files, or a synthesised set in their form.
+"""The Spiking Heidelberg Digits, German and English, as 700 channels of spikes, with the paper's settings.
 
-``python -m recipes.speech shd-voices`` makes the synthesised set on any machine; the recorded one is the Spiking
-Heidelberg Digits.
-They are two experiments, ``shd`` and ``shd-recorded``, whose results cannot be mixed: each refuses the other's files.
-Both have a test file of their own. The seed chooses speakers of the training file, who are left out and choose the
-update.
+The seed chooses speakers of the training file, who are left out and choose the update; the test file judges.
 """
 
 from __future__ import annotations
@@ -25,20 +21,21 @@ from hetsyn_model.spec import DecisionSpec, SurrogateSpec
 from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.data import DataError, collate
 from hetsyn_model.training.loss import score_loss
-from recipes.speech.voices.digits import KEYS
-from recipes.speech.voices.shd import TEST_FILE, TRAIN_FILE
-from recipes.speech.voices.shd_file import (
+from research.tasks.shd_file import (
+    KEYS,
     SHD_BIN_S,
     SHD_CHANNELS,
     SHD_STEPS,
+    TEST_FILE,
+    TRAIN_FILE,
     SpikeRecording,
     read_shd,
-    shd_source,
 )
 from research.tasks.task import LATER, Figure, MissingData, Shape, epoch_indices
 
 VALIDATION_TURNS = 6  # every sixth speaker validates, another sixth with the next seed
-ShdSource = Literal["synthesised", "recorded", "drawn"]
+# the shipped ``shd-words`` is of a ``synthesised`` set, which commit cb8245b2 makes; nothing here reads it
+ShdSource = Literal["recorded", "drawn", "synthesised"]
 
 
 @dataclass(frozen=True)
@@ -46,53 +43,29 @@ class ShdSpec:
     """The data set and the network.
 
     Attributes:
-        data_set: the files that are read; others are refused. ``drawn`` needs none, and its figures mean nothing (for
-            --smoke).
+        data_set: SHD's files; or ``drawn``, which needs none, and whose figures mean nothing (for --smoke).
         hidden: neurons of each hidden layer.
         dropout: of spikes between layers, in training.
-        bins_a_step: bins of 4 ms that are one step.
-        as_paper: whether weights, time constants and loss are the paper's: N(0, 1/n) for n inputs, U(0.4, 1.6) times
-            the mean (5 to 20 steps), and the cross entropy of the sum of softmax.
+        bins_a_step: always 1; kept results name it.
         whole_file: whether the network is trained on all speakers of the training file; every tenth recording of these
             then "validates", so it must not choose the update.
     """
 
-    data_set: ShdSource = "synthesised"
+    data_set: ShdSource = "recorded"
     hidden: tuple[int, ...] = (128, 64)
     dropout: float = 0.2
-    bins_a_step: int = 1
-    as_paper: bool = field(default=False, metadata=LATER)
+    bins_a_step: Literal[1] = 1
     whole_file: bool = field(default=False, metadata=LATER)
 
-    @property
-    def steps(self) -> int:
-        return SHD_STEPS // self.bins_a_step
+
+@cache
+def _read(path: Path) -> tuple[SpikeRecording, ...]:
+    return tuple(read_shd(path))
 
 
 @cache
-def _read(path: Path, data_set: ShdSource, bins_a_step: int) -> tuple[SpikeRecording, ...]:
-    actual = "recorded" if shd_source(path) is None else "synthesised"
-    if actual != data_set:
-        other = "shd" if actual == "synthesised" else "shd-recorded"
-        raise MissingData(f"{path} belongs to the {actual} set: use python -m research {other}")
-    recordings = tuple(coarser(sample, bins_a_step) for sample in read_shd(path))
-    if any(recording.speaker < 0 for recording in recordings):
-        raise MissingData(f"{path} has no extra/speaker, which is needed to choose validation data")
-    return recordings
-
-
-def coarser(sample: SpikeRecording, bins_a_step: int) -> SpikeRecording:
-    """Several bins as one step, in which a channel fires at most once."""
-    if bins_a_step == 1:
-        return sample
-    cells = np.unique(sample.steps.astype(np.int64) // bins_a_step * SHD_CHANNELS + sample.units)
-    steps, units = (part.astype(np.int32) for part in np.divmod(cells, SHD_CHANNELS))
-    return SpikeRecording(steps, units, sample.label, sample.speaker)
-
-
-@cache
-def drawn(name: str, bins_a_step: int) -> tuple[SpikeRecording, ...]:
-    """Spikes at random, more of them in the channels of the class; four speakers, two of them the test's."""
+def drawn(name: str) -> tuple[SpikeRecording, ...]:
+    """Draw spikes at random, more of them in the channels of the class; four speakers, two of them the test's."""
     rng = np.random.default_rng([1, name == TEST_FILE])
     recordings = []
     for speaker in (2, 3) if name == TEST_FILE else (0, 1):
@@ -100,7 +73,7 @@ def drawn(name: str, bins_a_step: int) -> tuple[SpikeRecording, ...]:
             units = np.concatenate([rng.integers(0, SHD_CHANNELS, 100), 35 * label + rng.integers(0, 35, 100)])
             cells = np.unique(rng.integers(0, SHD_STEPS, units.size) * SHD_CHANNELS + units)
             steps, channels = (part.astype(np.int32) for part in np.divmod(cells, SHD_CHANNELS))
-            recordings.append(coarser(SpikeRecording(steps, channels, label, speaker), bins_a_step))
+            recordings.append(SpikeRecording(steps, channels, label, speaker))
     return tuple(recordings)
 
 
@@ -126,32 +99,29 @@ class Shd:
 
     @property
     def description(self) -> str:
-        what = {"synthesised": "synthesised voices in SHD's form", "recorded": "SHD", "drawn": "spikes at random"}
-        return f"Twenty spoken digits, German and English: {what[self.spec.data_set]}"
+        what = "SHD" if self.spec.data_set == "recorded" else "spikes at random"
+        return f"Twenty spoken digits, German and English: {what}"
 
     @property
     def input_description(self) -> str:
-        what = "crossings of log Mel bands" if self.spec.data_set == "synthesised" else "SHD's cochlea"
-        return f"700 channels, {what}: 700 - unit of SHD's form; {SHD_BIN_S * self.spec.bins_a_step * 1e3:g} ms a step"
+        return "700 channels, SHD's cochlea: 700 - unit of SHD's form; 4 ms a step"
 
     def read(self, name: str) -> tuple[SpikeRecording, ...]:
-        """The recordings of one of the two files.
+        """Read the recordings of one of the two files.
 
         Raises:
-            MissingData: it is not there, or is of the other data set.
+            MissingData: it is not there, or is no such file.
         """
         if self.spec.data_set == "drawn":
-            return drawn(name, self.spec.bins_a_step)
+            return drawn(name)
         made = "https://zenkelab.org has them"
-        if self.spec.data_set == "synthesised":
-            made = "`python -m recipes.speech shd-voices --out DIR` makes them"
         if self.folder is None:
             raise MissingData(f"spoken digits in spikes: give --data with {TRAIN_FILE} and {TEST_FILE}; {made}")
         path = self.folder / name
         if not path.exists():
             raise MissingData(f"spoken digits in spikes: there is no file {path}; {made}")
         try:
-            return _read(path, self.spec.data_set, self.spec.bins_a_step)
+            return _read(path)
         except DataError as error:
             raise MissingData(f"spoken digits in spikes: {error}") from error
 
@@ -161,17 +131,17 @@ class Shd:
             channels=SHD_CHANNELS,
             hidden=self.spec.hidden,
             outputs=len(KEYS),
-            step_s=SHD_BIN_S * self.spec.bins_a_step,
-            decision=DecisionSpec("sum_softmax", skip_steps=11 // self.spec.bins_a_step),
+            step_s=SHD_BIN_S,
+            decision=DecisionSpec("sum_softmax", skip_steps=11),
             surrogate=SurrogateSpec("gaussian"),
-            tau_reset_steps=20.0 / self.spec.bins_a_step,
-            tau_spread=0.6 / math.sqrt(3.0) if self.spec.as_paper else 0.35,
+            tau_reset_steps=20.0,
+            tau_spread=0.6 / math.sqrt(3.0),  # U(0.4, 1.6) times the mean
             tau_normal=False,
-            adaptation_tau_steps=100.0 / self.spec.bins_a_step,
+            adaptation_tau_steps=100.0,
             adaptation_strength=0.05,
             dropout=self.spec.dropout,
-            fixed_reset=self.spec.as_paper,
-            weights="fan-in" if self.spec.as_paper else "network",
+            fixed_reset=True,
+            weights="fan-in",
         )
 
     @property
@@ -179,7 +149,7 @@ class Shd:
         return {"channels": (0, SHD_CHANNELS)}
 
     def split(self) -> tuple[list[SpikeRecording], list[SpikeRecording]]:
-        """Training and validation recordings."""
+        """Divide the training file into training and validation recordings."""
         recordings = self.read(TRAIN_FILE)
         if self.spec.whole_file:
             return list(recordings), list(recordings[::10])
@@ -196,10 +166,9 @@ class Shd:
         return self._batch([train[int(index)] for index in epoch_indices(len(train), size, seed, update)])
 
     def _batch(self, recordings: Sequence[SpikeRecording]) -> Batch:
-        steps = self.spec.steps
         return Batch(
-            collate(recordings, SHD_CHANNELS, steps),
-            torch.full((len(recordings),), steps, dtype=torch.int64),
+            collate(recordings, SHD_CHANNELS, SHD_STEPS),
+            torch.full((len(recordings),), SHD_STEPS, dtype=torch.int64),
             torch.tensor([recording.label for recording in recordings]),
         )
 
@@ -210,10 +179,10 @@ class Shd:
         return self._batches(self.split()[1])
 
     def test(self) -> Sequence[Batch]:
-        """In an order that mixes classes and speakers: the claims look at the first ones."""
+        """Give the test file in an order that mixes classes and speakers."""
         recordings = self.read(TEST_FILE)
         order = np.random.default_rng(0).permutation(len(recordings))
         return self._batches([recordings[int(index)] for index in order])
 
     def loss(self, rolled: Rollout, batch: Batch) -> Tensor:
-        return score_loss(rolled, batch.target, sharpness=None if self.spec.as_paper else 10.0)
+        return score_loss(rolled, batch.target, sharpness=None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hetsyn_model.level_crossing import LevelCrossingSpec
 from hetsyn_model.rollout import Rollout
-from hetsyn_model.spec import DecisionSpec, PathSpec, SurrogateSpec
+from hetsyn_model.spec import DecisionSpec, SurrogateSpec
 from hetsyn_model.training.batch import Batch
 
 Figure = Literal["accuracy", "mse"]
@@ -50,10 +50,6 @@ class Shape:
         dropout: of spikes between layers, in training.
         weights: the initial ones: the ``network``'s own; or ``fan-in``, N(0, 1/n) for n synapses a neuron and path,
             as in the paper's reference code.
-        features: values of a step before their encoding in spikes, for an LSTM; 0 where there are none.
-        lstm_hidden: cells of each LSTM layer; empty for as many as the hidden layers have neurons.
-        input_path: delays of the spikes into each layer.
-        recurrent_path: delays of a hidden layer's own spikes; for recurrent networks alone.
     """
 
     channels: int
@@ -70,10 +66,6 @@ class Shape:
     dropout: float = 0.0
     fixed_reset: bool = False
     weights: Literal["network", "fan-in"] = "network"
-    features: int = 0
-    lstm_hidden: tuple[int, ...] = ()
-    input_path: PathSpec = field(default_factory=PathSpec)
-    recurrent_path: PathSpec = field(default_factory=PathSpec)
 
 
 class Task(Protocol):

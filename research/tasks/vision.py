@@ -168,7 +168,6 @@ class SequentialImages:
             adaptation_tau_steps=100.0,
             adaptation_strength=0.05,
             dropout=self.spec.dropout,
-            features=SIDE,
         )
 
     @property
@@ -177,8 +176,7 @@ class SequentialImages:
         return {"up": (0, half), "down": (half, self.spec.channels)}
 
     def _batch(self, images: Images, labels: NDArray[np.int64]) -> Batch:
-        pixels = images.astype(np.float32) / 255
-        return Batch.of(encode(self.spec, images), torch.from_numpy(labels), torch.from_numpy(pixels))
+        return Batch.of(encode(self.spec, images), torch.from_numpy(labels))
 
     def training_batch(self, size: int, seed: int, update: int) -> Batch:
         images, labels = self.data.train

@@ -28,11 +28,6 @@ ANALYSIS: dict[str, Any] = {
     "warp": [[log2, 0.9 - 0.5 * abs(log2)] for log2 in WARPS_LOG2],
     "forms": {"bank": 0.9, "exact": 0.895},
     "long": {"share": 0.1, "reset": 0.7},
-    "bank": [
-        {"form": "exact", "figure": 0.9, "spike_mismatch": 0.0, "kernel_error": 0.0, "state_bytes": 5000},
-        {"form": "bank", "size": 8, "largest": 8, "figure": 0.895, "spike_mismatch": 0.1, "kernel_error": 0.01}
-        | {"state_bytes": 500},
-    ],
     "time_constants": {
         group: {
             when: {"counts": [1] * 22, "median": tau, "log_mean": tau}

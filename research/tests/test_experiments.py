@@ -18,7 +18,6 @@ from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.history import History
 from research.catalog import EXPERIMENTS, smoke
 from research.commands import experiment as command
-from research.runs import runner
 from research.runs.plan import BASE, PAPER, ChosenSettings
 from research.runs.planned import run_count
 from research.runs.results import TABLE, read_folder
@@ -30,7 +29,7 @@ from research.tasks.delayed_match import DelayedMatchSpec
 from research.tests.watch_file import write_watch
 from service.contract.artifact import Artifact
 
-STREAMS = ("motion", "mnist1d")  # of values
+STREAMS = ("equal-motion", "equal-series")  # of values
 
 RUN = RunSpec(
     experiment="delayed-match",
@@ -105,19 +104,6 @@ def test_masked_time_constants_stay_and_others_move(whole: Trained) -> None:
         assert not torch.equal(start[~mask], end[~mask])
 
 
-def test_a_run_in_the_exact_form_needs_no_bank_and_is_judged_as_it_was_trained(tmp_path: Path) -> None:
-    run = replace(RUN, training=replace(RUN.training, bank_size=0), masked_share=0.0)
-    work = runner.Work(tmp_path / "runs", tmp_path / "results.json.gz", None, runner.Listener())
-    result = runner.finish(run, work, runner.AnalysisStreams(exact=8))
-    assert result.bank_sizes == {}
-    assert set(result.state_bytes) == {"exact"}
-    assert result.exact == {"figure": result.figure, "loss": result.loss, "streams": 16}
-    assert [row["form"] for row in result.analysis["bank"]][:2] == ["exact", "bank"]
-    through_a_bank = runner.finish(replace(RUN, seed=1), work, runner.AnalysisStreams())
-    assert set(through_a_bank.bank_sizes.values()) == {4}
-    assert set(through_a_bank.analysis["forms"]) == {"bank", "exact"}
-
-
 def test_a_folder_of_another_run_is_refused(whole: Trained) -> None:
     with pytest.raises(RunError, match="differs in learning_rate"):
         train(replace(RUN, learning_rate=1e-3), open_task(RUN), whole.folder)
@@ -127,33 +113,22 @@ def test_a_folder_of_another_run_is_refused(whole: Trained) -> None:
 @pytest.mark.usefixtures("series")
 def test_the_smoke_version_of_every_experiment(name: str, tmp_path: Path) -> None:
     data = None
-    if name == "motion":
+    if name == "equal-motion":
         data = write_watch(tmp_path / "watch", steps=120)
     # all models once, else two: what differs between models does not depend on the task
     planned = smoke(EXPERIMENTS[name]())
-    models = {
-        "delayed-match": None,
-        "vision-rows": ("hetsyn", "lstm"),
-        "motion": ("hetsyn", "lstm"),
-        "mnist1d": ("hetsyn", "lstm"),
-        "delays-series": ("hetsyn", "homneu"),
-        "bank-size": ("hetsyn",),
-        "resonance-rows": ("se-adlif", "alif"),
-    }.get(name, ("hetsyn", "alif"))
+    is_equal = name.startswith("equal-")  # whose first condition is of one model
+    models = None if name == "delayed-match" else ("hetsyn",) if is_equal else ("hetsyn", "alif")
     results_file = tmp_path / "results" / f"{name}{TABLE}"
     results = run_experiment(planned, tmp_path, results_file, Selection(models), data)
     assert {result.run["model"] for result in results} == set(models or ("hetsyn", "hetneu", "alif", "homneu"))
     for result in results:
         assert np.isfinite(result.figure)
         assert result.curve
-    model = {"resonance-rows": "se-adlif"}.get(name, "hetsyn")
-    first = next(result for result in results if result.run["model"] == model)
+    first = next(result for result in results if result.run["model"] == "hetsyn")
+    assert first.exact.get("streams", 0) > 0 or "exact" in first.analysis["forms"]
     if planned.conditions[0].analysed:
-        of_changed = {"deletion", "warp"} if planned.changed_streams else set()
-        assert {"time_constants", "bank"} | of_changed <= set(first.analysis)
-        assert first.exact.get("streams", 0) > 0 or "exact" in first.analysis["forms"]
-    if model != "se-adlif" and planned.search.refinement is not None:  # its only candidate
-        assert (first.run["training"]["decay_rate_factor"],) == planned.search.refinement.decay_factors
+        assert {"deletion", "warp", "time_constants"} <= set(first.analysis)
     again = run_experiment(planned, tmp_path, results_file, Selection(models), data)
     assert [result.seconds for result in again] == [result.seconds for result in results]  # nothing was done again
     searches, finals = run_count(planned)
@@ -165,14 +140,14 @@ def test_the_smoke_version_of_every_experiment(name: str, tmp_path: Path) -> Non
     assert not (tmp_path / "elsewhere").exists()
 
     out = tmp_path / "models" / name / "1"
-    best = tmp_path / name / planned.conditions[0].name / f"{model}-recurrent/seed-0/best.pt"
+    best = tmp_path / name / planned.conditions[0].name / "hetsyn-recurrent/seed-0/best.pt"
     done = CliRunner().invoke(export, [str(best), "--out", str(out)], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     manifest = Artifact.open(out).manifest
     assert manifest.provenance["experiment"] == name
-    assert (manifest.encoder is not None) == (name in ("delays-series", *STREAMS))
+    assert (manifest.encoder is not None) == (name in STREAMS)
     rules = {"pattern-generation": "trace", "delayed-match": "last"}
-    assert manifest.decision.rule == rules.get(name, "sum_softmax")
+    assert manifest.decision.rule == rules.get(planned.task, "sum_softmax")
     trained = Checkpoint.load(best).network
     assert manifest.network.bank_sizes == {layer: bank.size for layer, bank in trained.banks.items()}
     copied = Checkpoint.load(out / "network.pt")
@@ -203,19 +178,22 @@ def test_the_command_runs_a_part_and_says_where_results_are(tmp_path: Path) -> N
     ("arguments", "message"),
     [
         (["juggling"], "is not an experiment"),
-        (["pairs"], "'pairs' is over: research/results/earlier.json.gz has its figures, commit 890ab00 its code"),
+        (["pairs"], "'pairs' is over: research/results/ has its runs, commit 890ab00 its code"),
         (["delayed-match", "--share", "3/2"], "--share"),
         (
             ["delayed-match", "--model", "perceptron"],
             "does not have this model or architecture: choose one of the models",
         ),
         (
-            ["motion", "--condition", "paper-setings"],
-            "does not have the condition 'paper-setings': choose one of base,",
+            ["shd-recorded", "--condition", "paper-setings"],
+            "does not have the condition 'paper-setings': choose one of paper-settings, paper-settings-whole-file",
         ),
-        (["shd", "--smoke", "--condition", "other"], "shd with --smoke does not have the condition 'other'"),
-        (["motion", "--seed", "10"], "does not have the seed 10: choose one of 0 to 9"),
-        (["shd", "--model", "hetsyn"], "python -m recipes.speech shd-voices"),
+        (
+            ["equal-cue", "--smoke", "--condition", "other"],
+            "equal-cue with --smoke does not have the condition 'other'",
+        ),
+        (["equal-motion", "--seed", "10"], "does not have the seed 10: choose one of 0 to 9"),
+        (["shd-recorded", "--model", "hetsyn"], "https://zenkelab.org has them"),
     ],
 )
 def test_impossible_requests_are_refused_with_a_reason(arguments: list[str], message: str, tmp_path: Path) -> None:

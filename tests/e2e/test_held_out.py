@@ -21,11 +21,9 @@ from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.config import load_config
 from hetsyn_model.training.data import read_folder
 from recipes.speech.vocabulary import DIGITS
-from recipes.speech.voices.digits import KEYS
-from recipes.speech.voices.shd_file import SHD_CHANNELS
 from research.runs.results import RESULTS, TABLE, RunResult, read_file
 from research.runs.run import RunSpec, open_task
-from research.tasks.shd import ShdSpec
+from research.tasks.shd_file import KEYS, SHD_CHANNELS, SHD_STEPS
 from research.tasks.vision import CLOTHES, ImageSpec, encode
 from tests.support.paths import FSDD, ROOT
 from tests.support.tools import NO_RECORDINGS
@@ -113,9 +111,6 @@ def test_clothes_in_rows(client: httpx.Client) -> None:
 
 def test_digits_in_spikes(client: httpx.Client) -> None:
     """The whole test file, whose speakers are in no training file."""
-    run = described("shd-words")
-    assert isinstance(run.task_spec, ShdSpec)
-    assert run.task_spec.data_set == "synthesised"
     with np.load(WORDS) as held_out:
         recordings = np.split(held_out["gaps"], np.cumsum(held_out["counts"])[:-1])
         labels = held_out["labels"].tolist()
@@ -124,7 +119,7 @@ def test_digits_in_spikes(client: httpx.Client) -> None:
         times, units = np.divmod(np.cumsum(gaps, dtype=np.int64), SHD_CHANNELS)
         events = {
             "kind": "events",
-            "steps": run.task_spec.steps,
+            "steps": SHD_STEPS,
             "times": times.tolist(),
             "units": units.tolist(),
         }

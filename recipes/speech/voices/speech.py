@@ -30,7 +30,6 @@ OTHER_ENGLISH: Final = words(
 GERMAN: Final = words("siro uann tuh srie foor feif sicks seven ejt nein")
 FRENCH: Final = words("zéro ouane tu srî fôr faille-ve sixe sèvène èïte naille-ne")
 DUTCH: Final = words("ziero wun toe srie foor faaiv siks sefven eet naain")
-GERMAN_DIGITS: Final = words("null eins zwei drei vier fünf sechs sieben acht neun")
 
 Samples = NDArray[np.float32]
 

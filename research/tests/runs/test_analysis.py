@@ -11,7 +11,6 @@ from hetsyn_model.spec import Variant
 from hetsyn_model.training.batch import Batch
 from research.runs.analysis import delete_spikes, tau_groups, time_constant_change, warp_time
 from research.runs.plan import NEURONS
-from research.runs.precision import bank_against_exact
 from research.runs.run import RunSpec, Training, build
 from research.runs.train import masks
 from research.tasks.delayed_match import DelayedMatch, DelayedMatchSpec
@@ -107,14 +106,6 @@ def test_a_mask_is_a_seeded_share_of_the_decays() -> None:
     share = sum(int(mask.sum()) for mask in found.values()) / sum(mask.numel() for mask in found.values())
     assert share == pytest.approx(0.8, abs=0.01)
     assert all(torch.equal(found[name], mask) for name, mask in masks(run, built).items())
-
-
-def test_a_larger_bank_is_closer_to_the_exact_form() -> None:
-    rows = bank_against_exact(network(), TASK, TASK.test(), (1, 2, 8))
-    assert [row["form"] for row in rows] == ["exact", "bank", "bank", "bank"]
-    assert rows[1]["kernel_error"] > rows[2]["kernel_error"] > rows[3]["kernel_error"]
-    assert rows[1]["spike_mismatch"] > rows[3]["spike_mismatch"]
-    assert rows[3]["state_bytes"] < rows[0]["state_bytes"]
 
 
 def test_the_first_streams_of_several_batches() -> None:

@@ -11,9 +11,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from recipes.speech.voices.shd_file import read_shd
 from research.commands import experiment
 from research.runs.checkpoint import read_checkpoint
+from research.tasks.shd_file import read_shd
 
 SIZES = (700, 128, 64, 20)
 READER = CliRunner(env={"COLUMNS": "200"})
@@ -86,7 +86,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         return " ".join(done.output.split())
 
     with_data = ("shd-recorded", "--data", str(tmp_path))
-    assert "write shd-recorded --checkpoint FILE.pth --data DIR" in said("shd", "--data", str(tmp_path))
+    assert "write shd-recorded --checkpoint FILE.pth --data DIR" in said("delayed-match", "--data", str(tmp_path))
     assert "write shd-recorded --checkpoint FILE.pth --data DIR" in said("shd-recorded")
     model.write_bytes(b"no")
     assert "not a file of tensors: write one with torch.save(network.state_dict(), FILE)" in said(*with_data)

@@ -24,7 +24,7 @@ def order(monkeypatch: pytest.MonkeyPatch) -> list[RunSpec]:
     runs: list[RunSpec] = []
     (result, *_) = made_up("hetsyn", 0.9)
 
-    def finish(run: RunSpec, *_: Any) -> RunResult:
+    def finish(run: RunSpec, *_: Any, **__: Any) -> RunResult:
         runs.append(run)
         return replace(result, run=run.to_dict())
 

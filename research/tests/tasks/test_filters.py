@@ -12,8 +12,7 @@ import hetsyn
 from hetsyn_model.network import Network
 from hetsyn_model.run_folder import RunError
 from research.catalog import EXPERIMENTS
-from research.catalog.equal import COMPARED, SIZES, trained_values
-from research.catalog.matched import untrained
+from research.catalog.equal import COMPARED, SIZES, trained_values, untrained
 from research.runs.plan import Cell, ChosenSettings
 from research.runs.planned import final_run
 from research.runs.results import RunResult
@@ -127,11 +126,11 @@ def test_all_models_of_a_size_train_as_many_values(name: str) -> None:
         conditions = [condition for condition in experiment.conditions if condition.name.endswith(size)]
         assert [(condition.models[0], condition.kernel) for condition in conditions] == list(COMPARED)
         counts = [
-            trained_values(c.models[0], c.kernel)(untrained(experiment.task, c.task_spec, c.models[0], recurrent=True))
+            trained_values(c.models[0], c.kernel)(untrained(experiment.task, c.task_spec, c.models[0]))
             for c in conditions
         ]
         goal = share * trained_values("hetsyn", "")(
-            untrained(experiment.task, EXPERIMENTS[name]().conditions[0].task_spec, "hetsyn", recurrent=True)
+            untrained(experiment.task, EXPERIMENTS[name]().conditions[0].task_spec, "hetsyn")
         )
         assert max(counts) <= goal + 1
         tolerance = 0.75 if name == "equal-cue" else 0.93  # a neuron of ten is a tenth
@@ -139,7 +138,7 @@ def test_all_models_of_a_size_train_as_many_values(name: str) -> None:
 
 
 def test_two_free_weights_are_as_many_values_as_a_weight_and_a_decay() -> None:
-    spec = untrained("delayed-match", SPEC, "hetsyn", recurrent=True)
+    spec = untrained("delayed-match", SPEC, "hetsyn")
     assert trained_values("free-bank", "filters-2")(spec) == trained_values("hetsyn", "")(spec)
 
 
@@ -151,7 +150,7 @@ def test_a_result_has_the_values_that_were_trained(tmp_path: Path, model: Neuron
     plan = replace(experiment, conditions=(small,), training=TRAINING)
     result: RunResult
     (result,) = run_experiment(plan, tmp_path, tmp_path / "results.json.gz", Selection())
-    spec = untrained("delayed-match", SPEC, model, recurrent=True)
+    spec = untrained("delayed-match", SPEC, model)
     assert result.parameters == trained_values(model, kernel)(spec)
     assert 0 <= result.figure <= 1
     run = final_run(plan, small, Cell(model, True), 0, {})

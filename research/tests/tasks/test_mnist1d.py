@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 
 from research.tasks import mnist1d
-from research.tasks.lstm import SequenceLSTM
-from research.tasks.mnist1d import VALIDATION, Mnist1d, Mnist1dSpec, SeriesSet
-from research.tasks.neurons import network_spec, parameter_count
+from research.tasks.mnist1d import VALIDATION, Mnist1d, SeriesSet
 from research.tasks.task import MissingData
 from tests.support.tools import NO_MNIST1D
 
@@ -45,13 +43,6 @@ def test_the_levels_come_from_the_training_series_alone(series: SeriesSet, monke
     monkeypatch.setattr(mnist1d, "make_series", lambda: SeriesSet((changed, series.train[1]), series.test))
     assert Mnist1d(seed=1).encoder == before
     assert Mnist1d(seed=2).encoder != before
-
-
-def test_the_lstm_is_of_equal_size() -> None:
-    shape = Mnist1d(Mnist1dSpec(hidden=(20,))).shape
-    goal = parameter_count(network_spec(shape, "hetsyn", recurrent=True, tau_steps=10.0))
-    size = sum(p.numel() for p in SequenceLSTM.of(shape, seed=0).parameters())
-    assert 0.9 * goal < size <= goal
 
 
 def test_the_package_makes_the_data_and_leaves_numpys_generator_alone() -> None:

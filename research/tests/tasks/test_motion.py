@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from hetsyn_model.rollout import Rollout
-from hetsyn_model.spec import DecisionSpec
-from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.config import load_config
 from hetsyn_model.training.prepared import prepare
 from hetsyn_model.training.read_arrays import read_arrays
 from research.catalog import EXPERIMENTS
-from research.runs.plan import BASE, NEURONS, ChosenSettings, cells
+from research.runs.plan import NEURONS, ChosenSettings, cells
 from research.runs.planned import final_run, searches
-from research.runs.run import run_batch
-from research.tasks.lstm import SequenceLSTM, lstm_hidden, lstm_values
-from research.tasks.motion import PEOPLE, Motion, MotionSpec, as_it_evolves, division
-from research.tasks.neurons import build_network, network_spec, parameter_count
+from research.tasks.motion import PEOPLE, Motion, MotionSpec, division
+from research.tasks.neurons import build_network, network_spec
 from research.tasks.task import MissingData
 from research.tasks.watch import CHANNELS, EXERCISES, FILE, STEP_S, main, read_watch, windows
 from research.tests.watch_file import write_watch
@@ -55,13 +49,13 @@ def test_another_file_is_refused_with_what_to_do(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(PEOPLE))
 def test_nobody_who_judges_is_heard_in_training_or_in_the_search(seed: int) -> None:
-    experiment = EXPERIMENTS["motion"]()
+    experiment = EXPERIMENTS["equal-motion"]()
     own = division(seed)
     assert sorted((*own.train, *own.validation, *own.test)) == list(range(PEOPLE))
     cell = cells(experiment)[0]
     named = {search.name: search.seed for search in searches(experiment, cell)}
     chosen = {name: ChosenSettings(1e-3, float(number)) for name, number in named.items()}
-    run = final_run(experiment, experiment.condition(BASE), cell, seed, chosen)
+    run = final_run(experiment, experiment.conditions[0], cell, seed, chosen)
     searched = division(int(run.tau_steps))  # the seed of the search whose settings the run takes
     assert not set(own.test) & {*searched.train, *searched.validation}
     assert not set(searched.train) & set(searched.validation)
@@ -78,50 +72,10 @@ def test_the_levels_come_from_the_training_people_alone(folder: Path, tmp_path: 
     assert Motion(SPEC, tmp_path, seed=0).encoder != Motion(SPEC, folder, seed=0).encoder
 
 
-def test_the_lstm_gets_the_values_that_became_the_spikes(folder: Path) -> None:
-    task = Motion(SPEC, folder, seed=0)
-    (batch,) = task.test()
-    assert batch.analog is not None
-    assert len(batch.steps) == 14 * 2  # two windows of each recording
-    # levels that were passed upwards and not downwards since: the levels that the value is above
-    passed = batch.dense().reshape(*batch.dense().shape[:2], 2, len(CHANNELS), SPEC.levels).astype(int)
-    above = (passed[:, :, 0] - passed[:, :, 1]).cumsum(1)
-    y = batch.analog.numpy()[..., None]
-    close = np.abs(y - task.encoder.thresholds()) < 1e-5  # analog is float32
-    assert ((above == (y > task.encoder.thresholds())) | close).all()
-    spikes = Motion(replace(SPEC, lstm_input="spikes"), folder, seed=0).test()[0]
-    assert spikes.analog is not None
-    assert torch.equal(spikes.analog, batch.events.dense())
-
-
 def test_a_training_batch_depends_on_its_arguments_alone(folder: Path) -> None:
     a, b = (Motion(SPEC, folder, seed=2).training_batch(6, 2, 5) for _ in range(2))
     assert torch.equal(a.events.dense(), b.events.dense())
     assert not torch.equal(a.steps, Motion(SPEC, folder, seed=2).training_batch(6, 2, 6).steps)
-
-
-@pytest.mark.parametrize("lstm_input", ["values", "spikes"])
-def test_the_lstm_is_the_largest_with_as_many_trained_values(lstm_input: str) -> None:
-    task = Motion(replace(MotionSpec(), lstm_input=lstm_input))  # type: ignore[arg-type]
-    shape = task.shape
-    (cells_,) = shape.lstm_hidden
-    goal = parameter_count(network_spec(shape, "hetsyn", recurrent=True, tau_steps=10.0))
-    lstm = SequenceLSTM.of(shape, seed=0)
-    assert sum(p.numel() for p in lstm.parameters()) == lstm_values(shape.features, (cells_,), 7) <= goal
-    assert lstm_values(shape.features, (cells_ + 1,), 7) > goal
-    assert lstm_hidden(6, (4, 2), 3, lstm_values(6, (8, 4), 3)) == (8, 4)
-
-
-def test_the_lstm_decides_as_the_task_does_however_long_a_stream_is(folder: Path) -> None:
-    task = Motion(SPEC, folder, seed=0)
-    batch = task.training_batch(5, 0, 0)
-    assert len(set(batch.steps.tolist())) > 1
-    lstm = SequenceLSTM.of(task.shape, seed=0).eval()
-    rolled = lstm.run(batch)
-    skip = task.shape.decision.skip_steps
-    for row, steps in enumerate(batch.steps.tolist()):
-        wanted = torch.softmax(rolled.readout[row, skip:steps], -1).sum(0)
-        assert torch.allclose(rolled.scores[row], wanted, atol=1e-4)
 
 
 def test_the_reset_is_the_same_in_all_models() -> None:
@@ -132,34 +86,6 @@ def test_the_reset_is_the_same_in_all_models() -> None:
         kappas = network.named_layers()["hidden1"].kappas()
         assert kappas is not None
         assert torch.allclose(kappas, torch.exp(torch.tensor(-1.0 / shape.tau_reset_steps)))
-
-
-def test_decisions_of_a_recording_as_it_goes_on() -> None:
-    # class 1 for 3 s, then class 0 for 3 s; the first half second says 0 and does not count
-    steps, window = 300, 150
-    says = torch.ones(steps, dtype=torch.int64)
-    says[150:] = 0
-    says[:25] = 0
-    readout = torch.nn.functional.one_hot(says, 2).float()[None] * 8
-    longer = torch.nn.functional.one_hot(torch.ones(steps, dtype=torch.int64), 2).float()[None] * 8
-    both = torch.cat([readout, longer])
-    decision = DecisionSpec("sum_softmax", skip_steps=25)
-    lengths = torch.tensor([300, 200])
-    batch = Batch.of(np.zeros((2, steps, 1), bool), torch.tensor([0, 1]))
-    rolled = Rollout(both, [], both.sum(1), lengths, decision)
-    figures = as_it_evolves(rolled, replace(batch, steps=lengths), window)
-    assert figures["whole"] == 1.0  # the first says 1 first, then 0 for longer
-    assert figures["windows"] == pytest.approx(2 / 3)  # the second has one whole window
-
-
-def test_the_networks_of_whole_recordings_are_judged(folder: Path) -> None:
-    task = Motion(SPEC, folder, seed=1)
-    spec = network_spec(task.shape, "hetsyn", recurrent=True, tau_steps=10.0)
-    network = build_network(task.shape, spec, tau_steps=10.0, seed=0)
-    whole = task.whole()
-    assert len(whole.steps) == 14
-    figures = as_it_evolves(run_batch(network, whole), whole, SPEC.window_steps)
-    assert 0 <= figures["whole"] <= 1
 
 
 def test_the_windows_are_what_hetsyn_train_reads(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Files in SHD's form, read, written and refused."""
+"""Files in SHD's form, read and refused."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from hetsyn_model.training.data import DataError, collate
-from recipes.speech.voices.shd_file import SHD_CHANNELS, SHD_STEPS, read_shd
+from research.tasks.shd_file import SHD_CHANNELS, SHD_STEPS, read_shd
 
 
 def write_raw(path: Path, times: list[list[float]], units: list[list[int]], labels: list[int]) -> None:
@@ -22,6 +22,7 @@ def write_raw(path: Path, times: list[list[float]], units: list[list[int]], labe
             for index, row in enumerate(rows):
                 data[index] = np.array(row, dtype)
         file["labels"] = np.array(labels, "u2")
+        file["extra/speaker"] = np.zeros(len(labels), "u2")
 
 
 def test_shd_is_binned_as_the_reference_bins_it(tmp_path: Path) -> None:
@@ -55,3 +56,12 @@ def test_a_file_that_is_not_shd_is_refused(tmp_path: Path) -> None:
         file["labels"] = [1]
     with pytest.raises(DataError, match="not an SHD file"):
         read_shd(tmp_path / "b.h5")
+    write_raw(tmp_path / "c.h5", [[0.1]], [[3]], [0])
+    with h5py.File(tmp_path / "c.h5", "a") as file:
+        file.attrs["source"] = "a synthesiser"
+    with pytest.raises(DataError, match=r"not SHD, but made by a synthesiser: https://zenkelab\.org has SHD"):
+        read_shd(tmp_path / "c.h5")
+    with h5py.File(tmp_path / "c.h5", "a") as file:
+        del file.attrs["source"], file["extra/speaker"]
+    with pytest.raises(DataError, match="extra/speaker"):
+        read_shd(tmp_path / "c.h5")

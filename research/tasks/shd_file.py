@@ -1,8 +1,7 @@
-"""HDF5 files in the form of the Spiking Heidelberg Digits, read as the paper's reference reads them, and written."""
+"""The files of the Spiking Heidelberg Digits, read as the paper's reference reads them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,6 +16,12 @@ from hetsyn_model.training.data import DataError
 SHD_CHANNELS: Final = 700
 SHD_STEPS: Final = 250
 SHD_BIN_S: Final = 4e-3
+TRAIN_FILE: Final = "shd_train.h5"
+TEST_FILE: Final = "shd_test.h5"
+KEYS: Final = (  # by label
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
+    *("null", "eins", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun"),
+)
 
 
 @dataclass(frozen=True)
@@ -27,30 +32,34 @@ class SpikeRecording:
         steps: step of each event.
         units: channel of each event.
         label: class.
-        speaker: number; -1 where the file does not say.
+        speaker: number.
     """
 
     steps: NDArray[np.int32]
     units: NDArray[np.int32]
     label: int
-    speaker: int = -1
+    speaker: int
 
 
 def read_shd(path: Path) -> list[SpikeRecording]:
-    """An SHD HDF5 file, binned as the paper's reference does.
+    """Read an SHD HDF5 file, binned as the paper's reference does.
 
     250 bins of 4 ms, bin b holds times in ((b-1) * 4 ms, b * 4 ms]; repeats collapse to one; channel
     700 - unit, unit 0 dropped; times above 0.996 s dropped.
 
     Raises:
-        DataError: not an HDF5 file in SHD's layout.
+        DataError: not an HDF5 file in SHD's layout, or one with other sounds.
     """
     try:
         with h5py.File(path, "r") as file:
+            if "source" in file.attrs:  # SHD has no such attribute; files of synthesised voices have it
+                raise DataError(f"{path}: not SHD, but made by {file.attrs['source']}: https://zenkelab.org has SHD")
             times, units, labels = file["spikes/times"][:], file["spikes/units"][:], file["labels"][:]
-            speakers = file["extra/speaker"][:] if "extra/speaker" in file else np.full(len(labels), -1)
+            speakers = file["extra/speaker"][:]
     except (OSError, KeyError) as error:
-        raise DataError(f"{path}: not an SHD file (spikes/times, spikes/units, labels): {error}") from error
+        raise DataError(
+            f"{path}: not an SHD file (spikes/times, spikes/units, labels, extra/speaker): {error}"
+        ) from error
     samples, is_there = [], np.zeros((SHD_STEPS + 1) * SHD_CHANNELS, np.bool_)
     for time_s, unit, label, speaker in zip(times, units, labels, speakers, strict=True):
         if unit.size and not 0 <= unit.min() <= unit.max() <= SHD_CHANNELS:
@@ -76,59 +85,3 @@ def _bins(time_s: NDArray[np.floating[Any]]) -> NDArray[np.int32]:
 def _bins_of_float16() -> NDArray[np.int32]:
     """The bin of every float16, by its bits: SHD stores times so, and there are only 65,536 of them."""
     return _bins(np.arange(2**16, dtype=np.uint16).view(np.float16))
-
-
-@dataclass(frozen=True)
-class ShdSample:
-    """A sample to write.
-
-    Attributes:
-        times_s: of the events, in seconds, ascending.
-        units: of the events, 0 to 699.
-        label: class.
-        speaker: number, as SHD has.
-    """
-
-    times_s: NDArray[np.float64]
-    units: NDArray[np.int64]
-    label: int
-    speaker: int
-
-
-def write_shd(
-    path: Path, samples: Sequence[ShdSample], keys: Sequence[str], voices: Sequence[str], source: str
-) -> None:
-    """A file in SHD's layout, whole or not at all.
-
-    Args:
-        path: of the file.
-        samples: to write.
-        keys: the classes' names.
-        voices: the speakers' names, by number.
-        source: maker of the samples. The recorded data set has no such attribute, so that no other is taken for it.
-    """
-    partial = path.with_suffix(".part")
-    with h5py.File(partial, "w") as file:
-        file.attrs["source"] = source
-        for name, stored in (("times", "f2"), ("units", "u2")):
-            rows = file.create_dataset(f"spikes/{name}", (len(samples),), dtype=h5py.vlen_dtype(np.dtype(stored)))
-            for index, sample in enumerate(samples):
-                rows[index] = (sample.times_s if name == "times" else sample.units).astype(stored)
-        file["labels"] = np.array([sample.label for sample in samples], "u2")
-        file["extra/speaker"] = np.array([sample.speaker for sample in samples], "u2")
-        file["extra/keys"] = np.array([key.encode() for key in keys])
-        file["extra/voices"] = np.array([voice.encode() for voice in voices])
-    partial.replace(path)
-
-
-def shd_source(path: Path) -> str | None:
-    """The maker of a file in SHD's layout that was not recorded; None for SHD itself.
-
-    Raises:
-        DataError: not an HDF5 file.
-    """
-    try:
-        with h5py.File(path, "r") as file:
-            return str(file.attrs["source"]) if "source" in file.attrs else None
-    except OSError as error:
-        raise DataError(f"{path}: not an SHD file: {error}") from error
