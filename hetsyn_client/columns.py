@@ -14,14 +14,15 @@ that of all rows, one after the other: events are all times (u16) and then all u
 f32, a row of channels for each step. The JSON part is an object that has what does not fit in a column, by the number
 of the row as a string; it is empty where no row has such.
 
-Nothing here reads or writes: this is for any client, with threads or asyncio, and for the server.
+Nothing here reads or writes: this is for any client, with threads or asyncio. The server's half is in
+``service.wire.many_frames``.
 """
 
 from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,49 +34,12 @@ More = dict[int, dict[str, Any]]
 
 HEAD = struct.Struct("<4sIII")
 NAMES = CHUNKS, SESSIONS, RESULTS, OPENED = b"HSC1", b"HSO1", b"HSR1", b"HSP1"
-CHUNK, END, DELETE, LEAVE = 0, 1, 2, 3  # actions of a row: see ``Chunks``
+CHUNK, END, DELETE, LEAVE = 0, 1, 2, 3  # actions of a row: see ``pack_chunks``
 NEW, BEGUN, ENDED = 0, 1, 2  # states of a session that is opened
 APPLIED = 200  # the status of a row that was applied
-LONGEST_ID = 128
 MOST_ROWS = 4_096  # of a frame
 
-_CHUNK_ROW, _SESSION_ROW, _RESULT_ROW, _OPENED_ROW = 24, 8, 36, 28  # bytes without the content
-
-
-class Chunks(NamedTuple):
-    """Chunks of sessions, at most one of each.
-
-    Attributes:
-        seq: uint64 [n], number of each chunk in its session; of no meaning for ``DELETE`` and ``LEAVE``.
-        handle: uint32 [n], the session's on this connection.
-        action: uint32 [n]. ``CHUNK``: apply the content. ``END``: apply the content, if there is any, and end the
-            session. ``DELETE``: delete the session; the next chunk begins it anew. ``LEAVE``: this connection streams
-            the session no more, and the handle is free; the session stays.
-        steps: uint32 [n], network steps of events; 0 for samples and values.
-        length: uint32 [n], items of each: events, samples, or rows of values.
-        content: of all.
-    """
-
-    seq: NDArray[np.uint64]
-    handle: NDArray[np.uint32]
-    action: NDArray[np.uint32]
-    steps: NDArray[np.uint32]
-    length: NDArray[np.uint32]
-    content: memoryview
-
-
-class Sessions(NamedTuple):
-    """Sessions to open.
-
-    Attributes:
-        handles: that the client has chosen.
-        ids: of the sessions.
-        resume: all have to have begun.
-    """
-
-    handles: list[int]
-    ids: list[str]
-    resume: bool = False
+_RESULT_ROW, _OPENED_ROW = 36, 28  # bytes without probabilities and JSON
 
 
 class Results(NamedTuple):
@@ -133,7 +97,18 @@ def pack_chunks(
     steps: ArrayLike = 0,
     actions: ArrayLike = CHUNK,
 ) -> bytes:
-    """Pack a frame of chunks; arguments as the attributes of ``Chunks``, or one number for all rows."""
+    """Pack a frame of chunks, at most one of each session.
+
+    Args:
+        handles: [n], the session's on this connection.
+        seq: number of each chunk in its session, [n] or one for all; of no meaning for ``DELETE`` and ``LEAVE``.
+        lengths: items of each: events, samples, or rows of values, [n] or one for all.
+        content: of all.
+        steps: network steps of events; 0 for samples and values; [n] or one for all.
+        actions: [n] or one for all. ``CHUNK``: apply the content. ``END``: apply the content, if there is any, and end
+            the session. ``DELETE``: delete the session; the next chunk begins it anew. ``LEAVE``: this connection
+            streams the session no more, and the handle is free; the session stays.
+    """
     handle = np.asarray(handles, "<u4")
     rows = handle.shape
     length = np.broadcast_to(np.asarray(lengths, "<u4"), rows)
@@ -152,35 +127,6 @@ def pack_chunks(
     )
 
 
-def unpack_chunks(data: bytes, item_bytes: int, *, most_rows: int = MOST_ROWS) -> Chunks:
-    """Unpack a frame of chunks.
-
-    Args:
-        item_bytes: of an event (4), a sample (2), or a row of values (4 for each channel).
-        most_rows: of a frame.
-
-    Raises:
-        InputError: the bytes are no such frame. Nothing is allocated before its length is found to be right.
-    """
-    count, items, zero = _head(data, CHUNKS, most_rows)
-    _check_length(data, HEAD.size + count * _CHUNK_ROW + items * item_bytes, f"{count} chunks of {items} items")
-    if zero:
-        raise InputError("bytes 12 to 15 of the frame are not 0: send 0 there")
-    seq, at = np.frombuffer(data, "<u8", count, HEAD.size), HEAD.size + 8 * count
-    handle, action, steps, length = np.frombuffer(data, "<u4", 4 * count, at).reshape(4, count)
-    if int(length.sum(dtype=np.int64)) != items:
-        raise InputError(
-            f"the lengths of the chunks are {int(length.sum(dtype=np.int64))} together, the head says {items}"
-        )
-    if count and int(action.max()) > LEAVE:
-        raise InputError(f"there is no action {int(action.max())}: send 0 chunk, 1 end, 2 delete or 3 leave")
-    if np.count_nonzero(length[action >= DELETE]):
-        raise InputError("a row that deletes or leaves a session has content: send its length as 0")
-    if _has_twice(handle):
-        raise InputError("a handle occurs twice in the frame: send the session's next chunk in another frame")
-    return Chunks(seq, handle, action, steps, length, memoryview(data)[at + 16 * count :])
-
-
 def pack_sessions(handles: Sequence[int], ids: Sequence[str], *, resume: bool = False) -> bytes:
     """Pack a frame of sessions to open; with ``resume``, all have to have begun."""
     encoded = [name.encode() for name in ids]
@@ -189,67 +135,14 @@ def pack_sessions(handles: Sequence[int], ids: Sequence[str], *, resume: bool = 
     return b"".join((head, np.asarray(handles, "<u4").tobytes(), lengths.tobytes(), *encoded))
 
 
-def unpack_sessions(data: bytes, *, most_rows: int = MOST_ROWS) -> Sessions:
-    """Unpack a frame of sessions to open.
-
-    Raises:
-        InputError: the bytes are no such frame, or an id is too long or not ASCII.
-    """
-    count, length, resume = _head(data, SESSIONS, most_rows)
-    if resume > 1:
-        raise InputError(f"bytes 12 to 15 of the frame say {resume}: send 1 if all sessions have to have begun, else 0")
-    _check_length(data, HEAD.size + count * _SESSION_ROW + length, f"{count} sessions with {length} bytes of ids")
-    handles, lengths = np.frombuffer(data, "<u4", 2 * count, HEAD.size).reshape(2, count)
-    if int(lengths.sum(dtype=np.int64)) != length:
-        raise InputError(
-            f"the lengths of the ids are {int(lengths.sum(dtype=np.int64))} together, the head says {length}"
-        )
-    if count and int(lengths.max()) > LONGEST_ID:
-        raise InputError(f"an id has {int(lengths.max())} characters: send at most {LONGEST_ID}")
-    try:
-        text = data[HEAD.size + count * _SESSION_ROW :].decode("ascii")
-    except UnicodeDecodeError:
-        raise InputError("an id is not ASCII: send letters, digits and . _ ~ : -") from None
-    if _has_twice(handles):
-        raise InputError("a handle occurs twice in the frame: choose another one for each session")
-    ends = np.cumsum(lengths, dtype=np.int64).tolist()
-    ids = [text[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
-    return Sessions(handles.tolist(), ids, bool(resume))
-
-
-def _has_twice(handles: NDArray[np.uint32]) -> bool:
-    ordered = np.sort(handles)
-    return bool(np.count_nonzero(ordered[1:] == ordered[:-1]))
-
-
-def pack_results(results: Results) -> bytes:
-    """Pack a frame of results."""
-    more = _pack_more(results.more)
-    head = HEAD.pack(RESULTS, len(results.seq), results.probabilities.shape[1], len(more))
-    return b"".join(
-        (
-            head,
-            results.seq.astype("<u8").tobytes(),
-            results.total_steps.astype("<u8").tobytes(),
-            results.handle.astype("<u4").tobytes(),
-            results.action.astype("<u4").tobytes(),
-            results.status.astype("<u4").tobytes(),
-            results.steps.astype("<u4").tobytes(),
-            results.label.astype("<i4").tobytes(),
-            results.probabilities.astype("<f4").tobytes(),
-            more,
-        )
-    )
-
-
 def unpack_results(data: bytes) -> Results:
     """Unpack a frame of results.
 
     Raises:
         InputError: the bytes are no such frame.
     """
-    count, outputs, length = _head(data, RESULTS, None)
-    _check_length(data, HEAD.size + count * (_RESULT_ROW + 4 * outputs) + length, f"{count} results")
+    count, outputs, length = head_of(data, RESULTS, None)
+    check_length(data, HEAD.size + count * (_RESULT_ROW + 4 * outputs) + length, f"{count} results")
     seq, total_steps = np.frombuffer(data, "<u8", 2 * count, HEAD.size).reshape(2, count)
     at = HEAD.size + 16 * count
     handle, action, status, steps = np.frombuffer(data, "<u4", 4 * count, at).reshape(4, count)
@@ -260,29 +153,26 @@ def unpack_results(data: bytes) -> Results:
     return Results(seq, total_steps, handle, action, status, steps, label, probabilities, more)
 
 
-def pack_opened(opened: Opened) -> bytes:
-    """Pack a frame of sessions that were opened."""
-    more = _pack_more(opened.more)
-    columns = [column.astype("<u4").tobytes() for column in (opened.handle, opened.status, opened.state)]
-    numbers = (opened.next_seq.astype("<u8").tobytes(), opened.total_steps.astype("<u8").tobytes())
-    return b"".join((HEAD.pack(OPENED, len(opened.handle), 0, len(more)), *numbers, *columns, more))
-
-
 def unpack_opened(data: bytes) -> Opened:
     """Unpack a frame of sessions that were opened.
 
     Raises:
         InputError: the bytes are no such frame.
     """
-    count, _, length = _head(data, OPENED, None)
-    _check_length(data, HEAD.size + count * _OPENED_ROW + length, f"{count} opened sessions")
+    count, _, length = head_of(data, OPENED, None)
+    check_length(data, HEAD.size + count * _OPENED_ROW + length, f"{count} opened sessions")
     next_seq, total_steps = np.frombuffer(data, "<u8", 2 * count, HEAD.size).reshape(2, count)
     handle, status, state = np.frombuffer(data, "<u4", 3 * count, HEAD.size + 16 * count).reshape(3, count)
     more = _unpack_more(data[HEAD.size + count * _OPENED_ROW :])
     return Opened(next_seq, total_steps, handle, status, state, more)
 
 
-def _head(data: bytes, name: bytes, most_rows: int | None) -> tuple[int, int, int]:
+def head_of(data: bytes, name: bytes, most_rows: int | None) -> tuple[int, int, int]:
+    """Read the head of a frame of a name: its rows, of which there may be a limit, and two more numbers.
+
+    Raises:
+        InputError: the bytes are no such frame.
+    """
     if len(data) < HEAD.size or not data.startswith(name):
         raise InputError(f"the frame does not begin with {name.decode()} and three numbers (16 bytes): pack it again")
     _, count, second, third = HEAD.unpack_from(data)
@@ -291,13 +181,10 @@ def _head(data: bytes, name: bytes, most_rows: int | None) -> tuple[int, int, in
     return count, second, third
 
 
-def _check_length(data: bytes, expected: int, what: str) -> None:
+def check_length(data: bytes, expected: int, what: str) -> None:
+    """Check the length of a frame; InputError if it has another."""
     if len(data) != expected:
         raise InputError(f"{what} take {expected} bytes, the frame has {len(data)}: send all of it, and nothing more")
-
-
-def _pack_more(more: Mapping[int, Mapping[str, Any]]) -> bytes:
-    return json.dumps({str(row): members for row, members in more.items()}).encode() if more else b""
 
 
 def _unpack_more(text: bytes) -> More:

@@ -7,10 +7,11 @@ from typing import Any, cast
 
 import numpy as np
 
-from hetsyn_client.columns import APPLIED, Chunks, Results, pack_results
+from hetsyn_client.columns import APPLIED, Results
 from hetsyn_client.results import Classified, Outcome, classified
 from service.problem import Problem
 from service.wire.answer import Answer, Columns
+from service.wire.many_frames import Chunks, pack_results
 
 IN_COLUMNS = ("label", "probabilities")
 SAID_BESIDE = tuple(name for name in Classified.__annotations__ if name not in IN_COLUMNS)

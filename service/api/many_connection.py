@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hetsyn_client.columns import Sessions
 from service.api.handshakes import query_of
 from service.api.many_streams import ConnectionSessions
 from service.api.web_socket import WebSocket
 from service.live.many import Action, ManyStreams, RowsWork
 from service.live.many_query import parse_many_query
+from service.wire.many_frames import Sessions
 
 
 class ManyConnection(WebSocket[RowsWork]):

@@ -19,10 +19,7 @@ from hetsyn_client.columns import (
     ENDED,
     LEAVE,
     NEW,
-    Chunks,
     Opened,
-    Sessions,
-    pack_opened,
 )
 from service.admission.budget import Ledger
 from service.admission.turns import on_thread
@@ -37,6 +34,7 @@ from service.problem import Problem
 from service.settings import Limits
 from service.wire.chunk import digest
 from service.wire.columns import DecodedFrame
+from service.wire.many_frames import Chunks, Sessions, pack_opened
 from service.wire.schema import SESSION_ID, InferRequest, Parameters
 
 IDS_A_SESSION = 4  # handles of a server for each session that it may have open: with a store, others are there too

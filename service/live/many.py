@@ -25,20 +25,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from hetsyn_client.columns import (
-    CHUNKS,
-    MOST_ROWS,
-    SESSIONS,
-    Chunks,
-    Sessions,
-    unpack_chunks,
-    unpack_sessions,
-)
+from hetsyn_client.columns import CHUNKS, MOST_ROWS, SESSIONS
 from service.errors import InputError
 from service.live.actions import Close, Send, SendBinary
 from service.live.machine import LONGEST, NORMAL, Machine, bad_frame
 from service.live.text_frames import StreamsBegin, StreamsTermination
 from service.problem import Problem
+from service.wire.many_frames import Chunks, Sessions, unpack_chunks, unpack_sessions
 
 MAX_INFLIGHT = MOST_ROWS  # rows
 MAX_BYTES = 1024 * 1024

@@ -11,10 +11,11 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from hetsyn_client.columns import CHUNK, Chunks
+from hetsyn_client.columns import CHUNK
 from hetsyn_client.events import HEADER, LARGEST, MAGIC, Integers
 from service.errors import InputError
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk, digest, spike_chunk
+from service.wire.many_frames import Chunks
 from service.wire.pcm import FULL_SCALE
 
 Encoding = Literal["events", "pcm_s16le", "values"]

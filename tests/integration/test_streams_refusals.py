@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from hetsyn_client.columns import APPLIED, CHUNKS, HEAD, LEAVE, SESSIONS, Sessions
+from hetsyn_client.columns import APPLIED, CHUNKS, HEAD, LEAVE, SESSIONS
 from hetsyn_client.events import pack_events
 from service.api.many_streams import ConnectionSessions
 from service.live.many_query import parse_many_query
+from service.wire.many_frames import Sessions
 from tests.support.artifact import write_artifact
 from tests.support.gate import Gate
 from tests.support.live import BINARY, TEXT, by_length, handshake, opened, said, sent

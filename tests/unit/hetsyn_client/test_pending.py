@@ -8,8 +8,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hetsyn_client.columns import APPLIED, CHUNK, END, Chunks, Results, unpack_chunks
+from hetsyn_client.columns import APPLIED, CHUNK, END, Results
 from hetsyn_client.pending import Content, Pending
+from service.wire.many_frames import Chunks, unpack_chunks
 
 
 class FakeServer:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from hetsyn_client.columns import pack_chunks, unpack_chunks
+from hetsyn_client.columns import pack_chunks
 from hetsyn_client.events import pack_events
 from service.wire.chunk import Chunk, SpikeChunk, digest
 from service.wire.columns import decoded_together, decoder_of
 from service.wire.events import unpack_events
+from service.wire.many_frames import unpack_chunks
 from tests.support.many import events_content
 from tests.support.signals import spikes
 

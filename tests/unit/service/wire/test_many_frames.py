@@ -15,15 +15,12 @@ from hetsyn_client.columns import (
     Opened,
     Results,
     pack_chunks,
-    pack_opened,
-    pack_results,
     pack_sessions,
-    unpack_chunks,
     unpack_opened,
     unpack_results,
-    unpack_sessions,
 )
 from hetsyn_client.errors import InputError
+from service.wire.many_frames import pack_opened, pack_results, unpack_chunks, unpack_sessions
 from tests.support.many import events_content
 
 U32 = st.integers(0, 2**32 - 1)

@@ -1,0 +1,157 @@
+"""The server's half of the binary frames of ``WS /streams``. ``hetsyn_client.columns`` has the format."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hetsyn_client.columns import (
+    CHUNKS,
+    DELETE,
+    HEAD,
+    LEAVE,
+    MOST_ROWS,
+    OPENED,
+    RESULTS,
+    SESSIONS,
+    Opened,
+    Results,
+    check_length,
+    head_of,
+)
+from service.errors import InputError
+
+LONGEST_ID = 128
+_CHUNK_ROW, _SESSION_ROW = 24, 8  # bytes without the content
+
+
+class Chunks(NamedTuple):
+    """Chunks of sessions, at most one of each; see ``hetsyn_client.columns.pack_chunks``.
+
+    Attributes:
+        seq: uint64 [n].
+        handle: uint32 [n].
+        action: uint32 [n].
+        steps: uint32 [n].
+        length: uint32 [n].
+        content: of all.
+    """
+
+    seq: NDArray[np.uint64]
+    handle: NDArray[np.uint32]
+    action: NDArray[np.uint32]
+    steps: NDArray[np.uint32]
+    length: NDArray[np.uint32]
+    content: memoryview
+
+
+class Sessions(NamedTuple):
+    """Sessions to open.
+
+    Attributes:
+        handles: that the client has chosen.
+        ids: of the sessions.
+        resume: all have to have begun.
+    """
+
+    handles: list[int]
+    ids: list[str]
+    resume: bool = False
+
+
+def unpack_chunks(data: bytes, item_bytes: int, *, most_rows: int = MOST_ROWS) -> Chunks:
+    """Unpack a frame of chunks.
+
+    Args:
+        item_bytes: of an event (4), a sample (2), or a row of values (4 for each channel).
+        most_rows: of a frame.
+
+    Raises:
+        InputError: the bytes are no such frame. Nothing is allocated before its length is found to be right.
+    """
+    count, items, zero = head_of(data, CHUNKS, most_rows)
+    check_length(data, HEAD.size + count * _CHUNK_ROW + items * item_bytes, f"{count} chunks of {items} items")
+    if zero:
+        raise InputError("bytes 12 to 15 of the frame are not 0: send 0 there")
+    seq, at = np.frombuffer(data, "<u8", count, HEAD.size), HEAD.size + 8 * count
+    handle, action, steps, length = np.frombuffer(data, "<u4", 4 * count, at).reshape(4, count)
+    if int(length.sum(dtype=np.int64)) != items:
+        raise InputError(
+            f"the lengths of the chunks are {int(length.sum(dtype=np.int64))} together, the head says {items}"
+        )
+    if count and int(action.max()) > LEAVE:
+        raise InputError(f"there is no action {int(action.max())}: send 0 chunk, 1 end, 2 delete or 3 leave")
+    if np.count_nonzero(length[action >= DELETE]):
+        raise InputError("a row that deletes or leaves a session has content: send its length as 0")
+    if _has_twice(handle):
+        raise InputError("a handle occurs twice in the frame: send the session's next chunk in another frame")
+    return Chunks(seq, handle, action, steps, length, memoryview(data)[at + 16 * count :])
+
+
+def unpack_sessions(data: bytes, *, most_rows: int = MOST_ROWS) -> Sessions:
+    """Unpack a frame of sessions to open.
+
+    Raises:
+        InputError: the bytes are no such frame, or an id is too long or not ASCII.
+    """
+    count, length, resume = head_of(data, SESSIONS, most_rows)
+    if resume > 1:
+        raise InputError(f"bytes 12 to 15 of the frame say {resume}: send 1 if all sessions have to have begun, else 0")
+    check_length(data, HEAD.size + count * _SESSION_ROW + length, f"{count} sessions with {length} bytes of ids")
+    handles, lengths = np.frombuffer(data, "<u4", 2 * count, HEAD.size).reshape(2, count)
+    if int(lengths.sum(dtype=np.int64)) != length:
+        raise InputError(
+            f"the lengths of the ids are {int(lengths.sum(dtype=np.int64))} together, the head says {length}"
+        )
+    if count and int(lengths.max()) > LONGEST_ID:
+        raise InputError(f"an id has {int(lengths.max())} characters: send at most {LONGEST_ID}")
+    try:
+        text = data[HEAD.size + count * _SESSION_ROW :].decode("ascii")
+    except UnicodeDecodeError:
+        raise InputError("an id is not ASCII: send letters, digits and . _ ~ : -") from None
+    if _has_twice(handles):
+        raise InputError("a handle occurs twice in the frame: choose another one for each session")
+    ends = np.cumsum(lengths, dtype=np.int64).tolist()
+    ids = [text[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
+    return Sessions(handles.tolist(), ids, bool(resume))
+
+
+def _has_twice(handles: NDArray[np.uint32]) -> bool:
+    ordered = np.sort(handles)
+    return bool(np.count_nonzero(ordered[1:] == ordered[:-1]))
+
+
+def pack_results(results: Results) -> bytes:
+    """Pack a frame of results."""
+    more = _pack_more(results.more)
+    head = HEAD.pack(RESULTS, len(results.seq), results.probabilities.shape[1], len(more))
+    return b"".join(
+        (
+            head,
+            results.seq.astype("<u8").tobytes(),
+            results.total_steps.astype("<u8").tobytes(),
+            results.handle.astype("<u4").tobytes(),
+            results.action.astype("<u4").tobytes(),
+            results.status.astype("<u4").tobytes(),
+            results.steps.astype("<u4").tobytes(),
+            results.label.astype("<i4").tobytes(),
+            results.probabilities.astype("<f4").tobytes(),
+            more,
+        )
+    )
+
+
+def pack_opened(opened: Opened) -> bytes:
+    """Pack a frame of sessions that were opened."""
+    more = _pack_more(opened.more)
+    columns = [column.astype("<u4").tobytes() for column in (opened.handle, opened.status, opened.state)]
+    numbers = (opened.next_seq.astype("<u8").tobytes(), opened.total_steps.astype("<u8").tobytes())
+    return b"".join((HEAD.pack(OPENED, len(opened.handle), 0, len(more)), *numbers, *columns, more))
+
+
+def _pack_more(more: Mapping[int, Mapping[str, Any]]) -> bytes:
+    return json.dumps({str(row): members for row, members in more.items()}).encode() if more else b""
