@@ -10,7 +10,7 @@ Hundreds of sessions share one client. Within a session, wait for a reply before
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -107,14 +107,14 @@ async def _asynchronous(chunks: Iterable[Chunk]) -> AsyncIterator[Chunk]:
         yield chunk
 
 
-class AsyncSession(SteppedSession):
+class AsyncSession(SteppedSession[Coroutine[Any, Any, Reply]]):
     """One session on a server, as ``Session``. A chunk that raised, or was cancelled, keeps its number.
 
     ``AsyncStreamingClient.session`` makes one. Use it as an asynchronous context manager.
     """
 
     def __init__(self, transport: AsyncTransport, steps: SessionSteps) -> None:
-        super().__init__(steps)
+        super().__init__(steps, transport.run)
         self._transport = transport
 
     async def __aenter__(self) -> Self:
@@ -124,20 +124,6 @@ class AsyncSession(SteppedSession):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._transport.run(self._steps.leave())
-
-    async def send(self, samples: NDArray[np.int16], sample_rate_hz: int, *, end: bool = False) -> Reply:
-        """Send 16-bit samples [n], one channel. The sample rate is the same for all chunks."""
-        return await self._send(sound_body(samples, sample_rate_hz), end)
-
-    async def send_events(
-        self, steps: int, times: NDArray[np.int64], units: NDArray[np.int64], *, end: bool = False
-    ) -> Reply:
-        """Send the spikes of ``steps`` network steps: steps ``times`` [spikes] and channels ``units`` [spikes]."""
-        return await self._send(events_body(steps, times, units), end)
-
-    async def send_values(self, values: Matrix, *, end: bool = False) -> Reply:
-        """Send rows of values, an array or lists [steps, channels]."""
-        return await self._send(values_body(values), end)
 
     async def stream(self, chunks: AsyncIterable[Chunk] | Iterable[Chunk]) -> AsyncIterator[Reply]:
         """Send the chunks of a source, such as a ``Microphone``, and end the session with it, as ``Session.stream``.
@@ -150,10 +136,3 @@ class AsyncSession(SteppedSession):
             yield await self._send(chunk.body, is_last)
         if not is_last:
             yield await self.end()
-
-    async def end(self) -> Reply:
-        """End the session without further input, for the final reply."""
-        return await self._transport.run(self._steps.end())
-
-    async def _send(self, body: Body, end: bool) -> Reply:
-        return await self._transport.run(self._steps.send(body, end=end))

@@ -127,7 +127,7 @@ class StreamingClient:
         return self._transport.run(self._calls.infer(body, options))
 
 
-class Session(SteppedSession):
+class Session(SteppedSession[Reply]):
     """One session on a server. It numbers its chunks, so that each counts once however often it is sent.
 
     ``StreamingClient.session`` makes one, and its methods raise the same errors. Left as a context manager before its
@@ -136,7 +136,7 @@ class Session(SteppedSession):
     """
 
     def __init__(self, transport: Transport, steps: SessionSteps) -> None:
-        super().__init__(steps)
+        super().__init__(steps, transport.run)
         self._transport = transport
 
     def __enter__(self) -> Self:
@@ -146,20 +146,6 @@ class Session(SteppedSession):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._transport.run(self._steps.leave())
-
-    def send(self, samples: NDArray[np.int16], sample_rate_hz: int, *, end: bool = False) -> Reply:
-        """Send 16-bit samples [n], one channel. The sample rate is the same for all chunks."""
-        return self._send(sound_body(samples, sample_rate_hz), end)
-
-    def send_events(
-        self, steps: int, times: NDArray[np.int64], units: NDArray[np.int64], *, end: bool = False
-    ) -> Reply:
-        """Send the spikes of ``steps`` network steps: steps ``times`` [spikes] and channels ``units`` [spikes]."""
-        return self._send(events_body(steps, times, units), end)
-
-    def send_values(self, values: Matrix, *, end: bool = False) -> Reply:
-        """Send rows of finite values, an array or lists [steps, channels]."""
-        return self._send(values_body(values), end)
 
     def stream(self, chunks: Iterable[Chunk]) -> Iterator[Reply]:
         """Send the chunks of a source, such as a ``Microphone``, and end the session with it.
@@ -174,10 +160,3 @@ class Session(SteppedSession):
             yield self._send(chunk.body, is_last)
         if not is_last:
             yield self.end()
-
-    def end(self) -> Reply:
-        """End the session without further input, for the final reply; InputError if no chunk was sent."""
-        return self._transport.run(self._steps.end())
-
-    def _send(self, body: Body, end: bool) -> Reply:
-        return self._transport.run(self._steps.send(body, end=end))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import secrets
 from collections import deque
-from collections.abc import Mapping
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from hetsyn_client.results import Classified
 from hetsyn_client.steps import Broken, Steps, target
 from hetsyn_client.values import rows_of
 
+R = TypeVar("R")  # frames, or what gives them when it is awaited
 TOLD = ("Result", "SpeechStarted", "UtteranceEnd")  # the frames of which a caller hears
 
 
@@ -294,11 +295,12 @@ class LiveSteps(Reconnecting):
             yield from self._send_chunk(chunk)
 
 
-class SteppedStream:
-    """What ``LiveStream`` and ``AsyncLiveStream`` have in common."""
+class SteppedStream(Generic[R]):
+    """What both streams have in common: ``run`` carries out steps, and returns the frames or awaits them."""
 
-    def __init__(self, steps: LiveSteps) -> None:
+    def __init__(self, steps: LiveSteps, run: Callable[[Steps[list[Frame]]], R]) -> None:
         self._steps = steps
+        self._run = run
 
     @property
     def id(self) -> str:
@@ -323,3 +325,49 @@ class SteppedStream:
     def configure(self, **settings: float) -> None:
         """Change settings of the endpointer, such as ``silence_s=0.3``, from the next chunk on."""
         self._steps.configure(settings)
+
+    def send(self, samples: NDArray[Any]) -> R:
+        """Send samples of encoding ``pcm_s16le``, ``pcm_s24le`` or ``pcm_f32le``.
+
+        Args:
+            samples: whole numbers of that many bits, or floats from -1 to 1 for ``pcm_f32le``: [n], or [n, channels].
+
+        Returns:
+            The results that have come meanwhile: frames of type ``Result``, ``SpeechStarted`` and ``UtteranceEnd``. It
+            waits for some while too many chunks are not acknowledged.
+        """
+        return self.send_bytes(self._steps.samples(samples))
+
+    def send_bytes(self, content: bytes) -> R:
+        """Send bytes as a frame of the stream's encoding has them; as ``send``.
+
+        They are whole samples, a chunk of packed events, or rows of values.
+        """
+        return self._run(self._steps.send(content))
+
+    def send_events(self, steps: int, times: NDArray[np.int64], units: NDArray[np.int64]) -> R:
+        """Send the spikes of ``steps`` network steps: ``times`` [spikes] and ``units`` [spikes]; as ``send``."""
+        return self.send_bytes(self._steps.events(steps, times, units))
+
+    def send_values(self, values: Matrix) -> R:
+        """Send rows of values, an array or lists [steps, channels]; as ``send``."""
+        return self.send_bytes(self._steps.values(values))
+
+    def finalize(self) -> R:
+        """End the utterance now. It waits for all chunks before.
+
+        Returns:
+            What ``wait`` returns, and last the end of the utterance, with ``trigger`` "forced".
+        """
+        return self._run(self._steps.finalize())
+
+    def receive(self, timeout_s: float) -> R:
+        """Return the results that come within a time, which is for the first of them."""
+        return self._run(self._steps.receive(timeout_s))
+
+    def wait(self) -> R:
+        """Wait until all chunks are acknowledged, and return the results that come.
+
+        Where the connection broke, the results of some chunks may be lost. The chunks are not.
+        """
+        return self._run(self._steps.wait())

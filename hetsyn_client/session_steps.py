@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Generic, TypeVar
 
-from hetsyn_client.bodies import Body
+import numpy as np
+from numpy.typing import NDArray
+
+from hetsyn_client.bodies import Body, Matrix, events_body, sound_body, values_body
 from hetsyn_client.calls import Calls, ChunkOptions, SessionOptions, check_names
 from hetsyn_client.errors import HetsynError, InputError, ServiceProblem, SessionLost
 from hetsyn_client.results import Reply
 from hetsyn_client.steps import Steps
+
+R = TypeVar("R")  # a reply, or what gives one when it is awaited
 
 
 class SessionSteps:
@@ -82,11 +89,12 @@ class SessionSteps:
                 yield from self._calls.drop(self.id)
 
 
-class SteppedSession:
-    """What ``Session`` and ``AsyncSession`` have in common."""
+class SteppedSession(Generic[R]):
+    """What both sessions have in common: ``run`` carries out steps, and returns the reply or awaits it."""
 
-    def __init__(self, steps: SessionSteps) -> None:
+    def __init__(self, steps: SessionSteps, run: Callable[[Steps[Reply]], R]) -> None:
         self._steps = steps
+        self._run = run
 
     @property
     def id(self) -> str:
@@ -97,3 +105,22 @@ class SteppedSession:
     def seq(self) -> int | None:
         """Number of the next chunk; None before the first chunk of a session that you have named."""
         return self._steps.seq
+
+    def send(self, samples: NDArray[np.int16], sample_rate_hz: int, *, end: bool = False) -> R:
+        """Send 16-bit samples [n], one channel. The sample rate is the same for all chunks."""
+        return self._send(sound_body(samples, sample_rate_hz), end)
+
+    def send_events(self, steps: int, times: NDArray[np.int64], units: NDArray[np.int64], *, end: bool = False) -> R:
+        """Send the spikes of ``steps`` network steps: steps ``times`` [spikes] and channels ``units`` [spikes]."""
+        return self._send(events_body(steps, times, units), end)
+
+    def send_values(self, values: Matrix, *, end: bool = False) -> R:
+        """Send rows of finite values, an array or lists [steps, channels]."""
+        return self._send(values_body(values), end)
+
+    def end(self) -> R:
+        """End the session without further input, for the final reply; InputError if no chunk was sent."""
+        return self._run(self._steps.end())
+
+    def _send(self, body: Body, end: bool) -> R:
+        return self._run(self._steps.send(body, end=end))
