@@ -26,9 +26,7 @@ from numpy.typing import NDArray
 from hetsyn_client.bodies import Matrix, packed_samples
 from hetsyn_client.calls import check_names
 from hetsyn_client.columns import (
-    APPLIED,
     CHUNK,
-    DELETE,
     END,
     ENDED,
     LEAVE,
@@ -132,9 +130,7 @@ class LiveStreams(Reconnecting):
         opened = yield from self._exchanged(lambda: self._opened(handles, ids))
         refused = {index for index, row in enumerate(opened) if row.more or row.state == ENDED}
         if refused:
-            yield from self._close_out(
-                [handle for index, handle in enumerate(handles) if not opened[index].more], LEAVE
-            )
+            yield from self._left([handle for index, handle in enumerate(handles) if not opened[index].more])
             first = min(refused)
             more = opened[first].more
             detail = more.get("detail", "it has ended: begin another one under a new id")
@@ -193,28 +189,15 @@ class LiveStreams(Reconnecting):
             results += yield from self._receive(self._timeout_s)
         return results
 
-    def delete(self, handles: Sequence[int]) -> list[Results]:
-        """Delete sessions, after the chunks before. Their handles stay: the next chunk begins each anew.
-
-        Returns:
-            The results that come meanwhile, and those of the deletions. One that was refused has a status other than
-            ``APPLIED``, and its session goes on.
-        """
-        self._check_open(handles)
-        results = self.wait()
-        next_seq = {handle: self._pending.restart(handle) for handle in handles}  # before: the answer may be lost
-        deletions = self._transport.run(self._close_out(handles, DELETE))
-        for one in deletions:
-            for handle in one.handle[one.status != APPLIED].tolist():
-                self._pending.go_on(handle, next_seq[handle])
-        return [*results, *deletions]
-
     def leave(self, handles: Sequence[int]) -> list[Results]:
-        """Leave sessions as they are, after the chunks before, and return the results that come meanwhile."""
+        """Leave sessions as they are, after the chunks before, and return the results that come meanwhile.
+
+        Their handles are free. ``StreamingClient.drop`` deletes a session.
+        """
         results = self.wait()
         for handle in handles:  # before: a connection that breaks now is opened without them
             self._pending.remove(handle)
-        self._transport.run(self._close_out(handles, LEAVE))
+        self._transport.run(self._left(handles))
         return results
 
     def _check(self, kind: str) -> None:
@@ -266,17 +249,14 @@ class LiveStreams(Reconnecting):
             yield from self._send_all(self._pending.repeat(again))
         return [results]
 
-    def _close_out(self, handles: Sequence[int], action: int) -> Steps[list[Results]]:
-        """Delete or leave sessions that have nothing pending."""
-        results = []
+    def _left(self, handles: Sequence[int]) -> Steps[None]:
+        """Leave sessions that have nothing pending."""
         for at in _starts(handles):
-            exchange = partial(self._closed_out, handles[at : at + MOST_ROWS], action)
-            results.append((yield from self._exchanged(exchange)))
-        return results
+            yield from self._exchanged(partial(self._left_part, handles[at : at + MOST_ROWS]))
 
-    def _closed_out(self, handles: Sequence[int], action: int) -> Steps[Results]:
-        yield from self._send_frame(pack_chunks(handles, 0, 0, b"", 0, action))
-        return unpack_results((yield from self._binary()))
+    def _left_part(self, handles: Sequence[int]) -> Steps[bytes]:
+        yield from self._send_frame(pack_chunks(handles, 0, 0, b"", 0, LEAVE))
+        return (yield from self._binary())
 
     def _exchanged(self, exchange: Callable[[], Steps[T]]) -> Steps[T]:
         """Do what may be done again, where the connection breaks. Nothing is pending."""

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from hetsyn_client.columns import APPLIED, DELETE, END, ENDED, MOST_ROWS, Opened, Results, pack_chunks
+from hetsyn_client.columns import APPLIED, END, ENDED, MOST_ROWS, Opened, Results, pack_chunks
 from hetsyn_client.errors import ServiceProblem, SessionLost
 from hetsyn_client.steps import Broken
 
@@ -43,7 +43,6 @@ class _Session:
         rows: that were not acknowledged.
         under_way: rows that the server has not answered.
         is_behind: a row was refused for the moment, and those after it with it.
-        is_deleted: it was deleted, or is about to be, and no chunk came since.
     """
 
     def __init__(self, session_id: str, next_seq: int) -> None:
@@ -52,7 +51,6 @@ class _Session:
         self.rows: deque[_Row] = deque()
         self.under_way = 0
         self.is_behind = False
-        self.is_deleted = False
 
     @property
     def first_seq(self) -> int:
@@ -86,17 +84,6 @@ class Pending:
         """Add a session that was opened."""
         self._sessions[handle] = _Session(session_id, next_seq)
 
-    def restart(self, handle: int) -> int:
-        """Restart a session that is deleted: its next chunk has the number 0. Return the number it would have had."""
-        session = self._sessions[handle]
-        next_seq, session.next_seq, session.is_deleted = session.next_seq, 0, True
-        return next_seq
-
-    def go_on(self, handle: int, next_seq: int) -> None:
-        """Go on with a session that was not deleted after all."""
-        session = self._sessions[handle]
-        session.next_seq, session.is_deleted = next_seq, False
-
     def remove(self, handle: int) -> None:
         """Forget a session."""
         self._sessions.pop(handle, None)
@@ -109,7 +96,6 @@ class Pending:
             row = _Row(handle, session.next_seq, action, one)
             session.rows.append(row)
             session.next_seq += 1
-            session.is_deleted = False
             if not session.is_behind:  # else it goes with those before it
                 rows.append(row)
         return self._packed(rows)
@@ -126,7 +112,7 @@ class Pending:
         columns = (results.handle.tolist(), results.seq.tolist(), results.action.tolist(), results.status.tolist())
         for row, (handle, seq, action, status) in enumerate(zip(*columns, strict=True)):
             session = self._sessions.get(handle)
-            if session is None or action >= DELETE:
+            if session is None:
                 continue
             session.under_way -= 1
             more = results.more.get(row, {})
@@ -159,8 +145,6 @@ class Pending:
                 kind = SessionLost if more["problem"] == "not-found" else ServiceProblem
                 detail = f"session {session.id!r}: {more['detail']}"
                 raise kind(int(opened.status[row]), detail, more["expected_seq"], None, more["problem"])
-            if session.is_deleted:  # the server may have it still
-                continue
             next_seq -= state == ENDED  # the server sends the last result again
             session.acknowledge(next_seq - 1)
             first = session.first_seq

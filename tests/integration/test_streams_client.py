@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hetsyn_client import InputError, LiveStreams, ServiceProblem, ServiceUnreachable, StreamingClient
-from hetsyn_client.columns import APPLIED, MOST_ROWS, Results
+from hetsyn_client.columns import APPLIED, CHUNK, DELETE, MOST_ROWS, Results, pack_chunks, pack_sessions, unpack_results
 from service.app import create_app
 from service.errors import HetsynError, StoreFull
 from service.models.catalog import ModelCatalog
@@ -27,6 +27,7 @@ from tests.support.product import make_settings
 from tests.support.relay import relayed
 from tests.support.signals import sound, spikes
 from tests.support.socket_server import each_store, keeps, serving
+from tests.support.sync_websocket import connect
 
 SESSIONS, CHUNKS = 3, 4
 INPUTS = [np.split(sound(2400, seed), [300 + 100 * seed, 1101, 2000]) for seed in range(SESSIONS)]
@@ -101,21 +102,6 @@ def test_connections_that_are_cut_lose_nothing_and_repeat_nothing(
     cut()
 
 
-@each_store
-def test_a_connection_that_breaks_during_a_deletion_loses_no_session(url: str) -> None:
-    for cut in range(800, 1_000, 15):  # of the handshake, its answer, a chunk, its deletion, and another chunk
-        with (
-            relayed(urlsplit(url).port or 0, [cut]) as relay,
-            LiveStreams(f"http://127.0.0.1:{relay.port}", sleep=lambda _: None) as streams,
-        ):
-            handles = streams.open([f"deleted-{cut}"])
-            streams.send_events(handles, [5], [[]], [[]])
-            assert streams.delete(handles)[-1].status.tolist() == [APPLIED]
-            streams.send_events(handles, [3], [[]], [[]])
-            streams.wait()
-        assert httpx.get(f"{url}/sessions/deleted-{cut}").json()["total_steps"] == 3
-
-
 class KeepsAll(MemoryStore):
     """A store that is full for deletions."""
 
@@ -129,13 +115,15 @@ def test_a_session_whose_deletion_is_refused_goes_on(tmp_path: Path) -> None:
     write_artifact(tmp_path)
     catalog = ModelCatalog(tmp_path, "digits", load=load_fake)
     app = create_app(make_settings(tmp_path, client_share=1.0), catalog, store=KeepsAll())
-    with serving(app) as url, LiveStreams(url) as streams:
-        handles = streams.open(["stays"])
-        streams.send_events(handles, [5], [[]], [[]])
-        deletion = streams.delete(handles)[-1]
-        assert deletion.status.tolist() == [503], deletion.more
-        got = streams.send_events(handles, [3], [[]], [[]]) + streams.wait()
-        assert [one.total_steps.tolist() for one in got] == [[8]]
+    with serving(app) as url, connect(f"{url.replace('http', 'ws')}/streams?encoding=events") as socket:
+        socket.recv()  # Begin
+        socket.send(pack_sessions([0], ["stays"]))
+        socket.recv()  # opened
+        for action, seq, steps, status in ((CHUNK, 0, 5, 200), (DELETE, 0, 0, 503), (CHUNK, 1, 3, 200)):
+            socket.send(pack_chunks([0], seq, 0, b"", steps, action))
+            result = unpack_results(socket.recv(decode=False))
+            assert result.status.tolist() == [status], result.more
+        assert result.total_steps.tolist() == [8]
 
 
 def applied(url: str) -> int:
@@ -150,12 +138,10 @@ def test_events_values_and_a_trace(url: str) -> None:
         times, units = zip(*(spikes(30, seed) for seed in (1, 2)), strict=True)
         got = streams.send_events(handles, [30, 30], times, units) + streams.wait()
         assert [one.total_steps.tolist() for one in got] == [[30, 30]]
-        assert streams.delete(handles)[-1].status.tolist() == [APPLIED, APPLIED]
-        got = streams.send_events(handles, [7, 8], [[], []], [[], []]) + streams.wait()
-        assert [one.total_steps.tolist() for one in got] == [[7, 8]]
         streams.leave(handles)
         (again,) = streams.open(["e1"])
-        assert streams.send_events([again], [3], [[]], [[]]) + streams.wait()
+        got = streams.send_events([again], [3], [[]], [[]]) + streams.wait()
+        assert [one.total_steps.tolist() for one in got] == [[33]]
     with LiveStreams(url, model="sensor", channels=CHANNELS) as streams:
         handles = streams.open(["v1"])
         got = streams.send_values(handles, [np.zeros((5, CHANNELS))]) + streams.wait()
@@ -167,10 +153,9 @@ def test_events_values_and_a_trace(url: str) -> None:
         assert len(got[0].more[0]["readout"]) == 4
 
 
-def test_more_sessions_than_a_frame_has_are_deleted_and_left(url: str) -> None:
+def test_more_sessions_than_a_frame_has_are_left(url: str) -> None:
     with LiveStreams(url) as streams:
         handles = streams.open([f"many-{index}" for index in range(MOST_ROWS + 1)])
-        assert [len(one.status) for one in streams.delete(handles)] == [MOST_ROWS, 1]
         streams.leave(handles)
         streams.open([f"many-{index}" for index in range(MOST_ROWS + 1)])
 
@@ -183,7 +168,6 @@ def test_what_is_wrong_gets_a_sentence(url: str) -> None:
             (lambda: streams.send([handle], [floats]), "floats"),
             (lambda: streams.send([handle, handle], [sound(10), sound(10)]), "one chunk of each session"),
             (lambda: streams.send([99], [sound(10)]), "handle 99 is not open"),
-            (lambda: streams.delete([99]), "handle 99 is not open"),
             (lambda: streams.send_values([handle], [[[1.0]]]), "these streams are of pcm_s16le"),
         ]
         for call, sentence in wrong:
