@@ -132,7 +132,6 @@ SUBCOMMANDS = {
         "hetsyn_client.commands", "Stream sound, spikes or values to a server, live or from files.", "cpu"
     ),
     "run": Subcommand("service.commands.run", "Run a model on files or live sound, without a server.", "cpu"),
-    "record": Subcommand("hetsyn_client.commands", "Record words that are spoken, to train on them.", "cpu"),
     "bench": Subcommand("hetsyn_client.loadtest.commands", "Put a server under load and measure its latency.", "cpu"),
     "inspect": Subcommand(
         "export.inspection.commands", "Check an artifact and show its sizes, errors and accuracy.", "cpu"

@@ -1,6 +1,6 @@
 """A speaker in place of a microphone: says one of the shipped words again and again, each time a little differently.
 
-    python examples/speak.py seven | hetsyn record words/seven --rate 8000
+    python examples/speak.py seven | python examples/record.py words/seven --rate 8000
 
 It writes what ``arecord -f S16_LE -c 1 -r 8000`` writes: 16-bit samples, at the speed of speech or faster.
 """

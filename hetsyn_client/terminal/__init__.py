@@ -1,1 +1,1 @@
-"""What ``hetsyn stream`` and ``hetsyn run`` have in common: input, answers as lines, folders, and pictures."""
+"""What ``hetsyn stream`` and ``hetsyn run`` have in common: input, answers as lines, and folders."""

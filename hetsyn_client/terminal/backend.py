@@ -39,13 +39,8 @@ class Backend(Protocol):
         """Describe the model, as ``GET /models/{name}`` does."""
         ...
 
-    def open(self, source: Source, *, endpointing: bool, spikes: bool) -> AbstractContextManager[Answers]:
-        """Begin a session for the pieces of a source.
-
-        Args:
-            endpointing: whether utterances are found in it.
-            spikes: whether the results have the spikes of each layer.
-        """
+    def open(self, source: Source, *, endpointing: bool) -> AbstractContextManager[Answers]:
+        """Begin a session for the pieces of a source, with or without its utterances."""
         ...
 
 
@@ -64,7 +59,7 @@ class Server:
         return described
 
     @contextmanager
-    def open(self, source: Source, *, endpointing: bool, spikes: bool) -> Iterator[Answers]:
+    def open(self, source: Source, *, endpointing: bool) -> Iterator[Answers]:
         stream = LiveStream(
             self._url,
             model=self._model,
@@ -72,7 +67,6 @@ class Server:
             sample_rate_hz=source.rate_hz,
             channels=source.channels,
             endpointing=endpointing,
-            spikes=spikes,
             **self._access,
         )
         with _key_by_option(), stream:

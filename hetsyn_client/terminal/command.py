@@ -20,14 +20,11 @@ from hetsyn_client.output import open_console
 from hetsyn_client.terminal.backend import Backend, Frame
 from hetsyn_client.terminal.folder import Heard, Input, Summary, file_line, find_inputs, label_table, truth_of
 from hetsyn_client.terminal.listen import Stop, interruptible, listen
-from hetsyn_client.terminal.picture import check_picture, write_picture
-from hetsyn_client.terminal.recorded import Recorded
 from hetsyn_client.terminal.show import printer
 from hetsyn_client.terminal.source import Source, file_source, standard_input_source
 from hetsyn_client.terminal.standard_input import StandardInput
 
 STANDARD_INPUT = Path("-")
-CHUNK_MS, PICTURE_CHUNK_MS = 100.0, 20.0
 
 
 @dataclass(frozen=True)
@@ -37,16 +34,14 @@ class Choices:
     files: Sequence[Path]
     utterances: bool | None
     as_json: bool
-    save: Path | None
-    chunk_ms: float | None
-    realtime: bool
+    chunk_ms: float
     rate_hz: int
     channels: int
     encoding: Encoding
 
     @property
     def chunk_s(self) -> float:
-        return (self.chunk_ms or (CHUNK_MS if self.save is None else PICTURE_CHUNK_MS)) / 1000
+        return self.chunk_ms / 1000
 
 
 def stream_all(open_backend: Callable[[], Backend], choices: Choices) -> None:
@@ -56,17 +51,11 @@ def stream_all(open_backend: Callable[[], Backend], choices: Choices) -> None:
         HetsynError: something cannot be used, or the backend fails.
         typer.Exit: some of many files could not be streamed.
     """
-    if choices.save is not None:
-        check_picture(choices.save)
     first = choices.files[0]
     is_many = len(choices.files) > 1 or first.is_dir() or first.suffix.lower() in H5
-    if is_many and choices.save is not None:
-        raise InputError(f"--save {choices.save}: a picture is of one recording: name one file")
     for path in choices.files:
         if path == STANDARD_INPUT and is_many:
             raise InputError("- is standard input, which goes alone: name either - or files")
-        if path == STANDARD_INPUT and choices.realtime:
-            raise InputError("--realtime: standard input keeps its own time: leave the option out, or name a file")
         if path != STANDARD_INPUT and not path.exists():
             raise InputError(f"{path}: there is no such file: name a recording, a folder, or - for standard input")
     backend = open_backend()
@@ -85,19 +74,8 @@ def _stream_one(backend: Backend, described: Mapping[str, Any], choices: Choices
     else:
         source = file_source(path, choices.chunk_s, described)
     words = _has_words(described, source) if choices.utterances is None else choices.utterances
-    recorded = Recorded() if choices.save is not None else None
     with printer(source.name, words=words, as_json=choices.as_json) as show:
-
-        def hear(frame: Frame) -> None:
-            if recorded is not None:
-                recorded(frame)
-                frame = {name: value for name, value in frame.items() if name != "spikes"}
-            show(frame)
-
-        is_drawn = recorded is not None
-        listen(backend, source, hear, stop, endpointing=words, spikes=is_drawn, realtime=choices.realtime)
-    if recorded is not None and choices.save is not None:
-        write_picture(recorded, source.name, choices.save)
+        listen(backend, source, show, stop, endpointing=words)
 
 
 def _stream_many(backend: Backend, described: Mapping[str, Any], choices: Choices, stop: Stop) -> None:
@@ -146,7 +124,7 @@ def _stream_input(backend: Backend, described: Mapping[str, Any], choices: Choic
     rejected = described.get("rejected_labels", ())  # older servers do not say
     try:
         source = file_source(each.path, choices.chunk_s, described, each.example)
-        listen(backend, source, hear, stop, endpointing=bool(choices.utterances), realtime=choices.realtime)
+        listen(backend, source, hear, stop, endpointing=bool(choices.utterances))
     except ServiceUnreachable:
         raise
     except HetsynError as problem:

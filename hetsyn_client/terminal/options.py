@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 DEFAULT_URL = "http://127.0.0.1:8000"  # where hetsyn serve listens by default
+DEFAULT_CHUNK_MS = 100.0
 DEFAULT_RATE_HZ = 16_000
 ACCESS, INPUT = "Access", "Standard input"
 
@@ -65,14 +66,7 @@ Utterances = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print a line of JSON for each event.")]
-Save = Annotated[
-    Path | None,
-    typer.Option(help="Draw the spikes of all layers and the probabilities over time into this .png or .svg file."),
-]
-ChunkMs = Annotated[
-    float | None,
-    typer.Option(min=1, max=60_000, help="Length of a chunk in milliseconds. Default: 100, or 20 with --save."),
-]
+ChunkMs = Annotated[float, typer.Option(min=1, max=60_000, help="Length of a chunk in milliseconds.")]
 Rate = Annotated[
     int, typer.Option("--rate", min=1, help="Sample rate in Hz, where there is no WAV header.", rich_help_panel=INPUT)
 ]

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, cast
 from hetsyn_client.bodies import Encoding, encoding_of
 from hetsyn_client.errors import InputError
 from hetsyn_client.files import SUFFIXES, recording_chunks, step_chunks
-from hetsyn_client.terminal.standard_input import Piece, StandardInput
+from hetsyn_client.terminal.standard_input import StandardInput
 from hetsyn_client.wav import read_header
 
 SAMPLE_BYTES = {"pcm_s16le": 2, "pcm_s24le": 3, "pcm_f32le": 4, "mulaw": 1, "alaw": 1}
@@ -33,14 +33,14 @@ class Source(NamedTuple):
         encoding: of the pieces.
         rate_hz: of samples; None for spikes and values.
         channels: of samples, or numbers of a row of values; None for spikes, and for one channel of sound.
-        pieces: of the stream; None among them: nothing has come for a while.
+        pieces: of the stream, each as a binary frame of ``WS /stream`` has it; None: nothing has come for a while.
     """
 
     name: str
     encoding: Encoding
     rate_hz: int | None
     channels: int | None
-    pieces: Iterator[Piece | None]
+    pieces: Iterator[bytes | None]
 
     @property
     def kind(self) -> Kind:
@@ -67,7 +67,7 @@ def file_source(path: Path, chunk_s: float, described: Mapping[str, Any], exampl
     first = next(chunks)
     stream = encoding_of(first.body.content_type)
     rate_hz, channels = (int(stream[name]) if name in stream else None for name in ("sample_rate", "channels"))
-    pieces = (Piece(chunk.body.content, chunk.until_s) for chunk in chain([first], chunks) if chunk.body.content)
+    pieces = (chunk.body.content for chunk in chain([first], chunks) if chunk.body.content)
     return Source(path.name, cast(Encoding, stream["encoding"]), rate_hz, channels, pieces)
 
 

@@ -6,25 +6,12 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 from hetsyn_client.errors import InputError
 
 READ_BYTES = 64 * 1024
 MOST_WAITING = 8  # reads; while they wait, the program that writes has to wait too
 PATIENCE_S = 0.05  # between two looks at what else there is to do
-
-
-class Piece(NamedTuple):
-    """A chunk.
-
-    Attributes:
-        content: as a binary frame of ``WS /stream`` has it.
-        until_s: the time in a file, in seconds, at which it ends; None for a source that keeps its own time.
-    """
-
-    content: bytes
-    until_s: float | None = None
 
 
 class StandardInput:
@@ -53,7 +40,7 @@ class StandardInput:
             content += self._next(PATIENCE_S) or b""
         return content
 
-    def pieces(self, head: bytes, most: int, unit: int, size: int | None = None) -> Iterator[Piece | None]:
+    def pieces(self, head: bytes, most: int, unit: int, size: int | None = None) -> Iterator[bytes | None]:
         """Read all that comes, in pieces of whole units. What is no whole unit at the end is dropped.
 
         Args:
@@ -73,7 +60,7 @@ class StandardInput:
             if size is not None:
                 left = left[:size]
             while length := min(most, len(left) // unit * unit):
-                yield Piece(left[:length])
+                yield left[:length]
                 left = left[length:]
                 size = None if size is None else size - length
             if self._is_over() or (size is not None and size < unit):

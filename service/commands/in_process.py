@@ -61,11 +61,10 @@ class InProcess:
         return summary(self._model.manifest)
 
     @contextmanager
-    def open(self, source: Source, *, endpointing: bool, spikes: bool) -> Iterator[Answers]:
+    def open(self, source: Source, *, endpointing: bool) -> Iterator[Answers]:
         query = {
             "session": SESSION, "encoding": source.encoding,
             "endpointing": "on" if endpointing else "off", "sample_rate": source.rate_hz, "channels": source.channels,
-            "spikes": "true" if spikes else None,
         }  # fmt: skip
         text = [(name, str(value)) for name, value in query.items() if value is not None]
         with asyncio.Runner() as runner:

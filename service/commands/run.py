@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from hetsyn_client.terminal.options import (
+    DEFAULT_CHUNK_MS,
     DEFAULT_RATE_HZ,
     AsJson,
     Channels,
@@ -17,7 +18,6 @@ from hetsyn_client.terminal.options import (
     EncodingName,
     Files,
     Rate,
-    Save,
     Utterances,
 )
 
@@ -37,11 +37,7 @@ def run_model(
     ] = None,
     utterances: Utterances = None,
     as_json: AsJson = False,
-    save: Save = None,
-    chunk_ms: ChunkMs = None,
-    realtime: Annotated[
-        bool, typer.Option("--realtime/--no-realtime", help="Hear a file no faster than it lasts, or at once.")
-    ] = False,
+    chunk_ms: ChunkMs = DEFAULT_CHUNK_MS,
     rate: Rate = DEFAULT_RATE_HZ,
     channels: Channels = 1,
     encoding: EncodingChoice = EncodingName.pcm_s16le,
@@ -58,9 +54,7 @@ def run_model(
         files=files,
         utterances=utterances,
         as_json=as_json,
-        save=save,
         chunk_ms=chunk_ms,
-        realtime=realtime,
         rate_hz=rate,
         channels=channels,
         encoding=encoding.value,

@@ -77,7 +77,7 @@ def by_terminal(*arguments: str) -> Any:
 
 
 def by_hetsyn_stream(live: Live, _: str) -> Any:
-    return by_terminal("stream", str(RECORDING), "--url", live.url, "--no-realtime")
+    return by_terminal("stream", str(RECORDING), "--url", live.url)
 
 
 def by_hetsyn_run(live: Live, _: str) -> Any:  # noqa: ARG001

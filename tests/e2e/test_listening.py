@@ -141,29 +141,26 @@ def test_on_a_terminal_the_line_below_is_overwritten(tmp_path: Path) -> None:
 
 def test_words_are_recorded_until_there_are_enough(url: str, tmp_path: Path) -> None:
     """The files have the samples that were said, and the network hears each word in its own."""
-    said = spoken(*WORDS)
-    with hetsyn("record", str(tmp_path / "words/three"), "--url", url, *RAW, "--count", "2") as listener:
-        assert listener.stdin is not None
-        assert listener.stdout is not None
-        listener.stdin.write(said)
-        listener.stdin.flush()
-        shown = listener.stdout.read().decode().splitlines()  # it ends by itself: the pipe is still open
-    assert listener.returncode == 0
-    assert shown[-1] == f"{tmp_path}/words/three: 2 new recordings"
-    for number, word in enumerate(WORDS[:2], 1):
-        path = tmp_path / f"words/three/{number:03}.wav"
-        assert path.read_bytes()[44:] in said
-        done = subprocess.run(
-            [sys.executable, "-m", "hetsyn", "run", "speech-digits", str(path), "--one-word"],
-            cwd=ROOT, capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        assert done.stdout.splitlines()[-1].startswith(f"{path.name}: {word}  ")
-    assert len(list((tmp_path / "words/three").iterdir())) == 2
-
-
-def test_a_model_without_words_records_nothing(url: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "hetsyn", "record", str(tmp_path / "new"), "--url", url, "--model", "shd-size"]
-    done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr == "hetsyn: model 'shd-size' does not find words in sound: name another one with --model\n"
-    assert not (tmp_path / "new").exists()
+    said, folder = spoken(*WORDS), tmp_path / "words/three"
+    for count, new in (("2", [1, 2]), ("0", [3, 4, 5])):
+        command = [sys.executable, "examples/record.py", str(folder), "--url", url, *RAW, "--count", count]
+        listener = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        with listener:
+            assert listener.stdin is not None
+            assert listener.stdout is not None
+            listener.stdin.write(said)
+            listener.stdin.flush()
+            if count == "0":
+                listener.stdin.close()
+            shown = listener.stdout.read().decode().splitlines()  # with a count, it ends while the pipe is open
+        assert listener.returncode == 0
+        assert shown[-1] == f"{folder}: {len(new)} new recordings"
+        for number, word in zip(new, WORDS, strict=False):
+            path = folder / f"{number:03}.wav"
+            assert path.read_bytes()[44:] in said
+            done = subprocess.run(
+                [sys.executable, "-m", "hetsyn", "run", "speech-digits", str(path), "--one-word"],
+                cwd=ROOT, capture_output=True, text=True, check=True,
+            )  # fmt: skip
+            assert done.stdout.splitlines()[-1].startswith(f"{path.name}: {word}  ")
+    assert len(list(folder.iterdir())) == 5

@@ -23,7 +23,7 @@ from hetsyn_client import (
     StreamingClient,
 )
 from hetsyn_client.access import Access
-from hetsyn_client.commands import record, stream
+from hetsyn_client.commands import stream
 from hetsyn_client.loadtest.commands import bench
 from hetsyn_client.terminal.backend import Server
 from hetsyn_client.terminal.source import Source
@@ -204,7 +204,7 @@ def test_the_terminal_says_how_a_key_is_given(tmp_path: Path) -> None:
     (tmp_path / "sound.wav").write_bytes(b"")
     with keyed_server(tmp_path, keys) as live:
         commands: tuple[tuple[Any, list[str]], ...] = (
-            (stream, [str(tmp_path / "sound.wav")]), (record, [str(tmp_path / "yes")]), (bench, []),
+            (stream, [str(tmp_path / "sound.wav")]), (bench, []),
         )  # fmt: skip
         for command, arguments in commands:
             for key, sentence in (
@@ -220,8 +220,6 @@ def test_the_terminal_says_how_a_key_is_given(tmp_path: Path) -> None:
                 assert str(done.exception).endswith(sentence)
         with (
             pytest.raises(ServiceProblem, match="give one with --key KEY"),
-            Server(live.url, "digits").open(
-                Source("spikes", "events", None, None, iter(())), endpointing=False, spikes=False
-            ),
+            Server(live.url, "digits").open(Source("spikes", "events", None, None, iter(())), endpointing=False),
         ):
             pass

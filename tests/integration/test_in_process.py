@@ -54,7 +54,7 @@ def frames(lines: list[str]) -> list[dict[str, Any]]:
 
 def both(url: str, model: str, *options: str) -> list[dict[str, Any]]:
     """The frames of a file, which server and ``hetsyn run`` give alike."""
-    streamed = frames(lines_of(stream, *options, "--json", "--no-realtime", "--url", url, "--model", model))
+    streamed = frames(lines_of(stream, *options, "--json", "--url", url, "--model", model))
     ran = frames(lines_of(run, model, *options, "--json", "--models", str(MODELS)))
     assert ran == streamed
     return ran
@@ -95,7 +95,7 @@ def test_values(tmp_path: Path) -> None:
     write_leaky(tmp_path / "models", "sensor", channels=3)
     np.save(tmp_path / "sensor.npy", np.random.default_rng(0).normal(size=(57, 3)))
     with running(tmp_path / "models") as address:
-        streamed = frames(lines_of(stream, str(tmp_path / "sensor.npy"), "--json", "--no-realtime", "--url", address))
+        streamed = frames(lines_of(stream, str(tmp_path / "sensor.npy"), "--json", "--url", address))
     ran = frames(lines_of(run, str(tmp_path / "models/sensor"), str(tmp_path / "sensor.npy"), "--json"))
     assert ran == streamed
 
@@ -151,7 +151,6 @@ def test_it_needs_neither_torch_nor_a_server_nor_a_picture() -> None:
             ["no-such-model", str(RECORDINGS)],
             r"no such model: name the folder of an artifact, or a model \(.*speech-digits",
         ),
-        (["speech-digits", str(RECORDINGS), "--save", "a.png"], "a picture is of one recording"),
         (["speech-digits", "-", str(RECORDINGS)], "standard input, which goes alone"),
         (["shd-size", str(RECORDINGS / "one.wav")], "takes spikes, not audio"),
         (["shd-size", str(RECORDINGS / "one.wav"), "--utterances"], "takes spikes, not audio"),
@@ -196,7 +195,7 @@ def feed(backend: Backend, content: bytes, monkeypatch: pytest.MonkeyPatch) -> N
     writer.start()
     with os.fdopen(read) as pipe:
         monkeypatch.setattr(sys, "stdin", pipe)
-        choices = Choices([Path("-")], None, False, None, None, False, RATE_HZ, 1, "pcm_s16le")
+        choices = Choices([Path("-")], None, False, 100.0, RATE_HZ, 1, "pcm_s16le")
         stream_all(lambda: backend, choices)
         writer.join()
         for thread in threading.enumerate():

@@ -77,12 +77,12 @@ def test_a_session_survives_a_restart_and_moves_to_another_server(folder: Path, 
 
 def test_a_file_is_streamed_from_a_terminal(url: str, tmp_path: Path) -> None:
     np.savetxt(tmp_path / "sensor.csv", rows(1), delimiter=",", header=",".join("abcdef"), comments="")
-    result = CliRunner().invoke(stream, [str(tmp_path / "sensor.csv"), "--url", url, "--no-realtime"])
+    result = CliRunner().invoke(stream, [str(tmp_path / "sensor.csv"), "--url", url])
     assert result.exit_code == 0, result.output
     label = ("one", "two", "three")[int(expected(np.concatenate([rows(1), SILENCE])).argmax())]
     assert f"sensor.csv: {label}  " in result.output
     (tmp_path / "wrong.csv").write_text("1,2\n3,4\n")
-    refused = CliRunner().invoke(stream, [str(tmp_path / "wrong.csv"), "--url", url, "--no-realtime"])
+    refused = CliRunner().invoke(stream, [str(tmp_path / "wrong.csv"), "--url", url])
     assert isinstance(refused.exception, ServiceProblem)
     assert "the rows have 2 values, but model 'leaky' takes 6 a step" in str(refused.exception)
 

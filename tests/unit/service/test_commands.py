@@ -71,7 +71,7 @@ def recording(tmp_path: Path) -> Path:
 
 
 def test_stream_prints_a_line_a_chunk_and_the_verdict(url: str, recording: Path) -> None:
-    done = CliRunner().invoke(stream, [str(recording), "--url", url, "--no-realtime", "--chunk-ms", "50"])
+    done = CliRunner().invoke(stream, [str(recording), "--url", url, "--chunk-ms", "50"])
     assert done.exit_code == 0, done.output
     lines = done.output.splitlines()
     assert len(lines) == 6

@@ -43,7 +43,7 @@ def pipe(*writes: bytes) -> Iterator[StandardInput]:
 
 
 def came(source: Source) -> list[bytes]:
-    return [piece.content for piece in source.pieces if piece is not None]
+    return [piece for piece in source.pieces if piece is not None]
 
 
 def source_of(
