@@ -160,10 +160,9 @@ class GraphBuilder:
     def function(
         self, name: str, inputs: Sequence[str], outputs: Sequence[str], attributes: Sequence[str]
     ) -> onnx.FunctionProto:
-        """The nodes as a function of these values.
+        """Return the nodes as a function of these values.
 
         Args:
-            name: of the function.
             inputs: names of its inputs, in order.
             outputs: names of its outputs, in order.
             attributes: names that a call may carry; the nodes do not use them.
@@ -179,7 +178,7 @@ class GraphBuilder:
         )
 
     def model(self, *functions: onnx.FunctionProto, opsets: Mapping[str, int] | None = None) -> bytes:
-        """The checked, serialised model; the same bytes for the same graph.
+        """Return the checked, serialised model; the same bytes for the same graph.
 
         Args:
             functions: that its nodes call.

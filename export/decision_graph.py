@@ -17,7 +17,6 @@ def class_probabilities(
     Args:
         graph: that gets the nodes.
         decision: the rule.
-        outputs: of the model.
         state: the decision's tensors after the chunk, by name.
         step: int64 [batch], steps done.
     """
@@ -46,7 +45,7 @@ def class_probabilities(
 
 
 def _share(body: GraphBuilder, decision: DecisionSpec, step: str) -> str:
-    """The share of a step in the mean of ``late_softmax``, [batch, 1]; ``step`` counts those before it."""
+    """Return the share of a step in the mean of ``late_softmax``, [batch, 1]; ``step`` counts those before it."""
     number = body.node("Sub", step, body.constant(decision.skip_steps - 1, "int64"))
     number = body.unsqueeze(body.cast(number, "float32"), 1)
     following = body.node("Add", number, body.constant(1.0, "float32"))
@@ -67,7 +66,6 @@ def decide(
         body: that gets the nodes.
         decision: the rule.
         before: tensors before the step, by name.
-        after: of this step.
         readout: [batch, outputs], what the step shows: for ``spike_count`` its spikes.
     """
     score, step = before[DECISION_SCORE], before[DECISION_STEP]

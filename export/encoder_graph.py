@@ -28,7 +28,7 @@ OPERATOR = "Encoder"
 
 
 def encoder_state(spec: EncoderSpec) -> tuple[TensorDescription, ...]:
-    """The encoder's state tensors of one stream, before any sound."""
+    """Return the encoder's state tensors of one stream, before any sound."""
     return (
         TensorDescription(name="encoder.history", shape=(spec.history_samples,), dtype="float32", initial=0.0),
         TensorDescription(name="encoder.gain_db", shape=(), dtype="float64", initial=spec.quietest_db),
@@ -37,7 +37,7 @@ def encoder_state(spec: EncoderSpec) -> tuple[TensorDescription, ...]:
 
 
 def encoder_graph(spec: EncoderSpec) -> bytes:
-    """The encoder, as a serialised ONNX model."""
+    """Return the encoder, as a serialised ONNX model."""
     graph = GraphBuilder("encoder")
     inputs, outputs = encoder_inputs(encoder_state(spec)), encoder_outputs(encoder_state(spec))
     constants = {
@@ -62,7 +62,7 @@ def encoder_graph(spec: EncoderSpec) -> bytes:
 
 
 def _chunk_body(spec: EncoderSpec) -> GraphBuilder:
-    """The operator in plain ONNX; its values are named as the function's inputs and outputs."""
+    """Return the operator in plain ONNX; its values are named as the function's inputs and outputs."""
     graph = GraphBuilder("chunk", within_function=True)
     hop, history = spec.step_samples, spec.history_samples
     states = {t.name: state_name(t.name) for t in encoder_state(spec)}

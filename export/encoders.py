@@ -43,7 +43,7 @@ class EncoderParts:
 
 
 def encoder_parts(spec: AnyEncoderSpec) -> EncoderParts:
-    """The parts of an encoder."""
+    """Return the parts of an encoder."""
     if isinstance(spec, LevelCrossingSpec):
         return EncoderParts(
             level_crossing_graph(spec),
@@ -109,8 +109,6 @@ def verify_encoder(
 
     Args:
         encoder: the reference.
-        graph: of the encoder.
-        layout: of its state.
         inputs: float32 audio [stream, whole steps], or values [stream, steps, channels].
         quiet: what the audio begins with; None for nothing.
 

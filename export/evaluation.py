@@ -44,7 +44,6 @@ def seeded_streams(channels: int, density: float, *, streams: int, steps: int, s
     """Random spikes of one density.
 
     Args:
-        channels: of the streams.
         density: probability with which a channel spikes in a step.
         streams: number of streams.
         steps: of the longest stream; a stream has half as many at least.
@@ -62,9 +61,7 @@ def seeded_values(channels: int, *, streams: int, steps: int, seed: int = 0) -> 
     """Random values of the standard normal distribution, in streams of half as many steps at least.
 
     Args:
-        channels: of the streams.
         streams: number of streams.
-        steps: of the longest stream.
         seed: of values and lengths.
     """
     rng = np.random.default_rng(seed)
@@ -88,16 +85,13 @@ def padded(spikes: Sequence[torch.Tensor]) -> Streams:
 
 
 def evaluation_of(examples: object, channels: int, outputs: int, input_kind: InputKind = "spikes") -> Evaluation:
-    """What a user has given as examples, checked.
+    """Return what a user has given as examples, checked.
 
     Args:
         examples: an Evaluation; spikes as a tensor or array [stream, step, channel] of 0 and 1; the pair (spikes,
             labels); or a mapping, as ``numpy.load`` gives, of ``spikes`` and, where there are some, ``labels``
             [stream] and ``steps`` [stream]. None: seeded spikes, without labels. ``values`` in place of ``spikes``
             where the network takes those.
-        channels: of the network.
-        outputs: of the network.
-        input_kind: of the network.
 
     Raises:
         ExportError: something else, or of other sizes.
@@ -140,7 +134,7 @@ def evaluation_of(examples: object, channels: int, outputs: int, input_kind: Inp
 
 
 def read_examples(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of an ``.npz`` file.
+    """Return the arrays of an ``.npz`` file.
 
     Raises:
         ExportError: it cannot be read, or is something else.

@@ -60,7 +60,7 @@ def check_absent(out: Path) -> None:
 
 
 def serving(out: Path) -> str:
-    """The line that ends an export: what it is called, and how it is served."""
+    """Return the line that ends an export: what it is called, and how it is served."""
     folder = out.parent.parent
     if folder.is_relative_to(here := Path.cwd()):
         folder = folder.relative_to(here)
@@ -81,7 +81,7 @@ def names_of(labels: Sequence[str]) -> tuple[str, ...]:
 
 
 def split_names(text: str) -> list[str]:
-    """The names of a text that has commas between them; none of an empty one."""
+    """Return the names of a text that has commas between them; none of an empty one."""
     return [name.strip() for name in text.split(",")] if text else []
 
 
@@ -102,7 +102,7 @@ def check_labels(labels: tuple[str, ...], outputs: int, rule: str) -> None:
 
 
 def rejected_of(labels: tuple[str, ...], rejected: Sequence[str]) -> tuple[str, ...]:
-    """The labels that answer null, in the order of all labels.
+    """Return the labels that answer null, in the order of all labels.
 
     Raises:
         ExportError: they are not some of the labels.
@@ -129,7 +129,6 @@ def write_folder(out: Path, manifest: contract.Manifest, files: Mapping[str, byt
 
     Args:
         out: folder NAME/VERSION.
-        manifest: of the files.
         files: content of every other file, by name.
 
     Raises:

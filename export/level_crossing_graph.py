@@ -25,12 +25,12 @@ LEVEL = "encoder.level"
 
 
 def level_crossing_state(spec: LevelCrossingSpec) -> tuple[TensorDescription, ...]:
-    """The encoder's state tensors of one stream, before any row."""
+    """Return the encoder's state tensors of one stream, before any row."""
     return (TensorDescription(name=LEVEL, shape=(spec.inputs,), dtype="float64", initial=BELOW_ALL),)
 
 
 def level_crossing_graph(spec: LevelCrossingSpec) -> bytes:
-    """The encoder, as a serialised ONNX model."""
+    """Return the encoder, as a serialised ONNX model."""
     graph, state = GraphBuilder("encoder"), level_crossing_state(spec)
     for name, (dtype, shape) in encoder_inputs(state, spec.inputs).items():
         graph.input(name, dtype, shape)

@@ -38,7 +38,7 @@ Numbers = NDArray[Any]
 
 
 def network_graph(compiled: Compiled) -> bytes:
-    """The network in one form, as a serialised ONNX model in float32; a bank's weights are int16.
+    """Return the network in one form, as a serialised ONNX model in float32; a bank's weights are int16.
 
     Args:
         compiled: a network of float32.
@@ -76,7 +76,7 @@ def _is_accelerated(compiled: Compiled) -> bool:
 
 
 def _attributes(compiled: Compiled, threshold: float | None, weights: Sequence[str]) -> dict[str, Any]:
-    """What the operator has to know beside the weights."""
+    """Return what the operator has to know beside the weights."""
     spec, layers = compiled.spec, compiled.layers
     return {
         "channels": spec.channels,
@@ -99,13 +99,13 @@ def _attributes(compiled: Compiled, threshold: float | None, weights: Sequence[s
 
 
 def _shared_threshold(layers: Sequence[LayerWeights]) -> float | None:
-    """The threshold of all neurons; None where they differ."""
+    """Return the threshold of all neurons; None where they differ."""
     values = {value for layer in layers if layer.threshold is not None for value in layer.threshold.tolist()}
     return values.pop() if len(values) == 1 else None
 
 
 def _weights(layer: LayerWeights, own_thresholds: bool) -> dict[str, Numbers]:
-    """A layer's constants by name, in the order in which the operator takes them."""
+    """Return a layer's constants by name, in the order in which the operator takes them."""
     synapses, tensors = layer.synapses, dict[str, Tensor | None]()
     if isinstance(synapses, BankWeights):
         tensors = {
@@ -141,7 +141,7 @@ def _path_weights(suffix: str, path: SynapsePath, synapses: ExactWeights) -> dic
 
 
 def _steps_of(grid: Tensor, weight: Tensor | None) -> Tensor | None:
-    """A bank's weights as int16 multiples of their columns' grid."""
+    """Return a bank's weights as int16 multiples of their columns' grid."""
     return None if weight is None else torch.round(weight / grid).to(torch.int16)
 
 

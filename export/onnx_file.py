@@ -29,7 +29,6 @@ class Port:
     """An input or output.
 
     Attributes:
-        name: of it.
         dtype: numpy's name.
         shape: None for an open length; None in place of all where the rank is open.
     """
@@ -46,7 +45,6 @@ class OnnxFile:
     Attributes:
         model: with all its tensors.
         inputs: without those that have a default.
-        outputs: of the graph.
     """
 
     model: onnx.ModelProto
@@ -55,12 +53,12 @@ class OnnxFile:
 
     @property
     def content(self) -> bytes:
-        """The file's bytes, with all its tensors."""
+        """Return the file's bytes, with all its tensors."""
         return bytes(self.model.SerializeToString())
 
 
 def read_onnx(path: Path) -> OnnxFile:
-    """A model from its file, and from files beside it that it names.
+    """Return a model from its file, and from files beside it that it names.
 
     Raises:
         ExportError: there is no such file, it is no model, or a weight is NaN.
@@ -93,7 +91,7 @@ def _port(value: onnx.ValueInfoProto) -> Port:
 
 
 def choose(name: str, known: Mapping[str, Port], what: str) -> Port:
-    """The port of a name.
+    """Return the port of a name.
 
     Args:
         name: that somebody gave.
@@ -135,7 +133,7 @@ def _floats(tensor: onnx.TensorProto) -> NDArray[np.floating]:
 
 
 def _graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
-    """The graph, those within its nodes, and those within functions."""
+    """Yield the graph, those within its nodes, and those within functions."""
     waiting: list[Sequence[onnx.NodeProto]] = [function.node for function in model.functions]
     yield model.graph
     waiting.append(model.graph.node)
@@ -148,7 +146,7 @@ def _graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
 
 
 def constant_array(port: Port, value: float | Sequence[float] | NDArray[np.generic]) -> NDArray[np.generic]:
-    """A constant in the type and shape of an input.
+    """Return a constant in the type and shape of an input.
 
     Raises:
         ExportError: the input has an open length, or the value does not fit.
@@ -170,7 +168,7 @@ def _text(shape: tuple[int | None, ...] | None) -> str:
 
 
 def folded(file: OnnxFile, constants: Mapping[str, NDArray[np.generic]]) -> onnx.ModelProto:
-    """The model with some inputs made constants, what follows from them computed, and in an opset that we wrap.
+    """Return the model with some inputs made constants, what follows from them computed, and in an opset that we wrap.
 
     Args:
         file: the model.

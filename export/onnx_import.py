@@ -81,10 +81,8 @@ def import_onnx(
         step_s: duration of a step in seconds; of audio it follows.
         description: one line for people.
         input_kind: what streams carry. A network of ``values`` takes spikes too, as ones.
-        input_description: of the channels.
         skip_steps: the first steps of a stream, which change no score.
         tail_steps: steps of zeros that end a stream.
-        tolerance: as in ``export_step``.
         examples: streams [steps, ...] that verify the artifact; seeded noise or spikes where there are none.
 
     Returns:
@@ -213,7 +211,7 @@ class _Runner:
         ]
 
     def takes_batches(self) -> bool:
-        """Whether two streams go in and come out at once."""
+        """Return whether two streams go in and come out at once."""
         used = [self._ports.input, *(port for pair in self._ports.states.values() for port in pair)]
         if any(p.shape and p.shape[self._axes.get(p.name, 0)] == 1 for p in used if p.name in self._file.inputs):
             return False
@@ -225,5 +223,5 @@ class _Runner:
         return output.shape[:1] == (2,) and all(value.shape[:1] == (2,) for value in after)
 
     def usual(self, channels: int) -> Float32Array | None:
-        """An input for every step where noise is none, as of an index."""
+        """Return an input for every step where noise is none, as of an index."""
         return None if self._ports.input.dtype.startswith("float") else np.zeros(channels, np.float32)

@@ -85,7 +85,7 @@ def assign_ports(
 
 
 def input_shape(port: Port, axis: int, shape: Sequence[int] | None, context: int, frame: int | None) -> tuple[int, ...]:
-    """The shape of one stream's input, its batch axis left out.
+    """Return the shape of one stream's input, its batch axis left out.
 
     Raises:
         ExportError: it stays open, or does not fit.
@@ -125,7 +125,7 @@ def input_shape(port: Port, axis: int, shape: Sequence[int] | None, context: int
 
 
 def _without(name: str, shape: Sequence[int | None], axis: int) -> list[int | None]:
-    """A shape without its batch axis, which is open or 1.
+    """Return a shape without its batch axis, which is open or 1.
 
     Raises:
         ExportError: it has no such axis, or another length there.
@@ -144,7 +144,7 @@ def _without(name: str, shape: Sequence[int | None], axis: int) -> list[int | No
 def initial_states(
     ports: Ports, pairs: Mapping[str, str], initial: Mapping[str, Number], axes: Mapping[str, int]
 ) -> tuple[StepState, ...]:
-    """The states before the first step.
+    """Return the states before the first step.
 
     Raises:
         ExportError: a type that a session cannot keep, an open length, or an initial value that does not fit.

@@ -44,8 +44,6 @@ class Source:
 
     Attributes:
         network: what is exported; it is not changed.
-        name: of the model.
-        version: of the model.
         description: one line for people.
         labels: names of the outputs.
         input_description: meaning of the channels.

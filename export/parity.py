@@ -109,7 +109,6 @@ class Difference:
         spikes: number of hidden spikes that differ.
         readout: largest difference of the readout.
         state: of the state after a stream, where the reference tells it.
-        probabilities: of a probability.
     """
 
     implementation: str
@@ -121,7 +120,7 @@ class Difference:
 
     @property
     def largest(self) -> float:
-        """The largest difference of a number; NaN if one is."""
+        """Return the largest difference of a number; NaN if one is."""
         return largest((self.readout, self.state, self.probabilities))
 
     def with_more(self, other: Difference) -> Difference:
@@ -162,8 +161,6 @@ class Exported:
     Attributes:
         graph: serialised ONNX, a chunk of steps for a batch of streams.
         layout: the state tensors of one stream, with the values that it begins with.
-        channels: of the input.
-        outputs: of the network.
         hidden: number of hidden layers whose spikes the graph shows.
         decision: how scores come about.
         input_kind: whether the graph takes events or values.
@@ -226,12 +223,10 @@ def run_graph(
     """Run streams through a network graph, all of them in each batch.
 
     Args:
-        graph: of the network.
         layout: state tensors of one stream.
         streams: what to run.
         hidden: number of hidden layers.
         cuts: lengths of the chunks, which repeat.
-        input_kind: of the network.
     """
     return run_batches(graph, layout, streams, hidden, lockstep(streams.steps.tolist(), cuts), input_kind)
 
@@ -409,7 +404,6 @@ def check_evidence(evidence: Evidence, tolerance: float) -> None:
     """Check that a step's graph keeps to the tolerance that its manifest states.
 
     Args:
-        evidence: of the graph.
         tolerance: between company and chunkings; from the reference at least 1e-5 is allowed. 0: outputs have the
             reference's bits, as the manifest then says.
 
@@ -460,7 +454,6 @@ def exported_network(compiled: Compiled, graph: bytes, before: Events | None = N
 
     Args:
         compiled: the network.
-        graph: of it.
         before: what a stream has heard before its first step; None for nothing.
     """
     spec = compiled.spec

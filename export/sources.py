@@ -57,10 +57,9 @@ class Exported:
 
 
 def from_checkpoint(path: Path, out: Path, data: Path | None, quiet_s: float | None = None) -> Exported:
-    """The network of ``best.pt``.
+    """Return the network of ``best.pt``.
 
     Args:
-        path: of the checkpoint.
         out: folder of the artifact, NAME/VERSION.
         data: recordings; None where there are none.
         quiet_s: silence in whose state a stream begins; None for that of the training.
@@ -90,10 +89,9 @@ def from_saved_network(
     input_description: str,
     rejected: str = "",
 ) -> Exported | None:
-    """The network of a file of ``Network.save()``; None for a checkpoint of ``hetsyn train``.
+    """Return the network of a file of ``Network.save()``; None for a checkpoint of ``hetsyn train``.
 
     Args:
-        path: of the file.
         out: folder of the artifact, NAME/VERSION.
         labels: names of the outputs, with commas between them.
         examples: ``.npz`` of spikes or values, and of labels where there are some.
@@ -132,7 +130,7 @@ def decide_by(network: Network, rule: Rule) -> None:
 
 
 def _experiment(path: Path, saved: Checkpoint, run: dict[str, Any], out: Path) -> Exported:
-    """A run of ``python -m research``, verified on the test streams that it has left.
+    """Return a run of ``python -m research``, verified on the test streams that it has left.
 
     Raises:
         DataError: it has left none.
@@ -210,7 +208,7 @@ def _trained(checkpoint: Path, saved: Checkpoint, out: Path, data: Path | None) 
 
 
 def _endpointing(config: Config) -> Endpointing | None:
-    """How a server finds utterances, if the configuration says so.
+    """Return how a server finds utterances, if the configuration says so.
 
     Raises:
         ConfigError: it says what no server takes.
@@ -285,7 +283,7 @@ def _front(saved: Checkpoint, config: Config) -> tuple[Front[Any], Kind]:
 
 
 def shd_size(out: Path, seed: int) -> Exported:
-    """The paper's network for SHD, untrained: for benchmarks and spike input."""
+    """Return the paper's network for SHD, untrained: for benchmarks and spike input."""
     spec = NetworkSpec(
         channels=700,
         hidden=(128, 64),

@@ -71,7 +71,6 @@ def export_step(
         step_s: duration of a step in seconds.
         description: one line for people.
         input_kind: what streams carry. A network of ``values`` takes spikes too, as ones.
-        input_description: of the channels.
         skip_steps: the first steps of a stream, which change no score.
         tail_steps: steps of zeros that end a stream.
         tolerance: a stream's results differ by at most so much from those that it has alone or in other chunks,
@@ -156,10 +155,7 @@ def write_step(
     Args:
         out: folder NAME/VERSION.
         step: the step as ONNX.
-        described: of the model.
         decision: how scores come about.
-        kind: of the input.
-        tolerance: of the manifest.
         streams: [steps, channels] each, that verify it.
         run: the step by itself.
         scripts: the step in torch; none where it has none.
@@ -247,7 +243,7 @@ def _exported(cell: Step) -> tuple[StepGraph, nn.Module]:
 
 
 def _twice(tensor: Tensor) -> Tensor:
-    """A batch of two: torch takes a batch of one for a constant."""
+    """Return a batch of two: torch takes a batch of one for a constant."""
     return torch.cat([tensor, tensor])
 
 

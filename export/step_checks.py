@@ -27,7 +27,6 @@ class Step:
 
     Attributes:
         module: that has it.
-        structure: of the state.
         names: of the state's tensors.
         states: before the first step, [1, ...] each.
         input: of a step, [1, ...].
@@ -114,7 +113,7 @@ def check_step(module: nn.Module, example_input: Tensor, initial_state: Any, inp
 
 
 def checked_step(module: nn.Module, example_input: Tensor, initial_state: Any) -> Step:
-    """The step, which does what it should on a stream and on a batch. The module is in evaluation mode.
+    """Return the step, which does what it should on a stream and on a batch. The module is in evaluation mode.
 
     Raises:
         ExportError: it fails, is random, keeps state in the module, or changes shapes or types.
@@ -157,7 +156,7 @@ Modes = dict[nn.Module, bool]
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[Modes]:
-    """The module in evaluation mode; the modes of its parts before, which come back.
+    """Yield the module in evaluation mode; the modes of its parts before, which come back.
 
     Raises:
         ExportError: a part is in training mode and does something else then.
@@ -256,7 +255,7 @@ def _check_tensor(name: str, tensor: Tensor, types: tuple[torch.dtype, ...], hin
 
 
 def _leaves(state: Any) -> list[tuple[str, Any]]:
-    """The parts of a state, each with its name: ``state.0``, ``state.cell.h``."""
+    """Return the parts of a state, each with its name: ``state.0``, ``state.cell.h``."""
     found = pytree.tree_flatten_with_path(state)[0]
     return [(".".join(["state", *(_key(part) for part in path)]), leaf) for path, leaf in found]
 
@@ -283,7 +282,7 @@ def _dtype(tensor: Tensor) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says, without its end."""
+    """Return the first line of what an error says, without its end."""
     return (str(error).strip().partition("\n")[0] or type(error).__name__)[:200].rstrip(":. ")
 
 

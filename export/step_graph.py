@@ -73,10 +73,7 @@ class StepGraph:
         model: whose graph is the step. It has no inputs but ``input`` and those of the states.
         input: of the step's values.
         input_shape: of one stream's input, as the graph takes it, ``context`` included.
-        input_dtype: of the graph.
-        output: of the step.
         output_values: of one stream's step.
-        states: of the step.
         input_batch_axis: of the graph's input.
         output_batch_axis: of the graph's output, which has ``output_axes`` others.
         output_axes: see there.
@@ -114,13 +111,13 @@ class StepGraph:
 
     @property
     def rows(self) -> tuple[StepState, ...]:
-        """The states that a stream keeps: those of the step, and the context."""
+        """Return the states that a stream keeps: those of the step, and the context."""
         own = () if not self.context else (StepState(CONTEXT, "", "", np.zeros(self.context, np.float32)),)
         return (*self.states, *own)
 
 
 def step_layout(step: StepGraph, decision: DecisionSpec) -> tuple[StateTensor, ...]:
-    """The state tensors of one stream, in the order of the artifact."""
+    """Return the state tensors of one stream, in the order of the artifact."""
     scores = (DECISION_SCORE_LOW, DECISION_SCORE) if decision.adds_up else (DECISION_SCORE,)
     return (
         *(StateTensor(row.name, row.shape, initial=row.fill or 0.0) for row in step.rows),
@@ -172,7 +169,7 @@ def _add_step(
 
 
 def _apply(body: GraphBuilder, step: StepGraph, x: str, states: list[str]) -> tuple[str, list[str]]:
-    """The step of a batch: float32 [batch, ...] in and out."""
+    """Return the step of a batch: float32 [batch, ...] in and out."""
     x = body.reshape(x, [-1, *step.input_shape])
     x = x if step.input_dtype == "float32" else body.cast(x, step.input_dtype)
     inputs = {step.input: _moved(body, x, len(step.input_shape), 0, step.input_batch_axis)}
@@ -188,7 +185,7 @@ def _apply(body: GraphBuilder, step: StepGraph, x: str, states: list[str]) -> tu
 
 
 def _apply_each(body: GraphBuilder, step: StepGraph, x: str, states: list[str]) -> tuple[str, list[str]]:
-    """The same, a stream at a time: a Scan over the batch."""
+    """Return the same, a stream at a time: a Scan over the batch."""
     one = GraphBuilder("one")
     row = one.input("one.row", "float32", [prod(step.input_shape)])
     inputs = [one.input(f"one.before.{state.name}", "float32", [*state.shape]) for state in step.states]
@@ -201,7 +198,7 @@ def _apply_each(body: GraphBuilder, step: StepGraph, x: str, states: list[str]) 
 
 
 def _moved(body: GraphBuilder, value: str, axes: int, source: int, target: int) -> str:
-    """The value with its batch axis elsewhere; it has ``axes`` others."""
+    """Return the value with its batch axis elsewhere; it has ``axes`` others."""
     if source == target:
         return value
     order = [axis for axis in range(axes + 1) if axis != source]
@@ -210,7 +207,7 @@ def _moved(body: GraphBuilder, value: str, axes: int, source: int, target: int) 
 
 
 def _readout(body: GraphBuilder, step: StepGraph, output: str) -> str:
-    """What the decision and the reader get of the step's output, float32 [batch, outputs]."""
+    """Return what the decision and the reader get of the step's output, float32 [batch, outputs]."""
     value = body.reshape(body.cast(output, "float32"), [-1, step.output_values])
     if step.output_kind == "scores":
         return value

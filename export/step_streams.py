@@ -22,7 +22,6 @@ def verification_streams(
 
     Args:
         examples: [steps, *shape] each; None for seeded ones.
-        kind: of the input.
         shape: of one step's input.
         usual: an input that every step gets where there are no examples, as an index must not be noise.
 

@@ -32,7 +32,6 @@ def stream_start(quiet_steps: int, encoder: EncoderParts | None, channels: int) 
     Args:
         quiet_steps: of silence; 0 for nothing.
         encoder: before the network; None without.
-        channels: of the network.
 
     Raises:
         ExportError: the encoder is of values, among which nothing is silence.

@@ -60,8 +60,6 @@ class Description:
     """What the manifest says of a model for people and servers.
 
     Attributes:
-        name: of the model.
-        version: of the model.
         labels: names of the outputs.
         step_s: duration of a step in seconds.
         description: one line for people.
@@ -109,8 +107,6 @@ class Report:
     Attributes:
         folder: the artifact.
         form: ``exact`` or ``bank``.
-        state_bytes: of one session.
-        file_bytes: of the ONNX graph.
         tolerance: that the manifest states.
         bank_sizes: decays of each layer's bank; empty of any other network.
         kernel_error: relative L2 error of the worst kernel.
@@ -156,10 +152,7 @@ def write(
     Args:
         out: folder NAME/VERSION.
         made: the graph, and what it takes.
-        described: of the model.
-        promise: of the numbers.
         evaluation: streams to verify; their labels, if any, give the accuracy.
-        reference: of these streams.
         same_bits: every implementation has to give the reference's bits; else they keep to the promised tolerance.
         scripts: the step in torch, to be traced: the first of them that does what the reference does is taken.
         files: further files, by name.

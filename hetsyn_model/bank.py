@@ -67,7 +67,7 @@ class Bank:
         return self.decays[-1] == 1.0
 
     def coefficients(self, r: Tensor) -> Tensor:
-        """The coefficients c_k(r) of kernels in the bank's basis, differentiable in r.
+        """Return the coefficients c_k(r) of kernels in the bank's basis, differentiable in r.
 
         Args:
             r: decays a step, any shape, each in [0, 1].
@@ -87,7 +87,7 @@ class Bank:
 
 
 def _leaky(wide: Tensor, leaky: Sequence[float]) -> Tensor:
-    """The coefficients [*shape, K] of the decays below 1, in plain torch."""
+    """Return the coefficients [*shape, K] of the decays below 1, in plain torch."""
     factors = [(wide - alpha) / (1.0 - wide * alpha) for alpha in leaky]
     # products of all factors but one, from both ends: dividing B by its own factor fails where r is on the grid
     before, after = [torch.ones_like(wide)], [torch.ones_like(wide)]
@@ -214,10 +214,9 @@ def sum_bank(current: Tensor) -> Tensor:
 
 
 def compile_bank(bank: Bank, exact: ExactWeights, *, takes_values: bool = False) -> BankWeights:
-    """A layer's synapses in the bank's basis, differentiable in its weights, decays and biases.
+    """Return a layer's synapses in the bank's basis, differentiable in its weights, decays and biases.
 
     Args:
-        bank: of the layer.
         exact: the synapses.
         takes_values: whether the layer's input is real numbers.
     """

@@ -105,7 +105,7 @@ def fit_bank(r: Tensor, *, size: int | None = None, error_bound: float = ERROR_B
 
 
 def _smallest(fit: Any, leaky: Numbers, enough: float, known: int | None = None) -> int:
-    """The smallest number of decays whose error is small enough; ``known`` is one.
+    """Return the smallest number of decays whose error is small enough; ``known`` is one.
 
     Raises:
         BankError: there is none up to LARGEST_BANK.
@@ -153,7 +153,7 @@ def _thinned(r: Numbers) -> Numbers:
 
 
 def best_grid(decays: Numbers, count: int) -> Numbers:
-    """The grid whose worst error at these decays is the smallest, by Remez' exchange.
+    """Return the grid whose worst error at these decays is the smallest, by Remez' exchange.
 
     Each grid point lies between two of ``count + 1`` references. Newton's method moves the grid until the errors at
     the references are equal; then the worst decay between two grid points becomes their reference. No grid does better
@@ -199,7 +199,7 @@ def _spread_out(decays: Numbers, count: int) -> Numbers:
 
 
 def _levelled(grid: Numbers, references: Numbers) -> Numbers:
-    """The grid moved until its log errors at the references, between which it stays, are equal."""
+    """Return the grid moved until its log errors at the references, between which it stays, are equal."""
     for _ in range(MAX_NEWTON_STEPS):
         gap = references[:, None] - grid
         if not gap.all():  # in a crowd a grid point ends up on a reference, whose error cannot be raised any more

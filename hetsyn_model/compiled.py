@@ -30,7 +30,6 @@ class LayerWeights:
         inputs: units of the layer before.
         synapses: the synapses, exact or through a bank.
         neuron: the neurons.
-        input_path: of the spikes from the layer before.
         recurrent_path: of the layer's own spikes.
     """
 
@@ -73,7 +72,6 @@ class LayerWeights:
         """Run what follows a step's input: recurrence, currents, neurons.
 
         Args:
-            state: as of :meth:`step`.
             entered: what ``synapses.enter`` made of the input.
             recurrent_path: the layer's, or in training a differentiable one.
             surrogate: derivative of the threshold in training; None outside training.
@@ -89,7 +87,7 @@ class LayerWeights:
 
     @property
     def bank(self) -> BankWeights:
-        """The synapses of a layer in the bank form.
+        """Return the synapses of a layer in the bank form.
 
         Raises:
             ValueError: the layer is in the exact form.
@@ -100,7 +98,7 @@ class LayerWeights:
 
     @property
     def exact(self) -> ExactWeights:
-        """The synapses of a layer in the exact form.
+        """Return the synapses of a layer in the exact form.
 
         Raises:
             ValueError: the layer is in the bank form.
@@ -115,7 +113,7 @@ class LayerWeights:
 
     @property
     def is_recurrent(self) -> bool:
-        """Whether the layer has synapses from its own neurons."""
+        """Return whether the layer has synapses from its own neurons."""
         synapses = self.synapses
         return (synapses.weight_rec if isinstance(synapses, BankWeights) else synapses.recurrent) is not None
 
@@ -131,7 +129,7 @@ class LayerWeights:
 
     @property
     def is_native(self) -> bool:
-        """Whether the native rollout knows neurons and recurrence; input comes to it as it arrives."""
+        """Return whether the native rollout knows neurons and recurrence; input comes to it as it arrives."""
         return isinstance(self.neuron, BaseNeuron) and isinstance(self.recurrent_path, Direct)
 
 
@@ -159,7 +157,7 @@ class Compiled:
 
     @cached_property
     def layout(self) -> tuple[StateTensor, ...]:
-        """The state tensors of one stream, in the order of the artifact."""
+        """Return the state tensors of one stream, in the order of the artifact."""
         layers = (tensor for layer in self.layers for tensor in layer.layout())
         return (*layers, *decision_layout(self.spec.decision, self.spec.outputs))
 
@@ -172,5 +170,5 @@ class Compiled:
         return self.layers[0].synapses.device
 
     def detach(self) -> Compiled:
-        """The same values as constants, without gradients."""
+        """Return the same values as constants, without gradients."""
         return replace(self, layers=tuple(detached(layer) for layer in self.layers))

@@ -42,7 +42,6 @@ class EncoderSpec:
         sample_rate_hz: of the audio, samples in [-1, 1].
         step_samples: samples of a step.
         window_samples: samples of a frame, the latest step's included.
-        bands: of the Mel bank.
         low_hz: lower edge of the Mel bank.
         high_hz: upper edge of the Mel bank.
         levels: thresholds of a band, below the gain.
@@ -240,7 +239,7 @@ class Encoder:
         return spikes, EncoderState(history, gain, last)
 
     def levels_db(self, frames: Tensor, mel: Tensor | None = None) -> Tensor:
-        """The level of each band, level_m(t).
+        """Return the level of each band, level_m(t).
 
         Args:
             frames: float64 [..., window_samples].
@@ -253,7 +252,7 @@ class Encoder:
         return 10.0 * torch.log10(energy + 10.0 ** (self.spec.floor_db / 10.0)) + self._emphasis
 
     def crossings(self, levels_db: Tensor, gain_db: Tensor, last_db: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The spikes of band levels: up_ml(t) and down_ml(t).
+        """Return the spikes of band levels: up_ml(t) and down_ml(t).
 
         Args:
             levels_db: [b, steps, bands], level_m(t).

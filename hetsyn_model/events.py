@@ -18,8 +18,6 @@ class Events:
 
     Attributes:
         batch: number of streams.
-        steps: of the longest stream.
-        channels: of each step.
         row_splits: int64 [batch * steps + 1], first event of each row.
         units: int32 [events], channel of each event.
         values: [events], 1 for a plain spike.
@@ -51,7 +49,7 @@ class Events:
         return rows.view(self.batch, self.steps, self.channels)
 
     def streams(self, first: int, last: int) -> Events:
-        """The events of the streams from the first up to, not with, the last."""
+        """Return the events of the streams from the first up to, not with, the last."""
         splits = self.row_splits[first * self.steps : last * self.steps + 1]
         begin, end = int(splits[0]), int(splits[-1])
         return Events(
@@ -60,7 +58,7 @@ class Events:
         )
 
     def after(self, before: Events) -> Events:
-        """The events of streams each of which begins with the one stream of ``before``."""
+        """Return the events of streams each of which begins with the one stream of ``before``."""
         counts = self.row_splits.diff().view(self.batch, self.steps)
         counts = torch.cat([before.row_splits.diff().expand(self.batch, -1), counts], 1)
         splits = torch.cat([counts.new_zeros(1), counts.flatten().cumsum(0)])
@@ -77,7 +75,7 @@ class Events:
         return Events(self.batch, steps, self.channels, splits, torch.cat(units), torch.cat(values))
 
     def to(self, device: torch.device | str) -> Events:
-        """The same events in a device's memory."""
+        """Return the same events in a device's memory."""
         moved = (tensor.to(device) for tensor in (self.row_splits, self.units, self.values))
         return Events(self.batch, self.steps, self.channels, *moved)
 

@@ -79,7 +79,7 @@ def _architecture(names: set[str]) -> tuple[tuple[str, ...], bool]:
 
 
 def _collect(entries: list[_Entry], state_dict: Mapping[str, Tensor]) -> dict[tuple[int, str], _Parameter]:
-    """Each tensor by its key (layer, parameter)."""
+    """Return each tensor by its key (layer, parameter)."""
     known = {name for entry in entries for name in entry.names}
     extra = sorted(set(state_dict) - known)
     if extra:
@@ -106,7 +106,7 @@ def _collect(entries: list[_Entry], state_dict: Mapping[str, Tensor]) -> dict[tu
 
 
 def _tensor(name: str, value: object) -> Tensor:
-    """A float64 copy of a tensor or array of any kind."""
+    """Return a float64 copy of a tensor or array of any kind."""
     try:
         if isinstance(value, Tensor):
             tensor = value.detach().to("cpu", torch.float64)
@@ -120,7 +120,7 @@ def _tensor(name: str, value: object) -> Tensor:
 
 
 def _axes(key: tuple[int, str], per_synapse: bool) -> tuple[int, ...]:
-    """The layers whose sizes make a tensor's shape: 0 the input, then the layers in order."""
+    """Return the layers whose sizes make a tensor's shape: 0 the input, then the layers in order."""
     layer, parameter = key
     fan_in = layer + 1 if parameter.endswith("rec") else layer
     return (layer + 1, fan_in) if parameter.startswith("w") or per_synapse else (layer + 1,)
@@ -154,11 +154,10 @@ def from_reference(
     tau_reset_s: float = 20e-3,
     dtype: torch.dtype = torch.float32,
 ) -> Network:
-    """A Network from weights under the reference checkpoint's names.
+    """Return a Network from weights under the reference checkpoint's names.
 
     Args:
         state_dict: name to tensor (or NumPy array); every alias of a tensor is optional.
-        threshold: of all hidden neurons.
         step_s: duration of a step in seconds.
         tau_reset_s: time constant of the reset in seconds.
         dtype: of the network's tensors, float32 or float64.

@@ -23,12 +23,10 @@ class Layer(nn.Module):
     """The tensors of one layer: parameters that training changes, and buffers that it does not.
 
     Args:
-        spec: of the network.
         inputs: number of units in the layer before.
         neurons: number of neurons.
         recurrent: whether the layer has recurrent synapses.
         spiking: whether its neurons spike; those of the readout need not.
-        generator: of the initial weights.
 
     Attributes:
         w_in: weights of the input synapses, [j, i]; with several taps a unit, i is the row, tap * units + unit.
@@ -115,7 +113,7 @@ class Layer(nn.Module):
 
     @property
     def own(self) -> LearnedNeurons | None:
-        """What neurons with equations of their own learn; None for those of the base family."""
+        """Return what neurons with equations of their own learn; None for those of the base family."""
         return None if self.own_name is None else cast(LearnedNeurons, self.get_submodule(self.own_name))
 
     def _driving(self, path: SynapsePath) -> SynapsePath:

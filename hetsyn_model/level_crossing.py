@@ -36,7 +36,6 @@ class LevelCrossingSpec:
     """The encoder's settings.
 
     Attributes:
-        levels: of each channel.
         step_s: time from one row to the next, in seconds.
         offset: of each channel, in its own unit.
         scale: of each channel, per unit; 0 for one that never changes.
@@ -88,7 +87,6 @@ class LevelCrossingSpec:
 
         Args:
             series: each [steps, channels].
-            levels: of each channel.
             step_s: time from one row to the next.
             quantile: share of a channel's values that may lie below -1, and the same above 1.
         """

@@ -32,7 +32,6 @@ class _Fit:
 
     Attributes:
         size: decays of each bank; None where the bound decides. Banks that came from elsewhere keep their sizes.
-        error_bound: of the worst kernel.
         hold: whether the banks stay as they are until the next fit.
         seen: by layer, a fingerprint of the decays that the bank was last compared with.
         allowed: by layer, the kernel error from which on the bank is fitted again.
@@ -50,7 +49,6 @@ class Network(nn.Module):
 
     Args:
         spec: what the network is.
-        seed: of the initial weights and decays.
 
     Attributes:
         spec: what the network is.
@@ -134,7 +132,7 @@ class Network(nn.Module):
         return float(torch.cat(at_bound).double().mean()) if at_bound else None
 
     def path_of(self, delay: str) -> PathSpec:
-        """The description of the path of a delay, by the name of its parameter."""
+        """Return the description of the path of a delay, by the name of its parameter."""
         return self.spec.input_path if delay.endswith("delay_in") else self.spec.recurrent_path
 
     def fit_banks(
@@ -221,7 +219,7 @@ class Network(nn.Module):
 
     # torch's Module.compile compiles forward(), which a Network does not have
     def compile(self, form: Form) -> Compiled:  # type: ignore[override]
-        """The network in one form, ready to run; differentiable in its parameters.
+        """Return the network in one form, ready to run; differentiable in its parameters.
 
         The bank form uses the banks that :meth:`fit_banks` left, fitted again where the decays have moved away from
         them. Without banks it fits some of ERROR_BOUND for this value alone: the network does not keep them, and the
@@ -289,7 +287,7 @@ class Network(nn.Module):
         return rollout(self.compile(form), spikes, steps, before=before, dropout=dropout)
 
     def save(self) -> Mapping[str, object]:
-        """All that :meth:`load` needs, as plain values and tensors."""
+        """Return all that :meth:`load` needs, as plain values and tensors."""
         return {
             "spec": self.spec.to_dict(),
             "banks": {name: list(bank.decays) for name, bank in self.banks.items()},

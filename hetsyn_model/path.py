@@ -148,7 +148,6 @@ class RecentSpikes:
 
     Attributes:
         taps: delays a unit.
-        shares: as of :class:`Delays`.
     """
 
     taps: int

@@ -67,7 +67,7 @@ class QuietStart:
         return QuietStart(Events.of(spikes.to(torch.float32)), after)
 
     def encoder_state(self, batch: int) -> EncoderState:
-        """The state after the silence, of so many streams."""
+        """Return the state after the silence, of so many streams."""
         after = self.after
         return EncoderState(
             after.history.expand(batch, -1), after.gain_db.expand(batch), after.level_db.expand(batch, -1)
@@ -76,7 +76,7 @@ class QuietStart:
 
 @torch.no_grad()
 def layout_after(compiled: Compiled, before: Events) -> tuple[StateTensor, ...]:
-    """The layout of a network's state with the values that a stream leaves behind; those of the decision stay.
+    """Return the layout of a network's state with the values that a stream leaves behind; those of the decision stay.
 
     Args:
         compiled: the network in one form.

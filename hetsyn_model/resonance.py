@@ -36,7 +36,6 @@ class Resonance(LearnedNeurons):
     Args:
         spec: bounds of the values.
         neurons: number of neurons.
-        generator: of the initial values.
 
     Attributes:
         tau: [j], where in ``spec.tau_steps`` the membrane's time constant lies, from 0 to 1.

@@ -46,7 +46,7 @@ def record_configuration(folder: Path, config: dict[str, Any]) -> None:
 
 
 def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The values of nested dictionaries, by keys with dots."""
+    """Return the values of nested dictionaries, by keys with dots."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}

@@ -23,7 +23,7 @@ DECISION_SCORE_LOW, DECISION_SCORE, DECISION_STEP = "decision.score_low", "decis
 
 
 def state_name(layer: str, tensor: str) -> str:
-    """The name of a layer's state tensor."""
+    """Return the name of a layer's state tensor."""
     return f"{layer}.{tensor}"
 
 
@@ -33,8 +33,6 @@ class StateTensor:
 
     Attributes:
         name: ``{layer}.{tensor}``, or ``decision.{tensor}``.
-        shape: of one stream.
-        dtype: of the served network.
         initial: value of every element before the first step.
         start: the values before the first step, [*shape], where they differ; None where all are ``initial``.
     """

@@ -26,7 +26,7 @@ ROWS = 1 << 14  # of a product at a time: float64 takes twice the memory of the 
 
 
 def alignment(channels: int) -> float:
-    """The factor from a step's largest magnitude to the number s that aligns its numbers."""
+    """Return the factor from a step's largest magnitude to the number s that aligns its numbers."""
     return 2.0 ** (SPARE_BITS + (channels - 1).bit_length())
 
 
@@ -55,7 +55,7 @@ class _ValuesProduct(torch.autograd.Function):
 
 
 def values_product(values: Tensor, weight: Tensor, channels: int) -> Tensor:
-    """The drive of a layer, [..., columns].
+    """Return the drive of a layer, [..., columns].
 
     float64, in which the mathematics is checked, keeps the numbers as they are. Gradients are those of ``values @
     weight``.

@@ -1,4 +1,4 @@
-"""Frozen description of a network: a small value for each of its parts, all with units.
+"""The description of a network: a frozen dataclass for each part, all with units.
 
 Index letters, used in every file: ``b`` stream, ``t`` step, ``j`` (or ``n``) postsynaptic neuron,
 ``i`` presynaptic unit, ``k`` decay of a timescale bank. Times are in steps unless a name says ``_s``.
@@ -25,7 +25,7 @@ from hetsyn_model.spec.path import PathSpec
 from hetsyn_model.spec.resonance import ResonanceSpec
 from hetsyn_model.spec.surrogate import SurrogateKind, SurrogateSpec
 
-ERROR_BOUND = 1e-3  # relative L2 error of a bank's worst kernel, where the bank has no set size
+ERROR_BOUND = 1e-3  # relative L2 error of a bank's worst kernel, if the bank has no set size
 
 __all__ = [
     "ERROR_BOUND",

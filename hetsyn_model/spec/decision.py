@@ -1,4 +1,4 @@
-"""How the readout becomes a decision."""
+"""The rule that makes a decision of the readout."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Rule = Literal["sum_softmax", "late_softmax", "spike_count", "last", "trace"]
 
 @dataclass(frozen=True)
 class DecisionSpec:
-    """How the readout becomes a decision.
+    """The rule that makes a decision of the readout.
 
     Attributes:
         rule: ``sum_softmax`` adds up softmax(readout potential) over the steps that count;
-            ``late_softmax`` is their mean in which the n-th of these steps counts n^3 times;
+            ``late_softmax`` is their mean, with a weight of n^3 for the n-th of these steps;
             ``spike_count`` gives the output neurons a threshold and counts their spikes;
             ``last`` is the potential at the latest step; ``trace`` is a continuous output, no class.
         skip_steps: number of first steps that do not count (the reference code's "step index > 10" is 11).
@@ -31,15 +31,15 @@ class DecisionSpec:
 
     @property
     def counts_spikes(self) -> bool:
-        """Whether the rule reads spikes of the output layer, which then has a threshold, and not its potential."""
+        """Return whether the rule counts the output layer's spikes. If not, it reads the potential."""
         return self.rule == "spike_count"
 
     @property
     def averages_softmax(self) -> bool:
-        """Whether the probabilities are a mean of softmaxes, and not the softmax of the score."""
+        """Return whether the probabilities are a mean of softmaxes. If not, they are the softmax of the score."""
         return self.rule in ("sum_softmax", "late_softmax")
 
     @property
     def adds_up(self) -> bool:
-        """Whether each step adds to the score, which is not the value of the latest one."""
+        """Return whether each step adds to the score. If not, the score is the last step's value."""
         return self.averages_softmax or self.rule == "spike_count"

@@ -1,4 +1,4 @@
-"""What a description refuses."""
+"""The error of a description."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def require(condition: bool, message: str) -> None:
     """Refuse a description unless a condition holds.
 
     Raises:
-        SpecError: it does not.
+        SpecError: the condition does not hold.
     """
     if not condition:
         raise SpecError(message)

@@ -1,4 +1,4 @@
-"""A whole network: the values of its parts, its sizes, and its form as a dictionary."""
+"""The description of a whole network, also as a dictionary."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ class NetworkSpec:
     """A whole network.
 
     Attributes:
-        channels: of the input: places for a spike, or numbers, of a step.
+        channels: possible spikes, or numbers, of an input step.
         hidden: neurons of each hidden layer.
         outputs: classes or traces.
-        recurrent: whether hidden layers have synapses from their own neurons.
-        self_recurrent: whether a neuron has a synapse from itself.
-        bias: whether there is a constant drive for each current.
-        dropout: probability with which a spike does not reach the next layer, in training.
+        recurrent: hidden layers have synapses from their own neurons.
+        self_recurrent: a neuron may have a synapse from itself.
+        bias: each current has a constant drive.
+        dropout: probability that a spike does not reach the next layer, in training.
         step_s: duration of a step in seconds.
         neuron: the neuron model.
         surrogate: derivative of the threshold in training.
-        decision: how the readout becomes a decision.
+        decision: the rule that makes a decision of the readout.
         input_kind: ``spikes``, 0 or 1; or ``values``, real numbers x_i(t) that drive the synapses as w_ji x_i(t).
-        input_path: delays of the spikes that come into each layer, hidden or readout, from the one before.
+        input_path: delays of the spikes from the layer before, for hidden layers and the readout.
         recurrent_path: delays of a hidden layer's own spikes, beyond the one step that they always take.
     """
 
@@ -74,28 +74,28 @@ class NetworkSpec:
 
     @property
     def takes_values(self) -> bool:
-        """Whether the input is real numbers, not spikes."""
+        """Return whether the input is real numbers, not spikes."""
         return self.input_kind == "values"
 
     @property
     def layer_names(self) -> tuple[str, ...]:
-        """``hidden1``, ``hidden2``, …, ``readout``: in the order in which a step runs through them."""
+        """Return ``hidden1``, ``hidden2``, …, ``readout``: the order in which a step runs through them."""
         return (*(f"hidden{index + 1}" for index in range(len(self.hidden))), "readout")
 
     def to_dict(self) -> dict[str, Any]:
-        """The description as plain values. A path without delays is left out: versions without paths read it too."""
+        """Return the description as plain values. Leaves out paths without delays, so that older versions read it."""
         values = asdict(self)
         for name in ("input_path", "recurrent_path"):
             if values[name] == asdict(PathSpec()):
                 del values[name]
-        for name in OWN_NEURONS:  # an older hetsyn, which does not know them, can then read it
+        for name in OWN_NEURONS:  # an older hetsyn, which lacks them, can then read it
             if values["neuron"][name] is None:
                 del values["neuron"][name]
         return values
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> NetworkSpec:
-        """Inverse of :meth:`to_dict`, also after a trip through JSON.
+        """Make a description of the values of :meth:`to_dict`, also after a trip through JSON.
 
         Raises:
             SpecError: a field is unknown or missing, or its value is out of range.

@@ -1,4 +1,4 @@
-"""What a neuron does with its currents, and the four neuron models of the paper."""
+"""The description of a neuron, and the four neuron models of the paper."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ OWN_NEURONS: dict[str, type[OwnNeurons]] = {"resonance": ResonanceSpec}  # by th
 
 @dataclass(frozen=True)
 class NeuronSpec:
-    """What a neuron does with its currents, and where its decays live.
+    """What a neuron does with its currents, and which synapses share a decay.
 
-    ``docs/explanation/model.md`` has the equations. A layer holds thresholds and kappa by neuron
-    (``hetsyn_model.layer``): the numbers here are what they are at first.
+    ``docs/explanation/model.md`` has the equations. A layer has thresholds and kappa by neuron
+    (``hetsyn_model.layer``); the numbers here are their initial values.
 
     Attributes:
         decays: one decay a ``synapse`` (HetSyn), a ``neuron`` and path, or one ``shared`` by a layer.
-        potential: what the potential is: the sum of the ``currents`` less a reset current (equation 5), or a
-            ``membrane`` with a decay kappa of its own, which adds the currents up (the LIF and CubaLIF of other
-            libraries). In a network of membranes the readout has one too.
-        reset: what a spike does to a membrane: ``subtract`` takes the threshold off in the next step, after the decay
-            (snnTorch); ``subtract_at_once`` in the spike's own step, so it decays with the rest (Norse, SpikingJelly,
-            Sinabs); ``zero`` empties it. The potential of currents knows ``subtract``, by a current of its own.
+        potential: ``currents``: their sum less a reset current (equation 5); or ``membrane``: a membrane with a decay
+            kappa adds the currents up (the LIF and CubaLIF of other libraries). In a network of membranes the readout
+            has one too.
+        reset: effect of a spike on a membrane. ``subtract``: the threshold is subtracted in the next step, after the
+            decay (snnTorch); ``subtract_at_once``: in the spike's own step, so it decays with the rest (Norse,
+            SpikingJelly, Sinabs); ``zero``: the membrane becomes 0. A potential of currents has ``subtract``, by a
+            reset current.
         tied: input, recurrent and reset path of a neuron share one decay (needs ``neuron`` or ``shared``).
-        tied_reset: whether that decay is the reset's too; if not, the reset has ``tau_reset_steps``.
-        learn_decays: whether training changes the decays.
+        tied_reset: the reset shares that decay too; if not, it has ``tau_reset_steps``.
+        learn_decays: training changes the decays.
         threshold: potential above which (strictly) a neuron fires; also the size of its reset.
         tau_reset_steps: time constant of the reset current, unless tied, or of the membrane.
         tau_init_steps: lower and upper end of the uniform distribution of initial time constants.
-        decay_range: ``Network.clamp_decays_`` brings the decays into this range after an optimiser step; 1 is legal.
-            (0, 0): the synapses have no decays and no currents; a spike's weight arrives in one step and is gone.
-        adaptation_strength: a spike raises the threshold by this much (ALIF); 0 means no adaptation and no state
-            for it.
-        adaptation_tau_steps: time constant with which that rise decays.
-        resonance: a recovery current that makes the membrane swing (SE-adLIF); None: there is none. Its neurons
-            have time constants of their own, so ``tau_reset_steps`` is the readout's alone.
+        decay_range: ``Network.clamp_decays_`` clamps the decays to this range after an optimiser step; 1 is legal.
+            (0, 0): synapses have no decays and no currents; a spike acts in one step only.
+        adaptation_strength: rise of the threshold at a spike (ALIF); 0: no adaptation, and no state for it.
+        adaptation_tau_steps: time constant of that rise.
+        resonance: a recovery current that makes the membrane swing (SE-adLIF); None without. Its neurons have their own
+            time constants, so ``tau_reset_steps`` applies to the readout alone.
     """
 
     decays: Decays = "synapse"
@@ -106,16 +106,16 @@ class NeuronSpec:
 
     @property
     def own(self) -> OwnNeurons | None:
-        """The values of neurons with equations of their own; None for those of the base family."""
+        """Return the description of neurons with their own equations; None for the base family."""
         return None if self.own_name is None else getattr(self, self.own_name)
 
     @property
     def own_name(self) -> str | None:
-        """The field of these values."""
+        """Return the field's name of :attr:`own`; None for the base family."""
         return next((name for name in OWN_NEURONS if getattr(self, name) is not None), None)
 
     def without_own(self) -> NeuronSpec:
-        """Make the same without equations of their own, as neurons of a readout that does not spike."""
+        """Return a copy of the base family, for a readout that does not spike."""
         nothing: dict[str, Any] = dict.fromkeys(OWN_NEURONS)
         return replace(self, **nothing)
 
@@ -125,27 +125,27 @@ class NeuronSpec:
 
     @property
     def has_own_reset(self) -> bool:
-        """Whether the reset current has a time constant of its own."""
+        """Return whether the reset current has its own time constant."""
         return not (self.is_membrane or (self.tied and self.tied_reset))
 
     @property
     def is_membrane(self) -> bool:
-        """Whether the state keeps the potential, and no reset current."""
+        """Return whether the state has the potential, and no reset current."""
         return self.potential == "membrane"
 
     @property
     def is_filtered(self) -> bool:
-        """Whether synapses have decays, and so currents that last."""
+        """Return whether synapses have decays, and so currents in the state."""
         return self.decay_range[1] > 0
 
     @property
     def per_synapse(self) -> bool:
-        """Whether each synapse has a decay, and so a current, of its own."""
+        """Return whether each synapse has its own decay, and so its own current."""
         return self.decays == "synapse" and self.is_filtered
 
     @property
     def memory_steps(self) -> float:
-        """Twice the steps over which a neuron adds up the squared effect of a spike, from the initial constants."""
+        """Compute twice the steps over which a neuron sums a spike's squared effect, from the initial constants."""
         low, high = self.tau_init_steps
         synaptic = (low + high) / 2
         response = None if self.own is None else self.own.response(decay_of(synaptic) if self.is_filtered else 0.0)
@@ -158,12 +158,12 @@ class NeuronSpec:
 
     @property
     def first_effect(self) -> float:
-        """What a spike of weight 1 adds to a potential in its own step, from the initial constants."""
+        """Compute what a spike of weight 1 adds to a potential in its own step, from the initial constants."""
         return 1.0 if self.own is None else self.own.first_effect
 
 
 def se_adlif(readout_tau_steps: float = 15.0) -> NeuronSpec:
-    """SE-adLIF with its paper's settings (arXiv 2408.07517), for steps of 4 ms: no synaptic decay, a leaky readout.
+    """Describe SE-adLIF with its paper's settings (arXiv 2408.07517), steps of 4 ms: no synaptic decay, leaky readout.
 
     Its surrogate is ``SurrogateSpec("exponential", width=0.2)``.
     """
@@ -194,15 +194,12 @@ def variant(
             (Proposition 3); ``homneu``, one fixed decay for all (Proposition 1); ``alif``, the same with an adaptive
             threshold (Proposition 2).
         tau_steps: time constant of the reset (``hetsyn``), or of everything (``homneu``, ``alif``).
-        tau_init_steps: range of the initial time constants where they are learned.
+        tau_init_steps: range of the initial time constants that are learned.
         threshold: potential above which a neuron fires.
         adaptation_tau_steps: time constant of the adaptation (``alif``).
         adaptation_strength: rise of the threshold at a spike (``alif``).
         reset_tau_steps: fixed time constant of the reset current, whatever the model, as in the paper's experiments
             (tau_J); None: tied to the neuron's decay, as in the propositions.
-
-    Returns:
-        The neuron's description.
 
     Raises:
         SpecError: no model has that name.

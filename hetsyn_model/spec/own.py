@@ -1,4 +1,4 @@
-"""Neurons with equations of their own: what their values have to say, beside their bounds."""
+"""The interface of neurons with their own equations."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ def decay_of(tau_steps: float) -> float:
 
 
 class OwnNeurons(ABC):
-    """Values of neurons with equations of their own: a frozen dataclass, listed in ``OWN_NEURONS`` (``neuron.py``)."""
+    """The description of neurons with their own equations: a frozen dataclass, listed in ``OWN_NEURONS``."""
 
     def check(self, spec: NeuronSpec) -> None:  # noqa: B027
-        """Check what else the description says of these neurons.
+        """Check that the rest of the description fits these neurons.
 
         Raises:
-            SpecError: they are not so.
+            SpecError: it does not.
         """
 
     @property
     def first_effect(self) -> float:
-        """What a spike of weight 1 adds to a potential in its own step."""
+        """Return what a spike of weight 1 adds to a potential in its own step."""
         return 1.0
 
     def response(self, synaptic: float) -> Iterator[float] | None:  # noqa: ARG002
@@ -41,10 +41,10 @@ class OwnNeurons(ABC):
             synaptic: decay a step of the synapses.
 
         Returns:
-            None: the membrane only decays, with the neurons' ``tau_reset_steps``.
+            The potentials; None if the membrane only decays, with ``tau_reset_steps``.
         """
         return None
 
     @abstractmethod
     def learned(self, spec: NeuronSpec, neurons: int, generator: torch.Generator) -> LearnedNeurons:
-        """Make the module of what a layer's neurons learn, before training."""
+        """Make the untrained module of a layer's neurons."""

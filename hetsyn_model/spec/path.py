@@ -1,4 +1,4 @@
-"""How long spikes travel before they reach a layer."""
+"""The description of a path's delays."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ MOST_TAPS = 64
 
 @dataclass(frozen=True)
 class PathSpec:
-    """The delays of the spikes on one path: of each unit and tap a whole number of steps, and a row of weights.
+    """The delays of spikes on a path. Each unit and tap has a delay of whole steps, and a row of weights.
 
     A delay of 0 is the ordinary path. ``docs/explanation/model.md`` has the equations.
 
     Attributes:
         max_delay_steps: the longest delay; 0: no delays, and no history in the state.
-        taps: copies of each unit's spike that arrive, each after a delay of its own and through weights of its own.
-        learn_delays: whether training changes the delays.
+        taps: copies of each spike, each with its own delay and weights.
+        learn_delays: training changes the delays.
         initial: delays before training: ``random``, uniform from 0 to the longest by unit and tap; or ``even``, the
             taps of every unit evenly from 0 to the longest.
     """
@@ -46,10 +46,10 @@ class PathSpec:
 
     @property
     def is_delayed(self) -> bool:
-        """Whether the path has delays, and so a history in the state."""
+        """Return whether the path has delays, and so a history in the state."""
         return self.max_delay_steps > 0
 
     @property
     def registers(self) -> int:
-        """float32 numbers of a unit's history."""
+        """Count the float32 numbers of a unit's history."""
         return -(-self.max_delay_steps // REGISTER_STEPS)

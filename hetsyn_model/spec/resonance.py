@@ -26,9 +26,9 @@ class ResonanceSpec(OwnNeurons):
 
     Attributes:
         tau_steps: least and largest time constant of a membrane.
-        recovery_tau_steps: the same of a recovery current.
-        largest_a: of what the membrane adds to the recovery current; the smallest is 0.
-        largest_b: of what a spike adds to it; the smallest is 0.
+        recovery_tau_steps: the same for a recovery current.
+        largest_a: bound of ``a``, what the membrane adds to the recovery current; the smallest is 0.
+        largest_b: bound of ``b``, what a spike adds to it; the smallest is 0.
         gain: factor q on both.
     """
 
@@ -64,6 +64,6 @@ class ResonanceSpec(OwnNeurons):
             yield membrane
 
     def learned(self, spec: NeuronSpec, neurons: int, generator: torch.Generator) -> Resonance:  # noqa: ARG002
-        from hetsyn_model.resonance import Resonance  # torch: a description needs none
+        from hetsyn_model.resonance import Resonance  # imports torch, which a description does not need
 
         return Resonance(self, neurons, generator)

@@ -1,4 +1,4 @@
-"""The derivative that stands in for that of the spike threshold in training."""
+"""The description of the spike threshold's surrogate derivative in training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SurrogateKind = Literal["gaussian", "triangular", "exponential"]
 
 @dataclass(frozen=True)
 class SurrogateSpec:
-    """Derivative that stands in for that of the spike threshold, see :func:`hetsyn_model.spike.surrogate_derivative`.
+    """The surrogate derivative of the spike threshold (:func:`hetsyn_model.spike.surrogate_derivative`).
 
     Attributes:
         kind: ``gaussian``, the paper's shape for speech; ``triangular``, its shape for the other tasks; or

@@ -1,4 +1,4 @@
-"""Recordings to batches of spikes, changed in training the way that speakers, rooms and lines change them."""
+"""Encodes recordings as batches of spikes, varied in training as speakers, rooms and lines vary them."""
 
 from __future__ import annotations
 
@@ -20,35 +20,33 @@ from hetsyn_model.training.batch_encoder import BatchEncoding, Levels, power_spe
 from hetsyn_model.training.data import Recording
 
 TELEPHONE_HZ = (300.0, 3_400.0)
-TELEPHONE_SLOPE_DB = (12.0, 96.0)  # an octave, of each edge: from a cheap filter to one as steep as a codec's
+TELEPHONE_SLOPE_DB = (12.0, 96.0)  # an octave, for each edge: from a cheap filter to a codec's
 
 
 @dataclass(frozen=True)
 class AugmentSpec:
-    """How far a recording is changed; each draw is uniform in its range.
+    """The ranges in which recordings are varied; each draw is uniform.
 
     Attributes:
         speed: largest factor on the playing speed (pitch, formants and tempo at once), both ways, log-uniform.
-        tempo: the same on the tempo alone.
+        tempo: largest factor on the tempo alone.
         level_db: range of the peak level.
         noise_db: range of the level of white or pink noise below the peak.
         tilt_db: largest slope across the bands (microphone and line).
         ripple_db: deviation of a smooth random curve across the bands (microphone and line).
-        brighten_db_per_octave: emphasis that training adds to the encoder's own, so that served sound is duller than
-            the sound of training.
-        lead_steps: most steps of near-silence before the word.
+        brighten_db_per_octave: emphasis beyond the encoder's own, so that served sound is duller than that of training.
+        lead_steps: most steps of near silence before the word.
         delete: largest probability of a spike's deletion.
-        shift_bands: most bands that a word is moved by.
-        mask_bands: widest stripe of bands that is silenced.
-        mask_steps: widest stripe of steps that is silenced.
+        shift_bands: largest shift of a word, in bands.
+        mask_bands: widest silenced stripe of bands.
+        mask_steps: widest silenced stripe of steps.
         warp: largest factor on the Mel filters' frequencies (vocal tract length).
         bend: standard deviation of that factor's logarithm at four points of the spectrum (vocal tract shape).
         sway: the same for the tempo at four points of the word.
-        trim_db: ends of the word are cut where they lie by this, up to 20 dB more, below its loudest step; 0 cuts
-            nothing.
-        dynamics: largest share by which quiet steps are made quieter or louder against the loudest.
-        telephone: share of the recordings that a telephone line passes from 300 to 3,400 Hz, noise included. Each edge
-            is a Butterworth filter's, with a random slope of 12 to 96 dB an octave. 0 draws nothing.
+        trim_db: cuts the word's ends that are this far (up to 20 dB more) below its loudest step; 0 cuts nothing.
+        dynamics: largest share by which quiet steps become quieter or louder relative to the loudest.
+        telephone: share of the recordings that are limited to 300 to 3,400 Hz, noise included, by Butterworth filters
+            with random slopes of 12 to 96 dB an octave. 0 draws nothing.
     """
 
     speed: float = 1.15
@@ -94,7 +92,7 @@ class AugmentSpec:
 
 
 def check_factors(spec: object, *names: str) -> None:
-    """Check largest factors, which go both ways.
+    """Check largest factors: they must be 1 or more.
 
     Raises:
         SpecError: one is below 1.
@@ -105,7 +103,7 @@ def check_factors(spec: object, *names: str) -> None:
 
 
 def check_not_negative(spec: object, *names: str) -> None:
-    """Check values that may be 0, and probabilities.
+    """Check values that must be 0 or more, and probabilities.
 
     Raises:
         SpecError: one is below 0, or a probability above 1.
@@ -119,13 +117,11 @@ def check_not_negative(spec: object, *names: str) -> None:
 def encode_batch(
     encoder: Encoder, recordings: Sequence[Recording], tail_steps: int, quiet: QuietStart | None = None
 ) -> Batch:
-    """Recordings as the server encodes them: unchanged, then ``tail_steps`` of silence.
+    """Encode recordings as the server does: unchanged, then ``tail_steps`` of silence.
 
     Args:
-        encoder: of the audio.
-        recordings: to encode.
         tail_steps: silence after each.
-        quiet: what each begins with; None for nothing.
+        quiet: begins each; None for nothing.
     """
     hop = encoder.spec.step_samples
     lengths = [-(-recording.audio.size // hop) + tail_steps for recording in recordings]
@@ -146,14 +142,14 @@ def augment_batch(
     rng: np.random.Generator,
     quiet_steps: int = 0,
 ) -> Batch:
-    """Recordings, each changed at random, then ``tail_steps`` of silence; so many steps of silence before."""
+    """Vary and encode recordings, with ``quiet_steps`` of silence before and ``tail_steps`` after each."""
     spec = encoder.spec
     levels_db, lengths = augment_levels(spec, recordings, tail_steps, augment, rng)
     before = None
     if quiet_steps:
         quiet_db = np.tile(_quiet_db(spec, augment), (1, quiet_steps, 1))
         before = BatchEncoding.of(spec, quiet_db).events()
-        # from its second step on, silence changes nothing: one step leaves the levels of all of them
+        # silence changes nothing after its first step, so one step has the levels of all
         levels_db = np.concatenate([np.tile(quiet_db[:, :1], (len(recordings), 1, 1)), levels_db], 1)
     encoding = BatchEncoding.of(spec, levels_db)
     if quiet_steps:
@@ -165,7 +161,7 @@ def augment_batch(
 def augment_levels(
     spec: EncoderSpec, recordings: Sequence[Recording], tail_steps: int, augment: AugmentSpec, rng: np.random.Generator
 ) -> tuple[Levels, NDArray[np.int64]]:
-    """Band levels [b, longest, bands] in dB of recordings changed at random, and their lengths in steps."""
+    """Compute band levels [b, longest, bands] in dB of varied recordings, and their lengths in steps."""
     hop, window = spec.step_samples, spec.window_samples
     lines: list[Levels] = []
     ends: list[NDArray[np.int64]] = []
@@ -181,7 +177,7 @@ def augment_levels(
         if augment.telephone and rng.random() < augment.telephone:
             line = telephone_line(line, spec.sample_rate_hz, rng.uniform(*TELEPHONE_SLOPE_DB, 2))
         lines.append(line)
-        # frames follow the tempo while the word lasts, and the plain hop around it
+        # frames follow the tempo within the word, and the plain hop around it
         pace = np.arange(1, steps + 1) * tempo
         if augment.sway:
             uneven = np.exp(np.interp(np.linspace(0, 3, steps), np.arange(4), rng.normal(0.0, augment.sway, 4)))
@@ -218,7 +214,7 @@ def augment_levels(
 
 
 def _quiet_db(spec: EncoderSpec, augment: AugmentSpec) -> Levels:
-    """[bands], the levels of silence."""
+    """Compute the levels of silence, [bands]."""
     emphasis_db = spec.emphasis_db() + augment.brighten_db_per_octave * spec.octaves()
     return np.asarray(spec.floor_db + emphasis_db, np.float32)
 
@@ -226,13 +222,10 @@ def _quiet_db(spec: EncoderSpec, augment: AugmentSpec) -> Levels:
 def augment_events(
     encoding: BatchEncoding, lengths: NDArray[np.int64], augment: AugmentSpec, rng: np.random.Generator
 ) -> Events:
-    """Spikes shifted, masked and deleted at random, and none after a word's last step.
+    """Shift, mask and delete spikes at random, and drop those after a word's last step.
 
     Args:
-        encoding: of b words.
-        lengths: int64 [b], of the words, in steps.
-        augment: how much changes.
-        rng: draws.
+        lengths: int64 [b], the words' steps.
     """
     bands, longest = encoding.spec.bands, int(lengths.max())
     low, width = _stripes(bands, augment.mask_bands, lengths.size, rng)
@@ -251,7 +244,7 @@ def augment_events(
 def _stripes(
     size: int | NDArray[np.int64], widest: int, count: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """First index and width of a random stripe a stream."""
+    """Draw a stripe for each stream: first index and width."""
     width = rng.integers(0, widest + 1, count)
     return rng.integers(0, np.maximum(1, size - width + 1)), width
 
@@ -261,7 +254,7 @@ def _batch(spikes: Tensor, lengths: Sequence[int], recordings: Sequence[Recordin
 
 
 def labels_of(recordings: Sequence[Recording]) -> Tensor:
-    """The labels of recordings, int64 [recordings]."""
+    """Return the labels of recordings, int64 [recordings]."""
     return torch.tensor([recording.label for recording in recordings], dtype=torch.int64)
 
 
@@ -275,18 +268,18 @@ def _speed(audio: NDArray[np.float32], factor: float) -> NDArray[np.float64]:
 
 
 def _room(line: Levels, word: NDArray[np.float32], augment: AugmentSpec, rng: np.random.Generator) -> Levels:
-    """Peak level and noise of the whole line, silence before and after the word included."""
+    """Set the peak level and add noise to the whole line, including the silence around the word."""
     peak = max(float(np.abs(word).max()), 1e-4)
     level = 10 ** (rng.uniform(*augment.level_db) / 20)
     noise = _noise()[int(rng.integers(2))]  # white or pink
     start = int(rng.integers(noise.size - line.size))
     strength = 10 ** (rng.uniform(*augment.noise_db) / 20)
     heard = np.float32(level / peak) * line + np.float32(level * strength * 0.3) * noise[start : start + line.size]
-    return np.clip(heard, -1.0, 1.0)  # as a microphone that is too loud
+    return np.clip(heard, -1.0, 1.0)  # as an overdriven microphone
 
 
 def telephone_line(line: Levels, rate_hz: int, slopes_db: NDArray[np.float64]) -> Levels:
-    """Samples [n] through a telephone's band; the two slopes, of the lower and the upper edge, in dB an octave."""
+    """Filter samples [n] to a telephone's band; ``slopes_db``: lower and upper edge, in dB an octave."""
     low, high = slopes_db / (10.0 * np.log10(2.0))  # twice the order of a Butterworth filter
     hz = np.maximum(np.fft.rfftfreq(line.size, 1 / rate_hz), 1.0)
     power = 1.0 / ((1.0 + (TELEPHONE_HZ[0] / hz) ** low) * (1.0 + (hz / TELEPHONE_HZ[1]) ** high))
@@ -295,7 +288,7 @@ def telephone_line(line: Levels, rate_hz: int, slopes_db: NDArray[np.float64]) -
 
 @cache
 def _noise() -> tuple[Levels, Levels]:
-    """A minute of white and of pink noise, of variance 1: a stretch of it costs less than noise of its own."""
+    """Make a minute of white and of pink noise, of variance 1: a stretch of it costs less than new noise."""
     white = np.random.default_rng(0).normal(size=1 << 19)
     spectrum = np.fft.rfft(white)
     pink = np.fft.irfft(spectrum / np.sqrt(np.arange(spectrum.size) + 1.0), white.size)
@@ -315,7 +308,7 @@ def _trimmed(
 
 
 def _filters(spec: EncoderSpec, count: int, augment: AugmentSpec, rng: np.random.Generator) -> Levels:
-    """[count, bins, bands], Mel filters of other vocal tracts."""
+    """Make Mel filters of other vocal tracts, [count, bins, bands]."""
     warp = rng.uniform(-np.log(augment.warp), np.log(augment.warp), (count, 1))
     edges = spec.mel_edges_hz()
     position = np.linspace(-1.0, 1.0, edges.size)

@@ -16,15 +16,14 @@ Spikes = NDArray[np.bool_]  # [b, t, i]
 
 @dataclass(frozen=True)
 class Batch:
-    """Streams and what a network should make of them.
+    """Streams with their targets.
 
     Attributes:
         events: the spikes of [b, longest, channels].
         steps: int64 [b], length of each stream.
         target: classes int64 [b], or a trace float32 [b, t, outputs].
-        analog: float32 [b, t, features], the same streams before their encoding in spikes; None where there is no
-            such thing.
-        before: one stream, which each of the others hears before its first step; None for nothing.
+        analog: float32 [b, t, features], the streams before their encoding as spikes; None without.
+        before: one stream that precedes each of the others; None for nothing.
     """
 
     events: Events
@@ -35,7 +34,7 @@ class Batch:
 
     @staticmethod
     def of(spikes: Spikes, target: Tensor, analog: Tensor | None = None) -> Batch:
-        """A batch of streams of one length, from dense spikes [b, t, i]."""
+        """Make a batch of streams of one length from dense spikes [b, t, i]."""
         events = Events.of(torch.from_numpy(np.ascontiguousarray(spikes)))
         return Batch(events, torch.full((spikes.shape[0],), spikes.shape[1], dtype=torch.int64), target, analog)
 
@@ -43,13 +42,13 @@ class Batch:
         return self.events.dense().cpu().numpy() > 0
 
     def streams(self, first: int, last: int) -> Batch:
-        """The streams from the first up to, not with, the last."""
+        """Return the streams ``first`` to ``last`` (excluded)."""
         part = slice(first, last)
         analog = None if self.analog is None else self.analog[part]
         return Batch(self.events.streams(first, last), self.steps[part], self.target[part], analog, self.before)
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same streams in a device's memory."""
+        """Copy the streams to a device."""
         analog = None if self.analog is None else self.analog.to(device)
         before = None if self.before is None else self.before.to(device)
         return Batch(self.events.to(device), self.steps.to(device), self.target.to(device), analog, before)

@@ -1,8 +1,8 @@
-"""The encoder for training: the same spikes in float32, of whole words at once, straight to events.
+"""The encoder for training: whole words at once, in float32, straight to events.
 
-:class:`hetsyn_model.encoder.Encoder` goes through dense spikes, of which one in thirty is set, and through a loop
-over the steps. Here a band's level becomes the number of the highest threshold that it is above, and the events are
-the thresholds between two such numbers. Rounding moves hardly a spike.
+:class:`hetsyn_model.encoder.Encoder` loops over the steps and makes dense spikes, of which one in thirty is set. Here a
+band's level becomes the number of the highest threshold below it, and the events are the thresholds between two
+successive numbers. Rounding moves hardly any spike.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Mask = NDArray[np.bool_]
 
 
 def power_spectrum(spec: EncoderSpec, frames: Tensor) -> Tensor:
-    """[..., window_samples] float32 to [..., bins]."""
+    """Compute the power spectrum, float32 [..., window_samples] to [..., bins]."""
     window = torch.from_numpy(spec.window() * (math.sqrt(2.0) / spec.window().sum())).float()
     spectrum = torch.view_as_real(torch.fft.rfft(frames * window, spec.spectrum_samples))
     return spectrum.square_().sum(-1)
@@ -35,9 +35,8 @@ class BatchEncoding:
     """Band levels of a batch of words as numbers of thresholds.
 
     Attributes:
-        spec: of the encoder.
-        threshold: int16 [b, steps + 1, bands], index of the highest threshold that a band is above (``levels`` if
-            none), from the silence before the first step on.
+        threshold: int16 [b, steps + 1, bands], index of the highest threshold below a band's level (``levels`` if
+            none), beginning with the silence before the first step.
     """
 
     spec: EncoderSpec
@@ -45,14 +44,14 @@ class BatchEncoding:
 
     @staticmethod
     def of(spec: EncoderSpec, levels_db: Levels) -> BatchEncoding:
-        """Levels [b, steps, bands], as :meth:`hetsyn_model.encoder.Encoder.crossings` takes them, from silence on."""
+        """Encode levels [b, steps, bands], as :meth:`hetsyn_model.encoder.Encoder.crossings` does, from silence on."""
         batch, steps, bands = levels_db.shape
         fallen = np.float32(spec.release_db) * np.arange(1, steps + 1, dtype=np.float32)
         loudest = np.maximum(levels_db.max(-1), np.float32(spec.quietest_db)) + fallen
         gain = np.maximum(np.maximum.accumulate(loudest, 1), np.float32(spec.quietest_db)) - fallen
         y = levels_db @ spec.contrast_matrix().astype(np.float32)
         y -= np.float32(1.0 - spec.contrast) * gain[..., None]
-        # threshold l is at -(top + l * spacing), and y has to be strictly above it
+        # threshold l is at -(top + l * spacing); y is strictly above it
         y += np.float32(spec.top_db)
         y *= np.float32(-1.0 / spec.spacing_db)
         threshold = np.full((batch, steps + 1, bands), spec.levels, np.int16)
@@ -60,11 +59,11 @@ class BatchEncoding:
         return BatchEncoding(spec, threshold)
 
     def events(self, mask: Mask | None = None, shift_bands: NDArray[np.int64] | None = None) -> Events:
-        """The spikes as events.
+        """Return the spikes as events.
 
         Args:
-            mask: [b, steps, bands], False where a band is silenced; None keeps all.
-            shift_bands: int64 [b], bands that a stream is moved up by; None moves none.
+            mask: [b, steps, bands], False silences a band; None keeps all.
+            shift_bands: int64 [b], upward shift of each stream; None shifts none.
 
         Returns:
             Events of [b, steps, channels].
@@ -72,7 +71,7 @@ class BatchEncoding:
         spec = self.spec
         batch, steps, bands = self.threshold.shape[0], self.threshold.shape[1] - 1, spec.bands
         now, before = self.threshold[:, 1:], self.threshold[:, :-1]
-        change = before - now  # thresholds passed, upwards positive
+        change = before - now  # crossed thresholds, upwards positive
         if mask is not None:
             change = np.where(mask, change, np.int16(0))
         up = np.stack([change, -change], 2)  # [b, steps, direction, bands]
@@ -93,7 +92,7 @@ class BatchEncoding:
 
 
 def thinned(events: Events, mask: Mask) -> Events:
-    """The events that ``mask`` [events] is True for."""
+    """Keep the events with True in ``mask`` [events]."""
     passed = np.concatenate([[0], np.cumsum(mask)])
     splits = passed[events.row_splits.numpy()]
     return _events(events.batch, events.steps, events.channels, splits, events.units.numpy()[mask])

@@ -24,16 +24,15 @@ class Checkpoint:
 
     Attributes:
         network: the network.
-        encoder: of its audio or its values; None for a network that takes spikes.
+        encoder: encoder of audio or values; None for a network that takes spikes.
         tail_steps: steps of silence that end a stream.
-        epoch: epoch (``hetsyn train``) or update (experiments) of training that it is from; None where nothing was
-            trained.
+        epoch: epoch (``hetsyn train``) or update (experiments) of the training; None without training.
         experiment: the experiment's run that made it; None without.
         labels: names of the outputs; empty in checkpoints from before they were kept.
         description: one line for people.
-        config: of its training, :meth:`hetsyn_model.training.config.Config.to_dict`; None without.
-        quiet_steps: silence in whose state a stream begins (``hetsyn_model/quiet.py``).
-        input_description: of the channels, for people; empty where the encoder says it.
+        config: the training's configuration (:meth:`hetsyn_model.training.config.Config.to_dict`); None without.
+        quiet_steps: a stream begins in the state after this silence (``hetsyn_model/quiet.py``).
+        input_description: what the channels are, for people; empty if the encoder says it.
     """
 
     network: Network
@@ -72,7 +71,7 @@ class Checkpoint:
         """Read a checkpoint.
 
         Raises:
-            CheckpointFileError: there is no file, or it is something else.
+            CheckpointFileError: there is no file, or it is no checkpoint.
         """
         try:
             saved = torch.load(path, weights_only=True, map_location="cpu")

@@ -1,8 +1,8 @@
 """The configuration of a training run: every hyperparameter, in one TOML file.
 
-A file gives what differs from a base: another shipped configuration that it names (``base = "speech-digits"``), else
-the shipped one of the kind of data: ``audio``, ``spikes`` or ``values``. ``config.toml`` in the folder of a run has
-every value.
+A file has the differences from a base: a shipped configuration that it names (``base = "speech-digits"``), else the
+shipped one for the kind of data, ``audio``, ``spikes`` or ``values``. ``config.toml`` in a run's folder has every
+value.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from hetsyn_model.training.others import OthersSpec
 from hetsyn_model.training.schedule import DelayTraining
 from hetsyn_model.training.split import SplitSpec
 
-# keys of earlier versions, without effect on the network that a run kept
+# keys of earlier versions, without effect on a run's network
 REMOVED = ("phonemes", "kernel", "training.distillation")
 MOVED = {"encoder.spikes.channels": "network.channels"}
 SHIPPED = Path(__file__).with_name("configs")
@@ -46,7 +46,7 @@ class NetworkConfig:
     """Sizes of the network; see :class:`hetsyn_model.spec.NetworkSpec`. The data give outputs and step.
 
     Attributes:
-        channels: 0 for what the data say; of times of spikes, for the highest unit and one.
+        channels: 0: as many as the data have; for times of spikes, the highest unit and one.
     """
 
     channels: int = 0
@@ -68,7 +68,7 @@ class DelaysConfig:
     Attributes:
         input: path into each layer from the one before.
         recurrent: path of a hidden layer's own spikes.
-        training: how delays are learned.
+        training: schedule of learned delays.
     """
 
     input: PathSpec = field(default_factory=PathSpec)
@@ -78,11 +78,11 @@ class DelaysConfig:
 
 @dataclass(frozen=True)
 class SpikesConfig:
-    """How times of spikes become steps.
+    """The steps of spikes that have times.
 
     Attributes:
         step_s: duration of a step, in seconds.
-        longest_s: streams are cut here; 0 cuts none.
+        longest_s: longer streams are cut; 0 cuts none.
     """
 
     step_s: float = 4e-3
@@ -98,10 +98,9 @@ class ValuesConfig:
     """The level-crossing encoder; offset and scale of each channel are learned from the training data.
 
     Attributes:
-        levels: of each channel.
         step_s: time from one row to the next, in seconds.
-        quantile: share of a channel's values that may lie below its levels, and the same above them.
-        scan: of images: a ``row`` or a ``pixel`` a step.
+        quantile: share of a channel's values below its levels, and above them.
+        scan: a ``row`` or a ``pixel`` of an image is a step.
     """
 
     levels: int = 12
@@ -116,7 +115,7 @@ class ValuesConfig:
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """What makes the network's spikes; the section of the data's kind counts."""
+    """The encoders of the kinds of data; the section of the data's kind counts."""
 
     audio: EncoderSpec = field(default_factory=EncoderSpec)
     spikes: SpikesConfig = field(default_factory=SpikesConfig)
@@ -125,7 +124,7 @@ class EncoderConfig:
 
 @dataclass(frozen=True)
 class AugmentationConfig:
-    """How examples are varied in training; the section of the data's kind counts."""
+    """The variation of examples in training; the section of the data's kind counts."""
 
     audio: AugmentSpec = field(default_factory=AugmentSpec)
     spikes: SpikesAugmentSpec = field(default_factory=SpikesAugmentSpec)
@@ -134,31 +133,30 @@ class AugmentationConfig:
 
 @dataclass(frozen=True)
 class TrainSpec:
-    """How a network is trained.
+    """Optimiser, schedule and loss of a training.
 
     Attributes:
         epochs: passes over the training examples.
         batch: examples of an optimiser step.
-        learning_rate: highest, of the weights.
+        learning_rate: highest learning rate of the weights.
         decay_rate_factor: learning rate of the decays over that of the weights.
-        weight_decay: of the weights.
         clip: largest norm of the gradient.
-        warmup: share of the steps with a rising rate.
-        final: share of the steps with a constant last rate; cosine between.
-        extra_per_real: extra examples (synthesised voices) for each other one, redrawn every epoch.
+        warmup: share of the steps in which the rate rises.
+        final: share of the steps with the constant last rate; a cosine is between.
+        extra_per_real: extra examples (synthesised voices) for each other example, redrawn every epoch.
         tail_steps: silence after an example in training.
         served_tail_steps: silence after an example in validation, and at the end of a session.
-        quiet_s: a stream, also a served one, begins in the state that so much silence leaves behind, in seconds.
+        quiet_s: seconds of silence before each stream, in training and when served: streams begin in the state after
+            it.
         bank_size: decays of each bank in training.
-        refit_every: updates between two fits of the banks to the decays, which move on; 0: they are fitted every epoch.
-        smoothing: of the labels.
+        refit_every: updates between two fits of the banks to the learned decays; 0: every epoch.
         average: decay of the running mean of the weights that is evaluated.
         sharpness: factor on the mean of softmax before the cross entropy.
-        late: weight of a second cross entropy, on each step's potentials, that counts the later steps of a stream most.
+        late: weight of a second cross entropy, on each step's potentials, which counts later steps more.
         tied: a neuron of the first layer learns one weight and one decay for all synapses from a band of audio
             (``hetsyn_model/training/tied_layer.py``).
-        choose: what the chosen epoch is best in on the validation examples: ``accuracy`` (of equal ones the lower
-            loss), or ``loss``.
+        choose: criterion of the chosen epoch on the validation examples: ``accuracy`` (of equal ones the lower loss),
+            or ``loss``.
     """
 
     epochs: int = 40
@@ -212,22 +210,21 @@ class Config:
     """Everything that a run depends on besides its data.
 
     Attributes:
-        description: of the model, one line for people; empty for one that names the data.
-        names: of classes for people, by their labels in the data; a label without one is its own name.
-        seed: of weights, batches and variation; ``split`` has its own.
+        description: one line for people about the model; empty: it names the data.
+        names: names of classes for people, by their labels in the data; a label without one is its own name.
+        seed: for weights, batches and variation; ``split`` has its own.
         network: sizes.
         neuron: the neuron model.
-        delays: of the spikes.
         surrogate: derivative of the threshold in training.
-        decision: how the readout becomes a decision.
+        decision: the rule that makes a decision of the readout.
         encoder: what makes the spikes.
         training: optimiser, schedule and loss.
         augmentation: how examples are varied.
         split: how examples are divided.
         endpointing: how a server finds utterances.
-        others: classes that are added to the data, for what is none of their words.
-        rejected: classes, by their labels in the data, that a server answers with null instead of their name; those
-            that the data do not have are ignored.
+        others: classes that are added to the data, for input that is none of their words.
+        rejected: classes, by their labels in the data, for which a server answers null; labels that the data lack are
+            ignored.
     """
 
     description: str = ""
@@ -251,25 +248,25 @@ class Config:
             raise SpecError(f"seed: {self.seed} is not from 0 to {2**32 - 1}")
 
     def to_dict(self) -> dict[str, Any]:
-        """As :func:`config_from` takes it, with lists for tuples."""
+        """Return the values that :func:`config_from` takes, with lists for tuples."""
         values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return values
 
 
 def shipped() -> tuple[str, ...]:
-    """Names of the configurations that come with hetsyn."""
+    """List the names of the shipped configurations."""
     return tuple(sorted(path.stem for path in SHIPPED.glob("*.toml")))
 
 
 def load_config(source: str | Path | Mapping[str, Any] | None = None, kind: Kind | None = None) -> Config:
-    """A configuration.
+    """Load a configuration.
 
     Args:
-        source: name of a shipped one, path of a TOML file, or what such a file would hold; None for that of the kind.
-        kind: of the data, whose shipped configuration is the base where the source names none.
+        source: name of a shipped configuration, path of a TOML file, or its values; None: the shipped one for ``kind``.
+        kind: kind of the data; its shipped configuration is the base if the source names none.
 
     Raises:
-        ConfigError: there is no such file, or it has a key or a value that no configuration has.
+        ConfigError: there is no such file, or a key or a value is unknown.
     """
     if source is None:
         return config_from(_layered({}, kind, "config"), "config")
@@ -292,7 +289,7 @@ def _read(source: str | Path) -> dict[str, Any]:
 
 
 def _layered(values: Mapping[str, Any], kind: Kind | None, where: str) -> dict[str, Any]:
-    """Lay the values over those of their base."""
+    """Merge values into those of their base."""
     own = dict(values)
     base = own.pop("base", kind)
     if base is None or base == "":
@@ -306,7 +303,7 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
     merged = dict(below)
     for key, value in above.items():
         under = merged.get(key)
-        # these belong together: those of another vocabulary are of no use
+        # these belong together: the base's are for another vocabulary
         if isinstance(value, Mapping) and isinstance(under, Mapping) and key != "names":
             value = _merged(under, value)
         merged[key] = value
@@ -314,7 +311,7 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
 
 
 def config_of_checkpoint(values: Mapping[str, Any], where: str) -> Config:
-    """A configuration as a checkpoint has it, also one of an earlier version.
+    """Read a checkpoint's configuration, also an earlier version's.
 
     Raises:
         ConfigError: as :func:`config_from`.
@@ -326,14 +323,14 @@ def config_of_checkpoint(values: Mapping[str, Any], where: str) -> Config:
 
 
 def config_from(values: Mapping[str, Any], where: str = "config") -> Config:
-    """A configuration from nested mappings; what they leave out has its default.
+    """Make a configuration of nested mappings; fields that they leave out have their defaults.
 
     Args:
-        values: by the names of the fields.
-        where: they come from, for messages.
+        values: by field names.
+        where: source of the values, for messages.
 
     Raises:
-        ConfigError: a key is unknown, or a value is not what its field takes.
+        ConfigError: a key is unknown, or a value does not fit its field.
     """
     _check_keys(values, Config, where)
     try:
@@ -361,7 +358,7 @@ def _check_keys(values: Mapping[str, Any], of: Any, where: str, prefix: str = ""
         numbers = value if isinstance(value, list | tuple) else [value]
         if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
             raise ConfigError(f"{where}: {prefix}{key}: {value} is not finite: give a number")
-        # a section, or one that may be left out
+        # a section, or an optional one
         section = next((each for each in (types[key], *get_args(types[key])) if is_dataclass(each)), None)
         if section is not None and not (value is None and section is not types[key]):
             if not isinstance(value, Mapping):
@@ -370,13 +367,13 @@ def _check_keys(values: Mapping[str, Any], of: Any, where: str, prefix: str = ""
 
 
 def to_toml(config: Config) -> str:
-    """The configuration with every value, as :func:`load_config` reads it."""
+    """Write the configuration with every value, for :func:`load_config`."""
     values = config.to_dict()
     return "\n".join(["# every hyperparameter of the run", 'base = ""', *_table(values, "")]) + "\n"
 
 
 def _table(values: Mapping[str, Any], name: str) -> list[str]:
-    # JSON's texts, numbers, booleans and lists are TOML's
+    # JSON writes texts, numbers, booleans and lists as TOML does
     lines = [
         f"{_key(key)} = {json.dumps(value, ensure_ascii=False)}"
         for key, value in values.items()

@@ -1,4 +1,4 @@
-"""Recordings of spoken words, from files and folders, and batches of spikes."""
+"""Reads recordings of spoken words from files and folders, and makes batches of spikes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NAME = re.compile(r"(?P<label>[^_]+)_(?P<speaker>[^_]+)_(?P<take>\d+)\.wav")
 
 
 class DataError(ValueError):
-    """Files that are not what training needs; the message names the file and what is expected."""
+    """Files that training cannot use; the message names the file and what is expected."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Recording:
     Attributes:
         audio: float32 [samples] in [-1, 1] at the data set's rate.
         label: class of the word.
-        speaker: who says it; empty where nobody says.
-        take: number among the speaker's recordings of the word; -1 where there is none.
+        speaker: name of the speaker; empty if unknown.
+        take: number among the speaker's recordings of the word; -1 if unknown.
     """
 
     audio: NDArray[np.float32]
@@ -52,11 +52,10 @@ class Recording:
 
 
 def read_wav(path: Path, rate_hz: int) -> NDArray[np.float32]:
-    """A recording of 16-bit PCM, its channels averaged.
+    """Read a wav file of 16-bit PCM; its channels are averaged.
 
     Args:
-        path: of the file.
-        rate_hz: sample rate of the result; a file of another rate is resampled.
+        rate_hz: sample rate of the result; other files are resampled.
 
     Returns:
         float32 [samples] in [-1, 1].
@@ -74,7 +73,7 @@ def read_wav(path: Path, rate_hz: int) -> NDArray[np.float32]:
     except soundfile.LibsndfileError as error:
         raise DataError(f"{path}: not a PCM wav file ({error.error_string})") from error
     mono = samples.mean(1, dtype=np.float32) if samples.size else np.zeros(0, np.float32)
-    if mono.size and own_rate != rate_hz:  # two samples of 48 kHz are none of 8 kHz
+    if mono.size and own_rate != rate_hz:  # two samples at 48 kHz are none at 8 kHz
         mono = np.asarray(soxr.resample(mono, own_rate, rate_hz), np.float32)
     if not mono.size:
         raise DataError(f"{path}: contains no samples")
@@ -82,7 +81,7 @@ def read_wav(path: Path, rate_hz: int) -> NDArray[np.float32]:
 
 
 def read_folder(folder: Path, labels: Sequence[str], rate_hz: int) -> list[Recording]:
-    """Every ``{label}_{speaker}_{take}.wav`` of a folder, sorted by name.
+    """Read every ``{label}_{speaker}_{take}.wav`` of a folder, sorted by name.
 
     Raises:
         DataError: no such folder, no such files, or a label that is not in ``labels``.
@@ -115,7 +114,7 @@ class SpikeLists(Protocol):
 
 
 def collate(samples: Sequence[SpikeLists], channels: int, steps: int) -> Events:
-    """A batch of spike recordings as events, [batch, steps, channels]."""
+    """Combine recordings of spikes to events of [batch, steps, channels]."""
     row = np.concatenate([sample.steps.astype(np.int64) + index * steps for index, sample in enumerate(samples)])
     splits = np.zeros(len(samples) * steps + 1, np.int64)
     np.cumsum(np.bincount(row, minlength=len(samples) * steps), out=splits[1:])

@@ -9,16 +9,16 @@ from hetsyn_model.spec import SpecError
 
 @dataclass(frozen=True)
 class EndpointingConfig:
-    """How a server finds utterances in a stream of the model's input.
+    """Settings by which a server finds utterances in a stream of the model's input.
 
     Attributes:
-        threshold: rise above the background that is speech: of sound in dB, of other input in spikes a step; 0: nothing
-            is said of it, so that a server finds utterances only where a client asks for it.
-        release: share of it below which speech is silence again.
-        onset_s: an utterance begins when speech has lasted so long.
-        preroll_s: an utterance takes so much of what came before.
-        silence_s: an utterance ends when silence has lasted so long.
-        no_speech_s: without speech for so long, the answer is that nothing was heard; 0 for never.
+        threshold: rise above the background that is speech: of sound in dB, of other input in spikes a step. 0: the
+            model has no settings, and a server finds utterances only if a client asks for it.
+        release: share of the threshold below which speech becomes silence.
+        onset_s: speech of this length begins an utterance.
+        preroll_s: input before the onset that belongs to the utterance.
+        silence_s: silence of this length ends an utterance.
+        no_speech_s: after this time without speech, the answer is that nothing was heard; 0 is never.
         max_s: the longest utterance.
     """
 

@@ -24,16 +24,16 @@ class Example(Protocol):
 
     @property
     def group(self) -> str:
-        """Who or what it comes from, for example a speaker; empty where nobody says."""
+        """Return who or what it comes from, for example a speaker; empty if unknown."""
         ...
 
     @property
     def length(self) -> int:
-        """Samples or steps."""
+        """Count its samples or steps."""
         ...
 
     def identity(self) -> tuple[str, tuple[NDArray[Any], ...]]:
-        """A line and arrays that differ for other examples."""
+        """Return a line and arrays that identify the example."""
         ...
 
 
@@ -43,7 +43,7 @@ T_contra = TypeVar("T_contra", bound=Example, contravariant=True)
 
 @dataclass(frozen=True)
 class SpikeStream:
-    """Spikes of one example, sorted by step, then unit; no repeats.
+    """The spikes of an example, sorted by step, then unit, without repeats.
 
     Attributes:
         steps: int32 [events], step of each spike.
@@ -64,7 +64,7 @@ class SpikeStream:
 
     @staticmethod
     def of(step: NDArray[Any], unit: NDArray[Any], length: int, label: int, group: str = "") -> SpikeStream:
-        """A stream of spikes in any order; repeats become one."""
+        """Make a stream of spikes in any order; repeats become one."""
         width = int(unit.max()) + 1 if unit.size else 1
         cells = np.unique(step.astype(np.int64) * width + unit.astype(np.int64))
         return SpikeStream((cells // width).astype(np.int32), (cells % width).astype(np.int32), length, label, group)
@@ -97,16 +97,15 @@ Item: TypeAlias = Recording | SpikeStream | Series
 
 @dataclass(frozen=True)
 class Examples:
-    """A data set that was read.
+    """A data set in memory.
 
     Attributes:
-        kind: of the data.
         items: the examples, all of one type.
-        labels: names of the classes, which the examples' labels count.
-        source: what people call it.
-        channels: of spikes or values; 1 for audio.
-        is_guess: the channels are one more than the highest unit that was seen.
-        parts: what each example is for, where the data say so, as data sets with a test of their own do; else None.
+        labels: names of the classes; examples have their indices.
+        source: name of the data, for people.
+        channels: channels of spikes or values; 1 for audio.
+        is_guess: the number of channels was derived from the highest unit.
+        parts: use of each example (train, validation, test) if the data say it, else None.
     """
 
     kind: Kind
@@ -118,8 +117,7 @@ class Examples:
     is_guess: bool = False
 
     def check_classes(self) -> None:
-        """Check that a classifier can be trained: two classes or more, of
-        different names, and none that is empty.
+        """Check that a classifier can be trained: two classes or more, with different names, none empty.
 
         Raises:
             DataError: it cannot.
@@ -137,10 +135,10 @@ class Examples:
             )
 
     def as_of(self, other: Examples) -> Examples:
-        """The same examples with the classes of another data set.
+        """Return the examples with the classes of another data set.
 
         Raises:
-            DataError: there is a class or a channel that the other does not have, or it is of another kind.
+            DataError: the other lacks a class or a channel, or has another kind of data.
         """
         if self.kind != other.kind:
             raise DataError(f"{self.source}: contains {self.kind}, but {other.source} contains {other.kind}")
@@ -161,11 +159,11 @@ class Examples:
 
 
 def indexed(labels: Sequence[object], names: Sequence[str] | None = None) -> tuple[list[int], tuple[str, ...]]:
-    """Labels as numbers of classes, and the classes' names: sorted, numbers by their value.
+    """Convert labels to indices of classes. Returns these and the classes' names, sorted, numbers by value.
 
     Args:
         labels: numbers or texts.
-        names: of the classes, which integer labels count; None where labels name themselves.
+        names: names of the classes, for labels that are indices; None: the labels are the names.
     """
     if names is not None:
         return [int(str(label)) for label in labels], tuple(names)
@@ -176,7 +174,7 @@ def indexed(labels: Sequence[object], names: Sequence[str] | None = None) -> tup
 
 
 def digest_of(items: Iterable[Example]) -> str:
-    """Count and digest of examples, with every sample or spike."""
+    """Return the count and a digest of examples, over every sample or spike."""
     digest, count = hashlib.blake2b(digest_size=8), 0
     for item in items:
         line, arrays = item.identity()

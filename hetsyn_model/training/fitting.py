@@ -1,4 +1,4 @@
-"""From data to a trained network: read, divide, train, and test once."""
+"""Trains a network on data: reads them, divides them, trains, and tests once."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ from hetsyn_model.training.read_arrays import Arrays, as_arrays, examples_of
 from hetsyn_model.training.readers import kind_of, read
 
 CONFIG, TEST, VALIDATION = "config.toml", "test.json", "validation.pt"
-KEPT_STREAMS = 256  # validation streams in the run's folder, with which an export verifies
+KEPT_STREAMS = 256  # validation streams in the run's folder, for the verification of an export
 
 Data = str | Path | Examples | Arrays | NDArray[Any] | torch.Tensor | Sequence[NDArray[Any] | torch.Tensor]
 
 
 class DeviceError(ValueError):
-    """A device that torch cannot train on; the message says what there is."""
+    """A device that torch cannot train on; the message lists those that it can."""
 
 
 def torch_device(name: str) -> torch.device:
-    """A device by its name.
+    """Find a device by its name.
 
     Raises:
         DeviceError: there is no such device here.
@@ -59,17 +59,17 @@ def torch_device(name: str) -> torch.device:
 
 @dataclass(frozen=True)
 class TestResult:
-    """A network on examples that had no part in its training or its choice.
+    """The figures on examples that had no part in training or choice.
 
     Attributes:
-        examples: number of them.
-        bank: accuracy in the bank form, with the bank of an export; None where no bank is exact enough.
-        exact: accuracy in the exact form; None of a run of an older hetsyn without one.
-        by_class: accuracy in the exact form, or else the bank's, of each class that the examples have, by its name.
-        epoch: of the chosen network, from 0.
+        examples: number of examples.
+        bank: accuracy in the bank form, with the bank of an export; None if no bank is exact enough.
+        exact: accuracy in the exact form; None for an older run without one.
+        by_class: accuracy for each class by name, in the exact form, else in the bank's.
+        epoch: epoch of the chosen network, from 0.
     """
 
-    __test__ = False  # not a test of pytest
+    __test__ = False  # not a class of tests for pytest
 
     examples: int
     bank: float | None
@@ -83,10 +83,9 @@ class Fitted:
     """A trained network; ``network, history = fit(…)`` takes the first two.
 
     Attributes:
-        network: of the best epoch, on the CPU, on the spikes of the encoder.
-        history: of the run.
-        checkpoint: the network with encoder, labels and configuration, as ``best.pt`` has it.
-        test: figures on the test examples; None where there are none.
+        network: the network of the best epoch, on the CPU; takes the encoder's spikes.
+        checkpoint: the content of ``best.pt``: network, encoder, labels and configuration.
+        test: figures on the test examples; None without any.
     """
 
     network: Network
@@ -111,7 +110,7 @@ def train_prepared(
     Args:
         prepared: data and description.
         out: folder of the run.
-        network: whose weights training starts from and changes; None for random ones.
+        network: training starts from its weights and changes them; None: random weights.
         device: to train on.
         callbacks: called as training goes on; an epoch ends with each evaluation.
 
@@ -136,13 +135,13 @@ def train_prepared(
         config.delays.training,
     )
     history = train_labelled(out, network or prepared.spec, prepared.front, config.training, prepared.data, options)
-    _keep(prepared, out)  # a kill may have come before
+    _keep(prepared, out)  # a kill may have prevented it
     checkpoint = Checkpoint.load(out / BEST)
     return Fitted(checkpoint.network, history, checkpoint, _tested(prepared, checkpoint, out, target))
 
 
 def _keep(prepared: Prepared, out: Path) -> None:
-    """Leave configuration and validation streams in the folder; with these an export verifies the artifact."""
+    """Write the configuration, and validation streams for the verification of an export, into the folder."""
     if (out / VALIDATION).exists():
         return
     replace_file(out / CONFIG, to_toml(prepared.config).encode())
@@ -164,17 +163,17 @@ def _keep(prepared: Prepared, out: Path) -> None:
 
 @torch.no_grad()
 def _tested(prepared: Prepared, checkpoint: Checkpoint, out: Path, device: torch.device) -> TestResult | None:
-    """The figures on the test examples: those in the folder, where they were taken of the same already."""
+    """Test the network, or read the figures from the folder if they are of the same network and examples."""
     if not prepared.test:
         return None
     path, data = out / TEST, digest_of(prepared.test)
     if path.exists():
         known = json.loads(path.read_text())
-        if known.pop("data", None) == data:  # else they are of other examples
+        if known.pop("data", None) == data:  # else the figures are of other examples
             return TestResult(**known)
     network = checkpoint.network.to(device)
     try:
-        network.fit_banks()  # as an export does: the bank of the artifact, not the smaller one of the training
+        network.fit_banks()  # as an export does: test the artifact's bank, not the smaller one of the training
         forms: tuple[Form, ...] = ("bank", "exact")
     except BankError:
         forms = ("exact",)
@@ -217,27 +216,24 @@ def fit(
     Args:
         data: a path as ``hetsyn train`` takes it; or arrays by name as in a ``.npz`` file; or spikes (0 and 1) or
             values, [examples, steps, channels] or a list of [steps, channels].
-        labels: of the examples, numbers or texts, where ``data`` has none.
-        groups: of the examples, for example speakers, where ``data`` has none.
-        network: your own network, or its description; None for one that the configuration describes. A network's
-            weights are where training starts; it is changed. Spikes with times, and rows of values, have its steps.
+        labels: numbers or texts, one an example, if ``data`` has none.
+        groups: for example speakers, one an example, if ``data`` has none.
+        network: your own network, or its description; None: as the configuration says. Training starts from a network's
+            weights and changes them. Its step applies to spikes with times and rows of values.
         config: name or path of a configuration, or its values; None for the shipped one of the kind of data.
-        test: further data that judge the network, instead of a part of ``data``.
-        extra: further data that are only trained on.
-        leave_out: groups that are not trained on, and judge the network.
-        out: folder of the run, in which an interrupted run goes on; None for one that is deleted.
+        test: data that judge the network, instead of a part of ``data``.
+        extra: further data for training alone.
+        leave_out: groups that judge the network and are not trained on.
+        out: folder of the run; an interrupted run goes on in it. None: a temporary folder.
         epochs: instead of the configuration's.
         seed: instead of the configuration's.
         device: ``cpu`` or ``cuda``.
         on_epoch: called with the history after each epoch.
 
-    Returns:
-        Network and history, the checkpoint, and the figures on test data.
-
     Raises:
         DataError: the data cannot be read or do not suffice.
         ConfigError: there is no such configuration, or it does not fit the data.
-        SpecError: there is no such network.
+        SpecError: no network can have this description.
         RunError: the folder holds a run of another configuration.
         DeviceError: there is no such device.
     """
@@ -271,7 +267,7 @@ def resolved(
     epochs: int | None = None,
     seed: int | None = None,
 ) -> Config:
-    """A configuration for data of a kind, with another number of epochs or another seed.
+    """Load a configuration for a kind of data, and change its epochs and seed.
 
     Raises:
         ConfigError: there is no such configuration.
@@ -283,7 +279,7 @@ def resolved(
 
 
 def _as_of(config: Config, spec: NetworkSpec, kind: Kind) -> Config:
-    """Make a configuration with a network's steps and, of spikes, its channels."""
+    """Return a copy with a network's step and, for spikes, its channels."""
     encoder, step_s = config.encoder, spec.step_s
     spikes, values = replace(encoder.spikes, step_s=step_s), replace(encoder.values, step_s=step_s)
     channels = spec.channels if kind == "spikes" else config.network.channels

@@ -1,4 +1,4 @@
-"""Examples to batches of spikes, as the server makes them and varied for training: one class a kind of data."""
+"""Encodes examples as batches of spikes, as the server does or varied for training: one class a kind of data."""
 
 from __future__ import annotations
 
@@ -28,13 +28,12 @@ from hetsyn_model.training.examples import Series, SpikeStream, T_contra
 
 @dataclass(frozen=True)
 class SpikesAugmentSpec:
-    """How far a stream of spikes is changed; each draw is uniform in its range.
+    """The ranges in which streams of spikes are varied; each draw is uniform.
 
     Attributes:
         delete: largest probability of a spike's deletion.
         lead_steps: most empty steps before the stream.
-        shift_channels: most channels that a whole stream is moved by; for channels that lie in an order, as in a
-            cochlea.
+        shift_channels: largest shift of a whole stream, for channels in an order, as a cochlea's.
     """
 
     delete: float = 0.1
@@ -47,12 +46,12 @@ class SpikesAugmentSpec:
 
 @dataclass(frozen=True)
 class ValuesAugmentSpec:
-    """How far a series is changed, before its encoding. A unit is half of a channel's usual range.
+    """The ranges in which series are varied before their encoding. A unit is half of a channel's usual range.
 
     Attributes:
         noise: standard deviation of noise on each value, in units.
         gain: largest factor on the distance from the middle of the range, both ways, log-uniform.
-        shift: most that a channel is moved by, in units.
+        shift: largest offset of a channel, in units.
         tempo: largest factor on the tempo, both ways, log-uniform.
         delete: largest probability of a spike's deletion.
     """
@@ -69,13 +68,12 @@ class ValuesAugmentSpec:
 
 
 class Front(Protocol[T_contra]):
-    """What stands before a network.
+    """The encoder of a kind of data.
 
     Attributes:
-        spec: of the encoder; None where the data are spikes.
-        channels: of the spikes.
+        spec: the encoder's description; None if the data are spikes.
         step_s: duration of a step, in seconds.
-        quiet_steps: silence that each stream begins after.
+        quiet_steps: silence before each stream.
     """
 
     spec: AnyEncoderSpec | None
@@ -84,21 +82,19 @@ class Front(Protocol[T_contra]):
     quiet_steps: int
 
     def encode(self, items: Sequence[T_contra], tail_steps: int) -> Batch:
-        """Examples as the server encodes them, then so many steps of silence."""
+        """Encode examples as the server does, then ``tail_steps`` of silence."""
         ...
 
     def vary(self, items: Sequence[T_contra], tail_steps: int, rng: np.random.Generator) -> Batch:
-        """Examples, each changed at random, then so many steps of silence."""
+        """Vary and encode examples, then ``tail_steps`` of silence."""
         ...
 
 
 class AudioFront:
-    """Recordings through the audio encoder.
+    """Encodes recordings with the audio encoder.
 
     Args:
-        spec: of the encoder.
-        augment: how recordings are varied.
-        quiet_steps: silence that each begins after.
+        quiet_steps: silence before each recording.
     """
 
     def __init__(self, spec: EncoderSpec, augment: AugmentSpec, quiet_steps: int = 0) -> None:
@@ -115,13 +111,11 @@ class AudioFront:
 
 
 class SpikesFront:
-    """Streams of spikes as they are.
+    """Passes streams of spikes on.
 
     Args:
-        channels: of the spikes.
         step_s: duration of a step, in seconds.
-        augment: how streams are varied.
-        quiet_steps: without a spike, that each stream begins after.
+        quiet_steps: steps without a spike before each stream.
     """
 
     def __init__(self, channels: int, step_s: float, augment: SpikesAugmentSpec, quiet_steps: int = 0) -> None:
@@ -146,12 +140,7 @@ class SpikesFront:
 
 
 class ValuesFront:
-    """Series through the level-crossing encoder; a batch's ``analog`` has the scaled values.
-
-    Args:
-        spec: of the encoder.
-        augment: how series are varied.
-    """
+    """Encodes series with the level-crossing encoder; a batch's ``analog`` has the scaled values."""
 
     def __init__(self, spec: LevelCrossingSpec, augment: ValuesAugmentSpec) -> None:
         self.spec: AnyEncoderSpec | None = spec

@@ -9,12 +9,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """How good a network is on validation data, means over all streams.
+    """The figures of a network on validation data, means over all streams.
 
     Attributes:
         figure: accuracy, or the mean squared error of a trace.
-        loss: of the same streams.
-        measures: further figures of the network, by name, for the history. They choose nothing.
+        measures: further figures by name, for the history; they do not choose the network.
     """
 
     figure: float
@@ -27,14 +26,14 @@ class History:
     """A training run so far, one entry an evaluation.
 
     Attributes:
-        update: number of updates done.
+        update: number of finished updates.
         loss: mean training loss since the evaluation before.
         validation: figure on validation data.
         validation_loss: loss on validation data.
-        measures: further means over the training batches since the evaluation before, and of the evaluation, by name.
-        seconds: since the evaluation before.
-        processor_seconds: the same of processor time, all threads added up.
-        chosen: index of the best evaluation, whose network is in ``best.pt``; -1 before the first.
+        measures: further means over the training batches since the evaluation before, and further figures, by name.
+        seconds: time since the evaluation before.
+        processor_seconds: processor time of all threads since then.
+        chosen: index of the best evaluation; ``best.pt`` has its network. -1 before the first.
     """
 
     update: list[int] = field(default_factory=list)
@@ -48,7 +47,7 @@ class History:
 
     @property
     def best(self) -> ValidationResult | None:
-        """The chosen evaluation; None before the first."""
+        """Return the chosen evaluation; None before the first."""
         return (
             None
             if self.chosen < 0

@@ -1,4 +1,4 @@
-"""Training on labelled examples, varied anew in every epoch: recordings, spikes or series of values."""
+"""Trains on labelled examples, varied anew in every epoch: recordings, spikes or series of values."""
 
 from __future__ import annotations
 
@@ -33,15 +33,11 @@ from hetsyn_model.training.tied_layer import level_changes, tied_network, untie
 def classify(
     network: Network, front: Front[T], items: Sequence[T], tail_steps: int, form: Form = "bank", batch: int = 128
 ) -> tuple[Tensor, Tensor]:
-    """The class of each example, without augmentation.
+    """Classify examples without variation.
 
     Args:
-        network: on the spikes.
-        front: that makes them.
-        items: to classify.
-        tail_steps: silence after each.
-        form: ``exact`` or ``bank``.
-        batch: examples at once.
+        tail_steps: silence after each example.
+        batch: number of examples to run at once.
 
     Returns:
         Classes int64 [n], and their probabilities, float [n, outputs].
@@ -60,19 +56,19 @@ def classify(
 
 
 def accuracy(labels: Tensor, items: Sequence[Example]) -> float:
-    """Share of examples whose label, of int64 [examples], is right."""
+    """Compute the share of right labels, int64 [examples]."""
     truth = torch.tensor([item.label for item in items])
     return float((labels == truth).double().mean())
 
 
 @dataclass(frozen=True)
 class About:
-    """What a checkpoint says of a network besides its weights.
+    """The entries of a checkpoint besides the weights.
 
     Attributes:
         labels: names of the outputs.
         description: one line for people.
-        config: of the training; None without.
+        config: the training's configuration; None without.
     """
 
     labels: tuple[str, ...] = ()
@@ -85,9 +81,9 @@ class LabelledSplit(Generic[T]):
     """Examples by their use.
 
     Attributes:
-        real: that are all used every epoch.
-        extra: a pool that is sampled.
-        validation: that choose the epoch.
+        real: all used in every epoch.
+        extra: a pool that each epoch samples.
+        validation: they choose the epoch.
     """
 
     real: Sequence[T]
@@ -96,7 +92,7 @@ class LabelledSplit(Generic[T]):
 
 
 def digests(data: LabelledSplit[Any]) -> list[str]:
-    """Counts and digests of the training, extra and validation examples: speakers, takes, labels and every sample."""
+    """Return counts and digests of the training, extra and validation examples, over every sample."""
     return [digest_of(data.real), digest_of(data.extra), digest_of(data.validation)]
 
 
@@ -107,11 +103,11 @@ class LabelledData(Generic[T]):
         front: makes the spikes.
         how: batches and loss.
         data: the examples.
-        seed: of batches and variation.
-        about: for the checkpoints.
+        seed: for batches and variation.
+        about: entries for the checkpoints.
 
     Raises:
-        ConfigError: a tied layer without an encoder of audio.
+        ConfigError: a tied layer lacks an audio encoder.
     """
 
     def __init__(
@@ -133,7 +129,7 @@ class LabelledData(Generic[T]):
         return -(-(len(self.data.real) + self._extra_count) // self.how.batch)
 
     def batches(self, first: int, last: int) -> Iterator[Batch]:
-        """The batches of one epoch, in random order, each of examples of similar length.
+        """Yield the batches of one epoch in random order. The examples of a batch have similar lengths.
 
         Raises:
             ValueError: the updates are not those of one epoch.
@@ -141,7 +137,7 @@ class LabelledData(Generic[T]):
         epoch = first // self.updates_per_epoch
         if (first, last) != (epoch * self.updates_per_epoch, (epoch + 1) * self.updates_per_epoch):
             raise ValueError(f"updates {first} to {last} are not an epoch of {self.updates_per_epoch}")
-        # an epoch's randomness depends on seed and epoch alone, so a resumed run repeats what was lost
+        # an epoch's draws depend on seed and epoch alone, so a resumed run repeats what was lost
         rng = np.random.default_rng([self.seed, epoch])
         torch.manual_seed(self.seed * 100_003 + epoch)
         for items in self._drawn(rng):
@@ -174,7 +170,7 @@ class LabelledData(Generic[T]):
         return loss
 
     def measure(self, rolled: Rollout, batch: Batch) -> dict[str, Tensor]:
-        """``train_accuracy`` [b] on the varied examples; ``firing_rate`` [1], spikes a neuron and step."""
+        """Return ``train_accuracy`` [b] on the varied examples, and ``firing_rate`` [1], spikes a neuron and step."""
         rates = torch.stack([z.detach().mean() for z in rolled.hidden_spikes])
         return {
             "train_accuracy": (rolled.scores.argmax(-1) == batch.target).double(),
@@ -182,7 +178,7 @@ class LabelledData(Generic[T]):
         }
 
     def evaluate(self, model: Network) -> ValidationResult:
-        """Accuracy on the validation examples, and the mean of -log p of their classes."""
+        """Return the accuracy on the validation examples, and the mean of -log p of their classes."""
         items = self.data.validation
         labels, probabilities = classify(self._served(model), self.front, items, self.how.served_tail_steps)
         truth = torch.tensor([item.label for item in items])
@@ -208,26 +204,25 @@ class LabelledData(Generic[T]):
         ).to_bytes()
 
     def _served(self, model: Network) -> Network:
-        """The network on the encoder's spikes."""
+        """Return the network that takes the encoder's spikes."""
         return untie(model, _bands(self.front)) if self.how.tied else model
 
 
 def _bands(front: Front[Any]) -> EncoderSpec:
-    """The encoder of audio that a tied layer needs."""
+    """Return the encoder of audio that a tied layer needs."""
     return cast(EncoderSpec, front.spec)
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What a run needs besides network and data.
+    """Options of a run.
 
     Attributes:
-        augmentation: how examples are varied, for ``run.json``.
-        seed: of weights, batches and variation.
-        device: to train on.
-        about: for the checkpoints.
-        callbacks: called as training goes on; an epoch ends with each evaluation.
-        delays: how delays are learned, where the network has some.
+        augmentation: the variation of examples, for ``run.json``.
+        seed: for weights, batches and variation.
+        about: entries for the checkpoints.
+        callbacks: an evaluation ends each epoch.
+        delays: schedule of learned delays.
     """
 
     augmentation: dict[str, Any] = field(default_factory=dict)
@@ -246,15 +241,13 @@ def train_labelled(
     data: LabelledSplit[T],
     options: RunOptions | None = None,
 ) -> History:
-    """Train, or go on training, the run in the folder ``out``, whose ``best.pt`` has the network of the best epoch.
+    """Train, or go on training, the run in the folder ``out``; its ``best.pt`` has the network of the best epoch.
 
     Args:
-        out: folder of the run.
-        network: on the front's spikes: its description, or a network, whose weights training starts from and changes.
+        network: takes the front's spikes: a description, or a network; training starts from its weights and changes
+            them.
         front: makes the spikes.
         how: epochs, batches, optimiser and loss.
-        data: the examples.
-        options: seed, device and the like.
 
     Returns:
         The history of the whole run.

@@ -30,7 +30,7 @@ CHECKPOINT, BEST, METRICS = "checkpoint.pt", "best.pt", "metrics.json"
 
 
 class Trainee(Protocol):
-    """What can be trained: a :class:`Network`, or another ``nn.Module`` that saves and restores itself."""
+    """A :class:`Network`, or another ``nn.Module`` that saves and restores itself."""
 
     def train(self, mode: bool = True) -> Any: ...
 
@@ -50,13 +50,13 @@ T_contra = TypeVar("T_contra", bound=Trainee, contravariant=True)
 
 
 class DataSet(Protocol[T_contra]):
-    """What a model is trained on, and how it is judged."""
+    """Batches for the training, and the evaluation of a model."""
 
     def batches(self, first: int, last: int) -> Iterator[Batch]:
-        """The batches of the updates from ``first`` to before ``last``.
+        """Yield the batches of the updates ``first`` to ``last`` (excluded).
 
-        They depend on the arguments alone, so that a resumed run repeats what was lost. Before it gives a batch it may
-        seed torch's generator, which dropout draws from.
+        They depend on the arguments alone, so that a resumed run repeats what was lost. The method may seed torch's
+        generator before a batch, for dropout.
         """
         ...
 
@@ -65,7 +65,7 @@ class DataSet(Protocol[T_contra]):
     def loss(self, rolled: Rollout, batch: Batch) -> Tensor: ...
 
     def measure(self, rolled: Rollout, batch: Batch) -> Mapping[str, Tensor]:
-        """Further values of a training batch by name, each [n], whose means the history keeps."""
+        """Return further values of a training batch by name, each [n]; the history keeps their means."""
         ...
 
     def evaluate(self, model: T_contra) -> ValidationResult:
@@ -73,34 +73,32 @@ class DataSet(Protocol[T_contra]):
         ...
 
     def better(self, a: ValidationResult, b: ValidationResult) -> bool:
-        """Whether the later evaluation ``a`` is chosen over ``b``."""
+        """Return whether the later evaluation ``a`` is chosen over ``b``."""
         ...
 
     def checkpoint(self, model: T_contra, update: int) -> bytes:
-        """The content of ``best.pt`` for a model after so many updates."""
+        """Return the content of ``best.pt`` for a model after ``update`` updates."""
         ...
 
 
 @dataclass(frozen=True)
 class Optimisation:
-    """How a model is optimised, with AdamW.
+    """The settings of AdamW and its schedule.
 
     Attributes:
         updates: optimiser steps in all.
         evaluate_every: updates between two evaluations, which also refit the banks. The last update ends with one.
-        learning_rate: of the weights, where the schedule's factor is 1.
+        learning_rate: learning rate of the weights, at a schedule of 1.
         schedule: factor on the learning rates at an update, counted from 0.
-        bank_size: decays of each bank in training (a bank takes fewer where fewer are exact); 0: no banks, for
-            training in the exact form.
+        bank_size: decays of each bank in training (fewer if fewer are exact); 0: no banks, training in the exact form.
         refit_every: updates between two fits of the banks besides those at evaluations; 0: at evaluations alone.
-        whole_range_banks: whether the banks are fitted to all decays that training may reach. Otherwise they are
-            fitted to the decays as they are then, and become worse as these move on.
+        whole_range_banks: fit the banks to all decays that training may reach. False: to the present decays, so the
+            banks become worse as these change.
         decay_rate_factor: learning rate of the decays over that of the weights.
-        weight_decay: of the weights.
-        decay_weight_decay: of the synapses' decays: AdamW pulls them towards 0, a time constant of 0.
+        decay_weight_decay: weight decay of the synapses' decays: AdamW pulls them towards 0, a time constant of 0.
         clip: largest norm of the gradient; None: any.
-        average: decay of the running mean of the weights, which is then evaluated and kept; None: no mean.
-        delays: how delays are learned, where the network has some. Evaluations always run whole delays.
+        average: decay of the running mean of the weights, which is evaluated and kept; None: no mean.
+        delays: schedule of learned delays. Evaluations always run whole delays.
     """
 
     updates: int
@@ -120,11 +118,11 @@ class Optimisation:
 
 @dataclass(frozen=True)
 class Callbacks:
-    """Called as training goes on.
+    """Functions that the training calls.
 
     Attributes:
-        on_update: with the index of the update since the last evaluation, their number, and the loss.
-        on_evaluation: with the history, after an evaluation is on disk.
+        on_update: takes the index of the update since the last evaluation, their number, and the loss.
+        on_evaluation: takes the history, after an evaluation is on disk.
     """
 
     on_update: Callable[[int, int, float], None] | None = None
@@ -145,14 +143,11 @@ def train(
     """Train, or go on training, the run in a folder.
 
     Args:
-        folder: of the run; ``best.pt`` in it is the chosen network.
-        config: what the run is, for ``run.json``.
-        model: untrained. It is changed, and restored from the folder's checkpoint where there is one.
-        data: what it is trained on.
+        folder: the run's folder; ``best.pt`` in it is the chosen network.
+        config: identifies the run, for ``run.json``.
+        model: untrained. It is changed, and restored from the folder's checkpoint if there is one.
         how: optimiser, schedule and evaluations.
-        masks: by the name of a learned decay: bool [...], shaped as it, True for values that training leaves alone.
-        callbacks: called as training goes on.
-        device: where model and batches are.
+        masks: by the name of a learned decay, bool of its shape; True for values that training leaves alone.
 
     Returns:
         The history of the whole run.
@@ -175,7 +170,7 @@ def train(
         optimiser.load_state_dict(saved["optimiser"])
         if mean is not model:
             mean.restore(saved["mean"])
-        _write_history(folder, history)  # a kill may have come before
+        _write_history(folder, history)  # a kill may have prevented it
     frozen = [
         (parameter, masks[name].to(device)) for name, parameter in model.named_parameters() if masks and name in masks
     ]
@@ -204,7 +199,7 @@ def train(
                 callbacks.on_update(update - completed, last - completed, float(losses[-1]))
         completed = last
         _check_finite(model, completed)
-        _fit_banks(model, how)  # the grid follows the decays that were learned
+        _fit_banks(model, how)  # the grid follows the learned decays
         if mean is not model:
             _fit_banks(mean, how)
         evaluation = data.evaluate(mean)
@@ -256,7 +251,7 @@ def _fit_banks(model: Trainee, how: Optimisation) -> None:
 
 
 def _optimiser(model: Trainee, how: Optimisation) -> torch.optim.AdamW:
-    """Make AdamW over weights, decays, neurons' own values and delays, each with its factor on the rate."""
+    """Make AdamW for weights, decays, neurons' own values and delays, each with its factor on the rate."""
     decays = model.decays() if isinstance(model, Network) else {}
     own_values = model.own_values() if isinstance(model, Network) else {}
     delays = model.delays() if isinstance(model, Network) else {}
@@ -283,7 +278,7 @@ def _update(
     clip: float | None,
     frozen: list[tuple[nn.Parameter, Tensor]],
 ) -> None:
-    """One optimiser step, after which every decay is legal."""
+    """Run one optimiser step, and clamp the decays to their range."""
     for group in optimiser.param_groups:
         group["lr"] = rate * group["factor"] * factor
     optimiser.zero_grad(set_to_none=True)

@@ -13,19 +13,17 @@ from hetsyn_model.rollout import Rollout
 
 
 def score_loss(rolled: Rollout, target: Tensor, *, sharpness: float | None = 10.0, smoothing: float = 0.0) -> Tensor:
-    """Cross entropy of the decision's scores.
+    """Compute the cross entropy of the decision's scores.
 
-    The paper puts the sum of softmax itself into the cross entropy. Streams of different lengths need its mean, which
-    is a probability between the classes; times the sharpness it is logits that can be sure.
+    The paper uses the sum of softmax as logits. Streams of different lengths need the mean, and the sharpness scales it
+    to logits that can express certainty.
 
-    ``late_softmax`` is trained as ``sum_softmax``, every step alike. Its own weights would train the end of a stream
-    alone: an answer in the middle of a word would be worse, and that at the end was no better in a trial.
+    ``late_softmax`` is trained as ``sum_softmax``, all steps alike. Its own weights would train the end of a stream
+    alone: answers in the middle of a word would be worse, and those at the end were no better in a trial.
 
     Args:
-        rolled: a batch of streams.
         target: int64 [b], classes.
-        sharpness: factor on the mean of softmax; rules without softmax have none. None: the sum itself, as in the
-            paper.
+        sharpness: factor on the mean of softmax; rules without softmax ignore it. None: the sum, as in the paper.
         smoothing: share of a label that is spread over all classes.
     """
     scores = rolled.scores
@@ -38,10 +36,9 @@ def score_loss(rolled: Rollout, target: Tensor, *, sharpness: float | None = 10.
 
 
 def late_loss(rolled: Rollout, target: Tensor, smoothing: float) -> Tensor:
-    """Cross entropy of the potentials at every step, weighted by the cube of a step's position in its stream.
+    """Compute the cross entropy of the potentials at every step, weighted by the cube of a step's position.
 
     Args:
-        rolled: a batch of streams.
         target: int64 [b], classes.
         smoothing: share of a label that is spread over all classes.
     """

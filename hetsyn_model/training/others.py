@@ -1,4 +1,4 @@
-"""Classes for what is no word of the data: ``unknown``, pieces of other speech, and ``silence``, quiet and noise."""
+"""Adds classes for input that is no word of the data: ``unknown``, other speech, and ``silence``, quiet and noise."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from hetsyn_model.training.split import SplitSpec
 
 UNKNOWN: Final = "unknown"
 SILENCE: Final = "silence"
-NOISES: Final = 10  # groups of noise, so that a division by group can have some on every side
+NOISES: Final = 10  # groups of noise, so that a split by group has some on every side
 WHOLLY_QUIET: Final = 0.1  # share of the examples of silence that are zeros
-LEVEL_DB: Final = (-80.0, -20.0)  # of the noise, its standard deviation against full scale
+LEVEL_DB: Final = (-80.0, -20.0)  # the noise's standard deviation relative to full scale
 STEEPEST: Final = 2.0  # slope of the noise's power over frequency: white 0, pink 1, brown 2
 SWELL_DB: Final = 6.0  # standard deviation of the noise's level at four points
-QUIETER_DB: Final = 20.0  # a piece so far below the loudest of its file is a pause
+QUIETER_DB: Final = 20.0  # a piece this far below the loudest of its file is a pause
 
 _SPEAKER = re.compile(r"[^_]+_(?P<speaker>[^_]+)_\d+")  # label_speaker_take
 
@@ -33,17 +33,15 @@ Audio = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class OthersSpec:
-    """Classes that are added to data of sound, which must not have them already.
+    """Classes to add to data of sound that lack them.
 
     Attributes:
-        speech: folder of wav files without any word of the data, at any depth; pieces of them are the class
-            ``unknown``. Empty: none is added.
-        unknown: most examples of it for each one of the data's mean class.
-        silence: examples of the class ``silence``, quiet and noise, for each one of the data's mean class; 0: none is
-            added.
-        piece_s: shortest and longest example. Other speech that is longer is cut at random.
-        seed: of cuts and noise. It is not the seed of the training, so that runs with other seeds have the same
-            examples.
+        speech: folder of wav files without any word of the data, at any depth; pieces of them become the class
+            ``unknown``. Empty: none.
+        unknown: most examples of ``unknown``, as a multiple of the data's mean class.
+        silence: examples of ``silence``, quiet and noise, as a multiple of the data's mean class; 0: none.
+        piece_s: shortest and longest example. Longer speech is cut at random.
+        seed: for cuts and noise; apart from the training's seed, so that all seeds have the same examples.
     """
 
     speech: str = ""
@@ -63,16 +61,15 @@ class OthersSpec:
 
 
 def with_others(examples: Examples, spec: OthersSpec, rate_hz: int, split: SplitSpec) -> Examples:
-    """The examples, and those of the added classes, which come last; the same for the same files and specs.
+    """Append examples of the added classes; the same for the same files and specs.
 
     Args:
         examples: of sound, unless nothing is added.
-        spec: what is added.
         rate_hz: sample rate of the examples.
-        split: shares of the added examples that validate and test, where the data say it of their own.
+        split: shares of the added examples that validate and test, if the data have their own division.
 
     Raises:
-        DataError: the data are no sound or have the class already, or the folder has no speech.
+        DataError: the data are no sound or already have the class, or the folder has no speech.
     """
     added = [label for label, wanted in ((UNKNOWN, spec.speech), (SILENCE, spec.silence)) if wanted]
     if not added:
@@ -112,7 +109,7 @@ def with_others(examples: Examples, spec: OthersSpec, rate_hz: int, split: Split
 def _pieces(
     folder: Path, piece_s: tuple[float, float], rate_hz: int, rng: np.random.Generator
 ) -> Iterator[tuple[str, Audio]]:
-    """Pieces of the recordings of a folder, each with who speaks, or else with its file's name.
+    """Yield pieces of a folder's recordings, each with its speaker, or else its file's name.
 
     Raises:
         DataError: there are none.
@@ -130,7 +127,7 @@ def _pieces(
 
 
 def _cut(audio: Audio, piece_s: tuple[float, float], rate_hz: int, rng: np.random.Generator) -> list[Audio]:
-    """Pieces of a recording, without its pauses."""
+    """Cut a recording into pieces, without its pauses."""
     shortest, longest = (round(duration_s * rate_hz) for duration_s in piece_s)
     pieces, at = [], 0
     while audio.size - at > longest:
@@ -145,7 +142,7 @@ def _cut(audio: Audio, piece_s: tuple[float, float], rate_hz: int, rng: np.rando
 
 
 def _noise(piece_s: tuple[float, float], rate_hz: int, rng: np.random.Generator) -> Audio:
-    """Quiet, or noise of any colour and level that swells and fades."""
+    """Make quiet, or noise of random colour and level that swells and fades."""
     samples = round(rng.uniform(*piece_s) * rate_hz)
     if rng.random() < WHOLLY_QUIET:
         return np.zeros(samples, np.float32)
@@ -157,7 +154,7 @@ def _noise(piece_s: tuple[float, float], rate_hz: int, rng: np.random.Generator)
 
 
 def _parts(recordings: list[Recording], split: SplitSpec, rng: np.random.Generator) -> tuple[Part, ...]:
-    """What each recording is for, about as many as the shares say."""
+    """Draw the use of each recording, by the shares."""
     draws = rng.random(len(recordings)).tolist()
     return tuple(
         "validation" if draw < split.validation else "test" if draw < split.validation + split.test else "train"

@@ -13,7 +13,7 @@ from matplotlib import pyplot as plt
 
 
 def plot_curves(history: History, path: Path, title: str) -> None:
-    """Loss and accuracy an epoch, the chosen epoch marked, as PNG."""
+    """Plot loss and accuracy by epoch as PNG, with the chosen epoch marked."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     epochs = range(1, len(history.loss) + 1)
     left.plot(epochs, history.loss, label="training (augmented)")

@@ -1,4 +1,4 @@
-"""Data that are divided for a run, with the encoder that was fitted to them and the description of the network."""
+"""Prepares data for a run: divides them, and fits the encoder and the network's description to them."""
 
 from __future__ import annotations
 
@@ -21,19 +21,15 @@ from hetsyn_model.training.split import By, split
 
 @dataclass(frozen=True)
 class Prepared:
-    """Data that are divided, and the network for them.
+    """Divided data, and the encoder for them.
 
     Attributes:
-        config: of the run.
         front: makes the spikes.
-        spec: of the network on them.
         data: training and validation examples.
         test: examples that judge the network; may be empty.
-        labels: names of the classes, as the data have them.
-        by: how the examples were divided.
-        kind: of the data.
-        source: of the data.
-        is_guess: the channels are one more than the highest unit that was seen.
+        labels: the data's names of the classes.
+        by: rule by which the examples were divided.
+        is_guess: the number of channels was derived from the highest unit.
     """
 
     config: Config
@@ -49,7 +45,7 @@ class Prepared:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the classes, for people."""
+        """Return the classes' names for people."""
         return tuple(self.config.names.get(label, label) for label in self.labels)
 
     @property
@@ -70,17 +66,16 @@ def prepare(
 
     Args:
         examples: to train on; the classes of ``config.others`` are added.
-        config: of the run.
         test: examples that judge the network, instead of a part of the others.
-        extra: examples that are only trained on, a share of them in each epoch; but none of a group that is left out,
-            or that judges where whole groups do, or where the data say which examples judge.
-        leave_out: groups that are not trained on and judge the network.
-        spec: of a network of your own; None for one that the configuration describes.
+        extra: examples for training alone, a share of them in each epoch. Examples of groups that are left out or that
+            judge are dropped.
+        leave_out: groups that judge the network and are not trained on.
+        spec: your own network's; None: as the configuration says.
 
     Raises:
         DataError: the examples do not suffice, or do not fit together.
         ConfigError: the configuration does not fit the data.
-        SpecError: there is no such network.
+        SpecError: no network can have this description.
     """
     examples = with_others(examples, config.others, config.encoder.audio.sample_rate_hz, config.split)
     examples.check_classes()

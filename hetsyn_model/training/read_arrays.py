@@ -1,4 +1,4 @@
-"""Data sets in ``.npz`` files, and the same arrays from Python.
+"""Reads data sets of ``.npz`` files, or of the same arrays from Python.
 
     labels            [n], numbers or texts
     groups            [n], optional: speaker, person, machine
@@ -29,12 +29,12 @@ from hetsyn_model.training.data import DataError
 from hetsyn_model.training.examples import Examples, Kind, Series, SpikeStream, indexed
 
 Arrays = Mapping[str, NDArray[Any]]
-MAX_CHANNELS, MAX_STEPS = 1_000_000, 1_000_000  # more is a wrong unit, or one that int32 does not hold
+MAX_CHANNELS, MAX_STEPS = 1_000_000, 1_000_000  # more is a mistake in the unit, or beyond int32
 _KEYS = "times, units and offsets (spikes), spikes (dense), or values"
 
 
 def kind_of_arrays(path: Path) -> Kind:
-    """Whether a ``.npz`` file has spikes or values.
+    """Find out whether a ``.npz`` file has spikes or values.
 
     Raises:
         DataError: neither, or no such file.
@@ -43,7 +43,7 @@ def kind_of_arrays(path: Path) -> Kind:
 
 
 def read_arrays(path: Path, config: Config) -> Examples:
-    """A ``.npz`` file.
+    """Read a ``.npz`` file.
 
     Raises:
         DataError: an array is missing or does not fit the others.
@@ -68,12 +68,10 @@ def _kind(source: str, arrays: Arrays) -> Kind:
 
 
 def examples_of(arrays: Arrays, config: Config, source: str) -> Examples:
-    """Examples from arrays by name, as in a ``.npz`` file.
+    """Make examples of arrays by name, as in a ``.npz`` file.
 
     Args:
-        arrays: see the head of this module.
-        config: of the run.
-        source: of the arrays, for messages.
+        source: names the arrays in messages.
 
     Raises:
         DataError: an array is missing or does not fit the others.
@@ -99,7 +97,7 @@ def examples_of(arrays: Arrays, config: Config, source: str) -> Examples:
 
 
 def labels_of(source: str, labels: NDArray[Any]) -> list[object]:
-    """Labels as numbers or texts.
+    """Convert labels to numbers or texts.
 
     Raises:
         DataError: they are not one an example, or one is not a number.
@@ -112,10 +110,10 @@ def labels_of(source: str, labels: NDArray[Any]) -> list[object]:
 
 
 def check_names(source: str, labels: Sequence[object], names: Sequence[str] | None, key: str) -> None:
-    """Check that labels count the names of the classes, where there are names.
+    """Check that labels are indices of the classes' names, if there are names.
 
     Raises:
-        DataError: a label does not.
+        DataError: a label is not.
     """
     if names is not None and not all(isinstance(label, int) and 0 <= label < len(names) for label in labels):
         raise DataError(f"{source}: labels are not numbers from 0 to {len(names) - 1}, one for each of {key}")
@@ -170,15 +168,13 @@ def streams_of(
     groups: Sequence[str],
     config: SpikesConfig,
 ) -> tuple[SpikeStream, ...]:
-    """Streams from times of spikes in seconds; a step holds those from its beginning to before its end.
+    """Make streams of spikes with times in seconds. A step includes its beginning and excludes its end.
 
     Args:
-        source: of the spikes, for messages.
-        times: of each stream, [events].
-        units: of each stream, [events].
-        labels: of the streams.
-        groups: of the streams.
-        config: duration of a step, and where streams are cut.
+        source: names the spikes in messages.
+        times: [events] for each stream.
+        units: [events] for each stream.
+        config: duration of a step, and the longest stream.
 
     Raises:
         DataError: times and units are not one list each, or one is out of range.
@@ -200,7 +196,7 @@ def streams_of(
         if unit.size and not 0 <= int(unit.min()) <= int(unit.max()) < MAX_CHANNELS:
             raise DataError(f"{source}: example {number} has a unit below 0, or not below {MAX_CHANNELS:,}")
         kept = wide < config.longest_s if config.longest_s else np.ones(wide.shape, bool)
-        # a time that was written as a multiple of the step belongs to the step that begins there
+        # a time at a multiple of the step belongs to the step that begins there, in spite of rounding
         steps = np.floor(wide[kept] / config.step_s + 1e-9)
         if steps.size and not steps.max() < MAX_STEPS:
             raise DataError(
@@ -216,7 +212,7 @@ def streams_of(
 def channels_of(
     source: str | Path, streams: Sequence[SpikeStream], config: NetworkConfig, known: int | None = None
 ) -> int:
-    """Channels of streams: as configured, or else as known, or else the highest unit and one.
+    """Count the channels of streams: as configured, else as ``known``, else the highest unit and one.
 
     Raises:
         DataError: a unit is beyond the configured channels.
@@ -280,14 +276,14 @@ def _series(source: str, arrays: Arrays, labels: Sequence[int], groups: Sequence
 
 
 def checked(source: str, number: int, rows: NDArray[Any]) -> NDArray[np.float32]:
-    """Rows of an example as float32.
+    """Convert the rows of an example to float32.
 
     Raises:
         DataError: there are none, or a value is not finite.
     """
     if not rows.size:
         raise DataError(f"{source}: example {number} has no rows")
-    with np.errstate(over="ignore"):  # becomes infinite, and is refused
+    with np.errstate(over="ignore"):  # an overflow becomes infinite, and is refused
         values = np.asarray(rows, np.float32)
     if not np.isfinite(values).all():
         step, channel = np.argwhere(~np.isfinite(values))[0].tolist()
@@ -303,12 +299,12 @@ def as_arrays(
     labels: Sequence[object] | NDArray[Any] | torch.Tensor | None,
     groups: Sequence[object] | NDArray[Any] | None,
 ) -> dict[str, NDArray[Any]]:
-    """Arrays by the names that a ``.npz`` file would have.
+    """Collect arrays by the names of a ``.npz`` file.
 
     Args:
         data: arrays by name; or spikes or values, [examples, steps, channels] or a list of [steps, channels].
-        labels: of the examples; None where ``data`` has them.
-        groups: of the examples; None without.
+        labels: one an example; None if ``data`` has them.
+        groups: one an example; None without.
     """
     if isinstance(data, Mapping):
         named = {name: np.asarray(array) for name, array in data.items()}

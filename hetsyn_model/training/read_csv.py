@@ -1,11 +1,11 @@
-"""Series of values in a CSV file: a row a step, with the columns series, label, optionally group, and the channels.
+"""Reads series of values from a CSV file: a row a step, with the columns series, label, optional group, and channels.
 
     series,label,group,x,y
     walk-1,walking,anna,0.12,9.81
     walk-1,walking,anna,0.15,9.78
 
-The first column tells series apart, the second is their label. A column that is named ``group``, or as
-``split.group_column`` says, has whom or what a series is from. All other columns are channels.
+The first column names the series, the second its label. The column ``group``, or ``split.group_column``, says whom or
+what a series is from. All other columns are channels.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from hetsyn_model.training.examples import Examples, Series, indexed
 
 
 def read_csv(path: Path, config: Config) -> Examples:
-    """A CSV file of series.
+    """Read a CSV file of series.
 
     Raises:
-        DataError: a row is not what the header says; the message has its line.
+        DataError: a row does not fit the header; the message has its line.
     """
     rows: dict[str, list[list[float]]] = {}
     labels: dict[str, str] = {}
@@ -77,7 +77,7 @@ def read_csv(path: Path, config: Config) -> Examples:
 
 
 def _is_measured(name: str) -> bool:
-    """Whether a channel's name is a number, and so a row of data; a whole one may be the channel's own number."""
+    """Return whether a channel's name is a fraction, and so data. A whole number may be the channel's number."""
     try:
         float(name)
     except ValueError:

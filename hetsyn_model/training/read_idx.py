@@ -1,8 +1,8 @@
-"""Images in IDX files, as MNIST and Fashion-MNIST come: four files in a folder, compressed by gzip or not.
+"""Reads images of IDX files, the format of MNIST and Fashion-MNIST: four files in a folder, with or without gzip.
 
     train-images-idx3-ubyte   train-labels-idx1-ubyte   t10k-images-idx3-ubyte   t10k-labels-idx1-ubyte
 
-An image is a series of its grey values, from 0 to 1: a row a step, or a pixel a step as in sequential MNIST.
+An image becomes a series of grey values from 0 to 1: a row a step, or a pixel a step as in sequential MNIST.
 """
 
 from __future__ import annotations
@@ -27,19 +27,18 @@ _UBYTE = 8  # code of the values' type in the third byte
 
 
 def is_idx_folder(folder: Path) -> bool:
-    """Whether a folder has such files."""
+    """Return whether a folder has IDX files."""
     return any(_file(folder, prefix, "images", 3) for prefix in _PARTS.values())
 
 
 def read_idx_images(folder: Path, part: Part) -> tuple[Images, NDArray[np.int64]]:
-    """Images uint8 [n, rows, columns] and their classes int64 [n].
+    """Read images, uint8 [n, rows, columns], and their classes, int64 [n].
 
     Args:
-        folder: of the files.
         part: ``train`` or ``test`` (``t10k``).
 
     Raises:
-        DataError: a file is not there, is cut off, or does not fit the other.
+        DataError: a file is missing, is cut off, or does not fit the other.
     """
     prefix = _PARTS[part]
     arrays = []
@@ -55,10 +54,10 @@ def read_idx_images(folder: Path, part: Part) -> tuple[Images, NDArray[np.int64]
 
 
 def read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
-    """The array of one IDX file of bytes, which may be compressed by gzip.
+    """Read the array of an IDX file of bytes, with or without gzip.
 
     Raises:
-        DataError: it is not such a file, or is cut off.
+        DataError: it is no IDX file, or is cut off.
     """
     try:
         with path.open("rb") as file:
@@ -71,7 +70,7 @@ def read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
             expected = math.prod(shape)
             if expected > MAX_VALUES:
                 raise DataError(f"{path}: has {expected} values by its head, above {MAX_VALUES:,}: download it again")
-            content = file.read(expected + 1)  # a small file may unpack to more than the memory has
+            content = file.read(expected + 1)  # a small file may unpack to more than the memory
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read ({error}): download it again") from error
     if len(content) != expected:
@@ -81,10 +80,10 @@ def read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
 
 
 def read_idx_folder(folder: Path, config: Config) -> Examples:
-    """The images of a folder as series; ``encoder.values.scan`` says whether a step is a row or a pixel.
+    """Read a folder's images as series; ``encoder.values.scan`` says whether a step is a row or a pixel.
 
     Raises:
-        DataError: a file is not there, is cut off, or does not fit the others.
+        DataError: a file is missing, is cut off, or does not fit the others.
     """
     items: list[tuple[Any, NDArray[np.float32]]] = []
     parts: list[Part] = []
@@ -110,6 +109,6 @@ def _size(shape: tuple[int, ...]) -> str:
 
 
 def _file(folder: Path, prefix: str, what: str, axes: int) -> Path | None:
-    """One of the files under the names that it goes by."""
+    """Find one of the files by its usual names."""
     names = [f"{prefix}-{what}{mark}idx{axes}-ubyte{end}" for mark in "-." for end in ("", ".gz")]
     return next((folder / name for name in names if (folder / name).is_file()), None)

@@ -28,7 +28,7 @@ _FLAT_NAME = re.compile(r"([^_]+)_[^_]+_\d+\.wav")
 
 
 def kind_of(path: Path) -> Kind:
-    """The kind of data at a path, from its name or the names in a folder; of a ``.npz`` file, from its arrays.
+    """Return the kind of data at a path, from its name or the names in a folder; of a ``.npz`` file, from its arrays.
 
     Raises:
         DataError: there is nothing, or nothing that can be read.
@@ -63,7 +63,7 @@ def _kind_of_folder(folder: Path) -> Kind:
 
 
 def read(path: Path, config: Config) -> Examples:
-    """The examples at a path; whether they fill every class is not checked.
+    """Return the examples at a path; whether they fill every class is not checked.
 
     Args:
         path: of a folder or file, see FORMS.
@@ -124,7 +124,7 @@ def _read_recordings(folder: Path, config: Config) -> Examples:
 
 
 def _listed(folder: Path) -> dict[str, Part]:
-    """What the recordings are for by their names, ``class/file.wav``, where Speech Commands' lists are there."""
+    """Return what the recordings are for by their names, ``class/file.wav``, where Speech Commands' lists are there."""
     there = [name for name in _LISTS.values() if (folder / name).exists()]
     if len(there) == 1:
         other = next(name for name in _LISTS.values() if name not in there)

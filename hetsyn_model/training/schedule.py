@@ -1,4 +1,4 @@
-"""Schedules: the factor on the learning rate at an update, and the spread of the delays."""
+"""Schedules of the learning rate and of the delays' spread."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from hetsyn_model.spec import SpecError
 
 @dataclass(frozen=True)
 class DelayTraining:
-    """How delays are learned (DelRec, arXiv 2509.24852): a spike is spread over delays, ever less, then not at all.
+    """The schedule of learned delays (DelRec, arXiv 2509.24852): a spike is spread over delays, less and less.
 
     Attributes:
-        rate: learning rate of the delays, in steps, where the schedule's factor is 1.
-        spread_steps: spread of a spike at first.
-        settled: last share of the updates, in which delays are whole steps, as served, and no longer learn.
+        rate: learning rate of the delays, in steps, at a schedule of 1.
+        spread_steps: initial spread of a spike.
+        settled: last share of the updates: delays are whole steps, as served, and no longer learn.
     """
 
     rate: float = 0.05
@@ -27,16 +27,16 @@ class DelayTraining:
             raise SpecError("give a rate above 0, spread_steps of 0 or more, and settled above 0 and at most 1")
 
     def spread(self, progress: float) -> float | None:
-        """The spread in steps at a share of all updates, in [0, 1]; None once the delays have settled.
+        """Compute the spread in steps after a share ``progress`` of the updates; None once the delays have settled.
 
-        It falls to 0.6% of ``spread_steps``, by 5% with each hundredth of the updates before they settle.
+        It falls to 0.6% of ``spread_steps``, by 5% in each hundredth of the updates before.
         """
         learning = 1.0 - self.settled
         return None if progress >= learning else self.spread_steps * 0.95 ** (100.0 * progress / learning)
 
 
 def cosine_factor(progress: float, warmup: float = 0.05, final: float = 0.05) -> float:
-    """Linear warm-up, cosine, and a constant end at 2%.
+    """Compute the factor on the learning rate: linear warm-up, cosine, and a constant end at 2%.
 
     Args:
         progress: share of all updates, in [0, 1].

@@ -1,4 +1,4 @@
-"""Training, validation and test examples: as the data say, by file, by group (no speaker on two sides), or by take."""
+"""Divides examples into training, validation and test: as the data say, by file, by group, or by take."""
 
 from __future__ import annotations
 
@@ -14,26 +14,25 @@ from hetsyn_model.training.data import DataError, Recording
 from hetsyn_model.training.examples import Part, T
 
 By = Literal["auto", "own", "file", "group", "take"]
-FEWEST_GROUPS = 3  # of each class, for `auto` to split by them
+FEWEST_GROUPS = 3  # `auto` splits by group if each class has as many
 
 
 @dataclass(frozen=True)
 class SplitSpec:
-    """How examples are divided. Test examples are used once, after training.
+    """The division of examples. Test examples are used once, after training.
 
     Attributes:
-        by: ``file``, each class divided at random; ``group``, whole groups, so that no speaker is on two sides;
-            ``take``, every so-manieth take of each speaker and class validates; ``own``, as the data say, and where
-            they have no validation examples of their own, a share of their training examples; ``auto``, as the data
-            say, else by group where each class has three groups or more, else by file.
+        by: ``file``: each class at random. ``group``: whole groups, so that no speaker is on two sides. ``take``: every
+            n-th take of each speaker and class validates (``every``). ``own``: as the data say; if they name no
+            validation examples, a share of their training examples. ``auto``: as the data say, else by group if each
+            class has three groups or more, else by file.
         validation: share of the examples that choose the epoch.
         test: share of the examples that judge the network; 0 for none.
-        every: with ``take``: each take that this divides validates.
-        group_pattern: regular expression that the names of wav files in folders of classes match, whose ``group`` is
-            the group. Other names are of no group.
-        group_column: of a CSV file; a file without it has no groups.
-        seed: of the division. It is not the seed of the training, so that runs with other seeds have the same test
-            examples.
+        every: with ``take``: takes that are multiples of it validate.
+        group_pattern: regular expression for the names of wav files in folders of classes; its ``group`` is the group.
+            Names that do not match have no group.
+        group_column: column of a CSV file; a file without it has no groups.
+        seed: for the division; apart from the training's seed, so that all seeds have the same test examples.
     """
 
     by: By = "auto"
@@ -61,10 +60,10 @@ class Parts(Generic[T]):
     """Divided examples.
 
     Attributes:
-        train: that the network learns from.
-        validation: that choose the epoch.
-        test: that judge the network; may be empty.
-        by: how they were divided.
+        train: the network learns from them.
+        validation: they choose the epoch.
+        test: they judge the network; may be empty.
+        by: the rule of the division.
     """
 
     train: list[T]
@@ -84,11 +83,9 @@ def split(
     """Divide examples; the same for the same examples and spec.
 
     Args:
-        items: the examples.
         labels: names of the classes.
-        spec: how.
-        with_test: whether there are test examples at all; not where they come from elsewhere.
-        own: what each example is for, as the data say; None where they do not.
+        with_test: make a test part. False if the test examples come from elsewhere.
+        own: the data's use of each example; None without.
 
     Raises:
         DataError: there are too few examples, or they have no groups or takes.
@@ -121,7 +118,7 @@ def split(
 def _by_own(
     items: Sequence[T], labels: Sequence[str], spec: SplitSpec, own: Sequence[Part], with_test: bool
 ) -> Parts[T]:
-    """As the data say. Test examples of their own are never trained on, even where others test."""
+    """Divide as the data say. Their test examples are never trained on, even if other data test."""
     train, validation, test = (
         [item for item, part in zip(items, own, strict=True) if part == wanted]
         for wanted in ("train", "validation", "test")
@@ -137,7 +134,7 @@ def _by_own(
 
 
 def _fewest_groups(items: Sequence[T], classes: int) -> int:
-    """Groups of the class that has the fewest; 0 where an example has none."""
+    """Count the groups of the class with the fewest; 0 if an example has no group."""
     if not all(item.group for item in items):
         return 0
     pairs = {(item.label, item.group) for item in items}
@@ -173,7 +170,7 @@ def _by_file(items: Sequence[T], labels: Sequence[str], shares: dict[str, float]
 
 
 def _by_group(items: Sequence[T], classes: int, shares: dict[str, float], seed: int) -> list[str]:
-    """Whole groups, chosen so that each part has about its share of every class."""
+    """Assign whole groups to parts, so that each part has about its share of every class."""
     if not all(item.group for item in items):
         raise DataError(
             "split.by = 'group', but examples have no group: name files GROUP_NUMBER.wav, or give a column or an array "
@@ -195,9 +192,9 @@ def _by_group(items: Sequence[T], classes: int, shares: dict[str, float], seed: 
     parts = [part for part, share in shares.items() if share]
     for number, part in enumerate(parts):
         target, got, taken = shares[part] * total, np.zeros(classes), 0
-        spare = len(parts) - number  # groups that later parts and training still need
+        spare = len(parts) - number  # the later parts and the training need these groups
         while len(order) > spare:
-            # a class whose last group goes has nothing to train on
+            # a class needs a group for the training
             possible = [name for name in order if ((left - counts[name] > 0) | (counts[name] == 0)).all()]
             if not possible:
                 break

@@ -1,10 +1,10 @@
 """A first layer on band levels: all synapses of a neuron from one band share a weight and a decay.
 
-Each crossing of a threshold is a spike on a channel of its own, so a neuron has 2 * levels synapses from a band.
-Learned one by one they overfit to the few speakers. Tied, those for upward crossings share one weight, those for
-downward crossings have its negative, and all share a decay: the current is the band's level, counted in thresholds and
-forgotten with the synapse's own time constant. The tied network has one input a band, the number of thresholds that its
-level rose by in a step (:func:`level_changes`). :func:`untie` turns it into the network that takes the spikes.
+Each threshold has its own channel for upward and for downward crossings, so a neuron has 2 * levels synapses from a
+band. Learned separately, they overfit to the few speakers. Tied, the upward ones share a weight, the downward ones have
+its negative, and all share a decay: the current is the band's level, counted in thresholds, decaying with the synapse's
+time constant. The tied network has one input a band, the number of thresholds that its level rose by in a step
+(:func:`level_changes`). :func:`untie` turns it into the network that takes the spikes.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from hetsyn_model.layer import Layer
 from hetsyn_model.network import Network
 from hetsyn_model.spec import NetworkSpec
 
-SMOOTHING = (0.2, 0.6, 1.0, 0.6, 0.2)  # of a neuron's initial weights over neighbouring bands
-INITIAL_DEVIATION = 0.033  # of the weights, in thresholds: a word's levels then bring potentials near the threshold
+SMOOTHING = (0.2, 0.6, 1.0, 0.6, 0.2)  # smooths a neuron's initial weights over neighbouring bands
+INITIAL_DEVIATION = 0.033  # of the weights: a word's levels then bring potentials near the threshold
 
 
 def level_changes(events: Events, encoder: EncoderSpec) -> Events:
-    """The encoder's spikes as events with a value: thresholds that each band's level passed, upwards positive.
+    """Convert spikes to events with a value: the thresholds that each band's level crossed, upwards positive.
 
     Args:
-        events: of [batch, steps, channels].
-        encoder: that made the spikes.
+        events: events of [batch, steps, channels].
+        encoder: the encoder that made the spikes.
 
     Returns:
         Events of [batch, steps, bands].
@@ -44,12 +44,10 @@ def level_changes(events: Events, encoder: EncoderSpec) -> Events:
 
 
 def tied_network(spec: NetworkSpec, encoder: EncoderSpec, seed: int) -> Network:
-    """The untrained network on :func:`level_changes`: its first layer starts as random filters, smooth over bands.
+    """Make the untrained network for :func:`level_changes`: its first layer begins as random smooth filters over bands.
 
     Args:
-        spec: of the network on the encoder's spikes.
-        encoder: of the spikes.
-        seed: of the weights.
+        spec: describes the network that takes the encoder's spikes.
     """
     network = Network(replace(spec, channels=encoder.bands), seed=seed)
     weight = _first(network).w_in
@@ -57,7 +55,7 @@ def tied_network(spec: NetworkSpec, encoder: EncoderSpec, seed: int) -> Network:
     reach = len(SMOOTHING) // 2
     padded = torch.nn.functional.pad(drawn, (reach, reach), mode="replicate")
     smooth = torch.nn.functional.conv1d(padded, torch.tensor([[SMOOTHING]])).squeeze(1)
-    smooth = smooth - smooth.mean(-1, keepdim=True)  # loudness alone starts without effect
+    smooth = smooth - smooth.mean(-1, keepdim=True)  # so that loudness alone has no effect at first
     with torch.no_grad():
         weight.copy_(smooth * (INITIAL_DEVIATION * spec.neuron.threshold / float(smooth.std())))
     return network
@@ -65,7 +63,7 @@ def tied_network(spec: NetworkSpec, encoder: EncoderSpec, seed: int) -> Network:
 
 @torch.no_grad()
 def untie(network: Network, encoder: EncoderSpec) -> Network:
-    """The same network on the encoder's spikes."""
+    """Convert the network to one that takes the encoder's spikes."""
     whole = Network(replace(network.spec, channels=encoder.channels))
     tensors = network.state_dict()
     tensors["layers.0.w_in"] = torch.cat([_of_channels(_first(network).w_in, encoder) * sign for sign in (1, -1)], 1)

@@ -32,7 +32,7 @@ GPU = Device("the GPU", load_cuda_graph)
 
 
 def open_device(choice: DeviceChoice) -> Device | None:
-    """The device to compute networks on; None for the CPU.
+    """Return the device to compute networks on; None for the CPU.
 
     Args:
         choice: ``auto`` is a GPU where one can really be used, else the CPU.

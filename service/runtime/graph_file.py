@@ -40,9 +40,6 @@ _DAMAGED = "cannot load the graph: it is not an ONNX file, or damaged: export th
 def check_graph_file(content: bytes) -> None:
     """Check that a graph keeps its tensors itself.
 
-    Args:
-        content: of an ONNX file.
-
     Raises:
         ArtifactError: a tensor is in another file, or the content is not framed as an ONNX file.
     """
@@ -80,7 +77,7 @@ def check_graph_file(content: bytes) -> None:
 
 
 def read_varint(content: bytes, at: int, end: int) -> tuple[int, int]:
-    """A number of variable length, and the position after it.
+    """Return a number of variable length, and the position after it.
 
     Raises:
         ArtifactError: it does not end.

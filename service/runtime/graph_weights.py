@@ -18,10 +18,7 @@ DTYPES = {1: "<f4", 2: "u1", 3: "i1", 5: "<i2", 6: "<i4", 7: "<i8", 10: "<f2", 1
 
 
 def read_tensors(content: bytes) -> dict[str, NDArray[Any]]:
-    """The constants of a graph by name. A tensor that is not kept as raw bytes is left out.
-
-    Args:
-        content: of an ONNX file.
+    """Return the constants of a graph by name. A tensor that is not kept as raw bytes is left out.
 
     Raises:
         ArtifactError: it is none, or damaged.
@@ -63,7 +60,7 @@ def _packed(content: bytes) -> list[int]:
 
 
 def fields_of(content: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Number and value of each field of a message that ``check_graph_file`` has seen."""
+    """Yield number and value of each field of a message that ``check_graph_file`` has seen."""
     at, end = 0, len(content)
     while at < end:
         tag, at = read_varint(content, at, end)

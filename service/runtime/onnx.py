@@ -85,7 +85,7 @@ GraphLoader = Callable[[bytes], Graph]
 
 
 def explain(installed: Sequence[str], importable: bool) -> str | None:
-    """The fault of an installation of ONNX Runtime and the command that repairs it; None if it is in order.
+    """Return the fault of an installation of ONNX Runtime and the command that repairs it; None if it is in order.
 
     Args:
         installed: those of ``DISTRIBUTIONS`` that are installed.
@@ -128,7 +128,7 @@ def operators_problem() -> str | None:
 
 
 def operator_status() -> OperatorStatus:
-    """Whether our operator runs the networks on the CPU, in which version, and otherwise why not.
+    """Return whether our operator runs the networks on the CPU, in which version, and otherwise why not.
 
     Raises:
         RuntimeUnavailable: there is no ONNX Runtime, or HETSYN_OPERATORS says something unknown.
@@ -149,7 +149,7 @@ def operator_status() -> OperatorStatus:
 
 
 def providers() -> list[str]:
-    """The execution providers that this ONNX Runtime was built with, whether or not the machine supports them.
+    """Return the execution providers that this ONNX Runtime was built with, whether or not the machine supports them.
 
     Raises:
         RuntimeUnavailable: there is no ONNX Runtime.
@@ -179,7 +179,7 @@ def cuda_problem() -> str | None:
 
 
 def load_cuda_graph(content: bytes) -> Graph:
-    """A graph from the bytes of an ONNX file, in plain ONNX on the first visible GPU.
+    """Return a graph from the bytes of an ONNX file, in plain ONNX on the first visible GPU.
 
     Raises:
         RuntimeUnavailable: the GPU cannot be used.
@@ -204,13 +204,11 @@ def _cuda_session(ort: Any, content: bytes, options: Any) -> Any:
 
 
 def load_graph(content: bytes, *, threads: int = 1, use_operators: bool = True, operators: Path | None = None) -> Graph:
-    """A graph from the bytes of an ONNX file, on the CPU.
+    """Return a graph from the bytes of an ONNX file, on the CPU.
 
     It takes bytes, not a path: so the bytes that were verified are loaded.
 
     Args:
-        content: of the file.
-        threads: of one call of ``run``.
         use_operators: run our operators, where they were built, in place of the plain ONNX that stands for them.
         operators: another build of them, which must take the graph.
 
@@ -318,7 +316,7 @@ def _onnxruntime() -> Any:
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """The exceptions that ONNX Runtime raises; they have no common base class, and each version has others."""
+    """Return the exceptions that ONNX Runtime raises; they have no common base class, and each version has others."""
     state = vars(importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")).values()
     own = [value for value in state if isinstance(value, type) and issubclass(value, Exception)]
     return (RuntimeError, ValueError, MemoryError, *own)

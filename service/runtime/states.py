@@ -26,7 +26,6 @@ def run_network(
 
     Args:
         model: its name, for the error message.
-        graph: of the network.
         rows: a state of each stream.
         inputs: of ``service.contract.graph_io``, for these streams, without ``state``.
         outputs: the names to return, without ``next.state``.
@@ -47,10 +46,9 @@ def run_network(
 
 
 def is_bounded(values: Array, limit: float = LARGEST_VALUE) -> bool:
-    """Whether every number is finite and less than ``limit`` away from 0.
+    """Return whether every number is finite and less than ``limit`` away from 0.
 
     Args:
-        values: of any shape.
         limit: above 1e9.
     """
     # One call in place of two, at a third of the time for the state of one stream. For more values BLAS starts threads.
@@ -60,7 +58,7 @@ def is_bounded(values: Array, limit: float = LARGEST_VALUE) -> bool:
 
 
 def out_of_bounds(*tensors: Array) -> Collection[int]:
-    """The indices b at which one of some tensors [b, ...] is not ``is_bounded``.
+    """Return the indices b at which one of some tensors [b, ...] is not ``is_bounded``.
 
     All are checked at once, since hardly ever one is not.
     """

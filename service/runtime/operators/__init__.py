@@ -59,7 +59,7 @@ class OperatorStatus:
 
 
 def mode() -> Mode:
-    """What ``HETSYN_OPERATORS`` in the environment says: ``off`` leaves plain ONNX, ``require`` refuses it.
+    """Return what ``HETSYN_OPERATORS`` in the environment says: ``off`` leaves plain ONNX, ``require`` refuses it.
 
     Raises:
         RuntimeUnavailable: it says something else.
@@ -76,7 +76,7 @@ def mode() -> Mode:
 
 
 def library() -> Path | None:
-    """The shared library; None where it was not built or is switched off.
+    """Return the shared library; None where it was not built or is switched off.
 
     Raises:
         RuntimeUnavailable: ``HETSYN_OPERATORS`` says something unknown.
@@ -85,7 +85,7 @@ def library() -> Path | None:
 
 
 def kernel(built: Path) -> str:
-    """The version of the library's loops that this processor runs.
+    """Return the version of the library's loops that this processor runs.
 
     Raises:
         OSError: the library cannot be loaded, or has no version for this processor.
@@ -99,7 +99,7 @@ def kernel(built: Path) -> str:
 
 
 def is_of_this_version(built: Path) -> bool:
-    """Whether a library was built for the artifacts of this version; an older checkout leaves one that was not.
+    """Return whether a library was built for the artifacts of this version; an older checkout leaves one that was not.
 
     A library that cannot be loaded counts as one: who registers it says why.
     """
