@@ -11,7 +11,7 @@ solution is a product:
     gamma_k = (1 - alpha_k^2) * prod_{l != k} (1 - alpha_k alpha_l) / (alpha_k - alpha_l)
 
 It is accurate to the last digits where a solver loses all of them (G's condition number passes 1e11 at
-K = 8), and differentiable in r. ``|B(r)|`` is the relative L2 error of the kernel: with h = atanh(r) it is
+K = 8), and is differentiable in r. ``|B(r)|`` is the relative L2 error of the kernel: with h = atanh(r) it is
 ``prod_k |tanh(h_r - h_k)|``, which makes fitting the grid a small smooth problem (``bank_fit.py``).
 
 A layer's currents are then ``U_k(t) = alpha_k U_k(t-1) + sum_i (w_ji c_k(r_ji)) x_i(t)``, [K, neurons]
@@ -41,7 +41,7 @@ from hetsyn_model.state import Shapes, State
 from hetsyn_model.synapse import ExactWeights, SynapsePath
 from hetsyn_model.values import values_product
 
-WEIGHT_BITS = 16  # of a weight in the served form: half the memory traffic, and no more spikes differ for it
+WEIGHT_BITS = 16  # bits of a served weight: half the memory traffic, and no more spikes differ than with 32
 
 
 class BankError(ValueError):
@@ -67,7 +67,7 @@ class Bank:
         return self.decays[-1] == 1.0
 
     def coefficients(self, r: Tensor) -> Tensor:
-        """Return the coefficients c_k(r) of kernels in the bank's basis, differentiable in r.
+        """Compute the coefficients c_k(r) of kernels in the bank's basis, differentiable in r.
 
         Args:
             r: decays a step, any shape, each in [0, 1].
@@ -81,15 +81,15 @@ class Bank:
         if not self.integrator:
             return c
         at_one = (r >= 1.0).unsqueeze(-1)
-        # the value of the exact term, the gradient of the fit: r = 1 must be able to leave 1 in training
+        # the exact term's value with the fit's gradient, so that r = 1 can leave 1 in training
         c = torch.where(at_one, c - c.detach(), c)
         return torch.cat([c, at_one.to(torch.float64)], dim=-1)
 
 
 def _leaky(wide: Tensor, leaky: Sequence[float]) -> Tensor:
-    """Return the coefficients [*shape, K] of the decays below 1, in plain torch."""
+    """Compute the coefficients [*shape, K] of the decays below 1, in plain torch."""
     factors = [(wide - alpha) / (1.0 - wide * alpha) for alpha in leaky]
-    # products of all factors but one, from both ends: dividing B by its own factor fails where r is on the grid
+    # products of all factors but one, from both ends: dividing B by that factor fails if r is on the grid
     before, after = [torch.ones_like(wide)], [torch.ones_like(wide)]
     for factor in factors[:-1]:
         before.append(before[-1] * factor)
@@ -121,7 +121,7 @@ class _Coefficients(torch.autograd.Function):
 
 
 def _compiled(wide: Tensor, leaky: Sequence[float]) -> Tensor:
-    """As :func:`_leaky`, compiled, with the same bits."""
+    """Compute the same as :func:`_leaky` by the compiled library, with the same bits."""
     found: Tensor = _Coefficients.apply(wide, leaky)
     return found
 
@@ -142,8 +142,8 @@ class BankWeights:
         weight_rec: [neurons, K * neurons], recurrent weights; None without recurrence.
         bias: [K * neurons], constant drive a step; None without.
         decays: alpha a step, [K].
-        grid: [K * neurons], the power of two that a column's weights and bias are multiples of.
-        value_channels: channels of an input that is real numbers (``values.py``); 0 where it is spikes.
+        grid: [K * neurons], a power of two; a column's weights and bias are multiples of it.
+        value_channels: channels of an input of real numbers (``values.py``); 0 for spikes.
     """
 
     weight_in: Tensor
@@ -174,7 +174,7 @@ class BankWeights:
 
         Args:
             state: every tensor of :meth:`state`.
-            entered: [b, K * j], what input and bias bring, see :meth:`enter`.
+            entered: [b, K * j], the result of :meth:`enter`.
             own: [b, j], the layer's own spikes that arrive in this step; None without recurrence.
 
         Returns:
@@ -182,15 +182,16 @@ class BankWeights:
         """
         if self.weight_rec is not None and own is not None:
             entered = entered + own @ self.weight_rec
-        # in an export, the shape is made of weights once, and not of the state in each step
+        # so an export derives the shape from weights once, and not from the state in each step
         drive = entered.view(-1, self.decays.shape[0], self.neurons)
         current = self.decays.unsqueeze(-1) * state["bank_current"] + drive
         return {"bank_current": current}, sum_bank(current)
 
     def enter(self, x: Tensor | Events) -> Tensor:
-        """Make what :meth:`step` takes: what input and bias bring in one step, [b, K * j], or in all, [b, t, K * j].
+        """Compute the drive of input and bias for :meth:`step`, in one step, [b, K * j], or in all, [b, t, K * j].
 
-        The recurrent part is added to it: of spikes all sums are exact, but of values this order is part of the result.
+        The recurrent part is added afterwards. Sums of spikes are exact in any order; for values this order is part of
+        the result.
 
         Args:
             x: [b, i], or [b, t, i], which may be events.
@@ -206,7 +207,7 @@ class BankWeights:
 
 
 def sum_bank(current: Tensor) -> Tensor:
-    """[b, j]: sum over the decays of [b, K, j], in a fixed order that is the same in every implementation."""
+    """Sum [b, K, j] over the decays to [b, j], in the order of every implementation."""
     total = current[:, 0]
     for k in range(1, current.shape[1]):
         total = total + current[:, k]
@@ -214,11 +215,11 @@ def sum_bank(current: Tensor) -> Tensor:
 
 
 def compile_bank(bank: Bank, exact: ExactWeights, *, takes_values: bool = False) -> BankWeights:
-    """Return a layer's synapses in the bank's basis, differentiable in its weights, decays and biases.
+    """Express a layer's synapses in the bank's basis, differentiable in weights, decays and biases.
 
     Args:
         exact: the synapses.
-        takes_values: whether the layer's input is real numbers.
+        takes_values: the layer's input is real numbers.
     """
     paths = [exact.input] if exact.recurrent is None else [exact.input, exact.recurrent]
     # input rows last: autograd adds up the gradients of a shared decay in the reverse order of these operations, and
@@ -242,13 +243,13 @@ def compile_bank(bank: Bank, exact: ExactWeights, *, takes_values: bool = False)
 
 
 def _weight_rows(bank: Bank, path: SynapsePath) -> Tensor:
-    """[i, K * j]: w_ji * c_k(r_ji)."""
+    """Compute w_ji * c_k(r_ji), [i, K * j]."""
     c = bank.coefficients(path.decay).to(path.weight.dtype)  # [j | 1, i | 1, K]
     return (path.weight.unsqueeze(-1) * c).permute(1, 2, 0).reshape(path.weight.shape[1], -1)
 
 
 def _bias_row(bank: Bank, path: SynapsePath, bias: Tensor) -> Tensor:
-    """[1, K * j]: the constant drives of all synapses of a neuron."""
+    """Sum the constant drives of a neuron's synapses, [1, K * j]."""
     c = bank.coefficients(path.decay).to(bias.dtype)
     return (bias.unsqueeze(-1) * c).sum(1).T.reshape(1, -1)
 
@@ -280,5 +281,5 @@ def dyadic(rows: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
 
 
 def _power_of_two(values: Tensor) -> Tensor:
-    """The smallest that is not below each value."""
+    """Round each value up to a power of two."""
     return torch.exp2(torch.ceil(torch.log2(values.clamp_min(1e-30))))

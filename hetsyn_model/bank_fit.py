@@ -1,4 +1,4 @@
-"""The decays of a bank, fitted to a layer's own: the smallest worst kernel error, or the smallest bank within a bound.
+"""Fits a bank's decays to a layer's: the smallest worst kernel error, or the smallest bank within a bound.
 
 With h = atanh(r), the relative L2 error of a kernel is ``prod_k |tanh(h - h_k)|`` (``bank.py``). With x = exp(2 h) a
 factor is ``(x - x_k) / (x + x_k)``, as in Zolotarev's problem and in ADI iterations, so the best grid is where the
@@ -20,19 +20,19 @@ from torch import Tensor
 from hetsyn_model.bank import Bank, BankError
 from hetsyn_model.spec import ERROR_BOUND
 
-BINS = 500  # of a layer's decays, whose ends the grid is fitted to
+BINS = 500  # intervals of a layer's decays; the grid is fitted to their ends
 LARGEST_BANK = 32  # enough for ERROR_BOUND of any float32 decays, from 0 to the last one below 1
 RESOLVED = 1e-8  # a kernel error below which more decays only crowd the grid
-NEAR_THE_BEST = 1.01  # a worst error, over the least that is possible, at which the search ends
-MAX_EXCHANGES, MAX_NEWTON_STEPS = 20, 30  # a handful of either is the rule
-LEVEL = 1e-3  # of log errors that count as equal
+NEAR_THE_BEST = 1.01  # the search ends at this ratio of the worst error to the least possible one
+MAX_EXCHANGES, MAX_NEWTON_STEPS = 20, 30  # usually a handful of each
+LEVEL = 1e-3  # log errors that differ by less count as equal
 TINY = 1e-300
 
 Numbers = NDArray[np.float64]
 
 
 def kernel_error(bank: Bank, r: Tensor) -> float:
-    """Relative L2 error of the worst kernel in the bank's basis.
+    """Compute the relative L2 error of the worst kernel in the bank's basis.
 
     Args:
         bank: the shared decays.
@@ -47,7 +47,7 @@ def kernel_error(bank: Bank, r: Tensor) -> float:
 
 
 def _error(leaky: list[float] | Numbers, decays: Numbers) -> Numbers:
-    """Relative error at each decay: a Blaschke product, whose factors are accurate to the last digits."""
+    """Compute the relative error at each decay: a Blaschke product with factors accurate to the last digits."""
     product = np.ones_like(decays)
     for alpha in leaky:
         product *= (decays - alpha) / (1.0 - decays * alpha)
@@ -55,11 +55,11 @@ def _error(leaky: list[float] | Numbers, decays: Numbers) -> Numbers:
 
 
 def evenly_apart(decay_range: tuple[float, float]) -> Tensor:
-    """Decays that stand for a whole range, float64 [BINS or one more]: evenly apart in atanh(r), as a bank sees them.
+    """Make decays that represent a whole range, float64 [BINS or one more], evenly spaced in atanh(r).
 
     Args:
-        decay_range: lower and upper end, in [0, 1]. An end of 1 counts as the largest float32 below it, and as 1
-            itself, where clamped decays come to rest.
+        decay_range: lower and upper end, in [0, 1]. An end of 1 gives the largest float32 below it, and 1 itself for
+            clamped decays.
     """
     low, high = (math.atanh(min(end, 1 - 2.0**-24)) for end in decay_range)
     leaky = torch.tanh(torch.linspace(low, high, BINS, dtype=torch.float64))
@@ -71,15 +71,11 @@ def fit_bank(r: Tensor, *, size: int | None = None, error_bound: float = ERROR_B
 
     Args:
         r: every decay of the layer, any shape, each in [0, 1].
-        size: number of decays K (fewer where fewer are exact). None: the smallest that keeps every kernel within
-            the bound.
+        size: number of decays K (fewer if fewer are exact). None: the smallest that meets the bound.
         error_bound: relative L2 error of the worst kernel.
 
-    Returns:
-        The bank.
-
     Raises:
-        BankError: the size holds nothing, or LARGEST_BANK decays do not meet the bound.
+        BankError: the size is 0, or LARGEST_BANK decays do not meet the bound.
     """
     if size is not None and size < 1:
         raise BankError(f"a bank of {size} decays is empty: give 1 or more")
@@ -99,13 +95,13 @@ def fit_bank(r: Tensor, *, size: int | None = None, error_bound: float = ERROR_B
         count = _smallest(fit, leaky, max(error_bound, RESOLVED))
     else:
         count = min(size - integrator, leaky.size)
-        if fit(count)[1] <= RESOLVED:  # fewer do as well
+        if fit(count)[1] <= RESOLVED:  # fewer decays do as well
             count = _smallest(fit, leaky, RESOLVED, count)
     return Bank((*fit(count)[0], *((1.0,) if integrator else ())))
 
 
 def _smallest(fit: Any, leaky: Numbers, enough: float, known: int | None = None) -> int:
-    """Return the smallest number of decays whose error is small enough; ``known`` is one.
+    """Find the smallest number of decays with an error of at most ``enough``; ``known`` decays have one.
 
     Raises:
         BankError: there is none up to LARGEST_BANK.
@@ -118,7 +114,7 @@ def _smallest(fit: Any, leaky: Numbers, enough: float, known: int | None = None)
                 "raise the bound, give the size, or use the exact form"
             )
         count += 1
-    if count == 1 or fit(count - 1)[1] > enough:  # as where the decays fill their interval
+    if count == 1 or fit(count - 1)[1] > enough:  # usual if the decays fill their interval
         return count
     low, high = 0, count - 1  # too few, enough
     while high - low > 1:
@@ -128,13 +124,13 @@ def _smallest(fit: Any, leaky: Numbers, enough: float, known: int | None = None)
 
 
 def _enough_for_an_interval(leaky: Numbers, enough: float) -> int:
-    """About as many decays as bring a filled interval's error down: it is 2 exp(-pi^2 K / (2 ln(4 b / a)))."""
+    """Estimate the decays for a filled interval; its error is 2 exp(-pi^2 K / (2 ln(4 b / a)))."""
     ratio = 2.0 * float(np.arctanh(leaky[-1]) - np.arctanh(leaky[0]))  # ln(b / a)
     return max(1, math.ceil(2.0 * (ratio + math.log(4.0)) * math.log(2.0 / enough) / math.pi**2))
 
 
 def _fit_leaky(r: Numbers, judged: Numbers, count: int) -> tuple[tuple[float, ...], float]:
-    """The grid of so many decays, fastest first, fitted to the judged ones in atanh, and its worst error at all r."""
+    """Compute the relative error at each decay: a Blaschke product, accurate to the last digits."""
     if count >= r.size:
         return tuple(r.tolist()), 0.0
     alpha = np.tanh(best_grid(judged, count))
@@ -142,7 +138,7 @@ def _fit_leaky(r: Numbers, judged: Numbers, count: int) -> tuple[tuple[float, ..
 
 
 def _thinned(r: Numbers) -> Numbers:
-    """Of many decays those at both ends of each of BINS intervals, in atanh: crowds are thinned, no loner is lost."""
+    """Keep the smallest and the largest decay of each of BINS equal intervals of atanh(r)."""
     decays = np.arctanh(r)
     decays = decays[np.unique(np.floor(decays / RESOLVED), return_index=True)[1]]
     if decays.size <= 2 * BINS:
@@ -153,18 +149,18 @@ def _thinned(r: Numbers) -> Numbers:
 
 
 def best_grid(decays: Numbers, count: int) -> Numbers:
-    """Return the grid whose worst error at these decays is the smallest, by Remez' exchange.
+    """Find the grid with the smallest worst error at these decays, by Remez' exchange.
 
-    Each grid point lies between two of ``count + 1`` references. Newton's method moves the grid until the errors at
-    the references are equal; then the worst decay between two grid points becomes their reference. No grid does better
-    than the smallest of the errors at such references, so the end is known.
+    Each grid point lies between two of ``count + 1`` references. Newton's method moves the grid until the errors at the
+    references are equal; then the worst decay between two grid points becomes their reference. The smallest error at
+    references is a lower bound for every grid, which ends the search.
 
     Args:
         decays: in atanh, distinct and ascending.
         count: grid points.
 
     Returns:
-        [count] in atanh, ascending; fewer where fewer are exact.
+        [count] in atanh, ascending; fewer if fewer are exact.
     """
     if count >= decays.size:
         return decays
@@ -188,7 +184,7 @@ def best_grid(decays: Numbers, count: int) -> Numbers:
 
 
 def _spread_out(decays: Numbers, count: int) -> Numbers:
-    """Leja points: from both ends on, always the decay whose error would be the largest."""
+    """Choose Leja points: both ends, then always the decay with the largest error."""
     chosen = [0, decays.size - 1]
     gaps = np.maximum(np.abs(np.tanh(decays[:, None] - decays[chosen])), TINY)
     log_error = np.log(gaps).sum(1)
@@ -199,10 +195,10 @@ def _spread_out(decays: Numbers, count: int) -> Numbers:
 
 
 def _levelled(grid: Numbers, references: Numbers) -> Numbers:
-    """Return the grid moved until its log errors at the references, between which it stays, are equal."""
+    """Move the grid, between its references, until its log errors at them are equal."""
     for _ in range(MAX_NEWTON_STEPS):
         gap = references[:, None] - grid
-        if not gap.all():  # in a crowd a grid point ends up on a reference, whose error cannot be raised any more
+        if not gap.all():  # in a crowd a grid point reaches a reference, and the error there cannot rise
             break
         log_error = np.log(np.maximum(np.abs(np.tanh(gap)), TINY)).sum(1)
         excess = log_error - log_error.mean()

@@ -1,4 +1,4 @@
-"""``hetsyn train``: networks from data. It imports torch when it runs."""
+"""``hetsyn train``: trains networks on data. Imports torch when it runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hetsyn_model.training.history import History
     from hetsyn_model.training.prepared import Prepared
 
-UNWRAPPED = 100_000  # characters of a line where no terminal shows it
+UNWRAPPED = 100_000  # characters of a line without a terminal
 
 train = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 console = Console(width=None if sys.stdout.isatty() else UNWRAPPED)

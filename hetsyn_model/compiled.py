@@ -44,7 +44,7 @@ class LayerWeights:
         """List what the layer keeps between steps, in the order of the artifact.
 
         Args:
-            recurrent_path: that runs in place of the layer's, in training.
+            recurrent_path: replaces the layer's in training.
         """
         own_path = self.recurrent_path if recurrent_path is None else recurrent_path
         shapes = self.synapses.state() | self.neuron.state(self.neurons)
@@ -56,8 +56,8 @@ class LayerWeights:
         """Run one step.
 
         Args:
-            state: every tensor of the layer, with a leading batch axis; those of others are left alone.
-            x: [b, inputs], what the layer before spikes, or the network's input.
+            state: every tensor of the layer, with a leading batch axis; other layers' are ignored.
+            x: [b, inputs], spikes of the layer before, or the network's input.
 
         Returns:
             The layer's state after the step, and its potential [b, j].
@@ -72,7 +72,7 @@ class LayerWeights:
         """Run what follows a step's input: recurrence, currents, neurons.
 
         Args:
-            entered: what ``synapses.enter`` made of the input.
+            entered: the result of ``synapses.enter``.
             recurrent_path: the layer's, or in training a differentiable one.
             surrogate: derivative of the threshold in training; None outside training.
         """
@@ -119,17 +119,17 @@ class LayerWeights:
 
     @property
     def kappa(self) -> Tensor | None:
-        """Decay a step of the reset current or of the membrane, [j]; None for neurons that have neither."""
+        """Return the decay a step of the reset current or the membrane, [j]; None for neurons without either."""
         return getattr(self.neuron, "kappa", None)
 
     @property
     def threshold(self) -> Tensor | None:
-        """theta, [j]; None for neurons that do not spike."""
+        """Return theta, [j]; None for neurons that do not spike."""
         return getattr(self.neuron, "threshold", None)
 
     @property
     def is_native(self) -> bool:
-        """Return whether the native rollout knows neurons and recurrence; input comes to it as it arrives."""
+        """Return whether the native rollout can run the neurons and the recurrence."""
         return isinstance(self.neuron, BaseNeuron) and isinstance(self.recurrent_path, Direct)
 
 
@@ -143,7 +143,7 @@ def _named(prefix: str, state: State) -> State:
 
 @dataclass(frozen=True)
 class Compiled:
-    """A network in one form. It changes nothing and is never changed.
+    """A network in one form. It is never changed.
 
     Attributes:
         spec: the network's description.
@@ -170,5 +170,5 @@ class Compiled:
         return self.layers[0].synapses.device
 
     def detach(self) -> Compiled:
-        """Return the same values as constants, without gradients."""
+        """Return a copy with constants, without gradients."""
         return replace(self, layers=tuple(detached(layer) for layer in self.layers))

@@ -1,4 +1,4 @@
-"""Audio to spikes: causal, streaming, and the same spikes for any way of cutting the audio.
+"""Encodes audio as spikes: causal, streaming, with the same spikes however the audio is cut.
 
 Every ``step_samples`` samples the latest ``window_samples`` make one frame:
 
@@ -10,10 +10,9 @@ Every ``step_samples`` samples the latest ``window_samples`` make one frame:
     down_ml(t)   = y_m(t) <= theta_l and y_m(t-1) >  theta_l
 
 ``around`` is the level's smooth mean over neighbouring bands, so that a contrast c above 0 brings out
-formants and takes away part of a microphone's colour, at once and without a memory. The scheme is of the family of
-Guetig and Sompolinsky's, which arXiv 2508.11644 uses for TiDigits and Ti46 (appendix E): threshold crossings of log Mel
-bands. All in float64: a crossing is a comparison, and float32's rounding, which differs between runtimes, would move
-some.
+formants and removes part of a microphone's colour, without memory. The scheme resembles Guetig and Sompolinsky's, which
+arXiv 2508.11644 uses for TiDigits and Ti46 (appendix E): threshold crossings of log Mel bands. All is float64: a
+crossing is a comparison, and the rounding of float32, which differs between runtimes, would move some.
 
 Channels are ordered direction (up, down), band, level. Index letters: b stream, t step, m band, l level.
 """
@@ -39,7 +38,7 @@ class EncoderSpec:
     """The encoder's settings.
 
     Attributes:
-        sample_rate_hz: of the audio, samples in [-1, 1].
+        sample_rate_hz: sample rate of the audio; samples are in [-1, 1].
         step_samples: samples of a step.
         window_samples: samples of a frame, the latest step's included.
         low_hz: lower edge of the Mel bank.
@@ -49,7 +48,7 @@ class EncoderSpec:
         top_db: the highest threshold is at -top_db.
         floor_db: energy added to every band (dB of full scale) so that silence has a level.
         quietest_db: the gain's initial and lowest value, in dB of full scale.
-        release_db_per_s: how fast the gain falls after a loud sound.
+        release_db_per_s: fall of the gain after a loud sound.
         emphasis_db_per_octave: fixed rise of the bands above EMPHASIS_FROM_HZ, against the fall of voices.
         contrast: share c of the normalisation that comes from neighbouring bands instead of the gain.
         contrast_bands: standard deviation of the neighbourhood, in bands.
@@ -97,33 +96,33 @@ class EncoderSpec:
 
     @property
     def history_samples(self) -> int:
-        """Samples of earlier steps that a frame still holds."""
+        """Count the samples of earlier steps in a frame."""
         return self.window_samples - self.step_samples
 
     @property
     def release_db(self) -> float:
-        """Release a step."""
+        """Return the fall of the gain in a step, in dB."""
         return self.release_db_per_s * self.step_s
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
     def thresholds_db(self) -> Float64Array:
-        """[levels], from the highest down."""
+        """Return the thresholds [levels], from the highest down."""
         return -(self.top_db + self.spacing_db * np.arange(self.levels, dtype=np.float64))
 
     @property
     def spectrum_samples(self) -> int:
-        """Length of the DFT: a frame and the zeros behind it."""
+        """Return the length of the DFT: a frame and zeros after it."""
         return 1 << math.ceil(math.log2(self.window_samples))
 
     def window(self) -> Float64Array:
-        """[window_samples], Hann."""
+        """Return a Hann window, [window_samples]."""
         n = np.arange(self.window_samples)
         return np.asarray(0.5 - 0.5 * np.cos(2 * np.pi * (n + 0.5) / self.window_samples))
 
     def spectrum_matrix(self) -> Float64Array:
-        """[window_samples, 2 * bins]: windowed DFT, real parts then imaginary parts."""
+        """Make the windowed DFT, [window_samples, 2 * bins]: real parts, then imaginary parts."""
         size, window = self.spectrum_samples, self.window()
         n, f = np.arange(self.window_samples), np.arange(size // 2 + 1)
         angle = 2 * np.pi * np.outer(n, f) / size
@@ -133,7 +132,7 @@ class EncoderSpec:
         return matrix
 
     def mel_matrix(self, warp: float = 1.0) -> Float64Array:
-        """[2 * bins, bands]: triangular Mel filters, once for each half of the spectrum.
+        """Make triangular Mel filters, [2 * bins, bands], once for each half of the spectrum.
 
         Args:
             warp: factor on the filters' frequencies (a longer or shorter vocal tract, in training).
@@ -142,12 +141,12 @@ class EncoderSpec:
         return np.concatenate([bank, bank])
 
     def mel_edges_hz(self) -> Float64Array:
-        """[bands + 2], where each filter starts, peaks and ends; in order."""
+        """Return the frequencies where each filter starts, peaks and ends, [bands + 2], ascending."""
         mel = np.linspace(_mel(self.low_hz), _mel(self.high_hz), self.bands + 2)
         return np.asarray(700.0 * (10 ** (mel / 2595.0) - 1.0))
 
     def mel_filters(self, edges_hz: Float64Array) -> Float64Array:
-        """[..., bins, bands]: triangular filters between edges [..., bands + 2]."""
+        """Make triangular filters between edges [..., bands + 2], as [..., bins, bands]."""
         f = np.arange(self.spectrum_samples // 2 + 1) * self.sample_rate_hz / self.spectrum_samples
         mel = np.linspace(_mel(self.low_hz), _mel(self.high_hz), self.bands + 2)
         edges = np.minimum(edges_hz, self.sample_rate_hz / 2 * (1 + mel * 1e-9))[..., None, :]
@@ -161,17 +160,17 @@ class EncoderSpec:
         return np.asarray(np.where(narrow & nearest, 1.0, bank))
 
     def emphasis_db(self) -> Float64Array:
-        """[bands], what is added to each band's level."""
+        """Return the dB that are added to each band's level, [bands]."""
         return np.asarray(self.emphasis_db_per_octave * self.octaves())
 
     def octaves(self) -> Float64Array:
-        """[bands], octaves of each band's centre above EMPHASIS_FROM_HZ, at least 0."""
+        """Return the octaves of each band's centre above EMPHASIS_FROM_HZ, at least 0, [bands]."""
         mel = np.linspace(_mel(self.low_hz), _mel(self.high_hz), self.bands + 2)[1:-1]
         centre_hz = 700.0 * (10 ** (mel / 2595.0) - 1.0)
         return np.asarray(np.log2(np.maximum(centre_hz / EMPHASIS_FROM_HZ, 1.0)))
 
     def contrast_matrix(self) -> Float64Array:
-        """[bands, bands]: ``levels @ matrix`` is the level less its share of the neighbourhood's mean."""
+        """Make the matrix [bands, bands]: ``levels @ matrix`` is the level less a share of its neighbourhood's mean."""
         band = np.arange(self.bands)
         near = np.exp(-0.5 * ((band[:, None] - band) / self.contrast_bands) ** 2)
         return np.asarray(np.eye(self.bands) - self.contrast * near / near.sum(0))
@@ -208,7 +207,7 @@ class Encoder:
         self._thresholds = torch.from_numpy(spec.thresholds_db())
 
     def initial_state(self, batch: int) -> EncoderState:
-        """State before any sound: silence."""
+        """Return the state before any sound: silence."""
         return EncoderState(
             torch.zeros(batch, self.spec.history_samples, dtype=torch.float64),
             torch.full((batch,), self.spec.quietest_db, dtype=torch.float64),
@@ -220,7 +219,7 @@ class Encoder:
 
         Args:
             audio: [b, steps * step_samples] in [-1, 1].
-            state: after the steps before.
+            state: the state after the steps before.
 
         Returns:
             Spikes uint8 [b, steps, channels], and the state after them.
@@ -239,7 +238,7 @@ class Encoder:
         return spikes, EncoderState(history, gain, last)
 
     def levels_db(self, frames: Tensor, mel: Tensor | None = None) -> Tensor:
-        """Return the level of each band, level_m(t).
+        """Compute the level of each band, level_m(t).
 
         Args:
             frames: float64 [..., window_samples].
@@ -252,7 +251,7 @@ class Encoder:
         return 10.0 * torch.log10(energy + 10.0 ** (self.spec.floor_db / 10.0)) + self._emphasis
 
     def crossings(self, levels_db: Tensor, gain_db: Tensor, last_db: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the spikes of band levels: up_ml(t) and down_ml(t).
+        """Compute the spikes of band levels: up_ml(t) and down_ml(t).
 
         Args:
             levels_db: [b, steps, bands], level_m(t).

@@ -1,4 +1,4 @@
-"""Spikes as event lists, and the product of spikes and weights that costs only what fires."""
+"""Spikes as event lists, and their product with weights at the cost of the spikes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Events:
 
     @staticmethod
     def of(spikes: Tensor) -> Events:
-        """Events of a dense [batch, steps, channels] tensor; every non-zero is one."""
+        """Make events of a dense tensor [batch, steps, channels]; every value but 0 is one."""
         batch, steps, channels = spikes.shape
         rows = spikes.detach().reshape(batch * steps, channels)
         row, unit = rows.nonzero(as_tuple=True)
@@ -41,7 +41,7 @@ class Events:
         return Events(batch, steps, channels, splits, unit.to(torch.int32), rows[row, unit].contiguous())
 
     def dense(self, dtype: torch.dtype = torch.float32) -> Tensor:
-        """[batch, steps, channels]."""
+        """Return the events as a dense tensor [batch, steps, channels]."""
         rows = torch.zeros(self.batch * self.steps, self.channels, dtype=dtype, device=self.units.device)
         index = torch.arange(rows.shape[0], device=rows.device)
         row = torch.repeat_interleave(index, self.row_splits.diff(), output_size=self.units.numel())
@@ -49,7 +49,7 @@ class Events:
         return rows.view(self.batch, self.steps, self.channels)
 
     def streams(self, first: int, last: int) -> Events:
-        """Return the events of the streams from the first up to, not with, the last."""
+        """Return the events of the streams ``first`` to ``last`` (excluded)."""
         splits = self.row_splits[first * self.steps : last * self.steps + 1]
         begin, end = int(splits[0]), int(splits[-1])
         return Events(
@@ -58,7 +58,7 @@ class Events:
         )
 
     def after(self, before: Events) -> Events:
-        """Return the events of streams each of which begins with the one stream of ``before``."""
+        """Put the one stream of ``before`` in front of each stream."""
         counts = self.row_splits.diff().view(self.batch, self.steps)
         counts = torch.cat([before.row_splits.diff().expand(self.batch, -1), counts], 1)
         splits = torch.cat([counts.new_zeros(1), counts.flatten().cumsum(0)])
@@ -75,13 +75,13 @@ class Events:
         return Events(self.batch, steps, self.channels, splits, torch.cat(units), torch.cat(values))
 
     def to(self, device: torch.device | str) -> Events:
-        """Return the same events in a device's memory."""
+        """Copy the events to a device."""
         moved = (tensor.to(device) for tensor in (self.row_splits, self.units, self.values))
         return Events(self.batch, self.steps, self.channels, *moved)
 
 
 def pointer(tensor: Tensor | None) -> ctypes.c_void_p:
-    """Address of a tensor of any shape, for the compiled library; None is its null.
+    """Return a tensor's address for the compiled library; None gives a null pointer.
 
     Raises:
         ValueError: the tensor's memory is not contiguous.
@@ -123,7 +123,7 @@ class _EventProduct(torch.autograd.Function):
 
 
 def event_product(spikes: Tensor | Events, weight: Tensor) -> Tensor:
-    """``spikes @ weight``, [batch, steps, columns], at the cost of the spikes.
+    """Compute ``spikes @ weight``, [batch, steps, columns], at the cost of the spikes.
 
     Args:
         spikes: [batch, steps, channels] or its events; differentiable if a tensor.

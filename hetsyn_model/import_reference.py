@@ -1,9 +1,9 @@
-"""Weights under the names of the paper's reference checkpoints become a Network.
+"""Converts weights with the names of the paper's reference checkpoints to a Network.
 
 The names are facts of a file format; one tensor stands under several of them (``w_in1``,
-``layer_hidden1.w_in``, ``layer_hidden1.layer_in.w``). Three shapes of network are read: two recurrent
-hidden layers (the SHD network), one hidden layer with a decay a synapse, and one hidden layer whose
-decays belong to a neuron and path. All have ``w`` weights [out, in], ``rho`` decays [out, in] or [out],
+``layer_hidden1.w_in``, ``layer_hidden1.layer_in.w``). Three kinds of network are read: two recurrent
+hidden layers (the SHD network), one hidden layer with a decay a synapse, and one hidden layer with a
+decay a neuron and path. All have ``w`` weights [out, in], ``rho`` decays [out, in] or [out],
 and ``b`` a constant drive shaped as the decays.
 """
 
@@ -32,9 +32,9 @@ class _Entry:
     """One tensor of the network.
 
     Attributes:
-        names: in a reference checkpoint.
-        layer: index in ours.
-        parameter: name in our layer.
+        names: names in a reference checkpoint.
+        layer: index of the layer.
+        parameter: name in :class:`hetsyn_model.layer.Layer`.
     """
 
     names: tuple[str, ...]
@@ -61,14 +61,14 @@ def _entries(suffixes: tuple[str, ...], recurrent: bool) -> list[_Entry]:
 
 @dataclass(frozen=True)
 class _Parameter:
-    """An entry of a checkpoint: the name that it was found under."""
+    """An entry of a checkpoint, with the name that it was found under."""
 
     name: str
     tensor: Tensor
 
 
 def _architecture(names: set[str]) -> tuple[tuple[str, ...], bool]:
-    """Suffixes of the hidden layers and recurrence of the network that explains the names best."""
+    """Find the network that explains the names best: suffixes of its hidden layers, and whether it is recurrent."""
 
     def unexplained(candidate: tuple[tuple[str, ...], bool]) -> int:
         entries = _entries(*candidate)
@@ -79,7 +79,7 @@ def _architecture(names: set[str]) -> tuple[tuple[str, ...], bool]:
 
 
 def _collect(entries: list[_Entry], state_dict: Mapping[str, Tensor]) -> dict[tuple[int, str], _Parameter]:
-    """Return each tensor by its key (layer, parameter)."""
+    """Collect the tensors by (layer, parameter)."""
     known = {name for entry in entries for name in entry.names}
     extra = sorted(set(state_dict) - known)
     if extra:
@@ -120,14 +120,14 @@ def _tensor(name: str, value: object) -> Tensor:
 
 
 def _axes(key: tuple[int, str], per_synapse: bool) -> tuple[int, ...]:
-    """Return the layers whose sizes make a tensor's shape: 0 the input, then the layers in order."""
+    """Return the layers that give a tensor's axes their lengths: 0 is the input, then the layers in order."""
     layer, parameter = key
     fan_in = layer + 1 if parameter.endswith("rec") else layer
     return (layer + 1, fan_in) if parameter.startswith("w") or per_synapse else (layer + 1,)
 
 
 def _check_shapes(parameters: Mapping[tuple[int, str], _Parameter]) -> tuple[list[int], bool]:
-    """Sizes of input and layers, and whether each synapse has a decay; most entries decide, the odd one is named."""
+    """Find the sizes of input and layers, and whether each synapse has a decay. An error names the odd entry."""
     kinds = Counter(item.tensor.dim() == 2 for (_, parameter), item in parameters.items() if parameter[0] != "w")
     per_synapse = kinds.most_common(1)[0][0]
     votes: dict[int, Counter[int]] = {}
@@ -154,20 +154,20 @@ def from_reference(
     tau_reset_s: float = 20e-3,
     dtype: torch.dtype = torch.float32,
 ) -> Network:
-    """Return a Network from weights under the reference checkpoint's names.
+    """Make a Network of weights with the reference checkpoint's names.
 
     Args:
         state_dict: name to tensor (or NumPy array); every alias of a tensor is optional.
         step_s: duration of a step in seconds.
         tau_reset_s: time constant of the reset in seconds.
-        dtype: of the network's tensors, float32 or float64.
+        dtype: float32 or float64.
 
     Returns:
-        The network, on input as the reference bins it.
+        The network, for input as the reference bins it.
 
     Raises:
         CheckpointError: an entry is missing, unknown, misshaped, not finite, or not a decay in [0, 1].
-        ValueError: another dtype, or a duration that is not above 0.
+        ValueError: another dtype, or a duration of 0 or less.
     """
     if dtype not in (torch.float32, torch.float64):
         raise ValueError(f"dtype {dtype}: a network is float32 or float64")

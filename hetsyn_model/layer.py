@@ -25,24 +25,24 @@ class Layer(nn.Module):
     Args:
         inputs: number of units in the layer before.
         neurons: number of neurons.
-        recurrent: whether the layer has recurrent synapses.
-        spiking: whether its neurons spike; those of the readout need not.
+        recurrent: the layer has recurrent synapses.
+        spiking: the neurons spike; a readout's need not.
 
     Attributes:
-        w_in: weights of the input synapses, [j, i]; with several taps a unit, i is the row, tap * units + unit.
-        r_in: their decays a step, [j, i], [j, 1] or [1, 1].
-        b_in: their constant drive, [j, i] or [j, 1]; None without.
-        w_rec: the same of the recurrent synapses, [j, j]; None without recurrence.
-        r_rec: None where the decays are tied to ``r_in``.
-        b_rec: as ``b_in``.
+        w_in: weights of the input synapses, [j, i]; with several taps a unit, i is tap * units + unit.
+        r_in: decays of the input synapses a step, [j, i], [j, 1] or [1, 1].
+        b_in: constant drive of the input synapses, [j, i] or [j, 1]; None without.
+        w_rec: weights of the recurrent synapses, [j, j]; None without recurrence.
+        r_rec: decays of the recurrent synapses; None if they are tied to ``r_in``.
+        b_rec: constant drive of the recurrent synapses; None without.
         delay_in: delays of the input path in steps, [taps, units], whole when served; None without delays.
-        delay_rec: likewise of the recurrent path.
-        threshold: float64 [j], theta; None for a layer that does not spike. The description's number at first; set
-            other values in place. float64 whatever the network's type, so that none is rounded twice.
-        kappa: float64 [j], decay a step of the reset current or the membrane, likewise; None where it is tied or
-            learned (``own``), and where the layer has neither.
-        own_name: of neurons with equations of their own, the field of their values in ``NeuronSpec``, and the name of
-            what they learn in this module; None for others.
+        delay_rec: delays of the recurrent path, likewise.
+        threshold: float64 [j], theta, at first the description's; None for a layer that does not spike. Set other
+            values in place. It is float64 in every network, so that no value is rounded twice.
+        kappa: float64 [j], decay a step of the reset current or the membrane, likewise; None if it is tied or learned
+            (``own``), or if the layer has neither.
+        own_name: for neurons with their own equations, the name of their field in ``NeuronSpec`` and of their module
+            here; None for others.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Layer(nn.Module):
             self.w_rec, r_rec, self.b_rec = self._path(neurons * spec.recurrent_path.taps, generator)
             self.r_rec = None if spec.neuron.tied else r_rec
             with torch.no_grad():
-                self.w_rec.mul_(0.5)  # recurrence starts weaker than the input, or activity runs away
+                self.w_rec.mul_(0.5)  # recurrence begins weaker than the input, else activity runs away
                 if not spec.self_recurrent:
                     self.w_rec.mul_(self._others(self.w_rec))
         self.delay_in = _delays(spec.input_path, inputs, generator)
@@ -87,8 +87,8 @@ class Layer(nn.Module):
         shape = {"synapse": (self.neurons, inputs), "neuron": (self.neurons, 1), "shared": (1, 1)}[decays]
         tau = low + (high - low) * torch.rand(shape, generator=generator, dtype=torch.float64)
         decay = torch.exp(-1.0 / tau) if neuron.is_filtered else torch.zeros(shape)
-        # a current of time constant tau adds up some tau/2 squared weights of each input that fires; at one
-        # input in twenty this brings potentials to two thirds of the threshold, so that some neurons fire at first
+        # a current with time constant tau adds up some tau/2 squared weights of each firing input; at one input in
+        # twenty, potentials reach two thirds of the threshold, so that some neurons fire at first
         driven = neuron if self.spiking else neuron.without_own()
         first = driven.first_effect**2
         scale = neuron.threshold / (1.5 * math.sqrt(first + inputs * 0.05 * driven.memory_steps / 2))
@@ -102,7 +102,7 @@ class Layer(nn.Module):
         )
 
     def exact(self) -> ExactWeights:
-        """The synapses in the exact form, differentiable; those of resonant neurons with their factor 1 - alpha."""
+        """Make the synapses in the exact form, differentiable. Those of resonant neurons have the factor 1 - alpha."""
         neuron, weight = self.spec.neuron, self.w_rec
         path = self._driving(SynapsePath(self.w_in, self.r_in, self.b_in))
         recurrent = None
@@ -113,7 +113,7 @@ class Layer(nn.Module):
 
     @property
     def own(self) -> LearnedNeurons | None:
-        """Return what neurons with equations of their own learn; None for those of the base family."""
+        """Return the module of neurons with their own equations; None for the base family."""
         return None if self.own_name is None else cast(LearnedNeurons, self.get_submodule(self.own_name))
 
     def _driving(self, path: SynapsePath) -> SynapsePath:
@@ -124,13 +124,13 @@ class Layer(nn.Module):
         return replace(path, weight=factor * path.weight, bias=None if path.bias is None else factor * path.bias)
 
     def neuron(self) -> Neuron:
-        """Make the neurons that run, differentiable."""
+        """Make the neurons to run, differentiable."""
         spec, kappa, threshold = self.spec.neuron, self._kappas(), self.thresholds()
         if threshold is None:
             return Silent() if kappa is None else SilentMembrane(kappa)
         if self.own is not None:
             return self.own.neuron(threshold)
-        assert kappa is not None  # as of every layer that spikes
+        assert kappa is not None  # every layer that spikes has one
         adaptation = None
         if spec.adaptive:
             adaptation = Adaptation(decay_of(spec.adaptation_tau_steps), spec.adaptation_strength)
@@ -139,7 +139,7 @@ class Layer(nn.Module):
         return ResettingNeuron(kappa, threshold, adaptation)
 
     def _others(self, weight: Tensor) -> Tensor:
-        """1 for a synapse from another neuron, 0 for one from the neuron itself, [j, row]."""
+        """Make a mask [j, row]: 1 for a synapse from another neuron, 0 for one from the neuron itself."""
         itself = torch.eye(self.neurons, dtype=weight.dtype, device=weight.device)
         return (1 - itself).repeat(1, self.spec.recurrent_path.taps)
 
@@ -152,7 +152,7 @@ class Layer(nn.Module):
         return _path(self.spec.recurrent_path, self.delay_rec, spread)
 
     def kappas(self) -> Tensor | None:
-        """kappa in the network's type, [j]; None for a layer that neither spikes nor has a membrane."""
+        """Return kappa in the network's type, [j]; None for a layer that neither spikes nor has a membrane."""
         return getattr(self.neuron(), "kappa", None)
 
     def _kappas(self) -> Tensor | None:
@@ -161,11 +161,11 @@ class Layer(nn.Module):
         return self.r_in[:, 0].expand(self.neurons) if self.spiking else None
 
     def thresholds(self) -> Tensor | None:
-        """theta in the network's type, [j]; None for a layer that does not spike."""
+        """Return theta in the network's type, [j]; None for a layer that does not spike."""
         return None if self.threshold is None else self.threshold.to(self.w_in.dtype)
 
     def decay_values(self) -> Tensor:
-        """Every decay of the layer's synapses, [count]."""
+        """Return all decays of the layer's synapses, [count]."""
         return torch.cat([r.detach().flatten() for r in (self.r_in, self.r_rec) if r is not None])
 
     def decay_parameters(self) -> dict[str, nn.Parameter]:

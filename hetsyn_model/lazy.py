@@ -1,4 +1,4 @@
-"""Names of a package that are imported when they are used, so that ``--help`` needs no torch (PEP 562)."""
+"""Imports a package's names when they are used, so that ``--help`` needs no torch (PEP 562)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Mapping
 def lazy_names(
     package: str, modules: Mapping[str, Iterable[str]]
 ) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
-    """``__getattr__`` and ``__dir__`` of a package.
+    """Make ``__getattr__`` and ``__dir__`` of a package.
 
     Args:
         package: its ``__name__``.
-        modules: names by the module that has them; a module that begins with a dot is within the package.
+        modules: names by their module; a module that begins with a dot is within the package.
     """
     module_of = {name: module for module, names in modules.items() for name in names}
 

@@ -1,14 +1,14 @@
-"""Rows of values to spikes: each channel fires where it passes one of its levels.
+"""Encodes rows of values as spikes: a channel fires when it crosses one of its levels.
 
     y_c(t)     = (x_c(t) - offset_c) * scale_c                    float64
     up_cl(t)   = y_c(t) >  theta_l and y_c(t-1) <= theta_l        one spike channel a channel, level and direction
     down_cl(t) = y_c(t) <= theta_l and y_c(t-1) >  theta_l
 
-The levels lie evenly between -1 and 1, which offset and scale make of the values that the channel usually has. Before
-the first row a channel is below all levels, so the first row says where it stands. A row is a step. One subtraction and
-one product in float64, then comparisons: every implementation gives the same spikes, for any way of cutting a series.
+The levels lie evenly between -1 and 1, the channel's usual range after offset and scale. Before the first row a channel
+is below all levels, so the first row's spikes tell its value. A row is a step. There are one subtraction and one
+product in float64, then comparisons: every implementation gives the same spikes, however a series is cut.
 
-Spike channels are ordered direction (up, down), channel, level, as those of :mod:`hetsyn_model.encoder`. Index letters:
+Spike channels are ordered direction (up, down), channel, level, as in :mod:`hetsyn_model.encoder`. Index letters:
 b stream, t step, c channel, l level.
 """
 
@@ -37,8 +37,8 @@ class LevelCrossingSpec:
 
     Attributes:
         step_s: time from one row to the next, in seconds.
-        offset: of each channel, in its own unit.
-        scale: of each channel, per unit; 0 for one that never changes.
+        offset: [inputs], in each channel's unit.
+        scale: [inputs], per unit; 0 for a channel that never changes.
     """
 
     levels: int
@@ -58,16 +58,16 @@ class LevelCrossingSpec:
 
     @property
     def inputs(self) -> int:
-        """Numbers in a row."""
+        """Count the numbers in a row."""
         return len(self.offset)
 
     @property
     def channels(self) -> int:
-        """Spike channels."""
+        """Count the spike channels."""
         return 2 * self.inputs * self.levels
 
     def thresholds(self) -> NDArray[np.float64]:
-        """[levels], from the highest down."""
+        """Return the thresholds [levels], from the highest down."""
         return np.asarray(1.0 - (2.0 * np.arange(self.levels) + 1.0) / self.levels)
 
     def to_dict(self) -> dict[str, Any]:
@@ -83,16 +83,16 @@ class LevelCrossingSpec:
     def learn(
         series: Sequence[NDArray[np.float32]], *, levels: int, step_s: float, quantile: float
     ) -> LevelCrossingSpec:
-        """Offsets and scales from training data, with which few outliers do not matter.
+        """Fit offsets and scales to training data; few outliers do not matter.
 
         Args:
             series: each [steps, channels].
             step_s: time from one row to the next.
-            quantile: share of a channel's values that may lie below -1, and the same above 1.
+            quantile: share of a channel's values below -1, and above 1.
         """
         rows = np.concatenate(series).astype(np.float64)
         low, high = np.quantile(rows, [quantile, 1.0 - quantile], axis=0)
-        rare = low == high  # a channel that seldom leaves one value: what seems outliers is all that it says
+        rare = low == high  # a channel that seldom leaves one value: its outliers are the information
         low, high = np.where(rare, rows.min(0), low), np.where(rare, rows.max(0), high)
         span = high - low
         scale = np.divide(2.0, span, out=np.zeros_like(span), where=span > 0)
@@ -103,7 +103,7 @@ AnyEncoderSpec: TypeAlias = EncoderSpec | LevelCrossingSpec
 
 
 def encoder_from_dict(values: Mapping[str, Any]) -> AnyEncoderSpec:
-    """Inverse of ``to_dict`` of either encoder.
+    """Make the description of an encoder from the values of its ``to_dict``.
 
     Raises:
         SpecError: a value is out of range.
@@ -131,7 +131,7 @@ class LevelCrossing(nn.Module):
             self.register_buffer(name, torch.as_tensor(values, dtype=torch.float64))
 
     def initial_state(self, batch: int) -> Tensor:
-        """y before the first row, float64 [batch, inputs]."""
+        """Return y before the first row, float64 [batch, inputs]."""
         return self.offset.new_full((batch, self.spec.inputs), BELOW_ALL)
 
     def step(self, values: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""The network: its learned tensors, and how they become the values that a step runs on.
+"""The network: its learned tensors, and the values that a step runs on.
 
 The exact and the bank form are two views of the same tensors: :meth:`Network.compile` gives either.
 """
@@ -23,18 +23,18 @@ from hetsyn_model.spec import ERROR_BOUND, NetworkSpec, PathSpec
 from hetsyn_model.state import FORMS, Form
 from hetsyn_model.synapse import ExactWeights
 
-GOOD_ENOUGH = 1e-5  # a kernel error below the rounding of a bank's weights, which is not worth a fit
+GOOD_ENOUGH = 1e-5  # a kernel error below the rounding of a bank's weights needs no fit
 
 
 @dataclass(frozen=True)
 class _Fit:
-    """How the banks were fitted, and what they are allowed to become.
+    """The last fit of the banks, and their limits.
 
     Attributes:
-        size: decays of each bank; None where the bound decides. Banks that came from elsewhere keep their sizes.
-        hold: whether the banks stay as they are until the next fit.
+        size: decays of each bank; None: by the bound. Loaded banks keep their sizes.
+        hold: the banks stay as they are until the next fit.
         seen: by layer, a fingerprint of the decays that the bank was last compared with.
-        allowed: by layer, the kernel error from which on the bank is fitted again.
+        allowed: by layer, the kernel error above which the bank is fitted again.
     """
 
     size: int | None = None
@@ -47,15 +47,11 @@ class _Fit:
 class Network(nn.Module):
     """A HetSyn network, from its description and a seed.
 
-    Args:
-        spec: what the network is.
-
     Attributes:
-        spec: what the network is.
-        banks: the bank of each layer by name, as :meth:`fit_banks` left them or :meth:`compile` renewed them; empty
-            before.
-        delay_spread: in training mode, steps over which a spike is spread around the delay that it learns; None, and
-            always outside training mode: delays are whole steps, as served, and do not learn.
+        spec: the description.
+        banks: the bank of each layer by name, of the last :meth:`fit_banks` or :meth:`compile`; empty before.
+        delay_spread: in training mode, steps over which a spike is spread around a learned delay. None, and always
+            outside training mode: delays are whole steps, as served, and do not learn.
     """
 
     def __init__(self, spec: NetworkSpec, *, seed: int = 0) -> None:
@@ -86,7 +82,7 @@ class Network(nn.Module):
         return self.named_layers()[name]
 
     def decays(self) -> dict[str, nn.Parameter]:
-        """List the learned decays by the name of their parameter; none where the description fixes them."""
+        """List the learned decays by the name of their parameter; none if the description fixes them."""
         return {
             f"layers.{index}.{name}": parameter
             for index, layer in enumerate(self.named_layers().values())
@@ -104,13 +100,13 @@ class Network(nn.Module):
         }
 
     def own_values(self) -> dict[str, nn.Parameter]:
-        """List what neurons with equations of their own learn, by the name of the parameter."""
+        """List what neurons with their own equations learn, by the name of the parameter."""
         part = f".{self.spec.neuron.own_name}."
         return {name: parameter for name, parameter in self.named_parameters() if part in name}
 
     @torch.no_grad()
     def clamp_decays_(self) -> None:
-        """Bring decays, delays and own values of neurons into their ranges, after each optimiser step."""
+        """Clamp decays, delays and neurons' own values to their ranges, after each optimiser step."""
         for layer in self.named_layers().values():
             for parameter in layer.decay_parameters().values():
                 if parameter.requires_grad:
@@ -122,7 +118,7 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def share_at_bounds(self) -> float | None:
-        """Compute the share of the learned decays that lie at an end of their range; None where none is learned."""
+        """Compute the share of the learned decays at an end of their range; None if none is learned."""
         at_bound = []
         for layer in self.named_layers().values():
             low, high = self.spec.neuron.decay_range
@@ -132,7 +128,7 @@ class Network(nn.Module):
         return float(torch.cat(at_bound).double().mean()) if at_bound else None
 
     def path_of(self, delay: str) -> PathSpec:
-        """Return the description of the path of a delay, by the name of its parameter."""
+        """Return the description of a delay's path, by the name of its parameter."""
         return self.spec.input_path if delay.endswith("delay_in") else self.spec.recurrent_path
 
     def fit_banks(
@@ -143,19 +139,19 @@ class Network(nn.Module):
         hold: bool = False,
         whole_range: bool = False,
     ) -> dict[str, float]:
-        """Fit every layer's bank to its decays as they are now, and keep the banks.
+        """Fit every layer's bank to its present decays, and keep the banks.
 
-        The banks follow the decays: where the decays have changed, the next rollout in the bank form measures the
-        kernel errors, and fits a bank again, to the same size or bound, once its error is above the bound, or, with a
-        size, above twice what it was. That takes milliseconds, and no error is silent.
+        The banks follow the decays. If decays have changed, the next rollout in the bank form measures the kernel
+        errors. It fits a bank again, to the same size or bound, if its error is above the bound, or, with a size, above
+        twice its first error. That takes milliseconds.
 
         Args:
-            size: decays of each bank (fewer where fewer are exact). None: the smallest that meets the bound.
+            size: decays of each bank (fewer if fewer are exact). None: the smallest that meets the bound.
             error_bound: relative L2 error of the worst kernel, used without ``size``.
-            hold: keep these banks until the next call, however the decays change: for a training loop that fits at
-                times of its own, as ``hetsyn train`` does once an epoch. :meth:`kernel_errors` gives their error.
-            whole_range: fit to all decays that the description allows to be learned (``decay_range``), and not to the
-                layer's own. Such a bank stays as good as it is, however training moves the decays.
+            hold: keep these banks until the next call, even if the decays change: for a training loop with its own
+                schedule, as ``hetsyn train``'s once an epoch. :meth:`kernel_errors` gives their error.
+            whole_range: fit to the whole ``decay_range``, not to the layer's decays. Training then cannot make the bank
+                worse.
 
         Returns:
             Each layer's kernel error.
@@ -168,7 +164,7 @@ class Network(nn.Module):
         return self._remember_fit()
 
     def _remember_fit(self) -> dict[str, float]:
-        """Note the decays that the banks go with, and the kernel errors, which it returns."""
+        """Remember the decays of this fit. Returns the kernel errors."""
         errors, fit = self.kernel_errors(), self._fit
         self._fit = replace(
             fit,
@@ -184,7 +180,7 @@ class Network(nn.Module):
         return max(2.0 * error, GOOD_ENOUGH)
 
     def _follow_decays(self) -> None:
-        """Fit again what no longer fits; see :meth:`fit_banks`."""
+        """Fit the banks again that :meth:`fit_banks` says."""
         if self._fit.hold:
             return
         fit = self._fit
@@ -200,7 +196,7 @@ class Network(nn.Module):
                 self.banks[name] = bank
                 error = kernel_error(bank, layer.decay_values())
                 del allowed[name]
-            # only a new bank sets what is allowed, or many small steps would raise it without end
+            # only a new bank changes the limit, else many small steps would raise it without end
             allowed.setdefault(name, self._allowed(error, fit.size, fit.error_bound))
             seen[name] = now
         self._fit = replace(fit, seen=seen, allowed=allowed)
@@ -214,25 +210,21 @@ class Network(nn.Module):
         return banks
 
     def kernel_errors(self) -> dict[str, float]:
-        """Relative L2 error of the worst kernel of each layer's bank, for the decays as they are now."""
+        """Compute the relative L2 error of the worst kernel of each layer's bank, for the present decays."""
         return {name: kernel_error(bank, self.layer(name).decay_values()) for name, bank in self.banks.items()}
 
     # torch's Module.compile compiles forward(), which a Network does not have
     def compile(self, form: Form) -> Compiled:  # type: ignore[override]
-        """Return the network in one form, ready to run; differentiable in its parameters.
+        """Make the network in one form, ready to run; differentiable in its parameters.
 
-        The bank form uses the banks that :meth:`fit_banks` left, fitted again where the decays have moved away from
-        them. Without banks it fits some of ERROR_BOUND for this value alone: the network does not keep them, and the
-        next call fits them again.
+        The bank form uses the banks of :meth:`fit_banks`, fitted again if the decays have moved away from them. Without
+        banks it fits some to ERROR_BOUND, which the network does not keep.
 
         Args:
             form: ``exact`` or ``bank``.
 
-        Returns:
-            The layers' weights and the layout of their state.
-
         Raises:
-            ValueError: there is no such form.
+            ValueError: the form is unknown.
             BankError: no bank of an allowed size meets ERROR_BOUND.
         """
         if form not in FORMS:
@@ -271,10 +263,10 @@ class Network(nn.Module):
         """Run whole streams from their initial state; differentiable, with dropout in training mode.
 
         Args:
-            spikes: float [batch, steps, channels], or the same as events; values where the network takes those.
+            spikes: float [batch, steps, channels], or the same as events; values for a network of values.
             form: ``exact``, a current a synapse, or ``bank``, K shared decays a layer.
-            steps: int64 [batch], length of each stream where they differ.
-            before: one stream, which each of them hears before its first step; the result has nothing of it.
+            steps: int64 [batch], length of each stream if they differ.
+            before: one stream that precedes each of them; the result leaves it out.
 
         Returns:
             Readout, hidden spikes and scores.
@@ -287,7 +279,7 @@ class Network(nn.Module):
         return rollout(self.compile(form), spikes, steps, before=before, dropout=dropout)
 
     def save(self) -> Mapping[str, object]:
-        """Return all that :meth:`load` needs, as plain values and tensors."""
+        """Return plain values and tensors for :meth:`load`."""
         return {
             "spec": self.spec.to_dict(),
             "banks": {name: list(bank.decays) for name, bank in self.banks.items()},
@@ -295,10 +287,10 @@ class Network(nn.Module):
         }
 
     def restore(self, saved: Mapping[str, object]) -> None:
-        """Take tensors and banks from what :meth:`save` gave; the description stays.
+        """Restore tensors and banks from the result of :meth:`save`; the description stays.
 
         Raises:
-            ValueError: not something that ``save`` gave, or of another network.
+            ValueError: not a result of ``save``, or of another network.
         """
         _, banks, tensors = _parts(saved)
         buffers = {name: value for name, value in self.state_dict().items() if name.endswith(NEURON_BUFFERS)}
@@ -311,10 +303,10 @@ class Network(nn.Module):
 
     @staticmethod
     def load(saved: Mapping[str, object]) -> Network:
-        """Inverse of :meth:`save`.
+        """Make a network from the result of :meth:`save`.
 
         Raises:
-            ValueError: not something that ``save`` gave, or of another network.
+            ValueError: not a result of ``save``.
         """
         spec, _, tensors = _parts(saved)
         network = Network(NetworkSpec.from_dict(spec)).to(next(iter(tensors.values())).dtype)
@@ -331,6 +323,6 @@ def _parts(saved: Mapping[str, object]) -> tuple[Mapping[str, Any], Mapping[str,
 
 @torch.no_grad()
 def _fingerprint(layer: Layer) -> tuple[float, float]:
-    """Two sums over a layer's decays, which differ where the decays do."""
+    """Compute two sums over a layer's decays, to see whether they have changed."""
     values = layer.decay_values().double()
     return float(values.sum()), float(values.dot(values))

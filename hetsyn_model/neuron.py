@@ -1,4 +1,4 @@
-"""What the neurons of a layer are to the rest: an object with a state, a step and constants.
+"""The interface of a layer's neurons: an object with a state, a step and constants.
 
 The equations are in ``spike.py`` for the paper's neurons and those of membranes, in ``resonance.py`` for SE-adLIF.
 CONTRIBUTING.md says how to add neurons.
@@ -16,10 +16,10 @@ from hetsyn_model.state import Shapes, State
 
 
 class Neuron(Protocol):
-    """The neurons of a layer, ready to run: a frozen dataclass, whose tensors are constants of the exported graph."""
+    """The neurons of a layer, ready to run: a frozen dataclass; its tensors are constants of the exported graph."""
 
     def state(self, neurons: int) -> Shapes:
-        """List what the neurons keep between steps. Those that spike keep ``spikes``."""
+        """List the neurons' state tensors. Spiking neurons have ``spikes``."""
         ...
 
     def step(self, state: State, currents: Tensor, surrogate: SurrogateSpec | None) -> tuple[State, Tensor]:
@@ -37,18 +37,18 @@ class Neuron(Protocol):
 
 
 class LearnedNeurons(nn.Module, ABC):
-    """What the neurons of a layer learn, for those that have equations of their own."""
+    """The learned parameters of neurons with their own equations."""
 
     @abstractmethod
     def neuron(self, threshold: Tensor) -> Neuron:
-        """Make the neurons that run.
+        """Make the neurons to run.
 
         Args:
             threshold: [j].
         """
 
     def gain(self) -> Tensor | None:
-        """Give the factor on the weights of each neuron's synapses, [j]; None where there is none."""
+        """Return the factor on the weights of each neuron's synapses, [j]; None without."""
         return None
 
     def clamp_(self) -> None:

@@ -1,4 +1,4 @@
-"""What spikes pass on their way to a layer: nothing, or delays, with the past as whole numbers in float32 registers.
+"""The path of spikes to a layer: direct, or with delays, which keep past spikes as whole numbers in float32 registers.
 
 Tap m of unit i has a delay of d steps, so its row of weights sees a_mi(t) = x_i(t - d); row ``m * units + i``. The
 history before step t is a shift register a unit: bit 0 of the first of its numbers is x(t - 1), bit 23 is x(t - 24),
@@ -28,10 +28,10 @@ _SCALES = torch.tensor([2.0**-bit for bit in range(REGISTER_STEPS)])
 
 
 class Steps(Protocol):
-    """The way of spikes to a layer's synapses: a frozen dataclass with a state and a step."""
+    """The path of spikes to a layer's synapses: a frozen dataclass with a state and a step."""
 
     def state(self, units: int) -> Shapes:
-        """List what the path keeps between steps of the units that spike into it."""
+        """List the path's state tensors."""
         ...
 
     def step(self, state: State, x: Tensor) -> tuple[State, Tensor]:
@@ -47,7 +47,7 @@ class Path(Steps, Protocol):
         ...
 
     def learning(self, dtype: torch.dtype) -> Steps:
-        """Make the same path with steps that are differentiable."""
+        """Make the path with differentiable steps."""
         ...
 
 
@@ -75,8 +75,8 @@ class Delays:
     Attributes:
         path: longest delay and number of taps.
         steps: int64 [taps, units], whole delays, as served.
-        shares: [longest + 1, taps * units], share of a spike that arrives after so many steps, differentiable; None
-            where all of it arrives after ``steps``. It is of training: :meth:`step` runs whole delays.
+        shares: [longest + 1, taps * units], share of a spike that arrives after each number of steps, differentiable;
+            None if all of it arrives after ``steps``. For training alone: :meth:`step` runs whole delays.
     """
 
     path: PathSpec
@@ -100,7 +100,7 @@ class Delays:
         """Compute what arrives in a step after whole delays, [b, taps * units], each 0 or 1.
 
         Args:
-            history: [b, registers, units], of the steps before.
+            history: [b, registers, units], the steps before.
             x: [b, units], the spikes of this step.
         """
         index, scale = self.read_index(), self.read_scale(x.dtype)
@@ -109,17 +109,17 @@ class Delays:
         return shifted - 2.0 * torch.floor(shifted * 0.5)
 
     def read_index(self) -> Tensor:
-        """int64 [taps * units]: where each row reads among the step's spikes and, after them, the registers."""
+        """Return where each row reads among the step's spikes and then the registers, int64 [taps * units]."""
         register = (self.steps + (REGISTER_STEPS - 1)) // REGISTER_STEPS  # 0 is the step's spikes
         return (register * self.units + torch.arange(self.units, device=self.steps.device)).flatten()
 
     def read_scale(self, dtype: torch.dtype) -> Tensor:
-        """[taps * units]: the power of two that brings each row's bit to the lowest place."""
+        """Return the power of two that moves each row's bit to the lowest place, [taps * units]."""
         bit = torch.where(self.steps > 0, (self.steps - 1) % REGISTER_STEPS, 0)
         return _SCALES.to(self.steps.device, dtype)[bit.flatten()]
 
     def whole_shares(self, dtype: torch.dtype) -> Tensor:
-        """``shares`` where there are none: 1 at each row's whole delay, [longest + 1, taps * units]."""
+        """Make ``shares`` of whole delays: 1 at each row's delay, [longest + 1, taps * units]."""
         one_hot = torch.nn.functional.one_hot(self.steps.flatten(), self.path.max_delay_steps + 1)
         return one_hot.T.to(dtype)
 
@@ -144,7 +144,7 @@ class Delays:
 
 @dataclass(frozen=True)
 class RecentSpikes:
-    """The delays of one path in training: it keeps the spikes themselves, as many steps as the longest delay has.
+    """The delays of a path in training. Its state is the spikes of as many steps as the longest delay.
 
     Attributes:
         taps: delays a unit.
@@ -178,12 +178,12 @@ def triangle(delays: Tensor, longest: int, spread: float) -> Tensor:
 
     Args:
         delays: [taps, units].
-        longest: delay.
+        longest: the longest delay.
         spread: s; 0 divides a spike between the two whole delays around its own.
 
     Returns:
-        [longest + 1, taps * units]; each column adds up to 1, also where the triangle is cut at 0 or ``longest``: else
-        a spike would weigh less than it does with whole delays.
+        [longest + 1, taps * units]; each column adds up to 1, even if 0 or ``longest`` cuts the triangle. Else a spike
+        would weigh less than with whole delays.
     """
     tau = torch.arange(longest + 1, device=delays.device, dtype=delays.dtype).unsqueeze(-1)
     sides = (1.0 + spread - (tau - delays.flatten()).abs()).clamp_min(0.0)

@@ -1,8 +1,8 @@
-"""The state that silence leaves behind, in which a stream may begin.
+"""Computes the state after silence, in which a stream may begin.
 
-A network that has heard nothing yet is in no state that occurs later: the encoder takes the first silence for a change,
-and its spikes take their time to fade. A stream that begins after ``quiet_s`` of silence has this behind it. Its
-decision begins at step 0 all the same.
+The initial state of a network never occurs again: the encoder takes the first silence for a change, and the effect of
+its spikes fades slowly. A stream that begins after ``quiet_s`` of silence is past that. Its decision still begins at
+step 0.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ LONGEST_QUIET_S = 60.0
 
 
 def quiet_steps(quiet_s: float, step_s: float) -> int:
-    """Whole steps of a silence.
+    """Convert a silence to whole steps.
 
     Args:
         quiet_s: the silence, in seconds.
         step_s: duration of a step, in seconds.
 
     Raises:
-        SpecError: the silence has no such length.
+        SpecError: the silence is negative, not finite or too long.
     """
     if not isfinite(quiet_s) or not 0 <= quiet_s <= LONGEST_QUIET_S:
         raise SpecError(f"quiet_s: {quiet_s:g} is not from 0 to {LONGEST_QUIET_S:g} seconds")
@@ -38,16 +38,16 @@ def quiet_steps(quiet_s: float, step_s: float) -> int:
 
 
 def empty_steps(steps: int, channels: int) -> Events:
-    """One stream of so many steps without a spike."""
+    """Make one stream of ``steps`` steps without a spike."""
     return Events.of(torch.zeros(1, steps, channels))
 
 
 @dataclass(frozen=True)
 class QuietStart:
-    """What silence makes of an encoder of audio.
+    """The spikes and the state of an audio encoder after silence.
 
     Attributes:
-        events: its spikes of [1, steps, channels].
+        events: its spikes, [1, steps, channels].
         after: its state after them, of one stream.
     """
 
@@ -56,18 +56,17 @@ class QuietStart:
 
     @staticmethod
     def of(encoder: Encoder, steps: int) -> QuietStart:
-        """So many steps of silence.
+        """Run an encoder on silence.
 
         Args:
-            encoder: that hears them.
-            steps: at least 1.
+            steps: length of the silence, at least 1.
         """
         audio = torch.zeros(1, steps * encoder.spec.step_samples)
         spikes, after = encoder.step(audio, encoder.initial_state(1))
         return QuietStart(Events.of(spikes.to(torch.float32)), after)
 
     def encoder_state(self, batch: int) -> EncoderState:
-        """Return the state after the silence, of so many streams."""
+        """Return the state after the silence, for ``batch`` streams."""
         after = self.after
         return EncoderState(
             after.history.expand(batch, -1), after.gain_db.expand(batch), after.level_db.expand(batch, -1)
@@ -76,11 +75,10 @@ class QuietStart:
 
 @torch.no_grad()
 def layout_after(compiled: Compiled, before: Events) -> tuple[StateTensor, ...]:
-    """Return the layout of a network's state with the values that a stream leaves behind; those of the decision stay.
+    """Return the layout of a network's state with the values after a stream; the decision's stay initial.
 
     Args:
-        compiled: the network in one form.
-        before: one stream.
+        before: the stream.
     """
     state: State = initial_state(compiled.layout, 1, compiled.dtype, compiled.device)
     for x in before.dense(compiled.dtype).to(compiled.device).unbind(1):

@@ -31,15 +31,15 @@ from hetsyn_model.state import Shapes, State
 
 
 class Resonance(LearnedNeurons):
-    """What the resonant neurons of a layer learn.
+    """The learned parameters of a layer's resonant neurons.
 
     Args:
         spec: bounds of the values.
         neurons: number of neurons.
 
     Attributes:
-        tau: [j], where in ``spec.tau_steps`` the membrane's time constant lies, from 0 to 1.
-        recovery_tau: [j], the same of the recovery current.
+        tau: [j], the membrane's time constant as a position in ``spec.tau_steps``, from 0 to 1.
+        recovery_tau: [j], the recovery current's time constant, likewise.
         a: [j], what the membrane adds to the recovery current.
         b: [j], what a spike adds to it.
     """
@@ -61,11 +61,11 @@ class Resonance(LearnedNeurons):
         return 1 - self.decay()
 
     def decay(self) -> Tensor:
-        """alpha a step of each membrane, [j]."""
+        """Return alpha, the decay a step of each membrane, [j]."""
         return _decay(self.tau, self.spec.tau_steps)
 
     def recovery(self) -> Tensor:
-        """beta, A and B of each neuron, [3, j]; see the equations of this file."""
+        """Return beta, A and B of each neuron, [3, j], as in the equations above."""
         beta = _decay(self.recovery_tau, self.spec.recovery_tau_steps)
         gain = (1 - self.decay()) * (1 - beta) * self.spec.gain
         return torch.stack([beta, gain * self.a, gain * self.b])

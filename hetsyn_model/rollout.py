@@ -1,8 +1,8 @@
 """The loop over time: whole streams through a network, layer by layer.
 
-What the input brings to a layer covers all steps at once, and only the layer's recurrence is sequential. For the base
-family in the bank form that part is compiled (``native/rollout.cpp``) with a backward pass of its own, which keeps
-spikes and potentials, not currents; everything else runs the layer's step in plain torch.
+The drive of a layer's input is computed for all steps at once; only the layer's recurrence is sequential. For the base
+family in the bank form the recurrence is compiled (``native/rollout.cpp``), with its own backward pass, which stores
+spikes and potentials, not currents. All else runs the layer's step in plain torch.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from hetsyn_model.state import initial_state, state_name
 
 @dataclass(frozen=True)
 class Rollout:
-    """What a batch of streams did.
+    """The results of a batch of streams.
 
     Attributes:
         readout: [batch, steps, outputs], potential of the output layer at each step.
@@ -45,7 +45,7 @@ class Rollout:
 
     @property
     def probabilities(self) -> Tensor:
-        """[batch, outputs]."""
+        """Return the class probabilities, [batch, outputs]."""
         return probabilities(self.decision, self.scores, self.steps)
 
 
@@ -61,10 +61,10 @@ def rollout(
 
     Args:
         compiled: the network in one form.
-        spikes: float [batch, steps, channels], or the same as events; values where the network takes those.
-        steps: int64 [batch], length of each stream where they differ; the score ends there.
-        before: one stream, which each of them hears before its first step; the result has nothing of it.
-        dropout: probability with which a spike does not reach the next layer, in training.
+        spikes: float [batch, steps, channels], or the same as events; values for a network of values.
+        steps: int64 [batch], length of each stream if they differ; the score ends there.
+        before: one stream that precedes each of them; the result leaves it out.
+        dropout: probability that a spike does not reach the next layer, in training.
 
     Returns:
         Readout, hidden spikes and scores. Readout and spikes after a stream's end are those of an input without spikes.
@@ -102,7 +102,7 @@ def _by_layer(compiled: Compiled, spikes: Tensor | Events, dropout: float) -> tu
     """Run whole streams.
 
     Returns:
-        Readout, hidden spikes, and what the decision reads of the output layer: its spikes, or the readout again.
+        Readout, hidden spikes, and the decision's input: the output layer's spikes, or the readout again.
     """
     spec = compiled.spec
     x = spikes
@@ -123,8 +123,7 @@ def layer_rollout(spec: NetworkSpec, layer: LayerWeights, entered: Tensor) -> tu
 
     Args:
         spec: the network's description.
-        layer: in one form.
-        entered: [batch, steps, ...], what the synapses' ``enter`` made of the input.
+        entered: [batch, steps, ...], the result of the synapses' ``enter``.
 
     Returns:
         Spikes and potential, each [batch, steps, neurons]; the spikes of a layer without threshold are 0.

@@ -1,4 +1,4 @@
-"""The folder of a training run: its configuration, and files that a kill leaves whole."""
+"""Writes the files of a training run's folder, so that a kill leaves them whole."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class RunError(ValueError):
 
 
 def record_configuration(folder: Path, config: dict[str, Any]) -> None:
-    """Make the folder this configuration's, in ``run.json``.
+    """Record the configuration in the folder's ``run.json``, or check that it is the recorded one.
 
     Raises:
         RunError: it holds a run of another configuration or a damaged one, or is a file.
@@ -46,7 +46,7 @@ def record_configuration(folder: Path, config: dict[str, Any]) -> None:
 
 
 def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the values of nested dictionaries, by keys with dots."""
+    """Flatten nested dictionaries to keys with dots."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
@@ -54,14 +54,14 @@ def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def save_tensors(path: Path, values: dict[str, Any]) -> None:
-    """``torch.save``, the whole file or none."""
+    """Save values with ``torch.save``, atomically."""
     buffer = BytesIO()
     torch.save(values, buffer)
     replace_file(path, buffer.getvalue())
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """A kill leaves the old file or the new one, never half of one."""
+    """Replace a file atomically: a kill leaves the old content or the new one."""
     fresh = path.with_suffix(".fresh")
     fresh.write_bytes(content)
     fresh.replace(path)

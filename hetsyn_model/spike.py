@@ -28,7 +28,7 @@ from hetsyn_model.state import Shapes, State
 
 
 def surrogate_derivative(u: Tensor, spec: SurrogateSpec, threshold: Tensor | float) -> Tensor:
-    """Stand-in for dz/du at u = v - threshold - adaptation, elementwise.
+    """Compute the surrogate of dz/du at u = v - threshold - adaptation, elementwise.
 
     ``gaussian`` is ``gain * 0.5 * (1.15 N(u; 0, 0.5) - 0.15 N(u; 0.5, 3) - 0.15 N(u; -0.5, 3))``, 0.4391 at 0 with
     gain 1: the paper's multi-Gaussian for speech (appendix D). ``triangular`` is
@@ -38,7 +38,7 @@ def surrogate_derivative(u: Tensor, spec: SurrogateSpec, threshold: Tensor | flo
     Args:
         u: any shape.
         spec: kind and scale of the derivative.
-        threshold: of the potential; ``gaussian`` does not depend on it.
+        threshold: theta; ``gaussian`` does not depend on it.
 
     Returns:
         The derivative, shaped as ``u``.
@@ -163,7 +163,7 @@ class MembraneNeuron:
     Attributes:
         kappa: decay a step of the membrane, [j].
         threshold: theta, [j].
-        reset: what a spike does to the membrane; see the equations above.
+        reset: effect of a spike on the membrane, as in the equations above.
         adaptation: of the threshold; None without.
     """
 
@@ -190,7 +190,7 @@ class MembraneNeuron:
         return self.kappa * membrane - self.threshold * spikes
 
 
-BaseNeuron = Silent | SilentMembrane | ResettingNeuron | MembraneNeuron  # which operator and native rollout know
+BaseNeuron = Silent | SilentMembrane | ResettingNeuron | MembraneNeuron  # operator and native rollout run these
 
 
 def _adaptation_state(adaptation: Adaptation | None, neurons: int) -> Shapes:

@@ -1,6 +1,6 @@
-"""Name, shape, type and initial value of every state tensor, in one fixed order.
+"""Names, shapes, types and initial values of all state tensors, in one fixed order.
 
-Synapses, neurons and paths say what they keep (``compiled.py`` asks them); rollout, graphs and manifest read it here.
+Synapses, neurons and paths describe their own (``compiled.py`` collects them); rollout, graphs and manifest use these.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hetsyn_model.spec import DecisionSpec
 Form = Literal["exact", "bank"]
 FORMS: tuple[Form, ...] = get_args(Form)
 State = dict[str, Tensor]  # by the name of the state tensor
-Shapes = dict[str, tuple[int, ...]]  # of one stream, by what the tensor is called in its layer
+Shapes = dict[str, tuple[int, ...]]  # for one stream, by the tensor's name in its layer
 DECISION_SCORE_LOW, DECISION_SCORE, DECISION_STEP = "decision.score_low", "decision.score", "decision.step"
 
 
@@ -34,7 +34,7 @@ class StateTensor:
     Attributes:
         name: ``{layer}.{tensor}``, or ``decision.{tensor}``.
         initial: value of every element before the first step.
-        start: the values before the first step, [*shape], where they differ; None where all are ``initial``.
+        start: the values before the first step, [*shape], if they differ; None if all are ``initial``.
     """
 
     name: str
@@ -53,13 +53,13 @@ class StateTensor:
 
 
 def decision_layout(decision: DecisionSpec, outputs: int) -> tuple[StateTensor, ...]:
-    """List the state tensors of a decision; those of a layer are its own affair."""
+    """List the state tensors of a decision."""
     words = (DECISION_SCORE_LOW, DECISION_SCORE) if decision.adds_up else (DECISION_SCORE,)
     return (*(StateTensor(word, (outputs,)) for word in words), StateTensor(DECISION_STEP, (), "int64"))
 
 
 def state_bytes(layout: Sequence[StateTensor]) -> int:
-    """Bytes that one stream's state takes."""
+    """Count the bytes of one stream's state."""
     return sum(tensor.bytes for tensor in layout)
 
 
@@ -69,7 +69,7 @@ def initial_state(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str | None = None,
 ) -> State:
-    """State of ``batch`` streams before their first step; float tensors get ``dtype``."""
+    """Make the state of ``batch`` streams before their first step; float tensors get ``dtype``."""
     state: State = {}
     for tensor in layout:
         kind = torch.int64 if tensor.dtype == "int64" else dtype

@@ -22,7 +22,7 @@ from hetsyn_model.state import State, state_name
 
 @dataclass(frozen=True)
 class StepOutput:
-    """What a step of a batch shows.
+    """The output of a batch's step.
 
     Attributes:
         readout: [b, outputs], potential of the output layer.
@@ -34,7 +34,7 @@ class StepOutput:
 
 
 def step(compiled: Compiled, state: State, spikes: Tensor) -> tuple[State, StepOutput]:
-    """Run one step of all layers and of the decision; arguments as of :func:`layers_step`."""
+    """Run one step of all layers and of the decision. Arguments as :func:`layers_step`."""
     after, output = layers_step(compiled, state, spikes)
     decision = compiled.spec.decision
     decided_by = after[state_name("readout", "spikes")] if decision.counts_spikes else output.readout

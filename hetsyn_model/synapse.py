@@ -2,8 +2,8 @@
 
     I_ji(t) = r_ji * I_ji(t-1) + w_ji * x_i(t) + b_ji
 
-The constant drive b is an addition of the reference code, off by default. Where a neuron has one decay for all synapses
-of a path (Propositions 1 to 3), their currents are one current.
+The constant drive b is an addition of the reference code, off by default. If a neuron has one decay for all synapses of
+a path (Propositions 1 to 3), they share one current.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class ExactWeights:
     """One layer's synapses in the exact form.
 
     Attributes:
-        per_synapse: whether each synapse has a decay, and so a current, of its own.
-        input: from the layer before, or from the network's channels.
-        recurrent: from the layer's own neurons; None without recurrence.
-        filtered: whether the currents last. If not, all decays are 0, and no current is kept.
+        per_synapse: each synapse has its own decay and current.
+        input: synapses from the layer before, or from the network's channels.
+        recurrent: synapses from the layer's own neurons; None without recurrence.
+        filtered: there are currents. If not, all decays are 0, and no current is in the state.
     """
 
     per_synapse: bool
@@ -61,7 +61,7 @@ class ExactWeights:
         return self.input.weight.device
 
     def state(self) -> Shapes:
-        """List the currents: one a synapse, or one a neuron and path; none where they do not last."""
+        """List the currents: one a synapse, or one a neuron and path; none without ``filtered``."""
         found = {"input_current": self.input, "recurrent_current": self.recurrent}
         return {
             name: (self.neurons, path.weight.shape[1] if self.per_synapse else 1)
@@ -70,7 +70,7 @@ class ExactWeights:
         }
 
     def enter(self, x: Tensor | Events) -> Tensor:
-        """Make what :meth:`step` takes of the input of one step, [b, i], or of all, [b, t, i]: the input itself."""
+        """Return the input of one step, [b, i], or of all, [b, t, i], for :meth:`step`."""
         return x.dense(self.dtype) if isinstance(x, Events) else x
 
     def step(self, state: State, entered: Tensor, own: Tensor | None) -> tuple[State, Tensor]:
@@ -101,13 +101,13 @@ class ExactWeights:
 
 
 def _arriving(x: Tensor, path: SynapsePath) -> Tensor:
-    """[b, j]: what arrives in one step through a path without filter."""
+    """Compute the drive of one step through a path without currents, [b, j]."""
     drive = exact_product(x, path.weight)
     return drive if path.bias is None else drive + path.bias.squeeze(-1)
 
 
 def current_step(current: Tensor, drive: Tensor, decay: Tensor, bias: Tensor | None) -> Tensor:
-    """One step of a path's currents (equation 8).
+    """Run one step of a path's currents (equation 8).
 
     Args:
         current: [b, j, i] with a decay a synapse, [b, j, 1] with one a neuron.
@@ -123,14 +123,14 @@ def current_step(current: Tensor, drive: Tensor, decay: Tensor, bias: Tensor | N
 
 
 def exact_product(x: Tensor, weight: Tensor) -> Tensor:
-    """[b, j]: ``x @ weight.T``, added up in float64 and rounded once; see :func:`sum_currents`."""
+    """Compute ``x @ weight.T``, [b, j], in float64, rounded once, as :func:`sum_currents`."""
     return (x.to(torch.float64) @ weight.to(torch.float64).T).to(x.dtype)
 
 
 def sum_currents(current: Tensor) -> Tensor:
-    """[b, j]: sum over a path's currents.
+    """Sum a path's currents to [b, j].
 
-    Added up in float64 and rounded once, so that the order of the sum, which differs between torch,
-    TorchScript and ONNX Runtime, does not move a potential across the threshold.
+    The sum is float64 and rounded once. So its order, which differs between torch, TorchScript and ONNX Runtime, does
+    not move a potential across the threshold.
     """
     return current.to(torch.float64).sum(-1).to(current.dtype)

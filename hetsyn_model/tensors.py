@@ -1,4 +1,4 @@
-"""The tensors in a dataclass of dataclasses, by their place in it."""
+"""Lists and replaces the tensors in nested dataclasses, by their place."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def tensors_of(value: Any, place: str = "") -> dict[str, Tensor]:
 
 
 def with_tensors(value: Value, tensors: Mapping[str, Tensor], place: str = "") -> Value:
-    """Make the same value with other tensors, by the places of :func:`tensors_of`."""
+    """Return a copy with other tensors, by the places of :func:`tensors_of`."""
     if isinstance(value, Tensor):
         return tensors[place]  # type: ignore[return-value]
     if not is_dataclass(value) or isinstance(value, type):
@@ -33,5 +33,5 @@ def with_tensors(value: Value, tensors: Mapping[str, Tensor], place: str = "") -
 
 
 def detached(value: Value) -> Value:
-    """Make the same value with constants for tensors, without gradients."""
+    """Return a copy with constants for tensors, without gradients."""
     return with_tensors(value, {place: tensor.detach() for place, tensor in tensors_of(value).items()})

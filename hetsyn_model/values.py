@@ -1,8 +1,8 @@
-"""Real numbers as input: the drive w_ji x_i(t) of a bank, exact whatever the order of its sum.
+"""The drive w_ji x_i(t) of a bank for real numbers, exact in any order of the sum.
 
 A bank's weights are whole numbers of 16 bits on a grid, so sums of spikes are exact (``bank.py``). A real number has
 24 bits at any magnitude, and a sum of products with it would depend on the order. Therefore the numbers of a step are
-brought onto one grid first, which hangs on the largest of them alone. In float64, with L = ceil(log2 channels):
+first rounded to one grid, which depends on the largest of them alone. In float64, with L = ceil(log2 channels):
 
     s      = 2^(17 + L) * max_i |x_i|
     x_i'   = (s + x_i) - s
@@ -10,8 +10,8 @@ brought onto one grid first, which hangs on the largest of them alone. In float6
 
 Both operations round to multiples of half the spacing of float64 at s. The error is at most 2^(L - 36) of the largest
 number, and one channel is not rounded at all, since x has 24 bits. Every product and every partial sum then
-has at most 53 bits, and float64 holds it exactly. A step's numbers do not touch another step or stream: chunks and
-batch mates cannot change a bit.
+has at most 53 bits, and float64 holds it exactly. Each step and stream has its own grid, so chunks and batches cannot
+change a bit.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-SPARE_BITS = 17  # 53 of float64, less 16 of a weight and 20 that the alignment itself takes
-ROWS = 1 << 14  # of a product at a time: float64 takes twice the memory of the result
+SPARE_BITS = 17  # 53 of float64, less 16 of a weight and 20 of the alignment
+ROWS = 1 << 14  # rows of a product at a time: float64 takes twice the memory of the result
 
 
 def alignment(channels: int) -> float:
-    """Return the factor from a step's largest magnitude to the number s that aligns its numbers."""
+    """Return the factor from a step's largest magnitude to s."""
     return 2.0 ** (SPARE_BITS + (channels - 1).bit_length())
 
 
 def aligned(values: Tensor, channels: int) -> Tensor:
-    """x' of values [..., channels], float64."""
+    """Compute x' of values [..., channels], float64."""
     wide = values.to(torch.float64)
     s = wide.abs().amax(-1, keepdim=True) * alignment(channels)
     return (s + wide) - s
@@ -55,20 +55,20 @@ class _ValuesProduct(torch.autograd.Function):
 
 
 def values_product(values: Tensor, weight: Tensor, channels: int) -> Tensor:
-    """Return the drive of a layer, [..., columns].
+    """Compute the drive of a layer, [..., columns].
 
-    float64, in which the mathematics is checked, keeps the numbers as they are. Gradients are those of ``values @
-    weight``.
+    A float64 network, which checks the mathematics, does not round the numbers. Gradients are those of
+    ``values @ weight``.
 
     Args:
         values: [b, channels] of one step, or [b, t, channels], of any magnitude.
         weight: [channels, columns], a bank's.
-        channels: a number of Python, which a trace to TorchScript keeps as it is.
+        channels: a Python number, which a trace to TorchScript keeps as a constant.
     """
     values = values.to(weight.dtype)
     if weight.dtype == torch.float64:
         return values @ weight
-    if values.dim() == 2:  # of one step, which exports
+    if values.dim() == 2:  # one step, which exports
         return (aligned(values, channels) @ weight.to(torch.float64)).to(weight.dtype)
     drive: Tensor = _ValuesProduct.apply(values, weight, channels)
     return drive
