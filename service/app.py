@@ -33,9 +33,7 @@ from service.observe.clock import Clock
 from service.observe.counters import Counters
 from service.observe.drops import DropLog
 from service.open_inference.service import OpenInference
-from service.registry.local import LocalSessions
 from service.registry.registry import SessionRegistry
-from service.registry.shared import SharedSessions
 from service.registry.table import SessionTable
 from service.registry.transfer import SessionTransfer
 from service.reload.reload import Reloader
@@ -106,7 +104,8 @@ class Server:
                 closed then.
         """
         try:
-            await self.registry.sessions.start()
+            if self.registry.sessions.store is not None:
+                await self.registry.sessions.store.start()
             if self.grpc is not None:
                 await self.grpc.start()
         except HetsynError:
@@ -119,7 +118,8 @@ class Server:
         if self.grpc is not None:
             await self.grpc.close()
         await self.batcher.close()
-        await self.registry.sessions.close()
+        if self.registry.sessions.store is not None:
+            await self.registry.sessions.store.close()
 
     def protocol(self, *arguments: Any, **more: Any) -> Connection:
         """Make a connection, as uvicorn does with the class of its own; arguments of ``Connection`` after ``many``."""
@@ -210,22 +210,12 @@ def build_server(
         timings=counters.timings,
     )
     advance = Advance(engine, batcher.run, catalog, counters)
-    sessions: SessionTable
-    if store is None:
-        sessions = LocalSessions(
-            limits,
-            lifetimes,
-            retention.sweep_interval_s,
-            counters,
-            clock,
-            wall,
-            access_keys,
-        )
-    else:
-        session_store = SessionStore(store, packing, catalog, lifetimes, counters, settings.store.timeout_s)
-        sessions = SharedSessions(
-            limits, lifetimes, retention.sweep_interval_s, session_store, counters, wall, access_keys
-        )
+    session_store = (
+        None if store is None else SessionStore(store, packing, catalog, lifetimes, counters, settings.store.timeout_s)
+    )
+    sessions = SessionTable(
+        limits, lifetimes, retention.sweep_interval_s, counters, clock, wall, access_keys, session_store
+    )
     tokens = None if keys is None else Tokens(keys, catalog, lifetimes, counters, wall)
     reloader = Reloader(
         catalog,

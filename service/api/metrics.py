@@ -96,7 +96,7 @@ class _ServerCollector(Collector):
         ages = GaugeMetricFamily(
             "hetsyn_sessions_by_age", "Open sessions in this process's memory at the last sweep.", labels=["age"]
         )
-        for age, count in sessions.ages.by_name():
+        for age, count in sessions.quota.ages.by_name():
             ages.add_metric([age], count)
         yield ages
         yield from _histograms(self._counters.timings)

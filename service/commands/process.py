@@ -145,7 +145,7 @@ def _described(server: Server, gpu: Device | None, reason: str, keys: CarryKeys 
         yield f"device: {reason}"
     yield server.operator.sentence
     store = redacted(server.settings.store.url)
-    is_memory = not server.registry.sessions.stores_state
+    is_memory = server.registry.sessions.store is None
     yield f"sessions: {store}{', for this process alone' if is_memory else ''}"
     if server.access_keys is not None:
         yield f"keys: {len(server.access_keys)} of {server.settings.access.keys}"

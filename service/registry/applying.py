@@ -30,7 +30,8 @@ from service.observe.drops import Drop
 from service.observe.timings import Transport
 from service.observe.watch import Watch
 from service.registry.commits import MAX_ATTEMPTS, contended
-from service.registry.table import SessionEntry, SessionTable
+from service.registry.entry import SessionEntry
+from service.registry.table import SessionTable
 from service.registry.together import Answered, NotApplied
 from service.session.advance import Advance, Advanced, PlannedChunk
 from service.session.protocol import Reload, Replay, decide, is_next, status
@@ -195,7 +196,7 @@ class Applying:
             and envelope.model in (None, session.model.name)
             and envelope.version in (None, session.model.version)
             and self._request.completed is None
-            and is_next(session.known, envelope.seq, sessions.clock(), sessions.decision_lifetimes)
+            and is_next(session.known, envelope.seq, sessions.clock(), sessions.lifetimes)
         ):
             try:
                 self._compute(snapshot, self._parts.advance.plan(session, envelope.seq, self._request))
@@ -270,7 +271,7 @@ class Applying:
         sessions, advance, request = self._parts.sessions, self._parts.advance, self._request
         try:
             envelope, session, known = request.envelope, snapshot.session, snapshot.known
-            now_s, lifetimes = sessions.clock(), sessions.decision_lifetimes
+            now_s, lifetimes = sessions.clock(), sessions.lifetimes
             if envelope.begin and envelope.seq is None:  # whatever was there, a damaged record too
                 begun = advance.begin(envelope, now_s)
                 return advance.plan(begun, 0, request.of(begun.model.manifest))
@@ -356,7 +357,7 @@ def computed(chunks: Sequence[Applying], outcomes: Sequence[Outcome | Exception]
     """
     parts = chunks[0]._parts
     sessions, applied = parts.sessions, parts.advance.applied
-    stores, now_s = sessions.stores_state, sessions.clock()
+    stores, now_s = sessions.store is not None, sessions.clock()
     kept: list[tuple[Applying, Advanced]] = []
     for chunk, outcome in zip(chunks, outcomes, strict=True):
         chunk._item = None

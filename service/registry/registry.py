@@ -16,17 +16,16 @@ from typing import Any
 from hetsyn_client.results import Reply
 from service.admission.permits import Permit
 from service.batching.batcher import Batcher
-from service.errors import NotFound
+from service.errors import NotFound, StoreError
 from service.observe.context import SESSION
 from service.observe.counters import Counters
 from service.registry.applying import Applying
 from service.registry.commits import MAX_ATTEMPTS, contended, finished
-from service.registry.table import SessionEntry, SessionTable
+from service.registry.table import SessionTable
 from service.registry.together import Together
 from service.session.advance import Advance
 from service.session.protocol import check_delete
 from service.session.session import Session
-from service.session.snapshot import Snapshot
 from service.wire.answer import Answer
 from service.wire.schema import InferRequest
 
@@ -96,7 +95,7 @@ class SessionRegistry:
                 for _ in range(MAX_ATTEMPTS):
                     snapshot = await sessions.latest(entry)
                     if snapshot.damage is None:
-                        check_delete(session_id, snapshot.known, sessions.clock(), sessions.decision_lifetimes)
+                        check_delete(session_id, snapshot.known, sessions.clock(), sessions.lifetimes)
                     if await finished(sessions.remove(entry, snapshot)):
                         self.counters.sessions_deleted += 1
                         return
@@ -117,7 +116,8 @@ class SessionRegistry:
         """
         with self.sessions.visit(session_id) as entry:
             async with entry.turn(due_s):
-                return self.sessions.description(entry.id, await self.sessions.existing(entry))
+                session = await self.sessions.existing(entry)
+        return session.description(session_id, self.sessions.clock())
 
     async def delete_if_any(self, session_id: str, due_s: float = inf) -> None:
         """``delete``, where there may be no such session any more."""
@@ -185,23 +185,36 @@ class SessionRegistry:
                         raise snapshot.damage
                     if snapshot.session is None:
                         return None
-                    check_delete(session_id, snapshot.known, sessions.clock(), sessions.decision_lifetimes)
+                    check_delete(session_id, snapshot.known, sessions.clock(), sessions.lifetimes)
                     finalized = await self.advance.finalize(session_id, snapshot.session, permit, sessions.clock)
-                    if finalized.session is None or await self._commit(entry, snapshot, finalized.session):
+                    if finalized.session is None or await finished(sessions.commit(entry, snapshot, finalized.session)):
                         return finalized.reply
                 raise contended(session_id)
         finally:
             sessions.leave(entry)
 
     async def sweep_forever(self, interval_s: float) -> None:
-        """Sweep the table at an interval, until cancelled."""
+        """Sweep the table and check the store at an interval, until cancelled."""
         while True:
             await asyncio.sleep(interval_s)
             try:
-                await self.sessions.sweep_slowly(interval_s)
+                await self._sweep(interval_s)
             except Exception as error:
                 log.error("a sweep failed", exc_info=error)
 
-    async def _commit(self, entry: SessionEntry, snapshot: Snapshot, session: Session) -> bool:
-        commit = self.sessions.commit(entry, snapshot, session)
-        return await (finished(commit) if self.sessions.stores_state else commit)  # else it waits for nothing
+    async def _sweep(self, duration_s: float) -> None:
+        """Remove expired sessions, spread over a time, so that no chunk waits for more than a few slices."""
+        sessions, store = self.sessions, self.sessions.store
+        await self._check()  # before and after, because a sweep of many sessions takes its whole interval
+        for share in sessions.quota.sweeping(sessions.clock()):
+            await asyncio.sleep(share * duration_s)
+            if store is not None:  # one slice at a time, so that chunks do not wait behind all of them
+                await store.dropped()
+        await self._check()
+        if store is not None:
+            with suppress(StoreError):  # the next sweep tries again
+                await store.expire()
+
+    async def _check(self) -> None:
+        with suppress(StoreError):  # ``trouble`` has it
+            await self.sessions.check()

@@ -107,10 +107,10 @@ class SessionTransfer:
                             f"{snapshot.damage}. Or import with replace=true, which replaces it"
                         ) from snapshot.damage
                     now_s = sessions.clock()
-                    check_import(session_id, snapshot.known, now_s, sessions.decision_lifetimes, replace=replace_it)
+                    check_import(session_id, snapshot.known, now_s, sessions.lifetimes, replace=replace_it)
                     if await finished(sessions.commit(entry, snapshot, session)):
                         self._counters.sessions_imported += 1
-                        return sessions.description(session_id, session), snapshot.session is None
+                        return session.description(session_id, sessions.clock()), snapshot.session is None
                 raise contended(session_id)
         finally:
             sessions.leave(entry)

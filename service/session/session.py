@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from service.engine.stream import StreamState
 from service.errors import ModelMismatch, SessionEnded
+from service.keys.ids import client_id
 from service.models.model import Model
 from service.session.plain_reply import PlainReply
 from service.session.protocol import Known
@@ -72,6 +73,22 @@ class Session(NamedTuple):
             return self
         last = progress.last._replace(reply=self.last_reply(session_id))
         return self._replace(known=self.known._replace(progress=progress._replace(last=last)))
+
+    def description(self, session_id: str, now_s: float) -> dict[str, Any]:
+        """Describe it as JSON values (``wire.schema.SessionDescription``), at a time by the clock of sessions."""
+        (progress, _, used_s), stream = self.known, self.stream
+        return {
+            "session": client_id(session_id),
+            "model": self.model.name,
+            "version": self.model.version,
+            "expected_seq": progress.expected_seq,
+            "total_steps": progress.total_steps,
+            "ended": progress.ended,
+            "kind": stream.kind if stream else None,
+            "state_bytes": stream.bytes if stream else 0,
+            "label": from_json(self.last_reply(session_id))["label"] if progress.last else None,
+            "idle_s": max(0.0, now_s - used_s),
+        }
 
     @property
     def open_stream(self) -> StreamState:

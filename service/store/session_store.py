@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 
-from service.errors import HetsynError, StateError, StoreError, StoreFull, StoreUnusable
+from service.errors import HetsynError, StateError, StoreError, StoreFull, StoreUnavailable, StoreUnusable
 from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
+from service.observe.drops import Drop
 from service.session.protocol import Lifetimes, keep_s
 from service.session.session import Session
 from service.session.snapshot import ABSENT, Snapshot
@@ -53,14 +55,26 @@ class SessionStore:
         self._catalog = catalog
         self._lifetimes = lifetimes
         self._counters = counters
+        self._is_started = False
+        self._drops: set[asyncio.Task[None]] = set()
         self.trouble: StoreError | None = None
         self.shortage: StoreFull | None = None
         self._loads = GroupCommit(self._load, store.lane, self._failed, timeout_s=timeout_s)
         self._commits = GroupCommit(self._commit, store.lane, self._failed, timeout_s=timeout_s)
 
     async def start(self) -> None:
-        """As ``StateStore.start``."""
-        await self._store.start()
+        """Prepare the store; called before any other method. A second call does nothing.
+
+        Raises:
+            StoreUnusable: the store would lose sessions, as it is configured.
+        """
+        if self._is_started:
+            return
+        self._is_started = True
+        try:
+            await self._store.start()
+        except StoreUnavailable as error:
+            log.warning("every chunk gets 503 until the session store answers: %s", error.__cause__ or error)
 
     async def health(self) -> None:
         """As ``StateStore.health``."""
@@ -106,11 +120,33 @@ class SessionStore:
             change = Change(session_id, expected, new_revision(), record, keep_s(session.known, self._lifetimes))
         return self._commits.request(session_id, (change, session))
 
+    def drop(self, snapshot: Snapshot, drop: Drop) -> None:
+        """Delete the record of an expired session, unless another process was faster. The server that does counts it.
+
+        Args:
+            snapshot: of the session.
+            drop: is counted.
+        """
+        task = asyncio.create_task(self._drop(snapshot, drop))
+        self._drops.add(task)
+        task.add_done_callback(self._drops.discard)
+
+    async def dropped(self) -> None:
+        """Wait for what ``drop`` has begun."""
+        while self._drops:
+            await asyncio.wait(self._drops)
+
     async def close(self) -> None:
-        """Finish the requests under way, and close the store."""
+        """Finish what is under way, and close the store."""
+        await self.dropped()
         await self._loads.drain()
         await self._commits.drain()
         await self._store.close()
+
+    async def _drop(self, snapshot: Snapshot, drop: Drop) -> None:
+        with suppress(HetsynError):  # it is counted, and the store removes the record on its own
+            if await self.commit(drop.session, snapshot, None) is not None:
+                self._counters.dropped(drop)
 
     async def _load(self, session_ids: Sequence[str]) -> list[Snapshot | HetsynError]:
         found = await self._store.load(session_ids)

@@ -61,7 +61,7 @@ async def test_a_reload_under_load(models: Path, serve: ServeHttp) -> None:
     assert await asyncio.gather(*streams) == [calm] * 20
     assert (await client.get("/health/ready")).status_code == 200
     server.clock.now_s += 11
-    server.app.state.server.registry.sessions.sweep(server.clock.now_s)
+    list(server.app.state.server.registry.sessions.quota.sweeping(server.clock.now_s))
     assert "hetsyn_models_withdrawn 0.0" in (await client.get("/metrics")).text
 
 

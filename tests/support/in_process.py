@@ -15,8 +15,8 @@ import pytest
 from service.carried.keys import CarryKeys
 from service.errors import HetsynError
 from service.models.catalog import ModelCatalog
-from service.registry.shared import SharedSessions
 from service.store.base import StateStore
+from service.store.session_store import SessionStore
 from tests.support.clock import Clock
 from tests.support.gate import Gate
 from tests.support.infer_request import infer_request
@@ -135,8 +135,8 @@ class ServeDirect(Protocol):
     def __call__(self, catalog: ModelCatalog | None = None, **options: Any) -> DirectServer: ...
 
 
-def shared_sessions(server: DirectServer) -> SharedSessions:
-    """The session table of a server with a store."""
-    sessions = server.registry.sessions
-    assert isinstance(sessions, SharedSessions)
-    return sessions
+def session_store(server: DirectServer) -> SessionStore:
+    """The store of a server that has one."""
+    store = server.registry.sessions.store
+    assert store is not None
+    return store

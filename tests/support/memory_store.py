@@ -1,7 +1,7 @@
 """A store in the memory of one process: the reference for the other stores.
 
 Several registries of one process may share it, as tests do. A server on ``memory://`` has no store at all: its sessions
-are in memory anyway (``registry.local``).
+are in memory anyway (``registry.table``).
 """
 
 from __future__ import annotations

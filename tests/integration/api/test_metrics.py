@@ -132,7 +132,7 @@ async def test_dropped_sessions_are_counted_by_reason(serve: ServeHttp) -> None:
     server = await serve(session_idle_s=60)
     await ok(server.client, session="a", seq=0, input=events(3))
     server.clock.now_s += 61
-    server.app.state.server.registry.sessions.sweep(server.clock())
+    list(server.app.state.server.registry.sessions.quota.sweeping(server.clock()))
     text = (await server.client.get("/metrics")).text
     assert metric(text, 'hetsyn_sessions_dropped_total{reason="idle"}') == 1
     assert metric(text, 'hetsyn_sessions_total{event="dropped"}') == 1

@@ -85,7 +85,6 @@ async def test_a_disk_full_of_sessions_is_shown_and_they_end_on_it(tmp_path: Pat
 
 
 @pytest.mark.process
-@pytest.mark.process
 async def test_a_store_that_begins_to_evict_gets_no_more_chunks(tmp_path: Path, models: Path, gate: Gate) -> None:
     require_valkey()
     with ValkeyServer(tmp_path) as valkey, Redis.from_url(valkey.url) as admin:
@@ -102,6 +101,7 @@ async def test_a_store_that_begins_to_evict_gets_no_more_chunks(tmp_path: Path, 
             await ok(client, **chunk("abc", 1))
 
 
+@pytest.mark.process
 async def test_a_primary_that_becomes_a_replica_makes_the_server_unready_at_once(
     tmp_path: Path, models: Path, gate: Gate
 ) -> None:
@@ -118,4 +118,4 @@ async def test_a_primary_that_becomes_a_replica_makes_the_server_unready_at_once
 
 async def sweep(server: HttpServer) -> None:
     registry: SessionRegistry = server.app.state.server.registry
-    await registry.sessions.sweep_slowly(0.0)
+    await registry._sweep(0.0)

@@ -12,7 +12,7 @@ from starlette.types import Message
 from service.ingress import Encoded, Outcome, Source, grown_bytes
 from service.models.catalog import ModelCatalog
 from service.problem import Problem
-from service.registry.table import SessionEntry
+from service.registry.entry import SessionEntry
 from service.wire.answer import Answer
 from service.wire.chunk import AudioChunk
 from service.wire.encodings import SoundLimit

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from service.errors import HetsynError, NotFound
 from service.observe.drops import Drop
 from tests.support.cluster import MakeCluster
-from tests.support.in_process import DirectServer, ServeDirect, shared_sessions
+from tests.support.in_process import DirectServer, ServeDirect, session_store
 
 
 def drops_of(server: DirectServer) -> list[Drop]:
@@ -26,7 +24,7 @@ async def test_idle_and_old_sessions(serve: ServeDirect) -> None:
         server.clock.now_s += 50
         if seq < 3:
             await server.send("old", seq, seed=seq)
-        server.registry.sessions.sweep(server.clock())
+        list(server.registry.sessions.quota.sweeping(server.clock()))
     model = server.parts.catalog.get("digits")
     assert drops == [
         Drop("idle", "idle", "digits", model.version, 1, 100.0, 100.0),
@@ -66,7 +64,7 @@ async def test_a_session_that_ends_or_is_deleted_is_not_dropped(serve: ServeDire
     await server.send("deleted", 0)
     await server.registry.delete("deleted")
     server.clock.now_s += 100_000
-    server.registry.sessions.sweep(server.clock())
+    list(server.registry.sessions.quota.sweeping(server.clock()))
     assert drops == []
 
 
@@ -78,9 +76,8 @@ async def test_one_replica_reports_what_all_of_them_drop(make_cluster: MakeClust
     await replicas[1].send("a", 1, seed=1)
     cluster.clock.now_s += 61
     for server in replicas:
-        server.registry.sessions.sweep(cluster.clock())
-        while tasks := shared_sessions(server)._deletions:
-            await asyncio.wait(tasks)
+        list(server.registry.sessions.quota.sweeping(cluster.clock()))
+        await session_store(server).dropped()
     (drop,) = drops[0] + drops[1]
     assert (drop.session, drop.reason, drop.chunks) == ("a", "idle", 2)
 
@@ -102,7 +99,7 @@ async def test_sessions_by_age(serve: ServeDirect) -> None:
     server.clock.now_s += 61
     await server.send("new", 0)
     sessions = server.registry.sessions
-    sessions.sweep(server.clock())
-    assert dict(sessions.ages.by_name()) == {
+    list(sessions.quota.sweeping(server.clock()))
+    assert dict(sessions.quota.ages.by_name()) == {
         "<1m": 1, "1m-10m": 1, "10m-1h": 0, "1h-6h": 0, "6h-1d": 0, ">1d": 0,
     }  # fmt: skip

@@ -19,10 +19,10 @@ from tests.support.memory_store import MemoryStore
 async def test_an_idle_session_is_dropped_and_its_id_is_free(server: DirectServer) -> None:
     await server.send("a", 0)
     server.clock.now_s += 59
-    server.registry.sessions.sweep(server.clock())
+    list(server.registry.sessions.quota.sweeping(server.clock()))
     await server.send("a", 1, seed=1)
     server.clock.now_s += 60
-    server.registry.sessions.sweep(server.clock())
+    list(server.registry.sessions.quota.sweeping(server.clock()))
     assert server.registry.sessions.bytes == 0
     for seq in (None, 2):
         await server.refused(NotFound, "has expired", "a", seq)
@@ -46,7 +46,7 @@ async def test_a_session_in_use_is_not_idle(server: DirectServer) -> None:
     running = asyncio.create_task(server.send("a", 1, seed=1))
     await server.entered()
     server.clock.now_s += 500
-    server.registry.sessions.sweep(server.clock())
+    list(server.registry.sessions.quota.sweeping(server.clock()))
     server.gate.opened.set()
     assert (await running).seq == 1
     assert (await server.send("a", 2)).seq == 2
@@ -72,7 +72,7 @@ async def test_only_chunks_that_are_applied_are_use(serve: ServeDirect, stored: 
 async def test_an_ended_session_keeps_its_last_reply_for_a_while(server: DirectServer) -> None:
     last = await server.send("a", 0, end=True)
     server.clock.now_s += 9
-    server.registry.sessions.sweep(server.clock())
+    list(server.registry.sessions.quota.sweeping(server.clock()))
     assert await server.send("a", 0, end=True) == last
     assert (await server.registry.describe("a"))["ended"]
     assert (await server.registry.describe("a"))["state_bytes"] == 0
@@ -116,7 +116,7 @@ async def test_a_sweep_that_fails_is_logged_and_the_next_one_comes(
     server = serve(session_idle_s=60, sweep_interval_s=0.001)
     await server.send("a", 0)
     server.clock.now_s += 60
-    monkeypatch.setattr(server.registry.sessions, "sweeping", lambda _: 1 / 0)
+    monkeypatch.setattr(server.registry.sessions.quota, "sweeping", lambda _: 1 / 0)
     task = asyncio.create_task(server.registry.sweep_forever(0.001))
     while caplog.text.count("division by zero") < 2:
         assert not task.done()
@@ -138,4 +138,5 @@ async def test_a_session_is_dropped_at_its_age(serve: ServeDirect) -> None:
         await server.send("a", seq)
     server.clock.now_s += 10
     await server.refused(NotFound, "has expired", "a", 4)
+    list(server.registry.sessions.quota.sweeping(server.clock()))
     assert server.counters.sessions_dropped == 1

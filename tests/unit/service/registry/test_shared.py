@@ -22,7 +22,7 @@ from service.errors import (
 )
 from service.wire.chunk import AudioChunk
 from tests.support.cluster import Cluster, MakeCluster
-from tests.support.in_process import ServeDirect, shared_sessions
+from tests.support.in_process import ServeDirect, session_store
 from tests.support.replies import Reply
 from tests.support.signals import sound
 
@@ -148,7 +148,7 @@ async def test_chunks_of_many_sessions_are_committed_together(make_cluster: Make
     await cluster.store.entered.wait()
     rest = [asyncio.create_task(server.send(f"s{n}", 0)) for n in range(20)]
     async with asyncio.timeout(60):
-        while shared_sessions(server)._store._commits.waiting < 20:
+        while session_store(server)._commits.waiting < 20:
             await asyncio.sleep(0.001)
     cluster.store.opened.set()
     await asyncio.gather(first, *rest)
@@ -213,8 +213,8 @@ async def test_closing_deletes_what_the_last_sweep_dropped(cluster: Cluster) -> 
     server = cluster.replica()
     await server.send("a", 0)
     cluster.clock.now_s += 61
-    shared_sessions(server).sweep(cluster.clock())
-    await shared_sessions(server).close()
+    list(server.registry.sessions.quota.sweeping(cluster.clock()))
+    await session_store(server).close()
     assert server.counters.sessions_dropped == 1
 
 
@@ -225,8 +225,8 @@ async def test_a_deletion_that_fails_is_counted_and_not_logged(
     await server.send("a", 0)
     cluster.clock.now_s += 61
     cluster.store.down = True
-    shared_sessions(server).sweep(cluster.clock())
-    await shared_sessions(server).close()
+    list(server.registry.sessions.quota.sweeping(cluster.clock()))
+    await session_store(server).close()
     gc.collect()  # asyncio logs an exception that was never retrieved when its task is collected
     assert server.counters.store_failures["store-unavailable"] == 1
     assert not caplog.records

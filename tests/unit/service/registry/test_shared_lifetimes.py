@@ -13,7 +13,7 @@ from service.errors import (
 )
 from tests.support.artifact import write_artifact
 from tests.support.cluster import Cluster, MakeCluster
-from tests.support.in_process import shared_sessions
+from tests.support.in_process import session_store
 
 
 async def test_time_is_judged_by_the_record_and_alike_everywhere(cluster: Cluster) -> None:
@@ -69,9 +69,8 @@ async def test_the_sweep_deletes_the_record_of_a_dropped_session(cluster: Cluste
     server = cluster.replica()
     await server.send("a", 0)
     cluster.clock.now_s += 61
-    server.registry.sessions.sweep(cluster.clock())
-    while shared_sessions(server)._deletions:
-        await asyncio.wait(shared_sessions(server)._deletions)
+    list(server.registry.sessions.quota.sweeping(cluster.clock()))
+    await session_store(server).dropped()
     assert await cluster.record("a") is None
     assert server.registry.sessions.open == 0
     await server.refused(NotFound, "has expired", "a", 1)
@@ -81,7 +80,7 @@ async def test_the_sweep_deletes_the_record_of_a_dropped_session(cluster: Cluste
 async def test_a_sweep_does_not_put_all_that_is_over_before_the_chunks(
     make_cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.registry.table.SLICE", 10)
+    monkeypatch.setattr("service.registry.quota.SLICE", 10)
     cluster = make_cluster(max_sessions=100, sweep_interval_s=0.001)
     server = cluster.replica()
     for n in range(60):
@@ -96,7 +95,7 @@ async def test_a_sweep_does_not_put_all_that_is_over_before_the_chunks(
         await asyncio.sleep(0)
     chunk = asyncio.create_task(server.send("new", 0))
     await server.entered()
-    assert len(shared_sessions(server)._deletions) <= 10
+    assert len(session_store(server)._drops) <= 10
     cluster.store.opened.set()
     assert (await chunk).seq == 0
     while server.counters.sessions_dropped < 60:

@@ -23,7 +23,7 @@ from service.store.base import Change, CommitResult
 from tests.support.artifact import write_artifact
 from tests.support.clock import stopped_clock
 from tests.support.cluster import Cluster
-from tests.support.in_process import shared_sessions
+from tests.support.in_process import session_store
 from tests.support.memory_store import MemoryStore
 
 
@@ -183,7 +183,7 @@ async def test_chunks_wait_no_longer_for_a_store_than_it_may_take(
     first = asyncio.create_task(server.send("a", 0))
     await store.entered.wait()
     later = asyncio.create_task(server.send("b", 0))
-    while not shared_sessions(server)._store._commits.waiting:
+    while not session_store(server)._commits.waiting:
         await asyncio.sleep(0)
     await clock.turn(0.8)
     store.opened.set()

@@ -10,8 +10,9 @@ import pytest
 from service.errors import NotFound, Overloaded
 from service.models.model import Model
 from service.observe.counters import Counters
-from service.registry.local import LocalSessions
-from service.registry.table import ENTRY_BYTES, SLICE
+from service.registry.entry import ENTRY_BYTES
+from service.registry.quota import SLICE
+from service.registry.table import SessionTable
 from service.session.protocol import Known, Lifetimes, Progress
 from service.session.session import Session
 from service.settings import Limits
@@ -20,19 +21,22 @@ from tests.support.clock import Clock
 LIFETIMES = Lifetimes(idle_s=60, age_s=1000, ended_keep_s=10)
 
 
-class Counted(LocalSessions):
+class Counted(SessionTable):
     """Counts the entries that it looks at."""
 
     def __init__(self, clock: Clock, **limits: Any) -> None:
         super().__init__(Limits(**limits), LIFETIMES, retry_s=5.0, counters=Counters(), clock=clock)
         self.checked = 0
+        expire = self.quota.expire
 
-    def _expire(self, session_id: str, now_s: float) -> bool:
-        self.checked += 1
-        return super()._expire(session_id, now_s)
+        def counted(session_id: str, now_s: float) -> bool:
+            self.checked += 1
+            return expire(session_id, now_s)
+
+        self.quota.expire = counted  # type: ignore[method-assign]
 
 
-def used(sessions: LocalSessions, model: Model, name: str, clock: Clock, created_s: float | None = None) -> None:
+def used(sessions: SessionTable, model: Model, name: str, clock: Clock, created_s: float | None = None) -> None:
     """A chunk of a session is applied."""
     entry = sessions.enter(name)
     born_s = clock() if created_s is None else created_s
@@ -114,7 +118,7 @@ def test_a_sweep_goes_on_in_slices(model: Model) -> None:
     sessions.checked = 0
     checked = []
     clock.now_s += 60
-    for _ in sessions.sweeping(clock()):
+    for _ in sessions.quota.sweeping(clock()):
         checked.append(sessions.checked)
         used(sessions, model, "meanwhile", clock)
         sessions.checked -= 1
@@ -130,7 +134,7 @@ def test_a_sweep_lets_others_have_their_turn_every_few_hundred_entries(model: Mo
         used(sessions, model, f"s{n}", clock)
     clock.now_s += 60
     sessions.checked = 0
-    turns = [sessions.checked for _ in sessions.sweeping(clock())]
+    turns = [sessions.checked for _ in sessions.quota.sweeping(clock())]
     assert len(turns) >= 10
     assert max(np.diff([0, *turns, sessions.checked])) <= 500
     assert sessions.open == 0
@@ -142,7 +146,7 @@ def test_a_sweep_finds_the_old_among_the_used(model: Model) -> None:
     used(sessions, model, "young", clock)
     used(sessions, model, "old", clock, created_s=1005.0)
     clock.now_s += 10
-    sessions.sweep(clock())
+    list(sessions.quota.sweeping(clock()))
     assert sessions.open == 1
     with pytest.raises(NotFound, match="has expired"):
         sessions.find("old")

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from service.errors import Overloaded
 from service.models.catalog import ModelCatalog
-from service.registry.local import LocalSessions
 from service.session.plain_reply import PlainReply
 from service.session.session import Session
 from service.wire.chunk import AudioChunk, spike_chunk
@@ -119,8 +118,7 @@ async def test_a_chunk_that_is_refused_leaves_the_others_their_results(folder: P
         await each.send("b", 0, chunk=chunk_of("spikes", 0))
     expected = await together(other, "spikes", "ac", 2, [1, 3])
     sessions = server.registry.sessions
-    assert isinstance(sessions, LocalSessions)
-    sessions._room.all.max_bytes = sessions.bytes  # no room for the first longer reply
+    sessions.quota.all.max_bytes = sessions.bytes  # no room for the first longer reply
     sent = (
         server.send("a", 2, chunk=chunk_of("spikes", 1)),
         server.send("new", 0, chunk=chunk_of("spikes", 2)),

@@ -262,7 +262,7 @@ async def test_sessions_go_on_with_the_version_that_they_began_on(
         reply = await server.send("a", n, seed=n, end=n == 3, version="1")
         assert reply == Reply(**{**vars(calm[n]), "session": "a"})
     server.clock.now_s += 11  # the last replies are kept no longer
-    server.registry.sessions.sweep(server.clock.now_s)
+    list(server.registry.sessions.quota.sweeping(server.clock.now_s))
     await server.close()
     assert old() is None
 

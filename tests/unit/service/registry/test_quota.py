@@ -9,8 +9,7 @@ import pytest
 
 from service.errors import NotFound, Overloaded, SessionEnded
 from service.models.catalog import ModelCatalog
-from service.registry.local import LocalSessions
-from service.registry.table import ENTRY_BYTES
+from service.registry.entry import ENTRY_BYTES
 from service.session.plain_reply import OBJECT_BYTES
 from service.session.session import ALLOCATOR_LOSS, STREAM_BYTES
 from service.wire.chunk import spike_chunk
@@ -130,7 +129,6 @@ async def test_a_session_behind_a_whole_one_that_failed_needs_a_place(server: Di
     for name in "abc":
         await server.send(name, 0)
     sessions = server.registry.sessions
-    assert isinstance(sessions, LocalSessions)
     whole = sessions.enter("d", is_one_shot=True)
     behind = sessions.enter("d")
     sessions.leave(whole)
@@ -154,7 +152,7 @@ async def test_replies_of_ended_sessions_make_room(serve: ServeDirect) -> None:
         await server.send(name, 0)
     assert taken(server) <= 3 * size + 100
     server.clock.now_s += 10
-    server.registry.sessions.sweep(server.clock())
+    list(server.registry.sessions.quota.sweeping(server.clock()))
     assert (await server.send("e0", 0)).seq == 0
 
 
@@ -237,7 +235,6 @@ def test_clients_that_have_gone_leave_nothing(models: Path) -> None:
     clock = Clock()
     server = DirectServer(ModelCatalog(models, load=load_fake), Gate(), clock=clock)
     sessions = server.registry.sessions
-    assert isinstance(sessions, LocalSessions)
     for n in range(100):
         sessions.leave(sessions.enter(f"s{n}", f"192.0.2.{n}"))
-    assert sessions._room._clients == {}
+    assert sessions.quota._clients == {}

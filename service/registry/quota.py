@@ -1,0 +1,343 @@
+"""Keep the entries of a process within what there may be: sessions and bytes, in all and by client, and their times.
+
+Without a store, a client has a share of the places and bytes, and its key may have fewer places. With a store, memory
+is a cache, which has no shares: only the limits of keys count, for the sessions that the cache has.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from itertools import islice
+from math import ceil
+from typing import Literal
+
+from service.errors import KeyLimitReached, Overloaded
+from service.keys.ids import owner_of
+from service.keys.keys import Keys
+from service.observe.ages import Ages
+from service.observe.clock import Clock
+from service.observe.drops import Reason
+from service.registry.entry import ENTRY_BYTES, RowName, SessionEntry
+from service.session.protocol import Lifetimes, status
+from service.session.session import Session
+from service.session.snapshot import ABSENT
+from service.settings import Limits
+
+LONGEST_SEARCH = 64  # entries that are in use, and so cannot make room
+SLICE = 100  # entries that a sweep checks in one turn of the event loop: a tenth of a millisecond
+
+OPEN_ROWS: tuple[RowName, ...] = ("first", "later")
+
+
+class SessionGroup:
+    """Sessions that share room: all of a process, or those of one client.
+
+    Args:
+        max_open: open sessions.
+        max_bytes: bytes of all sessions.
+        client: address or name of the key; empty for all sessions.
+        is_key: the client is a key.
+
+    Attributes:
+        max_open: see above.
+        max_bytes: see above.
+        client: see above.
+        entries: all that count here.
+        open: open sessions, and those that a request under way may open.
+        bytes: of all sessions.
+        rows: entries by id, the least recently used one first: ``first`` has open sessions of one chunk, ``later``
+            those of several, ``ended`` ended ones.
+    """
+
+    __slots__ = ("_is_key", "bytes", "client", "entries", "max_bytes", "max_open", "open", "rows")
+
+    def __init__(self, max_open: int, max_bytes: int, client: str = "", *, is_key: bool = False) -> None:
+        self.max_open = max_open
+        self.max_bytes = max_bytes
+        self.client = client
+        self._is_key = is_key
+        self.entries = 0
+        self.open = 0
+        self.bytes = 0
+        self.rows: dict[RowName, OrderedDict[str, SessionEntry]] = {
+            "first": OrderedDict(), "later": OrderedDict(), "ended": OrderedDict()
+        }  # fmt: skip
+
+    def lacks(self, more_open: int, more_bytes: int) -> Literal["places", "bytes"] | None:
+        """What so many more open sessions and bytes would lack. Fewer bytes lack nothing."""
+        if more_open > 0 and self.open + more_open > self.max_open:
+            return "places"
+        return "bytes" if more_bytes > 0 and self.bytes + more_bytes > self.max_bytes else None
+
+    def unused(self, row: RowName) -> SessionEntry | None:
+        """The least recently used entry of a row that no request uses."""
+        first = islice(self.rows[row].values(), LONGEST_SEARCH)
+        return next((entry for entry in first if not entry.users), None)
+
+    def oldest(self) -> Iterator[SessionEntry]:
+        """The least recently used open sessions, of one chunk and of several."""
+        return filter(None, map(self.unused, OPEN_ROWS))
+
+    def full(self, lack: Literal["places", "bytes"], lifetimes: Lifetimes, retry_s: float, now_s: float) -> Overloaded:
+        """The error for a session without room. Nobody learns numbers of all sessions.
+
+        Args:
+            lack: of what.
+            lifetimes: of sessions.
+            retry_s: when to try again, where nothing else is known.
+            now_s: time, by the clock of sessions.
+        """
+        owner = f"key {self.client!r}" if self._is_key else "this client"
+        if lack == "places":
+            all_say, says = "the server has as many sessions as it takes", f"{self.open} sessions of {owner} are open"
+        else:
+            all_say = "sessions take all the memory that the server has for them"
+            says = f"sessions of {owner} take {self.bytes} bytes, and may take {self.max_bytes}"
+        due_s = [
+            entry.session.known.used_s
+            + (min(lifetimes.idle_s, lifetimes.first_idle_s) if entry.row == "first" else lifetimes.idle_s)
+            for entry in self.oldest()
+            if entry.session is not None
+        ]
+        wait_s = max(1.0, min(due_s) - now_s) if due_s else retry_s
+        kind = KeyLimitReached if self._is_key else Overloaded
+        return kind(f"{says if self.client else all_say}: end some, or try again in {ceil(wait_s)} s", wait_s)
+
+
+class Quota:
+    """The entries of a process: counts them, in all and by client, and lets some go where others need room.
+
+    Args:
+        limits: number and bytes, and the share of one client.
+        lifetimes: of sessions.
+        retry_s: time after which a client that was refused may try again, where nothing else is known.
+        clock: seconds, for the times in ``Session.known``.
+        keys: whose own limits count; None where clients are addresses.
+        dropped: is told of an open session whose entry was removed, with the snapshot, and why.
+        is_cache: a store has the sessions.
+
+    Attributes:
+        entries: by id.
+        all: the sessions of the process.
+        ages: of open sessions, as the last sweep saw them.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        lifetimes: Lifetimes,
+        retry_s: float,
+        clock: Clock,
+        keys: Keys | None,
+        dropped: Callable[[SessionEntry, Session, Reason], None],
+        *,
+        is_cache: bool,
+    ) -> None:
+        self.entries: dict[str, SessionEntry] = {}
+        self.all = SessionGroup(limits.max_sessions, limits.max_session_bytes)
+        self.ages = Ages()
+        self._lifetimes = lifetimes
+        self._retry_s = retry_s
+        self._clock = clock
+        self._keys = keys
+        self._share = limits.client_share
+        self._dropped = dropped
+        self._is_cache = is_cache
+        self._clients: dict[str, SessionGroup] = {}
+        if keys is not None:
+            keys.on_change = self._renew
+
+    def add(self, session_id: str, client: str, *, is_one_shot: bool) -> SessionEntry:
+        """Make the entry of a session.
+
+        Args:
+            session_id: of the session.
+            client: whose request it is.
+            is_one_shot: the session needs no room.
+
+        Raises:
+            Overloaded: there is no room.
+        """
+        groups = self._groups(session_id, client)
+        if not is_one_shot:  # in a store, the session may have its place with its key
+            self.make_room(groups[:1] if self._is_cache else groups, 1, ENTRY_BYTES)
+        entry = self.entries[session_id] = SessionEntry(session_id, None if self._is_cache else ABSENT, groups)
+        entry.has_place = not (self._is_cache or is_one_shot)
+        for group in groups:
+            group.entries += 1
+            group.open += entry.has_place
+            if group.client:
+                self._clients[group.client] = group
+        return entry
+
+    def remove(self, entry: SessionEntry) -> None:
+        """Remove an entry that no request uses."""
+        del self.entries[entry.id]
+        self.count(entry, 0, "")
+        for group in entry.groups:
+            group.entries -= 1
+            if group.client and not group.entries:
+                del self._clients[group.client]
+
+    def count(self, entry: SessionEntry, count: int, row: RowName) -> None:
+        """Count an entry as just used, in place of what it counted before.
+
+        Args:
+            entry: of a session.
+            count: bytes of memory.
+            row: of ``SessionGroup.rows``; empty where there is no session.
+        """
+        more_bytes = count - entry.bytes
+        entry.bytes = count
+        if row == entry.row and row:
+            for group in entry.groups:
+                group.bytes += more_bytes
+                group.rows[row].move_to_end(entry.id)
+            return
+        has_place = row in ("first", "later")
+        for group in entry.groups:
+            group.open += has_place - entry.has_place
+            group.bytes += more_bytes
+            if entry.row:
+                del group.rows[entry.row][entry.id]
+            if row:
+                group.rows[row][entry.id] = entry
+        entry.row, entry.has_place = row, has_place
+
+    def make_room(self, groups: tuple[SessionGroup, ...], more_open: int, more_bytes: int) -> None:
+        """Let sessions go until an open one has room. The last replies of ended ones go before open sessions that idle.
+
+        It stops at the first that has not expired. A session that is too old but was used recently waits for the sweep.
+        A session that a store has goes from memory at any time.
+
+        Args:
+            groups: that it counts in.
+            more_open: 1 if it does not count as open yet.
+            more_bytes: that it will take.
+
+        Raises:
+            Overloaded: too few can go. It says when the next can.
+        """
+        for group in reversed(groups):  # the client's first: beyond its share, nobody else's sessions go
+            while lack := group.lacks(more_open, more_bytes):
+                if self._is_cache and group is self.all:
+                    if not self._uncache():
+                        raise Overloaded(
+                            f"all sessions that have room in memory are in use: try again in {self._retry_s:g} s",
+                            self._retry_s,
+                        )
+                elif not (
+                    self._drop_due(group)
+                    or (lack == "bytes" and self.drop_reply(group))
+                    or self._drop_first(group, "limit" if lack == "places" else "memory")
+                ):
+                    raise group.full(lack, self._lifetimes, self._retry_s, self._clock())
+
+    def trim(self) -> None:
+        """Let the least recently used sessions go from memory where they take too much of it. The store has them."""
+        room = self.all
+        while (room.bytes > room.max_bytes or room.open > room.max_open) and self._uncache():
+            pass
+
+    def drop_reply(self, group: SessionGroup) -> bool:
+        """Drop the oldest last reply of a group's ended sessions."""
+        entry = group.unused("ended")
+        if entry is not None:
+            self.remove(entry)
+        return entry is not None
+
+    def expire(self, session_id: str, now_s: float) -> bool:
+        """Remove the entry of a session if that has expired, and no request uses it.
+
+        Returns:
+            Whether it was removed.
+        """
+        entry = self.entries.get(session_id)
+        if entry is None or entry.users or (session := entry.session) is None:
+            return False
+        if status(session.known, now_s, self._lifetimes) != "none":
+            return False
+        self._drop(entry, session, "idle" if now_s - session.known.used_s >= self._lifetimes.idle_s else "age")
+        return True
+
+    def sweeping(self, now_s: float) -> Iterator[float]:
+        """Remove the entries of expired sessions, in slices, between which entries may be used.
+
+        Yields:
+            After each slice, its share of the whole sweep.
+        """
+        session_ids = list(self.entries)
+        ages = Ages()
+        for count, session_id in enumerate(session_ids, 1):
+            if not self.expire(session_id, now_s) and (entry := self.entries.get(session_id)) is not None:
+                session = entry.session
+                if session is not None and not session.known.progress.ended:
+                    ages.observe(now_s - session.known.created_s)
+            if not count % SLICE:
+                yield SLICE / len(session_ids)
+        self.ages = ages
+
+    def _groups(self, session_id: str, client: str) -> tuple[SessionGroup, ...]:
+        """The groups that a session counts in: all, and its client's, if that has a limit."""
+        if self._keys is not None:
+            client = owner_of(session_id)
+        elif self._is_cache or self._share == 1:
+            client = ""
+        if not client:
+            return (self.all,)
+        group = self._clients.get(client)
+        if group is None:
+            group = SessionGroup(*self._most(client), client, is_key=self._keys is not None)
+        return self.all, group
+
+    def _most(self, client: str) -> tuple[int, int]:
+        """The most sessions and bytes of a client."""
+        most_open = most_bytes = sys.maxsize
+        if not self._is_cache:
+            most_open, most_bytes = max(1, int(self.all.max_open * self._share)), int(self.all.max_bytes * self._share)
+        if self._keys is not None:
+            most_open = min(most_open, self._keys.limits(client).max_sessions or most_open)
+        return most_open, most_bytes
+
+    def _renew(self) -> None:
+        """Apply the limits that keys have now. Sessions beyond them stay, and none is added."""
+        for client, group in self._clients.items():
+            group.max_open, group.max_bytes = self._most(client)
+
+    def _drop_due(self, group: SessionGroup) -> bool:
+        """Drop an expired session of a group."""
+        now_s = self._clock()
+        return any(self.expire(entry.id, now_s) for entry in group.oldest())
+
+    def _drop_first(self, group: SessionGroup, reason: Reason) -> bool:
+        """Drop a session of a group that was idle for long after its first chunk."""
+        entry = group.unused("first")
+        session = None if entry is None else entry.session
+        if entry is None or session is None or self._clock() - session.known.used_s < self._lifetimes.first_idle_s:
+            return False
+        self._drop(entry, session, reason)
+        return True
+
+    def _drop(self, entry: SessionEntry, session: Session, reason: Reason) -> None:
+        self.remove(entry)
+        if not session.known.progress.ended:
+            self._dropped(entry, session, reason)
+
+    def _uncache(self) -> bool:
+        """Let the least recently used session go from memory."""
+        oldest = min(self.all.oldest(), key=_used_s, default=None)
+        if oldest is not None:
+            self.remove(oldest)
+        return oldest is not None
+
+
+def row_of(session: Session) -> RowName:
+    """The row that has an entry with this session."""
+    progress = session.known.progress
+    return "ended" if progress.ended else "first" if progress.expected_seq <= 1 else "later"
+
+
+def _used_s(entry: SessionEntry) -> float:
+    return entry.session.known.used_s if entry.session is not None else 0.0

@@ -1,0 +1,55 @@
+"""How many sessions of a key there may be, in memory and with a store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from service.errors import KeyLimitReached
+from service.models.catalog import ModelCatalog
+from service.settings import AccessSettings
+from tests.support.clock import Clock
+from tests.support.fake_graph import load_fake
+from tests.support.gate import Gate
+from tests.support.in_process import DirectServer
+from tests.support.keyed import add_key
+from tests.support.memory_store import MemoryStore
+
+
+@pytest.mark.parametrize("has_store", [False, True])
+async def test_sessions_of_a_key_count_until_they_end_or_idle(models: Path, tmp_path: Path, has_store: bool) -> None:
+    path, clock = tmp_path / "keys.json", Clock(1_000_000.0)
+    add_key(path, "alice", max_sessions=2)
+    add_key(path, "carol")
+    server = DirectServer(
+        ModelCatalog(models, "digits", load=load_fake),
+        Gate(),
+        store=MemoryStore(clock) if has_store else None,
+        clock=clock,
+        session_idle_s=60,
+        max_sessions=100,
+        access=AccessSettings(keys=path),
+    )
+
+    async def send(key: str, session: str, seq: int, *, end: bool = False) -> None:
+        await server.send(f"{key}/{session}", seq, client=key, end=end)
+
+    await send("alice", "a", 0)
+    clock.now_s += 30
+    await send("alice", "b", 0)
+    await send("alice", "a", 1)
+    with pytest.raises(KeyLimitReached, match="2 sessions of key 'alice' are open: end some, or try again in 60 s"):
+        await send("alice", "c", 0)
+    for number in range(9):
+        await send("carol", str(number), 0)
+    await send("alice", "b", 1, end=True)
+    await send("alice", "c", 0)
+    await server.registry.delete("alice/c")
+    await send("alice", "d", 0)
+    clock.now_s += 61
+    await send("alice", "e", 0)
+    await send("alice", "f", 0)
+    with pytest.raises(KeyLimitReached, match="2 sessions of key 'alice' are open"):
+        await send("alice", "g", 0)
+    await server.close()
