@@ -144,17 +144,8 @@ def test_words_are_recorded_until_there_are_enough(url: str, tmp_path: Path) -> 
     said, folder = spoken(*WORDS), tmp_path / "words/three"
     for count, new in (("2", [1, 2]), ("0", [3, 4, 5])):
         command = [sys.executable, "examples/record.py", str(folder), "--url", url, *RAW, "--count", count]
-        listener = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        with listener:
-            assert listener.stdin is not None
-            assert listener.stdout is not None
-            listener.stdin.write(said)
-            listener.stdin.flush()
-            if count == "0":
-                listener.stdin.close()
-            shown = listener.stdout.read().decode().splitlines()  # with a count, it ends while the pipe is open
-        assert listener.returncode == 0
-        assert shown[-1] == f"{folder}: {len(new)} new recordings"
+        shown = subprocess.run(command, cwd=ROOT, input=said, stdout=subprocess.PIPE, check=True).stdout.decode()
+        assert shown.splitlines()[-1] == f"{folder}: {len(new)} new recordings"
         for number, word in zip(new, WORDS, strict=False):
             path = folder / f"{number:03}.wav"
             assert path.read_bytes()[44:] in said
