@@ -1,4 +1,4 @@
-"""Export: a trained network becomes an artifact folder that a server can read, verified on the way.
+"""Exports trained networks as artifact folders that a server reads, and verifies them.
 
 A name is imported when it is used, so that ``hetsyn export --help`` needs no torch.
 """

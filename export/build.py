@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 OPSET, IR_VERSION = 20, 10  # onnx's own defaults are newer than current runtimes load
-DOMAIN = "hetsyn"  # of our own operators, service/runtime/operators
+DOMAIN = "hetsyn"  # of the operators in service/runtime/operators
 
 DTYPES = {
     "float32": TensorProto.FLOAT,
@@ -27,8 +27,8 @@ DTYPES = {
 
 
 def _rename(graph: onnx.GraphProto, prefix: str) -> None:
-    """Prefix every name, in subgraphs too (``onnx.compose`` leaves out their references to constants outside), and
-    drop what only tools read: an exporter's notes have paths of its machine."""
+    """Prefix every name, in subgraphs too (``onnx.compose`` misses their references to outer constants), and drop an
+    exporter's notes, which have paths of its machine."""
     del graph.value_info[:], graph.metadata_props[:]
     for value in (*graph.input, *graph.output, *graph.initializer):
         value.name = prefix + value.name
@@ -37,7 +37,7 @@ def _rename(graph: onnx.GraphProto, prefix: str) -> None:
         node.doc_string = ""
         node.name = prefix + node.name if node.name else ""
         for names in (node.input, node.output):
-            names[:] = [prefix + name if name else "" for name in names]  # an empty one is left out
+            names[:] = [prefix + name if name else "" for name in names]  # an empty name is an omitted input
         for attribute in node.attribute:
             for subgraph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
                 _rename(subgraph, prefix)
@@ -47,8 +47,8 @@ class GraphBuilder:
     """Collects one graph. A method named after an operator adds a node and returns its output's name.
 
     Args:
-        name: of the graph, and prefix of its values.
-        within_function: the graph becomes a function's body or a subgraph of one, which can hold no initializers:
+        name: name of the graph, and prefix of its values.
+        within_function: the graph becomes a function's body or a subgraph of one. These have no initializers, so
             constants become nodes.
     """
 
@@ -80,7 +80,7 @@ class GraphBuilder:
         self.declare_output(name, dtype, shape)
 
     def bind(self, name: str, value: str) -> None:
-        """Give a value this name; it may be an input's value."""
+        """Give a value a name; it may be an input."""
         self._nodes.append(helper.make_node("Identity", [value], [name]))
 
     def constant(self, value: NDArray[Any] | float | Sequence[int], dtype: str | None = None, name: str = "") -> str:
@@ -100,7 +100,7 @@ class GraphBuilder:
         return tensor.name
 
     def node(self, operator: str, *inputs: str, outputs: int = 1, **attributes: Any) -> Any:
-        """Add a node; the name of its output, or a list of names where it has several."""
+        """Add a node. Returns the name of its output, or a list of names for several."""
         names = [self._fresh(operator) for _ in range(outputs)]
         self._nodes.append(helper.make_node(operator, list(inputs), names, **attributes))
         return names[0] if outputs == 1 else names
@@ -112,20 +112,20 @@ class GraphBuilder:
         return str(self.node("Unsqueeze", value, self.constant(list(axes), "int64")))
 
     def reshape(self, value: str, shape: Sequence[int]) -> str:
-        """Reshape to a constant shape; 0 keeps an axis, -1 is what is left."""
+        """Reshape to a constant shape; 0 keeps an axis, -1 is the rest."""
         return str(self.node("Reshape", value, self.constant(list(shape), "int64")))
 
     def size_of(self, value: str, axis: int) -> str:
-        """int64 [1], length of an axis."""
+        """Add the length of an axis, int64 [1]."""
         return str(self.node("Shape", value, start=axis, end=axis + 1))
 
     def splice(self, graph: onnx.GraphProto, prefix: str, inputs: Mapping[str, str]) -> dict[str, str]:
         """Add the nodes and constants of another graph.
 
         Args:
-            graph: whose inputs all get a value.
-            prefix: of the names of its values, which no other value's name begins with.
-            inputs: a value for each input, by the input's name.
+            graph: the other graph.
+            prefix: prefix of its values' names; no other name may begin with it.
+            inputs: a value for each of its inputs, by name.
 
         Returns:
             The value of each output, by the output's name.
@@ -145,13 +145,13 @@ class GraphBuilder:
     def call(
         self, function: onnx.FunctionProto, inputs: Sequence[str], outputs: Sequence[str], **attributes: Any
     ) -> None:
-        """Add a call of a function, with its outputs under these names; ``model`` takes the function too."""
+        """Add a call of a function, with these names for its outputs. Pass the function to :meth:`model` too."""
         self._nodes.append(
             helper.make_node(function.name, list(inputs), list(outputs), domain=function.domain, **attributes)
         )
 
     def declare_output(self, name: str, dtype: str, shape: Sequence[int | str]) -> None:
-        """Make a value an output of the graph that some node already gives this name."""
+        """Make the value of this name an output of the graph."""
         self._outputs.append(helper.make_tensor_value_info(name, DTYPES[dtype], list(shape)))
 
     def graph(self) -> onnx.GraphProto:
@@ -160,7 +160,7 @@ class GraphBuilder:
     def function(
         self, name: str, inputs: Sequence[str], outputs: Sequence[str], attributes: Sequence[str]
     ) -> onnx.FunctionProto:
-        """Return the nodes as a function of these values.
+        """Make a function of the nodes.
 
         Args:
             inputs: names of its inputs, in order.
@@ -178,11 +178,11 @@ class GraphBuilder:
         )
 
     def model(self, *functions: onnx.FunctionProto, opsets: Mapping[str, int] | None = None) -> bytes:
-        """Return the checked, serialised model; the same bytes for the same graph.
+        """Check and serialise the model; the same graph gives the same bytes.
 
         Args:
-            functions: that its nodes call.
-            opsets: versions of further operators that its nodes use, by domain; of ONNX's own one above ``OPSET``.
+            functions: functions that its nodes call.
+            opsets: versions of further operators by domain; for ONNX's own domain, a version above ``OPSET``.
         """
         versions = {"": OPSET} | dict(opsets or {}) | ({DOMAIN: 1} if functions else {})
         domains = [helper.make_opsetid(domain, version) for domain, version in versions.items()]

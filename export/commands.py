@@ -1,4 +1,4 @@
-"""``hetsyn export``: a checkpoint, or a seeded example, becomes an artifact folder. It imports torch when it runs."""
+"""``hetsyn export``: exports a checkpoint, or a seeded example, as an artifact. Imports torch when it runs."""
 
 from __future__ import annotations
 
@@ -197,10 +197,10 @@ def export_checkpoint(
 
 
 def _refuse(has_what: str, given: Mapping[str, bool]) -> None:
-    """Refuse options for what a source has of its own.
+    """Refuse options for things that the source already has.
 
     Raises:
-        ExportError: one is given.
+        ExportError: one of them is given.
     """
     from export.folder import ExportError
 
@@ -217,7 +217,7 @@ def _note_without_data() -> None:
 
 @contextmanager
 def _progress() -> Iterator[OnProgress]:
-    """On a terminal a line that says what runs and for how long; elsewhere a line for each stage."""
+    """Show the progress: on a terminal a line with the stage and its time, elsewhere a line for each stage."""
     if not console.is_terminal:
         stages: list[str] = []
 
@@ -235,7 +235,7 @@ def _progress() -> Iterator[OnProgress]:
 
 
 def print_report(report: Report, streams: int | None = None) -> None:
-    """Print what was measured, as tables."""
+    """Print the measurements as tables."""
     from export.folder import serving
 
     counted = "" if streams is None else f", {streams} streams"

@@ -1,4 +1,4 @@
-"""The decision rules in ONNX; ``hetsyn_model/readout.py`` has the equations."""
+"""Adds the decision rules to ONNX graphs; ``hetsyn_model/readout.py`` has the equations."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from hetsyn_model.state import DECISION_SCORE, DECISION_SCORE_LOW, DECISION_STEP
 def class_probabilities(
     graph: GraphBuilder, decision: DecisionSpec, outputs: int, state: Mapping[str, str], step: str
 ) -> str:
-    """Class probabilities [batch, outputs] after a chunk.
+    """Add the class probabilities after a chunk, [batch, outputs].
 
     Args:
-        graph: that gets the nodes.
-        decision: the rule.
+        graph: gets the nodes.
         state: the decision's tensors after the chunk, by name.
-        step: int64 [batch], steps done.
+        step: int64 [batch], steps so far.
     """
     score = state[DECISION_SCORE]
     if decision.rule == "spike_count":  # a float32 of a count above 2^24 would miss a spike
@@ -45,7 +44,7 @@ def class_probabilities(
 
 
 def _share(body: GraphBuilder, decision: DecisionSpec, step: str) -> str:
-    """Return the share of a step in the mean of ``late_softmax``, [batch, 1]; ``step`` counts those before it."""
+    """Add the share of a step in the mean of ``late_softmax``, [batch, 1]. ``step`` counts the steps before it."""
     number = body.node("Sub", step, body.constant(decision.skip_steps - 1, "int64"))
     number = body.unsqueeze(body.cast(number, "float32"), 1)
     following = body.node("Add", number, body.constant(1.0, "float32"))
@@ -60,13 +59,12 @@ def decide(
     after: dict[str, str],
     readout: str,
 ) -> None:
-    """One step of the accumulator: the decision's tensors into ``after``.
+    """Add one step of the score: puts the decision's tensors into ``after``.
 
     Args:
-        body: that gets the nodes.
-        decision: the rule.
+        body: gets the nodes.
         before: tensors before the step, by name.
-        readout: [batch, outputs], what the step shows: for ``spike_count`` its spikes.
+        readout: [batch, outputs], the step's output; for ``spike_count`` its spikes.
     """
     score, step = before[DECISION_SCORE], before[DECISION_STEP]
     counts = body.unsqueeze(body.node("GreaterOrEqual", step, body.constant(decision.skip_steps, "int64")), 1)

@@ -1,7 +1,7 @@
 """The audio encoder as an ONNX graph: the same equations as ``hetsyn_model/encoder.py``, in float64.
 
-The contract of names and shapes is in ``service/contract/graph_io.py``. As in ``network_graph``, the graph is one call,
-of ``hetsyn::Encoder``, and carries the function of plain ONNX that replaces it where our operator is not built.
+The contract of names and shapes is in ``service/contract/graph_io.py``. As in ``network_graph``, the graph is one call
+of ``hetsyn::Encoder``, and has a function in plain ONNX that replaces the operator if it is not built.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def encoder_state(spec: EncoderSpec) -> tuple[TensorDescription, ...]:
 
 
 def encoder_graph(spec: EncoderSpec) -> bytes:
-    """Return the encoder, as a serialised ONNX model."""
+    """Make the encoder as a serialised ONNX model."""
     graph = GraphBuilder("encoder")
     inputs, outputs = encoder_inputs(encoder_state(spec)), encoder_outputs(encoder_state(spec))
     constants = {
@@ -62,7 +62,7 @@ def encoder_graph(spec: EncoderSpec) -> bytes:
 
 
 def _chunk_body(spec: EncoderSpec) -> GraphBuilder:
-    """Return the operator in plain ONNX; its values are named as the function's inputs and outputs."""
+    """Make the operator in plain ONNX; values have the names of the function's inputs and outputs."""
     graph = GraphBuilder("chunk", within_function=True)
     hop, history = spec.step_samples, spec.history_samples
     states = {t.name: state_name(t.name) for t in encoder_state(spec)}
@@ -126,7 +126,7 @@ def _chunk_body(spec: EncoderSpec) -> GraphBuilder:
     cells = graph.reshape(spikes, [-1, spec.channels])
     row, unit = graph.node("Split", graph.node("NonZero", cells), outputs=2, axis=0, num_outputs=2)
 
-    # the history of each stream ends where its own audio ends
+    # the history of each stream ends with its own audio
     start = graph.unsqueeze(graph.node("Mul", STEPS, one(hop)), 1)
     ends = graph.node("Add", start, graph.constant(list(range(history)), "int64"))
     graph.bind(EVENT_ROW, graph.reshape(row, [-1]))
@@ -138,7 +138,7 @@ def _chunk_body(spec: EncoderSpec) -> GraphBuilder:
 
 
 def _gain_graph(spec: EncoderSpec) -> GraphBuilder:
-    """Body of the Scan: the gain follows the loudest band of one step."""
+    """Make the body of the Scan: the gain follows the loudest band of one step."""
     body = GraphBuilder("gain", within_function=True)
     gain = body.input("gain_before", "float64", ["batch"])
     last = body.input("last_before", "float64", ["batch", spec.bands])

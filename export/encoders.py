@@ -1,4 +1,4 @@
-"""What an artifact has of either encoder: its graph, its description, and its verification."""
+"""Makes the parts of an artifact's encoder, and verifies its graph."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ ENCODER_FILE = "encoder.onnx"
 
 @dataclass(frozen=True)
 class EncoderParts:
-    """An encoder as the exporter needs it.
+    """The parts of an encoder.
 
     Attributes:
         graph: serialised ONNX.
         description: for the manifest.
         reference: the encoder in torch.
-        probe: what verifies the graph where nothing better is at hand: float32 audio [stream, whole steps], or values
-            [stream, steps, channels].
-        input_description: of the network's channels.
+        probe: default input of the verification: float32 audio [stream, whole steps], or values [stream, steps,
+            channels].
+        input_description: what the network's channels are.
     """
 
     graph: bytes
@@ -43,7 +43,7 @@ class EncoderParts:
 
 
 def encoder_parts(spec: AnyEncoderSpec) -> EncoderParts:
-    """Return the parts of an encoder."""
+    """Make the parts of an encoder."""
     if isinstance(spec, LevelCrossingSpec):
         return EncoderParts(
             level_crossing_graph(spec),
@@ -74,7 +74,7 @@ def encoder_parts(spec: AnyEncoderSpec) -> EncoderParts:
 
 
 def wandering_values(spec: LevelCrossingSpec, steps: int = 100) -> torch.Tensor:
-    """Seeded values, float32 [4, steps, channels], that wander over all levels, beyond them, and onto them."""
+    """Draw values, float32 [4, steps, channels], that wander over all levels, beyond them, and onto them."""
     rng = np.random.default_rng(0)
     walk = rng.normal(0.0, [[[0.1]], [[0.4]], [[2.0]], [[0.0]]], (4, steps, spec.inputs)).cumsum(1)
     walk[3] = rng.choice(spec.thresholds(), (steps, spec.inputs))
@@ -84,12 +84,12 @@ def wandering_values(spec: LevelCrossingSpec, steps: int = 100) -> torch.Tensor:
 
 
 def initial_arrays(layout: Sequence[TensorDescription], batch: int) -> dict[str, Array]:
-    """Make the encoder's state before the first step, by tensor: [batch, *shape], as an encoder's graph takes it."""
+    """Make the encoder's state before the first step for its graph, by tensor: [batch, *shape]."""
     return {t.name: np.full((batch, *t.shape), t.initial, t.dtype) for t in layout}
 
 
 def encoder_arrays(quiet: QuietStart) -> dict[str, Array]:
-    """List an encoder's state after silence, by tensor, of one stream."""
+    """List an encoder's state after silence by tensor, for one stream."""
     after = quiet.after
     return {
         "encoder.history": after.history[0].numpy().astype(np.float32),
@@ -110,13 +110,13 @@ def verify_encoder(
     Args:
         encoder: the reference.
         inputs: float32 audio [stream, whole steps], or values [stream, steps, channels].
-        quiet: what the audio begins with; None for nothing.
+        quiet: precedes the audio; None for nothing.
 
     Raises:
         ParityError: a spike differs.
     """
     batch = inputs.shape[0]
-    # each encoder takes its own state back
+    # each encoder takes its own state
     before = encoder.initial_state(batch) if quiet is None else quiet.encoder_state(batch)
     expected = encoder.step(inputs, before)[0].numpy()  # type: ignore[arg-type]
     name, hop = (AUDIO, encoder.spec.step_samples) if isinstance(encoder, Encoder) else (VALUES, 1)

@@ -1,4 +1,4 @@
-"""What verifies a network before it is exported: streams of spikes or values, with or without labels."""
+"""Streams of spikes or values, with or without labels, that verify a network before its export."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ SHAPES = {"spikes": "spikes [stream, step, channel] of 0 and 1", "values": "valu
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What verifies and judges a network.
+    """Streams that verify and judge a network.
 
     Attributes:
         streams: spikes or values to run through every implementation.
-        labels: int64 [stream], their classes; None where there are none.
+        labels: int64 [stream], their classes; None without.
 
     Raises:
         ExportError: there is no stream, so nothing would be compared.
@@ -41,13 +41,12 @@ class Evaluation:
 
 
 def seeded_streams(channels: int, density: float, *, streams: int, steps: int, seed: int = 0) -> Streams:
-    """Random spikes of one density.
+    """Draw spikes of one density.
 
     Args:
-        density: probability with which a channel spikes in a step.
+        density: probability of a channel's spike in a step.
         streams: number of streams.
-        steps: of the longest stream; a stream has half as many at least.
-        seed: of spikes and lengths.
+        steps: length of the longest stream; others have at least half as many.
 
     Returns:
         Streams of float32 [streams, steps, channels].
@@ -58,11 +57,10 @@ def seeded_streams(channels: int, density: float, *, streams: int, steps: int, s
 
 
 def seeded_values(channels: int, *, streams: int, steps: int, seed: int = 0) -> Streams:
-    """Random values of the standard normal distribution, in streams of half as many steps at least.
+    """Draw values of the standard normal distribution, in streams of ``steps`` or at least half as many steps.
 
     Args:
         streams: number of streams.
-        seed: of values and lengths.
     """
     rng = np.random.default_rng(seed)
     values = rng.normal(size=(streams, steps, channels)).astype(np.float32)
@@ -70,7 +68,7 @@ def seeded_values(channels: int, *, streams: int, steps: int, seed: int = 0) -> 
 
 
 def noise_and_silence(encoder: EncoderSpec, duration_s: float = 1.0) -> torch.Tensor:
-    """Seeded audio, float32 [4, whole steps]: loud and faint noise, noise that begins late, and silence."""
+    """Make audio, float32 [4, whole steps]: loud and faint noise, noise that begins late, and silence."""
     steps = max(1, round(duration_s * encoder.sample_rate_hz / encoder.step_samples))
     noise = np.random.default_rng(0).normal(size=(4, steps * encoder.step_samples))
     noise *= np.array([[0.2], [0.002], [0.05], [0.0]])
@@ -79,22 +77,22 @@ def noise_and_silence(encoder: EncoderSpec, duration_s: float = 1.0) -> torch.Te
 
 
 def padded(spikes: Sequence[torch.Tensor]) -> Streams:
-    """Streams of different lengths, each [steps, channels], as one tensor."""
+    """Pad streams of different lengths, each [steps, channels], to one tensor."""
     steps = torch.tensor([len(stream) for stream in spikes], dtype=torch.int64)
     return Streams(torch.nn.utils.rnn.pad_sequence(list(spikes), batch_first=True).float(), steps)
 
 
 def evaluation_of(examples: object, channels: int, outputs: int, input_kind: InputKind = "spikes") -> Evaluation:
-    """Return what a user has given as examples, checked.
+    """Convert and check a user's examples.
 
     Args:
         examples: an Evaluation; spikes as a tensor or array [stream, step, channel] of 0 and 1; the pair (spikes,
-            labels); or a mapping, as ``numpy.load`` gives, of ``spikes`` and, where there are some, ``labels``
-            [stream] and ``steps`` [stream]. None: seeded spikes, without labels. ``values`` in place of ``spikes``
-            where the network takes those.
+            labels); or a mapping, as ``numpy.load`` gives, of ``spikes`` and, optionally, ``labels`` [stream] and
+            ``steps`` [stream]. None: seeded spikes, without labels. A network of values has ``values`` in place of
+            ``spikes``.
 
     Raises:
-        ExportError: something else, or of other sizes.
+        ExportError: something else, or other sizes.
     """
     if examples is None:
         if input_kind == "values":
@@ -134,10 +132,10 @@ def evaluation_of(examples: object, channels: int, outputs: int, input_kind: Inp
 
 
 def read_examples(path: Path) -> dict[str, NDArray[Any]]:
-    """Return the arrays of an ``.npz`` file.
+    """Read the arrays of an ``.npz`` file.
 
     Raises:
-        ExportError: it cannot be read, or is something else.
+        ExportError: it cannot be read, or is no ``.npz`` file.
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:
@@ -155,14 +153,14 @@ def _array(values: object, name: str) -> NDArray[Any]:
         array = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
         if array.dtype.kind == "c":  # numpy would drop the imaginary part
             raise TypeError("complex numbers")
-        with np.errstate(over="ignore"):  # to infinity, which is refused
+        with np.errstate(over="ignore"):  # an overflow gives infinity, which is refused
             return array.astype(np.float32, copy=False)
     except (TypeError, ValueError) as error:
         raise ExportError(f"{name} are no array of numbers: give {SHAPES[name]}") from error
 
 
 def _whole(values: object, name: str, count: int, least: int, most: int) -> NDArray[np.int64] | None:
-    """One whole number a stream; None where there are none."""
+    """Check one whole number a stream; None if there are none."""
     if values is None:
         return None
     try:

@@ -1,7 +1,4 @@
-"""An artifact folder: its name, its manifest, its golden streams; written whole or not at all.
-
-Every exporter ends here, whatever the model was made of.
-"""
+"""Writes an artifact folder, whole or not at all. All exporters use it."""
 
 from __future__ import annotations
 
@@ -24,11 +21,11 @@ Provenance = Mapping[str, str | int | float | bool | None]
 
 
 class ExportError(ValueError):
-    """Not a model that can be exported so; the message says what to do."""
+    """A model that cannot be exported; the message says what to do."""
 
 
 class ArtifactPathError(ExportError):
-    """Not a folder NAME/VERSION that a server could read."""
+    """A path that is no folder NAME/VERSION for a server."""
 
 
 def check_name(name: str, version: str) -> None:
@@ -45,11 +42,11 @@ def check_name(name: str, version: str) -> None:
 
 
 def check_absent(out: Path) -> None:
-    """Check that there is nothing at the path, and that it is NAME/VERSION as far as its neighbours tell.
+    """Check that nothing is at the path, and that its neighbours do not contradict NAME/VERSION.
 
     Raises:
         FileExistsError: there is something.
-        ArtifactPathError: it lies in an artifact, or beside the folders of models, where a version is missing.
+        ArtifactPathError: it lies in an artifact, or beside folders of models, so the version is missing.
     """
     if out.exists():
         raise FileExistsError(f"{out} exists: artifacts are never overwritten, choose another version")
@@ -60,7 +57,7 @@ def check_absent(out: Path) -> None:
 
 
 def serving(out: Path) -> str:
-    """Return the line that ends an export: what it is called, and how it is served."""
+    """Write the last line of an export: the model's name, and the command that serves it."""
     folder = out.parent.parent
     if folder.is_relative_to(here := Path.cwd()):
         folder = folder.relative_to(here)
@@ -68,10 +65,10 @@ def serving(out: Path) -> str:
 
 
 def names_of(labels: Sequence[str]) -> tuple[str, ...]:
-    """Labels as a tuple.
+    """Convert labels to a tuple.
 
     Raises:
-        ExportError: they are one text, whose letters would be the names, or no texts.
+        ExportError: they are one text, so that its letters would be the names, or no texts.
     """
     if isinstance(labels, str):
         raise ExportError(f"labels are one text, {labels!r}: give a list of names")
@@ -81,15 +78,15 @@ def names_of(labels: Sequence[str]) -> tuple[str, ...]:
 
 
 def split_names(text: str) -> list[str]:
-    """Return the names of a text that has commas between them; none of an empty one."""
+    """Split a text of names with commas; an empty text has none."""
     return [name.strip() for name in text.split(",")] if text else []
 
 
 def check_labels(labels: tuple[str, ...], outputs: int, rule: str) -> None:
-    """Check that each output has a label of its own; a trace may have others, or none.
+    """Check that each output has its own label; a trace may have others, or none.
 
     Raises:
-        ExportError: it is not so.
+        ExportError: labels are missing, equal or too many.
     """
     if rule != "trace" and len(labels) != outputs:
         count = "1 label" if len(labels) == 1 else f"{len(labels)} labels"
@@ -105,7 +102,7 @@ def rejected_of(labels: tuple[str, ...], rejected: Sequence[str]) -> tuple[str, 
     """Return the labels that answer null, in the order of all labels.
 
     Raises:
-        ExportError: they are not some of the labels.
+        ExportError: one is no label, or all are rejected.
     """
     names = names_of(rejected)
     for name in names:
@@ -118,7 +115,7 @@ def rejected_of(labels: tuple[str, ...], rejected: Sequence[str]) -> tuple[str, 
 
 
 def arrays_file(arrays: Mapping[str, NDArray[np.generic]]) -> bytes:
-    """Arrays by name as the content of an ``.npz`` file, such as ``golden.npz``."""
+    """Write arrays by name as the content of an ``.npz`` file, such as ``golden.npz``."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()
@@ -132,7 +129,7 @@ def write_folder(out: Path, manifest: contract.Manifest, files: Mapping[str, byt
         files: content of every other file, by name.
 
     Raises:
-        ExportError: the system does not let it be written.
+        ExportError: the folder cannot be written.
     """
     try:
         _write(out, manifest, files)

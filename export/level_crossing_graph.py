@@ -30,7 +30,7 @@ def level_crossing_state(spec: LevelCrossingSpec) -> tuple[TensorDescription, ..
 
 
 def level_crossing_graph(spec: LevelCrossingSpec) -> bytes:
-    """Return the encoder, as a serialised ONNX model."""
+    """Make the encoder as a serialised ONNX model."""
     graph, state = GraphBuilder("encoder"), level_crossing_state(spec)
     for name, (dtype, shape) in encoder_inputs(state, spec.inputs).items():
         graph.input(name, dtype, shape)
@@ -60,7 +60,7 @@ def level_crossing_graph(spec: LevelCrossingSpec) -> bytes:
     spikes = graph.node("And", crossed, graph.unsqueeze(active, 2, 3, 4))
     cells = graph.reshape(spikes, [-1, spec.channels])
     row, unit = graph.node("Split", graph.node("NonZero", cells), outputs=2, axis=0, num_outputs=2)
-    # all_y has the state in front: a stream's own last row is at the number of its steps
+    # all_y begins with the state, so a stream's last row is at the number of its steps
     last = graph.node("GatherND", all_y, graph.unsqueeze(STEPS, 1), batch_dims=1)
 
     graph.bind(EVENT_ROW, graph.reshape(row, [-1]))

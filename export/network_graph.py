@@ -30,18 +30,18 @@ from hetsyn_model.synapse import ExactWeights, SynapsePath
 from hetsyn_model.tensors import tensors_of
 from service.contract.graph_io import READOUT, network_inputs, network_outputs, spikes_name
 
-CELL = "cell/"  # before the names of the step's own values
-DELAYS = "delay_"  # in or rec: of a layer's path, in whole steps
-OPERATOR, PLAIN = "Network", "PlainNetwork"  # with a function of that name; the second has no operator
+CELL = "cell/"  # prefix of the step's values
+DELAYS = "delay_"  # prefix of in and rec: delays of a layer's path in whole steps
+OPERATOR, PLAIN = "Network", "PlainNetwork"  # names of functions; only the first has an operator
 
 Numbers = NDArray[Any]
 
 
 def network_graph(compiled: Compiled) -> bytes:
-    """Return the network in one form, as a serialised ONNX model in float32; a bank's weights are int16.
+    """Make a network's serialised ONNX model in float32; a bank's weights are int16.
 
     Args:
-        compiled: a network of float32.
+        compiled: a float32 network in one form.
     """
     spec, layers = compiled.spec, compiled.layers
     words = sum(prod(tensor.shape) for tensor in compiled.layout if tensor.dtype == "float32")
@@ -65,7 +65,7 @@ def network_graph(compiled: Compiled) -> bytes:
 
 
 def _is_accelerated(compiled: Compiled) -> bool:
-    """Tell whether the operator runs it: spikes in, a bank or a current a neuron, neurons of the base family."""
+    """Return whether the operator runs it: spikes as input, a bank or a current a neuron, and the base family."""
     return not compiled.spec.takes_values and all(
         isinstance(layer.neuron, BaseNeuron)
         and isinstance(layer.input_path, Direct)
@@ -76,7 +76,7 @@ def _is_accelerated(compiled: Compiled) -> bool:
 
 
 def _attributes(compiled: Compiled, threshold: float | None, weights: Sequence[str]) -> dict[str, Any]:
-    """Return what the operator has to know beside the weights."""
+    """List the operator's attributes: all that it needs beside the weights."""
     spec, layers = compiled.spec, compiled.layers
     return {
         "channels": spec.channels,
@@ -99,13 +99,13 @@ def _attributes(compiled: Compiled, threshold: float | None, weights: Sequence[s
 
 
 def _shared_threshold(layers: Sequence[LayerWeights]) -> float | None:
-    """Return the threshold of all neurons; None where they differ."""
+    """Return the threshold of all neurons; None if they differ."""
     values = {value for layer in layers if layer.threshold is not None for value in layer.threshold.tolist()}
     return values.pop() if len(values) == 1 else None
 
 
 def _weights(layer: LayerWeights, own_thresholds: bool) -> dict[str, Numbers]:
-    """Return a layer's constants by name, in the order in which the operator takes them."""
+    """List a layer's constants by name, in the operator's order."""
     synapses, tensors = layer.synapses, dict[str, Tensor | None]()
     if isinstance(synapses, BankWeights):
         tensors = {
@@ -141,12 +141,12 @@ def _path_weights(suffix: str, path: SynapsePath, synapses: ExactWeights) -> dic
 
 
 def _steps_of(grid: Tensor, weight: Tensor | None) -> Tensor | None:
-    """Return a bank's weights as int16 multiples of their columns' grid."""
+    """Convert a bank's weights to int16 multiples of their columns' grid."""
     return None if weight is None else torch.round(weight / grid).to(torch.int16)
 
 
 def _chunk_body(compiled: Compiled, threshold: float | None) -> GraphBuilder:
-    """Make the operator in plain ONNX; weights are named as the function's inputs."""
+    """Make the operator in plain ONNX; weights have the names of the function's inputs."""
     spec, made = compiled.spec, network_step(compiled)
     graph = GraphBuilder("chunk", within_function=True)
     values = {f"weight.{place}": _value(graph, compiled, place, threshold) for place in made.weights}
@@ -169,7 +169,7 @@ def _chunk_body(compiled: Compiled, threshold: float | None) -> GraphBuilder:
 
 
 def _value(graph: GraphBuilder, compiled: Compiled, place: str, threshold: float | None) -> str:
-    """Add the nodes that make a weight as the step reads it of the function's inputs."""
+    """Add the nodes that convert the function's inputs to a weight of the step."""
     name, *parts = place.split(".")
     layer = next(layer for layer in compiled.layers if layer.name == name)
     match parts:

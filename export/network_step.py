@@ -25,12 +25,12 @@ class NetworkStep(NamedTuple):
     """A network's step as two ONNX graphs; the second reads values of the first.
 
     Attributes:
-        once: what depends on the weights alone, with the inputs ``weight.NAME``.
+        once: the part that depends on the weights alone, with the inputs ``weight.NAME``.
         each: the step itself. Inputs :data:`INPUT` and ``before.STATE``, outputs ``after.STATE``, ``READOUT`` and the
             spikes of each hidden layer; all have a leading batch axis.
         weights: names of the weights that are read.
-        product: value of ``once`` that the whole chunk's input has to be multiplied with, in place of each step's;
-            None where the step takes its input as it is.
+        product: value of ``once`` to multiply the whole chunk's input with, in place of each step's; None if the step
+            takes its input unchanged.
     """
 
     once: onnx.GraphProto
@@ -69,7 +69,7 @@ def network_step(compiled: Compiled) -> NetworkStep:
 
 
 def _divided(graph: onnx.GraphProto, weights: tuple[str, ...]) -> NetworkStep:
-    """Take out of the step what depends on the weights alone, and a product of the input with weights."""
+    """Split the step: the part that depends on the weights alone, and a product of the input with weights, come out."""
     once, each = onnx.GraphProto(), onnx.GraphProto(output=graph.output)
     once.initializer.extend(graph.initializer)
     fixed = {f"weight.{name}" for name in weights} | {tensor.name for tensor in graph.initializer}
@@ -87,7 +87,7 @@ def _divided(graph: onnx.GraphProto, weights: tuple[str, ...]) -> NetworkStep:
 
 
 class _Step(nn.Module):
-    """The step of a network's layers as a function of its weights, too."""
+    """The step of a network's layers as a function of state, input and weights."""
 
     def __init__(self, compiled: Compiled) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""``hetsyn import-onnx``: an ONNX model whose state is inputs and outputs becomes an artifact."""
+"""``hetsyn import-onnx``: imports an ONNX model with its state as inputs and outputs."""
 
 from __future__ import annotations
 
@@ -95,10 +95,10 @@ def import_file(
 
 
 def _pairs(option: str, texts: Sequence[str] | None, read: Callable[[str], T]) -> dict[str, T]:
-    """NAME=VALUE texts.
+    """Parse NAME=VALUE texts.
 
     Raises:
-        ExportError: one is none.
+        ExportError: one has another form.
     """
     from export.folder import ExportError
 
@@ -119,8 +119,10 @@ def _a(read: Callable[[str], Any]) -> str:
 
 
 def _lengths(text: str) -> list[int]:
-    """Raises:
-    ExportError: not numbers above 0.
+    """Parse lengths.
+
+    Raises:
+        ExportError: one is no number above 0.
     """
     from export.folder import ExportError
 
@@ -131,8 +133,10 @@ def _lengths(text: str) -> list[int]:
 
 
 def _arrays(path: Path) -> dict[str, Any]:
-    """Raises:
-    ExportError: no file of arrays.
+    """Read a file of arrays.
+
+    Raises:
+        ExportError: it is none.
     """
     import numpy as np
 

@@ -1,6 +1,6 @@
-"""Somebody's ONNX file: what its inputs and outputs are, and its graph with some inputs made constants.
+"""Reads a foreign ONNX file: its inputs and outputs, and its graph with some inputs replaced by constants.
 
-What the graph draws on must be in it: no random numbers, no NaN weights.
+The graph must be deterministic and finite: no random numbers, no NaN weights.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Port:
 
     Attributes:
         dtype: numpy's name.
-        shape: None for an open length; None in place of all where the rank is open.
+        shape: None for an open length; None in place of all if the rank is open.
     """
 
     name: str
@@ -43,8 +43,8 @@ class OnnxFile:
     """A model, and its inputs and outputs by name.
 
     Attributes:
-        model: with all its tensors.
-        inputs: without those that have a default.
+        model: includes all its tensors.
+        inputs: those without a default.
     """
 
     model: onnx.ModelProto
@@ -53,12 +53,12 @@ class OnnxFile:
 
     @property
     def content(self) -> bytes:
-        """Return the file's bytes, with all its tensors."""
+        """Serialise the file, with all its tensors."""
         return bytes(self.model.SerializeToString())
 
 
 def read_onnx(path: Path) -> OnnxFile:
-    """Return a model from its file, and from files beside it that it names.
+    """Read a model from its file, and from files beside it that it names.
 
     Raises:
         ExportError: there is no such file, it is no model, or a weight is NaN.
@@ -70,7 +70,7 @@ def read_onnx(path: Path) -> OnnxFile:
         raise ExportError(
             f"{path} cannot be read ({error.strerror or error}): give the path of an ONNX file"
         ) from error
-    except Exception as error:  # protobuf and the checker have classes of their own
+    except Exception as error:  # protobuf and the checker have their own classes
         line = str(error).strip().partition("\n")[0][:200]
         raise ExportError(f"{path} is not a valid ONNX file ({line}): export the model again") from error
     check_nodes(model)
@@ -91,15 +91,14 @@ def _port(value: onnx.ValueInfoProto) -> Port:
 
 
 def choose(name: str, known: Mapping[str, Port], what: str) -> Port:
-    """Return the port of a name.
+    """Find a port by its name.
 
     Args:
-        name: that somebody gave.
         known: ports by name.
         what: ``input`` or ``output``.
 
     Raises:
-        ExportError: the graph does not have it; says which name is nearest.
+        ExportError: the graph lacks it; the message has the nearest name.
     """
     if name in known:
         return known[name]
@@ -111,7 +110,7 @@ def choose(name: str, known: Mapping[str, Port], what: str) -> Port:
 
 
 def check_nodes(model: onnx.ModelProto) -> None:
-    """Check that a graph gives the same for the same, and numbers.
+    """Check that a graph is deterministic and finite.
 
     Raises:
         ExportError: a node draws random numbers, or a weight is NaN.
@@ -133,7 +132,7 @@ def _floats(tensor: onnx.TensorProto) -> NDArray[np.floating]:
 
 
 def _graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
-    """Yield the graph, those within its nodes, and those within functions."""
+    """Yield the graph, its nodes' subgraphs, and the functions' subgraphs."""
     waiting: list[Sequence[onnx.NodeProto]] = [function.node for function in model.functions]
     yield model.graph
     waiting.append(model.graph.node)
@@ -146,7 +145,7 @@ def _graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
 
 
 def constant_array(port: Port, value: float | Sequence[float] | NDArray[np.generic]) -> NDArray[np.generic]:
-    """Return a constant in the type and shape of an input.
+    """Convert a constant to the type and shape of an input.
 
     Raises:
         ExportError: the input has an open length, or the value does not fit.
@@ -168,11 +167,10 @@ def _text(shape: tuple[int | None, ...] | None) -> str:
 
 
 def folded(file: OnnxFile, constants: Mapping[str, NDArray[np.generic]]) -> onnx.ModelProto:
-    """Return the model with some inputs made constants, what follows from them computed, and in an opset that we wrap.
+    """Replace inputs by constants, fold them, and convert the model to an opset that can be wrapped.
 
     Args:
-        file: the model.
-        constants: by the name of the input.
+        constants: by the input's name.
 
     Raises:
         ExportError: its operators are too old, or onnxscript is missing.
@@ -193,7 +191,7 @@ def folded(file: OnnxFile, constants: Mapping[str, NDArray[np.generic]]) -> onnx
     if version < OPSET:
         try:
             model = onnx.version_converter.convert_version(model, OPSET)
-        except Exception as error:  # the converter's own, of C++
+        except Exception as error:  # the converter's C++ exceptions
             line = str(error).strip().partition("\n")[0][:200]
             raise ExportError(
                 f"the file has opset {version}, which cannot be brought to {OPSET} ({line}): export the model again "

@@ -1,7 +1,7 @@
-"""An ONNX model whose state is inputs and outputs becomes an artifact.
+"""Imports an ONNX model with its state as inputs and outputs.
 
 The graph is one step of a stream, or of a batch of them. Each state input has an output with its value after the step.
-The file itself, run step by step in ONNX Runtime, is what the artifact is verified against.
+The artifact is verified against the file itself, run step by step in ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from service.contract.manifest import EncoderDescription
 from service.errors import ArtifactError
 from service.runtime.onnx import Array, Graph, load_graph
 
-REPEATED = 32  # runs that have to be the same: of two, a few numbers drawn may be equal
+REPEATED = 32  # runs that must give the same: two runs may draw equal random numbers by chance
 
 
 def import_onnx(
@@ -63,30 +63,26 @@ def import_onnx(
         out: the folder to write.
         labels: names of the outputs, in their order; two for a single probability.
         state: the output with each state's value after the step, by the name of its input.
-        input: of the step's values; may be left out where one input is left.
-        output: of the step; may be left out where one output is left.
+        input: input of the step's values; optional if one input is left.
+        output: output of the step; optional if one output is left.
         constants: values of further inputs.
-        batch_axis: of inputs and outputs whose batch is not axis 0. A graph that takes one stream only runs a batch as
+        batch_axis: batch axes other than 0, by the name of the input or output. A graph for one stream runs a batch as
             a loop.
-        shape: of one stream's input, where the graph leaves lengths open; with ``context``, which it includes.
-        context: the last values of the step before are put in front of each step's own; zeros at the start.
-        audio: sample rate in Hz of a model whose values are samples.
+        shape: shape of one stream's input, ``context`` included, if the graph leaves lengths open.
+        context: number of last values of the step before to put in front of each step's own; zeros at the start.
+        audio: sample rate in Hz, if the values are samples.
         frame: samples of a step of ``audio``, without the context.
-        initial: a state's value before the first step, of one stream, by the name of its input; zeros without.
-        output_kind: ``scores``, to which the decision rule is applied, or ``probabilities``, whose logarithms become
-            scores: sum_softmax is their mean, last the latest. Of a single one, p, these are 1 - p and p.
-        rejected_labels: labels for what is no class of yours, such as other words: a server answers null in their place
-            when they are the likeliest.
+        initial: a state's value before the first step, for one stream, by the name of its input; zeros without.
+        output_kind: ``scores`` for the decision rule, or ``probabilities``: their logarithms become scores, so
+            sum_softmax gives their mean, last the latest. A single one, p, becomes 1 - p and p.
+        rejected_labels: labels for which a server answers null, for input of no other class.
         decision: ``sum_softmax``, ``late_softmax``, ``spike_count``, ``last`` or ``trace``.
-        step_s: duration of a step in seconds; of audio it follows.
+        step_s: duration of a step in seconds; for audio it is computed.
         description: one line for people.
         input_kind: what streams carry. A network of ``values`` takes spikes too, as ones.
-        skip_steps: the first steps of a stream, which change no score.
+        skip_steps: number of first steps that change no score.
         tail_steps: steps of zeros that end a stream.
-        examples: streams [steps, ...] that verify the artifact; seeded noise or spikes where there are none.
-
-    Returns:
-        What was measured.
+        examples: streams [steps, ...] that verify the artifact; None: seeded noise or spikes.
 
     Raises:
         ExportError: not a step that can be served, or options that do not fit it; the message says what to do.
@@ -149,7 +145,7 @@ class _Runner:
     """The file in ONNX Runtime, a step at a time.
 
     Raises:
-        ExportError: it does not run, or its states do not come out as they go in.
+        ExportError: it does not run, or a state changes its shape or type.
     """
 
     def __init__(
@@ -211,7 +207,7 @@ class _Runner:
         ]
 
     def takes_batches(self) -> bool:
-        """Return whether two streams go in and come out at once."""
+        """Return whether the graph runs two streams at once."""
         used = [self._ports.input, *(port for pair in self._ports.states.values() for port in pair)]
         if any(p.shape and p.shape[self._axes.get(p.name, 0)] == 1 for p in used if p.name in self._file.inputs):
             return False
@@ -223,5 +219,5 @@ class _Runner:
         return output.shape[:1] == (2,) and all(value.shape[:1] == (2,) for value in after)
 
     def usual(self, channels: int) -> Float32Array | None:
-        """Return an input for every step where noise is none, as of an index."""
+        """Return one input for every step if noise is no valid input, as for an index; else None."""
         return None if self._ports.input.dtype.startswith("float") else np.zeros(channels, np.float32)

@@ -1,4 +1,4 @@
-"""What each input and output of somebody's ONNX step is for, and the shapes and types that follow."""
+"""Assigns the inputs and outputs of a foreign ONNX step, with their shapes and types."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Number = float | Sequence[float] | NDArray[np.generic]
 
 @dataclass(frozen=True)
 class Ports:
-    """What each input and output of the graph is for."""
+    """The assignment of the graph's inputs and outputs."""
 
     input: Port
     output: Port
@@ -39,10 +39,10 @@ def assign_ports(
     constants: Mapping[str, Number],
     axes: Mapping[str, int],
 ) -> Ports:
-    """Give each input and output its part.
+    """Assign each input and output.
 
     Raises:
-        ExportError: an unknown name, or an input or output without a part.
+        ExportError: a name is unknown, or an input or output is not assigned.
     """
     if not isinstance(state, Mapping):
         raise ExportError(
@@ -85,10 +85,10 @@ def assign_ports(
 
 
 def input_shape(port: Port, axis: int, shape: Sequence[int] | None, context: int, frame: int | None) -> tuple[int, ...]:
-    """Return the shape of one stream's input, its batch axis left out.
+    """Find the shape of one stream's input, without the batch axis.
 
     Raises:
-        ExportError: it stays open, or does not fit.
+        ExportError: a length is open, or does not fit.
     """
     if port.dtype not in INPUT_TYPES:
         raise ExportError(f"input {port.name} is {port.dtype}, which values cannot be: use one of float32 or int64")
@@ -125,7 +125,7 @@ def input_shape(port: Port, axis: int, shape: Sequence[int] | None, context: int
 
 
 def _without(name: str, shape: Sequence[int | None], axis: int) -> list[int | None]:
-    """Return a shape without its batch axis, which is open or 1.
+    """Drop the batch axis, of open length or 1, from a shape.
 
     Raises:
         ExportError: it has no such axis, or another length there.
@@ -144,10 +144,10 @@ def _without(name: str, shape: Sequence[int | None], axis: int) -> list[int | No
 def initial_states(
     ports: Ports, pairs: Mapping[str, str], initial: Mapping[str, Number], axes: Mapping[str, int]
 ) -> tuple[StepState, ...]:
-    """Return the states before the first step.
+    """Make the states before the first step.
 
     Raises:
-        ExportError: a type that a session cannot keep, an open length, or an initial value that does not fit.
+        ExportError: a session cannot store the type, a length is open, or an initial value does not fit.
     """
     for name in initial:
         choose(name, {before: port for before, (port, _) in ports.states.items()}, "state")

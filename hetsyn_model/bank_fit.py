@@ -75,7 +75,7 @@ def fit_bank(r: Tensor, *, size: int | None = None, error_bound: float = ERROR_B
         error_bound: relative L2 error of the worst kernel.
 
     Raises:
-        BankError: the size is 0, or LARGEST_BANK decays do not meet the bound.
+        BankError: there are no decays, the size is too small, or LARGEST_BANK decays do not meet the bound.
     """
     if size is not None and size < 1:
         raise BankError(f"a bank of {size} decays is empty: give 1 or more")
