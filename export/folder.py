@@ -32,7 +32,7 @@ def check_name(name: str, version: str) -> None:
     """Check the last two names of an artifact's path.
 
     Raises:
-        ArtifactPathError: a name or version that no server reads.
+        ArtifactPathError: no server reads this name or version.
     """
     for what, text in (("name", name), ("version", version)):
         if not contract.is_name(text):

@@ -1,4 +1,4 @@
-"""A HetSyn network, as a value or as a file, becomes an artifact."""
+"""Exports a HetSyn network, a value or a file, as an artifact."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from service.contract.initial import ENCODER, array_name
 from service.contract.manifest import MAX_TAIL_STEPS, FormName
 
 CHECKPOINT = "network.pt"
-COMPARED_STREAMS = 32  # of which spikes of a bank and of the exact network are compared
-SAME_SPIKES = 1e-3  # share of spikes that may differ in a bank whose kernels have no error
-MOST_LARGER = 1.5  # of the state of such a bank, over the exact form's
+COMPARED_STREAMS = 32  # streams to compare the spikes of a bank and of the exact network on
+SAME_SPIKES = 1e-3  # share of spikes that may differ in a bank without kernel error
+MOST_LARGER = 1.5  # limit of that bank's state, relative to the exact form's
 SAVE = "torch.save(network.save(), FILE)"
 
 
@@ -43,19 +43,20 @@ class Source:
     """A network and its description in the manifest.
 
     Attributes:
-        network: what is exported; it is not changed.
+        network: not changed.
         description: one line for people.
         labels: names of the outputs.
         input_description: meaning of the channels.
-        encoder: of the audio or the values; None for a network that takes spikes, or values as they are.
+        encoder: encoder of audio or values; None for a network that takes spikes, or values unchanged.
         tail_steps: steps of silence that end a stream.
         provenance: further entries of the manifest.
         experiment: the run that made the network, for the checkpoint's copy; None without.
-        config: of its training, for the same; None without.
-        endpointing: how utterances are found in a stream; None where nobody has chosen it.
-        quiet_steps: silence in whose state a stream begins.
-        rejected_labels: labels that answer null when they are the likeliest.
-        acceptance_threshold: least probability of a label that is named; None: any, unless a rejected one is likelier.
+        config: the training's configuration, likewise; None without.
+        endpointing: settings that find utterances in a stream; None without.
+        quiet_steps: a stream begins in the state after this silence.
+        rejected_labels: labels for which a server answers null.
+        acceptance_threshold: least probability of a label that a server names; None: any, unless a rejected one is
+            likelier.
     """
 
     network: Network
@@ -92,28 +93,23 @@ def write_artifact(
 
     Args:
         source: the network and its description.
-        evaluation: verified in every implementation; its labels, if any, give the accuracy.
+        evaluation: streams to verify every implementation on; their labels, if any, give the accuracy.
         out: the folder to write.
-        bank_size: decays a layer; without it the smallest number that meets the error bound.
+        bank_size: decays a layer; None: the smallest number that meets the error bound.
         error_bound: relative L2 error of the worst kernel.
-        whole_range: whether the banks are those of all decays that training may reach, see
-            :meth:`hetsyn_model.network.Network.fit_banks`.
-        form: ``exact``: each synapse has its own decay; ``bank``: they share a few. None: a bank that is next to the
-            same network, else the form with the smaller state (:func:`default_form`).
-        audio: float32 [stream, whole steps], or values [stream, steps, channels], to verify the encoder with; noise
-            and silence, or random values, where there is none.
-        with_torchscript: whether the artifact gets the step as TorchScript, which no server needs.
-        on_progress: called with what begins: one of a handful of stages, and a detail, which may be empty.
-
-    Returns:
-        What was measured.
+        whole_range: fit the banks to all decays that training may reach
+            (:meth:`hetsyn_model.network.Network.fit_banks`).
+        form: ``exact``: each synapse has its own decay; ``bank``: they share a few; None: :func:`default_form`.
+        audio: float32 [stream, whole steps], or values [stream, steps, channels], to verify the encoder with; None:
+            noise and silence, or random values.
+        with_torchscript: add the step as TorchScript, which no server needs.
+        on_progress: called with the stage that begins and a detail, which may be empty.
 
     Raises:
-        ParityError: implementations disagree, or a kernel is off by more than the bound. Nothing is written.
+        ParityError: implementations disagree, or a kernel's error is above the bound. Nothing is written.
         BankError: no bank meets the bound.
-        ExportError: the labels do not fit the outputs, the form cannot be served, or nothing is silence
-            to the encoder.
-        ArtifactPathError: a name or version that no server reads.
+        ExportError: the labels do not fit the outputs, the form cannot be served, or the encoder knows no silence.
+        ArtifactPathError: no server reads this name or version.
         FileExistsError: there is something at ``out``.
     """
     check_name(source.name, source.version)
@@ -194,7 +190,7 @@ def _exactness(compiled: Compiled) -> contract.Exactness:
 
 
 def _checkpoint(source: Source, network: Network) -> Checkpoint:
-    """Make the checkpoint of what is exported, from which it can be exported again."""
+    """Make a checkpoint from which the network can be exported again."""
     epoch = source.provenance.get("epoch")
     return Checkpoint(
         network,
@@ -216,13 +212,13 @@ def default_form(
 
     Args:
         state: bytes of each form.
-        kernel_error: of each layer's bank.
-        spike_mismatch: of the bank, on the streams that the export is verified with.
+        kernel_error: error of each layer's bank.
+        spike_mismatch: the bank's, on the verification's streams.
 
     Returns:
-        A bank that is next to the same network, and at most half as large again: no kernel has an error, and at most
-        0.1% of the spikes differed because its weights are rounded to 16 bits. Its step takes less time than the exact
-        form's (`python -m benchmarks engine --families`). Else the form with the smaller state.
+        The bank, if no kernel has an error, at most 0.1% of the spikes differ because weights are rounded to 16 bits,
+        and its state is at most half as large again: its step takes less time than the exact form's (`python -m
+        benchmarks engine --families`). Else the form with the smaller state.
     """
     is_close = spike_mismatch is not None and spike_mismatch <= SAME_SPIKES and not any(kernel_error.values())
     if is_close and state["bank"] <= MOST_LARGER * state["exact"]:
@@ -231,14 +227,14 @@ def default_form(
 
 
 def spike_mismatch(reference: Sequence[Float32Array], other: Sequence[Float32Array]) -> float | None:
-    """Compute the hidden spikes that differ, over those of the reference; None where it has none."""
+    """Compute the hidden spikes that differ as a share of the reference's; None if it has none."""
     spikes = sum(float(a.sum()) for a in reference)
     different = sum(float((a != b).sum()) for a, b in zip(reference, other, strict=True))
     return different / spikes if spikes else None
 
 
 def _decay_provenance(network: Network) -> dict[str, str | int | float | bool | None]:
-    """Say in the manifest, of decays that are learned, the share at an end of their range."""
+    """Make the manifest's entry with the share of learned decays at an end of their range."""
     share = network.share_at_bounds()
     return {} if share is None else {"decays_at_bounds": round(share, 4)}
 
@@ -263,30 +259,25 @@ def export_network(
     """Export a network as an artifact that a server reads, verified in every implementation.
 
     Args:
-        network: trained; it is not changed.
+        network: a trained network; it is not changed.
         out: folder NAME/VERSION, which does not exist yet; NAME is the model's name.
         labels: name of each output, in their order; a network of rule ``trace`` may have none.
-        rejected_labels: labels for what is no class of yours, such as other words: a server answers null in their place
-            when they are the likeliest.
-        examples: spikes [stream, step, channel] of 0 and 1, or values, to verify the artifact with, with or without
-            their classes, which give its accuracy: see :func:`export.evaluation.evaluation_of`. None: random ones.
-        form: ``exact``: each synapse has its own decay; ``bank``: they share a few. Without it a bank that is next to
-            the same network, else the form with the smaller state (:func:`default_form`).
+        rejected_labels: labels for which a server answers null, for input of no other class.
+        examples: spikes [stream, step, channel] of 0 and 1, or values, to verify the artifact on. Their classes, if
+            any, give the accuracy (:func:`export.evaluation.evaluation_of`). None: random ones.
+        form: ``exact``: each synapse has its own decay; ``bank``: they share a few; None: :func:`default_form`.
         description: one line for people.
-        input_description: of the channels, for people.
+        input_description: what the channels are, for people.
         tail_steps: steps without spikes that end a session.
-        bank_size: decays of each bank; without it the smallest number that meets the error bound.
+        bank_size: decays of each bank; None: the smallest number that meets the error bound.
         error_bound: relative L2 error of the worst kernel.
-        torchscript: whether the artifact gets the step as TorchScript, too, which no server needs.
+        torchscript: add the step as TorchScript, which no server needs.
         provenance: further entries of the manifest.
-        on_progress: called with what begins: a stage, and a detail, which may be empty.
-
-    Returns:
-        What was measured.
+        on_progress: called with the stage that begins and a detail, which may be empty.
 
     Raises:
         ExportError: the network, the labels or the examples do not fit; the message says what to do.
-        BankError: no bank meets the error bound: the exact form alone needs none.
+        BankError: no bank meets the error bound; the exact form needs none.
         ParityError: implementations disagree; nothing is written.
         FileExistsError: there is something at ``out``.
     """
@@ -320,7 +311,7 @@ def source_of(
     input_description: str = "",
     rejected_labels: Sequence[str] = (),
 ) -> Source:
-    """Describe a network; ``export_network`` has the arguments.
+    """Describe a network. Arguments as ``export_network``.
 
     Raises:
         ExportError: the network or the labels do not fit.
@@ -349,10 +340,10 @@ def form_of(form: str | None) -> Form | None:
 
 
 def check_values(network: Network) -> None:
-    """Check that every tensor is finite, and every decay one.
+    """Check that every tensor is finite, and every decay in its range.
 
     Raises:
-        ExportError: it is not so; names the tensor.
+        ExportError: one is not; the message names the tensor.
     """
     for name, layer in network.named_layers().items():
         for tensor, values in layer.state_dict().items():
@@ -370,7 +361,7 @@ def load_network(path: Path) -> Network | None:
     """Load the network of a file of ``Network.save()``; None for a file of ``hetsyn train`` or ``python -m research``.
 
     Raises:
-        ExportError: the file is something else; says what to save instead.
+        ExportError: the file is something else; the message says what to save.
     """
     if path.is_dir():
         raise ExportError(f"{path} is a folder: give a file, such as the best.pt in the folder of a run")

@@ -1,9 +1,9 @@
-"""One verifier: the same streams through a reference and all that was exported of it, and how far they are apart.
+"""The verifier: runs streams through a reference and through all exports of it, and measures their differences.
 
-The reference is torch's rollout of a network, or anybody's step by itself. ONNX Runtime, with our operator where it
-runs the graph and in plain ONNX, runs the streams alone, as one batch of whole streams, in chunks of uneven lengths,
-and in random chunks in random company; TorchScript step by step. A difference is relative to the reference's value
-where that is above 1, and absolute below.
+The reference is torch's rollout of a network, or a foreign step by itself. ONNX Runtime runs the streams, with the
+operator if it runs the graph and in plain ONNX: alone, as one batch of whole streams, in chunks of uneven lengths, and
+in random chunks and batches. TorchScript runs them step by step. A difference is relative to the reference's value if
+that is above 1, else absolute.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ from service.contract.graph_io import (
 from service.runtime.onnx import Array, Graph, load_graph, operators_problem
 from service.runtime.operators import library
 
-TOLERANCE = 1e-5  # that is allowed between two ways to add up a step, and between two exponentials
+TOLERANCE = 1e-5  # between two orders of a step's sums, and between two exponentials
 SEED = 0
 CUTS = (7, 1, 13)
-MAX_CHUNK_STEPS = 5  # of the random chunks
+MAX_CHUNK_STEPS = 5  # limit of random chunks
 
-Batch = list[tuple[int, int]]  # pairs of a stream and how many of its next steps run
+Batch = list[tuple[int, int]]  # pairs: a stream, and the number of its next steps to run
 OnRun = Callable[[str], None]
 
 
@@ -64,9 +64,9 @@ class Streams:
     """Streams of different lengths, of spikes or values.
 
     Attributes:
-        spikes: float32 [stream, longest, channels]; values where the network takes those.
+        spikes: float32 [stream, longest, channels]; values for a network of values.
         steps: int64 [stream], length of each.
-        before: one stream, which each of them hears before its first step; None for nothing.
+        before: one stream that precedes each of them; None for nothing.
     """
 
     spikes: Tensor
@@ -81,13 +81,13 @@ class Streams:
 
 @dataclass(frozen=True)
 class Traces:
-    """What a network makes of streams.
+    """The outputs of a network for streams.
 
     Attributes:
         readout: [stream, longest, outputs], zero past a stream's end.
         hidden: spikes of each hidden layer, [stream, longest, neurons], zero past a stream's end.
         probabilities: [stream, outputs].
-        rows: float32 [stream, words], the state after each stream; None where the reference does not tell.
+        rows: float32 [stream, words], the state after each stream; None if the reference does not tell it.
     """
 
     readout: Float32Array
@@ -101,14 +101,14 @@ Reference = Callable[[Streams], Traces]
 
 @dataclass(frozen=True)
 class Difference:
-    """How far one implementation is from the reference, over all streams.
+    """The difference of an implementation from the reference, over all streams.
 
     Attributes:
-        implementation: which one, and how it ran.
+        implementation: its name, and how it ran.
         labels: number of streams with another class.
         spikes: number of hidden spikes that differ.
         readout: largest difference of the readout.
-        state: of the state after a stream, where the reference tells it.
+        state: largest difference of the state after a stream, if the reference tells it.
     """
 
     implementation: str
@@ -136,10 +136,10 @@ class Difference:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the comparison of an export with its reference gave.
+    """The result of comparing an export with its reference.
 
     Attributes:
-        differences: of each implementation and way to run it, from the reference.
+        differences: differences from the reference, of each implementation and way to run it.
         company: the largest difference between a graph's runs of a stream alone, in a batch and in chunks.
     """
 
@@ -156,14 +156,14 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Exported:
-    """What was exported of a network, to be verified and written.
+    """An exported network, to be verified and written.
 
     Attributes:
         graph: serialised ONNX, a chunk of steps for a batch of streams.
         layout: the state tensors of one stream, with the values that it begins with.
-        hidden: number of hidden layers whose spikes the graph shows.
-        decision: how scores come about.
-        input_kind: whether the graph takes events or values.
+        hidden: number of hidden layers with spikes among the graph's outputs.
+        decision: the rule of the scores.
+        input_kind: kind of the graph's input.
     """
 
     graph: bytes
@@ -176,7 +176,7 @@ class Exported:
 
 
 def graphs_by_runtime(content: bytes) -> dict[str, Graph]:
-    """Load a graph by what runs it: our operators, where it calls one and they can be used, and plain ONNX."""
+    """Load a graph for the operators, if it calls one and they can be used, and for plain ONNX. By what runs it."""
     plain = {"plain ONNX": load_graph(content, use_operators=False)}
     called = {node.op_type for node in onnx.load_from_string(content).graph.node}
     if not called & {OPERATOR, ENCODER_OPERATOR} or library() is None or operators_problem():
@@ -185,7 +185,7 @@ def graphs_by_runtime(content: bytes) -> dict[str, Graph]:
 
 
 def initial_row(layout: Sequence[StateTensor], batch: int) -> dict[str, Array]:
-    """Make the state before the first step, as a graph takes it: ``state`` float32 [batch, words], ``step``."""
+    """Make a graph's inputs for the state before the first step: ``state`` float32 [batch, words], ``step``."""
     row = np.concatenate([_start(t) for t in layout if t.dtype == "float32"])
     return {STATE: np.tile(row, (batch, 1)), STEP: np.zeros(batch, np.int64)}
 
@@ -224,9 +224,8 @@ def run_graph(
 
     Args:
         layout: state tensors of one stream.
-        streams: what to run.
         hidden: number of hidden layers.
-        cuts: lengths of the chunks, which repeat.
+        cuts: lengths of the chunks, repeated.
     """
     return run_batches(graph, layout, streams, hidden, lockstep(streams.steps.tolist(), cuts), input_kind)
 
@@ -239,7 +238,7 @@ def run_batches(
     batches: Iterable[Batch],
     input_kind: InputKind = "spikes",
 ) -> Traces:
-    """Run streams in any batches of some of them; each has to come to its end."""
+    """Run streams in the given batches, which must reach the end of each stream."""
     inputs, lengths = streams.spikes.numpy(), streams.steps.numpy()
     begin = initial_row(layout, 1)
     rows, done = np.tile(begin[STATE], (len(lengths), 1)), np.tile(begin[STEP], len(lengths))
@@ -266,7 +265,7 @@ def run_batches(
 
 
 def lockstep(lengths: Sequence[int], cuts: Sequence[int]) -> Iterator[Batch]:
-    """Yield all streams with as many steps each, until all are at their end."""
+    """Yield batches of all streams with equal numbers of steps, to their ends."""
     left = np.array(lengths)
     for cut in cycle(cuts):
         if not left.any():
@@ -277,7 +276,7 @@ def lockstep(lengths: Sequence[int], cuts: Sequence[int]) -> Iterator[Batch]:
 
 
 def random_batches(lengths: Sequence[int], seed: int = SEED) -> Iterator[Batch]:
-    """Yield some of the streams with a few steps each, some with none, until all are at their end."""
+    """Yield random batches of some streams, with few or no steps each, to their ends."""
     rng = np.random.default_rng(seed)
     left = np.array(lengths)
     while left.any():
@@ -323,7 +322,7 @@ def run_script(content: bytes, made: Exported, streams: Streams) -> Traces:
 
 
 def difference(implementation: str, reference: Traces, other: Traces) -> Difference:
-    """Measure how far an implementation's traces of the same streams are from the reference's."""
+    """Measure the difference of an implementation's traces from the reference's."""
     return Difference(
         implementation,
         int((reference.probabilities.argmax(-1) != other.probabilities.argmax(-1)).sum()),
@@ -335,12 +334,12 @@ def difference(implementation: str, reference: Traces, other: Traces) -> Differe
 
 
 def _apart(a: Float32Array, b: Float32Array) -> float:
-    with np.errstate(invalid="ignore"):  # of two infinite ones
+    with np.errstate(invalid="ignore"):  # the difference of two infinite values
         return float((np.abs(b - a) / np.maximum(1.0, np.abs(a))).max(initial=0.0))
 
 
 def largest(differences: Iterable[float]) -> float:
-    """Find the largest of some differences; NaN if one is, which ``max`` would pass over."""
+    """Find the largest difference; NaN if one is, which ``max`` would ignore."""
     return float(np.max(list(differences)))
 
 
@@ -351,13 +350,11 @@ def gather_evidence(
     truth: Traces,
     on_run: OnRun = lambda implementation: None,  # noqa: ARG005
 ) -> Evidence:
-    """Run streams through the graphs, in every way, and compare them with the reference.
+    """Run streams through the graphs in every way, and compare them with the reference.
 
     Args:
-        made: whose graph it is.
-        graphs: that graph by what runs it.
-        streams: what to run.
-        truth: the reference's traces of them.
+        graphs: the graph by what runs it.
+        truth: the reference's traces.
         on_run: called with the name of each implementation before it runs.
     """
     lengths = streams.steps.tolist()
@@ -380,11 +377,10 @@ def gather_evidence(
 
 
 def check_same_bits(evidence: Evidence) -> None:
-    """Check that every implementation gives the reference's spikes and readout to the bit, in any company.
+    """Check that every implementation gives the reference's spikes and readout to the bit, in any batch.
 
-    Torch's rollout keeps no state to compare. Chunks go on from the state of those before, and their spikes and readout
-    are compared; between company and chunks, so is the state itself.
-    Probabilities may differ by the last digits of an exponential between two implementations.
+    Torch's rollout has no state to compare, but the chunks after a state have spikes and readout. Between batches and
+    chunks, the state itself is compared. Probabilities may differ by the last digits of an exponential.
 
     Raises:
         ParityError: one does not.
@@ -404,8 +400,8 @@ def check_evidence(evidence: Evidence, tolerance: float) -> None:
     """Check that a step's graph keeps to the tolerance that its manifest states.
 
     Args:
-        tolerance: between company and chunkings; from the reference at least 1e-5 is allowed. 0: outputs have the
-            reference's bits, as the manifest then says.
+        tolerance: limit between batches and chunkings; from the reference at least 1e-5 is allowed. 0: outputs must
+            have the reference's bits.
 
     Raises:
         ParityError: it does not.
@@ -438,10 +434,10 @@ def check_evidence(evidence: Evidence, tolerance: float) -> None:
 
 
 def script_difference(content: bytes, made: Exported, streams: Streams, truth: Traces, allowed: float) -> Difference:
-    """Measure how far TorchScript is from the reference.
+    """Measure the difference of TorchScript from the reference.
 
     Raises:
-        ScriptError: by more than is allowed. With 0, spikes and readout have to have the same bits.
+        ScriptError: it is above ``allowed``. With 0, spikes and readout must have the same bits.
     """
     found = difference("TorchScript, step by step", truth, run_script(content, made, streams))
     if not found.largest <= max(allowed, TOLERANCE) or (not allowed and (found.spikes or found.readout)):
@@ -450,11 +446,10 @@ def script_difference(content: bytes, made: Exported, streams: Streams, truth: T
 
 
 def exported_network(compiled: Compiled, graph: bytes, before: Events | None = None) -> Exported:
-    """Say what is exported of a network.
+    """Describe an exported network.
 
     Args:
-        compiled: the network.
-        before: what a stream has heard before its first step; None for nothing.
+        before: precedes each stream; None for nothing.
     """
     spec = compiled.spec
     layout = compiled.layout if before is None else layout_after(compiled, before)
@@ -463,6 +458,6 @@ def exported_network(compiled: Compiled, graph: bytes, before: Events | None = N
 
 
 def _above(difference: float) -> float:
-    """Find a round figure above a difference, one digit."""
+    """Round a difference up to one digit."""
     exponent = np.floor(np.log10(max(difference, 1e-12)))
     return float(np.ceil(difference / 10**exponent + 1) * 10**exponent)

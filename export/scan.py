@@ -1,7 +1,7 @@
-"""A chunk of steps of a batch of streams of different lengths, as a Scan over one step.
+"""Makes a Scan over one step: a chunk of steps for a batch of streams of different lengths, in plain ONNX.
 
-Around the step stand the flat state row, the mask of streams whose chunk is shorter than the batch's longest, and the
-class probabilities. The contract of names and shapes is in ``service/contract/graph_io.py``. All in plain ONNX.
+Around the step are the flat state row, the mask of streams with a shorter chunk than the batch's longest, and the class
+probabilities. The contract of names and shapes is in ``service/contract/graph_io.py``.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ def scan_steps(
         graph: has the contract's inputs.
         layout: state tensors of one stream; ``decision.step`` comes last.
         channels: number of input channels.
-        input_kind: whether the graph takes events or values.
+        input_kind: kind of the graph's input.
         decision: gives the probabilities.
-        traces: width of what each step shows, by output; the readout comes first.
+        traces: width of each output of a step; the readout comes first.
         add_step: adds the nodes of one step to the body.
-        initial: values before a stream's first step, where one number a tensor, as a manifest has it, is not enough.
-        product: weight [channels, width] that the input of the whole chunk is multiplied with first, and its width.
+        initial: values before a stream's first step, for tensors that begin with more than one number.
+        product: weight [channels, width] to multiply the input of the whole chunk with first, and its width.
     """
     tensors = layout[:-1]
     sizes = graph.constant([prod(tensor.shape) for tensor in tensors], "int64")
@@ -67,7 +67,7 @@ def scan_steps(
         mask = graph.unsqueeze(begins, *range(1, values.ndim + 1))
         states[name] = graph.node("Where", mask, graph.constant(values[None]), states[name])
     longest = graph.node("ReduceMax", STEPS, keepdims=0)
-    # at least one, in which no stream takes part: ONNX Runtime's Scan over no steps divides by zero
+    # at least one step, for no stream: ONNX Runtime's Scan over no steps divides by zero
     scanned = graph.node("Max", longest, graph.constant(1, "int64"))
     active = graph.node(
         "Less",
@@ -110,7 +110,7 @@ def _body(
     traces: Mapping[str, int],
     add_step: AddStep,
 ) -> GraphBuilder:
-    """Make the body of the Scan: one step, after which a stream at its end has the state that it had before."""
+    """Make the body of the Scan: one step, which leaves the state of a stream at its end unchanged."""
     body = graph.subgraph("step")
     before = {t.name: body.input(f"before.{t.name}", t.dtype, ["batch", *t.shape]) for t in layout}
     x = body.input("row", "float32", ["batch", width])
@@ -136,7 +136,7 @@ def _spikes(graph: GraphBuilder, channels: int, longest: str, scanned: str) -> s
 
 
 def _values(graph: GraphBuilder, channels: int, longest: str, scanned: str) -> str:
-    """Add the values, [batch, scanned, channels]: none may have come."""
+    """Add the values, [batch, scanned, channels]; there may be none."""
     missing = graph.unsqueeze(graph.node("Sub", scanned, longest), 0)
     shape = graph.node("Concat", graph.size_of(STEPS, 0), missing, graph.constant([channels], "int64"), axis=0)
     return str(graph.node("Concat", VALUES, graph.node("ConstantOfShape", shape), axis=1))

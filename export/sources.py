@@ -1,4 +1,4 @@
-"""What ``hetsyn export`` exports: networks of training runs and experiments, and a seeded example."""
+"""Reads the sources of ``hetsyn export``: networks of training runs and experiments, and a seeded example."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ FOR_EXPORT = "`python -m research.runs.for_export FILE FOLDER` in the checkout"
 
 @dataclass(frozen=True)
 class Exported:
-    """A network to export, and what verifies it.
+    """A network to export, and the streams that verify it.
 
     Attributes:
         source: the network and its description.
-        evaluation: what verifies and judges it.
-        audio: float32 [stream, whole steps], what verifies its encoder; None without.
-        bank_size: decays a layer that it was trained with; None where the error bound decides.
-        whole_range_banks: whether these banks were fitted to all decays that training may reach.
-        needs_data: whether recordings would give it an accuracy.
+        evaluation: streams that verify and judge it.
+        audio: float32 [stream, whole steps], verifies its encoder; None without.
+        bank_size: decays a layer in its training; None: by the error bound.
+        whole_range_banks: these banks were fitted to all decays that training may reach.
+        needs_data: recordings would give it an accuracy.
     """
 
     source: Source
@@ -57,16 +57,16 @@ class Exported:
 
 
 def from_checkpoint(path: Path, out: Path, data: Path | None, quiet_s: float | None = None) -> Exported:
-    """Return the network of ``best.pt``.
+    """Read the network of ``best.pt``.
 
     Args:
         out: folder of the artifact, NAME/VERSION.
-        data: recordings; None where there are none.
-        quiet_s: silence in whose state a stream begins; None for that of the training.
+        data: recordings; None without.
+        quiet_s: a stream begins in the state after this silence; None: the training's.
 
     Raises:
         CheckpointFileError: the file is no checkpoint.
-        SpecError: the silence has no such length.
+        SpecError: the silence is out of range.
         DataError: the network takes no audio, ``data`` has no usable recordings, or an experiment's streams are not
             beside its checkpoint.
     """
@@ -89,15 +89,15 @@ def from_saved_network(
     input_description: str,
     rejected: str = "",
 ) -> Exported | None:
-    """Return the network of a file of ``Network.save()``; None for a checkpoint of ``hetsyn train``.
+    """Read the network of a file of ``Network.save()``; None for a checkpoint of ``hetsyn train``.
 
     Args:
         out: folder of the artifact, NAME/VERSION.
-        labels: names of the outputs, with commas between them.
-        examples: ``.npz`` of spikes or values, and of labels where there are some.
+        labels: names of the outputs, separated by commas.
+        examples: ``.npz`` of spikes or values, with or without labels.
         description: one line for people.
-        input_description: of the channels, for people.
-        rejected: labels that answer null when they are the likeliest, with commas between them.
+        input_description: what the channels are, for people.
+        rejected: labels for which a server answers null, separated by commas.
 
     Raises:
         ExportError: the file is something else, or labels or examples do not fit.
@@ -115,10 +115,10 @@ def from_saved_network(
 
 
 def decide_by(network: Network, rule: Rule) -> None:
-    """Give a network the other rule that averages softmaxes: its weights and its state stay the same.
+    """Give a network the other rule that averages softmaxes; its weights and its state stay the same.
 
     Raises:
-        ExportError: the network decides in another way.
+        ExportError: the network has another kind of rule.
     """
     own = network.spec.decision
     if not own.averages_softmax:
@@ -130,10 +130,10 @@ def decide_by(network: Network, rule: Rule) -> None:
 
 
 def _experiment(path: Path, saved: Checkpoint, run: dict[str, Any], out: Path) -> Exported:
-    """Return a run of ``python -m research``, verified on the test streams that it has left.
+    """Read a run of ``python -m research``, with its test streams for the verification.
 
     Raises:
-        DataError: it has left none.
+        DataError: it has none.
     """
     kept = path.with_name(VALIDATION)
     if not kept.exists():
@@ -170,7 +170,7 @@ def _experiment(path: Path, saved: Checkpoint, run: dict[str, Any], out: Path) -
 
 
 def _trained(checkpoint: Path, saved: Checkpoint, out: Path, data: Path | None) -> Exported:
-    """A run of ``hetsyn train``, verified on validation examples: those beside the checkpoint, or those of ``data``.
+    """Read a run of ``hetsyn train``, with validation examples of its folder, or of ``data``, for the verification.
 
     Raises:
         DataError: ``data`` cannot be used.
@@ -208,10 +208,10 @@ def _trained(checkpoint: Path, saved: Checkpoint, out: Path, data: Path | None) 
 
 
 def _endpointing(config: Config) -> Endpointing | None:
-    """Return how a server finds utterances, if the configuration says so.
+    """Read the settings that find utterances; None if the configuration has none.
 
     Raises:
-        ConfigError: it says what no server takes.
+        ConfigError: no server takes them.
     """
     if not config.endpointing.threshold:
         return None
@@ -223,10 +223,10 @@ def _endpointing(config: Config) -> Endpointing | None:
 
 
 def _kept(path: Path, saved: Checkpoint, remedy: str) -> Evaluation:
-    """The streams that a run has left to verify its network on.
+    """Read the streams in a run's folder that verify its network.
 
     Raises:
-        DataError: they are damaged, or of another run; it names the remedy.
+        DataError: they are damaged, or of another run; the message names the remedy.
     """
     try:
         kept = torch.load(path, weights_only=True)
@@ -245,7 +245,7 @@ def _kept(path: Path, saved: Checkpoint, remedy: str) -> Evaluation:
 
 
 def _on_data(source: Source, saved: Checkpoint, config: Config, data: Path) -> Exported:
-    """Verified on a data set: on its validation takes where takes divide it, else on 256 examples at most."""
+    """Take the verification from a data set: validation takes if it is divided by takes, else up to 256 examples."""
     front, kind = _front(saved, config)
     examples = read(data, config)
     if examples.kind != kind:
@@ -283,7 +283,7 @@ def _front(saved: Checkpoint, config: Config) -> tuple[Front[Any], Kind]:
 
 
 def shd_size(out: Path, seed: int) -> Exported:
-    """Return the paper's network for SHD, untrained: for benchmarks and spike input."""
+    """Make the paper's network for SHD, untrained: for benchmarks and spike input."""
     spec = NetworkSpec(
         channels=700,
         hidden=(128, 64),

@@ -1,7 +1,7 @@
-"""Any torch module with ``step(state, input) -> (state, output)`` becomes an artifact.
+"""Exports any torch module with ``step(state, input) -> (state, output)``.
 
-The step is exported by torch and wrapped into the graph of a chunk (``export/step_graph.py``). What a step must be is
-in ``export/step_checks.py``.
+torch exports the step, and ``export/step_graph.py`` wraps it into the graph of a chunk. ``export/step_checks.py``
+checks the step.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from service.contract.graph_io import Float32Array
 from service.contract.manifest import usual_exactness
 from service.runtime.onnx import Array
 
-EXTRA = ("onnx", "onnxscript")  # what torch exports with, of our extra for training
+EXTRA = ("onnx", "onnxscript")  # packages of the extra ``train`` that torch's export needs
 
 
 def export_step(
@@ -61,28 +61,24 @@ def export_step(
         module: with a method ``step(state, input) -> (state, output)``, on the CPU. Input, output and every tensor of
             the state have a leading batch axis. It is exported in evaluation mode, and not changed.
         out: the folder to write.
-        example_input: of one stream, [1, ...], whose shape and type every input has. On the wire a step is a row of
+        example_input: one stream's input, [1, ...]; every input has its shape and type. On the wire a step is a row of
             its values, float32.
-        initial_state: of one stream: a tensor [1, ...], or tuples, lists and dicts of them; float32, float16 or bool.
-        labels: names of the outputs, in their order; for ``trace`` as many as you like.
-        rejected_labels: labels for what is no class of yours, such as other words: a server answers null in their place
-            when they are the likeliest.
+        initial_state: one stream's: a tensor [1, ...], or tuples, lists and dicts of them; float32, float16 or bool.
+        labels: names of the outputs, in their order; for ``trace`` any number.
+        rejected_labels: labels for which a server answers null, for input of no other class.
         decision: ``sum_softmax``, ``late_softmax``, ``spike_count``, ``last`` or ``trace``, of the step's output.
         step_s: duration of a step in seconds.
         description: one line for people.
         input_kind: what streams carry. A network of ``values`` takes spikes too, as ones.
-        skip_steps: the first steps of a stream, which change no score.
+        skip_steps: number of first steps that change no score.
         tail_steps: steps of zeros that end a stream.
-        tolerance: a stream's results differ by at most so much from those that it has alone or in other chunks,
-            relative to values above 1. The manifest states it. 0: the outputs have the step's own bits.
-        examples: streams [steps, ...] that verify the artifact; seeded noise or spikes where there are none.
+        tolerance: most by which batching and chunking may change a stream's results, relative for values above 1. The
+            manifest states it. 0: the outputs have the step's own bits.
+        examples: streams [steps, ...] that verify the artifact; None: seeded noise or spikes.
         provenance: further entries of the manifest: where the step comes from.
 
-    Returns:
-        What was measured.
-
     Raises:
-        ExportError: not a step that can be served; the message says what to do.
+        ExportError: the step cannot be served; the message says what to do.
         ParityError: the graph differs from the step by more than the tolerance. Nothing is written.
         FileExistsError: there is something at ``out``.
     """
@@ -113,10 +109,10 @@ def export_step(
 
 
 def decision_of(rule: Rule, skip_steps: int) -> DecisionSpec:
-    """Make the decision that a caller names.
+    """Make the decision of a rule's name.
 
     Raises:
-        ExportError: there is none such.
+        ExportError: there is no such rule.
     """
     try:
         return DecisionSpec(rule, skip_steps)
@@ -125,10 +121,10 @@ def decision_of(rule: Rule, skip_steps: int) -> DecisionSpec:
 
 
 def check_request(out: Path, described: Description, tolerance: float) -> None:
-    """Check what can be checked before anything runs.
+    """Check names, durations and the tolerance before anything runs.
 
     Raises:
-        ExportError: a name, a duration or a tolerance that no manifest can have.
+        ExportError: no manifest can have one of them.
         FileExistsError: there is something at ``out``.
     """
     check_name(described.name, described.version)
@@ -155,10 +151,10 @@ def write_step(
     Args:
         out: folder NAME/VERSION.
         step: the step as ONNX.
-        decision: how scores come about.
-        streams: [steps, channels] each, that verify it.
+        decision: the rule of the scores.
+        streams: [steps, channels] each, for the verification.
         run: the step by itself.
-        scripts: the step in torch; none where it has none.
+        scripts: the step in torch; empty without.
 
     Raises:
         ExportError: labels do not fit.
@@ -183,7 +179,7 @@ def write_step(
 
 
 class _Flat(nn.Module):
-    """A step whose state is a list of tensors."""
+    """A step with a list of tensors as its state."""
 
     def __init__(self, cell: Step) -> None:
         super().__init__()
@@ -218,7 +214,7 @@ def _exported(cell: Step) -> tuple[StepGraph, nn.Module]:
                 output_names=["output", *after],
                 verbose=False,
             )
-        except Exception as error:  # torch has no common class for what it cannot export
+        except Exception as error:  # torch has no common class for these errors
             if isinstance(error, ModuleNotFoundError) and error.name in EXTRA:
                 raise ExportError(f"torch needs {error.name} for this: {install_command('train')}") from error
             raise ExportError(_why(error)) from error
@@ -243,7 +239,7 @@ def _exported(cell: Step) -> tuple[StepGraph, nn.Module]:
 
 
 def _twice(tensor: Tensor) -> Tensor:
-    """Return a batch of two: torch takes a batch of one for a constant."""
+    """Make a batch of two: torch takes a batch of one for a constant."""
     return torch.cat([tensor, tensor])
 
 
@@ -271,7 +267,7 @@ def _why(error: Exception) -> str:
 
 
 def _run(cell: Step) -> RunStep:
-    """Make the step in torch, of one stream."""
+    """Make the step in torch for one stream."""
 
     def run(states: list[Array], x: Array) -> tuple[list[Array], Array]:
         before = [torch.from_numpy(value).to(like.dtype) for value, like in zip(states, cell.states, strict=True)]
@@ -293,7 +289,7 @@ class StepScript(nn.Module):
         self.module, self.layout = module, step_layout(graph, decision)
         self._cell, self._graph, self._decision = cell, graph, decision
         for index, state in enumerate(graph.states):
-            if state.fill is None:  # as in the chunk graph: the manifest has one number a tensor
+            if state.fill is None:  # the manifest has one number a tensor, as in the chunk graph
                 self.register_buffer(f"initial_{index}", torch.from_numpy(state.initial)[None], persistent=False)
 
     def forward(self, values: Tensor, *states: Tensor) -> tuple[Tensor, ...]:

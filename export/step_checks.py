@@ -1,4 +1,4 @@
-"""What a step must be, so that a server can run it for many streams at once and keep its state."""
+"""Checks that a server can run a step for many streams at once and store its state."""
 
 from __future__ import annotations
 
@@ -23,14 +23,13 @@ INPUT_TYPES = (torch.float32, torch.float16, torch.bool, torch.int64, torch.int3
 
 @dataclass(frozen=True)
 class Step:
-    """A module's step, its state as a list of tensors.
+    """A module's step, with its state as a list of tensors.
 
     Attributes:
-        module: that has it.
-        names: of the state's tensors.
-        states: before the first step, [1, ...] each.
-        input: of a step, [1, ...].
-        outputs: values of one stream's output.
+        names: names of the state's tensors.
+        states: initial values, [1, ...] each.
+        input: an example of a step's input, [1, ...].
+        outputs: number of values of one stream's output.
     """
 
     module: nn.Module
@@ -41,10 +40,10 @@ class Step:
     outputs: int = 0
 
     def run(self, states: list[Tensor], x: Tensor) -> tuple[list[Tensor], Tensor]:
-        """One step.
+        """Run one step.
 
         Raises:
-            ExportError: it does not return a pair of a state of the same structure and one tensor.
+            ExportError: it does not return a state of the same structure and one tensor.
         """
         # copies: a step may change its arguments in place
         before = pytree.tree_unflatten([state.clone() for state in states], self.structure)
@@ -66,10 +65,10 @@ class Step:
 
 
 def check_step(module: nn.Module, example_input: Tensor, initial_state: Any, input_kind: str) -> None:
-    """Check what shows without a run.
+    """Check what can be checked without running the step.
 
     Raises:
-        ExportError: no step, a wrong batch axis or type, or weights that are NaN.
+        ExportError: there is no step, a batch axis or a type is wrong, or a weight is NaN.
     """
     if not isinstance(module, nn.Module) or not callable(getattr(module, "step", None)):
         raise ExportError(
@@ -113,7 +112,7 @@ def check_step(module: nn.Module, example_input: Tensor, initial_state: Any, inp
 
 
 def checked_step(module: nn.Module, example_input: Tensor, initial_state: Any) -> Step:
-    """Return the step, which does what it should on a stream and on a batch. The module is in evaluation mode.
+    """Check a step on a stream and on a batch, and return it. The module must be in evaluation mode.
 
     Raises:
         ExportError: it fails, is random, keeps state in the module, or changes shapes or types.
@@ -156,10 +155,10 @@ Modes = dict[nn.Module, bool]
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[Modes]:
-    """Yield the module in evaluation mode; the modes of its parts before, which come back.
+    """Set a module to evaluation mode, yield its parts' earlier modes, and restore them.
 
     Raises:
-        ExportError: a part is in training mode and does something else then.
+        ExportError: a part in training mode would behave differently.
     """
     modes = {part: part.training for part in module.modules()}
     active = [part for part in modes if part.training and isinstance(part, _DIFFERS_IN_TRAINING)]
@@ -173,7 +172,7 @@ def evaluating(module: nn.Module) -> Iterator[Modes]:
 
 
 def check_modes(step: Step, modes: Modes) -> None:
-    """Check that a module which came in training mode does the same in both modes.
+    """Check that a module that came in training mode does the same in both modes.
 
     Raises:
         ExportError: it does not.
@@ -213,7 +212,7 @@ _DIFFERS_IN_TRAINING = (
 
 
 def _check_repeatable(step: Step) -> None:
-    """Check that the same state and input give the same result, whatever was drawn or run before."""
+    """Check that the same state and input always give the same result."""
     runs = []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -255,7 +254,7 @@ def _check_tensor(name: str, tensor: Tensor, types: tuple[torch.dtype, ...], hin
 
 
 def _leaves(state: Any) -> list[tuple[str, Any]]:
-    """Return the parts of a state, each with its name: ``state.0``, ``state.cell.h``."""
+    """List the parts of a state with their names: ``state.0``, ``state.cell.h``."""
     found = pytree.tree_flatten_with_path(state)[0]
     return [(".".join(["state", *(_key(part) for part in path)]), leaf) for path, leaf in found]
 
@@ -282,13 +281,13 @@ def _dtype(tensor: Tensor) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of what an error says, without its end."""
+    """Return the first line of an error's message, without its full stop."""
     return (str(error).strip().partition("\n")[0] or type(error).__name__)[:200].rstrip(":. ")
 
 
 @contextmanager
 def quiet_torch() -> Iterator[None]:
-    """Without torch's notes on optional libraries and on itself."""
+    """Silence torch's notes on optional libraries and on itself."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     with warnings.catch_warnings():

@@ -1,8 +1,7 @@
-"""Any step as an ONNX graph that runs a chunk of steps for a batch of streams of different lengths.
+"""Wraps any step into an ONNX graph that runs a chunk of steps for a batch of streams of different lengths.
 
-The contract of names and shapes is in ``service/contract/graph_io.py``. The step itself is an ONNX graph too, with a
-leading batch axis: input and states in, output and states out. It becomes the body of a Scan (``scan.py``), with the
-decision after it.
+The contract of names and shapes is in ``service/contract/graph_io.py``. The step is an ONNX graph with a leading batch
+axis: input and states in, output and states out. It becomes the body of a Scan (``scan.py``), followed by the decision.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ from service.contract.graph_io import (
 InputKind = Literal["spikes", "values"]
 OutputKind = Literal["scores", "probabilities"]
 
-CONTEXT = "context"  # the state tensor of the values that are put in front of the next step's
-SMALLEST_PROBABILITY = 1e-37  # whose logarithm is taken; a smaller one is not normal in float32
+CONTEXT = "context"  # state tensor of the values to put in front of the next step's
+SMALLEST_PROBABILITY = 1e-37  # lower bound before the logarithm; smaller ones are denormal in float32
 
 
 @dataclass(frozen=True)
@@ -39,12 +38,12 @@ class StepState:
     """One state tensor of a step.
 
     Attributes:
-        name: in the manifest.
-        input: of the step's graph.
-        output: of the step's graph, its value after the step.
-        initial: float32 [*shape], the value of one stream before the first step.
-        dtype: of the step's graph; the state row has float32, which holds each of these exactly.
-        batch_axis: of the step's graph.
+        name: name in the manifest.
+        input: name of the step graph's input.
+        output: name of the step graph's output with the value after the step.
+        initial: float32 [*shape], one stream's value before the first step.
+        dtype: type in the step's graph; float32 in the state row is exact for each.
+        batch_axis: batch axis in the step's graph.
     """
 
     name: str
@@ -60,27 +59,27 @@ class StepState:
 
     @property
     def fill(self) -> float | None:
-        """The number that every value has before the first step; None if they differ."""
+        """Return the initial number of all values; None if they differ."""
         first = self.initial.flat[0] if self.initial.size else np.float32(0)
         return float(first) if (self.initial == first).all() else None
 
 
 @dataclass(frozen=True)
 class StepGraph:
-    """A step as ONNX, and which of its values are what.
+    """A step as ONNX, and the roles of its values.
 
     Attributes:
-        model: whose graph is the step. It has no inputs but ``input`` and those of the states.
-        input: of the step's values.
-        input_shape: of one stream's input, as the graph takes it, ``context`` included.
-        output_values: of one stream's step.
-        input_batch_axis: of the graph's input.
-        output_batch_axis: of the graph's output, which has ``output_axes`` others.
-        output_axes: see there.
-        context: the last values of the step before that are put in front of each step's own.
-        output_kind: ``probabilities`` become their logarithms, which a softmax turns back; of a single one, p, come
-            those of 1 - p and p.
-        one_at_a_time: the graph takes one stream only: a batch is a loop.
+        model: its graph is the step, with no inputs but ``input`` and the states'.
+        input: name of the input of the step's values.
+        input_shape: shape of one stream's input, ``context`` included.
+        output_values: number of values of one stream's output.
+        input_batch_axis: batch axis of the input.
+        output_batch_axis: batch axis of the output.
+        output_axes: number of the output's other axes.
+        context: number of last values of the step before in front of each step's own.
+        output_kind: ``probabilities`` become their logarithms, which a softmax turns back; a single one, p, becomes 1 -
+            p and p.
+        one_at_a_time: the graph takes one stream only, so a batch is a loop.
         opsets: versions of the operators in use, by domain.
     """
 
@@ -101,17 +100,17 @@ class StepGraph:
 
     @property
     def channels(self) -> int:
-        """Values of one stream's step, as they arrive."""
+        """Count the values of one stream's step on the wire."""
         return prod(self.input_shape) - self.context
 
     @property
     def outputs(self) -> int:
-        """Of the artifact, one a label."""
+        """Count the artifact's outputs, one a label."""
         return 2 if self.output_kind == "probabilities" and self.output_values == 1 else self.output_values
 
     @property
     def rows(self) -> tuple[StepState, ...]:
-        """Return the states that a stream keeps: those of the step, and the context."""
+        """Return a stream's states: the step's, and the context."""
         own = () if not self.context else (StepState(CONTEXT, "", "", np.zeros(self.context, np.float32)),)
         return (*self.states, *own)
 
@@ -130,9 +129,7 @@ def chunk_graph(step: StepGraph, decision: DecisionSpec, input_kind: InputKind) 
     """Make the graph of a chunk, as a serialised ONNX model.
 
     Args:
-        step: that runs at each step.
-        decision: the rule.
-        input_kind: whether the graph takes events or values.
+        input_kind: kind of the graph's input.
     """
     layout = step_layout(step, decision)
     words = sum(prod(tensor.shape) for tensor in layout[:-1])
@@ -169,7 +166,7 @@ def _add_step(
 
 
 def _apply(body: GraphBuilder, step: StepGraph, x: str, states: list[str]) -> tuple[str, list[str]]:
-    """Return the step of a batch: float32 [batch, ...] in and out."""
+    """Add the step of a batch: float32 [batch, ...] in and out."""
     x = body.reshape(x, [-1, *step.input_shape])
     x = x if step.input_dtype == "float32" else body.cast(x, step.input_dtype)
     inputs = {step.input: _moved(body, x, len(step.input_shape), 0, step.input_batch_axis)}
@@ -185,7 +182,7 @@ def _apply(body: GraphBuilder, step: StepGraph, x: str, states: list[str]) -> tu
 
 
 def _apply_each(body: GraphBuilder, step: StepGraph, x: str, states: list[str]) -> tuple[str, list[str]]:
-    """Return the same, a stream at a time: a Scan over the batch."""
+    """Add the step for one stream at a time: a Scan over the batch."""
     one = GraphBuilder("one")
     row = one.input("one.row", "float32", [prod(step.input_shape)])
     inputs = [one.input(f"one.before.{state.name}", "float32", [*state.shape]) for state in step.states]
@@ -198,7 +195,7 @@ def _apply_each(body: GraphBuilder, step: StepGraph, x: str, states: list[str]) 
 
 
 def _moved(body: GraphBuilder, value: str, axes: int, source: int, target: int) -> str:
-    """Return the value with its batch axis elsewhere; it has ``axes`` others."""
+    """Move a value's batch axis; it has ``axes`` others."""
     if source == target:
         return value
     order = [axis for axis in range(axes + 1) if axis != source]
@@ -207,7 +204,7 @@ def _moved(body: GraphBuilder, value: str, axes: int, source: int, target: int) 
 
 
 def _readout(body: GraphBuilder, step: StepGraph, output: str) -> str:
-    """Return what the decision and the reader get of the step's output, float32 [batch, outputs]."""
+    """Add the readout of the step's output, float32 [batch, outputs]."""
     value = body.reshape(body.cast(output, "float32"), [-1, step.output_values])
     if step.output_kind == "scores":
         return value

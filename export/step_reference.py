@@ -1,4 +1,4 @@
-"""A step by itself, stream by stream: the reference of what anybody's cell or ONNX file becomes."""
+"""Runs a step by itself, stream by stream: the reference for a foreign cell or ONNX file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from service.contract.graph_io import Float32Array
 from service.runtime.onnx import Array
 from service.runtime.states import LARGEST_VALUE, is_bounded
 
-ROUGH_SUM = 1e-2  # how far the sum of float16 probabilities may be from 1
+ROUGH_SUM = 1e-2  # tolerance of the sum of float16 probabilities
 
 # (states float32 [1, *shape] each, input float32 [1, *input_shape]) -> (states after, output)
 RunStep = Callable[[list[Array], Array], tuple[list[Array], Array]]
@@ -26,9 +26,7 @@ def step_reference(step: StepGraph, decision: DecisionSpec, run: RunStep) -> Ref
     """Make the reference of a step.
 
     Args:
-        step: what ``run`` runs.
-        decision: the rule.
-        run: the step, of one stream.
+        run: runs the step for one stream.
     """
 
     def reference(streams: Streams) -> Traces:
@@ -94,7 +92,7 @@ def _shown(step: StepGraph, output: Array) -> Float32Array:
     """Compute the artifact's outputs of one step, [outputs].
 
     Raises:
-        ParityError: they should be probabilities, and are none.
+        ParityError: they should be probabilities, and are not.
     """
     row = output.reshape(-1).astype(np.float32)
     if step.output_kind == "scores":

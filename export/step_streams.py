@@ -12,24 +12,24 @@ from export.step_graph import InputKind
 from service.contract.graph_io import Float32Array
 
 STREAMS, STEPS, SEED = 8, 24, 0
-DENSITY = 0.1  # of spikes
+DENSITY = 0.1  # probability of a spike
 
 
 def verification_streams(
     examples: Sequence[Any] | None, kind: InputKind, shape: tuple[int, ...], usual: Float32Array | None = None
 ) -> list[Float32Array]:
-    """Streams of different lengths.
+    """Make streams of different lengths.
 
     Args:
         examples: [steps, *shape] each; None for seeded ones.
-        shape: of one step's input.
-        usual: an input that every step gets where there are no examples, as an index must not be noise.
+        shape: shape of one step's input.
+        usual: the input of every step without examples; None: noise or spikes.
 
     Returns:
         float32 [steps, channels] each.
 
     Raises:
-        ExportError: an example has another shape, no step, a value that is not finite, or one that is no spike.
+        ExportError: an example has another shape, no step, or a value that is not finite or no spike.
     """
     channels = int(np.prod(shape))
     if examples is None:

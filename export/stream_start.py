@@ -1,4 +1,4 @@
-"""What the streams of an artifact begin after: nothing, or the silence that it was exported with."""
+"""Computes the start of an artifact's streams: the initial state, or the state after a silence."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from service.runtime.onnx import Array
 
 
 class StreamStart(NamedTuple):
-    """What streams begin after.
+    """The start of streams.
 
     Attributes:
-        before: what the network has heard then, [1, steps, channels]; None for nothing.
-        quiet: what silence makes of the encoder; None where there is no such encoder.
-        arrays: the encoder's state then, by tensor; empty without ``quiet``.
+        before: the network's input during the silence, [1, steps, channels]; None for nothing.
+        quiet: the audio encoder's silence; None without an audio encoder.
+        arrays: the encoder's state after it, by tensor; empty without ``quiet``.
     """
 
     before: Events | None
@@ -27,14 +27,14 @@ class StreamStart(NamedTuple):
 
 
 def stream_start(quiet_steps: int, encoder: EncoderParts | None, channels: int) -> StreamStart:
-    """Find what streams begin after.
+    """Compute the start of streams.
 
     Args:
-        quiet_steps: of silence; 0 for nothing.
-        encoder: before the network; None without.
+        quiet_steps: length of the silence; 0 for nothing.
+        encoder: None for a network without an encoder.
 
     Raises:
-        ExportError: the encoder is of values, among which nothing is silence.
+        ExportError: the encoder takes values, which have no silence.
     """
     if not quiet_steps:
         return StreamStart(None, None, {})
@@ -47,5 +47,5 @@ def stream_start(quiet_steps: int, encoder: EncoderParts | None, channels: int) 
 
 
 def quiet_provenance(quiet_steps: int, step_s: float) -> dict[str, float]:
-    """Say in the manifest how a stream begins quietly."""
+    """Make the manifest's entry about the silence before a stream."""
     return {"quiet_s": quiet_steps * step_s} if quiet_steps else {}

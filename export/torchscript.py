@@ -1,8 +1,8 @@
-"""One step as TorchScript, for users who stay in torch or LibTorch.
+"""Exports one step as TorchScript, for users of torch or LibTorch.
 
     outputs = script(input [batch, channels], *states)   readout, one spikes tensor a hidden layer, *next states
 
-States come in the order of the manifest's layout and go out in the same. A step of anybody's shows no hidden layers.
+States go in and out in the order of the manifest's layout. A foreign step shows no hidden layers.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class NetworkScript(nn.Module):
 
     def __init__(self, compiled: Compiled) -> None:
         super().__init__()
-        self._compiled = compiled.detach()  # a trace holds the weights as constants, which must not want gradients
+        self._compiled = compiled.detach()  # a trace has the weights as constants, which must not need gradients
         self._names = [tensor.name for tensor in compiled.layout]
 
     def forward(self, spikes: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
@@ -47,8 +47,8 @@ def traced(module: nn.Module, layout: Sequence[StateTensor], channels: int) -> b
     """Trace and serialise a step."""
     states = initial_state(layout, 2)
     with warnings.catch_warnings():
-        # TorchScript is deprecated without a removal date (which warning says so depends on torch's version), and still
-        # what LibTorch users load
+        # TorchScript is deprecated without a removal date, and LibTorch users still load it; the warning depends on
+        # torch's version
         warnings.filterwarnings("ignore", message=".*torch.jit.*")
         made = torch.jit.trace(module, (torch.zeros(2, channels), *states.values()), check_trace=False)
         buffer = io.BytesIO()
@@ -57,7 +57,7 @@ def traced(module: nn.Module, layout: Sequence[StateTensor], channels: int) -> b
 
 
 def without_sources(content: bytes) -> bytes:
-    """Take the names of the Python files that it was traced from out of TorchScript."""
+    """Remove the names of the traced Python files from TorchScript."""
     shorter = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(content)) as archive, zipfile.ZipFile(shorter, "w") as kept:
         for entry in archive.infolist():
@@ -70,7 +70,7 @@ def load_torchscript(content: bytes) -> torch.jit.ScriptModule:
     """Load a step from its bytes.
 
     Raises:
-        ValueError: TorchScript of something else than a module.
+        ValueError: the TorchScript is no module.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*torch.jit.*")

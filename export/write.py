@@ -1,6 +1,6 @@
-"""One writer: what a reader has exported becomes an artifact folder, all of it, verified, or nothing.
+"""Verifies an export and writes its artifact folder, all of it or nothing.
 
-The readers are ``own_network.py``, ``step.py`` (a torch cell), ``onnx_import.py`` and ``nir/importing.py``.
+Its callers are ``own_network.py``, ``step.py`` (a torch cell), ``onnx_import.py`` and ``nir/importing.py``.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from service.contract import manifest as contract
 from service.contract.initial import array_name
 
 INITIAL_FILE = "initial.npz"
-SEGMENT = 32  # streams that a verification holds in memory at once
+SEGMENT = 32  # streams in memory at once during a verification
 GOLDEN_STREAMS = 4
 
 OnProgress = Callable[[str, str], None]
@@ -57,7 +57,7 @@ OnProgress = Callable[[str, str], None]
 
 @dataclass(frozen=True)
 class Description:
-    """What the manifest says of a model for people and servers.
+    """The manifest's entries on a model for people and servers.
 
     Attributes:
         labels: names of the outputs.
@@ -65,11 +65,12 @@ class Description:
         description: one line for people.
         input_description: meaning of the channels.
         tail_steps: steps of silence that end a stream.
-        encoder: of the audio or the values; None for a network that takes its input as it is.
-        hidden: neurons of each hidden layer whose spikes the graph shows.
-        rejected_labels: labels that answer null when they are the likeliest.
-        acceptance_threshold: least probability of a label that is named; None: any, unless a rejected one is likelier.
-        endpointing: how utterances are found in a stream; None where nobody has chosen it.
+        encoder: encoder of audio or values; None for a network that takes its input unchanged.
+        hidden: neurons of each hidden layer with spikes among the graph's outputs.
+        rejected_labels: labels for which a server answers null.
+        acceptance_threshold: least probability of a label that a server names; None: any, unless a rejected one is
+            likelier.
+        endpointing: settings that find utterances in a stream; None without.
         provenance: further entries.
     """
 
@@ -90,7 +91,7 @@ class Description:
 
 @dataclass(frozen=True)
 class Promise:
-    """What the manifest says of the numbers; see ``service.contract.manifest.NetworkDescription``."""
+    """The manifest's entries on the numbers (``service.contract.manifest.NetworkDescription``)."""
 
     form: contract.FormName
     exactness: contract.Exactness
@@ -102,17 +103,17 @@ class Promise:
 
 @dataclass(frozen=True)
 class Report:
-    """What came of an export.
+    """The result of an export.
 
     Attributes:
         folder: the artifact.
         form: ``exact`` or ``bank``.
-        tolerance: that the manifest states.
-        bank_sizes: decays of each layer's bank; empty of any other network.
+        tolerance: the manifest's.
+        bank_sizes: decays of each layer's bank; empty without banks.
         kernel_error: relative L2 error of the worst kernel.
-        spike_mismatch: of a bank, hidden spikes that differ from those of the exact network, over those; else None.
+        spike_mismatch: share of the exact network's hidden spikes that differ in the bank; None without a bank.
         accuracy: on the evaluation's streams; None without labels.
-        differences: of every implementation from the reference.
+        differences: differences of every implementation from the reference.
         company: the largest difference between a graph's runs alone, in a batch, and in chunks.
         without_torchscript: why the artifact has none; None if it has.
         one_at_a_time: the graph takes one stream only, so a batch is a loop.
@@ -147,17 +148,16 @@ def write(
     initial: Mapping[str, NDArray[np.generic]] | None = None,
     on_progress: OnProgress = lambda stage, detail: None,  # noqa: ARG005
 ) -> Report:
-    """Verify what was exported, and write the artifact.
+    """Verify an export and write the artifact.
 
     Args:
         out: folder NAME/VERSION.
-        made: the graph, and what it takes.
         evaluation: streams to verify; their labels, if any, give the accuracy.
-        same_bits: every implementation has to give the reference's bits; else they keep to the promised tolerance.
-        scripts: the step in torch, to be traced: the first of them that does what the reference does is taken.
+        same_bits: every implementation must give the reference's bits; else keep the promised tolerance.
+        scripts: the step in torch; the first that traces and agrees with the reference is taken.
         files: further files, by name.
-        initial: of the encoder's state, where it does not begin as the manifest says.
-        on_progress: called with what begins: a stage, and a detail.
+        initial: the encoder's initial state, for tensors that begin with more than one number.
+        on_progress: called with the stage that begins and a detail.
 
     Raises:
         ExportError: the parts do not fit together.
@@ -215,12 +215,11 @@ def write(
 
 
 class _Script:
-    """TorchScript of a step, as far as it follows the reference.
+    """TorchScript of a step, while it agrees with the reference.
 
     Args:
-        modules: to be traced; the first that follows is taken.
-        made: the network.
-        allowed: difference; with 0 the reference's bits.
+        modules: modules to trace; the first that agrees is taken.
+        allowed: allowed difference; 0: the reference's bits.
     """
 
     def __init__(self, modules: Sequence[nn.Module], made: Exported, allowed: float) -> None:
@@ -230,7 +229,7 @@ class _Script:
         self.problem: str | None = None if modules else "there is no step in torch, or TorchScript was left out"
 
     def follow(self, streams: Streams, truth: Traces) -> None:
-        """Run further streams."""
+        """Run and compare further streams."""
         while self.content is not None or self._modules:
             try:
                 if self.content is None:
@@ -248,7 +247,7 @@ class _Script:
 
 
 def _segments(evaluation: Evaluation) -> Iterator[tuple[Streams, torch.Tensor | None, str]]:
-    """Yield the streams in parts, with their labels and what they are called."""
+    """Yield the streams in parts, with their labels and a name."""
     streams, labels, total = evaluation.streams, evaluation.labels, len(evaluation.streams.steps)
     for start in range(0, total, SEGMENT):
         chosen = slice(start, start + SEGMENT)
@@ -257,7 +256,7 @@ def _segments(evaluation: Evaluation) -> Iterator[tuple[Streams, torch.Tensor | 
 
 
 def _golden(made: Exported, form: str, streams: Streams, truth: Traces) -> dict[str, NDArray[np.generic]]:
-    """Choose a few streams and what they give; a reader can check itself against them."""
+    """Make the golden streams: a few streams and their outputs, for a server's test of itself."""
     few, kind = streams.of(slice(GOLDEN_STREAMS)), made.input_kind
     count, longest = few.spikes.shape[:2]
     return {
@@ -281,7 +280,7 @@ def _manifest(
     files: Mapping[str, bytes],
     provenance: Provenance,
 ) -> contract.Manifest:
-    """Make the manifest of these files, with what they were made with.
+    """Make the manifest of these files, with the versions that made them.
 
     Raises:
         ExportError: the parts do not fit together.

@@ -1,4 +1,4 @@
-"""The choice of a GPU. Graphs run on it in plain ONNX, through ONNX Runtime's CUDA provider; states stay on the host.
+"""Chooses a GPU. Graphs run on it in plain ONNX, by ONNX Runtime's CUDA provider; states stay on the host.
 
 None of this was run on a GPU (docs/guides/gpu.md).
 """
@@ -32,13 +32,13 @@ GPU = Device("the GPU", load_cuda_graph)
 
 
 def open_device(choice: DeviceChoice) -> Device | None:
-    """Return the device to compute networks on; None for the CPU.
+    """Open the device that computes networks; None for the CPU.
 
     Args:
-        choice: ``auto`` is a GPU where one can really be used, else the CPU.
+        choice: ``auto`` is a GPU if one can be used, else the CPU.
 
     Raises:
-        RuntimeUnavailable: the choice is ``cuda`` and no GPU can be used; says why and what to do.
+        RuntimeUnavailable: the choice is ``cuda`` and no GPU can be used; the message says why and what to do.
     """
     if choice == "cpu":
         return None
@@ -47,7 +47,7 @@ def open_device(choice: DeviceChoice) -> Device | None:
         return GPU
     if choice == "cuda":
         raise RuntimeUnavailable(f"no GPU can be used: {reason}")
-    # in an installation for GPUs the operator should know; the CPU's ONNX Runtime has nothing to tell
+    # tell the operator of an installation for GPUs; the CPU's ONNX Runtime needs no warning
     level = logging.WARNING if CUDA in providers() else logging.DEBUG
     log.log(level, "no GPU can be used, networks run on the CPU: %s", reason)
     return None

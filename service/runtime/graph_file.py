@@ -1,17 +1,16 @@
-"""Checks the bytes of an ONNX file before ONNX Runtime reads them: a graph may refer to no other file.
+"""Checks the bytes of an ONNX file before ONNX Runtime reads them: a graph must not refer to other files.
 
 ONNX keeps the values of a tensor in another file if the tensor says so (``external_data``, ``data_location``). ONNX
 Runtime looks for that file in the working directory; its older versions read absolute paths and addresses of memory
 too. So a graph could show a server's files to its clients, past the hashes of the manifest. Tensors occur in many
-messages, those of subgraphs and functions among them. This file walks all of them, and knows of protobuf only how its
-fields are framed.
+messages, also in subgraphs and functions. This module walks all of them by protobuf's framing alone.
 """
 
 from __future__ import annotations
 
 from service.errors import ArtifactError
 
-# of each message of onnx.proto that can contain a tensor: its fields that are such messages, by number
+# for each message of onnx.proto that can contain a tensor: the numbers of its fields that lead to tensors
 MESSAGES = {
     "ModelProto": {7: "GraphProto", 20: "TrainingInfoProto", 25: "FunctionProto"},
     "TrainingInfoProto": {1: "GraphProto", 2: "GraphProto"},
@@ -30,18 +29,18 @@ MESSAGES = {
     "TensorProto": {},
 }
 EXTERNAL_DATA, DATA_LOCATION = 13, 14  # fields of TensorProto
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # how the value of a field is framed
-MAX_FIELDS = 2**21  # of all messages; the walk takes about a second then, a graph of the exporter has some thousands
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types
+MAX_FIELDS = 2**21  # of all messages; the walk takes about a second. An exported graph has some thousands
 MAX_VARINT_BYTES = 10
 
 _DAMAGED = "cannot load the graph: it is not an ONNX file, or damaged: export the model again"
 
 
 def check_graph_file(content: bytes) -> None:
-    """Check that a graph keeps its tensors itself.
+    """Check that a graph contains its tensors.
 
     Raises:
-        ArtifactError: a tensor is in another file, or the content is not framed as an ONNX file.
+        ArtifactError: a tensor is in another file, or the content is no ONNX file.
     """
     fields = 0
     waiting = [("ModelProto", 0, len(content))]
@@ -77,7 +76,7 @@ def check_graph_file(content: bytes) -> None:
 
 
 def read_varint(content: bytes, at: int, end: int) -> tuple[int, int]:
-    """Return a number of variable length, and the position after it.
+    """Read a number of variable length. Returns it, and the position after it.
 
     Raises:
         ArtifactError: it does not end.

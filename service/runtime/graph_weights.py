@@ -1,4 +1,4 @@
-"""The tensors that an ONNX file keeps, read without ONNX Runtime: as ``graph_file``, by the framing of protobuf."""
+"""Reads the tensors of an ONNX file without ONNX Runtime, by protobuf's framing."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ DTYPES = {1: "<f4", 2: "u1", 3: "i1", 5: "<i2", 6: "<i4", 7: "<i8", 10: "<f2", 1
 
 
 def read_tensors(content: bytes) -> dict[str, NDArray[Any]]:
-    """Return the constants of a graph by name. A tensor that is not kept as raw bytes is left out.
+    """Read the constants of a graph by name. Leaves out tensors that are not raw bytes.
 
     Raises:
-        ArtifactError: it is none, or damaged.
+        ArtifactError: the content is no ONNX file, or damaged.
     """
     check_graph_file(content)
     tensors: dict[str, NDArray[Any]] = {}
@@ -60,7 +60,7 @@ def _packed(content: bytes) -> list[int]:
 
 
 def fields_of(content: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Yield number and value of each field of a message that ``check_graph_file`` has seen."""
+    """Yield number and value of each field of a message that ``check_graph_file`` has checked."""
     at, end = 0, len(content)
     while at < end:
         tag, at = read_varint(content, at, end)

@@ -1,8 +1,8 @@
 """The interface to ONNX Runtime, and the only file that imports it.
 
-A graph has no memory: state goes in and comes out with every call. Where our own operators were built, every session
-registers them; with ``use_operators=False``, or HETSYN_OPERATORS=off in the environment, a graph runs on the plain
-ONNX that it carries.
+A graph has no memory: state goes in and comes out with every call. If HetSyn's operators are built, every session
+registers them. With ``use_operators=False``, or HETSYN_OPERATORS=off in the environment, a graph runs in the plain ONNX
+that it contains.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ INSTALL = f"{install_command('cpu')} ([gpu] in place of [cpu] on a machine with 
 REPAIR = f"pip uninstall -y onnxruntime onnxruntime-gpu, then {INSTALL}"
 CUDA_REPAIR = f"see whether nvidia-smi finds the GPU and whether its driver takes CUDA 13, and {install_command('gpu')}"
 NEEDED = ("InferenceSession", "SessionOptions", "ExecutionMode")
-LOG_SEVERITY = 4  # of ONNX Runtime: what ends the process; errors are raised
-# ``check_graph_file`` refuses what these two would let ONNX Runtime read: files beside a graph, and its own file format
+LOG_SEVERITY = 4  # ONNX Runtime logs what ends the process; errors are raised
+# ``check_graph_file`` refuses what ONNX Runtime would read by these two: files beside a graph, and its own file format
 CLOSED = {"session.model_external_initializers_file_folder_path": os.devnull, "session.load_model_format": "ONNX"}
 CUDA = "CUDAExecutionProvider"
-IN_PLAIN_ONNX = "in plain ONNX alone"  # our operator's words for a network that it does not accelerate
+IN_PLAIN_ONNX = "in plain ONNX alone"  # the operator's words for a network that it does not accelerate
 OTHER_VERSION = "another version of hetsyn has built it"
-# a graph of one Identity, float32 [1]: its session tells which provider ONNX Runtime really uses
+# a graph of one Identity, float32 [1]: its session tells which provider ONNX Runtime uses
 PROBE = (
     b'\x08\n:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
     b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\x14"
@@ -77,7 +77,7 @@ class Graph(Protocol):
         ...
 
     def stop(self) -> None:
-        """End the run that is under way, on whichever thread, and refuse every later one."""
+        """End the current run, on any thread, and refuse later ones."""
         ...
 
 
@@ -85,11 +85,11 @@ GraphLoader = Callable[[bytes], Graph]
 
 
 def explain(installed: Sequence[str], importable: bool) -> str | None:
-    """Return the fault of an installation of ONNX Runtime and the command that repairs it; None if it is in order.
+    """Describe the fault of an installation of ONNX Runtime, with the command that repairs it; None without a fault.
 
     Args:
-        installed: those of ``DISTRIBUTIONS`` that are installed.
-        importable: whether Python finds the module ``onnxruntime``.
+        installed: the installed ones of ``DISTRIBUTIONS``.
+        importable: Python finds the module ``onnxruntime``.
     """
     if len(installed) > 1:
         return f"{' and '.join(installed)} are both installed and overwrite each other: {REPAIR}"
@@ -101,7 +101,7 @@ def explain(installed: Sequence[str], importable: bool) -> str | None:
 
 
 def check_runtime() -> None:
-    """Make sure that exactly one ONNX Runtime is installed, that it can be imported, and that it has what is required.
+    """Check that exactly one ONNX Runtime is installed, and that it can be imported.
 
     Raises:
         RuntimeUnavailable: it is not so, or HETSYN_OPERATORS=require and the operator cannot be used; the message has
@@ -118,7 +118,7 @@ def check_runtime() -> None:
 
 
 def operators_problem() -> str | None:
-    """Why the built operators cannot be used; None if they can, or if they were not built.
+    """Say why the built operators cannot be used; None if they can, or if they were not built.
 
     Raises:
         RuntimeUnavailable: there is no ONNX Runtime.
@@ -128,7 +128,7 @@ def operators_problem() -> str | None:
 
 
 def operator_status() -> OperatorStatus:
-    """Return whether our operator runs the networks on the CPU, in which version, and otherwise why not.
+    """Find out whether the operator runs the networks on the CPU, in which version, or why not.
 
     Raises:
         RuntimeUnavailable: there is no ONNX Runtime, or HETSYN_OPERATORS says something unknown.
@@ -149,7 +149,7 @@ def operator_status() -> OperatorStatus:
 
 
 def providers() -> list[str]:
-    """Return the execution providers that this ONNX Runtime was built with, whether or not the machine supports them.
+    """List the execution providers that this ONNX Runtime was built with; the machine may not support them.
 
     Raises:
         RuntimeUnavailable: there is no ONNX Runtime.
@@ -158,7 +158,7 @@ def providers() -> list[str]:
 
 
 def cuda_problem() -> str | None:
-    """Why ONNX Runtime cannot use a GPU, and what to do; None if it can.
+    """Say why ONNX Runtime cannot use a GPU, and what to do; None if it can.
 
     ONNX Runtime lists CUDA on machines without a GPU, and returns a session on the CPU when CUDA does not load. So this
     makes a session and asks it which provider it has.
@@ -179,7 +179,7 @@ def cuda_problem() -> str | None:
 
 
 def load_cuda_graph(content: bytes) -> Graph:
-    """Return a graph from the bytes of an ONNX file, in plain ONNX on the first visible GPU.
+    """Load a graph from the bytes of an ONNX file, in plain ONNX on the first visible GPU.
 
     Raises:
         RuntimeUnavailable: the GPU cannot be used.
@@ -199,23 +199,23 @@ def load_cuda_graph(content: bytes) -> Graph:
 
 def _cuda_session(ort: Any, content: bytes, options: Any) -> Any:
     ort.preload_dlls()  # CUDA and cuDNN of the wheels, before the first session looks for them
-    full_precision = {"use_tf32": "0"}  # TF32 keeps 10 bits of a factor: our sums are exact and have to stay so
+    full_precision = {"use_tf32": "0"}  # TF32 keeps 10 bits of a factor, and the sums must stay exact
     return ort.InferenceSession(content, options, providers=[(CUDA, full_precision)], enable_fallback=0)
 
 
 def load_graph(content: bytes, *, threads: int = 1, use_operators: bool = True, operators: Path | None = None) -> Graph:
-    """Return a graph from the bytes of an ONNX file, on the CPU.
+    """Load a graph from the bytes of an ONNX file, on the CPU.
 
-    It takes bytes, not a path: so the bytes that were verified are loaded.
+    It takes bytes, not a path, so that the verified bytes are loaded.
 
     Args:
-        use_operators: run our operators, where they were built, in place of the plain ONNX that stands for them.
-        operators: another build of them, which must take the graph.
+        use_operators: run the operators, if they are built, in place of plain ONNX.
+        operators: another build of the operators, which must take the graph.
 
     Raises:
         RuntimeUnavailable: there is no ONNX Runtime.
         ArtifactError: ONNX Runtime cannot load it, it refers to another file, or HETSYN_OPERATORS=require and our
-            operators fail on it. What they do not accelerate runs in plain ONNX.
+            operators fail on it. Networks that they do not accelerate run in plain ONNX.
     """
     ort = _onnxruntime()
     check_graph_file(content)
@@ -224,7 +224,7 @@ def load_graph(content: bytes, *, threads: int = 1, use_operators: bool = True, 
     if built is not None and operators is None and not is_of_this_version(built):
         if mode() == "require":
             raise RuntimeUnavailable(f"{MODE}=require, and {built.name} cannot be used ({OTHER_VERSION}): {BUILD}")
-        built = None  # ``operator_status`` says so
+        built = None  # ``operator_status`` says why
     if built is not None:
         try:
             return OrtGraph(_session(ort, content, threads, built), ort.RunOptions(), failures)
@@ -258,7 +258,7 @@ def _options(ort: Any, threads: int) -> Any:
 
 
 def _register(options: Any, built: Path) -> str | None:
-    """Register the operators in a session's options; the error if that fails, else None."""
+    """Register the operators in a session's options. Returns the error if that fails, else None."""
     if not is_of_this_version(built):
         return OTHER_VERSION
     try:
@@ -273,13 +273,13 @@ class OrtGraph:
 
     Args:
         session: the ``InferenceSession``.
-        run_options: of every run; ONNX Runtime looks at their ``terminate`` before each node, in loops too.
+        run_options: options of every run; ONNX Runtime reads their ``terminate`` before each node, in loops too.
         failures: the exceptions that ONNX Runtime raises.
     """
 
     def __init__(self, session: Any, run_options: Any, failures: tuple[type[Exception], ...]) -> None:
         self._session = session
-        self._denormals = denormals()  # the operators know of them, plain ONNX does not
+        self._denormals = denormals()  # the operators flush them, plain ONNX does not
         self._run_options = run_options
         self._failures = failures
         self.inputs: tuple[str, ...] = tuple(value.name for value in session.get_inputs())
@@ -316,7 +316,7 @@ def _onnxruntime() -> Any:
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """Return the exceptions that ONNX Runtime raises; they have no common base class, and each version has others."""
+    """Return the exceptions that ONNX Runtime raises; they have no common base class, and they differ by version."""
     state = vars(importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")).values()
     own = [value for value in state if isinstance(value, type) and issubclass(value, Exception)]
     return (RuntimeError, ValueError, MemoryError, *own)

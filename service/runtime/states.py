@@ -1,7 +1,7 @@
 """Runs a network's graph on the states of streams, and checks their numbers.
 
-A stream's state is a row, float32 [words]. A run makes new rows and leaves the old ones as they are, so a batch that
-fails has changed nothing.
+A stream's state is a row, float32 [words]. A run makes new rows and leaves the old ones unchanged, so a failed batch
+has changed nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from service.runtime.onnx import Array, Graph
 
 LARGEST_VALUE = 1e30
 """What a number of a state has to be below, plus or minus. It leaves room in float32 for what the next chunk adds."""
-FEW_VALUES, SMALL_SQUARES = 8_192, 1e18  # see ``is_bounded``
+FEW_VALUES, SMALL_SQUARES = 8_192, 1e18  # ``is_bounded`` uses a sum of squares up to these
 
 
 def run_network(
@@ -26,8 +26,8 @@ def run_network(
 
     Args:
         model: its name, for the error message.
-        rows: a state of each stream.
-        inputs: of ``service.contract.graph_io``, for these streams, without ``state``.
+        rows: the state of each stream.
+        inputs: the graph's other inputs (``service.contract.graph_io``) for these streams.
         outputs: the names to return, without ``next.state``.
 
     Returns:
@@ -40,7 +40,7 @@ def run_network(
     values = graph.run({**inputs, STATE: states}, [NEXT_STATE, *outputs])
     after = values[NEXT_STATE]
     check_like(model, NEXT_STATE, after, states)
-    # a copy where a row would keep the whole batch in memory
+    # copy if a row would keep the whole batch in memory
     next_rows = [after[0]] if len(after) == 1 else [state.copy() for state in after]
     return next_rows, values, out_of_bounds(after)
 
@@ -51,16 +51,16 @@ def is_bounded(values: Array, limit: float = LARGEST_VALUE) -> bool:
     Args:
         limit: above 1e9.
     """
-    # One call in place of two, at a third of the time for the state of one stream. For more values BLAS starts threads.
+    # One call, not two, takes a third of the time for one stream's state. For more values BLAS would start threads.
     if values.size <= FEW_VALUES and np.vdot(values, values) <= SMALL_SQUARES:
         return True
     return bool(-limit < np.minimum.reduce(values, axis=None) and np.maximum.reduce(values, axis=None) < limit)
 
 
 def out_of_bounds(*tensors: Array) -> Collection[int]:
-    """Return the indices b at which one of some tensors [b, ...] is not ``is_bounded``.
+    """Return the indices b at which one of the tensors [b, ...] is not ``is_bounded``.
 
-    All are checked at once, since hardly ever one is not.
+    All are checked at once first, since it is rare that one is not.
     """
     if len(tensors) > 1 and len(tensors[0]) == 1 and sum(map(np.vdot, tensors, tensors)) <= SMALL_SQUARES:
         return ()  # as in ``is_bounded``; three small tensors of an encoder are checked in 1 us

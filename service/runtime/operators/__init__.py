@@ -1,4 +1,4 @@
-"""Our operators for ONNX Runtime, in C++: the paths of the libraries that were built, and the choice to use them.
+"""HetSyn's operators for ONNX Runtime, in C++: finds the built library, and decides whether to use it.
 
 The installation of hetsyn builds the operators, with a compiler from PyPI if the machine has none. Without them, a
 graph runs its function of plain ONNX, 5 to 58 times slower. ``python -P -m service.runtime.operators`` says which
@@ -18,19 +18,19 @@ from service.errors import RuntimeUnavailable
 
 BUILD = "install hetsyn again, in a checkout with pip install -e (without g++, pip downloads a compiler)"
 MODE = "HETSYN_OPERATORS"
-GRAPH_VERSION = 5  # of the graphs that the sources run: kFormat of description.hpp
+GRAPH_VERSION = 5  # version of the graphs that the sources run: kFormat of description.hpp
 
 Mode = Literal["auto", "off", "require"]
 
 
 @dataclass(frozen=True)
 class OperatorStatus:
-    """What runs the networks on the CPU.
+    """The state of the operator.
 
     Attributes:
-        built: whether the library is there.
+        built: the library exists.
         kernel: version of its loops that the processor runs: v2 (SSE4.2), v3 (AVX2), v4 (AVX-512), or generic. None
-            where plain ONNX runs the networks.
+            if plain ONNX runs the networks.
         problem: why the operator is not used, and what to do; None if it is used.
         device: name of the device that runs the networks, in plain ONNX; None is the CPU.
     """
@@ -45,12 +45,12 @@ class OperatorStatus:
         return self.problem is None and self.device is None
 
     def on(self, device: str) -> OperatorStatus:
-        """Say that the operator is not used: networks run on a device, and it is for the CPU."""
+        """Return a copy that says that networks run on a device, which does not use the operator."""
         return replace(self, kernel=None, device=device)
 
     @property
     def sentence(self) -> str:
-        """One line for people."""
+        """Describe the state in one line for people."""
         if self.device is not None:
             return f"operator: not used, it is for the CPU: {self.device} runs plain ONNX"
         if self.problem is None:
@@ -59,10 +59,10 @@ class OperatorStatus:
 
 
 def mode() -> Mode:
-    """Return what ``HETSYN_OPERATORS`` in the environment says: ``off`` leaves plain ONNX, ``require`` refuses it.
+    """Read ``HETSYN_OPERATORS`` of the environment: ``off`` uses plain ONNX, ``require`` refuses it.
 
     Raises:
-        RuntimeUnavailable: it says something else.
+        RuntimeUnavailable: it has another value.
     """
     match os.environ.get(MODE) or "auto":
         case "auto":
@@ -76,16 +76,16 @@ def mode() -> Mode:
 
 
 def library() -> Path | None:
-    """Return the shared library; None where it was not built or is switched off.
+    """Find the shared library; None if it was not built or is switched off.
 
     Raises:
-        RuntimeUnavailable: ``HETSYN_OPERATORS`` says something unknown.
+        RuntimeUnavailable: ``HETSYN_OPERATORS`` has an unknown value.
     """
     return None if mode() == "off" else _built()
 
 
 def kernel(built: Path) -> str:
-    """Return the version of the library's loops that this processor runs.
+    """Find the version of the library's loops that this processor runs.
 
     Raises:
         OSError: the library cannot be loaded, or has no version for this processor.
@@ -99,9 +99,9 @@ def kernel(built: Path) -> str:
 
 
 def is_of_this_version(built: Path) -> bool:
-    """Return whether a library was built for the artifacts of this version; an older checkout leaves one that was not.
+    """Return whether a library was built for this version's graphs; an older checkout may have left another one.
 
-    A library that cannot be loaded counts as one: who registers it says why.
+    A library that cannot be loaded counts as this version's: its registration says why it fails.
     """
     try:
         loaded = ctypes.CDLL(str(built))
@@ -111,7 +111,7 @@ def is_of_this_version(built: Path) -> bool:
 
 
 class Denormals:
-    """Lets denormal numbers count as zero on a thread. A silent stream decays to them, and they cost a hundredfold.
+    """Flushes denormal numbers to zero on a thread. A silent stream decays to them, and they take 100 times as long.
 
     Args:
         built: the library; None changes nothing.
@@ -124,18 +124,18 @@ class Denormals:
             self._loaded.hetsyn_restore_denormals.argtypes = [ctypes.c_uint64]
 
     def flush(self) -> int:
-        """Begin, and return what :meth:`restore` needs."""
+        """Begin to flush. Returns the argument for :meth:`restore`."""
         return 0 if self._loaded is None else int(self._loaded.hetsyn_flush_denormals())
 
     def restore(self, before: int) -> None:
-        """End."""
+        """Restore the earlier mode."""
         if self._loaded is not None:
             self._loaded.hetsyn_restore_denormals(before)
 
 
 @cache
 def denormals() -> Denormals:
-    """Load the library's two functions, where it was built; plain ONNX does not know of denormal numbers."""
+    """Load the library's two functions if it was built; plain ONNX has none."""
     built = _built()
     return Denormals(built if built is not None and is_of_this_version(built) else None)
 
