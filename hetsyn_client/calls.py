@@ -18,12 +18,11 @@ from hetsyn_client.errors import NotFound, ServiceProblem, ServiceUnreachable
 from hetsyn_client.files import SUFFIXES, recording_chunks, step_chunks
 from hetsyn_client.frames import MEDIA_TYPE as CARRIED_TYPE
 from hetsyn_client.frames import pack_frame, unpack_frame
+from hetsyn_client.patience import LONGEST_PAUSE_S, Patience
 from hetsyn_client.results import Reply
-from hetsyn_client.steps import Broken, Pause, Request, Response, Steps, own_pause_s, retry_after_s, target
+from hetsyn_client.steps import Broken, Pause, Request, Response, Steps, retry_after_s, target
 
 PROXY_LOST_THE_SERVER = (502, 504)
-LONGEST_PAUSE_S = 30.0
-LONGEST_OWN_PAUSE_S = 2.0  # where the server names none: it is noticed so soon that it is back
 
 
 class SessionOptions(TypedDict, total=False):
@@ -86,7 +85,7 @@ class Calls:
     def __init__(self, url: str, repeats: int, patience_s: float = 0.0) -> None:
         self._url = url
         self._repeats = repeats
-        self._patience_s = patience_s if repeats else 0.0
+        self._patience_s = patience_s
 
     def request(self, method: str, path: str) -> Steps[Response]:
         """Send a request without a body.
@@ -115,24 +114,21 @@ class Calls:
             ServiceUnreachable: the last try had no response.
         """
         request = Request("POST", target("/infer", query), body.content, body.content_type)
-        left_s = self._patience_s if has_begun else 0.0
-        attempt = 0
+        patience = Patience(self._repeats if is_repeatable else 0, self._patience_s)
+        if has_begun:
+            patience.answered()
         while True:
-            is_last = not is_repeatable or (attempt >= self._repeats and left_s <= 0)
-            pause_s = min(LONGEST_OWN_PAUSE_S, own_pause_s(attempt))
+            later_s, waited_s = None, 0.0
             try:
                 response: Response = yield request
                 later_s = retry_after_s(response.headers)
-                if is_last or not _is_repeatable(response, later_s):
+                if patience.is_over or not _is_repeatable(response, later_s):
                     return checked(response)
-                pause_s = later_s or pause_s  # a server that says 0 is not asked without a pause
             except Broken as error:
-                if is_last:
+                if patience.is_over:
                     raise unreachable(self._url, error) from error
-                left_s -= error.waited_s
-            yield Pause(pause_s)
-            left_s -= pause_s
-            attempt += 1
+                waited_s = error.waited_s
+            yield Pause(patience.pause_s(later_s or 0.0, waited_s))
 
     def infer(self, body: Body, options: ChunkOptions, *, has_begun: bool = False) -> Steps[Reply]:
         """Send a chunk, in a frame if its session is carried, and return the reply; errors as ``post_chunk``."""

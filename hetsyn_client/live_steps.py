@@ -255,7 +255,7 @@ class LiveSteps(Reconnecting):
         """Note a frame, and return it if the caller hears of it."""
         frame = cast(Frame, read)
         if frame["type"] in ("Result", "Ack"):
-            self._answered()
+            self._patience.answered()
             self._acknowledge(frame["seq"])
         return [frame] if self._is_news(frame) else []
 

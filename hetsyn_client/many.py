@@ -242,7 +242,7 @@ class LiveStreams(Reconnecting):
         if content is None:
             return []
         results = unpack_results(content)
-        self._answered()
+        self._patience.answered()
         again, pause_s = self._pending.take(results)
         if again:
             yield Pause(pause_s)

@@ -12,11 +12,10 @@ from typing import Any, TypedDict
 from hetsyn_client.access import Access
 from hetsyn_client.calls import stranger, unreachable
 from hetsyn_client.errors import ServiceProblem, SessionLost
-from hetsyn_client.steps import Broken, CloseSocket, OpenSocket, Pause, ReadFrame, SendFrame, Steps, own_pause_s
+from hetsyn_client.patience import Patience
+from hetsyn_client.steps import Broken, CloseSocket, OpenSocket, Pause, ReadFrame, SendFrame, Steps
 
 Frame = dict[str, Any]
-LONGEST_PAUSE_S = 30.0
-LONGEST_OWN_PAUSE_S = 4.0  # where the server names none: it is noticed so soon that it is back
 PASSING = (429, 502, 503, 504)  # statuses with which a WebSocket is refused for now
 
 
@@ -66,10 +65,8 @@ class Reconnecting(ABC):
         self._target = target
         self._timeout_s = timeout_of(options)
         self._repeats = options.get("repeats", 5)
-        self._patience_s = options.get("patience_s", 60.0) if self._repeats else 0.0
-        self._left_s = 0.0  # of the patience
+        self._patience = Patience(self._repeats, options.get("patience_s", 60.0))
         self._socket: object | None = None
-        self._failures = 0
         self._retry_after_s = 0.0  # as the server has asked for
 
     def _close(self) -> Steps[None]:
@@ -89,11 +86,6 @@ class Reconnecting(ABC):
     def _resumes(self) -> bool:
         """Whether the server has kept a chunk of the connection's one session, so that it has to know it."""
         return False
-
-    def _answered(self) -> None:
-        """Note that the server has answered a chunk: so it will be back."""
-        self._failures = 0
-        self._left_s = self._patience_s
 
     @abstractmethod
     def _open(self) -> Steps[None]:
@@ -173,19 +165,15 @@ class Reconnecting(ABC):
                 pass  # an error that the server sent before it closed the connection is raised
         while True:
             yield from self._close()
-            self._failures += 1
-            if self._failures > self._repeats and self._left_s <= 0:
-                raise unreachable(
-                    self._url, Broken(f"the connection broke {self._failures} times in a row: {error}")
-                ) from error
-            own_s = min(LONGEST_OWN_PAUSE_S, own_pause_s(self._failures))
-            pause_s, self._retry_after_s = min(LONGEST_PAUSE_S, max(own_s, self._retry_after_s)), 0.0
-            yield Pause(pause_s)
+            if self._patience.is_over:
+                times = self._patience.failures + 1
+                raise unreachable(self._url, Broken(f"the connection broke {times} times in a row: {error}")) from error
+            asked_s, self._retry_after_s = self._retry_after_s, 0.0
+            yield Pause(self._patience.pause_s(asked_s, error.waited_s))
             try:
                 yield from self._connect_and_open()
             except Broken as again:
                 error = again
-                self._left_s -= pause_s + again.waited_s
             else:
                 return
 

@@ -114,11 +114,6 @@ def target(path: str, query: Mapping[str, Any]) -> str:
     return f"{path}?{urlencode(named)}" if named else path
 
 
-def own_pause_s(attempt: int) -> float:
-    """Compute the pause before another try: 0.1 s first, and twice as long each time, up to two minutes."""
-    return 0.1 * 2.0 ** min(attempt, 10)
-
-
 def retry_after_s(headers: Headers) -> float | None:
     """Read the seconds of ``Retry-After``; None if there is none, or if it is a date."""
     text = headers.get("Retry-After", "")

@@ -1,0 +1,47 @@
+"""How often, and for how long, a client tries again what the server did not answer."""
+
+from __future__ import annotations
+
+LONGEST_PAUSE_S = 30.0
+LONGEST_OWN_PAUSE_S = 2.0  # where the server names none: it is noticed so soon that it is back
+
+
+class Patience:
+    """Counts failures in a row, and the time that they took.
+
+    Args:
+        repeats: how often to try again; 0 for never.
+        patience_s: for how long to try again at least, once the server has answered.
+
+    Attributes:
+        failures: in a row.
+    """
+
+    def __init__(self, repeats: int, patience_s: float) -> None:
+        self.failures = 0
+        self._repeats = repeats
+        self._patience_s = patience_s if repeats else 0.0
+        self._left_s = 0.0
+
+    def answered(self) -> None:
+        """Note that the server has answered: so it will be back."""
+        self.failures = 0
+        self._left_s = self._patience_s
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the next failure is the last."""
+        return self.failures >= self._repeats and self._left_s <= 0
+
+    def pause_s(self, asked_s: float, waited_s: float) -> float:
+        """Note a failure, and compute the pause after it: 0.1 s first, and twice as long each time.
+
+        Args:
+            asked_s: the pause that the server has asked for; 0 for none.
+            waited_s: how long the client waited for the server in vain.
+        """
+        own_s = min(LONGEST_OWN_PAUSE_S, 0.1 * 2.0 ** min(self.failures, 10))
+        pause_s = min(LONGEST_PAUSE_S, max(own_s, asked_s))
+        self.failures += 1
+        self._left_s -= pause_s + waited_s
+        return pause_s
