@@ -67,11 +67,11 @@ def infer(models: Path, bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def chunks(spikes: np.ndarray[Any, np.dtype[np.bool_]], session: str, size: int) -> list[dict[str, Any]]:
     """Requests that stream [steps, channels] in chunks."""
     bodies = []
-    for start in range(0, len(spikes), size):
+    for seq, start in enumerate(range(0, len(spikes), size)):
         part = spikes[start : start + size]
         times, units = part.nonzero()
         events = {"kind": "events", "steps": len(part), "times": times.tolist(), "units": units.tolist()}
-        bodies.append({"session": session, "form": "bank", "end": start + size >= len(spikes), "input": events})
+        bodies.append({"session": session, "seq": seq, "end": start + size >= len(spikes), "input": events})
     return bodies
 
 
