@@ -212,10 +212,13 @@ class FileStore:
         parts: list[list[Change]] = [[]]
         size_bytes = 0
         for change in changes:
-            size_bytes += len(change.record or b"")
+            # SQLite may overwrite what it deletes
+            written = self._length(change.session) if change.record is None else len(change.record)
+            change_bytes = written + self._page_bytes
+            size_bytes += change_bytes
             if size_bytes > self._transaction_bytes and parts[-1]:
                 parts.append([])
-                size_bytes = len(change.record or b"")
+                size_bytes = change_bytes
             parts[-1].append(change)
         return [result for part in parts for result in self._commit_part(part)]
 
@@ -238,8 +241,14 @@ class FileStore:
             return [result for change in changes for result in self._commit_part([change])]
 
     def _growth_bytes(self, change: Change) -> int:
-        row = self._database.execute(_LENGTH, (change.session,)).fetchone()
-        return len(change.record or b"") - (int(row[0]) if row else 0)
+        return len(change.record or b"") - self._length(change.session)
+
+    def _length(self, session: str) -> int:
+        """Give the length of a record; 0 for none, and where the file is damaged, which the change itself meets."""
+        with suppress(sqlite3.DatabaseError):
+            row = self._database.execute(_LENGTH, (session,)).fetchone()
+            return int(row[0]) if row else 0
+        return 0
 
     def _transaction(self, changes: Sequence[Change]) -> list[CommitResult | HetsynError]:
         now_s = self._wall()

@@ -65,6 +65,13 @@ async def test_sessions_go_on_end_and_are_deleted_where_they_have_filled_the_dis
     await assert_kept(store, others[20:])
 
 
+async def test_a_full_store_deletes_all_sessions_at_once(disk: Path, start_store: StartStore) -> None:
+    store = await start_store(FileStore(disk / "s.db"))
+    names = await fill_with_sessions(store)
+    assert await store.commit([delete(name, n) for n, name in enumerate(names, 1)]) == [COMMITTED] * len(names)
+    assert len(await fill_with_sessions(store, "new")) >= len(names)
+
+
 @pytest.mark.parametrize("length", [1_900, 12_000, 16_600])
 async def test_all_sessions_go_on_whatever_their_length(tmp_path: Path, start_store: StartStore, length: int) -> None:
     store = await start_store(FileStore(tmp_path / "s.db", max_bytes=1_000_000))
