@@ -91,13 +91,6 @@ def export_checkpoint(
     ] = None,
     description: Annotated[str, typer.Option(help="One line about a network of yours, for people.")] = "",
     input_description: Annotated[str, typer.Option(help="What its channels are, for people.")] = "",
-    quiet_s: Annotated[
-        float | None,
-        typer.Option(
-            help="A stream begins in the state that so many seconds of silence leave behind. Default: as trained, "
-            "else 0."
-        ),
-    ] = None,
     decision: Annotated[
         Literal["sum_softmax", "late_softmax"] | None,
         typer.Option(
@@ -125,7 +118,6 @@ def export_checkpoint(
     from export.parity import ParityError
     from export.sources import decide_by, from_checkpoint, from_saved_network, shd_size
     from hetsyn_model.bank import BankError
-    from hetsyn_model.quiet import quiet_steps
     from hetsyn_model.training.checkpoint import CheckpointFileError
     from hetsyn_model.training.config import ConfigError
     from hetsyn_model.training.data import DataError
@@ -155,7 +147,7 @@ def export_checkpoint(
             exported = own
         else:
             _refuse(f"{checkpoint}: a training run has labels, examples and a description", of_yours)
-            exported = from_checkpoint(Path(checkpoint), out, data, quiet_s)
+            exported = from_checkpoint(Path(checkpoint), out, data)
             if as_trained:
                 bank_size = exported.bank_size
         source = exported.source
@@ -163,8 +155,6 @@ def export_checkpoint(
             decide_by(source.network, decision)
         if least_probability is not None:
             source = replace(source, acceptance_threshold=least_probability)
-        if quiet_s is not None:
-            source = replace(source, quiet_steps=quiet_steps(quiet_s, source.network.spec.step_s))
         if exported.needs_data:
             _note_without_data()
         with _progress() as on_progress:

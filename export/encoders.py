@@ -14,7 +14,6 @@ from export.level_crossing_graph import level_crossing_graph, level_crossing_sta
 from export.parity import ParityError
 from hetsyn_model.encoder import Encoder
 from hetsyn_model.level_crossing import AnyEncoderSpec, LevelCrossing, LevelCrossingSpec
-from hetsyn_model.quiet import QuietStart
 from service.contract.graph_io import AUDIO, EVENT_ROW, EVENT_UNIT, STEPS, VALUES, next_name, state_name
 from service.contract.manifest import EncoderDescription, TensorDescription
 from service.runtime.onnx import Array, Graph
@@ -88,42 +87,27 @@ def initial_arrays(layout: Sequence[TensorDescription], batch: int) -> dict[str,
     return {t.name: np.full((batch, *t.shape), t.initial, t.dtype) for t in layout}
 
 
-def encoder_arrays(quiet: QuietStart) -> dict[str, Array]:
-    """List an encoder's state after silence by tensor, for one stream."""
-    after = quiet.after
-    return {
-        "encoder.history": after.history[0].numpy().astype(np.float32),
-        "encoder.gain_db": after.gain_db[0].numpy(),
-        "encoder.level_db": after.level_db[0].numpy(),
-    }
-
-
 def verify_encoder(
     encoder: Encoder | LevelCrossing,
     graph: Graph,
     layout: Sequence[TensorDescription],
     inputs: torch.Tensor,
-    quiet: QuietStart | None = None,
 ) -> None:
     """Compare an encoder's graph with torch, whole and in chunks.
 
     Args:
         encoder: the reference.
         inputs: float32 audio [stream, whole steps], or values [stream, steps, channels].
-        quiet: precedes the audio; None for nothing.
 
     Raises:
         ParityError: a spike differs.
     """
     batch = inputs.shape[0]
     # each encoder takes its own state
-    before = encoder.initial_state(batch) if quiet is None else quiet.encoder_state(batch)
-    expected = encoder.step(inputs, before)[0].numpy()  # type: ignore[arg-type]
+    expected = encoder.step(inputs, encoder.initial_state(batch))[0].numpy()  # type: ignore[arg-type]
     name, hop = (AUDIO, encoder.spec.step_samples) if isinstance(encoder, Encoder) else (VALUES, 1)
     for cut in (expected.shape[1], 3, 1):
         state = initial_arrays(layout, batch)
-        if quiet is not None:
-            state = {tensor: np.stack([array] * batch) for tensor, array in encoder_arrays(quiet).items()}
         for start in range(0, expected.shape[1], cut):
             width = min(cut, expected.shape[1] - start)
             feed = {

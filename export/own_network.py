@@ -17,7 +17,6 @@ from export.evaluation import Evaluation, evaluation_of
 from export.folder import ExportError, Provenance, check_absent, check_labels, check_name, names_of, rejected_of
 from export.network_graph import network_graph
 from export.parity import ParityError, exported_network, graphs_by_runtime, run_torch
-from export.stream_start import quiet_provenance, stream_start
 from export.torchscript import NetworkScript
 from export.write import Description, OnProgress, Promise, Report, write
 from hetsyn_model.compiled import Compiled
@@ -28,7 +27,6 @@ from hetsyn_model.state import FORMS, Form, state_bytes
 from hetsyn_model.training.checkpoint import Checkpoint
 from service.contract import manifest as contract
 from service.contract.graph_io import Float32Array
-from service.contract.initial import ENCODER, array_name
 from service.contract.manifest import MAX_TAIL_STEPS, FormName
 
 CHECKPOINT = "network.pt"
@@ -53,7 +51,6 @@ class Source:
         experiment: the run that made the network, for the checkpoint's copy; None without.
         config: the training's configuration, likewise; None without.
         endpointing: settings that find utterances in a stream; None without.
-        quiet_steps: a stream begins in the state after this silence.
         rejected_labels: labels for which a server answers null.
         acceptance_threshold: least probability of a label that a server names; None: any, unless a rejected one is
             likelier.
@@ -71,7 +68,6 @@ class Source:
     experiment: dict[str, Any] | None = None
     config: dict[str, Any] | None = None
     endpointing: contract.Endpointing | None = None
-    quiet_steps: int = 0
     rejected_labels: tuple[str, ...] = ()
     acceptance_threshold: float | None = None
 
@@ -126,13 +122,11 @@ def write_artifact(
 
     files: dict[str, bytes] = {}
     encoder = None if source.encoder is None else encoder_parts(source.encoder)
-    start = stream_start(source.quiet_steps, encoder, spec.channels)
-    evaluation = replace(evaluation, streams=replace(evaluation.streams, before=start.before))
     if encoder is not None:
         on_progress("verify the encoder", "")
         for graph in graphs_by_runtime(encoder.graph).values():
             probe = encoder.probe if audio is None else audio
-            verify_encoder(encoder.reference, graph, encoder.description.state, probe, start.quiet)
+            verify_encoder(encoder.reference, graph, encoder.description.state, probe)
         files[ENCODER_FILE] = encoder.graph
     mismatch = None
     if form != "exact":
@@ -145,7 +139,7 @@ def write_artifact(
     files[CHECKPOINT] = _checkpoint(source, network).to_bytes()
     return write(
         out,
-        exported_network(compiled, network_graph(compiled), start.before),
+        exported_network(compiled, network_graph(compiled)),
         Description(
             source.name,
             source.version,
@@ -159,7 +153,7 @@ def write_artifact(
             source.rejected_labels,
             source.acceptance_threshold,
             source.endpointing,
-            _decay_provenance(source.network) | source.provenance | quiet_provenance(source.quiet_steps, spec.step_s),
+            _decay_provenance(source.network) | source.provenance,
         ),
         Promise(
             form,
@@ -173,7 +167,6 @@ def write_artifact(
         same_bits=True,
         scripts=[NetworkScript(compiled)] if with_torchscript else [],
         files=files,
-        initial={array_name(ENCODER, name): array for name, array in start.arrays.items()},
         on_progress=on_progress,
     )
 
@@ -201,7 +194,6 @@ def _checkpoint(source: Source, network: Network) -> Checkpoint:
         source.labels,
         source.description,
         source.config,
-        source.quiet_steps,
     )
 
 

@@ -23,8 +23,6 @@ from export.encoder_graph import OPERATOR as ENCODER_OPERATOR
 from export.network_graph import OPERATOR
 from export.torchscript import ScriptError, load_torchscript
 from hetsyn_model.compiled import Compiled
-from hetsyn_model.events import Events
-from hetsyn_model.quiet import layout_after
 from hetsyn_model.readout import probabilities
 from hetsyn_model.rollout import rollout
 from hetsyn_model.spec import DecisionSpec, InputKind
@@ -66,17 +64,15 @@ class Streams:
     Attributes:
         spikes: float32 [stream, longest, channels]; values for a network of values.
         steps: int64 [stream], length of each.
-        before: one stream that precedes each of them; None for nothing.
     """
 
     spikes: Tensor
     steps: Tensor
-    before: Events | None = None
 
     def of(self, chosen: slice) -> Streams:
         """Choose some of the streams."""
         steps = self.steps[chosen]
-        return Streams(self.spikes[chosen, : int(steps.max())], steps, self.before)
+        return Streams(self.spikes[chosen, : int(steps.max())], steps)
 
 
 @dataclass(frozen=True)
@@ -186,14 +182,8 @@ def graphs_by_runtime(content: bytes) -> dict[str, Graph]:
 
 def initial_row(layout: Sequence[StateTensor], batch: int) -> dict[str, Array]:
     """Make a graph's inputs for the state before the first step: ``state`` float32 [batch, words], ``step``."""
-    row = np.concatenate([_start(t) for t in layout if t.dtype == "float32"])
+    row = np.concatenate([np.full(prod(t.shape), t.initial, np.float32) for t in layout if t.dtype == "float32"])
     return {STATE: np.tile(row, (batch, 1)), STEP: np.zeros(batch, np.int64)}
-
-
-def _start(tensor: StateTensor) -> Float32Array:
-    if tensor.start is None:
-        return np.full(prod(tensor.shape), tensor.initial, np.float32)
-    return tensor.start.numpy().reshape(-1)
 
 
 def chunk_feed(spikes: Float32Array, steps: NDArray[np.int64], input_kind: InputKind = "spikes") -> dict[str, Array]:
@@ -289,7 +279,7 @@ def random_batches(lengths: Sequence[int], seed: int = SEED) -> Iterator[Batch]:
 @torch.no_grad()
 def run_torch(compiled: Compiled, streams: Streams) -> Traces:
     """Run streams through torch's rollout: the reference of a network."""
-    rolled = rollout(compiled, streams.spikes, streams.steps, before=streams.before)
+    rolled = rollout(compiled, streams.spikes, streams.steps)
     lengths = streams.steps.numpy()
     return Traces(
         silenced(rolled.readout.numpy(), lengths),
@@ -445,16 +435,12 @@ def script_difference(content: bytes, made: Exported, streams: Streams, truth: T
     return found
 
 
-def exported_network(compiled: Compiled, graph: bytes, before: Events | None = None) -> Exported:
-    """Describe an exported network.
-
-    Args:
-        before: precedes each stream; None for nothing.
-    """
+def exported_network(compiled: Compiled, graph: bytes) -> Exported:
+    """Describe an exported network."""
     spec = compiled.spec
-    layout = compiled.layout if before is None else layout_after(compiled, before)
-    hidden = len(spec.hidden)
-    return Exported(graph, layout, spec.channels, spec.outputs, spec.decision, hidden, spec.input_kind)
+    return Exported(
+        graph, compiled.layout, spec.channels, spec.outputs, spec.decision, len(spec.hidden), spec.input_kind
+    )
 
 
 def _above(difference: float) -> float:

@@ -20,7 +20,6 @@ from hetsyn_model.encoder import EncoderSpec
 from hetsyn_model.events import Events
 from hetsyn_model.level_crossing import LevelCrossingSpec
 from hetsyn_model.network import Network
-from hetsyn_model.quiet import quiet_steps
 from hetsyn_model.spec import DecisionSpec, NetworkSpec, NeuronSpec, Rule
 from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.config import Config, ConfigError, config_of_checkpoint
@@ -56,13 +55,12 @@ class Exported:
     needs_data: bool = False
 
 
-def from_checkpoint(path: Path, out: Path, data: Path | None, quiet_s: float | None = None) -> Exported:
+def from_checkpoint(path: Path, out: Path, data: Path | None) -> Exported:
     """Read the network of ``best.pt``.
 
     Args:
         out: folder of the artifact, NAME/VERSION.
         data: recordings; None without.
-        quiet_s: a stream begins in the state after this silence; None: the training's.
 
     Raises:
         CheckpointFileError: the file is no checkpoint.
@@ -71,8 +69,6 @@ def from_checkpoint(path: Path, out: Path, data: Path | None, quiet_s: float | N
             beside its checkpoint.
     """
     saved = Checkpoint.load(path)
-    if quiet_s is not None:
-        saved = replace(saved, quiet_steps=quiet_steps(quiet_s, saved.network.spec.step_s))
     if saved.experiment is None:
         return _trained(path, saved, out, data)
     if data is not None:
@@ -159,7 +155,6 @@ def _experiment(path: Path, saved: Checkpoint, run: dict[str, Any], out: Path) -
             "epoch": saved.epoch,
         },
         run,
-        quiet_steps=saved.quiet_steps,
     )
     return Exported(
         source,
@@ -195,7 +190,6 @@ def _trained(checkpoint: Path, saved: Checkpoint, out: Path, data: Path | None) 
         {"epoch": saved.epoch},
         config=saved.config,
         endpointing=_endpointing(config),
-        quiet_steps=saved.quiet_steps,
         rejected_labels=tuple(label for label in labels if label in rejected),
     )
     if data is not None:
@@ -237,8 +231,6 @@ def _kept(path: Path, saved: Checkpoint, remedy: str) -> Evaluation:
         )
         if events.channels != saved.network.spec.channels:
             raise ValueError(f"of {events.channels} channels")
-        if kept.get("quiet_steps", 0) != saved.quiet_steps and saved.encoder is not None:
-            raise ValueError(f"they begin after {kept.get('quiet_steps', 0)} steps of silence")
         return Evaluation(Streams(events.dense(), steps), kept.get("target"))
     except (OSError, KeyError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise DataError(f"{path}: not the validation streams of this run ({error}): {remedy}") from error
@@ -275,7 +267,7 @@ def _on_data(source: Source, saved: Checkpoint, config: Config, data: Path) -> E
 
 def _front(saved: Checkpoint, config: Config) -> tuple[Front[Any], Kind]:
     if isinstance(saved.encoder, EncoderSpec):
-        return AudioFront(saved.encoder, config.augmentation.audio, saved.quiet_steps), "audio"
+        return AudioFront(saved.encoder, config.augmentation.audio), "audio"
     if isinstance(saved.encoder, LevelCrossingSpec):
         return ValuesFront(saved.encoder, config.augmentation.values), "values"
     spec = saved.network.spec

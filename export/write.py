@@ -46,9 +46,7 @@ from export.step_checks import first_line
 from export.torchscript import ScriptError, traced
 from hetsyn_model.state import state_bytes
 from service.contract import manifest as contract
-from service.contract.initial import array_name
 
-INITIAL_FILE = "initial.npz"
 SEGMENT = 32  # streams in memory at once during a verification
 GOLDEN_STREAMS = 4
 
@@ -145,7 +143,6 @@ def write(
     same_bits: bool,
     scripts: Sequence[nn.Module] = (),
     files: Mapping[str, bytes] | None = None,
-    initial: Mapping[str, NDArray[np.generic]] | None = None,
     on_progress: OnProgress = lambda stage, detail: None,  # noqa: ARG005
 ) -> Report:
     """Verify an export and write the artifact.
@@ -156,7 +153,6 @@ def write(
         same_bits: every implementation must give the reference's bits; else keep the promised tolerance.
         scripts: the step in torch; the first that traces and agrees with the reference is taken.
         files: further files, by name.
-        initial: the encoder's initial state, for tensors that begin with more than one number.
         on_progress: called with the stage that begins and a detail.
 
     Raises:
@@ -190,9 +186,6 @@ def write(
     if confusion is not None:
         golden[f"{promise.form}.confusion"] = confusion
     every[GOLDEN] = arrays_file(golden)
-    begins = {array_name(promise.form, t.name): t.start.numpy() for t in made.layout if t.start is not None}
-    if begins := {**begins, **(initial or {})}:
-        every[INITIAL_FILE] = arrays_file(begins)
     accuracy = None if confusion is None else float(confusion.trace() / confusion.sum())
     provenance = dict(described.provenance) | ({} if same_bits else _measured(evidence))
     manifest = _manifest(made, described, promise, accuracy, every, provenance)
@@ -330,7 +323,6 @@ def _manifest(
             ),
             endpointing=described.endpointing,
             network=network,
-            initial_file=INITIAL_FILE if INITIAL_FILE in files else None,
             files={
                 file: contract.FileEntry(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
                 for file, content in files.items()

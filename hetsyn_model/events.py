@@ -57,23 +57,6 @@ class Events:
             *(splits - begin, self.units[begin:end], self.values[begin:end]),
         )
 
-    def after(self, before: Events) -> Events:
-        """Put the one stream of ``before`` in front of each stream."""
-        counts = self.row_splits.diff().view(self.batch, self.steps)
-        counts = torch.cat([before.row_splits.diff().expand(self.batch, -1), counts], 1)
-        splits = torch.cat([counts.new_zeros(1), counts.flatten().cumsum(0)])
-        ends = self.row_splits[torch.arange(1, self.batch + 1, device=splits.device) * self.steps].diff(
-            prepend=splits[:1]
-        )
-        units, values = [], []
-        for own_units, own_values in zip(
-            self.units.split(ends.tolist()), self.values.split(ends.tolist()), strict=True
-        ):
-            units += [before.units, own_units]
-            values += [before.values, own_values]
-        steps = before.steps + self.steps
-        return Events(self.batch, steps, self.channels, splits, torch.cat(units), torch.cat(values))
-
     def to(self, device: torch.device | str) -> Events:
         """Copy the events to a device."""
         moved = (tensor.to(device) for tensor in (self.row_splits, self.units, self.values))

@@ -258,7 +258,6 @@ class Network(nn.Module):
         spikes: Tensor | Events,
         form: Form = "bank",
         steps: Tensor | None = None,
-        before: Events | None = None,
     ) -> Rollout:
         """Run whole streams from their initial state; differentiable, with dropout in training mode.
 
@@ -266,7 +265,6 @@ class Network(nn.Module):
             spikes: float [batch, steps, channels], or the same as events; values for a network of values.
             form: ``exact``, a current a synapse, or ``bank``, K shared decays a layer.
             steps: int64 [batch], length of each stream if they differ.
-            before: one stream that precedes each of them; the result leaves it out.
 
         Returns:
             Readout, hidden spikes and scores.
@@ -276,7 +274,7 @@ class Network(nn.Module):
             BankError: form ``bank`` before :meth:`fit_banks`, and no bank meets ERROR_BOUND.
         """
         dropout = self.spec.dropout if self.training else 0.0
-        return rollout(self.compile(form), spikes, steps, before=before, dropout=dropout)
+        return rollout(self.compile(form), spikes, steps, dropout=dropout)
 
     def save(self) -> Mapping[str, object]:
         """Return plain values and tensors for :meth:`load`."""

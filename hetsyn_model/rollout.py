@@ -54,7 +54,6 @@ def rollout(
     spikes: Tensor | Events,
     steps: Tensor | None = None,
     *,
-    before: Events | None = None,
     dropout: float = 0.0,
 ) -> Rollout:
     """Run whole streams from their initial state; differentiable.
@@ -63,7 +62,6 @@ def rollout(
         compiled: the network in one form.
         spikes: float [batch, steps, channels], or the same as events; values for a network of values.
         steps: int64 [batch], length of each stream if they differ; the score ends there.
-        before: one stream that precedes each of them; the result leaves it out.
         dropout: probability that a spike does not reach the next layer, in training.
 
     Returns:
@@ -90,11 +88,7 @@ def rollout(
     batch, longest = (spikes.batch, spikes.steps) if isinstance(spikes, Events) else spikes.shape[:2]
     if steps is None:
         steps = torch.full((batch,), longest, dtype=torch.int64, device=compiled.device)
-    if before is not None and before.steps:
-        spikes = (spikes if isinstance(spikes, Events) else Events.of(spikes)).after(before)
     readout, hidden, output = _by_layer(compiled, spikes, dropout)
-    if before is not None and before.steps:
-        readout, output, *hidden = (trace[:, before.steps :] for trace in (readout, output, *hidden))
     return Rollout(readout, hidden, decide(spec.decision, output, steps), steps, spec.decision)
 
 

@@ -6,7 +6,7 @@ Synapses, neurons and paths describe their own (``compiled.py`` collects them); 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import prod
 from typing import Literal, get_args
 
@@ -34,14 +34,12 @@ class StateTensor:
     Attributes:
         name: ``{layer}.{tensor}``, or ``decision.{tensor}``.
         initial: value of every element before the first step.
-        start: the values before the first step, [*shape], if they differ; None if all are ``initial``.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: Literal["float32", "int64"] = "float32"
     initial: float = 0.0
-    start: Tensor | None = field(default=None, compare=False)
 
     @property
     def bytes(self) -> int:
@@ -70,13 +68,12 @@ def initial_state(
     device: torch.device | str | None = None,
 ) -> State:
     """Make the state of ``batch`` streams before their first step; float tensors get ``dtype``."""
-    state: State = {}
-    for tensor in layout:
-        kind = torch.int64 if tensor.dtype == "int64" else dtype
-        shape = (batch, *tensor.shape)
-        state[tensor.name] = (
-            torch.full(shape, tensor.initial, dtype=kind, device=device)
-            if tensor.start is None
-            else tensor.start.to(device=device, dtype=kind).expand(shape).clone()
+    return {
+        tensor.name: torch.full(
+            (batch, *tensor.shape),
+            tensor.initial,
+            dtype=torch.int64 if tensor.dtype == "int64" else dtype,
+            device=device,
         )
-    return state
+        for tensor in layout
+    }

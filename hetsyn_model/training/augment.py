@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -13,7 +13,6 @@ from torch import Tensor
 
 from hetsyn_model.encoder import Encoder, EncoderSpec
 from hetsyn_model.events import Events
-from hetsyn_model.quiet import QuietStart
 from hetsyn_model.spec import SpecError
 from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.batch_encoder import BatchEncoding, Levels, power_spectrum, thinned
@@ -114,24 +113,16 @@ def check_not_negative(spec: object, *names: str) -> None:
             raise SpecError(f"{name}: {value} is {'below 0' if value < 0 else 'above 1'}")
 
 
-def encode_batch(
-    encoder: Encoder, recordings: Sequence[Recording], tail_steps: int, quiet: QuietStart | None = None
-) -> Batch:
-    """Encode recordings as the server does: unchanged, then ``tail_steps`` of silence.
-
-    Args:
-        tail_steps: silence after each.
-        quiet: begins each; None for nothing.
-    """
+def encode_batch(encoder: Encoder, recordings: Sequence[Recording], tail_steps: int) -> Batch:
+    """Encode recordings as the server does: unchanged, then ``tail_steps`` of silence."""
     hop = encoder.spec.step_samples
     lengths = [-(-recording.audio.size // hop) + tail_steps for recording in recordings]
     audio = np.zeros((len(recordings), max(lengths) * hop))
     for row, recording in zip(audio, recordings, strict=True):
         row[: recording.audio.size] = recording.audio
-    start = encoder.initial_state(len(recordings)) if quiet is None else quiet.encoder_state(len(recordings))
-    spikes, _ = encoder.step(torch.from_numpy(audio), start)
-    batch = _batch(spikes, lengths, recordings)
-    return batch if quiet is None else replace(batch, before=quiet.events)
+    spikes, _ = encoder.step(torch.from_numpy(audio), encoder.initial_state(len(recordings)))
+    steps = torch.tensor(lengths, dtype=torch.int64)
+    return Batch(Events.of(spikes.to(torch.float32)), steps, labels_of(recordings))
 
 
 def augment_batch(
@@ -140,22 +131,12 @@ def augment_batch(
     tail_steps: int,
     augment: AugmentSpec,
     rng: np.random.Generator,
-    quiet_steps: int = 0,
 ) -> Batch:
-    """Vary and encode recordings, with ``quiet_steps`` of silence before and ``tail_steps`` after each."""
+    """Vary and encode recordings, with ``tail_steps`` of silence after each."""
     spec = encoder.spec
     levels_db, lengths = augment_levels(spec, recordings, tail_steps, augment, rng)
-    before = None
-    if quiet_steps:
-        quiet_db = np.tile(_quiet_db(spec, augment), (1, quiet_steps, 1))
-        before = BatchEncoding.of(spec, quiet_db).events()
-        # silence changes nothing after its first step, so one step has the levels of all
-        levels_db = np.concatenate([np.tile(quiet_db[:, :1], (len(recordings), 1, 1)), levels_db], 1)
-    encoding = BatchEncoding.of(spec, levels_db)
-    if quiet_steps:
-        encoding = replace(encoding, threshold=encoding.threshold[:, 1:])
-    events = augment_events(encoding, lengths, augment, rng)
-    return Batch(events, torch.from_numpy(lengths), labels_of(recordings), before=before)
+    events = augment_events(BatchEncoding.of(spec, levels_db), lengths, augment, rng)
+    return Batch(events, torch.from_numpy(lengths), labels_of(recordings))
 
 
 def augment_levels(
@@ -247,10 +228,6 @@ def _stripes(
     """Draw a stripe for each stream: first index and width."""
     width = rng.integers(0, widest + 1, count)
     return rng.integers(0, np.maximum(1, size - width + 1)), width
-
-
-def _batch(spikes: Tensor, lengths: Sequence[int], recordings: Sequence[Recording]) -> Batch:
-    return Batch(Events.of(spikes.to(torch.float32)), torch.tensor(lengths, dtype=torch.int64), labels_of(recordings))
 
 
 def labels_of(recordings: Sequence[Recording]) -> Tensor:

@@ -23,14 +23,12 @@ class Batch:
         steps: int64 [b], length of each stream.
         target: classes int64 [b], or a trace float32 [b, t, outputs].
         analog: float32 [b, t, features], the streams before their encoding as spikes; None without.
-        before: one stream that precedes each of the others; None for nothing.
     """
 
     events: Events
     steps: Tensor
     target: Tensor
     analog: Tensor | None = None
-    before: Events | None = None
 
     @staticmethod
     def of(spikes: Spikes, target: Tensor, analog: Tensor | None = None) -> Batch:
@@ -45,10 +43,9 @@ class Batch:
         """Return the streams ``first`` to ``last`` (excluded)."""
         part = slice(first, last)
         analog = None if self.analog is None else self.analog[part]
-        return Batch(self.events.streams(first, last), self.steps[part], self.target[part], analog, self.before)
+        return Batch(self.events.streams(first, last), self.steps[part], self.target[part], analog)
 
     def to(self, device: torch.device | str) -> Batch:
         """Copy the streams to a device."""
         analog = None if self.analog is None else self.analog.to(device)
-        before = None if self.before is None else self.before.to(device)
-        return Batch(self.events.to(device), self.steps.to(device), self.target.to(device), analog, before)
+        return Batch(self.events.to(device), self.steps.to(device), self.target.to(device), analog)

@@ -31,7 +31,6 @@ class Checkpoint:
         labels: names of the outputs; empty in checkpoints from before they were kept.
         description: one line for people.
         config: the training's configuration (:meth:`hetsyn_model.training.config.Config.to_dict`); None without.
-        quiet_steps: a stream begins in the state after this silence (``hetsyn_model/quiet.py``).
         input_description: what the channels are, for people; empty if the encoder says it.
     """
 
@@ -43,7 +42,6 @@ class Checkpoint:
     labels: tuple[str, ...] = ()
     description: str = ""
     config: dict[str, Any] | None = None
-    quiet_steps: int = 0
     input_description: str = ""
 
     def to_bytes(self) -> bytes:
@@ -60,7 +58,6 @@ class Checkpoint:
             "labels": list(self.labels),
             "description": self.description,
             "config": self.config,
-            "quiet_steps": self.quiet_steps,
             "input_description": self.input_description,
         }
         torch.save(values | {name: value for name, value in further.items() if value}, buffer)
@@ -84,7 +81,6 @@ class Checkpoint:
                 tuple(saved.get("labels", ())),
                 saved.get("description", ""),
                 saved.get("config"),
-                int(saved.get("quiet_steps", 0)),
                 saved.get("input_description", ""),
             )
         except OSError as error:

@@ -21,7 +21,6 @@ from typing import Any, Literal, get_args, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from hetsyn_model.encoder import EncoderSpec
-from hetsyn_model.quiet import quiet_steps
 from hetsyn_model.spec import DecisionSpec, NeuronSpec, PathSpec, SpecError, SurrogateSpec
 from hetsyn_model.training.augment import AugmentSpec
 from hetsyn_model.training.endpointing import EndpointingConfig
@@ -32,7 +31,7 @@ from hetsyn_model.training.schedule import DelayTraining
 from hetsyn_model.training.split import SplitSpec
 
 # keys of earlier versions, without effect on a run's network
-REMOVED = ("phonemes", "kernel", "training.distillation")
+REMOVED = ("phonemes", "kernel", "training.distillation", "training.quiet_s")
 MOVED = {"encoder.spikes.channels": "network.channels"}
 SHIPPED = Path(__file__).with_name("configs")
 
@@ -146,8 +145,6 @@ class TrainSpec:
         extra_per_real: extra examples (synthesised voices) for each other example, redrawn every epoch.
         tail_steps: silence after an example in training.
         served_tail_steps: silence after an example in validation, and at the end of a session.
-        quiet_s: seconds of silence before each stream, in training and when served: streams begin in the state after
-            it.
         bank_size: decays of each bank in training.
         refit_every: updates between two fits of the banks to the learned decays; 0: every epoch.
         average: decay of the running mean of the weights that is evaluated.
@@ -178,7 +175,6 @@ class TrainSpec:
     late: float = 0.0
     tied: bool = False
     choose: Literal["accuracy", "loss"] = "accuracy"
-    quiet_s: float = 0.0
 
     def __post_init__(self) -> None:
         for name, lowest in (
@@ -200,7 +196,6 @@ class TrainSpec:
         for name in ("warmup", "final", "smoothing", "average"):
             if not 0 <= getattr(self, name) <= 1:
                 raise SpecError(f"{name}: {getattr(self, name)} is not in [0, 1]")
-        quiet_steps(self.quiet_s, 1.0)
         if self.warmup + self.final >= 1:
             raise SpecError(f"warmup {self.warmup} and final {self.final} leave no steps between them")
 

@@ -156,7 +156,6 @@ def _keep(prepared: Prepared, out: Path) -> None:
         "row_splits": events.row_splits,
         "units": events.units,
         "channels": events.channels,
-        "quiet_steps": prepared.front.quiet_steps,
     }
     save_tensors(out / VALIDATION, saved)
 

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from hetsyn_model.encoder import Encoder, EncoderSpec
 from hetsyn_model.events import Events
 from hetsyn_model.level_crossing import AnyEncoderSpec, LevelCrossing, LevelCrossingSpec
-from hetsyn_model.quiet import QuietStart, empty_steps
 from hetsyn_model.training.augment import (
     AugmentSpec,
     augment_batch,
@@ -73,13 +72,11 @@ class Front(Protocol[T_contra]):
     Attributes:
         spec: the encoder's description; None if the data are spikes.
         step_s: duration of a step, in seconds.
-        quiet_steps: silence before each stream.
     """
 
     spec: AnyEncoderSpec | None
     channels: int
     step_s: float
-    quiet_steps: int
 
     def encode(self, items: Sequence[T_contra], tail_steps: int) -> Batch:
         """Encode examples as the server does, then ``tail_steps`` of silence."""
@@ -91,23 +88,18 @@ class Front(Protocol[T_contra]):
 
 
 class AudioFront:
-    """Encodes recordings with the audio encoder.
+    """Encodes recordings with the audio encoder."""
 
-    Args:
-        quiet_steps: silence before each recording.
-    """
-
-    def __init__(self, spec: EncoderSpec, augment: AugmentSpec, quiet_steps: int = 0) -> None:
+    def __init__(self, spec: EncoderSpec, augment: AugmentSpec) -> None:
         self.spec: AnyEncoderSpec | None = spec
-        self.channels, self.step_s, self.quiet_steps = spec.channels, spec.step_s, quiet_steps
+        self.channels, self.step_s = spec.channels, spec.step_s
         self._encoder, self._augment = Encoder(spec), augment
-        self._quiet = QuietStart.of(self._encoder, quiet_steps) if quiet_steps else None
 
     def encode(self, items: Sequence[Recording], tail_steps: int) -> Batch:
-        return encode_batch(self._encoder, items, tail_steps, self._quiet)
+        return encode_batch(self._encoder, items, tail_steps)
 
     def vary(self, items: Sequence[Recording], tail_steps: int, rng: np.random.Generator) -> Batch:
-        return augment_batch(self._encoder, items, tail_steps, self._augment, rng, self.quiet_steps)
+        return augment_batch(self._encoder, items, tail_steps, self._augment, rng)
 
 
 class SpikesFront:
@@ -115,18 +107,15 @@ class SpikesFront:
 
     Args:
         step_s: duration of a step, in seconds.
-        quiet_steps: steps without a spike before each stream.
     """
 
-    def __init__(self, channels: int, step_s: float, augment: SpikesAugmentSpec, quiet_steps: int = 0) -> None:
+    def __init__(self, channels: int, step_s: float, augment: SpikesAugmentSpec) -> None:
         self.spec: AnyEncoderSpec | None = None
-        self.channels, self.step_s, self._augment, self.quiet_steps = channels, step_s, augment, quiet_steps
-        self._quiet = empty_steps(quiet_steps, channels) if quiet_steps else None
+        self.channels, self.step_s, self._augment = channels, step_s, augment
 
     def encode(self, items: Sequence[SpikeStream], tail_steps: int) -> Batch:
         lengths = np.array([item.length for item in items], np.int64) + tail_steps
-        batch = _batch(items, collate(items, self.channels, int(lengths.max())), lengths)
-        return replace(batch, before=self._quiet)
+        return _batch(items, collate(items, self.channels, int(lengths.max())), lengths)
 
     def vary(self, items: Sequence[SpikeStream], tail_steps: int, rng: np.random.Generator) -> Batch:
         how, varied = self._augment, []
@@ -144,7 +133,7 @@ class ValuesFront:
 
     def __init__(self, spec: LevelCrossingSpec, augment: ValuesAugmentSpec) -> None:
         self.spec: AnyEncoderSpec | None = spec
-        self.channels, self.step_s, self.quiet_steps = spec.channels, spec.step_s, 0
+        self.channels, self.step_s = spec.channels, spec.step_s
         self._encoder, self._augment = LevelCrossing(spec), augment
         self._offset, scale = np.array(spec.offset), np.array(spec.scale)
         self._unit = np.divide(1.0, scale, out=np.zeros_like(scale), where=scale > 0)

@@ -49,7 +49,7 @@ def classify(
     for start in range(0, len(order), batch):
         chosen = order[start : start + batch]
         encoded = front.encode([items[index] for index in chosen], tail_steps).to(network.device)
-        rolled = network.rollout(encoded.events, form, encoded.steps, encoded.before)
+        rolled = network.rollout(encoded.events, form, encoded.steps)
         labels[chosen] = rolled.scores.argmax(-1).cpu()
         probabilities[chosen] = rolled.probabilities.float().cpu()
     return labels, probabilities
@@ -145,11 +145,7 @@ class LabelledData(Generic[T]):
 
     def _varied(self, items: Sequence[T], rng: np.random.Generator) -> Batch:
         batch = self.front.vary(items, self.how.tail_steps, rng)
-        if not self.how.tied:
-            return batch
-        bands = _bands(self.front)
-        before = None if batch.before is None else level_changes(batch.before, bands)
-        return replace(batch, events=level_changes(batch.events, bands), before=before)
+        return replace(batch, events=level_changes(batch.events, _bands(self.front))) if self.how.tied else batch
 
     def _drawn(self, rng: np.random.Generator) -> list[list[T]]:
         data, size = self.data, self.how.batch
@@ -160,7 +156,7 @@ class LabelledData(Generic[T]):
         return [batches[int(index)] for index in rng.permutation(len(batches))]
 
     def forward(self, model: Network, batch: Batch) -> Rollout:
-        return model.rollout(batch.events, "bank", batch.steps, batch.before)
+        return model.rollout(batch.events, "bank", batch.steps)
 
     def loss(self, rolled: Rollout, batch: Batch) -> Tensor:
         how = self.how
@@ -200,7 +196,6 @@ class LabelledData(Generic[T]):
             labels=about.labels,
             description=about.description,
             config=about.config,
-            quiet_steps=self.front.quiet_steps,
         ).to_bytes()
 
     def _served(self, model: Network) -> Network:

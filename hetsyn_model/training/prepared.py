@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, cast
 
 from hetsyn_model.level_crossing import LevelCrossingSpec
-from hetsyn_model.quiet import quiet_steps
 from hetsyn_model.spec import NetworkSpec
 from hetsyn_model.training.config import Config, ConfigError
 from hetsyn_model.training.data import DataError
@@ -119,14 +118,11 @@ def prepare(
 
 
 def _front(examples: Examples, config: Config, train: Sequence[Item]) -> Front[Any]:
-    encoder, augment, quiet_s = config.encoder, config.augmentation, config.training.quiet_s
+    encoder, augment = config.encoder, config.augmentation
     if examples.kind == "audio":
-        return AudioFront(encoder.audio, augment.audio, quiet_steps(quiet_s, encoder.audio.step_s))
+        return AudioFront(encoder.audio, augment.audio)
     if examples.kind == "spikes":
-        step_s = encoder.spikes.step_s
-        return SpikesFront(examples.channels, step_s, augment.spikes, quiet_steps(quiet_s, step_s))
-    if quiet_s:
-        raise ConfigError("training.quiet_s: a series of values has no silence before it: set it to 0")
+        return SpikesFront(examples.channels, encoder.spikes.step_s, augment.spikes)
     if config.training.tail_steps or config.training.served_tail_steps:
         raise ConfigError(
             "training.tail_steps and served_tail_steps: no silence follows a series of values: set both to 0"

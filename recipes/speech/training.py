@@ -333,6 +333,5 @@ def keep_served(folder: Path, validation: Sequence[Clip]) -> None:
             "row_splits": batch.events.row_splits,
             "units": batch.events.units,
             "channels": batch.events.channels,
-            "quiet_steps": 0,
         },
     )

@@ -78,8 +78,8 @@ def test_other_data_are_refused(tmp_path: Path) -> None:
 def test_a_trained_run_keeps_its_labels_in_the_order_of_its_outputs(tmp_path: Path) -> None:
     config = Config(description="of the configuration", names={"y": "yes", "n": "no", "m": "perhaps"}, rejected=("m",))
     network = Network(NetworkSpec(channels=4, hidden=(3,), outputs=3))
-    saved = Checkpoint(network, None, 10, 2, labels=("perhaps", "no", "yes"), config=config.to_dict(), quiet_steps=5)
+    saved = Checkpoint(network, None, 10, 2, labels=("perhaps", "no", "yes"), config=config.to_dict())
     (tmp_path / "best.pt").write_bytes(saved.to_bytes())
     source = export(tmp_path / "best.pt").source
     assert (source.labels, source.rejected_labels) == (("perhaps", "no", "yes"), ("perhaps",))
-    assert (source.description, source.tail_steps, source.quiet_steps) == ("of the configuration", 10, 5)
+    assert (source.description, source.tail_steps) == ("of the configuration", 10)
