@@ -77,7 +77,7 @@ def verify_form(
     Raises:
         ParityError: one differs.
     """
-    made, truth = exported_network(compiled, b"", streams.before), run_torch(compiled, streams)
+    made, truth = exported_network(compiled, b""), run_torch(compiled, streams)
     evidence = gather_evidence(made, graphs, streams, truth)
     check_same_bits(evidence)
     found = list(evidence.differences)
