@@ -16,6 +16,7 @@ from service.admission.connections import Connections
 from service.admission.permits import Admission
 from service.admission.uploads import Uploads
 from service.api.application import Application, create_application
+from service.api.chunk_routes import ChunkRoutes
 from service.api.connection import Connection
 from service.api.many_streams import ManyStreams
 from service.api.streams import Streams
@@ -67,6 +68,7 @@ class Server:
         uploads: bodies under way.
         connections: of the HTTP port.
         many: what the WebSockets among them share.
+        chunks: answer the requests that have a chunk.
         batcher: computes chunks.
         ingress: applies chunks.
         registry: of the sessions that the server stores.
@@ -85,6 +87,7 @@ class Server:
     uploads: Uploads
     connections: Connections
     many: ManyStreams
+    chunks: ChunkRoutes
     batcher: Batcher
     ingress: Ingress
     registry: SessionRegistry
@@ -122,8 +125,8 @@ class Server:
             await self.registry.sessions.store.close()
 
     def protocol(self, *arguments: Any, **more: Any) -> Connection:
-        """Make a connection, as uvicorn does with the class of its own; arguments of ``Connection`` after ``many``."""
-        return Connection(self.connections, self.many, *arguments, **more)
+        """Make a connection, as uvicorn does with its own class; arguments of ``Connection`` after ``chunks``."""
+        return Connection(self.connections, self.many, self.chunks, *arguments, **more)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -256,6 +259,7 @@ def build_server(
         uploads=uploads,
         connections=Connections(limits, counters, budget),
         many=many,
+        chunks=ChunkRoutes(ingress, counters, limits, open_inference, settings.cors_origins, access_keys),
         batcher=batcher,
         ingress=ingress,
         registry=registry,

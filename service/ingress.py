@@ -437,7 +437,7 @@ class Ingress:
         ]
 
     def begin(self, source: Source, encoded: Encoded, answered: Answered, context: Context | None = None) -> Arrival:
-        """Apply a chunk, in the next round of the event loop, together with those that have come until then.
+        """Apply a chunk, in the next round but one of the event loop, together with those that have come until then.
 
         Args:
             source: where it comes from.
@@ -448,7 +448,8 @@ class Ingress:
         arrival = Arrival(self, source, encoded, answered, context)
         self._arrived.append(arrival)
         if len(self._arrived) == 1:
-            asyncio.get_running_loop().call_soon(self._begin)
+            loop = asyncio.get_running_loop()
+            loop.call_soon(loop.call_soon, self._begin)  # the first round sees who has gone
         return arrival
 
     def _begin(self) -> None:

@@ -23,6 +23,7 @@ from research.tasks.task import Task
 from research.tasks.vision import CLOTHES, ImageSpec, drawn, image_events
 from service.app import create_app
 from tests.support.product import make_settings
+from tests.support.wire_transport import wire_transport
 
 TASKS: dict[str, TaskSpec] = {
     "delayed-match": DelayedMatchSpec(hidden=(12,), delay_ms=200, validation_trials=8, test_trials=12),
@@ -52,7 +53,7 @@ def infer(models: Path, bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:
         app = create_app(make_settings(models=models))
         async with (
             app.lifespan(),
-            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://server") as client,
+            httpx.AsyncClient(transport=wire_transport(app), base_url="http://server") as client,
         ):
             replies = []
             for body in bodies:

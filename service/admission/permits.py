@@ -90,7 +90,8 @@ class Admission:
         self._is_ready = False
         self._uploads.end_soon()
         await self._uploads.finish()  # those that arrive in time still get a permit,
-        await asyncio.sleep(0)  # in the next round of the event loop (``Ingress.begin``)
+        for _ in range(2):  # rounds of the event loop (``Ingress.begin``)
+            await asyncio.sleep(0)
         if self.before_stop is not None:
             await self.before_stop()
         self.admits = False

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
-from types import TracebackType
+from math import inf
 from typing import Any
 
 from service.admission.budget import AGAIN, Budget
-from service.errors import ShuttingDown, TooLarge, TooSlow
+from service.admission.deadline import Deadline
+from service.errors import HetsynError, ShuttingDown, TooLarge, TooSlow
 
 ENDING_S = 2.0  # time for bodies under way once the server shuts down
 # Not counted: as much of a body is in its connection's buffer anyway. Nor decoded on a thread, which would cost more
@@ -70,18 +71,20 @@ class Uploads:
             raise shutting_down()
         self._requests.check(client)
 
-    def begin(self, upload: Upload) -> asyncio.Timeout:
-        """A body arrives from now on; the context of its time."""
-        upload.deadline = asyncio.timeout(ENDING_S if self.is_ending else self._timeout_s)
+    def begin(self, upload: Upload) -> None:
+        """A body arrives from now on."""
+        timeout_s = ENDING_S if self.is_ending else self._timeout_s
+        upload.deadline.set(asyncio.get_running_loop().time() + timeout_s)
         self._under_way.add(upload)
         self._finished.clear()
-        return upload.deadline
 
     def end(self, upload: Upload) -> None:
         """The body is read no more."""
-        self._under_way.discard(upload)
-        if not self._under_way:
-            self._finished.set()
+        if upload in self._under_way:
+            upload.deadline.close()
+            self._under_way.remove(upload)
+            if not self._under_way:
+                self._finished.set()
 
     def late(self) -> TooSlow | ShuttingDown:
         """Why a body's time was over, as an error."""
@@ -94,9 +97,8 @@ class Uploads:
         self.is_ending = True
         latest_s = asyncio.get_running_loop().time() + ENDING_S
         for upload in self._under_way:
-            due_s = upload.deadline.when()
-            if due_s is not None and due_s > latest_s and not upload.deadline.expired():
-                upload.deadline.reschedule(latest_s)
+            if latest_s < upload.deadline.due_s < inf:
+                upload.deadline.set(latest_s)
 
     async def finish(self) -> None:
         """Wait until no body is under way."""
@@ -104,17 +106,19 @@ class Uploads:
 
 
 class Upload:
-    """The body of one request, as a context in which the body is read and the request is answered.
+    """The body of one request: its time while it arrives, and its bytes until the request is answered.
+
+    As a context it gives the bytes back at its end.
 
     Args:
-        uploads: of the server; it counts the body's bytes until the end of the context.
+        uploads: of the server.
         client: sender of the body (``budget.client_of``).
 
     Attributes:
-        deadline: the context in which the body is read; set when it is under way.
+        deadline: by which the body has to be there; set while it is under way.
     """
 
-    deadline: asyncio.Timeout
+    deadline: Deadline
 
     def __init__(self, uploads: Uploads, client: str) -> None:
         self._uploads = uploads
@@ -124,12 +128,8 @@ class Upload:
     def __enter__(self) -> Upload:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bytes:
-            self._uploads.ledger.give(self._client, self._bytes)
-            self._bytes = 0
+    def __exit__(self, *_: object) -> None:
+        self.give_back()
 
     def take(self, count: int) -> None:
         """Count more bytes of the body.
@@ -139,6 +139,29 @@ class Upload:
         """
         self._uploads.ledger.take(self._client, count)
         self._bytes += count
+
+    def give_back(self) -> None:
+        """Count none of its bytes any more."""
+        if self._bytes:
+            self._uploads.ledger.give(self._client, self._bytes)
+            self._bytes = 0
+
+    def check(self) -> None:
+        """As ``Uploads.check``."""
+        self._uploads.check(self._client)
+
+    def begin(self, late: Callable[[HetsynError], None]) -> None:
+        """Expect the rest of the body from now on, until ``end``.
+
+        Args:
+            late: called with the error if it does not come in time.
+        """
+        self.deadline = Deadline(lambda: late(self._uploads.late()))
+        self._uploads.begin(self)
+
+    def end(self) -> None:
+        """The body is complete, or is read no more."""
+        self._uploads.end(self)
 
     async def read(self, receive: Receive, declared: bytes, max_bytes: int, advice: str = SHORTER) -> bytes:
         """Read the body.
@@ -156,23 +179,23 @@ class Upload:
             ShuttingDown: the server ends.
             ClientDisconnect: the client disconnected.
         """
-        digits = declared.lstrip(b"0")  # thousands of zeros are valid, but ``int`` refuses so many digits
-        if digits.isdigit() and (len(digits) > MOST_DIGITS or int(digits) > max_bytes):
-            raise _too_large(max_bytes, advice)
-        first = _Begun(receive())
-        message = first.message
-        if message is None or message.get("more_body", False):
-            self._uploads.check(self._client)  # else the permit, which it gets at once, says so
-            async with self.under_way():
-                return await self._rest(message or await first, receive, max_bytes, advice)
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        body: bytes = message.get("body", b"")
-        if len(body) > max_bytes:
-            raise _too_large(max_bytes, advice)
-        if len(body) > FREE_BYTES:
-            self.take(len(body))
-        return body
+        check_length(declared, max_bytes, advice)
+        self.check()
+        parts: list[bytes] = []
+        length = 0
+        async with self.under_way():
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                part: bytes = message.get("body", b"")
+                length += len(part)
+                if length > max_bytes:
+                    raise too_large(max_bytes, advice)
+                self.take(len(part))
+                parts.append(part)
+                if not message.get("more_body", False):
+                    return b"".join(parts)
 
     @asynccontextmanager
     async def under_way(self) -> AsyncIterator[None]:
@@ -182,62 +205,25 @@ class Upload:
             TooSlow, ShuttingDown: it has not come in time.
         """
         try:
-            async with self._uploads.begin(self):
-                yield
+            async with asyncio.timeout(None) as timeout:
+                self.begin(lambda _: timeout.reschedule(0.0))
+                try:
+                    yield
+                finally:
+                    self.end()
         except TimeoutError:
             raise self._uploads.late() from None
-        finally:
-            self._uploads.end(self)
-
-    async def _rest(self, message: Message, receive: Receive, max_bytes: int, advice: str) -> bytes:
-        parts: list[bytes] = []
-        length = 0
-        while True:
-            if message["type"] == "http.disconnect":
-                raise ClientDisconnect
-            part: bytes = message.get("body", b"")
-            length += len(part)
-            if length > max_bytes:
-                raise _too_large(max_bytes, advice)
-            self.take(len(part))
-            parts.append(part)
-            if not message.get("more_body", False):
-                return b"".join(parts)
-            message = await receive()
 
 
-class _Begun:
-    """A call of ``receive`` that has run as far as it can without waiting; to be awaited once if it waits.
+def check_length(declared: bytes, max_bytes: int, advice: str = SHORTER) -> None:
+    """Check the header ``Content-Length``; thousands of zeros are valid, but ``int`` refuses so many digits.
 
-    Nearly every body is there: it needs no time, and no context of one.
-
-    Args:
-        call: of ``receive``.
-
-    Attributes:
-        message: the result; None if the call waits for the client.
+    Raises:
+        TooLarge: the body is longer than ``max_bytes``.
     """
-
-    def __init__(self, call: Awaitable[Message]) -> None:
-        self.message: Message | None = None
-        self._call = call.__await__()
-        try:
-            self._waits_for = next(self._call)
-        except StopIteration as done:
-            self.message = done.value
-
-    def __await__(self) -> Generator[Any, Any, Message]:
-        try:
-            while True:
-                try:
-                    value = yield self._waits_for
-                except BaseException as error:
-                    self._waits_for = self._call.throw(error)
-                else:
-                    self._waits_for = self._call.send(value)
-        except StopIteration as done:
-            message: Message = done.value
-            return message
+    digits = declared.lstrip(b"0")
+    if digits.isdigit() and (len(digits) > MOST_DIGITS or int(digits) > max_bytes):
+        raise too_large(max_bytes, advice)
 
 
 def shutting_down() -> ShuttingDown:
@@ -245,5 +231,6 @@ def shutting_down() -> ShuttingDown:
     return ShuttingDown(f"the server is shutting down: {AGAIN}")
 
 
-def _too_large(max_bytes: int, advice: str) -> TooLarge:
+def too_large(max_bytes: int, advice: str = SHORTER) -> TooLarge:
+    """The error for a body that is too long."""
     return TooLarge(f"the body is longer than {max_bytes} bytes: {advice}")

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
 from starlette.datastructures import State
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.admission.connections import Connections
 from service.admission.permits import Admission
 from service.admission.uploads import Uploads
 from service.api import docs, health, infer_openapi, metrics, models, page, problems, sessions, web_socket_pages
+from service.api.chunk_routes import EXPOSED
 from service.api.guard import Guard
-from service.api.infer import PATH as INFER_PATH
-from service.api.infer import InferEndpoint
 from service.api.open_inference import PREFIX as OPEN_INFERENCE
 from service.api.open_inference import OpenInferenceEndpoint
 from service.api.streams import Streams
@@ -26,7 +24,6 @@ from service.batching.batcher import Batcher
 from service.ingress import Ingress
 from service.keys.keys import Keys
 from service.models.catalog import ModelCatalog
-from service.observe.context import CURRENT, RequestContext
 from service.observe.counters import Counters
 from service.open_inference.service import OpenInference
 from service.registry.transfer import SessionTransfer
@@ -34,17 +31,11 @@ from service.runtime.operators import OperatorStatus
 from service.settings import Limits
 from service.wire.content_types import JSON_TYPE
 
-REQUEST_ID = b"x-request-id"  # as ASGI spells it
-
 
 class Application:
-    """The HTTP interface as an ASGI application: three branches, and middleware around them.
-
-    ``POST /infer`` goes straight to its endpoint, ``/v2`` to its own, all else to FastAPI. FastAPI's router, its
-    dependencies and its own middleware cost 54 us a request, the endpoint 10 us (docs/explanation/performance.md).
+    """The HTTP interface as an ASGI application, without the requests with a chunk: connections answer those.
 
     Args:
-        infer: the endpoint.
         open_inference: the endpoint of all paths below ``/v2``.
         rest: FastAPI, with a route for every path.
 
@@ -52,9 +43,8 @@ class Application:
         rest: see above.
     """
 
-    def __init__(self, infer: ASGIApp, open_inference: ASGIApp, rest: FastAPI) -> None:
+    def __init__(self, open_inference: ASGIApp, rest: FastAPI) -> None:
         self.rest = rest
-        self._infer = infer
         self._open_inference = open_inference
         self._outermost: ASGIApp = self._dispatch
 
@@ -77,19 +67,11 @@ class Application:
         return self.rest.router.lifespan_context(self.rest)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            headers = scope["headers"]
-            CURRENT.set(RequestContext(headers))
-            echoed = [field for field in headers if field[0] == REQUEST_ID]
-            if echoed:  # so a client and a proxy can match a reply to its request, and to the server's lines
-                send = partial(_with_headers, list(dict.fromkeys(echoed)), send)
         await self._outermost(scope, receive, send)
 
     def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "http":
             path = scope["path"].removeprefix(scope.get("root_path", ""))
-            if scope["method"] == "POST" and path == INFER_PATH:
-                return self._infer(scope, receive, send)
             if path.startswith(OPEN_INFERENCE) and path[len(OPEN_INFERENCE) :][:1] in ("", "/"):
                 return self._open_inference(scope, receive, send)
         return self.rest(scope, receive, send)
@@ -132,7 +114,6 @@ def create_application(
         cors_origins: whose pages may send requests.
         keys: that clients need; None lets everybody in.
     """
-    infer = InferEndpoint(ingress, counters, limits)
     rest = FastAPI(
         title="hetsyn",
         summary="Streaming inference on stateful spiking networks",
@@ -143,7 +124,7 @@ def create_application(
         responses=problems.documented({500: "the server failed on this request, or the model cannot be run"}),
     )
     problems.install(rest, ingress.refused)
-    infer_openapi.add_route(rest, infer)
+    infer_openapi.add_route(rest)
     rest.include_router(sessions.router(ingress, transfer, limits.max_body_bytes))
     rest.include_router(models.router(catalog, operator))
     registry = ingress.registry
@@ -153,8 +134,7 @@ def create_application(
     page.install(rest)
     web_socket_pages.install(rest, streams)
     rest.openapi = lambda: _document(rest)  # type: ignore[method-assign]  # as FastAPI documents it
-    v2 = OpenInferenceEndpoint(open_inference, ingress, counters, limits, rest)
-    app = Application(infer, v2, rest)
+    app = Application(OpenInferenceEndpoint(open_inference, ingress, rest), rest)
     if keys is not None:
         app.add_middleware(Guard, keys=keys, counters=counters)
     if cors_origins:
@@ -163,16 +143,9 @@ def create_application(
             allow_origins=[origin.lower() for origin in cors_origins],  # as browsers send them
             allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
             allow_headers=["*"],
-            expose_headers=["Retry-After", "X-Request-ID"],
+            expose_headers=EXPOSED,
         )
     return app
-
-
-async def _with_headers(fields: Sequence[tuple[bytes, bytes]], send: Send, message: Message) -> None:
-    """Send a message of ASGI, with further headers of the response."""
-    if message["type"] == "http.response.start":
-        message = {**message, "headers": [*message.get("headers", ()), *fields]}
-    await send(message)
 
 
 def _document(rest: FastAPI) -> dict[str, Any]:

@@ -1,54 +1,69 @@
-"""A client's connection: uvicorn's HTTP/1.1 protocol with time-outs and bounds, so that no client harms the others.
+"""A client's connection: HTTP/1.1 with time-outs and bounds, so that no client harms the others.
 
-``admission.uploads`` interrupts a slow body while its request is read. All else that a client can delay ends here: the
-headers of a request, the rest of a body that nobody reads, the next request, and the reading of responses. The length
-and the number of headers have bounds too: uvicorn has none. And it refuses what two parsers could read differently
-(RFC 9112, section 11.2).
+Requests with a chunk are answered here (``api.exchange``); uvicorn runs the application for all others. A body has a
+time of its own (``admission.uploads``). All else that a client can delay ends here: the headers of a request, the rest
+of a body that nobody reads, the next request, and the reading of responses. The length and the number of headers have
+bounds too. And what two parsers could read differently is refused (RFC 9112, section 11.2).
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from math import inf
 from typing import Any
+from urllib.parse import unquote
 
 from fastapi import Response
-from httptools import HttpParserError
+from httptools import HttpParserError, parse_url
 from uvicorn import Config
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
 from service.admission.budget import client_of
 from service.admission.connections import Connections
+from service.admission.deadline import Deadline
 from service.admission.presence import SCOPE_KEY, Presence
 from service.api import refusals
+from service.api.chunk_routes import ChunkRoutes
+from service.api.exchange import Exchange, Field, Head
 from service.api.handshakes import PATH, handshake
 from service.api.many_connection import ManyConnection
 from service.api.many_streams import ManyStreams
-from service.api.refusals import MOST_FIELDS, MOST_HEADER_BYTES, MOST_URL_BYTES, SPECIAL
+from service.api.refusals import MOST_FIELDS, MOST_HEADER_BYTES, MOST_URL_BYTES
 from service.api.request_parser import RequestParser, Taken
-from service.api.response_writer import ResponseWriter
 from service.api.stream_connection import StreamConnection
 from service.api.unread import Unread
+from service.observe.context import RequestContext
 
 HIGH_WATER_BYTES = 16 * 1024  # more that the system does not take yet counts as unread
+LINGER_S = 2.0  # a client has as long to read a refusal before it is disconnected
+STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
+
+access_log = logging.getLogger("uvicorn.access")
 
 
 class Refused(Exception):
     """Stops the parser: what follows is not read."""
 
 
-class Connection(HttpToolsProtocol):
+class Connection(asyncio.Protocol):
     """One connection.
 
     It waits while it has no unanswered request. ``header_timeout_s`` runs from when it was made, or from the first byte
-    of a request. Between requests uvicorn waits for ``idle_timeout_s``, and a client has as long to read a response. A
+    of a request. Between requests it may be idle for ``idle_timeout_s``, and a client has as long to read a response. A
     client that sends a request before it has the response to the one before gets that response, and is disconnected
     (RFC 9112, section 9.3.2, allows it).
 
     Args:
         connections: all connections of the server.
         many: of those that become WebSockets.
+        chunks: answer the requests that have a chunk.
         config, server_state, app_state, _loop: of uvicorn.
     """
 
@@ -56,26 +71,33 @@ class Connection(HttpToolsProtocol):
         self,
         connections: Connections,
         many: ManyStreams,
+        chunks: ChunkRoutes,
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
-        self.parser = RequestParser(self)  # type: ignore[assignment]  # it has all that uvicorn calls
-        self.timeout_keep_alive = connections.limits.idle_timeout_s  # type: ignore[assignment]  # a float will do
-        self._connections = connections
-        self._many = many
-        self._special: list[tuple[bytes, bytes]] = []  # headers of the request that is parsed
+        if not config.loaded:
+            config.load()
+        self.loop = _loop or asyncio.get_running_loop()
+        self.server_state = server_state
+        self.parser = RequestParser(self)
+        self.url = b""
+        self.headers: list[Field] = []
+        self._app, self._app_state = config.loaded_app, app_state
+        self._connections, self._many, self._chunks = connections, many, chunks
+        self._has_access_log = access_log.hasHandlers()
+        self._work: Exchange | RequestResponseCycle | None = None  # the last request
+        self._is_working = False  # it has no response
         self._is_over = False  # what follows is not read
+        self._is_in_head = False  # a part of a request has come, but not all of its headers
         self._is_between = False  # the last request is here as a whole
+        self._is_kept = True  # after the response
+        self._lingers = False  # when it is closed, the client may send on, though nobody reads it
         self._header_bytes = 0  # since headers were complete or a part of a body arrived
-        self._headers_due: asyncio.TimerHandle | None = None
+        self._deadline = Deadline(self._late)
+        self._is_idle = False  # the deadline is for the next request, not for headers
         self._presence = Presence()
-
-    def waits(self) -> bool:
-        """Whether no request is unanswered."""
-        return self.cycle is None or self.cycle.response_complete
 
     def end(self, reason: str, refusal: Response | None = None) -> None:
         """End the connection, at once if there is no refusal.
@@ -91,19 +113,28 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()
             return
         self._forget_response()
-        self._writer.lingers = True
-        self._writer.write(refusals.to_bytes(refusal, self.server_state.default_headers))
-        self._writer.close()
+        self._lingers = True
+        self.write(refusals.to_bytes(refusal, self.server_state.default_headers))
+        self.close()
 
     def _forget_response(self) -> None:
         """Nobody reads the response that is not complete."""
-        if not self.waits():
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
+        work = self._work
+        if isinstance(work, Exchange):
+            work.leave()
+        elif work is not None and self._is_working:
+            work.disconnected = True
+            work.message_event.set()
+
+    # asyncio calls these
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._writer = ResponseWriter(transport, self.loop)
+        self.transport = transport
+        self.flow = FlowControl(transport)
+        self.server_state.connections.add(self)  # type: ignore[arg-type]  # it has all that uvicorn calls
+        self._server, self._peer = get_local_addr(transport), get_remote_addr(transport)
+        self._client = client_of(self._peer)
+        self._scheme = "https" if is_ssl(transport) else "http"
         transport.set_write_buffer_limits(HIGH_WATER_BYTES)
         self._unread = Unread(self._connections, transport)
         if self._connections.enter(self):
@@ -112,13 +143,16 @@ class Connection(HttpToolsProtocol):
         else:
             self.end("refused")
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002
+        self.server_state.connections.discard(self)  # type: ignore[arg-type]
         self._connections.leave(self)
         self._unread.stop()
-        self._cancel_headers_due()
-        self._unset_keepalive_if_required()
-        super().connection_lost(exc)
+        self._deadline.close()
+        self._forget_response()
         self._presence.leave()
+        self.flow.resume_writing()
+        del self.parser, self._deadline  # they refer to this object
+        self._work = None
 
     def eof_received(self) -> None:
         """The transport closes now, and says so a round of the event loop later."""
@@ -128,7 +162,6 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._is_over:
             return
-        self._unset_keepalive_if_required()
         self._header_bytes += len(data)
         was_between = self._is_between
         try:
@@ -139,143 +172,259 @@ class Connection(HttpToolsProtocol):
             if not self._is_over:
                 is_version = "Invalid HTTP version" in str(error)
                 self._refuse("malformed", refusals.VERSION if is_version else refusals.MALFORMED)
-            return
-        if self._header_bytes > MOST_HEADER_BYTES and not self.transport.is_closing():
-            is_url = self._has_begun() and not self.headers and len(self.url) > MOST_URL_BYTES
+        if self._header_bytes > MOST_HEADER_BYTES and not (self._is_over or self.transport.is_closing()):
+            is_url = self._is_in_head and not self.headers and len(self.url) > MOST_URL_BYTES
             self._refuse("too-long", refusals.LONG_URL if is_url else refusals.LONG_HEADERS)
-        if not self.waits():
-            if self._headers_due is not None:
-                self._cancel_headers_due()
-        elif self._is_between and not was_between and not self._has_begun():  # the body of an answered request
-            self._cancel_headers_due()
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
-        elif self._headers_due is None:
+        if self._is_working:
+            if isinstance(self._work, Exchange):
+                self._work.go_on()
+        elif self._is_over:
+            return
+        elif self._is_between and not was_between and not self._is_in_head:  # the body of an answered request
+            self._expect_request()
+        elif self._is_idle:
             self._expect_headers()
+
+    def pause_writing(self) -> None:
+        self.flow.pause_writing()
+        self._unread.begin(self._reader())
+
+    def resume_writing(self) -> None:
+        self.flow.resume_writing()
+        if not self.transport.is_closing():
+            self._unread.stop()
+
+    def shutdown(self) -> None:
+        """The server closes: uvicorn calls this for each connection."""
+        if self._is_working:
+            self._close_after_response()
+        else:
+            self.transport.close()
 
     def _refuse(self, reason: str, refusal: Response) -> None:
         """Refuse bytes that are no request. A request before them that is complete gets its response first."""
-        if not (self.waits() or self.cycle.more_body):
+        if self._is_working and self._is_between:
             self._answer_last(reason)
-        elif self.cycle is not None and self.waits() and not (self._is_between or self._has_begun()):
+        elif self._work is not None and not (self._is_working or self._is_between or self._is_in_head):
             self._answer_last(reason)  # in the body of a request that has its response
-            self._writer.close()
+            self.close()
         else:
             self.end(reason, refusal)
 
     def _answer_last(self, reason: str) -> None:
         """Read no more, and close the connection after the response to the last request."""
-        self._is_over = True
-        self._cancel_headers_due()
+        self._is_over = self._lingers = True
+        self._deadline.close()
         self._connections.counters.connections_ended[reason] += 1
-        self.cycle.keep_alive = False
-        self._writer.lingers = True
+        self._close_after_response()
+
+    def _close_after_response(self) -> None:
+        self._is_kept = False
+        if isinstance(self._work, RequestResponseCycle):
+            self._work.keep_alive = False
 
     def takes_offer(self, rest: bytes) -> bool:
         """Whether the request opens a WebSocket, which has the connection from now on."""
         shake = handshake(self.parser.get_method(), self.parser.get_http_version(), self.url, self.headers)
         if shake is None or rest:
             return False
-        self._cancel_headers_due()
+        self._deadline.close()
         self._connections.leave(self)
-        self.connections.discard(self)
+        self.server_state.connections.discard(self)  # type: ignore[arg-type]
         kind = StreamConnection if shake.path == PATH else ManyConnection
-        upgraded = kind(
-            self._connections, self._many, self.server_state, self._unread, self.transport, shake, self._peer()
-        )
-        upgraded.begin()
+        client = self._sender(dict(self.headers))
+        kind(self._connections, self._many, self.server_state, self._unread, self.transport, shake, client).begin()
         return True
 
-    def _peer(self) -> str:
-        """The client of a handshake, which a proxy names that the operator trusts; uvicorn does it for requests."""
-        app, peer = self.app, self.client
-        if isinstance(app, ProxyHeadersMiddleware) and peer is not None and peer[0] in app.trusted_hosts:
-            named = b", ".join(value for name, value in self.headers if name == b"x-forwarded-for")
-            if named:
-                peer = app.trusted_hosts.get_trusted_client_address(named.decode("latin-1"))
-        return client_of(peer)
+    def _sender(self, fields: Mapping[bytes, bytes]) -> str:
+        """The client of a request, which a proxy names that the operator trusts."""
+        app = self._app
+        if b"x-forwarded-for" not in fields or not isinstance(app, ProxyHeadersMiddleware):
+            return self._client
+        if self._peer is None or self._peer[0] not in app.trusted_hosts:
+            return self._client
+        named = b", ".join(value for name, value in self.headers if name == b"x-forwarded-for")
+        return client_of(app.trusted_hosts.get_trusted_client_address(named.decode("latin-1"))) or self._client
 
-    def _has_begun(self) -> bool:
-        """Whether a part of a request has come, but not all of its headers."""
-        return self.scope is not None and (self.cycle is None or self.cycle.scope is not self.scope)
+    def _reader(self) -> str:
+        """The client of the last request."""
+        work = self._work
+        if work is None:
+            return self._client
+        return work.client if isinstance(work, Exchange) else client_of(work.scope["client"])
+
+    # the parser calls these
 
     def on_message_begin(self) -> None:
-        if not self.waits():
+        if self._is_working or self.flow.write_paused:  # it cannot have read the last response
             self._answer_last("pipelined")
+            if not self._is_working:
+                self.close()
             raise Refused
-        super().on_message_begin()
+        self._is_in_head = True
+        self.url, self.headers = b"", []
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        name = name.lower()
-        self.headers.append((name, value))
-        if name in SPECIAL:
-            self._special.append((name, value))
+        self.headers.append((name.lower(), value))
         if len(self.headers) > MOST_FIELDS:  # now, because each takes thirty times its length in memory
             self._refuse("too-long", refusals.LONG_HEADERS)
             raise Refused
 
     def on_headers_complete(self) -> None:
-        special, self._special = self._special, []
-        if self.parser.should_upgrade():
+        parser, headers = self.parser, self.headers
+        if parser.should_upgrade():
             return
-        version = self.parser.get_http_version()
-        refusal = refusals.of_head(version, self.url, self.headers, special, self._header_bytes)
+        version, fields = parser.get_http_version(), dict(headers)
+        refusal = refusals.of_head(version, self.url, headers, fields, self._header_bytes)
         if refusal is not None:
             self.end("refused-request", refusal)
             raise Refused
-        if len(special) > 1:  # one is Host
-            expected = [value.lower() for name, value in special if name == b"expect"]
-            self.expect_100_continue = version == "1.1" and b"100-continue" in expected
         self._header_bytes = 0
-        self._is_between = False
-        super().on_headers_complete()
-        self.scope[SCOPE_KEY] = self._presence  # type: ignore[literal-required]
-        self.cycle.transport = self._writer  # type: ignore[assignment]  # it has all that a response calls
+        self._is_in_head = self._is_between = False
+        is_new = version == "1.1"
+        expects = is_new and fields.get(b"expect", b"").lower() == b"100-continue"
+        self._is_kept = is_new and parser.should_keep_alive()
+        url = parse_url(self.url)
+        path = url.path.decode("ascii")
+        if "%" in path:
+            path = unquote(path)
+        self._is_working, self._is_idle, self._deadline.due_s = True, False, inf
+        planner = self._chunks.planner(parser.get_method(), path)
+        if planner is None:
+            self._run_application(version, path, url.path, url.query or b"", expects)
+        else:
+            head = Head(path, url.query or b"", headers, fields, self._sender(fields), expects)
+            self._work = Exchange(self._chunks.door, planner, head, self)
         self.headers = []  # takes the trailers: they may not replace headers (RFC 9110, section 6.5.1)
 
     def on_body(self, body: bytes) -> None:
         self._header_bytes = 0
-        super().on_body(body)
+        work = self._work
+        if not self._is_working or work is None:
+            return
+        if isinstance(work, Exchange):
+            work.take(body)
+            return
+        work.body += body
+        if len(work.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        work.message_event.set()
 
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():
             return
         self._header_bytes = 0
         self._is_between = True
-        self._special.clear()  # of the trailers
-        if not self.waits():
-            self._connections.work(self)
-        super().on_message_complete()
+        work = self._work
+        if not self._is_working or work is None:
+            return
+        self._connections.work(self)
+        work.more_body = False
+        if not isinstance(work, Exchange):
+            work.message_event.set()
 
-    def on_response_complete(self) -> None:
-        super().on_response_complete()
+    def _run_application(self, version: str, path: str, raw_path: bytes, query: bytes, expects: bool) -> None:
+        headers = self.headers
+        scope: Any = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": version,
+            "method": self.parser.get_method().decode("ascii"),
+            "scheme": self._scheme,
+            "server": self._server,
+            "client": self._peer,
+            "root_path": "",
+            "path": path,
+            "raw_path": raw_path,
+            "query_string": query,
+            "headers": headers,
+            "state": self._app_state.copy(),
+            SCOPE_KEY: self._presence,
+        }
+        self._work = cycle = RequestResponseCycle(
+            scope=scope,
+            transport=self,  # type: ignore[arg-type]  # it has all that a response calls
+            flow=self.flow,
+            logger=logging.getLogger("uvicorn.error"),
+            access_logger=access_log,
+            access_log=self._has_access_log,
+            default_headers=[*self.server_state.default_headers, *_ids(headers)],
+            message_event=asyncio.Event(),
+            expect_100_continue=expects,
+            keep_alive=self._is_kept,
+            on_response=self._responded,
+        )
+        context = RequestContext(headers).context()
+        task = self.loop.create_task(cycle.run_asgi(self._app), context=context)
+        task.add_done_callback(self.server_state.tasks.discard)
+        self.server_state.tasks.add(task)
+
+    # a response calls these
+
+    def write(self, data: bytes) -> None:
+        self.transport.write(data)
+
+    def is_closing(self) -> bool:
+        return self.transport.is_closing()
+
+    def close(self) -> None:
+        """Close the transport after what was written."""
+        if self._lingers and self.transport.can_write_eof():  # else the system would discard the response together
+            self.transport.write_eof()  # with what the client has sent
+            self.loop.call_later(LINGER_S, self.transport.abort)
+        else:
+            self.transport.close()
+
+    def ask_for_body(self) -> None:
+        self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def respond(self, head: Head, status: int, headers: Sequence[Field], body: bytes) -> None:
+        if (b"connection", b"close") in headers:
+            self._is_kept = False
+        elif not self._is_kept:
+            headers = [*headers, (b"connection", b"close")]
+        more = self._chunks.cross_origin(head.fields)
+        if b"x-request-id" in head.fields:
+            more = [*more, *_ids(head.headers)]
+        lines = [STATUS_LINES[status]]
+        for name, value in (*self.server_state.default_headers, *headers, *more):
+            lines += (name, b": ", value, b"\r\n")
+        lines += (b"\r\n", body)
+        self.transport.write(b"".join(lines))
+        if self._has_access_log:
+            access_log.info('%s - "POST %s HTTP/1.1" %d', self._client, head.path, status)
+        if not self._is_kept:
+            self.close()
+        self._responded()
+
+    def _responded(self) -> None:
+        self._is_working = False
+        self.server_state.total_requests += 1
         if not self.transport.is_closing():
             self._connections.wait(self)
+            self.flow.resume_reading()
+            self._expect_request()
         elif self.transport.get_write_buffer_size():  # it stays until its client has read everything
-            self._unread.begin(client_of(self.scope["client"]))
+            self._unread.begin(self._reader())
 
-    def timeout_keep_alive_handler(self) -> None:
-        if not self.flow.write_paused:  # else its client has not read, and has a time for that
-            self.end("idle")
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._unread.begin(client_of(self.cycle.scope["client"] if self.cycle is not None else self.client))
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if not self.transport.is_closing():
-            self._unread.stop()
+    def _expect_request(self) -> None:
+        self._is_idle = True
+        self._deadline.set(self.loop.time() + self._connections.limits.idle_timeout_s)
 
     def _expect_headers(self) -> None:
-        self._headers_due = self.loop.call_later(self._connections.limits.header_timeout_s, self._end_without_headers)
+        self._is_idle = False
+        self._deadline.set(self.loop.time() + self._connections.limits.header_timeout_s)
 
-    def _end_without_headers(self) -> None:
-        self._headers_due = None
-        self.end("headers", refusals.LATE if self._has_begun() else None)
+    def _late(self) -> None:
+        if not self._is_idle:
+            self.end("headers", refusals.LATE if self._is_in_head else None)
+        elif not self.flow.write_paused:  # else its client has not read, and has a time for that
+            self.end("idle")
 
-    def _cancel_headers_due(self) -> None:
-        if self._headers_due is not None:
-            self._headers_due.cancel()
-            self._headers_due = None
+
+def _ids(headers: Sequence[Field]) -> list[Field]:
+    """The ids of a request, which are echoed: so a client and a proxy can match a response to its request."""
+    return list(dict.fromkeys(field for field in headers if field[0] == b"x-request-id"))

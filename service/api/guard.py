@@ -9,11 +9,9 @@ from service.errors import HetsynError, NotFound
 from service.keys.caller import KEY_CALLER
 from service.keys.keys import Keys
 from service.keys.routes import need_of
-from service.keys.token import of_bearer
+from service.keys.token import credentials_of
 from service.observe.counters import Counters
 from service.problem import Problem
-
-HEADER = b"authorization"
 
 
 class Guard:
@@ -42,9 +40,8 @@ class Guard:
         if need == "open":
             await self._app(scope, receive, send)
             return
-        credentials = [of_bearer(value.decode("latin-1")) for name, value in scope["headers"] if name == HEADER]
         try:
-            caller = self._keys.admit(credentials, need)
+            caller = self._keys.admit(credentials_of(scope["headers"]), need)
             if need is None:
                 raise NotFound(f"there is nothing for {scope['method']} at {path[:200]}: see /docs for the paths")
         except HetsynError as error:

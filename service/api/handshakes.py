@@ -16,7 +16,7 @@ from fastapi import Response
 
 from service.api import refusals
 from service.api.frames import accept_key
-from service.api.refusals import SPECIAL, Field
+from service.api.refusals import Field
 from service.errors import InputError, OriginRefused, UnsupportedInput
 from service.keys.token import of_bearer
 from service.live.text_frames import SUBPROTOCOL
@@ -78,8 +78,7 @@ def handshake(method: bytes, version: str, url: bytes, headers: Sequence[Field])
     if method != b"GET" or version != "1.1" or path not in PATHS or b"#" in url:
         return None
     length = len(url) + sum(len(name) + len(value) + len(": \r\n") for name, value in headers)
-    special = [field for field in headers if field[0] in SPECIAL]
-    if any(name in BODY for name, _ in headers) or refusals.of_head(version, url, headers, special, length):
+    if any(name in BODY for name, _ in headers) or refusals.of_head(version, url, headers, dict(headers), length):
         return None
     if [token.lower() for token in _tokens(headers, b"upgrade")] != ["websocket"]:
         return None

@@ -1,13 +1,12 @@
-"""The route of ``POST /infer``, with its OpenAPI description: parameters, body, examples and problems.
+"""The OpenAPI description of ``POST /infer``: parameters, body, examples and problems.
 
-FastAPI cannot derive them from a function's signature, since ``InferEndpoint`` reads and answers the requests."""
+FastAPI cannot derive them from a function's signature: connections answer these requests (``api.exchange``)."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from fastapi import FastAPI, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hetsyn_client import frames
 from hetsyn_client.results import Reply
@@ -17,7 +16,7 @@ from service.wire.content_types import CONTENT_TYPES, JSON_TYPE
 from service.wire.schema import Envelope, InferBody
 
 
-def add_route(app: FastAPI, endpoint: ASGIApp) -> None:
+def add_route(app: FastAPI) -> None:
     """Add the route to an application. FastAPI documents it, and answers other methods of the path with 405."""
 
     @app.post(
@@ -36,18 +35,7 @@ def add_route(app: FastAPI, endpoint: ASGIApp) -> None:
         With `carry` the server stores nothing of the session. The reply contains the session as an encrypted `token`,
         and the next chunk brings the token, in a JSON body or in a frame (`application/vnd.hetsyn.carried`).
         """
-        return _Delegated(endpoint)
-
-
-class _Delegated(Response):
-    """A response that an endpoint makes of the request."""
-
-    def __init__(self, endpoint: ASGIApp) -> None:
-        super().__init__()
-        self._endpoint = endpoint
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._endpoint(scope, receive, send)
+        raise AssertionError("a connection answers it")
 
 
 _BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}

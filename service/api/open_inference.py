@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
+from fastapi import Response
 from pydantic_core import from_json
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.admission.budget import client_of
-from service.admission.presence import presence_of
-from service.admission.uploads import ClientDisconnect
+from service.admission.uploads import SHORTER, ClientDisconnect
 from service.api import problems
-from service.errors import HetsynError, InputError, NotFound
-from service.ingress import Encoded, Ingress, Outcome, Source
-from service.keys.caller import caller_of
-from service.observe.counters import Counters
+from service.api.exchange import Field, Head, Planner
+from service.errors import InputError, NotFound, UnsupportedInput
+from service.ingress import Decode, Ingress
+from service.observe.timings import Transport
 from service.open_inference.json_body import parse_request, reply_body
 from service.open_inference.service import ModelCall, OpenInference
-from service.problem import Problem
 from service.settings import Limits
+from service.wire.answer import Answer
 from service.wire.content_types import JSON_TYPE, check_not_compressed
 from service.wire.encodings import SoundLimit
 from service.wire.schema import InferRequest
@@ -32,20 +32,8 @@ HEADER_LENGTH = "inference-header-content-length"
 LONGEST_CONTROL = 64 * 1024  # the body of any other request
 
 
-class Reply(NamedTuple):
-    """A response with status 200.
-
-    Attributes:
-        headers: of the response.
-        body: of the response.
-    """
-
-    headers: list[tuple[bytes, bytes]]
-    body: bytes
-
-
-Answer = Reply | Problem | dict[str, Any] | list[Any] | None
-"""The last three are JSON values, or an empty body."""
+Json = dict[str, Any] | list[Any] | None
+"""None is an empty body."""
 
 
 class OpenInferenceEndpoint:
@@ -53,9 +41,7 @@ class OpenInferenceEndpoint:
 
     Args:
         service: what answers.
-        ingress: applies chunks.
-        counters: count abandoned chunks.
-        limits: of a body.
+        ingress: reads bodies, and counts what is refused.
         rest: has ``/health/ready``.
     """
 
@@ -63,14 +49,10 @@ class OpenInferenceEndpoint:
         self,
         service: OpenInference,
         ingress: Ingress,
-        counters: Counters,
-        limits: Limits,
         rest: ASGIApp,
     ) -> None:
         self._service = service
         self._ingress = ingress
-        self._counters = counters
-        self._max_bytes = limits.max_body_bytes
         self._rest = rest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -84,27 +66,17 @@ class OpenInferenceEndpoint:
         try:
             answer = await self._answer(scope, path, receive)
         except ClientDisconnect:
-            self._counters.chunks_abandoned += 1  # nobody would read a response; nothing was applied
+            pass  # nobody would read a response
         except Exception as error:
             await problems.response(self._ingress.refused(error, f"{scope['method']} {path}"))(scope, receive, send)
         else:
-            if isinstance(answer, Problem):
-                await problems.response(answer)(scope, receive, send)
-                return
-            if not isinstance(answer, Reply):
-                body = b"" if answer is None else json.dumps(answer).encode()
-                answer = Reply([(b"content-type", JSON_TYPE.encode()), (b"content-length", b"%d" % len(body))], body)
-            await send({"type": "http.response.start", "status": 200, "headers": answer.headers})
-            await send({"type": "http.response.body", "body": answer.body})
+            body = b"" if answer is None else json.dumps(answer).encode()
+            await Response(body, media_type=JSON_TYPE)(scope, receive, send)
 
-    async def _answer(self, scope: Scope, path: str, receive: Receive) -> Answer:
+    async def _answer(self, scope: Scope, path: str, receive: Receive) -> Json:
         parts = path.removeprefix(PREFIX).strip("/").split("/")
         method, headers = scope["method"], dict(scope["headers"])
         match (method, *parts):
-            case ("POST", "models", name, "infer"):
-                return await self._infer(name, None, scope, headers, receive)
-            case ("POST", "models", name, "versions", version, "infer"):
-                return await self._infer(name, version, scope, headers, receive)
             case ("GET" | "HEAD", "health", "live"):
                 return None
             case ("GET", ""):
@@ -121,7 +93,7 @@ class OpenInferenceEndpoint:
             f"there is nothing for {method} at {path[:200]}: GET {PREFIX} lists the extensions of this server"
         )
 
-    def _about(self, name: str, rest: list[str]) -> Callable[[], Answer] | None:
+    def _about(self, name: str, rest: list[str]) -> Callable[[], Json] | None:
         """What answers a question about a model."""
         version = None
         if rest[:1] == ["versions"] and len(rest) > 1:
@@ -151,41 +123,67 @@ class OpenInferenceEndpoint:
             raise InputError("the body is no JSON object: send one")
         return value
 
-    async def _infer(
-        self, name: str, version: str | None, scope: Scope, headers: dict[bytes, bytes], receive: Receive
-    ) -> Reply | Problem:
-        call, request = ModelCall(self._service, name, version), f"POST {scope['path']}"
+
+class InferencePlan:
+    """A request for an inference: a ``Plan``.
+
+    Args:
+        head: of the request.
+        service: that has the model.
+        limits: of a body.
+        name: of the model.
+        version: of the model; None takes the newest.
+
+    Raises:
+        UnsupportedInput: it is refused.
+    """
+
+    transport: Transport = "v2"
+    advice = SHORTER
+
+    def __init__(self, head: Head, service: OpenInference, limits: Limits, name: str, version: str | None) -> None:
+        self.request = f"POST {head.path}"
+        self.max_bytes = limits.max_body_bytes
+        self._service = service
+        self._call = ModelCall(service, name, version)
+        self._length = head.fields.get(HEADER_LENGTH.encode(), b"")
         try:
-            outcome = await self._outcome(call, request, scope, headers, receive)
-        except HetsynError as error:
-            outcome = self._ingress.refused(error, request)
-        if isinstance(outcome, Problem):
-            call.failed()
-            return outcome
-        return _reply(*reply_body(call.reply(outcome), call.request))
+            check_not_compressed(head.fields.get(b"content-encoding", b""))
+        except UnsupportedInput:
+            self.failed()
+            raise
 
-    async def _outcome(
-        self, call: ModelCall, request: str, scope: Scope, headers: dict[bytes, bytes], receive: Receive
-    ) -> Outcome:
-        client = client_of(scope["client"])
-        with self._ingress.arriving(client) as upload:
-            check_not_compressed(headers.get(b"content-encoding", b""))
-            body = await upload.read(receive, headers.get(b"content-length", b""), self._max_bytes)
-            decode = partial(self._decode, call, body, headers.get(HEADER_LENGTH.encode(), b""))
-            source = Source(request, "v2", client, caller_of(scope), presence_of(scope))
-            encoded = Encoded(len(body), decode, upload)
-            del body, decode  # ``encoded`` frees them when the chunk is decoded
-            (outcome,) = await self._ingress.apply([(source, encoded)])
-        return outcome
+    def decode(self, body: bytes) -> Decode:
+        return partial(self._decoded, body)
 
-    def _decode(self, call: ModelCall, body: bytes, length: bytes, _: SoundLimit) -> InferRequest:
+    def _decoded(self, body: bytes, _: SoundLimit) -> InferRequest:
+        call = self._call
         manifest = self._service.manifest(call.name, call.version)
-        return call.decoded(parse_request(call.name, call.version, body, length, manifest))
+        return call.decoded(parse_request(call.name, call.version, body, self._length, manifest))
+
+    def reply(self, answer: Answer) -> tuple[Sequence[Field], bytes]:
+        header_length, content = reply_body(self._call.reply(answer), self._call.request)
+        if header_length is None:
+            return [(b"content-type", JSON_TYPE.encode())], content
+        length = (HEADER_LENGTH.encode(), b"%d" % header_length)
+        return [(b"content-type", b"application/octet-stream"), length], content
+
+    def failed(self) -> None:
+        self._call.failed()
 
 
-def _reply(header_length: int | None, content: bytes) -> Reply:
-    kind = JSON_TYPE if header_length is None else "application/octet-stream"
-    headers = [(b"content-type", kind.encode()), (b"content-length", b"%d" % len(content))]
-    if header_length is not None:
-        headers.append((HEADER_LENGTH.encode(), b"%d" % header_length))
-    return Reply(headers, content)
+def inference_planner(service: OpenInference, limits: Limits, path: str) -> Planner | None:
+    """What plans a request to a path; None if it is for no inference.
+
+    Args:
+        service: that has the models.
+        limits: of a body.
+        path: of the URL, decoded.
+    """
+    if path.startswith(f"{PREFIX}/"):
+        match path.removeprefix(PREFIX).strip("/").split("/"):
+            case ["models", name, "infer"]:
+                return lambda head: InferencePlan(head, service, limits, name, None)
+            case ["models", name, "versions", version, "infer"]:
+                return lambda head: InferencePlan(head, service, limits, name, version)
+    return None

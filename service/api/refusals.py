@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 
 from fastapi import Response
@@ -16,8 +16,6 @@ MOST_HEADER_BYTES = 64 * 1024
 MOST_FIELDS = 128  # headers of a request
 MOST_URL_BYTES = 8 * 1024  # RFC 9112, section 3
 
-# headers that decide where a request ends and whether it is served, beside Content-Length, which the parser checks
-SPECIAL = frozenset((b"host", b"transfer-encoding", b"expect"))
 HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=:%\[\]-]*")  # characters of RFC 3986, section 3.2
 
 Field = tuple[bytes, bytes]
@@ -59,7 +57,7 @@ def to_bytes(refusal: Response, headers: Iterable[Field]) -> bytes:
 
 
 def of_head(
-    version: str, url: bytes, headers: Sequence[Field], special: Sequence[Field], received_bytes: int
+    version: str, url: bytes, headers: Sequence[Field], fields: Mapping[bytes, bytes], received_bytes: int
 ) -> Response | None:
     """What a request is refused with, by its head; None if it is not.
 
@@ -67,21 +65,21 @@ def of_head(
         version: of HTTP, as the parser has it.
         url: of the request.
         headers: all of them, with names in lower case.
-        special: those of ``SPECIAL``.
+        fields: the last header of each name.
         received_bytes: in which the head came; some of them may be the body, or the next request.
     """
-    if version != "1.1" or len(special) != 1 or special[0][0] != b"host":
-        if version not in ("1.0", "1.1"):
-            return VERSION
-        hosts, codings = ([value for name, value in special if name == of] for of in (b"host", b"transfer-encoding"))
-        if len(hosts) > 1 or (version == "1.1" and not hosts):
+    if version not in ("1.0", "1.1"):
+        return VERSION
+    host = fields.get(b"host")
+    if host is None:
+        if version == "1.1":
             return NO_HOST
-        if codings and (version == "1.0" or [coding.strip().lower() for coding in codings] != [b"chunked"]):
-            return CODING
-    else:
-        hosts = [special[0][1]]
-    if hosts and HOST.fullmatch(hosts[0]) is None:
+    elif HOST.fullmatch(host) is None or (len(fields) < len(headers) and _count(headers, b"host") > 1):
         return NO_HOST
+    if (coding := fields.get(b"transfer-encoding")) is not None and (
+        version == "1.0" or coding.strip().lower() != b"chunked" or _count(headers, b"transfer-encoding") > 1
+    ):
+        return CODING
     if len(url) > MOST_URL_BYTES:
         return LONG_URL
     if len(headers) > MOST_FIELDS:
@@ -91,3 +89,7 @@ def of_head(
         if length > MOST_HEADER_BYTES:
             return LONG_HEADERS
     return None
+
+
+def _count(headers: Sequence[Field], of: bytes) -> int:
+    return sum(name == of for name, _ in headers)

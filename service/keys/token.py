@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+from collections.abc import Iterable
 
 PREFIX = "hsk_"
 ID_BYTES, SECRET_BYTES, SALT_BYTES, HASH_BYTES = 8, 32, 16, 32
@@ -65,6 +66,15 @@ def of_bearer(value: str) -> str | None:
     """Read the credential of ``Authorization: Bearer CREDENTIAL``; None for another scheme."""
     found = _BEARER.fullmatch(value)
     return None if found is None else found[1]
+
+
+def credentials_of(headers: Iterable[tuple[bytes, bytes]]) -> list[str | None]:
+    """The credentials of a request: of each header ``Authorization``.
+
+    Args:
+        headers: of the request, with names in lower case.
+    """
+    return [of_bearer(value.decode("latin-1")) for name, value in headers if name == b"authorization"]
 
 
 def hashed(secret: str, salt: bytes) -> bytes:

@@ -26,6 +26,7 @@ from tests.support.product import make_app
 from tests.support.signals import sound, spikes
 from tests.support.sounds import frames, sound_file
 from tests.support.wav import wav
+from tests.support.wire_transport import wire_transport
 
 KEYS = [bytes(range(32))]
 EVENTS = [events(10, n) for n in range(6)]
@@ -46,7 +47,7 @@ class InProcess:
         self._runner = asyncio.Runner()
         self._life = self._served.lifespan()
         self._runner.run(self._life.__aenter__())
-        transport = httpx.ASGITransport(self._served, raise_app_exceptions=False)
+        transport = wire_transport(self._served)
         self._http = httpx.AsyncClient(transport=transport, base_url="http://server")
         return self
 

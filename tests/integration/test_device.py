@@ -19,6 +19,7 @@ from tests.support.metered_graphs import MeteredGraphs, Run
 from tests.support.product import make_app
 from tests.support.signals import spikes
 from tests.support.socket_server import Listening, listening, response
+from tests.support.wire_transport import wire_transport
 
 SESSIONS, CHUNKS = 4, 5
 INLINE_S = 60.0  # any batch is short enough for the event loop
@@ -72,7 +73,7 @@ async def test_a_device_gives_the_answers_of_the_cpu_and_the_event_loop_does_not
 
 async def test_a_server_on_a_device_does_not_claim_that_the_operator_is_used(models: Path) -> None:
     app = make_app(ModelCatalog(models, load=load_fake, device=Device("a fake GPU", load_fake)))
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://t") as client:
+    async with httpx.AsyncClient(transport=wire_transport(app), base_url="http://t") as client:
         operator = (await client.get("/models")).json()["operator"]
         assert (operator["in_use"], operator["kernel"]) == (False, None)
         assert "hetsyn_operator" not in (await client.get("/metrics")).text

@@ -20,6 +20,7 @@ from tests.support.paths import DOCS
 from tests.support.product import make_app
 from tests.support.signals import sound
 from tests.support.wav import wav
+from tests.support.wire_transport import wire_transport
 
 PAGE = DOCS / "reference" / "http-api.md"
 DOCUMENT = PAGE.read_text()
@@ -54,7 +55,7 @@ async def test_the_calls_work(tmp_path: Path, call: str) -> None:
     content = re.sub(rb"\b(17|204)\b", b"1", content).replace(b"\x11\0", b"\x01\0")
 
     app = make_app(catalog, keys=CarryKeys([bytes(32)]))
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as client:
+    async with httpx.AsyncClient(transport=wire_transport(app)) as client:
         if b'"end": true}' in content:
             await client.post(
                 "http://server/infer?session=events&seq=0", content=bytes(80), headers={"Content-Type": PCM}

@@ -25,6 +25,7 @@ from service.app import create_app
 from tests.support import nir_graphs as graphs
 from tests.support.nir_reference import run_reference
 from tests.support.product import make_settings
+from tests.support.wire_transport import wire_transport
 
 pytestmark = needs_onnxscript
 
@@ -47,7 +48,7 @@ def answers(models: Path, chunks: list[dict[str, Any]], before_each: Any = None)
 
     async def send(app: Any, seq: int, chunk: dict[str, Any]) -> dict[str, Any]:
         body = {"session": "s", "seq": seq, "end": seq + 1 == len(chunks), "input": chunk}
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://server") as client:
+        async with httpx.AsyncClient(transport=wire_transport(app), base_url="http://server") as client:
             response = await client.post("/infer", json=body)
         assert response.status_code == 200, response.text
         reply: dict[str, Any] = response.json()

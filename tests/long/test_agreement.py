@@ -30,6 +30,7 @@ from service.settings import Settings
 from tests.support.exported import verify_form
 from tests.support.paths import FSDD, MODELS, RECORDINGS, SPEECH
 from tests.support.tools import NO_RECORDINGS
+from tests.support.wire_transport import wire_transport
 
 pytestmark = pytest.mark.long
 
@@ -90,7 +91,7 @@ def _streams(encoder: Encoder, recordings: Sequence[Recording], tail_steps: int)
 
 async def _served(recordings: Sequence[Recording], chunk_ms: int | None) -> Probabilities:
     """Probabilities [recording, outputs] of the last reply to each recording."""
-    transport = httpx.ASGITransport(app=create_app(Settings(models=MODELS, default_model="speech-digits")))
+    transport = wire_transport(create_app(Settings(models=MODELS, default_model="speech-digits")))
     async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
         answers = []
         for index, recording in enumerate(recordings):

@@ -22,6 +22,7 @@ from tests.support.gate import Gate
 from tests.support.infer_request import infer_request
 from tests.support.product import CARRY_KEYS, make_app, make_server
 from tests.support.replies import Reply
+from tests.support.wire_transport import wire_transport
 
 
 class HttpServer:
@@ -63,7 +64,7 @@ class HttpServer:
 
     async def __aenter__(self) -> HttpServer:
         await self._running.enter_async_context(self.app.lifespan())
-        transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+        transport = wire_transport(self.app)
         self.client = await self._running.enter_async_context(
             httpx.AsyncClient(transport=transport, base_url="http://server")
         )

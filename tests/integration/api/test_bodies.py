@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import threading
-from collections.abc import AsyncIterator
-from typing import Any
 
+import h11
 import httpx
 import pytest
-from starlette.types import Message
 
 from service.api import infer
 from service.ingress import LARGE_DECODES
@@ -23,64 +20,62 @@ from tests.support.http_calls import is_problem, ok
 from tests.support.in_process import HttpServer, ServeHttp
 from tests.support.json_input import Json, audio, events
 from tests.support.signals import sound
+from tests.support.wire_transport import Wire
+
+HEAD = (
+    b"POST /infer?session=a&begin=true HTTP/1.1\r\nHost: x\r\n"
+    b"Content-Type: audio/pcm;encoding=pcm_s16le;rate=8000\r\nTransfer-Encoding: chunked\r\n\r\n"
+)
+
+
+class Trickle:
+    """A request to ``/infer`` whose body comes part by part, and the response to it."""
+
+    def __init__(self, server: HttpServer, *first: bytes) -> None:
+        self.wire = Wire(server.app)
+        self.wire.connection.data_received(HEAD)
+        for part in first:
+            self.send(part)
+        self.request = asyncio.create_task(self._response())
+
+    def send(self, part: bytes) -> None:
+        """Some of it; nothing is its end."""
+        self.wire.connection.data_received(b"%x\r\n%b\r\n" % (len(part), part))
+
+    async def _response(self) -> None:
+        answer = h11.Connection(h11.CLIENT)
+        answer.send(h11.Request(method="POST", target="/infer", headers=[("Host", "x")]))
+        answer.send(h11.EndOfMessage())
+        body = b""
+        while not isinstance(event := answer.next_event(), h11.EndOfMessage):
+            if event is h11.NEED_DATA:
+                answer.receive_data(await self.wire.read(65_536))
+            elif isinstance(event, h11.Response):
+                self.status, self.headers = event.status_code, dict(event.headers)
+            else:
+                assert isinstance(event, h11.Data)
+                body += event.data
+        self.problem: Json = json.loads(body)
 
 
 async def test_a_body_without_a_declared_length_is_limited_too(server: HttpServer) -> None:
-    sent = 0
-
-    async def endless() -> AsyncIterator[bytes]:
-        nonlocal sent
-        while True:
-            sent += 1000
-            yield bytes(1000)
-
-    parts = endless()
-    messages: list[Message] = []
-
-    async def receive() -> Message:
-        return {"type": "http.request", "body": await anext(parts), "more_body": True}
-
-    async def send(message: Message) -> None:
-        messages.append(message)
-
-    await server.app(_scope([(b"content-type", b"audio/pcm;encoding=pcm_s16le;rate=8000")]), receive, send)
-    assert messages[0]["status"] == 413
-    assert sent == 61_000
+    upload, sent = Trickle(server), 0
+    while not upload.wire.has_sent:
+        upload.send(bytes(1000))
+        sent += 1000
+    await upload.request
+    assert (upload.status, sent) == (413, 61_000)
 
 
 async def test_a_client_that_leaves_within_its_body_applies_nothing(
     server: HttpServer, client: httpx.AsyncClient
 ) -> None:
-    messages: list[Message] = [
-        {"type": "http.request", "body": bytes(1000), "more_body": True},
-        {"type": "http.disconnect"},
-    ]
-
-    async def receive() -> Message:
-        return messages.pop(0)
-
-    async def send(_: Message) -> None:
-        pass
-
-    await server.app(_scope([(b"content-type", b"audio/pcm;encoding=pcm_s16le;rate=8000")]), receive, send)
+    upload = Trickle(server, bytes(1000))
+    upload.wire.close()
     is_problem(await client.get("/sessions/a"), 404, "no session 'a'")
-
-
-def _scope(headers: list[tuple[bytes, bytes]]) -> dict[str, Any]:
-    return {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "method": "POST",
-        "scheme": "http",
-        "path": "/infer",
-        "raw_path": b"/infer",
-        "query_string": b"session=a&begin=true",
-        "root_path": "",
-        "headers": headers,
-        "client": ("test", 1),
-        "server": ("test", 80),
-    }
+    parts = server.app.state.server
+    assert (parts.counters.chunks_abandoned, parts.uploads.under_way, parts.uploads.bytes) == (1, 0, 0)
+    upload.request.cancel()
 
 
 async def test_compressed_bodies_are_refused(client: httpx.AsyncClient) -> None:
@@ -102,50 +97,10 @@ async def test_json_has_a_limit_of_its_own(serve: ServeHttp) -> None:
     assert (await client.post("/infer", content=content, headers=headers)).status_code == 200
 
 
-class Trickle:
-    """A request to ``/infer`` whose body comes part by part, and the response to it."""
-
-    def __init__(self, server: HttpServer, *first: bytes) -> None:
-        self.messages: list[Message] = []
-        self.waits = asyncio.Event()
-        self._parts: asyncio.Queue[bytes] = asyncio.Queue()
-        for part in first:
-            self.send(part)
-        scope = _scope([(b"content-type", b"audio/pcm;encoding=pcm_s16le;rate=8000")])
-        self.request = asyncio.create_task(server.app(scope, self._receive, self._respond))
-
-    def send(self, part: bytes) -> None:
-        """Some of it; nothing is its end."""
-        self._parts.put_nowait(part)
-
-    @property
-    def status(self) -> int:
-        return int(self.messages[0]["status"])
-
-    @property
-    def headers(self) -> dict[bytes, bytes]:
-        return {name.lower(): value for name, value in self.messages[0]["headers"]}
-
-    @property
-    def problem(self) -> Json:
-        answer: Json = json.loads(self.messages[1]["body"])
-        return answer
-
-    async def _receive(self) -> Message:
-        if self._parts.empty():
-            self.waits.set()
-        part = await self._parts.get()
-        return {"type": "http.request", "body": part, "more_body": bool(part)}
-
-    async def _respond(self, message: Message) -> None:
-        self.messages.append(message)
-
-
 async def test_an_upload_holds_no_permit(gate: Gate, serve: ServeHttp) -> None:
     server = await serve(max_waiting=1)
     client, headers = server.client, {"Content-Type": "audio/pcm;encoding=pcm_s16le;rate=8000"}
     first, second = Trickle(server, bytes(100)), Trickle(server, bytes(100))
-    await asyncio.gather(first.waits.wait(), second.waits.wait())
     assert (await client.post("/infer", content=bytes(20), headers=headers)).status_code == 200
     gate.opened.clear()
     first.send(bytes(1000))
@@ -171,7 +126,6 @@ async def test_a_full_server_does_not_wait_for_the_body(gate: Gate, serve: Serve
     refused = Trickle(server, *came)
     await refused.request
     assert refused.status == 503
-    gc.collect()  # what has begun to wait is ended without a warning
     gate.opened.set()
     await running.request
     assert running.status == 200
@@ -199,7 +153,6 @@ async def test_bodies_under_way_have_a_bound_in_all(gate: Gate, serve: ServeHttp
     client = server.client
     uploads = server.app.state.server.uploads
     first = Trickle(server, bytes(80_000))
-    await first.waits.wait()
     assert uploads.bytes == 80_000
     second = Trickle(server, bytes(60_000), bytes(20_000))
     await second.request
@@ -230,8 +183,6 @@ async def test_a_body_that_trickles_does_not_keep_a_server_from_its_end(
     monkeypatch.setattr("service.admission.uploads.ENDING_S", 0.05)
     server = await serve()
     slow, quick = Trickle(server, bytes(100)), Trickle(server, bytes(100))
-    await slow.waits.wait()
-    await quick.waits.wait()
     stopping = asyncio.create_task(server.app.state.server.admission.stop())
     await asyncio.sleep(0)
     quick.send(b"")  # what comes in time is served to its end

@@ -139,15 +139,3 @@ async def test_a_cancelled_request_may_be_repeated(server: HttpServer, client: h
     for seq in range(3):
         alone = await ok(client, session="alone", seq=seq, input=events(9, seq))
     assert alone["probabilities"] == last["probabilities"]
-
-
-async def test_the_route_of_infer_answers_as_the_endpoint(
-    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    chunk = {"session": "s", "seq": 0, "input": events(5)}
-    direct = await client.post("/infer", json=chunk)
-    monkeypatch.setattr("service.api.application.INFER_PATH", "/nowhere")
-    by_route = await client.post("/infer", json=chunk)
-    assert (by_route.status_code, by_route.content) == (direct.status_code, direct.content)
-    assert by_route.headers == direct.headers
-    is_problem(await client.post("/infer", content=b"?"), 415, "has no content type")

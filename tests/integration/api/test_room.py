@@ -8,10 +8,11 @@ import pytest
 from tests.support.http_calls import is_problem, metric, ok
 from tests.support.in_process import HttpServer, ServeHttp
 from tests.support.json_input import events
+from tests.support.wire_transport import wire_transport
 
 
 def client_at(server: HttpServer, address: str) -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(server.app, client=(address, 50_000))
+    transport = wire_transport(server.app, address)
     return httpx.AsyncClient(transport=transport, base_url="http://server")
 
 

@@ -24,6 +24,7 @@ from service.models.model import Model
 from service.runtime.onnx import Array, load_graph
 from service.settings import Settings
 from tests.long.libraries.task import streams, train
+from tests.support.wire_transport import wire_transport
 
 SEED = 7
 CHUNK = 7  # steps, through /infer
@@ -84,7 +85,7 @@ def in_onnx_runtime(model: Model, spikes: NDArray[np.float32]) -> NDArray[np.flo
 
 async def through_infer(models: Path, spikes: NDArray[np.float32]) -> NDArray[np.float64]:
     """Probabilities [stream, outputs] of the last reply to each stream, which goes in chunks of CHUNK steps."""
-    transport = httpx.ASGITransport(app=create_app(Settings(models=models)))
+    transport = wire_transport(create_app(Settings(models=models)))
     async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
         return np.array([await _stream(client, index, stream) for index, stream in enumerate(spikes)])
 

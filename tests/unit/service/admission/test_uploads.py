@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from math import inf
 from typing import Any
 
 import pytest
@@ -57,36 +58,30 @@ async def test_a_server_may_end_while_one_is_interrupted() -> None:
     reading = asyncio.create_task(read(uploads, asyncio.Event()))
     await asyncio.sleep(0)
     (upload,) = uploads._under_way
-    while not upload.deadline.expired():
+    while upload.deadline.due_s < inf:  # it has been late
         await asyncio.sleep(0)
     uploads.end_soon()
     with pytest.raises(ShuttingDown):
         await reading
 
 
-async def test_a_body_that_is_there_needs_no_time_and_one_that_waits_is_under_way() -> None:
+async def test_a_body_that_waits_is_under_way() -> None:
     uploads, arrives = make_uploads(), asyncio.Event()
 
     async def receive() -> dict[str, Any]:
-        for _ in range(2):  # waits twice within one call
-            await asyncio.sleep(0)
         await arrives.wait()
         return {"type": "http.request", "body": b"late", "more_body": False}
 
-    async def at_once() -> dict[str, Any]:
-        return {"type": "http.request", "body": b"soon", "more_body": False}
-
     with Upload(uploads, "a") as upload:
         reading = asyncio.create_task(upload.read(receive, b"", 1000))
-        for _ in range(5):
-            await asyncio.sleep(0)
+        await asyncio.sleep(0)
         assert uploads.under_way == 1
-        assert await upload.read(at_once, b"", 1000) == b"soon"
         arrives.set()
         assert await reading == b"late"
+        assert uploads.bytes == 4
         cancelled = asyncio.create_task(upload.read(asyncio.Event().wait, b"", 1000))  # type: ignore[arg-type]
         await asyncio.sleep(0)
         cancelled.cancel()
         with pytest.raises(asyncio.CancelledError):
             await cancelled
-    assert uploads.under_way == 0
+    assert (uploads.under_way, uploads.bytes) == (0, 0)
