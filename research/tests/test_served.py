@@ -23,7 +23,7 @@ from research.tasks.task import Task
 from research.tasks.vision import CLOTHES, ImageSpec, drawn, image_events
 from service.app import create_app
 from tests.support.product import make_settings
-from tests.support.wire_transport import wire_transport
+from tests.support.wire import wire_transport
 
 TASKS: dict[str, TaskSpec] = {
     "delayed-match": DelayedMatchSpec(hidden=(12,), delay_ms=200, validation_trials=8, test_trials=12),

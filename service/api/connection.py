@@ -65,6 +65,9 @@ class Connection(asyncio.Protocol):
         many: of those that become WebSockets.
         chunks: answer the requests that have a chunk.
         config, server_state, app_state, _loop: of uvicorn.
+
+    Attributes:
+        is_working: the last request has no response yet.
     """
 
     def __init__(
@@ -88,7 +91,7 @@ class Connection(asyncio.Protocol):
         self._connections, self._many, self._chunks = connections, many, chunks
         self._has_access_log = access_log.hasHandlers()
         self._work: Exchange | RequestResponseCycle | None = None  # the last request
-        self._is_working = False  # it has no response
+        self.is_working = False
         self._is_over = False  # what follows is not read
         self._is_in_head = False  # a part of a request has come, but not all of its headers
         self._is_between = False  # the last request is here as a whole
@@ -122,7 +125,7 @@ class Connection(asyncio.Protocol):
         work = self._work
         if isinstance(work, Exchange):
             work.leave()
-        elif work is not None and self._is_working:
+        elif work is not None and self.is_working:
             work.disconnected = True
             work.message_event.set()
 
@@ -144,7 +147,7 @@ class Connection(asyncio.Protocol):
             self.end("refused")
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002
-        self.server_state.connections.discard(self)  # type: ignore[arg-type]
+        self.server_state.connections.discard(self)
         self._connections.leave(self)
         self._unread.stop()
         self._deadline.close()
@@ -175,7 +178,7 @@ class Connection(asyncio.Protocol):
         if self._header_bytes > MOST_HEADER_BYTES and not (self._is_over or self.transport.is_closing()):
             is_url = self._is_in_head and not self.headers and len(self.url) > MOST_URL_BYTES
             self._refuse("too-long", refusals.LONG_URL if is_url else refusals.LONG_HEADERS)
-        if self._is_working:
+        if self.is_working:
             if isinstance(self._work, Exchange):
                 self._work.go_on()
         elif self._is_over:
@@ -196,16 +199,16 @@ class Connection(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """The server closes: uvicorn calls this for each connection."""
-        if self._is_working:
+        if self.is_working:
             self._close_after_response()
         else:
             self.transport.close()
 
     def _refuse(self, reason: str, refusal: Response) -> None:
         """Refuse bytes that are no request. A request before them that is complete gets its response first."""
-        if self._is_working and self._is_between:
+        if self.is_working and self._is_between:
             self._answer_last(reason)
-        elif self._work is not None and not (self._is_working or self._is_between or self._is_in_head):
+        elif self._work is not None and not (self.is_working or self._is_between or self._is_in_head):
             self._answer_last(reason)  # in the body of a request that has its response
             self.close()
         else:
@@ -230,7 +233,7 @@ class Connection(asyncio.Protocol):
             return False
         self._deadline.close()
         self._connections.leave(self)
-        self.server_state.connections.discard(self)  # type: ignore[arg-type]
+        self.server_state.connections.discard(self)
         kind = StreamConnection if shake.path == PATH else ManyConnection
         client = self._sender(dict(self.headers))
         kind(self._connections, self._many, self.server_state, self._unread, self.transport, shake, client).begin()
@@ -256,9 +259,9 @@ class Connection(asyncio.Protocol):
     # the parser calls these
 
     def on_message_begin(self) -> None:
-        if self._is_working or self.flow.write_paused:  # it cannot have read the last response
+        if self.is_working or self.flow.write_paused:  # it cannot have read the last response
             self._answer_last("pipelined")
-            if not self._is_working:
+            if not self.is_working:
                 self.close()
             raise Refused
         self._is_in_head = True
@@ -291,7 +294,7 @@ class Connection(asyncio.Protocol):
         path = url.path.decode("ascii")
         if "%" in path:
             path = unquote(path)
-        self._is_working, self._is_idle, self._deadline.due_s = True, False, inf
+        self.is_working, self._is_idle, self._deadline.due_s = True, False, inf
         planner = self._chunks.planner(parser.get_method(), path)
         if planner is None:
             self._run_application(version, path, url.path, url.query or b"", expects)
@@ -303,7 +306,7 @@ class Connection(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         self._header_bytes = 0
         work = self._work
-        if not self._is_working or work is None:
+        if not self.is_working or work is None:
             return
         if isinstance(work, Exchange):
             work.take(body)
@@ -319,7 +322,7 @@ class Connection(asyncio.Protocol):
         self._header_bytes = 0
         self._is_between = True
         work = self._work
-        if not self._is_working or work is None:
+        if not self.is_working or work is None:
             return
         self._connections.work(self)
         work.more_body = False
@@ -401,7 +404,7 @@ class Connection(asyncio.Protocol):
         self._responded()
 
     def _responded(self) -> None:
-        self._is_working = False
+        self.is_working = False
         self.server_state.total_requests += 1
         if not self.transport.is_closing():
             self._connections.wait(self)

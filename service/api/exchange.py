@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from service.admission.uploads import Upload, check_length, too_large
+from service.admission.uploads import FREE_BYTES, Upload, check_length, too_large
 from service.api import problems
-from service.ingress import FREE_BYTES, SMALL_BYTES, Arrival, Decode, Encoded, Ingress, Source
+from service.ingress import SMALL_BYTES, Arrival, Decode, Encoded, Ingress, Source
 from service.keys.caller import ANYBODY, Caller, Scope
 from service.keys.keys import Keys
 from service.keys.token import credentials_of

@@ -26,7 +26,7 @@ from tests.support.product import make_app
 from tests.support.signals import sound, spikes
 from tests.support.sounds import frames, sound_file
 from tests.support.wav import wav
-from tests.support.wire_transport import wire_transport
+from tests.support.wire import wire_transport
 
 KEYS = [bytes(range(32))]
 EVENTS = [events(10, n) for n in range(6)]

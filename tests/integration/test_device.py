@@ -19,7 +19,7 @@ from tests.support.metered_graphs import MeteredGraphs, Run
 from tests.support.product import make_app
 from tests.support.signals import spikes
 from tests.support.socket_server import Listening, listening, response
-from tests.support.wire_transport import wire_transport
+from tests.support.wire import wire_transport
 
 SESSIONS, CHUNKS = 4, 5
 INLINE_S = 60.0  # any batch is short enough for the event loop

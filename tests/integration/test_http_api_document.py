@@ -20,7 +20,7 @@ from tests.support.paths import DOCS
 from tests.support.product import make_app
 from tests.support.signals import sound
 from tests.support.wav import wav
-from tests.support.wire_transport import wire_transport
+from tests.support.wire import wire_transport
 
 PAGE = DOCS / "reference" / "http-api.md"
 DOCUMENT = PAGE.read_text()

@@ -25,7 +25,7 @@ from service.app import create_app
 from tests.support import nir_graphs as graphs
 from tests.support.nir_reference import run_reference
 from tests.support.product import make_settings
-from tests.support.wire_transport import wire_transport
+from tests.support.wire import wire_transport
 
 pytestmark = needs_onnxscript
 

@@ -30,7 +30,7 @@ from service.settings import Settings
 from tests.support.exported import verify_form
 from tests.support.paths import FSDD, MODELS, RECORDINGS, SPEECH
 from tests.support.tools import NO_RECORDINGS
-from tests.support.wire_transport import wire_transport
+from tests.support.wire import wire_transport
 
 pytestmark = pytest.mark.long
 

@@ -22,7 +22,7 @@ from tests.support.gate import Gate
 from tests.support.infer_request import infer_request
 from tests.support.product import CARRY_KEYS, make_app, make_server
 from tests.support.replies import Reply
-from tests.support.wire_transport import wire_transport
+from tests.support.wire import wire_transport
 
 
 class HttpServer:

@@ -20,7 +20,7 @@ from tests.support.http_calls import is_problem, ok
 from tests.support.in_process import HttpServer, ServeHttp
 from tests.support.json_input import Json, audio, events
 from tests.support.signals import sound
-from tests.support.wire_transport import Wire
+from tests.support.wire import Wire
 
 HEAD = (
     b"POST /infer?session=a&begin=true HTTP/1.1\r\nHost: x\r\n"
@@ -49,7 +49,7 @@ class Trickle:
         body = b""
         while not isinstance(event := answer.next_event(), h11.EndOfMessage):
             if event is h11.NEED_DATA:
-                answer.receive_data(await self.wire.read(65_536))
+                answer.receive_data(await self.wire.read())
             elif isinstance(event, h11.Response):
                 self.status, self.headers = event.status_code, dict(event.headers)
             else:
@@ -60,7 +60,7 @@ class Trickle:
 
 async def test_a_body_without_a_declared_length_is_limited_too(server: HttpServer) -> None:
     upload, sent = Trickle(server), 0
-    while not upload.wire.has_sent:
+    while not upload.wire.has_written:
         upload.send(bytes(1000))
         sent += 1000
     await upload.request

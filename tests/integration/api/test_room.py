@@ -8,7 +8,7 @@ import pytest
 from tests.support.http_calls import is_problem, metric, ok
 from tests.support.in_process import HttpServer, ServeHttp
 from tests.support.json_input import events
-from tests.support.wire_transport import wire_transport
+from tests.support.wire import wire_transport
 
 
 def client_at(server: HttpServer, address: str) -> httpx.AsyncClient:
