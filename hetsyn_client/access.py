@@ -7,11 +7,35 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypedDict
 from urllib.parse import urlsplit
 
 from hetsyn_client.errors import InputError
 
+TIMEOUT_S, REPEATS, PATIENCE_S = 30.0, 5, 60.0  # of ``ClientOptions``
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
+
+
+class ClientOptions(TypedDict, total=False):
+    """How a client reaches its server.
+
+    Attributes:
+        headers: of every request, such as ``{"X-Api-Key": "..."}``.
+        key: sent as ``Authorization: Bearer KEY``.
+        ca_file: certificates to trust in place of the usual ones, PEM.
+        timeout_s: for an answer of the server; by default 30.
+        repeats: how often in a row a numbered chunk is sent again, or a WebSocket opened again: when the connection
+            breaks, when a proxy lost the server (502, 504), or on 503 with Retry-After of up to half a minute. By
+            default 5; 0 for never.
+        patience_s: for how long at least that is done, once the server has answered a chunk; by default 60.
+    """
+
+    headers: Mapping[str, str] | None
+    key: str | None
+    ca_file: str | Path | None
+    timeout_s: float
+    repeats: int
+    patience_s: float
 
 
 @dataclass(frozen=True)
@@ -36,7 +60,7 @@ class Access:
         key: str | None = None,
         ca_file: str | Path | None = None,
     ) -> Access:
-        """Check the way to a server; arguments as of ``StreamingClient``.
+        """Check the way to a server; arguments as of ``ClientOptions``.
 
         Raises:
             InputError: one of them cannot be used.
@@ -62,6 +86,11 @@ class Access:
                     f"{ca_file}: no certificates ({error}): give a PEM file of the certificate authority"
                 ) from error
         return cls(url.rstrip("/"), sent, tls)
+
+
+def access_of(url: str, options: ClientOptions) -> Access:
+    """Check the way to a server; errors as ``Access.checked``."""
+    return Access.checked(url, options.get("headers"), options.get("key"), options.get("ca_file"))
 
 
 def _is_address(url: str) -> bool:

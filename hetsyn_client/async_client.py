@@ -10,7 +10,7 @@ Hundreds of sessions share one client. Within a session, wait for a reply before
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -18,7 +18,7 @@ from typing import Any, Self, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from hetsyn_client.access import Access
+from hetsyn_client.access import TIMEOUT_S, ClientOptions, access_of
 from hetsyn_client.async_transport import AsyncTransport
 from hetsyn_client.bodies import Body, Matrix, events_body, sound_body, values_body
 from hetsyn_client.calls import Calls, ChunkOptions, SessionOptions
@@ -37,17 +37,12 @@ class AsyncStreamingClient:
         self,
         url: str,
         *,
-        headers: Mapping[str, str] | None = None,
-        key: str | None = None,
-        ca_file: str | Path | None = None,
-        timeout_s: float = 30.0,
-        repeats: int = 3,
-        patience_s: float = 60.0,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        **options: Unpack[ClientOptions],
     ) -> None:
-        access = Access.checked(url, headers, key, ca_file)
-        self._calls = Calls(access.url, repeats, patience_s)
-        self._transport = AsyncTransport(access, timeout_s, sleep)
+        access = access_of(url, options)
+        self._calls = Calls.of(url, options)
+        self._transport = AsyncTransport(access, options.get("timeout_s", TIMEOUT_S), sleep)
 
     async def __aenter__(self) -> Self:
         return self

@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
 from typing import Any, Self, Unpack
 
+from hetsyn_client.access import TIMEOUT_S, access_of
 from hetsyn_client.async_transport import AsyncTransport
 from hetsyn_client.live_steps import LiveOptions, LiveSteps, SteppedStream
-from hetsyn_client.reconnecting import Frame, access_of, timeout_of
+from hetsyn_client.reconnecting import Frame
 from hetsyn_client.steps import Steps, T
 
 
@@ -24,7 +25,7 @@ class AsyncLiveStream(SteppedStream[Coroutine[Any, Any, list[Frame]]]):
     ) -> None:
         access = access_of(url, options)
         super().__init__(LiveSteps(access, options), self._in_turn)
-        self._transport = AsyncTransport(access, timeout_of(options), sleep)
+        self._transport = AsyncTransport(access, options.get("timeout_s", TIMEOUT_S), sleep)
         self._turn = asyncio.Lock()
 
     async def __aenter__(self) -> Self:

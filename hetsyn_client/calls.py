@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypedDict, cast
 from urllib.parse import quote
 
+from hetsyn_client.access import PATIENCE_S, REPEATS, ClientOptions
 from hetsyn_client.bodies import Body
 from hetsyn_client.chunks import Chunk
 from hetsyn_client.errors import NotFound, ServiceProblem, ServiceUnreachable
@@ -86,6 +87,12 @@ class Calls:
         self._url = url
         self._repeats = repeats
         self._patience_s = patience_s
+
+    @classmethod
+    def of(cls, url: str, options: ClientOptions) -> Calls:
+        """Make the calls of a client; TypeError for an option that there is not."""
+        check_names(options, ClientOptions.__optional_keys__)
+        return cls(url.rstrip("/"), options.get("repeats", REPEATS), options.get("patience_s", PATIENCE_S))
 
     def request(self, method: str, path: str) -> Steps[Response]:
         """Send a request without a body.

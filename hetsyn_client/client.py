@@ -11,7 +11,7 @@ a proxy lost the server, or when the server says "later".
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -20,7 +20,7 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-from hetsyn_client.access import Access
+from hetsyn_client.access import TIMEOUT_S, ClientOptions, access_of
 from hetsyn_client.bodies import Body, Matrix, events_body, sound_body, values_body
 from hetsyn_client.calls import Calls, ChunkOptions, SessionOptions
 from hetsyn_client.chunks import Chunk
@@ -37,15 +37,9 @@ class StreamingClient:
 
     Args:
         url: as ``http://127.0.0.1:8000``.
-        headers: of every request, such as ``{"X-Api-Key": "..."}``.
-        key: sent as ``Authorization: Bearer KEY``.
-        ca_file: certificates to trust in place of the usual ones, PEM.
-        timeout_s: for one answer.
-        repeats: how often a numbered chunk is sent again when the connection breaks, when a proxy lost the server (502,
-            504), or on 503 with Retry-After of up to half a minute: a full server may name ten. 0: never.
-        patience_s: for how long at least a ``Session`` repeats a chunk, once the server has answered one of it.
         network: replaces the network for HTTP in tests.
         sleep: waits between two tries, in seconds; tests replace it.
+        options: see ``ClientOptions``.
 
     Raises:
         InputError: not an address, a header or a file that can be used.
@@ -55,18 +49,13 @@ class StreamingClient:
         self,
         url: str,
         *,
-        headers: Mapping[str, str] | None = None,
-        key: str | None = None,
-        ca_file: str | Path | None = None,
-        timeout_s: float = 30.0,
-        repeats: int = 3,
-        patience_s: float = 60.0,
         network: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
+        **options: Unpack[ClientOptions],
     ) -> None:
-        access = Access.checked(url, headers, key, ca_file)
-        self._calls = Calls(access.url, repeats, patience_s)
-        self._transport = Transport(access, timeout_s, network, sleep)
+        access = access_of(url, options)
+        self._calls = Calls.of(url, options)
+        self._transport = Transport(access, options.get("timeout_s", TIMEOUT_S), network, sleep)
 
     def __enter__(self) -> Self:
         return self

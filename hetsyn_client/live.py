@@ -19,8 +19,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self, Unpack
 
+from hetsyn_client.access import TIMEOUT_S, access_of
 from hetsyn_client.live_steps import LiveOptions, LiveSteps, SteppedStream
-from hetsyn_client.reconnecting import Frame, access_of, timeout_of
+from hetsyn_client.reconnecting import Frame
 from hetsyn_client.transport import Transport
 
 
@@ -40,7 +41,7 @@ class LiveStream(SteppedStream[list[Frame]]):
         self, url: str, *, sleep: Callable[[float], None] = time.sleep, **options: Unpack[LiveOptions]
     ) -> None:
         access = access_of(url, options)
-        self._transport = Transport(access, timeout_of(options), sleep=sleep)
+        self._transport = Transport(access, options.get("timeout_s", TIMEOUT_S), sleep=sleep)
         super().__init__(LiveSteps(access, options), self._transport.run)
 
     def __enter__(self) -> Self:

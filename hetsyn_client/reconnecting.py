@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
-from hetsyn_client.access import Access
+from hetsyn_client.access import PATIENCE_S, REPEATS, TIMEOUT_S, ClientOptions
 from hetsyn_client.calls import stranger, unreachable
 from hetsyn_client.errors import ServiceProblem, SessionLost
 from hetsyn_client.patience import Patience
@@ -19,38 +17,16 @@ Frame = dict[str, Any]
 PASSING = (429, 502, 503, 504)  # statuses with which a WebSocket is refused for now
 
 
-class ConnectionOptions(TypedDict, total=False):
-    """Options of a WebSocket's connections.
+class ConnectionOptions(ClientOptions, total=False):
+    """Options of a WebSocket's connections: ``ClientOptions``, and these.
 
     Attributes:
         model: by default the server's default model.
         version: by default the newest.
-        headers: of the opening request, such as ``{"X-Api-Key": "..."}``.
-        key: sent as ``Authorization: Bearer KEY``.
-        ca_file: certificates to trust in place of the usual ones, PEM.
-        timeout_s: for an answer of the server; by default 30.
-        repeats: how often in a row the connection is opened again before it gives up; by default 5.
-        patience_s: for how long it is opened again at least, once the server has answered a chunk; by default 60.
     """
 
     model: str | None
     version: str | None
-    headers: Mapping[str, str] | None
-    key: str | None
-    ca_file: str | Path | None
-    timeout_s: float
-    repeats: int
-    patience_s: float
-
-
-def access_of(url: str, options: ConnectionOptions) -> Access:
-    """Check the way to a server; errors as ``Access.checked``."""
-    return Access.checked(url, options.get("headers"), options.get("key"), options.get("ca_file"))
-
-
-def timeout_of(options: ConnectionOptions) -> float:
-    """Read the seconds for an answer of the server."""
-    return options.get("timeout_s", 30.0)
 
 
 class SessionHasEnded(ServiceProblem):
@@ -63,9 +39,9 @@ class Reconnecting(ABC):
     def __init__(self, url: str, target: str, options: ConnectionOptions) -> None:
         self._url = url
         self._target = target
-        self._timeout_s = timeout_of(options)
-        self._repeats = options.get("repeats", 5)
-        self._patience = Patience(self._repeats, options.get("patience_s", 60.0))
+        self._timeout_s = options.get("timeout_s", TIMEOUT_S)
+        self._repeats = options.get("repeats", REPEATS)
+        self._patience = Patience(self._repeats, options.get("patience_s", PATIENCE_S))
         self._socket: object | None = None
         self._retry_after_s = 0.0  # as the server has asked for
 
