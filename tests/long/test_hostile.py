@@ -69,7 +69,7 @@ def test_an_export_is_imported_and_a_changed_one_is_not(tmp_path: Path) -> None:
 def test_the_prober_sees_a_server_that_stands_still(tmp_path: Path) -> None:
     with Stage(CHECKOUT, tmp_path, is_quick=True) as stage:
         server = stage.server()
-        with Prober(server.port) as prober:
+        with Prober(server.port, server.process.pid) as prober:
             server.send(signal.SIGSTOP)
             time.sleep(STALL_S)  # this is what it has to see
             server.send(signal.SIGCONT)

@@ -43,7 +43,7 @@ def cost(server: AttackedServer, body: bytes, content_type: str = JSON, **query:
     client = Client(server.port, timeout_s=60.0)
     server.reset_peak()
     base_mib, base_s = server.rss_mib(), server.cpu_s()
-    with Prober(server.port) as prober:
+    with Prober(server.port, server.process.pid) as prober:
         try:
             status = str(client.infer(body, content_type, **query).status)
         except (OSError, HTTPException) as error:

@@ -21,7 +21,7 @@ def _sent(stage: Stage, start: bytes, piece: Callable[[int], bytes], pieces: int
     base_mib = server.rss_mib()
     deadline_s = time.monotonic() + (QUICK_S if stage.is_quick else LONGEST_S)
     taken = number = 0
-    with Prober(server.port) as prober, Raw(server.port, timeout_s=30.0) as connection:
+    with Prober(server.port, server.process.pid) as prober, Raw(server.port, timeout_s=30.0) as connection:
         taken += connection.send(start)
         while number < pieces and time.monotonic() < deadline_s and not connection.is_closed():
             connection.socket.settimeout(30.0)

@@ -50,7 +50,7 @@ def attack_large(stage: Stage) -> Mapping[str, Figure]:
     content = exported(client, "speech-digits")[:80] + bytes(LARGE_BYTES)
     server.reset_peak()
     base_mib, base_s = server.rss_mib(), server.cpu_s()
-    with Prober(server.port) as prober:
+    with Prober(server.port, server.process.pid) as prober:
         status = put(client, "large", content)
     return {
         "taken": int(status in ("200", "201")),

@@ -183,7 +183,7 @@ def attack_ends(stage: Stage) -> Mapping[str, Figure]:
                 b"\0\1" * 800, "audio/pcm;encoding=pcm_s16le;rate=8000", session=f"normal-{attempt}", begin="true"
             )
         raws = [Raw(server.port, timeout_s=30.0) for _ in range(count)]
-        with Prober(server.port) as prober:
+        with Prober(server.port, server.process.pid) as prober:
             for number, raw in enumerate(raws):
                 body = f'{{"session": "end-{attempt}-{number}", "end": true}}'.encode()
                 raw.send(request("POST", "/infer", body, content_type=JSON))

@@ -86,7 +86,7 @@ def attack_typed(stage: Stage) -> Mapping[str, Figure]:
     attacked = GrpcStage(stage)
     content, stalls = typed(LONGEST - 1_000), []
     for _ in range(3):  # the quietest counts: other programs only ever make a server slower
-        with Prober(attacked.server.port) as prober:
+        with Prober(attacked.server.port, attacked.server.process.pid) as prober:
             code = attacked.outcome("ModelInfer", content)
         stalls.append(prober.longest_ms)
     return {"stall_ms": min(stalls), "code": code}

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 from urllib.parse import urlencode
@@ -134,10 +135,18 @@ class Raw:
 
 
 class Prober:
-    """A context in which a client asks for ``/health/live`` all the time: how long does the longest answer take?"""
+    """A context in which a client asks for ``/health/live`` all the time: how long does the longest answer take?
 
-    def __init__(self, port: int) -> None:
-        self._client = Client(port)
+    The time in which a thread of the server, or the prober, was ready and had no processor does not count: it is that
+    of other programs.
+
+    Args:
+        port: of the server.
+        pid: of the server.
+    """
+
+    def __init__(self, port: int, pid: int) -> None:
+        self._client, self._pid = Client(port), pid
         self._thread = threading.Thread(target=self._probe, daemon=True)
         self._stopped = threading.Event()
         self._longest_s, self._began_s = 0.0, time.monotonic()
@@ -160,11 +169,20 @@ class Prober:
 
     def _probe(self) -> None:
         while not self._stopped.is_set():
-            began_s = time.monotonic()
+            began_s, waited_s = time.monotonic(), self._waited_s()
             with suppress(OSError, HTTPException):
                 self._client.call("GET", "/health/live")
-            self._longest_s = max(self._longest_s, time.monotonic() - began_s)
+            took_s = time.monotonic() - began_s
+            self._longest_s = max(self._longest_s, took_s - (self._waited_s() - waited_s))
             self._stopped.wait(PROBE_EVERY_S)
+
+    def _waited_s(self) -> float:
+        """Sum the time for which the server's threads and this one have waited for a processor."""
+        waited_ns = int(Path("/proc/thread-self/schedstat").read_text().split()[1])
+        for thread in Path(f"/proc/{self._pid}/task").iterdir():
+            with suppress(OSError):  # a thread that has ended
+                waited_ns += int((thread / "schedstat").read_text().split()[1])
+        return 1e-9 * waited_ns
 
 
 def request(method: str, path: str, body: bytes = b"", *headers: str, content_type: str = EVENTS) -> bytes:
