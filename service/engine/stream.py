@@ -20,6 +20,7 @@ from service.wire.pcm import Samples
 
 InputKind = Literal["audio", "spikes", "values"]
 
+NO_SAMPLES: Samples = np.zeros(0, np.float32)
 STEP_BYTES = 8
 UTTERANCE_BYTES = 400  # objects of ``Utterances``, without its input and its ends
 END_BYTES, PROBABILITY_BYTES = 700, 32  # objects of one of its ends, and of each probability
@@ -95,7 +96,7 @@ class StreamState(NamedTuple):
 
 def initial_stream(model: Model) -> StreamState:
     """A stream before its first chunk."""
-    return StreamState(model.initial_row, 0, model.initial_encoder_state(), None, None, np.zeros(0, np.float32))
+    return StreamState(model.initial_row, 0, model.initial_encoder, None, None, NO_SAMPLES)
 
 
 def received_samples(stream: StreamState | None) -> int:

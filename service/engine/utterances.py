@@ -24,8 +24,8 @@ from service.engine.endpointer import QUIETEST, Found, Hearing, Rules, scan
 from service.engine.fault import out_of_range
 from service.engine.inputs import inputs_of
 from service.engine.resampler import Resampler
-from service.engine.stream import StreamState, Utterances
-from service.engine.work import NO_EVENTS, NO_SAMPLES, NO_VALUES, Job, Outcome, Piece, Result, take
+from service.engine.stream import NO_SAMPLES, StreamState, Utterances
+from service.engine.work import NO_EVENTS, NO_VALUES, Job, Outcome, Piece, Result, take
 from service.models.model import Model
 from service.runtime.states import is_bounded
 from service.wire.chunk import AudioChunk, Chunk, chunk_length, copied, joined_chunks, part_of_chunk
@@ -134,7 +134,7 @@ def closed(model: Model, job: Job, result: Result | None) -> Job | Outcome:
     end = _end(model, after, said, job.trigger)
     hearing = utterances.hearing._replace(is_speech=False, steps=0, run=0, skip=0)
     if utterances.settings is None:  # the next utterance begins with the next input
-        stream = stream._replace(encoder=model.initial_encoder_state())
+        stream = stream._replace(encoder=model.initial_encoder)
         if stream.resampler is not None:
             resampler = Resampler.between(stream.resampler.rate_hz, stream.resampler.target_hz)
             stream = stream._replace(resampler=resampler, pending=NO_SAMPLES)
@@ -286,7 +286,7 @@ def _started(model: Model, job: Job) -> Job:
         "utterance": utterances.number,
         "at": _seconds(model, stream, onset),
     }
-    encoder = model.initial_encoder_state()
+    encoder = model.initial_encoder
     stream = stream._replace(encoder=encoder, resampler=resampler, pending=NO_SAMPLES, utterances=begun)
     return job._replace(stream=stream, chunk=chunk, taken=0, heard=(*job.heard, started))
 

@@ -21,14 +21,12 @@ from hetsyn_client.results import Heard, Trigger
 from service.contract.graph_io import Float32Array
 from service.engine.endpointer import Found
 from service.engine.resampler import Resampler
-from service.engine.stream import InputKind, StreamState
+from service.engine.stream import NO_SAMPLES, InputKind, StreamState
 from service.models.model import Model
 from service.observe.watch import Watch
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk
-from service.wire.pcm import Samples
 
 NO_EVENTS: Integers = np.zeros(0, np.int64)
-NO_SAMPLES: Samples = np.zeros(0, np.float32)
 NO_VALUES: Float32Array = np.zeros((0, 0), np.float32)
 
 

@@ -38,6 +38,7 @@ class Model:
         encoder_graph: from audio or values to spikes (``contract.graph_io``); None where there is none.
         hidden_layers: neurons of the hidden layers whose spikes the graph gives, by the layer's name.
         initial_row: the network's state before the first step, float32 [words], read-only and shared by all streams.
+        initial_encoder: the encoder's state before the first step, by name, likewise; empty without an encoder.
 
     Raises:
         ArtifactError: a graph does not load, or its inputs and outputs are not those of the manifest.
@@ -51,7 +52,9 @@ class Model:
         self.name, self.version = manifest.name, manifest.version
         encoder = manifest.encoder
         initial = InitialState(artifact)
-        self._initial_encoder = initial.encoder()
+        self.initial_encoder = initial.encoder()
+        for array in self.initial_encoder.values():
+            array.flags.writeable = False
         self._audio = encoder if encoder is not None and encoder.kind == "audio" else None
         values = manifest.input.channels if manifest.input.kind == "values" else 0
         self.takes_values_only = values > 0
@@ -92,10 +95,6 @@ class Model:
         """End all runs of the graphs, on any thread, and refuse later ones."""
         for graph in filter(None, [self.network, self.encoder_graph]):
             graph.stop()
-
-    def initial_encoder_state(self) -> Arrays:
-        """Return the encoder's state before the first step, by name; empty without an encoder."""
-        return {name: array.copy() for name, array in self._initial_encoder.items()}
 
     def takes_no(self, kind: str) -> UnsupportedInput:
         """Make the error for a kind of input that the model does not take."""

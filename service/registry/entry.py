@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 RowName = Literal["", "first", "later", "ended"]
 """Of ``quota.SessionGroup.rows``; empty for none."""
 
-ENTRY_BYTES = 1_150
+ENTRY_BYTES = 1_050
 """Memory of an entry beside its ``Session.bytes``: objects, room in dictionaries, and what the allocator loses."""
 
 

@@ -50,7 +50,7 @@ def opened(models: Path, content: bytes, **change: Any) -> Model:
 def test_a_tensor_begins_with_its_array_and_others_with_one_value(tmp_path: Path) -> None:
     model = opened(tmp_path, npz(GIVEN))
     assert model.initial_row.tolist() == [0.25, -1.0, 3.0, *[0.0] * (2 * OUTPUTS)]
-    (loudness,) = model.initial_encoder_state().values()
+    (loudness,) = model.initial_encoder.values()
     assert float(loudness) == 0.5
     assert (loudness.ndim, loudness.dtype.name) == (0, "float64")
 
@@ -62,8 +62,9 @@ def test_arrays_of_the_other_form_that_an_older_artifact_had_are_left_out(tmp_pa
 
 def test_a_session_cannot_change_what_the_next_one_begins_with(tmp_path: Path) -> None:
     model = opened(tmp_path, npz(GIVEN))
-    model.initial_encoder_state()["loudness"][...] = 7.0
-    assert float(model.initial_encoder_state()["loudness"]) == 0.5
+    for array in (model.initial_row, model.initial_encoder["loudness"]):
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = 7.0
 
 
 @pytest.mark.parametrize(

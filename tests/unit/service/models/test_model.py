@@ -18,7 +18,7 @@ def test_initial_states_are_the_manifests(model: Model) -> None:
     state = model.initial_row
     assert (state.shape, state.dtype.name) == ((2 * OUTPUTS,), "float32")
     assert not state.any()
-    assert model.initial_encoder_state()["loudness"].dtype == np.float64
+    assert model.initial_encoder["loudness"].dtype == np.float64
 
 
 def test_each_graph_is_loaded_once_when_its_model_is_opened(models: Path) -> None:
@@ -51,7 +51,7 @@ def test_a_graph_that_is_not_what_the_manifest_promises_is_refused(models: Path)
 def test_a_model_without_encoder_hears_nothing(tmp_path: Path) -> None:
     write_artifact(tmp_path, takes_audio=False)
     model = ModelCatalog(tmp_path, load=load_fake).get()
-    assert model.initial_encoder_state() == {}
+    assert model.initial_encoder == {}
     with pytest.raises(UnsupportedInput, match="takes spikes, not audio"):
         _ = model.encoder
     assert model.encoder_graph is None
