@@ -18,7 +18,6 @@ HIGHEST_PROBABILITY = 1.001
 # A score of one float32 (format 2) drifts over tens of millions of steps, and the sum of the probabilities with it: an
 # addition errs by up to its own size, and from 2^24 on it is lost.
 LOWEST_SUM, HIGHEST_SUM = 1e-6, 2.0
-ROUNDING = 1e-6  # of a float32, with a margin: a low word is below it, relative to its high word
 
 
 def is_decided(decision: Decision, step: int) -> bool:
@@ -110,27 +109,6 @@ def are_distributions(probabilities: Float32Array) -> bool:
         and probabilities.min() >= 0
         and probabilities.max() <= HIGHEST_PROBABILITY
     )
-
-
-def is_possible_score(
-    decision: Decision, score: Float32Array, score_low: Float32Array | None, step: int, *, counts_spikes: bool = True
-) -> bool:
-    """Return whether a stream can reach a score in so many steps: each step adds a bounded amount.
-
-    Args:
-        score: [outputs], the manifest's ``decision.score``.
-        score_low: [outputs], ``decision.score_low``; None if the score is one float32.
-        step: steps since the stream's beginning.
-        counts_spikes: ``spike_count`` adds up zeros and ones. False for a foreign cell, which may put out any number.
-    """
-    counted = max(0, step - decision.skip_steps)
-    if score_low is not None and not (np.abs(score_low) <= ROUNDING * (1 + np.abs(score))).all():
-        return False
-    if decision.averages_softmax:
-        return is_distribution(_mean(decision, score, counted).tolist()) if counted else not score.any()
-    if decision.rule == "spike_count" and counts_spikes:
-        return bool(score.min() >= 0 and score.max() <= counted * (1 + ROUNDING))
-    return True
 
 
 def _mean(decision: Decision, score: Float32Array, counted: int) -> Float32Array:

@@ -17,10 +17,6 @@ from service.wire.schema import Parameters
 STREAM_BYTES = 800  # objects of a stream: its value, a resampler, and the heads of half a dozen arrays
 ALLOCATOR_LOSS = 8  # one byte in so many is lost between blocks of unlike sizes: 3% where all are alike, 9% in a mix
 
-LARGEST_COUNT = 2**53
-"""The largest number of a chunk, steps or samples that a session's record can have: JSON's largest exact integer."""
-
-
 Json: TypeAlias = bytes
 Kept: TypeAlias = bytes | PlainReply
 """The last reply of a session."""

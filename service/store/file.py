@@ -43,7 +43,7 @@ T = TypeVar("T")
 EXPIRE_ROWS = 500  # in one transaction; chunks wait behind it
 LOG_PAGES = 1000  # length of the log at which it is written back: SQLite's default
 MAX_PAGES = 2**32 - 2  # SQLite's own limit
-SPARE_SHARE = 16  # new sessions leave one page in so many
+SPARE_SHARE, SPARE_BYTES = 16, 256_000_000  # new sessions leave one page in so many, and at most these bytes
 RESERVE_BYTES, RESERVE_SHARE = 16_000_000, 8  # of the disk, for the log, and at most this part of the disk
 
 _INSERT = """
@@ -187,7 +187,8 @@ class FileStore:
     def _has_room(self, record: bytes) -> bool:
         """Whether there is room for a new session, beside what the others may need to go on."""
         used = pragma(self._database, "page_count") - pragma(self._database, "freelist_count")
-        return used + len(record) // self._page_bytes + 1 <= self._most_pages - self._most_pages // SPARE_SHARE
+        spare = min(self._most_pages // SPARE_SHARE, SPARE_BYTES // self._page_bytes)
+        return used + len(record) // self._page_bytes + 1 <= self._most_pages - spare
 
     def _load(self, sessions: Sequence[str]) -> list[Stored | HetsynError | None]:
         now_s = self._wall()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.contract.graph_io import NEXT_STATE, NEXT_STEP, PROBABILITIES, READOUT
+from service.contract.graph_io import NEXT_STATE, NEXT_STEP, PROBABILITIES, READOUT, STATE, STEPS, VALUES
 from service.engine.engine import Engine
 from service.engine.stream import StreamState, initial_stream
 from service.engine.work import Outcome, Work, begin
@@ -18,9 +18,9 @@ from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.runtime.onnx import Array, Graph, GraphLoader
 from service.runtime.states import is_bounded
-from service.wire.chunk import AudioChunk, Chunk, spike_chunk
+from service.wire.chunk import AudioChunk, Chunk, ValuesChunk, spike_chunk
 from tests.support.artifact import write_artifact
-from tests.support.fake_graph import LOUDNESS, OUTPUTS, RATE_HZ, FakeNetwork, load_fake
+from tests.support.fake_graph import CHANNELS, LOUDNESS, OUTPUTS, RATE_HZ, FakeNetwork, FakeValues, load_fake
 from tests.support.overflowing_graph import load_overflowing
 from tests.support.signals import sound, spikes
 
@@ -87,6 +87,27 @@ def test_a_state_may_break_in_any_segment_of_a_chunk(tmp_path: Path) -> None:
     engine = Engine(1000, segment_steps=3)
     with pytest.raises(StateBroken):
         engine.run(model, [Work(huge(model, 1e20), SPIKES, end=False)])
+
+
+def test_a_client_s_chunks_alone_break_a_state(tmp_path: Path) -> None:
+    """A huge value that one integrator holds overflows in the next, while nothing more is sent."""
+
+    class Chained(FakeValues):
+        def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+            values = super().run(inputs, outputs)
+            before, after = inputs[STATE], values[NEXT_STATE]
+            after[:, 0] = before[:, 0] + inputs[VALUES].sum(axis=(1, 2))
+            after[:, 1] = before[:, 1] + inputs[STEPS] * before[:, 0]
+            return values
+
+    write_artifact(tmp_path, takes="values")
+    model = ModelCatalog(tmp_path, load=lambda _: Chained("sum_softmax", 1.0)).get()
+    values = np.zeros((1, CHANNELS), np.float32)
+    values[0, 0] = 9e29
+    (first,) = ENGINE.run(model, [Work(initial_stream(model), ValuesChunk(values), end=False)])
+    silence = ValuesChunk(np.zeros((3, CHANNELS), np.float32))
+    with pytest.raises(StateBroken):
+        ENGINE.run(model, [Work(first.stream, silence, end=False)])
 
 
 def _instead(network: Graph) -> GraphLoader:

@@ -84,6 +84,18 @@ async def test_all_sessions_go_on_whatever_their_length(tmp_path: Path, start_st
     assert await only(store, put("s0", NO_REVISION, 3, bytes(length))) is CommitResult.fenced
 
 
+async def test_new_sessions_leave_no_more_than_a_bound(
+    tmp_path: Path, start_store: StartStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a large disk a sixteenth is more than what sessions that go on need."""
+    counts = []
+    for name in ("a sixteenth", "a page"):
+        store = await start_store(FileStore(tmp_path / name, max_bytes=4_000_000))
+        counts.append(len(await fill_with_sessions(store)))
+        monkeypatch.setattr("service.store.file.SPARE_BYTES", 4_096)
+    assert counts[1] - counts[0] > 4_000_000 // 16 // len(RECORD) // 2
+
+
 async def only(store: FileStore, change: Change) -> CommitResult | HetsynError:
     (result,) = await store.commit([change])
     return result
