@@ -131,13 +131,9 @@ class EncoderSpec:
         matrix: Float64Array = np.concatenate([np.cos(angle), -np.sin(angle)], 1) * window[:, None] * scale
         return matrix
 
-    def mel_matrix(self, warp: float = 1.0) -> Float64Array:
-        """Make triangular Mel filters, [2 * bins, bands], once for each half of the spectrum.
-
-        Args:
-            warp: factor on the filters' frequencies (a longer or shorter vocal tract, in training).
-        """
-        bank = self.mel_filters(self.mel_edges_hz() * warp)
+    def mel_matrix(self) -> Float64Array:
+        """Compute triangular Mel filters, [2 * bins, bands], once for each half of the spectrum."""
+        bank = self.mel_filters(self.mel_edges_hz())
         return np.concatenate([bank, bank])
 
     def mel_edges_hz(self) -> Float64Array:
@@ -237,17 +233,16 @@ class Encoder:
         history = samples[:, samples.shape[1] - self.spec.history_samples :]
         return spikes, EncoderState(history, gain, last)
 
-    def levels_db(self, frames: Tensor, mel: Tensor | None = None) -> Tensor:
+    def levels_db(self, frames: Tensor) -> Tensor:
         """Compute the level of each band, level_m(t).
 
         Args:
             frames: float64 [..., window_samples].
-            mel: [2 * bins, bands], other Mel filters than the spec's.
 
         Returns:
             [..., bands] in dB of full scale.
         """
-        energy = (frames @ self._spectrum).square() @ (self._mel if mel is None else mel)
+        energy = (frames @ self._spectrum).square() @ self._mel
         return 10.0 * torch.log10(energy + 10.0 ** (self.spec.floor_db / 10.0)) + self._emphasis
 
     def crossings(self, levels_db: Tensor, gain_db: Tensor, last_db: Tensor) -> tuple[Tensor, Tensor, Tensor]:

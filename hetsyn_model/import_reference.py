@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,6 +19,8 @@ from torch import Tensor
 from hetsyn_model.network import Network
 from hetsyn_model.spec import DecisionSpec, NetworkSpec, NeuronSpec
 
+Key = tuple[int, str]  # index of the layer, and name in hetsyn_model.layer.Layer
+Named = tuple[str, Tensor]
 SPEECH_SKIP_STEPS = 11  # the reference sums softmax over step index > 10
 
 
@@ -27,81 +28,50 @@ class CheckpointError(ValueError):
     """The state dict is not one of the reference's networks; the message names the entry."""
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """One tensor of the network.
-
-    Attributes:
-        names: names in a reference checkpoint.
-        layer: index of the layer.
-        parameter: name in :class:`hetsyn_model.layer.Layer`.
-    """
-
-    names: tuple[str, ...]
-    layer: int
-    parameter: str
-
-
-def _entries(suffixes: tuple[str, ...], recurrent: bool) -> list[_Entry]:
-    entries = []
-    for index, suffix in enumerate(suffixes):
-        for path in ("in", "rec") if recurrent else ("in",):
-            for kind in ("w", "rho", "b"):
-                names = (
+def _entries(suffixes: tuple[str, ...], recurrent: bool) -> dict[Key, tuple[str, ...]]:
+    """List the names that each tensor may have in a reference checkpoint."""
+    entries: dict[Key, tuple[str, ...]] = {}
+    for kind, ours in (("w", "w"), ("rho", "r"), ("b", "b")):
+        for index, suffix in enumerate(suffixes):
+            for path in ("in", "rec") if recurrent else ("in",):
+                entries[index, f"{ours}_{path}"] = (
                     f"{kind}_{path}{suffix}",
                     f"layer_hidden{suffix}.{kind}_{path}",
                     f"layer_hidden{suffix}.layer_{path}.{kind}",
                 )
-                entries.append(_Entry(names, index, f"{kind.replace('rho', 'r')}_{path}"))
-    for kind in ("w", "rho", "b"):
-        names = (f"{kind}_out", f"layer_out.{kind}_in", f"layer_out.layer_in.{kind}")
-        entries.append(_Entry(names, len(suffixes), f"{kind.replace('rho', 'r')}_in"))
+        entries[len(suffixes), f"{ours}_in"] = f"{kind}_out", f"layer_out.{kind}_in", f"layer_out.layer_in.{kind}"
     return entries
-
-
-@dataclass(frozen=True)
-class _Parameter:
-    """An entry of a checkpoint, with the name that it was found under."""
-
-    name: str
-    tensor: Tensor
 
 
 def _architecture(names: set[str]) -> tuple[tuple[str, ...], bool]:
     """Find the network that explains the names best: suffixes of its hidden layers, and whether it is recurrent."""
 
     def unexplained(candidate: tuple[tuple[str, ...], bool]) -> int:
-        entries = _entries(*candidate)
-        known = {name for entry in entries for name in entry.names}
-        return len(names - known) + sum(not names.intersection(entry.names) for entry in entries)
+        entries = _entries(*candidate).values()
+        return len(names.difference(*entries)) + sum(names.isdisjoint(entry) for entry in entries)
 
     return min(((("1", "2"), True), (("",), True), (("",), False)), key=unexplained)
 
 
-def _collect(entries: list[_Entry], state_dict: Mapping[str, Tensor]) -> dict[tuple[int, str], _Parameter]:
-    """Collect the tensors by (layer, parameter)."""
-    known = {name for entry in entries for name in entry.names}
-    extra = sorted(set(state_dict) - known)
+def _collect(entries: Mapping[Key, tuple[str, ...]], state_dict: Mapping[str, Tensor]) -> dict[Key, Named]:
+    """Collect the tensors, each with the name that it was found under."""
+    extra = sorted(set(state_dict).difference(*entries.values()))
     if extra:
         raise CheckpointError(
             f"unknown entry {extra[0]!r}: not a tensor of this network"
             + (f" (and {len(extra) - 1} more)" if len(extra) > 1 else "")
             + ("; strip the prefix of the names" if extra[0].startswith(("param/", "module.")) else "")
         )
-    parameters: dict[tuple[int, str], _Parameter] = {}
-    for entry in entries:
-        present = [name for name in entry.names if name in state_dict]
+    parameters: dict[Key, Named] = {}
+    for key, names in entries.items():
+        present = [name for name in names if name in state_dict]
         if not present:
-            raise CheckpointError(
-                f"missing entry {entry.names[0]!r} (also called "
-                + " or ".join(repr(name) for name in entry.names[1:])
-                + ")"
-            )
+            raise CheckpointError(f"missing entry {names[0]!r} (also called {names[1]!r} or {names[2]!r})")
         tensors = [_tensor(name, state_dict[name]) for name in present]
         for name, alias in zip(present[1:], tensors[1:], strict=True):
             if alias.shape != tensors[0].shape or not torch.equal(alias, tensors[0]):
                 raise CheckpointError(f"entry {name!r} differs from {present[0]!r}: both name one tensor")
-        parameters[entry.layer, entry.parameter] = _Parameter(present[0], tensors[0])
+        parameters[key] = present[0], tensors[0]
     return parameters
 
 
@@ -119,29 +89,29 @@ def _tensor(name: str, value: object) -> Tensor:
     return tensor
 
 
-def _axes(key: tuple[int, str], per_synapse: bool) -> tuple[int, ...]:
+def _axes(key: Key, per_synapse: bool) -> tuple[int, ...]:
     """Return the layers that give a tensor's axes their lengths: 0 is the input, then the layers in order."""
     layer, parameter = key
     fan_in = layer + 1 if parameter.endswith("rec") else layer
     return (layer + 1, fan_in) if parameter.startswith("w") or per_synapse else (layer + 1,)
 
 
-def _check_shapes(parameters: Mapping[tuple[int, str], _Parameter]) -> tuple[list[int], bool]:
+def _check_shapes(parameters: Mapping[Key, Named]) -> tuple[list[int], bool]:
     """Find the sizes of input and layers, and whether each synapse has a decay. An error names the odd entry."""
-    kinds = Counter(item.tensor.dim() == 2 for (_, parameter), item in parameters.items() if parameter[0] != "w")
+    kinds = Counter(tensor.dim() == 2 for (_, parameter), (_, tensor) in parameters.items() if parameter[0] != "w")
     per_synapse = kinds.most_common(1)[0][0]
     votes: dict[int, Counter[int]] = {}
-    for key, item in parameters.items():
+    for key, (_, tensor) in parameters.items():
         axes = _axes(key, per_synapse)
-        if len(axes) == item.tensor.dim():
-            for axis, size in zip(axes, item.tensor.shape, strict=True):
+        if len(axes) == tensor.dim():
+            for axis, size in zip(axes, tensor.shape, strict=True):
                 votes.setdefault(axis, Counter())[size] += 1
     sizes = {axis: counted.most_common(1)[0][0] for axis, counted in votes.items()}
-    for key, item in parameters.items():
+    for key, (name, tensor) in parameters.items():
         expected = tuple(sizes.get(axis, 0) for axis in _axes(key, per_synapse))
-        if tuple(item.tensor.shape) != expected or 0 in expected:
+        if tuple(tensor.shape) != expected or 0 in expected:
             raise CheckpointError(
-                f"entry {item.name!r} has shape {tuple(item.tensor.shape)}, but the other entries need {expected}"
+                f"entry {name!r} has shape {tuple(tensor.shape)}, but the other entries need {expected}"
             )
     return [sizes[axis] for axis in sorted(sizes)], per_synapse
 
@@ -176,12 +146,11 @@ def from_reference(
     suffixes, recurrent = _architecture(set(state_dict))
     parameters = _collect(_entries(suffixes, recurrent), state_dict)
     sizes, per_synapse = _check_shapes(parameters)
-    for (_, parameter), item in parameters.items():
-        if parameter[0] == "r" and not bool(((item.tensor >= 0) & (item.tensor <= 1)).all()):
-            raise CheckpointError(f"entry {item.name!r} contains decays outside [0, 1]")
-
-    weights_rec = [item.tensor for (_, parameter), item in parameters.items() if parameter == "w_rec"]
-    biased = any(bool(item.tensor.any()) for (_, parameter), item in parameters.items() if parameter[0] == "b")
+    for (_, parameter), (name, tensor) in parameters.items():
+        if parameter[0] == "r" and not bool(((tensor >= 0) & (tensor <= 1)).all()):
+            raise CheckpointError(f"entry {name!r} contains decays outside [0, 1]")
+    weights_rec = [tensor for (_, parameter), (_, tensor) in parameters.items() if parameter == "w_rec"]
+    biased = any(bool(tensor.any()) for (_, parameter), (_, tensor) in parameters.items() if parameter[0] == "b")
     spec = NetworkSpec(
         channels=sizes[0],
         hidden=tuple(sizes[1:-1]),
@@ -197,9 +166,8 @@ def from_reference(
     )
     network = Network(spec).to(dtype)
     with torch.no_grad():
-        for (index, parameter), item in parameters.items():
-            if parameter[0] == "b" and not biased:
-                continue
-            target = network.layers[index].get_parameter(parameter)
-            target.copy_(item.tensor.reshape(target.shape))
+        for (index, parameter), (_, tensor) in parameters.items():
+            if biased or parameter[0] != "b":
+                target = network.layers[index].get_parameter(parameter)
+                target.copy_(tensor.reshape(target.shape))
     return network

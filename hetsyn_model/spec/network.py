@@ -102,11 +102,6 @@ class NetworkSpec:
         """
         parts = dict(values)
         try:
-            shape = dict(parts.pop("kernel", {})).get("shape", "exponential")
-            require(
-                shape == "exponential",
-                f"kernel.shape: {shape!r} is no longer a setting: examples/kernels has cells with such kernels",
-            )
             neuron = dict(parts.pop("neuron"))
             for pair in ("tau_init_steps", "decay_range"):
                 neuron[pair] = tuple(neuron[pair])

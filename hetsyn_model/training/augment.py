@@ -177,7 +177,7 @@ def augment_levels(
         start += length
     levels = (10.0 * torch.log10(energy + 10.0 ** (spec.floor_db / 10.0))).numpy()
     emphasis_db = spec.emphasis_db() + augment.brighten_db_per_octave * spec.octaves()
-    quiet_db = _quiet_db(spec, augment)
+    quiet_db = (spec.floor_db + emphasis_db).astype(np.float32)
     stacked = np.tile(quiet_db, (len(recordings), int(lengths.max()), 1))
     bands, knots = np.linspace(-1.0, 1.0, spec.bands), np.linspace(-1.0, 1.0, 6)
     start = 0
@@ -192,12 +192,6 @@ def augment_levels(
         np.maximum(levels[start : start + length] + colour_db.astype(np.float32), quiet_db, out=row[:length])
         start += length
     return stacked, lengths
-
-
-def _quiet_db(spec: EncoderSpec, augment: AugmentSpec) -> Levels:
-    """Compute the levels of silence, [bands]."""
-    emphasis_db = spec.emphasis_db() + augment.brighten_db_per_octave * spec.octaves()
-    return np.asarray(spec.floor_db + emphasis_db, np.float32)
 
 
 def augment_events(

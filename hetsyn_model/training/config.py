@@ -31,8 +31,7 @@ from hetsyn_model.training.schedule import DelayTraining
 from hetsyn_model.training.split import SplitSpec
 
 # keys of earlier versions, without effect on a run's network
-REMOVED = ("phonemes", "kernel", "training.distillation", "training.quiet_s")
-MOVED = {"encoder.spikes.channels": "network.channels"}
+EARLIER = ("phonemes", "kernel", "training.distillation", "training.quiet_s", "encoder.spikes.channels")
 SHIPPED = Path(__file__).with_name("configs")
 
 
@@ -312,7 +311,7 @@ def config_of_checkpoint(values: Mapping[str, Any], where: str) -> Config:
         ConfigError: as :func:`config_from`.
     """
     kept = deepcopy(dict(values))
-    for *sections, key in (name.split(".") for name in (*REMOVED, *MOVED)):
+    for *sections, key in (name.split(".") for name in EARLIER):
         reduce(lambda section, name: section.get(name, {}), sections, kept).pop(key, None)
     return config_from(kept, where)
 
@@ -342,10 +341,6 @@ def _check_keys(values: Mapping[str, Any], of: Any, where: str, prefix: str = ""
     known = {each.name for each in fields(of)}
     types = get_type_hints(of)
     for key, value in values.items():
-        if prefix + key in REMOVED:
-            raise ConfigError(f"{where}: there is no {prefix}{key} any more, because it gave nothing: delete it")
-        if prefix + key in MOVED:
-            raise ConfigError(f"{where}: {prefix}{key} is {MOVED[prefix + key]} now: move it there")
         if key not in known:
             near = difflib.get_close_matches(key, known, 1, 0.5)
             hint = f"did you mean {prefix}{near[0]}?" if near else f"the keys here are {', '.join(sorted(known))}"

@@ -92,7 +92,9 @@ def read_folder(folder: Path, labels: Sequence[str], rate_hz: int) -> list[Recor
     for path in sorted(folder.glob("*.wav")):
         match = _NAME.fullmatch(path.name)
         if match is None:
-            raise DataError(f"{path}: the name is not label_speaker_take.wav")
+            raise DataError(
+                f"{path}: the name is not label_speaker_take.wav: rename it, or make a folder for each class"
+            )
         if match["label"] not in labels:
             raise DataError(f"{path}: label {match['label']!r} is not one of {list(labels)}")
         recordings.append(

@@ -24,7 +24,6 @@ FORMS = (
 MAX_SAMPLES = 400_000  # of a recording: a variation of it takes a stretch of a minute of noise
 # of Speech Commands: a line is class/file.wav; who is in neither list is trained on
 _LISTS: dict[Part, str] = {"validation": "validation_list.txt", "test": "testing_list.txt"}
-_FLAT_NAME = re.compile(r"([^_]+)_[^_]+_\d+\.wav")
 
 
 def kind_of(path: Path) -> Kind:
@@ -92,13 +91,7 @@ def _read_recordings(folder: Path, config: Config) -> Examples:
             f"{folder}: contains both wav files and folders: give class/*.wav, or label_speaker_take.wav alone"
         )
     if flat:
-        named = [(path, _FLAT_NAME.fullmatch(path.name)) for path in flat]
-        wrong = [path for path, match in named if match is None]
-        if wrong:
-            raise DataError(
-                f"{wrong[0]}: the name is not label_speaker_take.wav: rename it, or make a folder for each class"
-            )
-        labels = tuple(sorted({match[1] for _, match in named if match}))
+        labels = tuple(sorted({path.name.partition("_")[0] for path in flat}))
         return _checked(Examples("audio", tuple(read_folder(folder, labels, rate_hz)), labels, str(folder)), rate_hz)
     if not classes:
         raise DataError(f"{folder}: contains no recordings: give {FORMS}")
