@@ -15,19 +15,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-import numpy as np
-from numpy.typing import NDArray
-
 from hetsyn_client.access import TIMEOUT_S, ClientOptions, access_of
 from hetsyn_client.async_transport import AsyncTransport
-from hetsyn_client.bodies import Body, Matrix, events_body, sound_body, values_body
-from hetsyn_client.calls import Calls, ChunkOptions, SessionOptions
+from hetsyn_client.calls import Calls, SessionOptions, SteppedClient
 from hetsyn_client.chunks import Chunk
 from hetsyn_client.results import Reply
 from hetsyn_client.session_steps import SessionSteps, SteppedSession
 
 
-class AsyncStreamingClient:
+class AsyncStreamingClient(SteppedClient[Coroutine[Any, Any, Reply]]):
     """Connections to one server. Close it, or use it as an asynchronous context manager, in one event loop.
 
     Its arguments are those of ``StreamingClient``, except for ``network``. Its methods raise the same errors.
@@ -41,8 +37,8 @@ class AsyncStreamingClient:
         **options: Unpack[ClientOptions],
     ) -> None:
         access = access_of(url, options)
-        self._calls = Calls.of(url, options)
         self._transport = AsyncTransport(access, options.get("timeout_s", TIMEOUT_S), sleep)
+        super().__init__(Calls.of(url, options), self._transport.run)
 
     async def __aenter__(self) -> Self:
         return self
@@ -60,22 +56,6 @@ class AsyncStreamingClient:
         """Prepare a session, as ``StreamingClient.session``."""
         return AsyncSession(self._transport, SessionSteps(self._calls, session, options))
 
-    async def infer_chunk(
-        self, samples: NDArray[np.int16], sample_rate_hz: int, **options: Unpack[ChunkOptions]
-    ) -> Reply:
-        """Send 16-bit samples [n], one channel."""
-        return await self._infer(sound_body(samples, sample_rate_hz), options)
-
-    async def infer_events(
-        self, steps: int, times: NDArray[np.int64], units: NDArray[np.int64], **options: Unpack[ChunkOptions]
-    ) -> Reply:
-        """Send the spikes of ``steps`` network steps: steps ``times`` [spikes] and channels ``units`` [spikes]."""
-        return await self._infer(events_body(steps, times, units), options)
-
-    async def infer_values(self, values: Matrix, **options: Unpack[ChunkOptions]) -> Reply:
-        """Send rows of values, an array or lists [steps, channels]."""
-        return await self._infer(values_body(values), options)
-
     async def describe(self, model: str | None = None) -> dict[str, Any]:
         """Describe a model, as ``StreamingClient.describe``."""
         return await self._transport.run(self._calls.describe(model))
@@ -92,9 +72,6 @@ class AsyncStreamingClient:
     async def drop(self, session: str) -> None:
         """Delete a session on the server."""
         await self._transport.run(self._calls.drop(session))
-
-    async def _infer(self, body: Body, options: ChunkOptions) -> Reply:
-        return await self._transport.run(self._calls.infer(body, options))
 
 
 async def _asynchronous(chunks: Iterable[Chunk]) -> AsyncIterator[Chunk]:

@@ -7,13 +7,16 @@ be repeated because the server keeps nothing of it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Any, Generic, TypedDict, Unpack, cast
 from urllib.parse import quote
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hetsyn_client.access import PATIENCE_S, REPEATS, ClientOptions
-from hetsyn_client.bodies import Body
+from hetsyn_client.bodies import Body, Matrix, events_body, sound_body, values_body
 from hetsyn_client.chunks import Chunk
 from hetsyn_client.errors import NotFound, ServiceProblem, ServiceUnreachable
 from hetsyn_client.files import SUFFIXES, recording_chunks, step_chunks
@@ -21,7 +24,7 @@ from hetsyn_client.frames import MEDIA_TYPE as CARRIED_TYPE
 from hetsyn_client.frames import pack_frame, unpack_frame
 from hetsyn_client.patience import LONGEST_PAUSE_S, Patience
 from hetsyn_client.results import Reply
-from hetsyn_client.steps import Broken, Pause, Request, Response, Steps, retry_after_s, target
+from hetsyn_client.steps import Broken, Pause, R, Request, Response, Steps, retry_after_s, target
 
 PROXY_LOST_THE_SERVER = (502, 504)
 
@@ -216,6 +219,28 @@ class Calls:
         if not isinstance(answer, dict):
             raise stranger(self._url)
         return answer
+
+
+class SteppedClient(Generic[R]):
+    """What both clients have in common: ``run`` carries out steps, and returns the reply or awaits it."""
+
+    def __init__(self, calls: Calls, run: Callable[[Steps[Reply]], R]) -> None:
+        self._calls = calls
+        self._infer = run
+
+    def infer_chunk(self, samples: NDArray[np.int16], sample_rate_hz: int, **options: Unpack[ChunkOptions]) -> R:
+        """Send 16-bit samples [n], one channel."""
+        return self._infer(self._calls.infer(sound_body(samples, sample_rate_hz), options))
+
+    def infer_events(
+        self, steps: int, times: NDArray[np.int64], units: NDArray[np.int64], **options: Unpack[ChunkOptions]
+    ) -> R:
+        """Send the spikes of ``steps`` network steps: steps ``times`` [spikes] and channels ``units`` [spikes]."""
+        return self._infer(self._calls.infer(events_body(steps, times, units), options))
+
+    def infer_values(self, values: Matrix, **options: Unpack[ChunkOptions]) -> R:
+        """Send rows of finite values, an array or lists [steps, channels]."""
+        return self._infer(self._calls.infer(values_body(values), options))
 
 
 def unreachable(url: str, error: Broken) -> ServiceUnreachable:

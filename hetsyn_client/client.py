@@ -17,19 +17,16 @@ from types import TracebackType
 from typing import Any, Self, Unpack
 
 import httpx
-import numpy as np
-from numpy.typing import NDArray
 
 from hetsyn_client.access import TIMEOUT_S, ClientOptions, access_of
-from hetsyn_client.bodies import Body, Matrix, events_body, sound_body, values_body
-from hetsyn_client.calls import Calls, ChunkOptions, SessionOptions
+from hetsyn_client.calls import Calls, SessionOptions, SteppedClient
 from hetsyn_client.chunks import Chunk
 from hetsyn_client.results import Reply
 from hetsyn_client.session_steps import SessionSteps, SteppedSession
 from hetsyn_client.transport import Transport
 
 
-class StreamingClient:
+class StreamingClient(SteppedClient[Reply]):
     """Connections to one server. Close it, or use it as a context manager. Threads may share it.
 
     Its methods raise ServiceProblem where the server refuses, ServiceUnreachable where it does not answer, and
@@ -54,8 +51,8 @@ class StreamingClient:
         **options: Unpack[ClientOptions],
     ) -> None:
         access = access_of(url, options)
-        self._calls = Calls.of(url, options)
         self._transport = Transport(access, options.get("timeout_s", TIMEOUT_S), network, sleep)
+        super().__init__(Calls.of(url, options), self._transport.run)
 
     def __enter__(self) -> Self:
         return self
@@ -72,20 +69,6 @@ class StreamingClient:
     def session(self, session: str | None = None, **options: Unpack[SessionOptions]) -> Session:
         """Prepare a session, which begins with its first chunk, under a new id or the one that is given."""
         return Session(self._transport, SessionSteps(self._calls, session, options))
-
-    def infer_chunk(self, samples: NDArray[np.int16], sample_rate_hz: int, **options: Unpack[ChunkOptions]) -> Reply:
-        """Send 16-bit samples [n], one channel."""
-        return self._infer(sound_body(samples, sample_rate_hz), options)
-
-    def infer_events(
-        self, steps: int, times: NDArray[np.int64], units: NDArray[np.int64], **options: Unpack[ChunkOptions]
-    ) -> Reply:
-        """Send the spikes of ``steps`` network steps: steps ``times`` [spikes] and channels ``units`` [spikes]."""
-        return self._infer(events_body(steps, times, units), options)
-
-    def infer_values(self, values: Matrix, **options: Unpack[ChunkOptions]) -> Reply:
-        """Send rows of finite values, an array or lists [steps, channels]."""
-        return self._infer(values_body(values), options)
 
     def describe(self, model: str | None = None) -> dict[str, Any]:
         """Describe a model, by default the server's default model, as ``GET /models/{name}`` does.
@@ -111,9 +94,6 @@ class StreamingClient:
     def drop(self, session: str) -> None:
         """Delete a session on the server; ServiceProblem with status 404 if it has none of this id."""
         self._transport.run(self._calls.drop(session))
-
-    def _infer(self, body: Body, options: ChunkOptions) -> Reply:
-        return self._transport.run(self._calls.infer(body, options))
 
 
 class Session(SteppedSession[Reply]):

@@ -6,7 +6,7 @@ import json
 import secrets
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, NamedTuple, TypeVar, cast
+from typing import Any, Generic, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,9 @@ from hetsyn_client.errors import InputError, ServiceProblem
 from hetsyn_client.events import MEDIA_TYPE as EVENTS_TYPE
 from hetsyn_client.reconnecting import ConnectionOptions, Frame, Reconnecting, SessionHasEnded
 from hetsyn_client.results import Classified
-from hetsyn_client.steps import Broken, Steps, target
+from hetsyn_client.steps import Broken, R, Steps, target
 from hetsyn_client.values import rows_of
 
-R = TypeVar("R")  # frames, or what gives them when it is awaited
 TOLD = ("Result", "SpeechStarted", "UtteranceEnd")  # the frames of which a caller hears
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Generic, TypeVar
+from typing import Generic
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,7 @@ from hetsyn_client.bodies import Body, Matrix, events_body, sound_body, values_b
 from hetsyn_client.calls import Calls, ChunkOptions, SessionOptions, check_names
 from hetsyn_client.errors import HetsynError, InputError, ServiceProblem, SessionLost
 from hetsyn_client.results import Reply
-from hetsyn_client.steps import Steps
-
-R = TypeVar("R")  # a reply, or what gives one when it is awaited
+from hetsyn_client.steps import R, Steps
 
 
 class SessionSteps:

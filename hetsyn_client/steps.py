@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import urlencode
 
 T = TypeVar("T")
+R = TypeVar("R")  # of a method: its result, or what gives that when it is awaited
 
 
 class Headers(Protocol):
