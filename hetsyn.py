@@ -31,7 +31,7 @@ from hetsyn_client.extras import install_command
 if TYPE_CHECKING:
     from export import export_network, export_nir, import_nir
     from export.evaluation import Evaluation
-    from export.onnx_import import import_onnx
+    from export.onnx_models.importing import import_onnx
     from export.own_network import Source, write_artifact
     from export.parity import Streams
     from export.step import export_step
@@ -82,7 +82,7 @@ _LAZY = {
     "export.parity": ("Streams",),
     "export.evaluation": ("Evaluation",),
     "export.step": ("export_step",),
-    "export.onnx_import": ("import_onnx",),
+    "export.onnx_models.importing": ("import_onnx",),
     "export.own_network": ("Source", "write_artifact"),
     "hetsyn_client": ("AsyncStreamingClient", "StreamingClient"),
     "hetsyn_model": (
@@ -124,7 +124,7 @@ SUBCOMMANDS = {
     "export": Subcommand("export.commands", "Turn a trained checkpoint into an artifact that can be served.", "train"),
     "import-nir": Subcommand("export.nir.commands", "Import a network of another library by its NIR file.", "train"),
     "export-nir": Subcommand("export.nir.commands", "Write a network as a NIR file for other libraries.", "train"),
-    "import-onnx": Subcommand("export.onnx_commands", "Turn a stateful ONNX model into an artifact.", "train"),
+    "import-onnx": Subcommand("export.onnx_models.commands", "Turn a stateful ONNX model into an artifact.", "train"),
     "serve": Subcommand("service.commands.serve", "Serve the models of a folder over HTTP.", "cpu"),
     "keys": Subcommand("service.commands.keys", "Make the keys of a server, and change them.", "cpu"),
     "reload": Subcommand("service.commands.reload", "Make a server read its folder of models again.", "cpu"),

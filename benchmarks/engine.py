@@ -140,7 +140,7 @@ def _recorded(artifact: Path) -> Float32Array:
     """Spikes of a model's encoder for the shipped recordings, float32 [10, steps of the shortest, channels]."""
     import torch
 
-    from hetsyn_model.encoder import Encoder, EncoderSpec
+    from hetsyn_model.encoders.encoder import Encoder, EncoderSpec
     from hetsyn_model.training.checkpoint import Checkpoint
     from service.wire.pcm import decode_wav
 
@@ -169,10 +169,10 @@ def _implementations(workload: CostWorkload, other: Path | None) -> tuple[dict[s
 
     from benchmarks.eager import EagerLoop
     from benchmarks.step_graph import step_graph
-    from export.network_graph import network_graph
+    from export.graphs.network_graph import network_graph
+    from export.graphs.torchscript import load_torchscript, torchscript
     from export.parity import Streams, initial_row, run_graph
     from export.sources import decide_by
-    from export.torchscript import load_torchscript, torchscript
     from hetsyn_model.state import DECISION_SCORE_LOW, initial_state
     from hetsyn_model.training.checkpoint import Checkpoint
     from service.contract.artifact import Artifact

@@ -24,7 +24,7 @@ from examples.kernels.dynap_se import dynap_se
 from examples.kernels.f_lif import f_lif
 from examples.kernels.network import KernelNetwork
 from export import export_step
-from export.network_graph import network_graph
+from export.graphs.network_graph import network_graph
 from export.parity import chunk_feed, initial_row
 from hetsyn_model import Network, NetworkSpec
 from hetsyn_model.state import FORMS, Form, state_bytes

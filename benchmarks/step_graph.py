@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from export.build import GraphBuilder
 from export.evaluation import Evaluation, seeded_streams
+from export.graphs.build import GraphBuilder
 from export.own_network import CHECKPOINT, Source, write_artifact
 from hetsyn_model.compiled import LayerWeights
 from hetsyn_model.network import Network

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from export.folder import ExportError
     from export.nir.importing import import_nir
     from export.nir.writing import export_nir
-    from export.onnx_import import import_onnx
+    from export.onnx_models.importing import import_onnx
     from export.own_network import export_network
     from export.step import export_step
 
@@ -30,7 +30,7 @@ _MODULES = {
     ".folder": ("ExportError",),
     ".nir.importing": ("import_nir",),
     ".nir.writing": ("export_nir",),
-    ".onnx_import": ("import_onnx",),
+    ".onnx_models.importing": ("import_onnx",),
     ".own_network": ("export_network",),
     ".step": ("export_step",),
 }

@@ -117,10 +117,10 @@ def export_checkpoint(
     from export.own_network import form_of, write_artifact
     from export.parity import ParityError
     from export.sources import decide_by, from_checkpoint, from_saved_network, shd_size
-    from hetsyn_model.bank import BankError
+    from hetsyn_model.synapses.bank import BankError
     from hetsyn_model.training.checkpoint import CheckpointFileError
     from hetsyn_model.training.config import ConfigError
-    from hetsyn_model.training.data import DataError
+    from hetsyn_model.training.datasets.data import DataError
 
     out = out.resolve()  # its last two names are the model's name and version
     as_trained = bank_size is None and error_bound is None

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from export.encoder_graph import encoder_graph, encoder_state
 from export.evaluation import noise_and_silence
-from export.level_crossing_graph import level_crossing_graph, level_crossing_state
+from export.graphs.encoder_graph import encoder_graph, encoder_state
+from export.graphs.level_crossing_graph import level_crossing_graph, level_crossing_state
 from export.parity import ParityError
-from hetsyn_model.encoder import Encoder
-from hetsyn_model.level_crossing import AnyEncoderSpec, LevelCrossing, LevelCrossingSpec
+from hetsyn_model.encoders.encoder import Encoder
+from hetsyn_model.encoders.level_crossing import AnyEncoderSpec, LevelCrossing, LevelCrossingSpec
 from service.contract.graph_io import AUDIO, EVENT_ROW, EVENT_UNIT, STEPS, VALUES, next_name, state_name
 from service.contract.manifest import EncoderDescription, TensorDescription
 from service.runtime.onnx import Array, Graph

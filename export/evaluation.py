@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from export.folder import ExportError
 from export.parity import Streams
-from hetsyn_model.encoder import EncoderSpec
+from hetsyn_model.encoders.encoder import EncoderSpec
 from hetsyn_model.spec import InputKind
 
 SHAPES = {"spikes": "spikes [stream, step, channel] of 0 and 1", "values": "values [stream, step, channel]"}

@@ -15,12 +15,12 @@ import torch
 from export.encoders import ENCODER_FILE, encoder_parts, verify_encoder
 from export.evaluation import Evaluation, evaluation_of
 from export.folder import ExportError, Provenance, check_absent, check_labels, check_name, names_of, rejected_of
-from export.network_graph import network_graph
+from export.graphs.network_graph import network_graph
+from export.graphs.torchscript import NetworkScript
 from export.parity import ParityError, exported_network, graphs_by_runtime, run_torch
-from export.torchscript import NetworkScript
 from export.write import Description, OnProgress, Promise, Report, write
 from hetsyn_model.compiled import Compiled
-from hetsyn_model.level_crossing import AnyEncoderSpec
+from hetsyn_model.encoders.level_crossing import AnyEncoderSpec
 from hetsyn_model.network import Network
 from hetsyn_model.spec import ERROR_BOUND, SpecError
 from hetsyn_model.state import FORMS, Form, state_bytes

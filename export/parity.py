@@ -19,9 +19,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from export.encoder_graph import OPERATOR as ENCODER_OPERATOR
-from export.network_graph import OPERATOR
-from export.torchscript import ScriptError, load_torchscript
+from export.graphs.encoder_graph import OPERATOR as ENCODER_OPERATOR
+from export.graphs.network_graph import OPERATOR
+from export.graphs.torchscript import ScriptError, load_torchscript
 from hetsyn_model.compiled import Compiled
 from hetsyn_model.readout import probabilities
 from hetsyn_model.rollout import rollout

@@ -16,19 +16,19 @@ from export.evaluation import Evaluation, evaluation_of, read_examples, seeded_s
 from export.folder import ExportError, split_names
 from export.own_network import Source, load_network, source_of
 from export.parity import Streams
-from hetsyn_model.encoder import EncoderSpec
+from hetsyn_model.encoders.encoder import EncoderSpec
+from hetsyn_model.encoders.level_crossing import LevelCrossingSpec
 from hetsyn_model.events import Events
-from hetsyn_model.level_crossing import LevelCrossingSpec
 from hetsyn_model.network import Network
 from hetsyn_model.spec import DecisionSpec, NetworkSpec, NeuronSpec, Rule
 from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.config import Config, ConfigError, config_of_checkpoint
-from hetsyn_model.training.data import DataError
-from hetsyn_model.training.examples import Kind
+from hetsyn_model.training.datasets.data import DataError
+from hetsyn_model.training.datasets.examples import Kind
+from hetsyn_model.training.datasets.readers import read
+from hetsyn_model.training.datasets.split import split
+from hetsyn_model.training.encoding.front import AudioFront, Front, SpikesFront, ValuesFront
 from hetsyn_model.training.fitting import KEPT_STREAMS, VALIDATION
-from hetsyn_model.training.front import AudioFront, Front, SpikesFront, ValuesFront
-from hetsyn_model.training.readers import read
-from hetsyn_model.training.split import split
 from service.contract.endpointing import Endpointing
 
 FOR_EXPORT = "`python -m research.runs.for_export FILE FOLDER` in the checkout"

@@ -1,7 +1,7 @@
 """Exports any torch module with ``step(state, input) -> (state, output)``.
 
-torch exports the step, and ``export/step_graph.py`` wraps it into the graph of a chunk. ``export/step_checks.py``
-checks the step.
+torch exports the step, and ``export/graphs/step_graph.py`` wraps it into the graph of a chunk.
+``export/step_checks.py`` checks the step.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import onnx.inliner
 import torch
 from torch import Tensor, nn
 
-from export.build import OPSET
 from export.evaluation import Evaluation, padded
 from export.folder import ExportError, Provenance, check_absent, check_name, names_of, rejected_of
-from export.onnx_file import check_nodes
+from export.graphs.build import OPSET
+from export.graphs.step_graph import InputKind, StepGraph, StepState, chunk_graph, step_layout
+from export.onnx_models.reading import check_nodes
 from export.parity import TOLERANCE, Exported
 from export.step_checks import Step, check_modes, check_step, checked_step, evaluating, first_line, quiet_torch
-from export.step_graph import InputKind, StepGraph, StepState, chunk_graph, step_layout
 from export.step_reference import RunStep, step_reference
 from export.step_streams import verification_streams
 from export.write import Description, Promise, Report, write

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from export.graphs.step_graph import CONTEXT, SMALLEST_PROBABILITY, StepGraph, step_layout
 from export.parity import TOLERANCE, ParityError, Reference, Streams, Traces
-from export.step_graph import CONTEXT, SMALLEST_PROBABILITY, StepGraph, step_layout
 from hetsyn_model.readout import decision_step, probabilities
 from hetsyn_model.spec import DecisionSpec
 from hetsyn_model.state import DECISION_SCORE, DECISION_STEP, State

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from export.folder import ExportError
-from export.step_graph import InputKind
+from export.graphs.step_graph import InputKind
 from service.contract.graph_io import Float32Array
 
 STREAMS, STEPS, SEED = 8, 24, 0

@@ -27,6 +27,7 @@ from export.folder import (
     check_labels,
     write_folder,
 )
+from export.graphs.torchscript import ScriptError, traced
 from export.parity import (
     TOLERANCE,
     Difference,
@@ -43,7 +44,6 @@ from export.parity import (
     script_difference,
 )
 from export.step_checks import first_line
-from export.torchscript import ScriptError, traced
 from hetsyn_model.state import state_bytes
 from service.contract import manifest as contract
 

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 from hetsyn_model.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from hetsyn_model.bank import Bank, BankError
-    from hetsyn_model.bank_fit import fit_bank
     from hetsyn_model.compiled import Compiled
     from hetsyn_model.events import Events
     from hetsyn_model.import_reference import CheckpointError, from_reference
@@ -19,6 +17,8 @@ if TYPE_CHECKING:
     from hetsyn_model.rollout import Rollout
     from hetsyn_model.spec import DecisionSpec, NetworkSpec, NeuronSpec, PathSpec, SpecError, SurrogateSpec, variant
     from hetsyn_model.state import StateTensor, initial_state, state_bytes
+    from hetsyn_model.synapses.bank import Bank, BankError
+    from hetsyn_model.synapses.bank_fit import fit_bank
 
 __all__ = [
     "Bank",
@@ -43,8 +43,8 @@ __all__ = [
 ]
 
 _MODULES = {
-    ".bank": ("Bank", "BankError"),
-    ".bank_fit": ("fit_bank",),
+    ".synapses.bank": ("Bank", "BankError"),
+    ".synapses.bank_fit": ("fit_bank",),
     ".compiled": ("Compiled",),
     ".events": ("Events",),
     ".import_reference": ("CheckpointError", "from_reference"),

@@ -11,13 +11,13 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from hetsyn_model.bank import BankWeights
-from hetsyn_model.neuron import Neuron
+from hetsyn_model.neurons.neuron import Neuron
+from hetsyn_model.neurons.spike import BaseNeuron
 from hetsyn_model.path import Direct, Path, Steps
 from hetsyn_model.spec import NetworkSpec, SurrogateSpec
-from hetsyn_model.spike import BaseNeuron
 from hetsyn_model.state import Form, State, StateTensor, decision_layout, state_name
-from hetsyn_model.synapse import ExactWeights
+from hetsyn_model.synapses.bank import BankWeights
+from hetsyn_model.synapses.synapse import ExactWeights
 from hetsyn_model.tensors import detached
 
 

@@ -13,15 +13,15 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from hetsyn_model.bank import Bank, BankWeights, compile_bank
-from hetsyn_model.bank_fit import evenly_apart, fit_bank, kernel_error
 from hetsyn_model.compiled import Compiled, LayerWeights
 from hetsyn_model.events import Events
 from hetsyn_model.layer import NEURON_BUFFERS, Layer
 from hetsyn_model.rollout import Rollout, rollout
 from hetsyn_model.spec import ERROR_BOUND, NetworkSpec, PathSpec
 from hetsyn_model.state import FORMS, Form
-from hetsyn_model.synapse import ExactWeights
+from hetsyn_model.synapses.bank import Bank, BankWeights, compile_bank
+from hetsyn_model.synapses.bank_fit import evenly_apart, fit_bank, kernel_error
+from hetsyn_model.synapses.synapse import ExactWeights
 
 GOOD_ENOUGH = 1e-5  # a kernel error below the rounding of a bank's weights needs no fit
 

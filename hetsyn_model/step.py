@@ -6,7 +6,7 @@ A layer (``compiled.py``) is a path, synapses and neurons, each an object with a
 (``path.py``), the currents (equation 8 of arXiv 2508.11644, ``synapse.py`` and ``bank.py``), then reset, potential and
 spikes (equations 9, 5 and 4, ``spike.py``; of resonant neurons, ``resonance.py``). The readout then updates the
 decision (``readout.py``). This is the definition: torch makes the ONNX graph and TorchScript of it
-(``export/network_step.py``, ``export/torchscript.py``).
+(``export/graphs/network_step.py``, ``export/graphs/torchscript.py``).
 """
 
 from __future__ import annotations

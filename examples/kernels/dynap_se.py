@@ -16,8 +16,8 @@ from examples.kernels.network import KernelNetwork, Kernels, Layer
 from examples.training import CHANNELS, LABELS, train
 from export import export_step
 from export.write import Report
+from hetsyn_model.neurons.spike import ResettingNeuron, Silent
 from hetsyn_model.spec import decay_of
-from hetsyn_model.spike import ResettingNeuron, Silent
 
 NMDA_TAU_S, GABA_TAU_S = 35.5e-3, 14.2e-3  # of the chip's circuits at the biases of its simulator
 RESET_TAU_STEPS = 20.0

@@ -18,7 +18,7 @@ from examples.kernels.network import KernelNetwork, Kernels, Layer
 from examples.training import CHANNELS, LABELS, train
 from export import export_step
 from export.write import Report
-from hetsyn_model.spike import MembraneNeuron, SilentMembrane
+from hetsyn_model.neurons.spike import MembraneNeuron, SilentMembrane
 
 RATES = (0.02, 1.0)  # of learned ones
 

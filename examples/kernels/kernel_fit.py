@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from examples.kernels.kernels import Fractional, Mixture, Pair, Shape, coefficients, mixture
-from hetsyn_model.bank import Bank, BankError
-from hetsyn_model.bank_fit import LARGEST_BANK, fit_bank
 from hetsyn_model.spec import ERROR_BOUND
+from hetsyn_model.synapses.bank import Bank, BankError
+from hetsyn_model.synapses.bank_fit import LARGEST_BANK, fit_bank
 
 # cells along each of order and logit(r), of which four kernels each are fitted to, or judged
 FITTED, JUDGED = 6, 16

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from hetsyn_model.bank import Bank
+from hetsyn_model.synapses.bank import Bank
 
 Unit = Literal["first", "sum"]  # what is 1 of a fractional kernel: its first value, as of r^n, or its sum, as published
 LOWEST_ORDER = 0.1  # below it, the sum over decays that stands for a kernel is no longer accurate

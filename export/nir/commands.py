@@ -125,7 +125,7 @@ def export_file(
     """Write a network as a NIR graph."""
     from export.nir.errors import NirError
     from export.nir.writing import export_nir as run
-    from hetsyn_model.bank import BankError
+    from hetsyn_model.synapses.bank import BankError
     from service.errors import ArtifactError
 
     try:

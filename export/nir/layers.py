@@ -20,7 +20,7 @@ from export.nir.graph import Float64Array
 from export.nir.writer import Writer
 from hetsyn_model.compiled import LayerWeights
 from hetsyn_model.spec import NetworkSpec, decay_of
-from hetsyn_model.synapse import ExactWeights, SynapsePath
+from hetsyn_model.synapses.synapse import ExactWeights, SynapsePath
 
 
 def in_parts(writer: Writer, spec: NetworkSpec, layer: LayerWeights, source: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-    from hetsyn_model.neuron import LearnedNeurons
+    from hetsyn_model.neurons.neuron import LearnedNeurons
     from hetsyn_model.spec.neuron import NeuronSpec
 
 

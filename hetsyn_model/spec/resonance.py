@@ -13,7 +13,7 @@ from hetsyn_model.spec.own import OwnNeurons, decay_of
 if TYPE_CHECKING:
     import torch
 
-    from hetsyn_model.resonance import Resonance
+    from hetsyn_model.neurons.resonance import Resonance
     from hetsyn_model.spec.neuron import NeuronSpec
 
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class ResonanceSpec(OwnNeurons):
     """Adaptive neurons in the symplectic Euler form (SE-adLIF, arXiv 2408.07517), whose settings are the defaults.
 
-    ``hetsyn_model/resonance.py`` has the equations. Each neuron learns its two time constants, ``a`` and ``b``, within
-    these bounds, from uniform initial values.
+    ``hetsyn_model/neurons/resonance.py`` has the equations. Each neuron learns its two time constants, ``a`` and ``b``,
+    within these bounds, from uniform initial values.
 
     Attributes:
         tau_steps: least and largest time constant of a membrane.
@@ -64,6 +64,6 @@ class ResonanceSpec(OwnNeurons):
             yield membrane
 
     def learned(self, spec: NeuronSpec, neurons: int, generator: torch.Generator) -> Resonance:  # noqa: ARG002
-        from hetsyn_model.resonance import Resonance  # imports torch, which a description does not need
+        from hetsyn_model.neurons.resonance import Resonance  # imports torch, which a description does not need
 
         return Resonance(self, neurons, generator)

@@ -12,7 +12,7 @@ SurrogateKind = Literal["gaussian", "triangular", "exponential"]
 
 @dataclass(frozen=True)
 class SurrogateSpec:
-    """The surrogate derivative of the spike threshold (:func:`hetsyn_model.spike.surrogate_derivative`).
+    """The surrogate derivative of the spike threshold (:func:`hetsyn_model.neurons.spike.surrogate_derivative`).
 
     Attributes:
         kind: ``gaussian``, the paper's shape for speech; ``triangular``, its shape for the other tasks; or

@@ -15,14 +15,14 @@ from hetsyn_model.lazy import lazy_names
 
 if TYPE_CHECKING:
     from hetsyn_model.training.config import Config, ConfigError, load_config
-    from hetsyn_model.training.data import DataError
+    from hetsyn_model.training.datasets.data import DataError
     from hetsyn_model.training.fitting import Fitted, fit
 
 __all__ = ["Config", "ConfigError", "DataError", "Fitted", "fit", "load_config"]
 
 _MODULES = {
     ".config": ("Config", "ConfigError", "load_config"),
-    ".data": ("DataError",),
+    ".datasets.data": ("DataError",),
     ".fitting": ("Fitted", "fit"),
 }
 __getattr__, __dir__ = lazy_names(__name__, _MODULES)

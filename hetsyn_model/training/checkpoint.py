@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from hetsyn_model.level_crossing import AnyEncoderSpec, encoder_from_dict
+from hetsyn_model.encoders.level_crossing import AnyEncoderSpec, encoder_from_dict
 from hetsyn_model.network import Network
 
 

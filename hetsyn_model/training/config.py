@@ -20,15 +20,15 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from hetsyn_model.encoder import EncoderSpec
+from hetsyn_model.encoders.encoder import EncoderSpec
 from hetsyn_model.spec import DecisionSpec, NeuronSpec, PathSpec, SpecError, SurrogateSpec
-from hetsyn_model.training.augment import AugmentSpec
+from hetsyn_model.training.datasets.examples import Kind
+from hetsyn_model.training.datasets.others import OthersSpec
+from hetsyn_model.training.datasets.split import SplitSpec
+from hetsyn_model.training.encoding.augment import AugmentSpec
+from hetsyn_model.training.encoding.front import SpikesAugmentSpec, ValuesAugmentSpec
 from hetsyn_model.training.endpointing import EndpointingConfig
-from hetsyn_model.training.examples import Kind
-from hetsyn_model.training.front import SpikesAugmentSpec, ValuesAugmentSpec
-from hetsyn_model.training.others import OthersSpec
 from hetsyn_model.training.schedule import DelayTraining
-from hetsyn_model.training.split import SplitSpec
 
 # keys of earlier versions, without effect on a run's network
 EARLIER = ("phonemes", "kernel", "training.distillation", "training.quiet_s", "encoder.spikes.channels")

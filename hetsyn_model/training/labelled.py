@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hetsyn_model.encoder import EncoderSpec
+from hetsyn_model.encoders.encoder import EncoderSpec
 from hetsyn_model.network import Network
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import NetworkSpec
@@ -20,8 +20,8 @@ from hetsyn_model.state import Form
 from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.config import ConfigError, TrainSpec
-from hetsyn_model.training.examples import Example, T, digest_of
-from hetsyn_model.training.front import Front
+from hetsyn_model.training.datasets.examples import Example, T, digest_of
+from hetsyn_model.training.encoding.front import Front
 from hetsyn_model.training.history import History, ValidationResult
 from hetsyn_model.training.loop import Callbacks, Optimisation, train
 from hetsyn_model.training.loss import late_loss, score_loss

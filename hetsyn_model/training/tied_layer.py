@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hetsyn_model.encoder import EncoderSpec
+from hetsyn_model.encoders.encoder import EncoderSpec
 from hetsyn_model.events import Events
 from hetsyn_model.layer import Layer
 from hetsyn_model.network import Network

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from hetsyn_model.training.data import DataError
+from hetsyn_model.training.datasets.data import DataError
 from recipes.speech import experiments, others, streams
 from recipes.speech.people import Division
 from recipes.speech.plan import PLAN

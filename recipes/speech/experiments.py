@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from hetsyn_model.training.data import DataError
+from hetsyn_model.training.datasets.data import DataError
 from recipes.speech.judge import CONDITIONS, POWERS, SERVED, details, figures, hear, rate, threshold
 from recipes.speech.people import Division
 from recipes.speech.plan import PLAN

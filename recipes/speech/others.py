@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from hetsyn_model.training.data import DataError
+from hetsyn_model.training.datasets.data import DataError
 from recipes.speech.vocabulary import COMMANDS, FREQUENT
 from recipes.speech.voices.corpus import HELD_OUT, WORKERS, file_name, prepare, write_wav
 from recipes.speech.voices.programs import Espeak, Festival, Flite, Pico

@@ -12,7 +12,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from hetsyn_model.training.data import DataError
+from hetsyn_model.training.datasets.data import DataError
 
 Part = Literal["train", "validation", "test"]
 PARTS: Final[tuple[Part, ...]] = ("train", "validation", "test")

@@ -14,8 +14,8 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from hetsyn_model.training.data import DataError, Recording, read_wav
-from hetsyn_model.training.examples import digest_of
+from hetsyn_model.training.datasets.data import DataError, Recording, read_wav
+from hetsyn_model.training.datasets.examples import digest_of
 from recipes.speech.people import Division, Part, files, read_mono
 from recipes.speech.vocabulary import DIGITS, FREQUENT, SILENCE, UNKNOWN, Vocabulary
 

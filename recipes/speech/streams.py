@@ -20,7 +20,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from hetsyn_model.training.data import DataError, read_wav
+from hetsyn_model.training.datasets.data import DataError, read_wav
 from recipes.speech.pool import RATE_HZ, Clip
 
 Audio = NDArray[np.float32]

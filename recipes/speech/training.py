@@ -14,19 +14,19 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, log_softmax
 
-from hetsyn_model.encoder import Encoder, EncoderSpec
+from hetsyn_model.encoders.encoder import Encoder, EncoderSpec
 from hetsyn_model.network import Network
 from hetsyn_model.readout import decide
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.run_folder import replace_file, save_tensors
 from hetsyn_model.spec import DecisionSpec
-from hetsyn_model.training.augment import AugmentSpec, augment_batch
 from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.config import load_config
-from hetsyn_model.training.data import DataError
+from hetsyn_model.training.datasets.data import DataError
+from hetsyn_model.training.encoding.augment import AugmentSpec, augment_batch
+from hetsyn_model.training.encoding.front import AudioFront
 from hetsyn_model.training.fitting import KEPT_STREAMS, VALIDATION
-from hetsyn_model.training.front import AudioFront
 from hetsyn_model.training.history import History, ValidationResult
 from hetsyn_model.training.loop import Callbacks, Optimisation, train
 from hetsyn_model.training.schedule import cosine_factor

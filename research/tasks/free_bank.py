@@ -11,7 +11,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from hetsyn_model.bank import Bank, BankWeights
 from hetsyn_model.compiled import Compiled
 from hetsyn_model.events import Events
 from hetsyn_model.network import Network
@@ -19,6 +18,7 @@ from hetsyn_model.rollout import Rollout, rollout
 from hetsyn_model.spec import NetworkSpec, decay_of
 from hetsyn_model.state import Form, State, initial_state
 from hetsyn_model.step import layers_step
+from hetsyn_model.synapses.bank import Bank, BankWeights
 
 SPREAD = 4.0  # time constants lie between a run's divided by it and times it
 

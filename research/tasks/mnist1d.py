@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hetsyn_model.level_crossing import LevelCrossingSpec
+from hetsyn_model.encoders.level_crossing import LevelCrossingSpec
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import DecisionSpec, SurrogateSpec
 from hetsyn_model.training.batch import Batch
-from hetsyn_model.training.examples import Series
-from hetsyn_model.training.front import ValuesAugmentSpec, ValuesFront
+from hetsyn_model.training.datasets.examples import Series
+from hetsyn_model.training.encoding.front import ValuesAugmentSpec, ValuesFront
 from hetsyn_model.training.loss import score_loss
 from research.tasks.task import INSTALL, Figure, MissingData, Shape, epoch_indices
 

@@ -1,8 +1,8 @@
 """Motion: which exercise somebody does, from a watch, in spikes; one person is left out.
 
-Values become spikes by the encoder that is served (:mod:`hetsyn_model.level_crossing`), with levels from the training
-people alone. A stream is a window of three seconds, a movement or two of some twenty in a recording, from the initial
-state; the first half second does not count.
+Values become spikes by the encoder that is served (:mod:`hetsyn_model.encoders.level_crossing`), with levels from the
+training people alone. A stream is a window of three seconds, a movement or two of some twenty in a recording, from the
+initial state; the first half second does not count.
 
 A seed leaves out one person, whose windows are the test; the next person chooses the update, and eight others train.
 Settings are searched for without the person that is left out: the search of an even seed has the five people that odd
@@ -19,12 +19,12 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from hetsyn_model.level_crossing import LevelCrossingSpec
+from hetsyn_model.encoders.level_crossing import LevelCrossingSpec
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import DecisionSpec, SurrogateSpec
 from hetsyn_model.training.batch import Batch
-from hetsyn_model.training.examples import Series
-from hetsyn_model.training.front import ValuesAugmentSpec, ValuesFront
+from hetsyn_model.training.datasets.examples import Series
+from hetsyn_model.training.encoding.front import ValuesAugmentSpec, ValuesFront
 from hetsyn_model.training.loss import score_loss
 from research.tasks.task import Figure, Shape
 from research.tasks.watch import CHANNELS, EXERCISES, STEP_S, WatchRecording, people, read_watch, windows

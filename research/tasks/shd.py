@@ -19,7 +19,7 @@ from torch import Tensor
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import DecisionSpec, SurrogateSpec
 from hetsyn_model.training.batch import Batch
-from hetsyn_model.training.data import DataError, collate
+from hetsyn_model.training.datasets.data import DataError, collate
 from hetsyn_model.training.loss import score_loss
 from research.tasks.shd_file import (
     KEYS,

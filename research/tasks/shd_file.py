@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from hetsyn_model.training.data import DataError
+from hetsyn_model.training.datasets.data import DataError
 
 SHD_CHANNELS: Final = 700
 SHD_STEPS: Final = 250

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hetsyn_model.level_crossing import LevelCrossingSpec
+from hetsyn_model.encoders.level_crossing import LevelCrossingSpec
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import DecisionSpec, SurrogateSpec
 from hetsyn_model.training.batch import Batch

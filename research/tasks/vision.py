@@ -22,9 +22,9 @@ from torch import Tensor
 from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import DecisionSpec, SurrogateSpec
 from hetsyn_model.training.batch import Batch, Spikes
-from hetsyn_model.training.data import DataError
+from hetsyn_model.training.datasets.data import DataError
+from hetsyn_model.training.datasets.read_idx import read_idx_images
 from hetsyn_model.training.loss import score_loss
-from hetsyn_model.training.read_idx import read_idx_images
 from research.tasks.task import Figure, MissingData, Shape, epoch_indices
 
 Images = NDArray[np.uint8]  # [n, 28, 28]

@@ -1,6 +1,6 @@
 """The decision rule in NumPy: class probabilities from a stream's score and its number of steps.
 
-The other languages have theirs in ``hetsyn_model/readout.py`` (torch), ``export/decision_graph.py`` (ONNX) and
+The other languages have theirs in ``hetsyn_model/readout.py`` (torch), ``export/graphs/decision_graph.py`` (ONNX) and
 ``service/runtime/operators/decision.hpp`` (C++).
 """
 

@@ -10,7 +10,7 @@ import torch
 from export.evaluation import Evaluation, seeded_streams
 from export.own_network import Source, write_artifact
 from hetsyn_model import DecisionSpec, Network, NetworkSpec, NeuronSpec
-from hetsyn_model.encoder import EncoderSpec
+from hetsyn_model.encoders.encoder import EncoderSpec
 from hetsyn_model.state import FORMS, Form
 
 torch.set_num_threads(1)

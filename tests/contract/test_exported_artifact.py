@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from hetsyn_model import Network
-from hetsyn_model.encoder import Encoder, EncoderSpec
+from hetsyn_model.encoders.encoder import Encoder, EncoderSpec
 from hetsyn_model.state import Form
 from service.contract.artifact import Artifact
 from service.engine.engine import Engine

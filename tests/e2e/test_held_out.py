@@ -19,7 +19,7 @@ import pytest
 from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.config import load_config
-from hetsyn_model.training.data import read_folder
+from hetsyn_model.training.datasets.data import read_folder
 from recipes.speech.vocabulary import DIGITS
 from research.runs.results import RESULTS, TABLE, RunResult, read_file
 from research.runs.run import RunSpec, open_task

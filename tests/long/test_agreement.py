@@ -15,15 +15,15 @@ import pytest
 from numpy.typing import NDArray
 
 from export.evaluation import padded
+from export.graphs.torchscript import torchscript
 from export.own_network import CHECKPOINT
 from export.parity import Difference, Streams, graphs_by_runtime, run_torch
-from export.torchscript import torchscript
-from hetsyn_model.encoder import Encoder, EncoderSpec
+from hetsyn_model.encoders.encoder import Encoder, EncoderSpec
 from hetsyn_model.state import Form
-from hetsyn_model.training.augment import encode_batch
 from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.config import load_config
-from hetsyn_model.training.data import Recording, read_folder, read_wav
+from hetsyn_model.training.datasets.data import Recording, read_folder, read_wav
+from hetsyn_model.training.encoding.augment import encode_batch
 from service.app import create_app
 from service.contract.artifact import Artifact
 from service.settings import Settings

@@ -7,7 +7,8 @@ from functools import cache, cached_property
 
 import pytest
 
-from export.network_graph import network_graph
+from export.graphs.network_graph import network_graph
+from export.graphs.torchscript import torchscript
 from export.parity import (
     Difference,
     Streams,
@@ -18,7 +19,6 @@ from export.parity import (
     run_torch,
     script_difference,
 )
-from export.torchscript import torchscript
 from hetsyn_model import Compiled, Network
 from hetsyn_model.spec import InputKind, Rule
 from hetsyn_model.state import Form

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from export.build import GraphBuilder
+from export.graphs.build import GraphBuilder
 from service.contract.graph_io import (
     BATCH,
     LONGEST,

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from hetsyn_model import DecisionSpec, NetworkSpec, NeuronSpec
-from hetsyn_model.encoder import EncoderSpec
-from hetsyn_model.training.augment import AugmentSpec
+from hetsyn_model.encoders.encoder import EncoderSpec
 from hetsyn_model.training.config import TrainSpec
-from hetsyn_model.training.data import Recording
+from hetsyn_model.training.datasets.data import Recording
+from hetsyn_model.training.encoding.augment import AugmentSpec
 
 ENCODER = EncoderSpec(bands=8, levels=4, spacing_db=6.0)
 NETWORK = NetworkSpec(

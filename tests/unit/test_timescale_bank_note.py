@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from hetsyn_model.bank import Bank
+from hetsyn_model.synapses.bank import Bank
 from tests.support.paths import ROOT
 
 FOLDER = ROOT / "docs/explanation"

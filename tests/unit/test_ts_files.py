@@ -9,7 +9,7 @@ import pytest
 
 from examples.ts_to_npz import read_ts
 from hetsyn_model.training.config import load_config
-from hetsyn_model.training.read_arrays import examples_of
+from hetsyn_model.training.datasets.read_arrays import examples_of
 
 HEAD = "# a comment: 1,2\n@problemName Two\n@classLabel true a b\n@data\n"
 

@@ -21,7 +21,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from hetsyn_model.training.data import DataError
+from hetsyn_model.training.datasets.data import DataError
 from recipes.speech.voices.programs import Espeak, Festival, Flite, Pico
 from recipes.speech.voices.speech import Prosody, Samples, SpeechEngine, SpeechError, Voice
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from hetsyn_model.training.data import DataError, collate
+from hetsyn_model.training.datasets.data import DataError, collate
 from research.tasks.shd_file import SHD_CHANNELS, SHD_STEPS, read_shd
 
 

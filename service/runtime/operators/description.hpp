@@ -16,7 +16,7 @@ namespace hetsyn {
 // used: it may take a graph and fail in the first chunk.
 constexpr int kFormat = 5;
 
-// What a spike does to a membrane: hetsyn_model/spike.py has the equations.
+// What a spike does to a membrane: hetsyn_model/neurons/spike.py has the equations.
 enum class Reset { subtract, subtract_at_once, zero };
 enum class Rule { sum_softmax, late_softmax, spike_count, last, trace };
 

@@ -1,4 +1,4 @@
-// The audio encoder over one stream's chunk: hetsyn_model/encoder.py in C++, without ONNX Runtime.
+// The audio encoder over one stream's chunk: hetsyn_model/encoders/encoder.py in C++, without ONNX Runtime.
 //
 // float64 throughout, and every sum has one order for any batch and chunk, so a stream's spikes depend on neither.
 

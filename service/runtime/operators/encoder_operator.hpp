@@ -1,6 +1,6 @@
 // ONNX Runtime's operator ``hetsyn::Encoder``: audio of a batch of streams to spike events, each stream by itself.
 //
-// Its definition is the function of the same name in the graph that holds it (export/encoder_graph.py).
+// Its definition is the function of the same name in the graph that holds it (export/graphs/encoder_graph.py).
 //
 //     inputs   audio, steps, history, gain_db, level_db (service/contract/graph_io.py), then constants in float64:
 //              spectrum, mel, emphasis_db, contrast, thresholds_db, scalars [floor energy, release_db, quietest_db,

@@ -2,7 +2,7 @@
 //
 // The same bits as hetsyn_model and the pure graph: compiled with -ffp-contract=off, because a fused multiply-add
 // would round once where those round twice, and a spike is a threshold. A bank's weights lie on a dyadic grid
-// (hetsyn_model/bank.py): whole numbers of 16 bits, whose sums below 2^24 a float32 holds exactly.
+// (hetsyn_model/synapses/bank.py): whole numbers of 16 bits, whose sums below 2^24 a float32 holds exactly.
 
 #pragma once
 

@@ -1,6 +1,6 @@
 // ONNX Runtime's operator ``hetsyn::Network``: HetSyn and LIF, over a batch of chunks, each stream in a loop of its own.
 //
-// The definition is the function of the same name in the graph that holds it (export/network_graph.py), which ONNX
+// The definition is the function of the same name in the graph that holds it (export/graphs/network_graph.py), which ONNX
 // Runtime runs where this library is not registered. A stream's result depends neither on its batch mates nor on
 // how its steps are cut into chunks, because its loop does not.
 //

@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.servers.models import BankModel, Chunk, ExactModel, State, unpack
 from benchmarks.step_graph import step_graph
-from export.network_graph import network_graph
+from export.graphs.network_graph import network_graph
 from hetsyn_client.events import pack_events
 from hetsyn_model import DecisionSpec, Network, NetworkSpec
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from export.network_graph import network_graph
+from export.graphs.network_graph import network_graph
+from export.graphs.torchscript import load_torchscript, torchscript
 from export.parity import chunk_feed
-from export.torchscript import load_torchscript, torchscript
 from hetsyn_model import Compiled, DecisionSpec, Network, NetworkSpec
 from hetsyn_model.readout import probabilities
 from hetsyn_model.spec import Rule

@@ -13,7 +13,7 @@ from hetsyn_model.network import Network
 from hetsyn_model.spec import NetworkSpec
 from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.config import Config
-from hetsyn_model.training.data import DataError
+from hetsyn_model.training.datasets.data import DataError
 
 STEPS = torch.tensor([3, 5])
 RUN = {

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from export import export_step
-from export.torchscript import load_torchscript
+from export.graphs.torchscript import load_torchscript
 from service.contract.artifact import Artifact
 from service.contract.graph_io import (
     NEXT_STATE,

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from export.encoder_graph import encoder_graph
 from export.evaluation import Evaluation, seeded_streams
 from export.folder import ArtifactPathError
+from export.graphs.encoder_graph import encoder_graph
+from export.graphs.torchscript import NetworkScript
 from export.own_network import CHECKPOINT, Source, write_artifact
 from export.parity import ParityError
-from export.torchscript import NetworkScript
 from hetsyn_model import Compiled, DecisionSpec, Network, NetworkSpec
-from hetsyn_model.encoder import EncoderSpec
+from hetsyn_model.encoders.encoder import EncoderSpec
 from hetsyn_model.training.checkpoint import Checkpoint
 from service.contract.artifact import Artifact
 from tests.support.paths import ROOT

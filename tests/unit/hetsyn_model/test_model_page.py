@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hetsyn_model import DecisionSpec, Network, NetworkSpec
 from hetsyn_model.layer import Layer
-from hetsyn_model.resonance import Resonance
+from hetsyn_model.neurons.resonance import Resonance
 from hetsyn_model.spec import Rule, decay_of
 from tests.support.networks import CASES, neuron_of, set_own
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from hetsyn_model import DecisionSpec, Network, NetworkSpec, NeuronSpec, SpecError, SurrogateSpec, state_bytes, variant
+from hetsyn_model.neurons.spike import surrogate_derivative
 from hetsyn_model.spec import Variant
-from hetsyn_model.spike import surrogate_derivative
 from hetsyn_model.state import initial_state
 
 

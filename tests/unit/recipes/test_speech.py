@@ -13,7 +13,7 @@ import torch
 from hetsyn_model.readout import decide
 from hetsyn_model.readout import probabilities as decided
 from hetsyn_model.spec import DecisionSpec
-from hetsyn_model.training.data import DataError
+from hetsyn_model.training.datasets.data import DataError
 from recipes.speech.people import PARTS, Division, files
 from recipes.speech.pool import Clip, clip, of_people
 from recipes.speech.training import probabilities

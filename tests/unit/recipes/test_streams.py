@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hetsyn_model.training.data import read_wav
+from hetsyn_model.training.datasets.data import read_wav
 from recipes.speech.pool import RATE_HZ, Clip, clip
 from recipes.speech.streams import (
     errors,

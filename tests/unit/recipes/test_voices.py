@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hetsyn_model.training.data import DataError
+from hetsyn_model.training.datasets.data import DataError
 from recipes.speech.voices import corpus as voices
 from recipes.speech.voices.speech import Samples, SpeechError
 from tests.support.tone_engine import SOURCE_RATE_HZ, ToneEngine, tone

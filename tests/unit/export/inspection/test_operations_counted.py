@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from export.evaluation import Evaluation, seeded_streams
+from export.graphs.network_graph import network_graph
 from export.inspection.activity import Measured, measure
 from export.inspection.operations import count, work_of_network
-from export.network_graph import network_graph
 from export.own_network import Source, write_artifact
 from export.parity import run_torch
 from hetsyn_model import DecisionSpec, Network, NetworkSpec

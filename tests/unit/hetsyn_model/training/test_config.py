@@ -16,7 +16,7 @@ from hetsyn_model.training.config import (
     load_config,
     to_toml,
 )
-from hetsyn_model.training.examples import Kind
+from hetsyn_model.training.datasets.examples import Kind
 from tests.support.paths import ROOT
 
 

@@ -14,8 +14,8 @@ from hetsyn_model import DecisionSpec, Events, Network, NetworkSpec, NeuronSpec,
 from hetsyn_model.state import Form
 from hetsyn_model.step import step
 from hetsyn_model.training.batch import Batch
+from hetsyn_model.training.encoding.front import AudioFront
 from hetsyn_model.training.fitting import DeviceError, torch_device
-from hetsyn_model.training.front import AudioFront
 from hetsyn_model.training.labelled import LabelledData, LabelledSplit
 from hetsyn_model.training.loop import Optimisation, _follow, _optimiser, _update
 from tests.support.words import AUGMENT, ENCODER, TRAIN

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from hetsyn_model import Network
-from hetsyn_model.encoder import Encoder
+from hetsyn_model.encoders.encoder import Encoder
 from hetsyn_model.run_folder import RunError
-from hetsyn_model.training.augment import AugmentSpec, augment_batch, encode_batch
 from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.config import TrainSpec
-from hetsyn_model.training.data import Recording
-from hetsyn_model.training.front import AudioFront
+from hetsyn_model.training.datasets.data import Recording
+from hetsyn_model.training.encoding.augment import AugmentSpec, augment_batch, encode_batch
+from hetsyn_model.training.encoding.front import AudioFront
 from hetsyn_model.training.history import History
 from hetsyn_model.training.labelled import LabelledSplit, RunOptions, accuracy, classify, train_labelled
 from hetsyn_model.training.loop import Callbacks

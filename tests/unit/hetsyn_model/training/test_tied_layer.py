@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from hetsyn_model.training.batch_encoder import BatchEncoding
+from hetsyn_model.training.encoding.batch_encoder import BatchEncoding
 from hetsyn_model.training.tied_layer import INITIAL_DEVIATION, level_changes, tied_network, untie
 from tests.support.words import ENCODER, NETWORK
 

@@ -1,0 +1,1 @@
+"""Makes ONNX graphs and TorchScript of networks, encoders and steps."""

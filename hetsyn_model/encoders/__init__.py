@@ -1,0 +1,1 @@
+"""The encoders that turn sound and rows of values into spikes."""

@@ -1,0 +1,1 @@
+"""The neurons of a layer: the paper's, membranes, and those with their own equations."""

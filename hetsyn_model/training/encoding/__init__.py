@@ -1,0 +1,1 @@
+"""Encodes examples as batches of spikes, as a server does or varied for training."""
