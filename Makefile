@@ -101,7 +101,7 @@ $(VENV)/.installed-docs: docs/requirements.txt requirements.lock | $(BIN)/python
 	@touch $@
 
 $(VENV)/.installed-serving: pyproject.toml requirements.lock $(NATIVE) $(VENV)/.build | $(BIN)/python
-	@echo "installing the server into $(VENV), without torch: 0.2 GB"
+	@echo "installing the server into $(VENV), without torch: a minute or two, 0.2 GB"
 	@$(BIN)/python -m build_support --plan
 	@$(PIP_INSTALL) -e '.[cpu]'
 	@$(BIN)/python -m service.runtime.operators

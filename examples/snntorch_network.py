@@ -1,7 +1,7 @@
 """A network of snnTorch's neurons: ``python -m examples.snntorch_network [models/snntorch-network/1]``.
 
-It needs ``pip install snntorch``. The neurons get their potentials as arguments (no ``init_hidden``), so the step's
-state is all that they remember.
+It needs ``pip install --no-deps snntorch``. The neurons get their potentials as arguments (no ``init_hidden``), so the
+step's state is all that they remember.
 """
 
 from __future__ import annotations

@@ -79,7 +79,10 @@ class Classified(TypedDict):
     ]
     label: Annotated[
         str | None,
-        Says("the likeliest; null before the first step that counts, while nothing is heard, and for rule trace"),
+        Says(
+            "the likeliest that is not rejected; null for no word, before the first step that counts, while nothing is "
+            "heard, and for rule trace"
+        ),
     ]
     readout: NotRequired[
         Annotated[list[list[float]], Says("one row a step of this chunk, one value an output; only for rule trace")]

@@ -180,7 +180,7 @@ class Summary(NamedTuple):
         if self.failed:
             text += f", {self.failed:,} not streamed"
         if self.accuracy is None:
-            return f"{text}; no folder or file is named after a label, so there is no accuracy"
+            return f"{text}; no accuracy: no folder, file or label in a .h5 file has a label of the model"
         return f"{text}: {self.right:,} of {self.labelled:,} right ({self.accuracy:.1%})"
 
 

@@ -11,7 +11,6 @@ from statistics import fmean, stdev
 from typing import Any, Final
 
 import numpy as np
-from scipy import stats
 
 from recipes.speech.judge import POWERS, SERVED, rate, wilson
 from recipes.speech.plan import SEEDS
@@ -39,6 +38,8 @@ def over_seeds(values: Sequence[float]) -> str:
     mean = 100 * fmean(values)
     if len(values) < 2 or len(set(values)) == 1:
         return f"{mean:.1f}"
+    from scipy import stats  # the other commands do without it
+
     half = 100 * float(stats.t.ppf(0.975, len(values) - 1)) * stdev(values) / np.sqrt(len(values))
     return f"{mean:.1f} ({mean - half:.1f} to {mean + half:.1f})"
 

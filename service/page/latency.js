@@ -72,7 +72,7 @@ export class Latency {
     });
   }
 
-  /** Lines at the top and in the middle, with their milliseconds. */
+  /** Draw lines at the top and in the middle, with their times. */
   #drawScale(pen, width, height, most, scale) {
     pen.font = `${TEXT * scale}px ${getComputedStyle(this.canvas).fontFamily}`;
     pen.textBaseline = "top";
@@ -82,7 +82,8 @@ export class Latency {
       pen.fillStyle = colour("line");
       pen.fillRect(GUTTER * scale, y, width, scale);
       pen.fillStyle = colour("muted");
-      pen.fillText(`${most * part} ms`, (GUTTER - 6) * scale, y);
+      const ms = most * part;
+      pen.fillText(ms < 1000 ? `${ms} ms` : `${ms / 1000} s`, (GUTTER - 6) * scale, y);
     }
   }
 

@@ -244,8 +244,9 @@ def decide(
 def unknown(session: str) -> NotFound:
     """The error for a session that does not exist."""
     return NotFound(
-        f"no session {client_id(session)!r}: it has not begun, has expired, was deleted, or ended a while ago. "
-        "A session begins with seq 0, with begin=true (sequence_start), or without an id"
+        f"no session {client_id(session)!r}: it has not begun, has expired, was deleted, ended a while ago, or was "
+        "lost with its server (--store keeps sessions). A session begins with seq 0, with begin=true "
+        "(sequence_start), or without an id"
     )
 
 

@@ -71,7 +71,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         )
         return Made(name, models, cell, cell.initial(), tuple(x.shape[1:]), is_spikes=False)
     if name == "snntorch_network":
-        pytest.importorskip("snntorch", reason="this example needs snntorch: pip install snntorch")
+        pytest.importorskip("snntorch", reason="this example needs snntorch: pip install --no-deps snntorch")
     module = importlib.import_module(f"examples.{name}")
     kind, updates, share = EXAMPLES[name]
     found: list[Any] = []
