@@ -125,10 +125,6 @@ class StateFormat(StateError):
     status, slug, title = 409, "state-format", "The session record has another format"
 
 
-class StateTruncated(StateError):
-    status, slug, title = 409, "state-truncated", "The session record is cut off"
-
-
 class StateCorrupt(StateError):
     status, slug, title = 409, "state-corrupt", "The session record is damaged"
 

@@ -2,20 +2,19 @@
 
     offset  size  little endian
     0       4     magic "HSST"
-    4       2     format version: 1; 2 for a session with utterances, which has two more sections
+    4       2     format version: 3
     6       1     status: 0 open, 1 ended
     7       1     flags: 2 audio, 4 spikes, 8 resampler, 16 values
-    8       8     bytes of the whole record
-    16      32    model hash: SHA-256 of the manifest's content
-    48      8+8   created, last used: float64, seconds since 1970
-    64      8+8   expected seq, total steps: uint64
-    80      4+4   resampler: rate and target rate, Hz
-    88      8+8   resampler: samples received and emitted
-    104     4*8   bytes of each section; 4*10 in format 2
+    8       32    model hash: SHA-256 of the manifest's content
+    40      8+8   created, last used: float64, seconds since 1970
+    56      8+8   expected seq, total steps: uint64
+    72      4+4   resampler: rate and target rate, Hz
+    80      8+8   resampler: samples received and emitted
+    96      4*10  bytes of each section
     136           sections: session id; model and version (by line); digest and reply (JSON) of the last
                   chunk; state of the network (its row of float32, then its steps, int64) and of the encoder, tensor
                   after tensor, both in the manifest's order; samples (float32) waiting in the resampler, for a step;
-                  in format 2 from 144 on, and then its utterances and recent input (``utterance_sections``)
+                  utterances and recent input (``utterance_sections``)
     end-32  32    SHA-256 of everything before it
 
 No other module knows the layout of a record. A record comes from a store, or sealed from a client: its checksum reveals
@@ -37,18 +36,18 @@ from pydantic_core import from_json, to_json
 from service.contract.manifest import TensorDescription, content_hash
 from service.engine.resampler import Resampler
 from service.engine.stream import InputKind, StreamState
-from service.errors import ModelChanged, StateCorrupt, StateFormat, StateMismatch, StateTruncated
+from service.errors import ModelChanged, StateCorrupt, StateFormat, StateMismatch
 from service.keys.ids import client_id
 from service.models.model import Arrays, Model
 from service.runtime.onnx import Array
 from service.session.protocol import Answered, Known, Progress
 from service.session.session import Kept, Session
-from service.store.utterance_sections import has_utterances, pack_utterances, read_utterances
+from service.store.utterance_sections import pack_utterances, read_utterances
 from service.wire.pcm import Samples
 
 MEDIA_TYPE = "application/vnd.hetsyn.session"
 MAGIC = b"HSST"
-FORMAT_VERSION, FORMAT_WITH_UTTERANCES = 1, 2
+FORMAT_VERSION = 3
 CHECKSUM_BYTES = 32
 UNPACK_IN_LOOP_BYTES = 64 * 1024  # of a record; a longer one is better read and unpacked on a thread
 
@@ -57,9 +56,8 @@ AUDIO, SPIKES, RESAMPLER, VALUES = 2, 4, 8, 16
 _FLAG_OF_KIND: Mapping[InputKind | None, int] = {"audio": AUDIO, "spikes": SPIKES, "values": VALUES}
 _KIND_OF_FLAG: Mapping[int, InputKind] = {AUDIO: "audio", SPIKES: "spikes", VALUES: "values"}
 
-_HEAD = struct.Struct("<4sHBBQ32sddQQIIQQ8I")
-_MORE_SIZES = struct.Struct("<2I")
-_START = struct.Struct("<4sH2xQ")
+_HEAD = struct.Struct("<4sHBB32sddQQIIQQ10I")
+_START = struct.Struct("<4sH")
 _STEPS = struct.Struct("<q")
 _DTYPES = {"float32": "<f4", "float64": "<f8", "int64": "<i8"}
 
@@ -74,7 +72,7 @@ class Record:
         model: name of the session's model.
         version: of the model.
         model_hash: SHA-256 of the manifest's content.
-        sections: the eight or ten sections, views of ``content``.
+        sections: the sections, views of ``content``.
     """
 
     content: bytes
@@ -131,24 +129,16 @@ class Packing:
                 rate_hz, target_hz = resampler.rate_hz, resampler.target_hz
                 received, emitted = resampler.received, resampler.emitted
                 waiting = _little(resampler.with_silence(), "<f4")
-        progress, kept = known.progress, session.last_reply(session_id)
-        sections: tuple[bytes, ...] = (
-            session_id.encode(), layout.names, last.digest, kept, network, encoder, waiting, pending,
+        progress = known.progress
+        sections = (
+            session_id.encode(), layout.names, last.digest, session.last_reply(session_id), network, encoder, waiting,
+            pending, *pack_utterances(None if stream is None else stream.utterances),
         )  # fmt: skip
-        version, head_bytes = FORMAT_VERSION, _HEAD.size
-        if has_utterances(stream, kept):
-            utterances = stream.utterances if stream is not None else None
-            sections = (*sections, *pack_utterances(utterances))
-            version, head_bytes = FORMAT_WITH_UTTERANCES, head_bytes + _MORE_SIZES.size
-        sizes = [len(section) for section in sections]
         head = _HEAD.pack(
-            MAGIC, version,
-            ENDED if progress.ended else OPEN, flags,
-            head_bytes + sum(sizes) + CHECKSUM_BYTES, layout.model_hash, known.created_s, known.used_s,
-            progress.expected_seq, progress.total_steps, rate_hz, target_hz, received, emitted, *sizes[:8],
+            MAGIC, FORMAT_VERSION, ENDED if progress.ended else OPEN, flags, layout.model_hash, known.created_s,
+            known.used_s, progress.expected_seq, progress.total_steps, rate_hz, target_hz, received, emitted,
+            *map(len, sections),
         )  # fmt: skip
-        if sizes[8:]:
-            head += _MORE_SIZES.pack(*sizes[8:])
         content = b"".join((head, *sections))
         return content + hashlib.sha256(content).digest()
 
@@ -206,7 +196,7 @@ def _session(record: Record, model: Model, layout: _Layout) -> Session:
     """
     head = _HEAD.unpack_from(record.content)
     status, flags = head[2:4]
-    created_s, used_s, expected, steps, rate_hz, target_hz, received, emitted = head[6:14]
+    created_s, used_s, expected, steps, rate_hz, target_hz, received, emitted = head[5:13]
     digest, reply, network, encoder, waiting, pending = record.sections[2:8]
     kept: Kept = bytes(reply)
     progress = Progress(expected, steps, status == ENDED, Answered(expected - 1, bytes(digest), kept))
@@ -259,38 +249,30 @@ def read(content: bytes, session_id: str | None = None) -> Record:
 
     Raises:
         StateFormat: the record has an older or a newer format.
-        StateTruncated: the record is cut off.
-        StateCorrupt: the bytes begin with something else, are too many, or their checksum does not match.
+        StateCorrupt: the bytes begin with something else, or their checksum does not match.
         StateMismatch: the record is intact, but malformed or of another session.
     """
-    if content[:4] != MAGIC[: len(content)]:
+    if len(content) < _START.size or content[:4] != MAGIC:
         raise StateCorrupt("these bytes are not a session record of hetsyn: they begin with something else")
-    if len(content) < _START.size:
-        raise StateTruncated(f"the session record is cut off after {len(content)} bytes")
-    _, version, total = _START.unpack_from(content)
-    if version not in (FORMAT_VERSION, FORMAT_WITH_UTTERANCES):
+    _, version = _START.unpack_from(content)
+    if version != FORMAT_VERSION:
         relation = "an older" if version < FORMAT_VERSION else "a newer"
         raise StateFormat(
-            f"the session record has {relation} format, {version}, but this server reads {FORMAT_VERSION} and "
-            f"{FORMAT_WITH_UTTERANCES}: finish the session on a server of its own version, or begin another"
+            f"the session record has {relation} format, {version}, but this server reads {FORMAT_VERSION}: finish the "
+            "session on a server of its own version, or begin another"
         )
-    head_bytes = _HEAD.size + (_MORE_SIZES.size if version == FORMAT_WITH_UTTERANCES else 0)
-    if len(content) < max(total, head_bytes + CHECKSUM_BYTES):
-        raise StateTruncated(f"the session record is cut off: it has {len(content)} bytes of {total}")
-    if len(content) > total:
-        raise StateCorrupt(f"the session record has {len(content)} bytes, but declares {total}")
-    if hashlib.sha256(memoryview(content)[:-CHECKSUM_BYTES]).digest() != content[-CHECKSUM_BYTES:]:
-        raise StateCorrupt("the session record is damaged: its checksum does not match its content")
+    if (
+        len(content) < _HEAD.size + CHECKSUM_BYTES
+        or hashlib.sha256(memoryview(content)[:-CHECKSUM_BYTES]).digest() != content[-CHECKSUM_BYTES:]
+    ):
+        raise StateCorrupt("the session record is damaged or cut off: its checksum does not match its content")
     head = _HEAD.unpack_from(content)
-    sizes = head[14:]
-    if version == FORMAT_WITH_UTTERANCES:
-        sizes += _MORE_SIZES.unpack_from(content, _HEAD.size)
-    if head_bytes + sum(sizes) + CHECKSUM_BYTES != total:
-        raise StateMismatch("the session record's sections do not add up to its size")
-    view, offset, sections = memoryview(content), head_bytes, []
-    for size in sizes:
+    view, offset, sections = memoryview(content), _HEAD.size, []
+    for size in head[13:]:
         sections.append(view[offset : offset + size])
         offset += size
+    if offset + CHECKSUM_BYTES != len(content):
+        raise StateMismatch("the session record's sections do not add up to its size")
     try:
         session = str(sections[0], "utf-8")
         model, version = str(sections[1], "utf-8").split("\n")
@@ -298,7 +280,7 @@ def read(content: bytes, session_id: str | None = None) -> Record:
         raise StateMismatch("the session record does not name its session, model and version") from error
     if session_id is not None and session != session_id:
         raise StateMismatch(f"the session record belongs to {client_id(session)!r}, not {client_id(session_id)!r}")
-    return Record(content, session, model, version, head[5], tuple(sections))
+    return Record(content, session, model, version, head[4], tuple(sections))
 
 
 def renamed(session: Session, session_id: str) -> Session:

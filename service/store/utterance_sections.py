@@ -1,4 +1,4 @@
-"""The two sections of a session record that a session with utterances has: where it is among them, and recent input.
+"""The two sections of a session record about utterances: where the session is among them, and recent input.
 
 The first is JSON, whose floats are exact; the second is the input, as the client counts it: float32
 samples or rows, or the step and then the channel of each spike, int64.
@@ -13,25 +13,13 @@ import numpy as np
 
 from service.contract.endpointing import Endpointing
 from service.engine.endpointer import Hearing
-from service.engine.stream import InputKind, StreamState, Utterances
+from service.engine.stream import InputKind, Utterances
 from service.models.model import Model
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk, chunk_length
 
 
-def has_utterances(stream: StreamState | None, reply: bytes) -> bool:
-    """Whether a session has utterances.
-
-    Args:
-        stream: of the session; None once it has ended, when the reply alone tells.
-        reply: its last.
-    """
-    if stream is not None:
-        return stream.utterances is not None
-    return b',"utterance":' in reply  # a string would have backslashes among these bytes
-
-
 def pack_utterances(utterances: Utterances | None) -> tuple[bytes, bytes]:
-    """The two sections; empty once the session has ended."""
+    """Pack the two sections; both are empty for a stream that is one utterance, and once the session has ended."""
     if utterances is None:
         return b"", b""
     recent = utterances.recent
@@ -55,10 +43,10 @@ def pack_utterances(utterances: Utterances | None) -> tuple[bytes, bytes]:
 
 
 def read_utterances(sections: Sequence[memoryview], model: Model, kind: InputKind, rate_hz: int) -> Utterances | None:
-    """Unpack the two sections; None where the session has none.
+    """Unpack the two sections; None where they are empty.
 
     Args:
-        sections: both, or none.
+        sections: both.
         model: of the session.
         kind: of the session's input.
         rate_hz: of its sound.
@@ -66,9 +54,9 @@ def read_utterances(sections: Sequence[memoryview], model: Model, kind: InputKin
     Raises:
         ValueError, LookupError, TypeError: they are none.
     """
-    if not sections:
-        return None
     section, content = sections
+    if not section:
+        return None
     found = json.loads(bytes(section))
     settings, steps = found["settings"], found["recent_steps"]
     return Utterances(

@@ -28,7 +28,7 @@ def as_older(record: bytes) -> bytes:
 
 
 def is_old(response: httpx.Response, status: int, slug: str) -> None:
-    problem = is_problem(response, status, "an older format, 0, but this server reads 1")
+    problem = is_problem(response, status, "an older format, 0, but this server reads")
     assert problem["type"] == f"urn:hetsyn:problem:{slug}"
 
 

@@ -128,11 +128,9 @@ def decoders(catalog: ModelCatalog) -> dict[str, Decoder]:
     ]
 
     def reseal(content: bytes) -> bytes:
-        """A record with the length and the checksum of its content, so that its meaning is what is wrong."""
-        body = bytearray(content[:-CHECKSUM_BYTES])
-        if len(body) >= 16:
-            struct.pack_into("<Q", body, 8, len(body) + CHECKSUM_BYTES)
-        return bytes(body) + sha256(body).digest()
+        """A record with the checksum of its content, so that its meaning is what is wrong."""
+        body = content[:-CHECKSUM_BYTES]
+        return body + sha256(body).digest()
 
     def unpack(content: bytes) -> Session:
         record = read(content)

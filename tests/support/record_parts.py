@@ -9,20 +9,20 @@ from collections.abc import Mapping
 from enum import IntEnum
 from typing import Any
 
-HEAD = struct.Struct("<4sHBBQ32sddQQIIQQ8I")
-FIXED, SECTIONS, CHECKSUM_BYTES = 14, 8, 32
+HEAD = struct.Struct("<4sHBB32sddQQIIQQ10I")
+FIXED, SECTIONS = 13, 10
 
 
 class Head(IntEnum):
     """Fields of a record's head."""
 
-    status, flags, _total, _hash, created, used, expected, steps, rate, target, received, emitted = range(2, 14)
+    status, flags, _hash, created, used, expected, steps, rate, target, received, emitted = range(2, FIXED)
 
 
 class Section(IntEnum):
     """Sections of a record."""
 
-    session, names, digest, reply, network, encoder, waiting, pending = range(SECTIONS)
+    session, names, digest, reply, network, encoder, waiting, pending, utterances, recent = range(SECTIONS)
 
 
 def sections(record: bytes) -> list[bytes]:
@@ -49,7 +49,6 @@ def rewritten(
         content[Section.reply] = json.dumps(fields_of_reply, separators=(",", ":")).encode()
     for section, value in (parts or {}).items():
         content[section] = value
-    fields[4] = HEAD.size + sum(map(len, content)) + CHECKSUM_BYTES
     fields[FIXED:] = [len(part) for part in content]
     body = HEAD.pack(*fields) + b"".join(content)
     return body + hashlib.sha256(body).digest()

@@ -54,7 +54,7 @@ async def test_what_is_damaged_in_the_store_is_a_conflict(serve: ServeHttp) -> N
     await ok(client, session="abc", seq=0, input=events(25))
     await overwrite(store, "abc", lambda record: record[:-1])
     refused = await client.post("/infer", json={"session": "abc", "seq": 1, "input": events(25, 1)})
-    assert is_problem(refused, 409, "cut off")["type"].endswith("state-truncated")
+    assert is_problem(refused, 409, "cut off")["type"].endswith("state-corrupt")
     assert (await ok(client, session="abc", begin=True, input=events(25)))["seq"] == 0
     await overwrite(store, "abc", lambda record: record[:-1])
     assert (await client.delete("/sessions/abc")).status_code == 204

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 from typing import Any
 
@@ -34,6 +33,7 @@ from service.wire.schema import InferRequest, Parameters
 from tests.support.artifact import write_artifact
 from tests.support.fake_graph import CHANNELS, ROW, load_fake
 from tests.support.made_session import assert_same
+from tests.support.record_parts import Section, rewritten, sections
 from tests.support.signals import words
 
 ENGINE = Engine(max_chunk_steps=20_000)
@@ -117,13 +117,9 @@ async def test_every_end_that_a_client_may_have_missed_is_kept(catalog: ModelCat
 
 def changed(record: bytes, **fields: Any) -> bytes:
     """The record with other fields of its utterances, or another recent input."""
-    sections = [bytes(section) for section in read(record).sections]
-    values = json.loads(sections[8])
-    recent = fields.pop("recent", sections[9])
-    sections[8:] = [json.dumps(values | fields).encode(), recent]
-    body = record[:104] + b"".join(len(section).to_bytes(4, "little") for section in sections) + b"".join(sections)
-    body = body[:8] + (len(body) + 32).to_bytes(8, "little") + body[16:]
-    return body + hashlib.sha256(body).digest()
+    found = sections(record)
+    values, recent = json.loads(found[Section.utterances]), fields.pop("recent", found[Section.recent])
+    return rewritten(record, parts={Section.utterances: json.dumps(values | fields).encode(), Section.recent: recent})
 
 
 @pytest.mark.parametrize(
