@@ -12,8 +12,6 @@ from hetsyn_client.terminal.options import (
     CaFile,
     Channels,
     ChunkMs,
-    EncodingChoice,
-    EncodingName,
     Files,
     Header,
     Key,
@@ -21,6 +19,7 @@ from hetsyn_client.terminal.options import (
     Rate,
     Url,
     Utterances,
+    Values,
     headers_of,
 )
 
@@ -37,7 +36,7 @@ def stream_files(
     chunk_ms: ChunkMs = DEFAULT_CHUNK_MS,
     rate: Rate = DEFAULT_RATE_HZ,
     channels: Channels = 1,
-    encoding: EncodingChoice = EncodingName.pcm_s16le,
+    values: Values = None,
     key: Key = None,
     header: Header = None,
     ca_file: CaFile = None,
@@ -59,6 +58,6 @@ def stream_files(
         chunk_ms=chunk_ms,
         rate_hz=rate,
         channels=channels,
-        encoding=encoding.value,
+        values=values,
     )
     stream_all(lambda: Server(url, model, headers=headers, key=key, ca_file=ca_file), choices)

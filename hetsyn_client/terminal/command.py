@@ -13,7 +13,6 @@ from typing import Any
 import typer
 from rich.text import Text
 
-from hetsyn_client.bodies import Encoding
 from hetsyn_client.errors import HetsynError, InputError, ServiceUnreachable
 from hetsyn_client.files import H5
 from hetsyn_client.output import open_console
@@ -37,7 +36,7 @@ class Choices:
     chunk_ms: float
     rate_hz: int
     channels: int
-    encoding: Encoding
+    values: int | None
 
     @property
     def chunk_s(self) -> float:
@@ -70,7 +69,7 @@ def stream_all(open_backend: Callable[[], Backend], choices: Choices) -> None:
 def _stream_one(backend: Backend, described: Mapping[str, Any], choices: Choices, stop: Stop) -> None:
     path = choices.files[0]
     if path == STANDARD_INPUT:
-        source = open_standard_input(stop, choices.chunk_s, choices.encoding, choices.rate_hz, choices.channels)
+        source = _open_standard_input(stop, choices)
     else:
         source = file_source(path, choices.chunk_s, described)
     words = _has_words(described, source) if choices.utterances is None else choices.utterances
@@ -132,8 +131,8 @@ def _stream_input(backend: Backend, described: Mapping[str, Any], choices: Choic
     return Heard(each.name, truth, tuple(labels), probability, duration_s, error, truth in rejected, unnamed)
 
 
-def open_standard_input(stop: Stop, chunk_s: float, encoding: Encoding, rate_hz: int, channels: int) -> Source:
-    """Read a pipe until its end or ``stop``; arguments as of ``standard_input_source``.
+def _open_standard_input(stop: Stop, choices: Choices) -> Source:
+    """Read a pipe until its end or ``stop``.
 
     Raises:
         InputError: standard input is a terminal, or something else than sound or values.
@@ -141,7 +140,8 @@ def open_standard_input(stop: Stop, chunk_s: float, encoding: Encoding, rate_hz:
     if sys.stdin is None or sys.stdin.isatty():
         there = "closed" if sys.stdin is None else "a terminal"
         raise InputError(f"standard input is {there}: send sound into it, as 'arecord -f S16_LE -r 16000 | ...'")
-    return standard_input_source(StandardInput(sys.stdin.fileno(), stop), chunk_s, encoding, rate_hz, channels)
+    incoming = StandardInput(sys.stdin.fileno(), stop)
+    return standard_input_source(incoming, choices.chunk_s, choices.rate_hz, choices.channels, choices.values)
 
 
 def _has_words(described: Mapping[str, Any], source: Source) -> bool:

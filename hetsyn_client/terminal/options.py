@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -40,15 +39,6 @@ CaFile = Annotated[
 ]
 
 
-class EncodingName(StrEnum):
-    pcm_s16le = "pcm_s16le"
-    pcm_s24le = "pcm_s24le"
-    pcm_f32le = "pcm_f32le"
-    mulaw = "mulaw"
-    alaw = "alaw"
-    values = "values"
-
-
 Files = Annotated[
     list[Path],
     typer.Argument(
@@ -72,13 +62,17 @@ Rate = Annotated[
 ]
 Channels = Annotated[
     int,
-    typer.Option(
-        "--channels", min=1, help="Channels of sound without a header, or numbers of a row.", rich_help_panel=INPUT
-    ),
+    typer.Option("--channels", min=1, help="Channels of sound, where there is no WAV header.", rich_help_panel=INPUT),
 ]
-EncodingChoice = Annotated[
-    EncodingName,
-    typer.Option("--encoding", help="Encoding, where there is no WAV header.", rich_help_panel=INPUT),
+Values = Annotated[
+    int | None,
+    typer.Option(
+        "--values",
+        min=1,
+        help="Take rows of so many float32 in place of sound.",
+        show_default=False,
+        rich_help_panel=INPUT,
+    ),
 ]
 
 

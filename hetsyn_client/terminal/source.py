@@ -14,7 +14,7 @@ from hetsyn_client.terminal.standard_input import StandardInput
 from hetsyn_client.wav import read_header
 
 SAMPLE_BYTES = {"pcm_s16le": 2, "pcm_s24le": 3, "pcm_f32le": 4, "mulaw": 1, "alaw": 1}
-"""Encodings of samples without a header, and the bytes of a sample."""
+"""Encodings of WAV files that can be streamed, and the bytes of a sample."""
 FOREIGN_HEADERS = {
     b"fLaC": "a FLAC file", b"OggS": "an Ogg file", b"ID3": "an MP3 file", b"FORM": "an AIFF file",
     b".snd": "an AU file", b"RIFX": "a RIFX file",
@@ -72,15 +72,15 @@ def file_source(path: Path, chunk_s: float, described: Mapping[str, Any], exampl
 
 
 def standard_input_source(
-    incoming: StandardInput, chunk_s: float, encoding: Encoding, rate_hz: int, channels: int
+    incoming: StandardInput, chunk_s: float, rate_hz: int, channels: int, values: int | None = None
 ) -> Source:
     """Open standard input. A WAV file is known by its header, whatever the arguments say.
 
     Args:
         chunk_s: the longest piece of samples.
-        encoding: of samples without a header, or ``values``.
-        rate_hz: of samples without a header.
-        channels: of samples without a header, or numbers of a row of values.
+        rate_hz: of 16-bit samples without a header.
+        channels: of them.
+        values: numbers of a row of values; None for sound.
 
     Raises:
         InputError: another kind of file.
@@ -91,11 +91,11 @@ def standard_input_source(
             raise InputError(f"standard input is {name}: name the file, or pipe 'ffmpeg -i FILE -f wav -' into hetsyn")
     if head.startswith(b"RIFF"):
         return _wav(incoming, head, chunk_s)
-    if encoding == "values":
-        row_bytes = 4 * channels
+    if values is not None:
+        row_bytes = 4 * values
         pieces = incoming.pieces(head, row_bytes * max(1, PIECE_BYTES // row_bytes), row_bytes)
-        return Source("standard input", "values", None, channels, pieces)
-    return _samples(incoming, head, chunk_s, encoding, rate_hz, channels, None)
+        return Source("standard input", "values", None, values, pieces)
+    return _samples(incoming, head, chunk_s, "pcm_s16le", rate_hz, channels, None)
 
 
 def _wav(incoming: StandardInput, head: bytes, chunk_s: float) -> Source:

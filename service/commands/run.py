@@ -14,11 +14,10 @@ from hetsyn_client.terminal.options import (
     AsJson,
     Channels,
     ChunkMs,
-    EncodingChoice,
-    EncodingName,
     Files,
     Rate,
     Utterances,
+    Values,
 )
 
 run = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -40,7 +39,7 @@ def run_model(
     chunk_ms: ChunkMs = DEFAULT_CHUNK_MS,
     rate: Rate = DEFAULT_RATE_HZ,
     channels: Channels = 1,
-    encoding: EncodingChoice = EncodingName.pcm_s16le,
+    values: Values = None,
 ) -> None:
     """Run a model on recordings, spikes, values or standard input, without a server.
 
@@ -57,7 +56,7 @@ def run_model(
         chunk_ms=chunk_ms,
         rate_hz=rate,
         channels=channels,
-        encoding=encoding.value,
+        values=values,
     )
     artifact = partial(named_artifact, model, models or usual_folder())
     stream_all(lambda: InProcess(artifact()), choices)

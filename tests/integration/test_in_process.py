@@ -195,7 +195,7 @@ def feed(backend: Backend, content: bytes, monkeypatch: pytest.MonkeyPatch) -> N
     writer.start()
     with os.fdopen(read) as pipe:
         monkeypatch.setattr(sys, "stdin", pipe)
-        choices = Choices([Path("-")], None, False, 100.0, RATE_HZ, 1, "pcm_s16le")
+        choices = Choices([Path("-")], None, False, 100.0, RATE_HZ, 1, None)
         stream_all(lambda: backend, choices)
         writer.join()
         for thread in threading.enumerate():

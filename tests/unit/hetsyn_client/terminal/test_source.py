@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hetsyn_client.bodies import Encoding
 from hetsyn_client.errors import InputError
 from hetsyn_client.terminal.source import Source, file_source, standard_input_source
 from hetsyn_client.terminal.standard_input import READ_BYTES, StandardInput
@@ -47,10 +46,10 @@ def came(source: Source) -> list[bytes]:
 
 
 def source_of(
-    *writes: bytes, encoding: Encoding = "pcm_s16le", rate_hz: int = 8000, channels: int = 1
+    *writes: bytes, rate_hz: int = 8000, channels: int = 1, values: int | None = None
 ) -> tuple[Source, list[bytes]]:
     with pipe(*writes) as incoming:
-        source = standard_input_source(incoming, 0.01, encoding, rate_hz, channels)
+        source = standard_input_source(incoming, 0.01, rate_hz, channels, values)
         return source, came(source)
 
 
@@ -69,7 +68,7 @@ def test_a_wav_header_gives_the_samples_after_it() -> None:
     samples = np.arange(500, dtype="<i2").tobytes()
     content = wav(samples, rate_hz=11_025)
     for cut in (1, 3, 20, 44, 700):
-        source, pieces = source_of(content[:cut], content[cut:] + b"LIST and more", encoding="mulaw", channels=7)
+        source, pieces = source_of(content[:cut], content[cut:] + b"LIST and more", rate_hz=7000, channels=7)
         assert (source.encoding, source.rate_hz, source.channels) == ("pcm_s16le", 11_025, 1)
         assert b"".join(pieces) == samples
 
@@ -84,7 +83,7 @@ def test_the_samples_of_a_wav_file_that_is_streamed_never_end() -> None:
 
 def test_rows_of_values() -> None:
     rows = np.arange(30, dtype="<f4").reshape(10, 3).tobytes()
-    source, pieces = source_of(rows[:17], rows[17:] + b"\0", encoding="values", channels=3)
+    source, pieces = source_of(rows[:17], rows[17:] + b"\0", values=3)
     assert (source.encoding, source.rate_hz, source.channels, source.kind) == ("values", None, 3, "values")
     assert b"".join(pieces) == rows
     assert all(len(piece) % 12 == 0 for piece in pieces)
@@ -112,7 +111,7 @@ def test_nothing_is_waited_for_once_the_user_has_had_enough() -> None:
     stopped = threading.Event()
     incoming = StandardInput(read, stopped.is_set)
     os.write(write, bytes(100))
-    source = standard_input_source(incoming, 0.01, "pcm_s16le", 8000, 1)
+    source = standard_input_source(incoming, 0.01, 8000, 1)
     pieces = iter(source.pieces)
     assert next(pieces) is not None
     assert next(pieces) is None  # nothing has come
