@@ -1,6 +1,6 @@
 """The table of scopes that requests need, for all interfaces. Nobody may send a request that is not in it.
 
-``tests/integration/test_keys_table.py`` walks the routes of the server, and fails for one without a row.
+``tests/integration/keys/test_keys_table.py`` walks the routes of the server, and fails for one without a row.
 """
 
 from __future__ import annotations

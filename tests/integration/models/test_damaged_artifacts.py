@@ -1,6 +1,6 @@
 """Any artifact is served or refused with a sentence, whatever its manifest, graphs and golden streams contain.
 
-The long run: ``pytest tests/integration/test_damaged_artifacts.py -m '' --fuzz-inputs 100000``
+The long run: ``pytest tests/integration/models/test_damaged_artifacts.py -m '' --fuzz-inputs 100000``
 """
 
 from __future__ import annotations

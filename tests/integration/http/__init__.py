@@ -1,0 +1,1 @@
+"""HTTP itself: connections, messages, framing, and the OpenAPI document."""

@@ -1,0 +1,1 @@
+"""Keys: what each request needs, limits, and who gets in."""

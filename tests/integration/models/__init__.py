@@ -1,0 +1,1 @@
+"""Models as they are served: imported, trained, damaged, reloaded."""

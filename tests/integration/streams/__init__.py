@@ -1,0 +1,1 @@
+"""Streams over real HTTP: ``/stream``, ``/streams``, and their clients."""
