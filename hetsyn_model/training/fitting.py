@@ -26,7 +26,7 @@ from hetsyn_model.training.datasets.prepared import Prepared, prepare
 from hetsyn_model.training.datasets.read_arrays import Arrays, as_arrays, examples_of
 from hetsyn_model.training.datasets.readers import kind_of, read
 from hetsyn_model.training.history import History
-from hetsyn_model.training.labelled import About, RunOptions, accuracy, classify, train_labelled
+from hetsyn_model.training.labelled import RunOptions, accuracy, classify, train_labelled
 from hetsyn_model.training.loop import BEST, Callbacks
 
 CONFIG, TEST, VALIDATION = "config.toml", "test.json", "validation.pt"
@@ -130,7 +130,9 @@ def train_prepared(
         asdict(getattr(config.augmentation, prepared.kind)),
         config.seed,
         target,
-        About(prepared.names, prepared.description, config.to_dict()),
+        prepared.names,
+        prepared.description,
+        config.to_dict(),
         replace(shown, on_evaluation=on_evaluation),
         config.delays.training,
     )

@@ -62,21 +62,6 @@ def accuracy(labels: Tensor, items: Sequence[Example]) -> float:
 
 
 @dataclass(frozen=True)
-class About:
-    """The entries of a checkpoint besides the weights.
-
-    Attributes:
-        labels: names of the outputs.
-        description: one line for people.
-        config: the training's configuration; None without.
-    """
-
-    labels: tuple[str, ...] = ()
-    description: str = ""
-    config: dict[str, Any] | None = None
-
-
-@dataclass(frozen=True)
 class LabelledSplit(Generic[T]):
     """Examples by their use.
 
@@ -91,9 +76,28 @@ class LabelledSplit(Generic[T]):
     validation: Sequence[T]
 
 
-def digests(data: LabelledSplit[Any]) -> list[str]:
-    """Return counts and digests of the training, extra and validation examples, over every sample."""
-    return [digest_of(data.real), digest_of(data.extra), digest_of(data.validation)]
+@dataclass(frozen=True)
+class RunOptions:
+    """Options of a run.
+
+    Attributes:
+        augmentation: the variation of examples, for ``run.json``.
+        seed: for weights, batches and variation.
+        labels: names of the outputs, for the checkpoints.
+        description: one line for people, for the checkpoints.
+        config: the training's configuration, for the checkpoints; None without.
+        callbacks: an evaluation ends each epoch.
+        delays: schedule of learned delays.
+    """
+
+    augmentation: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    device: torch.device | str = "cpu"
+    labels: tuple[str, ...] = ()
+    description: str = ""
+    config: dict[str, Any] | None = None
+    callbacks: Callbacks | None = None
+    delays: DelayTraining = field(default_factory=DelayTraining)
 
 
 class LabelledData(Generic[T]):
@@ -103,8 +107,7 @@ class LabelledData(Generic[T]):
         front: makes the spikes.
         how: batches and loss.
         data: the examples.
-        seed: for batches and variation.
-        about: entries for the checkpoints.
+        options: seed, and entries of the checkpoints.
 
     Raises:
         ConfigError: a tied layer lacks an audio encoder.
@@ -115,11 +118,9 @@ class LabelledData(Generic[T]):
         front: Front[T],
         how: TrainSpec,
         data: LabelledSplit[T],
-        *,
-        seed: int = 0,
-        about: About | None = None,
+        options: RunOptions | None = None,
     ) -> None:
-        self.front, self.how, self.data, self.seed, self.about = front, how, data, seed, about or About()
+        self.front, self.how, self.data, self.options = front, how, data, options or RunOptions()
         if how.tied and not isinstance(front.spec, EncoderSpec):
             raise ConfigError("training.tied: only bands of audio can be tied: set it to false")
         self._extra_count = min(len(data.extra), round(how.extra_per_real * len(data.real)))
@@ -138,8 +139,8 @@ class LabelledData(Generic[T]):
         if (first, last) != (epoch * self.updates_per_epoch, (epoch + 1) * self.updates_per_epoch):
             raise ValueError(f"updates {first} to {last} are not an epoch of {self.updates_per_epoch}")
         # an epoch's draws depend on seed and epoch alone, so a resumed run repeats what was lost
-        rng = np.random.default_rng([self.seed, epoch])
-        torch.manual_seed(self.seed * 100_003 + epoch)
+        rng = np.random.default_rng([self.options.seed, epoch])
+        torch.manual_seed(self.options.seed * 100_003 + epoch)
         for items in self._drawn(rng):
             yield self._varied(items, rng)
 
@@ -187,15 +188,15 @@ class LabelledData(Generic[T]):
         return a.figure > b.figure
 
     def checkpoint(self, model: Network, update: int) -> bytes:
-        epoch, about = update // self.updates_per_epoch - 1, self.about
+        epoch, options = update // self.updates_per_epoch - 1, self.options
         return Checkpoint(
             self._served(model),
             self.front.spec,
             self.how.served_tail_steps,
             epoch,
-            labels=about.labels,
-            description=about.description,
-            config=about.config,
+            labels=options.labels,
+            description=options.description,
+            config=options.config,
         ).to_bytes()
 
     def _served(self, model: Network) -> Network:
@@ -206,26 +207,6 @@ class LabelledData(Generic[T]):
 def _bands(front: Front[Any]) -> EncoderSpec:
     """Return the encoder of audio that a tied layer needs."""
     return cast(EncoderSpec, front.spec)
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """Options of a run.
-
-    Attributes:
-        augmentation: the variation of examples, for ``run.json``.
-        seed: for weights, batches and variation.
-        about: entries for the checkpoints.
-        callbacks: an evaluation ends each epoch.
-        delays: schedule of learned delays.
-    """
-
-    augmentation: dict[str, Any] = field(default_factory=dict)
-    seed: int = 0
-    device: torch.device | str = "cpu"
-    about: About = field(default_factory=About)
-    callbacks: Callbacks | None = None
-    delays: DelayTraining = field(default_factory=DelayTraining)
 
 
 def train_labelled(
@@ -253,7 +234,7 @@ def train_labelled(
     """
     options = options or RunOptions()
     spec = network.spec if isinstance(network, Network) else network
-    labelled = LabelledData(front, how, data, seed=options.seed, about=options.about)
+    labelled = LabelledData(front, how, data, options)
     updates = how.epochs * labelled.updates_per_epoch
     started_from = _fingerprint(network) if isinstance(network, Network) else None
     if isinstance(network, Network) and how.tied:
@@ -268,9 +249,9 @@ def train_labelled(
             "encoder": None if front.spec is None else front.spec.to_dict(),
             "train": asdict(how) | {"augment": options.augmentation},
             "seed": options.seed,
-            "recordings": digests(data),
+            "recordings": [digest_of(part) for part in (data.real, data.extra, data.validation)],
             "delays": asdict(options.delays),
-            "labels": list(options.about.labels),
+            "labels": list(options.labels),
             "started_from": started_from,
         },
         network,
