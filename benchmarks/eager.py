@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from hetsyn_model import Network
+from hetsyn_model.synapse import ExactWeights
 
 State = dict[str, Tensor]
 
@@ -37,7 +38,8 @@ class EagerLoop:
         self.spec = spec
         self.layers: list[tuple[list[_Path], Tensor | None, str]] = []
         for layer in network.compile("exact").layers:
-            synapses = layer.exact
+            synapses = layer.synapses
+            assert isinstance(synapses, ExactWeights)
             assert synapses.per_synapse
             paths = [_Path(synapses.input.weight, synapses.input.decay, f"{layer.name}.input")]
             if synapses.recurrent is not None:

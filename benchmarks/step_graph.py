@@ -21,6 +21,7 @@ from export.own_network import CHECKPOINT, Source, write_artifact
 from hetsyn_model.compiled import LayerWeights
 from hetsyn_model.network import Network
 from hetsyn_model.state import DECISION_SCORE_LOW
+from hetsyn_model.synapse import ExactWeights
 from hetsyn_model.training.checkpoint import Checkpoint
 from service.contract.artifact import Artifact
 
@@ -76,9 +77,11 @@ def step_graph(network: Network) -> bytes:
 
 def _currents(graph: GraphBuilder, layer: LayerWeights, x: str, before: dict[str, str], after: dict[str, str]) -> str:
     """The layer's currents of this step into ``after``; their sum a neuron, [batch, neurons]."""
-    paths = [(f"{layer.name}.input_current", x, layer.exact.input)]
-    if layer.exact.recurrent is not None:
-        paths.append((f"{layer.name}.recurrent_current", before[f"{layer.name}.spikes"], layer.exact.recurrent))
+    synapses = layer.synapses
+    assert isinstance(synapses, ExactWeights)
+    paths = [(f"{layer.name}.input_current", x, synapses.input)]
+    if synapses.recurrent is not None:
+        paths.append((f"{layer.name}.recurrent_current", before[f"{layer.name}.spikes"], synapses.recurrent))
     sums = []
     for name, arriving, path in paths:
         drive = graph.node("Mul", graph.constant(_array(path.weight)), graph.unsqueeze(arriving, 1))

@@ -113,7 +113,6 @@ class Report:
         accuracy: on the evaluation's streams; None without labels.
         differences: differences of every implementation from the reference.
         company: the largest difference between a graph's runs alone, in a batch, and in chunks.
-        without_torchscript: why the artifact has none; None if it has.
         one_at_a_time: the graph takes one stream only, so a batch is a loop.
     """
 
@@ -128,7 +127,6 @@ class Report:
     accuracy: float | None
     differences: tuple[Difference, ...]
     company: float
-    without_torchscript: str | None
     one_at_a_time: bool = False
 
 
@@ -176,7 +174,7 @@ def write(
             np.add.at(confusion, (truth_labels.numpy(), truth.probabilities.argmax(-1)), 1)
     if same_bits:
         check_same_bits(evidence)
-        if script.problem is not None and scripts:
+        if script.problem is not None:
             raise ParityError(script.problem)
     else:
         check_evidence(evidence, promise.tolerance)
@@ -203,7 +201,6 @@ def write(
         accuracy,
         (*evidence.differences, *script.differences),
         evidence.company,
-        script.problem,
     )
 
 
@@ -219,7 +216,7 @@ class _Script:
         self._modules, self._made, self._allowed = list(modules), made, allowed
         self.content: bytes | None = None
         self.differences: tuple[Difference, ...] = ()
-        self.problem: str | None = None if modules else "there is no step in torch, or TorchScript was left out"
+        self.problem: str | None = None
 
     def follow(self, streams: Streams, truth: Traces) -> None:
         """Run and compare further streams."""

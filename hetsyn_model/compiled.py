@@ -86,28 +86,6 @@ class LayerWeights:
         return _named(f"{self.name}.", currents | kept | after), potential
 
     @property
-    def bank(self) -> BankWeights:
-        """Return the synapses of a layer in the bank form.
-
-        Raises:
-            ValueError: the layer is in the exact form.
-        """
-        if isinstance(self.synapses, BankWeights):
-            return self.synapses
-        raise ValueError(f"layer {self.name} is in the exact form: compile the network with form 'bank'")
-
-    @property
-    def exact(self) -> ExactWeights:
-        """Return the synapses of a layer in the exact form.
-
-        Raises:
-            ValueError: the layer is in the bank form.
-        """
-        if isinstance(self.synapses, ExactWeights):
-            return self.synapses
-        raise ValueError(f"layer {self.name} is in the bank form: compile the network with form 'exact'")
-
-    @property
     def neurons(self) -> int:
         return self.synapses.neurons
 

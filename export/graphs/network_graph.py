@@ -163,7 +163,9 @@ def _chunk_body(compiled: Compiled, threshold: float | None) -> GraphBuilder:
 
     traces = {READOUT: spec.outputs} | {spikes_name(layer.name): layer.neurons for layer in compiled.layers[:-1]}
     kind: InputKind = "values" if spec.takes_values else "spikes"
-    product = None if made.product is None else (f"{CELL}{made.product}", compiled.layers[0].bank.weight_in.shape[1])
+    product, first = None, compiled.layers[0].synapses
+    if made.product is not None and isinstance(first, BankWeights):
+        product = f"{CELL}{made.product}", first.weight_in.shape[1]
     scan_steps(graph, compiled.layout, spec.channels, kind, spec.decision, traces, add_step, product=product)
     return graph
 

@@ -153,7 +153,7 @@ def train(
         The history of the whole run.
 
     Raises:
-        RunError: the folder holds a run of another configuration or of an older version, or a damaged one; or a
+        RunError: the folder holds a run of another configuration, or a damaged one; or a
             parameter is not finite any more.
     """
     record_configuration(folder, config)
@@ -220,15 +220,13 @@ def train(
 
 
 def _load(path: Path) -> dict[str, Any]:
-    advice = "choose another folder for the run, or delete this one"
     try:
-        saved = dict(torch.load(path, weights_only=True, map_location="cpu"))
+        return dict(torch.load(path, weights_only=True, map_location="cpu"))
     except (OSError, ValueError, TypeError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         reason = str(error).partition("\n")[0][:120]
-        raise RunError(f"{path}: cannot be continued from ({reason}): {advice}") from error
-    if "history" not in saved:
-        raise RunError(f"{path}: an older version began this run, and only that version can continue it: {advice}")
-    return saved
+        raise RunError(
+            f"{path}: cannot be continued from ({reason}): choose another folder for the run, or delete this one"
+        ) from error
 
 
 def _write_history(folder: Path, history: History) -> None:

@@ -156,8 +156,8 @@ def test_self_recurrence_can_be_switched_off() -> None:
     made = Network(spec).double()
     with torch.no_grad():
         made.layer("hidden1").w_rec.fill_(0.1)  # type: ignore[union-attr]
-    assert made.compile("bank").layers[0].bank.weight_rec is not None
-    recurrent = made.compile("exact").layers[0].exact.recurrent
+    assert made.compile("bank").layers[0].is_recurrent
+    recurrent = made.layer("hidden1").exact().recurrent
     assert recurrent is not None
     assert recurrent.weight.diagonal().tolist() == [0.0] * 13
 

@@ -89,18 +89,6 @@ def test_a_damaged_checkpoint_is_one_sentence(tmp_path: Path) -> None:
             train(tmp_path)
 
 
-def test_a_run_of_an_older_version_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        train(tmp_path, stop_after=1)
-    path = tmp_path / "checkpoint.pt"
-    saved = torch.load(path, weights_only=True)
-    torch.save({"metrics": {}} | {name: value for name, value in saved.items() if name != "history"}, path)
-    with pytest.raises(
-        RunError, match=r"checkpoint.pt: an older version began this run, .*: choose another folder for the run, or"
-    ):
-        train(tmp_path)
-
-
 def test_another_seed_is_another_run(tmp_path: Path) -> None:
     train(tmp_path, epochs=1)
     with pytest.raises(
