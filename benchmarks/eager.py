@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hetsyn_model import Network
-from hetsyn_model.synapse import ExactWeights
+from hetsyn_model.synapses.synapse import ExactWeights
 
 State = dict[str, Tensor]
 

@@ -21,7 +21,7 @@ from export.own_network import CHECKPOINT, Source, write_artifact
 from hetsyn_model.compiled import LayerWeights
 from hetsyn_model.network import Network
 from hetsyn_model.state import DECISION_SCORE_LOW
-from hetsyn_model.synapse import ExactWeights
+from hetsyn_model.synapses.synapse import ExactWeights
 from hetsyn_model.training.checkpoint import Checkpoint
 from service.contract.artifact import Artifact
 

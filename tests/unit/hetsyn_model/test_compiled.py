@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from hetsyn_model import Network, NetworkSpec
-from hetsyn_model.bank import BankWeights
 from hetsyn_model.rollout import rollout
 from hetsyn_model.state import FORMS, Form
+from hetsyn_model.synapses.bank import BankWeights
 
 SPEC = NetworkSpec(channels=6, hidden=(5, 4), outputs=3)
 
