@@ -226,23 +226,13 @@ class FileStore:
     def _commit_part(self, changes: Sequence[Change]) -> list[CommitResult | HetsynError]:
         try:
             return self._transaction(changes)
-        except sqlite3.OperationalError as error:
-            if not has_no_room(error):
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError) and not has_no_room(error):
                 raise
             if len(changes) == 1:
-                return [_full(error)]
-            # those first that take no more room than what they replace
-            order = sorted(range(len(changes)), key=lambda n: self._growth_bytes(changes[n]))
-            results = {n: self._commit_part([changes[n]])[0] for n in order}
-            return [results[n] for n in range(len(changes))]
-        except sqlite3.DatabaseError as error:
-            if len(changes) == 1:
-                return [_damaged(changes[0].session, error)]
-            # one by one: only the sessions that the damage touches fail
+                return [_full(error) if has_no_room(error) else _damaged(changes[0].session, error)]
+            # one by one: only those fail that have no room, or that the damage touches
             return [result for change in changes for result in self._commit_part([change])]
-
-    def _growth_bytes(self, change: Change) -> int:
-        return len(change.record or b"") - self._length(change.session)
 
     def _length(self, session: str) -> int:
         """Give the length of a record; 0 for none, and where the file is damaged, which the change itself meets."""
