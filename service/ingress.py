@@ -8,17 +8,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import Context, copy_context
 from functools import partial
 from math import inf
 from typing import Any, NamedTuple, Protocol
 
 from service.admission.permits import Admission, Permit
-from service.admission.presence import Presence
 from service.admission.turns import Turns, on_thread
-from service.admission.uploads import FREE_BYTES, ClientDisconnect, Upload, Uploads
+from service.admission.uploads import FREE_BYTES, Upload, Uploads
 from service.carried.sessions import CarriedSessions
 from service.errors import HetsynError, forget_frames
 from service.keys.caller import ANYBODY, Caller
@@ -58,7 +57,6 @@ class Source(NamedTuple):
         transport: by which it came.
         client: whose share of the limits it takes.
         caller: who owns the session. A stream's query names the owner already.
-        presence: of the client; None where its connection cancels the work.
         decoding: a lock under which its chunks are decoded, so that a small one does not overtake a large one.
     """
 
@@ -66,7 +64,6 @@ class Source(NamedTuple):
     transport: Transport
     client: str
     caller: Caller = ANYBODY
-    presence: Presence | None = None
     decoding: AbstractAsyncContextManager[object] | None = None
 
 
@@ -156,10 +153,7 @@ class Arrival:
         """Begin it, if its client is still there: many that go at once shall cost the others little."""
         if self.is_over:
             return
-        if (presence := self.source.presence) is not None and presence.is_gone:
-            self._end(ClientDisconnect())
-        else:
-            self._context.run(self._begin)
+        self._context.run(self._begin)
 
     def drop(self) -> bool:
         """Drop it: its caller has gone. False where its commit is under way, which is finished."""
@@ -393,16 +387,7 @@ class Ingress:
 
         Returns:
             The answer to each, or why it was refused.
-
-        Raises:
-            ClientDisconnect: the client of the only chunk has gone. Nothing was applied.
         """
-        if len(chunks) == 1 and (presence := chunks[0][0].presence) is not None:
-            with presence:
-                return await self._all(chunks)
-        return await self._all(chunks)
-
-    async def _all(self, chunks: Sequence[Arrived]) -> list[Outcome]:
         together = Together(len(chunks))
         arrivals = [self.begin(source, encoded, together.sink(index)) for index, (source, encoded) in enumerate(chunks)]
         results = await together.results(arrivals)
@@ -479,17 +464,6 @@ class Ingress:
                 permit.due_s = min(permit.due_s, due_s)  # the wait for the turn counts
                 yield permit
 
-    @contextmanager
-    def visit(self, client: str, presence: Presence) -> Iterator[Permit]:
-        """A permit for a request that is no chunk; a context in which the client is there.
-
-        Raises:
-            Overloaded, ShuttingDown: as ``Admission.permit``.
-            ClientDisconnect: the client has gone.
-        """
-        with self.admission.permit(client) as permit, presence:
-            yield permit
-
     def check(self, client: str) -> None:
         """As ``Admission.check``."""
         self.admission.check(client)
@@ -502,8 +476,6 @@ class Ingress:
             request: as which the log names it.
             session: likewise; empty for none.
         """
-        if isinstance(error, ClientDisconnect):
-            raise error
         if session:
             SESSION.set(session)
         if isinstance(error, HetsynError):

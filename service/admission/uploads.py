@@ -23,10 +23,6 @@ Receive = Callable[[], Awaitable[Message]]
 """ASGI's ``receive``."""
 
 
-class ClientDisconnect(Exception):
-    """The client disconnected before it had sent its whole request, or before its answer."""
-
-
 class Uploads:
     """All bodies. Used from one event loop.
 
@@ -177,7 +173,6 @@ class Upload:
             TooSlow: the body did not arrive in time.
             Overloaded: other requests, or the bytes of other bodies, take all the room.
             ShuttingDown: the server ends.
-            ClientDisconnect: the client disconnected.
         """
         check_length(declared, max_bytes, advice)
         self.check()
@@ -186,8 +181,6 @@ class Upload:
         async with self.under_way():
             while True:
                 message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientDisconnect
                 part: bytes = message.get("body", b"")
                 length += len(part)
                 if length > max_bytes:

@@ -15,7 +15,7 @@ from service.admission.connections import Connections
 from service.admission.permits import Admission
 from service.admission.uploads import Uploads
 from service.api import docs, health, infer_openapi, metrics, models, page, problems, sessions, web_socket_pages
-from service.api.chunk_routes import EXPOSED
+from service.api.exchange import EXPOSED
 from service.api.guard import Guard
 from service.api.open_inference import PREFIX as OPEN_INFERENCE
 from service.api.open_inference import OpenInferenceEndpoint

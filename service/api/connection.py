@@ -9,9 +9,7 @@ bounds too. And what two parsers could read differently is refused (RFC 9112, se
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Mapping, Sequence
-from http import HTTPStatus
+from collections.abc import Mapping
 from math import inf
 from typing import Any
 from urllib.parse import unquote
@@ -20,16 +18,15 @@ from fastapi import Response
 from httptools import HttpParserError, parse_url
 from uvicorn import Config
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
 from service.admission.budget import client_of
 from service.admission.connections import Connections
 from service.admission.deadline import Deadline
-from service.admission.presence import SCOPE_KEY, Presence
 from service.api import refusals
+from service.api.application_request import ApplicationRequest
 from service.api.chunk_routes import ChunkRoutes
 from service.api.exchange import Exchange, Field, Head
 from service.api.handshakes import PATH, handshake
@@ -39,13 +36,9 @@ from service.api.refusals import MOST_FIELDS, MOST_HEADER_BYTES, MOST_URL_BYTES
 from service.api.request_parser import RequestParser, Taken
 from service.api.stream_connection import StreamConnection
 from service.api.unread import Unread
-from service.observe.context import RequestContext
 
 HIGH_WATER_BYTES = 16 * 1024  # more that the system does not take yet counts as unread
 LINGER_S = 2.0  # a client has as long to read a refusal before it is disconnected
-STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
-
-access_log = logging.getLogger("uvicorn.access")
 
 
 class Refused(Exception):
@@ -65,9 +58,6 @@ class Connection(asyncio.Protocol):
         many: of those that become WebSockets.
         chunks: answer the requests that have a chunk.
         config, server_state, app_state, _loop: of uvicorn.
-
-    Attributes:
-        is_working: the last request has no response yet.
     """
 
     def __init__(
@@ -89,18 +79,19 @@ class Connection(asyncio.Protocol):
         self.headers: list[Field] = []
         self._app, self._app_state = config.loaded_app, app_state
         self._connections, self._many, self._chunks = connections, many, chunks
-        self._has_access_log = access_log.hasHandlers()
-        self._work: Exchange | RequestResponseCycle | None = None  # the last request
-        self.is_working = False
+        self._work: Exchange | ApplicationRequest | None = None  # the request that has no response yet
         self._is_over = False  # what follows is not read
         self._is_in_head = False  # a part of a request has come, but not all of its headers
-        self._is_between = False  # the last request is here as a whole
-        self._is_kept = True  # after the response
+        self._is_between = True  # the last request is here as a whole
         self._lingers = False  # when it is closed, the client may send on, though nobody reads it
         self._header_bytes = 0  # since headers were complete or a part of a body arrived
         self._deadline = Deadline(self._late)
         self._is_idle = False  # the deadline is for the next request, not for headers
-        self._presence = Presence()
+
+    @property
+    def is_working(self) -> bool:
+        """A request has no response yet."""
+        return self._work is not None
 
     def end(self, reason: str, refusal: Response | None = None) -> None:
         """End the connection, at once if there is no refusal.
@@ -115,19 +106,11 @@ class Connection(asyncio.Protocol):
         if refusal is None:
             self.transport.abort()
             return
-        self._forget_response()
+        if self._work is not None:
+            self._work.leave()
         self._lingers = True
         self.write(refusals.to_bytes(refusal, self.server_state.default_headers))
         self.close()
-
-    def _forget_response(self) -> None:
-        """Nobody reads the response that is not complete."""
-        work = self._work
-        if isinstance(work, Exchange):
-            work.leave()
-        elif work is not None and self.is_working:
-            work.disconnected = True
-            work.message_event.set()
 
     # asyncio calls these
 
@@ -136,7 +119,7 @@ class Connection(asyncio.Protocol):
         self.flow = FlowControl(transport)
         self.server_state.connections.add(self)  # type: ignore[arg-type]  # it has all that uvicorn calls
         self._server, self._peer = get_local_addr(transport), get_remote_addr(transport)
-        self._client = client_of(self._peer)
+        self._client = self._reader = client_of(self._peer)  # of the connection, and of its last request
         self._scheme = "https" if is_ssl(transport) else "http"
         transport.set_write_buffer_limits(HIGH_WATER_BYTES)
         self._unread = Unread(self._connections, transport)
@@ -151,16 +134,16 @@ class Connection(asyncio.Protocol):
         self._connections.leave(self)
         self._unread.stop()
         self._deadline.close()
-        self._forget_response()
-        self._presence.leave()
+        if self._work is not None:
+            self._work.leave()
         self.flow.resume_writing()
         del self.parser, self._deadline  # they refer to this object
         self._work = None
 
     def eof_received(self) -> None:
         """The transport closes now, and says so a round of the event loop later."""
-        self._forget_response()
-        self._presence.leave()
+        if self._work is not None:
+            self._work.leave()
 
     def data_received(self, data: bytes) -> None:
         if self._is_over:
@@ -178,9 +161,8 @@ class Connection(asyncio.Protocol):
         if self._header_bytes > MOST_HEADER_BYTES and not (self._is_over or self.transport.is_closing()):
             is_url = self._is_in_head and not self.headers and len(self.url) > MOST_URL_BYTES
             self._refuse("too-long", refusals.LONG_URL if is_url else refusals.LONG_HEADERS)
-        if self.is_working:
-            if isinstance(self._work, Exchange):
-                self._work.go_on()
+        if self._work is not None:
+            self._work.go_on()
         elif self._is_over:
             return
         elif self._is_between and not was_between and not self._is_in_head:  # the body of an answered request
@@ -190,7 +172,7 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.flow.pause_writing()
-        self._unread.begin(self._reader())
+        self._unread.begin(self._reader if self._work is None else self._work.client)
 
     def resume_writing(self) -> None:
         self.flow.resume_writing()
@@ -199,16 +181,16 @@ class Connection(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """The server closes: uvicorn calls this for each connection."""
-        if self.is_working:
-            self._close_after_response()
+        if self._work is not None:
+            self._work.keep_alive = False
         else:
             self.transport.close()
 
     def _refuse(self, reason: str, refusal: Response) -> None:
         """Refuse bytes that are no request. A request before them that is complete gets its response first."""
-        if self.is_working and self._is_between:
+        if self._work is not None and self._is_between:
             self._answer_last(reason)
-        elif self._work is not None and not (self.is_working or self._is_between or self._is_in_head):
+        elif self._work is None and not (self._is_between or self._is_in_head):
             self._answer_last(reason)  # in the body of a request that has its response
             self.close()
         else:
@@ -219,11 +201,7 @@ class Connection(asyncio.Protocol):
         self._is_over = self._lingers = True
         self._deadline.close()
         self._connections.counters.connections_ended[reason] += 1
-        self._close_after_response()
-
-    def _close_after_response(self) -> None:
-        self._is_kept = False
-        if isinstance(self._work, RequestResponseCycle):
+        if self._work is not None:
             self._work.keep_alive = False
 
     def takes_offer(self, rest: bytes) -> bool:
@@ -249,19 +227,12 @@ class Connection(asyncio.Protocol):
         named = b", ".join(value for name, value in self.headers if name == b"x-forwarded-for")
         return client_of(app.trusted_hosts.get_trusted_client_address(named.decode("latin-1"))) or self._client
 
-    def _reader(self) -> str:
-        """The client of the last request."""
-        work = self._work
-        if work is None:
-            return self._client
-        return work.client if isinstance(work, Exchange) else client_of(work.scope["client"])
-
     # the parser calls these
 
     def on_message_begin(self) -> None:
-        if self.is_working or self.flow.write_paused:  # it cannot have read the last response
+        if self._work is not None or self.flow.write_paused:  # it cannot have read the last response
             self._answer_last("pipelined")
-            if not self.is_working:
+            if self._work is None:
                 self.close()
             raise Refused
         self._is_in_head = True
@@ -289,49 +260,39 @@ class Connection(asyncio.Protocol):
         self._is_in_head = self._is_between = False
         is_new = version == "1.1"
         expects = is_new and fields.get(b"expect", b"").lower() == b"100-continue"
-        self._is_kept = is_new and parser.should_keep_alive()
+        keep_alive = is_new and parser.should_keep_alive()
         url = parse_url(self.url)
         path = url.path.decode("ascii")
         if "%" in path:
             path = unquote(path)
-        self.is_working, self._is_idle, self._deadline.due_s = True, False, inf
+        self._is_idle, self._deadline.due_s = False, inf
         planner = self._chunks.planner(parser.get_method(), path)
         if planner is None:
-            self._run_application(version, path, url.path, url.query or b"", expects)
+            scope = self._scope(version, path, url.path, url.query or b"")
+            state, flow = self.server_state, self.flow
+            self._work = ApplicationRequest(self._app, scope, self, flow, state, keep_alive, expects, self._responded)
         else:
             head = Head(path, url.query or b"", headers, fields, self._sender(fields), expects)
-            self._work = Exchange(self._chunks.door, planner, head, self)
+            self._work = Exchange(self._chunks.door, planner, head, self, keep_alive)
         self.headers = []  # takes the trailers: they may not replace headers (RFC 9110, section 6.5.1)
 
     def on_body(self, body: bytes) -> None:
         self._header_bytes = 0
-        work = self._work
-        if not self.is_working or work is None:
-            return
-        if isinstance(work, Exchange):
-            work.take(body)
-            return
-        work.body += body
-        if len(work.body) > HIGH_WATER_LIMIT:
-            self.flow.pause_reading()
-        work.message_event.set()
+        if self._work is not None:
+            self._work.take(body)
 
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():
             return
         self._header_bytes = 0
         self._is_between = True
-        work = self._work
-        if not self.is_working or work is None:
-            return
-        self._connections.work(self)
-        work.more_body = False
-        if not isinstance(work, Exchange):
-            work.message_event.set()
+        if self._work is not None:
+            self._connections.work(self)
+            self._work.complete()
 
-    def _run_application(self, version: str, path: str, raw_path: bytes, query: bytes, expects: bool) -> None:
-        headers = self.headers
-        scope: Any = {
+    def _scope(self, version: str, path: str, raw_path: bytes, query: bytes) -> dict[str, Any]:
+        """The request, by ASGI."""
+        return {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": version,
@@ -343,27 +304,9 @@ class Connection(asyncio.Protocol):
             "path": path,
             "raw_path": raw_path,
             "query_string": query,
-            "headers": headers,
+            "headers": self.headers,
             "state": self._app_state.copy(),
-            SCOPE_KEY: self._presence,
         }
-        self._work = cycle = RequestResponseCycle(
-            scope=scope,
-            transport=self,  # type: ignore[arg-type]  # it has all that a response calls
-            flow=self.flow,
-            logger=logging.getLogger("uvicorn.error"),
-            access_logger=access_log,
-            access_log=self._has_access_log,
-            default_headers=[*self.server_state.default_headers, *_ids(headers)],
-            message_event=asyncio.Event(),
-            expect_100_continue=expects,
-            keep_alive=self._is_kept,
-            on_response=self._responded,
-        )
-        context = RequestContext(headers).context()
-        task = self.loop.create_task(cycle.run_asgi(self._app), context=context)
-        task.add_done_callback(self.server_state.tasks.discard)
-        self.server_state.tasks.add(task)
 
     # a response calls these
 
@@ -381,37 +324,23 @@ class Connection(asyncio.Protocol):
         else:
             self.transport.close()
 
-    def ask_for_body(self) -> None:
-        self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-    def respond(self, head: Head, status: int, headers: Sequence[Field], body: bytes) -> None:
-        if (b"connection", b"close") in headers:
-            self._is_kept = False
-        elif not self._is_kept:
-            headers = [*headers, (b"connection", b"close")]
-        more = self._chunks.cross_origin(head.fields)
-        if b"x-request-id" in head.fields:
-            more = [*more, *_ids(head.headers)]
-        lines = [STATUS_LINES[status]]
-        for name, value in (*self.server_state.default_headers, *headers, *more):
-            lines += (name, b": ", value, b"\r\n")
-        lines += (b"\r\n", body)
-        self.transport.write(b"".join(lines))
-        if self._has_access_log:
-            access_log.info('%s - "POST %s HTTP/1.1" %d', self._client, head.path, status)
-        if not self._is_kept:
+    def respond(self, response: bytes) -> None:
+        self.transport.write(response)
+        if self._work is not None and not self._work.keep_alive:
             self.close()
         self._responded()
 
     def _responded(self) -> None:
-        self.is_working = False
+        if self._work is not None:
+            self._reader = self._work.client
+            self._work = None
         self.server_state.total_requests += 1
         if not self.transport.is_closing():
             self._connections.wait(self)
             self.flow.resume_reading()
             self._expect_request()
         elif self.transport.get_write_buffer_size():  # it stays until its client has read everything
-            self._unread.begin(self._reader())
+            self._unread.begin(self._reader)
 
     def _expect_request(self) -> None:
         self._is_idle = True
@@ -426,8 +355,3 @@ class Connection(asyncio.Protocol):
             self.end("headers", refusals.LATE if self._is_in_head else None)
         elif not self.flow.write_paused:  # else its client has not read, and has a time for that
             self.end("idle")
-
-
-def _ids(headers: Sequence[Field]) -> list[Field]:
-    """The ids of a request, which are echoed: so a client and a proxy can match a response to its request."""
-    return list(dict.fromkeys(field for field in headers if field[0] == b"x-request-id"))

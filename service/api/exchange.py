@@ -6,8 +6,12 @@ its interface makes of its headers (``api.infer``, ``api.open_inference``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from http import HTTPStatus
 from typing import NamedTuple, Protocol
+
+from uvicorn.server import ServerState
 
 from service.admission.uploads import FREE_BYTES, Upload, check_length, too_large
 from service.api import problems
@@ -22,7 +26,12 @@ from service.problem import Problem
 from service.registry.together import NotApplied
 from service.wire.answer import Answer
 
+EXPOSED = ("Retry-After", "X-Request-ID")
+"""Headers of a response that a page of another origin may read."""
+STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
+
 Field = tuple[bytes, bytes]
+access_log = logging.getLogger("uvicorn.access")
 
 
 class Plan(Protocol):
@@ -43,19 +52,50 @@ class Plan(Protocol):
     def decode(self, body: bytes) -> Decode:
         """How to decode the body."""
 
-    def reply(self, answer: Answer) -> tuple[Sequence[Field], bytes]:
-        """The headers of the response without its length, and its body."""
+    def reply(self, answer: Answer) -> tuple[bytes, bytes]:
+        """Lines of the response's head, without its length, and its body."""
 
     def failed(self) -> None:
         """The request was refused."""
 
 
-class Door(NamedTuple):
-    """What all exchanges of a server share."""
+class Door:
+    """What all exchanges of a server share.
 
-    ingress: Ingress
-    counters: Counters
-    keys: Keys | None
+    Args:
+        ingress: applies chunks.
+        counters: count abandoned chunks.
+        keys: that clients need; None lets everybody in.
+        cors_origins: whose pages may send requests.
+    """
+
+    def __init__(
+        self, ingress: Ingress, counters: Counters, keys: Keys | None, cors_origins: Collection[str] = ()
+    ) -> None:
+        self.ingress = ingress
+        self.counters = counters
+        self.keys = keys
+        self.has_access_log = access_log.hasHandlers()
+        self._origins = {origin.lower().encode() for origin in cors_origins}  # as browsers send them
+        self._defaults: Sequence[Field] = ()
+        self._default_lines = b""
+
+    def lines(self, head: Head, defaults: Sequence[Field]) -> bytes:
+        """Lines of a response for its request, with those that all have.
+
+        Args:
+            head: of the request.
+            defaults: headers of all responses.
+        """
+        if defaults is not self._defaults:
+            self._defaults, self._default_lines = defaults, lines_of(defaults)
+        lines, fields = self._default_lines, head.fields
+        if b"x-request-id" in fields:
+            lines += lines_of(ids_of(head.headers))
+        if b"origin" in fields and (origin := fields[b"origin"]) in self._origins:
+            allowed, exposed = b"access-control-allow-origin", b"access-control-expose-headers"
+            lines += lines_of([(allowed, origin), (exposed, ", ".join(EXPOSED).encode()), (b"vary", b"Origin")])
+        return lines
 
 
 class Head(NamedTuple):
@@ -83,13 +123,19 @@ Planner = Callable[[Head], Plan]
 
 
 class Responder(Protocol):
-    """A connection."""
+    """A connection.
 
-    def respond(self, head: Head, status: int, headers: Sequence[Field], body: bytes) -> None:
+    Attributes:
+        server_state: of uvicorn.
+    """
+
+    server_state: ServerState
+
+    def respond(self, response: bytes) -> None:
         """Answer the request that is under way."""
 
-    def ask_for_body(self) -> None:
-        """Send the interim response 100."""
+    def write(self, data: bytes) -> None:
+        """Send an interim response."""
 
 
 class Exchange:
@@ -100,12 +146,12 @@ class Exchange:
         planner: of the request.
         head: of the request.
         responder: gets the response, once, unless ``leave`` was called before.
+        keep_alive: the connection stays after the response.
 
     Attributes:
         head: see above.
         client: that sends it: its key, or its address.
-        more_body: a part of the body has not come.
-        is_answered: the response is made, or nobody wants one.
+        keep_alive: see above.
     """
 
     _arrival: Arrival | None = None
@@ -114,11 +160,11 @@ class Exchange:
     _error: Exception | None = None
     _caller: Caller = ANYBODY
     _size = _counted = 0
+    _is_complete = _is_over = False
 
-    def __init__(self, door: Door, planner: Planner, head: Head, responder: Responder) -> None:
+    def __init__(self, door: Door, planner: Planner, head: Head, responder: Responder, keep_alive: bool) -> None:
         self.head = head
-        self.more_body = True
-        self.is_answered = False
+        self.keep_alive = keep_alive
         self._door = door
         self._responder = responder
         self._context = RequestContext(head.headers).context()
@@ -143,25 +189,29 @@ class Exchange:
                 self._parts.clear()
                 self._error = too_large(self._plan.max_bytes, self._plan.advice)
 
+    def complete(self) -> None:
+        """The body is complete."""
+        self._is_complete = True
+
     def go_on(self) -> None:
         """Begin the chunk if the body is complete; else wait for the rest, or refuse the request."""
-        if self.is_answered or self._arrival is not None:
+        if self._is_over or self._arrival is not None:
             return
         try:
             if self._error is not None:
                 self._refuse(self._error)
-            elif self.more_body:
-                self._wait()
-            else:
+            elif self._is_complete:
                 self._begin()
+            else:
+                self._wait()
         except Exception as error:
             self._refuse(error)
 
     def leave(self) -> None:
         """The client has gone, or its connection ends."""
-        if self.is_answered:
+        if self._is_over:
             return
-        self.is_answered = True
+        self._is_over = True
         if self._arrival is None or self._arrival.drop():
             self._door.counters.chunks_abandoned += 1
             self._release()
@@ -176,7 +226,7 @@ class Exchange:
             upload.check()
             upload.begin(self._refuse)
             if self.head.expects:
-                self._responder.ask_for_body()
+                self._responder.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         upload.take(self._size - self._counted)
         self._counted = self._size
 
@@ -202,11 +252,11 @@ class Exchange:
             self._refuse(result)
             return
         try:
-            headers, body = plan.reply(result)
+            lines, body = plan.reply(result)
         except Exception as error:
             self._refuse(error)
-            return
-        self._respond(200, [*headers, (b"content-length", b"%d" % len(body))], body)
+        else:
+            self._respond(200, lines + b"content-length: %d\r\n" % len(body), body)
 
     def _committed(self, result: Answer | Exception) -> None:
         """The chunk of a client that has gone was committed, or was not."""
@@ -227,16 +277,35 @@ class Exchange:
         if plan is not None:
             plan.failed()
         response = problems.response(self._problem(error))
-        self._respond(response.status_code, response.raw_headers, bytes(response.body))
+        if response.headers.get("connection") == "close":
+            self.keep_alive = False
+            del response.headers["connection"]
+        self._respond(response.status_code, lines_of(response.raw_headers), bytes(response.body))
 
-    def _respond(self, status: int, headers: Sequence[Field], body: bytes) -> None:
+    def _respond(self, status: int, lines: bytes, body: bytes) -> None:
         self._release()
-        self.is_answered = True
+        self._is_over = True
         self._arrival = None
-        self._responder.respond(self.head, status, headers, body)
+        door, responder = self._door, self._responder
+        if not self.keep_alive:
+            lines += b"connection: close\r\n"
+        lines = door.lines(self.head, responder.server_state.default_headers) + lines
+        if door.has_access_log:
+            access_log.info('%s - "POST %s HTTP/1.1" %d', self.client, self.head.path, status)
+        responder.respond(b"%b%b\r\n%b" % (STATUS_LINES[status], lines, body))
 
     def _release(self) -> None:
         self._parts.clear()
         if self._upload is not None:
             self._upload.end()
             self._upload.give_back()
+
+
+def lines_of(headers: Iterable[Field]) -> bytes:
+    """Headers as lines."""
+    return b"".join(b"%b: %b\r\n" % field for field in headers)
+
+
+def ids_of(headers: Sequence[Field]) -> Sequence[Field]:
+    """The ids of a request, which are echoed: so a client and a proxy can match a response to its request."""
+    return list(dict.fromkeys(field for field in headers if field[0] == b"x-request-id"))

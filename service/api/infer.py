@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from urllib.parse import parse_qsl
 
 from hetsyn_client import events, frames, values
 from service.admission.uploads import SHORTER
-from service.api.exchange import Field, Head
+from service.api.exchange import Head
 from service.errors import InputError
 from service.ingress import Decode
 from service.observe.timings import Transport
@@ -27,8 +26,7 @@ NOT_AS_JSON = (
     f"file, a carried session in {frames.MEDIA_TYPE}; or cut the input into several chunks"
 )
 MOST_PARAMETERS = 32  # there are fewer; tens of thousands would stop the event loop for 0.1 s
-JSON_REPLY = [(b"content-type", JSON_TYPE.encode())]
-FRAME_REPLY = [(b"content-type", frames.MEDIA_TYPE.encode())]
+JSON_REPLY, FRAME_REPLY = (b"content-type: %b\r\n" % kind.encode() for kind in (JSON_TYPE, frames.MEDIA_TYPE))
 
 
 class InferPlan:
@@ -65,7 +63,7 @@ class InferPlan:
             return partial(decode_json, body)
         return partial(decode_raw, self._content_type, self._query, body)
 
-    def reply(self, answer: Answer) -> tuple[Sequence[Field], bytes]:
+    def reply(self, answer: Answer) -> tuple[bytes, bytes]:
         if self._media_type == frames.MEDIA_TYPE:
             return FRAME_REPLY, answer.frame()
         return JSON_REPLY, answer.json()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -12,9 +12,9 @@ from pydantic_core import from_json
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.admission.budget import client_of
-from service.admission.uploads import SHORTER, ClientDisconnect
+from service.admission.uploads import SHORTER
 from service.api import problems
-from service.api.exchange import Field, Head, Planner
+from service.api.exchange import Head, Planner
 from service.errors import InputError, NotFound, UnsupportedInput
 from service.ingress import Decode, Ingress
 from service.observe.timings import Transport
@@ -65,8 +65,6 @@ class OpenInferenceEndpoint:
             return
         try:
             answer = await self._answer(scope, path, receive)
-        except ClientDisconnect:
-            pass  # nobody would read a response
         except Exception as error:
             await problems.response(self._ingress.refused(error, f"{scope['method']} {path}"))(scope, receive, send)
         else:
@@ -161,12 +159,12 @@ class InferencePlan:
         manifest = self._service.manifest(call.name, call.version)
         return call.decoded(parse_request(call.name, call.version, body, self._length, manifest))
 
-    def reply(self, answer: Answer) -> tuple[Sequence[Field], bytes]:
+    def reply(self, answer: Answer) -> tuple[bytes, bytes]:
         header_length, content = reply_body(self._call.reply(answer), self._call.request)
         if header_length is None:
-            return [(b"content-type", JSON_TYPE.encode())], content
-        length = (HEADER_LENGTH.encode(), b"%d" % header_length)
-        return [(b"content-type", b"application/octet-stream"), length], content
+            return b"content-type: %b\r\n" % JSON_TYPE.encode(), content
+        length = b"%b: %d\r\n" % (HEADER_LENGTH.encode(), header_length)
+        return b"content-type: application/octet-stream\r\n" + length, content
 
     def failed(self) -> None:
         self._call.failed()

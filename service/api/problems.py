@@ -10,11 +10,9 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect as RequestDisconnect
 from starlette.routing import Match
 from starlette.types import Scope
 
-from service.admission.uploads import ClientDisconnect
 from service.errors import HetsynError, InputError
 from service.problem import Problem, shortened
 
@@ -66,11 +64,6 @@ def install(app: FastAPI, refused: Callable[[Exception, str], Problem]) -> None:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         return await failed(request, InputError(f"{field}: {first['msg']}"))
-
-    @app.exception_handler(RequestDisconnect)
-    @app.exception_handler(ClientDisconnect)
-    async def disconnected(_: Request, error: Exception) -> Response:  # noqa: ARG001
-        return Response(status_code=400)  # nobody reads this; nothing was applied
 
     @app.exception_handler(HetsynError)
     @app.exception_handler(Exception)

@@ -12,7 +12,6 @@ from fastapi.responses import JSONResponse
 
 from service.admission.budget import client_of
 from service.admission.permits import Permit
-from service.admission.presence import presence_of
 from service.api import problems
 from service.errors import UnsupportedInput
 from service.ingress import Ingress
@@ -31,7 +30,7 @@ def router(ingress: Ingress, transfer: SessionTransfer, max_body_bytes: int) -> 
     routes, registry = APIRouter(tags=["sessions"]), ingress.registry
 
     def visit(request: Request) -> AbstractContextManager[Permit]:
-        return ingress.visit(client_of(request.client), presence_of(request.scope))
+        return ingress.admission.permit(client_of(request.client))
 
     @routes.get("/sessions/{session_id}", response_model=SessionDescription, responses=problems.documented(_LOOKUP))
     async def describe(request: Request, session_id: str) -> dict[str, Any]:

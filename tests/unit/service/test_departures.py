@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 
-from service.admission.presence import Presence
-from service.admission.uploads import ClientDisconnect
 from service.ingress import Encoded, Source
 from service.observe.timings import Transport
 from service.wire.encodings import SoundLimit
@@ -55,19 +53,19 @@ WAYS: dict[Transport, Way] = {"http": of_request, "stream": of_stream, "streams"
 
 
 async def test_a_chunk_whose_client_has_gone_already_is_not_decoded(serve: ServeDirect) -> None:
-    server, presence, decoded = serve(), Presence(), list[SoundLimit]()
-    source = Source("a request", "http", "a", presence=presence)
+    server, decoded, answers = serve(), list[SoundLimit](), list[object]()
 
     def decode(limit: SoundLimit) -> InferRequest:
         decoded.append(limit)
         return infer_request()
 
-    applying = asyncio.create_task(server.parts.ingress.apply([(source, Encoded(8, decode))]))
+    arrival = server.parts.ingress.begin(Source("a request", "http", "a"), Encoded(8, decode), answers.append)
     await asyncio.sleep(0)
-    presence.leave()
-    with pytest.raises(ClientDisconnect):
-        await applying
+    assert arrival.drop()
+    other = server.parts.ingress.apply([(Source("a request", "http", "a"), encoded(infer_request()))])
+    assert len(await other) == 1
     assert not decoded
+    assert not answers
     assert server.admission.in_flight == 0
 
 

@@ -1,0 +1,101 @@
+"""A request that the application answers: uvicorn runs it, on a task, by ASGI."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from uvicorn.server import ServerState
+
+from service.admission.budget import client_of
+from service.api.exchange import Field, access_log, ids_of
+from service.observe.context import RequestContext
+
+
+class ApplicationRequest(RequestResponseCycle):
+    """See above; used as an ``Exchange``.
+
+    Args:
+        app: the application.
+        scope: of the request, by ASGI.
+        transport: of its connection.
+        flow: likewise.
+        server_state: of uvicorn.
+        keep_alive: the connection stays after the response.
+        expects: the client waits for 100 before it sends the body.
+        responded: called after the response.
+    """
+
+    _task: asyncio.Task[None] | None = None
+
+    def __init__(
+        self,
+        app: Any,
+        scope: Any,
+        transport: Any,
+        flow: FlowControl,
+        server_state: ServerState,
+        keep_alive: bool,
+        expects: bool,
+        responded: Callable[[], None],
+    ) -> None:
+        headers: Sequence[Field] = scope["headers"]
+        super().__init__(
+            scope=scope,
+            transport=transport,
+            flow=flow,
+            logger=logging.getLogger("uvicorn.error"),
+            access_logger=access_log,
+            access_log=access_log.hasHandlers(),
+            default_headers=[*server_state.default_headers, *ids_of(headers)],
+            message_event=asyncio.Event(),
+            expect_100_continue=expects,
+            keep_alive=keep_alive,
+            on_response=responded,
+        )
+        self._app = app
+        self._server_state = server_state
+
+    @property
+    def client(self) -> str:
+        """The client that sends it: its key, or its address."""
+        return client_of(self.scope["client"])
+
+    def take(self, part: bytes) -> None:
+        """Take a part of the body."""
+        self.body += part
+        if len(self.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        self.message_event.set()
+
+    def complete(self) -> None:
+        """The body is complete."""
+        self.more_body = False
+        self.message_event.set()
+
+    def go_on(self) -> None:
+        """Begin, at the first call."""
+        if self._task is None:
+            context = RequestContext(self.scope["headers"]).context()
+            self._task = asyncio.get_running_loop().create_task(self.run_asgi(self._answer), context=context)
+            self._task.add_done_callback(self._server_state.tasks.discard)
+            self._server_state.tasks.add(self._task)
+
+    def leave(self) -> None:
+        """Stop working: the client has gone. A commit that is under way is finished (``registry.registry``)."""
+        if not self.response_complete and not self.disconnected:
+            self.disconnected = True
+            self.message_event.set()
+            if self._task is not None:
+                self._task.cancel()
+
+    async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except asyncio.CancelledError:
+            if not self.disconnected:
+                raise
