@@ -123,7 +123,7 @@ def create_application(
         redirect_slashes=False,  # its Location would repeat the request's Host, and a POST may lose its body
         responses=problems.documented({500: "the server failed on this request, or the model cannot be run"}),
     )
-    problems.install(rest, ingress.refused)
+    problems.install(rest, ingress.refused, counters)
     infer_openapi.add_route(rest)
     rest.include_router(sessions.router(ingress, transfer, limits.max_body_bytes))
     rest.include_router(models.router(catalog, operator))

@@ -72,13 +72,11 @@ class ApplicationRequest(RequestResponseCycle):
             self.flow.pause_reading()
         self.message_event.set()
 
-    def complete(self) -> None:
-        """The body is complete."""
-        self.more_body = False
-        self.message_event.set()
-
-    def go_on(self) -> None:
-        """Begin, at the first call."""
+    def go_on(self, is_complete: bool) -> None:
+        """Run the application, if it does not run; tell it whether the body is complete."""
+        if is_complete and self.more_body:
+            self.more_body = False
+            self.message_event.set()
         if self._task is None:
             context = RequestContext(self.scope["headers"]).context()
             self._task = asyncio.get_running_loop().create_task(self.run_asgi(self._answer), context=context)

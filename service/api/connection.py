@@ -162,7 +162,7 @@ class Connection(asyncio.Protocol):
             is_url = self._is_in_head and not self.headers and len(self.url) > MOST_URL_BYTES
             self._refuse("too-long", refusals.LONG_URL if is_url else refusals.LONG_HEADERS)
         if self._work is not None:
-            self._work.go_on()
+            self._work.go_on(self._is_between)
         elif self._is_over:
             return
         elif self._is_between and not was_between and not self._is_in_head:  # the body of an answered request
@@ -288,7 +288,6 @@ class Connection(asyncio.Protocol):
         self._is_between = True
         if self._work is not None:
             self._connections.work(self)
-            self._work.complete()
 
     def _scope(self, version: str, path: str, raw_path: bytes, query: bytes) -> dict[str, Any]:
         """The request, by ASGI."""

@@ -159,8 +159,9 @@ class Exchange:
     _plan: Plan | None = None
     _error: Exception | None = None
     _caller: Caller = ANYBODY
-    _size = _counted = 0
-    _is_complete = _is_over = False
+    _body: bytes | bytearray = b""
+    _counted_bytes = 0
+    _is_over = False
 
     def __init__(self, door: Door, planner: Planner, head: Head, responder: Responder, keep_alive: bool) -> None:
         self.head = head
@@ -169,7 +170,6 @@ class Exchange:
         self._responder = responder
         self._context = RequestContext(head.headers).context()
         self.client = head.client
-        self._parts: list[bytes] = []
         try:
             if door.keys is not None:
                 self._caller = door.keys.admit(credentials_of(head.headers), Scope.infer)
@@ -182,25 +182,26 @@ class Exchange:
 
     def take(self, part: bytes) -> None:
         """Take a part of the body."""
-        if self._error is None and self._plan is not None:
-            self._size += len(part)
-            self._parts.append(part)
-            if self._size > self._plan.max_bytes:
-                self._parts.clear()
-                self._error = too_large(self._plan.max_bytes, self._plan.advice)
+        if self._error is not None or self._plan is None:
+            return
+        if not self._body:
+            self._body = part
+        else:  # one piece, since each has 33 bytes more than come
+            if isinstance(self._body, bytes):
+                self._body = bytearray(self._body)
+            self._body += part
+        if len(self._body) > self._plan.max_bytes:
+            self._body = b""
+            self._error = too_large(self._plan.max_bytes, self._plan.advice)
 
-    def complete(self) -> None:
-        """The body is complete."""
-        self._is_complete = True
-
-    def go_on(self) -> None:
+    def go_on(self, is_complete: bool) -> None:
         """Begin the chunk if the body is complete; else wait for the rest, or refuse the request."""
         if self._is_over or self._arrival is not None:
             return
         try:
             if self._error is not None:
                 self._refuse(self._error)
-            elif self._is_complete:
+            elif is_complete:
                 self._begin()
             else:
                 self._wait()
@@ -227,22 +228,23 @@ class Exchange:
             upload.begin(self._refuse)
             if self.head.expects:
                 self._responder.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        upload.take(self._size - self._counted)
-        self._counted = self._size
+        upload.take(len(self._body) - self._counted_bytes)
+        self._counted_bytes = len(self._body)
 
     def _begin(self) -> None:
-        plan, upload, size = self._plan, self._upload, self._size
+        plan, upload, body = self._plan, self._upload, self._body
+        size = len(body)
         assert plan is not None
         if upload is not None:
             upload.end()
-            upload.take(size - self._counted)
+            upload.take(size - self._counted_bytes)
         elif size > SMALL_BYTES:
             self._upload = upload = self._door.ingress.arriving(self.client)
             if size > FREE_BYTES:  # else it was in the connection's buffer
                 upload.take(size)
         source = Source(plan.request, plan.transport, self.client, self._caller)
-        encoded = Encoded(size, plan.decode(b"".join(self._parts)), upload)
-        self._parts.clear()  # ``encoded`` frees them when the chunk is decoded
+        encoded = Encoded(size, plan.decode(bytes(body)), upload)
+        self._body = b""  # ``encoded`` frees it when the chunk is decoded
         self._arrival = self._door.ingress.begin(source, encoded, self._answered, self._context)
 
     def _answered(self, result: Answer | Exception) -> None:
@@ -283,7 +285,8 @@ class Exchange:
         self._respond(response.status_code, lines_of(response.raw_headers), bytes(response.body))
 
     def _respond(self, status: int, lines: bytes, body: bytes) -> None:
-        self._release()
+        if self._upload is not None:
+            self._release()
         self._is_over = True
         self._arrival = None
         door, responder = self._door, self._responder
@@ -295,7 +298,7 @@ class Exchange:
         responder.respond(b"%b%b\r\n%b" % (STATUS_LINES[status], lines, body))
 
     def _release(self) -> None:
-        self._parts.clear()
+        self._body = b""
         if self._upload is not None:
             self._upload.end()
             self._upload.give_back()

@@ -14,6 +14,7 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from service.errors import HetsynError, InputError
+from service.observe.counters import Counters
 from service.problem import Problem, shortened
 
 MEDIA_TYPE = "application/problem+json"
@@ -39,16 +40,18 @@ def documented(problems: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": text, "content": {MEDIA_TYPE: {}}} for status, text in problems.items()}
 
 
-def install(app: FastAPI, refused: Callable[[Exception, str], Problem]) -> None:
+def install(app: FastAPI, refused: Callable[[Exception, str], Problem], counters: Counters) -> None:
     """Make the application reply to every error with a problem, FastAPI's own and unexpected ones included.
 
     Args:
         app: without handlers of errors.
         refused: counts and reports an error of a request.
+        counters: count what the framework refuses.
     """
 
     @app.exception_handler(HTTPException)
     async def framework(request: Request, error: HTTPException) -> Response:
+        counters.chunks_refused["http"] += 1
         path = request.scope["path"]
         detail = {
             404: f"there is nothing at {path}: {_nearest(app, request.scope)}",

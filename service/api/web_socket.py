@@ -32,7 +32,7 @@ from service.errors import BadFrame, HetsynError, KeyRefused, Overloaded, Shutti
 from service.keys.caller import ANYBODY, Scope
 from service.keys.keys import StreamKey
 from service.live.actions import Close, Send, SendBinary
-from service.live.machine import NORMAL, Machine
+from service.live.machine import Machine
 from service.observe.context import RequestContext
 from service.problem import Problem
 
@@ -308,8 +308,9 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
         before = live.inflight
         actions = self._receive(message.content) if message.text is None else live.text(message.text)
         self._key.took(max(1, live.inflight - before))
-        if actions and isinstance(last := actions[-1], Close) and last.code != NORMAL:  # the message was refused
-            self._counters.chunks_refused[last.reason] += 1
+        for action in actions:
+            if isinstance(action, Send) and action.frame["type"] == "Error":  # the message was refused
+                self._counters.chunks_refused[action.frame["problem"]] += 1
         self._act(actions)
 
     def _read_on(self) -> None:

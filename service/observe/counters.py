@@ -54,7 +54,7 @@ VERSIONS = (
     "event",
 )
 STREAMS = ("stream", "streams")
-PROBLEMS = tuple(kind.slug for kind in KINDS)
+PROBLEMS = (*(kind.slug for kind in KINDS), "http")
 STORE_PROBLEMS = tuple(kind.slug for kind in KINDS if issubclass(kind, StoreError | StateError))
 ENDS = (
     "headers", "too-long", "malformed", "refused-request", "idle", "unread", "pipelined", "displaced", "refused",

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+PING = b"\x89\0"  # a WebSocket frame
 MASK = np.frombuffer(b"\x37\xfa\x21\x3d", np.uint8)
 
 
@@ -70,6 +71,8 @@ class Wire:
         return written
 
     def write(self, data: bytes) -> None:
+        if data == PING:  # on a slow machine
+            return
         self.written.append(data)
         if count := self.count(data):
             self._answers.add(count)

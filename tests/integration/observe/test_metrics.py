@@ -44,9 +44,12 @@ async def test_a_refusal_counts_whatever_was_asked(serve: ServeHttp) -> None:
     for path in paths:
         assert (await client.get(path)).status_code == 404
     assert (await client.get("/models/digits/example?index=x")).status_code == 422
+    assert (await client.get("/nowhere")).status_code == 404
+    assert (await client.get("/infer")).status_code == 405
     text = (await client.get("/metrics")).text
     assert metric(text, 'hetsyn_chunks_refused_total{error="not-found"}') == len(paths)
     assert metric(text, 'hetsyn_chunks_refused_total{error="bad-input"}') == 1
+    assert metric(text, 'hetsyn_chunks_refused_total{error="http"}') == 2
 
 
 async def test_metrics_count_and_name_no_session(serve: ServeHttp) -> None:

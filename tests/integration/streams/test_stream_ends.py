@@ -39,6 +39,8 @@ async def test_open_websockets_and_what_comes_on_them_are_counted(models: Path, 
         socket, _ = await opened(server)
         await socket.send(NOTHING * 2, said("KeepAlive"))
         await socket.frames(2)
+        await socket.send(said("Nonsense"))  # is refused, and the stream goes on
+        await socket.frames(1)
         many, _ = await hub(server)
         await many.opens("a", "b")
         await many.chunks(silence([0, 1], 0))
@@ -48,7 +50,8 @@ async def test_open_websockets_and_what_comes_on_them_are_counted(models: Path, 
                 assert counted[f'hetsyn_{part}_seconds_count{{model="digits",transport="{transport}"}}'] == 2
         assert counted['hetsyn_streams{transport="stream"}'] == 1
         assert counted['hetsyn_streams{transport="streams"}'] == 1
-        assert counted['hetsyn_stream_frames_total{transport="stream"}'] == 3
+        assert counted['hetsyn_stream_frames_total{transport="stream"}'] == 4
+        assert counted['hetsyn_chunks_refused_total{error="bad-input"}'] == 1
         assert counted['hetsyn_stream_frames_total{transport="streams"}'] == 2
         assert counted['hetsyn_stream_chunks_total{transport="stream"}'] == 2
         assert counted['hetsyn_stream_chunks_total{transport="streams"}'] == 2
