@@ -72,7 +72,7 @@ def import_file(
 ) -> None:
     """Put a NIR graph into steps, judge the result on a probe, and write it as an artifact."""
     from export.folder import ExportError, split_names
-    from export.nir.errors import NirError, Unsupported
+    from export.nir import NirError, Unsupported
     from export.nir.importing import import_nir as run
     from export.parity import ParityError
 
@@ -123,7 +123,7 @@ def export_file(
     ] = "exponential",
 ) -> None:
     """Write a network as a NIR graph."""
-    from export.nir.errors import NirError
+    from export.nir import NirError
     from export.nir.writing import export_nir as run
     from hetsyn_model.synapses.bank import BankError
     from service.errors import ArtifactError
@@ -141,7 +141,7 @@ def export_file(
 def _probe(path: Path) -> object:
     import numpy as np
 
-    from export.nir.errors import NirError
+    from export.nir import NirError
 
     try:
         return np.load(path, allow_pickle=False)

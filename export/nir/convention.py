@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from export.nir.errors import NirError
+from export.nir import NirError
 
 Rule = Literal["euler", "exponential"]
 Reset = Literal["zero", "subtract", "subtract-at-once", "subtract-next"]

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from export.nir import NirError
 from export.nir.convention import Convention, Reset
-from export.nir.errors import NirError
 from export.nir.graph import INTEGRATORS, NEURONS, SPIKING, Float64Array, Graph, Node
 from export.nir.ordering import Order, order_of
 from export.nir.shapes import Shape, shapes_of

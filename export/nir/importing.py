@@ -12,11 +12,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 
+from export.nir import NirError
 from export.nir.as_network import network_of, run_network
 from export.nir.cell import CountingCell, NirCell, run_cell
 from export.nir.convention import STEP_S, Convention, convention, number_of
 from export.nir.dynamics import Program, program_of
-from export.nir.errors import NirError
 from export.nir.graph import IDENTITY, INPUT, INTEGRATORS, OUTPUT, SPIKING, Graph
 from export.nir.probe import Fidelity, Run, measure
 from export.nir.reading import from_nir, read_graph

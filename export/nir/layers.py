@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from export.nir.errors import NirError
+from export.nir import NirError
 from export.nir.graph import Float64Array
 from export.nir.writer import Writer
 from hetsyn_model.compiled import LayerWeights

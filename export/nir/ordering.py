@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 
-from export.nir.errors import Unsupported
+from export.nir import Unsupported
 from export.nir.graph import INPUT, INTEGRATORS, OUTPUT, SPIKING, Graph
 
 Edge = tuple[str, str]

@@ -10,9 +10,9 @@ from typing import Literal
 import numpy as np
 import torch
 
+from export.nir import NirError
 from export.nir.cell import NirCell, run_cell
 from export.nir.dynamics import Program
-from export.nir.errors import NirError
 from export.nir.graph import INPUT, OUTPUT, Float64Array
 
 STREAMS, STEPS = 16, 100

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from export.nir.errors import NirError, Unsupported
+from export.nir import NirError, Unsupported
 from export.nir.graph import IDENTITY, INPUT, OUTPUT, WEIGHTS, Graph, Node
 from hetsyn_client.extras import install_command
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import prod
 
-from export.nir.errors import Unsupported
+from export.nir import Unsupported
 from export.nir.graph import INPUT, WEIGHTS, Graph, Node
 from export.nir.ordering import Order
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from export.nir import NirError
 from export.nir.convention import Rule
-from export.nir.errors import NirError
 from export.nir.graph import Float64Array
 
 

@@ -11,8 +11,8 @@ from typing import Any, Literal
 import numpy as np
 
 from export.folder import ExportError, rejected_of
+from export.nir import NirError
 from export.nir.convention import Reset, Rule
-from export.nir.errors import NirError
 from export.nir.layers import in_parts, whole
 from export.nir.reading import nir_library
 from export.nir.writer import Writer

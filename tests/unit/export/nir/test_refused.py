@@ -18,7 +18,7 @@ import h5py
 import nir
 
 from export import ExportError, import_nir
-from export.nir.errors import NirError, Unsupported
+from export.nir import NirError, Unsupported
 from export.nir.reading import from_nir, read_graph
 from tests.support import nir_graphs as graphs
 

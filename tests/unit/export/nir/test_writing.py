@@ -22,10 +22,10 @@ pytest.importorskip("nir", reason=NO_NIR)
 import nir
 
 from export import export_network, export_nir
+from export.nir import NirError
 from export.nir.cell import NirCell, run_cell
 from export.nir.convention import Rule, convention
 from export.nir.dynamics import program_of
-from export.nir.errors import NirError
 from export.nir.probe import measure
 from export.nir.reading import read_graph
 from hetsyn_model import DecisionSpec, Network, NetworkSpec, NeuronSpec, variant
