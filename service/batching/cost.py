@@ -1,20 +1,20 @@
-"""How long a batch takes, by the batches that ran: one line, ``fixed + a * steps + b * spikes``. Pure.
+"""Estimates the time of a batch from earlier ones: one line, ``fixed + a * steps + b * spikes``. Pure.
 
-The times are noisy: a thread's CPU time counts what a neighbour steals of a virtual machine. So a batch moves the line
-by ``RATE`` of its error only, and counts as twice its estimate at most. A hiccup adds a quarter, and eight times the
-cost is learnt in ten batches. Every batch moves the same line, of whatever size it is. So a wrong estimate cannot last:
-it loses up to a quarter with each batch.
+The times are noisy: a thread's CPU time includes what a neighbour steals from a virtual machine. So a batch corrects
+only ``RATE`` of its error, and counts as at most twice its estimate. A hiccup adds a quarter, and eight times the cost
+is learned in ten batches. Batches of all sizes correct the same line, so a wrong estimate loses up to a quarter with
+each.
 """
 
 from __future__ import annotations
 
 from math import inf
 
-RATE = 0.25  # of the error, that a batch corrects
-MOST = 2.0  # estimates, that a batch counts as at most
-LEAST_S = 1e-6  # that a batch counts as
-FIXED = 1 / 16  # of a first batch's time: it is part of the estimate of a smaller batch
-SETTLED = 16  # batches, after which a first one that was measured a hundred times too long is forgotten
+RATE = 0.25  # share of the error that a batch corrects
+MOST = 2.0  # a batch counts as at most this multiple of its estimate
+LEAST_S = 1e-6  # a batch counts as at least this
+FIXED = 1 / 16  # share of a first batch's time that a smaller batch is estimated to take too
+SETTLED = 16  # batches after which a first one that was measured a hundred times too long is forgotten
 
 
 class CostLine:
@@ -29,14 +29,14 @@ class CostLine:
 
     @property
     def is_settled(self) -> bool:
-        """Whether the estimate rests on more than a few batches."""
+        """Return whether the estimate is based on more than a few batches."""
         return self._measured >= SETTLED
 
     def seconds(self, steps: int, events: int) -> float:
-        """Time that a batch should take, in seconds; inf if none has run.
+        """Estimate the seconds of a batch; inf if none has run.
 
         Args:
-            steps: network steps of all its streams, and one a stream for what each costs anyway.
+            steps: network steps of all its streams, plus one a stream for its fixed cost.
             events: spikes of all its streams.
         """
         return self._fixed_s + self._step_s * steps + self._event_s * events
@@ -44,12 +44,12 @@ class CostLine:
     def observe(self, steps: int, events: int, seconds: float) -> None:
         """Correct the line by a batch that ran.
 
-        Each term is corrected in proportion to its part of the time. So none becomes negative, and a term that the
-        batches do not tell from another one is rather too large than too small.
+        Each term is corrected in proportion to its part of the time. So none becomes negative, and terms that the
+        batches cannot tell apart are too large rather than too small.
         """
         seconds = max(seconds, LEAST_S)
         self._measured += 1
-        if self._measured == 1:  # all of it may be due to the steps, or to the spikes; none costs more than a step
+        if self._measured == 1:  # the steps or the spikes may cause all of it; a spike costs no more than a step
             self._fixed_s, self._step_s, self._event_s = FIXED * seconds, seconds / steps, seconds / max(steps, events)
             return
         fixed_s, steps_s, events_s = self._fixed_s, self._step_s * steps, self._event_s * events

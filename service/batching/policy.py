@@ -1,11 +1,10 @@
-"""Chooses the waiting chunks of the next batch: pure, without event loop or clock.
+"""Chooses the chunks of the next batch among the waiting ones: pure, without event loop or clock.
 
-Clients take turns (``backlog``). The first chunk of the client whose turn it is leads the batch, and its group (model,
-version) runs, so that neither a client nor a group starves another. The other chunks of the group go along in
-order of arrival, whoever sent them. A batch ends before the chunk that would make it too large, or so long that the
-others are mostly padding. While all engines are busy, chunks gather anyway. ``max_wait_s`` makes an idle engine wait
-for more chunks, at the price of latency; the default is 0. A session never has two chunks waiting, since its chunks run
-one after the other.
+Clients take turns (``backlog``). The first chunk of the client in turn leads the batch, and its group (model, version)
+runs, so that no client and no group starves another. The group's other chunks follow in order of arrival, from any
+client. A batch ends before a chunk that would make it too large, or so long that the others are mostly padding. While
+all engines are busy, chunks gather anyway. ``max_wait_s`` makes an idle engine wait for more chunks, at the price of
+latency; the default is 0. A session never has two chunks waiting, because its chunks run one after the other.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ class Waiting(Protocol):
         group: model and version; all chunks of a batch have the same.
         steps: network steps that the chunk takes.
         since_s: when it arrived, in seconds of any clock.
-        client: that sent it.
+        client: its sender.
     """
 
     @property
@@ -41,7 +40,7 @@ class Run:
     """Run a batch now.
 
     Attributes:
-        indices: of its chunks among the waiting ones; the chunk that leads comes first.
+        indices: its chunks among the waiting ones; the leading chunk comes first.
     """
 
     indices: tuple[int, ...]
@@ -49,10 +48,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Wait:
-    """Run nothing yet. Choose again when a chunk arrives, and at a time.
+    """Run nothing yet. Choose again when a chunk arrives, or at ``until_s``.
 
     Attributes:
-        until_s: that time, by the clock of ``Waiting.since_s``.
+        until_s: by the clock of ``Waiting.since_s``.
     """
 
     until_s: float
@@ -63,9 +62,9 @@ class BatchPolicy:
     """Limits of a batch.
 
     Attributes:
-        max_batch: most chunks of a batch.
-        max_padded_steps: most steps with padding: the number of chunks times the steps of the longest.
-        max_wait_s: time that an idle engine waits for a batch to fill.
+        max_batch: limit of a batch's chunks.
+        max_padded_steps: limit of its steps with padding: number of chunks times steps of the longest.
+        max_wait_s: time that an idle engine waits for more chunks.
     """
 
     max_batch: int = 64
@@ -80,7 +79,7 @@ class BatchPolicy:
         Args:
             waiting: chunks in order of arrival.
             now_s: time, by the clock of ``Waiting.since_s``.
-            turns: of the clients that have a chunk waiting; the smallest is next. None: only arrival counts.
+            turns: each client's turn, for clients with a waiting chunk; the smallest is next. None: by arrival.
 
         Returns:
             None if no chunk waits.
@@ -94,7 +93,7 @@ class BatchPolicy:
         padded_steps = count * max(map(_steps_of, waiting))
         if (
             count <= self.max_batch and padded_steps <= self.max_padded_steps and len(set(map(_group_of, waiting))) == 1
-        ):  # all at once
+        ):  # all fit
             indices, full = [leader, *range(leader), *range(leader + 1, count)], False
         else:
             indices, full = self._first_of(waiting, leader)
@@ -104,7 +103,7 @@ class BatchPolicy:
         return Wait(due_s)
 
     def _first_of(self, waiting: Sequence[Waiting], leader: int) -> tuple[list[int], bool]:
-        """The chunks that go along with one, and whether others of its group have no room in the batch."""
+        """Choose the chunks that follow a leader. Returns whether others of its group have no room, too."""
         first = waiting[leader]
         indices, longest = [leader], first.steps
         for index, item in enumerate(waiting):

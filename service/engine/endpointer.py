@@ -1,8 +1,8 @@
-"""Where utterances begin and end: a state machine over one number a step, without input, output or clock.
+"""Finds where utterances begin and end: a state machine over one number a step, without input, output or clock.
 
-The number is the step's activity: of sound its level in dB, of other input its spikes. It is smoothed, and compared
-with a background that follows it: down at once, up slowly, and hardly while somebody speaks. But the background is at
-least what the activity never fell below for a while, since speech has gaps: so a noise that stays becomes background.
+The number is the step's activity: the level of sound in dB, or the number of spikes of other input. It is smoothed, and
+compared with a background that follows it: quickly down, slowly up, and hardly up during speech. The background is at
+least the lowest recent activity, since speech has gaps: so a lasting noise becomes background.
 
     phase     after each step                                              found
     -------   ----------------------------------------------------------   -------
@@ -10,11 +10,11 @@ least what the activity never fell below for a while, since speech has gaps: so 
     silence   no speech for ``no_speech`` (rule 1)                         nothing
     speech    below ``release * threshold`` for ``silence`` (rule 2)       silence
     speech    the utterance has ``longest`` steps (rule 3)                 length
-    speech    one of both, but nothing rose above the background of now    noise
+    speech    as before, but nothing rose above the present background     noise
 
-``scan`` stops at the first step at which something is found. One step follows another in the same way however the input
-is cut, so the result is the same. Why not the encoder's spikes for sound: it normalises its level, so that it makes as
-many of noise as of speech (44 and 40 a step at 20 dB, 1 and 31 without noise).
+``scan`` stops at the first step at which something is found. The result is the same however the input is cut. It does
+not use the encoder's spikes of sound: the encoder normalises the level, so noise gives as many spikes as speech (44 and
+40 a step at 20 dB, 1 and 31 without noise).
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from service.contract.endpointing import SHORTEST_S, Endpointing
 Found = Literal["start", "nothing", "silence", "length", "noise"]
 
 SMOOTHING_S = 0.02
-FALL = 0.3  # share of the way down to the activity that the background goes in a step
+FALL = 0.3  # share of the distance down to the activity by which the background falls in a step
 RISE_IN_SILENCE, RISE_IN_SPEECH = 0.2, 0.05  # shares of the threshold that the background rises in a second
-GAP_S = 0.75  # speech falls nearly to its background at least once in so long, and at most twice as long
-FIRST_BACKGROUND_DB = -40.0  # the highest: a stream may begin with speech
+GAP_S = 0.75  # speech falls nearly to its background within this time, at most within twice of it
+FIRST_BACKGROUND_DB = -40.0  # highest first background: a stream may begin with speech
 LOWEST = -1e9  # below every activity
-QUIETEST = 1e-9  # power of a step that has the level -90 dB
+QUIETEST = 1e-9  # power of a step with the level -90 dB
 
 
 class Rules(NamedTuple):
@@ -48,9 +48,9 @@ class Rules(NamedTuple):
         no_speech: steps without speech after which nothing was heard; 0 for never.
         longest: steps of an utterance.
         memory: share of the smoothed activity that is left after a step.
-        rise_in_silence: of the background, a step.
-        rise_in_speech: likewise.
-        first_background: the highest one of a stream's first step.
+        rise_in_silence: largest rise of the background in a step of silence.
+        rise_in_speech: largest rise of the background in a step of speech.
+        first_background: highest background of a stream's first step.
         gap: steps within which speech falls nearly to its background.
     """
 
@@ -90,20 +90,19 @@ class Rules(NamedTuple):
 
 
 class Hearing(NamedTuple):
-    """What an endpointer has heard.
+    """The state of an endpointer.
 
     Attributes:
         is_speech: an utterance is under way.
-        steps: of the utterance, or since the last one.
-        run: the latest of them that would change the phase.
-        skip: steps that were heard before, at the beginning of an utterance.
-        activity: smoothed.
-        background: that it is compared with.
+        steps: steps of the utterance, or since the last one.
+        run: number of the last of these steps that speak for the other phase.
+        skip: steps at the beginning of an utterance that were heard already.
+        activity: smoothed activity.
+        background: the background.
         has_begun: there was a step.
         peak: the highest activity of the utterance.
-        low: the lowest activity of the latest ``low_steps`` steps.
-        last_low: that of the ``gap`` steps before them.
-        low_steps: see there.
+        low: the lowest activity of the last ``low_steps`` steps.
+        last_low: the lowest activity of the ``gap`` steps before them.
     """
 
     is_speech: bool = False
@@ -120,15 +119,13 @@ class Hearing(NamedTuple):
 
 
 def scan(rules: Rules, hearing: Hearing, activity: Sequence[float]) -> tuple[Hearing, int, Found | None]:
-    """Hear some steps, as far as the first at which something is found.
+    """Scan steps up to the first one at which something is found.
 
     Args:
-        rules: of the stream.
-        hearing: before the steps.
-        activity: of each.
+        hearing: the state before the steps.
 
     Returns:
-        What was heard, how many steps it took, and what was found at the last of them.
+        The state after, the number of scanned steps, and what was found at the last of them.
     """
     is_speech, steps, run, skip, smooth, background, has_begun, peak, low, last_low, low_steps = hearing
     found: Found | None = None
@@ -161,7 +158,9 @@ def scan(rules: Rules, hearing: Hearing, activity: Sequence[float]) -> tuple[Hea
             if found is not None and peak - background < rules.threshold:
                 found = "noise"
             elif found == "length":
-                background = max(background, smooth)  # what is as loud as its end is not the next utterance at once
+                background = max(
+                    background, smooth
+                )  # input as loud as the utterance's end does not begin the next utterance at once
         else:
             peak = smooth
             run = run + 1 if rise >= rules.threshold else 0

@@ -1,4 +1,4 @@
-"""Whether a stream has utterances, and by whose settings: the manifest's, the client's, or none."""
+"""Decides whether a stream has utterances, and by which settings: the manifest's, the client's, or none."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from service.errors import InputError, UnsupportedInput
 from service.models.model import Model
 from service.wire.chunk import Chunk
 
-SOUND_THRESHOLD_DB, OTHER_THRESHOLD = 6.0, 1.0  # where the manifest has no settings
+SOUND_THRESHOLD_DB, OTHER_THRESHOLD = 6.0, 1.0  # without settings in the manifest
 
 
 def has_own_endpointing(model: Model, chunk: Chunk) -> bool:
-    """Whether the manifest says how utterances are found in this kind of input."""
+    """Return whether the manifest has settings for utterances in this kind of input."""
     return model.manifest.endpointing is not None and kind_of(model, chunk) == _own_kind(model)
 
 
 def _own_kind(model: Model) -> InputKind:
-    """The kind of input that the manifest's settings are for."""
+    """Return the kind of input that the manifest's settings are for."""
     encoder = model.manifest.encoder
     return "spikes" if encoder is None else encoder.kind
 
 
 def _settings(model: Model, change: EndpointingChange | None, kind: InputKind) -> Endpointing:
-    """The settings of a stream that begins."""
+    """Return the settings of a stream that begins."""
     threshold = SOUND_THRESHOLD_DB if kind == "audio" else OTHER_THRESHOLD
     settings = model.manifest.endpointing or Endpointing(threshold=threshold)
     if kind != _own_kind(model):
@@ -36,13 +36,13 @@ def _settings(model: Model, change: EndpointingChange | None, kind: InputKind) -
 def with_endpointing(
     model: Model, stream: StreamState, chunk: Chunk | None, choice: str | EndpointingChange | None
 ) -> StreamState:
-    """A stream before a chunk that comes with a choice of endpointing.
+    """Apply a chunk's choice of endpointing to a stream.
 
     Args:
-        choice: ``on``, ``off``, or settings; None leaves it as it is.
+        choice: ``on``, ``off``, or settings; None changes nothing.
 
     Raises:
-        InputError: the stream has begun otherwise.
+        InputError: the stream began with another choice.
         UnsupportedInput: the model has no utterances.
     """
     utterances = stream.utterances
@@ -60,17 +60,17 @@ def with_endpointing(
     if stream.kind is not None:
         raise InputError("the session began without endpointing: leave it off, or begin another session")
     if chunk is None:
-        return stream  # it cannot begin with nothing
+        return stream  # a stream does not begin without input
     kind = kind_of(model, chunk)
     check_has_utterances(model, kind)
     return stream._replace(utterances=Utterances(_settings(model, change, kind), Hearing(), 0, 0, 0, None, ()))
 
 
 def check_has_utterances(model: Model, kind: InputKind) -> None:
-    """Check that a model's answers are those of utterances, and that its input can be heard.
+    """Check that a model answers utterances, and that the endpointer can hear its input.
 
     Raises:
-        UnsupportedInput: it is not so.
+        UnsupportedInput: one of both is not so.
     """
     if model.manifest.decision.rule == "trace":
         raise UnsupportedInput(f"model {model.name!r} draws a trace, which has no utterances: leave endpointing off")
@@ -82,7 +82,7 @@ def check_has_utterances(model: Model, kind: InputKind) -> None:
 
 
 def with_manual_ends(model: Model, stream: StreamState) -> StreamState:
-    """A stream whose utterances the client ends; one that has had none is its first.
+    """Return a stream with utterances that the client ends. A stream without becomes its own first utterance.
 
     Raises:
         UnsupportedInput: the model has no utterances.

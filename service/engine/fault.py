@@ -1,7 +1,7 @@
-"""Whose fault it is that a chunk left a state or an answer out of range.
+"""Finds what is at fault when a chunk left a state or an answer out of range.
 
-A chunk with huge values is at fault. A state whose numbers are already too large may overflow in the next chunk: then
-the session is at fault. A sound state that becomes unsound by itself is the model's fault.
+A chunk with huge values is at fault. If the state before the chunk was already too large, the session is at fault. Else
+the model is.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ from service.models.model import Model
 from service.runtime.states import is_bounded
 
 SOUND_INPUT = 1e3  # plus or minus; models are trained on values of about 1
-SOUND_VALUE = 1e12  # far above what a network comes to (scores of a day are below 1e8), far below an overflow
+SOUND_VALUE = 1e12  # far above a network's numbers (a day's scores are below 1e8), far below an overflow
 
 
 def fault(model: Model, piece: Piece) -> HetsynError:
-    """The error of a chunk that left numbers which no session can have.
+    """Make the error for a chunk that left numbers out of range.
 
     Args:
-        model: of the stream.
         piece: the steps that did so, with the stream before them.
     """
     before = piece.job.stream
@@ -38,7 +37,7 @@ def fault(model: Model, piece: Piece) -> HetsynError:
 
 
 def out_of_range(model: Model) -> InputError:
-    """The error of a chunk whose values lead to such numbers."""
+    """Make the error for a chunk with values that lead to such numbers."""
     return InputError(
         f"the chunk has values beyond {SOUND_INPUT:g}, from which model {model.name!r} comes to numbers out of "
         "range: scale them as those that it was trained on; this chunk was not applied"
@@ -46,7 +45,7 @@ def out_of_range(model: Model) -> InputError:
 
 
 def broken() -> StateBroken:
-    """The error of a session whose state is at fault."""
+    """Make the error for a session with a state at fault."""
     return StateBroken(
         "the session's state has numbers out of range, and no chunk can go on from it: delete the session, and begin "
         "another, under a new id; this chunk was not applied"
@@ -54,7 +53,7 @@ def broken() -> StateBroken:
 
 
 def score_of_row(model: Model, row: Float32Array) -> tuple[Float32Array, Float32Array | None]:
-    """The score in a row of the network's state: its last tensors, by the manifest's schema.
+    """Return the score in a row of the network's state: the row's last tensors.
 
     Returns:
         ``decision.score``, [outputs], and ``decision.score_low``, [outputs] or None.
@@ -65,12 +64,11 @@ def score_of_row(model: Model, row: Float32Array) -> tuple[Float32Array, Float32
 
 
 def probabilities_of_row(model: Model, row: Float32Array, step: int) -> Float32Array:
-    """The class probabilities of a stream, [outputs].
+    """Compute the class probabilities of a stream, [outputs].
 
     Args:
-        model: of the stream.
         row: the network's state, [words].
-        step: network steps done.
+        step: network steps so far.
     """
     score, low = score_of_row(model, row)
     return class_probabilities(model.manifest.decision, score, step, low)

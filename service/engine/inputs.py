@@ -1,4 +1,4 @@
-"""The inputs of a segment, as graphs take them. Index letters: b stream, t step, k channel."""
+"""Makes the graphs' inputs of a segment. Index letters: b stream, t step, k channel."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class Inputs(NamedTuple):
     """The inputs of some streams.
 
     Attributes:
-        network: of the network graph, without those of its state.
-        events: spikes among them.
-        encoders: the encoder's state of each stream after these steps; empty where none ran.
-        unbounded: the streams whose encoder state is out of bounds.
+        network: inputs of the network's graph, without the state.
+        events: number of spikes.
+        encoders: each stream's encoder state after these steps; empty without an encoder.
+        unbounded: streams with an encoder state out of bounds.
     """
 
     network: Arrays
@@ -44,10 +44,10 @@ class Inputs(NamedTuple):
 
 
 def inputs_of(model: Model, kind: InputKind, pieces: Sequence[Piece], steps: Integers) -> Inputs:
-    """The inputs of streams of one kind. Audio and values are encoded, if the model has a graph for it.
+    """Make the inputs of streams of one kind. Encodes audio and values, if the model has an encoder.
 
     Args:
-        steps: int64 [b], of each piece.
+        steps: int64 [b], steps of each piece.
 
     Raises:
         ArtifactError: the encoder fails, or its output has a wrong shape.
@@ -67,10 +67,10 @@ _step_of, _unit_of = attrgetter("step"), attrgetter("unit")
 
 
 def _events(pieces: Sequence[Piece], steps: Integers) -> Arrays:
-    """The spikes of a segment, as the network graph takes them.
+    """Make the network graph's spikes of a segment.
 
     Args:
-        steps: int64 [b], of each piece.
+        steps: int64 [b], steps of each piece.
     """
     if len(pieces) == 1:
         return {EVENT_ROW: pieces[0].step, EVENT_UNIT: pieces[0].unit}
@@ -82,7 +82,7 @@ def _events(pieces: Sequence[Piece], steps: Integers) -> Arrays:
 
 
 def _padded(pieces: Sequence[Piece], longest: int) -> Float32Array:
-    """The values of a segment, [b, longest, numbers of a step], 0 past a stream's end."""
+    """Make the values of a segment, [b, longest, numbers of a step], 0 past a stream's end."""
     if len(pieces) == 1:
         return pieces[0].values[np.newaxis]
     values = np.zeros((len(pieces), longest, pieces[0].values.shape[1]), np.float32)
@@ -97,11 +97,8 @@ def _encode(
     """Run the encoder on a segment.
 
     Args:
-        name: of the model, for error messages.
-        graph: of the encoder.
-        state: of the encoder.
-        pieces: of each stream.
-        inputs: of the graph, without its state.
+        name: the model's, for error messages.
+        inputs: the graph's inputs, without its state.
     """
     tensors = [tensor.name for tensor in state]
     before = _stack([piece.job.stream.encoder for piece in pieces])
@@ -122,5 +119,5 @@ def _stack(states: Sequence[Arrays]) -> Arrays:
 
 
 def _unstack(states: Arrays, b: int) -> Arrays:
-    """The state of stream b; a copy where it would keep the whole batch in memory."""
+    """Return the state of stream b; a copy if it would keep the whole batch in memory."""
     return {name: value[b, ...] if len(value) == 1 else value[b, ...].copy() for name, value in states.items()}

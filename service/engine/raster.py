@@ -1,8 +1,8 @@
-"""The spikes of a chunk, of the input and of each hidden layer, for clients that ask for them.
+"""Collects the spikes of a chunk, of the input and of each hidden layer, for clients that ask for them.
 
-A network's graph has the spikes of its hidden layers as outputs that cost nothing where nobody asks for them. Steps are
-those of the session's input. In a session with utterances, the network hears these alone, each from its pre-roll on;
-the tail of silence at the end of an utterance is no input, and is left out.
+A network's graph has the spikes of its hidden layers as outputs, which cost nothing unless requested. Steps are those
+of the session's input. In a session with utterances, the network hears only these, each from its pre-roll on; the
+silent tail at an utterance's end is no input, and is left out.
 """
 
 from __future__ import annotations
@@ -28,17 +28,16 @@ is made on the event loop."""
 
 
 def most_steps(model: Model) -> int:
-    """Steps of a chunk whose spikes may be asked for."""
+    """Return the limit of a chunk's steps for which spikes may be requested."""
     return max(1, MOST_CELLS // (model.manifest.input.channels + sum(model.manifest.hidden)))
 
 
 def seen(model: Model, piece: Piece, inputs: Inputs, outputs: Mapping[str, Array], b: int, longest: int) -> Raster:
-    """The raster of a job with another part.
+    """Append a piece's spikes to the raster of its job.
 
     Args:
         piece: the steps that were run, with the stream before them.
-        inputs: of its batch.
-        outputs: of the network, with those of ``spikes_name``.
+        outputs: the network's outputs, those of ``spikes_name`` included.
         b: index in the batch.
         longest: steps of the batch.
 
@@ -68,14 +67,12 @@ def seen(model: Model, piece: Piece, inputs: Inputs, outputs: Mapping[str, Array
 
 
 def spikes_of(model: Model, chunk: Chunk | None, raster: Raster, first: int, end: int) -> Spikes:
-    """A raster as JSON values.
+    """Convert a raster to JSON values.
 
     Args:
-        model: of the session.
-        chunk: the input; None where there was none.
-        raster: of all segments.
-        first: step of the session with which the chunk begins.
-        end: steps of the session after it.
+        chunk: the input; None without input.
+        first: the session's step at which the chunk begins.
+        end: the session's steps after it.
     """
     first = min([first, *(part.first for part in raster)])
     sizes = dict(model.hidden_layers)
@@ -93,7 +90,7 @@ def spikes_of(model: Model, chunk: Chunk | None, raster: Raster, first: int, end
 
 
 def _span(model: Model, job: Job) -> tuple[int, int | None]:
-    """Step of the session with which a piece begins; and the end of its utterance, if the piece ends it, else None."""
+    """Return the session's step at which a piece begins, and the last step of the utterance that it ends, or None."""
     before = job.stream.step
     heard = job if job.after is None else job.after
     utterances = heard.stream.utterances

@@ -1,4 +1,4 @@
-"""Any sample rate to the model's."""
+"""Resamples sound from any rate to the model's."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from service.errors import InputError
 from service.wire.pcm import Samples
 
 BLOCK_S = 0.02
-CONTEXT_SAMPLES = 160  # of the lower rate; soxr's filter at quality HQ is shorter
-SAMPLES_AT_ONCE = 1 << 17  # of input or output; bounds the memory of a long recording
+CONTEXT_SAMPLES = 160  # at the lower rate; soxr's filter at quality HQ is shorter
+SAMPLES_AT_ONCE = 1 << 17  # input or output samples; bounds the memory of a long recording
 SLOW_PERIOD = 512  # input samples; from 44,100 to 8,000 Hz it is 441
-LEAST_COMMON_HZ = 25  # of 11,025 and 8,000 Hz: up to 0.12 s of sound waits
+LEAST_COMMON_HZ = 25  # the common divisor of 11,025 and 8,000 Hz: up to 0.12 s of sound waits
 COMMON_RATES_HZ = (8_000, 16_000, 44_100, 48_000)
 
 
@@ -23,19 +23,16 @@ COMMON_RATES_HZ = (8_000, 16_000, 44_100, 48_000)
 class Resampler:
     """Converts a stream from one sample rate to another. It is a value: ``push`` returns the next one.
 
-    A chunk that fails must not have moved the stream. soxr's own stream object cannot be copied, so it does not fit.
-    Instead soxr resamples blocks at fixed positions of the stream, each with context on either side. Any way of cutting
-    the audio therefore gives the same samples, bit for bit; after the first few they are within 1e-5 of soxr's result
-    for the whole recording. Blocks begin where an input and an output sample coincide. The price is a delay of a block
-    and its context: about 40 ms at common rates. Two rates without a large common divisor would make it up to 2 s, with
-    as much sound in memory, so ``check_rates`` refuses them.
+    A failed chunk must leave the stream unchanged, and soxr's stream object cannot be copied. So soxr resamples blocks
+    at fixed positions of the stream, each with context on either side. Any way of cutting the audio gives the same
+    samples, bit for bit; after the first few they are within 1e-5 of soxr's result for the whole recording. Blocks
+    begin where an input and an output sample coincide. The price is a delay of a block and its context: about 40 ms at
+    common rates. Rates without a large common divisor would need up to 2 s, so ``check_rates`` refuses them.
 
-    The silence before a stream is not kept: only its length is, as ``silence``.
+    Of the silence before a stream, only the length is stored, as ``silence``.
 
     Attributes:
-        rate_hz: of the input.
-        target_hz: of the output.
-        waiting: the last input samples, from one context before the next block on, without the silence before the
+        waiting: the last input samples, beginning one context before the next block, without the silence before the
             stream.
         received: input samples so far.
         emitted: output samples so far.
@@ -49,22 +46,22 @@ class Resampler:
 
     @staticmethod
     def between(rate_hz: int, target_hz: int) -> Resampler:
-        """At the start of a stream, with silence before it."""
+        """Make a resampler for the start of a stream, after silence."""
         return Resampler(rate_hz, target_hz, np.zeros(0, np.float32))
 
     @property
     def silence(self) -> int:
-        """Samples of silence before ``waiting``: what is left of the context before the stream."""
+        """Count the samples of silence before ``waiting``, from the context before the stream."""
         return max(0, self._context - self.emitted * self.rate_hz // self.target_hz)
 
     @staticmethod
     def from_record(rate_hz: int, target_hz: int, window: Samples, received: int, emitted: int) -> Resampler:
-        """A resampler from its numbers, with ``with_silence`` in place of ``waiting``."""
+        """Make a resampler from a record's numbers; ``window`` is the result of ``with_silence``."""
         empty = Resampler(rate_hz, target_hz, window[:0], received, emitted)
         return replace(empty, waiting=window[empty.silence :].copy() if empty.silence else window)
 
     def with_silence(self) -> Samples:
-        """``waiting`` with the silence before it."""
+        """Return ``waiting`` with the silence before it."""
         return np.concatenate([np.zeros(self.silence, np.float32), self.waiting])
 
     def push(self, samples: Samples) -> tuple[Resampler, Samples]:
@@ -98,30 +95,30 @@ class Resampler:
         return replace(after, received=self.received, emitted=self.emitted + missing), output[:missing]
 
     def emitted_after(self, received: int) -> int:
-        """Output samples of ``push`` after so many input samples of the stream."""
+        """Count the output samples of ``push`` after ``received`` input samples of the stream."""
         if self.rate_hz == self.target_hz:
             return received
         return max(0, (received - self._context) // self._block) * self._block * self.target_hz // self.rate_hz
 
     def needed_for(self, emitted: int) -> int:
-        """The least input samples of the stream after which ``push`` has given so many output samples."""
+        """Count the input samples of the stream that ``push`` needs for ``emitted`` output samples."""
         if self.rate_hz == self.target_hz or not emitted:
             return emitted
         return -(-emitted * self.rate_hz // (self._block * self.target_hz)) * self._block + self._context
 
     @property
     def longest_delay(self) -> int:
-        """Input samples that may wait in the resampler."""
+        """Count the input samples that may wait in the resampler."""
         return 0 if self.rate_hz == self.target_hz else self._block + self._context
 
     @property
     def is_slow(self) -> bool:
-        """Whether a block takes up to milliseconds, because the rates have no large common divisor."""
+        """Return whether a block takes milliseconds, because the rates have no large common divisor."""
         return self._period > SLOW_PERIOD
 
     @property
     def _period(self) -> int:
-        """Input samples after which an input and an output sample coincide again."""
+        """Count the input samples after which an input and an output sample coincide again."""
         return self.rate_hz // gcd(self.rate_hz, self.target_hz)
 
     @property
@@ -136,7 +133,7 @@ class Resampler:
         return self._period * ceil(context / self._period)
 
     def _resample(self, waiting: Samples, blocks: int) -> Samples:
-        """The output of the first blocks of ``waiting``. Blocks are soxr's channels: it treats each alone."""
+        """Resample the first blocks of ``waiting``. Blocks are soxr's channels, which are independent."""
         first = self._context * self.target_hz // self.rate_hz
         count = self._block * self.target_hz // self.rate_hz
         window = self._block + 2 * self._context

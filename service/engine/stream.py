@@ -1,7 +1,4 @@
-"""The state of one stream, which a session holds between two chunks, as a value.
-
-Nothing in it is changed in place; the engine takes one and returns the next.
-"""
+"""The state of one stream between two chunks, as a value: the engine returns the next one and changes none."""
 
 from __future__ import annotations
 
@@ -22,21 +19,20 @@ InputKind = Literal["audio", "spikes", "values"]
 
 NO_SAMPLES: Samples = np.zeros(0, np.float32)
 STEP_BYTES = 8
-UTTERANCE_BYTES = 400  # objects of ``Utterances``, without its input and its ends
-END_BYTES, PROBABILITY_BYTES = 700, 32  # objects of one of its ends, and of each probability
+UTTERANCE_BYTES = 400  # of ``Utterances`` without input and ends
+END_BYTES, PROBABILITY_BYTES = 700, 32  # of one end, and of each of its probabilities
 
 
 class Utterances(NamedTuple):
-    """Where a stream is among its utterances. Positions count what the client sent: samples, or steps of other input.
+    """The utterances of a stream. Positions count the client's input: samples, or steps of other input.
 
     Attributes:
-        settings: of the endpointer; None: an utterance ends only when the client says so.
-        hearing: of the endpointer.
-        number: of the utterance that is under way, or comes next.
-        start: where that began, or the silence since the last one.
-        position: input that was taken so far.
-        recent: the latest input before ``position``, while nobody speaks; an utterance begins with some of it.
-        ends: the latest, for a client that has lost its connection.
+        settings: the endpointer's; None: an utterance ends only when the client says so.
+        number: number of the current or next utterance.
+        start: position where the current utterance, or the silence before the next one, began.
+        position: input taken so far.
+        recent: the last input before ``position`` during silence; an utterance begins with some of it.
+        ends: the last ends, for a client that has lost its connection.
     """
 
     settings: Endpointing | None
@@ -49,12 +45,12 @@ class Utterances(NamedTuple):
 
     @property
     def is_speech(self) -> bool:
-        """Whether the network hears what comes."""
+        """Return whether the network hears the next input."""
         return self.settings is None or self.hearing.is_speech
 
     @property
     def bytes(self) -> int:
-        """Memory that it takes."""
+        """Count the bytes that it takes in memory."""
         count = UTTERANCE_BYTES + (0 if self.recent is None else chunk_bytes(self.recent))
         return count + sum(END_BYTES + PROBABILITY_BYTES * len(end["probabilities"] or ()) for end in self.ends)
 
@@ -64,13 +60,13 @@ class StreamState(NamedTuple):
 
     Attributes:
         network: the network's state, [words].
-        step: network steps done.
-        encoder: its state tensors by name, without a batch axis.
-        kind: of the input, fixed by the first chunk; None before it. A network of values takes spikes as values.
-        resampler: to the model's sample rate; None before the first audio.
+        step: network steps so far.
+        encoder: the encoder's state tensors by name, without a batch axis.
+        kind: kind of the input, set by the first chunk; None before it. A network of values takes spikes as values.
+        resampler: converts to the model's sample rate; None before the first audio.
         pending: samples at the model's rate that do not fill a step yet.
-        utterances: None for a stream that is one utterance. While nobody speaks, network and step are those of a stream
-            before its first chunk; the encoder's is that of the input so far, since the endpointer hears values by it.
+        utterances: None for a stream that is one utterance. During silence, network and step are those of a new stream;
+            the encoder has heard the input so far, because the endpointer hears values by it.
     """
 
     network: Float32Array
@@ -83,11 +79,11 @@ class StreamState(NamedTuple):
 
     @property
     def bytes(self) -> int:
-        """Memory of the state."""
+        """Count the bytes of the state in memory."""
         count = self.network.nbytes + STEP_BYTES + self.pending.nbytes
         if self.resampler is not None:
             count += self.resampler.waiting.nbytes
-        for tensor in self.encoder.values():  # a sum over a generator takes a microsecond more, of each chunk
+        for tensor in self.encoder.values():  # a sum over a generator would take a microsecond more a chunk
             count += tensor.nbytes
         if self.utterances is not None:
             count += self.utterances.bytes
@@ -95,12 +91,12 @@ class StreamState(NamedTuple):
 
 
 def initial_stream(model: Model) -> StreamState:
-    """A stream before its first chunk."""
+    """Make the state of a stream before its first chunk."""
     return StreamState(model.initial_row, 0, model.initial_encoder, None, None, NO_SAMPLES)
 
 
 def received_samples(stream: StreamState | None) -> int:
-    """Samples of sound that a stream has got so far, at their own rate."""
+    """Count the samples of sound that a stream has received, at their own rate."""
     if stream is None:
         return 0
     if stream.utterances is not None:

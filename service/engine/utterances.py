@@ -1,12 +1,12 @@
-"""Utterances in a stream: which pieces the network hears, where an utterance begins, and its end.
+"""Runs streams with utterances: the pieces that the network hears, and the starts and ends of utterances.
 
-While nobody speaks, neither encoder nor network runs: the endpointer alone hears the input, and the stream keeps the
-latest of it. At a start, the stream begins as a new one would, with the input from ``preroll`` before the onset on. At
-an end, a copy of the stream gets the end of a session. So the final answer of an utterance is that of ``/infer`` with
-``end`` for exactly its input, bit for bit.
+During silence, neither encoder nor network runs: the endpointer alone hears the input, and the stream keeps the last of
+it. At a start, the stream begins like a new one, with the input from ``preroll`` before the onset on. At an end, a copy
+of the stream gets the end of a session. So an utterance's final answer is that of ``/infer`` with ``end`` for exactly
+its input, bit for bit.
 
-All is cut at the first input with which the endpointer can hear the step, not where a chunk ends. So the result is the
-same however the input is cut.
+Input is cut as soon as the endpointer can hear a step, not where a chunk ends. So the result is the same however the
+input is cut.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from service.runtime.states import is_bounded
 from service.wire.chunk import AudioChunk, Chunk, chunk_length, copied, joined_chunks, part_of_chunk
 
 KEPT_ENDS = 8
-FIRST_STEPS, FURTHER = 32, 4  # that are looked at for an end, and how many times as many then
+FIRST_STEPS, FURTHER = 32, 4  # steps to scan first, and the factor for each further scan
 
 
 def steps_at(model: Model, stream: StreamState, position: int) -> int:
-    """Whole steps of a session before a position of its input."""
+    """Count the whole steps of a session before a position of its input."""
     resampler = stream.resampler
     if resampler is None:
         return position
@@ -43,7 +43,7 @@ def steps_at(model: Model, stream: StreamState, position: int) -> int:
 
 
 def hear(model: Model, job: Job, max_steps: int) -> Piece:
-    """``take``, for a stream that has utterances: the next piece that the network hears.
+    """Take the next piece that the network hears, for a stream with utterances.
 
     Raises:
         ArtifactError: as ``inputs_of``.
@@ -54,7 +54,7 @@ def hear(model: Model, job: Job, max_steps: int) -> Piece:
     while True:
         utterances = _utterances(job)
         piece, hearing, found = _scanned(model, job, left)
-        consumed = piece.job.taken - job.taken  # as the client counts it
+        consumed = piece.job.taken - job.taken  # in the client's units
         position = utterances.position + consumed
         heard = utterances._replace(hearing=hearing, position=position)
         if utterances.is_speech:
@@ -77,9 +77,9 @@ def hear(model: Model, job: Job, max_steps: int) -> Piece:
 
 
 def _scanned(model: Model, job: Job, max_steps: int) -> tuple[Piece, Hearing, Found | None]:
-    """The next piece of a job, as far as the first step at which something is found, and what was heard in it.
+    """Scan the next piece of a job, up to the first step at which something is found. Returns it with the result.
 
-    It looks a little ahead, and then further: else a chunk of many short utterances would be heard to its end for each.
+    It scans few steps first, then more: else each short utterance would scan the whole rest of a chunk.
     """
     utterances = _utterances(job)
     if utterances.settings is None:
@@ -96,7 +96,7 @@ def _scanned(model: Model, job: Job, max_steps: int) -> tuple[Piece, Hearing, Fo
 
 
 def _encoded(model: Model, piece: Piece) -> Job:
-    """The job after a piece that only the endpointer hears. It hears values by their encoder, whose state goes on.
+    """Return the job after a piece that only the endpointer hears. It hears values by the encoder, so that runs too.
 
     Raises:
         InputError: the values are out of range.
@@ -111,18 +111,18 @@ def _encoded(model: Model, piece: Piece) -> Job:
 
 
 def ended(job: Job, trigger: Trigger) -> Job:
-    """The job that ends an utterance: on a copy of the stream, which gets the end of a session."""
+    """Make the job that ends an utterance, on a copy of the stream that gets the end of a session."""
     copy = job.stream._replace(utterances=None)
     scores, probabilities, raster = job.scores, job.probabilities, job.raster
     return Job(copy, None, 0, True, 0, scores, probabilities, after=job, trigger=trigger, raster=raster)
 
 
 def closed(model: Model, job: Job, result: Result | None) -> Job | Outcome:
-    """What comes after the end of an utterance.
+    """Return the job or the outcome after the end of an utterance.
 
     Args:
-        job: from ``ended``.
-        result: of the utterance; None if it was noise.
+        job: the result of ``ended``.
+        result: the utterance's result; None if it was noise.
     """
     assert job.after is not None
     assert job.trigger is not None
@@ -146,7 +146,7 @@ def closed(model: Model, job: Job, result: Result | None) -> Job | Outcome:
 
 
 def outcome(model: Model, job: Job) -> Job | Outcome:
-    """What comes after the last piece of a chunk: the end of its utterance, if it is to end, or the outcome."""
+    """Return the job that ends the utterance after a chunk's last piece, or the outcome."""
     utterances = _utterances(job)
     if job.closes is not None:
         if utterances.is_speech and utterances.position > utterances.start:
@@ -176,9 +176,9 @@ def _rules(model: Model, settings: Endpointing, job: Job) -> Rules:
 
 
 def _activity(model: Model, piece: Piece) -> list[float]:
-    """Of each step of a piece: the level of sound in dB, or the spikes of other input.
+    """Compute the activity of each step of a piece: the level of sound in dB, or the spikes of other input.
 
-    The level is without the step's mean and slope: an offset and rumble are no speech, and would hide its gaps.
+    The step's mean and slope are subtracted: an offset and rumble are no speech, and would hide its gaps.
     """
     if not piece.steps:
         return []
@@ -187,7 +187,7 @@ def _activity(model: Model, piece: Piece) -> list[float]:
         power = np.square(values).mean(1)
         if (count := values.shape[1]) > 2:
             place = np.arange(count) - (count - 1) / 2
-            # sums, not products of matrices: those of a row may depend on the number of rows
+            # sums, not matrix products: a row's product may depend on the number of rows
             slope = (values * place).sum(1) / np.square(place).sum()
             power = np.maximum(values.var(1) - np.square(slope) * np.square(place).mean(), 0.0)
         return [10.0 * log10(mean + QUIETEST) for mean in power.tolist()]
@@ -199,10 +199,10 @@ def _activity(model: Model, piece: Piece) -> list[float]:
 
 
 def _cut(model: Model, job: Job, max_steps: int, *, is_exact: bool = False) -> Piece:
-    """The next steps of a job's input, and no more of it than they need.
+    """Cut the next steps off a job's input, and no more of it than they need.
 
     Args:
-        is_exact: the steps are there: take just what they need, though the rest of the chunk fills no step.
+        is_exact: the steps are complete: take only their input, even if the rest of the chunk fills no step.
     """
     if job.chunk is None and job.stream.kind != "audio":
         return Piece(job, 0, NO_VALUES, NO_EVENTS, NO_EVENTS, is_last=True)
@@ -232,7 +232,7 @@ def _cut(model: Model, job: Job, max_steps: int, *, is_exact: bool = False) -> P
 
 
 def _per_step(model: Model, job: Job, steps: int) -> int:
-    """Input of so many steps, as the client counts it, rounded up."""
+    """Count the input of ``steps`` steps in the client's units, rounded up."""
     resampler = job.stream.resampler
     if job.stream.kind != "audio" or resampler is None:
         return steps
@@ -240,7 +240,7 @@ def _per_step(model: Model, job: Job, steps: int) -> int:
 
 
 def _latest(model: Model, job: Job, before: Utterances, taken: Chunk | None) -> Chunk | None:
-    """What an utterance that begins soon may need of the input so far."""
+    """Return the part of the input so far that an utterance may begin with."""
     recent = before.recent
     if taken is not None:
         recent = taken if recent is None else joined_chunks(recent, taken)
@@ -250,17 +250,17 @@ def _latest(model: Model, job: Job, before: Utterances, taken: Chunk | None) -> 
     delay = job.stream.resampler.longest_delay if job.stream.resampler is not None else 0
     most = _per_step(model, job, rules.onset + rules.preroll + 2) + delay
     length = chunk_length(recent)
-    return copied(part_of_chunk(recent, max(0, length - most)))  # else the session would keep the whole chunk in memory
+    return copied(part_of_chunk(recent, max(0, length - most)))  # a view would keep the whole chunk in memory
 
 
 def _started(model: Model, job: Job) -> Job:
-    """The job at the beginning of an utterance, which it hears anew from there on."""
+    """Return the job at the beginning of an utterance; it hears the input again from there on."""
     utterances, resampler = _utterances(job), job.stream.resampler
     settings, recent = utterances.settings, utterances.recent
     assert settings is not None
     assert recent is not None
     rules = _rules(model, settings, job)
-    late = 0  # input that is taken, but not heard yet
+    late = 0  # input that was taken and not heard yet
     if resampler is not None:
         waiting = resampler.emitted - len(job.stream.pending)
         late = resampler.received - waiting * resampler.rate_hz // resampler.target_hz
@@ -292,7 +292,7 @@ def _started(model: Model, job: Job) -> Job:
 
 
 def _nothing_heard(model: Model, job: Job, trigger: Trigger) -> Job:
-    """The job after a stretch in which nobody spoke. One without length is told to a client that asked, and no more."""
+    """Return the job after a silence. One of length 0 only answers a client that asked for the end."""
     utterances = _utterances(job)
     end = _end(model, job, classified(None, None), trigger)
     if utterances.position == utterances.start:

@@ -1,4 +1,4 @@
-"""Commits that others may be faster at, and that are finished once they are begun."""
+"""Optimistic commits: retried when another process was faster, and never abandoned once sent."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 from service.errors import RETRY_S, Overloaded
 from service.keys.ids import client_id
 
-MAX_ATTEMPTS = 10  # decisions on one request; each one after the first means that another process was faster
+MAX_ATTEMPTS = 10  # decisions on a request; each one after the first means that another process was faster
 
 
 async def finished(change: Coroutine[Any, Any, bool]) -> bool:
-    """A ``commit`` or a ``remove``, to its end: until then nobody knows whether it is made.
+    """Run a ``commit`` or a ``remove`` to its end: before, nobody knows whether the change was made.
 
-    A cancellation that comes meanwhile counts only if it is not made.
+    A cancellation meanwhile takes effect only if it was not made.
     """
     task = asyncio.create_task(change)
     try:
@@ -28,7 +28,7 @@ async def finished(change: Coroutine[Any, Any, bool]) -> bool:
 
 
 def contended(session_id: str) -> Overloaded:
-    """The error of a request after ``MAX_ATTEMPTS``."""
+    """Make the error for a request after ``MAX_ATTEMPTS``."""
     return Overloaded(
         f"other replicas keep changing session {client_id(session_id)!r}: send the chunk again in {RETRY_S:g} s"
     )

@@ -1,4 +1,4 @@
-"""A session as the table of a process has it: what is known of it, who uses it, and who waits for it."""
+"""An entry of a process's session table: the session's snapshot, its users, and the requests that wait for it."""
 
 from __future__ import annotations
 
@@ -26,25 +26,18 @@ ENTRY_BYTES = 1_050
 
 
 class SessionEntry:
-    """What a process knows of one session.
-
-    Args:
-        session_id: of the session.
-        snapshot: see below.
-        groups: see below.
+    """A process's knowledge of one session.
 
     Attributes:
-        id: of the session.
         snapshot: the session as last seen; None if only the store knows.
-        groups: of sessions that the entry counts in.
+        groups: groups of sessions that the entry counts in.
         has_place: the session counts as an open one.
-        bytes: of memory that the groups count for the session.
-        row: of the groups that has the entry.
-        stays: the last request that leaves it has nothing to do.
+        bytes: memory that the groups count for the session.
+        stays: the entry needs no work when its last request leaves it.
         is_plain: its next chunk of spikes changes neither its memory nor its row.
-        is_taken: a request has the session to itself.
+        is_taken: a request holds the session exclusively.
         store_failures: requests that failed because of the store.
-        users: requests that use the entry now; it stays in the table while there are any.
+        users: requests that use the entry; it stays in the table while there are any.
     """
 
     __slots__ = (
@@ -67,7 +60,7 @@ class SessionEntry:
         self.users = 0
 
     def take(self, go: Callable[[], None]) -> bool:
-        """Take the session for a request. If another has it, ``go`` is called when the turn has come."""
+        """Take the session exclusively for a request. Returns False if another has it; ``go`` is called at the turn."""
         if self.is_taken:
             if self._waiting is None:
                 self._waiting = deque()
@@ -77,29 +70,29 @@ class SessionEntry:
         return True
 
     def forget(self, go: Callable[[], None]) -> bool:
-        """Call ``go`` no more; False where its turn has come already."""
+        """Stop waiting: do not call ``go``. Returns False if its turn has come already."""
         if self._waiting is None or go not in self._waiting:
             return False
         self._waiting.remove(go)
         return True
 
     def give(self) -> None:
-        """Give the session to the request that has waited longest."""
+        """Pass the session to the request that has waited longest."""
         if not self._waiting:
             self.is_taken = False
         else:
             asyncio.get_running_loop().call_soon(self._waiting.popleft())
 
     def turn(self, due_s: float = inf) -> _Turn:
-        """A context in which a request has the session to itself, first come, first served.
+        """Make a context that holds the session exclusively, first come, first served.
 
         Args:
-            due_s: when the turn has to come at the latest, in seconds of ``time.monotonic``.
+            due_s: deadline for the turn, in seconds of ``time.monotonic``.
 
         Raises:
             Overloaded: the turn did not come in time.
-            StoreUnavailable: the store failed on another request while this one waited. Otherwise the requests of a
-                session would wait for a store that hangs one after the other.
+            StoreUnavailable: the store failed on another request while this one waited. Else the session's requests
+                would wait for a hung store one after the other.
         """
         return _Turn(self, due_s)
 
@@ -114,7 +107,7 @@ class SessionEntry:
 
 
 class _Turn:
-    """See ``SessionEntry.turn``: a class, because a generator costs 2 us a chunk."""
+    """The context of ``SessionEntry.turn``. A class, because a generator costs 2 us a chunk."""
 
     __slots__ = ("_due_s", "_entry", "_failures")
 
@@ -140,7 +133,7 @@ class _Turn:
                     await turn
             except BaseException as error:
                 if not entry.forget(go) and turn.done() and not turn.cancelled():
-                    entry.give()  # it came at the same moment
+                    entry.give()  # the turn came at the same moment
                 if isinstance(error, TimeoutError):
                     raise waited_too_long() from None
                 raise

@@ -1,7 +1,7 @@
-"""Keep the entries of a process within what there may be: sessions and bytes, in all and by client, and their times.
+"""Limits the entries of a process: sessions and bytes, in all and by client, and their lifetimes.
 
 Without a store, a client has a share of the places and bytes, and its key may have fewer places. With a store, memory
-is a cache, which has no shares: only the limits of keys count, for the sessions that the cache has.
+is a cache without shares: only the limits of keys apply, to the sessions in the cache.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from service.session.session import Session
 from service.session.snapshot import ABSENT
 from service.settings import Limits
 
-LONGEST_SEARCH = 64  # entries that are in use, and so cannot make room
+LONGEST_SEARCH = 64  # entries to skip because requests use them
 SLICE = 100  # entries that a sweep checks in one turn of the event loop: a tenth of a millisecond
 
 OPEN_ROWS: tuple[RowName, ...] = ("first", "later")
 
 
 class SessionGroup:
-    """Sessions that share room: all of a process, or those of one client.
+    """Sessions with a common limit: all of a process, or those of one client.
 
     Args:
         max_open: open sessions.
@@ -41,12 +41,8 @@ class SessionGroup:
         is_key: the client is a key.
 
     Attributes:
-        max_open: see above.
-        max_bytes: see above.
-        client: see above.
         entries: all that count here.
-        open: open sessions, and those that a request under way may open.
-        bytes: of all sessions.
+        open: open sessions, and those that a current request may open.
         rows: entries by id, the least recently used one first: ``first`` has open sessions of one chunk, ``later``
             those of several, ``ended`` ended ones.
     """
@@ -66,27 +62,25 @@ class SessionGroup:
         }  # fmt: skip
 
     def lacks(self, more_open: int, more_bytes: int) -> Literal["places", "bytes"] | None:
-        """What so many more open sessions and bytes would lack. Fewer bytes lack nothing."""
+        """Return what is missing for more open sessions and bytes; None if they fit. Fewer bytes always fit."""
         if more_open > 0 and self.open + more_open > self.max_open:
             return "places"
         return "bytes" if more_bytes > 0 and self.bytes + more_bytes > self.max_bytes else None
 
     def unused(self, row: RowName) -> SessionEntry | None:
-        """The least recently used entry of a row that no request uses."""
+        """Return the least recently used entry of a row that no request uses."""
         first = islice(self.rows[row].values(), LONGEST_SEARCH)
         return next((entry for entry in first if not entry.users), None)
 
     def oldest(self) -> Iterator[SessionEntry]:
-        """The least recently used open sessions, of one chunk and of several."""
+        """Yield the least recently used open sessions, of one chunk and of several."""
         return filter(None, map(self.unused, OPEN_ROWS))
 
     def full(self, lack: Literal["places", "bytes"], lifetimes: Lifetimes, retry_s: float, now_s: float) -> Overloaded:
-        """The error for a session without room. Nobody learns numbers of all sessions.
+        """Make the error for a session without room. It does not reveal numbers of all sessions.
 
         Args:
-            lack: of what.
-            lifetimes: of sessions.
-            retry_s: when to try again, where nothing else is known.
+            retry_s: the wait, if nothing better is known.
             now_s: time, by the clock of sessions.
         """
         owner = f"key {self.client!r}" if self._is_key else "this client"
@@ -107,21 +101,20 @@ class SessionGroup:
 
 
 class Quota:
-    """The entries of a process: counts them, in all and by client, and lets some go where others need room.
+    """Counts the entries of a process, in all and by client, and drops some if others need room.
 
     Args:
         limits: number and bytes, and the share of one client.
-        lifetimes: of sessions.
-        retry_s: time after which a client that was refused may try again, where nothing else is known.
+        retry_s: the wait of a refused client, if nothing better is known.
         clock: seconds, for the times in ``Session.known``.
-        keys: whose own limits count; None where clients are addresses.
-        dropped: is told of an open session whose entry was removed, with the snapshot, and why.
+        keys: they may have their own limits; None if clients are addresses.
+        dropped: called for each open session that was removed, with its snapshot and the reason.
         is_cache: a store has the sessions.
 
     Attributes:
         entries: by id.
         all: the sessions of the process.
-        ages: of open sessions, as the last sweep saw them.
+        ages: ages of open sessions at the last sweep.
     """
 
     def __init__(
@@ -153,15 +146,14 @@ class Quota:
         """Make the entry of a session.
 
         Args:
-            session_id: of the session.
-            client: whose request it is.
+            client: the request's client.
             is_one_shot: the session needs no room.
 
         Raises:
             Overloaded: there is no room.
         """
         groups = self._groups(session_id, client)
-        if not is_one_shot:  # in a store, the session may have its place with its key
+        if not is_one_shot:  # the key may already count a session in the store
             self.make_room(groups[:1] if self._is_cache else groups, 1, ENTRY_BYTES)
         entry = self.entries[session_id] = SessionEntry(session_id, None if self._is_cache else ABSENT, groups)
         entry.has_place = not (self._is_cache or is_one_shot)
@@ -185,9 +177,8 @@ class Quota:
         """Count an entry as just used, in place of what it counted before.
 
         Args:
-            entry: of a session.
             count: bytes of memory.
-            row: of ``SessionGroup.rows``; empty where there is no session.
+            row: a key of ``SessionGroup.rows``; empty without a session.
         """
         more_bytes = count - entry.bytes
         entry.bytes = count
@@ -207,20 +198,20 @@ class Quota:
         entry.row, entry.has_place = row, has_place
 
     def make_room(self, groups: tuple[SessionGroup, ...], more_open: int, more_bytes: int) -> None:
-        """Let sessions go until an open one has room. The last replies of ended ones go before open sessions that idle.
+        """Drop sessions until an open one has room: first the last replies of ended sessions, then idle open ones.
 
         It stops at the first that has not expired. A session that is too old but was used recently waits for the sweep.
-        A session that a store has goes from memory at any time.
+        A session that a store has may leave memory at any time.
 
         Args:
-            groups: that it counts in.
+            groups: groups that the session counts in.
             more_open: 1 if it does not count as open yet.
-            more_bytes: that it will take.
+            more_bytes: bytes that it will take.
 
         Raises:
-            Overloaded: too few can go. It says when the next can.
+            Overloaded: too few can be dropped. It says when the next one can.
         """
-        for group in reversed(groups):  # the client's first: beyond its share, nobody else's sessions go
+        for group in reversed(groups):  # the client's group first: for its share, only its own sessions are dropped
             while lack := group.lacks(more_open, more_bytes):
                 if self._is_cache and group is self.all:
                     if not self._uncache():
@@ -236,7 +227,7 @@ class Quota:
                     raise group.full(lack, self._lifetimes, self._retry_s, self._clock())
 
     def trim(self) -> None:
-        """Let the least recently used sessions go from memory where they take too much of it. The store has them."""
+        """Remove the least recently used sessions from memory if they take too much of it. The store has them."""
         room = self.all
         while (room.bytes > room.max_bytes or room.open > room.max_open) and self._uncache():
             pass
@@ -249,11 +240,7 @@ class Quota:
         return entry is not None
 
     def expire(self, session_id: str, now_s: float) -> bool:
-        """Remove the entry of a session if that has expired, and no request uses it.
-
-        Returns:
-            Whether it was removed.
-        """
+        """Remove the entry of a session if it has expired and no request uses it. Returns whether it was removed."""
         entry = self.entries.get(session_id)
         if entry is None or entry.users or (session := entry.session) is None:
             return False
@@ -263,10 +250,10 @@ class Quota:
         return True
 
     def sweeping(self, now_s: float) -> Iterator[float]:
-        """Remove the entries of expired sessions, in slices, between which entries may be used.
+        """Remove the entries of expired sessions in slices; entries may be used in between.
 
         Yields:
-            After each slice, its share of the whole sweep.
+            The share of the whole sweep after each slice.
         """
         session_ids = list(self.entries)
         ages = Ages()
@@ -280,7 +267,7 @@ class Quota:
         self.ages = ages
 
     def _groups(self, session_id: str, client: str) -> tuple[SessionGroup, ...]:
-        """The groups that a session counts in: all, and its client's, if that has a limit."""
+        """Return the groups that a session counts in: all, and its client's, if that has a limit."""
         if self._keys is not None:
             client = owner_of(session_id)
         elif self._is_cache or self._share == 1:
@@ -293,7 +280,7 @@ class Quota:
         return self.all, group
 
     def _most(self, client: str) -> tuple[int, int]:
-        """The most sessions and bytes of a client."""
+        """Return the most sessions and bytes of a client."""
         most_open = most_bytes = sys.maxsize
         if not self._is_cache:
             most_open, most_bytes = max(1, int(self.all.max_open * self._share)), int(self.all.max_bytes * self._share)
@@ -302,7 +289,7 @@ class Quota:
         return most_open, most_bytes
 
     def _renew(self) -> None:
-        """Apply the limits that keys have now. Sessions beyond them stay, and none is added."""
+        """Apply the present limits of keys. Sessions beyond them stay, and none is added."""
         for client, group in self._clients.items():
             group.max_open, group.max_bytes = self._most(client)
 
@@ -312,7 +299,7 @@ class Quota:
         return any(self.expire(entry.id, now_s) for entry in group.oldest())
 
     def _drop_first(self, group: SessionGroup, reason: Reason) -> bool:
-        """Drop a session of a group that was idle for long after its first chunk."""
+        """Drop a session of a group that has long been idle after its first chunk."""
         entry = group.unused("first")
         session = None if entry is None else entry.session
         if entry is None or session is None or self._clock() - session.known.used_s < self._lifetimes.first_idle_s:
@@ -326,7 +313,7 @@ class Quota:
             self._dropped(entry, session, reason)
 
     def _uncache(self) -> bool:
-        """Let the least recently used session go from memory."""
+        """Remove the least recently used session from memory."""
         oldest = min(self.all.oldest(), key=_used_s, default=None)
         if oldest is not None:
             self.remove(oldest)
@@ -334,7 +321,7 @@ class Quota:
 
 
 def row_of(session: Session) -> RowName:
-    """The row that has an entry with this session."""
+    """Choose the row for an entry with this session."""
     progress = session.known.progress
     return "ended" if progress.ended else "first" if progress.expected_seq <= 1 else "later"
 

@@ -18,7 +18,7 @@ from service.session.protocol import check_import, status
 from service.session.session import Session
 from service.store.record import UNPACK_IN_LOOP_BYTES, renamed
 
-LARGE_IMPORTS = 1  # read on threads at a time: more would be no faster, and keep the chunks waiting
+LARGE_IMPORTS = 1  # on threads at a time: more would be no faster, and delay chunks
 
 
 class SessionTransfer:
@@ -51,8 +51,7 @@ class SessionTransfer:
         """Seal a session as a token, after the chunks that arrived before.
 
         Args:
-            session_id: of the session.
-            due_s: when its turn has to come at the latest (``SessionEntry.turn``).
+            due_s: deadline for its turn (``SessionEntry.turn``).
 
         Raises:
             NotFound, StoreUnavailable, StateError: as ``SessionTable.existing``.
@@ -64,8 +63,8 @@ class SessionTransfer:
             async with entry.turn(due_s):
                 session = await self._sessions.existing(entry)
         self._counters.sessions_exported += 1
-        by_s = max(self._sessions.wall_offset_s, -session.known.created_s)  # no record is from before 1970
-        return tokens.seal(client_id(session_id), session.shifted(by_s))  # whoever gets it may import it
+        by_s = max(self._sessions.wall_offset_s, -session.known.created_s)  # no record may be from before 1970
+        return tokens.seal(client_id(session_id), session.shifted(by_s))  # anybody with the token may import it
 
     async def import_state(
         self, session_id: str, content: bytes, *, replace_it: bool, client: str = "", due_s: float = inf
@@ -73,11 +72,10 @@ class SessionTransfer:
         """Import an exported session under an id, as if it had just been used.
 
         Args:
-            session_id: of the imported session; it may differ from the exported one's.
+            session_id: id of the imported session; it may differ from the exported one's.
             content: the exported session.
             replace_it: replace an existing or expired session of this id.
-            client: that sends it.
-            due_s: as of ``export_state``.
+            client: the sender.
 
         Returns:
             The session's description, and whether the id was free.
@@ -85,7 +83,7 @@ class SessionTransfer:
         Raises:
             CarryUnavailable: the server has no keys.
             TokenError, StateError: the content cannot be used.
-            SessionExists: there is a session of this id, or a damaged record, and not ``replace_it``.
+            SessionExists: there is a session or a damaged record of this id, without ``replace_it``.
             TokenExpired: the exported session has expired or is too old.
             Overloaded: there is no room, or the turn did not come in time.
             StoreUnavailable: it may have been stored or not.
@@ -116,7 +114,7 @@ class SessionTransfer:
             sessions.leave(entry)
 
     def _imported(self, exported_id: str, session: Session) -> Session:
-        """An exported session, last used now.
+        """Return an exported session with the present as its last use.
 
         Raises:
             TokenExpired: the session has expired or is too old.

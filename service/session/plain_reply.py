@@ -1,4 +1,4 @@
-"""A reply that is not written as JSON yet: most replies of a session are replaced before anybody asks for them."""
+"""A reply kept as numbers, and written as JSON only on demand: most are replaced before anybody asks for them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from service.contract.manifest import Manifest
 from service.keys.ids import client_id
 from service.models.model import Model
 
-OBJECT_BYTES = 100  # of a ``PlainReply``, beside its probabilities
+OBJECT_BYTES = 100  # of a ``PlainReply`` without its probabilities
 
 
 class PlainReply(NamedTuple):
-    """What the reply to a session's last chunk has, beside the session: class probabilities, and nothing else.
+    """The reply to a session's last chunk, if it has class probabilities and nothing else.
 
     Attributes:
         steps: network steps of the chunk.
-        label: index of the likeliest; -1 for none.
-        probabilities: float32 [outputs], as bytes: an array of its own takes three times the memory.
+        label: index of the likeliest label; -1 for null.
+        probabilities: float32 [outputs], as bytes: an array would take three times the memory.
     """
 
     steps: int
@@ -29,17 +29,14 @@ class PlainReply(NamedTuple):
 
     @property
     def bytes(self) -> int:
-        """Memory that it takes."""
+        """Count the bytes that it takes in memory."""
         return OBJECT_BYTES + len(self.probabilities)
 
     def reply(self, session_id: str, model: Model, seq: int, total_steps: int) -> Reply:
-        """All members.
+        """Make the reply with all members.
 
         Args:
-            session_id: of the session.
-            model: of the session.
             seq: number of the chunk.
-            total_steps: of the session after it.
         """
         manifest = model.manifest
         label = None if self.label < 0 else manifest.labels[self.label]
@@ -53,12 +50,9 @@ def members(
     """Make the reply to a chunk.
 
     Args:
-        session_id: of the session.
-        manifest: of its model.
         seq: number of the chunk.
         steps: network steps of the chunk.
-        total_steps: of the session after it.
-        said: what the network says.
+        said: the network's members.
         end: the chunk ends the session.
     """
     reply = {

@@ -1,4 +1,4 @@
-"""A session as it was at one moment, in memory or in a store."""
+"""A session at one moment, in memory or in a store."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from service.session.session import Kept, Session
 
 
 class Snapshot(NamedTuple):
-    """A session as it was at one moment; empty if there was none.
+    """A session at one moment; empty if there was none.
 
     Attributes:
-        revision: of the store's record; None without a record or a store.
+        revision: the store's; None without a record or a store.
         session: the unpacked session; None if there is none, or if it cannot be used.
-        damage: why the record cannot be used; None if it can.
+        damage: the reason if the record cannot be used, else None.
     """
 
     revision: int | None = None
@@ -24,12 +24,12 @@ class Snapshot(NamedTuple):
 
     @property
     def is_empty(self) -> bool:
-        """Whether there was none."""
+        """Return whether there was no session."""
         return self.session is None and self.damage is None
 
     @property
     def known(self) -> Known[Kept] | None:
-        """What the protocol knows of the session."""
+        """Return what the protocol knows of the session."""
         return self.session.known if self.session else None
 
 
