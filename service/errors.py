@@ -1,4 +1,4 @@
-"""The domain errors, each with the problem by which clients hear of it (``service/problem.py``)."""
+"""The domain errors, each with its problem for clients (``service/problem.py``)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class TooSlow(InputError):
 
 
 def forget_frames(error: object) -> None:
-    """Let go of what a refusal was raised in: it may hold the chunk, until Python looks for cycles of objects."""
+    """Drop the frames of a refusal: they may hold the chunk until Python's next garbage collection."""
     if isinstance(error, HetsynError) and not isinstance(error, ArtifactError | RuntimeUnavailable):  # which are logged
         error.__traceback__ = error.__cause__ = error.__context__ = None
 
@@ -176,7 +176,7 @@ class CarryUnavailable(HetsynError):
 
 
 class StoreError(HetsynError):
-    # no UNAVAILABLE: clients of gRPC would send the request again by themselves, and the chunk may have been applied
+    # not UNAVAILABLE: gRPC clients would repeat the request by themselves, and the chunk may have been applied
     retry_after_s: float = RETRY_S
 
 
@@ -221,5 +221,5 @@ KINDS = tuple(
 
 
 def listing(names: Sequence[str]) -> str:
-    """Names as a sentence lists them: ``'a', 'b'``, or ``none``."""
+    """List names for a sentence: ``'a', 'b'``, or ``none``."""
     return ", ".join(repr(name) for name in names) or "none"

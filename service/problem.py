@@ -1,4 +1,4 @@
-"""How clients hear of an error: as problem details (RFC 9457), a frame, a row of a frame, or a status of gRPC."""
+"""Reports errors to clients: as problem details (RFC 9457), a frame, a row of a frame, or a gRPC status."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from service.observe.line_limit import LineLimit
 
 LONGEST_PART = 500  # characters at either end of a detail that is too long
 INTERNAL, TRY_LATER = 1011, 1013  # RFC 6455 and its registry of close codes
-OWN = 4000  # and the HTTP status
+OWN = 4000  # added to the HTTP status
 
 MOST_LINES = 5  # of the log, a second
 
@@ -34,7 +34,7 @@ class Error(TypedDict):
 
 
 class Problem(NamedTuple):
-    """A problem that a client hears of. The attributes are those of ``HetsynError``.
+    """A problem for a client. Other attributes are those of ``HetsynError``.
 
     Attributes:
         detail: a sentence that says what to do.
@@ -51,10 +51,10 @@ class Problem(NamedTuple):
 
     @staticmethod
     def of(error: Exception, request: str = "") -> Problem:
-        """Report an error, and log it: one that an operator has to solve always, any other a few times a second.
+        """Make the problem of an error, and log it: errors for the operator always, others a few times a second.
 
         Args:
-            error: any. One that no code foresaw is a defect.
+            error: any exception; an unexpected one is a defect.
             request: for the log of a defect.
         """
         if not isinstance(error, HetsynError):
@@ -78,7 +78,7 @@ class Problem(NamedTuple):
         )
 
     def members(self) -> dict[str, Any]:
-        """The problem details. ``error`` is for clients of the Open Inference Protocol."""
+        """Return the problem details. ``error`` is for clients of the Open Inference Protocol."""
         members = {
             "type": f"urn:hetsyn:problem:{self.slug}",
             "title": self.title,
@@ -89,7 +89,7 @@ class Problem(NamedTuple):
         return members if self.expected_seq is None else {**members, "expected_seq": self.expected_seq}
 
     def headers(self) -> dict[str, str]:
-        """The headers of a response."""
+        """Return the headers of a response."""
         headers = {}
         if self.retry_after_s is not None:
             headers["Retry-After"] = str(ceil(self.retry_after_s))
@@ -100,7 +100,7 @@ class Problem(NamedTuple):
         return headers
 
     def frame(self) -> Error:
-        """The text frame of a stream."""
+        """Return the text frame of a stream."""
         return {
             "type": "Error",
             "problem": self.slug,
@@ -112,7 +112,7 @@ class Problem(NamedTuple):
         }
 
     def row(self) -> dict[str, Any]:
-        """What a row of ``/streams`` says beside its status."""
+        """Return the members of a row of ``/streams`` beside its status."""
         return {name: value for name, value in self.frame().items() if name not in ("type", "status")}
 
 
@@ -122,11 +122,11 @@ def _log_refusal(error: HetsynError) -> None:
     if left_out:
         log.info("%d more requests were refused that have no line of their own", left_out)
     detail = shortened(str(error))
-    if not detail.isprintable():  # it may repeat what a client sent, and is one line
+    if not detail.isprintable():  # it may repeat a client's text, and must be one line
         detail = "".join(char if char.isprintable() else repr(char)[1:-1] for char in detail)
     log.info("refused, %d %s: %s", error.status, error.slug, detail, extra={"problem": error.slug})
 
 
 def shortened(detail: str) -> str:
-    """Leave out the middle of a long detail: it repeats something of the request, such as an id of the path."""
+    """Leave out the middle of a long detail, which repeats a part of the request, such as an id."""
     return detail if len(detail) <= 2 * LONGEST_PART else f"{detail[:LONGEST_PART]} ... {detail[-LONGEST_PART:]}"

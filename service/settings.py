@@ -1,6 +1,6 @@
-"""Settings of a server: frozen values, none read from the environment.
+"""The settings of a server: frozen values, none read from the environment.
 
-A field that an operator decides has an ``Option``, which describes it: ``hetsyn serve`` makes its options from these.
+A field for operators has an ``Option``; ``hetsyn serve`` makes its options from these.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ class Option:
     """An option of ``hetsyn serve``.
 
     Attributes:
-        help: what it does, in a sentence.
-        name: of the option, where it is not the field's.
+        help: one sentence.
+        name: the option's name, if it differs from the field's.
         low: least value of a number.
         high: largest value of a number.
-        environment: variable that has the value where the option is not given.
-        is_usual: whether ``--help`` shows it; ``--help-all`` shows all.
-        is_size: whether the value is bytes, which may be written as 384MiB.
+        environment: variable with the value if the option is not given.
+        is_usual: ``--help`` shows it; ``--help-all`` shows all.
+        is_size: the value is bytes, which may be written as 384MiB.
     """
 
     help: str
@@ -43,12 +43,12 @@ class Option:
 
 
 def option(default: Any = MISSING, help_: str = "", **more: Any) -> Any:
-    """Make a field of settings that is an option; arguments as the attributes of ``Option``."""
+    """Make a field of settings with an option. Arguments as the attributes of ``Option``."""
     return field(default=default, metadata={"option": Option(help_, **more)})
 
 
 class _Checked:
-    """Refuses numbers below 0, and 0 itself where it has no meaning."""
+    """Refuses numbers below 0, and 0 if it has no meaning."""
 
     def __post_init__(self) -> None:
         values: Any = self
@@ -65,21 +65,20 @@ class Limits(_Checked):
     """The most that a server accepts.
 
     Attributes:
-        max_held_bytes: bytes that the server holds for its clients: of requests until they are answered, and of replies
-            that clients do not read, here and in the system's buffers. A request that has no room is refused, and a
-            connection that is not read is closed. Bodies of up to 64 KiB that arrive in one piece do not count.
+        max_held_bytes: bytes that the server holds for its clients: requests until their answers, and replies that
+            clients do not read, here and in the system's buffers. Requests without room are refused, and connections
+            that are not read are closed. Bodies of up to 64 KiB that arrive in one piece do not count.
         max_connections: TCP connections; one more closes the one that has been longest without a complete request.
         client_share: share of ``max_held_bytes``, ``max_waiting`` and ``max_waiting_steps``, of ``max_connections`` for
             WebSockets, and without a store of ``max_sessions`` and ``max_session_bytes``, that one client address may
-            take; 1 where a proxy hides the clients' addresses.
-        key_share: where there are keys, the share of all these that one key may take, whatever its address is.
-        header_timeout_s: time for the headers of a request to arrive: from when the connection is made or the first
-            byte arrives.
+            take; 1 if a proxy hides the clients' addresses.
+        key_share: with keys, the share of all these that one key may take, from any addresses.
+        header_timeout_s: time for the headers of a request to arrive, from the connection or the first byte on.
         body_timeout_s: time for one body to arrive.
-        idle_timeout_s: time for which a connection may wait for its next request, or for its client to read.
+        idle_timeout_s: time that a connection may wait for its next request, or for its client to read.
         max_chunk_steps: network steps of one chunk.
         max_waiting_steps: network steps of all chunks that wait or are computed; eight spikes count as one step. A
-            client with nothing in flight has twice the limit, and a chunk of a thousandth of it is always taken.
+            client with nothing in flight may use twice the limit, and chunks below 0.1% of it are always admitted.
     """
 
     max_body_bytes: int = option(16 * 1024 * 1024, "The most bytes of a request; a longer one gets 413.", is_size=True)
@@ -92,7 +91,7 @@ class Limits(_Checked):
     header_timeout_s: float = 10.0
     body_timeout_s: float = 30.0
     # Longer than balancers keep an idle connection, so that the balancer closes it. A chunk that is sent while the
-    # server closes the connection is lost, and a chunk without a number cannot be sent again.
+    # server closes the connection is lost, and cannot be sent again without a number.
     idle_timeout_s: float = 90.0
     max_chunk_steps: int = 20_000
     max_sessions: int = option(10_000, "The most open sessions; with a store, in memory.", low=1)
@@ -124,9 +123,9 @@ class Retention(_Checked):
     """How long sessions live, and how long their last replies are kept.
 
     Attributes:
-        first_chunk_idle_s: time without use after which a session of one chunk makes room for another, if a server
-            without a store is full.
-        ended_keep_s: time for which the last reply of an ended session can be requested again.
+        first_chunk_idle_s: idle time after which a session of one chunk makes room for another, if a server without a
+            store is full.
+        ended_keep_s: time that the last reply of an ended session can be requested again.
         sweep_interval_s: time between two searches for idle sessions.
     """
 
@@ -139,13 +138,13 @@ class Retention(_Checked):
 
 @dataclass(frozen=True)
 class Batching(_Checked):
-    """How chunks are computed.
+    """The computation of chunks.
 
     Attributes:
         engine_threads: batches that are computed at the same time, on one CPU core each.
         max_batch: chunks that are computed together, each of another session.
-        inline_s: a batch that is expected to take less time is computed on the event loop, which is quicker than
-            handing it to a thread; 0 always hands it to a thread.
+        inline_s: a batch with a shorter estimate is computed on the event loop, which is quicker than a thread; 0
+            always uses a thread.
     """
 
     engine_threads: int = 2
@@ -229,10 +228,10 @@ class Settings(_Checked):
     """Everything that an operator decides.
 
     Attributes:
-        device: where networks run: ``cpu``, ``cuda`` (the first visible NVIDIA GPU; the server does not start without
+        device: runs the networks: ``cpu``, ``cuda`` (the first visible NVIDIA GPU; the server does not start without
             one), ``auto`` (a GPU that gives the CPU's answers on the artifacts' golden streams, else the CPU).
-        load_timeout_s: time for reading, loading and testing one version; one that takes longer is not served.
-        max_model_bytes: of a version's files and its states together; a larger one is not served.
+        load_timeout_s: time for reading, loading and testing one version; slower ones are not served.
+        max_model_bytes: a version's files and one stream's state together; larger ones are not served.
         limits: the most that the server accepts.
         retention: how long sessions live.
         batching: how chunks are computed.
@@ -283,7 +282,7 @@ class Settings(_Checked):
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address."""
+    """Return whether only this machine can reach an address."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -294,9 +293,7 @@ USUAL_PORTS = {"http": 80, "https": 443}
 
 
 def is_origin(text: str) -> bool:
-    """Whether a text is the origin of a page as browsers send it: scheme, host, a port that is not the usual one, and
-    nothing more.
-    """
+    """Return whether a text is a page's origin as browsers send it: scheme, host, an unusual port, and nothing more."""
     try:
         parts = urlsplit(text)
         port = parts.port

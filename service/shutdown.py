@@ -1,13 +1,13 @@
 """Graceful shutdown of a server process.
 
-On SIGTERM the server first becomes unready and serves on, so that balancers notice. Then it admits no more requests,
-finishes and commits those in flight, and closes. Chunks that are not finished after a time are refused: they are not
-applied, and another server can take them. It disconnects clients that do not read their responses within
-``CLOSING_S``, so that none of them keeps it from closing its store. SIGINT (a person at the keyboard) skips the wait
-for balancers. Each further signal skips the wait that is under way: for balancers, or for chunks.
+On SIGTERM the server first becomes unready and goes on serving, so that balancers notice. Then it admits no more
+requests, finishes and commits those in flight, and closes. Chunks that are not finished after a time are refused: they
+are not applied, and another server can take them. Clients that do not read their responses within ``CLOSING_S`` are
+disconnected, so that the store can be closed. SIGINT (a person at the keyboard) skips the wait for balancers. Each
+further signal skips the current wait: for balancers, or for chunks.
 
-SIGUSR1 reloads the models. So does SIGHUP, by custom, where no terminal is the standard input. With a terminal SIGHUP
-says that the terminal was closed, and ends the server as SIGINT does.
+SIGUSR1 reloads the models. By custom, so does SIGHUP if standard input is no terminal. With a terminal, SIGHUP means
+that the terminal was closed, and ends the server as SIGINT does.
 """
 
 from __future__ import annotations
@@ -36,15 +36,14 @@ class GracefulServer(uvicorn.Server):
     """uvicorn's server, with the shutdown described above.
 
     Args:
-        config: of uvicorn.
-        admission: permits of the application's requests.
-        drain_s: time to serve on while unready.
+        admission: the permits of requests.
+        drain_s: time to go on serving while unready.
         reload: called to reload the models; None leaves SIGUSR1 and SIGHUP alone.
-        finish_s: time to finish the requests in flight once the server admits no more.
+        finish_s: time to finish the requests in flight after the server admits no more.
         refuse: called to refuse the chunks that are not finished then.
         prepare: runs before the server starts. If it raises, ``serve`` raises the same, and nothing has started.
-        has_terminal: whether SIGHUP says that the terminal was closed.
-        bound: called once the server listens on its port.
+        has_terminal: SIGHUP means that the terminal was closed.
+        bound: called when the server listens on its port.
     """
 
     def __init__(
@@ -79,7 +78,7 @@ class GracefulServer(uvicorn.Server):
         handlers = self._own_signals()
         for number, handler in handlers.items():
             self._loop.add_signal_handler(number, handler)
-        if handlers:  # those that came while the models were loaded (service/commands/serve.py)
+        if handlers:  # signals that came while the models were loaded (service/commands/serve.py)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, handlers)
         try:
             if self._prepare is not None:
@@ -96,13 +95,13 @@ class GracefulServer(uvicorn.Server):
             cause = error.__context__  # uvicorn has logged it
             if isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE:
                 log.error("choose another port with --port (0 takes a free one), or end the program that uses this one")
-            error.code = 1  # as of all that keeps the server from starting
+            error.code = 1  # as for every failed start
             raise
         if self.started:
             self._bound()
 
     def _own_signals(self) -> dict[signal.Signals, Callable[[], None]]:
-        """The signals that uvicorn does not handle. They need the main thread, and Windows has none of them."""
+        """List the handlers of signals that uvicorn does not handle. They need the main thread, and not Windows."""
         if self._reload is None or not hasattr(signal, "SIGHUP"):
             return {}
         if threading.current_thread() is not threading.main_thread():
@@ -126,7 +125,7 @@ class GracefulServer(uvicorn.Server):
             aborting.cancel()
 
     async def _abort_connections(self) -> None:
-        while True:  # again: one that was accepted with the last connections may come up after the others have gone
+        while True:  # a connection that was accepted last may appear after the others have gone
             await asyncio.sleep(CLOSING_S)
             for connection in list(self.server_state.connections):
                 connection.transport.abort()
@@ -162,7 +161,7 @@ class GracefulServer(uvicorn.Server):
 
 
 async def _within(timeout_s: float, event: asyncio.Event) -> None:
-    """Wait for an event, no longer than a time."""
+    """Wait for an event, at most ``timeout_s``."""
     with suppress(TimeoutError):
         async with asyncio.timeout(None if timeout_s == inf else timeout_s):
             await event.wait()

@@ -1,4 +1,4 @@
-"""What a server holds for its clients: requests in flight, bytes, and streams. Each client has a share of each."""
+"""Limits what a server holds for its clients: requests, bytes and streams. Each client has a share of each."""
 
 from __future__ import annotations
 
@@ -9,18 +9,16 @@ from typing import Any
 from service.errors import RETRY_S, Overloaded
 from service.settings import Limits
 
-LONGEST_NAME = 64  # characters of what is no address; every session keeps its client's name
+LONGEST_NAME = 64  # characters of a client's name that is no address; every session stores it
 AGAIN = f"send the chunk again in {RETRY_S:g} s"
 
 
 class Ledger:
-    """Counts things of clients, up to a number in all and a number for each. Used from one event loop.
+    """Counts a resource of clients, with a limit in all and for each client. Used from one event loop.
 
     Args:
-        most: of all clients.
-        most_of_client: of each.
-        full: sentence where all have too many; ``{}`` is the client's number. Nobody learns what the others have.
-        share_full: likewise, where the client has too many.
+        full: sentence at the limit in all; ``{}`` is the client's number. It does not reveal the others'.
+        share_full: sentence at the client's limit, likewise.
     """
 
     def __init__(self, most: int, most_of_client: int, full: str, share_full: str) -> None:
@@ -30,7 +28,7 @@ class Ledger:
         self._of_client: dict[str, int] = {}
 
     def check(self, client: str, count: int = 1) -> None:
-        """Check that there is room for more things of a client.
+        """Check that a client may take more.
 
         Raises:
             Overloaded: there is none.
@@ -40,7 +38,7 @@ class Ledger:
             raise self._overloaded(own, count)
 
     def take(self, client: str, count: int = 1) -> None:
-        """Count more things of a client.
+        """Count more for a client.
 
         Raises:
             Overloaded: as ``check``.
@@ -53,7 +51,7 @@ class Ledger:
             self._of_client[client] = own + count
 
     def give(self, client: str, count: int = 1) -> None:
-        """Count things of a client no longer."""
+        """Count less for a client."""
         if not count:
             return
         self.total -= count
@@ -68,11 +66,11 @@ class Ledger:
 
 
 class Budget:
-    """The ledgers of a server. A client is its key where there are keys, else its address (``client_of``).
+    """The ledgers of a server. A client is its key if there are keys, else its address (``client_of``).
 
     Attributes:
-        requests: in flight: from when the last byte of one has come until its reply is made.
-        bytes: of requests, from when they arrive until the reply, and of replies that clients do not read.
+        requests: requests in flight: from their last byte to their reply.
+        bytes: bytes of requests, from their arrival to the reply, and of replies that clients have not read.
         streams: open WebSockets.
     """
 
@@ -99,12 +97,12 @@ class Budget:
 
 
 def client_of(peer: Sequence[Any] | None) -> str:
-    """The client at the other end of a connection: its IPv4 address, or its IPv6 network of 64 bits.
+    """Name the client of a connection: its IPv4 address, or its IPv6 network of 64 bits.
 
     Args:
-        peer: address and port, as ASGI and sockets have them; None where there is no address.
+        peer: address and port, as in ASGI and sockets; None without an address.
     """
-    address = str(peer[0])[:LONGEST_NAME] if peer else ""  # a proxy's X-Forwarded-For may have anything
+    address = str(peer[0])[:LONGEST_NAME] if peer else ""  # a proxy's X-Forwarded-For may contain anything
     if ":" not in address:
         return address
     try:

@@ -1,4 +1,4 @@
-"""The connections of a server, and which of them makes room for another."""
+"""Limits the connections of a server: an idle one is closed to make room for another."""
 
 from __future__ import annotations
 
@@ -17,20 +17,18 @@ class Waiting(Protocol):
         """Close the connection.
 
         Args:
-            reason: under which it is counted.
+            reason: label of the metric.
         """
 
 
 class Connections:
-    """All connections, up to a number. Used from one event loop.
+    """Counts all connections, up to a limit. Used from one event loop.
 
-    When all places are taken, the connection that has been longest without a complete request is closed: idle, or in
-    the middle of one. A WebSocket stays, and so does a connection whose answer is under way.
+    At the limit, the connection that has been longest without a complete request is closed: idle, or in the middle of
+    one. WebSockets stay, and so do connections that wait for an answer.
 
     Args:
-        limits: of connections.
         counters: count the connections that the server ends, by reason.
-        budget: of their clients.
     """
 
     def __init__(self, limits: Limits, counters: Counters, budget: Budget) -> None:
@@ -44,7 +42,7 @@ class Connections:
         return len(self._all)
 
     def enter(self, connection: object) -> bool:
-        """Take a connection in; False if there is no room, and none that waits."""
+        """Admit a connection. Returns False if there is no room, and no waiting connection to close."""
         if len(self._all) >= self.limits.max_connections:
             if not self._waiting:
                 return False
@@ -55,15 +53,15 @@ class Connections:
         return True
 
     def wait(self, connection: Waiting) -> None:
-        """Put a connection to the end of the row: it is new, or its last request is answered."""
+        """Append a connection to the waiting ones: it is new, or its last request is answered."""
         self._waiting[connection] = None
         self._waiting.move_to_end(connection)
 
     def work(self, connection: Waiting) -> None:
-        """Take a connection out of the row: its request is complete."""
+        """Remove a connection from the waiting ones: its request is complete."""
         self._waiting.pop(connection, None)
 
     def leave(self, connection: object) -> None:
-        """Forget a connection; it may have left before."""
+        """Forget a connection; repeated calls do nothing."""
         self._all.discard(connection)
-        self._waiting.pop(connection, None)  # type: ignore[call-overload]  # another one is not in the row
+        self._waiting.pop(connection, None)  # type: ignore[call-overload]  # other objects are not among the waiting

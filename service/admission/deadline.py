@@ -1,4 +1,4 @@
-"""A time by which something has to happen."""
+"""A deadline that can be postponed cheaply."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from math import inf
 
 
 class Deadline:
-    """Calls something at a time, unless it is put off before. To put it off takes no new timer.
+    """Calls a function at a time, unless it is postponed. Postponing takes no new timer.
 
     Args:
         late: called at that time.
 
     Attributes:
-        due_s: the time, of the event loop; infinite for none.
+        due_s: the time, on the event loop's clock; infinite for none.
     """
 
     __slots__ = ("_late", "_loop", "_timer", "due_s")
@@ -26,7 +26,7 @@ class Deadline:
         self.due_s = inf
 
     def set(self, due_s: float) -> None:
-        """Call at a time of the event loop."""
+        """Set the time, on the event loop's clock."""
         self.due_s = due_s
         if self._timer is not None:
             if self._timer.when() <= due_s:
@@ -35,7 +35,7 @@ class Deadline:
         self._timer = self._loop.call_at(due_s, self._wake)
 
     def close(self) -> None:
-        """Call nothing any more."""
+        """Cancel the call."""
         self.due_s = inf
         if self._timer is not None:
             self._timer.cancel()

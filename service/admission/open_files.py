@@ -1,4 +1,4 @@
-"""The number of files that this process may open; every connection is one."""
+"""Raises the limit of open files; every connection is one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-RESERVED = 256  # for models, the store and connections that are being refused
+RESERVED = 256  # for models, the store and refused connections
 
 log = logging.getLogger("hetsyn.connections")
 
@@ -21,7 +21,7 @@ def allowed_connections(wanted: int) -> int:
     Shells start programs with a limit of 1,024 files for the sake of ``select()``, which this server does not use.
 
     Args:
-        wanted: the most that may be of use.
+        wanted: the largest useful number of connections.
     """
     if resource is None:
         return wanted
@@ -29,7 +29,7 @@ def allowed_connections(wanted: int) -> int:
     unlimited = resource.RLIM_INFINITY
     if soft != unlimited and soft < wanted + RESERVED:
         enough = wanted + RESERVED if hard == unlimited else min(wanted + RESERVED, hard)
-        with suppress(ValueError, OSError):  # some systems and sandboxes allow less than they say
+        with suppress(ValueError, OSError):  # some systems and sandboxes allow less than they report
             resource.setrlimit(resource.RLIMIT_NOFILE, (enough, hard))
             soft = enough
     if soft == unlimited or soft >= wanted + RESERVED:

@@ -1,4 +1,4 @@
-"""Slow work: a few places at which clients take turns, and threads that nothing ends."""
+"""Runs slow work: a few places that clients take in turn, and work on threads that nothing ends early."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ T = TypeVar("T")
 
 
 async def on_thread(work: Callable[..., T], *arguments: Any) -> T:
-    """Run something on a thread, to its end. A caller that is cancelled keeps what it holds until then."""
+    """Run work on a thread to its end. A cancelled caller holds its resources until then."""
     task = asyncio.create_task(asyncio.to_thread(work, *arguments))
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait([task])
-        task.exception()  # else asyncio logs it, though nobody waits for it any more
+        task.exception()  # else asyncio logs it, although nobody waits for it
         raise
 
 
 class Turns:
-    """Places, each for one work at a time. A place that becomes free goes to the next client, not to the next work.
+    """Places for one work each. A free place goes to the next client, not to the next work.
 
-    So a client waits for one work of each other client, however many those have. Used from one event loop.
+    So a client waits for at most one work of each other client. Used from one event loop.
 
     Args:
-        places: works that run at the same time.
+        places: number of works that run at the same time.
     """
 
     def __init__(self, places: int) -> None:
@@ -41,11 +41,11 @@ class Turns:
 
     @asynccontextmanager
     async def turn(self, client: str, due_s: float = inf) -> AsyncIterator[None]:
-        """A context that has a place.
+        """Hold a place, as a context manager.
 
         Args:
-            client: whose work it is (``budget.client_of``).
-            due_s: when the turn has to come at the latest, in seconds of ``time.monotonic``.
+            client: the work's client (``budget.client_of``).
+            due_s: deadline for the turn, in seconds of ``time.monotonic``.
 
         Raises:
             Overloaded: the turn did not come in time.
@@ -58,14 +58,14 @@ class Turns:
             self.give_back()
 
     def take(self) -> bool:
-        """Take a place, if one is free."""
+        """Take a place if one is free. Returns whether it did."""
         if not self._free:
             return False
         self._free -= 1
         return True
 
     async def wait(self, client: str, due_s: float) -> None:
-        """Wait for a place, and take it; as ``turn``."""
+        """Wait for a place, and take it. Arguments and errors as ``turn``."""
         turn = asyncio.get_running_loop().create_future()
         row = self._waiting.setdefault(client, deque())
         row.append(turn)
@@ -84,13 +84,13 @@ class Turns:
             raise
 
     def give_back(self) -> None:
-        """Give a place to the next client that waits for one."""
+        """Pass the place to the next waiting client."""
         while self._waiting:
             client, row = self._waiting.popitem(last=False)
             turn = row.popleft()
             if row:
                 self._waiting[client] = row
-            if not turn.done():  # else its work was cancelled a moment ago
+            if not turn.done():  # else its work was just cancelled
                 turn.set_result(None)
                 return
         self._free += 1

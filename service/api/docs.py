@@ -1,6 +1,6 @@
-"""``/docs``: the interface to read and try out in a browser, without any other host.
+"""Serves ``/docs``: the interface to read and try in a browser, without other hosts.
 
-Swagger UI's files are those of the wheel fastapi-offline. The content security policy forbids the page to load anything
+Swagger UI's files come from the wheel fastapi-offline. The content security policy forbids the page to load anything
 from elsewhere, and to run scripts that are not files of this server.
 """
 

@@ -1,4 +1,4 @@
-"""Asks for a key at every request over HTTP. A WebSocket asks by itself."""
+"""Asks for a key at every request over HTTP. WebSockets ask by themselves."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from service.problem import Problem
 
 
 class Guard:
-    """ASGI middleware; without keys it is left out.
+    """ASGI middleware for a server with keys.
 
-    Behind it, ``caller_of`` says who sends a request, and the request's client is its key: so keys share the server's
-    limits, whatever address they have.
+    Behind it, ``caller_of`` finds the caller of a request, and the request's client is its key: so keys share the
+    server's limits, not addresses.
 
     Args:
-        app: that it wraps.
-        keys: of the server.
+        app: the wrapped application.
         counters: count refused requests.
     """
 

@@ -91,9 +91,9 @@ _EXAMPLES: dict[str, Any] = {
 
 
 def _operation() -> dict[str, Any]:
-    """Request body and query parameters."""
+    """Describe request body and query parameters."""
     schema = InferBody.model_json_schema(ref_template="#/components/schemas/{model}")
-    # FastAPI collects no schemas from ``openapi_extra``, so a reference would point nowhere
+    # FastAPI collects no schemas from ``openapi_extra``, so references are inlined
     body = _inline(schema, schema.pop("$defs"))
     query = Envelope.model_json_schema()["properties"]
     return {
@@ -118,12 +118,12 @@ def _operation() -> dict[str, Any]:
 
 
 def _inline(schema: Any, definitions: dict[str, Any]) -> Any:
-    """A JSON schema with each reference replaced by its definition."""
+    """Return a JSON schema with each reference replaced by its definition."""
     if isinstance(schema, list):
         return [_inline(part, definitions) for part in schema]
     if not isinstance(schema, dict):
         return schema
     if "$ref" in schema:
         return _inline(definitions[schema["$ref"].rpartition("/")[2]], definitions)
-    # a discriminator maps to definitions that are gone; the constant ``kind`` of each input still tells them apart
+    # a discriminator would map to definitions that are gone; the constant ``kind`` distinguishes the inputs
     return {key: _inline(value, definitions) for key, value in schema.items() if key != "discriminator"}

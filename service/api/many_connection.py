@@ -1,4 +1,4 @@
-"""A connection of ``WS /streams``: ``live.many`` on a WebSocket."""
+"""Runs ``live.many`` on a WebSocket: a connection of ``WS /streams``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``/metrics``: the server's counters in Prometheus's text format. It names no session."""
+"""Serves ``/metrics``: the server's counters in Prometheus's text format, without session ids."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class _ServerCollector(Collector):
         yield ages
         yield from _histograms(self._counters.timings)
         if self._operator.device is not None:
-            return  # plain ONNX is all that a GPU runs: nothing is amiss
+            return  # a GPU always runs plain ONNX
         operator = GaugeMetricFamily(
             "hetsyn_operator",
             "1 if our operator runs the networks on the CPU, 0 if plain ONNX does.",
@@ -137,7 +137,7 @@ def router(
 
 
 def _counted(counters: Counters) -> Iterable[Metric]:
-    """The metrics that the fields of the counters declare."""
+    """Yield the metrics that the fields of the counters declare."""
     families: dict[str, GaugeMetricFamily | CounterMetricFamily] = {}
     for field in fields(counters):
         metric: CounterMetric | None = field.metadata.get("metric")
@@ -157,7 +157,7 @@ def _counted(counters: Counters) -> Iterable[Metric]:
 
 
 def _histograms(timings: Timings) -> Iterator[Metric]:
-    """The histograms of chunks and batches."""
+    """Yield the histograms of chunks and batches."""
     labelled = list(timings.by_label())
     for name, text, part in TIMES:
         family = HistogramMetricFamily(name, text, labels=["transport", "model"])

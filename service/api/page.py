@@ -1,4 +1,4 @@
-"""``/``: the page on which people speak and watch the spikes. ``service/page`` has its files; nothing builds them.
+"""Serves ``/``: the page on which people speak and watch the spikes. Its files are in ``service/page``, without a build.
 
 The browser may load nothing from elsewhere and run no script that is not a file of this server. It asks for each file
 again, and gets it only if it has changed.
@@ -24,7 +24,7 @@ HEADERS = {
     "Cache-Control": "no-cache",
 }
 INDEX = "index.html"
-# the machine's own table may have others
+# media types; the machine's own table may differ
 MEDIA_TYPES = mimetypes.MimeTypes()
 MEDIA_TYPES.add_type("text/javascript", ".js")
 MEDIA_TYPES.add_type("audio/wav", ".wav")
@@ -33,7 +33,7 @@ MEDIA_TYPES.add_type("audio/wav", ".wav")
 def install(app: FastAPI) -> None:
     """Add the page to an application. Its files are read once.
 
-    A path that the page does not have is FastAPI's 404.
+    Other paths get FastAPI's 404.
     """
     root = files("service") / "page"
     for path, file in _found(root):
@@ -55,7 +55,7 @@ def _add(app: FastAPI, address: str, content: bytes, media_type: str) -> None:
 
 
 def _found(folder: Traversable, prefix: str = "") -> list[tuple[str, Traversable]]:
-    """The files of a folder and of those in it, by their paths."""
+    """List the files of a folder and its subfolders, by their paths."""
     found = []
     for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
         if entry.is_dir():

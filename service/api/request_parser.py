@@ -1,4 +1,4 @@
-"""httptools' parser for a server that speaks no protocol but HTTP/1.1."""
+"""httptools' parser, for a server of HTTP/1.1 alone."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ class Taken(Exception):
 
 
 class Receiver(Protocol):
-    """What the parser calls, with the URL and the headers of the request that it has parsed."""
+    """The parser's callbacks, with the URL and the headers of the parsed request."""
 
     url: bytes
     headers: list[tuple[bytes, bytes]]
 
     def takes_offer(self, rest: bytes) -> bool:
-        """Whether the connection takes the offer of the request, whose headers are complete.
+        """Return whether the connection accepts the offer of a request with complete headers.
 
         Args:
-            rest: what has come after them.
+            rest: the bytes after the headers.
         """
 
 
 class RequestParser:
-    """Ignores offers of other protocols, as RFC 9110 (section 7.8) allows, but for those that its receiver takes.
+    """Ignores offers of other protocols, as RFC 9110 (section 7.8) allows, except those that its receiver accepts.
 
     Some clients offer HTTP/2 in their first request (the header ``Upgrade: h2c``). httptools takes the body of such a
-    request for the other protocol: it would be lost, or parsed as the next request. So the request is parsed once more
+    request for the other protocol: it would be lost, or parsed as the next request. So the request is parsed again
     without its offer. Until then ``should_upgrade`` is true, and the callbacks for complete headers and complete
     requests should do nothing.
 
-    An offer is taken only with complete headers and without a body. This parser gets none of the bytes that follow:
+    An offer is accepted only with complete headers and without a body. This parser must not get the bytes that follow:
     they would be read as requests.
 
     Args:
         receiver: has the callbacks of ``httptools.HttpRequestParser``.
 
     Attributes:
-        should_upgrade, get_method, get_http_version, should_keep_alive: as httptools has them.
+        should_upgrade, get_method, get_http_version, should_keep_alive: httptools'.
     """
 
     def __init__(self, receiver: Receiver) -> None:
@@ -62,7 +62,7 @@ class RequestParser:
 
         Raises:
             HttpParserError: the bytes are not HTTP, a callback failed, or the request has the method CONNECT.
-            Taken: the receiver has taken an offer.
+            Taken: the receiver has accepted an offer.
         """
         while True:
             try:
@@ -79,7 +79,7 @@ class RequestParser:
                 return
 
     def _head(self) -> bytes:
-        """The request line and the headers, without the offer."""
+        """Return the request line and the headers, without the offer."""
         line = b"%b %b HTTP/%b" % (self.get_method(), self._receiver.url, self.get_http_version().encode())
         fields = (b"%b: %b" % field for field in self._receiver.headers if field[0] != b"upgrade")
         return b"\r\n".join((line, *fields, b"", b""))

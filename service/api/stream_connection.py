@@ -1,4 +1,4 @@
-"""A connection of ``WS /stream``: ``live.protocol`` on a WebSocket."""
+"""Runs ``live.protocol`` on a WebSocket: a connection of ``WS /stream``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class StreamConnection(WebSocket[Work]):
 
     _query: StreamQuery | None = None
     _stream: LiveStream | None = None
-    _arrival: Arrival | None = None  # the chunk that is under way
+    _arrival: Arrival | None = None  # the current chunk
 
     def taken(self) -> None:
         self._fail(SessionTaken("another connection streams this session now: send on there"))
@@ -30,7 +30,7 @@ class StreamConnection(WebSocket[Work]):
         query_text = query_of(self._handshake, self._many.streams.cors_origins)
         query = parse_stream_query(query_text, new_id()).owned_by(self._key.caller)
         opening = await self._many.streams.open(query, self, self.client)
-        # a model that is reloaded meanwhile shall not change what the client was told
+        # a reload meanwhile must not change what the client was told
         envelope = query.envelope._replace(
             model=opening.model, version=opening.version, endpointing="on" if opening.has_endpointing else None
         )
@@ -60,7 +60,7 @@ class StreamConnection(WebSocket[Work]):
             super()._begin_work(work)
 
     def _answered(self, result: Answer | Exception) -> None:
-        """A chunk or the end was applied or refused."""
+        """Answer a chunk or the end after it was applied or refused."""
         assert self._stream is not None
         arrival, self._arrival = self._arrival, None
         if isinstance(result, Exception):

@@ -1,4 +1,4 @@
-"""What a client does not read: bounded in bytes, in this process and in the system's buffers, and in time."""
+"""Bounds the answers that a client does not read: in bytes, here and in the system's buffers, and in time."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ import struct
 from service.admission.connections import Connections
 from service.errors import Overloaded
 
-# A client that does not read makes the system keep up to 4 MB for it. So much is enough for 10 MB/s over 20 ms.
-SEND_BUFFER_BYTES = 128 * 1024  # of which Linux makes twice as many
+# By default the system buffers up to 4 MB for a client that does not read. This is enough for 10 MB/s over 20 ms.
+SEND_BUFFER_BYTES = 128 * 1024  # Linux doubles it
 
 
 class Unread:
-    """The answers that one client does not read. They count among the bytes held for it.
+    """The answers that one client does not read. They count as bytes held for it.
 
     Args:
-        connections: of the server.
-        transport: of the client's connection.
+        transport: the connection's transport.
     """
 
     def __init__(self, connections: Connections, transport: asyncio.Transport) -> None:
@@ -30,10 +29,10 @@ class Unread:
             connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
 
     def begin(self, client: str) -> None:
-        """Expect the client to read from now on; end its connection where there is no room for what it does not read.
+        """Begin to wait for the client to read; end the connection if there is no room for its unread bytes.
 
         Args:
-            client: at the other end (``budget.client_of``).
+            client: the connection's client (``budget.client_of``).
         """
         if self._held is not None:
             return
@@ -48,14 +47,14 @@ class Unread:
         self._due = asyncio.get_running_loop().call_later(idle_s, self.reset)
 
     def stop(self) -> None:
-        """Count nothing: the client has read, or has gone."""
+        """Stop counting: the client has read, or has gone."""
         if self._held is not None and self._due is not None:
             self._due.cancel()
             self._connections.budget.bytes.give(*self._held)
             self._held = None
 
     def reset(self) -> None:
-        """End the connection, and let the system forget what it has for the client."""
+        """Reset the connection: the system drops its buffered bytes."""
         if (connected := self._transport.get_extra_info("socket")) is not None:
             connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._connections.counters.connections_ended["unread"] += 1

@@ -1,4 +1,4 @@
-"""What plain HTTP says of ``/stream`` and ``/streams``: their description, and why a handshake would be refused."""
+"""Plain HTTP about ``/stream`` and ``/streams``: their description, and the reason why a handshake is refused."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ASYNCAPI = Path(__file__).with_name("asyncapi.json")
 
 @cache
 def asyncapi_document() -> bytes:
-    """Describe both in AsyncAPI 3.0, with the text frames as ``live.text_frames`` has them."""
+    """Describe both in AsyncAPI 3.0, with the text frames of ``live.text_frames``."""
     document = json.loads(ASYNCAPI.read_bytes())
     kinds: list[tuple[type, Literal["serialization"], TypeAdapter[Any]]] = [
         (kind, "serialization", TypeAdapter(kind)) for kind in dict.fromkeys(FRAMES)

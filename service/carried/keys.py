@@ -27,13 +27,13 @@ KEY_BYTES, ID_BYTES = 32, 8
 
 
 class CarryKeys:
-    """Seals by the ids of their keys.
+    """The keys' seals, by id.
 
     Args:
         keys: 32 bytes each; the first one seals.
 
     Attributes:
-        ids: of the keys, 8 bytes each, in their order.
+        ids: the keys' ids, 8 bytes each, in order.
 
     Raises:
         CarryUnavailable: there is no key, a key occurs twice, or a key has another length.
@@ -47,16 +47,16 @@ class CarryKeys:
 
     @property
     def current(self) -> tuple[bytes, Seal]:
-        """The id and the seal of the first key."""
+        """Return the id and the seal of the first key."""
         return self.ids[0], self._seals[self.ids[0]]
 
     def get(self, id_of_key: bytes) -> Seal | None:
-        """The seal of a key's id; None if there is no such key."""
+        """Return the seal of a key's id; None if there is no such key."""
         return self._seals.get(id_of_key)
 
 
 def key_id(key: bytes) -> bytes:
-    """The id of a key, 8 bytes. It reveals nothing about the key: it is a cut-off hash (SHA-256)."""
+    """Derive the id of a key, 8 bytes of its SHA-256. It reveals nothing about the key."""
     return hashlib.sha256(b"hetsyn carried key\0" + key).digest()[:ID_BYTES]
 
 
@@ -78,10 +78,10 @@ def parse_keys(text: str, source: str) -> CarryKeys:
 
     Args:
         text: the keys in base64.
-        source: file or variable, for messages. They give a wrong key's number only: a key is a secret.
+        source: file or variable, for messages. Messages name a wrong key by its number alone, because it is a secret.
 
     Raises:
-        CarryUnavailable: the text does not consist of keys.
+        CarryUnavailable: the text has something else than keys.
     """
     keys = []
     for number, line in enumerate(text.replace(",", "\n").splitlines(), 1):

@@ -1,8 +1,8 @@
 """Authenticated encryption with XAES-256-GCM (C2SP). The only file that imports ``cryptography``.
 
-XAES-256-GCM is AES-256-GCM under a key that is derived for each message from the first half of a 192-bit nonce. Such a
-nonce can be random for 2^80 messages under one key. The 96-bit nonce of AES-256-GCM alone is used up after 2^32
-messages, which a busy server sends within days.
+XAES-256-GCM is AES-256-GCM with a key that is derived for each message from the first half of a 192-bit nonce. The
+nonce can be random for 2^80 messages under one key. The 96-bit nonce of AES-256-GCM alone allows 2^32 messages, which a
+busy server sends within days.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 KEY_BYTES, NONCE_BYTES, TAG_BYTES = 32, 24, 16
 
 _BLOCK_BITS = 128
-_REDUCTION = 0x87  # of the field in which CMAC doubles its subkeys
+_REDUCTION = 0x87  # of the field for the doubling of CMAC's subkeys
 
 
 class Seal:
-    """Seals and opens messages under one key. May be used by several threads.
+    """Seals and opens messages under one key. Threads may share it.
 
     Args:
         key: 32 bytes.
     """
 
     def __init__(self, key: bytes) -> None:
-        # ECB of single blocks is the pseudorandom function of the key derivation; it encrypts no data
+        # ECB of single blocks is the key derivation's pseudorandom function; it encrypts no data
         self._derivation = Cipher(algorithms.AES(key), modes.ECB())
         doubled = int.from_bytes(self._derivation.encryptor().update(bytes(16))) << 1
         is_reduced = doubled >> _BLOCK_BITS
@@ -37,8 +37,8 @@ class Seal:
         """Encrypt and authenticate under a random nonce.
 
         Args:
-            content: to be encrypted.
-            associated: authenticated as well; neither encrypted nor part of the result.
+            content: encrypted.
+            associated: authenticated; neither encrypted nor part of the result.
 
         Returns:
             Nonce (24 bytes), encrypted content and tag (16 bytes).
@@ -47,14 +47,14 @@ class Seal:
         return nonce + self.seal_with(nonce, content, associated)
 
     def seal_with(self, nonce: bytes, content: bytes, associated: bytes) -> bytes:
-        """As ``seal``, under a given nonce that nothing else is sealed with; returns no nonce."""
+        """Seal under a given nonce, which must not be used again. The result has no nonce."""
         return self._derived(nonce).encrypt(nonce[12:], content, associated)
 
     def open(self, sealed: bytes, associated: bytes) -> bytes | None:
         """Check and decrypt the result of ``seal``.
 
         Returns:
-            The content; None if key, associated data or sealed bytes differ from those of ``seal``.
+            The content; None if key, associated data or sealed bytes are not those of ``seal``.
         """
         nonce = sealed[:NONCE_BYTES]
         if len(sealed) < NONCE_BYTES + TAG_BYTES:
@@ -65,7 +65,7 @@ class Seal:
             return None
 
     def _derived(self, nonce: bytes) -> AESGCM:
-        """The cipher of a message: its key is the CMAC of two blocks, each a counter and half of the nonce.
+        """Derive the cipher of a message: its key is the CMAC of two blocks, each a counter and half of the nonce.
 
         The CMAC of a single block is that block, masked and encrypted.
         """

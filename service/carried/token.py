@@ -1,4 +1,4 @@
-"""A session as a token that its client carries, and back.
+"""Seals sessions as tokens that clients carry, and opens them.
 
     offset  size  little endian
     0       4     magic "HSCT"
@@ -12,7 +12,7 @@
                   first 52 bytes
 
 The record contains the session's id, number, last reply, times and state. A client can read the key's id, the model's
-hash and the length. Nothing else of a token is used before it has been opened.
+hash and the length. The server uses nothing else of a token before it has opened it.
 """
 
 from __future__ import annotations
@@ -49,8 +49,6 @@ class Tokens:
 
     Args:
         keys: seal and open.
-        catalog: of the models.
-        lifetimes: of sessions.
         counters: count tokens.
         wall: seconds since 1970.
     """
@@ -66,7 +64,7 @@ class Tokens:
         self._packing = Packing()
 
     def seal(self, session_id: str, session: Session) -> bytes:
-        """The token of a session."""
+        """Seal a session as a token."""
         record = self._packing.pack(session_id, session)
         key_id, seal = self._keys.current
         head = HEAD.pack(
@@ -79,7 +77,7 @@ class Tokens:
         return token
 
     def open(self, token: bytes, owner: str = "") -> tuple[str, Session]:
-        """Open the token of a session that goes on; arguments, result and errors as of ``unseal``.
+        """Open the token of a session that goes on. Arguments, result and errors as ``unseal``.
 
         Raises:
             TokenExpired: the session is too old, or was unused for too long.
@@ -94,11 +92,10 @@ class Tokens:
         return session_id, session
 
     def unseal(self, token: bytes, owner: str = "") -> tuple[str, Session]:
-        """Read a token, whatever its age; may run on a thread.
+        """Open a token of any age. May run on a thread.
 
         Args:
-            token: of a client.
-            owner: name of the client's key; empty for no key, and for an exported session.
+            owner: name of the client's key; empty without a key, and for an exported session.
 
         Returns:
             The session's id, and the session.
@@ -133,10 +130,10 @@ class Tokens:
 
 
 def _key_id(token: bytes) -> bytes:
-    """The id of the key that sealed a token.
+    """Read the id of the key that sealed a token.
 
     Raises:
-        TokenForeign, TokenTruncated, TokenFormat, TokenForged: the bytes do not have a token's form.
+        TokenForeign, TokenTruncated, TokenFormat, TokenForged: the bytes are no token.
     """
     if token[:4] != MAGIC[: len(token)]:
         raise TokenForeign("these bytes are not a token of hetsyn: send the token of the last reply unchanged")

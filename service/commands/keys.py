@@ -165,7 +165,7 @@ def _existing(document: KeysDocument, name: str, file: Path) -> KeyEntry:
 
 
 def _secrets(key: KeyEntry, now: datetime) -> str:
-    """The secrets of a key in words, by their public ids."""
+    """Describe the secrets of a key by their public ids."""
     if not key.secrets:
         return "revoked"
     words = []

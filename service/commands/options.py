@@ -1,4 +1,4 @@
-"""The options of ``hetsyn serve``, made from the fields of ``Settings``, and those that are gone."""
+"""Makes the options of ``hetsyn serve`` from the fields of ``Settings``, and refuses removed ones."""
 
 from __future__ import annotations
 
@@ -89,10 +89,10 @@ def signature() -> Signature:
 
 
 def settings_of(values: Mapping[str, Any]) -> Settings:
-    """Make the settings that options say, by the names of their parameters.
+    """Make settings of the options, by the names of their parameters.
 
     Raises:
-        typer.BadParameter: an option is gone, or some do not go together.
+        typer.BadParameter: an option was removed, or some exclude each other.
     """
     for name, sentence in REMOVED.items():
         if values[_variable(name)] is not None:
@@ -153,7 +153,7 @@ def _parameter(group: Any, one: Field[Any], option: Option) -> Parameter:
 
 
 def _show_all(context: typer.Context, value: bool) -> None:
-    """Show the options that ``--help`` leaves out, too."""
+    """Show all options, also those that ``--help`` leaves out."""
     if not value:
         return
     for each in context.command.params:

@@ -41,21 +41,20 @@ def run_process(
     *,
     has_terminal: bool,
 ) -> int:
-    """Serve until a signal ends the process; the exit status.
+    """Serve until a signal ends the process. Returns the exit status.
 
     Args:
-        settings: of the server.
-        has_terminal: whether SIGHUP says that the terminal was closed.
+        has_terminal: SIGHUP means that the terminal was closed.
 
     Raises:
         HetsynError: the server cannot be started.
     """
-    with suppress(OSError):  # standard error is no file
-        faulthandler.enable()  # a graph can end the process; this says where
+    with suppress(OSError):  # if standard error is no file
+        faulthandler.enable()  # a graph can crash the process; this shows where
     check_runtime()
     log_level, log_format = settings.log_level, settings.log_format
     configured_log = log_config(log_level, log_format)
-    dictConfig(configured_log)  # before uvicorn does it: devices and models that cannot be used are logged
+    dictConfig(configured_log)  # before uvicorn does it, because unusable devices and models are logged
 
     def empty_catalog(device: Device | None) -> ModelCatalog:
         return ModelCatalog(
@@ -85,7 +84,7 @@ def run_process(
 
     for line in _described(server, gpu, reason, keys):
         say(line)
-    # a line of log costs a tenth of the time of a chunk; /metrics counts the chunks
+    # a line of log takes a tenth of a chunk's time; /metrics counts the chunks
     access_log = log_level == "debug"
     config = uvicorn.Config(
         app,
@@ -94,7 +93,7 @@ def run_process(
         log_config=configured_log,
         log_level=log_level,
         access_log=access_log,
-        http=server.protocol,  # type: ignore[arg-type]  # it makes a protocol, as a class does
+        http=server.protocol,  # type: ignore[arg-type]  # a function that makes a protocol, in place of a class
         ws="none",
         proxy_headers=bool(os.environ.get("FORWARDED_ALLOW_IPS")),  # else uvicorn trusts all of this machine
     )
@@ -105,7 +104,7 @@ def run_process(
         config.load()
         config.ssl = certificate.context
     # The loaded models stay, so the garbage collector need not walk them. A batch makes thousands of objects and hardly
-    # any cycle: collecting after every 700 objects (Python's default) took a tenth of a server's time.
+    # any cycles: collecting after every 700 objects (Python's default) took a tenth of a server's time.
     gc.freeze()
     gc.set_threshold(*COLLECT_AFTER)
     process = GracefulServer(
@@ -127,7 +126,7 @@ def run_process(
 
 
 def _watching(prepare: Callable[[], Awaitable[None]], certificate: Certificate | None) -> Callable[[], Awaitable[None]]:
-    """What prepares a process, and then looks at the files of its certificate."""
+    """Return a function that prepares a process, and then watches its certificate's files."""
 
     async def prepare_and_watch() -> None:
         await prepare()
@@ -138,7 +137,7 @@ def _watching(prepare: Callable[[], Awaitable[None]], certificate: Certificate |
 
 
 def _described(server: Server, gpu: Device | None, reason: str, keys: CarryKeys | None) -> Iterator[str]:
-    """Lines that say what a server serves, and how."""
+    """Yield lines that say what a server serves, and how."""
     where = f", from the installation: {MODELS}/ has none here" if server.settings.models == SHIPPED else ""
     yield f"models: {', '.join(server.catalog.names)} on {'the CPU' if gpu is None else gpu.name}{where}"
     if reason:
@@ -163,19 +162,18 @@ def _page(settings: Settings) -> str:
 
 
 def page_address(host: str, port: int) -> str:
-    """The address at which a browser of this machine finds the page.
+    """Return the address at which a browser of this machine finds the page.
 
     Args:
-        host: on which the server listens.
-        port: likewise.
+        host: address that the server listens on.
     """
     if host in ANY_ADDRESS:
-        host = "localhost"  # where browsers give a page the microphone
+        host = "localhost"  # browsers give a page of localhost the microphone
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
 
 
 def _carry_keys(path: Path | None) -> CarryKeys | None:
-    """Keys from the file, else from the environment; never from the command line, which other users can read."""
+    """Read keys from the file, else from the environment; never from the command line, which other users can read."""
     if path is not None:
         return read_keys(path)
     return parse_keys(os.environ[VARIABLE], VARIABLE) if os.environ.get(VARIABLE) else None

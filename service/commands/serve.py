@@ -45,6 +45,6 @@ serve.command()(serve_models)
 
 
 def _hold_reloads(has_terminal: bool) -> None:
-    """Let requests for a reload wait until the server handles them: their signals would end the process."""
+    """Hold reload signals until the server handles them: before, they would end the process."""
     if hasattr(signal, "SIGUSR1"):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1} if has_terminal else {signal.SIGUSR1, signal.SIGHUP})

@@ -19,7 +19,7 @@ class Certificate:
         key: file in PEM, without a password.
 
     Attributes:
-        context: that handshakes take; one with new files serves the handshakes from then on.
+        context: the TLS context; after a change of the files, new handshakes use them.
 
     Raises:
         HetsynError: the files cannot be used.
@@ -34,7 +34,7 @@ class Certificate:
         self._watching: asyncio.Task[None] | None = None
 
     def watch(self) -> None:
-        """Look at the files from time to time, as long as the event loop runs."""
+        """Check the files from time to time, as long as the event loop runs."""
         self._watching = asyncio.get_running_loop().create_task(self._watch())
 
     async def _watch(self) -> None:
@@ -43,9 +43,9 @@ class Certificate:
             await asyncio.to_thread(self.refresh)
 
     def refresh(self) -> None:
-        """Read the files again if they have changed. Some that cannot be used leave the certificate as it is."""
+        """Read the files again if they have changed. Unusable ones leave the certificate as it is."""
         self._files.read_again(self._read)
 
     def _read(self) -> None:
-        self._files.check()  # a pair that does not fit would spoil the one in use
+        self._files.check()  # loading a pair that does not fit would spoil the one in use
         self._files.load(self.context)

@@ -1,18 +1,17 @@
 """The interface of a session store: batches of opaque records, each changed by compare-and-set.
 
-A record has a *revision*, a number that no other commit of any session has: 63 random bits, drawn by the replica that
-commits. A change names the revision that it was decided on. It is committed if the store still has that revision, else
-it is fenced. A record contains a session's state, the number of its last chunk and the reply to it together. So this
-one comparison keeps two replicas from both applying a chunk. There is no lease to renew, and no lock that a killed
-replica could leave behind. A replica takes a session over by committing: that changes the revision, and fences the
-replica that had the session before.
+Each commit gives a record a new *revision*: 63 random bits, drawn by the replica that commits. A change names the
+revision that it was decided on. It is committed if the store still has that revision, else it is fenced. A record
+contains a session's state, the number of its last chunk and the reply to it together. So this one comparison keeps two
+replicas from both applying a chunk, without a lease to renew or a lock that a killed replica could leave behind. A
+replica takes a session over by committing: that changes the revision, and fences the replica before.
 
-The revision is random and not a count because a store may lose its newest writes (a failover, a restored copy). It
-would then count to the same number a second time, with other content. And a session that is deleted and begun again
-would repeat the same numbers.
+The revision is random because a store may lose its newest writes (a failover, a restored copy). A counter would then
+reach the same number a second time, with other content. A session that is deleted and begun again would repeat numbers,
+too.
 
-A store removes a record after the time that its change names. Whether a session is open or expired is decided by
-``service.session.protocol``, from the times in the record.
+A store removes a record after the time in its change. ``service.session.protocol`` decides from the times in the record
+whether a session is open or expired.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ class Stored:
     """A record in a store.
 
     Attributes:
-        revision: that a change of the record has to name.
+        revision: a change of the record must name it.
         record: the session record.
     """
 
@@ -49,10 +48,9 @@ class Change:
 
     Attributes:
         session: its id.
-        expected: revision that the change was decided on; NO_REVISION if there was no record.
-        revision: of the new record.
+        expected: revision that the change was decided on; NO_REVISION without a record.
         record: the new record; None deletes the old one.
-        keep_s: time from now after which the store removes the new record.
+        keep_s: seconds from now after which the store removes the new record.
     """
 
     session: str
@@ -76,21 +74,18 @@ class CommitResult(Enum):
 class StateStore(Protocol):
     """A store of records by session id. Used from one event loop.
 
-    ``load`` and ``commit`` do not raise. Each session of a batch fails on its own: its error stands in its position of
-    the result. After a StoreFull the change was not committed. After another StoreError it may have been or not, or may
-    still be committed.
-
-    Attributes:
-        name: of the kind of store.
+    ``load`` and ``commit`` do not raise. Each session of a batch fails on its own: its error is in its position of the
+    result. After a StoreFull the change was not committed. After another StoreError it may or may not have been
+    committed, or may still be.
     """
 
     name: str
 
     def lane(self, session: str) -> Hashable:
-        """Where a session is stored. Requests of one lane go together; lanes do not wait for each other."""
+        """Return the lane of a session. Requests of one lane go together; lanes do not wait for each other."""
 
     async def start(self) -> None:
-        """Check that the store can be used; called once, before any other method.
+        """Check that the store can be used. Called once, before any other method.
 
         Raises:
             StoreUnusable: it cannot be used, as it is configured.
@@ -112,14 +107,14 @@ class StateStore(Protocol):
         """Compare and set, each change atomically.
 
         Args:
-            changes: at most one of each session.
+            changes: at most one for each session.
 
         Returns:
-            For each change, in order: its outcome, a StoreError, or a StateError as of ``load``.
+            For each change, in order: its outcome, a StoreError, or a StateError as from ``load``.
         """
 
     async def expire(self) -> int:
-        """Remove the records whose time is over.
+        """Remove the expired records.
 
         Returns:
             The number of removed records; 0 if the store removes them on its own.
@@ -134,25 +129,25 @@ class StateStore(Protocol):
         Raises:
             StoreUnavailable: it does not answer.
             StoreFull: no change is possible, not even one that makes room.
-            StoreUnusable: it would lose sessions, as it is configured, or its file has gone.
+            StoreUnusable: it would lose sessions, as it is configured, or its file is gone.
         """
 
     async def close(self) -> None:
-        """Finish the running batches and close the connections; the store is not used afterwards."""
+        """Finish the running batches and close the connections. The store is not used afterwards."""
 
 
 def new_revision() -> int:
-    """A random revision, above NO_REVISION."""
+    """Draw a revision above NO_REVISION."""
     return secrets.randbits(63) | 1
 
 
 def is_revision(value: object) -> bool:
-    """Whether a value can be the revision of a record; what a store has under any other is no session record."""
+    """Return whether a value can be the revision of a session record."""
     return isinstance(value, int) and value > NO_REVISION
 
 
 def no_record(session: str) -> StateCorrupt:
-    """The error for what another program has put under a session's id."""
+    """Make the error for another program's value under a session's id."""
     return StateCorrupt(
         f"session {client_id(session)!r}: what the store has under this id is not a session record: remove it from the "
         "store, or begin another session, under a new id"

@@ -1,4 +1,4 @@
-"""The SQLite file of a file store: its tables, and how it is opened and checked."""
+"""Opens and checks the SQLite file of a file store."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from service.errors import StoreUnusable
 
 Synchronous = Literal["full", "normal"]
 
-OPENING_S = 10.0  # longest wait for a lock at the start: another server may be making the tables
+OPENING_S = 10.0  # limit for a lock at the start: another server may be making the tables
 RETRY_S = 0.01
 APPLICATION_ID = 0x48535331  # "HSS1", in the file's header
 SCHEMA_VERSION = 1
@@ -25,7 +25,7 @@ _SCHEMA = """
     );
     CREATE INDEX sessions_keep_until_s ON sessions (keep_until_s);
 """
-# There is no room: the disk is full, or a quota, or the limit of the database's length
+# errors without room: the disk, a quota, or the limit of the database's length
 _NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
 
 
@@ -33,7 +33,6 @@ def open_database(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
     """Open the database of a file store; create it, for this user alone, if it does not exist.
 
     Args:
-        path: of the database.
         synchronous: ``full`` waits for the disk at every commit.
 
     Raises:
@@ -45,7 +44,7 @@ def open_database(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
         try:
             return _open_once(path, synchronous)
         except sqlite3.OperationalError as error:
-            # SQLite does not wait for a lock that it needs to switch the log on, since that could be a deadlock
+            # SQLite does not wait for the lock that switches the log on, because that could be a deadlock
             if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_BUSY or time.monotonic() >= until_s:
                 raise
         time.sleep(RETRY_S)
@@ -53,7 +52,7 @@ def open_database(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
 
 def _open_once(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
     _check_is_database(path)
-    with suppress(OSError):  # SQLite says why; its other files get the permissions of this one
+    with suppress(OSError):  # SQLite reports the error; its other files get the permissions of this one
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     database = sqlite3.connect(path, timeout=OPENING_S, isolation_level=None)
     try:
@@ -83,17 +82,17 @@ def _open_once(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
 
 
 def has_no_room(error: sqlite3.Error) -> bool:
-    """Whether a change failed because there is no room for it."""
+    """Return whether a change failed because there is no room for it."""
     return getattr(error, "sqlite_errorcode", None) in _NO_ROOM
 
 
 def pragma(database: sqlite3.Connection, name: str) -> int:
-    """The value of a pragma that is a number."""
+    """Read a number's pragma."""
     return int(database.execute(f"PRAGMA {name}").fetchone()[0])
 
 
 def advice(path: Path, error: sqlite3.Error | OSError) -> str:
-    """Why a store's file cannot be opened, and what to do."""
+    """Say why a store's file cannot be opened, and what to do."""
     folder = path.parent
     if not os.access(folder, os.X_OK):
         return f"there is no folder {folder} that this user may enter: mkdir -p {folder}, or name a file elsewhere"

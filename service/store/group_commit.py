@@ -1,9 +1,9 @@
-"""Group commit: sends what many sessions ask of a store in batches.
+"""Group commit: sends many sessions' requests to a store in batches.
 
-Requests that arrive while a batch is under way go together in the next one. Requests of one turn of the event loop go
-together in the first. Each lane of the store has one batch under way. A caller that is cancelled does not disturb the
-others. A request that has waited for as long as a batch may take gets an error and is not sent: behind a store that
-hangs, no request waits for one batch after another.
+Requests that arrive during a batch go together in the next one. Requests of one turn of the event loop go together in
+the first. Each lane of the store has one batch at a time. A cancelled caller does not disturb the others. A request
+that has waited for a batch's time limit gets an error and is not sent: behind a hung store, no request waits for one
+batch after another.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ class GroupCommit(Generic[Q, A]):
         self._running: dict[Hashable, asyncio.Task[None]] = {}
 
     def request(self, session: str, content: Q) -> asyncio.Future[A]:
-        """Ask something of a session; no task is made for it.
+        """Queue a request about a session, without a task.
 
         Returns:
-            The answer: that of the batch, or the error that the batch has for this request. StoreUnavailable: the
-            whole batch failed, or the request waited too long.
+            The answer, or the error that the batch has for this request. StoreUnavailable: the whole batch failed, or
+            the request waited too long.
         """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[A] = loop.create_future()
@@ -78,7 +78,7 @@ class GroupCommit(Generic[Q, A]):
 
     @property
     def waiting(self) -> int:
-        """Requests that are in no batch yet."""
+        """Count the requests that are in no batch yet."""
         return sum(map(len, self._waiting.values()))
 
     async def drain(self) -> None:
@@ -111,18 +111,18 @@ class GroupCommit(Generic[Q, A]):
             if len(answers) != len(batch):
                 raise ValueError(f"{len(answers)} answers to {len(batch)} requests")
         except asyncio.CancelledError:
-            for request in [*batch, *waiting]:  # the event loop ends: no caller may wait for ever
+            for request in [*batch, *waiting]:  # the event loop ends: no caller may wait without an end
                 request.answer.cancel()
             raise
         except Exception as error:
-            # the store broke its promise to answer every request and not to raise: the outcome is unknown, and later
-            # batches must still run
+            # the store must answer every request and not raise, and did not: the outcome is unknown, and later batches
+            # must still run
             unavailable = StoreUnavailable(f"the session store failed ({error}): send the chunk again later")
             unavailable.__cause__ = error
             answers = [unavailable] * len(batch)
         for request, answer in zip(batch, answers, strict=True):
             if isinstance(answer, HetsynError):
-                own = copy(answer)  # one error may answer the whole batch, and each caller adds its traceback
+                own = copy(answer)  # one error may answer the whole batch, and each caller adds a traceback
                 own.__cause__ = answer.__cause__
                 self._fail(request, own)
             elif not request.answer.done():

@@ -1,4 +1,4 @@
-"""A session as bytes and back. Stores keep these records, and tokens seal them (``carried.token``).
+"""Packs sessions as records and back. Stores keep records, and tokens seal them (``carried.token``).
 
     offset  size  little endian
     0       4     magic "HSST"
@@ -18,7 +18,7 @@
     end-32  32    SHA-256 of everything before it
 
 No other module knows the layout of a record. A record comes from a store, or sealed from a client: its checksum reveals
-damage, and whoever can write to the store is trusted. So an intact record of the same model is used as it stands.
+damage, and the store's writers are trusted. So an intact record of the same model is used without further checks.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ MEDIA_TYPE = "application/vnd.hetsyn.session"
 MAGIC = b"HSST"
 FORMAT_VERSION = 3
 CHECKSUM_BYTES = 32
-UNPACK_IN_LOOP_BYTES = 64 * 1024  # of a record; a longer one is better read and unpacked on a thread
+UNPACK_IN_LOOP_BYTES = 64 * 1024  # longer records should be read and unpacked on a thread
 
 OPEN, ENDED = 0, 1
 AUDIO, SPIKES, RESAMPLER, VALUES = 2, 4, 8, 16
@@ -64,13 +64,12 @@ _DTYPES = {"float32": "<f4", "float64": "<f8", "int64": "<i8"}
 
 @dataclass(frozen=True)
 class Record:
-    """A session record whose bytes are intact.
+    """A session record with intact bytes.
 
     Attributes:
         content: the whole record.
         session: the session's id.
         model: name of the session's model.
-        version: of the model.
         model_hash: SHA-256 of the manifest's content.
         sections: the sections, views of ``content``.
     """
@@ -85,11 +84,11 @@ class Record:
 
 @dataclass(frozen=True)
 class _Layout:
-    """How a record lays out the state of a model.
+    """The layout of a model's state in a record.
 
     Attributes:
         model_hash: SHA-256 of the manifest's content.
-        names: model and version, as a record has them.
+        names: model and version, as in a record.
         words: float32 values of the network's row.
         encoder: the encoder's state tensors, in order.
     """
@@ -107,7 +106,7 @@ class Packing:
         self._layouts: WeakKeyDictionary[Model, _Layout] = WeakKeyDictionary()
 
     def pack(self, session_id: str, session: Session) -> bytes:
-        """The content of a session's record.
+        """Pack a session as a record.
 
         Raises:
             ValueError: no chunk of the session was applied yet.
@@ -143,18 +142,17 @@ class Packing:
         return content + hashlib.sha256(content).digest()
 
     def model_hash(self, session: Session) -> bytes:
-        """SHA-256 of the content of the manifest of the session's model."""
+        """Return the SHA-256 of the manifest's content of the session's model."""
         return self._layout(session.model).model_hash
 
     def unpack(self, record: Record, model: Model) -> Session:
         """Unpack a session.
 
         Args:
-            record: of the session.
-            model: that the record names.
+            model: the model that the record names.
 
         Raises:
-            ModelChanged: the model has other content than when the session began.
+            ModelChanged: the model's content has changed since the session began.
             StateMismatch: the record is not a session of the model.
         """
         layout = self._layout(model)
@@ -184,15 +182,15 @@ class Packing:
 
 
 def model_hash(model: Model) -> bytes:
-    """SHA-256 of the content of a model's manifest."""
+    """Return the SHA-256 of a manifest's content."""
     return content_hash(model.manifest)
 
 
 def _session(record: Record, model: Model, layout: _Layout) -> Session:
-    """The session of a record.
+    """Unpack the session of a record.
 
     Raises:
-        ValueError, LookupError, TypeError, ArithmeticError: the record is not one of the model.
+        ValueError, LookupError, TypeError, ArithmeticError: the record is not the model's.
     """
     head = _HEAD.unpack_from(record.content)
     status, flags = head[2:4]
@@ -219,7 +217,7 @@ def _session(record: Record, model: Model, layout: _Layout) -> Session:
 
 
 def _little(value: Array, dtype: str) -> bytes:
-    """The bytes of an array, little endian."""
+    """Return the bytes of an array, little endian."""
     return value.astype(dtype, copy=False).tobytes()
 
 
@@ -228,7 +226,7 @@ def _samples(content: memoryview) -> Samples:
 
 
 def _encoder(content: memoryview, tensors: tuple[TensorDescription, ...]) -> Arrays:
-    """The state of the encoder, by name."""
+    """Unpack the encoder's state, by name."""
     state: Arrays = {}
     offset = 0
     for tensor in tensors:
@@ -245,11 +243,11 @@ def read(content: bytes, session_id: str | None = None) -> Record:
 
     Args:
         content: the bytes.
-        session_id: the session that the record must be of; None takes any.
+        session_id: the session that the record must have; None takes any.
 
     Raises:
         StateFormat: the record has an older or a newer format.
-        StateCorrupt: the bytes begin with something else, or their checksum does not match.
+        StateCorrupt: the magic bytes or the checksum are wrong.
         StateMismatch: the record is intact, but malformed or of another session.
     """
     if len(content) < _START.size or content[:4] != MAGIC:
@@ -284,10 +282,10 @@ def read(content: bytes, session_id: str | None = None) -> Record:
 
 
 def renamed(session: Session, session_id: str) -> Session:
-    """The session under another id, which its last reply names too."""
+    """Return a copy under another id, also in its last reply."""
     progress = session.known.progress
     last = progress.last
-    if last is None or not isinstance(last.reply, bytes):  # else it is made of the id that the session has then
+    if last is None or not isinstance(last.reply, bytes):  # else the reply is made with the session's id later
         return session
     if (reply := from_json(last.reply))["session"] == client_id(session_id):
         return session

@@ -1,4 +1,4 @@
-"""Sessions in a store of bytes: packs and unpacks sessions, sends them in batches, and counts loads and commits."""
+"""Stores sessions in a store of records: packs and unpacks them, sends batches, and counts loads and commits."""
 
 from __future__ import annotations
 
@@ -24,21 +24,19 @@ log = logging.getLogger("hetsyn.store")
 class SessionStore:
     """A store of sessions on top of a store of records. Used from one event loop.
 
-    ``load`` and ``commit`` return at once. What is asked in one turn of the event loop goes to the store in one batch:
-    one transaction, or one round trip.
+    ``load`` and ``commit`` return at once. All requests of a turn of the event loop go to the store in one batch: one
+    transaction, or one round trip.
 
     Args:
-        store: of records.
-        packing: of sessions as records.
-        catalog: of the models.
-        lifetimes: of sessions, from which the lifetime of a record follows.
+        packing: packs sessions as records.
+        lifetimes: the sessions' lifetimes, which give the records'.
         counters: count loads, commits and failures.
-        timeout_s: see ``GroupCommit``.
+        timeout_s: as in ``GroupCommit``.
 
     Attributes:
-        trouble: why no session can be changed until somebody acts; None if they can. A store that is only down or slow
-            is no trouble: all servers recover with it.
-        shortage: why a session was refused since the last check, if there was no room for it.
+        trouble: the reason if no session can be changed until somebody acts. None for a store that is only down or
+            slow: all servers recover with it.
+        shortage: the reason if a session was refused for lack of room since the last check.
     """
 
     def __init__(
@@ -63,7 +61,7 @@ class SessionStore:
         self._commits = GroupCommit(self._commit, store.lane, self._failed, timeout_s=timeout_s)
 
     async def start(self) -> None:
-        """Prepare the store; called before any other method. A second call does nothing.
+        """Prepare the store. Call it before any other method; a second call does nothing.
 
         Raises:
             StoreUnusable: the store would lose sessions, as it is configured.
@@ -77,7 +75,7 @@ class SessionStore:
             log.warning("every chunk gets 503 until the session store answers: %s", error.__cause__ or error)
 
     async def health(self) -> None:
-        """As ``StateStore.health``."""
+        """Check the store, as ``StateStore.health``."""
         try:
             await self._store.health()
         except StoreFull as error:
@@ -92,15 +90,15 @@ class SessionStore:
             log.info("the session store can be used again")
 
     async def expire(self) -> None:
-        """As ``StateStore.expire``."""
+        """Remove expired records, as ``StateStore.expire``."""
         await self._store.expire()
 
     def load(self, session_id: str) -> asyncio.Future[Snapshot]:
         """Load a session.
 
         Returns:
-            Its snapshot, with the damage if the record cannot be used; or a StoreError if the store does not answer or
-            cannot be used, or a StateError if it has something else under the id.
+            Its snapshot, with the damage if the record cannot be used. Raises a StoreError if the store does not answer
+            or cannot be used, and a StateError if it has something else under the id.
         """
         self._counters.store_loads += 1
         return self._loads.request(session_id, session_id)
@@ -109,8 +107,8 @@ class SessionStore:
         """Replace a snapshot by a session; None deletes it.
 
         Returns:
-            The new snapshot; None if another process has changed the session since the old one; or a StoreError: it was
-            committed, may still be committed, or was never sent.
+            The new snapshot; None if another process has changed the session since the old one. A StoreError does not
+            say whether it was committed, or may still be.
         """
         expected = NO_REVISION if snapshot.revision is None else snapshot.revision
         if session is None:
@@ -121,23 +119,22 @@ class SessionStore:
         return self._commits.request(session_id, (change, session))
 
     def drop(self, snapshot: Snapshot, drop: Drop) -> None:
-        """Delete the record of an expired session, unless another process was faster. The server that does counts it.
+        """Delete the record of an expired session, unless another process was faster. Only one server counts the drop.
 
         Args:
-            snapshot: of the session.
-            drop: is counted.
+            drop: the drop to count.
         """
         task = asyncio.create_task(self._drop(snapshot, drop))
         self._drops.add(task)
         task.add_done_callback(self._drops.discard)
 
     async def dropped(self) -> None:
-        """Wait for what ``drop`` has begun."""
+        """Wait for the deletions that ``drop`` has begun."""
         while self._drops:
             await asyncio.wait(self._drops)
 
     async def close(self) -> None:
-        """Finish what is under way, and close the store."""
+        """Finish the running requests, and close the store."""
         await self.dropped()
         await self._loads.drain()
         await self._commits.drain()

@@ -8,7 +8,7 @@ valkey://host:6379/0                         Valkey or Redis; valkeys:// with TL
     ?prefix=hetsyn:session:                  prefix of the keys
     ?replicas=1                              replicas that must have a change before it counts (default 0)
 valkey-cluster://host:6379,host:6379/        Valkey or Redis Cluster; valkeys-cluster:// with TLS;
-                                             options as of one server
+                                             options of one server
 """
 
 from __future__ import annotations
@@ -30,17 +30,16 @@ def open_store(url: str, timeout_s: float = 2.0) -> StateStore | None:
     """Open the store of a URL; None for ``memory://``.
 
     Args:
-        url: as above.
-        timeout_s: time for one batch.
+        timeout_s: time limit for one batch.
 
     Raises:
-        StoreUnusable: an unknown kind of store or parameter, or a file that cannot be used.
+        StoreUnusable: the scheme or a parameter is unknown, or the file cannot be used.
         ModuleNotFoundError: redis-py is not installed.
     """
     try:
         parts = _split(url)
-        if parts.scheme not in _CLUSTER_SCHEMES:  # which has several
-            _ = parts.port  # raises where it is not a port
+        if parts.scheme not in _CLUSTER_SCHEMES:  # a cluster has several hosts
+            _ = parts.port  # raises if it is no port
     except ValueError as error:
         raise StoreUnusable(f"the store's URL is not valid ({error})") from error
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
@@ -76,7 +75,7 @@ def open_store(url: str, timeout_s: float = 2.0) -> StateStore | None:
 
 
 def redacted(url: str) -> str:
-    """The URL without its password, for messages and logs."""
+    """Return the URL without its password, for messages and logs."""
     parts = _split(url)
     if not parts.password:
         return url
@@ -85,7 +84,7 @@ def redacted(url: str) -> str:
 
 
 def _split(url: str) -> SplitResult:
-    """Split a URL. ``urlsplit`` of Python 3.13 refuses several hosts where one is an IPv6 address."""
+    """Split a URL. ``urlsplit`` of Python 3.13 refuses several hosts if one is an IPv6 address."""
     scheme, _, rest = url.partition("://")
     if scheme not in _CLUSTER_SCHEMES:
         return urlsplit(url)

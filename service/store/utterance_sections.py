@@ -1,7 +1,7 @@
-"""The two sections of a session record about utterances: where the session is among them, and recent input.
+"""Packs the two sections of a session record about utterances: the session's utterances, and recent input.
 
-The first is JSON, whose floats are exact; the second is the input, as the client counts it: float32
-samples or rows, or the step and then the channel of each spike, int64.
+The first is JSON with exact floats. The second is input in the client's units: float32 samples or rows, or the steps
+and then the channels of spikes, int64.
 """
 
 from __future__ import annotations
@@ -43,16 +43,13 @@ def pack_utterances(utterances: Utterances | None) -> tuple[bytes, bytes]:
 
 
 def read_utterances(sections: Sequence[memoryview], model: Model, kind: InputKind, rate_hz: int) -> Utterances | None:
-    """Unpack the two sections; None where they are empty.
+    """Unpack the two sections; None if they are empty.
 
     Args:
-        sections: both.
-        model: of the session.
-        kind: of the session's input.
-        rate_hz: of its sound.
+        kind: kind of the session's input.
 
     Raises:
-        ValueError, LookupError, TypeError: they are none.
+        ValueError, LookupError, TypeError: they are damaged.
     """
     section, content = sections
     if not section:

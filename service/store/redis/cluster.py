@@ -1,16 +1,16 @@
 """A store in Valkey Cluster or Redis Cluster: the sessions of a batch go to their nodes, in one script a node.
 
-A key's slot says which node has it, and every server has a map of the slots. The script gets its keys as arguments, and
-each key that is not on the node (any more) has an error of its own, so nothing is half done. Such a change is then sent
-in a call of its own, whose error says where its key is now: ``MOVED`` for good, or ``ASK`` while its slot is on the way
-to another node. The map is read again after every such answer, after every node that failed, and in every sweep.
+A key's slot says which node has it, and every server has a map of the slots. The script gets its keys as arguments.
+Each key that is not on the node gets its own error, so nothing is half done. Its change is then sent in its own call;
+that error says where the key is: ``MOVED`` for good, or ``ASK`` while its slot migrates to another node. The map is
+read again after every such answer, after every failed node, and in every sweep.
 
-Each node is a ``Node``, with its own checks and time limit, and each has a lane of its own in ``GroupCommit``: a node
-that is down or slow delays and fails its own sessions alone.
+Each node is a ``Node``, with its own checks and time limit, and has its own lane in ``GroupCommit``: a node that is
+down or slow delays and fails its own sessions alone.
 
-redis-py's own client of clusters, with retries off, lost nothing in the same faults, and nobody waited longer. But it
-redirects single keys alone, so each takes a script and, with ``appendfsync always``, a wait for the disk. And whenever
-it reads the map, it connects to all nodes anew.
+redis-py's client of clusters, with retries off, lost nothing in the same faults, and nobody waited longer. But it only
+redirects single keys, so each takes a script and, with ``appendfsync always``, a wait for the disk. And it reconnects
+to all nodes whenever it reads the map.
 """
 
 from __future__ import annotations
@@ -57,17 +57,17 @@ log = logging.getLogger("hetsyn.store")
 
 SLOTS = REDIS_CLUSTER_HASH_SLOTS
 _PORT = 6379
-READ_TIMEOUT_S = 0.5  # of one node that is asked for the map
+READ_TIMEOUT_S = 0.5  # for one node's answer with the map
 _SCRIPTS = (COMPARE_AND_SET_ON_NODE, DELETE_ON_NODE, LOAD_AND_MARK)
 READ_INTERVAL_S = 0.1  # between two readings of the map because of failures
 MAX_REDIRECTS = 8
-REDIRECT_PAUSE_S = 0.01  # before the third and every later redirection: the slot is on the way
+REDIRECT_PAUSE_S = 0.01  # before the third and every later redirection: the slot migrates
 _ELSEWHERE = ("non local key", "during rehashing of the slot")
 _DOWN = ("cluster is down", "a slot not served")
 
 
 class Address(NamedTuple):
-    """Where a node listens."""
+    """The address of a node."""
 
     host: str
     port: int
@@ -78,13 +78,13 @@ class Address(NamedTuple):
 
 @dataclass(frozen=True)
 class ClusterAddress:
-    """What the URL of a cluster says.
+    """The parts of a cluster's URL.
 
     Attributes:
-        seeds: nodes that tell the others.
-        scheme: of a node's URL: ``redis``, or ``rediss`` with TLS.
-        user_info: user and password as the URL has them, with ``@``; empty without.
-        query: of a node's URL, with ``?``; empty without.
+        seeds: nodes that know the others.
+        scheme: the nodes' scheme: ``redis``, or ``rediss`` with TLS.
+        user_info: user and password as in the URL, with ``@``; empty without.
+        query: the nodes' query, with ``?``; empty without.
     """
 
     seeds: tuple[Address, ...]
@@ -97,7 +97,7 @@ class ClusterAddress:
 
 
 def read_address(scheme: str, netloc: str, path: str, query: str) -> ClusterAddress:
-    """The parts of a cluster's URL, read.
+    """Parse a cluster's URL.
 
     Raises:
         StoreUnusable: a host is missing, a port is no port, or a database is named.
@@ -124,11 +124,11 @@ def slot_of(key: str) -> int:
 
 
 def read_slots(answer: Sequence[Any], asked: Address) -> list[Address | None]:
-    """The primary of each slot.
+    """Read the primary of each slot.
 
     Args:
-        answer: to CLUSTER SLOTS.
-        asked: the node that gave it; it leaves out its own host if it does not know it.
+        answer: the answer to CLUSTER SLOTS.
+        asked: its sender, which leaves out its own host if it does not know it.
     """
     primaries: list[Address | None] = [None] * SLOTS
     for first, last, primary, *_ in answer:
@@ -139,7 +139,7 @@ def read_slots(answer: Sequence[Any], asked: Address) -> list[Address | None]:
 
 
 def probe_keys(prefix: str, primaries: Sequence[Address | None]) -> Iterator[tuple[Address, str]]:
-    """For each primary, a key that it has."""
+    """Yield each primary with a key that it has."""
     missing = {address for address in primaries if address is not None}
     number = 0
     while missing:
@@ -159,13 +159,13 @@ class Nodes:
     """The nodes of a cluster. Used from one event loop.
 
     Args:
-        address: of the cluster; one node that answers is enough.
-        timeout_s: time for a connection, and for one request.
-        replicas: of a node that must have a change before it counts.
+        address: the cluster's; one node that answers is enough.
+        timeout_s: time limit for a connection, and for one request.
+        replicas: number of a node's replicas that must have a change before it counts.
 
     Attributes:
-        primaries: the primary of each slot, as far as it is known.
-        unwell: nodes that failed when they were checked; they are asked for the map after the others.
+        primaries: the primary of each slot; None if unknown.
+        unwell: nodes that failed a check; they are asked for the map last.
 
     Raises:
         StoreUnusable: an option of the URL is not valid.
@@ -181,7 +181,7 @@ class Nodes:
         self._reading: asyncio.Task[None] | None = None
         self._read_s = -inf
         self._closing: set[asyncio.Task[None]] = set()
-        self[address.seeds[0]]  # an option that is not valid is refused at once
+        self[address.seeds[0]]  # refuses an invalid option at once
 
     def __getitem__(self, address: Address) -> Node:
         node = self._nodes.get(address)
@@ -204,7 +204,7 @@ class Nodes:
         """Read the map from the first node that knows all slots.
 
         Args:
-            until_s: the end of the time for it, on the event loop's clock.
+            until_s: deadline, on the event loop's clock.
 
         Raises:
             StoreUnavailable: none answers.
@@ -274,14 +274,12 @@ class _Request:
 
     Attributes:
         session: its id.
-        key: of its record.
-        slot: of the key.
         change: None for a load.
-        asked: the node to which the slot is on the way.
-        is_alone: whether it is sent in a call of its own.
-        repeated: whether it was sent twice, so that the first call may have made the change.
-        redirects: so far.
-        answer: in the end.
+        asked: the node that the slot migrates to.
+        is_alone: it is sent in its own call.
+        repeated: it was sent twice, so that the first call may have made the change.
+        redirects: number of redirections.
+        answer: the final answer.
     """
 
     session: str
@@ -299,10 +297,9 @@ class ClusterStore:
     """A ``StateStore`` in a cluster of Valkey or Redis servers.
 
     Args:
-        address: of its nodes; one that answers is enough.
-        timeout_s: time for a connection, and for one batch.
-        prefix: of the keys.
-        replicas: of a node that must have a change before it counts.
+        address: the cluster's; one node that answers is enough.
+        timeout_s: time limit for a connection, and for one batch.
+        replicas: number of a node's replicas that must have a change before it counts.
 
     Raises:
         StoreUnusable: the prefix would put all sessions on one node, or an option of the URL is not valid.
@@ -370,7 +367,7 @@ class ClusterStore:
         return _Request(session, key, slot_of(key), change)
 
     async def _answer(self, wanted: Sequence[_Request]) -> None:
-        """Answer requests within the time limit; none raises."""
+        """Answer requests within the time limit. Never raises."""
         until_s = asyncio.get_running_loop().time() + self._timeout_s
         if not self._nodes.has_map:
             try:
@@ -382,7 +379,7 @@ class ClusterStore:
         await self._send(wanted, until_s)
 
     async def _send(self, wanted: Sequence[_Request], until_s: float) -> None:
-        """Send requests to their nodes, each node's together."""
+        """Send requests to their nodes, one part a node."""
         parts: dict[tuple[Address, bool, bool], list[_Request]] = {}
         for request in wanted:
             address = request.asked or self._nodes.primaries[request.slot]
@@ -403,7 +400,7 @@ class ClusterStore:
     async def _part(
         self, address: Address, part: Sequence[_Request], until_s: float, *, is_asking: bool, is_alone: bool
     ) -> None:
-        """Send a node's requests, and those that are elsewhere to where they are."""
+        """Send a node's requests, and redirect those of keys that are elsewhere."""
         node = self._nodes[address]
         keys = [request.key for request in part]
         changes = [request.change for request in part if request.change is not None]
@@ -445,7 +442,7 @@ class ClusterStore:
         await self._send(again, until_s)
 
     def _is_elsewhere(self, request: _Request, answer: Any, address: Address, node: Node) -> bool:
-        """Whether an answer says that nothing was done and that the request goes elsewhere. Notes where."""
+        """Return whether an answer redirects the request, so that nothing was done. Notes where to."""
         if not isinstance(answer, ResponseError):
             return False
         text = str(answer)
@@ -466,7 +463,7 @@ class ClusterStore:
         return True
 
     async def _trouble(self, address: Address, key: str) -> StoreError | None:
-        """Why a node can keep no sessions."""
+        """Find out why a node can keep no sessions."""
         node = self._nodes[address]
 
         async def check() -> list[Any]:

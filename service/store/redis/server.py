@@ -1,24 +1,23 @@
 """One Valkey or Redis server: its connections, its checks, and a store in it.
 
-Compare-and-set is a script, which the server runs as one step, in one call for a whole batch. A pipeline of calls would
-take one round trip too. But Valkey reads 16 kB of a connection in a turn of its loop, which is a record or two, and
-with ``appendfsync always`` it waits for the disk in every turn. The server's ``appendfsync`` decides which failures an
-acknowledged chunk survives; see docs/explanation/durability.md.
+Compare-and-set is a script, one atomic call for a whole batch. A pipeline of calls would take one round trip too. But
+Valkey reads 16 kB of a connection in a turn of its loop, a record or two, and with ``appendfsync always`` it waits for
+the disk in every turn. The server's ``appendfsync`` decides which failures an acknowledged chunk survives
+(docs/explanation/durability.md).
 
-The client repeats nothing after a timeout: the request may be waiting in the server and run later, and then the
-revision decides. After a broken connection it sends the request once more over a new one, since the old connection may
-have gone stale (the server was restarted, a firewall forgot it) before anything was sent. But the script may have run
-and its answer been lost. So the script tells a change that is made already from one that is fenced. If the second try
-is fenced, the outcome is unknown: another change came either before the first try or after it.
+The client repeats nothing after a timeout: the request may wait in the server and run later; then the revision decides.
+After a broken connection it sends the request once more over a new one, because the old connection may have been stale
+(a restarted server, a firewall) before anything was sent. But the script may have run and its answer been lost. So the
+script distinguishes a change that is already made from a fenced one. If the second try is fenced, the outcome is
+unknown: another change came before the first try or after it.
 
-The settings and the role of the server are checked before the first request, after every request that failed, and in
-every check. While a check has not passed, nothing is sent: a server that drops sessions would begin them anew, and a
-replica would not know the newest.
+The settings and the role of the server are checked before the first request, after every failed request, and in every
+check. Until a check passes, nothing is sent: a server that drops sessions would begin them again, and a replica may
+lack the newest.
 
-``WAIT`` counts the replicas that have what its own connection has written. So it follows each change on the same
-connection; and a load writes something that changes nothing, waits for that, and so answers with nothing that the
-replicas lack. Otherwise a chunk that got 503 for want of a replica would be sent again, and its stored reply would
-acknowledge it.
+``WAIT`` counts the replicas that have its own connection's writes. So it follows each change on the same connection. A
+load writes something without effect and waits for that, so that replicas have everything that it returns. Otherwise a
+chunk that got 503 because a replica was missing would be sent again, and its stored reply would acknowledge it.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ from service.store.base import NO_REVISION, REVISION_BYTES, Change, CommitResult
 log = logging.getLogger("hetsyn.store")
 
 _CLOCKS_PART_S = 5.0
-_WAIT_SHARE = 0.5  # of a request's time limit may be spent on waiting for replicas
+_WAIT_SHARE = 0.5  # share of a request's time limit for waiting for replicas
 
 T = TypeVar("T")
 Command = tuple[Any, ...]
@@ -60,9 +59,9 @@ REPLICA = (
     "or promote it (REPLICAOF NO ONE)"
 )
 
-# A key comes with the expected revision, the value ("" deletes), and the time to live in ms. The result has a number
-# for each key, or the text of its error, so that one key that fails does not hide the results of the others.
-FENCED, COMMITTED, ALREADY = 0, 1, 2  # already: the key has the change's own revision
+# For each key: the expected revision, the value ("" deletes), and the time to live in ms. The result has a number, or
+# the text of an error, for each key, so that a failed key does not hide the results of the others.
+FENCED, COMMITTED, ALREADY = 0, 1, 2  # ALREADY: the key has the change's own revision
 _CHANGE = f"""
 local function change(key, expected, value, keep_ms)
   local stored = redis.pcall('GETRANGE', key, 0, {REVISION_BYTES - 1})
@@ -85,8 +84,8 @@ for i, key in ipairs(KEYS) do results[i] = change(key, ARGV[3 * i - 2], ARGV[3 *
 return results
 """
 
-# In a cluster, keys of several slots cannot be declared, so they are arguments. A key that is not on this node gets an
-# error of its own. A script that says its flags is refused as a whole while memory is full, unless it may use more.
+# In a cluster, keys of several slots cannot be declared, so they are arguments. A key that is not on this node gets its
+# own error. A script with flags is refused as a whole while memory is full, unless it may use more.
 _ON_NODE = f"""
 {_CHANGE}
 for i = 1, #ARGV / 4 do
@@ -97,8 +96,8 @@ return results
 COMPARE_AND_SET_ON_NODE = f"#!lua flags=allow-cross-slot-keys{_ON_NODE}"
 DELETE_ON_NODE = f"#!lua flags=allow-cross-slot-keys,allow-oom{_ON_NODE}"
 
-# The value of a key, with a write after it that changes nothing: what follows waits until replicas have both. Where no
-# record is, the write is a mark in the key's slot. While the slot is on the way, the key decides which node is asked.
+# Reads a key, then writes without effect: the next command waits until replicas have both. Without a record, the write
+# is a mark in the key's slot. While the slot migrates, the key decides which node is asked.
 LOAD_AND_MARK = """#!lua flags=allow-oom
 local value, keep_ms = redis.pcall('GET', KEYS[1]), redis.call('PTTL', KEYS[1])
 if keep_ms > 0 then
@@ -117,26 +116,26 @@ _DIGESTS = {
 
 
 def evalsha(script: str, keys: Sequence[Any], values: Sequence[Any]) -> tuple[Any, ...]:
-    """The command that runs a script, which the server has."""
+    """Make the command that runs a script that the server has."""
     return ("EVALSHA", _DIGESTS[script], len(keys), *keys, *values)
 
 
 def arguments(change: Change) -> tuple[bytes, bytes, int]:
-    """The script's arguments for one key."""
+    """Make the script's arguments for one key."""
     expected = b"" if change.expected == NO_REVISION else change.expected.to_bytes(REVISION_BYTES, "big")
     value = b"" if change.record is None else change.revision.to_bytes(REVISION_BYTES, "big") + change.record
     return expected, value, max(1, round(change.keep_s * 1000))
 
 
 def as_answers(answers: Sequence[Any]) -> list[Any]:
-    """The script's results, with errors as exceptions."""
+    """Convert the script's results, with errors as exceptions."""
     return [
         ResponseError(str(answer, "utf-8", "replace")) if isinstance(answer, bytes) else answer for answer in answers
     ]
 
 
 def stored(session: str, answer: Any) -> Stored | HetsynError | None:
-    """The record in the answer to GET."""
+    """Read the record in the answer to GET."""
     if answer is None:
         return None
     if isinstance(answer, Exception):
@@ -149,11 +148,10 @@ def stored(session: str, answer: Any) -> Stored | HetsynError | None:
 
 
 def result(change: Change, answer: Any, *, repeated: bool) -> CommitResult | HetsynError:
-    """The outcome of a change.
+    """Read the outcome of a change.
 
     Args:
-        change: that was sent.
-        answer: of the script, for the change's key.
+        answer: the script's, for the change's key.
         repeated: the script was sent twice, so the first call may have made the change.
     """
     if isinstance(answer, Exception):
@@ -168,7 +166,7 @@ def result(change: Change, answer: Any, *, repeated: bool) -> CommitResult | Het
 
 
 def refusal(session: str, error: Exception) -> HetsynError:
-    """The error for an error reply of the server."""
+    """Make the error for an error reply of the server."""
     if isinstance(error, HetsynError):
         return error
     text = str(error)
@@ -185,7 +183,7 @@ def refusal(session: str, error: Exception) -> HetsynError:
 
 
 def unavailable(error: Exception) -> StoreUnavailable:
-    """The server is down, loading or cannot save; its own message says which."""
+    """Make the error of a server that is down, loading or cannot save; its own message says which."""
     return StoreUnavailable(f"the session store failed ({error}): send the chunk again later")
 
 
@@ -194,15 +192,14 @@ class Node:
 
     Args:
         url: ``redis://`` or ``rediss://``, as redis-py takes it.
-        timeout_s: time for a connection, and for one request.
-        scripts: that requests use.
-        replicas: of this server that must have a change before it counts.
-        is_in_cluster: whether the server is expected to be a node of a cluster.
+        timeout_s: time limit for a connection, and for one request.
+        scripts: the scripts of requests.
+        replicas: number of its replicas that must have a change before it counts.
+        is_in_cluster: the server should be a node of a cluster.
 
     Attributes:
-        client: of redis-py.
-        replicas: see above.
-        under_way: number of requests under way.
+        client: redis-py's client.
+        under_way: number of current requests.
 
     Raises:
         StoreUnusable: the URL is not valid.
@@ -228,16 +225,16 @@ class Node:
                 url,
                 socket_timeout=timeout_s,
                 socket_connect_timeout=timeout_s,
-                retry=Retry(NoBackoff(), 0),  # redis-py does not report that it repeated a command
+                retry=Retry(NoBackoff(), 0),  # redis-py would not report that it repeated a command
             )
             pool: Any = self.client.connection_pool
-            pool.make_connection()  # without connecting: it refuses options that there are not
+            pool.make_connection()  # does not connect; refuses unknown options
         except (TypeError, ValueError) as error:
             raise StoreUnusable(f"the URL is not valid for Redis ({error})") from error
         self._scripts = scripts
         self._is_checked = self._has_scripts = False
-        self._is_ready = False  # both
-        self._warned: dict[str, bool] = {}  # whether a warning holds now
+        self._is_ready = False  # the last check passed, and the scripts are loaded
+        self._warned: dict[str, bool] = {}  # whether each warning holds now
 
     async def close(self) -> None:
         await self.client.aclose()
@@ -252,12 +249,12 @@ class Node:
         """Send a request within the time limit, and once more if the connection breaks.
 
         Args:
-            send: sends it.
-            until_s: the end of its time, on the event loop's clock; by default ``timeout_s`` from now.
-            is_trusted: whether it is sent without a check.
+            send: sends the request.
+            until_s: deadline, on the event loop's clock; by default ``timeout_s`` from now.
+            is_trusted: send it without a check.
 
         Returns:
-            The answers, and whether the request was repeated. The server may have run a repeated request twice.
+            The answer, and whether the request was repeated. The server may have run a repeated request twice.
 
         Raises:
             StoreUnavailable: no connection, or no answer in time; the server may still run the request.
@@ -275,8 +272,8 @@ class Node:
                         await self._prepare()
                     result = await send(), False
                 except RedisConnectionError:
-                    self.distrust()  # it may be another server, or have other settings
-                    # the other idle connections are as old, and may be as stale
+                    self.distrust()  # it may be another server now, or have other settings
+                    # the other idle connections are as old, and may be stale too
                     await self.client.connection_pool.disconnect(inuse_connections=False)
                     if not is_trusted:
                         await self._prepare()
@@ -291,8 +288,8 @@ class Node:
             raise unavailable(error) from error
         finally:
             self.under_way -= 1
-            # redis-py writes with asyncio.wait_for, which loses a cancellation in Python 3.11 if the write ends in the
-            # same turn: a task that works for ever would never end
+            # redis-py writes with asyncio.wait_for, which in Python 3.11 loses a cancellation if the write ends in the
+            # same turn: an endless task would then never end
             if task and task.cancelling() > cancelled_before:
                 raise asyncio.CancelledError
         return result
@@ -305,7 +302,7 @@ class Node:
             commands changed.
 
         Raises:
-            RedisError: of the connection.
+            RedisError: the connection fails.
         """
         if self.replicas:
             *answers, count = await self.pipeline([*commands, ("WAIT", self.replicas, self._wait_ms)])
@@ -327,10 +324,10 @@ class Node:
         self._has_scripts = self._is_ready = False
 
     async def pipeline(self, commands: Sequence[Command]) -> list[Any]:
-        """The answers to commands on one connection; errors of the server stand in their positions.
+        """Send commands on one connection. Returns the answers, with errors of the server in their positions.
 
         Raises:
-            RedisError: of the connection.
+            RedisError: the connection fails.
         """
         pipeline = self.client.pipeline(transaction=False)
         for command in commands:
@@ -339,7 +336,7 @@ class Node:
         return answers
 
     async def check(self) -> None:
-        """Check the settings and the role of the server. One that does not tell them is trusted.
+        """Check the settings and the role of the server. A server that does not tell them is trusted.
 
         Raises:
             StoreUnusable: it would lose sessions.
@@ -409,17 +406,16 @@ def _no_primary() -> StoreUnavailable:
 
 
 def _info(answer: Any, name: str) -> str:
-    """A value of the reply to INFO, as redis-py has parsed it. Empty if the server does not tell it."""
+    """Read a value of INFO, as redis-py has parsed it. Empty if the server does not tell it."""
     return str(answer.get(name, "")) if isinstance(answer, dict) else ""
 
 
 async def load_values(node: Node, keys: Sequence[str], *, is_asking: bool = False) -> list[Any]:
-    """The values of keys, or an exception for each.
+    """Load the values of keys, or an exception for each.
 
     Args:
-        node: has the keys.
         keys: all on this node.
-        is_asking: whether their slots are on the way to this node.
+        is_asking: their slots migrate to this node.
     """
     if node.replicas:
         commands = [evalsha(LOAD_AND_MARK, [key], [_mark_of(key)]) for key in keys]
@@ -430,16 +426,16 @@ async def load_values(node: Node, keys: Sequence[str], *, is_asking: bool = Fals
 
 
 async def change_declared(node: Node, changes: Sequence[Change], keys: Sequence[str]) -> list[Any]:
-    """The script's answers to changes on a server that has all keys."""
+    """Run the script for changes on a server that has all keys. Returns its answers."""
     values = [value for change in changes for value in arguments(change)]
     (answer,), is_replicated = await node.send([evalsha(COMPARE_AND_SET, keys, values)])
     return _confirmed(node, _each(answer, changes), is_replicated)
 
 
 async def change_on_node(node: Node, changes: Sequence[Change], keys: Sequence[str]) -> list[Any]:
-    """The script's answers to changes, in one call, and one for deletions, which a full node takes too.
+    """Run the script for changes in one call, and in another for deletions, which a full node takes too.
 
-    A key that the node does not have gets an error of its own.
+    A key that the node lacks gets its own error.
     """
     answers: list[Any] = [None] * len(changes)
     deletions = [index for index, change in enumerate(changes) if change.record is None]
@@ -457,7 +453,7 @@ async def change_on_node(node: Node, changes: Sequence[Change], keys: Sequence[s
 async def change_alone(
     node: Node, changes: Sequence[Change], keys: Sequence[str], *, is_asking: bool = False
 ) -> list[Any]:
-    """The script's answers to changes, each in a call of its own: an error says where the key is now."""
+    """Run the script for each change in its own call: an error says where the key is."""
     commands = [
         evalsha(DELETE_ON_NODE if change.record is None else COMPARE_AND_SET_ON_NODE, [key], _values([change], [key]))
         for change, key in zip(changes, keys, strict=True)
@@ -478,7 +474,7 @@ def _values(changes: Sequence[Change], keys: Sequence[str]) -> list[Any]:
 
 
 def _each(answer: Any, changes: Sequence[Any]) -> list[Any]:
-    """The answers to changes: the script's, or its error for each."""
+    """Return the script's answer to each change, or its error for each."""
     return [answer for _ in changes] if isinstance(answer, Exception) else as_answers(answer)
 
 
@@ -495,7 +491,7 @@ def _not_replicated(node: Node) -> StoreUnavailable:
 
 
 def _mark_of(key: str) -> str:
-    """A key in the slot of another."""
+    """Make a key in the slot of another."""
     return f"{key}{PROBE}" if "{" in key else f"{{{key}}}{PROBE}"
 
 
@@ -504,9 +500,8 @@ class RedisStore:
 
     Args:
         url: ``redis://`` or ``rediss://``, as redis-py takes it.
-        timeout_s: time for a connection, and for one batch.
-        prefix: of the keys.
-        replicas: of the server that must have a change before it counts.
+        timeout_s: time limit for a connection, and for one batch.
+        replicas: number of the server's replicas that must have a change before it counts.
 
     Raises:
         StoreUnusable: the URL is not valid.
@@ -524,9 +519,9 @@ class RedisStore:
     ) -> None:
         self._prefix = prefix
         path = urlsplit(url).path
-        if not _DATABASE.fullmatch(path):  # redis-py would silently use database 0
+        if not _DATABASE.fullmatch(path):  # redis-py would use database 0 without an error
             raise StoreUnusable(f"the URL is not valid for Redis ({path!r} is not a database: write /0)")
-        # servers before Redis 7 do not take the second
+        # servers before Redis 7 refuse the second
         scripts = (COMPARE_AND_SET, LOAD_AND_MARK) if replicas else (COMPARE_AND_SET,)
         self._node = Node(url, timeout_s, scripts, replicas)
 
