@@ -20,24 +20,19 @@ Matrix = Sequence[Sequence[float]] | NDArray[Any]
 
 
 class Body(NamedTuple):
-    """The body of a request.
-
-    Attributes:
-        content: of the chunk.
-        content_type: of the content.
-    """
+    """The body of a request."""
 
     content: bytes
     content_type: str
 
     @property
     def emptied(self) -> Body:
-        """A chunk of the same kind without input, which ends a session."""
+        """Return a chunk of the same kind without input, which ends a session."""
         return self._replace(content=b"")
 
 
 def encoding_of(content_type: str) -> dict[str, str]:
-    """Name the parameters of ``/stream`` that say the same as a content type of ``/infer``."""
+    """Return name the parameters of ``/stream`` that say the same as a content type of ``/infer``."""
     kind, *parts = content_type.split(";")
     given = dict(part.split("=", 1) for part in parts)
     if kind == EVENTS_TYPE:
@@ -73,7 +68,6 @@ def packed_samples(samples: NDArray[Any], encoding: str, channels: int) -> bytes
     Args:
         samples: [n], or [n, channels]: whole numbers of 16 or 24 bits, or floats from -1 to 1.
         encoding: ``pcm_s16le``, ``pcm_s24le`` or ``pcm_f32le``.
-        channels: of the stream.
 
     Raises:
         InputError: samples of another kind or shape.

@@ -103,7 +103,6 @@ def pack_chunks(
         handles: [n], the session's on this connection.
         seq: number of each chunk in its session, [n] or one for all; of no meaning for ``DELETE`` and ``LEAVE``.
         lengths: items of each: events, samples, or rows of values, [n] or one for all.
-        content: of all.
         steps: network steps of events; 0 for samples and values; [n] or one for all.
         actions: [n] or one for all. ``CHUNK``: apply the content. ``END``: apply the content, if there is any, and end
             the session. ``DELETE``: delete the session; the next chunk begins it anew. ``LEAVE``: this connection

@@ -25,7 +25,6 @@ class Frame(NamedTuple):
 
     Attributes:
         token: empty before a session's first reply.
-        content_type: of the body.
         body: the chunk.
     """
 

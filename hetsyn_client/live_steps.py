@@ -28,7 +28,6 @@ class LiveOptions(ConnectionOptions, total=False):
     """Options of a stream: ``ConnectionOptions``, and these.
 
     Attributes:
-        sample_rate_hz: of sound.
         channels: of sound, by default 1; or numbers of a row of values.
         encoding: of the frames; by default 16-bit samples where ``sample_rate_hz`` is given, values where ``channels``
             is, else events.
@@ -62,7 +61,6 @@ class LiveSteps(Reconnecting):
     """The steps of one stream.
 
     Attributes:
-        id: of the session.
         seq: number of the next chunk; None before the stream is open.
         begin: the last ``Begin`` of the server.
     """
@@ -96,7 +94,7 @@ class LiveSteps(Reconnecting):
 
     @property
     def waits(self) -> bool:
-        """Whether a chunk is not acknowledged yet."""
+        """Return whether a chunk is not acknowledged yet."""
         return bool(self._unacknowledged)
 
     @property
@@ -308,17 +306,17 @@ class SteppedStream(Generic[R]):
 
     @property
     def seq(self) -> int | None:
-        """Number of the next chunk; None before the stream is open."""
+        """Return number of the next chunk; None before the stream is open."""
         return self._steps.seq
 
     @property
     def begin(self) -> Frame:
-        """The last ``Begin`` of the server."""
+        """Return the last ``Begin`` of the server."""
         return self._steps.begin
 
     @property
     def waits(self) -> bool:
-        """Whether a chunk is not acknowledged yet."""
+        """Return whether a chunk is not acknowledged yet."""
         return self._steps.waits
 
     def configure(self, **settings: float) -> None:

@@ -309,5 +309,5 @@ class LiveStreams(Reconnecting):
 
 
 def _starts(items: Sequence[object]) -> range:
-    """Number the rows at which a new frame begins."""
+    """Return number the rows at which a new frame begins."""
     return range(0, len(items), MOST_ROWS)

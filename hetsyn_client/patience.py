@@ -30,7 +30,7 @@ class Patience:
 
     @property
     def is_over(self) -> bool:
-        """Whether the next failure is the last."""
+        """Return whether the next failure is the last."""
         return self.failures >= self._repeats and self._left_s <= 0
 
     def pause_s(self, asked_s: float, waited_s: float) -> float:

@@ -38,7 +38,6 @@ class _Session:
     """A session of a connection.
 
     Attributes:
-        id: of the session.
         next_seq: number of the next chunk.
         rows: that were not acknowledged.
         under_way: rows that the server has not answered.
@@ -54,7 +53,7 @@ class _Session:
 
     @property
     def first_seq(self) -> int:
-        """Number of the first chunk that was not acknowledged."""
+        """Return number of the first chunk that was not acknowledged."""
         return self.rows[0].seq if self.rows else self.next_seq
 
     def acknowledge(self, seq: int) -> None:

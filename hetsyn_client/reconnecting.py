@@ -60,7 +60,7 @@ class Reconnecting(ABC):
 
     @property
     def _resumes(self) -> bool:
-        """Whether the server has kept a chunk of the connection's one session, so that it has to know it."""
+        """Return whether the server has kept a chunk of the connection's one session, so that it has to know it."""
         return False
 
     @abstractmethod

@@ -101,7 +101,7 @@ class SteppedSession(Generic[R]):
 
     @property
     def seq(self) -> int | None:
-        """Number of the next chunk; None before the first chunk of a session that you have named."""
+        """Return number of the next chunk; None before the first chunk of a session that you have named."""
         return self._steps.seq
 
     def send(self, samples: NDArray[np.int16], sample_rate_hz: int, *, end: bool = False) -> R:

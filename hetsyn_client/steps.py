@@ -86,7 +86,6 @@ class Broken(Exception):
         waited_s: how long it was waited for.
         status: with which the server refused a WebSocket.
         retry_after_s: how long to wait before the next try, if the server named it.
-        body: of the refusal.
     """
 
     def __init__(

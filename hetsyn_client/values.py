@@ -19,7 +19,7 @@ Values = NDArray[np.float32]
 
 
 def content_type(channels: int) -> str:
-    """Name the content type of rows of ``channels`` numbers."""
+    """Return name the content type of rows of ``channels`` numbers."""
     return f"{MEDIA_TYPE};channels={channels}"
 
 

@@ -63,7 +63,6 @@ class Pcm:
     """Sound of a WAV file.
 
     Attributes:
-        channels: of the content.
         rate_hz: samples a second of each channel.
         content: samples, the channels interleaved.
         encoding: of a sample, one of ``ENCODINGS``.

@@ -21,7 +21,7 @@ def address(access: Access, target: str) -> str:
 
 
 def arguments(access: Access, timeout_s: float) -> dict[str, Any]:
-    """Name the arguments of ``connect``, of threads or of asyncio."""
+    """Return name the arguments of ``connect``, of threads or of asyncio."""
     trusted = {} if access.tls is None else {"ssl": access.tls}
     return trusted | {
         "subprotocols": [SUBPROTOCOL],

@@ -35,12 +35,12 @@ class Answer(NamedTuple):
 
     @property
     def is_refused(self) -> bool:
-        """Whether the server is full: nothing was applied, so the next chunk takes this one's number."""
+        """Return whether the server is full: nothing was applied, so the next chunk takes this one's number."""
         return self.status in (429, 503) and self.retry_after_s is not None
 
     @property
     def error(self) -> str:
-        """The kind of an answer other than 200."""
+        """Return the kind of an answer other than 200."""
         if not self.status:
             return self.reason
         return f"refused ({self.status})" if self.is_refused else f"status {self.status}"

@@ -26,7 +26,6 @@ class Input(NamedTuple):
     """One of many inputs.
 
     Attributes:
-        path: of the file.
         example: its number in a .h5 file; None for another file.
         label: that the .h5 file gives it.
     """
@@ -37,7 +36,7 @@ class Input(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The name for people."""
+        """Return the name for people."""
         return str(self.path) if self.example is None else f"{self.path}[{self.example}]"
 
 
@@ -49,7 +48,6 @@ class Heard(NamedTuple):
         truth: the label of the model that the names of folder or file are; None without.
         labels: that were heard, in order; empty where nothing was heard.
         probability: of the last of them; None without.
-        duration_s: of the input.
         error: why the file could not be streamed; empty where it was.
         is_no_word: whether ``truth`` is a class that the model answers with no label.
         unnamed: utterances in which something was heard that is no word of the model.
@@ -146,8 +144,6 @@ class Summary(NamedTuple):
         files: that were streamed.
         failed: that could not be.
         labelled: streamed files with a label.
-        right: of those.
-        duration_s: of all input.
         took_s: time that it took.
     """
 

@@ -110,7 +110,7 @@ def printer(name: str, *, words: bool, as_json: bool) -> Iterator[Hear]:
 
 
 def model_of(begin: Frame) -> str:
-    """Name the model of a stream, for people."""
+    """Return name the model of a stream, for people."""
     return f"{begin['model']} {begin['version']}"
 
 

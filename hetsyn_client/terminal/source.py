@@ -30,7 +30,6 @@ class Source(NamedTuple):
 
     Attributes:
         name: for people.
-        encoding: of the pieces.
         rate_hz: of samples; None for spikes and values.
         channels: of samples, or numbers of a row of values; None for spikes, and for one channel of sound.
         pieces: of the stream, each as a binary frame of ``WS /stream`` has it; None: nothing has come for a while.
@@ -79,7 +78,6 @@ def standard_input_source(
     Args:
         chunk_s: the longest piece of samples.
         rate_hz: of 16-bit samples without a header.
-        channels: of them.
         values: numbers of a row of values; None for sound.
 
     Raises:

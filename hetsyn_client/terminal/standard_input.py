@@ -18,7 +18,6 @@ class StandardInput:
     """The bytes of a pipe.
 
     Args:
-        descriptor: of the pipe.
         is_stopped: whether the user has had enough: then it ends as if the pipe had.
     """
 

@@ -1,4 +1,4 @@
-"""Serves ``/``: the page on which people speak and watch the spikes. ``service/page`` has its files; nothing builds them.
+"""Serves ``/``: the page on which people speak and watch the spikes. Nothing builds its files, in ``service/page``.
 
 The browser may load nothing from elsewhere and run no script that is not a file of this server. It asks for each file
 again, and gets it only if it has changed.
