@@ -129,7 +129,7 @@ SUBCOMMANDS = {
     "keys": Subcommand("service.commands.keys", "Make the keys of a server, and change them.", "cpu"),
     "reload": Subcommand("service.commands.reload", "Make a server read its folder of models again.", "cpu"),
     "stream": Subcommand(
-        "hetsyn_client.commands", "Stream sound, spikes or values to a server, live or from files.", "cpu"
+        "hetsyn_client.terminal.commands", "Stream sound, spikes or values to a server, live or from files.", "cpu"
     ),
     "run": Subcommand("service.commands.run", "Run a model on files or live sound, without a server.", "cpu"),
     "bench": Subcommand("hetsyn_client.loadtest.commands", "Put a server under load and measure its latency.", "cpu"),

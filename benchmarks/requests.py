@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from hetsyn_client.loadtest.senders import LOST, Answer, Sender
-from hetsyn_client.steps import Broken
+from hetsyn_client.protocol.steps import Broken
 from tests.support.connection import Connection
 from tests.support.target import Address, Response, Target
 

@@ -9,8 +9,6 @@ from typing import NamedTuple
 import numpy as np
 from aiohttp import ClientError, ClientWebSocketResponse, WSMsgType
 
-from hetsyn_client.access import Access
-from hetsyn_client.async_transport import AsyncTransport
 from hetsyn_client.bodies import encoding_of
 from hetsyn_client.columns import (
     APPLIED,
@@ -26,7 +24,9 @@ from hetsyn_client.columns import (
 from hetsyn_client.events import HEADER
 from hetsyn_client.loadtest.load import Load, Served
 from hetsyn_client.loadtest.senders import LOST, TIMEOUT_S, Answer
-from hetsyn_client.steps import Broken, Request, retry_after_s, target
+from hetsyn_client.network.access import Access
+from hetsyn_client.network.async_transport import AsyncTransport
+from hetsyn_client.protocol.steps import Broken, Request, retry_after_s, target
 
 GATHER_S = 0.01  # in which chunks for one frame are gathered
 HUBS = 2  # connections

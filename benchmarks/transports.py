@@ -27,10 +27,10 @@ from benchmarks.contenders import (
 from benchmarks.plots import plain, pyplot, save
 from benchmarks.ramp import Goal, JudgedTrial, RampResult, RampSettings, saturate
 from benchmarks.streams_way import StreamsWay
-from hetsyn_client.access import Access
 from hetsyn_client.loadtest.load import Load, Served, recorded
 from hetsyn_client.loadtest.run import RunSettings, run_loop
 from hetsyn_client.loadtest.senders import HetsynWay, Transport, Way
+from hetsyn_client.network.access import Access
 from service.contract.artifact import Artifact
 from tests.support.paths import RECORDINGS
 from tests.support.target import Address, HetsynTarget

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from hetsyn_client.commands import stream
+from hetsyn_client.terminal.commands import stream
 from service.commands.options import REMOVED
 from service.commands.run import run
 from service.commands.serve import serve

@@ -11,16 +11,16 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from hetsyn_client.calls import ChunkOptions, SessionOptions
-from hetsyn_client.chunks import Chunk, array_chunks
 from hetsyn_client.client import Session, StreamingClient
 from hetsyn_client.errors import HetsynError, InputError, NotFound, ServiceProblem, ServiceUnreachable, SessionLost
-from hetsyn_client.files import recording_chunks
 from hetsyn_client.live import LiveStream
-from hetsyn_client.live_steps import LiveOptions
 from hetsyn_client.many import LiveStreams
-from hetsyn_client.microphone import Microphone
+from hetsyn_client.protocol.calls import ChunkOptions, SessionOptions
+from hetsyn_client.protocol.live_steps import LiveOptions
 from hetsyn_client.results import Reply, SpeechStarted, Spikes, Timing, UtteranceEnd
+from hetsyn_client.sources.chunks import Chunk, array_chunks
+from hetsyn_client.sources.files import recording_chunks
+from hetsyn_client.sources.microphone import Microphone
 
 if TYPE_CHECKING:
     from hetsyn_client.async_client import AsyncSession, AsyncStreamingClient

@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-from hetsyn_client.access import TIMEOUT_S, access_of
-from hetsyn_client.async_transport import AsyncTransport
-from hetsyn_client.live_steps import LiveOptions, LiveSteps, SteppedStream
-from hetsyn_client.reconnecting import Frame
-from hetsyn_client.steps import Steps, T
+from hetsyn_client.network.access import TIMEOUT_S, access_of
+from hetsyn_client.network.async_transport import AsyncTransport
+from hetsyn_client.protocol.live_steps import LiveOptions, LiveSteps, SteppedStream
+from hetsyn_client.protocol.reconnecting import Frame
+from hetsyn_client.protocol.steps import Steps, T
 
 
 class AsyncLiveStream(SteppedStream[Coroutine[Any, Any, list[Frame]]]):

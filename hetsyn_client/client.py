@@ -18,12 +18,12 @@ from typing import Any, Self, Unpack
 
 import httpx
 
-from hetsyn_client.access import TIMEOUT_S, ClientOptions, access_of
-from hetsyn_client.calls import Calls, SessionOptions, SteppedClient
-from hetsyn_client.chunks import Chunk
+from hetsyn_client.network.access import TIMEOUT_S, ClientOptions, access_of
+from hetsyn_client.network.transport import Transport
+from hetsyn_client.protocol.calls import Calls, SessionOptions, SteppedClient
+from hetsyn_client.protocol.session_steps import SessionSteps, SteppedSession
 from hetsyn_client.results import Reply
-from hetsyn_client.session_steps import SessionSteps, SteppedSession
-from hetsyn_client.transport import Transport
+from hetsyn_client.sources.chunks import Chunk
 
 
 class StreamingClient(SteppedClient[Reply]):
@@ -79,7 +79,7 @@ class StreamingClient(SteppedClient[Reply]):
         return self._transport.run(self._calls.describe(model))
 
     def stream_file(self, path: str | Path, chunk_s: float = 0.1, **options: Unpack[SessionOptions]) -> Iterator[Reply]:
-        """Stream a recording, or a file of spikes or values (``hetsyn_client.files``), and yield the replies.
+        """Stream a recording, or a file of spikes or values (``hetsyn_client.sources.files``), and yield the replies.
 
         A chunk is sent when its reply is asked for.
 

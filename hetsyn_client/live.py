@@ -19,10 +19,10 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self, Unpack
 
-from hetsyn_client.access import TIMEOUT_S, access_of
-from hetsyn_client.live_steps import LiveOptions, LiveSteps, SteppedStream
-from hetsyn_client.reconnecting import Frame
-from hetsyn_client.transport import Transport
+from hetsyn_client.network.access import TIMEOUT_S, access_of
+from hetsyn_client.network.transport import Transport
+from hetsyn_client.protocol.live_steps import LiveOptions, LiveSteps, SteppedStream
+from hetsyn_client.protocol.reconnecting import Frame
 
 
 class LiveStream(SteppedStream[list[Frame]]):

@@ -23,9 +23,7 @@ from typing import Literal, NamedTuple, Self, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from hetsyn_client.access import access_of
 from hetsyn_client.bodies import Matrix, packed_samples
-from hetsyn_client.calls import check_names
 from hetsyn_client.columns import (
     CHUNK,
     END,
@@ -41,10 +39,12 @@ from hetsyn_client.columns import (
 )
 from hetsyn_client.errors import InputError, ServiceProblem
 from hetsyn_client.events import HEADER, Integers, pack_events
-from hetsyn_client.pending import Content, Pending
-from hetsyn_client.reconnecting import ConnectionOptions, Frame, Reconnecting
-from hetsyn_client.steps import Broken, Pause, Steps, T, target
-from hetsyn_client.transport import Transport
+from hetsyn_client.network.access import access_of
+from hetsyn_client.network.transport import Transport
+from hetsyn_client.protocol.calls import check_names
+from hetsyn_client.protocol.pending import Content, Pending
+from hetsyn_client.protocol.reconnecting import ConnectionOptions, Frame, Reconnecting
+from hetsyn_client.protocol.steps import Broken, Pause, Steps, T, target
 from hetsyn_client.values import rows_of
 
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from hetsyn_client.loadtest.load import SEED, Load
 from hetsyn_client.loadtest.senders import TIMEOUT_S, Answer, Sender, Way
-from hetsyn_client.steps import Broken
+from hetsyn_client.protocol.steps import Broken
 
 T = TypeVar("T")
 PERCENTILES = (50.0, 75.0, 90.0, 95.0, 99.0, 99.9)

@@ -9,11 +9,11 @@ from urllib.parse import quote
 
 from aiohttp import ClientWebSocketResponse, WSMsgType
 
-from hetsyn_client.access import Access
-from hetsyn_client.async_transport import AsyncTransport
 from hetsyn_client.bodies import encoding_of
 from hetsyn_client.loadtest.load import Load, Served
-from hetsyn_client.steps import Broken, Request, retry_after_s, target
+from hetsyn_client.network.access import Access
+from hetsyn_client.network.async_transport import AsyncTransport
+from hetsyn_client.protocol.steps import Broken, Request, retry_after_s, target
 
 TIMEOUT_S = 10.0  # of one chunk
 LOST = Broken("connection lost")

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hetsyn_client.errors import InputError
-from hetsyn_client.files import H5, SUFFIXES, h5_labels
+from hetsyn_client.sources.files import H5, SUFFIXES, h5_labels
 
 NOTHING, NO_WORD = "nothing heard", "no word"
 SOUNDS = (

@@ -9,9 +9,9 @@ from typing import Any, Literal, NamedTuple, cast
 
 from hetsyn_client.bodies import Encoding, encoding_of
 from hetsyn_client.errors import InputError
-from hetsyn_client.files import SUFFIXES, recording_chunks, step_chunks
+from hetsyn_client.sources.files import SUFFIXES, recording_chunks, step_chunks
+from hetsyn_client.sources.wav import read_header
 from hetsyn_client.terminal.standard_input import StandardInput
-from hetsyn_client.wav import read_header
 
 SAMPLE_BYTES = {"pcm_s16le": 2, "pcm_s24le": 3, "pcm_f32le": 4, "mulaw": 1, "alaw": 1}
 """Encodings of WAV files that can be streamed, and the bytes of a sample."""
@@ -49,7 +49,7 @@ class Source(NamedTuple):
 
 
 def file_source(path: Path, chunk_s: float, described: Mapping[str, Any], example: int | None = None) -> Source:
-    """Open a recording, or a file of spikes or values (``hetsyn_client.files``).
+    """Open a recording, or a file of spikes or values (``hetsyn_client.sources.files``).
 
     Args:
         described: the model, as ``GET /models/{name}`` describes it.

@@ -45,7 +45,7 @@ def run_model(
 
     Several files are summed up, with the accuracy where files or their folders are named after labels.
     """
-    from hetsyn_client.terminal.command import Choices, stream_all
+    from hetsyn_client.terminal.streaming import Choices, stream_all
     from service.commands.in_process import InProcess
     from service.contract.folder import named_artifact, usual_folder
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hetsyn_client.wav import MOST_CHANNELS, read_wav
+from hetsyn_client.sources.wav import MOST_CHANNELS, read_wav
 from service.errors import InputError
 
 Samples = NDArray[np.float32]

@@ -23,7 +23,7 @@ from hetsyn_client import (
     StreamingClient,
     array_chunks,
 )
-from hetsyn_client.reconnecting import Frame
+from hetsyn_client.protocol.reconnecting import Frame
 from tests.support.fake_sounddevice import FakeSounddevice
 from tests.support.paths import RECORDINGS
 from tests.support.server_process import RestartableServer

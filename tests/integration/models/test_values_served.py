@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hetsyn_client import InputError, ServiceProblem, StreamingClient
-from hetsyn_client.commands import stream
+from hetsyn_client.terminal.commands import stream
 from service.app import create_app
 from service.models.catalog import ModelCatalog
 from service.runtime.onnx import Array

@@ -28,7 +28,7 @@ from hetsyn_client import (
     SessionLost,
     StreamingClient,
 )
-from hetsyn_client.reconnecting import Frame
+from hetsyn_client.protocol.reconnecting import Frame
 from tests.support.fake_graph import CHANNELS
 from tests.support.relay import relayed
 from tests.support.signals import sound, spikes

@@ -10,7 +10,7 @@ import pytest
 
 from hetsyn_client.client import StreamingClient
 from hetsyn_client.errors import ServiceProblem, ServiceUnreachable
-from hetsyn_client.files import recording_chunks
+from hetsyn_client.sources.files import recording_chunks
 from tests.support.signals import sound
 from tests.support.wav import wav
 

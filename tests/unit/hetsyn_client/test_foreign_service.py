@@ -21,7 +21,7 @@ assert not set(theirs) & set(sys.modules), "the client imported what it can do w
 assert hetsyn_client.AsyncStreamingClient.__name__ in hetsyn_client.__all__
 assert not set(theirs[1:]) & set(sys.modules), "the client for asyncio imported what it can do without"
 
-import hetsyn_client.commands
+import hetsyn_client.terminal.commands
 import hetsyn_client.loadtest.commands
 import hetsyn_client.loadtest.report
 import hetsyn_client.loadtest.run

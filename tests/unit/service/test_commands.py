@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hetsyn_client.client import StreamingClient
-from hetsyn_client.commands import stream
+from hetsyn_client.terminal.commands import stream
 from service.carried.keys import VARIABLE, key_id
 from service.commands.process import page_address
 from service.commands.serve import serve

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hetsyn_client.errors import InputError
-from hetsyn_client.wav import GUID_TAIL, Pcm, read_wav
+from hetsyn_client.sources.wav import GUID_TAIL, Pcm, read_wav
 from service.wire.pcm import decode_wav
 from tests.support.signals import sound
 

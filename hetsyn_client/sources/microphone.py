@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from hetsyn_client.bodies import sound_body
-from hetsyn_client.chunks import Chunk
 from hetsyn_client.errors import InputError
 from hetsyn_client.extras import install_command
+from hetsyn_client.sources.chunks import Chunk
 
 
 class Microphone:

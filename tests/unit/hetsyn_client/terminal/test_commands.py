@@ -6,7 +6,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from hetsyn_client.commands import stream
+from hetsyn_client.terminal.commands import stream
 
 
 def test_without_a_server_it_says_so_before_it_reads(tmp_path: Path) -> None:

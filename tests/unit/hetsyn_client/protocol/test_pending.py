@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hetsyn_client.columns import APPLIED, CHUNK, END, Results
-from hetsyn_client.pending import Content, Pending
+from hetsyn_client.protocol.pending import Content, Pending
 from service.wire.many_frames import Chunks, unpack_chunks
 
 

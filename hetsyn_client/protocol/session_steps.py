@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hetsyn_client.bodies import Body, Matrix, events_body, sound_body, values_body
-from hetsyn_client.calls import Calls, ChunkOptions, SessionOptions, check_names
 from hetsyn_client.errors import HetsynError, InputError, ServiceProblem, SessionLost
+from hetsyn_client.protocol.calls import Calls, ChunkOptions, SessionOptions, check_names
+from hetsyn_client.protocol.steps import R, Steps
 from hetsyn_client.results import Reply
-from hetsyn_client.steps import R, Steps
 
 
 class SessionSteps:

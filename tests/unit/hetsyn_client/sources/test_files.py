@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hetsyn_client.client import StreamingClient
 from hetsyn_client.errors import InputError, NotFound
-from hetsyn_client.files import step_chunks
+from hetsyn_client.sources.files import step_chunks
 from service.wire.chunk import SpikeChunk, ValuesChunk
 from service.wire.decode import decode_raw
 from tests.support.hdf5 import write_h5

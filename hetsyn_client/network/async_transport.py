@@ -15,8 +15,9 @@ import aiohttp
 from websockets.asyncio.client import ClientConnection, connect
 from yarl import URL
 
-from hetsyn_client.access import Access
-from hetsyn_client.steps import (
+from hetsyn_client.network.access import Access
+from hetsyn_client.network.web_socket import BREAKS, CLOSING_S, SUBPROTOCOL, address, arguments, broken
+from hetsyn_client.protocol.steps import (
     Broken,
     OpenSocket,
     Pause,
@@ -29,7 +30,6 @@ from hetsyn_client.steps import (
     T,
     retry_after_s,
 )
-from hetsyn_client.web_socket import BREAKS, CLOSING_S, SUBPROTOCOL, address, arguments, broken
 
 
 class AsyncTransport:

@@ -11,8 +11,9 @@ from typing import Any
 import httpx
 from websockets.sync.client import ClientConnection, connect
 
-from hetsyn_client.access import Access
-from hetsyn_client.steps import (
+from hetsyn_client.network.access import Access
+from hetsyn_client.network.web_socket import BREAKS, address, arguments, broken
+from hetsyn_client.protocol.steps import (
     Broken,
     OpenSocket,
     Pause,
@@ -24,7 +25,6 @@ from hetsyn_client.steps import (
     Steps,
     T,
 )
-from hetsyn_client.web_socket import BREAKS, address, arguments, broken
 
 
 class Transport:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from hetsyn_client.columns import APPLIED, END, ENDED, MOST_ROWS, Opened, Results, pack_chunks
 from hetsyn_client.errors import ServiceProblem, SessionLost
-from hetsyn_client.steps import Broken
+from hetsyn_client.protocol.steps import Broken
 
 
 class Content(NamedTuple):

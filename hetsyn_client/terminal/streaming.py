@@ -14,8 +14,8 @@ import typer
 from rich.text import Text
 
 from hetsyn_client.errors import HetsynError, InputError, ServiceUnreachable
-from hetsyn_client.files import H5
 from hetsyn_client.output import open_console
+from hetsyn_client.sources.files import H5
 from hetsyn_client.terminal.backend import Backend, Frame
 from hetsyn_client.terminal.folder import Heard, Input, Summary, file_line, find_inputs, label_table, truth_of
 from hetsyn_client.terminal.listen import Stop, interruptible, listen

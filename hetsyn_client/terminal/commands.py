@@ -49,7 +49,7 @@ def stream_files(
         raise typer.BadParameter(f"{named[0]} is a server: name it with --url")
     headers = headers_of(header)
     from hetsyn_client.terminal.backend import Server
-    from hetsyn_client.terminal.command import Choices, stream_all
+    from hetsyn_client.terminal.streaming import Choices, stream_all
 
     choices = Choices(
         files=files,

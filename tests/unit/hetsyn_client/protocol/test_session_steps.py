@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from hetsyn_client.bodies import Body
-from hetsyn_client.calls import Calls, SessionOptions
 from hetsyn_client.errors import InputError, ServiceProblem, ServiceUnreachable, SessionLost
-from hetsyn_client.session_steps import SessionSteps
-from hetsyn_client.steps import Broken, Pause, Request, Response, Step, Steps, T
+from hetsyn_client.protocol.calls import Calls, SessionOptions
+from hetsyn_client.protocol.session_steps import SessionSteps
+from hetsyn_client.protocol.steps import Broken, Pause, Request, Response, Step, Steps, T
 
 CHUNK = Body(b"\x01\x00", "audio/pcm;encoding=pcm_s16le;rate=8000")
 

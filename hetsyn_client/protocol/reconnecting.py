@@ -7,11 +7,11 @@ from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import Any
 
-from hetsyn_client.access import PATIENCE_S, REPEATS, TIMEOUT_S, ClientOptions
-from hetsyn_client.calls import stranger, unreachable
 from hetsyn_client.errors import ServiceProblem, SessionLost
-from hetsyn_client.patience import Patience
-from hetsyn_client.steps import Broken, CloseSocket, OpenSocket, Pause, ReadFrame, SendFrame, Steps
+from hetsyn_client.network.access import PATIENCE_S, REPEATS, TIMEOUT_S, ClientOptions
+from hetsyn_client.protocol.calls import stranger, unreachable
+from hetsyn_client.protocol.patience import Patience
+from hetsyn_client.protocol.steps import Broken, CloseSocket, OpenSocket, Pause, ReadFrame, SendFrame, Steps
 
 Frame = dict[str, Any]
 PASSING = (429, 502, 503, 504)  # statuses with which a WebSocket is refused for now
