@@ -1,4 +1,4 @@
-"""The client for asyncio: that of ``hetsyn_client.client``, with ``await``.
+"""The client for asyncio, as ``hetsyn_client.client`` with ``await``.
 
     async with AsyncStreamingClient("http://127.0.0.1:8000") as client, client.session() as session:
         await session.send(first_samples, 8000)
@@ -100,7 +100,7 @@ class AsyncSession(SteppedSession[Coroutine[Any, Any, Reply]]):
     async def stream(self, chunks: AsyncIterable[Chunk] | Iterable[Chunk]) -> AsyncIterator[Reply]:
         """Send the chunks of a source, such as a ``Microphone``, and end the session with it, as ``Session.stream``.
 
-        A source that blocks has to be asynchronous, as a ``Microphone`` is.
+        A source that blocks must be asynchronous, as a ``Microphone`` is.
         """
         is_last = True
         async for chunk in chunks if isinstance(chunks, AsyncIterable) else _asynchronous(chunks):

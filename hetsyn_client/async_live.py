@@ -1,4 +1,4 @@
-"""A session over one WebSocket for asyncio: that of ``hetsyn_client.live``, with ``await``."""
+"""A session over one WebSocket for asyncio, as ``hetsyn_client.live`` with ``await``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from hetsyn_client.protocol.steps import Steps, T
 class AsyncLiveStream(SteppedStream[Coroutine[Any, Any, list[Frame]]]):
     """One session, as ``LiveStream``. Use it as an asynchronous context manager, in one event loop.
 
-    Its calls take turns. A chunk that was cancelled is on its way if ``seq`` has grown; else send it again.
+    Its calls run one after the other. If a cancelled ``send`` has raised ``seq``, the chunk is sent; else send it
+    again.
     """
 
     def __init__(

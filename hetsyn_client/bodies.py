@@ -1,4 +1,4 @@
-"""Chunks as bodies of requests."""
+"""Packs chunks as bodies of requests."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Body(NamedTuple):
 
     @property
     def emptied(self) -> Body:
-        """Return a chunk of the same kind without input, which ends a session."""
+        """Make an empty chunk of the same kind, which ends a session."""
         return self._replace(content=b"")
 
 
 def encoding_of(content_type: str) -> dict[str, str]:
-    """Return name the parameters of ``/stream`` that say the same as a content type of ``/infer``."""
+    """Convert a content type of ``/infer`` to parameters of ``/stream``."""
     kind, *parts = content_type.split(";")
     given = dict(part.split("=", 1) for part in parts)
     if kind == EVENTS_TYPE:
@@ -49,7 +49,7 @@ def sound_body(samples: NDArray[np.int16], sample_rate_hz: int) -> Body:
 
 
 def _check_whole(samples: NDArray[Any], bits: int) -> None:
-    """Check that samples are whole numbers of at most ``bits`` bits: others would be cut to noise.
+    """Check that samples are whole numbers of at most ``bits`` bits: others would be truncated to noise.
 
     Raises:
         InputError: they are not.
@@ -63,7 +63,7 @@ def _check_whole(samples: NDArray[Any], bits: int) -> None:
 
 
 def packed_samples(samples: NDArray[Any], encoding: str, channels: int) -> bytes:
-    """Pack samples as a stream takes them.
+    """Pack samples for a stream.
 
     Args:
         samples: [n], or [n, channels]: whole numbers of 16 or 24 bits, or floats from -1 to 1.

@@ -1,11 +1,11 @@
-"""A client of the server, blocking. It numbers a session's chunks, and repeats a chunk when the connection breaks, when
-a proxy lost the server, or when the server says "later".
+"""The blocking client. It numbers a session's chunks, and repeats a chunk if the connection breaks, if a proxy lost the
+server, or if the server says "later".
 
     with StreamingClient("http://127.0.0.1:8000") as client, client.session(model="speech-digits") as session:
         session.send(first_samples, 8000)
         reply = session.send(last_samples, 8000, end=True)
 
-``async_client`` has the same for asyncio. What both send, and when, is in ``calls`` and ``session_steps``.
+``async_client`` has the same for asyncio. ``calls`` and ``session_steps`` decide what both send, and when.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from hetsyn_client.sources.chunks import Chunk
 class StreamingClient(SteppedClient[Reply]):
     """Connections to one server. Close it, or use it as a context manager. Threads may share it.
 
-    Its methods raise ServiceProblem where the server refuses, ServiceUnreachable where it does not answer, and
-    InputError for what cannot be sent.
+    Its methods raise ServiceProblem if the server refuses, ServiceUnreachable if it does not answer, and InputError for
+    input that cannot be sent.
 
     Args:
         url: as ``http://127.0.0.1:8000``.
         network: replaces the network for HTTP in tests.
         sleep: waits between two tries, in seconds; tests replace it.
-        options: see ``ClientOptions``.
+        options: those of ``ClientOptions``.
 
     Raises:
-        InputError: not an address, a header or a file that can be used.
+        InputError: the address, a header or a file cannot be used.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class StreamingClient(SteppedClient[Reply]):
     def stream_file(self, path: str | Path, chunk_s: float = 0.1, **options: Unpack[SessionOptions]) -> Iterator[Reply]:
         """Stream a recording, or a file of spikes or values (``hetsyn_client.sources.files``), and yield the replies.
 
-        A chunk is sent when its reply is asked for.
+        A chunk is sent when its reply is requested.
 
         Raises:
             InputError: the file cannot be used, or has values and the model takes spikes.
@@ -92,16 +92,16 @@ class StreamingClient(SteppedClient[Reply]):
         return self.session(**options).stream(chunks)
 
     def drop(self, session: str) -> None:
-        """Delete a session on the server; ServiceProblem with status 404 if it has none of this id."""
+        """Delete a session on the server. ServiceProblem with status 404: there is none of this id."""
         self._transport.run(self._calls.drop(session))
 
 
 class Session(SteppedSession[Reply]):
-    """One session on a server. It numbers its chunks, so that each counts once however often it is sent.
+    """One session on a server. It numbers its chunks, so that each counts once, however often it is sent.
 
-    ``StreamingClient.session`` makes one, and its methods raise the same errors. Left as a context manager before its
-    end, it is deleted on the server, unless you have named it. A chunk that raised keeps its number: send the same one
-    again. One thread at a time may use it.
+    ``StreamingClient.session`` makes one, and its methods raise the same errors. As a context manager, a session that
+    was not ended is deleted on the server, unless you have named it. A chunk that raised keeps its number: send the
+    same one again. One thread at a time may use it.
     """
 
     def __init__(self, transport: Transport, steps: SessionSteps) -> None:
@@ -120,8 +120,7 @@ class Session(SteppedSession[Reply]):
         """Send the chunks of a source, such as a ``Microphone``, and end the session with it.
 
         Returns:
-            The reply to each chunk; last, the one that ends the session, if the source does not say which chunk is the
-            last.
+            The reply to each chunk, and to the end of the session if the source does not mark its last chunk.
         """
         is_last = True
         for chunk in chunks:

@@ -1,7 +1,7 @@
 """The binary frames of ``WS /streams``: chunks of many sessions and their results, as columns. Little endian.
 
-All frames begin with 16 bytes: a name, the number of rows n, and two more numbers. Then the columns follow, one after
-the other, each with n entries, and at last a part whose length the head says. A row is a chunk, a session or a result.
+All frames begin with 16 bytes: a name, the number of rows n, and two more numbers. The columns follow, one after the
+other, each with n entries, and at last a part with a length in the head. A row is a chunk, a session or a result.
 
     chunks    HSC1  n  items     0           seq u64  handle u32  action u32  steps u32  length u32  content
     sessions  HSO1  n  id bytes  resume      handle u32  length u32  ids
@@ -9,12 +9,12 @@ the other, each with n entries, and at last a part whose length the head says. A
                                              label i32  probabilities f32 [n, outputs]  JSON
     opened    HSP1  n  0         JSON bytes  next_seq u64  total_steps u64  handle u32  status u32  state u32    JSON
 
-``resume`` is 1 if all of the sessions have to have begun, else 0. ``items`` is the sum of the lengths. The content is
-that of all rows, one after the other: events are all times (u16) and then all units (u16); samples are i16; values are
-f32, a row of channels for each step. The JSON part is an object that has what does not fit in a column, by the number
-of the row as a string; it is empty where no row has such.
+``resume`` is 1 if all of the sessions must exist, else 0. ``items`` is the sum of the lengths. The content has all
+rows, one after the other: events are all times (u16) and then all units (u16); samples are i16; values are f32, a row
+of channels for each step. The JSON part is an object with the members that fit in no column, by the row's number as a
+string; it is empty without any.
 
-Nothing here reads or writes: this is for any client, with threads or asyncio. The server's half is in
+This module does no input or output: any client can use it, with threads or asyncio. The server's half is in
 ``service.wire.many_frames``.
 """
 
@@ -34,7 +34,7 @@ More = dict[int, dict[str, Any]]
 
 HEAD = struct.Struct("<4sIII")
 NAMES = CHUNKS, SESSIONS, RESULTS, OPENED = b"HSC1", b"HSO1", b"HSR1", b"HSP1"
-CHUNK, END, DELETE, LEAVE = 0, 1, 2, 3  # actions of a row: see ``pack_chunks``
+CHUNK, END, DELETE, LEAVE = 0, 1, 2, 3  # actions of a row (``pack_chunks``)
 NEW, BEGUN, ENDED = 0, 1, 2  # states of a session that is opened
 APPLIED = 200  # the status of a row that was applied
 MOST_ROWS = 4_096  # of a frame
@@ -50,12 +50,12 @@ class Results(NamedTuple):
         total_steps: uint64 [n], network steps of the session so far.
         handle: uint32 [n].
         action: uint32 [n], as sent.
-        status: uint32 [n], ``APPLIED``, or that of a problem in HTTP: then the row was not applied.
+        status: uint32 [n], ``APPLIED``, or a problem's HTTP status: the row was not applied.
         steps: uint32 [n], network steps of the chunk.
         label: int32 [n], index among the labels; -1 for none.
-        probabilities: float32 [n, outputs]; no columns for rule trace. Zeros where a row was not applied.
-        more: by row: of a problem ``problem``, ``detail``, ``retryable``, ``retry_after_s`` and ``expected_seq``; of a
-            chunk its ``readout`` for rule trace, and its ``events``.
+        probabilities: float32 [n, outputs]; no columns for rule trace. Zeros for a row that was not applied.
+        more: by row: for a problem ``problem``, ``detail``, ``retryable``, ``retry_after_s`` and ``expected_seq``; for
+            a chunk its ``readout`` with rule trace, and its ``events``.
     """
 
     seq: NDArray[np.uint64]
@@ -76,9 +76,9 @@ class Opened(NamedTuple):
         next_seq: uint64 [n], number of the next chunk.
         total_steps: uint64 [n], network steps of the session so far.
         handle: uint32 [n].
-        status: uint32 [n], ``APPLIED``, or that of a problem: then the handle is free.
+        status: uint32 [n], ``APPLIED``, or a problem's HTTP status: the handle is free.
         state: uint32 [n], ``NEW``; ``BEGUN`` before; or ``ENDED``: its last row, sent again, gets its result.
-        more: by row: of a problem, as in ``Results``.
+        more: by row: a problem, as in ``Results``.
     """
 
     next_seq: NDArray[np.uint64]
@@ -100,13 +100,13 @@ def pack_chunks(
     """Pack a frame of chunks, at most one of each session.
 
     Args:
-        handles: [n], the session's on this connection.
-        seq: number of each chunk in its session, [n] or one for all; of no meaning for ``DELETE`` and ``LEAVE``.
-        lengths: items of each: events, samples, or rows of values, [n] or one for all.
+        handles: [n], the sessions' handles on this connection.
+        seq: number of each chunk in its session, [n] or one for all; ignored for ``DELETE`` and ``LEAVE``.
+        lengths: items of each chunk: events, samples, or rows of values, [n] or one for all.
         steps: network steps of events; 0 for samples and values; [n] or one for all.
         actions: [n] or one for all. ``CHUNK``: apply the content. ``END``: apply the content, if there is any, and end
-            the session. ``DELETE``: delete the session; the next chunk begins it anew. ``LEAVE``: this connection
-            streams the session no more, and the handle is free; the session stays.
+            the session. ``DELETE``: delete the session; the next chunk begins it again. ``LEAVE``: this connection
+            leaves the session, and the handle is free; the session stays.
     """
     handle = np.asarray(handles, "<u4")
     rows = handle.shape
@@ -127,7 +127,7 @@ def pack_chunks(
 
 
 def pack_sessions(handles: Sequence[int], ids: Sequence[str], *, resume: bool = False) -> bytes:
-    """Pack a frame of sessions to open; with ``resume``, all have to have begun."""
+    """Pack a frame of sessions to open; with ``resume``, all must exist."""
     encoded = [name.encode() for name in ids]
     lengths = np.array([len(name) for name in encoded], "<u4")
     head = HEAD.pack(SESSIONS, len(encoded), int(lengths.sum()), resume)
@@ -153,7 +153,7 @@ def unpack_results(data: bytes) -> Results:
 
 
 def unpack_opened(data: bytes) -> Opened:
-    """Unpack a frame of sessions that were opened.
+    """Unpack a frame of opened sessions.
 
     Raises:
         InputError: the bytes are no such frame.
@@ -167,7 +167,7 @@ def unpack_opened(data: bytes) -> Opened:
 
 
 def head_of(data: bytes, name: bytes, most_rows: int | None) -> tuple[int, int, int]:
-    """Read the head of a frame of a name: its rows, of which there may be a limit, and two more numbers.
+    """Read the head of a frame with this name: its number of rows, at most ``most_rows``, and two more numbers.
 
     Raises:
         InputError: the bytes are no such frame.

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 
 class HetsynError(Exception):
-    """Base of all; the message is a sentence that says what to do. The attributes are how a server reports the error.
+    """Base of all errors. The message is a sentence that says what to do; a server reports the attributes.
 
     Attributes:
         status: HTTP status.
-        slug: last part of the type of the problem (RFC 9457).
+        slug: last part of the problem's type (RFC 9457).
         title: the same for every occurrence.
-        grpc: name of the status code of gRPC.
-        close_code: of a WebSocket that ends; None for the one that follows from the status.
-        retry_after_s: when a client may try again; None where that does not help.
-        expected_seq: number of the chunk that would be taken; None where another one does not help.
+        grpc: name of gRPC's status code.
+        close_code: the WebSocket's; None: derived from the status.
+        retry_after_s: seconds after which a client may try again; None if that does not help.
+        expected_seq: number of the chunk that would be accepted; None if no other one would be.
     """
 
     status: int = 500
@@ -46,9 +46,9 @@ class ServiceProblem(HetsynError):
         status: HTTP status.
         detail: the server's sentence.
         expected_seq: number of the chunk to send next, if the server named it.
-        retry_after_s: how long to wait before the next try, if the server named it.
-        problem: what went wrong, such as ``out-of-order`` (docs/reference/http-api.md); None if no server of ours said
-            it.
+        retry_after_s: seconds to wait before the next try, if the server named them.
+        problem: slug of the problem, such as ``out-of-order`` (docs/reference/http-api.md); None if it does not come
+            from a HetSyn server.
     """
 
     def __init__(
@@ -68,11 +68,11 @@ class ServiceProblem(HetsynError):
 
 
 class SessionLost(ServiceProblem):
-    """The server has the session no more: it has expired, was deleted, or was lost. Begin another."""
+    """The server no longer has the session: it has expired, was deleted, or was lost. Begin another."""
 
     @classmethod
     def of(cls, problem: ServiceProblem) -> SessionLost:
-        """Make the same refusal, of a session that had begun."""
+        """Make this error of the refusal of a session that had begun."""
         return cls(problem.status, problem.detail, problem.expected_seq, problem.retry_after_s, problem.problem)
 
 

@@ -1,4 +1,4 @@
-"""Spikes of a chunk as events, and ``application/vnd.hetsyn.events``, their packed form. Little endian:
+"""Packs the spikes of a chunk as ``application/vnd.hetsyn.events``. Little endian:
 
 magic   4 bytes  b"HSE1"
 steps   uint32   of the chunk
@@ -23,8 +23,8 @@ Numbers = Sequence[float] | NDArray[np.int64] | NDArray[np.float64]
 MEDIA_TYPE = "application/vnd.hetsyn.events"
 MAGIC = b"HSE1"
 HEADER = struct.Struct("<4sII")
-LARGEST = 0xFFFF  # a time or a unit of the packed form
-LARGEST_INDEX = 2**31 - 1  # a unit of any form
+LARGEST = 0xFFFF  # time or unit in the packed form
+LARGEST_INDEX = 2**31 - 1  # unit in any form
 LARGEST_FLOAT = 2.0**53  # up to here every whole number is a float
 
 
@@ -36,7 +36,7 @@ def pack_events(steps: int, times: Sequence[int] | Integers, units: Sequence[int
         units: [spikes], its channel.
 
     Raises:
-        InputError: as ``sort_events``, or a time or unit beyond 16 bits.
+        InputError: as ``sort_events``, or a time or unit is beyond 16 bits.
     """
     step, unit = sort_events(steps, times, units)
     for name, values in (("time", step), ("unit", unit)):
@@ -60,8 +60,8 @@ def sort_events(steps: int, times: Numbers, units: Numbers) -> tuple[Integers, I
         step and unit, int64 [spikes].
 
     Raises:
-        InputError: lengths that differ, a number that is not whole, a time outside the chunk, a negative unit;
-            names the index.
+        InputError: lengths differ, a number is not whole, a time is outside the chunk, or a unit is negative; the
+            message names the index.
     """
     if len(times) != len(units):
         raise InputError(f"{len(times)} times and {len(units)} units: every spike needs one of each")
@@ -91,7 +91,7 @@ def sort_events(steps: int, times: Numbers, units: Numbers) -> tuple[Integers, I
 
 
 def _integers(values: Numbers, name: str) -> Integers:
-    """Read whole numbers, which may have come as floats."""
+    """Convert to whole numbers; floats are allowed."""
     raw = np.asarray(values)
     if np.can_cast(raw.dtype, np.int64):
         return raw.astype(np.int64)

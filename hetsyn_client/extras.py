@@ -1,4 +1,4 @@
-"""How to install what an optional part of hetsyn needs. The package is not on PyPI."""
+"""Says how to install an extra of hetsyn. The package is not on PyPI."""
 
 from __future__ import annotations
 

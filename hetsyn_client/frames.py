@@ -1,11 +1,11 @@
-"""``application/vnd.hetsyn.carried``: a token and a body in one. Little endian:
+"""Packs ``application/vnd.hetsyn.carried``, a token and a body. Little endian:
 
 magic      4 bytes  b"HSF1"
 token      uint32   length of the token in bytes; 0 without one
 type       uint16   length of the body's content type in bytes
            the token, the content type in ASCII, and the body
 
-A token is too long for the headers that most servers and proxies take, and base64 would make it longer by a third.
+A token is too long for the headers of most servers and proxies, and base64 would lengthen it by a third.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ class Frame(NamedTuple):
 
 
 def pack_frame(token: bytes, content_type: str, body: bytes) -> bytes:
-    """Put a token and a body, of a content type in ASCII, into one frame."""
+    """Pack a token and a body, with its content type in ASCII."""
     named = content_type.encode("ascii")
     return b"".join((HEADER.pack(MAGIC, len(token), len(named)), token, named, body))
 
 
 def unpack_frame(data: bytes) -> Frame:
-    """Take a frame apart.
+    """Unpack a frame.
 
     Raises:
-        InputError: not a frame, or cut off.
+        InputError: the bytes are no frame, or cut off.
     """
     if len(data) < HEADER.size or not data.startswith(MAGIC):
         raise InputError(f"the body does not begin with {MAGIC.decode()} and two lengths (10 bytes): pack it again")

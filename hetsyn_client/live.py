@@ -7,9 +7,9 @@
                     print(frame["start"], frame["end"], frame["label"])
         stream.end()
 
-The server acknowledges each chunk once it is kept. If the connection breaks, the stream opens another one under the
-same session, and sends the chunks again that were not acknowledged. None is lost, and none counts twice.
-``async_live`` has the same for asyncio. What both send, and when, is in ``live_steps``.
+The server acknowledges each chunk after it has stored it. If the connection breaks, the stream opens another one for
+the same session, and sends the unacknowledged chunks again. None is lost, and none counts twice. ``async_live`` has the
+same for asyncio. ``live_steps`` decides what both send, and when.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from hetsyn_client.protocol.reconnecting import Frame
 class LiveStream(SteppedStream[list[Frame]]):
     """One session. Use it as a context manager; left before ``end``, the session stays on the server.
 
-    Its methods raise ServiceProblem where the server refuses, ServiceUnreachable where it does not answer, and
-    InputError for what cannot be sent.
+    Its methods raise ServiceProblem if the server refuses, ServiceUnreachable if it does not answer, and InputError for
+    input that cannot be sent.
 
     Args:
-        url: of the server, as ``http://127.0.0.1:8000``.
+        url: as ``http://127.0.0.1:8000``.
         sleep: waits between two tries, in seconds; tests replace it.
-        options: see ``LiveOptions``.
+        options: those of ``LiveOptions``.
     """
 
     def __init__(
@@ -64,6 +64,6 @@ class LiveStream(SteppedStream[list[Frame]]):
     def end(self) -> Frame:
         """End the session, and return the end of its last utterance: label, probabilities, start and end.
 
-        ``wait`` has what comes before; called again, what the end brought before this.
+        ``wait`` returns the earlier frames, before the end or after it.
         """
         return self._transport.run(self._steps.end())

@@ -7,8 +7,8 @@
         for results in streams.end([hall, kitchen]) + streams.wait():
             print(results.handle, results.label)
 
-The server acknowledges each chunk once it is kept. If the connection breaks, another one is opened, and of each session
-the chunks are sent again that were not acknowledged. None is lost, and none counts twice.
+The server acknowledges each chunk after it has stored it. If the connection breaks, another one is opened, and each
+session's unacknowledged chunks are sent again. None is lost, and none counts twice.
 """
 
 from __future__ import annotations
@@ -57,15 +57,15 @@ class _OpenedRow(NamedTuple):
 class LiveStreams(Reconnecting):
     """Many sessions. Use it as a context manager; those that were not ended stay on the server.
 
-    Its methods raise ServiceProblem where the server ends the connection for good, ServiceUnreachable where it does not
-    answer, and InputError for what cannot be sent.
+    Its methods raise ServiceProblem if the server ends the connection for good, ServiceUnreachable if it does not
+    answer, and InputError for input that cannot be sent.
 
     Args:
-        url: of the server, as ``http://127.0.0.1:8000``.
-        sample_rate_hz: of sound; None for events or values.
+        url: as ``http://127.0.0.1:8000``.
+        sample_rate_hz: sample rate of sound; None for events or values.
         channels: numbers of a row of values; None for sound or events.
         sleep: waits between two tries, in seconds; tests replace it.
-        options: see ``ConnectionOptions``.
+        options: those of ``ConnectionOptions``.
 
     Attributes:
         begin: the last ``Begin`` of the server; it has the ``labels``.
@@ -145,7 +145,7 @@ class LiveStreams(Reconnecting):
 
         Returns:
             The results that have come meanwhile. A row that the server refused has a status other than ``APPLIED``.
-            It waits for some while too many chunks are not acknowledged.
+            It waits for results if too many chunks are unacknowledged.
         """
         self._check("pcm_s16le")
         rows = [packed_samples(np.asarray(row), "pcm_s16le", 1) for row in samples]
@@ -158,7 +158,7 @@ class LiveStreams(Reconnecting):
         times: Sequence[Sequence[int] | Integers],
         units: Sequence[Sequence[int] | Integers],
     ) -> list[Results]:
-        """Send of each session ``steps`` network steps with spikes: ``times`` and ``units``, [spikes]; as ``send``."""
+        """Send each session's spikes of ``steps`` network steps: ``times`` and ``units``, [spikes]; as ``send``."""
         self._check("events")
         rows = []
         for length, of_times, of_units in zip(steps, times, units, strict=True):
@@ -174,13 +174,13 @@ class LiveStreams(Reconnecting):
         return self._rows(handles, CHUNK, [Content(0, len(rows), rows.astype("<f4").tobytes()) for rows in checked])
 
     def end(self, handles: Sequence[int]) -> list[Results]:
-        """End sessions; their final results come as those of chunks do; as ``send``."""
+        """End sessions, as ``send``. Their final results come like those of chunks."""
         return self._rows(handles, END, [Content()] * len(handles))
 
     def wait(self) -> list[Results]:
         """Wait until all chunks are answered, and return the results that come; errors as of ``send``.
 
-        Where the connection broke, the results of some chunks may be lost. The chunks are not.
+        If the connection broke, the results of some chunks may be lost. The chunks are not.
         """
         return self._transport.run(self._wait())
 
@@ -191,12 +191,12 @@ class LiveStreams(Reconnecting):
         return results
 
     def leave(self, handles: Sequence[int]) -> list[Results]:
-        """Leave sessions as they are, after the chunks before, and return the results that come meanwhile.
+        """Leave sessions open on the server, after the chunks before, and return the results that come meanwhile.
 
         Their handles are free. ``StreamingClient.drop`` deletes a session.
         """
         results = self.wait()
-        for handle in handles:  # before: a connection that breaks now is opened without them
+        for handle in handles:  # first, so that a connection that breaks now is reopened without them
             self._pending.remove(handle)
         self._transport.run(self._left(handles))
         return results
@@ -234,7 +234,7 @@ class LiveStreams(Reconnecting):
             yield from self._reopen(error)  # sends all that is pending
 
     def _receive(self, timeout_s: float) -> Steps[list[Results]]:
-        """Return the next results; nothing if none come in time, where that is 0, or if the connection broke."""
+        """Return the next results; none if none come within a time of 0, or if the connection broke."""
         try:
             content = yield from self._content(timeout_s)
         except Broken as error:
@@ -260,7 +260,7 @@ class LiveStreams(Reconnecting):
         return (yield from self._binary())
 
     def _exchanged(self, exchange: Callable[[], Steps[T]]) -> Steps[T]:
-        """Do what may be done again, where the connection breaks. Nothing is pending."""
+        """Carry out steps again if the connection breaks. Nothing must be pending."""
         while True:
             try:
                 return (yield from exchange())
@@ -268,7 +268,7 @@ class LiveStreams(Reconnecting):
                 yield from self._reopen(error)
 
     def _content(self, timeout_s: float) -> Steps[bytes | None]:
-        """Read the next binary frame; None if none comes at once, where no time is given."""
+        """Read the next binary frame; None if ``timeout_s`` is 0 and none has come."""
         while True:
             frame = yield from (self._awaited() if timeout_s else self._read(0))
             if frame is None or isinstance(frame, bytes):
@@ -297,7 +297,9 @@ class LiveStreams(Reconnecting):
 
     def _open(self) -> Steps[None]:
         self.begin = yield from self._begun()
-        opening = [(begun, self._pending.ids(begun=begun)) for begun in (False, True)]  # which what comes may change
+        opening = [
+            (begun, self._pending.ids(begun=begun)) for begun in (False, True)
+        ]  # before frames that come change it
         for begun, ids in opening:
             handles = list(ids)
             for at in _starts(handles):
@@ -309,5 +311,5 @@ class LiveStreams(Reconnecting):
 
 
 def _starts(items: Sequence[object]) -> range:
-    """Return number the rows at which a new frame begins."""
+    """Number the rows at which a new frame begins."""
     return range(0, len(items), MOST_ROWS)

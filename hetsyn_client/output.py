@@ -10,5 +10,5 @@ UNWRAPPED = 100_000  # characters of a line
 
 
 def open_console() -> Console:
-    """Open standard output. Lines are wrapped on a terminal alone, so that a file of them can be searched."""
+    """Open standard output. It wraps lines only on a terminal, so that a file of them can be searched."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else UNWRAPPED)

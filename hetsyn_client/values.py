@@ -19,7 +19,7 @@ Values = NDArray[np.float32]
 
 
 def content_type(channels: int) -> str:
-    """Return name the content type of rows of ``channels`` numbers."""
+    """Name the content type of rows of ``channels`` numbers."""
     return f"{MEDIA_TYPE};channels={channels}"
 
 
@@ -36,7 +36,7 @@ def rows_of(values: Sequence[Sequence[float]] | NDArray[Any], channels: int | No
         channels: numbers that a row must have; None for any.
 
     Raises:
-        InputError: other than such a matrix, or a number that float32 cannot hold; names the index.
+        InputError: not such a matrix, or a number beyond float32; the message names its index.
     """
     try:
         rows = np.asarray(values)
@@ -55,7 +55,7 @@ def check_values(numbers: NDArray[Any]) -> Values:
     """Make rows of float32, [steps, channels].
 
     Raises:
-        InputError: a number is not finite, or beyond float32; names the index.
+        InputError: a number is not finite, or beyond float32; the message names its index.
     """
     with np.errstate(over="ignore"):
         values: Values = numbers.astype(np.float32)

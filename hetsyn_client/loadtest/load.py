@@ -15,25 +15,25 @@ from hetsyn_client.events import MEDIA_TYPE as EVENTS_TYPE
 from hetsyn_client.sources.files import read_sound
 from hetsyn_client.values import pack_values
 
-DISTINCT_CHUNKS = 256  # of random spikes or values; each stream begins at another of them
-MOST_NUMBERS = 2**22  # of all chunks of values together
-SLOWEST_HZ, FASTEST_HZ = 0.5, 5.0  # of values; people move so
+DISTINCT_CHUNKS = 256  # of random spikes or values; each stream begins at a different one
+MOST_NUMBERS = 2**22  # limit over all chunks of values
+SLOWEST_HZ, FASTEST_HZ = 0.5, 5.0  # frequencies of values, like people's movements
 SOUND_S = 20.0
 BURST_S = 0.25  # about a syllable
-PEAK = 0.3  # of full scale
+PEAK = 0.3  # share of full scale
 FULL_SCALE = 32_767
-DENSITY = 0.045  # of the Spiking Heidelberg Digits
+DENSITY = 0.045  # that of the Spiking Heidelberg Digits
 SEED = 0
 
 
 @dataclass(frozen=True)
 class Served:
-    """What a load has to know of a model.
+    """The facts of a model that a load needs.
 
     Attributes:
         channels: number of input channels of the network.
         step_s: duration of a network step.
-        sample_rate_hz: of the model's sound; None if it takes no sound.
+        sample_rate_hz: the model's sample rate; None if it takes no sound.
         row_values: number of values that the model takes in a step; 0 if it takes no values.
     """
 
@@ -49,7 +49,7 @@ class Served:
 
     @staticmethod
     def described(model: dict[str, Any]) -> Served:
-        """Read what ``GET /models/NAME`` says."""
+        """Read the answer of ``GET /models/NAME``."""
         encoder, taken = model["encoder"], model["input"]
         encodes_values = encoder is not None and encoder.get("kind") == "values"
         takes_values = encodes_values or taken.get("kind") == "values"
@@ -64,7 +64,7 @@ class Served:
 
 @dataclass(frozen=True)
 class Load:
-    """Chunks to send. A stream begins at any of them, sends one every ``period_s``, and begins again after the last."""
+    """Chunks to send. A stream begins at any of them, sends one every ``period_s``, and starts over after the last."""
 
     content_type: str
     chunks: tuple[bytes, ...]
@@ -73,7 +73,7 @@ class Load:
 
 
 def choose_load(model: Served, chunk_s: float, recordings: Path | None, density: float | None) -> Load:
-    """Make the load: recordings or else random spikes, if requested, or what the model takes: sound, values, spikes.
+    """Make the load: recordings or random spikes if requested, else sound, values or spikes, as the model takes.
 
     Raises:
         InputError: the model does not take the requested input, or the recordings cannot be used.
@@ -109,7 +109,7 @@ def random_spikes(model: Served, chunk_s: float, density: float) -> Load:
 
 
 def waves(model: Served, chunk_s: float) -> Load:
-    """Make values: a sine on each channel, each with a frequency and phase of its own."""
+    """Make values: a sine on each channel, with its own frequency and phase."""
     steps, channels = model.steps_of(chunk_s), model.row_values
     count = max(2, min(DISTINCT_CHUNKS, MOST_NUMBERS // (steps * channels)))
     rng = np.random.default_rng(SEED)

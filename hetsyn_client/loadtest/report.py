@@ -1,4 +1,4 @@
-"""What a run has found: a line while it goes on, a table, sentences and JSON."""
+"""Reports a run: a line of progress, a table, sentences and JSON."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def progress(record: Record, now_s: float) -> str:
 
 
 def show(console: Console, m: Measurement) -> None:
-    """Print load, throughput and percentiles, and what should be known."""
+    """Print load, throughput, percentiles and notes."""
     what, offered = f"closed loop of {m.streams:,}", ""
     rows = {"latency": m.latency}
     if m.offered_per_s is not None:

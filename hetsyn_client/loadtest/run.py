@@ -1,7 +1,7 @@
 """A run: streams send chunks for a time, and their latencies are recorded.
 
-A tool that waits for an answer before it sends again sends fewest requests while the server is slow, and so leaves out
-the worst latencies ("coordinated omission"). In an open loop, latency therefore counts from when a chunk was due.
+A tool that waits for an answer before it sends again sends fewer requests while the server is slow, and so misses the
+worst latencies ("coordinated omission"). In an open loop, latency therefore begins when a chunk is due.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ T = TypeVar("T")
 PERCENTILES = (50.0, 75.0, 90.0, 95.0, 99.0, 99.9)
 TICK_S = 0.1  # between two looks at the run
 OPENED_TOGETHER = 64
-LONGEST_PAUSE_S, FAILED_PAUSE_S = 1.0, 0.1  # of a stream in a closed loop after a refusal, or a failure
+LONGEST_PAUSE_S, FAILED_PAUSE_S = 1.0, 0.1  # pauses of a stream in a closed loop after a refusal, and after a failure
 DROP_TIMEOUT_S = 10.0
-LATE_MS, BUSY_SHARE = 15.0, 0.85  # a load generator beyond these measures itself
+LATE_MS, BUSY_SHARE = 15.0, 0.85  # beyond these, the load generator measures itself
 
 
 @dataclass(frozen=True)
 class OpenLoop:
-    """Streams in real time: each sends a chunk whenever one is due, at a phase of its own."""
+    """Streams in real time: each sends a chunk whenever one is due, at its own phase."""
 
     streams: int
 
@@ -85,16 +85,16 @@ class Measurement:
         mode: ``open`` or ``closed`` loop.
         duration_s: measured time, without the warm-up.
         offered_per_s: chunks that were due a second; None in a closed loop.
-        achieved_per_s: chunks that were answered well a second, by the time of the answer.
-        answered: chunks answered well, of those that were due in the measured time.
-        applied: chunks answered well, with those of the warm-up.
+        achieved_per_s: chunks with a good answer a second, by the time of the answer.
+        answered: chunks with a good answer, of those that were due in the measured time.
+        applied: chunks with a good answer, warm-up included.
         errors: number of failed chunks, by kind.
         unanswered: chunks that were due and had no answer at the end. ``latency`` counts each with its waiting time.
-        latency: of every chunk, from when it was due (open loop) or sent (closed loop).
-        service: of every chunk, from when it was sent.
+        latency: times of all chunks, from when they were due (open loop) or sent (closed loop).
+        service: times of all chunks, from when they were sent.
         generator_cpu_share: CPU time of the load generator, as a share of one core.
-        generator_cpu_us: its CPU time an answer, in microseconds; None where nothing was answered.
-        generator_late_ms: how much later than due it sent a chunk of an idle stream, 99th percentile.
+        generator_cpu_us: its CPU time an answer, in microseconds; None without answers.
+        generator_late_ms: delay of sending a due chunk of an idle stream, 99th percentile.
         sessions_left: sessions whose deletion the server did not confirm.
         stopped: why the run ended early, or "".
     """
@@ -118,7 +118,7 @@ class Measurement:
 
     @property
     def failures(self) -> int:
-        """Chunks without a good answer."""
+        """Count the chunks without a good answer."""
         return sum(self.errors.values()) + self.unanswered
 
     @property
@@ -128,13 +128,13 @@ class Measurement:
 
 @dataclass
 class Record:
-    """What happened so far. All times are those of ``time.perf_counter``."""
+    """The results so far. All times are those of ``time.perf_counter``."""
 
-    begin_s: float = 0.0  # of the measured time, as ``end_s``
+    begin_s: float = 0.0  # ``begin_s`` and ``end_s``: the measured time
     end_s: float = 0.0
     applied: int = 0
     errors: Counter[str] = field(default_factory=Counter)
-    due_s: array[float] = field(default_factory=lambda: array("d"))  # of answered chunks, as the next two
+    due_s: array[float] = field(default_factory=lambda: array("d"))  # this and the next two: of answered chunks
     sent_s: array[float] = field(default_factory=lambda: array("d"))
     answered_s: array[float] = field(default_factory=lambda: array("d"))
     waits_s: list[float] = field(default_factory=list)  # of chunks that were never answered
@@ -167,7 +167,7 @@ class Run:
         self._load = load
         self._mode = mode
         self._settings = settings
-        self._stopped = ""  # why
+        self._stopped = ""  # reason
         self._record = Record()
         self._name = f"bench-{secrets.token_hex(4)}"
         self._open_sessions: set[str] = set()
@@ -193,7 +193,7 @@ class Run:
             while not self._stopped and (now_s := time.perf_counter()) < record.end_s:
                 await asyncio.wait(running, timeout=min(TICK_S, record.end_s - now_s))
                 self._stopped = watch(record, time.perf_counter()) or ""
-        except asyncio.CancelledError:  # by the first Ctrl-C; the second ends the program
+        except asyncio.CancelledError:  # the first Ctrl-C; a second one ends the program
             self._stopped = "interrupted"
         cpu_s, wall_s = time.process_time() - cpu_s, time.perf_counter() - wall_s
         record.end_s = max(record.begin_s, min(record.end_s, time.perf_counter()))
@@ -243,7 +243,7 @@ class Run:
                 await asyncio.sleep(pause_s)
 
     async def _answer(self, sending: Awaitable[Answer]) -> Answer:
-        """Wait for an answer; return one that says why there is none."""
+        """Wait for an answer, or make one that says why there is none."""
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 return await sending
@@ -320,7 +320,7 @@ def run_loop(main: Coroutine[Any, Any, T]) -> T:
     """Run to the end, on uvloop if it is installed."""
     try:
         import uvloop
-    except ModuleNotFoundError:  # Windows
+    except ModuleNotFoundError:  # on Windows
         return asyncio.run(main)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(main)

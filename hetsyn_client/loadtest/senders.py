@@ -1,4 +1,4 @@
-"""What carries the chunks of streams to ``hetsyn serve``: requests, or WebSockets."""
+"""Sends the chunks of streams to ``hetsyn serve``: as requests, or over WebSockets."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ LOST = Broken("connection lost")
 
 
 class Transport(StrEnum):
-    """How chunks go to the server."""
+    """The interface that chunks use."""
 
     infer = "infer"
     stream = "stream"
 
 
 class Answer(NamedTuple):
-    """What the server said to a chunk."""
+    """The server's answer to a chunk."""
 
-    status: int  # of HTTP; 0: nothing
+    status: int  # of HTTP; 0: no answer
     retry_after_s: float | None = None
-    reason: str = ""  # why it said nothing
+    reason: str = ""  # why there is no answer
 
     @property
     def is_refused(self) -> bool:
-        """Return whether the server is full: nothing was applied, so the next chunk takes this one's number."""
+        """Return whether the server is full. Nothing was applied, so the next chunk has the same number."""
         return self.status in (429, 503) and self.retry_after_s is not None
 
     @property
@@ -72,7 +72,7 @@ class Way(Protocol):
 
 
 class HetsynWay:
-    """Carries chunks to a server: as requests itself, over ``/stream`` by a sender a stream."""
+    """Carries chunks to a server: requests by itself, ``/stream`` by a sender a stream."""
 
     def __init__(self, access: Access, transport: Transport, served: Served, load: Load) -> None:
         self._connections = AsyncTransport(access, TIMEOUT_S)
@@ -108,9 +108,9 @@ class HetsynWay:
 
 
 class StreamSender:
-    """Sends the sessions of a stream over ``/stream``, each on a connection of its own.
+    """Sends the sessions of a stream over ``/stream``, each on its own connection.
 
-    A chunk is answered by its ``Result``, the last one of a session by the final result.
+    The answer to a chunk is its ``Result``, to a session's last chunk the final result.
     """
 
     def __init__(self, connections: AsyncTransport, query: dict[str, str]) -> None:
@@ -143,7 +143,7 @@ class StreamSender:
         return answer
 
     async def _answer(self, socket: ClientWebSocketResponse, awaited: str) -> Answer:
-        """Read up to a frame of a type, or an error."""
+        """Read frames up to one of type ``awaited``, or an error."""
         async for message in socket:
             if message.type is WSMsgType.TEXT and message.data.startswith(f'{{"type":"{awaited}"'):
                 return Answer(200)

@@ -1,4 +1,4 @@
-"""Where a server is, and what opens it: headers, a key, and the file of a certificate authority."""
+"""The access to a server: address, headers, key, and the file of a certificate authority."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from urllib.parse import urlsplit
 
 from hetsyn_client.errors import InputError
 
-TIMEOUT_S, REPEATS, PATIENCE_S = 30.0, 5, 60.0  # of ``ClientOptions``
+TIMEOUT_S, REPEATS, PATIENCE_S = 30.0, 5, 60.0  # defaults of ``ClientOptions``
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 
 
 class ClientOptions(TypedDict, total=False):
-    """How a client reaches its server.
+    """The options of a client.
 
     Attributes:
-        headers: of every request, such as ``{"X-Api-Key": "..."}``.
+        headers: headers of every request, such as ``{"X-Api-Key": "..."}``.
         key: sent as ``Authorization: Bearer KEY``.
         ca_file: certificates to trust in place of the usual ones, PEM.
-        timeout_s: for an answer of the server; by default 30.
-        repeats: how often in a row a numbered chunk is sent again, or a WebSocket opened again: when the connection
-            breaks, when a proxy lost the server (502, 504), or on 503 with Retry-After of up to half a minute. By
-            default 5; 0 for never.
-        patience_s: for how long at least that is done, once the server has answered a chunk; by default 60.
+        timeout_s: time limit for an answer of the server; by default 30.
+        repeats: how often in a row a numbered chunk is sent again, or a WebSocket reopened: when the connection breaks,
+            when a proxy lost the server (502, 504), or on 503 with Retry-After of up to half a minute. By default 5; 0
+            for never.
+        patience_s: least time of these tries after the server has answered a chunk; by default 60.
     """
 
     headers: Mapping[str, str] | None
@@ -40,11 +40,11 @@ class ClientOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Access:
-    """The way to a server.
+    """The checked access to a server.
 
     Attributes:
         url: without a slash at its end.
-        headers: of every request. They may have a key, so they are not shown.
+        headers: headers of every request; not in ``repr``, because they may have a key.
         tls: trusts the file of a certificate authority; None for the usual ones.
     """
 
@@ -60,7 +60,7 @@ class Access:
         key: str | None = None,
         ca_file: str | Path | None = None,
     ) -> Access:
-        """Check the way to a server; arguments as of ``ClientOptions``.
+        """Check the access to a server. Arguments as in ``ClientOptions``.
 
         Raises:
             InputError: one of them cannot be used.
@@ -69,7 +69,7 @@ class Access:
             raise InputError(f"{url!r} is not the address of a server: write http://HOST:PORT")
         sent = dict(headers or {})
         if key is not None:
-            if not key or key != key.strip():  # it is not repeated here
+            if not key or key != key.strip():  # the message must not repeat the key
                 raise InputError("the key is empty or has a space at an end: give it as hetsyn keys has shown it")
             if any(name.lower() == "authorization" for name in sent):
                 raise InputError("there are a key and a header Authorization: give one of them")
@@ -89,7 +89,7 @@ class Access:
 
 
 def access_of(url: str, options: ClientOptions) -> Access:
-    """Check the way to a server; errors as ``Access.checked``."""
+    """Check the access to a server; errors as ``Access.checked``."""
     return Access.checked(url, options.get("headers"), options.get("key"), options.get("ca_file"))
 
 
@@ -98,5 +98,5 @@ def _is_address(url: str) -> bool:
         parts = urlsplit(url)
         host = (parts.hostname or "").encode("idna")
         return parts.scheme in ("http", "https") and bool(host) and parts.port != 0 and url.isprintable()
-    except ValueError:  # of a port that is no number, or a host that is no name
+    except ValueError:  # the port is no number, or the host no name
         return False

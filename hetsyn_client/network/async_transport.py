@@ -1,7 +1,7 @@
 """Carries out the steps of a client with asyncio: aiohttp for HTTP, websockets for WebSockets.
 
-httpx is no choice here: its pool looks at each of its connections whenever a request begins or ends, which for 300
-sessions takes thirty times as long as all the rest (docs/explanation/performance.md).
+It does not use httpx, because httpx's pool walks all its connections whenever a request begins or ends. For 300
+sessions that takes thirty times as long as all the rest (docs/explanation/performance.md).
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from hetsyn_client.protocol.steps import (
 
 
 class AsyncTransport:
-    """Connections to one server, in the event loop in which the first of them is made.
+    """Connections to one server, in one event loop.
 
     Args:
-        timeout_s: for one answer.
+        timeout_s: time limit for one answer.
         sleep: waits between two tries, in seconds; tests replace it.
     """
 
@@ -88,7 +88,7 @@ class AsyncTransport:
     def _session(self) -> aiohttp.ClientSession:
         if self._http is None:
             connector = (
-                aiohttp.TCPConnector(limit=0)  # each session has at most one request under way
+                aiohttp.TCPConnector(limit=0)  # each session has at most one request at a time
                 if self._access.tls is None
                 else aiohttp.TCPConnector(limit=0, ssl=self._access.tls)
             )
@@ -127,7 +127,7 @@ class AsyncTransport:
             raise Broken(str(error) or type(error).__name__) from error
 
     async def open_socket(self, target: str) -> aiohttp.ClientWebSocketResponse:
-        """Open a WebSocket of aiohttp, whose frames cost a load generator less.
+        """Open a WebSocket of aiohttp: its frames cost a load generator less.
 
         Raises:
             Broken: no connection, or the server refused.

@@ -31,7 +31,7 @@ class Transport:
     """Connections to one server. Threads may share them.
 
     Args:
-        timeout_s: for one answer.
+        timeout_s: time limit for one answer.
         network: replaces the network for HTTP in tests.
         sleep: waits between two tries, in seconds; tests replace it.
     """
@@ -47,7 +47,7 @@ class Transport:
         self._timeout_s = timeout_s
         self._sleep = sleep
         self._network = network
-        self._sockets: dict[ClientConnection, ExitStack] = {}  # each with what closes it
+        self._sockets: dict[ClientConnection, ExitStack] = {}  # each with the stack that closes it
         self._http: httpx.Client | None = None  # a WebSocket needs none
         self._lock = Lock()
 
@@ -75,7 +75,7 @@ class Transport:
             steps.close()
 
     def _do(self, step: Step) -> Any:
-        # a chunk takes three of the first two; ``match`` would take twice as long
+        # a chunk takes three of the first two steps; ``match`` would take twice as long
         if isinstance(step, ReadFrame):
             return self._read(step.socket, step.timeout_s)
         if isinstance(step, SendFrame):

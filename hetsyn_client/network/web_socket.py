@@ -1,4 +1,4 @@
-"""How both transports open a WebSocket, and what breaks it. The library is websockets."""
+"""Opens WebSockets for both transports, and explains errors. The library is websockets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def address(access: Access, target: str) -> str:
 
 
 def arguments(access: Access, timeout_s: float) -> dict[str, Any]:
-    """Return name the arguments of ``connect``, of threads or of asyncio."""
+    """Name the arguments of ``connect``, of threads or of asyncio."""
     trusted = {} if access.tls is None else {"ssl": access.tls}
     return trusted | {
         "subprotocols": [SUBPROTOCOL],
@@ -35,7 +35,7 @@ def arguments(access: Access, timeout_s: float) -> dict[str, Any]:
 
 
 def broken(error: Exception, timeout_s: float = 0.0) -> Broken:
-    """Say what broke a connection, or kept it from being opened within a time."""
+    """Make the error of a connection that broke, or that was not opened within a time."""
     if isinstance(error, InvalidStatus):
         refusal = error.response
         return Broken(

@@ -1,7 +1,7 @@
-"""The calls of a client, when a chunk is sent again, and when to give up: pure.
+"""The calls of a client: decides when to send a chunk again, and when to give up. Pure.
 
-A numbered chunk can be repeated: a server that has applied it sends the stored reply. A chunk of a carried session can
-be repeated because the server keeps nothing of it.
+A numbered chunk can be repeated: a server that has applied it sends the stored reply. A carried session's chunk can be
+repeated because the server stores nothing of it.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ PROXY_LOST_THE_SERVER = (502, 504)
 
 
 class SessionOptions(TypedDict, total=False):
-    """What holds for all chunks of a session; an option that is left out or None is not sent.
+    """Options for all chunks of a session. None is not sent.
 
     Attributes:
         model: by default the server's default model. Fixed by a session's first chunk, as is the version.
         version: by default the newest.
-        carry: the server keeps nothing of the session; the reply has all of it, as ``token``.
+        carry: the server stores nothing of the session; the reply has all of it, as ``token``.
         endpointing: the server finds the utterances in the session.
         spikes: each reply has the chunk's spikes, of the input and of the hidden layers.
-        timing: each reply has the time that the server took, by part.
+        timing: each reply has the server's time by part.
     """
 
     model: str | None
@@ -50,12 +50,12 @@ class SessionOptions(TypedDict, total=False):
 
 
 class ChunkOptions(SessionOptions, total=False):
-    """What may go with a chunk beside its input: ``SessionOptions``, and these.
+    """Options of a chunk: ``SessionOptions``, and these.
 
     Attributes:
-        session: id of the session; the server makes one up for a chunk without.
-        seq: number of the chunk in its session, from 0. A numbered chunk is repeated when it is not answered.
-        begin: the session begins with this chunk, whatever was there under its id; where there is no ``seq``.
+        session: id of the session; by default the server makes one.
+        seq: number of the chunk in its session, from 0. A numbered chunk is repeated if there is no answer.
+        begin: the session begins with this chunk, even if its id is in use; for a chunk without ``seq``.
         end: the session ends with this chunk.
         token: the token of the reply to the chunk before. Any server with the same keys takes it.
     """
@@ -71,7 +71,7 @@ def check_names(options: Mapping[str, object], names: Iterable[str]) -> None:
     """Check that there are no other options.
 
     Raises:
-        TypeError: there is one, as for an argument of a function.
+        TypeError: there is one, as for a function's arguments.
     """
     for name in options.keys() - set(names):
         raise TypeError(f"there is no option {name!r}: choose from {', '.join(sorted(names))}")
@@ -81,9 +81,9 @@ class Calls:
     """The calls of a client of one server.
 
     Args:
-        url: of the server, for messages.
-        repeats: how often a chunk that can be repeated is sent again; 0 for never.
-        patience_s: for how long it is sent again at least, once a session has begun.
+        url: the server's, for messages.
+        repeats: how often a repeatable chunk is sent again; 0 for never.
+        patience_s: least time of these tries after a session has begun.
     """
 
     def __init__(self, url: str, repeats: int, patience_s: float = 0.0) -> None:
@@ -93,7 +93,7 @@ class Calls:
 
     @classmethod
     def of(cls, url: str, options: ClientOptions) -> Calls:
-        """Make the calls of a client; TypeError for an option that there is not."""
+        """Make the calls of a client; TypeError for an unknown option."""
         check_names(options, ClientOptions.__optional_keys__)
         return cls(url.rstrip("/"), options.get("repeats", REPEATS), options.get("patience_s", PATIENCE_S))
 
@@ -113,11 +113,11 @@ class Calls:
     def post_chunk(
         self, query: dict[str, Any], body: Body, *, is_repeatable: bool, has_begun: bool = False
     ) -> Steps[Response]:
-        """Send ``POST /infer``, and repeat it where that helps.
+        """Send ``POST /infer``, and repeat it if that helps.
 
         Args:
             is_repeatable: the server counts the chunk once, however often it is sent.
-            has_begun: the server has answered an earlier chunk of the session, so it will be back.
+            has_begun: the server has answered an earlier chunk of the session, so it should come back.
 
         Raises:
             ServiceProblem: the server refused.
@@ -152,7 +152,7 @@ class Calls:
                 query[name] = asked
         if is_carried:
             body = Body(pack_frame(token or b"", body.content_type, body.content), CARRIED_TYPE)
-        # a carried chunk may be sent again though it has no number: the same token and chunk have the same answer
+        # a carried chunk may be repeated without a number: the same token and chunk have the same answer
         is_numbered = query.get("session") is not None and query.get("seq") is not None
         response = yield from self.post_chunk(query, body, is_repeatable=is_carried or is_numbered, has_begun=has_begun)
         if is_carried:
@@ -181,7 +181,7 @@ class Calls:
         return self.read(response.content)
 
     def file_chunks(self, path: Path, chunk_s: float, model: str | None) -> Steps[tuple[Iterator[Chunk], str | None]]:
-        """Cut a file into chunks, and find the model for them: its step is that of spikes and values.
+        """Cut a file into chunks, and find the model: its step divides spikes and values.
 
         Raises:
             NotFound, ServiceProblem, ServiceUnreachable: as ``describe``.
@@ -207,10 +207,10 @@ class Calls:
         return int(self.read(response.content)["expected_seq"])
 
     def read(self, content: bytes) -> dict[str, Any]:
-        """Read an answer of the server, which is JSON.
+        """Parse a JSON answer of the server.
 
         Raises:
-            ServiceUnreachable: it is none of ours.
+            ServiceUnreachable: it does not come from a HetSyn server.
         """
         try:
             answer = json.loads(content)
@@ -222,7 +222,7 @@ class Calls:
 
 
 class SteppedClient(Generic[R]):
-    """What both clients have in common: ``run`` carries out steps, and returns the reply or awaits it."""
+    """Base of both clients: ``run`` carries out steps, and returns the reply or an awaitable."""
 
     def __init__(self, calls: Calls, run: Callable[[Steps[Reply]], R]) -> None:
         self._calls = calls
@@ -244,7 +244,7 @@ class SteppedClient(Generic[R]):
 
 
 def unreachable(url: str, error: Broken) -> ServiceUnreachable:
-    """Say why a server cannot be reached, and what to do."""
+    """Make the error of a server that cannot be reached."""
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
         return ServiceUnreachable(
             f"{url}: its certificate is not trusted ({error}): name the file of its certificate authority with "
@@ -256,12 +256,12 @@ def unreachable(url: str, error: Broken) -> ServiceUnreachable:
 
 
 def stranger(url: str) -> ServiceUnreachable:
-    """Say that the answers are none of ours."""
+    """Make the error for answers that do not come from a HetSyn server."""
     return ServiceUnreachable(f"{url}: answers, but not as 'hetsyn serve' does: is this its address?")
 
 
 def _is_repeatable(response: Response, later_s: float | None) -> bool:
-    """Tell whether to send a numbered chunk again: the server says "later", or a proxy lost the server."""
+    """Return whether to send a numbered chunk again: the server says "later", or a proxy lost the server."""
     if later_s is not None and later_s > LONGEST_PAUSE_S:
         return False
     return response.status in PROXY_LOST_THE_SERVER or (response.status in (429, 503) and later_s is not None)
@@ -271,7 +271,7 @@ def checked(response: Response) -> Response:
     """Return the response, if it is a success.
 
     Raises:
-        ServiceProblem: it is none.
+        ServiceProblem: it is a refusal.
     """
     if 200 <= response.status < 300:
         return response

@@ -1,4 +1,4 @@
-"""A session over one WebSocket: its chunks, and what the server says to them. Pure: ``steps`` says how."""
+"""Sends the chunks of a session over one WebSocket, and reads the server's frames. Pure: it yields ``steps``."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from hetsyn_client.protocol.steps import Broken, R, Steps, target
 from hetsyn_client.results import Classified
 from hetsyn_client.values import rows_of
 
-TOLD = ("Result", "SpeechStarted", "UtteranceEnd")  # the frames of which a caller hears
+TOLD = ("Result", "SpeechStarted", "UtteranceEnd")  # types of frames that callers get
 
 
 class LiveOptions(ConnectionOptions, total=False):
     """Options of a stream: ``ConnectionOptions``, and these.
 
     Attributes:
-        channels: of sound, by default 1; or numbers of a row of values.
-        encoding: of the frames; by default 16-bit samples where ``sample_rate_hz`` is given, values where ``channels``
-            is, else events.
+        channels: channels of sound, by default 1; or numbers of a row of values.
+        encoding: encoding of the frames; by default 16-bit samples with ``sample_rate_hz``, values with ``channels``,
+            else events.
         session: id of a session, to begin it or to go on with it; by default a new one.
-        interim: whether each chunk has a result; else only the utterances have one.
-        endpointing: whether the server finds utterances; by default as the model says. As a dict: settings, such as
+        interim: each chunk has a result; else only the utterances have one.
+        endpointing: the server finds utterances; by default as the model says. As a dict: settings, such as
             ``{"silence_s": 0.3}`` (docs/reference/streams.md).
-        spikes: whether each result has the chunk's spikes, of the input and of the hidden layers.
-        timing: whether each result has the time that the server took, by part.
+        spikes: each result has the chunk's spikes, of the input and of the hidden layers.
+        timing: each result has the server's time by part.
     """
 
     sample_rate_hz: int | None
@@ -50,7 +50,7 @@ class LiveOptions(ConnectionOptions, total=False):
 
 
 class SentChunk(NamedTuple):
-    """A chunk that was not acknowledged, with the settings that go before it."""
+    """An unacknowledged chunk, with the settings to send before it."""
 
     seq: int
     content: bytes
@@ -87,7 +87,7 @@ class LiveSteps(Reconnecting):
         }  # fmt: skip
         super().__init__(access.url, target("/stream", query), options)
         self._unacknowledged: deque[SentChunk] = deque()
-        self._late: list[Frame] = []  # that came before the last end
+        self._late: list[Frame] = []  # frames before the last end
         self._settings = dict(endpointing) if isinstance(endpointing, dict) else {}  # for the next chunk
         self._next_utterance = 0
         self._last_end: Frame | None = None
@@ -133,12 +133,12 @@ class LiveSteps(Reconnecting):
             yield from self._begin_once()
 
     def send(self, content: bytes) -> Steps[list[Frame]]:
-        """Send a chunk, and return what has come meanwhile."""
+        """Send a chunk, and return the frames that have come meanwhile."""
         if self.seq is None:
             yield from self._begin_once()
             assert self.seq is not None
         results: list[Frame] = []
-        is_first = not self._unacknowledged  # so no result is to come yet
+        is_first = not self._unacknowledged  # no result can have come yet
         if len(self._unacknowledged) >= self.begin["max_inflight"]:
             results = yield from self._results(self._timeout_s, unacknowledged=self.begin["max_inflight"] - 1)
         chunk = SentChunk(self.seq, content, self._settings)
@@ -152,7 +152,7 @@ class LiveSteps(Reconnecting):
         return results if is_first else results + (yield from self._results(0))
 
     def receive(self, timeout_s: float) -> Steps[list[Frame]]:
-        """Return what comes within a time."""
+        """Return the frames that come within a time."""
         late, self._late = self._late, []
         try:
             frame = yield from self._read(timeout_s)
@@ -164,13 +164,13 @@ class LiveSteps(Reconnecting):
         return late + self._told(frame) + (yield from self._results(0))
 
     def wait(self) -> Steps[list[Frame]]:
-        """Wait until all chunks are acknowledged, and return what comes."""
+        """Wait until all chunks are acknowledged, and return the frames that come."""
         results = yield from self._results(self._timeout_s)
         late, self._late = self._late, []
         return late + results
 
     def finalize(self) -> Steps[list[Frame]]:
-        """End the utterance, and return what comes up to its end."""
+        """End the utterance, and return the frames up to its end."""
         yield from self.begin_once()
         frames = yield from self.wait()
         while True:
@@ -249,7 +249,7 @@ class LiveSteps(Reconnecting):
         return results
 
     def _told(self, read: bytes | Frame) -> list[Frame]:
-        """Note a frame, and return it if the caller hears of it."""
+        """Note a frame, and return it if callers get it."""
         frame = cast(Frame, read)
         if frame["type"] in ("Result", "Ack"):
             self._patience.answered()
@@ -257,7 +257,7 @@ class LiveSteps(Reconnecting):
         return [frame] if self._is_news(frame) else []
 
     def _is_news(self, frame: Frame) -> bool:
-        """Whether the caller has not heard of it: after a break, the server repeats what it said of utterances."""
+        """Return whether the caller has not had the frame: after a break, the server repeats utterances' events."""
         if frame["type"] not in TOLD:
             return False
         if frame["type"] == "Result":
@@ -293,7 +293,7 @@ class LiveSteps(Reconnecting):
 
 
 class SteppedStream(Generic[R]):
-    """What both streams have in common: ``run`` carries out steps, and returns the frames or awaits them."""
+    """Base of both streams: ``run`` carries out steps, and returns the frames or an awaitable."""
 
     def __init__(self, steps: LiveSteps, run: Callable[[Steps[list[Frame]]], R]) -> None:
         self._steps = steps
@@ -301,12 +301,12 @@ class SteppedStream(Generic[R]):
 
     @property
     def id(self) -> str:
-        """Its id on the server."""
+        """Return its id on the server."""
         return self._steps.id
 
     @property
     def seq(self) -> int | None:
-        """Return number of the next chunk; None before the stream is open."""
+        """Return the number of the next chunk; None before the stream is open."""
         return self._steps.seq
 
     @property
@@ -327,16 +327,16 @@ class SteppedStream(Generic[R]):
         """Send samples of encoding ``pcm_s16le``, ``pcm_s24le`` or ``pcm_f32le``.
 
         Args:
-            samples: whole numbers of that many bits, or floats from -1 to 1 for ``pcm_f32le``: [n], or [n, channels].
+            samples: whole numbers of 16 or 24 bits, or floats from -1 to 1 for ``pcm_f32le``: [n], or [n, channels].
 
         Returns:
             The results that have come meanwhile: frames of type ``Result``, ``SpeechStarted`` and ``UtteranceEnd``. It
-            waits for some while too many chunks are not acknowledged.
+            waits for results if too many chunks are unacknowledged.
         """
         return self.send_bytes(self._steps.samples(samples))
 
     def send_bytes(self, content: bytes) -> R:
-        """Send bytes as a frame of the stream's encoding has them; as ``send``.
+        """Send bytes of the stream's encoding, as ``send``.
 
         They are whole samples, a chunk of packed events, or rows of values.
         """
@@ -351,20 +351,20 @@ class SteppedStream(Generic[R]):
         return self.send_bytes(self._steps.values(values))
 
     def finalize(self) -> R:
-        """End the utterance now. It waits for all chunks before.
+        """End the utterance after all chunks before.
 
         Returns:
-            What ``wait`` returns, and last the end of the utterance, with ``trigger`` "forced".
+            The frames of ``wait``, and last the end of the utterance, with ``trigger`` "forced".
         """
         return self._run(self._steps.finalize())
 
     def receive(self, timeout_s: float) -> R:
-        """Return the results that come within a time, which is for the first of them."""
+        """Wait for the first result up to a time, and return all that have come."""
         return self._run(self._steps.receive(timeout_s))
 
     def wait(self) -> R:
         """Wait until all chunks are acknowledged, and return the results that come.
 
-        Where the connection broke, the results of some chunks may be lost. The chunks are not.
+        If the connection broke, the results of some chunks may be lost. The chunks are not.
         """
         return self._run(self._steps.wait())

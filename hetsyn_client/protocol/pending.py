@@ -1,4 +1,4 @@
-"""The chunks of many sessions until the server has acknowledged them: pure, for ``LiveStreams`` and clients like it."""
+"""Keeps the chunks of many sessions until the server has acknowledged them. Pure, for ``LiveStreams``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Content(NamedTuple):
     Attributes:
         steps: network steps of events; else 0.
         length: events, samples or rows of values.
-        first: times of events; all of samples and values.
+        first: times of events; the whole content of samples and values.
         second: units of events.
     """
 
@@ -39,9 +39,9 @@ class _Session:
 
     Attributes:
         next_seq: number of the next chunk.
-        rows: that were not acknowledged.
+        rows: rows that were not acknowledged.
         under_way: rows that the server has not answered.
-        is_behind: a row was refused for the moment, and those after it with it.
+        is_behind: a row was refused temporarily, and those after it too.
     """
 
     def __init__(self, session_id: str, next_seq: int) -> None:
@@ -53,7 +53,7 @@ class _Session:
 
     @property
     def first_seq(self) -> int:
-        """Return number of the first chunk that was not acknowledged."""
+        """Return the number of the first chunk that was not acknowledged."""
         return self.rows[0].seq if self.rows else self.next_seq
 
     def acknowledge(self, seq: int) -> None:
@@ -76,11 +76,11 @@ class Pending:
         return handle in self._sessions
 
     def ids(self, *, begun: bool) -> dict[int, str]:
-        """Return handles and ids: of the sessions of which the server has kept a chunk, or of the others."""
+        """Return handles and ids of the sessions with a stored chunk (``begun``), or of the others."""
         return {handle: one.id for handle, one in self._sessions.items() if (one.first_seq > 0) == begun}
 
     def add(self, handle: int, session_id: str, next_seq: int) -> None:
-        """Add a session that was opened."""
+        """Add an opened session."""
         self._sessions[handle] = _Session(session_id, next_seq)
 
     def remove(self, handle: int) -> None:
@@ -88,14 +88,14 @@ class Pending:
         self._sessions.pop(handle, None)
 
     def frames(self, handles: Sequence[int], action: int, content: Sequence[Content]) -> Iterator[bytes]:
-        """Number and keep a chunk of each session, and yield the frames to send. A frame is under way once taken."""
+        """Number and keep a chunk of each session, and yield the frames to send. A yielded frame counts as sent."""
         rows = []
         for handle, one in zip(handles, content, strict=True):
             session = self._sessions[handle]
             row = _Row(handle, session.next_seq, action, one)
             session.rows.append(row)
             session.next_seq += 1
-            if not session.is_behind:  # else it goes with those before it
+            if not session.is_behind:  # else it is sent with those before it
                 rows.append(row)
         return self._packed(rows)
 
@@ -103,7 +103,7 @@ class Pending:
         """Take results.
 
         Returns:
-            The sessions whose chunks should be sent again (``repeat``), and after how many seconds.
+            The sessions to send again (``repeat``), and the seconds to wait before.
         """
         self.under_way -= len(results.seq)
         again: list[int] = []
@@ -123,13 +123,13 @@ class Pending:
                 session.is_behind = True
                 pause_s = max(pause_s, more.get("retry_after_s") or 0.0)
             else:
-                session.rows.clear()  # the caller learns of it, and what follows is refused too
+                session.rows.clear()  # the caller sees the refusal, and the rows after it are refused too
             if session.is_behind and not session.under_way:
                 again.append(handle)
         return again, pause_s
 
     def reopen(self, handles: Sequence[int], opened: Opened) -> None:
-        """Take the answer to sessions that were opened on another connection.
+        """Take the answer to sessions that were reopened on another connection.
 
         Raises:
             ServiceProblem: one of them cannot go on.
@@ -152,10 +152,10 @@ class Pending:
                 raise ServiceProblem(409, f"{detail}: begin another", next_seq, None)
 
     def repeat(self, handles: Iterable[int] | None = None) -> Iterator[bytes]:
-        """Yield what was not acknowledged: the first chunk of all sessions, then the second, and so on.
+        """Yield frames of the unacknowledged chunks: the first chunk of all sessions, then the second, and so on.
 
         Args:
-            handles: of the sessions; None for all, on a new connection.
+            handles: sessions to repeat; None for all, on a new connection.
         """
         if handles is None:
             handles, self.under_way = list(self._sessions), 0

@@ -1,4 +1,4 @@
-"""A WebSocket that is opened again when it breaks. Pure: ``steps`` says how."""
+"""Reopens a WebSocket that breaks. Pure: it yields ``steps``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hetsyn_client.protocol.patience import Patience
 from hetsyn_client.protocol.steps import Broken, CloseSocket, OpenSocket, Pause, ReadFrame, SendFrame, Steps
 
 Frame = dict[str, Any]
-PASSING = (429, 502, 503, 504)  # statuses with which a WebSocket is refused for now
+PASSING = (429, 502, 503, 504)  # statuses of a temporary refusal
 
 
 class ConnectionOptions(ClientOptions, total=False):
@@ -34,7 +34,7 @@ class SessionHasEnded(ServiceProblem):
 
 
 class Reconnecting(ABC):
-    """A WebSocket that is opened again when it breaks."""
+    """A WebSocket that is reopened when it breaks."""
 
     def __init__(self, url: str, target: str, options: ConnectionOptions) -> None:
         self._url = url
@@ -43,7 +43,7 @@ class Reconnecting(ABC):
         self._repeats = options.get("repeats", REPEATS)
         self._patience = Patience(self._repeats, options.get("patience_s", PATIENCE_S))
         self._socket: object | None = None
-        self._retry_after_s = 0.0  # as the server has asked for
+        self._retry_after_s = 0.0  # the server's wish
 
     def _close(self) -> Steps[None]:
         """Close the connection."""
@@ -60,12 +60,12 @@ class Reconnecting(ABC):
 
     @property
     def _resumes(self) -> bool:
-        """Return whether the server has kept a chunk of the connection's one session, so that it has to know it."""
+        """Return whether the server must know the connection's one session, because it stored a chunk of it."""
         return False
 
     @abstractmethod
     def _open(self) -> Steps[None]:
-        """Begin on a new connection, and send again what was not acknowledged.
+        """Open a new connection, and send again what was not acknowledged.
 
         Raises:
             Broken: the connection broke.
@@ -81,8 +81,8 @@ class Reconnecting(ABC):
         """Read a frame; None if none comes in time.
 
         Raises:
-            ServiceProblem: it is an error that another try does not mend.
-            ServiceUnreachable: it is none of ours.
+            ServiceProblem: the frame is an error that another try does not solve.
+            ServiceUnreachable: it is no frame of a HetSyn server.
             Broken: the connection broke.
         """
         if self._socket is None:
@@ -130,12 +130,12 @@ class Reconnecting(ABC):
             raise
         try:
             yield from self._open()
-        except GeneratorExit:  # it was cancelled: the next step opens another one
+        except GeneratorExit:  # cancelled: the next step opens another connection
             self._socket = None
             raise
 
     def _reopen(self, error: Broken) -> Steps[None]:
-        """Open the connection again after a pause."""
+        """Reopen the connection after a pause."""
         with suppress(Broken):
             while (yield from self._read(0)) is not None:
                 pass  # an error that the server sent before it closed the connection is raised

@@ -1,4 +1,4 @@
-"""One session: its numbers and its repeats. Pure: ``steps`` says how."""
+"""Numbers and repeats the chunks of one session. Pure: it yields ``steps``."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class SessionSteps:
         session: id of a session that may have begun; None for a new one.
 
     Attributes:
-        id: on the server.
-        seq: number of the next chunk; None while it is not known.
+        id: the session's id on the server.
+        seq: number of the next chunk; None if unknown.
     """
 
     def __init__(self, calls: Calls, session: str | None, options: SessionOptions) -> None:
@@ -38,7 +38,7 @@ class SessionSteps:
         self._calls = calls
         self._options = options
         self._token: bytes | None = None
-        self._empty: Body | None = None  # an input without content, of the kind that the session takes
+        self._empty: Body | None = None  # an empty input of the session's kind
         self._has_begun = False
         self._has_ended = False
         self._is_busy = False
@@ -48,7 +48,7 @@ class SessionSteps:
 
         Raises:
             InputError: another chunk is under way.
-            ServiceProblem: the server refused the chunk; SessionLost, it has the session no more.
+            ServiceProblem: the server refused the chunk. SessionLost: it no longer has the session.
             ServiceUnreachable: the server cannot be reached.
         """
         if self._is_busy:
@@ -81,14 +81,14 @@ class SessionSteps:
         return (yield from self.send(self._empty, end=True))
 
     def leave(self) -> Steps[None]:
-        """Leave the session. One that has not ended is deleted on the server, unless the caller has named it."""
+        """Leave the session. If it has not ended, delete it on the server, unless the caller has named it."""
         if self._has_begun and not (self._has_ended or self._is_named or self._options.get("carry")):
             with suppress(HetsynError):  # the server deletes an idle session by itself
                 yield from self._calls.drop(self.id)
 
 
 class SteppedSession(Generic[R]):
-    """What both sessions have in common: ``run`` carries out steps, and returns the reply or awaits it."""
+    """Base of both sessions: ``run`` carries out steps, and returns the reply or an awaitable."""
 
     def __init__(self, steps: SessionSteps, run: Callable[[Steps[Reply]], R]) -> None:
         self._steps = steps
@@ -96,12 +96,12 @@ class SteppedSession(Generic[R]):
 
     @property
     def id(self) -> str:
-        """Its id on the server."""
+        """Return its id on the server."""
         return self._steps.id
 
     @property
     def seq(self) -> int | None:
-        """Return number of the next chunk; None before the first chunk of a session that you have named."""
+        """Return the number of the next chunk; None before the first chunk of a session that you have named."""
         return self._steps.seq
 
     def send(self, samples: NDArray[np.int16], sample_rate_hz: int, *, end: bool = False) -> R:

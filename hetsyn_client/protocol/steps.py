@@ -1,8 +1,8 @@
-"""What a client does on the network, as values.
+"""The steps of a client on the network, as values.
 
 The rules of ``calls``, ``session_steps``, ``live_steps`` and ``many`` are generators that yield these steps;
-``transport`` (blocking) and ``async_transport`` (asyncio) carry them out. So numbers, repeats and pauses are written
-once, know neither threads nor event loops, and are tested without a network.
+``transport`` (blocking) and ``async_transport`` (asyncio) carry them out. So the rules are written once, without
+threads or event loops, and are tested without a network.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import urlencode
 
 T = TypeVar("T")
-R = TypeVar("R")  # of a method: its result, or what gives that when it is awaited
+R = TypeVar("R")  # a method's result, or an awaitable of it
 
 
 class Headers(Protocol):
@@ -83,9 +83,9 @@ class Broken(Exception):
     """There is no answer.
 
     Attributes:
-        waited_s: how long it was waited for.
-        status: with which the server refused a WebSocket.
-        retry_after_s: how long to wait before the next try, if the server named it.
+        waited_s: seconds of waiting for it.
+        status: the server's status when it refused a WebSocket.
+        retry_after_s: seconds to wait before the next try, if the server named them.
     """
 
     def __init__(

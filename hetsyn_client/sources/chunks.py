@@ -1,4 +1,4 @@
-"""Chunks of a source: what ``Session.stream`` sends."""
+"""Cuts sources into chunks for ``Session.stream``."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Chunk(NamedTuple):
     """A chunk of a source.
 
     Attributes:
-        body: to send.
-        until_s: the time in the source, in seconds, at which the chunk ends.
-        is_last: whether it ends the source.
+        body: the body to send.
+        until_s: end of the chunk in the source, in seconds.
+        is_last: it is the source's last chunk.
     """
 
     body: Body
@@ -33,7 +33,7 @@ def array_chunks(samples: NDArray[Any], sample_rate_hz: int, chunk_s: float = 0.
         samples: 16-bit integers [n], or floats from -1 to 1, [n] or [n, channels], which the server averages.
 
     Raises:
-        InputError: other samples.
+        InputError: the samples have another type or shape.
     """
     frames = np.asarray(samples)
     if frames.dtype.kind == "f" and frames.ndim == 1:

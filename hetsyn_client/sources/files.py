@@ -1,6 +1,6 @@
-"""Files to stream: a recording, or the spikes or values of one stream.
+"""Reads files to stream: a recording, or the spikes or values of one stream.
 
-.wav    samples that are not compressed; FLAC, Ogg and what else libsndfile reads, under any other suffix
+.wav    uncompressed samples; FLAC, Ogg and other formats of libsndfile, under any other suffix
 .npy    numbers [steps, channels]
 .csv    a row a step and a column a channel, with a line of names above them or without
 .npz    ``values`` [steps, channels]; or ``spikes``, 0 or 1, [steps, channels]; or ``times`` and ``units`` [spikes],
@@ -71,7 +71,7 @@ def recording_chunks(path: str | Path, chunk_s: float = 0.1) -> Iterator[Chunk]:
 def step_chunks(
     path: Path, chunk_s: float, step_s: float, *, takes_values: bool, example: int | None = None
 ) -> Iterator[Chunk]:
-    """Cut a file of spikes or values into chunks; the head of this module has the forms.
+    """Cut a file of spikes or values into chunks. The forms are those above.
 
     Args:
         step_s: length of a step of the model.
@@ -87,7 +87,7 @@ def step_chunks(
     steps = content.steps if isinstance(content, Spikes) else len(content)
     if not isinstance(content, Spikes):
         try:
-            content = check_values(content)  # before a part of it is sent, and by the steps of the file
+            content = check_values(content)  # before any part is sent, so that errors name the file's steps
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
     if not steps:
@@ -111,7 +111,7 @@ def _read(path: Path, step_s: float) -> Spikes | NDArray[Any]:
     try:
         if suffix == ".csv":
             return _matrix(path, _read_csv(path))
-        with path.open("rb") as file:  # numpy does not close a damaged one
+        with path.open("rb") as file:  # numpy does not close a damaged file
             loaded = np.load(file, allow_pickle=False)
             if isinstance(loaded, np.ndarray):
                 return _matrix(path, loaded)
@@ -133,7 +133,7 @@ def h5_labels(path: Path) -> list[str | None]:
     """Read the label of each example of a .h5 file.
 
     Raises:
-        InputError: not such a file, or h5py is missing.
+        InputError: it is no .h5 file, or h5py is missing.
     """
     with _open_h5(path) as file:
         count = len(file["spikes/times"])
@@ -186,7 +186,7 @@ def _open_h5(path: Path) -> Iterator[Any]:
         ) from error
 
 
-NUMPY_ADVICE = "; use `usecols` to select a subset and avoid this error"  # nothing that a user of ours can do
+NUMPY_ADVICE = "; use `usecols` to select a subset and avoid this error"  # numpy's advice, which does not apply here
 
 
 def _read_csv(path: Path) -> NDArray[np.float64]:
@@ -197,7 +197,7 @@ def _read_csv(path: Path) -> NDArray[np.float64]:
     except ValueError:
         names = 1
     try:
-        with warnings.catch_warnings(action="ignore"):  # about no numbers, of which the caller says what to do
+        with warnings.catch_warnings(action="ignore"):  # the warning about no numbers; the caller raises an error
             return np.loadtxt(path, delimiter=",", skiprows=names, ndmin=2, encoding="utf-8-sig")
     except ValueError as error:
         raise InputError(
@@ -228,7 +228,9 @@ def _events(path: Path, arrays: Mapping[str, NDArray[Any]], step_s: float) -> Sp
     if not np.isfinite(times).all():
         raise InputError(f"{path}: a time is not finite: give the step or the second of each spike")
     if times.dtype.kind == "f":
-        times = np.floor(times / step_s + 1e-9)  # a time on a step's beginning is in this step, whatever its last bit
+        times = np.floor(
+            times / step_s + 1e-9
+        )  # a time at a step's beginning belongs to this step, in spite of rounding
     length = arrays.get("steps", times.max(initial=-1) + 1)
     if np.ndim(length) or np.asarray(length).dtype.kind not in "iuf" or not np.isfinite(length):
         raise InputError(f"{path}: steps is not a number: save how many steps the file has, or leave it out")
@@ -245,7 +247,7 @@ def read_sound(path: Path) -> tuple[NDArray[Any], int]:
     They are int16 [n] of a WAV file of one channel and 16 bits, else float32 [n, channels].
 
     Raises:
-        InputError: no file that may be read, or not a sound file.
+        InputError: the file cannot be read, or has no sound.
     """
     _check_readable(path)
     content = path.read_bytes()
@@ -260,7 +262,7 @@ def read_sound(path: Path) -> tuple[NDArray[Any], int]:
                     f"{path}: {len(pcm.content)} bytes are not a whole number of samples: send the whole file"
                 )
             return np.frombuffer(pcm.content, "<i2"), pcm.rate_hz
-    import soundfile  # most recordings need none
+    import soundfile  # most recordings do not need it
 
     try:
         frames, rate_hz = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)

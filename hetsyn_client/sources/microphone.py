@@ -19,8 +19,8 @@ from hetsyn_client.sources.chunks import Chunk
 class Microphone:
     """The sound of a microphone, from ``with`` on, at the microphone's own rate: the server resamples it.
 
-    Iterate over it with ``for`` or ``async for``. Chunks wait for whoever takes them, so that none is lost while a
-    server restarts. The iteration ends after ``stop``, when the microphone is unplugged, or with the ``with`` block.
+    Iterate over it with ``for`` or ``async for``. Chunks are queued, so that none is lost while a server restarts. The
+    iteration ends after ``stop``, when the microphone is unplugged, or with the ``with`` block.
 
     Args:
         chunk_s: length of a chunk.
@@ -28,7 +28,7 @@ class Microphone:
         device: number or name of the microphone, as ``python -m sounddevice`` lists them; by default the system's.
 
     Attributes:
-        sample_rate_hz: of the samples, once it is open.
+        sample_rate_hz: sample rate, once it is open.
         overflows: how often the system has lost samples because this computer was too busy.
     """
 
@@ -116,7 +116,7 @@ class Microphone:
         return Chunk(sound_body(samples, self.sample_rate_hz), self._samples / self.sample_rate_hz)
 
     def _hear(self, content: Any, frames: int, time: Any, status: Any) -> None:  # noqa: ARG002 - sounddevice calls it
-        """Keep what was recorded; in a thread of PortAudio."""
+        """Queue recorded samples; called on a thread of PortAudio."""
         self.overflows += bool(status.input_overflow)
         self._put(bytes(content))
 

@@ -1,7 +1,6 @@
-"""WAV files.
+"""Reads WAV files of strangers, whole or piece by piece.
 
-The reader is our own because it reads what strangers send, whole or piece by piece: it takes samples that are not
-compressed, and refuses the rest with a sentence that says how to convert it.
+It takes uncompressed samples, and refuses others with a sentence that says how to convert them.
 
 "RIFF" size "WAVE", then chunks: name, uint32 size, content, and a byte of padding after an odd size
 "fmt "    uint16 format, channels; uint32 rate, bytes a second; uint16 bytes a frame, bits a sample;
@@ -18,7 +17,7 @@ from typing import NamedTuple
 from hetsyn_client.errors import InputError
 
 PCM, FLOAT, ALAW, MULAW, EXTENSIBLE = 0x0001, 0x0003, 0x0006, 0x0007, 0xFFFE
-# of a subformat's GUID; the two bytes before it are a format as above
+# the end of a subformat's GUID; the two bytes before it are a format as above
 GUID_TAIL = bytes.fromhex("0000 0000 1000 8000 00aa 0038 9b71")
 FORMATS = {PCM: "PCM", FLOAT: "floating-point", 0x0002: "ADPCM", 0x0011: "ADPCM", 0x0031: "GSM", 0x0055: "MP3"}
 ENCODINGS = {
@@ -27,7 +26,7 @@ ENCODINGS = {
 }  # fmt: skip
 """By format and bits of a sample."""
 MOST_CHANNELS = 32
-# sizes from here on are written by programs which do not know yet how much will follow; others write 0
+# programs that do not know the length yet write a size from here on, or 0
 STREAMED_BYTES = 0x7FFF_0000
 
 CUT_OFF = "the WAV file is cut off within its header: send the whole file"
@@ -35,14 +34,14 @@ CONVERT = "convert it to 16-bit PCM, as with 'sox IN -b 16 OUT.wav'"
 
 
 class Header(NamedTuple):
-    """What a WAV file says before its samples.
+    """The header of a WAV file.
 
     Attributes:
-        encoding: of a sample, one of ``ENCODINGS``.
+        encoding: one of ``ENCODINGS``.
         channels: up to ``MOST_CHANNELS``.
         rate_hz: samples a second of each channel.
-        offset: of the samples in the file, in bytes.
-        size: of the samples in bytes; None if they go up to the end of the file.
+        offset: offset of the samples in the file, in bytes.
+        size: bytes of the samples; None if they go up to the end of the file.
     """
 
     encoding: str
@@ -53,19 +52,19 @@ class Header(NamedTuple):
 
     @property
     def frame_bytes(self) -> int:
-        """Bytes of a sample of every channel."""
+        """Count the bytes of one sample of every channel."""
         bits = next(bits for (_, bits), encoding in ENCODINGS.items() if encoding == self.encoding)
         return bits // 8 * self.channels
 
 
 @dataclass(frozen=True)
 class Pcm:
-    """Sound of a WAV file.
+    """The sound of a WAV file.
 
     Attributes:
         rate_hz: samples a second of each channel.
-        content: samples, the channels interleaved.
-        encoding: of a sample, one of ``ENCODINGS``.
+        content: interleaved samples.
+        encoding: one of ``ENCODINGS``.
     """
 
     channels: int

@@ -1,1 +1,1 @@
-"""What ``hetsyn stream`` and ``hetsyn run`` have in common: input, answers as lines, and folders."""
+"""The common parts of ``hetsyn stream`` and ``hetsyn run``: input, answers as lines, and folders."""

@@ -1,4 +1,4 @@
-"""What answers a stream: a server, or this process (``service.commands.in_process``)."""
+"""Backends that answer streams: a server, or this process (``service.commands.in_process``)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Frame = dict[str, Any]
 
 
 class Answers(Protocol):
-    """One session: what the commands need of ``LiveStream``, which has the descriptions."""
+    """One session: the methods of ``LiveStream`` that the commands need."""
 
     @property
     def begin(self) -> Frame: ...
@@ -33,7 +33,7 @@ class Answers(Protocol):
 
 
 class Backend(Protocol):
-    """What answers streams of one model."""
+    """Answers streams of one model."""
 
     def describe(self) -> dict[str, Any]:
         """Describe the model, as ``GET /models/{name}`` does."""
@@ -75,7 +75,7 @@ class Server:
 
 @contextmanager
 def _key_by_option() -> Iterator[None]:
-    """Where the server refuses a key, say how a command is given one: the server speaks of headers and its operator."""
+    """Add to a refusal for a missing key how to give a command one: the server's sentence is about headers."""
     try:
         yield
     except ServiceProblem as error:

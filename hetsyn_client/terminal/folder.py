@@ -1,4 +1,4 @@
-"""Many files: which they are, what they should be heard as, and how many are."""
+"""Many files: finds them and their labels, and counts the right answers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Input(NamedTuple):
 
     Attributes:
         example: its number in a .h5 file; None for another file.
-        label: that the .h5 file gives it.
+        label: the .h5 file's.
     """
 
     path: Path
@@ -45,12 +45,12 @@ class Heard(NamedTuple):
 
     Attributes:
         file: for people.
-        truth: the label of the model that the names of folder or file are; None without.
-        labels: that were heard, in order; empty where nothing was heard.
-        probability: of the last of them; None without.
-        error: why the file could not be streamed; empty where it was.
-        is_no_word: whether ``truth`` is a class that the model answers with no label.
-        unnamed: utterances in which something was heard that is no word of the model.
+        truth: the label in the name of folder or file; None without.
+        labels: heard labels, in order.
+        probability: the last label's; None without.
+        error: why the file could not be streamed, else empty.
+        is_no_word: the model answers ``truth`` with null.
+        unnamed: number of utterances with something that is no word of the model.
     """
 
     file: str
@@ -76,10 +76,10 @@ class Heard(NamedTuple):
 
 
 def find_inputs(paths: Iterable[Path]) -> list[Input]:
-    """Find the inputs to stream: files, those of folders with all their folders in order, and examples of .h5 files.
+    """Find the inputs to stream: files, files of folders and their subfolders in order, and examples of .h5 files.
 
     Raises:
-        InputError: a folder has none, or a .h5 file cannot be read.
+        InputError: a folder is empty, or a .h5 file cannot be read.
     """
     inputs: list[Input] = []
     for path in _files(paths):
@@ -138,13 +138,13 @@ def file_line(heard: Heard) -> Text:
 
 
 class Summary(NamedTuple):
-    """How many files were heard, and how many as what they are.
+    """Counts of streamed and of rightly heard files.
 
     Attributes:
-        files: that were streamed.
-        failed: that could not be.
+        files: streamed files.
+        failed: files that could not be streamed.
         labelled: streamed files with a label.
-        took_s: time that it took.
+        took_s: seconds of all of it.
     """
 
     files: int
@@ -170,7 +170,7 @@ class Summary(NamedTuple):
         return {"type": "Summary", **self._asdict(), "accuracy": self.accuracy}
 
     def line(self) -> str:
-        """Write it for people."""
+        """Write the summary for people."""
         files = "1 file" if self.files == 1 else f"{self.files:,} files"
         text = f"{files}, {self.duration_s:.1f} s of input in {self.took_s:.1f} s"
         if self.failed:
@@ -181,7 +181,7 @@ class Summary(NamedTuple):
 
 
 def label_table(all_heard: Sequence[Heard]) -> Table | None:
-    """Tabulate how the files of each label were heard; None where no file has a label."""
+    """Tabulate how the files of each label were heard; None if no file has a label."""
     labelled = [heard for heard in all_heard if heard.is_right is not None]
     if not labelled:
         return None

@@ -1,4 +1,4 @@
-"""Streams a source to what answers, and hands on the answers as they come."""
+"""Streams a source to a backend, and passes the answers on as they come."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hetsyn_client.errors import InputError
 from hetsyn_client.terminal.backend import Backend, Frame
 from hetsyn_client.terminal.source import Source
 
-PATIENCE_S = 0.02  # in which an answer may come before there is another look at the source
+PATIENCE_S = 0.02  # wait for an answer before the next look at the source
 
 Hear = Callable[[Frame], None]
 Stop = Callable[[], bool]
@@ -21,7 +21,7 @@ Stop = Callable[[], bool]
 
 @contextmanager
 def interruptible() -> Iterator[Stop]:
-    """Let Ctrl-C end the input, and what came before be answered. Pressed again, it ends the program."""
+    """Let Ctrl-C end the input, so that earlier input is still answered. Pressed again, it ends the program."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop.is_set
@@ -44,14 +44,14 @@ def listen(backend: Backend, source: Source, hear: Hear, stop: Stop, *, endpoint
     """Stream a source up to its end or ``stop``. ``hear`` gets ``Begin``, and then each frame.
 
     Args:
-        endpointing: whether utterances are found in it.
+        endpointing: find utterances in it.
 
     Raises:
         InputError: nothing came.
         HetsynError: the backend fails.
     """
     is_empty = True
-    ended: set[int] = set()  # numbers of the utterances whose end was handed on
+    ended: set[int] = set()  # numbers of the utterances with an end that was passed on
 
     def tell(frames: Iterable[Frame]) -> None:
         for frame in frames:

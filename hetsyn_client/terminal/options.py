@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-DEFAULT_URL = "http://127.0.0.1:8000"  # where hetsyn serve listens by default
+DEFAULT_URL = "http://127.0.0.1:8000"  # the default of hetsyn serve
 DEFAULT_CHUNK_MS = 100.0
 DEFAULT_RATE_HZ = 16_000
 ACCESS, INPUT = "Access", "Standard input"
 
 Url = Annotated[
-    str,  # the default in full would be cut at 80 columns
+    str,  # the whole default would be cut at 80 columns
     typer.Option(
         "--url", envvar="HETSYN_URL", show_default=False, help="The server. Default: port 8000 of this machine."
     ),

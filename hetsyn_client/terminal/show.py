@@ -28,7 +28,7 @@ class Json:
 
 
 class OneWord:
-    """Shows a line for each chunk, which ``update`` may overwrite, and the answer to all of it."""
+    """Shows a line for each chunk, which ``update`` may overwrite, and the answer to the whole input."""
 
     def __init__(self, name: str, console: Console, update: Callable[[Text], None]) -> None:
         self._name = name
@@ -46,7 +46,7 @@ class OneWord:
             self._end = frame
 
     def verdict(self) -> None:
-        """Show the answer to all of it."""
+        """Show the answer to the whole input."""
         line, end = Text(f"{self._name}: "), self._end
         if end["label"] is None:
             line.append(f"{round(1000 * end['end'] / self._begin['step_ms'])} steps")
@@ -56,8 +56,10 @@ class OneWord:
 
 
 class Words:
-    """Shows a line for each utterance in which something was heard, and at last all of them. ``update`` shows what is
-    heard just now; it is None where that cannot be overwritten."""
+    """Shows a line for each utterance in which something was heard, and at last all of them.
+
+    ``update`` shows what is heard now; None if a line cannot be overwritten.
+    """
 
     def __init__(self, name: str, console: Console, update: Callable[[Text], None] | None) -> None:
         self._name = name
@@ -110,7 +112,7 @@ def printer(name: str, *, words: bool, as_json: bool) -> Iterator[Hear]:
 
 
 def model_of(begin: Frame) -> str:
-    """Return name the model of a stream, for people."""
+    """Name the model of a stream, for people."""
     return f"{begin['model']} {begin['version']}"
 
 

@@ -1,4 +1,4 @@
-"""What is streamed: a file, or standard input, as pieces in one of the encodings of ``WS /stream``."""
+"""Opens a file or standard input as pieces in one of the encodings of ``WS /stream``."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ FOREIGN_HEADERS = {
     b"fLaC": "a FLAC file", b"OggS": "an Ogg file", b"ID3": "an MP3 file", b"FORM": "an AIFF file",
     b".snd": "an AU file", b"RIFX": "a RIFX file",
 }  # fmt: skip
-PIECE_BYTES = 4_096  # of values
+PIECE_BYTES = 4_096  # of a piece of values
 LONGEST_HEADER_BYTES = 2**20
 
 Kind = Literal["audio", "spikes", "values"]
 
 
 class Source(NamedTuple):
-    """What is streamed.
+    """The input of a stream.
 
     Attributes:
         name: for people.
-        rate_hz: of samples; None for spikes and values.
-        channels: of samples, or numbers of a row of values; None for spikes, and for one channel of sound.
-        pieces: of the stream, each as a binary frame of ``WS /stream`` has it; None: nothing has come for a while.
+        rate_hz: sample rate; None for spikes and values.
+        channels: channels of sound, or numbers of a row of values; None for spikes, and for one channel of sound.
+        pieces: contents of binary frames of ``WS /stream``; None means that nothing has come for a while.
     """
 
     name: str
@@ -73,11 +73,11 @@ def file_source(path: Path, chunk_s: float, described: Mapping[str, Any], exampl
 def standard_input_source(
     incoming: StandardInput, chunk_s: float, rate_hz: int, channels: int, values: int | None = None
 ) -> Source:
-    """Open standard input. A WAV file is known by its header, whatever the arguments say.
+    """Open standard input. The header of a WAV file overrides the arguments.
 
     Args:
         chunk_s: the longest piece of samples.
-        rate_hz: of 16-bit samples without a header.
+        rate_hz: sample rate of 16-bit samples without a header.
         values: numbers of a row of values; None for sound.
 
     Raises:

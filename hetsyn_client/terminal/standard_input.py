@@ -1,4 +1,4 @@
-"""Standard input as it comes: a thread reads, so that answers can be shown while nothing comes."""
+"""Reads standard input on a thread, so that answers can be shown while nothing comes."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterator
 from hetsyn_client.errors import InputError
 
 READ_BYTES = 64 * 1024
-MOST_WAITING = 8  # reads; while they wait, the program that writes has to wait too
-PATIENCE_S = 0.05  # between two looks at what else there is to do
+MOST_WAITING = 8  # limit of waiting reads; beyond it the writing program blocks
+PATIENCE_S = 0.05  # wait for input before other work
 
 
 class StandardInput:
     """The bytes of a pipe.
 
     Args:
-        is_stopped: whether the user has had enough: then it ends as if the pipe had.
+        is_stopped: returns whether the user has ended the input; it then ends like a closed pipe.
     """
 
     def __init__(self, descriptor: int, is_stopped: Callable[[], bool] = lambda: False) -> None:
@@ -40,13 +40,13 @@ class StandardInput:
         return content
 
     def pieces(self, head: bytes, most: int, unit: int, size: int | None = None) -> Iterator[bytes | None]:
-        """Read all that comes, in pieces of whole units. What is no whole unit at the end is dropped.
+        """Read pieces of whole units up to the end. An incomplete unit at the end is dropped.
 
         Args:
-            head: what was read already.
-            most: bytes of a piece, a multiple of ``unit``.
-            unit: bytes that belong together.
-            size: of all, in bytes; None for all up to the end.
+            head: bytes that were read already.
+            most: limit of a piece in bytes, a multiple of ``unit``.
+            unit: bytes of a unit.
+            size: bytes of the whole input; None up to the end.
 
         Yields:
             A piece as soon as there is one; None when nothing has come for a moment.
@@ -74,7 +74,7 @@ class StandardInput:
         return self._has_ended or self._is_stopped()
 
     def _next(self, timeout_s: float) -> bytes | None:
-        """Return what has come; None if nothing does in time."""
+        """Return the next bytes; None if none come in time."""
         try:
             came = self._waiting.get(timeout=timeout_s) if timeout_s else self._waiting.get_nowait()
         except queue.Empty:

@@ -1,4 +1,4 @@
-"""What ``hetsyn stream`` and ``hetsyn run`` do, whatever answers."""
+"""Runs ``hetsyn stream`` and ``hetsyn run`` on any backend."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STANDARD_INPUT = Path("-")
 
 @dataclass(frozen=True)
 class Choices:
-    """What the user has chosen: the options of ``hetsyn_client.terminal.options``, and files."""
+    """The user's choices: the options of ``hetsyn_client.terminal.options``, and files."""
 
     files: Sequence[Path]
     utterances: bool | None
@@ -44,10 +44,10 @@ class Choices:
 
 
 def stream_all(open_backend: Callable[[], Backend], choices: Choices) -> None:
-    """Stream what the user has named, and show the answers. The backend is opened once the choices are checked.
+    """Stream the user's inputs, and show the answers. The backend is opened after the choices were checked.
 
     Raises:
-        HetsynError: something cannot be used, or the backend fails.
+        HetsynError: an input cannot be used, or the backend fails.
         typer.Exit: some of many files could not be streamed.
     """
     first = choices.files[0]
@@ -106,7 +106,7 @@ def _stream_many(backend: Backend, described: Mapping[str, Any], choices: Choice
 
 
 def _stream_input(backend: Backend, described: Mapping[str, Any], choices: Choices, each: Input, stop: Stop) -> Heard:
-    """Stream one of many inputs. One that cannot be streamed does not keep the others from it."""
+    """Stream one of many inputs. If it fails, the others still run."""
     labels, duration_s, probability, unnamed = list[str](), 0.0, None, 0
 
     def hear(frame: Frame) -> None:
@@ -120,7 +120,7 @@ def _stream_input(backend: Backend, described: Mapping[str, Any], choices: Choic
             unnamed += 1
 
     truth, error = truth_of(each, described["labels"]), ""
-    rejected = described.get("rejected_labels", ())  # older servers do not say
+    rejected = described.get("rejected_labels", ())  # older servers lack it
     try:
         source = file_source(each.path, choices.chunk_s, described, each.example)
         listen(backend, source, hear, stop, endpointing=bool(choices.utterances))
@@ -135,7 +135,7 @@ def _open_standard_input(stop: Stop, choices: Choices) -> Source:
     """Read a pipe until its end or ``stop``.
 
     Raises:
-        InputError: standard input is a terminal, or something else than sound or values.
+        InputError: standard input is a terminal, or neither sound nor values.
     """
     if sys.stdin is None or sys.stdin.isatty():
         there = "closed" if sys.stdin is None else "a terminal"
@@ -145,7 +145,7 @@ def _open_standard_input(stop: Stop, choices: Choices) -> Source:
 
 
 def _has_words(described: Mapping[str, Any], source: Source) -> bool:
-    """Tell whether the model says how words are found in this kind of input."""
+    """Return whether the model has settings to find words in this kind of input."""
     encoder = described["encoder"]
     own = "spikes" if encoder is None else encoder["kind"]
     return described.get("endpointing") is not None and own == source.kind
