@@ -16,9 +16,11 @@ from service.admission.connections import Connections
 from service.admission.permits import Admission
 from service.admission.uploads import Uploads
 from service.api.application import Application, create_application
-from service.api.chunk_routes import ChunkRoutes
 from service.api.connection import Connection
+from service.api.exchange import Door
+from service.api.infer import infer_planner
 from service.api.many_streams import ManyStreams
+from service.api.open_inference import inference_planner
 from service.api.streams import Streams
 from service.batching.batcher import Batcher
 from service.batching.policy import BatchPolicy
@@ -68,7 +70,7 @@ class Server:
         uploads: bodies under way.
         connections: of the HTTP port.
         many: what the WebSockets among them share.
-        chunks: answer the requests that have a chunk.
+        door: of the requests over HTTP that have a chunk.
         batcher: computes chunks.
         ingress: applies chunks.
         registry: of the sessions that the server stores.
@@ -87,7 +89,7 @@ class Server:
     uploads: Uploads
     connections: Connections
     many: ManyStreams
-    chunks: ChunkRoutes
+    door: Door
     batcher: Batcher
     ingress: Ingress
     registry: SessionRegistry
@@ -125,8 +127,8 @@ class Server:
             await self.registry.sessions.store.close()
 
     def protocol(self, *arguments: Any, **more: Any) -> Connection:
-        """Make a connection, as uvicorn does with its own class; arguments of ``Connection`` after ``chunks``."""
-        return Connection(self.connections, self.many, self.chunks, *arguments, **more)
+        """Make a connection, as uvicorn does with its own class; arguments of ``Connection`` after ``door``."""
+        return Connection(self.connections, self.many, self.door, *arguments, **more)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -251,6 +253,7 @@ def build_server(
         )
     streams = Streams(ingress, admission, counters, settings.cors_origins, access_keys)
     many = ManyStreams(streams, limits)
+    planners = [infer_planner(limits), inference_planner(open_inference, limits)]
     return Server(
         settings=settings,
         catalog=catalog,
@@ -259,7 +262,7 @@ def build_server(
         uploads=uploads,
         connections=Connections(limits, counters, budget),
         many=many,
-        chunks=ChunkRoutes(ingress, counters, limits, open_inference, settings.cors_origins, access_keys),
+        door=Door(ingress, counters, access_keys, planners, settings.cors_origins),
         batcher=batcher,
         ingress=ingress,
         registry=registry,

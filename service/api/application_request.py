@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
@@ -12,7 +12,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
 from service.admission.budget import client_of
-from service.api.exchange import Field, access_log, ids_of
+from service.api.exchange import Head, access_log, ids_of
 from service.observe.context import RequestContext
 
 
@@ -21,12 +21,11 @@ class ApplicationRequest(RequestResponseCycle):
 
     Args:
         app: the application.
-        scope: of the request, by ASGI.
-        transport: of its connection.
+        head: of the request.
+        scope: what all requests of the connection have in common, by ASGI.
+        transport: of the connection.
         flow: likewise.
         server_state: of uvicorn.
-        keep_alive: the connection stays after the response.
-        expects: the client waits for 100 before it sends the body.
         responded: called after the response.
     """
 
@@ -35,26 +34,34 @@ class ApplicationRequest(RequestResponseCycle):
     def __init__(
         self,
         app: Any,
-        scope: Any,
+        head: Head,
+        scope: dict[str, Any],
         transport: Any,
         flow: FlowControl,
         server_state: ServerState,
-        keep_alive: bool,
-        expects: bool,
         responded: Callable[[], None],
     ) -> None:
-        headers: Sequence[Field] = scope["headers"]
+        own: Any = {
+            **scope,
+            "http_version": head.version,
+            "method": head.method.decode("ascii"),
+            "path": head.path,
+            "raw_path": head.raw_path,
+            "query_string": head.query,
+            "headers": head.headers,
+            "state": scope["state"].copy(),
+        }
         super().__init__(
-            scope=scope,
+            scope=own,
             transport=transport,
             flow=flow,
             logger=logging.getLogger("uvicorn.error"),
             access_logger=access_log,
             access_log=access_log.hasHandlers(),
-            default_headers=[*server_state.default_headers, *ids_of(headers)],
+            default_headers=[*server_state.default_headers, *ids_of(head.headers)],
             message_event=asyncio.Event(),
-            expect_100_continue=expects,
-            keep_alive=keep_alive,
+            expect_100_continue=head.expects,
+            keep_alive=head.keep_alive,
             on_response=responded,
         )
         self._app = app

@@ -27,8 +27,7 @@ from service.admission.connections import Connections
 from service.admission.deadline import Deadline
 from service.api import refusals
 from service.api.application_request import ApplicationRequest
-from service.api.chunk_routes import ChunkRoutes
-from service.api.exchange import Exchange, Field, Head
+from service.api.exchange import Door, Exchange, Field, Head
 from service.api.handshakes import PATH, handshake
 from service.api.many_connection import ManyConnection
 from service.api.many_streams import ManyStreams
@@ -56,7 +55,7 @@ class Connection(asyncio.Protocol):
     Args:
         connections: all connections of the server.
         many: of those that become WebSockets.
-        chunks: answer the requests that have a chunk.
+        door: of the requests that have a chunk.
         config, server_state, app_state, _loop: of uvicorn.
     """
 
@@ -64,7 +63,7 @@ class Connection(asyncio.Protocol):
         self,
         connections: Connections,
         many: ManyStreams,
-        chunks: ChunkRoutes,
+        door: Door,
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
@@ -78,7 +77,7 @@ class Connection(asyncio.Protocol):
         self.url = b""
         self.headers: list[Field] = []
         self._app, self._app_state = config.loaded_app, app_state
-        self._connections, self._many, self._chunks = connections, many, chunks
+        self._connections, self._many, self._door = connections, many, door
         self._work: Exchange | ApplicationRequest | None = None  # the request that has no response yet
         self._is_over = False  # what follows is not read
         self._is_in_head = False  # a part of a request has come, but not all of its headers
@@ -118,9 +117,17 @@ class Connection(asyncio.Protocol):
         self.transport = transport
         self.flow = FlowControl(transport)
         self.server_state.connections.add(self)  # type: ignore[arg-type]  # it has all that uvicorn calls
-        self._server, self._peer = get_local_addr(transport), get_remote_addr(transport)
+        self._peer = get_remote_addr(transport)
         self._client = self._reader = client_of(self._peer)  # of the connection, and of its last request
-        self._scheme = "https" if is_ssl(transport) else "http"
+        self._scope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "scheme": "https" if is_ssl(transport) else "http",
+            "server": get_local_addr(transport),
+            "client": self._peer,
+            "root_path": "",
+            "state": self._app_state,
+        }
         transport.set_write_buffer_limits(HIGH_WATER_BYTES)
         self._unread = Unread(self._connections, transport)
         if self._connections.enter(self):
@@ -258,22 +265,30 @@ class Connection(asyncio.Protocol):
             raise Refused
         self._header_bytes = 0
         self._is_in_head = self._is_between = False
-        is_new = version == "1.1"
-        expects = is_new and fields.get(b"expect", b"").lower() == b"100-continue"
-        keep_alive = is_new and parser.should_keep_alive()
-        url = parse_url(self.url)
+        url, is_new, method = parse_url(self.url), version == "1.1", parser.get_method()
         path = url.path.decode("ascii")
         if "%" in path:
             path = unquote(path)
+        expects = is_new and fields.get(b"expect", b"").lower() == b"100-continue"
+        keep_alive = is_new and parser.should_keep_alive()
+        head = Head(
+            method,
+            version,
+            url.path,
+            path,
+            url.query or b"",
+            headers,
+            fields,
+            self._sender(fields),
+            expects,
+            keep_alive,
+        )
         self._is_idle, self._deadline.due_s = False, inf
-        planner = self._chunks.planner(parser.get_method(), path)
-        if planner is None:
-            scope = self._scope(version, path, url.path, url.query or b"")
-            state, flow = self.server_state, self.flow
-            self._work = ApplicationRequest(self._app, scope, self, flow, state, keep_alive, expects, self._responded)
+        if (planner := self._door.planner(method, path)) is not None:
+            self._work = Exchange(self._door, planner, head, self)
         else:
-            head = Head(path, url.query or b"", headers, fields, self._sender(fields), expects)
-            self._work = Exchange(self._chunks.door, planner, head, self, keep_alive)
+            state = self.server_state
+            self._work = ApplicationRequest(self._app, head, self._scope, self, self.flow, state, self._responded)
         self.headers = []  # takes the trailers: they may not replace headers (RFC 9110, section 6.5.1)
 
     def on_body(self, body: bytes) -> None:
@@ -288,24 +303,6 @@ class Connection(asyncio.Protocol):
         self._is_between = True
         if self._work is not None:
             self._connections.work(self)
-
-    def _scope(self, version: str, path: str, raw_path: bytes, query: bytes) -> dict[str, Any]:
-        """The request, by ASGI."""
-        return {
-            "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.3"},
-            "http_version": version,
-            "method": self.parser.get_method().decode("ascii"),
-            "scheme": self._scheme,
-            "server": self._server,
-            "client": self._peer,
-            "root_path": "",
-            "path": path,
-            "raw_path": raw_path,
-            "query_string": query,
-            "headers": self.headers,
-            "state": self._app_state.copy(),
-        }
 
     # a response calls these
 

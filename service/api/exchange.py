@@ -66,19 +66,34 @@ class Door:
         ingress: applies chunks.
         counters: count abandoned chunks.
         keys: that clients need; None lets everybody in.
+        planners: each finds the planner for a path, or none.
         cors_origins: whose pages may send requests.
     """
 
     def __init__(
-        self, ingress: Ingress, counters: Counters, keys: Keys | None, cors_origins: Collection[str] = ()
+        self,
+        ingress: Ingress,
+        counters: Counters,
+        keys: Keys | None,
+        planners: Sequence[Callable[[str], Planner | None]],
+        cors_origins: Collection[str] = (),
     ) -> None:
         self.ingress = ingress
         self.counters = counters
         self.keys = keys
         self.has_access_log = access_log.hasHandlers()
+        self._planners = planners
         self._origins = {origin.lower().encode() for origin in cors_origins}  # as browsers send them
         self._defaults: Sequence[Field] = ()
         self._default_lines = b""
+
+    def planner(self, method: bytes, path: str) -> Planner | None:
+        """What plans a request; None for a request without a chunk."""
+        if method == b"POST":
+            for find in self._planners:
+                if (planner := find(path)) is not None:
+                    return planner
+        return None
 
     def lines(self, head: Head, defaults: Sequence[Field]) -> bytes:
         """Lines of a response for its request, with those that all have.
@@ -102,20 +117,28 @@ class Head(NamedTuple):
     """A request without its body.
 
     Attributes:
-        path: of the URL, decoded.
+        method: of the request.
+        version: of HTTP.
+        raw_path: of the URL.
+        path: the same, decoded.
         query: of the URL.
         headers: with names in lower case.
         fields: the last header of each name.
         client: that sends it.
         expects: the client waits for 100 before it sends the body.
+        keep_alive: the connection stays after the response.
     """
 
+    method: bytes
+    version: str
+    raw_path: bytes
     path: str
     query: bytes
-    headers: Sequence[Field]
+    headers: list[Field]
     fields: Mapping[bytes, bytes]
     client: str
     expects: bool
+    keep_alive: bool
 
 
 Planner = Callable[[Head], Plan]
@@ -146,12 +169,11 @@ class Exchange:
         planner: of the request.
         head: of the request.
         responder: gets the response, once, unless ``leave`` was called before.
-        keep_alive: the connection stays after the response.
 
     Attributes:
         head: see above.
         client: that sends it: its key, or its address.
-        keep_alive: see above.
+        keep_alive: the connection stays after the response.
     """
 
     _arrival: Arrival | None = None
@@ -163,9 +185,9 @@ class Exchange:
     _counted_bytes = 0
     _is_over = False
 
-    def __init__(self, door: Door, planner: Planner, head: Head, responder: Responder, keep_alive: bool) -> None:
+    def __init__(self, door: Door, planner: Planner, head: Head, responder: Responder) -> None:
         self.head = head
-        self.keep_alive = keep_alive
+        self.keep_alive = head.keep_alive
         self._door = door
         self._responder = responder
         self._context = RequestContext(head.headers).context()
@@ -295,13 +317,24 @@ class Exchange:
         lines = door.lines(self.head, responder.server_state.default_headers) + lines
         if door.has_access_log:
             access_log.info('%s - "POST %s HTTP/1.1" %d', self.client, self.head.path, status)
-        responder.respond(b"%b%b\r\n%b" % (STATUS_LINES[status], lines, body))
+        responder.respond(response_bytes(status, lines, body))
 
     def _release(self) -> None:
         self._body = b""
         if self._upload is not None:
             self._upload.end()
             self._upload.give_back()
+
+
+def response_bytes(status: int, lines: bytes, body: bytes) -> bytes:
+    """A response.
+
+    Args:
+        status: of it.
+        lines: its headers (``lines_of``).
+        body: of it.
+    """
+    return b"%b%b\r\n%b" % (STATUS_LINES[status], lines, body)
 
 
 def lines_of(headers: Iterable[Field]) -> bytes:

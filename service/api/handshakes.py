@@ -10,14 +10,15 @@ import binascii
 from base64 import b64decode
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from fastapi import Response
 
 from service.api import refusals
+from service.api.exchange import Field, ids_of, lines_of, response_bytes
 from service.api.frames import accept_key
-from service.api.refusals import Field
-from service.errors import InputError, OriginRefused, UnsupportedInput
+from service.api.infer import parse_query
+from service.errors import OriginRefused, UnsupportedInput
 from service.keys.token import of_bearer
 from service.live.text_frames import SUBPROTOCOL
 
@@ -25,7 +26,6 @@ PATH, MANY_PATH = "/stream", "/streams"
 PATHS = {PATH.encode(), MANY_PATH.encode()}
 VERSION = b"13"
 CONTEXT = (b"x-request-id", b"traceparent", b"tracestate")
-MOST_PARAMETERS = 32  # of the query
 KEY_PROTOCOL = "hetsyn.key."  # and the key: a page can give a WebSocket no header
 BODY = frozenset((b"content-length", b"transfer-encoding", b"expect", b"trailer", b"te"))
 
@@ -49,7 +49,6 @@ class Handshake(NamedTuple):
         protocols: subprotocols that the client offers; of the one that has a key only its beginning.
         origin: of the page whose script opens the connection; empty where there is none.
         host: to which the client has connected.
-        request_id: ``X-Request-ID``; None where there is none.
         context: the headers that ``observe.context`` reads.
         credential: from ``Authorization``, or from that subprotocol; None where there is none, or more than one.
     """
@@ -60,7 +59,6 @@ class Handshake(NamedTuple):
     protocols: tuple[str, ...]
     origin: str
     host: str
-    request_id: bytes | None
     context: tuple[Field, ...] = ()
     credential: Credential | None = None
 
@@ -98,7 +96,6 @@ def handshake(method: bytes, version: str, url: bytes, headers: Sequence[Field])
         tuple(KEY_PROTOCOL if name.startswith(KEY_PROTOCOL) else name for name in offered),
         origins[0].decode("latin-1") if origins else "",
         hosts[0].decode("latin-1"),
-        next(iter(_values(headers, b"x-request-id")), None),
         tuple(field for field in headers if field[0] in CONTEXT),
         _credential(_values(headers, b"authorization"), offered),
     )
@@ -123,9 +120,7 @@ def query_of(shake: Handshake, cors_origins: Collection[str] = ()) -> list[tuple
         )
     if shake.protocols and SUBPROTOCOL not in shake.protocols:
         raise UnsupportedInput(f"none of the offered subprotocols is spoken: offer {SUBPROTOCOL}, or none")
-    if shake.query.count(b"&") >= MOST_PARAMETERS:
-        raise InputError(f"the query has more than {MOST_PARAMETERS} parameters: send each once")
-    return parse_qsl(shake.query.decode("latin-1"), keep_blank_values=True)
+    return parse_query(shake.query)
 
 
 def acceptance(shake: Handshake, headers: Iterable[Field]) -> bytes:
@@ -140,13 +135,11 @@ def acceptance(shake: Handshake, headers: Iterable[Field]) -> bytes:
         (b"upgrade", b"websocket"),
         (b"connection", b"Upgrade"),
         (b"sec-websocket-accept", accept_key(shake.key).encode()),
+        *ids_of(shake.context),
     ]
     if SUBPROTOCOL in shake.protocols:
         fields.append((b"sec-websocket-protocol", SUBPROTOCOL.encode()))
-    if shake.request_id is not None:
-        fields.append((b"x-request-id", shake.request_id))
-    lines = [b"%b: %b" % field for field in fields]
-    return b"\r\n".join((b"HTTP/1.1 101 Switching Protocols", *lines, b"", b""))
+    return response_bytes(101, lines_of(fields), b"")
 
 
 def refusal(shake: Handshake, response: Response, headers: Iterable[Field]) -> bytes:
@@ -158,9 +151,7 @@ def refusal(shake: Handshake, response: Response, headers: Iterable[Field]) -> b
         headers: further ones.
     """
     response.headers["Connection"] = "close"
-    if shake.request_id is not None:
-        response.headers["X-Request-ID"] = shake.request_id.decode("latin-1")
-    return refusals.to_bytes(response, headers)
+    return refusals.to_bytes(response, (*headers, *ids_of(shake.context)))
 
 
 def _credential(headers: Sequence[bytes], offered: Sequence[str]) -> Credential | None:

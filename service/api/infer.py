@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from functools import partial
 from urllib.parse import parse_qsl
 
 from hetsyn_client import events, frames, values
 from service.admission.uploads import SHORTER
-from service.api.exchange import Head
+from service.api.exchange import Head, Planner
 from service.errors import InputError
 from service.ingress import Decode
 from service.observe.timings import Transport
@@ -26,6 +28,7 @@ NOT_AS_JSON = (
     f"file, a carried session in {frames.MEDIA_TYPE}; or cut the input into several chunks"
 )
 MOST_PARAMETERS = 32  # there are fewer; tens of thousands would stop the event loop for 0.1 s
+_PAIRS = re.compile(r"(?:^|&)(?!&|\Z)([^=&]*)=?([^&]*)")
 JSON_REPLY, FRAME_REPLY = (b"content-type: %b\r\n" % kind.encode() for kind in (JSON_TYPE, frames.MEDIA_TYPE))
 
 
@@ -51,7 +54,7 @@ class InferPlan:
         self._media_type = media_type = parse_content_type(content_type)[0]
         if media_type not in MEDIA_TYPES:
             raise unsupported(content_type)
-        self._query = query = _parse_query(head.query)
+        self._query = query = parse_query(head.query)
         self.max_bytes, self.advice = limits.max_body_bytes, SHORTER
         if media_type == JSON_TYPE:
             if query:
@@ -72,11 +75,20 @@ class InferPlan:
         """Nothing counts it but what counts all."""
 
 
-def _parse_query(text: bytes) -> list[tuple[str, str]]:
+def infer_planner(limits: Limits) -> Callable[[str], Planner | None]:
+    """What finds the planner of a path: None for all but ``PATH``."""
+    plan = partial(InferPlan, limits=limits)
+    return lambda path: plan if path == PATH else None
+
+
+def parse_query(text: bytes) -> list[tuple[str, str]]:
+    """Parse the query of a URL.
+
+    Raises:
+        InputError: it has too many parameters.
+    """
     if text.count(b"&") >= MOST_PARAMETERS:
         raise InputError(f"the query has more than {MOST_PARAMETERS} parameters: send each once")
     if b"%" in text or b"+" in text:
         return parse_qsl(text.decode("latin-1"), keep_blank_values=True)
-    # the same result where nothing is escaped, in a tenth of the time
-    pairs = (part.partition("=") for part in text.decode("latin-1").split("&") if part)
-    return [(name, value) for name, _, value in pairs]
+    return _PAIRS.findall(text.decode("latin-1"))  # the same in a tenth of the time

@@ -170,18 +170,16 @@ class InferencePlan:
         self._call.failed()
 
 
-def inference_planner(service: OpenInference, limits: Limits, path: str) -> Planner | None:
-    """What plans a request to a path; None if it is for no inference.
+def inference_planner(service: OpenInference, limits: Limits) -> Callable[[str], Planner | None]:
+    """What finds the planner of a path: None for all but those of inferences."""
 
-    Args:
-        service: that has the models.
-        limits: of a body.
-        path: of the URL, decoded.
-    """
-    if path.startswith(f"{PREFIX}/"):
-        match path.removeprefix(PREFIX).strip("/").split("/"):
-            case ["models", name, "infer"]:
-                return lambda head: InferencePlan(head, service, limits, name, None)
-            case ["models", name, "versions", version, "infer"]:
-                return lambda head: InferencePlan(head, service, limits, name, version)
-    return None
+    def find(path: str) -> Planner | None:
+        if path.startswith(f"{PREFIX}/"):
+            match path.removeprefix(PREFIX).strip("/").split("/"):
+                case ["models", name, "infer"]:
+                    return lambda head: InferencePlan(head, service, limits, name, None)
+                case ["models", name, "versions", version, "infer"]:
+                    return lambda head: InferencePlan(head, service, limits, name, version)
+        return None
+
+    return find

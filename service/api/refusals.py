@@ -9,6 +9,7 @@ from http import HTTPStatus
 from fastapi import Response
 
 from service.api import problems
+from service.api.exchange import Field, lines_of, response_bytes
 
 # All headers of a request, the trailers or an extension of a chunk. The parser copies all of a header for each part of
 # it that arrives.
@@ -17,8 +18,6 @@ MOST_FIELDS = 128  # headers of a request
 MOST_URL_BYTES = 8 * 1024  # RFC 9112, section 3
 
 HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=:%\[\]-]*")  # characters of RFC 3986, section 3.2
-
-Field = tuple[bytes, bytes]
 
 
 def _refusal(status: HTTPStatus, detail: str) -> Response:
@@ -51,9 +50,7 @@ def to_bytes(refusal: Response, headers: Iterable[Field]) -> bytes:
         refusal: of this module.
         headers: further ones.
     """
-    line = b"HTTP/1.1 %d %b" % (refusal.status_code, HTTPStatus(refusal.status_code).phrase.encode())
-    fields = [b"%b: %b" % field for field in (*headers, *refusal.raw_headers)]
-    return b"\r\n".join((line, *fields, b"", bytes(refusal.body)))
+    return response_bytes(refusal.status_code, lines_of((*headers, *refusal.raw_headers)), bytes(refusal.body))
 
 
 def of_head(

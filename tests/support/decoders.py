@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from hetsyn_client import events, frames, values
-from service.api.infer import _parse_query
+from service.api.infer import parse_query
 from service.carried.keys import CarryKeys
 from service.carried.token import Tokens
 from service.models.catalog import ModelCatalog
@@ -169,7 +169,7 @@ def decoders(catalog: ModelCatalog) -> dict[str, Decoder]:
         "query": Decoder(
             [b"session=abc&model=digits&version=1&seq=12&end=true&carry=false", b"seq=0"],
             TEXT,
-            lambda data: decode_query(_parse_query(data)),
+            lambda data: decode_query(parse_query(data)),
             lambda value: _instance(value, Envelope),
         ),
         "content type": Decoder(types, TEXT, lambda data: parse_content_type(data.decode("latin-1")), check_type),

@@ -226,6 +226,18 @@ async def test_a_client_that_reads_nothing_does_not_keep_a_server_from_its_end(
     writer.transport.abort()
 
 
+async def test_who_asks_again_before_the_last_response_is_read_gets_no_other(tracer: Path, gate: Gate) -> None:
+    async with listening(tracer, gate) as server:
+        writer = await asks_and_reads_nothing(server)
+        await server.until(lambda: len(server.process.server_state.connections) == 1)
+        (connection,) = server.process.server_state.connections
+        assert isinstance(connection, Connection)
+        await server.until(lambda: connection.flow.write_paused)
+        writer.write(chunk(5, end=True))
+        await server.until(lambda: server.ended == {"pipelined": 1})
+        writer.transport.abort()
+
+
 @pytest.mark.process
 async def test_unread_responses_are_bounded_in_bytes(tracer: Path, gate: Gate) -> None:
     most = 2 * 2**20

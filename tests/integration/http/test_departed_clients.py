@@ -105,7 +105,7 @@ ABOUT_A = [("GET", ""), ("DELETE", ""), ("GET", "/state"), ("PUT", "/state?repla
 
 @pytest.mark.parametrize(("method", "path"), ABOUT_A)
 async def test_other_requests_of_clients_that_go_wait_for_no_turn_either(
-    models: Path, gate: Gate, method: str, path: str
+    models: Path, gate: Gate, method: str, path: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with listening(models, gate) as server:
         assert (await ask(server, chunk(5, session="a", seq=0)))[0] == 200
@@ -124,6 +124,7 @@ async def test_other_requests_of_clients_that_go_wait_for_no_turn_either(
         status, body = await ask(server, chunk(5, session="a", seq=2))
         assert (status, json.loads(body)["total_steps"]) == (200, 15)
         writer.close()
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(("method", "path"), ABOUT_A)

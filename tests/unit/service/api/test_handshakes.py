@@ -29,7 +29,7 @@ def test_a_valid_one_is_taken() -> None:
     shake = handshake(b"GET", "1.1", URL, [*HEADERS, *more])
     assert shake is not None
     assert shake == Handshake(
-        "/stream", KEY, b"encoding=events", ("a", "hetsyn.v1"), "http://x:8000", "x:8000", b"7", (more[1],), None
+        "/stream", KEY, b"encoding=events", ("a", "hetsyn.v1"), "http://x:8000", "x:8000", (more[1],), None
     )
     assert query_of(shake) == [("encoding", "events")]
 
