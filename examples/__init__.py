@@ -1,0 +1,1 @@
+"""Examples: networks of other libraries, cells, and programs that use the clients."""

@@ -1,0 +1,1 @@
+"""Puts waiting chunks of many sessions together into batches."""

@@ -1,0 +1,1 @@
+"""Sessions that their clients carry: encrypted tokens, and the keys that seal them."""

@@ -1,0 +1,1 @@
+"""API keys: the keys file, callers, scopes and rate limits."""

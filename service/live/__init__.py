@@ -1,0 +1,1 @@
+"""The protocols of ``/stream`` and ``/streams`` as state machines, without input, output or event loop."""

@@ -1,0 +1,1 @@
+"""Counters, times, logs and traces of the server."""

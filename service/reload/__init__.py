@@ -1,0 +1,1 @@
+"""Loads and tests models: at the start, and when their folder changes."""

@@ -1,0 +1,1 @@
+"""ONNX Runtime, graphs and states: the only package that runs networks."""

@@ -1,0 +1,1 @@
+"""A session as a value, and its protocol: what a chunk does to it. Without event loop and clock."""

@@ -1,0 +1,1 @@
+"""The wire formats: decodes requests and encodes replies."""

@@ -1,0 +1,1 @@
+"""Tests of artifacts: what the exporter writes and the server reads."""

@@ -1,0 +1,1 @@
+"""Tests of ``hetsyn serve`` as a process: kills, restarts, and the commands of all pages."""

@@ -1,0 +1,1 @@
+"""Faults, attacks and full products, for hours."""

@@ -1,0 +1,1 @@
+"""Defects as patches, and the command that plants them."""

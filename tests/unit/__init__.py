@@ -1,0 +1,1 @@
+"""Tests of one module each, in milliseconds. The folders are those of the code."""

@@ -47,6 +47,16 @@ def test_paths_exist() -> None:
     assert not missing
 
 
+def test_every_package_says_what_it_is() -> None:
+    silent = [
+        str(first.relative_to(ROOT))
+        for package in ("service", "hetsyn_client", "hetsyn_model", "export", "research", "recipes", "benchmarks")
+        for first in (ROOT / package).rglob("__init__.py")
+        if "tests" not in first.parts[len(ROOT.parts) :] and not first.read_text().startswith('"""')
+    ]
+    assert not silent, "begin these with a sentence that says what the folder is"
+
+
 def test_every_page_is_in_the_navigation_of_the_site() -> None:
     listed = re.findall(r"^ +- (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
     assert sorted(listed) == sorted(name_of(page) for page in PAGES)
