@@ -69,7 +69,7 @@ Values = Annotated[
     typer.Option(
         "--values",
         min=1,
-        help="Take rows of so many float32 in place of sound.",
+        help="Take rows of this many float32 values, not sound.",
         show_default=False,
         rich_help_panel=INPUT,
     ),
