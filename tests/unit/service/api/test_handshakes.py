@@ -105,6 +105,6 @@ def test_a_key_alone_is_no_protocol() -> None:
     ],
 )
 def test_a_valid_one_may_be_refused(change: dict[str, Any], kind: type[HetsynError], sentence: str) -> None:
-    shake = Handshake("/stream", KEY, b"encoding=events", (), "", "x", None)._replace(**change)
+    shake = Handshake("/stream", KEY, b"encoding=events", (), "", "x")._replace(**change)
     with pytest.raises(kind, match=sentence):
         query_of(shake)
