@@ -15,6 +15,7 @@ from uvicorn.server import ServerState
 
 from service.admission.uploads import FREE_BYTES, Upload, check_length, too_large
 from service.api import problems
+from service.errors import forget_frames
 from service.ingress import SMALL_BYTES, Arrival, Decode, Encoded, Ingress, Source
 from service.keys.caller import ANYBODY, Caller, Scope
 from service.keys.keys import Keys
@@ -304,6 +305,8 @@ class Exchange:
         if response.headers.get("connection") == "close":
             self.keep_alive = False
             del response.headers["connection"]
+        self._error = None
+        forget_frames(error)  # they refer to this object
         self._respond(response.status_code, lines_of(response.raw_headers), bytes(response.body))
 
     def _respond(self, status: int, lines: bytes, body: bytes) -> None:

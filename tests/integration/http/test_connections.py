@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +12,9 @@ from socket import socket as tcp_socket
 
 import pytest
 
+from service.api.application_request import ApplicationRequest
 from service.api.connection import Connection
+from service.api.exchange import Exchange
 from tests.support.artifact import write_artifact
 from tests.support.gate import Gate
 from tests.support.http_calls import metric
@@ -287,3 +290,22 @@ async def test_streams_count_for_the_address_that_a_trusted_proxy_names(
             reader, writer = await server.connect()
             writer.write(forwarded(handshake(EVENTS), named))
             assert (await reader.readuntil(b"\r\n\r\n")).split()[1] == status
+
+
+async def test_requests_leave_nothing_that_waits_for_the_garbage_collector(models: Path, gate: Gate) -> None:
+    wrong_type = chunk(5).replace(b"application/json", b"text/plain")
+    requests = [chunk(5, end=True), chunk(5, session="a", seq=7), wrong_type, LIVE, LIVE.replace(b"live", b"none")]
+    async with listening(models, gate) as server:
+        gc.collect()
+        gc.disable()
+        try:
+            for request in requests:
+                reader, writer = await server.connect()
+                writer.write(request)
+                await response(reader)
+                writer.close()
+            await server.until(lambda: server.open == 0)
+            kept = [one for one in gc.get_objects() if isinstance(one, Connection | Exchange | ApplicationRequest)]
+            assert not kept
+        finally:
+            gc.enable()
