@@ -9,6 +9,7 @@ import copy
 import hashlib
 import json
 import random
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,6 +34,7 @@ from tests.support.seed import SEED
 ENGINE = Engine(20_000)
 MAX_MODEL_BYTES = 2**24
 LONGEST_SENTENCE = 1_000
+TEXT = re.compile(rb"[0-9A-Za-z]{4}")
 EXTREMES: list[Any] = [
     None, True, -1, 0, 1, 0.5, 2**31, 2**53, 2**63, 10**30, 10**400, -(10**18), 1e308, -1e308, float("nan"),
     float("inf"), "", "a", "a\0b", "\ud800", "../x", "/etc/passwd", "x" * 10_000, [], {}, [[]], [0] * 1_000,
@@ -96,8 +98,8 @@ def changed_bytes(content: bytes, rng: random.Random) -> bytes:
     for _ in range(rng.choice((1, 1, 1, 2, 4, 8))):
         at = rng.randrange(len(changed))
         if rng.random() < 0.8:  # before a printable text
-            texts = (i for i in range(at, len(changed) - 4) if changed[i : i + 4].isalnum())
-            at = max(0, next(texts, at) - rng.randrange(4))
+            text = TEXT.search(changed, at, len(changed) - 1)
+            at = max(0, (at if text is None else text.start()) - rng.randrange(4))
         match rng.randrange(4):
             case 0:
                 changed[at] ^= 1 << rng.randrange(8)
