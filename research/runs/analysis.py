@@ -26,23 +26,12 @@ TAU_EDGES_STEPS = tuple(float(edge) for edge in np.geomspace(1.0, 2048.0, 23))  
 
 
 def delete_spikes(spikes: Spikes, share: float, rng: np.random.Generator) -> Spikes:
-    """Delete spikes at random.
-
-    Args:
-        spikes: bool, any shape.
-        share: probability with which a spike is deleted.
-        rng: draws.
-    """
+    """Delete each spike with a probability."""
     return spikes & (rng.random(spikes.shape) >= share)
 
 
 def warp_time(batch: Batch, factor: float) -> Batch:
-    """The batch played slower, with its trace, if it has one; steps that coincide become one.
-
-    Args:
-        batch: of streams.
-        factor: on the length of the streams.
-    """
+    """Play a batch slower by a factor, with its trace, if it has one; steps that coincide become one."""
     dense = batch.dense()
     steps = torch.floor(batch.steps * factor + 0.5).long().clamp_min(1)
     warped = np.zeros((dense.shape[0], int(steps.max()), dense.shape[2]), np.bool_)

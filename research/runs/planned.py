@@ -66,15 +66,7 @@ def searched_as(experiment: Experiment, condition: str, seed: int) -> str:
 def final_run(
     experiment: Experiment, condition: Condition, cell: Cell, seed: int, chosen: Mapping[str, ChosenSettings]
 ) -> RunSpec:
-    """Describe one seed of a cell in a condition.
-
-    Args:
-        experiment: the experiment.
-        condition: one of its conditions.
-        cell: a cell of the condition.
-        seed: of the run.
-        chosen: what the searches found, by :func:`searched_as`.
-    """
+    """Describe one seed of a cell in a condition; ``chosen`` is what the searches found, by :func:`searched_as`."""
     settings = condition.settings or chosen[searched_as(experiment, condition.searched_on or BASE, seed)]
     fixed_tau_steps = condition.fixed_tau_steps if cell.model in FIXED_TAU else None
     return RunSpec(

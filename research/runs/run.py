@@ -148,12 +148,7 @@ class RunSpec:
 
 
 def open_task(run: RunSpec, data: Path | None = None) -> Task:
-    """The task of a run.
-
-    Args:
-        run: the run.
-        data: folder of SHD's, Fashion-MNIST's or the watch's files.
-    """
+    """Open the task of a run; ``data`` is the folder of SHD's, Fashion-MNIST's or the watch's files."""
     spec = run.task_spec
     if isinstance(spec, PatternGenerationSpec):
         return PatternGeneration(spec, run.seed)
@@ -196,12 +191,6 @@ def run_batch(network: AnyNetwork, batch: Batch, form: Form = "bank") -> Rollout
 @torch.no_grad()
 def evaluate(network: AnyNetwork, task: Task, batches: Iterable[Batch], form: Form = "bank") -> ValidationResult:
     """Judge a network.
-
-    Args:
-        network: the network, put into evaluation mode.
-        task: of the network.
-        batches: of streams.
-        form: that it runs in.
 
     Returns:
         Figure and loss, means over all streams.

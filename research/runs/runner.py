@@ -110,12 +110,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class Listener:
-    """Called as an experiment goes on.
-
-    Attributes:
-        on_evaluation: with a run and its history.
-        on_result: with a run, its result, and whether it was trained now.
-    """
+    """Called as an experiment goes on; ``on_result`` also hears whether a run was trained now."""
 
     on_evaluation: Callable[[RunSpec, History], None] | None = None
     on_result: Callable[[RunSpec, RunResult, bool], None] | None = None
@@ -134,10 +129,9 @@ def run_experiment(
     Args:
         experiment: the experiment.
         out: folder of the runs; the experiment gets one of its name.
-        results_file: for all its results; a run whose exact description has a result there is finished, even if it
-            was trained on another machine.
+        results_file: for all its results; a run of the same description there is finished, whoever trained it.
         choice: the part to run.
-        data: folder of the task's data, see :func:`research.runs.run.open_task`.
+        data: folder of the task's data.
         listener: called as the experiment goes on.
 
     Returns:
@@ -169,14 +163,7 @@ def run_experiment(
 
 @dataclass(frozen=True)
 class Work:
-    """Where runs, results and data are.
-
-    Attributes:
-        folder: of the experiment's runs.
-        results_file: of the experiment.
-        data: folder of the task's data.
-        listener: called as the experiment goes on.
-    """
+    """Where an experiment's runs, its results and its task's data are, and who listens."""
 
     folder: Path
     results_file: Path

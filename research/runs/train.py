@@ -28,12 +28,7 @@ TEST_FIGURE = "test"  # in the history of a run that tests at each evaluation
 
 
 class TaskData:
-    """A task as a :class:`hetsyn_model.training.loop.DataSet`.
-
-    Args:
-        run: its description.
-        task: of the run.
-    """
+    """A run's task as a :class:`hetsyn_model.training.loop.DataSet`."""
 
     def __init__(self, run: RunSpec, task: Task) -> None:
         self.run, self.task = run, task
@@ -87,12 +82,6 @@ def train(
     run: RunSpec, task: Task, folder: Path, on_evaluation: Callable[[RunSpec, History], None] | None = None
 ) -> History:
     """Train, or go on training, the run in a folder; ``best.pt`` holds the chosen network.
-
-    Args:
-        run: the run.
-        task: its task.
-        folder: of the run.
-        on_evaluation: called after each evaluation.
 
     Returns:
         The history of the whole run.

@@ -87,16 +87,7 @@ def trials(spec: DelayedMatchSpec, count: int, rng: np.random.Generator) -> tupl
 
 @dataclass(frozen=True)
 class DelayedMatch:
-    """The task.
-
-    Attributes:
-        spec: trials and network.
-        seed: of the trials.
-        figure: see :class:`research.tasks.task.Task`, as the following.
-        labels: of the classes.
-        description: for the artifact.
-        encoder: None; the input is spikes.
-    """
+    """The task, with trials of a seed."""
 
     spec: DelayedMatchSpec = field(default_factory=DelayedMatchSpec)
     seed: int = 0

@@ -34,12 +34,7 @@ QUANTILE = 0.01  # of the values beyond the levels, at either end
 
 @dataclass(frozen=True)
 class SeriesSet:
-    """Series float32 [n, 40, 1] and digits int64 [n].
-
-    Attributes:
-        train: to train on and to validate.
-        test: to judge.
-    """
+    """Series float32 [n, 40, 1] and digits int64 [n]; those of ``train`` validate, too."""
 
     train: tuple[NDArray[np.float32], NDArray[np.int64]]
     test: tuple[NDArray[np.float32], NDArray[np.int64]]
@@ -85,16 +80,7 @@ class Mnist1dSpec:
 
 @dataclass(frozen=True)
 class Mnist1d:
-    """The task.
-
-    Attributes:
-        spec: encoder and network.
-        seed: chooses the validation series.
-        figure: see :class:`research.tasks.task.Task`, as the following.
-        labels: of the classes.
-        description: for the artifact.
-        input_description: for the artifact.
-    """
+    """The task, whose seed chooses the validation series."""
 
     spec: Mnist1dSpec = field(default_factory=Mnist1dSpec)
     seed: int = 0

@@ -67,13 +67,7 @@ class MotionSpec:
 
 @dataclass(frozen=True)
 class Division:
-    """Indices of people, by what their recordings are for.
-
-    Attributes:
-        train: to train on.
-        validation: to choose the update, or the settings.
-        test: to judge; nobody in a search.
-    """
+    """Indices of people, by what their recordings are for; nobody tests in a search."""
 
     train: tuple[int, ...]
     validation: tuple[int, ...]
@@ -94,14 +88,7 @@ def division(seed: int) -> Division:
 class Motion:
     """The task that leaves out the person whose turn the seed is.
 
-    Attributes:
-        spec: encoder and network.
-        folder: of seglearn's file; None for the installed package.
-        seed: chooses the person.
-        figure: see :class:`research.tasks.task.Task`, as the following.
-        labels: of the classes.
-        description: for the artifact.
-        input_description: for the artifact.
+    ``folder`` has seglearn's file; None stands for the installed package.
     """
 
     spec: MotionSpec = field(default_factory=MotionSpec)

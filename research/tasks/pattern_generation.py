@@ -90,16 +90,7 @@ def trials(spec: PatternGenerationSpec, pattern: Spikes, count: int, rng: np.ran
 
 @dataclass(frozen=True)
 class PatternGeneration:
-    """The task of one seed.
-
-    Attributes:
-        spec: trials and network.
-        seed: of template, target and trials.
-        figure: see :class:`research.tasks.task.Task`, as the following.
-        description: for the artifact.
-        input_description: for the artifact.
-        encoder: None; the input is spikes.
-    """
+    """The task, with a template, a target and trials of a seed."""
 
     spec: PatternGenerationSpec = field(default_factory=PatternGenerationSpec)
     seed: int = 0

@@ -79,16 +79,7 @@ def drawn(name: str) -> tuple[SpikeRecording, ...]:
 
 @dataclass(frozen=True)
 class Shd:
-    """The task whose validation speakers the seed chooses.
-
-    Attributes:
-        spec: data and network.
-        folder: of the two files; None if there is none.
-        seed: chooses the validation speakers.
-        figure: see :class:`research.tasks.task.Task`, as the following.
-        labels: of the classes.
-        encoder: None; the input is spikes.
-    """
+    """The task whose validation speakers the seed chooses; ``folder`` has the two files."""
 
     spec: ShdSpec = field(default_factory=ShdSpec)
     folder: Path | None = None

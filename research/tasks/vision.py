@@ -38,13 +38,7 @@ CLOTHES = (
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images uint8 [n, 28, 28] and classes int64 [n].
-
-    Attributes:
-        train: to train on.
-        validation: to choose the update.
-        test: to judge.
-    """
+    """Images uint8 [n, 28, 28] and classes int64 [n]."""
 
     train: tuple[Images, NDArray[np.int64]]
     validation: tuple[Images, NDArray[np.int64]]
@@ -116,23 +110,11 @@ def encode(spec: ImageSpec, images: Images) -> Spikes:
     return np.stack([above & ~before, ~above & before], 2).reshape(len(images), SIDE, -1)
 
 
-def image_events(spec: ImageSpec, image: Images) -> tuple[list[int], list[int]]:
-    """One image [28, 28] as ``times`` and ``units`` of the server's event input."""
-    times, units = encode(spec, image[None])[0].nonzero()
-    return times.tolist(), units.tolist()
-
-
 @dataclass(frozen=True)
 class SequentialImages:
-    """The task; its data does not depend on a seed.
+    """The task, whose data do not depend on a seed.
 
-    Attributes:
-        spec: images and network.
-        folder: of Fashion-MNIST's files; None for the folder of Debian's package.
-        figure: see :class:`research.tasks.task.Task`, as the following.
-        labels: of the classes.
-        description: for the artifact.
-        encoder: None; the images become spikes here.
+    ``folder`` has Fashion-MNIST's files; None stands for that of Debian's package.
     """
 
     spec: ImageSpec = field(default_factory=ImageSpec)

@@ -20,7 +20,7 @@ from research.runs.train import load_best, train
 from research.tasks.delayed_match import DelayedMatchSpec
 from research.tasks.pattern_generation import PatternGenerationSpec
 from research.tasks.task import Task
-from research.tasks.vision import CLOTHES, ImageSpec, drawn, image_events
+from research.tasks.vision import CLOTHES, ImageSpec, drawn, encode
 from service.app import create_app
 from tests.support.product import make_settings
 from tests.support.wire import wire_transport
@@ -108,8 +108,8 @@ def test_the_server_answers_as_the_trained_network_does(name: str, tmp_path: Pat
 def an_image_is_one_request(models: Path) -> None:
     spec = TASKS["vision"]
     assert isinstance(spec, ImageSpec)
-    times, units = image_events(spec, drawn().test[0][0])
-    events = {"kind": "events", "steps": 28, "times": times, "units": units}
+    times, units = encode(spec, drawn().test[0][:1])[0].nonzero()
+    events = {"kind": "events", "steps": 28, "times": times.tolist(), "units": units.tolist()}
     (reply,) = infer(models, [{"end": True, "input": events}])
     assert reply["label"] in CLOTHES
     assert reply["steps"] == 28

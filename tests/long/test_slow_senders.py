@@ -11,6 +11,7 @@ import resource
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import NamedTuple
@@ -23,6 +24,7 @@ from hetsyn_client.loadtest.load import Load, recorded
 from hetsyn_client.loadtest.run import Measurement, OpenLoop, RunSettings, measure, run_loop
 from service.settings import Limits
 from tests.support.paths import RECORDINGS
+from tests.support.processor_wait import waited_s
 from tests.support.target import Address, HetsynTarget
 
 KINDS = ("silent", "headers", "body")
@@ -33,9 +35,20 @@ SLICES = 20  # a twentieth of the connections sends at a time
 STREAMS = 20
 NEWCOMERS_EVERY_S = 0.05
 WARMUP_S = 2.0
-GRACE_S = 4.0  # of a machine with three test workers, after a time-out
+GRACE_S = 4.0  # after a time-out, beside what other programs take from the server
+NEWCOMER_S = 10.0  # longest answer to a newcomer, likewise
+HANGS_S = 300.0  # until a server counts as hanging
 LARGEST_RATIO = 2.0
+MOST_STARVED = 0.1  # of a round; a latency says nothing of a server that other programs keep from its processor
 HEAD = b"POST /infer HTTP/1.1\r\nHost: slow\r\nContent-Type: application/json\r\n"
+
+
+@dataclass
+class Newcomers:
+    """Clients that come with one chunk each: what went wrong, and the longest time until an answer."""
+
+    errors: list[str] = field(default_factory=list)
+    longest_s: float = 0.0
 
 
 class Ended(NamedTuple):
@@ -57,24 +70,30 @@ def test_slow_connections_end_in_time_and_nobody_else_is_refused(connections: in
     load = recorded(RECORDINGS, 0.1)
     options = (f"--set=header_timeout_s={limits.header_timeout_s}", f"--set=body_timeout_s={limits.body_timeout_s}")
     duration_s = connections / OPENED_A_SECOND + max(limits.header_timeout_s, limits.body_timeout_s) + 2 * GRACE_S
-    with serve_speech(load, *options) as (_, target), _attacker() as attacker:
-        quiet, refused, _ = run_loop(_round(attacker, target, load, 0, duration_s))
-        assert (quiet.failures, refused) == (0, [])
-        loud, refused, ended = run_loop(_round(attacker, target, load, connections, duration_s))
-    assert (loud.failures, refused) == (0, [])
+    with serve_speech(load, *options) as (server, target), _attacker() as attacker:
+        (pid,) = server.pids()
+        quiet, newcomers, _ = run_loop(_round(attacker, target, load, 0, duration_s))
+        assert (quiet.failures, newcomers.errors) == (0, [])
+        began_s, waited_before_s = time.monotonic(), waited_s(pid)
+        loud, newcomers, ended = run_loop(_round(attacker, target, load, connections, duration_s))
+        starved_s, lasted_s = waited_s(pid) - waited_before_s, time.monotonic() - began_s
+    assert (loud.failures, newcomers.errors) == (0, [])
+    assert newcomers.longest_s <= NEWCOMER_S + starved_s
     assert (ended.opened, ended.still_open) == (connections, 0)
     for kind, longest_s in ended.longest_s.items():
-        assert longest_s <= (limits.body_timeout_s if kind == "body" else limits.header_timeout_s) + GRACE_S
+        timeout_s = limits.body_timeout_s if kind == "body" else limits.header_timeout_s
+        assert longest_s <= timeout_s + GRACE_S + starved_s
     if connections > 1_000:
         ratio = loud.latency.at(99.0) / quiet.latency.at(99.0)
-        print(f"p99 with {connections:,} slow connections / without: {ratio:.2f}")
-        assert ratio < LARGEST_RATIO
+        starved = starved_s / lasted_s
+        print(f"p99 with {connections:,} slow connections / without: {ratio:.2f}; without a processor: {starved:.0%}")
+        assert ratio < LARGEST_RATIO or starved > MOST_STARVED
 
 
 async def _round(
     attacker: Connection, target: HetsynTarget, load: Load, slow: int, duration_s: float
-) -> tuple[Measurement, list[str], Ended]:
-    """The streams' figures, the errors of newcomers, and what became of the slow connections."""
+) -> tuple[Measurement, Newcomers, Ended]:
+    """Measure streams and newcomers, while so many slow connections are opened."""
     attacker.send((target.address, slow, duration_s))
     coming = asyncio.create_task(_newcomers(target, load.chunks[0]))
     settings = RunSettings(duration_s=duration_s, warmup_s=WARMUP_S)
@@ -83,22 +102,26 @@ async def _round(
     return measured, await coming, attacker.recv()
 
 
-async def _newcomers(target: HetsynTarget, chunk: bytes) -> list[str]:
-    """Clients that come with one chunk each, until cancelled; what went wrong."""
-    errors: list[str] = []
+async def _newcomers(target: HetsynTarget, chunk: bytes) -> Newcomers:
+    """Send newcomers until cancelled."""
+    found = Newcomers()
 
     async def come(name: str) -> None:
+        began_s = time.monotonic()
         try:
-            async with asyncio.timeout(10.0):
+            async with asyncio.timeout(HANGS_S):
                 reader, writer = await asyncio.open_connection(target.address.host, target.address.port)
-                writer.write(target.request(name, 0, chunk, is_last=True))
-                status = await reader.readline()
-                writer.close()
+                try:
+                    writer.write(target.request(name, 0, chunk, is_last=True))
+                    status = await reader.readline()
+                finally:
+                    writer.close()
         except (OSError, TimeoutError) as error:
-            errors.append(type(error).__name__)
+            found.errors.append(type(error).__name__)
             return
+        found.longest_s = max(found.longest_s, time.monotonic() - began_s)
         if b" 200 " not in status:
-            errors.append(status.decode(errors="replace"))
+            found.errors.append(status.decode(errors="replace"))
 
     running: set[asyncio.Task[None]] = set()
     try:
@@ -107,7 +130,7 @@ async def _newcomers(target: HetsynTarget, chunk: bytes) -> list[str]:
             await asyncio.sleep(NEWCOMERS_EVERY_S)
     except asyncio.CancelledError:
         await asyncio.gather(*running)
-        return errors
+        return found
 
 
 class _Slow(asyncio.Protocol):
@@ -180,6 +203,8 @@ async def _slow_connections(address: Address, count: int, duration_s: float) -> 
     trickling = asyncio.create_task(trickle())
     await asyncio.gather(*(connect(index) for index in range(count)), return_exceptions=True)
     await asyncio.sleep(max(0.0, begin_s + duration_s - loop.time()))
+    while any(each.ended_s is None for each in connections) and loop.time() < begin_s + HANGS_S:
+        await asyncio.sleep(TRICKLE_S)
     trickling.cancel()
     longest_s: dict[str, float] = {}
     for connection in connections:

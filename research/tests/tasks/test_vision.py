@@ -15,7 +15,6 @@ from research.tasks.vision import (
     ImageSpec,
     SequentialImages,
     encode,
-    image_events,
     read_fashion_mnist,
 )
 from tests.support.tools import NO_FASHION_MNIST
@@ -37,14 +36,6 @@ def test_crossings_add_up_to_the_levels_of_each_row(image: Images) -> None:
 
 def test_nothing_fires_where_nothing_is() -> None:
     assert not encode(ImageSpec(), np.zeros((1, 28, 28), np.uint8)).any()
-
-
-def test_events_for_the_server_are_the_spikes(image: Images) -> None:
-    spec = ImageSpec()
-    times, units = image_events(spec, image)
-    spikes = np.zeros((28, spec.channels), np.bool_)
-    spikes[times, units] = True
-    assert np.array_equal(spikes, encode(spec, image[None])[0])
 
 
 def test_fashion_mnist_is_read_from_idx_files(tmp_path: Path) -> None:

@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 from urllib.parse import urlencode
 
 from hetsyn_client.events import MEDIA_TYPE as EVENTS
 from hetsyn_client.events import pack_events
+from tests.support.processor_wait import this_thread_waited_s, waited_s
 
 HOST = "127.0.0.1"
 JSON = "application/json"
@@ -169,20 +169,15 @@ class Prober:
 
     def _probe(self) -> None:
         while not self._stopped.is_set():
-            began_s, waited_s = time.monotonic(), self._waited_s()
+            began_s, waited_before_s = time.monotonic(), self._waited_s()
             with suppress(OSError, HTTPException):
                 self._client.call("GET", "/health/live")
             took_s = time.monotonic() - began_s
-            self._longest_s = max(self._longest_s, took_s - (self._waited_s() - waited_s))
+            self._longest_s = max(self._longest_s, took_s - (self._waited_s() - waited_before_s))
             self._stopped.wait(PROBE_EVERY_S)
 
     def _waited_s(self) -> float:
-        """Sum the time for which the server's threads and this one have waited for a processor."""
-        waited_ns = int(Path("/proc/thread-self/schedstat").read_text().split()[1])
-        for thread in Path(f"/proc/{self._pid}/task").iterdir():
-            with suppress(OSError):  # a thread that has ended
-                waited_ns += int((thread / "schedstat").read_text().split()[1])
-        return 1e-9 * waited_ns
+        return waited_s(self._pid) + this_thread_waited_s()
 
 
 def request(method: str, path: str, body: bytes = b"", *headers: str, content_type: str = EVENTS) -> bytes:
