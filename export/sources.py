@@ -168,11 +168,16 @@ def _trained(checkpoint: Path, saved: Checkpoint, out: Path, data: Path | None) 
     """Read a run of ``hetsyn train``, with validation examples of its folder, or of ``data``, for the verification.
 
     Raises:
-        DataError: ``data`` cannot be used.
+        DataError: ``data`` cannot be used, or the checkpoint names no labels.
         ConfigError: the checkpoint's configuration is not one of this version.
     """
     config = Config() if saved.config is None else config_of_checkpoint(saved.config, str(checkpoint))
     labels = saved.labels
+    if not labels and saved.network.spec.decision.rule != "trace":
+        raise DataError(
+            f"{checkpoint}: names no labels: save its network alone, torch.save(torch.load(FILE)['network'], OTHER), "
+            "and export that with --labels"
+        )
     rejected = {
         config.names.get(label, label)
         for label in config.rejected

@@ -94,14 +94,14 @@ def test_a_checkpoint_without_its_folder_gets_no_accuracy(run: Path, tmp_path: P
     assert Artifact.open(tmp_path / "d/1").manifest.network.accuracy is None
 
 
-def test_a_checkpoint_from_before_labels_is_one_of_the_speech_model(run: Path, words: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_without_labels_is_exported_with_given_ones(run: Path, tmp_path: Path) -> None:
     saved = torch.load(run / "best.pt", weights_only=True)
     torch.save({key: saved[key] for key in ("network", "encoder", "tail_steps", "epoch")}, tmp_path / "old.pt")
-    hetsyn("export", str(tmp_path / "old.pt"), "--out", str(tmp_path / "d/1"), "--data", str(words))
-    manifest = Artifact.open(tmp_path / "d/1").manifest
-    assert manifest.labels[7] == "seven"
-    assert manifest.description == "Ten spoken English digits, 8 kHz audio"
-    assert manifest.network.accuracy is not None
+    printed = hetsyn("export", str(tmp_path / "old.pt"), "--out", str(tmp_path / "d/1"), code=2)
+    assert "names no labels: save its network alone, torch.save(torch.load(FILE)['network'], OTHER)" in printed
+    torch.save(torch.load(tmp_path / "old.pt")["network"], tmp_path / "alone.pt")
+    hetsyn("export", str(tmp_path / "alone.pt"), "--out", str(tmp_path / "d/1"), "--labels", "0,1,2,3,4,5,6,7,8,9")
+    assert Artifact.open(tmp_path / "d/1").manifest.labels[7] == "7"
 
 
 def test_other_words_of_the_data_and_silence_of_the_configuration_are_answered_with_null(tmp_path: Path) -> None:
