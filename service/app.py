@@ -63,23 +63,18 @@ class Server:
     """The parts of a server. Used from one event loop.
 
     Attributes:
-        settings: of the server.
-        catalog: of the models.
-        counters: of everything that it does.
-        admission: permits of the requests.
-        uploads: bodies under way.
-        connections: of the HTTP port.
-        many: what the WebSockets among them share.
-        door: of the requests over HTTP that have a chunk.
+        counters: all counts.
+        admission: permits of requests.
+        uploads: bodies that are being read.
+        many: shared by all WebSockets.
+        door: shared by all requests over HTTP with a chunk.
         batcher: computes chunks.
         ingress: applies chunks.
-        registry: of the sessions that the server stores.
-        transfer: exports and imports them.
+        transfer: exports and imports sessions.
         carried: sessions that the clients carry.
-        reloader: of the catalog.
-        open_inference: the Open Inference Protocol on these.
-        grpc: its port; None where there is none.
-        access_keys: that clients need; None lets everybody in.
+        open_inference: the Open Inference Protocol.
+        grpc: the gRPC port; None without.
+        access_keys: None lets everybody in.
     """
 
     settings: Settings
@@ -102,11 +97,11 @@ class Server:
     access_keys: Keys | None = None
 
     async def start(self) -> None:
-        """Open the session store and the port of gRPC. A second call does nothing.
+        """Open the session store and the gRPC port. A second call does nothing.
 
         Raises:
             HetsynError: the store would lose sessions, as it is configured, or the port cannot be used. The server is
-                closed then.
+                then closed.
         """
         try:
             if self.registry.sessions.store is not None:
@@ -127,12 +122,12 @@ class Server:
             await self.registry.sessions.store.close()
 
     def protocol(self, *arguments: Any, **more: Any) -> Connection:
-        """Make a connection, as uvicorn does with its own class; arguments of ``Connection`` after ``door``."""
+        """Make a connection; uvicorn calls it like its own class. Arguments of ``Connection`` after ``door``."""
         return Connection(self.connections, self.many, self.door, *arguments, **more)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Start the server, sweep and reload within the context, close the server at its end."""
+        """Start the server, sweep and reload within the context, and close the server at its end."""
         await self.start()
         interval_s = self.settings.retention.sweep_interval_s
         tasks = [
@@ -167,13 +162,12 @@ def build_server(
     """Build a server.
 
     Args:
-        settings: of the server.
-        catalog: None is that of the folder ``settings.models``. One that is empty is loaded.
+        catalog: None makes that of the folder ``settings.models``. An empty one is loaded.
         clock: seconds, for the times of sessions in memory.
         store: None opens the store that ``settings.store`` names.
         wall: seconds since 1970, for the times of stored, exported and carried sessions.
-        keys: of carried sessions; None refuses carried sessions.
-        trial_process: in which models are loaded and tested first; None loads them at once.
+        keys: the keys of carried sessions; None refuses these.
+        trial_process: loads and tests models first; None skips that.
 
     Raises:
         ArtifactError: the folder has no usable models, or the default model is not among them.
@@ -183,7 +177,7 @@ def build_server(
     """
     limits, retention, batching = settings.limits, settings.retention, settings.batching
     access = settings.access
-    if access.keys is not None:  # a client is a key
+    if access.keys is not None:  # clients are keys
         limits = replace(limits, client_share=limits.key_share)
     catalog = catalog or ModelCatalog(
         settings.models, settings.default_model, is_empty=True, max_model_bytes=settings.max_model_bytes
@@ -197,7 +191,7 @@ def build_server(
         retention.session_idle_s,
         retention.session_age_s,
         retention.ended_keep_s,
-        # a store keeps such a session, whatever this process forgets
+        # with a store, the session stays even if this process forgets it
         retention.first_chunk_idle_s if store is None else inf,
     )
     packing = Packing()
@@ -246,7 +240,7 @@ def build_server(
     open_inference = OpenInference(catalog, registry, limits, retention)
     grpc: GrpcServer | None = None
     if settings.grpc.port is not None:
-        from service.grpc.server import GrpcServer  # an extra brings what it needs
+        from service.grpc.server import GrpcServer  # it needs an extra
 
         grpc = GrpcServer(
             settings.grpc, settings.host, open_inference, ingress, admission, uploads, counters, limits, access_keys

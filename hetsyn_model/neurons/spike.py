@@ -138,7 +138,7 @@ class ResettingNeuron:
     Attributes:
         kappa: decay a step of the reset current, [j].
         threshold: theta, [j].
-        adaptation: of the threshold; None without.
+        adaptation: None without.
     """
 
     kappa: Tensor

@@ -1,4 +1,4 @@
-"""Bodies of requests, within limits of length, time and memory."""
+"""Reads the bodies of requests within limits of length, time and memory."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from service.admission.budget import AGAIN, Budget
 from service.admission.deadline import Deadline
 from service.errors import HetsynError, ShuttingDown, TooLarge, TooSlow
 
-ENDING_S = 2.0  # time for bodies under way once the server shuts down
-# Not counted: as much of a body is in its connection's buffer anyway. Nor decoded on a thread, which would cost more
+ENDING_S = 2.0  # time for unfinished bodies when the server shuts down
+# Smaller bodies do not count, because a connection's buffer has as much anyway, and are not decoded on a thread
 FREE_BYTES = 64 * 1024
-MOST_DIGITS = 20  # of a length in bytes
+MOST_DIGITS = 20  # limit of a length's digits
 SHORTER = "cut the input into several chunks"
 
 Message = MutableMapping[str, Any]
@@ -26,11 +26,11 @@ Receive = Callable[[], Awaitable[Message]]
 class Uploads:
     """All bodies. Used from one event loop.
 
-    A body that is not complete when its request begins is under way until it is. Bytes count from when they arrive
-    until the request is answered. A body of up to ``FREE_BYTES`` that arrives in one piece has no bytes that count.
+    A body is under way from its request's beginning until it is complete. Bytes count from their arrival until the
+    request is answered. The bytes of a body of up to ``FREE_BYTES`` that arrives in one piece do not count.
 
     Args:
-        budget: of the bytes, and of the requests, which may be too many before a body has come.
+        budget: limits the bytes, and the requests, which may be too many before a body has come.
         timeout_s: time for one body to arrive.
 
     Attributes:
@@ -48,19 +48,19 @@ class Uploads:
 
     @property
     def bytes(self) -> int:
-        """Bytes that the server holds for its clients."""
+        """Count the bytes that the server holds for its clients."""
         return self.ledger.total
 
     @property
     def under_way(self) -> int:
-        """Number of bodies under way."""
+        """Count the bodies under way."""
         return len(self._under_way)
 
     def check(self, client: str) -> None:
-        """Refuse a request before its body has come.
+        """Check that a request may send its body.
 
         Raises:
-            Overloaded: the server has as many requests as it takes, in all or of this client.
+            Overloaded: the limit of requests is reached, in all or for this client.
             ShuttingDown: the server shuts down.
         """
         if self.is_ending:
@@ -68,14 +68,14 @@ class Uploads:
         self._requests.check(client)
 
     def begin(self, upload: Upload) -> None:
-        """A body arrives from now on."""
+        """Note that a body begins to arrive."""
         timeout_s = ENDING_S if self.is_ending else self._timeout_s
         upload.deadline.set(asyncio.get_running_loop().time() + timeout_s)
         self._under_way.add(upload)
         self._finished.clear()
 
     def end(self, upload: Upload) -> None:
-        """The body is read no more."""
+        """Note that a body is no longer read."""
         if upload in self._under_way:
             upload.deadline.close()
             self._under_way.remove(upload)
@@ -83,7 +83,7 @@ class Uploads:
                 self._finished.set()
 
     def late(self) -> TooSlow | ShuttingDown:
-        """Why a body's time was over, as an error."""
+        """Make the error for a body that did not come in time."""
         if self.is_ending:
             return shutting_down()
         return TooSlow(f"the body was not complete after {self._timeout_s:g} s: send it faster, or {SHORTER}")
@@ -102,16 +102,15 @@ class Uploads:
 
 
 class Upload:
-    """The body of one request: its time while it arrives, and its bytes until the request is answered.
+    """The body of one request: limits its time until it is complete, and counts its bytes until the answer.
 
-    As a context it gives the bytes back at its end.
+    As a context manager it gives the bytes back at the end.
 
     Args:
-        uploads: of the server.
         client: sender of the body (``budget.client_of``).
 
     Attributes:
-        deadline: by which the body has to be there; set while it is under way.
+        deadline: deadline for the complete body; set while it is under way.
     """
 
     deadline: Deadline
@@ -137,17 +136,17 @@ class Upload:
         self._bytes += count
 
     def give_back(self) -> None:
-        """Count none of its bytes any more."""
+        """Stop counting its bytes."""
         if self._bytes:
             self._uploads.ledger.give(self._client, self._bytes)
             self._bytes = 0
 
     def check(self) -> None:
-        """As ``Uploads.check``."""
+        """Check that the request may send its body, as ``Uploads.check``."""
         self._uploads.check(self._client)
 
     def begin(self, late: Callable[[HetsynError], None]) -> None:
-        """Expect the rest of the body from now on, until ``end``.
+        """Wait for the rest of the body, until ``end``.
 
         Args:
             late: called with the error if it does not come in time.
@@ -156,14 +155,13 @@ class Upload:
         self._uploads.begin(self)
 
     def end(self) -> None:
-        """The body is complete, or is read no more."""
+        """Note that the body is complete, or no longer read."""
         self._uploads.end(self)
 
     async def read(self, receive: Receive, declared: bytes, max_bytes: int, advice: str = SHORTER) -> bytes:
         """Read the body.
 
         Args:
-            receive: of the request.
             declared: the header ``Content-Length``; empty if there is none.
             max_bytes: longest body.
             advice: what to do about a body that is too long.
@@ -171,7 +169,7 @@ class Upload:
         Raises:
             TooLarge: the body is longer than ``max_bytes``; reading stops there.
             TooSlow: the body did not arrive in time.
-            Overloaded: other requests, or the bytes of other bodies, take all the room.
+            Overloaded: the limit of requests or of bytes is reached.
             ShuttingDown: the server ends.
         """
         check_length(declared, max_bytes, advice)
@@ -192,7 +190,7 @@ class Upload:
 
     @asynccontextmanager
     async def under_way(self) -> AsyncIterator[None]:
-        """A context in which the body arrives.
+        """Count the body as under way within the context.
 
         Raises:
             TooSlow, ShuttingDown: it has not come in time.
@@ -209,7 +207,7 @@ class Upload:
 
 
 def check_length(declared: bytes, max_bytes: int, advice: str = SHORTER) -> None:
-    """Check the header ``Content-Length``; thousands of zeros are valid, but ``int`` refuses so many digits.
+    """Check the header ``Content-Length``. Thousands of zeros are valid, but ``int`` refuses too many digits.
 
     Raises:
         TooLarge: the body is longer than ``max_bytes``.
@@ -220,10 +218,10 @@ def check_length(declared: bytes, max_bytes: int, advice: str = SHORTER) -> None
 
 
 def shutting_down() -> ShuttingDown:
-    """The error for a request that another server has to serve."""
+    """Make the error for a request that another server must serve."""
     return ShuttingDown(f"the server is shutting down: {AGAIN}")
 
 
 def too_large(max_bytes: int, advice: str = SHORTER) -> TooLarge:
-    """The error for a body that is too long."""
+    """Make the error for a body that is too long."""
     return TooLarge(f"the body is longer than {max_bytes} bytes: {advice}")

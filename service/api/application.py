@@ -33,14 +33,11 @@ from service.wire.content_types import JSON_TYPE
 
 
 class Application:
-    """The HTTP interface as an ASGI application, without the requests with a chunk: connections answer those.
+    """The HTTP interface as an ASGI application. Connections answer the requests with a chunk themselves.
 
     Args:
         open_inference: the endpoint of all paths below ``/v2``.
-        rest: FastAPI, with a route for every path.
-
-    Attributes:
-        rest: see above.
+        rest: FastAPI, with a route for every other path.
     """
 
     def __init__(self, open_inference: ASGIApp, rest: FastAPI) -> None:
@@ -50,20 +47,20 @@ class Application:
 
     @property
     def state(self) -> State:
-        """Of the application, for whoever serves it."""
+        """Return the application's state, for the program that serves it."""
         return self.rest.state
 
     def add_middleware(self, middleware: Callable[..., ASGIApp], **options: Any) -> None:
-        """Put an ASGI middleware around everything so far: it runs for every request.
+        """Wrap the application in an ASGI middleware, which runs for every request.
 
         Args:
-            middleware: called with the application that it wraps.
+            middleware: called with the application to wrap.
             options: further arguments of the call.
         """
         self._outermost = middleware(self._outermost, **options)
 
     def lifespan(self) -> AbstractAsyncContextManager[Any]:
-        """The context in which the application runs, where no ASGI server enters it."""
+        """Make the context in which the application runs, for use without an ASGI server."""
         return self.rest.router.lifespan_context(self.rest)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -98,8 +95,6 @@ def create_application(
     """Build the HTTP interface of a server.
 
     Args:
-        limits: of a body.
-        catalog: of the models.
         ingress: applies chunks.
         transfer: exports and imports the sessions that the server stores.
         admission: permits for requests in flight.
@@ -108,11 +103,11 @@ def create_application(
         streams: for the pages about WebSockets.
         batcher: for ``/metrics``.
         counters: for ``/metrics``.
-        operator: what runs the networks, for ``/metrics`` and ``/models``.
-        open_inference: what answers below ``/v2``.
+        operator: the operator's state, for ``/metrics`` and ``/models``.
+        open_inference: answers below ``/v2``.
         lifespan: entered when the application starts, left when it stops.
-        cors_origins: whose pages may send requests.
-        keys: that clients need; None lets everybody in.
+        cors_origins: origins of pages that may send requests.
+        keys: None lets everybody in.
     """
     rest = FastAPI(
         title="hetsyn",
@@ -120,7 +115,7 @@ def create_application(
         lifespan=lifespan,
         docs_url=None,  # FastAPI's pages load their scripts from a CDN
         redoc_url=None,
-        redirect_slashes=False,  # its Location would repeat the request's Host, and a POST may lose its body
+        redirect_slashes=False,  # a redirect would repeat the request's Host, and a POST may lose its body
         responses=problems.documented({500: "the server failed on this request, or the model cannot be run"}),
     )
     problems.install(rest, ingress.refused, counters)
@@ -149,9 +144,9 @@ def create_application(
 
 
 def _document(rest: FastAPI) -> dict[str, Any]:
-    """FastAPI's OpenAPI document without the 422 that it adds to every operation with a parameter.
+    """Make FastAPI's OpenAPI document without the 422 that it adds to every operation with a parameter.
 
-    A 422 of this server is a problem, and the operations that can answer with it say so themselves.
+    A 422 of this server is a problem, and the operations that can answer with it declare it.
     """
     if rest.openapi_schema is None:
         document = FastAPI.openapi(rest)

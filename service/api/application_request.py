@@ -1,4 +1,4 @@
-"""A request that the application answers: uvicorn runs it, on a task, by ASGI."""
+"""Requests that the application answers: uvicorn runs each on a task, by ASGI."""
 
 from __future__ import annotations
 
@@ -17,15 +17,12 @@ from service.observe.context import RequestContext
 
 
 class ApplicationRequest(RequestResponseCycle):
-    """See above; used as an ``Exchange``.
+    """One such request; a connection uses it like an ``Exchange``.
 
     Args:
         app: the application.
-        head: of the request.
-        scope: what all requests of the connection have in common, by ASGI.
-        transport: of the connection.
-        flow: likewise.
-        server_state: of uvicorn.
+        scope: the part of the ASGI scope that all requests of the connection share.
+        flow: the connection's flow control.
         responded: called after the response.
     """
 
@@ -69,7 +66,7 @@ class ApplicationRequest(RequestResponseCycle):
 
     @property
     def client(self) -> str:
-        """The client that sends it: its key, or its address."""
+        """Return the sender: its key, or its address."""
         return client_of(self.scope["client"])
 
     def take(self, part: bytes) -> None:
@@ -80,7 +77,7 @@ class ApplicationRequest(RequestResponseCycle):
         self.message_event.set()
 
     def go_on(self, is_complete: bool) -> None:
-        """Run the application, if it does not run; tell it whether the body is complete."""
+        """Run the application if it does not run yet, and tell it whether the body is complete."""
         if is_complete and self.more_body:
             self.more_body = False
             self.message_event.set()
@@ -91,7 +88,7 @@ class ApplicationRequest(RequestResponseCycle):
             self._server_state.tasks.add(self._task)
 
     def leave(self) -> None:
-        """Stop working: the client has gone. A commit that is under way is finished (``registry.registry``)."""
+        """Stop: the client has gone. A commit that has begun is finished (``registry.registry``)."""
         if not self.response_complete and not self.disconnected:
             self.disconnected = True
             self.message_event.set()

@@ -1,9 +1,9 @@
-"""A client's connection: HTTP/1.1 with time-outs and bounds, so that no client harms the others.
+"""A client's connection: HTTP/1.1 with time limits and bounds, so that no client harms the others.
 
-Requests with a chunk are answered here (``api.exchange``); uvicorn runs the application for all others. A body has a
-time of its own (``admission.uploads``). All else that a client can delay ends here: the headers of a request, the rest
-of a body that nobody reads, the next request, and the reading of responses. The length and the number of headers have
-bounds too. And what two parsers could read differently is refused (RFC 9112, section 11.2).
+Connections answer requests with a chunk themselves (``api.exchange``); uvicorn runs the application for all others. A
+body has its own time limit (``admission.uploads``). The connection limits all else that a client can delay: headers,
+the rest of a body that nobody reads, the next request, and the reading of responses. It bounds the length and the
+number of headers, and refuses what two parsers could read differently (RFC 9112, section 11.2).
 """
 
 from __future__ import annotations
@@ -36,27 +36,26 @@ from service.api.request_parser import RequestParser, Taken
 from service.api.stream_connection import StreamConnection
 from service.api.unread import Unread
 
-HIGH_WATER_BYTES = 16 * 1024  # more that the system does not take yet counts as unread
-LINGER_S = 2.0  # a client has as long to read a refusal before it is disconnected
+HIGH_WATER_BYTES = 16 * 1024  # bytes beyond it that the system does not take yet count as unread
+LINGER_S = 2.0  # time for a client to read a refusal before it is disconnected
 
 
 class Refused(Exception):
-    """Stops the parser: what follows is not read."""
+    """Stops the parser: later bytes are not read."""
 
 
 class Connection(asyncio.Protocol):
     """One connection.
 
-    It waits while it has no unanswered request. ``header_timeout_s`` runs from when it was made, or from the first byte
-    of a request. Between requests it may be idle for ``idle_timeout_s``, and a client has as long to read a response. A
-    client that sends a request before it has the response to the one before gets that response, and is disconnected
-    (RFC 9112, section 9.3.2, allows it).
+    It counts as waiting while it has no unanswered request. ``header_timeout_s`` begins with the connection, or with
+    the first byte of a request. Between requests it may be idle for ``idle_timeout_s``, and a client has the same time
+    to read a response. A client that sends a request before the response to the last one gets that response, and is
+    disconnected (RFC 9112, section 9.3.2, allows it).
 
     Args:
         connections: all connections of the server.
-        many: of those that become WebSockets.
-        door: of the requests that have a chunk.
-        config, server_state, app_state, _loop: of uvicorn.
+        many: shared by the connections that become WebSockets.
+        config, server_state, app_state, _loop: uvicorn's.
     """
 
     def __init__(
@@ -79,24 +78,24 @@ class Connection(asyncio.Protocol):
         self._app, self._app_state = config.loaded_app, app_state
         self._connections, self._many, self._door = connections, many, door
         self._work: Exchange | ApplicationRequest | None = None  # the request that has no response yet
-        self._is_over = False  # what follows is not read
-        self._is_in_head = False  # a part of a request has come, but not all of its headers
-        self._is_between = True  # the last request is here as a whole
-        self._lingers = False  # when it is closed, the client may send on, though nobody reads it
+        self._is_over = False  # later bytes are not read
+        self._is_in_head = False  # a request has begun, and its headers are not complete
+        self._is_between = True  # the last request is complete
+        self._lingers = False  # half-close: the client may go on sending, and nobody reads it
         self._header_bytes = 0  # since headers were complete or a part of a body arrived
         self._deadline = Deadline(self._late)
         self._is_idle = False  # the deadline is for the next request, not for headers
 
     @property
     def is_working(self) -> bool:
-        """A request has no response yet."""
+        """Return whether a request has no response yet."""
         return self._work is not None
 
     def end(self, reason: str, refusal: Response | None = None) -> None:
         """End the connection, at once if there is no refusal.
 
         Args:
-            reason: under which it is counted.
+            reason: label of the metric.
             refusal: sent first.
         """
         self._is_over = True
@@ -118,7 +117,7 @@ class Connection(asyncio.Protocol):
         self.flow = FlowControl(transport)
         self.server_state.connections.add(self)  # type: ignore[arg-type]  # it has all that uvicorn calls
         self._peer = get_remote_addr(transport)
-        self._client = self._reader = client_of(self._peer)  # of the connection, and of its last request
+        self._client = self._reader = client_of(self._peer)  # clients of the connection, and of its last request
         self._scope = {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -148,7 +147,7 @@ class Connection(asyncio.Protocol):
         self._work = None
 
     def eof_received(self) -> None:
-        """The transport closes now, and says so a round of the event loop later."""
+        """Close: the transport reports it a round of the event loop later."""
         if self._work is not None:
             self._work.leave()
 
@@ -187,14 +186,14 @@ class Connection(asyncio.Protocol):
             self._unread.stop()
 
     def shutdown(self) -> None:
-        """The server closes: uvicorn calls this for each connection."""
+        """End the connection because the server closes; uvicorn calls this for each one."""
         if self._work is not None:
             self._work.keep_alive = False
         else:
             self.transport.close()
 
     def _refuse(self, reason: str, refusal: Response) -> None:
-        """Refuse bytes that are no request. A request before them that is complete gets its response first."""
+        """Refuse bytes that are no request. An earlier complete request gets its response first."""
         if self._work is not None and self._is_between:
             self._answer_last(reason)
         elif self._work is None and not (self._is_between or self._is_in_head):
@@ -212,7 +211,7 @@ class Connection(asyncio.Protocol):
             self._work.keep_alive = False
 
     def takes_offer(self, rest: bytes) -> bool:
-        """Whether the request opens a WebSocket, which has the connection from now on."""
+        """Return whether the request opens a WebSocket, which takes over the connection."""
         shake = handshake(self.parser.get_method(), self.parser.get_http_version(), self.url, self.headers)
         if shake is None or rest:
             return False
@@ -225,7 +224,7 @@ class Connection(asyncio.Protocol):
         return True
 
     def _sender(self, fields: Mapping[bytes, bytes]) -> str:
-        """The client of a request, which a proxy names that the operator trusts."""
+        """Return the client of a request; a trusted proxy may name it."""
         app = self._app
         if b"x-forwarded-for" not in fields or not isinstance(app, ProxyHeadersMiddleware):
             return self._client
@@ -237,7 +236,7 @@ class Connection(asyncio.Protocol):
     # the parser calls these
 
     def on_message_begin(self) -> None:
-        if self._work is not None or self.flow.write_paused:  # it cannot have read the last response
+        if self._work is not None or self.flow.write_paused:  # the client cannot have read the last response
             self._answer_last("pipelined")
             if self._work is None:
                 self.close()
@@ -250,7 +249,7 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers.append((name.lower(), value))
-        if len(self.headers) > MOST_FIELDS:  # now, because each takes thirty times its length in memory
+        if len(self.headers) > MOST_FIELDS:  # checked early, because each takes thirty times its length in memory
             self._refuse("too-long", refusals.LONG_HEADERS)
             raise Refused
 
@@ -289,7 +288,7 @@ class Connection(asyncio.Protocol):
         else:
             state = self.server_state
             self._work = ApplicationRequest(self._app, head, self._scope, self, self.flow, state, self._responded)
-        self.headers = []  # takes the trailers: they may not replace headers (RFC 9110, section 6.5.1)
+        self.headers = []  # a new list for the trailers: they must not replace headers (RFC 9110, section 6.5.1)
 
     def on_body(self, body: bytes) -> None:
         self._header_bytes = 0
@@ -313,8 +312,10 @@ class Connection(asyncio.Protocol):
         return self.transport.is_closing()
 
     def close(self) -> None:
-        """Close the transport after what was written."""
-        if self._lingers and self.transport.can_write_eof():  # else the system would discard the response together
+        """Close the transport after the written bytes."""
+        if (
+            self._lingers and self.transport.can_write_eof()
+        ):  # half-close: else the system would discard the response together
             self.transport.write_eof()  # with what the client has sent
             self.loop.call_later(LINGER_S, self.transport.abort)
         else:
@@ -335,7 +336,7 @@ class Connection(asyncio.Protocol):
             self._connections.wait(self)
             self.flow.resume_reading()
             self._expect_request()
-        elif self.transport.get_write_buffer_size():  # it stays until its client has read everything
+        elif self.transport.get_write_buffer_size():  # it stays open until its client has read everything
             self._unread.begin(self._reader)
 
     def _expect_request(self) -> None:
@@ -349,5 +350,5 @@ class Connection(asyncio.Protocol):
     def _late(self) -> None:
         if not self._is_idle:
             self.end("headers", refusals.LATE if self._is_in_head else None)
-        elif not self.flow.write_paused:  # else its client has not read, and has a time for that
+        elif not self.flow.write_paused:  # else the client's time to read runs already
             self.end("idle")

@@ -1,7 +1,7 @@
-"""A request with a chunk, from its headers to its response: it needs neither ASGI nor a task.
+"""A request with a chunk, from its headers to its response, without ASGI and without a task.
 
-A connection hands over what it has parsed, in the order of ``Exchange``. What the request asks for is a ``Plan``, which
-its interface makes of its headers (``api.infer``, ``api.open_inference``).
+A connection passes on what it has parsed, in the order of ``Exchange``. The request's interface makes a ``Plan`` of its
+headers (``api.infer``, ``api.open_inference``).
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ access_log = logging.getLogger("uvicorn.access")
 
 
 class Plan(Protocol):
-    """What a request asks for, by its headers.
+    """The handling of a request, chosen by its headers.
 
     Attributes:
-        request: as which the log names it.
-        transport: by which its chunk comes.
+        request: its name in the log.
+        transport: its chunk's transport, for the metrics.
         max_bytes: longest body.
-        advice: what to do about a longer one.
+        advice: what to do about a longer body.
     """
 
     request: str
@@ -51,24 +51,24 @@ class Plan(Protocol):
     advice: str
 
     def decode(self, body: bytes) -> Decode:
-        """How to decode the body."""
+        """Return the decoder of the body."""
 
     def reply(self, answer: Answer) -> tuple[bytes, bytes]:
-        """Lines of the response's head, without its length, and its body."""
+        """Make the response: lines of its head, without the length, and its body."""
 
     def failed(self) -> None:
-        """The request was refused."""
+        """Note that the request was refused."""
 
 
 class Door:
-    """What all exchanges of a server share.
+    """The part that all exchanges of a server share.
 
     Args:
         ingress: applies chunks.
         counters: count abandoned chunks.
-        keys: that clients need; None lets everybody in.
+        keys: None lets everybody in.
         planners: each finds the planner for a path, or none.
-        cors_origins: whose pages may send requests.
+        cors_origins: origins of pages that may send requests.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Door:
         self._default_lines = b""
 
     def planner(self, method: bytes, path: str) -> Planner | None:
-        """What plans a request; None for a request without a chunk."""
+        """Find the planner of a request; None for a request without a chunk."""
         if method == b"POST":
             for find in self._planners:
                 if (planner := find(path)) is not None:
@@ -97,10 +97,9 @@ class Door:
         return None
 
     def lines(self, head: Head, defaults: Sequence[Field]) -> bytes:
-        """Lines of a response for its request, with those that all have.
+        """Write the header lines of a request's response.
 
         Args:
-            head: of the request.
             defaults: headers of all responses.
         """
         if defaults is not self._defaults:
@@ -118,14 +117,10 @@ class Head(NamedTuple):
     """A request without its body.
 
     Attributes:
-        method: of the request.
-        version: of HTTP.
-        raw_path: of the URL.
-        path: the same, decoded.
-        query: of the URL.
+        path: decoded ``raw_path``.
         headers: with names in lower case.
         fields: the last header of each name.
-        client: that sends it.
+        client: its sender.
         expects: the client waits for 100 before it sends the body.
         keep_alive: the connection stays after the response.
     """
@@ -147,33 +142,25 @@ Planner = Callable[[Head], Plan]
 
 
 class Responder(Protocol):
-    """A connection.
-
-    Attributes:
-        server_state: of uvicorn.
-    """
+    """The connection of an exchange."""
 
     server_state: ServerState
 
     def respond(self, response: bytes) -> None:
-        """Answer the request that is under way."""
+        """Answer the current request."""
 
     def write(self, data: bytes) -> None:
         """Send an interim response."""
 
 
 class Exchange:
-    """One request: ``take`` each part of its body, and ``go_on`` once all is taken that has come.
+    """One request: call ``take`` with each part of its body, and ``go_on`` after all that has come.
 
     Args:
-        door: see above.
-        planner: of the request.
-        head: of the request.
         responder: gets the response, once, unless ``leave`` was called before.
 
     Attributes:
-        head: see above.
-        client: that sends it: its key, or its address.
+        client: its sender: a key, or an address.
         keep_alive: the connection stays after the response.
     """
 
@@ -209,7 +196,7 @@ class Exchange:
             return
         if not self._body:
             self._body = part
-        else:  # one piece, since each has 33 bytes more than come
+        else:  # one piece, because each bytes object takes 33 bytes more
             if isinstance(self._body, bytes):
                 self._body = bytearray(self._body)
             self._body += part
@@ -232,7 +219,7 @@ class Exchange:
             self._refuse(error)
 
     def leave(self) -> None:
-        """The client has gone, or its connection ends."""
+        """Stop: the client has gone, or its connection ends."""
         if self._is_over:
             return
         self._is_over = True
@@ -243,7 +230,7 @@ class Exchange:
             self._arrival.on_answer(self._committed)
 
     def _wait(self) -> None:
-        """Wait for more of the body, and count what has come."""
+        """Wait for more of the body, and count the bytes that have come."""
         upload = self._upload
         if upload is None:
             self._upload = upload = self._door.ingress.arriving(self.client)
@@ -263,7 +250,7 @@ class Exchange:
             upload.take(size - self._counted_bytes)
         elif size > SMALL_BYTES:
             self._upload = upload = self._door.ingress.arriving(self.client)
-            if size > FREE_BYTES:  # else it was in the connection's buffer
+            if size > FREE_BYTES:  # a smaller body was in the connection's buffer
                 upload.take(size)
         source = Source(plan.request, plan.transport, self.client, self._caller)
         encoded = Encoded(size, plan.decode(bytes(body)), upload)
@@ -284,7 +271,7 @@ class Exchange:
             self._respond(200, lines + b"content-length: %d\r\n" % len(body), body)
 
     def _committed(self, result: Answer | Exception) -> None:
-        """The chunk of a client that has gone was committed, or was not."""
+        """Count the chunk of a client that has gone, if it was not committed."""
         self._release()
         if isinstance(result, NotApplied):
             self._door.counters.chunks_abandoned += 1
@@ -330,21 +317,19 @@ class Exchange:
 
 
 def response_bytes(status: int, lines: bytes, body: bytes) -> bytes:
-    """A response.
+    """Write a response.
 
     Args:
-        status: of it.
         lines: its headers (``lines_of``).
-        body: of it.
     """
     return b"%b%b\r\n%b" % (STATUS_LINES[status], lines, body)
 
 
 def lines_of(headers: Iterable[Field]) -> bytes:
-    """Headers as lines."""
+    """Write headers as lines."""
     return b"".join(b"%b: %b\r\n" % field for field in headers)
 
 
 def ids_of(headers: Sequence[Field]) -> Sequence[Field]:
-    """The ids of a request, which are echoed: so a client and a proxy can match a response to its request."""
+    """Return the ids of a request to echo, so that clients and proxies can match a response to its request."""
     return list(dict.fromkeys(field for field in headers if field[0] == b"x-request-id"))

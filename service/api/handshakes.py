@@ -1,7 +1,7 @@
-"""Opening handshakes of WebSockets: which requests are one, and the answers (RFC 6455, section 4.2).
+"""Recognises opening handshakes of WebSockets, and writes the answers (RFC 6455, section 4.2).
 
-Only a complete and valid opening handshake for ``/stream`` or ``/streams`` is one. Any other offer of another protocol
-is ignored, as RFC 9110 allows, and its request is answered as HTTP.
+Only a complete and valid handshake for ``/stream`` or ``/streams`` counts. Any other offer of another protocol is
+ignored, as RFC 9110 allows, and its request is answered as HTTP.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ PATH, MANY_PATH = "/stream", "/streams"
 PATHS = {PATH.encode(), MANY_PATH.encode()}
 VERSION = b"13"
 CONTEXT = (b"x-request-id", b"traceparent", b"tracestate")
-KEY_PROTOCOL = "hetsyn.key."  # and the key: a page can give a WebSocket no header
+KEY_PROTOCOL = "hetsyn.key."  # followed by the key: a page cannot set headers of a WebSocket
 BODY = frozenset((b"content-length", b"transfer-encoding", b"expect", b"trailer", b"te"))
 
 
 class Credential(str):
-    """What a client presents. Its ``repr`` does not show it, so that no traceback has it."""
+    """A client's credential. Its ``repr`` does not show it, so that no traceback has it."""
 
     __slots__ = ()
 
@@ -43,14 +43,12 @@ class Handshake(NamedTuple):
     """An opening handshake.
 
     Attributes:
-        path: of the URL.
         key: ``Sec-WebSocket-Key``.
-        query: of the URL.
-        protocols: subprotocols that the client offers; of the one that has a key only its beginning.
-        origin: of the page whose script opens the connection; empty where there is none.
-        host: to which the client has connected.
+        protocols: offered subprotocols; without the key in the one that has it.
+        origin: origin of the page that opens the connection; empty without.
+        host: host that the client has connected to.
         context: the headers that ``observe.context`` reads.
-        credential: from ``Authorization``, or from that subprotocol; None where there is none, or more than one.
+        credential: from ``Authorization``, or from that subprotocol; None if there is none, or more than one.
     """
 
     path: str
@@ -64,13 +62,11 @@ class Handshake(NamedTuple):
 
 
 def handshake(method: bytes, version: str, url: bytes, headers: Sequence[Field]) -> Handshake | None:
-    """The opening handshake that a request is; None if it is none.
+    """Read the opening handshake of a request; None if it is none.
 
     Args:
-        method: of the request.
-        version: of HTTP, as the parser has it.
-        url: of the request.
-        headers: all of them, with names in lower case.
+        version: HTTP's, as the parser has it.
+        headers: all headers, with names in lower case.
     """
     path, _, query = url.partition(b"?")
     if method != b"GET" or version != "1.1" or path not in PATHS or b"#" in url:
@@ -102,14 +98,13 @@ def handshake(method: bytes, version: str, url: bytes, headers: Sequence[Field])
 
 
 def query_of(shake: Handshake, cors_origins: Collection[str] = ()) -> list[tuple[str, str]]:
-    """The parameters of the client's query.
+    """Parse the query of a handshake, and check its origin.
 
     Args:
-        shake: that the client has sent.
-        cors_origins: whose pages may open streams, in lower case; those of the server's own host always may.
+        cors_origins: origins of pages that may open streams, in lower case; the server's own host always may.
 
     Raises:
-        OriginRefused: browsers let any page open a WebSocket to any host, and this is a page of another origin.
+        OriginRefused: the page has another origin; browsers let any page open a WebSocket to any host.
         InputError, UnsupportedInput: the query or the subprotocols cannot be used.
     """
     is_own = not shake.origin or _host_of(shake.origin) == shake.host.lower()
@@ -124,11 +119,10 @@ def query_of(shake: Handshake, cors_origins: Collection[str] = ()) -> list[tuple
 
 
 def acceptance(shake: Handshake, headers: Iterable[Field]) -> bytes:
-    """The answer that makes the connection a WebSocket.
+    """Write the answer that makes the connection a WebSocket.
 
     Args:
-        shake: that the client has sent.
-        headers: further ones.
+        headers: further headers.
     """
     fields = [
         *headers,
@@ -143,12 +137,11 @@ def acceptance(shake: Handshake, headers: Iterable[Field]) -> bytes:
 
 
 def refusal(shake: Handshake, response: Response, headers: Iterable[Field]) -> bytes:
-    """The answer that ends the connection.
+    """Write the answer that ends the connection.
 
     Args:
-        shake: that the client has sent.
         response: a problem.
-        headers: further ones.
+        headers: further headers.
     """
     response.headers["Connection"] = "close"
     return refusals.to_bytes(response, (*headers, *ids_of(shake.context)))

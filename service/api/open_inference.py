@@ -1,4 +1,4 @@
-"""``/v2``: the Open Inference Protocol over HTTP, as Triton's clients speak it."""
+"""Serves ``/v2``: the Open Inference Protocol over HTTP, for Triton's clients."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from service.wire.schema import InferRequest
 PREFIX = "/v2"
 READY = "/v2/health/ready"
 HEADER_LENGTH = "inference-header-content-length"
-LONGEST_CONTROL = 64 * 1024  # the body of any other request
+LONGEST_CONTROL = 64 * 1024  # limit of other requests' bodies
 
 
 Json = dict[str, Any] | list[Any] | None
@@ -37,11 +37,11 @@ Json = dict[str, Any] | list[Any] | None
 
 
 class OpenInferenceEndpoint:
-    """See above; an ASGI application for the paths that begin with ``PREFIX``.
+    """An ASGI application for the paths that begin with ``PREFIX``, without inferences.
 
     Args:
-        service: what answers.
-        ingress: reads bodies, and counts what is refused.
+        service: answers the requests.
+        ingress: reads bodies, and counts refusals.
         rest: has ``/health/ready``.
     """
 
@@ -92,7 +92,7 @@ class OpenInferenceEndpoint:
         )
 
     def _about(self, name: str, rest: list[str]) -> Callable[[], Json] | None:
-        """What answers a question about a model."""
+        """Return the function that answers a question about a model."""
         version = None
         if rest[:1] == ["versions"] and len(rest) > 1:
             version, rest = rest[1], rest[2:]
@@ -109,7 +109,7 @@ class OpenInferenceEndpoint:
         return None
 
     async def _control(self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive) -> dict[str, Any]:
-        """The JSON object of a request that is no chunk."""
+        """Read the JSON object of a request without a chunk."""
         check_not_compressed(headers.get(b"content-encoding", b""))
         with self._ingress.arriving(client_of(scope["client"])) as upload:
             body = await upload.read(receive, headers.get(b"content-length", b""), LONGEST_CONTROL)
@@ -123,14 +123,10 @@ class OpenInferenceEndpoint:
 
 
 class InferencePlan:
-    """A request for an inference: a ``Plan``.
+    """The ``Plan`` of a request for an inference.
 
     Args:
-        head: of the request.
-        service: that has the model.
-        limits: of a body.
-        name: of the model.
-        version: of the model; None takes the newest.
+        version: None takes the newest.
 
     Raises:
         UnsupportedInput: it is refused.
@@ -171,7 +167,7 @@ class InferencePlan:
 
 
 def inference_planner(service: OpenInference, limits: Limits) -> Callable[[str], Planner | None]:
-    """What finds the planner of a path: None for all but those of inferences."""
+    """Return a function that finds the planner of a path: None for all but those of inferences."""
 
     def find(path: str) -> Planner | None:
         if path.startswith(f"{PREFIX}/"):

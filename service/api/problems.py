@@ -1,4 +1,4 @@
-"""Problems as responses of HTTP."""
+"""Makes HTTP responses of problems."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ MEDIA_TYPE = "application/problem+json"
 
 
 def response(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
-    """The response that reports a problem."""
+    """Make the response that reports a problem."""
     content = json.dumps(problem.members()).encode()
     return Response(content, problem.status, {**problem.headers(), **(headers or {})}, media_type=MEDIA_TYPE)
 
 
 def of_http(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
-    """The response to a request that HTTP itself, or the table of routes, refuses."""
+    """Make the response to a request that HTTP itself, or the table of routes, refuses."""
     return response(Problem(status, "http", HTTPStatus(status).phrase, shortened(detail)), headers)
 
 
 def documented(problems: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
-    """The part of an OpenAPI operation that describes its problems.
+    """Describe the problems of an OpenAPI operation.
 
     Args:
         problems: description of each status.
@@ -44,9 +44,9 @@ def install(app: FastAPI, refused: Callable[[Exception, str], Problem], counters
     """Make the application reply to every error with a problem, FastAPI's own and unexpected ones included.
 
     Args:
-        app: without handlers of errors.
+        app: an application without error handlers.
         refused: counts and reports an error of a request.
-        counters: count what the framework refuses.
+        counters: count the framework's refusals.
     """
 
     @app.exception_handler(HTTPException)
@@ -58,7 +58,7 @@ def install(app: FastAPI, refused: Callable[[Exception, str], Problem], counters
             405: f"{path} does not take {request.method}: see /docs",
         }.get(error.status_code, str(error.detail))
         headers = error.headers
-        if error.status_code == 405:  # starlette lists the methods of the path's first route alone
+        if error.status_code == 405:  # starlette lists only the methods of the path's first route
             headers = {"Allow": ", ".join(_methods_of_path(app, request.scope))}
         return of_http(error.status_code, detail, headers)
 
@@ -75,7 +75,7 @@ def install(app: FastAPI, refused: Callable[[Exception, str], Problem], counters
 
 
 def _nearest(app: FastAPI, scope: Scope) -> str:
-    """What to do about a path that there is not."""
+    """Say what to do about an unknown path."""
     path = scope["path"].rstrip("/")
     if path != scope["path"] and _methods_of_path(app, {**scope, "path": path}):
         return f"send the request to {path}"
@@ -83,7 +83,7 @@ def _nearest(app: FastAPI, scope: Scope) -> str:
 
 
 def _methods_of_path(app: FastAPI, scope: Scope) -> list[str]:
-    """The methods that the application takes at a request's path."""
+    """List the methods that the application takes at a request's path."""
     return [
         method
         for method in HTTPMethod

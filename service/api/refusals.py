@@ -1,4 +1,4 @@
-"""What a connection sends by itself: refusals of requests that no part of the application sees."""
+"""Refusals that a connection sends by itself, of requests that the application does not see."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from fastapi import Response
 from service.api import problems
 from service.api.exchange import Field, lines_of, response_bytes
 
-# All headers of a request, the trailers or an extension of a chunk. The parser copies all of a header for each part of
-# it that arrives.
+# For all headers of a request, its trailers, or an extension of a chunk. The parser copies the whole header for each
+# part of it that arrives.
 MOST_HEADER_BYTES = 64 * 1024
 MOST_FIELDS = 128  # headers of a request
 MOST_URL_BYTES = 8 * 1024  # RFC 9112, section 3
@@ -44,11 +44,10 @@ VERSION = _refusal(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "this version of HTTP 
 
 
 def to_bytes(refusal: Response, headers: Iterable[Field]) -> bytes:
-    """A refusal where there is no request whose response it could be.
+    """Write a refusal of bytes that are no request.
 
     Args:
-        refusal: of this module.
-        headers: further ones.
+        headers: further headers.
     """
     return response_bytes(refusal.status_code, lines_of((*headers, *refusal.raw_headers)), bytes(refusal.body))
 
@@ -56,14 +55,13 @@ def to_bytes(refusal: Response, headers: Iterable[Field]) -> bytes:
 def of_head(
     version: str, url: bytes, headers: Sequence[Field], fields: Mapping[bytes, bytes], received_bytes: int
 ) -> Response | None:
-    """What a request is refused with, by its head; None if it is not.
+    """Check the head of a request. Returns its refusal; None if it is accepted.
 
     Args:
-        version: of HTTP, as the parser has it.
-        url: of the request.
-        headers: all of them, with names in lower case.
+        version: HTTP's, as the parser has it.
+        headers: all headers, with names in lower case.
         fields: the last header of each name.
-        received_bytes: in which the head came; some of them may be the body, or the next request.
+        received_bytes: bytes in which the head came; some may belong to the body, or to the next request.
     """
     if version not in ("1.0", "1.1"):
         return VERSION

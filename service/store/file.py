@@ -1,12 +1,12 @@
-"""A store in a file: SQLite with a write-ahead log, one transaction a batch, on a thread of its own.
+"""A store in a file: SQLite with a write-ahead log, one transaction a batch, on its own thread.
 
-With ``synchronous=FULL`` a transaction waits until the disk has it, so an acknowledged chunk survives a power failure
-as well as a killed process. With ``normal`` it does not wait: a power failure may lose the last transactions, a killed
-process loses none. Several servers of one machine may share the file. It must not be on a network file system, where
-SQLite's locks do not work.
+With ``synchronous=FULL`` a transaction waits for the disk, so an acknowledged chunk survives a power failure and a
+killed process. With ``normal`` it does not wait: a power failure may lose the last transactions, a killed process none.
+Several servers of one machine may share the file. It must not be on a network file system, where SQLite's locks do not
+work.
 
-Every change needs room in the log, deletions too. So the database leaves a reserve on the disk. And a session that goes
-on may need a page more, of the index if not of its record. So new sessions leave some pages. When they have taken all
+Every change needs room in the log, even a deletion. So the database leaves a reserve on the disk. A session that goes
+on may need another page, for the index or its record. So new sessions leave some pages free. When they have taken all
 else, sessions go on, end and expire, and make room for others. If other programs take the reserve, nothing can be
 changed until somebody makes room. If the file or its log is deleted or replaced, the next check notices, and the store
 refuses everything until the server is started again.
@@ -40,11 +40,11 @@ from service.store.database import SCHEMA_VERSION, Synchronous, advice, has_no_r
 
 T = TypeVar("T")
 
-EXPIRE_ROWS = 500  # in one transaction; chunks wait behind it
-LOG_PAGES = 1000  # length of the log at which it is written back: SQLite's default
+EXPIRE_ROWS = 500  # rows of one transaction; chunks wait for it
+LOG_PAGES = 1000  # the log is written back at this length: SQLite's default
 MAX_PAGES = 2**32 - 2  # SQLite's own limit
-SPARE_SHARE, SPARE_BYTES = 16, 256_000_000  # new sessions leave one page in so many, and at most these bytes
-RESERVE_BYTES, RESERVE_SHARE = 16_000_000, 8  # of the disk, for the log, and at most this part of the disk
+SPARE_SHARE, SPARE_BYTES = 16, 256_000_000  # new sessions leave every 16th page free, at most these bytes
+RESERVE_BYTES, RESERVE_SHARE = 16_000_000, 8  # reserve for the log on the disk, at most an eighth of the disk
 
 _INSERT = """
     INSERT INTO sessions (id, revision, keep_until_s, record) VALUES (?1, ?2, ?3, ?4)
@@ -72,10 +72,9 @@ class FileStore:
     """A ``StateStore`` in a SQLite file.
 
     Args:
-        path: of the database; created if it does not exist.
-        timeout_s: time for one batch, waiting for another process's lock included.
-        synchronous: see above.
-        max_bytes: largest size of the database's file; None means no limit but the disk's.
+        path: the database; created if it does not exist.
+        timeout_s: time limit for one batch, with the wait for another process's lock.
+        max_bytes: limit of the database's file; None: the disk.
         wall: seconds since 1970.
 
     Raises:
@@ -96,7 +95,7 @@ class FileStore:
         self._path = path
         self._timeout_s = timeout_s
         self._max_bytes = max_bytes
-        self._gone = ""  # why the file cannot be used any more
+        self._gone = ""  # why the file is no longer usable
         self._wall = wall
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="file-store")
         try:
@@ -129,7 +128,7 @@ class FileStore:
     async def expire(self) -> int:
         removed = 0
         while count := await self._on_thread(self._expire):
-            removed += count  # chunks that arrive meanwhile go before the next transaction
+            removed += count  # waiting chunks run before the next transaction
         return removed
 
     async def health(self) -> None:
@@ -148,7 +147,7 @@ class FileStore:
             self._database.execute(f"PRAGMA wal_autocheckpoint = {log_pages}")
             self._transaction_bytes = self._reserve_bytes // 4
             self._limit_growth()
-            # from now on, waiting for a lock ends before the batch does, so that the error says "locked"
+            # from now on, a wait for a lock ends before the batch's time limit, so that the error says "locked"
             self._database.execute(f"PRAGMA busy_timeout = {round(self._timeout_s * 500)}")
         except BaseException:
             self._database.close()
@@ -158,7 +157,7 @@ class FileStore:
         return self._database.execute(_EXPIRE, (self._wall(), EXPIRE_ROWS, self._transaction_bytes)).rowcount
 
     def _check(self) -> None:
-        """Check that the file is in its place, and that a change is possible, where the room for one is scarce."""
+        """Check that the file is in its place, and, if room is scarce, that a change is possible."""
         for file, identity in self._files.items():
             if _identity(file) != identity:
                 self._gone = (
@@ -176,16 +175,16 @@ class FileStore:
         return min(RESERVE_BYTES, shutil.disk_usage(self._path).total // RESERVE_SHARE)
 
     def _limit_growth(self) -> None:
-        """Let the database take what the disk has, but for the reserve."""
+        """Limit the database to the disk without the reserve."""
         taken_bytes = sum(file.stat().st_size for file in self._files)  # the log is part of the reserve
         room_bytes = taken_bytes + shutil.disk_usage(self._path).free - self._reserve_bytes
         most_bytes = room_bytes if self._max_bytes is None else min(self._max_bytes, room_bytes)
-        # SQLite takes no fewer than there are
+        # SQLite accepts no limit below the present size
         most_pages = min(MAX_PAGES, max(1, most_bytes // self._page_bytes))
         self._most_pages = pragma(self._database, f"max_page_count = {most_pages}")
 
     def _has_room(self, record: bytes) -> bool:
-        """Whether there is room for a new session, beside what the others may need to go on."""
+        """Return whether there is room for a new session, besides the pages that others may need to go on."""
         used = pragma(self._database, "page_count") - pragma(self._database, "freelist_count")
         spare = min(self._most_pages // SPARE_SHARE, SPARE_BYTES // self._page_bytes)
         return used + len(record) // self._page_bytes + 1 <= self._most_pages - spare
@@ -209,11 +208,11 @@ class FileStore:
         return Stored(revision, record)
 
     def _commit(self, changes: Sequence[Change]) -> list[CommitResult | HetsynError]:
-        """Commit a batch in one transaction, or in several that the reserve has room for."""
+        """Commit a batch in one transaction, or in several that fit into the reserve."""
         parts: list[list[Change]] = [[]]
         size_bytes = 0
         for change in changes:
-            # SQLite may overwrite what it deletes
+            # SQLite may overwrite deleted pages
             written = self._length(change.session) if change.record is None else len(change.record)
             change_bytes = written + self._page_bytes
             size_bytes += change_bytes
@@ -231,11 +230,11 @@ class FileStore:
                 raise
             if len(changes) == 1:
                 return [_full(error) if has_no_room(error) else _damaged(changes[0].session, error)]
-            # one by one: only those fail that have no room, or that the damage touches
+            # one by one: only changes without room, or in damaged pages, fail
             return [result for change in changes for result in self._commit_part([change])]
 
     def _length(self, session: str) -> int:
-        """Give the length of a record; 0 for none, and where the file is damaged, which the change itself meets."""
+        """Return the length of a record; 0 without one, and if the file is damaged, which the change then reports."""
         with suppress(sqlite3.DatabaseError):
             row = self._database.execute(_LENGTH, (session,)).fetchone()
             return int(row[0]) if row else 0
@@ -248,7 +247,7 @@ class FileStore:
             results = [self._commit_one(change, now_s) for change in changes]
             self._database.execute("COMMIT")
         except BaseException:
-            with suppress(sqlite3.Error):  # after some errors SQLite has rolled back already
+            with suppress(sqlite3.Error):  # after some errors SQLite has already rolled back
                 self._database.execute("ROLLBACK")
             raise
         return results
@@ -277,10 +276,10 @@ class FileStore:
 
         Raises:
             StoreUnavailable: it failed, or did not return in time; it may still do its work.
-            StoreUnusable: the file is not in its place any more.
+            StoreUnusable: the file is no longer in its place.
         """
         call = asyncio.get_running_loop().run_in_executor(self._thread, self._in_place, function)
-        call.add_done_callback(_retrieve)  # who waits for it may leave
+        call.add_done_callback(_retrieve)  # the waiting caller may be cancelled
         try:
             async with asyncio.timeout(self._timeout_s):  # wait_for may swallow a cancellation before Python 3.12
                 return await asyncio.shield(call)
@@ -309,18 +308,18 @@ def _damaged(session: str, error: sqlite3.DatabaseError) -> StateCorrupt:
 
 
 def _retrieve(call: asyncio.Future[T]) -> None:
-    """Retrieve the exception of a call, which asyncio logs if nobody does."""
+    """Retrieve the exception of a call: asyncio logs it if nobody does."""
     if not call.cancelled():
         call.exception()
 
 
 def _log(path: Path) -> Path:
-    """The log of a database: SQLite puts it beside the file, and not beside a link to it."""
+    """Return the path of a database's log: beside the file, not beside a link to it."""
     return Path(f"{os.path.realpath(path)}-wal")
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """What tells a file from another one at its path; None if there is none."""
+    """Return device and inode of a file; None if there is none."""
     try:
         found = path.stat()
     except OSError:

@@ -26,11 +26,11 @@ from hetsyn_client.columns import (
 from service.errors import InputError
 
 LONGEST_ID = 128
-_CHUNK_ROW, _SESSION_ROW = 24, 8  # bytes without the content
+_CHUNK_ROW, _SESSION_ROW = 24, 8  # bytes of a row without content
 
 
 class Chunks(NamedTuple):
-    """Chunks of sessions, at most one of each; see ``hetsyn_client.columns.pack_chunks``.
+    """Chunks of sessions, at most one of each (``hetsyn_client.columns.pack_chunks``).
 
     Attributes:
         seq: uint64 [n].
@@ -38,7 +38,6 @@ class Chunks(NamedTuple):
         action: uint32 [n].
         steps: uint32 [n].
         length: uint32 [n].
-        content: of all.
     """
 
     seq: NDArray[np.uint64]
@@ -53,9 +52,8 @@ class Sessions(NamedTuple):
     """Sessions to open.
 
     Attributes:
-        handles: that the client has chosen.
-        ids: of the sessions.
-        resume: all have to have begun.
+        handles: the client's choice.
+        resume: all must exist.
     """
 
     handles: list[int]
@@ -67,11 +65,10 @@ def unpack_chunks(data: bytes, item_bytes: int, *, most_rows: int = MOST_ROWS) -
     """Unpack a frame of chunks.
 
     Args:
-        item_bytes: of an event (4), a sample (2), or a row of values (4 for each channel).
-        most_rows: of a frame.
+        item_bytes: size of an event (4), a sample (2), or a row of values (4 for each channel).
 
     Raises:
-        InputError: the bytes are no such frame. Nothing is allocated before its length is found to be right.
+        InputError: the bytes are no such frame. Its length is checked before anything is allocated.
     """
     count, items, zero = head_of(data, CHUNKS, most_rows)
     check_length(data, HEAD.size + count * _CHUNK_ROW + items * item_bytes, f"{count} chunks of {items} items")
@@ -146,7 +143,7 @@ def pack_results(results: Results) -> bytes:
 
 
 def pack_opened(opened: Opened) -> bytes:
-    """Pack a frame of sessions that were opened."""
+    """Pack a frame of opened sessions."""
     more = _pack_more(opened.more)
     columns = [column.astype("<u4").tobytes() for column in (opened.handle, opened.status, opened.state)]
     numbers = (opened.next_seq.astype("<u8").tobytes(), opened.total_steps.astype("<u8").tobytes())
