@@ -64,7 +64,7 @@ class Heard(NamedTuple):
 
     @property
     def is_right(self) -> bool | None:
-        """Whether the label was heard and nothing else; None without a label, or if the file was not streamed."""
+        """Return whether only the label was heard; None without a label, or if the file was not streamed."""
         if self.truth is None or self.error:
             return None
         return self.labels == (() if self.is_no_word else (self.truth,))

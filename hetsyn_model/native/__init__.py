@@ -70,7 +70,7 @@ class Library:
 
 @functools.cache
 def library() -> Library | None:
-    """The compiled library, or None where it was not built or cannot be used (logged once)."""
+    """Load the compiled library; None if it was not built or cannot be used (logged once)."""
     if os.environ.get("HETSYN_NATIVE") == "0":
         return None
     if not _BUILT.exists():
@@ -87,7 +87,7 @@ def library() -> Library | None:
 
 
 def required() -> Library:
-    """The compiled library, for code that :func:`runs` has chosen.
+    """Return the compiled library, for code that :func:`runs` has chosen.
 
     Raises:
         RuntimeError: it is not there.
@@ -99,5 +99,5 @@ def required() -> Library:
 
 
 def runs(tensor: Tensor) -> bool:
-    """Whether the compiled library takes such a tensor: float32 or float64 in the CPU's memory."""
+    """Return whether the compiled library takes such a tensor: float32 or float64 in the CPU's memory."""
     return tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64) and library() is not None

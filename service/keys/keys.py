@@ -232,7 +232,7 @@ class StreamKey:
             self._keys.check(self.caller)
 
     def wait_s(self) -> float:
-        """How long until the next message may be read."""
+        """Return the seconds until the next message may be read."""
         return 0.0 if self._keys is None else self._keys.wait_s(self.caller)
 
     def took(self, count: int) -> None:

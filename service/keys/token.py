@@ -69,7 +69,7 @@ def of_bearer(value: str) -> str | None:
 
 
 def credentials_of(headers: Iterable[tuple[bytes, bytes]]) -> list[str | None]:
-    """The credentials of a request: of each header ``Authorization``.
+    """Return the credentials of a request: of each header ``Authorization``.
 
     Args:
         headers: of the request, with names in lower case.

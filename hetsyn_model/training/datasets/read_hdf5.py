@@ -1,4 +1,4 @@
-"""Spikes in the form of SHD and SSC: ``spikes/times``, ``spikes/units`` and ``labels``, with names in ``extra``.
+"""Reads spikes in the form of SHD and SSC: ``spikes/times``, ``spikes/units`` and ``labels``, with names in ``extra``.
 
 One file, or a folder with ``NAME_train.h5``, ``NAME_test.h5`` and perhaps ``NAME_valid.h5``, as SHD and SSC come.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import h5py
 
 TRAIN = "_train.h5"
-ROWS_AT_ONCE = 1024  # of variable length: SSC has half a billion spikes, which need not be in memory as they are stored
+ROWS_AT_ONCE = 1024  # rows of variable length: SSC has half a billion spikes, too many to read at once
 
 
 def read_hdf5(path: Path, config: Config) -> Examples:
@@ -31,7 +31,7 @@ def read_hdf5(path: Path, config: Config) -> Examples:
     A channel is a unit; ``encoder.spikes`` of the configuration says how long a step is.
 
     Raises:
-        DataError: not such a file, or h5py is not installed.
+        DataError: it is no such file, or h5py is not installed.
     """
     try:
         import h5py
@@ -43,8 +43,8 @@ def read_hdf5(path: Path, config: Config) -> Examples:
                 raise DataError(f"{path}: not in SHD's form, which has spikes/times, spikes/units and labels")
             return _read(file, path, config)
     except DataError:
-        raise  # a ValueError too
-    except (OSError, RuntimeError) as error:  # RuntimeError: h5py's, of broken tables
+        raise  # DataError is a ValueError
+    except (OSError, RuntimeError) as error:  # RuntimeError: h5py's, for broken tables
         raise DataError(f"{path}: not an HDF5 file, or damaged: get it again, and unpack it ({error})") from error
     except (KeyError, ValueError, TypeError) as error:
         raise DataError(f"{path}: not in SHD's form ({error})") from error
@@ -73,7 +73,7 @@ def _rows(data: h5py.Dataset) -> Iterator[NDArray[Any]]:
 
 
 def spike_file(folder: Path) -> Path | None:
-    """The training file of a folder of files in SHD's form; None for another folder.
+    """Find the training file of a folder in SHD's form; None for another folder.
 
     Raises:
         DataError: there are several, or they are still compressed.
@@ -88,11 +88,10 @@ def spike_file(folder: Path) -> Path | None:
 
 
 def read_hdf5_folder(train: Path, config: Config) -> Examples:
-    """The files of a data set, which say what each example is for.
+    """Read the files of a data set, which tell the use of each example.
 
     Args:
-        train: its training file, see :func:`spike_file`.
-        config: of the run.
+        train: its training file (:func:`spike_file`).
 
     Raises:
         DataError: there is no test file, or the files do not fit together.

@@ -1,7 +1,7 @@
-"""Data sets by their path: folders of recordings, HDF5 and NumPy files of spikes or values, CSV files of series.
+"""Reads data sets by their path: folders of recordings, HDF5 and NumPy files of spikes or values, CSV files of series.
 
-Folders of SHD, SSC and MNIST and the lists of Speech Commands are known by their names; they say which examples test,
-and some which validate.
+Folders of SHD, SSC and MNIST and the lists of Speech Commands are recognised by their names. They say which examples
+test, and some say which validate.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ FORMS = (
     "a folder of class/*.wav, a folder of label_speaker_take.wav, spikes in SHD's form (.h5), arrays (.npz), "
     "series (.csv), or a folder of SHD's, SSC's or MNIST's files"
 )
-MAX_SAMPLES = 400_000  # of a recording: a variation of it takes a stretch of a minute of noise
-# of Speech Commands: a line is class/file.wav; who is in neither list is trained on
+MAX_SAMPLES = 400_000  # of a recording: its variation takes a stretch of a minute of noise
+# lists of Speech Commands: a line is class/file.wav; files in neither list are trained on
 _LISTS: dict[Part, str] = {"validation": "validation_list.txt", "test": "testing_list.txt"}
 
 
 def kind_of(path: Path) -> Kind:
-    """Return the kind of data at a path, from its name or the names in a folder; of a ``.npz`` file, from its arrays.
+    """Find the kind of data at a path: by its name, by the names in a folder, or by the arrays of a ``.npz`` file.
 
     Raises:
         DataError: there is nothing, or nothing that can be read.
@@ -62,11 +62,11 @@ def _kind_of_folder(folder: Path) -> Kind:
 
 
 def read(path: Path, config: Config) -> Examples:
-    """Return the examples at a path; whether they fill every class is not checked.
+    """Read the examples at a path. It does not check that every class has some.
 
     Args:
-        path: of a folder or file, see FORMS.
-        config: of the run: rate of the audio, step of spikes, pattern and column of groups.
+        path: a folder or file (FORMS).
+        config: gives the rate of audio, the step of spikes, and pattern and column of groups.
 
     Raises:
         DataError: it cannot be read; the message says which file, row or key is wrong.
@@ -104,7 +104,7 @@ def _read_recordings(folder: Path, config: Config) -> Examples:
         if not paths:
             raise DataError(f"{sub}: class {sub.name!r} has no wav files: add some, or delete the folder")
         for path in paths:
-            match = pattern.fullmatch(f"{path.stem}.wav")  # whatever the case of its end
+            match = pattern.fullmatch(f"{path.stem}.wav")  # the suffix in any case
             recordings.append(Recording(read_wav(path, rate_hz), label, match["group"] if match else "", -1))
             parts.append(listed.get(f"{sub.name}/{path.name}", "train"))
     lacking = [name for part, name in _LISTS.items() if listed and part not in parts]
@@ -117,7 +117,7 @@ def _read_recordings(folder: Path, config: Config) -> Examples:
 
 
 def _listed(folder: Path) -> dict[str, Part]:
-    """Return what the recordings are for by their names, ``class/file.wav``, where Speech Commands' lists are there."""
+    """Read the use of recordings by their names, ``class/file.wav``, from the lists of Speech Commands, if any."""
     there = [name for name in _LISTS.values() if (folder / name).exists()]
     if len(there) == 1:
         other = next(name for name in _LISTS.values() if name not in there)
