@@ -13,6 +13,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import Context, copy_context
 from functools import partial
 from math import inf
+from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
 
 from service.admission.permits import Admission, Permit
@@ -25,9 +26,9 @@ from service.observe.context import SESSION
 from service.observe.counters import Counters
 from service.observe.timings import Transport
 from service.problem import Problem
-from service.registry.applying import Applying
+from service.registry.applying import Applying, begin
 from service.registry.registry import SessionRegistry
-from service.registry.together import Answered, Together
+from service.registry.together import Together, Told
 from service.settings import Limits
 from service.wire.answer import Answer
 from service.wire.chunk import Chunk, chunk_bytes
@@ -82,17 +83,15 @@ class Encoded:
         size: see above.
         decode: see above; deleted when it is done, so that the bytes take no memory while the chunk waits for its turn.
         upload: see above.
-        came_s: when they were complete, in seconds of ``time.perf_counter``.
     """
 
-    __slots__ = ("came_s", "decode", "decoded", "events", "size", "upload")
+    __slots__ = ("decode", "decoded", "events", "size", "upload")
 
     def __init__(self, size: int, decode: Decode, upload: Upload | None = None, events: bytes | None = None) -> None:
         self.size = size
         self.events = events
         self.decoded: tuple[Chunk, bytes] | None = None
         self.upload = upload
-        self.came_s = time.perf_counter()
         self.decode = decode
 
 
@@ -113,104 +112,90 @@ class Way(Protocol):
     def counted(self, encoded: Encoded, request: InferRequest) -> InferRequest: ...
 
 
-class Arrival:
+class Arrival(Applying):
     """A chunk from its arrival to its answer. It has a permit, and on a stream a place, until then.
 
     Args:
         way: that it goes.
         source: where it comes from.
         encoded: its bytes.
-        answered: called once with its answer, or with why it was not applied; not if it is dropped before.
-        context: of its request; by default the current one.
+        told: called once with its answer, or with why it was not applied; not if it is dropped before.
+        context: of its request.
+        came_s: when it was complete, in seconds of ``time.perf_counter``.
 
     Attributes:
         source: see above.
         encoded: see above.
-        permit: of it.
-        is_over: it was answered or dropped.
     """
 
-    is_over = _has_place = False
+    _has_place = False
     _task: asyncio.Task[None] | None = None
-    _chunk: Applying | None = None
 
-    def __init__(
-        self, way: Way, source: Source, encoded: Encoded, answered: Answered, context: Context | None = None
-    ) -> None:
+    def __init__(self, way: Way, source: Source, encoded: Encoded, told: Told, context: Context, came_s: float) -> None:
+        super().__init__(way.registry, Permit(way.admission, source.client, source.transport, came_s), _unheard)
         self.source = source
         self.encoded = encoded
-        self.permit = way.admission.permit(source.client, source.transport)
+        self.context = context
         self._way = way
-        self._answered = answered
-        self._context = copy_context() if context is None else context.copy()
+        self._told = told
 
-    @property
-    def session(self) -> str:
-        """Id of its session; empty while it is not known."""
-        return "" if self._chunk is None else self._chunk.session
-
-    def begin(self) -> None:
-        """Begin it, if its client is still there: many that go at once shall cost the others little."""
+    def come(self) -> bool:
+        """Take permit and place, and decode it; whether it is to begin now. Else it begins by itself, or is over."""
+        source = self.source
         if self.is_over:
-            return
-        self._context.run(self._begin)
+            return False
+        if source.transport in WAITING:
+            if not self._way.stream_turns.take():
+                self._spawn(self._wait(time.monotonic() + self._way.queue_timeout_s))
+                return False
+            self._has_place = True
+        return self._admit(inf)
 
     def drop(self) -> bool:
-        """Drop it: its caller has gone. False where its commit is under way, which is finished."""
         if self.is_over:
             return True
-        if self._chunk is not None and not self._chunk.drop():
-            self._chunk.on_answer(self._end)
-            self._answered = _nobody
-            return False
-        self.is_over = True
         if self._task is not None:
             self._task.cancel()
-        self._leave()
+        if not super().drop():
+            self._told = _nobody
+            return False
+        self._give_back()
         return True
 
-    def on_answer(self, answered: Answered) -> None:
-        """Call another than before."""
-        self._answered = answered
-
-    def _begin(self) -> None:
-        if self.source.transport not in WAITING:
-            self._admit(inf)
-        elif self._way.stream_turns.take():
-            self._has_place = True
-            self._admit(inf)
-        else:
-            self._spawn(self._wait(time.monotonic() + self._way.queue_timeout_s))
+    def on_answer(self, told: Told) -> None:
+        self._told = told
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        self._task = asyncio.get_running_loop().create_task(work)
+        self._task = asyncio.get_running_loop().create_task(work, context=self.context)
 
     async def _wait(self, due_s: float) -> None:
         """Wait for a place among the chunks of streams."""
         try:
             await self._way.stream_turns.wait(self.source.client, due_s)
         except Exception as error:
-            self._end(error)
+            self._refuse(error)
             return
         self._has_place, self._task = True, None
-        self._admit(due_s)  # the wait for the place counts
+        if self._admit(due_s):  # the wait for the place counts
+            begin([self])
 
-    def _admit(self, due_s: float) -> None:
+    def _admit(self, due_s: float) -> bool:
+        """As ``come``, with a place."""
         permit, encoded = self.permit, self.encoded
         try:
             permit.take()
-            permit.came_s = encoded.came_s
             if due_s < permit.due_s:
                 permit.due_s = due_s
             if encoded.size > FREE_BYTES or self.source.decoding is not None:
                 self._spawn(self._decode())
-                return
+                return False
             request = encoded.decode(IN_LOOP)
-            self._apply(request if encoded.size <= SMALL_BYTES else self._way.counted(encoded, request))
+            return self._is_ready(request if encoded.size <= SMALL_BYTES else self._way.counted(encoded, request))
         except TakesLong:
             self._spawn(self._decode())
         except Exception as error:
-            self._end(error)
+            self._refuse(error)
+        return False
 
     async def _decode(self) -> None:
         """Decode a large input."""
@@ -221,44 +206,47 @@ class Arrival:
                 async with self.source.decoding:
                     request = await self._way.decode_slowly(self)
             self._task = None
-            self._apply(request)
+            is_ready = self._is_ready(request)
         except Exception as error:
-            self._end(error)
+            self._refuse(error)
+            return
+        if is_ready:
+            begin([self])
 
-    def _apply(self, request: InferRequest) -> None:
-        permit = self.permit
-        del self.encoded.decode
-        self.encoded.events = self.encoded.decoded = None
+    def _is_ready(self, request: InferRequest) -> bool:
+        """Take what was decoded; whether the server has its session."""
+        permit, encoded = self.permit, self.encoded
+        del encoded.decode
+        encoded.events = encoded.decoded = None
         if request.timeout_s is not None:
             permit.due_s = min(permit.due_s, time.monotonic() + request.timeout_s)
         if self.source.caller.key:
             request = request._replace(owner=self.source.caller.key)
         if request.carry:
             self._spawn(self._carry(request))
-            return
-        self._chunk = Applying(self._way.registry, request, permit, self._end)
-        self._chunk.begin()
+            return False
+        self.request = request
+        return True
 
     async def _carry(self, request: InferRequest) -> None:
         try:
             answer = await self._way.carried.infer(request, self.permit)
         except Exception as error:
-            self._end(error)
+            self._refuse(error)
         else:
-            self._end(answer)
+            self.is_over = True
+            self._tell(answer)
 
-    def _end(self, result: Answer | Exception) -> None:
-        was_over, self.is_over = self.is_over, True
-        self._leave()
+    def _tell(self, result: Answer | Exception) -> None:
         forget_frames(result)
-        if was_over:
-            return
+        self._give_back()
+        told, self._told = self._told, _nobody
         try:
-            self._answered(result)
-        except Exception as error:  # those that came together with it begin nevertheless
+            told(result)
+        except Exception as error:  # those that came together with it hear of theirs
             log.error("a chunk could not be answered", exc_info=error)
 
-    def _leave(self) -> None:
+    def _give_back(self) -> None:
         """Give permit and place back."""
         self.permit.give_back()
         if self._has_place:
@@ -302,8 +290,8 @@ class Frame:
             if kept:
                 self._left, self._go_on_at = len(kept), 0
                 self._done = asyncio.get_running_loop().create_future()
-                for chunk in kept:
-                    chunk.on_answer(partial(self._answered, 0))
+                for index, chunk in enumerate(kept):
+                    chunk.on_answer(partial(self._answered, index))
                 await self._done
             raise
         return self._results
@@ -312,13 +300,15 @@ class Frame:
         if self._is_beginning:  # a chunk was answered at once
             return
         self._is_beginning = True
-        self._permit.due_s = time.monotonic() + self._queue_timeout_s
-        registry, requests, permit, chunks = self._registry, self._requests, self._permit, self._chunks
-        count = len(requests)
-        while (index := len(chunks)) < count and index - (count - self._left) < AT_A_TIME:
-            chunk = Applying(registry, requests[index], permit, partial(self._answered, index), has_span=False)
-            chunks.append(chunk)
-            chunk.begin()
+        registry, permit, chunks, answered = self._registry, self._permit, self._chunks, self._answered
+        permit.due_s = time.monotonic() + self._queue_timeout_s
+        count = len(self._requests)
+        while (first := len(chunks)) < count and (room := AT_A_TIME - first + count - self._left) > 0:
+            for request in self._requests[first : first + room]:
+                chunk = Applying(registry, permit, answered, len(chunks))
+                chunk.request = request
+                chunks.append(chunk)
+            begin(chunks[first:])
         self._go_on_at = count - len(chunks) + AT_A_TIME // 2 if len(chunks) < count else 0
         self._is_beginning = False
 
@@ -337,6 +327,10 @@ class Frame:
 
 def _nobody(_: Answer | Exception) -> None:
     """The caller has gone."""
+
+
+def _unheard(_: int, __: Answer | Exception) -> None:
+    """An arrival tells by itself."""
 
 
 class Ingress:
@@ -375,6 +369,7 @@ class Ingress:
         self._longest_step_s = longest_step_s
         self._large_decodes = Turns(LARGE_DECODES)
         self._arrived: list[Arrival] = []
+        self._came_s = 0.0  # when the first of them did
         # A stream whose chunk finds no permit waits. So chunks take as many permits as one client may have.
         self.stream_turns = Turns(max(1, int(limits.max_waiting * limits.client_share)))
 
@@ -389,7 +384,10 @@ class Ingress:
             The answer to each, or why it was refused.
         """
         together = Together(len(chunks))
-        arrivals = [self.begin(source, encoded, together.sink(index)) for index, (source, encoded) in enumerate(chunks)]
+        arrivals = [
+            self.begin(source, encoded, partial(together.answered, index))
+            for index, (source, encoded) in enumerate(chunks)
+        ]
         results = await together.results(arrivals)
         return [
             self.refused(result, arrival.source.request, arrival.session) if isinstance(result, Exception) else result
@@ -421,31 +419,32 @@ class Ingress:
             for request, result in zip(requests, results, strict=True)
         ]
 
-    def begin(self, source: Source, encoded: Encoded, answered: Answered, context: Context | None = None) -> Arrival:
+    def begin(self, source: Source, encoded: Encoded, told: Told, context: Context | None = None) -> Arrival:
         """Apply a chunk, in the next round but one of the event loop, together with those that have come until then.
 
         Args:
             source: where it comes from.
             encoded: its bytes.
-            answered: as of ``Arrival``.
-            context: likewise.
+            told: as of ``Arrival``.
+            context: likewise; by default the current one.
         """
-        arrival = Arrival(self, source, encoded, answered, context)
-        self._arrived.append(arrival)
-        if len(self._arrived) == 1:
+        if not self._arrived:
+            self._came_s = time.perf_counter()
             loop = asyncio.get_running_loop()
             loop.call_soon(loop.call_soon, self._begin)  # the first round sees who has gone
+        arrival = Arrival(self, source, encoded, told, context or copy_context(), self._came_s)
+        self._arrived.append(arrival)
         return arrival
 
     def _begin(self) -> None:
         arrived, self._arrived = self._arrived, []
         if len(arrived) > 1:
-            packed = [(one.encoded, events) for one in arrived if (events := one.encoded.events) is not None]
-            found = decoded_together([events for _, events in packed]) if len(packed) > 1 else []
-            for (encoded, _), decoded in zip(packed, found, strict=False):
-                encoded.decoded = decoded
-        for arrival in arrived:
-            arrival.begin()  # which answers its own errors
+            packed = [one for one in arrived if one.encoded.events is not None]
+            found = decoded_together(list(map(_events_of, packed))) if len(packed) > 1 else []
+            for arrival, decoded in zip(packed, found, strict=False):
+                arrival.encoded.decoded = decoded
+        if ready := [arrival for arrival in arrived if arrival.come()]:  # which answers its own errors
+            begin(ready)
 
     @asynccontextmanager
     async def permit(self, client: str, transport: Transport = "stream") -> AsyncIterator[Permit]:
@@ -508,6 +507,9 @@ class Ingress:
         if encoded.upload is not None and (more := grown_bytes(request.chunk, encoded.size)):
             encoded.upload.take(more)
         return request
+
+
+_events_of = attrgetter("encoded.events")
 
 
 def grown_bytes(chunk: Chunk | None, encoded_bytes: int) -> int:

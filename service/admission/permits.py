@@ -65,7 +65,7 @@ class Admission:
             raise shutting_down()
         self._uploads.check(client)
 
-    def permit(self, client: str, transport: Transport = "http") -> Permit:
+    def permit(self, client: str, transport: Transport = "http", came_s: float | None = None) -> Permit:
         """A permit, as a context: taken at its beginning, when the request's body has arrived, until the reply.
 
         Args:
@@ -75,7 +75,7 @@ class Admission:
         Raises:
             Overloaded, ShuttingDown: as ``check``.
         """
-        return Permit(self, client, transport)
+        return Permit(self, client, transport, came_s)
 
     async def finish(self) -> None:
         """Wait until no request is in flight."""
@@ -110,12 +110,14 @@ class Permit:
 
     __slots__ = ("_admission", "_is_taken", "came_s", "client", "due_s", "transport")
 
-    def __init__(self, admission: Admission, client: str, transport: Transport = "http") -> None:
+    def __init__(
+        self, admission: Admission, client: str, transport: Transport = "http", came_s: float | None = None
+    ) -> None:
         self._admission = admission
         self.client = client
         self.due_s = inf
         self.transport = transport
-        self.came_s = time.perf_counter()
+        self.came_s = time.perf_counter() if came_s is None else came_s
         self._is_taken = False
 
     def take(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any, cast
 
 import numpy as np
@@ -10,7 +11,8 @@ import numpy as np
 from hetsyn_client.columns import APPLIED, Results
 from hetsyn_client.results import Classified, Outcome, classified
 from service.problem import Problem
-from service.wire.answer import Answer, Columns
+from service.session.plain_reply import PlainReply
+from service.wire.answer import Answer
 from service.wire.many_frames import Chunks, pack_results
 
 IN_COLUMNS = ("label", "probabilities")
@@ -19,6 +21,9 @@ BESIDE = (*SAID_BESIDE, "events")
 """Members of an outcome that a row has beside its columns, if there is something in them."""
 HAS_BESIDE = any(name in classified(None, None) for name in SAID_BESIDE)
 """Whether every row has such."""
+
+_more_of, _total_of = attrgetter("more"), attrgetter("session.known.progress.total_steps")
+_kept_of = attrgetter("session.known.progress.last.reply")
 
 
 class FrameResults:
@@ -49,22 +54,16 @@ class FrameResults:
 
     def set_all(self, rows: Sequence[int], outcomes: Sequence[Answer | Problem]) -> None:
         """Rows that were applied or refused."""
-        plain: list[int] = []
-        columns: list[Columns] = []
-        for row, outcome in zip(rows, outcomes, strict=True):
-            if isinstance(outcome, Problem):
-                self.set(row, outcome)
-            elif outcome.columns is None or HAS_BESIDE:
-                self.set(row, outcome.reply)
-            else:
-                plain.append(row)
-                columns.append(outcome.columns)
-        if plain:
-            total_steps, steps, label, probabilities = zip(*columns, strict=True)
-            self._total_steps[plain], self._steps[plain], self._label[plain] = total_steps, steps, label
-            self._probabilities[plain] = np.frombuffer(b"".join(probabilities), np.float32).reshape(len(plain), -1)
-            self._status[plain] = APPLIED
-            self.applied += len(plain)
+        if HAS_BESIDE or not _are_plain(outcomes):
+            for row, outcome in zip(rows, outcomes, strict=True):
+                self.set(row, outcome if isinstance(outcome, Problem) else outcome.reply)
+            return
+        steps, label, probabilities = zip(*map(_kept_of, outcomes), strict=True)
+        to = np.array(rows)
+        self._total_steps[to], self._steps[to], self._label[to] = list(map(_total_of, outcomes)), steps, label
+        self._probabilities[to] = np.frombuffer(b"".join(probabilities), np.float32).reshape(len(rows), -1)
+        self._status[to] = APPLIED
+        self.applied += len(rows)
 
     def set(self, row: int, outcome: Outcome | Problem | None) -> None:
         """A row that was applied or refused; None where there is nothing to say."""
@@ -104,3 +103,12 @@ class FrameResults:
                 self._more,
             )
         )
+
+
+def _are_plain(outcomes: Sequence[Answer | Problem]) -> bool:
+    """Whether all rows have columns and nothing beside."""
+    return (
+        set(map(type, outcomes)) == {Answer}
+        and not any(map(_more_of, outcomes))
+        and set(map(type, map(_kept_of, outcomes))) == {PlainReply}
+    )

@@ -54,6 +54,7 @@ class FrameReader:
         violation: why nothing more is read; None if it is.
         answer: bytes to send: pongs, and the answer to a close frame.
         frames: number of frames that were read.
+        bytes: that they had.
         controls: those that carry no chunk.
         is_closed: the client has sent its close frame.
     """
@@ -68,7 +69,7 @@ class FrameReader:
         self._is_text = False
         self.violation: Problem | None = None
         self.answer = b""
-        self.frames = 0
+        self.frames = self.bytes = 0
         self.controls = 0
         self.is_closed = False
 
@@ -95,12 +96,14 @@ class FrameReader:
         head, length = self._next or self._head_and_length()
         self._next = None
         self.frames += 1
+        self.bytes += length
         come = self._come
         if head and come[0] == WHOLE and not self._fragments:  # as most chunks come: a quarter of the time
-            self.controls += length == head
+            if length == head:
+                self.controls += 1
             content = apply_mask(come[head:length], come[head - 4 : head])
             del come[:length]
-            return Message(None, content)
+            return tuple.__new__(Message, (None, content))
         frame = bytes(come[:length])
         del come[:length]
         protocol = self._protocol

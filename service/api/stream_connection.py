@@ -8,7 +8,7 @@ from service.api.handshakes import query_of
 from service.api.streams import REQUEST
 from service.api.web_socket import WebSocket
 from service.errors import SessionTaken
-from service.ingress import Arrival
+from service.ingress import Arrival, Source
 from service.keys.ids import new_id
 from service.live.actions import Action, Work
 from service.live.protocol import LiveStream
@@ -20,6 +20,7 @@ class StreamConnection(WebSocket[Work]):
     """One session on one WebSocket. Arguments as those of ``WebSocket``."""
 
     _query: StreamQuery | None = None
+    _source: Source | None = None
     _stream: LiveStream | None = None
     _arrival: Arrival | None = None  # the current chunk
 
@@ -35,6 +36,7 @@ class StreamConnection(WebSocket[Work]):
             model=opening.model, version=opening.version, endpointing="on" if opening.has_endpointing else None
         )
         self._query = query._replace(envelope=envelope)
+        self._source = Source(REQUEST, "stream", self.client)
         self._stream = LiveStream(opening, interim=query.interim)
         return self._stream
 
@@ -54,8 +56,9 @@ class StreamConnection(WebSocket[Work]):
     def _begin_work(self, work: Work) -> None:
         if work.kind in ("chunk", "end"):
             assert self._query is not None
-            streams = self._many.streams
-            self._arrival = streams.begin(self._query, work, self.client, self._answered, self.context)
+            assert self._source is not None
+            begin = self._many.streams.begin
+            self._arrival = begin(self._source, self._query, work, self._answered, self.context)
         else:
             super()._begin_work(work)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextvars import Context
-from functools import lru_cache
 from math import inf
 from typing import Any, Protocol
 
@@ -17,18 +16,12 @@ from service.keys.keys import Keys
 from service.live.actions import Opening, Work
 from service.live.query import StreamQuery
 from service.observe.counters import Counters
-from service.registry.together import Answered
+from service.registry.together import Told
 from service.session.protocol import unknown
 from service.session.session import Session
 from service.wire.schema import InferRequest
 
 REQUEST = "WS /stream"
-
-
-@lru_cache(maxsize=256)
-def source_of(client: str) -> Source:
-    """Where the chunks of a client come from."""
-    return Source(REQUEST, "stream", client)
 
 
 class Holder(Protocol):
@@ -114,7 +107,7 @@ class Streams:
         if self._holders.get(session_id) is holder:
             del self._holders[session_id]
 
-    def begin(self, query: StreamQuery, work: Work, client: str, answered: Answered, context: Context) -> Arrival:
+    def begin(self, source: Source, query: StreamQuery, work: Work, told: Told, context: Context) -> Arrival:
         """Apply a chunk, or the end of a session; as ``Ingress.begin``."""
         content, seq, endpointing = work.content, work.seq, work.endpointing
         if work.kind == "end":
@@ -124,7 +117,7 @@ class Streams:
             encoded = Encoded(
                 len(content), lambda _: query.request(content, seq, endpointing, encoded.decoded), events=events
             )
-        return self.ingress.begin(source_of(client), encoded, answered, context)
+        return self.ingress.begin(source, encoded, told, context)
 
     async def delete(self, session_id: str, client: str) -> None:
         """Delete a session, if there is one.

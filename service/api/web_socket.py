@@ -225,14 +225,15 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
         live, reader = self._live, self._reader
         if self._is_over or live is None:
             return
-        frames, first_bytes, is_complete = reader.frames, reader.held_bytes, False
+        frames, first_bytes, is_complete = reader.frames, reader.bytes, False
         while (has_frame := reader.has_frame()) and self._takes():
             message = reader.read()
             if message is not None:
                 is_complete = True
                 self._deliver(live, message)
-            self._look_at_reader()
-            if reader.frames - frames >= FRAMES_A_ROUND or first_bytes - reader.held_bytes >= BYTES_A_ROUND:
+            if message is None or not message.content:  # no chunk
+                self._look_at_reader()
+            if reader.frames - frames >= FRAMES_A_ROUND or reader.bytes - first_bytes >= BYTES_A_ROUND:
                 has_frame = reader.has_frame()
                 break
         self._counters.stream_frames[self._transport_name] += reader.frames - frames
@@ -305,9 +306,11 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
             self._held_bytes = 0
 
     def _deliver(self, live: Machine[W], message: Message) -> None:
-        before = live.inflight
+        has_rate = self._many.streams.keys is not None
+        before = live.inflight if has_rate else 0
         actions = self._receive(message.content) if message.text is None else live.text(message.text)
-        self._key.took(max(1, live.inflight - before))
+        if has_rate:
+            self._key.took(max(1, live.inflight - before))
         for action in actions:
             if isinstance(action, Send) and action.frame["type"] == "Error":  # the message was refused
                 self._counters.chunks_refused[action.frame["problem"]] += 1
@@ -319,7 +322,9 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
         if transport.is_closing() or self._is_over:
             return
         is_wanted, has_more = self._takes(), self._reader.has_frame()
-        self.is_idle = is_wanted and not has_more
+        was_idle, self.is_idle = self.is_idle, is_wanted and not has_more
+        if was_idle and self.is_idle:
+            return
         if is_wanted and self._taken_s == inf:
             self._taken_s = self._loop.time()
         elif not is_wanted:

@@ -13,10 +13,11 @@ a chunk waits for one segment of each other client, however many chunks those ha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from math import ceil, inf
 from operator import attrgetter
+from typing import Protocol
 
 from service.errors import RETRY_S, Overloaded
 
@@ -38,19 +39,16 @@ def work_of(steps: int, spikes: int) -> int:
     return steps + spikes // SPIKES_A_STEP + 1
 
 
-class Ticket:
-    """A chunk's part of the backlog.
+class Working(Protocol):
+    """A chunk in the backlog.
 
     Attributes:
         client: that sent it.
         work: units that are not done.
     """
 
-    __slots__ = ("client", "work")
-
-    def __init__(self, client: str, work: int) -> None:
-        self.client = client
-        self.work = work
+    client: str
+    work: int
 
 
 _client_of, _work_of = attrgetter("client"), attrgetter("work")
@@ -84,12 +82,22 @@ class Backlog:
         """Units that wait in all."""
         return self._work
 
-    def enter(self, client: str, work: int) -> Ticket:
+    def enter_all(self, client: str, chunks: Sequence[Working]) -> bool:
+        """Take in chunks of a client that came together; False, and none, if some may have no room (``enter``)."""
+        work = sum(map(_work_of, chunks))
+        own = self._of_client.get(client)
+        if (own or 0) + work > self._max_of_client or self._work + work > self._max_work:
+            return False
+        self._count(client, own, work)
+        return True
+
+    def enter(self, chunk: Working) -> None:
         """Take a chunk in. One of a client that has nothing here is admitted beyond the limit: it has its turn soon.
 
         Raises:
             Overloaded: the client, or all of them, have too much here already. It says when to try again.
         """
+        client, work = chunk.client, chunk.work
         of_client = self._of_client.get(client)
         if of_client is not None and of_client + work > self._max_of_client:
             # the client has its share of the engine's time
@@ -103,22 +111,18 @@ class Backlog:
             raise self._full(
                 "the server has as many steps as it takes", self._work + work - self._max_work, self._threads
             )
-        if of_client is None:
-            self._to_the_end(client)
-        self._of_client[client] = (of_client or 0) + work
-        self._work += work
-        return Ticket(client, work)
+        self._count(client, of_client, work)
 
-    def progress(self, ticket: Ticket, work: int) -> None:
+    def progress(self, chunk: Working, work: int) -> None:
         """A part of a chunk is done. The last unit stays until the chunk leaves."""
-        work = min(work, ticket.work - 1)
-        ticket.work -= work
+        work = min(work, chunk.work - 1)
+        chunk.work -= work
         self._work -= work
-        self._of_client[ticket.client] -= work
+        self._of_client[chunk.client] -= work
 
-    def leave(self, tickets: Iterable[Ticket]) -> None:
+    def leave(self, chunks: Sequence[Working]) -> None:
         """Chunks are done, refused or not wanted any more."""
-        for client, of_client in groupby(tickets, _client_of):
+        for client, of_client in groupby(chunks, _client_of):
             work = sum(map(_work_of, of_client))
             self._work -= work
             left = self._of_client[client] - work
@@ -135,6 +139,12 @@ class Backlog:
     def observe(self, unit_s: float) -> None:
         """Remember how long a unit of work took in a batch."""
         self._unit_s = unit_s if self._unit_s is None else self._unit_s + LATEST * (unit_s - self._unit_s)
+
+    def _count(self, client: str, before: int | None, work: int) -> None:
+        if before is None:
+            self._to_the_end(client)
+        self._of_client[client] = (before or 0) + work
+        self._work += work
 
     def _to_the_end(self, client: str) -> None:
         self._last_turn += 1

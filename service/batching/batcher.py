@@ -27,19 +27,20 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from math import inf
-from operator import attrgetter
-from typing import Any
+from operator import attrgetter, itemgetter
+from typing import cast
 
 from service.admission.permits import waited_too_long
 from service.admission.uploads import shutting_down
-from service.batching.backlog import Backlog, work_of
-from service.batching.estimates import Done, Estimates, Item, Measured, has_unknown_spikes
+from service.batching.backlog import Backlog
+from service.batching.estimates import Estimates, Item, Measured, has_unknown_spikes
 from service.batching.policy import BatchPolicy, Wait
 from service.engine.engine import Engine, Segment
-from service.engine.work import Job, Outcome, Work, begin, size_of
-from service.errors import ArtifactError, InputError, RuntimeUnavailable
+from service.engine.work import Job, Outcome, Work, begin_all
+from service.errors import ArtifactError, InputError, Overloaded, RuntimeUnavailable
 from service.models.model import Model
 from service.observe.timings import Timings
+from service.observe.watch import NOT_RUN, Ran
 from service.wire.chunk import ValuesChunk
 
 log = logging.getLogger("hetsyn.batching")
@@ -110,54 +111,64 @@ class Batcher:
             ShuttingDown: the chunk was not done when ``stop`` was called.
             HetsynError: as ``Engine.compute``, for this chunk.
         """
-        outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-
-        item = self.submit(model, work, client, due_s, outcome, _resolve)
+        item = Awaited(client, due_s)
+        self.submit([item], [model], [work])
         try:
-            return await outcome
+            return (await item.outcome)._replace(ran=item.ran)
         finally:
             self.drop(item)
 
-    def submit(self, model: Model, work: Work, client: str, due_s: float, owner: Any, done: Done) -> Item:
-        """Compute one chunk.
+    def submit(self, items: Sequence[Item], models: Sequence[Model], works: Sequence[Work]) -> None:
+        """Compute chunks that came together. ``Item.done`` says what becomes of each that is not dropped before.
 
         Args:
-            model, work, client, due_s: as of ``run``.
-            owner, done: as of ``Item``; it is not called for a chunk that is dropped before.
-
-        Raises:
-            Overloaded: too much work waits.
-            ShuttingDown: ``stop`` was called.
+            items: of the chunks. At once refused are those that are too much work, and all after ``stop``.
+            models: of their sessions.
+            works: what is to be computed of each.
         """
         if self._is_stopped:
-            raise shutting_down()
-        job = begin(model, work)
-        size = left, events = size_of(model, job)
-        ticket = self._backlog.enter(client, work_of(left, events or 0))
-        item = Item(model, job, size, self._clock(), ticket, due_s, work.watch, owner, done)
-        self._waiting.append(item)
-        if self._scheduled is None:
+            _tell(items, [shutting_down() for _ in items])
+            return
+        now_s = self._clock()
+        for item, model, begun in zip(items, models, begin_all(models, works), strict=True):
+            item.begin(model, *begun, now_s)
+        for client, together in groupby(items, _client_of):
+            chunks = list(together)
+            if not self._backlog.enter_all(client, chunks):
+                chunks = self._entered(chunks)
+            for item in chunks:
+                item.is_computed = True
+            self._waiting += chunks
+        if self._scheduled is None and self._waiting:
             self._schedule()
-        return item
+
+    def _entered(self, items: Sequence[Item]) -> list[Item]:
+        """Those of some chunks for which the backlog has room. The others are refused."""
+        entered: list[Item] = []
+        for item in items:
+            try:
+                self._backlog.enter(item)
+            except Overloaded as error:
+                _tell([item], [error])
+            else:
+                entered.append(item)
+        return entered
 
     def drop(self, item: Item) -> None:
         """Compute a chunk no further, whose caller has gone."""
-        if not item.is_over:
-            item.is_over = True
-            self._backlog.leave([item.ticket])
+        if item.is_computed:
+            item.is_computed = False
+            self._backlog.leave([item])
 
-    def _end(self, ended: Sequence[tuple[Item, Outcome | Exception]]) -> None:
+    def _end(self, items: Sequence[Item], outcomes: Sequence[Outcome | Exception]) -> None:
         """Tell the callers of chunks what came of them, if they are there."""
-        ended = [one for one in ended if not one[0].is_over]
-        for item, _ in ended:
-            item.is_over = True
-        self._backlog.leave([item.ticket for item, _ in ended])
-        for done, together in groupby(ended, _done_of):
-            items, results = zip(*together, strict=True)
-            try:
-                done([item.owner for item in items], results)
-            except Exception as error:  # the callers of the others shall hear of theirs
-                log.error("the outcomes of chunks could not be used", exc_info=error)
+        if not all(map(_is_computed, items)):
+            outcomes = [outcome for item, outcome in zip(items, outcomes, strict=True) if item.is_computed]
+            items = [item for item in items if item.is_computed]
+        for item in items:
+            item.is_computed = False
+        self._backlog.leave(items)
+        _tell(items, outcomes)
 
     @property
     def waiting_work(self) -> int:
@@ -171,14 +182,14 @@ class Batcher:
         """
         self._is_stopped = True
         waiting, self._waiting = self._waiting, []
-        self._end([(item, shutting_down()) for item in waiting])
+        self._end(waiting, [shutting_down() for _ in waiting])
         if self._running and self._abandoning is None:
             self._abandoning = asyncio.get_running_loop().call_later(ABANDON_S, self._abandon)
 
     def _abandon(self) -> None:
         """Refuse the chunks of segments that do not end."""
         for batch in self._running.values():
-            self._end([(item, shutting_down()) for item in batch])
+            self._end(batch, [shutting_down() for _ in batch])
 
     async def close(self) -> None:
         """Run the waiting chunks, and end the threads. What nobody waits for any more, and does not end, is ended."""
@@ -186,7 +197,7 @@ class Batcher:
             self._start(may_wait=False)
             if self._running and not (await asyncio.wait(self._running, timeout=ABANDON_S))[0]:
                 for batch in self._running.values():
-                    if all(item.is_over for item in batch):
+                    if not any(item.is_computed for item in batch):
                         batch[0].model.stop()
         if self._abandoning is not None:
             self._abandoning.cancel()
@@ -259,9 +270,10 @@ class Batcher:
     def _drop(self) -> None:
         """Forget the chunks whose callers have gone, and refuse those that have not begun in time."""
         now_s, waiting = self._clock(), self._waiting
-        if any(map(_is_over, waiting)) or min(map(_due_of, waiting), default=inf) <= now_s:
-            self._end([(item, waited_too_long()) for item in waiting if item.due_s <= now_s])
-            self._waiting = [item for item in waiting if not item.is_over]
+        if not all(map(_is_computed, waiting)) or min(map(_due_of, waiting), default=inf) <= now_s:
+            late = [item for item in waiting if item.due_s <= now_s]
+            self._end(late, [waited_too_long() for _ in late])
+            self._waiting = [item for item in waiting if item.is_computed]
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.pop(task, None)
@@ -270,12 +282,12 @@ class Batcher:
     def _run_here(self, batch: Sequence[Item]) -> None:
         """Run a batch of short chunks on the event loop."""
         first = batch[0]
-        limit = max([item.left for item in batch])
+        limit = max(map(_left_of, batch))
         timer = self._timer(first)
         begun_s = time.perf_counter()
         try:
             started_s = timer()
-            segment = self._engine.take(first.model, [item.job for item in batch], limit)
+            segment = self._engine.take(first.model, list(map(_job_of, batch)), limit)
             encoded_s, encode_s = timer(), None
             if has_unknown_spikes(batch):
                 encode_s = encoded_s - started_s
@@ -287,10 +299,10 @@ class Batcher:
                     return
             results = self._engine.compute(first.model, segment)
             network_s = timer() - encoded_s
-            measured = Measured(results, segment, encode_s, network_s, begun_s, time.perf_counter() - begun_s)
+            measured = Measured(results, segment, encode_s, network_s, _since(begun_s, len(batch)))
         except Exception as error:
             if len(batch) == 1:
-                self._end([(batch[0], _explained(batch[0], error))])
+                self._end(batch, [_explained(batch[0], error)])
             else:
                 for item in batch:
                     self._run_here([item])
@@ -308,14 +320,14 @@ class Batcher:
             loop = asyncio.get_running_loop()
             measured = await loop.run_in_executor(self._pool, self._compute, batch, limit, taken)
         except asyncio.CancelledError:
-            self._end([(item, shutting_down()) for item in batch])  # the event loop ends: nobody may wait for ever
+            self._end(batch, [shutting_down() for _ in batch])  # the event loop ends: nobody may wait for ever
             raise
         except Exception as error:
             if len(batch) == 1:
-                self._end([(batch[0], _explained(batch[0], error))])
+                self._end(batch, [_explained(batch[0], error)])
                 return
             for item in batch:
-                if not item.is_over:
+                if item.is_computed:
                     await self._run([item], limit)
         else:
             self._finish(batch, measured)
@@ -324,62 +336,93 @@ class Batcher:
         first = batch[0]
         timer = self._timer(first)
         begun_s, started_s = time.perf_counter(), timer()
-        segment, encode_s = taken or (self._engine.take(first.model, [item.job for item in batch], limit), None)
+        segment, encode_s = taken or (self._engine.take(first.model, list(map(_job_of, batch)), limit), None)
         encoded_s = timer()
         if taken is None and has_unknown_spikes(batch):
             encode_s = encoded_s - started_s
         results = self._engine.compute(first.model, segment)
         network_s = timer() - encoded_s
-        return Measured(results, segment, encode_s, network_s, begun_s, time.perf_counter() - begun_s)
+        return Measured(results, segment, encode_s, network_s, _since(begun_s, len(batch)))
 
     def _finish(self, batch: Sequence[Item], measured: Measured) -> None:
         """Answer the chunks that are done, and let the others wait again. If that fails, all hear of it."""
         try:
-            ended = self._used(batch, measured)
+            items, outcomes = self._used(batch, measured)
         except Exception as error:
-            ended = [(item, error) for item in batch]
-        self._end(ended)
+            items, outcomes = batch, [error] * len(batch)
+        self._end(items, outcomes)
 
-    def _used(self, batch: Sequence[Item], measured: Measured) -> list[tuple[Item, Outcome | Exception]]:
-        """The results of the chunks that are done; the others wait again, behind those that came meanwhile."""
+    def _used(self, batch: Sequence[Item], measured: Measured) -> tuple[Sequence[Item], Sequence[Outcome | Exception]]:
+        """The chunks that are done, and their outcomes. The others wait again, behind those that came meanwhile."""
         self._backlog.observe(self._estimates.observe(batch, measured))
         self._timings.batch(batch[0].model.name, len(batch))
-        begun_s, wall_s, count = measured.begun_s, measured.wall_s, len(batch)
-        ended: list[tuple[Item, Outcome | Exception]] = []
+        ran = measured.ran
+        if len(measured.results) != len(batch):
+            raise ValueError(f"the engine gave {len(measured.results)} results of {len(batch)} chunks")
+        for item in batch:
+            item.ran = ran if item.ran is NOT_RUN else item.ran.and_then(ran)
+        if Job not in map(type, measured.results):
+            return batch, cast(Sequence[Outcome | Exception], measured.results)
+        ended: list[Item] = []
+        outcomes: list[Outcome | Exception] = []
         for item, result in zip(batch, measured.results, strict=True):
-            if (watch := item.watch) is not None:
-                watch.computed(begun_s, wall_s, count)
             if not isinstance(result, Job):
-                ended.append((item, result))
+                outcomes.append(result)
             elif self._is_stopped:
-                ended.append((item, shutting_down()))
-            elif not item.is_over:
-                self._go_on(item, result)
-        return ended
+                outcomes.append(shutting_down())
+            else:
+                if item.is_computed:
+                    self._go_on(item, result)
+                continue
+            ended.append(item)
+        return ended, outcomes
 
     def _go_on(self, item: Item, job: Job) -> None:
         """Let a chunk wait for its next segment."""
         before = item.left
         item.job, item.since_s, item.due_s = job, self._clock(), inf
-        item.resize(size_of(item.model, job))
-        self._backlog.progress(item.ticket, before - item.left)
+        item.resize()
+        self._backlog.progress(item, before - item.left)
         self._waiting.append(item)
 
 
-_is_over, _due_of = attrgetter("is_over"), attrgetter("due_s")
+_is_computed, _due_of, _client_of = attrgetter("is_computed"), attrgetter("due_s"), attrgetter("client")
+_left_of, _job_of = attrgetter("left"), attrgetter("job")
 
 
-def _done_of(ended: tuple[Item, Outcome | Exception]) -> Done:
-    return ended[0].done
+class Awaited(Item):
+    """A chunk that a task waits for.
+
+    Attributes:
+        outcome: of it.
+    """
+
+    def __init__(self, client: str, due_s: float) -> None:
+        super().__init__(client, due_s)
+        self.outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+    @staticmethod
+    def done(items: Sequence[Awaited], outcomes: Sequence[Outcome | Exception]) -> None:
+        for item, outcome in zip(items, outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                item.outcome.set_exception(outcome)
+            else:
+                item.outcome.set_result(outcome)
 
 
-def _resolve(outcomes: Sequence[asyncio.Future[Outcome]], results: Sequence[Outcome | Exception]) -> None:
-    """Give callers that wait their outcomes."""
-    for outcome, result in zip(outcomes, results, strict=True):
-        if isinstance(result, Exception):
-            outcome.set_exception(result)
-        else:
-            outcome.set_result(result)
+def _tell(items: Sequence[Item], outcomes: Sequence[Outcome | Exception]) -> None:
+    """Tell the callers of chunks what came of them."""
+    for kind, together in groupby(zip(map(type, items), items, outcomes, strict=True), itemgetter(0)):
+        _, of_kind, results = zip(*together, strict=True)
+        try:
+            kind.done(of_kind, results)
+        except Exception as error:  # the callers of the others shall hear of theirs
+            log.error("the outcomes of chunks could not be used", exc_info=error)
+
+
+def _since(begun_s: float, chunks: int) -> Ran:
+    """A segment of some chunks, which has ended now."""
+    return Ran(begun_s, time.perf_counter() - begun_s, 1 / chunks)
 
 
 def _explained(item: Item, error: Exception) -> Exception:

@@ -8,82 +8,79 @@ from math import inf
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from service.batching.backlog import Ticket
+from service.batching.backlog import work_of
 from service.batching.cost import CostLine
 from service.engine.engine import Segment
-from service.engine.work import Job, Outcome, count_events, resampler_of
+from service.engine.work import Job, Outcome, count_events, resampler_of, size_of
 from service.errors import HetsynError
 from service.models.model import Model
-from service.observe.watch import Watch
+from service.observe.watch import NOT_RUN, Ran
 
 SEGMENT_S = 5e-3
 MAX_SEGMENT_STEPS = 1_000  # of each stream, to bound the memory
 COPIED_BYTES = 32 * 1024  # copying as much of a state to and from a segment takes about as long as a step
 PROBE_STEPS = 16  # of each stream at least, of work whose cost is not settled
 
-Done = Callable[[Sequence[Any], Sequence[Outcome | Exception]], None]
-
 
 class Item:
-    """A chunk that waits for a segment, its first or a further one.
+    """A chunk that the engine computes. Who hands it in adds what it needs, and says in ``done`` what comes after.
 
     Args:
-        model: of its session.
-        job: what is to be computed of the chunk.
-        size: of the job (``size_of``).
-        since_s: when it came, by the clock of the batcher.
-        ticket: of the chunk, in the backlog.
-        due_s: when the chunk has to begin at the latest; inf once it has.
-        watch: of the chunk's time; None where nobody asks.
-        owner: what it is for ``done``.
-        done: called once for all chunks of a batch that have it, with their owners, and the outcome or the error of
-            each.
+        client: that sent it.
+        due_s: when it has to begin at the latest, by the clock of the batcher; inf once it has.
 
     Attributes:
+        client: see above.
+        due_s: see above.
+        model: of its session.
+        job: what is to be computed of it.
         group: model and version; all chunks of a batch have the same.
-        client: that sent it.
         left: steps that the job still takes, at least 1.
         events: spikes in them; None where an encoder may make some.
         steps: that it takes of a batch.
-        is_over: it is done, or its caller has gone.
+        work: units that are not done (``backlog``).
+        since_s: when it came, by the clock of the batcher.
+        ran: the time that it took so far.
+        is_computed: it waits for a segment, its first or a further one, or is in one. Nobody has dropped it.
     """
 
-    __slots__ = (
-        "client", "done", "due_s", "events", "group", "is_over", "job", "left", "model", "owner", "since_s", "steps",
-        "ticket", "watch",
-    )  # fmt: skip
+    model: Model
+    job: Job
+    group: Hashable
+    left: int
+    events: int | None
+    steps: int
+    work: int
+    since_s: float
+    ran = NOT_RUN
+    is_computed = False
 
-    def __init__(
-        self,
-        model: Model,
-        job: Job,
-        size: tuple[int, int | None],
-        since_s: float,
-        ticket: Ticket,
-        due_s: float,
-        watch: Watch | None,
-        owner: Any,
-        done: Done,
-    ) -> None:
-        self.model = model
-        self.job = job
-        self.left, self.events = left, _ = size
-        self.steps = left if left < MAX_SEGMENT_STEPS else MAX_SEGMENT_STEPS
-        self.since_s = since_s
-        self.ticket = ticket
+    def __init__(self, client: str, due_s: float) -> None:
+        self.client = client
         self.due_s = due_s
-        self.watch = watch
-        self.owner = owner
-        self.done = done
-        self.client = ticket.client
-        self.is_over = False
-        self.group: Hashable = (model.name, model.version)
-        if job.raster is not None:  # its segments cost more, which the others shall neither pay nor be judged by
-            self.group = (self.group, "spikes")
 
-    def resize(self, size: tuple[int, int | None]) -> None:
+    @staticmethod
+    def done(items: Sequence[Any], outcomes: Sequence[Outcome | Exception]) -> None:
+        """Go on with chunks of this class that were computed together.
+
+        Args:
+            items: those of the chunks.
+            outcomes: of each, or why it has none.
+        """
+        raise NotImplementedError
+
+    def begin(self, model: Model, job: Job, left: int, events: int | None, now_s: float) -> None:
+        """Say what is to be computed."""
+        self.model, self.job = model, job
+        self.group = model.group if job.raster is None else (model.group, "spikes")  # which cost more
+        self.left, self.events = left, events
+        self.steps = left if left < MAX_SEGMENT_STEPS else MAX_SEGMENT_STEPS
+        self.work = work_of(left, events or 0)
+        self.since_s = now_s
+
+    def resize(self) -> None:
         """The job has another size."""
-        self.left, self.events = left, _ = size
+        self.left, self.events = left, _ = size_of(self.model, self.job)
         self.steps = left if left < MAX_SEGMENT_STEPS else MAX_SEGMENT_STEPS
 
 
@@ -95,16 +92,14 @@ class Measured(NamedTuple):
         segment: the steps that were run.
         encode_s: seconds of the encoder; None where all spikes were known.
         network_s: seconds of the network.
-        begun_s: when it began, by the clock of ``Watch``.
-        wall_s: seconds of both, by a clock that also counts while others have the processor.
+        ran: the time of both, by a clock that also counts while others have the processor.
     """
 
     results: Sequence[Job | Outcome | HetsynError]
     segment: Segment
     encode_s: float | None
     network_s: float
-    begun_s: float
-    wall_s: float
+    ran: Ran
 
 
 class Estimates:
@@ -176,12 +171,9 @@ class Estimates:
         if self.inline_s <= 0 or not first.model.is_on_cpu:
             return 0
         count = len(batch)
-        for index, item in enumerate(batch):
-            job = item.job
-            # of a long chunk no part runs here, or the parts would follow one another
-            if item.left > MAX_SEGMENT_STEPS or job.steps or (job.stream.kind == "audio" and _is_slow(item)):
-                count = index
-                break
+        is_sound = "audio" in map(_kind_of, batch)
+        if is_sound or max(map(_left_of, batch)) > MAX_SEGMENT_STEPS or any(map(_done_of, batch)):
+            count = next((index for index, item in enumerate(batch) if _is_long(item)), count)
         while count and (expected_s := self._expected_s(batch[:count], MAX_SEGMENT_STEPS)) >= self.inline_s:
             count = 0 if expected_s == inf else min(count - 1, int(count * self.inline_s / expected_s))
         return count
@@ -202,11 +194,18 @@ class Estimates:
 
 _events_of: Callable[[Item], Any] = attrgetter("events")
 _left_of: Callable[[Item], int] = attrgetter("left")
+_done_of, _kind_of = attrgetter("job.steps"), attrgetter("job.stream.kind")
 
 
 def has_unknown_spikes(batch: Sequence[Item]) -> bool:
     """Whether an encoder may make spikes of the batch: it has audio or values."""
     return None in map(_events_of, batch)
+
+
+def _is_long(item: Item) -> bool:
+    """Whether no part of a chunk runs on the event loop: the parts would follow one another."""
+    job = item.job
+    return item.left > MAX_SEGMENT_STEPS or job.steps > 0 or (job.stream.kind == "audio" and _is_slow(item))
 
 
 def _is_slow(item: Item) -> bool:

@@ -63,7 +63,6 @@ class CarriedSessions:
 
     async def _infer(self, tokens: Tokens, request: InferRequest, permit: Permit) -> Answer:
         envelope, now_s = request.envelope, self._wall()
-        watch = Watch(permit.came_s)
         if request.token is None:
             session_id = request.session or inner_id(request.owner, secrets.token_urlsafe(16))
             if envelope.seq:
@@ -81,26 +80,18 @@ class CarriedSessions:
             decision = decide(session_id, session.known, envelope.seq, request.digest, now_s, NO_EXPIRY)
             if isinstance(decision, Replay):
                 self._counters.chunks_replayed += 1
-                return _carried(
-                    Answer(session.last_reply(session_id), watch, more_of(envelope)), tokens.seal(session_id, session)
-                )
+                token = tokens.seal(session_id, session)
+                return Answer(session_id, session, Watch(permit.came_s), more_of(envelope), True, token)
             seq = decision.seq
         SESSION.set(session_id)
         step = self._advance.plan(session, seq, request)
-        after = await self._advance.apply(session_id, step, permit, self._wall, watch=watch)
-        self._advance.count([after])
+        after, spikes, ran = await self._advance.apply(session_id, step, permit, self._wall)
+        self._advance.count([session], [after])
         begun_s = time.perf_counter()
-        token = tokens.seal(session_id, after.session) if after.session.stream else None
-        watch.store_s = time.perf_counter() - begun_s  # it is stored at the client
+        sealed = tokens.seal(session_id, after) if after.stream else None
+        watch = Watch(permit.came_s, ran, time.perf_counter() - begun_s)  # it is stored at the client
         timings, model = self._counters.timings, session.model.name
         ended_s = timings.applied(permit.transport, model, [watch])
         if timings.tracer is not None:
             timings.tracer.applied(permit.transport, model, watch, ended_s)
-        return _carried(
-            Answer(after.session.last_reply(session_id), watch, more_of(envelope, after.spikes, watch)), token
-        )
-
-
-def _carried(answer: Answer, token: bytes | None) -> Answer:
-    answer.is_carried, answer.token = True, token
-    return answer
+        return Answer(session_id, after, watch, more_of(envelope, spikes, watch), True, sealed)

@@ -148,4 +148,4 @@ class _InProcessAnswers:
         advanced = self._runner.run(applying)
         self._session = advanced.session
         more = more_of(request.envelope, advanced.spikes)
-        return Answer(advanced.session.last_reply(SESSION), Watch(), more).reply
+        return Answer(SESSION, advanced.session, Watch(0.0), more).reply

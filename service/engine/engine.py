@@ -19,7 +19,7 @@ from functools import partial
 from itertools import repeat
 from math import ceil
 from operator import attrgetter, itemgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -41,6 +41,7 @@ from service.engine.work import (
     Result,
     Work,
     are_done,
+    are_of_spikes,
     are_whole,
     begin,
     kind_of,
@@ -49,6 +50,7 @@ from service.engine.work import (
 )
 from service.errors import ArtifactError, HetsynError, InputError, TooLarge
 from service.models.model import Model
+from service.observe.watch import NOT_RUN
 from service.runtime.states import check_like, is_bounded, run_network
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk
 
@@ -120,10 +122,6 @@ class Engine:
             if stream.kind is None:
                 raise InputError("the session is empty: send input before you end it, or with end=true")
             return
-        if isinstance(chunk, SpikeChunk) and stream.kind == "spikes" and not spikes:
-            _check_channels(model, chunk)
-            if chunk.steps <= self._max_chunk_steps:
-                return
         kind = kind_of(model, chunk)
         if stream.kind not in (None, kind):
             raise InputError(
@@ -156,6 +154,16 @@ class Engine:
                 f"the chunk has {steps} steps, at most {most_steps(model)} of model {model.name!r} are taken with "
                 "spikes=true: cut it into several, or leave spikes out"
             )
+
+    def takes(self, models: Sequence[Model], streams: Sequence[StreamState], chunks: Sequence[Chunk | None]) -> bool:
+        """Whether chunks of spikes pass ``check``: all at once. False, too, where only ``check`` can say."""
+        if not are_of_spikes(streams, chunks):
+            return False
+        steps, _, units, channels, _, bounds = zip(*cast(Sequence[SpikeChunk], chunks), strict=True)
+        if {*channels} != {None} or max(steps) > self._max_chunk_steps:
+            return False
+        bound = int(np.concatenate(units).max(initial=0)) if None in bounds else max(bounds)
+        return bool(bound < min(map(_channels_of, models)))
 
     def run(self, model: Model, batch: Sequence[Work]) -> list[Outcome]:
         """The outcome of each chunk, in order. The chunks must have passed ``check``.
@@ -290,6 +298,7 @@ class Engine:
         return results
 
 
+_channels_of = attrgetter("manifest.input.channels")
 _steps_of, _stream_of, _raster_of = attrgetter("steps"), attrgetter("job.stream"), attrgetter("job.raster")
 _step_of, _network_of, _encoder_of = attrgetter("step"), attrgetter("network"), attrgetter("encoder")
 
@@ -312,7 +321,7 @@ def _outcomes(
     labels = labels_of(manifest, probabilities, totals).tolist()
     rest = map(repeat, NOTHING_MORE)
     results = map(_result, zip(map(_steps_of, pieces), scores, probabilities, are_decided, *rest, labels, strict=False))
-    return list(map(_outcome, zip(streams, results, strict=True)))
+    return list(map(_outcome, zip(streams, results, repeat(NOT_RUN), strict=False)))
 
 
 def _after_steps(

@@ -23,7 +23,7 @@ from service.engine.endpointer import Found
 from service.engine.resampler import Resampler
 from service.engine.stream import NO_SAMPLES, InputKind, StreamState
 from service.models.model import Model
-from service.observe.watch import Watch
+from service.observe.watch import NOT_RUN, Ran
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk
 
 NO_EVENTS: Integers = np.zeros(0, np.int64)
@@ -55,7 +55,6 @@ class Work(NamedTuple):
         end: the stream ends with the chunk.
         finalize: the utterance ends with the chunk, and the stream goes on; it has ``utterances``.
         spikes: the client asks for them.
-        watch: of the chunk's time; None where nobody asks.
     """
 
     stream: StreamState
@@ -63,7 +62,6 @@ class Work(NamedTuple):
     end: bool
     finalize: bool = False
     spikes: bool = False
-    watch: Watch | None = None
 
 
 class Result(NamedTuple):
@@ -100,10 +98,11 @@ class Result(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """The stream after the chunk, and the result."""
+    """The stream after the chunk, the result, and when ``Batcher.run`` computed it."""
 
     stream: StreamState
     result: Result
+    ran: Ran = NOT_RUN
 
 
 class Job(NamedTuple):
@@ -181,9 +180,7 @@ def kind_of(model: Model, chunk: Chunk | None) -> InputKind:
 
 def begin(model: Model, work: Work) -> Job:
     """A chunk of which nothing is computed."""
-    stream, chunk, end, finalize, spikes, _ = work
-    if stream.kind == "spikes" and stream.utterances is None and not spikes:
-        return tuple.__new__(Job, (stream, chunk, 0, end, *_NOTHING_DONE))
+    stream, chunk, end, finalize, spikes = work
     if stream.kind is None:
         stream = stream._replace(kind=kind_of(model, chunk))
     if isinstance(chunk, AudioChunk) and not len(chunk.samples):
@@ -193,6 +190,29 @@ def begin(model: Model, work: Work) -> Job:
         return Job(stream, chunk, 0, end, raster=raster)
     closes: Trigger | None = "end" if end else "forced" if finalize else None
     return Job(stream, chunk, 0, False, closes=closes, raster=raster)
+
+
+def begin_all(models: Sequence[Model], works: Sequence[Work]) -> list[tuple[Job, int, int | None]]:
+    """Begin chunks that came together.
+
+    Returns:
+        Of each its job (``begin``), steps and spikes (``size_of``).
+    """
+    streams, chunks, ends, *_, spikes = zip(*works, strict=True)
+    if are_of_spikes(streams, chunks) and True not in ends and True not in spikes:  # at a tenth of the time
+        jobs = map(_job, zip(streams, chunks, repeat(0), ends, *map(repeat, _NOTHING_DONE), strict=False))
+        return list(zip(jobs, map(_steps_of, chunks), map(len, map(_step_of, chunks)), strict=True))
+    begun = list(map(begin, models, works))
+    return [(job, *size_of(model, job)) for model, job in zip(models, begun, strict=True)]
+
+
+def are_of_spikes(streams: Sequence[StreamState], chunks: Sequence[Chunk | None]) -> bool:
+    """Whether all chunks are spikes, of streams that are one utterance each."""
+    return (
+        set(map(type, chunks)) == {SpikeChunk}
+        and set(map(_kind_of, streams)) == {"spikes"}
+        and list(map(_utterances_of, streams)).count(None) == len(streams)
+    )
 
 
 def take(model: Model, job: Job, max_steps: int) -> Piece:
@@ -211,18 +231,17 @@ _kind_of, _utterances_of = attrgetter("kind"), attrgetter("utterances")
 _steps_of, _step_of, _unit_of = attrgetter("steps"), attrgetter("step"), attrgetter("unit")
 _taken_of, _ends_of = attrgetter("taken"), attrgetter("ends")
 _piece: Callable[[Iterable[Any]], Piece] = partial(tuple.__new__, Piece)
+_job: Callable[[Iterable[Any]], Job] = partial(tuple.__new__, Job)
 
 
 def are_whole(jobs: Sequence[Job], max_steps: int) -> bool:
     """Whether all jobs are chunks of spikes that one piece each computes as a whole, without an end."""
     streams, chunks = list(map(_stream_of, jobs)), list(map(_chunk_of, jobs))
     return (
-        set(map(type, chunks)) == {SpikeChunk}
-        and set(map(_kind_of, streams)) == {"spikes"}
+        are_of_spikes(streams, chunks)
         and max(map(_steps_of, chunks)) <= max_steps
         and not any(map(_taken_of, jobs))
         and not any(map(_ends_of, jobs))
-        and list(map(_utterances_of, streams)).count(None) == len(jobs)
         and list(map(_after_of, jobs)).count(None) == len(jobs)
     )
 
@@ -242,9 +261,6 @@ def are_done(pieces: Sequence[Piece]) -> bool:
 
 def size_of(model: Model, job: Job) -> tuple[int, int | None]:
     """Steps that a job still takes, at least 1, and the spikes in them (``count_events``)."""
-    stream, chunk, taken, ends, *_ = job
-    if stream.kind == "spikes" and stream.utterances is None and isinstance(chunk, SpikeChunk) and not (taken or ends):
-        return chunk.steps, len(chunk.step)
     left = steps_left(model, job) or 1
     return left, count_events(job, left)
 

@@ -131,7 +131,7 @@ class Machine(ABC, Generic[W]):
 
     def _proceed(self) -> Sequence[Send | SendBinary | Close | W]:
         """Begin the next work, unless one is under way."""
-        if self.is_busy or self.is_closed:
+        if self._current is not None or self._state == "closed":
             return []
         if not self._queue:
             return self._all_done()

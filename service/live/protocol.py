@@ -43,6 +43,7 @@ from service.live.text_frames import Ack, Begin, Result, Termination
 from service.problem import Problem
 from service.wire.explain import explain_invalid
 
+DIGITS = 9  # of times in seconds: without those that a product of floats adds
 MAX_INFLIGHT = 16
 MAX_BYTES = 64 * 1024
 MOST_TEXT_BYTES = 4 * 1024
@@ -95,7 +96,7 @@ class LiveStream(Machine[Work]):
             "version": opening.version,
             "labels": list(opening.labels),
             "next_seq": opening.next_seq,
-            "step_ms": _rounded(1000 * opening.step_s),
+            "step_ms": round(1000 * opening.step_s, DIGITS),
             "max_inflight": self._max_inflight,
             "resumed": opening.resumed,
             "expires_at": opening.expires_at,
@@ -106,10 +107,9 @@ class LiveStream(Machine[Work]):
         """Take a binary frame."""
         if self._state != "open":
             return []
-        work = Work("chunk", self._next_seq, content, self._endpointing)
-        self._endpointing = None
-        self._next_seq += 1
-        return self._add(work)
+        seq, endpointing = self._next_seq, self._endpointing
+        self._next_seq, self._endpointing = seq + 1, None
+        return self._add(tuple.__new__(Work, ("chunk", seq, content, endpointing)))  # in half the time of ``Work()``
 
     def applied(self, outcome: Outcome) -> Sequence[Action]:
         """Answer the current work, a chunk or the end, after it was applied and stored."""
@@ -118,7 +118,7 @@ class LiveStream(Machine[Work]):
             return []
         self._total_steps = outcome["total_steps"]
         events = outcome.get("events", ())
-        heard: list[Action] = [Send(frame) for frame in events]
+        heard: list[Action] = [Send(frame) for frame in events] if events else []
         if work.kind == "end":
             if events and (last := events[-1])["type"] == "UtteranceEnd":
                 heard[-1] = Send(_with({**last}, outcome, MORE))
@@ -176,7 +176,7 @@ class LiveStream(Machine[Work]):
     def _proceed(self) -> Sequence[Action]:
         actions = super()._proceed()
         work = self._current
-        if actions and work is not None and work.kind == "end" and work.seq == 0:  # the session has not begun
+        if work is not None and work.seq == 0 and work.kind == "end" and actions:  # the session has not begun
             return self._terminate(0, 0)
         return actions
 
@@ -214,8 +214,8 @@ class LiveStream(Machine[Work]):
             "utterance": outcome.get("utterance", 0),
             "is_final": False,
             "speech_final": False,
-            "start": _rounded((total_steps - steps) * step_s),
-            "duration": _rounded(steps * step_s),
+            "start": round((total_steps - steps) * step_s, DIGITS),
+            "duration": round(steps * step_s, DIGITS),
             "total_steps": total_steps,
         }
         result: Result = _with(frame, outcome, SHARED)
@@ -230,14 +230,14 @@ class LiveStream(Machine[Work]):
             "type": "UtteranceEnd",
             "utterance": 0,
             "start": 0.0,
-            "end": _rounded(outcome["total_steps"] * self._opening.step_s),
+            "end": round(outcome["total_steps"] * self._opening.step_s, DIGITS),
             "trigger": "end",
         }
         end: UtteranceEnd = _with(frame, outcome, SHARED)
         return end
 
     def _terminate(self, chunks: int, utterances: int) -> Sequence[Action]:
-        audio_s = _rounded(self._total_steps * self._opening.step_s) if chunks else 0.0
+        audio_s = round(self._total_steps * self._opening.step_s, DIGITS) if chunks else 0.0
         frame: Termination = {
             "type": "Termination",
             "chunks": chunks,
@@ -254,8 +254,3 @@ def _with(frame: dict[str, Any], outcome: Outcome, names: Sequence[str]) -> Any:
     for name in filter(members.__contains__, names):
         frame[name] = members[name]
     return frame
-
-
-def _rounded(number: float) -> float:
-    """Round away the digits that a product of floats adds."""
-    return round(number, 9)

@@ -98,7 +98,7 @@ class StreamQuery(NamedTuple):
         envelope = tuple.__new__(Parameters, (*self.envelope[:3], seq, *self.envelope[4:]))
         if endpointing is not None:
             envelope = envelope._replace(endpointing=endpointing)
-        return InferRequest(envelope, *decoded)
+        return tuple.__new__(InferRequest, (envelope, *decoded, False, None, "", None, None))
 
     def end(self, seq: int) -> InferRequest:
         """Make the request that ends the session without input."""

@@ -31,6 +31,7 @@ class Model:
         device: runs the networks; None is the CPU.
 
     Attributes:
+        group: name and version.
         is_on_cpu: networks run on the CPU; encoders always do.
         takes_values_only: the network itself takes values, so spikes become values too.
         row_values: numbers in a row of values that a client sends; 0 where the model takes none.
@@ -49,7 +50,7 @@ class Model:
         self.artifact = artifact
         self.is_on_cpu = device is None
         self.manifest = manifest = artifact.manifest
-        self.name, self.version = manifest.name, manifest.version
+        self.name, self.version = self.group = manifest.name, manifest.version
         encoder = manifest.encoder
         initial = InitialState(artifact)
         self.initial_encoder = initial.encoder()

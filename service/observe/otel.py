@@ -111,8 +111,8 @@ class OtelTracer:
             NAMES[transport], watch.started_s, offset_ns, attributes, is_told=transport in ("http", "v2")
         )
         if span.is_recording():
-            begun_s = watch.engine_begun_s or watch.started_s
-            parts = [("queue", watch.started_s, begun_s), ("engine", begun_s, begun_s + watch.engine_s)]
+            begun_s = watch.ran.begun_s or watch.started_s
+            parts = [("queue", watch.started_s, begun_s), ("engine", begun_s, begun_s + watch.ran.engine_s)]
             if watch.store_s:
                 parts.append(("commit", ended_s - watch.store_s, ended_s))
             context = self._trace.set_span_in_context(span)

@@ -22,7 +22,7 @@ Transport = Literal["http", "stream", "streams", "v2", "grpc"]
 MOST_MODELS = 64  # each takes up to 290 series
 OTHER = "(other)"  # label of all later models; no model can have this name
 
-_parts, _started_of = attrgetter("engine_s", "store_s"), attrgetter("started_s")
+_parts, _started_of = attrgetter("ran.engine_s", "store_s"), attrgetter("started_s")
 
 
 class Tracer(Protocol):

@@ -1,58 +1,49 @@
-"""Times a chunk by part: for the histograms, for traces, and for clients that ask for it."""
+"""Times a chunk by part: for the histograms, for traces, and for clients that ask for it.
+
+Seconds are those of ``time.perf_counter``.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable
-from typing import TypeVar
-
-T = TypeVar("T")
+from typing import NamedTuple
 
 
-class Watch:
-    """The time of one chunk. Seconds are those of ``time.perf_counter``.
-
-    Args:
-        started_s: when the chunk came; by default now.
+class Ran(NamedTuple):
+    """The segments in which a chunk was computed, together with others.
 
     Attributes:
-        engine_begun_s: when its first segment began; 0 before.
-        engine_s: seconds of the segments in which it was computed, together with others.
-        store_s: seconds of its commits.
-        batches: the chunk's shares of the batches in which it was computed, added up.
+        begun_s: when the first one began; 0 before.
+        engine_s: seconds of all.
+        batches: segments; one counts as the chunk's share of it.
     """
 
-    __slots__ = ("batches", "engine_begun_s", "engine_s", "started_s", "store_s")
+    begun_s: float = 0.0
+    engine_s: float = 0.0
+    batches: float = 0.0
 
-    def __init__(self, started_s: float | None = None) -> None:
-        self.started_s = time.perf_counter() if started_s is None else started_s
-        self.engine_begun_s = 0.0
-        self.engine_s = 0.0
-        self.store_s = 0.0
-        self.batches = 0.0
+    def and_then(self, next_one: Ran) -> Ran:
+        """Add a segment."""
+        return Ran(self.begun_s or next_one.begun_s, self.engine_s + next_one.engine_s, self.batches + next_one.batches)
+
+
+NOT_RUN = Ran()
+
+
+class Watch(NamedTuple):
+    """The time of one chunk.
+
+    Attributes:
+        started_s: when the chunk came.
+        ran: when it was computed.
+        store_s: seconds of its commits.
+    """
+
+    started_s: float
+    ran: Ran = NOT_RUN
+    store_s: float = 0.0
 
     @property
     def queue_s(self) -> float:
         """Return the seconds until now that neither the engine nor the store took."""
-        return max(0.0, time.perf_counter() - self.started_s - self.engine_s - self.store_s)
-
-    def computed(self, begun_s: float, wall_s: float, chunks: int = 1) -> None:
-        """Count a computed segment of the chunk.
-
-        Args:
-            begun_s: when it began.
-            wall_s: its seconds.
-            chunks: number of chunks that were computed together.
-        """
-        if not self.engine_begun_s:
-            self.engine_begun_s = begun_s
-        self.engine_s += wall_s
-        self.batches += 1 / chunks
-
-    async def stored(self, commit: Awaitable[T]) -> T:
-        """Await a commit, count its time, and return its outcome."""
-        begun_s = time.perf_counter()
-        try:
-            return await commit
-        finally:
-            self.store_s += time.perf_counter() - begun_s
+        return max(0.0, time.perf_counter() - self.started_s - self.ran.engine_s - self.store_s)

@@ -29,12 +29,12 @@ class Statistics:
         """
         self._last_ms = int(time.time() * 1e3)
         queue_s = watch.queue_s
-        self._add("success", queue_s + watch.engine_s + watch.store_s)
-        if watch.batches:
+        self._add("success", queue_s + watch.ran.engine_s + watch.store_s)
+        if watch.ran.batches:
             self._inferred += 1
-            self._executed += watch.batches
+            self._executed += watch.ran.batches
             self._add("queue", queue_s)
-            self._add("compute_infer", watch.engine_s)
+            self._add("compute_infer", watch.ran.engine_s)
             self._add("compute_input", 0.0)
             self._add("compute_output", watch.store_s)
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
-from contextvars import copy_context
+from collections.abc import Callable, Iterable, Sequence
+from contextvars import Context
 from functools import partial
-from itertools import groupby
+from itertools import groupby, repeat
 from math import inf
-from typing import Protocol
+from operator import attrgetter, itemgetter
+from typing import Any, Protocol, cast
 
+from hetsyn_client.results import More, Spikes
 from service.admission.permits import Permit, waited_too_long
 from service.admission.uploads import shutting_down
 from service.batching.batcher import Batcher
@@ -23,19 +25,18 @@ from service.batching.estimates import Item
 from service.engine.work import Outcome
 from service.errors import RETRY_S, HetsynError, StoreUnavailable, forget_frames
 from service.keys.ids import inner_id, new_id
-from service.models.model import Model
 from service.observe.context import SESSION
 from service.observe.counters import Counters
 from service.observe.drops import Drop
-from service.observe.timings import Transport
+from service.observe.timings import Tracer
 from service.observe.watch import Watch
 from service.registry.commits import MAX_ATTEMPTS, contended
 from service.registry.entry import SessionEntry
 from service.registry.table import SessionTable
-from service.registry.together import Answered, NotApplied
-from service.session.advance import Advance, Advanced, PlannedChunk
-from service.session.protocol import Reload, Replay, decide, is_next, status
-from service.session.session import Kept
+from service.registry.together import Answered, NotApplied, Told
+from service.session.advance import Advance, PlannedChunk, works
+from service.session.protocol import Reload, Replay, are_next, decide, status
+from service.session.session import Kept, Session
 from service.session.snapshot import ABSENT, Snapshot
 from service.wire.answer import Answer, more_of
 from service.wire.schema import InferRequest
@@ -59,70 +60,75 @@ class Parts(Protocol):
     counters: Counters
 
 
-class Applying:
+class Applying(Item):
     """A chunk of a session that the server stores.
 
     Args:
         parts: that all chunks share.
-        request: with the chunk.
         permit: of the request.
-        answered: called once, unless the chunk is dropped: with its answer, or with why the session is unchanged.
-        has_span: it gets a span of its own, where there are any.
+        answered: called once, unless the chunk is dropped: with ``index`` and its answer, or why the session is
+            unchanged.
+        index: of the chunk, for ``answered``.
 
     Attributes:
         permit: see above.
-        session: id of the session.
+        request: with the chunk, before ``begin``.
+        session: id of the session; empty before ``begin``.
         is_over: it was answered or dropped.
+        planned: what was decided.
+        snapshot: that it was decided on.
+        store_s: seconds of its commits.
+        context: of its request, in which its span is made; None where a frame has one for all.
     """
 
     is_over = False
+    session = ""
+    snapshot = ABSENT
+    store_s = 0.0
+    context: Context | None = None
+    request: InferRequest
+    planned: PlannedChunk
+    _may_begin: bool
+    _entry: SessionEntry | None = None  # since it entered
     _attempt = _failures = 0
-    _entry: SessionEntry  # since it began
-    _snapshot = ABSENT
-    _plan: PlannedChunk  # since it was decided on
-    _item: Item | None = None
     _late: asyncio.TimerHandle | None = None
     _loading: asyncio.Task[None] | None = None
     _is_committing = _is_gone = False
+    _spikes: Spikes | None = None
 
-    def __init__(
-        self, parts: Parts, request: InferRequest, permit: Permit, answered: Answered, *, has_span: bool = True
-    ) -> None:
-        self._parts = parts
-        self._request = request
+    def __init__(self, parts: Parts, permit: Permit, answered: Answered, index: int = 0) -> None:
         self.permit = permit
+        self._parts = parts
         self._answered = answered
-        self._watch = Watch(permit.came_s)
-        self._may_begin = request.envelope.may_begin
-        self._context = copy_context() if has_span and parts.counters.timings.tracer is not None else None
-        named = request.envelope.session
+        self._index = index
+
+    def enter(self) -> bool:
+        """Enter its session, after the chunks that entered before; whether it has it to itself now."""
+        request, permit, sessions = self.request, self.permit, self._parts.sessions
+        envelope = request.envelope
+        self.client, self.due_s = permit.client, permit.due_s
+        named = envelope.session
+        self._may_begin = may_begin = named is None or envelope.seq == 0 or envelope.begin
         if named is None or request.owner:
             named = request.session or inner_id(request.owner, new_id())
         self.session = named
-        if self._context is not None:
-            self._context.run(SESSION.set, named)
-
-    def begin(self) -> None:
-        """Begin it, after the chunks of its session that began before."""
-        sessions, envelope = self._parts.sessions, self._request.envelope
         try:
-            if self._may_begin:
-                entry = sessions.enter(self.session, self.permit.client, is_one_shot=envelope.end)
+            if may_begin:
+                entry = sessions.enter(named, permit.client, is_one_shot=envelope.end)
             else:
-                entry = sessions.find(self.session)
+                entry = sessions.find(named)
         except Exception as error:
-            self.is_over = True
-            self._tell(error)
-            return
+            self._refuse(error)
+            return False
         self._entry = entry
         if not entry.is_taken:
             entry.is_taken = True
-            self._first(entry)
-            return
+            return True
         entry.take(self._go)
         self._failures = entry.store_failures
-        if (due_s := self.permit.due_s) < inf:
+        if (due_s := self.due_s) < inf:
             self._late = asyncio.get_running_loop().call_later(max(0.0, due_s - time.monotonic()), self._is_late)
+        return False
 
     def drop(self) -> bool:
         """Drop the chunk, whose caller has gone; False where its commit is under way, which is finished."""
@@ -134,25 +140,26 @@ class Applying:
             return False
         self.is_over = True
         entry = self._entry
+        if entry is None:
+            return True
         if self._loading is not None:  # a task that is cancelled before it begins leaves nothing itself
             self._loading.add_done_callback(lambda _: self._leave(entry))
             self._loading.cancel()
-        elif self._item is not None:
-            self._parts.batcher.drop(self._item)
-            self._item = None
+        elif self.is_computed:
+            self._parts.batcher.drop(self)
             self._leave(entry)
         elif entry.forget(self._go):
             self._stop_timer()
             self._parts.sessions.leave(entry)
         return True  # else its turn comes at once, and passes
 
-    def on_answer(self, answered: Answered) -> None:
-        """Call another than before."""
-        self._answered = answered
+    def on_answer(self, told: Told) -> None:
+        """Tell another than before."""
+        self._answered = lambda _, result: told(result)
 
     def _go(self) -> None:
         """The chunk's turn has come."""
-        entry = self._entry
+        entry = self._entered
         self._stop_timer()
         if self.is_over:
             self._leave(entry)
@@ -165,52 +172,42 @@ class Applying:
                 ),
                 is_own=False,
             )
-        else:
-            self._first(entry)
+        elif self._first():
+            _compute([self])
+
+    @property
+    def _entered(self) -> SessionEntry:
+        assert self._entry is not None
+        return self._entry
 
     def _is_late(self) -> None:
-        entry = self._entry
+        entry = self._entered
         if entry.forget(self._go):
-            self.is_over = True
             self._parts.sessions.leave(entry)
-            self._tell(waited_too_long())
+            self._refuse(waited_too_long())
 
     def _stop_timer(self) -> None:
         if self._late is not None:
             self._late.cancel()
             self._late = None
 
-    def _first(self, entry: SessionEntry) -> None:
-        """Decide on what this process knows of the session."""
-        sessions, (envelope, *_) = self._parts.sessions, self._request
-        known = sessions.cached(entry, may_be_first=self._may_begin)
+    def _first(self) -> bool:
+        """Decide on what this process knows of the session; whether the chunk is to be computed."""
+        entry = self._entered
+        known = self._parts.sessions.cached(entry, may_be_first=self._may_begin)
         if known is None:
             self._load()
-            return
+            return False
         snapshot, authoritative = known
-        session = snapshot[1]
-        if (
-            session is not None
-            and envelope.seq is not None
-            and not envelope.begin
-            and envelope.model in (None, session.model.name)
-            and envelope.version in (None, session.model.version)
-            and self._request.completed is None
-            and is_next(session.known, envelope.seq, sessions.clock(), sessions.lifetimes)
-        ):
-            try:
-                self._compute(snapshot, self._parts.advance.plan(session, envelope.seq, self._request))
-            except Exception as error:
-                self._finish(error) if authoritative else self._load()
-        else:
-            self._decide(entry, snapshot, authoritative)
+        return self._decide(entry, snapshot, authoritative)
 
     def _load(self) -> None:
         """Decide on the store's record."""
-        self._loading = asyncio.get_running_loop().create_task(self._loaded())
+        self._loading = asyncio.get_running_loop().create_task(self._loaded(), context=self.context)
 
     async def _loaded(self) -> None:
-        entry, sessions = self._entry, self._parts.sessions
+        entry, sessions = self._entered, self._parts.sessions
+        SESSION.set(self.session)
         try:
             snapshot = await sessions.latest(entry)
         except Exception as error:
@@ -218,34 +215,31 @@ class Applying:
             return
         finally:
             self._loading = None
-        if self._attempt and self._snapshot.session is not None and snapshot.is_empty:
+        if self._attempt and self.snapshot.session is not None and snapshot.is_empty:
             self._parts.counters.dropped(Drop(entry.id, "missing"))
-        self._decide(entry, snapshot, authoritative=True)
+        if self._decide(entry, snapshot, authoritative=True):
+            _compute([self])
 
-    def _decide(self, entry: SessionEntry, snapshot: Snapshot, authoritative: bool) -> None:
-        self._snapshot = snapshot
+    def _decide(self, entry: SessionEntry, snapshot: Snapshot, authoritative: bool) -> bool:
+        """Decide by the protocol; whether the chunk is to be computed."""
+        self.snapshot = snapshot
         try:
             decision = self._decision(entry, snapshot, authoritative)
             if isinstance(decision, PlannedChunk):
-                self._compute(snapshot, decision)
-                return
+                self.planned = decision
+                return True
         except Exception as error:
             self._finish(error)
-            return
+            return False
         if isinstance(decision, Replay):
             self._parts.counters.chunks_replayed += 1
             session = snapshot.session
             assert session is not None
-            self._finish(Answer(session.last_reply(entry.id), self._watch, more_of(self._request.envelope)))
+            watch = Watch(self.permit.came_s, self.ran, self.store_s)
+            self._finish(Answer(entry.id, session, watch, more_of(self.request.envelope)))
         else:
             self._again(entry)
-
-    def _compute(self, snapshot: Snapshot, plan: PlannedChunk) -> None:
-        self._snapshot, self._plan = snapshot, plan
-        permit = self.permit
-        self._item = self._parts.batcher.submit(
-            plan[0][0], plan.work(self._watch), permit.client, permit.due_s, self, computed
-        )
+        return False
 
     def _again(self, entry: SessionEntry) -> None:
         """Decide again: on the store's record, which another process may have changed."""
@@ -268,7 +262,7 @@ class Applying:
         Raises:
             HetsynError: the chunk is not applied.
         """
-        sessions, advance, request = self._parts.sessions, self._parts.advance, self._request
+        sessions, advance, request = self._parts.sessions, self._parts.advance, self.request
         try:
             envelope, session, known = request.envelope, snapshot.session, snapshot.known
             now_s, lifetimes = sessions.clock(), sessions.lifetimes
@@ -294,27 +288,27 @@ class Applying:
                 raise
             return Reload()
 
-    def _commit(self, entry: SessionEntry, after: Advanced) -> None:
+    def _commit(self, session: Session) -> None:
         """Commit the session to the store.
 
         Raises:
             KeyLimitReached: its key has as many sessions as it may.
         """
-        commit = self._parts.sessions.begin_commit(entry, self._snapshot, after.session)
+        commit = self._parts.sessions.begin_commit(self._entered, self.snapshot, session)
         self._is_committing = True
-        commit.add_done_callback(partial(self._committed, after, time.perf_counter()))
+        commit.add_done_callback(partial(self._committed, session, time.perf_counter()))
 
-    def _committed(self, after: Advanced, begun_s: float, commit: asyncio.Future[Snapshot | None]) -> None:
-        entry = self._entry
+    def _committed(self, session: Session, begun_s: float, commit: asyncio.Future[Snapshot | None]) -> None:
+        entry = self._entered
         self._is_committing = False
-        self._watch.store_s += time.perf_counter() - begun_s
+        self.store_s += time.perf_counter() - begun_s
         if commit.cancelled():  # the event loop ends
             self._finish(shutting_down())
         elif isinstance(error := commit.exception(), Exception):
             self._finish(error)
         elif (snapshot := commit.result()) is not None:
             self._parts.sessions.committed(entry, snapshot)
-            _answer(self._parts, [(self, after)])
+            _answer(self._parts, [self], [session])
         elif self._is_gone:
             self._finish(NotApplied())
         else:
@@ -327,94 +321,189 @@ class Applying:
             result: the answer, or why there is none.
             is_own: a failure of the store was met by this chunk.
         """
-        entry = self._entry
+        entry = self._entered
         if is_own and isinstance(result, StoreUnavailable):
             entry.store_failures += 1
         self.is_over = True
         self._leave(entry)
         self._tell(result)
 
+    def _refuse(self, error: Exception) -> None:
+        """Answer with an error, outside of the session."""
+        self.is_over = True
+        self._tell(error)
+
     def _tell(self, result: Answer | Exception) -> None:
         """Answer. Whatever goes wrong with it, the chunks that were computed together hear of theirs."""
-        answered, self._answered = self._answered, _nobody  # who is told may hold the chunk: its memory is free at once
         forget_frames(result)
+        answered, self._answered = self._answered, _nobody  # who is told may hold the chunk: its memory is free at once
         try:
-            answered(result)
+            answered(self._index, result)
         except Exception as error:
             log.error("a chunk could not be answered", exc_info=error)
 
     def _leave(self, entry: SessionEntry) -> None:
-        entry.give()
-        self._parts.sessions.leave(entry)
+        self._parts.sessions.release([entry])
+
+    def _trace(self, tracer: Tracer, model: str, watch: Watch, ended_s: float) -> None:
+        """Make its span, if it has one of its own."""
+        if self.context is not None:
+            self.context.run(SESSION.set, self.session)
+            self.context.run(tracer.applied, self.permit.transport, model, watch, ended_s)
+
+    @staticmethod
+    def done(items: Sequence[Applying], outcomes: Sequence[Outcome | Exception]) -> None:
+        """Go on with chunks that were computed together: keep all, then answer all.
+
+        Args:
+            items: chunks of one server.
+            outcomes: of each.
+        """
+        if set(map(type, outcomes)) != {Outcome}:
+            for chunk, outcome in zip(items, outcomes, strict=True):
+                if isinstance(outcome, Exception):
+                    chunk._finish(outcome)
+            both = [pair for pair in zip(items, outcomes, strict=True) if isinstance(pair[1], Outcome)]
+            if not both:
+                return
+            items, outcomes = zip(*both, strict=True)
+        _computed(items, cast(Sequence[Outcome], outcomes))
 
 
-def computed(chunks: Sequence[Applying], outcomes: Sequence[Outcome | Exception]) -> None:
-    """Go on with chunks that were computed together: commit all, then answer all.
+def begin(chunks: Sequence[Applying]) -> None:
+    """Begin chunks that came together, each after the chunks of its session that began before."""
+    ready = [chunk for chunk in chunks if chunk.enter()]
+    if ready and not _are_next(ready):
+        ready = [chunk for chunk in ready if chunk._first()]
+    if any(map(_is_over, ready)):  # who heard of one's result has dropped another
+        for chunk in ready:
+            if chunk.is_over:
+                chunk._leave(chunk._entered)
+        ready = [chunk for chunk in ready if not chunk.is_over]
+    if ready:
+        _compute(ready)
+
+
+def _are_next(chunks: Sequence[Applying]) -> bool:
+    """Decide on all chunks at once, if each is the next one of a session that is in memory: the usual case."""
+    snapshots = list(map(_snapshot_of, chunks))
+    if None in snapshots:
+        return False
+    sessions = list(map(_session_in, snapshots))
+    if None in sessions:
+        return False
+    parts, requests = chunks[0]._parts, list(map(_request_of, chunks))
+    table, seqs = parts.sessions, list(map(_seq_of, requests))
+    if not are_next(list(map(_known_of, sessions)), seqs, table.clock(), table.lifetimes):
+        return False
+    try:
+        planned = parts.advance.plan_all(sessions, requests)
+    except Exception:  # ``_first`` finds whose it is
+        return False
+    if planned is None:
+        return False
+    for chunk, snapshot, plan in zip(chunks, snapshots, planned, strict=True):
+        chunk.snapshot, chunk.planned = snapshot, plan
+    return True
+
+
+def _compute(chunks: Sequence[Applying]) -> None:
+    """Compute chunks that were decided on. What cannot be computed of one chunk is its error alone."""
+    planned = list(map(_planned_of, chunks))
+    try:
+        chunks[0]._parts.batcher.submit(chunks, list(map(_model_of, planned)), works(planned))
+    except Exception as error:
+        if len(chunks) == 1:
+            chunks[0]._finish(error)
+            return
+        for chunk in chunks:
+            _compute([chunk])
+
+
+def _computed(chunks: Sequence[Applying], outcomes: Sequence[Outcome]) -> None:
+    """Keep what was computed together. What cannot be made of one chunk is its error alone."""
+    parts = chunks[0]._parts
+    sessions = parts.sessions
+    planned = list(map(_planned_of, chunks))
+    try:
+        after = parts.advance.applied(list(map(_session_of, chunks)), planned, outcomes, sessions.clock())
+        if any(map(_raster_of, outcomes)):
+            for chunk, outcome in zip(chunks, outcomes, strict=True):
+                chunk._spikes = parts.advance.spikes(chunk.planned, outcome)
+    except Exception as error:
+        if len(chunks) == 1:
+            chunks[0]._finish(error)
+            return
+        for chunk, outcome in zip(chunks, outcomes, strict=True):
+            _computed([chunk], [outcome])
+        return
+    stores = sessions.store is not None
+    failed: set[Applying] = set()
+    for chunk, session in zip(chunks, after, strict=True):
+        try:
+            if stores:
+                chunk._commit(session)
+            else:
+                sessions.put(chunk._entered, session)
+        except Exception as error:
+            failed.add(chunk)
+            chunk._finish(error)
+    if failed:
+        after = [session for chunk, session in zip(chunks, after, strict=True) if chunk not in failed]
+        chunks = [chunk for chunk in chunks if chunk not in failed]
+    if chunks and not stores:
+        _answer(parts, chunks, after)
+
+
+def _answer(parts: Parts, chunks: Sequence[Applying], after: Sequence[Session]) -> None:
+    """Count chunks that are kept, and answer them. Whatever goes wrong with it, each gets an answer.
 
     Args:
-        chunks: of one server.
-        outcomes: of each.
+        after: the session after each.
     """
-    parts = chunks[0]._parts
-    sessions, applied = parts.sessions, parts.advance.applied
-    stores, now_s = sessions.store is not None, sessions.clock()
-    kept: list[tuple[Applying, Advanced]] = []
-    for chunk, outcome in zip(chunks, outcomes, strict=True):
-        chunk._item = None
-        if isinstance(outcome, Exception):
-            chunk._finish(outcome)
-            continue
-        try:
-            after = applied(chunk.session, chunk._plan, outcome, now_s)
-            if stores:
-                chunk._commit(chunk._entry, after)
-            else:
-                sessions.put(chunk._entry, after[0])
-                kept.append((chunk, after))
-        except Exception as error:
-            chunk._finish(error)
-    if kept:
-        _answer(parts, kept)
-
-
-def _answer(parts: Parts, applied: Sequence[tuple[Applying, Advanced]]) -> None:
-    """Count chunks that are kept, and answer them. Whatever goes wrong with it, each gets an answer."""
     try:
-        _answers(parts, applied)
+        _answers(parts, chunks, after)
     except Exception as error:
-        for chunk, _ in applied:
+        for chunk in chunks:
             if not chunk.is_over:
                 chunk._finish(error)  # sent again, it gets its reply
 
 
-def _answers(parts: Parts, applied: Sequence[tuple[Applying, Advanced]]) -> None:
-    parts.advance.count([after for _, after in applied])
+def _answers(parts: Parts, chunks: Sequence[Applying], after: Sequence[Session]) -> None:
+    parts.advance.count(list(map(_before_of, chunks)), after)
     timings = parts.counters.timings
-    model: Model = applied[0][1].session.model  # of all
+    model = after[0].model  # of all
+    watches = list(map(_watch, zip(map(_came_of, chunks), map(_ran_of, chunks), map(_store_of, chunks), strict=True)))
     ended_s = 0.0
-    for transport, together in groupby(applied, _transport):
-        ended_s = timings.applied(transport, model.name, [chunk._watch for chunk, _ in together])
-    leave, tracer = parts.sessions.leave, timings.tracer
-    for chunk, (session, reply, seq, _, spikes) in applied:
-        watch, entry, envelope = chunk._watch, chunk._entry, chunk._request[0]
-        if tracer is not None and chunk._context is not None:
-            chunk._context.run(tracer.applied, chunk.permit.transport, model.name, watch, ended_s)
-        more = more_of(envelope, spikes, watch) if envelope.asks_more else None
-        if isinstance(reply, bytes):
-            answer = Answer(reply, watch, more)
-        else:
-            total_steps = session[1][0][1]
-            make = partial(reply.reply, chunk.session, model, seq, total_steps)
-            answer = Answer(make, watch, more, (total_steps, *reply) if more is None else None)
-        entry.give()
-        leave(entry)
+    for transport, together in groupby(zip(map(_transport_of, chunks), watches, strict=True), itemgetter(0)):
+        ended_s = timings.applied(transport, model.name, [watch for _, watch in together])
+    envelopes = list(map(_envelope_of, chunks))
+    mores: Iterable[More | None] = repeat(None)
+    if True in map(_asks_spikes, envelopes) or True in map(_asks_timing, envelopes):
+        mores = map(more_of, envelopes, map(_spikes_of, chunks), watches)
+    rest = repeat(False), repeat(None)
+    answers = list(map(_made, zip(map(_session_of, chunks), after, watches, mores, *rest, strict=False)))
+    if timings.tracer is not None:
+        for chunk, watch in zip(chunks, watches, strict=True):
+            chunk._trace(timings.tracer, model.name, watch, ended_s)
+    parts.sessions.release(list(map(_entry_of, chunks)))  # nothing fails from here on
+    for chunk, answer in zip(chunks, answers, strict=True):
         chunk.is_over = True
         chunk._tell(answer)
 
 
-def _transport(applied: tuple[Applying, Advanced]) -> Transport:
-    return applied[0].permit.transport
+_is_over, _planned_of, _session_of = attrgetter("is_over"), attrgetter("planned"), attrgetter("session")
+_snapshot_of, _entry_of, _request_of = attrgetter("_entry.snapshot"), attrgetter("_entry"), attrgetter("request")
+_session_in, _known_of, _seq_of = attrgetter("session"), attrgetter("known"), attrgetter("envelope.seq")
+_model_of, _before_of = attrgetter("session.model"), attrgetter("planned.session")
+_raster_of = attrgetter("result.raster")
+_came_of, _transport_of = attrgetter("permit.came_s"), attrgetter("permit.transport")
+_ran_of, _store_of, _spikes_of = attrgetter("ran"), attrgetter("store_s"), attrgetter("_spikes")
+_envelope_of = attrgetter("request.envelope")
+_asks_spikes, _asks_timing = attrgetter("spikes"), attrgetter("timing")
+_watch: Callable[[Iterable[Any]], Watch] = partial(tuple.__new__, Watch)
+_made: Callable[[Iterable[Any]], Answer] = partial(tuple.__new__, Answer)
 
 
-def _nobody(_: Answer | Exception) -> None:
+def _nobody(_: int, __: Answer | Exception) -> None:
     """The caller has gone."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from contextvars import copy_context
 from math import inf
 from typing import Any
 
@@ -19,7 +20,7 @@ from service.batching.batcher import Batcher
 from service.errors import NotFound, StoreError
 from service.observe.context import SESSION
 from service.observe.counters import Counters
-from service.registry.applying import Applying
+from service.registry.applying import Applying, begin
 from service.registry.commits import MAX_ATTEMPTS, contended, finished
 from service.registry.table import SessionTable
 from service.registry.together import Together
@@ -69,9 +70,10 @@ class SessionRegistry:
                 ArtifactError.
         """
         together = Together(1)
-        chunk = Applying(self, request, permit, together.sink(0))
+        chunk = Applying(self, permit, together.answered)
+        chunk.request, chunk.context = request, copy_context()
+        begin([chunk])
         SESSION.set(chunk.session)
-        chunk.begin()
         (result,) = await together.results([chunk])
         if isinstance(result, Exception):
             raise result

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from operator import attrgetter
 
 from service.errors import StoreError
 from service.keys.keys import Keys
@@ -140,6 +141,15 @@ class SessionTable:
                 while group.bytes > group.max_bytes and self.quota.drop_reply(group):
                     pass
 
+    def release(self, entries: Sequence[SessionEntry]) -> None:
+        """``SessionEntry.give`` and ``leave``, for requests that end together."""
+        for entry in entries:
+            entry.give()
+            if entry.stays:
+                entry.users -= 1
+            else:
+                self.leave(entry)
+
     @contextmanager
     def visit(self, session_id: str) -> Iterator[SessionEntry]:
         """``find``, and ``leave`` at the end of the context."""
@@ -233,7 +243,7 @@ class SessionTable:
         if session is None:
             self.quota.count(entry, 0, "")
             entry.stays = entry.is_plain = False
-        elif (is_plain := _is_plain(session)) and entry.is_plain:
+        elif entry.is_plain and session.stream is not None and isinstance(_reply_of(session), PlainReply):
             for group in entry.groups:  # nothing of it has another length
                 group.rows["later"].move_to_end(entry.id)
         else:
@@ -242,7 +252,7 @@ class SessionTable:
                 self.quota.make_room(entry.groups, not entry.has_place, count - entry.bytes)
             self.quota.count(entry, count, row)
             entry.stays = entry.has_place
-            entry.is_plain = is_plain and row == "later"
+            entry.is_plain = row == "later" and _is_plain(session)
         entry.snapshot = tuple.__new__(Snapshot, (None, session, None))  # in half the time of ``Snapshot()``
 
     def begin_commit(
@@ -287,6 +297,9 @@ class SessionTable:
 def _forget(entry: SessionEntry) -> None:
     """Leave it to the store to say what the session is."""
     entry.snapshot, entry.stays = None, False
+
+
+_reply_of = attrgetter("known.progress.last.reply")
 
 
 def _is_plain(session: Session) -> bool:

@@ -9,7 +9,11 @@ from typing import Protocol
 
 from service.wire.answer import Answer
 
-Answered = Callable[[Answer | Exception], None]
+Answered = Callable[[int, Answer | Exception], None]
+"""Hears of the result of a chunk, by its index."""
+
+Told = Callable[[Answer | Exception], None]
+"""Hears of the result of one chunk."""
 
 
 class NotApplied(Exception):
@@ -21,7 +25,7 @@ class Droppable(Protocol):
 
     def drop(self) -> bool: ...
 
-    def on_answer(self, answered: Answered) -> None: ...
+    def on_answer(self, told: Told) -> None: ...
 
 
 class Together:
@@ -36,10 +40,6 @@ class Together:
         self._left = count
         self._done = asyncio.get_running_loop().create_future()
 
-    def sink(self, index: int) -> Answered:
-        """Who is told of the result of a chunk."""
-        return partial(self._answered, index)
-
     async def results(self, chunks: Sequence[Droppable]) -> list[Answer | Exception]:
         """Wait for all. If the caller is cancelled, the chunks are dropped; but if all are kept, it is too late."""
         try:
@@ -51,7 +51,7 @@ class Together:
                 if chunk.drop():
                     self._left -= 1
                 else:
-                    chunk.on_answer(self.sink(index))
+                    chunk.on_answer(partial(self.answered, index))
             if self._left:  # their commits are under way
                 self._done = asyncio.get_running_loop().create_future()
                 await self._done
@@ -59,7 +59,8 @@ class Together:
                 raise
         return [result for result in self._results if result is not None]
 
-    def _answered(self, index: int, result: Answer | Exception) -> None:
+    def answered(self, index: int, result: Answer | Exception) -> None:
+        """Take the result of a chunk."""
         self._results[index] = result
         self._left -= 1
         if not self._left and not self._done.done():

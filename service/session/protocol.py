@@ -54,15 +54,17 @@ Import and removal are decided on the store's record and committed in the same w
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import inf
-from typing import Generic, Literal, NamedTuple, TypeVar, overload
+from operator import add, attrgetter
+from typing import Any, Generic, Literal, NamedTuple, TypeVar, overload
 
 from service.errors import ConflictingChunk, HetsynError, NotFound, OutOfOrder, SessionEnded, SessionExists
 from service.keys.ids import client_id
 
 R = TypeVar("R")
-_new = tuple.__new__
 
 EXPIRED_RECORD_S = 300.0  # that a store keeps an expired session, so that a server which had it can count and delete it
 
@@ -164,12 +166,19 @@ def status(known: Known[R] | None, now_s: float, lifetimes: Lifetimes) -> Status
     return "open" if now_s < idle_over_s and now_s < age_over_s else "none"
 
 
-def is_next(known: Known[R], seq: int | None, now_s: float, lifetimes: Lifetimes) -> bool:
-    """Whether ``decide`` applies a chunk for being the next one of an open session: the usual case, in less time."""
-    (expected_seq, _, ended, _), created_s, used_s = known
-    return (
-        seq == expected_seq and not ended and now_s < used_s + lifetimes.idle_s and now_s < created_s + lifetimes.age_s
-    )
+def are_next(known: Sequence[Known[R]], seqs: Sequence[int | None], now_s: float, lifetimes: Lifetimes) -> bool:
+    """Whether ``decide`` applies each of some chunks for being the next one of an open session: the usual case.
+
+    Args:
+        known: of the sessions.
+        seqs: numbers of the chunks.
+        now_s: time, by the clock of ``known``.
+        lifetimes: of sessions.
+    """
+    progress, created_s, used_s = zip(*known, strict=True)
+    expected, _, ended, _ = zip(*progress, strict=True)
+    is_open = True not in ended and now_s < min(used_s) + lifetimes.idle_s and now_s < min(created_s) + lifetimes.age_s
+    return is_open and tuple(seqs) == expected
 
 
 def keep_s(known: Known[R], lifetimes: Lifetimes) -> float:
@@ -308,20 +317,31 @@ def admit(progress: Progress[R], seq: int | None, digest: bytes) -> Apply | Repl
 
 
 def applied(progress: Progress[R], *, seq: int, digest: bytes, steps: int, end: bool, reply: R) -> Progress[R]:
-    """Progress after a chunk.
+    """Progress after a chunk; arguments and errors as of ``all_applied``."""
+    return next(all_applied([progress], [Answered(seq, digest, reply)], [steps], [end]))
+
+
+def all_applied(
+    before: Sequence[Progress[R]], chunks: Sequence[Answered[R]], steps: Iterable[int], ends: Iterable[bool]
+) -> Iterator[Progress[R]]:
+    """Progress of several sessions after a chunk each.
 
     Args:
-        progress: before the chunk.
-        seq: number of the chunk, from ``Apply``.
-        digest: of the chunk's content and end flag.
+        before: the progress before the chunk.
+        chunks: with the number from ``Apply``.
         steps: network steps of the chunk.
-        end: whether the chunk ends the session.
-        reply: to the chunk.
+        ends: whether the chunk ends the session.
 
     Raises:
         OutOfOrder: another chunk was applied since the decision.
     """
-    if seq != progress.expected_seq:
-        raise OutOfOrder(f"seq {seq} is not the expected {progress.expected_seq}", progress.expected_seq)
-    answered = _new(Answered, (seq, digest, reply))  # in half the time of ``Answered()``
-    return _new(Progress, (seq + 1, progress.total_steps + steps, end, answered))
+    seqs = list(map(_seq_of, chunks))
+    if seqs != (expected := list(map(_expected_of, before))):
+        seq, right = next(pair for pair in zip(seqs, expected, strict=True) if pair[0] != pair[1])
+        raise OutOfOrder(f"seq {seq} is not the expected {right}", right)
+    totals = map(add, map(_total_of, before), steps)
+    return map(_progress, zip(map((1).__add__, seqs), totals, ends, chunks, strict=False))
+
+
+_seq_of, _expected_of, _total_of = attrgetter("seq"), attrgetter("expected_seq"), attrgetter("total_steps")
+_progress: Callable[[Iterable[Any]], Progress[Any]] = partial(tuple.__new__, Progress)  # in half of its own time

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from pydantic_core import from_json, to_json
 
+from hetsyn_client.results import Reply
 from service.engine.stream import StreamState
 from service.errors import ModelMismatch, SessionEnded
 from service.keys.ids import client_id
@@ -57,12 +58,19 @@ class Session(NamedTuple):
         Args:
             session_id: of the session.
         """
+        last = self.known.progress.last
+        assert last is not None
+        return last.reply if isinstance(last.reply, bytes) else to_json(self.reply(session_id))
+
+    def reply(self, session_id: str) -> Reply:
+        """The last reply, as its members."""
         progress = self.known.progress
         last = progress.last
         assert last is not None
         if isinstance(last.reply, bytes):
-            return last.reply
-        return to_json(last.reply.reply(session_id, self.model, last.seq, progress.total_steps))
+            reply: Reply = from_json(last.reply)
+            return reply
+        return last.reply.reply(session_id, self.model, last.seq, progress.total_steps)
 
     def written(self, session_id: str) -> Session:
         """The session with its last reply as JSON."""

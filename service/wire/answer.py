@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Sequence
-from typing import TypeAlias, cast
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, cast
 
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
 from hetsyn_client import frames
 from hetsyn_client.results import Heard, More, Reply, Spikes, Timing, classified
@@ -14,46 +14,41 @@ from service.observe.watch import Watch
 from service.wire.content_types import JSON_TYPE
 from service.wire.schema import Parameters
 
-Columns: TypeAlias = tuple[int, int, int, bytes]
-"""Steps of the session and of the chunk, index of the label (-1 for none), and probabilities (float32)."""
-
 CHUNK_MEMBERS = frozenset(("session", "model", "version", "seq", "steps", "total_steps", "labels", "end"))
 
 
-class Answer:
+class Replied(Protocol):
+    """A session after a chunk (``session.Session``)."""
+
+    def last_reply(self, session_id: str) -> bytes: ...
+
+    def reply(self, session_id: str) -> Reply: ...
+
+
+class Answer(NamedTuple):
     """The reply to a chunk.
 
-    Args:
-        reply: the members as JSON, or a function that makes them on demand.
-        more: spikes and times, if the client asked for them.
-        columns: the part that a row of ``/streams`` needs, if the client needs no more.
-
     Attributes:
+        session_id: of the chunk's session.
+        session: after the chunk. It has the reply, and writes it when somebody asks.
+        watch: of the chunk.
+        more: what the client asks for beside the reply.
         is_carried: the client carries the session.
         token: the carried session after the chunk; None once it has ended.
     """
 
-    __slots__ = ("_more", "_reply", "columns", "is_carried", "token", "watch")
-
-    def __init__(
-        self,
-        reply: bytes | Callable[[], Reply],
-        watch: Watch,
-        more: More | None = None,
-        columns: Columns | None = None,
-    ) -> None:
-        self._reply = reply
-        self._more = more
-        self.watch = watch
-        self.columns = columns
-        self.is_carried = False
-        self.token: bytes | None = None
+    session_id: str
+    session: Replied
+    watch: Watch
+    more: More | None = None
+    is_carried: bool = False
+    token: bytes | None = None
 
     @property
     def reply(self) -> Reply:
         """Return all members but the token."""
-        reply: Reply = from_json(self._reply) if isinstance(self._reply, bytes) else self._reply()
-        return reply if self._more is None else {**reply, **self._more}
+        reply = self.session.reply(self.session_id)
+        return reply if self.more is None else {**reply, **self.more}
 
     def json(self) -> bytes:
         """Write all members as a JSON object, the token in base64."""
@@ -68,8 +63,8 @@ class Answer:
         return frames.pack_frame(self.token or b"", JSON_TYPE, self._members())
 
     def _members(self) -> bytes:
-        members = self._reply if isinstance(self._reply, bytes) else to_json(self._reply())
-        return members if self._more is None else members[:-1] + b"," + to_json(self._more)[1:]
+        members = self.session.last_reply(self.session_id)
+        return members if self.more is None else members[:-1] + b"," + to_json(self.more)[1:]
 
 
 def finalized(reply: Reply, utterance: int, heard: Sequence[Heard]) -> Reply:
@@ -101,7 +96,7 @@ def more_of(envelope: Parameters, spikes: Spikes | None = None, watch: Watch | N
 def _timing(watch: Watch) -> Timing:
     return {
         "queue_ms": _milliseconds(watch.queue_s),
-        "engine_ms": _milliseconds(watch.engine_s),
+        "engine_ms": _milliseconds(watch.ran.engine_s),
         "store_ms": _milliseconds(watch.store_s),
     }
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import cached_property
-from itertools import pairwise
-from typing import Literal, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import pairwise, repeat
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import xxhash
@@ -18,24 +18,22 @@ from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk, diges
 from service.wire.many_frames import Chunks
 from service.wire.pcm import FULL_SCALE
 
+HEAD = np.dtype([("magic", "S4"), ("steps", "<u4"), ("count", "<u4")])  # of packed events
 Encoding = Literal["events", "pcm_s16le", "values"]
 Decoded = Chunk | InputError | None
 
 
-class DecodedFrame(Protocol):
+class DecodedFrame(NamedTuple):
     """The chunks of a frame.
 
     Attributes:
-        is_valid: [rows], whether a row is a valid chunk that does not end its session.
+        chunks: of each row. None has no content, and is taken where the row ends its session. An error is one of its
+            row.
+        digests: ``chunk.digest`` of each row that has no error.
     """
 
-    is_valid: list[bool]
-
-    def chunk(self, row: int) -> Decoded:
-        """Return a row's chunk, or its error. None: no content, which is valid if the row ends its session."""
-
-    def digest(self, row: int) -> bytes:
-        """Return ``chunk.digest`` of a valid row."""
+    chunks: list[Decoded]
+    digests: list[bytes]
 
 
 class Decoder(NamedTuple):
@@ -52,7 +50,7 @@ class Decoder(NamedTuple):
 def decoder_of(encoding: Encoding, rate_hz: int, channels: int) -> Decoder:
     """Choose the decoder of an encoding."""
     if encoding == "events":
-        return Decoder(4, EventFrame)
+        return Decoder(4, _decode_events)
     if encoding == "values":
         return Decoder(4 * channels, lambda chunks: _decode_values(chunks, channels))
     return Decoder(2, lambda chunks: _decode_samples(chunks, rate_hz))
@@ -63,96 +61,57 @@ def _bounds_of(chunks: Chunks) -> list[int]:
     return [0, *np.cumsum(chunks.length, dtype=np.int64).tolist()]
 
 
-class EventFrame:
-    """The spikes of a frame. Rows that ascend and are in range, as most clients send them, are checked together.
+def _decode_events(chunks: Chunks) -> DecodedFrame:
+    """Decode spikes. Rows that ascend and are in range, as most clients send them, are checked all at once."""
+    bounds = _bounds_of(chunks)
+    items = bounds[-1]
+    rows, all_steps = list(map(slice, bounds, bounds[1:])), chunks.steps.tolist()
+    times = np.frombuffer(chunks.content, "<u2", items)
+    units = np.frombuffer(chunks.content, "<u2", items, 2 * items)
+    positions, bound = times.astype(np.uint32) << 16 | units, int(units.max(initial=0))
+    step, unit = times.astype(np.int64), units.astype(np.int64)
+    columns = [map(column.__getitem__, rows) for column in (step, unit, positions)]
+    found = list(map(_spike_chunk, zip(all_steps, *columns[:2], repeat(None), columns[2], repeat(bound), strict=False)))
+    content, ends = memoryview(positions), (chunks.action != CHUNK).tolist()
+    digests = [
+        _digest(b"spikes %d %d %a\n" % (steps, len(part := content[row]), end) + part)
+        for steps, row, end in zip(all_steps, rows, ends, strict=True)
+    ]
+    decoded = cast(list[Decoded], found)
+    for row in np.flatnonzero(~_are_in_order(chunks, times, positions, np.array(bounds[1:], np.int64))).tolist():
+        decoded[row] = chunk = _decoded_alone(*found[row][:3], is_end=ends[row])
+        if not isinstance(chunk, InputError):
+            digests[row] = digest(chunk, ends[row])
+    return DecodedFrame(decoded, digests)
 
-    Attributes:
-        steps: network steps of each row.
-    """
 
-    def __init__(self, chunks: Chunks) -> None:
-        self._bounds = _bounds_of(chunks)
-        items = self._bounds[-1]
-        self._rows = list(map(slice, self._bounds, self._bounds[1:]))
-        self.steps: list[int] = chunks.steps.tolist()
-        self._times = np.frombuffer(chunks.content, "<u2", items)
-        self._units = np.frombuffer(chunks.content, "<u2", items, 2 * items)
-        self._positions = self._times.astype(np.uint32) << 16 | self._units
-        self._are_in_order = self._checked(chunks)
-        self.is_valid: list[bool] = (self._are_in_order & (chunks.action == CHUNK)).tolist()
-        self._is_end: list[bool] = (chunks.action != CHUNK).tolist()
+_digest = xxhash.xxh3_128_digest
+_spike_chunk: Callable[[Iterable[Any]], SpikeChunk] = partial(tuple.__new__, SpikeChunk)
 
-    def chunk(self, row: int) -> Decoded:
-        steps, items = self.steps[row], self._rows[row]
-        step, unit = self._step[items], self._unit[items]
-        if self._are_in_order[row]:
-            return tuple.__new__(SpikeChunk, (steps, step, unit, None, self._positions[items], self._bound))
-        if not steps and not len(step):
-            return None if self._is_end[row] else _empty()
-        try:
-            return spike_chunk(steps, step, unit)
-        except InputError as error:
-            return error
 
-    def digest(self, row: int) -> bytes:
-        content = self._content[self._rows[row]]
-        head = b"spikes %d %d False\n" % (self.steps[row], len(content))
-        of_row: bytes = xxhash.xxh3_128_digest(head + content)
-        return of_row
+def _decoded_alone(steps: int, step: Integers, unit: Integers, *, is_end: bool) -> Decoded:
+    """Decode spikes that may be out of order or out of range."""
+    if not steps and not len(step):
+        return None if is_end else _empty()
+    try:
+        return spike_chunk(steps, step, unit)
+    except InputError as error:
+        return error
 
-    @cached_property
-    def _bound(self) -> int:
-        return int(self._units.max(initial=0))
 
-    @cached_property
-    def _step(self) -> Integers:
-        return self._times.astype(np.int64)
-
-    @cached_property
-    def _unit(self) -> Integers:
-        return self._units.astype(np.int64)
-
-    @cached_property
-    def _content(self) -> memoryview:
-        return memoryview(self._positions)
-
-    def _checked(self, chunks: Chunks) -> NDArray[np.bool_]:
-        """Return which rows have steps, and pairs (time, unit) that ascend and are within the steps, bool [rows]."""
-        times, positions = self._times, self._positions
-        ends = np.array(self._bounds[1:], np.int64)
-        are_in_order = (chunks.steps > 0) & (chunks.steps <= LARGEST + 1)
-        if not len(times):
-            return are_in_order
-        are_in_order &= (times[np.maximum(ends - 1, 0)] < chunks.steps) | (chunks.length == 0)
-        is_first = np.zeros(len(times) + 1, bool)  # first events of rows: they have no order to check
-        is_first[ends] = True
-        descents = np.flatnonzero(positions[1:] <= positions[:-1]) + 1
-        are_in_order[np.searchsorted(ends, descents[~is_first[descents]], side="right")] = False
+def _are_in_order(
+    chunks: Chunks, times: NDArray[np.uint16], positions: NDArray[np.uint32], ends: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Find the rows that have steps, and whose pairs of time and unit ascend and are within their steps."""
+    are_in_order = (chunks.steps > 0) & (chunks.steps <= LARGEST + 1)
+    if not len(times):
         return are_in_order
-
-
-class ChunkFrame:
-    """The samples or values of a frame.
-
-    Args:
-        rows: each row's chunk, None, or its error.
-        is_end: whether each row ends its session.
-    """
-
-    def __init__(self, rows: list[Decoded], is_end: list[bool]) -> None:
-        self._rows = rows
-        self._is_end = is_end
-        self.is_valid: list[bool] = [
-            not (is_end or chunk is None or isinstance(chunk, InputError))
-            for is_end, chunk in zip(self._is_end, rows, strict=True)
-        ]
-
-    def chunk(self, row: int) -> Decoded:
-        return self._rows[row] if self._is_end[row] or self._rows[row] is not None else _empty()
-
-    def digest(self, row: int) -> bytes:
-        chunk = self._rows[row]
-        return b"" if isinstance(chunk, InputError) else digest(chunk, False)
+    are_in_order &= (times[np.maximum(ends - 1, 0)] < chunks.steps) | (chunks.length == 0)
+    is_first = np.zeros(len(times) + 1, bool)  # of a row: there the order does not matter
+    is_first[ends] = True
+    descents = np.flatnonzero(positions[1:] <= positions[:-1]) + 1
+    are_in_order[np.searchsorted(ends, descents[~is_first[descents]], side="right")] = False
+    return are_in_order
 
 
 def decoded_together(messages: Sequence[bytes]) -> list[tuple[Chunk, bytes] | None]:
@@ -160,22 +119,22 @@ def decoded_together(messages: Sequence[bytes]) -> list[tuple[Chunk, bytes] | No
 
     None for a message that is incomplete or does not ascend. Decoding it alone sorts it, or says what is wrong.
     """
-    heads, halves = [], []
-    for message in messages:
-        magic, steps, count = HEADER.unpack_from(message) if len(message) >= HEADER.size else (b"", 0, 0)
-        if magic != MAGIC or len(message) != HEADER.size + 4 * count:
-            steps, count, message = 0, 0, b""
-        heads.append((steps, count))
-        halves.append((message[HEADER.size : HEADER.size + 2 * count], message[HEADER.size + 2 * count :]))
-    content = b"".join([times for times, _ in halves] + [units for _, units in halves])
-    numbers = np.array(heads, np.uint32).reshape(-1, 2)
-    unused = np.zeros(len(numbers), np.uint32)
-    action = np.full(len(numbers), CHUNK, np.uint32)
-    chunks = Chunks(unused.astype(np.uint64), unused, action, numbers[:, 0], numbers[:, 1], memoryview(content))
-    frame = EventFrame(chunks)
+    size = HEADER.size
+    heads = np.frombuffer(b"".join([message[:size].ljust(size) for message in messages]), HEAD)
+    all_counts = heads["count"].astype(np.int64)
+    is_whole = (heads["magic"] == MAGIC) & (np.fromiter(map(len, messages), np.int64) == size + 4 * all_counts)
+    counts = np.where(is_whole, all_counts, 0)
+    middles, ends = (size + 2 * counts).tolist(), (size + 4 * counts).tolist()
+    times = [message[size:middle] for message, middle in zip(messages, middles, strict=True)]
+    units = [message[middle:end] for message, middle, end in zip(messages, middles, ends, strict=True)]
+    content = memoryview(b"".join((*times, *units)))
+    unused = np.zeros(len(messages), np.uint32)
+    action = np.full(len(messages), CHUNK, np.uint32)
+    chunks = Chunks(unused.astype(np.uint64), unused, action, np.where(is_whole, heads["steps"], 0), counts, content)
+    decoded = zip(*_decode_events(chunks), strict=True)
     return [
-        (chunk, frame.digest(row)) if is_valid and isinstance(chunk := frame.chunk(row), SpikeChunk) else None
-        for row, is_valid in enumerate(frame.is_valid)
+        (chunk, its) if isinstance(chunk, SpikeChunk) and chunk.positions is not None else None
+        for chunk, its in decoded
     ]
 
 
@@ -183,15 +142,25 @@ def _empty() -> InputError:
     return InputError("the chunk is empty: send at least one sample or step, or end the session")
 
 
-def _decode_samples(chunks: Chunks, rate_hz: int) -> ChunkFrame:
+def _digested(chunks: Chunks, rows: list[Decoded]) -> DecodedFrame:
+    """Add the digests to samples or values. A row without content has to end its session."""
+    ends = (chunks.action != CHUNK).tolist()
+    rows = [chunk if end or chunk is not None else _empty() for chunk, end in zip(rows, ends, strict=True)]
+    digests = [
+        b"" if isinstance(chunk, InputError) else digest(chunk, end) for chunk, end in zip(rows, ends, strict=True)
+    ]
+    return DecodedFrame(rows, digests)
+
+
+def _decode_samples(chunks: Chunks, rate_hz: int) -> DecodedFrame:
     samples = np.frombuffer(chunks.content, "<i2").astype(np.float32) / FULL_SCALE
     rows: list[Decoded] = [
         AudioChunk(samples[begin:end], rate_hz) if end > begin else None for begin, end in pairwise(_bounds_of(chunks))
     ]
-    return ChunkFrame(rows, (chunks.action != CHUNK).tolist())
+    return _digested(chunks, rows)
 
 
-def _decode_values(chunks: Chunks, channels: int) -> ChunkFrame:
+def _decode_values(chunks: Chunks, channels: int) -> DecodedFrame:
     values = np.frombuffer(chunks.content, "<f4").reshape(-1, channels).astype(np.float32)
     is_finite = np.logical_and.reduce(np.isfinite(values), axis=1)
     rows: list[Decoded] = []
@@ -203,4 +172,4 @@ def _decode_values(chunks: Chunks, channels: int) -> ChunkFrame:
         else:
             step = int(np.flatnonzero(~is_finite[begin:end])[0])
             rows.append(InputError(f"the values of step {step} are not finite: send numbers that float32 can hold"))
-    return ChunkFrame(rows, (chunks.action != CHUNK).tolist())
+    return _digested(chunks, rows)

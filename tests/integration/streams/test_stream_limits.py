@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from socket import SO_RCVBUF, SOL_SOCKET
@@ -15,10 +16,9 @@ import pytest
 
 from hetsyn_client.events import pack_events
 from service.api import web_socket
-from service.errors import NotFound
 from service.ingress import Encoded, Source
 from service.live.query import parse_stream_query
-from service.registry.applying import Applying
+from service.registry import applying
 from tests.support.artifact import write_artifact
 from tests.support.gate import Gate
 from tests.support.live import BINARY, CLOSE, EVENTS, NOTHING, PING, Socket, handshake, opened, sent
@@ -59,14 +59,13 @@ async def test_the_wait_for_a_turn_is_a_part_of_the_queue_timeout(
 ) -> None:
     due_s: list[float] = []
 
-    class Noted(Applying):
-        def begin(self) -> None:
-            due_s.append(self.permit.due_s)
-            self._answered(NotFound("noted"))
+    def noted(chunks: Sequence[applying.Applying]) -> None:
+        due_s.append(chunks[0].permit.due_s)
+        applying.begin(chunks)
 
     async with listening(models, gate, max_waiting=1, queue_timeout_s=NEVER_S) as server:
         ingress = server.parts.ingress
-        monkeypatch.setattr("service.ingress.Applying", Noted)
+        monkeypatch.setattr("service.ingress.begin", noted)
 
         async def wait() -> None:
             if work == "chunk":

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from service.observe.drops import MOST_LINES, Drop, DropLog
 from service.observe.histogram import SECONDS, Histogram
 from service.observe.timings import MOST_MODELS, OTHER, ChunkTimes, Timings
-from service.observe.watch import Watch
+from service.observe.watch import Ran, Watch
 from tests.support.clock import Clock
 
 LENGTHS = st.floats(0, 20)
@@ -28,12 +28,10 @@ def test_each_bucket_has_the_values_up_to_its_bound(values: list[tuple[float, in
 
 
 def test_a_request_is_its_queue_its_engine_and_its_commit() -> None:
-    watch, times = Watch(100.0), ChunkTimes()
-    watch.computed(101.0, 0.5)
-    watch.computed(103.0, 0.25)
-    watch.store_s = 0.125
+    ran = Ran(101.0, 0.5, 1.0).and_then(Ran(103.0, 0.25, 0.5))
+    watch, times = Watch(100.0, ran, 0.125), ChunkTimes()
     times.observe([watch], 110.0, has_store=True)
-    assert watch.engine_begun_s == 101.0
+    assert (watch.ran.begun_s, watch.ran.batches) == (101.0, 1.5)
     assert times.request.total == 10.0
     assert (times.queue.total, times.engine.total, times.commit.total) == (9.125, 0.75, 0.125)
     times.observe([watch], 110.0)
@@ -43,8 +41,8 @@ def test_a_request_is_its_queue_its_engine_and_its_commit() -> None:
 def test_a_thousand_models_do_not_make_a_thousand_series() -> None:
     timings = Timings()
     for number in range(1_000):
-        timings.applied("http", f"model-{number}", [Watch()])
-        timings.applied("grpc", f"model-{number}", [Watch()])
+        timings.applied("http", f"model-{number}", [Watch(0.0)])
+        timings.applied("grpc", f"model-{number}", [Watch(0.0)])
         timings.batch(f"model-{number}", 1)
     series = {(transport, model): sum(times.request.counts) for transport, model, times in timings.by_label()}
     assert len(series) == 2 * (MOST_MODELS + 1)

@@ -31,9 +31,9 @@ def test_the_rows_of_a_frame_have_their_own_digests() -> None:
     frame = decoder_of("events", 0, 0).decode(unpack_chunks(packed, 4))
     for row, train in enumerate(trains):
         alone = unpack_events(pack_events(STEPS, *train))
-        assert_alike(frame.chunk(row), alone)
-        assert frame.digest(row) == digest(alone, False)
-    assert len({frame.digest(row) for row in range(4)}) == 4
+        assert_alike(frame.chunks[row], alone)
+        assert frame.digests[row] == digest(alone, False)
+    assert len(set(frame.digests)) == 4
 
 
 def test_messages_that_came_together_are_those_that_came_alone() -> None:
