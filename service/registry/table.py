@@ -70,27 +70,27 @@ class SessionTable:
 
     @property
     def wall_offset_s(self) -> float:
-        """Seconds since 1970 less ``clock``, now."""
+        """Compute seconds since 1970 less ``clock``, now."""
         return self._wall() - self.clock() if self.store is None else 0.0
 
     @property
     def trouble(self) -> StoreError | None:
-        """Why no session can be changed, until somebody acts; None if they can."""
+        """Say why no session can be changed, until somebody acts; None if they can."""
         return None if self.store is None else self.store.trouble
 
     @property
     def shortage(self) -> StoreError | None:
-        """Why a session was refused lately, if the store had no room for it."""
+        """Say why a session was refused lately, if the store had no room for it."""
         return None if self.store is None else self.store.shortage
 
     @property
     def open(self) -> int:
-        """Open sessions in the memory of this process."""
+        """Count the open sessions in the memory of this process."""
         return self.quota.all.open
 
     @property
     def bytes(self) -> int:
-        """Memory of this process that sessions take: states, last replies and entries."""
+        """Count the bytes of memory that sessions take: states, last replies and entries."""
         return self.quota.all.bytes
 
     async def check(self) -> None:
@@ -99,7 +99,7 @@ class SessionTable:
             await self.store.health()
 
     def enter(self, session_id: str, client: str = "", *, is_one_shot: bool = False) -> SessionEntry:
-        """The entry of a session, made if there is none. The caller uses it until ``leave``.
+        """Return the entry of a session, made if there is none. The caller uses it until ``leave``.
 
         Args:
             session_id: of the session.
@@ -115,7 +115,7 @@ class SessionTable:
         return entry
 
     def find(self, session_id: str) -> SessionEntry:
-        """As ``enter``, for a session that should exist; it may have expired.
+        """Return the entry of a session that should exist; it may have expired. The caller uses it until ``leave``.
 
         Raises:
             NotFound: there is no entry, and no store that may have the session.
@@ -152,7 +152,7 @@ class SessionTable:
 
     @contextmanager
     def visit(self, session_id: str) -> Iterator[SessionEntry]:
-        """``find``, and ``leave`` at the end of the context."""
+        """Use the entry of a session within the context; errors as of ``find``."""
         entry = self.find(session_id)
         try:
             yield entry
@@ -160,7 +160,7 @@ class SessionTable:
             self.leave(entry)
 
     def cached(self, entry: SessionEntry, *, may_be_first: bool) -> tuple[Snapshot, bool] | None:
-        """A snapshot to decide on, without a look into the store.
+        """Return a snapshot to decide on, without a look into the store.
 
         Args:
             entry: of the session; the caller has it to itself.
@@ -175,7 +175,7 @@ class SessionTable:
         return (ABSENT, False) if may_be_first else None
 
     async def latest(self, entry: SessionEntry) -> Snapshot:
-        """The authoritative snapshot.
+        """Return the authoritative snapshot.
 
         Raises:
             StoreUnavailable: the store does not answer.
@@ -191,19 +191,16 @@ class SessionTable:
         return snapshot
 
     async def existing(self, entry: SessionEntry) -> Session:
-        """The latest session of an entry.
+        """Return the latest session of an entry; errors as of ``latest``.
 
         Raises:
-            NotFound: there is no session.
-            StoreUnavailable: the store does not answer.
-            StateError: the stored record cannot be used.
+            NotFound: there is no session, or it has expired.
         """
         snapshot = await self.latest(entry)
         if snapshot.damage is not None:
             raise snapshot.damage
-        if snapshot.session is None:
-            raise unknown(entry.id)
-        check_delete(entry.id, snapshot.session.known, self.clock(), self.lifetimes)
+        check_delete(entry.id, snapshot.known, self.clock(), self.lifetimes)
+        assert snapshot.session is not None
         return snapshot.session
 
     async def commit(self, entry: SessionEntry, snapshot: Snapshot, session: Session) -> bool:
@@ -258,7 +255,7 @@ class SessionTable:
     def begin_commit(
         self, entry: SessionEntry, snapshot: Snapshot, session: Session
     ) -> asyncio.Future[Snapshot | None]:
-        """``commit`` to the store, without waiting. The caller hands the result to ``committed``.
+        """Begin to replace a snapshot in the store. The caller hands the result to ``committed``.
 
         Raises:
             KeyLimitReached: the session's key has as many sessions as it may.
@@ -270,12 +267,7 @@ class SessionTable:
         return self.store.commit(entry.id, snapshot, session)
 
     def committed(self, entry: SessionEntry, snapshot: Snapshot) -> None:
-        """Cache what the store has.
-
-        Args:
-            entry: of the session.
-            snapshot: of it.
-        """
+        """Cache what the store has of a session."""
         session = snapshot.session
         if session is None:
             self.quota.count(entry, ENTRY_BYTES, "")
