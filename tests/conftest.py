@@ -41,9 +41,10 @@ pytest_plugins = ["tests.support.required_tools", "tests.support.left_out"]
 # the files that take longest, with few tests: in several processes they start first, or they would be the last to end
 LONGEST = (
     "unit/build_support/test_builds_alike.py", "integration/test_benchmarks.py", "integration/test_release.py",
-    "long/test_faults.py", "e2e/test_documents.py", "integration/test_own_cells.py",
-    "integration/test_train_and_export.py", "e2e/test_own_networks.py", "unit/export/nir/test_importing.py",
-    "unit/export/inspection/test_energy.py", "e2e/test_keys.py", "e2e/test_client.py", "e2e/test_page.py",
+    "long/test_faults.py", "e2e/pages/test_documents.py", "integration/models/test_own_cells.py",
+    "integration/models/test_train_and_export.py", "e2e/pages/test_own_networks.py",
+    "unit/export/nir/test_importing.py", "unit/export/inspection/test_energy.py", "e2e/test_keys.py",
+    "e2e/test_client.py", "e2e/test_page.py",
 )  # fmt: skip
 ASYNC_TEST_S = 120.0  # an async test takes seconds at most, on a very busy machine a minute
 

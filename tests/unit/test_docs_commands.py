@@ -1,4 +1,4 @@
-"""Every command that a page names exists, with its options. ``tests/e2e/test_documents.py`` runs those that it can."""
+"""Every command that a page names exists, with its options. ``tests/e2e/pages`` runs those that it can."""
 
 from __future__ import annotations
 

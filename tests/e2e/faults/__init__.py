@@ -1,0 +1,1 @@
+"""Kills, restarts, reloads and clients that go, with real processes."""

@@ -1,0 +1,1 @@
+"""The commands of the pages, typed as they are written."""
