@@ -29,7 +29,7 @@ from hetsyn_model.training.datasets.data import DataError
 from hetsyn_model.training.datasets.examples import Examples, Kind, Series, SpikeStream, indexed
 
 Arrays = Mapping[str, NDArray[Any]]
-MAX_CHANNELS, MAX_STEPS = 1_000_000, 1_000_000  # more is a mistake in the unit, or beyond int32
+MAX_CHANNELS, MAX_STEPS = 1_000_000, 100_000  # more is a mistake in the unit: 0.9 s given in milliseconds
 _KEYS = "times, units and offsets (spikes), spikes (dense), or values"
 
 

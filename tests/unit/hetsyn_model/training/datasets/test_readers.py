@@ -275,7 +275,7 @@ GOOD: dict[str, Any] = {
         ({"units": np.array([0, -1])}, "example 1 has a unit below 0"),
         ({"units": np.array([0])}, "are not one list each"),
         ({"times": np.array([0.0, np.nan])}, "example 1 has a time that is not a number of seconds"),
-        ({"times": np.array([0.0, 1e9])}, "give times in seconds, or a longer encoder.spikes.step_s"),
+        ({"times": np.array([0.0, 900.0])}, "give times in seconds, or a longer encoder.spikes.step_s"),
         ({"groups": np.array(["x"])}, "1 examples in groups, but 2 labels"),
         ({"label_names": np.array(["x"])}, "labels are not numbers from 0 to 0"),
         ({"times": None, "spikes": np.full((2, 3, 1), 2)}, "spikes has entries other than 0 and 1"),
