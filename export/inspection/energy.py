@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from export.inspection.activity import Measured, measure
+from export.inspection.graph_weights import read_tensors
 from export.inspection.operations import (
     Numbers,
     Operations,
@@ -25,7 +26,6 @@ from export.inspection.operations import (
 )
 from service.contract.artifact import Artifact
 from service.errors import ArtifactError
-from service.runtime.graph_weights import read_tensors
 
 COLUMNS = ("dense", "MACs", "ACs", "multiplies", "weight bytes", "state bytes", "nJ")
 

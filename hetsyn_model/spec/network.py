@@ -83,15 +83,8 @@ class NetworkSpec:
         return (*(f"hidden{index + 1}" for index in range(len(self.hidden))), "readout")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the description as plain values. Leaves out paths without delays, so that older versions read it."""
-        values = asdict(self)
-        for name in ("input_path", "recurrent_path"):
-            if values[name] == asdict(PathSpec()):
-                del values[name]
-        for name in OWN_NEURONS:  # an older hetsyn, which lacks them, can then read it
-            if values["neuron"][name] is None:
-                del values["neuron"][name]
-        return values
+        """Return the description as plain values."""
+        return asdict(self)
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> NetworkSpec:

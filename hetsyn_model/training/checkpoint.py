@@ -46,21 +46,18 @@ class Checkpoint:
 
     def to_bytes(self) -> bytes:
         buffer = BytesIO()
-        encoder = None if self.encoder is None else self.encoder.to_dict()
         values = {
             "network": self.network.save(),
-            "encoder": encoder,
+            "encoder": None if self.encoder is None else self.encoder.to_dict(),
             "tail_steps": self.tail_steps,
             "epoch": self.epoch,
-        }
-        further = {
             "experiment": self.experiment,
             "labels": list(self.labels),
             "description": self.description,
             "config": self.config,
             "input_description": self.input_description,
         }
-        torch.save(values | {name: value for name, value in further.items() if value}, buffer)
+        torch.save(values, buffer)
         return buffer.getvalue()
 
     @staticmethod

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -61,6 +60,3 @@ class History:
         self.validation_loss.append(evaluation.loss)
         for name, value in (*measures.items(), *evaluation.measures.items()):
             self.measures.setdefault(name, []).append(value)
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)

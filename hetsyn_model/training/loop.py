@@ -12,7 +12,7 @@ import json
 import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -211,7 +211,7 @@ def train(
             replace_file(folder / BEST, data.checkpoint(mean, completed))
         history.seconds.append(time.monotonic() - started)
         history.processor_seconds.append(time.process_time() - processor_started)
-        state = {"network": model.save(), "optimiser": optimiser.state_dict(), "history": history.to_dict()}
+        state = {"network": model.save(), "optimiser": optimiser.state_dict(), "history": asdict(history)}
         save_tensors(folder / CHECKPOINT, state if mean is model else state | {"mean": mean.save()})
         _write_history(folder, history)
         if callbacks.on_evaluation is not None:
@@ -230,7 +230,7 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def _write_history(folder: Path, history: History) -> None:
-    replace_file(folder / METRICS, json.dumps(history.to_dict(), indent=1).encode())
+    replace_file(folder / METRICS, json.dumps(asdict(history), indent=1).encode())
 
 
 def _check_finite(model: Trainee, updates: int) -> None:

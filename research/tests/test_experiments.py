@@ -59,7 +59,7 @@ class Killed(Exception):
 
 
 def _values(history: History) -> dict[str, object]:
-    return {name: value for name, value in history.to_dict().items() if not name.endswith("seconds")}
+    return {name: value for name, value in vars(history).items() if not name.endswith("seconds")}
 
 
 class Trained(NamedTuple):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hetsyn_model.events import Events
 
-_NAME = re.compile(r"(?P<label>[^_]+)_(?P<speaker>[^_]+)_(?P<take>\d+)\.wav")
+NAME = re.compile(r"(?P<label>[^_]+)_(?P<speaker>[^_]+)_(?P<take>\d+)\.wav")
 
 
 class DataError(ValueError):
@@ -90,7 +90,7 @@ def read_folder(folder: Path, labels: Sequence[str], rate_hz: int) -> list[Recor
         raise DataError(f"{folder}: no such folder")
     recordings = []
     for path in sorted(folder.glob("*.wav")):
-        match = _NAME.fullmatch(path.name)
+        match = NAME.fullmatch(path.name)
         if match is None:
             raise DataError(
                 f"{path}: the name is not label_speaker_take.wav: rename it, or make a folder for each class"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hetsyn_model.spec import SpecError
-from hetsyn_model.training.datasets.data import DataError, Recording, read_wav
+from hetsyn_model.training.datasets.data import NAME, DataError, Recording, read_wav
 from hetsyn_model.training.datasets.examples import Examples, Part
 from hetsyn_model.training.datasets.split import SplitSpec
 
@@ -26,7 +25,6 @@ STEEPEST: Final = 2.0  # slope of the noise's power over frequency: white 0, pin
 SWELL_DB: Final = 6.0  # standard deviation of the noise's level at four points
 QUIETER_DB: Final = 20.0  # a piece this far below the loudest of its file is a pause
 
-_SPEAKER = re.compile(r"[^_]+_(?P<speaker>[^_]+)_\d+")  # label_speaker_take
 
 Audio = NDArray[np.float32]
 
@@ -120,7 +118,7 @@ def _pieces(
     if not paths:
         raise DataError(f"others.speech: {folder} has no wav files: give a folder of other speech")
     for path in paths:
-        match = _SPEAKER.fullmatch(path.stem)
+        match = NAME.fullmatch(f"{path.stem}.wav")
         group = match["speaker"] if match else path.stem
         for piece in _cut(read_wav(path, rate_hz), piece_s, rate_hz, rng):
             yield group, piece

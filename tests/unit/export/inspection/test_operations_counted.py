@@ -11,6 +11,7 @@ import torch
 from export.evaluation import Evaluation, seeded_streams
 from export.graphs.network_graph import network_graph
 from export.inspection.activity import Measured, measure
+from export.inspection.graph_weights import read_tensors
 from export.inspection.operations import count, work_of_network
 from export.own_network import Source, write_artifact
 from export.parity import run_torch
@@ -21,7 +22,6 @@ from hetsyn_model.spec import Rule, decay_of
 from hetsyn_model.state import FORMS, Form
 from service.contract.artifact import Artifact
 from service.contract.manifest import TensorDescription
-from service.runtime.graph_weights import read_tensors
 from tests.support.counted_network import CountedNetwork
 from tests.support.networks import CASES, neuron_of, set_own
 from tests.support.pairs import in_pairs

@@ -9,8 +9,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from export.inspection.graph_weights import read_tensors
 from service.errors import ArtifactError
-from service.runtime.graph_weights import read_tensors
 from tests.support.paths import MODELS
 
 SHIPPED = sorted(MODELS.glob("*/*/*.onnx"))
