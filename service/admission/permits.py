@@ -18,15 +18,11 @@ class Admission:
     """Permits for requests in flight. Used from one event loop.
 
     Args:
-        budget: of the permits.
         uploads: bodies of the requests.
         queue_timeout_s: time within which the work for a request has to begin.
         clock: seconds, for that time.
 
     Attributes:
-        ledger: of the permits.
-        queue_timeout_s: see above.
-        clock: see above.
         idle: set while no request is in flight.
         admits: permits are given.
         before_stop: finishes what has come already and gets permits later, before no more are given.
@@ -51,12 +47,12 @@ class Admission:
 
     @property
     def in_flight(self) -> int:
-        """Number of requests in flight."""
+        """Return number of requests in flight."""
         return self.ledger.total
 
     @property
     def is_ready(self) -> bool:
-        """Whether balancers should send requests to this server."""
+        """Return whether balancers should send requests to this server."""
         return self._is_ready
 
     def check(self, client: str) -> None:
@@ -66,7 +62,7 @@ class Admission:
         self._uploads.check(client)
 
     def permit(self, client: str, transport: Transport = "http", came_s: float | None = None) -> Permit:
-        """A permit, as a context: taken at its beginning, when the request's body has arrived, until the reply.
+        """Return a permit, as a context: taken at its beginning, when the request's body has arrived, until the reply.
 
         Args:
             client: that sends the request.
@@ -152,5 +148,5 @@ class Permit:
 
 
 def waited_too_long() -> Overloaded:
-    """The error for a chunk whose work has not begun in time."""
+    """Return the error for a chunk whose work has not begun in time."""
     return Overloaded(f"the chunk waited too long for its turn, and was not applied: send it again in {RETRY_S:g} s")

@@ -30,7 +30,6 @@ class FrameResults:
     """The results of a frame, while they come.
 
     Args:
-        chunks: of the frame.
         outputs: of the model; 0 where it gives no probabilities.
         labels: index of each.
 
@@ -49,7 +48,7 @@ class FrameResults:
         self.applied = 0
 
     def is_applied(self, row: int) -> bool:
-        """Whether a row was applied."""
+        """Return whether a row was applied."""
         return bool(self._status[row] == APPLIED)
 
     def set_all(self, rows: Sequence[int], outcomes: Sequence[Answer | Problem]) -> None:
@@ -88,7 +87,7 @@ class FrameResults:
             self._more[row] = more
 
     def packed(self) -> bytes:
-        """The frame."""
+        """Return the frame."""
         chunks = self._chunks
         return pack_results(
             Results(
@@ -106,7 +105,7 @@ class FrameResults:
 
 
 def _are_plain(outcomes: Sequence[Answer | Problem]) -> bool:
-    """Whether all rows have columns and nothing beside."""
+    """Return whether all rows have columns and nothing beside."""
     return (
         set(map(type, outcomes)) == {Answer}
         and not any(map(_more_of, outcomes))

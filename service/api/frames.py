@@ -37,7 +37,6 @@ class Message(NamedTuple):
 
     Attributes:
         text: of a text message; None of a binary one.
-        content: of a binary message.
     """
 
     text: str | None
@@ -46,9 +45,6 @@ class Message(NamedTuple):
 
 class FrameReader:
     """The frames that a client sends: each is parsed when it is here as a whole and somebody wants it.
-
-    Args:
-        max_bytes: of a message.
 
     Attributes:
         violation: why nothing more is read; None if it is.
@@ -84,7 +80,7 @@ class FrameReader:
         self._next = None
 
     def has_frame(self) -> bool:
-        """Whether a whole frame is here, or the beginning of one that will be refused."""
+        """Return whether a whole frame is here, or the beginning of one that will be refused."""
         if not self._come:
             return False
         if self._next is None:
@@ -121,7 +117,7 @@ class FrameReader:
         return message
 
     def take_answer(self) -> bytes:
-        """What is to be sent; it is forgotten here."""
+        """Return what is to be sent; it is forgotten here."""
         answer, self.answer = self.answer, b""
         return answer
 
@@ -145,7 +141,7 @@ class FrameReader:
         return head, head + length
 
     def _message(self, frame: Frame) -> Message | None:
-        """The message that a frame completes."""
+        """Return the message that a frame completes."""
         opcode = frame.opcode
         self.is_closed = opcode is Opcode.CLOSE
         self.controls += opcode is Opcode.PING or opcode is Opcode.PONG or opcode is Opcode.TEXT or not frame.data
@@ -181,24 +177,24 @@ class FrameReader:
 
 
 def text_frame(content: bytes) -> bytes:
-    """A text frame of the server."""
+    """Return a text frame of the server."""
     return _head_of(TEXT, len(content)) + content
 
 
 def binary_frame(content: bytes) -> bytes:
-    """A binary frame of the server."""
+    """Return a binary frame of the server."""
     return _head_of(WHOLE, len(content)) + content
 
 
 def _head_of(first: int, length: int) -> bytes:
-    """The head of a whole frame of the server (RFC 6455, section 5.2)."""
+    """Return the head of a whole frame of the server (RFC 6455, section 5.2)."""
     if length < 126:
         return bytes((first, length))
     return pack("!BBH", first, 126, length) if length < 65_536 else pack("!BBQ", first, 127, length)
 
 
 def close_frame(code: int, reason: str) -> bytes:
-    """A close frame of the server."""
+    """Return a close frame of the server."""
     return Frame(Opcode.CLOSE, Close(code, reason).serialize()).serialize(mask=False)
 
 

@@ -60,11 +60,9 @@ class HeldSession:
     """A session that a connection streams, under a handle of its own.
 
     Args:
-        session_id: of the session.
         connection: that streams it.
 
     Attributes:
-        id: of the session.
         is_taken: another connection streams it now.
     """
 
@@ -90,12 +88,9 @@ class ManyStreams:
 
     Args:
         streams: open sessions and apply chunks.
-        limits: of sessions.
 
     Attributes:
-        streams: see above.
         handles: of all connections, by client.
-        max_handles: of one client.
     """
 
     def __init__(self, streams: Streams, limits: Limits) -> None:
@@ -115,9 +110,7 @@ class ConnectionSessions:
     """The sessions of one connection.
 
     Args:
-        many: of all connections.
         connection: whose sessions they are.
-        query: of the client.
         client: at the other end (``budget.client_of``).
     """
 
@@ -217,7 +210,6 @@ class ConnectionSessions:
         Args:
             rows: their numbers in the frame.
             requests: with the chunks.
-            results: of the frame.
             came_s: when it was complete.
         """
         try:

@@ -49,9 +49,6 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
     Args:
         connections: all connections of the server.
         many: what its WebSockets share.
-        server_state: of uvicorn.
-        unread: of the connection.
-        transport: of the connection.
         handshake: that the client has sent.
         client: at the other end (``budget.client_of``).
 
@@ -242,13 +239,13 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
         self._read_on()
 
     def _takes(self) -> bool:
-        """Whether the next message may be read."""
+        """Return whether the next message may be read."""
         if self._live is None or not (self._live.reads and self._writable.is_set()):
             return False
         return self._many.streams.keys is None or self._may_send()
 
     def _may_send(self) -> bool:
-        """Whether the key may send its next message now; if not, it is read later."""
+        """Return whether the key may send its next message now; if not, it is read later."""
         wait_s = self._key.wait_s()
         if wait_s > 0 and self._waking is None:
             self._waking = self._loop.call_later(wait_s, self._wake)
@@ -393,7 +390,7 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
         self._pump()
 
     async def _outcome(self, work: W, live: Machine[W]) -> Sequence[Send | SendBinary | Close | W]:
-        """The actions after a work."""
+        """Return the actions after a work."""
         try:
             return await self._done(work)
         except asyncio.CancelledError:

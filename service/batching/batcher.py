@@ -1,21 +1,20 @@
 """Batches across sessions: the asyncio shell around ``policy``, ``cost`` and the engine.
 
-A caller hands in one chunk and waits for its outcome. Whenever an engine thread is free the policy chooses the next
-batch, once the event loop has gone round without another chunk: chunks that were in the sockets run together, and none
-waits for another that may never come.
+A caller submits a chunk and gets its outcome. Whenever an engine thread is free, the policy chooses the next batch,
+after a round of the event loop without another chunk: chunks that were in the sockets run together, and none waits for
+others that may never come.
 
-Time is shared by segments. A batch should run for ``SEGMENT_S`` at most, by what such batches took, and a chunk that is
-not done then goes to the back of the queue: its state is a value. So a short chunk waits for a segment of a long
-one and not for all of it. Clients take turns at leading a batch (``backlog``).
+Time is shared by segments. A batch should run for at most ``SEGMENT_S``, by the estimate. A chunk that is not done then
+goes to the back of the queue, because its state is a value. So a short chunk waits for a segment of a long one, not for
+all of it. Clients take turns at leading a batch (``backlog``).
 
-A batch that is done in one segment and takes less than ``inline_s`` runs on the event loop itself: handing it to a
-thread and back would take longer. Audio is encoded there first, which makes the spikes known; unknown work goes to a
-thread. Of more chunks than are short together, the first ones run there.
+A batch of one segment that takes less than ``inline_s`` runs on the event loop, because a thread would take longer.
+Audio is encoded there first, which tells the number of spikes; work of unknown length goes to a thread. Of too many
+chunks, the first ones run there.
 
-The engine changes no state in place, so a batch that fails is run again chunk by chunk, and the error reaches those
-alone whose chunk fails on its own. A state out of range fails its own chunk, not the batch. A chunk may be dropped
-between two segments too. That happens when its caller is cancelled, and when the server ends. A chunk that has not
-begun in time is refused.
+The engine changes no state in place. So a failed batch runs again chunk by chunk, and only chunks that fail on their
+own get an error. A state out of range fails its own chunk, not the batch. A chunk may be dropped between two segments:
+when its caller is cancelled, and when the server ends. A chunk that has not begun in time is refused.
 """
 
 from __future__ import annotations
@@ -48,8 +47,8 @@ log = logging.getLogger("hetsyn.batching")
 # A chunk takes two rounds of the event loop from its socket to the batcher: one starts its request's task, one comes
 # after it is decoded.
 QUIET_ROUNDS = 2
-MOST_ROUNDS = 16  # a batch starts after so many rounds although chunks keep arriving
-ABANDON_S = 2.0  # a segment takes a tenth of a second; at the server's end, one of this time counts as endless
+MOST_ROUNDS = 16  # a batch starts after as many rounds even if chunks keep arriving
+ABANDON_S = 2.0  # a segment takes a tenth of a second; at the server's end, one of this length counts as endless
 
 
 class Batcher:
@@ -59,13 +58,13 @@ class Batcher:
         engine: computes a batch.
         policy: chooses a batch.
         threads: batches that run at the same time.
-        inline_s: a batch that is expected to take less time runs on the event loop.
+        inline_s: a batch with a shorter estimate runs on the event loop.
         clock: seconds, for the policy.
-        timer: seconds, for the time that a batch takes; by default of the thread's CPU for networks on the host, since
-            a thread that waits for its turn does not make a batch dearer.
+        timer: seconds, for a batch's time; by default the thread's CPU time for networks on the host, so that waiting
+            for a core does not count.
         max_work: units of work that may wait (``backlog``).
         client_share: share of ``max_work`` that one client may have waiting.
-        timings: count batches; by default nobody sees them.
+        timings: count batches; by default they are not exported.
     """
 
     def __init__(
@@ -98,13 +97,12 @@ class Batcher:
         self._pool = self._new_pool()
 
     async def run(self, model: Model, work: Work, client: str = "", due_s: float = inf) -> Outcome:
-        """Compute one chunk. If the caller is cancelled, the chunk is computed no further.
+        """Compute one chunk. If the caller is cancelled, the computation stops.
 
         Args:
-            model: of the chunk's session.
             work: the chunk and the stream before it.
-            client: that sent the chunk.
-            due_s: when the chunk has to begin at the latest, by ``clock``.
+            client: the chunk's sender.
+            due_s: deadline for the chunk's beginning, by ``clock``.
 
         Raises:
             Overloaded: too much work waits, or the chunk has not begun in time.
@@ -119,12 +117,11 @@ class Batcher:
             self.drop(item)
 
     def submit(self, items: Sequence[Item], models: Sequence[Model], works: Sequence[Work]) -> None:
-        """Compute chunks that came together. ``Item.done`` says what becomes of each that is not dropped before.
+        """Compute chunks that came together. ``Item.done`` gets the outcome of each that is not dropped before.
 
         Args:
-            items: of the chunks. At once refused are those that are too much work, and all after ``stop``.
-            models: of their sessions.
-            works: what is to be computed of each.
+            items: the chunks. Those that are too much work, and all after ``stop``, are refused at once.
+            works: the work of each.
         """
         if self._is_stopped:
             _tell(items, [shutting_down() for _ in items])
@@ -143,7 +140,7 @@ class Batcher:
             self._schedule()
 
     def _entered(self, items: Sequence[Item]) -> list[Item]:
-        """Those of some chunks for which the backlog has room. The others are refused."""
+        """Admit the chunks for which the backlog has room, and refuse the others. Returns the admitted ones."""
         entered: list[Item] = []
         for item in items:
             try:
@@ -155,13 +152,13 @@ class Batcher:
         return entered
 
     def drop(self, item: Item) -> None:
-        """Compute a chunk no further, whose caller has gone."""
+        """Stop the computation of a chunk: its caller has gone."""
         if item.is_computed:
             item.is_computed = False
             self._backlog.leave([item])
 
     def _end(self, items: Sequence[Item], outcomes: Sequence[Outcome | Exception]) -> None:
-        """Tell the callers of chunks what came of them, if they are there."""
+        """Give the callers of chunks their outcomes, if they are still there."""
         if not all(map(_is_computed, items)):
             outcomes = [outcome for item, outcome in zip(items, outcomes, strict=True) if item.is_computed]
             items = [item for item in items if item.is_computed]
@@ -172,11 +169,11 @@ class Batcher:
 
     @property
     def waiting_work(self) -> int:
-        """Units of work that wait or are computed (``backlog``)."""
+        """Return the units of work that wait or are computed (``backlog``)."""
         return self._backlog.work
 
     def stop(self) -> None:
-        """Refuse the chunks that are not done, and all further ones. Those that are computed stop after the segment.
+        """Refuse the chunks that are not done, and all later ones. Running ones stop after the segment.
 
         The callers of a segment that does not end wait for ``ABANDON_S``.
         """
@@ -192,7 +189,7 @@ class Batcher:
             self._end(batch, [shutting_down() for _ in batch])
 
     async def close(self) -> None:
-        """Run the waiting chunks, and end the threads. What nobody waits for any more, and does not end, is ended."""
+        """Run the waiting chunks, and end the threads. Endless work without a caller is stopped."""
         while self._running or self._waiting:
             self._start(may_wait=False)
             if self._running and not (await asyncio.wait(self._running, timeout=ABANDON_S))[0]:
@@ -268,7 +265,7 @@ class Batcher:
             task.add_done_callback(self._ended)
 
     def _drop(self) -> None:
-        """Forget the chunks whose callers have gone, and refuse those that have not begun in time."""
+        """Forget the chunks without a caller, and refuse those that have not begun in time."""
         now_s, waiting = self._clock(), self._waiting
         if not all(map(_is_computed, waiting)) or min(map(_due_of, waiting), default=inf) <= now_s:
             late = [item for item in waiting if item.due_s <= now_s]
@@ -292,7 +289,7 @@ class Batcher:
             if has_unknown_spikes(batch):
                 encode_s = encoded_s - started_s
                 if encode_s + self._estimates.network_s(batch, segment) >= self._inline_s:
-                    # denser than it was before; the encoder's work is not done twice
+                    # more spikes than expected; the encoder does not run twice
                     task = asyncio.get_running_loop().create_task(self._run(batch, limit, (segment, encode_s)))
                     self._running[task] = batch
                     task.add_done_callback(self._ended)
@@ -314,13 +311,13 @@ class Batcher:
 
         Args:
             limit: steps of each stream.
-            taken: the segment of the batch, and the seconds of its encoder, if that ran before.
+            taken: the batch's segment and the seconds of its encoder, if the encoder ran already.
         """
         try:
             loop = asyncio.get_running_loop()
             measured = await loop.run_in_executor(self._pool, self._compute, batch, limit, taken)
         except asyncio.CancelledError:
-            self._end(batch, [shutting_down() for _ in batch])  # the event loop ends: nobody may wait for ever
+            self._end(batch, [shutting_down() for _ in batch])  # the event loop ends: nobody may wait without an end
             raise
         except Exception as error:
             if len(batch) == 1:
@@ -345,7 +342,7 @@ class Batcher:
         return Measured(results, segment, encode_s, network_s, _since(begun_s, len(batch)))
 
     def _finish(self, batch: Sequence[Item], measured: Measured) -> None:
-        """Answer the chunks that are done, and let the others wait again. If that fails, all hear of it."""
+        """Answer the chunks that are done, and let the others wait again. If that fails, all get the error."""
         try:
             items, outcomes = self._used(batch, measured)
         except Exception as error:
@@ -353,7 +350,7 @@ class Batcher:
         self._end(items, outcomes)
 
     def _used(self, batch: Sequence[Item], measured: Measured) -> tuple[Sequence[Item], Sequence[Outcome | Exception]]:
-        """The chunks that are done, and their outcomes. The others wait again, behind those that came meanwhile."""
+        """Return the chunks that are done, with their outcomes. The others wait again, behind later arrivals."""
         self._backlog.observe(self._estimates.observe(batch, measured))
         self._timings.batch(batch[0].model.name, len(batch))
         ran = measured.ran
@@ -391,11 +388,7 @@ _left_of, _job_of = attrgetter("left"), attrgetter("job")
 
 
 class Awaited(Item):
-    """A chunk that a task waits for.
-
-    Attributes:
-        outcome: of it.
-    """
+    """A chunk that a task waits for."""
 
     def __init__(self, client: str, due_s: float) -> None:
         super().__init__(client, due_s)
@@ -411,25 +404,25 @@ class Awaited(Item):
 
 
 def _tell(items: Sequence[Item], outcomes: Sequence[Outcome | Exception]) -> None:
-    """Tell the callers of chunks what came of them."""
+    """Give the callers of chunks their outcomes."""
     for kind, together in groupby(zip(map(type, items), items, outcomes, strict=True), itemgetter(0)):
         _, of_kind, results = zip(*together, strict=True)
         try:
             kind.done(of_kind, results)
-        except Exception as error:  # the callers of the others shall hear of theirs
+        except Exception as error:  # the others' callers must still get theirs
             log.error("the outcomes of chunks could not be used", exc_info=error)
 
 
 def _since(begun_s: float, chunks: int) -> Ran:
-    """A segment of some chunks, which has ended now."""
+    """Make the times of a segment that has ended now."""
     return Ran(begun_s, time.perf_counter() - begun_s, 1 / chunks)
 
 
 def _explained(item: Item, error: Exception) -> Exception:
-    """The error of a chunk that fails alone. A cell of somebody else may not take every number: an index, for example.
+    """Make the error of a chunk that fails alone. A foreign cell may not take every number: an index, for example.
 
-    The graph has passed its tests, so it is the chunk's fault where the client chose the numbers. A GPU fails on its
-    own, too: its memory is full, or it is lost.
+    The graph has passed its tests, so the chunk is at fault if the client chose the numbers. A GPU may fail by itself,
+    too: its memory is full, or it is lost.
     """
     model = item.model
     if not isinstance(error, ArtifactError) or not isinstance(item.job.chunk, ValuesChunk):

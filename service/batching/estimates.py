@@ -1,4 +1,4 @@
-"""How much of the waiting chunks a batch runs, by its cost. Used from one event loop."""
+"""Decides by its cost how much of the waiting chunks a batch runs. Used from one event loop."""
 
 from __future__ import annotations
 
@@ -17,31 +17,28 @@ from service.models.model import Model
 from service.observe.watch import NOT_RUN, Ran
 
 SEGMENT_S = 5e-3
-MAX_SEGMENT_STEPS = 1_000  # of each stream, to bound the memory
-COPIED_BYTES = 32 * 1024  # copying as much of a state to and from a segment takes about as long as a step
-PROBE_STEPS = 16  # of each stream at least, of work whose cost is not settled
+MAX_SEGMENT_STEPS = 1_000  # steps of each stream, to bound the memory
+COPIED_BYTES = 32 * 1024  # copying a state of this size to and from a segment takes about as long as a step
+PROBE_STEPS = 16  # least steps of each stream while the cost is not settled
 
 
 class Item:
-    """A chunk that the engine computes. Who hands it in adds what it needs, and says in ``done`` what comes after.
+    """A chunk for the engine. Subclasses add their own members, and go on in ``done``.
 
     Args:
-        client: that sent it.
-        due_s: when it has to begin at the latest, by the clock of the batcher; inf once it has.
+        client: its sender.
+        due_s: deadline for its beginning, by the batcher's clock; inf after it has begun.
 
     Attributes:
-        client: see above.
-        due_s: see above.
-        model: of its session.
-        job: what is to be computed of it.
+        job: the rest to compute.
         group: model and version; all chunks of a batch have the same.
         left: steps that the job still takes, at least 1.
-        events: spikes in them; None where an encoder may make some.
-        steps: that it takes of a batch.
+        events: spikes in them; None if an encoder may make some.
+        steps: its steps of a batch.
         work: units that are not done (``backlog``).
-        since_s: when it came, by the clock of the batcher.
-        ran: the time that it took so far.
-        is_computed: it waits for a segment, its first or a further one, or is in one. Nobody has dropped it.
+        since_s: its arrival, by the batcher's clock.
+        ran: its time so far.
+        is_computed: it waits for a segment, or is in one, and was not dropped.
     """
 
     model: Model
@@ -64,35 +61,35 @@ class Item:
         """Go on with chunks of this class that were computed together.
 
         Args:
-            items: those of the chunks.
-            outcomes: of each, or why it has none.
+            items: the chunks.
+            outcomes: the outcome of each, or its error.
         """
         raise NotImplementedError
 
     def begin(self, model: Model, job: Job, left: int, events: int | None, now_s: float) -> None:
-        """Say what is to be computed."""
+        """Set the job to compute."""
         self.model, self.job = model, job
-        self.group = model.group if job.raster is None else (model.group, "spikes")  # which cost more
+        self.group = model.group if job.raster is None else (model.group, "spikes")  # spikes in the reply cost more
         self.left, self.events = left, events
         self.steps = left if left < MAX_SEGMENT_STEPS else MAX_SEGMENT_STEPS
         self.work = work_of(left, events or 0)
         self.since_s = now_s
 
     def resize(self) -> None:
-        """The job has another size."""
+        """Recompute the work after the job has changed."""
         self.left, self.events = left, _ = size_of(self.model, self.job)
         self.steps = left if left < MAX_SEGMENT_STEPS else MAX_SEGMENT_STEPS
 
 
 class Measured(NamedTuple):
-    """What a segment took.
+    """The results and the times of a segment.
 
     Attributes:
-        results: of each job; an error where its state is broken.
+        results: of each job; an error if its state is broken.
         segment: the steps that were run.
-        encode_s: seconds of the encoder; None where all spikes were known.
+        encode_s: seconds of the encoder; None if all spikes were known.
         network_s: seconds of the network.
-        ran: the time of both, by a clock that also counts while others have the processor.
+        ran: the time of both, by a clock that also counts while others use the processor.
     """
 
     results: Sequence[Job | Outcome | HetsynError]
@@ -103,32 +100,29 @@ class Measured(NamedTuple):
 
 
 class Estimates:
-    """Estimates of batches, from those that ran.
-
-    Args:
-        inline_s: see below.
+    """Estimates batches from earlier ones.
 
     Attributes:
-        inline_s: a batch that is expected to take less time is short.
+        inline_s: a batch with a shorter estimate is short.
     """
 
     def __init__(self, inline_s: float) -> None:
         self.inline_s = inline_s
-        # by model: of the network alone, and of batches with sound or values together with their encoder
+        # by model: for the network alone, and for batches of sound or values with their encoder
         self._network: defaultdict[Hashable, CostLine] = defaultdict(CostLine)
         self._encoded: defaultdict[Hashable, CostLine] = defaultdict(CostLine)
 
     def observe(self, batch: Sequence[Item], measured: Measured) -> float:
-        """Remember a batch that ran.
+        """Learn from a batch that ran.
 
         Returns:
-            Seconds that one step took.
+            Seconds of one step.
         """
         group, (_, segment, encode_s, network_s, *_) = batch[0].group, measured
         steps, seconds = segment.steps + len(batch), network_s
         if encode_s is not None:
             seconds += encode_s
-        # a batch without a step, as of a chunk that does not fill one, says nothing of what a step takes
+        # a batch without a step tells nothing about a step's time
         if encode_s is not None and (segment.steps or segment.heard):
             self._encoded[group].observe(steps + segment.heard, 0, seconds)
         if segment.steps:
@@ -136,17 +130,17 @@ class Estimates:
         return seconds / (steps + segment.heard)
 
     def network_s(self, batch: Sequence[Item], segment: Segment) -> float:
-        """Time that the network should take for a segment; inf if it is not known."""
+        """Estimate the network's seconds for a segment; inf if unknown."""
         return self._network[batch[0].group].seconds(segment.steps + len(batch), segment.events)
 
     def segment(self, batch: Sequence[Item]) -> tuple[int, int]:
-        """How much of a batch may run, so that it takes ``SEGMENT_S``.
+        """Choose how much of a batch to run in ``SEGMENT_S``.
 
-        Each segment copies the states of its streams, 600 kB each in an exact one. Many streams of a step each would
-        do little else, so fewer streams run then, for as many steps as their states take to copy.
+        Each segment copies the states of its streams, 600 kB each in an exact network. Many streams of a step each
+        would do little else. So fewer streams run, for as many steps as copying their states takes.
 
         Returns:
-            Number of chunks, from the first on, and steps of each stream.
+            Number of chunks, beginning with the first, and steps of each stream.
         """
         least = batch[0].model.initial_row.nbytes // COPIED_BYTES
         count = len(batch)
@@ -161,12 +155,12 @@ class Estimates:
         lines = self._encoded if has_unknown_spikes(batch) else self._network
         least = 1 if lines[batch[0].group].is_settled else PROBE_STEPS
         while limit > least and (expected_s := self._expected_s(batch, limit)) > SEGMENT_S:
-            # a denser part of a chunk may follow a quiet one, so the shorter segment is looked up anew
+            # a dense part of a chunk may follow a quiet one, so the shorter segment is estimated again
             limit = max(least, min(limit // 2, int(limit * SEGMENT_S / expected_s)))
         return limit
 
     def count_inline(self, batch: Sequence[Item]) -> int:
-        """Number of chunks, from the first on, that are short enough together to run on the event loop."""
+        """Count the first chunks that together are short enough to run on the event loop."""
         first = batch[0]
         if self.inline_s <= 0 or not first.model.is_on_cpu:
             return 0
@@ -179,7 +173,7 @@ class Estimates:
         return count
 
     def _expected_s(self, batch: Sequence[Item], limit: int) -> float:
-        """Time that a batch should take for ``limit`` steps of each stream; inf if it is not known."""
+        """Estimate the seconds of a batch for ``limit`` steps of each stream; inf if unknown."""
         lefts, group = list(map(_left_of, batch)), batch[0].group
         if max(lefts) <= limit:
             steps, events = sum(lefts), list(map(_events_of, batch))
@@ -198,17 +192,17 @@ _done_of, _kind_of = attrgetter("job.steps"), attrgetter("job.stream.kind")
 
 
 def has_unknown_spikes(batch: Sequence[Item]) -> bool:
-    """Whether an encoder may make spikes of the batch: it has audio or values."""
+    """Return whether an encoder may make spikes of the batch: it has audio or values."""
     return None in map(_events_of, batch)
 
 
 def _is_long(item: Item) -> bool:
-    """Whether no part of a chunk runs on the event loop: the parts would follow one another."""
+    """Return whether a chunk is too long for the event loop: its parts would follow one another."""
     job = item.job
     return item.left > MAX_SEGMENT_STEPS or job.steps > 0 or (job.stream.kind == "audio" and _is_slow(item))
 
 
 def _is_slow(item: Item) -> bool:
-    """Whether the time of a chunk of audio does not hang on its steps."""
+    """Return whether the time of a chunk of audio does not depend on its steps."""
     resampler = resampler_of(item.model, item.job)
     return resampler is not None and resampler.is_slow

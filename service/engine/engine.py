@@ -4,12 +4,12 @@
     values chunk ----------------> whole steps┴-> encoder graph -> events ┐
     spike chunk ---------------------------------------------------> events┴-> network graph -> result
 
-Without an encoder graph, the steps of audio or values are themselves what the network takes, and spikes become values.
+Without an encoder graph, the network takes the steps of audio or values directly, and spikes become values.
 
 A chunk is computed in segments: ``take`` cuts the next steps out of each job of a batch, ``compute`` runs the network
-on them. Pure: no state is changed in place, so when a batch fails all its streams are as they were. Every state and
-answer is checked to be in range. One that is not becomes the error of its own chunk; the others keep their results.
-Index letters: b stream, t step, k channel.
+on them. Pure: no state is changed in place, so a failed batch leaves all its streams unchanged. Every state and answer
+is checked to be in range. One that is not becomes the error of its own chunk; the others keep their results. Index
+letters: b stream, t step, k channel.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ from service.observe.watch import NOT_RUN
 from service.runtime.states import check_like, is_bounded, run_network
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk
 
-SEGMENT_VALUES = 2**22  # of all streams of a batch: a few bytes of spikes may ask for many rows of zeros
-SEGMENT_STEPS = 500  # that ``run`` gives a graph in one call, to bound the memory
+SEGMENT_VALUES = 2**22  # over all streams of a batch: a few bytes of spikes may ask for many rows of zeros
+SEGMENT_STEPS = 500  # steps of one call of a graph in ``run``, to bound the memory
 KINDS: tuple[InputKind, ...] = ("audio", "values", "spikes")
 NOTHING_MORE = Result(0, NO_VALUES, NO_VALUES, False, None)[4:-1]  # of a result that has probabilities alone
 
@@ -64,9 +64,8 @@ class Group(NamedTuple):
     """The streams of a segment that have one kind of input.
 
     Attributes:
-        members: indices of the jobs, of each at least one step.
-        steps: int64 [b], of each.
-        inputs: of all.
+        members: indices of the jobs, each with at least one step.
+        steps: int64 [b], steps of each.
     """
 
     members: Sequence[int]
@@ -78,11 +77,10 @@ class Segment(NamedTuple):
     """The next steps of a batch, ready for the network.
 
     Attributes:
-        pieces: of each job.
         groups: the streams that have a step to run.
         steps: network steps of all streams.
         events: spikes of all streams.
-        heard: further steps, which the endpointer alone has heard.
+        heard: further steps that only the endpointer has heard.
         is_whole: the jobs ``are_whole``.
     """
 
@@ -95,11 +93,10 @@ class Segment(NamedTuple):
 
 
 class Engine:
-    """Runs batches. Holds its bounds alone; may be used by several threads.
+    """Runs batches. It has no state but its bounds; threads may share it.
 
     Args:
-        max_chunk_steps: of one chunk.
-        segment_steps: that ``run`` gives a graph in one call.
+        segment_steps: steps of one call of a graph in ``run``.
     """
 
     def __init__(self, max_chunk_steps: int, segment_steps: int = SEGMENT_STEPS) -> None:
@@ -110,7 +107,7 @@ class Engine:
         """Check a chunk against its stream; ``run`` relies on it.
 
         Args:
-            spikes: the client asks for them.
+            spikes: the client asks for spikes.
 
         Raises:
             InputError: a channel that the model lacks, another kind or sample rate than the stream's, a sample rate
@@ -156,7 +153,7 @@ class Engine:
             )
 
     def takes(self, models: Sequence[Model], streams: Sequence[StreamState], chunks: Sequence[Chunk | None]) -> bool:
-        """Whether chunks of spikes pass ``check``: all at once. False, too, where only ``check`` can say."""
+        """Check chunks of spikes together. False means that some may be refused: ``check`` tells."""
         if not are_of_spikes(streams, chunks):
             return False
         steps, _, units, channels, _, bounds = zip(*cast(Sequence[SpikeChunk], chunks), strict=True)
@@ -166,7 +163,7 @@ class Engine:
         return bool(bound < min(map(_channels_of, models)))
 
     def run(self, model: Model, batch: Sequence[Work]) -> list[Outcome]:
-        """The outcome of each chunk, in order. The chunks must have passed ``check``.
+        """Compute the outcome of each chunk, in order. The chunks must have passed ``check``.
 
         Raises:
             ArtifactError: a graph fails, or its output has a wrong shape or is out of range.
@@ -186,17 +183,17 @@ class Engine:
         return [outcomes[b] for b in range(len(batch))]
 
     def take(self, model: Model, jobs: Sequence[Job], max_steps: int) -> Segment:
-        """Cut the next steps out of each job, and encode audio and values. Its time hangs on the number of steps alone.
+        """Cut the next steps out of each job, and encode audio and values. Its time depends only on the steps.
 
         Args:
-            max_steps: of each job, at least 1.
+            max_steps: limit of each job's steps, at least 1.
 
         Raises:
             ArtifactError: the encoder fails, or its output has a wrong shape.
         """
         if model.row_values:
             max_steps = max(1, min(max_steps, SEGMENT_VALUES // (model.row_values * len(jobs))))
-        if jobs[0].raster is not None and model.manifest.hidden:  # as of all jobs of a batch (``Batcher``)
+        if jobs[0].raster is not None and model.manifest.hidden:  # then all jobs of the batch have one (``Batcher``)
             max_steps = max(1, min(max_steps, SEGMENT_VALUES // (sum(model.manifest.hidden) * len(jobs))))
         if are_whole(jobs, max_steps):
             pieces = whole_pieces(jobs)
@@ -224,7 +221,7 @@ class Engine:
         """Run the network on a segment.
 
         Returns:
-            Of each job its outcome if it is done, else the job after the segment. If its state or answer is out of
+            For each job its outcome if it is done, else the job after the segment. If its state or answer is out of
             range, the error, StateBroken or ArtifactError.
 
         Raises:
@@ -267,8 +264,8 @@ class Engine:
                 f"probabilities and {scores.shape[1:]} scores a stream: export the model again with a matching hetsyn"
             )
         encoders = group.inputs.encoders or list(map(_encoder_of, streams))
-        others = [map(itemgetter(index), streams) for index in range(3, 7)]  # members that stay as they are
-        # in a tenth of the time of ``_replace``
+        others = [map(itemgetter(index), streams) for index in range(3, 7)]  # members that do not change
+        # ten times as fast as ``_replace``
         after = list(map(_stream, zip(rows, outputs[NEXT_STEP].tolist(), encoders, *others, strict=True)))
         is_sound = (
             not unbounded
@@ -315,7 +312,7 @@ def _outcomes(
     scores: Float32Array,
     probabilities: Float32Array,
 ) -> list[Job | Outcome | HetsynError]:
-    """The outcomes of jobs that were computed as a whole, all at once: as ``_after_steps``, at a fifth of its time."""
+    """Make the outcomes of wholly computed jobs together: the results of ``_after_steps``, five times as fast."""
     totals = np.array(list(map(_step_of, streams)), np.int64)
     are_decided = (totals > manifest.decision.skip_steps).tolist()
     labels = labels_of(manifest, probabilities, totals).tolist()
@@ -333,21 +330,19 @@ def _after_steps(
     probabilities: Float32Array,
     readout: Float32Array | None,
 ) -> Job | Outcome | HetsynError:
-    """What comes after a piece of some steps.
+    """Return the job or the outcome after a piece with steps.
 
     Args:
-        piece: see above.
-        job: of the piece.
-        stream: after it.
+        stream: the stream after it.
         scores: [outputs] after it.
-        probabilities: likewise.
-        readout: [steps, outputs] of the piece; None if the rule is another than ``trace``.
+        probabilities: [outputs] after it.
+        readout: [steps, outputs] of the piece; None unless the rule is ``trace``.
     """
     if not job.is_plain:
         done = job._replace(stream=stream, scores=scores.copy(), probabilities=probabilities.copy())
         return _after_piece(model, piece, done)
     steps, readouts = job.steps + piece.steps, job.readouts
-    if readout is not None:  # a copy, or a chunk that goes on would keep the whole batch in memory
+    if readout is not None:  # copy, else a chunk that goes on would keep the whole batch in memory
         readouts = (*readouts, readout.copy())
     if piece.is_last:
         whole = None if readout is None else np.concatenate(readouts)
@@ -376,17 +371,17 @@ def _check_values(model: Model, chunk: ValuesChunk) -> None:
 
 
 def _after_no_step(model: Model, piece: Piece) -> Job | Outcome | HetsynError:
-    """What comes after a piece that does not fill a step."""
+    """Return the job or the outcome after a piece that does not fill a step."""
     if piece.job.is_plain:
         return _outcome_of_state(model, piece.job) if piece.is_last else piece.job
     return _after_piece(model, piece, piece.job)
 
 
 def _after_piece(model: Model, piece: Piece, job: Job) -> Job | Outcome | HetsynError:
-    """What comes after a piece of a stream that has utterances.
+    """Return the job or the outcome after a piece of a stream with utterances.
 
     Args:
-        job: after the piece.
+        job: the job after the piece.
     """
     if job.after is None:
         if piece.found == "noise":
@@ -401,10 +396,10 @@ def _after_piece(model: Model, piece: Piece, job: Job) -> Job | Outcome | Hetsyn
 
 
 def _outcome_of_state(model: Model, job: Job) -> Outcome | HetsynError:
-    """The outcome of a job whose last piece does not fill a step; StateBroken if its state has no answer."""
+    """Make the outcome of a job without a last step; StateBroken if its state has no answer."""
     decision, outputs = model.manifest.decision, model.manifest.outputs
     scores, probabilities = job.scores, job.probabilities
-    if scores is None or probabilities is None:  # of the whole chunk: the state has the score so far
+    if scores is None or probabilities is None:  # the chunk had no step: the state has the score so far
         row = job.stream.network
         scores = score_of_row(model, row)[0].copy()
         probabilities = probabilities_of_row(model, row, job.stream.step)

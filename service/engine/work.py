@@ -1,7 +1,7 @@
-"""Chunks as the engine computes them: a piece of a chunk's input at a time, so that no chunk keeps the others waiting.
+"""Cuts chunks into pieces that the engine computes, so that no chunk delays the others.
 
 Everything here is a value. A piece can be cut anywhere: the states of resampler, encoder and network link the pieces,
-so that the result is the same to the bit.
+so the result is the same to the bit.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class RasterPart(NamedTuple):
     """The spikes of a segment.
 
     Attributes:
-        first: step of the session with which it begins.
-        bits: uint8 [steps, bytes], a bit a unit (``np.packbits``), by the layer's name: lists of spikes would take a
-            hundred times as much while a chunk waits, if somebody makes all units spike.
+        first: the session's step at which it begins.
+        bits: uint8 [steps, bytes], a bit a unit (``np.packbits``), by the layer's name. If all units spike, lists would
+            take a hundred times the memory while a chunk waits.
     """
 
     first: int
@@ -50,11 +50,11 @@ class Work(NamedTuple):
     """A chunk for a stream.
 
     Attributes:
-        stream: before the chunk.
-        chunk: None when the stream only ends.
+        stream: the stream before the chunk.
+        chunk: None if the stream only ends.
         end: the stream ends with the chunk.
         finalize: the utterance ends with the chunk, and the stream goes on; it has ``utterances``.
-        spikes: the client asks for them.
+        spikes: the client asks for spikes.
     """
 
     stream: StreamState
@@ -70,14 +70,14 @@ class Result(NamedTuple):
     Attributes:
         steps: network steps run, the tail at the end included.
         scores: [outputs].
-        probabilities: [outputs]; empty, as the scores, where nothing is heard.
+        probabilities: [outputs]; empty, like the scores, if nothing is heard.
         is_decided: a step that counts for the decision has been run.
-        readout: [steps, outputs] where the rule is ``trace``, else None.
-        heard: where utterances began and ended in the chunk.
-        utterance: the one that is under way, or comes next; None in a stream that is one utterance.
-        total_steps: of the session, in a stream that has utterances; ``steps`` is 0 then.
-        raster: the spikes; None where nobody asks.
-        label: index of the likeliest; -1 for none, None where it is not computed yet.
+        readout: [steps, outputs] with rule ``trace``, else None.
+        heard: starts and ends of utterances in the chunk.
+        utterance: number of the current or next one; None in a stream that is one utterance.
+        total_steps: the session's, in a stream with utterances; ``steps`` is then 0.
+        raster: the spikes; None if nobody asks.
+        label: index of the likeliest label; -1 for null, None if it is not computed yet.
     """
 
     steps: int
@@ -93,7 +93,7 @@ class Result(NamedTuple):
 
     @property
     def is_plain(self) -> bool:
-        """Whether there are class probabilities, and nothing else."""
+        """Return whether it has class probabilities, and nothing else."""
         return self.label is not None
 
 
@@ -106,22 +106,22 @@ class Outcome(NamedTuple):
 
 
 class Job(NamedTuple):
-    """A chunk of which a part may be computed.
+    """A chunk, partly computed.
 
     Attributes:
-        stream: after the part that is computed; ``pending`` may hold whole steps that are not.
-        chunk: None when the stream only ends.
+        stream: the stream after the computed part; ``pending`` may have whole steps that are not computed.
+        chunk: None if the stream only ends.
         taken: samples, or steps of spikes or values, that were taken out of the chunk.
-        ends: the end of the stream is still to be added.
+        ends: the end of the stream is still to come.
         steps: network steps run.
         scores: [outputs] after them; None before the first.
-        probabilities: likewise.
-        readouts: of each part, [steps, outputs], where the rule is ``trace``.
-        closes: the utterance ends after the chunk, for this reason.
-        heard: where utterances began and ended so far.
-        after: this job is only the end of an utterance, on a copy of the stream; with that one the chunk goes on.
+        probabilities: [outputs] after them; None before the first.
+        readouts: [steps, outputs] of each part, with rule ``trace``.
+        closes: reason for which the utterance ends after the chunk, or None.
+        heard: starts and ends of utterances so far.
+        after: the job to go on with, if this one only ends an utterance on a copy of the stream.
         trigger: why that utterance ends.
-        raster: the spikes so far; None where nobody asks.
+        raster: the spikes so far; None if nobody asks.
     """
 
     stream: StreamState
@@ -140,7 +140,7 @@ class Job(NamedTuple):
 
     @property
     def is_plain(self) -> bool:
-        """Whether the stream is one utterance."""
+        """Return whether the stream is one utterance."""
         return self.stream.utterances is None and self.after is None
 
 
@@ -148,14 +148,14 @@ class Piece(NamedTuple):
     """Whole steps of a job's input.
 
     Attributes:
-        job: after the input is taken out of it; ``taken`` is not kept where nothing is left.
-        steps: 0 where the input does not fill a step.
+        job: the job after the input was taken out of it; ``taken`` is stale if ``is_last``.
+        steps: 0 if the input does not fill a step.
         values: [steps, samples of a step], or [steps, channels] of values; empty for spikes.
-        step: int64 [events], ascending, of each spike, from 0; empty for audio and values.
-        unit: int64 [events], of each spike.
-        is_last: the job is done when these steps are.
-        found: the utterance ends after these steps, for this reason; or it was noise.
-        heard: steps before these, which the endpointer alone has heard.
+        step: int64 [events], each spike's step from 0, ascending; empty for audio and values.
+        unit: int64 [events], each spike's channel.
+        is_last: the job is done after these steps.
+        found: reason for which the utterance ends after these steps, or that it was noise.
+        heard: steps before these that only the endpointer has heard.
     """
 
     job: Job
@@ -168,23 +168,23 @@ class Piece(NamedTuple):
     heard: int = 0
 
 
-_NOTHING_DONE = (0, None, None, (), None, (), None, None, None)  # of a ``Job``, from ``steps`` on
+_NOTHING_DONE = (0, None, None, (), None, (), None, None, None)  # members of a new ``Job`` from ``steps`` on
 
 
 def kind_of(model: Model, chunk: Chunk | None) -> InputKind:
-    """The kind of a stream whose first chunk this is."""
+    """Return the kind of a stream with this first chunk."""
     if isinstance(chunk, AudioChunk):
         return "audio"
     return "values" if model.takes_values_only or isinstance(chunk, ValuesChunk) else "spikes"
 
 
 def begin(model: Model, work: Work) -> Job:
-    """A chunk of which nothing is computed."""
+    """Make the job of a chunk."""
     stream, chunk, end, finalize, spikes = work
     if stream.kind is None:
         stream = stream._replace(kind=kind_of(model, chunk))
     if isinstance(chunk, AudioChunk) and not len(chunk.samples):
-        chunk = None  # a piece of a file that completes no sample: it does not fix the sample rate
+        chunk = None  # a piece of a file that completes no sample does not set the sample rate
     raster: Raster | None = () if spikes else None
     if stream.utterances is None:
         return Job(stream, chunk, 0, end, raster=raster)
@@ -196,10 +196,10 @@ def begin_all(models: Sequence[Model], works: Sequence[Work]) -> list[tuple[Job,
     """Begin chunks that came together.
 
     Returns:
-        Of each its job (``begin``), steps and spikes (``size_of``).
+        For each its job (``begin``), steps and spikes (``size_of``).
     """
     streams, chunks, ends, *_, spikes = zip(*works, strict=True)
-    if are_of_spikes(streams, chunks) and True not in ends and True not in spikes:  # at a tenth of the time
+    if are_of_spikes(streams, chunks) and True not in ends and True not in spikes:  # ten times as fast
         jobs = map(_job, zip(streams, chunks, repeat(0), ends, *map(repeat, _NOTHING_DONE), strict=False))
         return list(zip(jobs, map(_steps_of, chunks), map(len, map(_step_of, chunks)), strict=True))
     begun = list(map(begin, models, works))
@@ -207,7 +207,7 @@ def begin_all(models: Sequence[Model], works: Sequence[Work]) -> list[tuple[Job,
 
 
 def are_of_spikes(streams: Sequence[StreamState], chunks: Sequence[Chunk | None]) -> bool:
-    """Whether all chunks are spikes, of streams that are one utterance each."""
+    """Return whether all chunks are spikes, of streams that are one utterance each."""
     return (
         set(map(type, chunks)) == {SpikeChunk}
         and set(map(_kind_of, streams)) == {"spikes"}
@@ -219,7 +219,7 @@ def take(model: Model, job: Job, max_steps: int) -> Piece:
     """Cut the next steps out of a job's input.
 
     Args:
-        max_steps: of the piece, at least 1.
+        max_steps: limit of the piece, at least 1.
     """
     if job.stream.kind == "spikes":
         return _take_spikes(model, job, max_steps)
@@ -235,7 +235,7 @@ _job: Callable[[Iterable[Any]], Job] = partial(tuple.__new__, Job)
 
 
 def are_whole(jobs: Sequence[Job], max_steps: int) -> bool:
-    """Whether all jobs are chunks of spikes that one piece each computes as a whole, without an end."""
+    """Return whether all jobs are chunks of spikes that fit into one piece each, and end no session."""
     streams, chunks = list(map(_stream_of, jobs)), list(map(_chunk_of, jobs))
     return (
         are_of_spikes(streams, chunks)
@@ -247,7 +247,7 @@ def are_whole(jobs: Sequence[Job], max_steps: int) -> bool:
 
 
 def whole_pieces(jobs: Sequence[Job]) -> tuple[Piece, ...]:
-    """The pieces of jobs that ``are_whole``: as ``take``, at a fraction of its time."""
+    """Take the pieces of jobs that ``are_whole``: the results of ``take``, much faster."""
     chunks = list(map(_chunk_of, jobs))
     steps, times, units = map(_steps_of, chunks), map(_step_of, chunks), map(_unit_of, chunks)
     rest = repeat(True), repeat(None), repeat(0)
@@ -255,19 +255,19 @@ def whole_pieces(jobs: Sequence[Job]) -> tuple[Piece, ...]:
 
 
 def are_done(pieces: Sequence[Piece]) -> bool:
-    """Whether each piece is all of its job, of a stream that is one utterance."""
+    """Return whether each piece is its whole job, in a stream that is one utterance."""
     return all(piece.is_last and not piece.job.steps and piece.job.is_plain for piece in pieces)
 
 
 def size_of(model: Model, job: Job) -> tuple[int, int | None]:
-    """Steps that a job still takes, at least 1, and the spikes in them (``count_events``)."""
+    """Count the steps that a job still takes, at least 1, and their spikes (``count_events``)."""
     left = steps_left(model, job) or 1
     return left, count_events(job, left)
 
 
 def steps_left(model: Model, job: Job) -> int:
-    """Steps that a job still takes, the tail at the end included; for audio a few more where samples stay waiting."""
-    if job.after is not None:  # the chunk goes on after the end of an utterance
+    """Count the steps that a job still takes, with the tail at the end; for audio a few more if samples will wait."""
+    if job.after is not None:  # the chunk goes on after an utterance's end
         return steps_left(model, job._replace(after=None)) + steps_left(model, job.after)
     tail = model.manifest.decision.tail_steps if job.ends else 0
     if job.stream.kind != "audio":
@@ -284,14 +284,14 @@ def steps_left(model: Model, job: Job) -> int:
 
 
 def resampler_of(model: Model, job: Job) -> Resampler | None:
-    """What resamples a job's next sound, at the beginning of its stream too; None without any."""
+    """Return the resampler of a job's next sound, also at the beginning of its stream; None without sound."""
     if job.stream.resampler is None and isinstance(job.chunk, AudioChunk):
         return Resampler.between(job.chunk.rate_hz, model.encoder.sample_rate_hz)
     return job.stream.resampler
 
 
 def count_events(job: Job, max_steps: int) -> int | None:
-    """Spikes in the next steps of a job's input; None for audio and values, of which an encoder may make spikes."""
+    """Count the spikes in the next steps of a job's input; None for audio and values: an encoder may make spikes."""
     if job.stream.kind != "spikes":
         return None
     if not isinstance(job.chunk, SpikeChunk):
@@ -363,7 +363,7 @@ def _take_audio(model: Model, job: Job, max_steps: int) -> Piece:
     samples = parts[0] if len(parts) == 1 else np.concatenate([NO_SAMPLES, *parts])
     steps = min(len(samples) // per_step, max_steps)
     pending = NO_SAMPLES
-    if len(samples) > steps * per_step:  # a copy, or the rest would keep the whole chunk in memory
+    if len(samples) > steps * per_step:  # copy, else the rest would keep the whole chunk in memory
         pending, samples = samples[steps * per_step :].copy(), samples[: steps * per_step]
     stream = StreamState(stream.network, stream.step, stream.encoder, stream.kind, resampler, pending)
     after = job._replace(stream=stream, taken=taken, ends=ends)

@@ -65,13 +65,11 @@ class Applying(Item):
 
     Args:
         parts: that all chunks share.
-        permit: of the request.
         answered: called once, unless the chunk is dropped: with ``index`` and its answer, or why the session is
             unchanged.
         index: of the chunk, for ``answered``.
 
     Attributes:
-        permit: see above.
         request: with the chunk, before ``begin``.
         session: id of the session; empty before ``begin``.
         is_over: it was answered or dropped.
@@ -255,7 +253,6 @@ class Applying(Item):
         """Decide what to do with the chunk.
 
         Args:
-            entry: of the session.
             snapshot: the session to decide on.
             authoritative: the snapshot is the store's own. On any other the result is Reload in place of an error.
 
@@ -357,7 +354,6 @@ class Applying(Item):
 
         Args:
             items: chunks of one server.
-            outcomes: of each.
         """
         if set(map(type, outcomes)) != {Outcome}:
             for chunk, outcome in zip(items, outcomes, strict=True):

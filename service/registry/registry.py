@@ -41,12 +41,6 @@ class SessionRegistry:
         advance: applies chunks.
         batcher: computes them.
         counters: count chunks and sessions.
-
-    Attributes:
-        sessions: see above.
-        advance: see above.
-        batcher: see above.
-        counters: see above.
     """
 
     def __init__(self, sessions: SessionTable, advance: Advance, batcher: Batcher, counters: Counters) -> None:
@@ -83,7 +77,6 @@ class SessionRegistry:
         """Delete a session, after the chunks that arrived before. A session with a damaged record is deleted too.
 
         Args:
-            session_id: of the session.
             due_s: when its turn has to come at the latest (``SessionEntry.turn``).
 
         Raises:
@@ -106,10 +99,6 @@ class SessionRegistry:
     async def describe(self, session_id: str, due_s: float = inf) -> dict[str, Any]:
         """Describe a session as JSON values, after the chunks that arrived before.
 
-        Args:
-            session_id: of the session.
-            due_s: as of ``delete``.
-
         Raises:
             NotFound: there is no such session.
             StoreUnavailable: the store does not answer.
@@ -127,11 +116,10 @@ class SessionRegistry:
             await self.delete(session_id, due_s)
 
     async def probe(self, request: InferRequest, due_s: float = inf) -> tuple[Session, bool]:
-        """The session that a chunk would go on with, after the chunks that arrived before. Nothing is applied.
+        """Return the session that a chunk would go on with, after the chunks that arrived before. Nothing is applied.
 
         Args:
             request: such a chunk, of a session with an id; its number does not matter.
-            due_s: as of ``delete``.
 
         Returns:
             The session, and whether it has begun; otherwise the one that the chunk would begin.
@@ -151,7 +139,7 @@ class SessionRegistry:
         return session, has_begun
 
     def offer(self, request: InferRequest) -> Session:
-        """The session that a chunk of a new id would begin. Nothing is begun.
+        """Return the session that a chunk of a new id would begin. Nothing is begun.
 
         Raises:
             HetsynError: the chunk would be refused, whatever its id.
@@ -165,7 +153,6 @@ class SessionRegistry:
         and takes no number. Repeated, it says again that nothing was heard since.
 
         Args:
-            session_id: of the session.
             permit: that the caller holds.
 
         Returns:

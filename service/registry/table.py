@@ -44,7 +44,6 @@ class SessionTable:
 
     Attributes:
         store: has the sessions; None where they are in memory alone.
-        lifetimes: of sessions.
         clock: seconds, for the times in ``Session.known``.
         quota: keeps the entries within the limits.
     """
@@ -102,7 +101,6 @@ class SessionTable:
         """Return the entry of a session, made if there is none. The caller uses it until ``leave``.
 
         Args:
-            session_id: of the session.
             client: that sends the request.
             is_one_shot: the request would begin and end the session, so it needs no room.
 
@@ -295,6 +293,6 @@ _reply_of = attrgetter("known.progress.last.reply")
 
 
 def _is_plain(session: Session) -> bool:
-    """Whether it takes the same memory as after its next chunk of spikes."""
+    """Return whether it takes the same memory as after its next chunk of spikes."""
     stream, last = session.stream, session.known.progress.last
     return stream is not None and stream.kind == "spikes" and last is not None and isinstance(last.reply, PlainReply)

@@ -29,11 +29,7 @@ class Droppable(Protocol):
 
 
 class Together:
-    """The results of chunks that somebody waits for.
-
-    Args:
-        count: of the chunks.
-    """
+    """The results of chunks that somebody waits for."""
 
     def __init__(self, count: int) -> None:
         self._results: list[Answer | Exception | None] = [None] * count

@@ -18,19 +18,19 @@ or without one, and with the digest of its content and end flag.
     ended     last              other      ConflictingChunk(expected)
     ended     any other, none   any        SessionEnded
 
-A request can also begin a session explicitly, whatever was there: it is not decided here.
+A request can also begin a session explicitly, even over an existing one: that is not decided here.
 
-Once the engine has computed the chunk of Apply(n), ``applied`` gives the new progress: (n + 1, this chunk, its end
-flag). A chunk that fails changes nothing: progress is a value, and the old one stays valid. A request that names
-another model than the session's gets ModelMismatch in every state but none. If the model has other content than when
-the session began, the request gets ModelChanged; if the server lacks the model's version, ModelAbsent.
+After the engine has computed the chunk of Apply(n), ``applied`` gives the new progress: (n + 1, this chunk, its end
+flag). A failed chunk changes nothing: progress is a value, and the old one stays valid. A request that names another
+model than the session's gets ModelMismatch in every state but none. If the model's content has changed since the
+session began, the request gets ModelChanged; if the server lacks the model's version, ModelAbsent.
 
 Time changes a session's state too, by ``status``; nothing is written for it:
 
     open      idle for idle_s, or older than age_s         none
     ended     for ended_keep_s                             none
 
-A session that has expired, or that its store has lost, is as one that never was.
+A session that has expired, or that its store has lost, counts as one that never existed.
 
 Replicas. If replicas share a store, a replica may have cached a session that another replica has since advanced. The
 cached session is *not authoritative*, and two rules make that harmless:
@@ -38,7 +38,7 @@ cached session is *not authoritative*, and two rules make that harmless:
     1. An Apply is acknowledged only after a commit that compares the store's revision with the one that the
        decision was made on. The commit succeeds (acknowledge), is refused (decide again on the store's record),
        or has an unknown outcome (no acknowledgement; the next chunk decides on the store's record).
-    2. Anything but an Apply is decided on the store's own record: on any other, ``decide`` returns Reload.
+    2. Everything but an Apply is decided on the store's own record: on a cached one, ``decide`` returns Reload.
 
 State, number and reply are one record and change in one commit. So if two replicas apply chunk n at the same time, one
 is refused, decides again, and finds a duplicate.
@@ -66,16 +66,15 @@ from service.keys.ids import client_id
 
 R = TypeVar("R")
 
-EXPIRED_RECORD_S = 300.0  # that a store keeps an expired session, so that a server which had it can count and delete it
+EXPIRED_RECORD_S = 300.0  # a store keeps an expired session for this time, so that its server can count and delete it
 
 
 class Answered(NamedTuple, Generic[R]):
-    """A chunk that was applied.
+    """An applied chunk.
 
     Attributes:
         seq: its number.
-        digest: of its content and end flag.
-        reply: to the chunk.
+        reply: its reply.
     """
 
     seq: int
@@ -84,13 +83,13 @@ class Answered(NamedTuple, Generic[R]):
 
 
 class Progress(NamedTuple, Generic[R]):
-    """How far a session is.
+    """The progress of a session.
 
     Attributes:
         expected_seq: number of the next chunk.
         total_steps: network steps of all chunks so far.
-        ended: whether the last chunk ended the session.
-        last: the last chunk that was applied; None before the first.
+        ended: the last chunk ended the session.
+        last: the last applied chunk; None before the first.
     """
 
     expected_seq: int = 0
@@ -100,11 +99,10 @@ class Progress(NamedTuple, Generic[R]):
 
 
 class Known(NamedTuple, Generic[R]):
-    """What the protocol knows of a session.
+    """The protocol's knowledge of a session.
 
     Attributes:
-        progress: how far it is.
-        created_s: when it began, in seconds of any one clock.
+        created_s: when it began, in seconds of any clock.
         used_s: when a chunk was last applied, in seconds of the same clock.
     """
 
@@ -115,14 +113,13 @@ class Known(NamedTuple, Generic[R]):
 
 @dataclass(frozen=True)
 class Lifetimes:
-    """How long a session lasts.
+    """The lifetimes of sessions.
 
     Attributes:
         idle_s: time without use after which an open session expires.
         age_s: age at which an open session expires.
-        ended_keep_s: time for which the last reply of an ended session is remembered.
-        first_idle_s: time without use after which a session of one chunk makes room for another, where a full server
-            lacks it.
+        ended_keep_s: time that the last reply of an ended session is kept.
+        first_idle_s: idle time after which a session of one chunk makes room for another in a full server.
     """
 
     idle_s: float
@@ -157,7 +154,7 @@ class Reload:
 
 
 def status(known: Known[R] | None, now_s: float, lifetimes: Lifetimes) -> Status:
-    """The state of a session at a time; None is a session of which nothing is known."""
+    """Return the state of a session at a time. None: nothing is known of it."""
     if known is None:
         return "none"
     if known.progress.ended:
@@ -167,13 +164,11 @@ def status(known: Known[R] | None, now_s: float, lifetimes: Lifetimes) -> Status
 
 
 def are_next(known: Sequence[Known[R]], seqs: Sequence[int | None], now_s: float, lifetimes: Lifetimes) -> bool:
-    """Whether ``decide`` applies each of some chunks for being the next one of an open session: the usual case.
+    """Return whether each chunk is the next one of an open session, so that ``decide`` applies it: the usual case.
 
     Args:
-        known: of the sessions.
         seqs: numbers of the chunks.
         now_s: time, by the clock of ``known``.
-        lifetimes: of sessions.
     """
     progress, created_s, used_s = zip(*known, strict=True)
     expected, _, ended, _ = zip(*progress, strict=True)
@@ -182,7 +177,7 @@ def are_next(known: Sequence[Known[R]], seqs: Sequence[int | None], now_s: float
 
 
 def keep_s(known: Known[R], lifetimes: Lifetimes) -> float:
-    """Time from its last use for which a session's record has to be stored: at least until its status is none."""
+    """Compute the seconds from its last use that a record must be stored: at least until its status is none."""
     return lifetimes.ended_keep_s if known.progress.ended else lifetimes.idle_s + EXPIRED_RECORD_S
 
 
@@ -222,16 +217,15 @@ def decide(
     *,
     authoritative: bool = True,
 ) -> Apply | Replay[R] | Reload:
-    """Decide what to do with a chunk; see the tables above.
+    """Decide what to do with a chunk, by the tables above.
 
     Args:
         session: its id, for messages.
-        known: of the session; None if it does not exist.
+        known: None if the session does not exist.
         seq: number of the chunk; None takes the next number.
-        digest: of the chunk's content and end flag.
+        digest: digest of the chunk's content and end flag.
         now_s: time, by the clock of ``known``.
-        lifetimes: of sessions.
-        authoritative: ``known`` is the store's record, not one that a replica has cached.
+        authoritative: ``known`` is the store's record, not a cached one.
 
     Raises:
         NotFound, OutOfOrder, ConflictingChunk, SessionEnded: the chunk is refused.
@@ -251,7 +245,7 @@ def decide(
 
 
 def unknown(session: str) -> NotFound:
-    """The error for a session that does not exist."""
+    """Make the error for a session that does not exist."""
     return NotFound(
         f"no session {client_id(session)!r}: it has not begun, has expired, was deleted, ended a while ago, or was "
         "lost with its server (--store keeps sessions). A session begins with seq 0, with begin=true "
@@ -264,13 +258,12 @@ def check_import(session: str, known: Known[R] | None, now_s: float, lifetimes: 
 
     Args:
         session: the id.
-        known: of the session of this id; None if there is none.
+        known: the session of this id; None without.
         now_s: time, by the clock of ``known``.
-        lifetimes: of sessions.
-        replace: whether the import may replace a session.
+        replace: the import may replace a session.
 
     Raises:
-        SessionExists: there is a session of this id, and not ``replace``.
+        SessionExists: there is a session of this id, without ``replace``.
     """
     if replace or status(known, now_s, lifetimes) == "none":
         return
@@ -290,12 +283,11 @@ def check_delete(session: str, known: Known[R] | None, now_s: float, lifetimes: 
 
 
 def admit(progress: Progress[R], seq: int | None, digest: bytes) -> Apply | Replay[R]:
-    """Decide on a chunk of an open or ended session; see the first table above.
+    """Decide on a chunk of an open or ended session, by the first table above.
 
     Args:
-        progress: of the session.
         seq: number of the chunk; None takes the next number.
-        digest: of the chunk's content and end flag.
+        digest: digest of the chunk's content and end flag.
 
     Raises:
         OutOfOrder, ConflictingChunk, SessionEnded: the chunk is refused.
@@ -317,20 +309,20 @@ def admit(progress: Progress[R], seq: int | None, digest: bytes) -> Apply | Repl
 
 
 def applied(progress: Progress[R], *, seq: int, digest: bytes, steps: int, end: bool, reply: R) -> Progress[R]:
-    """Progress after a chunk; arguments and errors as of ``all_applied``."""
+    """Compute the progress after a chunk. Arguments and errors as ``all_applied``."""
     return next(all_applied([progress], [Answered(seq, digest, reply)], [steps], [end]))
 
 
 def all_applied(
     before: Sequence[Progress[R]], chunks: Sequence[Answered[R]], steps: Iterable[int], ends: Iterable[bool]
 ) -> Iterator[Progress[R]]:
-    """Progress of several sessions after a chunk each.
+    """Compute the progress of several sessions after a chunk each.
 
     Args:
-        before: the progress before the chunk.
-        chunks: with the number from ``Apply``.
+        before: progress before the chunk.
+        chunks: the applied chunks, with the numbers from ``Apply``.
         steps: network steps of the chunk.
-        ends: whether the chunk ends the session.
+        ends: the chunk ends the session.
 
     Raises:
         OutOfOrder: another chunk was applied since the decision.
@@ -344,4 +336,6 @@ def all_applied(
 
 
 _seq_of, _expected_of, _total_of = attrgetter("seq"), attrgetter("expected_seq"), attrgetter("total_steps")
-_progress: Callable[[Iterable[Any]], Progress[Any]] = partial(tuple.__new__, Progress)  # in half of its own time
+_progress: Callable[[Iterable[Any]], Progress[Any]] = partial(
+    tuple.__new__, Progress
+)  # twice as fast as ``Progress()``

@@ -31,7 +31,6 @@ class Answer(NamedTuple):
     Attributes:
         session_id: of the chunk's session.
         session: after the chunk. It has the reply, and writes it when somebody asks.
-        watch: of the chunk.
         more: what the client asks for beside the reply.
         is_carried: the client carries the session.
         token: the carried session after the chunk; None once it has ended.
