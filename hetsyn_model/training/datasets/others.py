@@ -25,7 +25,6 @@ STEEPEST: Final = 2.0  # slope of the noise's power over frequency: white 0, pin
 SWELL_DB: Final = 6.0  # standard deviation of the noise's level at four points
 QUIETER_DB: Final = 20.0  # a piece this far below the loudest of its file is a pause
 
-
 Audio = NDArray[np.float32]
 
 
