@@ -1,4 +1,4 @@
-"""Admits requests: a limited number at a time, and none once the server shuts down."""
+"""Admits requests: a limited number at a time, and none when the server shuts down."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Admission:
 
     Args:
         uploads: bodies of the requests.
-        queue_timeout_s: time within which the work for a request has to begin.
+        queue_timeout_s: time within which the work for a request must begin.
         clock: seconds, for that time.
 
     Attributes:
         idle: set while no request is in flight.
         admits: permits are given.
-        before_stop: finishes what has come already and gets permits later, before no more are given.
+        before_stop: finishes the work that has come and gets its permits later, before no more are given.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Admission:
 
     @property
     def in_flight(self) -> int:
-        """Return number of requests in flight."""
+        """Count the requests in flight."""
         return self.ledger.total
 
     @property
@@ -56,17 +56,17 @@ class Admission:
         return self._is_ready
 
     def check(self, client: str) -> None:
-        """As ``Uploads.check``."""
+        """Check that a request may come, as ``Uploads.check``."""
         if not self.admits:
             raise shutting_down()
         self._uploads.check(client)
 
     def permit(self, client: str, transport: Transport = "http", came_s: float | None = None) -> Permit:
-        """Return a permit, as a context: taken at its beginning, when the request's body has arrived, until the reply.
+        """Make a permit, a context manager: taken when the request's body has arrived, and held until the reply.
 
         Args:
-            client: that sends the request.
-            transport: by which it came.
+            client: the request's sender.
+            transport: the request's transport.
 
         Raises:
             Overloaded, ShuttingDown: as ``check``.
@@ -78,11 +78,11 @@ class Admission:
         await self.idle.wait()
 
     def leave_rotation(self) -> None:
-        """Become unready and serve on, so that balancers notice."""
+        """Become unready and go on serving, so that balancers notice."""
         self._is_ready = False
 
     async def stop(self) -> None:
-        """Admit no more requests, and wait for those in flight. Bodies under way get little more time."""
+        """Admit no more requests, and wait for those in flight. Unfinished bodies get ``ENDING_S``."""
         self._is_ready = False
         self._uploads.end_soon()
         await self._uploads.finish()  # those that arrive in time still get a permit,
@@ -95,13 +95,13 @@ class Admission:
 
 
 class Permit:
-    """See ``Admission.permit``.
+    """A permit of ``Admission.permit``.
 
     Attributes:
-        client: that sends the request.
-        due_s: when the work for the request has to begin at the latest, in seconds of the clock; set at the beginning.
-        transport: by which the request came.
-        came_s: when it was complete, in seconds of ``time.perf_counter``.
+        client: the request's sender.
+        due_s: deadline for the beginning of the work, in seconds of the clock; set when the permit is taken.
+        transport: the request's transport.
+        came_s: when the request was complete, in seconds of ``time.perf_counter``.
     """
 
     __slots__ = ("_admission", "_is_taken", "came_s", "client", "due_s", "transport")
@@ -117,7 +117,7 @@ class Permit:
         self._is_taken = False
 
     def take(self) -> None:
-        """Take it.
+        """Take the permit.
 
         Raises:
             Overloaded, ShuttingDown: as ``Admission.check``.
@@ -131,7 +131,7 @@ class Permit:
         self._is_taken = True
 
     def give_back(self) -> None:
-        """Give it back, if it is taken."""
+        """Give the permit back, if it is taken."""
         if self._is_taken:
             self._is_taken = False
             admission = self._admission
@@ -148,5 +148,5 @@ class Permit:
 
 
 def waited_too_long() -> Overloaded:
-    """Return the error for a chunk whose work has not begun in time."""
+    """Make the error for a chunk that has not begun in time."""
     return Overloaded(f"the chunk waited too long for its turn, and was not applied: send it again in {RETRY_S:g} s")

@@ -1,4 +1,4 @@
-"""The results of a frame of ``WS /streams``, while they come."""
+"""Collects the results of a frame of ``WS /streams``."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _kept_of = attrgetter("session.known.progress.last.reply")
 
 
 class FrameResults:
-    """The results of a frame, while they come.
+    """The results of a frame, as they come.
 
     Args:
-        outputs: of the model; 0 where it gives no probabilities.
-        labels: index of each.
+        outputs: the model's outputs; 0 without probabilities.
+        labels: index of each label.
 
     Attributes:
         applied: rows that were applied.
@@ -52,7 +52,7 @@ class FrameResults:
         return bool(self._status[row] == APPLIED)
 
     def set_all(self, rows: Sequence[int], outcomes: Sequence[Answer | Problem]) -> None:
-        """Rows that were applied or refused."""
+        """Store the outcomes of rows."""
         if HAS_BESIDE or not _are_plain(outcomes):
             for row, outcome in zip(rows, outcomes, strict=True):
                 self.set(row, outcome if isinstance(outcome, Problem) else outcome.reply)
@@ -65,7 +65,7 @@ class FrameResults:
         self.applied += len(rows)
 
     def set(self, row: int, outcome: Outcome | Problem | None) -> None:
-        """A row that was applied or refused; None where there is nothing to say."""
+        """Store the outcome of one row. None: LEAVE and DELETE, which have no result."""
         if isinstance(outcome, Problem):
             self._status[row] = outcome.status
             self._more[row] = outcome.row()
@@ -81,13 +81,13 @@ class FrameResults:
             self._add(row, outcome)
 
     def _add(self, row: int, said: Classified) -> None:
-        """Add what a row has beside its columns."""
+        """Add a row's members that have no column."""
         members = cast(dict[str, Any], said)
         if more := {name: value for name in BESIDE if (value := members.get(name))}:
             self._more[row] = more
 
     def packed(self) -> bytes:
-        """Return the frame."""
+        """Pack the frame."""
         chunks = self._chunks
         return pack_results(
             Results(
@@ -105,7 +105,7 @@ class FrameResults:
 
 
 def _are_plain(outcomes: Sequence[Answer | Problem]) -> bool:
-    """Return whether all rows have columns and nothing beside."""
+    """Return whether all rows have nothing but columns."""
     return (
         set(map(type, outcomes)) == {Answer}
         and not any(map(_more_of, outcomes))

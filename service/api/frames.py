@@ -1,7 +1,7 @@
-"""The frames of a WebSocket at the server's end (RFC 6455): bytes to messages, and texts to bytes.
+"""Reads and writes the frames of a WebSocket at the server's end (RFC 6455).
 
-``websockets`` parses and checks the frames. There are no extensions, so nothing is compressed: a few bytes never become
-many. Messages, their fragments and texts have bounds.
+``websockets`` parses and checks the frames. There are no extensions and so no compression: few bytes never become many.
+Messages, their fragments and texts have bounds.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from websockets.protocol import Protocol, Side
 
 try:
     from websockets.speedups import apply_mask
-except ImportError:  # where it was installed without a compiler
+except ImportError:  # it was installed without a compiler
     from websockets.utils import apply_mask
 
 from service.errors import BadFrame, TooLarge
 from service.live.protocol import MOST_TEXT_BYTES
 from service.problem import Problem
 
-MOST_FRAGMENTS = 1_024  # of a message
+MOST_FRAGMENTS = 1_024  # limit of a message's fragments
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
 PROTOCOL_ERROR, INVALID_TEXT, POLICY, TOO_BIG = 1002, 1007, 1008, 1009
 
-TEXT, WHOLE = 0x81, 0x82  # first bytes of a whole message, of text and binary
+TEXT, WHOLE = 0x81, 0x82  # first bytes of a whole text and of a whole binary message
 PING = Frame(Opcode.PING, b"").serialize(mask=False)
 
 
 class Message(NamedTuple):
-    """What a client has sent.
+    """A client's message.
 
     Attributes:
-        text: of a text message; None of a binary one.
+        text: None for a binary message.
     """
 
     text: str | None
@@ -44,14 +44,14 @@ class Message(NamedTuple):
 
 
 class FrameReader:
-    """The frames that a client sends: each is parsed when it is here as a whole and somebody wants it.
+    """Parses a client's frames: each one when it is complete and requested.
 
     Attributes:
-        violation: why nothing more is read; None if it is.
+        violation: the reason if nothing more is read, else None.
         answer: bytes to send: pongs, and the answer to a close frame.
         frames: number of frames that were read.
-        bytes: that they had.
-        controls: those that carry no chunk.
+        bytes: their bytes.
+        controls: number of frames without a chunk.
         is_closed: the client has sent its close frame.
     """
 
@@ -59,7 +59,7 @@ class FrameReader:
         self._max_bytes = max_bytes
         self._protocol = Protocol(Side.SERVER, max_size=max_bytes)
         self._come = bytearray()
-        self._next: tuple[int, int] | None = None  # lengths of the next frame, once somebody has asked
+        self._next: tuple[int, int] | None = None  # lengths of the next frame, if they are known
         self._fragments: list[bytes] = []
         self._fragment_bytes = 0
         self._is_text = False
@@ -71,16 +71,16 @@ class FrameReader:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes that have come, of frames that were not read, and of fragments that complete no message."""
+        """Count the bytes of unread frames, and of fragments of incomplete messages."""
         return self._fragment_bytes + len(self._come)
 
     def feed(self, data: bytes) -> None:
-        """Take bytes."""
+        """Take received bytes."""
         self._come += data
         self._next = None
 
     def has_frame(self) -> bool:
-        """Return whether a whole frame is here, or the beginning of one that will be refused."""
+        """Return whether a whole frame has come, or the beginning of one that will be refused."""
         if not self._come:
             return False
         if self._next is None:
@@ -88,13 +88,13 @@ class FrameReader:
         return 0 < self._next[1] <= len(self._come)
 
     def read(self) -> Message | None:
-        """Read the frame that is here, and return the message that it completes."""
+        """Read the next frame, and return the message that it completes."""
         head, length = self._next or self._head_and_length()
         self._next = None
         self.frames += 1
         self.bytes += length
         come = self._come
-        if head and come[0] == WHOLE and not self._fragments:  # as most chunks come: a quarter of the time
+        if head and come[0] == WHOLE and not self._fragments:  # the usual case, four times as fast
             if length == head:
                 self.controls += 1
             content = apply_mask(come[head:length], come[head - 4 : head])
@@ -117,15 +117,15 @@ class FrameReader:
         return message
 
     def take_answer(self) -> bytes:
-        """Return what is to be sent; it is forgotten here."""
+        """Take the bytes to send; they are forgotten here."""
         answer, self.answer = self.answer, b""
         return answer
 
     def _head_and_length(self) -> tuple[int, int]:
-        """Lengths of the head of the frame that comes next, and of the frame (RFC 6455, section 5.2).
+        """Return the lengths of the next frame's head and of the frame (RFC 6455, section 5.2).
 
-        The length is 0 where the head is not here. The head is 0 where the frame is not masked, or too long: then the
-        length is that of all that is here, which ``websockets`` refuses.
+        The frame's length is 0 if the head is not complete. The head's length is 0 if the frame is not masked, or too
+        long: the frame's length is then all that has come, which ``websockets`` refuses.
         """
         come = self._come
         if len(come) < 2 or self.violation is not None or self.is_closed:
@@ -141,7 +141,7 @@ class FrameReader:
         return head, head + length
 
     def _message(self, frame: Frame) -> Message | None:
-        """Return the message that a frame completes."""
+        """Return the message that a frame completes, if any."""
         opcode = frame.opcode
         self.is_closed = opcode is Opcode.CLOSE
         self.controls += opcode is Opcode.PING or opcode is Opcode.PONG or opcode is Opcode.TEXT or not frame.data
@@ -177,27 +177,27 @@ class FrameReader:
 
 
 def text_frame(content: bytes) -> bytes:
-    """Return a text frame of the server."""
+    """Write a text frame of the server."""
     return _head_of(TEXT, len(content)) + content
 
 
 def binary_frame(content: bytes) -> bytes:
-    """Return a binary frame of the server."""
+    """Write a binary frame of the server."""
     return _head_of(WHOLE, len(content)) + content
 
 
 def _head_of(first: int, length: int) -> bytes:
-    """Return the head of a whole frame of the server (RFC 6455, section 5.2)."""
+    """Write the head of a whole frame of the server (RFC 6455, section 5.2)."""
     if length < 126:
         return bytes((first, length))
     return pack("!BBH", first, 126, length) if length < 65_536 else pack("!BBQ", first, 127, length)
 
 
 def close_frame(code: int, reason: str) -> bytes:
-    """Return a close frame of the server."""
+    """Write a close frame of the server."""
     return Frame(Opcode.CLOSE, Close(code, reason).serialize()).serialize(mask=False)
 
 
 def accept_key(key: str) -> str:
-    """``Sec-WebSocket-Accept`` for a ``Sec-WebSocket-Key``."""
+    """Compute ``Sec-WebSocket-Accept`` for a ``Sec-WebSocket-Key``."""
     return base64.b64encode(hashlib.sha1(key.encode() + GUID).digest()).decode()

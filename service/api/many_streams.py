@@ -1,4 +1,4 @@
-"""The sessions of ``WS /streams``: opens them for connections, and hands their chunks to the ingress."""
+"""The sessions of ``WS /streams``: opens them for connections, and passes their chunks to the ingress."""
 
 from __future__ import annotations
 
@@ -35,32 +35,32 @@ from service.wire.columns import Decoded
 from service.wire.many_frames import Chunks, Sessions, pack_opened
 from service.wire.schema import SESSION_ID, InferRequest, Parameters
 
-IDS_A_SESSION = 4  # handles of a server for each session that it may have open: with a store, others are there too
+IDS_A_SESSION = 4  # handles of a server for each open session that it may have: a store has further ones
 OPENED_AT_A_TIME = 64
-DECODE_IN_LOOP_BYTES = 1024 * 1024  # a frame is decoded by array operations: this takes a millisecond
+DECODE_IN_LOOP_BYTES = 1024 * 1024  # array operations decode a frame of this size in a millisecond
 
 REQUEST = "WS /streams"
 
 T = TypeVar("T")
-_new = tuple.__new__  # makes a value in half the time of its class
-_is_id = re.compile(SESSION_ID.removesuffix("$")).fullmatch  # $ would let a line end pass
+_new = tuple.__new__  # makes a value twice as fast as its class
+_is_id = re.compile(SESSION_ID.removesuffix("$")).fullmatch  # $ would accept a line end
 
 
 class Connection(Protocol):
-    """Whose sessions these are."""
+    """The WebSocket that owns sessions."""
 
     def drain(self) -> None:
-        """Finish what has come, and end the connection."""
+        """Finish the work that has come, and end the connection."""
 
     async def drained(self) -> None:
-        """Wait until that is done."""
+        """Wait until ``drain`` is done."""
 
 
 class HeldSession:
-    """A session that a connection streams, under a handle of its own.
+    """A session that a connection streams, under its own handle.
 
     Args:
-        connection: that streams it.
+        connection: streams it.
 
     Attributes:
         is_taken: another connection streams it now.
@@ -84,13 +84,13 @@ class HeldSession:
 
 
 class ManyStreams:
-    """What the connections of a server share. Used from one event loop.
+    """The part that all connections of a server share. Used from one event loop.
 
     Args:
         streams: open sessions and apply chunks.
 
     Attributes:
-        handles: of all connections, by client.
+        handles: counts the handles of all connections by client.
     """
 
     def __init__(self, streams: Streams, limits: Limits) -> None:
@@ -110,8 +110,8 @@ class ConnectionSessions:
     """The sessions of one connection.
 
     Args:
-        connection: whose sessions they are.
-        client: at the other end (``budget.client_of``).
+        connection: owns the sessions.
+        client: the connection's client (``budget.client_of``).
     """
 
     def __init__(self, many: ManyStreams, connection: Connection, query: ManyQuery, client: str) -> None:
@@ -123,7 +123,7 @@ class ConnectionSessions:
         self._client = client
         session = self._streams.offer(query.one.probe())
         manifest = session.model.manifest
-        # a model that is reloaded meanwhile shall not change what the client is told
+        # a reload meanwhile must not change what the client is told
         self._query = query.named(manifest.name, manifest.version)
         envelope = self._query.envelope
         self._named, self._more = envelope[1:3], envelope[6:]
@@ -139,7 +139,7 @@ class ConnectionSessions:
         return self._decoder.item_bytes
 
     def release(self) -> None:
-        """Stream nothing more."""
+        """Release all sessions: nothing more is streamed."""
         self._is_released = True
         for held in self._held.values():
             self._streams.leave(held.id, held)
@@ -147,7 +147,7 @@ class ConnectionSessions:
         self._held = {}
 
     async def open(self, sessions: Sessions) -> bytes:
-        """Open sessions, and return the frame that says so."""
+        """Open sessions, and return the frame with the outcomes."""
         opened = await _gathered(
             (
                 self._open(handle, name, sessions.resume)
@@ -165,7 +165,7 @@ class ConnectionSessions:
         """Apply chunks, each to its session.
 
         Returns:
-            The frame of the results, and the number of those that were applied.
+            The frame of the results, and the number of applied chunks.
         """
         came_s = time.perf_counter()
         if len(chunks.content) <= DECODE_IN_LOOP_BYTES:
@@ -208,13 +208,12 @@ class ConnectionSessions:
         """Apply chunks.
 
         Args:
-            rows: their numbers in the frame.
-            requests: with the chunks.
-            came_s: when it was complete.
+            rows: the chunks' rows in the frame.
+            came_s: when the frame was complete.
         """
         try:
             outcomes = await self._ingress.apply_frame(self._source, requests, came_s)
-        except HetsynError as error:  # the frame has no place
+        except HetsynError as error:  # there is no room for the frame
             for row in rows:
                 results.set(row, self._ingress.refused(error, REQUEST))
             return
@@ -224,9 +223,9 @@ class ConnectionSessions:
         """Open a session.
 
         Returns:
-            The number of its next chunk, its steps, the status and the session's state; or why it was refused.
+            The number of its next chunk, its steps, the status and the session's state; or the refusal.
         """
-        if self._is_released:  # a task may begin, or go on, before its cancellation reaches it
+        if self._is_released:  # a task may begin or go on before its cancellation reaches it
             raise asyncio.CancelledError
         try:
             if handle in self._held:
@@ -290,7 +289,7 @@ class ConnectionSessions:
 
 
 async def _gathered(works: Iterator[Coroutine[Any, Any, T]], at_a_time: int) -> list[T]:
-    """The results of works; if the caller is cancelled, all that are under way are cancelled, and are awaited."""
+    """Run works, and return their results. If the caller is cancelled, they are cancelled and awaited."""
     results: list[T] = []
     while some := list(islice(works, at_a_time)):
         async with asyncio.TaskGroup() as group:

@@ -1,12 +1,11 @@
 """A connection that has become a WebSocket: the asyncio shell around a protocol of ``live`` and ``api.frames``.
 
-It counts among the connections, and among the streams of its client. What its client does not read is bounded; it ends
-if the client is silent. While the stream should not be read, or the client does not read, nothing is read from the
-socket. So a client can make the server hold one large message, some small ones, and what one call of the system has
-read.
+It counts as a connection, and as a stream of its client. It bounds the bytes that its client does not read, and ends if
+the client is silent. While the stream should not be read, or the client does not read, nothing is read from the socket.
+So a client can make the server hold one large message, some small ones, and the bytes of one read.
 
-uvicorn's own sans-I/O WebSocket has a queue and a task between a message and its answer, which costs half as much CPU
-time again.
+uvicorn's own sans-I/O WebSocket has a queue and a task between a message and its answer, which takes one and a half
+times the CPU time.
 """
 
 from __future__ import annotations
@@ -36,24 +35,24 @@ from service.live.machine import Machine
 from service.observe.context import RequestContext
 from service.problem import Problem
 
-PING_S, CLOSING_S = 20.0, 2.0  # the client has as long to answer a close frame
+PING_S, CLOSING_S = 20.0, 2.0  # CLOSING_S: time for the client to answer a close frame
 BYTES_A_ROUND, FRAMES_A_ROUND = 64 * 1024, 256  # so that small frames do not stop the event loop
-MOST_CONTROLS = 1_024  # frames that are no chunks, between two pings
+MOST_CONTROLS = 1_024  # limit of frames without a chunk between two pings
 
 W = TypeVar("W")
 
 
 class WebSocket(asyncio.Protocol, ABC, Generic[W]):
-    """One WebSocket, whatever its protocol is.
+    """One WebSocket, for any protocol.
 
     Args:
         connections: all connections of the server.
-        many: what its WebSockets share.
-        handshake: that the client has sent.
-        client: at the other end (``budget.client_of``).
+        many: shared by its WebSockets.
+        handshake: the client's handshake.
+        client: the connection's client (``budget.client_of``).
 
     Attributes:
-        is_idle: all that has come is read, and more is read from the socket.
+        is_idle: all that has come was read, and the socket is being read.
     """
 
     def __init__(
@@ -69,7 +68,7 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
         self.transport = transport
         self.client = client
         self.is_idle = False
-        self.context = RequestContext(handshake.context).context()  # of all works
+        self.context = RequestContext(handshake.context).context()  # the context of all works
         self._loop = asyncio.get_running_loop()
         self._connections, self._server_state, self._unread = connections, server_state, unread
         self._limits, self._budget = connections.limits, connections.budget
@@ -77,27 +76,27 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
         self._counters = many.streams.counters
         self._handshake = handshake
         self._headers = server_state.default_headers
-        self._live: Machine[W] | None = None  # None while the connection is opened
+        self._live: Machine[W] | None = None  # None while the connection opens
         self._reader = FrameReader(self._limits.max_body_bytes)
-        self._is_over = False  # our close frame is sent: nothing is sent any more
-        self._is_counted = False  # among the streams of its client
+        self._is_over = False  # our close frame was sent: nothing more is sent
+        self._is_counted = False  # it counts as a stream of its client
         self._is_scheduled = self._drains = False
         self._task: asyncio.Task[None] | None = None
         self._key = StreamKey(many.streams.keys, ANYBODY)
-        self._waking: asyncio.TimerHandle | None = None  # when the key may send on
+        self._waking: asyncio.TimerHandle | None = None  # fires when the key may send again
         self._writable, self._drained = asyncio.Event(), asyncio.Event()
         self._writable.set()
-        self._held_bytes = 0  # of a large message, until it is applied
+        self._held_bytes = 0  # bytes of a large message, until it is applied
         self._heard_s = self._pinged_s = self._loop.time()
-        self._partial_s = self._taken_s = inf  # since when a message is incomplete, and messages are read
-        self._controls = 0  # frames that carried no chunk, at the last ping
+        self._partial_s = self._taken_s = inf  # times since which a message is incomplete, and messages are read
+        self._controls = 0  # frames without a chunk at the last ping
         self._transport_name = handshake.path.removeprefix("/")
         self._tick_s = min(PING_S, self._limits.idle_timeout_s / 2, self._limits.body_timeout_s)
         self._ticking: asyncio.TimerHandle | None = None
 
     @abstractmethod
     async def _opened(self) -> Machine[W]:
-        """Open what the client asks for.
+        """Open the client's session or sessions.
 
         Raises:
             HetsynError: it is refused.
@@ -105,7 +104,7 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
 
     @abstractmethod
     def _receive(self, content: bytes) -> Sequence[Send | SendBinary | Close | W]:
-        """Hand a binary message to the machine."""
+        """Pass a binary message to the machine."""
 
     @abstractmethod
     async def _done(self, work: W) -> Sequence[Send | SendBinary | Close | W]:
@@ -117,20 +116,20 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
 
     @abstractmethod
     def _release(self) -> None:
-        """Stream nothing more for the client."""
+        """Release the client's sessions."""
 
     def begin(self) -> None:
-        """Take the connection, and open what the client asks for."""
+        """Take over the connection, and open the client's session or sessions."""
         self.transport.set_protocol(self)
         self.transport.pause_reading()  # a client sends nothing before the answer to its handshake
         self._server_state.connections.add(self)  # type: ignore[arg-type]  # it has all that uvicorn calls
-        self._connections.enter(self)  # the place that its HTTP connection had
+        self._connections.enter(self)  # the place of its HTTP connection
         self._task = self._loop.create_task(self._open(), context=self.context)
 
     def drain(self) -> None:
         self._drains = True
         if not self._writable.is_set():
-            self._unread.reset()  # whoever does not read does not hold the server up
+            self._unread.reset()  # a client that does not read must not delay the server
         elif self._live is not None:
             self._act(self._live.drain())
             self._read_on()
@@ -139,7 +138,7 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
         await self._drained.wait()
 
     def shutdown(self) -> None:
-        """The server closes: uvicorn calls this for each connection."""
+        """End the connection because the server closes; uvicorn calls this for each one."""
         if self._live is None:
             self._fail(ShuttingDown("the server is shutting down: open the stream again"))
         else:
@@ -218,7 +217,7 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
         self._let_go()
 
     def _pump(self) -> None:
-        """Read what has come, as far as the stream takes it, and no more than fits into a round of the event loop."""
+        """Read messages while the stream takes them, up to a limit for one round of the event loop."""
         live, reader = self._live, self._reader
         if self._is_over or live is None:
             return
@@ -268,16 +267,18 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
                 self._live.leave()
             self._leave()
             self.transport.close()
-            self._loop.call_later(CLOSING_S, self.transport.abort)  # it may not read what is before the answer
+            self._loop.call_later(
+                CLOSING_S, self.transport.abort
+            )  # the client may not read the bytes before the answer
         elif reader.controls - self._controls > MOST_CONTROLS:
             detail = f"more than {MOST_CONTROLS} frames came that are no chunks: a ping every {PING_S:g} s is enough"
             self._fail(BadFrame(detail, POLICY))
 
     def _count_partial(self, is_complete: bool) -> None:
-        """Count what is here of a message that is not complete.
+        """Count the bytes of an incomplete message.
 
         Args:
-            is_complete: whether another one was completed before it.
+            is_complete: another one was completed before it.
         """
         if not self._reader.held_bytes:
             self._partial_s = inf
@@ -314,7 +315,7 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
         self._act(actions)
 
     def _read_on(self) -> None:
-        """Read from the socket, or do not; come again if more has come than one round takes."""
+        """Resume or pause reading from the socket; continue in the next round if more has come than one round takes."""
         transport = self.transport
         if transport.is_closing() or self._is_over:
             return
@@ -330,7 +331,7 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
             self._is_scheduled = True
             self._loop.call_soon(self._next_round)
         if self.is_idle:
-            transport.resume_reading()  # does nothing where it reads
+            transport.resume_reading()  # does nothing if it reads already
         else:
             transport.pause_reading()
 
@@ -339,7 +340,7 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
         self._pump()
 
     def _act(self, actions: Sequence[Send | SendBinary | Close | W]) -> W | None:
-        """Do what the machine says. A work begins, unless one is under way here: then it is returned."""
+        """Carry out the machine's actions. A work begins, or is returned if one is under way."""
         sent: list[bytes] = []
         work, is_end = None, False
         for action in actions:
@@ -365,7 +366,7 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
         self._task = self._loop.create_task(self._run(work), context=self.context)
 
     def _after(self, actions: Sequence[Send | SendBinary | Close | W]) -> W | None:
-        """Do what the machine says after a work."""
+        """Carry out the machine's actions after a work."""
         if (
             self._held_bytes
             and self._live is not None
@@ -414,7 +415,7 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
             self._act(self._live.refuse(problem))
 
     def _end_stream(self) -> None:
-        """The last frame is sent: the client may answer the close frame, and what else it sends is not read."""
+        """Wait for the client's close frame, after ours was sent. Its other frames are not read."""
         if self._is_over:
             return
         self._is_over = True
@@ -423,23 +424,24 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
             self._let_go()
 
     def _let_go(self) -> None:
-        """Close the connection once the client has read the rest. What it sends is dropped: bytes that the system has
-        still make it reset the connection, and then the client may not get the rest.
+        """Half-close, discard input for a while, then close.
+
+        Closing with unread input would send a reset, and could destroy our last frame.
         """
-        with suppress(OSError):  # the client has reset the connection, and asyncio does not know yet
+        with suppress(OSError):  # the client may have reset the connection already
             self.transport.write_eof()
         self.transport.resume_reading()
         self._loop.call_later(CLOSING_S, self.transport.abort)
 
     def _tick(self) -> None:
-        """Look at the client from time to time: whether it is there, and whether its message is complete."""
+        """Check from time to time that the client is alive, and that its message is completed in time."""
         assert self._live is not None
         if self._is_over:
             return
         now_s, limits = self._loop.time(), self._limits
         self._ticking = self._loop.call_later(self._tick_s, self._tick)
         if self._live.is_busy or not self._takes():
-            self._heard_s = now_s  # it is our turn, not the client's
+            self._heard_s = now_s  # the server is at work: the client need not send
         try:
             self._key.check()
         except KeyRefused as refused:

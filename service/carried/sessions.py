@@ -1,7 +1,6 @@
 """Sessions that their clients carry as tokens. The server stores nothing of them.
 
-Two chunks with the same token continue one session in two ways, and both get a reply. So no lock and no entry is
-needed.
+Two chunks with the same token continue one session in two ways, and both get a reply. So there is no lock and no entry.
 """
 
 from __future__ import annotations
@@ -50,12 +49,11 @@ class CarriedSessions:
         """Apply a chunk to the session that came with it, and return the session with the reply.
 
         Args:
-            request: with the chunk.
-            permit: that the caller holds.
+            permit: the caller holds it.
 
         Raises:
-            HetsynError: the client's token stays valid as it is. The message says what the client can do, unless it is
-                an ArtifactError.
+            HetsynError: the client's token stays valid. The message says what the client can do, unless it is an
+                ArtifactError.
         """
         if self._tokens is None:
             raise CarryUnavailable(f"the server has no keys for carried sessions: {HOW_TO}")

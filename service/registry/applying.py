@@ -1,7 +1,6 @@
-"""One chunk on its way: it waits for its session's turn, is decided on, computed, committed and answered.
+"""The way of a chunk: it waits for its session's turn, and is decided on, computed, committed and answered.
 
-Nothing here waits in a task of its own, so that a chunk of a session in memory takes none: what the chunk waits for
-calls it back. Only the store is awaited in a task.
+A chunk of a session in memory needs no task: all that it waits for calls it back. Only the store is awaited in a task.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ log = logging.getLogger("hetsyn.sessions")
 
 
 class Parts(Protocol):
-    """What the chunks of a server share.
+    """The parts of a server that its chunks share.
 
     Attributes:
         sessions: the table, in this process or with a store behind it.
@@ -64,19 +63,19 @@ class Applying(Item):
     """A chunk of a session that the server stores.
 
     Args:
-        parts: that all chunks share.
-        answered: called once, unless the chunk is dropped: with ``index`` and its answer, or why the session is
-            unchanged.
-        index: of the chunk, for ``answered``.
+        parts: shared by all chunks.
+        answered: called once, unless the chunk is dropped: with ``index`` and the answer, or with the error that left
+            the session unchanged.
+        index: the chunk's index for ``answered``.
 
     Attributes:
-        request: with the chunk, before ``begin``.
+        request: set before ``begin``.
         session: id of the session; empty before ``begin``.
         is_over: it was answered or dropped.
-        planned: what was decided.
-        snapshot: that it was decided on.
+        planned: the decision.
+        snapshot: the snapshot that it was decided on.
         store_s: seconds of its commits.
-        context: of its request, in which its span is made; None where a frame has one for all.
+        context: its request's, for its span; None if a frame has one for all.
     """
 
     is_over = False
@@ -87,7 +86,7 @@ class Applying(Item):
     request: InferRequest
     planned: PlannedChunk
     _may_begin: bool
-    _entry: SessionEntry | None = None  # since it entered
+    _entry: SessionEntry | None = None  # after ``enter``
     _attempt = _failures = 0
     _late: asyncio.TimerHandle | None = None
     _loading: asyncio.Task[None] | None = None
@@ -101,7 +100,7 @@ class Applying(Item):
         self._index = index
 
     def enter(self) -> bool:
-        """Enter its session, after the chunks that entered before; whether it has it to itself now."""
+        """Enter its session, after earlier chunks. Returns whether it holds the session now."""
         request, permit, sessions = self.request, self.permit, self._parts.sessions
         envelope = request.envelope
         self.client, self.due_s = permit.client, permit.due_s
@@ -129,7 +128,7 @@ class Applying(Item):
         return False
 
     def drop(self) -> bool:
-        """Drop the chunk, whose caller has gone; False where its commit is under way, which is finished."""
+        """Drop the chunk, because its caller has gone. Returns False if its commit has begun, which is finished."""
         if self.is_over:
             return True
         self._answered = _nobody
@@ -140,7 +139,7 @@ class Applying(Item):
         entry = self._entry
         if entry is None:
             return True
-        if self._loading is not None:  # a task that is cancelled before it begins leaves nothing itself
+        if self._loading is not None:  # a task that is cancelled before it begins does not clean up
             self._loading.add_done_callback(lambda _: self._leave(entry))
             self._loading.cancel()
         elif self.is_computed:
@@ -149,20 +148,20 @@ class Applying(Item):
         elif entry.forget(self._go):
             self._stop_timer()
             self._parts.sessions.leave(entry)
-        return True  # else its turn comes at once, and passes
+        return True  # else its turn comes at once, and is passed on
 
     def on_answer(self, told: Told) -> None:
-        """Tell another than before."""
+        """Replace the function to tell."""
         self._answered = lambda _, result: told(result)
 
     def _go(self) -> None:
-        """The chunk's turn has come."""
+        """Go on: the chunk's turn has come."""
         entry = self._entered
         self._stop_timer()
         if self.is_over:
             self._leave(entry)
         elif entry.store_failures != self._failures:
-            # otherwise the requests of a session would wait for a store that hangs one after the other
+            # else the session's requests would wait for a hung store one after the other
             self._finish(
                 StoreUnavailable(
                     "the session store failed on a request before this one: nothing was changed, "
@@ -190,7 +189,7 @@ class Applying(Item):
             self._late = None
 
     def _first(self) -> bool:
-        """Decide on what this process knows of the session; whether the chunk is to be computed."""
+        """Decide on this process's knowledge of the session. Returns whether to compute the chunk."""
         entry = self._entered
         known = self._parts.sessions.cached(entry, may_be_first=self._may_begin)
         if known is None:
@@ -219,7 +218,7 @@ class Applying(Item):
             _compute([self])
 
     def _decide(self, entry: SessionEntry, snapshot: Snapshot, authoritative: bool) -> bool:
-        """Decide by the protocol; whether the chunk is to be computed."""
+        """Decide by the protocol. Returns whether to compute the chunk."""
         self.snapshot = snapshot
         try:
             decision = self._decision(entry, snapshot, authoritative)
@@ -240,7 +239,7 @@ class Applying(Item):
         return False
 
     def _again(self, entry: SessionEntry) -> None:
-        """Decide again: on the store's record, which another process may have changed."""
+        """Decide again on the store's record, which another process may have changed."""
         self._attempt += 1
         if self._attempt < MAX_ATTEMPTS:
             self._load()
@@ -254,7 +253,7 @@ class Applying(Item):
 
         Args:
             snapshot: the session to decide on.
-            authoritative: the snapshot is the store's own. On any other the result is Reload in place of an error.
+            authoritative: the snapshot is the store's own. If not, the result is Reload in place of an error.
 
         Raises:
             HetsynError: the chunk is not applied.
@@ -263,12 +262,12 @@ class Applying(Item):
         try:
             envelope, session, known = request.envelope, snapshot.session, snapshot.known
             now_s, lifetimes = sessions.clock(), sessions.lifetimes
-            if envelope.begin and envelope.seq is None:  # whatever was there, a damaged record too
+            if envelope.begin and envelope.seq is None:  # even over an existing session or a damaged record
                 begun = advance.begin(envelope, now_s)
                 return advance.plan(begun, 0, request.of(begun.model.manifest))
             if snapshot.damage is not None:
                 raise snapshot.damage
-            whole = request  # with what it leaves to the session's model
+            whole = request  # completed for the session's model
             if session is not None and envelope.names_a_model and status(known, now_s, lifetimes) != "none":
                 session.check_model(envelope)
                 whole = request.of(session.model.manifest)
@@ -289,7 +288,7 @@ class Applying(Item):
         """Commit the session to the store.
 
         Raises:
-            KeyLimitReached: its key has as many sessions as it may.
+            KeyLimitReached: its key has reached its limit of sessions.
         """
         commit = self._parts.sessions.begin_commit(self._entered, self.snapshot, session)
         self._is_committing = True
@@ -315,8 +314,8 @@ class Applying(Item):
         """Leave the session, and answer.
 
         Args:
-            result: the answer, or why there is none.
-            is_own: a failure of the store was met by this chunk.
+            result: the answer, or the error.
+            is_own: this chunk itself met the store's failure.
         """
         entry = self._entered
         if is_own and isinstance(result, StoreUnavailable):
@@ -326,14 +325,14 @@ class Applying(Item):
         self._tell(result)
 
     def _refuse(self, error: Exception) -> None:
-        """Answer with an error, outside of the session."""
+        """Answer with an error, without the session."""
         self.is_over = True
         self._tell(error)
 
     def _tell(self, result: Answer | Exception) -> None:
-        """Answer. Whatever goes wrong with it, the chunks that were computed together hear of theirs."""
+        """Answer. An error in it does not keep others, computed together, from their answers."""
         forget_frames(result)
-        answered, self._answered = self._answered, _nobody  # who is told may hold the chunk: its memory is free at once
+        answered, self._answered = self._answered, _nobody  # the function may hold the chunk: free its memory now
         try:
             answered(self._index, result)
         except Exception as error:
@@ -343,14 +342,14 @@ class Applying(Item):
         self._parts.sessions.release([entry])
 
     def _trace(self, tracer: Tracer, model: str, watch: Watch, ended_s: float) -> None:
-        """Make its span, if it has one of its own."""
+        """Make its span, if it has its own."""
         if self.context is not None:
             self.context.run(SESSION.set, self.session)
             self.context.run(tracer.applied, self.permit.transport, model, watch, ended_s)
 
     @staticmethod
     def done(items: Sequence[Applying], outcomes: Sequence[Outcome | Exception]) -> None:
-        """Go on with chunks that were computed together: keep all, then answer all.
+        """Go on with chunks that were computed together: store all, then answer all.
 
         Args:
             items: chunks of one server.
@@ -371,7 +370,7 @@ def begin(chunks: Sequence[Applying]) -> None:
     ready = [chunk for chunk in chunks if chunk.enter()]
     if ready and not _are_next(ready):
         ready = [chunk for chunk in ready if chunk._first()]
-    if any(map(_is_over, ready)):  # who heard of one's result has dropped another
+    if any(map(_is_over, ready)):  # a caller that got one result has dropped another chunk
         for chunk in ready:
             if chunk.is_over:
                 chunk._leave(chunk._entered)
@@ -394,7 +393,7 @@ def _are_next(chunks: Sequence[Applying]) -> bool:
         return False
     try:
         planned = parts.advance.plan_all(sessions, requests)
-    except Exception:  # ``_first`` finds whose it is
+    except Exception:  # ``_first`` finds the chunk that causes it
         return False
     if planned is None:
         return False
@@ -404,7 +403,7 @@ def _are_next(chunks: Sequence[Applying]) -> bool:
 
 
 def _compute(chunks: Sequence[Applying]) -> None:
-    """Compute chunks that were decided on. What cannot be computed of one chunk is its error alone."""
+    """Compute chunks that were decided on. A chunk that cannot be computed gets its own error."""
     planned = list(map(_planned_of, chunks))
     try:
         chunks[0]._parts.batcher.submit(chunks, list(map(_model_of, planned)), works(planned))
@@ -417,7 +416,7 @@ def _compute(chunks: Sequence[Applying]) -> None:
 
 
 def _computed(chunks: Sequence[Applying], outcomes: Sequence[Outcome]) -> None:
-    """Keep what was computed together. What cannot be made of one chunk is its error alone."""
+    """Store the sessions of chunks that were computed together. A chunk that fails gets its own error."""
     parts = chunks[0]._parts
     sessions = parts.sessions
     planned = list(map(_planned_of, chunks))
@@ -452,7 +451,7 @@ def _computed(chunks: Sequence[Applying], outcomes: Sequence[Outcome]) -> None:
 
 
 def _answer(parts: Parts, chunks: Sequence[Applying], after: Sequence[Session]) -> None:
-    """Count chunks that are kept, and answer them. Whatever goes wrong with it, each gets an answer.
+    """Count stored chunks, and answer them. Each gets an answer, whatever goes wrong.
 
     Args:
         after: the session after each.
@@ -462,13 +461,13 @@ def _answer(parts: Parts, chunks: Sequence[Applying], after: Sequence[Session]) 
     except Exception as error:
         for chunk in chunks:
             if not chunk.is_over:
-                chunk._finish(error)  # sent again, it gets its reply
+                chunk._finish(error)  # when it is sent again, it gets its reply
 
 
 def _answers(parts: Parts, chunks: Sequence[Applying], after: Sequence[Session]) -> None:
     parts.advance.count(list(map(_before_of, chunks)), after)
     timings = parts.counters.timings
-    model = after[0].model  # of all
+    model = after[0].model  # all have the same
     watches = list(map(_watch, zip(map(_came_of, chunks), map(_ran_of, chunks), map(_store_of, chunks), strict=True)))
     ended_s = 0.0
     for transport, together in groupby(zip(map(_transport_of, chunks), watches, strict=True), itemgetter(0)):
@@ -502,4 +501,4 @@ _made: Callable[[Iterable[Any]], Answer] = partial(tuple.__new__, Answer)
 
 
 def _nobody(_: int, __: Answer | Exception) -> None:
-    """The caller has gone."""
+    """Ignore an answer: the caller has gone."""

@@ -1,8 +1,8 @@
 """The sessions of a server: the asyncio shell around the session protocol, the engine and the session table.
 
-A chunk is applied as a whole or not at all. If its caller disconnects, it is dropped, unless its commit is under way:
-then it is applied. A retry under its number is computed, or gets the stored reply. Only ``SessionTable.commit`` changes
-a session, after the engine has computed the chunk.
+A chunk is applied as a whole or not at all. If its caller disconnects, it is dropped, unless its commit has begun: then
+it is applied. A retry under its number is computed, or gets the stored reply. Only ``SessionTable.commit`` changes a
+session, after the engine has computed the chunk.
 """
 
 from __future__ import annotations
@@ -52,12 +52,11 @@ class SessionRegistry:
     async def infer(self, request: InferRequest, permit: Permit) -> Answer:
         """Apply a chunk to its session, after the chunks that arrived before it.
 
-        If the caller is cancelled, the chunk is not applied. If its commit to a store is under way then, the commit is
+        If the caller is cancelled, the chunk is not applied. If its commit to a store has begun, the commit is
         finished, and its outcome counts.
 
         Args:
-            request: with the chunk.
-            permit: that the caller holds.
+            permit: the caller holds it.
 
         Raises:
             HetsynError: the session is unchanged. The message says what the client can do, unless it is an
@@ -77,7 +76,7 @@ class SessionRegistry:
         """Delete a session, after the chunks that arrived before. A session with a damaged record is deleted too.
 
         Args:
-            due_s: when its turn has to come at the latest (``SessionEntry.turn``).
+            due_s: deadline for its turn (``SessionEntry.turn``).
 
         Raises:
             NotFound: there is no such session.
@@ -111,18 +110,18 @@ class SessionRegistry:
         return session.description(session_id, self.sessions.clock())
 
     async def delete_if_any(self, session_id: str, due_s: float = inf) -> None:
-        """``delete``, where there may be no such session any more."""
+        """Delete a session, which may no longer exist."""
         with suppress(NotFound):
             await self.delete(session_id, due_s)
 
     async def probe(self, request: InferRequest, due_s: float = inf) -> tuple[Session, bool]:
-        """Return the session that a chunk would go on with, after the chunks that arrived before. Nothing is applied.
+        """Find the session that a chunk would go on with, after earlier chunks. Nothing is applied.
 
         Args:
-            request: such a chunk, of a session with an id; its number does not matter.
+            request: has the session's id, and a chunk of its kind; the number does not matter.
 
         Returns:
-            The session, and whether it has begun; otherwise the one that the chunk would begin.
+            The session and True, or the session that the chunk would begin and False.
 
         Raises:
             HetsynError: the chunk would be refused, for another reason than its number.
@@ -139,24 +138,25 @@ class SessionRegistry:
         return session, has_begun
 
     def offer(self, request: InferRequest) -> Session:
-        """Return the session that a chunk of a new id would begin. Nothing is begun.
+        """Make the session that a chunk of a new id would begin, without beginning it.
 
         Raises:
-            HetsynError: the chunk would be refused, whatever its id.
+            HetsynError: the chunk would be refused with any id.
         """
         session = self.advance.begin(request.envelope, self.sessions.clock())
         self.advance.plan(session, 0, request)
         return session
 
     async def finalize(self, session_id: str, permit: Permit) -> Reply | None:
-        """End the utterance of a session now, after the chunks that arrived before. It changes the last chunk's reply,
-        and takes no number. Repeated, it says again that nothing was heard since.
+        """End the utterance of a session now, after earlier chunks.
+
+        It changes the last chunk's reply, and takes no number. When repeated, it answers that nothing was heard since.
 
         Args:
-            permit: that the caller holds.
+            permit: the caller holds it.
 
         Returns:
-            The last reply, at the end of whose events is the end of the utterance; None if no chunk was applied yet.
+            The last reply, with the end of the utterance as its last event; None if no chunk was applied yet.
 
         Raises:
             HetsynError: the session is unchanged.
@@ -194,10 +194,10 @@ class SessionRegistry:
     async def _sweep(self, duration_s: float) -> None:
         """Remove expired sessions, spread over a time, so that no chunk waits for more than a few slices."""
         sessions, store = self.sessions, self.sessions.store
-        await self._check()  # before and after, because a sweep of many sessions takes its whole interval
+        await self._check()  # before and after the sweep, because a sweep of many sessions takes the whole interval
         for share in sessions.quota.sweeping(sessions.clock()):
             await asyncio.sleep(share * duration_s)
-            if store is not None:  # one slice at a time, so that chunks do not wait behind all of them
+            if store is not None:  # one slice at a time, so that chunks do not wait for all of them
                 await store.dropped()
         await self._check()
         if store is not None:
@@ -205,5 +205,5 @@ class SessionRegistry:
                 await store.expire()
 
     async def _check(self) -> None:
-        with suppress(StoreError):  # ``trouble`` has it
+        with suppress(StoreError):  # ``trouble`` keeps it
             await self.sessions.check()

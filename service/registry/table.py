@@ -1,9 +1,9 @@
 """The sessions of a server by id, in the memory of this process, or in a store that any number of processes share.
 
-Without a store, an entry is the session, and there is none of an id that has no entry. With a store, an entry caches
-the store's record as this process last saw it. It is removed while no request uses it, where the entries are too many
-or take too many bytes. ``session.protocol`` says what may be decided on a cached record; lifetimes are checked by the
-times in the record, so all processes agree. In both, only a chunk that is applied counts as use.
+Without a store, the entry is the session. With a store, an entry caches the store's record as this process last saw it.
+If entries are too many or too large, one that no request uses is removed. ``session.protocol`` says what may be decided
+on a cached record; lifetimes are checked by the times in the record, so all processes agree. In both cases, only an
+applied chunk counts as use.
 """
 
 from __future__ import annotations
@@ -34,16 +34,14 @@ class SessionTable:
 
     Args:
         limits: number and bytes of the sessions in memory.
-        lifetimes: see below.
-        retry_s: time after which a client that was refused may try again, where nothing else is known.
+        retry_s: the wait of a refused client, if nothing better is known.
         counters: count dropped sessions.
         clock: seconds, for sessions without a store.
         wall: seconds since 1970, for the times in a store's records.
-        keys: whose limits count; None where clients are addresses.
-        store: see below.
+        keys: they may have their own limits; None if clients are addresses.
 
     Attributes:
-        store: has the sessions; None where they are in memory alone.
+        store: has the sessions; None if they are only in memory.
         clock: seconds, for the times in ``Session.known``.
         quota: keeps the entries within the limits.
     """
@@ -101,7 +99,7 @@ class SessionTable:
         """Return the entry of a session, made if there is none. The caller uses it until ``leave``.
 
         Args:
-            client: that sends the request.
+            client: the request's sender.
             is_one_shot: the request would begin and end the session, so it needs no room.
 
         Raises:
@@ -128,7 +126,7 @@ class SessionTable:
         return entry
 
     def leave(self, entry: SessionEntry) -> None:
-        """End the use of an entry that ``enter`` or ``find`` gave."""
+        """End the use of an entry of ``enter`` or ``find``."""
         entry.users -= 1
         if entry.stays or entry.users:
             return
@@ -140,7 +138,7 @@ class SessionTable:
                     pass
 
     def release(self, entries: Sequence[SessionEntry]) -> None:
-        """``SessionEntry.give`` and ``leave``, for requests that end together."""
+        """Do ``SessionEntry.give`` and ``leave`` for requests that end together."""
         for entry in entries:
             entry.give()
             if entry.stays:
@@ -161,11 +159,11 @@ class SessionTable:
         """Return a snapshot to decide on, without a look into the store.
 
         Args:
-            entry: of the session; the caller has it to itself.
+            entry: the session's entry; the caller holds it.
             may_be_first: the request may be the session's first.
 
         Returns:
-            The snapshot, and whether it is authoritative (``session.protocol``); None where the store has to say.
+            The snapshot, and whether it is authoritative (``session.protocol``); None if the store must tell.
         """
         if entry.snapshot is not None:
             return entry.snapshot, self.store is None
@@ -230,7 +228,7 @@ class SessionTable:
     def put(self, entry: SessionEntry, session: Session | None) -> None:
         """Replace the session of an entry, without a store; None removes it.
 
-        A session that ends needs no room: where its reply has none, it goes with ``leave``.
+        A session that ends needs no room: if its reply has none, ``leave`` drops it.
 
         Raises:
             Overloaded: there is no room for a session that goes on. It is as before.
@@ -239,7 +237,7 @@ class SessionTable:
             self.quota.count(entry, 0, "")
             entry.stays = entry.is_plain = False
         elif entry.is_plain and session.stream is not None and isinstance(_reply_of(session), PlainReply):
-            for group in entry.groups:  # nothing of it has another length
+            for group in entry.groups:  # no length has changed
                 group.rows["later"].move_to_end(entry.id)
         else:
             count, row = ENTRY_BYTES + session.bytes, row_of(session)
@@ -248,15 +246,15 @@ class SessionTable:
             self.quota.count(entry, count, row)
             entry.stays = entry.has_place
             entry.is_plain = row == "later" and _is_plain(session)
-        entry.snapshot = tuple.__new__(Snapshot, (None, session, None))  # in half the time of ``Snapshot()``
+        entry.snapshot = tuple.__new__(Snapshot, (None, session, None))  # twice as fast as ``Snapshot()``
 
     def begin_commit(
         self, entry: SessionEntry, snapshot: Snapshot, session: Session
     ) -> asyncio.Future[Snapshot | None]:
-        """Begin to replace a snapshot in the store. The caller hands the result to ``committed``.
+        """Begin to replace a snapshot in the store. The caller passes the result to ``committed``.
 
         Raises:
-            KeyLimitReached: the session's key has as many sessions as it may.
+            KeyLimitReached: the session's key has reached its limit of sessions.
         """
         assert self.store is not None
         if session.stream is not None and not entry.has_place:
@@ -265,7 +263,7 @@ class SessionTable:
         return self.store.commit(entry.id, snapshot, session)
 
     def committed(self, entry: SessionEntry, snapshot: Snapshot) -> None:
-        """Cache what the store has of a session."""
+        """Cache the store's snapshot of a session."""
         session = snapshot.session
         if session is None:
             self.quota.count(entry, ENTRY_BYTES, "")
@@ -285,7 +283,7 @@ class SessionTable:
 
 
 def _forget(entry: SessionEntry) -> None:
-    """Leave it to the store to say what the session is."""
+    """Forget the cached session: the store has it."""
     entry.snapshot, entry.stays = None, False
 
 
@@ -293,6 +291,6 @@ _reply_of = attrgetter("known.progress.last.reply")
 
 
 def _is_plain(session: Session) -> bool:
-    """Return whether it takes the same memory as after its next chunk of spikes."""
+    """Return whether its next chunk of spikes leaves its memory unchanged."""
     stream, last = session.stream, session.known.progress.last
     return stream is not None and stream.kind == "spikes" and last is not None and isinstance(last.reply, PlainReply)

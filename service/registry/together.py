@@ -1,4 +1,4 @@
-"""Waits for chunks that are on their way."""
+"""Waits for the results of chunks that came together."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Told = Callable[[Answer | Exception], None]
 
 
 class NotApplied(Exception):
-    """The caller went while its chunk was committed, and another process was faster."""
+    """The caller left during the commit of its chunk, and another process was faster."""
 
 
 class Droppable(Protocol):
-    """A chunk on its way."""
+    """A chunk that can be dropped."""
 
     def drop(self) -> bool: ...
 
@@ -29,7 +29,7 @@ class Droppable(Protocol):
 
 
 class Together:
-    """The results of chunks that somebody waits for."""
+    """Collects the results of chunks."""
 
     def __init__(self, count: int) -> None:
         self._results: list[Answer | Exception | None] = [None] * count
@@ -37,7 +37,7 @@ class Together:
         self._done = asyncio.get_running_loop().create_future()
 
     async def results(self, chunks: Sequence[Droppable]) -> list[Answer | Exception]:
-        """Wait for all. If the caller is cancelled, the chunks are dropped; but if all are kept, it is too late."""
+        """Wait for all. If the caller is cancelled, the chunks are dropped, unless all are already stored."""
         try:
             await self._done
         except asyncio.CancelledError:
@@ -48,7 +48,7 @@ class Together:
                     self._left -= 1
                 else:
                     chunk.on_answer(partial(self.answered, index))
-            if self._left:  # their commits are under way
+            if self._left:  # their commits have begun
                 self._done = asyncio.get_running_loop().create_future()
                 await self._done
             if any(result is None or isinstance(result, NotApplied) for result in self._results):
