@@ -1,14 +1,13 @@
-"""The work that waits for the engine, by client: how much it is, and whose turn is next. Pure.
+"""Counts the work that waits for the engine by client, and decides which client is next. Pure.
 
-Work counts in steps and spikes, because a request says nothing about its cost: 12 bytes can ask for 20,000 steps. It
-does not count in expected seconds, although those would be closer to the truth. Seconds depend on what the server has
-measured so far, so that the same chunk would be admitted now and refused later, and a limit could not be documented. A
-step is the dearest unit: it takes up to 20 us of an exact network, whatever it contains. Of a bank it takes
-0.5 us, and ``SPIKES_A_STEP`` spikes take as long. The encoder makes the spikes of audio and values, so only their steps
-count. A row of values is a step too where the network itself takes it: its length is the model's, not the client's.
+The unit of work is a step, because a request's bytes do not tell its cost: 12 bytes can ask for 20,000 steps. Expected
+seconds would be more exact, but they depend on earlier measurements: the same chunk would be admitted now and refused
+later, and a limit could not be documented. A step takes up to 20 us in an exact network, and 0.5 us in a bank, where
+``SPIKES_A_STEP`` spikes take as long. The spikes of audio and values come from the encoder, so only their steps count.
+A row of values is a step, too: its length is the model's, not the client's.
 
-Clients take turns. A client that comes goes to the end of the row, and so does the client whose chunk leads a batch. So
-a chunk waits for one segment of each other client, however many chunks those have waiting.
+Clients take turns. A new client goes to the end of the queue, and so does the client of a batch's leading chunk. So a
+chunk waits for at most one segment of each other client.
 """
 
 from __future__ import annotations
@@ -22,19 +21,19 @@ from typing import Protocol
 from service.errors import RETRY_S, Overloaded
 
 SPIKES_A_STEP = 8
-# For clients that have nothing here the limit is twice as high, and a chunk of a thousandth of it is always taken. So
-# one client keeps none out, and a thousand addresses of an attacker, each with a long chunk, do not fill the engine.
+# A client with nothing queued may use twice the limit, and chunks below 0.1% of it are always admitted. So a busy
+# client cannot lock out others, nor can an attacker with a thousand addresses, each with a long chunk.
 NEWCOMERS_LIMIT = 2
 SHORT_SHARE = 1e-3
 LATEST = 0.1  # share of the latest batch in the average time of a unit of work
 
 
 def work_of(steps: int, spikes: int) -> int:
-    """The units of work of a chunk; at least 1.
+    """Compute the units of work of a chunk, at least 1.
 
     Args:
         steps: network steps.
-        spikes: that are known before it is computed.
+        spikes: spikes that are known before the computation.
     """
     return steps + spikes // SPIKES_A_STEP + 1
 
@@ -43,7 +42,7 @@ class Working(Protocol):
     """A chunk in the backlog.
 
     Attributes:
-        client: that sent it.
+        client: its sender.
         work: units that are not done.
     """
 
@@ -55,7 +54,7 @@ _client_of, _work_of = attrgetter("client"), attrgetter("work")
 
 
 class Backlog:
-    """See above.
+    """The queued work of a server.
 
     Args:
         max_work: units that may wait in all.
@@ -63,7 +62,7 @@ class Backlog:
         threads: batches that run at the same time.
 
     Attributes:
-        turns: of the clients that have work here; the smallest is next.
+        turns: turn of each client with work here; the smallest is next.
     """
 
     def __init__(self, max_work: float, client_share: float, threads: int) -> None:
@@ -79,11 +78,11 @@ class Backlog:
 
     @property
     def work(self) -> int:
-        """Units that wait in all."""
+        """Return the units that wait in all."""
         return self._work
 
     def enter_all(self, client: str, chunks: Sequence[Working]) -> bool:
-        """Take in chunks of a client that came together; False, and none, if some may have no room (``enter``)."""
+        """Admit chunks of a client together. Returns False, and admits none, if some may have no room (``enter``)."""
         work = sum(map(_work_of, chunks))
         own = self._of_client.get(client)
         if (own or 0) + work > self._max_of_client or self._work + work > self._max_work:
@@ -92,10 +91,10 @@ class Backlog:
         return True
 
     def enter(self, chunk: Working) -> None:
-        """Take a chunk in. One of a client that has nothing here is admitted beyond the limit: it has its turn soon.
+        """Admit a chunk. A client with nothing here may exceed the limit, because its turn comes soon.
 
         Raises:
-            Overloaded: the client, or all of them, have too much here already. It says when to try again.
+            Overloaded: the client's limit, or that of all, is reached. It says when to try again.
         """
         client, work = chunk.client, chunk.work
         of_client = self._of_client.get(client)
@@ -107,21 +106,21 @@ class Backlog:
         if of_client is None:
             limit = inf if work <= limit * SHORT_SHARE else limit * NEWCOMERS_LIMIT
         if self._work + work > limit and self._work:
-            # nobody learns how many the others have
+            # do not reveal how many the others have
             raise self._full(
                 "the server has as many steps as it takes", self._work + work - self._max_work, self._threads
             )
         self._count(client, of_client, work)
 
     def progress(self, chunk: Working, work: int) -> None:
-        """A part of a chunk is done. The last unit stays until the chunk leaves."""
+        """Subtract the finished part of a chunk. The last unit stays until the chunk leaves."""
         work = min(work, chunk.work - 1)
         chunk.work -= work
         self._work -= work
         self._of_client[chunk.client] -= work
 
     def leave(self, chunks: Sequence[Working]) -> None:
-        """Chunks are done, refused or not wanted any more."""
+        """Remove chunks that are done, refused or dropped."""
         for client, of_client in groupby(chunks, _client_of):
             work = sum(map(_work_of, of_client))
             self._work -= work
@@ -132,12 +131,12 @@ class Backlog:
                 del self._of_client[client], self._turns[client]
 
     def lead(self, client: str) -> None:
-        """A chunk of this client leads a batch."""
+        """Move a client whose chunk leads a batch to the end of the queue."""
         if client in self._turns:
             self._to_the_end(client)
 
     def observe(self, unit_s: float) -> None:
-        """Remember how long a unit of work took in a batch."""
+        """Average the time of a unit of work over batches."""
         self._unit_s = unit_s if self._unit_s is None else self._unit_s + LATEST * (unit_s - self._unit_s)
 
     def _count(self, client: str, before: int | None, work: int) -> None:
@@ -151,12 +150,12 @@ class Backlog:
         self._turns[client] = self._last_turn
 
     def _full(self, what: str, excess: float, threads: float) -> Overloaded:
-        """The error for a chunk that has no room.
+        """Make the error for a chunk without room.
 
         Args:
-            what: takes the room, as a sentence.
-            excess: units that have to be done before.
-            threads: that do them.
+            what: the sentence that says what takes the room.
+            excess: units that must be done before.
+            threads: number of threads that work on them.
         """
         retry_s = max(RETRY_S, float(ceil(excess * (self._unit_s or 0.0) / threads)))
         return Overloaded(f"{what}: send the chunk again in {retry_s:g} s", retry_s)

@@ -16,7 +16,7 @@ from service.session.protocol import Known
 from service.wire.schema import Parameters
 
 STREAM_BYTES = 800  # objects of a stream: its value, a resampler, and the heads of half a dozen arrays
-ALLOCATOR_LOSS = 8  # one byte in so many is lost between blocks of unlike sizes: 3% where all are alike, 9% in a mix
+ALLOCATOR_LOSS = 8  # every 8th byte is lost between blocks of different sizes: 3% if all are alike, 9% in a mix
 
 Json: TypeAlias = bytes
 Kept: TypeAlias = bytes | PlainReply
@@ -27,10 +27,10 @@ class Session(NamedTuple):
     """A session between two chunks.
 
     Attributes:
-        model: that it runs on.
-        known: what the protocol knows of it, with the last reply as JSON, or not written yet: as values it takes many
+        model: the model that it runs on.
+        known: the protocol's knowledge of it, with the last reply as JSON or as numbers: Python objects would take many
             times the memory.
-        stream: the state of its stream; None once the session has ended or was dropped.
+        stream: the state of its stream; None after the session has ended or was dropped.
     """
 
     model: Model
@@ -39,7 +39,7 @@ class Session(NamedTuple):
 
     @property
     def bytes(self) -> int:
-        """Memory of this process that its state and its last reply take, with what the allocator loses."""
+        """Count the memory of its state and its last reply, with the allocator's loss."""
         stream, last = self.stream, self.known.progress.last
         count = 0
         if last is not None:
@@ -53,17 +53,13 @@ class Session(NamedTuple):
         return count + count // ALLOCATOR_LOSS
 
     def last_reply(self, session_id: str) -> Json:
-        """The last reply as JSON.
-
-        Args:
-            session_id: of the session.
-        """
+        """Return the last reply as JSON."""
         last = self.known.progress.last
         assert last is not None
         return last.reply if isinstance(last.reply, bytes) else to_json(self.reply(session_id))
 
     def reply(self, session_id: str) -> Reply:
-        """The last reply, as its members."""
+        """Return the members of the last reply."""
         progress = self.known.progress
         last = progress.last
         assert last is not None
@@ -73,7 +69,7 @@ class Session(NamedTuple):
         return last.reply.reply(session_id, self.model, last.seq, progress.total_steps)
 
     def written(self, session_id: str) -> Session:
-        """The session with its last reply as JSON."""
+        """Return a copy with the last reply as JSON."""
         progress = self.known.progress
         if progress.last is None or isinstance(progress.last.reply, bytes):
             return self
@@ -98,17 +94,17 @@ class Session(NamedTuple):
 
     @property
     def open_stream(self) -> StreamState:
-        """The stream of a session that takes chunks.
+        """Return the stream of a session that takes chunks.
 
         Raises:
-            SessionEnded: the session takes no chunk any more.
+            SessionEnded: the session takes no more chunks.
         """
         if self.stream is None:
             raise SessionEnded("the session has ended: begin another one under a new id")
         return self.stream
 
     def check_model(self, envelope: Parameters) -> None:
-        """Check that a request means this session's model.
+        """Check that a request names this session's model or none.
 
         Raises:
             ModelMismatch: the request names another model or version.
@@ -123,6 +119,6 @@ class Session(NamedTuple):
                 )
 
     def shifted(self, by_s: float) -> Session:
-        """The session with its times on another clock, which is ahead by ``by_s``."""
+        """Return a copy with times on another clock, which is ahead by ``by_s``."""
         known = self.known
         return self._replace(known=known._replace(created_s=known.created_s + by_s, used_s=known.used_s + by_s))
