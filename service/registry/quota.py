@@ -226,6 +226,17 @@ class Quota:
                 ):
                     raise group.full(lack, self._lifetimes, self._retry_s, self._clock())
 
+    def take_place(self, entry: SessionEntry) -> None:
+        """Count a session as open that a store is about to have, so that those after it find its place taken.
+
+        Raises:
+            KeyLimitReached: its key has as many as it may.
+        """
+        self.make_room(entry.groups[1:], 1, 0)
+        entry.has_place = True
+        for group in entry.groups:
+            group.open += 1
+
     def trim(self) -> None:
         """Remove the least recently used sessions from memory if they take too much of it. The store has them."""
         room = self.all

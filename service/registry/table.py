@@ -258,7 +258,7 @@ class SessionTable:
         """
         assert self.store is not None
         if session.stream is not None and not entry.has_place:
-            self.quota.make_room(entry.groups[1:], 1, 0)
+            self.quota.take_place(entry)
         _forget(entry)
         return self.store.commit(entry.id, snapshot, session)
 

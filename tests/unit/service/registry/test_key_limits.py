@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,9 @@ async def test_sessions_of_a_key_count_until_they_end_or_idle(models: Path, tmp_
     async def send(key: str, session: str, seq: int, *, end: bool = False) -> None:
         await server.send(f"{key}/{session}", seq, client=key, end=end)
 
-    await send("alice", "a", 0)
+    results = await asyncio.gather(*(send("alice", name, 0, end=False) for name in "abc"), return_exceptions=True)
+    assert [type(result) for result in results] == [type(None), type(None), KeyLimitReached]
+    await server.registry.delete("alice/b")
     clock.now_s += 30
     await send("alice", "b", 0)
     await send("alice", "a", 1)
