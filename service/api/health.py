@@ -45,8 +45,9 @@ def router(registry: SessionRegistry, admission: Admission) -> APIRouter:
             store_answered = True
         elif registry.sessions.trouble is not None:
             return response(Problem.of(registry.sessions.trouble))
-        if registry.sessions.shortage is not None:
-            return JSONResponse({"status": "ready", "detail": str(registry.sessions.shortage)})
+        store = registry.sessions.store
+        if store is not None and store.shortage is not None:
+            return JSONResponse({"status": "ready", "detail": str(store.shortage)})
         return JSONResponse({"status": "ready"})
 
     return routes

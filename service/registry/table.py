@@ -76,11 +76,6 @@ class SessionTable:
         return None if self.store is None else self.store.trouble
 
     @property
-    def shortage(self) -> StoreError | None:
-        """Say why a session was refused lately, if the store had no room for it."""
-        return None if self.store is None else self.store.shortage
-
-    @property
     def open(self) -> int:
         """Count the open sessions in the memory of this process."""
         return self.quota.all.open
@@ -171,12 +166,7 @@ class SessionTable:
         return (ABSENT, False) if may_be_first else None
 
     async def latest(self, entry: SessionEntry) -> Snapshot:
-        """Return the authoritative snapshot.
-
-        Raises:
-            StoreUnavailable: the store does not answer.
-            StateError: the store has something else under this id.
-        """
+        """Return the authoritative snapshot; errors as of ``SessionStore.load``."""
         if self.store is None:
             session = entry.session
             return ABSENT if session is None else Snapshot(session=session.written(entry.id))
