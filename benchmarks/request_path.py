@@ -93,7 +93,7 @@ async def _measure(concurrency: int, seconds: float) -> dict[str, float]:
     engine = Engine(settings.limits.max_chunk_steps)
     fresh = initial_stream(model)
     works = [Work(fresh, decode_raw(MEDIA_TYPE, pairs, body).chunk, False) for body in bodies]
-    async with app.lifespan():
+    async with app.router.lifespan_context(app):
         wires = [Wire(app) for _ in range(concurrency)]
         firsts = [infer_request(query + b"&begin=true", body) for query, body in zip(queries, bodies, strict=True)]
         requests = [infer_request(query, body) for query, body in zip(queries, bodies, strict=True)]

@@ -52,7 +52,7 @@ def infer(models: Path, bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:
     async def whole() -> list[dict[str, Any]]:
         app = create_app(make_settings(models=models))
         async with (
-            app.lifespan(),
+            app.router.lifespan_context(app),
             httpx.AsyncClient(transport=wire_transport(app), base_url="http://server") as client,
         ):
             replies = []

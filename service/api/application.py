@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from fastapi import FastAPI
-from starlette.datastructures import State
+from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from service.admission.connections import Connections
 from service.admission.permits import Admission
 from service.admission.uploads import Uploads
 from service.api import docs, health, infer_openapi, metrics, models, page, problems, sessions, web_socket_pages
-from service.api.exchange import EXPOSED
 from service.api.guard import Guard
 from service.api.open_inference import PREFIX as OPEN_INFERENCE
 from service.api.open_inference import OpenInferenceEndpoint
@@ -31,47 +31,21 @@ from service.runtime.operators import OperatorStatus
 from service.settings import Limits
 from service.wire.content_types import JSON_TYPE
 
+Application = FastAPI
+"""All of HTTP but the requests with a chunk: connections answer those (``api.exchange``)."""
 
-class Application:
-    """The HTTP interface as an ASGI application. Connections answer the requests with a chunk themselves.
 
-    Args:
-        open_inference: the endpoint of all paths below ``/v2``.
-        rest: FastAPI, with a route for every other path.
-    """
+class Preflight(CORSMiddleware):
+    """Answers the questions of browsers before requests of other origins. Connections mark all other responses."""
 
-    def __init__(self, open_inference: ASGIApp, rest: FastAPI) -> None:
-        self.rest = rest
-        self._open_inference = open_inference
-        self._outermost: ASGIApp = self._dispatch
-
-    @property
-    def state(self) -> State:
-        """Return the application's state, for the program that serves it."""
-        return self.rest.state
-
-    def add_middleware(self, middleware: Callable[..., ASGIApp], **options: Any) -> None:
-        """Wrap the application in an ASGI middleware, which runs for every request.
-
-        Args:
-            middleware: called with the application to wrap.
-            options: further arguments of the call.
-        """
-        self._outermost = middleware(self._outermost, **options)
-
-    def lifespan(self) -> AbstractAsyncContextManager[Any]:
-        """Make the context in which the application runs, for use without an ASGI server."""
-        return self.rest.router.lifespan_context(self.rest)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._outermost(scope, receive, send)
-
-    def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        if scope["type"] == "http":
-            path = scope["path"].removeprefix(scope.get("root_path", ""))
-            if path.startswith(OPEN_INFERENCE) and path[len(OPEN_INFERENCE) :][:1] in ("", "/"):
-                return self._open_inference(scope, receive, send)
-        return self.rest(scope, receive, send)
+    async def simple_response(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        request_headers: Headers,  # noqa: ARG002
+    ) -> None:
+        await self.app(scope, receive, send)
 
 
 def create_application(
@@ -91,7 +65,7 @@ def create_application(
     lifespan: Callable[[Any], AbstractAsyncContextManager[None]],
     cors_origins: Sequence[str] = (),
     keys: Keys | None = None,
-) -> Application:
+) -> FastAPI:
     """Build the HTTP interface of a server.
 
     Args:
@@ -129,18 +103,18 @@ def create_application(
     page.install(rest)
     web_socket_pages.install(rest, streams)
     rest.openapi = lambda: _document(rest)  # type: ignore[method-assign]  # as FastAPI documents it
-    app = Application(OpenInferenceEndpoint(open_inference, ingress, rest), rest)
+    v2 = OpenInferenceEndpoint(open_inference, ingress, rest)
+    rest.router.routes += [Route(OPEN_INFERENCE, v2), Route(f"{OPEN_INFERENCE}/{{path:path}}", v2)]
     if keys is not None:
-        app.add_middleware(Guard, keys=keys, counters=counters)
+        rest.add_middleware(Guard, keys=keys, counters=counters)
     if cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
+        rest.add_middleware(
+            Preflight,
             allow_origins=[origin.lower() for origin in cors_origins],  # as browsers send them
             allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
             allow_headers=["*"],
-            expose_headers=EXPOSED,
         )
-    return app
+    return rest
 
 
 def _document(rest: FastAPI) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
@@ -12,7 +12,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
 from service.admission.budget import client_of
-from service.api.exchange import Head, access_log, ids_of
+from service.api.exchange import Field, Head, access_log
 from service.observe.context import RequestContext
 
 
@@ -23,6 +23,7 @@ class ApplicationRequest(RequestResponseCycle):
         app: the application.
         scope: the part of the ASGI scope that all requests of the connection share.
         flow: the connection's flow control.
+        more: headers of the response.
         responded: called after the response.
     """
 
@@ -36,6 +37,7 @@ class ApplicationRequest(RequestResponseCycle):
         transport: Any,
         flow: FlowControl,
         server_state: ServerState,
+        more: Sequence[Field],
         responded: Callable[[], None],
     ) -> None:
         own: Any = {
@@ -55,7 +57,7 @@ class ApplicationRequest(RequestResponseCycle):
             logger=logging.getLogger("uvicorn.error"),
             access_logger=access_log,
             access_log=access_log.hasHandlers(),
-            default_headers=[*server_state.default_headers, *ids_of(head.headers)],
+            default_headers=[*server_state.default_headers, *more],
             message_event=asyncio.Event(),
             expect_100_continue=head.expects,
             keep_alive=head.keep_alive,

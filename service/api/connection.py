@@ -286,8 +286,10 @@ class Connection(asyncio.Protocol):
         if (planner := self._door.planner(method, path)) is not None:
             self._work = Exchange(self._door, planner, head, self)
         else:
-            state = self.server_state
-            self._work = ApplicationRequest(self._app, head, self._scope, self, self.flow, state, self._responded)
+            more = self._door.headers(head)
+            self._work = ApplicationRequest(
+                self._app, head, self._scope, self, self.flow, self.server_state, more, self._responded
+            )
         self.headers = []  # a new list for the trailers: they must not replace headers (RFC 9110, section 6.5.1)
 
     def on_body(self, body: bytes) -> None:

@@ -27,8 +27,7 @@ from service.problem import Problem
 from service.registry.together import NotApplied
 from service.wire.answer import Answer
 
-EXPOSED = ("Retry-After", "X-Request-ID")
-"""Headers of a response that a page of another origin may read."""
+EXPOSED = (b"access-control-expose-headers", b"Retry-After, X-Request-ID")
 STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
 
 Field = tuple[bytes, bytes]
@@ -96,21 +95,28 @@ class Door:
                     return planner
         return None
 
+    def headers(self, head: Head) -> Sequence[Field]:
+        """Make the headers that a response has for its request: its ids, and what a page of another origin may read."""
+        fields = head.fields
+        headers: list[Field] = []
+        if b"x-request-id" in fields:  # so a client and a proxy can match a response to its request
+            headers += dict.fromkeys(field for field in head.headers if field[0] == b"x-request-id")
+        is_question = b"access-control-request-method" in fields  # which the application answers
+        if b"origin" in fields and (origin := fields[b"origin"]) in self._origins and not is_question:
+            headers += [(b"access-control-allow-origin", origin), EXPOSED, (b"vary", b"Origin")]
+        return headers
+
     def lines(self, head: Head, defaults: Sequence[Field]) -> bytes:
-        """Write the header lines of a request's response.
+        """Make the lines of a response for its request, with those that all have.
 
         Args:
+            head: of the request.
             defaults: headers of all responses.
         """
         if defaults is not self._defaults:
             self._defaults, self._default_lines = defaults, lines_of(defaults)
-        lines, fields = self._default_lines, head.fields
-        if b"x-request-id" in fields:
-            lines += lines_of(ids_of(head.headers))
-        if b"origin" in fields and (origin := fields[b"origin"]) in self._origins:
-            allowed, exposed = b"access-control-allow-origin", b"access-control-expose-headers"
-            lines += lines_of([(allowed, origin), (exposed, ", ".join(EXPOSED).encode()), (b"vary", b"Origin")])
-        return lines
+        more = self.headers(head)
+        return self._default_lines + lines_of(more) if more else self._default_lines
 
 
 class Head(NamedTuple):
@@ -328,8 +334,3 @@ def response_bytes(status: int, lines: bytes, body: bytes) -> bytes:
 def lines_of(headers: Iterable[Field]) -> bytes:
     """Write headers as lines."""
     return b"".join(b"%b: %b\r\n" % field for field in headers)
-
-
-def ids_of(headers: Sequence[Field]) -> Sequence[Field]:
-    """Return the ids of a request to echo, so that clients and proxies can match a response to its request."""
-    return list(dict.fromkeys(field for field in headers if field[0] == b"x-request-id"))

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from fastapi import Response
 
 from service.api import refusals
-from service.api.exchange import Field, ids_of, lines_of, response_bytes
+from service.api.exchange import Field, lines_of, response_bytes
 from service.api.frames import accept_key
 from service.api.infer import parse_query
 from service.errors import OriginRefused, UnsupportedInput
@@ -129,7 +129,7 @@ def acceptance(shake: Handshake, headers: Iterable[Field]) -> bytes:
         (b"upgrade", b"websocket"),
         (b"connection", b"Upgrade"),
         (b"sec-websocket-accept", accept_key(shake.key).encode()),
-        *ids_of(shake.context),
+        *_ids(shake),
     ]
     if SUBPROTOCOL in shake.protocols:
         fields.append((b"sec-websocket-protocol", SUBPROTOCOL.encode()))
@@ -144,7 +144,11 @@ def refusal(shake: Handshake, response: Response, headers: Iterable[Field]) -> b
         headers: further headers.
     """
     response.headers["Connection"] = "close"
-    return refusals.to_bytes(response, (*headers, *ids_of(shake.context)))
+    return refusals.to_bytes(response, (*headers, *_ids(shake)))
+
+
+def _ids(shake: Handshake) -> list[Field]:
+    return [field for field in dict.fromkeys(shake.context) if field[0] == b"x-request-id"]
 
 
 def _credential(headers: Sequence[bytes], offered: Sequence[str]) -> Credential | None:

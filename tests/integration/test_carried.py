@@ -11,11 +11,11 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from fastapi import FastAPI
 
 from hetsyn_client.client import StreamingClient
 from hetsyn_client.errors import ServiceProblem
 from hetsyn_client.frames import MEDIA_TYPE, pack_frame, unpack_frame
-from service.api.application import Application
 from service.carried.keys import CarryKeys
 from service.models.catalog import ModelCatalog
 from tests.support.clock import Clock
@@ -32,7 +32,7 @@ KEYS = [bytes(range(32))]
 EVENTS = [events(10, n) for n in range(6)]
 
 
-def app(models: Path, keys: list[bytes] | None = KEYS, **options: Any) -> Application:
+def app(models: Path, keys: list[bytes] | None = KEYS, **options: Any) -> FastAPI:
     catalog = ModelCatalog(models, load=load_fake)
     return make_app(catalog, models=models, keys=None if keys is None else CarryKeys(keys), **options)
 
@@ -40,12 +40,12 @@ def app(models: Path, keys: list[bytes] | None = KEYS, **options: Any) -> Applic
 class InProcess:
     """An app as a server in a loop of its own, which runs only during a request."""
 
-    def __init__(self, served: Application) -> None:
+    def __init__(self, served: FastAPI) -> None:
         self._served = served
 
     def __enter__(self) -> InProcess:
         self._runner = asyncio.Runner()
-        self._life = self._served.lifespan()
+        self._life = self._served.router.lifespan_context(self._served)
         self._runner.run(self._life.__aenter__())
         transport = wire_transport(self._served)
         self._http = httpx.AsyncClient(transport=transport, base_url="http://server")

@@ -63,7 +63,7 @@ class HttpServer:
         self._running = AsyncExitStack()
 
     async def __aenter__(self) -> HttpServer:
-        await self._running.enter_async_context(self.app.lifespan())
+        await self._running.enter_async_context(self.app.router.lifespan_context(self.app))
         transport = wire_transport(self.app)
         self.client = await self._running.enter_async_context(
             httpx.AsyncClient(transport=transport, base_url="http://server")

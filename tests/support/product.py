@@ -7,7 +7,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from service.api.application import Application
+from fastapi import FastAPI
+
 from service.app import Server, build_server, create_app
 from service.carried.keys import CarryKeys
 from service.models.catalog import ModelCatalog
@@ -56,5 +57,5 @@ def make_app(
     store: StateStore | None = None,
     keys: CarryKeys | None = CARRY_KEYS,
     **limits: Any,
-) -> Application:
+) -> FastAPI:
     return create_app(make_settings(models, **limits), catalog, clock, store=store, wall=wall, keys=keys)

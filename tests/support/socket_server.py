@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 import uvicorn
+from fastapi import FastAPI
 
-from service.api.application import Application
 from service.app import create_app
 from service.models.catalog import ModelCatalog
 from service.runtime.device import Device
@@ -41,7 +41,7 @@ def keeps(request: pytest.FixtureRequest) -> str:
 
 
 @contextmanager
-def serving(app: Application) -> Iterator[str]:
+def serving(app: FastAPI) -> Iterator[str]:
     """The URL of a server with this application."""
     protocol = app.state.server.protocol
     config = uvicorn.Config(app, port=0, log_level="warning", lifespan="on", http=protocol, ws="none")

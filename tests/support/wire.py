@@ -12,9 +12,8 @@ from typing import Any
 import httpcore
 import httpx
 import uvicorn
+from fastapi import FastAPI
 from uvicorn.server import ServerState
-
-from service.api.application import Application
 
 
 class Wire(asyncio.Transport):
@@ -30,7 +29,7 @@ class Wire(asyncio.Transport):
         is_closed: the server has closed the connection, or writes no more.
     """
 
-    def __init__(self, app: Application, client: str = "127.0.0.1") -> None:
+    def __init__(self, app: FastAPI, client: str = "127.0.0.1") -> None:
         super().__init__({"peername": (client, 50_000), "sockname": ("127.0.0.1", 80)})
         config = uvicorn.Config(app, log_config=None, access_log=False, proxy_headers=False, lifespan="off", ws="none")
         self.server_state = ServerState()
@@ -99,7 +98,7 @@ class Wire(asyncio.Transport):
         self._reads.set()
 
 
-async def exchange(app: Application, requests: Sequence[Sequence[bytes]]) -> tuple[bytes, bool]:
+async def exchange(app: FastAPI, requests: Sequence[Sequence[bytes]]) -> tuple[bytes, bool]:
     """Send requests to a server, each in pieces, and each after the answer to the one before.
 
     Returns:
@@ -140,14 +139,14 @@ class Stream(httpcore.AsyncNetworkStream):
 class WireBackend(httpcore.AsyncNetworkBackend):
     """Connects to an application, whatever the address."""
 
-    def __init__(self, app: Application, client: str) -> None:
+    def __init__(self, app: FastAPI, client: str) -> None:
         self._app, self._client = app, client
 
     async def connect_tcp(self, *_: Any, **__: Any) -> Stream:
         return Stream(Wire(self._app, self._client))
 
 
-def wire_transport(app: Application, client: str = "127.0.0.1") -> httpx.AsyncHTTPTransport:
+def wire_transport(app: FastAPI, client: str = "127.0.0.1") -> httpx.AsyncHTTPTransport:
     """A transport of httpx to a running application.
 
     Args:

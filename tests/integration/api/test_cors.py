@@ -32,7 +32,9 @@ async def test_requests_of_allowed_origins_are_answered(
     assert (answered.status_code, answered.headers.get("access-control-allow-origin")) == (200, allowed)
     refused = await client.post("/infer", json=body | {"begin": False, "seq": 7}, headers={"Origin": origin})
     assert (refused.status_code, refused.headers.get("access-control-allow-origin")) == (409, allowed)
-    for response in (answered, refused):
+    other = await client.get("/models", headers={"Origin": origin})
+    assert (other.status_code, other.headers.get("access-control-allow-origin")) == (200, allowed)
+    for response in (answered, refused, other):
         assert response.headers["vary"] == "Origin" if allowed else True
         assert "access-control-allow-credentials" not in response.headers
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from fastapi import FastAPI
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.api.application import Application
 from service.models.catalog import ModelCatalog
 from tests.support.artifact import write_artifact
 from tests.support.fake_graph import load_fake
@@ -35,7 +35,7 @@ class Request(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Application]:
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
     folder = tmp_path_factory.mktemp("models")
     write_artifact(folder)
     with asyncio.Runner() as runner:
@@ -45,7 +45,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Application]:
         runner.run(app.state.server.close())
 
 
-async def made(folder: Path) -> Application:
+async def made(folder: Path) -> FastAPI:
     return make_app(ModelCatalog(folder, load=load_fake), inline_s=10.0)
 
 
@@ -163,7 +163,7 @@ def pieces_of(content: bytes, at: list[int], every: int) -> list[bytes]:
 
 @FEW
 @given(stream=streams(), at=PIECES, every=EVERY)
-def test_each_request_gets_its_answer(app: Application, stream: Stream, at: list[int], every: int) -> None:
+def test_each_request_gets_its_answer(app: FastAPI, stream: Stream, at: list[int], every: int) -> None:
     contents, expected, closes = stream
     requests = [pieces_of(content, at, every) for content in contents]
     written, is_closed = app.state.runner.run(exchange(app, requests))
@@ -174,7 +174,7 @@ def test_each_request_gets_its_answer(app: Application, stream: Stream, at: list
 @FEW
 @given(stream=streams(), at=PIECES, every=EVERY)
 def test_requests_that_do_not_wait_for_answers_get_the_first_of_them_and_no_others(
-    app: Application, stream: Stream, at: list[int], every: int
+    app: FastAPI, stream: Stream, at: list[int], every: int
 ) -> None:
     contents, expected, closes = stream
     written, is_closed = app.state.runner.run(exchange(app, [pieces_of(b"".join(contents), at, every)]))

@@ -76,7 +76,7 @@ def test_every_path_is_described(catalog: ModelCatalog) -> None:
     }
     listed = {
         (method.upper(), re.sub(r"\{\w+_id\}", "{id}", path))
-        for path, methods in app.rest.openapi()["paths"].items()
+        for path, methods in app.openapi()["paths"].items()
         for method in methods
     }
     assert described == listed

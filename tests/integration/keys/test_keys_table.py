@@ -99,11 +99,11 @@ def routes_of(app: Any) -> Iterator[tuple[str, str]]:
 
 
 def test_every_route_has_a_row(world: World) -> None:
-    found = set(routes_of(world.live.app.rest))
+    found = set(routes_of(world.live.app))
     assert {("POST", "/infer"), ("GET", "/metrics"), ("DELETE", "/sessions/{session_id}")} <= found
     documented = {
         (method.upper(), path)
-        for path, operations in world.live.app.rest.openapi()["paths"].items()
+        for path, operations in world.live.app.openapi()["paths"].items()
         for method in operations
     }
     for method, path in found | documented:

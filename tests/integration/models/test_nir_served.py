@@ -58,11 +58,11 @@ def answers(models: Path, chunks: list[dict[str, Any]], before_each: Any = None)
         replies = []
         if before_each is None:
             app = create_app(make_settings(**settings))
-            async with app.lifespan():
+            async with app.router.lifespan_context(app):
                 return [await send(app, seq, chunk) for seq, chunk in enumerate(chunks)]
         for seq, chunk in enumerate(chunks):
             app = create_app(make_settings(**settings))
-            async with app.lifespan():
+            async with app.router.lifespan_context(app):
                 replies.append(await send(app, seq, chunk))
         return replies
 
