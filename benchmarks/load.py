@@ -16,7 +16,7 @@ from benchmarks.cpu_contention import QUIET_CORES, CpuContention
 from benchmarks.ramp import Goal, RampResult, RampSettings, saturate
 from benchmarks.requests import RequestWay
 from hetsyn_client.loadtest.load import Load
-from hetsyn_client.loadtest.run import ClosedLoop, Measurement, RunSettings, measure, run_loop
+from hetsyn_client.loadtest.run import Loop, Measurement, RunSettings, measure, run_loop
 from tests.support.server_process import ServerProcess
 from tests.support.target import Address, Target
 
@@ -94,15 +94,15 @@ def closed_loop(
     contention = CpuContention(server.pids)
     run_loop(contention.until_quiet(patience_s))
     contention.usage()
-    measured = run_loop(measure(RequestWay(target), load, ClosedLoop(concurrency), settings))
+    measured = run_loop(measure(RequestWay(target), load, Loop(concurrency, is_open=False), settings))
     usage = contention.usage()
     _check(measured)
     if usage is None:
         raise LoadError("a process of the server ended during the run")
     return Figures(
         measured.achieved_per_s,
-        measured.latency.at(50.0),
-        measured.latency.at(99.0),
+        measured.latency.percentiles[50.0],
+        measured.latency.percentiles[99.0],
         1e3 * usage.server_s / max(1, measured.applied),
         usage.other_cores,
     )

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from benchmarks.cpu_contention import CpuContention, CpuUsage
 from hetsyn_client.loadtest.load import Load
-from hetsyn_client.loadtest.run import ClosedLoop, Measurement, OpenLoop, Record, RunSettings, measure
+from hetsyn_client.loadtest.run import Loop, Measurement, Record, RunSettings, measure
 from hetsyn_client.loadtest.senders import Way
 
 FALSE_FAILURE = 0.2  # probability that a load below saturation fails
@@ -58,13 +58,13 @@ class Goal:
             return ", ".join([*measurement.errors, *(["unanswered"] if measurement.unanswered else [])])
         if not measurement.answered:
             return "nothing was answered"
-        latency_ms = measurement.latency.at(self.percentile)
+        latency_ms = measurement.latency.percentiles[self.percentile]
         if latency_ms > self.target_ms:
             return f"p{self.percentile:g} {latency_ms:.0f} ms"
         offered = measurement.offered_per_s
         if offered is not None:
             # at the end as many chunks are under way as fall due within one latency
-            under_way = offered * measurement.latency.at(50.0) / 1000 / measurement.duration_s
+            under_way = offered * measurement.latency.percentiles[50.0] / 1000 / measurement.duration_s
             if measurement.achieved_per_s + under_way < self.achieved_share * offered:
                 return f"{measurement.achieved_per_s / offered:.1%} of the chunks"
         return ""
@@ -243,7 +243,7 @@ async def saturate(
     """
     if ramp.estimate is None:
         probing = replace(settings, duration_s=PROBE_S, warmup_s=PROBE_WARMUP_S)
-        probe = await measure(way(), load, ClosedLoop(PROBE_STREAMS), probing)
+        probe = await measure(way(), load, Loop(PROBE_STREAMS, is_open=False), probing)
         ramp = replace(ramp, estimate=probe.achieved_per_s * load.period_s)
     judged: list[JudgedTrial] = []
     trials: list[RampTrial] = []
@@ -274,4 +274,4 @@ async def _trial(way: Way, load: Load, goal: Goal, settings: RunSettings, stream
         late = (1e3 * latencies_s[np.array(record.due_s) >= record.begin_s] > goal.target_ms).sum()
         return f"p{goal.percentile:g} above {goal.target_ms:g} ms" if late > late_at_most else None
 
-    return await measure(way, load, OpenLoop(streams), settings, watch)
+    return await measure(way, load, Loop(streams, is_open=True), settings, watch)

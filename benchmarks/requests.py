@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from hetsyn_client.loadtest.senders import LOST, Answer, Sender
+from hetsyn_client.loadtest.senders import LOST, Answer, Way
 from hetsyn_client.protocol.steps import Broken
 from tests.support.connection import Connection
 from tests.support.target import Address, Response, Target
@@ -78,41 +78,23 @@ class Pool:
             answer.set_exception(LOST)
 
 
-class RequestWay:
-    """Carries the chunks of all streams as requests to a target."""
+class RequestWay(Way):
+    """Carries chunks as requests to a target."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        self._pool: Pool | None = None  # made in the loop
+        self._pool = Pool(target.address)
 
-    def sender(self, stream: int) -> Sender:  # noqa: ARG002
-        if self._pool is None:
-            self._pool = Pool(self._target.address)
-        return RequestSender(self._target, self._pool)
+    async def send(self, session: str, seq: int, chunk: bytes, *, is_last: bool) -> Answer:
+        return await self._exchange(self._target.request(session, seq, chunk, is_last=is_last))
 
     async def drop(self, session: str) -> Answer:
         request = self._target.drop(session)
-        if request is None:
-            return Answer(200)
-        assert self._pool is not None, "drop after sender"
-        response = await self._pool.exchange(request)
-        return Answer(response.status, response.retry_after_s)
+        return Answer(200) if request is None else await self._exchange(request)
 
     async def close(self) -> None:
-        if self._pool is not None:
-            self._pool.close()
+        self._pool.close()
 
-
-class RequestSender:
-    """Sends the chunks of a stream as requests."""
-
-    def __init__(self, target: Target, pool: Pool) -> None:
-        self._target = target
-        self._pool = pool
-
-    async def begin(self, session: str) -> Answer:  # noqa: ARG002
-        return Answer(200)
-
-    async def send(self, session: str, seq: int, chunk: bytes, *, is_last: bool) -> Answer:
-        response = await self._pool.exchange(self._target.request(session, seq, chunk, is_last=is_last))
+    async def _exchange(self, request: bytes) -> Answer:
+        response = await self._pool.exchange(request)
         return Answer(response.status, response.retry_after_s)

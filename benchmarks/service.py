@@ -145,8 +145,8 @@ def _trials(search: RampResult) -> list[dict[str, Any]]:
         {
             "limit_ms": search.goal.target_ms,
             "streams": trial.measurement.streams,
-            "p50_ms": trial.measurement.latency.at(50.0),
-            "p99_ms": trial.measurement.latency.at(99.0),
+            "p50_ms": trial.measurement.latency.percentiles[50.0],
+            "p99_ms": trial.measurement.latency.percentiles[99.0],
             "missed": trial.missed,
             "counted": trial.is_counted,
         }

@@ -26,10 +26,9 @@ from benchmarks.contenders import (
 )
 from benchmarks.plots import plain, pyplot, save
 from benchmarks.ramp import Goal, JudgedTrial, RampResult, RampSettings, saturate
-from benchmarks.streams_way import StreamsWay
 from hetsyn_client.loadtest.load import Load, Served, recorded
 from hetsyn_client.loadtest.run import RunSettings, run_loop
-from hetsyn_client.loadtest.senders import HetsynWay, Transport, Way
+from hetsyn_client.loadtest.senders import WAYS, Transport, Way
 from hetsyn_client.network.access import Access
 from service.contract.artifact import Artifact
 from tests.support.paths import RECORDINGS
@@ -62,9 +61,7 @@ class Case:
     def way(self, transport: str, address: Address) -> Way:
         manifest = self.artifact.manifest
         served = Served(manifest.name, manifest.input.channels, manifest.input.step_s, None)
-        if transport == "streams":
-            return StreamsWay(Access.checked(address.url), served, self.load)
-        return HetsynWay(Access.checked(address.url), Transport(transport), served, self.load)
+        return WAYS[Transport(transport)](Access.checked(address.url), served, self.load)
 
 
 def cases(one: bool = False) -> list[Case]:
@@ -110,8 +107,8 @@ def _round(search: RampResult) -> dict[str, Any]:
     trials = [
         {
             "streams": trial.measurement.streams,
-            "p50_ms": trial.measurement.latency.at(50.0) if trial.measurement.latency.count else None,
-            "p99_ms": trial.measurement.latency.at(99.0) if trial.measurement.latency.count else None,
+            "p50_ms": trial.measurement.latency.percentiles[50.0] if trial.measurement.latency.count else None,
+            "p99_ms": trial.measurement.latency.percentiles[99.0] if trial.measurement.latency.count else None,
             "missed": trial.missed,
             "counted": trial.is_counted,
             **_cpu(trial),

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from hetsyn_client.loadtest.senders import HetsynWay, Transport
+from hetsyn_client.loadtest.senders import WAYS, Transport
 from hetsyn_client.network.access import Access
 from hetsyn_client.output import open_console
 from hetsyn_client.terminal.options import DEFAULT_URL, CaFile, Header, Key, Model, Url, headers_of
@@ -27,57 +27,44 @@ def bench_server(
         int | None, typer.Option(min=1, help=f"Number of streams in real time (open loop). Default: {STREAMS}.")
     ] = None,
     closed: Annotated[
-        int | None,
-        typer.Option(min=1, help="Number of streams that send a chunk when the last one is answered (closed loop)."),
+        int | None, typer.Option(min=1, help="Number of streams that each send when answered (closed loop).")
     ] = None,
-    transport: Annotated[
-        Transport,
-        typer.Option(help="infer: POST /infer, a request a chunk. stream: WS /stream, a connection a session."),
-    ] = Transport.infer,
+    transport: Annotated[Transport, typer.Option(help="The interface that chunks use.")] = Transport.infer,
     chunk_ms: Annotated[
         float, typer.Option(min=1, help="Length of a chunk in milliseconds, rounded to steps of the model.")
     ] = 100.0,
     duration_s: Annotated[float, typer.Option(min=0.5, max=3_600, help="Length of the measurement in seconds.")] = 10.0,
-    warmup_s: Annotated[
-        float, typer.Option(min=0, max=3_600, help="Load before the measurement begins, in seconds.")
-    ] = 1.0,
-    session_chunks: Annotated[
-        int, typer.Option(min=1, help="Number of chunks in a session; after it, another begins.")
-    ] = 50,
+    warmup_s: Annotated[float, typer.Option(min=0, max=3_600, help="Load before the measurement, in seconds.")] = 1.0,
+    session_chunks: Annotated[int, typer.Option(min=1, help="Chunks of a session; after it, another begins.")] = 50,
     recordings: Annotated[
-        Path | None,
-        typer.Option(
-            help="WAV file, or folder of WAV files, to send. Default: what the model takes: synthesised sound, sines "
-            "or random spikes.",
-            exists=True,
-        ),
+        Path | None, typer.Option(exists=True, help="WAV file, or folder of WAV files, to send.")
     ] = None,
     density: Annotated[
-        float | None,
-        typer.Option(
-            min=0, max=1, help="Send random spikes; in each step, each channel has one with this probability."
-        ),
+        float | None, typer.Option(min=0, max=1, help="Send random spikes: the probability in a step and channel.")
     ] = None,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the results to this file.")] = None,
+    html_path: Annotated[Path | None, typer.Option("--html", help="Write the results and plots to this page.")] = None,
     key: Key = None,
     header: Header = None,
     ca_file: CaFile = None,
 ) -> None:
     """Put a server under load and measure its latency.
 
-    By default, streams in real time send a chunk whenever one is due, even if the server is too slow (open loop).
-    Ctrl-C ends a run and reports the results so far.
+    By default, streams in real time send a chunk whenever one is due, even if the server is too slow (open loop), and
+    what the model takes: synthesised sound, sines or random spikes. Ctrl-C ends a run and reports the results so far.
     """
     if streams is not None and closed is not None:
         raise typer.BadParameter("--streams and --closed cannot be used together: choose one")
     if recordings is not None and density is not None:
         raise typer.BadParameter("--recordings and --density cannot be used together: choose one")
-    if json_path is not None and not json_path.parent.is_dir():
-        raise typer.BadParameter(f"there is no folder {json_path.parent}: make it first")
+    for path in (json_path, html_path):
+        if path is not None and not path.parent.is_dir():
+            raise typer.BadParameter(f"there is no folder {path.parent}: make it first")
 
     from hetsyn_client.loadtest.load import Served, choose_load
-    from hetsyn_client.loadtest.report import as_json, progress, show
-    from hetsyn_client.loadtest.run import ClosedLoop, OpenLoop, RunSettings, measure, run_loop
+    from hetsyn_client.loadtest.page import as_html
+    from hetsyn_client.loadtest.report import as_json, headline, notes, progress, rows, show
+    from hetsyn_client.loadtest.run import Loop, RunSettings, measure, run_loop
     from hetsyn_client.terminal.backend import Server
 
     access = Access.checked(url, headers_of(header), key, ca_file)
@@ -86,11 +73,13 @@ def bench_server(
     load = choose_load(served, chunk_ms / 1000, recordings, density)
     console = open_console()
     console.print(f"{served.name}: {load.description}", highlight=False, markup=False)
-    mode = OpenLoop(streams or STREAMS) if closed is None else ClosedLoop(closed)
+    loop = Loop(closed or streams or STREAMS, is_open=closed is None)
     settings = RunSettings(duration_s, warmup_s, session_chunks)
-    way = HetsynWay(access, transport, served, load)
     with console.status("begins") as status:
-        measured = run_loop(measure(way, load, mode, settings, lambda *now: status.update(progress(*now))))
+        run = measure(
+            WAYS[transport](access, served, load), load, loop, settings, lambda *at: status.update(progress(*at))
+        )
+        measured = run_loop(run)
     options = {
         "url": access.url,
         "model": served.name,
@@ -102,6 +91,10 @@ def bench_server(
     show(console, measured)
     if json_path is not None:
         json_path.write_text(json.dumps(as_json(options, measured), indent=1) + "\n")
+    if html_path is not None:
+        about = f"{served.name} at {access.url} over {transport.value}: {load.description}"
+        page = as_html(headline(measured), [about, *notes(measured)], rows(measured), measured)
+        html_path.write_text(page, encoding="utf-8")
     if not measured.answered:
         typer.echo("hetsyn: no chunk got a good answer", err=True)
         raise typer.Exit(1)

@@ -18,8 +18,7 @@ from hetsyn_client.values import pack_values
 DISTINCT_CHUNKS = 256  # of random spikes or values; each stream begins at a different one
 MOST_NUMBERS = 2**22  # limit over all chunks of values
 SLOWEST_HZ, FASTEST_HZ = 0.5, 5.0  # frequencies of values, like people's movements
-SOUND_S = 20.0
-BURST_S = 0.25  # about a syllable
+SOUND_S, SYLLABLES_HZ = 20.0, 2.0
 PEAK = 0.3  # share of full scale
 FULL_SCALE = 32_767
 DENSITY = 0.045  # that of the Spiking Heidelberg Digits
@@ -28,20 +27,13 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Served:
-    """The facts of a model that a load needs.
-
-    Attributes:
-        channels: number of input channels of the network.
-        step_s: duration of a network step.
-        sample_rate_hz: the model's sample rate; None if it takes no sound.
-        row_values: number of values that the model takes in a step; 0 if it takes no values.
-    """
+    """The facts of a model that a load needs."""
 
     name: str
-    channels: int
+    channels: int  # of the network's input
     step_s: float
-    sample_rate_hz: int | None
-    row_values: int = 0
+    sample_rate_hz: int | None  # None: it takes no sound
+    row_values: int = 0  # in a step; 0: it takes no values
 
     def steps_of(self, chunk_s: float) -> int:
         """Count the network steps of a chunk, at least one."""
@@ -123,13 +115,10 @@ def waves(model: Served, chunk_s: float) -> Load:
 
 def synthesised(rate_hz: int, chunk_s: float) -> Load:
     """Make bursts of noise, about as long and as loud as syllables, with pauses."""
-    rng = np.random.default_rng(SEED)
-    burst = round(BURST_S * rate_hz)
-    count = round(SOUND_S / BURST_S)
-    loudness = rng.uniform(0, PEAK, count) * (rng.random(count) < 0.7)
-    envelope = np.sin(np.pi * (np.arange(burst) + 0.5) / burst)
-    sound = rng.uniform(-1, 1, (count, burst)) * envelope * loudness[:, None]
-    samples = (sound.ravel() * FULL_SCALE).astype(np.int16)
+    times_s = np.arange(round(SOUND_S * rate_hz)) / rate_hz
+    loudness = PEAK * np.sin(2 * np.pi * SYLLABLES_HZ * times_s).clip(min=0)
+    noise = np.random.default_rng(SEED).uniform(-1, 1, len(times_s))
+    samples = (FULL_SCALE * loudness * noise).astype(np.int16)
     return _sound(samples, rate_hz, chunk_s, f"synthesised sound at {rate_hz} Hz")
 
 

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from hetsyn_client.loadtest.run import BUSY_SHARE, PERCENTILES, Measurement, Record
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 
 
 def progress(record: Record, now_s: float) -> str:
@@ -29,20 +29,33 @@ def progress(record: Record, now_s: float) -> str:
     return f"{elapsed_s:.0f} of {record.end_s - record.begin_s:.0f} s: {rate:,.0f} chunks/s{latency}{errors}"
 
 
+def headline(m: Measurement) -> str:
+    """Say what the load was, and the throughput."""
+    offered = "" if m.offered_per_s is None else f" of {m.offered_per_s:,.0f}"
+    what = f"{m.streams:,} streams in real time" if m.mode == "open" else f"closed loop of {m.streams:,}"
+    return f"{what}: {m.achieved_per_s:,.0f}{offered} chunks/s over {m.duration_s:.1f} s"
+
+
+def rows(m: Measurement) -> list[list[str]]:
+    """Write the table of percentiles, its head first."""
+    named = {"latency, from when due": m.latency, "of it, from when sent": m.service}
+    named = named if m.mode == "open" else {"latency": m.latency}
+    cells = [
+        [name, *(f"{ms:,.1f}" for _, ms in found.percentiles.items()), f"{found.max_ms:,.1f}"]
+        for name, found in named.items()
+        if found.count
+    ]
+    return [["ms", *(f"p{percentile:g}" for percentile in PERCENTILES), "max"], *cells]
+
+
 def show(console: Console, m: Measurement) -> None:
     """Print load, throughput, percentiles and notes."""
-    what, offered = f"closed loop of {m.streams:,}", ""
-    rows = {"latency": m.latency}
-    if m.offered_per_s is not None:
-        what, offered = f"{m.streams:,} streams in real time", f" of {m.offered_per_s:,.0f}"
-        rows = {"latency, from when due": m.latency, "of it, from when sent": m.service}
-    title = f"{what}: {m.achieved_per_s:,.0f}{offered} chunks/s over {m.duration_s:.1f} s"
-    table = Table("ms", title=title, title_justify="left")
-    for column in (*(f"p{percentile:g}" for percentile in PERCENTILES), "max"):
+    (first, *others), *found = rows(m)
+    table = Table(first, title=headline(m), title_justify="left")
+    for column in others:
         table.add_column(column, justify="right")
-    for name, found in rows.items():
-        if found.count:
-            table.add_row(name, *(f"{value:,.1f}" for _, value in found.percentiles), f"{found.max_ms:,.1f}")
+    for row in found:
+        table.add_row(*row)
     console.print(table)
     for note in notes(m):
         console.print(f"note: {note}", style="yellow", highlight=False, markup=False)

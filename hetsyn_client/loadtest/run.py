@@ -15,13 +15,13 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hetsyn_client.loadtest.load import SEED, Load
-from hetsyn_client.loadtest.senders import TIMEOUT_S, Answer, Sender, Way
+from hetsyn_client.loadtest.senders import TIMEOUT_S, Answer, Way
 from hetsyn_client.protocol.steps import Broken
 
 T = TypeVar("T")
@@ -30,21 +30,15 @@ TICK_S = 0.1  # between two looks at the run
 OPENED_TOGETHER = 64
 LONGEST_PAUSE_S, FAILED_PAUSE_S = 1.0, 0.1  # pauses of a stream in a closed loop after a refusal, and after a failure
 DROP_TIMEOUT_S = 10.0
+INTERVALS, INTERVAL_CHUNKS = 100, 10  # of the measured time: how many, and how many chunks each has at least
 LATE_MS, BUSY_SHARE = 15.0, 0.85  # beyond these, the load generator measures itself
 
 
-@dataclass(frozen=True)
-class OpenLoop:
-    """Streams in real time: each sends a chunk whenever one is due, at its own phase."""
+class Loop(NamedTuple):
+    """Streams. In an open loop, each sends a chunk whenever one is due; in a closed one, when the last is answered."""
 
     streams: int
-
-
-@dataclass(frozen=True)
-class ClosedLoop:
-    """Streams that each send the next chunk when the last is answered."""
-
-    streams: int
+    is_open: bool
 
 
 @dataclass(frozen=True)
@@ -58,63 +52,41 @@ class RunSettings:
 
 @dataclass(frozen=True)
 class Distribution:
-    """Times in ms, with the values at some percentiles."""
+    """Times in ms, with the values at ``PERCENTILES``."""
 
     count: int
     max_ms: float
-    percentiles: tuple[tuple[float, float], ...]
+    percentiles: dict[float, float]
 
     @staticmethod
     def of(values_ms: NDArray[np.float64]) -> Distribution:
         if not len(values_ms):
-            return Distribution(0, 0.0, ())
+            return Distribution(0, 0.0, {})
         found = np.percentile(values_ms, PERCENTILES, method="inverted_cdf").tolist()
-        pairs = tuple(zip(PERCENTILES, found, strict=True))
-        return Distribution(len(values_ms), float(values_ms.max()), pairs)
-
-    def at(self, percentile: float) -> float:
-        """Read the ms at one of ``PERCENTILES``."""
-        return dict(self.percentiles)[percentile]
+        return Distribution(len(values_ms), float(values_ms.max()), dict(zip(PERCENTILES, found, strict=True)))
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One run at one load.
+    """One run at one load."""
 
-    Attributes:
-        mode: ``open`` or ``closed`` loop.
-        duration_s: measured time, without the warm-up.
-        offered_per_s: chunks that were due a second; None in a closed loop.
-        achieved_per_s: chunks with a good answer a second, by the time of the answer.
-        answered: chunks with a good answer, of those that were due in the measured time.
-        applied: chunks with a good answer, warm-up included.
-        errors: number of failed chunks, by kind.
-        unanswered: chunks that were due and had no answer at the end. ``latency`` counts each with its waiting time.
-        latency: times of all chunks, from when they were due (open loop) or sent (closed loop).
-        service: times of all chunks, from when they were sent.
-        generator_cpu_share: CPU time of the load generator, as a share of one core.
-        generator_cpu_us: its CPU time an answer, in microseconds; None without answers.
-        generator_late_ms: delay of sending a due chunk of an idle stream, 99th percentile.
-        sessions_left: sessions whose deletion the server did not confirm.
-        stopped: why the run ended early, or "".
-    """
-
-    mode: str
+    mode: str  # open or closed
     streams: int
-    duration_s: float
-    offered_per_s: float | None
-    achieved_per_s: float
-    answered: int
-    applied: int
-    errors: dict[str, int]
-    unanswered: int
-    latency: Distribution
-    service: Distribution
-    generator_cpu_share: float
-    generator_cpu_us: float | None
-    generator_late_ms: float
-    sessions_left: int
-    stopped: str
+    duration_s: float  # without the warm-up
+    offered_per_s: float | None  # chunks that were due a second; None in a closed loop
+    achieved_per_s: float  # chunks with a good answer a second, by the time of the answer
+    answered: int  # chunks with a good answer, of those that were due in the measured time
+    applied: int  # chunks with a good answer, warm-up included
+    errors: dict[str, int]  # failed chunks, by kind
+    unanswered: int  # chunks without an answer at the end; latency counts each with its waiting time
+    latency: Distribution  # from when a chunk was due (open loop) or sent (closed loop)
+    service: Distribution  # from when a chunk was sent
+    over_time: tuple[tuple[float, float, float], ...]  # of intervals: begin in s, p50 and p99 of latency in ms
+    generator_cpu_share: float  # CPU time of the load generator, as a share of one core
+    generator_cpu_us: float | None  # its CPU time an answer; None without answers
+    generator_late_ms: float  # delay of sending a due chunk of an idle stream, 99th percentile
+    sessions_left: int  # sessions that the server did not confirm to have deleted
+    stopped: str  # why the run ended early, or ""
 
     @property
     def failures(self) -> int:
@@ -140,9 +112,6 @@ class Record:
     waits_s: list[float] = field(default_factory=list)  # of chunks that were never answered
     lags_s: array[float] = field(default_factory=lambda: array("d"))
 
-    def is_measured(self, due_s: float) -> bool:
-        return self.begin_s <= due_s < self.end_s
-
     def answered(self, due_s: float, sent_s: float, now_s: float) -> None:
         self.applied += 1
         if self.begin_s <= now_s or self.begin_s <= due_s:
@@ -151,7 +120,7 @@ class Record:
             self.answered_s.append(now_s)
 
     def failed(self, error: str, due_s: float) -> None:
-        if self.is_measured(due_s):
+        if self.begin_s <= due_s < self.end_s:
             self.errors[error] += 1
 
 
@@ -162,10 +131,10 @@ Watch = Callable[[Record, float], str | None]
 class Run:
     """One run. Call ``measurement`` once."""
 
-    def __init__(self, way: Way, load: Load, mode: OpenLoop | ClosedLoop, settings: RunSettings) -> None:
+    def __init__(self, way: Way, load: Load, loop: Loop, settings: RunSettings) -> None:
         self._way = way
         self._load = load
-        self._mode = mode
+        self._loop = loop
         self._settings = settings
         self._stopped = ""  # reason
         self._record = Record()
@@ -175,7 +144,7 @@ class Run:
 
     async def measurement(self, watch: Watch) -> Measurement:
         """Send the load for warm-up and measured time, and delete the sessions that are open at the end."""
-        settings, record, streams = self._settings, self._record, self._mode.streams
+        settings, record, streams = self._settings, self._record, self._loop.streams
         self._start_s = time.perf_counter()
         record.begin_s = self._start_s + settings.warmup_s
         record.end_s = record.begin_s + settings.duration_s
@@ -186,7 +155,7 @@ class Run:
         positions = rng.integers(0, len(self._load.chunks), streams).tolist()
         cpu_s, wall_s = time.process_time(), time.perf_counter()
         running = [
-            asyncio.create_task(self._stream(stream, self._way.sender(stream), *drawn))
+            asyncio.create_task(self._stream(stream, *drawn))
             for stream, drawn in enumerate(zip(phases_s, lengths, positions, strict=True))
         ]
         try:
@@ -201,11 +170,11 @@ class Run:
         await asyncio.gather(*running)
         return self._figures(cpu_s / wall_s, 1e6 * cpu_s / answers if answers else None, await self._drop_sessions())
 
-    async def _stream(self, stream: int, sender: Sender, phase_s: float, left: int, position: int) -> None:
+    async def _stream(self, stream: int, phase_s: float, left: int, position: int) -> None:
         """Send sessions one after the other, until the end of the run."""
-        record, chunks, is_open = self._record, self._load.chunks, isinstance(self._mode, OpenLoop)
+        record, chunks, is_open = self._record, self._load.chunks, self._loop.is_open
         number, seq, session = 0, 0, f"{self._name}-{stream}-0"
-        await self._answer(sender.begin(session))  # an error is met again by the first chunk
+        await self._answer(self._way.begin(session))  # an error is met again by the first chunk
         for taken in range(2**62):
             due_s = self._start_s + phase_s + taken * self._load.period_s if is_open else time.perf_counter()
             if due_s >= record.end_s:
@@ -217,13 +186,13 @@ class Run:
                 record.lags_s.append(time.perf_counter() - due_s)
             sent_s = time.perf_counter()
             if sent_s > record.end_s + TIMEOUT_S or (self._stopped and sent_s > record.end_s):
-                if record.is_measured(due_s):
+                if record.begin_s <= due_s:
                     record.waits_s.append(sent_s - due_s)
                 continue
             is_last = left == 1
             self._open_sessions.add(session)
             chunk = chunks[(position + taken) % len(chunks)]
-            answer = await self._answer(sender.send(session, seq, chunk, is_last=is_last))
+            answer = await self._answer(self._way.send(session, seq, chunk, is_last=is_last))
             now_s, pause_s = time.perf_counter(), 0.0
             if answer.status == 200:
                 record.answered(due_s, sent_s, now_s)
@@ -238,7 +207,7 @@ class Run:
                 number, seq, left = number + 1, 0, self._settings.session_chunks
                 session = f"{self._name}-{stream}-{number}"
                 if now_s < record.end_s:
-                    await self._answer(sender.begin(session))
+                    await self._answer(self._way.begin(session))
             if pause_s and not is_open:
                 await asyncio.sleep(pause_s)
 
@@ -274,25 +243,24 @@ class Run:
         record = self._record
         due_s, sent_s, answered_s = (np.array(t) for t in (record.due_s, record.sent_s, record.answered_s))
         is_measured = (due_s >= record.begin_s) & (due_s < record.end_s)
-        in_time = answered_s[(answered_s >= record.begin_s) & (answered_s < record.end_s)]
         latency_ms, service_ms = 1e3 * (answered_s - due_s)[is_measured], 1e3 * (answered_s - sent_s)[is_measured]
         waits_ms, lags_ms = 1e3 * np.array(record.waits_s), 1e3 * np.array(record.lags_s)
         duration_s = record.end_s - record.begin_s
         span_s = max(duration_s, 1e-9)
         offered = len(latency_ms) + record.errors.total() + len(waits_ms)
-        is_open = isinstance(self._mode, OpenLoop)
         return Measurement(
-            mode="open" if is_open else "closed",
-            streams=self._mode.streams,
+            mode="open" if self._loop.is_open else "closed",
+            streams=self._loop.streams,
             duration_s=duration_s,
-            offered_per_s=offered / span_s if is_open else None,
-            achieved_per_s=len(in_time) / span_s,
+            offered_per_s=offered / span_s if self._loop.is_open else None,
+            achieved_per_s=((answered_s >= record.begin_s) & (answered_s < record.end_s)).sum().item() / span_s,
             answered=len(latency_ms),
             applied=record.applied,
             errors=dict(record.errors),
             unanswered=len(waits_ms),
             latency=Distribution.of(np.concatenate([latency_ms, waits_ms])),
             service=Distribution.of(service_ms),
+            over_time=_over_time((due_s[is_measured] - record.begin_s) / span_s, latency_ms, duration_s),
             generator_cpu_share=cpu_share,
             generator_cpu_us=cpu_us,
             generator_late_ms=float(np.percentile(lags_ms, 99)) if len(lags_ms) else 0.0,
@@ -301,15 +269,25 @@ class Run:
         )
 
 
+def _over_time(
+    due: NDArray[np.float64], latency_ms: NDArray[np.float64], duration_s: float
+) -> tuple[tuple[float, float, float], ...]:
+    """Compute the latency of intervals that have chunks; ``due`` is a share of the measured time."""
+    intervals = min(max(len(due) // INTERVAL_CHUNKS, 1), INTERVALS)
+    interval = np.floor(due * intervals)
+    found = [(n, np.percentile(latency_ms[interval == n], (50, 99)).tolist()) for n in np.unique(interval).tolist()]
+    return tuple((n * duration_s / intervals, p50, p99) for n, (p50, p99) in found)
+
+
 async def measure(
-    way: Way, load: Load, mode: OpenLoop | ClosedLoop, settings: RunSettings, watch: Watch = lambda _, __: None
+    way: Way, load: Load, loop: Loop, settings: RunSettings, watch: Watch = lambda _, __: None
 ) -> Measurement:
     """Measure one load."""
     gc.collect()
     was_enabled = gc.isenabled()
     gc.disable()  # a collection would delay every stream, and a run makes few cycles
     try:
-        return await Run(way, load, mode, settings).measurement(watch)
+        return await Run(way, load, loop, settings).measurement(watch)
     finally:
         if was_enabled:
             gc.enable()

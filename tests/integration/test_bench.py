@@ -19,6 +19,7 @@ from tests.support.certificate import write_certificate
 from tests.support.gate import Gate
 from tests.support.keyed import add_key, keyed_server
 from tests.support.open_inference import live_server
+from tests.support.relay import relayed
 from tests.support.socket_server import running
 from tests.support.tls_relay import relayed_with_tls
 
@@ -52,33 +53,55 @@ def test_streams_in_real_time_are_all_answered(models: Path, gate: Gate, tmp_pat
     assert written["measurement"]["sessions_left"] == 0
 
 
-@pytest.mark.parametrize("mode", ["--streams", "--closed"])
-def test_streams_answer_every_chunk_and_leave_no_session(models: Path, gate: Gate, tmp_path: Path, mode: str) -> None:
-    with running(models, gate.load) as url:
+@pytest.mark.parametrize(
+    ("transport", "mode"),
+    [
+        ("infer", "--closed"),
+        ("stream", "--streams"),
+        ("streams", "--streams"),
+        ("open-inference", "--streams"),
+        pytest.param("stream", "--closed", marks=pytest.mark.process),
+        pytest.param("streams", "--closed", marks=pytest.mark.process),
+    ],
+)
+def test_each_transport_answers_every_chunk_and_leaves_no_session(tmp_path: Path, transport: str, mode: str) -> None:
+    with live_server(tmp_path / "models") as live:
         run(
-            url,
-            *(mode, "5", "--transport", "stream", "--duration-s", "0.6", "--chunk-ms", "50"),
-            *("--session-chunks", "4", "--json", str(tmp_path / "x.json")),
+            live.url,
+            *("--model", "digits", mode, "5", "--transport", transport, "--duration-s", "0.6", "--chunk-ms", "50"),
+            *("--session-chunks", "4", "--json", str(tmp_path / "x.json"), "--html", str(tmp_path / "x.html")),
         )
-        chunks = httpx.get(f"{url}/metrics").text
+        metrics = httpx.get(f"{live.url}/metrics").text
+        assert live.app.state.server.registry.sessions.open == 0
     written = json.loads((tmp_path / "x.json").read_text())
-    assert written["settings"]["transport"] == "stream"
+    assert written["settings"]["transport"] == transport
     measurement = written["measurement"]
     assert measurement["errors"] == {}
     assert measurement["unanswered"] == 0
     assert measurement["sessions_left"] == 0
     assert measurement["generator_cpu_us"] > 0
-    if mode == "--streams":
-        assert measurement["answered"] == 5 * 12
-    assert 'hetsyn_chunks_total{outcome="replayed"} 0.0' in chunks
+    assert measurement["answered"] == 5 * 12 if mode == "--streams" else measurement["answered"] > 0
+    assert 'hetsyn_chunks_total{outcome="replayed"} 0.0' in metrics
+    page = (tmp_path / "x.html").read_text()
+    assert f"over {transport}: synthesised sound at 8000 Hz" in page
+    assert page.count("<svg") == 2
 
 
-@pytest.mark.parametrize("model", ["digits", "spiking", "sensor"])
-def test_what_each_model_takes_is_sent(tmp_path: Path, model: str) -> None:
+@pytest.mark.parametrize(
+    ("model", "transport"),
+    [
+        ("spiking", "streams"),
+        ("spiking", "open-inference"),
+        ("sensor", "streams"),
+        ("sensor", "open-inference"),
+        pytest.param("sensor", "infer", marks=pytest.mark.process),
+    ],
+)
+def test_what_each_model_takes_is_sent(tmp_path: Path, model: str, transport: str) -> None:
     with live_server(tmp_path / "models") as live:
         run(
             live.url,
-            *("--model", model, "--streams", "5", "--duration-s", "0.6", "--chunk-ms", "50"),
+            *("--model", model, "--transport", transport, "--streams", "5", "--duration-s", "0.6", "--chunk-ms", "50"),
             *("--session-chunks", "4", "--json", str(tmp_path / "x.json")),
         )
         metrics = httpx.get(f"{live.url}/metrics").text
@@ -131,9 +154,11 @@ def test_a_closed_loop_of_spikes(models: Path, gate: Gate) -> None:
     assert "errors" not in printed
 
 
-def test_a_full_server_is_no_crash(models: Path, gate: Gate, tmp_path: Path) -> None:
+@each_transport
+def test_a_full_server_is_no_crash(models: Path, gate: Gate, tmp_path: Path, transport: Transport) -> None:
     with running(models, gate.load, max_sessions=2) as url:
-        run(url, "--streams", "6", "--duration-s", "0.6", "--json", str(tmp_path / "x.json"))
+        written = ("--json", str(tmp_path / "x.json"))
+        run(url, "--transport", transport.value, "--streams", "6", "--duration-s", "0.6", *written)
     measurement = json.loads((tmp_path / "x.json").read_text())["measurement"]
     assert set(measurement["errors"]) == {"refused (503)"}
     assert measurement["answered"] > 0
@@ -146,3 +171,17 @@ def test_a_server_that_fails_at_everything_is_a_failure(models: Path, gate: Gate
         printed = run(url, "--streams", "2", "--duration-s", "0.5", code=1)
     assert "status 500" in printed
     assert "no chunk got a good answer" in printed
+
+
+@pytest.mark.parametrize("transport", ["stream", "streams"])
+def test_a_connection_that_breaks_is_opened_again(models: Path, gate: Gate, tmp_path: Path, transport: str) -> None:
+    report = tmp_path / "x.json"
+    cuts = [10**9, 2_000]  # bytes: the first connection asks for the model
+    with running(models, gate.load) as url, relayed(int(url.rpartition(":")[2]), cuts) as relay:
+        options = ("--streams", "3", "--warmup-s", "0", "--duration-s", "1", "--chunk-ms", "50", "--json", str(report))
+        run(f"http://127.0.0.1:{relay.port}", "--transport", transport, *options)
+    measurement = json.loads(report.read_text())["measurement"]
+    lost = measurement["errors"].pop("connection lost")
+    assert measurement["errors"] == {}
+    assert 0 < lost <= 3
+    assert measurement["answered"] + lost == 3 * 20

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.contenders import serve_speech
 from benchmarks.requests import Pool, RequestWay
 from hetsyn_client.loadtest.load import Load, recorded
-from hetsyn_client.loadtest.run import ClosedLoop, Measurement, RunSettings, measure, run_loop
+from hetsyn_client.loadtest.run import Loop, Measurement, RunSettings, measure, run_loop
 from service.settings import Retention
 from tests.support.paths import RECORDINGS
 from tests.support.resident import resident_bytes
@@ -48,7 +48,7 @@ def test_idle_sessions_cost_memory_alone(idle: int, most_bytes: int, seconds: fl
             # a busy machine has few chunks a second to share what the server does each second anyway
             began_s, cpu_before_s = time.monotonic(), server.cpu_s()
             settings = RunSettings(duration_s=seconds / ROUNDS)
-            measured = run_loop(measure(RequestWay(target), load, ClosedLoop(TOGETHER), settings))
+            measured = run_loop(measure(RequestWay(target), load, Loop(TOGETHER, is_open=False), settings))
             assert measured.failures == 0
             cpu_s = server.cpu_s() - cpu_before_s - idle_share * (time.monotonic() - began_s)
             return 1e6 * cpu_s / measured.applied, measured
@@ -65,7 +65,8 @@ def test_idle_sessions_cost_memory_alone(idle: int, most_bytes: int, seconds: fl
         f"{FEW} sessions: {few_bytes / 2**20:,.0f} MiB; {idle:,}: {many_bytes / 2**20:,.0f} MiB; {a_session:,.0f} each"
     )
     ratios = {
-        f"p{percentile:g}": many.latency.at(percentile) / few.latency.at(percentile) for percentile in (50.0, 99.0)
+        f"p{percentile:g}": many.latency.percentiles[percentile] / few.latency.percentiles[percentile]
+        for percentile in (50.0, 99.0)
     }
     print(f"others, with {idle:,} idle / with {FEW}: CPU a chunk {many_us / few_us:.2f}, latency {ratios}")
     print(f"without a chunk, {idle:,} idle sessions take {share:.1%} of a processor")

@@ -22,7 +22,7 @@ import pytest
 from benchmarks.contenders import serve_speech
 from benchmarks.requests import RequestWay
 from hetsyn_client.loadtest.load import Load, recorded
-from hetsyn_client.loadtest.run import Measurement, OpenLoop, RunSettings, measure, run_loop
+from hetsyn_client.loadtest.run import Loop, Measurement, RunSettings, measure, run_loop
 from service.settings import Limits
 from tests.support.paths import RECORDINGS
 from tests.support.processor_wait import waited_s
@@ -86,7 +86,7 @@ def test_slow_connections_end_in_time_and_nobody_else_is_refused(connections: in
         timeout_s = limits.body_timeout_s if kind == "body" else limits.header_timeout_s
         assert longest_s <= timeout_s + GRACE_S + starved_s
     if connections > 1_000:
-        ratio = loud.latency.at(99.0) / quiet.latency.at(99.0)
+        ratio = loud.latency.percentiles[99.0] / quiet.latency.percentiles[99.0]
         starved = starved_s / lasted_s
         print(f"p99 with {connections:,} slow connections / without: {ratio:.2f}; without a processor: {starved:.0%}")
         assert ratio < LARGEST_RATIO or starved > MOST_STARVED
@@ -99,7 +99,7 @@ async def _round(
     attacker.send((target.address, slow, duration_s))
     coming = asyncio.create_task(_newcomers(target, load.chunks[0]))
     settings = RunSettings(duration_s=duration_s, warmup_s=WARMUP_S)
-    measured = await measure(RequestWay(target), load, OpenLoop(STREAMS), settings)
+    measured = await measure(RequestWay(target), load, Loop(STREAMS, is_open=True), settings)
     coming.cancel()
     return measured, await coming, attacker.recv()
 

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.contenders import serve_speech
 from benchmarks.requests import RequestWay
 from hetsyn_client.loadtest.load import recorded
-from hetsyn_client.loadtest.run import ClosedLoop, RunSettings, measure, run_loop
+from hetsyn_client.loadtest.run import Loop, RunSettings, measure, run_loop
 from tests.support.paths import RECORDINGS
 from tests.support.resident import resident_bytes
 
@@ -38,7 +38,7 @@ def test_memory_stays_constant_and_every_chunk_is_answered() -> None:
         sampler.start()
         try:
             settings = RunSettings(DURATION_S, LEAD_IN_S, SESSION_CHUNKS)
-            measured = run_loop(measure(RequestWay(target), load, ClosedLoop(STREAMS), settings))
+            measured = run_loop(measure(RequestWay(target), load, Loop(STREAMS, is_open=False), settings))
         finally:
             over.set()
             sampler.join()

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 from array import array
 from dataclasses import replace
+from xml.etree import ElementTree
 
 import numpy as np
+import pytest
 from rich.console import Console
 
-from hetsyn_client.loadtest.report import as_json, notes, progress, show
-from hetsyn_client.loadtest.run import Distribution, Record
+from hetsyn_client.loadtest.page import as_html
+from hetsyn_client.loadtest.report import as_json, notes, progress, rows, show
+from hetsyn_client.loadtest.run import Distribution, Measurement, Record
 from tests.support.measurement import measurement
 
 SETTINGS = {"url": "http://h:1", "model": "<m>", "transport": "stream"}
+NUMBERS = re.compile(r"([\d.]+) ([\d.]+)")
 NOTHING = Distribution.of(np.zeros(0))
-EMPTY = replace(measurement(), answered=0, latency=NOTHING, service=NOTHING)
+EMPTY = replace(measurement(), answered=0, latency=NOTHING, service=NOTHING, over_time=())
 
 
 def test_json_has_everything_and_can_be_written() -> None:
@@ -35,6 +40,33 @@ def test_the_table_of_a_terminal() -> None:
     assert "from when due" in text
     assert "closed loop of 10: 97 chunks/s" in text
     assert "note: errors: 1 refused (503)" in text
+
+
+@pytest.mark.parametrize(
+    "measured",
+    [
+        measurement(),
+        measurement(latency_ms=0.001),
+        replace(measurement(latency_ms=9_000.0), mode="closed", over_time=((0.0, 1.0, 2.0),), duration_s=600.0),
+    ],
+)
+def test_a_page_shows_the_latency_and_loads_nothing(measured: Measurement) -> None:
+    page = as_html("<title>", ["a & b"], rows(measured), measured)
+    assert "<h1>&lt;title&gt;</h1><p>a &amp; b</p>" in page
+    assert f"<td>{measured.latency.max_ms:,.1f}</td>" in page
+    assert not re.search("src=|href=|url\\(|@import", page)
+    plots = [ElementTree.fromstring(plot) for plot in re.findall("<svg.*?</svg>", page)]
+    assert [plot.findtext("text[@class='name']") for plot in plots] == ["Latency over time", "Latency by percentile"]
+    for plot in plots:
+        _, _, width, height = map(float, plot.attrib["viewBox"].split())
+        places = [tuple(map(float, place)) for path in plot.iter("path") for place in NUMBERS.findall(path.attrib["d"])]
+        places += [(float(text.attrib["x"]), float(text.attrib["y"])) for text in plot.iter("text")]
+        assert all(0 <= x <= width and 0 <= y <= height for x, y in places)
+    assert len(plots[1].findall("path[@class]")) == (2 if measured.mode == "open" else 1)
+
+
+def test_a_page_of_a_run_without_answers_has_no_plot() -> None:
+    assert "<svg" not in as_html("nothing", [], rows(EMPTY), EMPTY)
 
 
 def test_notes_say_what_a_reader_must_know() -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from hetsyn_client.loadtest.load import Load, Served
-from hetsyn_client.loadtest.run import ClosedLoop, Measurement, OpenLoop, Record, RunSettings, measure, run_loop
-from hetsyn_client.loadtest.senders import HetsynWay, Transport
+from hetsyn_client.loadtest.run import Loop, Measurement, Record, RunSettings, measure, run_loop
+from hetsyn_client.loadtest.senders import InferWay
 from hetsyn_client.network.access import Access
 from tests.support.scripted_server import OK, Answer, serving
 
@@ -47,20 +47,20 @@ class Log:
         return OK
 
 
-def run(answer: Answer, mode: OpenLoop | ClosedLoop, settings: RunSettings = SETTINGS, **more: Any) -> Measurement:
+def run(answer: Answer, loop: Loop, settings: RunSettings = SETTINGS, **more: Any) -> Measurement:
     async def main() -> Measurement:
         async with serving(answer) as address:
-            way = HetsynWay(Access.checked(address.url), Transport.infer, SERVED, LOAD)
-            return await measure(way, LOAD, mode, settings, **more)
+            way = InferWay(Access.checked(address.url), SERVED, LOAD)
+            return await measure(way, LOAD, loop, settings, **more)
 
     return run_loop(main())
 
 
-@pytest.mark.parametrize("mode", [OpenLoop(7), ClosedLoop(5)])
-def test_sessions_are_numbered_and_the_server_is_left_clean(mode: OpenLoop | ClosedLoop) -> None:
+@pytest.mark.parametrize("loop", [Loop(7, is_open=True), Loop(5, is_open=False)])
+def test_sessions_are_numbered_and_the_server_is_left_clean(loop: Loop) -> None:
     log = Log()
-    result = run(log.answer, mode)
-    assert result.streams == mode.streams
+    result = run(log.answer, loop)
+    assert result.streams == loop.streams
     assert result.answered > 0
     assert result.failures == 0
     assert all(numbers == list(range(len(numbers))) for numbers in log.numbers.values())
@@ -72,7 +72,7 @@ def test_sessions_are_numbered_and_the_server_is_left_clean(mode: OpenLoop | Clo
 
 
 def test_an_open_loop_sends_what_is_due_and_no_more() -> None:
-    result = run(Log().answer, OpenLoop(7))
+    result = run(Log().answer, Loop(7, is_open=True))
     assert result.offered_per_s is not None
     assert result.answered == round(result.offered_per_s * result.duration_s)
     assert result.answered == 7 * 15
@@ -91,7 +91,7 @@ def test_a_full_server_refuses_chunks_and_their_number_is_used_again() -> None:
                 return status("503 Full", "Retry-After: 0")
         return await log.answer(line)
 
-    result = run(answer, OpenLoop(4))
+    result = run(answer, Loop(4, is_open=True))
     assert set(result.errors) == {"refused (503)"}
     assert result.answered + result.errors["refused (503)"] == 4 * 15
     assert all(numbers == list(range(len(numbers))) for numbers in log.numbers.values())
@@ -109,7 +109,7 @@ def test_a_deletion_that_the_server_wants_later_is_sent_again_and_a_refused_one_
                 return status("429 Later", "Retry-After: 0")
         return await log.answer(line)
 
-    result = run(answer, OpenLoop(4))
+    result = run(answer, Loop(4, is_open=True))
     assert result.sessions_left == 0
     assert set(asked.values()) == {2}
 
@@ -121,7 +121,7 @@ def test_a_deletion_that_the_server_wants_later_is_sent_again_and_a_refused_one_
             return status("401 Unknown")
         return await log.answer(line)
 
-    assert run(unauthorized, OpenLoop(4)).sessions_left == refused.total() > 0
+    assert run(unauthorized, Loop(4, is_open=True)).sessions_left == refused.total() > 0
 
 
 def test_an_error_ends_the_session_and_is_counted_by_its_status() -> None:
@@ -136,7 +136,7 @@ def test_an_error_ends_the_session_and_is_counted_by_its_status() -> None:
         failures = {5: status("500 Oh"), 9: status("503 No")}
         return failures.get(requests) or await log.answer(line)
 
-    result = run(answer, OpenLoop(4), RunSettings(duration_s=0.3, warmup_s=0.0, session_chunks=50))
+    result = run(answer, Loop(4, is_open=True), RunSettings(duration_s=0.3, warmup_s=0.0, session_chunks=50))
     assert result.errors == {"status 500": 1, "status 503": 1}
     assert len(log.dropped) >= 2
     assert all(numbers == list(range(len(numbers))) for numbers in log.numbers.values())
@@ -151,7 +151,7 @@ def test_what_a_server_never_answers_is_waited_for_no_longer_than_the_timeout(mo
             await never.wait()
         return OK
 
-    result = run(answer, OpenLoop(2), RunSettings(duration_s=0.2, warmup_s=0.0))
+    result = run(answer, Loop(2, is_open=True), RunSettings(duration_s=0.2, warmup_s=0.0))
     assert result.answered == 0
     assert result.failures == 20
     assert set(result.errors) == {"timeout"}
@@ -167,10 +167,10 @@ def test_latency_counts_from_when_a_chunk_was_due() -> None:
             await asyncio.sleep(0.2)
         return await log.answer(line)
 
-    result = run(answer, OpenLoop(1), RunSettings(duration_s=0.3, warmup_s=0.0, session_chunks=1_000))
+    result = run(answer, Loop(1, is_open=True), RunSettings(duration_s=0.3, warmup_s=0.0, session_chunks=1_000))
     assert result.answered == 15
-    assert result.latency.at(50.0) >= 60.0  # the eighth was due 140 ms after the first
-    assert result.service.at(50.0) < result.latency.at(50.0)
+    assert result.latency.percentiles[50.0] >= 60.0  # the eighth was due 140 ms after the first
+    assert result.service.percentiles[50.0] < result.latency.percentiles[50.0]
 
 
 @pytest.mark.parametrize("reason", ["too slow", "interrupted"])
@@ -182,7 +182,7 @@ def test_a_run_stops_when_it_is_asked_to(reason: str) -> None:
             signal.raise_signal(signal.SIGINT)
         return reason if record.applied and reason != "interrupted" else None
 
-    result = run(Log().answer, OpenLoop(3), RunSettings(duration_s=600.0, warmup_s=0.0), watch=watch)
+    result = run(Log().answer, Loop(3, is_open=True), RunSettings(duration_s=600.0, warmup_s=0.0), watch=watch)
     assert result.stopped == reason
     assert 0 < result.answered < 10_000
     assert result.sessions_left == 0
@@ -192,8 +192,8 @@ def test_a_server_that_is_gone_answers_nothing() -> None:
     async def main() -> Measurement:
         async with serving(Log().answer) as address:
             pass
-        way = HetsynWay(Access.checked(address.url), Transport.infer, SERVED, LOAD)
-        return await measure(way, LOAD, OpenLoop(1), SETTINGS)
+        way = InferWay(Access.checked(address.url), SERVED, LOAD)
+        return await measure(way, LOAD, Loop(1, is_open=True), SETTINGS)
 
     result = run_loop(main())
     assert (result.answered, result.failures) == (0, 15)
