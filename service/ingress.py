@@ -68,6 +68,18 @@ class Source(NamedTuple):
     decoding: AbstractAsyncContextManager[object] | None = None
 
 
+class PackedEvents(NamedTuple):
+    """Packed events, which are decoded together with those of other chunks.
+
+    Attributes:
+        content: as sent.
+        request: makes the request of the chunk and its digest, which is that of one that does not end its session.
+    """
+
+    content: bytes
+    request: Callable[[Chunk, bytes], InferRequest]
+
+
 class Encoded:
     """The bytes of a chunk.
 
@@ -75,7 +87,7 @@ class Encoded:
         size: bytes.
         decode: makes the request of them; on a thread if they are many, or if it raises ``TakesLong``.
         upload: counts what they take in memory; None where they are small, or count elsewhere.
-        events: the bytes, where they are packed events of a chunk that does not end its session.
+        events: the bytes, where they are packed events.
 
     Attributes:
         events: see above.
@@ -87,7 +99,9 @@ class Encoded:
 
     __slots__ = ("decode", "decoded", "events", "size", "upload")
 
-    def __init__(self, size: int, decode: Decode, upload: Upload | None = None, events: bytes | None = None) -> None:
+    def __init__(
+        self, size: int, decode: Decode, upload: Upload | None = None, events: PackedEvents | None = None
+    ) -> None:
         self.size = size
         self.events = events
         self.decoded: tuple[Chunk, bytes] | None = None
@@ -189,7 +203,10 @@ class Arrival(Applying):
             if encoded.size > FREE_BYTES or self.source.decoding is not None:
                 self._spawn(self._decode())
                 return False
-            request = encoded.decode(IN_LOOP)
+            if encoded.decoded is not None and encoded.events is not None:
+                request = encoded.events.request(*encoded.decoded)
+            else:
+                request = encoded.decode(IN_LOOP)
             return self._is_ready(request if encoded.size <= SMALL_BYTES else self._way.counted(encoded, request))
         except TakesLong:
             self._spawn(self._decode())
@@ -509,7 +526,7 @@ class Ingress:
         return request
 
 
-_events_of = attrgetter("encoded.events")
+_events_of = attrgetter("encoded.events.content")
 
 
 def grown_bytes(chunk: Chunk | None, encoded_bytes: int) -> int:

@@ -16,7 +16,7 @@ from uvicorn.server import ServerState
 from service.admission.uploads import FREE_BYTES, Upload, check_length, too_large
 from service.api import problems
 from service.errors import forget_frames
-from service.ingress import SMALL_BYTES, Arrival, Decode, Encoded, Ingress, Source
+from service.ingress import SMALL_BYTES, Arrival, Encoded, Ingress, Source
 from service.keys.caller import ANYBODY, Caller, Scope
 from service.keys.keys import Keys
 from service.keys.token import credentials_of
@@ -49,8 +49,8 @@ class Plan(Protocol):
     max_bytes: int
     advice: str
 
-    def decode(self, body: bytes) -> Decode:
-        """Return the decoder of the body."""
+    def encoded(self, body: bytes, upload: Upload | None) -> Encoded:
+        """Return the body as the ingress takes it."""
 
     def reply(self, answer: Answer) -> tuple[bytes, bytes]:
         """Make the response: lines of its head, without the length, and its body."""
@@ -259,7 +259,7 @@ class Exchange:
             if size > FREE_BYTES:  # a smaller body was in the connection's buffer
                 upload.take(size)
         source = Source(plan.request, plan.transport, self.client, self._caller)
-        encoded = Encoded(size, plan.decode(bytes(body)), upload)
+        encoded = plan.encoded(bytes(body), upload)
         self._body = b""  # ``encoded`` frees it when the chunk is decoded
         self._arrival = self._door.ingress.begin(source, encoded, self._answered, self._context)
 

@@ -8,20 +8,21 @@ from functools import partial
 from urllib.parse import parse_qsl
 
 from hetsyn_client import events, frames, values
-from service.admission.uploads import SHORTER
+from service.admission.uploads import SHORTER, Upload
 from service.api.exchange import Head, Planner
 from service.errors import InputError
-from service.ingress import Decode
+from service.ingress import SMALL_BYTES, Encoded, PackedEvents
 from service.observe.timings import Transport
 from service.settings import Limits
 from service.wire import encodings
 from service.wire.answer import Answer
 from service.wire.content_types import JSON_TYPE, check_not_compressed, parse_content_type, unsupported
-from service.wire.decode import decode_json, decode_raw
+from service.wire.decode import decode_json, decode_raw, request_of_events
 from service.wire.encodings import PCM
 
 PATH = "/infer"
-MEDIA_TYPES = {JSON_TYPE, *encodings.MEDIA_TYPES, events.MEDIA_TYPE, values.MEDIA_TYPE, frames.MEDIA_TYPE}
+EVENTS_TYPE = events.MEDIA_TYPE
+MEDIA_TYPES = {JSON_TYPE, *encodings.MEDIA_TYPES, EVENTS_TYPE, values.MEDIA_TYPE, frames.MEDIA_TYPE}
 MAX_JSON_BYTES = 256 * 1024  # numbers take many times their length in memory, and block the interpreter
 NOT_AS_JSON = (
     f"send spikes as {events.MEDIA_TYPE}, values as {values.MEDIA_TYPE}, sound as {PCM};encoding=pcm_s16le or as a "
@@ -57,10 +58,13 @@ class InferPlan:
                 raise InputError(f"query parameter {query[0][0][:64]!r}: with a JSON body, put it into the body")
             self.max_bytes, self.advice = min(MAX_JSON_BYTES, limits.max_body_bytes), NOT_AS_JSON
 
-    def decode(self, body: bytes) -> Decode:
+    def encoded(self, body: bytes, upload: Upload | None) -> Encoded:
+        size, packed = len(body), None
         if self._media_type == JSON_TYPE:
-            return partial(decode_json, body)
-        return partial(decode_raw, self._content_type, self._query, body)
+            return Encoded(size, partial(decode_json, body), upload)
+        if self._media_type == EVENTS_TYPE and 0 < size <= SMALL_BYTES:
+            packed = PackedEvents(body, partial(request_of_events, self._query))
+        return Encoded(size, partial(decode_raw, self._content_type, self._query, body), upload, packed)
 
     def reply(self, answer: Answer) -> tuple[bytes, bytes]:
         if self._media_type == frames.MEDIA_TYPE:

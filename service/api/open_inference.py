@@ -12,11 +12,11 @@ from pydantic_core import from_json
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.admission.budget import client_of
-from service.admission.uploads import SHORTER
+from service.admission.uploads import SHORTER, Upload
 from service.api import problems
 from service.api.exchange import Head, Planner
 from service.errors import InputError, NotFound, UnsupportedInput
-from service.ingress import Decode, Ingress
+from service.ingress import Encoded, Ingress
 from service.observe.timings import Transport
 from service.open_inference.json_body import parse_request, reply_body
 from service.open_inference.service import ModelCall, OpenInference
@@ -147,8 +147,8 @@ class InferencePlan:
             self.failed()
             raise
 
-    def decode(self, body: bytes) -> Decode:
-        return partial(self._decoded, body)
+    def encoded(self, body: bytes, upload: Upload | None) -> Encoded:
+        return Encoded(len(body), partial(self._decoded, body), upload)
 
     def _decoded(self, body: bytes, _: SoundLimit) -> InferRequest:
         call = self._call

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextvars import Context
+from functools import partial
 from math import inf
 from typing import Any, Protocol
 
 from hetsyn_client.results import Heard
 from service.admission.permits import Admission, Permit
 from service.engine.endpointing_choice import has_own_endpointing
-from service.ingress import SMALL_BYTES, Arrival, Encoded, Ingress, Source
+from service.ingress import SMALL_BYTES, Arrival, Encoded, Ingress, PackedEvents, Source
 from service.keys.ids import client_id
 from service.keys.keys import Keys
 from service.live.actions import Opening, Work
@@ -113,10 +114,9 @@ class Streams:
         if work.kind == "end":
             encoded = Encoded(0, lambda _: query.end(seq))
         else:
-            events = content if query.takes_events and len(content) <= SMALL_BYTES else None
-            encoded = Encoded(
-                len(content), lambda _: query.request(content, seq, endpointing, encoded.decoded), events=events
-            )
+            make = partial(query.request, seq, endpointing)
+            events = PackedEvents(content, make) if query.takes_events and len(content) <= SMALL_BYTES else None
+            encoded = Encoded(len(content), lambda _: make(*query.decoded(content)), events=events)
         return self.ingress.begin(source, encoded, told, context)
 
     async def delete(self, session_id: str, client: str) -> None:

@@ -142,7 +142,7 @@ class _InProcessAnswers:
         if work.kind == "end":
             request = self._query.end(work.seq)
         else:
-            request = self._query.request(work.content, work.seq)
+            request = self._query.request(work.seq, work.endpointing, *self._query.decoded(work.content))
         planned = self._advance.plan(self._session, work.seq, request)
         applying = self._advance.apply(SESSION, planned, self._permit, lambda: 0.0)
         advanced = self._runner.run(applying)

@@ -70,35 +70,31 @@ class StreamQuery(NamedTuple):
         """Return whether binary frames are packed events."""
         return isinstance(self.smallest, SpikeChunk)
 
-    def request(
-        self,
-        content: bytes,
-        seq: int,
-        endpointing: EndpointingChange | None = None,
-        decoded: tuple[Chunk, bytes] | None = None,
-    ) -> InferRequest:
-        """Make the request for a binary frame.
-
-        Args:
-            seq: number of the chunk.
-            endpointing: settings from this chunk on.
-            decoded: the chunk and its digest, if they are known.
+    def decoded(self, content: bytes) -> tuple[Chunk, bytes]:
+        """Decode a binary frame: its chunk and the chunk's digest.
 
         Raises:
             InputError: the frame cannot be used.
         """
-        if decoded is None:
-            chunk = self.decode(content)
-            if not (len(chunk.samples) if isinstance(chunk, AudioChunk) else chunk.steps):
-                raise InputError(
-                    "the frame is empty: send at least one sample or step, or CloseStream to end the session"
-                )
-            decoded = chunk, digest(chunk, False)
+        chunk = self.decode(content)
+        if not (len(chunk.samples) if isinstance(chunk, AudioChunk) else chunk.steps):
+            raise InputError("the frame is empty: send at least one sample or step, or CloseStream to end the session")
+        return chunk, digest(chunk, False)
+
+    def request(self, seq: int, endpointing: EndpointingChange | None, chunk: Chunk, of_content: bytes) -> InferRequest:
+        """Make the request for a chunk.
+
+        Args:
+            seq: number of the chunk.
+            endpointing: settings from this chunk on.
+            chunk: of a binary frame.
+            of_content: its digest.
+        """
         # four times as fast as ``_replace``
         envelope = tuple.__new__(Parameters, (*self.envelope[:3], seq, *self.envelope[4:]))
         if endpointing is not None:
             envelope = envelope._replace(endpointing=endpointing)
-        return tuple.__new__(InferRequest, (envelope, *decoded, False, None, "", None, None))
+        return tuple.__new__(InferRequest, (envelope, chunk, of_content, False, None, "", None, None))
 
     def end(self, seq: int) -> InferRequest:
         """Make the request that ends the session without input."""

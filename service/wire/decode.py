@@ -123,11 +123,29 @@ def _raw_decoder(content_type: str) -> Callable[[bytes, SoundLimit], Chunk]:
     return lambda body, limit: decode_sound(sound, body, limit)
 
 
-def make_request(envelope: Envelope, chunk: Chunk | None, token: bytes | None = None) -> InferRequest:
+def request_of_events(query: Iterable[tuple[str, str]], chunk: Chunk, of_content: bytes) -> InferRequest:
+    """``decode_raw`` of packed events that are decoded.
+
+    Args:
+        query: names and values of the query parameters.
+        chunk: the events.
+        of_content: their digest, of a chunk that does not end its session.
+
+    Raises:
+        InputError: a parameter is wrong.
+    """
+    envelope = decode_query(query)
+    return make_request(envelope, chunk, of_content=None if envelope.end else of_content)
+
+
+def make_request(
+    envelope: Envelope, chunk: Chunk | None, token: bytes | None = None, of_content: bytes | None = None
+) -> InferRequest:
     """Make a request of its decoded parts.
 
     Args:
         chunk: None if there is no input.
+        of_content: digest of chunk and end flag, where it is known.
 
     Raises:
         InputError: there is no input, and the request does not end its session; or a later chunk begins it.
@@ -138,9 +156,9 @@ def make_request(envelope: Envelope, chunk: Chunk | None, token: bytes | None = 
         chunk = None
     if chunk is None and not envelope.end:
         raise InputError("the chunk is empty: send at least one sample or step, or end the session with end=true")
-    return InferRequest(
-        envelope.parameters, chunk, digest(chunk, envelope.end), envelope.carry or token is not None, token
-    )
+    if of_content is None:
+        of_content = digest(chunk, envelope.end)
+    return InferRequest(envelope.parameters, chunk, of_content, envelope.carry or token is not None, token)
 
 
 _QUERY_FIELDS = f"a query parameter of this request: it takes {', '.join(Envelope.model_fields)}"

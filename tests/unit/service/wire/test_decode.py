@@ -16,10 +16,11 @@ from hetsyn_client.values import content_type, pack_values
 from service.api.infer import MAX_JSON_BYTES
 from service.errors import HetsynError, InputError, UnsupportedInput
 from service.wire.chunk import AudioChunk, SpikeChunk, ValuesChunk
-from service.wire.decode import decode_json, decode_query, decode_raw
+from service.wire.columns import decoded_together
+from service.wire.decode import decode_json, decode_query, decode_raw, request_of_events
 from service.wire.schema import Parameters
 from tests.support.json_bombs import DECODED, REFUSED
-from tests.support.signals import sound
+from tests.support.signals import sound, spikes
 from tests.support.wav import wav
 
 EVENTS = {"kind": "events", "steps": 3, "times": [0, 2], "units": [1, 1]}
@@ -309,3 +310,17 @@ def test_a_bad_query_is_refused(query: list[tuple[str, str]], sentence: str) -> 
 def test_other_content_types_are_unsupported(content_type: str) -> None:
     with pytest.raises(UnsupportedInput, match=r"send one of application/json, audio/pcm;encoding=pcm_s16le"):
         decode_raw(content_type, [], b"\0\0")
+
+
+@pytest.mark.parametrize("end", ["false", "true"])
+def test_events_that_are_decoded_with_those_of_others_make_the_same_request(end: str) -> None:
+    query = [("session", "a"), ("seq", "1"), ("end", end)]
+    own, other = (pack_events(10, *spikes(10, seed)) for seed in range(2))
+    decoded = decoded_together([other, own])[1]
+    assert decoded is not None
+    together, alone = request_of_events(query, *decoded), decode_raw(MEDIA_TYPE, query, own)
+    assert (together.envelope, together.digest) == (alone.envelope, alone.digest)
+    assert isinstance(together.chunk, SpikeChunk)
+    assert isinstance(alone.chunk, SpikeChunk)
+    for name in ("steps", "step", "unit"):
+        assert np.array_equal(getattr(together.chunk, name), getattr(alone.chunk, name))
