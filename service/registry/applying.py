@@ -22,20 +22,19 @@ from service.admission.uploads import shutting_down
 from service.batching.batcher import Batcher
 from service.batching.estimates import Item
 from service.engine.work import Outcome
-from service.errors import RETRY_S, HetsynError, StoreUnavailable, forget_frames
+from service.errors import RETRY_S, StoreUnavailable, forget_frames
 from service.keys.ids import inner_id, new_id
 from service.observe.context import SESSION
 from service.observe.counters import Counters
 from service.observe.drops import Drop
-from service.observe.timings import Tracer
 from service.observe.watch import Watch
 from service.registry.commits import MAX_ATTEMPTS, contended
 from service.registry.entry import SessionEntry
 from service.registry.table import SessionTable
 from service.registry.together import Answered, NotApplied, Told
 from service.session.advance import Advance, PlannedChunk, works
-from service.session.protocol import Reload, Replay, are_next, decide, status
-from service.session.session import Kept, Session
+from service.session.protocol import Replay, are_next
+from service.session.session import Session
 from service.session.snapshot import ABSENT, Snapshot
 from service.wire.answer import Answer, more_of
 from service.wire.schema import InferRequest
@@ -72,8 +71,7 @@ class Applying(Item):
         request: set before ``begin``.
         session: id of the session; empty before ``begin``.
         is_over: it was answered or dropped.
-        planned: the decision.
-        snapshot: the snapshot that it was decided on.
+        snapshot, planned: the snapshot that it was decided on, and the decision.
         store_s: seconds of its commits.
         context: its request's, for its span; None if a frame has one for all.
     """
@@ -219,9 +217,11 @@ class Applying(Item):
 
     def _decide(self, entry: SessionEntry, snapshot: Snapshot, authoritative: bool) -> bool:
         """Decide by the protocol. Returns whether to compute the chunk."""
-        self.snapshot = snapshot
+        self.snapshot, parts, sessions = snapshot, self._parts, self._parts.sessions
         try:
-            decision = self._decision(entry, snapshot, authoritative)
+            decision = parts.advance.decide(
+                entry.id, snapshot, self.request, sessions.clock(), sessions.lifetimes, authoritative=authoritative
+            )
             if isinstance(decision, PlannedChunk):
                 self.planned = decision
                 return True
@@ -229,7 +229,7 @@ class Applying(Item):
             self._finish(error)
             return False
         if isinstance(decision, Replay):
-            self._parts.counters.chunks_replayed += 1
+            parts.counters.chunks_replayed += 1
             session = snapshot.session
             assert session is not None
             watch = Watch(self.permit.came_s, self.ran, self.store_s)
@@ -245,44 +245,6 @@ class Applying(Item):
             self._load()
         else:
             self._finish(contended(entry.id))
-
-    def _decision(
-        self, entry: SessionEntry, snapshot: Snapshot, authoritative: bool
-    ) -> PlannedChunk | Replay[Kept] | Reload:
-        """Decide what to do with the chunk.
-
-        Args:
-            snapshot: the session to decide on.
-            authoritative: the snapshot is the store's own. If not, the result is Reload in place of an error.
-
-        Raises:
-            HetsynError: the chunk is not applied.
-        """
-        sessions, advance, request = self._parts.sessions, self._parts.advance, self.request
-        try:
-            envelope, session, known = request.envelope, snapshot.session, snapshot.known
-            now_s, lifetimes = sessions.clock(), sessions.lifetimes
-            if envelope.begin and envelope.seq is None:  # even over an existing session or a damaged record
-                begun = advance.begin(envelope, now_s)
-                return advance.plan(begun, 0, request.of(begun.model.manifest))
-            if snapshot.damage is not None:
-                raise snapshot.damage
-            whole = request  # completed for the session's model
-            if session is not None and envelope.names_a_model and status(known, now_s, lifetimes) != "none":
-                session.check_model(envelope)
-                whole = request.of(session.model.manifest)
-            seq = 0 if envelope.seq is None and envelope.session is None else envelope.seq
-            decision = decide(entry.id, known, seq, whole.digest, now_s, lifetimes, authoritative=authoritative)
-            if isinstance(decision, Replay | Reload):
-                return decision
-            if session is None or decision.seq == 0:
-                session = advance.begin(envelope, now_s)
-                whole = request.of(session.model.manifest)
-            return advance.plan(session, decision.seq, whole)
-        except HetsynError:
-            if authoritative:
-                raise
-            return Reload()
 
     def _commit(self, session: Session) -> None:
         """Commit the session to the store.
@@ -341,28 +303,9 @@ class Applying(Item):
     def _leave(self, entry: SessionEntry) -> None:
         self._parts.sessions.release([entry])
 
-    def _trace(self, tracer: Tracer, model: str, watch: Watch, ended_s: float) -> None:
-        """Make its span, if it has its own."""
-        if self.context is not None:
-            self.context.run(SESSION.set, self.session)
-            self.context.run(tracer.applied, self.permit.transport, model, watch, ended_s)
-
     @staticmethod
     def done(items: Sequence[Applying], outcomes: Sequence[Outcome | Exception]) -> None:
-        """Go on with chunks that were computed together: store all, then answer all.
-
-        Args:
-            items: chunks of one server.
-        """
-        if set(map(type, outcomes)) != {Outcome}:
-            for chunk, outcome in zip(items, outcomes, strict=True):
-                if isinstance(outcome, Exception):
-                    chunk._finish(outcome)
-            both = [pair for pair in zip(items, outcomes, strict=True) if isinstance(pair[1], Outcome)]
-            if not both:
-                return
-            items, outcomes = zip(*both, strict=True)
-        _computed(items, cast(Sequence[Outcome], outcomes))
+        _go_on(items, outcomes)
 
 
 def begin(chunks: Sequence[Applying]) -> None:
@@ -413,6 +356,19 @@ def _compute(chunks: Sequence[Applying]) -> None:
             return
         for chunk in chunks:
             _compute([chunk])
+
+
+def _go_on(chunks: Sequence[Applying], outcomes: Sequence[Outcome | Exception]) -> None:
+    """Go on with chunks that were computed together: keep all, then answer all."""
+    if set(map(type, outcomes)) != {Outcome}:
+        for chunk, outcome in zip(chunks, outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                chunk._finish(outcome)
+        both = [pair for pair in zip(chunks, outcomes, strict=True) if isinstance(pair[1], Outcome)]
+        if not both:
+            return
+        chunks, outcomes = zip(*both, strict=True)
+    _computed(chunks, cast(Sequence[Outcome], outcomes))
 
 
 def _computed(chunks: Sequence[Applying], outcomes: Sequence[Outcome]) -> None:
@@ -480,7 +436,9 @@ def _answers(parts: Parts, chunks: Sequence[Applying], after: Sequence[Session])
     answers = list(map(_made, zip(map(_session_of, chunks), after, watches, mores, *rest, strict=False)))
     if timings.tracer is not None:
         for chunk, watch in zip(chunks, watches, strict=True):
-            chunk._trace(timings.tracer, model.name, watch, ended_s)
+            if (context := chunk.context) is not None:
+                context.run(SESSION.set, chunk.session)
+                context.run(timings.tracer.applied, chunk.permit.transport, model.name, watch, ended_s)
     parts.sessions.release(list(map(_entry_of, chunks)))  # nothing fails from here on
     for chunk, answer in zip(chunks, answers, strict=True):
         chunk.is_over = True

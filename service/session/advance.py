@@ -18,14 +18,16 @@ from service.engine.engine import Engine
 from service.engine.raster import spikes_of
 from service.engine.stream import StreamState, initial_stream
 from service.engine.work import Outcome, Result, Work
+from service.errors import HetsynError
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.observe.clock import Clock
 from service.observe.counters import Counters
 from service.observe.watch import Ran
 from service.session.plain_reply import PlainReply, members
-from service.session.protocol import Answered, Known, Progress, all_applied
+from service.session.protocol import Answered, Known, Lifetimes, Progress, Reload, Replay, all_applied, decide, status
 from service.session.session import Kept, Session
+from service.session.snapshot import Snapshot
 from service.wire.answer import finalized
 from service.wire.schema import InferRequest, Parameters
 
@@ -105,6 +107,53 @@ class Advance:
         """
         model = self._catalog.get(envelope.model, envelope.version)
         return Session(model, Known(Progress(), now_s, now_s), initial_stream(model))
+
+    def decide(
+        self,
+        session_id: str,
+        snapshot: Snapshot,
+        request: InferRequest,
+        now_s: float,
+        lifetimes: Lifetimes,
+        *,
+        authoritative: bool,
+    ) -> PlannedChunk | Replay[Kept] | Reload:
+        """Decide what to do with a chunk.
+
+        Args:
+            session_id: of its session.
+            snapshot: the session to decide on.
+            request: with the chunk.
+            now_s: time, by the clock of sessions.
+            lifetimes: of sessions.
+            authoritative: the snapshot is the store's own. On any other the result is Reload in place of an error.
+
+        Raises:
+            HetsynError: the chunk is not applied.
+        """
+        try:
+            envelope, session, known = request.envelope, snapshot.session, snapshot.known
+            if envelope.begin and envelope.seq is None:  # whatever was there, a damaged record too
+                begun = self.begin(envelope, now_s)
+                return self.plan(begun, 0, request.of(begun.model.manifest))
+            if snapshot.damage is not None:
+                raise snapshot.damage
+            whole = request  # with what it leaves to the session's model
+            if session is not None and envelope.names_a_model and status(known, now_s, lifetimes) != "none":
+                session.check_model(envelope)
+                whole = request.of(session.model.manifest)
+            seq = 0 if envelope.seq is None and envelope.session is None else envelope.seq
+            decision = decide(session_id, known, seq, whole.digest, now_s, lifetimes, authoritative=authoritative)
+            if isinstance(decision, Replay | Reload):
+                return decision
+            if session is None or decision.seq == 0:
+                session = self.begin(envelope, now_s)
+                whole = request.of(session.model.manifest)
+            return self.plan(session, decision.seq, whole)
+        except HetsynError:
+            if authoritative:
+                raise
+            return Reload()
 
     def plan(self, session: Session, seq: int, request: InferRequest) -> PlannedChunk:
         """Check that a session takes a chunk.
