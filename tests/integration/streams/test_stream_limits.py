@@ -77,7 +77,7 @@ async def test_the_wait_for_a_turn_is_a_part_of_the_queue_timeout(
 
         async with ingress.permit("a"):
             waiting = asyncio.create_task(wait())
-            for _ in range(2):  # the chunk begins in the round after it came
+            for _ in range(3):  # the chunk begins in the round but one after it came
                 await asyncio.sleep(0)
             latest_s = time.monotonic() + NEVER_S
             await server.until(lambda: time.monotonic() + NEVER_S > latest_s + 0.01)
