@@ -180,7 +180,10 @@ class Advance:
             requests: requests with a number each.
 
         Returns:
-            None if a request does more than go on, or may be refused: ``plan`` decides on each then.
+            None if a request does more than go on: ``plan`` decides on each then.
+
+        Raises:
+            InputError, UnsupportedInput: one of them is refused, as by ``plan``.
         """
         envelopes, chunks, *_, completed = zip(*requests, strict=True)
         _, models, versions, seqs, begins, _, endpointing, spikes, _ = zip(*envelopes, strict=True)
@@ -193,7 +196,8 @@ class Advance:
         if any(name not in (group, (None, None)) for name, group in named):
             return None
         if not self._engine.takes(of_sessions, streams, chunks):
-            return None
+            for model, stream, chunk in zip(of_sessions, streams, chunks, strict=True):
+                self._engine.check(model, stream, chunk)
         return list(map(_planned, zip(sessions, streams, seqs, requests, strict=True)))
 
     async def apply(self, session_id: str, chunk: PlannedChunk, permit: Permit, clock: Clock) -> Advanced:
