@@ -20,7 +20,7 @@ def parsed(query: str) -> StreamQuery:
 def test_a_frame_becomes_the_chunk_that_infer_makes_of_it() -> None:
     query = parsed("session=a&model=m&encoding=pcm_s16le&sample_rate=8000")
     samples = np.array([1, -2, 300], np.int16)
-    request = query.request(samples.astype("<i2").tobytes(), 7)
+    request = query.request(7, None, *query.decoded(samples.astype("<i2").tobytes()))
     assert (request.envelope.session, request.envelope.model, request.envelope.seq) == ("a", "m", 7)
     assert request.digest == digest(AudioChunk(samples.astype(np.float32) / np.float32(32768), 8000), False)
     assert query.end(8).envelope.end
@@ -79,11 +79,11 @@ def test_a_wrong_query_gets_a_sentence(query: str, kind: type[HetsynError], sent
 def test_an_empty_frame_is_no_chunk() -> None:
     query = parsed("encoding=events")
     with pytest.raises(InputError, match="the frame is empty"):
-        query.request(pack_events(0, np.zeros(0, np.int64), np.zeros(0, np.int64)), 0)
+        query.decoded(pack_events(0, np.zeros(0, np.int64), np.zeros(0, np.int64)))
 
 
 def test_channels_of_samples_are_averaged() -> None:
     query = parsed("encoding=pcm_f32le&sample_rate=8000&channels=2")
-    chunk = query.request(np.array([0.5, 0.25, -1, 1], "<f4").tobytes(), 0).chunk
+    chunk = query.decoded(np.array([0.5, 0.25, -1, 1], "<f4").tobytes())[0]
     assert isinstance(chunk, AudioChunk)
     assert chunk.samples.tolist() == [0.375, 0]
