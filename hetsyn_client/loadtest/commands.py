@@ -39,9 +39,6 @@ def bench_server(
     recordings: Annotated[
         Path | None, typer.Option(exists=True, help="WAV file, or folder of WAV files, to send.")
     ] = None,
-    density: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Send random spikes: the probability in a step and channel.")
-    ] = None,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the results to this file.")] = None,
     html_path: Annotated[Path | None, typer.Option("--html", help="Write the results and plots to this page.")] = None,
     key: Key = None,
@@ -55,22 +52,20 @@ def bench_server(
     """
     if streams is not None and closed is not None:
         raise typer.BadParameter("--streams and --closed cannot be used together: choose one")
-    if recordings is not None and density is not None:
-        raise typer.BadParameter("--recordings and --density cannot be used together: choose one")
     for path in (json_path, html_path):
         if path is not None and not path.parent.is_dir():
             raise typer.BadParameter(f"there is no folder {path.parent}: make it first")
 
     from hetsyn_client.loadtest.load import Served, choose_load
     from hetsyn_client.loadtest.page import as_html
-    from hetsyn_client.loadtest.report import as_json, headline, notes, progress, rows, show
+    from hetsyn_client.loadtest.report import as_json, progress, show
     from hetsyn_client.loadtest.run import Loop, RunSettings, measure, run_loop
     from hetsyn_client.terminal.backend import Server
 
     access = Access.checked(url, headers_of(header), key, ca_file)
     described = Server(access.url, model, headers=headers_of(header), key=key, ca_file=ca_file).describe()
     served = Served.described(described)
-    load = choose_load(served, chunk_ms / 1000, recordings, density)
+    load = choose_load(served, chunk_ms / 1000, recordings)
     console = open_console()
     console.print(f"{served.name}: {load.description}", highlight=False, markup=False)
     loop = Loop(closed or streams or STREAMS, is_open=closed is None)
@@ -93,8 +88,7 @@ def bench_server(
         json_path.write_text(json.dumps(as_json(options, measured), indent=1) + "\n")
     if html_path is not None:
         about = f"{served.name} at {access.url} over {transport.value}: {load.description}"
-        page = as_html(headline(measured), [about, *notes(measured)], rows(measured), measured)
-        html_path.write_text(page, encoding="utf-8")
+        html_path.write_text(as_html(about, measured), encoding="utf-8")
     if not measured.answered:
         typer.echo("hetsyn: no chunk got a good answer", err=True)
         raise typer.Exit(1)

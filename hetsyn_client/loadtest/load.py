@@ -64,29 +64,21 @@ class Load:
     description: str
 
 
-def choose_load(model: Served, chunk_s: float, recordings: Path | None, density: float | None) -> Load:
-    """Make the load: recordings or random spikes if requested, else sound, values or spikes, as the model takes.
-
-    Raises:
-        InputError: the model does not take the requested input, or the recordings cannot be used.
-    """
+def choose_load(model: Served, chunk_s: float, recordings: Path | None) -> Load:
+    """Make the load: recordings if requested, else sound, values or spikes, as the model takes."""
     if recordings is not None:
         if model.sample_rate_hz is None:
             raise InputError(f"model {model.name!r} takes no sound: leave out the recordings")
         return recorded(recordings, chunk_s)
-    if density is None and model.sample_rate_hz is not None:
+    if model.sample_rate_hz is not None:
         return synthesised(model.sample_rate_hz, chunk_s)
-    if density is None and model.row_values:
+    if model.row_values:
         return waves(model, chunk_s)
-    return random_spikes(model, chunk_s, DENSITY if density is None else density)
+    return random_spikes(model, chunk_s)
 
 
-def random_spikes(model: Served, chunk_s: float, density: float) -> Load:
-    """Make random spikes. A channel spikes in a step with probability ``density``.
-
-    Raises:
-        InputError: the chunk has more steps or channels than packed events can have.
-    """
+def random_spikes(model: Served, chunk_s: float, density: float = DENSITY) -> Load:
+    """Make random spikes. A channel spikes in a step with probability ``density``."""
     steps = model.steps_of(chunk_s)
     if max(steps, model.channels) > LARGEST + 1:
         raise InputError(f"{steps} steps of {model.channels} channels do not fit into packed events: take fewer steps")
@@ -123,11 +115,7 @@ def synthesised(rate_hz: int, chunk_s: float) -> Load:
 
 
 def recorded(path: Path, chunk_s: float) -> Load:
-    """Read a recording, or all WAV files of a folder joined in the order of their names.
-
-    Raises:
-        InputError: there are no recordings, or they have several sample rates.
-    """
+    """Read a recording, or all WAV files of a folder joined in the order of their names."""
     files = sorted(path.rglob("*.wav")) if path.is_dir() else [path]
     if not files:
         raise InputError(f"{path} has no .wav files: name a folder of recordings, or one recording")

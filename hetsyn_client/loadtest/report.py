@@ -12,7 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from hetsyn_client.loadtest.run import BUSY_SHARE, PERCENTILES, Measurement, Record
+from hetsyn_client.loadtest.run import BUSY_SHARE, PERCENTILES, Distribution, Measurement, Record
 
 FORMAT_VERSION = 4
 
@@ -36,16 +36,23 @@ def headline(m: Measurement) -> str:
     return f"{what}: {m.achieved_per_s:,.0f}{offered} chunks/s over {m.duration_s:.1f} s"
 
 
-def rows(m: Measurement) -> list[list[str]]:
-    """Write the table of percentiles, its head first."""
+def latencies(m: Measurement) -> dict[str, Distribution]:
+    """Name the times that have values."""
     named = {"latency, from when due": m.latency, "of it, from when sent": m.service}
     named = named if m.mode == "open" else {"latency": m.latency}
-    cells = [
-        [name, *(f"{ms:,.1f}" for _, ms in found.percentiles.items()), f"{found.max_ms:,.1f}"]
-        for name, found in named.items()
-        if found.count
+    return {name: found for name, found in named.items() if found.count}
+
+
+def rows(m: Measurement) -> list[list[str]]:
+    """Write the table of percentiles, its head first."""
+    head = ["ms", *(f"p{percentile:g}" for percentile in PERCENTILES), "max"]
+    return [
+        head,
+        *(
+            [name, *(f"{ms:,.1f}" for ms in (*found.percentiles.values(), found.max_ms))]
+            for name, found in latencies(m).items()
+        ),
     ]
-    return [["ms", *(f"p{percentile:g}" for percentile in PERCENTILES), "max"], *cells]
 
 
 def show(console: Console, m: Measurement) -> None:

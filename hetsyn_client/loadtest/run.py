@@ -25,12 +25,13 @@ from hetsyn_client.loadtest.senders import TIMEOUT_S, Answer, Way
 from hetsyn_client.protocol.steps import Broken
 
 T = TypeVar("T")
+Float64s = NDArray[np.float64]
 PERCENTILES = (50.0, 75.0, 90.0, 95.0, 99.0, 99.9)
 TICK_S = 0.1  # between two looks at the run
 OPENED_TOGETHER = 64
 LONGEST_PAUSE_S, FAILED_PAUSE_S = 1.0, 0.1  # pauses of a stream in a closed loop after a refusal, and after a failure
 DROP_TIMEOUT_S = 10.0
-INTERVALS, INTERVAL_CHUNKS = 100, 10  # of the measured time: how many, and how many chunks each has at least
+PARTS, PART_CHUNKS = 100, 10  # the most parts of the chunks in ``over_time``, and about the fewest chunks of one
 LATE_MS, BUSY_SHARE = 15.0, 0.85  # beyond these, the load generator measures itself
 
 
@@ -59,7 +60,7 @@ class Distribution:
     percentiles: dict[float, float]
 
     @staticmethod
-    def of(values_ms: NDArray[np.float64]) -> Distribution:
+    def of(values_ms: Float64s) -> Distribution:
         if not len(values_ms):
             return Distribution(0, 0.0, {})
         found = np.percentile(values_ms, PERCENTILES, method="inverted_cdf").tolist()
@@ -81,7 +82,7 @@ class Measurement:
     unanswered: int  # chunks without an answer at the end; latency counts each with its waiting time
     latency: Distribution  # from when a chunk was due (open loop) or sent (closed loop)
     service: Distribution  # from when a chunk was sent
-    over_time: tuple[tuple[float, float, float], ...]  # of intervals: begin in s, p50 and p99 of latency in ms
+    over_time: list[tuple[float, float, float]]  # due time in s, and p50 and p99 of the latency in ms, of parts
     generator_cpu_share: float  # CPU time of the load generator, as a share of one core
     generator_cpu_us: float | None  # its CPU time an answer; None without answers
     generator_late_ms: float  # delay of sending a due chunk of an idle stream, 99th percentile
@@ -111,17 +112,6 @@ class Record:
     answered_s: array[float] = field(default_factory=lambda: array("d"))
     waits_s: list[float] = field(default_factory=list)  # of chunks that were never answered
     lags_s: array[float] = field(default_factory=lambda: array("d"))
-
-    def answered(self, due_s: float, sent_s: float, now_s: float) -> None:
-        self.applied += 1
-        if self.begin_s <= now_s or self.begin_s <= due_s:
-            self.due_s.append(due_s)
-            self.sent_s.append(sent_s)
-            self.answered_s.append(now_s)
-
-    def failed(self, error: str, due_s: float) -> None:
-        if self.begin_s <= due_s < self.end_s:
-            self.errors[error] += 1
 
 
 Watch = Callable[[Record, float], str | None]
@@ -195,12 +185,16 @@ class Run:
             answer = await self._answer(self._way.send(session, seq, chunk, is_last=is_last))
             now_s, pause_s = time.perf_counter(), 0.0
             if answer.status == 200:
-                record.answered(due_s, sent_s, now_s)
+                record.applied += 1
+                if now_s >= record.begin_s:
+                    for times_s, time_s in ((record.due_s, due_s), (record.sent_s, sent_s), (record.answered_s, now_s)):
+                        times_s.append(time_s)
                 seq, left = seq + 1, left - 1
                 if is_last:
                     self._open_sessions.discard(session)
             else:
-                record.failed(answer.error, due_s)
+                if record.begin_s <= due_s < record.end_s:
+                    record.errors[answer.error] += 1
                 pause_s = min(answer.retry_after_s or FAILED_PAUSE_S, LONGEST_PAUSE_S)
                 left = left if answer.is_refused else 0
             if left == 0:
@@ -260,7 +254,7 @@ class Run:
             unanswered=len(waits_ms),
             latency=Distribution.of(np.concatenate([latency_ms, waits_ms])),
             service=Distribution.of(service_ms),
-            over_time=_over_time((due_s[is_measured] - record.begin_s) / span_s, latency_ms, duration_s),
+            over_time=_over_time(due_s[is_measured] - record.begin_s, latency_ms),
             generator_cpu_share=cpu_share,
             generator_cpu_us=cpu_us,
             generator_late_ms=float(np.percentile(lags_ms, 99)) if len(lags_ms) else 0.0,
@@ -269,14 +263,10 @@ class Run:
         )
 
 
-def _over_time(
-    due: NDArray[np.float64], latency_ms: NDArray[np.float64], duration_s: float
-) -> tuple[tuple[float, float, float], ...]:
-    """Compute the latency of intervals that have chunks; ``due`` is a share of the measured time."""
-    intervals = min(max(len(due) // INTERVAL_CHUNKS, 1), INTERVALS)
-    interval = np.floor(due * intervals)
-    found = [(n, np.percentile(latency_ms[interval == n], (50, 99)).tolist()) for n in np.unique(interval).tolist()]
-    return tuple((n * duration_s / intervals, p50, p99) for n, (p50, p99) in found)
+def _over_time(due_s: Float64s, latency_ms: Float64s) -> list[tuple[float, float, float]]:
+    """Compute mean due time, and p50 and p99 of the latency, of each part of the chunks."""
+    parts = np.array_split(np.argsort(due_s), min(-(-len(due_s) // PART_CHUNKS), PARTS) or 1)
+    return [(due_s[at].mean().item(), *np.percentile(latency_ms[at], (50, 99)).tolist()) for at in parts if len(at)]
 
 
 async def measure(

@@ -22,7 +22,7 @@ def measurement(streams: int = 10, latency_ms: float = 20.0) -> Measurement:
         unanswered=0,
         latency=Distribution.of(latencies_ms),
         service=Distribution.of(latencies_ms - 1.0),
-        over_time=((0.0, 20.0, 140.0), (1.5, 80.0, 140.0)),
+        over_time=[(0.0, 20.0, 140.0), (1.5, 80.0, 140.0)],
         generator_cpu_share=0.1,
         generator_cpu_us=40.0,
         generator_late_ms=0.5,

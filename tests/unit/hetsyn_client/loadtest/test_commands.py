@@ -15,7 +15,6 @@ URL = "http://127.0.0.1:1"
     ("arguments", "advice"),
     [
         (["--streams", "3", "--closed", "3"], "--streams and --closed cannot be used together"),
-        (["--recordings", ".", "--density", "0.1"], "--recordings and --density cannot be used together"),
         (["--transport", "grpc"], "'grpc' is not one of 'infer', 'stream', 'streams', 'open-inference'"),
         (["--json", "no/such/folder/x.json"], "make it first"),
         (["--html", "no/such/folder/x.html"], "make it first"),

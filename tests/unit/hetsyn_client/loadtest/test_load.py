@@ -26,8 +26,8 @@ def write_wav(path: Path, samples: list[int], rate_hz: int = 8000, channels: int
         file.writeframes(np.array(samples, "<i2").tobytes())
 
 
-def chosen(model: Served, recordings: Path | None = None, density: float | None = None) -> Load:
-    return choose_load(model, 0.1, recordings, density)
+def chosen(model: Served, recordings: Path | None = None) -> Load:
+    return choose_load(model, 0.1, recordings)
 
 
 def test_spikes_have_the_density_and_the_models_channels() -> None:
@@ -43,7 +43,7 @@ def test_spikes_have_the_density_and_the_models_channels() -> None:
 
 @pytest.mark.parametrize(("chunk_s", "steps"), [(0.099, 25), (0.001, 1), (0.103, 26)])
 def test_spikes_and_values_come_in_whole_steps_and_last_as_long(chunk_s: float, steps: int) -> None:
-    for load in (random_spikes(SPIKES, chunk_s, 0.045), choose_load(SENSORS, steps / 100, None, None)):
+    for load in (random_spikes(SPIKES, chunk_s, 0.045), choose_load(SENSORS, steps / 100, None)):
         assert f", {steps} steps of " in load.description
     assert random_spikes(SPIKES, chunk_s, 0.045).period_s == pytest.approx(steps * 0.004)
 
@@ -58,8 +58,7 @@ def test_a_model_of_values_gets_smooth_ones() -> None:
     assert np.abs(np.diff(values, axis=0)).max() < 2 * np.pi * 5.0 * 0.01 + 1e-6
     assert load.description == "sines of 0.5 to 5 Hz, 10 steps of 3 values"
     assert load == chosen(SENSORS)
-    assert chosen(SENSORS, density=0.1).content_type == "application/vnd.hetsyn.events"
-    assert choose_load(SENSORS, 0.099, None, None).period_s == pytest.approx(0.1)
+    assert choose_load(SENSORS, 0.099, None).period_s == pytest.approx(0.1)
 
 
 def test_synthesised_sound_lasts_as_long_as_it_says() -> None:
@@ -106,7 +105,6 @@ def test_recordings_that_cannot_be_used_are_named(tmp_path: Path) -> None:
 def test_the_load_fits_the_model(tmp_path: Path) -> None:
     write_wav(tmp_path / "a.wav", [1] * 100)
     assert "synthesised" in chosen(SPEECH).description
-    assert "random spikes, density 0.2" in chosen(SPEECH, density=0.2).description
     assert "density 0.045" in chosen(SPIKES).description
     assert "1 recordings" in chosen(SPEECH, recordings=tmp_path).description
     with pytest.raises(InputError, match="takes no sound"):

@@ -13,14 +13,14 @@ import pytest
 from rich.console import Console
 
 from hetsyn_client.loadtest.page import as_html
-from hetsyn_client.loadtest.report import as_json, notes, progress, rows, show
+from hetsyn_client.loadtest.report import as_json, notes, progress, show
 from hetsyn_client.loadtest.run import Distribution, Measurement, Record
 from tests.support.measurement import measurement
 
 SETTINGS = {"url": "http://h:1", "model": "<m>", "transport": "stream"}
 NUMBERS = re.compile(r"([\d.]+) ([\d.]+)")
 NOTHING = Distribution.of(np.zeros(0))
-EMPTY = replace(measurement(), answered=0, latency=NOTHING, service=NOTHING, over_time=())
+EMPTY = replace(measurement(), answered=0, latency=NOTHING, service=NOTHING, over_time=[])
 
 
 def test_json_has_everything_and_can_be_written() -> None:
@@ -47,12 +47,12 @@ def test_the_table_of_a_terminal() -> None:
     [
         measurement(),
         measurement(latency_ms=0.001),
-        replace(measurement(latency_ms=9_000.0), mode="closed", over_time=((0.0, 1.0, 2.0),), duration_s=600.0),
+        replace(measurement(latency_ms=9_000.0), mode="closed", over_time=[(0.0, 1.0, 2.0)], duration_s=600.0),
     ],
 )
 def test_a_page_shows_the_latency_and_loads_nothing(measured: Measurement) -> None:
-    page = as_html("<title>", ["a & b"], rows(measured), measured)
-    assert "<h1>&lt;title&gt;</h1><p>a &amp; b</p>" in page
+    page = as_html("<m> & more", measured)
+    assert "<p>&lt;m&gt; &amp; more</p><p>errors: 1 refused (503)</p>" in page
     assert f"<td>{measured.latency.max_ms:,.1f}</td>" in page
     assert not re.search("src=|href=|url\\(|@import", page)
     plots = [ElementTree.fromstring(plot) for plot in re.findall("<svg.*?</svg>", page)]
@@ -66,7 +66,7 @@ def test_a_page_shows_the_latency_and_loads_nothing(measured: Measurement) -> No
 
 
 def test_a_page_of_a_run_without_answers_has_no_plot() -> None:
-    assert "<svg" not in as_html("nothing", [], rows(EMPTY), EMPTY)
+    assert "<svg" not in as_html("nothing", EMPTY)
 
 
 def test_notes_say_what_a_reader_must_know() -> None:
@@ -82,6 +82,6 @@ def test_notes_say_what_a_reader_must_know() -> None:
 
 def test_progress_says_how_far_a_run_is() -> None:
     record = Record(10.0, 14.0, due_s=array("d", [10.5]), sent_s=array("d", [10.5]), answered_s=array("d", [10.52]))
-    record.failed("timeout", 10.5)
+    record.errors["timeout"] += 1
     assert progress(record, 9.5) == "warms up, 0.5 s"
     assert progress(record, 12.0) == "2 of 4 s: 0 chunks/s, p50 20.0 ms, p99 20.0 ms, 1 errors"
