@@ -115,8 +115,10 @@ class Streams:
             encoded = Encoded(0, lambda _: query.end(seq))
         else:
             make = partial(query.request, seq, endpointing)
-            events = PackedEvents(content, make) if query.takes_events and len(content) <= SMALL_BYTES else None
-            encoded = Encoded(len(content), lambda _: make(*query.decoded(content)), events=events)
+            size, events = len(content), None
+            if size <= SMALL_BYTES and query.takes_events:
+                events = tuple.__new__(PackedEvents, (content, make))  # in half the time of ``PackedEvents()``
+            encoded = Encoded(size, lambda _: make(*query.decoded(content)), None, events)
         return self.ingress.begin(source, encoded, told, context)
 
     async def delete(self, session_id: str, client: str) -> None:
