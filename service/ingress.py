@@ -1,6 +1,6 @@
-"""The one way in: every interface hands over the chunks that have arrived, and makes bytes of their outcomes.
+"""The one way in: interfaces pass on the chunks that have arrived, and encode the outcomes.
 
-Here is all that they have in common: a permit, decoding, the owner, the session, and what becomes of an error.
+This module does all that interfaces share: permits, decoding, owners, sessions, and the reporting of errors.
 """
 
 from __future__ import annotations
@@ -39,26 +39,26 @@ from service.wire.schema import InferRequest
 log = logging.getLogger("hetsyn.sessions")
 
 LARGE_DECODES = 2  # inputs beyond ``FREE_BYTES`` that are decoded at the same time, on threads
-MOST_GROWTH = 4  # bytes in memory for a byte of input, which need no room of their own: that of mu-law and of events
-SMALL_BYTES = FREE_BYTES // 16  # which take no more than ``FREE_BYTES`` in memory, whatever they are
-AT_A_TIME = 128  # chunks of a frame that are under way: while one batch runs, the next one waits
+MOST_GROWTH = 4  # bytes in memory for a byte of input that do not count extra: the growth of mu-law and of events
+SMALL_BYTES = FREE_BYTES // 16  # any input of this size takes at most ``FREE_BYTES`` in memory
+AT_A_TIME = 128  # limit of a frame's running chunks: while one batch runs, the next one waits
 NOT_YET = RuntimeError("the chunk was not applied")
 IN_LOOP = SoundLimit(may_take_long=False)
-WAITING: tuple[Transport, ...] = ("stream", "streams")  # a chunk of a stream waits for a permit
+WAITING: tuple[Transport, ...] = ("stream", "streams")  # transports on which a chunk waits for a permit
 
 Outcome = Answer | Problem
 Decode = Callable[[SoundLimit], InferRequest]
 
 
 class Source(NamedTuple):
-    """Where a chunk comes from.
+    """The source of a chunk.
 
     Attributes:
-        request: as which the log names it.
-        transport: by which it came.
-        client: whose share of the limits it takes.
-        caller: who owns the session. A stream's query names the owner already.
-        decoding: a lock under which its chunks are decoded, so that a small one does not overtake a large one.
+        request: its name in the log.
+        transport: for the metrics.
+        client: its limits count.
+        caller: owns the session. A stream's query already names the owner.
+        decoding: a lock for the decoding of its chunks, so that a small one does not overtake a large one.
     """
 
     request: str
@@ -72,8 +72,8 @@ class PackedEvents(NamedTuple):
     """Packed events, which are decoded together with those of other chunks.
 
     Attributes:
-        content: as sent.
-        request: makes the request of the chunk and its digest, which is that of one that does not end its session.
+        content: the bytes.
+        request: makes the request of the chunk and its digest; the chunk does not end its session.
     """
 
     content: bytes
@@ -84,17 +84,14 @@ class Encoded:
     """The bytes of a chunk.
 
     Args:
-        size: bytes.
+        size: number of bytes.
         decode: makes the request of them; on a thread if they are many, or if it raises ``TakesLong``.
-        upload: counts what they take in memory; None where they are small, or count elsewhere.
-        events: the bytes, where they are packed events.
+        upload: counts their memory; None if they are few, or count elsewhere.
+        events: the bytes, if they are packed events.
 
     Attributes:
-        events: see above.
         decoded: the chunk and its digest, where it was decoded together with others.
-        size: see above.
         decode: see above; deleted when it is done, so that the bytes take no memory while the chunk waits for its turn.
-        upload: see above.
     """
 
     __slots__ = ("decode", "decoded", "events", "size", "upload")
@@ -113,7 +110,7 @@ Arrived = tuple[Source, Encoded]
 
 
 class Way(Protocol):
-    """What all chunks pass on their way (``Ingress``)."""
+    """The parts of ``Ingress`` that chunks use."""
 
     registry: SessionRegistry
     carried: CarriedSessions
@@ -130,16 +127,8 @@ class Arrival(Applying):
     """A chunk from its arrival to its answer. It has a permit, and on a stream a place, until then.
 
     Args:
-        way: that it goes.
-        source: where it comes from.
-        encoded: its bytes.
-        told: called once with its answer, or with why it was not applied; not if it is dropped before.
-        context: of its request.
+        told: called once with its answer, or with the reason why it was not applied; not if it is dropped before.
         came_s: when it was complete, in seconds of ``time.perf_counter``.
-
-    Attributes:
-        source: see above.
-        encoded: see above.
     """
 
     _has_place = False
@@ -154,7 +143,7 @@ class Arrival(Applying):
         self._told = told
 
     def come(self) -> bool:
-        """Take permit and place, and decode it; whether it is to begin now. Else it begins by itself, or is over."""
+        """Take permit and place, and decode it. Returns whether to begin it now; else it begins later, or is over."""
         source = self.source
         if self.is_over:
             return False
@@ -190,11 +179,11 @@ class Arrival(Applying):
             self._refuse(error)
             return
         self._has_place, self._task = True, None
-        if self._admit(due_s):  # the wait for the place counts
+        if self._admit(due_s):  # the wait for the place counts against the limit
             begin([self])
 
     def _admit(self, due_s: float) -> bool:
-        """As ``come``, with a place."""
+        """Do the rest of ``come``, with a place."""
         permit, encoded = self.permit, self.encoded
         try:
             permit.take()
@@ -231,7 +220,7 @@ class Arrival(Applying):
             begin([self])
 
     def _is_ready(self, request: InferRequest) -> bool:
-        """Take what was decoded; whether the server has its session."""
+        """Take the decoded request. Returns whether the server stores its session."""
         permit, encoded = self.permit, self.encoded
         del encoded.decode
         encoded.events = encoded.decoded = None
@@ -260,11 +249,11 @@ class Arrival(Applying):
         told, self._told = self._told, _nobody
         try:
             told(result)
-        except Exception as error:  # those that came together with it hear of theirs
+        except Exception as error:  # others that came with it must still get their answers
             log.error("a chunk could not be answered", exc_info=error)
 
     def _give_back(self) -> None:
-        """Give permit and place back."""
+        """Give back permit and place."""
         self.permit.give_back()
         if self._has_place:
             self._has_place = False
@@ -272,13 +261,11 @@ class Arrival(Applying):
 
 
 class Frame:
-    """Decoded chunks that came together: no more are under way at a time than run together.
+    """Decoded chunks that came together; at most ``AT_A_TIME`` run at a time.
 
     Args:
-        registry: applies them.
-        requests: with the chunks.
-        permit: that all share.
-        queue_timeout_s: within which each has to begin.
+        permit: shared by all.
+        queue_timeout_s: time limit for the beginning of each.
     """
 
     def __init__(
@@ -289,14 +276,14 @@ class Frame:
         self._permit = permit
         self._queue_timeout_s = queue_timeout_s
         self._results: list[Answer | Exception] = [NOT_YET] * len(requests)
-        self._chunks: list[Applying] = []  # that were begun, in order
+        self._chunks: list[Applying] = []  # begun chunks, in order
         self._left = len(requests)
-        self._go_on_at = 0  # chunks left, where more begin
+        self._go_on_at = 0  # more begin when this number is left
         self._is_beginning = False
         self._done = asyncio.get_running_loop().create_future()
 
     async def done(self) -> list[Answer | Exception]:
-        """Apply them; the result of each. If the caller is cancelled, those are applied that are being committed."""
+        """Apply them, and return their results. If the caller is cancelled, begun commits are still finished."""
         self._begin()
         try:
             if self._left:
@@ -343,27 +330,23 @@ class Frame:
 
 
 def _nobody(_: Answer | Exception) -> None:
-    """The caller has gone."""
+    """Ignore an answer: the caller has gone."""
 
 
 def _unheard(_: int, __: Answer | Exception) -> None:
-    """An arrival tells by itself."""
+    """Ignore an answer: an arrival reports it by itself."""
 
 
 class Ingress:
-    """See above. Used from one event loop.
+    """Takes chunks from all interfaces. Used from one event loop.
 
     Args:
         registry: applies the chunks of sessions that the server stores.
         carried: applies the chunks of sessions that the client carries.
         admission: permits for requests in flight.
         uploads: bytes of requests.
-        counters: count what is refused.
-        limits: of chunks.
-        longest_step_s: length of a step of the model with the longest steps.
-
-    Attributes:
-        registry: see above.
+        counters: count refusals.
+        longest_step_s: longest step of all models.
     """
 
     def __init__(
@@ -386,19 +369,19 @@ class Ingress:
         self._longest_step_s = longest_step_s
         self._large_decodes = Turns(LARGE_DECODES)
         self._arrived: list[Arrival] = []
-        self._came_s = 0.0  # when the first of them did
-        # A stream whose chunk finds no permit waits. So chunks take as many permits as one client may have.
+        self._came_s = 0.0  # arrival of the first of them
+        # A stream without a permit for its chunk waits, so chunks of streams may take all permits of a client.
         self.stream_turns = Turns(max(1, int(limits.max_waiting * limits.client_share)))
 
     def arriving(self, client: str) -> Upload:
-        """The body of a request: a context that counts its bytes until its answer."""
+        """Make the body of a request, a context manager that counts its bytes until the answer."""
         return Upload(self._uploads, client)
 
     async def apply(self, chunks: Sequence[Arrived]) -> list[Outcome]:
         """Apply chunks, each to its session. Those of one session are applied in this order.
 
         Returns:
-            The answer to each, or why it was refused.
+            The answer to each, or its refusal.
         """
         together = Together(len(chunks))
         arrivals = [
@@ -412,11 +395,10 @@ class Ingress:
         ]
 
     async def apply_frame(self, source: Source, requests: Sequence[InferRequest], came_s: float) -> list[Outcome]:
-        """Apply decoded chunks of one client, which have a permit together. No more are under way than run together.
+        """Apply decoded chunks of one client with one permit. At most ``AT_A_TIME`` run at a time.
 
         Args:
-            source: of all.
-            requests: with the chunks. Those of one session are applied in this order.
+            requests: those of one session are applied in this order.
             came_s: when they were complete, in seconds of ``time.perf_counter``.
 
         Raises:
@@ -437,18 +419,15 @@ class Ingress:
         ]
 
     def begin(self, source: Source, encoded: Encoded, told: Told, context: Context | None = None) -> Arrival:
-        """Apply a chunk, in the next round but one of the event loop, together with those that have come until then.
+        """Apply a chunk in the next round but one of the event loop, together with those that have come until then.
 
         Args:
-            source: where it comes from.
-            encoded: its bytes.
-            told: as of ``Arrival``.
-            context: likewise; by default the current one.
+            context: the request's; by default the current one.
         """
         if not self._arrived:
             self._came_s = time.perf_counter()
             loop = asyncio.get_running_loop()
-            loop.call_soon(loop.call_soon, self._begin)  # the first round sees who has gone
+            loop.call_soon(loop.call_soon, self._begin)  # the first round notices callers that have gone
         arrival = Arrival(self, source, encoded, told, context or copy_context(), self._came_s)
         self._arrived.append(arrival)
         return arrival
@@ -460,16 +439,16 @@ class Ingress:
             found = decoded_together(list(map(_events_of, packed))) if len(packed) > 1 else []
             for arrival, decoded in zip(packed, found, strict=False):
                 arrival.encoded.decoded = decoded
-        if ready := [arrival for arrival in arrived if arrival.come()]:  # which answers its own errors
+        if ready := [arrival for arrival in arrived if arrival.come()]:  # ``come`` answers its own errors
             begin(ready)
 
     @asynccontextmanager
     async def permit(self, client: str, transport: Transport = "stream") -> AsyncIterator[Permit]:
-        """A permit for work of a stream, which waits for it; a context.
+        """Wait for a permit for work of a stream, and hold it, as a context manager.
 
         Args:
-            client: whose work it is.
-            transport: by which it came.
+            client: its limits count.
+            transport: for the metrics.
 
         Raises:
             Overloaded, ShuttingDown: as ``Admission.permit``; or the turn did not come in time.
@@ -477,20 +456,20 @@ class Ingress:
         due_s = time.monotonic() + self.queue_timeout_s
         async with self.stream_turns.turn(client, due_s):
             with self.admission.permit(client, transport) as permit:
-                permit.due_s = min(permit.due_s, due_s)  # the wait for the turn counts
+                permit.due_s = min(permit.due_s, due_s)  # the wait for the turn counts against the limit
                 yield permit
 
     def check(self, client: str) -> None:
-        """As ``Admission.check``."""
+        """Check that a request may come, as ``Admission.check``."""
         self.admission.check(client)
 
     def refused(self, error: Exception, request: str, session: str = "") -> Problem:
         """Count and report an error of a chunk or of any other request.
 
         Args:
-            error: one that no code foresaw is a defect.
-            request: as which the log names it.
-            session: likewise; empty for none.
+            error: an unexpected one is a defect.
+            request: its name in the log.
+            session: its id in the log; empty for none.
         """
         if session:
             SESSION.set(session)
@@ -502,7 +481,7 @@ class Ingress:
         """Decode the bytes of a chunk; on a thread if they are many, or take long.
 
         Raises:
-            HetsynError: they are wrong, their turn did not come in time, or there is no room for what they become.
+            HetsynError: they are wrong, their turn did not come in time, or there is no room for the result.
         """
         encoded = arrival.encoded
         if encoded.size <= FREE_BYTES:
@@ -516,7 +495,7 @@ class Ingress:
             return self.counted(encoded, await on_thread(encoded.decode, limit))
 
     def counted(self, encoded: Encoded, request: InferRequest) -> InferRequest:
-        """Count the memory of what was decoded.
+        """Count the memory of a decoded request.
 
         Raises:
             Overloaded: there is no room for it.
@@ -530,7 +509,7 @@ _events_of = attrgetter("encoded.events.content")
 
 
 def grown_bytes(chunk: Chunk | None, encoded_bytes: int) -> int:
-    """Bytes of an input beyond those that came; 0 where it is small, or has not grown more than most does."""
+    """Compute the bytes of a decoded input beyond the received ones; 0 if it is small, or has not grown much."""
     if chunk is None or (count := chunk_bytes(chunk)) <= max(FREE_BYTES, MOST_GROWTH * encoded_bytes):
         return 0
     return count - encoded_bytes

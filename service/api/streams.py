@@ -1,4 +1,4 @@
-"""The sessions of ``WS /stream``: opens them for connections, and hands their chunks to the ingress."""
+"""The sessions of ``WS /stream``: opens them for connections, and passes their chunks to the ingress."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Holder(Protocol):
     """A connection that streams a session."""
 
     def taken(self) -> None:
-        """Another connection has the session from now on: begin nothing more."""
+        """Begin nothing more: another connection has taken the session."""
 
     def drain(self) -> None:
-        """Finish what has come, and end the stream."""
+        """Finish the work that has come, and end the stream."""
 
     async def drained(self) -> None:
-        """Wait until that is done."""
+        """Wait until ``drain`` is done."""
 
 
 class Streams:
@@ -43,10 +43,10 @@ class Streams:
 
     Args:
         ingress: gives permits and applies chunks.
-        admission: that ends the streams before it stops.
+        admission: ends the streams before it stops.
         counters: count chunks.
-        cors_origins: whose pages may open streams.
-        keys: that clients need; None for no keys.
+        cors_origins: origins of pages that may open streams.
+        keys: None lets everybody in.
     """
 
     def __init__(
@@ -69,10 +69,9 @@ class Streams:
         return len(self._holders)
 
     async def open(self, query: StreamQuery, holder: Holder, client: str) -> Opening:
-        """Open a session for a connection. Another connection that streams it loses it, once it is sure to be opened.
+        """Open a session for a connection. Another connection that streams it loses it when the opening is certain.
 
         Args:
-            query: of the client.
             holder: the connection.
             client: at its other end (``budget.client_of``).
 
@@ -86,7 +85,7 @@ class Streams:
             self._holders[query.session] = holder
             if other is not None:
                 other.taken()
-                try:  # its chunk may be on its way into the store
+                try:  # its chunk may be being committed
                     session, has_begun = await self._probe(query, permit)
                 except BaseException:
                     self.leave(query.session, holder)
@@ -97,14 +96,14 @@ class Streams:
         """Check that ``open`` would open a session now. Nothing is opened.
 
         Raises:
-            HetsynError: it would not, and why.
+            HetsynError: it would not; the error says why.
         """
         self.ingress.check(client)
         async with self.ingress.permit(client) as permit:
             await self._probe(query, permit)
 
     def leave(self, session_id: str, holder: Holder) -> None:
-        """A connection streams a session no longer; it may have lost it before."""
+        """Note that a connection no longer streams a session, which it may have lost before."""
         if self._holders.get(session_id) is holder:
             del self._holders[session_id]
 
@@ -131,10 +130,10 @@ class Streams:
             await self._registry.delete_if_any(session_id, permit.due_s)
 
     async def finalize(self, query: StreamQuery, client: str) -> Sequence[Heard]:
-        """End the utterance of a session. Cancelled or not, as ``apply``.
+        """End the utterance of a session. If cancelled, it behaves as ``apply``.
 
         Returns:
-            The events of its last chunk, of which the last is this end; empty if it has no chunk yet.
+            The events of its last chunk, with this end last; empty if it has no chunk yet.
 
         Raises:
             HetsynError: it was not ended.
@@ -155,12 +154,12 @@ class Streams:
         return self._opening(query, session, has_begun)
 
     async def describe(self, session_id: str, client: str) -> dict[str, Any]:
-        """As ``SessionRegistry.describe``."""
+        """Describe a session, as ``SessionRegistry.describe``."""
         async with self.ingress.permit(client) as permit:
             return await self._registry.describe(session_id, permit.due_s)
 
     def offer(self, request: InferRequest) -> Session:
-        """As ``SessionRegistry.offer``."""
+        """Offer a session, as ``SessionRegistry.offer``."""
         return self._registry.offer(request)
 
     async def drain(self) -> None:
@@ -172,10 +171,10 @@ class Streams:
             await holder.drained()
 
     async def _probe(self, query: StreamQuery, permit: Permit) -> tuple[Session, bool]:
-        """As ``SessionRegistry.probe``.
+        """Probe a session, as ``SessionRegistry.probe``.
 
         Raises:
-            NotFound: the session has to have begun, and has not.
+            NotFound: the session must exist, and does not.
         """
         session, has_begun = await self._registry.probe(query.probe(), permit.due_s)
         if query.resume and not has_begun:

@@ -34,14 +34,11 @@ from service.settings import Limits
 from service.wire.answer import Answer, more_of
 from service.wire.schema import InferRequest
 
-SESSION = "here"  # id of a session, of which there is one at a time
+SESSION = "here"  # id of the only session
 
 
 class InProcess:
     """A model as a backend of ``hetsyn_client.terminal``.
-
-    Args:
-        artifact: of the model.
 
     Raises:
         ArtifactError: a graph does not load.
@@ -71,7 +68,7 @@ class InProcess:
             yield _InProcessAnswers(self._advance, parse_stream_query(text), runner, endpointing=endpointing)
 
     async def _run(self, model: Model, work: EngineWork, client: str, due_s: float) -> Outcome:  # noqa: ARG002
-        """As ``Batcher.run``, of one chunk at once."""
+        """Compute one chunk at once, like ``Batcher.run``."""
         return self._engine.run(model, [work])[0]
 
 
@@ -80,7 +77,6 @@ class _InProcessAnswers:
 
     Args:
         advance: applies chunks.
-        query: of the stream.
         runner: of the coroutines of ``advance``, which wait for nothing.
         endpointing: whether utterances are found.
     """
@@ -99,7 +95,7 @@ class _InProcessAnswers:
         )  # fmt: skip
         self._protocol = LiveStream(opening, max_inflight=1)
         (self._begin,) = self._follow(self._protocol.begin())
-        self._late: list[Frame] = []  # that the end brought
+        self._late: list[Frame] = []  # frames of the end
 
     @property
     def begin(self) -> Frame:
@@ -125,7 +121,7 @@ class _InProcessAnswers:
         return self._late[-1] if self._late else {}
 
     def _follow(self, actions: Sequence[Action]) -> list[Frame]:
-        """Do what the protocol says; the frames that it sends."""
+        """Carry out the protocol's actions, and return the frames that it sends."""
         frames: list[Frame] = []
         waiting = list(actions)
         while waiting:

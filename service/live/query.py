@@ -87,7 +87,6 @@ class StreamQuery(NamedTuple):
         Args:
             seq: number of the chunk.
             endpointing: settings from this chunk on.
-            chunk: of a binary frame.
             of_content: its digest.
         """
         # four times as fast as ``_replace``

@@ -121,11 +121,9 @@ class Advance:
         """Decide what to do with a chunk.
 
         Args:
-            session_id: of its session.
             snapshot: the session to decide on.
             request: with the chunk.
             now_s: time, by the clock of sessions.
-            lifetimes: of sessions.
             authoritative: the snapshot is the store's own. On any other the result is Reload in place of an error.
 
         Raises:
