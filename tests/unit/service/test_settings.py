@@ -17,7 +17,8 @@ from tests.support.product import make_settings
 def test_serve_without_options_has_the_default_settings(tmp_path: Path) -> None:
     command = typer.main.get_command(serve)
     with command.make_context("serve", ["--models", str(tmp_path)]) as context:
-        assert settings_of(context.params) == Settings(models=tmp_path)
+        params = context.params | {"models": Path(context.params["models"])}  # older typers convert it later
+        assert settings_of(params) == Settings(models=tmp_path)
 
 
 def test_help_shows_ten_options_and_help_all_the_others() -> None:
