@@ -378,7 +378,7 @@ def _computed(chunks: Sequence[Applying], outcomes: Sequence[Outcome]) -> None:
     planned = list(map(_planned_of, chunks))
     try:
         after = parts.advance.applied(list(map(_session_of, chunks)), planned, outcomes, sessions.clock())
-        if any(map(_raster_of, outcomes)):
+        if list(map(_raster_of, outcomes)).count(None) < len(outcomes):  # the spikes of silence are an empty tuple
             for chunk, outcome in zip(chunks, outcomes, strict=True):
                 chunk._spikes = parts.advance.spikes(chunk.planned, outcome)
     except Exception as error:

@@ -167,8 +167,8 @@ def test_a_description_keeps_its_paths_and_an_old_one_has_none() -> None:
     spec = delayed_network("both").spec
     assert NetworkSpec.from_dict(spec.to_dict()) == spec
     plain = without_delays(delayed_network("both"))
-    assert not {"input_path", "recurrent_path"} & plain.to_dict().keys()
-    assert NetworkSpec.from_dict(plain.to_dict()) == plain
+    older = {name: value for name, value in plain.to_dict().items() if name not in ("input_path", "recurrent_path")}
+    assert NetworkSpec.from_dict(older) == NetworkSpec.from_dict(plain.to_dict()) == plain
     made = delayed_network("input-26-taps-2")
     again = Network.load(made.save())
     assert torch.equal(made.rollout(spikes(), "bank").readout, again.rollout(spikes(), "bank").readout)

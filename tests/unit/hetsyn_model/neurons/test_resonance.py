@@ -233,11 +233,13 @@ def test_what_cannot_be_is_refused(make: Callable[[], object], message: str) -> 
         make()
 
 
-def test_only_a_description_with_resonance_says_so() -> None:
-    """An older hetsyn reads the others."""
-    assert "resonance" not in NetworkSpec(3, (2,), 2).to_dict()["neuron"]
+def test_a_description_keeps_its_resonance_and_an_old_one_has_none() -> None:
     spec = network().spec
     assert NetworkSpec.from_dict(spec.to_dict()) == spec
+    plain = NetworkSpec(3, (2,), 2)
+    older = plain.to_dict()
+    del older["neuron"]["resonance"]
+    assert NetworkSpec.from_dict(older) == plain
 
 
 @pytest.mark.parametrize("kind", ["se-adlif", "hetsyn-resonance"])
