@@ -142,7 +142,7 @@ def test_any_file_is_served_or_refused(tmp_path: Path, pytestconfig: pytest.Conf
     folder = tmp_path / model / shipped.name
     shutil.copytree(shipped, folder)
     content, rng, refused = (folder / file).read_bytes(), random.Random(f"{file} {SEED}"), 0
-    count = pytestconfig.getoption("--fuzz-inputs") // 4  # each is opened by ONNX Runtime
+    count = max(500, pytestconfig.getoption("--fuzz-inputs") // 4)  # ONNX Runtime opens each; few stay as they were
 
     def test(model: Model) -> None:
         golden_test(model, ENGINE) if file == "golden.npz" else smoke_test(model, ENGINE)
