@@ -14,11 +14,11 @@ import torch
 
 from hetsyn_model.training.datasets.data import DataError
 from recipes.speech import experiments, others, streams
-from recipes.speech.people import Division
+from recipes.speech.people import DIVISION, Division, divide, files
 from recipes.speech.plan import PLAN
 from recipes.speech.pool import Folders, gather_speech, of_people, read_pool
 from recipes.speech.report import RESULTS, report
-from recipes.speech.training import keep_served, run
+from recipes.speech.training import SERVABLE, keep_served, run
 from recipes.speech.vocabulary import DIGITS, percent, vocabulary
 from recipes.speech.voices.commands import speak_digits
 
@@ -31,6 +31,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (
         ("voices", "synthesise digits, with every speech engine on this machine"),
+        ("divide", "divide the people for training, validation and test; people.json has the result"),
         ("others", "synthesise words that are none of the model's"),
         ("speech", "gather other speech in many languages from two games of Debian"),
         ("list", "list the runs of the plan"),
@@ -39,7 +40,7 @@ def make_parser() -> argparse.ArgumentParser:
         ("test", "judge runs on the people who test; look once"),
         ("digit-strings", "stream strings of digits of the people who test, with and without noise: word errors"),
         ("false-alarms", "stream speech and noise without a digit: how many are named in an hour?"),
-        ("report", "write the tables from the kept results"),
+        ("report", "write the tables and pictures from the kept results"),
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("--data", type=Path, default=Path("data"), help="with people/ studio/ voices/ …")
@@ -58,6 +59,8 @@ def make_parser() -> argparse.ArgumentParser:
             command.add_argument("--speech", type=Path, default=streams.PROMPTS, help="folder of wav without digits")
         if name == "others":
             command.add_argument("--words", type=Path, default=Path("/usr/share/dict/words"), help="one a line")
+        if name == "report":
+            command.add_argument("--pictures", type=Path, help="folder for the pictures")
         if name == "speech":
             command.add_argument("--sources", type=Path, nargs="+", default=GAMES, help="folders of recordings")
         if name in ("train", "validate", "test", "list"):
@@ -78,6 +81,8 @@ def _run(arguments: argparse.Namespace) -> None:
     match arguments.command:
         case "voices":
             speak_digits(arguments.out or folders.voices, arguments.seed)
+        case "divide":
+            divide(files(folders.people)).save(DIVISION)
         case "others":
             words = others.words(arguments.words, Division.load().held_out_words)
             print(f"{others.speak(folders.others, words)} recordings of {len(words)} words in {folders.others}")
@@ -96,7 +101,7 @@ def _run(arguments: argparse.Namespace) -> None:
         case "false-alarms":
             false_alarms(arguments.model, arguments.speech)
         case "report":
-            print(report())
+            print(report(arguments.pictures))
 
 
 def digit_strings(model: Path, folders: Folders, count: int, snr_db: float) -> None:
@@ -154,7 +159,7 @@ def _train(name: str, runs: Path, folders: Folders) -> None:
         folders, Division.load(), recipe.vocabulary, recipe.draws, people=recipe.people, leave_out=recipe.leave_out
     )
     history = run(out, recipe, pool, validation)
-    if recipe.shape.kind == "hetsyn":
+    if recipe.shape.kind in SERVABLE:
         keep_served(out, validation)
     (out / FINISHED).write_text(json.dumps(asdict(history)) + "\n")
     print(f"{name}: epoch {history.chosen}, validation loss {history.validation_loss[history.chosen]:.3f}", flush=True)

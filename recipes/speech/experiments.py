@@ -16,7 +16,7 @@ from recipes.speech.report import RESULTS
 from recipes.speech.training import Recipe, load_model
 from recipes.speech.vocabulary import Vocabulary
 
-CLEAN_ALONE: Final = "a-"  # runs of the experiment are judged on clean words alone
+CLEAN_ALONE: Final = ("a-", "b-")  # runs of experiments are judged on clean words alone
 
 
 def judge(name: str, runs: Path, folders: Folders, part: str) -> None:

@@ -1,8 +1,8 @@
-"""What hears the band levels: a HetSyn network, and a convolutional one that teaches it."""
+"""What hears the band levels: a HetSyn network, and networks without spikes of as many values beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
@@ -11,15 +11,42 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hetsyn_model.encoders.encoder import EncoderSpec
+from hetsyn_model.events import Events
 from hetsyn_model.network import Network
 from hetsyn_model.spec import DecisionSpec, NetworkSpec, NeuronSpec, SurrogateSpec
+from hetsyn_model.synapses.bank import BankWeights, sum_bank
 from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.tied_layer import tied_network
 
 HIDDEN: Final = (128, 64)
 
 
-class Convolutional(nn.Module):
+class Plain(nn.Module):
+    """A network without spikes, as the training loop takes it."""
+
+    def save(self) -> Mapping[str, object]:
+        return {"tensors": self.state_dict()}
+
+    def restore(self, saved: Mapping[str, object]) -> None:
+        self.load_state_dict(cast(Mapping[str, Any], saved["tensors"]))
+
+
+class Gru(Plain):
+    """Two layers of gated recurrent units on the changes of the band levels."""
+
+    def __init__(self, bands: int, outputs: int, hidden: tuple[int, int] = (96, 56)) -> None:
+        super().__init__()
+        self.first = nn.GRU(bands, hidden[0], batch_first=True)
+        self.second = nn.GRU(hidden[0], hidden[1], batch_first=True)
+        self.readout = nn.Linear(hidden[1], outputs)
+
+    def forward(self, batch: Batch) -> Tensor:
+        x, _ = self.first(torch.cumsum(batch.events.dense(), 1) / 4.0)
+        x, _ = self.second(functional.dropout(x, 0.2, self.training))
+        return cast(Tensor, self.readout(functional.dropout(x, 0.2, self.training)))
+
+
+class Convolutional(Plain):
     """A small two-dimensional network on the band levels; it hears a clip whole, so it is not causal.
 
     Args:
@@ -28,7 +55,7 @@ class Convolutional(nn.Module):
         widths: channels of the four layers.
     """
 
-    def __init__(self, bands: int, outputs: int, widths: tuple[int, ...]) -> None:
+    def __init__(self, bands: int, outputs: int, widths: tuple[int, ...] = (24, 36, 54, 76)) -> None:
         super().__init__()
         blocks: list[nn.Module] = []
         before = 1
@@ -52,11 +79,32 @@ class Convolutional(nn.Module):
         logits = self.readout(functional.dropout(pooled.flatten(1), 0.3, self.training))
         return cast(Tensor, logits).unsqueeze(1).expand(-1, steps, -1)
 
-    def save(self) -> Mapping[str, object]:
-        return {"tensors": self.state_dict()}
 
-    def restore(self, saved: Mapping[str, object]) -> None:
-        self.load_state_dict(cast(Mapping[str, Any], saved["tensors"]))
+class Tanh(Network):
+    """The HetSyn network with tanh in place of threshold and reset: the same weights and decays, no spikes."""
+
+    def readout(self, batch: Batch) -> Tensor:
+        compiled = self.compile("bank")
+        x: Tensor | Events = batch.events
+        dropout = self.spec.dropout if self.training else 0.0
+        for layer in compiled.layers:
+            synapses = layer.synapses
+            assert isinstance(synapses, BankWeights)
+            drive = synapses.enter(x)
+            size = synapses.decays.shape[0]
+            neurons = drive.shape[2] // size
+            current = drive.new_zeros(drive.shape[0], size, neurons)
+            out = drive.new_zeros(drive.shape[0], neurons)
+            outs: list[Tensor] = []
+            for arriving in drive.unbind(1):
+                if synapses.weight_rec is not None:
+                    arriving = arriving + out @ synapses.weight_rec
+                current = synapses.decays.unsqueeze(-1) * current + arriving.view(current.shape)
+                total = sum_bank(current)
+                out = total if layer.threshold is None else torch.tanh(total)
+                outs.append(out)
+            x = functional.dropout(torch.stack(outs, 1), dropout)
+        return torch.stack(outs, 1)
 
 
 @dataclass(frozen=True)
@@ -64,14 +112,29 @@ class Shape:
     """What network, and how large.
 
     Attributes:
-        kind: ``hetsyn``, or ``cnn`` for a teacher.
-        hidden: neurons of the two layers of HetSyn, or channels of the four of the other.
+        kind: ``hetsyn``, ``hetneu``, ``alif``, ``lif``, ``tanh``, ``gru`` or ``cnn``.
+        hidden: neurons of the two layers of a recurrent network.
         dropout: of a spiking network.
     """
 
     kind: str = "hetsyn"
     hidden: tuple[int, ...] = HIDDEN
     dropout: float = 0.2
+
+
+SPIKING: Final = ("hetsyn", "hetneu", "alif", "lif")
+
+
+def neuron_of(kind: str) -> NeuronSpec:
+    """Return the neuron of a spiking network: a decay a synapse, a neuron or for all, with or without adaptation."""
+    common: dict[str, Any] = {"tau_init_steps": (2.0, 30.0), "decay_range": (0.0, 0.985), "tau_reset_steps": 10.0}
+    own: dict[str, dict[str, Any]] = {
+        "hetsyn": {"decays": "synapse"},
+        "hetneu": {"decays": "neuron"},
+        "alif": {"decays": "shared", "adaptation_strength": 0.1, "adaptation_tau_steps": 100.0},
+        "lif": {"decays": "shared"},
+    }
+    return NeuronSpec(**(common | own["hetsyn" if kind == "tanh" else kind]))
 
 
 def spec_of(shape: Shape, encoder: EncoderSpec, outputs: int) -> NetworkSpec:
@@ -84,25 +147,36 @@ def spec_of(shape: Shape, encoder: EncoderSpec, outputs: int) -> NetworkSpec:
         self_recurrent=True,
         bias=False,
         dropout=shape.dropout,
-        neuron=NeuronSpec(decays="synapse", tau_init_steps=(2.0, 30.0), decay_range=(0.0, 0.985), tau_reset_steps=10.0),
+        neuron=neuron_of(shape.kind),
         surrogate=SurrogateSpec(kind="gaussian", gain=1.0, width=1.0),
         decision=DecisionSpec("sum_softmax"),
     )
 
 
-Model = Network | Convolutional
+Model = Network | Plain
 
 
 def make(shape: Shape, encoder: EncoderSpec, outputs: int, seed: int) -> Model:
     """Make an untrained network on level changes, with its weights from a seed."""
     torch.manual_seed(seed)
-    if shape.kind == "cnn":
-        return Convolutional(encoder.bands, outputs, shape.hidden)
-    return tied_network(spec_of(shape, encoder, outputs), encoder, seed)
+    plain: dict[str, Callable[[], Plain]] = {
+        "gru": lambda: Gru(encoder.bands, outputs, cast(tuple[int, int], shape.hidden)),
+        "cnn": lambda: Convolutional(encoder.bands, outputs, shape.hidden),
+    }
+    if shape.kind in plain:
+        return plain[shape.kind]()
+    network = tied_network(spec_of(shape, encoder, outputs), encoder, seed)
+    if shape.kind != "tanh":
+        return network
+    other = Tanh(network.spec, seed=seed)
+    other.load_state_dict(network.state_dict())
+    return other
 
 
 def readout(model: Model, batch: Batch) -> Tensor:
     """Run a model on the level changes of a batch: potentials or logits [b, longest, outputs]."""
+    if isinstance(model, Tanh):
+        return model.readout(batch)
     if isinstance(model, Network):
         return model.rollout(batch.events, "bank", batch.steps).readout
     return cast(Tensor, model(batch))

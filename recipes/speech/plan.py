@@ -1,4 +1,4 @@
-"""The runs of the experiment and of the speech models, by name."""
+"""The runs of the experiments and of the shipped models, by name."""
 
 from __future__ import annotations
 
@@ -23,6 +23,16 @@ ALL_WORDS: Final = Draws(
 )  # fmt: skip
 DIGITS: Final = Recipe(draws=ALL_WORDS, epochs=16, words=0.3)
 COMMAND_DRAWS: Final = replace(ALL_WORDS, digit=90, command=375)
+# of equal numbers of trained values: a decay a synapse doubles them
+COMMANDS: Final = {
+    "hetsyn": (128, 64),
+    "hetneu": (184, 92),
+    "alif": (184, 92),
+    "lif": (184, 92),
+    "gru": (96, 56),
+    "cnn": (24, 36, 54, 76),
+}
+EQUAL: Final = {"tanh": (128, 64), "gru": (96, 56), "cnn": (24, 36, 54, 76)}
 
 
 def _plan() -> dict[str, Recipe]:
@@ -32,8 +42,17 @@ def _plan() -> dict[str, Recipe]:
         for people in (0, 20, 100, None):
             name = "all" if people is None else str(people)
             runs[f"a-{name}-{seed}"] = replace(UNCHANGED, people=people, seed=seed)
+        # do the frequent other words help, as classes to refuse or as an auxiliary readout?
+        frequent = replace(UNCHANGED.draws, command=180)
+        runs[f"a-unknown-{seed}"] = replace(UNCHANGED, rejects=True, draws=frequent, seed=seed)
+        runs[f"a-words-{seed}"] = replace(UNCHANGED, rejects=True, draws=frequent, words=0.5, seed=seed)
+        # experiment B: spikes, cell, encoder and causality
+        for kind, hidden in EQUAL.items():
+            rate = {"tanh": 5e-3, "gru": 4e-3, "cnn": 4e-3}[kind]
+            runs[f"b-{kind}-{seed}"] = replace(UNCHANGED, shape=Shape(kind, hidden), learning_rate=rate, seed=seed)
         # the digits: a teacher that is not causal, then the network that is shipped
         runs[f"teacher-{seed}"] = replace(DIGITS, shape=Shape("cnn", (32, 48, 64, 96)), learning_rate=4e-3, seed=seed)
+        runs[f"digits-plain-{seed}"] = replace(DIGITS, seed=seed)
         runs[f"digits-{seed}"] = replace(DIGITS, shape=Shape("hetsyn", (256, 128)), teachers=("teacher-0",), seed=seed)
         # the commands likewise
         runs[f"commands-teacher-{seed}"] = replace(runs[f"teacher-{seed}"], model="commands", draws=COMMAND_DRAWS)
@@ -42,6 +61,13 @@ def _plan() -> dict[str, Recipe]:
         )
     for speaker in SPEAKERS:
         runs[f"without-{speaker}"] = replace(DIGITS, leave_out=speaker)
+    for seed in range(5):
+        for kind, hidden in COMMANDS.items():
+            rate = 4e-3 if kind in ("gru", "cnn") else 5e-3
+            runs[f"commands-{kind}-{seed}"] = replace(
+                DIGITS, model="commands", draws=COMMAND_DRAWS, shape=Shape(kind, hidden), learning_rate=rate,
+                epochs=12, seed=seed,
+            )  # fmt: skip
     return runs
 
 

@@ -40,6 +40,7 @@ DESCRIPTIONS: Final = {
     "digits": "Ten spoken English digits, or none of them, 8 kHz audio",
     "commands": "Ten spoken English commands, or none of them, 8 kHz audio",
 }
+SERVABLE: Final = ("hetsyn",)  # kinds of networks that are shipped
 TAIL_STEPS, SERVED_TAIL_STEPS = 15, 10
 TRIMMED: Final = 0.8  # share of the batches whose words lose the pauses around them
 SHARPNESS: Final = 10.0
@@ -243,7 +244,7 @@ def run(out: Path, recipe: Recipe, pool: Pool, validation: Sequence[Clip]) -> Hi
     """Train, or go on training, the run in a folder; ``best.pt`` has the network of the lowest validation loss."""
     data = SpeechData(recipe, pool, validation)
     updates = recipe.epochs * data.updates_per_epoch
-    is_teacher = recipe.shape.kind == "cnn"
+    is_plain = recipe.shape.kind in ("gru", "cnn")
     model = make(recipe.shape, data.encoder, recipe.outputs, recipe.seed)
 
     def show(history: History) -> None:
@@ -261,12 +262,12 @@ def run(out: Path, recipe: Recipe, pool: Pool, validation: Sequence[Clip]) -> Hi
             evaluate_every=data.updates_per_epoch,
             learning_rate=recipe.learning_rate,
             schedule=lambda update: cosine_factor(update / updates, 0.05, 0.05),
-            bank_size=0 if is_teacher else recipe.bank_size,
+            bank_size=0 if is_plain else recipe.bank_size,
             refit_every=recipe.refit_every,
             decay_rate_factor=2.0,
             weight_decay=4e-3,
             clip=5.0,
-            average=None if is_teacher else 0.998,
+            average=None if recipe.shape.kind == "cnn" else 0.998,
         ),
         callbacks=Callbacks(on_evaluation=show),
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 DIGITS: Final = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+RARE_DIGITS: Final = ("two", "three", "four", "six", "seven", "nine")  # of ten to twelve people each
 COMMANDS: Final = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 UNKNOWN: Final = "unknown"
 SILENCE: Final = "silence"
