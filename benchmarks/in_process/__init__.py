@@ -23,6 +23,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.plots import plain, pyplot, save
 from benchmarks.revisions import SERVED, checkout_of, commit_of, has_operator, models_of
 from tests.support.paths import RECORDINGS, ROOT
 
@@ -33,6 +34,7 @@ START = ("shd-size", "/infer", 16)
 WALKED = (("speech-digits", "/infer", 1), ("speech-digits", "/stream", 1))
 MOST_LINES = 60  # of a function that a chunk passes
 MOST_RATIO = 1.5  # of the median of a start to that of all
+COLOURS = {"this": "#0b6e4f", "other": "#8a8a8a"}
 PROCESS_TIMEOUT_S = 600.0
 HERE = Path(__file__).parent
 
@@ -92,10 +94,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--rounds", type=_count, default=5, help="processes of each checkout that measure CPU times")
     parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement")
-    parser.add_argument(
-        "--starts", type=_count, metavar="N", help="measure one load in N new processes: do they agree?"
-    )
-    parser.add_argument(
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--plot", type=Path, help="where a PNG of the CPU times goes")
+    only.add_argument("--starts", type=_count, metavar="N", help="measure one load in N new processes: do they agree?")
+    only.add_argument(
         "--walk",
         action="store_true",
         help=f"list the functions that a chunk passes; none may exceed {MOST_LINES} lines",
@@ -136,6 +138,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         }
     results["models"] = arguments.models
     results["load_average"] = {"before": load_before, "after": os.getloadavg()[0], "cores": os.cpu_count()}
+    if arguments.plot is not None:
+        plot(results, arguments.plot)
     return results
 
 
@@ -210,6 +214,28 @@ def _print(results: Mapping[str, Any], sides: Mapping[str, Side]) -> None:
                 row.append(f"{case['ratios'][figure]:.2f}" if "ratios" in case else "-")
         table.add_row(cell, *row)
     Console(width=120).print(table)
+
+
+def plot(results: Mapping[str, Any], path: Path) -> None:
+    """Draw the CPU time of a chunk as a PNG: a panel a model, a bar for each way and checkout, a dot for each round."""
+    figure, panels = pyplot().subplots(1, len(SERVED), figsize=(6 * len(SERVED), 4.6), layout="constrained")
+    shifts = {"other": -0.2, "this": 0.2} if "other" in results["checkouts"] else {"this": 0.0}
+    for axes, model in zip(panels, SERVED, strict=True):
+        cells = {cell.removeprefix(model): case for cell, case in results["cells"].items() if cell.startswith(model)}
+        for side, shift in shifts.items():
+            cases = [(index + shift, case[side]) for index, case in enumerate(cells.values()) if side in case]
+            label = f"{side}: {results['checkouts'][side]['commit']!s:.8}"
+            heights = [one["cpu_us"] for _, one in cases]
+            axes.bar([x for x, _ in cases], heights, 0.4, color=COLOURS[side], label=label)
+            dots = [(x, cpu_us) for x, one in cases for cpu_us in one["cpu_us_of_rounds"]]
+            axes.scatter(*zip(*dots, strict=True), s=10, color="black", alpha=0.5)
+        axes.set_xticks(range(len(cells)), [cell.strip().replace(" ", "\n") for cell in cells])
+        axes.set_title(model, fontsize=10)
+        axes.set_xlabel("way, chunks at a time")
+        axes.set_ylabel("CPU time of a chunk, µs")
+        axes.legend(fontsize=8)
+        plain(axes, grid="y")
+    save(figure, path, dpi=150)
 
 
 def _start(side: Side, starts: int, seconds: float) -> dict[str, Any]:

@@ -217,7 +217,7 @@ class Meter:
         path = Path(name)
         if "site-packages" in path.parts:
             return str(Path(*path.parts[path.parts.index("site-packages") + 1 :]))
-        return str(path.relative_to(self._root)) if path.is_relative_to(self._root) else name
+        return str(path.relative_to(self._root)) if path.is_relative_to(self._root) else str(Path(*path.parts[-2:]))
 
 
 def _stop_clocks() -> None:
