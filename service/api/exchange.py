@@ -20,7 +20,7 @@ from service.ingress import SMALL_BYTES, Arrival, Encoded, Ingress, Source
 from service.keys.caller import ANYBODY, Caller, Scope
 from service.keys.keys import Keys
 from service.keys.token import credentials_of
-from service.observe.context import RequestContext
+from service.observe.context import SESSION, RequestContext
 from service.observe.counters import Counters
 from service.observe.timings import Transport
 from service.problem import Problem
@@ -306,14 +306,20 @@ class Exchange:
         if self._upload is not None:
             self._release()
         self._is_over = True
-        self._arrival = None
         door, responder = self._door, self._responder
         if not self.keep_alive:
             lines += b"connection: close\r\n"
         lines = door.lines(self.head, responder.server_state.default_headers) + lines
         if door.has_access_log:
-            access_log.info('%s - "POST %s HTTP/1.1" %d', self.client, self.head.path, status)
+            self._context.copy().run(self._log, status)
+        self._arrival = None
         responder.respond(response_bytes(status, lines, body))
+
+    def _log(self, status: int) -> None:
+        """Write the access line; runs in the request's context, which has its ids."""
+        if self._arrival is not None:
+            SESSION.set(self._arrival.session)
+        access_log.info('%s - "POST %s HTTP/1.1" %d', self.client, self.head.path, status)
 
     def _release(self) -> None:
         self._body = b""
