@@ -129,6 +129,8 @@ def checked_step(module: nn.Module, example_input: Tensor, initial_state: Any) -
         advice = "give those that it takes, with a leading batch axis of 1"
         if any(weight.dtype == torch.float64 for weight in module.parameters()):
             advice = "its weights are float64: call module.float() first"
+        if isinstance(error, ImportError):
+            advice = "install what it imports"
         raise ExportError(f"step fails on initial_state and example_input ({first_line(error)}): {advice}") from error
     _check_after(step, after, 1)
     if not output.numel() or output.shape[:1] != (1,):

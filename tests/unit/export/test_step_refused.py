@@ -200,3 +200,14 @@ def test_a_version_is_missed_where_it_shows(tmp_path: Path) -> None:
 def test_weights_of_float64_are_named(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"step fails on .*: its weights are float64: call module.float\(\) first"):
         exported(Gru().double(), tmp_path)
+
+
+class Importing(Gru):
+    def step(self, state: Any, x: Tensor) -> Any:
+        import_module("no_such_package")
+        return super().step(state, x)
+
+
+def test_a_module_that_a_step_imports_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"'no_such_package'.*: install what it imports"):
+        exported(Importing(), tmp_path)
