@@ -107,11 +107,10 @@ class Door:
         return headers
 
     def lines(self, head: Head, defaults: Sequence[Field]) -> bytes:
-        """Make the lines of a response for its request, with those that all have.
+        """Make the header lines of the response to a request.
 
         Args:
-            head: of the request.
-            defaults: headers of all responses.
+            defaults: headers that all responses have.
         """
         if defaults is not self._defaults:
             self._defaults, self._default_lines = defaults, lines_of(defaults)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from service.registry.quota import SessionGroup
 
 RowName = Literal["", "first", "later", "ended"]
-"""Of ``quota.SessionGroup.rows``; empty for none."""
+"""What kind of session a quota counts (a key of ``SessionGroup.rows``); empty before there is one."""
 
 ENTRY_BYTES = 1_050
 """Memory of an entry beside its ``Session.bytes``: objects, room in dictionaries, and what the allocator loses."""

@@ -19,7 +19,7 @@ class Relay:
     """Forwards connections to a port of this machine, on a thread of its own.
 
     Args:
-        target_port: of the server.
+        target_port: where the server listens.
         port: where it listens; 0 is a free one.
         cuts: bytes, in both directions together, after which each connection is cut, every second one with a reset;
             those after are not.

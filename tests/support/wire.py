@@ -24,7 +24,7 @@ class Wire(asyncio.Transport):
         client: address at the other end.
 
     Attributes:
-        connection: of the server.
+        connection: the server's protocol object.
         server_state: of uvicorn.
         is_closed: the server has closed the connection, or writes no more.
     """

@@ -139,10 +139,6 @@ class Prober:
 
     The time in which a thread of the server, or the prober, was ready and had no processor does not count: it is that
     of other programs.
-
-    Args:
-        port: of the server.
-        pid: of the server.
     """
 
     def __init__(self, port: int, pid: int) -> None:
