@@ -226,7 +226,7 @@ class SessionTable:
         if session is None:
             self.quota.count(entry, 0, "")
             entry.stays = entry.is_plain = False
-        elif entry.is_plain and session.stream is not None and isinstance(_reply_of(session), PlainReply):
+        elif entry.is_plain and session.stream is not None and _goes_on_plain(session):
             for group in entry.groups:  # no length has changed
                 group.rows["later"].move_to_end(entry.id)
         else:
@@ -277,7 +277,12 @@ def _forget(entry: SessionEntry) -> None:
     entry.snapshot, entry.stays = None, False
 
 
-_reply_of = attrgetter("known.progress.last.reply")
+_reply_of, _expected_of = attrgetter("known.progress.last.reply"), attrgetter("known.progress.expected_seq")
+
+
+def _goes_on_plain(session: Session) -> bool:
+    """Return whether a session after a chunk is the plain one from before, and none that began over it."""
+    return isinstance(_reply_of(session), PlainReply) and bool(_expected_of(session) > 1)
 
 
 def _is_plain(session: Session) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from service.errors import NotFound, Overloaded, SessionEnded
@@ -12,10 +13,10 @@ from service.models.catalog import ModelCatalog
 from service.registry.entry import ENTRY_BYTES
 from service.session.plain_reply import OBJECT_BYTES
 from service.session.session import ALLOCATOR_LOSS, STREAM_BYTES
-from service.wire.chunk import spike_chunk
+from service.wire.chunk import AudioChunk, spike_chunk
 from tests.support.artifact import write_artifact
 from tests.support.clock import Clock
-from tests.support.fake_graph import load_fake
+from tests.support.fake_graph import RATE_HZ, STEP_SAMPLES, load_fake
 from tests.support.gate import Gate
 from tests.support.in_process import DirectServer, ServeDirect
 from tests.support.replies import Reply
@@ -57,6 +58,16 @@ async def test_bytes_are_those_of_state_reply_and_objects(server: DirectServer) 
     assert taken(server) == reply_bytes + reply_bytes // ALLOCATOR_LOSS + ENTRY_BYTES
     await server.registry.delete("a")
     assert taken(server) == 0
+
+
+async def test_a_session_that_begins_over_another_counts_its_own_bytes(serve: ServeDirect) -> None:
+    server, other = serve(), serve()
+    for seq in range(2):  # its next chunk of spikes would take no more
+        await server.send("a", seq, seed=seq)
+    sound = AudioChunk(np.zeros(10 * STEP_SAMPLES + STEP_SAMPLES // 2, np.float32), RATE_HZ)  # half a step waits
+    await server.send("a", begin=True, chunk=sound)
+    await other.send("a", begin=True, chunk=sound)
+    assert taken(server) == taken(other)
 
 
 async def test_what_fails_takes_nothing(server: DirectServer) -> None:
