@@ -154,14 +154,13 @@ class LiveStream(Machine[Work]):
         if self._done() is None or self.is_closed:
             return []
         self._opening, self._total_steps, self._unacknowledged = opening, 0, 0
-        self._endpointing = None
         return [*self.begin(), *self._proceed()]
 
     def _told(self, kind: str, frame: dict[str, Any]) -> Sequence[Action]:
         if kind == "CloseStream":
             return self._close_stream(frame)
         if kind == "Reset":
-            self._next_seq = 0
+            self._next_seq, self._endpointing = 0, None
             return self._add(Work("reset", 0))
         if kind == "Finalize":
             return self._add(Work("finalize", self._next_seq))

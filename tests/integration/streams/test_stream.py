@@ -23,6 +23,10 @@ from tests.support.memory_store import MemoryStore
 from tests.support.signals import sound, spikes
 from tests.support.socket_server import SOON_S, Listening, listening, response
 
+CHUNK_WITHOUT_ENDPOINTING = {
+    "session": "a", "seq": 0, "input": {"kind": "audio", "encoding": "pcm_s16le", "sample_rate": 16_000, "data": "AAAA"}
+}  # fmt: skip
+
 
 @asynccontextmanager
 async def http(server: Listening) -> AsyncIterator[httpx.AsyncClient]:
@@ -117,6 +121,22 @@ async def test_a_reset_begins_the_session_anew(models: Path, gate: Gate) -> None
         assert [frame.get("next_seq", frame.get("seq")) for frame in frames] == [0, 0, 0, 0, 0]
         assert frames[2]["total_steps"] == 5
         assert server.parts.registry.sessions.open == 0
+        socket.writer.close()
+
+
+@pytest.mark.parametrize("choice", ["off", ""])
+async def test_a_reset_has_the_endpointing_that_the_stream_asks_for(tmp_path: Path, gate: Gate, choice: str) -> None:
+    write_artifact(tmp_path, change={"endpointing": {"threshold": 10.0}})
+    async with listening(tmp_path, gate) as server, http(server) as client:
+        await client.post("/infer", json=CHUNK_WITHOUT_ENDPOINTING)
+        socket, _ = await opened(server, f"session=a&sample_rate=16000{choice and '&endpointing=' + choice}")
+        await socket.send(said("Reset"))
+        assert (await socket.frame())["type"] == "Begin"
+        await socket.send(said("Configure", endpointing={}), sent(BINARY, bytes(6_400)), said("CloseStream"))
+        *refused, result, end = await socket.frames(3 if choice else 2)
+        assert [frame["problem"] for frame in refused] == ["bad-input"] * len(refused)
+        assert (result["type"], end["type"], end["trigger"]) == ("Result", "UtteranceEnd", "end")
+        assert (end["probabilities"] is None) == (not choice)  # nothing was heard
         socket.writer.close()
 
 

@@ -200,6 +200,15 @@ def test_a_reset_deletes_and_begins_anew() -> None:
     assert actions[1:] == [Work("chunk", 0, b"b")]
 
 
+def test_settings_hold_on_their_side_of_a_reset() -> None:
+    live = stream(HEARING)
+    live.text('{"type": "Configure", "endpointing": {"max_s": 5}}')
+    assert live.text('{"type": "Reset"}') == [Work("reset", 0)]
+    live.text('{"type": "Configure", "endpointing": {"silence_s": 0.3}}')
+    live.deleted(NEW)
+    assert live.chunk(b"a") == [Work("chunk", 0, b"a", EndpointingChange(silence_s=0.3))]
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
