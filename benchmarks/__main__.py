@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tests.support.results import write_results
-from tests.support.termination import nothing_stays
+from tests.support.servers.termination import nothing_stays
 
 NAMES = (
     "compare",

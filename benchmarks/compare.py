@@ -32,8 +32,8 @@ from benchmarks.revisions import FIXTURES, has_operator, models_of
 from hetsyn_client.loadtest.load import Load, recorded
 from hetsyn_client.loadtest.run import RunSettings
 from tests.support.paths import MODELS, RECORDINGS, ROOT
-from tests.support.server_process import ServerProcess, free_port
-from tests.support.target import Address, Target
+from tests.support.servers.server_process import ServerProcess, free_port
+from tests.support.servers.target import Address, Target
 
 CHUNK_S = 0.1
 CONCURRENCIES: tuple[int, ...] = (16, 64)

@@ -24,8 +24,8 @@ from service.contract.artifact import Artifact
 from service.contract.folder import newest_artifact
 from service.contract.manifest import FormName
 from tests.support.paths import MODELS, ROOT
-from tests.support.server_process import ServerProcess, free_port, serve_command
-from tests.support.target import Address, HetsynTarget, post
+from tests.support.servers.server_process import ServerProcess, free_port, serve_command
+from tests.support.servers.target import Address, HetsynTarget, post
 
 REQUIREMENTS = ROOT / "benchmarks/servers/requirements.txt"
 MODEL = MODELS / "shd-size/1"

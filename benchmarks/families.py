@@ -31,7 +31,7 @@ from hetsyn_model.state import FORMS, Form, state_bytes
 from service.contract.artifact import Artifact
 from service.contract.graph_io import NEXT_STATE, NEXT_STEP, PROBABILITIES, SCORES, STATE, STEP
 from service.runtime.onnx import load_graph
-from tests.support.families import families
+from tests.support.networks.families import families
 
 SIZES = (700, (128, 64), 20)
 HETSYN = "HetSyn"

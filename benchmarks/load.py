@@ -17,8 +17,8 @@ from benchmarks.ramp import Goal, RampResult, RampSettings, saturate
 from benchmarks.requests import RequestWay
 from hetsyn_client.loadtest.load import Load
 from hetsyn_client.loadtest.run import Loop, Measurement, RunSettings, measure, run_loop
-from tests.support.server_process import ServerProcess
-from tests.support.target import Address, Target
+from tests.support.servers.server_process import ServerProcess
+from tests.support.servers.target import Address, Target
 
 EXCHANGE_TIMEOUT_S = 10.0
 # of --smoke: so few sessions at a time that a chunk is answered within the run on a busy machine, too

@@ -53,7 +53,7 @@ from hetsyn_client.errors import ServiceUnreachable
 from hetsyn_client.loadtest.run import RunSettings
 from service.contract.graph_io import Float32Array
 from tests.support.paths import ROOT
-from tests.support.server_process import ServerError
+from tests.support.servers.server_process import ServerError
 
 CONCURRENCIES: tuple[int, ...] = (1, 16)
 WARM_UP_S = 0.5

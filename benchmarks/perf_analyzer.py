@@ -32,7 +32,7 @@ from rich.table import Table
 
 from benchmarks.contenders import DENSITY, ENVIRONMENT, HERE, MODEL, STEPS
 from tests.support.paths import ROOT
-from tests.support.server_process import ServerProcess, free_port
+from tests.support.servers.server_process import ServerProcess, free_port
 
 NAME, CHANNELS, SEQUENCE = MODEL.parent.name, 700, 10
 CONCURRENCIES: tuple[int, ...] = (1, 16, 64)

@@ -37,7 +37,7 @@ from service.engine.work import Work
 from service.models.catalog import ModelCatalog
 from service.settings import Settings
 from service.wire.decode import decode_raw
-from tests.support.wire import Wire
+from tests.support.clients.wire import Wire
 
 MODELS = Path(__file__).parents[1] / "models"
 MODEL, STEPS, DENSITY = "shd-size", 25, 0.045

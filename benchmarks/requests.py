@@ -6,8 +6,8 @@ import asyncio
 
 from hetsyn_client.loadtest.senders import LOST, Answer, Way
 from hetsyn_client.protocol.steps import Broken
-from tests.support.connection import Connection
-from tests.support.target import Address, Response, Target
+from tests.support.clients.connection import Connection
+from tests.support.servers.target import Address, Response, Target
 
 CONNECT_TIMEOUT_S = 5.0
 CONNECTIONS = 256

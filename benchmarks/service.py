@@ -36,7 +36,7 @@ from benchmarks.load import (
 from benchmarks.ramp import Goal, RampResult, RampSettings
 from hetsyn_client.loadtest.load import Load
 from hetsyn_client.loadtest.run import RunSettings
-from tests.support.server_process import ServerProcess
+from tests.support.servers.server_process import ServerProcess
 
 LIMITS_MS = (50.0, 100.0)
 CONCURRENCIES = (16, 64)

@@ -22,7 +22,7 @@ from benchmarks.load import Figures, closed_loop
 from hetsyn_client.loadtest.load import recorded
 from hetsyn_client.loadtest.run import RunSettings
 from tests.support.paths import RECORDINGS
-from tests.support.valkey import BINARY, MISSING, ValkeyServer
+from tests.support.stores.valkey import BINARY, MISSING, ValkeyServer
 
 CHUNK_S = 0.1
 MEMORY = "memory"
@@ -65,7 +65,7 @@ def _stores(folder: Path, running: ExitStack, console: Console, *, is_smoke: boo
         yield f"Valkey, {appendfsync}", running.enter_context(ValkeyServer(data, "--appendfsync", appendfsync)).url
     if is_smoke:
         return
-    from tests.support.valkey_cluster import ValkeyCluster
+    from tests.support.stores.valkey_cluster import ValkeyCluster
 
     for replicas in (0, 1):
         (data := folder / f"cluster-{replicas}").mkdir()

@@ -32,7 +32,7 @@ from hetsyn_client.loadtest.senders import WAYS, Transport, Way
 from hetsyn_client.network.access import Access
 from service.contract.artifact import Artifact
 from tests.support.paths import RECORDINGS
-from tests.support.target import Address, HetsynTarget
+from tests.support.servers.target import Address, HetsynTarget
 
 LIMIT_MS = 100.0
 CHUNK_S = 0.1

@@ -19,9 +19,9 @@ from service.api.application import Application, create_application
 from service.api.connection import Connection
 from service.api.exchange import Door
 from service.api.infer import infer_planner
-from service.api.many_streams import ManyStreams
 from service.api.open_inference import inference_planner
-from service.api.streams import Streams
+from service.api.streaming.many_streams import ManyStreams
+from service.api.streaming.streams import Streams
 from service.batching.batcher import Batcher
 from service.batching.policy import BatchPolicy
 from service.carried.keys import CarryKeys

@@ -18,8 +18,8 @@ from hypothesis import settings
 
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
-from tests.support.artifact import write_artifact
-from tests.support.gate import Gate
+from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.gate import Gate
 from tests.support.seed import SEED
 
 # a shared machine is slow at times: no deadline

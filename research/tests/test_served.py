@@ -22,8 +22,8 @@ from research.tasks.pattern_generation import PatternGenerationSpec
 from research.tasks.task import Task
 from research.tasks.vision import CLOTHES, ImageSpec, drawn, encode
 from service.app import create_app
+from tests.support.clients.wire import wire_transport
 from tests.support.product import make_settings
-from tests.support.wire import wire_transport
 
 TASKS: dict[str, TaskSpec] = {
     "delayed-match": DelayedMatchSpec(hidden=(12,), delay_ms=200, validation_trials=8, test_trials=12),

@@ -1,1 +1,1 @@
-"""HTTP: the only package that knows FastAPI."""
+"""HTTP, and the only package that knows FastAPI: connections, and requests with a chunk."""

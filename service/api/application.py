@@ -15,11 +15,12 @@ from starlette.types import Receive, Scope, Send
 from service.admission.connections import Connections
 from service.admission.permits import Admission
 from service.admission.uploads import Uploads
-from service.api import docs, health, infer_openapi, metrics, models, page, problems, sessions, web_socket_pages
-from service.api.guard import Guard
+from service.api import problems
 from service.api.open_inference import PREFIX as OPEN_INFERENCE
 from service.api.open_inference import OpenInferenceEndpoint
-from service.api.streams import Streams
+from service.api.routes import docs, health, infer_openapi, metrics, models, page, sessions, web_socket_pages
+from service.api.routes.guard import Guard
+from service.api.streaming.streams import Streams
 from service.batching.batcher import Batcher
 from service.ingress import Ingress
 from service.keys.keys import Keys

@@ -28,12 +28,12 @@ from service.admission.deadline import Deadline
 from service.api import refusals
 from service.api.application_request import ApplicationRequest
 from service.api.exchange import Door, Exchange, Field, Head
-from service.api.handshakes import PATH, handshake
-from service.api.many_connection import ManyConnection
-from service.api.many_streams import ManyStreams
 from service.api.refusals import MOST_FIELDS, MOST_HEADER_BYTES, MOST_URL_BYTES
 from service.api.request_parser import RequestParser, Taken
-from service.api.stream_connection import StreamConnection
+from service.api.streaming.handshakes import PATH, handshake
+from service.api.streaming.many_connection import ManyConnection
+from service.api.streaming.many_streams import ManyStreams
+from service.api.streaming.stream_connection import StreamConnection
 from service.api.unread import Unread
 
 HIGH_WATER_BYTES = 16 * 1024  # bytes beyond it that the system does not take yet count as unread

@@ -28,8 +28,8 @@ from service.session.protocol import Answered, Known, Progress
 from service.session.session import Kept, Session
 from service.store.record import Packing, read
 from service.wire.chunk import AudioChunk, Chunk
-from tests.support.artifact_file import rewrite
-from tests.support.replies import Reply
+from tests.support.artifacts.artifact_file import rewrite
+from tests.support.clients.replies import Reply
 
 HOP = 80
 ENGINE = Engine(10_000, 64)

@@ -18,7 +18,7 @@ from service.engine.work import Work
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.wire.chunk import spike_chunk
-from tests.support.networks import KINDS, neuron_of, set_own
+from tests.support.networks.networks import KINDS, neuron_of, set_own
 
 STREAMS, STEPS, CHANNELS = 3, 40, 10
 Served = tuple[Network, Model, Form]

@@ -14,11 +14,11 @@ import pytest
 
 from examples.kernels import dynap_se, f_lif
 from service.runtime.operators import library
-from tests.support.exported import FORMS, Exported, exported, exported_family
-from tests.support.families import FAMILIES
-from tests.support.networks import KINDS
+from tests.support.networks.exported import FORMS, Exported, exported, exported_family
+from tests.support.networks.families import FAMILIES
+from tests.support.networks.networks import KINDS
+from tests.support.networks.processor_levels import NO_LEVELS, processor_levels
 from tests.support.paths import MODELS, ROOT
-from tests.support.processor_levels import NO_LEVELS, processor_levels
 from tests.support.tools import NO_OPERATOR
 
 pytestmark = pytest.mark.long
@@ -27,7 +27,7 @@ STEPS, STREAMS = 90, 5
 
 
 def of_level(level: str, models: Path) -> dict[str, str]:
-    command = [sys.executable, "-m", "tests.support.operator_digests", str(library()), str(models)]
+    command = [sys.executable, "-m", "tests.support.networks.operator_digests", str(library()), str(models)]
     environment = os.environ | {"HETSYN_KERNEL": level}
     process = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert process.returncode == 0, process.stderr

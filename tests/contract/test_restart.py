@@ -11,11 +11,11 @@ import numpy as np
 from export import export_network
 from service.app import create_app
 from service.models.catalog import ModelCatalog
-from tests.support.delays import delayed_network
-from tests.support.families import FAMILIES, family_network
-from tests.support.json_input import Json
+from tests.support.clients.json_input import Json
+from tests.support.networks.delays import delayed_network
+from tests.support.networks.families import FAMILIES, family_network
 from tests.support.product import make_settings
-from tests.support.socket_server import serving
+from tests.support.servers.socket_server import serving
 
 CHUNKS, STEPS = 8, 10  # delays of 9 steps into each layer and of 27 back to it are under way after each chunk
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.server_process import RestartableServer
+from tests.support.servers.server_process import RestartableServer
 
 
 @pytest.fixture(scope="session")

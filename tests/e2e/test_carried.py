@@ -11,9 +11,9 @@ import pytest
 
 from hetsyn_client.client import StreamingClient
 from service.wire.pcm import decode_wav
+from tests.support.clients.recording_stream import CHUNK_SAMPLES
 from tests.support.paths import RECORDINGS
-from tests.support.recording_stream import CHUNK_SAMPLES
-from tests.support.server_process import RestartableServer
+from tests.support.servers.server_process import RestartableServer
 
 pytestmark = pytest.mark.process
 

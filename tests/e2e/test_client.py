@@ -24,9 +24,9 @@ from hetsyn_client import (
     array_chunks,
 )
 from hetsyn_client.protocol.reconnecting import Frame
-from tests.support.fake_sounddevice import FakeSounddevice
+from tests.support.data.fake_sounddevice import FakeSounddevice
 from tests.support.paths import RECORDINGS
-from tests.support.server_process import RestartableServer
+from tests.support.servers.server_process import RestartableServer
 
 pytestmark = pytest.mark.process
 

@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 
 from hetsyn_client import LiveStream, LiveStreams
-from tests.support.json_input import Json
-from tests.support.open_inference import CLIENTS, Chunk, Live
+from tests.support.clients.json_input import Json
+from tests.support.clients.open_inference import CLIENTS, Chunk, Live
+from tests.support.clients.recording_stream import TIMEOUT_S, persist, send
 from tests.support.paths import MODELS, RECORDINGS, ROOT
-from tests.support.recording_stream import TIMEOUT_S, persist, send
-from tests.support.server_process import RestartableServer, free_port
+from tests.support.servers.server_process import RestartableServer, free_port
 from tests.support.tools import NO_TRITONCLIENT
 
 MODEL, RECORDING, RATE_HZ = "speech-digits", RECORDINGS / "seven.wav", 8000

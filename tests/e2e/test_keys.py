@@ -17,12 +17,12 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from hetsyn_client import LiveStream, StreamingClient
-from tests.support.certificate import write_certificate
-from tests.support.keyed import bearer
+from tests.support.clients.recording_stream import pieces
+from tests.support.clients.sync_websocket import connect
 from tests.support.paths import ROOT
-from tests.support.recording_stream import pieces
-from tests.support.server_process import START_TIMEOUT_S, RestartableServer, free_port, serve_command
-from tests.support.sync_websocket import connect
+from tests.support.servers.certificate import write_certificate
+from tests.support.servers.keyed import bearer
+from tests.support.servers.server_process import START_TIMEOUT_S, RestartableServer, free_port, serve_command
 
 pytestmark = pytest.mark.process
 

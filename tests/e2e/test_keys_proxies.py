@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from websockets.exceptions import InvalidStatus
 
 from hetsyn_client import LiveStream, ServiceProblem, StreamingClient
-from tests.support.certificate import write_certificate
-from tests.support.keyed import add_key, bearer
+from tests.support.clients.recording_stream import pieces
+from tests.support.clients.sync_websocket import connect
 from tests.support.paths import MODELS, ROOT
-from tests.support.recording_stream import pieces
-from tests.support.server_process import START_TIMEOUT_S, RestartableServer, free_port
-from tests.support.sync_websocket import connect
+from tests.support.servers.certificate import write_certificate
+from tests.support.servers.keyed import add_key, bearer
+from tests.support.servers.server_process import START_TIMEOUT_S, RestartableServer, free_port
 
 pytestmark = pytest.mark.process
 

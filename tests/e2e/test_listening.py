@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.microphone import RATE_HZ, spoken
+from tests.support.data.microphone import RATE_HZ, spoken
 from tests.support.paths import ROOT, SPEECH
-from tests.support.server_process import RestartableServer
+from tests.support.servers.server_process import RestartableServer
 from tests.support.tools import NO_TERMINALS
 
 pytestmark = pytest.mark.process

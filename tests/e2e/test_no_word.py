@@ -12,7 +12,7 @@ import pytest
 
 from hetsyn_client import LiveStream
 from recipes.speech.vocabulary import DIGITS
-from tests.support.microphone import RATE_HZ, spoken
+from tests.support.data.microphone import RATE_HZ, spoken
 from tests.support.tools import NO_ESPEAK
 
 pytestmark = pytest.mark.process

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from tests.support.paths import MODELS
-from tests.support.server_process import RestartableServer, free_port
+from tests.support.servers.server_process import RestartableServer, free_port
 from tests.support.tools import NO_PERF_ANALYZER, NO_TRITONCLIENT
 
 pytestmark = pytest.mark.process

@@ -18,9 +18,9 @@ import pytest
 import soundfile
 from selenium.webdriver.common.keys import Keys
 
-from tests.support.browser import NARROW, WIDE, Browser, browsing
+from tests.support.clients.browser import NARROW, WIDE, Browser, browsing
 from tests.support.paths import RECORDINGS
-from tests.support.server_process import RestartableServer
+from tests.support.servers.server_process import RestartableServer
 from tests.support.tools import NO_ESPEAK
 
 pytestmark = pytest.mark.process

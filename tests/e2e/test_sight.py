@@ -10,10 +10,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.http_calls import metric
-from tests.support.json_input import events
+from tests.support.clients.http_calls import metric
+from tests.support.clients.json_input import events
 from tests.support.paths import ROOT
-from tests.support.server_process import ENDED, free_port, serve_command, wait_until_ready
+from tests.support.servers.server_process import ENDED, free_port, serve_command, wait_until_ready
 
 pytestmark = pytest.mark.process
 

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.gate import Gate
-from tests.support.in_process import HttpServer, ServeHttp
+from tests.support.artifacts.gate import Gate
+from tests.support.servers.in_process import HttpServer, ServeHttp
 
 
 @pytest.fixture

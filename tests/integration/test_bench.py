@@ -14,14 +14,14 @@ from hetsyn_client.errors import ServiceUnreachable
 from hetsyn_client.loadtest.commands import bench
 from hetsyn_client.loadtest.senders import Transport
 from service.keys.caller import Scope
-from tests.support.artifact import write_artifact
-from tests.support.certificate import write_certificate
-from tests.support.gate import Gate
-from tests.support.keyed import add_key, keyed_server
-from tests.support.open_inference import live_server
-from tests.support.relay import relayed
-from tests.support.socket_server import running
-from tests.support.tls_relay import relayed_with_tls
+from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.gate import Gate
+from tests.support.clients.open_inference import live_server
+from tests.support.servers.certificate import write_certificate
+from tests.support.servers.keyed import add_key, keyed_server
+from tests.support.servers.relay import relayed
+from tests.support.servers.socket_server import running
+from tests.support.servers.tls_relay import relayed_with_tls
 
 # one in level 1; the others differ only in how the client sends a chunk, which other tests of each see
 each_transport = pytest.mark.parametrize(

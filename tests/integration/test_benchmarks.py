@@ -20,7 +20,7 @@ import pytest
 
 from benchmarks.__main__ import NAMES
 from tests.support.paths import ROOT
-from tests.support.server_process import live_processes
+from tests.support.servers.server_process import live_processes
 from tests.support.tools import NO_PERF_ANALYZER, require_valkey
 
 pytestmark = pytest.mark.process

@@ -18,15 +18,15 @@ from hetsyn_client.errors import ServiceProblem
 from hetsyn_client.frames import MEDIA_TYPE, pack_frame, unpack_frame
 from service.carried.keys import CarryKeys
 from service.models.catalog import ModelCatalog
+from tests.support.artifacts.fake_graph import load_fake
+from tests.support.clients.http_calls import is_problem, metric
+from tests.support.clients.json_input import Json, audio, events
+from tests.support.clients.wire import wire_transport
 from tests.support.clock import Clock
-from tests.support.fake_graph import load_fake
-from tests.support.http_calls import is_problem, metric
-from tests.support.json_input import Json, audio, events
+from tests.support.data.signals import sound, spikes
+from tests.support.data.sounds import frames, sound_file
+from tests.support.data.wav import wav
 from tests.support.product import make_app
-from tests.support.signals import sound, spikes
-from tests.support.sounds import frames, sound_file
-from tests.support.wav import wav
-from tests.support.wire import wire_transport
 
 KEYS = [bytes(range(32))]
 EVENTS = [events(10, n) for n in range(6)]

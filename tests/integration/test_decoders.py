@@ -8,10 +8,10 @@ from __future__ import annotations
 import pytest
 
 from service.models.catalog import ModelCatalog
-from tests.support.artifact import Takes, write_artifact
-from tests.support.decoders import Decoder, decoders
-from tests.support.fake_graph import load_fake
-from tests.support.mutation import try_inputs
+from tests.support.artifacts.artifact import Takes, write_artifact
+from tests.support.artifacts.fake_graph import load_fake
+from tests.support.hostile.decoders import Decoder, decoders
+from tests.support.hostile.mutation import try_inputs
 
 NAMES = (
     "JSON body",

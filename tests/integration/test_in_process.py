@@ -26,10 +26,10 @@ from hetsyn_client.terminal.streaming import Choices, stream_all
 from service.commands.in_process import InProcess
 from service.commands.run import run
 from service.contract.folder import named_artifact
-from tests.support.leaky_values import write_leaky
-from tests.support.microphone import RATE_HZ, spoken
+from tests.support.artifacts.leaky_values import write_leaky
+from tests.support.data.microphone import RATE_HZ, spoken
 from tests.support.paths import MODELS, RECORDINGS, SPEECH
-from tests.support.socket_server import running
+from tests.support.servers.socket_server import running
 
 WORDS = ("three", "seven", "zero")
 

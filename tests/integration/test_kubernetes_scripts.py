@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.kustomize import BASE
+from tests.support.repository.kustomize import BASE
+from tests.support.stores.valkey import ValkeyServer
 from tests.support.tools import NO_VALKEY_CLI, require_valkey
-from tests.support.valkey import ValkeyServer
 
 PASSWORD = "a1b2"
 NODES = 6

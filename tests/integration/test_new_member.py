@@ -33,7 +33,7 @@ def test_a_member_that_is_added_in_one_place_is_everywhere(tmp_path: Path, name:
         text = text.replace(place, new)
     file.write_text(text)
     path = os.pathsep.join((str(tmp_path), str(ROOT)))
-    command = [sys.executable, "-m", "tests.support.new_member", name]
+    command = [sys.executable, "-m", "tests.support.repository.new_member", name]
     done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout.splitlines()[-1])

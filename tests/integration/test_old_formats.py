@@ -11,12 +11,12 @@ import pytest
 
 from service.carried.keys import CarryKeys
 from service.store.base import Stored
-from tests.support.failing_store import FailingStore
-from tests.support.gate import Gate
-from tests.support.http_calls import is_problem, metric, ok
-from tests.support.in_process import ServeHttp
-from tests.support.json_input import events
-from tests.support.store_record import overwrite
+from tests.support.artifacts.gate import Gate
+from tests.support.clients.http_calls import is_problem, metric, ok
+from tests.support.clients.json_input import events
+from tests.support.servers.in_process import ServeHttp
+from tests.support.stores.failing_store import FailingStore
+from tests.support.stores.store_record import overwrite
 
 OLDER = struct.pack("<H", 0)
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from tests.support.paths import ROOT
-from tests.support.session_memory import KINDS
+from tests.support.stores.session_memory import KINDS
 
 pytestmark = [
     pytest.mark.long,
@@ -18,7 +18,7 @@ pytestmark = [
 
 
 def measured(kinds: str, count: int, max_session_bytes: int = 1 << 30) -> dict[str, int]:
-    command = [sys.executable, "-m", "tests.support.session_memory", kinds, str(count), str(max_session_bytes)]
+    command = [sys.executable, "-m", "tests.support.stores.session_memory", kinds, str(count), str(max_session_bytes)]
     found: dict[str, int] = json.loads(subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout)
     return found
 

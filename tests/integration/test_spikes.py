@@ -16,17 +16,17 @@ from hetsyn_client import LiveStream, StreamingClient
 from service.app import create_app
 from service.carried.keys import CarryKeys
 from service.models.catalog import ModelCatalog
-from tests.support.artifact import write_artifact
-from tests.support.fake_graph import CHANNELS, HIDDEN, TAIL, load_fake
-from tests.support.gate import Gate
-from tests.support.http_calls import is_problem
-from tests.support.json_input import audio, events
-from tests.support.live import EVENTS, NOTHING, opened, said
-from tests.support.memory_store import MemoryStore
+from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.fake_graph import CHANNELS, HIDDEN, TAIL, load_fake
+from tests.support.artifacts.gate import Gate
+from tests.support.clients.http_calls import is_problem
+from tests.support.clients.json_input import audio, events
+from tests.support.clients.live import EVENTS, NOTHING, opened, said
+from tests.support.clients.sync_websocket import connect
+from tests.support.data.signals import sound, spikes, words
 from tests.support.product import make_settings
-from tests.support.signals import sound, spikes, words
-from tests.support.socket_server import each_store, keeps, listening, serving
-from tests.support.sync_websocket import connect
+from tests.support.servers.socket_server import each_store, keeps, listening, serving
+from tests.support.stores.memory_store import MemoryStore
 
 RATE_HZ = 16_000
 SOUND = sound(9_000)

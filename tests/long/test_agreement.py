@@ -27,10 +27,10 @@ from hetsyn_model.training.encoding.augment import encode_batch
 from service.app import create_app
 from service.contract.artifact import Artifact
 from service.settings import Settings
-from tests.support.exported import verify_form
+from tests.support.clients.wire import wire_transport
+from tests.support.networks.exported import verify_form
 from tests.support.paths import FSDD, MODELS, RECORDINGS, SPEECH
 from tests.support.tools import NO_RECORDINGS
-from tests.support.wire import wire_transport
 
 pytestmark = pytest.mark.long
 

@@ -13,8 +13,8 @@ from hetsyn_client.loadtest.load import Load, recorded
 from hetsyn_client.loadtest.run import Loop, Measurement, RunSettings, measure, run_loop
 from service.settings import Retention
 from tests.support.paths import RECORDINGS
-from tests.support.resident import resident_bytes
-from tests.support.target import HetsynTarget
+from tests.support.servers.resident import resident_bytes
+from tests.support.servers.target import HetsynTarget
 
 TOGETHER = 16  # chunks of which others have one under way
 FEW = 10

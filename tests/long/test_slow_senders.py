@@ -26,7 +26,7 @@ from hetsyn_client.loadtest.run import Loop, Measurement, RunSettings, measure, 
 from service.settings import Limits
 from tests.support.paths import RECORDINGS
 from tests.support.processor_wait import ProcessorWait
-from tests.support.target import Address, HetsynTarget
+from tests.support.servers.target import Address, HetsynTarget
 
 KINDS = ("silent", "headers", "body")
 CLIENT_CONNECTIONS = 100  # of one address

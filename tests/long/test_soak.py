@@ -12,7 +12,7 @@ from benchmarks.requests import RequestWay
 from hetsyn_client.loadtest.load import recorded
 from hetsyn_client.loadtest.run import Loop, RunSettings, measure, run_loop
 from tests.support.paths import RECORDINGS
-from tests.support.resident import resident_bytes
+from tests.support.servers.resident import resident_bytes
 
 pytestmark = pytest.mark.long
 

@@ -1,1 +1,1 @@
-"""Helpers of several test modules."""
+"""Helpers of several test modules. Here: clock, seed, paths, pairs, plugins of pytest, and reasons to skip."""

@@ -14,7 +14,7 @@ from build_support.compiling import ZIG
 from hetsyn_client.extras import install_command
 from service.runtime.operators import BUILD
 from tests.support.paths import ROOT
-from tests.support.valkey import BINARY, MISSING
+from tests.support.stores.valkey import BINARY, MISSING
 
 RESEARCH = "pip install ./research in the checkout of hetsyn"
 NO_VALKEY = MISSING

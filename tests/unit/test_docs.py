@@ -8,8 +8,8 @@ from functools import cache
 import hetsyn
 from build_support import reply_page
 from build_support.commands_page import COMMANDS, PAGE, filled, table
-from tests.support.documents import PAGES, anchors, links, name_of, paths
 from tests.support.paths import ROOT
+from tests.support.repository.documents import PAGES, anchors, links, name_of, paths
 
 PACKAGES = ("", "service", "hetsyn_model", "hetsyn_client", "hetsyn_client/loadtest", "service/runtime/operators")
 # made by a command of the pages, or of another project

@@ -18,8 +18,8 @@ from research.catalog import EXPERIMENTS
 from research.commands import experiment
 from tests.long.faults import __main__ as faults
 from tests.long.hostile import __main__ as hostile
-from tests.support.documents import PAGES, blocks, name_of, prose
 from tests.support.paths import ROOT
+from tests.support.repository.documents import PAGES, blocks, name_of, prose
 
 COMMAND = re.compile(
     r"^(hetsyn |python -m (?:benchmarks |research |recipes\.speech |tests\.long\.))([a-z_-][a-z0-9_-]*)(.*)$"

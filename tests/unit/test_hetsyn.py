@@ -16,7 +16,7 @@ import typer
 
 import hetsyn
 from hetsyn_client.extras import install_command
-from tests.support.artifact import write_artifact
+from tests.support.artifacts.artifact import write_artifact
 
 
 def run(*arguments: str, without: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:

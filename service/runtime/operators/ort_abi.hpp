@@ -2,7 +2,7 @@
 //
 // A library gets a table of functions (``Api``) and hands in tables of its own (``CustomOperator``). ONNX Runtime
 // promises that no function of the table ever moves; the numbers in the assertions below are the positions.
-// tests/support/ort_abi_check.cpp compares them, and every layout and constant, with ONNX Runtime's own header.
+// tests/support/networks/ort_abi_check.cpp compares them, and every layout and constant, with ONNX Runtime's own header.
 
 #pragma once
 

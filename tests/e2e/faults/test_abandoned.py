@@ -14,9 +14,9 @@ import httpx
 import pytest
 
 from hetsyn_client.events import MEDIA_TYPE
-from tests.support.http_calls import metric
+from tests.support.clients.http_calls import metric
 from tests.support.paths import ROOT
-from tests.support.server_process import ENDED, free_port, serve_command, wait_until_ready
+from tests.support.servers.server_process import ENDED, free_port, serve_command, wait_until_ready
 
 pytestmark = pytest.mark.process
 

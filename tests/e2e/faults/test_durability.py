@@ -15,12 +15,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.json_input import Json
+from tests.support.clients.json_input import Json
+from tests.support.clients.recording_stream import TIMEOUT_S, persist, pieces, send, stream
 from tests.support.paths import ROOT
-from tests.support.recording_stream import TIMEOUT_S, persist, pieces, send, stream
-from tests.support.server_process import ENDED, STOP_TIMEOUT_S, RestartableServer, free_port, serve_command
+from tests.support.servers.server_process import ENDED, STOP_TIMEOUT_S, RestartableServer, free_port, serve_command
+from tests.support.stores.valkey import ValkeyServer
 from tests.support.tools import require_valkey
-from tests.support.valkey import ValkeyServer
 
 pytestmark = pytest.mark.process
 

@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from service.api.infer import MAX_JSON_BYTES
-from tests.support.json_bombs import DECODED, REFUSED
-from tests.support.server_process import RestartableServer
+from tests.support.hostile.json_bombs import DECODED, REFUSED
+from tests.support.servers.server_process import RestartableServer
 
 LENGTH = MAX_JSON_BYTES - 1_000
 MOST_MIB = 50

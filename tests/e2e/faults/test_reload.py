@@ -11,12 +11,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.artifact_file import rewrite
-from tests.support.graphs_with_files import with_endless_loop
+from tests.support.artifacts.artifact_file import rewrite
+from tests.support.artifacts.graphs_with_files import with_endless_loop
+from tests.support.artifacts.versions import put
+from tests.support.clients.recording_stream import persist, pieces, send, stream
 from tests.support.paths import SPEECH
-from tests.support.recording_stream import persist, pieces, send, stream
-from tests.support.server_process import RestartableServer
-from tests.support.versions import put
+from tests.support.servers.server_process import RestartableServer
 
 pytestmark = pytest.mark.process
 

@@ -16,11 +16,11 @@ import pytest
 
 from hetsyn_client import LiveStream, LiveStreams
 from hetsyn_client.columns import APPLIED
-from tests.support.http_calls import metric
-from tests.support.json_input import Json
+from tests.support.clients.http_calls import metric
+from tests.support.clients.json_input import Json
+from tests.support.clients.recording_stream import pieces, stream
 from tests.support.paths import DOCS, MODELS
-from tests.support.recording_stream import pieces, stream
-from tests.support.server_process import START_TIMEOUT_S, RestartableServer, free_port
+from tests.support.servers.server_process import START_TIMEOUT_S, RestartableServer, free_port
 from tests.support.tools import NO_TRITONCLIENT
 
 pytestmark = pytest.mark.process

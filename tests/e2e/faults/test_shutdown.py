@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.support.paths import ROOT
-from tests.support.server_process import ENDED, free_port, serve_command, wait_until_ready
+from tests.support.servers.server_process import ENDED, free_port, serve_command, wait_until_ready
 
 pytestmark = pytest.mark.process
 

@@ -25,14 +25,14 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.data_sets import write_mnist, write_speech_commands
-from tests.support.documents import ANSWERS, OWN_NETWORKS, PAGES, README, blocks, commands, name_of, typed
-from tests.support.json_input import Json
-from tests.support.leaky_values import write_leaky
+from tests.support.artifacts.leaky_values import write_leaky
+from tests.support.clients.json_input import Json
+from tests.support.data.data_sets import write_mnist, write_speech_commands
 from tests.support.paths import DOCS, MODELS, RECORDINGS, ROOT, SPEECH
-from tests.support.server_process import free_port, wait_until_ready
+from tests.support.repository.documents import ANSWERS, OWN_NETWORKS, PAGES, README, blocks, commands, name_of, typed
+from tests.support.servers.server_process import free_port, wait_until_ready
+from tests.support.stores.valkey import BINARY, MISSING, ValkeyServer
 from tests.support.tools import NO_WATCH
-from tests.support.valkey import BINARY, MISSING, ValkeyServer
 
 pytestmark = pytest.mark.process
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from service.keys.caller import Scope
-from tests.support.browser import browsing
-from tests.support.keyed import add_key
-from tests.support.server_process import RestartableServer
+from tests.support.clients.browser import browsing
+from tests.support.servers.keyed import add_key
+from tests.support.servers.server_process import RestartableServer
 
 pytestmark = pytest.mark.process
 

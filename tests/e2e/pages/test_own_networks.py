@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.documents import ANSWERS, OWN_NETWORKS, commands, sections, typed
 from tests.support.paths import ROOT
-from tests.support.server_process import free_port, wait_until_ready
+from tests.support.repository.documents import ANSWERS, OWN_NETWORKS, commands, sections, typed
+from tests.support.servers.server_process import free_port, wait_until_ready
 from tests.support.tools import NO_NIR
 
 pytestmark = [

@@ -15,11 +15,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.artifact_file import rewrite
+from tests.support.artifacts.artifact_file import rewrite
 from tests.support.paths import MODELS, ROOT, SPEECH
-from tests.support.server_process import STOP_TIMEOUT_S, free_port, serve_command, wait_until_ready
+from tests.support.servers.server_process import STOP_TIMEOUT_S, free_port, serve_command, wait_until_ready
+from tests.support.stores.valkey import ValkeyServer
 from tests.support.tools import NO_TERMINALS, require_valkey
-from tests.support.valkey import ValkeyServer
 
 pytestmark = pytest.mark.process
 

@@ -15,12 +15,12 @@ from service.ingress import LARGE_DECODES
 from service.wire.decode import decode_json
 from service.wire.encodings import SoundLimit
 from service.wire.schema import InferRequest
-from tests.support.gate import Gate
-from tests.support.http_calls import is_problem, ok
-from tests.support.in_process import HttpServer, ServeHttp
-from tests.support.json_input import Json, audio, events
-from tests.support.signals import sound
-from tests.support.wire import Wire
+from tests.support.artifacts.gate import Gate
+from tests.support.clients.http_calls import is_problem, ok
+from tests.support.clients.json_input import Json, audio, events
+from tests.support.clients.wire import Wire
+from tests.support.data.signals import sound
+from tests.support.servers.in_process import HttpServer, ServeHttp
 
 HEAD = (
     b"POST /infer?session=a&begin=true HTTP/1.1\r\nHost: x\r\n"

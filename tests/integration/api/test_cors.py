@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.in_process import ServeHttp
-from tests.support.json_input import events
+from tests.support.clients.json_input import events
+from tests.support.servers.in_process import ServeHttp
 
 OURS, OTHER = "https://a.example:8443", "https://b.example"
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from service.contract.artifact import GOLDEN
-from tests.support.artifact import Takes, write_artifact
-from tests.support.artifact_file import rewrite
-from tests.support.fake_graph import CHANNELS
-from tests.support.http_calls import is_problem
-from tests.support.in_process import ServeHttp
+from tests.support.artifacts.artifact import Takes, write_artifact
+from tests.support.artifacts.artifact_file import rewrite
+from tests.support.artifacts.fake_graph import CHANNELS
+from tests.support.clients.http_calls import is_problem
+from tests.support.servers.in_process import ServeHttp
 
 STEPS = (9, 4)
 

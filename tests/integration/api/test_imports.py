@@ -9,11 +9,11 @@ import pytest
 
 from service.carried.token import Tokens
 from service.session.session import Session
-from tests.support.artifact import write_artifact
-from tests.support.http_calls import is_problem, ok, put_state
-from tests.support.in_process import HttpServer, ServeHttp
-from tests.support.json_input import audio
-from tests.support.signals import sound
+from tests.support.artifacts.artifact import write_artifact
+from tests.support.clients.http_calls import is_problem, ok, put_state
+from tests.support.clients.json_input import audio
+from tests.support.data.signals import sound
+from tests.support.servers.in_process import HttpServer, ServeHttp
 
 unseal = Tokens.unseal
 

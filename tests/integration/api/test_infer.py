@@ -11,12 +11,12 @@ import pytest
 
 from hetsyn_client.events import MEDIA_TYPE as EVENTS_TYPE
 from hetsyn_client.events import pack_events
-from tests.support.artifact import write_artifact
-from tests.support.fake_graph import LABELS, TAIL
-from tests.support.http_calls import is_problem, ok
-from tests.support.in_process import HttpServer, ServeHttp
-from tests.support.json_input import audio, dense, events
-from tests.support.signals import sound, spikes
+from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.fake_graph import LABELS, TAIL
+from tests.support.clients.http_calls import is_problem, ok
+from tests.support.clients.json_input import audio, dense, events
+from tests.support.data.signals import sound, spikes
+from tests.support.servers.in_process import HttpServer, ServeHttp
 
 
 async def test_a_session_from_its_first_chunk_to_its_end(client: httpx.AsyncClient) -> None:

@@ -14,11 +14,11 @@ from hetsyn_client.values import content_type
 from service.runtime.onnx import operator_status
 from service.runtime.operators import MODE
 from service.wire.decode import decode_json
-from tests.support.artifact import Takes, write_artifact
-from tests.support.http_calls import is_problem, ok
-from tests.support.in_process import ServeHttp
-from tests.support.json_input import audio, events
-from tests.support.signals import sound
+from tests.support.artifacts.artifact import Takes, write_artifact
+from tests.support.clients.http_calls import is_problem, ok
+from tests.support.clients.json_input import audio, events
+from tests.support.data.signals import sound
+from tests.support.servers.in_process import ServeHttp
 
 
 async def test_a_deaf_model_takes_no_sound(tmp_path: Path, serve: ServeHttp) -> None:

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from setuptools.dist import Distribution
 
-from service.api.page import HEADERS
+from service.api.routes.page import HEADERS
 from tests.support.paths import RECORDINGS, ROOT
 
 PAGE = "http://server/"

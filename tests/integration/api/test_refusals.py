@@ -11,12 +11,12 @@ import pytest
 
 from hetsyn_client.events import MEDIA_TYPE as EVENTS_TYPE
 from hetsyn_client.events import pack_events
-from tests.support.fake_graph import CHANNELS
-from tests.support.http_calls import both_go_on, is_problem, ok
-from tests.support.in_process import HttpServer, ServeHttp
-from tests.support.json_input import Json, audio, dense, events
-from tests.support.signals import sound
-from tests.support.wav import wav
+from tests.support.artifacts.fake_graph import CHANNELS
+from tests.support.clients.http_calls import both_go_on, is_problem, ok
+from tests.support.clients.json_input import Json, audio, dense, events
+from tests.support.data.signals import sound
+from tests.support.data.wav import wav
+from tests.support.servers.in_process import HttpServer, ServeHttp
 
 BAD_JSON: Mapping[str, tuple[Json, int, str]] = {
     "unknown model": ({"model": "digitz", "input": events(5)}, 409, "the session runs on model 'digits'"),

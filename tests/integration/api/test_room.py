@@ -5,10 +5,10 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from tests.support.http_calls import is_problem, metric, ok
-from tests.support.in_process import HttpServer, ServeHttp
-from tests.support.json_input import events
-from tests.support.wire import wire_transport
+from tests.support.clients.http_calls import is_problem, metric, ok
+from tests.support.clients.json_input import events
+from tests.support.clients.wire import wire_transport
+from tests.support.servers.in_process import HttpServer, ServeHttp
 
 
 def client_at(server: HttpServer, address: str) -> httpx.AsyncClient:

@@ -8,14 +8,14 @@ import httpx
 import pytest
 
 from service.store.record import MEDIA_TYPE as STATE_TYPE
-from tests.support.artifact import write_artifact
+from tests.support.artifacts.artifact import write_artifact
+from tests.support.clients.http_calls import is_problem, ok, put_state
+from tests.support.clients.json_input import audio, events
 from tests.support.clock import Clock
-from tests.support.failing_store import FailingStore
-from tests.support.http_calls import is_problem, ok, put_state
-from tests.support.in_process import HttpServer, ServeHttp
-from tests.support.json_input import audio, events
-from tests.support.memory_store import MemoryStore
-from tests.support.signals import sound
+from tests.support.data.signals import sound
+from tests.support.servers.in_process import HttpServer, ServeHttp
+from tests.support.stores.failing_store import FailingStore
+from tests.support.stores.memory_store import MemoryStore
 
 
 async def test_an_idle_session_is_expired(server: HttpServer, client: httpx.AsyncClient) -> None:

@@ -9,12 +9,12 @@ import pytest
 
 from service.registry.registry import SessionRegistry
 from service.store.file import FileStore
-from tests.support.failing_store import FailingStore
-from tests.support.gate import Gate
-from tests.support.http_calls import is_problem, metric, ok
-from tests.support.in_process import HttpServer, ServeHttp
-from tests.support.json_input import events
-from tests.support.store_record import overwrite
+from tests.support.artifacts.gate import Gate
+from tests.support.clients.http_calls import is_problem, metric, ok
+from tests.support.clients.json_input import events
+from tests.support.servers.in_process import HttpServer, ServeHttp
+from tests.support.stores.failing_store import FailingStore
+from tests.support.stores.store_record import overwrite
 
 
 async def test_a_store_that_is_down_gives_503_and_the_session_goes_on(models: Path, gate: Gate) -> None:

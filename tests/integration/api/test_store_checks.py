@@ -12,13 +12,13 @@ from redis import Redis
 from service.registry.registry import SessionRegistry
 from service.store.file import FileStore
 from service.store.redis.server import RedisStore
-from tests.support.gate import Gate
-from tests.support.http_calls import is_problem, metric, ok
-from tests.support.in_process import HttpServer
-from tests.support.json_input import Json, events
-from tests.support.small_disk import small_disk
+from tests.support.artifacts.gate import Gate
+from tests.support.clients.http_calls import is_problem, metric, ok
+from tests.support.clients.json_input import Json, events
+from tests.support.servers.in_process import HttpServer
+from tests.support.stores.small_disk import small_disk
+from tests.support.stores.valkey import ValkeyServer
 from tests.support.tools import require_valkey
-from tests.support.valkey import ValkeyServer
 
 SWEEP_S = 0.01
 

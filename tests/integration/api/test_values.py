@@ -14,12 +14,12 @@ from hetsyn_client.frames import MEDIA_TYPE as CARRIED_TYPE
 from hetsyn_client.frames import pack_frame, unpack_frame
 from hetsyn_client.values import content_type, pack_values
 from service.runtime.onnx import Array
-from tests.support.artifact import Takes, write_artifact
-from tests.support.fake_graph import CHANNELS, ROW, TAIL
-from tests.support.http_calls import is_problem, ok, put_state
-from tests.support.in_process import ServeHttp
-from tests.support.json_input import audio, events
-from tests.support.signals import sound
+from tests.support.artifacts.artifact import Takes, write_artifact
+from tests.support.artifacts.fake_graph import CHANNELS, ROW, TAIL
+from tests.support.clients.http_calls import is_problem, ok, put_state
+from tests.support.clients.json_input import audio, events
+from tests.support.data.signals import sound
+from tests.support.servers.in_process import ServeHttp
 
 STEPS = 30
 

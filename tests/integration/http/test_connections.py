@@ -15,11 +15,21 @@ import pytest
 from service.api.application_request import ApplicationRequest
 from service.api.connection import Connection
 from service.api.exchange import Exchange
-from tests.support.artifact import write_artifact
-from tests.support.gate import Gate
-from tests.support.http_calls import metric
-from tests.support.live import EVENTS, handshake
-from tests.support.socket_server import LATER_S, LIVE, NEVER_S, SOON_S, Listening, Writer, chunk, listening, response
+from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.gate import Gate
+from tests.support.clients.http_calls import metric
+from tests.support.clients.live import EVENTS, handshake
+from tests.support.servers.socket_server import (
+    LATER_S,
+    LIVE,
+    NEVER_S,
+    SOON_S,
+    Listening,
+    Writer,
+    chunk,
+    listening,
+    response,
+)
 
 
 @pytest.mark.parametrize(

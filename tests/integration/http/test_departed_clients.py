@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.gate import Gate
-from tests.support.http_calls import metric
-from tests.support.socket_server import LATER_S, LIVE, Listening, Reader, Writer, chunk, listening, response
+from tests.support.artifacts.gate import Gate
+from tests.support.clients.http_calls import metric
+from tests.support.servers.socket_server import LATER_S, LIVE, Listening, Reader, Writer, chunk, listening, response
 
 LONG_STEPS = 20_000
 METRICS = LIVE.replace(b"/health/live", b"/metrics")

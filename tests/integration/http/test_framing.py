@@ -18,10 +18,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.models.catalog import ModelCatalog
-from tests.support.artifact import write_artifact
-from tests.support.fake_graph import load_fake
+from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.fake_graph import load_fake
+from tests.support.clients.wire import exchange
 from tests.support.product import make_app
-from tests.support.wire import exchange
 
 SMUGGLED = b"DELETE /sessions/victim HTTP/1.1\r\nHost: x\r\nX-Request-ID: smuggled\r\n\r\n"
 Answer = tuple[int, str | None]

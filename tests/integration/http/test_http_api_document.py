@@ -13,14 +13,14 @@ import pytest
 from service.carried.keys import CarryKeys
 from service.errors import KINDS
 from service.models.catalog import ModelCatalog
-from tests.support.artifact import write_artifact
-from tests.support.documents import blocks, commands
-from tests.support.fake_graph import load_fake
+from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.fake_graph import load_fake
+from tests.support.clients.wire import wire_transport
+from tests.support.data.signals import sound
+from tests.support.data.wav import wav
 from tests.support.paths import DOCS
 from tests.support.product import make_app
-from tests.support.signals import sound
-from tests.support.wav import wav
-from tests.support.wire import wire_transport
+from tests.support.repository.documents import blocks, commands
 
 PAGE = DOCS / "reference" / "http-api.md"
 DOCUMENT = PAGE.read_text()

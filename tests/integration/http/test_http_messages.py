@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from service.api.refusals import MOST_FIELDS, MOST_HEADER_BYTES, MOST_URL_BYTES
-from tests.support.gate import Gate
-from tests.support.socket_server import LIVE, NEVER_S, Reader, Writer, chunk, listening, response
+from tests.support.artifacts.gate import Gate
+from tests.support.servers.socket_server import LIVE, NEVER_S, Reader, Writer, chunk, listening, response
 
 CHUNKED = b"POST /infer HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
 

@@ -20,10 +20,10 @@ from schemathesis.specs.openapi.checks import (
 from service.api.problems import MEDIA_TYPE as PROBLEM_TYPE
 from service.carried.keys import CarryKeys
 from service.models.catalog import ModelCatalog
-from tests.support.artifact import write_artifact
-from tests.support.fake_graph import load_fake
+from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.fake_graph import load_fake
 from tests.support.product import make_app
-from tests.support.socket_server import serving
+from tests.support.servers.socket_server import serving
 
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 CASES = {"POST /infer": 1000, "PUT /sessions/{session_id}/state": 400}  # these have most to go wrong

@@ -28,13 +28,13 @@ from hetsyn_client.terminal.backend import Server
 from hetsyn_client.terminal.commands import stream
 from hetsyn_client.terminal.source import Source
 from service.keys.caller import Scope
-from tests.support.artifact import write_artifact
-from tests.support.certificate import write_certificate
-from tests.support.fake_graph import load_fake
-from tests.support.keyed import add_key, keyed_server
-from tests.support.signals import sound
-from tests.support.socket_server import running
-from tests.support.tls_relay import relayed_with_tls
+from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.fake_graph import load_fake
+from tests.support.data.signals import sound
+from tests.support.servers.certificate import write_certificate
+from tests.support.servers.keyed import add_key, keyed_server
+from tests.support.servers.socket_server import running
+from tests.support.servers.tls_relay import relayed_with_tls
 
 KEY, HEADERS = "secret-3", {"X-Tenant": "ward 7"}
 SENT = {"authorization: Bearer secret-3", "x-tenant: ward 7"}

@@ -19,13 +19,13 @@ from hetsyn_client.columns import pack_chunks, pack_sessions, unpack_opened, unp
 from hetsyn_client.events import pack_events
 from service.keys.caller import Scope
 from service.keys.document import changing, write_document
-from tests.support.json_input import events
-from tests.support.keyed import add_key, bearer, keyed_server
-from tests.support.memory_store import MemoryStore
-from tests.support.open_inference import Live
-from tests.support.signals import sound
-from tests.support.socket_server import keeps
-from tests.support.sync_websocket import connect
+from tests.support.clients.json_input import events
+from tests.support.clients.open_inference import Live
+from tests.support.clients.sync_websocket import connect
+from tests.support.data.signals import sound
+from tests.support.servers.keyed import add_key, bearer, keyed_server
+from tests.support.servers.socket_server import keeps
+from tests.support.stores.memory_store import MemoryStore
 
 pytest.importorskip("tritonclient.grpc", reason="no tritonclient: pip install -e '.[test]' in the checkout of hetsyn")
 

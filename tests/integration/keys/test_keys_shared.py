@@ -18,15 +18,15 @@ from service.carried.keys import CarryKeys
 from service.keys.caller import Scope
 from service.models.catalog import ModelCatalog
 from service.settings import AccessSettings
-from tests.support.artifact import write_artifact
-from tests.support.fake_graph import CHANNELS, load_fake
-from tests.support.json_input import events
-from tests.support.keyed import add_key, bearer, keyed_server
-from tests.support.memory_store import MemoryStore
-from tests.support.open_inference import Live, inputs, live_server
+from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.fake_graph import CHANNELS, load_fake
+from tests.support.clients.json_input import events
+from tests.support.clients.open_inference import Live, inputs, live_server
+from tests.support.clients.sync_websocket import connect
 from tests.support.product import make_settings
-from tests.support.socket_server import serving
-from tests.support.sync_websocket import connect
+from tests.support.servers.keyed import add_key, bearer, keyed_server
+from tests.support.servers.socket_server import serving
+from tests.support.stores.memory_store import MemoryStore
 
 pytest.importorskip("tritonclient.grpc", reason="no tritonclient: pip install -e '.[test]' in the checkout of hetsyn")
 

@@ -21,12 +21,12 @@ from service.carried.keys import CarryKeys
 from service.keys.caller import Scope
 from service.keys.routes import GRPC, HTTP, need_of
 from service.store.record import MEDIA_TYPE as STATE_TYPE
-from tests.support.json_input import events
-from tests.support.keyed import add_key, bearer, keyed_server
-from tests.support.memory_store import MemoryStore
-from tests.support.open_inference import Live
-from tests.support.socket_server import keeps
-from tests.support.sync_websocket import connect
+from tests.support.clients.json_input import events
+from tests.support.clients.open_inference import Live
+from tests.support.clients.sync_websocket import connect
+from tests.support.servers.keyed import add_key, bearer, keyed_server
+from tests.support.servers.socket_server import keeps
+from tests.support.stores.memory_store import MemoryStore
 
 VALUES = {"session_id": "s", "name": "digits", "version": "1", "path:path": "app.js"}
 INSTALL = "pip install -e '.[test]' in the checkout of hetsyn"
@@ -231,7 +231,7 @@ def over_streams(world: World, session: str) -> tuple[int, Any]:
 def over_grpc(world: World, session: str, start: bool) -> tuple[int, Any]:
     import tritonclient.grpc as triton
 
-    from tests.support.open_inference import inputs
+    from tests.support.clients.open_inference import inputs
 
     given = inputs(triton, "spikes", np.zeros((3, 8), bool))
     with triton.InferenceServerClient(world.live.grpc) as client:
@@ -330,10 +330,10 @@ def test_a_carried_session_is_of_the_key_that_opened_it(tmp_path: Path) -> None:
     from service.app import create_app
     from service.models.catalog import ModelCatalog
     from service.settings import AccessSettings
-    from tests.support.artifact import write_artifact
-    from tests.support.fake_graph import load_fake
+    from tests.support.artifacts.artifact import write_artifact
+    from tests.support.artifacts.fake_graph import load_fake
     from tests.support.product import make_settings
-    from tests.support.socket_server import serving
+    from tests.support.servers.socket_server import serving
 
     path, models = tmp_path / "keys.json", tmp_path / "models"
     models.mkdir()

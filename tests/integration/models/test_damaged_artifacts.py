@@ -25,9 +25,9 @@ from service.models.model import Model
 from service.reload.golden_test import golden_test
 from service.reload.reload import plan_reload
 from service.reload.smoke_test import smoke_test
-from tests.support.artifact import write_artifact
-from tests.support.artifact_file import rewrite
-from tests.support.fake_graph import load_fake
+from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.artifact_file import rewrite
+from tests.support.artifacts.fake_graph import load_fake
 from tests.support.paths import MODELS
 from tests.support.seed import SEED
 

@@ -11,15 +11,15 @@ import httpx
 
 from service.models.catalog import ModelCatalog
 from service.runtime.device import Device
-from tests.support.fake_graph import load_fake
-from tests.support.gate import Gate
-from tests.support.json_input import events
-from tests.support.many import hub, spikes_frame
-from tests.support.metered_graphs import MeteredGraphs, Run
+from tests.support.artifacts.fake_graph import load_fake
+from tests.support.artifacts.gate import Gate
+from tests.support.artifacts.metered_graphs import MeteredGraphs, Run
+from tests.support.clients.json_input import events
+from tests.support.clients.many import hub, spikes_frame
+from tests.support.clients.wire import wire_transport
+from tests.support.data.signals import spikes
 from tests.support.product import make_app
-from tests.support.signals import spikes
-from tests.support.socket_server import Listening, listening, response
-from tests.support.wire import wire_transport
+from tests.support.servers.socket_server import Listening, listening, response
 
 SESSIONS, CHUNKS = 4, 5
 INLINE_S = 60.0  # any batch is short enough for the event loop

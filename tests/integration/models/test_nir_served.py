@@ -22,10 +22,10 @@ from export.nir.convention import Convention
 from export.nir.dynamics import program_of
 from export.nir.reading import from_nir
 from service.app import create_app
-from tests.support import nir_graphs as graphs
-from tests.support.nir_reference import run_reference
+from tests.support.clients.wire import wire_transport
+from tests.support.networks import nir_graphs as graphs
+from tests.support.networks.nir_reference import run_reference
 from tests.support.product import make_settings
-from tests.support.wire import wire_transport
 
 pytestmark = needs_onnxscript
 

@@ -21,14 +21,14 @@ from service.models.catalog import ModelCatalog
 from service.runtime.onnx import Array
 from tests.support.paths import ROOT
 from tests.support.product import CARRY_KEYS, make_settings
-from tests.support.socket_server import serving
+from tests.support.servers.socket_server import serving
 from tests.support.tools import needs_onnxscript
 
 torch = pytest.importorskip("torch", reason="cells are torch modules: pip install torch")
 
 from examples.training import rollout  # noqa: E402
 from export import export_step  # noqa: E402
-from tests.support.cells import CELLS, LABELS, example_input  # noqa: E402
+from tests.support.networks.cells import CELLS, LABELS, example_input  # noqa: E402
 
 pytestmark = [pytest.mark.process, needs_onnxscript]
 

@@ -14,11 +14,11 @@ import pytest
 from hetsyn_client import LiveStream
 from service.app import create_app
 from service.models.catalog import ModelCatalog
-from tests.support.artifact import reject, write_artifact
-from tests.support.fake_graph import load_fake
+from tests.support.artifacts.artifact import reject, write_artifact
+from tests.support.artifacts.fake_graph import load_fake
+from tests.support.data.signals import words
 from tests.support.product import make_settings
-from tests.support.signals import words
-from tests.support.socket_server import serving
+from tests.support.servers.socket_server import serving
 
 ENDPOINTING = {"threshold": 10.0, "silence_s": 0.15, "preroll_s": 0.1, "no_speech_s": 0.6}
 RATE_HZ = 16_000

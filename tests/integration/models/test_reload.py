@@ -14,12 +14,12 @@ from service.contract.artifact import Artifact
 from service.ingress import Arrival
 from service.models.model import Model
 from service.registry.applying import Applying
-from tests.support.artifact import write_artifact
-from tests.support.artifact_file import rewrite
-from tests.support.gate import Gate
-from tests.support.http_calls import ok
-from tests.support.in_process import ServeHttp
-from tests.support.json_input import Json, events
+from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.artifact_file import rewrite
+from tests.support.artifacts.gate import Gate
+from tests.support.clients.http_calls import ok
+from tests.support.clients.json_input import Json, events
+from tests.support.servers.in_process import ServeHttp
 
 CHUNKS = 12
 

@@ -19,7 +19,7 @@ from service.models.catalog import ModelCatalog
 from service.runtime.onnx import Array, load_graph
 from tests.support.paths import RECORDINGS
 from tests.support.product import make_settings
-from tests.support.socket_server import serving
+from tests.support.servers.socket_server import serving
 
 MISSING = importlib.util.find_spec("onnxscript") is None or (
     "HETSYN_SILERO_ONNX" not in os.environ and importlib.util.find_spec("silero_vad") is None

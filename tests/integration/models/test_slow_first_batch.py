@@ -22,14 +22,14 @@ from service.engine.stream import initial_stream
 from service.engine.work import Work
 from service.models.catalog import ModelCatalog
 from service.wire.chunk import AudioChunk, spike_chunk
-from tests.support.artifact import write_artifact
-from tests.support.fake_graph import CHANNELS, RATE_HZ, STEP_SAMPLES
-from tests.support.gate import Gate
-from tests.support.live import BINARY, opened, sent
-from tests.support.many import hub, spikes_frame
-from tests.support.metered_graphs import MeteredGraphs, Run
-from tests.support.signals import sound
-from tests.support.socket_server import Listening, listening, response
+from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.fake_graph import CHANNELS, RATE_HZ, STEP_SAMPLES
+from tests.support.artifacts.gate import Gate
+from tests.support.artifacts.metered_graphs import MeteredGraphs, Run
+from tests.support.clients.live import BINARY, opened, sent
+from tests.support.clients.many import hub, spikes_frame
+from tests.support.data.signals import sound
+from tests.support.servers.socket_server import Listening, listening, response
 
 STEPS, STREAMS = 25, 4
 INLINE_S = 10e-3

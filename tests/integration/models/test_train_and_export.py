@@ -19,10 +19,10 @@ from typer.testing import CliRunner
 
 import hetsyn as hetsyn_command
 from service.contract.artifact import Artifact
-from tests.support.data import CLASSES, QUICK, spike_arrays, tone_folder, write_series_csv, write_shd_form
+from tests.support.data.data import CLASSES, QUICK, spike_arrays, tone_folder, write_series_csv, write_shd_form
+from tests.support.data.words import write_words
 from tests.support.paths import ROOT
 from tests.support.tools import NO_ESPEAK
-from tests.support.words import write_words
 
 pytestmark = pytest.mark.process
 

@@ -18,13 +18,13 @@ from service.app import create_app
 from service.carried.keys import CarryKeys
 from service.models.catalog import ModelCatalog
 from service.runtime.onnx import Array
-from tests.support.artifact import write_artifact
-from tests.support.fake_graph import load_fake
-from tests.support.memory_store import MemoryStore
+from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.fake_graph import load_fake
+from tests.support.data.signals import words
 from tests.support.product import make_settings
-from tests.support.relay import relayed
-from tests.support.signals import words
-from tests.support.socket_server import each_store, keeps, serving
+from tests.support.servers.relay import relayed
+from tests.support.servers.socket_server import each_store, keeps, serving
+from tests.support.stores.memory_store import MemoryStore
 
 ENDPOINTING = {"threshold": 10.0, "silence_s": 0.15, "preroll_s": 0.1, "no_speech_s": 0.6}
 RATE_HZ = 16_000

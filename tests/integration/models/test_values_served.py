@@ -16,12 +16,12 @@ from hetsyn_client.terminal.commands import stream
 from service.app import create_app
 from service.models.catalog import ModelCatalog
 from service.runtime.onnx import Array
-from tests.support.artifact import write_artifact
-from tests.support.fake_graph import CHANNELS, TAIL, load_fake
-from tests.support.leaky_values import TOLERANCE, expected, write_leaky
+from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.fake_graph import CHANNELS, TAIL, load_fake
+from tests.support.artifacts.leaky_values import TOLERANCE, expected, write_leaky
+from tests.support.data.value_streams import answers_in_chunks
 from tests.support.product import CARRY_KEYS, make_settings
-from tests.support.socket_server import running, serving
-from tests.support.value_streams import answers_in_chunks
+from tests.support.servers.socket_server import running, serving
 
 STEPS = 60
 SILENCE = np.zeros((TAIL, CHANNELS), np.float32)

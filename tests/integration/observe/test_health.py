@@ -8,11 +8,11 @@ import httpx
 import pytest
 
 from service.errors import ArtifactError, HetsynError, RuntimeUnavailable
-from tests.support.failing_store import FailingStore
-from tests.support.gate import Gate
-from tests.support.http_calls import is_problem, metric, ok
-from tests.support.in_process import HttpServer, ServeHttp
-from tests.support.json_input import events
+from tests.support.artifacts.gate import Gate
+from tests.support.clients.http_calls import is_problem, metric, ok
+from tests.support.clients.json_input import events
+from tests.support.servers.in_process import HttpServer, ServeHttp
+from tests.support.stores.failing_store import FailingStore
 
 
 async def test_health(client: httpx.AsyncClient) -> None:

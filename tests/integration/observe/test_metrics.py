@@ -8,11 +8,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.runtime.onnx import operator_status
-from tests.support.failing_store import FailingStore
-from tests.support.http_calls import metric, ok
-from tests.support.in_process import ServeHttp
-from tests.support.json_input import events
+from tests.support.clients.http_calls import metric, ok
+from tests.support.clients.json_input import events
 from tests.support.paths import ROOT
+from tests.support.servers.in_process import ServeHttp
+from tests.support.stores.failing_store import FailingStore
 
 PAGE = ROOT / "docs/reference/metrics.md"
 PARTS = ("queue", "engine", "store_commit")

@@ -18,14 +18,14 @@ from hetsyn_client import StreamingClient
 from hetsyn_client.errors import HetsynError
 from service.app import create_app
 from service.models.catalog import ModelCatalog
-from tests.support.artifact import write_artifact
-from tests.support.fake_graph import load_fake
-from tests.support.json_input import events
-from tests.support.memory_store import MemoryStore
+from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.fake_graph import load_fake
+from tests.support.clients.json_input import events
+from tests.support.data.signals import sound
 from tests.support.product import make_settings
-from tests.support.prometheus import ALERTS, Prometheus, dashboard, queries, scraping
-from tests.support.signals import sound
-from tests.support.socket_server import serving
+from tests.support.repository.prometheus import ALERTS, Prometheus, dashboard, queries, scraping
+from tests.support.servers.socket_server import serving
+from tests.support.stores.memory_store import MemoryStore
 
 PATIENCE_S = 120.0
 _names = re.compile(r"\bhetsyn_[a-z_]+").findall

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from service.observe.logs import JsonFormatter
-from tests.support.gate import Gate
-from tests.support.in_process import ServeHttp
-from tests.support.json_input import Json, events
-from tests.support.live import NOTHING, opened
-from tests.support.socket_server import listening
+from tests.support.artifacts.gate import Gate
+from tests.support.clients.json_input import Json, events
+from tests.support.clients.live import NOTHING, opened
+from tests.support.servers.in_process import ServeHttp
+from tests.support.servers.socket_server import listening
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = f"00-{TRACE}-00f067aa0ba902b7-01"

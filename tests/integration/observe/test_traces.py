@@ -13,13 +13,13 @@ import pytest
 
 from service.observe.context import described
 from service.observe.otel import OtelTracer, open_tracer
-from tests.support.failing_store import FailingStore
-from tests.support.gate import Gate
-from tests.support.in_process import ServeHttp
-from tests.support.json_input import events
-from tests.support.live import NOTHING, opened
-from tests.support.many import hub, silence
-from tests.support.socket_server import listening
+from tests.support.artifacts.gate import Gate
+from tests.support.clients.json_input import events
+from tests.support.clients.live import NOTHING, opened
+from tests.support.clients.many import hub, silence
+from tests.support.servers.in_process import ServeHttp
+from tests.support.servers.socket_server import listening
+from tests.support.stores.failing_store import FailingStore
 from tests.support.tools import NO_OTEL
 
 HAS_OTEL = find_spec("opentelemetry.sdk") is not None if find_spec("opentelemetry") else False

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from tests.support.open_inference import Live, live_server
+from tests.support.clients.open_inference import Live, live_server
 from tests.support.tools import NO_TRITONCLIENT
 
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from service.open_inference.service import EXTENSIONS
-from tests.support.fake_graph import CHANNELS, OUTPUTS
-from tests.support.open_inference import (
+from tests.support.artifacts.fake_graph import CHANNELS, OUTPUTS
+from tests.support.clients.open_inference import (
     Chunk,
     Live,
     by_grpc,

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from service.open_inference.json_body import MAX_JSON_BYTES
-from tests.support.artifact import write_artifact
-from tests.support.fake_graph import CHANNELS, LABELS
-from tests.support.in_process import HttpServer, ServeHttp
-from tests.support.signals import sound
+from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.fake_graph import CHANNELS, LABELS
+from tests.support.data.signals import sound
+from tests.support.servers.in_process import HttpServer, ServeHttp
 
 URL = "/v2/models/digits/infer"
 HEADER = "Inference-Header-Content-Length"

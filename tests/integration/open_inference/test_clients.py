@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.support.fake_graph import CHANNELS
-from tests.support.json_input import audio
-from tests.support.open_inference import CLIENTS, Chunk, Live, assert_same, infer
-from tests.support.signals import sound
+from tests.support.artifacts.fake_graph import CHANNELS
+from tests.support.clients.json_input import audio
+from tests.support.clients.open_inference import CLIENTS, Chunk, Live, assert_same, infer
+from tests.support.data.signals import sound
 
 PIECES = (3, 1, 25)  # rows of the chunks
 

@@ -18,20 +18,25 @@ import pytest
 
 from service.errors import HetsynError
 from service.models.catalog import ModelCatalog
-from tests.support.artifact import write_artifact
-from tests.support.decoders import Decoder
-from tests.support.fake_graph import load_fake
-from tests.support.json_input import Json, events
-from tests.support.open_inference import infer
+from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.fake_graph import load_fake
+from tests.support.clients.json_input import Json, events
+from tests.support.clients.open_inference import infer
+from tests.support.hostile.decoders import Decoder
 from tests.support.tools import NO_TRITONCLIENT
 
 if TYPE_CHECKING or (find_spec("tritonclient") and find_spec("grpc_health")):
     import grpc
     from tritonclient.grpc import service_pb2
 
-    from tests.support.fake_server import FakeServer, fake_server
-    from tests.support.mutation import inputs, try_inputs
-    from tests.support.open_inference_inputs import long_bodies, long_messages, of_session, open_inference_decoders
+    from tests.support.hostile.mutation import inputs, try_inputs
+    from tests.support.hostile.open_inference_inputs import (
+        long_bodies,
+        long_messages,
+        of_session,
+        open_inference_decoders,
+    )
+    from tests.support.servers.fake_server import FakeServer, fake_server
 else:
     pytest.skip(NO_TRITONCLIENT, allow_module_level=True)
 

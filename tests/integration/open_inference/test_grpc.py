@@ -13,10 +13,10 @@ import pytest
 
 from service.errors import HetsynError
 from service.settings import GrpcSettings
-from tests.support.certificate import write_certificate
-from tests.support.fake_graph import CHANNELS
-from tests.support.gate import Gate
-from tests.support.open_inference import Chunk, Live, assert_same, by_grpc, infer, inputs, live_server, rss_mib
+from tests.support.artifacts.fake_graph import CHANNELS
+from tests.support.artifacts.gate import Gate
+from tests.support.clients.open_inference import Chunk, Live, assert_same, by_grpc, infer, inputs, live_server, rss_mib
+from tests.support.servers.certificate import write_certificate
 
 ROWS = np.eye(4, CHANNELS, dtype=bool)
 
@@ -129,7 +129,7 @@ def test_a_server_that_cannot_listen_says_so(tmp_path: Path, wrong: str) -> None
 
 def make_grpc_server(folder: Path, settings: GrpcSettings) -> Any:
     from service.models.catalog import ModelCatalog
-    from tests.support.artifact import write_artifact
+    from tests.support.artifacts.artifact import write_artifact
     from tests.support.product import make_server
 
     write_artifact(folder / "models")

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from service.wire.open_inference import MOST_DIMENSIONS, MOST_TENSORS
-from tests.support.fake_graph import CHANNELS
-from tests.support.open_inference import Chunk, Live, by_grpc_stream, live_server, rss_mib
+from tests.support.artifacts.fake_graph import CHANNELS
+from tests.support.clients.open_inference import Chunk, Live, by_grpc_stream, live_server, rss_mib
 
 SERVICE = "/inference.GRPCInferenceService"
 MANY = 500_000  # empty fields are a message of 1 MB

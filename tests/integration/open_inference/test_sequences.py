@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from service.errors import StoreUnavailable
-from tests.support.fake_graph import CHANNELS
-from tests.support.memory_store import MemoryStore
-from tests.support.open_inference import CLIENTS, Answer, Chunk, Live, live_server
+from tests.support.artifacts.fake_graph import CHANNELS
+from tests.support.clients.open_inference import CLIENTS, Answer, Chunk, Live, live_server
+from tests.support.stores.memory_store import MemoryStore
 
 ROWS = np.eye(4, CHANNELS, dtype=bool)
 WAYS = ("http", "grpc", "grpc, stream", "grpc.aio, stream")

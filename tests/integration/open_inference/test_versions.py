@@ -12,10 +12,9 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.support.artifact import _encoder, write_artifact
-from tests.support.fake_graph import CHANNELS
-from tests.support.memory_store import MemoryStore
-from tests.support.open_inference import (
+from tests.support.artifacts.artifact import _encoder, write_artifact
+from tests.support.artifacts.fake_graph import CHANNELS
+from tests.support.clients.open_inference import (
     CLIENTS,
     Answer,
     Chunk,
@@ -28,7 +27,8 @@ from tests.support.open_inference import (
     inputs,
     live_server,
 )
-from tests.support.signals import sound
+from tests.support.data.signals import sound
+from tests.support.stores.memory_store import MemoryStore
 
 FASTER = {"encoder": {**(_encoder("audio") or {}), "sample_rate_hz": 16_000}}
 ROWS = np.eye(4, CHANNELS, dtype=bool)

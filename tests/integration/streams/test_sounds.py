@@ -16,11 +16,11 @@ from hetsyn_client import InputError, LiveStream, ServiceProblem, StreamingClien
 from service.app import create_app
 from service.models.catalog import ModelCatalog
 from service.wire.pcm import decode_samples
-from tests.support.artifact import write_artifact
-from tests.support.fake_graph import load_fake
+from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.fake_graph import load_fake
+from tests.support.data.sounds import FORMATS, encoding_of, frames, read_back, sound_file
 from tests.support.product import make_settings
-from tests.support.socket_server import serving
-from tests.support.sounds import FORMATS, encoding_of, frames, read_back, sound_file
+from tests.support.servers.socket_server import serving
 
 RATE_HZ = 8_000
 SOUND = {channels: frames(6_000, channels) for channels in (1, 2)}

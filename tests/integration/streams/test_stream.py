@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 
 from hetsyn_client.events import pack_events
 from hetsyn_client.values import pack_values
-from tests.support.artifact import write_artifact
-from tests.support.fake_graph import CHANNELS
-from tests.support.gate import Gate
-from tests.support.live import BINARY, EVENTS, NOTHING, TEXT, handshake, opened, said, sent
-from tests.support.memory_store import MemoryStore
-from tests.support.signals import sound, spikes
-from tests.support.socket_server import SOON_S, Listening, listening, response
+from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.fake_graph import CHANNELS
+from tests.support.artifacts.gate import Gate
+from tests.support.clients.live import BINARY, EVENTS, NOTHING, TEXT, handshake, opened, said, sent
+from tests.support.data.signals import sound, spikes
+from tests.support.servers.socket_server import SOON_S, Listening, listening, response
+from tests.support.stores.memory_store import MemoryStore
 
 CHUNK_WITHOUT_ENDPOINTING = {
     "session": "a", "seq": 0, "input": {"kind": "audio", "encoding": "pcm_s16le", "sample_rate": 16_000, "data": "AAAA"}

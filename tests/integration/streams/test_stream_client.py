@@ -29,10 +29,10 @@ from hetsyn_client import (
     StreamingClient,
 )
 from hetsyn_client.protocol.reconnecting import Frame
-from tests.support.fake_graph import CHANNELS
-from tests.support.relay import relayed
-from tests.support.signals import sound, spikes
-from tests.support.socket_server import each_store, keeps, serving_fakes
+from tests.support.artifacts.fake_graph import CHANNELS
+from tests.support.data.signals import sound, spikes
+from tests.support.servers.relay import relayed
+from tests.support.servers.socket_server import each_store, keeps, serving_fakes
 
 CHUNKS = np.split(sound(4000), [300, 1100, 1101, 2000, 2600, 3900])
 # of the handshake, its answer, chunks and results: a whole session takes about so many

@@ -7,10 +7,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.gate import Gate
-from tests.support.live import EVENTS, NOTHING, handshake, opened, said
-from tests.support.many import hub, silence
-from tests.support.socket_server import Listening, listening, response
+from tests.support.artifacts.gate import Gate
+from tests.support.clients.live import EVENTS, NOTHING, handshake, opened, said
+from tests.support.clients.many import hub, silence
+from tests.support.servers.socket_server import Listening, listening, response
 
 
 async def test_a_client_that_sends_no_more_has_gone(models: Path, gate: Gate) -> None:

@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 
 from hetsyn_client.events import pack_events
-from service.api import web_socket
+from service.api.streaming import web_socket
 from service.ingress import Encoded, Source
 from service.live.query import parse_stream_query
 from service.registry import applying
-from tests.support.artifact import write_artifact
-from tests.support.gate import Gate
-from tests.support.live import BINARY, CLOSE, EVENTS, NOTHING, PING, Socket, handshake, opened, sent
-from tests.support.socket_server import LATER_S, NEVER_S, SOON_S, listening, response
+from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.gate import Gate
+from tests.support.clients.live import BINARY, CLOSE, EVENTS, NOTHING, PING, Socket, handshake, opened, sent
+from tests.support.servers.socket_server import LATER_S, NEVER_S, SOON_S, listening, response
 
 
 async def test_a_stream_is_not_read_while_it_has_enough(models: Path, gate: Gate) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from hetsyn_client.events import pack_events
-from service.api import web_socket
-from tests.support.gate import Gate
-from tests.support.live import (
+from service.api.streaming import web_socket
+from tests.support.artifacts.gate import Gate
+from tests.support.clients.live import (
     BINARY,
     CONT,
     EVENTS,
@@ -26,7 +26,7 @@ from tests.support.live import (
     said,
     sent,
 )
-from tests.support.socket_server import LATER_S, LIVE, SOON_S, listening, response
+from tests.support.servers.socket_server import LATER_S, LIVE, SOON_S, listening, response
 
 REFUSED = [
     ("encoding=mp3", 415, "unsupported-input"),

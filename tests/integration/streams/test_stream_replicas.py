@@ -10,12 +10,12 @@ import pytest
 
 from hetsyn_client.events import pack_events
 from service.store.url import open_store
-from tests.support.gate import Gate
-from tests.support.live import BINARY, EVENTS, NOTHING, opened, sent
-from tests.support.many import hub, silence
-from tests.support.socket_server import Listening, listening
+from tests.support.artifacts.gate import Gate
+from tests.support.clients.live import BINARY, EVENTS, NOTHING, opened, sent
+from tests.support.clients.many import hub, silence
+from tests.support.servers.socket_server import Listening, listening
+from tests.support.stores.valkey import ValkeyServer
 from tests.support.tools import require_valkey
-from tests.support.valkey import ValkeyServer
 
 pytestmark = pytest.mark.process
 

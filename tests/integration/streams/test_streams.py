@@ -26,16 +26,16 @@ from hetsyn_client.columns import (
 from hetsyn_client.events import pack_events
 from hetsyn_client.values import pack_values
 from service.errors import Overloaded
-from tests.support.artifact import write_artifact
+from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.fake_graph import CHANNELS, LABELS
+from tests.support.artifacts.gate import Gate
+from tests.support.clients.live import BINARY, Socket, opened, said, sent
+from tests.support.clients.live import EVENTS as EVENTS_OF_ONE
+from tests.support.clients.many import EVENTS, Hub, hub, silence, spikes_frame
 from tests.support.clock import Clock
-from tests.support.fake_graph import CHANNELS, LABELS
-from tests.support.gate import Gate
-from tests.support.live import BINARY, Socket, opened, said, sent
-from tests.support.live import EVENTS as EVENTS_OF_ONE
-from tests.support.many import EVENTS, Hub, hub, silence, spikes_frame
-from tests.support.memory_store import MemoryStore
-from tests.support.signals import sound, spikes
-from tests.support.socket_server import LATER_S, SOON_S, listening
+from tests.support.data.signals import sound, spikes
+from tests.support.servers.socket_server import LATER_S, SOON_S, listening
+from tests.support.stores.memory_store import MemoryStore
 
 EVENTS_TYPE = {"Content-Type": "application/vnd.hetsyn.events"}
 

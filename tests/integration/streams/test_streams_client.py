@@ -20,14 +20,14 @@ from service.app import create_app
 from service.errors import HetsynError, StoreFull
 from service.models.catalog import ModelCatalog
 from service.store.base import Change, CommitResult
-from tests.support.artifact import write_artifact
-from tests.support.fake_graph import CHANNELS, LABELS, load_fake
-from tests.support.memory_store import MemoryStore
+from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.fake_graph import CHANNELS, LABELS, load_fake
+from tests.support.clients.sync_websocket import connect
+from tests.support.data.signals import sound, spikes
 from tests.support.product import make_settings
-from tests.support.relay import relayed
-from tests.support.signals import sound, spikes
-from tests.support.socket_server import each_store, keeps, serving
-from tests.support.sync_websocket import connect
+from tests.support.servers.relay import relayed
+from tests.support.servers.socket_server import each_store, keeps, serving
+from tests.support.stores.memory_store import MemoryStore
 
 SESSIONS, CHUNKS = 3, 4
 INPUTS = [np.split(sound(2400, seed), [300 + 100 * seed, 1101, 2000]) for seed in range(SESSIONS)]

@@ -9,15 +9,15 @@ import pytest
 
 from hetsyn_client.columns import APPLIED, CHUNKS, HEAD, LEAVE, SESSIONS
 from hetsyn_client.events import pack_events
-from service.api.many_streams import ConnectionSessions
+from service.api.streaming.many_streams import ConnectionSessions
 from service.live.many_query import parse_many_query
 from service.wire.many_frames import Sessions
-from tests.support.artifact import write_artifact
-from tests.support.gate import Gate
-from tests.support.live import BINARY, TEXT, by_length, handshake, opened, said, sent
-from tests.support.live import EVENTS as EVENTS_OF_ONE
-from tests.support.many import EVENTS, LINE, hub, silence
-from tests.support.socket_server import listening, response
+from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.gate import Gate
+from tests.support.clients.live import BINARY, TEXT, by_length, handshake, opened, said, sent
+from tests.support.clients.live import EVENTS as EVENTS_OF_ONE
+from tests.support.clients.many import EVENTS, LINE, hub, silence
+from tests.support.servers.socket_server import listening, response
 
 GOOD = silence([0, 1], 1)
 

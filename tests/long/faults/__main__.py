@@ -13,7 +13,7 @@ from tests.long.faults.disturbed import TRANSPORTS, disturbed
 from tests.long.faults.report import plot, print_results
 from tests.long.faults.schedule import MIXES
 from tests.support.results import write_results
-from tests.support.termination import nothing_stays
+from tests.support.servers.termination import nothing_stays
 
 QUICK = {"faults": 9, "chunks": 2_000, "clients": 8}
 SMOKE = {"faults": 2, "chunks": 100, "clients": 4}

@@ -13,7 +13,7 @@ from functools import partial
 from tests.long.faults.doors import Door
 from tests.long.faults.lines import HttpLine, Line, Unanswered
 from tests.long.faults.tally import ChunkVerdict, ClientSession, Probe, Tally
-from tests.support.target import Address
+from tests.support.servers.target import Address
 
 GIVE_UP_S = 60.0  # of one chunk: on a busy machine, a server that starts twice takes half of it
 PAUSE_S = (0.01, 0.06)  # before a chunk is repeated; less than Retry-After, so that servers get more repeats

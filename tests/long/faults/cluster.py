@@ -9,9 +9,9 @@ from pathlib import Path
 from service.store.redis.cluster import slot_of
 from tests.long.faults.schedule import Kind
 from tests.long.faults.stage import FileOnDisk, NoStore, Store, ValkeyStore
-from tests.support.server_process import ServerError
-from tests.support.valkey import MISSING, ValkeyServer
-from tests.support.valkey_cluster import SLOTS, ValkeyCluster
+from tests.support.servers.server_process import ServerError
+from tests.support.stores.valkey import MISSING, ValkeyServer
+from tests.support.stores.valkey_cluster import SLOTS, ValkeyCluster
 
 SLOTS_WITH_SESSIONS = 8  # of those that are moved at a time
 SLOTS_AT_RANDOM = 8

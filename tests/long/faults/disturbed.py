@@ -23,9 +23,9 @@ from tests.long.faults.schedule import schedule
 from tests.long.faults.script import Occurred, Script
 from tests.long.faults.stage import Replica
 from tests.long.faults.tally import Tally, as_reference
+from tests.support.data.recordings import cut
 from tests.support.paths import RECORDINGS, SPEECH
-from tests.support.recordings import cut
-from tests.support.target import HetsynTarget
+from tests.support.servers.target import HetsynTarget
 
 CHUNKS_S = (0.05, 0.1)
 IN_A_ROW = 4  # recordings of a longer session

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from hetsyn_client.frames import MEDIA_TYPE, pack_frame, unpack_frame
 from tests.long.faults.lines import HttpLine, Line
 from tests.long.faults.tally import ClientSession
-from tests.support.target import HetsynTarget, Response, post
+from tests.support.servers.target import HetsynTarget, Response, post
 
 
 class Door:

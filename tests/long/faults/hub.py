@@ -21,7 +21,7 @@ from hetsyn_client.columns import (
 from tests.long.faults.clients import ReferenceRecording
 from tests.long.faults.live import THINK_S, Broken, LiveClient, SessionOver
 from tests.long.faults.tally import ClientSession
-from tests.support.websocket import BINARY, masked
+from tests.support.clients.websocket import BINARY, masked
 
 SESSIONS = 4  # of a connection
 SAMPLE_BYTES = 2

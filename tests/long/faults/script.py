@@ -12,7 +12,7 @@ from tests.long.faults.live import LiveClient
 from tests.long.faults.schedule import OF_A_CLUSTER, Fault, Kind
 from tests.long.faults.stage import UNDER_WAY_TIMEOUT_S, Replica, Store
 from tests.long.faults.tally import Tally
-from tests.support.server_process import ServerError
+from tests.support.servers.server_process import ServerError
 
 RECOVERY_TIMEOUT_S = 60.0
 LAST_CHUNKS_TIMEOUT_S = 60.0

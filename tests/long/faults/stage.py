@@ -18,10 +18,10 @@ from typing import Protocol
 
 from tests.long.faults.schedule import Kind
 from tests.support.paths import ROOT
-from tests.support.relay import HOST, Relay
-from tests.support.server_process import ServerError, free_port, serve_command
-from tests.support.target import Address
-from tests.support.valkey import MISSING, ValkeyServer
+from tests.support.servers.relay import HOST, Relay
+from tests.support.servers.server_process import ServerError, free_port, serve_command
+from tests.support.servers.target import Address
+from tests.support.stores.valkey import MISSING, ValkeyServer
 
 READY_TIMEOUT_S = 30.0
 POLL_S = 0.02

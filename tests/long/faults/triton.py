@@ -17,7 +17,7 @@ from tritonclient.http import InferResult as HttpResult
 from tests.long.faults.doors import Door
 from tests.long.faults.lines import REQUEST_TIMEOUT_S, Unanswered
 from tests.long.faults.tally import ClientSession
-from tests.support.target import OpenInferenceTarget, Response
+from tests.support.servers.target import OpenInferenceTarget, Response
 
 MEMBERS = ("session", "seq", "end", "label", "probabilities", "total_steps")  # of a reply that every door has
 # UNKNOWN: the store did not answer. Codes that are not here come from the client's side of the call

@@ -20,7 +20,7 @@ from tests.long.hostile.report import print_results, summary, write_markdown
 from tests.long.hostile.stage import Checkout
 from tests.support.paths import ROOT
 from tests.support.results import write_results
-from tests.support.termination import nothing_stays
+from tests.support.servers.termination import nothing_stays
 
 AT_A_TIME = 3  # cases of the quick form that need not run alone
 THIS, OTHER = "after", "before"  # the sides, by their column in the table

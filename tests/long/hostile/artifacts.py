@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.long.hostile.case import Case, Figure, at_most, exactly
 from tests.long.hostile.stage import AttackedServer, Stage
 from tests.long.hostile.wire import Client
-from tests.support.server_process import ServerError
+from tests.support.servers.server_process import ServerError
 
 SECRET = b"SECRET-KEY-0123456789ABCDEF0123456789ABC"
 MODEL = "delayed-match"

@@ -11,7 +11,7 @@ from hetsyn_client.events import MEDIA_TYPE as EVENTS
 from tests.long.hostile.case import Case, Figure, Skipped, at_most, exactly
 from tests.long.hostile.stage import MEBIBYTE, Stage, free_port
 from tests.long.hostile.wire import JSON, SESSION_RECORD, Client, Prober, Raw, events, request, statuses
-from tests.support.valkey import BINARY, MISSING, ValkeyServer
+from tests.support.stores.valkey import BINARY, MISSING, ValkeyServer
 
 SESSIONS, QUICK_SESSIONS = 700, 100
 LONGEST_S = 25.0

@@ -19,8 +19,8 @@ from pathlib import Path
 from types import TracebackType
 
 from tests.long.hostile.wire import HOST, Client
-from tests.support import changed_server
-from tests.support.server_process import CLOCK_TICKS, ServerError
+from tests.support.servers import changed_server
+from tests.support.servers.server_process import CLOCK_TICKS, ServerError
 
 READY_TIMEOUT_S = 40.0
 POLL_S = 0.02

@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.long.hostile.case import Case, Figure, Skipped, at_most, exactly
 from tests.long.hostile.stage import READY_TIMEOUT_S, AttackedServer, Stage, free_port
 from tests.long.hostile.wire import Client
-from tests.support.valkey import BINARY, MISSING, ValkeyServer
+from tests.support.stores.valkey import BINARY, MISSING, ValkeyServer
 
 SWEEP = "--set=sweep_interval_s=1"
 NOTICED_S = 8.0

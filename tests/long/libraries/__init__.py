@@ -24,7 +24,7 @@ from service.models.model import Model
 from service.runtime.onnx import Array, load_graph
 from service.settings import Settings
 from tests.long.libraries.task import streams, train
-from tests.support.wire import wire_transport
+from tests.support.clients.wire import wire_transport
 
 SEED = 7
 CHUNK = 7  # steps, through /infer

@@ -18,8 +18,8 @@ from elftools.elf.enums import ENUM_DT_FLAGS_1
 
 from build_support.compiling import LIBRARIES, OPERATORS, ROLLOUT, Compiler, compile_library, installed_compiler, zig
 from hetsyn_model import Network, NetworkSpec, native
+from tests.support.networks.processor_levels import NO_LEVELS, processor_levels
 from tests.support.paths import ROOT
-from tests.support.processor_levels import NO_LEVELS, processor_levels
 from tests.support.required_tools import TOOLS_INSTALLED
 from tests.support.tools import NO_ZIG
 
@@ -41,7 +41,7 @@ def compilers() -> dict[str, Compiler]:
 
 
 def digests(library: Path, level: str) -> dict[str, str]:
-    command = [sys.executable, "-m", "tests.support.operator_digests", str(library)]
+    command = [sys.executable, "-m", "tests.support.networks.operator_digests", str(library)]
     environment = os.environ | {"HETSYN_KERNEL": level}
     process = subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True)
     found: dict[str, str] = json.loads(process.stdout)

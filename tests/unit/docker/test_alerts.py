@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.support.prometheus import ALERTS
+from tests.support.repository.prometheus import ALERTS
 from tests.support.tools import NO_PROMETHEUS, PROMTOOL
 
 CASES = Path(__file__).with_name("alerts.yml")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tests.support.prometheus import dashboard
+from tests.support.repository.prometheus import dashboard
 
 
 def test_the_dashboard_is_what_grafana_reads() -> None:

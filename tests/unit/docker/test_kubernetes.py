@@ -14,8 +14,8 @@ from service.commands.serve import serve
 from service.settings import Settings
 from service.store.redis.cluster import ClusterStore
 from service.store.url import open_store
-from tests.support.kustomize import BASE, Object, kustomization, named, of_kind, pods, rendered
 from tests.support.paths import ROOT
+from tests.support.repository.kustomize import BASE, Object, kustomization, named, of_kind, pods, rendered
 from tests.support.tools import NO_KUBERNETES_VALIDATE
 
 OBJECTS = rendered()

@@ -16,7 +16,7 @@ from torch import Tensor
 from examples.kernels.kernel_fit import fit_kernels, kernels_error, step_error
 from examples.kernels.kernels import Fractional, Mixture, Pair, coefficients, mixture
 from hetsyn_model.synapses.bank import Bank, BankError
-from tests.support.kernels import gruenwald_letnikov
+from tests.support.networks.kernels import gruenwald_letnikov
 
 GRID = Bank(tuple(math.exp(-1 / tau) for tau in (0.4, 1, 2.5, 6, 15, 40, 100, 300, 1000, 4000)))
 FOREVER = 10**6  # a window that no test reaches

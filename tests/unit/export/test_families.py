@@ -13,8 +13,8 @@ from hetsyn_model import Network, NetworkSpec, PathSpec
 from hetsyn_model.state import Form
 from service.contract.graph_io import NEXT_STATE, NEXT_STEP, READOUT, STATE, STEP
 from service.runtime.onnx import Graph
-from tests.support.exported import FORMS, exported_family, verify_form
-from tests.support.families import FAMILIES, SIZES
+from tests.support.networks.exported import FORMS, exported_family, verify_form
+from tests.support.networks.families import FAMILIES, SIZES
 
 CASES = [(name, form) for name in FAMILIES for form in FORMS]
 STEPS = 110

@@ -22,7 +22,7 @@ from hetsyn_model import DecisionSpec, Network, NetworkSpec, NeuronSpec
 from hetsyn_model.spec import Rule
 from hetsyn_model.training.checkpoint import Checkpoint
 from service.contract.artifact import Artifact
-from tests.support.networks import neuron_of, set_own
+from tests.support.networks.networks import neuron_of, set_own
 
 LABELS = ["left", "right"]
 

@@ -29,7 +29,7 @@ from service.contract.graph_io import (
 )
 from service.models.model import Model
 from service.runtime.onnx import load_graph
-from tests.support.cells import CELLS, CHANNELS, HIDDEN, LABELS, OUTPUTS, Gru, Lstm, example_input, exported
+from tests.support.networks.cells import CELLS, CHANNELS, HIDDEN, LABELS, OUTPUTS, Gru, Lstm, example_input, exported
 from tests.support.tools import needs_onnxscript
 
 pytestmark = needs_onnxscript

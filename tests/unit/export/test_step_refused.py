@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from export import ExportError, export_step
 from export.folder import ArtifactPathError, check_absent
 from export.parity import ParityError
-from tests.support.cells import CHANNELS, HIDDEN, LABELS, OUTPUTS, Gru, example_input, exported
+from tests.support.networks.cells import CHANNELS, HIDDEN, LABELS, OUTPUTS, Gru, example_input, exported
 from tests.support.tools import needs_onnxscript
 
 pytestmark = needs_onnxscript

@@ -11,8 +11,8 @@ import pytest
 from hetsyn_client.client import StreamingClient
 from hetsyn_client.errors import ServiceProblem, ServiceUnreachable
 from hetsyn_client.sources.files import recording_chunks
-from tests.support.signals import sound
-from tests.support.wav import wav
+from tests.support.data.signals import sound
+from tests.support.data.wav import wav
 
 Handler = Callable[[httpx.Request], httpx.Response]
 

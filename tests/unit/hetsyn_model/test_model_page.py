@@ -13,7 +13,7 @@ from hetsyn_model import DecisionSpec, Network, NetworkSpec
 from hetsyn_model.layer import Layer
 from hetsyn_model.neurons.resonance import Resonance
 from hetsyn_model.spec import Rule, decay_of
-from tests.support.networks import CASES, neuron_of, set_own
+from tests.support.networks.networks import CASES, neuron_of, set_own
 
 Array = NDArray[np.float64]
 SKIPPED = 3

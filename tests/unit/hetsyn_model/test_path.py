@@ -16,7 +16,7 @@ from hetsyn_model.path import Delays, push, triangle
 from hetsyn_model.spec import SpecError
 from hetsyn_model.state import Form, State
 from hetsyn_model.step import step
-from tests.support.delays import PATHS, delayed_network, without_delays
+from tests.support.networks.delays import PATHS, delayed_network, without_delays
 from tests.support.pairs import in_pairs
 
 FORMS: tuple[Form, ...] = ("exact", "bank")

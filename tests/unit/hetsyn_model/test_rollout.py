@@ -15,7 +15,7 @@ from hetsyn_model.rollout import Rollout
 from hetsyn_model.spec import NeuronSpec, Rule
 from hetsyn_model.state import Form
 from hetsyn_model.step import step
-from tests.support.networks import CASES, KINDS, neuron_of, set_own
+from tests.support.networks.networks import CASES, KINDS, neuron_of, set_own
 from tests.support.pairs import in_pairs
 from tests.support.tools import NO_ROLLOUT
 

@@ -11,7 +11,7 @@ import pytest
 from hetsyn_model.training.datasets.data import DataError
 from recipes.speech.voices import corpus as voices
 from recipes.speech.voices.speech import Samples, SpeechError
-from tests.support.tone_engine import SOURCE_RATE_HZ, ToneEngine, tone
+from tests.support.data.tone_engine import SOURCE_RATE_HZ, ToneEngine, tone
 
 
 def contents(folder: Path) -> dict[str, bytes]:

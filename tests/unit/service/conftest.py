@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from service.models.catalog import ModelCatalog
-from tests.support.gate import Gate
-from tests.support.in_process import DirectServer, ServeDirect
+from tests.support.artifacts.gate import Gate
+from tests.support.servers.in_process import DirectServer, ServeDirect
 
 
 @pytest.fixture

@@ -33,14 +33,14 @@ from service.runtime.onnx import operator_status
 from service.runtime.operators import MODE
 from service.settings import GrpcSettings
 from service.shutdown import GracefulServer
-from tests.support.artifact import write_artifact
-from tests.support.certificate import write_certificate
-from tests.support.fake_graph import LABELS, TAIL, load_fake
-from tests.support.keyed import add_key
+from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.fake_graph import LABELS, TAIL, load_fake
+from tests.support.data.signals import sound
+from tests.support.data.wav import wav
 from tests.support.product import make_app
-from tests.support.signals import sound
-from tests.support.socket_server import serving
-from tests.support.wav import wav
+from tests.support.servers.certificate import write_certificate
+from tests.support.servers.keyed import add_key
+from tests.support.servers.socket_server import serving
 
 
 @pytest.fixture(autouse=True)

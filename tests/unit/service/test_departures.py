@@ -13,10 +13,10 @@ from service.ingress import Encoded, Source
 from service.observe.timings import Transport
 from service.wire.encodings import SoundLimit
 from service.wire.schema import InferRequest
-from tests.support.cluster import Cluster
-from tests.support.gate import WITHIN_S
-from tests.support.in_process import DirectServer, ServeDirect
-from tests.support.infer_request import infer_request
+from tests.support.artifacts.gate import WITHIN_S
+from tests.support.clients.infer_request import infer_request
+from tests.support.servers.in_process import DirectServer, ServeDirect
+from tests.support.stores.cluster import Cluster
 
 MOST_ROUNDS = 1_000  # after which a chunk that nobody keeps waiting is answered
 LIMITS: dict[str, Any] = {

@@ -17,10 +17,10 @@ from service.wire.answer import Answer
 from service.wire.chunk import AudioChunk
 from service.wire.encodings import SoundLimit
 from service.wire.schema import InferRequest
-from tests.support.artifact import write_artifact
-from tests.support.gate import WITHIN_S, Gate
-from tests.support.in_process import DirectServer, ServeDirect
-from tests.support.infer_request import infer_request
+from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.gate import WITHIN_S, Gate
+from tests.support.clients.infer_request import infer_request
+from tests.support.servers.in_process import DirectServer, ServeDirect
 
 
 def test_only_what_grows_more_than_most_counts_as_more_than_its_bytes() -> None:

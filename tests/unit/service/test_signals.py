@@ -19,7 +19,7 @@ from service.commands import reload as reload_command
 from service.errors import HetsynError
 from service.models.catalog import ModelCatalog
 from service.shutdown import GracefulServer
-from tests.support.fake_graph import load_fake
+from tests.support.artifacts.fake_graph import load_fake
 from tests.support.paths import ROOT
 from tests.support.product import make_app
 

@@ -14,8 +14,8 @@ from hetsyn_model.spec import Rule
 from hetsyn_model.state import Form
 from service.contract.graph_io import NEXT_STATE, NEXT_STEP, STATE, STEP
 from service.runtime.onnx import load_graph
-from tests.support.delays import PATHS, delayed_network
-from tests.support.exported import FORMS, exported_delayed, verify_form
+from tests.support.networks.delays import PATHS, delayed_network
+from tests.support.networks.exported import FORMS, exported_delayed, verify_form
 from tests.support.pairs import in_pairs
 
 CHANNELS = 30

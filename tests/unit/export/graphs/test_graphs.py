@@ -28,8 +28,8 @@ from hetsyn_model.spec import Rule
 from hetsyn_model.state import Form
 from service.runtime.onnx import load_graph
 from service.runtime.operators import library
-from tests.support.exported import FORMS, RUNTIMES, exported, verify_form
-from tests.support.networks import CASES
+from tests.support.networks.exported import FORMS, RUNTIMES, exported, verify_form
+from tests.support.networks.networks import CASES
 from tests.support.pairs import in_pairs
 from tests.support.tools import NO_OPERATOR
 

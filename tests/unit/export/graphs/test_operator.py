@@ -36,7 +36,7 @@ from service.contract.graph_io import (
 from service.errors import ArtifactError
 from service.runtime.onnx import Array, Graph, load_graph, operators_problem
 from service.runtime.operators import MODE, library
-from tests.support.exported import FORMS, Exported
+from tests.support.networks.exported import FORMS, Exported
 from tests.support.tools import NO_OPERATOR
 
 pytestmark = pytest.mark.skipif(library() is None, reason=NO_OPERATOR)

@@ -28,7 +28,7 @@ if HEADERS is None:
 def compare(folder: Path, scratch: Path) -> subprocess.CompletedProcess[str]:
     """Compile the comparison with ``ort_abi.hpp`` of this folder."""
     assert COMPILER is not None
-    check = ["-c", str(SUPPORT / "ort_abi_check.cpp"), "-o", str(scratch / "check.o")]
+    check = ["-c", str(SUPPORT / "networks/ort_abi_check.cpp"), "-o", str(scratch / "check.o")]
     command = [*COMPILER, "-std=c++17", f"-isystem{HEADERS}", f"-I{folder}", *check]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
@@ -57,7 +57,7 @@ def test_a_difference_is_found(tmp_path: Path, ours: str, altered: str, found: s
 
 
 def test_every_function_is_compared() -> None:
-    check = (SUPPORT / "ort_abi_check.cpp").read_text()
+    check = (SUPPORT / "networks/ort_abi_check.cpp").read_text()
     names = [line.split("(*")[1].split(")")[0] for line in OURS.read_text().splitlines() if "(*" in line]
     ours = [name for name in names if name != "work"]
     assert len(ours) > 40

@@ -16,7 +16,7 @@ from service.contract.artifact import Artifact
 from service.contract.describe import summary
 from service.contract.graph_io import NEXT_STATE, NEXT_STEP, READOUT, STATE, STEP, spikes_name
 from service.runtime.onnx import Array, Graph, load_graph
-from tests.support.networks import small_network
+from tests.support.networks.networks import small_network
 
 KINDS = ("se-adlif", "hetsyn-resonance")
 CHANNELS, STEPS = 30, 60

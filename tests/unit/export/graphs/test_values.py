@@ -16,7 +16,7 @@ from hetsyn_model.state import Form
 from service.contract.graph_io import NEXT_STATE, NEXT_STEP, READOUT, STATE, STEPS, VALUES
 from service.errors import ArtifactError
 from service.runtime.onnx import Array, Graph
-from tests.support.exported import FORMS, Exported, exported, verify_form
+from tests.support.networks.exported import FORMS, Exported, exported, verify_form
 from tests.support.pairs import in_pairs
 
 CASES: list[tuple[str, Rule]] = [

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from export.inspection.commands import inspect
 from service.errors import ArtifactError
-from tests.support.artifact import Takes, write_artifact
-from tests.support.fake_graph import LABELS, OUTPUTS
+from tests.support.artifacts.artifact import Takes, write_artifact
+from tests.support.artifacts.fake_graph import LABELS, OUTPUTS
 
 
 @pytest.mark.parametrize("path", ["digits", "digits/1"])

@@ -20,8 +20,8 @@ from export.own_network import Source, write_artifact
 from export.parity import run_torch
 from hetsyn_model import DecisionSpec, Network, NetworkSpec
 from service.contract.artifact import Artifact
-from tests.support.artifact_file import rewrite
-from tests.support.leaky_values import write_leaky
+from tests.support.artifacts.artifact_file import rewrite
+from tests.support.artifacts.leaky_values import write_leaky
 
 LABELS = ("left & right", "[up]", "down")
 STREAMS = seeded_streams(8, 0.2, streams=40, steps=20)

@@ -29,8 +29,8 @@ from export.parity import Streams
 from hetsyn_model.training.checkpoint import Checkpoint
 from service.contract.artifact import GOLDEN, Artifact
 from service.contract.folder import newest_artifact
-from tests.support.artifact import write_artifact
-from tests.support.leaky_values import write_leaky
+from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.leaky_values import write_leaky
 from tests.support.paths import DOCS, MODELS
 
 NAMES = [path.name for path in sorted(MODELS.glob("*/")) if path.is_dir()]

@@ -22,8 +22,8 @@ from hetsyn_model.spec import Rule, decay_of
 from hetsyn_model.state import FORMS, Form
 from service.contract.artifact import Artifact
 from service.contract.manifest import TensorDescription
-from tests.support.counted_network import CountedNetwork
-from tests.support.networks import CASES, neuron_of, set_own
+from tests.support.networks.counted_network import CountedNetwork
+from tests.support.networks.networks import CASES, neuron_of, set_own
 from tests.support.pairs import in_pairs
 
 CHANNELS, OUTPUTS, STEPS, MOST_SILENT_STEPS = 7, 3, 30, 400

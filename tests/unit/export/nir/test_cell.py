@@ -23,8 +23,8 @@ from export.nir.convention import BY_PRODUCER, Convention, Reset, Rule
 from export.nir.dynamics import Program, program_of
 from export.nir.probe import measure, seeded_spikes
 from export.nir.reading import from_nir
-from tests.support import nir_graphs as graphs
-from tests.support.nir_reference import run_reference
+from tests.support.networks import nir_graphs as graphs
+from tests.support.networks.nir_reference import run_reference
 
 RULES: tuple[Rule, ...] = ("euler", "exponential")
 RESETS: tuple[Reset, ...] = ("zero", "subtract-at-once", "subtract-next")

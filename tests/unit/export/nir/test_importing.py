@@ -29,8 +29,8 @@ from service.contract.artifact import Artifact
 from service.contract.graph_io import NEXT_STATE, NEXT_STEP, SCORES, STATE, STEP, STEPS, VALUES
 from service.models.model import Model
 from service.runtime.onnx import load_graph
-from tests.support import nir_graphs as graphs
-from tests.support.nir_reference import run_reference
+from tests.support.networks import nir_graphs as graphs
+from tests.support.networks.nir_reference import run_reference
 
 pytestmark = needs_onnxscript
 

@@ -20,7 +20,7 @@ import nir
 from export import ExportError, import_nir
 from export.nir import NirError, Unsupported
 from export.nir.reading import from_nir, read_graph
-from tests.support import nir_graphs as graphs
+from tests.support.networks import nir_graphs as graphs
 
 GIVEN: dict[str, Any] = {"dt": 1e-3, "rule": "euler", "reset": "zero"}
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.support.delays import delayed_network
-from tests.support.networks import small_network
+from tests.support.networks.delays import delayed_network
+from tests.support.networks.networks import small_network
 from tests.support.pairs import in_pairs
 from tests.support.tools import NO_NIR
 

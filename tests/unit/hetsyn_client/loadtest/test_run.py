@@ -14,7 +14,7 @@ from hetsyn_client.loadtest.load import Load, Served
 from hetsyn_client.loadtest.run import Loop, Measurement, Record, RunSettings, measure, run_loop
 from hetsyn_client.loadtest.senders import InferWay
 from hetsyn_client.network.access import Access
-from tests.support.scripted_server import OK, Answer, serving
+from tests.support.servers.scripted_server import OK, Answer, serving
 
 LOAD = Load("audio/pcm;encoding=pcm_s16le;rate=8000", (b"aa", b"bb", b"cc"), period_s=0.02, description="letters")
 SERVED = Served("m", 1, 0.01, 8000)

@@ -19,9 +19,9 @@ from hetsyn_client.errors import InputError, NotFound
 from hetsyn_client.sources.files import step_chunks
 from service.wire.chunk import SpikeChunk, ValuesChunk
 from service.wire.decode import decode_raw
-from tests.support.hdf5 import write_h5
-from tests.support.signals import sound
-from tests.support.wav import wav
+from tests.support.data.hdf5 import write_h5
+from tests.support.data.signals import sound
+from tests.support.data.wav import wav
 
 VALUES = np.random.default_rng(0).normal(size=(25, 3)).astype(np.float32)
 SPIKES = (np.random.default_rng(1).random((25, 3)) < 0.3).astype(np.uint8)

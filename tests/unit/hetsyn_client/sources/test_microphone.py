@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from hetsyn_client import InputError, Microphone
-from tests.support.fake_sounddevice import FakeSounddevice
-from tests.support.signals import sound
+from tests.support.data.fake_sounddevice import FakeSounddevice
+from tests.support.data.signals import sound
 
 RATE_HZ = 44_100
 SOUND = sound(10_000)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hetsyn_client.errors import InputError
 from hetsyn_client.terminal.source import Source, file_source, standard_input_source
 from hetsyn_client.terminal.standard_input import READ_BYTES, StandardInput
-from tests.support.wav import wav
+from tests.support.data.wav import wav
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from hetsyn_model.spec import Reset
 from hetsyn_model.state import FORMS, Form
 from hetsyn_model.training.checkpoint import Checkpoint
 from service.contract.folder import newest_artifact
-from tests.support.networks import KINDS, UNFILTERED, neuron_of, set_own
+from tests.support.networks.networks import KINDS, UNFILTERED, neuron_of, set_own
 from tests.support.paths import MODELS
 
 SHIPPED_FORMS = [

@@ -24,7 +24,7 @@ from hetsyn_model.rollout import layer_rollout
 from hetsyn_model.spec import ResonanceSpec, se_adlif
 from hetsyn_model.state import FORMS, Form, state_bytes
 from hetsyn_model.synapses.bank import BankWeights
-from tests.support.networks import small_network
+from tests.support.networks.networks import small_network
 
 SURROGATE = SurrogateSpec("exponential", width=0.2)
 # constants with which neurons swing and fire within a test's steps

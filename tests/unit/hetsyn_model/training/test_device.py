@@ -18,7 +18,7 @@ from hetsyn_model.training.encoding.front import AudioFront
 from hetsyn_model.training.fitting import DeviceError, torch_device
 from hetsyn_model.training.labelled import LabelledData, LabelledSplit
 from hetsyn_model.training.loop import Optimisation, _follow, _optimiser, _update
-from tests.support.words import AUGMENT, ENCODER, TRAIN
+from tests.support.data.words import AUGMENT, ENCODER, TRAIN
 
 SPEC = NetworkSpec(channels=6, hidden=(5, 4), outputs=3, dropout=0.1, bias=True, self_recurrent=False)
 SPECS = {

@@ -21,7 +21,7 @@ from hetsyn_model.training.datasets.prepared import prepare
 from hetsyn_model.training.datasets.read_arrays import as_arrays, examples_of
 from hetsyn_model.training.fitting import CONFIG, TEST, VALIDATION, DeviceError
 from hetsyn_model.training.loop import METRICS
-from tests.support.data import (
+from tests.support.data.data import (
     CLASSES,
     series_arrays,
     spike_arrays,

@@ -22,7 +22,7 @@ from hetsyn_model.training.history import History
 from hetsyn_model.training.labelled import LabelledSplit, RunOptions, accuracy, classify, train_labelled
 from hetsyn_model.training.loop import Callbacks
 from hetsyn_model.training.plot import plot_curves
-from tests.support.words import AUGMENT, ENCODER, NETWORK, TRAIN, words
+from tests.support.data.words import AUGMENT, ENCODER, NETWORK, TRAIN, words
 
 FRONT = AudioFront(ENCODER, AUGMENT)
 

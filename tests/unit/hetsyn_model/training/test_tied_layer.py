@@ -7,7 +7,7 @@ import torch
 
 from hetsyn_model.training.encoding.batch_encoder import BatchEncoding
 from hetsyn_model.training.tied_layer import INITIAL_DEVIATION, level_changes, tied_network, untie
-from tests.support.words import ENCODER, NETWORK
+from tests.support.data.words import ENCODER, NETWORK
 
 LEVELS_DB = np.cumsum(np.random.default_rng(0).normal(0.0, 5.0, (3, 20, 8)), 1).astype(np.float32) - 30.0
 

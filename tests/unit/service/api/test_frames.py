@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Opcode
 
-from service.api.frames import MOST_FRAGMENTS, FrameReader, Message, accept_key, text_frame
+from service.api.streaming.frames import MOST_FRAGMENTS, FrameReader, Message, accept_key, text_frame
 from service.live.protocol import MOST_TEXT_BYTES
-from tests.support.live import BINARY, CLOSE, CONT, PING, TEXT, by_length, received, sent
+from tests.support.clients.live import BINARY, CLOSE, CONT, PING, TEXT, by_length, received, sent
 
 
 def read(reader: FrameReader, content: bytes, size: int = 1000) -> list[Message]:

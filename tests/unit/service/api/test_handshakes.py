@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from service.api.handshakes import Handshake, acceptance, handshake, query_of
+from service.api.streaming.handshakes import Handshake, acceptance, handshake, query_of
 from service.errors import HetsynError, InputError, OriginRefused, UnsupportedInput
-from tests.support.live import KEY
+from tests.support.clients.live import KEY
 
 HEADERS = [
     (b"host", b"x:8000"),

@@ -24,11 +24,11 @@ from service.models.model import Model
 from service.observe.watch import Watch
 from service.runtime.device import Device
 from service.wire.chunk import AudioChunk, ValuesChunk, spike_chunk
-from tests.support.artifact import Takes, write_artifact
-from tests.support.fake_graph import CHANNELS, RATE_HZ, STEP_SAMPLES, load_fake
-from tests.support.gate import Gate
-from tests.support.recording_engine import Metered, RecordingEngine, Threads, gathered, warmed, work
-from tests.support.signals import sound
+from tests.support.artifacts.artifact import Takes, write_artifact
+from tests.support.artifacts.fake_graph import CHANNELS, RATE_HZ, STEP_SAMPLES, load_fake
+from tests.support.artifacts.gate import Gate
+from tests.support.artifacts.recording_engine import Metered, RecordingEngine, Threads, gathered, warmed, work
+from tests.support.data.signals import sound
 
 
 async def test_what_gathers_while_the_engine_is_busy_is_one_batch(model: Model, gate: Gate) -> None:

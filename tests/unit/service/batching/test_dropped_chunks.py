@@ -17,10 +17,10 @@ from service.engine.work import Job, Outcome
 from service.errors import HetsynError, Overloaded, ShuttingDown, StateBroken
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
-from tests.support.artifact import write_artifact
-from tests.support.fake_graph import load_fake
-from tests.support.gate import WITHIN_S, Gate
-from tests.support.recording_engine import Metered, RecordingEngine, gathered, warmed, work
+from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.fake_graph import load_fake
+from tests.support.artifacts.gate import WITHIN_S, Gate
+from tests.support.artifacts.recording_engine import Metered, RecordingEngine, gathered, warmed, work
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ from service.engine.work import Job, Work, begin, steps_left
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.wire.chunk import AudioChunk, SpikeChunk
-from tests.support.artifact import write_artifact
-from tests.support.fake_graph import RATE_HZ, load_fake
-from tests.support.recording_engine import RecordingEngine
-from tests.support.signals import words
+from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.fake_graph import RATE_HZ, load_fake
+from tests.support.artifacts.recording_engine import RecordingEngine
+from tests.support.data.signals import words
 
 
 @pytest.fixture

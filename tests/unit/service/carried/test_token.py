@@ -36,13 +36,13 @@ from service.store import record as packing
 from service.wire.answer import Answer
 from service.wire.chunk import AudioChunk
 from service.wire.decode import decode_json
-from tests.support.artifact import write_artifact
+from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.fake_graph import load_fake
+from tests.support.clients.infer_request import infer_request
+from tests.support.clients.replies import Reply
 from tests.support.clock import Clock
-from tests.support.fake_graph import load_fake
-from tests.support.infer_request import infer_request
+from tests.support.data.signals import sound
 from tests.support.product import make_server
-from tests.support.replies import Reply
-from tests.support.signals import sound
 
 OLD, NEW = bytes(range(32)), bytes(range(1, 33))
 

@@ -10,7 +10,7 @@ import pytest
 from service.contract.artifact import Artifact, read_file
 from service.contract.manifest import MAX_MANIFEST_BYTES
 from service.errors import ArtifactError
-from tests.support.artifact import write_artifact
+from tests.support.artifacts.artifact import write_artifact
 
 needs_posix = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no FIFOs, and links for few users")
 

@@ -5,7 +5,7 @@ import json
 from service.contract.artifact import Artifact
 from service.contract.describe import summary
 from service.models.model import Model
-from tests.support.fake_graph import OUTPUTS
+from tests.support.artifacts.fake_graph import OUTPUTS
 from tests.support.paths import SPEECH
 
 

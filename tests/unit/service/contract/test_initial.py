@@ -14,8 +14,8 @@ import pytest
 from service.errors import ArtifactError
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
-from tests.support.artifact import write_artifact
-from tests.support.fake_graph import OUTPUTS, load_fake
+from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.fake_graph import OUTPUTS, load_fake
 
 GIVEN: dict[str, Any] = {
     "exact/out.potential": np.array([0.25, -1.0, 3.0], np.float32),

@@ -11,7 +11,7 @@ import pytest
 
 from service.contract.manifest import OLDER_VERSIONS, Manifest, content_hash, parse_manifest
 from service.errors import ArtifactError
-from tests.support.artifact import write_artifact
+from tests.support.artifacts.artifact import write_artifact
 
 Json = dict[str, Any]
 

@@ -20,10 +20,10 @@ from service.models.model import Model
 from service.runtime.onnx import Graph
 from service.wire.chunk import AudioChunk, Chunk, spike_chunk
 from service.wire.pcm import Samples
-from tests.support.artifact import write_artifact
-from tests.support.fake_graph import CHANNELS, OUTPUTS, SKIP, STEP_SAMPLES, TAIL, Rule, load_fake
-from tests.support.gate import Gate
-from tests.support.signals import sound, spikes
+from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.fake_graph import CHANNELS, OUTPUTS, SKIP, STEP_SAMPLES, TAIL, Rule, load_fake
+from tests.support.artifacts.gate import Gate
+from tests.support.data.signals import sound, spikes
 
 ENGINE = Engine(max_chunk_steps=1000, segment_steps=7)
 

@@ -19,10 +19,10 @@ from service.models.model import Model
 from service.runtime.onnx import Array, Graph, GraphLoader
 from service.runtime.states import is_bounded
 from service.wire.chunk import AudioChunk, Chunk, ValuesChunk, spike_chunk
-from tests.support.artifact import write_artifact
-from tests.support.fake_graph import CHANNELS, LOUDNESS, OUTPUTS, RATE_HZ, FakeNetwork, FakeValues, load_fake
-from tests.support.overflowing_graph import load_overflowing
-from tests.support.signals import sound, spikes
+from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.fake_graph import CHANNELS, LOUDNESS, OUTPUTS, RATE_HZ, FakeNetwork, FakeValues, load_fake
+from tests.support.artifacts.overflowing_graph import load_overflowing
+from tests.support.data.signals import sound, spikes
 
 ENGINE = Engine(max_chunk_steps=1000)
 SPIKES = spike_chunk(10, *spikes(10, 1))

@@ -23,8 +23,8 @@ from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.runtime.onnx import Array
 from service.wire.chunk import AudioChunk, Chunk, ValuesChunk, chunk_length, part_of_chunk, spike_chunk
-from tests.support.artifact import Takes, write_artifact
-from tests.support.fake_graph import (
+from tests.support.artifacts.artifact import Takes, write_artifact
+from tests.support.artifacts.fake_graph import (
     CHANNELS,
     HIDDEN,
     OUTPUTS,
@@ -35,7 +35,7 @@ from tests.support.fake_graph import (
     hidden_spikes,
     load_fake,
 )
-from tests.support.signals import sound, spikes, words
+from tests.support.data.signals import sound, spikes, words
 
 ENGINES = (Engine(max_chunk_steps=20_000), Engine(max_chunk_steps=20_000, segment_steps=7))
 CUTS = st.lists(st.integers(0, 10**6), max_size=20)

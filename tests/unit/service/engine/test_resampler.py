@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from service.engine.resampler import COMMON_RATES_HZ, SAMPLES_AT_ONCE, Resampler, check_rates
 from service.errors import InputError
 from service.wire.pcm import Samples
-from tests.support.signals import sound
+from tests.support.data.signals import sound
 
 MICROPHONES_HZ = (
     8_000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 88_200, 96_000, 176_400, 192_000

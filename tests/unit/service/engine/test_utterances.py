@@ -22,9 +22,9 @@ from service.errors import InputError, UnsupportedInput
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk, chunk_length, part_of_chunk
-from tests.support.artifact import write_artifact
-from tests.support.fake_graph import CHANNELS, RATE_HZ, ROW, load_fake
-from tests.support.signals import words
+from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.fake_graph import CHANNELS, RATE_HZ, ROW, load_fake
+from tests.support.data.signals import words
 
 ENGINES = (Engine(max_chunk_steps=20_000), Engine(max_chunk_steps=20_000, segment_steps=7))
 CHANGE = EndpointingChange(silence_s=0.15, preroll_s=0.1, no_speech_s=0.6, max_s=0.5)

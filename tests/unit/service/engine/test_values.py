@@ -21,9 +21,9 @@ from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.runtime.onnx import Array
 from service.wire.chunk import AudioChunk, Chunk, ValuesChunk, dense_chunk, spike_chunk
-from tests.support.artifact import Takes, write_artifact
-from tests.support.fake_graph import CHANNELS, OUTPUTS, RATE_HZ, ROW, SKIP, TAIL, FakeValues, load_fake
-from tests.support.signals import sound, spikes
+from tests.support.artifacts.artifact import Takes, write_artifact
+from tests.support.artifacts.fake_graph import CHANNELS, OUTPUTS, RATE_HZ, ROW, SKIP, TAIL, FakeValues, load_fake
+from tests.support.data.signals import sound, spikes
 
 ENGINE = Engine(max_chunk_steps=1000, segment_steps=7)
 STEPS = 40

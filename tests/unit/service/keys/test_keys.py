@@ -14,7 +14,7 @@ from service.keys.caller import ANYBODY, Caller, Scope
 from service.keys.document import changing, read_document, utc_now, write_document
 from service.keys.keys import Keys
 from tests.support.clock import Clock
-from tests.support.keyed import add_key
+from tests.support.servers.keyed import add_key
 
 UNKNOWN = "hsk_0123456789abcdef_" + "a" * 43
 

@@ -10,8 +10,8 @@ from service.contract.folder import named_artifact, newest_artifact, read_defaul
 from service.errors import ArtifactError, NotFound
 from service.models.catalog import ModelCatalog
 from service.runtime.onnx import Graph
-from tests.support.artifact import write_artifact
-from tests.support.fake_graph import load_fake
+from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.fake_graph import load_fake
 
 
 def test_versions_are_in_natural_order_and_the_newest_is_the_default(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from service.errors import ArtifactError, UnsupportedInput
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.runtime.onnx import Graph
-from tests.support.artifact import write_artifact
-from tests.support.fake_graph import OUTPUTS, load_fake
+from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.fake_graph import OUTPUTS, load_fake
 
 
 def test_initial_states_are_the_manifests(model: Model) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.cluster import Cluster, MakeCluster
-from tests.support.in_process import DirectServer, ServeDirect
+from tests.support.servers.in_process import DirectServer, ServeDirect
+from tests.support.stores.cluster import Cluster, MakeCluster
 
 
 @pytest.fixture

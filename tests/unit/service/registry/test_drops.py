@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from service.errors import HetsynError, NotFound
 from service.observe.drops import Drop
-from tests.support.cluster import MakeCluster
-from tests.support.in_process import DirectServer, ServeDirect, session_store
+from tests.support.servers.in_process import DirectServer, ServeDirect, session_store
+from tests.support.stores.cluster import MakeCluster
 
 
 def drops_of(server: DirectServer) -> list[Drop]:

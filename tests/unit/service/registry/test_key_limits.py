@@ -10,12 +10,12 @@ import pytest
 from service.errors import KeyLimitReached
 from service.models.catalog import ModelCatalog
 from service.settings import AccessSettings
+from tests.support.artifacts.fake_graph import load_fake
+from tests.support.artifacts.gate import Gate
 from tests.support.clock import Clock
-from tests.support.fake_graph import load_fake
-from tests.support.gate import Gate
-from tests.support.in_process import DirectServer
-from tests.support.keyed import add_key
-from tests.support.memory_store import MemoryStore
+from tests.support.servers.in_process import DirectServer
+from tests.support.servers.keyed import add_key
+from tests.support.stores.memory_store import MemoryStore
 
 
 @pytest.mark.parametrize("has_store", [False, True])

@@ -12,8 +12,8 @@ from service.errors import (
     Overloaded,
 )
 from tests.support.clock import Clock
-from tests.support.in_process import DirectServer, ServeDirect
-from tests.support.memory_store import MemoryStore
+from tests.support.servers.in_process import DirectServer, ServeDirect
+from tests.support.stores.memory_store import MemoryStore
 
 
 async def test_an_idle_session_is_dropped_and_its_id_is_free(server: DirectServer) -> None:

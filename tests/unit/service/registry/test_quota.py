@@ -14,12 +14,12 @@ from service.registry.entry import ENTRY_BYTES
 from service.session.plain_reply import OBJECT_BYTES
 from service.session.session import ALLOCATOR_LOSS, STREAM_BYTES
 from service.wire.chunk import AudioChunk, spike_chunk
-from tests.support.artifact import write_artifact
+from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.fake_graph import RATE_HZ, STEP_SAMPLES, load_fake
+from tests.support.artifacts.gate import Gate
+from tests.support.clients.replies import Reply
 from tests.support.clock import Clock
-from tests.support.fake_graph import RATE_HZ, STEP_SAMPLES, load_fake
-from tests.support.gate import Gate
-from tests.support.in_process import DirectServer, ServeDirect
-from tests.support.replies import Reply
+from tests.support.servers.in_process import DirectServer, ServeDirect
 
 ONE, OTHER = "192.0.2.1", "192.0.2.2"
 

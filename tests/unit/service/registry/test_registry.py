@@ -24,13 +24,13 @@ from service.errors import (
 )
 from service.models.catalog import ModelCatalog
 from service.wire.chunk import spike_chunk
-from tests.support.artifact import write_artifact
-from tests.support.fake_graph import CHANNELS, TAIL, Rule, load_fake
-from tests.support.gate import Gate
-from tests.support.in_process import DirectServer, ServeDirect
-from tests.support.infer_request import infer_request
-from tests.support.replies import Reply
-from tests.support.signals import spikes
+from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.fake_graph import CHANNELS, TAIL, Rule, load_fake
+from tests.support.artifacts.gate import Gate
+from tests.support.clients.infer_request import infer_request
+from tests.support.clients.replies import Reply
+from tests.support.data.signals import spikes
+from tests.support.servers.in_process import DirectServer, ServeDirect
 
 
 async def test_a_session_goes_on_where_it_was(server: DirectServer) -> None:

@@ -21,10 +21,10 @@ from service.errors import (
     StoreUnavailable,
 )
 from service.wire.chunk import AudioChunk
-from tests.support.cluster import Cluster, MakeCluster
-from tests.support.in_process import ServeDirect, session_store
-from tests.support.replies import Reply
-from tests.support.signals import sound
+from tests.support.clients.replies import Reply
+from tests.support.data.signals import sound
+from tests.support.servers.in_process import ServeDirect, session_store
+from tests.support.stores.cluster import Cluster, MakeCluster
 
 
 async def test_any_replica_serves_any_chunk_and_all_answer_alike(cluster: Cluster) -> None:

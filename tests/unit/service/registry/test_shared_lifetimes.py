@@ -11,9 +11,9 @@ from service.errors import (
     NotFound,
     Overloaded,
 )
-from tests.support.artifact import write_artifact
-from tests.support.cluster import Cluster, MakeCluster
-from tests.support.in_process import session_store
+from tests.support.artifacts.artifact import write_artifact
+from tests.support.servers.in_process import session_store
+from tests.support.stores.cluster import Cluster, MakeCluster
 
 
 async def test_time_is_judged_by_the_record_and_alike_everywhere(cluster: Cluster) -> None:

@@ -15,9 +15,9 @@ from service.errors import (
     TokenKeyUnknown,
     TokenTruncated,
 )
-from tests.support.cluster import Cluster
-from tests.support.in_process import DirectServer, ServeDirect
-from tests.support.infer_request import infer_request
+from tests.support.clients.infer_request import infer_request
+from tests.support.servers.in_process import DirectServer, ServeDirect
+from tests.support.stores.cluster import Cluster
 
 
 async def test_a_session_moves_as_bytes(cluster: Cluster, serve: ServeDirect) -> None:

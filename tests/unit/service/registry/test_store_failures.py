@@ -20,11 +20,11 @@ from service.errors import (
     StoreUnavailable,
 )
 from service.store.base import Change, CommitResult
-from tests.support.artifact import write_artifact
+from tests.support.artifacts.artifact import write_artifact
 from tests.support.clock import stopped_clock
-from tests.support.cluster import Cluster
-from tests.support.in_process import session_store
-from tests.support.memory_store import MemoryStore
+from tests.support.servers.in_process import session_store
+from tests.support.stores.cluster import Cluster
+from tests.support.stores.memory_store import MemoryStore
 
 
 async def test_a_store_that_is_down_changes_nothing_and_says_when_to_come_again(cluster: Cluster) -> None:

@@ -17,12 +17,12 @@ from service.models.catalog import ModelCatalog
 from service.session.plain_reply import PlainReply
 from service.session.session import Session
 from service.wire.chunk import AudioChunk, spike_chunk
-from tests.support.artifact import reject, write_artifact
-from tests.support.gate import Gate
-from tests.support.in_process import DirectServer
-from tests.support.made_session import assert_same
-from tests.support.replies import Reply
-from tests.support.signals import sound, spikes
+from tests.support.artifacts.artifact import reject, write_artifact
+from tests.support.artifacts.gate import Gate
+from tests.support.clients.replies import Reply
+from tests.support.data.signals import sound, spikes
+from tests.support.servers.in_process import DirectServer
+from tests.support.stores.made_session import assert_same
 
 STEPS = 10
 

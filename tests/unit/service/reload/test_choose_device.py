@@ -24,8 +24,8 @@ from service.runtime.device import Device
 from service.runtime.onnx import Array, Graph, GraphLoader
 from service.settings import DeviceChoice
 from service.wire.chunk import spike_chunk
-from tests.support.artifact import write_artifact
-from tests.support.fake_graph import CHANNELS, FakeNetwork, load_fake
+from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.fake_graph import CHANNELS, FakeNetwork, load_fake
 
 LENGTHS = (9, 12, 1, 7)
 ENGINE = Engine(1000)

@@ -21,8 +21,8 @@ from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.reload.golden_test import golden_test
 from service.wire.chunk import ValuesChunk
-from tests.support.artifact import write_artifact
-from tests.support.fake_graph import CHANNELS, load_fake
+from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.fake_graph import CHANNELS, load_fake
 
 ENGINE = Engine(1000)
 LENGTHS = (9, 4)

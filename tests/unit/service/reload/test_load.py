@@ -13,12 +13,12 @@ from service.errors import ArtifactError
 from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
 from service.reload.reload import Reloader
-from tests.support.artifact import write_artifact
-from tests.support.artifact_file import rewrite
-from tests.support.fake_graph import load_fake
-from tests.support.graphs_with_files import with_endless_loop
+from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.artifact_file import rewrite
+from tests.support.artifacts.fake_graph import load_fake
+from tests.support.artifacts.graphs_with_files import with_endless_loop
+from tests.support.artifacts.smoke_tested import smoke_tested
 from tests.support.paths import MODELS
-from tests.support.smoke_tested import smoke_tested
 
 
 def load(models: Path, default_model: str | None = None) -> tuple[ModelCatalog, Counters]:

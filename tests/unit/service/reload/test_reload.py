@@ -16,14 +16,14 @@ from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.reload.reload import ReloadPlan, plan_reload
 from service.runtime.onnx import Graph
-from tests.support.artifact import write_artifact
-from tests.support.artifact_file import rewrite
-from tests.support.fake_graph import load_fake
-from tests.support.gate import Gate
-from tests.support.in_process import ServeDirect
-from tests.support.memory_store import MemoryStore
-from tests.support.replies import Reply
-from tests.support.smoke_tested import smoke_tested
+from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.artifact_file import rewrite
+from tests.support.artifacts.fake_graph import load_fake
+from tests.support.artifacts.gate import Gate
+from tests.support.artifacts.smoke_tested import smoke_tested
+from tests.support.clients.replies import Reply
+from tests.support.servers.in_process import ServeDirect
+from tests.support.stores.memory_store import MemoryStore
 
 
 def adopt(catalog: ModelCatalog) -> ReloadPlan:

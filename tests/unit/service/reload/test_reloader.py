@@ -16,8 +16,8 @@ from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.observe.counters import Counters
 from service.reload.reload import Reloader, Signature
-from tests.support.artifact import write_artifact
-from tests.support.smoke_tested import smoke_tested
+from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.smoke_tested import smoke_tested
 
 
 @pytest.fixture

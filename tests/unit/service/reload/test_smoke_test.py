@@ -8,9 +8,9 @@ import pytest
 from service.contract.artifact import Artifact
 from service.errors import ArtifactError
 from service.models.model import Model
-from tests.support.artifact import write_artifact
-from tests.support.fake_graph import load_fake
-from tests.support.smoke_tested import smoke_tested
+from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.fake_graph import load_fake
+from tests.support.artifacts.smoke_tested import smoke_tested
 
 
 def test_a_state_that_no_session_can_begin_with_is_the_model_s_fault(tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
 from service.reload.reload import Reloader
 from service.reload.trial_process import TrialProcess
-from tests.support.artifact_file import rewrite
-from tests.support.graphs_with_files import with_endless_loop, with_fatal_division
+from tests.support.artifacts.artifact_file import rewrite
+from tests.support.artifacts.graphs_with_files import with_endless_loop, with_fatal_division
+from tests.support.artifacts.smoke_tested import smoke_tested
 from tests.support.paths import MODELS
-from tests.support.smoke_tested import smoke_tested
 
 GRAPH = "bank.onnx"
 

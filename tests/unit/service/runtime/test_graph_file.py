@@ -15,7 +15,7 @@ from service.runtime import graph_file
 from service.runtime import onnx as runtime
 from service.runtime.graph_file import DATA_LOCATION, EXTERNAL_DATA, MESSAGES, check_graph_file
 from service.runtime.onnx import load_graph
-from tests.support.graphs_with_files import PLACES, graph_with_file
+from tests.support.artifacts.graphs_with_files import PLACES, graph_with_file
 from tests.support.paths import MODELS
 
 

@@ -31,7 +31,7 @@ from service.session.protocol import (
     status,
 )
 from service.store.base import NO_REVISION, Change, CommitResult, Stored, new_revision
-from tests.support.memory_store import MemoryStore
+from tests.support.stores.memory_store import MemoryStore
 
 LIFETIMES = Lifetimes(idle_s=10, age_s=40, ended_keep_s=5)
 RARELY = st.sampled_from([False, False, False, True])

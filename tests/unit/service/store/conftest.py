@@ -12,13 +12,13 @@ from service.store.base import StateStore
 from service.store.file import FileStore
 from service.store.redis.server import RedisStore
 from service.store.url import open_store
-from tests.support.cluster_sessions import ClusterSessions
-from tests.support.memory_store import MemoryStore
-from tests.support.relay import Relay
-from tests.support.started_store import S, StartStore, started
+from tests.support.servers.relay import Relay
+from tests.support.stores.cluster_sessions import ClusterSessions
+from tests.support.stores.memory_store import MemoryStore
+from tests.support.stores.started_store import S, StartStore, started
+from tests.support.stores.valkey import ValkeyServer
+from tests.support.stores.valkey_cluster import ValkeyCluster
 from tests.support.tools import require_valkey
-from tests.support.valkey import ValkeyServer
-from tests.support.valkey_cluster import ValkeyCluster
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -10,11 +10,11 @@ import pytest
 
 from service.store.base import NO_REVISION, StateStore, Stored, new_revision
 from service.store.file import FileStore
-from tests.support.change import COMMITTED, FENCED, delete, put
 from tests.support.clock import Clock
-from tests.support.memory_store import MemoryStore
-from tests.support.started_store import StartStore
-from tests.support.store_record import records
+from tests.support.stores.change import COMMITTED, FENCED, delete, put
+from tests.support.stores.memory_store import MemoryStore
+from tests.support.stores.started_store import StartStore
+from tests.support.stores.store_record import records
 
 
 async def test_what_is_committed_is_loaded_with_its_revision(store: StateStore) -> None:

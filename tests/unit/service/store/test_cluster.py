@@ -13,11 +13,11 @@ from service.errors import HetsynError, StateCorrupt, StoreFull, StoreUnavailabl
 from service.store.base import NO_REVISION, Change, CommitResult, Stored
 from service.store.group_commit import GroupCommit
 from service.store.url import open_store
-from tests.support.change import COMMITTED, FENCED, delete, put
-from tests.support.cluster_sessions import ClusterSessions
-from tests.support.started_store import StartStore
-from tests.support.valkey import ValkeyServer
-from tests.support.valkey_cluster import ValkeyCluster
+from tests.support.stores.change import COMMITTED, FENCED, delete, put
+from tests.support.stores.cluster_sessions import ClusterSessions
+from tests.support.stores.started_store import StartStore
+from tests.support.stores.valkey import ValkeyServer
+from tests.support.stores.valkey_cluster import ValkeyCluster
 
 Outcome = CommitResult | HetsynError
 

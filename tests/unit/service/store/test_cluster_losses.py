@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from service.errors import HetsynError, NotFound, OutOfOrder, StoreUnavailable
-from tests.support.cluster_sessions import ClusterSessions
-from tests.support.in_process import DirectServer, ServeDirect
-from tests.support.replies import Reply
-from tests.support.valkey import ValkeyServer
+from tests.support.clients.replies import Reply
+from tests.support.servers.in_process import DirectServer, ServeDirect
+from tests.support.stores.cluster_sessions import ClusterSessions
+from tests.support.stores.valkey import ValkeyServer
 
 WITHIN_S = 60.0
 

@@ -9,14 +9,14 @@ import pytest
 from service.errors import StoreUnavailable, StoreUnusable
 from service.store.base import NO_REVISION, StateStore
 from service.store.url import open_store
-from tests.support.certificate import write_certificate
-from tests.support.change import COMMITTED, put
-from tests.support.server_process import free_port
-from tests.support.started_store import StartStore
-from tests.support.store_record import records
+from tests.support.servers.certificate import write_certificate
+from tests.support.servers.server_process import free_port
+from tests.support.stores.change import COMMITTED, put
+from tests.support.stores.started_store import StartStore
+from tests.support.stores.store_record import records
+from tests.support.stores.valkey import ValkeyServer
+from tests.support.stores.valkey_cluster import ValkeyCluster
 from tests.support.tools import require_valkey
-from tests.support.valkey import ValkeyServer
-from tests.support.valkey_cluster import ValkeyCluster
 
 SECRET = "a1b2c3"
 

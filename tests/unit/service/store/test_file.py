@@ -15,10 +15,10 @@ from service.errors import HetsynError, StateCorrupt, StoreFull, StoreUnavailabl
 from service.store import database
 from service.store.base import NO_REVISION, Change, CommitResult, Stored
 from service.store.file import FileStore
-from tests.support.change import COMMITTED, put
 from tests.support.clock import Clock
-from tests.support.started_store import StartStore, started
-from tests.support.store_record import records
+from tests.support.stores.change import COMMITTED, put
+from tests.support.stores.started_store import StartStore, started
+from tests.support.stores.store_record import records
 
 
 def test_a_missing_folder_is_named_with_the_command_that_makes_it(tmp_path: Path) -> None:

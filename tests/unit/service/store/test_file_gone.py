@@ -12,8 +12,8 @@ import pytest
 from service.errors import StoreUnusable
 from service.store.base import NO_REVISION, Stored
 from service.store.file import FileStore
-from tests.support.change import COMMITTED, put
-from tests.support.started_store import StartStore, started
+from tests.support.stores.change import COMMITTED, put
+from tests.support.stores.started_store import StartStore, started
 
 
 def delete_all(path: Path) -> None:

@@ -12,10 +12,10 @@ import pytest
 from service.errors import HetsynError, StoreFull, StoreUnusable
 from service.store.base import NO_REVISION, Change, CommitResult, Stored
 from service.store.file import FileStore
-from tests.support.change import COMMITTED, delete, put
 from tests.support.clock import Clock
-from tests.support.small_disk import fill, small_disk
-from tests.support.started_store import StartStore, started
+from tests.support.stores.change import COMMITTED, delete, put
+from tests.support.stores.small_disk import fill, small_disk
+from tests.support.stores.started_store import StartStore, started
 
 RECORD = bytes(range(256)) * 44  # the size of a session of the speech model
 END = b"end" * 200

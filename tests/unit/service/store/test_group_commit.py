@@ -10,7 +10,7 @@ from service.errors import HetsynError, StoreUnavailable
 from service.store.base import NO_REVISION, Change, CommitResult, StateStore, Stored, new_revision
 from service.store.group_commit import MAX_BATCH, GroupCommit
 from tests.support.clock import stopped_clock
-from tests.support.failing_store import FailingStore
+from tests.support.stores.failing_store import FailingStore
 
 
 class StoreInBatches:

@@ -7,8 +7,8 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from service.store.redis.server import RedisStore
-from tests.support.in_process import ServeDirect
-from tests.support.relay import Relay
+from tests.support.servers.in_process import ServeDirect
+from tests.support.servers.relay import Relay
 
 T = TypeVar("T")
 

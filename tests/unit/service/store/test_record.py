@@ -29,12 +29,12 @@ from service.session.protocol import Answered, Known, Progress
 from service.session.session import Kept, Session
 from service.store.record import CHECKSUM_BYTES, Packing, model_hash, read, renamed
 from service.wire.chunk import AudioChunk
-from tests.support.artifact import Takes, write_artifact
-from tests.support.fake_graph import OUTPUTS, SKIP, load_fake
-from tests.support.made_session import assert_same, made_session
-from tests.support.record_parts import Head, Section, rewritten
-from tests.support.replies import Reply
-from tests.support.signals import sound
+from tests.support.artifacts.artifact import Takes, write_artifact
+from tests.support.artifacts.fake_graph import OUTPUTS, SKIP, load_fake
+from tests.support.clients.replies import Reply
+from tests.support.data.signals import sound
+from tests.support.stores.made_session import assert_same, made_session
+from tests.support.stores.record_parts import Head, Section, rewritten
 
 BELOW = float(np.float32(9.9e29))
 

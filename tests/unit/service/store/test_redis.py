@@ -11,12 +11,12 @@ from redis import Redis
 from service.errors import HetsynError, StateCorrupt, StoreUnavailable, StoreUnusable
 from service.store.base import NO_REVISION, CommitResult, Stored
 from service.store.redis.server import RedisStore
-from tests.support.change import COMMITTED, FENCED, delete, put
-from tests.support.relay import Relay
-from tests.support.started_store import StartStore, started
-from tests.support.store_record import records
+from tests.support.servers.relay import Relay
+from tests.support.stores.change import COMMITTED, FENCED, delete, put
+from tests.support.stores.started_store import StartStore, started
+from tests.support.stores.store_record import records
+from tests.support.stores.valkey import ValkeyServer
 from tests.support.tools import require_valkey
-from tests.support.valkey import ValkeyServer
 
 
 async def test_a_server_that_is_away_is_unavailable_and_comes_back(

@@ -13,10 +13,10 @@ from redis import Redis
 from service.errors import StoreFull, StoreUnavailable, StoreUnusable
 from service.store.base import NO_REVISION, StateStore, Stored
 from service.store.redis.server import RedisStore
-from tests.support.change import COMMITTED, delete, put
-from tests.support.started_store import StartStore, started
+from tests.support.stores.change import COMMITTED, delete, put
+from tests.support.stores.started_store import StartStore, started
+from tests.support.stores.valkey import ValkeyServer
 from tests.support.tools import require_valkey
-from tests.support.valkey import ValkeyServer
 
 
 @pytest.fixture

@@ -30,11 +30,11 @@ from service.store.record import Packing, read
 from service.store.utterance_sections import pack_utterances
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk, chunk_length, part_of_chunk
 from service.wire.schema import InferRequest, Parameters
-from tests.support.artifact import write_artifact
-from tests.support.fake_graph import CHANNELS, ROW, load_fake
-from tests.support.made_session import assert_same
-from tests.support.record_parts import Section, rewritten, sections
-from tests.support.signals import words
+from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.fake_graph import CHANNELS, ROW, load_fake
+from tests.support.data.signals import words
+from tests.support.stores.made_session import assert_same
+from tests.support.stores.record_parts import Section, rewritten, sections
 
 ENGINE = Engine(max_chunk_steps=20_000)
 BUDGET = Budget(Limits())

@@ -10,8 +10,8 @@ from service.wire.chunk import Chunk, SpikeChunk, digest
 from service.wire.columns import decoded_together, decoder_of
 from service.wire.events import unpack_events
 from service.wire.many_frames import unpack_chunks
-from tests.support.many import events_content
-from tests.support.signals import spikes
+from tests.support.clients.many import events_content
+from tests.support.data.signals import spikes
 
 STEPS = 10
 

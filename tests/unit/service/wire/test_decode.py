@@ -19,9 +19,9 @@ from service.wire.chunk import AudioChunk, SpikeChunk, ValuesChunk
 from service.wire.columns import decoded_together
 from service.wire.decode import decode_json, decode_query, decode_raw, request_of_events
 from service.wire.schema import Parameters
-from tests.support.json_bombs import DECODED, REFUSED
-from tests.support.signals import sound, spikes
-from tests.support.wav import wav
+from tests.support.data.signals import sound, spikes
+from tests.support.data.wav import wav
+from tests.support.hostile.json_bombs import DECODED, REFUSED
 
 EVENTS = {"kind": "events", "steps": 3, "times": [0, 2], "units": [1, 1]}
 VALUES = {"kind": "values", "values": [[0.1, -2, 3e38], [1, 0.0, -1e-45]]}

@@ -21,7 +21,7 @@ from hetsyn_client.columns import (
 )
 from hetsyn_client.errors import InputError
 from service.wire.many_frames import pack_opened, pack_results, unpack_chunks, unpack_sessions
-from tests.support.many import events_content
+from tests.support.clients.many import events_content
 
 U32 = st.integers(0, 2**32 - 1)
 

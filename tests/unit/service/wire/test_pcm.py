@@ -9,8 +9,8 @@ import soundfile
 
 from service.errors import InputError
 from service.wire.pcm import FORMATS, decode_base64, decode_samples, decode_wav
-from tests.support.signals import sound
-from tests.support.wav import wav
+from tests.support.data.signals import sound
+from tests.support.data.wav import wav
 
 
 def test_samples_are_scaled_to_one() -> None:

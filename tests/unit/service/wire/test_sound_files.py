@@ -14,10 +14,10 @@ from service.errors import HetsynError, InputError, TooLarge, UnsupportedInput
 from service.wire.encodings import Sound, SoundLimit, TakesLong, decode_sound
 from service.wire.pcm import Samples
 from service.wire.sound_files import MOST_SAMPLES
+from tests.support.data.signals import sound
+from tests.support.data.sounds import FORMATS, encoding_of, frames, read_back, resealed, sound_file
+from tests.support.data.wav import wav
 from tests.support.seed import SEED
-from tests.support.signals import sound
-from tests.support.sounds import FORMATS, encoding_of, frames, read_back, resealed, sound_file
-from tests.support.wav import wav
 
 FILES = {
     (name, channels): sound_file(name, frames(count, channels), 16_000)

@@ -21,7 +21,7 @@ from hetsyn_model.training.datasets.prepared import Prepared, prepare
 from hetsyn_model.training.datasets.read_idx import read_idx_images
 from hetsyn_model.training.datasets.readers import kind_of, read
 from hetsyn_model.training.fitting import fit
-from tests.support.data_sets import (
+from tests.support.data.data_sets import (
     idx,
     write_heidelberg,
     write_mnist,

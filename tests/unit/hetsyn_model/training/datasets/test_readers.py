@@ -14,7 +14,7 @@ from hetsyn_model.training.datasets.data import DataError, Recording
 from hetsyn_model.training.datasets.examples import Examples, Series, SpikeStream, indexed
 from hetsyn_model.training.datasets.read_arrays import as_arrays, examples_of
 from hetsyn_model.training.datasets.readers import kind_of, read
-from tests.support.data import (
+from tests.support.data.data import (
     CLASSES,
     series_arrays,
     spike_arrays,
@@ -23,7 +23,7 @@ from tests.support.data import (
     write_series_csv,
     write_shd_form,
 )
-from tests.support.words import write_words
+from tests.support.data.words import write_words
 
 AUDIO, SPIKES, VALUES = load_config("audio"), load_config("spikes"), load_config("values")
 

@@ -9,7 +9,7 @@ import pytest
 
 from hetsyn_model.encoders.encoder import EncoderSpec
 from hetsyn_model.training.encoding.augment import AugmentSpec, augment_levels, telephone_line
-from tests.support.words import words
+from tests.support.data.words import words
 
 STILL = AugmentSpec(
     speed=1.0,

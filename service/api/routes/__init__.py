@@ -1,0 +1,1 @@
+"""Routes without a chunk: the page, descriptions, health, metrics, models and sessions."""

@@ -1,0 +1,1 @@
+"""``WS /stream`` and ``WS /streams``: WebSockets, and the sessions that they stream."""

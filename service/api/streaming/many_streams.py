@@ -1,0 +1,298 @@
+"""The sessions of ``WS /streams``: opens them for connections, and passes their chunks to the ingress."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Coroutine, Iterator, Sequence
+from itertools import islice
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from hetsyn_client.columns import (
+    APPLIED,
+    BEGUN,
+    END,
+    ENDED,
+    LEAVE,
+    NEW,
+    Opened,
+)
+from service.admission.budget import Ledger
+from service.admission.turns import on_thread
+from service.api.streaming.frame_results import FrameResults
+from service.api.streaming.streams import Streams
+from service.errors import HetsynError, InputError, NotFound, SessionEnded, SessionTaken
+from service.ingress import Source
+from service.live.many import Offer
+from service.live.many_query import ManyQuery
+from service.live.query import StreamQuery
+from service.problem import Problem
+from service.settings import Limits
+from service.wire.columns import Decoded
+from service.wire.many_frames import Chunks, Sessions, pack_opened
+from service.wire.schema import SESSION_ID, InferRequest, Parameters
+
+IDS_A_SESSION = 4  # handles of a server for each open session that it may have: a store has further ones
+OPENED_AT_A_TIME = 64
+DECODE_IN_LOOP_BYTES = 1024 * 1024  # array operations decode a frame of this size in a millisecond
+
+REQUEST = "WS /streams"
+
+T = TypeVar("T")
+_new = tuple.__new__  # makes a value twice as fast as its class
+_is_id = re.compile(SESSION_ID.removesuffix("$")).fullmatch  # $ would accept a line end
+
+
+class Connection(Protocol):
+    """The WebSocket that owns sessions."""
+
+    def drain(self) -> None:
+        """Finish the work that has come, and end the connection."""
+
+    async def drained(self) -> None:
+        """Wait until ``drain`` is done."""
+
+
+class HeldSession:
+    """A session that a connection streams, under its own handle.
+
+    Args:
+        connection: streams it.
+
+    Attributes:
+        is_taken: another connection streams it now.
+    """
+
+    __slots__ = ("_connection", "id", "is_taken")
+
+    def __init__(self, session_id: str, connection: Connection) -> None:
+        self.id = session_id
+        self.is_taken = False
+        self._connection = connection
+
+    def taken(self) -> None:
+        self.is_taken = True
+
+    def drain(self) -> None:
+        self._connection.drain()
+
+    async def drained(self) -> None:
+        await self._connection.drained()
+
+
+class ManyStreams:
+    """The part that all connections of a server share. Used from one event loop.
+
+    Args:
+        streams: open sessions and apply chunks.
+
+    Attributes:
+        handles: counts the handles of all connections by client.
+    """
+
+    def __init__(self, streams: Streams, limits: Limits) -> None:
+        self.streams = streams
+        most = IDS_A_SESSION * limits.max_sessions
+        self.max_handles = max(1, int(most * limits.client_share))
+        own = "{} sessions of this client are open on connections"
+        advice = "let the connections leave some"
+        full, share_full = (
+            f"{own}, and the server has no place for more: {advice}",
+            f"{own}, as many as may be: {advice}",
+        )
+        self.handles = Ledger(most, self.max_handles, full, share_full)
+
+
+class ConnectionSessions:
+    """The sessions of one connection.
+
+    Args:
+        connection: owns the sessions.
+        client: the connection's client (``budget.client_of``).
+    """
+
+    def __init__(self, many: ManyStreams, connection: Connection, query: ManyQuery, client: str) -> None:
+        self._many = many
+        self._streams = many.streams
+        self._ingress = many.streams.ingress
+        self._source = Source(REQUEST, "streams", client)
+        self._connection = connection
+        self._client = client
+        session = self._streams.offer(query.one.probe())
+        manifest = session.model.manifest
+        # a reload meanwhile must not change what the client is told
+        self._query = query.named(manifest.name, manifest.version)
+        envelope = self._query.envelope
+        self._named, self._more = envelope[1:3], envelope[6:]
+        self._decoder = query.decoder
+        self._labels = {label: index for index, label in enumerate(manifest.labels)}
+        self._outputs = 0 if manifest.decision.rule == "trace" else manifest.outputs
+        self._held: dict[int, HeldSession] = {}
+        self._is_released = False
+        self.offer = Offer(manifest.name, manifest.version, manifest.labels, manifest.input.step_s, many.max_handles)
+
+    @property
+    def item_bytes(self) -> int:
+        return self._decoder.item_bytes
+
+    def release(self) -> None:
+        """Release all sessions: nothing more is streamed."""
+        self._is_released = True
+        for held in self._held.values():
+            self._streams.leave(held.id, held)
+        self._many.handles.give(self._client, len(self._held))
+        self._held = {}
+
+    async def open(self, sessions: Sessions) -> bytes:
+        """Open sessions, and return the frame with the outcomes."""
+        opened = await _gathered(
+            (
+                self._open(handle, name, sessions.resume)
+                for handle, name in zip(sessions.handles, sessions.ids, strict=True)
+            ),
+            OPENED_AT_A_TIME,
+        )
+        rows = [(0, 0, row.status, NEW) if isinstance(row, Problem) else row for row in opened]
+        table = np.array(rows, np.uint64).reshape(len(rows), 4).T
+        more = {index: row.row() for index, row in enumerate(opened) if isinstance(row, Problem)}
+        handles = np.array(sessions.handles, np.uint32)
+        return pack_opened(Opened(table[0], table[1], handles, table[2], table[3], more))
+
+    async def apply(self, chunks: Chunks) -> tuple[bytes, int]:
+        """Apply chunks, each to its session.
+
+        Returns:
+            The frame of the results, and the number of applied chunks.
+        """
+        came_s = time.perf_counter()
+        if len(chunks.content) <= DECODE_IN_LOOP_BYTES:
+            decoded = self._decoder.decode(chunks)
+        else:
+            decoded = await on_thread(self._decoder.decode, chunks)
+        results = FrameResults(chunks, self._outputs, self._labels)
+        requests: list[InferRequest] = []
+        rows: list[int] = []
+        deleted: list[tuple[int, str]] = []
+        columns = chunks.handle.tolist(), chunks.seq.tolist(), chunks.action.tolist()
+        held_of, named, more = self._held.get, self._named, self._more
+        for row, (handle, seq, action, chunk, of_content) in enumerate(zip(*columns, *decoded, strict=True)):
+            held = held_of(handle)
+            if held is not None and action <= END and not (held.is_taken or isinstance(chunk, InputError)):
+                envelope = _new(Parameters, (held.id, *named, seq, False, action == END, *more))
+                requests.append(_new(InferRequest, (envelope, chunk, of_content, False, None, "", None, None)))
+                rows.append(row)
+                continue
+            try:
+                if (deleting := self._of_no_chunk(handle, action, chunk)) is not None:
+                    deleted.append((row, deleting))
+                else:
+                    results.set(row, None)
+            except Exception as error:
+                results.set(row, self._ingress.refused(error, REQUEST))
+        if requests:
+            await self._apply(rows, requests, results, came_s)
+        for row in np.flatnonzero(chunks.action == END).tolist():
+            if results.is_applied(row):
+                self._forget(int(chunks.handle[row]))
+        refusals = await _gathered((self._delete(session_id) for _, session_id in deleted), max(1, len(deleted)))
+        for (row, _), refused in zip(deleted, refusals, strict=True):
+            results.set(row, refused)
+        return results.packed(), results.applied
+
+    async def _apply(
+        self, rows: Sequence[int], requests: Sequence[InferRequest], results: FrameResults, came_s: float
+    ) -> None:
+        """Apply chunks.
+
+        Args:
+            rows: the chunks' rows in the frame.
+            came_s: when the frame was complete.
+        """
+        try:
+            outcomes = await self._ingress.apply_frame(self._source, requests, came_s)
+        except HetsynError as error:  # there is no room for the frame
+            for row in rows:
+                results.set(row, self._ingress.refused(error, REQUEST))
+            return
+        results.set_all(rows, outcomes)
+
+    async def _open(self, handle: int, name: str, resume: bool) -> tuple[int, int, int, int] | Problem:
+        """Open a session.
+
+        Returns:
+            The number of its next chunk, its steps, the status and the session's state; or the refusal.
+        """
+        if self._is_released:  # a task may begin or go on before its cancellation reaches it
+            raise asyncio.CancelledError
+        try:
+            if handle in self._held:
+                raise InputError(f"handle {handle} has a session: leave it first, or choose another handle")
+            if not _is_id(name):
+                raise InputError(f"{name!r} is no id: send 1 to 128 letters, digits and . _ ~ : -")
+            self._many.handles.take(self._client)
+            query = self._query.of_session(name, resume)
+            held = self._held[handle] = HeldSession(query.session, self._connection)
+            try:
+                return await self._opened(query, held)
+            except BaseException:
+                self._forget(handle)
+                raise
+            finally:
+                if self._is_released:
+                    self._streams.leave(held.id, held)
+        except Exception as error:
+            return self._ingress.refused(error, REQUEST)
+
+    async def _opened(self, query: StreamQuery, held: HeldSession) -> tuple[int, int, int, int]:
+        try:
+            opening = await self._streams.open(query, held, self._client)
+        except SessionEnded:
+            described = await self._streams.describe(held.id, self._client)
+            return described["expected_seq"], described["total_steps"], APPLIED, ENDED
+        return opening.next_seq, opening.total_steps, APPLIED, BEGUN if opening.resumed else NEW
+
+    async def _delete(self, session_id: str) -> Problem | None:
+        try:
+            await self._streams.delete(session_id, self._client)
+        except Exception as error:
+            return self._ingress.refused(error, REQUEST)
+        return None
+
+    def _of_no_chunk(self, handle: int, action: int, chunk: Decoded) -> str | None:
+        """Leave the session of a row, or return the one that it deletes.
+
+        Raises:
+            NotFound, SessionTaken: there is none.
+            InputError: the row cannot be used.
+        """
+        held = self._held.get(handle)
+        if held is None:
+            raise NotFound(f"handle {handle} has no session on this connection: open one first")
+        if action == LEAVE:
+            self._forget(handle)
+            return None
+        if held.is_taken:
+            self._forget(handle)
+            raise SessionTaken("another connection streams this session now: send on there, or open it again")
+        if isinstance(chunk, InputError):
+            raise chunk
+        return held.id
+
+    def _forget(self, handle: int) -> None:
+        held = self._held.pop(handle, None)
+        if held is not None:
+            self._streams.leave(held.id, held)
+            self._many.handles.give(self._client)
+
+
+async def _gathered(works: Iterator[Coroutine[Any, Any, T]], at_a_time: int) -> list[T]:
+    """Run works, and return their results. If the caller is cancelled, they are cancelled and awaited."""
+    results: list[T] = []
+    while some := list(islice(works, at_a_time)):
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work) for work in some]
+        results += [task.result() for task in tasks]
+    return results

@@ -1,0 +1,1 @@
+"""Fake models in the form of artifacts, and engines that run them."""

@@ -1,0 +1,1 @@
+"""Requests, connections and replies at the client's end."""

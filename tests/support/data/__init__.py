@@ -1,0 +1,1 @@
+"""Sound, spikes and values: arrays, files and data sets, made from a seed."""

@@ -1,0 +1,34 @@
+"""Input for tests: sound and spikes from a seed."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from service.runtime.onnx import Array
+from tests.support.artifacts.fake_graph import CHANNELS, RATE_HZ
+
+
+def sound(samples: int, seed: int = 0) -> Array:
+    """int16 samples of bursts of differing loudness."""
+    rng = np.random.default_rng(seed)
+    loudness = np.repeat(rng.uniform(0, 1, samples // 200 + 1), 200)[:samples]
+    return (rng.uniform(-1, 1, samples) * loudness * 32_767).astype(np.int16)
+
+
+def spikes(steps: int, seed: int = 0) -> tuple[Array, Array]:
+    """times, units int64 of a random train, ascending."""
+    times, units = np.nonzero(np.random.default_rng(seed).random((steps, CHANNELS)) < 0.3)
+    return times.astype(np.int64), units.astype(np.int64)
+
+
+def words(count: int, rate_hz: int = RATE_HZ, seed: int = 0, pause_s: float = 0.3) -> Array:
+    """int16 samples of bursts of 0.2 s in quiet noise, with pauses before, between and behind them."""
+    rng = np.random.default_rng(seed)
+    pause, word = round(pause_s * rate_hz), round(0.2 * rate_hz)
+    loudness = np.full((2 * count + 1) * max(pause, word), 0.001)
+    end = pause
+    for _ in range(count):
+        loudness[end : end + word] = rng.uniform(0.1, 0.5)
+        end += word + pause
+    samples: Array = (rng.uniform(-1, 1, end) * loudness[:end] * 32_767).astype(np.int16)
+    return samples

@@ -1,0 +1,1 @@
+"""Servers as tests start them, and what stands in front of them."""

@@ -1,0 +1,1 @@
+"""Stores of sessions, several servers around one store, and records changed behind a server's back."""
