@@ -427,11 +427,15 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
     def _let_go(self) -> None:
         """Half-close, discard input for a while, then close.
 
-        Closing with unread input would send a reset, and could destroy our last frame.
+        Closing with unread input would send a reset, and could destroy our last frame. TLS has no half-close: closing
+        it discards input until the client closes, too.
         """
-        with suppress(OSError):  # the client may have reset the connection already
-            self.transport.write_eof()
         self.transport.resume_reading()
+        if self.transport.can_write_eof():
+            with suppress(OSError):  # the client may have reset the connection already
+                self.transport.write_eof()
+        else:
+            self.transport.close()
         self._loop.call_later(CLOSING_S, self.transport.abort)
 
     def _tick(self) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -122,8 +123,8 @@ class Listening:
     def open(self) -> int:
         return len(self.parts.connections)
 
-    async def connect(self, client: str = "127.0.0.1") -> tuple[Reader, Writer]:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, local_addr=(client, 0))
+    async def connect(self, client: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> tuple[Reader, Writer]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, local_addr=(client, 0), ssl=tls)
         self.writers.append(writer)
         return reader, writer
 
@@ -134,11 +135,19 @@ class Listening:
 
 @asynccontextmanager
 async def listening(
-    folder: Path, gate: Gate, *, device: Device | None = None, inline_s: float = 0.0, **limits: Any
+    folder: Path,
+    gate: Gate,
+    *,
+    device: Device | None = None,
+    inline_s: float = 0.0,
+    tls: ssl.SSLContext | None = None,
+    **limits: Any,
 ) -> AsyncIterator[Listening]:
     app = make_app(ModelCatalog(folder, load=gate.load, device=device), inline_s=inline_s, **limits)
     server = app.state.server
     config = uvicorn.Config(app, port=0, log_level="error", http=server.protocol, ws="none")
+    config.load()
+    config.ssl = tls
     process = GracefulServer(config, server.admission, 0.0, refuse=server.batcher.stop)
     running = asyncio.create_task(process.serve())
     try:
