@@ -22,8 +22,8 @@ from service.api.infer import infer_planner
 from service.api.open_inference import inference_planner
 from service.api.streaming.many_streams import ManyStreams
 from service.api.streaming.streams import Streams
+from service.batching.backlog import BatchPolicy
 from service.batching.batcher import Batcher
-from service.batching.policy import BatchPolicy
 from service.carried.keys import CarryKeys
 from service.carried.sessions import CarriedSessions
 from service.carried.token import Tokens

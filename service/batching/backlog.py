@@ -1,4 +1,4 @@
-"""Counts the work that waits for the engine by client, and decides which client is next. Pure.
+"""The chunks that wait for the engine: how much may wait, whose turn it is, and which ones form the next batch. Pure.
 
 The unit of work is a step, because a request's bytes do not tell its cost: 12 bytes can ask for 20,000 steps. Expected
 seconds would be more exact, but they depend on earlier measurements: the same chunk would be admitted now and refused
@@ -7,12 +7,18 @@ later, and a limit could not be documented. A step takes up to 20 us in an exact
 A row of values is a step, too: its length is the model's, not the client's.
 
 Clients take turns. A new client goes to the end of the queue, and so does the client of a batch's leading chunk. So a
-chunk waits for at most one segment of each other client.
+chunk waits for at most one segment of each other client. The first chunk of the client in turn leads the batch, and its
+group (model, version) runs, so that no client and no group starves another. The group's other chunks follow in order of
+arrival, from any client. A batch ends before a chunk that would make it too large, or so long that the others are
+mostly padding. While all engines are busy, chunks gather anyway. ``max_wait_s`` makes an idle engine wait for more
+chunks, at the price of latency; the default is 0. A session never has two chunks waiting, because its chunks run one
+after the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from math import ceil, inf
 from operator import attrgetter
@@ -130,10 +136,10 @@ class Backlog:
             else:
                 del self._of_client[client], self._turns[client]
 
-    def lead(self, client: str) -> None:
-        """Move a client whose chunk leads a batch to the end of the queue."""
-        if client in self._turns:
-            self._to_the_end(client)
+    def to_the_end(self, client: str) -> None:
+        """Move a client to the end of the queue: it is new, or its chunk leads a batch."""
+        self._last_turn += 1
+        self._turns[client] = self._last_turn
 
     def observe(self, unit_s: float) -> None:
         """Average the time of a unit of work over batches."""
@@ -141,13 +147,9 @@ class Backlog:
 
     def _count(self, client: str, before: int | None, work: int) -> None:
         if before is None:
-            self._to_the_end(client)
+            self.to_the_end(client)
         self._of_client[client] = (before or 0) + work
         self._work += work
-
-    def _to_the_end(self, client: str) -> None:
-        self._last_turn += 1
-        self._turns[client] = self._last_turn
 
     def _full(self, what: str, excess: float, threads: float) -> Overloaded:
         """Make the error for a chunk without room.
@@ -159,3 +161,108 @@ class Backlog:
         """
         retry_s = max(RETRY_S, float(ceil(excess * (self._unit_s or 0.0) / threads)))
         return Overloaded(f"{what}: send the chunk again in {retry_s:g} s", retry_s)
+
+
+class Waiting(Protocol):
+    """A chunk that waits.
+
+    Attributes:
+        group: model and version; all chunks of a batch have the same.
+        steps: network steps that the chunk takes.
+        since_s: when it arrived, in seconds of any clock.
+        client: its sender.
+    """
+
+    @property
+    def group(self) -> Hashable: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def since_s(self) -> float: ...
+    @property
+    def client(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Run:
+    """Run a batch now.
+
+    Attributes:
+        indices: its chunks among the waiting ones; the leading chunk comes first.
+    """
+
+    indices: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Run nothing yet. Choose again when a chunk arrives, or at ``until_s``.
+
+    Attributes:
+        until_s: by the clock of ``Waiting.since_s``.
+    """
+
+    until_s: float
+
+
+@dataclass(frozen=True)
+class BatchPolicy:
+    """Limits of a batch.
+
+    Attributes:
+        max_batch: limit of a batch's chunks.
+        max_padded_steps: limit of its steps with padding: number of chunks times steps of the longest.
+        max_wait_s: time that an idle engine waits for more chunks.
+    """
+
+    max_batch: int = 64
+    max_padded_steps: int = 4_096
+    max_wait_s: float = 0.0
+
+    def choose(
+        self, waiting: Sequence[Waiting], now_s: float, turns: Mapping[str, int] | None = None
+    ) -> Run | Wait | None:
+        """Choose what an idle engine does next.
+
+        Args:
+            waiting: chunks in order of arrival.
+            now_s: time, by the clock of ``Waiting.since_s``.
+            turns: each client's turn, for clients with a waiting chunk; the smallest is next. None: by arrival.
+
+        Returns:
+            None if no chunk waits.
+        """
+        if not waiting:
+            return None
+        leader = 0
+        if turns is not None and len(turns) > 1:
+            leader = min(range(len(waiting)), key=lambda index: turns[waiting[index].client])
+        first, count = waiting[leader], len(waiting)
+        padded_steps = count * max(map(_steps_of, waiting))
+        if (
+            count <= self.max_batch and padded_steps <= self.max_padded_steps and len(set(map(_group_of, waiting))) == 1
+        ):  # all fit
+            indices, full = [leader, *range(leader), *range(leader + 1, count)], False
+        else:
+            indices, full = self._first_of(waiting, leader)
+        due_s = first.since_s + self.max_wait_s
+        if full or len(indices) == self.max_batch or now_s >= due_s:
+            return Run(tuple(indices))
+        return Wait(due_s)
+
+    def _first_of(self, waiting: Sequence[Waiting], leader: int) -> tuple[list[int], bool]:
+        """Choose the chunks that follow a leader. Returns whether others of its group have no room, too."""
+        first = waiting[leader]
+        indices, longest = [leader], first.steps
+        for index, item in enumerate(waiting):
+            if index == leader or item.group != first.group:
+                continue
+            longest_with = max(longest, item.steps)
+            if len(indices) == self.max_batch or longest_with * (len(indices) + 1) > self.max_padded_steps:
+                return indices, True
+            indices.append(index)
+            longest = longest_with
+        return indices, False
+
+
+_group_of, _steps_of = attrgetter("group"), attrgetter("steps")

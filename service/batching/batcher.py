@@ -1,4 +1,4 @@
-"""Batches across sessions: the asyncio shell around ``policy``, ``cost`` and the engine.
+"""Batches across sessions: the asyncio shell around ``backlog``, ``estimates`` and the engine.
 
 A caller submits a chunk and gets its outcome. Whenever an engine thread is free, the policy chooses the next batch,
 after a round of the event loop without another chunk: chunks that were in the sockets run together, and none waits for
@@ -31,12 +31,11 @@ from typing import cast
 
 from service.admission.permits import waited_too_long
 from service.admission.uploads import shutting_down
-from service.batching.backlog import Backlog
+from service.batching.backlog import Backlog, BatchPolicy, Wait
 from service.batching.estimates import Estimates, Item, Measured, has_unknown_spikes
-from service.batching.policy import BatchPolicy, Wait
 from service.engine.engine import Engine, Segment
 from service.engine.work import Job, Outcome, Work, begin_all
-from service.errors import ArtifactError, InputError, Overloaded, RuntimeUnavailable
+from service.errors import ArtifactError, HetsynError, InputError, Overloaded, RuntimeUnavailable
 from service.models.model import Model
 from service.observe.timings import Timings
 from service.observe.watch import NOT_RUN, Ran
@@ -136,7 +135,7 @@ class Batcher:
             for item in chunks:
                 item.is_computed = True
             self._waiting += chunks
-        if self._scheduled is None and self._waiting:
+        if self._waiting:
             self._schedule()
 
     def _entered(self, items: Sequence[Item]) -> list[Item]:
@@ -245,7 +244,7 @@ class Batcher:
                 self._wake = asyncio.get_running_loop().call_later(choice.until_s - now_s, self._start)
                 return
             batch = [self._waiting[index] for index in choice.indices]
-            self._backlog.lead(batch[0].client)
+            self._backlog.to_the_end(batch[0].client)
             is_short = bool(count := self._estimates.count_inline(batch))
             if not is_short:
                 count, limit = self._estimates.segment(batch)
@@ -296,7 +295,8 @@ class Batcher:
                     return
             results = self._engine.compute(first.model, segment)
             network_s = timer() - encoded_s
-            measured = Measured(results, segment, encode_s, network_s, _since(begun_s, len(batch)))
+            ran = Ran(begun_s, time.perf_counter() - begun_s, 1 / len(batch))
+            measured = Measured(results, segment, encode_s, network_s, ran)
         except Exception as error:
             if len(batch) == 1:
                 self._end(batch, [_explained(batch[0], error)])
@@ -339,30 +339,34 @@ class Batcher:
             encode_s = encoded_s - started_s
         results = self._engine.compute(first.model, segment)
         network_s = timer() - encoded_s
-        return Measured(results, segment, encode_s, network_s, _since(begun_s, len(batch)))
+        ran = Ran(begun_s, time.perf_counter() - begun_s, 1 / len(batch))
+        return Measured(results, segment, encode_s, network_s, ran)
 
     def _finish(self, batch: Sequence[Item], measured: Measured) -> None:
         """Answer the chunks that are done, and let the others wait again. If that fails, all get the error."""
+        results, ran = measured.results, measured.ran
         try:
-            items, outcomes = self._used(batch, measured)
+            self._backlog.observe(self._estimates.observe(batch, measured))
+            self._timings.batch(batch[0].model.name, len(batch))
+            if len(results) != len(batch):
+                raise ValueError(f"the engine gave {len(results)} results of {len(batch)} chunks")
+            for item in batch:
+                item.ran = ran if item.ran is NOT_RUN else item.ran.and_then(ran)
+            if Job in map(type, results):
+                items, outcomes = self._separate(batch, results)
+            else:
+                items, outcomes = batch, cast(Sequence[Outcome | Exception], results)
         except Exception as error:
             items, outcomes = batch, [error] * len(batch)
         self._end(items, outcomes)
 
-    def _used(self, batch: Sequence[Item], measured: Measured) -> tuple[Sequence[Item], Sequence[Outcome | Exception]]:
+    def _separate(
+        self, batch: Sequence[Item], results: Sequence[Job | Outcome | HetsynError]
+    ) -> tuple[Sequence[Item], Sequence[Outcome | Exception]]:
         """Return the chunks that are done, with their outcomes. The others wait again, behind later arrivals."""
-        self._backlog.observe(self._estimates.observe(batch, measured))
-        self._timings.batch(batch[0].model.name, len(batch))
-        ran = measured.ran
-        if len(measured.results) != len(batch):
-            raise ValueError(f"the engine gave {len(measured.results)} results of {len(batch)} chunks")
-        for item in batch:
-            item.ran = ran if item.ran is NOT_RUN else item.ran.and_then(ran)
-        if Job not in map(type, measured.results):
-            return batch, cast(Sequence[Outcome | Exception], measured.results)
         ended: list[Item] = []
         outcomes: list[Outcome | Exception] = []
-        for item, result in zip(batch, measured.results, strict=True):
+        for item, result in zip(batch, results, strict=True):
             if not isinstance(result, Job):
                 outcomes.append(result)
             elif self._is_stopped:
@@ -411,11 +415,6 @@ def _tell(items: Sequence[Item], outcomes: Sequence[Outcome | Exception]) -> Non
             kind.done(of_kind, results)
         except Exception as error:  # the others' callers must still get theirs
             log.error("the outcomes of chunks could not be used", exc_info=error)
-
-
-def _since(begun_s: float, chunks: int) -> Ran:
-    """Make the times of a segment that has ended now."""
-    return Ran(begun_s, time.perf_counter() - begun_s, 1 / chunks)
 
 
 def _explained(item: Item, error: Exception) -> Exception:

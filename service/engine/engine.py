@@ -28,13 +28,13 @@ from service.contract.decision import are_distributions, is_decided, is_distribu
 from service.contract.graph_io import NEXT_STEP, PROBABILITIES, READOUT, SCORES, STEP, STEPS, Float32Array, spikes_name
 from service.contract.manifest import Manifest
 from service.engine.fault import broken, fault, probabilities_of_row, score_of_row
-from service.engine.inputs import Inputs, inputs_of
 from service.engine.raster import most_steps, seen
 from service.engine.resampler import check_rates
 from service.engine.stream import InputKind, StreamState
 from service.engine.utterances import closed, ended, hear, outcome
 from service.engine.work import (
     NO_VALUES,
+    Inputs,
     Job,
     Outcome,
     Piece,
@@ -44,6 +44,7 @@ from service.engine.work import (
     are_of_spikes,
     are_whole,
     begin,
+    inputs_of,
     kind_of,
     take,
     whole_pieces,

@@ -13,9 +13,8 @@ import numpy as np
 
 from hetsyn_client.results import LayerSpikes, Spikes
 from service.contract.graph_io import EVENT_ROW, EVENT_UNIT, spikes_name
-from service.engine.inputs import Inputs
 from service.engine.utterances import steps_at
-from service.engine.work import Job, Piece, Raster, RasterPart
+from service.engine.work import Inputs, Job, Piece, Raster, RasterPart
 from service.errors import ArtifactError
 from service.models.model import Model
 from service.runtime.onnx import Array

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import ceil, gcd
 
 import numpy as np
@@ -112,11 +113,6 @@ class Resampler:
         return 0 if self.rate_hz == self.target_hz else self._block + self._context
 
     @property
-    def is_slow(self) -> bool:
-        """Return whether a block takes milliseconds, because the rates have no large common divisor."""
-        return self._period > SLOW_PERIOD
-
-    @property
     def _period(self) -> int:
         """Count the input samples after which an input and an output sample coincide again."""
         return self.rate_hz // gcd(self.rate_hz, self.target_hz)
@@ -150,6 +146,12 @@ class Resampler:
     @staticmethod
     def _half_up(numerator: int, denominator: int) -> int:
         return (2 * numerator + denominator) // (2 * denominator)
+
+
+@lru_cache(maxsize=256)  # clients choose the rates
+def is_slow(rate_hz: int, target_hz: int) -> bool:
+    """Return whether a block takes milliseconds to resample, because the rates have no large common divisor."""
+    return rate_hz // gcd(rate_hz, target_hz) > SLOW_PERIOD
 
 
 def check_rates(rate_hz: int, target_hz: int) -> None:

@@ -1,12 +1,12 @@
-"""Cuts chunks into pieces that the engine computes, so that no chunk delays the others.
+"""Cuts chunks into pieces, so that no chunk delays the others, and makes the graphs' inputs of the pieces.
 
 Everything here is a value. A piece can be cut anywhere: the states of resampler, encoder and network link the pieces,
-so the result is the same to the bit.
+so the result is the same to the bit. Index letters: b stream, t step, k channel.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import repeat
 from math import ceil
@@ -18,12 +18,14 @@ from numpy.typing import NDArray
 
 from hetsyn_client.events import Integers
 from hetsyn_client.results import Heard, Trigger
-from service.contract.graph_io import Float32Array
+from service.contract.graph_io import AUDIO, EVENT_ROW, EVENT_UNIT, STEPS, VALUES, Float32Array
 from service.engine.endpointer import Found
 from service.engine.resampler import Resampler
 from service.engine.stream import NO_SAMPLES, InputKind, StreamState
-from service.models.model import Model
+from service.models.model import Arrays, Model
 from service.observe.watch import NOT_RUN, Ran
+from service.runtime.onnx import Graph
+from service.runtime.states import check_like, out_of_bounds
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk
 
 NO_EVENTS: Integers = np.zeros(0, np.int64)
@@ -168,6 +170,22 @@ class Piece(NamedTuple):
     heard: int = 0
 
 
+class Inputs(NamedTuple):
+    """The inputs of some streams.
+
+    Attributes:
+        network: inputs of the network's graph, without the state.
+        events: number of spikes.
+        encoders: each stream's encoder state after these steps; empty without an encoder.
+        unbounded: streams with an encoder state out of bounds.
+    """
+
+    network: Arrays
+    events: int
+    encoders: tuple[Arrays, ...] = ()
+    unbounded: Collection[int] = ()
+
+
 _NOTHING_DONE = (0, None, None, (), None, (), None, None, None)  # members of a new ``Job`` from ``steps`` on
 
 
@@ -262,7 +280,7 @@ def are_done(pieces: Sequence[Piece]) -> bool:
 def size_of(model: Model, job: Job) -> tuple[int, int | None]:
     """Count the steps that a job still takes, at least 1, and their spikes (``count_events``)."""
     left = steps_left(model, job) or 1
-    return left, count_events(job, left)
+    return left, count_events(job, left) if job.stream.kind == "spikes" else None
 
 
 def steps_left(model: Model, job: Job) -> int:
@@ -281,13 +299,6 @@ def steps_left(model: Model, job: Job) -> int:
     elif resampler and job.ends:
         samples += ceil(resampler.received * encoder.sample_rate_hz / resampler.rate_hz) - resampler.emitted
     return -(-samples // encoder.samples_per_step) + tail
-
-
-def resampler_of(model: Model, job: Job) -> Resampler | None:
-    """Return the resampler of a job's next sound, also at the beginning of its stream; None without sound."""
-    if job.stream.resampler is None and isinstance(job.chunk, AudioChunk):
-        return Resampler.between(job.chunk.rate_hz, model.encoder.sample_rate_hz)
-    return job.stream.resampler
 
 
 def count_events(job: Job, max_steps: int) -> int | None:
@@ -369,3 +380,73 @@ def _take_audio(model: Model, job: Job, max_steps: int) -> Piece:
     after = job._replace(stream=stream, taken=taken, ends=ends)
     is_last = taken == total and not ends and len(pending) < per_step
     return Piece(after, steps, samples.reshape(steps, per_step), NO_EVENTS, NO_EVENTS, is_last)
+
+
+def inputs_of(model: Model, kind: InputKind, pieces: Sequence[Piece], steps: Integers) -> Inputs:
+    """Make the inputs of streams of one kind. Encodes audio and values, if the model has an encoder.
+
+    Args:
+        steps: int64 [b], steps of each piece.
+
+    Raises:
+        ArtifactError: the encoder fails, or its output has a wrong shape.
+    """
+    if kind == "spikes":
+        network = _events(pieces, steps)
+        return Inputs(network, len(network[EVENT_ROW]))
+    values = _padded(pieces, int(steps.max()))
+    if model.encoder_graph is None:
+        return Inputs({VALUES: values}, 0)
+    inputs: Arrays = {VALUES: values} if kind == "values" else {AUDIO: values.reshape(len(pieces), -1)}
+    return _encode(model, model.encoder_graph, pieces, {**inputs, STEPS: steps})
+
+
+def _events(pieces: Sequence[Piece], steps: Integers) -> Arrays:
+    """Make the network graph's spikes of a segment.
+
+    Args:
+        steps: int64 [b], steps of each piece.
+    """
+    if len(pieces) == 1:
+        return {EVENT_ROW: pieces[0].step, EVENT_UNIT: pieces[0].unit}
+    times = list(map(_step_of, pieces))
+    rows, longest = np.concatenate(times), int(steps.max())
+    counts = list(map(len, times))
+    rows += np.repeat(np.arange(0, len(pieces) * longest, longest), counts)
+    return {EVENT_ROW: rows, EVENT_UNIT: np.concatenate(list(map(_unit_of, pieces)))}
+
+
+def _padded(pieces: Sequence[Piece], longest: int) -> Float32Array:
+    """Make the values of a segment, [b, longest, numbers of a step], 0 past a stream's end."""
+    if len(pieces) == 1:
+        return pieces[0].values[np.newaxis]
+    values = np.zeros((len(pieces), longest, pieces[0].values.shape[1]), np.float32)
+    for b, piece in enumerate(pieces):
+        values[b, : piece.steps] = piece.values
+    return values
+
+
+def _encode(model: Model, graph: Graph, pieces: Sequence[Piece], inputs: Arrays) -> Inputs:
+    """Run the encoder on a segment.
+
+    Args:
+        inputs: the graph's inputs, without its state.
+    """
+    tensors, count = model.encoder_state, len(pieces)
+    states = [piece.job.stream.encoder for piece in pieces]
+    if count == 1:
+        before = {name: states[0][name][np.newaxis] for name, *_ in tensors}
+    else:
+        before = {name: np.stack([state[name] for state in states]) for name, *_ in tensors}
+    inputs |= {key: before[name] for name, key, _ in tensors}
+    outputs = graph.run(inputs, [EVENT_ROW, EVENT_UNIT, *[key for *_, key in tensors]])
+    after = {name: outputs[key] for name, _, key in tensors}
+    for name, _, key in tensors:
+        check_like(model.name, key, after[name], before[name])
+    unbounded = out_of_bounds(*after.values())
+    events = {key: outputs[key] for key in (EVENT_ROW, EVENT_UNIT)}
+    if count == 1:
+        encoders = ({name: value[0, ...] for name, value in after.items()},)
+    else:  # copy, else a state would keep the whole batch in memory
+        encoders = tuple([{name: value[b, ...].copy() for name, value in after.items()} for b in range(count)])
+    return Inputs(events, len(events[EVENT_ROW]), encoders, unbounded)

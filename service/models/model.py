@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 
 from service.contract.artifact import Artifact
@@ -11,7 +12,9 @@ from service.contract.graph_io import (
     encoder_outputs,
     network_inputs,
     network_outputs,
+    next_name,
     spikes_name,
+    state_name,
 )
 from service.contract.initial import InitialState
 from service.contract.manifest import EncoderDescription, Manifest
@@ -37,6 +40,7 @@ class Model:
         row_values: numbers in a row of values that a client sends; 0 where the model takes none.
         network: the network's graph (``contract.graph_io``).
         encoder_graph: from audio or values to spikes (``contract.graph_io``); None where there is none.
+        encoder_state: the names of the encoder's state tensors, each with those of the graph's input and output.
         hidden_layers: neurons of the hidden layers whose spikes the graph gives, by the layer's name.
         initial_row: the network's state before the first step, float32 [words], read-only and shared by all streams.
         initial_encoder: the encoder's state before the first step, by name, likewise; empty without an encoder.
@@ -72,6 +76,7 @@ class Model:
         self.initial_row = initial.network()
         self.initial_row.flags.writeable = False
         self.encoder_graph: Graph | None = None
+        self.encoder_state = [(name, state_name(name), next_name(name)) for name in self.initial_encoder]
         if encoder is not None and encoder.file is not None:
             self.encoder_graph = _loaded(
                 artifact,
@@ -81,7 +86,7 @@ class Model:
                 outputs=encoder_outputs(encoder.state),
             )
 
-    @property
+    @cached_property
     def encoder(self) -> EncoderDescription:
         """Return the manifest's description of the audio encoder.
 

@@ -286,13 +286,15 @@ class OrtGraph:
         self.outputs: tuple[str, ...] = tuple(value.name for value in session.get_outputs())
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
-        before = self._denormals.flush()
+        denormals = self._denormals
+        before = 0 if denormals is None else denormals.flush()
         try:
             values = self._session.run(outputs, inputs if isinstance(inputs, dict) else dict(inputs), self._run_options)
         except self._failures as error:
             raise ArtifactError(f"the graph failed in ONNX Runtime ({_first_line(error)})") from error
         finally:
-            self._denormals.restore(before)
+            if denormals is not None:
+                denormals.restore(before)
         return dict(zip(outputs, values, strict=True))
 
     def stop(self) -> None:

@@ -13,8 +13,8 @@ from functools import partial
 import numpy as np
 import pytest
 
+from service.batching.backlog import BatchPolicy
 from service.batching.batcher import Batcher
-from service.batching.policy import BatchPolicy
 from service.engine.engine import Engine
 from service.engine.stream import initial_stream
 from service.engine.work import Work

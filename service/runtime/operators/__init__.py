@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from service.errors import RuntimeUnavailable
 
@@ -110,34 +111,31 @@ def is_of_this_version(built: Path) -> bool:
     return hasattr(loaded, "hetsyn_flush_denormals") and loaded.hetsyn_format() == GRAPH_VERSION
 
 
-class Denormals:
-    """Flushes denormal numbers to zero on a thread. A silent stream decays to them, and they take 100 times as long.
+class Denormals(NamedTuple):
+    """Functions of the library: they flush denormal numbers to zero on a thread, and stop it.
 
-    Args:
-        built: the library; None changes nothing.
+    A silent stream decays to such numbers, and they take 100 times as long.
+
+    Attributes:
+        flush: begins; returns the mode before.
+        restore: goes back to that mode.
     """
 
-    def __init__(self, built: Path | None) -> None:
-        self._loaded = None if built is None else ctypes.PyDLL(str(built))
-        if self._loaded is not None:
-            self._loaded.hetsyn_flush_denormals.restype = ctypes.c_uint64
-            self._loaded.hetsyn_restore_denormals.argtypes = [ctypes.c_uint64]
-
-    def flush(self) -> int:
-        """Begin to flush. Returns the argument for :meth:`restore`."""
-        return 0 if self._loaded is None else int(self._loaded.hetsyn_flush_denormals())
-
-    def restore(self, before: int) -> None:
-        """Restore the earlier mode."""
-        if self._loaded is not None:
-            self._loaded.hetsyn_restore_denormals(before)
+    flush: Callable[[], int]
+    restore: Callable[[int], None]
 
 
 @cache
-def denormals() -> Denormals:
+def denormals() -> Denormals | None:
     """Load the library's two functions if it was built; plain ONNX has none."""
     built = _built()
-    return Denormals(built if built is not None and is_of_this_version(built) else None)
+    if built is None or not is_of_this_version(built):
+        return None
+    loaded = ctypes.PyDLL(str(built))
+    flush, restore = loaded.hetsyn_flush_denormals, loaded.hetsyn_restore_denormals
+    flush.restype = ctypes.c_uint64
+    restore.argtypes, restore.restype = [ctypes.c_uint64], None
+    return Denormals(flush, restore)
 
 
 def _built() -> Path | None:

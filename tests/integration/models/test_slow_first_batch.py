@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from hetsyn_client.events import MEDIA_TYPE, pack_events
+from service.batching.backlog import BatchPolicy
 from service.batching.batcher import Batcher
-from service.batching.policy import BatchPolicy
 from service.engine.engine import Engine
 from service.engine.stream import initial_stream
 from service.engine.work import Work

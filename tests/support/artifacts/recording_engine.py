@@ -7,8 +7,8 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+from service.batching.backlog import BatchPolicy
 from service.batching.batcher import Batcher
-from service.batching.policy import BatchPolicy
 from service.engine.engine import Engine, Segment
 from service.engine.stream import initial_stream
 from service.engine.work import Job, Outcome, Work

@@ -116,7 +116,7 @@ def test_a_client_that_led_goes_to_the_end_of_the_row_and_so_does_a_new_one() ->
     for turn in range(6):
         client = min(backlog.turns, key=lambda name: backlog.turns[name])
         order.append(client)
-        backlog.lead(client)
+        backlog.to_the_end(client)
         if turn == 1:
             enter(backlog, "c", 1)
     assert "".join(order) == "ababca"

@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from service.batching.backlog import BatchPolicy
 from service.batching.batcher import MOST_ROUNDS, Batcher
-from service.batching.cost import SETTLED
-from service.batching.estimates import SEGMENT_S
-from service.batching.policy import BatchPolicy
+from service.batching.estimates import SEGMENT_S, SETTLED
 from service.engine.engine import Engine, Segment
 from service.engine.stream import initial_stream
 from service.engine.work import Job, Outcome, Work

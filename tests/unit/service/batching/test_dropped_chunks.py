@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
+from service.batching.backlog import BatchPolicy
 from service.batching.batcher import Batcher
-from service.batching.cost import SETTLED
-from service.batching.estimates import SEGMENT_S
-from service.batching.policy import BatchPolicy
+from service.batching.estimates import SEGMENT_S, SETTLED
 from service.engine.engine import Engine, Segment
 from service.engine.work import Job, Outcome
 from service.errors import HetsynError, Overloaded, ShuttingDown, StateBroken

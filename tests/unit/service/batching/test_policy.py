@@ -8,7 +8,7 @@ from typing import NamedTuple
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.batching.policy import BatchPolicy, Run, Wait
+from service.batching.backlog import BatchPolicy, Run, Wait
 
 
 class Waiting(NamedTuple):

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from service.batching.backlog import BatchPolicy
 from service.batching.batcher import Batcher
-from service.batching.policy import BatchPolicy
 from service.contract.endpointing import EndpointingChange
 from service.engine.endpointing_choice import with_endpointing
 from service.engine.engine import Engine

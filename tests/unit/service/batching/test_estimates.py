@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.batching.cost import CostLine
+from service.batching.estimates import CostLine
 
 COSTS = st.tuples(st.floats(0, 1e-3), st.floats(1e-7, 1e-3), st.floats(0, 1)).map(lambda c: (c[0], c[1], c[1] * c[2]))
 """Of a network: seconds of a batch, of a step, and of a spike, which is no dearer."""
