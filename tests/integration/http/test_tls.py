@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from service.commands.tls import Certificate
-from tests.support.certificate import write_certificate
-from tests.support.gate import Gate
-from tests.support.live import BINARY, EVENTS, Socket, handshake, said, sent
-from tests.support.socket_server import listening, response
+from tests.support.artifacts.gate import Gate
+from tests.support.clients.live import BINARY, EVENTS, Socket, handshake, said, sent
+from tests.support.servers.certificate import write_certificate
+from tests.support.servers.socket_server import listening, response
 
 
 @pytest.fixture(scope="module")
