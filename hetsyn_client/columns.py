@@ -34,7 +34,7 @@ More = dict[int, dict[str, Any]]
 
 HEAD = struct.Struct("<4sIII")
 NAMES = CHUNKS, SESSIONS, RESULTS, OPENED = b"HSC1", b"HSO1", b"HSR1", b"HSP1"
-CHUNK, END, DELETE, LEAVE = 0, 1, 2, 3  # actions of a row (``pack_chunks``)
+CHUNK, END, LEAVE = 0, 1, 2  # actions of a row (``pack_chunks``)
 NEW, BEGUN, ENDED = 0, 1, 2  # states of a session that is opened
 APPLIED = 200  # the status of a row that was applied
 MOST_ROWS = 4_096  # of a frame
@@ -101,12 +101,11 @@ def pack_chunks(
 
     Args:
         handles: [n], the sessions' handles on this connection.
-        seq: number of each chunk in its session, [n] or one for all; ignored for ``DELETE`` and ``LEAVE``.
+        seq: number of each chunk in its session, [n] or one for all; ignored for ``LEAVE``.
         lengths: items of each chunk: events, samples, or rows of values, [n] or one for all.
         steps: network steps of events; 0 for samples and values; [n] or one for all.
         actions: [n] or one for all. ``CHUNK``: apply the content. ``END``: apply the content, if there is any, and end
-            the session. ``DELETE``: delete the session; the next chunk begins it again. ``LEAVE``: this connection
-            leaves the session, and the handle is free; the session stays.
+            the session. ``LEAVE``: this connection leaves the session, which stays, and the handle is free.
     """
     handle = np.asarray(handles, "<u4")
     rows = handle.shape

@@ -51,15 +51,15 @@ class SendBinary(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Work to do with the session; report it by ``applied``, ``finalized``, ``deleted`` or ``refuse``.
+    """Work to do with the session; report it by ``applied``, ``finalized`` or ``refuse``.
 
     Attributes:
-        kind: ``chunk`` applies one, ``finalize`` ends its utterance, ``end`` the session, ``reset`` deletes it.
+        kind: ``chunk`` applies one, ``finalize`` ends its utterance, ``end`` the session.
         seq: number of the chunk or the end.
         endpointing: the client's settings from this chunk on.
     """
 
-    kind: Literal["chunk", "finalize", "end", "reset"]
+    kind: Literal["chunk", "finalize", "end"]
     seq: int
     content: bytes = b""
     endpointing: EndpointingChange | None = None

@@ -1,9 +1,9 @@
 """The protocol of ``WS /stream``: a state machine without input, output, event loop or clock.
 
 Inputs are the client's messages, the outcomes of works, and the end of the server. Outputs are actions, in order: a
-frame to send, a work to do, or the end of the stream. A work is a chunk to apply, the end of its utterance, the
-session's end, or its deletion. One work runs at a time, so the chunks of a stream stay in order, every acknowledged
-chunk is stored, and each number is applied once.
+frame to send, a work to do, or the end of the stream. A work is a chunk to apply, the end of its utterance, or the
+session's end. One work runs at a time, so the chunks of a stream stay in order, every acknowledged chunk is stored, and
+each number is applied once.
 
     state      event                    actions
     --------   ----------------------   --------------------------------------------------------------------
@@ -11,7 +11,6 @@ chunk is stored, and each number is applied once.
     open       its outcome              SpeechStarted, UtteranceEnd; then Result, or Ack
     open       Finalize                 Work (finalize); then UtteranceEnd
     open       Configure                none; the next chunk carries it
-    open       Reset                    Work (delete); then Begin, and the next chunk has the number 0
     open       KeepAlive                none
     open       unknown or bad text      Error
     open       CloseStream              Work (end) after the works before: the stream is ending
@@ -145,29 +144,15 @@ class LiveStream(Machine[Work]):
         answer = heard[-1] if heard else NOTHING_YET
         return [Send(answer), *self._proceed()]
 
-    def deleted(self, opening: Opening) -> Sequence[Action]:
-        """Answer the current work, a reset.
-
-        Args:
-            opening: the session that the next chunk begins.
-        """
-        if self._done() is None or self.is_closed:
-            return []
-        self._opening, self._total_steps, self._unacknowledged = opening, 0, 0
-        return [*self.begin(), *self._proceed()]
-
     def _told(self, kind: str, frame: dict[str, Any]) -> Sequence[Action]:
         if kind == "CloseStream":
             return self._close_stream(frame)
-        if kind == "Reset":
-            self._next_seq, self._endpointing = 0, None
-            return self._add(Work("reset", 0))
         if kind == "Finalize":
             return self._add(Work("finalize", self._next_seq))
         if kind == "Configure":
             return self._configure(frame)
         detail = f"there is no frame of type {kind[:LONGEST]!r}"
-        return [bad_frame(f"{detail}: send Finalize, Configure, KeepAlive, CloseStream or Reset")]
+        return [bad_frame(f"{detail}: send Finalize, Configure, KeepAlive or CloseStream")]
 
     def _size(self, work: Work) -> tuple[int, int]:
         return 1, len(work.content)

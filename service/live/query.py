@@ -61,10 +61,6 @@ class StreamQuery(NamedTuple):
             return self
         return self._replace(envelope=self.envelope._replace(session=caller.session(self.session)))
 
-    def of_session(self, *, has_endpointing: bool) -> StreamQuery:
-        """Return a copy for the chunks of a session that is known."""
-        return self._replace(envelope=self.envelope._replace(endpointing="on" if has_endpointing else None))
-
     def probe(self) -> InferRequest:
         """Make a request to check; it is never applied."""
         return InferRequest(self.envelope, self.smallest, b"")

@@ -13,7 +13,7 @@ SUBPROTOCOL = "hetsyn.v1"
 
 
 class Begin(TypedDict):
-    """The first frame of the server, and the one after a ``Reset``. The next chunk has the number ``next_seq``."""
+    """The first frame of the server. The next chunk has the number ``next_seq``."""
 
     type: Literal["Begin"]
     session: str
@@ -114,16 +114,10 @@ class CloseStream(TypedDict):
     last_seq: NotRequired[int | None]
 
 
-class Reset(TypedDict):
-    """Delete the session after the chunks before, and begin it anew: the next chunk has the number 0."""
-
-    type: Literal["Reset"]
-
-
 ServerFrame = Begin | Result | Ack | Heard | Termination | Error
 StreamsFrame = StreamsBegin | StreamsTermination | Error
 SERVER_FRAMES: tuple[type, ...] = (Begin, Result, Ack, SpeechStarted, UtteranceEnd, Termination, Error)
-CLIENT_FRAMES: tuple[type, ...] = (Finalize, Configure, KeepAlive, CloseStream, Reset)
+CLIENT_FRAMES: tuple[type, ...] = (Finalize, Configure, KeepAlive, CloseStream)
 STREAMS_CLIENT_FRAMES: tuple[type, ...] = (KeepAlive, CloseStream)
 STREAMS_SERVER_FRAMES: tuple[type, ...] = (StreamsBegin, StreamsTermination, Error)
 FRAMES = (*CLIENT_FRAMES, *SERVER_FRAMES, *STREAMS_CLIENT_FRAMES, *STREAMS_SERVER_FRAMES)

@@ -109,11 +109,6 @@ class SessionRegistry:
                 session = await self.sessions.existing(entry)
         return session.description(session_id, self.sessions.clock())
 
-    async def delete_if_any(self, session_id: str, due_s: float = inf) -> None:
-        """Delete a session, which may no longer exist."""
-        with suppress(NotFound):
-            await self.delete(session_id, due_s)
-
     async def probe(self, request: InferRequest, due_s: float = inf) -> tuple[Session, bool]:
         """Find the session that a chunk would go on with, after earlier chunks. Nothing is applied.
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from hetsyn_client.columns import (
     CHUNKS,
-    DELETE,
     HEAD,
     LEAVE,
     MOST_ROWS,
@@ -81,9 +80,9 @@ def unpack_chunks(data: bytes, item_bytes: int, *, most_rows: int = MOST_ROWS) -
             f"the lengths of the chunks are {int(length.sum(dtype=np.int64))} together, the head says {items}"
         )
     if count and int(action.max()) > LEAVE:
-        raise InputError(f"there is no action {int(action.max())}: send 0 chunk, 1 end, 2 delete or 3 leave")
-    if np.count_nonzero(length[action >= DELETE]):
-        raise InputError("a row that deletes or leaves a session has content: send its length as 0")
+        raise InputError(f"there is no action {int(action.max())}: send 0 chunk, 1 end or 2 leave")
+    if np.count_nonzero(length[action == LEAVE]):
+        raise InputError("a row that leaves a session has content: send its length as 0")
     if _has_twice(handle):
         raise InputError("a handle occurs twice in the frame: send the session's next chunk in another frame")
     return Chunks(seq, handle, action, steps, length, memoryview(data)[at + 16 * count :])

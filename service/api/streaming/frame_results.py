@@ -65,7 +65,7 @@ class FrameResults:
         self.applied += len(rows)
 
     def set(self, row: int, outcome: Outcome | Problem | None) -> None:
-        """Store the outcome of one row. None: LEAVE and DELETE, which have no result."""
+        """Store the outcome of one row. None: LEAVE, which has no result."""
         if isinstance(outcome, Problem):
             self._status[row] = outcome.status
             self._more[row] = outcome.row()

@@ -175,7 +175,6 @@ class ConnectionSessions:
         results = FrameResults(chunks, self._outputs, self._labels)
         requests: list[InferRequest] = []
         rows: list[int] = []
-        deleted: list[tuple[int, str]] = []
         columns = chunks.handle.tolist(), chunks.seq.tolist(), chunks.action.tolist()
         held_of, named, more = self._held.get, self._named, self._more
         for row, (handle, seq, action, chunk, of_content) in enumerate(zip(*columns, *decoded, strict=True)):
@@ -186,10 +185,8 @@ class ConnectionSessions:
                 rows.append(row)
                 continue
             try:
-                if (deleting := self._of_no_chunk(handle, action, chunk)) is not None:
-                    deleted.append((row, deleting))
-                else:
-                    results.set(row, None)
+                self._of_no_chunk(handle, action, chunk)
+                results.set(row, None)
             except Exception as error:
                 results.set(row, self._ingress.refused(error, REQUEST))
         if requests:
@@ -197,9 +194,6 @@ class ConnectionSessions:
         for row in np.flatnonzero(chunks.action == END).tolist():
             if results.is_applied(row):
                 self._forget(int(chunks.handle[row]))
-        refusals = await _gathered((self._delete(session_id) for _, session_id in deleted), max(1, len(deleted)))
-        for (row, _), refused in zip(deleted, refusals, strict=True):
-            results.set(row, refused)
         return results.packed(), results.applied
 
     async def _apply(
@@ -254,15 +248,8 @@ class ConnectionSessions:
             return described["expected_seq"], described["total_steps"], APPLIED, ENDED
         return opening.next_seq, opening.total_steps, APPLIED, BEGUN if opening.resumed else NEW
 
-    async def _delete(self, session_id: str) -> Problem | None:
-        try:
-            await self._streams.delete(session_id, self._client)
-        except Exception as error:
-            return self._ingress.refused(error, REQUEST)
-        return None
-
-    def _of_no_chunk(self, handle: int, action: int, chunk: Decoded) -> str | None:
-        """Leave the session of a row, or return the one that it deletes.
+    def _of_no_chunk(self, handle: int, action: int, chunk: Decoded) -> None:
+        """Leave the session of a row.
 
         Raises:
             NotFound, SessionTaken: there is none.
@@ -273,13 +260,12 @@ class ConnectionSessions:
             raise NotFound(f"handle {handle} has no session on this connection: open one first")
         if action == LEAVE:
             self._forget(handle)
-            return None
+            return
         if held.is_taken:
             self._forget(handle)
             raise SessionTaken("another connection streams this session now: send on there, or open it again")
         if isinstance(chunk, InputError):
             raise chunk
-        return held.id
 
     def _forget(self, handle: int) -> None:
         held = self._held.pop(handle, None)

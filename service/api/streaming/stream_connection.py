@@ -19,8 +19,7 @@ from service.wire.answer import Answer
 class StreamConnection(WebSocket[Work]):
     """One session on one WebSocket. Arguments as those of ``WebSocket``."""
 
-    _query: StreamQuery | None = None  # of its session's chunks
-    _asked: StreamQuery | None = None  # of the next session, after a reset
+    _query: StreamQuery | None = None
     _source: Source | None = None
     _stream: LiveStream | None = None
     _arrival: Arrival | None = None  # the current chunk
@@ -33,8 +32,10 @@ class StreamConnection(WebSocket[Work]):
         query = parse_stream_query(query_text, new_id()).owned_by(self._key.caller)
         opening = await self._many.streams.open(query, self, self.client)
         # a reload meanwhile must not change what the client was told
-        self._asked = query._replace(envelope=query.envelope._replace(model=opening.model, version=opening.version))
-        self._query = self._asked.of_session(has_endpointing=opening.has_endpointing)
+        envelope = query.envelope._replace(
+            model=opening.model, version=opening.version, endpointing="on" if opening.has_endpointing else None
+        )
+        self._query = query._replace(envelope=envelope)
         self._source = Source(REQUEST, "stream", self.client)
         self._stream = LiveStream(opening, interim=query.interim)
         return self._stream
@@ -46,14 +47,8 @@ class StreamConnection(WebSocket[Work]):
     async def _done(self, work: Work) -> Sequence[Action]:
         assert self._query is not None
         assert self._stream is not None
-        if work.kind == "reset":
-            assert self._asked is not None
-            opening = await self._many.streams.reset(self._asked, self.client)
-            self._query = self._asked.of_session(has_endpointing=opening.has_endpointing)
-            return self._stream.deleted(opening)
-        if work.kind == "finalize":
-            return self._stream.finalized(await self._many.streams.finalize(self._query, self.client))
-        raise AssertionError(work.kind)
+        assert work.kind == "finalize", work.kind
+        return self._stream.finalized(await self._many.streams.finalize(self._query, self.client))
 
     def _begin_work(self, work: Work) -> None:
         if work.kind in ("chunk", "end"):

@@ -120,15 +120,6 @@ class Streams:
             encoded = Encoded(size, lambda _: make(*query.decoded(content)), None, events)
         return self.ingress.begin(source, encoded, told, context)
 
-    async def delete(self, session_id: str, client: str) -> None:
-        """Delete a session, if there is one.
-
-        Raises:
-            HetsynError: it was not deleted.
-        """
-        async with self.ingress.permit(client) as permit:
-            await self._registry.delete_if_any(session_id, permit.due_s)
-
     async def finalize(self, query: StreamQuery, client: str) -> Sequence[Heard]:
         """End the utterance of a session. If cancelled, it behaves as ``apply``.
 
@@ -141,17 +132,6 @@ class Streams:
         async with self.ingress.permit(client) as permit:
             reply = await self._registry.finalize(query.session, permit)
         return () if reply is None else reply.get("events", ())
-
-    async def reset(self, query: StreamQuery, client: str) -> Opening:
-        """Delete a session, and describe the one that the next chunk begins.
-
-        Raises:
-            HetsynError: it was not deleted, or none can begin.
-        """
-        async with self.ingress.permit(client) as permit:
-            await self._registry.delete_if_any(query.session, permit.due_s)
-            session, has_begun = await self._registry.probe(query.probe(), permit.due_s)
-        return self._opening(query, session, has_begun)
 
     async def describe(self, session_id: str, client: str) -> dict[str, Any]:
         """Describe a session, as ``SessionRegistry.describe``."""

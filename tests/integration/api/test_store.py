@@ -27,8 +27,9 @@ async def test_a_store_that_is_down_gives_503_and_the_session_goes_on(models: Pa
         is_problem(refused, 503, "session store failed")
         assert int(refused.headers["Retry-After"]) >= 1
         is_problem(await client.get("/sessions/abc"), 503, "session store failed")
+        is_problem(await client.delete("/sessions/abc"), 503, "session store failed")
         text = (await client.get("/metrics")).text
-        assert metric(text, 'hetsyn_store_failures_total{error="store-unavailable"}') == 2
+        assert metric(text, 'hetsyn_store_failures_total{error="store-unavailable"}') == 3
         store.down = False
         assert (await ok(client, session="abc", seq=1, input=events(25, 1)))["total_steps"] == 50
     assert store.closed

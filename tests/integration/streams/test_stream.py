@@ -23,10 +23,6 @@ from tests.support.data.signals import sound, spikes
 from tests.support.servers.socket_server import SOON_S, Listening, listening, response
 from tests.support.stores.memory_store import MemoryStore
 
-CHUNK_WITHOUT_ENDPOINTING = {
-    "session": "a", "seq": 0, "input": {"kind": "audio", "encoding": "pcm_s16le", "sample_rate": 16_000, "data": "AAAA"}
-}  # fmt: skip
-
 
 @asynccontextmanager
 async def http(server: Listening) -> AsyncIterator[httpx.AsyncClient]:
@@ -110,34 +106,6 @@ async def test_acknowledgements_in_place_of_results(models: Path, gate: Gate) ->
         assert (acknowledged, frame["type"]) == (39, "UtteranceEnd")
         assert (await socket.frame())["chunks"] == 40
         assert await socket.closed() == 1000
-
-
-async def test_a_reset_begins_the_session_anew(models: Path, gate: Gate) -> None:
-    async with listening(models, gate) as server:
-        socket, _ = await opened(server, f"{EVENTS}&session=a")
-        await socket.send(NOTHING, said("Reset"), NOTHING, said("Reset"), said("Reset"))
-        frames = await socket.frames(5)
-        assert [frame["type"] for frame in frames] == ["Result", "Begin", "Result", "Begin", "Begin"]
-        assert [frame.get("next_seq", frame.get("seq")) for frame in frames] == [0, 0, 0, 0, 0]
-        assert frames[2]["total_steps"] == 5
-        assert server.parts.registry.sessions.open == 0
-        socket.writer.close()
-
-
-@pytest.mark.parametrize("choice", ["off", ""])
-async def test_a_reset_has_the_endpointing_that_the_stream_asks_for(tmp_path: Path, gate: Gate, choice: str) -> None:
-    write_artifact(tmp_path, change={"endpointing": {"threshold": 10.0}})
-    async with listening(tmp_path, gate) as server, http(server) as client:
-        await client.post("/infer", json=CHUNK_WITHOUT_ENDPOINTING)
-        socket, _ = await opened(server, f"session=a&sample_rate=16000{choice and '&endpointing=' + choice}")
-        await socket.send(said("Reset"))
-        assert (await socket.frame())["type"] == "Begin"
-        await socket.send(said("Configure", endpointing={}), sent(BINARY, bytes(6_400)), said("CloseStream"))
-        *refused, result, end = await socket.frames(3 if choice else 2)
-        assert [frame["problem"] for frame in refused] == ["bad-input"] * len(refused)
-        assert (result["type"], end["type"], end["trigger"]) == ("Result", "UtteranceEnd", "end")
-        assert (end["probabilities"] is None) == (not choice)  # nothing was heard
-        socket.writer.close()
 
 
 @pytest.mark.parametrize("text", ["{}", '{"type": "Hello"}', '{"type": "Configure"}', "Done"])

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,14 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hetsyn_client import InputError, LiveStreams, ServiceProblem, ServiceUnreachable, StreamingClient
-from hetsyn_client.columns import APPLIED, CHUNK, DELETE, MOST_ROWS, Results, pack_chunks, pack_sessions, unpack_results
+from hetsyn_client.columns import APPLIED, MOST_ROWS, Results
 from service.app import create_app
-from service.errors import HetsynError, StoreFull
 from service.models.catalog import ModelCatalog
-from service.store.base import Change, CommitResult
 from tests.support.artifacts.artifact import write_artifact
 from tests.support.artifacts.fake_graph import CHANNELS, LABELS, load_fake
-from tests.support.clients.sync_websocket import connect
 from tests.support.data.signals import sound, spikes
 from tests.support.product import make_settings
 from tests.support.servers.relay import relayed
@@ -100,30 +96,6 @@ def test_connections_that_are_cut_lose_nothing_and_repeat_nothing(
         assert applied(url) - before == SESSIONS * (CHUNKS + 1)
 
     cut()
-
-
-class KeepsAll(MemoryStore):
-    """A store that is full for deletions."""
-
-    async def commit(self, changes: Sequence[Change]) -> list[CommitResult | HetsynError]:
-        if changes[0].record is None:
-            return [StoreFull("no room")] * len(changes)
-        return await super().commit(changes)
-
-
-def test_a_session_whose_deletion_is_refused_goes_on(tmp_path: Path) -> None:
-    write_artifact(tmp_path)
-    catalog = ModelCatalog(tmp_path, "digits", load=load_fake)
-    app = create_app(make_settings(tmp_path, client_share=1.0), catalog, store=KeepsAll())
-    with serving(app) as url, connect(f"{url.replace('http', 'ws')}/streams?encoding=events") as socket:
-        socket.recv()  # Begin
-        socket.send(pack_sessions([0], ["stays"]))
-        socket.recv()  # opened
-        for action, seq, steps, status in ((CHUNK, 0, 5, 200), (DELETE, 0, 0, 503), (CHUNK, 1, 3, 200)):
-            socket.send(pack_chunks([0], seq, 0, b"", steps, action))
-            result = unpack_results(socket.recv(decode=False))
-            assert result.status.tolist() == [status], result.more
-        assert result.total_steps.tolist() == [8]
 
 
 def applied(url: str) -> int:

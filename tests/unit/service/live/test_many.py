@@ -86,7 +86,7 @@ def test_bytes_that_are_no_frame_end_it(frame: bytes) -> None:
     assert machine.binary(CHUNKS) == machine.done(b"", 0) == said(machine, "CloseStream") == machine.drain() == []
 
 
-@pytest.mark.parametrize("text", ["Done", "{}", "[]", '{"type": 7}', '{"type": "Reset"}', "[" * 4000])
+@pytest.mark.parametrize("text", ["Done", "{}", "[]", '{"type": 7}', '{"type": "Finalize"}', "[" * 4000])
 def test_a_text_that_means_nothing_leaves_it_open(text: str) -> None:
     machine = many()
     assert kinds(machine.text(text)) == ["Send"]

@@ -189,26 +189,6 @@ def test_settings_that_mean_nothing_are_refused(settings: str, detail: str) -> N
     assert live.chunk(b"a") == [Work("chunk", 4, b"a")]
 
 
-def test_a_reset_deletes_and_begins_anew() -> None:
-    live = stream()
-    live.chunk(b"a")
-    live.text('{"type": "Reset"}')
-    live.chunk(b"b")
-    assert live.applied(applied(50))[1:] == [Work("reset", 0)]
-    actions = live.deleted(NEW)
-    assert frames(actions)[0]["next_seq"] == 0
-    assert actions[1:] == [Work("chunk", 0, b"b")]
-
-
-def test_settings_hold_on_their_side_of_a_reset() -> None:
-    live = stream(HEARING)
-    live.text('{"type": "Configure", "endpointing": {"max_s": 5}}')
-    assert live.text('{"type": "Reset"}') == [Work("reset", 0)]
-    live.text('{"type": "Configure", "endpointing": {"silence_s": 0.3}}')
-    live.deleted(NEW)
-    assert live.chunk(b"a") == [Work("chunk", 0, b"a", EndpointingChange(silence_s=0.3))]
-
-
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
@@ -267,7 +247,7 @@ def test_bytes_are_bounded_too() -> None:
     assert live.reads
 
 
-EVENTS = st.sampled_from(["chunk", "done", "done", "bad", "keep", "reset", "end", "drain", "refuse"])
+EVENTS = st.sampled_from(["chunk", "done", "done", "bad", "keep", "end", "drain", "refuse"])
 
 
 @given(st.lists(EVENTS, max_size=60), st.booleans(), st.integers(1, 5))
@@ -275,8 +255,8 @@ def test_any_interleaving_applies_every_chunk_once_and_in_order(
     events: list[str], interim: bool, max_inflight: int
 ) -> None:
     live = stream(NEW, interim=interim, max_inflight=max_inflight)
-    sent: list[list[bytes]] = [[]]  # since each reset
-    done: list[list[bytes]] = [[]]
+    sent: list[bytes] = []
+    done: list[bytes] = []
     acknowledged = -1
     current: Work | None = None
     is_closed = False
@@ -295,43 +275,34 @@ def test_any_interleaving_applies_every_chunk_once_and_in_order(
                 pytest.fail("this protocol has no binary frames for the client")
             elif action.frame["type"] in ("Result", "Ack"):
                 frame: Any = action.frame
-                assert acknowledged < frame["seq"] < len(done[-1])
+                assert acknowledged < frame["seq"] < len(done)
                 assert not interim or frame["seq"] == acknowledged + 1
                 acknowledged = frame["seq"]
-            elif action.frame["type"] == "Begin":
-                acknowledged = -1
 
     for number, event in enumerate(events):
-        if event in ("chunk", "bad", "keep", "reset", "end"):
+        if event in ("chunk", "bad", "keep", "end"):
             if not live.reads:
                 continue  # as the shell: nothing is read
             if event == "chunk":
-                sent[-1].append(b"%d" % number)
-                follow(live.chunk(sent[-1][-1]))
-            elif event == "reset":
-                sent.append([])
-                follow(live.text('{"type": "Reset"}'))
+                sent.append(b"%d" % number)
+                follow(live.chunk(sent[-1]))
             elif event == "end":
-                follow(live.text(json.dumps({"type": "CloseStream", "last_seq": len(sent[-1]) - 1})))
+                follow(live.text(json.dumps({"type": "CloseStream", "last_seq": len(sent) - 1})))
             else:
                 follow(live.text('{"type": "KeepAlive"}' if event == "keep" else "{}"))
         elif event == "done" and current is not None:
             work, current = current, None
-            if work.kind == "reset":
-                done.append([])
-                follow(live.deleted(NEW))
-            else:
-                if work.kind == "chunk":
-                    assert work.seq == len(done[-1])
-                    done[-1].append(work.content)
-                follow(live.applied(applied(len(done[-1]))))
+            if work.kind == "chunk":
+                assert work.seq == len(done)
+                done.append(work.content)
+            follow(live.applied(applied(len(done))))
         elif event == "drain":
             follow(live.drain())
         elif event == "refuse":
             follow(live.refuse(OUT))
         assert live.is_closed == is_closed
         assert live.is_busy == (current is not None)
-    assert [part[: len(kept)] for part, kept in zip(sent, done, strict=False)] == done
+    assert sent[: len(done)] == done
     if current is None and not is_closed:
         assert done == sent
-        assert acknowledged == len(done[-1]) - 1
+        assert acknowledged == len(done) - 1

@@ -85,8 +85,8 @@ GOOD = pack_chunks([1, 2], 0, [1, 0], events_content([3], [4]), 5)
         (HEAD.pack(CHUNKS, 4096, 2**32 - 1, 0), "of 4294967295 items take"),
         (HEAD.pack(CHUNKS, 2, 1, 7) + GOOD[16:], "12 to 15 of the frame are not 0"),
         (GOOD[:-8] + bytes([1, 0, 0, 0]) + GOOD[-4:], "the lengths of the chunks are 2 together, the head says 1"),
-        (pack_chunks([1, 2], 0, [1, 0], bytes(4), 5, [0, 4]), "there is no action 4"),
-        (pack_chunks([1, 2], 0, [1, 0], bytes(4), 5, [2, 0]), "that deletes or leaves a session has content"),
+        (pack_chunks([1, 2], 0, [1, 0], bytes(4), 5, [0, 3]), "there is no action 3"),
+        (pack_chunks([1, 2], 0, [1, 0], bytes(4), 5, [2, 0]), "that leaves a session has content"),
         (pack_chunks([7, 7], 0, [1, 0], bytes(4), 5), "a handle occurs twice"),
     ],
 )  # fmt: skip
