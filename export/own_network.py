@@ -208,9 +208,9 @@ def default_form(
         spike_mismatch: the bank's, on the verification's streams.
 
     Returns:
-        The bank, if no kernel has an error, at most 0.1% of the spikes differ because weights are rounded to 16 bits,
-        and its state is at most half as large again: its step takes less time than the exact form's (`python -m
-        benchmarks engine --families`). Else the form with the smaller state.
+        The form with the smaller state. But the bank, although its state is up to half as large again, if it is nearly
+        exact: no kernel has an error, and rounding the weights to 16 bits changes at most 0.1% of the spikes. Its step
+        is then faster (`python -m benchmarks engine --families`).
     """
     is_close = spike_mismatch is not None and spike_mismatch <= SAME_SPIKES and not any(kernel_error.values())
     if is_close and state["bank"] <= MOST_LARGER * state["exact"]:

@@ -369,8 +369,8 @@ def gather_evidence(
 def check_same_bits(evidence: Evidence) -> None:
     """Check that every implementation gives the reference's spikes and readout to the bit, in any batch.
 
-    Torch's rollout has no state to compare, but the chunks after a state have spikes and readout. Between batches and
-    chunks, the state itself is compared. Probabilities may differ by the last digits of an exponential.
+    Torch's rollout does not return its state. So states are compared only between batches and chunkings; against torch,
+    a wrong state shows in the spikes of the next chunk. Probabilities may differ in their last digits, because of exp.
 
     Raises:
         ParityError: one does not.

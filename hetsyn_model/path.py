@@ -1,11 +1,11 @@
-"""The path of spikes to a layer: direct, or with delays, which keep past spikes as whole numbers in float32 registers.
+"""The path of spikes to a layer: direct, or delayed. Past spikes are bits of whole numbers, exact in float32.
 
-Tap m of unit i has a delay of d steps, so its row of weights sees a_mi(t) = x_i(t - d); row ``m * units + i``. The
-history before step t is a shift register a unit: bit 0 of the first of its numbers is x(t - 1), bit 23 is x(t - 24),
-and the next number goes on. With h_0, h_1, … and every operation exact in float32,
+Tap m of unit i delays its spikes by d steps: row ``m * units + i`` of the weights gets a_mi(t) = x_i(t - d). Each unit
+has a shift register of whole numbers h_0, h_1, … of 24 bits. Before step t, bit 0 of h_0 is x(t - 1), bit 23 of h_0 is
+x(t - 24), and bit 0 of h_1 is x(t - 25). In float32, with every operation exact,
 
     read    x(t - d) = floor(h_k 2^-b) - 2 floor(floor(h_k 2^-b) / 2)      k = (d - 1) // 24, b = (d - 1) mod 24
-    write   h_k <- 2 (h_k - 2^23 floor(h_k / 2^23)) + the bit that the number before lost; the first gets x(t)
+    write   h_k <- 2 (h_k - 2^23 floor(h_k / 2^23)) + the top bit of h_(k-1); h_0 gets x(t)
 
 Training learns a delay d that need not be whole (DelRec, arXiv 2509.24852): a spike is spread over neighbouring delays
 by a triangle, and its share that arrives after tau steps is m(tau) = max(0, 1 + s - |tau - d|) / (1 + s)^2. The

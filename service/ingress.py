@@ -91,7 +91,7 @@ class Encoded:
 
     Attributes:
         decoded: the chunk and its digest, where it was decoded together with others.
-        decode: see above; deleted when it is done, so that the bytes take no memory while the chunk waits for its turn.
+        decode: the argument; deleted after its call, so that the bytes take no memory while the chunk waits.
     """
 
     __slots__ = ("decode", "decoded", "events", "size", "upload")

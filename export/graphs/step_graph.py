@@ -76,9 +76,9 @@ class StepGraph:
         input_batch_axis: batch axis of the input.
         output_batch_axis: batch axis of the output.
         output_axes: number of the output's other axes.
-        context: number of last values of the step before in front of each step's own.
-        output_kind: ``probabilities`` become their logarithms, which a softmax turns back; a single one, p, becomes 1 -
-            p and p.
+        context: number of values, from the end of the step before, that are put in front of each step's own.
+        output_kind: of ``probabilities`` the logarithms are taken, so that the decision's softmax gives them back. A
+            single probability p becomes two, 1 - p and p.
         one_at_a_time: the graph takes one stream only, so a batch is a loop.
         opsets: versions of the operators in use, by domain.
     """

@@ -11,8 +11,8 @@ and ``dv/dt = R i`` into ``v(t) = v(t-1) + dt R i(t)``. A neuron spikes if v(t) 
     zero               v(t) becomes v_reset
     subtract-at-once   the threshold is taken off v(t), and what is left decays (Norse, SpikingJelly, Sinabs)
     subtract-next      the threshold is taken off v(t+1), after the decay (snnTorch, Spyx and HetSyn)
-    subtract           the second of these for neurons whose gain (1 - a) R is 1, as those three write them, if the rule
-                       is Euler's; else the first. The import says which.
+    subtract           subtract-next, if the rule is Euler's and the neurons have the gain (1 - a) R = 1, as snnTorch,
+                       Spyx and HetSyn write them; else subtract-at-once. The import says which.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def array_chunks(samples: NDArray[Any], sample_rate_hz: int, chunk_s: float = 0.
     """Cut sound in memory into chunks. An empty array is one empty chunk.
 
     Args:
-        samples: 16-bit integers [n], or floats from -1 to 1, [n] or [n, channels], which the server averages.
+        samples: 16-bit integers, [n]; or floats from -1 to 1, [n] or [n, channels]. The server averages channels.
 
     Raises:
         InputError: the samples have another type or shape.

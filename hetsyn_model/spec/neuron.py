@@ -145,7 +145,7 @@ class NeuronSpec:
 
     @property
     def memory_steps(self) -> float:
-        """Compute twice the steps over which a neuron sums a spike's squared effect, from the initial constants."""
+        """Compute twice the sum, over the steps, of a spike's squared effect; it sizes the initial weights."""
         low, high = self.tau_init_steps
         synaptic = (low + high) / 2
         response = None if self.own is None else self.own.response(decay_of(synaptic) if self.is_filtered else 0.0)

@@ -58,8 +58,8 @@ def evenly_apart(decay_range: tuple[float, float]) -> Tensor:
     """Make decays that represent a whole range, float64 [BINS or one more], evenly spaced in atanh(r).
 
     Args:
-        decay_range: lower and upper end, in [0, 1]. An end of 1 gives the largest float32 below it, and 1 itself for
-            clamped decays.
+        decay_range: lower and upper end, in [0, 1]. If the upper end is 1, the last decays are the largest float32
+            below 1, and 1 itself, which clamped decays have.
     """
     low, high = (math.atanh(min(end, 1 - 2.0**-24)) for end in decay_range)
     leaky = torch.tanh(torch.linspace(low, high, BINS, dtype=torch.float64))

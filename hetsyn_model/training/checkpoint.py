@@ -26,9 +26,9 @@ class Checkpoint:
         network: the network.
         encoder: encoder of audio or values; None for a network that takes spikes.
         tail_steps: steps of silence that end a stream.
-        epoch: epoch (``hetsyn train``) or update (experiments) of the training; None without training.
-        experiment: the experiment's run that made it; None without.
-        labels: names of the outputs; empty in checkpoints from before they were kept.
+        epoch: its number in the training: the epoch (``hetsyn train``) or the update (experiments); None if untrained.
+        experiment: the run of ``python -m research`` that trained it; None if none did.
+        labels: names of the outputs; empty in older checkpoints.
         description: one line for people.
         config: the training's configuration (:meth:`hetsyn_model.training.config.Config.to_dict`); None without.
         input_description: what the channels are, for people; empty if the encoder says it.

@@ -44,7 +44,8 @@ class NetworkConfig:
     """Sizes of the network; see :class:`hetsyn_model.spec.NetworkSpec`. The data give outputs and step.
 
     Attributes:
-        channels: 0: as many as the data have; for times of spikes, the highest unit and one.
+        channels: number of input channels. 0 takes it from the data: the width of arrays, or for spike times the
+            highest unit plus one.
     """
 
     channels: int = 0
@@ -113,7 +114,7 @@ class ValuesConfig:
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """The encoders of the kinds of data; the section of the data's kind counts."""
+    """The settings of the encoders: a section for each kind of data, of which a run uses one."""
 
     audio: EncoderSpec = field(default_factory=EncoderSpec)
     spikes: SpikesConfig = field(default_factory=SpikesConfig)
@@ -122,7 +123,7 @@ class EncoderConfig:
 
 @dataclass(frozen=True)
 class AugmentationConfig:
-    """The variation of examples in training; the section of the data's kind counts."""
+    """How examples are varied in training: a section for each kind of data, of which a run uses one."""
 
     audio: AugmentSpec = field(default_factory=AugmentSpec)
     spikes: SpikesAugmentSpec = field(default_factory=SpikesAugmentSpec)

@@ -12,8 +12,8 @@ class EndpointingConfig:
     """Settings by which a server finds utterances in a stream of the model's input.
 
     Attributes:
-        threshold: rise above the background that is speech: of sound in dB, of other input in spikes a step. 0: the
-            model has no settings, and a server finds utterances only if a client asks for it.
+        threshold: input this far above the background is speech: in dB for sound, else in spikes a step. 0: the model
+            has no settings, and a server finds utterances only if a client asks for it.
         release: share of the threshold below which speech becomes silence.
         onset_s: speech of this length begins an utterance.
         preroll_s: input before the onset that belongs to the utterance.

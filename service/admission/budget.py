@@ -17,8 +17,8 @@ class Ledger:
     """Counts a resource of clients, with a limit in all and for each client. Used from one event loop.
 
     Args:
-        full: sentence at the limit in all; ``{}`` is the client's number. It does not reveal the others'.
-        share_full: sentence at the client's limit, likewise.
+        full: sentence for a refusal at the limit in all; ``{}`` stands for the client's own count.
+        share_full: the same for a refusal at the client's limit.
     """
 
     def __init__(self, most: int, most_of_client: int, full: str, share_full: str) -> None:

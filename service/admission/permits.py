@@ -24,8 +24,8 @@ class Admission:
 
     Attributes:
         idle: set while no request is in flight.
-        admits: permits are given.
-        before_stop: finishes the work that has come and gets its permits later, before no more are given.
+        admits: permits are still given.
+        before_stop: awaited by ``stop`` first: finishes the chunks that have arrived on streams and have no permit yet.
     """
 
     def __init__(

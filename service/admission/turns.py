@@ -27,7 +27,7 @@ async def on_thread(work: Callable[..., T], *arguments: Any) -> T:
 
 
 class Turns:
-    """Places for one work each. A free place goes to the next client, not to the next work.
+    """Limits how much work runs at a time. A free place goes to the next client in turn, not to the oldest work.
 
     So a client waits for at most one work of each other client. Used from one event loop.
 

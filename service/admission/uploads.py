@@ -30,7 +30,7 @@ class Uploads:
     request is answered. The bytes of a body of up to ``FREE_BYTES`` that arrives in one piece do not count.
 
     Args:
-        budget: limits the bytes, and the requests, which may be too many before a body has come.
+        budget: limits bytes and requests. A request beyond the limit is refused before its body is read.
         timeout_s: time for one body to arrive.
 
     Attributes:
@@ -89,7 +89,7 @@ class Uploads:
         return TooSlow(f"the body was not complete after {self._timeout_s:g} s: send it faster, or {SHORTER}")
 
     def end_soon(self) -> None:
-        """Give bodies under way, and new ones, ``ENDING_S`` at most."""
+        """Shorten the time of bodies under way, and of new ones, to ``ENDING_S``."""
         self.is_ending = True
         latest_s = asyncio.get_running_loop().time() + ENDING_S
         for upload in self._under_way:

@@ -1,4 +1,4 @@
-"""httptools' parser, for a server of HTTP/1.1 alone."""
+"""Parses HTTP/1.1 with httptools, and ignores offers of other protocols."""
 
 from __future__ import annotations
 

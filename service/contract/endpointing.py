@@ -17,8 +17,8 @@ class Endpointing(BaseModel):
     """Settings of the endpointer (``service.engine.endpointer``). Rules 1 to 3 are Kaldi's.
 
     Attributes:
-        threshold: rise above the background that is speech: of sound in dB, of other input in spikes a step.
-        release: share of it below which speech is silence again (hysteresis).
+        threshold: input this far above the background is speech: in dB for sound, else in spikes a step.
+        release: share of the threshold below which speech is silence again (hysteresis).
         onset_s: speech of this length begins an utterance.
         preroll_s: input before the onset that belongs to the utterance.
         silence_s: rule 2: silence of this length ends an utterance.

@@ -95,7 +95,7 @@ class Hearing(NamedTuple):
     Attributes:
         is_speech: an utterance is under way.
         steps: steps of the utterance, or since the last one.
-        run: number of the last of these steps that speak for the other phase.
+        run: how many steps in a row, up to now, point to the other phase: quiet ones in speech, loud ones in silence.
         skip: steps at the beginning of an utterance that were heard already.
         activity: smoothed activity.
         background: the background.

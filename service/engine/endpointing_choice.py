@@ -70,7 +70,7 @@ def check_has_utterances(model: Model, kind: InputKind) -> None:
     """Check that a model answers utterances, and that the endpointer can hear its input.
 
     Raises:
-        UnsupportedInput: one of both is not so.
+        UnsupportedInput: it does not, or it cannot.
     """
     if model.manifest.decision.rule == "trace":
         raise UnsupportedInput(f"model {model.name!r} draws a trace, which has no utterances: leave endpointing off")

@@ -110,20 +110,22 @@ class Outcome(NamedTuple):
 class Job(NamedTuple):
     """A chunk, partly computed.
 
+    An utterance ends by a job of its own, on a copy of the stream. It has ``after`` and ``trigger``.
+
     Attributes:
         stream: the stream after the computed part; ``pending`` may have whole steps that are not computed.
         chunk: None if the stream only ends.
         taken: samples, or steps of spikes or values, that were taken out of the chunk.
-        ends: the end of the stream is still to come.
-        steps: network steps run.
-        scores: [outputs] after them; None before the first.
-        probabilities: [outputs] after them; None before the first.
-        readouts: [steps, outputs] of each part, with rule ``trace``.
-        closes: reason for which the utterance ends after the chunk, or None.
+        ends: the stream ends after the chunk, and its end is not computed yet.
+        steps: computed network steps.
+        scores: [outputs] after these steps; None before the first.
+        probabilities: [outputs] after these steps; None before the first.
+        readouts: [steps, outputs] of each computed part, with rule ``trace``.
+        closes: why the chunk ends its utterance; None if it does not.
         heard: starts and ends of utterances so far.
-        after: the job to go on with, if this one only ends an utterance on a copy of the stream.
-        trigger: why that utterance ends.
-        raster: the spikes so far; None if nobody asks.
+        after: in a job that ends an utterance, the job to go on with; else None.
+        trigger: in a job that ends an utterance, why it ends; else None.
+        raster: the spikes so far; None if the client does not ask for them.
     """
 
     stream: StreamState

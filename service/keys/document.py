@@ -66,7 +66,7 @@ class SecretEntry(_Entry):
         id: public, part of the token.
         hash: ``token.hashed``.
         created_at: when it was made.
-        expires_at: from when on it is refused; None is never.
+        expires_at: time from which it is refused; None: never.
     """
 
     id: Annotated[str, Field(pattern=_hex(ID_BYTES))]
@@ -90,7 +90,7 @@ class KeyEntry(_Entry):
         scopes: what it may do.
         limits: the most that it may take.
         secrets: each of them opens the key; empty if it was revoked.
-        expires_at: from when on all are refused; None is never.
+        expires_at: time from which all are refused; None: never.
     """
 
     name: _Name
@@ -151,7 +151,7 @@ def parse_document(content: bytes, source: str) -> KeysDocument:
     """Parse the content of a keys file; messages name it as ``source``.
 
     Raises:
-        KeysUnusable: it is none. The message does not repeat what is in the file.
+        KeysUnusable: it is not a keys file. The message repeats nothing of its content.
     """
     try:
         return KeysDocument.model_validate_json(content)
@@ -165,7 +165,7 @@ def read_document(path: Path) -> KeysDocument:
     """Read a keys file.
 
     Raises:
-        KeysUnusable: it cannot be read, is none, or others than its owner may change it.
+        KeysUnusable: it cannot be read, is not a keys file, or users other than its owner may change it.
     """
     try:
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Counts what a server has done since it started, as plain numbers. ``api/metrics.py`` exports them to Prometheus."""
+"""Counts what a server has done since it started, as plain numbers. ``api/routes/metrics.py`` exports them."""
 
 from __future__ import annotations
 

@@ -13,9 +13,9 @@ MAX_ATTEMPTS = 10  # decisions on a request; each one after the first means that
 
 
 async def finished(change: Coroutine[Any, Any, bool]) -> bool:
-    """Run a ``commit`` or a ``remove`` to its end: before, nobody knows whether the change was made.
+    """Run a ``commit`` or a ``remove`` to its end, even if the caller is cancelled: the store may have made the change.
 
-    A cancellation meanwhile takes effect only if it was not made.
+    The cancellation takes effect afterwards, and only if the change was not made.
     """
     task = asyncio.create_task(change)
     try:

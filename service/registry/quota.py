@@ -227,7 +227,7 @@ class Quota:
                     raise group.full(lack, self._lifetimes, self._retry_s, self._clock())
 
     def take_place(self, entry: SessionEntry) -> None:
-        """Count a session as open that a store is about to have, so that those after it find its place taken.
+        """Count a session as open before the store has it, so that the next requests see its place as taken.
 
         Raises:
             KeyLimitReached: its key has as many as it may.

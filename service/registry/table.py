@@ -281,7 +281,7 @@ _reply_of, _expected_of = attrgetter("known.progress.last.reply"), attrgetter("k
 
 
 def _goes_on_plain(session: Session) -> bool:
-    """Return whether a session after a chunk is the plain one from before, and none that began over it."""
+    """Return whether the last chunk went on with the session. A new session under its id would expect chunk 1."""
     return isinstance(_reply_of(session), PlainReply) and bool(_expected_of(session) > 1)
 
 

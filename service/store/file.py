@@ -5,11 +5,13 @@ killed process. With ``normal`` it does not wait: a power failure may lose the l
 Several servers of one machine may share the file. It must not be on a network file system, where SQLite's locks do not
 work.
 
-Every change needs room in the log, even a deletion. So the database leaves a reserve on the disk. A session that goes
-on may need another page, for the index or its record. So new sessions leave some pages free. When they have taken all
-else, sessions go on, end and expire, and make room for others. If other programs take the reserve, nothing can be
-changed until somebody makes room. If the file or its log is deleted or replaced, the next check notices, and the store
-refuses everything until the server is started again.
+Two reserves keep a full store working. Every change needs room in the log, even a deletion: so the database leaves a
+part of the disk free. An open session may need another page, for the index or its record: so new sessions are refused
+while some pages are free. Open sessions then go on, end and expire, which makes room for new ones. If other programs
+fill the disk, no change is possible until somebody makes room.
+
+If the file or its log is deleted or replaced, the next check notices, and the store refuses everything until the server
+is started again.
 """
 
 from __future__ import annotations

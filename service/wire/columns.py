@@ -27,8 +27,7 @@ class DecodedFrame(NamedTuple):
     """The chunks of a frame.
 
     Attributes:
-        chunks: of each row. None has no content, and is taken where the row ends its session. An error is one of its
-            row.
+        chunks: one for each row. None: the row has no content and ends its session. An error: the row is refused.
         digests: ``chunk.digest`` of each row that has no error.
     """
 

@@ -88,7 +88,7 @@ def spike_file(folder: Path) -> Path | None:
 
 
 def read_hdf5_folder(train: Path, config: Config) -> Examples:
-    """Read the files of a data set, which tell the use of each example.
+    """Read the files of a data set: one to train, one to test, and perhaps one to validate.
 
     Args:
         train: its training file (:func:`spike_file`).
