@@ -83,7 +83,7 @@ class ApplicationRequest(RequestResponseCycle):
         if is_complete and self.more_body:
             self.more_body = False
             self.message_event.set()
-        if self._task is None:
+        if self._task is None and not self.disconnected:
             context = RequestContext(self.scope["headers"]).context()
             self._task = asyncio.get_running_loop().create_task(self.run_asgi(self._answer), context=context)
             self._task.add_done_callback(self._server_state.tasks.discard)

@@ -262,18 +262,19 @@ class Connection(asyncio.Protocol):
         if refusal is not None:
             self.end("refused-request", refusal)
             raise Refused
-        self._header_bytes = 0
-        self._is_in_head = self._is_between = False
         url, is_new, method = parse_url(self.url), version == "1.1", parser.get_method()
-        path = url.path.decode("ascii")
+        raw_path = url.path or b"/"  # http://host has none (RFC 9110, section 4.2.3)
+        path = raw_path.decode("ascii")
         if "%" in path:
             path = unquote(path)
+        self._header_bytes = 0
+        self._is_in_head = self._is_between = False
         expects = is_new and fields.get(b"expect", b"").lower() == b"100-continue"
         keep_alive = is_new and parser.should_keep_alive()
         head = Head(
             method,
             version,
-            url.path,
+            raw_path,
             path,
             url.query or b"",
             headers,

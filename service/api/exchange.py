@@ -81,7 +81,6 @@ class Door:
         self.ingress = ingress
         self.counters = counters
         self.keys = keys
-        self.has_access_log = access_log.hasHandlers()
         self._planners = planners
         self._origins = {origin.lower().encode() for origin in cors_origins}  # as browsers send them
         self._defaults: Sequence[Field] = ()
@@ -309,7 +308,7 @@ class Exchange:
         if not self.keep_alive:
             lines += b"connection: close\r\n"
         lines = door.lines(self.head, responder.server_state.default_headers) + lines
-        if door.has_access_log:
+        if access_log.hasHandlers():
             self._context.copy().run(self._log, status)
         self._arrival = None
         responder.respond(response_bytes(status, lines, body))
@@ -318,7 +317,8 @@ class Exchange:
         """Write the access line; runs in the request's context, which has its ids."""
         if self._arrival is not None:
             SESSION.set(self._arrival.session)
-        access_log.info('%s - "POST %s HTTP/1.1" %d', self.client, self.head.path, status)
+        head = self.head  # uvicorn formats this line
+        access_log.info('%s - "%s %s HTTP/%s" %d', self.client, "POST", head.raw_path.decode(), head.version, status)
 
     def _release(self) -> None:
         self._body = b""

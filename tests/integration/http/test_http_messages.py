@@ -250,6 +250,26 @@ async def test_a_request_that_may_be_read_in_two_ways_is_refused_and_nothing_aft
         assert sum(server.ended.values()) == 1
 
 
+@pytest.mark.parametrize(("target", "status"), [("http://x", 200), ("http://x?a=b", 200), ("http://x:999999/", 400)])
+async def test_a_target_with_its_host_is_answered(models: Path, gate: Gate, target: str, status: int) -> None:
+    async with listening(models, gate) as server:
+        reader, writer = await server.connect()
+        assert await ask(reader, writer, head(f"GET {target} HTTP/1.1", "Host: x")) == status
+        writer.close()
+
+
+async def test_a_request_that_is_refused_in_its_body_is_not_carried_out(models: Path, gate: Gate) -> None:
+    async with listening(models, gate) as server:
+        reader, writer = await server.connect()
+        assert await ask(reader, writer, chunk(5, session="a", seq=0)) == 200
+        delete = head("DELETE /sessions/a HTTP/1.1", "Host: x", "Transfer-Encoding: chunked")
+        assert await ask(reader, writer, delete + b"zz\r\n") == 400
+        assert await reader.read() == b""
+        writer.close()
+        await server.until(lambda: server.open == 0 and not server.process.server_state.tasks)
+        assert server.parts.registry.sessions.open == 1
+
+
 @pytest.mark.parametrize(("answered", "sent"), [(0, b"GET /"), (0, LIVE[:-2]), (1, LIVE[:-1]), (0, chunk(5)[:-70])])
 async def test_a_request_that_has_begun_but_does_not_go_on_is_told_so(
     models: Path, gate: Gate, answered: int, sent: bytes

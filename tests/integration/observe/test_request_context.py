@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from service.observe.logs import JsonFormatter
+from service.observe.logs import JsonFormatter, TextAccessFormatter
 from tests.support.artifacts.gate import Gate
 from tests.support.clients.json_input import Json, events
 from tests.support.clients.live import NOTHING, opened
 from tests.support.servers.in_process import ServeHttp
-from tests.support.servers.socket_server import listening
+from tests.support.servers.socket_server import chunk, listening, response
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
@@ -102,3 +102,23 @@ async def test_a_stream_is_one_request(
         assert problem == "internal"
     (line,) = [line for line in lines if "failed" in line["message"]]
     assert (line["request_id"], line["session"], line["trace_id"]) == ("7", "a", TRACE)
+
+
+async def test_each_request_with_a_chunk_has_an_access_line(
+    models: Path, gate: Gate, caplog: pytest.LogCaptureFixture
+) -> None:
+    logger = logging.getLogger("uvicorn.access")
+    async with listening(models, gate) as server:
+        caplog.set_level(logging.INFO, logger.name)
+        caplog.handler.setFormatter(TextAccessFormatter("%(client_addr)s - %(request_line)s %(status_code)s"))
+        logger.addHandler(caplog.handler)
+        reader, writer = await server.connect()
+        for path in (b"/infer", b"/v2/models/a%0Ab/infer"):
+            writer.write(chunk(5, session="a").replace(b"/infer", path).replace(b"Host", b"X-Request-ID: 7\r\nHost"))
+            await response(reader)
+        writer.close()
+        logger.removeHandler(caplog.handler)
+    assert caplog.text.splitlines() == [
+        "127.0.0.1 - POST /infer HTTP/1.1 404 Not Found [request 7, session a]",
+        "127.0.0.1 - POST /v2/models/a%0Ab/infer HTTP/1.1 404 Not Found [request 7]",
+    ]
