@@ -388,7 +388,11 @@ class Ingress:
             self.begin(source, encoded, partial(together.answered, index))
             for index, (source, encoded) in enumerate(chunks)
         ]
-        results = await together.results(arrivals)
+        try:
+            results = await together.results(arrivals)
+        except asyncio.CancelledError:
+            self._counters.chunks_abandoned += len(chunks)
+            raise
         return [
             self.refused(result, arrival.source.request, arrival.session) if isinstance(result, Exception) else result
             for arrival, result in zip(arrivals, results, strict=True)

@@ -9,6 +9,7 @@ from contextlib import suppress
 from functools import partial
 from inspect import isawaitable
 from typing import Any
+from urllib.parse import unquote
 
 import grpc
 from google.protobuf.json_format import ParseDict
@@ -17,6 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
+from service.admission import budget
 from service.admission.permits import Admission
 from service.admission.uploads import FREE_BYTES
 from service.errors import (
@@ -47,11 +49,12 @@ log = logging.getLogger("hetsyn.grpc")
 
 
 def client_of(context: Any) -> str:
-    """Name a call's client for the limits: its key, or its address as ``budget.client_of`` shortens it."""
+    """Name a call's client for the limits: its key, or its address (``budget.client_of``)."""
     if key := CALLER.get().key:
         return key
     kind, _, address = context.peer().partition(":")
-    return address.rpartition(":")[0].replace("%5B", "").replace("%5D", "").strip("[]") if kind != "unix" else ""
+    host, _, port = unquote(address).rpartition(":")
+    return budget.client_of((host.strip("[]"), port)) if kind != "unix" else ""
 
 
 async def next_message(context: Any) -> Any:

@@ -71,6 +71,17 @@ async def test_a_chunk_whose_client_has_gone_already_is_not_decoded(serve: Serve
     assert server.admission.in_flight == 0
 
 
+async def test_a_call_whose_client_goes_is_abandoned(serve: ServeDirect) -> None:
+    server = serve()
+    server.gate.opened.clear()
+    call = asyncio.create_task(of_request(server, infer_request("s", 0)))
+    await server.entered()
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert server.counters.chunks_abandoned == 1
+
+
 async def go_after(rounds: int, works: list[asyncio.Task[None]]) -> None:
     for _ in range(rounds):
         await asyncio.sleep(0)
