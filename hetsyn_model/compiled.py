@@ -92,8 +92,7 @@ class LayerWeights:
     @property
     def is_recurrent(self) -> bool:
         """Return whether the layer has synapses from its own neurons."""
-        synapses = self.synapses
-        return (synapses.weight_rec if isinstance(synapses, BankWeights) else synapses.recurrent) is not None
+        return self.synapses.is_recurrent
 
     @property
     def kappa(self) -> Tensor | None:

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from hetsyn_model.neurons.neuron import LearnedNeurons
-from hetsyn_model.neurons.spike import fire
+from hetsyn_model.neurons.spike import fire, membrane_left
 from hetsyn_model.spec import ResonanceSpec, SurrogateSpec
 from hetsyn_model.state import Shapes, State
 
@@ -105,7 +105,7 @@ class ResonantNeuron:
 
     def step(self, state: State, currents: Tensor, surrogate: SurrogateSpec | None) -> tuple[State, Tensor]:
         beta, of_membrane, of_spike = self.recovery.unbind(0)
-        left = self.kappa * state["membrane"] * (1 - state["spikes"].detach())
+        left = membrane_left("zero", self.kappa, self.threshold, state["membrane"], state["spikes"].detach())
         membrane = left + (currents - state["recovery"])
         spikes = fire(membrane, self.threshold, self.threshold, surrogate)
         kept = membrane * (1 - spikes.detach())

@@ -83,6 +83,18 @@ def fire(potential: Tensor, level: Tensor, threshold: Tensor, surrogate: Surroga
     return spikes
 
 
+def membrane_left(reset: Reset, kappa: Tensor, threshold: Tensor, membrane: Tensor, spikes: Tensor) -> Tensor:
+    """Compute what decay and reset leave of a membrane for the next step, [b, j], by the equations above.
+
+    ``build_support/reset.hpp`` is the same in C++.
+    """
+    if reset == "zero":
+        return kappa * membrane * (1 - spikes)
+    if reset == "subtract_at_once":
+        return kappa * (membrane - threshold * spikes)
+    return kappa * membrane - threshold * spikes
+
+
 @dataclass(frozen=True)
 class Adaptation:
     """A threshold that rises with each spike: A, equations 18 and 19.
@@ -176,18 +188,11 @@ class MembraneNeuron:
         return {"membrane": (neurons,), "spikes": (neurons,)} | _adaptation_state(self.adaptation, neurons)
 
     def step(self, state: State, currents: Tensor, surrogate: SurrogateSpec | None) -> tuple[State, Tensor]:
-        potential = self._left(state["membrane"], state["spikes"]) + currents
+        left = membrane_left(self.reset, self.kappa, self.threshold, state["membrane"], state["spikes"])
+        potential = left + currents
         level, adapted = _level(self.threshold, self.adaptation, state)
         spikes = fire(potential, level, self.threshold, surrogate)
         return {"membrane": potential, "spikes": spikes} | adapted, potential
-
-    def _left(self, membrane: Tensor, spikes: Tensor) -> Tensor:
-        """Compute what decay and reset leave of the membrane for the next step, [b, j]."""
-        if self.reset == "zero":
-            return self.kappa * membrane * (1 - spikes)
-        if self.reset == "subtract_at_once":
-            return self.kappa * (membrane - self.threshold * spikes)
-        return self.kappa * membrane - self.threshold * spikes
 
 
 BaseNeuron = Silent | SilentMembrane | ResettingNeuron | MembraneNeuron  # operator and native rollout run these

@@ -158,6 +158,10 @@ class BankWeights:
         return self.weight_in.shape[1] // self.decays.shape[0]
 
     @property
+    def is_recurrent(self) -> bool:
+        return self.weight_rec is not None
+
+    @property
     def dtype(self) -> torch.dtype:
         return self.weight_in.dtype
 

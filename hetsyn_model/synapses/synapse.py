@@ -53,6 +53,10 @@ class ExactWeights:
         return self.input.weight.shape[0]
 
     @property
+    def is_recurrent(self) -> bool:
+        return self.recurrent is not None
+
+    @property
     def dtype(self) -> torch.dtype:
         return self.input.weight.dtype
 

@@ -22,19 +22,17 @@ class Batch:
         events: the spikes of [b, longest, channels].
         steps: int64 [b], length of each stream.
         target: classes int64 [b], or a trace float32 [b, t, outputs].
-        analog: float32 [b, t, features], the streams before their encoding as spikes; None without.
     """
 
     events: Events
     steps: Tensor
     target: Tensor
-    analog: Tensor | None = None
 
     @staticmethod
-    def of(spikes: Spikes, target: Tensor, analog: Tensor | None = None) -> Batch:
+    def of(spikes: Spikes, target: Tensor) -> Batch:
         """Make a batch of streams of one length from dense spikes [b, t, i]."""
         events = Events.of(torch.from_numpy(np.ascontiguousarray(spikes)))
-        return Batch(events, torch.full((spikes.shape[0],), spikes.shape[1], dtype=torch.int64), target, analog)
+        return Batch(events, torch.full((spikes.shape[0],), spikes.shape[1], dtype=torch.int64), target)
 
     def dense(self) -> Spikes:
         return self.events.dense().cpu().numpy() > 0
@@ -42,10 +40,8 @@ class Batch:
     def streams(self, first: int, last: int) -> Batch:
         """Return the streams ``first`` to ``last`` (excluded)."""
         part = slice(first, last)
-        analog = None if self.analog is None else self.analog[part]
-        return Batch(self.events.streams(first, last), self.steps[part], self.target[part], analog)
+        return Batch(self.events.streams(first, last), self.steps[part], self.target[part])
 
     def to(self, device: torch.device | str) -> Batch:
         """Copy the streams to a device."""
-        analog = None if self.analog is None else self.analog.to(device)
-        return Batch(self.events.to(device), self.steps.to(device), self.target.to(device), analog)
+        return Batch(self.events.to(device), self.steps.to(device), self.target.to(device))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -129,7 +129,7 @@ class SpikesFront:
 
 
 class ValuesFront:
-    """Encodes series with the level-crossing encoder; a batch's ``analog`` has the scaled values."""
+    """Encodes series with the level-crossing encoder."""
 
     def __init__(self, spec: LevelCrossingSpec, augment: ValuesAugmentSpec) -> None:
         self.spec: AnyEncoderSpec | None = spec
@@ -160,10 +160,7 @@ class ValuesFront:
             rate = rng.uniform(0.0, self._augment.delete, (len(values), 1, 1)).astype(np.float32)
             spikes = spikes * torch.from_numpy(rng.random(tuple(spikes.shape), np.float32) >= rate)
         spikes = torch.nn.functional.pad(spikes, (0, 0, 0, tail_steps))
-        y = (padded.to(torch.float64) - self._encoder.offset) * self._encoder.scale
-        y = torch.nn.functional.pad(y * inside.unsqueeze(-1), (0, 0, 0, tail_steps))
-        batch = _batch(items, Events.of(spikes.to(torch.float32)), lengths + tail_steps)
-        return replace(batch, analog=y.to(torch.float32))
+        return _batch(items, Events.of(spikes.to(torch.float32)), lengths + tail_steps)
 
     def _changed(self, values: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
         how, channels = self._augment, values.shape[1]
