@@ -16,6 +16,7 @@
 #include "coefficients.hpp"
 #include "parallel.hpp"
 #include "products.hpp"
+#include "reset.hpp"
 
 namespace {
 
@@ -52,21 +53,14 @@ void event_product_backward(const int64_t* splits, const int32_t* units, const T
     });
 }
 
-enum Reset : int { subtract, subtract_at_once, zero };  // of a membrane, spec.py
+using hetsyn::Reset;
 
 struct Layer {
     int64_t batch, steps, bank, neurons;
-    int spiking, recurrent, membrane, reset;
+    int spiking, recurrent, membrane;
+    Reset reset;
     double adaptation_decay, adaptation_strength;
 };
-
-// What decay and reset leave of a membrane for the next step.
-template <typename T>
-inline T left(int reset, T kappa, T threshold, T membrane, T spike) {
-    if (reset == zero) return kappa * membrane * (T(1) - spike);
-    if (reset == subtract_at_once) return kappa * (membrane - threshold * spike);
-    return kappa * membrane - threshold * spike;
-}
 
 // Writes spikes and potential, and the rise of each threshold where there is room for it: the surrogate needs it.
 template <typename T>
@@ -119,10 +113,12 @@ void layer_forward(const Layer& layer, const T* drive, const T* recurrent_weight
                 const T* earlier = before ? before : silence.data();
                 if (layer.membrane) {
                     for (int64_t n = 0; n < N; ++n)
-                        v[n] = kept[n] = left(layer.reset, kappa[n], threshold[n], kept[n], earlier[n]) + v[n];
+                        v[n] = kept[n] =
+                            hetsyn::membrane_left(layer.reset, kappa[n], threshold[n], kept[n], earlier[n]) + v[n];
                 } else {
                     if (before)
-                        for (int64_t n = 0; n < N; ++n) kept[n] = kappa[n] * kept[n] + threshold[n] * before[n];
+                        for (int64_t n = 0; n < N; ++n)
+                            kept[n] = hetsyn::reset_current(kappa[n], threshold[n], kept[n], before[n]);
                     for (int64_t n = 0; n < N; ++n) v[n] -= kept[n];
                 }
                 if (before)
@@ -189,10 +185,8 @@ void layer_backward(const Layer& layer, const T* spikes, const T* potential, con
                     if (layer.spiking && layer.membrane) {
                         const T *sigma = surrogate + row * N, *z = spikes + row * N, *v = potential + row * N;
                         for (int64_t n = 0; n < N; ++n) {
-                            const T reaches = layer.reset == zero ? kappa[n] * (T(1) - z[n]) : kappa[n];
-                            const T taken = layer.reset == zero               ? kappa[n] * v[n]
-                                            : layer.reset == subtract_at_once ? kappa[n] * threshold[n]
-                                                                              : threshold[n];
+                            const T reaches = hetsyn::left_by_membrane(layer.reset, kappa[n], z[n]);
+                            const T taken = hetsyn::taken_by_spike(layer.reset, kappa[n], threshold[n], v[n]);
                             // gj and ga still hold their values at t + 1
                             gz[n] += grad_spikes[row * N + n] - taken * gj[n] + adaptation_strength * ga[n];
                             const T through_spike = gz[n] * sigma[n];
@@ -236,7 +230,7 @@ void layer_backward(const Layer& layer, const T* spikes, const T* potential, con
                         for (int64_t n = 0; n < N; ++n) into[n] += resets[(s * S + t) * N + n] * reset[n];
                         if (t == 0) continue;
                         for (int64_t n = 0; n < N; ++n)
-                            reset[n] = kappa[n] * reset[n] + threshold[n] * z[(t - 1) * N + n];
+                            reset[n] = hetsyn::reset_current(kappa[n], threshold[n], reset[n], z[(t - 1) * N + n]);
                     }
                 }
             }

@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "reset.hpp"
+
 #define HETSYN_INLINE inline __attribute__((always_inline))
 
 namespace hetsyn {
@@ -16,8 +18,6 @@ namespace hetsyn {
 // used: it may take a graph and fail in the first chunk.
 constexpr int kFormat = 5;
 
-// What a spike does to a membrane: hetsyn_model/neurons/spike.py has the equations.
-enum class Reset { subtract, subtract_at_once, zero };
 enum class Rule { sum_softmax, late_softmax, spike_count, last, trace };
 
 // The equations' letters are in docs/explanation/model.md. A null pointer is a part that the layer lacks.
@@ -61,16 +61,6 @@ struct Parameters {
     HETSYN_INLINE int64_t layer_words(const Layer& layer) const {
         const int64_t a_neuron = layer.spiking ? (adaptive ? 3 : 2) : membrane ? 1 : 0;
         return layer.current_words() + layer.neurons * a_neuron;
-    }
-    HETSYN_INLINE float threshold_of(const Layer& layer, int64_t n) const {
-        return layer.threshold ? layer.threshold[n] : threshold;
-    }
-    // What decay and reset leave of neuron n's membrane, whose spike in the step before was ``spike``.
-    HETSYN_INLINE float left(const Layer& layer, int64_t n, float potential, float spike) const {
-        const float kappa = layer.kappa[n];
-        if (reset == Reset::zero) return kappa * potential * (1.0f - spike);
-        if (reset == Reset::subtract_at_once) return kappa * (potential - threshold_of(layer, n) * spike);
-        return kappa * potential - threshold_of(layer, n) * spike;
     }
 };
 

@@ -17,10 +17,11 @@ HETSYN_INLINE void spikes_of(const Parameters& network, const Layer& layer, cons
     float* __restrict spikes = state + N;
     if (network.membrane)
         for (int64_t n = 0; n < N; ++n)
-            kept[n] = potential[n] = network.left(layer, n, kept[n], spikes[n]) + potential[n];
+            kept[n] = potential[n] =
+                membrane_left(network.reset, layer.kappa[n], threshold_of(n), kept[n], spikes[n]) + potential[n];
     else
         for (int64_t n = 0; n < N; ++n) {
-            kept[n] = layer.kappa[n] * kept[n] + threshold_of(n) * spikes[n];
+            kept[n] = reset_current(layer.kappa[n], threshold_of(n), kept[n], spikes[n]);
             potential[n] -= kept[n];
         }
     if (network.adaptive) {
