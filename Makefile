@@ -55,7 +55,7 @@ docs: $(VENV)/.installed-docs
 
 # Write docs/experiments.md, its pictures and its table, and the picture of the timescale bank, from the kept results.
 report: install
-	$(BIN)/python -m research.worth.page
+	$(BIN)/python -m research.worth.experiments_page
 	$(BIN)/python -m research.worth.bank_picture
 
 # One wheel for each processor, for every Python and any Linux with glibc 2.17, in dist/. zig compiles both here.

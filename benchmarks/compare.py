@@ -26,8 +26,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.contenders import ours_target, shd_load, speech_target
-from benchmarks.load import SMOKE_CONCURRENCIES, SMOKE_RUN, Figures, closed_loop, missing_answer
+from benchmarks.load.contenders import ours_target, shd_load, speech_target
+from benchmarks.load.load import SMOKE_CONCURRENCIES, SMOKE_RUN, Figures, closed_loop, missing_answer
 from benchmarks.revisions import FIXTURES, has_operator, models_of
 from hetsyn_client.loadtest.load import Load, recorded
 from hetsyn_client.loadtest.run import RunSettings

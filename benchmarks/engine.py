@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
-from benchmarks.engine_cost import (
+from benchmarks.revisions import FIXTURES, models_of
+from benchmarks.steps.cost import (
     BANK,
     BANK_8,
     BANK_OTHER,
@@ -37,8 +38,7 @@ from benchmarks.engine_cost import (
     CostWorkload,
     costs,
 )  # fmt: skip
-from benchmarks.engine_report import print_results, ratios, speed_of_the_other_build
-from benchmarks.revisions import FIXTURES, models_of
+from benchmarks.steps.report import print_results, ratios, speed_of_the_other_build
 from service.contract.graph_io import Float32Array
 from service.runtime.onnx import operator_status
 
@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.families:
-        from benchmarks import families
+        from benchmarks.steps import families
 
         return families.measure(rounds=2 if arguments.smoke else 20 if arguments.quick else 200)
     # a process of its own, with one thread, and with a malloc that keeps freed memory, without which torch is slow
@@ -167,8 +167,8 @@ def _implementations(workload: CostWorkload, other: Path | None) -> tuple[dict[s
     """
     import torch
 
-    from benchmarks.eager import EagerLoop
-    from benchmarks.step_graph import step_graph
+    from benchmarks.steps.eager import EagerLoop
+    from benchmarks.steps.step_graph import step_graph
     from export.graphs.network_graph import network_graph
     from export.graphs.torchscript import load_torchscript, torchscript
     from export.parity import Streams, initial_row, run_graph
@@ -222,7 +222,7 @@ def _implementations(workload: CostWorkload, other: Path | None) -> tuple[dict[s
         return state
 
     step_session = load_graph(step_graph(network))
-    stepped = [tensor for tensor in layout if tensor.name != DECISION_SCORE_LOW]  # see benchmarks/step_graph.py
+    stepped = [tensor for tensor in layout if tensor.name != DECISION_SCORE_LOW]  # see benchmarks/steps/step_graph.py
 
     def advance_step(state: Any, x: torch.Tensor, _: int) -> Any:
         dense_steps = x.numpy()

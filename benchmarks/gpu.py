@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     assert device is not None
     batches = (1, 32, 256) if arguments.quick else (1, 8, 32, 128, 256, 512, 1024)
     lengths = (10, 25) if arguments.quick else (1, 10, 25, 100)
-    from benchmarks.step_graph import write_exact  # imports torch
+    from benchmarks.steps.step_graph import write_exact  # imports torch
 
     with tempfile.TemporaryDirectory() as exact:
         write_exact(MODELS / MODEL / "1", Path(exact) / MODEL / "1")

@@ -28,7 +28,7 @@ from rich.prompt import Confirm
 from rich.table import Table
 
 from benchmarks import perf_analyzer
-from benchmarks.contenders import (
+from benchmarks.load.contenders import (
     MODEL,
     REQUIREMENTS,
     STEPS,
@@ -39,7 +39,7 @@ from benchmarks.contenders import (
     peers,
     shd_load,
 )
-from benchmarks.load import (
+from benchmarks.load.load import (
     SMOKE_CONCURRENCIES,
     SMOKE_RUN,
     Figures,
@@ -99,7 +99,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.perf_analyzer:
         seconds = 0.2 if arguments.smoke else 1.0 if arguments.quick else seconds
         return perf_analyzer.run(python, repeats, seconds, (1,) if arguments.smoke else perf_analyzer.CONCURRENCIES)
-    from benchmarks.step_graph import write_exact, write_step_graph  # imports torch: perf_analyzer needs none
+    from benchmarks.steps.step_graph import write_exact, write_step_graph  # imports torch: perf_analyzer needs none
 
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="hetsyn-peers-") as name:

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.contenders import DENSITY, ENVIRONMENT, HERE, MODEL, STEPS
+from benchmarks.load.contenders import DENSITY, ENVIRONMENT, HERE, MODEL, STEPS
 from tests.support.paths import ROOT
 from tests.support.servers.server_process import ServerProcess, free_port
 

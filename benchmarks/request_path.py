@@ -24,8 +24,8 @@ from rich.console import Console
 from rich.table import Table
 from starlette.types import ASGIApp
 
-from benchmarks.contenders import Contender, empty, ours, shd_load
-from benchmarks.load import closed_loop
+from benchmarks.load.contenders import Contender, empty, ours, shd_load
+from benchmarks.load.load import closed_loop
 from benchmarks.servers.empty import create_app as empty_app
 from hetsyn_client.events import MEDIA_TYPE, pack_events
 from hetsyn_client.loadtest.run import RunSettings

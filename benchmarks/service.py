@@ -23,8 +23,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import stores, transports
-from benchmarks.contenders import MODEL, STEPS, Contender, dict_server, empty, ours, shd_load
-from benchmarks.load import (
+from benchmarks.load.contenders import MODEL, STEPS, Contender, dict_server, empty, ours, shd_load
+from benchmarks.load.load import (
     SMOKE_CONCURRENCIES,
     SMOKE_RUN,
     Figures,
@@ -33,7 +33,7 @@ from benchmarks.load import (
     real_time_streams,
     typical,
 )
-from benchmarks.ramp import Goal, RampResult, RampSettings
+from benchmarks.load.ramp import Goal, RampResult, RampSettings
 from hetsyn_client.loadtest.load import Load
 from hetsyn_client.loadtest.run import RunSettings
 from tests.support.servers.server_process import ServerProcess
@@ -102,7 +102,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.stores:
         concurrencies = SMOKE_CONCURRENCIES if arguments.smoke else STORE_CONCURRENCIES
         return stores.run(effort.repeats, effort.settings, effort.patience_s, concurrencies, is_smoke=arguments.smoke)
-    from benchmarks.step_graph import write_step_graph  # imports torch: the others need none
+    from benchmarks.steps.step_graph import write_step_graph  # imports torch: the others need none
 
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="hetsyn-service-") as name:

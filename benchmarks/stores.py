@@ -17,8 +17,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.contenders import serve_speech
-from benchmarks.load import Figures, closed_loop
+from benchmarks.load.contenders import serve_speech
+from benchmarks.load.load import Figures, closed_loop
 from hetsyn_client.loadtest.load import recorded
 from hetsyn_client.loadtest.run import RunSettings
 from tests.support.paths import RECORDINGS

@@ -17,15 +17,15 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.contenders import (
+from benchmarks.load.contenders import (
     DENSITY,
     MODEL,
     newest_speech,
     serve,
     shd_load,
 )
+from benchmarks.load.ramp import Goal, JudgedTrial, RampResult, RampSettings, saturate
 from benchmarks.plots import plain, pyplot, save
-from benchmarks.ramp import Goal, JudgedTrial, RampResult, RampSettings, saturate
 from hetsyn_client.loadtest.load import Load, Served, recorded
 from hetsyn_client.loadtest.run import RunSettings, run_loop
 from hetsyn_client.loadtest.senders import WAYS, Transport, Way

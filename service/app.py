@@ -24,7 +24,7 @@ from service.api.streaming.many_streams import ManyStreams
 from service.api.streaming.streams import Streams
 from service.batching.backlog import BatchPolicy
 from service.batching.batcher import Batcher
-from service.carried.keys import CarryKeys
+from service.carried.carry_keys import CarryKeys
 from service.carried.sessions import CarriedSessions
 from service.carried.token import Tokens
 from service.engine.engine import Engine

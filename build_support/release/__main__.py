@@ -12,10 +12,10 @@ import tempfile
 from pathlib import Path
 
 from build_support.compiling import ROOT
-from build_support.release import images, notes, packages, source
+from build_support.release import images, notes, packages, tracked_files
 from build_support.release.changelog import unreleased, version_of
 from build_support.release.errors import ReleaseError
-from build_support.release.source import Source
+from build_support.release.tracked_files import Source
 
 SUMS = "SHA256SUMS"
 
@@ -52,8 +52,8 @@ def release(scratch: Path, output: Path, wanted_images: str, only: str | None) -
     version = version_of((ROOT / "pyproject.toml").read_text())
     pending = unreleased((ROOT / "CHANGELOG.md").read_text(), version)
     names, no_images = ([], "") if only == "packages" else images.choose(wanted_images)
-    found, checkout = source.read(ROOT), scratch / "checkout"
-    source.copy(ROOT, checkout)
+    found, checkout = tracked_files.read(ROOT), scratch / "checkout"
+    tracked_files.copy(ROOT, checkout)
     say(f"commit {found.commit[:12]}{'' if found.is_clean else ', and changes that are not committed'}")
     tried = []
     if only != "images":

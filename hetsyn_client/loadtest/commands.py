@@ -56,8 +56,8 @@ def bench_server(
         if path is not None and not path.parent.is_dir():
             raise typer.BadParameter(f"there is no folder {path.parent}: make it first")
 
+    from hetsyn_client.loadtest.html_report import as_html
     from hetsyn_client.loadtest.load import Served, choose_load
-    from hetsyn_client.loadtest.page import as_html
     from hetsyn_client.loadtest.report import as_json, progress, show
     from hetsyn_client.loadtest.run import Loop, RunSettings, measure, run_loop
     from hetsyn_client.terminal.backend import Server

@@ -20,8 +20,8 @@ instead of [neurons, inputs]. Input and recurrent synapses of a layer share one 
 
 The weights ``w c`` are rounded to multiples of a power of two, fine enough that any sum of a column's
 entries is exact in the state's type. The order in which spikes are added up then cannot matter: torch,
-ONNX Runtime and any batch give the same currents, bit for bit. ``values.py`` does the same for inputs that are real
-numbers.
+ONNX Runtime and any batch give the same currents, bit for bit. ``exact_products.py`` does the same for inputs that are
+real numbers.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from torch import Tensor
 from hetsyn_model import native
 from hetsyn_model.events import Events, event_product, pointer
 from hetsyn_model.state import Shapes, State
+from hetsyn_model.synapses.exact_products import values_product
 from hetsyn_model.synapses.synapse import ExactWeights, SynapsePath
-from hetsyn_model.synapses.values import values_product
 
 WEIGHT_BITS = 16  # bits of a served weight: half the memory traffic, and no more spikes differ than with 32
 
@@ -143,7 +143,7 @@ class BankWeights:
         bias: [K * neurons], constant drive a step; None without.
         decays: alpha a step, [K].
         grid: [K * neurons], a power of two; a column's weights and bias are multiples of it.
-        value_channels: channels of an input of real numbers (``values.py``); 0 for spikes.
+        value_channels: channels of an input of real numbers (``exact_products.py``); 0 for spikes.
     """
 
     weight_in: Tensor

@@ -26,8 +26,8 @@ from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.datasets.examples import Series
 from hetsyn_model.training.encoding.front import ValuesAugmentSpec, ValuesFront
 from hetsyn_model.training.loss import score_loss
+from research.tasks.smartwatch import CHANNELS, EXERCISES, STEP_S, WatchRecording, people, read_watch, windows
 from research.tasks.task import Figure, Shape
-from research.tasks.watch import CHANNELS, EXERCISES, STEP_S, WatchRecording, people, read_watch, windows
 
 QUANTILE = 0.01  # of a channel's values beyond its levels, at either end
 # people move at other speeds and in other sizes

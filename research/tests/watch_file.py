@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from research.tasks.watch import FILE
+from research.tasks.smartwatch import FILE
 
 
 def write_watch(folder: Path, steps: int = 320, people: int = 10) -> Path:

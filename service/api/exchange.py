@@ -18,8 +18,8 @@ from service.api import problems
 from service.errors import forget_frames
 from service.ingress import SMALL_BYTES, Arrival, Encoded, Ingress, Source
 from service.keys.caller import ANYBODY, Caller, Scope
+from service.keys.credential import credentials_of
 from service.keys.keys import Keys
-from service.keys.token import credentials_of
 from service.observe.context import SESSION, RequestContext
 from service.observe.counters import Counters
 from service.observe.timings import Transport

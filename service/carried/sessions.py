@@ -9,7 +9,7 @@ import secrets
 import time
 
 from service.admission.permits import Permit
-from service.carried.keys import HOW_TO
+from service.carried.carry_keys import HOW_TO
 from service.carried.token import Tokens
 from service.errors import CarryUnavailable, StateMismatch
 from service.keys.ids import client_id, inner_id

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import struct
 
-from service.carried.keys import ID_BYTES, CarryKeys
+from service.carried.carry_keys import ID_BYTES, CarryKeys
 from service.errors import (
     TokenExpired,
     TokenForeign,

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from service.errors import HetsynError, InputError
 from service.keys.caller import Scope
+from service.keys.credential import Token
 from service.keys.document import (
     KeyEntry,
     KeyLimits,
@@ -24,7 +25,6 @@ from service.keys.document import (
     utc_now,
     write_document,
 )
-from service.keys.token import Token
 
 keys = typer.Typer(
     add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, help="Make and change the keys file."

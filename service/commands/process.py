@@ -15,7 +15,7 @@ import uvicorn
 from rich.console import Console
 
 from service.app import Server, create_app
-from service.carried.keys import VARIABLE, CarryKeys, parse_keys, read_keys
+from service.carried.carry_keys import VARIABLE, CarryKeys, parse_keys, read_keys
 from service.commands.tls import Certificate
 from service.contract.folder import MODELS, SHIPPED
 from service.engine.engine import Engine

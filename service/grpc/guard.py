@@ -11,9 +11,9 @@ import grpc
 from service.errors import HetsynError
 from service.grpc.messages import refusal
 from service.keys.caller import ANYBODY, Caller
+from service.keys.credential import of_bearer
 from service.keys.keys import Keys
 from service.keys.routes import GRPC
-from service.keys.token import of_bearer
 from service.observe.counters import Counters
 
 METADATA = "authorization"

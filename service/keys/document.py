@@ -25,7 +25,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from service.errors import KeysUnusable
 from service.keys.caller import Scope
-from service.keys.token import HASH_BYTES, ID_BYTES, SALT_BYTES, Token, hashed
+from service.keys.credential import HASH_BYTES, ID_BYTES, SALT_BYTES, Token, hashed
 
 NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
 MOST_BYTES = 64 * 1024 * 1024
@@ -64,7 +64,7 @@ class SecretEntry(_Entry):
 
     Attributes:
         id: public, part of the token.
-        hash: ``token.hashed``.
+        hash: ``credential.hashed``.
         created_at: when it was made.
         expires_at: time from which it is refused; None: never.
     """

@@ -11,8 +11,8 @@ from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass
 from typing import ClassVar
 
+from service.keys.credential import redacted
 from service.keys.ids import client_id, owner_of
-from service.keys.token import redacted
 from service.observe.trace_context import TraceContext, new_span_id, new_trace_id, parse_trace
 
 REQUEST_ID, PARENT, STATE = "x-request-id", "traceparent", "tracestate"

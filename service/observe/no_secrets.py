@@ -6,7 +6,7 @@ import logging
 from pkgutil import resolve_name
 from typing import Any
 
-from service.keys.token import redacted
+from service.keys.credential import redacted
 
 
 class NoSecrets(logging.Formatter):

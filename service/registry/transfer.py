@@ -7,7 +7,7 @@ from math import inf
 from typing import Any
 
 from service.admission.turns import on_thread
-from service.carried.keys import HOW_TO
+from service.carried.carry_keys import HOW_TO
 from service.carried.token import Tokens
 from service.errors import CarryUnavailable, SessionExists, TokenExpired
 from service.keys.ids import client_id

@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from hetsyn_client.client import StreamingClient
 from hetsyn_client.errors import ServiceProblem
 from hetsyn_client.frames import MEDIA_TYPE, pack_frame, unpack_frame
-from service.carried.keys import CarryKeys
+from service.carried.carry_keys import CarryKeys
 from service.models.catalog import ModelCatalog
 from tests.support.artifacts.fake_graph import load_fake
 from tests.support.clients.http_calls import is_problem, metric

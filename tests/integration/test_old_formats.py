@@ -9,7 +9,7 @@ import struct
 import httpx
 import pytest
 
-from service.carried.keys import CarryKeys
+from service.carried.carry_keys import CarryKeys
 from service.store.base import Stored
 from tests.support.artifacts.gate import Gate
 from tests.support.clients.http_calls import is_problem, metric, ok

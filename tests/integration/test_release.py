@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from build_support.release import source
+from build_support.release import tracked_files
 from build_support.release.changelog import version_of
 from build_support.release.errors import ReleaseError, run
 from build_support.release.packages import TOOLS, build, check, require_equal, tool, try_environment
@@ -33,13 +33,13 @@ PYPROJECT = (ROOT / "pyproject.toml").read_text()
 @pytest.fixture(scope="module")
 def builds(tmp_path_factory: pytest.TempPathFactory) -> list[list[Path]]:
     """Source distribution and wheel, built in two folders, with the setuptools of this environment."""
-    epoch_s, made = source.read(ROOT).epoch_s, []
+    epoch_s, made = tracked_files.read(ROOT).epoch_s, []
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UV_NO_BUILD_ISOLATION", "1")
         patch.setenv("UV_OFFLINE", "1")
         for name in ("here", "elsewhere"):
             folder = tmp_path_factory.mktemp(name)
-            source.copy(ROOT, folder / "checkout")
+            tracked_files.copy(ROOT, folder / "checkout")
             made.append(build(folder / "checkout", folder, (None,), epoch_s))
     return made
 

@@ -14,7 +14,7 @@ import pytest
 
 from hetsyn_client import LiveStream, StreamingClient
 from service.app import create_app
-from service.carried.keys import CarryKeys
+from service.carried.carry_keys import CarryKeys
 from service.models.catalog import ModelCatalog
 from tests.support.artifacts.artifact import write_artifact
 from tests.support.artifacts.fake_graph import CHANNELS, HIDDEN, TAIL, load_fake

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from service.contract.artifact import Artifact
-from tests.long.hostile.artifacts import copy_version, endless_loop, manifest_of, read_file, replace_graph
+from tests.long.hostile.attacks.artifacts import copy_version, endless_loop, manifest_of, read_file, replace_graph
+from tests.long.hostile.attacks.imports import exported, put
 from tests.long.hostile.case import Case, Verdict, exactly, measure
 from tests.long.hostile.cases import CASES
-from tests.long.hostile.imports import exported, put
 from tests.long.hostile.stage import Checkout, Stage
 from tests.long.hostile.wire import Client, Prober
 from tests.support.paths import MODELS, ROOT

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from benchmarks.contenders import serve_speech
-from benchmarks.requests import Pool, RequestWay
+from benchmarks.load.contenders import serve_speech
+from benchmarks.load.requests import Pool, RequestWay
 from hetsyn_client.loadtest.load import Load, recorded
 from hetsyn_client.loadtest.run import Loop, Measurement, RunSettings, measure, run_loop
 from service.settings import Retention

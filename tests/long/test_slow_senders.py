@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 import pytest
 
-from benchmarks.contenders import serve_speech
-from benchmarks.requests import RequestWay
+from benchmarks.load.contenders import serve_speech
+from benchmarks.load.requests import RequestWay
 from hetsyn_client.loadtest.load import Load, recorded
 from hetsyn_client.loadtest.run import Loop, Measurement, RunSettings, measure, run_loop
 from service.settings import Limits

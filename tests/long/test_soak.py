@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from benchmarks.contenders import serve_speech
-from benchmarks.requests import RequestWay
+from benchmarks.load.contenders import serve_speech
+from benchmarks.load.requests import RequestWay
 from hetsyn_client.loadtest.load import recorded
 from hetsyn_client.loadtest.run import Loop, RunSettings, measure, run_loop
 from tests.support.paths import RECORDINGS

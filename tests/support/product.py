@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from service.app import Server, build_server, create_app
-from service.carried.keys import CarryKeys
+from service.carried.carry_keys import CarryKeys
 from service.models.catalog import ModelCatalog
 from service.observe.clock import Clock
 from service.settings import Batching, Limits, Retention, Settings, StoreSettings

@@ -16,8 +16,8 @@ from research.runs.plan import NEURONS, ChosenSettings, cells
 from research.runs.planned import final_run, searches
 from research.tasks.motion import PEOPLE, Motion, MotionSpec, division
 from research.tasks.neurons import build_network, network_spec
+from research.tasks.smartwatch import CHANNELS, EXERCISES, FILE, STEP_S, main, read_watch, windows
 from research.tasks.task import MissingData
-from research.tasks.watch import CHANNELS, EXERCISES, FILE, STEP_S, main, read_watch, windows
 from research.tests.watch_file import write_watch
 
 SPEC = MotionSpec(hidden=(6,), levels=4)

@@ -7,9 +7,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.api import problems
 from service.errors import HetsynError, NotFound
 from service.keys.caller import KEY_CALLER
+from service.keys.credential import credentials_of
 from service.keys.keys import Keys
 from service.keys.routes import need_of
-from service.keys.token import credentials_of
 from service.observe.counters import Counters
 from service.problem import Problem
 

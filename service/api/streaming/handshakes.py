@@ -19,7 +19,7 @@ from service.api.exchange import Field, lines_of, response_bytes
 from service.api.infer import parse_query
 from service.api.streaming.frames import accept_key
 from service.errors import OriginRefused, UnsupportedInput
-from service.keys.token import of_bearer
+from service.keys.credential import of_bearer
 from service.live.text_frames import SUBPROTOCOL
 
 PATH, MANY_PATH = "/stream", "/streams"

@@ -14,8 +14,8 @@ import pytest
 
 from examples.motion import RECORDING, recognise
 from hetsyn_client import StreamingClient
+from research.tasks.smartwatch import EXERCISES, STEP_S, read_watch, windows
 from research.tasks.task import MissingData
-from research.tasks.watch import EXERCISES, STEP_S, read_watch, windows
 from tests.support.paths import ROOT
 from tests.support.tools import NO_WATCH
 

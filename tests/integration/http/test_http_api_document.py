@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.carried.keys import CarryKeys
+from service.carried.carry_keys import CarryKeys
 from service.errors import KINDS
 from service.models.catalog import ModelCatalog
 from tests.support.artifacts.artifact import write_artifact

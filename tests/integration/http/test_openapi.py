@@ -18,7 +18,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from service.api.problems import MEDIA_TYPE as PROBLEM_TYPE
-from service.carried.keys import CarryKeys
+from service.carried.carry_keys import CarryKeys
 from service.models.catalog import ModelCatalog
 from tests.support.artifacts.artifact import write_artifact
 from tests.support.artifacts.fake_graph import load_fake

@@ -14,7 +14,7 @@ import pytest
 
 from hetsyn_client.columns import pack_sessions, unpack_opened
 from service.app import create_app
-from service.carried.keys import CarryKeys
+from service.carried.carry_keys import CarryKeys
 from service.keys.caller import Scope
 from service.models.catalog import ModelCatalog
 from service.settings import AccessSettings

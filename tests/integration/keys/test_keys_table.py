@@ -17,7 +17,7 @@ from starlette.routing import Mount, Route
 from websockets.exceptions import InvalidStatus
 
 from hetsyn_client.columns import pack_chunks, pack_sessions, unpack_opened, unpack_results
-from service.carried.keys import CarryKeys
+from service.carried.carry_keys import CarryKeys
 from service.keys.caller import Scope
 from service.keys.routes import GRPC, HTTP, need_of
 from service.store.record import MEDIA_TYPE as STATE_TYPE

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from hetsyn_client import LiveStream, ServiceProblem
 from service.app import create_app
-from service.carried.keys import CarryKeys
+from service.carried.carry_keys import CarryKeys
 from service.models.catalog import ModelCatalog
 from service.runtime.onnx import Array
 from tests.support.artifacts.artifact import write_artifact

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.long.hostile import (
+from tests.long.hostile.attacks import (
     artifacts,
     decoding,
     framing,

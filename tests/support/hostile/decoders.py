@@ -14,7 +14,7 @@ import numpy as np
 
 from hetsyn_client import events, frames, values
 from service.api.infer import parse_query
-from service.carried.keys import CarryKeys
+from service.carried.carry_keys import CarryKeys
 from service.carried.token import Tokens
 from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import httpx
 import pytest
 
-from service.carried.keys import CarryKeys
+from service.carried.carry_keys import CarryKeys
 from service.errors import HetsynError
 from service.models.catalog import ModelCatalog
 from service.store.base import StateStore

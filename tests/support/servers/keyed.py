@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from service.keys.caller import Scope
+from service.keys.credential import Token
 from service.keys.document import KeyEntry, KeyLimits, SecretEntry, changing, utc_now, write_document
-from service.keys.token import Token
 from service.settings import AccessSettings
 from service.store.base import StateStore
 from tests.support.clients.open_inference import Live, live_server

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.compare import ALL, Round, summary
-from benchmarks.load import Figures
+from benchmarks.load.load import Figures
 
 CASE = "speech-digits, concurrency 16"
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks.servers.models import BankModel, Chunk, ExactModel, State, unpack
-from benchmarks.step_graph import step_graph
+from benchmarks.steps.step_graph import step_graph
 from export.graphs.network_graph import network_graph
 from hetsyn_client.events import pack_events
 from hetsyn_model import DecisionSpec, Network, NetworkSpec

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from hetsyn_client.client import StreamingClient
 from hetsyn_client.terminal.commands import stream
-from service.carried.keys import VARIABLE, key_id
+from service.carried.carry_keys import VARIABLE, key_id
 from service.commands.process import page_address
 from service.commands.serve import serve
 from service.errors import (

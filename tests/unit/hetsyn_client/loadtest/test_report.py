@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from hetsyn_client.loadtest.page import as_html
+from hetsyn_client.loadtest.html_report import as_html
 from hetsyn_client.loadtest.report import as_json, notes, progress, show
 from hetsyn_client.loadtest.run import Distribution, Measurement, Record
 from tests.support.measurement import measurement

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.carried.keys import CarryKeys
+from service.carried.carry_keys import CarryKeys
 from service.carried.token import Tokens
 from service.errors import (
     CarryUnavailable,

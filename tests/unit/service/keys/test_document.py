@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from service.errors import KeysUnusable
 from service.keys.caller import Scope
+from service.keys.credential import Token
 from service.keys.document import (
     KeyEntry,
     KeyLimits,
@@ -23,7 +24,6 @@ from service.keys.document import (
     utc_now,
     write_document,
 )
-from service.keys.token import Token
 
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9-]{0,62}", fullmatch=True)
 LIMITS = st.builds(

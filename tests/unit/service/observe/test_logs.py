@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from service.keys.credential import Token
 from service.keys.ids import inner_id
-from service.keys.token import Token
 from service.observe.context import SESSION, RequestContext
 from service.observe.drops import Drop, DropLog
 from service.observe.logs import LOGGERS, LogFormat, log_config

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.carried.keys import CarryKeys
+from service.carried.carry_keys import CarryKeys
 from service.errors import (
     CarryUnavailable,
     SessionExists,

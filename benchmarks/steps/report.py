@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.engine_cost import (
+from benchmarks.steps.cost import (
     BANK,
     BANK_OTHER,
     EAGER,

@@ -20,7 +20,7 @@ from math import ceil, log
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.cpu_contention import CpuContention, CpuUsage
+from benchmarks.load.cpu_contention import CpuContention, CpuUsage
 from hetsyn_client.loadtest.load import Load
 from hetsyn_client.loadtest.run import Loop, Measurement, Record, RunSettings, measure
 from hetsyn_client.loadtest.senders import Way

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.load import StreamTarget, missing_answer
+from benchmarks.load.load import StreamTarget, missing_answer
 from hetsyn_client.events import MEDIA_TYPE, pack_events
 from hetsyn_client.loadtest.load import Load, Served, random_spikes
 from service.contract.artifact import Artifact

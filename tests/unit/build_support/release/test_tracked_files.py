@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from build_support.release import source
+from build_support.release import tracked_files
 from build_support.release.errors import ReleaseError
 
 pytestmark = pytest.mark.long
@@ -42,14 +42,14 @@ def git(root: Path, *words: str) -> str:
 
 
 def test_tracked_files_are_copied_as_they_are_now(checkout: Path, tmp_path: Path) -> None:
-    found = source.read(checkout)
+    found = tracked_files.read(checkout)
     assert found.is_clean
     assert found.epoch_s == EPOCH_S
     for name, text in (("first", "a page"), ("second", "a changed page")):
         (checkout / "untracked").write_text("not mine to release")
         (checkout / "docs/page with space.md").write_text(text)
         copied = tmp_path / name
-        source.copy(checkout, copied)
+        tracked_files.copy(checkout, copied)
         files = sorted(path.relative_to(copied).as_posix() for path in copied.rglob("*") if not path.is_dir())
         assert files == ["docs/link", "docs/page with space.md", "tool"]
         assert [(copied / name).stat().st_mode & 0o777 for name in files] == [0o644, 0o644, 0o755]
@@ -62,13 +62,13 @@ def test_tracked_files_are_copied_as_they_are_now(checkout: Path, tmp_path: Path
 @pytest.mark.parametrize("name", ["docs/page with space.md", "untracked.py"])
 def test_a_change_is_no_part_of_the_commit(name: str, checkout: Path) -> None:
     (checkout / name).write_text("changed")
-    assert not source.read(checkout).is_clean
+    assert not tracked_files.read(checkout).is_clean
 
 
 def test_what_is_no_checkout_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     with pytest.raises(ReleaseError, match="no git checkout with a commit: clone the repository"):
-        source.read(tmp_path)
+        tracked_files.read(tmp_path)
     monkeypatch.setenv("PATH", "")
     with pytest.raises(ReleaseError, match="apt-get install git"):
-        source.read(tmp_path)
+        tracked_files.read(tmp_path)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.carried.keys import KEY_BYTES, CarryKeys, key_id, parse_keys, read_keys
+from service.carried.carry_keys import KEY_BYTES, CarryKeys, key_id, parse_keys, read_keys
 from service.errors import CarryUnavailable
 
 ONE, TWO = bytes(range(32)), bytes(range(1, 33))

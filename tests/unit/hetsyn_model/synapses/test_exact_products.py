@@ -16,7 +16,7 @@ from hetsyn_model.rollout import rollout
 from hetsyn_model.spec import NeuronSpec, Rule, SpecError
 from hetsyn_model.state import Form, initial_state
 from hetsyn_model.step import step
-from hetsyn_model.synapses.values import aligned, values_product
+from hetsyn_model.synapses.exact_products import aligned, values_product
 from tests.support.networks.networks import neuron_of
 from tests.support.tools import NO_ROLLOUT
 

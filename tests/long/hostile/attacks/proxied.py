@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from http.client import HTTPException
 
 from hetsyn_client.events import MEDIA_TYPE as EVENTS
+from tests.long.hostile.attacks.framing import BETWEEN_S, MARK, hidden, split
 from tests.long.hostile.case import Case, Figure, at_most, exactly
-from tests.long.hostile.framing import BETWEEN_S, MARK, hidden, split
 from tests.long.hostile.proxy import start_proxy
 from tests.long.hostile.stage import SLOW, Stage
 from tests.long.hostile.wire import Client, Raw, events, request

@@ -12,9 +12,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.cpu_contention import QUIET_CORES, CpuContention
-from benchmarks.ramp import Goal, RampResult, RampSettings, saturate
-from benchmarks.requests import RequestWay
+from benchmarks.load.cpu_contention import QUIET_CORES, CpuContention
+from benchmarks.load.ramp import Goal, RampResult, RampSettings, saturate
+from benchmarks.load.requests import RequestWay
 from hetsyn_client.loadtest.load import Load
 from hetsyn_client.loadtest.run import Loop, Measurement, RunSettings, measure, run_loop
 from tests.support.servers.server_process import ServerProcess

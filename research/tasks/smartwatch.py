@@ -6,8 +6,8 @@ signals from a smartwatch*, Physiological Measurement 39, 2018, arXiv 1802.01489
 recordings under its BSD licence (Copyright (c) 2018, David M. Burns). Its ``datasets.py`` names the channels and 50 Hz;
 the full names and the units are those of the authors' data set (github.com/dmbee/SPAR-dataset): multiples of g, rad/s.
 
-    python -m research.tasks.watch watch.npz      windows of three seconds for hetsyn train, the people as groups
-    python -m research.tasks.watch abduction.csv  one recording for hetsyn stream
+    python -m research.tasks.smartwatch watch.npz      windows of three seconds for hetsyn train, the people as groups
+    python -m research.tasks.smartwatch abduction.csv  one recording for hetsyn stream
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def as_arrays(recordings: Sequence[WatchRecording], steps: int) -> dict[str, Any
 
 def main() -> None:
     """Write the windows for ``hetsyn train``, or one recording for ``hetsyn stream``."""
-    parser = argparse.ArgumentParser(prog="python -m research.tasks.watch", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m research.tasks.smartwatch", description=main.__doc__)
     parser.add_argument("out", type=Path, help=".npz file for the windows of everybody; .csv for one recording")
     parser.add_argument("--window-s", type=float, default=3.0, help="seconds of a window (default: %(default)g)")
     parser.add_argument("--person", type=int, default=1, help="of the recording, 1 to 10 (default: %(default)s)")

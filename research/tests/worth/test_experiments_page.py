@@ -13,7 +13,7 @@ from research.catalog import EARLIER, EXPERIMENTS
 from research.runs.plan import PAPER, Cell
 from research.runs.results import read_folder
 from research.runs.run import RunSpec, open_task
-from research.worth import page
+from research.worth import experiments_page as page
 from research.worth.bank_picture import worst_errors
 from research.worth.judge import grouped, judge
 from research.worth.measures import MEASURES, RESULTS, read_results, share_above

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.keys.token import HASH_BYTES, Token, hashed, of_bearer, redacted
+from service.keys.credential import HASH_BYTES, Token, hashed, of_bearer, redacted
 
 
 def test_a_token_is_parsed_and_not_shown() -> None:

@@ -1,0 +1,1 @@
+"""The attacks, an area a file. Each has its `CASES`."""
