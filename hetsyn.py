@@ -8,17 +8,8 @@ server, and ``hetsyn --help`` needs nothing.
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
-
-if os.name == "posix" and sys.argv[0].rpartition("/")[2] in ("hetsyn", "hetsyn.py") and sys.argv[1:2] == ["serve"]:
-    # A request for a reload waits until the server handles it: its signal would end the process during the imports.
-    # Where a terminal is the standard input, SIGHUP says that the terminal was closed.
-    _is_reload = {signal.SIGUSR1} if sys.stdin is not None and sys.stdin.isatty() else {signal.SIGUSR1, signal.SIGHUP}
-    signal.pthread_sigmask(signal.SIG_BLOCK, _is_reload)
-
 import importlib
+import sys
 from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING, Annotated
@@ -127,7 +118,6 @@ SUBCOMMANDS = {
     "import-onnx": Subcommand("export.onnx_models.commands", "Turn a stateful ONNX model into an artifact.", "train"),
     "serve": Subcommand("service.commands.serve", "Serve the models of a folder over HTTP.", "cpu"),
     "keys": Subcommand("service.commands.keys", "Make the keys of a server, and change them.", "cpu"),
-    "reload": Subcommand("service.commands.reload", "Make a server read its folder of models again.", "cpu"),
     "stream": Subcommand(
         "hetsyn_client.terminal.commands", "Stream sound, spikes or values to a server, live or from files.", "cpu"
     ),

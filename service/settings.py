@@ -230,6 +230,7 @@ class Settings(_Checked):
     Attributes:
         device: runs the networks: ``cpu``, ``cuda`` (the first visible NVIDIA GPU; the server does not start without
             one), ``auto`` (a GPU that gives the CPU's answers on the artifacts' golden streams, else the CPU).
+        watch_s: time between two checks of the folder of models for changes; 0 never checks it.
         load_timeout_s: time for reading, loading and testing one version; slower ones are not served.
         max_model_bytes: a version's files and one stream's state together; larger ones are not served.
         limits: the most that the server accepts.
@@ -246,9 +247,7 @@ class Settings(_Checked):
     default_model: str | None = option(
         None, "Model of requests that name none. Default: the one that the file 'default' in the folder names."
     )
-    watch_s: float = option(
-        0.0, "Seconds between checks of the folder for new models; 0: only on hetsyn reload.", low=0, is_usual=True
-    )
+    watch_s: float = 2.0
     load_timeout_s: float = 60.0
     max_model_bytes: int = 2**30
     cors_origins: tuple[str, ...] = option(

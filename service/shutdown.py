@@ -6,8 +6,7 @@ are not applied, and another server can take them. Clients that do not read thei
 disconnected, so that the store can be closed. SIGINT (a person at the keyboard) skips the wait for balancers. Each
 further signal skips the current wait: for balancers, or for chunks.
 
-SIGUSR1 reloads the models. By custom, so does SIGHUP if standard input is no terminal. With a terminal, SIGHUP means
-that the terminal was closed, and ends the server as SIGINT does.
+SIGHUP (the terminal was closed) ends the server as SIGINT does. Under ``nohup`` it is ignored.
 """
 
 from __future__ import annotations
@@ -38,11 +37,9 @@ class GracefulServer(uvicorn.Server):
     Args:
         admission: the permits of requests.
         drain_s: time to go on serving while unready.
-        reload: called to reload the models; None leaves SIGUSR1 and SIGHUP alone.
         finish_s: time to finish the requests in flight after the server admits no more.
         refuse: called to refuse the chunks that are not finished then.
         prepare: runs before the server starts. If it raises, ``serve`` raises the same, and nothing has started.
-        has_terminal: SIGHUP means that the terminal was closed.
         bound: called when the server listens on its port.
     """
 
@@ -51,22 +48,18 @@ class GracefulServer(uvicorn.Server):
         config: uvicorn.Config,
         admission: Admission,
         drain_s: float,
-        reload: Callable[[], None] | None = None,
         *,
         finish_s: float = inf,
         refuse: Callable[[], None] = lambda: None,
         prepare: Callable[[], Awaitable[None]] | None = None,
-        has_terminal: bool = False,
         bound: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(config)
         self._admission = admission
         self._drain_s = drain_s
-        self._reload = reload
         self._finish_s = finish_s
         self._refuse = refuse
         self._prepare = prepare
-        self._has_terminal = has_terminal
         self._bound = bound
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ending: asyncio.Task[None] | None = None
@@ -75,18 +68,16 @@ class GracefulServer(uvicorn.Server):
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
-        handlers = self._own_signals()
-        for number, handler in handlers.items():
-            self._loop.add_signal_handler(number, handler)
-        if handlers:  # signals that came while the models were loaded (service/commands/serve.py)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, handlers)
+        may_hang_up = _may_hang_up()
+        if may_hang_up:
+            self._loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         try:
             if self._prepare is not None:
                 await self._prepare()
             await super().serve(sockets)
         finally:
-            for number in handlers:
-                self._loop.remove_signal_handler(number)
+            if may_hang_up:
+                self._loop.remove_signal_handler(signal.SIGHUP)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         try:
@@ -100,19 +91,7 @@ class GracefulServer(uvicorn.Server):
         if self.started:
             self._bound()
 
-    def _own_signals(self) -> dict[signal.Signals, Callable[[], None]]:
-        """List the handlers of signals that uvicorn does not handle. They need the main thread, and not Windows."""
-        if self._reload is None or not hasattr(signal, "SIGHUP"):
-            return {}
-        if threading.current_thread() is not threading.main_thread():
-            return {}
-        if not self._has_terminal:
-            return {signal.SIGUSR1: self._reload, signal.SIGHUP: self._reload}
-        if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # nohup: the server outlives its terminal
-            return {signal.SIGUSR1: self._reload}
-        return {signal.SIGUSR1: self._reload, signal.SIGHUP: self._terminal_closed}
-
-    def _terminal_closed(self) -> None:
+    def _hang_up(self) -> None:
         if self._ending is None:
             self._hurry.set()
         self._end(signal.SIGTERM, None)
@@ -158,6 +137,13 @@ class GracefulServer(uvicorn.Server):
             self._refuse()
         await stopping
         super().handle_exit(sig, frame)
+
+
+def _may_hang_up() -> bool:
+    """Return whether SIGHUP ends the server. A handler needs the main thread, and not Windows."""
+    if not hasattr(signal, "SIGHUP") or threading.current_thread() is not threading.main_thread():
+        return False
+    return signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
 
 
 async def _within(timeout_s: float, event: asyncio.Event) -> None:

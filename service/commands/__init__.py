@@ -1,1 +1,1 @@
-"""The commands of a server: ``hetsyn serve``, ``keys``, ``reload`` and ``run``. ``hetsyn.py`` finds them here."""
+"""The commands of a server: ``hetsyn serve``, ``keys`` and ``run``. ``hetsyn.py`` finds them here."""

@@ -34,11 +34,12 @@ REMOVED = {
     "--webhook-url": "leave --webhook-url (HETSYN_WEBHOOK_URL) out: hetsyn_sessions_dropped_total counts the sessions "
     "that the server drops, and with --log-format json each has a line",
     "--model-control": "leave --model-control out: clients do not load or unload models; change the folder of models, "
-    "and run hetsyn reload, or start with --watch-s",
+    "which the server reads again",
     "--max-json-bytes": "leave --max-json-bytes out: JSON of /infer has 256 KiB at most; larger input is sent packed, "
     "within --max-body-bytes",
     "--store-dtype": "leave --store-dtype out: stores keep states in full precision, as float32",
     "--store-half": "leave --store-half out: stores keep states in full precision, as float32",
+    "--watch-s": f"{ALWAYS} two seconds: a change of the folder of models is read once it rests",
     "--forms": "leave --forms out: a model has one form, which hetsyn export --form chooses",
     "--grpc-tls-cert": "leave --grpc-tls-cert out: the gRPC port has the certificate of --tls-cert and --tls-key",
     "--grpc-tls-key": "leave --grpc-tls-key out: the gRPC port has the certificate of --tls-cert and --tls-key",

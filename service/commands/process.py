@@ -36,15 +36,8 @@ ANY_ADDRESS = ("0.0.0.0", "::")
 COLLECT_AFTER = (20_000, 50, 100)  # thresholds of ``gc.set_threshold``
 
 
-def run_process(
-    settings: Settings,
-    *,
-    has_terminal: bool,
-) -> int:
+def run_process(settings: Settings) -> int:
     """Serve until a signal ends the process. Returns the exit status.
-
-    Args:
-        has_terminal: SIGHUP means that the terminal was closed.
 
     Raises:
         HetsynError: the server cannot be started.
@@ -111,11 +104,9 @@ def run_process(
         config,
         server.admission,
         settings.drain_s,
-        server.reloader.request_reload,
         finish_s=settings.finish_s,
         refuse=server.batcher.stop,
         prepare=_watching(server.start, certificate),
-        has_terminal=has_terminal,
         bound=lambda: say(_page(settings)) if settings.port else None,  # else uvicorn says which port is free
     )
     with suppress(KeyboardInterrupt):  # uvicorn raises the signal again after the shutdown

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import sys
 from dataclasses import replace
 from typing import Any
 
@@ -17,8 +15,6 @@ serve = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 def serve_models(**values: Any) -> None:
     """Serve the models of a folder over HTTP."""
-    has_terminal = sys.stdin is not None and sys.stdin.isatty()
-    _hold_reloads(has_terminal)
     from service.admission.open_files import allowed_connections
     from service.contract.folder import usual_folder
 
@@ -36,15 +32,9 @@ def serve_models(**values: Any) -> None:
     )
     from service.commands.process import run_process  # it imports the server, which takes a second
 
-    raise typer.Exit(run_process(settings, has_terminal=has_terminal))
+    raise typer.Exit(run_process(settings))
 
 
 serve_models.__signature__ = signature()  # type: ignore[attr-defined]
 serve_models.__annotations__ = {}
 serve.command()(serve_models)
-
-
-def _hold_reloads(has_terminal: bool) -> None:
-    """Hold reload signals until the server handles them: before, they would end the process."""
-    if hasattr(signal, "SIGUSR1"):
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1} if has_terminal else {signal.SIGUSR1, signal.SIGHUP})

@@ -218,7 +218,7 @@ class OpenInference:
             ModelControlOff: always.
         """
         raise ModelControlOff(
-            "clients do not load or unload models: change the server's folder of models, and run hetsyn reload there"
+            "clients do not load or unload models: change the folder of models, which the server reads again"
         )
 
     def _offered(self, name: str, version: str | None) -> Model:

@@ -1,4 +1,4 @@
-"""Loads the models of a catalog from its folder: when a server starts, and again while requests run.
+"""Loads the models of a catalog from its folder: when a server starts, and when the folder changes while requests run.
 
     in the folder                                 outcome
     -------------------------------------------   --------------------------------------------------------------
@@ -23,6 +23,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from pathlib import Path
 
 from service.contract.artifact import Artifact
@@ -131,7 +132,7 @@ def _plan_reload(
 
 
 class Reloader:
-    """Reloads a catalog on request, and when its folder changes. Used from one event loop.
+    """Reloads a catalog when its folder changes. Used from one event loop.
 
     Args:
         catalog: the catalog to reload.
@@ -157,16 +158,13 @@ class Reloader:
         self._smoke_test = smoke_test
         self._counters = counters
         self._watch_s = watch_s
-        self._requested = asyncio.Event()
+        self._loaded: Signature | None = None  # None: the folder may have changed since the catalog was opened
+        self._is_readable = True
         self._reloading = asyncio.Lock()
         self._tasks: set[asyncio.Task[ReloadPlan]] = set()
 
-    def request_reload(self) -> None:
-        """Make ``run_forever`` reload soon. A request during a reload makes it reload once more."""
-        self._requested.set()
-
     async def run_forever(self) -> None:
-        """Reload on request and when the folder changes, until cancelled. Loads nothing afterwards."""
+        """Reload when the folder changes, until cancelled. Loads nothing afterwards."""
         try:
             await self._run_forever()
         finally:
@@ -175,14 +173,13 @@ class Reloader:
             self._limit.close()
 
     async def _run_forever(self) -> None:
-        loaded: Signature | None = None  # None: the folder may have changed since the catalog was opened
-        previous: Signature | None = None
+        previous = self._loaded
         while True:
-            is_requested = await self._wait()
-            current = await self._signature() if self._watch_s else None
+            await self._wait()
+            current = await self._signature()
             # a folder is reloaded when it has stopped changing: files may still be copied into it
-            if is_requested or (current == previous and current != loaded):
-                loaded = current
+            if current is not None and current == previous != self._loaded:
+                self._loaded = current
                 try:
                     await self.reload()
                 except Exception as error:
@@ -195,6 +192,8 @@ class Reloader:
         Raises:
             ArtifactError: the folder has no model that can be used, or its default model cannot be used.
         """
+        folder = self._catalog.folder
+        self._loaded = self._limit.run(folder, partial(signature, folder))
         # not in a process of its own: that would double the time of a start, in which nobody's sessions are at stake
         plan = plan_reload(self._catalog, self._smoke_test, self._limit)
         if not plan.snapshot.models:
@@ -248,20 +247,18 @@ class Reloader:
         try:
             folder = self._catalog.folder
             work = partial(self._limit.run, folder, partial(signature, folder))
-            return await asyncio.wrap_future(start_thread(work))
+            found = await asyncio.wrap_future(start_thread(work))
+            self._is_readable = True
+            return found
         except Exception as error:
-            log.error("the folder of models could not be checked for changes", exc_info=error)
+            if self._is_readable:
+                log.error("the folder of models cannot be checked for changes", exc_info=error)
+            self._is_readable = False
             return None
 
-    async def _wait(self) -> bool:
-        """Wait for a request or for the next check of the folder. Returns whether there was a request."""
-        try:
-            async with asyncio.timeout(self._watch_s or None):
-                await self._requested.wait()
-        except TimeoutError:
-            return False
-        self._requested.clear()
-        return True
+    async def _wait(self) -> None:
+        """Wait for the next check of the folder."""
+        await asyncio.sleep(self._watch_s or inf)
 
 
 def signature(folder: Path) -> Signature:

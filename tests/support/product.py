@@ -33,7 +33,8 @@ def make_settings(models: Path = UNUSED, **values: Any) -> Settings:
     for group, kind in _GROUPS.items():
         names = {field.name for field in fields(kind)}
         groups[group] = kind(**{name: values.pop(name) for name in list(values) if name in names})
-    return Settings(models=models, store=StoreSettings(**store), **groups, **values)
+    # a folder that a test changes is read when the test says so
+    return Settings(models=models, store=StoreSettings(**store), **groups, **{"watch_s": 0.0, **values})
 
 
 def make_server(

@@ -6,7 +6,6 @@ A block ``shell`` is not run: the comment above it says why.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import shutil
@@ -37,7 +36,7 @@ from tests.support.tools import NO_WATCH
 pytestmark = pytest.mark.process
 
 RUN = (
-    r"make demo$|hetsyn (serve|keys|reload|train|export|import-nir|inspect|stream|record|run|bench)\b|"
+    r"make demo$|hetsyn (serve|keys|train|export|import-nir|inspect|stream|record|run|bench)\b|"
     r"python (-P )?-m (service\.runtime\.operators$|research(\.tasks\.watch)? )|python examples/|"
     r"(curl|head|tail|printf|openssl|cp|kill|umask) |(type|url)="
 )
@@ -179,7 +178,6 @@ class PageReader:
         return typed(
             self.here(script),
             self.folder,
-            PID=str(self._server.process.pid),
             HETSYN_URL=self._server.url,
             COLUMNS="200",
         )
@@ -187,7 +185,6 @@ class PageReader:
     def _wait_for(self, name: str, version: str) -> None:
         """Have the first server offer a model that was exported after its start."""
         if (self.folder / "models" / name / version).exists():
-            os.kill(self._server.process.pid, signal.SIGUSR1)
             deadline_s = time.monotonic() + 60
             while version not in self.versions(name):
                 assert time.monotonic() < deadline_s, f"the server did not take {name} {version}"

@@ -389,7 +389,7 @@ def test_grpc_asks_for_a_key(world: World) -> None:
         assert "PERMISSION_DENIED" in error(lambda: client.load_model("digits", headers=lacking))
         may = {"authorization": f"Bearer {world.bob}"}
         assert client.get_server_metadata(headers=may).name == "hetsyn"
-        assert "run hetsyn reload" in error(lambda: client.load_model("digits", headers=may))
+        assert "which the server reads again" in error(lambda: client.load_model("digits", headers=may))
         for key in (may, lacking):
             assert "UNIMPLEMENTED" in error(lambda key=key: client.get_system_shared_memory_status(headers=key))  # type: ignore[misc]
     with grpc.insecure_channel(world.live.grpc) as channel:

@@ -156,7 +156,7 @@ async def test_clients_neither_load_nor_unload_models(triton: tuple[Any, dict[st
     from tritonclient.utils import InferenceServerException
 
     for act in (client.load_model, client.unload_model):
-        with pytest.raises(InferenceServerException, match="run hetsyn reload there") as caught:
+        with pytest.raises(InferenceServerException, match="which the server reads again") as caught:
             act("digits")
         assert caught.value.status() in ("403", "StatusCode.PERMISSION_DENIED")
     assert set(names(client, json).values()) == {"READY"}

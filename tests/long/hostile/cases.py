@@ -12,7 +12,6 @@ from tests.long.hostile.attacks import (
     messages,
     proxied,
     sessions,
-    signals,
     stores,
     valkey_stores,
     work,
@@ -21,6 +20,5 @@ from tests.long.hostile.case import Case
 
 AREAS = (
     framing, headers, proxied, decoding, messages, memory, work, imports, sessions, stores, valkey_stores, artifacts,
-    signals,
 )  # fmt: skip
 CASES: tuple[Case, ...] = tuple(case for area in AREAS for case in area.CASES)

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -179,9 +178,8 @@ def _models(stage: Stage, *names: str) -> Path:
 
 
 def _reload(server: AttackedServer, timeout_s: float = RELOAD_S) -> bool:
-    """Ask for a reload. Whether it came to an end."""
+    """Wait until the server has reloaded the changed folder. Whether it came to an end."""
     before = server.metric("hetsyn_model_reloads_total")
-    server.send(signal.SIGUSR1)
     deadline_s = time.monotonic() + timeout_s
     while server.metric("hetsyn_model_reloads_total") == before:
         if time.monotonic() > deadline_s:

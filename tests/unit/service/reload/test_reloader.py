@@ -42,10 +42,10 @@ async def test_a_reload_is_counted_and_logged(
 
 
 class SteppedReloader(Reloader):
-    """Sets an event when it waits. One that watches looks at its folder at each ``check``, not at intervals."""
+    """Looks at its folder at each ``check``, not at intervals."""
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
         self.waits = asyncio.Event()
         self._check = asyncio.Semaphore(0)
 
@@ -57,30 +57,22 @@ class SteppedReloader(Reloader):
             self._check.release()
             await self.waits.wait()
 
-    async def _wait(self) -> bool:
+    async def _wait(self) -> None:
         self.waits.set()
-        if not self._watch_s:
-            return await super()._wait()
         await self._check.acquire()
-        return False
 
 
 class RunningReloader:
     """``run_forever`` of a reloader in a loop, and waiting for what it does."""
 
-    def __init__(self, catalog: ModelCatalog, watch_s: float, smoke_test: Any, load_timeout_s: float) -> None:
+    def __init__(self, catalog: ModelCatalog, smoke_test: Any, load_timeout_s: float) -> None:
         self.counters = Counters()
-        self.reloader = SteppedReloader(catalog, smoke_test, self.counters, watch_s, load_timeout_s)
+        self.reloader = SteppedReloader(catalog, smoke_test, self.counters, load_timeout_s=load_timeout_s)
         self._task = asyncio.create_task(self.reloader.run_forever())
 
     async def end(self) -> None:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-
-    async def reloads(self, at_least: int) -> None:
-        async with asyncio.timeout(60):
-            while self.counters.model_reloads < at_least:
-                await asyncio.sleep(0.005)
 
 
 StartReloader = Callable[..., RunningReloader]
@@ -91,8 +83,8 @@ async def start_reloader(catalog: ModelCatalog) -> AsyncIterator[StartReloader]:
     """Starts a reloader of the catalog; all are ended after the test."""
     all_started: list[RunningReloader] = []
 
-    def started(watch_s: float, smoke_test: Any = smoke_tested, load_timeout_s: float = 60.0) -> RunningReloader:
-        all_started.append(RunningReloader(catalog, watch_s, smoke_test, load_timeout_s))
+    def started(smoke_test: Any = smoke_tested, load_timeout_s: float = 60.0) -> RunningReloader:
+        all_started.append(RunningReloader(catalog, smoke_test, load_timeout_s))
         return all_started[-1]
 
     yield started
@@ -100,20 +92,10 @@ async def start_reloader(catalog: ModelCatalog) -> AsyncIterator[StartReloader]:
         await running.end()
 
 
-async def test_it_reloads_when_it_is_asked(models: Path, catalog: ModelCatalog, start_reloader: StartReloader) -> None:
-    running = start_reloader(0.0)
-    write_artifact(models, version="2")
-    await running.reloader.waits.wait()
-    assert running.counters.model_reloads == 0
-    running.reloader.request_reload()
-    await running.reloads(1)
-    assert catalog.get("digits").version == "2"
-
-
 async def test_a_watched_folder_is_reloaded_once_it_rests(
     models: Path, catalog: ModelCatalog, start_reloader: StartReloader
 ) -> None:
-    running = start_reloader(1.0)
+    running = start_reloader()
     counters, reloader = running.counters, running.reloader
     await reloader.check(2)
     assert counters.model_reloads == 1  # what changed since the catalog was opened
@@ -138,7 +120,7 @@ async def test_a_folder_that_cannot_be_looked_at_does_not_end_it(
     logged: pytest.LogCaptureFixture,
     start_reloader: StartReloader,
 ) -> None:
-    running = start_reloader(1.0)
+    running = start_reloader()
 
     def stale(_: Path) -> Signature:
         raise OSError("stale file handle")
@@ -163,13 +145,13 @@ async def test_the_event_loop_is_free_while_a_model_loads(
         assert opened.wait(timeout=60)
         smoke_tested(model)
 
-    running = start_reloader(0.0, slowly)
+    running = start_reloader(slowly)
     write_artifact(models, version="2")
-    running.reloader.request_reload()
+    reloading = asyncio.create_task(running.reloader.check(2))
     assert await asyncio.to_thread(entered.wait, 60)
     assert catalog.get("digits").version == "1"
     opened.set()
-    await running.reloads(1)
+    await reloading
     assert catalog.get("digits").version == "2"
 
 
@@ -184,13 +166,13 @@ async def test_a_model_that_does_not_end_stops_no_later_reload(
             assert never.wait(timeout=60)
         smoke_tested(model)
 
-    running = start_reloader(0.0, hangs, load_timeout_s=2.0)
+    running = start_reloader(hangs, load_timeout_s=2.0)
     write_artifact(models, version="2")
-    running.reloader.request_reload()
+    reloading = asyncio.create_task(running.reloader.check(2))
     assert await asyncio.to_thread(entered.wait, 60)
     write_artifact(models, version="3")
-    running.reloader.request_reload()
-    await running.reloads(2)
+    await reloading
+    await running.reloader.check(2)
     assert catalog.versions("digits") == ["1", "3"]
     assert "digits/2: was not loaded and tested within 2 s" in logged.text
     assert "digits/2: is still being loaded since an earlier attempt" in logged.text
@@ -212,27 +194,27 @@ async def test_the_end_of_a_server_does_not_wait_for_a_model(
         entered.set()
         assert never.wait(timeout=60)
 
-    running = start_reloader(0.0, hangs)
+    running = start_reloader(hangs)
     write_artifact(models, version="2")
-    running.reloader.request_reload()
+    reloading = asyncio.create_task(running.reloader.check(2))
     assert await asyncio.to_thread(entered.wait, 60)
     await running.end()
+    reloading.cancel()
     assert stopped.is_set()
     assert running.counters.model_reloads == 0
 
 
 async def test_a_defect_does_not_end_it(
-    monkeypatch: pytest.MonkeyPatch, logged: pytest.LogCaptureFixture, start_reloader: StartReloader
+    models: Path, monkeypatch: pytest.MonkeyPatch, logged: pytest.LogCaptureFixture, start_reloader: StartReloader
 ) -> None:
-    running = start_reloader(0.0)
+    running = start_reloader()
     monkeypatch.setattr("service.reload.reload.find_artifacts", lambda _: 1 / 0)
-    running.reloader.request_reload()
-    async with asyncio.timeout(60):
-        while "could not be reloaded" not in logged.text:
-            await asyncio.sleep(0.005)
+    await running.reloader.check(2)
+    assert "could not be reloaded" in logged.text
     monkeypatch.undo()
-    running.reloader.request_reload()
-    await running.reloads(1)
+    write_artifact(models, version="2")
+    await running.reloader.check(2)
+    assert running.counters.model_reloads == 1
 
 
 async def test_a_reload_that_is_given_up_goes_on_alone(
@@ -250,7 +232,7 @@ async def test_a_reload_that_is_given_up_goes_on_alone(
         at_a_time -= 1
         smoke_tested(model)
 
-    reloader = start_reloader(0.0, slowly).reloader
+    reloader = start_reloader(slowly).reloader
     write_artifact(models, version="2")
     first = asyncio.create_task(reloader.reload())
     assert await asyncio.to_thread(entered.wait, 60)
