@@ -3,7 +3,7 @@
 
 It imports nothing of ``service``, so that it works beside a folder of the user's own with that name. It needs numpy,
 httpx and websockets. The clients for asyncio need aiohttp, which is imported when they are used. Files other than WAV
-need soundfile, and ``Microphone`` needs sounddevice.
+need soundfile.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from hetsyn_client.protocol.live_steps import LiveOptions
 from hetsyn_client.results import Reply, SpeechStarted, Spikes, Timing, UtteranceEnd
 from hetsyn_client.sources.chunks import Chunk, array_chunks
 from hetsyn_client.sources.files import recording_chunks
-from hetsyn_client.sources.microphone import Microphone
 
 if TYPE_CHECKING:
     from hetsyn_client.async_client import AsyncSession, AsyncStreamingClient
@@ -39,7 +38,6 @@ __all__ = [
     "LiveOptions",
     "LiveStream",
     "LiveStreams",
-    "Microphone",
     "NotFound",
     "Reply",
     "ServiceProblem",

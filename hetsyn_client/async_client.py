@@ -98,9 +98,9 @@ class AsyncSession(SteppedSession[Coroutine[Any, Any, Reply]]):
         await self._transport.run(self._steps.leave())
 
     async def stream(self, chunks: AsyncIterable[Chunk] | Iterable[Chunk]) -> AsyncIterator[Reply]:
-        """Send the chunks of a source, such as a ``Microphone``, and end the session with it, as ``Session.stream``.
+        """Send the chunks of a source, and end the session with it, as ``Session.stream``.
 
-        A source that blocks must be asynchronous, as a ``Microphone`` is.
+        A source that blocks, such as a microphone, must be asynchronous.
         """
         is_last = True
         async for chunk in chunks if isinstance(chunks, AsyncIterable) else _asynchronous(chunks):

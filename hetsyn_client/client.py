@@ -117,7 +117,7 @@ class Session(SteppedSession[Reply]):
         self._transport.run(self._steps.leave())
 
     def stream(self, chunks: Iterable[Chunk]) -> Iterator[Reply]:
-        """Send the chunks of a source, such as a ``Microphone``, and end the session with it.
+        """Send the chunks of a source, and end the session with it.
 
         Returns:
             The reply to each chunk, and to the end of the session if the source does not mark its last chunk.

@@ -1,1 +1,1 @@
-"""Where chunks come from: arrays, files and microphones."""
+"""Where chunks come from: arrays and files."""

@@ -1,30 +1,21 @@
-"""A microphone streams through a server that is killed and started again: no chunk is lost, none counts twice, and
-every reply is that of a server that was left alone."""
+"""Live sound through a server that is killed and started again: no chunk is lost, none counts twice, and every reply is
+that of a server that was left alone."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
+import time
 import wave
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from hetsyn_client import (
-    AsyncLiveStream,
-    AsyncStreamingClient,
-    LiveStream,
-    Microphone,
-    Reply,
-    StreamingClient,
-    array_chunks,
-)
+from hetsyn_client import AsyncLiveStream, AsyncStreamingClient, Chunk, LiveStream, Reply, StreamingClient, array_chunks
 from hetsyn_client.protocol.reconnecting import Frame
-from tests.support.data.fake_sounddevice import FakeSounddevice
 from tests.support.paths import RECORDINGS
 from tests.support.servers.server_process import RestartableServer
 
@@ -32,6 +23,7 @@ pytestmark = pytest.mark.process
 
 RATE_HZ, CHUNK_S = 8000, 0.1
 Replied = Callable[[Reply], None]
+Recorded = Iterator[tuple[float, Chunk]]
 
 
 def words(sound_s: int) -> np.ndarray:
@@ -44,30 +36,39 @@ def words(sound_s: int) -> np.ndarray:
     return np.resize(np.concatenate(sound), RATE_HZ * sound_s)
 
 
-def blocking(url: str, replied: Replied) -> None:
-    with (
-        StreamingClient(url) as client,
-        client.session(endpointing=True) as session,
-        Microphone(CHUNK_S) as microphone,
-    ):
-        for reply in session.stream(microphone):
+def recorded(sound: np.ndarray, speed: float) -> Recorded:
+    """Yield chunks with the seconds until each is recorded. The end of a microphone is no part of a chunk."""
+    began_s = time.monotonic()
+    for chunk in array_chunks(sound, RATE_HZ, CHUNK_S):
+        yield max(0.0, began_s + chunk.until_s / speed - time.monotonic()), chunk._replace(is_last=False)
+
+
+def blocking(url: str, sound: Recorded, replied: Replied) -> None:
+    def microphone() -> Iterator[Chunk]:
+        for wait_s, chunk in sound:
+            time.sleep(wait_s)
+            yield chunk
+
+    with StreamingClient(url) as client, client.session(endpointing=True) as session:
+        for reply in session.stream(microphone()):
             replied(reply)
 
 
-def with_asyncio(url: str, replied: Replied) -> None:
+def with_asyncio(url: str, sound: Recorded, replied: Replied) -> None:
+    async def microphone() -> AsyncIterator[Chunk]:
+        for wait_s, chunk in sound:
+            await asyncio.sleep(wait_s)
+            yield chunk
+
     async def stream() -> None:
-        async with (
-            AsyncStreamingClient(url) as client,
-            client.session(endpointing=True) as session,
-        ):
-            with Microphone(CHUNK_S) as microphone:
-                async for reply in session.stream(microphone):
-                    replied(reply)
+        async with AsyncStreamingClient(url) as client, client.session(endpointing=True) as session:
+            async for reply in session.stream(microphone()):
+                replied(reply)
 
     asyncio.run(stream())
 
 
-WAYS: dict[str, Callable[[str, Replied], None]] = {"blocking": blocking, "asyncio": with_asyncio}
+WAYS: dict[str, Callable[[str, Recorded, Replied], None]] = {"blocking": blocking, "asyncio": with_asyncio}
 
 
 @pytest.fixture
@@ -86,7 +87,7 @@ def server(tmp_path: Path) -> Iterator[RestartableServer]:
     ids=["fast", "a minute in real time"],
 )
 def test_sound_through_a_server_that_is_killed(
-    server: RestartableServer, sound_s: int, kills: int, speed: float, monkeypatch: pytest.MonkeyPatch
+    server: RestartableServer, sound_s: int, kills: int, speed: float
 ) -> None:
     chunks = round(sound_s / CHUNK_S)
     killed_at = [chunks * kill // (kills + 1) for kill in range(1, kills + 1)]
@@ -94,7 +95,6 @@ def test_sound_through_a_server_that_is_killed(
     with StreamingClient(server.url) as client:
         undisturbed = list(client.session(endpointing=True).stream(array_chunks(sound, RATE_HZ, CHUNK_S)))
     assert len(undisturbed) == chunks  # the last one ends the session; a microphone's end is a chunk of its own
-    monkeypatch.setitem(sys.modules, "sounddevice", FakeSounddevice(sound, RATE_HZ, speed))
     replies: dict[str, list[Reply]] = {name: [] for name in WAYS}
     due = [threading.Event() for _ in killed_at]
 
@@ -106,7 +106,7 @@ def test_sound_through_a_server_that_is_killed(
                     event.set()
 
         try:
-            WAYS[name](server.url, replied)
+            WAYS[name](server.url, recorded(sound, speed), replied)
         finally:
             for event in due:
                 event.set()

@@ -16,7 +16,7 @@ import numpy as np
 
 import hetsyn_client
 
-theirs = ("aiohttp", "fastapi", "onnxruntime", "pydantic", "sounddevice", "soundfile", "soxr", "typer", "uvicorn")
+theirs = ("aiohttp", "fastapi", "onnxruntime", "pydantic", "soundfile", "soxr", "typer", "uvicorn")
 assert not set(theirs) & set(sys.modules), "the client imported what it can do without"
 assert hetsyn_client.AsyncStreamingClient.__name__ in hetsyn_client.__all__
 assert not set(theirs[1:]) & set(sys.modules), "the client for asyncio imported what it can do without"
