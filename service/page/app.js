@@ -1,7 +1,6 @@
 // The page: chooses a model and a source, streams it, and says what is going on.
 
 import { hasKey, keep, withKey } from "./key.js";
-import { showLoad } from "./load.js";
 import { INSECURE, SourceError, decodeSound, fromExample, fromSamples, joined, openMicrophone } from "./sources.js";
 import { Stream, address } from "./stream.js";
 import { Views } from "./views.js";
@@ -313,5 +312,4 @@ addEventListener("drop", (event) => {
 addEventListener("pagehide", leave);
 
 showRunning();
-showLoad(byId("load"));
 orTell(begin());
