@@ -129,7 +129,9 @@ class Retention(_Checked):
         sweep_interval_s: time between two searches for idle sessions.
     """
 
-    session_idle_s: float = option(600.0, "Seconds without a chunk after which a session expires.", low=1)
+    session_idle_s: float = option(
+        600.0, "Seconds without a chunk after which a session expires.", low=1, is_usual=True
+    )
     first_chunk_idle_s: float = 60.0
     session_age_s: float = option(86_400.0, "Seconds after its beginning at which a session expires.", low=1)
     ended_keep_s: float = 60.0

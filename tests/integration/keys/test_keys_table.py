@@ -217,7 +217,7 @@ def over_streams(world: World, session: str) -> tuple[int, Any]:
         opened = unpack_opened(socket.recv(decode=False))
         socket.send(pack_chunks([1], [2], [0], b"", [3], [0]))
         results = unpack_results(socket.recv(decode=False))
-        socket.send(pack_chunks([1], [0], [0], b"", [0], [3]))
+        socket.send(pack_chunks([1], [0], [0], b"", [0], [2]))
         unpack_results(socket.recv(decode=False))
     return 101, (
         offer,
