@@ -68,8 +68,8 @@ def export_checkpoint(
     form: Annotated[
         FormChoice | None,
         typer.Option(
-            help="exact: each synapse has its own decay; bank: they share a few. Default: the smaller state, or a bank "
-            "without error."
+            help="exact: each synapse has its own decay; bank: they share a few. Default: the form with the smaller "
+            "state, or a bank that is nearly exact."
         ),
     ] = None,
     labels: Annotated[
@@ -77,20 +77,20 @@ def export_checkpoint(
     ] = None,
     rejected: Annotated[
         str,
-        typer.Option(
-            metavar="A,B", help="Labels of them that a server answers with null, for what is none of the others."
-        ),
+        typer.Option(metavar="A,B", help="Labels for which a server answers null, such as other words."),
     ] = "",
     examples: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE.npz",
-            help="Verify a network of yours on its array spikes, of 0 and 1 by stream, step and channel, or values; an "
-            "array labels gives the accuracy. Default: random ones.",
+            help="Streams that verify a network of yours: an array spikes (0 and 1) or values, by stream, step and "
+            "channel. With an array labels they give its accuracy, too. Default: random streams.",
         ),
     ] = None,
     description: Annotated[str, typer.Option(help="One line about a network of yours, for people.")] = "",
-    input_description: Annotated[str, typer.Option(help="What its channels are, for people.")] = "",
+    input_description: Annotated[
+        str, typer.Option(help="What the channels of a network of yours are, for people.")
+    ] = "",
     decision: Annotated[
         Literal["sum_softmax", "late_softmax"] | None,
         typer.Option(
@@ -112,7 +112,10 @@ def export_checkpoint(
     ] = False,
     seed: Annotated[int, typer.Option(help=f"Seed of the {SHD_SIZE} weights.")] = 0,
 ) -> None:
-    """Verify and write an artifact. If the implementations disagree, nothing is written."""
+    """Turn a trained checkpoint into an artifact that can be served.
+
+    All implementations are verified first. If they disagree, nothing is written.
+    """
     from export.folder import ExportError
     from export.own_network import form_of, write_artifact
     from export.parity import ParityError

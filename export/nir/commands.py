@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 import typer
 from rich.markup import escape
 
-from export.nir.convention import PRODUCERS, RESETS, RULES, Producer, Reset, Rule, Spikes
+from export.nir.convention import PRODUCERS, RULES, Producer, Reset, Rule, Spikes
 from hetsyn_client.output import open_console
 from hetsyn_model.spec import Rule as DecisionRule
 
@@ -35,8 +35,9 @@ def import_file(
     reset: Annotated[
         Reset | None,
         typer.Option(
-            help=f"After a spike: {', '.join(RESETS)}. The last takes the threshold off the next step's potential, "
-            "after the decay, as snnTorch does; subtract is this one where a neuron's gain is 1, as snnTorch writes it."
+            help="After a spike: zero; subtract-at-once (the threshold, before the decay); subtract-next (in the next "
+            "step, after the decay, as snnTorch does); or subtract: subtract-next if the neurons' gain is 1, as "
+            "snnTorch writes it, else subtract-at-once."
         ),
     ] = None,
     producer: Annotated[
@@ -51,7 +52,8 @@ def import_file(
     ] = None,
     labels: Annotated[str | None, typer.Option(help="Names of the outputs, with commas. Default: numbers.")] = None,
     rejected: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Labels that a server answers with null: for none of the others.")
+        str | None,
+        typer.Option(metavar="A,B", help="Labels for which a server answers null, such as other words."),
     ] = None,
     decision: Annotated[
         DecisionRule | None,
@@ -70,7 +72,10 @@ def import_file(
     ] = None,
     description: Annotated[str, typer.Option(help="One line for people.")] = "",
 ) -> None:
-    """Put a NIR graph into steps, judge the result on a probe, and write it as an artifact."""
+    """Import a network of another library by its NIR file.
+
+    The result is compared with the file's own equations on a probe, and written as an artifact.
+    """
     from export.folder import ExportError, split_names
     from export.nir import NirError, Unsupported
     from export.nir.importing import import_nir as run

@@ -29,7 +29,8 @@ def import_file(
     out: Annotated[Path, typer.Option(help="Artifact folder NAME/VERSION; must not exist.")],
     labels: Annotated[str, typer.Option(help="Names of the outputs, in their order: a,b,c. Two for a probability.")],
     rejected: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Labels that a server answers with null: for none of the others.")
+        str | None,
+        typer.Option(metavar="A,B", help="Labels for which a server answers null, such as other words."),
     ] = None,
     state: Annotated[
         list[str] | None, typer.Option(help="INPUT=OUTPUT: a state and its value after the step. Repeatable.")
@@ -56,12 +57,15 @@ def import_file(
         str, typer.Option(help="sum_softmax, late_softmax, spike_count, last or trace.")
     ] = "sum_softmax",
     step_s: Annotated[
-        float | None, typer.Option(help="Seconds of a step; of audio it follows. Default: 0.001.")
+        float | None, typer.Option(help="Seconds of a step; for audio it is computed. Default: 0.001.")
     ] = None,
     description: Annotated[str, typer.Option(help="One line for people.")] = "",
     tolerance: Annotated[float, typer.Option(help="Largest difference between batches and chunkings.")] = 1e-5,
 ) -> None:
-    """Verify against the file itself and write an artifact. If they disagree, nothing is written."""
+    """Turn an ONNX model with its state as inputs and outputs into an artifact.
+
+    It is verified against the file itself. If they disagree, nothing is written.
+    """
     from export.folder import ExportError, split_names
     from export.onnx_models.importing import import_onnx as run
     from export.parity import ParityError

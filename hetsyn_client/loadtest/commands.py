@@ -47,8 +47,9 @@ def bench_server(
 ) -> None:
     """Put a server under load and measure its latency.
 
-    By default, streams in real time send a chunk whenever one is due, even if the server is too slow (open loop), and
-    what the model takes: synthesised sound, sines or random spikes. Ctrl-C ends a run and reports the results so far.
+    By default, streams in real time send a chunk whenever one is due, even if the server is too slow (open loop).
+
+    They send synthesised sound, sines or random spikes, as the model takes. Ctrl-C ends a run and reports its results.
     """
     if streams is not None and closed is not None:
         raise typer.BadParameter("--streams and --closed cannot be used together: choose one")

@@ -30,7 +30,7 @@ keys = typer.Typer(
     add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, help="Make and change the keys file."
 )
 FileOption = Annotated[
-    Path, typer.Option("--file", envvar="HETSYN_KEYS", help="The keys file, as of hetsyn serve --keys.")
+    Path, typer.Option("--file", envvar="HETSYN_KEYS", help="The keys file, that of hetsyn serve --keys.")
 ]
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of the key.")]
 DEFAULT_FILE = Path("keys.json")
