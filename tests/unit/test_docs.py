@@ -9,9 +9,10 @@ import hetsyn
 from build_support import reply_page
 from build_support.commands_page import COMMANDS, PAGE, filled, table
 from tests.support.paths import ROOT
-from tests.support.repository.documents import PAGES, anchors, links, name_of, paths
+from tests.support.repository.documents import PAGES, anchors, blocks, links, name_of, paths
 
 PACKAGES = ("", "service", "hetsyn_model", "hetsyn_client", "hetsyn_client/loadtest", "service/runtime/operators")
+COMMAND = r"^(?:hetsyn|python|pip|curl|docker|kubectl|make) .*$"
 # made by a command of the pages, or of another project
 NOT_OURS = {".venv/", "spikes/times", "extra/keys"}
 
@@ -85,3 +86,5 @@ def test_a_block_that_no_test_runs_says_why() -> None:
         before = re.findall(r"^(.*)\n\n```shell$", page.read_text(), re.MULTILINE)
         assert len(before) == page.read_text().count("```shell\n")
         assert all(re.fullmatch(r"<!-- not run: \S.* -->", line) for line in before), name_of(page)
+        texts = [block.code for block in blocks(page) if block.language == "text"]
+        assert not re.findall(COMMAND, "\n".join(texts), re.MULTILINE), f"{name_of(page)}: mark it as sh or shell"

@@ -37,7 +37,7 @@ pytestmark = pytest.mark.process
 
 RUN = (
     r"make demo$|hetsyn (serve|keys|train|export|import-nir|inspect|stream|record|run|bench)\b|"
-    r"python (-P )?-m (service\.runtime\.operators$|research(\.tasks\.watch)? )|python examples/|"
+    r"python (-P )?-m (service\.runtime\.operators$|research(\.tasks\.smartwatch)? )|python examples/|"
     r"(curl|head|tail|printf|openssl|cp|kill|umask) |(type|url)="
 )
 SHORTER = {
@@ -50,7 +50,7 @@ SHORTER = {
 # what a command needs, and what to say where it is missing
 NEEDS = {
     r"\bcurl ": (shutil.which("curl"), "no curl: apt-get install curl"),
-    r"research\.tasks\.watch |watch\.npz|runs/watch/": (find_spec("seglearn"), NO_WATCH),
+    r"research\.tasks\.smartwatch |watch\.npz|runs/watch/": (find_spec("seglearn"), NO_WATCH),
     r"\bopenssl ": (shutil.which("openssl"), "no openssl: apt-get install openssl"),
     r"valkey://": (BINARY, MISSING),
 }
