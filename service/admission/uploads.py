@@ -12,7 +12,7 @@ from service.admission.budget import AGAIN, Budget
 from service.admission.deadline import Deadline
 from service.errors import HetsynError, ShuttingDown, TooLarge, TooSlow
 
-ENDING_S = 2.0  # time for unfinished bodies when the server shuts down
+ENDING_S = 2.0  # time for unfinished bodies, and for clients to read, when the server shuts down
 # Smaller bodies do not count, because a connection's buffer has as much anyway, and are not decoded on a thread
 FREE_BYTES = 64 * 1024
 MOST_DIGITS = 20  # limit of a length's digits

@@ -7,6 +7,7 @@ import socket
 import struct
 
 from service.admission.connections import Connections
+from service.admission.uploads import ENDING_S
 from service.errors import Overloaded
 
 # By default the system buffers up to 4 MB for a client that does not read. This is enough for 10 MB/s over 20 ms.
@@ -25,6 +26,8 @@ class Unread:
         self._transport = transport
         self._held: tuple[str, int] | None = None
         self._due: asyncio.TimerHandle | None = None
+        self._since_s = 0.0
+        self._left_s: float | None = None  # for all waits together, when the server ends
         if (connected := transport.get_extra_info("socket")) is not None:
             connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
 
@@ -43,8 +46,15 @@ class Unread:
             self.reset()
             return
         self._held = client, count
-        idle_s = self._connections.limits.idle_timeout_s
-        self._due = asyncio.get_running_loop().call_later(idle_s, self.reset)
+        self._wait(self._connections.limits.idle_timeout_s if self._left_s is None else self._left_s)
+
+    def end_soon(self) -> None:
+        """Wait for ``ENDING_S`` altogether from now on: the client must not delay the end of the server."""
+        if self._left_s is None:
+            self._left_s = ENDING_S
+            if self._held is not None and self._due is not None:
+                self._due.cancel()
+                self._wait(ENDING_S)
 
     def stop(self) -> None:
         """Stop counting: the client has read, or has gone."""
@@ -52,6 +62,8 @@ class Unread:
             self._due.cancel()
             self._connections.budget.bytes.give(*self._held)
             self._held = None
+            if self._left_s is not None:
+                self._left_s = max(0.0, self._left_s + self._since_s - asyncio.get_running_loop().time())
 
     def reset(self) -> None:
         """Reset the connection: the system drops its buffered bytes."""
@@ -59,3 +71,8 @@ class Unread:
             connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._connections.counters.connections_ended["unread"] += 1
         self._transport.abort()
+
+    def _wait(self, wait_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._since_s = loop.time()
+        self._due = loop.call_later(wait_s, self.reset)

@@ -129,9 +129,8 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
 
     def drain(self) -> None:
         self._drains = True
-        if not self._writable.is_set():
-            self._unread.reset()  # a client that does not read must not delay the server
-        elif self._live is not None:
+        self._unread.end_soon()
+        if self._live is not None:
             self._act(self._live.drain())
             self._read_on()
 
@@ -375,10 +374,7 @@ class WebSocket(asyncio.Protocol, ABC, Generic[W]):
             and self._reader.held_bytes <= FREE_BYTES
         ):
             self._hold(0)
-        work = self._act(actions)
-        if self._drains and not self._writable.is_set():
-            self._unread.reset()
-        return work
+        return self._act(actions)
 
     async def _run(self, work: W) -> None:
         """Do a work, and begin the next one."""

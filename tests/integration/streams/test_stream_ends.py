@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from pathlib import Path
 
 import httpx
 import pytest
 
+from hetsyn_client.events import pack_events
+from tests.support.artifacts.artifact import write_artifact
 from tests.support.artifacts.gate import Gate
-from tests.support.clients.live import EVENTS, NOTHING, handshake, opened, said
+from tests.support.clients.live import BINARY, EVENTS, NOTHING, handshake, opened, said, sent
 from tests.support.clients.many import hub, silence
 from tests.support.servers.socket_server import Listening, listening, response
 
@@ -22,6 +26,28 @@ async def test_a_client_that_sends_no_more_has_gone(models: Path, gate: Gate) ->
         socket.writer.write_eof()
         await server.until(lambda: not server.open)
         gate.opened.set()
+
+
+@pytest.mark.parametrize("reads", [True, False])
+async def test_a_server_that_ends_waits_for_clients_that_read(models: Path, gate: Gate, reads: bool) -> None:
+    write_artifact(models, "trace", rule="trace")
+    async with listening(models, gate) as server:
+        socket, _ = await opened(server, f"{EVENTS}&model=trace")
+        idle, _ = await opened(server, f"{EVENTS}&model=trace")
+        gate.opened.clear()
+        await socket.send(*[sent(BINARY, pack_events(20_000, [], []))] * 2)  # an answer is larger than all buffers
+        await server.until(lambda: gate.calls > 0)
+        socket.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        stopping = asyncio.create_task(server.parts.admission.stop())
+        assert await idle.refused() == ("shutting-down", 1012)
+        gate.opened.set()
+        await server.until(lambda: server.parts.counters.stream_chunks["stream"] > 0)
+        if reads:
+            socket.writer.transport.resume_reading()  # type: ignore[attr-defined]
+            contents = [(await socket.any_frame())[1] for _ in range(2)]
+            assert [json.loads(content)["seq"] for content in contents] == [0, 1]
+            assert await socket.refused() == ("shutting-down", 1012)
+        await stopping
 
 
 def metrics(text: str) -> dict[str, float]:
