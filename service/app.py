@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any
+
+from uvicorn.server import ServerState
 
 from service.admission.budget import Budget
 from service.admission.connections import Connections
@@ -22,6 +26,7 @@ from service.api.infer import infer_planner
 from service.api.open_inference import inference_planner
 from service.api.streaming.many_streams import ManyStreams
 from service.api.streaming.streams import Streams
+from service.api.tls import TlsHandshake
 from service.batching.backlog import BatchPolicy
 from service.batching.batcher import Batcher
 from service.carried.carry_keys import CarryKeys
@@ -124,6 +129,11 @@ class Server:
     def protocol(self, *arguments: Any, **more: Any) -> Connection:
         """Make a connection; uvicorn calls it like its own class. Arguments of ``Connection`` after ``door``."""
         return Connection(self.connections, self.many, self.door, *arguments, **more)
+
+    def protocol_over_tls(self, context: ssl.SSLContext, *, server_state: ServerState, **more: Any) -> TlsHandshake:
+        """Make a connection over TLS, as ``protocol``."""
+        follow = partial(self.protocol, server_state=server_state, **more)
+        return TlsHandshake(self.connections, context, server_state, follow)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -16,8 +16,9 @@ import errno
 import logging
 import signal
 import socket
+import ssl
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from math import inf
 from types import FrameType
@@ -41,6 +42,7 @@ class GracefulServer(uvicorn.Server):
         refuse: called to refuse the chunks that are not finished then.
         prepare: runs before the server starts. If it raises, ``serve`` raises the same, and nothing has started.
         bound: called when the server listens on its port.
+        tls: the context of its connections, which make the handshake themselves.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class GracefulServer(uvicorn.Server):
         refuse: Callable[[], None] = lambda: None,
         prepare: Callable[[], Awaitable[None]] | None = None,
         bound: Callable[[], None] = lambda: None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         super().__init__(config)
         self._admission = admission
@@ -61,6 +64,7 @@ class GracefulServer(uvicorn.Server):
         self._refuse = refuse
         self._prepare = prepare
         self._bound = bound
+        self._tls = tls
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ending: asyncio.Task[None] | None = None
         self._hurry = asyncio.Event()  # skips the wait for balancers
@@ -90,6 +94,10 @@ class GracefulServer(uvicorn.Server):
             raise
         if self.started:
             self._bound()
+
+    def _log_started_message(self, listeners: Sequence[socket.SocketType]) -> None:
+        self.config.ssl = self._tls  # the line names https; the listeners were made without
+        super()._log_started_message(listeners)
 
     def _hang_up(self) -> None:
         if self._ending is None:

@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from logging.config import dictConfig
 from pathlib import Path
 
@@ -94,8 +95,7 @@ def run_process(settings: Settings) -> int:
     certificate = None
     if access.tls_cert is not None and access.tls_key is not None:
         certificate = Certificate(access.tls_cert, access.tls_key)
-        config.load()
-        config.ssl = certificate.context
+        config.http = partial(server.protocol_over_tls, certificate.context)  # type: ignore[assignment]
     # The loaded models stay, so the garbage collector need not walk them. A batch makes thousands of objects and hardly
     # any cycles: collecting after every 700 objects (Python's default) took a tenth of a server's time.
     gc.freeze()
@@ -107,6 +107,7 @@ def run_process(settings: Settings) -> int:
         finish_s=settings.finish_s,
         refuse=server.batcher.stop,
         prepare=_watching(server.start, certificate),
+        tls=None if certificate is None else certificate.context,
         bound=lambda: say(_page(settings)) if settings.port else None,  # else uvicorn says which port is free
     )
     with suppress(KeyboardInterrupt):  # uvicorn raises the signal again after the shutdown

@@ -11,6 +11,7 @@ import ssl
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -145,9 +146,8 @@ async def listening(
 ) -> AsyncIterator[Listening]:
     app = make_app(ModelCatalog(folder, load=gate.load, device=device), inline_s=inline_s, **limits)
     server = app.state.server
-    config = uvicorn.Config(app, port=0, log_level="error", http=server.protocol, ws="none")
-    config.load()
-    config.ssl = tls
+    http = server.protocol if tls is None else partial(server.protocol_over_tls, tls)
+    config = uvicorn.Config(app, port=0, log_level="error", http=http, ws="none")  # type: ignore[arg-type]
     process = GracefulServer(config, server.admission, 0.0, refuse=server.batcher.stop)
     running = asyncio.create_task(process.serve())
     try:
