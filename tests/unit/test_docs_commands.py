@@ -18,8 +18,8 @@ from research.catalog import EXPERIMENTS
 from research.commands import experiment
 from tests.long.faults import __main__ as faults
 from tests.long.hostile import __main__ as hostile
-from tests.support.paths import ROOT
-from tests.support.repository.documents import PAGES, blocks, name_of, prose
+from tests.support.paths import DOCS, ROOT
+from tests.support.repository.documents import PAGES, blocks, name_of, prose, sections
 
 COMMAND = re.compile(
     r"^(hetsyn |python -m (?:benchmarks |research |recipes\.speech |tests\.long\.))([a-z_-][a-z0-9_-]*)(.*)$"
@@ -97,3 +97,5 @@ def test_extras_and_targets_exist() -> None:
         if text.startswith("make "):
             assert text.split()[1] in targets, f"{page}: {text}"
         assert "hetsyn[" not in text, f"{page}: {text}: the package is not on PyPI"
+    table = sections(DOCS / "reference/commands.md")["Extras"]
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == set(extras)
