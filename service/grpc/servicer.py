@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from inspect import isawaitable
 from typing import Any
@@ -42,6 +42,7 @@ from service.wire.schema import InferRequest
 REQUEST = "ModelInfer"
 SERVICES = ("", "inference.GRPCInferenceService")  # names that clients ask the health of
 FINAL = "triton_enable_empty_final_response"
+CHECK_S = 10.0  # between looks at the key of a stream
 IN_FLIGHT = 64  # limit of concurrent requests of one stream
 LONGEST = 1_000  # limit of an id's characters
 
@@ -134,10 +135,19 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
                     raise late from None
             free.release()  # only now: a client that reads no answers is not read either
 
+        async def watch() -> None:
+            while True:
+                await asyncio.sleep(CHECK_S)
+                try:
+                    key.check()
+                except KeyRefused as error:
+                    refusals.append(error)
+                    raise
+
         # sent with the first answer, it would block a refusal for as long as the client does not read
         await context.send_initial_metadata(())
         try:
-            async with asyncio.TaskGroup() as tasks:
+            async with asyncio.TaskGroup() as tasks, _cancelled(tasks.create_task(watch())):
                 while True:
                     await free.acquire()
                     while (wait_s := key.wait_s()) > 0:
@@ -157,7 +167,7 @@ class Servicer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[m
                         refusals.append(error)
                         break
                     tasks.create_task(answer(message))  # they begin in this order, so a sequence keeps its own
-        except* TooSlow:
+        except* (TooSlow, KeyRefused):
             log.info("a stream ends: %s", refusals[0])
         # The library ends a stream when its client has read everything or leaves. Until then this waits, and the stream
         # counts against the client's limit. Its chunks and other answers are freed already.
@@ -243,6 +253,15 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
             await context.abort(grpc.StatusCode.NOT_FOUND, f"no such service: ask for {SERVICES[1]}, or for none")
         status = health_pb2.HealthCheckResponse
         return status(status=status.SERVING if await self._servicer.is_ready() else status.NOT_SERVING)
+
+
+@asynccontextmanager
+async def _cancelled(task: asyncio.Task[None]) -> AsyncIterator[None]:
+    """Cancel a task at the end of the context."""
+    try:
+        yield
+    finally:
+        task.cancel()
 
 
 def _decode(call: ModelCall, message: Any, _: SoundLimit) -> InferRequest:

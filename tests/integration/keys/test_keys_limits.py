@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import queue
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,12 +19,11 @@ from hetsyn_client import AsyncStreamingClient, LiveStream, StreamingClient
 from hetsyn_client.columns import pack_chunks, pack_sessions, unpack_opened, unpack_results
 from hetsyn_client.events import pack_events
 from service.keys.caller import Scope
-from service.keys.document import changing, write_document
 from tests.support.clients.json_input import events
 from tests.support.clients.open_inference import Live
 from tests.support.clients.sync_websocket import connect
 from tests.support.data.signals import sound
-from tests.support.servers.keyed import add_key, bearer, keyed_server
+from tests.support.servers.keyed import add_key, bearer, keyed_server, revoke
 from tests.support.servers.socket_server import keeps
 from tests.support.stores.memory_store import MemoryStore
 
@@ -175,10 +175,7 @@ def test_a_revoked_key_ends_its_streams(tmp_path: Path) -> None:
                 one.recv()
                 one.send(CHUNK)
                 assert json.loads(one.recv())["seq"] == 0
-            with changing(path) as document:
-                entry = document.find("alice")
-                assert entry is not None
-                write_document(path, document.replaced(entry.model_copy(update={"secrets": ()})))
+            revoke(path, "alice")
             keyed.refresh()
             refused = json.loads(stream.recv(timeout=60))
             assert (refused["problem"], refused["status"]) == ("key-refused", 401)
@@ -187,6 +184,28 @@ def test_a_revoked_key_ends_its_streams(tmp_path: Path) -> None:
             other.send(CHUNK)
             assert json.loads(other.recv())["seq"] == 1
         assert keyed.send(alice, "a", 1).status_code == 401
+
+
+def test_a_revoked_key_ends_its_streams_of_grpc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import grpc
+
+    from service.grpc import servicer
+
+    monkeypatch.setattr(servicer, "CHECK_S", 0.1)
+    path = tmp_path / "keys.json"
+    metadata = [("authorization", f"Bearer {add_key(path, 'alice')}")]
+    with keyed_server(tmp_path, path) as live, grpc.insecure_channel(live.grpc) as channel:
+        requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        call = channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
+        answers = call(iter(requests.get, None), metadata=metadata, timeout=60)
+        requests.put(b"")
+        assert next(answers)  # the stream is open
+        revoke(path, "alice")
+        Keyed(tmp_path, live).refresh()
+        with pytest.raises(grpc.RpcError) as caught:
+            next(answers)
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        requests.put(None)
 
 
 def test_our_clients_wait_until_they_may(keyed: Keyed) -> None:

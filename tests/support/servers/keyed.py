@@ -29,6 +29,14 @@ def add_key(path: Path, name: str, scopes: Iterable[Scope] = (Scope.infer,), **l
     return token.text
 
 
+def revoke(path: Path, name: str) -> None:
+    """Take the secrets of a key away."""
+    with changing(path) as document:
+        entry = document.find(name)
+        assert entry is not None
+        write_document(path, document.replaced(entry.model_copy(update={"secrets": ()})))
+
+
 @contextmanager
 def keyed_server(folder: Path, keys: Path, store: StateStore | None = None, **settings: Any) -> Iterator[Live]:
     """``live_server``, which asks for the keys of a file."""
