@@ -26,21 +26,25 @@ DTYPES = {
 }
 
 
-def _rename(graph: onnx.GraphProto, prefix: str) -> None:
+def _rename(graph: onnx.GraphProto, prefix: str, values: Mapping[str, str]) -> None:
     """Prefix every name, in subgraphs too (``onnx.compose`` misses their references to outer constants), and drop an
-    exporter's notes, which have paths of its machine."""
+    exporter's notes, which have paths of its machine.
+
+    Args:
+        values: the new names of some values; the others get the prefix.
+    """
     del graph.value_info[:], graph.metadata_props[:]
     for value in (*graph.input, *graph.output, *graph.initializer):
-        value.name = prefix + value.name
+        value.name = values.get(value.name, prefix + value.name)
     for node in graph.node:
         del node.metadata_props[:]
         node.doc_string = ""
         node.name = prefix + node.name if node.name else ""
         for names in (node.input, node.output):
-            names[:] = [prefix + name if name else "" for name in names]  # an empty name is an omitted input
+            names[:] = [values.get(name, prefix + name) if name else "" for name in names]  # empty: an omitted input
         for attribute in node.attribute:
             for subgraph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                _rename(subgraph, prefix)
+                _rename(subgraph, prefix, values)
 
 
 class GraphBuilder:
@@ -66,9 +70,9 @@ class GraphBuilder:
         """Begin a graph for an attribute of a node of this one."""
         return GraphBuilder(name, within_function=self._within_function)
 
-    def _fresh(self, hint: str) -> str:
+    def _fresh(self) -> str:
         self._count += 1
-        return f"{self.name}/{hint}_{self._count}"
+        return f"{self.name}/{self._count}"
 
     def input(self, name: str, dtype: str, shape: Sequence[int | str]) -> str:
         self._inputs.append(helper.make_tensor_value_info(name, DTYPES[dtype], list(shape)))
@@ -90,7 +94,7 @@ class GraphBuilder:
         key = f"{array.dtype}{array.shape}{array.tobytes()!r}" if array.size <= 8 and not name else ""
         if key in self._known:
             return self._known[key]
-        tensor.name = f"{self.name}/{name}" if name else self._fresh("constant")
+        tensor.name = f"{self.name}/{name}" if name else self._fresh()
         if key:
             self._known[key] = tensor.name
         if self._within_function:
@@ -99,9 +103,14 @@ class GraphBuilder:
             self._constants.append(tensor)
         return tensor.name
 
-    def node(self, operator: str, *inputs: str, outputs: int = 1, **attributes: Any) -> Any:
-        """Add a node. Returns the name of its output, or a list of names for several."""
-        names = [self._fresh(operator) for _ in range(outputs)]
+    def filled(self, length: int, value: float) -> str:
+        """Add a float32 vector of equal numbers, which takes no place in the file."""
+        number = numpy_helper.from_array(np.array([value], np.float32))
+        return str(self.node("ConstantOfShape", self.constant([length], "int64"), value=number))
+
+    def node(self, operator: str, *inputs: str, outputs: int = 1, name: str = "", **attributes: Any) -> Any:
+        """Add a node. Returns its output's name, which may be given, or a list of names for several."""
+        names = [name] if name else [self._fresh() for _ in range(outputs)]
         self._nodes.append(helper.make_node(operator, list(inputs), names, **attributes))
         return names[0] if outputs == 1 else names
 
@@ -130,17 +139,15 @@ class GraphBuilder:
         Returns:
             The value of each output, by the output's name.
         """
-        for name, value in inputs.items():
-            self.bind(prefix + name, value)
         renamed = onnx.GraphProto()
         renamed.CopyFrom(graph)
-        _rename(renamed, prefix)
+        _rename(renamed, prefix, inputs)
         if self._within_function:
             self._nodes.extend(helper.make_node("Constant", [], [one.name], value=one) for one in renamed.initializer)
         else:
             self._constants.extend(renamed.initializer)
         self._nodes.extend(renamed.node)
-        return {value.name: prefix + value.name for value in graph.output}
+        return {value.name: inputs.get(value.name, prefix + value.name) for value in graph.output}
 
     def call(
         self, function: onnx.FunctionProto, inputs: Sequence[str], outputs: Sequence[str], **attributes: Any

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -155,7 +154,7 @@ def _chunk_body(compiled: Compiled, threshold: float | None) -> GraphBuilder:
     decided_by = f"after.{state_name('readout', 'spikes')}" if spec.decision.counts_spikes else READOUT
 
     def add_step(body: GraphBuilder, before: Mapping[str, str], x: str) -> tuple[dict[str, str], dict[str, str]]:
-        inputs = {INPUT: x} | {f"before.{name}": before[name] for name in layers}
+        inputs = values | {INPUT: x} | {f"before.{name}": before[name] for name in layers}
         found = body.splice(made.each, CELL, inputs)
         after = {name: found[f"after.{name}"] for name in layers}
         decide(body, spec.decision, before, after, found[decided_by])
@@ -165,7 +164,7 @@ def _chunk_body(compiled: Compiled, threshold: float | None) -> GraphBuilder:
     kind: InputKind = "values" if spec.takes_values else "spikes"
     product, first = None, compiled.layers[0].synapses
     if made.product is not None and isinstance(first, BankWeights):
-        product = f"{CELL}{made.product}", first.weight_in.shape[1]
+        product = values.get(made.product, f"{CELL}{made.product}"), first.weight_in.shape[1]
     scan_steps(graph, compiled.layout, spec.channels, kind, spec.decision, traces, add_step, product=product)
     return graph
 
@@ -183,7 +182,7 @@ def _value(graph: GraphBuilder, compiled: Compiled, place: str, threshold: float
         case ["synapses", "bias"]:
             return f"{name}.bias_in"
         case ["neuron", "threshold"] if threshold is not None:
-            return graph.constant(np.full(layer.neurons, threshold, np.float32))
+            return graph.filled(layer.neurons, threshold)
         case [("input_path" | "recurrent_path") as path, _]:
             return graph.cast(f"{name}.{DELAYS}{'in' if path == 'input_path' else 'rec'}", "int64")
     return f"{name}.{parts[-1]}"

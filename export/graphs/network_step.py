@@ -65,7 +65,20 @@ def network_step(compiled: Compiled) -> NetworkStep:
             output_names=[READOUT, *hidden, *after],
             dynamic_axes={name: {0: "batch"} for name in (INPUT, *before)},
         )
-    return _divided(onnx.load_from_string(content.getvalue()).graph, tuple(weights))
+    graph = onnx.load_from_string(content.getvalue()).graph
+    _shorten(graph)
+    return _divided(graph, tuple(weights))
+
+
+def _shorten(graph: onnx.GraphProto) -> None:
+    """Number the values that are neither inputs nor outputs: torch's long names would be a third of the function."""
+    kept = {value.name for value in (*graph.input, *graph.output)}
+    made = [name for node in graph.node for name in node.output if name not in kept]
+    short = {name: str(number) for number, name in enumerate(made)}
+    for node in graph.node:
+        node.name = ""
+        for names in (node.input, node.output):
+            names[:] = [short.get(name, name) for name in names]
 
 
 def _divided(graph: onnx.GraphProto, weights: tuple[str, ...]) -> NetworkStep:

@@ -118,8 +118,8 @@ def _body(
     after, shown = add_step(body, before, x)
     for tensor in layout:
         mask = body.unsqueeze(active, *range(1, len(tensor.shape) + 1)) if tensor.shape else active
-        value = body.node("Where", mask, after[tensor.name], before[tensor.name])
-        body.output(f"after.{tensor.name}", tensor.dtype, ["batch", *tensor.shape], value)
+        kept = body.node("Where", mask, after[tensor.name], before[tensor.name], name=f"after.{tensor.name}")
+        body.declare_output(kept, tensor.dtype, ["batch", *tensor.shape])
     for name, width in traces.items():
         body.output(f"trace.{name}", "float32", ["batch", width], shown[name])
     return body
