@@ -142,7 +142,7 @@ def _recorded(artifact: Path) -> Float32Array:
 
     from hetsyn_model.encoders.encoder import Encoder, EncoderSpec
     from hetsyn_model.training.checkpoint import Checkpoint
-    from service.wire.pcm import decode_wav
+    from service.wire.sound import decode_wav
 
     spec = Checkpoint.load(artifact / "network.pt").encoder
     assert isinstance(spec, EncoderSpec)

@@ -27,7 +27,7 @@ import numpy as np
 from streaming_threads import CHUNK_S, CLIENTS, WAIT_S, CheckFailed, StreamingThreads, content
 
 from hetsyn_client.client import StreamingClient
-from service.wire.pcm import decode_wav
+from service.wire.sound import decode_wav
 
 REPOSITORY = Path(__file__).parent.parent
 RECORDINGS = REPOSITORY / "docs" / "recordings"

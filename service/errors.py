@@ -31,7 +31,7 @@ class TooSlow(InputError):
     grpc = "DEADLINE_EXCEEDED"
 
 
-def forget_frames(error: object) -> None:
+def forget_frames(error: Exception) -> None:
     """Drop the frames of a refusal: they may hold the chunk until Python's next garbage collection."""
     if isinstance(error, HetsynError) and not isinstance(error, ArtifactError | RuntimeUnavailable):  # which are logged
         error.__traceback__ = error.__cause__ = error.__context__ = None

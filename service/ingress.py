@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from contextvars import Context, copy_context
+from contextvars import copy_context
 from functools import partial
 from math import inf
 from operator import attrgetter
@@ -22,7 +22,7 @@ from service.admission.uploads import FREE_BYTES, Upload, Uploads
 from service.carried.sessions import CarriedSessions
 from service.errors import HetsynError, forget_frames
 from service.keys.caller import ANYBODY, Caller
-from service.observe.context import SESSION
+from service.observe.context import SESSION, HasContext, Made
 from service.observe.counters import Counters
 from service.observe.timings import Transport
 from service.problem import Problem
@@ -33,8 +33,8 @@ from service.settings import Limits
 from service.wire.answer import Answer
 from service.wire.chunk import Chunk, chunk_bytes
 from service.wire.columns import decoded_together
-from service.wire.encodings import SoundLimit, TakesLong
 from service.wire.schema import InferRequest
+from service.wire.sound import SoundLimit, TakesLong
 
 log = logging.getLogger("hetsyn.sessions")
 
@@ -134,11 +134,13 @@ class Arrival(Applying):
     _has_place = False
     _task: asyncio.Task[None] | None = None
 
-    def __init__(self, way: Way, source: Source, encoded: Encoded, told: Told, context: Context, came_s: float) -> None:
+    def __init__(
+        self, way: Way, source: Source, encoded: Encoded, told: Told, context: HasContext, came_s: float
+    ) -> None:
         super().__init__(way.registry, Permit(way.admission, source.client, source.transport, came_s), _unheard)
         self.source = source
         self.encoded = encoded
-        self.context = context
+        self.request_context: HasContext = context
         self._way = way
         self._told = told
 
@@ -169,7 +171,7 @@ class Arrival(Applying):
         self._told = told
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        self._task = asyncio.get_running_loop().create_task(work, context=self.context)
+        self._task = asyncio.get_running_loop().create_task(work, context=self.request_context.context)
 
     async def _wait(self, due_s: float) -> None:
         """Wait for a place among the chunks of streams."""
@@ -244,7 +246,8 @@ class Arrival(Applying):
             self._tell(answer)
 
     def _tell(self, result: Answer | Exception) -> None:
-        forget_frames(result)
+        if isinstance(result, Exception):
+            forget_frames(result)
         self._give_back()
         told, self._told = self._told, _nobody
         try:
@@ -422,17 +425,17 @@ class Ingress:
             for request, result in zip(requests, results, strict=True)
         ]
 
-    def begin(self, source: Source, encoded: Encoded, told: Told, context: Context | None = None) -> Arrival:
+    def begin(self, source: Source, encoded: Encoded, told: Told, context: HasContext | None = None) -> Arrival:
         """Apply a chunk in the next round but one of the event loop, together with those that have come until then.
 
         Args:
-            context: the request's; by default the current one.
+            context: has the request's context; by default the current one.
         """
         if not self._arrived:
             self._came_s = time.perf_counter()
             loop = asyncio.get_running_loop()
             loop.call_soon(loop.call_soon, self._begin)  # the first round notices callers that have gone
-        arrival = Arrival(self, source, encoded, told, context or copy_context(), self._came_s)
+        arrival = Arrival(self, source, encoded, told, context or Made(copy_context()), self._came_s)
         self._arrived.append(arrival)
         return arrival
 

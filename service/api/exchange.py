@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextvars import Context
+from functools import cached_property
 from http import HTTPStatus
 from typing import NamedTuple, Protocol
 
@@ -182,7 +184,6 @@ class Exchange:
         self.keep_alive = head.keep_alive
         self._door = door
         self._responder = responder
-        self._context = RequestContext(head.headers).context()
         self.client = head.client
         try:
             if door.keys is not None:
@@ -193,6 +194,11 @@ class Exchange:
                 check_length(length, plan.max_bytes, plan.advice)
         except Exception as error:
             self._error = error
+
+    @cached_property
+    def context(self) -> Context:
+        """Make the context of the request, which has its ids."""
+        return RequestContext(self.head.headers).context()
 
     def take(self, part: bytes) -> None:
         """Take a part of the body."""
@@ -259,7 +265,7 @@ class Exchange:
         source = Source(plan.request, plan.transport, self.client, self._caller)
         encoded = plan.encoded(bytes(body), upload)
         self._body = b""  # ``encoded`` frees it when the chunk is decoded
-        self._arrival = self._door.ingress.begin(source, encoded, self._answered, self._context)
+        self._arrival = self._door.ingress.begin(source, encoded, self._answered, self)
 
     def _answered(self, result: Answer | Exception) -> None:
         plan = self._plan
@@ -286,7 +292,7 @@ class Exchange:
         """Count and log an error."""
         request = f"POST {self.head.path}" if self._plan is None else self._plan.request
         session = "" if self._arrival is None else self._arrival.session
-        return self._context.copy().run(self._door.ingress.refused, error, request, session)
+        return self.context.copy().run(self._door.ingress.refused, error, request, session)
 
     def _refuse(self, error: Exception) -> None:
         plan = self._plan
@@ -309,7 +315,7 @@ class Exchange:
             lines += b"connection: close\r\n"
         lines = door.lines(self.head, responder.server_state.default_headers) + lines
         if access_log.hasHandlers():
-            self._context.copy().run(self._log, status)
+            self.context.copy().run(self._log, status)
         self._arrival = None
         responder.respond(response_bytes(status, lines, body))
 

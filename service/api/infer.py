@@ -14,15 +14,15 @@ from service.errors import InputError
 from service.ingress import SMALL_BYTES, Encoded, PackedEvents
 from service.observe.timings import Transport
 from service.settings import Limits
-from service.wire import encodings
+from service.wire import sound
 from service.wire.answer import Answer
 from service.wire.content_types import JSON_TYPE, check_not_compressed, parse_content_type, unsupported
 from service.wire.decode import decode_json, decode_raw, request_of_events
-from service.wire.encodings import PCM
+from service.wire.sound import PCM
 
 PATH = "/infer"
 EVENTS_TYPE = events.MEDIA_TYPE
-MEDIA_TYPES = {JSON_TYPE, *encodings.MEDIA_TYPES, EVENTS_TYPE, values.MEDIA_TYPE, frames.MEDIA_TYPE}
+MEDIA_TYPES = {JSON_TYPE, *sound.MEDIA_TYPES, EVENTS_TYPE, values.MEDIA_TYPE, frames.MEDIA_TYPE}
 MAX_JSON_BYTES = 256 * 1024  # numbers take many times their length in memory, and block the interpreter
 NOT_AS_JSON = (
     f"send spikes as {events.MEDIA_TYPE}, values as {values.MEDIA_TYPE}, sound as {PCM};encoding=pcm_s16le or as a "

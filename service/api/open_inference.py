@@ -23,8 +23,8 @@ from service.open_inference.service import ModelCall, OpenInference
 from service.settings import Limits
 from service.wire.answer import Answer
 from service.wire.content_types import JSON_TYPE, check_not_compressed
-from service.wire.encodings import SoundLimit
 from service.wire.schema import InferRequest
+from service.wire.sound import SoundLimit
 
 PREFIX = "/v2"
 READY = "/v2/health/ready"

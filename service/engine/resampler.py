@@ -10,7 +10,7 @@ import numpy as np
 import soxr
 
 from service.errors import InputError
-from service.wire.pcm import Samples
+from service.wire.chunk import Samples
 
 BLOCK_S = 0.02
 CONTEXT_SAMPLES = 160  # at the lower rate; soxr's filter at quality HQ is shorter

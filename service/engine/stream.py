@@ -12,8 +12,7 @@ from service.contract.graph_io import Float32Array
 from service.engine.endpointer import Hearing
 from service.engine.resampler import Resampler
 from service.models.model import Arrays, Model
-from service.wire.chunk import Chunk, chunk_bytes
-from service.wire.pcm import Samples
+from service.wire.chunk import Chunk, Samples, chunk_bytes
 
 InputKind = Literal["audio", "spikes", "values"]
 

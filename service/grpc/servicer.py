@@ -36,8 +36,8 @@ from service.keys.keys import Keys, StreamKey
 from service.observe.context import CURRENT, RequestContext
 from service.open_inference.service import ModelCall, OpenInference
 from service.problem import Problem
-from service.wire.encodings import SoundLimit
 from service.wire.schema import InferRequest
+from service.wire.sound import SoundLimit
 
 REQUEST = "ModelInfer"
 SERVICES = ("", "inference.GRPCInferenceService")  # names that clients ask the health of

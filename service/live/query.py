@@ -14,11 +14,10 @@ from service.keys.caller import Caller
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk, digest
 from service.wire.content_types import LONGEST
 from service.wire.decode import decode_query
-from service.wire.encodings import FILES, RAW
 from service.wire.events import unpack_events
 from service.wire.explain import unknown_parameter
-from service.wire.pcm import check_channels, check_rate, decode_samples
-from service.wire.schema import InferRequest, Parameters
+from service.wire.schema import InferRequest, Parameters, parameters_of
+from service.wire.sound import FILES, RAW, check_channels, check_rate, decode_samples
 from service.wire.values import unpack_values
 
 ENCODINGS: Mapping[str, tuple[str, ...]] = {
@@ -137,8 +136,9 @@ def parse_stream_query(query: Iterable[tuple[str, str]], session: str | None = N
             if not interim and own[name] == "true":
                 raise InputError(f"{name}=true needs results: leave interim=false out, or {name}")
     decode, smallest = _decoder(own)
-    envelope = decode_query({"session": session or secrets.token_urlsafe(16), **values}.items()).parameters
-    return StreamQuery(envelope, decode, smallest, interim, resume)
+    envelope = decode_query({"session": session or secrets.token_urlsafe(16), **values}.items())
+    parameters = Parameters(*parameters_of(envelope))
+    return StreamQuery(parameters, decode, smallest, interim, resume)
 
 
 def _is_true(text: str, name: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from service.observe.histogram import Histogram
+from service.observe.timings import Histogram
 
 _BOUNDS_S = (60.0, 600.0, 3_600.0, 21_600.0, 86_400.0)
 _NAMES = ("<1m", "1m-10m", "10m-1h", "1h-6h", "6h-1d", ">1d")

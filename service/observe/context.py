@@ -1,15 +1,15 @@
 """The ids of a request, for its log lines and spans.
 
-Most requests make neither. So a request costs one small object here, and its headers are read on demand.
+Most requests make neither. So their headers are read on demand.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable
-from contextvars import Context, ContextVar, copy_context
+from contextvars import Context, ContextVar
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple, Protocol
 
 from service.keys.credential import redacted
 from service.keys.ids import client_id, owner_of
@@ -69,8 +69,8 @@ class RequestContext:
         return self.trace is not None or self.makes_traces
 
     def context(self) -> Context:
-        """Return a context for this request's tasks. Only one task at a time may run in it."""
-        context = copy_context()
+        """Make a context for this request's tasks. Only one task at a time may run in it."""
+        context = Context()
         context.run(CURRENT.set, self)
         return context
 
@@ -80,6 +80,19 @@ class RequestContext:
             details = self._details = _read(self._headers)
             self._headers = ()
         return details
+
+
+class HasContext(Protocol):
+    """Gives the context of a request. Most requests never need it, so it is made on demand."""
+
+    @property
+    def context(self) -> Context: ...
+
+
+class Made(NamedTuple):
+    """A context that exists already."""
+
+    context: Context
 
 
 @dataclass(slots=True)

@@ -13,7 +13,6 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Literal, Protocol
 
-from service.observe.histogram import CHUNKS, SECONDS, Histogram
 from service.observe.watch import Watch
 
 Transport = Literal["http", "stream", "streams", "v2", "grpc"]
@@ -23,6 +22,44 @@ MOST_MODELS = 64  # each takes up to 290 series
 OTHER = "(other)"  # label of all later models; no model can have this name
 
 _parts, _started_of = attrgetter("ran.engine_s", "store_s"), attrgetter("started_s")
+
+
+SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+"""Bounds of times: from a batch of one small chunk to a queue that is about to be refused."""
+
+CHUNKS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
+"""Bounds of the chunks of a batch."""
+
+
+class Histogram:
+    """Counts values by bucket, at the price of two additions a value: to a bucket's count, and to the sum.
+
+    Args:
+        bounds: upper bounds of the buckets, ascending. One more bucket, without a bound, takes larger values.
+
+    Attributes:
+        counts: values in each bucket, [bounds + 1], not cumulative.
+        total: sum of all values.
+    """
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = tuple(bounds)
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float, times: int = 1) -> None:
+        """Count a value ``times`` times."""
+        self.counts[bisect_left(self.bounds, value)] += times
+        self.total += value * times
+
+    def cumulative(self) -> Iterator[tuple[float | None, int]]:
+        """Yield each bound with the number of values up to it; at last None with the number of all values."""
+        count = 0
+        for bound, more in zip((*self.bounds, None), self.counts, strict=True):
+            count += more
+            yield bound, count
 
 
 class Tracer(Protocol):
@@ -97,16 +134,6 @@ class Timings:
         self._batches: dict[str, Histogram] = {}
         self._models: set[str] = set()
 
-    def of(self, transport: Transport, model: str) -> ChunkTimes:
-        """Return the histograms of a transport and a served model."""
-        by_model = self._times.get(transport)
-        if by_model is None:
-            by_model = self._times[transport] = {}
-        times = by_model.get(model)
-        if times is None:
-            times = by_model[model] = by_model.setdefault(self._label(model), ChunkTimes())
-        return times
-
     def applied(self, transport: Transport, model: str, watches: Sequence[Watch]) -> float:
         """Count chunks that were applied just now.
 
@@ -114,7 +141,11 @@ class Timings:
             The current ``time.perf_counter``, for calls of ``tracer`` in each chunk's context.
         """
         ended_s = time.perf_counter()
-        self.of(transport, model).observe(watches, ended_s, has_store=self.has_store)
+        by_model = self._times.setdefault(transport, {})
+        times = by_model.get(model)
+        if times is None:
+            times = by_model[model] = by_model.setdefault(self._label(model), ChunkTimes())
+        times.observe(watches, ended_s, has_store=self.has_store)
         return ended_s
 
     def batch(self, model: str, chunks: int) -> None:

@@ -9,7 +9,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextvars import Context
 from functools import partial
 from itertools import groupby, repeat
 from math import inf
@@ -24,12 +23,12 @@ from service.batching.estimates import Item
 from service.engine.work import Outcome
 from service.errors import RETRY_S, StoreUnavailable, forget_frames
 from service.keys.ids import inner_id, new_id
-from service.observe.context import SESSION
+from service.observe.context import SESSION, HasContext
 from service.observe.counters import Counters
 from service.observe.drops import Drop
 from service.observe.watch import Watch
 from service.registry.commits import MAX_ATTEMPTS, contended
-from service.registry.entry import SessionEntry
+from service.registry.entries import SessionEntry
 from service.registry.table import SessionTable
 from service.registry.together import Answered, NotApplied, Told
 from service.session.advance import Advance, PlannedChunk, works
@@ -73,14 +72,14 @@ class Applying(Item):
         is_over: it was answered or dropped.
         snapshot, planned: the snapshot that it was decided on, and the decision.
         store_s: seconds of its commits.
-        context: its request's, for its span; None if a frame has one for all.
+        request_context: has its request's context, for its span; None if a frame has one for all.
     """
 
     is_over = False
     session = ""
     snapshot = ABSENT
     store_s = 0.0
-    context: Context | None = None
+    request_context: HasContext | None = None
     request: InferRequest
     planned: PlannedChunk
     _may_begin: bool
@@ -198,7 +197,8 @@ class Applying(Item):
 
     def _load(self) -> None:
         """Decide on the store's record."""
-        self._loading = asyncio.get_running_loop().create_task(self._loaded(), context=self.context)
+        context = None if self.request_context is None else self.request_context.context
+        self._loading = asyncio.get_running_loop().create_task(self._loaded(), context=context)
 
     async def _loaded(self) -> None:
         entry, sessions = self._entered, self._parts.sessions
@@ -293,7 +293,8 @@ class Applying(Item):
 
     def _tell(self, result: Answer | Exception) -> None:
         """Answer. An error in it does not keep others, computed together, from their answers."""
-        forget_frames(result)
+        if isinstance(result, Exception):
+            forget_frames(result)
         answered, self._answered = self._answered, _nobody  # the function may hold the chunk: free its memory now
         try:
             answered(self._index, result)
@@ -305,7 +306,16 @@ class Applying(Item):
 
     @staticmethod
     def done(items: Sequence[Applying], outcomes: Sequence[Outcome | Exception]) -> None:
-        _go_on(items, outcomes)
+        """Keep all that were computed, then answer all. A chunk that fails gets its own error."""
+        if set(map(type, outcomes)) != {Outcome}:
+            for chunk, outcome in zip(items, outcomes, strict=True):
+                if isinstance(outcome, Exception):
+                    chunk._finish(outcome)
+            both = [pair for pair in zip(items, outcomes, strict=True) if isinstance(pair[1], Outcome)]
+            if not both:
+                return
+            items, outcomes = zip(*both, strict=True)
+        _keep(items, cast(Sequence[Outcome], outcomes))
 
 
 def begin(chunks: Sequence[Applying]) -> None:
@@ -358,20 +368,7 @@ def _compute(chunks: Sequence[Applying]) -> None:
             _compute([chunk])
 
 
-def _go_on(chunks: Sequence[Applying], outcomes: Sequence[Outcome | Exception]) -> None:
-    """Go on with chunks that were computed together: keep all, then answer all."""
-    if set(map(type, outcomes)) != {Outcome}:
-        for chunk, outcome in zip(chunks, outcomes, strict=True):
-            if isinstance(outcome, Exception):
-                chunk._finish(outcome)
-        both = [pair for pair in zip(chunks, outcomes, strict=True) if isinstance(pair[1], Outcome)]
-        if not both:
-            return
-        chunks, outcomes = zip(*both, strict=True)
-    _computed(chunks, cast(Sequence[Outcome], outcomes))
-
-
-def _computed(chunks: Sequence[Applying], outcomes: Sequence[Outcome]) -> None:
+def _keep(chunks: Sequence[Applying], outcomes: Sequence[Outcome]) -> None:
     """Store the sessions of chunks that were computed together. A chunk that fails gets its own error."""
     parts = chunks[0]._parts
     sessions = parts.sessions
@@ -386,16 +383,16 @@ def _computed(chunks: Sequence[Applying], outcomes: Sequence[Outcome]) -> None:
             chunks[0]._finish(error)
             return
         for chunk, outcome in zip(chunks, outcomes, strict=True):
-            _computed([chunk], [outcome])
+            _keep([chunk], [outcome])
         return
     stores = sessions.store is not None
     failed: set[Applying] = set()
-    for chunk, session in zip(chunks, after, strict=True):
+    for chunk, entry, session in zip(chunks, map(_entry_of, chunks), after, strict=True):
         try:
             if stores:
                 chunk._commit(session)
             else:
-                sessions.put(chunk._entered, session)
+                sessions.put(entry, session)
         except Exception as error:
             failed.add(chunk)
             chunk._finish(error)
@@ -413,36 +410,35 @@ def _answer(parts: Parts, chunks: Sequence[Applying], after: Sequence[Session]) 
         after: the session after each.
     """
     try:
-        _answers(parts, chunks, after)
+        parts.advance.count(list(map(_before_of, chunks)), after)
+        timings = parts.counters.timings
+        model = after[0].model  # all have the same
+        watches = list(
+            map(_watch, zip(map(_came_of, chunks), map(_ran_of, chunks), map(_store_of, chunks), strict=True))
+        )
+        ended_s = 0.0
+        for transport, together in groupby(zip(map(_transport_of, chunks), watches, strict=True), itemgetter(0)):
+            ended_s = timings.applied(transport, model.name, [watch for _, watch in together])
+        envelopes = list(map(_envelope_of, chunks))
+        mores: Iterable[More | None] = repeat(None)
+        if True in map(_asks_spikes, envelopes) or True in map(_asks_timing, envelopes):
+            mores = map(more_of, envelopes, map(_spikes_of, chunks), watches)
+        rest = repeat(False), repeat(None)
+        answers = list(map(_made, zip(map(_session_of, chunks), after, watches, mores, *rest, strict=False)))
+        if timings.tracer is not None:
+            for chunk, watch in zip(chunks, watches, strict=True):
+                if chunk.request_context is not None:
+                    context = chunk.request_context.context
+                    context.run(SESSION.set, chunk.session)
+                    context.run(timings.tracer.applied, chunk.permit.transport, model.name, watch, ended_s)
+        parts.sessions.release(list(map(_entry_of, chunks)))  # nothing fails from here on
+        for chunk, answer in zip(chunks, answers, strict=True):
+            chunk.is_over = True
+            chunk._tell(answer)
     except Exception as error:
         for chunk in chunks:
             if not chunk.is_over:
                 chunk._finish(error)  # when it is sent again, it gets its reply
-
-
-def _answers(parts: Parts, chunks: Sequence[Applying], after: Sequence[Session]) -> None:
-    parts.advance.count(list(map(_before_of, chunks)), after)
-    timings = parts.counters.timings
-    model = after[0].model  # all have the same
-    watches = list(map(_watch, zip(map(_came_of, chunks), map(_ran_of, chunks), map(_store_of, chunks), strict=True)))
-    ended_s = 0.0
-    for transport, together in groupby(zip(map(_transport_of, chunks), watches, strict=True), itemgetter(0)):
-        ended_s = timings.applied(transport, model.name, [watch for _, watch in together])
-    envelopes = list(map(_envelope_of, chunks))
-    mores: Iterable[More | None] = repeat(None)
-    if True in map(_asks_spikes, envelopes) or True in map(_asks_timing, envelopes):
-        mores = map(more_of, envelopes, map(_spikes_of, chunks), watches)
-    rest = repeat(False), repeat(None)
-    answers = list(map(_made, zip(map(_session_of, chunks), after, watches, mores, *rest, strict=False)))
-    if timings.tracer is not None:
-        for chunk, watch in zip(chunks, watches, strict=True):
-            if (context := chunk.context) is not None:
-                context.run(SESSION.set, chunk.session)
-                context.run(timings.tracer.applied, chunk.permit.transport, model.name, watch, ended_s)
-    parts.sessions.release(list(map(_entry_of, chunks)))  # nothing fails from here on
-    for chunk, answer in zip(chunks, answers, strict=True):
-        chunk.is_over = True
-        chunk._tell(answer)
 
 
 _is_over, _planned_of, _session_of = attrgetter("is_over"), attrgetter("planned"), attrgetter("session")

@@ -18,7 +18,7 @@ from hetsyn_client.results import Reply
 from service.admission.permits import Permit
 from service.batching.batcher import Batcher
 from service.errors import NotFound, StoreError
-from service.observe.context import SESSION
+from service.observe.context import SESSION, Made
 from service.observe.counters import Counters
 from service.registry.applying import Applying, begin
 from service.registry.commits import MAX_ATTEMPTS, contended, finished
@@ -64,7 +64,7 @@ class SessionRegistry:
         """
         together = Together(1)
         chunk = Applying(self, permit, together.answered)
-        chunk.request, chunk.context = request, copy_context()
+        chunk.request, chunk.request_context = request, Made(copy_context())
         begin([chunk])
         SESSION.set(chunk.session)
         (result,) = await together.results([chunk])

@@ -19,11 +19,9 @@ from service.keys.keys import Keys
 from service.observe.clock import Clock
 from service.observe.counters import Counters
 from service.observe.drops import Drop, Reason
-from service.registry.entry import ENTRY_BYTES, SessionEntry
-from service.registry.quota import Quota, row_of
-from service.session.plain_reply import PlainReply
+from service.registry.entries import ENTRY_BYTES, Quota, SessionEntry, row_of
 from service.session.protocol import Lifetimes, check_delete, unknown
-from service.session.session import Session
+from service.session.session import PlainReply, Session
 from service.session.snapshot import ABSENT, Snapshot
 from service.settings import Limits
 from service.store.session_store import SessionStore
@@ -235,7 +233,12 @@ class SessionTable:
                 self.quota.make_room(entry.groups, not entry.has_place, count - entry.bytes)
             self.quota.count(entry, count, row)
             entry.stays = entry.has_place
-            entry.is_plain = row == "later" and _is_plain(session)
+            entry.is_plain = (
+                row == "later"
+                and session.stream is not None
+                and session.stream.kind == "spikes"
+                and isinstance(_reply_of(session), PlainReply)
+            )
         entry.snapshot = tuple.__new__(Snapshot, (None, session, None))  # twice as fast as ``Snapshot()``
 
     def begin_commit(
@@ -283,9 +286,3 @@ _reply_of, _expected_of = attrgetter("known.progress.last.reply"), attrgetter("k
 def _goes_on_plain(session: Session) -> bool:
     """Return whether the last chunk went on with the session. A new session under its id would expect chunk 1."""
     return isinstance(_reply_of(session), PlainReply) and bool(_expected_of(session) > 1)
-
-
-def _is_plain(session: Session) -> bool:
-    """Return whether its next chunk of spikes leaves its memory unchanged."""
-    stream, last = session.stream, session.known.progress.last
-    return stream is not None and stream.kind == "spikes" and last is not None and isinstance(last.reply, PlainReply)

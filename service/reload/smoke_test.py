@@ -9,8 +9,7 @@ from service.engine.stream import initial_stream
 from service.engine.work import Work
 from service.errors import ArtifactError, StateBroken
 from service.models.model import Model
-from service.wire.chunk import AudioChunk, Chunk, ValuesChunk, spike_chunk
-from service.wire.pcm import Samples
+from service.wire.chunk import AudioChunk, Chunk, Samples, ValuesChunk, spike_chunk
 
 STEPS = 8
 

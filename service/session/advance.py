@@ -24,9 +24,8 @@ from service.models.model import Model
 from service.observe.clock import Clock
 from service.observe.counters import Counters
 from service.observe.watch import Ran
-from service.session.plain_reply import PlainReply, members
 from service.session.protocol import Answered, Known, Lifetimes, Progress, Reload, Replay, all_applied, decide, status
-from service.session.session import Kept, Session
+from service.session.session import Kept, PlainReply, Session, members
 from service.session.snapshot import Snapshot
 from service.wire.answer import finalized
 from service.wire.schema import InferRequest, Parameters

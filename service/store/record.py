@@ -43,7 +43,7 @@ from service.runtime.onnx import Array
 from service.session.protocol import Answered, Known, Progress
 from service.session.session import Kept, Session
 from service.store.utterance_sections import pack_utterances, read_utterances
-from service.wire.pcm import Samples
+from service.wire.chunk import Samples
 
 MEDIA_TYPE = "application/vnd.hetsyn.session"
 MAGIC = b"HSST"

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from hetsyn_client.events import LARGEST_INDEX, Integers, Numbers, sort_events
 from hetsyn_client.values import Values, check_values
 from service.errors import InputError
-from service.wire.pcm import Samples
 
+Samples = NDArray[np.float32]
 SHORT = 2**16
 
 

@@ -16,7 +16,7 @@ from hetsyn_client.events import HEADER, LARGEST, MAGIC, Integers
 from service.errors import InputError
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk, digest, spike_chunk
 from service.wire.many_frames import Chunks
-from service.wire.pcm import FULL_SCALE
+from service.wire.sound import FULL_SCALE
 
 HEAD = np.dtype([("magic", "S4"), ("steps", "<u4"), ("count", "<u4")])  # of packed events
 Encoding = Literal["events", "pcm_s16le", "values"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Iterable
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -13,10 +13,10 @@ from hetsyn_client import events, frames, values
 from service.errors import InputError, TokenForeign
 from service.wire.chunk import AudioChunk, Chunk, digest
 from service.wire.content_types import parse_content_type, unsupported
-from service.wire.encodings import NO_LIMIT, SoundLimit, decode_sound, sound_of_media_type
 from service.wire.events import unpack_events
 from service.wire.explain import explain_invalid
-from service.wire.schema import AudioInput, Envelope, InferBody, InferRequest
+from service.wire.schema import AudioInput, Envelope, InferBody, InferRequest, Parameters, parameters_of
+from service.wire.sound import NO_LIMIT, SoundLimit, decode_sound, sound_of_media_type
 from service.wire.values import unpack_values
 
 _BODY: TypeAdapter[InferBody] = TypeAdapter(InferBody)
@@ -120,7 +120,7 @@ def _raw_decoder(content_type: str) -> Callable[[bytes, SoundLimit], Chunk]:
     sound = sound_of_media_type(media_type, parameters)
     if sound is None:
         raise unsupported(media_type)
-    return lambda body, limit: decode_sound(sound, body, limit)
+    return partial(decode_sound, sound)
 
 
 def request_of_events(query: Iterable[tuple[str, str]], chunk: Chunk, of_content: bytes) -> InferRequest:
@@ -158,7 +158,8 @@ def make_request(
         raise InputError("the chunk is empty: send at least one sample or step, or end the session with end=true")
     if of_content is None:
         of_content = digest(chunk, envelope.end)
-    return InferRequest(envelope.parameters, chunk, of_content, envelope.carry or token is not None, token)
+    parameters = Parameters(*parameters_of(envelope))
+    return InferRequest(parameters, chunk, of_content, envelope.carry or token is not None, token)
 
 
 _QUERY_FIELDS = f"a query parameter of this request: it takes {', '.join(Envelope.model_fields)}"

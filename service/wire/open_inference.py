@@ -24,8 +24,8 @@ from service.errors import InputError, TooLarge
 from service.wire.chunk import SHORT, AudioChunk, Chunk, SpikeChunk, digest
 from service.wire.decode import make_request
 from service.wire.explain import explain_invalid, unknown_parameter
-from service.wire.pcm import check_rate, decode_samples
 from service.wire.schema import Envelope, InferRequest
+from service.wire.sound import check_rate, decode_samples
 from service.wire.values import unpack_values
 
 SEQ = "seq"

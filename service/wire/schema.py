@@ -7,6 +7,7 @@ with a carried session's token.
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
@@ -26,8 +27,16 @@ from service.contract.manifest import Manifest
 from service.errors import InputError
 from service.keys.ids import inner_id
 from service.wire.chunk import AudioChunk, Chunk, SpikeChunk, ValuesChunk, dense_chunk, spike_chunk, values_chunk
-from service.wire.encodings import FILES, Sound, SoundLimit, decode_sound
-from service.wire.pcm import check_channels, check_rate, decode_base64, decode_samples
+from service.wire.sound import (
+    FILES,
+    Sound,
+    SoundLimit,
+    check_channels,
+    check_rate,
+    decode_base64,
+    decode_samples,
+    decode_sound,
+)
 
 SESSION_ID = r"^[A-Za-z0-9._~:-]{1,128}$"
 SessionId = Annotated[str, Field(pattern=SESSION_ID)]
@@ -152,14 +161,6 @@ class Envelope(_Wire):
     spikes: bool = Field(default=False, description="true: the reply has the spikes of input and hidden layers")
     timing: bool = Field(default=False, description="true: the reply has the time that the chunk took, by part")
 
-    @property
-    def parameters(self) -> Parameters:
-        """Return the same values as a ``Parameters``."""
-        return Parameters(
-            self.session, self.model, self.version, self.seq, self.begin, self.end, self.endpointing, self.spikes,
-            self.timing,
-        )  # fmt: skip
-
 
 class Parameters(NamedTuple):
     """The members of ``Envelope`` as a plain tuple, made in a microsecond."""
@@ -187,6 +188,10 @@ class Parameters(NamedTuple):
     def asks_more(self) -> bool:
         """Return whether the reply needs spikes or times."""
         return self.spikes or self.timing
+
+
+parameters_of: Callable[[Envelope], tuple[Any, ...]] = attrgetter(*Parameters._fields)
+"""Gets the values of a ``Parameters``."""
 
 
 class InferBody(Envelope):

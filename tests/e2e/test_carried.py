@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hetsyn_client.client import StreamingClient
-from service.wire.pcm import decode_wav
+from service.wire.sound import decode_wav
 from tests.support.clients.recording_stream import CHUNK_SAMPLES
 from tests.support.paths import RECORDINGS
 from tests.support.servers.server_process import RestartableServer

@@ -18,8 +18,7 @@ from service.batching.batcher import Batcher
 from service.models.catalog import ModelCatalog
 from service.observe.counters import Counters
 from service.observe.counters import Metric as CounterMetric
-from service.observe.histogram import Histogram
-from service.observe.timings import ChunkTimes, Timings
+from service.observe.timings import ChunkTimes, Histogram, Timings
 from service.registry.registry import SessionRegistry
 from service.runtime.operators import OperatorStatus
 

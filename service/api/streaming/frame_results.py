@@ -11,7 +11,7 @@ import numpy as np
 from hetsyn_client.columns import APPLIED, Results
 from hetsyn_client.results import Classified, Outcome, classified
 from service.problem import Problem
-from service.session.plain_reply import PlainReply
+from service.session.session import PlainReply
 from service.wire.answer import Answer
 from service.wire.many_frames import Chunks, pack_results
 

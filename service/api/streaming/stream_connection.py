@@ -55,7 +55,7 @@ class StreamConnection(WebSocket[Work]):
             assert self._query is not None
             assert self._source is not None
             begin = self._many.streams.begin
-            self._arrival = begin(self._source, self._query, work, self._answered, self.context)
+            self._arrival = begin(self._source, self._query, work, self._answered, self)
         else:
             super()._begin_work(work)
 

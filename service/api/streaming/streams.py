@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextvars import Context
 from functools import partial
 from math import inf
 from typing import Any, Protocol
@@ -16,6 +15,7 @@ from service.keys.ids import client_id
 from service.keys.keys import Keys
 from service.live.actions import Opening, Work
 from service.live.query import StreamQuery
+from service.observe.context import HasContext
 from service.observe.counters import Counters
 from service.registry.together import Told
 from service.session.protocol import unknown
@@ -107,7 +107,7 @@ class Streams:
         if self._holders.get(session_id) is holder:
             del self._holders[session_id]
 
-    def begin(self, source: Source, query: StreamQuery, work: Work, told: Told, context: Context) -> Arrival:
+    def begin(self, source: Source, query: StreamQuery, work: Work, told: Told, context: HasContext) -> Arrival:
         """Apply a chunk, or the end of a session; as ``Ingress.begin``."""
         content, seq, endpointing = work.content, work.seq, work.endpointing
         if work.kind == "end":

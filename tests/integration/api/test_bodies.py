@@ -13,8 +13,8 @@ import pytest
 from service.api import infer
 from service.ingress import LARGE_DECODES
 from service.wire.decode import decode_json
-from service.wire.encodings import SoundLimit
 from service.wire.schema import InferRequest
+from service.wire.sound import SoundLimit
 from tests.support.artifacts.gate import Gate
 from tests.support.clients.http_calls import is_problem, ok
 from tests.support.clients.json_input import Json, audio, events

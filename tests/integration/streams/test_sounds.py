@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hetsyn_client import InputError, LiveStream, ServiceProblem, StreamingClient
 from service.app import create_app
 from service.models.catalog import ModelCatalog
-from service.wire.pcm import decode_samples
+from service.wire.sound import decode_samples
 from tests.support.artifacts.artifact import write_artifact
 from tests.support.artifacts.fake_graph import load_fake
 from tests.support.data.sounds import FORMATS, encoding_of, frames, read_back, sound_file

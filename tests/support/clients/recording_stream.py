@@ -8,7 +8,7 @@ from collections.abc import Callable
 import httpx
 import numpy as np
 
-from service.wire.pcm import decode_wav
+from service.wire.sound import decode_wav
 from tests.support.clients.json_input import Json
 from tests.support.paths import RECORDINGS
 

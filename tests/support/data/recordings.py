@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from service.wire.pcm import decode_wav
+from service.wire.sound import decode_wav
 
 
 def cut(path: Path, chunk_s: float) -> tuple[str, tuple[bytes, ...]]:

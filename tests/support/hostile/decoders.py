@@ -24,10 +24,9 @@ from service.store.record import CHECKSUM_BYTES, Packing, read
 from service.wire.chunk import AudioChunk, Chunk, ValuesChunk
 from service.wire.content_types import parse_content_type
 from service.wire.decode import decode_json, decode_query, decode_raw
-from service.wire.encodings import decode_sound, sound_of_media_type
 from service.wire.events import unpack_events
-from service.wire.pcm import decode_base64, decode_samples
 from service.wire.schema import Envelope, InferRequest
+from service.wire.sound import decode_base64, decode_samples, decode_sound, sound_of_media_type
 from service.wire.values import unpack_values
 from tests.support.clients.replies import Reply
 from tests.support.data.signals import sound, spikes

@@ -13,8 +13,8 @@ import pytest
 from service.errors import NotFound
 from service.ingress import Encoded, Source
 from service.observe.timings import Transport
-from service.wire.encodings import SoundLimit
 from service.wire.schema import InferRequest
+from service.wire.sound import SoundLimit
 from tests.support.artifacts.gate import WITHIN_S
 from tests.support.clients.infer_request import infer_request
 from tests.support.servers.in_process import DirectServer, ServeDirect

@@ -12,11 +12,11 @@ from starlette.types import Message
 from service.ingress import Encoded, Outcome, Source, grown_bytes
 from service.models.catalog import ModelCatalog
 from service.problem import Problem
-from service.registry.entry import SessionEntry
+from service.registry.entries import SessionEntry
 from service.wire.answer import Answer
 from service.wire.chunk import AudioChunk
-from service.wire.encodings import SoundLimit
 from service.wire.schema import InferRequest
+from service.wire.sound import SoundLimit
 from tests.support.artifacts.artifact import write_artifact
 from tests.support.artifacts.gate import WITHIN_S, Gate
 from tests.support.clients.infer_request import infer_request

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hetsyn_client.errors import InputError
 from hetsyn_client.sources.wav import GUID_TAIL, Pcm, read_wav
-from service.wire.pcm import decode_wav
+from service.wire.sound import decode_wav
 from tests.support.data.signals import sound
 
 PCM = sound(50).tobytes()

@@ -18,8 +18,7 @@ from service.errors import ArtifactError, InputError, TooLarge, UnsupportedInput
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.runtime.onnx import Graph
-from service.wire.chunk import AudioChunk, Chunk, spike_chunk
-from service.wire.pcm import Samples
+from service.wire.chunk import AudioChunk, Chunk, Samples, spike_chunk
 from tests.support.artifacts.artifact import write_artifact
 from tests.support.artifacts.fake_graph import CHANNELS, OUTPUTS, SKIP, STEP_SAMPLES, TAIL, Rule, load_fake
 from tests.support.artifacts.gate import Gate

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from service.engine.resampler import COMMON_RATES_HZ, SAMPLES_AT_ONCE, Resampler, check_rates
 from service.errors import InputError
-from service.wire.pcm import Samples
+from service.wire.chunk import Samples
 from tests.support.data.signals import sound
 
 MICROPHONES_HZ = (

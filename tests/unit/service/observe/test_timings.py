@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.observe.drops import MOST_LINES, Drop, DropLog
-from service.observe.histogram import SECONDS, Histogram
-from service.observe.timings import MOST_MODELS, OTHER, ChunkTimes, Timings
+from service.observe.timings import MOST_MODELS, OTHER, SECONDS, ChunkTimes, Histogram, Timings
 from service.observe.watch import Ran, Watch
 from tests.support.clock import Clock
 

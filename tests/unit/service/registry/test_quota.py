@@ -10,9 +10,8 @@ import pytest
 
 from service.errors import NotFound, Overloaded, SessionEnded
 from service.models.catalog import ModelCatalog
-from service.registry.entry import ENTRY_BYTES
-from service.session.plain_reply import OBJECT_BYTES
-from service.session.session import ALLOCATOR_LOSS, STREAM_BYTES
+from service.registry.entries import ENTRY_BYTES
+from service.session.session import ALLOCATOR_LOSS, OBJECT_BYTES, STREAM_BYTES
 from service.wire.chunk import AudioChunk, spike_chunk
 from tests.support.artifacts.artifact import write_artifact
 from tests.support.artifacts.fake_graph import RATE_HZ, STEP_SAMPLES, load_fake

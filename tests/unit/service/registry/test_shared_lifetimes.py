@@ -80,7 +80,7 @@ async def test_the_sweep_deletes_the_record_of_a_dropped_session(cluster: Cluste
 async def test_a_sweep_does_not_put_all_that_is_over_before_the_chunks(
     make_cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.registry.quota.SLICE", 10)
+    monkeypatch.setattr("service.registry.entries.SLICE", 10)
     cluster = make_cluster(max_sessions=100, sweep_interval_s=0.001)
     server = cluster.replica()
     for n in range(60):

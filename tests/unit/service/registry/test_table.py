@@ -10,8 +10,7 @@ import pytest
 from service.errors import NotFound, Overloaded
 from service.models.model import Model
 from service.observe.counters import Counters
-from service.registry.entry import ENTRY_BYTES
-from service.registry.quota import SLICE
+from service.registry.entries import ENTRY_BYTES, SLICE
 from service.registry.table import SessionTable
 from service.session.protocol import Known, Lifetimes, Progress
 from service.session.session import Session

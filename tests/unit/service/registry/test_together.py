@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from service.errors import Overloaded
 from service.models.catalog import ModelCatalog
-from service.session.plain_reply import PlainReply
-from service.session.session import Session
+from service.session.session import PlainReply, Session
 from service.wire.chunk import AudioChunk, spike_chunk
 from tests.support.artifacts.artifact import reject, write_artifact
 from tests.support.artifacts.gate import Gate

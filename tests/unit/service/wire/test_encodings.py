@@ -10,7 +10,7 @@ import pytest
 from service.errors import HetsynError, InputError, UnsupportedInput
 from service.wire.content_types import CONTENT_TYPES, parse_content_type
 from service.wire.decode import decode_raw
-from service.wire.encodings import MEDIA_TYPES, Sound, sound_of_media_type
+from service.wire.sound import MEDIA_TYPES, Sound, sound_of_media_type
 
 
 def sound_of(content_type: str) -> Sound | None:

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from service.errors import InputError
-from service.wire.pcm import FORMATS, decode_base64, decode_samples, decode_wav
+from service.wire.sound import FORMATS, decode_base64, decode_samples, decode_wav
 from tests.support.data.signals import sound
 from tests.support.data.wav import wav
 

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 from service.errors import HetsynError, InputError, TooLarge, UnsupportedInput
-from service.wire.encodings import Sound, SoundLimit, TakesLong, decode_sound
-from service.wire.pcm import Samples
-from service.wire.sound_files import MOST_SAMPLES
+from service.wire.chunk import Samples
+from service.wire.sound import MOST_SAMPLES, Sound, SoundLimit, TakesLong, decode_sound
 from tests.support.data.signals import sound
 from tests.support.data.sounds import FORMATS, encoding_of, frames, read_back, resealed, sound_file
 from tests.support.data.wav import wav
