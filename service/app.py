@@ -22,7 +22,7 @@ from service.admission.uploads import Uploads
 from service.api.application import Application, create_application
 from service.api.connection import Connection
 from service.api.exchange import Door
-from service.api.infer import infer_planner
+from service.api.infer import PATH, InferPlan
 from service.api.open_inference import inference_planner
 from service.api.streaming.many_streams import ManyStreams
 from service.api.streaming.streams import Streams
@@ -257,7 +257,8 @@ def build_server(
         )
     streams = Streams(ingress, admission, counters, settings.cors_origins, access_keys)
     many = ManyStreams(streams, limits)
-    planners = [infer_planner(limits), inference_planner(open_inference, limits)]
+    planners = {PATH: partial(InferPlan, limits=limits)}
+    find = partial(inference_planner, open_inference, limits)
     return Server(
         settings=settings,
         catalog=catalog,
@@ -266,7 +267,7 @@ def build_server(
         uploads=uploads,
         connections=Connections(limits, counters, budget),
         many=many,
-        door=Door(ingress, counters, access_keys, planners, settings.cors_origins),
+        door=Door(ingress, counters, access_keys, planners, find, settings.cors_origins),
         batcher=batcher,
         ingress=ingress,
         registry=registry,

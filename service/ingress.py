@@ -11,10 +11,11 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import copy_context
+from dataclasses import dataclass
 from functools import partial
 from math import inf
 from operator import attrgetter
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from service.admission.permits import Admission, Permit
 from service.admission.turns import Turns, on_thread
@@ -29,8 +30,8 @@ from service.problem import Problem
 from service.registry.applying import Applying, begin
 from service.registry.registry import SessionRegistry
 from service.registry.together import Together, Told
+from service.session.session import Answer
 from service.settings import Limits
-from service.wire.answer import Answer
 from service.wire.chunk import Chunk, chunk_bytes
 from service.wire.columns import decoded_together
 from service.wire.schema import InferRequest
@@ -80,47 +81,27 @@ class PackedEvents(NamedTuple):
     request: Callable[[Chunk, bytes], InferRequest]
 
 
+@dataclass(slots=True, eq=False)
 class Encoded:
     """The bytes of a chunk.
 
-    Args:
+    Attributes:
         size: number of bytes.
-        decode: makes the request of them; on a thread if they are many, or if it raises ``TakesLong``.
+        decode: makes the request of them; on a thread if they are many, or if it raises ``TakesLong``. Deleted when it
+            is done, so that the bytes take no memory while the chunk waits for its turn.
         upload: counts their memory; None if they are few, or count elsewhere.
         events: the bytes, if they are packed events.
-
-    Attributes:
         decoded: the chunk and its digest, where it was decoded together with others.
-        decode: the argument; deleted after its call, so that the bytes take no memory while the chunk waits.
     """
 
-    __slots__ = ("decode", "decoded", "events", "size", "upload")
-
-    def __init__(
-        self, size: int, decode: Decode, upload: Upload | None = None, events: PackedEvents | None = None
-    ) -> None:
-        self.size = size
-        self.events = events
-        self.decoded: tuple[Chunk, bytes] | None = None
-        self.upload = upload
-        self.decode = decode
+    size: int
+    decode: Decode
+    upload: Upload | None = None
+    events: PackedEvents | None = None
+    decoded: tuple[Chunk, bytes] | None = None
 
 
 Arrived = tuple[Source, Encoded]
-
-
-class Way(Protocol):
-    """The parts of ``Ingress`` that chunks use."""
-
-    registry: SessionRegistry
-    carried: CarriedSessions
-    admission: Admission
-    stream_turns: Turns
-    queue_timeout_s: float
-
-    async def decode_slowly(self, arrival: Arrival) -> InferRequest: ...
-
-    def counted(self, encoded: Encoded, request: InferRequest) -> InferRequest: ...
 
 
 class Arrival(Applying):
@@ -135,13 +116,13 @@ class Arrival(Applying):
     _task: asyncio.Task[None] | None = None
 
     def __init__(
-        self, way: Way, source: Source, encoded: Encoded, told: Told, context: HasContext, came_s: float
+        self, ingress: Ingress, source: Source, encoded: Encoded, told: Told, context: HasContext, came_s: float
     ) -> None:
-        super().__init__(way.registry, Permit(way.admission, source.client, source.transport, came_s), _unheard)
+        super().__init__(ingress.registry, Permit(ingress.admission, source.client, source.transport, came_s), _unheard)
         self.source = source
         self.encoded = encoded
         self.request_context: HasContext = context
-        self._way = way
+        self._ingress = ingress
         self._told = told
 
     def come(self) -> bool:
@@ -150,8 +131,8 @@ class Arrival(Applying):
         if self.is_over:
             return False
         if source.transport in WAITING:
-            if not self._way.stream_turns.take():
-                self._spawn(self._wait(time.monotonic() + self._way.queue_timeout_s))
+            if not self._ingress.stream_turns.take():
+                self._spawn(self._wait(time.monotonic() + self._ingress.queue_timeout_s))
                 return False
             self._has_place = True
         return self._admit(inf)
@@ -176,7 +157,7 @@ class Arrival(Applying):
     async def _wait(self, due_s: float) -> None:
         """Wait for a place among the chunks of streams."""
         try:
-            await self._way.stream_turns.wait(self.source.client, due_s)
+            await self._ingress.stream_turns.wait(self.source.client, due_s)
         except Exception as error:
             self._refuse(error)
             return
@@ -198,7 +179,7 @@ class Arrival(Applying):
                 request = encoded.events.request(*encoded.decoded)
             else:
                 request = encoded.decode(IN_LOOP)
-            return self._is_ready(request if encoded.size <= SMALL_BYTES else self._way.counted(encoded, request))
+            return self._is_ready(request if encoded.size <= SMALL_BYTES else self._ingress.counted(encoded, request))
         except TakesLong:
             self._spawn(self._decode())
         except Exception as error:
@@ -209,10 +190,10 @@ class Arrival(Applying):
         """Decode a large input."""
         try:
             if self.source.decoding is None:
-                request = await self._way.decode_slowly(self)
+                request = await self._ingress.decode_slowly(self)
             else:
                 async with self.source.decoding:
-                    request = await self._way.decode_slowly(self)
+                    request = await self._ingress.decode_slowly(self)
             self._task = None
             is_ready = self._is_ready(request)
         except Exception as error:
@@ -238,7 +219,7 @@ class Arrival(Applying):
 
     async def _carry(self, request: InferRequest) -> None:
         try:
-            answer = await self._way.carried.infer(request, self.permit)
+            answer = await self._ingress.carried.infer(request, self.permit)
         except Exception as error:
             self._refuse(error)
         else:
@@ -260,7 +241,7 @@ class Arrival(Applying):
         self.permit.give_back()
         if self._has_place:
             self._has_place = False
-            self._way.stream_turns.give_back()
+            self._ingress.stream_turns.give_back()
 
 
 class Frame:

@@ -9,7 +9,7 @@ from math import inf
 from typing import Any
 
 from service.admission.budget import AGAIN, Budget
-from service.admission.deadline import Deadline
+from service.admission.connections import Deadline
 from service.errors import HetsynError, ShuttingDown, TooLarge, TooSlow
 
 ENDING_S = 2.0  # time for unfinished bodies, and for clients to read, when the server shuts down

@@ -12,7 +12,8 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
 from service.admission.budget import client_of
-from service.api.exchange import Field, Head, access_log
+from service.api.exchange import access_log
+from service.api.messages import Field, Head
 from service.observe.context import RequestContext
 
 

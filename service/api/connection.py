@@ -9,7 +9,6 @@ number of headers, and refuses what two parsers could read differently (RFC 9112
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from math import inf
 from typing import Any
 from urllib.parse import unquote
@@ -23,13 +22,11 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
 from service.admission.budget import client_of
-from service.admission.connections import Connections
-from service.admission.deadline import Deadline
-from service.api import refusals
+from service.admission.connections import Connections, Deadline
+from service.api import messages
 from service.api.application_request import ApplicationRequest
-from service.api.exchange import Door, Exchange, Field, Head
-from service.api.refusals import MOST_FIELDS, MOST_HEADER_BYTES, MOST_URL_BYTES
-from service.api.request_parser import RequestParser, Taken
+from service.api.exchange import Door, Exchange
+from service.api.messages import MOST_FIELDS, MOST_HEADER_BYTES, MOST_URL_BYTES, Field, Head, RequestParser, Taken
 from service.api.streaming.handshakes import PATH, handshake
 from service.api.streaming.many_connection import ManyConnection
 from service.api.streaming.many_streams import ManyStreams
@@ -107,7 +104,7 @@ class Connection(asyncio.Protocol):
         if self._work is not None:
             self._work.leave()
         self._lingers = True
-        self.write(refusals.to_bytes(refusal, self.server_state.default_headers))
+        self.write(messages.to_bytes(refusal, self.server_state.default_headers))
         self.close()
 
     # asyncio calls these
@@ -163,10 +160,10 @@ class Connection(asyncio.Protocol):
         except HttpParserError as error:
             if not self._is_over:
                 is_version = "Invalid HTTP version" in str(error)
-                self._refuse("malformed", refusals.VERSION if is_version else refusals.MALFORMED)
+                self._refuse("malformed", messages.VERSION if is_version else messages.MALFORMED)
         if self._header_bytes > MOST_HEADER_BYTES and not (self._is_over or self.transport.is_closing()):
             is_url = self._is_in_head and not self.headers and len(self.url) > MOST_URL_BYTES
-            self._refuse("too-long", refusals.LONG_URL if is_url else refusals.LONG_HEADERS)
+            self._refuse("too-long", messages.LONG_URL if is_url else messages.LONG_HEADERS)
         if self._work is not None:
             self._work.go_on(self._is_between)
         elif self._is_over:
@@ -219,16 +216,14 @@ class Connection(asyncio.Protocol):
         self._connections.leave(self)
         self.server_state.connections.discard(self)
         kind = StreamConnection if shake.path == PATH else ManyConnection
-        client = self._sender(dict(self.headers))
+        client = self._forwarded() if b"x-forwarded-for" in dict(self.headers) else self._client
         kind(self._connections, self._many, self.server_state, self._unread, self.transport, shake, client).begin()
         return True
 
-    def _sender(self, fields: Mapping[bytes, bytes]) -> str:
-        """Return the client of a request; a trusted proxy may name it."""
+    def _forwarded(self) -> str:
+        """Return the client of a request that names one: a trusted proxy may."""
         app = self._app
-        if b"x-forwarded-for" not in fields or not isinstance(app, ProxyHeadersMiddleware):
-            return self._client
-        if self._peer is None or self._peer[0] not in app.trusted_hosts:
+        if not isinstance(app, ProxyHeadersMiddleware) or self._peer is None or self._peer[0] not in app.trusted_hosts:
             return self._client
         named = b", ".join(value for name, value in self.headers if name == b"x-forwarded-for")
         return client_of(app.trusted_hosts.get_trusted_client_address(named.decode("latin-1"))) or self._client
@@ -250,7 +245,7 @@ class Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers.append((name.lower(), value))
         if len(self.headers) > MOST_FIELDS:  # checked early, because each takes thirty times its length in memory
-            self._refuse("too-long", refusals.LONG_HEADERS)
+            self._refuse("too-long", messages.LONG_HEADERS)
             raise Refused
 
     def on_headers_complete(self) -> None:
@@ -258,7 +253,7 @@ class Connection(asyncio.Protocol):
         if parser.should_upgrade():
             return
         version, fields = parser.get_http_version(), dict(headers)
-        refusal = refusals.of_head(version, self.url, headers, fields, self._header_bytes)
+        refusal = messages.of_head(version, self.url, headers, fields, self._header_bytes)
         if refusal is not None:
             self.end("refused-request", refusal)
             raise Refused
@@ -279,7 +274,7 @@ class Connection(asyncio.Protocol):
             url.query or b"",
             headers,
             fields,
-            self._sender(fields),
+            self._forwarded() if b"x-forwarded-for" in fields else self._client,
             expects,
             keep_alive,
         )
@@ -352,6 +347,6 @@ class Connection(asyncio.Protocol):
 
     def _late(self) -> None:
         if not self._is_idle:
-            self.end("headers", refusals.LATE if self._is_in_head else None)
+            self.end("headers", messages.LATE if self._is_in_head else None)
         elif not self.flow.write_paused:  # else the client's time to read runs already
             self.end("idle")

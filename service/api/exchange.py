@@ -7,16 +7,16 @@ headers (``api.infer``, ``api.open_inference``).
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextvars import Context
 from functools import cached_property
-from http import HTTPStatus
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from uvicorn.server import ServerState
 
 from service.admission.uploads import FREE_BYTES, Upload, check_length, too_large
 from service.api import problems
+from service.api.messages import Field, Head, lines_of, response_bytes
 from service.errors import forget_frames
 from service.ingress import SMALL_BYTES, Arrival, Encoded, Ingress, Source
 from service.keys.caller import ANYBODY, Caller, Scope
@@ -27,12 +27,9 @@ from service.observe.counters import Counters
 from service.observe.timings import Transport
 from service.problem import Problem
 from service.registry.together import NotApplied
-from service.wire.answer import Answer
+from service.session.session import Answer
 
 EXPOSED = (b"access-control-expose-headers", b"Retry-After, X-Request-ID")
-STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
-
-Field = tuple[bytes, bytes]
 access_log = logging.getLogger("uvicorn.access")
 
 
@@ -68,7 +65,8 @@ class Door:
         ingress: applies chunks.
         counters: count abandoned chunks.
         keys: None lets everybody in.
-        planners: each finds the planner for a path, or none.
+        planners: the planners of fixed paths.
+        find: finds the planner of any other path, or none.
         cors_origins: origins of pages that may send requests.
     """
 
@@ -77,24 +75,23 @@ class Door:
         ingress: Ingress,
         counters: Counters,
         keys: Keys | None,
-        planners: Sequence[Callable[[str], Planner | None]],
+        planners: Mapping[str, Planner],
+        find: Callable[[str], Planner | None],
         cors_origins: Collection[str] = (),
     ) -> None:
         self.ingress = ingress
         self.counters = counters
         self.keys = keys
-        self._planners = planners
+        self._planners, self._find = planners, find
         self._origins = {origin.lower().encode() for origin in cors_origins}  # as browsers send them
         self._defaults: Sequence[Field] = ()
         self._default_lines = b""
 
     def planner(self, method: bytes, path: str) -> Planner | None:
         """Find the planner of a request; None for a request without a chunk."""
-        if method == b"POST":
-            for find in self._planners:
-                if (planner := find(path)) is not None:
-                    return planner
-        return None
+        if method != b"POST":
+            return None
+        return self._planners.get(path) or self._find(path)
 
     def headers(self, head: Head) -> Sequence[Field]:
         """Make the headers that a response has for its request: its ids, and what a page of another origin may read."""
@@ -115,32 +112,9 @@ class Door:
         """
         if defaults is not self._defaults:
             self._defaults, self._default_lines = defaults, lines_of(defaults)
-        more = self.headers(head)
-        return self._default_lines + lines_of(more) if more else self._default_lines
-
-
-class Head(NamedTuple):
-    """A request without its body.
-
-    Attributes:
-        path: decoded ``raw_path``.
-        headers: with names in lower case.
-        fields: the last header of each name.
-        client: its sender.
-        expects: the client waits for 100 before it sends the body.
-        keep_alive: the connection stays after the response.
-    """
-
-    method: bytes
-    version: str
-    raw_path: bytes
-    path: str
-    query: bytes
-    headers: list[Field]
-    fields: Mapping[bytes, bytes]
-    client: str
-    expects: bool
-    keep_alive: bool
+        if b"x-request-id" in head.fields or b"origin" in head.fields:
+            return self._default_lines + lines_of(self.headers(head))
+        return self._default_lines
 
 
 Planner = Callable[[Head], Plan]
@@ -189,9 +163,7 @@ class Exchange:
             if door.keys is not None:
                 self._caller = door.keys.admit(credentials_of(head.headers), Scope.infer)
                 self.client = self._caller.client(head.client)
-            self._plan = plan = planner(head)
-            if (length := head.fields.get(b"content-length")) is not None:
-                check_length(length, plan.max_bytes, plan.advice)
+            self._plan = planner(head)
         except Exception as error:
             self._error = error
 
@@ -241,8 +213,10 @@ class Exchange:
 
     def _wait(self) -> None:
         """Wait for more of the body, and count the bytes that have come."""
-        upload = self._upload
+        upload, plan = self._upload, self._plan
+        assert plan is not None
         if upload is None:
+            check_length(self.head.fields.get(b"content-length", b""), plan.max_bytes, plan.advice)
             self._upload = upload = self._door.ingress.arriving(self.client)
             upload.check()
             upload.begin(self._refuse)
@@ -331,17 +305,3 @@ class Exchange:
         if self._upload is not None:
             self._upload.end()
             self._upload.give_back()
-
-
-def response_bytes(status: int, lines: bytes, body: bytes) -> bytes:
-    """Write a response.
-
-    Args:
-        lines: its headers (``lines_of``).
-    """
-    return b"%b%b\r\n%b" % (STATUS_LINES[status], lines, body)
-
-
-def lines_of(headers: Iterable[Field]) -> bytes:
-    """Write headers as lines."""
-    return b"".join(b"%b: %b\r\n" % field for field in headers)

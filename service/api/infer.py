@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from functools import partial
 from urllib.parse import parse_qsl
 
 from hetsyn_client import events, frames, values
 from service.admission.uploads import SHORTER, Upload
-from service.api.exchange import Head, Planner
+from service.api.messages import Head
 from service.errors import InputError
 from service.ingress import SMALL_BYTES, Encoded, PackedEvents
 from service.observe.timings import Transport
+from service.session.session import Answer
 from service.settings import Limits
 from service.wire import sound
-from service.wire.answer import Answer
 from service.wire.content_types import JSON_TYPE, check_not_compressed, parse_content_type, unsupported
 from service.wire.decode import decode_json, decode_raw, request_of_events
 from service.wire.sound import PCM
@@ -73,12 +72,6 @@ class InferPlan:
 
     def failed(self) -> None:
         """Do nothing: all refusals are counted elsewhere."""
-
-
-def infer_planner(limits: Limits) -> Callable[[str], Planner | None]:
-    """Return a function that finds the planner of a path: None for all but ``PATH``."""
-    plan = partial(InferPlan, limits=limits)
-    return lambda path: plan if path == PATH else None
 
 
 def parse_query(text: bytes) -> list[tuple[str, str]]:

@@ -14,14 +14,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.admission.budget import client_of
 from service.admission.uploads import SHORTER, Upload
 from service.api import problems
-from service.api.exchange import Head, Planner
+from service.api.exchange import Planner
+from service.api.messages import Head
 from service.errors import InputError, NotFound, UnsupportedInput
 from service.ingress import Encoded, Ingress
 from service.observe.timings import Transport
 from service.open_inference.json_body import parse_request, reply_body
 from service.open_inference.service import ModelCall, OpenInference
+from service.session.session import Answer
 from service.settings import Limits
-from service.wire.answer import Answer
 from service.wire.content_types import JSON_TYPE, check_not_compressed
 from service.wire.schema import InferRequest
 from service.wire.sound import SoundLimit
@@ -166,16 +167,12 @@ class InferencePlan:
         self._call.failed()
 
 
-def inference_planner(service: OpenInference, limits: Limits) -> Callable[[str], Planner | None]:
-    """Return a function that finds the planner of a path: None for all but those of inferences."""
-
-    def find(path: str) -> Planner | None:
-        if path.startswith(f"{PREFIX}/"):
-            match path.removeprefix(PREFIX).strip("/").split("/"):
-                case ["models", name, "infer"]:
-                    return lambda head: InferencePlan(head, service, limits, name, None)
-                case ["models", name, "versions", version, "infer"]:
-                    return lambda head: InferencePlan(head, service, limits, name, version)
-        return None
-
-    return find
+def inference_planner(service: OpenInference, limits: Limits, path: str) -> Planner | None:
+    """Find the planner of a path: None for all but those of inferences."""
+    if path.startswith(f"{PREFIX}/"):
+        match path.removeprefix(PREFIX).strip("/").split("/"):
+            case ["models", name, "infer"]:
+                return lambda head: InferencePlan(head, service, limits, name, None)
+            case ["models", name, "versions", version, "infer"]:
+                return lambda head: InferencePlan(head, service, limits, name, version)
+    return None

@@ -19,7 +19,7 @@ from service.observe.counters import Counters
 from service.observe.watch import Watch
 from service.session.advance import Advance
 from service.session.protocol import NO_EXPIRY, Replay, decide, unknown
-from service.wire.answer import Answer, more_of
+from service.session.session import Answer, more_of
 from service.wire.schema import InferRequest
 
 

@@ -30,8 +30,8 @@ from service.observe.counters import Counters
 from service.observe.watch import Watch
 from service.runtime.onnx import check_runtime, load_graph
 from service.session.advance import Advance
+from service.session.session import Answer, more_of
 from service.settings import Limits
-from service.wire.answer import Answer, more_of
 from service.wire.schema import InferRequest
 
 SESSION = "here"  # id of the only session

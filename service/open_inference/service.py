@@ -14,8 +14,8 @@ from service.models.catalog import ModelCatalog
 from service.models.model import Model
 from service.open_inference.statistics import Statistics
 from service.registry.registry import SessionRegistry
+from service.session.session import Answer
 from service.settings import Limits, Retention
-from service.wire.answer import Answer
 from service.wire.open_inference import (
     SEQ,
     ModelRequest,

@@ -33,9 +33,8 @@ from service.registry.table import SessionTable
 from service.registry.together import Answered, NotApplied, Told
 from service.session.advance import Advance, PlannedChunk, works
 from service.session.protocol import Replay, are_next
-from service.session.session import Session
+from service.session.session import Answer, Session, more_of
 from service.session.snapshot import ABSENT, Snapshot
-from service.wire.answer import Answer, more_of
 from service.wire.schema import InferRequest
 
 log = logging.getLogger("hetsyn.sessions")

@@ -26,8 +26,7 @@ from service.registry.table import SessionTable
 from service.registry.together import Together
 from service.session.advance import Advance
 from service.session.protocol import check_delete
-from service.session.session import Session
-from service.wire.answer import Answer
+from service.session.session import Answer, Session
 from service.wire.schema import InferRequest
 
 log = logging.getLogger("hetsyn.sessions")

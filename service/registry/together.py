@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
 
-from service.wire.answer import Answer
+from service.session.session import Answer
 
 Answered = Callable[[int, Answer | Exception], None]
 """Hears of the result of a chunk, by its index."""

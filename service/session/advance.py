@@ -25,9 +25,8 @@ from service.observe.clock import Clock
 from service.observe.counters import Counters
 from service.observe.watch import Ran
 from service.session.protocol import Answered, Known, Lifetimes, Progress, Reload, Replay, all_applied, decide, status
-from service.session.session import Kept, PlainReply, Session, members
+from service.session.session import Kept, PlainReply, Session, finalized, members
 from service.session.snapshot import Snapshot
-from service.wire.answer import finalized
 from service.wire.schema import InferRequest, Parameters
 
 _new = tuple.__new__  # makes a value twice as fast as its class

@@ -11,8 +11,7 @@ import numpy as np
 from hetsyn_client.columns import APPLIED, Results
 from hetsyn_client.results import Classified, Outcome, classified
 from service.problem import Problem
-from service.session.session import PlainReply
-from service.wire.answer import Answer
+from service.session.session import Answer, PlainReply
 from service.wire.many_frames import Chunks, pack_results
 
 IN_COLUMNS = ("label", "probabilities")

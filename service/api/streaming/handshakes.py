@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 
 from fastapi import Response
 
-from service.api import refusals
-from service.api.exchange import Field, lines_of, response_bytes
+from service.api import messages
 from service.api.infer import parse_query
+from service.api.messages import Field, lines_of, response_bytes
 from service.api.streaming.frames import accept_key
 from service.errors import OriginRefused, UnsupportedInput
 from service.keys.credential import of_bearer
@@ -72,7 +72,7 @@ def handshake(method: bytes, version: str, url: bytes, headers: Sequence[Field])
     if method != b"GET" or version != "1.1" or path not in PATHS or b"#" in url:
         return None
     length = len(url) + sum(len(name) + len(value) + len(": \r\n") for name, value in headers)
-    if any(name in BODY for name, _ in headers) or refusals.of_head(version, url, headers, dict(headers), length):
+    if any(name in BODY for name, _ in headers) or messages.of_head(version, url, headers, dict(headers), length):
         return None
     if [token.lower() for token in _tokens(headers, b"upgrade")] != ["websocket"]:
         return None
@@ -144,7 +144,7 @@ def refusal(shake: Handshake, response: Response, headers: Iterable[Field]) -> b
         headers: further headers.
     """
     response.headers["Connection"] = "close"
-    return refusals.to_bytes(response, (*headers, *_ids(shake)))
+    return messages.to_bytes(response, (*headers, *_ids(shake)))
 
 
 def _ids(shake: Handshake) -> list[Field]:

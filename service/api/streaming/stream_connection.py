@@ -13,7 +13,7 @@ from service.keys.ids import new_id
 from service.live.actions import Action, Work
 from service.live.protocol import LiveStream
 from service.live.query import StreamQuery, parse_stream_query
-from service.wire.answer import Answer
+from service.session.session import Answer
 
 
 class StreamConnection(WebSocket[Work]):

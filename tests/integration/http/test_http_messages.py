@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service.api.refusals import MOST_FIELDS, MOST_HEADER_BYTES, MOST_URL_BYTES
+from service.api.messages import MOST_FIELDS, MOST_HEADER_BYTES, MOST_URL_BYTES
 from tests.support.artifacts.gate import Gate
 from tests.support.servers.socket_server import LIVE, NEVER_S, Reader, Writer, chunk, listening, response
 

@@ -13,7 +13,7 @@ from service.ingress import Encoded, Outcome, Source, grown_bytes
 from service.models.catalog import ModelCatalog
 from service.problem import Problem
 from service.registry.entries import SessionEntry
-from service.wire.answer import Answer
+from service.session.session import Answer
 from service.wire.chunk import AudioChunk
 from service.wire.schema import InferRequest
 from service.wire.sound import SoundLimit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from service.admission.deadline import Deadline
+from service.admission.connections import Deadline
 
 
 def now_s() -> float:

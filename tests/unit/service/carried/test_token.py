@@ -32,8 +32,8 @@ from service.errors import (
     TokenTruncated,
 )
 from service.models.catalog import ModelCatalog
+from service.session.session import Answer
 from service.store import record as packing
-from service.wire.answer import Answer
 from service.wire.chunk import AudioChunk
 from service.wire.decode import decode_json
 from tests.support.artifacts.artifact import write_artifact

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hetsyn_client.results import UtteranceEnd
-from service.wire.answer import finalized
+from service.session.session import finalized
 
 
 def test_of_a_finalized_reply_only_the_chunk_and_the_events_are_left() -> None:
