@@ -31,7 +31,6 @@ SPIKES_A_STEP = 8
 # client cannot lock out others, nor can an attacker with a thousand addresses, each with a long chunk.
 NEWCOMERS_LIMIT = 2
 SHORT_SHARE = 1e-3
-LATEST = 0.1  # share of the latest batch in the average time of a unit of work
 
 
 def work_of(steps: int, spikes: int) -> int:
@@ -69,6 +68,7 @@ class Backlog:
 
     Attributes:
         turns: turn of each client with work here; the smallest is next.
+        unit_s: expected seconds of a unit of work; 0 before the first batch.
     """
 
     def __init__(self, max_work: float, client_share: float, threads: int) -> None:
@@ -79,7 +79,7 @@ class Backlog:
         self._of_client: dict[str, int] = {}
         self._turns: dict[str, int] = {}
         self._last_turn = 0
-        self._unit_s: float | None = None
+        self.unit_s = 0.0
         self.turns: Mapping[str, int] = self._turns
 
     @property
@@ -141,10 +141,6 @@ class Backlog:
         self._last_turn += 1
         self._turns[client] = self._last_turn
 
-    def observe(self, unit_s: float) -> None:
-        """Average the time of a unit of work over batches."""
-        self._unit_s = unit_s if self._unit_s is None else self._unit_s + LATEST * (unit_s - self._unit_s)
-
     def _count(self, client: str, before: int | None, work: int) -> None:
         if before is None:
             self.to_the_end(client)
@@ -159,7 +155,7 @@ class Backlog:
             excess: units that must be done before.
             threads: number of threads that work on them.
         """
-        retry_s = max(RETRY_S, float(ceil(excess * (self._unit_s or 0.0) / threads)))
+        retry_s = max(RETRY_S, float(ceil(excess * self.unit_s / threads)))
         return Overloaded(f"{what}: send the chunk again in {retry_s:g} s", retry_s)
 
 

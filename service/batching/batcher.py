@@ -32,7 +32,7 @@ from typing import cast
 from service.admission.permits import waited_too_long
 from service.admission.uploads import shutting_down
 from service.batching.backlog import Backlog, BatchPolicy, Wait
-from service.batching.estimates import Estimates, Item, Measured, has_unknown_spikes
+from service.batching.estimates import Estimates, Item, Measured
 from service.engine.engine import Engine, Segment
 from service.engine.work import Job, Outcome, Work, begin_all
 from service.errors import ArtifactError, HetsynError, InputError, Overloaded, RuntimeUnavailable
@@ -285,7 +285,7 @@ class Batcher:
             started_s = timer()
             segment = self._engine.take(first.model, list(map(_job_of, batch)), limit)
             encoded_s, encode_s = timer(), None
-            if has_unknown_spikes(batch):
+            if None in map(_events_of, batch):  # audio or values: an encoder has made spikes
                 encode_s = encoded_s - started_s
                 if encode_s + self._estimates.network_s(batch, segment) >= self._inline_s:
                     # more spikes than expected; the encoder does not run twice
@@ -335,7 +335,7 @@ class Batcher:
         begun_s, started_s = time.perf_counter(), timer()
         segment, encode_s = taken or (self._engine.take(first.model, list(map(_job_of, batch)), limit), None)
         encoded_s = timer()
-        if taken is None and has_unknown_spikes(batch):
+        if taken is None and None in map(_events_of, batch):
             encode_s = encoded_s - started_s
         results = self._engine.compute(first.model, segment)
         network_s = timer() - encoded_s
@@ -346,7 +346,7 @@ class Batcher:
         """Answer the chunks that are done, and let the others wait again. If that fails, all get the error."""
         results, ran = measured.results, measured.ran
         try:
-            self._backlog.observe(self._estimates.observe(batch, measured))
+            self._backlog.unit_s = self._estimates.observe(batch, measured)
             self._timings.batch(batch[0].model.name, len(batch))
             if len(results) != len(batch):
                 raise ValueError(f"the engine gave {len(results)} results of {len(batch)} chunks")
@@ -388,7 +388,7 @@ class Batcher:
 
 
 _is_computed, _due_of, _client_of = attrgetter("is_computed"), attrgetter("due_s"), attrgetter("client")
-_left_of, _job_of = attrgetter("left"), attrgetter("job")
+_left_of, _job_of, _events_of = attrgetter("left"), attrgetter("job"), attrgetter("events")
 
 
 class Awaited(Item):

@@ -26,6 +26,7 @@ from service.wire.chunk import AudioChunk
 SEGMENT_S = 5e-3
 MAX_SEGMENT_STEPS = 1_000  # steps of each stream, to bound the memory
 COPIED_BYTES = 32 * 1024  # copying a state of this size to and from a segment takes about as long as a step
+LATEST = 0.1  # share of the latest batch in the average time of a step
 PROBE_STEPS = 16  # least steps of each stream while the cost is not settled
 
 RATE = 0.25  # share of the error that a batch corrects
@@ -168,12 +169,13 @@ class Estimates:
         # by model: for the network alone, and for batches of sound or values with their encoder
         self._network: defaultdict[Hashable, CostLine] = defaultdict(CostLine)
         self._encoded: defaultdict[Hashable, CostLine] = defaultdict(CostLine)
+        self._step_s: float | None = None
 
     def observe(self, batch: Sequence[Item], measured: Measured) -> float:
         """Learn from a batch that ran.
 
         Returns:
-            Seconds of one step.
+            Seconds of one step, averaged over batches.
         """
         group, (_, segment, encode_s, network_s, *_) = batch[0].group, measured
         steps, seconds = segment.steps + len(batch), network_s
@@ -184,7 +186,9 @@ class Estimates:
             self._encoded[group].observe(steps + segment.heard, 0, seconds)
         if segment.steps:
             self._network[group].observe(steps, segment.events, network_s)
-        return seconds / (steps + segment.heard)
+        step_s = seconds / (steps + segment.heard)
+        self._step_s = step_s if self._step_s is None else self._step_s + LATEST * (step_s - self._step_s)
+        return self._step_s
 
     def network_s(self, batch: Sequence[Item], segment: Segment) -> float:
         """Estimate the network's seconds for a segment; inf if unknown."""
@@ -209,7 +213,7 @@ class Estimates:
 
     def _segment_steps(self, batch: Sequence[Item]) -> int:
         limit = min(max(item.left for item in batch), MAX_SEGMENT_STEPS)
-        lines = self._encoded if has_unknown_spikes(batch) else self._network
+        lines = self._encoded if None in map(_events_of, batch) else self._network
         least = 1 if lines[batch[0].group].is_settled else PROBE_STEPS
         while limit > least and (expected_s := self._expected_s(batch, limit)) > SEGMENT_S:
             # a dense part of a chunk may follow a quiet one, so the shorter segment is estimated again
@@ -246,11 +250,6 @@ class Estimates:
 _events_of: Callable[[Item], Any] = attrgetter("events")
 _left_of: Callable[[Item], int] = attrgetter("left")
 _done_of, _kind_of = attrgetter("job.steps"), attrgetter("job.stream.kind")
-
-
-def has_unknown_spikes(batch: Sequence[Item]) -> bool:
-    """Return whether an encoder may make spikes of the batch: it has audio or values."""
-    return None in map(_events_of, batch)
 
 
 def _is_long(item: Item) -> bool:

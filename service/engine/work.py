@@ -93,11 +93,6 @@ class Result(NamedTuple):
     raster: Raster | None = None
     label: int | None = None
 
-    @property
-    def is_plain(self) -> bool:
-        """Return whether it has class probabilities, and nothing else."""
-        return self.label is not None
-
 
 class Outcome(NamedTuple):
     """The stream after the chunk, the result, and when ``Batcher.run`` computed it."""
@@ -396,7 +391,12 @@ def inputs_of(model: Model, kind: InputKind, pieces: Sequence[Piece], steps: Int
     if kind == "spikes":
         network = _events(pieces, steps)
         return Inputs(network, len(network[EVENT_ROW]))
-    values = _padded(pieces, int(steps.max()))
+    if len(pieces) == 1:
+        values = pieces[0].values[np.newaxis]
+    else:  # [b, longest, numbers of a step], 0 past a stream's end
+        values = np.zeros((len(pieces), int(steps.max()), pieces[0].values.shape[1]), np.float32)
+        for b, piece in enumerate(pieces):
+            values[b, : piece.steps] = piece.values
     if model.encoder_graph is None:
         return Inputs({VALUES: values}, 0)
     inputs: Arrays = {VALUES: values} if kind == "values" else {AUDIO: values.reshape(len(pieces), -1)}
@@ -416,16 +416,6 @@ def _events(pieces: Sequence[Piece], steps: Integers) -> Arrays:
     counts = list(map(len, times))
     rows += np.repeat(np.arange(0, len(pieces) * longest, longest), counts)
     return {EVENT_ROW: rows, EVENT_UNIT: np.concatenate(list(map(_unit_of, pieces)))}
-
-
-def _padded(pieces: Sequence[Piece], longest: int) -> Float32Array:
-    """Make the values of a segment, [b, longest, numbers of a step], 0 past a stream's end."""
-    if len(pieces) == 1:
-        return pieces[0].values[np.newaxis]
-    values = np.zeros((len(pieces), longest, pieces[0].values.shape[1]), np.float32)
-    for b, piece in enumerate(pieces):
-        values[b, : piece.steps] = piece.values
-    return values
 
 
 def _encode(model: Model, graph: Graph, pieces: Sequence[Piece], inputs: Arrays) -> Inputs:

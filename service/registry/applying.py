@@ -31,7 +31,7 @@ from service.registry.commits import MAX_ATTEMPTS, contended
 from service.registry.entries import SessionEntry
 from service.registry.table import SessionTable
 from service.registry.together import Answered, NotApplied, Told
-from service.session.advance import Advance, PlannedChunk, works
+from service.session.advance import Advance, PlannedChunk
 from service.session.protocol import Replay, are_next
 from service.session.session import Answer, Session, more_of
 from service.session.snapshot import ABSENT, Snapshot
@@ -358,7 +358,7 @@ def _compute(chunks: Sequence[Applying]) -> None:
     """Compute chunks that were decided on. A chunk that cannot be computed gets its own error."""
     planned = list(map(_planned_of, chunks))
     try:
-        chunks[0]._parts.batcher.submit(chunks, list(map(_model_of, planned)), works(planned))
+        chunks[0]._parts.batcher.submit(chunks, list(map(_model_of, planned)), list(map(_work_of, planned)))
     except Exception as error:
         if len(chunks) == 1:
             chunks[0]._finish(error)
@@ -443,7 +443,7 @@ def _answer(parts: Parts, chunks: Sequence[Applying], after: Sequence[Session]) 
 _is_over, _planned_of, _session_of = attrgetter("is_over"), attrgetter("planned"), attrgetter("session")
 _snapshot_of, _entry_of, _request_of = attrgetter("_entry.snapshot"), attrgetter("_entry"), attrgetter("request")
 _session_in, _known_of, _seq_of = attrgetter("session"), attrgetter("known"), attrgetter("envelope.seq")
-_model_of, _before_of = attrgetter("session.model"), attrgetter("planned.session")
+_model_of, _work_of, _before_of = attrgetter("session.model"), attrgetter("work"), attrgetter("planned.session")
 _raster_of = attrgetter("result.raster")
 _came_of, _transport_of = attrgetter("permit.came_s"), attrgetter("permit.transport")
 _ran_of, _store_of, _spikes_of = attrgetter("ran"), attrgetter("store_s"), attrgetter("_spikes")

@@ -53,11 +53,12 @@ class SessionEntry:
         is_taken: a request holds the session exclusively.
         store_failures: requests that failed because of the store.
         users: requests that use the entry; it stays in the table while there are any.
+        waiting: requests that wait for the session, in order; None if none has waited yet.
     """
 
     __slots__ = (
-        "_waiting", "bytes", "groups", "has_place", "id", "is_plain", "is_taken", "row", "snapshot", "stays",
-        "store_failures", "users",
+        "bytes", "groups", "has_place", "id", "is_plain", "is_taken", "row", "snapshot", "stays", "store_failures",
+        "users", "waiting",
     )  # fmt: skip
 
     def __init__(self, session_id: str, snapshot: Snapshot | None, groups: tuple[SessionGroup, ...]) -> None:
@@ -70,33 +71,33 @@ class SessionEntry:
         self.stays = False
         self.is_plain = False
         self.is_taken = False
-        self._waiting: deque[Callable[[], None]] | None = None
+        self.waiting: deque[Callable[[], None]] | None = None
         self.store_failures = 0
         self.users = 0
 
     def take(self, go: Callable[[], None]) -> bool:
         """Take the session exclusively for a request. Returns False if another has it; ``go`` is called at the turn."""
         if self.is_taken:
-            if self._waiting is None:
-                self._waiting = deque()
-            self._waiting.append(go)
+            if self.waiting is None:
+                self.waiting = deque()
+            self.waiting.append(go)
             return False
         self.is_taken = True
         return True
 
     def forget(self, go: Callable[[], None]) -> bool:
         """Stop waiting: do not call ``go``. Returns False if its turn has come already."""
-        if self._waiting is None or go not in self._waiting:
+        if self.waiting is None or go not in self.waiting:
             return False
-        self._waiting.remove(go)
+        self.waiting.remove(go)
         return True
 
     def give(self) -> None:
         """Pass the session to the request that has waited longest."""
-        if not self._waiting:
+        if not self.waiting:
             self.is_taken = False
         else:
-            asyncio.get_running_loop().call_soon(self._waiting.popleft())
+            asyncio.get_running_loop().call_soon(self.waiting.popleft())
 
     def turn(self, due_s: float = inf) -> _Turn:
         """Make a context that holds the session exclusively, first come, first served.

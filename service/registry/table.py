@@ -133,7 +133,10 @@ class SessionTable:
     def release(self, entries: Sequence[SessionEntry]) -> None:
         """Do ``SessionEntry.give`` and ``leave`` for requests that end together."""
         for entry in entries:
-            entry.give()
+            if entry.waiting:
+                entry.give()
+            else:
+                entry.is_taken = False
             if entry.stays:
                 entry.users -= 1
             else:

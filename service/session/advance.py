@@ -16,7 +16,7 @@ from service.contract.decision import label_of
 from service.engine.endpointing_choice import with_endpointing, with_manual_ends
 from service.engine.engine import Engine
 from service.engine.raster import spikes_of
-from service.engine.stream import StreamState, initial_stream
+from service.engine.stream import initial_stream
 from service.engine.work import Outcome, Result, Work
 from service.errors import HetsynError
 from service.models.catalog import ModelCatalog
@@ -41,12 +41,13 @@ class PlannedChunk(NamedTuple):
     Attributes:
         session: the session before the chunk.
         seq: number of the chunk.
+        work: of the engine.
     """
 
     session: Session
-    stream: StreamState
     seq: int
     request: InferRequest
+    work: Work
 
 
 class Advanced(NamedTuple):
@@ -162,11 +163,11 @@ class Advance:
             SessionEnded: the session takes no more chunks.
             InputError, UnsupportedInput: as ``Engine.check`` and ``with_endpointing``.
         """
-        stream = session.stream or session.open_stream
-        if request.envelope.endpointing is not None:
-            stream = with_endpointing(session.model, stream, request.chunk, request.envelope.endpointing)
-        self._engine.check(session.model, stream, request.chunk, spikes=request.envelope.spikes)
-        return PlannedChunk(session, stream, seq, request)
+        stream, envelope, chunk = session.open_stream, request.envelope, request.chunk
+        if envelope.endpointing is not None:
+            stream = with_endpointing(session.model, stream, chunk, envelope.endpointing)
+        self._engine.check(session.model, stream, chunk, spikes=envelope.spikes)
+        return PlannedChunk(session, seq, request, Work(stream, chunk, envelope.end, spikes=envelope.spikes))
 
     def plan_all(self, sessions: Sequence[Session], requests: Sequence[InferRequest]) -> list[PlannedChunk] | None:
         """Plan the next chunks of some sessions together: ten times as fast as one by one.
@@ -182,7 +183,7 @@ class Advance:
             InputError, UnsupportedInput: one of them is refused, as by ``plan``.
         """
         envelopes, chunks, *_, completed = zip(*requests, strict=True)
-        _, models, versions, seqs, begins, _, endpointing, spikes, _ = zip(*envelopes, strict=True)
+        _, models, versions, seqs, begins, ends, endpointing, spikes, _ = zip(*envelopes, strict=True)
         streams, of_sessions = list(map(_stream_of, sessions)), list(map(_model_of, sessions))
         if None in streams or True in begins or True in spikes:
             return None
@@ -194,7 +195,8 @@ class Advance:
         if not self._engine.takes(of_sessions, streams, chunks):
             for model, stream, chunk in zip(of_sessions, streams, chunks, strict=True):
                 self._engine.check(model, stream, chunk)
-        return list(map(_planned, zip(sessions, streams, seqs, requests, strict=True)))
+        works = map(_work, zip(streams, chunks, ends, repeat(False), spikes, strict=False))
+        return list(map(_planned, zip(sessions, seqs, requests, works, strict=True)))
 
     async def apply(self, session_id: str, chunk: PlannedChunk, permit: Permit, clock: Clock) -> Advanced:
         """Compute a chunk, and wait for it.
@@ -206,8 +208,7 @@ class Advance:
         Raises:
             HetsynError: as ``Batcher.run``.
         """
-        (work,) = works([chunk])
-        outcome = await self._run(chunk.session.model, work, permit.client, permit.due_s)
+        outcome = await self._run(chunk.session.model, chunk.work, permit.client, permit.due_s)
         (session,) = self.applied([session_id], [chunk], [outcome], clock())
         return Advanced(session, self.spikes(chunk, outcome), outcome.ran)
 
@@ -220,7 +221,7 @@ class Advance:
             chunks: computed chunks.
             now_s: time of use, by the clock of sessions.
         """
-        sessions, _, seqs, requests = zip(*chunks, strict=True)
+        sessions, seqs, requests, _ = zip(*chunks, strict=True)
         envelopes, _, digests, *_ = zip(*requests, strict=True)
         streams, results, _ = zip(*outcomes, strict=True)
         ends, labels = list(map(_end_of, envelopes)), list(map(_label_of, results))
@@ -244,7 +245,7 @@ class Advance:
         raster = outcome.result.raster
         if raster is None:
             return None
-        session, _, _, request = chunk
+        session, _, request, _ = chunk
         total = session.known.progress.total_steps
         return spikes_of(session.model, request.chunk, raster, total, total + _steps(session, outcome.result))
 
@@ -297,7 +298,7 @@ _known_of, _progress_of, _created_of = attrgetter("known"), attrgetter("progress
 _model_of, _stream_of = attrgetter("model"), attrgetter("stream")
 _total_of, _last_of = attrgetter("known.progress.total_steps"), attrgetter("known.progress.last")
 
-_group_of, _wants_spikes = attrgetter("group"), attrgetter("spikes")
+_group_of = attrgetter("group")
 _planned: Callable[[Iterable[Any]], PlannedChunk] = partial(_new, PlannedChunk)
 _work: Callable[[Iterable[Any]], Work] = partial(_new, Work)
 _plain_reply: Callable[[Iterable[Any]], PlainReply] = partial(_new, PlainReply)
@@ -306,17 +307,9 @@ _known: Callable[[Iterable[Any]], Known[Kept]] = partial(_new, Known)
 _session: Callable[[Iterable[Any]], Session] = partial(_new, Session)
 
 
-def works(chunks: Sequence[PlannedChunk]) -> list[Work]:
-    """Make the engine's work of chunks."""
-    _, streams, _, requests = zip(*chunks, strict=True)
-    envelopes, inputs, *_ = zip(*requests, strict=True)
-    spikes = map(_wants_spikes, envelopes)
-    return list(map(_work, zip(streams, inputs, map(_end_of, envelopes), repeat(False), spikes, strict=False)))
-
-
 def _kept(session_id: str, chunk: PlannedChunk, steps: int, result: Result) -> Kept:
     """Make the reply to a chunk in the form that its session keeps."""
-    session, _, seq, request = chunk
+    session, seq, request, _ = chunk
     end = request.envelope.end
     if result.label is not None and not end:
         return PlainReply(steps, result.label, result.probabilities.tobytes())

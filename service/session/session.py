@@ -41,17 +41,6 @@ class PlainReply(NamedTuple):
     label: int
     probabilities: bytes
 
-    def reply(self, session_id: str, model: Model, seq: int, total_steps: int) -> Reply:
-        """Make the reply with all members.
-
-        Args:
-            seq: number of the chunk.
-        """
-        manifest = model.manifest
-        label = None if self.label < 0 else manifest.labels[self.label]
-        said = classified(label, np.frombuffer(self.probabilities, np.float32).tolist())
-        return members(session_id, manifest, seq, self.steps, total_steps, said, end=False)
-
 
 def members(
     session_id: str, manifest: Manifest, seq: int, steps: int, total_steps: int, said: Classified, end: bool
@@ -118,12 +107,9 @@ class Session(NamedTuple):
 
     def last_reply(self, session_id: str) -> Json:
         """Return the last reply as JSON."""
-        progress = self.known.progress
-        last = progress.last
+        last = self.known.progress.last
         assert last is not None
-        if isinstance(last.reply, bytes):
-            return last.reply
-        return to_json(last.reply.reply(session_id, self.model, last.seq, progress.total_steps))
+        return last.reply if isinstance(last.reply, bytes) else to_json(self.reply(session_id))
 
     def reply(self, session_id: str) -> Reply:
         """Return the members of the last reply."""
@@ -133,7 +119,10 @@ class Session(NamedTuple):
         if isinstance(last.reply, bytes):
             reply: Reply = from_json(last.reply)
             return reply
-        return last.reply.reply(session_id, self.model, last.seq, progress.total_steps)
+        (steps, label, probabilities), manifest = last.reply, self.model.manifest
+        name = None if label < 0 else manifest.labels[label]
+        said = classified(name, np.frombuffer(probabilities, np.float32).tolist())
+        return members(session_id, manifest, last.seq, steps, progress.total_steps, said, end=False)
 
     def written(self, session_id: str) -> Session:
         """Return a copy with the last reply as JSON."""

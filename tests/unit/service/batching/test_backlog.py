@@ -101,8 +101,7 @@ def test_a_refusal_says_when_there_is_room_by_the_time_of_latest_batches(
     with pytest.raises(Overloaded) as unknown:
         enter(backlog, "a", 100)
     assert unknown.value.retry_after_s == RETRY_S  # no batch has run
-    for _ in range(3):
-        backlog.observe(0.2)  # and 100 units are too many
+    backlog.unit_s = 0.2  # and 100 units are too many
     with pytest.raises(Overloaded, match=f"in {retry_s:g} s") as refused:
         enter(backlog, "a", 100)
     assert refused.value.retry_after_s == retry_s
