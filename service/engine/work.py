@@ -437,6 +437,7 @@ def _encode(model: Model, graph: Graph, pieces: Sequence[Piece], inputs: Arrays)
         check_like(model.name, key, after[name], before[name])
     unbounded = out_of_bounds(*after.values())
     events = {key: outputs[key] for key in (EVENT_ROW, EVENT_UNIT)}
+    encoders: tuple[Arrays, ...]
     if count == 1:
         encoders = ({name: value[0, ...] for name, value in after.items()},)
     else:  # copy, else a state would keep the whole batch in memory
