@@ -12,8 +12,7 @@ from collections.abc import Callable
 
 from uvicorn.server import ServerState
 
-from service.admission.connections import Connections
-from service.admission.deadline import Deadline
+from service.admission.connections import Connections, Deadline
 from service.api.connection import Connection
 
 

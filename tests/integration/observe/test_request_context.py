@@ -105,12 +105,13 @@ async def test_a_stream_is_one_request(
 
 
 async def test_each_request_with_a_chunk_has_an_access_line(
-    models: Path, gate: Gate, caplog: pytest.LogCaptureFixture
+    models: Path, gate: Gate, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logger = logging.getLogger("uvicorn.access")
+    lines = TextAccessFormatter("%(client_addr)s - %(request_line)s %(status_code)s")
     async with listening(models, gate) as server:
         caplog.set_level(logging.INFO, logger.name)
-        caplog.handler.setFormatter(TextAccessFormatter("%(client_addr)s - %(request_line)s %(status_code)s"))
+        monkeypatch.setattr(caplog.handler, "formatter", lines)  # other tests have the same handler
         logger.addHandler(caplog.handler)
         reader, writer = await server.connect()
         for path in (b"/infer", b"/v2/models/a%0Ab/infer"):
