@@ -20,7 +20,10 @@ from service.errors import (
     SessionEnded,
     StoreUnavailable,
 )
+from service.ingress import Source
+from service.session.session import Answer
 from service.wire.chunk import AudioChunk
+from tests.support.clients.infer_request import infer_request
 from tests.support.clients.replies import Reply
 from tests.support.data.signals import sound
 from tests.support.servers.in_process import ServeDirect, session_store
@@ -153,6 +156,15 @@ async def test_chunks_of_many_sessions_are_committed_together(make_cluster: Make
     cluster.store.opened.set()
     await asyncio.gather(first, *rest)
     assert cluster.store.batches == [1, 20]
+
+
+async def test_a_new_session_finds_room_behind_many_in_use(make_cluster: MakeCluster) -> None:
+    server = make_cluster(max_sessions=100, inline_s=1.0).replica()
+    for n in range(100):
+        await server.send(f"s{n}", 0)
+    frame = [*(infer_request(f"s{n}", 1, seed=1) for n in range(99)), infer_request("new", 0)]
+    outcomes = await server.parts.ingress.apply_frame(Source("a frame", "streams", "a"), frame, 0.0)
+    assert {type(outcome) for outcome in outcomes} == {Answer}
 
 
 async def test_a_deletion_reaches_every_replica(cluster: Cluster) -> None:
