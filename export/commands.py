@@ -116,7 +116,7 @@ def export_checkpoint(
 
     All implementations are verified first. If they disagree, nothing is written.
     """
-    from export.folder import ExportError
+    from export.folder import ExportError, artifact_path
     from export.own_network import form_of, write_artifact
     from export.parity import ParityError
     from export.sources import decide_by, from_checkpoint, from_saved_network, shd_size
@@ -125,7 +125,6 @@ def export_checkpoint(
     from hetsyn_model.training.config import ConfigError
     from hetsyn_model.training.datasets.data import DataError
 
-    out = out.resolve()  # its last two names are the model's name and version
     as_trained = bank_size is None and error_bound is None
     of_yours = {
         "--labels": labels is not None,
@@ -135,6 +134,7 @@ def export_checkpoint(
         "--input-description": bool(input_description),
     }
     try:
+        out = artifact_path(out)
         if form == FormChoice.exact and not as_trained:
             raise ExportError("the exact form has no bank: leave out --bank-size and --error-bound")
         if bank_size is not None and error_bound is not None:
@@ -230,6 +230,7 @@ def _progress() -> Iterator[OnProgress]:
 def print_report(report: Report, streams: int | None = None) -> None:
     """Print the measurements as tables."""
     from export.folder import serving
+    from export.inspection.commands import MISMATCH
 
     counted = "" if streams is None else f", {streams} streams"
     table = Table(
@@ -251,6 +252,8 @@ def print_report(report: Report, streams: int | None = None) -> None:
         "-" if report.spike_mismatch is None else f"{report.spike_mismatch:.2%}",
         "-" if report.accuracy is None else f"{report.accuracy:.1%}",
     )
+    if report.spike_mismatch is not None:
+        table.caption = MISMATCH
     console.print(table)
     agreement = Table("implementation against the step", "labels", "spikes", "largest difference")
     for item in report.differences:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from service.contract import manifest as contract
 from service.contract.artifact import Artifact
+from service.contract.folder import MODELS
 
 GOLDEN = "golden.npz"
 
@@ -26,6 +27,17 @@ class ExportError(ValueError):
 
 class ArtifactPathError(ExportError):
     """A path that is no folder NAME/VERSION for a server."""
+
+
+def artifact_path(out: str | Path) -> Path:
+    """Return the absolute path of an artifact's folder.
+
+    Raises:
+        ArtifactPathError: it has one name, so the model's name or the version is missing.
+    """
+    if len(Path(out).parts) < 2:
+        raise ArtifactPathError(f"{str(out)!r} has no version: write to a folder NAME/VERSION, as models/digits/1")
+    return Path(out).resolve()
 
 
 def check_name(name: str, version: str) -> None:
@@ -46,13 +58,13 @@ def check_absent(out: Path) -> None:
 
     Raises:
         FileExistsError: there is something.
-        ArtifactPathError: it lies in an artifact, or beside folders of models, so the version is missing.
+        ArtifactPathError: it lies in an artifact, or in a folder of models, so the version is missing.
     """
     if out.exists():
         raise FileExistsError(f"{out} exists: artifacts are never overwritten, choose another version")
     if (out.parent / contract.MANIFEST).exists():
         raise ArtifactPathError(f"{out.parent} is an artifact itself: write to a folder NAME/VERSION outside of it")
-    if next(out.parent.glob(f"*/*/{contract.MANIFEST}"), None):
+    if out.parent.name == MODELS.name or next(out.parent.glob(f"*/*/{contract.MANIFEST}"), None):
         raise ArtifactPathError(f"{out.parent} has models: {out} has no version: write to {out / '1'}")
 
 

@@ -14,7 +14,16 @@ import torch
 
 from export.encoders import ENCODER_FILE, encoder_parts, verify_encoder
 from export.evaluation import Evaluation, evaluation_of
-from export.folder import ExportError, Provenance, check_absent, check_labels, check_name, names_of, rejected_of
+from export.folder import (
+    ExportError,
+    Provenance,
+    artifact_path,
+    check_absent,
+    check_labels,
+    check_name,
+    names_of,
+    rejected_of,
+)
 from export.graphs.network_graph import network_graph
 from export.graphs.torchscript import NetworkScript
 from export.parity import ParityError, exported_network, graphs_by_runtime, run_torch
@@ -273,7 +282,7 @@ def export_network(
         ParityError: implementations disagree; nothing is written.
         FileExistsError: there is something at ``out``.
     """
-    out = Path(out).resolve()
+    out = artifact_path(out)
     if not 0 <= tail_steps <= MAX_TAIL_STEPS:
         raise ExportError(f"tail_steps is {tail_steps}: give 0 to {MAX_TAIL_STEPS}")
     if form == "exact" and bank_size is not None:

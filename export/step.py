@@ -7,7 +7,9 @@ torch exports the step, and ``export/graphs/step_graph.py`` wraps it into the gr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import redirect_stderr
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from export.evaluation import Evaluation, padded
-from export.folder import ExportError, Provenance, check_absent, check_name, names_of, rejected_of
+from export.folder import ExportError, Provenance, artifact_path, check_absent, check_name, names_of, rejected_of
 from export.graphs.build import OPSET
 from export.graphs.step_graph import InputKind, StepGraph, StepState, chunk_graph, step_layout
 from export.onnx_models.reading import check_nodes
@@ -82,7 +84,7 @@ def export_step(
         ParityError: the graph differs from the step by more than the tolerance. Nothing is written.
         FileExistsError: there is something at ``out``.
     """
-    path, rule = Path(out).resolve(), decision_of(decision, skip_steps)
+    path, rule = artifact_path(out), decision_of(decision, skip_steps)
     names = names_of(labels)
     described = Description(
         path.parent.name,
@@ -202,7 +204,7 @@ def _exported(cell: Step) -> tuple[StepGraph, nn.Module]:
     names = [f"before.{name}" for name in cell.names]
     after = [f"after.{name}" for name in cell.names]
     flat = _Flat(cell).eval()
-    with quiet_torch():
+    with quiet_torch(), redirect_stderr(StringIO()):  # torch prints the graph of a step that it cannot export
         try:
             program = torch.export.export(flat, inputs, dynamic_shapes=({0: batch}, tuple({0: batch} for _ in names)))
             exported = torch.onnx.export(

@@ -15,6 +15,8 @@ from rich.table import Table
 
 from hetsyn_client.output import open_console
 
+MISMATCH = "spikes that differ: those of the bank that are missing or new, over the exact network's spikes"
+
 inspect = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -108,7 +110,7 @@ def _provenance(entries: dict[str, Any]) -> dict[str, Any]:
 
 
 def _network(network: dict[str, Any]) -> Table:
-    table = Table()
+    table = Table(caption=None if network["spike_mismatch"] is None else MISMATCH, caption_justify="left")
     table.add_column("form", no_wrap=True)
     for heading in (
         "state bytes a session",

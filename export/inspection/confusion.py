@@ -34,7 +34,8 @@ def read_confusion(artifact: Artifact) -> NDArray[np.int64] | None:
 def confusion_table(counts: NDArray[np.int64], labels: Sequence[str]) -> Table:
     """Show the most frequent confusions in a terminal."""
     wrong = counts - np.diag(np.diag(counts))
-    table = Table(title="confusions", title_justify="left", box=SIMPLE_HEAD, padding=0)
+    title = "confusions" if wrong.any() else "no confusions"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0, show_header=bool(wrong.any()))
     for heading in ("label", "answered as", "times"):
         table.add_column(heading, justify="right" if heading == "times" else "left")
     for index in np.argsort(-wrong, axis=None, kind="stable")[:MOST_SHOWN]:

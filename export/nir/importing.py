@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 
+from export.folder import artifact_path
 from export.nir import NirError
 from export.nir.as_network import network_of, run_network
 from export.nir.cell import CountingCell, NirCell, run_cell
@@ -112,7 +113,7 @@ def import_nir(
     provenance = {**fidelity.provenance(), **_chosen(program.convention), "nir.producer": producer or ""}
     if graph.notes:
         provenance["nir.read_otherwise"] = "; ".join(graph.notes)
-    folder = Path(out).resolve()
+    folder = artifact_path(out)
     names = _labels(graph, program, labels)
     written = _text(graph.metadata.get("hetsyn.rejected_labels", "")).split("\n")
     # the given labels may differ from the file's

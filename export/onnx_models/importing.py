@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from export.folder import ExportError, names_of, rejected_of
+from export.folder import ExportError, artifact_path, names_of, rejected_of
 from export.graphs.step_graph import InputKind, OutputKind, StepGraph, StepState
 from export.onnx_models.ports import Number, Ports, assign_ports, initial_states, input_shape
 from export.onnx_models.reading import OnnxFile, folded, read_onnx
@@ -89,7 +89,7 @@ def import_onnx(
         ParityError: the artifact differs from the file by more than the tolerance. Nothing is written.
         FileExistsError: there is something at ``out``.
     """
-    path = Path(out).resolve()
+    path = artifact_path(out)
     if (audio is None) != (frame is None):
         raise ExportError("audio needs a rate and a frame: give both audio= (--audio) and frame= (--frame)")
     if min(audio or 1, frame or 1) < 1 or context < 0:

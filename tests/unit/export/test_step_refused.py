@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from export import ExportError, export_step
-from export.folder import ArtifactPathError, check_absent
+from export.folder import ArtifactPathError, artifact_path, check_absent
 from export.parity import ParityError
 from tests.support.networks.cells import CHANNELS, HIDDEN, LABELS, OUTPUTS, Gru, example_input, exported
 from tests.support.tools import needs_onnxscript
@@ -95,13 +95,16 @@ class Odd(nn.Module):
         ("dropout", r"training mode, in which its Dropout does something else: call module.eval\(\)"),
     ],
 )
-def test_a_step_that_cannot_be_served_gets_a_sentence_and_no_folder(fault: str, sentence: str, tmp_path: Path) -> None:
+def test_a_step_that_cannot_be_served_gets_a_sentence_and_no_folder(
+    fault: str, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     cell = Odd(fault).train(fault in ("dropout", "functional"))
     if fault == "functional":
         cell.drop = nn.Identity()  # type: ignore[assignment]
     with pytest.raises((ExportError, ParityError), match=sentence) as caught:
         exported(cell, tmp_path)
     assert "\n" not in str(caught.value)
+    assert capsys.readouterr().err == ""
     assert not list(tmp_path.rglob("*.onnx"))
 
 
@@ -191,6 +194,12 @@ def test_a_version_is_missed_where_it_shows(tmp_path: Path) -> None:
         (tmp_path / "models" / "gru" / version).mkdir(parents=True)
     (tmp_path / "models" / "gru" / "1" / "manifest.json").touch()
     check_absent(tmp_path / "models" / "gru" / "3")
+    for one_name in ("words", "./words", "."):
+        with pytest.raises(ArtifactPathError, match=r"has no version: write to a folder NAME/VERSION, as models/"):
+            artifact_path(one_name)
+    assert artifact_path("words/1") == Path.cwd() / "words" / "1"
+    with pytest.raises(ArtifactPathError, match=r"words has no version: write to .*models/words/1"):
+        check_absent(tmp_path / "other" / "models" / "words")
     with pytest.raises(ArtifactPathError, match=r"models has models: .*lstm has no version: write to .*lstm/1"):
         check_absent(tmp_path / "models" / "lstm")
     with pytest.raises(ArtifactPathError, match=r"gru/1 is an artifact itself: .*NAME/VERSION outside"):
