@@ -26,10 +26,10 @@ from benchmarks.load.contenders import (
 )
 from benchmarks.load.ramp import Goal, JudgedTrial, RampResult, RampSettings, saturate
 from benchmarks.plots import plain, pyplot, save
+from hetsyn_client.access import Access
 from hetsyn_client.loadtest.load import Load, Served, recorded
 from hetsyn_client.loadtest.run import RunSettings, run_loop
 from hetsyn_client.loadtest.senders import WAYS, Transport, Way
-from hetsyn_client.network.access import Access
 from service.contract.artifact import Artifact
 from tests.support.paths import RECORDINGS
 from tests.support.servers.target import Address, HetsynTarget

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from export.evaluation import Evaluation, padded
 from export.folder import ExportError, Provenance, artifact_path, check_absent, check_name, names_of, rejected_of
 from export.graphs.build import OPSET
+from export.graphs.foreign import check_nodes
 from export.graphs.step_graph import InputKind, StepGraph, StepState, chunk_graph, step_layout
-from export.onnx_models.reading import check_nodes
 from export.parity import TOLERANCE, Exported
 from export.step_checks import Step, check_modes, check_step, checked_step, evaluating, first_line, quiet_torch
 from export.step_reference import RunStep, step_reference

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-from hetsyn_client.network.access import TIMEOUT_S, ClientOptions, access_of
+from hetsyn_client.access import TIMEOUT_S, ClientOptions, access_of
 from hetsyn_client.network.async_transport import AsyncTransport
 from hetsyn_client.protocol.calls import Calls, SessionOptions, SteppedClient
 from hetsyn_client.protocol.session_steps import SessionSteps, SteppedSession

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-from hetsyn_client.network.access import TIMEOUT_S, access_of
+from hetsyn_client.access import TIMEOUT_S, access_of
 from hetsyn_client.network.async_transport import AsyncTransport
 from hetsyn_client.protocol.live_steps import LiveOptions, LiveSteps, SteppedStream
 from hetsyn_client.protocol.reconnecting import Frame

@@ -18,7 +18,7 @@ from typing import Any, Self, Unpack
 
 import httpx
 
-from hetsyn_client.network.access import TIMEOUT_S, ClientOptions, access_of
+from hetsyn_client.access import TIMEOUT_S, ClientOptions, access_of
 from hetsyn_client.network.transport import Transport
 from hetsyn_client.protocol.calls import Calls, SessionOptions, SteppedClient
 from hetsyn_client.protocol.session_steps import SessionSteps, SteppedSession

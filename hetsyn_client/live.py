@@ -19,7 +19,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self, Unpack
 
-from hetsyn_client.network.access import TIMEOUT_S, access_of
+from hetsyn_client.access import TIMEOUT_S, access_of
 from hetsyn_client.network.transport import Transport
 from hetsyn_client.protocol.live_steps import LiveOptions, LiveSteps, SteppedStream
 from hetsyn_client.protocol.reconnecting import Frame

@@ -23,6 +23,7 @@ from typing import Literal, NamedTuple, Self, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
+from hetsyn_client.access import access_of
 from hetsyn_client.bodies import Matrix, packed_samples
 from hetsyn_client.columns import (
     CHUNK,
@@ -39,7 +40,6 @@ from hetsyn_client.columns import (
 )
 from hetsyn_client.errors import InputError, ServiceProblem
 from hetsyn_client.events import HEADER, Integers, pack_events
-from hetsyn_client.network.access import access_of
 from hetsyn_client.network.transport import Transport
 from hetsyn_client.protocol.calls import check_names
 from hetsyn_client.protocol.pending import Content, Pending

@@ -14,9 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from hetsyn_model.training.datasets.prepared import Prepared
     from hetsyn_model.training.fitting import TestResult
     from hetsyn_model.training.history import History
+    from hetsyn_model.training.prepared import Prepared
 
 UNWRAPPED = 100_000  # characters of a line without a terminal
 
@@ -128,10 +128,10 @@ def train_on_data(
     from hetsyn_model.training.checkpoint import CheckpointFileError
     from hetsyn_model.training.config import ConfigError
     from hetsyn_model.training.datasets.data import DataError
-    from hetsyn_model.training.datasets.prepared import prepare
     from hetsyn_model.training.datasets.readers import kind_of, read
     from hetsyn_model.training.fitting import DeviceError, resolved, torch_device
     from hetsyn_model.training.memory import keep_freed_memory
+    from hetsyn_model.training.prepared import prepare
 
     torch.set_num_threads(threads)
     keep_freed_memory()

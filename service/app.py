@@ -32,12 +32,12 @@ from service.batching.batcher import Batcher
 from service.carried.carry_keys import CarryKeys
 from service.carried.sessions import CarriedSessions
 from service.carried.token import Tokens
+from service.clock import Clock
 from service.engine.engine import Engine
 from service.errors import HetsynError
 from service.ingress import Ingress
 from service.keys.keys import Keys
 from service.models.catalog import ModelCatalog
-from service.observe.clock import Clock
 from service.observe.counters import Counters
 from service.observe.drops import DropLog
 from service.open_inference.service import OpenInference

@@ -5,7 +5,7 @@ The graph must be deterministic and finite: no random numbers, no NaN weights.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,9 +19,8 @@ from onnx import helper, numpy_helper
 
 from export.folder import ExportError
 from export.graphs.build import OPSET
+from export.graphs.foreign import check_nodes
 from hetsyn_client.extras import install_command
-
-RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
 
 
 @dataclass(frozen=True)
@@ -107,41 +106,6 @@ def choose(name: str, known: Mapping[str, Port], what: str) -> Port:
         f"the graph has no {what} {name!r}: it has {', '.join(known) or 'none'}"
         + (f"; did you mean {nearest[0]!r}?" if nearest else "")
     )
-
-
-def check_nodes(model: onnx.ModelProto) -> None:
-    """Check that a graph is deterministic and finite.
-
-    Raises:
-        ExportError: a node draws random numbers, or a weight is NaN.
-    """
-    for graph in _graphs(model):
-        for node in graph.node:
-            if node.op_type in RANDOM and node.domain in ("", "ai.onnx"):
-                raise ExportError(
-                    f"the step draws random numbers ({node.op_type}): take them out, or make them part of the input"
-                )
-        for tensor in graph.initializer:
-            if np.isnan(_floats(tensor)).any():
-                raise ExportError(f"weight {tensor.name} is NaN: load weights of a training that did not diverge")
-
-
-def _floats(tensor: onnx.TensorProto) -> NDArray[np.floating]:
-    array = numpy_helper.to_array(tensor)
-    return array if array.dtype.kind == "f" else np.zeros(0)
-
-
-def _graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
-    """Yield the graph, its nodes' subgraphs, and the functions' subgraphs."""
-    waiting: list[Sequence[onnx.NodeProto]] = [function.node for function in model.functions]
-    yield model.graph
-    waiting.append(model.graph.node)
-    while waiting:
-        for node in waiting.pop():
-            for attribute in node.attribute:
-                for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                    yield graph
-                    waiting.append(graph.node)
 
 
 def constant_array(port: Port, value: float | Sequence[float] | NDArray[np.generic]) -> NDArray[np.generic]:

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
+from hetsyn_client.access import Access
 from hetsyn_client.loadtest.senders import WAYS, Transport
-from hetsyn_client.network.access import Access
 from hetsyn_client.output import open_console
 from hetsyn_client.terminal.options import DEFAULT_URL, CaFile, Header, Key, Model, Url, headers_of
 

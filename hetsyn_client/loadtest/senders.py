@@ -16,10 +16,10 @@ import numpy as np
 from aiohttp import ClientError, ClientWebSocketResponse, WSMsgType
 
 from hetsyn_client import columns
+from hetsyn_client.access import Access
 from hetsyn_client.bodies import encoding_of
 from hetsyn_client.events import HEADER
 from hetsyn_client.loadtest.load import Load, Served
-from hetsyn_client.network.access import Access
 from hetsyn_client.network.async_transport import AsyncTransport
 from hetsyn_client.protocol.steps import Broken, Request, retry_after_s, target
 

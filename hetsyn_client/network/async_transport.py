@@ -15,7 +15,7 @@ import aiohttp
 from websockets.asyncio.client import ClientConnection, connect
 from yarl import URL
 
-from hetsyn_client.network.access import Access
+from hetsyn_client.access import Access
 from hetsyn_client.network.web_socket import BREAKS, CLOSING_S, SUBPROTOCOL, address, arguments, broken
 from hetsyn_client.protocol.steps import (
     Broken,

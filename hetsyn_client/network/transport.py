@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 from websockets.sync.client import ClientConnection, connect
 
-from hetsyn_client.network.access import Access
+from hetsyn_client.access import Access
 from hetsyn_client.network.web_socket import BREAKS, address, arguments, broken
 from hetsyn_client.protocol.steps import (
     Broken,

@@ -7,7 +7,7 @@ from typing import Any
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.typing import Subprotocol
 
-from hetsyn_client.network.access import Access
+from hetsyn_client.access import Access
 from hetsyn_client.protocol.steps import Broken, retry_after_s
 
 SUBPROTOCOL = Subprotocol("hetsyn.v1")

@@ -15,11 +15,11 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
+from hetsyn_client.access import PATIENCE_S, REPEATS, ClientOptions
 from hetsyn_client.bodies import Body, Matrix, events_body, sound_body, values_body
 from hetsyn_client.errors import NotFound, ServiceProblem, ServiceUnreachable
 from hetsyn_client.frames import MEDIA_TYPE as CARRIED_TYPE
 from hetsyn_client.frames import pack_frame, unpack_frame
-from hetsyn_client.network.access import PATIENCE_S, REPEATS, ClientOptions
 from hetsyn_client.protocol.patience import LONGEST_PAUSE_S, Patience
 from hetsyn_client.protocol.steps import Broken, Pause, R, Request, Response, Steps, retry_after_s, target
 from hetsyn_client.results import Reply

@@ -7,8 +7,8 @@ from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import Any
 
+from hetsyn_client.access import PATIENCE_S, REPEATS, TIMEOUT_S, ClientOptions
 from hetsyn_client.errors import ServiceProblem, SessionLost
-from hetsyn_client.network.access import PATIENCE_S, REPEATS, TIMEOUT_S, ClientOptions
 from hetsyn_client.protocol.calls import stranger, unreachable
 from hetsyn_client.protocol.patience import Patience
 from hetsyn_client.protocol.steps import Broken, CloseSocket, OpenSocket, Pause, ReadFrame, SendFrame, Steps

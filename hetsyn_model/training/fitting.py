@@ -22,12 +22,12 @@ from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.config import Config, load_config, to_toml
 from hetsyn_model.training.datasets.data import DataError
 from hetsyn_model.training.datasets.examples import Examples, Kind, digest_of
-from hetsyn_model.training.datasets.prepared import Prepared, prepare
 from hetsyn_model.training.datasets.read_arrays import Arrays, as_arrays, examples_of
 from hetsyn_model.training.datasets.readers import kind_of, read
 from hetsyn_model.training.history import History
 from hetsyn_model.training.labelled import RunOptions, accuracy, classify, train_labelled
 from hetsyn_model.training.loop import BEST, Callbacks
+from hetsyn_model.training.prepared import Prepared, prepare
 
 CONFIG, TEST, VALIDATION = "config.toml", "test.json", "validation.pt"
 KEPT_STREAMS = 256  # validation streams in the run's folder, for the verification of an export

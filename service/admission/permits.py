@@ -9,8 +9,8 @@ from math import inf
 
 from service.admission.budget import Budget
 from service.admission.uploads import Uploads, shutting_down
+from service.clock import Clock
 from service.errors import RETRY_S, Overloaded
-from service.observe.clock import Clock
 from service.observe.timings import Transport
 
 

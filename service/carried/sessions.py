@@ -11,9 +11,9 @@ import time
 from service.admission.permits import Permit
 from service.carried.carry_keys import HOW_TO
 from service.carried.token import Tokens
+from service.clock import Clock
 from service.errors import CarryUnavailable, StateMismatch
 from service.keys.ids import client_id, inner_id
-from service.observe.clock import Clock
 from service.observe.context import SESSION
 from service.observe.counters import Counters
 from service.observe.watch import Watch

@@ -20,6 +20,7 @@ from __future__ import annotations
 import struct
 
 from service.carried.carry_keys import ID_BYTES, CarryKeys
+from service.clock import Clock
 from service.errors import (
     TokenExpired,
     TokenForeign,
@@ -30,7 +31,6 @@ from service.errors import (
 )
 from service.keys.ids import owner_of
 from service.models.catalog import ModelCatalog
-from service.observe.clock import Clock
 from service.observe.counters import Counters
 from service.session.protocol import Lifetimes, status
 from service.session.session import Session

@@ -12,12 +12,12 @@ from math import ceil, inf
 from pathlib import Path
 from typing import NamedTuple
 
+from service.clock import Clock
 from service.errors import KeyLimitReached, KeyRefused, KeysUnusable
 from service.keys.caller import Caller, Scope
 from service.keys.credential import HASH_BYTES, SALT_BYTES, Token, hashed
 from service.keys.document import KeyEntry, KeyLimits, KeysDocument, SecretEntry, read_document
 from service.keys.files import stamp
-from service.observe.clock import Clock
 
 WATCH_S = 1.0
 

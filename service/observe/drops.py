@@ -6,8 +6,8 @@ import logging
 import time
 from typing import Literal, NamedTuple
 
+from service.clock import Clock
 from service.keys.ids import client_id, owner_of
-from service.observe.clock import Clock
 from service.observe.line_limit import LineLimit
 
 Reason = Literal["idle", "age", "memory", "limit", "missing"]

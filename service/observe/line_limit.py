@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from service.observe.clock import Clock
+from service.clock import Clock
 
 
 class LineLimit:

@@ -17,11 +17,11 @@ from math import ceil, inf
 from typing import Literal
 
 from service.admission.permits import waited_too_long
+from service.clock import Clock
 from service.errors import RETRY_S, KeyLimitReached, Overloaded, StoreUnavailable
 from service.keys.ids import owner_of
 from service.keys.keys import Keys
 from service.observe.ages import Ages
-from service.observe.clock import Clock
 from service.observe.context import SESSION
 from service.observe.drops import Reason
 from service.session.protocol import Lifetimes, status

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from operator import attrgetter
 
+from service.clock import Clock
 from service.errors import StoreError
 from service.keys.keys import Keys
-from service.observe.clock import Clock
 from service.observe.counters import Counters
 from service.observe.drops import Drop, Reason
 from service.registry.entries import ENTRY_BYTES, Quota, SessionEntry, row_of

@@ -12,6 +12,7 @@ from pydantic_core import from_json, to_json
 
 from hetsyn_client.results import Reply, Spikes, classified
 from service.admission.permits import Permit
+from service.clock import Clock
 from service.contract.decision import label_of
 from service.engine.endpointing_choice import with_endpointing, with_manual_ends
 from service.engine.engine import Engine
@@ -21,7 +22,6 @@ from service.engine.work import Outcome, Result, Work
 from service.errors import HetsynError
 from service.models.catalog import ModelCatalog
 from service.models.model import Model
-from service.observe.clock import Clock
 from service.observe.counters import Counters
 from service.observe.watch import Ran
 from service.session.protocol import Answered, Known, Lifetimes, Progress, Reload, Replay, all_applied, decide, status

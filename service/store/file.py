@@ -27,6 +27,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
+from service.clock import Clock
 from service.errors import (
     HetsynError,
     StateCorrupt,
@@ -36,7 +37,6 @@ from service.errors import (
     StoreUnusable,
 )
 from service.keys.ids import client_id
-from service.observe.clock import Clock
 from service.store.base import NO_REVISION, Change, CommitResult, Stored, is_revision, no_record
 from service.store.database import SCHEMA_VERSION, Synchronous, advice, has_no_room, open_database, pragma
 

@@ -11,8 +11,8 @@ from fastapi import FastAPI
 
 from service.app import Server, build_server, create_app
 from service.carried.carry_keys import CarryKeys
+from service.clock import Clock
 from service.models.catalog import ModelCatalog
-from service.observe.clock import Clock
 from service.settings import Batching, Limits, Retention, Settings, StoreSettings
 from service.store.base import StateStore
 

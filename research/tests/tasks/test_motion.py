@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from hetsyn_model.training.config import load_config
-from hetsyn_model.training.datasets.prepared import prepare
 from hetsyn_model.training.datasets.read_arrays import read_arrays
+from hetsyn_model.training.prepared import prepare
 from research.catalog import EXPERIMENTS
 from research.runs.plan import NEURONS, ChosenSettings, cells
 from research.runs.planned import final_run, searches

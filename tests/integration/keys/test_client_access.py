@@ -22,8 +22,8 @@ from hetsyn_client import (
     ServiceUnreachable,
     StreamingClient,
 )
+from hetsyn_client.access import Access
 from hetsyn_client.loadtest.commands import bench
-from hetsyn_client.network.access import Access
 from hetsyn_client.terminal.backend import Server
 from hetsyn_client.terminal.commands import stream
 from hetsyn_client.terminal.source import Source

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from hetsyn_client.access import Access
 from hetsyn_client.loadtest.load import Load, Served
 from hetsyn_client.loadtest.run import Loop, Measurement, Record, RunSettings, measure, run_loop
 from hetsyn_client.loadtest.senders import InferWay
-from hetsyn_client.network.access import Access
 from tests.support.servers.scripted_server import OK, Answer, serving
 
 LOAD = Load("audio/pcm;encoding=pcm_s16le;rate=8000", (b"aa", b"bb", b"cc"), period_s=0.02, description="letters")

@@ -17,10 +17,10 @@ from hetsyn_model.run_folder import RunError
 from hetsyn_model.training import Config, ConfigError, DataError, fit, load_config
 from hetsyn_model.training.checkpoint import Checkpoint
 from hetsyn_model.training.datasets.examples import Item
-from hetsyn_model.training.datasets.prepared import prepare
 from hetsyn_model.training.datasets.read_arrays import as_arrays, examples_of
 from hetsyn_model.training.fitting import CONFIG, TEST, VALIDATION, DeviceError
 from hetsyn_model.training.loop import METRICS
+from hetsyn_model.training.prepared import prepare
 from tests.support.data.data import (
     CLASSES,
     series_arrays,

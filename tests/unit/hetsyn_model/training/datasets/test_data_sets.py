@@ -17,10 +17,10 @@ import pytest
 from hetsyn_model.training.config import load_config
 from hetsyn_model.training.datasets.data import DataError, Recording
 from hetsyn_model.training.datasets.examples import Examples, Series, SpikeStream
-from hetsyn_model.training.datasets.prepared import Prepared, prepare
 from hetsyn_model.training.datasets.read_idx import read_idx_images
 from hetsyn_model.training.datasets.readers import kind_of, read
 from hetsyn_model.training.fitting import fit
+from hetsyn_model.training.prepared import Prepared, prepare
 from tests.support.data.data_sets import (
     idx,
     write_heidelberg,

@@ -14,8 +14,8 @@ from hetsyn_model.training.config import ConfigError, load_config
 from hetsyn_model.training.datasets.data import DataError, Recording
 from hetsyn_model.training.datasets.examples import Examples, Part, digest_of
 from hetsyn_model.training.datasets.others import OthersSpec, with_others
-from hetsyn_model.training.datasets.prepared import prepare
 from hetsyn_model.training.datasets.split import SplitSpec
+from hetsyn_model.training.prepared import prepare
 
 RATE_HZ = 8_000
 
