@@ -5,8 +5,10 @@
 A layer (``compiled.py``) is a path, synapses and neurons, each an object with a state and a step: what arrives now
 (``path.py``), the currents (equation 8 of arXiv 2508.11644, ``synapse.py`` and ``bank.py``), then reset, potential and
 spikes (equations 9, 5 and 4, ``spike.py``; of resonant neurons, ``resonance.py``). The readout then updates the
-decision (``readout.py``). This is the definition: torch makes the ONNX graph and TorchScript of it
-(``export/graphs/network_step.py``, ``export/graphs/torchscript.py``).
+decision (``readout.py``). This is the definition. Torch makes all of TorchScript of it, and of ONNX the layers
+(``export/graphs/torchscript.py``, ``export/graphs/network_step.py``). Written by hand in ONNX are the decision, 20
+nodes that cells share, and the loop over a chunk's steps (``decision_graph.py``, ``scan.py``). Each export compares
+them with this step.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Adds the decision rules to ONNX graphs; ``hetsyn_model/readout.py`` has the equations."""
+"""Adds the decision rules to ONNX graphs of networks and cells, by hand; ``hetsyn_model/readout.py`` defines them."""
 
 from __future__ import annotations
 
