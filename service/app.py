@@ -189,9 +189,7 @@ def build_server(
     access = settings.access
     if access.keys is not None:  # clients are keys
         limits = replace(limits, client_share=limits.key_share)
-    catalog = catalog or ModelCatalog(
-        settings.models, settings.default_model, is_empty=True, max_model_bytes=settings.max_model_bytes
-    )
+    catalog = catalog or ModelCatalog(settings.models, is_empty=True, max_model_bytes=settings.max_model_bytes)
     store = store or open_store(settings.store.url, settings.store.timeout_s)
     counters = Counters()
     counters.timings.has_store = store is not None

@@ -246,9 +246,6 @@ class Settings(_Checked):
     models: Path = option(
         help_="Folder of models, NAME/VERSION/. Default: models if it has any, else the installed one.", is_usual=True
     )
-    default_model: str | None = option(
-        None, "Model of requests that name none. Default: the one that the file 'default' in the folder names."
-    )
     watch_s: float = 2.0
     load_timeout_s: float = 60.0
     max_model_bytes: int = 2**30

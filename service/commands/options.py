@@ -39,6 +39,7 @@ REMOVED = {
     "within --max-body-bytes",
     "--store-dtype": "leave --store-dtype out: stores keep states in full precision, as float32",
     "--store-half": "leave --store-half out: stores keep states in full precision, as float32",
+    "--default-model": "leave --default-model out: write the name into the file 'default' in the folder of models",
     "--watch-s": f"{ALWAYS} two seconds: a change of the folder of models is read once it rests",
     "--forms": "leave --forms out: a model has one form, which hetsyn export --form chooses",
     "--grpc-tls-cert": "leave --grpc-tls-cert out: the gRPC port has the certificate of --tls-cert and --tls-key",

@@ -53,7 +53,6 @@ def run_process(settings: Settings) -> int:
     def empty_catalog(device: Device | None) -> ModelCatalog:
         return ModelCatalog(
             settings.models,
-            settings.default_model,
             device=device,
             is_empty=True,
             max_model_bytes=settings.max_model_bytes,

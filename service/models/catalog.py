@@ -88,8 +88,6 @@ class ModelCatalog:
 
     Args:
         folder: of artifacts; each one is opened.
-        default_model: the model for requests that name none. None: the one in the folder's file ``default``, else the
-            only model.
         load: makes a graph for the CPU.
         device: runs the networks; None is the CPU.
         is_empty: offer nothing until ``service.reload`` has read the folder and left out what cannot be used.
@@ -98,13 +96,11 @@ class ModelCatalog:
     Raises:
         ArtifactError: the folder has no model, a model is damaged or misplaced, or the file ``default`` names a model
             that the folder lacks.
-        NotFound: there is no model named ``default_model``.
     """
 
     def __init__(
         self,
         folder: Path,
-        default_model: str | None = None,
         load: GraphLoader = load_graph,
         device: Device | None = None,
         *,
@@ -112,7 +108,6 @@ class ModelCatalog:
         max_model_bytes: int = Settings.max_model_bytes,
     ) -> None:
         self.folder = folder
-        self.default_model = default_model
         self._load = load
         self.device = device
         self._max_model_bytes = max_model_bytes
@@ -124,10 +119,7 @@ class ModelCatalog:
         by_name = group_by_name([self.open(path) for path in find_artifacts(folder)])
         if not by_name:
             raise no_models_error(folder)
-        default_name = default_model or default_of_folder(folder, list(by_name))
-        self.publish(CatalogSnapshot(by_name, default_name))
-        if default_name is not None:
-            self.get(default_name)
+        self.publish(CatalogSnapshot(by_name, default_of_folder(folder, list(by_name))))
 
     @property
     def snapshot(self) -> CatalogSnapshot:

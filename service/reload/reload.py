@@ -125,7 +125,7 @@ def _plan_reload(
     retired = [model for key, model in before.by_key().items() if key not in offered]
     default_name = before.default_name if before.default_name in by_name else None
     try:
-        default_name = limit.run(catalog.folder / DEFAULT, lambda: _default(catalog, list(by_name)))
+        default_name = limit.run(catalog.folder / DEFAULT, lambda: default_of_folder(catalog.folder, list(by_name)))
     except HetsynError as error:
         refused.append(Refused(catalog.folder / DEFAULT, str(error)))
     return ReloadPlan(CatalogSnapshot(by_name, default_name), tuple(opened), tuple(retired), tuple(refused))
@@ -199,7 +199,7 @@ class Reloader:
         if not plan.snapshot.models:
             raise ArtifactError("; ".join(refused.reason for refused in plan.refused))
         self._refuse(plan.refused)
-        _default(self._catalog, plan.snapshot.names)
+        default_of_folder(folder, plan.snapshot.names)
         self._catalog.publish(plan.snapshot)
 
     async def reload(self) -> ReloadPlan:
@@ -330,20 +330,6 @@ class _Trial:
             self._trial_process.stop()
         if self._opened is not None:
             self._opened.stop()
-
-
-def _default(catalog: ModelCatalog, names: list[str]) -> str | None:
-    """Choose the default model: the operator's, else the folder's.
-
-    Raises:
-        ArtifactError: the folder lacks it.
-    """
-    name = catalog.default_model
-    if name is None:
-        return default_of_folder(catalog.folder, names)
-    if name not in names:
-        raise ArtifactError(f"the default model {name!r} is not in {catalog.folder}, or cannot be used")
-    return name
 
 
 def _sentence(path: Path, error: Exception) -> str:

@@ -29,7 +29,7 @@ TAIL_STEPS = 7
 
 @pytest.fixture
 def model(models: Path) -> Model:
-    return ModelCatalog(models, None).get(None, None)
+    return ModelCatalog(models).get(None, None)
 
 
 def through(model: Model, chunks: Sequence[Chunk | None]) -> list[Outcome]:

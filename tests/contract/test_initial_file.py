@@ -59,11 +59,11 @@ def folder(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def warm(folder: Path) -> Model:
-    return ModelCatalog(folder, None).get()
+    return ModelCatalog(folder).get()
 
 
 def after_silence(models: Path) -> StreamState:
-    cold = ModelCatalog(models, None).get()
+    cold = ModelCatalog(models).get()
     return run(cold, initial_stream(cold), [AudioChunk(np.zeros(30 * HOP, np.float32), 8000)], end=False).stream
 
 
@@ -92,7 +92,7 @@ def bits(outcome: Outcome) -> tuple[bytes, ...]:
 
 @pytest.mark.parametrize("cut", [56, 800, 100_000])
 def test_a_session_begins_with_the_state_of_the_file(models: Path, warm: Model, cut: int) -> None:
-    cold, decision = ModelCatalog(models, None).get(), 2 * warm.manifest.outputs
+    cold, decision = ModelCatalog(models).get(), 2 * warm.manifest.outputs
     begun = initial_stream(warm)
     assert begun.step == 0
     assert not np.asarray(begun.network)[-decision:].any()
@@ -115,7 +115,7 @@ def test_a_session_may_be_cut_anywhere(warm: Model, data: st.DataObject) -> None
 
 
 def test_the_operator_and_plain_onnx_begin_alike(folder: Path, warm: Model) -> None:
-    plain = ModelCatalog(folder, None, lambda content: load_graph(content, use_operators=False)).get()
+    plain = ModelCatalog(folder, lambda content: load_graph(content, use_operators=False)).get()
     operator, onnx = (
         run(model, initial_stream(model), pieces(sound(), 800), end=True).result.scores for model in (warm, plain)
     )

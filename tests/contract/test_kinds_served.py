@@ -35,7 +35,7 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             layer.get_parameter("w_in").mul_(2.0)
     folder: Path = tmp_path_factory.mktemp("models")
     export_network(network, out=folder / "kind/1", labels=["a", "b", "c"], examples=spikes(), tail_steps=2, form=form)
-    return network, ModelCatalog(folder, None).get(None, None), form
+    return network, ModelCatalog(folder).get(None, None), form
 
 
 def spikes() -> torch.Tensor:

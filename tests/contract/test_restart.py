@@ -11,6 +11,7 @@ import numpy as np
 from export import export_network
 from service.app import create_app
 from service.models.catalog import ModelCatalog
+from tests.support.artifacts.default import with_default
 from tests.support.clients.json_input import Json
 from tests.support.networks.delays import delayed_network
 from tests.support.networks.families import FAMILIES, family_network
@@ -35,7 +36,7 @@ def test_a_session_goes_on_in_another_server(tmp_path: Path) -> None:
         """Apply the chunks in a server of its own, on the same file."""
         settings = make_settings(tmp_path / "models", store=f"file://{tmp_path}/sessions.db")
         with (
-            serving(create_app(settings, ModelCatalog(tmp_path / "models", "late"))) as url,
+            serving(create_app(settings, ModelCatalog(with_default(tmp_path / "models", "late")))) as url,
             httpx.Client(base_url=url, timeout=60) as client,
         ):
 

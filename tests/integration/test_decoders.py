@@ -9,6 +9,7 @@ import pytest
 
 from service.models.catalog import ModelCatalog
 from tests.support.artifacts.artifact import Takes, write_artifact
+from tests.support.artifacts.default import with_default
 from tests.support.artifacts.fake_graph import load_fake
 from tests.support.hostile.decoders import Decoder, decoders
 from tests.support.hostile.mutation import try_inputs
@@ -43,7 +44,7 @@ def all_decoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Decoder]
     kinds: tuple[Takes, ...] = ("values", "rows", "frames")
     for takes in kinds:
         write_artifact(folder, takes, takes=takes)
-    return decoders(ModelCatalog(folder, "digits", load=load_fake))
+    return decoders(ModelCatalog(with_default(folder, "digits"), load=load_fake))
 
 
 @pytest.mark.parametrize("name", NAMES)

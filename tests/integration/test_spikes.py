@@ -17,6 +17,7 @@ from service.app import create_app
 from service.carried.carry_keys import CarryKeys
 from service.models.catalog import ModelCatalog
 from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.default import with_default
 from tests.support.artifacts.fake_graph import CHANNELS, HIDDEN, TAIL, load_fake
 from tests.support.artifacts.gate import Gate
 from tests.support.clients.http_calls import is_problem
@@ -41,7 +42,7 @@ def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     write_artifact(folder, "sensor", takes="rows")
     write_artifact(folder, "leaky", takes="values")
     store = MemoryStore() if keeps(request) == "store" else None
-    catalog = ModelCatalog(folder, "digits", load=load_fake)
+    catalog = ModelCatalog(with_default(folder, "digits"), load=load_fake)
     settings = make_settings(folder, client_share=1.0, max_chunk_steps=400_000)
     with serving(create_app(settings, catalog, store=store, keys=CarryKeys([bytes(32)]))) as url:
         yield url

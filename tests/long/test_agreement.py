@@ -91,7 +91,7 @@ def _streams(encoder: Encoder, recordings: Sequence[Recording], tail_steps: int)
 
 async def _served(recordings: Sequence[Recording], chunk_ms: int | None) -> Probabilities:
     """Probabilities [recording, outputs] of the last reply to each recording."""
-    transport = wire_transport(create_app(Settings(models=MODELS, default_model="speech-digits")))
+    transport = wire_transport(create_app(Settings(models=MODELS)))
     async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
         answers = []
         for index, recording in enumerate(recordings):

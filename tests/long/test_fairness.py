@@ -94,7 +94,7 @@ async def test_the_event_loop_does_not_stand_still_for_a_dense_chunk_after_quiet
 
 
 def _parts(name: str, *, operators: bool) -> tuple[Model, Batcher]:
-    model = ModelCatalog(MODELS, name, partial(load_graph, use_operators=operators)).get(name)
+    model = ModelCatalog(MODELS, partial(load_graph, use_operators=operators)).get(name)
     batching = Batching()
     engine = Engine(Limits().max_chunk_steps)
     return model, Batcher(engine, BatchPolicy(batching.max_batch), batching.engine_threads, batching.inline_s)

@@ -14,6 +14,7 @@ from service.carried.carry_keys import CarryKeys
 from service.errors import KINDS
 from service.models.catalog import ModelCatalog
 from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.default import with_default
 from tests.support.artifacts.fake_graph import load_fake
 from tests.support.clients.wire import wire_transport
 from tests.support.data.signals import sound
@@ -42,7 +43,7 @@ def test_there_are_calls_of_every_kind() -> None:
 async def test_the_calls_work(tmp_path: Path, call: str) -> None:
     write_artifact(tmp_path, "digits")
     write_artifact(tmp_path, "sensor", takes="rows")
-    catalog = ModelCatalog(tmp_path, "digits", load=load_fake)
+    catalog = ModelCatalog(with_default(tmp_path, "digits"), load=load_fake)
     printed, _, curl = call.replace("\\\n", "").rpartition("|\n")
     words = shlex.split(curl or call)
     options = dict(zip(words[2::2], words[3::2], strict=True))

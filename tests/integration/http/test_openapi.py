@@ -21,6 +21,7 @@ from service.api.problems import MEDIA_TYPE as PROBLEM_TYPE
 from service.carried.carry_keys import CarryKeys
 from service.models.catalog import ModelCatalog
 from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.default import with_default
 from tests.support.artifacts.fake_graph import load_fake
 from tests.support.product import make_app
 from tests.support.servers.socket_server import serving
@@ -52,7 +53,9 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("models")
     write_artifact(folder, "digits")
     write_artifact(folder, "tracer", rule="trace")
-    app = make_app(ModelCatalog(folder, "digits", load=load_fake), keys=CarryKeys([bytes(32)]), max_sessions=100)
+    app = make_app(
+        ModelCatalog(with_default(folder, "digits"), load=load_fake), keys=CarryKeys([bytes(32)]), max_sessions=100
+    )
     with serving(app) as url:
         yield url
 

@@ -15,6 +15,7 @@ from hetsyn_client import LiveStream
 from service.app import create_app
 from service.models.catalog import ModelCatalog
 from tests.support.artifacts.artifact import reject, write_artifact
+from tests.support.artifacts.default import with_default
 from tests.support.artifacts.fake_graph import load_fake
 from tests.support.data.signals import words
 from tests.support.product import make_settings
@@ -34,7 +35,9 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     change = {"endpointing": ENDPOINTING}
     write_artifact(folder, rule="last", change=change)
     reject(write_artifact(folder, "rejecting", rule="last", change=change), REJECTED)
-    with serving(create_app(make_settings(folder), ModelCatalog(folder, "digits", load=load_fake))) as url:
+    with serving(
+        create_app(make_settings(folder), ModelCatalog(with_default(folder, "digits"), load=load_fake))
+    ) as url:
         yield url
 
 
@@ -90,7 +93,9 @@ def test_with_a_threshold_the_likeliest_label_that_is_not_rejected_is_named_or_n
 ) -> None:
     """In every reply, also where a rejected label is likelier."""
     reject(write_artifact(tmp_path, rule="last", change={"endpointing": ENDPOINTING}), REJECTED, threshold=threshold)
-    with serving(create_app(make_settings(tmp_path), ModelCatalog(tmp_path, "digits", load=load_fake))) as url:
+    with serving(
+        create_app(make_settings(tmp_path), ModelCatalog(with_default(tmp_path, "digits"), load=load_fake))
+    ) as url:
         labels = httpx.get(f"{url}/models/digits").json()["labels"]
         data = base64.b64encode(SOUND.astype("<i2").tobytes()).decode()
         sound = {"kind": "audio", "encoding": "pcm_s16le", "sample_rate": RATE_HZ, "data": data}

@@ -19,6 +19,7 @@ from service.carried.carry_keys import CarryKeys
 from service.models.catalog import ModelCatalog
 from service.runtime.onnx import Array
 from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.default import with_default
 from tests.support.artifacts.fake_graph import load_fake
 from tests.support.data.signals import words
 from tests.support.product import make_settings
@@ -40,7 +41,7 @@ def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     write_artifact(folder, change={"endpointing": ENDPOINTING})
     write_artifact(folder, "plain")
     store = MemoryStore() if keeps(request) == "store" else None
-    catalog = ModelCatalog(folder, "digits", load=load_fake)
+    catalog = ModelCatalog(with_default(folder, "digits"), load=load_fake)
     app = create_app(make_settings(folder, client_share=1.0), catalog, store=store, keys=CarryKeys([bytes(32)]))
     with serving(app) as url:
         yield url

@@ -19,6 +19,7 @@ from hetsyn_client.errors import HetsynError
 from service.app import create_app
 from service.models.catalog import ModelCatalog
 from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.default import with_default
 from tests.support.artifacts.fake_graph import load_fake
 from tests.support.clients.json_input import events
 from tests.support.data.signals import sound
@@ -39,7 +40,7 @@ def urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
     with ExitStack() as stack:
         yield [
             stack.enter_context(
-                serving(create_app(settings, ModelCatalog(folder, "digits", load=load_fake), store=store))
+                serving(create_app(settings, ModelCatalog(with_default(folder, "digits"), load=load_fake), store=store))
             )
             for settings, store in (
                 (make_settings(folder, client_share=1.0, sweep_interval_s=0.1), MemoryStore()),

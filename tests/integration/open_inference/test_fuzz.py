@@ -19,6 +19,7 @@ import pytest
 from service.errors import HetsynError
 from service.models.catalog import ModelCatalog
 from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.default import with_default
 from tests.support.artifacts.fake_graph import load_fake
 from tests.support.clients.json_input import Json, events
 from tests.support.clients.open_inference import infer
@@ -58,7 +59,7 @@ def batched(contents: Iterator[bytes]) -> Iterator[list[bytes]]:
 
 def all_decoders(folder: Path) -> Any:
     write_artifact(folder)
-    return open_inference_decoders(ModelCatalog(folder, "digits", load=load_fake))
+    return open_inference_decoders(ModelCatalog(with_default(folder, "digits"), load=load_fake))
 
 
 @pytest.mark.parametrize("name", NAMES)

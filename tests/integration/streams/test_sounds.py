@@ -17,6 +17,7 @@ from service.app import create_app
 from service.models.catalog import ModelCatalog
 from service.wire.sound import decode_samples
 from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.default import with_default
 from tests.support.artifacts.fake_graph import load_fake
 from tests.support.data.sounds import FORMATS, encoding_of, frames, read_back, sound_file
 from tests.support.product import make_settings
@@ -32,7 +33,7 @@ MEDIA_TYPES = {"wav": "audio/wav", "flac": "audio/flac", "ogg": "audio/ogg;codec
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("models")
     write_artifact(folder)
-    catalog = ModelCatalog(folder, "digits", load=load_fake)
+    catalog = ModelCatalog(with_default(folder, "digits"), load=load_fake)
     with serving(create_app(make_settings(folder, client_share=1.0), catalog)) as url:
         yield url
 

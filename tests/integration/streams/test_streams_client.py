@@ -18,6 +18,7 @@ from hetsyn_client.columns import APPLIED, MOST_ROWS, Results
 from service.app import create_app
 from service.models.catalog import ModelCatalog
 from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.default import with_default
 from tests.support.artifacts.fake_graph import CHANNELS, LABELS, load_fake
 from tests.support.data.signals import sound, spikes
 from tests.support.product import make_settings
@@ -38,7 +39,7 @@ def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     write_artifact(folder, "sensor", takes="values")
     write_artifact(folder, "trace", rule="trace")
     store = MemoryStore() if keeps(request) == "store" else None
-    catalog = ModelCatalog(folder, "digits", load=load_fake)
+    catalog = ModelCatalog(with_default(folder, "digits"), load=load_fake)
     with serving(create_app(make_settings(folder, client_share=1.0), catalog, store=store)) as url:
         yield url
 

@@ -19,6 +19,7 @@ from service.runtime.onnx import GraphLoader
 from service.settings import GrpcSettings
 from service.store.base import StateStore
 from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.default import with_default
 from tests.support.artifacts.fake_graph import load_fake
 from tests.support.clients.json_input import Json
 from tests.support.product import CARRY_KEYS, make_settings
@@ -57,7 +58,7 @@ def live_server(
     write_artifact(folder, "tracer", rule="trace", takes_audio=False)
     grpc = settings.pop("grpc", GrpcSettings(0))
     made = make_settings(folder, grpc=grpc, **{"client_share": 1.0} | settings)
-    app = create_app(made, ModelCatalog(folder, "digits", load=load), store=store, keys=CARRY_KEYS)
+    app = create_app(made, ModelCatalog(with_default(folder, "digits"), load=load), store=store, keys=CARRY_KEYS)
     with serving(app) as url:
         yield Live(url, url.removeprefix("http://"), f"127.0.0.1:{app.state.server.grpc.port}", app)
 

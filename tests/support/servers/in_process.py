@@ -49,14 +49,15 @@ class HttpServer:
     ) -> None:
         self.gate = gate
         self.clock = Clock(0.0)
+        if default_model is not None:
+            (folder / "default").write_text(default_model)
         self.app = make_app(
-            ModelCatalog(folder, default_model, gate.load),
+            ModelCatalog(folder, gate.load),
             models=folder,
             clock=self.clock,
             wall=self.clock,
             store=store,
             keys=keys,
-            default_model=default_model,
             inline_s=0.0,
             **limits,
         )

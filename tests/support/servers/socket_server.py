@@ -25,6 +25,7 @@ from service.runtime.device import Device
 from service.runtime.onnx import GraphLoader, load_graph
 from service.shutdown import GracefulServer
 from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.default import with_default
 from tests.support.artifacts.fake_graph import load_fake
 from tests.support.artifacts.gate import Gate
 from tests.support.product import CARRY_KEYS, make_app, make_settings
@@ -93,7 +94,7 @@ def serving_fakes(folder: Path, keeps: str) -> Iterator[str]:
     """
     write_artifact(folder)
     write_artifact(folder, "sensor", takes="values")
-    catalog = ModelCatalog(folder, "digits", load=load_fake)
+    catalog = ModelCatalog(with_default(folder, "digits"), load=load_fake)
     store = MemoryStore() if keeps == "store" else None
     with serving(create_app(make_settings(folder, client_share=1.0), catalog, store=store)) as url:
         yield url

@@ -8,6 +8,7 @@ from typing import Any
 
 from service.models.catalog import ModelCatalog
 from service.store.base import Change, Stored
+from tests.support.artifacts.default import with_default
 from tests.support.artifacts.fake_graph import load_fake
 from tests.support.artifacts.gate import Gate
 from tests.support.clients.replies import Reply
@@ -37,7 +38,7 @@ class Cluster:
 
     def replica(self, **limits: Any) -> DirectServer:
         gate = Gate()
-        catalog = ModelCatalog(self.folder, "digits", load=gate.load)
+        catalog = ModelCatalog(with_default(self.folder, "digits"), load=gate.load)
         server = DirectServer(catalog, gate, store=self.store, clock=self.clock, **(self.limits | limits))
         self.replicas.append(server)
         return server
@@ -58,7 +59,9 @@ class Cluster:
 
     async def undisturbed(self, chunks: int, *, end: bool = True) -> list[Reply]:
         """The replies of one server without a store."""
-        alone = DirectServer(ModelCatalog(self.folder, "digits", load=load_fake), Gate(), session_idle_s=60)
+        alone = DirectServer(
+            ModelCatalog(with_default(self.folder, "digits"), load=load_fake), Gate(), session_idle_s=60
+        )
         replies = [await alone.send("a", n, seed=n, end=end and n == chunks - 1) for n in range(chunks)]
         await alone.close()
         return replies

@@ -34,6 +34,7 @@ from service.runtime.operators import MODE
 from service.settings import GrpcSettings
 from service.shutdown import GracefulServer
 from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.default import with_default
 from tests.support.artifacts.fake_graph import LABELS, TAIL, load_fake
 from tests.support.data.signals import sound
 from tests.support.data.wav import wav
@@ -59,7 +60,7 @@ def url(tmp_path: Path) -> Iterator[str]:
     """A server on a free port, with a fake of a classifier and one of a tracer."""
     write_artifact(tmp_path, "digits")
     write_artifact(tmp_path, "tracer", rule="trace")
-    with serving(make_app(ModelCatalog(tmp_path, "digits", load=load_fake))) as address:
+    with serving(make_app(ModelCatalog(with_default(tmp_path, "digits"), load=load_fake))) as address:
         yield address
 
 

@@ -18,6 +18,7 @@ from service.wire.chunk import AudioChunk
 from service.wire.schema import InferRequest
 from service.wire.sound import SoundLimit
 from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.default import with_default
 from tests.support.artifacts.gate import WITHIN_S, Gate
 from tests.support.clients.infer_request import infer_request
 from tests.support.servers.in_process import DirectServer, ServeDirect
@@ -35,7 +36,9 @@ async def test_the_chunks_of_a_frame_leave_other_clients_their_turns(tmp_path: P
     for name in ("digits", "other"):
         write_artifact(tmp_path, name)
     gate = Gate()
-    server = DirectServer(ModelCatalog(tmp_path, "digits", load=gate.load), gate, engine_threads=1, max_batch=4)
+    server = DirectServer(
+        ModelCatalog(with_default(tmp_path, "digits"), load=gate.load), gate, engine_threads=1, max_batch=4
+    )
     gate.opened.clear()
     source = Source("WS /streams", "streams", "a")
     requests = [infer_request(f"a{number}", 0) for number in range(100)]

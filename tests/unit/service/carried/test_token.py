@@ -51,7 +51,9 @@ class Carrier:
     """A registry for carried sessions alone."""
 
     def __init__(self, folder: Path, keys: list[bytes] | None, clock: Clock, default: str | None = None) -> None:
-        catalog = ModelCatalog(folder, default, load_fake)
+        if default is not None:
+            (folder / "default").write_text(default)
+        catalog = ModelCatalog(folder, load_fake)
         known = None if keys is None else CarryKeys(keys)
         self.parts = make_server(
             catalog, Clock(5.0), clock, keys=known, session_idle_s=60, session_age_s=1000, inline_s=10.0

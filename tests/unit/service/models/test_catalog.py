@@ -11,6 +11,7 @@ from service.errors import ArtifactError, NotFound
 from service.models.catalog import ModelCatalog
 from service.runtime.onnx import Graph
 from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.default import with_default
 from tests.support.artifacts.fake_graph import load_fake
 
 
@@ -25,28 +26,18 @@ def test_versions_are_in_natural_order_and_the_newest_is_the_default(tmp_path: P
     assert newest_artifact(tmp_path / "digits" / "9").manifest.version == "9"
 
 
-def test_the_default_is_the_only_model_or_the_configured_one(tmp_path: Path) -> None:
+def test_the_default_is_the_only_model_or_the_named_one(tmp_path: Path) -> None:
     write_artifact(tmp_path, "digits")
     only = ModelCatalog(tmp_path, load=load_fake)
     assert only.get().name == "digits"
     with pytest.raises(NotFound, match=r"model 'digits' has no version '9', it has '1'"):
         only.get(None, "9")
     write_artifact(tmp_path, "words", rule="trace", takes_audio=False)
-    assert ModelCatalog(tmp_path, "words", load=load_fake).get().name == "words"
     undecided = ModelCatalog(tmp_path, load=load_fake)
     assert undecided.names == ["digits", "words"]
     with pytest.raises(NotFound, match="'digits', 'words'"):
         undecided.get()
-    with pytest.raises(NotFound, match=r"no model 'nothing'.*'digits', 'words'"):
-        ModelCatalog(tmp_path, "nothing", load=load_fake)
-
-
-def test_the_folder_may_name_its_default(tmp_path: Path) -> None:
-    for name in ("digits", "words"):
-        write_artifact(tmp_path, name)
-    (tmp_path / "default").write_text("words\n")
-    assert ModelCatalog(tmp_path, load=load_fake).get().name == "words"
-    assert ModelCatalog(tmp_path, "digits", load=load_fake).get().name == "digits"
+    assert ModelCatalog(with_default(tmp_path, "words\n"), load=load_fake).get().name == "words"
 
 
 @pytest.mark.parametrize(
@@ -87,12 +78,11 @@ def test_what_is_not_there_is_named_with_what_is(catalog: ModelCatalog) -> None:
         catalog.get("digits", "2")
 
 
-@pytest.mark.parametrize("name", [None, "digits"])
-def test_folders_without_models_are_refused(tmp_path: Path, name: str | None) -> None:
+def test_folders_without_models_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="no such folder of models: name yours, as in --models DIR"):
-        ModelCatalog(tmp_path / "nowhere", name, load=load_fake)
+        ModelCatalog(tmp_path / "nowhere", load=load_fake)
     with pytest.raises(ArtifactError, match="contains no model"):
-        ModelCatalog(tmp_path, name, load=load_fake)
+        ModelCatalog(tmp_path, load=load_fake)
     with pytest.raises(ArtifactError, match="neither an artifact"):
         newest_artifact(tmp_path)
 

@@ -10,6 +10,7 @@ import pytest
 from service.errors import KeyLimitReached
 from service.models.catalog import ModelCatalog
 from service.settings import AccessSettings
+from tests.support.artifacts.default import with_default
 from tests.support.artifacts.fake_graph import load_fake
 from tests.support.artifacts.gate import Gate
 from tests.support.clock import Clock
@@ -24,7 +25,7 @@ async def test_sessions_of_a_key_count_until_they_end_or_idle(models: Path, tmp_
     add_key(path, "alice", max_sessions=2)
     add_key(path, "carol")
     server = DirectServer(
-        ModelCatalog(models, "digits", load=load_fake),
+        ModelCatalog(with_default(models, "digits"), load=load_fake),
         Gate(),
         store=MemoryStore(clock) if has_store else None,
         clock=clock,

@@ -25,6 +25,7 @@ from service.errors import (
 from service.models.catalog import ModelCatalog
 from service.wire.chunk import spike_chunk
 from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.default import with_default
 from tests.support.artifacts.fake_graph import CHANNELS, TAIL, Rule, load_fake
 from tests.support.artifacts.gate import Gate
 from tests.support.clients.infer_request import infer_request
@@ -130,7 +131,7 @@ async def test_the_model_is_fixed_at_the_opening(tmp_path: Path, gate: Gate, ser
     write_artifact(tmp_path, "digits", "1")
     write_artifact(tmp_path, "digits", "2")
     write_artifact(tmp_path, "words", "1")
-    server = serve(ModelCatalog(tmp_path, "words", load=gate.load))
+    server = serve(ModelCatalog(with_default(tmp_path, "words"), load=gate.load))
     first = await server.send("a", 0, model="digits", version="1")
     assert (first.model, first.version) == ("digits", "1")
     for wrong in ({"model": "words"}, {"version": "2"}, {"model": "nothing"}):

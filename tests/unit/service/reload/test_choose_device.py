@@ -25,6 +25,7 @@ from service.runtime.onnx import Array, Graph, GraphLoader
 from service.settings import DeviceChoice
 from service.wire.chunk import spike_chunk
 from tests.support.artifacts.artifact import write_artifact
+from tests.support.artifacts.default import with_default
 from tests.support.artifacts.fake_graph import CHANNELS, FakeNetwork, load_fake
 
 LENGTHS = (9, 12, 1, 7)
@@ -46,7 +47,7 @@ def write_golden(folder: Path, content: bytes) -> None:
 
 def golden(models: Path, name: str, change: Callable[[dict[str, Any]], object] = lambda _: None) -> bytes:
     """What an export records of the CPU's answers."""
-    model = ModelCatalog(models, name, load=load_fake).get(name)
+    model = ModelCatalog(models, load=load_fake).get(name)
     spikes = np.random.default_rng(0).integers(0, 2, (len(LENGTHS), max(LENGTHS), CHANNELS), dtype=np.uint8)
     arrays: dict[str, Any] = {"spikes": spikes, "steps": np.array(LENGTHS)}
     outcomes = [
@@ -80,7 +81,7 @@ def choose(models: Path, choice: DeviceChoice, device: Device | None) -> Chosen:
 
 
 def empty_catalog(models: Path, device: Device | None) -> ModelCatalog:
-    return ModelCatalog(models, "digits", load_fake, device=device, is_empty=True)
+    return ModelCatalog(with_default(models, "digits"), load_fake, device=device, is_empty=True)
 
 
 def gpu(load: GraphLoader = load_fake) -> Device:

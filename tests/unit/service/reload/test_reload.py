@@ -18,6 +18,7 @@ from service.reload.reload import ReloadPlan, plan_reload
 from service.runtime.onnx import Graph
 from tests.support.artifacts.artifact import write_artifact
 from tests.support.artifacts.artifact_file import rewrite
+from tests.support.artifacts.default import with_default
 from tests.support.artifacts.fake_graph import load_fake
 from tests.support.artifacts.gate import Gate
 from tests.support.artifacts.smoke_tested import smoke_tested
@@ -212,7 +213,7 @@ def test_the_default_follows_the_folder(models: Path, catalog: ModelCatalog) -> 
 
 def test_the_operators_default_stays_what_it_is(models: Path) -> None:
     write_artifact(models, "words")
-    catalog = ModelCatalog(models, "digits", load_fake)
+    catalog = ModelCatalog(with_default(models, "digits"), load_fake)
     shutil.rmtree(models / "digits")
     assert "default model 'digits' is not in" in reasons(adopt(catalog))
     with pytest.raises(NotFound):

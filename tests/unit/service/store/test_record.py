@@ -68,7 +68,7 @@ def test_a_session_comes_back_as_it_was(model: Model, kind: str, end: bool) -> N
 @pytest.mark.parametrize("takes", ["values", "rows", "frames"])
 def test_a_session_of_values_comes_back_as_it_was(tmp_path: Path, takes: Takes) -> None:
     write_artifact(tmp_path, takes, takes=takes)
-    model = ModelCatalog(tmp_path, load=load_fake, default_model=takes).get(takes)
+    model = ModelCatalog(tmp_path, load=load_fake).get(takes)
     session = made_session(model, kind="values")
     assert session.open_stream.kind == "values"
     assert_same(Packing().unpack(read(Packing().pack("abc", session)), model), session)
