@@ -247,11 +247,19 @@ def build_server(
     )
     open_inference = OpenInference(catalog, registry, limits, retention)
     grpc: GrpcServer | None = None
-    if settings.grpc.port is not None:
+    if settings.grpc_port is not None:
         from service.grpc.server import GrpcServer  # it needs an extra
 
         grpc = GrpcServer(
-            settings.grpc, settings.host, open_inference, ingress, admission, uploads, counters, limits, access_keys
+            (settings.host, settings.grpc_port),
+            access.certificate,
+            open_inference,
+            ingress,
+            admission,
+            uploads,
+            counters,
+            limits,
+            access_keys,
         )
     streams = Streams(ingress, admission, counters, settings.cors_origins, access_keys)
     many = ManyStreams(streams, limits)

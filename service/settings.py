@@ -177,33 +177,6 @@ class StoreSettings(_Checked):
 
 
 @dataclass(frozen=True)
-class GrpcSettings(_Checked):
-    """The gRPC port.
-
-    Attributes:
-        tls_cert: certificate chain in PEM; None speaks without TLS.
-        tls_key: its private key.
-    """
-
-    port: int | None = option(
-        None,
-        "Port for the Open Inference Protocol over gRPC; 0 takes a free one.",
-        name="grpc-port",
-        low=0,
-        high=65_535,
-        is_usual=True,
-    )
-    tls_cert: Path | None = None
-    tls_key: Path | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_port(self.port or 0)
-        if (self.tls_cert is None) is not (self.tls_key is None):
-            raise ValueError("tls_cert and tls_key go together: give both")
-
-
-@dataclass(frozen=True)
 class AccessSettings(_Checked):
     """Who may use the server."""
 
@@ -224,6 +197,11 @@ class AccessSettings(_Checked):
         if (self.tls_cert is None) is not (self.tls_key is None):
             raise ValueError("tls_cert and tls_key go together: give both")
 
+    @property
+    def certificate(self) -> tuple[Path, Path] | None:
+        """Return the files of the certificate chain and its private key; None without TLS."""
+        return None if self.tls_cert is None or self.tls_key is None else (self.tls_cert, self.tls_key)
+
 
 @dataclass(frozen=True)
 class Settings(_Checked):
@@ -239,7 +217,6 @@ class Settings(_Checked):
         retention: how long sessions live.
         batching: how chunks are computed.
         store: where sessions are stored.
-        grpc: a second port, for gRPC.
         access: who may use the server.
     """
 
@@ -256,6 +233,13 @@ class Settings(_Checked):
     )
     host: str = option("127.0.0.1", "Address to listen on; 0.0.0.0 listens on all.", is_usual=True)
     port: int = option(8000, "Port to listen on; 0 takes a free one.", low=0, high=65_535, is_usual=True)
+    grpc_port: int | None = option(
+        None,
+        "Port for the Open Inference Protocol over gRPC; 0 takes a free one.",
+        low=0,
+        high=65_535,
+        is_usual=True,
+    )
     device: DeviceChoice = option(
         "auto", "Where networks run; auto is a GPU if it gives the CPU's answers, else the CPU."
     )
@@ -267,12 +251,12 @@ class Settings(_Checked):
     retention: Retention = field(default_factory=Retention)
     batching: Batching = field(default_factory=Batching)
     store: StoreSettings = field(default_factory=StoreSettings)
-    grpc: GrpcSettings = field(default_factory=GrpcSettings)
     access: AccessSettings = field(default_factory=AccessSettings)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_port(self.port)
+        _check_port(self.grpc_port or 0)
         for origin in self.cors_origins:
             if not is_origin(origin):
                 raise ValueError(f"cors_origins: {origin!r} is no origin: write such as https://example.org")

@@ -90,10 +90,9 @@ def run_process(settings: Settings) -> int:
         ws="none",
         proxy_headers=bool(os.environ.get("FORWARDED_ALLOW_IPS")),  # else uvicorn trusts all of this machine
     )
-    access = settings.access
     certificate = None
-    if access.tls_cert is not None and access.tls_key is not None:
-        certificate = Certificate(access.tls_cert, access.tls_key)
+    if (files := settings.access.certificate) is not None:
+        certificate = Certificate(*files)
         config.http = partial(server.protocol_over_tls, certificate.context)  # type: ignore[assignment]
     # The loaded models stay, so the garbage collector need not walk them. A batch makes thousands of objects and hardly
     # any cycles: collecting after every 700 objects (Python's default) took a tenth of a server's time.

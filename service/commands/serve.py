@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from service.commands.options import settings_of, signature
-from service.settings import GrpcSettings, is_loopback
+from service.settings import is_loopback
 
 serve = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -25,11 +25,8 @@ def serve_models(**values: Any) -> None:
             f"--host {settings.host} lets everybody in who reaches the port: name a keys file with --keys (hetsyn keys "
             "add makes one), or say --insecure"
         )
-    settings = replace(
-        settings,
-        limits=replace(limits, max_connections=allowed_connections(limits.max_connections)),
-        grpc=GrpcSettings(settings.grpc.port, access.tls_cert, access.tls_key),
-    )
+    most = allowed_connections(limits.max_connections)
+    settings = replace(settings, limits=replace(limits, max_connections=most))
     from service.commands.process import run_process  # it imports the server, which takes a second
 
     raise typer.Exit(run_process(settings))

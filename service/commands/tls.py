@@ -8,8 +8,6 @@ from pathlib import Path
 
 from service.keys.files import CertificateFiles
 
-WATCH_S = 1.0
-
 
 class Certificate:
     """A certificate chain and its private key.
@@ -26,7 +24,7 @@ class Certificate:
     """
 
     def __init__(self, chain: Path, key: Path) -> None:
-        self._files = CertificateFiles(chain, key, "--tls-cert and --tls-key")
+        self._files = CertificateFiles(chain, key)
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
         self.context.set_alpn_protocols(["http/1.1"])
@@ -34,17 +32,9 @@ class Certificate:
         self._watching: asyncio.Task[None] | None = None
 
     def watch(self) -> None:
-        """Check the files from time to time, as long as the event loop runs."""
-        self._watching = asyncio.get_running_loop().create_task(self._watch())
-
-    async def _watch(self) -> None:
-        while True:
-            await asyncio.sleep(WATCH_S)
-            await asyncio.to_thread(self.refresh)
-
-    def refresh(self) -> None:
-        """Read the files again if they have changed. Unusable ones leave the certificate as it is."""
-        self._files.read_again(self._read)
+        """Read the files again when they change, as long as the event loop runs."""
+        watching = self._files.read_forever(self._read, lambda _: None)
+        self._watching = asyncio.get_running_loop().create_task(watching)
 
     def _read(self) -> None:
         self._files.check()  # loading a pair that does not fit would spoil the one in use

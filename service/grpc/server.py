@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -30,7 +31,7 @@ from service.keys.keys import Keys
 from service.keys.routes import GRPC
 from service.observe.counters import Counters
 from service.open_inference.service import OpenInference
-from service.settings import GrpcSettings, Limits
+from service.settings import Limits
 
 MOST_MESSAGE_BYTES = 1024 * 1024
 SMALL_S = 2.0  # for the message of a call that needs no key: it has a few bytes
@@ -43,8 +44,8 @@ class GrpcServer:
     """The gRPC server.
 
     Args:
-        settings: port and certificate.
-        host: address to listen on.
+        address: host and port to listen on; port 0 takes a free one.
+        certificate: files of its chain and its private key; None speaks without TLS.
         service: answers the calls.
         ingress: applies chunks.
         admission: says whether the server is ready.
@@ -60,8 +61,8 @@ class GrpcServer:
 
     def __init__(
         self,
-        settings: GrpcSettings,
-        host: str,
+        address: tuple[str, int],
+        certificate: tuple[Path, Path] | None,
         service: OpenInference,
         ingress: Ingress,
         admission: Admission,
@@ -70,8 +71,8 @@ class GrpcServer:
         limits: Limits,
         keys: Keys | None = None,
     ) -> None:
-        self._settings = settings
-        self._host = host
+        self._address = address
+        self._certificate = certificate
         self._uploads = uploads
         self._calls = max(1, limits.max_held_bytes // MOST_MESSAGE_BYTES)
         self._max_bytes = min(limits.max_body_bytes, MOST_MESSAGE_BYTES)
@@ -91,7 +92,6 @@ class GrpcServer:
         """
         if self._server is not None:
             return
-        settings = self._settings
         server = self._server = grpc.aio.server(
             interceptors=[*self._guards, _InTime(self._uploads, self.open_calls)],
             maximum_concurrent_rpcs=self._calls,
@@ -104,13 +104,13 @@ class GrpcServer:
         )
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self._servicer, server)
         health_pb2_grpc.add_HealthServicer_to_server(Health(self._servicer), server)
-        address = f"{f'[{self._host}]' if ':' in self._host else self._host}:{settings.port}"
+        host, port = self._address
+        address = f"{f'[{host}]' if ':' in host else host}:{port}"
         try:
-            if settings.tls_cert is None or settings.tls_key is None:
+            if self._certificate is None:
                 self.port = server.add_insecure_port(address)
             else:
-                credentials = credentials_of(settings.tls_cert, settings.tls_key)
-                self.port = server.add_secure_port(address, credentials)
+                self.port = server.add_secure_port(address, credentials_of(*self._certificate))
         except RuntimeError as error:
             raise HetsynError(
                 f"gRPC cannot listen on {address}: choose another port with --grpc-port (0 takes a free one), end the "

@@ -21,7 +21,7 @@ def credentials_of(chain: Path, key: Path) -> Any:
     Raises:
         HetsynError: the files cannot be used.
     """
-    files = CertificateFiles(chain, key, "--tls-cert and --tls-key")
+    files = CertificateFiles(chain, key)
 
     def read() -> Any:
         files.check()  # the library would only say that it cannot listen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import ssl
 from collections.abc import Callable
@@ -10,40 +11,28 @@ from typing import TypeVar
 
 from service.errors import HetsynError
 
-Stamp = tuple[int, ...] | None
+WATCH_S = 1.0
+
 T = TypeVar("T")
 
-log = logging.getLogger("hetsyn.tls")
+log = logging.getLogger("hetsyn.files")
 
 
-def stamp(path: Path) -> Stamp:
-    """Return a value that changes when a file or its permissions change; None if there is no file."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    # the last changes with the rights too
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-
-
-class CertificateFiles:
-    """The files of a certificate chain and its private key. Threads may share it.
+class WatchedFiles:
+    """Reads files again when they have changed. Threads may share it.
 
     Args:
-        chain: file in PEM.
-        key: file in PEM, without a password.
-        options: the options that name the files, for messages.
+        what: names the files in the log.
     """
 
-    def __init__(self, chain: Path, key: Path, options: str) -> None:
-        self.chain = chain
-        self.key = key
-        self._options = options
+    def __init__(self, what: str, *paths: Path) -> None:
+        self._what = what
+        self._paths = paths
         self._seen = self._stamps()
         self._problem = ""
 
     def read_again(self, read: Callable[[], T]) -> T | None:
-        """Call ``read`` if the files have changed since it last succeeded. None: keep the certificate.
+        """Call ``read`` if the files have changed since it last succeeded. None: what was read before counts.
 
         Files that cannot be used are tried again at the next call: one of them may still be being written.
 
@@ -59,12 +48,51 @@ class CertificateFiles:
         except HetsynError as error:
             if self._problem != str(error):
                 self._problem = str(error)
-                log.error("the certificate of %s stays as it was: %s", self._options, error)
+                log.error("%s cannot be read again, so nothing changes: %s", self._what, error)
             return None
         # as they were before they were read: what changed meanwhile is read at the next call
         self._seen, self._problem = stamps, ""
-        log.info("the certificate of %s was read again: %s", self._options, self.chain)
+        log.info("%s was read again", self._what)
         return found
+
+    async def read_forever(self, read: Callable[[], T], changed: Callable[[T], None]) -> None:
+        """Read the files again whenever they have changed, on a thread, until cancelled.
+
+        Args:
+            read: as of ``read_again``.
+            changed: called with what was read, in the event loop.
+        """
+        while True:
+            await asyncio.sleep(WATCH_S)
+            try:
+                if (found := await asyncio.to_thread(self.read_again, read)) is not None:
+                    changed(found)
+            except Exception as error:  # a defect must not keep a revoked key
+                log.error("%s cannot be read again", self._what, exc_info=error)
+
+    def _stamps(self) -> list[tuple[int, ...] | None]:
+        """Return values that change when a file or its permissions change; None where there is no file."""
+        return [_stamp(path) for path in self._paths]
+
+
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    # the last changes with the rights too
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+class CertificateFiles(WatchedFiles):
+    """The files of a certificate chain and its private key, in PEM, without a password."""
+
+    OPTIONS = "--tls-cert and --tls-key"
+
+    def __init__(self, chain: Path, key: Path) -> None:
+        super().__init__(f"the certificate of {self.OPTIONS}", chain, key)
+        self.chain = chain
+        self.key = key
 
     def load(self, context: ssl.SSLContext) -> None:
         """Have handshakes present the certificate.
@@ -78,7 +106,7 @@ class CertificateFiles:
         except (OSError, ssl.SSLError) as error:  # such as: no file, another key
             raise HetsynError(
                 f"{self.chain} and {self.key} are no certificate and its key ({error.strerror or error}): name PEM "
-                f"files that belong together with {self._options}"
+                f"files that belong together with {self.OPTIONS}"
             ) from error
 
     def check(self) -> None:
@@ -88,6 +116,3 @@ class CertificateFiles:
             HetsynError: they cannot.
         """
         self.load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
-
-    def _stamps(self) -> tuple[Stamp, Stamp]:
-        return stamp(self.chain), stamp(self.key)

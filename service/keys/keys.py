@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import logging
 import time
@@ -13,13 +12,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from service.clock import Clock
-from service.errors import KeyLimitReached, KeyRefused, KeysUnusable
+from service.errors import KeyLimitReached, KeyRefused
 from service.keys.caller import Caller, Scope
 from service.keys.credential import HASH_BYTES, SALT_BYTES, Token, hashed
 from service.keys.document import KeyEntry, KeyLimits, KeysDocument, SecretEntry, read_document
-from service.keys.files import stamp
-
-WATCH_S = 1.0
+from service.keys.files import WatchedFiles
 
 log = logging.getLogger("hetsyn.keys")
 
@@ -91,8 +88,7 @@ class Keys:
         self._limits: dict[str, KeyLimits] = {}
         self._buckets: dict[str, Bucket] = {}
         self.on_change: Callable[[], None] = lambda: None
-        self._seen = stamp(path)
-        self._complaint = ""  # about a file that is tried again
+        self._file = WatchedFiles("the keys file", path)
         self._take(read_document(path))
 
     def __len__(self) -> int:
@@ -171,32 +167,18 @@ class Keys:
         return self._limits.get(key, _NO_LIMITS)
 
     async def run_forever(self) -> None:
-        """Read the file again when it has changed, until cancelled."""
-        while True:
-            await asyncio.sleep(WATCH_S)
-            try:
-                await self.refresh()
-            except Exception as error:
-                log.error("the keys are not read again", exc_info=error)
+        """Read the file again when it has changed, until cancelled. One that cannot be used changes nothing."""
+        await self._file.read_forever(self._read, self._changed)
 
-    async def refresh(self) -> None:
-        """Read the file again if it has changed. One that cannot be used leaves the keys as they are.
+    def refresh(self) -> None:
+        """Read the file again if it has changed."""
+        if (document := self._file.read_again(self._read)) is not None:
+            self._changed(document)
 
-        An unreadable file is tried each time: when its permissions are mended, its stamp may not change.
-        """
-        now = await asyncio.to_thread(stamp, self._path)
-        if now == self._seen:
-            return
-        try:
-            document = await asyncio.to_thread(read_document, self._path)
-        except KeysUnusable as error:
-            if not isinstance(error.__cause__, OSError):
-                self._seen = now
-            if (complaint := str(error)) != self._complaint or now == self._seen:
-                log.error("the keys stay as they were: %s", complaint)
-            self._complaint = complaint
-            return
-        self._seen, self._complaint = now, ""
+    def _read(self) -> KeysDocument:
+        return read_document(self._path)
+
+    def _changed(self, document: KeysDocument) -> None:
         self._take(document)
         log.info("keys: %d of %s", len(self), self._path)
         self.on_change()

@@ -50,12 +50,10 @@ class Keyed:
         return key
 
     def refresh(self) -> None:
-        keys = self.live.app.state.server.access_keys
-        before, deadline_s = dict(vars(keys))["_seen"], time.monotonic() + 60
-        while keys._seen == before:
-            assert time.monotonic() < deadline_s
-            time.sleep(0.01)
-        # the server's event loop reads the file on a thread, and takes it afterwards
+        async def read_again() -> None:
+            self.live.app.state.server.access_keys.refresh()
+
+        asyncio.run_coroutine_threadsafe(read_again(), self.live.app.state.loop).result(60)
         httpx.get(f"{self.url}/health/live")
 
     def send(self, key: str, session: str, seq: int, **more: object) -> httpx.Response:

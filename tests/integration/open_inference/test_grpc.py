@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from service.errors import HetsynError
-from service.settings import GrpcSettings
+from service.settings import AccessSettings
 from tests.support.artifacts.fake_graph import CHANNELS
 from tests.support.artifacts.gate import Gate
 from tests.support.clients.open_inference import Chunk, Live, assert_same, by_grpc, infer, inputs, live_server, rss_mib
@@ -68,7 +68,7 @@ async def test_tls(tmp_path: Path) -> None:
     import tritonclient.grpc as triton
 
     cert, key = write_certificate(tmp_path)
-    with live_server(tmp_path / "models", grpc=GrpcSettings(0, cert, key)) as live:
+    with live_server(tmp_path / "models", access=AccessSettings(tls_cert=cert, tls_key=key)) as live:
         with triton.InferenceServerClient(live.grpc, ssl=True, root_certificates=str(cert)) as client:
             found = client.infer("spiking", inputs(triton, "spikes", ROWS))
         body = {"kind": "dense", "spikes": ROWS.astype(int).tolist()}
@@ -83,7 +83,7 @@ def test_a_certificate_is_read_again_when_its_files_change(tmp_path: Path, caplo
 
     cert, key = write_certificate(tmp_path)
     (tmp_path / "new").mkdir()
-    with live_server(tmp_path / "models", grpc=GrpcSettings(0, cert, key)) as live:
+    with live_server(tmp_path / "models", access=AccessSettings(tls_cert=cert, tls_key=key)) as live:
         port = int(live.grpc.rpartition(":")[2])
 
         def presented() -> str:
@@ -95,7 +95,7 @@ def test_a_certificate_is_read_again_when_its_files_change(tmp_path: Path, caplo
             new_cert, new_key = write_certificate(tmp_path / "new")
             new_cert.replace(cert)
             assert presented() == first  # the key is still the old one's
-            assert "the certificate of --tls-cert and --tls-key stays as it was" in caplog.text
+            assert "the certificate of --tls-cert and --tls-key cannot be read again" in caplog.text
             new_key.replace(key)
             assert presented() == cert.read_text().strip() != first
             assert client.is_server_live()  # the open connection goes on
@@ -113,27 +113,27 @@ def test_a_server_that_cannot_listen_says_so(tmp_path: Path, wrong: str) -> None
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        settings = GrpcSettings(taken.getsockname()[1])
+        port, access = taken.getsockname()[1], AccessSettings()
         sentence = "choose another port with --grpc-port"
         if wrong == "missing":
-            settings = GrpcSettings(0, tmp_path / "none.pem", key)
+            port, access = 0, AccessSettings(tls_cert=tmp_path / "none.pem", tls_key=key)
         if wrong == "damaged":
             key.write_text("no key")
-            settings = GrpcSettings(0, cert, key)
+            port, access = 0, AccessSettings(tls_cert=cert, tls_key=key)
         if wrong != "port":
             sentence = "name PEM files that belong together with --tls-cert and --tls-key"
-        server = make_grpc_server(tmp_path, settings)
+        server = make_grpc_server(tmp_path, grpc_port=port, access=access)
         with pytest.raises(HetsynError, match=sentence):
             asyncio.run(server.start())
 
 
-def make_grpc_server(folder: Path, settings: GrpcSettings) -> Any:
+def make_grpc_server(folder: Path, **settings: Any) -> Any:
     from service.models.catalog import ModelCatalog
     from tests.support.artifacts.artifact import write_artifact
     from tests.support.product import make_server
 
     write_artifact(folder / "models")
-    return make_server(ModelCatalog(folder / "models", load=Gate().load), models=folder / "models", grpc=settings)
+    return make_server(ModelCatalog(folder / "models", load=Gate().load), models=folder / "models", **settings)
 
 
 async def test_messages_too_long_or_too_slow(tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from service.app import create_app
 from service.models.catalog import ModelCatalog
 from service.runtime.onnx import GraphLoader
-from service.settings import GrpcSettings
 from service.store.base import StateStore
 from tests.support.artifacts.artifact import write_artifact
 from tests.support.artifacts.default import with_default
@@ -56,8 +55,7 @@ def live_server(
     write_artifact(folder, "sensor", takes="values")
     write_artifact(folder, "spiking", takes_audio=False)
     write_artifact(folder, "tracer", rule="trace", takes_audio=False)
-    grpc = settings.pop("grpc", GrpcSettings(0))
-    made = make_settings(folder, grpc=grpc, **{"client_share": 1.0} | settings)
+    made = make_settings(folder, **{"client_share": 1.0, "grpc_port": 0} | settings)
     app = create_app(made, ModelCatalog(with_default(folder, "digits"), load=load), store=store, keys=CARRY_KEYS)
     with serving(app) as url:
         yield Live(url, url.removeprefix("http://"), f"127.0.0.1:{app.state.server.grpc.port}", app)

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from service.commands.options import REMOVED, parse_size, settings_of
 from service.commands.serve import serve
-from service.settings import GrpcSettings, Limits, Settings
+from service.settings import AccessSettings, Limits, Settings
 from tests.support.product import make_settings
 
 
@@ -72,12 +72,12 @@ def test_a_port_is_16_bits() -> None:
     with pytest.raises(ValueError, match="port"):
         Settings(models=Path("models"), port=70_000)
     with pytest.raises(ValueError, match="port: 70000 is not within"):
-        GrpcSettings(70_000)
+        Settings(models=Path("models"), grpc_port=70_000)
 
 
 def test_a_certificate_goes_with_its_key() -> None:
     with pytest.raises(ValueError, match="tls_cert and tls_key go together"):
-        GrpcSettings(0, tls_cert=Path("cert.pem"))
+        AccessSettings(tls_cert=Path("cert.pem"))
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,12 @@ import pytest
 from service.errors import HetsynError
 from service.keys.files import CertificateFiles
 
-OPTIONS = "--tls-cert and --tls-key"
-
 
 @pytest.fixture
 def files(tmp_path: Path) -> CertificateFiles:
     (tmp_path / "chain.pem").write_text("first")
     (tmp_path / "key.pem").write_text("first")
-    return CertificateFiles(tmp_path / "chain.pem", tmp_path / "key.pem", OPTIONS)
+    return CertificateFiles(tmp_path / "chain.pem", tmp_path / "key.pem")
 
 
 def test_a_change_is_read_once(files: CertificateFiles) -> None:
@@ -32,7 +30,7 @@ def test_files_that_cannot_be_used_are_tried_again_and_logged_once(
 
     files.chain.write_text("a second one")
     assert [files.read_again(unreadable) for _ in range(3)] == [None] * 3
-    assert caplog.text.count("stays as it was: half a file") == 1
+    assert caplog.text.count("cannot be read again, so nothing changes: half a file") == 1
     assert files.read_again(files.chain.read_text) == "a second one"  # they have not changed since
 
 
