@@ -1,4 +1,4 @@
-"""The log of a server process: uvicorn's lines and ours in one form, with one level."""
+"""The log of a server process: uvicorn's lines and ours in one form, with one level, without secrets of keys."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any, Literal
 from uvicorn.config import LOGGING_CONFIG
 from uvicorn.logging import AccessFormatter, DefaultFormatter
 
+from service.keys.credential import redacted
 from service.observe.context import described
-from service.observe.no_secrets import NoSecrets
 
 LOGGERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "hetsyn")
 LogFormat = Literal["text", "json"]
@@ -40,7 +40,7 @@ class JsonFormatter(logging.Formatter):
             line["exception"] = self.formatException(record.exc_info)
         if record.stack_info:
             line["stack"] = record.stack_info
-        return json.dumps(line, default=str)
+        return redacted(json.dumps(line, default=str))
 
 
 def context_of(record: logging.LogRecord) -> str:
@@ -62,18 +62,22 @@ def _shown(text: str) -> str:
     return text if re.fullmatch(r"[\w.:~+/=-]+", text, re.ASCII) else ascii(text)
 
 
-class TextFormatter(DefaultFormatter):
-    """uvicorn's line, followed by its request and session."""
+class _Text(logging.Formatter):
+    """A line of uvicorn, followed by its request and session."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redacted(super().format(record))
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         return super().formatMessage(record) + context_of(record)
 
 
-class TextAccessFormatter(AccessFormatter):
-    """uvicorn's access line, followed by its request and session."""
+class TextFormatter(_Text, DefaultFormatter):
+    pass
 
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        return super().formatMessage(record) + context_of(record)
+
+class TextAccessFormatter(_Text, AccessFormatter):
+    pass
 
 
 _TEXT = {"default": TextFormatter, "access": TextAccessFormatter}
@@ -87,10 +91,7 @@ def log_config(level: str, form: LogFormat = "text") -> dict[str, Any]:
     """
     loggers: dict[str, Any] = LOGGING_CONFIG["loggers"] | {"hetsyn": {"handlers": ["default"]}}
     formatters: dict[str, Any] = {
-        name: {"()": NoSecrets, "make": JsonFormatter}
-        if form == "json"
-        else {"()": NoSecrets, "make": _TEXT[name]}
-        | {option: value for option, value in formatter.items() if option != "()"}
+        name: {"()": JsonFormatter} if form == "json" else formatter | {"()": _TEXT[name]}
         for name, formatter in LOGGING_CONFIG["formatters"].items()
     }
     return LOGGING_CONFIG | {
