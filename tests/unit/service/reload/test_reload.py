@@ -211,11 +211,11 @@ def test_the_default_follows_the_folder(models: Path, catalog: ModelCatalog) -> 
     assert catalog.default_name is None
 
 
-def test_the_operators_default_stays_what_it_is(models: Path) -> None:
+def test_a_default_that_comes_back_is_the_default_again(models: Path) -> None:
     write_artifact(models, "words")
     catalog = ModelCatalog(with_default(models, "digits"), load_fake)
     shutil.rmtree(models / "digits")
-    assert "default model 'digits' is not in" in reasons(adopt(catalog))
+    assert "names 'digits', but the folder has 'words'" in reasons(adopt(catalog))
     with pytest.raises(NotFound):
         catalog.get()
     write_artifact(models)
