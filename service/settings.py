@@ -16,7 +16,7 @@ DeviceChoice = Literal["auto", "cpu", "cuda"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
 
-_MAY_BE_ZERO = ("port", "watch_s", "drain_s", "finish_s", "inline_s")
+_MAY_BE_ZERO = ("port", "grpc_port", "watch_s", "drain_s", "finish_s", "inline_s")
 
 
 @dataclass(frozen=True)
