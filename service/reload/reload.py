@@ -160,16 +160,12 @@ class Reloader:
         self._watch_s = watch_s
         self._loaded: Signature | None = None  # None: the folder may have changed since the catalog was opened
         self._is_readable = True
-        self._reloading = asyncio.Lock()
-        self._tasks: set[asyncio.Task[ReloadPlan]] = set()
 
     async def run_forever(self) -> None:
         """Reload when the folder changes, until cancelled. Loads nothing afterwards."""
         try:
             await self._run_forever()
         finally:
-            for task in self._tasks:
-                task.cancel()
             self._limit.close()
 
     async def _run_forever(self) -> None:
@@ -203,20 +199,10 @@ class Reloader:
         self._catalog.publish(plan.snapshot)
 
     async def reload(self) -> ReloadPlan:
-        """Open and test the folder's new versions on a thread, then offer the folder's models.
-
-        If the caller is cancelled, the reload goes on: nothing ends its thread, and no other may begin beside it.
-        """
-        task = asyncio.create_task(self._reload())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return await asyncio.shield(task)
-
-    async def _reload(self) -> ReloadPlan:
-        async with self._reloading:
-            work = partial(plan_reload, self._catalog, self._smoke_test, self._limit, self._trial_process)
-            plan = await asyncio.wrap_future(start_thread(work))
-            self._publish(plan)
+        """Open and test the folder's new versions on a thread, then offer the folder's models. One call at a time."""
+        work = partial(plan_reload, self._catalog, self._smoke_test, self._limit, self._trial_process)
+        plan = await asyncio.wrap_future(start_thread(work))
+        self._publish(plan)
         return plan
 
     def _publish(self, plan: ReloadPlan) -> None:

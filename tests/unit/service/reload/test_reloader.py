@@ -215,34 +215,3 @@ async def test_a_defect_does_not_end_it(
     write_artifact(models, version="2")
     await running.reloader.check(2)
     assert running.counters.model_reloads == 1
-
-
-async def test_a_reload_that_is_given_up_goes_on_alone(
-    models: Path, catalog: ModelCatalog, start_reloader: StartReloader
-) -> None:
-    """Nothing ends its thread: so no other begins meanwhile, and what it opens is offered."""
-    opened, entered, at_a_time, most = threading.Event(), threading.Event(), 0, 0
-
-    def slowly(model: Model) -> None:
-        nonlocal at_a_time, most
-        at_a_time += 1
-        most = max(most, at_a_time)
-        entered.set()
-        assert opened.wait(timeout=60)
-        at_a_time -= 1
-        smoke_tested(model)
-
-    reloader = start_reloader(slowly).reloader
-    write_artifact(models, version="2")
-    first = asyncio.create_task(reloader.reload())
-    assert await asyncio.to_thread(entered.wait, 60)
-    first.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await first
-    another = asyncio.create_task(reloader.reload())
-    for _ in range(5):
-        await asyncio.sleep(0)
-    assert not another.done()
-    opened.set()
-    assert (await another).opened == ()
-    assert (most, catalog.versions("digits")) == (1, ["1", "2"])
