@@ -311,10 +311,11 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """Close the transport after the written bytes."""
-        if (
-            self._lingers and self.transport.can_write_eof()
-        ):  # half-close: else the system would discard the response together
-            self.transport.write_eof()  # with what the client has sent
+        if not self._is_between:  # the body of the request may go on
+            self._lingers = self._is_over = True
+        if self._lingers and self.transport.can_write_eof():
+            # half-close: else the system would discard the response together with what the client has sent
+            self.transport.write_eof()
             self.loop.call_later(LINGER_S, self.transport.abort)
         else:
             self.transport.close()

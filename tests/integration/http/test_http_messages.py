@@ -250,6 +250,28 @@ async def test_a_request_that_may_be_read_in_two_ways_is_refused_and_nothing_aft
         assert sum(server.ended.values()) == 1
 
 
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        ("POST /infer HTTP/1.1", 413), ("POST /infer HTTP/1.0", 413),
+        ("DELETE /sessions/a HTTP/1.1", 404), ("DELETE /sessions/a HTTP/1.0", 404),
+    ],
+)  # fmt: skip
+async def test_a_client_may_go_on_with_its_body_after_an_answer_that_ends_the_connection(
+    models: Path, gate: Gate, line: str, status: int
+) -> None:
+    async with listening(models, gate) as server:
+        reader, writer = await server.connect()
+        fields = ("Host: x", "Content-Type: audio/wav", "Connection: close", "Content-Length: 20000000")
+        assert await ask(reader, writer, head(line, *fields)) == status
+        assert await reader.read() == b""
+        for _ in range(40):
+            writer.write(bytes(65_536))
+            await writer.drain()  # fails if the server has reset the connection
+        writer.close()
+        await server.until(lambda: server.open == 0)
+
+
 @pytest.mark.parametrize(("target", "status"), [("http://x", 200), ("http://x?a=b", 200), ("http://x:999999/", 400)])
 async def test_a_target_with_its_host_is_answered(models: Path, gate: Gate, target: str, status: int) -> None:
     async with listening(models, gate) as server:
