@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 DEFAULT_URL = "http://127.0.0.1:8000"  # the default of hetsyn serve
-DEFAULT_CHUNK_MS = 100.0
-DEFAULT_RATE_HZ = 16_000
 ACCESS, INPUT = "Access", "Standard input"
 
 Url = Annotated[
@@ -74,6 +74,37 @@ Values = Annotated[
         rich_help_panel=INPUT,
     ),
 ]
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a user chooses to stream, and how: files and options of ``hetsyn stream`` and ``hetsyn run``."""
+
+    files: Files
+    utterances: Utterances = None
+    as_json: AsJson = False
+    chunk_ms: ChunkMs = 100.0
+    rate: Rate = 16_000
+    channels: Channels = 1
+    values: Values = None
+
+    @property
+    def chunk_s(self) -> float:
+        return self.chunk_ms / 1000
+
+
+def with_choices(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of ``Choices`` after its own, in place of its parameter ``choices``."""
+    chosen, own = (signature(of, eval_str=True).parameters.values() for of in (Choices, command))
+
+    def run(**given: Any) -> None:
+        command(choices=Choices(**{each.name: given.pop(each.name) for each in chosen}), **given)
+
+    every = [*(each for each in own if each.name != "choices"), *chosen]
+    named = [each.replace(kind=Parameter.KEYWORD_ONLY) for each in every]
+    run.__doc__, run.__annotations__ = command.__doc__, {}
+    run.__signature__ = Signature(named)  # type: ignore[attr-defined]
+    return run
 
 
 def headers_of(options: Sequence[str] | None) -> dict[str, str]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,28 +18,12 @@ from hetsyn_client.sources.files import H5
 from hetsyn_client.terminal.backend import Backend, Frame
 from hetsyn_client.terminal.folder import Heard, Input, Summary, file_line, find_inputs, label_table, truth_of
 from hetsyn_client.terminal.listen import Stop, interruptible, listen
+from hetsyn_client.terminal.options import Choices
 from hetsyn_client.terminal.show import printer
 from hetsyn_client.terminal.source import Source, file_source, standard_input_source
 from hetsyn_client.terminal.standard_input import StandardInput
 
 STANDARD_INPUT = Path("-")
-
-
-@dataclass(frozen=True)
-class Choices:
-    """The user's choices: the options of ``hetsyn_client.terminal.options``, and files."""
-
-    files: Sequence[Path]
-    utterances: bool | None
-    as_json: bool
-    chunk_ms: float
-    rate_hz: int
-    channels: int
-    values: int | None
-
-    @property
-    def chunk_s(self) -> float:
-        return self.chunk_ms / 1000
 
 
 def stream_all(open_backend: Callable[[], Backend], choices: Choices) -> None:
@@ -141,7 +124,7 @@ def _open_standard_input(stop: Stop, choices: Choices) -> Source:
         there = "closed" if sys.stdin is None else "a terminal"
         raise InputError(f"standard input is {there}: send sound into it, as 'arecord -f S16_LE -r 16000 | ...'")
     incoming = StandardInput(sys.stdin.fileno(), stop)
-    return standard_input_source(incoming, choices.chunk_s, choices.rate_hz, choices.channels, choices.values)
+    return standard_input_source(incoming, choices.chunk_s, choices.rate, choices.channels, choices.values)
 
 
 def _has_words(described: Mapping[str, Any], source: Source) -> bool:

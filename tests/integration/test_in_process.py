@@ -22,7 +22,8 @@ from typer.testing import CliRunner
 from hetsyn_client.errors import HetsynError
 from hetsyn_client.terminal.backend import Backend, Server
 from hetsyn_client.terminal.commands import stream
-from hetsyn_client.terminal.streaming import Choices, stream_all
+from hetsyn_client.terminal.options import Choices
+from hetsyn_client.terminal.streaming import stream_all
 from service.commands.in_process import InProcess
 from service.commands.run import run
 from service.contract.folder import named_artifact
