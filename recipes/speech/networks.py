@@ -19,6 +19,7 @@ from hetsyn_model.training.batch import Batch
 from hetsyn_model.training.tied_layer import tied_network
 
 HIDDEN: Final = (128, 64)
+RATE: Final = 0.05  # what a neuron of the network with tanh gives at most: a spike in twenty steps
 
 
 class Plain(nn.Module):
@@ -81,7 +82,11 @@ class Convolutional(Plain):
 
 
 class Tanh(Network):
-    """The HetSyn network with tanh in place of threshold and reset: the same weights and decays, no spikes."""
+    """The HetSyn network with tanh in place of threshold and reset: the same weights and decays, no spikes.
+
+    A neuron gives at most ``RATE``. With 1, it gives twenty times as much as one that fires in a step of twenty, and
+    its currents, which no reset brings down, hold every neuron at its bound from the first steps on.
+    """
 
     def readout(self, batch: Batch) -> Tensor:
         compiled = self.compile("bank")
@@ -101,7 +106,7 @@ class Tanh(Network):
                     arriving = arriving + out @ synapses.weight_rec
                 current = synapses.decays.unsqueeze(-1) * current + arriving.view(current.shape)
                 total = sum_bank(current)
-                out = total if layer.threshold is None else torch.tanh(total)
+                out = total if layer.threshold is None else RATE * torch.tanh(total)
                 outs.append(out)
             x = functional.dropout(torch.stack(outs, 1), dropout)
         return torch.stack(outs, 1)
