@@ -109,7 +109,7 @@ class Applying(Item):
             if may_begin:
                 entry = sessions.enter(named, permit.client, is_one_shot=envelope.end)
             else:
-                entry = sessions.find(named)
+                entry = sessions.find(named, permit.client)
         except Exception as error:
             self._refuse(error)
             return False

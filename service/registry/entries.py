@@ -43,6 +43,7 @@ class SessionEntry:
     """A process's knowledge of one session.
 
     Attributes:
+        client: the sender of the last chunk; what the store is asked counts as asked by it.
         snapshot: the session as last seen; None if only the store knows.
         groups: groups of sessions that the entry counts in.
         has_place: the session counts as an open one.
@@ -56,12 +57,13 @@ class SessionEntry:
     """
 
     __slots__ = (
-        "bytes", "groups", "has_place", "id", "is_plain", "is_taken", "row", "snapshot", "stays", "store_failures",
-        "users", "waiting",
+        "bytes", "client", "groups", "has_place", "id", "is_plain", "is_taken", "row", "snapshot", "stays",
+        "store_failures", "users", "waiting",
     )  # fmt: skip
 
     def __init__(self, session_id: str, snapshot: Snapshot | None, groups: tuple[SessionGroup, ...]) -> None:
         self.id = session_id
+        self.client = ""
         self.snapshot = snapshot
         self.groups = groups
         self.has_place = False

@@ -100,11 +100,15 @@ class SessionTable:
         """
         self.quota.expire(session_id, self.clock())
         entry = self._entries.get(session_id) or self.quota.add(session_id, client, is_one_shot=is_one_shot)
+        entry.client = client or entry.client
         entry.users += 1
         return entry
 
-    def find(self, session_id: str) -> SessionEntry:
+    def find(self, session_id: str, client: str = "") -> SessionEntry:
         """Return the entry of a session that should exist; it may have expired. The caller uses it until ``leave``.
+
+        Args:
+            client: the request's sender.
 
         Raises:
             NotFound: there is no entry, and no store that may have the session.
@@ -114,7 +118,8 @@ class SessionTable:
         if entry is None:
             if self.store is None:
                 raise unknown(session_id)
-            return self.enter(session_id)
+            return self.enter(session_id, client)
+        entry.client = client or entry.client
         entry.users += 1
         return entry
 
@@ -172,7 +177,7 @@ class SessionTable:
             session = entry.session
             return ABSENT if session is None else Snapshot(session=session.written(entry.id))
         _forget(entry)
-        snapshot = await self.store.load(entry.id)
+        snapshot = await self.store.load(entry.id, entry.client)
         if snapshot.damage is None:
             self.committed(entry, snapshot)
         return snapshot
@@ -214,7 +219,7 @@ class SessionTable:
             self.put(entry, None)
             return True
         _forget(entry)
-        return await self.store.commit(entry.id, snapshot, None) is not None
+        return await self.store.commit(entry.id, snapshot, None, entry.client) is not None
 
     def put(self, entry: SessionEntry, session: Session | None) -> None:
         """Replace the session of an entry, without a store; None removes it.
@@ -256,7 +261,7 @@ class SessionTable:
         if session.stream is not None and not entry.has_place:
             self.quota.take_place(entry)
         _forget(entry)
-        return self.store.commit(entry.id, snapshot, session)
+        return self.store.commit(entry.id, snapshot, session, entry.client)
 
     def committed(self, entry: SessionEntry, snapshot: Snapshot) -> None:
         """Cache the store's snapshot of a session."""

@@ -93,7 +93,7 @@ class SessionStore:
         """Remove expired records, as ``StateStore.expire``."""
         await self._store.expire()
 
-    def load(self, session_id: str) -> asyncio.Future[Snapshot]:
+    def load(self, session_id: str, client: str = "") -> asyncio.Future[Snapshot]:
         """Load a session.
 
         Returns:
@@ -101,9 +101,11 @@ class SessionStore:
             or cannot be used, and a StateError if it has something else under the id.
         """
         self._counters.store_loads += 1
-        return self._loads.request(session_id, session_id)
+        return self._loads.request(session_id, session_id, client)
 
-    def commit(self, session_id: str, snapshot: Snapshot, session: Session | None) -> asyncio.Future[Snapshot | None]:
+    def commit(
+        self, session_id: str, snapshot: Snapshot, session: Session | None, client: str = ""
+    ) -> asyncio.Future[Snapshot | None]:
         """Replace a snapshot by a session; None deletes it.
 
         Returns:
@@ -116,7 +118,7 @@ class SessionStore:
         else:
             record = self._packing.pack(session_id, session)
             change = Change(session_id, expected, new_revision(), record, keep_s(session.known, self._lifetimes))
-        return self._commits.request(session_id, (change, session))
+        return self._commits.request(session_id, (change, session), client)
 
     def drop(self, snapshot: Snapshot, drop: Drop) -> None:
         """Delete the record of an expired session, unless another process was faster. Only one server counts the drop.

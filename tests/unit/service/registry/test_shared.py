@@ -167,6 +167,29 @@ async def test_a_new_session_finds_room_behind_many_in_use(make_cluster: MakeClu
     assert {type(outcome) for outcome in outcomes} == {Answer}
 
 
+async def test_a_chunk_does_not_wait_behind_all_commits_of_another_client(make_cluster: MakeCluster) -> None:
+    cluster, answered = make_cluster(max_sessions=1000), list[str]()
+    server = cluster.replica()
+    cluster.store.opened.clear()
+
+    async def send(session: str, client: str) -> None:
+        await server.send(session, 0, client=client)
+        answered.append(session)
+
+    async def computed(chunks: int) -> None:
+        """Wait until all chunks are at the store."""
+        while server.admission.in_flight < chunks or server.parts.batcher.waiting_work:
+            await asyncio.sleep(0.001)
+
+    flood = [asyncio.create_task(send(f"a{n}", "a")) for n in range(300)]
+    await computed(300)
+    one = asyncio.create_task(send("b", "b"))
+    await computed(301)
+    cluster.store.opened.set()
+    await asyncio.gather(one, *flood)
+    assert answered.index("b") < 150
+
+
 async def test_a_deletion_reaches_every_replica(cluster: Cluster) -> None:
     one, two = cluster.replica(), cluster.replica()
     await one.send("a", 0)

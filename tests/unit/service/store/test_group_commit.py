@@ -27,8 +27,8 @@ class StoreInBatches:
     def load(self, session: str) -> asyncio.Future[Stored | None]:
         return self.loads.request(session, session)
 
-    def commit(self, change: Change) -> asyncio.Future[CommitResult]:
-        return self.commits.request(change.session, change)
+    def commit(self, change: Change, client: str = "") -> asyncio.Future[CommitResult]:
+        return self.commits.request(change.session, change, client)
 
     async def drain(self) -> None:
         await self.loads.drain()
@@ -45,6 +45,16 @@ async def test_what_is_asked_in_one_turn_goes_in_one_batch() -> None:
     verdicts = await asyncio.gather(*(group_commit.commit(change(f"s{n}")) for n in range(10)))
     assert verdicts == [CommitResult.committed] * 10
     assert store.batches == [10]
+
+
+async def test_clients_take_turns() -> None:
+    group_commit, answered = StoreInBatches(FailingStore(), max_batch=4), list[str]()
+    asked = [*((f"a{n}", "a") for n in range(20)), ("b", "b")]
+    commits = [group_commit.commit(change(session), client) for session, client in asked]
+    for (session, _), commit in zip(asked, commits, strict=True):
+        commit.add_done_callback(lambda _, session=session: answered.append(session))
+    await asyncio.gather(*commits)
+    assert sorted(answered[:4]) == ["a0", "a1", "a2", "b"]
 
 
 async def test_what_is_asked_meanwhile_goes_in_the_next_and_no_batch_is_too_large() -> None:
