@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any
 
 import aiohttp
 from websockets.asyncio.client import ClientConnection, connect
@@ -17,22 +16,10 @@ from yarl import URL
 
 from hetsyn_client.access import Access
 from hetsyn_client.network.web_socket import BREAKS, CLOSING_S, SUBPROTOCOL, address, arguments, broken
-from hetsyn_client.protocol.steps import (
-    Broken,
-    OpenSocket,
-    Pause,
-    ReadFrame,
-    Request,
-    Response,
-    SendFrame,
-    Step,
-    Steps,
-    T,
-    retry_after_s,
-)
+from hetsyn_client.protocol.steps import Broken, Carrier, Request, Response, Steps, T, retry_after_s
 
 
-class AsyncTransport:
+class AsyncTransport(Carrier):
     """Connections to one server, in one event loop.
 
     Args:
@@ -72,19 +59,6 @@ class AsyncTransport:
         finally:
             steps.close()
 
-    async def _do(self, step: Step) -> Any:
-        if isinstance(step, ReadFrame):
-            return await self._read(step.socket, step.timeout_s)
-        if isinstance(step, SendFrame):
-            return await self._sent(step.socket, step.content)
-        if isinstance(step, Request):
-            return await self.exchange(step)
-        if isinstance(step, Pause):
-            return await self._sleep(step.seconds)
-        if isinstance(step, OpenSocket):
-            return await self._opened(step.target)
-        return await self._closed(step.socket)
-
     def _session(self) -> aiohttp.ClientSession:
         if self._http is None:
             connector = (
@@ -110,14 +84,12 @@ class AsyncTransport:
         Raises:
             Broken: there is no answer.
         """
-        headers = dict(request.headers)
-        headers |= {} if request.content_type is None else {"Content-Type": request.content_type}
         try:
             async with self._session().request(
                 request.method,
                 self._url(request.target),
                 data=request.content,
-                headers=headers,
+                headers=request.all_headers,
                 allow_redirects=False,
             ) as response:
                 return Response(response.status, response.reason or "", response.headers, await response.read())

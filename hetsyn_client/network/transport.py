@@ -6,28 +6,16 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from threading import Lock
-from typing import Any
 
 import httpx
 from websockets.sync.client import ClientConnection, connect
 
 from hetsyn_client.access import Access
 from hetsyn_client.network.web_socket import BREAKS, address, arguments, broken
-from hetsyn_client.protocol.steps import (
-    Broken,
-    OpenSocket,
-    Pause,
-    ReadFrame,
-    Request,
-    Response,
-    SendFrame,
-    Step,
-    Steps,
-    T,
-)
+from hetsyn_client.protocol.steps import Broken, Carrier, Request, Response, Steps, T
 
 
-class Transport:
+class Transport(Carrier):
     """Connections to one server. Threads may share them.
 
     Args:
@@ -74,20 +62,6 @@ class Transport:
         finally:
             steps.close()
 
-    def _do(self, step: Step) -> Any:
-        # a chunk takes three of the first two steps; ``match`` would take twice as long
-        if isinstance(step, ReadFrame):
-            return self._read(step.socket, step.timeout_s)
-        if isinstance(step, SendFrame):
-            return self._sent(step.socket, step.content)
-        if isinstance(step, Request):
-            return self._exchanged(step)
-        if isinstance(step, Pause):
-            return self._sleep(step.seconds)
-        if isinstance(step, OpenSocket):
-            return self._opened(step.target)
-        return self._closed(step.socket)
-
     def _client(self) -> httpx.Client:
         with self._lock:
             if self._http is None:
@@ -99,12 +73,10 @@ class Transport:
                 )
             return self._http
 
-    def _exchanged(self, request: Request) -> Response:
-        headers = dict(request.headers)
-        headers |= {} if request.content_type is None else {"Content-Type": request.content_type}
+    def exchange(self, request: Request) -> Response:
         try:
             response = self._client().request(
-                request.method, self._access.url + request.target, content=request.content, headers=headers
+                request.method, self._access.url + request.target, content=request.content, headers=request.all_headers
             )
         except httpx.RequestError as error:
             waited_s = self._timeout_s if isinstance(error, httpx.TimeoutException) else 0.0

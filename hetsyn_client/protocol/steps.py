@@ -7,7 +7,8 @@ threads or event loops, and are tested without a network.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import urlencode
@@ -40,6 +41,11 @@ class Request:
     content: bytes = b""
     content_type: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def all_headers(self) -> dict[str, str]:
+        """Return the headers, the content type among them."""
+        return {**self.headers, **({} if self.content_type is None else {"Content-Type": self.content_type})}
 
 
 class Pause(NamedTuple):
@@ -77,6 +83,41 @@ class CloseSocket(NamedTuple):
 Step = Request | Pause | OpenSocket | SendFrame | ReadFrame | CloseSocket
 Steps = Generator[Step, Any, T]
 """Steps that end with a result."""
+
+
+class Carrier(ABC):
+    """Base of both transports. Its methods carry out a step each: one returns answers, the other awaitables of them."""
+
+    def _do(self, step: Step) -> Any:
+        # a chunk takes three of the first two steps; ``match`` would take twice as long
+        if isinstance(step, ReadFrame):
+            return self._read(step.socket, step.timeout_s)
+        if isinstance(step, SendFrame):
+            return self._sent(step.socket, step.content)
+        if isinstance(step, Request):
+            return self.exchange(step)
+        if isinstance(step, Pause):
+            return self._sleep(step.seconds)
+        if isinstance(step, OpenSocket):
+            return self._opened(step.target)
+        return self._closed(step.socket)
+
+    _sleep: Callable[[float], Any]
+
+    @abstractmethod
+    def exchange(self, request: Request) -> Any: ...
+
+    @abstractmethod
+    def _opened(self, target: str) -> Any: ...
+
+    @abstractmethod
+    def _closed(self, socket: Any) -> Any: ...
+
+    @abstractmethod
+    def _sent(self, socket: Any, content: bytes | str) -> Any: ...
+
+    @abstractmethod
+    def _read(self, socket: Any, timeout_s: float) -> Any: ...
 
 
 class Broken(Exception):
