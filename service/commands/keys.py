@@ -36,7 +36,7 @@ NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of the k
 DEFAULT_FILE = Path("keys.json")
 REMOVED_SCOPES = {
     "state": "'state' is part of 'infer': take that",
-    "admin": "'admin' opens nothing any more: leave it out, change the folder of models, and run hetsyn reload",
+    "admin": "'admin' opens nothing any more: leave it out, and change the folder of models",
 }
 RemovedOption = Annotated[str | None, typer.Option(hidden=True)]
 

@@ -61,7 +61,7 @@ def test_a_key_from_its_beginning_to_its_end(path: Path) -> None:
         ("--max-streams", "9", "leave --max-streams out: it has no effect any more; take --max-sessions"),
         ("--bytes-per-s", "9", "leave --bytes-per-s out: it has no effect any more; take --requests-per-s"),
         ("--scope", "state", "'state' is part of 'infer': take that"),
-        ("--scope", "admin", "'admin' opens nothing any more: leave it out, change the folder of models, and run"),
+        ("--scope", "admin", "'admin' opens nothing any more: leave it out, and change the folder of models"),
         ("--scope", "root", "'root' is no scope: take one of infer, metrics"),
     ],
 )
