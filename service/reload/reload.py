@@ -231,9 +231,8 @@ class Reloader:
     async def _signature(self) -> Signature | None:
         """Return the folder's signature; None if the folder cannot be read."""
         try:
-            folder = self._catalog.folder
-            work = partial(self._limit.run, folder, partial(signature, folder))
-            found = await asyncio.wrap_future(start_thread(work))
+            # on a thread of its own: nothing else waits for a disk that does not answer
+            found = await asyncio.wrap_future(start_thread(partial(signature, self._catalog.folder)))
             self._is_readable = True
             return found
         except Exception as error:
