@@ -253,15 +253,13 @@ def read_sound(path: Path) -> tuple[NDArray[Any], int]:
     content = path.read_bytes()
     if content.startswith(b"RIFF") or path.suffix.lower() == ".wav":
         try:
-            pcm = read_wav(content)
+            header, samples = read_wav(content)
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
-        if pcm.encoding == "pcm_s16le" and pcm.channels == 1:
-            if len(pcm.content) % 2:
-                raise InputError(
-                    f"{path}: {len(pcm.content)} bytes are not a whole number of samples: send the whole file"
-                )
-            return np.frombuffer(pcm.content, "<i2"), pcm.rate_hz
+        if header.encoding == "pcm_s16le" and header.channels == 1:
+            if len(samples) % 2:
+                raise InputError(f"{path}: {len(samples)} bytes are not a whole number of samples: send the whole file")
+            return np.frombuffer(samples, "<i2"), header.rate_hz
     import soundfile  # most recordings do not need it
 
     try:

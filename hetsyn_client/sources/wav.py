@@ -11,7 +11,6 @@ It takes uncompressed samples, and refuses others with a sentence that says how 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from hetsyn_client.errors import InputError
@@ -38,7 +37,7 @@ class Header(NamedTuple):
 
     Attributes:
         encoding: one of ``ENCODINGS``.
-        channels: up to ``MOST_CHANNELS``.
+        channels: up to ``MOST_CHANNELS``; their samples are interleaved.
         rate_hz: samples a second of each channel.
         offset: offset of the samples in the file, in bytes.
         size: bytes of the samples; None if they go up to the end of the file.
@@ -50,31 +49,9 @@ class Header(NamedTuple):
     offset: int
     size: int | None
 
-    @property
-    def frame_bytes(self) -> int:
-        """Count the bytes of one sample of every channel."""
-        bits = next(bits for (_, bits), encoding in ENCODINGS.items() if encoding == self.encoding)
-        return bits // 8 * self.channels
 
-
-@dataclass(frozen=True)
-class Pcm:
-    """The sound of a WAV file.
-
-    Attributes:
-        rate_hz: samples a second of each channel.
-        content: interleaved samples.
-        encoding: one of ``ENCODINGS``.
-    """
-
-    channels: int
-    rate_hz: int
-    content: bytes
-    encoding: str = "pcm_s16le"
-
-
-def read_wav(data: bytes) -> Pcm:
-    """Read the sound of a whole WAV file. A program that streamed the file may have left its length open.
+def read_wav(data: bytes) -> tuple[Header, bytes]:
+    """Read the header and the samples of a whole WAV file. A program that streamed it may have left its length open.
 
     Raises:
         InputError: another format, damaged, or cut off.
@@ -90,7 +67,7 @@ def read_wav(data: bytes) -> Pcm:
                 "file"
             )
         content = content[: header.size]
-    return Pcm(header.channels, header.rate_hz, content, header.encoding)
+    return header, content
 
 
 def read_header(data: bytes | bytearray) -> Header | None:

@@ -195,8 +195,8 @@ def decode_wav(data: bytes) -> tuple[Samples, int]:
     Raises:
         InputError: the file has another format, is damaged or cut off.
     """
-    pcm = read_wav(data)
-    return decode_samples(pcm.content, pcm.encoding, pcm.channels), check_rate(pcm.rate_hz)
+    header, content = read_wav(data)
+    return decode_samples(content, header.encoding, header.channels), check_rate(header.rate_hz)
 
 
 MOST_SAMPLES = 2**24  # over all channels; the default limit of bodies allows as many of mu-law
